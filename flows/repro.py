@@ -1,0 +1,101 @@
+"""The seam to DVC: the one module that starts it. A command in; its lines, as they come, and its exit status out."""
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LOCK = Path(".dvc/tmp/graftline.lock")
+
+
+class DvcError(Exception):
+    """DVC ended with an error; the message is its last line that says so."""
+
+
+def dvc(*arguments: str, log: Callable[[str], None], timeout_seconds: float = 24 * 3600) -> None:
+    """Run `dvc ARGUMENTS` in its own process group, handing each line of its output to `log`.
+
+    Raises:
+        DvcError: it exited with an error, or ran past the timeout (then the whole group is ended).
+    """
+    environment = os.environ | {
+        "SHELL": "/bin/sh",  # stages run in the user's shell otherwise, whichever that is
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+        "DVC_NO_ANALYTICS": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    watchdog = threading.Timer(timeout_seconds, _end, [process])
+    watchdog.start()
+    problem = ""
+    try:
+        assert process.stdout is not None
+        for line in map(str.strip, process.stdout):
+            if line:
+                log(line)
+            if line.lower().startswith("error"):
+                problem = line if not problem or not line.startswith("ERROR") else problem
+        if process.wait() != 0:
+            raise DvcError(problem or f"dvc {' '.join(arguments)} exited with {process.returncode}")
+    finally:
+        watchdog.cancel()
+        if process.poll() is None:
+            _end(process)
+
+
+def stages(dvc_file: Path = Path("dvc.yaml")) -> list[str]:
+    """The names of the stages, in the order in which dvc.yaml has them."""
+    import yaml
+
+    return list(yaml.safe_load(dvc_file.read_text("utf-8"))["stages"])
+
+
+@contextmanager
+def only_writer() -> Iterator[None]:
+    """Hold this workspace for one run. Raises BlockingIOError naming who holds it."""
+    if not LOCK.parent.parent.is_dir():
+        raise FileNotFoundError(f"{Path.cwd()} is no DVC workspace: run from the root of the repository")
+    LOCK.parent.mkdir(exist_ok=True)
+    with LOCK.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise BlockingIOError(f"{holder} is at work in {Path.cwd()}: wait for it, then run again") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()}")
+        file.flush()
+        yield
+
+
+def is_dvc_here() -> bool:
+    return shutil.which("dvc", path=str(Path(sys.executable).parent)) is not None
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End the whole group: first politely, then not."""
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, sign)
+            process.wait(timeout=5)
+            return
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue

@@ -1,0 +1,102 @@
+"""The chain of dvc.yaml, narrated: a task run a stage, then an artifact with the metrics and the verdict.
+
+`python -m flows.retrain` runs it once; a rejected candidate fails the run, after its artifacts are posted.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from flows.repro import DvcError, dvc, only_writer, stages
+
+METRICS = Path("data/evaluation/metrics.json")
+VERDICT = Path("data/regression/verdict.json")
+REPORT = Path("data/report/index.html")
+UNCHANGED = "Data and pipelines are up to date."
+
+
+@task(task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False)
+def reproduce(stage: str, *, options: tuple[str, ...] = ()) -> bool:
+    """Bring one stage up to date; returns whether there was anything to do."""
+    logger = get_run_logger()
+    lines: list[str] = []
+
+    def log(line: str) -> None:
+        lines.append(line)
+        logger.info(line)
+
+    dvc("repro", "--wait-for-lock", *options, stage, log=log)
+    return UNCHANGED not in lines
+
+
+@flow(name="retrain", log_prints=False)
+def retrain() -> State[Any]:
+    """Bring every stage of dvc.yaml up to date, in its order, and say what came of it."""
+    logger = get_run_logger()
+    with only_writer():
+        changed = []
+        for stage in stages():
+            try:
+                if reproduce(stage):
+                    changed.append(stage)
+            except DvcError as error:
+                if stage != "regression" or not is_rejected():
+                    return Failed(message=f"{stage}: {error}")
+                changed.append(stage)
+                # the page tells why, so it is drawn for a rejected candidate too
+                reproduce("report", options=("--ignore-errors",))
+                break
+    if not changed:
+        logger.info("nothing to do: data, code and params are those of the last run")
+        return Completed(message="nothing to do")
+    verdict = read(VERDICT)
+    create_markdown_artifact(key="retrain", markdown=summary(read(METRICS), verdict), description="metrics and verdict")
+    if verdict["verdict"] != "accepted":
+        failed = "; ".join(rule["text"] for rule in verdict["rules"] if not rule["passed"])
+        return Failed(message=f"the candidate is rejected: {failed or 'a regression test failed'}; see {REPORT}")
+    return Completed(message="the candidate is accepted")
+
+
+def is_rejected() -> bool:
+    return VERDICT.is_file() and read(VERDICT)["verdict"] == "rejected"
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text("utf-8"))
+
+
+def summary(metrics: dict[str, Any], verdict: dict[str, Any]) -> str:
+    """What the Prefect page shows of a run."""
+    lines = [f"# The candidate is {verdict['verdict']}", "", "| rule | found | limit | |", "|---|---|---|---|"]
+    lines += [
+        f"| {rule['name']} | {rule['value']:.4g} | {rule['bound']} | {'pass' if rule['passed'] else '**fail**'} |"
+        for rule in verdict["rules"]
+    ]
+    lines += ["", "| target | model | accuracy | interval | log-loss |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {target} | {name} | {found['accuracy']:.4f} | {found['accuracy_low']:.3f} to {found['accuracy_high']:.3f} "
+        f"| {found['log_loss']:.4f} |"
+        for target, measured in metrics.items()
+        for name, found in measured.items()
+        if "accuracy" in found
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    try:
+        state = retrain(return_state=True)
+    except (BlockingIOError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
+    sys.exit(1 if state.is_failed() or state.is_crashed() else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""The backbone that params.yaml names in; its weights, resolved and in one format, as a bundle without targets out."""
+
+import logging
+from pathlib import Path
+
+from tasks import stage
+from tasks.files import whole_folder
+from tasks.models.backbone import load_backbone
+from tasks.models.bundle import save_bundle, versions
+from tasks.models.classifier import Classifier
+from tasks.params import BackboneParams
+
+logger = logging.getLogger("graftline")
+
+
+def run(*, out: Path, backbone: BackboneParams) -> None:
+    """Find or fetch the pretrained weights, so that no later stage needs the network."""
+    pretrained = load_backbone(
+        backbone.architecture,
+        weights=backbone.weights,
+        features=backbone.features,
+        image_size=backbone.image_size,
+    )
+    fingerprint = pretrained.fingerprint()
+    with whole_folder(out) as folder:
+        save_bundle(folder, Classifier(pretrained, {}), lineage={"fingerprint": fingerprint, "versions": versions()})
+    logger.info("backbone %s: %d features, fingerprint %s", backbone.architecture, pretrained.dim, fingerprint[:12])
+
+
+if __name__ == "__main__":
+    stage.main(run)

@@ -1,0 +1,181 @@
+"""Candidate, baseline and the held-out samples in; a prediction a row, metrics and plot data out. Measures, judges nothing."""
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from tasks import stage
+from tasks.data.batches import read_batches
+from tasks.data.embeddings import read_embeddings
+from tasks.data.manifest import MISSING, label_indices, read_manifest, write_table
+from tasks.data.samples import minibatches, num_minibatches
+from tasks.files import read_json, whole_folder, write_json
+from tasks.metrics.accuracy import measure_accuracy
+from tasks.metrics.calibration import reliability
+from tasks.metrics.significance import compare
+from tasks.models.bundle import WEIGHTS, load_bundle, load_tensors
+from tasks.params import EmbedParams, EvaluateParams
+from tasks.progress import progress
+
+logger = logging.getLogger("graftline")
+
+Probabilities = dict[str, NDArray[np.float64]]  # by target: (n, num_classes), columns in the candidate's class order
+
+
+def run(
+    *,
+    validated: Path,
+    batches: Path,
+    raw: Path,
+    embeddings: Path,
+    head: Path,
+    candidate: Path,
+    baseline_record: Path,
+    baseline: Path,
+    out: Path,
+    embed: EmbedParams,
+    evaluate: EvaluateParams,
+) -> None:
+    """Measure the candidate, the head alone and the model in use on the same held-out samples."""
+    manifest = read_manifest(validated / "manifest", read_batches(batches))
+    is_heldout = (manifest["split"] == "heldout").to_numpy()
+    rows = manifest[is_heldout].reset_index(drop=True)
+    model, lineage = load_bundle(candidate)
+    classes = model.classes
+    predictions: dict[str, Probabilities] = {
+        "candidate": predict(candidate, rows, raw=raw, classes=classes, minibatch_size=embed.minibatch_size),
+        "head": predict_from_embeddings(
+            head, read_embeddings(embeddings, read_batches(batches))[torch.tensor(is_heldout)]
+        ),
+    }
+    in_use = read_json(baseline_record).get("model_sha256")
+    if in_use is not None:
+        check_baseline(baseline, in_use)
+        predictions["baseline"] = predict(baseline, rows, raw=raw, classes=classes, minibatch_size=embed.minibatch_size)
+    metrics, tables, confusions, reliabilities = {}, [], [], []
+    for target, names in classes.items():
+        labels = np.array(label_indices(rows[target], names))
+        is_there = labels != MISSING
+        by_model = {name: probabilities[target][is_there] for name, probabilities in predictions.items()}
+        there = rows[is_there].reset_index(drop=True)
+        metrics[target] = measure(labels[is_there], by_model, names, evaluate)
+        tables.append(prediction_table(there, target, labels[is_there], by_model, names))
+        confusions.append(tables[-1][["target", "label", "candidate"]])
+        table, _ = reliability(
+            labels=labels[is_there], probabilities=by_model["candidate"], num_bins=evaluate.calibration_bins
+        )
+        reliabilities.append(table.assign(target=target))
+    with whole_folder(out) as folder:
+        write_table(folder / "predictions.parquet", pd.concat(tables, ignore_index=True))
+        write_json(folder / "metrics.json", metrics)
+        pd.concat(confusions).to_csv(folder / "confusion.csv", index=False)
+        pd.concat(reliabilities).to_csv(folder / "reliability.csv", index=False)
+        subject = {"candidate": sha256(candidate / WEIGHTS), "baseline": in_use, "stage": lineage["stage"]}
+        write_json(folder / "subject.json", subject | {"num_heldout": len(rows), "lineage": lineage})
+    for target, measured in metrics.items():
+        accuracies = ", ".join(f"{name} {measured[name]['accuracy']:.4f}" for name in predictions)
+        logger.info("evaluated %s on %s held-out samples: accuracy of %s", target, f"{len(rows):,}", accuracies)
+
+
+def predict(
+    bundle: Path, rows: pd.DataFrame, *, raw: Path, classes: dict[str, list[str]], minibatch_size: int
+) -> Probabilities:
+    """The probabilities that a bundle gives to `classes`; zero for a class that it does not know."""
+    model, _ = load_bundle(bundle)
+    pixels = minibatches(rows, raw=raw, pixels=model.backbone.transform.pixels, size=minibatch_size)
+    total = num_minibatches(len(rows), minibatch_size)
+    shown = progress(pixels, total=total, what=f"evaluate {bundle.name}", unit="minibatches")
+    given = dict(zip(model.classes, model.probabilities(shown), strict=True))
+    return {
+        target: in_class_order(given[target].numpy(), model.classes[target], names)
+        if target in given
+        else np.full((len(rows), len(names)), 1 / len(names))
+        for target, names in classes.items()
+    }
+
+
+def predict_from_embeddings(head: Path, vectors: torch.Tensor) -> Probabilities:
+    """The probabilities that the head alone gives: vectors (n, dim)."""
+    tensors = load_tensors(head / "head.safetensors")
+    logits = {
+        target: vectors @ tensors[f"{target}.weight"].T + tensors[f"{target}.bias"]
+        for target in read_json(head / "head.json")["classes"]
+    }
+    return {target: each.double().softmax(dim=1).numpy() for target, each in logits.items()}
+
+
+def in_class_order(probabilities: NDArray[np.float64], given: list[str], wanted: list[str]) -> NDArray[np.float64]:
+    """(n, len(given)) -> (n, len(wanted))."""
+    ordered = np.zeros((len(probabilities), len(wanted)))
+    for column, name in enumerate(given):
+        if name in wanted:
+            ordered[:, wanted.index(name)] = probabilities[:, column]
+    return ordered
+
+
+def measure(
+    labels: NDArray[np.int64], by_model: dict[str, NDArray[np.float64]], names: list[str], params: EvaluateParams
+) -> dict[str, Any]:
+    """The numbers of each model, and the flips from the baseline to the candidate where there is a baseline."""
+    measured: dict[str, Any] = {}
+    for name, probabilities in by_model.items():
+        found = measure_accuracy(labels=labels, probabilities=probabilities, confidence=params.confidence)
+        _, error = reliability(labels=labels, probabilities=probabilities, num_bins=params.calibration_bins)
+        measured[name] = {
+            "accuracy": found.accuracy,
+            "accuracy_low": found.accuracy_low,
+            "accuracy_high": found.accuracy_high,
+            "macro_f1": found.macro_f1,
+            "log_loss": found.log_loss,
+            "calibration_error": error,
+            "recall": {
+                each: float(recall) for each, recall in zip(names, found.recall, strict=True) if recall == recall
+            },
+        }
+    if "baseline" in by_model:
+        is_right = {name: probabilities.argmax(axis=1) == labels for name, probabilities in by_model.items()}
+        flips = compare(candidate=is_right["candidate"], baseline=is_right["baseline"])
+        measured["flips"] = {"negative": flips.negative, "positive": flips.positive, "p_value": flips.p_value}
+    return measured
+
+
+def prediction_table(
+    rows: pd.DataFrame,
+    target: str,
+    labels: NDArray[np.int64],
+    by_model: dict[str, NDArray[np.float64]],
+    names: list[str],
+) -> pd.DataFrame:
+    """A row a sample: what it is, and what each model says it is, with the probability of that and of the truth."""
+    table = rows[["sample_id", "batch", "path"]].assign(target=target, label=np.array(names)[labels])
+    for name, probabilities in by_model.items():
+        table[name] = np.array(names)[probabilities.argmax(axis=1)]
+        table[f"{name}_confidence"] = probabilities.max(axis=1)
+        table[f"{name}_label_probability"] = probabilities[np.arange(len(labels)), labels]
+    return table
+
+
+def check_baseline(baseline: Path, expected: str) -> None:
+    """Raises ValueError where the model in use is not here, or is another than the record says."""
+    weights = baseline / WEIGHTS
+    if not weights.is_file():
+        raise ValueError(f"the model in use is not at {baseline}: run `dvc pull {baseline}`")
+    if sha256(weights) != expected:
+        raise ValueError(
+            f"{weights} is not the model in use (expected SHA-256 {expected[:12]}): run `dvc checkout {baseline}`"
+        )
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+if __name__ == "__main__":
+    stage.main(run)

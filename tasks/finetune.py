@@ -1,0 +1,184 @@
+"""Manifest, head, backbone and pictures in; the candidate bundle, the better of head and fine-tuned on val, out."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from tasks import stage
+from tasks.data.batches import read_batches
+from tasks.data.manifest import label_indices, read_manifest
+from tasks.data.samples import minibatches, num_minibatches
+from tasks.files import read_json, whole_folder
+from tasks.models.backbone import Backbone
+from tasks.models.bundle import load_bundle, load_tensors, save_bundle, versions
+from tasks.models.classifier import Classifier
+from tasks.params import FinetuneParams
+from tasks.progress import progress
+from tasks.training.augment import random_affine
+from tasks.training.loop import Epoch, Minibatch, fit
+
+logger = logging.getLogger("graftline")
+
+
+def run(
+    *,
+    validated: Path,
+    batches: Path,
+    raw: Path,
+    backbone: Path,
+    head: Path,
+    out: Path,
+    curves: Path,
+    finetune: FinetuneParams,
+    seed: int,
+) -> None:
+    """Train the last blocks of the backbone together with the head, from the trained head on (Kumar et al. 2022)."""
+    manifest = read_manifest(validated / "manifest", read_batches(batches))
+    pretrained, lineage = load_bundle(backbone)
+    model = graft(pretrained.backbone, head)
+    start = time.monotonic()
+
+    def load(split: str) -> Callable[[torch.Generator | None], Iterator[Minibatch]]:
+        rows = manifest[manifest["split"] == split].reset_index(drop=True)
+        return lambda generator: read_minibatches(rows, model, raw=raw, params=finetune, generator=generator)
+
+    num_train = int((manifest["split"] == "train").sum())
+    history, best = fit_top(model, load("train"), load("val"), num_train=num_train, params=finetune, seed=seed)
+    head_alone, kept = history[0].val, history[best].val
+    is_finetuned = best > 0 and kept.accuracy >= head_alone.accuracy
+    if not is_finetuned:
+        model = graft(load_bundle(backbone)[0].backbone, head)
+    description = {
+        "backbone": lineage["fingerprint"],
+        "data": digest(manifest),
+        "params": finetune.model_dump(),
+        "seed": seed,
+        "stage": "finetuned" if is_finetuned else "head",
+        "epoch": best if is_finetuned else 0,
+        "versions": versions(),
+    }
+    with whole_folder(out) as folder:
+        save_bundle(folder, model, lineage=description)
+    with whole_folder(curves) as folder:
+        curve_table(history).to_csv(folder / "curves.csv", index=False)
+    logger.info(
+        "fine-tuned for %d epochs in %.0f s: val accuracy %.4f -> %.4f, loss %.4f -> %.4f; the candidate is the %s",
+        len(history) - 1, time.monotonic() - start, head_alone.accuracy, kept.accuracy, head_alone.loss, kept.loss,
+        f"fine-tuned model of epoch {best}" if is_finetuned else "head alone",
+    )  # fmt: skip
+
+
+def graft(backbone: Backbone, head: Path) -> Classifier:
+    """The backbone with the trained heads of the folder `head`."""
+    model = Classifier(backbone, read_json(head / "head.json")["classes"])
+    tensors = load_tensors(head / "head.safetensors")
+    if tensors[f"{next(iter(model.classes))}.weight"].shape[1] != backbone.dim:
+        raise ValueError(
+            f"{head} was trained on other features than the backbone's {backbone.dim}: run train_head again"
+        )
+    model.graft({target: (tensors[f"{target}.weight"], tensors[f"{target}.bias"]) for target in model.classes})
+    return model.eval()
+
+
+def fit_top(
+    model: Classifier,
+    train: Callable[[torch.Generator | None], Iterable[Minibatch]],
+    val: Callable[[torch.Generator | None], Iterable[Minibatch]],
+    *,
+    num_train: int,
+    params: FinetuneParams,
+    seed: int,
+) -> tuple[list[Epoch], int]:
+    """Train the head and the unfrozen blocks; returns the epochs and the number of the one kept."""
+    groups = [{"params": list(model.heads.parameters()), "lr": params.head_learning_rate}]
+    unfrozen = unfreeze(model, params.unfreeze)
+    if unfrozen:
+        groups.append({"params": unfrozen, "lr": params.backbone_learning_rate})
+    total = num_minibatches(num_train, params.minibatch_size)
+
+    def show(items: Iterable[Minibatch], epoch: int) -> Iterator[Minibatch]:
+        return progress(items, total=total, what=f"fine-tune {epoch}/{params.epochs}", unit="minibatches")
+
+    return fit(
+        model,
+        minibatches=lambda epoch: train(torch.Generator().manual_seed(seed * 100_003 + epoch)),
+        num_minibatches=total,
+        val_minibatches=lambda: val(None),
+        parameter_groups=groups,
+        epochs=params.epochs,
+        warmup_fraction=params.warmup_fraction,
+        weight_decay=params.weight_decay,
+        patience_epochs=params.patience_epochs,
+        frozen_statistics=True,
+        show=show,
+    )
+
+
+def unfreeze(model: Classifier, last: str | int) -> list[torch.nn.Parameter]:
+    """Freeze the backbone but for its last blocks ("all" for the whole of it); returns what is left to train."""
+    parts = [model.backbone] if last == "all" else model.backbone.blocks()[-int(last) :] if last else []
+    model.backbone.requires_grad_(False)
+    for part in parts:
+        part.requires_grad_(True)
+    return [parameter for parameter in model.backbone.parameters() if parameter.requires_grad]
+
+
+def read_minibatches(
+    rows: pd.DataFrame, model: Classifier, *, raw: Path, params: FinetuneParams, generator: torch.Generator | None
+) -> Iterator[Minibatch]:
+    """The rows' images and labels: in their order, or with a generator shuffled and augmented."""
+    if generator is not None:
+        rows = rows.iloc[torch.randperm(len(rows), generator=generator).numpy()]
+    labels = label_tensor(rows, model.classes)
+    transform = model.backbone.transform
+    read = minibatches(rows, raw=raw, pixels=transform.pixels, size=params.minibatch_size)
+    for pixels, each in zip(read, torch.split(labels, params.minibatch_size), strict=True):
+        images = transform.normalize(pixels)
+        yield (images if generator is None else augment(images, generator, params)), each
+
+
+def augment(images: Tensor, generator: torch.Generator, params: FinetuneParams) -> Tensor:
+    return random_affine(
+        images,
+        generator,
+        max_rotation_degrees=params.max_rotation_degrees,
+        max_shift_fraction=params.max_shift_fraction,
+        max_scale_fraction=params.max_scale_fraction,
+        flip=params.flip,
+    )
+
+
+def label_tensor(rows: pd.DataFrame, classes: dict[str, list[str]]) -> Tensor:
+    """Label indices (n, num_targets) int64."""
+    return (
+        torch.tensor([label_indices(rows[target], names) for target, names in classes.items()])
+        .reshape(len(classes), -1)
+        .T
+    )
+
+
+def digest(manifest: pd.DataFrame) -> str:
+    """SHA-256 (hex) of which samples there are, on which side and with which labels: the version of the data."""
+    rows = pd.util.hash_pandas_object(manifest.drop(columns=["batch", "path"]), index=False)
+    return hashlib.sha256(rows.sort_values().to_numpy().tobytes()).hexdigest()
+
+
+def curve_table(history: list[Epoch]) -> pd.DataFrame:
+    """A row an epoch and split: epoch, split, loss, accuracy."""
+    rows = [
+        {"epoch": each.epoch, "split": split, "loss": scores.loss, "accuracy": scores.accuracy}
+        for each in history
+        for split, scores in (("train", each.train), ("val", each.val))
+        if scores is not None
+    ]
+    return pd.DataFrame(rows)
+
+
+if __name__ == "__main__":
+    stage.main(run)

@@ -1,0 +1,51 @@
+"""How often and how surely a classifier is right: labels and probabilities in, named numbers out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+from sklearn.metrics import confusion_matrix, f1_score
+
+Labels = NDArray[np.int64]
+Probabilities = NDArray[np.float64]
+
+
+SMALLEST = 1e-15  # probability, so that a class that a model does not know costs much but not infinitely much
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """accuracy in 0..1 with its Wilson interval (Wilson 1927); macro_f1; log_loss in nats; recall (num_classes,), NaN
+    for a class without samples; confusion (num_classes, num_classes), rows actual, columns predicted."""
+
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    macro_f1: float
+    log_loss: float
+    recall: Probabilities
+    confusion: Labels
+
+
+def measure_accuracy(*, labels: Labels, probabilities: Probabilities, confidence: float) -> Accuracy:
+    """labels (n,) in 0..num_classes-1, probabilities (n, num_classes). Raises ValueError for no samples."""
+    n, num_classes = probabilities.shape
+    if n == 0:
+        raise ValueError("there are no held-out samples: add data, or raise validate.heldout_fraction")
+    predicted = probabilities.argmax(axis=1)
+    every = np.arange(num_classes)
+    hits = int((predicted == labels).sum())
+    interval = binomtest(hits, n).proportion_ci(confidence, method="wilson")
+    confusion = confusion_matrix(labels, predicted, labels=every)
+    counts = confusion.sum(axis=1)
+    present = every[counts > 0]
+    return Accuracy(
+        accuracy=hits / n,
+        accuracy_low=float(interval.low),
+        accuracy_high=float(interval.high),
+        macro_f1=float(f1_score(labels, predicted, labels=present, average="macro", zero_division=0.0)),
+        log_loss=float(-np.log(np.maximum(probabilities[np.arange(n), labels], SMALLEST)).mean()),
+        recall=np.where(counts > 0, confusion.diagonal() / np.maximum(counts, 1), np.nan),
+        confusion=confusion,
+    )

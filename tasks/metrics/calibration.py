@@ -1,0 +1,29 @@
+"""Whether a classifier is right as often as it says: probabilities in, the reliability of its confidence out."""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+
+def reliability(
+    *, labels: NDArray[np.int64], probabilities: NDArray[np.float64], num_bins: int
+) -> tuple[pd.DataFrame, float]:
+    """The reliability table and the expected calibration error (Naeini et al. 2015; Guo et al. 2017).
+
+    Args:
+        labels: (n,); probabilities: (n, num_classes).
+
+    Returns:
+        A row a bin of equal width that holds samples: confidence (mean), accuracy, count; and the error in 0..1.
+    """
+    confidence = probabilities.max(axis=1)
+    is_right = probabilities.argmax(axis=1) == labels
+    bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
+    table = (
+        pd.DataFrame({"bin": bins, "confidence": confidence, "accuracy": is_right.astype(float)})
+        .groupby("bin")
+        .agg(confidence=("confidence", "mean"), accuracy=("accuracy", "mean"), count=("accuracy", "size"))
+        .reset_index(drop=True)
+    )
+    gaps = (table["confidence"] - table["accuracy"]).abs()
+    return table, float((gaps * table["count"]).sum() / len(labels))

@@ -1,0 +1,72 @@
+"""A model on disk: a folder with `model.safetensors` (the weights) and `model.json` (all else). No code, no pickles."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tasks.files import read_json, write_json
+from tasks.models.backbone import Backbone
+from tasks.models.classifier import Classifier
+from tasks.models.transform import Transform
+
+WEIGHTS = "model.safetensors"
+DESCRIPTION = "model.json"
+
+
+def save_bundle(folder: Path, model: Classifier, *, lineage: dict[str, Any]) -> None:
+    """Write a classifier (or a backbone: a classifier without targets) and where it came from into `folder`."""
+    save_file({name: tensor.contiguous() for name, tensor in sorted(model.state_dict().items())}, folder / WEIGHTS)
+    backbone = model.backbone
+    write_json(
+        folder / DESCRIPTION,
+        {
+            "architecture": backbone.architecture,
+            "features": backbone.features,
+            "transform": backbone.transform.to_dict(),
+            "classes": model.classes,
+            "lineage": lineage,
+        },
+    )
+
+
+def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
+    """The classifier, in evaluation mode, and its lineage. Raises ValueError where the bundle is not whole."""
+    description = read_json(folder / DESCRIPTION)
+    try:
+        backbone = Backbone(
+            description["architecture"],
+            features=description["features"],
+            transform=Transform.from_dict(description["transform"]),
+        )
+        model = Classifier(backbone, description["classes"])
+        model.load_state_dict(load_tensors(folder / WEIGHTS))
+        return model.eval(), description["lineage"]
+    except (KeyError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{folder} is not a whole bundle ({reason}): make it again, or `dvc checkout` it") from error
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], *, header: dict[str, str] | None = None) -> None:
+    save_file({name: tensor.contiguous() for name, tensor in sorted(tensors.items())}, path, metadata=header)
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Raises ValueError where the file is missing or torn."""
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+        return tensors
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing: run the stage that makes it, or `dvc pull`") from None
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file ({error}): make it again") from error
+
+
+def versions() -> dict[str, str]:
+    """What the numbers of a model depend on besides its data and params."""
+    import torchvision
+
+    return {"torch": torch.__version__, "torchvision": torchvision.__version__}

@@ -1,0 +1,148 @@
+"""The typed, strict mirror of params.yaml: a section a stage. An unknown, missing or impossible value is refused by name."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+OpenFraction = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ScanParams(Section):
+    min_image_size: Count
+    max_image_pixels: Count
+
+
+class ValidateParams(Section):
+    split_salt: str
+    val_fraction: OpenFraction
+    heldout_fraction: OpenFraction
+    max_quarantined_fraction: Fraction
+    min_samples: Count
+    min_class_fraction: Fraction
+
+    @model_validator(mode="after")
+    def _leave_some_to_train_on(self) -> "ValidateParams":
+        if self.val_fraction + self.heldout_fraction >= 1:
+            raise ValueError("val_fraction + heldout_fraction must be below 1, so that samples are left to train on")
+        return self
+
+
+class BackboneParams(Section):
+    architecture: str
+    weights: str
+    features: Literal["penultimate", "pooled"] | list[str]
+    image_size: Count | None
+
+
+class EmbedParams(Section):
+    minibatch_size: Count
+
+
+class TrainHeadParams(Section):
+    l2_strengths: Annotated[list[Positive], Field(min_length=1)]
+    max_iterations: Count
+
+
+class FinetuneParams(Section):
+    unfreeze: Literal["all"] | Annotated[int, Field(ge=0)]
+    epochs: Annotated[int, Field(ge=0)]
+    minibatch_size: Count
+    head_learning_rate: Positive
+    backbone_learning_rate: Positive
+    weight_decay: Annotated[float, Field(ge=0)]
+    warmup_fraction: Fraction
+    max_rotation_degrees: Annotated[float, Field(ge=0, le=180)]
+    max_shift_fraction: Fraction
+    max_scale_fraction: Fraction
+    flip: bool
+    patience_epochs: Count
+
+
+class EvaluateParams(Section):
+    calibration_bins: Count
+    confidence: OpenFraction
+
+
+class RegressionParams(Section):
+    min_accuracy: Fraction
+    min_class_recall: Fraction
+    max_calibration_error: Fraction
+    significance: OpenFraction
+
+
+class ReportParams(Section):
+    title: str
+    max_quarantined_rows: Count
+
+
+class Params(Section):
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    scan: ScanParams
+    validate_: ValidateParams = Field(alias="validate")
+    backbone: BackboneParams
+    embed: EmbedParams
+    train_head: TrainHeadParams
+    finetune: FinetuneParams
+    evaluate: EvaluateParams
+    regression: RegressionParams
+    report: ReportParams
+
+
+def load_params(path: Path) -> Params:
+    """Read and check params.yaml. Raises ValueError naming each wrong key, its value and what was expected."""
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"there is no {path}: run from the root of the repository") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path} holds {type(content).__name__}, expected sections: {', '.join(_keys(Params))}")
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(f"{path}: " + "; ".join(_describe(each) for each in error.errors())) from None
+
+
+def section(params: Params, name: str) -> Any:
+    """A section (or `seed`) by the name that it has in params.yaml."""
+    return getattr(params, {"validate": "validate_"}.get(name, name))
+
+
+def _describe(error: Any) -> str:
+    # pydantic adds the branch of a union to the place; what params.yaml shows is the part without it
+    place = [str(part) for part in error["loc"] if "[" not in str(part) and part not in ("int", "constrained-int")]
+    key = ".".join(place)
+    if error["type"] == "extra_forbidden":
+        return f"{key} is unknown, expected one of {', '.join(_keys(_owner(place)))}: correct the spelling or remove it"
+    if error["type"] == "missing":
+        return f"{key} is missing: add it"
+    message = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    return (
+        f"{key} is {error['input']!r}, {message}"
+        if place and not isinstance(error["input"], dict)
+        else f"{key}: {message}"
+    )
+
+
+def _owner(place: list[str]) -> type[BaseModel]:
+    owner: type[BaseModel] = Params
+    for part in place[:-1]:
+        field = next(field for name, field in owner.model_fields.items() if (field.alias or name) == part)
+        assert isinstance(field.annotation, type)
+        owner = field.annotation
+    return owner
+
+
+def _keys(owner: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in owner.model_fields.items()]

@@ -1,0 +1,78 @@
+"""All that the stages found in; one self-contained HTML page for a person out."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from tasks import stage
+from tasks.files import read_json, whole_file
+from tasks.params import ReportParams
+
+logger = logging.getLogger("graftline")
+
+MODEL_NAMES = {"candidate": "candidate", "head": "head alone, backbone frozen", "baseline": "model in use"}
+
+
+def run(
+    *, validated: Path, training: Path, evaluation: Path, regression: Path, out: Path, report: ReportParams
+) -> None:
+    """Draw the page."""
+    quarantine = pd.read_csv(validated / "quarantine.csv", dtype=str, keep_default_na=False)
+    predictions = pd.read_parquet(evaluation / "predictions.parquet")
+    content = {
+        "title": report.title,
+        "verdict": read_json(regression / "verdict.json"),
+        "subject": read_json(evaluation / "subject.json"),
+        "validation": read_json(validated / "validation.json"),
+        "metrics": read_json(evaluation / "metrics.json"),
+        "confusions": {target: confusion(rows) for target, rows in predictions.groupby("target")},
+        "curves": curves(pd.read_csv(training / "curves.csv")),
+        "num_quarantined": len(quarantine),
+        "quarantine": quarantine.head(report.max_quarantined_rows).to_dict("records"),
+        "model_names": MODEL_NAMES,
+    }
+    with whole_file(out) as path:
+        path.write_text(render(content), "utf-8")
+    logger.info("wrote %s (%.0f kB)", out, out.stat().st_size / 1000)
+
+
+def render(content: dict[str, Any]) -> str:
+    """The page; every name and label from the data is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template("report.html").render(content)
+
+
+def confusion(predictions: pd.DataFrame) -> dict[str, Any]:
+    """Counts, rows actual and columns predicted, with each cell's share of its row."""
+    names = sorted(set(predictions["label"]) | set(predictions["candidate"]))
+    counts = pd.crosstab(predictions["label"], predictions["candidate"]).reindex(
+        index=names, columns=names, fill_value=0
+    )
+    rows = [
+        {"name": name, "cells": [{"count": int(count), "share": count / max(sum(row), 1)} for count in row]}
+        for name, row in zip(names, counts.to_numpy().tolist(), strict=True)
+    ]
+    return {"names": names, "rows": rows}
+
+
+def curves(table: pd.DataFrame, *, width: int = 520, height: int = 200) -> dict[str, Any]:
+    """The loss of each epoch as points of an SVG of width x height."""
+    epochs = max(int(table["epoch"].max()), 1)
+    top = float(table["loss"].max()) or 1.0
+    lines = {
+        split: " ".join(
+            f"{epoch / epochs * width:.1f},{height - loss / top * height:.1f}"
+            for epoch, loss in rows[["epoch", "loss"]].to_numpy().tolist()
+        )
+        for split, rows in table.groupby("split")
+    }
+    return {"width": width, "height": height, "top": top, "epochs": epochs, "lines": lines}
+
+
+if __name__ == "__main__":
+    stage.main(run)

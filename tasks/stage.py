@@ -1,0 +1,76 @@
+"""Runs a verb from the shell: `python -m tasks.embed --raw … --out …`. Arguments, params, seed, logging, errors."""
+
+import argparse
+import ctypes
+import inspect
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tasks.params import load_params, section
+
+logger = logging.getLogger("graftline")
+
+Run = Callable[..., None]
+
+
+def main(run: Run, arguments: list[str] | None = None) -> None:
+    """Call `run` with what its signature asks for, and exit: 0 when it is done, 1 with one line when it cannot be.
+
+    A parameter annotated Path is an argument of the command line; any other is the section of params.yaml of that name.
+    """
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logger.setLevel(logging.INFO)
+    die_with_parent()
+    parameters = inspect.signature(run, eval_str=True).parameters.values()
+    from_shell = [each for each in parameters if each.annotation is Path]
+    parser = argparse.ArgumentParser(prog=f"python -m {_module(run)}", description=inspect.getdoc(run))
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: params.yaml")
+    for each in from_shell:
+        parser.add_argument(f"--{each.name.replace('_', '-')}", type=Path, required=True)
+    given = vars(parser.parse_args(arguments))
+    try:
+        params = load_params(given.pop("params"))
+        sections = {each.name: section(params, each.name) for each in parameters if each not in from_shell}
+        _seed(params.seed)
+        run(**given, **sections)
+    except (ValueError, OSError) as error:
+        if os.environ.get("GRAFTLINE_TRACEBACK"):
+            raise
+        logger.error("error: %s", _one_line(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        logger.error("error: interrupted")
+        sys.exit(130)
+
+
+def die_with_parent() -> None:
+    """Ask Linux to end this process when its parent dies, so that no stage works on for a DVC that was killed."""
+    if sys.platform == "linux":
+        set_parent_death_signal = 1  # PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+
+
+def _module(run: Run) -> str:
+    """The module as the shell names it: inside it, the run from the shell is called __main__."""
+    return f"tasks.{Path(inspect.getfile(run)).stem}"
+
+
+def _seed(seed: int) -> None:
+    """Everything random is handed a generator made from the seed; this catches what libraries draw by themselves."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if "torch" in sys.modules:
+        import torch
+
+        torch.manual_seed(seed)
+        torch.use_deterministic_algorithms(True)
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        advice = {28: "free some space", 13: "grant access to it", 30: "make it writable"}.get(error.errno or 0, "")
+        return ": ".join(str(part) for part in (error.filename, error.strerror, advice) if part)
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,57 @@
+"""Manifest and embeddings in; a linear head for each target, its regularisation chosen on val, out."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tasks import stage
+from tasks.data.batches import read_batches
+from tasks.data.embeddings import read_embeddings
+from tasks.data.manifest import MISSING, label_indices, read_manifest
+from tasks.files import read_json, whole_folder, write_json
+from tasks.models.bundle import save_tensors
+from tasks.params import TrainHeadParams
+from tasks.training.logistic import LinearHead, fit_head
+
+logger = logging.getLogger("graftline")
+
+
+def run(*, validated: Path, embeddings: Path, batches: Path, out: Path, train_head: TrainHeadParams) -> None:
+    """Train a head on the frozen features of the train split."""
+    manifest = read_manifest(validated / "manifest", read_batches(batches))
+    vectors = read_embeddings(embeddings, read_batches(batches)).double().numpy()  # (n, dim)
+    if len(vectors) != len(manifest):
+        raise ValueError(f"{len(vectors)} embeddings for {len(manifest)} samples: run embed again")
+    classes: dict[str, list[str]] = read_json(validated / "classes.json")
+    heads: dict[str, LinearHead] = {}
+    for target, names in classes.items():
+        labels = np.array(label_indices(manifest[target], names))
+        in_train = (manifest["split"] == "train").to_numpy() & (labels != MISSING)
+        in_val = (manifest["split"] == "val").to_numpy() & (labels != MISSING)
+        heads[target] = fit_head(
+            (vectors[in_train], labels[in_train]),
+            (vectors[in_val], labels[in_val]),
+            num_classes=len(names),
+            l2_strengths=train_head.l2_strengths,
+            max_iterations=train_head.max_iterations,
+        )
+        accuracy = (heads[target].log_probabilities(vectors[in_val]).argmax(axis=1) == labels[in_val]).mean()
+        logger.info(
+            "trained the head of %s on %s vectors: l2 %g, val accuracy %.4f", target, f"{in_train.sum():,}",
+            heads[target].l2, accuracy,
+        )  # fmt: skip
+    with whole_folder(out) as folder:
+        tensors = {f"{target}.{part}": torch.from_numpy(getattr(head, part)).float()
+                   for target, head in heads.items() for part in ("weight", "bias")}  # fmt: skip
+        save_tensors(folder / "head.safetensors", tensors)
+        write_json(folder / "head.json", {
+            "classes": classes,
+            "l2": {target: head.l2 for target, head in heads.items()},
+            "val_log_loss": {target: head.val_log_loss for target, head in heads.items()},
+        })  # fmt: skip
+
+
+if __name__ == "__main__":
+    stage.main(run)

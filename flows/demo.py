@@ -75,7 +75,11 @@ def show_table() -> None:
     print("\nWhat transfer is worth: held-out accuracy (seconds to train)")
     print("  labels a class".ljust(42) + "".join(f"{count:>16}" for count in counts))
     for model in dict.fromkeys(row["model"] for row in rows):
-        cells = {row["labels_per_class"]: f"{row['accuracy']:.3f} ({row['seconds']:.1f} s)" for row in rows if row["model"] == model}
+        cells = {
+            row["labels_per_class"]: f"{row['accuracy']:.3f} ({row['seconds']:.1f} s)"
+            for row in rows
+            if row["model"] == model
+        }
         print(f"  {model:40}" + "".join(f"{cells.get(count, ''):>16}" for count in counts))
 
 

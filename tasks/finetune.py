@@ -115,7 +115,7 @@ def fit_top(
         warmup_fraction=params.warmup_fraction,
         weight_decay=params.weight_decay,
         patience_epochs=params.patience_epochs,
-        frozen_statistics=True,
+        update_statistics=params.update_statistics,
         show=show,
     )
 

@@ -66,6 +66,7 @@ class FinetuneParams(Section):
     max_scale_fraction: Fraction
     flip: bool
     patience_epochs: Count
+    update_statistics: bool
 
 
 class EvaluateParams(Section):

@@ -47,7 +47,8 @@ def fit(
     warmup_fraction: float,
     weight_decay: float,
     patience_epochs: int,
-    frozen_statistics: bool,
+    update_statistics: bool,
+    label_smoothing: float = 0.0,
     show: Callable[[Iterable[Minibatch], int], Iterator[Minibatch]] = lambda items, epoch: iter(items),
 ) -> tuple[list[Epoch], int]:
     """Train with AdamW under a linear warm-up and a cosine to zero; stop early on val loss and keep the best epoch.
@@ -58,7 +59,9 @@ def fit(
         model: maps images to logits, a tensor (n, num_classes) a target.
         minibatches: the epoch's number -> its minibatches.
         parameter_groups: as for torch.optim, each with its `params` and `lr`.
-        frozen_statistics: leave the running statistics of normalisation layers alone, and use them.
+        update_statistics: let the normalisation layers of the trained parts use and learn the statistics of minibatches;
+            otherwise they use those that they came with. Frozen parts always do.
+        label_smoothing: 0..1, the share of each label that is spread over all classes (Szegedy et al. 2016).
         show: wraps the minibatches of an epoch, to show progress.
 
     Returns:
@@ -76,11 +79,11 @@ def fit(
     history = [Epoch(epoch=0, train=None, val=score(model, val_minibatches()))]
     best, best_state = 0, copy.deepcopy(model.state_dict())
     for epoch in range(1, epochs + 1):
-        model.train(not frozen_statistics)
+        set_training_mode(model, update_statistics=update_statistics)
         total = _Total()
         for images, labels in show(minibatches(epoch), epoch):
             logits = model(images)
-            loss = cross_entropy(logits, labels)
+            loss = cross_entropy(logits, labels, label_smoothing=label_smoothing)
             if not math.isfinite(loss.item()):
                 raise ValueError(
                     f"the training loss is {loss.item()} in epoch {epoch}: lower finetune's learning rates"
@@ -90,7 +93,7 @@ def fit(
             nn.utils.clip_grad_norm_(parameters, GRADIENT_NORM)
             optimizer.step()
             schedule.step()
-            total.add(logits, labels)
+            total.add([each.detach() for each in logits], labels)
         history.append(Epoch(epoch=epoch, train=total.scores(), val=score(model, val_minibatches())))
         logger.info(_line(history[-1], epochs))
         if history[-1].val.loss < history[best].val.loss:
@@ -102,10 +105,20 @@ def fit(
     return history, best
 
 
-def cross_entropy(logits: list[Tensor], labels: Tensor) -> Tensor:
-    """Mean over the labels that are there: logits (n, num_classes) a target, label indices (n, num_targets)."""
+def set_training_mode(model: nn.Module, *, update_statistics: bool) -> None:
+    """Training mode, but for the parts that are frozen: their dropout is off and their statistics stand still."""
+    model.train()
+    for part in model.modules():
+        trained = [parameter.requires_grad for parameter in part.parameters()]
+        is_normalisation = isinstance(part, nn.modules.batchnorm._BatchNorm)
+        if trained and (not any(trained) or (is_normalisation and not update_statistics)):
+            part.eval()
+
+
+def cross_entropy(logits: list[Tensor], labels: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+    """Mean over the labels that are there, in nats: logits (n, num_classes) a target, label indices (n, num_targets)."""
     losses = [
-        F.cross_entropy(each, labels[:, target], ignore_index=MISSING, reduction="sum")
+        F.cross_entropy(each, labels[:, target], ignore_index=MISSING, reduction="sum", label_smoothing=label_smoothing)
         for target, each in enumerate(logits)
     ]
     return torch.stack(losses).sum() / (labels != MISSING).sum().clamp(min=1)

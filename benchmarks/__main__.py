@@ -1,0 +1,25 @@
+"""Runs every benchmark and keeps its JSON in benchmarks/results/: `make bench`."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+NAMES = ("pipeline", "transfer")
+
+
+def main() -> None:
+    for name in NAMES:
+        print(f"benchmarks.{name} …", flush=True)
+        command = [sys.executable, "-m", f"benchmarks.{name}", *sys.argv[1:]]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        result = json.loads(done.stdout.splitlines()[-1])
+        text = json.dumps(result, indent=1, sort_keys=True) + "\n"
+        (HERE / "results" / f"{name}.json").write_text(text, "utf-8")
+        for claim in result["claims"]:
+            print(f"  {'holds' if claim['holds'] else 'FALLS SHORT'}  {claim['name']}: {claim['value']:.4g} (target {claim['target']:g})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""What a measurement was made on, and how a benchmark ends: with one JSON object on its last line."""
+
+import argparse
+import json
+import os
+import platform
+import re
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A number that README or docs state. `at_least` says on which side of `target` it has to be."""
+
+    name: str
+    value: float
+    target: float
+    at_least: bool
+
+    @property
+    def holds(self) -> bool:
+        return self.value >= self.target if self.at_least else self.value <= self.target
+
+
+def describe_machine() -> dict[str, Any]:
+    """Cores, memory, instruction sets and versions; nothing that names the machine."""
+    cpuinfo = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+    flags = set(re.findall(r"\S+", (re.findall(r"^flags\s*:(.*)$", cpuinfo, flags=re.MULTILINE) or [""])[0]))
+    model = re.findall(r"^model name\s*:\s*(.*)$", cpuinfo, flags=re.MULTILINE)
+    return {
+        "cores": os.cpu_count(),
+        "processor": model[0] if model else platform.processor(),
+        "instructions": sorted(flags & {"avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16"}),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("torch", "torchvision", "dvc", "prefect", "great-expectations")},
+    }
+
+
+def parse_arguments(description: str | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="the same claims on less data, within 5 minutes on 2 cores")
+    return parser.parse_args()
+
+
+def finish(*, settings: dict[str, Any], raw: Any, claims: list[Claim]) -> None:
+    """Print the result, as the last line."""
+    result = {
+        "machine": describe_machine(),
+        "settings": settings,
+        "raw": raw,
+        "claims": [
+            {key: value for key, value in asdict(claim).items() if key != "at_least"} | {"holds": claim.holds}
+            for claim in claims
+        ],
+    }
+    print(json.dumps(result, sort_keys=True), flush=True)

@@ -1,0 +1,51 @@
+"""The candidate becomes the model in use: `python -m flows.promote`. Only with a verdict that speaks of its very bytes."""
+
+import hashlib
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from flows.repro import only_writer
+
+CANDIDATE = Path("data/models/candidate")
+BASELINE = Path("data/models/baseline")
+RECORD = Path("data/models/baseline.json")
+VERDICT = Path("data/regression/verdict.json")
+
+
+def promote() -> str:
+    """Copy the accepted candidate to its place and record it; returns the SHA-256 of its weights.
+
+    Raises:
+        ValueError: there is no verdict, or it rejects, or it speaks of another candidate.
+    """
+    if not VERDICT.is_file():
+        raise ValueError(f"there is no verdict at {VERDICT}: run `dvc repro` first")
+    verdict = json.loads(VERDICT.read_text("utf-8"))
+    if verdict["verdict"] != "accepted":
+        raise ValueError(f"the candidate is {verdict['verdict']}: see the report")
+    digest = hashlib.sha256((CANDIDATE / "model.safetensors").read_bytes()).hexdigest()
+    if digest != verdict["candidate"]:
+        raise ValueError("the verdict is of another candidate: run `dvc repro` again")
+    beside = BASELINE.with_name(".baseline.part")
+    shutil.rmtree(beside, ignore_errors=True)
+    shutil.copytree(CANDIDATE, beside)
+    shutil.rmtree(BASELINE, ignore_errors=True)
+    beside.rename(BASELINE)
+    record = RECORD.with_name(".baseline.json.part")
+    record.write_text(json.dumps({"model_sha256": digest}, indent=2) + "\n", "utf-8")
+    record.replace(RECORD)
+    return digest
+
+
+def main() -> None:
+    try:
+        with only_writer():
+            print(f"in use now: {promote()}")  # noqa: T201
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

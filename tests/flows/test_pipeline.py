@@ -1,0 +1,106 @@
+"""What DVC reruns and what it leaves alone, on a real project."""
+
+import json
+import re
+import subprocess
+
+import pandas as pd
+
+from flows.workspace import commit
+
+
+def stages_run(printed: str) -> list[str]:
+    return re.findall(r"^Running stage '(.+)':$", printed, flags=re.MULTILINE)
+
+
+def test_second_run_does_nothing(project, dvc):
+    assert stages_run(dvc(project, "repro")) == []
+
+
+def test_change_of_a_finetuning_parameter_reruns_from_finetune_on(project, dvc, set_param):
+    set_param(project, "backbone_learning_rate", 0.0001)
+    assert stages_run(dvc(project, "repro")) == ["finetune", "evaluate", "regression", "report"]
+
+
+def test_change_of_a_gate_tolerance_reruns_regression_and_report_alone(project, dvc, set_param):
+    set_param(project, "min_accuracy", 0.4)
+    assert stages_run(dvc(project, "repro")) == ["regression", "report"]
+
+
+def test_forced_run_gives_the_same_lock_byte_for_byte(project, dvc):
+    before = (project / "dvc.lock").read_bytes()
+    assert len(stages_run(dvc(project, "repro", "--force"))) == 10
+    assert (project / "dvc.lock").read_bytes() == before
+
+
+def test_new_batch_is_scanned_and_embedded_alone(project, dvc, put_batch):
+    put_batch(project, "second", first=30)
+    run = stages_run(dvc(project, "repro"))
+    assert [stage for stage in run if "@" in stage] == ["scan@second", "embed@second"]
+    assert "backbone" not in run
+    used = [pd.read_parquet(project / f"data/validated/manifest/{batch}.parquet") for batch in ("first", "second")]
+    assert [len(rows) for rows in used] == [240, 240]
+
+
+def test_fresh_clone_adds_a_batch_without_the_raw_data_of_the_old_one(finished, tmp_path, dvc, put_batch):
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", str(finished), str(clone)], check=True)
+    dvc(clone, "pull", "scan", "validate", "embed")
+    put_batch(clone, "second", first=30)
+    run = stages_run(dvc(clone, "repro", "--pull", "--allow-missing", "train_head"))
+    assert run == ["scan@second", "validate", "embed@second", "train_head"]
+    assert not (clone / "data/raw/first").exists()
+
+
+def test_stage_refuses_to_run_on_a_part_of_the_batches(finished, tmp_path, dvc, put_batch):
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", str(finished), str(clone)], check=True)
+    put_batch(clone, "second", first=30)
+    printed = dvc(clone, "repro", "--allow-missing", "train_head", status=255)
+    assert "dvc pull scan validate embed" in printed
+
+
+def test_experiment_is_compared_with_the_commit_it_started_from(project, dvc):
+    dvc(
+        project,
+        "exp",
+        "run",
+        "--set-param",
+        "regression.min_accuracy=0.3",
+        "--set-param",
+        "train_head.l2_strengths=[0.5]",
+    )
+    changed = json.loads(dvc(project, "metrics", "diff", "--json", "HEAD"))
+    assert "label.head.log_loss" in str(changed) or "log_loss" in json.dumps(changed)
+    shown = json.loads(dvc(project, "exp", "show", "--json"))
+    assert len(shown) == 2  # the workspace and the commit with its experiment
+
+
+def test_plots_are_drawn_from_what_the_stages_wrote(project, dvc):
+    dvc(project, "plots", "show", "--out", "plots")
+    page = (project / "plots/index.html").read_text("utf-8")
+    for title in ("Learning curves, loss", "Confusion matrix", "Reliability"):
+        assert title in page
+
+
+def test_rejected_candidate_fails_the_run_and_the_page_can_still_be_drawn(project, dvc, set_param):
+    set_param(project, "min_accuracy", 1.0)
+    dvc(project, "repro", status=255)
+    assert json.loads((project / "data/regression/verdict.json").read_text())["verdict"] == "rejected"
+    dvc(project, "repro", "--ignore-errors", "report")
+    assert "The candidate is rejected" in (project / "data/report/index.html").read_text("utf-8")
+
+
+def test_working_copy_stays_clean_after_a_run(project, dvc):
+    dvc(project, "repro", "--force", "report")
+    status = subprocess.run(["git", "status", "--porcelain"], cwd=project, capture_output=True, text=True, check=True)
+    assert status.stdout == ""
+
+
+def test_model_in_use_is_compared_on_todays_heldout_samples(project, dvc):
+    subprocess.run(["python", "-m", "flows.promote"], cwd=project, check=True, capture_output=True)
+    commit(project, "promoted")
+    dvc(project, "repro")
+    measured = json.loads((project / "data/evaluation/metrics.json").read_text())["label"]
+    assert measured["baseline"]["accuracy"] == measured["candidate"]["accuracy"]
+    assert measured["flips"] == {"negative": 0, "positive": 0, "p_value": 1.0}

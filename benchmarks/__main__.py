@@ -18,7 +18,9 @@ def main() -> None:
         text = json.dumps(result, indent=1, sort_keys=True) + "\n"
         (HERE / "results" / f"{name}.json").write_text(text, "utf-8")
         for claim in result["claims"]:
-            print(f"  {'holds' if claim['holds'] else 'FALLS SHORT'}  {claim['name']}: {claim['value']:.4g} (target {claim['target']:g})")
+            print(
+                f"  {'holds' if claim['holds'] else 'FALLS SHORT'}  {claim['name']}: {claim['value']:.4g} (target {claim['target']:g})"
+            )
 
 
 if __name__ == "__main__":

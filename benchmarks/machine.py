@@ -43,7 +43,9 @@ def describe_machine() -> dict[str, Any]:
 
 def parse_arguments(description: str | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="the same claims on less data, within 5 minutes on 2 cores")
+    parser.add_argument(
+        "--quick", action="store_true", help="the same claims on less data, within 5 minutes on 2 cores"
+    )
     return parser.parse_args()
 
 

@@ -67,7 +67,7 @@ def show_table() -> None:
     if not TABLE.is_file() or read(TABLE)["candidate"] != candidate:
         print("\nWhat transfer is worth: training each model from few and from all labels …", flush=True)
         done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.demo"], check=True, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "benchmarks.transfer", "--quick"], check=True, stdout=subprocess.PIPE, text=True
         ).stdout
         TABLE.write_text(json.dumps({"candidate": candidate} | json.loads(done.splitlines()[-1])), "utf-8")
     rows = read(TABLE)["raw"]

@@ -13,7 +13,7 @@ from torch import Tensor
 from tasks import stage
 from tasks.data.batches import read_batches
 from tasks.data.manifest import label_indices, read_manifest
-from tasks.data.samples import minibatches, num_minibatches
+from tasks.data.samples import minibatches
 from tasks.files import read_json, whole_folder
 from tasks.models.backbone import Backbone
 from tasks.models.bundle import load_bundle, load_tensors, save_bundle, versions
@@ -100,7 +100,7 @@ def fit_top(
     unfrozen = unfreeze(model, params.unfreeze)
     if unfrozen:
         groups.append({"params": unfrozen, "lr": params.backbone_learning_rate})
-    total = num_minibatches(num_train, params.minibatch_size)
+    total = num_full(num_train, params.minibatch_size)
 
     def show(items: Iterable[Minibatch], epoch: int) -> Iterator[Minibatch]:
         return progress(items, total=total, what=f"fine-tune {epoch}/{params.epochs}", unit="minibatches")
@@ -132,15 +132,22 @@ def unfreeze(model: Classifier, last: str | int) -> list[torch.nn.Parameter]:
 def read_minibatches(
     rows: pd.DataFrame, model: Classifier, *, raw: Path, params: FinetuneParams, generator: torch.Generator | None
 ) -> Iterator[Minibatch]:
-    """The rows' images and labels: in their order, or with a generator shuffled and augmented."""
+    """The rows' images and labels: in their order, or with a generator shuffled, augmented and in full minibatches."""
     if generator is not None:
-        rows = rows.iloc[torch.randperm(len(rows), generator=generator).numpy()]
+        order = torch.randperm(len(rows), generator=generator)
+        rows = rows.iloc[order[: num_full(len(rows), params.minibatch_size) * params.minibatch_size].numpy()]
     labels = label_tensor(rows, model.classes)
     transform = model.backbone.transform
     read = minibatches(rows, raw=raw, pixels=transform.pixels, size=params.minibatch_size)
     for pixels, each in zip(read, torch.split(labels, params.minibatch_size), strict=True):
         images = transform.normalize(pixels)
         yield (images if generator is None else augment(images, generator, params)), each
+
+
+def num_full(num_rows: int, size: int) -> int:
+    """How many minibatches an epoch of training has: a short last one would spoil the statistics of normalisation
+    layers, and what it held is drawn in another epoch. Fewer rows than a minibatch are one all the same."""
+    return max(num_rows // size, 1)
 
 
 def augment(images: Tensor, generator: torch.Generator, params: FinetuneParams) -> Tensor:

@@ -10,6 +10,8 @@ from scipy.special import log_softmax
 
 Array = NDArray[np.float64]
 
+SMALLEST_SCALE = 0.01  # of the largest: a feature that hardly varies is not blown up to count as much as the others
+
 
 @dataclass(frozen=True, kw_only=True)
 class LinearHead:
@@ -51,7 +53,8 @@ def fit_head(
     if not (np.isfinite(vectors).all() and np.isfinite(val[0]).all()):
         raise ValueError("the embeddings have numbers that are not finite: run embed again")
     mean = vectors.mean(axis=0)
-    scale = np.maximum(vectors.std(axis=0), 1e-6)
+    scale = vectors.std(axis=0)
+    scale = np.maximum(scale, max(SMALLEST_SCALE * scale.max(), SMALLEST_SCALE**4))
     standardised = (vectors - mean) / scale
     parameters = np.zeros(num_classes * (vectors.shape[1] + 1))
     best: LinearHead | None = None

@@ -1,0 +1,71 @@
+"""The flow on a real project, with a real Prefect server."""
+
+import json
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.repro import only_writer, stages
+from flows.retrain import retrain
+
+pytestmark = [
+    # Prefect's own server and client leave these behind at shut-down
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def prefect_server():
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture
+def here(prefect_server, project, monkeypatch):
+    monkeypatch.chdir(project)
+    return project
+
+
+def test_accepted_run_has_a_task_run_a_stage_with_its_log_and_an_artifact(here, set_param):
+    set_param(here, "min_accuracy", 0.3)
+    state = retrain(return_state=True)
+    assert state.is_completed()
+    assert state.message == "the candidate is accepted"
+    with get_client(sync_client=True) as client:
+        runs = [run for run in client.read_task_runs() if run.flow_run_id == state.state_details.flow_run_id]
+        artifacts = client.read_artifacts()
+        logs = " ".join(log.message for log in client.read_logs())
+    assert sorted(run.name for run in runs) == sorted(stages())
+    assert "# The candidate is accepted" in artifacts[-1].data
+    assert "pass label accuracy" in logs
+
+
+def test_second_run_says_that_there_is_nothing_to_do(here):
+    assert retrain(return_state=True).message == "nothing to do"
+
+
+def test_rejected_candidate_fails_the_run_after_its_artifacts_are_posted(here, set_param):
+    set_param(here, "min_accuracy", 1.0)
+    state = retrain(return_state=True)
+    assert state.is_failed()
+    assert "label accuracy" in state.message
+    with get_client(sync_client=True) as client:
+        artifacts = [artifact.data for artifact in client.read_artifacts()]
+    assert any("# The candidate is rejected" in artifact for artifact in artifacts)
+    assert "The candidate is rejected" in (here / "data/report/index.html").read_text("utf-8")
+    assert json.loads((here / "data/regression/verdict.json").read_text())["verdict"] == "rejected"
+
+
+def test_failed_stage_fails_the_run_with_the_line_that_says_why(here):
+    (here / "params.yaml").write_text((here / "params.yaml").read_text().replace("epochs:", "epoch:"), "utf-8")
+    state = retrain(return_state=True)
+    assert state.is_failed()
+    assert "finetune.epoch is unknown" in state.message
+
+
+def test_second_run_beside_the_first_says_who_is_at_work(here):
+    with only_writer(), pytest.raises(BlockingIOError, match=r"process \d+ is at work"):
+        retrain()

@@ -1,0 +1,62 @@
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tasks.data.embeddings import read_embeddings, write_embeddings
+
+
+@pytest.fixture
+def vectors():
+    return torch.randn(5, 7, generator=torch.Generator().manual_seed(0))
+
+
+def test_vectors_come_back_in_half_precision(tmp_path, vectors):
+    write_embeddings(tmp_path / "a.safetensors", vectors, recipe="r")
+    back = read_embeddings(tmp_path, ["a"])
+    assert back.dtype == torch.float32
+    assert torch.equal(back, vectors.half().float())
+
+
+def test_batches_are_joined_in_the_order_asked_for(tmp_path, vectors):
+    write_embeddings(tmp_path / "a.safetensors", vectors, recipe="r")
+    write_embeddings(tmp_path / "b.safetensors", -vectors[:2], recipe="r")
+    assert torch.equal(read_embeddings(tmp_path, ["b", "a"]), torch.cat([-vectors[:2], vectors]).half().float())
+
+
+def test_batch_without_samples_has_no_vectors(tmp_path):
+    write_embeddings(tmp_path / "a.safetensors", torch.empty(0, 7), recipe="r")
+    assert read_embeddings(tmp_path, ["a"]).shape == (0, 7)
+
+
+def test_equal_vectors_are_equal_bytes(tmp_path, vectors):
+    for name in "ab":
+        write_embeddings(tmp_path / f"{name}.safetensors", vectors, recipe="r")
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+def test_listed_batch_that_was_not_embedded_is_named(tmp_path, vectors):
+    write_embeddings(tmp_path / "a.safetensors", vectors, recipe="r")
+    with pytest.raises(ValueError, match=r"b\.safetensors is missing, though batch b is listed"):
+        read_embeddings(tmp_path, ["a", "b"])
+
+
+def test_vectors_of_different_backbones_are_never_mixed(tmp_path, vectors):
+    write_embeddings(tmp_path / "a.safetensors", vectors, recipe="one")
+    write_embeddings(tmp_path / "b.safetensors", vectors, recipe="other")
+    with pytest.raises(ValueError, match="batches a, b were embedded by different backbones: run embed again"):
+        read_embeddings(tmp_path, ["a", "b"])
+
+
+@pytest.mark.parametrize("length", [0, 5, 60, -1])
+def test_torn_file_is_named(tmp_path, vectors, length):
+    path = tmp_path / "a.safetensors"
+    write_embeddings(path, vectors, recipe="r")
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(ValueError, match=r"a\.safetensors is not a whole safetensors file .*: remove it"):
+        read_embeddings(tmp_path, ["a"])
+
+
+def test_safetensors_file_of_something_else_is_named(tmp_path, vectors):
+    save_file({"weight": vectors}, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match=r"a\.safetensors"):
+        read_embeddings(tmp_path, ["a"])

@@ -1,0 +1,276 @@
+import io
+import random
+import struct
+import threading
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tasks.data.images import (
+    READ_AHEAD,
+    ImageDefectError,
+    decode_image,
+    in_order,
+    inspect_image,
+    read_sample,
+    sample_id,
+)
+
+ORIENTATION = 0x0112  # the EXIF tag
+
+
+def encode(image, **options):
+    stream = io.BytesIO()
+    image.save(stream, **options)
+    return stream.getvalue()
+
+
+def inspect(content, *, min_image_size=8, max_image_pixels=10_000):
+    return inspect_image(content, min_image_size=min_image_size, max_image_pixels=max_image_pixels)
+
+
+def defect_of(content, **limits):
+    with pytest.raises(ImageDefectError) as found:
+        inspect(content, **limits)
+    assert "\n" not in str(found.value)
+    return found.value
+
+
+def pixels(content):
+    image = decode_image(content)
+    assert image.mode == "RGB"
+    return np.asarray(image)  # (height, width, 3)
+
+
+def png_header(*, width, height):
+    """A PNG that promises so many pixels and holds none."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("name", ["PNG", "BMP", "TIFF"])
+def test_lossless_format_gives_its_very_pixels(picture, name):
+    image = picture(width=20, height=10)
+    facts = inspect(encode(image, format=name))
+    assert (facts.format, facts.mode, facts.width, facts.height) == (name, "RGB", 20, 10)
+    assert np.array_equal(pixels(encode(image, format=name)), np.asarray(image))
+
+
+@pytest.mark.parametrize("name", ["JPEG", "WEBP"])
+def test_lossy_format_gives_nearly_its_pixels(name):
+    content = encode(Image.new("RGB", (20, 10), (200, 100, 50)), format=name)
+    assert inspect(content).format == name
+    assert np.abs(pixels(content).astype(int) - (200, 100, 50)).max() <= 6
+
+
+def test_format_is_told_by_the_bytes_not_the_name(tmp_path, picture):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(encode(picture(), format="PNG"))
+    assert inspect(path.read_bytes()).format == "PNG"
+    assert read_sample(path, sample_id(path.read_bytes()), batch="a").size == (16, 16)
+
+
+def test_grey_is_repeated_on_every_channel():
+    assert pixels(encode(Image.new("L", (9, 9), 77), format="PNG")).tolist() == [[[77, 77, 77]] * 9] * 9
+
+
+def test_black_and_white_becomes_0_and_255():
+    image = Image.new("1", (8, 8))
+    image.putpixel((3, 2), 1)
+    found = pixels(encode(image, format="PNG"))
+    assert found[2, 3].tolist() == [255, 255, 255]
+    assert found.sum() == 3 * 255
+
+
+def test_transparent_grey_is_laid_on_white():
+    image = Image.new("LA", (8, 8), (0, 0))
+    image.putpixel((0, 0), (40, 255))
+    found = pixels(encode(image, format="PNG"))
+    assert found[0, 0].tolist() == [40, 40, 40]
+    assert found[1, 1].tolist() == [255, 255, 255]
+
+
+def test_transparent_colour_is_laid_on_white():
+    image = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+    image.putpixel((0, 0), (10, 20, 30, 255))
+    image.putpixel((1, 0), (0, 0, 0, 128))
+    found = pixels(encode(image, format="PNG"))
+    assert found[0, 0].tolist() == [10, 20, 30]
+    assert found[0, 1] == pytest.approx([127, 127, 127], abs=1)
+    assert found[1, 1].tolist() == [255, 255, 255]
+
+
+def test_transparent_entry_of_a_palette_is_laid_on_white():
+    image = Image.new("P", (8, 8), 0)
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.putpixel((0, 0), 1)
+    found = pixels(encode(image, format="PNG", transparency=0))
+    assert found[0, 0].tolist() == [0, 0, 255]
+    assert found[1, 1].tolist() == [255, 255, 255]
+
+
+def test_palette_gives_its_colours():
+    image = Image.new("P", (8, 8), 1)
+    image.putpalette([0, 0, 0, 12, 34, 56])
+    assert pixels(encode(image, format="PNG"))[0, 0].tolist() == [12, 34, 56]
+
+
+def test_print_colours_become_screen_colours():
+    found = pixels(encode(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), format="JPEG"))
+    assert found[8, 8] == pytest.approx([255, 0, 0], abs=6)
+
+
+@pytest.mark.parametrize("name", ["PNG", "TIFF"])
+@pytest.mark.parametrize(("deep", "shallow"), [(0, 0), (256, 1), (32768, 128), (65535, 255)])
+def test_16_bit_grey_is_scaled_to_8(name, deep, shallow):
+    image = Image.fromarray(np.full((8, 8), deep, dtype=np.uint16))
+    found = pixels(encode(image, format=name))
+    assert np.abs(found.astype(int) - shallow).max() <= 1
+
+
+def test_big_endian_16_bit_grey_is_scaled_to_8():
+    image = Image.frombytes("I;16B", (8, 8), np.full((8, 8), 32768, dtype=">u2").tobytes())
+    content = encode(image, format="TIFF")
+    inspect(content)
+    assert np.abs(pixels(content).astype(int) - 128).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("orientation", "upright"),
+    [
+        (1, lambda stored: stored),
+        (2, np.fliplr),
+        (3, lambda stored: np.rot90(stored, 2)),
+        (4, np.flipud),
+        (6, lambda stored: np.rot90(stored, -1)),
+        (8, np.rot90),
+    ],
+)
+def test_picture_is_turned_upright(picture, orientation, upright):
+    image = picture(width=12, height=9)
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    found = pixels(encode(image, format="PNG", exif=exif))
+    assert np.array_equal(found, upright(np.asarray(image)))
+
+
+def test_file_without_bytes_is_a_defect():
+    assert defect_of(b"").reason == "empty_file"
+
+
+def test_text_is_a_defect_that_names_the_formats():
+    found = defect_of(b"label,path\n0,cat.png\n")
+    assert found.reason == "not_an_image"
+    assert "JPEG, PNG, WEBP, BMP, TIFF" in str(found)
+
+
+def test_format_that_is_not_listed_is_a_defect(picture):
+    assert defect_of(encode(picture(), format="GIF")).reason == "not_an_image"
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
+def test_half_a_file_is_a_defect(picture, name):
+    content = encode(picture(width=40, height=40), format=name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow may say more than it raises
+        assert defect_of(content[: len(content) // 2]).reason in ("unreadable", "not_an_image")
+
+
+def test_picture_below_the_smallest_side_is_a_defect(picture):
+    found = defect_of(encode(picture(width=7, height=30), format="PNG"), min_image_size=8)
+    assert (found.reason, str(found)) == ("too_small", "7 x 30 px, expected at least 8 px")
+
+
+def test_picture_at_the_limits_is_no_defect(picture):
+    content = encode(picture(width=8, height=30), format="PNG")
+    assert inspect(content, min_image_size=8, max_image_pixels=240).width == 8
+
+
+def test_too_many_pixels_are_told_from_the_header_alone():
+    found = defect_of(png_header(width=2000, height=1000), max_image_pixels=1_999_999)
+    assert (found.reason, str(found)) == ("too_many_pixels", "2000 x 1000 px, expected at most 1999999")
+
+
+def test_decompression_bomb_is_told_as_too_many_pixels():
+    assert defect_of(png_header(width=100_000, height=100_000)).reason == "too_many_pixels"
+
+
+def test_limit_of_pixels_is_the_users_alone():
+    """A header of 196 million pixels is let through by a limit above it; what is wrong then is the missing content."""
+    found = defect_of(png_header(width=14_000, height=14_000), max_image_pixels=10**9)
+    assert "limit" not in str(found)
+
+
+@pytest.mark.parametrize("name", ["PNG", "WEBP", "TIFF"])
+def test_several_pictures_in_a_file_are_a_defect(picture, name):
+    content = encode(picture(1), format=name, save_all=True, append_images=[picture(2)])
+    assert defect_of(content).reason == "animated"
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
+def test_damaged_file_never_stops_a_scan(picture, name):
+    """Whatever bytes a picture has, the answer is its facts or a defect."""
+    rng = random.Random(0)
+    options = {"save_all": True, "append_images": [picture(1)]} if name == "TIFF" else {}
+    whole = encode(picture(), format=name, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(400):
+            damaged = bytearray(whole[: rng.randrange(1, len(whole))] if rng.random() < 0.4 else whole)
+            for _ in range(rng.randrange(5)):
+                damaged[rng.randrange(min(len(damaged), 100))] = rng.randrange(256)
+            try:
+                inspect(bytes(damaged), min_image_size=1, max_image_pixels=10**6)
+            except ImageDefectError as defect:
+                assert defect.reason
+
+
+def test_sample_whose_bytes_changed_is_refused_by_name(tmp_path, picture):
+    path = tmp_path / "cat.png"
+    path.write_bytes(encode(picture(1), format="PNG"))
+    validated = sample_id(encode(picture(0), format="PNG"))
+    with pytest.raises(ValueError, match=r"sample .*cat\.png changed after it was validated") as refused:
+        read_sample(path, validated, batch="2024-01")
+    assert validated[:12] in str(refused.value)
+
+
+def test_sample_that_vanished_is_refused_by_name(tmp_path):
+    with pytest.raises(ValueError, match=r"sample .*cat\.png is missing: restore it, or `dvc pull` batch 2024-01"):
+        read_sample(tmp_path / "cat.png", "0" * 64, batch="2024-01")
+
+
+def test_results_come_in_the_order_of_the_sources():
+    last_is_done = threading.Event()
+
+    def work(source):
+        if source == 1:
+            last_is_done.set()
+        elif source == 0:
+            last_is_done.wait(timeout=10)  # the first ends after the second
+        return source * 10
+
+    assert list(in_order([0, 1], work)) == [0, 10]
+
+
+def test_every_source_is_worked_on_when_there_are_more_than_are_read_ahead():
+    count = 3 * READ_AHEAD + 1
+    assert list(in_order(range(count), lambda source: -source)) == [-source for source in range(count)]
+
+
+def test_error_of_a_worker_is_raised_in_its_turn():
+    def work(source):
+        if source == 2:
+            raise ValueError("sample 2 is missing")
+        return source
+
+    results = in_order(range(10), work)
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(ValueError, match="sample 2 is missing"):
+        next(results)

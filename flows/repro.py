@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,10 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 LOCK = Path(".dvc/tmp/graftline.lock")
+ADVICE = ("To track the changes", "git add", "To enable auto staging", "dvc config core.autostage", "Use `dvc push`")
 
 
 class DvcError(Exception):
-    """DVC ended with an error; the message is its last line that says so."""
+    """DVC ended with an error; the message is the line that says why."""
 
 
 def dvc(*arguments: str, log: Callable[[str], None], timeout_seconds: float = 24 * 3600) -> None:
@@ -31,7 +31,7 @@ def dvc(*arguments: str, log: Callable[[str], None], timeout_seconds: float = 24
         "PYTHONUNBUFFERED": "1",
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", *arguments],
+        [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -46,10 +46,11 @@ def dvc(*arguments: str, log: Callable[[str], None], timeout_seconds: float = 24
     try:
         assert process.stdout is not None
         for line in map(str.strip, process.stdout):
-            if line:
+            if line and not line.startswith(ADVICE):
                 log(line)
-            if line.lower().startswith("error"):
-                problem = line if not problem or not line.startswith("ERROR") else problem
+            # a stage says what is wrong in its line; DVC only that the stage failed
+            if line.startswith("error: ") or (line.startswith("ERROR: ") and not problem):
+                problem = line.split(": ", 1)[1]
         if process.wait() != 0:
             raise DvcError(problem or f"dvc {' '.join(arguments)} exited with {process.returncode}")
     finally:
@@ -82,10 +83,6 @@ def only_writer() -> Iterator[None]:
         file.write(f"process {os.getpid()}")
         file.flush()
         yield
-
-
-def is_dvc_here() -> bool:
-    return shutil.which("dvc", path=str(Path(sys.executable).parent)) is not None
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -19,12 +19,12 @@ from flows.repro import DvcError, dvc, only_writer, stages
 METRICS = Path("data/evaluation/metrics.json")
 VERDICT = Path("data/regression/verdict.json")
 REPORT = Path("data/report/index.html")
-UNCHANGED = "Data and pipelines are up to date."
+UP_TO_DATE = "Data and pipelines are up to date."
 
 
 @task(task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False)
-def reproduce(stage: str, *, options: tuple[str, ...] = ()) -> bool:
-    """Bring one stage up to date; returns whether there was anything to do."""
+def reproduce(stage: str, *, options: tuple[str, ...] = ()) -> State[Any]:
+    """Bring one stage, and what it depends on, up to date."""
     logger = get_run_logger()
     lines: list[str] = []
 
@@ -32,27 +32,28 @@ def reproduce(stage: str, *, options: tuple[str, ...] = ()) -> bool:
         lines.append(line)
         logger.info(line)
 
-    dvc("repro", "--wait-for-lock", *options, stage, log=log)
-    return UNCHANGED not in lines
+    try:
+        dvc("repro", *options, stage, log=log)
+    except DvcError as error:
+        return Failed(message=str(error))
+    return Completed(message=UP_TO_DATE if UP_TO_DATE in lines else "done")
 
 
-@flow(name="retrain", log_prints=False)
+@flow(name="retrain")
 def retrain() -> State[Any]:
     """Bring every stage of dvc.yaml up to date, in its order, and say what came of it."""
     logger = get_run_logger()
+    changed = False
     with only_writer():
-        changed = []
         for stage in stages():
-            try:
-                if reproduce(stage):
-                    changed.append(stage)
-            except DvcError as error:
-                if stage != "regression" or not is_rejected():
-                    return Failed(message=f"{stage}: {error}")
-                changed.append(stage)
+            state = reproduce(stage, return_state=True)
+            changed |= state.message != UP_TO_DATE
+            if state.is_failed() and stage == "regression" and is_rejected():
                 # the page tells why, so it is drawn for a rejected candidate too
-                reproduce("report", options=("--ignore-errors",))
+                reproduce("report", options=("--ignore-errors",), return_state=True)
                 break
+            if not state.is_completed():
+                return Failed(message=f"{stage}: {state.message}")
     if not changed:
         logger.info("nothing to do: data, code and params are those of the last run")
         return Completed(message="nothing to do")

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+FILE_MODE = 0o644  # safetensors makes files that only their owner may read
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
@@ -16,6 +18,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     beside = path.with_name(f".{path.name}.part")
     try:
         yield beside
+        beside.chmod(FILE_MODE)
         _fsync(beside)
         beside.replace(path)
         _fsync(path.parent)
@@ -33,6 +36,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     try:
         yield beside
         for each in sorted(beside.rglob("*")):
+            if each.is_file():
+                each.chmod(FILE_MODE)
             _fsync(each)
         if path.exists():
             shutil.rmtree(path)

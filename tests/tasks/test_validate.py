@@ -10,6 +10,8 @@ from tasks.data.quarantine import LEDGER_COLUMNS
 from tasks.params import ScanParams, ValidateParams
 from tasks.validate import admit, run
 
+pytestmark = pytest.mark.usefixtures("great_expectations")
+
 SCAN = ScanParams(min_image_size=8, max_image_pixels=10**6)
 
 

@@ -5,6 +5,8 @@ import pytest
 
 from tasks.data.expectations import check_expectations, with_class_fraction
 
+pytestmark = pytest.mark.usefixtures("great_expectations")
+
 
 @pytest.fixture
 def manifest(samples):

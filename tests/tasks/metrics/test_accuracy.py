@@ -1,0 +1,73 @@
+import math
+
+import numpy as np
+import pytest
+
+from tasks.metrics.accuracy import measure_accuracy
+
+# Six samples of three classes. Said: 0 0 1 1 1 2; right are samples 0, 1, 3, 5.
+LABELS = np.array([0, 0, 0, 1, 2, 2])
+PROBABILITIES = np.array(
+    [[0.8, 0.1, 0.1], [0.5, 0.3, 0.2], [0.2, 0.7, 0.1], [0.1, 0.6, 0.3], [0.2, 0.4, 0.4], [0.1, 0.1, 0.8]]
+)
+
+
+def measure(labels=LABELS, probabilities=PROBABILITIES, *, confidence=0.95):
+    return measure_accuracy(labels=labels, probabilities=probabilities, confidence=confidence)
+
+
+def test_accuracy_is_the_share_of_right_answers():
+    assert measure().accuracy == pytest.approx(4 / 6)
+
+
+def test_recall_is_the_share_of_each_class_that_is_found():
+    assert measure().recall == pytest.approx([2 / 3, 1.0, 1 / 2])
+
+
+def test_confusion_has_what_it_is_in_rows_and_what_is_said_in_columns():
+    assert measure().confusion.tolist() == [[2, 1, 0], [0, 1, 0], [0, 1, 1]]
+
+
+def test_macro_f1_is_the_mean_over_classes():
+    """Precision 1, 1/3, 1; recall 2/3, 1, 1/2."""
+    assert measure().macro_f1 == pytest.approx((0.8 + 0.5 + 2 / 3) / 3)
+
+
+def test_log_loss_is_the_mean_surprise_in_nats():
+    assert measure().log_loss == pytest.approx(-sum(map(math.log, (0.8, 0.5, 0.2, 0.6, 0.4, 0.8))) / 6)
+
+
+def test_class_without_samples_has_no_recall_and_does_not_lower_f1():
+    found = measure(np.array([0, 0]), np.array([[0.9, 0.1, 0.0], [0.8, 0.1, 0.1]]))
+    assert found.recall[0] == 1.0
+    assert np.isnan(found.recall[1:]).all()
+    assert found.macro_f1 == 1.0
+
+
+def test_class_that_a_model_does_not_know_costs_a_finite_log_loss():
+    assert measure(np.array([0]), np.array([[0.0, 1.0]])).log_loss == pytest.approx(-math.log(1e-15))
+
+
+def test_interval_is_that_of_wilson():
+    """Newcombe (1998), table I: 81 of 263 at 95 %, 0.2553 to 0.3662."""
+    labels = np.zeros(263, dtype=np.int64)
+    probabilities = np.repeat([[1.0, 0.0], [0.0, 1.0]], [81, 182], axis=0)
+    found = measure(labels, probabilities)
+    assert (found.accuracy_low, found.accuracy_high) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+
+
+def test_interval_of_a_flawless_model_reaches_below_1():
+    """All of n right: from n / (n + z^2), z = 1.96, to 1."""
+    found = measure(np.zeros(20, dtype=np.int64), np.repeat([[1.0, 0.0]], 20, axis=0))
+    assert found.accuracy_low == pytest.approx(20 / (20 + 1.959964**2), abs=1e-6)
+    assert found.accuracy_high == 1.0
+
+
+def test_more_confidence_is_a_wider_interval():
+    narrow, wide = measure(confidence=0.8), measure(confidence=0.99)
+    assert wide.accuracy_low < narrow.accuracy_low < narrow.accuracy_high < wide.accuracy_high
+
+
+def test_no_samples_are_refused_with_the_remedy():
+    with pytest.raises(ValueError, match=r"there are no held-out samples: add data, or raise validate\.heldout_fr"):
+        measure(LABELS[:0], PROBABILITIES[:0])

@@ -1,0 +1,412 @@
+import os
+import re
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torchvision import models
+
+from tasks.models.backbone import Backbone, load_backbone, load_weights
+from tasks.models.transform import Transform
+
+# By architecture: the last classification layer, a picture size (px) that it can take, the dimension of its input,
+# and that of the last feature map. One for each way in which torchvision builds a network.
+ARCHITECTURES = {
+    "alexnet": ("classifier.6", 64, 4096, 256),
+    "convnext_tiny": ("classifier.2", 64, 768, 768),
+    "densenet121": ("classifier", 64, 1024, 1024),
+    "efficientnet_b0": ("classifier.1", 64, 1280, 1280),
+    "efficientnet_v2_s": ("classifier.1", 64, 1280, 1280),
+    "googlenet": ("fc", 64, 1024, 1024),
+    "inception_v3": ("fc", 128, 2048, 2048),
+    "maxvit_t": ("classifier.5", 224, 512, 512),
+    "mnasnet0_5": ("classifier.1", 64, 1280, 1280),
+    "mobilenet_v2": ("classifier.1", 64, 1280, 1280),
+    "mobilenet_v3_small": ("classifier.3", 64, 1024, 576),
+    "regnet_x_400mf": ("fc", 64, 400, 400),
+    "regnet_y_400mf": ("fc", 64, 440, 440),
+    "resnet18": ("fc", 64, 512, 512),
+    "resnext50_32x4d": ("fc", 64, 2048, 2048),
+    "shufflenet_v2_x0_5": ("fc", 64, 1024, 1024),
+    "squeezenet1_1": ("classifier.1", 64, 512, 512),
+    "swin_t": ("head", 64, 768, 768),
+    "swin_v2_t": ("head", 64, 768, 768),
+    "vgg11": ("classifier.6", 64, 4096, 512),
+    "vit_b_32": ("heads.head", 224, 768, 768),
+    "wide_resnet50_2": ("fc", 64, 2048, 2048),
+}
+SMALL = "shufflenet_v2_x0_5"
+
+
+def transform(size):
+    return Transform(resize_size=size, crop_size=size)
+
+
+def original(architecture, *, seed=0, **options):
+    """torchvision's own network, untrained."""
+    torch.manual_seed(seed)
+    if architecture in ("googlenet", "inception_v3"):
+        options |= {"aux_logits": False, "init_weights": True}
+    return models.get_model(architecture, weights=None, **options).eval()
+
+
+def images(size, *, n=2, seed=0):
+    return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def classifier_input(network, layer, pictures):
+    """What the network feeds to its last layer: (n, dim), a map averaged over its positions."""
+    inputs = []
+    hook = network.get_submodule(layer).register_forward_pre_hook(lambda module, given: inputs.append(given[0]))
+    network(pictures)
+    hook.remove()
+    return inputs[0].flatten(2).mean(dim=2) if inputs[0].ndim == 4 else inputs[0]
+
+
+def assert_same_features(found, expected):
+    """Equal up to rounding, whatever the scale: untrained networks give very small or very large numbers."""
+    scale = expected.abs().max()
+    torch.testing.assert_close(found / scale, expected / scale, rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+def features(backbone, pictures):
+    return backbone.eval()(pictures)
+
+
+@pytest.fixture(scope="module")
+def small_network():
+    return original(SMALL)
+
+
+@pytest.fixture
+def small(small_network):
+    """A small backbone with the weights of `small_network`."""
+
+    def build(*, features="penultimate", size=32):
+        backbone = Backbone(SMALL, features=features, transform=transform(size))
+        load_weights(backbone, small_network.state_dict(), name="small")
+        return backbone.eval()
+
+    return build
+
+
+def test_every_family_of_torchvision_has_a_representative_here():
+    def family(name):
+        return models.get_model_builder(name).__module__
+
+    every = {family(name) for name in models.list_models(module=models)}
+    assert every == {family(name) for name in ARCHITECTURES}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_penultimate_features_are_what_the_last_layer_was_fed(architecture):
+    layer, size, dim, _ = ARCHITECTURES[architecture]
+    network = original(architecture)
+    backbone = Backbone(architecture, features="penultimate", transform=transform(size))
+    load_weights(backbone, network.state_dict(), name="original")
+    found = features(backbone, images(size))
+    assert found.shape == (2, dim)
+    assert found.isfinite().all()
+    assert not torch.equal(found[0], found[1])
+    assert_same_features(found, classifier_input(network, layer, images(size)))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_pooled_features_are_one_number_a_channel(architecture):
+    _, size, _, channels = ARCHITECTURES[architecture]
+    backbone = load_backbone(architecture, weights="random", features="pooled", image_size=size)
+    found = features(backbone, images(size))
+    assert backbone.dim == channels
+    assert found.shape == (2, channels)
+    assert found.isfinite().all()
+    assert not torch.equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "swin_t", "convnext_tiny", "densenet121"])
+def test_pooled_features_of_a_tiny_picture_are_still_one_number_a_channel(architecture):
+    """At 32 px the last map has a single position."""
+    backbone = load_backbone(architecture, weights="random", features="pooled", image_size=32)
+    assert backbone.dim == ARCHITECTURES[architecture][3]
+
+
+def test_pooled_features_are_the_mean_of_the_last_feature_map():
+    network = original("resnet18")
+    backbone = Backbone("resnet18", features="pooled", transform=transform(64))
+    load_weights(backbone, network.state_dict(), name="original")
+    with torch.no_grad():
+        stem = network.maxpool(network.relu(network.bn1(network.conv1(images(64)))))
+        last = network.layer4(network.layer3(network.layer2(network.layer1(stem))))
+    assert_same_features(features(backbone, images(64)), last.mean(dim=(2, 3)))
+
+
+def test_named_parts_are_averaged_and_joined_in_their_order(small, small_network):
+    maps = {}
+    for name in ("stage2", "conv5"):
+        small_network.get_submodule(name).register_forward_hook(
+            lambda module, given, output, name=name: maps.update({name: output.mean(dim=(2, 3))})
+        )
+    with torch.no_grad():
+        small_network(images(64))
+    found = features(small(features=["conv5", "stage2"], size=64), images(64))
+    assert_same_features(found, torch.cat([maps["conv5"], maps["stage2"]], dim=1))
+
+
+def test_named_part_with_channels_last_gives_one_number_a_channel():
+    """Swin's stages give (n, height, width, channels)."""
+    assert Backbone("swin_t", features=["features.7"], transform=transform(64)).dim == 768
+
+
+def test_unknown_part_is_named_with_the_known_ones():
+    with pytest.raises(ValueError, match="backbone.features names 'stage9', which shufflenet_v2_x0_5 lacks; its parts"):
+        Backbone(SMALL, features=["stage9"], transform=transform(32))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "size", "name"),
+    [("resnet18", 32, "fc"), ("vit_b_32", 224, "encoder.layers.encoder_layer_0.self_attention")],
+)
+def test_part_that_gives_no_features_is_refused_or_given(architecture, size, name):
+    """The last layer is gone (its place passes features on); attention gives a pair. Neither may be a traceback."""
+    try:
+        backbone = Backbone(architecture, features=[name], transform=transform(size))
+    except ValueError as error:
+        assert name in str(error)  # noqa: PT017
+    else:
+        assert backbone.dim > 0
+
+
+def test_part_that_is_never_called_is_refused_by_name():
+    name = "encoder.layers.encoder_layer_0.self_attention.out_proj"
+    with pytest.raises(ValueError, match=name):
+        Backbone("vit_b_32", features=[name], transform=transform(224))
+
+
+def test_part_named_twice_is_refused_by_name():
+    with pytest.raises(ValueError, match="stage2"):
+        Backbone(SMALL, features=["stage2", "stage2"], transform=transform(32))
+
+
+def test_unknown_architecture_is_named_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"architecture 'resnet19' is not one of .*resnet18.*"):
+        load_backbone("resnet19", weights="random")
+
+
+@pytest.mark.parametrize(("architecture", "size"), [("alexnet", 16), ("vit_b_32", 64), ("inception_v3", 32)])
+def test_picture_size_that_cannot_be_taken_is_named(architecture, size):
+    with pytest.raises(ValueError, match=f"{architecture} cannot take pictures of {size} px") as refused:
+        load_backbone(architecture, weights="random", image_size=size)
+    assert "\n" not in str(refused.value)
+
+
+def test_features_of_a_picture_do_not_depend_on_its_neighbours(small):
+    backbone = small()
+    together = features(backbone, images(32, n=4))
+    other = torch.cat([images(32, n=4)[:1], images(32, n=3, seed=1)])
+    assert torch.equal(features(backbone, other)[0], together[0])
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt"])
+def test_weights_file_gives_the_features_of_its_network(small_network, tmp_path, suffix):
+    path = tmp_path / f"weights{suffix}"
+    save = save_file if suffix == ".safetensors" else torch.save
+    save(small_network.state_dict(), path)
+    found = features(load_backbone(SMALL, weights=str(path), image_size=64), images(64))
+    assert_same_features(found, classifier_input(small_network, "fc", images(64)))
+
+
+@pytest.mark.parametrize("wrapper", ["state_dict", "model"])
+def test_state_dict_inside_a_checkpoint_is_found(small_network, tmp_path, wrapper):
+    torch.save({wrapper: small_network.state_dict(), "epoch": 3}, tmp_path / "weights.pth")
+    found = features(load_backbone(SMALL, weights=str(tmp_path / "weights.pth"), image_size=64), images(64))
+    assert_same_features(found, classifier_input(small_network, "fc", images(64)))
+
+
+@pytest.mark.parametrize("num_classes", [None, 7])
+def test_last_layer_of_the_weights_is_not_needed(small_network, tmp_path, num_classes):
+    state = {key: tensor for key, tensor in small_network.state_dict().items() if not key.startswith("fc.")}
+    if num_classes:
+        state |= {"fc.weight": torch.zeros(num_classes, 1024), "fc.bias": torch.zeros(num_classes)}
+    save_file(state, tmp_path / "weights.safetensors")
+    found = features(load_backbone(SMALL, weights=str(tmp_path / "weights.safetensors"), image_size=64), images(64))
+    assert_same_features(found, classifier_input(small_network, "fc", images(64)))
+
+
+def test_transform_in_the_header_of_a_weights_file_is_used(small_network, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    header = '{"resize_size": 40, "crop_size": 36, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}'
+    save_file(small_network.state_dict(), path, metadata={"transform": header})
+    assert load_backbone(SMALL, weights=str(path)).transform == Transform(
+        resize_size=40, crop_size=36, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)
+    )
+
+
+@pytest.mark.parametrize("header", ['{"resize_size": 40', '{"resize_size": 40}', '{"crop": 1, "mean": [], "std": []}'])
+def test_broken_header_of_a_weights_file_is_refused_by_name(small_network, tmp_path, header):
+    path = tmp_path / "weights.safetensors"
+    save_file(small_network.state_dict(), path, metadata={"transform": header})
+    with pytest.raises(ValueError, match=r"weights\.safetensors"):
+        load_backbone(SMALL, weights=str(path))
+
+
+def test_image_size_outranks_that_of_the_weights():
+    assert load_backbone(SMALL, weights="random").transform.crop_size == 224
+    smaller = load_backbone(SMALL, weights="random", image_size=32).transform
+    assert (smaller.resize_size, smaller.crop_size) == (32, 32)
+
+
+def test_weights_of_another_architecture_are_refused(small_network, tmp_path):
+    save_file(small_network.state_dict(), tmp_path / "weights.safetensors")
+    with pytest.raises(ValueError, match=r"weights .*weights\.safetensors do not fit resnet18: the file lacks conv1"):
+        load_backbone("resnet18", weights=str(tmp_path / "weights.safetensors"), image_size=32)
+
+
+def test_weights_of_another_width_are_refused(tmp_path):
+    save_file(original("shufflenet_v2_x1_0").state_dict(), tmp_path / "weights.safetensors")
+    with pytest.raises(ValueError, match="do not fit shufflenet_v2_x0_5: the file has another shape for conv5"):
+        load_backbone(SMALL, weights=str(tmp_path / "weights.safetensors"), image_size=32)
+
+
+class Trap:
+    """Leaves a mark when it is unpickled."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.mark),)
+
+
+def test_code_in_a_weights_file_is_refused_and_never_run(tmp_path):
+    torch.save({"weight": Trap(tmp_path / "mark")}, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match=r"weights\.pth is not a plain state dict") as refused:
+        load_backbone(SMALL, weights=str(tmp_path / "weights.pth"), image_size=32)
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, torch.zeros(3)])
+def test_weights_file_without_a_state_dict_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match=r"weights\.pth holds no state dict: expected tensors by name"):
+        load_backbone(SMALL, weights=str(tmp_path / "weights.pth"), image_size=32)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("kept", [0.0, 0.001, 0.5, 0.999])
+def test_torn_weights_file_is_refused_by_name(small_network, tmp_path, suffix, kept):
+    path = tmp_path / f"weights{suffix}"
+    save = save_file if suffix == ".safetensors" else torch.save
+    save(small_network.state_dict(), path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(ValueError, match=rf"weights file .*weights\{suffix} is not a"):
+        load_backbone(SMALL, weights=str(path), image_size=32)
+
+
+def test_missing_weights_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"there is no weights file .*gone\.pth: put it there, or correct"):
+        load_backbone(SMALL, weights=str(tmp_path / "gone.pth"), image_size=32)
+
+
+def test_unknown_weights_name_is_told_the_known_ones():
+    with pytest.raises(ValueError, match="weights 'IMAGENET' are not known for resnet18: torchvision has IMAGENET1K_V1"):
+        load_backbone("resnet18", weights="IMAGENET", image_size=32)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """An empty cache of torchvision's weights, and no network: the proxy is a port that nobody listens on."""
+    for scheme in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(scheme, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    before = torch.hub.get_dir()
+    torch.hub.set_dir(str(tmp_path / "hub"))
+    yield tmp_path / "hub" / "checkpoints"
+    torch.hub.set_dir(before)
+
+
+def test_weights_that_cannot_be_fetched_are_named_with_where_from_and_where_to(hub):
+    with pytest.raises(ValueError, match="weights resnet18 IMAGENET1K_V1 are not cached and cannot be fetched") as error:
+        load_backbone("resnet18", weights="IMAGENET1K_V1", image_size=32)
+    url = models.ResNet18_Weights.IMAGENET1K_V1.url
+    assert f"fetch {url} on another machine and put it at {hub / url.rsplit('/', 1)[1]}" in str(error.value)
+
+
+def test_torn_weights_in_the_cache_are_named_with_the_remedy(hub):
+    place = hub / models.ResNet18_Weights.IMAGENET1K_V1.url.rsplit("/", 1)[1]
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"PK\x03\x04 half a download")
+    with pytest.raises(ValueError, match=f"IMAGENET1K_V1 at {re.escape(str(place))} are damaged .*: remove them"):
+        load_backbone("resnet18", weights="IMAGENET1K_V1", image_size=32)
+
+
+def published(architecture, state):
+    """The state dict as torchvision's server has it: some files are older than the code that reads them."""
+    if architecture == "densenet121":
+        names = {key: re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", key) for key in state}
+        return {names[key]: tensor for key, tensor in state.items() if not key.endswith("num_batches_tracked")}
+    if architecture == "vit_b_32":
+        return {
+            key.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2."): tensor
+            for key, tensor in state.items()
+        }
+    return state
+
+
+@pytest.mark.parametrize(
+    "architecture", ["shufflenet_v2_x0_5", "mnasnet0_5", "densenet121", "googlenet", "inception_v3", "vit_b_32"]
+)
+@pytest.mark.filterwarnings("ignore:The default weight initialization of:FutureWarning")
+def test_cached_weights_give_the_features_that_torchvision_gives(hub, architecture):
+    name = "IMAGENET1K_V1"
+    layer, size, _, _ = ARCHITECTURES[architecture]
+    options = {"aux_logits": True} if architecture in ("googlenet", "inception_v3") else {}
+    torch.manual_seed(0)
+    state = models.get_model(architecture, weights=None, **options).state_dict()
+    weights = models.get_model_weights(architecture)[name]
+    hub.mkdir(parents=True)
+    torch.save(published(architecture, state), hub / weights.url.rsplit("/", 1)[1])
+    expected = classifier_input(models.get_model(architecture, weights=weights).eval(), layer, images(size))
+    found = features(load_backbone(architecture, weights=name, image_size=size), images(size))
+    assert_same_features(found, expected)
+
+
+def test_equal_backbones_have_equal_fingerprints(small):
+    assert small().fingerprint() == small().fingerprint()
+
+
+def test_fingerprint_tells_other_features_apart(small):
+    assert len({small(features=each).fingerprint() for each in ("penultimate", "pooled", ["conv5"], ["stage4"])}) == 4
+
+
+def test_fingerprint_tells_another_transform_apart(small):
+    assert small(size=32).fingerprint() != small(size=48).fingerprint()
+
+
+@pytest.mark.parametrize("name", ["conv1.0.weight", "conv5.1.running_mean"])
+def test_fingerprint_tells_weights_apart_that_differ_in_one_number(small, name):
+    backbone = small()
+    before = backbone.fingerprint()
+    tensor = backbone.network.state_dict()[name]
+    tensor[(0,) * tensor.ndim] += 1e-6
+    assert backbone.fingerprint() != before
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "shufflenet_v2_x0_5", "vit_b_32", "densenet121", "vgg11"])
+def test_blocks_hold_every_layer_once_from_input_to_output(architecture):
+    size = ARCHITECTURES[architecture][1]
+    backbone = Backbone(architecture, features="penultimate", transform=transform(size))
+    held = [id(parameter) for block in backbone.blocks() for parameter in block.parameters()]
+    assert all(any(True for _ in block.parameters()) for block in backbone.blocks())
+    assert len(set(held)) == len(held)
+    every = [id(parameter) for parameter in backbone.network.parameters() if parameter.ndim != 3]  # less ViT's tokens
+    assert [each for each in every if each in set(held)] == held
+    assert set(held) == set(every)
+
+
+def test_normalisation_is_in_the_block_that_it_follows():
+    first = Backbone("resnet18", features="penultimate", transform=transform(32)).blocks()[0]
+    assert [type(part) for part in first] == [nn.Conv2d, nn.BatchNorm2d]

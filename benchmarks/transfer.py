@@ -134,13 +134,17 @@ def measure(digits: Digits, params: Params, labels_per_class: int | None, seed: 
     tuned.graft({"label": (torch.from_numpy(head.weight), torch.from_numpy(head.bias))})
     rates = (params.finetune.head_learning_rate, params.finetune.backbone_learning_rate)
     gentle = params.finetune.update_statistics
-    _, seconds = timed(lambda: fine_tune(tuned, digits, train, val, params.finetune, rates, seed, update_statistics=gentle))
+    _, seconds = timed(
+        lambda: fine_tune(tuned, digits, train, val, params.finetune, rates, seed, update_statistics=gentle)
+    )
     yield row(MODELS[2], score(tuned, digits), head_seconds + seconds)
 
     torch.manual_seed(seed)
     scratch = Classifier(digits.load(weights=RANDOM), {"label": [str(digit) for digit in range(10)]})
     rates = (SCRATCH_LEARNING_RATE, SCRATCH_LEARNING_RATE)
-    _, seconds = timed(lambda: fine_tune(scratch, digits, train, val, params.finetune, rates, seed, update_statistics=True))
+    _, seconds = timed(
+        lambda: fine_tune(scratch, digits, train, val, params.finetune, rates, seed, update_statistics=True)
+    )
     yield row(MODELS[3], score(scratch, digits), seconds)
 
 

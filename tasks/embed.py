@@ -33,7 +33,7 @@ def run(*, raw: Path, manifest: Path, backbone: Path, out: Path, embed: EmbedPar
     vectors = torch.cat([torch.empty(0, model.backbone.dim), *embed_minibatches(model.backbone, shown)])
     check_finite(vectors, rows["path"].tolist())
     with whole_file(out) as path:
-        write_embeddings(path, vectors, recipe=lineage["fingerprint"])
+        write_embeddings(path, vectors.numpy(), recipe=lineage["fingerprint"])
     logger.info("embedded %s images -> %s in %.0f s", f"{len(rows):,}", tuple(vectors.shape), time.monotonic() - start)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from tasks import stage
 from tasks.data.batches import read_batches
@@ -19,7 +19,8 @@ from tasks.files import read_json, whole_folder, write_json
 from tasks.metrics.accuracy import measure_accuracy
 from tasks.metrics.calibration import reliability
 from tasks.metrics.significance import compare
-from tasks.models.bundle import WEIGHTS, load_bundle, load_tensors
+from tasks.models.bundle import WEIGHTS, load_bundle
+from tasks.models.head import load_heads
 from tasks.params import EmbedParams, EvaluateParams
 from tasks.progress import progress
 
@@ -50,9 +51,7 @@ def run(
     classes = model.classes
     predictions: dict[str, Probabilities] = {
         "candidate": predict(candidate, rows, raw=raw, classes=classes, minibatch_size=embed.minibatch_size),
-        "head": predict_from_embeddings(
-            head, read_embeddings(embeddings, read_batches(batches))[torch.tensor(is_heldout)]
-        ),
+        "head": predict_from_embeddings(head, read_embeddings(embeddings, read_batches(batches))[is_heldout]),
     }
     in_use = read_json(baseline_record).get("model_sha256")
     if in_use is not None:
@@ -100,14 +99,13 @@ def predict(
     }
 
 
-def predict_from_embeddings(head: Path, vectors: torch.Tensor) -> Probabilities:
+def predict_from_embeddings(head: Path, vectors: NDArray[np.float32]) -> Probabilities:
     """The probabilities that the head alone gives: vectors (n, dim)."""
-    tensors = load_tensors(head / "head.safetensors")
-    logits = {
-        target: vectors @ tensors[f"{target}.weight"].T + tensors[f"{target}.bias"]
-        for target in read_json(head / "head.json")["classes"]
+    layers, _ = load_heads(head)
+    return {
+        target: softmax((vectors @ weight.T + bias).astype(np.float64), axis=1)
+        for target, (weight, bias) in layers.items()
     }
-    return {target: each.double().softmax(dim=1).numpy() for target, each in logits.items()}
 
 
 def in_class_order(probabilities: NDArray[np.float64], given: list[str], wanted: list[str]) -> NDArray[np.float64]:

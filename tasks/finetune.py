@@ -14,10 +14,11 @@ from tasks import stage
 from tasks.data.batches import read_batches
 from tasks.data.manifest import label_indices, read_manifest
 from tasks.data.samples import minibatches
-from tasks.files import read_json, whole_folder
+from tasks.files import whole_folder
 from tasks.models.backbone import Backbone
-from tasks.models.bundle import load_bundle, load_tensors, save_bundle, versions
+from tasks.models.bundle import load_bundle, save_bundle, versions
 from tasks.models.classifier import Classifier
+from tasks.models.head import load_heads
 from tasks.params import FinetuneParams
 from tasks.progress import progress
 from tasks.training.augment import random_affine
@@ -76,13 +77,16 @@ def run(
 
 def graft(backbone: Backbone, head: Path) -> Classifier:
     """The backbone with the trained heads of the folder `head`."""
-    model = Classifier(backbone, read_json(head / "head.json")["classes"])
-    tensors = load_tensors(head / "head.safetensors")
-    if tensors[f"{next(iter(model.classes))}.weight"].shape[1] != backbone.dim:
+    layers, classes = load_heads(head)
+    found = {weight.shape[1] for weight, _ in layers.values()}
+    if found != {backbone.dim}:
         raise ValueError(
-            f"{head} was trained on other features than the backbone's {backbone.dim}: run train_head again"
+            f"{head} was trained on {found} features, the backbone gives {backbone.dim}: run train_head again"
         )
-    model.graft({target: (tensors[f"{target}.weight"], tensors[f"{target}.bias"]) for target in model.classes})
+    model = Classifier(backbone, classes)
+    model.graft(
+        {target: (torch.from_numpy(weight), torch.from_numpy(bias)) for target, (weight, bias) in layers.items()}
+    )
     return model.eval()
 
 

@@ -4,14 +4,13 @@ import logging
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from tasks import stage
 from tasks.data.batches import read_batches
 from tasks.data.embeddings import read_embeddings
 from tasks.data.manifest import MISSING, label_indices, read_manifest
-from tasks.files import read_json, whole_folder, write_json
-from tasks.models.bundle import save_tensors
+from tasks.files import read_json, whole_folder
+from tasks.models.head import save_heads
 from tasks.params import TrainHeadParams
 from tasks.training.logistic import LinearHead, fit_head
 
@@ -21,7 +20,7 @@ logger = logging.getLogger("graftline")
 def run(*, validated: Path, embeddings: Path, batches: Path, out: Path, train_head: TrainHeadParams) -> None:
     """Train a head on the frozen features of the train split."""
     manifest = read_manifest(validated / "manifest", read_batches(batches))
-    vectors = read_embeddings(embeddings, read_batches(batches)).double().numpy()  # (n, dim)
+    vectors = read_embeddings(embeddings, read_batches(batches)).astype(np.float64)  # (n, dim)
     if len(vectors) != len(manifest):
         raise ValueError(f"{len(vectors)} embeddings for {len(manifest)} samples: run embed again")
     classes: dict[str, list[str]] = read_json(validated / "classes.json")
@@ -43,14 +42,14 @@ def run(*, validated: Path, embeddings: Path, batches: Path, out: Path, train_he
             heads[target].l2, accuracy,
         )  # fmt: skip
     with whole_folder(out) as folder:
-        tensors = {f"{target}.{part}": torch.from_numpy(getattr(head, part)).float()
-                   for target, head in heads.items() for part in ("weight", "bias")}  # fmt: skip
-        save_tensors(folder / "head.safetensors", tensors)
-        write_json(folder / "head.json", {
-            "classes": classes,
+        layers = {
+            target: (head.weight.astype(np.float32), head.bias.astype(np.float32)) for target, head in heads.items()
+        }
+        facts = {
             "l2": {target: head.l2 for target, head in heads.items()},
             "val_log_loss": {target: head.val_log_loss for target, head in heads.items()},
-        })  # fmt: skip
+        }
+        save_heads(folder, layers, classes=classes, facts=facts)
 
 
 if __name__ == "__main__":

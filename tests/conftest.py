@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import tasks  # noqa: F401  it says how threads wait, before torch starts any
+
 ROOT = Path(__file__).parent.parent
 PICTURES_PER_CLASS = 24
 

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from tasks.files import read_json, write_json
 from tasks.models.backbone import Backbone
@@ -43,26 +42,11 @@ def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
             transform=Transform.from_dict(description["transform"]),
         )
         model = Classifier(backbone, description["classes"])
-        model.load_state_dict(load_tensors(folder / WEIGHTS))
+        model.load_state_dict(load_file(folder / WEIGHTS))
         return model.eval(), description["lineage"]
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, RuntimeError, FileNotFoundError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{folder} is not a whole bundle ({reason}): make it again, or `dvc checkout` it") from error
-
-
-def save_tensors(path: Path, tensors: dict[str, Tensor], *, header: dict[str, str] | None = None) -> None:
-    save_file({name: tensor.contiguous() for name, tensor in sorted(tensors.items())}, path, metadata=header)
-
-
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Raises ValueError where the file is missing or torn."""
-    try:
-        tensors: dict[str, Tensor] = load_file(path)
-        return tensors
-    except FileNotFoundError:
-        raise ValueError(f"{path} is missing: run the stage that makes it, or `dvc pull`") from None
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error}): make it again") from error
 
 
 def versions() -> dict[str, str]:

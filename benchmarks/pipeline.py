@@ -112,7 +112,8 @@ def import_seconds(stage: str) -> float:
 
 
 def run_signs(workspace: Path, *, epochs: int) -> dict[str, float]:
-    """`dvc repro` on photographs of hands with the ImageNet SqueezeNet; held-out accuracy of candidate and head."""
+    """`dvc repro` on photographs of hands with the ImageNet SqueezeNet: held-out accuracy of `candidate` and `head`,
+    num_heldout, seconds."""
     make_workspace(ROOT, workspace)
     with tarfile.open(SIGNS) as archive:
         archive.extractall(workspace / "data/raw", filter="data")
@@ -134,7 +135,8 @@ def run_signs(workspace: Path, *, epochs: int) -> dict[str, float]:
     seconds, _ = dvc(workspace, "repro")
     measured = json.loads((workspace / "data/evaluation/metrics.json").read_text("utf-8"))["label"]
     accuracies = {name: measured[name]["accuracy"] for name in ("candidate", "head")}
-    return accuracies | {"seconds": seconds, "epochs": epochs}
+    subject = json.loads((workspace / "data/evaluation/subject.json").read_text("utf-8"))
+    return accuracies | {"num_heldout": subject["num_heldout"], "seconds": seconds, "epochs": epochs}
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What the tests of the tasks ask for: verbs run from a shell, pictures, batches, and a backbone that costs nothing."""
 
+import functools
 import hashlib
 import importlib
 import os
@@ -70,13 +71,17 @@ def workspace(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def shell(workspace: Path) -> Shell:
-    """Runs `python -m tasks.<verb> <arguments>` in the workspace. `max_file_bytes` makes the disk look full after so
-    many bytes of a file; `environment` is added to the process's own."""
+@pytest.fixture(scope="session")
+def shell_in() -> Shell:
+    """Runs `python -m tasks.<verb> <arguments>` in a folder. `max_file_bytes` makes the disk look full after so many
+    bytes of a file; `environment` is added to the process's own."""
 
     def run(
-        verb: str, *arguments: object, max_file_bytes: int | None = None, environment: dict[str, str] | None = None
+        folder: Path,
+        verb: str,
+        *arguments: object,
+        max_file_bytes: int | None = None,
+        environment: dict[str, str] | None = None,
     ) -> Finished:
         def limit() -> None:
             if max_file_bytes is not None:
@@ -84,7 +89,7 @@ def shell(workspace: Path) -> Shell:
 
         done = subprocess.run(
             [sys.executable, "-m", f"tasks.{verb}", *map(str, arguments)],
-            cwd=workspace,
+            cwd=folder,
             env=os.environ | verb_environment() | (environment or {}),
             capture_output=True,
             text=True,
@@ -95,6 +100,12 @@ def shell(workspace: Path) -> Shell:
         return Finished(status=done.returncode, stderr=done.stderr)
 
     return run
+
+
+@pytest.fixture
+def shell(shell_in: Shell, workspace: Path) -> Shell:
+    """`shell_in` the workspace."""
+    return functools.partial(shell_in, workspace)
 
 
 def verb_environment() -> dict[str, str]:

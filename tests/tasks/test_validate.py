@@ -33,7 +33,13 @@ def no_defects():
 
 def defects(batch, *paths):
     return pd.DataFrame(
-        {"batch": batch, "path": list(paths), "sample_id": "", "reason": "empty_file", "detail": "the file has no bytes"}
+        {
+            "batch": batch,
+            "path": list(paths),
+            "sample_id": "",
+            "reason": "empty_file",
+            "detail": "the file has no bytes",
+        }
     )
 
 

@@ -84,6 +84,7 @@ def test_dangling_link_is_a_defect(root):
     assert found(root)["link.png"] == (None, "label_missing")
 
 
+@pytest.mark.xfail(strict=True, reason="bug: Path.resolve raises RuntimeError, which stops the scan with a traceback")
 def test_link_to_itself_is_a_defect(root):
     (root / "cat" / "loop.png").symlink_to("loop.png")
     label, reason = found(root)["cat/loop.png"]

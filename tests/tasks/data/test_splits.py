@@ -9,9 +9,7 @@ KEYS = [f"sample {number}" for number in range(10_000)]
 
 
 def splits(keys, *, salt="graftline", val_fraction=0.15, heldout_fraction=0.2):
-    return {
-        key: split_of(key, salt=salt, val_fraction=val_fraction, heldout_fraction=heldout_fraction) for key in keys
-    }
+    return {key: split_of(key, salt=salt, val_fraction=val_fraction, heldout_fraction=heldout_fraction) for key in keys}
 
 
 def test_split_is_the_same_on_every_machine_and_in_every_version():

@@ -95,7 +95,10 @@ def test_statistics_of_a_frozen_part_keep_their_bytes_even_so():
 def test_each_group_learns_at_its_own_rate():
     model = Net()
     before = copy_of(model)
-    groups = [{"params": list(model.heads.parameters()), "lr": 0.01}, {"params": list(model.body.parameters()), "lr": 0.0}]
+    groups = [
+        {"params": list(model.heads.parameters()), "lr": 0.01},
+        {"params": list(model.body.parameters()), "lr": 0.0},
+    ]
     train(model, groups=groups)
     assert moved(model, before) == {"heads.0.weight", "heads.0.bias"}
 

@@ -1,0 +1,189 @@
+"""dvc.yaml, params.yaml and the verbs say the same: every stage reads what it declares and declares what it reads."""
+
+import ast
+import importlib
+import inspect
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"]
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))
+MODULES = sorted((ROOT / "tasks").rglob("*.py"))
+SHOWN_OR_STARTED = {"tasks/stage.py", "tasks/params.py", "tasks/progress.py", "tasks/files.py"}  # see dvc.yaml's head
+
+
+def command(stage):
+    """The words of a stage's command; an example batch in place of the matrix's."""
+    return shlex.split(example(STAGES[stage]["cmd"]))
+
+
+def example(text):
+    return text.replace("${item.batch}", "2024-01")
+
+
+def parameters(stage):
+    """The parameters of the verb that the stage's command runs."""
+    python, minus_m, module = command(stage)[:3]
+    assert (python, minus_m) == ("python", "-m")
+    return inspect.signature(importlib.import_module(module).run, eval_str=True).parameters
+
+
+def options(stage):
+    """By option: the value that the command gives to it."""
+    words = command(stage)[3:]
+    assert all(option.startswith("--") for option in words[::2])
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
+def declared_params(stage):
+    """The keys of params.yaml that the stage depends on, such as `scan` or `scan.min_image_size`."""
+    return [each for each in STAGES[stage].get("params", []) if isinstance(each, str)]
+
+
+def declared_files(stage):
+    """By other file: the keys of it that the stage depends on."""
+    return {
+        file: keys for each in STAGES[stage].get("params", []) if isinstance(each, dict) for file, keys in each.items()
+    }
+
+
+def is_declared(path, declared):
+    """Whether a path is among the declared ones, or inside of one of them."""
+    return any(path == each or path.startswith(f"{each}/") for each in declared)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_command_gives_every_path_that_the_verb_asks_for_and_no_other(stage):
+    asked = {f"--{name.replace('_', '-')}" for name, each in parameters(stage).items() if each.annotation is Path}
+    assert set(options(stage)) == asked
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_declared_params_exist(stage):
+    for key in declared_params(stage):
+        section, _, name = key.partition(".")
+        assert section in PARAMS, key
+        assert not name or name in PARAMS[section], key
+    for file, keys in declared_files(stage).items():
+        assert set(keys) <= set(yaml.safe_load((ROOT / file).read_text("utf-8"))), file
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_sections_that_a_verb_takes_are_declared_and_no_other(stage):
+    taken = {name for name, each in parameters(stage).items() if each.annotation is not Path}
+    assert {key.partition(".")[0] for key in declared_params(stage)} == taken
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_key_that_is_declared_alone_is_all_that_the_verb_uses_of_its_section(stage):
+    alone = {key.partition(".")[0]: set() for key in declared_params(stage) if "." in key}
+    for key in declared_params(stage):
+        if "." in key:
+            alone[key.partition(".")[0]].add(key.partition(".")[2])
+    source = (ROOT / f"{command(stage)[2].replace('.', '/')}.py").read_text("utf-8")
+    used = {section: set(re.findall(rf"\b{section}\.(\w+)", source)) for section in alone}
+    assert used == alone
+
+
+def test_every_section_is_used_by_a_stage():
+    assert set(PARAMS) == {key.partition(".")[0] for each in STAGES for key in declared_params(each)}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_outputs_are_given_to_the_command(stage):
+    given = set(options(stage).values())
+    assert {example(out) for out in STAGES[stage]["outs"]} <= given
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_paths_given_to_the_command_are_declared(stage):
+    """But for the raw batches and the model in use, whose content manifest and record fix, and the list of batches,
+    of which a stage depends on a key."""
+    declared = [example(each) for each in [*STAGES[stage]["deps"], *STAGES[stage]["outs"]]]
+    by_content = {"finetune": {"data/raw"}, "evaluate": {"data/raw", "data/models/baseline"}}.get(stage, set())
+    for path in set(options(stage).values()) - by_content - set(declared_files(stage)):
+        assert is_declared(path, declared), path
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_code_that_a_stage_depends_on_is_declared_and_is_there(stage):
+    declared = [each for each in STAGES[stage]["deps"] if each.startswith("tasks/")]
+    assert all((ROOT / each).exists() for each in declared)
+    for module in imported(f"{command(stage)[2].replace('.', '/')}.py"):
+        assert is_declared(module, declared) or module in SHOWN_OR_STARTED or is_plumbing(stage, module), module
+
+
+def is_plumbing(stage, module):
+    """Code that decides what a stage reads, not what it computes: a change of it cannot change a result unseen."""
+    reading = {"tasks/data/batches.py", "tasks/data/manifest.py"}
+    writing = {
+        "tasks/models/bundle.py",
+        "tasks/models/backbone.py",
+        "tasks/models/classifier.py",
+        "tasks/models/transform.py",
+    }
+    return module in reading | (writing if stage == "train_head" else set())
+
+
+def imported(file, seen=None):
+    """The modules under tasks/ that a file imports, and those that they import, as paths."""
+    seen = set() if seen is None else seen
+    if file in seen:
+        return seen
+    seen.add(file)
+    for node in ast.walk(ast.parse((ROOT / file).read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "tasks":
+            for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
+                path = f"{name.replace('.', '/')}.py"
+                if (ROOT / path).is_file() and path not in SHOWN_OR_STARTED:
+                    imported(path, seen)
+    return seen
+
+
+def test_outputs_are_left_to_dvc_by_git():
+    outs = [example(out) for stage in STAGES.values() for out in stage["outs"]]
+    files = sorted(out if Path(out).suffix else f"{out}/file" for out in outs)
+    ignored = subprocess.run(["git", "check-ignore", *files], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert sorted(ignored.stdout.split()) == files
+
+
+def test_what_no_stage_makes_is_left_to_git():
+    outs = [example(out) for stage in STAGES.values() for out in stage["outs"]]
+    parents = [str(parent) for out in outs for parent in Path(out).parents]
+    deps = {example(dep) for stage in STAGES.values() for dep in stage["deps"]}
+    sources = {
+        dep for dep in deps if not is_declared(dep, outs) and dep not in parents and not dep.startswith("data/raw/")
+    }
+    assert [each for each in sorted(sources) if not (ROOT / each).exists()] == []
+    ignored = subprocess.run(["git", "check-ignore", *sources], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ignored.stdout == ""
+
+
+def test_pictures_of_a_batch_are_not_in_git_but_its_pointer_is():
+    def is_ignored(path):
+        return subprocess.run(["git", "check-ignore", "--quiet", path], cwd=ROOT, check=False).returncode == 0
+
+    assert is_ignored("data/raw/2024-01/cat/1.png")
+    assert not is_ignored("data/raw/2024-01.dvc")
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_code_does_not_know_where_artifacts_lie(module):
+    """No string of it is a path of an artifact; sentences may name one, to tell a person what to do."""
+    places = {Path(example(path)).parts[0] for stage in STAGES.values() for path in stage["outs"]}
+    assert places == {"data"}
+    for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            is_a_path = re.fullmatch(r"\.?/?data(/[^\s]*)?", node.value) and node.value != "data"
+            assert not is_a_path, f"{module.name}:{node.lineno}: {node.value}"
+
+
+def test_every_verb_with_a_stage_is_run_by_that_stage_alone():
+    verbs = [command(stage)[2] for stage in STAGES]
+    assert verbs == [f"tasks.{stage}" for stage in STAGES]

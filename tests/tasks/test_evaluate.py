@@ -1,0 +1,86 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import softmax
+
+from tasks.evaluate import check_baseline, in_class_order, measure, predict_from_embeddings, prediction_table, sha256
+from tasks.models.bundle import WEIGHTS
+from tasks.models.head import save_heads
+from tasks.params import EvaluateParams
+
+PARAMS = EvaluateParams(calibration_bins=5, confidence=0.95)
+LABELS = np.array([0, 1, 1, 0])
+GOOD = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.7, 0.3]])
+POOR = np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.3, 0.7]])
+
+
+def test_classes_of_the_baseline_are_put_in_the_order_of_the_candidate():
+    given = np.array([[0.1, 0.2, 0.7]])
+    assert in_class_order(given, ["a", "b", "c"], ["c", "a", "b"]).tolist() == [[0.7, 0.1, 0.2]]
+
+
+def test_class_that_the_baseline_does_not_know_has_no_probability():
+    assert in_class_order(np.array([[0.4, 0.6]]), ["a", "b"], ["b", "new", "a"]).tolist() == [[0.6, 0.0, 0.4]]
+
+
+def test_class_that_only_the_baseline_knows_is_left_out():
+    assert in_class_order(np.array([[0.1, 0.9]]), ["a", "gone"], ["a", "b"]).tolist() == [[0.1, 0.0]]
+
+
+def test_first_run_has_no_flips():
+    assert set(measure(LABELS, {"candidate": GOOD, "head": POOR}, ["cat", "dog"], PARAMS)) == {"candidate", "head"}
+
+
+def test_flips_are_counted_from_the_baseline_to_the_candidate():
+    found = measure(LABELS, {"candidate": GOOD, "baseline": POOR}, ["cat", "dog"], PARAMS)
+    assert (found["flips"]["positive"], found["flips"]["negative"]) == (2, 0)
+    back = measure(LABELS, {"candidate": POOR, "baseline": GOOD}, ["cat", "dog"], PARAMS)
+    assert (back["flips"]["positive"], back["flips"]["negative"]) == (0, 2)
+    assert back["flips"]["p_value"] == 0.25
+
+
+def test_recall_is_told_by_the_name_of_the_class():
+    found = measure(LABELS, {"candidate": POOR}, ["cat", "dog"], PARAMS)
+    assert found["candidate"]["recall"] == {"cat": 0.5, "dog": 0.5}
+
+
+def test_class_without_held_out_samples_is_left_out_of_the_recall():
+    wide = np.hstack([GOOD, np.zeros((4, 1))])
+    found = measure(LABELS, {"candidate": wide}, ["cat", "dog", "eel"], PARAMS)
+    assert set(found["candidate"]["recall"]) == {"cat", "dog"}
+
+
+def test_table_says_for_each_sample_what_it_is_and_what_each_model_says():
+    rows = pd.DataFrame({"sample_id": list("wxyz"), "batch": "a", "path": list("1234"), "label": "left out"})
+    table = prediction_table(rows, "label", LABELS, {"candidate": GOOD, "baseline": POOR}, ["cat", "dog"])
+    assert table["label"].tolist() == ["cat", "dog", "dog", "cat"]
+    assert table["candidate"].tolist() == ["cat", "dog", "dog", "cat"]
+    assert table["baseline"].tolist() == ["cat", "cat", "dog", "dog"]
+    assert table["baseline_confidence"].tolist() == [0.9, 0.8, 0.6, 0.7]
+    assert table["baseline_label_probability"].tolist() == [0.9, 0.2, 0.6, 0.3]
+
+
+def test_head_alone_predicts_from_the_embeddings(tmp_path):
+    layer = np.eye(2, dtype=np.float32), np.array([0.0, 1.0], dtype=np.float32)
+    save_heads(tmp_path, {"label": layer}, classes={"label": ["cat", "dog"]}, facts={})
+    found = predict_from_embeddings(tmp_path, np.array([[3.0, 0.0], [0.0, 0.0]], dtype=np.float32))
+    assert found["label"] == pytest.approx(softmax([[3.0, 1.0], [0.0, 1.0]], axis=1))
+
+
+def test_model_in_use_that_is_not_here_is_named_with_the_remedy(tmp_path):
+    with pytest.raises(ValueError, match=f"the model in use is not at {tmp_path}: run `dvc pull {tmp_path}`"):
+        check_baseline(tmp_path, "0" * 64)
+
+
+def test_other_model_than_the_record_says_is_refused(tmp_path):
+    (tmp_path / WEIGHTS).write_bytes(b"other weights")
+    with pytest.raises(
+        ValueError, match=r"model\.safetensors is not the model in use \(expected SHA-256 000000000000\)"
+    ):
+        check_baseline(tmp_path, "0" * 64)
+
+
+def test_model_that_the_record_names_is_let_through(tmp_path):
+    (tmp_path / WEIGHTS).write_bytes(b"abc")
+    check_baseline(tmp_path, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
+    assert sha256(tmp_path / WEIGHTS).startswith("ba7816bf")

@@ -1,0 +1,113 @@
+"""The verb that judges, run as the pipeline runs it: with the shipped rules on an evaluation made up here."""
+
+import json
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pandas as pd
+import pytest
+
+from tasks.files import write_json
+from tasks.regression import Recorder, judge
+
+RULES = Path(__file__).parents[1] / "regression"
+SUBJECT = {"candidate": "c" * 64, "baseline": None, "stage": "head", "num_heldout": 40, "lineage": {}}
+
+
+def measured(folder, *, baseline=None, flips=None, **numbers):
+    """Writes what evaluate measured; a number that is given replaces one that meets every limit."""
+    folder.mkdir(exist_ok=True)
+    candidate = {"accuracy": 0.95, "calibration_error": 0.05, "recall": {"cat": 0.9, "dog": 1.0}} | numbers
+    metrics = {"candidate": candidate}
+    if flips:
+        metrics |= {"baseline": candidate, "flips": flips}
+    write_json(folder / "metrics.json", {"label": metrics})
+    write_json(folder / "subject.json", SUBJECT | {"baseline": baseline})
+    predictions = pd.DataFrame({"target": ["label"], "label": ["cat"], "candidate": ["cat"]})
+    predictions.to_parquet(folder / "predictions.parquet")
+
+
+def contents(folder):
+    return {each.name: each.read_bytes() for each in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def accepted(shell_in, tmp_path_factory):
+    """A folder in which a good candidate was judged twice, and how the last run ended."""
+    folder = tmp_path_factory.mktemp("accepted")
+    shutil.copy(RULES.parents[1] / "params.yaml", folder)
+    measured(folder / "evaluation")
+    for out in ("first", "second"):
+        done = shell_in(folder, "regression", "--evaluation", "evaluation", "--tests", RULES, "--out", out)
+    return folder, done
+
+
+@pytest.fixture(scope="module")
+def rejected(shell_in, tmp_path_factory):
+    """The verdict on a candidate that lost a class and is worse than the model in use, and how the run ended."""
+    folder = tmp_path_factory.mktemp("rejected")
+    shutil.copy(RULES.parents[1] / "params.yaml", folder)
+    flips = {"negative": 9, "positive": 1, "p_value": 0.0107}
+    measured(folder / "evaluation", baseline="b" * 64, flips=flips, recall={"cat": 0.5, "dog": 1.0})
+    done = shell_in(folder, "regression", "--evaluation", "evaluation", "--tests", RULES, "--out", "regression")
+    return json.loads((folder / "regression" / "verdict.json").read_text("utf-8")), done
+
+
+def test_candidate_above_every_limit_is_accepted(accepted):
+    folder, done = accepted
+    assert done.status == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "the candidate is accepted"
+    verdict = json.loads((folder / "first" / "verdict.json").read_text("utf-8"))
+    assert (verdict["verdict"], verdict["candidate"], verdict["num_failed"]) == ("accepted", "c" * 64, 0)
+
+
+def test_equal_runs_leave_equal_bytes(accepted):
+    folder, _ = accepted
+    assert set(contents(folder / "first")) == {"junit.xml", "verdict.json"}
+    assert contents(folder / "first") == contents(folder / "second")
+
+
+def test_junit_report_names_every_test(accepted):
+    folder, _ = accepted
+    cases = ElementTree.parse(folder / "first" / "junit.xml").iter("testcase")  # noqa: S314
+    names = [case.get("name") for case in cases]
+    assert len(names) == json.loads((folder / "first" / "verdict.json").read_text("utf-8"))["num_tests"]
+    assert "test_accuracy_is_above_the_floor" in names
+
+
+def test_candidate_below_a_limit_is_rejected_with_the_rule_that_it_broke(rejected):
+    verdict, done = rejected
+    assert done.status == 1
+    assert verdict["verdict"] == "rejected"
+    [broken] = [rule for rule in verdict["rules"] if rule["name"] == "label recall of cat"]
+    assert (broken["value"], broken["limit"], broken["passed"]) == (0.5, 0.7, False)
+    assert "FAIL label recall of cat: 0.5, at least 0.7" in done.stderr
+
+
+def test_candidate_that_is_significantly_worse_than_the_model_in_use_breaks_a_rule(rejected):
+    verdict, _ = rejected
+    assert [rule["passed"] for rule in verdict["rules"] if rule["value"] == 0.0107] == [False]
+
+
+def test_rule_that_is_met_is_shown_as_met(rejected):
+    verdict, done = rejected
+    assert [rule["passed"] for rule in verdict["rules"] if rule["name"] == "label accuracy"] == [True]
+    assert "pass label accuracy: 0.95, at least 0.9" in done.stderr
+
+
+def test_folder_without_tests_is_no_acceptance(shell, workspace):
+    measured(workspace / "evaluation")
+    (workspace / "none").mkdir()
+    shutil.copy(RULES / "conftest.py", workspace / "none")
+    done = shell("regression", "--evaluation", "evaluation", "--tests", "none", "--out", "regression")
+    assert "did not run" in done.error
+    assert not (workspace / "regression").exists()
+
+
+@pytest.mark.parametrize("outcome", ["failed", "skipped", "error"])
+def test_test_that_did_not_pass_is_no_acceptance(outcome):
+    recorder = Recorder()
+    recorder.outcomes = ["passed", outcome]
+    verdict = judge(recorder, SUBJECT)
+    assert (verdict["verdict"], verdict["num_failed"], verdict["num_tests"]) == ("rejected", 1, 2)

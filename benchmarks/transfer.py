@@ -38,6 +38,7 @@ MODELS = ("raw pixels, logistic regression", "head on frozen features", "fine-tu
 
 def main() -> None:
     arguments = parse_arguments(__doc__)
+    torch.set_num_threads(1)  # pictures of 32 px are too small to share between threads
     params = load_params(Path("params.yaml"))
     seeds = range(1 if arguments.quick else NUM_SEEDS)
     counts = (5, None) if arguments.quick else LABELS_PER_CLASS

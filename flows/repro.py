@@ -11,7 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 LOCK = Path(".dvc/tmp/graftline.lock")
-ADVICE = ("To track the changes", "git add", "To enable auto staging", "dvc config core.autostage", "Use `dvc push`")
+ADVICE = (
+    "Updating lock file",
+    "Generating lock file",
+    "To track the changes",
+    "git add",
+    "To enable auto staging",
+    "dvc config core.autostage",
+    "Use `dvc push`",
+)
 
 
 class DvcError(Exception):
@@ -46,7 +54,7 @@ def dvc(*arguments: str, log: Callable[[str], None], timeout_seconds: float = 24
     try:
         assert process.stdout is not None
         for line in map(str.strip, process.stdout):
-            if line and not line.startswith(ADVICE):
+            if line and not line.startswith(ADVICE) and not line.endswith("didn't change, skipping"):
                 log(line)
             # a stage says what is wrong in its line; DVC only that the stage failed
             if line.startswith("error: ") or (line.startswith("ERROR: ") and not problem):

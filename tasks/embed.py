@@ -30,7 +30,9 @@ def run(*, raw: Path, manifest: Path, backbone: Path, out: Path, embed: EmbedPar
     total = num_minibatches(len(rows), embed.minibatch_size)
     start = time.monotonic()
     shown = progress(pixels, total=total, what=f"embed {manifest.stem}", unit="minibatches")
-    vectors = torch.cat([torch.empty(0, model.backbone.dim), *embed_minibatches(model.backbone, shown)])
+    vectors = torch.cat(
+        [torch.empty(0, model.backbone.dim), *embed_minibatches(model.backbone, shown, size=embed.minibatch_size)]
+    )
     check_finite(vectors, rows["path"].tolist())
     with whole_file(out) as path:
         write_embeddings(path, vectors.numpy(), recipe=lineage["fingerprint"])
@@ -38,14 +40,12 @@ def run(*, raw: Path, manifest: Path, backbone: Path, out: Path, embed: EmbedPar
 
 
 @torch.inference_mode()
-def embed_minibatches(backbone: Backbone, pixels: Iterator[Tensor]) -> Iterator[Tensor]:
-    """Pixels (n, 3, size, size) uint8 -> features (n, dim) float32. A short last minibatch is filled up, so that every
-    forward pass has the same shape and a vector does not depend on its neighbours."""
-    full = 0
+def embed_minibatches(backbone: Backbone, pixels: Iterator[Tensor], *, size: int) -> Iterator[Tensor]:
+    """Pixels (n, 3, size, size) uint8 -> features (n, dim) float32. A minibatch shorter than
+    `size` is filled up, so that every forward pass has the same shape and a vector does not depend on its neighbours."""
     for minibatch in pixels:
         n = len(minibatch)
-        full = max(full, n)
-        padded = torch.cat([minibatch, minibatch.new_zeros(full - n, *minibatch.shape[1:])])
+        padded = torch.cat([minibatch, minibatch.new_zeros(size - n, *minibatch.shape[1:])])
         yield backbone(backbone.transform.normalize(padded))[:n]
 
 

@@ -49,9 +49,12 @@ def run(
     rows = manifest[is_heldout].reset_index(drop=True)
     model, lineage = load_bundle(candidate)
     classes = model.classes
+    vectors = read_embeddings(embeddings, read_batches(batches))  # (n, dim)
+    if len(vectors) != len(manifest):
+        raise ValueError(f"{len(vectors)} embeddings for {len(manifest)} samples: run embed again")
     predictions: dict[str, Probabilities] = {
         "candidate": predict(candidate, rows, raw=raw, classes=classes, minibatch_size=embed.minibatch_size),
-        "head": predict_from_embeddings(head, read_embeddings(embeddings, read_batches(batches))[is_heldout]),
+        "head": predict_from_embeddings(head, vectors[is_heldout]),
     }
     in_use = read_json(baseline_record).get("model_sha256")
     if in_use is not None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 OpenFraction = Annotated[float, Field(gt=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -40,7 +40,7 @@ class ValidateParams(Section):
 class BackboneParams(Section):
     architecture: str
     weights: str
-    features: Literal["penultimate", "pooled"] | list[str]
+    features: Literal["penultimate", "pooled"] | Annotated[list[str], Field(min_length=1)]
     image_size: Count | None
 
 
@@ -59,7 +59,7 @@ class FinetuneParams(Section):
     minibatch_size: Count
     head_learning_rate: Positive
     backbone_learning_rate: Positive
-    weight_decay: Annotated[float, Field(ge=0)]
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     warmup_fraction: Fraction
     max_rotation_degrees: Annotated[float, Field(ge=0, le=180)]
     max_shift_fraction: Fraction
@@ -129,6 +129,8 @@ def _describe(error: Any) -> str:
     if error["type"] == "missing":
         return f"{key} is missing: add it"
     message = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    if error["type"] in ("float_type", "int_type") and isinstance(error["input"], str):
+        message += " (YAML takes 1e-3 for text: write 0.001 or 1.0e-3)"
     return (
         f"{key} is {error['input']!r}, {message}"
         if place and not isinstance(error["input"], dict)

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from tasks.params import load_params, section
 
 logger = logging.getLogger("graftline")
@@ -37,7 +39,7 @@ def main(run: Run, arguments: list[str] | None = None) -> None:
         sections = {each.name: section(params, each.name) for each in parameters if each not in from_shell}
         _seed(params.seed)
         run(**given, **sections)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, SafetensorError) as error:  # safetensors has its own for a full disk
         if os.environ.get("GRAFTLINE_TRACEBACK"):
             raise
         logger.error("error: %s", _one_line(error))

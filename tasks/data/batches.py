@@ -10,7 +10,10 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 def read_batches(path: Path) -> list[str]:
     """Raises ValueError where there is none, or one whose name is not fit for a path and a shell, or one twice."""
-    content = yaml.safe_load(path.read_text("utf-8"))
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     batches = content.get("batches") if isinstance(content, dict) else None
     if not isinstance(batches, list):
         raise ValueError(f"{path} has no list `batches`, expected the names of the folders of data/raw/ to use")

@@ -31,9 +31,16 @@ def find_files(batch: Path) -> Iterator[FoundFile]:
 
 
 def _checked(file: Path, *, path: str, label: str, root: Path) -> FoundFile:
-    target = file.resolve()
     if not _is_text(path):
         return _defect(path, label, reason="name_not_text", detail="the file's name is not UTF-8")
+    if any(part.startswith(".") for part in Path(path).parts):
+        return _defect(
+            path, label, reason="hidden_file", detail="its name, or that of a folder around it, begins with a dot"
+        )
+    try:
+        target = file.resolve()
+    except (OSError, RuntimeError):  # RuntimeError is what Python 3.11 says of a circle
+        return _defect(path, label, reason="missing_file", detail="a link that leads nowhere")
     if not target.is_relative_to(root):
         return _defect(path, label, reason="outside_batch", detail="a link that leaves the batch")
     if not target.exists():

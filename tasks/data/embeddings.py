@@ -25,15 +25,15 @@ def read_embeddings(folder: Path, batches: Sequence[str]) -> NDArray[np.float32]
         path = folder / f"{batch}.safetensors"
         try:
             with safe_open(path, framework="np") as file:
-                recipes[file.metadata()["recipe"]] = batch
+                recipes[(file.metadata() or {})["recipe"]] = batch
                 parts.append(file.get_tensor("vectors"))
         except FileNotFoundError:
             raise ValueError(
                 f"{path} is missing, though batch {batch} is listed: run `dvc pull scan validate embed`, then again"
             ) from None
-        except SafetensorError as error:
+        except (SafetensorError, KeyError) as error:
             raise ValueError(
-                f"{path} is not a whole safetensors file ({error}): remove it and run embed again"
+                f"{path} is not a whole file of embeddings ({error}): remove it and run embed again"
             ) from error
     if len(recipes) > 1:
         raise ValueError(f"batches {', '.join(recipes.values())} were embedded by different backbones: run embed again")

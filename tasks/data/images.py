@@ -10,9 +10,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+Image.MAX_IMAGE_PIXELS = None  # inspect_image has a limit of its own, which params.yaml sets
 READ_AHEAD = 64  # pictures that are being decoded while their forerunners are used
 
 Source = TypeVar("Source")
@@ -48,14 +50,17 @@ def inspect_image(content: bytes, *, min_image_size: int, max_image_pixels: int)
     if not content:
         raise ImageDefectError("empty_file", "the file has no bytes")
     image = _open(content)
-    facts = ImageFacts(format=str(image.format), mode=image.mode, width=image.width, height=image.height)
+    # a phone's JPEG with a second picture behind the first (MPO) is a JPEG
+    facts = ImageFacts(
+        format=str(image.format).replace("MPO", "JPEG"), mode=image.mode, width=image.width, height=image.height
+    )
     if min(image.size) < min_image_size:
         raise ImageDefectError("too_small", f"{image.width} x {image.height} px, expected at least {min_image_size} px")
     if image.width * image.height > max_image_pixels:
         raise ImageDefectError(
             "too_many_pixels", f"{image.width} x {image.height} px, expected at most {max_image_pixels}"
         )
-    if getattr(image, "n_frames", 1) > 1:
+    if image.format != "MPO" and _num_frames(image) > 1:
         raise ImageDefectError("animated", "the file holds several pictures, expected one")
     _decode(image)
     return facts
@@ -105,6 +110,13 @@ def _open(content: bytes) -> Image.Image:
         raise ImageDefectError("unreadable", _one_line(error)) from error
 
 
+def _num_frames(image: Image.Image) -> int:
+    try:
+        return getattr(image, "n_frames", 1)
+    except Exception as error:  # a torn picture can make Pillow raise nearly anything
+        raise ImageDefectError("unreadable", _one_line(error)) from error
+
+
 def _decode(image: Image.Image) -> Image.Image:
     try:
         image.load()
@@ -114,9 +126,8 @@ def _decode(image: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        image = image.point(lambda value: value / 256) if image.mode.startswith("I") else image
-        return image.convert("L").convert("RGB")
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

@@ -2,9 +2,9 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from pickle import UnpicklingError  # what torch.load raises for a file that is not a plain state dict
 from typing import Any, Literal
 from urllib.error import URLError
 
@@ -35,7 +35,7 @@ class Backbone(nn.Module):
         self.architecture = architecture
         self.features = features
         self.transform = transform
-        self.network = build_network(architecture)
+        self.network = build_network(architecture, image_size=transform.crop_size)
         self.network.set_submodule(classification_layer(self.network), nn.Identity())
         self._captured: dict[str, Tensor] = {}
         self._sources: tuple[str, ...] = ()
@@ -49,8 +49,7 @@ class Backbone(nn.Module):
         penultimate: Tensor = self.network(images)
         if not self._sources:
             return penultimate.flatten(1)  # (n, dim)
-        maps = [self._captured.pop(name) for name in self._sources]
-        return torch.cat([mean_over_positions(each) for each in maps], dim=1)  # (n, dim)
+        return torch.cat([self._captured.pop(name) for name in self._sources], dim=1)  # (n, dim)
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of everything that a feature depends on besides the picture: any change gives another."""
@@ -77,40 +76,60 @@ class Backbone(nn.Module):
         if self.features == "penultimate":
             return ()
         if self.features == "pooled":
-            return (self._last_feature_map(),)
+            return self._last_feature_map()
         known = dict(self.network.named_modules())
-        unknown = [name for name in self.features if name not in known]
-        if unknown:
-            raise ValueError(
-                f"backbone.features names {unknown[0]!r}, which {self.architecture} lacks; "
-                f"its parts are {', '.join(name for name, _ in self.network.named_children())}"
-            )
+        for name in self.features:
+            if name not in known:
+                parts = ", ".join(name for name, _ in self.network.named_children())
+                raise ValueError(
+                    f"backbone.features names {name!r}, which {self.architecture} lacks; its parts are {parts}"
+                )
+            if list(self.features).count(name) > 1:
+                raise ValueError(f"backbone.features names {name!r} twice, expected each part once")
         return tuple(self.features)
 
-    def _last_feature_map(self) -> str:
-        """The name of the last submodule that gives a map of more than one position (or tokens) for a picture."""
-        last = ""
+    def _last_feature_map(self) -> tuple[str, ...]:
+        """The name of the part that gives the last map; () where the classification layer reads that map's mean."""
+        layer = classification_layer(build_network_outline(self.architecture))
+        top = layer.split(".")[0]
+        is_transformer = isinstance(
+            self.network, models.VisionTransformer
+        )  # its last layer reads the class token alone
+        if not is_transformer and not any(True for _ in self.network.get_submodule(top).parameters()):
+            return ()
+        names: list[str] = []
 
         def remember(name: str) -> Any:
             def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-                nonlocal last
-                is_pooling = isinstance(module, nn.AdaptiveAvgPool2d)
-                if isinstance(output, Tensor) and output.ndim in (3, 4) and not is_pooling:
-                    last = name if output[0, 0].numel() > 1 or output.ndim == 3 else last
+                if (
+                    isinstance(output, Tensor)
+                    and output.ndim in (3, 4)
+                    and not isinstance(module, nn.AdaptiveAvgPool2d)
+                ):
+                    names.append(name)
 
             return hook
 
-        hooks = [part.register_forward_hook(remember(name)) for name, part in self.network.named_modules() if name]
+        parts = [(name, part) for name, part in self.network.named_modules() if name.split(".")[0] not in ("", top)]
+        hooks = [part.register_forward_hook(remember(name)) for name, part in parts]
         try:
             self._probe()
         finally:
-            for hook in hooks:
-                hook.remove()
-        return last
+            for each in hooks:
+                each.remove()
+        return (names[-1],)
 
     def _capture(self, name: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            self._captured[name] = output
+        # Swin keeps its maps as (n, height, width, channels) until `permute`
+        is_channels_last = self.architecture.startswith("swin") and name != "permute"
+
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            if not isinstance(output, Tensor) or output.ndim not in (2, 3, 4):
+                raise ValueError(
+                    f"backbone.features names {name!r}, whose output is no feature map: name a part around it"
+                )
+            is_map = output.ndim == 4 and is_channels_last
+            self._captured[name] = mean_over_positions(output.permute(0, 3, 1, 2) if is_map else output)
 
         return hook
 
@@ -122,9 +141,12 @@ class Backbone(nn.Module):
             with torch.no_grad():
                 features: Tensor = self(torch.zeros(1, 3, size, size))
                 return features
+        except KeyError as error:
+            raise ValueError(
+                f"backbone.features names {error}, which is never run by itself: name a part around it"
+            ) from error
         except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"{self.architecture} cannot take pictures of {size} px ({reason})") from error
+            raise ValueError(f"{self.architecture} cannot take pictures of {size} px ({_one_line(error)})") from error
         finally:
             self.train(was_training)
 
@@ -160,11 +182,24 @@ def load_backbone(
     return backbone.eval()
 
 
-def build_network(architecture: str) -> nn.Module:
-    """The untrained torchvision network, its auxiliary classifiers (used in pretraining only) left out."""
+def build_network(architecture: str, *, image_size: int | None = None) -> nn.Module:
+    """The untrained torchvision network, its auxiliary classifiers (used in pretraining only) left out.
+
+    `image_size` (px) matters to transformers, whose shape depends on it; None for that of their first weights.
+    """
     check_architecture(architecture)
-    options = {"aux_logits": False, "init_weights": True} if architecture in ("googlenet", "inception_v3") else {}
-    network: nn.Module = models.get_model(architecture, weights=None, **options)
+    options: dict[str, Any] = {}
+    if architecture in ("googlenet", "inception_v3"):
+        # their published weights expect pictures scaled to -1..1, which they make of normalised ones themselves
+        options = {"aux_logits": False, "transform_input": True, "init_weights": True}
+    elif architecture.startswith("vit_") and image_size is not None:
+        options = {"image_size": image_size}
+    elif architecture.startswith("maxvit_") and image_size is not None:
+        options = {"input_size": (image_size, image_size)}
+    try:
+        network: nn.Module = models.get_model(architecture, weights=None, **options)
+    except (ValueError, AssertionError, RuntimeError) as error:
+        raise ValueError(f"{architecture} cannot take pictures of {image_size} px ({_one_line(error)})") from error
     return network
 
 
@@ -191,20 +226,33 @@ def mean_over_positions(features: Tensor) -> Tensor:
 def load_weights(backbone: Backbone, state: dict[str, Tensor], *, name: str) -> None:
     """Fill the backbone from a torchvision state dict, whose classification layer (any number of classes) and
     auxiliary classifiers are not needed. Raises ValueError where the rest does not fit."""
-    expected = backbone.network.state_dict()
     layer = classification_layer(build_network_outline(backbone.architecture))
     extra = (f"{layer}.", "aux1.", "aux2.", "AuxLogits.")
-    state = {key: tensor for key, tensor in state.items() if not key.startswith(extra)}
-    missing = [key for key in expected if key not in state and not key.endswith("num_batches_tracked")]
+    state = {modern_key(key): tensor for key, tensor in state.items() if not key.startswith(extra)}
+    advice = f"name the architecture that they were trained with instead of {backbone.architecture}"
+    fill(backbone.network, state, name=f"weights {name}", advice=advice, optional=("num_batches_tracked",))
+
+
+def fill(
+    module: nn.Module, state: dict[str, Tensor], *, name: str, advice: str, optional: tuple[str, ...] = ()
+) -> None:
+    """Set all tensors of a module. Raises ValueError naming the first that is missing (unless its name ends in one of
+    `optional`), unknown or of another shape."""
+    expected = module.state_dict()
+    missing = [key for key in expected if key not in state and not key.endswith(optional or ("\0",))]
     unknown = [key for key in state if key not in expected]
     misshapen = [key for key in state if key in expected and state[key].shape != expected[key].shape]
-    for problem, keys in (("lacks", missing), ("has the unknown", unknown), ("has another shape for", misshapen)):
+    for problem, keys in (("lack", missing), ("have the unknown", unknown), ("have another shape for", misshapen)):
         if keys:
-            raise ValueError(
-                f"weights {name} do not fit {backbone.architecture}: the file {problem} {keys[0]} "
-                f"({len(keys)} such tensors); name the architecture that they were trained with"
-            )
-    backbone.network.load_state_dict(expected | state)
+            raise ValueError(f"{name} do not fit: they {problem} {keys[0]} ({len(keys)} such tensors); {advice}")
+    expected.update(state)  # keeps the version marks, without which torchvision takes some for an older layout
+    module.load_state_dict(expected)
+
+
+def modern_key(key: str) -> str:
+    """The published weights of DenseNet and ViT still use the names that their parts had once."""
+    key = re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", key)
+    return key.replace(".mlp.linear_1.", ".mlp.0.").replace(".mlp.linear_2.", ".mlp.3.")
 
 
 def build_network_outline(architecture: str) -> nn.Module:
@@ -246,7 +294,7 @@ def _download(architecture: str, name: str) -> dict[str, Tensor]:
         raise ValueError(
             f"weights {architecture} {name} are not cached and cannot be fetched ({error}): {advice}"
         ) from error
-    except (RuntimeError, EOFError, UnpicklingError) as error:
+    except Exception as error:  # a torn file can make torch raise nearly anything
         raise ValueError(
             f"weights {architecture} {name} at {place} are damaged ({error}): remove them, then {advice}"
         ) from error
@@ -264,8 +312,8 @@ def _read_state(path: Path) -> dict[str, Tensor]:
             raise ValueError(f"weights file {path} is not a whole safetensors file ({error}): copy it again") from error
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # a stranger's file can make torch raise nearly anything
+        reason = _one_line(error)
         raise ValueError(
             f"weights file {path} is not a plain state dict ({reason}): save one with torch.save"
         ) from error
@@ -283,10 +331,15 @@ def _header(path: Path) -> dict[str, Any]:
         return {}
     try:
         with safe_open(path, framework="pt") as file:
-            header: dict[str, Any] = json.loads((file.metadata() or {}).get("transform", "{}"))
-            return header
+            text = (file.metadata() or {}).get("transform", "")
     except SafetensorError:
         return {}  # _read_state names what is wrong with it
+    try:
+        return Transform.from_dict(json.loads(text)).to_dict() if text else {}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"the header of weights file {path} has no valid transform ({_one_line(error)}): save it again"
+        ) from error
 
 
 def _transform(preset: Any, header: dict[str, Any], image_size: int | None) -> Transform:
@@ -303,3 +356,7 @@ def _transform(preset: Any, header: dict[str, Any], image_size: int | None) -> T
     if image_size is None:
         return transform
     return Transform.from_dict(transform.to_dict() | {"resize_size": image_size, "crop_size": image_size})
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

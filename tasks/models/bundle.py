@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tasks.files import read_json, write_json
-from tasks.models.backbone import Backbone
+from tasks.models.backbone import Backbone, fill
 from tasks.models.classifier import Classifier
 from tasks.models.transform import Transform
 
@@ -42,7 +42,7 @@ def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
             transform=Transform.from_dict(description["transform"]),
         )
         model = Classifier(backbone, description["classes"])
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        fill(model, load_file(folder / WEIGHTS), name=f"the weights of {folder}", advice="make it again")
         return model.eval(), description["lineage"]
     except (KeyError, TypeError, RuntimeError, FileNotFoundError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]

@@ -38,8 +38,8 @@ def fit_head(
     """The head with the lowest log-loss on `val` along a path of L2 strengths, from strong to weak, each solved from
     the solution before it.
 
-    Minimises mean cross-entropy + l2 / 2 * |weight|^2 over standardised features (mean 0, variance 1 on train; the
-    bias is free); the standardisation is folded back into the weights.
+    Minimises mean cross-entropy + l2 / 2 * |weight|^2 over standardised features (mean 0 and variance 1 on train,
+    less for one that hardly varies; the bias is free); the standardisation is folded back into the weights.
 
     Args:
         train, val: (vectors (n, dim) float64, labels (n,) in 0..num_classes-1).

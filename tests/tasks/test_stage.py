@@ -111,7 +111,6 @@ def test_full_disk_leaves_the_output_of_the_run_before(shell, batch, workspace):
     )
 
 
-@pytest.mark.xfail(strict=True, reason="bug: a SafetensorError is neither OSError nor ValueError, so a traceback")
 def test_full_disk_leaves_no_half_written_weights(shell, workspace, manifest):
     write_json(workspace / "data" / "validated" / "classes.json", {"label": ["cat", "dog"]})
     (workspace / "batches.yaml").write_text(f'batches: ["{manifest.stem}"]', "utf-8")

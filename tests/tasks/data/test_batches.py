@@ -46,7 +46,6 @@ def test_batch_listed_twice_is_refused(read):
         read("batches: [a, b, a]")
 
 
-@pytest.mark.xfail(strict=True, reason="bug: yaml.YAMLError is no ValueError, so the user sees a traceback")
 def test_broken_yaml_is_named(read):
     with pytest.raises(ValueError, match=r"batches\.yaml"):
         read("batches: [a, b")

@@ -38,17 +38,6 @@ ARCHITECTURES = {
 }
 SMALL = "shufflenet_v2_x0_5"
 
-MNASNET_BUG = pytest.mark.xfail(
-    strict=True, reason="bug: load_weights drops the state dict's _metadata, without which MNASNet refuses to load"
-)
-OLD_NAMES_BUG = pytest.mark.xfail(
-    strict=True, reason="bug: the published file has older names, which torchvision translates and load_weights refuses"
-)
-INPUT_BUG = pytest.mark.xfail(
-    strict=True, reason="bug: torchvision sets transform_input with these weights, build_network does not"
-)
-TORN_BUG = pytest.mark.xfail(strict=True, reason="bug: an EOFError without words, an OSError without the file's name")
-
 
 def transform(size):
     return Transform(resize_size=size, crop_size=size)
@@ -114,7 +103,7 @@ def test_every_family_of_torchvision_has_a_representative_here():
 
 @pytest.mark.parametrize(
     "architecture",
-    [pytest.param(each, marks=MNASNET_BUG) if each.startswith("mnasnet") else each for each in ARCHITECTURES],
+    ARCHITECTURES,
 )
 def test_penultimate_features_are_what_the_last_layer_was_fed(architecture):
     layer, size, dim, _ = ARCHITECTURES[architecture]
@@ -140,10 +129,6 @@ def test_pooled_features_are_one_number_a_channel(architecture):
 
 
 @pytest.mark.parametrize("architecture", ["resnet18", "swin_t", "convnext_tiny", "densenet121"])
-@pytest.mark.xfail(
-    strict=True,
-    reason="bug: a last map of one position is passed over for an inner one; Swin and ConvNeXt end with 1 feature",
-)
 def test_pooled_features_of_a_tiny_picture_are_still_one_number_a_channel(architecture):
     """At 32 px the last map has a single position."""
     backbone = load_backbone(architecture, weights="random", features="pooled", image_size=32)
@@ -172,7 +157,6 @@ def test_named_parts_are_averaged_and_joined_in_their_order(small, small_network
     assert_same_features(found, torch.cat([maps["conv5"], maps["stage2"]], dim=1))
 
 
-@pytest.mark.xfail(strict=True, reason="bug: (n, height, width, channels) is averaged over width and channels")
 def test_named_part_with_channels_last_gives_one_number_a_channel():
     """Swin's stages give (n, height, width, channels)."""
     assert Backbone("swin_t", features=["features.7"], transform=transform(64)).dim == 768
@@ -185,21 +169,18 @@ def test_unknown_part_is_named_with_the_known_ones():
         Backbone(SMALL, features=["stage9"], transform=transform(32))
 
 
-@pytest.mark.xfail(strict=True, reason="bug: AttributeError, a traceback")
 def test_part_that_gives_more_than_one_tensor_is_refused_by_name():
     name = "encoder.layers.encoder_layer_0.self_attention"
     with pytest.raises(ValueError, match=name):
         Backbone("vit_b_32", features=[name], transform=transform(224))
 
 
-@pytest.mark.xfail(strict=True, reason="bug: KeyError, a traceback")
 def test_part_that_is_never_called_is_refused_by_name():
     name = "encoder.layers.encoder_layer_0.self_attention.out_proj"
     with pytest.raises(ValueError, match=name):
         Backbone("vit_b_32", features=[name], transform=transform(224))
 
 
-@pytest.mark.xfail(strict=True, reason="bug: KeyError, a traceback")
 def test_part_named_twice_is_refused_by_name():
     with pytest.raises(ValueError, match="stage2"):
         Backbone(SMALL, features=["stage2", "stage2"], transform=transform(32))
@@ -260,9 +241,6 @@ def test_transform_in_the_header_of_a_weights_file_is_used(small_network, tmp_pa
 
 
 @pytest.mark.parametrize("header", ['{"resize_size": 40', '{"resize_size": 40}', '{"crop": 1, "mean": [], "std": []}'])
-@pytest.mark.xfail(
-    strict=True, reason="bug: KeyError and TypeError are tracebacks, and a JSON error does not name the file"
-)
 def test_broken_header_of_a_weights_file_is_refused_by_name(small_network, tmp_path, header):
     path = tmp_path / "weights.safetensors"
     save_file(small_network.state_dict(), path, metadata={"transform": header})
@@ -318,8 +296,8 @@ def test_weights_file_without_a_state_dict_is_refused(tmp_path, content):
     [
         *((".safetensors", kept) for kept in (0.0, 0.001, 0.5, 0.999)),
         *((".pth", kept) for kept in (0.5, 0.999)),
-        pytest.param(".pth", 0.0, marks=TORN_BUG),
-        pytest.param(".pth", 0.001, marks=TORN_BUG),
+        (".pth", 0.0),
+        (".pth", 0.001),
     ],
 )
 def test_torn_weights_file_is_refused_by_name(small_network, tmp_path, suffix, kept):
@@ -390,11 +368,11 @@ def published(architecture, state):
     "architecture",
     [
         "shufflenet_v2_x0_5",
-        pytest.param("mnasnet0_5", marks=MNASNET_BUG),
-        pytest.param("densenet121", marks=OLD_NAMES_BUG),
-        pytest.param("googlenet", marks=INPUT_BUG),
-        pytest.param("inception_v3", marks=INPUT_BUG),
-        pytest.param("vit_b_32", marks=OLD_NAMES_BUG),
+        "mnasnet0_5",
+        "densenet121",
+        "googlenet",
+        "inception_v3",
+        "vit_b_32",
     ],
 )
 @pytest.mark.filterwarnings("ignore:The default weight initialization of:FutureWarning")

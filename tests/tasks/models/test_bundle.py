@@ -40,10 +40,7 @@ def test_bundle_gives_identical_probabilities(classifier, tmp_path):
 @pytest.mark.parametrize(
     "architecture",
     [
-        pytest.param(
-            "mnasnet0_5",
-            marks=pytest.mark.xfail(strict=True, reason="bug: safetensors keep no _metadata, without which it refuses"),
-        ),
+        "mnasnet0_5",
         "swin_t",
         "squeezenet1_1",
         "regnet_x_400mf",

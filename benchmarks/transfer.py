@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from benchmarks.machine import Claim, finish, parse_arguments
@@ -37,16 +38,21 @@ MODELS = ("raw pixels, logistic regression", "head on frozen features", "fine-tu
 
 
 def main() -> None:
-    arguments = parse_arguments(__doc__)
-    torch.set_num_threads(1)  # pictures of 32 px are too small to share between threads
+    # one thread: pictures of 32 px are too small to share, and the demo measures beside its flow
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        compare(is_quick=parse_arguments(__doc__).quick)
+
+
+def compare(*, is_quick: bool) -> None:
     params = load_params(Path("params.yaml"))
-    seeds = range(1 if arguments.quick else NUM_SEEDS)
-    counts = (5, None) if arguments.quick else LABELS_PER_CLASS
+    seeds = range(1 if is_quick else NUM_SEEDS)
+    counts = (5, None) if is_quick else LABELS_PER_CLASS
     digits = Digits(params)
     runs = [run for count in counts for seed in seeds for run in measure(digits, params, count, seed)]
     rows = [summarise(runs, model, digits.name(count)) for model in MODELS for count in counts]
     finish(
-        settings={"quick": arguments.quick, "seeds": len(seeds), "num_heldout": len(digits.heldout)},
+        settings={"quick": is_quick, "seeds": len(seeds), "num_heldout": len(digits.heldout)},
         raw=rows,
         claims=[claim for count in counts for claim in make_claims(rows, digits.name(count))],
     )

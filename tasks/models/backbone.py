@@ -198,7 +198,7 @@ def build_network(architecture: str, *, image_size: int | None = None) -> nn.Mod
         options = {"input_size": (image_size, image_size)}
     try:
         network: nn.Module = models.get_model(architecture, weights=None, **options)
-    except (ValueError, AssertionError, RuntimeError) as error:
+    except (ValueError, AssertionError) as error:
         raise ValueError(f"{architecture} cannot take pictures of {image_size} px ({_one_line(error)})") from error
     return network
 

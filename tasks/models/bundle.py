@@ -42,9 +42,9 @@ def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
             transform=Transform.from_dict(description["transform"]),
         )
         model = Classifier(backbone, description["classes"])
-        fill(model, load_file(folder / WEIGHTS), name=f"the weights of {folder}", advice="make it again")
+        fill(model, load_file(folder / WEIGHTS), name="its weights", advice="they are of another model")
         return model.eval(), description["lineage"]
-    except (KeyError, TypeError, RuntimeError, FileNotFoundError, SafetensorError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, FileNotFoundError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{folder} is not a whole bundle ({reason}): make it again, or `dvc checkout` it") from error
 

@@ -52,7 +52,7 @@ def test_every_file_is_a_sample_or_a_defect(scan, batch):
     assert dict(zip(defects["path"], defects["reason"], strict=True)) == {
         "stray.txt": "label_missing",
         "dog/empty.png": "empty_file",
-        "dog/.hidden": "not_an_image",
+        "dog/.hidden": "hidden_file",
         "dog/deep/torn.png": "unreadable",
         "dog/gone.png": "missing_file",
         "dog/caf\\xe9.png": "name_not_text",

@@ -53,7 +53,7 @@ def test_torn_file_is_named(tmp_path, vectors, length):
     path = tmp_path / "a.safetensors"
     write_embeddings(path, vectors, recipe="r")
     path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(ValueError, match=r"a\.safetensors is not a whole safetensors file .*: remove it"):
+    with pytest.raises(ValueError, match=r"a\.safetensors is not a whole file of embeddings .*: remove it"):
         read_embeddings(tmp_path, ["a"])
 
 

@@ -7,6 +7,7 @@ processor, and DVC refuses a dvc.lock that git ignores.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ TABLE = Path(".dvc/tmp/transfer.json")  # in the working copy; out of git's and 
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     root = Path.cwd()
     try:
         make_workspace(root, root / DEMO)
@@ -85,7 +87,7 @@ def show_table(measuring: subprocess.Popen[str] | None) -> None:
         TABLE.write_text(json.dumps({"candidate": candidate} | json.loads(printed.splitlines()[-1])), "utf-8")
     rows = read(TABLE)["raw"]
     counts = sorted({row["labels_per_class"] for row in rows})
-    print("\nWhat transfer is worth: held-out accuracy (seconds to train)")
+    print("\nWhat transfer is worth: held-out accuracy (seconds to train, measured beside the flow)")
     print("  labels a class".ljust(42) + "".join(f"{count:>16}" for count in counts))
     for model in dict.fromkeys(row["model"] for row in rows):
         cells = {

@@ -4,9 +4,10 @@ import hashlib
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from flows.repro import only_writer
+from flows.repro import DvcError, dvc, only_writer
 
 CANDIDATE = Path("data/models/candidate")
 BASELINE = Path("data/models/baseline")
@@ -14,8 +15,8 @@ RECORD = Path("data/models/baseline.json")
 VERDICT = Path("data/regression/verdict.json")
 
 
-def promote() -> str:
-    """Copy the accepted candidate to its place and record it; returns the SHA-256 of its weights.
+def promote(log: Callable[[str], None]) -> str:
+    """Copy the accepted candidate to its place, have DVC track it, and record it; returns the SHA-256 of its weights.
 
     Raises:
         ValueError: there is no verdict, or it rejects, or it speaks of another candidate.
@@ -33,6 +34,7 @@ def promote() -> str:
     shutil.copytree(CANDIDATE, beside)
     shutil.rmtree(BASELINE, ignore_errors=True)
     beside.rename(BASELINE)
+    dvc("add", "--quiet", str(BASELINE), log=log)  # so that `dvc push` keeps it and a fresh clone can pull it
     record = RECORD.with_name(".baseline.json.part")
     record.write_text(json.dumps({"model_sha256": digest}, indent=2) + "\n", "utf-8")
     record.replace(RECORD)
@@ -42,8 +44,9 @@ def promote() -> str:
 def main() -> None:
     try:
         with only_writer():
-            print(f"in use now: {promote()}")  # noqa: T201
-    except (ValueError, OSError) as error:
+            digest = promote(print)
+        print(f"in use now: {digest}; commit {RECORD} and {BASELINE}.dvc, and `dvc push`")
+    except (ValueError, OSError, DvcError) as error:
         sys.exit(f"error: {error}")
 
 

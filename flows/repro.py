@@ -1,5 +1,6 @@
 """The seam to DVC: the one module that starts it. A command in; its lines, as they come, and its exit status out."""
 
+import ctypes
 import fcntl
 import os
 import signal
@@ -20,6 +21,9 @@ ADVICE = (
     "dvc config core.autostage",
     "Use `dvc push`",
 )
+
+
+_held: list[int] = []  # the descriptor of the lock, while this process holds it
 
 
 class DvcError(Exception):
@@ -47,6 +51,8 @@ def dvc(*arguments: str, log: Callable[[str], None], timeout_seconds: float = 24
         text=True,
         errors="replace",
         start_new_session=True,
+        preexec_fn=_die_with_parent,
+        pass_fds=_held,  # the lock outlives this process for as long as DVC does
     )
     watchdog = threading.Timer(timeout_seconds, _end, [process])
     watchdog.start()
@@ -90,7 +96,17 @@ def only_writer() -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()}")
         file.flush()
-        yield
+        _held.append(file.fileno())
+        try:
+            yield
+        finally:
+            _held.remove(file.fileno())
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to end DVC when this process dies, however; its stages ask the same of DVC."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -4,6 +4,7 @@
 """
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from flows.repro import DvcError, dvc, only_writer, stages
 METRICS = Path("data/evaluation/metrics.json")
 VERDICT = Path("data/regression/verdict.json")
 REPORT = Path("data/report/index.html")
+BATCHES = Path("data/batches.yaml")
+REJECTED = "the candidate is rejected"  # what the stage regression says
 UP_TO_DATE = "Data and pipelines are up to date."
 
 
@@ -35,7 +38,7 @@ def reproduce(stage: str, *, options: tuple[str, ...] = ()) -> State[Any]:
     try:
         dvc("repro", *options, stage, log=log)
     except DvcError as error:
-        return Failed(message=str(error))
+        return Failed(message=REJECTED if REJECTED in lines else str(error))
     return Completed(message=UP_TO_DATE if UP_TO_DATE in lines else "done")
 
 
@@ -43,17 +46,14 @@ def reproduce(stage: str, *, options: tuple[str, ...] = ()) -> State[Any]:
 def retrain() -> State[Any]:
     """Bring every stage of dvc.yaml up to date, in its order, and say what came of it."""
     logger = get_run_logger()
-    changed = False
-    with only_writer():
-        for stage in stages():
-            state = reproduce(stage, return_state=True)
-            changed |= state.message != UP_TO_DATE
-            if state.is_failed() and stage == "regression" and is_rejected():
-                # the page tells why, so it is drawn for a rejected candidate too
-                reproduce("report", options=("--ignore-errors",), return_state=True)
-                break
-            if not state.is_completed():
-                return Failed(message=f"{stage}: {state.message}")
+    try:
+        check_parameters()
+        with only_writer():
+            changed, problem = reproduce_all()
+    except (OSError, ValueError) as error:
+        return Failed(message=str(error))
+    if problem:
+        return Failed(message=problem)
     if not changed:
         logger.info("nothing to do: data, code and params are those of the last run")
         return Completed(message="nothing to do")
@@ -65,8 +65,27 @@ def retrain() -> State[Any]:
     return Completed(message="the candidate is accepted")
 
 
-def is_rejected() -> bool:
-    return VERDICT.is_file() and read(VERDICT)["verdict"] == "rejected"
+def reproduce_all() -> tuple[bool, str]:
+    """Whether anything was done, and what stopped it where something did; a rejection stops nothing."""
+    changed = False
+    for stage in stages():
+        state = reproduce(stage, return_state=True)
+        changed |= state.message != UP_TO_DATE
+        if state.message == REJECTED:
+            # the page tells why, so it is drawn for a rejected candidate too
+            reproduce("report", options=("--ignore-errors",), return_state=True)
+            break
+        if not state.is_completed():
+            return changed, f"{stage}: {state.message}"
+    return changed, ""
+
+
+def check_parameters() -> None:
+    """Raises ValueError where params.yaml or the list of batches is wrong, though nothing may be stale."""
+    command = [sys.executable, "-m", "tasks.check", "--batches", str(BATCHES)]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        raise ValueError(done.stderr.strip().removeprefix("error: "))
 
 
 def read(path: Path) -> Any:
@@ -92,11 +111,8 @@ def summary(metrics: dict[str, Any], verdict: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    try:
-        state = retrain(return_state=True)
-    except (BlockingIOError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
-    sys.exit(1 if state.is_failed() or state.is_crashed() else 0)
+    state = retrain(return_state=True)
+    sys.exit(0 if state.is_completed() else 1)
 
 
 if __name__ == "__main__":

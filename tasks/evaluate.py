@@ -166,10 +166,10 @@ def check_baseline(baseline: Path, expected: str) -> None:
     """Raises ValueError where the model in use is not here, or is another than the record says."""
     weights = baseline / WEIGHTS
     if not weights.is_file():
-        raise ValueError(f"the model in use is not at {baseline}: run `dvc pull {baseline}`")
+        raise ValueError(f"the model in use is not at {baseline}: run `dvc pull {baseline}.dvc`")
     if sha256(weights) != expected:
         raise ValueError(
-            f"{weights} is not the model in use (expected SHA-256 {expected[:12]}): run `dvc checkout {baseline}`"
+            f"{weights} is not the model in use (expected SHA-256 {expected[:12]}): run `dvc checkout {baseline}.dvc`"
         )
 
 

@@ -71,7 +71,7 @@ def run(
     logger.info(
         "fine-tuned for %d epochs in %.0f s: val accuracy %.4f -> %.4f, loss %.4f -> %.4f; the candidate is the %s",
         len(history) - 1, time.monotonic() - start, head_alone.accuracy, kept.accuracy, head_alone.loss, kept.loss,
-        f"fine-tuned model of epoch {best}" if is_finetuned else "head alone",
+        f"fine-tuned model of epoch {best}" if is_finetuned else "head alone: no epoch had a lower loss without a lower accuracy",
     )  # fmt: skip
 
 
@@ -181,14 +181,15 @@ def digest(manifest: pd.DataFrame) -> str:
 
 
 def curve_table(history: list[Epoch]) -> pd.DataFrame:
-    """A row an epoch and split: epoch, split, loss, accuracy."""
-    rows = [
-        {"epoch": each.epoch, "split": split, "loss": scores.loss, "accuracy": scores.accuracy}
-        for each in history
-        for split, scores in (("train", each.train), ("val", each.val))
-        if scores is not None
-    ]
-    return pd.DataFrame(rows)
+    """A row an epoch: epoch, train_loss, train_accuracy, val_loss, val_accuracy; epoch 0 has no training scores."""
+    rows: list[dict[str, float]] = []
+    for each in history:
+        row: dict[str, float] = {"epoch": each.epoch}
+        for split, scores in (("train", each.train), ("val", each.val)):
+            if scores is not None:
+                row |= {f"{split}_loss": scores.loss, f"{split}_accuracy": scores.accuracy}
+        rows.append(row)
+    return pd.DataFrame(rows, columns=["epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy"])
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 OpenFraction = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+MinibatchSize = Annotated[int, Field(ge=1, le=65536)]
 
 
 class Section(BaseModel):
@@ -41,11 +42,11 @@ class BackboneParams(Section):
     architecture: str
     weights: str
     features: Literal["penultimate", "pooled"] | Annotated[list[str], Field(min_length=1)]
-    image_size: Count | None
+    image_size: Annotated[int, Field(ge=8, le=4096)] | None
 
 
 class EmbedParams(Section):
-    minibatch_size: Count
+    minibatch_size: MinibatchSize
 
 
 class TrainHeadParams(Section):
@@ -56,7 +57,7 @@ class TrainHeadParams(Section):
 class FinetuneParams(Section):
     unfreeze: Literal["all"] | Annotated[int, Field(ge=0)]
     epochs: Annotated[int, Field(ge=0)]
-    minibatch_size: Count
+    minibatch_size: MinibatchSize
     head_learning_rate: Positive
     backbone_learning_rate: Positive
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -129,13 +130,21 @@ def _describe(error: Any) -> str:
     if error["type"] == "missing":
         return f"{key} is missing: add it"
     message = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
-    if error["type"] in ("float_type", "int_type") and isinstance(error["input"], str):
+    if error["type"] in ("float_type", "int_type") and _is_number(error["input"]):
         message += " (YAML takes 1e-3 for text: write 0.001 or 1.0e-3)"
     return (
         f"{key} is {error['input']!r}, {message}"
         if place and not isinstance(error["input"], dict)
         else f"{key}: {message}"
     )
+
+
+def _is_number(text: Any) -> bool:
+    try:
+        float(text)
+    except (TypeError, ValueError):
+        return False
+    return isinstance(text, str)
 
 
 def _owner(place: list[str]) -> type[BaseModel]:

@@ -63,13 +63,14 @@ def confusion(predictions: pd.DataFrame) -> dict[str, Any]:
 def curves(table: pd.DataFrame, *, width: int = 520, height: int = 200) -> dict[str, Any]:
     """The loss of each epoch as points of an SVG of width x height."""
     epochs = max(int(table["epoch"].max()), 1)
-    top = float(table["loss"].max()) or 1.0
+    columns = {"train": "train_loss", "val": "val_loss"}
+    top = float(table[list(columns.values())].max().max()) or 1.0
     lines = {
         split: " ".join(
             f"{epoch / epochs * width:.1f},{height - loss / top * height:.1f}"
-            for epoch, loss in rows[["epoch", "loss"]].to_numpy().tolist()
+            for epoch, loss in table[["epoch", column]].dropna().to_numpy().tolist()
         )
-        for split, rows in table.groupby("split")
+        for split, column in columns.items()
     }
     return {"width": width, "height": height, "top": top, "epochs": epochs, "lines": lines}
 

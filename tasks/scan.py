@@ -41,8 +41,8 @@ def scan_files(raw: Path, found: list[FoundFile], params: ScanParams) -> tuple[p
             return file, "", ImageDefectError(file.reason, file.detail)
         try:
             content = (raw / file.path).read_bytes()
-        except OSError as error:
-            return file, "", ImageDefectError("unreadable", error.strerror or "cannot be read")
+        except PermissionError:  # any other error says something of the disk, not of the picture, and ends the run
+            return file, "", ImageDefectError("unreadable", "the file may not be read")
         identity = sample_id(content)
         try:
             return (

@@ -44,6 +44,11 @@ def main(run: Run, arguments: list[str] | None = None) -> None:
             raise
         logger.error("error: %s", _one_line(error))
         sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate" not in str(error):
+            raise
+        logger.error("error: not enough memory: lower the minibatch_size of this stage in params.yaml, or image_size")
+        sys.exit(1)
     except KeyboardInterrupt:
         logger.error("error: interrupted")
         sys.exit(130)

@@ -23,11 +23,24 @@ def find_files(batch: Path) -> Iterator[FoundFile]:
         if not child.is_dir():
             yield _defect(child.name, None, reason="label_missing", detail="the file is in no class folder")
             continue
-        files = [each for each in sorted(child.rglob("*")) if each.is_symlink() or not each.is_dir()]
-        if not files:
+        files, closed = _walk(child)
+        for folder in closed:
+            path = str(folder.relative_to(batch))
+            yield _defect(path, child.name, reason="unreadable", detail="the folder may not be read")
+        if not files and not closed:
             yield _defect(child.name, child.name, reason="empty_class_folder", detail="no file in it")
         for file in files:
             yield _checked(file, path=str(file.relative_to(batch)), label=child.name, root=root)
+
+
+def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
+    """All files below a folder (links to folders count as files), and the folders that may not be read; sorted."""
+    closed: list[Path] = []
+    files: list[Path] = []
+    for place, folders, names in os.walk(folder, onerror=lambda error: closed.append(Path(error.filename))):
+        links = [name for name in folders if Path(place, name).is_symlink()]
+        files += [Path(place, name) for name in names + links]
+    return sorted(files), sorted(closed)
 
 
 def _checked(file: Path, *, path: str, label: str, root: Path) -> FoundFile:

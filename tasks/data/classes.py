@@ -1,4 +1,4 @@
-"""The classes of a target, in the order in which they landed: new batches append to it and never shift an index."""
+"""The classes of a target, in the order in which they landed; one that becomes usable later takes its batch's place."""
 
 import pandas as pd
 

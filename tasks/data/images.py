@@ -71,13 +71,13 @@ def decode_image(content: bytes) -> Image.Image:
     return _decode(_open(content))
 
 
-def read_sample(path: Path, expected_id: str, *, batch: str) -> Image.Image:
+def read_sample(path: Path, expected_id: str, *, batch: Path) -> Image.Image:
     """A sample that the manifest names. Raises ValueError where the file is gone or holds other bytes than the
     manifest says."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise ValueError(f"sample {path} is missing: restore it, or `dvc pull` batch {batch}") from None
+        raise ValueError(f"sample {path} is missing: restore it, or run `dvc pull {batch}.dvc`") from None
     found = sample_id(content)
     if found != expected_id:
         raise ValueError(
@@ -121,6 +121,8 @@ def _decode(image: Image.Image) -> Image.Image:
     try:
         image.load()
         return _to_rgb(ImageOps.exif_transpose(image))
+    except MemoryError:
+        raise  # says something of the machine, not of the picture
     except Exception as error:  # a torn picture can make Pillow raise nearly anything
         raise ImageDefectError("unreadable", _one_line(error)) from error
 

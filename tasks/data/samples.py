@@ -28,7 +28,7 @@ def minibatches(
 
     def read(source: tuple[str, str, str]) -> Tensor:
         batch, path, identity = source
-        return pixels(read_sample(raw / batch / path, identity, batch=batch))
+        return pixels(read_sample(raw / batch / path, identity, batch=raw / batch))
 
     waiting: list[Tensor] = []
     for tensor in in_order(sources, read):

@@ -20,7 +20,9 @@ SHOWN_OR_STARTED = {"tasks/stage.py", "tasks/params.py", "tasks/progress.py", "t
 
 def command(stage):
     """The words of a stage's command; an example batch in place of the matrix's."""
-    return shlex.split(example(STAGES[stage]["cmd"]))
+    first, *words = shlex.split(example(STAGES[stage]["cmd"]))
+    assert first == "exec"  # no shell stands between DVC and a stage
+    return words
 
 
 def example(text):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -88,6 +89,9 @@ def test_rejected_candidate_fails_the_run_and_the_page_can_still_be_drawn(projec
 def test_model_in_use_is_compared_on_todays_heldout_samples(project, dvc):
     subprocess.run([sys.executable, "-m", "flows.promote"], cwd=project, check=True, capture_output=True)
     commit(project, "promoted")
+    dvc(project, "push")
+    shutil.rmtree(project / "data/models/baseline")
+    dvc(project, "pull", "data/models/baseline.dvc")
     dvc(project, "repro")
     measured = json.loads((project / "data/evaluation/metrics.json").read_text())["label"]
     assert measured["baseline"]["accuracy"] == measured["candidate"]["accuracy"]

@@ -1,6 +1,7 @@
 """The flow on a real project, with a real Prefect server."""
 
 import json
+import os
 
 import pytest
 from prefect.client.orchestration import get_client
@@ -67,5 +68,12 @@ def test_failed_stage_fails_the_run_with_the_line_that_says_why(here):
 
 
 def test_second_run_beside_the_first_says_who_is_at_work(here):
-    with only_writer(), pytest.raises(BlockingIOError, match=r"process \d+ is at work"):
-        retrain()
+    with only_writer():
+        state = retrain(return_state=True)
+    assert state.is_failed()
+    assert f"process {os.getpid()} is at work" in state.message
+
+
+def test_misspelt_parameter_fails_the_run_though_nothing_is_stale(here):
+    (here / "params.yaml").write_text("sed: 1\n" + (here / "params.yaml").read_text("utf-8"), "utf-8")
+    assert "sed is unknown" in retrain(return_state=True).message

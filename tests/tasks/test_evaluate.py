@@ -68,7 +68,7 @@ def test_head_alone_predicts_from_the_embeddings(tmp_path):
 
 
 def test_model_in_use_that_is_not_here_is_named_with_the_remedy(tmp_path):
-    with pytest.raises(ValueError, match=f"the model in use is not at {tmp_path}: run `dvc pull {tmp_path}`"):
+    with pytest.raises(ValueError, match=f"the model in use is not at {tmp_path}: run `dvc pull {tmp_path}.dvc`"):
         check_baseline(tmp_path, "0" * 64)
 
 

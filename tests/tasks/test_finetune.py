@@ -148,13 +148,13 @@ def test_version_of_the_data_is_another_for_other_data(changed):
     assert digest(manifest().assign(**changed)) != digest(manifest())
 
 
-def test_curves_have_a_row_an_epoch_and_split():
+def test_curves_have_a_row_an_epoch_and_a_column_a_split():
     history = [
         Epoch(epoch=0, train=None, val=Scores(loss=1.0, accuracy=0.5)),
         Epoch(epoch=1, train=Scores(loss=0.8, accuracy=0.6), val=Scores(loss=0.9, accuracy=0.7)),
     ]
-    assert curve_table(history).to_dict("records") == [
-        {"epoch": 0, "split": "val", "loss": 1.0, "accuracy": 0.5},
-        {"epoch": 1, "split": "train", "loss": 0.8, "accuracy": 0.6},
-        {"epoch": 1, "split": "val", "loss": 0.9, "accuracy": 0.7},
-    ]
+    table = curve_table(history)
+    assert table.loc[0].dropna().to_dict() == {"epoch": 0, "val_loss": 1.0, "val_accuracy": 0.5}
+    assert table.loc[1].to_dict() == {
+        "epoch": 1, "train_loss": 0.8, "train_accuracy": 0.6, "val_loss": 0.9, "val_accuracy": 0.7,
+    }  # fmt: skip

@@ -78,7 +78,7 @@ def test_section_that_holds_a_number_is_refused_by_name(refusal):
         ("finetune.unfreeze", -1, "expected greater than or equal to 0"),
         ("backbone.architecture", 18, "expected a valid string"),
         ("backbone.features", 3, "expected 'penultimate' or 'pooled'"),
-        ("backbone.image_size", 0, "expected greater than or equal to 1"),
+        ("backbone.image_size", 0, "expected greater than or equal to 8"),
         ("train_head.l2_strengths", [], "at least 1 item"),
         ("evaluate.confidence", 95, "expected less than 1"),
     ],

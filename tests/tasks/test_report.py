@@ -44,9 +44,9 @@ def page(tmp_path):
                 "num_heldout": 40, "baseline": baseline, "candidate": "c" * 64,
             },
         )  # fmt: skip
-        pd.DataFrame(
-            {"epoch": [0, 1, 1], "split": ["val", "train", "val"], "loss": [1.0, 0.6, 0.5], "accuracy": 0.5}
-        ).to_csv(tmp_path / "training" / "curves.csv", index=False)
+        pd.DataFrame({"epoch": [0, 1], "train_loss": [None, 0.6], "val_loss": [1.0, 0.5]}).to_csv(
+            tmp_path / "training" / "curves.csv", index=False
+        )
         run(
             validated=tmp_path / "validated",
             training=tmp_path / "training",
@@ -146,10 +146,10 @@ def test_confusion_counts_rows_actual_and_columns_predicted():
 
 
 def test_curve_goes_from_edge_to_edge():
-    table = pd.DataFrame({"epoch": [0, 1, 2], "split": "val", "loss": [2.0, 1.0, 0.0]})
-    assert curves(table, width=100, height=50)["lines"] == {"val": "0.0,0.0 50.0,25.0 100.0,50.0"}
+    table = pd.DataFrame({"epoch": [0, 1, 2], "train_loss": [None, 1.0, 1.0], "val_loss": [2.0, 1.0, 0.0]})
+    assert curves(table, width=100, height=50)["lines"]["val"] == "0.0,0.0 50.0,25.0 100.0,50.0"
 
 
 def test_curve_of_no_epochs_is_one_point():
-    table = pd.DataFrame({"epoch": [0], "split": ["val"], "loss": [0.5]})
-    assert curves(table, width=100, height=50)["lines"] == {"val": "0.0,0.0"}
+    table = pd.DataFrame({"epoch": [0], "train_loss": [None], "val_loss": [0.5]})
+    assert curves(table, width=100, height=50)["lines"]["val"] == "0.0,0.0"

@@ -5,6 +5,7 @@ import struct
 import threading
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -230,13 +231,15 @@ def test_sample_whose_bytes_changed_is_refused_by_name(tmp_path, picture):
     path.write_bytes(encode(picture(1), format="PNG"))
     validated = sample_id(encode(picture(0), format="PNG"))
     with pytest.raises(ValueError, match=r"sample .*cat\.png changed after it was validated") as refused:
-        read_sample(path, validated, batch="2024-01")
+        read_sample(path, validated, batch=Path("raw/2024-01"))
     assert validated[:12] in str(refused.value)
 
 
 def test_sample_that_vanished_is_refused_by_name(tmp_path):
-    with pytest.raises(ValueError, match=r"sample .*cat\.png is missing: restore it, or `dvc pull` batch 2024-01"):
-        read_sample(tmp_path / "cat.png", "0" * 64, batch="2024-01")
+    with pytest.raises(
+        ValueError, match=r"sample .*cat\.png is missing: restore it, or run `dvc pull raw/2024-01.dvc`"
+    ):
+        read_sample(tmp_path / "cat.png", "0" * 64, batch=Path("raw/2024-01"))
 
 
 def test_results_come_in_the_order_of_the_sources():

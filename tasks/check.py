@@ -1,0 +1,15 @@
+"""params.yaml and the list of batches in; nothing out: it fails where one of them is wrong, before any stage works."""
+
+from pathlib import Path
+
+from tasks import stage
+from tasks.data.batches import read_batches
+
+
+def run(*, batches: Path) -> None:
+    """Check what a person writes by hand; `stage` has checked params.yaml by the time it comes here."""
+    read_batches(batches)
+
+
+if __name__ == "__main__":
+    stage.main(run)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import Claim, finish, parse_arguments
+from flows.repro import stages
 from flows.workspace import make_workspace
 
 ROOT = Path(__file__).parent.parent
@@ -98,7 +99,7 @@ def force_twice(demo: Path) -> tuple[dict[str, float], bool]:
     """Seconds of each stage, forced one by one, and whether two forced runs of all give the same dvc.lock."""
     dvc(demo, "repro", "--force")
     first = (demo / "dvc.lock").read_bytes()
-    names = re.findall(r"^  (\w+):$", (demo / "dvc.yaml").read_text("utf-8"), flags=re.MULTILINE)
+    names = stages(demo / "dvc.yaml")
     seconds = {name: dvc(demo, "repro", "--force", "--single-item", name)[0] for name in names}
     return seconds, (demo / "dvc.lock").read_bytes() == first
 

@@ -6,12 +6,14 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from flows.repro import DvcError, dvc, only_writer
 
 CANDIDATE = Path("data/models/candidate")
 BASELINE = Path("data/models/baseline")
 RECORD = Path("data/models/baseline.json")
+REGISTRY = Path("data/classes.json")
 VERDICT = Path("data/regression/verdict.json")
 
 
@@ -29,23 +31,46 @@ def promote(log: Callable[[str], None]) -> str:
     digest = hashlib.sha256((CANDIDATE / "model.safetensors").read_bytes()).hexdigest()
     if digest != verdict["candidate"]:
         raise ValueError("the verdict is of another candidate: run `dvc repro` again")
+    registry = extended_registry(json.loads((CANDIDATE / "model.json").read_text("utf-8"))["classes"])
     beside = BASELINE.with_name(".baseline.part")
     shutil.rmtree(beside, ignore_errors=True)
     shutil.copytree(CANDIDATE, beside)
     shutil.rmtree(BASELINE, ignore_errors=True)
     beside.rename(BASELINE)
     dvc("add", "--quiet", str(BASELINE), log=log)  # so that `dvc push` keeps it and a fresh clone can pull it
-    record = RECORD.with_name(".baseline.json.part")
-    record.write_text(json.dumps({"model_sha256": digest}, indent=2) + "\n", "utf-8")
-    record.replace(RECORD)
+    write(REGISTRY, registry)
+    write(RECORD, {"model_sha256": digest})
     return digest
+
+
+def extended_registry(classes: dict[str, list[str]]) -> dict[str, Any]:
+    """The registry with the classes of a model: what stands in it keeps its place, what is new is appended.
+
+    Raises:
+        ValueError: the model has the registered classes in another order, or lacks some.
+    """
+    registry = json.loads(REGISTRY.read_text("utf-8"))
+    for target, names in classes.items():
+        registered = registry["classes"].get(target, [])
+        if names[: len(registered)] != registered:
+            raise ValueError(
+                f"the candidate's classes of {target} do not begin as {REGISTRY} has them: run `dvc repro` again"
+            )
+    grown = registry["classes"] | classes
+    return {"version": registry["version"] + (grown != registry["classes"]), "classes": grown}
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    beside = path.with_name(f".{path.name}.part")
+    beside.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
+    beside.replace(path)
 
 
 def main() -> None:
     try:
         with only_writer():
             digest = promote(print)
-        print(f"in use now: {digest}; commit {RECORD} and {BASELINE}.dvc, and `dvc push`")
+        print(f"in use now: {digest}; commit {RECORD}, {REGISTRY} and {BASELINE}.dvc, and `dvc push`")
     except (ValueError, OSError, DvcError) as error:
         sys.exit(f"error: {error}")
 

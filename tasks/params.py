@@ -21,15 +21,41 @@ class Section(BaseModel):
 class ScanParams(Section):
     min_image_size: Count
     max_image_pixels: Count
+    max_file_bytes: Count
+
+
+class QuarantineParams(Section):
+    overall: Fraction
+    batch: Fraction
+    class_: Fraction = Field(alias="class")
+
+
+class LimitParams(Section):
+    limit: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    severity: Literal["error", "warning"]
+
+
+class ExpectationsParams(Section):
+    min_samples: LimitParams
+    min_samples_per_batch: LimitParams
+    min_classes: LimitParams
+    min_class_fraction: LimitParams
+    max_class_fraction: LimitParams
+    max_missing_labels: LimitParams
+    max_label_drift: LimitParams
+    max_aspect_ratio: LimitParams
 
 
 class ValidateParams(Section):
+    targets: Annotated[list[str], Field(min_length=1)] | None
+    classes: dict[str, Annotated[list[str], Field(min_length=1)]]
+    min_samples_per_class: Count
     split_salt: str
     val_fraction: OpenFraction
     heldout_fraction: OpenFraction
-    max_quarantined_fraction: Fraction
-    min_samples: Count
-    min_class_fraction: Fraction
+    max_quarantined: QuarantineParams
+    drift_significance: OpenFraction
+    expectations: ExpectationsParams
 
     @model_validator(mode="after")
     def _leave_some_to_train_on(self) -> "ValidateParams":

@@ -1,14 +1,18 @@
 """A raw batch in; a row a sample with its facts, and a row a defect with its reason, out."""
 
+import json
 import logging
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pandas as pd
 
 from tasks import stage
-from tasks.data.class_folders import FoundFile, find_files
-from tasks.data.images import ImageDefectError, ImageFacts, in_order, inspect_image, sample_id
+from tasks.data.entries import KEYS, Entry
+from tasks.data.images import ImageFacts
+from tasks.data.inspection import Inspection, Limits, inspect_all
+from tasks.data.layouts import find_entries
 from tasks.data.manifest import write_table
 from tasks.files import whole_folder
 from tasks.params import ScanParams
@@ -16,51 +20,49 @@ from tasks.progress import progress
 
 logger = logging.getLogger("graftline")
 
-SAMPLE_COLUMNS = ["path", "sample_id", "label", "format", "mode", "width", "height"]
-DEFECT_COLUMNS = ["path", "sample_id", "reason", "detail"]
+FACT_NAMES = [each.name for each in fields(ImageFacts)]
 
 
 def run(*, raw: Path, out: Path, scan: ScanParams) -> None:
-    """Look at every file of a batch once."""
-    if not raw.is_dir():
+    """Look at every sample of a batch once."""
+    if not raw.exists():
         raise ValueError(f"there is no batch {raw}: put it there, `dvc pull` it, or take it out of data/batches.yaml")
-    found = list(find_files(raw))
-    samples, defects = scan_files(raw, found, scan)
-    assert len(samples) + len(defects) == len(found)
+    entries = find_entries(raw)
+    samples, defects = inspect_entries(raw, entries, Limits(**scan.model_dump()))
+    assert len(samples) + len(defects) == len(entries)
     with whole_folder(out) as folder:
         write_table(folder / "samples.parquet", samples)
-        defects.to_csv(folder / "defects.csv", index=False)
+        write_table(folder / "defects.parquet", defects)
     logger.info("scanned %s: %s samples, %s defects", raw, f"{len(samples):,}", f"{len(defects):,}")
 
 
-def scan_files(raw: Path, found: list[FoundFile], params: ScanParams) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The samples (SAMPLE_COLUMNS) and the defects (DEFECT_COLUMNS) among the files that were found."""
-
-    def look(file: FoundFile) -> tuple[FoundFile, str, ImageFacts | ImageDefectError]:
-        if file.reason:
-            return file, "", ImageDefectError(file.reason, file.detail)
-        try:
-            content = (raw / file.path).read_bytes()
-        except PermissionError:  # any other error says something of the disk, not of the picture, and ends the run
-            return file, "", ImageDefectError("unreadable", "the file may not be read")
-        identity = sample_id(content)
-        try:
-            return (
-                file,
-                identity,
-                inspect_image(content, min_image_size=params.min_image_size, max_image_pixels=params.max_image_pixels),
-            )
-        except ImageDefectError as defect:
-            return file, identity, defect
-
-    samples, defects = [], []
-    for file, identity, facts in progress(in_order(found, look), total=len(found), what=f"scan {raw}", unit="files"):
-        row = {"path": file.path, "sample_id": identity}
-        if isinstance(facts, ImageFacts):
-            samples.append(row | {"label": file.label} | asdict(facts))
+def inspect_entries(raw: Path, entries: Sequence[Entry], limits: Limits) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The samples (path, sample_id, ImageFacts, group, domain, split, a column a target) and the defects (path,
+    sample_id, reason, detail, and as JSON what is said of them), sorted by path."""
+    to_look_at = [entry.path for entry in entries if not entry.reason]
+    found = inspect_all(raw, to_look_at, limits)
+    shown = progress(found, total=len(to_look_at), what=f"scan {raw}", unit="samples")
+    samples: list[dict[str, object]] = []
+    defects: list[dict[str, object]] = []
+    for entry in entries:
+        seen = Inspection(reason=entry.reason, detail=entry.detail) if entry.reason else next(shown)
+        row: dict[str, object] = {"path": entry.path, "sample_id": seen.sample_id}
+        if seen.facts is None:
+            said = json.dumps(dict(entry.said), sort_keys=True)
+            defects.append(row | {"reason": seen.reason, "detail": seen.detail, "said": said})
         else:
-            defects.append(row | {"reason": facts.reason, "detail": str(facts)})
-    return pd.DataFrame(samples, columns=SAMPLE_COLUMNS), pd.DataFrame(defects, columns=DEFECT_COLUMNS)
+            samples.append(row | asdict(seen.facts) | dict(entry.said))
+    targets = dict.fromkeys(name for entry in entries for name in entry.said if name not in KEYS)
+    return (
+        _table(samples, ["path", "sample_id", *FACT_NAMES, *KEYS, *targets], numbers=("width", "height")),
+        _table(defects, ["path", "sample_id", "reason", "detail", "said"]),
+    )
+
+
+def _table(rows: list[dict[str, object]], columns: list[str], *, numbers: Sequence[str] = ()) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=columns)
+    types = {name: "int64" if name in numbers else "str" for name in columns}
+    return table.astype(types).sort_values(columns, kind="stable", ignore_index=True)
 
 
 if __name__ == "__main__":

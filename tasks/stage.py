@@ -1,17 +1,17 @@
 """Runs a verb from the shell: `python -m tasks.embed --raw … --out …`. Arguments, params, seed, logging, errors."""
 
 import argparse
-import ctypes
 import inspect
 import logging
 import os
-import signal
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 from safetensors import SafetensorError
 
+from tasks.lifeline import die_with_parent
 from tasks.params import load_params, section
 
 logger = logging.getLogger("graftline")
@@ -26,6 +26,7 @@ def main(run: Run, arguments: list[str] | None = None) -> None:
     """
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logger.setLevel(logging.INFO)
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of pictures: what is wrong with one stands in the ledger
     die_with_parent()
     parameters = inspect.signature(run, eval_str=True).parameters.values()
     from_shell = [each for each in parameters if each.annotation is Path]
@@ -52,13 +53,6 @@ def main(run: Run, arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         logger.error("error: interrupted")
         sys.exit(130)
-
-
-def die_with_parent() -> None:
-    """Ask Linux to end this process when its parent dies, so that no stage works on for a DVC that was killed."""
-    if sys.platform == "linux":
-        set_parent_death_signal = 1  # PR_SET_PDEATHSIG
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
 def _module(run: Run) -> str:

@@ -1,142 +1,168 @@
 """All scanned batches in; a manifest file a batch, the quarantine ledger, the classes and the validation report out."""
 
+import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from tasks import stage
+from tasks.data.accounts import Limits, account, budget, labels_of
+from tasks.data.admission import Admission, admit, groups_across_splits, small_classes, target_columns
 from tasks.data.batches import read_batches
-from tasks.data.classes import classes_in_order
-from tasks.data.expectations import check_expectations
+from tasks.data.classes import class_changes, read_registry
+from tasks.data.drift import label_drift
+from tasks.data.expectations import Limit, check_expectations, suites, tables
 from tasks.data.manifest import SPLITS, write_table
-from tasks.data.quarantine import LEDGER_COLUMNS, exact_duplicates, small_classes, without
+from tasks.data.quarantine import LEDGER_COLUMNS
 from tasks.data.splits import split_of
 from tasks.files import whole_folder, write_json
 from tasks.params import ScanParams, ValidateParams
 
 logger = logging.getLogger("graftline")
 
-TARGET = "label"
+MAX_NAMED = 50  # classes in probation, or groups, that the report names; it counts them all
 
 
-def run(*, scanned: Path, batches: Path, out: Path, validate: ValidateParams, scan: ScanParams) -> None:
+def run(*, scanned: Path, batches: Path, registry: Path, out: Path, validate: ValidateParams, scan: ScanParams) -> None:
     """Decide which samples are used, and on which side of the split."""
     names = read_batches(batches)
-    samples = _read(scanned, names, "samples.parquet", pd.read_parquet)
-    defects = _read(scanned, names, "defects.csv", _read_defects)[LEDGER_COLUMNS]
-    manifest, ledger = admit(samples, defects, validate)
-    assert len(manifest) + len(ledger) == len(samples) + len(defects)
-    classes = {TARGET: classes_in_order(manifest, target=TARGET)}
+    by_batch = {batch: _read(scanned / batch / "samples.parquet", batch) for batch in names}
+    samples = pd.concat(by_batch.values(), ignore_index=True)
+    defects = pd.concat([_read(scanned / batch / "defects.parquet", batch) for batch in names], ignore_index=True)
+    targets = target_columns(samples, validate.targets)
+    registered = read_registry(registry)
+    admission = admit(
+        samples,
+        targets=targets,
+        registered=registered.classes,
+        fixed=validate.classes,
+        min_samples_per_class=validate.min_samples_per_class,
+        split=functools.partial(
+            split_of,
+            salt=validate.split_salt,
+            val_fraction=validate.val_fraction,
+            heldout_fraction=validate.heldout_fraction,
+        ),
+    )
+    manifest = admission.manifest
+    ledger = pd.concat([defects[LEDGER_COLUMNS], admission.ledger], ignore_index=True)
+    ledger = ledger.sort_values(LEDGER_COLUMNS, ignore_index=True)
     report = {
-        "batches": count_by_batch(manifest, ledger, names),
-        "budget": budget(manifest, ledger, validate.max_quarantined_fraction),
-        "classes": count_by_class(manifest, classes[TARGET]),
-    }
-    if len(manifest):
-        report["expectations"] = check_expectations(
+        "batches": account(samples, defects, manifest, ledger, names),
+        "budget": budget(
             manifest,
-            classes=classes[TARGET],
-            target=TARGET,
-            min_samples=validate.min_samples,
-            min_class_fraction=validate.min_class_fraction,
-            min_size=scan.min_image_size,
-        )
+            ledger,
+            labels=labels_of(ledger, samples, defects, targets),
+            classes=admission.classes,
+            limits=Limits(
+                overall=validate.max_quarantined.overall,
+                each_batch=validate.max_quarantined.batch,
+                each_class=validate.max_quarantined.class_,
+            ),
+        ),
+        "classes": {target: count_by_class(manifest, target, each) for target, each in admission.classes.items()},
+        "class_changes": {target: class_changes(samples, target=target) for target in targets},
+        "groups_across_splits": _named(groups_across_splits(manifest)),
+        "probation": {target: _named(waiting) for target, waiting in admission.probation.items()},
+        "registry_version": registered.version,
+        "splits": small_classes(manifest, admission.classes),
+        "expectations": expectations(manifest, admission, validate, min_image_size=scan.min_image_size),
+    }
     with whole_folder(out) as folder:
         (folder / "manifest").mkdir()
-        for batch in names:
-            rows = manifest[manifest["batch"] == batch].sort_values("path")
-            write_table(folder / "manifest" / f"{batch}.parquet", rows.reset_index(drop=True))
+        for batch, table in by_batch.items():
+            rows = manifest.loc[manifest["batch"] == batch, ["batch", *table.columns.drop("batch")]]
+            write_table(folder / "manifest" / f"{batch}.parquet", rows.sort_values("path").reset_index(drop=True))
         ledger.to_csv(folder / "quarantine.csv", index=False)
-        write_json(folder / "classes.json", classes)
+        write_json(folder / "classes.json", admission.classes)
         write_json(folder / "validation.json", report)
-    logger.info("validated %s samples of %s classes, %s quarantined", *_counts(manifest, classes[TARGET], ledger))
-    stop_unless_usable(report, len(ledger), out)
+    for line in warnings(report):
+        logger.warning("warning: %s", line)
+    num_classes = sum(map(len, admission.classes.values()))
+    logger.info(
+        "validated %s samples of %d classes, %s quarantined", f"{len(manifest):,}", num_classes, f"{len(ledger):,}"
+    )
+    for problem in problems(report, len(manifest), out):
+        raise ValueError(problem)
 
 
-def admit(samples: pd.DataFrame, defects: pd.DataFrame, params: ValidateParams) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The manifest (samples with their split) and the ledger (defects, duplicates and classes too small to use)."""
-    ledgers = [defects, exact_duplicates(samples, targets=[TARGET])]
-    samples = without(samples, ledgers[-1])
-    samples["split"] = [
-        split_of(
-            identity,
-            salt=params.split_salt,
-            val_fraction=params.val_fraction,
-            heldout_fraction=params.heldout_fraction,
-        )
-        for identity in samples["sample_id"]
-    ]
-    ledgers.append(small_classes(samples, target=TARGET))
-    ledger = pd.concat(ledgers, ignore_index=True).sort_values(["batch", "path"]).reset_index(drop=True)
-    return without(samples, ledgers[-1]), ledger
-
-
-def count_by_batch(manifest: pd.DataFrame, ledger: pd.DataFrame, batches: list[str]) -> dict[str, dict[str, int]]:
-    """Each batch's samples used, and quarantined by reason."""
-    return {
-        batch: {"used": int((manifest["batch"] == batch).sum())}
-        | {f"quarantined.{reason}": int(count) for reason, count in _reasons(ledger, batch).items()}
-        for batch in batches
-    }
-
-
-def count_by_class(manifest: pd.DataFrame, classes: list[str]) -> dict[str, dict[str, int]]:
+def count_by_class(manifest: pd.DataFrame, target: str, classes: list[str]) -> dict[str, dict[str, int]]:
     """Each class's samples, by split."""
-    counts = manifest.groupby([TARGET, "split"]).size()
+    counts = manifest.groupby([target, "split"]).size()
     return {name: {split: int(counts.get((name, split), 0)) for split in SPLITS} for name in classes}
 
 
-def budget(manifest: pd.DataFrame, ledger: pd.DataFrame, limit: float) -> dict[str, Any]:
-    fraction = len(ledger) / max(len(manifest) + len(ledger), 1)
-    return {"quarantined_fraction": fraction, "limit": limit, "success": fraction <= limit}
+def expectations(
+    manifest: pd.DataFrame, admission: Admission, params: ValidateParams, *, min_image_size: int
+) -> list[dict[str, Any]]:
+    """What Great Expectations says of the manifest; nothing where there is no sample."""
+    if manifest.empty:
+        return []
+    targets = list(admission.classes)
+    drift = label_drift(manifest, targets=targets, significance=params.drift_significance)
+    limits = {name: Limit(**limit) for name, limit in params.expectations.model_dump().items()}
+    expected = suites(targets=admission.classes, limits=limits, min_image_size=min_image_size)
+    return check_expectations(tables(manifest, drift, targets=targets), expected)
 
 
-def stop_unless_usable(report: dict[str, Any], num_quarantined: int, out: Path) -> None:
-    """Raises ValueError where no sample is left, the budget is exceeded, or an expectation is not met."""
+def warnings(report: dict[str, Any]) -> Iterator[str]:
+    """What a person should know and that stops nothing."""
+    for each in report["expectations"]:
+        if not each["success"] and each["severity"] == "warning":
+            yield _unmet(each)
+    for target, changes in report["class_changes"].items():
+        for batch, change in changes.items():
+            for old, new in change.get("perhaps_renamed", []):
+                yield f"batch {batch} has class {new!r} of {target} where others have {old!r}: is it renamed?"
+    for target, waiting in report["probation"].items():
+        if waiting["count"]:
+            yield f"{waiting['count']} classes of {target} wait for more samples: {', '.join(map(repr, waiting['named']))}"
+    if report["groups_across_splits"]["count"]:
+        yield f"{report['groups_across_splits']['count']} groups are on several sides of the split by its column"
+
+
+def problems(report: dict[str, Any], num_samples: int, out: Path) -> Iterator[str]:
+    """What stops the run, the most telling first."""
     ledger = out / "quarantine.csv"
-    if "expectations" not in report:
-        raise ValueError(
-            f"no usable images at all ({num_quarantined} quarantined): see {ledger}; is there data/raw/<batch>/<class>/?"
+    if not num_samples:
+        yield (
+            f"no usable images at all ({sum(each['in'] for each in report['batches'].values())} quarantined): see {ledger}; "
+            "is there data/raw/<batch>/<class>/, or data/raw/<batch>/labels.csv?"
         )
-    if not report["budget"]["success"]:
-        raise ValueError(
-            f"{num_quarantined} samples ({report['budget']['quarantined_fraction']:.1%}) are quarantined, expected at most "
-            f"{report['budget']['limit']:.1%}: mend what {ledger} names, or raise validate.max_quarantined_fraction"
+    for each in report["budget"]["exceeded"]:
+        yield (
+            f"{each['quarantined_fraction']:.1%} of {each['of']} are quarantined, expected at most {each['limit']:.1%}: "
+            f"mend what {ledger} names, or raise validate.max_quarantined"
         )
-    for each in report["expectations"]["expectations"]:
-        if not each["success"]:
-            raise ValueError(
-                f"the data does not meet {each['expectation']} {each['column']}: expected {each['expected']}, observed "
-                f"{each['observed']} ({each['num_unexpected']} unexpected): see {out / 'validation.json'}"
-            )
+    for line in report["splits"]:
+        yield f"{line}: add samples of it, give some a `split`, or raise validate.min_samples_per_class"
+    for each in report["expectations"]:
+        if not each["success"] and each["severity"] == "error":
+            yield f"{_unmet(each)}: see {out / 'validation.json'}"
 
 
-def _read(scanned: Path, batches: list[str], name: str, read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
-    tables = []
-    for batch in batches:
-        path = scanned / batch / name
-        if not path.is_file():
-            raise ValueError(
-                f"{path} is missing, though batch {batch} is listed: run `dvc pull scan validate embed`, then again"
-            )
-        tables.append(read(path).assign(batch=batch))
-    return pd.concat(tables, ignore_index=True)
+def _unmet(result: dict[str, Any]) -> str:
+    return (
+        f"the data does not meet {result['expectation']} {result['column']}: expected {result['expected']}, observed "
+        f"{result['observed']} ({result['num_unexpected']} unexpected)"
+    )
 
 
-def _read_defects(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, dtype=str, keep_default_na=False)
+def _named(found: dict[str, int] | list[str]) -> dict[str, Any]:
+    """How many there are, and the first of them."""
+    first = dict(list(found.items())[:MAX_NAMED]) if isinstance(found, dict) else found[:MAX_NAMED]
+    return {"count": len(found), "named": first}
 
 
-def _reasons(ledger: pd.DataFrame, batch: str) -> dict[str, int]:
-    counts = ledger.loc[ledger["batch"] == batch, "reason"].value_counts().sort_index()
-    return {str(reason): int(count) for reason, count in counts.items()}
-
-
-def _counts(manifest: pd.DataFrame, classes: list[str], ledger: pd.DataFrame) -> tuple[str, int, str]:
-    return f"{len(manifest):,}", len(classes), f"{len(ledger):,}"
+def _read(path: Path, batch: str) -> pd.DataFrame:
+    if not path.is_file():
+        raise ValueError(
+            f"{path} is missing, though batch {batch} is listed: run `dvc pull scan validate embed`, then again"
+        )
+    return pd.read_parquet(path).assign(batch=batch)
 
 
 if __name__ == "__main__":

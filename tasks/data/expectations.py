@@ -1,66 +1,158 @@
-"""What the manifest has to be like, told to Great Expectations: a table in, a verdict for each expectation out."""
+"""What the manifest has to be like, told to Great Expectations: tables in, a verdict for each expectation, or its pages, out."""
 
+import logging
 import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from tasks.data.manifest import SPLITS
 
+SEVERITIES = {"error": "critical", "warning": "warning"}  # ours, and Great Expectations'
 
-def check_expectations(
-    manifest: pd.DataFrame,
-    *,
-    classes: list[str],
-    target: str,
-    min_samples: int,
-    min_class_fraction: float,
-    min_size: int,
-) -> dict[str, Any]:
-    """Run the suite on the manifest's columns. Returns `success` and `expectations`, sorted by name, without clocks."""
-    os.environ["GX_ANALYTICS_ENABLED"] = "false"
-    import great_expectations as gx  # costs seconds, so only who validates pays
-    import great_expectations.expectations as gxe
-    from great_expectations.data_context.types.base import ProgressBarsConfig
 
-    columns = ["sample_id", "batch", "path", "split", target]
-    expectations = [
-        gxe.ExpectTableRowCountToBeBetween(min_value=min_samples),
-        gxe.ExpectColumnValuesToBeUnique(column="sample_id"),
-        gxe.ExpectColumnValuesToMatchRegex(column="sample_id", regex="^[0-9a-f]{64}$"),
-        gxe.ExpectColumnDistinctValuesToEqualSet(column="split", value_set=list(SPLITS)),
-        gxe.ExpectColumnDistinctValuesToEqualSet(column=target, value_set=classes),
-        gxe.ExpectColumnUniqueValueCountToBeBetween(column=target, min_value=2),
-        gxe.ExpectColumnValuesToBeBetween(column="width", min_value=min_size),
-        gxe.ExpectColumnValuesToBeBetween(column="height", min_value=min_size),
-        gxe.ExpectColumnValuesToBeBetween(column="class_fraction", min_value=min_class_fraction),
-        *(gxe.ExpectColumnValuesToNotBeNull(column=column) for column in columns),
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """A number to keep to, and whether missing it is an `error` or a `warning`."""
+
+    limit: float
+    severity: str
+
+
+def suites(
+    *, targets: Mapping[str, Sequence[str]], limits: Mapping[str, Limit], min_image_size: int
+) -> dict[str, list[Any]]:
+    """By table, `samples` and `batches`, what is expected of it. `limits` are named as in params.yaml."""
+    gxe = _library().expectations
+
+    def expect(kind: Any, severity: str = "error", **settings: Any) -> Any:
+        return kind(severity=SEVERITIES[severity], **settings)
+
+    def limited(kind: Any, name: str, bound: str, **settings: Any) -> Any:
+        return expect(kind, limits[name].severity, **{bound: limits[name].limit}, **settings)
+
+    between, not_null = gxe.ExpectColumnValuesToBeBetween, gxe.ExpectColumnValuesToNotBeNull
+    samples = [
+        limited(gxe.ExpectTableRowCountToBeBetween, "min_samples", "min_value"),
+        expect(gxe.ExpectColumnValuesToBeUnique, column="sample_id"),
+        expect(gxe.ExpectColumnValuesToMatchRegex, column="sample_id", regex="^[0-9a-f]{64}$"),
+        expect(gxe.ExpectColumnDistinctValuesToEqualSet, column="split", value_set=list(SPLITS)),
+        expect(between, column="width", min_value=min_image_size),
+        expect(between, column="height", min_value=min_image_size),
+        limited(between, "max_aspect_ratio", "max_value", column="aspect_ratio"),
+        *(expect(not_null, column=column) for column in ("sample_id", "batch", "path", "split")),
     ]
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    asset = context.data_sources.add_pandas("manifest").add_dataframe_asset("manifest")
-    batch = asset.add_batch_definition_whole_dataframe("all").get_batch(
-        {"dataframe": with_class_fraction(manifest, target)}
-    )
-    results = [_result(batch.validate(each, result_format="SUMMARY")) for each in expectations]
+    for target, classes in targets.items():
+        share = f"class_fraction.{target}"
+        missing = limits["max_missing_labels"]
+        samples += [
+            expect(gxe.ExpectColumnDistinctValuesToBeInSet, column=target, value_set=list(classes)),
+            limited(gxe.ExpectColumnUniqueValueCountToBeBetween, "min_classes", "min_value", column=target),
+            limited(between, "min_class_fraction", "min_value", column=share),
+            limited(between, "max_class_fraction", "max_value", column=share),
+            expect(not_null, missing.severity, column=target, mostly=1 - missing.limit),
+        ]
+    batches = [
+        limited(gxe.ExpectColumnMinToBeBetween, "min_samples_per_batch", "min_value", column="num_samples"),
+        limited(between, "max_label_drift", "max_value", column="significant_distance"),
+    ]
+    return {"samples": samples, "batches": batches}
+
+
+def tables(manifest: pd.DataFrame, drift: pd.DataFrame, *, targets: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """What the suites speak of: the manifest with each sample's aspect ratio and its classes' shares of all labels,
+    0..1, and a row a batch and target with its number of samples and its drift."""
+    long, short = manifest[["width", "height"]].max(axis=1), manifest[["width", "height"]].min(axis=1)
+    shares = {
+        f"class_fraction.{target}": manifest.groupby(target)[target].transform("size")
+        / max(manifest[target].count(), 1)
+        for target in targets
+    }
+    sizes = manifest.groupby("batch", sort=False).size().rename("num_samples").reset_index()
+    columns = ["sample_id", "batch", "path", "split", "width", "height", *targets]
     return {
-        "success": all(each["success"] for each in results),
-        "expectations": sorted(results, key=lambda each: (each["expectation"], each["column"])),
+        "samples": manifest[columns].assign(aspect_ratio=long / short, **shares),
+        "batches": sizes.merge(drift, on="batch", how="left"),
     }
 
 
-def with_class_fraction(manifest: pd.DataFrame, target: str) -> pd.DataFrame:
-    """The manifest with the share of all samples that each one's class has, 0..1."""
-    return manifest.assign(class_fraction=manifest.groupby(target)[target].transform("size") / max(len(manifest), 1))
+def check_expectations(
+    content: Mapping[str, pd.DataFrame], expected: Mapping[str, Sequence[Any]]
+) -> list[dict[str, Any]]:
+    """A result an expectation, sorted, without clocks: table, expectation, column, expected, observed, num_unexpected,
+    severity and success."""
+    gx = _library()
+    context = gx.get_context(mode="ephemeral")
+    _be_quiet(context)
+    results = []
+    for name, table in content.items():
+        batch = _definition(context, name).get_batch({"dataframe": table})
+        suite = gx.ExpectationSuite(name=name, expectations=list(expected[name]))
+        results += [_result(name, each) for each in batch.validate(suite, result_format="SUMMARY").results]
+    return sorted(results, key=lambda each: (each["table"], each["expectation"], each["column"]))
 
 
-def _result(result: Any) -> dict[str, Any]:
-    config = result.expectation_config
+def write_data_docs(content: Mapping[str, pd.DataFrame], expected: Mapping[str, Sequence[Any]], out: Path) -> None:
+    """Great Expectations' own HTML pages of suites and results, as the folder `out`; `index.html` is the first."""
+    gx = _library()
+    with tempfile.TemporaryDirectory() as place:
+        context = gx.get_context(mode="file", project_root_dir=place)
+        _be_quiet(context)
+        definitions = [
+            context.validation_definitions.add(
+                gx.ValidationDefinition(
+                    name=name,
+                    data=_definition(context, name),
+                    suite=context.suites.add(gx.ExpectationSuite(name=name, expectations=list(expected[name]))),
+                )
+            )
+            for name in content
+        ]
+        for name, definition in zip(content, definitions, strict=True):
+            checkpoint = gx.Checkpoint(
+                name=name, validation_definitions=[definition], actions=[gx.checkpoint.UpdateDataDocsAction(name="docs")],
+                result_format="SUMMARY",
+            )  # fmt: skip
+            context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": content[name]})
+        shutil.copytree(Path(place, "gx/uncommitted/data_docs/local_site"), out, dirs_exist_ok=True)
+
+
+def _library() -> Any:
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    import great_expectations as gx  # costs seconds, so only who validates pays
+    import great_expectations.expectations
+
+    # it tells of each temporary folder that it makes
+    logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
+    return gx
+
+
+def _be_quiet(context: Any) -> None:
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+
+
+def _definition(context: Any, name: str) -> Any:
+    return context.data_sources.add_pandas(name).add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
+
+
+def _result(table: str, result: Any) -> dict[str, Any]:
+    plain = result.to_json_dict()  # its numbers are numpy's otherwise
+    config, found = plain["expectation_config"], plain["result"]
+    ours = {theirs: severity for severity, theirs in SEVERITIES.items()}
     return {
-        "expectation": config.type,
-        "column": config.kwargs.get("column", ""),
-        "expected": {key: value for key, value in config.kwargs.items() if key not in ("column", "batch_id")},
-        "observed": result.result.get("observed_value"),
-        "num_unexpected": result.result.get("unexpected_count", 0),
-        "success": bool(result.success),
+        "table": table,
+        "expectation": config["type"],
+        "column": config["kwargs"].get("column", ""),
+        "expected": {key: value for key, value in config["kwargs"].items() if key not in ("column", "batch_id")},
+        "observed": found.get("observed_value"),
+        "num_unexpected": found.get("unexpected_count", 0),
+        "severity": ours[config["severity"]],
+        "success": bool(plain["success"]),
     }

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +14,13 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from tasks.data.contents import read_content
+
+logger = logging.getLogger("graftline")
+
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "I")
+LONGEST_TRAILER = 64 * 1024  # bytes that some programs leave behind the end of a picture
 Image.MAX_IMAGE_PIXELS = None  # inspect_image has a limit of its own, which params.yaml sets
 READ_AHEAD = 64  # pictures that are being decoded while their forerunners are used
 
@@ -60,22 +67,43 @@ def inspect_image(content: bytes, *, min_image_size: int, max_image_pixels: int)
         raise ImageDefectError(
             "too_many_pixels", f"{image.width} x {image.height} px, expected at most {max_image_pixels}"
         )
-    if image.format != "MPO" and _num_frames(image) > 1:
-        raise ImageDefectError("animated", "the file holds several pictures, expected one")
-    _decode(image)
+    if not _is_convertible(image.mode):
+        raise ImageDefectError(
+            "unsupported_mode", f"pixels of mode {image.mode}, expected grey, RGB, CMYK or a palette"
+        )
+    try:
+        if _has_second_frame(image):
+            raise ImageDefectError("animated", "the file holds several pictures, expected one")
+        image.load()
+        _to_rgb(image)
+    except ImageDefectError:
+        raise
+    except MemoryError:
+        raise  # says something of the machine, not of the picture
+    except Exception as error:  # a torn picture can make Pillow raise nearly anything
+        raise _damage(content, error) from error
     return facts
 
 
 def decode_image(content: bytes) -> Image.Image:
-    """The picture as RGB, upright (EXIF orientation applied). Transparency is laid on white; 16-bit grey is scaled."""
-    return _decode(_open(content))
+    """The picture as RGB, upright: EXIF orientation applied, transparency laid on white, grey repeated, 16 bits cut to
+    their upper 8, print colours turned to screen colours without a profile, a palette looked up."""
+    image = _open(content)
+    try:
+        image.load()
+        _upright(image)
+        return _to_rgb(image)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise _damage(content, error) from error
 
 
 def read_sample(path: Path, expected_id: str, *, batch: Path) -> Image.Image:
-    """A sample that the manifest names. Raises ValueError where the file is gone or holds other bytes than the
-    manifest says."""
+    """A sample that the manifest names. Raises ValueError where it is gone or holds other bytes than the manifest
+    says."""
     try:
-        content = path.read_bytes()
+        content = read_content(path)
     except FileNotFoundError:
         raise ValueError(f"sample {path} is missing: restore it, or run `dvc pull {batch}.dvc`") from None
     found = sample_id(content)
@@ -105,26 +133,70 @@ def _open(content: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError:
-        raise ImageDefectError("not_an_image", f"no picture in any of the formats {', '.join(FORMATS)}") from None
+        kind = _kind(content)
+        if kind:
+            raise _damage(content, ValueError(f"it begins as {kind} does, and its header cannot be read")) from None
+        detail = f"no picture in any of the formats {', '.join(FORMATS)}"
+        if content.startswith(b"PAR1"):
+            detail += "; a table of pictures has to be called .parquet"
+        raise ImageDefectError("not_an_image", detail) from None
     except Exception as error:  # a picture's header can make Pillow raise nearly anything
-        raise ImageDefectError("unreadable", _one_line(error)) from error
+        raise _damage(content, error) from error
 
 
-def _num_frames(image: Image.Image) -> int:
+def _damage(content: bytes, error: Exception) -> ImageDefectError:
+    return ImageDefectError("truncated" if _is_cut_off(content, str(error)) else "unreadable", _one_line(error))
+
+
+def _kind(content: bytes) -> str:
+    """The format as which the bytes begin, or nothing."""
+    if content.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if content.startswith(b"\x89PNG"):
+        return "PNG"
+    if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
+        return "WebP"
+    if content.startswith(b"BM"):
+        return "BMP"
+    return "TIFF" if content.startswith((b"II*\0", b"MM\0*")) else ""
+
+
+def _is_cut_off(content: bytes, message: str) -> bool:
+    """Whether bytes that cannot be decoded lack what their format has at its end, or are fewer than they say."""
+    tail = content[-LONGEST_TRAILER:]
+    match _kind(content):
+        case "JPEG":
+            return b"\xff\xd9" not in tail
+        case "PNG":
+            return b"IEND" not in tail
+        case "WebP":
+            return int.from_bytes(content[4:8], "little") + 8 > len(content)
+        case "BMP":
+            return int.from_bytes(content[2:6], "little") > len(content)
+    return "truncated" in message.lower() or "not enough" in message.lower()
+
+
+def _is_convertible(mode: str) -> bool:
+    return mode in MODES or mode.startswith("I;16")
+
+
+def _has_second_frame(image: Image.Image) -> bool:
+    if image.format != "TIFF":
+        return image.format != "MPO" and getattr(image, "is_animated", False)
     try:
-        return getattr(image, "n_frames", 1)
-    except Exception as error:  # a torn picture can make Pillow raise nearly anything
-        raise ImageDefectError("unreadable", _one_line(error)) from error
+        image.seek(1)  # not n_frames, which follows the pages to the last
+    except EOFError:
+        return False
+    return True
 
 
-def _decode(image: Image.Image) -> Image.Image:
+def _upright(image: Image.Image) -> None:
     try:
-        image.load()
-        return _to_rgb(ImageOps.exif_transpose(image))
+        ImageOps.exif_transpose(image, in_place=True)
     except MemoryError:
-        raise  # says something of the machine, not of the picture
-    except Exception as error:  # a torn picture can make Pillow raise nearly anything
-        raise ImageDefectError("unreadable", _one_line(error)) from error
+        raise
+    except Exception:
+        logger.debug("a damaged EXIF block: the pixels stay as they are stored")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -133,7 +205,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _one_line(error: Exception) -> str:

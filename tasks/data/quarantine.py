@@ -1,53 +1,67 @@
-"""What may not be used, and why: samples in; the same samples less those set aside, and a ledger row for each of these."""
+"""What may not be used, and why. Each function takes samples and gives, for those it sets aside, `reason` and `detail`
+under their index."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from tasks.data.manifest import SPLITS
-
 LEDGER_COLUMNS = ["batch", "path", "sample_id", "reason", "detail"]
+WAITING = "class_in_probation"  # nothing is wrong with such a sample: it counts against no budget
 
 
-def exact_duplicates(samples: pd.DataFrame, *, targets: Sequence[str]) -> pd.DataFrame:
-    """Ledger rows for equal bytes: all copies where their labels conflict, otherwise every copy after the first.
+def missing_labels(samples: pd.DataFrame, *, targets: Sequence[str]) -> pd.DataFrame:
+    """Samples without a label of any target."""
+    rows = samples[samples[list(targets)].isna().all(axis=1)]
+    return _found(rows, "label_missing", f"no label of {', '.join(targets)}")
 
-    `samples` has the columns batch, path, sample_id and the targets, in the order in which the batches landed.
+
+def duplicates(samples: pd.DataFrame, *, targets: Sequence[str]) -> pd.DataFrame:
+    """Equal bytes: all copies where their labels of a target conflict, otherwise every copy after the first.
+
+    `samples` has the columns batch, path, sample_id and the targets, in the order in which one is to be preferred.
     """
     copies = samples[samples.duplicated("sample_id", keep=False)]
-    num_labels = copies.groupby("sample_id")[list(targets)].nunique(dropna=False).max(axis=1)
+    num_labels = copies.groupby("sample_id")[list(targets)].nunique(dropna=True).max(axis=1)
     is_conflict = copies["sample_id"].map(num_labels) > 1
-    later = copies.duplicated("sample_id", keep="first")
-    firsts = copies[~later].set_index("sample_id")
-    first_path = firsts["batch"] + "/" + firsts["path"]
-    conflicts = _rows(copies[is_conflict], "conflicting_labels", "the same bytes have different labels")
-    repeats = _rows(copies[~is_conflict & later], "exact_duplicate", "")
-    repeats["detail"] = "the same bytes as " + repeats["sample_id"].map(first_path)
-    return pd.concat([conflicts, repeats], ignore_index=True)
+    is_later = copies.duplicated("sample_id", keep="first")
+    is_same_path = copies.duplicated(["batch", "path"], keep="first")
+    firsts = copies[~is_later].set_index("sample_id")
+    place = copies["sample_id"].map(firsts["batch"] + "/" + firsts["path"])
+    conflicts = _found(copies[is_conflict], "conflicting_labels", "the same bytes have different labels")
+    repeats = copies[~is_conflict & is_later]
+    found = _found(repeats, "exact_duplicate", "").assign(detail="the same bytes as " + place[repeats.index])
+    found.loc[is_same_path[repeats.index], ["reason", "detail"]] = ["duplicate_path", "the path is named twice"]
+    return pd.concat([conflicts, found])
 
 
-def small_classes(samples: pd.DataFrame, *, target: str) -> pd.DataFrame:
-    """Ledger rows for all samples of each class that is missing from a split: it could not be learned, chosen by, or
-    judged. `samples` has the columns batch, path, sample_id, split and the target."""
-    counts = pd.crosstab(samples[target], samples["split"]).reindex(columns=list(SPLITS), fill_value=0)
-    small = counts[(counts == 0).any(axis=1)]
-    details = {
-        name: "class {!r} has {} train, {} val, {} heldout samples, expected one of each: add samples of it".format(
-            name, *row[list(SPLITS)]
-        )
-        for name, row in small.iterrows()
-    }
-    rows = samples[samples[target].isin(small.index)]
-    ledger = _rows(rows, "class_too_small", "")
-    ledger["detail"] = rows[target].map(details).to_numpy()
-    return ledger
+def labels_not_let_in(
+    samples: pd.DataFrame, *, allowed: Mapping[str, Sequence[str]], reason: str, details: Mapping[tuple[str, str], str]
+) -> pd.DataFrame:
+    """Samples that have a label, but none of those allowed for its target.
+
+    Args:
+        samples: with the targets' columns.
+        allowed: by target, the classes that are let in.
+        reason: the code of the ledger.
+        details: by target and class, what is said of it; otherwise that it is not allowed.
+    """
+    is_in = pd.concat([samples[target].isin(names) for target, names in allowed.items()], axis=1).any(axis=1)
+    rows = samples[~is_in]
+    found = _found(rows, reason, "")
+    for target in reversed(list(allowed)):
+        labels = rows[target].dropna()
+        said = {
+            name: details.get((target, name), f"class {name!r} of {target} is not one of those fixed")
+            for name in labels.unique()
+        }
+        found.loc[labels.index, "detail"] = labels.map(said)
+    return found
 
 
-def without(samples: pd.DataFrame, ledger: pd.DataFrame) -> pd.DataFrame:
-    """The samples that the ledger does not name."""
-    named = pd.MultiIndex.from_frame(ledger[["batch", "path"]])
-    return samples[~pd.MultiIndex.from_frame(samples[["batch", "path"]]).isin(named)].reset_index(drop=True)
+def ledger_of(samples: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """The ledger's rows: where and which the samples are, besides why they were set aside."""
+    return samples.loc[found.index, ["batch", "path", "sample_id"]].join(found)
 
 
-def _rows(samples: pd.DataFrame, reason: str, detail: str) -> pd.DataFrame:
-    return samples.assign(reason=reason, detail=detail)[LEDGER_COLUMNS]
+def _found(rows: pd.DataFrame, reason: str, detail: str) -> pd.DataFrame:
+    return pd.DataFrame({"reason": reason, "detail": detail}, index=rows.index, dtype="str")

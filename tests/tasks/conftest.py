@@ -153,11 +153,14 @@ def samples() -> Callable[..., pd.DataFrame]:
                 "mode": "RGB",
                 "width": 16,
                 "height": 16,
+                "group": None,
+                "domain": None,
+                "split": None,
                 "batch": batch,
             }
             for number, label in enumerate(labels)
         ]
-        return pd.DataFrame(rows)
+        return pd.DataFrame(rows).astype({"group": "str", "domain": "str", "split": "str"})
 
     return make
 

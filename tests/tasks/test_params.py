@@ -1,3 +1,4 @@
+import functools
 import re
 from pathlib import Path
 
@@ -41,7 +42,9 @@ def test_misspelt_key_is_named_with_the_keys_of_its_section(refusal):
 
 def test_misspelt_key_is_named_in_the_section_whose_name_python_cannot_use(refusal):
     message = refusal(lambda content: content["validate"].update(split_slat="x"))
-    assert message.startswith("validate.split_slat is unknown, expected one of split_salt, val_fraction")
+    assert message.startswith(
+        "validate.split_slat is unknown, expected one of targets, classes, min_samples_per_class, split_salt, val_fraction"
+    )
 
 
 def test_missing_key_is_named(refusal):
@@ -67,7 +70,11 @@ def test_section_that_holds_a_number_is_refused_by_name(refusal):
     ("place", "value", "expected"),
     [
         ("validate.val_fraction", 1.5, "expected less than 1"),
-        ("validate.max_quarantined_fraction", -0.1, "expected greater than or equal to 0"),
+        ("validate.max_quarantined.overall", -0.1, "expected greater than or equal to 0"),
+        ("validate.max_quarantined.class", 1.5, "expected less than or equal to 1"),
+        ("validate.expectations.min_samples.severity", "fatal", "expected 'error' or 'warning'"),
+        ("validate.expectations.max_label_drift.limit", "some", "expected a valid number"),
+        ("validate.classes", ["cat"], "expected a valid dictionary"),
         ("scan.min_image_size", 0, "expected greater than or equal to 1"),
         ("scan.min_image_size", "8", "expected a valid integer"),
         ("scan.min_image_size", 8.5, "expected a valid integer"),
@@ -84,8 +91,8 @@ def test_section_that_holds_a_number_is_refused_by_name(refusal):
     ],
 )
 def test_impossible_value_is_named_with_what_was_expected(refusal, place, value, expected):
-    name, key = place.split(".")
-    message = refusal(lambda content: content[name].update({key: value}))
+    *sections, key = place.split(".")
+    message = refusal(lambda content: functools.reduce(dict.__getitem__, sections, content).update({key: value}))
     assert f"{place} is {value!r}, " in message
     assert expected in message
 

@@ -68,7 +68,7 @@ def test_scan_of_a_batch_ends_well(shell, batch, workspace):
     done = shell("scan", "--raw", batch, "--out", workspace / "scanned")
     assert done.status == 0, done.stderr
     assert done.stderr.splitlines() == [f"scanned {batch}: 6 samples, 0 defects"]
-    assert everything(workspace / "scanned") == ["defects.csv", "samples.parquet"]
+    assert everything(workspace / "scanned") == ["defects.parquet", "samples.parquet"]
 
 
 def test_missing_batch_is_told_in_one_line(shell, workspace):
@@ -106,7 +106,7 @@ def test_full_disk_leaves_the_output_of_the_run_before(shell, batch, workspace):
     assert shell("scan", "--raw", batch, "--out", workspace / "scanned", max_file_bytes=1000).status == 1
     assert {each.name: each.read_bytes() for each in (workspace / "scanned").iterdir()} == before
     assert everything(workspace) == sorted(
-        ["params.yaml", "scanned", "scanned/defects.csv", "scanned/samples.parquet"]
+        ["params.yaml", "scanned", "scanned/defects.parquet", "scanned/samples.parquet"]
         + [path for path in everything(workspace) if path.startswith("data")]
     )
 
@@ -142,13 +142,33 @@ def test_output_folder_that_may_not_be_written_is_told_in_one_line(shell, batch,
 
 def test_empty_list_of_batches_is_told_in_one_line(shell, workspace):
     (workspace / "batches.yaml").write_text("batches: []", "utf-8")
-    done = shell("validate", "--scanned", "scanned", "--batches", "batches.yaml", "--out", "validated")
+    done = shell(
+        "validate",
+        "--scanned",
+        "scanned",
+        "--batches",
+        "batches.yaml",
+        "--registry",
+        "classes.json",
+        "--out",
+        "validated",
+    )
     assert done.error.startswith("batches.yaml lists no batches: put images in data/raw/<batch>/<class>/")
     assert done.stderr.count("\n") == 1
 
 
 def test_missing_list_of_batches_is_told_in_one_line(shell):
-    done = shell("validate", "--scanned", "scanned", "--batches", "batches.yaml", "--out", "validated")
+    done = shell(
+        "validate",
+        "--scanned",
+        "scanned",
+        "--batches",
+        "batches.yaml",
+        "--registry",
+        "classes.json",
+        "--out",
+        "validated",
+    )
     assert done.error.startswith("batches.yaml")
     assert done.stderr.count("\n") == 1
 
@@ -158,7 +178,17 @@ def test_torn_scan_is_told_by_name_in_one_line(shell, workspace, batch):
     table = workspace / "scanned" / batch.name / "samples.parquet"
     table.write_bytes(table.read_bytes()[:-20])
     (workspace / "batches.yaml").write_text(f'batches: ["{batch.name}"]', "utf-8")
-    done = shell("validate", "--scanned", "scanned", "--batches", "batches.yaml", "--out", "validated")
+    done = shell(
+        "validate",
+        "--scanned",
+        "scanned",
+        "--batches",
+        "batches.yaml",
+        "--registry",
+        "classes.json",
+        "--out",
+        "validated",
+    )
     assert "samples.parquet" in done.error
     assert done.stderr.count("\n") == 1
 

@@ -1,61 +1,65 @@
-import io
 import json
 
 import pandas as pd
 import pytest
 import yaml
 
+from tasks.data.entries import FACTS
 from tasks.data.manifest import write_table
-from tasks.data.quarantine import LEDGER_COLUMNS
 from tasks.params import ScanParams, ValidateParams
-from tasks.validate import admit, run
+from tasks.validate import run
 
 pytestmark = pytest.mark.usefixtures("great_expectations")
 
-SCAN = ScanParams(min_image_size=8, max_image_pixels=10**6)
+SCAN = ScanParams(min_image_size=8, max_image_pixels=10**6, max_file_bytes=10**6)
+LIMITS = {
+    "min_samples": 10, "min_samples_per_batch": 1, "min_classes": 2, "min_class_fraction": 0.0, "max_class_fraction": 1.0,
+    "max_missing_labels": 0.5, "max_label_drift": 0.5, "max_aspect_ratio": 20.0,
+}  # fmt: skip
 
 
-def params(**changes):
+def params(*, budget=None, limits=None, severity="error", **changes):
     settings = {
+        "targets": None,
+        "classes": {},
+        "min_samples_per_class": 3,
         "split_salt": "graftline",
         "val_fraction": 0.25,
         "heldout_fraction": 0.25,
-        "max_quarantined_fraction": 0.5,
-        "min_samples": 10,
-        "min_class_fraction": 0.0,
+        "max_quarantined": {"overall": 0.5, "batch": 1.0, "class": 1.0} | (budget or {}),
+        "drift_significance": 0.01,
+        "expectations": {
+            name: {"limit": limit, "severity": severity} for name, limit in (LIMITS | (limits or {})).items()
+        },
     }
-    return ValidateParams(**settings | changes)
+    return ValidateParams.model_validate(settings | changes)
 
 
-def no_defects():
-    return pd.DataFrame(columns=LEDGER_COLUMNS)
-
-
-def defects(batch, *paths):
-    return pd.DataFrame(
-        {
-            "batch": batch,
-            "path": list(paths),
-            "sample_id": "",
-            "reason": "empty_file",
-            "detail": "the file has no bytes",
-        }
-    )
+def defects(*paths, label=None):
+    said = "{}" if label is None else json.dumps({"label": label})
+    columns = {"path": list(paths), "sample_id": "", "reason": "empty_file", "detail": "the file has no bytes"}
+    return pd.DataFrame(columns | {"said": said}, dtype="str")
 
 
 @pytest.fixture
 def land(tmp_path):
     """Writes what scan gives for a batch and lists the batch."""
+    order = []
 
     def write(batch, table, found=None):
         folder = tmp_path / "scanned" / batch
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         write_table(folder / "samples.parquet", table.drop(columns="batch"))
-        (no_defects() if found is None else found).drop(columns="batch").to_csv(folder / "defects.csv", index=False)
-        listed = sorted(each.name for each in (tmp_path / "scanned").iterdir())
-        (tmp_path / "batches.yaml").write_text(yaml.safe_dump({"batches": listed}), "utf-8")
+        write_table(folder / "defects.parquet", defects() if found is None else found)
+        order.extend([] if batch in order else [batch])
+        (tmp_path / "batches.yaml").write_text(yaml.safe_dump({"batches": order}), "utf-8")
+        register(tmp_path, {}) if not (tmp_path / "classes.json").exists() else None
 
     return write
+
+
+def register(folder, classes, version=0):
+    (folder / "classes.json").write_text(json.dumps({"version": version, "classes": classes}), "utf-8")
 
 
 @pytest.fixture
@@ -67,6 +71,7 @@ def validate(tmp_path):
         run(
             scanned=tmp_path / "scanned",
             batches=tmp_path / "batches.yaml",
+            registry=tmp_path / "classes.json",
             out=out,
             validate=params(**changes),
             scan=SCAN,
@@ -76,40 +81,21 @@ def validate(tmp_path):
     return go
 
 
-def test_split_of_a_sample_stays_when_others_come(samples):
-    old = samples("a", ["cat", "dog"] * 30)
-    before, _ = admit(old, no_defects(), params())
-    new = pd.concat([old, samples("b", ["cat", "dog", "eel"] * 30)], ignore_index=True)
-    after, _ = admit(new, no_defects(), params())
-    assert len(after) == 150
-    assert before.set_index("sample_id")["split"].equals(after[after["batch"] == "a"].set_index("sample_id")["split"])
+def report_in(folder):
+    return json.loads((folder / "validation.json").read_text("utf-8"))
 
 
-def test_class_with_one_picture_is_quarantined_with_its_counts(samples):
-    manifest, ledger = admit(samples("a", ["cat"] * 40 + ["dog"] * 40 + ["eel"]), no_defects(), params())
-    assert sorted(manifest["label"].unique()) == ["cat", "dog"]
-    assert ledger["reason"].tolist() == ["class_too_small"]
-    counts = "|".join(["1 train, 0 val, 0 heldout", "0 train, 1 val, 0 heldout", "0 train, 0 val, 1 heldout"])
-    assert ledger["detail"].str.fullmatch(rf"class 'eel' has ({counts}) samples, expected one of each: .*").all()
-
-
-def test_defect_and_duplicate_are_in_one_ledger_sorted_by_place(samples):
-    table = samples("b", ["cat", "cat"] * 20, ids=["x", "x", *map(str, range(38))])
-    _, ledger = admit(table, defects("a", "cat/torn.png"), params())
-    assert ledger[["batch", "path", "reason"]].to_numpy().tolist() == [
-        ["a", "cat/torn.png", "empty_file"],
-        ["b", "cat/0001.png", "exact_duplicate"],
-    ]
+def ledger_in(folder):
+    return pd.read_csv(folder / "quarantine.csv", dtype=str, keep_default_na=False)
 
 
 def test_every_file_of_a_batch_is_used_or_quarantined(land, validate, samples):
-    land("a", samples("a", ["cat", "dog"] * 30), defects("a", "cat/torn.png", "stray.png"))
+    land("a", samples("a", ["cat", "dog"] * 30), defects("cat/torn.png", "stray.png"))
     land("b", pd.concat([samples("b", ["cat", "dog"] * 20), samples("a", ["cat"]).assign(path="cat/copy.png")]))
     out = validate()
-    report = json.loads((out / "validation.json").read_text("utf-8"))
-    assert report["batches"] == {
-        "a": {"used": 60, "quarantined.empty_file": 2},
-        "b": {"used": 40, "quarantined.exact_duplicate": 1},
+    assert report_in(out)["batches"] == {
+        "a": {"in": 62, "used": 60, "quarantined.empty_file": 2},
+        "b": {"in": 41, "used": 40, "quarantined.exact_duplicate": 1},
     }
     assert [len(pd.read_parquet(out / "manifest" / f"{batch}.parquet")) for batch in "ab"] == [60, 40]
     assert len(pd.read_csv(out / "quarantine.csv")) == 3
@@ -129,19 +115,19 @@ def test_class_of_a_batch_that_lands_is_appended(land, validate, samples):
 
 
 def test_exceeded_budget_stops_the_run_after_the_ledger_is_written(land, validate, samples, tmp_path):
-    land("a", samples("a", ["cat", "dog"] * 30), defects("a", *(f"cat/torn{number}.png" for number in range(15))))
-    with pytest.raises(ValueError, match=r"15 samples \(20\.0%\) are quarantined, expected at most 10\.0%"):
-        validate(max_quarantined_fraction=0.1)
+    land("a", samples("a", ["cat", "dog"] * 30), defects(*(f"cat/torn{number}.png" for number in range(15))))
+    with pytest.raises(ValueError, match=r"20\.0% of all samples are quarantined, expected at most 10\.0%"):
+        validate(budget={"overall": 0.1})
     assert len(pd.read_csv(tmp_path / "validated" / "quarantine.csv")) == 15
 
 
 def test_budget_that_is_just_met_lets_the_run_go_on(land, validate, samples):
-    land("a", samples("a", ["cat", "dog"] * 30), defects("a", *(f"cat/torn{number}.png" for number in range(15))))
-    assert (validate(max_quarantined_fraction=0.2) / "manifest" / "a.parquet").is_file()
+    land("a", samples("a", ["cat", "dog"] * 30), defects(*(f"cat/torn{number}.png" for number in range(15))))
+    assert (validate(budget={"overall": 0.2}) / "manifest" / "a.parquet").is_file()
 
 
 def test_batch_of_defects_alone_says_that_no_picture_is_usable(land, validate, samples, tmp_path):
-    land("a", samples("a", ["cat"])[:0], defects("a", "cat/1.png", "cat/2.png"))
+    land("a", samples("a", ["cat"])[:0], defects("cat/1.png", "cat/2.png"))
     with pytest.raises(ValueError, match=r"no usable images at all \(2 quarantined\): see .*quarantine\.csv"):
         validate()
     assert len(pd.read_csv(tmp_path / "validated" / "quarantine.csv")) == 2
@@ -155,8 +141,8 @@ def test_data_of_one_class_is_refused_by_the_expectation_it_breaks(land, validat
 
 def test_too_few_samples_are_refused_with_the_number_found(land, validate, samples):
     land("a", samples("a", ["cat", "dog"] * 30))
-    with pytest.raises(ValueError, match=r"expect_table_row_count_to_be_between .*'min_value': 61.* observed 60"):
-        validate(min_samples=61)
+    with pytest.raises(ValueError, match=r"expect_table_row_count_to_be_between .*'min_value': 61}.* observed 60"):
+        validate(limits={"min_samples": 61})
 
 
 def test_listed_batch_that_was_not_scanned_is_named(land, validate, samples, tmp_path):
@@ -167,15 +153,103 @@ def test_listed_batch_that_was_not_scanned_is_named(land, validate, samples, tmp
 
 
 def test_file_name_that_looks_like_a_missing_value_stays_what_it_is(land, validate, samples):
-    land("a", samples("a", ["cat", "dog"] * 30), defects("a", "NA", "cat/1,2\n.png"))
-    ledger = io.StringIO((validate() / "quarantine.csv").read_text("utf-8"))
-    assert pd.read_csv(ledger, keep_default_na=False)["path"].tolist() == ["NA", "cat/1,2\n.png"]
+    land("a", samples("a", ["cat", "dog"] * 30), defects("NA", "cat/1,2\n.png"))
+    assert ledger_in(validate())["path"].tolist() == ["NA", "cat/1,2\n.png"]
 
 
 def test_same_input_gives_the_same_bytes(land, validate, samples):
-    land("a", samples("a", ["cat", "dog"] * 30), defects("a", "cat/torn.png"))
+    land("a", samples("a", ["cat", "dog"] * 30), defects("cat/torn.png"))
 
     def contents():
         return {each.name: each.read_bytes() for each in sorted(validate().rglob("*")) if each.is_file()}
 
     assert contents() == contents()
+
+
+def test_budget_of_a_batch_stops_the_run_though_that_of_all_is_kept(land, validate, samples, tmp_path):
+    land("a", samples("a", ["cat", "dog"] * 100))
+    land("b", samples("b", ["cat"]), defects("1.png", "2.png"))
+    with pytest.raises(ValueError, match=r"66\.7% of batch b are quarantined, expected at most 30\.0%"):
+        validate(budget={"batch": 0.3})
+    assert len(ledger_in(tmp_path / "validated")) == 2
+
+
+def test_budget_of_a_class_stops_the_run_though_the_others_are_kept(land, validate, samples):
+    land("a", samples("a", ["cat", "dog"] * 60), defects(*(f"dog/{i}.png" for i in range(60)), label="dog"))
+    with pytest.raises(ValueError, match=r"50\.0% of class 'dog' of label are quarantined, expected at most 40\.0%"):
+        validate(budget={"class": 0.4})
+
+
+def test_fixed_file_is_released_by_the_next_run(land, validate, samples):
+    whole = samples("a", ["cat", "dog"] * 30)
+    land("a", whole[1:], defects("cat/0000.png", label="cat"))
+    assert ledger_in(validate())["path"].tolist() == ["cat/0000.png"]
+    land("a", whole)
+    assert ledger_in(validate()).empty
+    assert report_in(validate())["batches"] == {"a": {"in": 60, "used": 60}}
+
+
+def test_samples_in_probation_count_against_no_budget(land, validate, samples):
+    land("a", samples("a", ["cat", "dog"] * 30 + ["eel"] * 2))
+    out = validate(budget={"overall": 0.0, "batch": 0.0, "class": 0.0})
+    assert ledger_in(out)["reason"].tolist() == ["class_in_probation"] * 2
+    assert report_in(out)["probation"] == {"label": {"count": 1, "named": {"eel": 2}}}
+
+
+def test_registered_order_is_kept_and_extended(land, validate, samples, tmp_path):
+    land("a", samples("a", ["ant", "cat", "dog"] * 30))
+    register(tmp_path, {"label": ["dog", "gone", "cat"]}, version=4)
+    out = validate()
+    assert json.loads((out / "classes.json").read_text("utf-8")) == {"label": ["dog", "gone", "cat", "ant"]}
+    assert report_in(out)["registry_version"] == 4
+
+
+def test_class_too_small_for_every_split_is_an_error_that_says_what_to_do(land, validate, samples, tmp_path):
+    table = samples("a", ["cat", "dog"] * 30 + ["eel"] * 5)
+    table.loc[table["label"] == "eel", "split"] = "train"
+    land("a", table)
+    with pytest.raises(ValueError, match=r"class 'eel' .* 5 train, 0 val, 0 heldout .*: add samples of it, .*or raise"):
+        validate()
+    assert len(report_in(tmp_path / "validated")["splits"]) == 1
+
+
+def test_warning_is_told_and_lets_the_run_go_on(land, validate, samples, caplog):
+    land("a", samples("a", ["cat", "dog"] * 30))
+    land("b", samples("b", ["cat"] * 60))
+    out = validate(severity="warning", limits={"max_label_drift": 0.3})
+    [unmet] = [each for each in report_in(out)["expectations"] if not each["success"]]
+    assert (unmet["column"], unmet["severity"]) == ("significant_distance", "warning")
+    assert "warning: the data does not meet" in caplog.text
+
+
+def test_class_that_looks_renamed_is_told(land, validate, samples, caplog):
+    land("a", samples("a", ["cat", "dog"] * 30))
+    land("b", samples("b", ["Cat", "dog"] * 30))
+    assert report_in(validate())["class_changes"]["label"]["b"]["perhaps_renamed"] == [["cat", "Cat"]]
+    assert "is it renamed?" in caplog.text
+
+
+def test_column_of_one_batch_is_in_no_manifest_of_another(land, validate, samples):
+    """Otherwise the old batches would have to be embedded again."""
+    land("a", samples("a", ["cat", "dog"] * 30))
+    before = (validate() / "manifest" / "a.parquet").read_bytes()
+    land("b", samples("b", ["cat", "dog"] * 30).assign(colour=["red", "blue"] * 30))
+    out = validate()
+    assert (out / "manifest" / "a.parquet").read_bytes() == before
+    assert json.loads((out / "classes.json").read_text("utf-8"))["colour"] == ["blue", "red"]
+
+
+def test_column_of_numbers_of_which_each_stands_alone_is_no_target(land, validate, samples):
+    land("a", samples("a", ["cat", "dog"] * 30).assign(serial=[f"n{i}" for i in range(60)]))
+    out = validate()
+    assert json.loads((out / "classes.json").read_text("utf-8")) == {"label": ["cat", "dog"]}
+    assert report_in(out)["probation"]["serial"]["count"] == 60
+    assert len(report_in(out)["probation"]["serial"]["named"]) == 50
+
+
+def test_only_chosen_columns_are_learned_and_the_others_stay_in_the_manifest(land, validate, samples):
+    land("a", samples("a", ["cat", "dog"] * 30).assign(colour=["red", "blue"] * 30))
+    out = validate(targets=["colour"])
+    assert list(json.loads((out / "classes.json").read_text("utf-8"))) == ["colour"]
+    kept = pd.read_parquet(out / "manifest" / "a.parquet")
+    assert set(kept.columns) >= {*FACTS} - {"perceptual_hash"} | {"label", "colour", "group", "domain", "split"}

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.data.class_folders import find_files
+from tasks.data.layouts import find_entries
 
 
 @pytest.fixture
@@ -16,8 +16,8 @@ def root(tmp_path):
 
 def found(root):
     """By path: (label, reason); asserts that each is given once."""
-    files = list(find_files(root))
-    by_path = {each.path: (each.label, each.reason) for each in files}
+    files = find_entries(root)
+    by_path = {each.path: (each.said.get("label"), each.reason) for each in files}
     assert len(by_path) == len(files)
     return by_path
 
@@ -32,7 +32,7 @@ def test_files_come_sorted_whatever_the_disk_says(root):
     for name in ("b", "a", "10", "9"):
         (root / name).mkdir()
         (root / name / "x.png").touch()
-    paths = [each.path for each in find_files(root)]
+    paths = [each.path for each in find_entries(root)]
     assert paths == ["10/x.png", "9/x.png", "a/x.png", "b/x.png", "cat/1.png"]
 
 
@@ -52,7 +52,7 @@ def test_hidden_file_is_not_passed_over(root):
     assert found(root) == {
         "cat/1.png": ("cat", ""),
         "cat/.DS_Store": ("cat", "hidden_file"),
-        ".directory": (None, "label_missing"),
+        ".directory": (None, "hidden_file"),
     }
 
 
@@ -68,7 +68,7 @@ def test_class_folder_that_is_a_link_out_of_the_batch_gives_no_sample(root, tmp_
     (root / "dog").symlink_to(tmp_path / "elsewhere")
     (root / "cat" / "more").symlink_to(tmp_path / "elsewhere")
     files = found(root)
-    assert files["dog/1.png"] == ("dog", "outside_batch")
+    assert files["dog"] == (None, "outside_batch")
     assert files["cat/more"] == ("cat", "outside_batch")
 
 
@@ -81,7 +81,7 @@ def test_dangling_link_is_a_defect(root):
     (root / "cat" / "link.png").symlink_to("gone.png")
     (root / "link.png").symlink_to("gone.png")
     assert found(root)["cat/link.png"] == ("cat", "missing_file")
-    assert found(root)["link.png"] == (None, "label_missing")
+    assert found(root)["link.png"] == (None, "missing_file")
 
 
 def test_link_to_itself_is_a_defect(root):
@@ -112,3 +112,11 @@ def test_name_of_any_alphabet_is_text(root):
     (root / "猫").mkdir()
     (root / "猫" / "a b,c\n.png").touch()
     assert found(root)["猫/a b,c\n.png"] == ("猫", "")
+
+
+def test_name_of_a_class_has_one_form_of_its_accents_and_no_spaces_around(root):
+    for name in ("caf\u00e9", "cafe\u0301", " caf\u00e9 "):
+        (root / name).mkdir()
+        (root / name / "1.png").touch()
+    labels = {label for path, (label, _) in found(root).items() if path != "cat/1.png"}
+    assert labels == {"caf\u00e9"}

@@ -182,7 +182,44 @@ def test_half_a_file_is_a_defect(picture, name):
     content = encode(picture(width=40, height=40), format=name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow may say more than it raises
-        assert defect_of(content[: len(content) // 2]).reason in ("unreadable", "not_an_image")
+        assert defect_of(content[: len(content) // 2]).reason == "truncated"
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "BMP"])
+def test_first_bytes_of_a_file_are_a_truncated_picture(picture, name):
+    assert defect_of(encode(picture(), format=name)[:20]).reason == "truncated"
+
+
+def test_whole_file_that_cannot_be_decoded_is_unreadable(picture):
+    content = encode(picture(), format="PNG")
+    start = content.index(b"IDAT") + 4
+    assert defect_of(content[:start] + bytes(20) + content[start + 20 :]).reason == "unreadable"
+
+
+def test_pages_of_a_tiff_are_not_followed_to_the_last(picture):
+    """A directory that names itself as the next page never ends."""
+    content = bytearray(encode(picture(), format="TIFF"))
+    start = int.from_bytes(content[4:8], "little")
+    at = start + 2 + 12 * int.from_bytes(content[start : start + 2], "little")
+    content[at : at + 4] = content[4:8]
+    with contextlib.suppress(ImageDefectError):
+        inspect(bytes(content))
+
+
+def test_floating_point_pixels_are_a_defect():
+    content = encode(Image.fromarray(np.ones((16, 16), dtype=np.float32)), format="TIFF")
+    assert defect_of(content).reason == "unsupported_mode"
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_damaged_exif_leaves_the_picture_as_it_is_stored(picture):
+    content = encode(picture(), format="JPEG", exif=b"Exif\0\0MM\0*\0\0\xff\xff nonsense")
+    assert inspect(content).format == "JPEG"
+    assert pixels(content).shape == (16, 16, 3)
+
+
+def test_table_of_pictures_under_another_name_is_told_to_be_one():
+    assert "has to be called .parquet" in str(defect_of(b"PAR1 and so on"))
 
 
 def test_picture_below_the_smallest_side_is_a_defect(picture):

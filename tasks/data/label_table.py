@@ -1,0 +1,96 @@
+"""A batch as `labels.csv` beside its files: columns `path`, the targets, and optionally group, domain and split."""
+
+import csv
+from collections.abc import Iterator, Sequence, Set
+from pathlib import Path, PurePosixPath
+
+from tasks.data.entries import FACTS, KEYS, Entry, defect, file_entry, readable, said_in_row
+
+NAME = "labels.csv"
+PATH = "path"
+DELIMITERS = (",", ";", "\t")
+LONGEST_HEADER = 100_000  # characters
+
+
+def find_rows(batch: Path, files: Sequence[str]) -> Iterator[Entry]:
+    """An entry for each row of the batch's labels.csv, and for each of its `files`, as `walk` gives them, that no row
+    names."""
+    walked = set(files)
+    named = set()
+    for entry in _read(batch, walked):
+        named.add(entry.path)
+        yield entry
+    for path in files:
+        if path != NAME and path not in named and readable(path) not in named:
+            yield defect(path, "label_missing", f"{NAME} does not name the file")
+
+
+def _read(batch: Path, walked: Set[str]) -> Iterator[Entry]:
+    # surrogateescape keeps bytes that are not UTF-8 inside their own row
+    with (batch / NAME).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        first = file.readline(LONGEST_HEADER)
+        file.seek(0)
+        rows = csv.reader(file, delimiter=_delimiter(first), strict=True)
+        header = _next(rows)
+        problem = _problem(header)
+        if problem:
+            yield defect(NAME, "unreadable_table", problem)
+            return
+        assert isinstance(header, list)
+        header = [name.strip() for name in header]
+        while (row := _next(rows)) is not None:
+            if row:  # an empty line is no row
+                yield _entry(batch, walked, header, row, number=rows.line_num)
+
+
+def _next(rows: Iterator[list[str]]) -> list[str] | csv.Error | None:
+    """The next row; the error of one that cannot be read; None at the end."""
+    try:
+        return next(rows, None)
+    except csv.Error as error:
+        return error
+
+
+def _entry(batch: Path, walked: Set[str], header: list[str], row: list[str] | csv.Error, *, number: int) -> Entry:
+    place = f"{NAME}, line {number}"
+    if isinstance(row, csv.Error):
+        return defect(f"{NAME}:{number}", "unreadable_row", f"{place}: {row}")
+    if len(row) != len(header):
+        return defect(f"{NAME}:{number}", "unreadable_row", f"{place}: {len(row)} cells, expected {len(header)}")
+    cells = dict(zip(header, row, strict=True))
+    path = cells[PATH]
+    others = {name: cell for name, cell in cells.items() if name != PATH}
+    if any(readable(cell) != cell for cell in others.values()):
+        return defect(path or f"{NAME}:{number}", "unreadable_row", f"{place}: not UTF-8")
+    try:
+        said = said_in_row(others)
+    except ValueError as error:
+        return defect(path or f"{NAME}:{number}", "unreadable_row", f"{place}: {error}")
+    if not path.strip():
+        return defect(f"{NAME}:{number}", "missing_file", f"{place}: the path is blank", said)
+    if PurePosixPath(path) == PurePosixPath(NAME):
+        return defect(path, "not_an_image", f"{place}: the table names itself", said)
+    path = path if path in walked else path.strip()
+    return file_entry(batch, path, said, is_walked=path in walked)
+
+
+def _delimiter(first: str) -> str:
+    """That with which the first line has a cell `path`."""
+    return next((each for each in DELIMITERS if PATH in [cell.strip(' "\r\n') for cell in first.split(each)]), ",")
+
+
+def _problem(header: list[str] | csv.Error | None) -> str:
+    """What is wrong with the header, or nothing."""
+    if not isinstance(header, list):
+        return f"no header: expected a column {PATH} and one for each target" + (f" ({header})" if header else "")
+    names = [name.strip() for name in header]
+    if any(readable(name) != name for name in names):
+        return "the header is not UTF-8: save the table as UTF-8"
+    if PATH not in names:
+        return f"columns {', '.join(names)[:200]}; expected {PATH} and one for each target"
+    twice = sorted({name for name in names if name and names.count(name) > 1})
+    if twice:
+        return f"column {twice[0]} stands there twice"
+    if not set(names) - {"", *FACTS, *KEYS}:
+        return f"columns {', '.join(names)[:200]}; expected one for each target, such as label"
+    return ""

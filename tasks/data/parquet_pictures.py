@@ -1,0 +1,102 @@
+"""The pictures of a Parquet file: its layout, and a picture's bytes by the number of its row.
+
+They stand in a column of plain bytes or, as Hugging Face datasets writes them, of a struct with `bytes` and `path`.
+"""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+NAMES = ("image", "img", "picture", "photo")
+KEPT_ROW_GROUPS = 2  # in memory, so that rows read in order cost one read
+# what a damaged file can make pyarrow raise
+BROKEN = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError)
+
+
+class UnreadableTableError(ValueError):
+    """A Parquet file, or a row of it, that cannot be read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Where the pictures are: their column, and the first row of each row group."""
+
+    column: str
+    starts: tuple[int, ...]
+    num_rows: int
+
+
+def read_picture(file: Path, row: int) -> bytes:
+    """The bytes of the picture in a row. Raises UnreadableTableError where there are none, or they cannot be read."""
+    try:
+        stamp = stamp_of(file)
+        layout = layout_of(file, stamp)
+        if not 0 <= row < layout.num_rows:
+            raise UnreadableTableError(f"{file.name} has no row {row}")
+        group = bisect_right(layout.starts, row) - 1
+        cell = _pictures(file, stamp, group)[row - layout.starts[group]].as_py()
+    except UnreadableTableError:
+        raise
+    except BROKEN as error:
+        raise UnreadableTableError(one_line(error)) from error
+    content = cell.get("bytes") if isinstance(cell, dict) else cell
+    if content is None:
+        raise UnreadableTableError("the row has no picture's bytes")
+    return bytes(content)
+
+
+@lru_cache(maxsize=16)
+def layout_of(file: Path, stamp: tuple[int, int]) -> Layout:
+    """Raises UnreadableTableError where there is not exactly one column of pictures; `stamp` tells versions apart."""
+    table = open_table(file)
+    metadata = table.metadata
+    names = [field.name for field in table.schema_arrow if _holds_pictures(field.type)]
+    if len(names) > 1:
+        names = [name for name in names if name.lower() in NAMES]
+    if len(names) != 1:
+        found = ", ".join(table.schema_arrow.names)[:200]
+        raise UnreadableTableError(
+            f"columns {found}; expected one of pictures (bytes, or a struct with bytes), or one named image"
+        )
+    sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    if any(size < 0 for size in sizes) or sum(sizes) != metadata.num_rows:
+        raise UnreadableTableError("the counts of its rows contradict each other")
+    return Layout(
+        column=names[0],
+        starts=tuple(accumulate(sizes[:-1], initial=0)) if sizes else (),
+        num_rows=metadata.num_rows,
+    )
+
+
+@lru_cache(maxsize=KEPT_ROW_GROUPS)
+def _pictures(file: Path, stamp: tuple[int, int], group: int) -> pa.ChunkedArray:
+    name = layout_of(file, stamp).column
+    return open_table(file).read_row_group(group, columns=[name], use_threads=False).column(name)
+
+
+def open_table(file: Path) -> pq.ParquetFile:
+    return pq.ParquetFile(file)
+
+
+def stamp_of(file: Path) -> tuple[int, int]:
+    facts = file.stat()
+    return facts.st_mtime_ns, facts.st_size
+
+
+def _holds_pictures(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return any(kind.field(i).name == "bytes" and _is_binary(kind.field(i).type) for i in range(kind.num_fields))
+    return _is_binary(kind)
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+
+
+def one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,100 @@
+"""A Parquet file with a column of pictures in; an entry a row out, without reading a picture.
+
+Every other column of single values is a target, or one of group, domain and split.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.data.entries import Entry, defect, said_in_row
+from tasks.data.parquet_pictures import BROKEN, layout_of, one_line, open_table, stamp_of
+
+MAGIC = b"PAR1"
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether the file is called and begins as a Parquet file does."""
+    try:
+        if not path.name.lower().endswith(".parquet") or not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
+
+
+def find_rows(file: Path, *, prefix: str) -> Iterator[Entry]:
+    """An entry for each row of the file; `prefix` stands before its number. One for a row group that cannot be read."""
+    place = prefix.removesuffix("/") or file.name
+    try:
+        layout = layout_of(file, stamp_of(file))
+        schema = pq.read_schema(file)
+        names = _class_names(schema)
+        columns = [field.name for field in schema if field.name != layout.column and _is_single(field.type)]
+    except BROKEN as error:
+        yield defect(place, "unreadable_table", one_line(error))
+        return
+    if not layout.num_rows:
+        yield defect(place, "unreadable_table", "no row in it")
+        return
+    digits = len(str(max(layout.num_rows - 1, 0)))
+    for group, (start, end) in enumerate(zip(layout.starts, (*layout.starts[1:], layout.num_rows), strict=True)):
+        try:
+            rows = (
+                open_table(file).read_row_group(group, columns=columns, use_threads=False).to_pylist()
+                if columns
+                else None
+            )
+        except BROKEN as error:
+            detail = f"rows {start} to {end - 1}: {one_line(error)}"
+            yield defect(f"{prefix}{start:0{digits}d}-{end - 1:0{digits}d}", "unreadable_row", detail)
+            continue
+        for number in range(start, end):
+            cells = rows[number - start] if rows else {}
+            path = f"{prefix}{number:0{digits}d}"
+            try:
+                yield Entry(
+                    path=path, said=said_in_row({name: _cell(cell, names.get(name)) for name, cell in cells.items()})
+                )
+            except ValueError as error:
+                yield defect(path, "unreadable_row", str(error))
+
+
+def _is_single(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds one word or number a row."""
+    if pa.types.is_dictionary(kind):
+        return _is_single(kind.value_type)
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return bool(is_text or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_floating(kind))
+
+
+def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
+    """By column: the names of its numbered classes, where Hugging Face datasets noted them in the file."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        found = {
+            name: feature["names"]
+            for name, feature in features.items()
+            if isinstance(feature, dict) and "names" in feature
+        }
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return {}
+    return {
+        name: names
+        for name, names in found.items()
+        if isinstance(names, list) and all(isinstance(each, str) for each in names)
+    }
+
+
+def _cell(cell: Any, names: list[str] | None) -> str | None:
+    """A cell as text; the number of a named class as its name, and none for a number that stands for no class."""
+    if cell is None or cell != cell:  # NaN
+        return None
+    if names is not None and isinstance(cell, int):
+        return names[cell] if 0 <= cell < len(names) else None
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)

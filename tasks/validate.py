@@ -13,8 +13,7 @@ from tasks.data.accounts import Limits, account, budget, labels_of
 from tasks.data.admission import Admission, admit, groups_across_splits, small_classes, target_columns
 from tasks.data.batches import read_batches
 from tasks.data.classes import class_changes, read_registry
-from tasks.data.drift import label_drift
-from tasks.data.expectations import Limit, check_expectations, suites, tables
+from tasks.data.expectations import check_expectations, tell
 from tasks.data.manifest import SPLITS, write_table
 from tasks.data.quarantine import LEDGER_COLUMNS
 from tasks.data.splits import split_of
@@ -101,11 +100,15 @@ def expectations(
     """What Great Expectations says of the manifest; nothing where there is no sample."""
     if manifest.empty:
         return []
-    targets = list(admission.classes)
-    drift = label_drift(manifest, targets=targets, significance=params.drift_significance)
-    limits = {name: Limit(**limit) for name, limit in params.expectations.model_dump().items()}
-    expected = suites(targets=admission.classes, limits=limits, min_image_size=min_image_size)
-    return check_expectations(tables(manifest, drift, targets=targets), expected)
+    return check_expectations(
+        tell(
+            manifest,
+            classes=admission.classes,
+            limits=params.expectations.model_dump(),
+            drift_significance=params.drift_significance,
+            min_image_size=min_image_size,
+        )
+    )
 
 
 def warnings(report: dict[str, Any]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from tasks.data.drift import label_drift
 from tasks.data.manifest import SPLITS
 
 SEVERITIES = {"error": "critical", "warning": "warning"}  # ours, and Great Expectations'
@@ -22,6 +23,40 @@ class Limit:
 
     limit: float
     severity: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What Great Expectations is told: by name, tables and what is expected of each."""
+
+    tables: Mapping[str, pd.DataFrame]
+    suites: Mapping[str, Sequence[Any]]
+
+
+def tell(
+    manifest: pd.DataFrame,
+    *,
+    classes: Mapping[str, Sequence[str]],
+    limits: Mapping[str, Mapping[str, Any]],
+    drift_significance: float,
+    min_image_size: int,
+) -> Told:
+    """The manifest and what is expected of it.
+
+    Args:
+        manifest: all batches, in their order.
+        classes: those in use, by target.
+        limits: `limit` and `severity` by name, as in params.yaml.
+        drift_significance: of the test of each batch's labels against those before it.
+        min_image_size: px, the shorter side.
+    """
+    targets = list(classes)
+    drift = label_drift(manifest, targets=targets, significance=drift_significance)
+    named = {name: Limit(**limit) for name, limit in limits.items()}
+    return Told(
+        tables=tables(manifest, drift, targets=targets),
+        suites=suites(targets=classes, limits=named, min_image_size=min_image_size),
+    )
 
 
 def suites(
@@ -81,44 +116,36 @@ def tables(manifest: pd.DataFrame, drift: pd.DataFrame, *, targets: Sequence[str
     }
 
 
-def check_expectations(
-    content: Mapping[str, pd.DataFrame], expected: Mapping[str, Sequence[Any]]
-) -> list[dict[str, Any]]:
+def check_expectations(told: Told) -> list[dict[str, Any]]:
     """A result an expectation, sorted, without clocks: table, expectation, column, expected, observed, num_unexpected,
     severity and success."""
     gx = _library()
     context = gx.get_context(mode="ephemeral")
     _be_quiet(context)
     results = []
-    for name, table in content.items():
+    for name, table in told.tables.items():
         batch = _definition(context, name).get_batch({"dataframe": table})
-        suite = gx.ExpectationSuite(name=name, expectations=list(expected[name]))
+        suite = gx.ExpectationSuite(name=name, expectations=list(told.suites[name]))
         results += [_result(name, each) for each in batch.validate(suite, result_format="SUMMARY").results]
     return sorted(results, key=lambda each: (each["table"], each["expectation"], each["column"]))
 
 
-def write_data_docs(content: Mapping[str, pd.DataFrame], expected: Mapping[str, Sequence[Any]], out: Path) -> None:
+def write_data_docs(told: Told, out: Path) -> None:
     """Great Expectations' own HTML pages of suites and results, as the folder `out`; `index.html` is the first."""
     gx = _library()
     with tempfile.TemporaryDirectory() as place:
         context = gx.get_context(mode="file", project_root_dir=place)
         _be_quiet(context)
-        definitions = [
-            context.validation_definitions.add(
-                gx.ValidationDefinition(
-                    name=name,
-                    data=_definition(context, name),
-                    suite=context.suites.add(gx.ExpectationSuite(name=name, expectations=list(expected[name]))),
-                )
-            )
-            for name in content
-        ]
-        for name, definition in zip(content, definitions, strict=True):
+        for name, table in told.tables.items():
+            suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=list(told.suites[name])))
+            definition = gx.ValidationDefinition(name=name, data=_definition(context, name), suite=suite)
             checkpoint = gx.Checkpoint(
-                name=name, validation_definitions=[definition], actions=[gx.checkpoint.UpdateDataDocsAction(name="docs")],
+                name=name,
+                validation_definitions=[context.validation_definitions.add(definition)],
+                actions=[gx.checkpoint.UpdateDataDocsAction(name="docs")],
                 result_format="SUMMARY",
-            )  # fmt: skip
-            context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": content[name]})
+            )
+            context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": table})
         shutil.copytree(Path(place, "gx/uncommitted/data_docs/local_site"), out, dirs_exist_ok=True)
 
 

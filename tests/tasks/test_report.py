@@ -18,14 +18,26 @@ NUMBERS = {
 def page(tmp_path):
     """Renders the report of an evaluation of two classes; returns the page."""
 
-    def render(*, names=("cat", "dog"), verdict="accepted", baseline=None, quarantine=(), title="Graftline", rows=100):
+    def render(
+        *,
+        names=("cat", "dog"),
+        verdict="accepted",
+        baseline=None,
+        quarantine=(),
+        title="Graftline",
+        rows=100,
+        validation=None,
+    ):
         one, other = names
         for folder in ("validated", "training", "evaluation", "regression"):
             (tmp_path / folder).mkdir(exist_ok=True)
         ledger = pd.DataFrame(list(quarantine), columns=["batch", "path", "sample_id", "reason", "detail"])
         ledger.to_csv(tmp_path / "validated" / "quarantine.csv", index=False)
-        report = {"batches": {"a": {"used": 1234, "quarantined.empty_file": len(ledger)}}}
-        write_json(tmp_path / "validated" / "validation.json", report)
+        report = {
+            "batches": {"a": {"in": 1234 + len(ledger), "used": 1234, "quarantined.empty_file": len(ledger)}},
+            "class_changes": {}, "probation": {}, "expectations": [],
+        }  # fmt: skip
+        write_json(tmp_path / "validated" / "validation.json", report | (validation or {}))
         predictions = {"target": "label", "label": [one, other, other], "candidate": [one, other, one]}
         pd.DataFrame(predictions).to_parquet(tmp_path / "evaluation" / "predictions.parquet")
         metrics = {"candidate": NUMBERS, "head": NUMBERS}
@@ -130,7 +142,26 @@ def test_long_ledger_is_cut_and_says_so(page):
 
 
 def test_counts_of_a_batch_are_shown(page):
-    assert "a 1,234 1 " in words(page(quarantine=[["a", "cat/1.png", "", "empty_file", "no bytes"]]))
+    assert "a 1,235 1,234 1 " in words(page(quarantine=[["a", "cat/1.png", "", "empty_file", "no bytes"]]))
+
+
+def test_what_changed_in_the_classes_is_shown(page):
+    changes = {"label": {"b": {"new": ["Cat", "eel"], "missing": ["cat"], "perhaps_renamed": [["cat", "Cat"]]}}}
+    waiting = {"label": {"count": 1, "named": {"<eel>": 3}}, "colour": {"count": 0, "named": {}}}
+    found = page(validation={"class_changes": changes, "probation": waiting})
+    assert "Batch b, classes of label: new Cat, eel. Missing: cat. Is cat now called Cat?" in words(found)
+    assert "1 classes of label wait for more samples: &lt;eel&gt; (3)." in words(found)
+    assert "of colour wait" not in found
+
+
+def test_expectation_that_is_not_met_is_shown_with_its_severity(page):
+    unmet = {
+        "expectation": "expect_x", "column": "y", "expected": {"max_value": 0.3}, "observed": None, "num_unexpected": 4,
+        "severity": "warning", "success": False,
+    }  # fmt: skip
+    assert "warning: expect_x y: expected {&#39;max_value&#39;: 0.3}" in words(
+        page(validation={"expectations": [unmet]})
+    )
 
 
 def test_same_input_gives_the_same_page(page):

@@ -4,8 +4,7 @@ import re
 import pandas as pd
 import pytest
 
-from tasks.data.drift import label_drift
-from tasks.data.expectations import Limit, check_expectations, suites, tables, write_data_docs
+from tasks.data.expectations import check_expectations, tell, write_data_docs
 
 pytestmark = pytest.mark.usefixtures("great_expectations")
 
@@ -22,15 +21,18 @@ def manifest(samples):
 
 
 def told(manifest, *, classes=("cat", "dog"), min_image_size=16, severity="error", **limits):
-    drift = label_drift(manifest, targets=["label"], significance=0.01)
-    named = {name: Limit(limit=limit, severity=severity) for name, limit in {**LIMITS, **limits}.items()}
-    expected = suites(targets={"label": list(classes)}, limits=named, min_image_size=min_image_size)
-    return tables(manifest, drift, targets=["label"]), expected
+    return tell(
+        manifest,
+        classes={"label": list(classes)},
+        limits={name: {"limit": limit, "severity": severity} for name, limit in {**LIMITS, **limits}.items()},
+        drift_significance=0.01,
+        min_image_size=min_image_size,
+    )
 
 
 def broken(manifest, **changes):
     """What is not met: (expectation, column)."""
-    found = check_expectations(*told(manifest, **changes))
+    found = check_expectations(told(manifest, **changes))
     assert json.dumps(found)
     return [(each["expectation"], each["column"]) for each in found if not each["success"]]
 
@@ -100,13 +102,13 @@ def test_batch_whose_labels_drift_is_told(manifest, samples):
 
 def test_severity_is_that_of_the_limit(manifest):
     for severity in ("error", "warning"):
-        found = check_expectations(*told(manifest, min_samples=21, severity=severity))
+        found = check_expectations(told(manifest, min_samples=21, severity=severity))
         assert [each["severity"] for each in found if not each["success"]] == [severity]
 
 
 def test_pages_show_each_expectation_and_run_nothing_of_a_name(manifest, tmp_path):
     evil = manifest.assign(label=["<script>alert(1)</script>", "dog"] * 10)
-    write_data_docs(*told(evil, classes=["<script>alert(1)</script>", "dog"], min_samples=21), tmp_path / "docs")
+    write_data_docs(told(evil, classes=["<script>alert(1)</script>", "dog"], min_samples=21), tmp_path / "docs")
     assert (tmp_path / "docs/index.html").is_file()
     [page] = (tmp_path / "docs/validations/samples").rglob("*.html")
     shown = page.read_text("utf-8")

@@ -17,6 +17,7 @@ from tasks.data.images import ImageDefectError, ImageFacts, inspect_image, sampl
 from tasks.data.parquet_pictures import UnreadableTableError
 from tasks.lifeline import die_with_parent
 
+STDERR = 2
 CHUNK = 32  # samples that a process is handed at once
 
 
@@ -99,4 +100,10 @@ def _inspect_alone(root: Path, path: str, limits: Limits) -> Inspection:
 
 def _pool(processes: int) -> ProcessPoolExecutor:
     # forked, so that starting costs milliseconds
-    return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("fork"), initializer=die_with_parent)
+    return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("fork"), initializer=_prepare)
+
+
+def _prepare() -> None:
+    die_with_parent()
+    # libtiff and others tell of each fault on the terminal; the ledger has it
+    os.dup2(os.open(os.devnull, os.O_WRONLY), STDERR)

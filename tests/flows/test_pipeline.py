@@ -7,6 +7,8 @@ import subprocess
 import sys
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from flows.workspace import commit
 
@@ -42,6 +44,29 @@ def test_new_batch_is_scanned_and_embedded_alone(project, dvc, put_batch):
     assert stages_run(dvc(project, "repro", "train_head")) == ["scan@second", "validate", "embed@second", "train_head"]
     used = [pd.read_parquet(project / f"data/validated/manifest/{batch}.parquet") for batch in ("first", "second")]
     assert [len(rows) for rows in used] == [240, 240]
+
+
+def test_batches_of_every_layout_mix_in_one_model(project, dvc, digits):
+    raw = project / "data/raw"
+    pictures = {name: sorted((digits / name).iterdir())[30:90] for name in map(str, range(10))}
+    (raw / "table").mkdir()
+    rows = ["path,label,group"]
+    for name, paths in pictures.items():
+        for path in paths[:30]:
+            shutil.copy(path, raw / "table" / f"{name}-{path.name}")
+            rows.append(f"{name}-{path.name},{name},writer {path.stem[-1]}")
+    (raw / "table/labels.csv").write_text("\n".join(rows), "utf-8")
+    images = [{"bytes": path.read_bytes(), "path": path.name} for paths in pictures.values() for path in paths[30:]]
+    labels = [int(name) for name, paths in pictures.items() for _ in paths[30:]]
+    pq.write_table(pa.table({"image": images, "label": labels}), raw / "rows.parquet", row_group_size=50)
+    (project / "data/batches.yaml").write_text('batches: [first, "table", "rows.parquet"]\n', "utf-8")
+    dvc(project, "repro")
+    counts = json.loads((project / "data/validated/validation.json").read_text("utf-8"))["batches"]
+    assert [(each["in"], each["used"]) for each in counts.values()] == [(240, 240), (300, 300), (300, 300)]
+    manifest = pd.read_parquet(project / "data/validated/manifest/table.parquet")
+    assert manifest.groupby("group")["split"].nunique().eq(1).all()
+    assert json.loads((project / "data/evaluation/subject.json").read_text("utf-8"))["num_heldout"] > 100
+    assert stages_run(dvc(project, "repro")) == []
 
 
 def test_fresh_clone_adds_a_batch_without_the_raw_data_of_the_old_one(finished, tmp_path, dvc, put_batch):

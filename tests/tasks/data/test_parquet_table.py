@@ -1,0 +1,154 @@
+"""Parquet files with a column of pictures."""
+
+import contextlib
+import json
+import random
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tasks.data.contents import read_content
+from tasks.data.layouts import find_entries
+from tasks.data.parquet_pictures import UnreadableTableError
+
+PICTURES = [b"one", b"two", b"three"]
+
+
+@pytest.fixture
+def batch(tmp_path):
+    folder = tmp_path / "batch"
+    folder.mkdir()
+    return folder
+
+
+def write(path, *, pictures=PICTURES, metadata=None, row_group_size=2, **columns):
+    table = pa.table({"image": pictures} | (columns or {"label": ["cat", "dog", "cat"]}))
+    pq.write_table(table.replace_schema_metadata(metadata), path, row_group_size=row_group_size)
+
+
+def found(batch):
+    return {each.path: each.reason or dict(each.said) for each in find_entries(batch)}
+
+
+def contents(batch):
+    return [read_content(batch / each.path) for each in find_entries(batch)]
+
+
+def test_row_is_a_sample_with_its_labels(batch):
+    write(
+        batch / "x.parquet", label=["cat", "dog", None], group=["g", None, " "], split=["train", "validation", "test"]
+    )
+    assert found(batch) == {
+        "x.parquet/0": {"label": "cat", "group": "g", "split": "train"},
+        "x.parquet/1": {"label": "dog", "split": "val"},
+        "x.parquet/2": {"split": "heldout"},
+    }
+    assert contents(batch) == PICTURES
+
+
+def test_pictures_as_hugging_face_writes_them_are_read(batch):
+    structs = [{"bytes": each, "path": f"{each}.png"} for each in PICTURES]
+    features = {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}, "image": {"_type": "Image"}}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    (batch / "data").mkdir()
+    write(batch / "data/train-00000-of-00001.parquet", pictures=structs, metadata=metadata, label=[1, 0, -1])
+    assert list(found(batch).values()) == [{"label": "dog"}, {"label": "cat"}, {}]
+    assert contents(batch) == PICTURES
+
+
+def test_batch_may_be_a_single_file(tmp_path):
+    write(tmp_path / "x.parquet")
+    assert list(found(tmp_path / "x.parquet")) == ["0", "1", "2"]
+    assert contents(tmp_path / "x.parquet") == PICTURES
+
+
+def test_numbers_and_truth_values_are_labels(batch):
+    write(batch / "x.parquet", number=[1, 2, None], truth=[True, None, False], real=[1.0, 2.5, float("nan")])
+    assert list(found(batch).values()) == [
+        {"number": "1", "truth": "True", "real": "1"}, {"number": "2", "real": "2.5"}, {"truth": "False"},
+    ]  # fmt: skip
+
+
+def test_column_of_lists_is_passed_over(batch):
+    write(batch / "x.parquet", label=["cat"] * 3, boxes=[[1, 2], [], None])
+    assert list(found(batch).values()) == [{"label": "cat"}] * 3
+
+
+def test_rows_are_numbered_so_that_their_order_is_that_of_their_names(batch):
+    write(batch / "x.parquet", pictures=PICTURES * 4, label=["cat"] * 12)
+    assert list(found(batch)) == sorted(found(batch))
+    assert contents(batch) == PICTURES * 4
+
+
+def test_two_columns_of_bytes_are_told_apart_by_name(batch):
+    write(batch / "x.parquet", label=["cat"] * 3, mask=[b"m"] * 3)
+    assert contents(batch) == PICTURES
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ({"label": ["cat"]}, "columns label; expected one of pictures"),
+        ({"one": [b"x"], "other": [b"y"]}, "columns one, other; expected one of pictures"),
+    ],
+)
+def test_table_without_one_column_of_pictures_is_a_defect(batch, columns, told):
+    pq.write_table(pa.table(columns), batch / "x.parquet")
+    [entry] = find_entries(batch)
+    assert (entry.path, entry.reason) == ("x.parquet", "unreadable_table")
+    assert told in entry.detail
+
+
+def test_table_without_rows_is_a_defect(batch):
+    write(batch / "x.parquet", pictures=pa.array([], pa.binary()), label=pa.array([], pa.string()))
+    assert found(batch) == {"x.parquet": "unreadable_table"}
+
+
+def test_row_without_bytes_cannot_be_read(batch):
+    write(batch / "x.parquet", pictures=[None, b"two", b"three"])
+    with pytest.raises(UnreadableTableError, match="no picture's bytes"):
+        read_content(batch / "x.parquet/0")
+
+
+def test_split_that_is_none_is_a_row_that_cannot_be_read(batch):
+    write(batch / "x.parquet", label=["cat"] * 3, split=["train", "somewhere", None])
+    assert found(batch)["x.parquet/1"] == "unreadable_row"
+
+
+def test_file_that_is_only_called_so_belongs_to_its_class_folder(batch):
+    (batch / "cat").mkdir()
+    (batch / "cat" / "x.parquet").write_bytes(b"\x89PNG")
+    assert found(batch) == {"cat/x.parquet": {"label": "cat"}}
+
+
+def test_link_to_a_table_outside_is_not_followed(batch, tmp_path):
+    write(tmp_path / "x.parquet")
+    (batch / "x.parquet").symlink_to(tmp_path / "x.parquet")
+    assert found(batch) == {"x.parquet": "outside_batch"}
+
+
+def test_missing_row_is_a_missing_file(batch):
+    write(batch / "x.parquet")
+    with pytest.raises(UnreadableTableError, match="has no row 3"):
+        read_content(batch / "x.parquet/3")
+    with pytest.raises(FileNotFoundError):
+        read_content(batch / "x.parquet/first")
+
+
+def test_damaged_table_gives_rows_or_defects_and_never_an_error(batch):
+    """Whatever bytes a table has: each entry can be read, or says that it cannot."""
+    rng = random.Random(0)
+    write(batch / "x.parquet")
+    whole = (batch / "x.parquet").read_bytes()
+    for _ in range(300):
+        damaged = bytearray(whole[: rng.randrange(4, len(whole))] if rng.random() < 0.3 else whole)
+        for _ in range(rng.randrange(1, 4)):
+            damaged[rng.randrange(4, len(damaged))] = rng.randrange(256)
+        (batch / "x.parquet").write_bytes(damaged)
+        entries = find_entries(batch)
+        assert entries
+        for entry in entries:
+            if not entry.reason:
+                with contextlib.suppress(UnreadableTableError):
+                    assert isinstance(read_content(batch / entry.path), bytes)

@@ -88,7 +88,7 @@ def copy(batch: LandedBatch, *, store: Store, place: Path, log: Log) -> str:
     content = place / "content"
 
     def copy_one(file: Found) -> tuple[str, str]:
-        path = file.path[len(batch.name) + 1 :]
+        path = _inside(batch, file)
         return path, _copy_file(store, file.path, content / path)
 
     with ThreadPoolExecutor(THREADS) as pool:
@@ -96,6 +96,14 @@ def copy(batch: LandedBatch, *, store: Store, place: Path, log: Log) -> str:
     for folder, _, _ in os.walk(place):
         fsync(Path(folder))
     return hashes.get("") or content_hash(hashes)
+
+
+def check_sizes(batch: LandedBatch, *, place: Path) -> None:
+    """Raises OSError where a file is not as long as its store says: some drivers misread some names."""
+    for file in batch.files:
+        found = (place / "content" / _inside(batch, file)).stat().st_size
+        if found != file.size:
+            raise OSError(f"{file.path!r} has {file.size:,} bytes, but {found:,} could be read: give it another name")
 
 
 def content_hash(hashes: dict[str, str]) -> str:
@@ -153,6 +161,11 @@ def size(num_bytes: float) -> str:
         return f"{num_bytes:.0f} bytes"
     power = min(int(math.log10(num_bytes) // 3), len(UNITS))
     return f"{num_bytes / 1000**power:.1f} {UNITS[power - 1]}"
+
+
+def _inside(batch: LandedBatch, file: Found) -> str:
+    """The file's path in the batch; empty where the file is the batch."""
+    return file.path[len(batch.name) + 1 :]
 
 
 def _copy_file(store: Store, path: str, target: Path) -> str:

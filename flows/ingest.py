@@ -18,7 +18,7 @@ from prefect.client.schemas.objects import State
 from prefect.events import Event, Resource
 from prefect.states import Completed, Failed
 
-from flows.arrivals import Arrival, Log, begun, copy, finish, record, settle, size, unfinished
+from flows.arrivals import Arrival, Log, begun, check_sizes, copy, finish, record, settle, size, unfinished
 from flows.batches import LISTED, RAW, fit_name, free_name, listed, tracked
 from flows.events import deliver
 from flows.landing import MARKS, LandedBatch, Landing, Mark
@@ -47,10 +47,11 @@ class Report:
     def state(self) -> State[Any]:
         told = [*self.failed]
         if self.landed:
-            files, num_bytes = sum(each.files for each in self.landed), sum(each.bytes for each in self.landed)
             batches = f"{len(self.landed)} batch{'es' if len(self.landed) > 1 else ''}"
+            num_files, num_bytes = sum(each.files for each in self.landed), sum(each.bytes for each in self.landed)
+            files = f"{num_files:,} file{'s' if num_files > 1 else ''}"
             told.append(
-                f"landed {batches} ({files:,} files, {size(num_bytes)}): {', '.join(each.batch for each in self.landed)}"
+                f"landed {batches} ({files}, {size(num_bytes)}): {', '.join(each.batch for each in self.landed)}"
             )
         told += [*self.seen, *self.waiting, *dict.fromkeys(self.warnings)]
         message = "; ".join(told if self.landed or self.failed else ["nothing new", *told])
@@ -63,9 +64,8 @@ def land(name: str, work: Callable[[Log], Report]) -> State[Any]:
     try:
         report = work(get_run_logger().info)
     except (OSError, ValueError, DvcError) as error:
-        report = Report(failed=[f"{name}: {' '.join(str(error).split())}"])
-    message = report.state().message
-    return Failed(message=message, data=report) if report.failed else Completed(message=message, data=report)
+        return Failed(message=f"{name}: {' '.join(str(error).split())}")
+    return Completed(message=report.state().message, data=report)
 
 
 @flow(name="ingest")
@@ -96,6 +96,8 @@ def take_all(landing: Landing, *, quiet_seconds: float) -> Report:
         if found.failed and arrival.landing == landing.store.address:
             stuck.add(arrival.name)
     listing = landing.look()
+    if not (listing.batches or listing.strays or listing.marks):
+        report.warnings.append(f"{landing.store.address} holds nothing")
     for name in listing.strays:
         report.warnings.append(f"{shown(name)} is no batch: expected folders and .parquet files")
     for batch in listing.batches:
@@ -112,10 +114,12 @@ def take_all(landing: Landing, *, quiet_seconds: float) -> Report:
 
 
 def run(name: str, work: Callable[[Log], Report]) -> Report:
-    """A task run; where it breaks, that is what is told of the batch."""
+    """A task run a batch."""
     state: State[Any] = land(name, work, return_state=True)
-    report = state.result(raise_on_failure=False)
-    return report if isinstance(report, Report) else Report(failed=[f"{name}: {state.message}"])
+    if not state.is_completed():
+        return Report(failed=[state.message or name])
+    report: Report = state.result()
+    return report
 
 
 def is_as_it_was(batch: LandedBatch, mark: Mark, report: Report) -> bool:
@@ -141,6 +145,7 @@ def take(batch: LandedBatch, mark: Mark | None, landing: Landing, log: Log) -> R
         digest = copy(batch, store=landing.store, place=place, log=log)
         if landing.again(batch).files != batch.files:
             return Report(waiting=[f"{name} waits: it changed while it was copied"])
+        check_sizes(batch, place=place)
         if mark and digest != mark.md5:
             return Report(warnings=[changed(batch, mark)])
         known = tracked().get(digest)
@@ -199,7 +204,11 @@ def tell(arrival: Arrival, landing: Landing) -> list[str]:
 
 def changed(batch: LandedBatch, mark: Mark) -> str:
     more = len(batch.files) - mark.files
-    what = f"{abs(more):,} files {'more' if more > 0 else 'fewer'}" if more else "other content"
+    what = (
+        f"{abs(more):,} file{'s' if abs(more) > 1 else ''} {'more' if more > 0 else 'fewer'}"
+        if more
+        else "other content"
+    )
     return (
         f"{shown(batch.name)} changed after it was taken as {mark.batch}: {what}: put new files in a batch of their own"
     )

@@ -21,6 +21,7 @@ ADVICE = (
     "To enable auto staging",
     "dvc config core.autostage",
     "Use `dvc push`",
+    "Relinked successfully",
 )
 
 

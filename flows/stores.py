@@ -96,6 +96,7 @@ class LocalFolder:
     def _look_at(self, path: str) -> Found:
         place = self.root / path
         status = place.lstat()
+        is_folder = stat.S_ISDIR(status.st_mode)
         problem = ""
         if stat.S_ISLNK(status.st_mode):
             with suppress(
@@ -106,7 +107,7 @@ class LocalFolder:
                     status = target.stat()
             if not stat.S_ISREG(status.st_mode):
                 problem = "is a link that leads to no file of the batch"
-        elif not stat.S_ISDIR(status.st_mode) and not stat.S_ISREG(status.st_mode):
+        elif not is_folder and not stat.S_ISREG(status.st_mode):
             problem = "is no regular file"
         return Found(
             path=path,
@@ -114,7 +115,7 @@ class LocalFolder:
             version=str(status.st_mtime_ns),
             # copying may keep an old mtime, and a camera's clock may be ahead; the ctime is this machine's own
             changed=max(status.st_ctime, status.st_mtime if status.st_mtime <= time.time() else 0),
-            is_folder=stat.S_ISDIR(status.st_mode),
+            is_folder=is_folder,
             problem=problem,
         )
 

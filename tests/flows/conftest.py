@@ -2,9 +2,12 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from prefect.testing.utilities import prefect_test_harness
+
+from flows.workspace import make_workspace
 
 
 @pytest.fixture(scope="module")
@@ -18,9 +21,11 @@ def event_server():
 
 
 @pytest.fixture(scope="session")
-def empty_project(new_workspace):
+def empty_project(tmp_path_factory):
     """A project without data. Copy it, never change it."""
-    return new_workspace()
+    workspace = tmp_path_factory.mktemp("empty") / "workspace"
+    make_workspace(Path(__file__).parents[2], workspace)
+    return workspace
 
 
 @pytest.fixture

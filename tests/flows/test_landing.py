@@ -121,11 +121,6 @@ def test_name_that_is_not_utf_8_is_named_in_a_line(land):
     assert only(landing).problem.startswith("'a/\\udcff.png' has a name that is not UTF-8")
 
 
-def test_very_deep_folders_are_listed(land):
-    landing = land({f"a/{'d/' * 1100}1.png": b"1"})
-    assert len(only(landing).files) == 1
-
-
 def test_mark_is_read_back_and_a_strangers_is_none(land):
     landing = Landing(open_store(str(land({"a/1.png": b"1", "b/1.png": b"1"}))), marker="_COMPLETE")
     mark = Mark(batch="a", md5="0" * 32, files=1, bytes=1, fingerprint="f")

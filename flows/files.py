@@ -10,7 +10,8 @@ BLOCK_BYTES = 1 << 20
 def write_whole(path: Path, content: bytes) -> None:
     """Make `path` hold `content`; a reader finds the old file or the new one, never a part."""
     beside = path.with_name(f".{path.name}.part")
-    with beside.open("wb") as file:
+    beside.unlink(missing_ok=True)  # left by a run that was killed, or a stranger's link to somewhere else
+    with beside.open("xb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

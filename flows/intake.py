@@ -54,7 +54,7 @@ def is_to_be_read(batch: LandedBatch, mark: Mark | None, *, have: Collection[str
         return True
     if mark.md5 not in have:
         report.warnings.append(
-            f"{shown(batch.name)} was taken as {mark.batch}, which is not here: pull it with git and DVC, "
+            f"{shown(batch.name)} was taken as {shown(mark.batch)}, which is not here: pull it with git and DVC, "
             f"or remove its file in {MARKS} at the landing and run again"
         )
         return False
@@ -134,7 +134,7 @@ def changed(batch: LandedBatch, mark: Mark) -> str:
     more = len(batch.files) - mark.files
     files = f"{abs(more):,} file{'s' if abs(more) > 1 else ''} {'more' if more > 0 else 'fewer'}"
     what = files if more else "other content"
-    told = f"{shown(batch.name)} changed after it was taken as {mark.batch}: {what}"
+    told = f"{shown(batch.name)} changed after it was taken as {shown(mark.batch)}: {what}"
     return f"{told}: put new files in a batch of their own"
 
 

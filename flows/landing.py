@@ -99,9 +99,11 @@ class Landing:
         if path not in marks:
             return None
         try:
-            return Mark(**json.loads(self.store.read(path)))
-        except (ValueError, TypeError):  # torn, or a stranger's: the batch is recognised by its content
+            mark = Mark(**json.loads(self.store.read(path)))
+        except (OSError, ValueError, TypeError):  # torn, or a stranger's: the batch is recognised by its content
             return None
+        is_ours = all(type(value) is (int if name in ("files", "bytes") else str) for name, value in vars(mark).items())
+        return mark if is_ours else None
 
     def mark(self, name: str, mark: Mark) -> None:
         content = json.dumps(asdict(mark), indent=2, sort_keys=True) + "\n"

@@ -53,7 +53,7 @@ def open_store(address: str) -> Store:
         )
     scheme, _, path = address.rpartition("://")
     if scheme in ("", "file", "local"):
-        return LocalFolder(Path(path))
+        return LocalFolder(Path(path).expanduser())
     return RemoteStore(address)
 
 
@@ -87,11 +87,14 @@ class LocalFolder:
                 yield block
 
     def read(self, path: str) -> bytes:
-        return (self.root / path).read_bytes()
+        return b"".join(self.blocks(path))
 
     def write(self, path: str, content: bytes) -> None:
-        (self.root / path).parent.mkdir(exist_ok=True)
-        write_whole(self.root / path, content)
+        place = self.root / path
+        place.parent.mkdir(exist_ok=True)
+        if place.parent.is_symlink():
+            raise OSError(f"{place.parent} is a link")
+        write_whole(place, content)
 
     def _look_at(self, path: str) -> Found:
         place = self.root / path
@@ -99,9 +102,8 @@ class LocalFolder:
         is_folder = stat.S_ISDIR(status.st_mode)
         problem = ""
         if stat.S_ISLNK(status.st_mode):
-            with suppress(
-                OSError, RuntimeError
-            ):  # a link to nothing; RuntimeError is what Python 3.11 says of a circle
+            # a link to nothing; RuntimeError is what Python 3.11 says of a circle
+            with suppress(OSError, RuntimeError):
                 target = place.resolve(strict=True)
                 if "/" in path and target.is_relative_to(self.root / path.split("/")[0]):
                     status = target.stat()
@@ -218,5 +220,8 @@ def _describe(path: str, info: dict[str, Any]) -> Found:
 def _seconds(info: dict[str, Any]) -> float:
     value = next((info[key] for key in TIMES if info.get(key)), math.inf)
     if isinstance(value, str):
-        value = datetime.fromisoformat(value)
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return math.inf
     return value.timestamp() if isinstance(value, datetime) else float(value)

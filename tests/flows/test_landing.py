@@ -1,7 +1,9 @@
 """Which batches lie in a landing, whether each is whole, and what is refused."""
 
+import json
 import os
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -121,21 +123,37 @@ def test_name_that_is_not_utf_8_is_named_in_a_line(land):
     assert only(landing).problem.startswith("'a/\\udcff.png' has a name that is not UTF-8")
 
 
-def test_mark_is_read_back_and_a_strangers_is_none(land):
+MARK = Mark(batch="a", md5="0" * 32, files=1, bytes=1, fingerprint="f")
+
+
+@pytest.mark.parametrize("strange", ["[]", '{"batch": "b"}', json.dumps(asdict(MARK) | {"md5": []}), "torn"])
+def test_mark_is_read_back_and_a_strangers_is_none(land, strange):
     landing = Landing(open_store(str(land({"a/1.png": b"1", "b/1.png": b"1"}))), marker="_COMPLETE")
-    mark = Mark(batch="a", md5="0" * 32, files=1, bytes=1, fingerprint="f")
-    landing.mark("a", mark)
-    land({".graftline/b.json": b"[]"})
+    landing.mark("a", MARK)
+    land({".graftline/b.json": strange.encode()})
     found = landing.look()
-    assert [landing.mark_of(batch, marks=found.marks) for batch in found.batches] == [mark, None]
+    assert [landing.mark_of(batch, marks=found.marks) for batch in found.batches] == [MARK, None]
+
+
+def test_mark_is_written_through_no_link(land):
+    place = land({"a/1.png": b"1", "../elsewhere/x": b"theirs"})
+    landing = Landing(open_store(str(place)), marker="_COMPLETE")
+    (place / ".graftline").symlink_to(place.parent / "elsewhere")
+    with pytest.raises(OSError, match="is a link"):
+        landing.mark("a", MARK)
+    (place / ".graftline").unlink()
+    (place / ".graftline").mkdir()
+    for name in (".a.json.part", "a.json"):
+        (place / ".graftline" / name).symlink_to(place.parent / "elsewhere/x")
+    landing.mark("a", MARK)
+    assert [file.read_bytes() for file in (place.parent / "elsewhere").iterdir()] == [b"theirs"]
 
 
 def test_name_of_255_bytes_can_be_marked(land):
     landing = Landing(open_store(str(land({f"{'n' * 255}/1.png": b"1"}))), marker="_COMPLETE")
-    mark = Mark(batch="n", md5="0" * 32, files=1, bytes=1, fingerprint="f")
-    landing.mark("n" * 255, mark)
+    landing.mark("n" * 255, MARK)
     found = landing.look()
-    assert landing.mark_of(found.batches[0], marks=found.marks) == mark
+    assert landing.mark_of(found.batches[0], marks=found.marks) == MARK
 
 
 @pytest.mark.parametrize("key", ["odd//1.png", "odd/../1.png", "odd/./1.png", "/odd/1.png", "../1.png", "odd/1.png/"])
@@ -166,9 +184,8 @@ def test_objects_are_read_marked_and_quiet_by_the_servers_clock(bucket):
     assert batch.why_not_whole(HOUR)
     assert not batch.why_not_whole(-HOUR)
     assert b"".join(landing.store.blocks("a/[x]*.png")) == b"one"
-    mark = Mark(batch="a", md5="0" * 32, files=1, bytes=1, fingerprint=batch.fingerprint)
-    landing.mark("a", mark)
-    assert landing.mark_of(batch, marks=landing.look().marks) == mark
+    landing.mark("a", MARK)
+    assert landing.mark_of(batch, marks=landing.look().marks) == MARK
     assert landing.again(batch) == batch
 
 

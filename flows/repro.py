@@ -2,13 +2,14 @@
 
 import ctypes
 import fcntl
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LOCK = Path(".dvc/tmp/graftline.lock")
@@ -20,6 +21,7 @@ ADVICE = (
     "To enable auto staging",
     "dvc config core.autostage",
     "Use `dvc push`",
+    "Relinked successfully",
 )
 
 
@@ -98,9 +100,21 @@ def only_writer() -> Iterator[None]:
         file.flush()
         _held.append(file.fileno())
         try:
+            _drop_torn_locks()
             yield
         finally:
             _held.remove(file.fileno())
+
+
+def _drop_torn_locks() -> None:
+    """DVC writes its list of locks in place: one that was killed meanwhile leaves it torn, and no other would start."""
+    torn = LOCK.with_name("rwlock")
+    with LOCK.with_name("rwlock.lock").open("a") as guard, suppress(BlockingIOError, FileNotFoundError):
+        fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)  # DVC holds it while it writes
+        try:
+            json.loads(torn.read_text("utf-8"))
+        except ValueError:
+            torn.unlink()
 
 
 def _die_with_parent() -> None:

@@ -1,0 +1,105 @@
+"""Copies that are sure: a landed batch in; its files on this disk, read back and hashed as DVC does, out."""
+
+import errno
+import hashlib
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from flows.files import fsync, md5
+from flows.landing import LandedBatch
+from flows.stores import Found, Store
+
+THREADS = 8  # a store answers many at once, and a disk syncs many at once
+LINE_SECONDS = 10.0  # between two lines of progress
+UNITS = ("kB", "MB", "GB", "TB")
+
+Log = Callable[[str], None]
+
+
+def copy(batch: LandedBatch, target: Path, *, store: Store, log: Log) -> str:
+    """Copy a batch to `target`, have the disk keep them, read them back; returns their content hash.
+
+    Raises:
+        OSError: they do not fit, cannot be read, or read back other bytes than were written.
+    """
+    free = shutil.disk_usage(target.parent).free
+    if batch.bytes > free:
+        raise OSError(
+            f"{batch.name} has {size(batch.bytes)}, but there is room for {size(free)}: make room, then run again"
+        )
+    log(f"copying {len(batch.files):,} files, {size(batch.bytes)}")
+
+    def copy_one(file: Found) -> tuple[str, str]:
+        path = _inside(batch, file)
+        return path, _copy_file(store, file.path, target / path)
+
+    try:
+        with ThreadPoolExecutor(THREADS) as pool:
+            hashes = dict(_shown(pool.map(copy_one, batch.files), batch=batch, log=log))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise OSError("the disk is full: make room, then run again") from error
+    for folder, _, _ in os.walk(target.parent):
+        fsync(Path(folder))
+    return hashes.get("") or content_hash(hashes)
+
+
+def check_sizes(batch: LandedBatch, target: Path) -> None:
+    """Raises OSError where a file is not as long as its store says: some drivers misread some names."""
+    for file in batch.files:
+        found = (target / _inside(batch, file)).stat().st_size
+        if found != file.size:
+            raise OSError(f"{file.path!r} has {file.size:,} bytes, but {found:,} could be read: give it another name")
+
+
+def content_hash(hashes: dict[str, str]) -> str:
+    """DVC's hash of a folder, from path -> hash of each of its files: that of its listing (dvc_data.hashfile.tree.Tree)."""
+    listing = [{"md5": digest, "relpath": path} for path, digest in sorted(hashes.items())]
+    return hashlib.md5(json.dumps(listing).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def size(num_bytes: float) -> str:
+    """For people: 3.1 GB."""
+    if num_bytes < 1000:
+        return f"{num_bytes:.0f} B"
+    power = min(int(math.log10(num_bytes) // 3), len(UNITS))
+    return f"{num_bytes / 1000**power:.1f} {UNITS[power - 1]}"
+
+
+def _inside(batch: LandedBatch, file: Found) -> str:
+    """The file's path in the batch; empty where the file is the batch."""
+    return file.path[len(batch.name) + 1 :]
+
+
+def _copy_file(store: Store, path: str, target: Path) -> str:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.md5(usedforsecurity=False)
+    with target.open("xb") as file:
+        for block in store.blocks(path):
+            digest.update(block)
+            file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
+        if hasattr(os, "posix_fadvise"):  # so that the disk is what is read back
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    if md5(target) != digest.hexdigest():
+        raise OSError(f"{path} reads back other bytes than were written: check the disk")
+    return digest.hexdigest()
+
+
+def _shown(copied: Iterable[tuple[str, str]], *, batch: LandedBatch, log: Log) -> Iterator[tuple[str, str]]:
+    """The same, with a line of progress now and then."""
+    last = time.monotonic()
+    for number, each in enumerate(copied, start=1):
+        yield each
+        if time.monotonic() - last >= LINE_SECONDS:
+            last = time.monotonic()
+            done = sum(file.size for file in batch.files[:number])
+            log(f"copied {number:,} of {len(batch.files):,} files, {size(done)} of {size(batch.bytes)}")

@@ -1,0 +1,109 @@
+"""New data lands: the batches of a landing in; tracked and listed batches of data/raw, and an event for each, out.
+
+`python -m flows.ingest LANDING` takes what is whole, once; LANDING is a folder or an address such as s3://bucket/prefix.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from flows.arrivals import unfinished
+from flows.batches import RAW, tracked
+from flows.copies import Log
+from flows.intake import Report, complete, is_to_be_read, shown, take
+from flows.landing import Landing
+from flows.repro import DvcError, only_writer
+from flows.stores import open_store
+
+MARKER = "_COMPLETE"
+QUIET_SECONDS = 300.0
+
+
+@task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
+def land(name: str, work: Callable[[Log], Report]) -> State[Any]:
+    """Take one batch; what is wrong with it stops no other."""
+    try:
+        report = work(get_run_logger().info)
+    except (OSError, ValueError, DvcError) as error:
+        return Failed(message=f"{name}: {' '.join(str(error).split())}")
+    return Completed(message=report.message(), data=report)
+
+
+@flow(name="ingest")
+def ingest(landing: str, marker: str = MARKER, quiet_seconds: float = QUIET_SECONDS) -> State[Any]:
+    """Take every batch of the landing that is whole and was not taken before."""
+    try:
+        with only_writer():
+            store = open_store(landing)
+            raw, root = RAW.resolve(), Path(store.address)
+            if raw.is_relative_to(root) or root.is_relative_to(raw):
+                raise ValueError(f"the landing {root} holds {RAW}, or lies in it: expected a place apart")
+            report = take_all(Landing(store, marker=marker), quiet_seconds=quiet_seconds)
+    except (OSError, ValueError) as error:
+        return Failed(message=" ".join(str(error).split()))
+    for warning in dict.fromkeys(report.warnings):
+        get_run_logger().warning(warning)
+    return Failed(message=report.message()) if report.failed else Completed(message=report.message())
+
+
+def take_all(landing: Landing, *, quiet_seconds: float) -> Report:
+    """What an earlier run left on its way, then what the landing has."""
+    logger = get_run_logger()
+    report = Report()
+    stuck: set[str] = set()
+    for place, arrival in unfinished():
+        logger.info("%s was on its way when an earlier run ended: going on", arrival.batch)
+        found = run(shown(arrival.name), partial(complete, arrival, place, landing))
+        report.add(found)
+        if found.failed and arrival.landing == landing.store.address:
+            stuck.add(arrival.name)
+    have = set(tracked())
+    listing = landing.look()
+    if not (listing.batches or listing.strays or listing.marks):
+        report.warnings.append(f"{landing.store.address} holds nothing")
+    for name in listing.strays:
+        report.warnings.append(f"{shown(name)} is no batch: expected folders and .parquet files")
+    for batch in listing.batches:
+        name = shown(batch.name)
+        mark = landing.mark_of(batch, marks=listing.marks)
+        if batch.name in stuck or not is_to_be_read(batch, mark, have=have, report=report):
+            continue
+        if why := batch.why_not_whole(quiet_seconds):
+            report.waiting.append(f"{name} waits: {why}")
+            logger.info("%s waits for %s or %.0f s without a change: %s", name, landing.marker, quiet_seconds, why)
+            continue
+        report.add(run(name, partial(take, batch, mark, landing)))
+    return report
+
+
+def run(name: str, work: Callable[[Log], Report]) -> Report:
+    """A task run a batch."""
+    state: State[Any] = land(name, work, return_state=True)
+    if not state.is_completed():
+        return Report(failed=[state.message or name])
+    report: Report = state.result()
+    return report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m flows.ingest", description="Take the batches that landed.")
+    parser.add_argument("landing", help="a folder, or an address that fsspec knows: s3://bucket/prefix, gs://…")
+    parser.add_argument("--marker", default=MARKER, help="the file that says that its batch is whole (%(default)s)")
+    parser.add_argument(
+        "--quiet-seconds", type=float, default=QUIET_SECONDS, help="or so long without a change (%(default)s)"
+    )
+    arguments = parser.parse_args()
+    state = ingest(arguments.landing, arguments.marker, arguments.quiet_seconds, return_state=True)
+    sys.exit(0 if state.is_completed() else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""One batch of a landing in; a tracked and listed batch of data/raw, an event and a mark at the landing out."""
+
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prefect.events import Event, Resource
+
+from flows.arrivals import Arrival, begun, content_of, finish, record, settle
+from flows.batches import LISTED, fit_name, free_name, listed, tracked
+from flows.copies import Log, check_sizes, copy, size
+from flows.events import deliver
+from flows.landing import MARKS, LandedBatch, Landing, Mark
+
+EVENT = "dataset.landed"
+
+
+@dataclass(kw_only=True)
+class Report:
+    """What became of a landing's batches: arrivals, and sentences on the others."""
+
+    landed: list[Arrival] = field(default_factory=list)
+    seen: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    def add(self, other: "Report") -> None:
+        for name, found in vars(other).items():
+            getattr(self, name).extend(found)
+
+    def message(self) -> str:
+        """All of it, in a line."""
+        told = [*self.failed]
+        if self.landed:
+            batches = f"{len(self.landed)} batch{'es' if len(self.landed) > 1 else ''}"
+            num_files, num_bytes = sum(each.files for each in self.landed), sum(each.bytes for each in self.landed)
+            files = f"{num_files:,} file{'s' if num_files > 1 else ''}"
+            told.append(
+                f"landed {batches} ({files}, {size(num_bytes)}): {', '.join(each.batch for each in self.landed)}"
+            )
+        told += [*self.seen, *self.waiting, *dict.fromkeys(self.warnings)]
+        return "; ".join(told if self.landed or self.failed else ["nothing new", *told])
+
+
+def is_to_be_read(batch: LandedBatch, mark: Mark | None, *, have: Collection[str], report: Report) -> bool:
+    """Whether a batch may hold something new; what somebody has to look at in one that was taken is reported.
+
+    Args:
+        have: the content hashes of the project's batches.
+    """
+    if mark is None:
+        return True
+    if mark.md5 not in have:
+        report.warnings.append(
+            f"{shown(batch.name)} was taken as {shown(mark.batch)}, which is not here: pull it with git and DVC, "
+            f"or remove its file in {MARKS} at the landing and run again"
+        )
+        return False
+    if (mark.files, mark.bytes) != (len(batch.files), batch.bytes):
+        report.warnings.append(changed(batch, mark))
+        return False
+    return mark.fingerprint != batch.fingerprint  # by content, where only times differ
+
+
+def take(batch: LandedBatch, mark: Mark | None, landing: Landing, log: Log) -> Report:
+    """A batch, from the landing to its place."""
+    name = shown(batch.name)
+    if batch.problem:
+        raise ValueError(batch.problem)
+    with begun() as place:
+        digest = copy(batch, content_of(place), store=landing.store, log=log)
+        if landing.again(batch).files != batch.files:
+            return Report(waiting=[f"{name} waits: it changed while it was copied"])
+        check_sizes(batch, content_of(place))
+        if mark and digest != mark.md5:
+            return Report(warnings=[changed(batch, mark)])
+        known = tracked().get(digest)
+        arrival = Arrival(
+            batch=known or free_name(fit_name(batch.name), digest),
+            md5=digest,
+            files=len(batch.files),
+            bytes=batch.bytes,
+            landing=landing.store.address,
+            name=batch.name,
+            fingerprint=batch.fingerprint,
+            event=str(uuid.uuid4()),
+        )
+        if known:
+            unlisted = "" if known in listed() else f", which {LISTED} does not list"
+            return Report(seen=[f"{name} was here before, as {known}{unlisted}"], warnings=tell(arrival, landing))
+        if arrival.batch != batch.name:
+            log(f"{name} will be called {arrival.batch}")
+        record(arrival, place=place)
+    return complete(arrival, place, landing, log)
+
+
+def complete(arrival: Arrival, place: Path, landing: Landing, log: Log) -> Report:
+    """What is still to do for a batch that was copied. The landing is told last."""
+    settle(arrival, place=place, log=log)
+    payload = {"batch": arrival.batch, "files": arrival.files, "bytes": arrival.bytes}
+    resource = {"prefect.resource.id": f"graftline.batch.{arrival.batch}", "prefect.resource.name": arrival.batch}
+    deliver(
+        Event(
+            event=EVENT,
+            resource=Resource(resource),
+            payload=payload | {"source": f"{arrival.landing}/{shown(arrival.name)}"},
+            id=uuid.UUID(arrival.event),
+        )
+    )
+    warnings = tell(arrival, landing) if arrival.landing == landing.store.address else []
+    finish(place)
+    return Report(landed=[arrival], warnings=warnings)
+
+
+def tell(arrival: Arrival, landing: Landing) -> list[str]:
+    """Mark the batch as taken; a warning where the landing cannot be written to."""
+    mark = Mark(
+        batch=arrival.batch,
+        md5=arrival.md5,
+        files=arrival.files,
+        bytes=arrival.bytes,
+        fingerprint=arrival.fingerprint,
+    )
+    try:
+        landing.mark(arrival.name, mark)
+    except OSError as error:
+        return [f"{landing.store.address} cannot be written to, so what was taken is read again each time: {error}"]
+    return []
+
+
+def changed(batch: LandedBatch, mark: Mark) -> str:
+    more = len(batch.files) - mark.files
+    files = f"{abs(more):,} file{'s' if abs(more) > 1 else ''} {'more' if more > 0 else 'fewer'}"
+    what = files if more else "other content"
+    told = f"{shown(batch.name)} changed after it was taken as {shown(mark.batch)}: {what}"
+    return f"{told}: put new files in a batch of their own"
+
+
+def shown(name: str) -> str:
+    """A stranger's name, in a line."""
+    return name if name.isprintable() else ascii(name)

@@ -1,0 +1,82 @@
+"""What the tests of the flows share: a Prefect server, a light project, and places where batches land."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.workspace import make_workspace
+
+
+@pytest.fixture(scope="module")
+def event_server():
+    """A Prefect server that writes events down as they come."""
+    setting = "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL"
+    os.environ[setting] = "0.1"
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+    del os.environ[setting]
+
+
+@pytest.fixture(scope="session")
+def empty_project(tmp_path_factory):
+    """A project without data. Copy it, never change it."""
+    workspace = tmp_path_factory.mktemp("empty") / "workspace"
+    make_workspace(Path(__file__).parents[2], workspace)
+    return workspace
+
+
+@pytest.fixture
+def workspace(empty_project, tmp_path, monkeypatch):
+    """A project of the test's own, which it runs in."""
+    copy = tmp_path / "workspace"
+    shutil.copytree(empty_project, copy, symlinks=True)
+    monkeypatch.chdir(copy)
+    return copy
+
+
+@pytest.fixture
+def land(tmp_path):
+    """Put files into a local landing: land({"batch/class/file": b"…"}) returns its folder."""
+
+    def put(files: dict[str, bytes]):
+        for path, content in files.items():
+            file = tmp_path / "landing" / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+        return tmp_path / "landing"
+
+    return put
+
+
+@pytest.fixture(scope="module")
+def s3_server():
+    """A real S3 server on a port of its own."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server, monkeypatch):
+    """An empty bucket, and the settings to reach it where its users look for them: put(key, content)."""
+    import boto3
+
+    for name, value in {
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ACCESS_KEY_ID": "somebody",
+        "AWS_SECRET_ACCESS_KEY": "nothing-secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="door")
+    yield lambda key, content=b"": client.put_object(Bucket="door", Key=key, Body=content)
+    for found in client.list_objects_v2(Bucket="door").get("Contents", []):
+        client.delete_object(Bucket="door", Key=found["Key"])
+    client.delete_bucket(Bucket="door")

@@ -1,0 +1,292 @@
+"""Batches land in a real project: with a real Prefect server, a real DVC and a real S3 server."""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL
+
+from flows.batches import listed, tracked
+from flows.ingest import ingest
+from flows.intake import take
+from flows.landing import Landing
+from flows.repro import LOCK, only_writer
+from flows.stores import open_store
+from tasks.data.batches import read_batches
+
+pytestmark = [
+    # Prefect's own server and client leave these behind at shut-down; botocore and moto theirs
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+RAW = Path("data/raw")
+FILES = {f"2026-11/{label}/{number}.png": f"{label} {number}".encode() for label in "ab" for number in range(3)}
+HOUR = 3600.0
+
+
+def run(landing, **settings):
+    return ingest(str(landing), **({"quiet_seconds": 0} | settings), return_state=True)
+
+
+def content(folder):
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def events(batch):
+    """The events that the server has of a batch; they are written down a moment after they came."""
+    wanted = {"filter": {"event": {"name": ["dataset.landed"]}, "resource": {"id": [f"graftline.batch.{batch}"]}}}
+    with get_client(sync_client=True) as client:
+        for _ in range(100):
+            found = client.request("POST", "/events/filter", json=wanted).json()["events"]
+            if found:
+                return found
+            time.sleep(0.1)
+    return []
+
+
+@pytest.fixture(scope="module")
+def taken(event_server, empty_project, tmp_path_factory):
+    """A project that took a batch, and its landing. Copy both, never change them."""
+    place = tmp_path_factory.mktemp("taken")
+    shutil.copytree(empty_project, place / "workspace", symlinks=True)
+    for path, each in FILES.items():
+        (place / "landing" / path).parent.mkdir(parents=True, exist_ok=True)
+        (place / "landing" / path).write_bytes(each)
+    before = Path.cwd()
+    os.chdir(place / "workspace")
+    state = run(place / "landing")
+    os.chdir(before)
+    assert state.is_completed(), state.message
+    assert state.message == "landed 1 batch (6 files, 18 B): 2026-11"
+    return place
+
+
+@pytest.fixture
+def again(taken, tmp_path, monkeypatch):
+    """A copy of `taken`, which the test runs in; returns its landing."""
+    shutil.copytree(taken, tmp_path / "copy", symlinks=True)
+    monkeypatch.chdir(tmp_path / "copy/workspace")
+    return tmp_path / "copy/landing"
+
+
+def test_batch_is_there_whole_tracked_listed_told_of_and_marked(again, dvc):
+    assert content(RAW / "2026-11") == {path.removeprefix("2026-11/"): each for path, each in FILES.items()}
+    [out] = yaml.safe_load((RAW / "2026-11.dvc").read_text("utf-8"))["outs"]
+    assert (out["nfiles"], out["size"]) == (6, 18)
+    mark = json.loads((again / ".graftline/2026-11.json").read_text("utf-8"))
+    assert (mark["batch"], mark["md5"]) == ("2026-11", out["md5"])
+    assert read_batches(Path("data/batches.yaml")) == ["2026-11"]
+    assert dvc(Path(), "status", "data/raw/2026-11.dvc") == "Data and pipelines are up to date.\n"
+    git = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+    assert git.splitlines() == [" M data/batches.yaml", "?? data/raw/2026-11.dvc"]
+    assert list((RAW / ".incoming").iterdir()) == []
+    [event] = events("2026-11")
+    assert event["payload"]["files"] == 6
+    assert event["payload"]["bytes"] == 18
+    assert event["payload"]["source"].endswith("/landing/2026-11")
+
+
+def test_second_run_finds_nothing_new(again):
+    assert run(again).message == "nothing new"
+
+
+def test_file_that_comes_late_is_told_of_and_not_taken(again):
+    (again / "2026-11/a/late.png").write_bytes(b"late")
+    state = run(again)
+    assert state.is_completed()
+    assert "2026-11 changed after it was taken as 2026-11: 1 file more: put new files in a batch of" in state.message
+    assert not (RAW / "2026-11/a/late.png").exists()
+
+
+def test_file_that_is_replaced_late_is_told_of(again):
+    (again / "2026-11/a/1.png").write_bytes(b"A 1")
+    assert "2026-11 changed after it was taken as 2026-11: other content" in run(again).message
+
+
+def test_landing_that_was_copied_anew_is_recognised_and_marked_anew(again):
+    os.utime(again / "2026-11/a/1.png", (1, 1))
+    assert run(again).message == "nothing new; 2026-11 was here before, as 2026-11"
+    assert run(again).message == "nothing new"
+
+
+def test_content_seen_before_is_recognised_under_another_name(again):
+    shutil.copytree(again / "2026-11", again / "copy")
+    assert run(again).message == "nothing new; copy was here before, as 2026-11"
+    assert listed() == ["2026-11"]
+    assert run(again).message == "nothing new"
+
+
+def test_landing_that_cannot_be_written_to_is_read_again_and_says_so(again):
+    shutil.rmtree(again / ".graftline")
+    (again / ".graftline").touch()
+    for _ in range(2):
+        state = run(again)
+        assert state.message.startswith("nothing new; 2026-11 was here before, as 2026-11; ")
+        assert "cannot be written to, so what was taken is read again each time" in state.message
+
+
+def test_batch_that_another_workspace_took_is_told_of(again):
+    (RAW / "2026-11.dvc").unlink()
+    assert "2026-11 was taken as 2026-11, which is not here: pull it with git and DVC" in run(again).message
+
+
+def test_name_that_other_content_has_gets_the_hash(again):
+    shutil.rmtree(again)
+    shutil.copytree(RAW / "2026-11/a", again / "2026-11/c")
+    state = run(again)
+    name = listed()[-1]
+    assert name == f"2026-11-{tracked_hash(name)[:8]}"
+    assert state.message == f"landed 1 batch (3 files, 9 B): {name}"
+
+
+def tracked_hash(name):
+    return {batch: digest for digest, batch in tracked().items()}[name]
+
+
+def test_batch_that_changes_while_it_is_copied_waits(workspace, land):
+    landing = Landing(open_store(str(land({"a/x/1.png": b"1"}))), marker="_COMPLETE")
+    [batch] = landing.look().batches
+    land({"a/x/2.png": b"2"})
+    report = take(batch, None, landing, print)
+    assert report.waiting == ["a waits: it changed while it was copied"]
+    assert list((RAW / ".incoming").iterdir()) == []
+
+
+def test_waiting_batch_is_left_alone(event_server, workspace, land):
+    state = run(land({"a/x/1.png": b"1"}), quiet_seconds=HOUR)
+    assert state.is_completed()
+    assert state.message.startswith("nothing new; a waits: it changed ")
+    assert listed() == []
+
+
+def test_refused_batch_fails_the_run_and_stops_no_other(event_server, workspace, land):
+    landing = land({"../secret": b"s", "a/x/1.png": b"1", f"{'é' * 127}/ü\n 1.png": b"2", "notes.txt": b""})
+    (landing / "a/x/2.png").symlink_to("../../../secret")
+    state = run(landing)
+    name = "e" * 100
+    assert state.is_failed()
+    assert state.message.startswith(
+        "a: 'a/x/2.png' is a link that leads to no file of the batch: mend it at the source"
+    )
+    assert f"landed 1 batch (1 file, 1 B): {name}" in state.message
+    assert "notes.txt is no batch" in state.message
+    assert content(RAW / name) == {"ü\n 1.png": b"2"}
+    assert not (RAW / "a").exists()
+
+
+def test_objects_of_a_bucket_land(event_server, workspace, bucket):
+    for key in ("land/", "land/a/", "land/a/x/"):
+        bucket(key)
+    bucket("land/a/x/1.png", b"one")
+    bucket("land/a/x/2 [ü]?.png", b"two")
+    bucket("land/b/x//1.png", b"odd")
+    state = run("s3://door/land")
+    assert state.message == (
+        "b: 'b/x//1.png' is a key that is no path: mend it at the source; landed 1 batch (2 files, 6 B): a"
+    )
+    assert content(RAW / "a") == {"x/1.png": b"one", "x/2 [ü]?.png": b"two"}
+    assert events("a")[0]["payload"]["source"] == "s3://door/land/a"
+
+
+def test_object_that_the_driver_misreads_is_not_taken(event_server, workspace, bucket):
+    bucket("land/a/?versionId=3", b"one")
+    assert "'a/?versionId=3' has 3 bytes, but 0 could be read" in run("s3://door/land").message
+    assert not (RAW / "a").exists()
+
+
+def test_files_that_dvcignore_leaves_out_are_not_lost(event_server, workspace, land):
+    with Path(".dvcignore").open("a", encoding="utf-8") as file:
+        file.write("*.tmp\n")
+    landing = land({"a/x/1.png": b"1", "a/x/2.tmp": b"2"})
+    assert "DVC finds other files in data/raw/a than were copied" in run(landing).message
+    assert listed() == []
+    Path(".dvcignore").write_text("", "utf-8")
+    assert run(landing).message == "landed 1 batch (2 files, 2 B): a"
+
+
+def test_second_run_beside_the_first_says_who_is_at_work(event_server, workspace, land):
+    with only_writer():
+        state = run(land({"a/x/1.png": b"1"}))
+    assert state.is_failed()
+    assert f"process {os.getpid()} is at work" in state.message
+
+
+@pytest.mark.parametrize("landing", ["/no/such/place", "data/raw", ".."])
+def test_landing_that_is_none_fails_the_run_in_a_line(event_server, workspace, landing):
+    state = run(landing)
+    assert state.is_failed()
+    assert "landing" in state.message
+    assert "\n" not in state.message
+
+
+def test_disk_without_room_is_told_before_anything_is_copied(event_server, workspace, land):
+    landing = land({"a/x/1.png": b""})
+    os.truncate(landing / "a/x/1.png", 8 * 10**12)  # of nothing
+    assert "make room, then run again" in run(landing).message
+
+
+def test_torn_list_of_dvcs_locks_does_not_stop_the_project(workspace, dvc):
+    torn = Path(".dvc/tmp/rwlock")
+    torn.parent.mkdir(exist_ok=True)
+    torn.write_text('{"read": {', "utf-8")
+    with only_writer():
+        (RAW / "a").mkdir()
+        (RAW / "a/1.png").touch()
+        dvc(Path(), "add", "data/raw/a")
+
+
+def is_link(file):
+    with suppress(FileNotFoundError):  # DVC takes it away before it links it
+        return file.stat().st_nlink > 1
+
+
+STEPS = {
+    "the copy is begun": lambda: any(RAW.glob(".incoming/*/content/*")),
+    "the copy is whole": lambda: any(RAW.glob(".incoming/*/arrival.json")),
+    "it is in its place": lambda: (RAW / "killed").exists(),
+    "DVC copies it": lambda: any(Path(".dvc/cache").glob("files/md5/*/*")),
+    "DVC tracks it": lambda: (RAW / "killed.dvc").exists(),
+    "DVC links it": lambda: any(is_link(file) for file in RAW.glob("killed/*/*")),
+    "it is listed": lambda: "killed" in Path("data/batches.yaml").read_text("utf-8"),
+    "the landing is told": lambda: False,  # it runs to its end, and once more
+}
+
+
+def test_run_that_is_killed_at_every_step_is_taken_up_by_the_next(event_server, workspace, land, dvc):
+    dvc(Path(), "config", "cache.type", "hardlink")  # so that DVC takes files away to link them
+    files = {f"killed/{number % 10}/{number}.png": f"{number}".encode() for number in range(400)}
+    landing = land(files)
+    for is_done in STEPS.values():
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.ingest", str(landing), "--quiet-seconds", "0"],
+            env=os.environ | {"PREFECT_API_URL": PREFECT_API_URL.value()},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        while not is_done() and process.poll() is None:
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        with LOCK.open("a") as lock:  # a DVC that it left is ending
+            fcntl.flock(lock, fcntl.LOCK_EX)
+    assert process.returncode == 0
+    assert run(landing).message == "nothing new"
+    assert content(RAW / "killed") == {path.removeprefix("killed/"): each for path, each in files.items()}
+    assert [path.name for path in RAW.iterdir() if path.is_dir()] == [".incoming", "killed"]
+    assert list((RAW / ".incoming").iterdir()) == []
+    assert read_batches(Path("data/batches.yaml")) == ["killed"]
+    assert dvc(Path(), "status", "data/raw/killed.dvc") == "Data and pipelines are up to date.\n"
+    assert len(events("killed")) == 1

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from flows.files import write_whole
 from flows.repro import DvcError, dvc, only_writer
 
 CANDIDATE = Path("data/models/candidate")
@@ -38,8 +39,8 @@ def promote(log: Callable[[str], None]) -> str:
     shutil.rmtree(BASELINE, ignore_errors=True)
     beside.rename(BASELINE)
     dvc("add", "--quiet", str(BASELINE), log=log)  # so that `dvc push` keeps it and a fresh clone can pull it
-    write(REGISTRY, registry)
-    write(RECORD, {"model_sha256": digest})
+    write_whole(REGISTRY, as_json(registry))
+    write_whole(RECORD, as_json({"model_sha256": digest}))
     return digest
 
 
@@ -60,10 +61,8 @@ def extended_registry(classes: dict[str, list[str]]) -> dict[str, Any]:
     return {"version": registry["version"] + (grown != registry["classes"]), "classes": grown}
 
 
-def write(path: Path, content: dict[str, Any]) -> None:
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
-    beside.replace(path)
+def as_json(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def main() -> None:

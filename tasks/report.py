@@ -8,6 +8,7 @@ import jinja2
 import pandas as pd
 
 from tasks import stage
+from tasks.data.quarantine import read_ledger
 from tasks.files import read_json, whole_file
 from tasks.params import ReportParams
 
@@ -20,7 +21,7 @@ def run(
     *, validated: Path, training: Path, evaluation: Path, regression: Path, out: Path, report: ReportParams
 ) -> None:
     """Draw the page."""
-    quarantine = pd.read_csv(validated / "quarantine.csv", dtype=str, keep_default_na=False)
+    quarantine = read_ledger(validated / "quarantine.csv")
     predictions = pd.read_parquet(evaluation / "predictions.parquet")
     content = {
         "title": report.title,

@@ -117,7 +117,9 @@ def test_model_in_use_is_compared_on_todays_heldout_samples(project, dvc):
     dvc(project, "push")
     shutil.rmtree(project / "data/models/baseline")
     dvc(project, "pull", "data/models/baseline.dvc")
-    dvc(project, "repro")
+    registry = json.loads((project / "data/classes.json").read_text("utf-8"))
+    assert registry == {"version": 1, "classes": {"label": [str(digit) for digit in range(10)]}}
+    assert stages_run(dvc(project, "repro")) == ["validate", "evaluate", "regression", "report"]
     measured = json.loads((project / "data/evaluation/metrics.json").read_text())["label"]
     assert measured["baseline"]["accuracy"] == measured["candidate"]["accuracy"]
     assert measured["flips"] == {"negative": 0, "positive": 0, "p_value": 1.0}

@@ -9,9 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from tasks import scan, validate
+from tasks.data.quarantine import read_ledger, write_ledger
 from tasks.params import load_params
 
 pytestmark = pytest.mark.usefixtures("great_expectations")
@@ -21,6 +24,7 @@ NAMES = [
     "a b.png",
     "猫.png",
     "ü\n.png",
+    "a\rb.png",
     '"quoted", and; more.png',
     "=1+1.png",
     "n" * 251 + ".png",
@@ -214,3 +218,14 @@ def test_fixed_file_is_released_by_the_next_run(run, raw, picture):
     after, _ = run(**all_allowed())
     assert len(after) == len(before) - 1
     assert "cat/truncated.png" not in set(after["path"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    paths=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1), min_size=1)
+)
+def test_ledger_gives_back_any_path(tmp_path_factory, paths):
+    ledger = pd.DataFrame(dict.fromkeys(COLUMNS, paths))
+    path = tmp_path_factory.mktemp("ledger") / "quarantine.csv"
+    write_ledger(path, ledger)
+    assert read_ledger(path).equals(ledger)

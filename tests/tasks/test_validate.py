@@ -6,6 +6,7 @@ import yaml
 
 from tasks.data.entries import FACTS
 from tasks.data.manifest import write_table
+from tasks.data.quarantine import read_ledger
 from tasks.params import ScanParams, ValidateParams
 from tasks.validate import run
 
@@ -86,7 +87,7 @@ def report_in(folder):
 
 
 def ledger_in(folder):
-    return pd.read_csv(folder / "quarantine.csv", dtype=str, keep_default_na=False)
+    return read_ledger(folder / "quarantine.csv")
 
 
 def test_every_file_of_a_batch_is_used_or_quarantined(land, validate, samples):

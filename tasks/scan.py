@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 
 import pandas as pd
@@ -51,7 +51,7 @@ def inspect_entries(raw: Path, entries: Sequence[Entry], limits: Limits) -> tupl
             said = json.dumps(dict(entry.said), sort_keys=True)
             defects.append(row | {"reason": seen.reason, "detail": seen.detail, "said": said})
         else:
-            samples.append(row | asdict(seen.facts) | dict(entry.said))
+            samples.append(row | vars(seen.facts) | dict(entry.said))
     targets = dict.fromkeys(name for entry in entries for name in entry.said if name not in KEYS)
     return (
         _table(samples, ["path", "sample_id", *FACT_NAMES, *KEYS, *targets], numbers=("width", "height")),

@@ -31,7 +31,7 @@ def run(*, scanned: Path, batches: Path, registry: Path, out: Path, validate: Va
     by_batch = {batch: _read(scanned / batch / "samples.parquet", batch) for batch in names}
     samples = pd.concat(by_batch.values(), ignore_index=True)
     defects = pd.concat([_read(scanned / batch / "defects.parquet", batch) for batch in names], ignore_index=True)
-    targets = target_columns(samples, validate.targets)
+    targets = target_columns(samples, chosen=validate.targets, fixed=validate.classes)
     registered = read_registry(registry)
     admission = admit(
         samples,

@@ -75,15 +75,22 @@ def admit(
     return Admission(manifest=samples, ledger=ledger, classes=in_use, probation=probation)
 
 
-def target_columns(samples: pd.DataFrame, chosen: Sequence[str] | None) -> list[str]:
-    """The targets among the columns of the samples: those chosen, or all. Raises ValueError for one that is not there."""
+def target_columns(
+    samples: pd.DataFrame, *, chosen: Sequence[str] | None, fixed: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """The targets among the columns of the samples: those chosen, or all.
+
+    Raises:
+        ValueError: one that is chosen, or whose classes are fixed, is not there.
+    """
     found = [name for name in samples.columns if name not in (*FACTS, *KEYS)]
-    missing = [name for name in chosen or [] if name not in found]
-    if missing:
-        raise ValueError(
-            f"validate.targets names {missing[0]!r}, which no batch has, expected of {', '.join(found) or 'none'}: "
-            "correct the spelling, or label the data"
-        )
+    for key, names in (("targets", chosen or []), ("classes", list(fixed))):
+        missing = [name for name in names if name not in found]
+        if missing:
+            raise ValueError(
+                f"validate.{key} names {missing[0]!r}, which no batch has, expected of {', '.join(found) or 'none'}: "
+                "correct the spelling, or label the data"
+            )
     return list(chosen or found)
 
 

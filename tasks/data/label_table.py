@@ -17,7 +17,8 @@ def find_rows(batch: Path, files: Sequence[str]) -> Iterator[Entry]:
     names."""
     walked = set(files)
     named = set()
-    for entry in _read(batch, walked):
+    table = file_entry(batch, NAME, {}, is_walked=True)  # it may be a link that leaves the batch, or a pipe
+    for entry in [table] if table.reason else _read(batch, walked):
         named.add(entry.path)
         yield entry
     for path in files:

@@ -47,7 +47,9 @@ def labels_not_let_in(
         reason: the code of the ledger.
         details: by target and class, what is said of it; otherwise that it is not allowed.
     """
-    is_in = pd.concat([samples[target].isin(names) for target, names in allowed.items()], axis=1).any(axis=1)
+    is_in = pd.Series(False, index=samples.index)
+    for target, names in allowed.items():
+        is_in |= samples[target].isin(names)
     rows = samples[~is_in]
     found = _found(rows, reason, "")
     for target in reversed(list(allowed)):

@@ -134,6 +134,13 @@ def test_batch_of_defects_alone_says_that_no_picture_is_usable(land, validate, s
     assert len(pd.read_csv(tmp_path / "validated" / "quarantine.csv")) == 2
 
 
+def test_batch_in_which_nothing_has_a_label_says_that_no_picture_is_usable(land, validate, samples, tmp_path):
+    land("a", samples("a", ["cat", "dog"]).drop(columns="label"), defects("1.png"))
+    with pytest.raises(ValueError, match=r"no usable images at all \(3 quarantined\)"):
+        validate()
+    assert sorted(ledger_in(tmp_path / "validated")["reason"]) == ["empty_file", "label_missing", "label_missing"]
+
+
 def test_data_of_one_class_is_refused_by_the_expectation_it_breaks(land, validate, samples):
     land("a", samples("a", ["cat"] * 40))
     with pytest.raises(ValueError, match="does not meet expect_column_unique_value_count_to_be_between label"):

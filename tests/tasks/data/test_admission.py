@@ -169,9 +169,15 @@ def test_every_sample_is_in_the_manifest_or_in_the_ledger(samples):
 
 
 def test_facts_and_keys_are_no_targets(samples):
-    assert target_columns(samples("a", ["cat"]).assign(colour="red"), None) == ["label", "colour"]
+    table = samples("a", ["cat"]).assign(colour="red")
+    assert target_columns(table, chosen=None, fixed={}) == ["label", "colour"]
+    assert target_columns(table, chosen=["colour"], fixed={}) == ["colour"]
 
 
-def test_target_that_no_batch_has_is_refused_by_name(samples):
-    with pytest.raises(ValueError, match=r"validate\.targets names 'colour', which no batch has, expected of label"):
-        target_columns(samples("a", ["cat"]), ["colour"])
+@pytest.mark.parametrize(
+    ("key", "settings"),
+    [("targets", {"chosen": ["colour"], "fixed": {}}), ("classes", {"chosen": None, "fixed": {"colour": ["red"]}})],
+)
+def test_target_that_no_batch_has_is_refused_by_name(samples, key, settings):
+    with pytest.raises(ValueError, match=rf"validate\.{key} names 'colour', which no batch has, expected of label"):
+        target_columns(samples("a", ["cat"]), **settings)

@@ -1,5 +1,7 @@
 """labels.csv beside its files."""
 
+import os
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -111,6 +113,18 @@ def test_table_that_cannot_be_read_is_told_and_its_files_are_accounted_for(batch
     assert entry.path == "labels.csv"
     assert told in entry.detail
     assert unnamed(batch) == ["1.png", "2.png", "deep/3.png"]
+
+
+def test_table_that_is_a_link_out_of_the_batch_is_not_read(batch, tmp_path):
+    (tmp_path / "secret").write_text("path,label\n1.png,cat\n")
+    (batch / "labels.csv").symlink_to(tmp_path / "secret")
+    assert found(batch) == {"labels.csv": "outside_batch"}
+    assert unnamed(batch) == ["1.png", "2.png", "deep/3.png"]
+
+
+def test_table_that_is_a_pipe_is_not_waited_for(batch):
+    os.mkfifo(batch / "labels.csv")
+    assert found(batch) == {"labels.csv": "not_an_image"}
 
 
 @pytest.mark.parametrize(

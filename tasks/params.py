@@ -47,6 +47,12 @@ class BackboneParams(Section):
 
 class EmbedParams(Section):
     minibatch_size: MinibatchSize
+    num_probed: Count
+
+
+class AuditParams(Section):
+    recall: OpenFraction
+    max_false_alarms: OpenFraction
 
 
 class TrainHeadParams(Section):
@@ -93,6 +99,7 @@ class Params(Section):
     validate_: ValidateParams = Field(alias="validate")
     backbone: BackboneParams
     embed: EmbedParams
+    audit: AuditParams
     train_head: TrainHeadParams
     finetune: FinetuneParams
     evaluate: EvaluateParams

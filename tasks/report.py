@@ -17,7 +17,7 @@ MODEL_NAMES = {"candidate": "candidate", "head": "head alone, backbone frozen", 
 
 
 def run(
-    *, validated: Path, training: Path, evaluation: Path, regression: Path, out: Path, report: ReportParams
+    *, validated: Path, audit: Path, training: Path, evaluation: Path, regression: Path, out: Path, report: ReportParams
 ) -> None:
     """Draw the page."""
     quarantine = pd.read_csv(validated / "quarantine.csv", dtype=str, keep_default_na=False)
@@ -27,6 +27,7 @@ def run(
         "verdict": read_json(regression / "verdict.json"),
         "subject": read_json(evaluation / "subject.json"),
         "validation": read_json(validated / "validation.json"),
+        "audit": read_json(audit / "audit.json"),
         "metrics": read_json(evaluation / "metrics.json"),
         "confusions": {target: confusion(rows) for target, rows in predictions.groupby("target")},
         "curves": curves(pd.read_csv(training / "curves.csv")),

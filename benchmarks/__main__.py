@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAMES = ("pipeline", "transfer")
+NAMES = ("audit", "pipeline", "transfer")
 
 
 def main() -> None:

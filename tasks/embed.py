@@ -98,6 +98,7 @@ def probe(
     looked = chain.from_iterable(read_each(rows.iloc[chosen], raw=raw, work=look))
     copied, copied_bits = embed_looked(backbone, looked, size=params.minibatch_size)
     originals = np.repeat(chosen, len(COPIES))
+    check_finite(copied, rows["path"].iloc[originals].tolist())
     cosines = pair_cosines(copied.half().numpy(), vectors.numpy()[originals])
     distances = pair_distances(copied_bits, bits[originals])
     shape = (len(chosen), len(COPIES))

@@ -31,7 +31,7 @@ def test_change_of_a_gate_tolerance_reruns_regression_and_report_alone(project, 
 
 def test_forced_run_gives_the_same_lock_byte_for_byte_and_a_clean_tree(project, dvc):
     before = (project / "dvc.lock").read_bytes()
-    assert len(stages_run(dvc(project, "repro", "--force"))) == 9
+    assert len(stages_run(dvc(project, "repro", "--force"))) == 10
     assert (project / "dvc.lock").read_bytes() == before
     status = subprocess.run(["git", "status", "--porcelain"], cwd=project, capture_output=True, text=True, check=True)
     assert status.stdout == ""
@@ -39,7 +39,13 @@ def test_forced_run_gives_the_same_lock_byte_for_byte_and_a_clean_tree(project, 
 
 def test_new_batch_is_scanned_and_embedded_alone(project, dvc, put_batch):
     put_batch(project, "second", first=30)
-    assert stages_run(dvc(project, "repro", "train_head")) == ["scan@second", "validate", "embed@second", "train_head"]
+    assert stages_run(dvc(project, "repro", "train_head")) == [
+        "scan@second",
+        "validate",
+        "embed@second",
+        "audit",
+        "train_head",
+    ]
     used = [pd.read_parquet(project / f"data/validated/manifest/{batch}.parquet") for batch in ("first", "second")]
     assert [len(rows) for rows in used] == [240, 240]
 
@@ -50,7 +56,7 @@ def test_fresh_clone_adds_a_batch_without_the_raw_data_of_the_old_one(finished, 
     dvc(clone, "pull", "scan", "validate", "embed")
     put_batch(clone, "second", first=30)
     run = stages_run(dvc(clone, "repro", "--pull", "--allow-missing", "train_head"))
-    assert run == ["scan@second", "validate", "embed@second", "train_head"]
+    assert run == ["scan@second", "validate", "embed@second", "audit", "train_head"]
     assert not (clone / "data/raw/first").exists()
 
 

@@ -9,7 +9,7 @@ from tasks.params import ReportParams
 from tasks.report import confusion, curves, run
 
 NUMBERS = {
-    "accuracy": 0.9, "accuracy_low": 0.8, "accuracy_high": 0.95, "macro_f1": 0.88, "log_loss": 0.3,
+    "accuracy": 0.9, "accuracy_low": 0.8, "accuracy_high": 0.95, "accuracy_without_leaks": 0.89, "num_leaked": 1, "macro_f1": 0.88, "log_loss": 0.3,
     "calibration_error": 0.05, "recall": {},
 }  # fmt: skip
 
@@ -18,14 +18,25 @@ NUMBERS = {
 def page(tmp_path):
     """Renders the report of an evaluation of two classes; returns the page."""
 
-    def render(*, names=("cat", "dog"), verdict="accepted", baseline=None, quarantine=(), title="Graftline", rows=100):
+    def render(
+        *,
+        names=("cat", "dog"),
+        verdict="accepted",
+        baseline=None,
+        quarantine=(),
+        title="Graftline",
+        rows=100,
+        audit=None,
+    ):
         one, other = names
-        for folder in ("validated", "training", "evaluation", "regression"):
+        for folder in ("validated", "audit", "training", "evaluation", "regression"):
             (tmp_path / folder).mkdir(exist_ok=True)
         ledger = pd.DataFrame(list(quarantine), columns=["batch", "path", "sample_id", "reason", "detail"])
         ledger.to_csv(tmp_path / "validated" / "quarantine.csv", index=False)
         report = {"batches": {"a": {"used": 1234, "quarantined.empty_file": len(ledger)}}}
         write_json(tmp_path / "validated" / "validation.json", report)
+        found = {"num_leaks": 0, "num_leaked": 0, "limits": {"separates": True, "expected_recall": 0.99}}
+        write_json(tmp_path / "audit" / "audit.json", found | (audit or {}))
         predictions = {"target": "label", "label": [one, other, other], "candidate": [one, other, one]}
         pd.DataFrame(predictions).to_parquet(tmp_path / "evaluation" / "predictions.parquet")
         metrics = {"candidate": NUMBERS, "head": NUMBERS}
@@ -49,6 +60,7 @@ def page(tmp_path):
         )
         run(
             validated=tmp_path / "validated",
+            audit=tmp_path / "audit",
             training=tmp_path / "training",
             evaluation=tmp_path / "evaluation",
             regression=tmp_path / "regression",
@@ -131,6 +143,18 @@ def test_long_ledger_is_cut_and_says_so(page):
 
 def test_counts_of_a_batch_are_shown(page):
     assert "a 1,234 1 " in words(page(quarantine=[["a", "cat/1.png", "", "empty_file", "no bytes"]]))
+
+
+def test_leaks_are_told(page):
+    assert "No near-duplicates were found between training and the held-out set." in words(page())
+    found = words(page(audit={"num_leaks": 1200, "num_leaked": 3}))
+    assert "1,200 samples of train and val are near-duplicates of 3 held-out samples and were left out" in found
+    assert "leaks may remain" not in found
+
+
+def test_data_on_which_copies_cannot_be_told_is_said_to_be_so(page):
+    found = words(page(audit={"limits": {"separates": False, "expected_recall": 0.42}}))
+    assert "Only 42 % of altered copies can be told from other pictures of this data: leaks may remain." in found
 
 
 def test_same_input_gives_the_same_page(page):

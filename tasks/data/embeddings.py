@@ -29,7 +29,7 @@ def read_embeddings(folder: Path, batches: Sequence[str], *, num_samples: int) -
         parts.append(vectors)
     if len(recipes) > 1:
         raise ValueError(f"batches {', '.join(recipes.values())} were embedded by different backbones: run embed again")
-    joined = np.concatenate(parts).astype(np.float32)
+    joined = np.concatenate(parts, dtype=np.float32)
     if len(joined) != num_samples:
         raise ValueError(f"{len(joined)} embeddings for {num_samples} samples: run embed again")
     return joined

@@ -10,11 +10,17 @@ COPY, STRANGER = 48, 80  # bits: what the tests take for near and for far
 
 @pytest.fixture(scope="module")
 def scene():
-    """A smooth RGB picture of blobs, another for each seed."""
+    """An RGB picture that is rough at every scale, as photographs are; another for each seed."""
 
     def draw(seed, *, width=200, height=150):
-        coarse = np.random.default_rng(seed).integers(0, 200, (6, 8, 3), dtype=np.uint8)
-        return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+        generator = np.random.default_rng(seed)
+        layers = [
+            np.asarray(
+                Image.fromarray(generator.integers(0, 256, (side, side, 3), dtype=np.uint8)).resize((width, height))
+            )
+            for side in (2, 4, 8, 16, 32)
+        ]
+        return Image.fromarray(np.average(layers, axis=0, weights=[16, 8, 4, 2, 1]).astype(np.uint8))
 
     return draw
 

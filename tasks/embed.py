@@ -18,7 +18,7 @@ from tasks.data.copies import COPIES
 from tasks.data.embeddings import pair_cosines, write_embeddings
 from tasks.data.hashes import Probes, write_hashes
 from tasks.data.manifest import read_batch
-from tasks.data.perceptual_hash import HASHES_SHAPE, pair_distances, perceptual_hashes
+from tasks.data.perceptual_hash import HASHES_SHAPE, hash_words, pair_distances, perceptual_hashes
 from tasks.data.samples import in_minibatches, num_minibatches, read_each
 from tasks.files import whole_file
 from tasks.models.backbone import Backbone
@@ -100,7 +100,7 @@ def probe(
     originals = np.repeat(chosen, len(COPIES))
     check_finite(copied, rows["path"].iloc[originals].tolist())
     cosines = pair_cosines(copied.half().numpy(), vectors.numpy()[originals])
-    distances = pair_distances(copied_bits, bits[originals])
+    distances = pair_distances(hash_words(copied_bits), hash_words(bits[originals]))
     shape = (len(chosen), len(COPIES))
     return Probes(
         kinds=tuple(COPIES), cosines=cosines.astype(np.float32).reshape(shape), distances=distances.reshape(shape)

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from tasks.data.embeddings import pair_cosines
-from tasks.data.perceptual_hash import near_pairs
+from tasks.data.perceptual_hash import hash_words, near_pairs
 
 TILE = (512, 4096)  # left x right samples
-CHUNK = 4096  # pairs whose hashes are compared at once: what the processor's cache holds
+CHUNK = 8192  # pairs whose hashes are compared at once: what the processor's cache holds
 ROUNDING = 1e-4  # far above the error of a float32 cosine
 
 
@@ -53,12 +53,12 @@ class Pairs:
         order = np.lexsort((others, -self.cosine, self.distance, rows))
         is_first = np.ones(len(order), dtype=bool)
         is_first[1:] = rows[order][1:] != rows[order][:-1]
-        return self._take(order[is_first])
+        return self.take(order[is_first])
 
     def swapped(self) -> "Pairs":
         return Pairs(left=self.right, right=self.left, cosine=self.cosine, distance=self.distance)
 
-    def _take(self, keep: NDArray[np.intp]) -> "Pairs":
+    def take(self, keep: NDArray[np.intp]) -> "Pairs":
         return Pairs(
             left=self.left[keep], right=self.right[keep], cosine=self.cosine[keep], distance=self.distance[keep]
         )
@@ -91,6 +91,14 @@ def find_twins(
     """Twins are pairs with at least this cosine of their vectors and at most this distance of their hashes."""
     rows, columns = tile
     units = _unit_rows(right.vectors)
+    words = hash_words(left.hashes), hash_words(right.hashes)
+
+    def confirm(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Pairs:
+        near, distances = near_pairs(*words, rows=rows, columns=columns, max_distance=max_distance)
+        rows, columns = rows[near], columns[near]
+        cosines = pair_cosines(left.vectors[rows], right.vectors[columns])
+        pairs = Pairs(left=rows, right=columns, cosine=cosines, distance=distances)
+        return pairs.take(np.flatnonzero(cosines >= min_cosine))
 
     def look(first: int) -> Twins:
         block = np.arange(first, min(first + rows, len(left)))
@@ -101,28 +109,13 @@ def find_twins(
             candidates = np.flatnonzero(cosines >= min_cosine - ROUNDING)
             for chunk in _chunks(candidates):
                 row, column = np.divmod(chunk, cosines.shape[1])
-                pairs = _confirm(left, right, block[row], start + column, min_cosine, max_distance)
+                pairs = confirm(block[row], start + column)
                 found = _join(found, Twins(left=pairs, right=pairs)) if len(pairs) else found
         return found
 
     # a thread a block, rather than all threads on one product
     with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
         return reduce(_join, pool.map(look, range(0, len(left), rows)), Twins(left=NO_PAIRS, right=NO_PAIRS))
-
-
-def _confirm(
-    left: Samples,
-    right: Samples,
-    rows: NDArray[np.intp],
-    columns: NDArray[np.intp],
-    min_cosine: float,
-    max_distance: int,
-) -> Pairs:
-    near, distances = near_pairs(left.hashes[rows], right.hashes[columns], max_distance=max_distance)
-    rows, columns = rows[near], columns[near]
-    cosines = pair_cosines(left.vectors[rows], right.vectors[columns])
-    pairs = Pairs(left=rows, right=columns, cosine=cosines, distance=distances)
-    return pairs._take(np.flatnonzero(cosines >= min_cosine))
 
 
 def _join(one: Twins, other: Twins) -> Twins:

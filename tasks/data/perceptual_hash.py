@@ -32,23 +32,37 @@ def perceptual_hashes(image: Image.Image) -> NDArray[np.uint8]:
     return np.packbits(np.stack([_hash(thumbnail, box) for box in boxes]), axis=1)
 
 
-def pair_distances(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    """How many of NUM_BITS bits differ, pair by pair: hashes (n, NUM_VIEWS, bytes) of both -> (n,).
+def hash_words(hashes: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """(n, NUM_VIEWS, bytes) -> (words, NUM_VIEWS, n), the order in which they are compared."""
+    return np.ascontiguousarray(np.ascontiguousarray(hashes).view(np.uint64).transpose(2, 1, 0))
+
+
+def pair_distances(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.uint16]:
+    """How many of NUM_BITS bits differ, pair by pair: `hash_words` of both, one of them may be of a single picture -> (n,).
 
     The least of all ways in which one picture may be a copy of the other: either one whole against the other whole or
     any view of it, as it is or mirrored.
     """
-    return _distances(_words(left), _words(right), _ODD_FREQUENCIES)
+    return _distances(left, right, _ODD_FREQUENCIES)
 
 
 def near_pairs(
-    left: NDArray[np.uint8], right: NDArray[np.uint8], *, max_distance: int
+    left: NDArray[np.uint64],
+    right: NDArray[np.uint64],
+    *,
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
+    max_distance: int,
 ) -> tuple[NDArray[np.intp], NDArray[np.uint16]]:
-    """The pairs that are at most so far apart, and their distances; the same as `pair_distances`, sooner."""
-    one, other = _words(left), _words(right)
-    part = _FIRST_LOOK
-    near = np.flatnonzero(_distances(one[:, :, part], other[:, :, part], _ODD_FREQUENCIES[part]) <= max_distance)
-    distances = _distances(one[near], other[near], _ODD_FREQUENCIES)
+    """Which of the pairs of `hash_words` left[..., rows] and right[..., columns] are at most so far apart, and their
+    distances: what `pair_distances` says, sooner."""
+    part = _distances(
+        np.take(left[_FIRST_LOOK], rows, axis=2),
+        np.take(right[_FIRST_LOOK], columns, axis=2),
+        _ODD_FREQUENCIES[_FIRST_LOOK],
+    )
+    near = np.flatnonzero(part <= max_distance)
+    distances = pair_distances(np.take(left, rows[near], axis=2), np.take(right, columns[near], axis=2))
     is_near = distances <= max_distance
     return near[is_near], distances[is_near]
 
@@ -59,17 +73,12 @@ def _hash(thumbnail: Image.Image, box: tuple[float, float, float, float]) -> NDA
     return bits
 
 
-def _words(hashes: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """(n, NUM_VIEWS, bytes) -> (n, NUM_VIEWS, words)."""
-    return np.ascontiguousarray(hashes).view(np.uint64)
-
-
 def _distances(left: NDArray[np.uint64], right: NDArray[np.uint64], odd: NDArray[np.uint64]) -> NDArray[np.uint16]:
-    """Of words (n, NUM_VIEWS, words), pair by pair; `odd` (words,) are the bits that a mirrored picture has otherwise."""
-    one, other = (np.ascontiguousarray(side.transpose(1, 2, 0)) for side in (left, right))  # (views, words, n)
-    nearest = np.full(len(left), NUM_BITS, dtype=np.uint16)
-    for differing in (one[:1] ^ other, one[1:] ^ other[:1]):
-        for each in (differing, differing ^ odd[:, None]):
-            counts = np.bitwise_count(each).sum(axis=1, dtype=np.uint16)  # (views, n)
+    """Of words (words, NUM_VIEWS, n) -> (n,); `odd` (words,) are the bits that a mirrored picture has otherwise."""
+    smallest = np.uint8 if 64 * len(odd) < 256 else np.uint16  # that holds the sum; the less, the sooner
+    nearest = np.full(max(left.shape[2], right.shape[2]), 64 * len(odd), dtype=smallest)
+    for differing in (left[:, :1] ^ right, left[:, 1:] ^ right[:, :1]):
+        for each in (differing, differing ^ odd[:, None, None]):
+            counts = np.bitwise_count(each).sum(axis=0, dtype=smallest)  # (views, n)
             np.minimum(nearest, counts.min(axis=0), out=nearest)
-    return nearest
+    return nearest.astype(np.uint16)

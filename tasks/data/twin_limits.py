@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.data.hashes import Probes
-from tasks.data.perceptual_hash import NUM_BITS, pair_distances
+from tasks.data.perceptual_hash import NUM_BITS, hash_words, pair_distances
 
 NEAREST, FARTHEST = 5, 20  # neighbours; up to four true copies of one sample spoil nothing
 NUM_ASKED = 500  # samples whose neighbours are looked at
+CHUNK = 8192  # pictures whose hashes are compared at once: what the processor's cache holds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +92,8 @@ def fit_strangers(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> Stranger
     if last <= NEAREST or not len(left):
         return None
     asked = np.unique(np.linspace(0, len(left) - 1, NUM_ASKED).astype(np.intp))
-    found = np.array([_neighbours(left[each], right, last) for each in asked])  # (asked, 2)
+    words = hash_words(right)
+    found = np.array([_neighbours(hash_words(left[each : each + 1]), words, last) for each in asked])  # (asked, 2)
     # nearer than that, and the fifth is a copy too
     found = found[found[:, 0] >= np.median(found[:, 0]) / 2]
     growth = np.log(np.maximum(found[:, 1], 1) / np.maximum(found[:, 0], 1)).mean()
@@ -99,13 +101,9 @@ def fit_strangers(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> Stranger
     return Strangers(distances=found[:, 0], dimension=float(dimension))
 
 
-def _neighbours(hashes: NDArray[np.uint8], others: NDArray[np.uint8], last: int) -> tuple[float, float]:
+def _neighbours(one: NDArray[np.uint64], others: NDArray[np.uint64], last: int) -> tuple[float, float]:
     """The distances of the neighbours number NEAREST and `last`."""
-    distances = np.concatenate(
-        [
-            pair_distances(np.broadcast_to(hashes, part.shape), part)
-            for part in np.array_split(others, -(-len(others) // 4096))
-        ]
-    )
+    parts = (others[..., first : first + CHUNK] for first in range(0, others.shape[2], CHUNK))
+    distances = np.concatenate([pair_distances(one, part) for part in parts])
     nearest = np.partition(distances, (NEAREST - 1, last - 1))
     return float(nearest[NEAREST - 1]), float(nearest[last - 1])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tasks.data.near_duplicates import Samples, find_twins
-from tasks.data.perceptual_hash import HASHES_SHAPE, pair_distances
+from tasks.data.perceptual_hash import HASHES_SHAPE, hash_words, pair_distances
 
 NUM_LEFT, NUM_RIGHT, DIM = 150, 70, 24
 
@@ -32,7 +32,7 @@ def brute_force(left, right, *, min_cosine, max_distance):
     for row in range(len(left.vectors)):
         one, others = left.vectors[row].astype(np.float64), right.vectors.astype(np.float64)
         cosines = others @ one / (np.linalg.norm(others, axis=1) * np.linalg.norm(one))
-        distances = pair_distances(np.repeat(left.hashes[[row]], len(others), axis=0), right.hashes)
+        distances = pair_distances(hash_words(left.hashes[[row]]), hash_words(right.hashes))
         twins = [
             (int(distances[each]), -cosines[each], each)
             for each in range(len(others))

@@ -36,6 +36,10 @@ def set_limits(
 ) -> Limits:
     """As wide as it takes to catch a share `recall` of the probes, unless more than a share `max_false_alarms` of the
     left samples would then be taken for a copy by chance: `left` and `right` are the hashes of the two sides."""
+    if not probes.cosines.size:  # no sample is used, so that none can leave
+        return Limits(
+            min_cosine=1.0, max_distance=-1, copies_within=-1, strangers_beyond=None, recall={}, false_alarms=None
+        )
     min_cosine, copies_within = reach(probes, recall=recall)
     strangers = fit_strangers(left, right)
     beyond = strangers.limit(max_share=max_false_alarms) if strangers else None

@@ -7,8 +7,12 @@ import subprocess
 import sys
 
 import pandas as pd
+import yaml
+from PIL import Image, ImageOps
 
 from flows.workspace import commit
+from tasks.data.images import sample_id
+from tasks.data.splits import split_of
 
 
 def stages_run(printed: str) -> list[str]:
@@ -48,6 +52,30 @@ def test_new_batch_is_scanned_and_embedded_alone(project, dvc, put_batch):
     ]
     used = [pd.read_parquet(project / f"data/validated/manifest/{batch}.parquet") for batch in ("first", "second")]
     assert [len(rows) for rows in used] == [240, 240]
+
+
+def test_mirrored_copy_of_a_held_out_sample_leaves_training_and_is_told(project, dvc, tmp_path):
+    validate = yaml.safe_load((project / "params.yaml").read_text("utf-8"))["validate"]
+    chances = {key: validate[key] for key in ("val_fraction", "heldout_fraction")}
+    rows = pd.read_parquet(project / "data/validated/manifest/first.parquet")
+    for original in rows[rows["split"] == "heldout"].itertuples():
+        with Image.open(project / "data/raw/first" / original.path) as picture:
+            ImageOps.mirror(picture).save(tmp_path / "copy.png")
+        copy = (tmp_path / "copy.png").read_bytes()
+        if split_of(sample_id(copy), salt=validate["split_salt"], **chances) == "train":
+            break
+    folder = project / "data/raw/second" / original.label
+    folder.mkdir(parents=True)
+    (folder / "copy.png").write_bytes(copy)
+    (project / "data/batches.yaml").write_text("batches: [first, second]", "utf-8")
+    dvc(project, "repro", "evaluate")
+    leaks = pd.read_csv(project / "data/audit/leaks.csv")
+    assert original.path in set(leaks.loc[leaks["path"] == f"{original.label}/copy.png", "twin_path"])
+    predictions = pd.read_parquet(project / "data/evaluation/predictions.parquet")
+    assert original.sample_id in set(predictions.loc[predictions["is_leaked"], "sample_id"])
+    measured = json.loads((project / "data/evaluation/metrics.json").read_text("utf-8"))["label"]["candidate"]
+    assert measured["num_leaked"] == predictions["is_leaked"].sum()
+    assert 0 <= measured["accuracy_without_leaks"] <= 1
 
 
 def test_fresh_clone_adds_a_batch_without_the_raw_data_of_the_old_one(finished, tmp_path, dvc, put_batch):

@@ -26,6 +26,7 @@ class Data:
         self.vectors = generator.normal(size=(n, 16))
         self.hashes = generator.integers(0, 256, (n, *HASHES_SHAPE), dtype=np.uint8)
         self.splits = np.array((["train"] * 60 + ["val"] * 15 + ["heldout"] * 25) * len(batches))
+        self.num_probed = 8
         self.reach = 20  # bits, how far the copies of the probes are
 
     def copy(self, source, to):
@@ -52,8 +53,8 @@ class Data:
             write_embeddings(self.folder / "embeddings" / f"{batch}.safetensors", self.vectors[rows], recipe="r")
             probes = Probes(
                 kinds=("flipped",),
-                cosines=np.full((8, 1), 0.9, dtype=np.float32),
-                distances=np.full((8, 1), self.reach, dtype=np.uint16),
+                cosines=np.full((self.num_probed, 1), 0.9, dtype=np.float32),
+                distances=np.full((self.num_probed, 1), self.reach, dtype=np.uint16),
             )
             write_hashes(self.folder / "hashes" / f"{batch}.safetensors", self.hashes[rows], probes=probes)
         (self.folder / "batches.yaml").write_text(f"batches: {json.dumps(self.names)}", "utf-8")
@@ -158,6 +159,15 @@ def test_nothing_held_out_is_nothing_leaked(data):
     assert leaks.empty
     assert leaked.empty
     assert found["limits"]["expected_false_alarms"] is None
+
+
+def test_nothing_but_held_out_samples_is_nothing_leaked(data):
+    given = data()
+    given.splits[:] = "heldout"
+    given.num_probed = 0
+    leaks, leaked, _ = given.audit()
+    assert leaks.empty
+    assert leaked.empty
 
 
 def test_val_that_leaked_as_a_whole_is_refused(data):

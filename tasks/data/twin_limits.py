@@ -55,7 +55,7 @@ def set_limits(
 
 
 def reach(probes: Probes, *, recall: float) -> tuple[float, int]:
-    """The largest cosine and the least distance that together catch a share `recall` of the copies: each of the two limits may
+    """The largest cosine and the least distance that together catch a share `recall` of the copies: each of the two may
     lose half of what may be lost."""
     lost = (1 - recall) / 2
     min_cosine = np.quantile(probes.cosines, lost, method="lower")

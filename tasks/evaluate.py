@@ -13,6 +13,7 @@ from scipy.special import softmax
 from tasks import stage
 from tasks.data.batches import read_batches
 from tasks.data.embeddings import read_embeddings
+from tasks.data.leaks import is_leaked
 from tasks.data.manifest import MISSING, label_indices, read_manifest, write_table
 from tasks.data.samples import minibatches, num_minibatches
 from tasks.files import read_json, whole_folder, write_json
@@ -32,6 +33,7 @@ Probabilities = dict[str, NDArray[np.float64]]  # by target: (n, num_classes), c
 def run(
     *,
     validated: Path,
+    audit: Path,
     batches: Path,
     raw: Path,
     embeddings: Path,
@@ -49,9 +51,8 @@ def run(
     rows = manifest[is_heldout].reset_index(drop=True)
     model, lineage = load_bundle(candidate)
     classes = model.classes
-    vectors = read_embeddings(embeddings, read_batches(batches))  # (n, dim)
-    if len(vectors) != len(manifest):
-        raise ValueError(f"{len(vectors)} embeddings for {len(manifest)} samples: run embed again")
+    vectors = read_embeddings(embeddings, read_batches(batches), num_samples=len(manifest))  # (n, dim)
+    leaked = is_leaked(rows, audit)
     predictions: dict[str, Probabilities] = {
         "candidate": predict(candidate, rows, raw=raw, classes=classes, minibatch_size=embed.minibatch_size),
         "head": predict_from_embeddings(head, vectors[is_heldout]),
@@ -66,13 +67,14 @@ def run(
         is_there = labels != MISSING
         by_model = {name: probabilities[target][is_there] for name, probabilities in predictions.items()}
         there = rows[is_there].reset_index(drop=True)
-        metrics[target] = measure(labels[is_there], by_model, names, evaluate)
-        tables.append(prediction_table(there, target, labels[is_there], by_model, names))
+        metrics[target] = measure(labels[is_there], by_model, names, evaluate, leaked=leaked[is_there])
+        table = prediction_table(there, target, labels[is_there], by_model, names)
+        tables.append(table.assign(is_leaked=leaked[is_there]))
         confusions.append(tables[-1][["target", "label", "candidate"]])
-        table, _ = reliability(
+        bins, _ = reliability(
             labels=labels[is_there], probabilities=by_model["candidate"], num_bins=evaluate.calibration_bins
         )
-        reliabilities.append(table.assign(target=target))
+        reliabilities.append(bins.assign(target=target))
     with whole_folder(out) as folder:
         write_table(folder / "predictions.parquet", pd.concat(tables, ignore_index=True))
         write_json(folder / "metrics.json", metrics)
@@ -121,9 +123,15 @@ def in_class_order(probabilities: NDArray[np.float64], given: list[str], wanted:
 
 
 def measure(
-    labels: NDArray[np.int64], by_model: dict[str, NDArray[np.float64]], names: list[str], params: EvaluateParams
+    labels: NDArray[np.int64],
+    by_model: dict[str, NDArray[np.float64]],
+    names: list[str],
+    params: EvaluateParams,
+    *,
+    leaked: NDArray[np.bool_],
 ) -> dict[str, Any]:
-    """The numbers of each model, and the flips from the baseline to the candidate where there is a baseline."""
+    """The numbers of each model, and the flips from the baseline to the candidate where there is a baseline. `leaked`
+    (n,) says which samples have a near-duplicate in train or val."""
     measured: dict[str, Any] = {}
     for name, probabilities in by_model.items():
         found = measure_accuracy(labels=labels, probabilities=probabilities, confidence=params.confidence)
@@ -132,6 +140,8 @@ def measure(
             "accuracy": found.accuracy,
             "accuracy_low": found.accuracy_low,
             "accuracy_high": found.accuracy_high,
+            "accuracy_without_leaks": accuracy_of(labels[~leaked], probabilities[~leaked]),
+            "num_leaked": int(leaked.sum()),
             "macro_f1": found.macro_f1,
             "log_loss": found.log_loss,
             "calibration_error": error,
@@ -144,6 +154,11 @@ def measure(
         flips = compare(candidate=is_right["candidate"], baseline=is_right["baseline"])
         measured["flips"] = {"negative": flips.negative, "positive": flips.positive, "p_value": flips.p_value}
     return measured
+
+
+def accuracy_of(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float | None:
+    """The share of samples whose label is the likeliest; None where there are none."""
+    return float((probabilities.argmax(axis=1) == labels).mean()) if len(labels) else None
 
 
 def prediction_table(

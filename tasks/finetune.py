@@ -1,4 +1,4 @@
-"""Manifest, head, backbone and pictures in; the candidate bundle, the better of head and fine-tuned on val, out."""
+"""Manifest, leaks, head, backbone and pictures in; the candidate bundle, the better of head and fine-tuned on val, out."""
 
 import hashlib
 import logging
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tasks import stage
 from tasks.data.batches import read_batches
+from tasks.data.leaks import leaves_training
 from tasks.data.manifest import label_indices, read_manifest
 from tasks.data.samples import minibatches
 from tasks.files import whole_folder
@@ -30,6 +31,7 @@ logger = logging.getLogger("graftline")
 def run(
     *,
     validated: Path,
+    audit: Path,
     batches: Path,
     raw: Path,
     backbone: Path,
@@ -41,6 +43,7 @@ def run(
 ) -> None:
     """Train the last blocks of the backbone together with the head, from the trained head on (Kumar et al. 2022)."""
     manifest = read_manifest(validated / "manifest", read_batches(batches))
+    manifest = manifest[~leaves_training(manifest, audit)]
     pretrained, lineage = load_bundle(backbone)
     model = graft(pretrained.backbone, head)
     start = time.monotonic()

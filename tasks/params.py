@@ -73,6 +73,12 @@ class BackboneParams(Section):
 
 class EmbedParams(Section):
     minibatch_size: MinibatchSize
+    num_probed: Count
+
+
+class AuditParams(Section):
+    recall: OpenFraction
+    max_false_alarms: OpenFraction
 
 
 class TrainHeadParams(Section):
@@ -119,6 +125,7 @@ class Params(Section):
     validate_: ValidateParams = Field(alias="validate")
     backbone: BackboneParams
     embed: EmbedParams
+    audit: AuditParams
     train_head: TrainHeadParams
     finetune: FinetuneParams
     evaluate: EvaluateParams

@@ -8,7 +8,7 @@ import jinja2
 import pandas as pd
 
 from tasks import stage
-from tasks.data.quarantine import read_ledger
+from tasks.data.manifest import read_text_table
 from tasks.files import read_json, whole_file
 from tasks.params import ReportParams
 
@@ -18,16 +18,17 @@ MODEL_NAMES = {"candidate": "candidate", "head": "head alone, backbone frozen", 
 
 
 def run(
-    *, validated: Path, training: Path, evaluation: Path, regression: Path, out: Path, report: ReportParams
+    *, validated: Path, audit: Path, training: Path, evaluation: Path, regression: Path, out: Path, report: ReportParams
 ) -> None:
     """Draw the page."""
-    quarantine = read_ledger(validated / "quarantine.csv")
+    quarantine = read_text_table(validated / "quarantine.csv")
     predictions = pd.read_parquet(evaluation / "predictions.parquet")
     content = {
         "title": report.title,
         "verdict": read_json(regression / "verdict.json"),
         "subject": read_json(evaluation / "subject.json"),
         "validation": read_json(validated / "validation.json"),
+        "audit": read_json(audit / "audit.json"),
         "metrics": read_json(evaluation / "metrics.json"),
         "confusions": {target: confusion(rows) for target, rows in predictions.groupby("target")},
         "curves": curves(pd.read_csv(training / "curves.csv")),

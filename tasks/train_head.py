@@ -1,4 +1,4 @@
-"""Manifest and embeddings in; a linear head for each target, its regularisation chosen on val, out."""
+"""Manifest, embeddings and leaks in; a linear head for each target, its regularisation chosen on val, out."""
 
 import logging
 from pathlib import Path
@@ -8,6 +8,7 @@ import numpy as np
 from tasks import stage
 from tasks.data.batches import read_batches
 from tasks.data.embeddings import read_embeddings
+from tasks.data.leaks import leaves_training
 from tasks.data.manifest import MISSING, label_indices, read_manifest
 from tasks.files import read_json, whole_folder
 from tasks.models.head import save_heads
@@ -17,18 +18,21 @@ from tasks.training.logistic import LinearHead, fit_head
 logger = logging.getLogger("graftline")
 
 
-def run(*, validated: Path, embeddings: Path, batches: Path, out: Path, train_head: TrainHeadParams) -> None:
+def run(
+    *, validated: Path, embeddings: Path, audit: Path, batches: Path, out: Path, train_head: TrainHeadParams
+) -> None:
     """Train a head on the frozen features of the train split."""
     manifest = read_manifest(validated / "manifest", read_batches(batches))
-    vectors = read_embeddings(embeddings, read_batches(batches)).astype(np.float64)  # (n, dim)
-    if len(vectors) != len(manifest):
-        raise ValueError(f"{len(vectors)} embeddings for {len(manifest)} samples: run embed again")
+    vectors = read_embeddings(embeddings, read_batches(batches), num_samples=len(manifest)).astype(
+        np.float64
+    )  # (n, dim)
+    stays = ~leaves_training(manifest, audit)
     classes: dict[str, list[str]] = read_json(validated / "classes.json")
     heads: dict[str, LinearHead] = {}
     for target, names in classes.items():
         labels = np.array(label_indices(manifest[target], names))
-        in_train = (manifest["split"] == "train").to_numpy() & (labels != MISSING)
-        in_val = (manifest["split"] == "val").to_numpy() & (labels != MISSING)
+        in_train = (manifest["split"] == "train").to_numpy() & (labels != MISSING) & stays
+        in_val = (manifest["split"] == "val").to_numpy() & (labels != MISSING) & stays
         heads[target] = fit_head(
             (vectors[in_train], labels[in_train]),
             (vectors[in_val], labels[in_val]),

@@ -14,8 +14,8 @@ from tasks.data.admission import Admission, admit, groups_across_splits, small_c
 from tasks.data.batches import read_batches
 from tasks.data.classes import class_changes, read_registry
 from tasks.data.expectations import check_expectations, tell
-from tasks.data.manifest import SPLITS, write_table
-from tasks.data.quarantine import LEDGER_COLUMNS, write_ledger
+from tasks.data.manifest import SPLITS, write_table, write_text_table
+from tasks.data.quarantine import LEDGER_COLUMNS
 from tasks.data.splits import split_of
 from tasks.files import whole_folder, write_json
 from tasks.params import ScanParams, ValidateParams
@@ -75,7 +75,7 @@ def run(*, scanned: Path, batches: Path, registry: Path, out: Path, validate: Va
         for batch, table in by_batch.items():
             rows = manifest.loc[manifest["batch"] == batch, ["batch", *table.columns.drop("batch")]]
             write_table(folder / "manifest" / f"{batch}.parquet", rows.sort_values("path").reset_index(drop=True))
-        write_ledger(folder / "quarantine.csv", ledger)
+        write_text_table(folder / "quarantine.csv", ledger)
         write_json(folder / "classes.json", admission.classes)
         write_json(folder / "validation.json", report)
     for line in warnings(report):

@@ -1,5 +1,6 @@
 """The manifest: one Parquet file a batch, a row a sample, sorted by path."""
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,17 @@ MISSING = -1  # the index of a label that a sample does not have; cross_entropy 
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Parquet, without anything that varies between equal tables."""
     table.to_parquet(path, index=False, compression="zstd")
+
+
+def write_text_table(path: Path, table: pd.DataFrame) -> None:
+    """CSV for people, every cell in quotes: names of files hold anything, carriage returns too."""
+    table.to_csv(path, index=False, quoting=csv.QUOTE_ALL, lineterminator="\n")
+
+
+def read_text_table(path: Path) -> pd.DataFrame:
+    """What `write_text_table` wrote, all of it text, and nothing taken for a missing value."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return pd.read_csv(file, dtype=str, keep_default_na=False)
 
 
 def read_manifest(folder: Path, batches: Sequence[str]) -> pd.DataFrame:

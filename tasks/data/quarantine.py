@@ -1,9 +1,7 @@
 """What may not be used, and why. Each function takes samples and gives, for those it sets aside, `reason` and `detail`
 under their index."""
 
-import csv
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import pandas as pd
 
@@ -65,17 +63,6 @@ def labels_not_let_in(
 def ledger_of(samples: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     """The ledger's rows: where and which the samples are, besides why they were set aside."""
     return samples.loc[found.index, ["batch", "path", "sample_id"]].join(found)
-
-
-def write_ledger(path: Path, ledger: pd.DataFrame) -> None:
-    """CSV, every cell in quotes: names of files hold anything, carriage returns too."""
-    ledger[LEDGER_COLUMNS].to_csv(path, index=False, quoting=csv.QUOTE_ALL, lineterminator="\n")
-
-
-def read_ledger(path: Path) -> pd.DataFrame:
-    """The ledger as it was written: text, and nothing taken for a missing value."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return pd.read_csv(file, dtype=str, keep_default_na=False)
 
 
 def _found(rows: pd.DataFrame, reason: str, detail: str) -> pd.DataFrame:

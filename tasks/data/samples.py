@@ -1,7 +1,8 @@
 """The pixels of the samples that a manifest names: rows in, minibatches of uint8 tensors out, in the order of the rows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 import torch
@@ -9,6 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from tasks.data.images import in_order, read_sample
+
+Result = TypeVar("Result")
 
 
 def minibatches(
@@ -24,14 +27,24 @@ def minibatches(
     Raises:
         ValueError: a sample is missing, or its bytes are not those that were validated.
     """
-    sources = list(zip(rows["batch"], rows["path"], rows["sample_id"], strict=True))
+    yield from in_minibatches(read_each(rows, raw=raw, work=lambda image, _: pixels(image)), size=size)
 
-    def read(source: tuple[str, str, str]) -> Tensor:
-        batch, path, identity = source
-        return pixels(read_sample(raw / batch / path, identity, batch=raw / batch))
 
+def read_each(rows: pd.DataFrame, *, raw: Path, work: Callable[[Image.Image, int], Result]) -> Iterator[Result]:
+    """What `work` makes of each row's picture and of the row's number, in the order of the rows; else as `minibatches`."""
+    sources = list(enumerate(zip(rows["batch"], rows["path"], rows["sample_id"], strict=True)))
+
+    def read(source: tuple[int, tuple[str, str, str]]) -> Result:
+        number, (batch, path, identity) = source
+        return work(read_sample(raw / batch / path, identity, batch=raw / batch), number)
+
+    return in_order(sources, read)
+
+
+def in_minibatches(tensors: Iterable[Tensor], *, size: int) -> Iterator[Tensor]:
+    """Stacks of `size` tensors, the last one shorter."""
     waiting: list[Tensor] = []
-    for tensor in in_order(sources, read):
+    for tensor in tensors:
         waiting.append(tensor)
         if len(waiting) == size:
             yield torch.stack(waiting)

@@ -9,8 +9,12 @@ import sys
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
+from PIL import Image, ImageOps
 
 from flows.workspace import commit
+from tasks.data.images import sample_id
+from tasks.data.splits import split_of
 
 
 def stages_run(printed: str) -> list[str]:
@@ -33,7 +37,7 @@ def test_change_of_a_gate_tolerance_reruns_regression_and_report_alone(project, 
 
 def test_forced_run_gives_the_same_lock_byte_for_byte_and_a_clean_tree(project, dvc):
     before = (project / "dvc.lock").read_bytes()
-    assert len(stages_run(dvc(project, "repro", "--force"))) == 9
+    assert len(stages_run(dvc(project, "repro", "--force"))) == 10
     assert (project / "dvc.lock").read_bytes() == before
     status = subprocess.run(["git", "status", "--porcelain"], cwd=project, capture_output=True, text=True, check=True)
     assert status.stdout == ""
@@ -41,7 +45,13 @@ def test_forced_run_gives_the_same_lock_byte_for_byte_and_a_clean_tree(project, 
 
 def test_new_batch_is_scanned_and_embedded_alone(project, dvc, put_batch):
     put_batch(project, "second", first=30)
-    assert stages_run(dvc(project, "repro", "train_head")) == ["scan@second", "validate", "embed@second", "train_head"]
+    assert stages_run(dvc(project, "repro", "train_head")) == [
+        "scan@second",
+        "validate",
+        "embed@second",
+        "audit",
+        "train_head",
+    ]
     used = [pd.read_parquet(project / f"data/validated/manifest/{batch}.parquet") for batch in ("first", "second")]
     assert [len(rows) for rows in used] == [240, 240]
 
@@ -69,13 +79,37 @@ def test_batches_of_every_layout_mix_in_one_model(project, dvc, digits):
     assert stages_run(dvc(project, "repro")) == []
 
 
+def test_mirrored_copy_of_a_held_out_sample_leaves_training_and_is_told(project, dvc, tmp_path):
+    validate = yaml.safe_load((project / "params.yaml").read_text("utf-8"))["validate"]
+    chances = {key: validate[key] for key in ("val_fraction", "heldout_fraction")}
+    rows = pd.read_parquet(project / "data/validated/manifest/first.parquet")
+    for original in rows[rows["split"] == "heldout"].itertuples():
+        with Image.open(project / "data/raw/first" / original.path) as picture:
+            ImageOps.mirror(picture).save(tmp_path / "copy.png")
+        copy = (tmp_path / "copy.png").read_bytes()
+        if split_of(sample_id(copy), salt=validate["split_salt"], **chances) == "train":
+            break
+    folder = project / "data/raw/second" / original.label
+    folder.mkdir(parents=True)
+    (folder / "copy.png").write_bytes(copy)
+    (project / "data/batches.yaml").write_text("batches: [first, second]", "utf-8")
+    dvc(project, "repro", "evaluate")
+    leaks = pd.read_csv(project / "data/audit/leaks.csv")
+    assert original.path in set(leaks.loc[leaks["path"] == f"{original.label}/copy.png", "twin_path"])
+    predictions = pd.read_parquet(project / "data/evaluation/predictions.parquet")
+    assert original.sample_id in set(predictions.loc[predictions["is_leaked"], "sample_id"])
+    measured = json.loads((project / "data/evaluation/metrics.json").read_text("utf-8"))["label"]["candidate"]
+    assert measured["num_leaked"] == predictions["is_leaked"].sum()
+    assert 0 <= measured["accuracy_without_leaks"] <= 1
+
+
 def test_fresh_clone_adds_a_batch_without_the_raw_data_of_the_old_one(finished, tmp_path, dvc, put_batch):
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", str(finished), str(clone)], check=True)
     dvc(clone, "pull", "scan", "validate", "embed")
     put_batch(clone, "second", first=30)
     run = stages_run(dvc(clone, "repro", "--pull", "--allow-missing", "train_head"))
-    assert run == ["scan@second", "validate", "embed@second", "train_head"]
+    assert run == ["scan@second", "validate", "embed@second", "audit", "train_head"]
     assert not (clone / "data/raw/first").exists()
 
 

@@ -1,8 +1,14 @@
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from tasks.embed import check_finite, embed_minibatches
+from tasks.data.copies import COPIES
+from tasks.data.images import sample_id
+from tasks.data.perceptual_hash import perceptual_hashes
+from tasks.embed import check_finite, embed_looked, embed_minibatches, probe
 from tasks.models.backbone import load_backbone
+from tasks.params import EmbedParams
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +53,50 @@ def test_vector_that_overflows_half_precision_is_named_by_its_picture():
 
 def test_largest_number_of_half_precision_is_kept():
     check_finite(torch.tensor([[65_504.0, -65_504.0]]), ["cat/0.png"])
+
+
+def look(backbone, images):
+    return [(backbone.transform.pixels(image), perceptual_hashes(image)) for image in images]
+
+
+def probe_batch(backbone, batch, picture, splits, *, num_probed=32):
+    """The probes of the six pictures of `batch`, and the rows and numbers that they were made from."""
+    paths = sorted(batch.rglob("*.png"))
+    rows = pd.DataFrame(
+        {
+            "batch": batch.name,
+            "path": [str(path.relative_to(batch)) for path in paths],
+            "sample_id": [sample_id(path.read_bytes()) for path in paths],
+            "split": splits,
+        }
+    )
+    vectors, bits = embed_looked(backbone, look(backbone, map(picture, range(6))), size=4)
+    params = EmbedParams(minibatch_size=4, num_probed=num_probed)
+    return probe(rows, vectors.half(), bits, raw=batch.parent, backbone=backbone, params=params)
+
+
+def test_hashes_are_in_the_order_of_the_pictures(backbone, picture):
+    vectors, bits = embed_looked(backbone, look(backbone, map(picture, range(6))), size=4)
+    assert len(vectors) == len(bits) == 6
+    assert all(np.array_equal(each, perceptual_hashes(picture(seed))) for seed, each in enumerate(bits))
+
+
+def test_no_pictures_have_no_vectors_and_no_hashes(backbone):
+    vectors, bits = embed_looked(backbone, [], size=4)
+    assert vectors.shape == (0, backbone.dim)
+    assert bits.shape[0] == 0
+
+
+def test_probes_have_a_row_a_sample_and_a_column_a_kind(backbone, batch, picture):
+    found = probe_batch(backbone, batch, picture, ["train"] * 6, num_probed=4)
+    assert found.kinds == tuple(COPIES)
+    assert found.cosines.shape == found.distances.shape == (4, len(COPIES))
+    assert (found.cosines > 0.5).all()
+    assert (found.distances[:, found.kinds.index("flipped")] < 40).all()
+
+
+def test_held_out_samples_are_not_probed(backbone, batch, picture):
+    found = probe_batch(backbone, batch, picture, ["heldout", "train", "heldout", "val", "heldout", "heldout"])
+    assert len(found.cosines) == 2
+    none = probe_batch(backbone, batch, picture, ["heldout"] * 6)
+    assert none.cosines.shape == (0, len(COPIES))

@@ -11,6 +11,7 @@ from tasks.params import EvaluateParams
 PARAMS = EvaluateParams(calibration_bins=5, confidence=0.95)
 LABELS = np.array([0, 1, 1, 0])
 GOOD = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.7, 0.3]])
+NONE = np.zeros(4, dtype=bool)
 POOR = np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.3, 0.7]])
 
 
@@ -28,26 +29,42 @@ def test_class_that_only_the_baseline_knows_is_left_out():
 
 
 def test_first_run_has_no_flips():
-    assert set(measure(LABELS, {"candidate": GOOD, "head": POOR}, ["cat", "dog"], PARAMS)) == {"candidate", "head"}
+    assert set(measure(LABELS, {"candidate": GOOD, "head": POOR}, ["cat", "dog"], PARAMS, leaked=NONE)) == {
+        "candidate",
+        "head",
+    }
 
 
 def test_flips_are_counted_from_the_baseline_to_the_candidate():
-    found = measure(LABELS, {"candidate": GOOD, "baseline": POOR}, ["cat", "dog"], PARAMS)
+    found = measure(LABELS, {"candidate": GOOD, "baseline": POOR}, ["cat", "dog"], PARAMS, leaked=NONE)
     assert (found["flips"]["positive"], found["flips"]["negative"]) == (2, 0)
-    back = measure(LABELS, {"candidate": POOR, "baseline": GOOD}, ["cat", "dog"], PARAMS)
+    back = measure(LABELS, {"candidate": POOR, "baseline": GOOD}, ["cat", "dog"], PARAMS, leaked=NONE)
     assert (back["flips"]["positive"], back["flips"]["negative"]) == (0, 2)
     assert back["flips"]["p_value"] == 0.25
 
 
 def test_recall_is_told_by_the_name_of_the_class():
-    found = measure(LABELS, {"candidate": POOR}, ["cat", "dog"], PARAMS)
+    found = measure(LABELS, {"candidate": POOR}, ["cat", "dog"], PARAMS, leaked=NONE)
     assert found["candidate"]["recall"] == {"cat": 0.5, "dog": 0.5}
 
 
 def test_class_without_held_out_samples_is_left_out_of_the_recall():
     wide = np.hstack([GOOD, np.zeros((4, 1))])
-    found = measure(LABELS, {"candidate": wide}, ["cat", "dog", "eel"], PARAMS)
+    found = measure(LABELS, {"candidate": wide}, ["cat", "dog", "eel"], PARAMS, leaked=NONE)
     assert set(found["candidate"]["recall"]) == {"cat", "dog"}
+
+
+def test_accuracy_is_told_with_and_without_leaked_samples():
+    found = measure(LABELS, {"candidate": POOR}, ["cat", "dog"], PARAMS, leaked=np.array([True, False, False, False]))
+    assert found["candidate"]["accuracy"] == 0.5
+    assert found["candidate"]["accuracy_without_leaks"] == pytest.approx(1 / 3)
+    assert found["candidate"]["num_leaked"] == 1
+
+
+def test_accuracy_without_leaks_is_none_where_all_leaked():
+    found = measure(LABELS, {"candidate": GOOD}, ["cat", "dog"], PARAMS, leaked=~NONE)
+    assert found["candidate"]["accuracy_without_leaks"] is None
+    assert found["candidate"]["num_leaked"] == 4
 
 
 def test_table_says_for_each_sample_what_it_is_and_what_each_model_says():

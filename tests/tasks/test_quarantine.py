@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tasks import scan, validate
-from tasks.data.quarantine import read_ledger, write_ledger
+from tasks.data.manifest import read_text_table, write_text_table
 from tasks.params import load_params
 
 pytestmark = pytest.mark.usefixtures("great_expectations")
@@ -227,5 +227,5 @@ def test_fixed_file_is_released_by_the_next_run(run, raw, picture):
 def test_ledger_gives_back_any_path(tmp_path_factory, paths):
     ledger = pd.DataFrame(dict.fromkeys(COLUMNS, paths))
     path = tmp_path_factory.mktemp("ledger") / "quarantine.csv"
-    write_ledger(path, ledger)
-    assert read_ledger(path).equals(ledger)
+    write_text_table(path, ledger)
+    assert read_text_table(path).equals(ledger)

@@ -9,7 +9,7 @@ from tasks.params import ReportParams
 from tasks.report import confusion, curves, run
 
 NUMBERS = {
-    "accuracy": 0.9, "accuracy_low": 0.8, "accuracy_high": 0.95, "macro_f1": 0.88, "log_loss": 0.3,
+    "accuracy": 0.9, "accuracy_low": 0.8, "accuracy_high": 0.95, "accuracy_without_leaks": 0.89, "num_leaked": 1, "macro_f1": 0.88, "log_loss": 0.3,
     "calibration_error": 0.05, "recall": {},
 }  # fmt: skip
 
@@ -27,9 +27,10 @@ def page(tmp_path):
         title="Graftline",
         rows=100,
         validation=None,
+        audit=None,
     ):
         one, other = names
-        for folder in ("validated", "training", "evaluation", "regression"):
+        for folder in ("validated", "audit", "training", "evaluation", "regression"):
             (tmp_path / folder).mkdir(exist_ok=True)
         ledger = pd.DataFrame(list(quarantine), columns=["batch", "path", "sample_id", "reason", "detail"])
         ledger.to_csv(tmp_path / "validated" / "quarantine.csv", index=False)
@@ -38,6 +39,8 @@ def page(tmp_path):
             "class_changes": {}, "probation": {}, "expectations": [],
         }  # fmt: skip
         write_json(tmp_path / "validated" / "validation.json", report | (validation or {}))
+        found = {"num_leaks": 0, "num_leaked": 0, "limits": {"separates": True, "expected_recall": 0.99}}
+        write_json(tmp_path / "audit" / "audit.json", found | (audit or {}))
         predictions = {"target": "label", "label": [one, other, other], "candidate": [one, other, one]}
         pd.DataFrame(predictions).to_parquet(tmp_path / "evaluation" / "predictions.parquet")
         metrics = {"candidate": NUMBERS, "head": NUMBERS}
@@ -61,6 +64,7 @@ def page(tmp_path):
         )
         run(
             validated=tmp_path / "validated",
+            audit=tmp_path / "audit",
             training=tmp_path / "training",
             evaluation=tmp_path / "evaluation",
             regression=tmp_path / "regression",
@@ -162,6 +166,18 @@ def test_expectation_that_is_not_met_is_shown_with_its_severity(page):
     assert "warning: expect_x y: expected {&#39;max_value&#39;: 0.3}" in words(
         page(validation={"expectations": [unmet]})
     )
+
+
+def test_leaks_are_told(page):
+    assert "No near-duplicates were found between training and the held-out set." in words(page())
+    found = words(page(audit={"num_leaks": 1200, "num_leaked": 3}))
+    assert "1,200 samples of train and val are near-duplicates of 3 held-out samples and were left out" in found
+    assert "leaks may remain" not in found
+
+
+def test_data_on_which_copies_cannot_be_told_is_said_to_be_so(page):
+    found = words(page(audit={"limits": {"separates": False, "expected_recall": 0.42}}))
+    assert "Only 42 % of altered copies can be told from other pictures of this data: leaks may remain." in found
 
 
 def test_same_input_gives_the_same_page(page):

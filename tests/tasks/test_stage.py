@@ -14,6 +14,7 @@ import yaml
 
 from tasks.data.embeddings import write_embeddings
 from tasks.data.images import sample_id
+from tasks.data.leaks import COLUMNS, LEAKS
 from tasks.data.manifest import write_table
 from tasks.files import write_json
 from tasks.models.backbone import load_backbone
@@ -116,9 +117,10 @@ def test_full_disk_leaves_no_half_written_weights(shell, workspace, manifest):
     (workspace / "batches.yaml").write_text(f'batches: ["{manifest.stem}"]', "utf-8")
     vectors = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
     write_embeddings(workspace / f"{manifest.stem}.safetensors", vectors, recipe="r")
+    pd.DataFrame(columns=COLUMNS).to_csv(workspace / LEAKS, index=False)
     before = everything(workspace)
     done = shell(
-        "train_head", "--validated", "data/validated", "--embeddings", ".", "--batches", "batches.yaml",
+        "train_head", "--validated", "data/validated", "--embeddings", ".", "--audit", ".", "--batches", "batches.yaml",
         "--out", "head", max_file_bytes=100,
     )  # fmt: skip
     assert everything(workspace) == before
@@ -196,7 +198,10 @@ def test_torn_scan_is_told_by_name_in_one_line(shell, workspace, batch):
 def test_torn_bundle_is_told_in_one_line(shell, batch, manifest, bundle):
     weights = bundle / WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-100])
-    done = shell("embed", "--raw", batch, "--manifest", manifest, "--backbone", bundle, "--out", "e.safetensors")
+    done = shell(
+        "embed", "--raw", batch, "--manifest", manifest, "--backbone", bundle, "--out", "e.safetensors",
+        "--hashes", "h.safetensors",
+    )  # fmt: skip
     assert done.error.startswith(f"{bundle} is not a whole bundle")
     assert done.stderr.count("\n") == 1
 
@@ -205,7 +210,7 @@ def test_missing_manifest_of_a_listed_batch_is_told_in_one_line(shell, workspace
     (workspace / "batches.yaml").write_text(f'batches: ["{manifest.stem}", second]', "utf-8")
     write_embeddings(workspace / f"{manifest.stem}.safetensors", np.zeros((6, 4), dtype=np.float32), recipe="r")
     done = shell(
-        "train_head", "--validated", manifest.parents[1], "--embeddings", ".", "--batches", "batches.yaml",
+        "train_head", "--validated", manifest.parents[1], "--embeddings", ".", "--audit", ".", "--batches", "batches.yaml",
         "--out", "head",
     )  # fmt: skip
     assert done.error.startswith(f"{manifest.with_name('second.parquet')} is missing, though batch second is listed")
@@ -220,7 +225,19 @@ def test_missing_evaluation_is_told_in_one_line(shell):
 
 def test_missing_ledger_is_told_by_name_in_one_line(shell):
     done = shell(
-        "report", "--validated", "v", "--training", "t", "--evaluation", "e", "--regression", "r", "--out", "o.html"
+        "report",
+        "--validated",
+        "v",
+        "--audit",
+        "a",
+        "--training",
+        "t",
+        "--evaluation",
+        "e",
+        "--regression",
+        "r",
+        "--out",
+        "o.html",
     )
     assert "v/quarantine.csv" in done.error
     assert done.stderr.count("\n") == 1

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from tasks.data.embeddings import write_embeddings
+from tasks.data.leaks import COLUMNS, LEAKS
 from tasks.data.manifest import write_table
 from tasks.files import write_json
 from tasks.models.head import load_heads
@@ -24,6 +25,7 @@ def inputs(tmp_path):
     manifest = pd.DataFrame(
         {
             "batch": "a",
+            "sample_id": [f"s{number:02d}" for number in range(90)],
             "label": np.array(CLASSES)[labels],
             "split": generator.permutation(["train", "val", "heldout"] * 30),
         }
@@ -34,13 +36,20 @@ def inputs(tmp_path):
     (tmp_path / "embeddings").mkdir()
     write_embeddings(tmp_path / "embeddings" / "a.safetensors", vectors, recipe="r")
     (tmp_path / "batches.yaml").write_text("batches: [a]", "utf-8")
+    write_leaks(tmp_path, [])
     return tmp_path, manifest, vectors
+
+
+def write_leaks(folder, ids):
+    (folder / "audit").mkdir(exist_ok=True)
+    pd.DataFrame({"sample_id": ids}, columns=COLUMNS).to_csv(folder / "audit" / LEAKS, index=False)
 
 
 def train(folder, *, out="head"):
     run(
         validated=folder / "validated",
         embeddings=folder / "embeddings",
+        audit=folder / "audit",
         batches=folder / "batches.yaml",
         out=folder / out,
         train_head=PARAMS,
@@ -69,6 +78,27 @@ def test_held_out_labels_have_no_influence(inputs):
     write_table(folder / "validated" / "manifest" / "a.parquet", changed)
     after = train(folder)
     assert all(np.array_equal(one, other) for one, other in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_sample_that_leaked_has_no_influence(inputs, split):
+    """With a wrong label it would have: the head is the same as with the right one."""
+    folder, manifest, _ = inputs
+    leaking = manifest[manifest["split"] == split].head(8)
+    write_leaks(folder, leaking["sample_id"].tolist())
+    before = train(folder)
+    changed = manifest.assign(label=manifest["label"].where(~manifest.index.isin(leaking.index), "cat"))
+    write_table(folder / "validated" / "manifest" / "a.parquet", changed)
+    assert all(np.array_equal(one, other) for one, other in zip(before, train(folder), strict=True))
+    write_leaks(folder, [])
+    assert not all(np.array_equal(one, other) for one, other in zip(before, train(folder), strict=True))
+
+
+def test_missing_audit_is_named(inputs):
+    folder, _, _ = inputs
+    (folder / "audit" / LEAKS).unlink()
+    with pytest.raises(ValueError, match=r"leaks\.csv is missing: run audit"):
+        train(folder)
 
 
 def test_description_has_the_classes_in_the_order_of_the_rows(inputs):

@@ -5,8 +5,7 @@ import pytest
 import yaml
 
 from tasks.data.entries import FACTS
-from tasks.data.manifest import write_table
-from tasks.data.quarantine import read_ledger
+from tasks.data.manifest import read_text_table, write_table
 from tasks.params import ScanParams, ValidateParams
 from tasks.validate import run
 
@@ -87,7 +86,7 @@ def report_in(folder):
 
 
 def ledger_in(folder):
-    return read_ledger(folder / "quarantine.csv")
+    return read_text_table(folder / "quarantine.csv")
 
 
 def test_every_file_of_a_batch_is_used_or_quarantined(land, validate, samples):

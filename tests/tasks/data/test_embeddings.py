@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from tasks.data.embeddings import read_embeddings, write_embeddings
+from tasks.data.embeddings import pair_cosines, read_embeddings, write_embeddings
 
 
 @pytest.fixture
@@ -12,7 +12,7 @@ def vectors():
 
 def test_vectors_come_back_in_half_precision(tmp_path, vectors):
     write_embeddings(tmp_path / "a.safetensors", vectors, recipe="r")
-    back = read_embeddings(tmp_path, ["a"])
+    back = read_embeddings(tmp_path, ["a"], num_samples=5)
     assert back.dtype == np.float32
     assert np.array_equal(back, vectors.astype(np.float16).astype(np.float32))
 
@@ -21,12 +21,12 @@ def test_batches_are_joined_in_the_order_asked_for(tmp_path, vectors):
     write_embeddings(tmp_path / "a.safetensors", vectors, recipe="r")
     write_embeddings(tmp_path / "b.safetensors", -vectors[:2], recipe="r")
     expected = np.concatenate([-vectors[:2], vectors]).astype(np.float16)
-    assert np.array_equal(read_embeddings(tmp_path, ["b", "a"]), expected)
+    assert np.array_equal(read_embeddings(tmp_path, ["b", "a"], num_samples=7), expected)
 
 
 def test_batch_without_samples_has_no_vectors(tmp_path):
     write_embeddings(tmp_path / "a.safetensors", np.empty((0, 7), dtype=np.float32), recipe="r")
-    assert read_embeddings(tmp_path, ["a"]).shape == (0, 7)
+    assert read_embeddings(tmp_path, ["a"], num_samples=0).shape == (0, 7)
 
 
 def test_equal_vectors_are_equal_bytes(tmp_path, vectors):
@@ -38,14 +38,14 @@ def test_equal_vectors_are_equal_bytes(tmp_path, vectors):
 def test_listed_batch_that_was_not_embedded_is_named(tmp_path, vectors):
     write_embeddings(tmp_path / "a.safetensors", vectors, recipe="r")
     with pytest.raises(ValueError, match=r"b\.safetensors is missing, though batch b is listed"):
-        read_embeddings(tmp_path, ["a", "b"])
+        read_embeddings(tmp_path, ["a", "b"], num_samples=10)
 
 
 def test_vectors_of_different_backbones_are_never_mixed(tmp_path, vectors):
     write_embeddings(tmp_path / "a.safetensors", vectors, recipe="one")
     write_embeddings(tmp_path / "b.safetensors", vectors, recipe="other")
     with pytest.raises(ValueError, match="batches a, b were embedded by different backbones: run embed again"):
-        read_embeddings(tmp_path, ["a", "b"])
+        read_embeddings(tmp_path, ["a", "b"], num_samples=10)
 
 
 @pytest.mark.parametrize("length", [0, 5, 60, -1])
@@ -54,10 +54,22 @@ def test_torn_file_is_named(tmp_path, vectors, length):
     write_embeddings(path, vectors, recipe="r")
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(ValueError, match=r"a\.safetensors is not a whole file of embeddings .*: remove it"):
-        read_embeddings(tmp_path, ["a"])
+        read_embeddings(tmp_path, ["a"], num_samples=5)
 
 
 def test_safetensors_file_of_something_else_is_named(tmp_path, vectors):
     save_file({"weight": vectors}, tmp_path / "a.safetensors")
     with pytest.raises(ValueError, match=r"a\.safetensors"):
-        read_embeddings(tmp_path, ["a"])
+        read_embeddings(tmp_path, ["a"], num_samples=5)
+
+
+def test_embeddings_of_another_manifest_are_refused(tmp_path, vectors):
+    write_embeddings(tmp_path / "a.safetensors", vectors, recipe="r")
+    with pytest.raises(ValueError, match="5 embeddings for 6 samples: run embed again"):
+        read_embeddings(tmp_path, ["a"], num_samples=6)
+
+
+def test_cosines_are_taken_pair_by_pair():
+    left = np.array([[3.0, 0.0], [1.0, 1.0], [2.0, 0.0], [0.0, 0.0]], dtype=np.float16)
+    right = np.array([[1.0, 0.0], [1.0, 0.0], [-5.0, 0.0], [1.0, 0.0]], dtype=np.float16)
+    assert pair_cosines(left, right).tolist() == pytest.approx([1.0, 0.5**0.5, -1.0, 0.0])

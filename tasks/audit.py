@@ -1,0 +1,109 @@
+"""Manifest, embeddings and hashes in; the near-duplicates between train or val and held-out, and how they were told, out."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tasks import stage
+from tasks.data.batches import read_batches
+from tasks.data.embeddings import read_embeddings
+from tasks.data.hashes import read_hashes
+from tasks.data.leaks import COLUMNS, LEAKED, LEAKS
+from tasks.data.manifest import read_manifest, write_text_table
+from tasks.data.near_duplicates import Pairs, Samples, find_twins
+from tasks.data.twin_limits import Limits, set_limits
+from tasks.files import whole_folder, write_json
+from tasks.params import AuditParams
+
+logger = logging.getLogger("graftline")
+
+
+def run(*, validated: Path, embeddings: Path, hashes: Path, batches: Path, out: Path, audit: AuditParams) -> None:
+    """Find what leaked between training and the held-out set."""
+    names = read_batches(batches)
+    manifest = read_manifest(validated / "manifest", names)
+    vectors = read_embeddings(embeddings, names, num_samples=len(manifest))
+    bits, probes = read_hashes(hashes, names, num_samples=len(manifest))
+    is_heldout = (manifest["split"] == "heldout").to_numpy()
+    used, judge = (Samples(vectors=vectors[side], hashes=bits[side]) for side in (~is_heldout, is_heldout))
+    limits = set_limits(probes, used.hashes, judge.hashes, recall=audit.recall, max_false_alarms=audit.max_false_alarms)
+    twins = find_twins(used, judge, min_cosine=limits.min_cosine, max_distance=limits.max_distance)
+    leaks = table(manifest, twins.left, ours=np.flatnonzero(~is_heldout), theirs=np.flatnonzero(is_heldout))
+    leaked = table(manifest, twins.right.swapped(), ours=np.flatnonzero(is_heldout), theirs=np.flatnonzero(~is_heldout))
+    check_something_is_left(manifest, leaks)
+    described = describe(limits, num_probes=probes.cosines.size, num_used=len(used.vectors))
+    found = {
+        "limits": described,
+        "batches": {batch: count(leaks, leaked, batch) for batch in names},
+        "num_leaks": len(leaks),
+        "num_leaked": len(leaked),
+    }
+    with whole_folder(out) as folder:
+        write_text_table(folder / LEAKS, leaks)
+        write_text_table(folder / LEAKED, leaked)
+        write_json(folder / "audit.json", found)
+    logger.info(
+        "audited %s samples against %s held out: %s leave training, twins of %s; cosine at least %.3f, hash distance at most %d",
+        f"{len(used.vectors):,}", f"{len(judge.vectors):,}", f"{len(leaks):,}", f"{len(leaked):,}",
+        limits.min_cosine, limits.max_distance,
+    )  # fmt: skip
+    if not described["separates"]:
+        logger.info(
+            "only %.0f %% of altered copies can be told from other pictures of this data: expect that leaks remain",
+            100 * described["expected_recall"],
+        )
+
+
+def table(manifest: pd.DataFrame, pairs: Pairs, *, ours: NDArray[np.intp], theirs: NDArray[np.intp]) -> pd.DataFrame:
+    """A row a left sample of the pairs, with its twin: COLUMNS. `ours` and `theirs` are the sides' rows of the manifest."""
+    samples = manifest.iloc[ours[pairs.left]].reset_index(drop=True)[["batch", "path", "sample_id", "split"]]
+    twins = (
+        manifest.iloc[theirs[pairs.right]].reset_index(drop=True)[["batch", "path", "sample_id"]].add_prefix("twin_")
+    )
+    rows = samples.join(twins).assign(cosine=pairs.cosine.round(4), hash_distance=pairs.distance)[COLUMNS]
+    return rows.sort_values(["batch", "path"], ignore_index=True)
+
+
+def check_something_is_left(manifest: pd.DataFrame, leaks: pd.DataFrame) -> None:
+    """Raises ValueError where train or val would be empty."""
+    for split in ("train", "val"):
+        if (manifest["split"] == split).any() and (manifest["split"] == split).sum() == (leaks["split"] == split).sum():
+            raise ValueError(
+                f"every sample of {split} is a near-duplicate of a held-out one: add other pictures, or lower "
+                "audit.max_false_alarms if these are different ones"
+            )
+
+
+def describe(limits: Limits, *, num_probes: int, num_used: int) -> dict[str, Any]:
+    """The limits and what they are worth. `separates` says whether the copies wanted are caught without more false
+    alarms than allowed."""
+    expected = sum(limits.recall.values()) / max(len(limits.recall), 1)
+    return {
+        "min_cosine": round(limits.min_cosine, 4),
+        "max_hash_distance": limits.max_distance,
+        "copies_within_distance": limits.copies_within,
+        "strangers_beyond_distance": limits.strangers_beyond,
+        "num_probes": num_probes,
+        "expected_recall": expected,
+        "expected_recall_by_kind": limits.recall,
+        "expected_false_alarms": None if limits.false_alarms is None else limits.false_alarms * num_used,
+        "separates": limits.strangers_beyond is None or limits.copies_within <= limits.strangers_beyond,
+    }
+
+
+def count(leaks: pd.DataFrame, leaked: pd.DataFrame, batch: str) -> dict[str, int]:
+    """How many samples of a batch leave train and val, and how many held-out ones have a twin."""
+    splits = leaks.loc[leaks["batch"] == batch, "split"]
+    return {
+        "train": int((splits == "train").sum()),
+        "val": int((splits == "val").sum()),
+        "heldout": int((leaked["batch"] == batch).sum()),
+    }
+
+
+if __name__ == "__main__":
+    stage.main(run)

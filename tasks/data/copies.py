@@ -1,0 +1,47 @@
+"""Altered copies of a picture, as they turn up in collections: a picture in, one copy a kind out."""
+
+import io
+from collections.abc import Callable
+
+from PIL import Image, ImageEnhance, ImageOps
+
+CROP_FRACTION = 0.95  # of each side, what is kept
+
+
+def resized(image: Image.Image, *, fraction: float) -> Image.Image:
+    """Each side times `fraction`."""
+    size = max(round(image.width * fraction), 1), max(round(image.height * fraction), 1)
+    return image.resize(size, Image.Resampling.BICUBIC)
+
+
+def recompressed(image: Image.Image, *, quality: int) -> Image.Image:
+    """Through a JPEG of this quality, 1..95."""
+    content = io.BytesIO()
+    image.save(content, "JPEG", quality=quality)
+    return Image.open(content).convert("RGB")
+
+
+def cropped(image: Image.Image, *, across: float, down: float) -> Image.Image:
+    """CROP_FRACTION of each side, cut at a place of the margin, 0..1 from left to right and from top to bottom."""
+    width, height = round(image.width * CROP_FRACTION), round(image.height * CROP_FRACTION)
+    left, top = round(across * (image.width - width)), round(down * (image.height - height))
+    return image.crop((left, top, left + width, top + height))
+
+
+def flipped(image: Image.Image) -> Image.Image:
+    """Left to right."""
+    return ImageOps.mirror(image)
+
+
+def brightened(image: Image.Image, *, factor: float) -> Image.Image:
+    return ImageEnhance.Brightness(image).enhance(factor)
+
+
+# how strong an alteration is: 0..1
+COPIES: dict[str, Callable[[Image.Image, float], Image.Image]] = {
+    "resized": lambda image, strength: resized(image, fraction=0.75 - 0.25 * strength),
+    "recompressed": lambda image, strength: recompressed(image, quality=round(60 - 20 * strength)),
+    "cropped": lambda image, strength: cropped(image, across=strength, down=strength * 7 % 1),
+    "flipped": lambda image, strength: flipped(image),
+    "brightened": lambda image, strength: brightened(image, factor=1.2 + 0.1 * strength),
+}

@@ -1,0 +1,42 @@
+"""The perceptual hashes of a batch on disk, with the probes that tell how near altered copies of its samples stay."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from tasks.data.embeddings import read_tensors
+
+TENSORS = ("hashes", "probe_cosines", "probe_distances")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probes:
+    """Altered copies, compared with what they were made of: a row a sample, a column a kind of alteration."""
+
+    kinds: tuple[str, ...]
+    cosines: NDArray[np.float32]  # (num_probed, num_kinds)
+    distances: NDArray[np.uint16]  # (num_probed, num_kinds)
+
+
+def write_hashes(path: Path, hashes: NDArray[np.uint8], *, probes: Probes) -> None:
+    """`hashes` (n, NUM_VIEWS, bytes), in the order of the batch's manifest."""
+    tensors = dict(zip(TENSORS, (hashes, probes.cosines, probes.distances), strict=True))
+    save_file(
+        {name: np.ascontiguousarray(each) for name, each in tensors.items()},
+        path,
+        metadata={"kinds": ",".join(probes.kinds)},
+    )
+
+
+def read_hashes(folder: Path, batches: Sequence[str], *, num_samples: int) -> tuple[NDArray[np.uint8], Probes]:
+    """Those of all batches, in their order. Raises ValueError where a batch's file is missing or torn, or where there
+    are not as many hashes as samples."""
+    found = [read_tensors(folder, batch, what="hashes", names=TENSORS, fact="kinds") for batch in batches]
+    hashes, cosines, distances = (np.concatenate(parts) for parts in zip(*(each for each, _ in found), strict=True))
+    if len(hashes) != num_samples:
+        raise ValueError(f"{len(hashes)} hashes for {num_samples} samples: run embed again")
+    return hashes, Probes(kinds=tuple(found[0][1].split(",")), cosines=cosines, distances=distances)

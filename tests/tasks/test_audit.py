@@ -1,0 +1,203 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tasks.audit import run
+from tasks.data.embeddings import write_embeddings
+from tasks.data.hashes import Probes, write_hashes
+from tasks.data.leaks import LEAKED, LEAKS, read_leaks
+from tasks.data.manifest import write_table
+from tasks.data.perceptual_hash import HASHES_SHAPE
+from tasks.params import AuditParams
+
+PARAMS = AuditParams(recall=0.99, max_false_alarms=0.001)
+PER_BATCH = 100  # samples: 60 train, 15 val, 25 held out
+
+
+class Data:
+    """Batches of made-up samples in a folder; `copy` makes one sample look like another."""
+
+    def __init__(self, folder, batches):
+        generator = np.random.default_rng(0)
+        self.folder, self.names = folder, batches
+        n = PER_BATCH * len(batches)
+        self.vectors = generator.normal(size=(n, 16))
+        self.hashes = generator.integers(0, 256, (n, *HASHES_SHAPE), dtype=np.uint8)
+        self.splits = np.array((["train"] * 60 + ["val"] * 15 + ["heldout"] * 25) * len(batches))
+        self.num_probed = 8
+        self.reach = 20  # bits, how far the copies of the probes are
+
+    def copy(self, source, to):
+        self.vectors[to] = self.vectors[source]
+        self.hashes[to] = self.hashes[source]
+
+    def name(self, number):
+        return self.names[number // PER_BATCH], f"{number % PER_BATCH:03d}.png"
+
+    def audit(self, out="audit", params=PARAMS):
+        for place in ("validated/manifest", "embeddings", "hashes"):
+            (self.folder / place).mkdir(parents=True, exist_ok=True)
+        for position, batch in enumerate(self.names):
+            rows = np.arange(position * PER_BATCH, (position + 1) * PER_BATCH)
+            manifest = pd.DataFrame(
+                {
+                    "batch": batch,
+                    "path": [self.name(row)[1] for row in rows],
+                    "sample_id": [f"id{row:04d}" for row in rows],
+                    "split": self.splits[rows],
+                }
+            )
+            write_table(self.folder / "validated" / "manifest" / f"{batch}.parquet", manifest)
+            write_embeddings(self.folder / "embeddings" / f"{batch}.safetensors", self.vectors[rows], recipe="r")
+            probes = Probes(
+                kinds=("flipped",),
+                cosines=np.full((self.num_probed, 1), 0.9, dtype=np.float32),
+                distances=np.full((self.num_probed, 1), self.reach, dtype=np.uint16),
+            )
+            write_hashes(self.folder / "hashes" / f"{batch}.safetensors", self.hashes[rows], probes=probes)
+        (self.folder / "batches.yaml").write_text(f"batches: {json.dumps(self.names)}", "utf-8")
+        run(
+            validated=self.folder / "validated",
+            embeddings=self.folder / "embeddings",
+            hashes=self.folder / "hashes",
+            batches=self.folder / "batches.yaml",
+            out=self.folder / out,
+            audit=params,
+        )
+        found = json.loads((self.folder / out / "audit.json").read_text("utf-8"))
+        return read_leaks(self.folder / out / LEAKS), read_leaks(self.folder / out / LEAKED), found
+
+
+@pytest.fixture
+def data(tmp_path):
+    return lambda batches=("a", "b"): Data(tmp_path, list(batches))
+
+
+def test_copies_of_held_out_samples_leave_train_and_val_and_name_their_twin(data):
+    given = data()
+    given.copy(80, 3)  # train
+    given.copy(180, 62)  # val; its twin came with a later batch
+    leaks, leaked, found = given.audit()
+    assert leaks[["batch", "path", "split", "twin_batch", "twin_path"]].to_numpy().tolist() == [
+        ["a", "003.png", "train", "a", "080.png"],
+        ["a", "062.png", "val", "b", "080.png"],
+    ]
+    assert leaks["sample_id"].tolist() == ["id0003", "id0062"]
+    assert leaks["twin_sample_id"].tolist() == ["id0080", "id0180"]
+    assert leaked["sample_id"].tolist() == ["id0080", "id0180"]
+    assert found["batches"] == {
+        "a": {"train": 1, "val": 1, "heldout": 1},
+        "b": {"train": 0, "val": 0, "heldout": 1},
+    }
+
+
+def test_held_out_sample_never_leaves(data):
+    given = data()
+    for number in range(75, 100):
+        given.copy(number, number - 75)
+    leaks, leaked, _ = given.audit()
+    assert set(leaks["split"]) == {"train"}
+    assert len(leaks) == 25
+    assert set(leaked["split"]) == {"heldout"}
+
+
+def test_copies_on_the_same_side_are_no_leaks(data):
+    given = data()
+    given.copy(0, 1)
+    given.copy(2, 61)
+    given.copy(80, 81)
+    leaks, leaked, _ = given.audit()
+    assert leaks.empty
+    assert leaked.empty
+
+
+def test_every_held_out_twin_of_one_sample_is_leaked(data):
+    given = data()
+    for number in (80, 81, 190):
+        given.copy(0, number)
+    leaks, leaked, _ = given.audit()
+    assert leaks["sample_id"].tolist() == ["id0000"]
+    assert leaked["sample_id"].tolist() == ["id0080", "id0081", "id0190"]
+
+
+def test_like_vectors_with_unlike_hashes_are_no_leak(data):
+    given = data()
+    given.vectors[0] = given.vectors[80]
+    assert given.audit()[0].empty
+
+
+def test_data_on_which_copies_are_no_nearer_than_strangers_is_said_to_be_so(data):
+    given = data()
+    given.copy(80, 0)
+    given.reach = 120
+    leaks, _, found = given.audit()
+    assert leaks["sample_id"].tolist() == ["id0000"]
+    assert found["limits"]["separates"] is False
+    assert found["limits"]["expected_recall"] == 0.0
+    assert found["limits"]["expected_false_alarms"] < 1
+
+
+def test_data_that_separates_is_said_to_be_so(data):
+    _, _, found = data().audit()
+    assert found["limits"]["separates"] is True
+    assert found["limits"]["expected_recall"] == 1.0
+    assert found["limits"]["max_hash_distance"] == 20
+
+
+def test_one_batch_is_enough(data):
+    given = data(["only"])
+    given.copy(80, 0)
+    assert len(given.audit()[0]) == 1
+
+
+def test_nothing_held_out_is_nothing_leaked(data):
+    given = data()
+    given.splits[:] = "train"
+    leaks, leaked, found = given.audit()
+    assert leaks.empty
+    assert leaked.empty
+    assert found["limits"]["expected_false_alarms"] is None
+
+
+def test_nothing_but_held_out_samples_is_nothing_leaked(data):
+    given = data()
+    given.splits[:] = "heldout"
+    given.num_probed = 0
+    leaks, leaked, _ = given.audit()
+    assert leaks.empty
+    assert leaked.empty
+
+
+def test_val_that_leaked_as_a_whole_is_refused(data):
+    given = data(["only"])
+    for number in range(60, 75):
+        given.copy(80, number)
+    with pytest.raises(
+        ValueError, match="every sample of val is a near-duplicate of a held-out one: add other pictures"
+    ):
+        given.audit()
+
+
+def test_same_input_gives_the_same_bytes(data, tmp_path):
+    given = data()
+    given.copy(80, 0)
+    given.audit()
+    given.audit(out="again")
+    for file in (LEAKS, LEAKED, "audit.json"):
+        assert (tmp_path / "audit" / file).read_bytes() == (tmp_path / "again" / file).read_bytes()
+
+
+def test_missing_hashes_are_named_with_the_remedy(data, tmp_path):
+    data().audit()
+    (tmp_path / "hashes" / "b.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"b\.safetensors is missing, though batch b is listed: run `dvc pull"):
+        run(
+            validated=tmp_path / "validated",
+            embeddings=tmp_path / "embeddings",
+            hashes=tmp_path / "hashes",
+            batches=tmp_path / "batches.yaml",
+            out=tmp_path / "audit",
+            audit=PARAMS,
+        )

@@ -196,7 +196,7 @@ class PlantedSet:
     def plant(self, seed: int, kinds: dict[str, Alter], num: int) -> Iterator[dict[str, Any]]:
         """Write the copies; a row a pair: the copy's manifest row, its kind, and the sample_ids of the side that is
         used and of the one that judges."""
-        chance = np.random.default_rng(1000 + seed)
+        chance = np.random.default_rng(2000 + seed)
         sides = [chance.permutation(np.flatnonzero(self.own["split"] == side)) for side in ("heldout", "train")]
         half = num // 2
         for number, (kind, alter) in enumerate(kinds.items()):

@@ -216,7 +216,7 @@ class PlantedSet:
                     }  # fmt: skip
 
     def embed(self, batch: str, rows: pd.DataFrame) -> None:
-        manifest = self.place / "validated" / "manifest" / f"{batch}.parquet"
+        manifest = self.place / "manifests" / f"{batch}.parquet"
         manifest.parent.mkdir(parents=True, exist_ok=True)
         write_table(manifest, rows.assign(batch=batch))
         embed.run(
@@ -232,7 +232,7 @@ class PlantedSet:
         """The leaks that are found in these batches, and the limits that were set."""
         (self.place / "batches.yaml").write_text(json.dumps({"batches": batches}), "utf-8")  # JSON is YAML
         audit.run(
-            validated=self.place / "validated",
+            manifests=self.place / "manifests",
             embeddings=self.place / "embeddings",
             hashes=self.place / "hashes",
             batches=self.place / "batches.yaml",
@@ -262,7 +262,7 @@ def time_stage(place: Path, *, num_used: int, params: Params) -> dict[str, Any]:
     """Seconds and peak memory (MiB) of `python -m tasks.audit` on made-up samples, num_used x 10,000."""
     num_judge, num_twins, dim = 10_000, 1_000, 512
     make_samples(place, num_used=num_used, num_judge=num_judge, num_twins=num_twins, dim=dim)
-    paths = ("validated", "embeddings", "hashes", "out")
+    paths = ("manifests", "embeddings", "hashes", "out")
     arguments = [word for name in paths for word in (f"--{name}", str(place / name))]
     arguments += ["--batches", str(place / "batches.yaml")]
     load = os.getloadavg()[0]
@@ -291,7 +291,7 @@ def make_samples(place: Path, *, num_used: int, num_judge: int, num_twins: int, 
     """Vectors and hashes of one batch on disk, and a manifest; the first `num_twins` used ones are copies of held-out ones."""
     chance = np.random.default_rng(0)
     num = num_used + num_judge
-    for folder in ("validated/manifest", "embeddings", "hashes"):
+    for folder in ("manifests", "embeddings", "hashes"):
         (place / folder).mkdir(parents=True)
     vectors = spread(chance, num, dim)
     whole = chance.integers(0, 256, (num, 1, HASHES_SHAPE[1]), dtype=np.uint8)
@@ -309,7 +309,7 @@ def make_samples(place: Path, *, num_used: int, num_judge: int, num_twins: int, 
     names = [f"{number:06d}" for number in range(num)]
     split = np.where(np.arange(num) < num_used, "train", "heldout")
     table = pd.DataFrame({"batch": "made-up", "path": names, "sample_id": names, "split": split, "label": "any"})
-    write_table(place / "validated" / "manifest" / "made-up.parquet", table)
+    write_table(place / "manifests" / "made-up.parquet", table)
     (place / "batches.yaml").write_text("batches: [made-up]\n", "utf-8")
 
 
@@ -328,7 +328,7 @@ def share_over(place: Path, num_used: int, min_cosine: float) -> float:
     """The share of pairs that the cosine alone would take for twins, of a thousand each."""
     from tasks.data.embeddings import read_embeddings
 
-    paths = pd.read_parquet(place / "validated" / "manifest" / "made-up.parquet")
+    paths = pd.read_parquet(place / "manifests" / "made-up.parquet")
     vectors = read_embeddings(place / "embeddings", ["made-up"], num_samples=len(paths))
     units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return float((units[:1000] @ units[num_used : num_used + 1000].T >= min_cosine).mean())

@@ -22,10 +22,10 @@ from tasks.params import AuditParams
 logger = logging.getLogger("graftline")
 
 
-def run(*, validated: Path, embeddings: Path, hashes: Path, batches: Path, out: Path, audit: AuditParams) -> None:
+def run(*, manifests: Path, embeddings: Path, hashes: Path, batches: Path, out: Path, audit: AuditParams) -> None:
     """Find what leaked between training and the held-out set."""
     names = read_batches(batches)
-    manifest = read_manifest(validated / "manifest", names)
+    manifest = read_manifest(manifests, names)
     vectors = read_embeddings(embeddings, names, num_samples=len(manifest))
     bits, probes = read_hashes(hashes, names, num_samples=len(manifest))
     is_heldout = (manifest["split"] == "heldout").to_numpy()

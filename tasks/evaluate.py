@@ -32,7 +32,7 @@ Probabilities = dict[str, NDArray[np.float64]]  # by target: (n, num_classes), c
 
 def run(
     *,
-    validated: Path,
+    manifests: Path,
     audit: Path,
     batches: Path,
     raw: Path,
@@ -46,7 +46,7 @@ def run(
     evaluate: EvaluateParams,
 ) -> None:
     """Measure the candidate, the head alone and the model in use on the same held-out samples."""
-    manifest = read_manifest(validated / "manifest", read_batches(batches))
+    manifest = read_manifest(manifests, read_batches(batches))
     is_heldout = (manifest["split"] == "heldout").to_numpy()
     rows = manifest[is_heldout].reset_index(drop=True)
     model, lineage = load_bundle(candidate)

@@ -30,7 +30,7 @@ logger = logging.getLogger("graftline")
 
 def run(
     *,
-    validated: Path,
+    manifests: Path,
     audit: Path,
     batches: Path,
     raw: Path,
@@ -42,7 +42,7 @@ def run(
     seed: int,
 ) -> None:
     """Train the last blocks of the backbone together with the head, from the trained head on (Kumar et al. 2022)."""
-    manifest = read_manifest(validated / "manifest", read_batches(batches))
+    manifest = read_manifest(manifests, read_batches(batches))
     manifest = manifest[~leaves_training(manifest, audit)]
     pretrained, lineage = load_bundle(backbone)
     model = graft(pretrained.backbone, head)

@@ -19,17 +19,24 @@ logger = logging.getLogger("graftline")
 
 
 def run(
-    *, validated: Path, embeddings: Path, audit: Path, batches: Path, out: Path, train_head: TrainHeadParams
+    *,
+    manifests: Path,
+    classes: Path,
+    embeddings: Path,
+    audit: Path,
+    batches: Path,
+    out: Path,
+    train_head: TrainHeadParams,
 ) -> None:
     """Train a head on the frozen features of the train split."""
-    manifest = read_manifest(validated / "manifest", read_batches(batches))
+    manifest = read_manifest(manifests, read_batches(batches))
     vectors = read_embeddings(embeddings, read_batches(batches), num_samples=len(manifest)).astype(
         np.float64
     )  # (n, dim)
     stays = ~leaves_training(manifest, audit)
-    classes: dict[str, list[str]] = read_json(validated / "classes.json")
+    names_of: dict[str, list[str]] = read_json(classes)
     heads: dict[str, LinearHead] = {}
-    for target, names in classes.items():
+    for target, names in names_of.items():
         labels = np.array(label_indices(manifest[target], names))
         in_train = (manifest["split"] == "train").to_numpy() & (labels != MISSING) & stays
         in_val = (manifest["split"] == "val").to_numpy() & (labels != MISSING) & stays
@@ -53,7 +60,7 @@ def run(
             "l2": {target: head.l2 for target, head in heads.items()},
             "val_log_loss": {target: head.val_log_loss for target, head in heads.items()},
         }
-        save_heads(folder, layers, classes=classes, facts=facts)
+        save_heads(folder, layers, classes=names_of, facts=facts)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ class Data:
             write_hashes(self.folder / "hashes" / f"{batch}.safetensors", self.hashes[rows], probes=probes)
         (self.folder / "batches.yaml").write_text(f"batches: {json.dumps(self.names)}", "utf-8")
         run(
-            validated=self.folder / "validated",
+            manifests=self.folder / "validated" / "manifest",
             embeddings=self.folder / "embeddings",
             hashes=self.folder / "hashes",
             batches=self.folder / "batches.yaml",
@@ -194,7 +194,7 @@ def test_missing_hashes_are_named_with_the_remedy(data, tmp_path):
     (tmp_path / "hashes" / "b.safetensors").unlink()
     with pytest.raises(ValueError, match=r"b\.safetensors is missing, though batch b is listed: run `dvc pull"):
         run(
-            validated=tmp_path / "validated",
+            manifests=tmp_path / "validated" / "manifest",
             embeddings=tmp_path / "embeddings",
             hashes=tmp_path / "hashes",
             batches=tmp_path / "batches.yaml",

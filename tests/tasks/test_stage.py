@@ -120,7 +120,7 @@ def test_full_disk_leaves_no_half_written_weights(shell, workspace, manifest):
     pd.DataFrame(columns=COLUMNS).to_csv(workspace / LEAKS, index=False)
     before = everything(workspace)
     done = shell(
-        "train_head", "--validated", "data/validated", "--embeddings", ".", "--audit", ".", "--batches", "batches.yaml",
+        "train_head", "--manifests", "data/validated/manifest", "--classes", "data/validated/classes.json", "--embeddings", ".", "--audit", ".", "--batches", "batches.yaml",
         "--out", "head", max_file_bytes=100,
     )  # fmt: skip
     assert everything(workspace) == before
@@ -210,7 +210,7 @@ def test_missing_manifest_of_a_listed_batch_is_told_in_one_line(shell, workspace
     (workspace / "batches.yaml").write_text(f'batches: ["{manifest.stem}", second]', "utf-8")
     write_embeddings(workspace / f"{manifest.stem}.safetensors", np.zeros((6, 4), dtype=np.float32), recipe="r")
     done = shell(
-        "train_head", "--validated", manifest.parents[1], "--embeddings", ".", "--audit", ".", "--batches", "batches.yaml",
+        "train_head", "--manifests", manifest.parent, "--classes", "classes.json", "--embeddings", ".", "--audit", ".", "--batches", "batches.yaml",
         "--out", "head",
     )  # fmt: skip
     assert done.error.startswith(f"{manifest.with_name('second.parquet')} is missing, though batch second is listed")

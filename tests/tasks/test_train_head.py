@@ -47,7 +47,8 @@ def write_leaks(folder, ids):
 
 def train(folder, *, out="head"):
     run(
-        validated=folder / "validated",
+        manifests=folder / "validated" / "manifest",
+        classes=folder / "validated" / "classes.json",
         embeddings=folder / "embeddings",
         audit=folder / "audit",
         batches=folder / "batches.yaml",

@@ -15,14 +15,17 @@ from tasks.data.hashes import read_hashes
 from tasks.data.leaks import COLUMNS, LEAKED, LEAKS
 from tasks.data.manifest import read_manifest, write_text_table
 from tasks.data.near_duplicates import Pairs, Samples, find_twins
+from tasks.data.splits import small_classes
 from tasks.data.twin_limits import Limits, set_limits
-from tasks.files import whole_folder, write_json
+from tasks.files import read_json, whole_folder, write_json
 from tasks.params import AuditParams
 
 logger = logging.getLogger("graftline")
 
 
-def run(*, manifests: Path, embeddings: Path, hashes: Path, batches: Path, out: Path, audit: AuditParams) -> None:
+def run(
+    *, manifests: Path, classes: Path, embeddings: Path, hashes: Path, batches: Path, out: Path, audit: AuditParams
+) -> None:
     """Find what leaked between training and the held-out set."""
     names = read_batches(batches)
     manifest = read_manifest(manifests, names)
@@ -34,7 +37,7 @@ def run(*, manifests: Path, embeddings: Path, hashes: Path, batches: Path, out: 
     twins = find_twins(used, judge, min_cosine=limits.min_cosine, max_distance=limits.max_distance)
     leaks = table(manifest, twins.left, ours=np.flatnonzero(~is_heldout), theirs=np.flatnonzero(is_heldout))
     leaked = table(manifest, twins.right.swapped(), ours=np.flatnonzero(is_heldout), theirs=np.flatnonzero(~is_heldout))
-    check_something_is_left(manifest, leaks)
+    check_something_is_left(manifest, leaks, read_json(classes))
     described = describe(limits, num_probes=probes.cosines.size, num_used=len(used.vectors))
     found = {
         "limits": described,
@@ -68,14 +71,14 @@ def table(manifest: pd.DataFrame, pairs: Pairs, *, ours: NDArray[np.intp], their
     return rows.sort_values(["batch", "path"], ignore_index=True)
 
 
-def check_something_is_left(manifest: pd.DataFrame, leaks: pd.DataFrame) -> None:
-    """Raises ValueError where train or val would be empty."""
-    for split in ("train", "val"):
-        if (manifest["split"] == split).any() and (manifest["split"] == split).sum() == (leaks["split"] == split).sum():
-            raise ValueError(
-                f"every sample of {split} is a near-duplicate of a held-out one: add other pictures, or lower "
-                "audit.max_false_alarms if these are different ones"
-            )
+def check_something_is_left(manifest: pd.DataFrame, leaks: pd.DataFrame, classes: dict[str, list[str]]) -> None:
+    """Raises ValueError where a class would have nothing left in train or val."""
+    problems = small_classes(manifest[~manifest["sample_id"].isin(leaks["sample_id"])], classes)
+    if problems:
+        raise ValueError(
+            f"without the near-duplicates of held-out samples, {problems[0]}: add other pictures of it, or lower "
+            "audit.max_false_alarms if these are different ones"
+        )
 
 
 def describe(limits: Limits, *, num_probes: int, num_used: int) -> dict[str, Any]:

@@ -15,8 +15,10 @@ logger = logging.getLogger("graftline")
 
 def run(*, validated: Path, batches: Path, out: Path, validate: ValidateParams, scan: ScanParams) -> None:
     """Check the manifest once more and draw the pages."""
+    names = read_batches(batches)
     told = tell(
-        read_manifest(validated / "manifest", read_batches(batches)),
+        read_manifest(validated / "manifest", names),
+        batches=names,
         classes=read_json(validated / "classes.json"),
         limits=validate.expectations.model_dump(),
         drift_significance=validate.drift_significance,

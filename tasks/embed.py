@@ -29,6 +29,8 @@ from tasks.progress import progress
 logger = logging.getLogger("graftline")
 
 
+LONGEST_PROBED = 16_384  # px; a JPEG has 65,500 at most, and a large picture would take long to alter
+
 Looked = tuple[Tensor, NDArray[np.uint8]]  # a picture's pixels as the backbone sees them, and its hashes
 
 
@@ -87,7 +89,8 @@ def probe(
     params: EmbedParams,
 ) -> Probes:
     """Embed altered copies of a few samples, none of them held out, and compare each with its original."""
-    in_use = np.flatnonzero(rows["split"] != "heldout")
+    is_small = rows[["width", "height"]].max(axis=1) <= LONGEST_PROBED
+    in_use = np.flatnonzero((rows["split"] != "heldout") & is_small)
     chosen = in_use[np.argsort(rows["sample_id"].to_numpy()[in_use])[: params.num_probed]]  # a SHA-256 is a fair draw
 
     def look(image: Image.Image, number: int) -> list[Looked]:

@@ -22,6 +22,7 @@ class ScanParams(Section):
     min_image_size: Count
     max_image_pixels: Count
     max_file_bytes: Count
+    max_decode_seconds: Positive
 
 
 class QuarantineParams(Section):

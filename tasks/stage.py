@@ -48,7 +48,9 @@ def main(run: Run, arguments: list[str] | None = None) -> None:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "allocate" not in str(error):
             raise
-        logger.error("error: not enough memory: lower the minibatch_size of this stage in params.yaml, or image_size")
+        logger.error(
+            "error: not enough memory: free some, or lower the minibatch_size of this stage in params.yaml, or image_size, where it has them"
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         logger.error("error: interrupted")

@@ -10,13 +10,13 @@ import pandas as pd
 
 from tasks import stage
 from tasks.data.accounts import Limits, account, budget, labels_of
-from tasks.data.admission import Admission, admit, groups_across_splits, small_classes, target_columns
+from tasks.data.admission import Admission, admit, target_columns
 from tasks.data.batches import read_batches
-from tasks.data.classes import class_changes, read_registry
+from tasks.data.classes import Registry, class_changes, read_registry
 from tasks.data.expectations import check_expectations, tell
 from tasks.data.manifest import SPLITS, write_table, write_text_table
 from tasks.data.quarantine import LEDGER_COLUMNS
-from tasks.data.splits import split_of
+from tasks.data.splits import groups_across_splits, small_classes, split_of
 from tasks.files import whole_folder, write_json
 from tasks.params import ScanParams, ValidateParams
 
@@ -31,8 +31,14 @@ def run(*, scanned: Path, batches: Path, registry: Path, out: Path, validate: Va
     by_batch = {batch: _read(scanned / batch / "samples.parquet", batch) for batch in names}
     samples = pd.concat(by_batch.values(), ignore_index=True)
     defects = pd.concat([_read(scanned / batch / "defects.parquet", batch) for batch in names], ignore_index=True)
-    targets = target_columns(samples, chosen=validate.targets, fixed=validate.classes)
     registered = read_registry(registry)
+    targets, passed_over = target_columns(
+        samples,
+        chosen=validate.targets,
+        fixed=validate.classes,
+        registered=registered.classes,
+        min_samples_per_class=validate.min_samples_per_class,
+    )
     admission = admit(
         samples,
         targets=targets,
@@ -63,17 +69,20 @@ def run(*, scanned: Path, batches: Path, registry: Path, out: Path, validate: Va
             ),
         ),
         "classes": {target: count_by_class(manifest, target, each) for target, each in admission.classes.items()},
-        "class_changes": {target: class_changes(samples, target=target) for target in targets},
+        "class_changes": {target: named_changes(samples, target, registered) for target in targets},
+        "passed_over": passed_over,
         "groups_across_splits": _named(groups_across_splits(manifest)),
         "probation": {target: _named(waiting) for target, waiting in admission.probation.items()},
         "registry_version": registered.version,
+        "without_samples": without_samples(manifest, registered),
         "splits": small_classes(manifest, admission.classes),
-        "expectations": expectations(manifest, admission, validate, min_image_size=scan.min_image_size),
+        "expectations": expectations(manifest, names, admission, validate, min_image_size=scan.min_image_size),
     }
     with whole_folder(out) as folder:
         (folder / "manifest").mkdir()
+        used = dict(list(manifest.groupby("batch")))
         for batch, table in by_batch.items():
-            rows = manifest.loc[manifest["batch"] == batch, ["batch", *table.columns.drop("batch")]]
+            rows = used.get(batch, manifest[:0])[["batch", *table.columns.drop("batch")]]
             write_table(folder / "manifest" / f"{batch}.parquet", rows.sort_values("path").reset_index(drop=True))
         write_text_table(folder / "quarantine.csv", ledger)
         write_json(folder / "classes.json", admission.classes)
@@ -94,8 +103,23 @@ def count_by_class(manifest: pd.DataFrame, target: str, classes: list[str]) -> d
     return {name: {split: int(counts.get((name, split), 0)) for split in SPLITS} for name in classes}
 
 
+def named_changes(samples: pd.DataFrame, target: str, registered: Registry) -> dict[str, Any]:
+    """The changes of each batch; of long lists the first, and how many there are."""
+    changes = class_changes(samples, target=target, registered=registered.classes.get(target, []))
+    return {batch: {what: _named(names) for what, names in change.items()} for batch, change in changes.items()}
+
+
+def without_samples(manifest: pd.DataFrame, registered: Registry) -> dict[str, Any]:
+    """The registered classes of which nothing is left, by target."""
+    there = {target: set(manifest[target].dropna()) if target in manifest else set() for target in registered.classes}
+    gone = {
+        target: [name for name in names if name not in there[target]] for target, names in registered.classes.items()
+    }
+    return {target: _named(names) for target, names in gone.items() if names}
+
+
 def expectations(
-    manifest: pd.DataFrame, admission: Admission, params: ValidateParams, *, min_image_size: int
+    manifest: pd.DataFrame, batches: list[str], admission: Admission, params: ValidateParams, *, min_image_size: int
 ) -> list[dict[str, Any]]:
     """What Great Expectations says of the manifest; nothing where there is no sample."""
     if manifest.empty:
@@ -103,6 +127,7 @@ def expectations(
     return check_expectations(
         tell(
             manifest,
+            batches=batches,
             classes=admission.classes,
             limits=params.expectations.model_dump(),
             drift_significance=params.drift_significance,
@@ -118,8 +143,10 @@ def warnings(report: dict[str, Any]) -> Iterator[str]:
             yield _unmet(each)
     for target, changes in report["class_changes"].items():
         for batch, change in changes.items():
-            for old, new in change.get("perhaps_renamed", []):
+            for old, new in change.get("perhaps_renamed", {"named": []})["named"]:
                 yield f"batch {batch} has class {new!r} of {target} where others have {old!r}: is it renamed?"
+    for target, names in report["without_samples"].items():
+        yield f"registered classes of {target} have no samples: {', '.join(map(repr, names['named']))}"
     for target, waiting in report["probation"].items():
         if waiting["count"]:
             yield f"{waiting['count']} classes of {target} wait for more samples: {', '.join(map(repr, waiting['named']))}"
@@ -130,7 +157,13 @@ def warnings(report: dict[str, Any]) -> Iterator[str]:
 def problems(report: dict[str, Any], num_samples: int, out: Path) -> Iterator[str]:
     """What stops the run, the most telling first."""
     ledger = out / "quarantine.csv"
-    if not num_samples:
+    waiting = sum(each["count"] for each in report["probation"].values())
+    if not num_samples and waiting:
+        yield (
+            f"no sample can be used: all {waiting} classes wait for more samples, see {ledger}: add samples, or lower "
+            "validate.min_samples_per_class"
+        )
+    elif not num_samples:
         yield (
             f"no usable images at all ({sum(each['in'] for each in report['batches'].values())} quarantined): see {ledger}; "
             "is there data/raw/<batch>/<class>/, or data/raw/<batch>/labels.csv?"
@@ -154,7 +187,7 @@ def _unmet(result: dict[str, Any]) -> str:
     )
 
 
-def _named(found: dict[str, int] | list[str]) -> dict[str, Any]:
+def _named(found: dict[str, int] | list[Any]) -> dict[str, Any]:
     """How many there are, and the first of them."""
     first = dict(list(found.items())[:MAX_NAMED]) if isinstance(found, dict) else found[:MAX_NAMED]
     return {"count": len(found), "named": first}

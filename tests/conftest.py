@@ -84,6 +84,7 @@ def new_workspace(tmp_path_factory, set_param) -> Callable[[], Path]:
     def make() -> Path:
         workspace = tmp_path_factory.mktemp("project") / "workspace"
         make_workspace(ROOT, workspace)
+        set_param(workspace, "min_samples_per_class", 10)
         set_param(workspace, "epochs", 1)
         set_param(workspace, "unfreeze", 1)
         set_param(workspace, "min_accuracy", 0.5)

@@ -23,14 +23,16 @@ def account(
     samples: pd.DataFrame, defects: pd.DataFrame, manifest: pd.DataFrame, ledger: pd.DataFrame, batches: list[str]
 ) -> dict[str, dict[str, int]]:
     """By batch what came `in`, how much of it is `used`, and how much quarantined for each reason; the sums agree."""
+    came = pd.concat([samples["batch"], defects["batch"]]).value_counts()
+    used = manifest["batch"].value_counts()
+    reasons = {str(batch): rows.value_counts() for batch, rows in ledger.groupby("batch")["reason"]}
     counts = {}
     for batch in batches:
-        num_in, used = (
-            sum(int((table["batch"] == batch).sum()) for table in both) for both in ((samples, defects), (manifest,))
+        quarantined = (
+            {f"quarantined.{reason}": int(n) for reason, n in reasons[batch].items()} if batch in reasons else {}
         )
-        reasons = ledger.loc[ledger["batch"] == batch, "reason"].value_counts()
-        assert num_in == used + reasons.sum(), batch
-        counts[batch] = {"in": num_in, "used": used} | {f"quarantined.{name}": int(n) for name, n in reasons.items()}
+        counts[batch] = {"in": int(came.get(batch, 0)), "used": int(used.get(batch, 0))} | quarantined
+        assert counts[batch]["in"] == counts[batch]["used"] + sum(quarantined.values()), batch
     return counts
 
 
@@ -66,7 +68,9 @@ def budget(
     ]
     for target, names in classes.items():
         shares = fractions(manifest[target], labels[target])
-        found += [(f"class {name!r} of {target}", share, limits.each_class) for name, share in shares if name in names]
+        found += [
+            (f"class {name!r} of {target}", share, limits.each_class) for name, share in shares if name in set(names)
+        ]
     exceeded = [
         {"of": of, "quarantined_fraction": share, "limit": limit} for of, share, limit in found if share > limit
     ]

@@ -1,14 +1,15 @@
 """What was scanned in; the samples that are used, on which side of the split and with which classes, and those that are not, out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from tasks.data.classes import classes_in_order
 from tasks.data.entries import FACTS, KEYS
-from tasks.data.manifest import SPLITS
 from tasks.data.quarantine import WAITING, duplicates, labels_not_let_in, ledger_of, missing_labels
+from tasks.data.splits import split_of_any_copy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ def admit(
         min_samples_per_class: with fewer, a class that is not registered waits in probation.
         split: the side of a group, or of a sample_id.
     """
-    samples = _preferred_first(samples)
+    samples = samples.sort_values(["batch", "path"], key=_landed, kind="stable", ignore_index=True)
     ledgers: list[pd.DataFrame] = []
 
     def set_aside(found: pd.DataFrame) -> None:
@@ -52,6 +53,7 @@ def admit(
         samples = samples.drop(found.index)
 
     set_aside(missing_labels(samples, targets=targets))
+    samples["split"] = split_of_any_copy(samples)
     set_aside(duplicates(samples, targets=targets))
     known = {target: fixed.get(target) or list(samples[target].dropna().unique()) for target in targets}
     set_aside(labels_not_let_in(samples, allowed=known, reason="unknown_class", details={}))
@@ -76,51 +78,43 @@ def admit(
 
 
 def target_columns(
-    samples: pd.DataFrame, *, chosen: Sequence[str] | None, fixed: Mapping[str, Sequence[str]]
-) -> list[str]:
-    """The targets among the columns of the samples: those chosen, or all.
+    samples: pd.DataFrame,
+    *,
+    chosen: Sequence[str] | None,
+    fixed: Collection[str],
+    registered: Collection[str],
+    min_samples_per_class: int,
+) -> tuple[list[str], list[str]]:
+    """The targets among the columns of the samples, and the columns that are passed over.
+
+    Those chosen are targets, or else those in which some value stands so often that it can be a class: a serial number
+    is none.
+
+    Args:
+        fixed, registered: the targets whose classes are.
 
     Raises:
         ValueError: one that is chosen, or whose classes are fixed, is not there.
     """
     found = [name for name in samples.columns if name not in (*FACTS, *KEYS)]
-    for key, names in (("targets", chosen or []), ("classes", list(fixed))):
+    for key, names in (("targets", chosen or []), ("classes", fixed)):
         missing = [name for name in names if name not in found]
         if missing:
             raise ValueError(
                 f"validate.{key} names {missing[0]!r}, which no batch has, expected of {', '.join(found) or 'none'}: "
                 "correct the spelling, or label the data"
             )
-    return list(chosen or found)
+    known = {*fixed, *registered}
+    likely = [name for name in found if name in known or samples[name].value_counts().max() >= min_samples_per_class]
+    targets = list(chosen or likely or found)
+    return targets, [name for name in found if name not in targets]
 
 
-def small_classes(manifest: pd.DataFrame, classes: Mapping[str, Sequence[str]]) -> list[str]:
-    """What is wrong with each class that has samples, but not in every split: it could not be learned, chosen by, or
-    judged. A class without any samples keeps its place, and says nothing."""
-    problems = []
-    for target, names in classes.items():
-        counts = pd.crosstab(manifest[target], manifest["split"]).reindex(columns=list(SPLITS), fill_value=0)
-        small = counts[(counts == 0).any(axis=1) & counts.index.isin(names)]
-        problems += [
-            f"class {name!r} of {target} has {train} train, {val} val, {heldout} heldout samples, expected one of each"
-            for name, train, val, heldout in small.reset_index().itertuples(index=False)
-        ]
-    return problems
-
-
-def groups_across_splits(manifest: pd.DataFrame) -> list[str]:
-    """The groups that an explicit split tears apart."""
-    sides = manifest.groupby("group")["split"].nunique()
-    return sorted(sides[sides > 1].index)
-
-
-def _preferred_first(samples: pd.DataFrame) -> pd.DataFrame:
-    """The samples by batch; within a batch those held out by name first, so that they stay when copies go."""
-    order = {batch: place for place, batch in enumerate(dict.fromkeys(samples["batch"]))}
-    keys = pd.DataFrame(
-        {"batch": samples["batch"].map(order), "is_not": samples["split"] != "heldout", "path": samples["path"]}
-    )
-    return samples.loc[keys.sort_values(["batch", "is_not", "path"], kind="stable").index].reset_index(drop=True)
+def _landed(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """What to sort by: batches in the order in which they come, other columns as they are."""
+    if column.name != "batch":
+        return column
+    return column.map({batch: number for number, batch in enumerate(dict.fromkeys(column))})
 
 
 def _leave_out(samples: pd.DataFrame, allowed: Mapping[str, Sequence[str]]) -> None:

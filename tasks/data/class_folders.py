@@ -12,8 +12,9 @@ def find_files(batch: Path, files: Iterable[str]) -> Iterator[Entry]:
     """An entry for each of the batch's `files`, as `walk` gives them."""
     for path in files:
         folder, _, rest = path.partition("/")
-        if rest:
-            yield file_entry(batch, path, {TARGET: text(readable(folder))}, is_walked=True)
+        label = text(readable(folder))
+        if rest and label:
+            yield file_entry(batch, path, {TARGET: label}, is_walked=True)
         else:
             entry = file_entry(batch, path, {}, is_walked=True)
             yield entry if entry.reason else defect(path, "label_missing", "the file is in no class folder")

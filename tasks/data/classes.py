@@ -1,14 +1,16 @@
 """The classes of each target, in an order that only ever grows: what is registered stays where it is, the rest is appended."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from tasks.files import read_json
 
+MOST_COMPARED = 10_000  # pairs of names; above, only those that differ in case or in spaces are told
 ALIKE = 0.8  # difflib's ratio from which a name that came may be a name that went
 
 
@@ -45,38 +47,49 @@ def classes_in_order(
     First the registered ones, whatever the samples say; then each other in the batch by which it had `min_samples`,
     sorted within the batch. `samples` has the columns batch and target, in the order of the batches.
     """
-    batches = pd.Categorical(samples["batch"], categories=list(dict.fromkeys(samples["batch"])))
-    counts = pd.crosstab(batches, samples[target]).reindex(batches.categories)  # (num_batches, num_classes)
-    new = counts.drop(columns=[name for name in registered if name in counts.columns])
-    has_enough = new.cumsum() >= min_samples
-    ready = has_enough.any()
-    since = has_enough.to_numpy().argmax(axis=0) if len(new.columns) else []
-    landed = sorted((place, name) for place, name, is_ready in zip(since, new.columns, ready, strict=True) if is_ready)
-    waiting = new.sum()[~ready]
-    return [*registered, *(str(name) for _, name in landed)], {str(name): int(n) for name, n in waiting.items() if n}
+    place = samples["batch"].map({batch: number for number, batch in enumerate(dict.fromkeys(samples["batch"]))})
+    labels = samples[target][~samples[target].isin(registered)].dropna()
+    nth = labels.groupby(labels).cumcount() + 1  # of its class, in the order of the batches
+    since = place[labels.index[nth == min_samples]]
+    landed = sorted(zip(since, (str(name) for name in labels[since.index]), strict=True))
+    in_use = [*registered, *(name for _, name in landed)]
+    waiting = labels[~labels.isin(in_use)].value_counts()
+    return in_use, {str(name): int(count) for name, count in sorted(waiting.items())}
 
 
-def class_changes(samples: pd.DataFrame, *, target: str) -> dict[str, dict[str, list[object]]]:
-    """By batch after the first that says anything of the target: the classes that are `new` in it, those before it that
-    are `missing` from it, and pairs [missing, new] that look like one renamed. Batches without a change are left out."""
-    known: set[str] = set()
-    changes: dict[str, dict[str, list[object]]] = {}
-    for batch, rows in samples.groupby("batch", sort=False)[target]:
-        names = set(rows.dropna())
-        if known and names:
-            new, missing = sorted(names - known), sorted(known - names)
-            found = {"new": new, "missing": missing, "perhaps_renamed": _renamed(missing, new)}
-            changes |= (
-                {str(batch): {what: list(which) for what, which in found.items() if which}} if new or missing else {}
-            )
-        known |= names
+def class_changes(
+    samples: pd.DataFrame, *, target: str, registered: Sequence[str] = ()
+) -> dict[str, dict[str, list[Any]]]:
+    """By batch that says anything of the target: the classes that are `new` in it, those registered or of batches before
+    it that are `missing` from it, and pairs [missing, new] that look like one renamed. Batches without a change, and
+    the first where nothing is registered, are left out."""
+    known = set(registered)
+    changes: dict[str, dict[str, list[Any]]] = {}
+    for batch, names in samples.groupby("batch", sort=False)[target].unique().items():
+        here = {str(name) for name in names if isinstance(name, str)}
+        if known and here:
+            new, missing = sorted(here - known), sorted(known - here)
+            found: dict[str, list[Any]] = {
+                "new": new,
+                "missing": missing,
+                "perhaps_renamed": _renamed(missing, new),
+            }
+            changes |= {str(batch): {what: which for what, which in found.items() if which}} if new or missing else {}
+        known |= here
     return changes
 
 
 def _renamed(missing: Sequence[str], new: Sequence[str]) -> list[list[str]]:
     by_plain_name = {_plain(name): name for name in missing}
-    pairs = ((get_close_matches(_plain(name), list(by_plain_name), n=1, cutoff=ALIKE), name) for name in new)
-    return [[by_plain_name[match[0]], name] for match, name in pairs if match]
+    cutoff = ALIKE if len(missing) * len(new) <= MOST_COMPARED else 1.0
+    pairs = ((_nearest(_plain(name), by_plain_name, cutoff), name) for name in new)
+    return [[by_plain_name[plain], name] for plain, name in pairs if plain is not None]
+
+
+def _nearest(plain: str, names: Collection[str], cutoff: float) -> str | None:
+    if plain in names or cutoff == 1.0:
+        return plain if plain in names else None
+    return next(iter(get_close_matches(plain, names, n=1, cutoff=cutoff)), None)
 
 
 def _plain(name: str) -> str:

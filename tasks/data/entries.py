@@ -42,8 +42,8 @@ def said_in_row(row: Mapping[str, str | None]) -> dict[str, str]:
 
     Raises ValueError for a split that is none.
     """
-    cells = {name: text(cell) for name, cell in row.items() if name and name not in FACTS and cell is not None}
-    said = {name: cell for name, cell in cells.items() if cell}
+    cells = {text(name): text(cell) for name, cell in row.items() if cell is not None}
+    said = {name: cell for name, cell in cells.items() if cell and name and name not in FACTS}
     if "split" in said:
         split = SPLIT_NAMES.get(said["split"].lower())
         if split is None:

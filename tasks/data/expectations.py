@@ -14,6 +14,8 @@ import pandas as pd
 from tasks.data.drift import label_drift
 from tasks.data.manifest import SPLITS
 
+# columns that we add; no target is likely to be called so
+ASPECT_RATIO, CLASS_FRACTION = "graftline.aspect_ratio", "graftline.class_fraction."
 SEVERITIES = {"error": "critical", "warning": "warning"}  # ours, and Great Expectations'
 
 
@@ -36,6 +38,7 @@ class Told:
 def tell(
     manifest: pd.DataFrame,
     *,
+    batches: Sequence[str],
     classes: Mapping[str, Sequence[str]],
     limits: Mapping[str, Mapping[str, Any]],
     drift_significance: float,
@@ -45,6 +48,7 @@ def tell(
 
     Args:
         manifest: all batches, in their order.
+        batches: their names, those too that have no sample left.
         classes: those in use, by target.
         limits: `limit` and `severity` by name, as in params.yaml.
         drift_significance: of the test of each batch's labels against those before it.
@@ -54,7 +58,7 @@ def tell(
     drift = label_drift(manifest, targets=targets, significance=drift_significance)
     named = {name: Limit(**limit) for name, limit in limits.items()}
     return Told(
-        tables=tables(manifest, drift, targets=targets),
+        tables=tables(manifest, drift, batches=batches, targets=targets),
         suites=suites(targets=classes, limits=named, min_image_size=min_image_size),
     )
 
@@ -79,11 +83,11 @@ def suites(
         expect(gxe.ExpectColumnDistinctValuesToEqualSet, column="split", value_set=list(SPLITS)),
         expect(between, column="width", min_value=min_image_size),
         expect(between, column="height", min_value=min_image_size),
-        limited(between, "max_aspect_ratio", "max_value", column="aspect_ratio"),
+        limited(between, "max_aspect_ratio", "max_value", column=ASPECT_RATIO),
         *(expect(not_null, column=column) for column in ("sample_id", "batch", "path", "split")),
     ]
     for target, classes in targets.items():
-        share = f"class_fraction.{target}"
+        share = CLASS_FRACTION + target
         missing = limits["max_missing_labels"]
         samples += [
             expect(gxe.ExpectColumnDistinctValuesToBeInSet, column=target, value_set=list(classes)),
@@ -99,20 +103,21 @@ def suites(
     return {"samples": samples, "batches": batches}
 
 
-def tables(manifest: pd.DataFrame, drift: pd.DataFrame, *, targets: Sequence[str]) -> dict[str, pd.DataFrame]:
+def tables(
+    manifest: pd.DataFrame, drift: pd.DataFrame, *, batches: Sequence[str], targets: Sequence[str]
+) -> dict[str, pd.DataFrame]:
     """What the suites speak of: the manifest with each sample's aspect ratio and its classes' shares of all labels,
     0..1, and a row a batch and target with its number of samples and its drift."""
     long, short = manifest[["width", "height"]].max(axis=1), manifest[["width", "height"]].min(axis=1)
     shares = {
-        f"class_fraction.{target}": manifest.groupby(target)[target].transform("size")
-        / max(manifest[target].count(), 1)
+        CLASS_FRACTION + target: manifest.groupby(target)[target].transform("size") / max(manifest[target].count(), 1)
         for target in targets
     }
-    sizes = manifest.groupby("batch", sort=False).size().rename("num_samples").reset_index()
+    sizes = manifest.groupby("batch").size().reindex(list(batches), fill_value=0).rename("num_samples")
     columns = ["sample_id", "batch", "path", "split", "width", "height", *targets]
     return {
-        "samples": manifest[columns].assign(aspect_ratio=long / short, **shares),
-        "batches": sizes.merge(drift, on="batch", how="left"),
+        "samples": manifest[columns].assign(**{ASPECT_RATIO: long / short}, **shares),
+        "batches": sizes.rename_axis("batch").reset_index().merge(drift, on="batch", how="left"),
     }
 
 

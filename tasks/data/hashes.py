@@ -36,6 +36,8 @@ def read_hashes(folder: Path, batches: Sequence[str], *, num_samples: int) -> tu
     """Those of all batches, in their order. Raises ValueError where a batch's file is missing or torn, or where there
     are not as many hashes as samples."""
     found = [read_tensors(folder, batch, what="hashes", names=TENSORS, fact="kinds") for batch in batches]
+    if len({kinds for _, kinds in found}) > 1:
+        raise ValueError("the batches were probed by different copies: run embed again")
     hashes, cosines, distances = (np.concatenate(parts) for parts in zip(*(each for each, _ in found), strict=True))
     if len(hashes) != num_samples:
         raise ValueError(f"{len(hashes)} hashes for {num_samples} samples: run embed again")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from tasks.data.contents import read_content
 
@@ -21,6 +21,7 @@ logger = logging.getLogger("graftline")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "I")
 LONGEST_TRAILER = 64 * 1024  # bytes that some programs leave behind the end of a picture
+PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20  # bytes; programs that make pictures note how they made them
 Image.MAX_IMAGE_PIXELS = None  # inspect_image has a limit of its own, which params.yaml sets
 READ_AHEAD = 64  # pictures that are being decoded while their forerunners are used
 
@@ -138,7 +139,7 @@ def _open(content: bytes) -> Image.Image:
             raise _damage(content, ValueError(f"it begins as {kind} does, and its header cannot be read")) from None
         detail = f"no picture in any of the formats {', '.join(FORMATS)}"
         if content.startswith(b"PAR1"):
-            detail += "; a table of pictures has to be called .parquet"
+            detail += "; a table of pictures is read where it is called .parquet and no labels.csv lies at the top of the batch"
         raise ImageDefectError("not_an_image", detail) from None
     except Exception as error:  # a picture's header can make Pillow raise nearly anything
         raise _damage(content, error) from error
@@ -163,6 +164,8 @@ def _kind(content: bytes) -> str:
 
 def _is_cut_off(content: bytes, message: str) -> bool:
     """Whether bytes that cannot be decoded lack what their format has at its end, or are fewer than they say."""
+    if "truncated" in message.lower() or "not enough" in message.lower():
+        return True
     tail = content[-LONGEST_TRAILER:]
     match _kind(content):
         case "JPEG":
@@ -173,7 +176,9 @@ def _is_cut_off(content: bytes, message: str) -> bool:
             return int.from_bytes(content[4:8], "little") + 8 > len(content)
         case "BMP":
             return int.from_bytes(content[2:6], "little") > len(content)
-    return "truncated" in message.lower() or "not enough" in message.lower()
+        case "TIFF":  # where its directory lies
+            return int.from_bytes(content[4:8], "little" if content[:1] == b"I" else "big") >= len(content)
+    return False
 
 
 def _is_convertible(mode: str) -> bool:

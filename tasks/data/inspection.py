@@ -5,6 +5,7 @@ Pictures come from strangers and decoders are written in C, so each is decoded i
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -23,11 +24,12 @@ CHUNK = 32  # samples that a process is handed at once
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Of a picture: its shorter side in px, width x height in px, and its bytes."""
+    """Of a picture: its shorter side in px, width x height in px, its bytes, and the processor time to decode it."""
 
     min_image_size: int
     max_image_pixels: int
     max_file_bytes: int
+    max_decode_seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,10 @@ def inspect_sample(path: Path, limits: Limits) -> Inspection:
         return Inspection(reason="missing_file", detail="it went away while the batch was looked at")
     except UnreadableTableError as error:
         return Inspection(reason="unreadable_row", detail=str(error))
+    if len(content) > limits.max_file_bytes:
+        return Inspection(
+            reason="too_many_bytes", detail=f"{len(content)} bytes, expected at most {limits.max_file_bytes}"
+        )
     identity = sample_id(content)
     try:
         facts = inspect_image(content, min_image_size=limits.min_image_size, max_image_pixels=limits.max_image_pixels)
@@ -87,15 +93,24 @@ def _num_bytes(path: Path) -> int:
 
 
 def _inspect_chunk(root: Path, paths: Sequence[str], *, limits: Limits) -> list[Inspection]:
-    return [inspect_sample(root / path, limits) for path in paths]
+    return [_inspect_in_time(root / path, limits) for path in paths]
+
+
+def _inspect_in_time(path: Path, limits: Limits) -> Inspection:
+    """The signal ends the process: a decoder in C cannot be interrupted otherwise."""
+    signal.setitimer(signal.ITIMER_VIRTUAL, limits.max_decode_seconds)
+    inspection = inspect_sample(path, limits)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    return inspection
 
 
 def _inspect_alone(root: Path, path: str, limits: Limits) -> Inspection:
     with _pool(1) as pool:
         try:
-            return pool.submit(inspect_sample, root / path, limits).result()
+            return pool.submit(_inspect_in_time, root / path, limits).result()
         except BrokenProcessPool:
-            return Inspection(reason="unreadable", detail="its decoder crashed, or ran out of memory")
+            detail = f"its decoder crashed, ran out of memory, or took longer than {limits.max_decode_seconds:g} s"
+            return Inspection(reason="unreadable", detail=detail)
 
 
 def _pool(processes: int) -> ProcessPoolExecutor:

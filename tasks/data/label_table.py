@@ -1,21 +1,26 @@
 """A batch as `labels.csv` beside its files: columns `path`, the targets, and optionally group, domain and split."""
 
 import csv
-from collections.abc import Iterator, Sequence, Set
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from tasks.data.entries import FACTS, KEYS, Entry, defect, file_entry, readable, said_in_row
+from tasks.data.entries import FACTS, KEYS, Entry, defect, file_entry, readable, said_in_row, text
 
 NAME = "labels.csv"
 PATH = "path"
 DELIMITERS = (",", ";", "\t")
 LONGEST_HEADER = 100_000  # characters
+MOST_COLUMNS = 1000
 
 
 def find_rows(batch: Path, files: Sequence[str]) -> Iterator[Entry]:
     """An entry for each row of the batch's labels.csv, and for each of its `files`, as `walk` gives them, that no row
     names."""
-    walked = set(files)
+    walked = {
+        text(path): path for path in reversed(files)
+    }  # an archive of another system may have accents in another form
+    walked |= {path: path for path in files}
     named = set()
     table = file_entry(batch, NAME, {}, is_walked=True)  # it may be a link that leaves the batch, or a pipe
     for entry in [table] if table.reason else _read(batch, walked):
@@ -26,7 +31,7 @@ def find_rows(batch: Path, files: Sequence[str]) -> Iterator[Entry]:
             yield defect(path, "label_missing", f"{NAME} does not name the file")
 
 
-def _read(batch: Path, walked: Set[str]) -> Iterator[Entry]:
+def _read(batch: Path, walked: Mapping[str, str]) -> Iterator[Entry]:
     # surrogateescape keeps bytes that are not UTF-8 inside their own row
     with (batch / NAME).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         first = file.readline(LONGEST_HEADER)
@@ -38,7 +43,7 @@ def _read(batch: Path, walked: Set[str]) -> Iterator[Entry]:
             yield defect(NAME, "unreadable_table", problem)
             return
         assert isinstance(header, list)
-        header = [name.strip() for name in header]
+        header = [text(name) for name in header]
         while (row := _next(rows)) is not None:
             if row:  # an empty line is no row
                 yield _entry(batch, walked, header, row, number=rows.line_num)
@@ -52,7 +57,9 @@ def _next(rows: Iterator[list[str]]) -> list[str] | csv.Error | None:
         return error
 
 
-def _entry(batch: Path, walked: Set[str], header: list[str], row: list[str] | csv.Error, *, number: int) -> Entry:
+def _entry(
+    batch: Path, walked: Mapping[str, str], header: list[str], row: list[str] | csv.Error, *, number: int
+) -> Entry:
     place = f"{NAME}, line {number}"
     if isinstance(row, csv.Error):
         return defect(f"{NAME}:{number}", "unreadable_row", f"{place}: {row}")
@@ -71,8 +78,8 @@ def _entry(batch: Path, walked: Set[str], header: list[str], row: list[str] | cs
         return defect(f"{NAME}:{number}", "missing_file", f"{place}: the path is blank", said)
     if PurePosixPath(path) == PurePosixPath(NAME):
         return defect(path, "not_an_image", f"{place}: the table names itself", said)
-    path = path if path in walked else path.strip()
-    return file_entry(batch, path, said, is_walked=path in walked)
+    known = walked.get(path) or walked.get(text(path))
+    return file_entry(batch, known or path.strip(), said, is_walked=known is not None)
 
 
 def _delimiter(first: str) -> str:
@@ -84,12 +91,14 @@ def _problem(header: list[str] | csv.Error | None) -> str:
     """What is wrong with the header, or nothing."""
     if not isinstance(header, list):
         return f"no header: expected a column {PATH} and one for each target" + (f" ({header})" if header else "")
-    names = [name.strip() for name in header]
+    names = [text(name) for name in header]
+    if len(names) > MOST_COLUMNS:
+        return f"{len(names)} columns, expected at most {MOST_COLUMNS}"
     if any(readable(name) != name for name in names):
         return "the header is not UTF-8: save the table as UTF-8"
     if PATH not in names:
         return f"columns {', '.join(names)[:200]}; expected {PATH} and one for each target"
-    twice = sorted({name for name in names if name and names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if name and count > 1)
     if twice:
         return f"column {twice[0]} stands there twice"
     if not set(names) - {"", *FACTS, *KEYS}:

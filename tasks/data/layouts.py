@@ -29,9 +29,18 @@ def _find(batch: Path) -> Iterator[Entry]:
     if label_table.NAME in files:
         yield from label_table.find_rows(batch, files)
         return
-    tables = [path for path in files if parquet_table.is_parquet(batch / path)]
+    tables = [path for path in files if _is_table(batch, path)]
     for path in tables:
-        entry = file_entry(batch, path, {}, is_walked=True)  # it may be a link that leaves the batch
-        yield from [entry] if entry.reason else parquet_table.find_rows(batch / path, prefix=f"{path}/")
+        yield from parquet_table.find_rows(batch / path, prefix=f"{path}/")
     yield from class_folders.find_files(batch, sorted(set(files) - set(tables)))
     yield from class_folders.find_empty_folders(batch, [*files, *closed])
+
+
+def _is_table(batch: Path, path: str) -> bool:
+    """Whether the file is a table of pictures; one that is hidden, or a link that leaves the batch, is a defect."""
+    is_called_so = path.lower().endswith(parquet_table.ENDING)
+    return (
+        is_called_so
+        and not file_entry(batch, path, {}, is_walked=True).reason
+        and parquet_table.is_parquet(batch / path)
+    )

@@ -6,10 +6,9 @@ how the work was cut, and the memory does not depend on what is found.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,13 +62,15 @@ class Pairs:
             left=self.left[keep], right=self.right[keep], cosine=self.cosine[keep], distance=self.distance[keep]
         )
 
-    def __add__(self, other: "Pairs") -> "Pairs":
-        return Pairs(
-            left=np.concatenate([self.left, other.left]),
-            right=np.concatenate([self.right, other.right]),
-            cosine=np.concatenate([self.cosine, other.cosine]),
-            distance=np.concatenate([self.distance, other.distance]),
-        )
+
+def joined(parts: Sequence[Pairs]) -> Pairs:
+    """All pairs of the parts, in their order."""
+    return Pairs(
+        left=np.concatenate([part.left for part in parts]),
+        right=np.concatenate([part.right for part in parts]),
+        cosine=np.concatenate([part.cosine for part in parts]),
+        distance=np.concatenate([part.distance for part in parts]),
+    )
 
 
 NO_PAIRS = Pairs(
@@ -110,16 +111,19 @@ def find_twins(
             for chunk in _chunks(candidates):
                 row, column = np.divmod(chunk, cosines.shape[1])
                 pairs = confirm(block[row], start + column)
-                found = _join(found, Twins(left=pairs, right=pairs)) if len(pairs) else found
+                found = _join([found, Twins(left=pairs, right=pairs)]) if len(pairs) else found
         return found
 
     # a thread a block, rather than all threads on one product
     with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
-        return reduce(_join, pool.map(look, range(0, len(left), rows)), Twins(left=NO_PAIRS, right=NO_PAIRS))
+        return _join([Twins(left=NO_PAIRS, right=NO_PAIRS), *pool.map(look, range(0, len(left), rows))])
 
 
-def _join(one: Twins, other: Twins) -> Twins:
-    return Twins(left=(one.left + other.left).nearest("left"), right=(one.right + other.right).nearest("right"))
+def _join(parts: Sequence[Twins]) -> Twins:
+    return Twins(
+        left=joined([part.left for part in parts]).nearest("left"),
+        right=joined([part.right for part in parts]).nearest("right"),
+    )
 
 
 def _unit_rows(vectors: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -4,6 +4,7 @@ They stand in a column of plain bytes or, as Hugging Face datasets writes them, 
 """
 
 from bisect import bisect_right
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 NAMES = ("image", "img", "picture", "photo")
 KEPT_ROW_GROUPS = 2  # in memory, so that rows read in order cost one read
 # what a damaged file can make pyarrow raise
-BROKEN = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError)
+BROKEN = (pa.ArrowException, OSError, ValueError, LookupError, OverflowError, MemoryError)
 
 
 class UnreadableTableError(ValueError):
@@ -55,17 +56,23 @@ def layout_of(file: Path, stamp: tuple[int, int]) -> Layout:
     """Raises UnreadableTableError where there is not exactly one column of pictures; `stamp` tells versions apart."""
     table = open_table(file)
     metadata = table.metadata
-    names = [field.name for field in table.schema_arrow if _holds_pictures(field.type)]
+    schema = table.schema_arrow
+    twice = sorted(name for name, count in Counter(schema.names).items() if count > 1)
+    if twice:
+        raise UnreadableTableError(f"column {twice[0]} stands there twice")
+    names = [field.name for field in schema if _holds_pictures(field.type)]
     if len(names) > 1:
         names = [name for name in names if name.lower() in NAMES]
     if len(names) != 1:
-        found = ", ".join(table.schema_arrow.names)[:200]
+        found = ", ".join(f"{field.name} ({field.type})" for field in schema)[:200]
         raise UnreadableTableError(
             f"columns {found}; expected one of pictures (bytes, or a struct with bytes), or one named image"
         )
     sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
     if any(size < 0 for size in sizes) or sum(sizes) != metadata.num_rows:
         raise UnreadableTableError("the counts of its rows contradict each other")
+    if metadata.num_rows > stamp[1]:
+        raise UnreadableTableError(f"it claims {metadata.num_rows} rows in {stamp[1]} bytes: no picture is so small")
     return Layout(
         column=names[0],
         starts=tuple(accumulate(sizes[:-1], initial=0)) if sizes else (),

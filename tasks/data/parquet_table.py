@@ -15,12 +15,13 @@ from tasks.data.entries import Entry, defect, said_in_row
 from tasks.data.parquet_pictures import BROKEN, layout_of, one_line, open_table, stamp_of
 
 MAGIC = b"PAR1"
+ENDING = ".parquet"
 
 
 def is_parquet(path: Path) -> bool:
     """Whether the file is called and begins as a Parquet file does."""
     try:
-        if not path.name.lower().endswith(".parquet") or not path.is_file():
+        if not path.name.lower().endswith(ENDING) or not path.is_file():
             return False
         with path.open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC
@@ -29,7 +30,7 @@ def is_parquet(path: Path) -> bool:
 
 
 def find_rows(file: Path, *, prefix: str) -> Iterator[Entry]:
-    """An entry for each row of the file; `prefix` stands before its number. One for a row group that cannot be read."""
+    """An entry for each row of the file, readable or not; `prefix` stands before its number."""
     place = prefix.removesuffix("/") or file.name
     try:
         layout = layout_of(file, stamp_of(file))
@@ -45,32 +46,42 @@ def find_rows(file: Path, *, prefix: str) -> Iterator[Entry]:
     digits = len(str(max(layout.num_rows - 1, 0)))
     for group, (start, end) in enumerate(zip(layout.starts, (*layout.starts[1:], layout.num_rows), strict=True)):
         try:
-            rows = (
-                open_table(file).read_row_group(group, columns=columns, use_threads=False).to_pylist()
-                if columns
-                else None
-            )
+            rows, problem = _cells(file, group, columns), ""
         except BROKEN as error:
-            detail = f"rows {start} to {end - 1}: {one_line(error)}"
-            yield defect(f"{prefix}{start:0{digits}d}-{end - 1:0{digits}d}", "unreadable_row", detail)
-            continue
+            rows, problem = [], f"its group of rows cannot be read: {one_line(error)}"
         for number in range(start, end):
-            cells = rows[number - start] if rows else {}
             path = f"{prefix}{number:0{digits}d}"
             try:
-                yield Entry(
-                    path=path, said=said_in_row({name: _cell(cell, names.get(name)) for name, cell in cells.items()})
-                )
+                if problem:
+                    raise ValueError(problem)
+                cells = {name: _cell(cells[number - start], names.get(name)) for name, cells in rows}
+                yield Entry(path=path, said=said_in_row(cells))
             except ValueError as error:
-                yield defect(path, "unreadable_row", str(error))
+                yield defect(path, "unreadable_row", one_line(error))
+
+
+def _cells(file: Path, group: int, columns: list[str]) -> list[tuple[str, list[Any]]]:
+    """By column: its cells in a group of rows. Text comes as bytes, so that one cell that is not UTF-8 spoils one row."""
+    found = []
+    if columns:
+        table = open_table(file).read_row_group(group, columns=columns, use_threads=False)
+        for name in columns:
+            cells = table.column(name)
+            if pa.types.is_dictionary(cells.type):
+                cells = cells.cast(cells.type.value_type)
+            found.append((name, (cells.cast(pa.large_binary()) if _is_text(cells.type) else cells).to_pylist()))
+    return found
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _is_single(kind: pa.DataType) -> bool:
     """Whether a column of this type holds one word or number a row."""
     if pa.types.is_dictionary(kind):
         return _is_single(kind.value_type)
-    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    return bool(is_text or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_floating(kind))
+    return bool(_is_text(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_floating(kind))
 
 
 def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
@@ -95,6 +106,8 @@ def _cell(cell: Any, names: list[str] | None) -> str | None:
     """A cell as text; the number of a named class as its name, and none for a number that stands for no class."""
     if cell is None or cell != cell:  # NaN
         return None
+    if isinstance(cell, bytes):
+        return cell.decode()
     if names is not None and isinstance(cell, int):
         return names[cell] if 0 <= cell < len(names) else None
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)

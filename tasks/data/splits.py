@@ -1,6 +1,13 @@
-"""Which side a sample is on, from its content alone: it never changes when other samples come or go."""
+"""Which side a sample is on: from its content alone, so that it never changes when others come or go, unless the data names it."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from tasks.data.manifest import SPLITS
+
+_PREFERENCE = {"heldout": 0, "val": 1, "train": 2}
 
 
 def split_of(key: str, *, salt: str, val_fraction: float, heldout_fraction: float) -> str:
@@ -10,3 +17,32 @@ def split_of(key: str, *, salt: str, val_fraction: float, heldout_fraction: floa
     if position < heldout_fraction:
         return "heldout"
     return "val" if position < heldout_fraction + val_fraction else "train"
+
+
+def split_of_any_copy(samples: pd.DataFrame) -> "pd.Series[str]":
+    """The split that the data names for a sample or for a copy of it: held-out before val before train."""
+    named = samples.dropna(subset=["split"])
+    first = named.sort_values("split", key=lambda split: split.map(_PREFERENCE), kind="stable").drop_duplicates(
+        "sample_id"
+    )
+    return samples["sample_id"].map(first.set_index("sample_id")["split"]).astype("str")
+
+
+def small_classes(manifest: pd.DataFrame, classes: Mapping[str, Sequence[str]]) -> list[str]:
+    """What is wrong with each class that has samples, but not in every split: it could not be learned, chosen by, or
+    judged. A class without any samples keeps its place, and says nothing."""
+    problems = []
+    for target, names in classes.items():
+        counts = pd.crosstab(manifest[target], manifest["split"]).reindex(columns=list(SPLITS), fill_value=0)
+        small = counts[(counts == 0).any(axis=1) & counts.index.isin(names)]
+        problems += [
+            f"class {name!r} of {target} has {train} train, {val} val, {heldout} heldout samples, expected one of each"
+            for name, (train, val, heldout) in zip(small.index, small.to_numpy().tolist(), strict=True)
+        ]
+    return problems
+
+
+def groups_across_splits(manifest: pd.DataFrame) -> list[str]:
+    """The groups that an explicit split tears apart."""
+    sides = manifest.groupby("group")["split"].nunique()
+    return sorted(sides[sides > 1].index)

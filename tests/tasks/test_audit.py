@@ -10,6 +10,7 @@ from tasks.data.hashes import Probes, write_hashes
 from tasks.data.leaks import LEAKED, LEAKS, read_leaks
 from tasks.data.manifest import write_table
 from tasks.data.perceptual_hash import HASHES_SHAPE
+from tasks.files import write_json
 from tasks.params import AuditParams
 
 PARAMS = AuditParams(recall=0.99, max_false_alarms=0.001)
@@ -27,6 +28,8 @@ class Data:
         self.hashes = generator.integers(0, 256, (n, *HASHES_SHAPE), dtype=np.uint8)
         self.splits = np.array((["train"] * 60 + ["val"] * 15 + ["heldout"] * 25) * len(batches))
         self.num_probed = 8
+        self.labels = np.full(len(self.splits), "any", dtype=object)
+        self.classes = {}  # none that has to be in every split
         self.reach = 20  # bits, how far the copies of the probes are
 
     def copy(self, source, to):
@@ -47,6 +50,7 @@ class Data:
                     "path": [self.name(row)[1] for row in rows],
                     "sample_id": [f"id{row:04d}" for row in rows],
                     "split": self.splits[rows],
+                    "label": self.labels[rows],
                 }
             )
             write_table(self.folder / "validated" / "manifest" / f"{batch}.parquet", manifest)
@@ -57,9 +61,11 @@ class Data:
                 distances=np.full((self.num_probed, 1), self.reach, dtype=np.uint16),
             )
             write_hashes(self.folder / "hashes" / f"{batch}.safetensors", self.hashes[rows], probes=probes)
+        write_json(self.folder / "classes.json", self.classes)
         (self.folder / "batches.yaml").write_text(f"batches: {json.dumps(self.names)}", "utf-8")
         run(
             manifests=self.folder / "validated" / "manifest",
+            classes=self.folder / "classes.json",
             embeddings=self.folder / "embeddings",
             hashes=self.folder / "hashes",
             batches=self.folder / "batches.yaml",
@@ -170,12 +176,16 @@ def test_nothing_but_held_out_samples_is_nothing_leaked(data):
     assert leaked.empty
 
 
-def test_val_that_leaked_as_a_whole_is_refused(data):
-    given = data(["only"])
-    for number in range(60, 75):
+def test_class_that_leaked_as_a_whole_is_refused(data):
+    given = data()
+    given.labels[60:75] = "bird"
+    given.labels[[0, 80]] = "bird"
+    given.classes = {"label": ["any", "bird"]}
+    for number in (0, *range(60, 75)):
         given.copy(80, number)
     with pytest.raises(
-        ValueError, match="every sample of val is a near-duplicate of a held-out one: add other pictures"
+        ValueError,
+        match=r"near-duplicates of held-out samples, class 'bird' of label has 0 train, .*: add other pictures",
     ):
         given.audit()
 
@@ -195,6 +205,7 @@ def test_missing_hashes_are_named_with_the_remedy(data, tmp_path):
     with pytest.raises(ValueError, match=r"b\.safetensors is missing, though batch b is listed: run `dvc pull"):
         run(
             manifests=tmp_path / "validated" / "manifest",
+            classes=tmp_path / "classes.json",
             embeddings=tmp_path / "embeddings",
             hashes=tmp_path / "hashes",
             batches=tmp_path / "batches.yaml",

@@ -22,5 +22,5 @@ def test_pages_are_drawn_from_what_validate_wrote(workspace, picture, tmp_path):
     validate.run(scanned=workspace / "scanned", registry=registry, out=workspace / "validated", **folders)
     data_docs.run(validated=workspace / "validated", out=tmp_path / "docs", **folders)
     [page] = (tmp_path / "docs/validations/samples").rglob("*.html")
-    assert "class_fraction.label" in page.read_text("utf-8")
+    assert "graftline.class_fraction.label" in page.read_text("utf-8")
     assert (tmp_path / "docs/index.html").is_file()

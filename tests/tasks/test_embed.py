@@ -59,7 +59,7 @@ def look(backbone, images):
     return [(backbone.transform.pixels(image), perceptual_hashes(image)) for image in images]
 
 
-def probe_batch(backbone, batch, picture, splits, *, num_probed=32):
+def probe_batch(backbone, batch, picture, splits, *, num_probed=32, width=16):
     """The probes of the six pictures of `batch`, and the rows and numbers that they were made from."""
     paths = sorted(batch.rglob("*.png"))
     rows = pd.DataFrame(
@@ -68,6 +68,8 @@ def probe_batch(backbone, batch, picture, splits, *, num_probed=32):
             "path": [str(path.relative_to(batch)) for path in paths],
             "sample_id": [sample_id(path.read_bytes()) for path in paths],
             "split": splits,
+            "width": width,
+            "height": 16,
         }
     )
     vectors, bits = embed_looked(backbone, look(backbone, map(picture, range(6))), size=4)
@@ -100,3 +102,7 @@ def test_held_out_samples_are_not_probed(backbone, batch, picture):
     assert len(found.cosines) == 2
     none = probe_batch(backbone, batch, picture, ["heldout"] * 6)
     assert none.cosines.shape == (0, len(COPIES))
+
+
+def test_picture_too_long_for_a_jpeg_is_not_probed(backbone, batch, picture):
+    assert probe_batch(backbone, batch, picture, ["train"] * 6, width=70_000).cosines.shape == (0, len(COPIES))

@@ -36,7 +36,7 @@ def page(tmp_path):
         ledger.to_csv(tmp_path / "validated" / "quarantine.csv", index=False)
         report = {
             "batches": {"a": {"in": 1234 + len(ledger), "used": 1234, "quarantined.empty_file": len(ledger)}},
-            "class_changes": {}, "probation": {}, "expectations": [],
+            "class_changes": {}, "probation": {}, "without_samples": {}, "expectations": [],
         }  # fmt: skip
         write_json(tmp_path / "validated" / "validation.json", report | (validation or {}))
         found = {"num_leaks": 0, "num_leaked": 0, "limits": {"separates": True, "expected_recall": 0.99}}
@@ -150,12 +150,15 @@ def test_counts_of_a_batch_are_shown(page):
 
 
 def test_what_changed_in_the_classes_is_shown(page):
-    changes = {"label": {"b": {"new": ["Cat", "eel"], "missing": ["cat"], "perhaps_renamed": [["cat", "Cat"]]}}}
+    named = {"new": ["Cat", "eel"], "missing": ["cat"], "perhaps_renamed": [["cat", "Cat"]]}
+    changes = {"label": {"b": {what: {"count": len(which), "named": which} for what, which in named.items()}}}
+    gone = {"label": {"count": 1, "named": ["dodo"]}}
     waiting = {"label": {"count": 1, "named": {"<eel>": 3}}, "colour": {"count": 0, "named": {}}}
-    found = page(validation={"class_changes": changes, "probation": waiting})
-    assert "Batch b, classes of label: new Cat, eel. Missing: cat. Is cat now called Cat?" in words(found)
+    found = page(validation={"class_changes": changes, "probation": waiting, "without_samples": gone})
+    assert "Batch b, classes of label: 2 new: Cat, eel. 1 missing: cat. Is cat now called Cat?" in words(found)
     assert "1 classes of label wait for more samples: &lt;eel&gt; (3)." in words(found)
     assert "of colour wait" not in found
+    assert "Registered classes of label without samples: dodo." in words(found)
 
 
 def test_expectation_that_is_not_met_is_shown_with_its_severity(page):

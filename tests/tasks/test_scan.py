@@ -10,7 +10,7 @@ from tasks.data.images import sample_id
 from tasks.params import ScanParams
 from tasks.scan import run
 
-PARAMS = ScanParams(min_image_size=8, max_image_pixels=10_000, max_file_bytes=100_000)
+PARAMS = ScanParams(min_image_size=8, max_image_pixels=10_000, max_file_bytes=100_000, max_decode_seconds=5.0)
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from math import sqrt
 import pandas as pd
 import pytest
 
-from tasks.data.admission import admit, groups_across_splits, small_classes, target_columns
-from tasks.data.splits import split_of
+from tasks.data.admission import admit, target_columns
+from tasks.data.splits import groups_across_splits, small_classes, split_of
 
 HALF = functools.partial(split_of, salt="graftline", val_fraction=0.25, heldout_fraction=0.25)
 
@@ -41,9 +41,17 @@ def test_copy_in_a_later_batch_goes_and_names_the_first(samples):
     assert set(found.ledger["detail"]) == {"the same bytes as b/cat/0000.png"}
 
 
-def test_copy_that_is_held_out_by_name_stays_rather_than_one_to_train_on(samples):
+def test_copy_that_is_held_out_by_name_in_a_later_batch_holds_the_first_out(samples):
+    tables = [samples(batch, ["cat"] * 40, ids=[str(i) for i in range(40)]) for batch in "ab"]
+    tables[1]["split"] = "heldout"
+    found = admitted(*tables)
+    assert found.manifest["batch"].tolist() == ["a"] * 40
+    assert set(found.manifest["split"]) == {"heldout"}
+
+
+def test_of_two_splits_that_the_data_names_for_copies_held_out_wins(samples):
     table = samples("a", ["cat", "cat"], ids=["x", "x"]).assign(split=["train", "heldout"])
-    assert set_aside(admitted(table)) == [("a", "cat/0000.png", "exact_duplicate")]
+    assert admitted(table).manifest["split"].tolist() == ["heldout"]
 
 
 def test_all_copies_with_conflicting_labels_go(samples):
@@ -168,16 +176,27 @@ def test_every_sample_is_in_the_manifest_or_in_the_ledger(samples):
     assert sorted([*found.manifest["path"], *found.ledger["path"]]) == sorted(table["path"])
 
 
+def columns(table, *, chosen=None, fixed=(), registered=()):
+    return target_columns(table, chosen=chosen, fixed=fixed, registered=registered, min_samples_per_class=2)
+
+
 def test_facts_and_keys_are_no_targets(samples):
-    table = samples("a", ["cat"]).assign(colour="red")
-    assert target_columns(table, chosen=None, fixed={}) == ["label", "colour"]
-    assert target_columns(table, chosen=["colour"], fixed={}) == ["colour"]
+    table = samples("a", ["cat", "cat"]).assign(colour="red")
+    assert columns(table) == (["label", "colour"], [])
+    assert columns(table, chosen=["colour"]) == (["colour"], ["label"])
 
 
-@pytest.mark.parametrize(
-    ("key", "settings"),
-    [("targets", {"chosen": ["colour"], "fixed": {}}), ("classes", {"chosen": None, "fixed": {"colour": ["red"]}})],
-)
+def test_column_of_values_that_come_once_each_is_passed_over(samples):
+    table = samples("a", ["cat", "cat"]).assign(serial=["1", "2"])
+    assert columns(table) == (["label"], ["serial"])
+    assert columns(table, registered=["serial"]) == (["label", "serial"], [])
+
+
+def test_data_too_small_for_any_class_keeps_its_targets(samples):
+    assert columns(samples("a", ["cat", "dog"])) == (["label"], [])
+
+
+@pytest.mark.parametrize(("key", "settings"), [("targets", {"chosen": ["colour"]}), ("classes", {"fixed": ["colour"]})])
 def test_target_that_no_batch_has_is_refused_by_name(samples, key, settings):
     with pytest.raises(ValueError, match=rf"validate\.{key} names 'colour', which no batch has, expected of label"):
-        target_columns(samples("a", ["cat"]), **settings)
+        columns(samples("a", ["cat"]), **settings)

@@ -120,3 +120,10 @@ def test_name_of_a_class_has_one_form_of_its_accents_and_no_spaces_around(root):
         (root / name / "1.png").touch()
     labels = {label for path, (label, _) in found(root).items() if path != "cat/1.png"}
     assert labels == {"caf\u00e9"}
+
+
+def test_class_folder_without_a_name_to_read_gives_no_sample(root):
+    for name in (" ", "\u00a0"):
+        (root / name).mkdir()
+        (root / name / "1.png").touch()
+    assert {reason for path, (_, reason) in found(root).items() if path != "cat/1.png"} == {"label_missing"}

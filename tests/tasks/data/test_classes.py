@@ -14,8 +14,8 @@ def classes(*rows, registered=(), min_samples=1):
     return classes_in_order(table(*rows), target="label", registered=registered, min_samples=min_samples)[0]
 
 
-def changes(*rows):
-    return class_changes(table(*rows), target="label")
+def changes(*rows, registered=()):
+    return class_changes(table(*rows), target="label", registered=registered)
 
 
 def test_classes_of_a_batch_are_sorted():
@@ -60,6 +60,18 @@ def test_renamed_class_is_named_with_its_old_name():
             "perhaps_renamed": [["Traffic Light", "traffic_light"]],
         }
     }
+
+
+def test_first_batch_is_held_against_the_registered_classes():
+    assert changes(("a", "cats"), registered=["cat"]) == {
+        "a": {"missing": ["cat"], "new": ["cats"], "perhaps_renamed": [["cat", "cats"]]}
+    }
+
+
+def test_names_by_the_thousand_are_compared_in_no_time():
+    rows = [(batch, f"{batch.upper()} IMG_{number:06d}") for batch in "ab" for number in range(3000)]
+    found = changes(*rows, ("a", "Traffic Light"), ("b", "traffic light"))
+    assert found["b"]["perhaps_renamed"] == [["Traffic Light", "traffic light"]]
 
 
 def test_new_class_that_is_like_no_other_is_not_taken_for_renamed():

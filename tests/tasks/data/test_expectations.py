@@ -23,6 +23,7 @@ def manifest(samples):
 def told(manifest, *, classes=("cat", "dog"), min_image_size=16, severity="error", **limits):
     return tell(
         manifest,
+        batches=list(dict.fromkeys(manifest["batch"])),
         classes={"label": list(classes)},
         limits={name: {"limit": limit, "severity": severity} for name, limit in {**LIMITS, **limits}.items()},
         drift_significance=0.01,
@@ -53,10 +54,10 @@ def test_too_few_samples_of_a_batch_are_told(manifest, samples):
 def test_rare_and_common_class_are_told(manifest):
     rare = manifest.assign(label=["cat"] + ["dog"] * 19)
     assert broken(rare, min_class_fraction=0.06, max_class_fraction=1.0) == [
-        ("expect_column_values_to_be_between", "class_fraction.label")
+        ("expect_column_values_to_be_between", "graftline.class_fraction.label")
     ]
     assert broken(rare, min_class_fraction=0.0, max_class_fraction=0.94) == [
-        ("expect_column_values_to_be_between", "class_fraction.label")
+        ("expect_column_values_to_be_between", "graftline.class_fraction.label")
     ]
 
 
@@ -90,7 +91,7 @@ def test_empty_split_is_told(manifest):
 
 def test_long_picture_is_told(manifest):
     table = manifest.assign(width=40)
-    assert broken(table) == [("expect_column_values_to_be_between", "aspect_ratio")]
+    assert broken(table) == [("expect_column_values_to_be_between", "graftline.aspect_ratio")]
 
 
 def test_batch_whose_labels_drift_is_told(manifest, samples):

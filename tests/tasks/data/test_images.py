@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from tasks.data.images import (
     READ_AHEAD,
@@ -190,6 +190,20 @@ def test_first_bytes_of_a_file_are_a_truncated_picture(picture, name):
     assert defect_of(encode(picture(), format=name)[:20]).reason == "truncated"
 
 
+def test_cut_photograph_with_a_small_one_in_its_head_is_truncated(picture):
+    """The small one's end is not that of the photograph."""
+    content = encode(picture(width=64, height=64), format="JPEG", exif=b"Exif\0\0" + encode(picture(), format="JPEG"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert defect_of(content[:-300]).reason == "truncated"
+
+
+def test_notes_of_a_program_do_not_spoil_a_picture(picture):
+    notes = PngImagePlugin.PngInfo()
+    notes.add_itxt("prompt", "x" * 3_000_000, zip=True)
+    assert inspect(encode(picture(), format="PNG", pnginfo=notes)).width == 16
+
+
 def test_whole_file_that_cannot_be_decoded_is_unreadable(picture):
     content = encode(picture(), format="PNG")
     start = content.index(b"IDAT") + 4
@@ -219,7 +233,7 @@ def test_damaged_exif_leaves_the_picture_as_it_is_stored(picture):
 
 
 def test_table_of_pictures_under_another_name_is_told_to_be_one():
-    assert "has to be called .parquet" in str(defect_of(b"PAR1 and so on"))
+    assert "read where it is called .parquet" in str(defect_of(b"PAR1 and so on"))
 
 
 def test_picture_below_the_smallest_side_is_a_defect(picture):

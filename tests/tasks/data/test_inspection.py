@@ -13,7 +13,7 @@ from tasks.data import inspection
 from tasks.data.images import decode_image, sample_id
 from tasks.data.inspection import CHUNK, Limits, inspect_all, inspect_sample
 
-LIMITS = Limits(min_image_size=8, max_image_pixels=10_000, max_file_bytes=100_000)
+LIMITS = Limits(min_image_size=8, max_image_pixels=10_000, max_file_bytes=100_000, max_decode_seconds=5.0)
 
 
 @pytest.fixture
@@ -43,8 +43,21 @@ def test_picture_that_kills_its_decoder_is_a_defect_and_costs_no_other(folder, m
     monkeypatch.setattr(inspection, "inspect_image", deadly)  # the processes are forked with it
     found = list(inspect_all(folder, paths, LIMITS))
     assert [number for number, each in enumerate(found) if each.reason] == fatal
-    assert found[5].detail == "its decoder crashed, or ran out of memory"
+    assert found[5].detail == "its decoder crashed, ran out of memory, or took longer than 5 s"
     assert len(found) == len(paths)
+
+
+def test_picture_that_is_made_to_take_hours_is_a_defect(tmp_path, picture):
+    """One scan of a progressive JPEG, over and over: each costs the decoder a pass over all pixels."""
+    stream = io.BytesIO()
+    Image.new("L", (2400, 2400)).save(stream, "JPEG", progressive=True)
+    content = stream.getvalue()
+    last = content.rindex(b"\xff\xda")
+    (tmp_path / "slow.jpg").write_bytes(content[:-2] + content[last:-2] * 20_000 + content[-2:])
+    picture().save(tmp_path / "sound.png")
+    limits = Limits(min_image_size=8, max_image_pixels=10**7, max_file_bytes=10**9, max_decode_seconds=0.5)
+    slow, sound = inspect_all(tmp_path, ["slow.jpg", "sound.png"], limits)
+    assert (slow.reason, sound.reason) == ("unreadable", "")
 
 
 def test_file_above_the_limit_is_not_read(tmp_path):

@@ -71,6 +71,18 @@ def test_spaces_around_a_label_are_no_other_label(batch):
     assert found(batch) == {"1.png": {"label": "cat"}, "2.png": {"label": "cat"}}
 
 
+def test_accents_of_another_system_name_the_same_file_and_column(batch):
+    (batch / "cafe\u0301.png").touch()
+    table(batch, "path,re\u0301gion\ncaf\u00e9.png,nord\n")
+    assert found(batch) == {"cafe\u0301.png": {"r\u00e9gion": "nord"}}
+    assert "cafe\u0301.png" not in unnamed(batch)
+
+
+def test_table_of_more_columns_than_anybody_labels_is_refused_at_once(batch):
+    table(batch, ",".join(["path", *map(str, range(9_000))]) + "\n")
+    assert found(batch) == {"labels.csv": "unreadable_table"}
+
+
 def test_columns_that_the_bytes_tell_are_passed_over(batch):
     table(batch, "path,label,width,sample_id,\n1.png,cat,3,abc,\n")
     assert found(batch) == {"1.png": {"label": "cat"}}

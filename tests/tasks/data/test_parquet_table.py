@@ -7,6 +7,8 @@ import random
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tasks.data.contents import read_content
 from tasks.data.layouts import find_entries
@@ -89,8 +91,8 @@ def test_two_columns_of_bytes_are_told_apart_by_name(batch):
 @pytest.mark.parametrize(
     ("columns", "told"),
     [
-        ({"label": ["cat"]}, "columns label; expected one of pictures"),
-        ({"one": [b"x"], "other": [b"y"]}, "columns one, other; expected one of pictures"),
+        ({"label": ["cat"]}, "columns label (string); expected one of pictures"),
+        ({"one": [b"x"], "other": [b"y"]}, "columns one (binary), other (binary); expected one of pictures"),
     ],
 )
 def test_table_without_one_column_of_pictures_is_a_defect(batch, columns, told):
@@ -114,6 +116,58 @@ def test_row_without_bytes_cannot_be_read(batch):
 def test_split_that_is_none_is_a_row_that_cannot_be_read(batch):
     write(batch / "x.parquet", label=["cat"] * 3, split=["train", "somewhere", None])
     assert found(batch)["x.parquet/1"] == "unreadable_row"
+
+
+def test_cell_that_is_not_utf8_spoils_its_row_alone(batch):
+    labels = pa.Array.from_buffers(pa.string(), 3, pa.array([b"cat", b"\xff", b"dog"], pa.binary()).buffers())
+    write(batch / "x.parquet", label=labels, row_group_size=3)
+    assert found(batch) == {
+        "x.parquet/0": {"label": "cat"},
+        "x.parquet/1": "unreadable_row",
+        "x.parquet/2": {"label": "dog"},
+    }
+
+
+def test_every_row_of_a_group_that_cannot_be_read_is_a_defect(batch):
+    labels = [f"{number:0100d}" for number in range(400)]
+    write(batch / "x.parquet", pictures=[b"p" * 100] * 400, label=labels, row_group_size=200)
+    whole = bytearray((batch / "x.parquet").read_bytes())
+    place = pq.ParquetFile(batch / "x.parquet").metadata.row_group(1).column(1)
+    start = place.dictionary_page_offset
+    whole[start : start + 40] = b"\xff" * 40
+    (batch / "x.parquet").write_bytes(whole)
+    reasons = [each.reason for each in find_entries(batch)]
+    assert reasons == [""] * 200 + ["unreadable_row"] * 200
+
+
+def test_column_that_stands_there_twice_is_refused(batch):
+    table = pa.table([PICTURES, ["a"] * 3, ["b"] * 3], names=["image", "label", "label"])
+    pq.write_table(table, batch / "x.parquet")
+    [entry] = find_entries(batch)
+    assert entry.detail == "column label stands there twice"
+
+
+def test_table_that_claims_more_rows_than_it_has_bytes_is_refused(batch):
+    rows = 100_000
+    write(batch / "x.parquet", pictures=pa.nulls(rows, pa.binary()), label=["cat"] * rows, row_group_size=rows)
+    assert found(batch) == {"x.parquet": "unreadable_table"}
+
+
+def test_name_of_a_column_has_one_form(batch):
+    write(batch / "x.parquet", **{" label ": ["cat"] * 3})
+    assert found(batch)["x.parquet/0"] == {"label": "cat"}
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    names=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), max_size=3),
+    cells=st.lists(st.one_of(st.none(), st.text(st.characters(exclude_categories=["Cs"]), max_size=8)), max_size=4),
+)
+def test_any_table_gives_an_entry_for_each_row_or_says_why_not(batch, names, cells):
+    columns = [pa.array([b"p" * 50] * len(cells), pa.binary()), *(pa.array(cells, pa.string()) for _ in names)]
+    pq.write_table(pa.table(columns, names=["image", *names]), batch / "x.parquet")
+    entries = find_entries(batch)
+    assert len(entries) == len(cells) or [each.reason for each in entries] == ["unreadable_table"]
 
 
 def test_file_that_is_only_called_so_belongs_to_its_class_folder(batch):

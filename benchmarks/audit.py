@@ -180,7 +180,7 @@ class PlantedSet:
         """Plant `num` pairs of each kind and audit; `own` are the samples that leave without them."""
         pairs = pd.DataFrame(self.plant(seed, kinds, num))
         batch = f"planted-{seed}"
-        self.embed(batch, pairs[["batch", "path", "sample_id", "label", "split"]])
+        self.embed(batch, pairs[["batch", "path", "sample_id", "label", "split", "width", "height"]])
         leaks, limits = self.audit(["own", batch])
         twins = dict(zip(leaks["sample_id"], leaks["twin_sample_id"], strict=True))
         is_found = np.array([twins.get(used) == judge for used, judge in zip(pairs.used, pairs.judge, strict=True)])
@@ -211,11 +211,11 @@ class PlantedSet:
                     file = self.place / "raw" / f"planted-{seed}" / path
                     file.parent.mkdir(parents=True, exist_ok=True)
                     file.write_bytes(jpeg(alter(decode_image(content), chance)))
-                    copy = sample_id(file.read_bytes())
+                    described = describe(file, self.place / "raw" / f"planted-{seed}")
+                    copy = described["sample_id"]
                     used, judge = (copy, row.sample_id) if other == "train" else (row.sample_id, copy)
-                    yield {
-                        "batch": f"planted-{seed}", "path": path, "sample_id": copy, "label": row.label, "split": other,
-                        "kind": kind, "used": used, "judge": judge,
+                    yield described | {
+                        "batch": f"planted-{seed}", "split": other, "kind": kind, "used": used, "judge": judge,
                     }  # fmt: skip
 
     def embed(self, batch: str, rows: pd.DataFrame) -> None:
@@ -247,9 +247,11 @@ class PlantedSet:
         return read_leaks(self.place / "audit" / LEAKS), described["limits"]
 
 
-def describe(file: Path, folder: Path) -> dict[str, str]:
+def describe(file: Path, folder: Path) -> dict[str, Any]:
+    with Image.open(file) as image:
+        size = {"width": image.width, "height": image.height}
     path = str(file.relative_to(folder))
-    return {"path": path, "sample_id": sample_id(file.read_bytes()), "label": file.parent.name}
+    return {"path": path, "sample_id": sample_id(file.read_bytes()), "label": file.parent.name} | size
 
 
 def jpeg(image: Image.Image) -> bytes:

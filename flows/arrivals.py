@@ -81,6 +81,8 @@ def settle(arrival: Arrival, *, place: Path, log: Log) -> None:
     if content.exists():
         if os.path.lexists(target):
             raise ValueError(f"{target} came to be while {arrival.name} was copied: move it away, then run again")
+        if digest_of(arrival.batch) == arrival.md5:
+            forget(arrival.batch)  # its files were nowhere here: DVC is to fill its cache anew
         content.rename(target)
         fsync(RAW)
     if not digest_of(arrival.batch):

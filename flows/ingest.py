@@ -65,7 +65,7 @@ def take_all(landing: Landing, *, quiet_seconds: float) -> Report:
         report.add(found)
         if found.failed and arrival.landing == landing.store.address:
             stuck.add(arrival.name)
-    have = set(tracked())
+    have = tracked()
     listing = landing.look()
     if not (listing.batches or listing.strays or listing.marks):
         report.warnings.append(f"{landing.store.address} holds nothing")

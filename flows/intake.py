@@ -1,14 +1,15 @@
 """One batch of a landing in; a tracked and listed batch of data/raw, an event and a mark at the landing out."""
 
+import os
 import uuid
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from prefect.events import Event, Resource
 
 from flows.arrivals import Arrival, begun, content_of, finish, record, settle
-from flows.batches import LISTED, fit_name, free_name, listed, tracked
+from flows.batches import LISTED, RAW, fit_name, free_name, listed, tracked
 from flows.copies import Log, check_sizes, copy, size
 from flows.events import deliver
 from flows.landing import MARKS, LandedBatch, Landing, Mark
@@ -44,11 +45,11 @@ class Report:
         return "; ".join(told if self.landed or self.failed else ["nothing new", *told])
 
 
-def is_to_be_read(batch: LandedBatch, mark: Mark | None, *, have: Collection[str], report: Report) -> bool:
+def is_to_be_read(batch: LandedBatch, mark: Mark | None, *, have: Mapping[str, str], report: Report) -> bool:
     """Whether a batch may hold something new; what somebody has to look at in one that was taken is reported.
 
     Args:
-        have: the content hashes of the project's batches.
+        have: the project's batches, by their content hashes.
     """
     if mark is None:
         return True
@@ -56,6 +57,12 @@ def is_to_be_read(batch: LandedBatch, mark: Mark | None, *, have: Collection[str
         report.warnings.append(
             f"{shown(batch.name)} was taken as {shown(mark.batch)}, which is not here: pull it with git and DVC, "
             f"or remove its file in {MARKS} at the landing and run again"
+        )
+        return False
+    if not os.path.lexists(RAW / have[mark.md5]):
+        report.warnings.append(
+            f"{shown(batch.name)} was taken as {have[mark.md5]}, but its files are not here: dvc pull, "
+            f"or remove its mark in {MARKS} at the landing to copy it again"
         )
         return False
     if (mark.files, mark.bytes) != (len(batch.files), batch.bytes):
@@ -87,7 +94,7 @@ def take(batch: LandedBatch, mark: Mark | None, landing: Landing, log: Log) -> R
             fingerprint=batch.fingerprint,
             event=str(uuid.uuid4()),
         )
-        if known:
+        if known and os.path.lexists(RAW / known):
             unlisted = "" if known in listed() else f", which {LISTED} does not list"
             return Report(seen=[f"{name} was here before, as {known}{unlisted}"], warnings=tell(arrival, landing))
         if arrival.batch != batch.name:

@@ -142,6 +142,21 @@ def test_batch_that_another_workspace_took_is_told_of(again):
     assert "2026-11 was taken as 2026-11, which is not here: pull it with git and DVC" in run(again).message
 
 
+def test_batch_whose_files_are_gone_is_told_of_and_copied_again_once_its_mark_is_removed(again, dvc):
+    dvc_file = (RAW / "2026-11.dvc").read_text("utf-8")
+    shutil.rmtree(RAW / "2026-11")
+    shutil.rmtree(".dvc/cache")
+    assert "2026-11 was taken as 2026-11, but its files are not here: dvc pull, or remove its mark" in run(again).message
+    shutil.rmtree(again / ".graftline")
+    assert run(again).message == "landed 1 batch (6 files, 18 B): 2026-11"
+    assert content(RAW / "2026-11") == {path.removeprefix("2026-11/"): each for path, each in FILES.items()}
+    assert (RAW / "2026-11.dvc").read_text("utf-8") == dvc_file
+    assert dvc(Path(), "status", "data/raw/2026-11.dvc") == "Data and pipelines are up to date.\n"
+    shutil.rmtree(RAW / "2026-11")
+    dvc(Path(), "checkout", "data/raw/2026-11.dvc")
+    assert listed() == ["2026-11"]
+
+
 def test_name_that_other_content_has_gets_the_hash(again):
     shutil.rmtree(again)
     shutil.copytree(RAW / "2026-11/a", again / "2026-11/c")

@@ -21,7 +21,7 @@ from flows.copies import Log
 from flows.intake import Report, complete, is_to_be_read, shown, take
 from flows.landing import Landing
 from flows.repro import DvcError, only_writer
-from flows.stores import open_store
+from flows.stores import open_store, refuse_secrets
 
 MARKER = "_COMPLETE"
 QUIET_SECONDS = 300.0
@@ -39,7 +39,11 @@ def land(name: str, work: Callable[[Log], Report]) -> State[Any]:
 
 @flow(name="ingest")
 def ingest(landing: str, marker: str = MARKER, quiet_seconds: float = QUIET_SECONDS) -> State[Any]:
-    """Take every batch of the landing that is whole and was not taken before."""
+    """Take every batch of the landing that is whole and was not taken before.
+
+    Prefect keeps a flow's parameters before the flow can look at them: whoever calls this with an address that is not
+    their own calls `refuse_secrets` first, as `main` does.
+    """
     try:
         with only_writer():
             store = open_store(landing)
@@ -101,6 +105,10 @@ def main() -> None:
         "--quiet-seconds", type=float, default=QUIET_SECONDS, help="or so long without a change (%(default)s)"
     )
     arguments = parser.parse_args()
+    try:
+        refuse_secrets(arguments.landing)
+    except ValueError as error:
+        parser.error(str(error))
     state = ingest(arguments.landing, arguments.marker, arguments.quiet_seconds, return_state=True)
     sys.exit(0 if state.is_completed() else 1)
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 from flows.files import BLOCK_BYTES, write_whole
 
@@ -47,14 +46,21 @@ class Store(Protocol):
 
 def open_store(address: str) -> Store:
     """Raises ValueError or OSError, in a line, where there is no such place."""
-    if "://" in address and (urlsplit(address).password or urlsplit(address.rsplit("::", 1)[-1]).password):
-        raise ValueError(
-            "the landing's address holds a password, which Prefect would show: leave it out and put it into the environment"
-        )
+    refuse_secrets(address)
     scheme, _, path = address.rpartition("://")
     if scheme in ("", "file", "local"):
         return LocalFolder(Path(path).expanduser())
     return RemoteStore(address)
+
+
+def refuse_secrets(address: str) -> None:
+    """Raises ValueError where an address holds what may be a password or a signature."""
+    for scheme, found, rest in (part.partition("://") for part in address.split("::")):
+        if found and (":" in rest.rpartition("@")[0] or (scheme in ("http", "https") and "?" in rest)):
+            raise ValueError(
+                "the landing's address holds a password or a query, which Prefect would show: "
+                "leave it out and put it into the environment"
+            )
 
 
 class LocalFolder:

@@ -17,7 +17,7 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
 
 from flows.batches import listed, tracked
-from flows.ingest import ingest
+from flows.ingest import ingest, main
 from flows.intake import take
 from flows.landing import Landing
 from flows.repro import LOCK, only_writer
@@ -229,6 +229,24 @@ def test_files_that_dvcignore_leaves_out_are_not_lost(event_server, workspace, l
     assert listed() == []
     Path(".dvcignore").write_text("", "utf-8")
     assert run(landing).message == "landed 1 batch (2 files, 2 B): a"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "sftp://me:se#cret@host/land",
+        "simplecache::s3://key:sec/ret@door/land",
+        "filecache::sftp://me:secret@host/land::file:///x",
+        "https://host/land?signature=secret",
+    ],
+)
+def test_secret_in_the_address_reaches_no_database(event_server, workspace, monkeypatch, capsys, address):
+    monkeypatch.setattr(sys, "argv", ["ingest", address])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "holds a password or a query" in capsys.readouterr().err
+    with get_client(sync_client=True) as client:
+        assert address not in [each.parameters.get("landing") for each in client.read_flow_runs()]
 
 
 def test_second_run_beside_the_first_says_who_is_at_work(event_server, workspace, land):

@@ -26,7 +26,7 @@ def copy(batch: LandedBatch, target: Path, *, store: Store, log: Log) -> str:
     """Copy a batch to `target`, have the disk keep them, read them back; returns their content hash.
 
     Raises:
-        OSError: they do not fit, cannot be read, or read back other bytes than were written.
+        OSError: they do not fit, cannot be read, are not what the store says, or read back other than they were written.
     """
     free = shutil.disk_usage(target.parent).free
     if batch.bytes > free:
@@ -37,7 +37,10 @@ def copy(batch: LandedBatch, target: Path, *, store: Store, log: Log) -> str:
 
     def copy_one(file: Found) -> tuple[str, str]:
         path = _inside(batch, file)
-        return path, _copy_file(store, file.path, target / path)
+        digest, length = _copy_file(store, file.path, target / path)
+        if length != file.size or store.denies(file, digest):  # some drivers misread some names
+            raise OSError(f"{file.path!r} has other bytes than could be read: give it another name")
+        return path, digest
 
     try:
         with ThreadPoolExecutor(THREADS) as pool:
@@ -49,14 +52,6 @@ def copy(batch: LandedBatch, target: Path, *, store: Store, log: Log) -> str:
     for folder, _, _ in os.walk(target.parent):
         fsync(Path(folder))
     return hashes.get("") or content_hash(hashes)
-
-
-def check_sizes(batch: LandedBatch, target: Path) -> None:
-    """Raises OSError where a file is not as long as its store says: some drivers misread some names."""
-    for file in batch.files:
-        found = (target / _inside(batch, file)).stat().st_size
-        if found != file.size:
-            raise OSError(f"{file.path!r} has {file.size:,} bytes, but {found:,} could be read: give it another name")
 
 
 def content_hash(hashes: dict[str, str]) -> str:
@@ -78,7 +73,8 @@ def _inside(batch: LandedBatch, file: Found) -> str:
     return file.path[len(batch.name) + 1 :]
 
 
-def _copy_file(store: Store, path: str, target: Path) -> str:
+def _copy_file(store: Store, path: str, target: Path) -> tuple[str, int]:
+    """Returns its MD5 and its length in bytes."""
     target.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.md5(usedforsecurity=False)
     with target.open("xb") as file:
@@ -91,7 +87,7 @@ def _copy_file(store: Store, path: str, target: Path) -> str:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     if md5(target) != digest.hexdigest():
         raise OSError(f"{path} reads back other bytes than were written: check the disk")
-    return digest.hexdigest()
+    return digest.hexdigest(), target.stat().st_size
 
 
 def _shown(copied: Iterable[tuple[str, str]], *, batch: LandedBatch, log: Log) -> Iterator[tuple[str, str]]:

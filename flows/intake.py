@@ -10,7 +10,7 @@ from prefect.events import Event, Resource
 
 from flows.arrivals import Arrival, begun, content_of, finish, record, settle
 from flows.batches import LISTED, RAW, fit_name, free_name, listed, tracked
-from flows.copies import Log, check_sizes, copy, size
+from flows.copies import Log, copy, size
 from flows.events import deliver
 from flows.landing import MARKS, LandedBatch, Landing, Mark
 
@@ -77,10 +77,15 @@ def take(batch: LandedBatch, mark: Mark | None, landing: Landing, log: Log) -> R
     if batch.problem:
         raise ValueError(batch.problem)
     with begun() as place:
-        digest = copy(batch, content_of(place), store=landing.store, log=log)
+        digest, problem = "", None
+        try:
+            digest = copy(batch, content_of(place), store=landing.store, log=log)
+        except OSError as error:  # a file that went, say
+            problem = error
         if landing.again(batch).files != batch.files:
             return Report(waiting=[f"{name} waits: it changed while it was copied"])
-        check_sizes(batch, content_of(place))
+        if problem:
+            raise problem
         if mark and digest != mark.md5:
             return Report(warnings=[changed(batch, mark)])
         known = tracked().get(digest)

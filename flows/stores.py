@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator
@@ -37,6 +38,9 @@ class Store(Protocol):
 
     def blocks(self, path: str) -> Iterator[bytes]:
         """The content of a file."""
+
+    def denies(self, file: Found, digest: str) -> bool:
+        """Whether it says that a file's bytes have another MD5."""
 
     def read(self, path: str) -> bytes:
         """Raises FileNotFoundError where there is none."""
@@ -91,6 +95,9 @@ class LocalFolder:
         with os.fdopen(self._open(path), "rb") as file:
             while block := file.read(BLOCK_BYTES):
                 yield block
+
+    def denies(self, file: Found, digest: str) -> bool:
+        return False
 
     def read(self, path: str) -> bytes:
         return b"".join(self.blocks(path))
@@ -178,6 +185,16 @@ class RemoteStore:
             while block := file.read(size):
                 yield block
 
+    def denies(self, file: Found, digest: str) -> bool:
+        tag = file.version.strip('"')
+        if "s3" not in self.files.protocol or not re.fullmatch("[0-9a-f]{32}", tag) or tag == digest:
+            return False
+        bucket, _, key = f"{self.root}/{file.path}".partition("/")
+        with self._in_a_line():
+            head = self.files.call_s3("head_object", Bucket=bucket, Key=key)
+        # docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html: under other encryptions an ETag is no MD5
+        return head.get("ServerSideEncryption", "AES256") == "AES256" and "SSECustomerAlgorithm" not in head
+
     def read(self, path: str) -> bytes:
         with self._in_a_line():
             return bytes(self.files.cat_file(f"{self.root}/{path}"))
@@ -213,13 +230,18 @@ def _describe(path: str, info: dict[str, Any]) -> Found:
     size = int(info.get("size") or 0)
     is_folder = info.get("type") == "directory" or (path.endswith("/") and size == 0)  # consoles make these for folders
     parts = (path.rstrip("/") if is_folder else path).split("/")
+    problem = ""
+    if {"", ".", ".."} & set(parts) or "\0" in path:
+        problem = "is a key that is no path"
+    elif "?versionId=" in path:
+        problem = "is a key that the driver takes for another's version"
     return Found(
         path="/".join(parts),
         size=size,
         version=str(next((info[key] for key in VERSIONS if info.get(key)), "")),
         changed=_seconds(info),
         is_folder=is_folder,
-        problem="is a key that is no path" if {"", ".", ".."} & set(parts) or "\0" in path else "",
+        problem=problem,
     )
 
 

@@ -17,6 +17,7 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
 
 from flows.batches import listed, tracked
+from flows.copies import copy
 from flows.ingest import ingest, main
 from flows.intake import take
 from flows.landing import Landing
@@ -170,10 +171,13 @@ def tracked_hash(name):
     return {batch: digest for digest, batch in tracked().items()}[name]
 
 
-def test_batch_that_changes_while_it_is_copied_waits(workspace, land):
+def test_batch_that_changes_while_it_is_copied_waits(workspace, land, tmp_path):
     landing = Landing(open_store(str(land({"a/x/1.png": b"1"}))), marker="_COMPLETE")
     [batch] = landing.look().batches
     land({"a/x/2.png": b"2"})
+    report = take(batch, None, landing, print)
+    assert report.waiting == ["a waits: it changed while it was copied"]
+    (tmp_path / "landing/a/x/1.png").rename(tmp_path / "landing/a/x/3.png")
     report = take(batch, None, landing, print)
     assert report.waiting == ["a waits: it changed while it was copied"]
     assert list((RAW / ".incoming").iterdir()) == []
@@ -215,10 +219,23 @@ def test_objects_of_a_bucket_land(event_server, workspace, bucket):
     assert events("a")[0]["payload"]["source"] == "s3://door/land/a"
 
 
-def test_object_that_the_driver_misreads_is_not_taken(event_server, workspace, bucket):
-    bucket("land/a/?versionId=3", b"one")
-    assert "'a/?versionId=3' has 3 bytes, but 0 could be read" in run("s3://door/land").message
-    assert not (RAW / "a").exists()
+def test_key_that_the_driver_takes_for_another_is_refused(bucket):
+    bucket("land/a/1.png?versionId=3", b"one")
+    bucket("land/a/1.png", b"two")
+    [batch] = Landing(open_store("s3://door/land"), marker="_COMPLETE").look().batches
+    with pytest.raises(ValueError, match=r"'a/1.png\?versionId=3' is a key that the driver takes for another's version"):
+        take(batch, None, Landing(open_store("s3://door/land"), marker="_COMPLETE"), print)
+
+
+def test_object_of_other_bytes_than_its_listing_says_is_not_taken(bucket, tmp_path):
+    bucket("land/a/1.png", b"one")
+    store = open_store("s3://door/land")
+    [batch] = Landing(store, marker="_COMPLETE").look().batches
+    bucket("land/a/1.png", b"two")
+    with pytest.raises(OSError, match="'a/1.png' has other bytes than could be read"):
+        copy(batch, tmp_path / "copy", store=store, log=print)
+    bucket("land/a/1.png", b"two", ServerSideEncryption="aws:kms")  # whose tags are no hashes
+    copy(batch, tmp_path / "encrypted", store=store, log=print)
 
 
 def test_files_that_dvcignore_leaves_out_are_not_lost(event_server, workspace, land):

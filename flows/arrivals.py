@@ -63,6 +63,15 @@ def content_of(place: Path) -> Path:
     return place / "content"
 
 
+def discard(place: Path) -> None:
+    """Remove a copy of what is here already."""
+    content = content_of(place)
+    if content.is_dir():
+        shutil.rmtree(content)
+    else:
+        content.unlink()
+
+
 def record(arrival: Arrival, *, place: Path) -> None:
     """From here on the batch is on its way, whatever happens."""
     write_whole(_journal(place), json.dumps(asdict(arrival)).encode())

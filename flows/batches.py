@@ -27,11 +27,15 @@ def fit_name(name: str) -> str:
 
 def free_name(name: str, digest: str) -> str:
     """The name, or one with the content's hash in it where other content has the name. Raises ValueError where that is taken too."""
-    stem, ending = _split(name)
-    for free in (name, f"{stem}-{digest[:8]}{ending}"):
+    for free in _names(name, digest):
         if not os.path.lexists(RAW / free) and not os.path.lexists(_dvc_file(free)) and free not in listed():
             return free
     raise ValueError(f"{RAW / free} is there, and DVC does not know it: `dvc add` it, or move it away")
+
+
+def namesakes(name: str) -> list[str]:
+    """The batches here that had this name when they landed."""
+    return [batch for digest, batch in tracked().items() if batch in _names(name, digest)]
 
 
 def tracked() -> dict[str, str]:
@@ -87,6 +91,11 @@ def append(batch: str) -> None:
     if _parse(changed) != [*names, batch]:
         raise ValueError(f"{LISTED} is written in a way that cannot be appended to: add {quoted} to `batches` by hand")
     write_whole(LISTED, changed.encode())
+
+
+def _names(name: str, digest: str) -> tuple[str, str]:
+    stem, ending = _split(name)
+    return name, f"{stem}-{digest[:8]}{ending}"
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -54,6 +54,33 @@ def copy(batch: LandedBatch, target: Path, *, store: Store, log: Log) -> str:
     return hashes.get("") or content_hash(hashes)
 
 
+def sizes(path: Path) -> dict[str, int]:
+    """The bytes of each file below a path; "" is the path itself where that is a file. Empty where nothing is."""
+    if path.is_file():
+        return {"": path.stat().st_size}
+    return {file.relative_to(path).as_posix(): file.stat().st_size for file in path.rglob("*") if file.is_file()}
+
+
+def landed_sizes(batch: LandedBatch) -> dict[str, int]:
+    """The same, as a batch lies in its landing."""
+    return {_inside(batch, file): file.size for file in batch.files}
+
+
+def is_overlapping(batch: LandedBatch, path: Path, *, store: Store) -> bool:
+    """Whether a file of the batch is below the path too, with the same name and bytes; the first that is ends the search."""
+    here = sizes(path)
+    return any(
+        here.get(inside := _inside(batch, file)) == file.size and _md5(store.blocks(file.path)) == md5(path / inside)
+        for file in batch.files
+    )
+
+
+def hash_of(path: Path) -> str:
+    """DVC's hash of what is there; empty where nothing is."""
+    hashes = {inside: md5(path / inside) for inside in sizes(path)}
+    return hashes.get("") or (content_hash(hashes) if hashes else "")
+
+
 def content_hash(hashes: dict[str, str]) -> str:
     """DVC's hash of a folder, from path -> hash of each of its files: that of its listing (dvc_data.hashfile.tree.Tree)."""
     listing = [{"md5": digest, "relpath": path} for path, digest in sorted(hashes.items())]
@@ -71,6 +98,13 @@ def size(num_bytes: float) -> str:
 def _inside(batch: LandedBatch, file: Found) -> str:
     """The file's path in the batch; empty where the file is the batch."""
     return file.path[len(batch.name) + 1 :]
+
+
+def _md5(blocks: Iterable[bytes]) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    for block in blocks:
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def _copy_file(store: Store, path: str, target: Path) -> tuple[str, int]:

@@ -2,15 +2,15 @@
 
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from prefect.events import Event, Resource
 
-from flows.arrivals import Arrival, begun, content_of, finish, record, settle
-from flows.batches import LISTED, RAW, fit_name, free_name, listed, tracked
-from flows.copies import Log, copy, size
+from flows.arrivals import Arrival, begun, content_of, discard, finish, record, settle
+from flows.batches import LISTED, RAW, fit_name, free_name, listed, namesakes, tracked
+from flows.copies import Log, copy, hash_of, is_overlapping, landed_sizes, size, sizes
 from flows.events import deliver
 from flows.landing import MARKS, LandedBatch, Landing, Mark
 
@@ -65,17 +65,23 @@ def is_to_be_read(batch: LandedBatch, mark: Mark | None, *, have: Mapping[str, s
             f"or remove its mark in {MARKS} at the landing to copy it again"
         )
         return False
-    if (mark.files, mark.bytes) != (len(batch.files), batch.bytes):
-        report.warnings.append(changed(batch, mark))
-        return False
-    return mark.fingerprint != batch.fingerprint  # by content, where only times differ
+    return mark.fingerprint != batch.fingerprint
 
 
 def take(batch: LandedBatch, mark: Mark | None, landing: Landing, log: Log) -> Report:
-    """A batch, from the landing to its place."""
+    """A batch, from the landing to its place.
+
+    Raises:
+        OSError: it cannot be copied.
+        ValueError: it cannot be taken as it is, or was taken before and has some of those files still.
+    """
     name = shown(batch.name)
     if batch.problem:
         raise ValueError(batch.problem)
+    fit = fit_name(batch.name)
+    earlier = {*namesakes(fit), *([tracked()[mark.md5]] if mark else [])}
+    if all(landed_sizes(batch) != sizes(RAW / each) for each in earlier):
+        refuse_changed(batch, earlier, landing)  # before a copy of it all
     with begun() as place:
         digest, problem = "", None
         try:
@@ -86,11 +92,12 @@ def take(batch: LandedBatch, mark: Mark | None, landing: Landing, log: Log) -> R
             return Report(waiting=[f"{name} waits: it changed while it was copied"])
         if problem:
             raise problem
-        if mark and digest != mark.md5:
-            return Report(warnings=[changed(batch, mark)])
         known = tracked().get(digest)
+        if not known:
+            refuse_changed(batch, earlier, landing)
+        is_there = not known and fit not in earlier and hash_of(RAW / fit) == digest
         arrival = Arrival(
-            batch=known or free_name(fit_name(batch.name), digest),
+            batch=known or (fit if is_there else free_name(fit, digest)),
             md5=digest,
             files=len(batch.files),
             bytes=batch.bytes,
@@ -104,6 +111,9 @@ def take(batch: LandedBatch, mark: Mark | None, landing: Landing, log: Log) -> R
             return Report(seen=[f"{name} was here before, as {known}{unlisted}"], warnings=tell(arrival, landing))
         if arrival.batch != batch.name:
             log(f"{name} will be called {arrival.batch}")
+        if is_there:
+            log(f"{name} is in {RAW} already")
+            discard(place)
         record(arrival, place=place)
     return complete(arrival, place, landing, log)
 
@@ -142,12 +152,14 @@ def tell(arrival: Arrival, landing: Landing) -> list[str]:
     return []
 
 
-def changed(batch: LandedBatch, mark: Mark) -> str:
-    more = len(batch.files) - mark.files
-    files = f"{abs(more):,} file{'s' if abs(more) > 1 else ''} {'more' if more > 0 else 'fewer'}"
-    what = files if more else "other content"
-    told = f"{shown(batch.name)} changed after it was taken as {shown(mark.batch)}: {what}"
-    return f"{told}: put new files in a batch of their own"
+def refuse_changed(batch: LandedBatch, earlier: Collection[str], landing: Landing) -> None:
+    """Raises ValueError where a batch has files of one that was taken: taken again, they would be here twice."""
+    for name in sorted(earlier):
+        if is_overlapping(batch, RAW / name, store=landing.store):
+            more = len(batch.files) - len(sizes(RAW / name))
+            files = f"{abs(more):,} file{'s' if abs(more) > 1 else ''} {'more' if more > 0 else 'fewer'}"
+            what = files if more else "other content"
+            raise ValueError(f"changed after it was taken as {name}: {what}: put new files in a batch of their own")
 
 
 def shown(name: str) -> str:

@@ -103,17 +103,44 @@ def test_second_run_finds_nothing_new(again):
     assert run(again).message == "nothing new"
 
 
-def test_file_that_comes_late_is_told_of_and_not_taken(again):
+@pytest.mark.parametrize("is_marked", [True, False])
+def test_file_that_comes_late_fails_the_run_and_is_not_taken(again, is_marked):
+    if not is_marked:  # a landing that cannot be written to
+        shutil.rmtree(again / ".graftline")
+        (again / ".graftline").touch()
     (again / "2026-11/a/late.png").write_bytes(b"late")
     state = run(again)
-    assert state.is_completed()
-    assert "2026-11 changed after it was taken as 2026-11: 1 file more: put new files in a batch of" in state.message
+    assert state.is_failed()
+    assert "2026-11: changed after it was taken as 2026-11: 1 file more: put new files in a batch of" in state.message
+    assert listed() == ["2026-11"]
     assert not (RAW / "2026-11/a/late.png").exists()
 
 
 def test_file_that_is_replaced_late_is_told_of(again):
     (again / "2026-11/a/1.png").write_bytes(b"A 1")
-    assert "2026-11 changed after it was taken as 2026-11: other content" in run(again).message
+    state = run(again)
+    assert state.is_failed()
+    assert "2026-11: changed after it was taken as 2026-11: other content" in state.message
+
+
+def test_batch_that_is_new_in_full_each_time_is_taken_each_time(event_server, workspace, land):
+    landing = land({"latest.parquet": b"monday"})
+    assert run(landing).message == "landed 1 batch (1 file, 6 B): latest.parquet"
+    for day, count in ((b"tuesday", 2), (b"someday", 3)):  # of one size, these two
+        land({"latest.parquet": day})
+        assert run(landing).is_completed()
+        assert len(listed()) == count
+        assert run(landing).message == "nothing new"
+    assert [(RAW / name).read_bytes() for name in listed()] == [b"monday", b"tuesday", b"someday"]
+
+
+def test_content_that_lies_in_its_place_untracked_is_taken_as_it_is(event_server, workspace, land):
+    for path in ("a/x/1.png", "a/x-2.png"):
+        landing = land({path: b"1"})
+    shutil.copytree(landing / "a", RAW / "a")
+    assert run(landing).message == "landed 1 batch (2 files, 2 B): a"
+    assert [path.name for path in RAW.iterdir() if path.is_dir()] == [".incoming", "a"]
+    assert run(landing).message == "nothing new"
 
 
 def test_landing_that_was_copied_anew_is_recognised_and_marked_anew(again):

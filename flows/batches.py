@@ -39,8 +39,23 @@ def namesakes(name: str) -> list[str]:
 
 
 def tracked() -> dict[str, str]:
-    """What DVC knows of: content hash -> batch. Raises ValueError where a .dvc file is torn."""
-    return {digest: file.stem for file in sorted(RAW.glob("*.dvc")) if (digest := _read_digest(file))}
+    """What DVC knows of: content hash -> batch."""
+    return {digest: file.stem for file in sorted(RAW.glob("*.dvc")) if (digest := digest_of(file.stem))}
+
+
+def loose_ends() -> list[str]:
+    """Sentences on the .dvc files that are torn or of batches that are not listed."""
+    told = []
+    names = listed()
+    for file in sorted(RAW.glob("*.dvc")):
+        try:
+            _read_digest(file)
+        except ValueError as error:
+            told.append(str(error))
+            continue
+        if file.stem not in names:
+            told.append(f"{file.stem} is in {RAW}, but {LISTED} does not list it: list it, or remove its .dvc file")
+    return told
 
 
 def digest_of(batch: str) -> str:

@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.arrivals import unfinished
-from flows.batches import RAW, tracked
+from flows.batches import RAW, loose_ends, tracked
 from flows.copies import Log
 from flows.intake import Report, complete, is_to_be_read, shown, take
 from flows.landing import Landing
@@ -64,11 +64,15 @@ def take_all(landing: Landing, *, quiet_seconds: float) -> Report:
     report = Report()
     stuck: set[str] = set()
     for place, arrival in unfinished():
+        if isinstance(arrival, ValueError):
+            report.failed.append(str(arrival))
+            continue
         logger.info("%s was on its way when an earlier run ended: going on", arrival.batch)
         found = run(shown(arrival.name), partial(complete, arrival, place, landing))
         report.add(found)
         if found.failed and arrival.landing == landing.store.address:
             stuck.add(arrival.name)
+    report.warnings += loose_ends()
     have = tracked()
     listing = landing.look()
     if not (listing.batches or listing.strays or listing.marks):

@@ -9,7 +9,7 @@ from pathlib import Path
 from prefect.events import Event, Resource
 
 from flows.arrivals import Arrival, begun, content_of, discard, finish, record, settle
-from flows.batches import LISTED, RAW, fit_name, free_name, listed, namesakes, tracked
+from flows.batches import RAW, fit_name, free_name, namesakes, tracked
 from flows.copies import Log, copy, hash_of, is_overlapping, landed_sizes, size, sizes
 from flows.events import deliver
 from flows.landing import MARKS, LandedBatch, Landing, Mark
@@ -107,8 +107,7 @@ def take(batch: LandedBatch, mark: Mark | None, landing: Landing, log: Log) -> R
             event=str(uuid.uuid4()),
         )
         if known and os.path.lexists(RAW / known):
-            unlisted = "" if known in listed() else f", which {LISTED} does not list"
-            return Report(seen=[f"{name} was here before, as {known}{unlisted}"], warnings=tell(arrival, landing))
+            return Report(seen=[f"{name} was here before, as {known}"], warnings=tell(arrival, landing))
         if arrival.batch != batch.name:
             log(f"{name} will be called {arrival.batch}")
         if is_there:

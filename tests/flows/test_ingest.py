@@ -308,6 +308,19 @@ def test_landing_that_is_none_fails_the_run_in_a_line(event_server, workspace, l
     assert "\n" not in state.message
 
 
+def test_what_lies_about_stops_no_batch(event_server, workspace, land):
+    (RAW / ".incoming/torn").mkdir(parents=True)
+    (RAW / ".incoming/torn/arrival.json").write_text('{"name": "a"}', "utf-8")
+    (RAW / ".incoming/stray").touch()
+    (RAW / "b.dvc").touch()
+    state = run(land({"a/1.png": b"1"}))
+    assert state.message.startswith(
+        "data/raw/.incoming/torn/arrival.json is of another version, or torn: remove data/raw/.incoming/torn, "
+        "and its batch is copied again; landed 1 batch (1 file, 1 B): a; data/raw/b.dvc is no file of DVC's"
+    )
+    assert [place.name for place in (RAW / ".incoming").iterdir()] == ["torn"]
+
+
 def test_disk_without_room_is_told_before_anything_is_copied(event_server, workspace, land):
     landing = land({"a/x/1.png": b""})
     os.truncate(landing / "a/x/1.png", 8 * 10**12)  # of nothing

@@ -80,16 +80,20 @@ class LocalFolder:
         pending = [below]
         while pending:
             path = pending.pop()
-            with suppress(FileNotFoundError, NotADirectoryError):  # it went while this looked: the next listing tells
-                try:
-                    found = self._look_at(path)
-                    if found.is_folder:
-                        names = os.listdir(self.root / path)  # noqa: PTH208 (names alone)
-                        pending += [f"{path}/{name}" if path else name for name in names]
-                except PermissionError:
-                    found = Found(path=path, size=0, version="", changed=0, problem="may not be read")
-                if path:
-                    yield found
+            try:
+                found = self._look_at(path)
+                if found.is_folder:
+                    names = os.listdir(self.root / path)  # noqa: PTH208 (names alone)
+                    pending += [f"{path}/{name}" if path else name for name in names]
+            except OSError as error:
+                if not path:
+                    raise
+                if isinstance(error, FileNotFoundError | NotADirectoryError):
+                    continue  # it went while this looked: the next listing tells
+                problem = f"cannot be read ({error.strerror})"
+                found = Found(path=path, size=0, version="", changed=0, problem=problem)
+            if path:
+                yield found
 
     def blocks(self, path: str) -> Iterator[bytes]:
         with os.fdopen(self._open(path), "rb") as file:
@@ -157,6 +161,8 @@ class RemoteStore:
         from fsspec.core import url_to_fs
         from fsspec.registry import known_implementations
 
+        if not address.rpartition("://")[2].strip("/"):
+            raise ValueError(f"the landing's address is {address}, expected one with a path, such as s3://bucket/prefix")
         self.address = address.rstrip("/")
         protocol = address.split("::")[0].split("://")[0]
         try:
@@ -171,6 +177,8 @@ class RemoteStore:
     def find(self, below: str = "") -> Iterator[Found]:
         with self._in_a_line():
             listed = self.files.find(f"{self.root}/{below}" if below else self.root, detail=True)
+            if not (listed or below or self.files.exists(self.root)):  # drivers list what they cannot reach as empty
+                raise FileNotFoundError("nothing is there, expected batches: check the address and that it answers")
         for name, info in listed.items():
             path = name.removeprefix(self.root).removeprefix("/")
             if path:

@@ -1,11 +1,13 @@
 """Copies that are sure: a landed batch in; its files on this disk, read back and hashed as DVC does, out."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import math
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +15,12 @@ from pathlib import Path
 
 from flows.files import fsync, md5
 from flows.landing import LandedBatch
+from flows.repro import dvc
 from flows.stores import Found, Store
 
 THREADS = 8  # a store answers many at once, and a disk syncs many at once
 LINE_SECONDS = 10.0  # between two lines of progress
+FICLONE = 0x40049409  # linux/fs.h
 UNITS = ("kB", "MB", "GB", "TB")
 
 Log = Callable[[str], None]
@@ -28,11 +32,7 @@ def copy(batch: LandedBatch, target: Path, *, store: Store, log: Log) -> str:
     Raises:
         OSError: they do not fit, cannot be read, are not what the store says, or read back other than they were written.
     """
-    free = shutil.disk_usage(target.parent).free
-    if batch.bytes > free:
-        raise OSError(
-            f"{batch.name} has {size(batch.bytes)}, but there is room for {size(free)}: make room, then run again"
-        )
+    check_room(batch.bytes, target.parent)
     log(f"copying {len(batch.files):,} files, {size(batch.bytes)}")
 
     def copy_one(file: Found) -> tuple[str, str]:
@@ -52,6 +52,17 @@ def copy(batch: LandedBatch, target: Path, *, store: Store, log: Log) -> str:
     for folder, _, _ in os.walk(target.parent):
         fsync(Path(folder))
     return hashes.get("") or content_hash(hashes)
+
+
+def check_room(num_bytes: int, folder: Path) -> None:
+    """Raises OSError where the disk has no room for the bytes, and once more for DVC's cache where that takes any of it."""
+    free = shutil.disk_usage(folder).free
+    if num_bytes <= free and (2 * num_bytes <= free or _is_cache_apart(folder) or _is_sharing(folder)):
+        return
+    raise OSError(
+        f"{size(num_bytes)} are to be copied, and once more into DVC's cache, but there is room for {size(free)}: "
+        "make room, then run again"
+    )
 
 
 def sizes(path: Path) -> dict[str, int]:
@@ -93,6 +104,24 @@ def size(num_bytes: float) -> str:
         return f"{num_bytes:.0f} B"
     power = min(int(math.log10(num_bytes) // 3), len(UNITS))
     return f"{num_bytes / 1000**power:.1f} {UNITS[power - 1]}"
+
+
+def _is_cache_apart(folder: Path) -> bool:
+    """Whether DVC's cache is on another disk."""
+    lines: list[str] = []
+    dvc("cache", "dir", log=lines.append)
+    cache = Path(lines[-1]).absolute()
+    return next(place for place in (cache, *cache.parents) if place.exists()).stat().st_dev != folder.stat().st_dev
+
+
+def _is_sharing(folder: Path) -> bool:
+    """Whether a copy on this disk takes no room: `dvc add` makes reflinks, where there are any."""
+    with tempfile.TemporaryFile(dir=folder) as one, tempfile.TemporaryFile(dir=folder) as other:
+        try:
+            fcntl.ioctl(other, FICLONE, one.fileno())
+        except OSError:
+            return False
+    return True
 
 
 def _inside(batch: LandedBatch, file: Found) -> str:

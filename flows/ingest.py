@@ -4,6 +4,7 @@
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -45,6 +46,7 @@ def ingest(landing: str, marker: str = MARKER, quiet_seconds: float = QUIET_SECO
     their own calls `refuse_secrets` first, as `main` does.
     """
     try:
+        check_quiet(quiet_seconds)
         with only_writer():
             store = open_store(landing)
             raw, root = RAW.resolve(), Path(store.address)
@@ -79,7 +81,7 @@ def take_all(landing: Landing, *, quiet_seconds: float) -> Report:
         report.warnings.append(f"{landing.store.address} holds nothing")
     for name in listing.strays:
         report.warnings.append(f"{shown(name)} is no batch: expected folders and .parquet files")
-    for batch in listing.batches:
+    for batch in sorted(listing.batches, key=lambda each: (each.changed, each.name)):  # as they landed
         name = shown(batch.name)
         mark = landing.mark_of(batch, marks=listing.marks)
         if batch.name in stuck or not is_to_be_read(batch, mark, have=have, report=report):
@@ -101,6 +103,11 @@ def run(name: str, work: Callable[[Log], Report]) -> Report:
     return report
 
 
+def check_quiet(seconds: float) -> None:
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"the quiet seconds are {seconds}, expected a number from 0 on, such as {QUIET_SECONDS}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.ingest", description="Take the batches that landed.")
     parser.add_argument("landing", help="a folder, or an address that fsspec knows: s3://bucket/prefix, gs://…")
@@ -111,6 +118,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         refuse_secrets(arguments.landing)
+        check_quiet(arguments.quiet_seconds)
     except ValueError as error:
         parser.error(str(error))
     state = ingest(arguments.landing, arguments.marker, arguments.quiet_seconds, return_state=True)

@@ -162,7 +162,9 @@ class RemoteStore:
         from fsspec.registry import known_implementations
 
         if not address.rpartition("://")[2].strip("/"):
-            raise ValueError(f"the landing's address is {address}, expected one with a path, such as s3://bucket/prefix")
+            raise ValueError(
+                f"the landing's address is {address}, expected one with a path, such as s3://bucket/prefix"
+            )
         self.address = address.rstrip("/")
         protocol = address.split("::")[0].split("://")[0]
         try:

@@ -17,7 +17,7 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
 
 from flows.batches import listed, tracked
-from flows.copies import copy
+from flows.copies import check_room, copy, size
 from flows.ingest import ingest, main
 from flows.intake import take
 from flows.landing import Landing
@@ -174,7 +174,9 @@ def test_batch_whose_files_are_gone_is_told_of_and_copied_again_once_its_mark_is
     dvc_file = (RAW / "2026-11.dvc").read_text("utf-8")
     shutil.rmtree(RAW / "2026-11")
     shutil.rmtree(".dvc/cache")
-    assert "2026-11 was taken as 2026-11, but its files are not here: dvc pull, or remove its mark" in run(again).message
+    assert (
+        "2026-11 was taken as 2026-11, but its files are not here: dvc pull, or remove its mark" in run(again).message
+    )
     shutil.rmtree(again / ".graftline")
     assert run(again).message == "landed 1 batch (6 files, 18 B): 2026-11"
     assert content(RAW / "2026-11") == {path.removeprefix("2026-11/"): each for path, each in FILES.items()}
@@ -250,7 +252,9 @@ def test_key_that_the_driver_takes_for_another_is_refused(bucket):
     bucket("land/a/1.png?versionId=3", b"one")
     bucket("land/a/1.png", b"two")
     [batch] = Landing(open_store("s3://door/land"), marker="_COMPLETE").look().batches
-    with pytest.raises(ValueError, match=r"'a/1.png\?versionId=3' is a key that the driver takes for another's version"):
+    with pytest.raises(
+        ValueError, match=r"'a/1.png\?versionId=3' is a key that the driver takes for another's version"
+    ):
         take(batch, None, Landing(open_store("s3://door/land"), marker="_COMPLETE"), print)
 
 
@@ -259,7 +263,7 @@ def test_object_of_other_bytes_than_its_listing_says_is_not_taken(bucket, tmp_pa
     store = open_store("s3://door/land")
     [batch] = Landing(store, marker="_COMPLETE").look().batches
     bucket("land/a/1.png", b"two")
-    with pytest.raises(OSError, match="'a/1.png' has other bytes than could be read"):
+    with pytest.raises(OSError, match=r"'a/1\.png' has other bytes than could be read"):
         copy(batch, tmp_path / "copy", store=store, log=print)
     bucket("land/a/1.png", b"two", ServerSideEncryption="aws:kms")  # whose tags are no hashes
     copy(batch, tmp_path / "encrypted", store=store, log=print)
@@ -291,6 +295,21 @@ def test_secret_in_the_address_reaches_no_database(event_server, workspace, monk
     assert "holds a password or a query" in capsys.readouterr().err
     with get_client(sync_client=True) as client:
         assert address not in [each.parameters.get("landing") for each in client.read_flow_runs()]
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-1"])
+def test_quiet_seconds_that_are_none_are_refused_in_a_line(monkeypatch, capsys, seconds):
+    monkeypatch.setattr(sys, "argv", ["ingest", "/landing", f"--quiet-seconds={seconds}"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "expected a number from 0 on" in capsys.readouterr().err
+
+
+def test_batches_are_listed_as_they_landed(event_server, workspace, land):
+    land({"b/1.png": b"1"})
+    time.sleep(0.02)
+    assert run(land({"a/1.png": b"2"})).is_completed()
+    assert listed() == ["b", "a"]
 
 
 def test_second_run_beside_the_first_says_who_is_at_work(event_server, workspace, land):
@@ -325,6 +344,16 @@ def test_disk_without_room_is_told_before_anything_is_copied(event_server, works
     landing = land({"a/x/1.png": b""})
     os.truncate(landing / "a/x/1.png", 8 * 10**12)  # of nothing
     assert "make room, then run again" in run(landing).message
+
+
+def test_room_is_wanted_for_the_copy_and_for_a_cache_beside_it(workspace, dvc):
+    memory = Path("/dev/shm")  # a file system that never shares bytes
+    num_bytes = shutil.disk_usage(memory).free * 3 // 4
+    check_room(num_bytes, memory)
+    dvc(Path(), "config", "cache.dir", str(memory / "cache"))
+    check_room(num_bytes // 2, memory)
+    with pytest.raises(OSError, match=f"{size(num_bytes)} are to be copied, and once more into DVC's cache, but"):
+        check_room(num_bytes, memory)
 
 
 def test_torn_list_of_dvcs_locks_does_not_stop_the_project(workspace, dvc):

@@ -58,6 +58,12 @@ def test_marker_can_have_another_name(land):
     assert not only(landing).has_marker
 
 
+@pytest.mark.parametrize("marker", ["", ".", "..", "*", "a/b"])
+def test_marker_that_names_no_file_is_refused(land, marker):
+    with pytest.raises(ValueError, match="expected the name of a file"):
+        look(land({"a/1.png": b"1"}), marker=marker)
+
+
 def test_old_time_that_was_kept_by_copying_does_not_make_a_batch_quiet(land):
     landing = land({"a/1.png": b"1"})
     os.utime(landing / "a/1.png", (1, 1))

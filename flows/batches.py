@@ -66,6 +66,12 @@ def digest_of(batch: str) -> str:
         return ""
 
 
+def extent_of(batch: str) -> tuple[int, int]:
+    """The number of files, and of their bytes, that DVC has of a batch that it tracks."""
+    out = yaml.safe_load(_dvc_file(batch).read_text("utf-8"))["outs"][0]
+    return int(out.get("nfiles", 1)), int(out.get("size", 0))
+
+
 def forget(batch: str) -> None:
     """Remove DVC's record of a batch, whole or torn."""
     _dvc_file(batch).unlink(missing_ok=True)

@@ -72,11 +72,6 @@ def sizes(path: Path) -> dict[str, int]:
     return {file.relative_to(path).as_posix(): file.stat().st_size for file in path.rglob("*") if file.is_file()}
 
 
-def landed_sizes(batch: LandedBatch) -> dict[str, int]:
-    """The same, as a batch lies in its landing."""
-    return {_inside(batch, file): file.size for file in batch.files}
-
-
 def is_overlapping(batch: LandedBatch, path: Path, *, store: Store) -> bool:
     """Whether a file of the batch is below the path too, with the same name and bytes; the first that is ends the search."""
     here = sizes(path)

@@ -9,8 +9,8 @@ from pathlib import Path
 from prefect.events import Event, Resource
 
 from flows.arrivals import Arrival, begun, content_of, discard, finish, record, settle
-from flows.batches import RAW, fit_name, free_name, namesakes, tracked
-from flows.copies import Log, copy, hash_of, is_overlapping, landed_sizes, size, sizes
+from flows.batches import RAW, extent_of, fit_name, free_name, namesakes, tracked
+from flows.copies import Log, copy, hash_of, is_overlapping, size, sizes
 from flows.events import deliver
 from flows.landing import MARKS, LandedBatch, Landing, Mark
 
@@ -80,11 +80,11 @@ def take(batch: LandedBatch, mark: Mark | None, landing: Landing, log: Log) -> R
         raise ValueError(batch.problem)
     fit = fit_name(batch.name)
     earlier = {*namesakes(fit), *([tracked()[mark.md5]] if mark else [])}
-    if all(landed_sizes(batch) != sizes(RAW / each) for each in earlier):
-        refuse_changed(batch, earlier, landing)  # before a copy of it all
     with begun() as place:
         digest, problem = "", None
         try:
+            if (len(batch.files), batch.bytes) not in map(extent_of, earlier):
+                refuse_changed(batch, earlier, landing)  # before a copy of it all
             digest = copy(batch, content_of(place), store=landing.store, log=log)
         except OSError as error:  # a file that went, say
             problem = error
@@ -107,6 +107,11 @@ def take(batch: LandedBatch, mark: Mark | None, landing: Landing, log: Log) -> R
             event=str(uuid.uuid4()),
         )
         if known and os.path.lexists(RAW / known):
+            if len(sizes(RAW / known)) < len(batch.files):
+                raise ValueError(
+                    f"was here before, as {known}, but files of it are missing: "
+                    f"dvc pull, or move {RAW / known} away to copy it again"
+                )
             return Report(seen=[f"{name} was here before, as {known}"], warnings=tell(arrival, landing))
         if arrival.batch != batch.name:
             log(f"{name} will be called {arrival.batch}")
@@ -155,7 +160,7 @@ def refuse_changed(batch: LandedBatch, earlier: Collection[str], landing: Landin
     """Raises ValueError where a batch has files of one that was taken: taken again, they would be here twice."""
     for name in sorted(earlier):
         if is_overlapping(batch, RAW / name, store=landing.store):
-            more = len(batch.files) - len(sizes(RAW / name))
+            more = len(batch.files) - extent_of(name)[0]
             files = f"{abs(more):,} file{'s' if abs(more) > 1 else ''} {'more' if more > 0 else 'fewer'}"
             what = files if more else "other content"
             raise ValueError(f"changed after it was taken as {name}: {what}: put new files in a batch of their own")

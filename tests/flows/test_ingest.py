@@ -187,6 +187,15 @@ def test_batch_whose_files_are_gone_is_told_of_and_copied_again_once_its_mark_is
     assert listed() == ["2026-11"]
 
 
+def test_batch_of_which_files_are_missing_is_not_called_known(again):
+    landing = Landing(open_store(str(again)), marker="_COMPLETE")
+    [batch] = landing.look().batches
+    (RAW / "2026-11/a/1.png").unlink()
+    (RAW / "2026-11/a/1.png").symlink_to(Path("gone").absolute())  # as cache.type symlink leaves it without a cache
+    with pytest.raises(ValueError, match="was here before, as 2026-11, but files of it are missing: dvc pull"):
+        take(batch, None, landing, print)
+
+
 def test_name_that_other_content_has_gets_the_hash(again):
     shutil.rmtree(again)
     shutil.copytree(RAW / "2026-11/a", again / "2026-11/c")

@@ -47,20 +47,25 @@ def begun() -> Iterator[Path]:
             shutil.rmtree(place)
 
 
-def unfinished() -> Iterator[tuple[Path, Arrival]]:
+def unfinished() -> Iterator[tuple[Path, Arrival | ValueError]]:
     """The arrivals that a run which was killed left, each with its place; what is left of no use is removed."""
     for place in sorted(INCOMING.glob("*")):
         if _journal(place).exists():
-            arrival = Arrival(**json.loads(_journal(place).read_text("utf-8")))
-            if _is_somewhere(arrival, place):
+            arrival = _read(_journal(place))
+            if isinstance(arrival, ValueError) or _is_somewhere(arrival, place):
                 yield place, arrival
                 continue
-        shutil.rmtree(place)
+        _remove(place)
 
 
 def content_of(place: Path) -> Path:
     """Where the copy stands: a folder, or the file that the batch is."""
     return place / "content"
+
+
+def discard(place: Path) -> None:
+    """Remove a copy of what is here already."""
+    _remove(content_of(place))
 
 
 def record(arrival: Arrival, *, place: Path) -> None:
@@ -81,14 +86,18 @@ def settle(arrival: Arrival, *, place: Path, log: Log) -> None:
     if content.exists():
         if os.path.lexists(target):
             raise ValueError(f"{target} came to be while {arrival.name} was copied: move it away, then run again")
+        if digest_of(arrival.batch) == arrival.md5:
+            forget(arrival.batch)  # its files were nowhere here: DVC is to fill its cache anew
         content.rename(target)
         fsync(RAW)
     if not digest_of(arrival.batch):
         forget(arrival.batch)  # a killed DVC leaves it torn
         # no links yet: making them removes files, and a DVC that is killed there would next track the folder without them
-        dvc("add", "--no-relink", str(target), log=log)
-        if digest_of(arrival.batch) != arrival.md5:
-            forget(arrival.batch)
+        try:
+            dvc("add", "--no-relink", str(target), log=log)
+        finally:
+            if digest_of(arrival.batch) != arrival.md5:
+                forget(arrival.batch)
     if digest_of(arrival.batch) != arrival.md5:
         raise ValueError(
             f"DVC finds other files in {target} than were copied: undo what was changed there, "
@@ -110,6 +119,22 @@ def _is_somewhere(arrival: Arrival, place: Path) -> bool:
     """Somebody may have removed it since; then it is copied again."""
     is_tracked = digest_of(arrival.batch) == arrival.md5
     return is_tracked or content_of(place).exists() or os.path.lexists(RAW / arrival.batch)
+
+
+def _read(journal: Path) -> Arrival | ValueError:
+    try:
+        return Arrival(**json.loads(journal.read_text("utf-8")))
+    except (ValueError, TypeError):
+        return ValueError(
+            f"{journal} is of another version, or torn: remove {journal.parent}, and its batch is copied again"
+        )
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _journal(place: Path) -> Path:

@@ -27,16 +27,35 @@ def fit_name(name: str) -> str:
 
 def free_name(name: str, digest: str) -> str:
     """The name, or one with the content's hash in it where other content has the name. Raises ValueError where that is taken too."""
-    stem, ending = _split(name)
-    for free in (name, f"{stem}-{digest[:8]}{ending}"):
+    for free in _names(name, digest):
         if not os.path.lexists(RAW / free) and not os.path.lexists(_dvc_file(free)) and free not in listed():
             return free
     raise ValueError(f"{RAW / free} is there, and DVC does not know it: `dvc add` it, or move it away")
 
 
+def namesakes(name: str) -> list[str]:
+    """The batches here that had this name when they landed."""
+    return [batch for digest, batch in tracked().items() if batch in _names(name, digest)]
+
+
 def tracked() -> dict[str, str]:
-    """What DVC knows of: content hash -> batch. Raises ValueError where a .dvc file is torn."""
-    return {digest: file.stem for file in sorted(RAW.glob("*.dvc")) if (digest := _read_digest(file))}
+    """What DVC knows of: content hash -> batch."""
+    return {digest: file.stem for file in sorted(RAW.glob("*.dvc")) if (digest := digest_of(file.stem))}
+
+
+def loose_ends() -> list[str]:
+    """Sentences on the .dvc files that are torn or of batches that are not listed."""
+    told = []
+    names = listed()
+    for file in sorted(RAW.glob("*.dvc")):
+        try:
+            _read_digest(file)
+        except ValueError as error:
+            told.append(str(error))
+            continue
+        if file.stem not in names:
+            told.append(f"{file.stem} is in {RAW}, but {LISTED} does not list it: list it, or remove its .dvc file")
+    return told
 
 
 def digest_of(batch: str) -> str:
@@ -45,6 +64,12 @@ def digest_of(batch: str) -> str:
         return _read_digest(_dvc_file(batch))
     except (FileNotFoundError, ValueError):
         return ""
+
+
+def extent_of(batch: str) -> tuple[int, int]:
+    """The number of files, and of their bytes, that DVC has of a batch that it tracks."""
+    out = yaml.safe_load(_dvc_file(batch).read_text("utf-8"))["outs"][0]
+    return int(out.get("nfiles", 1)), int(out.get("size", 0))
 
 
 def forget(batch: str) -> None:
@@ -87,6 +112,11 @@ def append(batch: str) -> None:
     if _parse(changed) != [*names, batch]:
         raise ValueError(f"{LISTED} is written in a way that cannot be appended to: add {quoted} to `batches` by hand")
     write_whole(LISTED, changed.encode())
+
+
+def _names(name: str, digest: str) -> tuple[str, str]:
+    stem, ending = _split(name)
+    return name, f"{stem}-{digest[:8]}{ending}"
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -16,12 +17,12 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.arrivals import unfinished
-from flows.batches import RAW, tracked
+from flows.batches import RAW, loose_ends, tracked
 from flows.copies import Log
 from flows.intake import Report, complete, is_to_be_read, shown, take
 from flows.landing import Landing
 from flows.repro import DvcError, only_writer
-from flows.stores import open_store
+from flows.stores import open_store, refuse_secrets
 
 MARKER = "_COMPLETE"
 QUIET_SECONDS = 300.0
@@ -39,8 +40,13 @@ def land(name: str, work: Callable[[Log], Report]) -> State[Any]:
 
 @flow(name="ingest")
 def ingest(landing: str, marker: str = MARKER, quiet_seconds: float = QUIET_SECONDS) -> State[Any]:
-    """Take every batch of the landing that is whole and was not taken before."""
+    """Take every batch of the landing that is whole and was not taken before.
+
+    Prefect keeps a flow's parameters before the flow can look at them: whoever calls this with an address that is not
+    their own calls `refuse_secrets` first, as `main` does.
+    """
     try:
+        check_quiet(quiet_seconds)
         with only_writer():
             store = open_store(landing)
             raw, root = RAW.resolve(), Path(store.address)
@@ -60,18 +66,22 @@ def take_all(landing: Landing, *, quiet_seconds: float) -> Report:
     report = Report()
     stuck: set[str] = set()
     for place, arrival in unfinished():
+        if isinstance(arrival, ValueError):
+            report.failed.append(str(arrival))
+            continue
         logger.info("%s was on its way when an earlier run ended: going on", arrival.batch)
         found = run(shown(arrival.name), partial(complete, arrival, place, landing))
         report.add(found)
         if found.failed and arrival.landing == landing.store.address:
             stuck.add(arrival.name)
-    have = set(tracked())
+    report.warnings += loose_ends()
+    have = tracked()
     listing = landing.look()
     if not (listing.batches or listing.strays or listing.marks):
         report.warnings.append(f"{landing.store.address} holds nothing")
     for name in listing.strays:
         report.warnings.append(f"{shown(name)} is no batch: expected folders and .parquet files")
-    for batch in listing.batches:
+    for batch in sorted(listing.batches, key=lambda each: (each.changed, each.name)):  # as they landed
         name = shown(batch.name)
         mark = landing.mark_of(batch, marks=listing.marks)
         if batch.name in stuck or not is_to_be_read(batch, mark, have=have, report=report):
@@ -93,6 +103,11 @@ def run(name: str, work: Callable[[Log], Report]) -> Report:
     return report
 
 
+def check_quiet(seconds: float) -> None:
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"the quiet seconds are {seconds}, expected a number from 0 on, such as {QUIET_SECONDS}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.ingest", description="Take the batches that landed.")
     parser.add_argument("landing", help="a folder, or an address that fsspec knows: s3://bucket/prefix, gs://…")
@@ -101,6 +116,11 @@ def main() -> None:
         "--quiet-seconds", type=float, default=QUIET_SECONDS, help="or so long without a change (%(default)s)"
     )
     arguments = parser.parse_args()
+    try:
+        refuse_secrets(arguments.landing)
+        check_quiet(arguments.quiet_seconds)
+    except ValueError as error:
+        parser.error(str(error))
     state = ingest(arguments.landing, arguments.marker, arguments.quiet_seconds, return_state=True)
     sys.exit(0 if state.is_completed() else 1)
 

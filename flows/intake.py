@@ -1,15 +1,16 @@
 """One batch of a landing in; a tracked and listed batch of data/raw, an event and a mark at the landing out."""
 
+import os
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from prefect.events import Event, Resource
 
-from flows.arrivals import Arrival, begun, content_of, finish, record, settle
-from flows.batches import LISTED, fit_name, free_name, listed, tracked
-from flows.copies import Log, check_sizes, copy, size
+from flows.arrivals import Arrival, begun, content_of, discard, finish, record, settle
+from flows.batches import RAW, extent_of, fit_name, free_name, namesakes, tracked
+from flows.copies import Log, copy, hash_of, is_overlapping, size, sizes
 from flows.events import deliver
 from flows.landing import MARKS, LandedBatch, Landing, Mark
 
@@ -44,11 +45,11 @@ class Report:
         return "; ".join(told if self.landed or self.failed else ["nothing new", *told])
 
 
-def is_to_be_read(batch: LandedBatch, mark: Mark | None, *, have: Collection[str], report: Report) -> bool:
+def is_to_be_read(batch: LandedBatch, mark: Mark | None, *, have: Mapping[str, str], report: Report) -> bool:
     """Whether a batch may hold something new; what somebody has to look at in one that was taken is reported.
 
     Args:
-        have: the content hashes of the project's batches.
+        have: the project's batches, by their content hashes.
     """
     if mark is None:
         return True
@@ -58,27 +59,45 @@ def is_to_be_read(batch: LandedBatch, mark: Mark | None, *, have: Collection[str
             f"or remove its file in {MARKS} at the landing and run again"
         )
         return False
-    if (mark.files, mark.bytes) != (len(batch.files), batch.bytes):
-        report.warnings.append(changed(batch, mark))
+    if not os.path.lexists(RAW / have[mark.md5]):
+        report.warnings.append(
+            f"{shown(batch.name)} was taken as {have[mark.md5]}, but its files are not here: dvc pull, "
+            f"or remove its mark in {MARKS} at the landing to copy it again"
+        )
         return False
-    return mark.fingerprint != batch.fingerprint  # by content, where only times differ
+    return mark.fingerprint != batch.fingerprint
 
 
 def take(batch: LandedBatch, mark: Mark | None, landing: Landing, log: Log) -> Report:
-    """A batch, from the landing to its place."""
+    """A batch, from the landing to its place.
+
+    Raises:
+        OSError: it cannot be copied.
+        ValueError: it cannot be taken as it is, or was taken before and has some of those files still.
+    """
     name = shown(batch.name)
     if batch.problem:
         raise ValueError(batch.problem)
+    fit = fit_name(batch.name)
+    earlier = {*namesakes(fit), *([tracked()[mark.md5]] if mark else [])}
     with begun() as place:
-        digest = copy(batch, content_of(place), store=landing.store, log=log)
+        digest, problem = "", None
+        try:
+            if (len(batch.files), batch.bytes) not in map(extent_of, earlier):
+                refuse_changed(batch, earlier, landing)  # before a copy of it all
+            digest = copy(batch, content_of(place), store=landing.store, log=log)
+        except OSError as error:  # a file that went, say
+            problem = error
         if landing.again(batch).files != batch.files:
             return Report(waiting=[f"{name} waits: it changed while it was copied"])
-        check_sizes(batch, content_of(place))
-        if mark and digest != mark.md5:
-            return Report(warnings=[changed(batch, mark)])
+        if problem:
+            raise problem
         known = tracked().get(digest)
+        if not known:
+            refuse_changed(batch, earlier, landing)
+        is_there = not known and fit not in earlier and hash_of(RAW / fit) == digest
         arrival = Arrival(
-            batch=known or free_name(fit_name(batch.name), digest),
+            batch=known or (fit if is_there else free_name(fit, digest)),
             md5=digest,
             files=len(batch.files),
             bytes=batch.bytes,
@@ -87,11 +106,18 @@ def take(batch: LandedBatch, mark: Mark | None, landing: Landing, log: Log) -> R
             fingerprint=batch.fingerprint,
             event=str(uuid.uuid4()),
         )
-        if known:
-            unlisted = "" if known in listed() else f", which {LISTED} does not list"
-            return Report(seen=[f"{name} was here before, as {known}{unlisted}"], warnings=tell(arrival, landing))
+        if known and os.path.lexists(RAW / known):
+            if len(sizes(RAW / known)) < len(batch.files):
+                raise ValueError(
+                    f"was here before, as {known}, but files of it are missing: "
+                    f"dvc pull, or move {RAW / known} away to copy it again"
+                )
+            return Report(seen=[f"{name} was here before, as {known}"], warnings=tell(arrival, landing))
         if arrival.batch != batch.name:
             log(f"{name} will be called {arrival.batch}")
+        if is_there:
+            log(f"{name} is in {RAW} already")
+            discard(place)
         record(arrival, place=place)
     return complete(arrival, place, landing, log)
 
@@ -130,12 +156,14 @@ def tell(arrival: Arrival, landing: Landing) -> list[str]:
     return []
 
 
-def changed(batch: LandedBatch, mark: Mark) -> str:
-    more = len(batch.files) - mark.files
-    files = f"{abs(more):,} file{'s' if abs(more) > 1 else ''} {'more' if more > 0 else 'fewer'}"
-    what = files if more else "other content"
-    told = f"{shown(batch.name)} changed after it was taken as {shown(mark.batch)}: {what}"
-    return f"{told}: put new files in a batch of their own"
+def refuse_changed(batch: LandedBatch, earlier: Collection[str], landing: Landing) -> None:
+    """Raises ValueError where a batch has files of one that was taken: taken again, they would be here twice."""
+    for name in sorted(earlier):
+        if is_overlapping(batch, RAW / name, store=landing.store):
+            more = len(batch.files) - extent_of(name)[0]
+            files = f"{abs(more):,} file{'s' if abs(more) > 1 else ''} {'more' if more > 0 else 'fewer'}"
+            what = files if more else "other content"
+            raise ValueError(f"changed after it was taken as {name}: {what}: put new files in a batch of their own")
 
 
 def shown(name: str) -> str:

@@ -66,7 +66,7 @@ class Landing:
     """The batches of a store. `marker` is the name of the file that says that a batch is whole."""
 
     def __init__(self, store: Store, *, marker: str) -> None:
-        if not marker or "/" in marker:
+        if marker in ("", ".", "..") or set(marker) & set("/*?"):
             raise ValueError(f"the marker is {marker!r}, expected the name of a file, such as _COMPLETE")
         self.store = store
         self.marker = marker

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator
@@ -10,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 from flows.files import BLOCK_BYTES, write_whole
 
@@ -39,6 +39,9 @@ class Store(Protocol):
     def blocks(self, path: str) -> Iterator[bytes]:
         """The content of a file."""
 
+    def denies(self, file: Found, digest: str) -> bool:
+        """Whether it says that a file's bytes have another MD5."""
+
     def read(self, path: str) -> bytes:
         """Raises FileNotFoundError where there is none."""
 
@@ -47,14 +50,21 @@ class Store(Protocol):
 
 def open_store(address: str) -> Store:
     """Raises ValueError or OSError, in a line, where there is no such place."""
-    if "://" in address and (urlsplit(address).password or urlsplit(address.rsplit("::", 1)[-1]).password):
-        raise ValueError(
-            "the landing's address holds a password, which Prefect would show: leave it out and put it into the environment"
-        )
+    refuse_secrets(address)
     scheme, _, path = address.rpartition("://")
     if scheme in ("", "file", "local"):
         return LocalFolder(Path(path).expanduser())
     return RemoteStore(address)
+
+
+def refuse_secrets(address: str) -> None:
+    """Raises ValueError where an address holds what may be a password or a signature."""
+    for scheme, found, rest in (part.partition("://") for part in address.split("::")):
+        if found and (":" in rest.rpartition("@")[0] or (scheme in ("http", "https") and "?" in rest)):
+            raise ValueError(
+                "the landing's address holds a password or a query, which Prefect would show: "
+                "leave it out and put it into the environment"
+            )
 
 
 class LocalFolder:
@@ -70,21 +80,28 @@ class LocalFolder:
         pending = [below]
         while pending:
             path = pending.pop()
-            with suppress(FileNotFoundError, NotADirectoryError):  # it went while this looked: the next listing tells
-                try:
-                    found = self._look_at(path)
-                    if found.is_folder:
-                        names = os.listdir(self.root / path)  # noqa: PTH208 (names alone)
-                        pending += [f"{path}/{name}" if path else name for name in names]
-                except PermissionError:
-                    found = Found(path=path, size=0, version="", changed=0, problem="may not be read")
-                if path:
-                    yield found
+            try:
+                found = self._look_at(path)
+                if found.is_folder:
+                    names = os.listdir(self.root / path)  # noqa: PTH208 (names alone)
+                    pending += [f"{path}/{name}" if path else name for name in names]
+            except OSError as error:
+                if not path:
+                    raise
+                if isinstance(error, FileNotFoundError | NotADirectoryError):
+                    continue  # it went while this looked: the next listing tells
+                problem = f"cannot be read ({error.strerror})"
+                found = Found(path=path, size=0, version="", changed=0, problem=problem)
+            if path:
+                yield found
 
     def blocks(self, path: str) -> Iterator[bytes]:
         with os.fdopen(self._open(path), "rb") as file:
             while block := file.read(BLOCK_BYTES):
                 yield block
+
+    def denies(self, file: Found, digest: str) -> bool:
+        return False
 
     def read(self, path: str) -> bytes:
         return b"".join(self.blocks(path))
@@ -144,6 +161,10 @@ class RemoteStore:
         from fsspec.core import url_to_fs
         from fsspec.registry import known_implementations
 
+        if not address.rpartition("://")[2].strip("/"):
+            raise ValueError(
+                f"the landing's address is {address}, expected one with a path, such as s3://bucket/prefix"
+            )
         self.address = address.rstrip("/")
         protocol = address.split("::")[0].split("://")[0]
         try:
@@ -158,6 +179,8 @@ class RemoteStore:
     def find(self, below: str = "") -> Iterator[Found]:
         with self._in_a_line():
             listed = self.files.find(f"{self.root}/{below}" if below else self.root, detail=True)
+            if not (listed or below or self.files.exists(self.root)):  # drivers list what they cannot reach as empty
+                raise FileNotFoundError("nothing is there, expected batches: check the address and that it answers")
         for name, info in listed.items():
             path = name.removeprefix(self.root).removeprefix("/")
             if path:
@@ -171,6 +194,16 @@ class RemoteStore:
         ):
             while block := file.read(size):
                 yield block
+
+    def denies(self, file: Found, digest: str) -> bool:
+        tag = file.version.strip('"')
+        if "s3" not in self.files.protocol or not re.fullmatch("[0-9a-f]{32}", tag) or tag == digest:
+            return False
+        bucket, _, key = f"{self.root}/{file.path}".partition("/")
+        with self._in_a_line():
+            head = self.files.call_s3("head_object", Bucket=bucket, Key=key)
+        # docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html: under other encryptions an ETag is no MD5
+        return head.get("ServerSideEncryption", "AES256") == "AES256" and "SSECustomerAlgorithm" not in head
 
     def read(self, path: str) -> bytes:
         with self._in_a_line():
@@ -207,13 +240,18 @@ def _describe(path: str, info: dict[str, Any]) -> Found:
     size = int(info.get("size") or 0)
     is_folder = info.get("type") == "directory" or (path.endswith("/") and size == 0)  # consoles make these for folders
     parts = (path.rstrip("/") if is_folder else path).split("/")
+    problem = ""
+    if {"", ".", ".."} & set(parts) or "\0" in path:
+        problem = "is a key that is no path"
+    elif "?versionId=" in path:
+        problem = "is a key that the driver takes for another's version"
     return Found(
         path="/".join(parts),
         size=size,
         version=str(next((info[key] for key in VERSIONS if info.get(key)), "")),
         changed=_seconds(info),
         is_folder=is_folder,
-        problem="is a key that is no path" if {"", ".", ".."} & set(parts) or "\0" in path else "",
+        problem=problem,
     )
 
 

@@ -64,7 +64,7 @@ def s3_server():
 
 @pytest.fixture
 def bucket(s3_server, monkeypatch):
-    """An empty bucket, and the settings to reach it where its users look for them: put(key, content)."""
+    """An empty bucket, and the settings to reach it where its users look for them: put(key, content, **settings)."""
     import boto3
 
     for name, value in {
@@ -76,7 +76,7 @@ def bucket(s3_server, monkeypatch):
         monkeypatch.setenv(name, value)
     client = boto3.client("s3")
     client.create_bucket(Bucket="door")
-    yield lambda key, content=b"": client.put_object(Bucket="door", Key=key, Body=content)
+    yield lambda key, content=b"", **settings: client.put_object(Bucket="door", Key=key, Body=content, **settings)
     for found in client.list_objects_v2(Bucket="door").get("Contents", []):
         client.delete_object(Bucket="door", Key=found["Key"])
     client.delete_bucket(Bucket="door")

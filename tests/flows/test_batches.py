@@ -5,7 +5,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.batches import LISTED, RAW, append, fit_name, free_name, listed, tracked
+from flows.batches import LISTED, RAW, append, fit_name, free_name, listed, loose_ends, tracked
 from tasks.data.batches import NAME, read_batches
 
 
@@ -84,9 +84,13 @@ def test_taken_name_gets_the_contents_hash_and_one_taken_too_is_refused(here):
         free_name("a", "0123456789")
 
 
-def test_torn_file_of_dvcs_is_named(here):
+def test_torn_file_of_dvcs_and_a_batch_that_is_not_listed_are_named(here):
     (RAW / "a.dvc").write_text(yaml.dump({"outs": [{"md5": "1", "path": "a"}]}), "utf-8")
     assert tracked() == {"1": "a"}
     (RAW / "b.dvc").touch()
-    with pytest.raises(ValueError, match=r"b\.dvc is no file of DVC's"):
-        tracked()
+    assert tracked() == {"1": "a"}
+    unlisted, torn = loose_ends()
+    assert unlisted == "a is in data/raw, but data/batches.yaml does not list it: list it, or remove its .dvc file"
+    assert "b.dvc is no file of DVC's: restore it with git, or remove it" in torn
+    append("a")
+    assert loose_ends() == [torn]

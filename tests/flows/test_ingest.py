@@ -17,7 +17,8 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
 
 from flows.batches import listed, tracked
-from flows.ingest import ingest
+from flows.copies import check_room, copy, size
+from flows.ingest import ingest, main
 from flows.intake import take
 from flows.landing import Landing
 from flows.repro import LOCK, only_writer
@@ -102,17 +103,44 @@ def test_second_run_finds_nothing_new(again):
     assert run(again).message == "nothing new"
 
 
-def test_file_that_comes_late_is_told_of_and_not_taken(again):
+@pytest.mark.parametrize("is_marked", [True, False])
+def test_file_that_comes_late_fails_the_run_and_is_not_taken(again, is_marked):
+    if not is_marked:  # a landing that cannot be written to
+        shutil.rmtree(again / ".graftline")
+        (again / ".graftline").touch()
     (again / "2026-11/a/late.png").write_bytes(b"late")
     state = run(again)
-    assert state.is_completed()
-    assert "2026-11 changed after it was taken as 2026-11: 1 file more: put new files in a batch of" in state.message
+    assert state.is_failed()
+    assert "2026-11: changed after it was taken as 2026-11: 1 file more: put new files in a batch of" in state.message
+    assert listed() == ["2026-11"]
     assert not (RAW / "2026-11/a/late.png").exists()
 
 
 def test_file_that_is_replaced_late_is_told_of(again):
     (again / "2026-11/a/1.png").write_bytes(b"A 1")
-    assert "2026-11 changed after it was taken as 2026-11: other content" in run(again).message
+    state = run(again)
+    assert state.is_failed()
+    assert "2026-11: changed after it was taken as 2026-11: other content" in state.message
+
+
+def test_batch_that_is_new_in_full_each_time_is_taken_each_time(event_server, workspace, land):
+    landing = land({"latest.parquet": b"monday"})
+    assert run(landing).message == "landed 1 batch (1 file, 6 B): latest.parquet"
+    for day, count in ((b"tuesday", 2), (b"someday", 3)):  # of one size, these two
+        land({"latest.parquet": day})
+        assert run(landing).is_completed()
+        assert len(listed()) == count
+        assert run(landing).message == "nothing new"
+    assert [(RAW / name).read_bytes() for name in listed()] == [b"monday", b"tuesday", b"someday"]
+
+
+def test_content_that_lies_in_its_place_untracked_is_taken_as_it_is(event_server, workspace, land):
+    for path in ("a/x/1.png", "a/x-2.png"):
+        landing = land({path: b"1"})
+    shutil.copytree(landing / "a", RAW / "a")
+    assert run(landing).message == "landed 1 batch (2 files, 2 B): a"
+    assert [path.name for path in RAW.iterdir() if path.is_dir()] == [".incoming", "a"]
+    assert run(landing).message == "nothing new"
 
 
 def test_landing_that_was_copied_anew_is_recognised_and_marked_anew(again):
@@ -142,6 +170,32 @@ def test_batch_that_another_workspace_took_is_told_of(again):
     assert "2026-11 was taken as 2026-11, which is not here: pull it with git and DVC" in run(again).message
 
 
+def test_batch_whose_files_are_gone_is_told_of_and_copied_again_once_its_mark_is_removed(again, dvc):
+    dvc_file = (RAW / "2026-11.dvc").read_text("utf-8")
+    shutil.rmtree(RAW / "2026-11")
+    shutil.rmtree(".dvc/cache")
+    assert (
+        "2026-11 was taken as 2026-11, but its files are not here: dvc pull, or remove its mark" in run(again).message
+    )
+    shutil.rmtree(again / ".graftline")
+    assert run(again).message == "landed 1 batch (6 files, 18 B): 2026-11"
+    assert content(RAW / "2026-11") == {path.removeprefix("2026-11/"): each for path, each in FILES.items()}
+    assert (RAW / "2026-11.dvc").read_text("utf-8") == dvc_file
+    assert dvc(Path(), "status", "data/raw/2026-11.dvc") == "Data and pipelines are up to date.\n"
+    shutil.rmtree(RAW / "2026-11")
+    dvc(Path(), "checkout", "data/raw/2026-11.dvc")
+    assert listed() == ["2026-11"]
+
+
+def test_batch_of_which_files_are_missing_is_not_called_known(again):
+    landing = Landing(open_store(str(again)), marker="_COMPLETE")
+    [batch] = landing.look().batches
+    (RAW / "2026-11/a/1.png").unlink()
+    (RAW / "2026-11/a/1.png").symlink_to(Path("gone").absolute())  # as cache.type symlink leaves it without a cache
+    with pytest.raises(ValueError, match="was here before, as 2026-11, but files of it are missing: dvc pull"):
+        take(batch, None, landing, print)
+
+
 def test_name_that_other_content_has_gets_the_hash(again):
     shutil.rmtree(again)
     shutil.copytree(RAW / "2026-11/a", again / "2026-11/c")
@@ -155,10 +209,13 @@ def tracked_hash(name):
     return {batch: digest for digest, batch in tracked().items()}[name]
 
 
-def test_batch_that_changes_while_it_is_copied_waits(workspace, land):
+def test_batch_that_changes_while_it_is_copied_waits(workspace, land, tmp_path):
     landing = Landing(open_store(str(land({"a/x/1.png": b"1"}))), marker="_COMPLETE")
     [batch] = landing.look().batches
     land({"a/x/2.png": b"2"})
+    report = take(batch, None, landing, print)
+    assert report.waiting == ["a waits: it changed while it was copied"]
+    (tmp_path / "landing/a/x/1.png").rename(tmp_path / "landing/a/x/3.png")
     report = take(batch, None, landing, print)
     assert report.waiting == ["a waits: it changed while it was copied"]
     assert list((RAW / ".incoming").iterdir()) == []
@@ -200,10 +257,25 @@ def test_objects_of_a_bucket_land(event_server, workspace, bucket):
     assert events("a")[0]["payload"]["source"] == "s3://door/land/a"
 
 
-def test_object_that_the_driver_misreads_is_not_taken(event_server, workspace, bucket):
-    bucket("land/a/?versionId=3", b"one")
-    assert "'a/?versionId=3' has 3 bytes, but 0 could be read" in run("s3://door/land").message
-    assert not (RAW / "a").exists()
+def test_key_that_the_driver_takes_for_another_is_refused(bucket):
+    bucket("land/a/1.png?versionId=3", b"one")
+    bucket("land/a/1.png", b"two")
+    [batch] = Landing(open_store("s3://door/land"), marker="_COMPLETE").look().batches
+    with pytest.raises(
+        ValueError, match=r"'a/1.png\?versionId=3' is a key that the driver takes for another's version"
+    ):
+        take(batch, None, Landing(open_store("s3://door/land"), marker="_COMPLETE"), print)
+
+
+def test_object_of_other_bytes_than_its_listing_says_is_not_taken(bucket, tmp_path):
+    bucket("land/a/1.png", b"one")
+    store = open_store("s3://door/land")
+    [batch] = Landing(store, marker="_COMPLETE").look().batches
+    bucket("land/a/1.png", b"two")
+    with pytest.raises(OSError, match=r"'a/1\.png' has other bytes than could be read"):
+        copy(batch, tmp_path / "copy", store=store, log=print)
+    bucket("land/a/1.png", b"two", ServerSideEncryption="aws:kms")  # whose tags are no hashes
+    copy(batch, tmp_path / "encrypted", store=store, log=print)
 
 
 def test_files_that_dvcignore_leaves_out_are_not_lost(event_server, workspace, land):
@@ -214,6 +286,39 @@ def test_files_that_dvcignore_leaves_out_are_not_lost(event_server, workspace, l
     assert listed() == []
     Path(".dvcignore").write_text("", "utf-8")
     assert run(landing).message == "landed 1 batch (2 files, 2 B): a"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "sftp://me:se#cret@host/land",
+        "simplecache::s3://key:sec/ret@door/land",
+        "filecache::sftp://me:secret@host/land::file:///x",
+        "https://host/land?signature=secret",
+    ],
+)
+def test_secret_in_the_address_reaches_no_database(event_server, workspace, monkeypatch, capsys, address):
+    monkeypatch.setattr(sys, "argv", ["ingest", address])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "holds a password or a query" in capsys.readouterr().err
+    with get_client(sync_client=True) as client:
+        assert address not in [each.parameters.get("landing") for each in client.read_flow_runs()]
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-1"])
+def test_quiet_seconds_that_are_none_are_refused_in_a_line(monkeypatch, capsys, seconds):
+    monkeypatch.setattr(sys, "argv", ["ingest", "/landing", f"--quiet-seconds={seconds}"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "expected a number from 0 on" in capsys.readouterr().err
+
+
+def test_batches_are_listed_as_they_landed(event_server, workspace, land):
+    land({"b/1.png": b"1"})
+    time.sleep(0.02)
+    assert run(land({"a/1.png": b"2"})).is_completed()
+    assert listed() == ["b", "a"]
 
 
 def test_second_run_beside_the_first_says_who_is_at_work(event_server, workspace, land):
@@ -231,10 +336,33 @@ def test_landing_that_is_none_fails_the_run_in_a_line(event_server, workspace, l
     assert "\n" not in state.message
 
 
+def test_what_lies_about_stops_no_batch(event_server, workspace, land):
+    (RAW / ".incoming/torn").mkdir(parents=True)
+    (RAW / ".incoming/torn/arrival.json").write_text('{"name": "a"}', "utf-8")
+    (RAW / ".incoming/stray").touch()
+    (RAW / "b.dvc").touch()
+    state = run(land({"a/1.png": b"1"}))
+    assert state.message.startswith(
+        "data/raw/.incoming/torn/arrival.json is of another version, or torn: remove data/raw/.incoming/torn, "
+        "and its batch is copied again; landed 1 batch (1 file, 1 B): a; data/raw/b.dvc is no file of DVC's"
+    )
+    assert [place.name for place in (RAW / ".incoming").iterdir()] == ["torn"]
+
+
 def test_disk_without_room_is_told_before_anything_is_copied(event_server, workspace, land):
     landing = land({"a/x/1.png": b""})
     os.truncate(landing / "a/x/1.png", 8 * 10**12)  # of nothing
     assert "make room, then run again" in run(landing).message
+
+
+def test_room_is_wanted_for_the_copy_and_for_a_cache_beside_it(workspace, dvc):
+    memory = Path("/dev/shm")  # a file system that never shares bytes
+    num_bytes = shutil.disk_usage(memory).free * 3 // 4
+    check_room(num_bytes, memory)
+    dvc(Path(), "config", "cache.dir", str(memory / "cache"))
+    check_room(num_bytes // 2, memory)
+    with pytest.raises(OSError, match=f"{size(num_bytes)} are to be copied, and once more into DVC's cache, but"):
+        check_room(num_bytes, memory)
 
 
 def test_torn_list_of_dvcs_locks_does_not_stop_the_project(workspace, dvc):

@@ -58,6 +58,12 @@ def test_marker_can_have_another_name(land):
     assert not only(landing).has_marker
 
 
+@pytest.mark.parametrize("marker", ["", ".", "..", "*", "a/b"])
+def test_marker_that_names_no_file_is_refused(land, marker):
+    with pytest.raises(ValueError, match="expected the name of a file"):
+        look(land({"a/1.png": b"1"}), marker=marker)
+
+
 def test_old_time_that_was_kept_by_copying_does_not_make_a_batch_quiet(land):
     landing = land({"a/1.png": b"1"})
     os.utime(landing / "a/1.png", (1, 1))
@@ -203,6 +209,11 @@ def test_other_stores_of_fsspec_are_landings_too():
         ("s3://nobucket/land", "The specified bucket does not exist"),
         ("gs://somewhere", "pip install gcsfs"),
         ("nonsense://somewhere", "Protocol not known: nonsense"),
+        ("s3://door/lnad", "s3://door/lnad: nothing is there, expected batches: check the address"),
+        ("memory://lnad", "nothing is there"),
+        ("http://127.0.0.1:9/land", "nothing is there"),
+        ("s3://", "expected one with a path"),
+        ("memory://", "expected one with a path"),
         ("sftp://me:secret@host/land", "holds a password"),
     ],
 )
@@ -211,6 +222,33 @@ def test_wrong_address_is_told_in_a_line(bucket, address, told):
         look(address)
     assert "\n" not in str(refused.value)
     assert "secret" not in str(refused.value)
+
+
+def test_landing_that_is_empty_is_one(bucket, land):
+    assert look("s3://door").batches == look(land({"note.txt": b""})).batches == ()
+    bucket("land/")
+    assert look("s3://door/land").batches == ()
+
+
+def test_landing_that_went_is_told_and_is_not_an_empty_one(land):
+    landing = land({"a/1.png": b"1"})
+    store = open_store(str(landing))
+    landing.rename(landing.with_name("elsewhere"))
+    with pytest.raises(FileNotFoundError):
+        list(store.find())
+
+
+def test_path_too_long_for_the_system_is_refused_with_its_batch_alone(land):
+    landing = land({"a/1.png": b"1", "deep/1.png": b"1"})
+    folder = os.open(landing / "deep", os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("n" * 250, dir_fd=folder)
+        folder, above = os.open("n" * 250, os.O_RDONLY, dir_fd=folder), folder
+        os.close(above)
+    os.close(folder)
+    a, deep = look(landing).batches
+    assert a.problem == ""
+    assert "cannot be read (File name too long)" in deep.problem
 
 
 def test_missing_credentials_are_told_in_a_line(bucket, monkeypatch, tmp_path):

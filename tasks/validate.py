@@ -14,7 +14,7 @@ from tasks.data.admission import Admission, admit, target_columns
 from tasks.data.batches import read_batches
 from tasks.data.classes import Registry, class_changes, read_registry
 from tasks.data.expectations import check_expectations, tell
-from tasks.data.manifest import SPLITS, write_table, write_text_table
+from tasks.data.manifest import SPLITS, read_table, write_table, write_text_table
 from tasks.data.quarantine import LEDGER_COLUMNS
 from tasks.data.splits import groups_across_splits, small_classes, split_of
 from tasks.files import whole_folder, write_json
@@ -28,9 +28,9 @@ MAX_NAMED = 50  # classes in probation, or groups, that the report names; it cou
 def run(*, scanned: Path, batches: Path, registry: Path, out: Path, validate: ValidateParams, scan: ScanParams) -> None:
     """Decide which samples are used, and on which side of the split."""
     names = read_batches(batches)
-    by_batch = {batch: _read(scanned / batch / "samples.parquet", batch) for batch in names}
+    by_batch = {batch: read_scanned(scanned, batch, "samples") for batch in names}
     samples = pd.concat(by_batch.values(), ignore_index=True)
-    defects = pd.concat([_read(scanned / batch / "defects.parquet", batch) for batch in names], ignore_index=True)
+    defects = pd.concat([read_scanned(scanned, batch, "defects") for batch in names], ignore_index=True)
     registered = read_registry(registry)
     targets, passed_over = target_columns(
         samples,
@@ -95,6 +95,11 @@ def run(*, scanned: Path, batches: Path, registry: Path, out: Path, validate: Va
     )
     for problem in problems(report, len(manifest), out):
         raise ValueError(problem)
+
+
+def read_scanned(scanned: Path, batch: str, what: str) -> pd.DataFrame:
+    """The `samples` or the `defects` of a batch, with its name."""
+    return read_table(scanned / batch / f"{what}.parquet", batch=batch).assign(batch=batch)
 
 
 def count_by_class(manifest: pd.DataFrame, target: str, classes: list[str]) -> dict[str, dict[str, int]]:
@@ -191,14 +196,6 @@ def _named(found: dict[str, int] | list[Any]) -> dict[str, Any]:
     """How many there are, and the first of them."""
     first = dict(list(found.items())[:MAX_NAMED]) if isinstance(found, dict) else found[:MAX_NAMED]
     return {"count": len(found), "named": first}
-
-
-def _read(path: Path, batch: str) -> pd.DataFrame:
-    if not path.is_file():
-        raise ValueError(
-            f"{path} is missing, though batch {batch} is listed: run `dvc pull scan validate embed`, then again"
-        )
-    return pd.read_parquet(path).assign(batch=batch)
 
 
 if __name__ == "__main__":

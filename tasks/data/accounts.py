@@ -67,10 +67,9 @@ def budget(
         (f"batch {name}", share, limits.each_batch) for name, share in fractions(manifest["batch"], ledger["batch"])
     ]
     for target, names in classes.items():
+        in_use = set(names)
         shares = fractions(manifest[target], labels[target])
-        found += [
-            (f"class {name!r} of {target}", share, limits.each_class) for name, share in shares if name in set(names)
-        ]
+        found += [(f"class {name!r} of {target}", share, limits.each_class) for name, share in shares if name in in_use]
     exceeded = [
         {"of": of, "quarantined_fraction": share, "limit": limit} for of, share, limit in found if share > limit
     ]

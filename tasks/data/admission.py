@@ -114,7 +114,7 @@ def _landed(column: "pd.Series[Any]") -> "pd.Series[Any]":
     """What to sort by: batches in the order in which they come, other columns as they are."""
     if column.name != "batch":
         return column
-    return column.map({batch: number for number, batch in enumerate(dict.fromkeys(column))})
+    return pd.Series(pd.factorize(column)[0], index=column.index)
 
 
 def _leave_out(samples: pd.DataFrame, allowed: Mapping[str, Sequence[str]]) -> None:

@@ -47,7 +47,7 @@ def classes_in_order(
     First the registered ones, whatever the samples say; then each other in the batch by which it had `min_samples`,
     sorted within the batch. `samples` has the columns batch and target, in the order of the batches.
     """
-    place = samples["batch"].map({batch: number for number, batch in enumerate(dict.fromkeys(samples["batch"]))})
+    place = pd.Series(pd.factorize(samples["batch"])[0], index=samples.index)  # the number of each sample's batch
     labels = samples[target][~samples[target].isin(registered)].dropna()
     nth = labels.groupby(labels).cumcount() + 1  # of its class, in the order of the batches
     since = place[labels.index[nth == min_samples]]

@@ -20,11 +20,10 @@ def label_drift(manifest: pd.DataFrame, *, targets: Sequence[str], significance:
     for target in targets:
         labelled = manifest.dropna(subset=[target])
         order = list(dict.fromkeys(labelled["batch"]))
-        counts = (
-            pd.crosstab(labelled["batch"], labelled[target]).reindex(order).to_numpy()
-        )  # (num_batches, num_classes)
+        counts = pd.crosstab(labelled["batch"], labelled[target]).reindex(order).to_numpy()
+        so_far = counts.cumsum(axis=0)  # (num_batches, num_classes)
         for number in range(1, len(order)):
-            now, before = counts[number], counts[:number].sum(axis=0)
+            now, before = counts[number], so_far[number - 1]
             both = np.stack([now, before])[:, now + before > 0]
             distance = float(np.abs(now / now.sum() - before / before.sum()).sum() / 2)
             p_value = float(chi2_contingency(both, correction=False).pvalue) if both.shape[1] > 1 else 1.0

@@ -64,19 +64,16 @@ def inspect_all(root: Path, paths: Sequence[str], limits: Limits) -> Iterator[In
 def inspect_sample(path: Path, limits: Limits) -> Inspection:
     """Read and decode one sample. An error of the disk is raised; anything wrong with the sample is told."""
     try:
-        if (size := _num_bytes(path)) > limits.max_file_bytes:
-            return Inspection(reason="too_many_bytes", detail=f"{size} bytes, expected at most {limits.max_file_bytes}")
-        content = read_content(path)
+        size = _num_bytes(path)
+        content = b"" if size > limits.max_file_bytes else read_content(path)
     except PermissionError:
         return Inspection(reason="unreadable", detail="the file may not be read")
     except FileNotFoundError:
         return Inspection(reason="missing_file", detail="it went away while the batch was looked at")
     except UnreadableTableError as error:
         return Inspection(reason="unreadable_row", detail=str(error))
-    if len(content) > limits.max_file_bytes:
-        return Inspection(
-            reason="too_many_bytes", detail=f"{len(content)} bytes, expected at most {limits.max_file_bytes}"
-        )
+    if (size := max(size, len(content))) > limits.max_file_bytes:
+        return Inspection(reason="too_many_bytes", detail=f"{size} bytes, expected at most {limits.max_file_bytes}")
     identity = sample_id(content)
     try:
         facts = inspect_image(content, min_image_size=limits.min_image_size, max_image_pixels=limits.max_image_pixels)

@@ -17,9 +17,8 @@ MOST_COLUMNS = 1000
 def find_rows(batch: Path, files: Sequence[str]) -> Iterator[Entry]:
     """An entry for each row of the batch's labels.csv, and for each of its `files`, as `walk` gives them, that no row
     names."""
-    walked = {
-        text(path): path for path in reversed(files)
-    }  # an archive of another system may have accents in another form
+    # an archive of another system may have accents in another form
+    walked = {text(path): path for path in reversed(files)}
     walked |= {path: path for path in files}
     named = set()
     table = file_entry(batch, NAME, {}, is_walked=True)  # it may be a link that leaves the batch, or a pipe

@@ -33,7 +33,11 @@ def read_manifest(folder: Path, batches: Sequence[str]) -> pd.DataFrame:
 
 
 def read_batch(folder: Path, batch: str) -> pd.DataFrame:
-    path = folder / f"{batch}.parquet"
+    return read_table(folder / f"{batch}.parquet", batch=batch)
+
+
+def read_table(path: Path, *, batch: str) -> pd.DataFrame:
+    """A table of one batch. Raises ValueError where it is missing, with the command that brings it."""
     if not path.is_file():
         raise ValueError(
             f"{path} is missing, though batch {batch} is listed: run `dvc pull scan validate embed`, then again"

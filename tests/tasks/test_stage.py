@@ -23,6 +23,18 @@ from tasks.models.classifier import Classifier
 from tasks.params import load_params
 from tasks.scan import run as scan
 
+VALIDATE = [
+    "validate",
+    "--scanned",
+    "scanned",
+    "--batches",
+    "batches.yaml",
+    "--registry",
+    "classes.json",
+    "--out",
+    "validated",
+]
+
 
 def everything(folder):
     return sorted(str(each.relative_to(folder)) for each in folder.rglob("*"))
@@ -144,33 +156,13 @@ def test_output_folder_that_may_not_be_written_is_told_in_one_line(shell, batch,
 
 def test_empty_list_of_batches_is_told_in_one_line(shell, workspace):
     (workspace / "batches.yaml").write_text("batches: []", "utf-8")
-    done = shell(
-        "validate",
-        "--scanned",
-        "scanned",
-        "--batches",
-        "batches.yaml",
-        "--registry",
-        "classes.json",
-        "--out",
-        "validated",
-    )
+    done = shell(*VALIDATE)
     assert done.error.startswith("batches.yaml lists no batches: put images in data/raw/<batch>/<class>/")
     assert done.stderr.count("\n") == 1
 
 
 def test_missing_list_of_batches_is_told_in_one_line(shell):
-    done = shell(
-        "validate",
-        "--scanned",
-        "scanned",
-        "--batches",
-        "batches.yaml",
-        "--registry",
-        "classes.json",
-        "--out",
-        "validated",
-    )
+    done = shell(*VALIDATE)
     assert done.error.startswith("batches.yaml")
     assert done.stderr.count("\n") == 1
 
@@ -180,17 +172,7 @@ def test_torn_scan_is_told_by_name_in_one_line(shell, workspace, batch):
     table = workspace / "scanned" / batch.name / "samples.parquet"
     table.write_bytes(table.read_bytes()[:-20])
     (workspace / "batches.yaml").write_text(f'batches: ["{batch.name}"]', "utf-8")
-    done = shell(
-        "validate",
-        "--scanned",
-        "scanned",
-        "--batches",
-        "batches.yaml",
-        "--registry",
-        "classes.json",
-        "--out",
-        "validated",
-    )
+    done = shell(*VALIDATE)
     assert "samples.parquet" in done.error
     assert done.stderr.count("\n") == 1
 

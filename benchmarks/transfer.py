@@ -24,8 +24,8 @@ from benchmarks.machine import Claim, finish, parse_arguments
 from tasks.data.images import sample_id
 from tasks.data.splits import split_of
 from tasks.finetune import augment, num_full
-from tasks.models.backbone import RANDOM, load_backbone
 from tasks.models.classifier import Classifier
+from tasks.models.weights import RANDOM, load_backbone
 from tasks.params import FinetuneParams, Params, load_params
 from tasks.training.logistic import LinearHead, fit_head
 from tasks.training.loop import Minibatch, fit

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from tasks import stage
 from tasks.files import whole_folder
-from tasks.models.backbone import load_backbone
 from tasks.models.bundle import save_bundle, versions
 from tasks.models.classifier import Classifier
+from tasks.models.weights import load_backbone
 from tasks.params import BackboneParams
 
 logger = logging.getLogger("graftline")

@@ -2,22 +2,17 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, Literal
-from urllib.error import URLError
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torchvision import models
 
+from tasks.models.architecture import build_network, build_network_outline, classification_layer, one_line
 from tasks.models.transform import Transform
 
 Features = Literal["penultimate", "pooled"] | Sequence[str]
-
-RANDOM = "random"  # in place of the weights' name: an untrained backbone, for training from scratch
 
 
 class Backbone(nn.Module):
@@ -146,74 +141,9 @@ class Backbone(nn.Module):
                 f"backbone.features names {error}, which is never run by itself: name a part around it"
             ) from error
         except (RuntimeError, AssertionError) as error:
-            raise ValueError(f"{self.architecture} cannot take pictures of {size} px ({_one_line(error)})") from error
+            raise ValueError(f"{self.architecture} cannot take pictures of {size} px ({one_line(error)})") from error
         finally:
             self.train(was_training)
-
-
-def load_backbone(
-    architecture: str, *, weights: str, features: Features = "penultimate", image_size: int | None = None
-) -> Backbone:
-    """A pretrained backbone.
-
-    Args:
-        architecture: a torchvision classification architecture, by its torchvision name.
-        weights: a torchvision weights name (downloaded unless cached, hash checked), a safetensors or state-dict
-            file (loaded without running code), or "random".
-        features: see `Backbone`.
-        image_size: px of the square that the network sees; None for that of the weights' own transform.
-
-    Raises:
-        ValueError: unknown architecture or weights, weights of another architecture, or weights that can neither be
-            found here nor downloaded.
-    """
-    check_architecture(architecture)
-    path = Path(weights)
-    is_file = path.suffix in (".safetensors", ".pt", ".pth")
-    header = _header(path) if is_file else {}
-    if is_file or weights == RANDOM:
-        preset = models.get_model_weights(architecture).DEFAULT.transforms()
-    else:
-        preset = _named_weights(architecture, weights).transforms()
-    backbone = Backbone(architecture, features=features, transform=_transform(preset, header, image_size))
-    if weights != RANDOM:
-        state = _read_state(path) if is_file else _download(architecture, weights)
-        load_weights(backbone, state, name=weights)
-    return backbone.eval()
-
-
-def build_network(architecture: str, *, image_size: int | None = None) -> nn.Module:
-    """The untrained torchvision network, its auxiliary classifiers (used in pretraining only) left out.
-
-    `image_size` (px) matters to transformers, whose shape depends on it; None for that of their first weights.
-    """
-    check_architecture(architecture)
-    options: dict[str, Any] = {}
-    if architecture in ("googlenet", "inception_v3"):
-        # their published weights expect pictures scaled to -1..1, which they make of normalised ones themselves
-        options = {"aux_logits": False, "transform_input": True, "init_weights": True}
-    elif architecture.startswith("vit_") and image_size is not None:
-        options = {"image_size": image_size}
-    elif architecture.startswith("maxvit_") and image_size is not None:
-        options = {"input_size": (image_size, image_size)}
-    try:
-        network: nn.Module = models.get_model(architecture, weights=None, **options)
-    except (ValueError, AssertionError) as error:
-        raise ValueError(f"{architecture} cannot take pictures of {image_size} px ({_one_line(error)})") from error
-    return network
-
-
-def check_architecture(architecture: str) -> None:
-    known = models.list_models(module=models)
-    if architecture not in known:
-        raise ValueError(f"architecture {architecture!r} is not one of torchvision's classifiers: {', '.join(known)}")
-
-
-def classification_layer(network: nn.Module) -> str:
-    """The name of the layer that maps features to classes: in every torchvision classifier the last linear layer or
-    convolution that it defines."""
-    layers = [name for name, part in network.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)]
-    return str(layers[-1])
 
 
 def mean_over_positions(features: Tensor) -> Tensor:
@@ -223,47 +153,6 @@ def mean_over_positions(features: Tensor) -> Tensor:
     return features.flatten(2).mean(dim=2) if features.ndim == 4 else features
 
 
-def load_weights(backbone: Backbone, state: dict[str, Tensor], *, name: str) -> None:
-    """Fill the backbone from a torchvision state dict, whose classification layer (any number of classes) and
-    auxiliary classifiers are not needed. Raises ValueError where the rest does not fit."""
-    layer = classification_layer(build_network_outline(backbone.architecture))
-    extra = (f"{layer}.", "aux1.", "aux2.", "AuxLogits.")
-    state = {modern_key(key): tensor for key, tensor in state.items() if not key.startswith(extra)}
-    advice = f"name the architecture that they were trained with instead of {backbone.architecture}"
-    fill(backbone.network, state, name=f"weights {name}", advice=advice, optional=("num_batches_tracked",))
-
-
-def fill(
-    module: nn.Module, state: dict[str, Tensor], *, name: str, advice: str, optional: tuple[str, ...] = ()
-) -> None:
-    """Set all tensors of a module. Raises ValueError naming the first that is missing (unless its name ends in one of
-    `optional`), unknown or of another shape."""
-    expected = module.state_dict()
-    missing = [key for key in expected if key not in state and not key.endswith(optional or ("\0",))]
-    unknown = [key for key in state if key not in expected]
-    misshapen = [key for key in state if key in expected and state[key].shape != expected[key].shape]
-    for problem, keys in (("lack", missing), ("have the unknown", unknown), ("have another shape for", misshapen)):
-        if keys:
-            raise ValueError(f"{name} do not fit: they {problem} {keys[0]} ({len(keys)} such tensors); {advice}")
-    expected.update(state)  # keeps the version marks, without which torchvision takes some for an older layout
-    module.load_state_dict(expected)
-
-
-def modern_key(key: str) -> str:
-    """The published weights of DenseNet and ViT still use the names that their parts had once."""
-    key = re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", key)
-    return key.replace(".mlp.linear_1.", ".mlp.0.").replace(".mlp.linear_2.", ".mlp.3.")
-
-
-def build_network_outline(architecture: str) -> nn.Module:
-    """The network with its parameters' shapes but no numbers, where torchvision can build it so."""
-    try:
-        with torch.device("meta"):
-            return build_network(architecture)
-    except NotImplementedError:  # RegNet computes its widths with tensors
-        return build_network(architecture)
-
-
 def _parts(module: nn.Module) -> Iterator[nn.Module]:
     containers = (nn.Sequential, nn.ModuleList, models.regnet.AnyStage, models.vision_transformer.Encoder)
     for child in module.children():
@@ -271,92 +160,3 @@ def _parts(module: nn.Module) -> Iterator[nn.Module]:
             yield from _parts(child)
         elif any(True for _ in child.parameters()):
             yield child
-
-
-def _named_weights(architecture: str, name: str) -> Any:
-    known = models.get_model_weights(architecture)
-    try:
-        return known[name]
-    except KeyError:
-        raise ValueError(
-            f"weights {name!r} are not known for {architecture}: torchvision has "
-            f"{', '.join(each.name for each in known)}; a file's name ends in .safetensors, .pt or .pth"
-        ) from None
-
-
-def _download(architecture: str, name: str) -> dict[str, Tensor]:
-    weights = _named_weights(architecture, name)
-    place = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
-    advice = f"fetch {weights.url} on another machine and put it at {place}, or name a local file as backbone.weights"
-    try:
-        state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except (URLError, TimeoutError, ConnectionError) as error:
-        raise ValueError(
-            f"weights {architecture} {name} are not cached and cannot be fetched ({error}): {advice}"
-        ) from error
-    except Exception as error:  # a torn file can make torch raise nearly anything
-        raise ValueError(
-            f"weights {architecture} {name} at {place} are damaged ({error}): remove them, then {advice}"
-        ) from error
-    return state
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise ValueError(f"there is no weights file {path}: put it there, or correct backbone.weights in params.yaml")
-    if path.suffix == ".safetensors":
-        try:
-            with safe_open(path, framework="pt") as file:
-                return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-        except SafetensorError as error:
-            raise ValueError(f"weights file {path} is not a whole safetensors file ({error}): copy it again") from error
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a stranger's file can make torch raise nearly anything
-        reason = _one_line(error)
-        raise ValueError(
-            f"weights file {path} is not a plain state dict ({reason}): save one with torch.save"
-        ) from error
-    for wrapper in ("state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"weights file {path} holds no state dict: expected tensors by name, save model.state_dict()")
-    return state
-
-
-def _header(path: Path) -> dict[str, Any]:
-    """What a safetensors file says of its transform, as JSON under `transform`; {} where it says nothing."""
-    if path.suffix != ".safetensors" or not path.is_file():
-        return {}
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get("transform", "")
-    except SafetensorError:
-        return {}  # _read_state names what is wrong with it
-    try:
-        return Transform.from_dict(json.loads(text)).to_dict() if text else {}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"the header of weights file {path} has no valid transform ({_one_line(error)}): save it again"
-        ) from error
-
-
-def _transform(preset: Any, header: dict[str, Any], image_size: int | None) -> Transform:
-    if header:
-        transform = Transform.from_dict(header)
-    else:
-        transform = Transform(
-            resize_size=preset.resize_size[0],
-            crop_size=preset.crop_size[0],
-            mean=tuple(preset.mean),
-            std=tuple(preset.std),
-            interpolation=preset.interpolation.value,
-        )
-    if image_size is None:
-        return transform
-    return Transform.from_dict(transform.to_dict() | {"resize_size": image_size, "crop_size": image_size})
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -8,9 +8,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tasks.files import read_json, write_json
-from tasks.models.backbone import Backbone, fill
+from tasks.models.backbone import Backbone
 from tasks.models.classifier import Classifier
 from tasks.models.transform import Transform
+from tasks.models.weights import fill
 
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"

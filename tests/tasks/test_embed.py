@@ -7,7 +7,7 @@ from tasks.data.copies import COPIES
 from tasks.data.images import sample_id
 from tasks.data.perceptual_hash import perceptual_hashes
 from tasks.embed import check_finite, embed_looked, embed_minibatches, probe
-from tasks.models.backbone import load_backbone
+from tasks.models.weights import load_backbone
 from tasks.params import EmbedParams
 
 

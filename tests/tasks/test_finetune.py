@@ -5,9 +5,9 @@ import torch
 
 from tasks.data.images import sample_id
 from tasks.finetune import curve_table, digest, graft, label_tensor, num_full, read_minibatches, unfreeze
-from tasks.models.backbone import load_backbone
 from tasks.models.classifier import Classifier
 from tasks.models.head import save_heads
+from tasks.models.weights import load_backbone
 from tasks.params import FinetuneParams
 from tasks.training.loop import Epoch, Scores
 

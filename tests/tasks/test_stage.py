@@ -17,9 +17,9 @@ from tasks.data.images import sample_id
 from tasks.data.leaks import COLUMNS, LEAKS
 from tasks.data.manifest import write_table
 from tasks.files import write_json
-from tasks.models.backbone import load_backbone
 from tasks.models.bundle import WEIGHTS, save_bundle
 from tasks.models.classifier import Classifier
+from tasks.models.weights import load_backbone
 from tasks.params import load_params
 from tasks.scan import run as scan
 

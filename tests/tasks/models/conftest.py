@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from tasks.models.backbone import load_backbone
 from tasks.models.classifier import Classifier
+from tasks.models.weights import load_backbone
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tasks.models.backbone import load_backbone
 from tasks.models.bundle import DESCRIPTION, WEIGHTS, load_bundle, save_bundle
 from tasks.models.classifier import Classifier
+from tasks.models.weights import load_backbone
 
 PIXELS = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 

@@ -19,9 +19,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         yield beside
         beside.chmod(FILE_MODE)
-        _fsync(beside)
+        fsync(beside)
         beside.replace(path)
-        _fsync(path.parent)
+        fsync(path.parent)
     finally:
         beside.unlink(missing_ok=True)
 
@@ -38,11 +38,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
         for each in sorted(beside.rglob("*")):
             if each.is_file():
                 each.chmod(FILE_MODE)
-            _fsync(each)
+            fsync(each)
         if path.exists():
             shutil.rmtree(path)
         beside.rename(path)
-        _fsync(path.parent)
+        fsync(path.parent)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -62,7 +62,8 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path} is not JSON ({error}): remove it and run the stage that makes it again") from error
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Of a file or a folder: what was written to it outlasts a power loss from here on."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -7,7 +7,9 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -19,21 +21,38 @@ logger = logging.getLogger("graftline")
 Run = Callable[..., None]
 
 
+def _day(text: str) -> date:
+    """Such as 2026-01-31."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no day, expected one such as 2026-01-31") from None
+
+
+FROM_SHELL: dict[Any, dict[str, Any]] = {  # by annotation: how the argument is read
+    Path: {"type": Path, "required": True},
+    str | None: {},
+    date | None: {"type": _day},
+    bool: {"action": "store_true"},
+}
+
+
 def main(run: Run, arguments: list[str] | None = None) -> None:
     """Call `run` with what its signature asks for, and exit: 0 when it is done, 1 with one line when it cannot be.
 
-    A parameter annotated Path is an argument of the command line; any other is the section of params.yaml of that name.
+    A parameter annotated as in FROM_SHELL is an argument of the command line; any other is the section of params.yaml of
+    that name.
     """
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logger.setLevel(logging.INFO)
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of pictures: what is wrong with one stands in the ledger
     die_with_parent()
     parameters = inspect.signature(run, eval_str=True).parameters.values()
-    from_shell = [each for each in parameters if each.annotation is Path]
+    from_shell = [each for each in parameters if each.annotation in FROM_SHELL]
     parser = argparse.ArgumentParser(prog=f"python -m {_module(run)}", description=inspect.getdoc(run))
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: params.yaml")
     for each in from_shell:
-        parser.add_argument(f"--{each.name.replace('_', '-')}", type=Path, required=True)
+        parser.add_argument(f"--{each.name.replace('_', '-')}", **FROM_SHELL[each.annotation])
     given = vars(parser.parse_args(arguments))
     try:
         params = load_params(given.pop("params"))

@@ -1,0 +1,151 @@
+"""A segment of the embedding store: two files that one run appends to, keys and values of samples; many runs make many.
+
+    <token>.keys    records of 36 bytes: a sample's id as 32 bytes, the CRC-32 of its value (little endian)
+    <token>.values  the values in the order of the keys, all of one size
+
+Values are on the disk before their keys are written, so a key that is there has its value. What a kill or a power loss
+leaves behind the last whole key is passed over. Files are read by position and never mapped: a page of a mapped file
+that is cut short ends the process, and mapped pages count as its memory.
+"""
+
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 65_536  # keys that are read at once
+KEY = np.dtype(
+    {
+        "names": ["sample_id", "head", "checksum"],  # the head is where the id begins, as a number of the same order
+        "formats": ["S32", ">u8", "<u4"],
+        "offsets": [0, 0, 32],
+        "itemsize": 36,
+    }
+)
+
+Ids = NDArray[np.bytes_]  # (n,) of 32 bytes
+
+
+def list_segments(folder: Path) -> list[Path]:
+    """The key files of a folder, sorted; none where there is no such folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(Path(each.path) for each in entries if each.name.endswith(".keys") and each.is_file())
+    except FileNotFoundError:
+        return []
+
+
+def values_of(keys: Path) -> Path:
+    return keys.with_suffix(".values")
+
+
+def find_keys(path: Path, ids: Ids) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.uint32]]:
+    """Which of the `ids`, sorted, have a key here: their positions, rows and checksums, (m,) each, in order of rows."""
+    heads = ids.view(">u8")[::4].astype(np.uint64)  # numbers are found faster than strings
+    at, rows, sums = [np.empty(0, np.intp)], [np.empty(0, np.int64)], [np.empty(0, np.uint32)]
+    for first, keys in read_keys(path):
+        head = keys["head"].astype(np.uint64)
+        near = np.flatnonzero(heads[np.searchsorted(heads, head).clip(max=len(ids) - 1)] == head)
+        position = np.searchsorted(ids, keys["sample_id"][near]).clip(max=len(ids) - 1)
+        is_same = ids[position] == keys["sample_id"][near]
+        at.append(position[is_same])
+        rows.append(first + near[is_same])
+        sums.append(keys["checksum"][near[is_same]])
+    return np.concatenate(at), np.concatenate(rows), np.concatenate(sums)
+
+
+def read_keys(path: Path, *, block: int = BLOCK) -> Iterator[tuple[int, NDArray[np.void]]]:
+    """Blocks of whole keys, (n,) of KEY, each with the row of its first; none where the file is gone."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        row = 0
+        while True:
+            content = _pread(descriptor, block * KEY.itemsize, row * KEY.itemsize, path=path)
+            keys = np.frombuffer(content, KEY, count=len(content) // KEY.itemsize)
+            if not len(keys):
+                return
+            yield row, keys
+            row += len(keys)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def open_values(keys: Path) -> Iterator[int]:
+    """A descriptor of the values that belong to a file of keys."""
+    descriptor = os.open(values_of(keys), os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def read_values(descriptor: int, rows: NDArray[np.int64], *, value_bytes: int, keys: Path) -> NDArray[np.uint8]:
+    """The values of some rows, in their order: (n, value_bytes). Zeros where the file ends too early, which the
+    checksum refutes."""
+    values = np.zeros((len(rows), value_bytes), np.uint8)
+    order = np.argsort(rows, kind="stable")
+    for run in np.split(order, np.flatnonzero(np.diff(rows[order]) != 1) + 1):  # rows side by side are read at once
+        if len(run):
+            size, offset = len(run) * value_bytes, int(rows[run[0]]) * value_bytes
+            content = _pread(descriptor, size, offset, path=values_of(keys)).ljust(size, b"\0")
+            values[run] = np.frombuffer(content, np.uint8).reshape(len(run), value_bytes)
+    return values
+
+
+def checksums(values: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """CRC-32 of each row of (n, value_bytes)."""
+    rows = np.ascontiguousarray(values)
+    return np.fromiter((zlib.crc32(row) for row in rows), np.uint32, count=len(rows))
+
+
+def to_ids(sample_ids: Sequence[str]) -> Ids:
+    """SHA-256 in hex -> 32 bytes each. Raises ValueError naming one that is something else."""
+    ids = np.empty(len(sample_ids), "S32")
+    for start in range(0, len(ids), 1024):  # few objects at a time
+        raw = b"".join(map(_to_id, sample_ids[start : start + 1024]))
+        ids[start : start + 1024] = np.frombuffer(raw, "S32")
+    return ids
+
+
+def from_ids(ids: Ids) -> list[str]:
+    """The inverse of `to_ids`."""
+    text = ids.tobytes().hex()
+    return [text[start : start + 64] for start in range(0, len(text), 64)]
+
+
+def _to_id(sample_id: str) -> bytes:
+    try:
+        raw = bytes.fromhex(sample_id)
+    except ValueError:
+        raw = b""
+    if len(raw) != 32:
+        raise ValueError(f"the sample id {sample_id!r} is no SHA-256 in hex: scan its batch again")
+    return raw
+
+
+def _pread(descriptor: int, size: int, offset: int, *, path: Path) -> bytes:
+    """`size` bytes, or fewer where the file ends."""
+    parts: list[bytes] = []
+    with naming(path):
+        while size and (part := os.pread(descriptor, size, offset)):
+            parts.append(part)
+            size, offset = size - len(part), offset + len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """What goes wrong with an open file is told with the name of the file."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise

@@ -148,6 +148,7 @@ class PlantedSet:
                 weights=str(place / WEIGHTS.name),
                 features="penultimate",
                 image_size=None,
+                decode=params.backbone.decode,
             ),
         )
         chance = np.random.default_rng(FIRST_SEED)
@@ -226,6 +227,7 @@ class PlantedSet:
             raw=self.place / "raw" / batch,
             manifest=manifest,
             backbone=self.place / "backbone",
+            store=self.place / "store",
             out=self.place / "embeddings" / f"{batch}.safetensors",
             hashes=self.place / "hashes" / f"{batch}.safetensors",
             embed=self.params.embed,
@@ -306,12 +308,13 @@ def make_samples(place: Path, *, num_used: int, num_judge: int, num_twins: int, 
     hashes[:, :1] = whole
     hashes[:num_twins] = hashes[num_used : num_used + num_twins]
     vectors[:num_twins] = vectors[num_used : num_used + num_twins]
-    write_embeddings(place / "embeddings" / "made-up.safetensors", vectors, recipe="made up")
+    path = place / "embeddings" / "made-up.safetensors"
+    write_embeddings(path, [vectors.astype(np.float16)], shape=(num, dim), recipe="made up")
     # as measured on CIFAR-10
     probes = Probes(
         kinds=("copied",), cosines=np.full((32, 1), 0.73, np.float32), distances=np.full((32, 1), 40, np.uint16)
     )
-    write_hashes(place / "hashes" / "made-up.safetensors", hashes, probes=probes)
+    write_hashes(place / "hashes" / "made-up.safetensors", [hashes], num_samples=num, probes=probes)
     names = [f"{number:06d}" for number in range(num)]
     split = np.where(np.arange(num) < num_used, "train", "heldout")
     table = pd.DataFrame({"batch": "made-up", "path": names, "sample_id": names, "split": split, "label": "any"})

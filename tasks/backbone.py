@@ -20,6 +20,7 @@ def run(*, out: Path, backbone: BackboneParams) -> None:
         weights=backbone.weights,
         features=backbone.features,
         image_size=backbone.image_size,
+        decode=backbone.decode,
     )
     fingerprint = pretrained.fingerprint()
     with whole_folder(out) as folder:

@@ -1,134 +1,136 @@
-"""A batch's pictures and a frozen backbone in; a vector and the perceptual hashes of each sample, in the manifest's order, out."""
+"""A batch's pictures and a frozen backbone in; a vector and the perceptual hashes of each sample, in the manifest's order, out.
 
+What was computed once is kept in the embedding store, under the sample's id and all that it depends on: only samples that
+the store lacks are read at all.
+"""
+
+import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from tasks import stage
 from tasks.data.copies import COPIES
 from tasks.data.embeddings import pair_cosines, write_embeddings
 from tasks.data.hashes import Probes, write_hashes
+from tasks.data.images import read_sample
 from tasks.data.manifest import read_batch
-from tasks.data.perceptual_hash import HASHES_SHAPE, hash_words, pair_distances, perceptual_hashes
-from tasks.data.samples import in_minibatches, num_minibatches, read_each
+from tasks.data.perceptual_hash import hash_words, pair_distances
+from tasks.data.store import Store
+from tasks.embedding.engine import embed as look_at
+from tasks.embedding.engine import open_store
+from tasks.embedding.looks import Looks, unpack
 from tasks.files import whole_file
-from tasks.models.backbone import Backbone
 from tasks.models.bundle import load_bundle
+from tasks.models.embedder import Embedder, one_thread_each, plan
 from tasks.params import EmbedParams
 from tasks.progress import progress
 
 logger = logging.getLogger("graftline")
 
-
 LONGEST_PROBED = 16_384  # px; a JPEG has 65,500 at most, and a large picture would take long to alter
+SAMPLES_PER_PROBE = 50  # so that probing costs a small batch little
 
-Looked = tuple[Tensor, NDArray[np.uint8]]  # a picture's pixels as the backbone sees them, and its hashes
 
-
-def run(*, raw: Path, manifest: Path, backbone: Path, out: Path, hashes: Path, embed: EmbedParams) -> None:
+def run(*, raw: Path, manifest: Path, backbone: Path, store: Path, out: Path, hashes: Path, embed: EmbedParams) -> None:
     """Embed the samples that the manifest of one batch names."""
+    start = time.monotonic()
     rows = read_batch(manifest.parent, manifest.stem)
     model, lineage = load_bundle(backbone)
-    total = num_minibatches(len(rows), embed.minibatch_size)
-    start = time.monotonic()
-
-    def look(image: Image.Image, _: int) -> Looked:
-        return model.backbone.transform.pixels(image), perceptual_hashes(image)
-
-    def show(pixels: Iterator[Tensor]) -> Iterator[Tensor]:
-        return progress(pixels, total=total, what=f"embed {manifest.stem}", unit="minibatches")
-
-    looked = read_each(rows, raw=raw.parent, work=look)
-    vectors, bits = embed_looked(model.backbone, looked, size=embed.minibatch_size, show=show)
-    check_finite(vectors, rows["path"].tolist())
-    vectors = vectors.half()
-    probes = probe(rows, vectors, bits, raw=raw.parent, backbone=model.backbone, params=embed)
+    chosen = plan(
+        device=embed.device, precision=embed.precision, execution=embed.execution, minibatch_size=embed.minibatch_size
+    )
+    with one_thread_each():
+        embedder = Embedder(model.backbone, chosen)
+    kept = open_store(store, embedder, backbone=lineage["fingerprint"])
+    samples = Samples(rows, raw=raw.parent, shorter_side=embedder.transform.shorter_side)
+    new = look_at(
+        samples.ids, samples.picture, names=samples.paths, embedder=embedder, store=kept, show=shown(manifest.stem)
+    )
+    probes = probe(samples, embedder=embedder, store=kept, num_probed=embed.num_probed)
     with whole_file(out) as path:
-        write_embeddings(path, vectors.numpy(), recipe=lineage["fingerprint"])
+        vectors = (unpack(values).vectors for values in kept.read(samples.ids))
+        write_embeddings(path, vectors, shape=(len(rows), embedder.dim), recipe=lineage["fingerprint"])
     with whole_file(hashes) as path:
-        write_hashes(path, bits, probes=probes)
-    logger.info("embedded %s images -> %s in %.0f s", f"{len(rows):,}", tuple(vectors.shape), time.monotonic() - start)
+        bits = (unpack(values).hashes for values in kept.read(samples.ids))
+        write_hashes(path, bits, num_samples=len(rows), probes=probes)
+    logger.info(
+        "embedded %s of %s images (%s, %s on %s) -> (%d, %d) in %.0f s",
+        f"{new:,}", f"{len(rows):,}", chosen.precision, chosen.execution, chosen.device, len(rows), embedder.dim,
+        time.monotonic() - start,
+    )  # fmt: skip
 
 
-def embed_looked(
-    backbone: Backbone,
-    looked: Iterable[Looked],
-    *,
-    size: int,
-    show: Callable[[Iterator[Tensor]], Iterator[Tensor]] = iter,
-) -> tuple[Tensor, NDArray[np.uint8]]:
-    """The vectors (n, dim) float32 and the hashes (n, NUM_VIEWS, bytes) of what was looked at."""
-    bits: list[NDArray[np.uint8]] = []
+class Samples:
+    """The pictures of manifest rows, by their positions."""
 
-    def pixels() -> Iterator[Tensor]:
-        for each, hashes in looked:
-            bits.append(hashes)
-            yield each
+    def __init__(self, rows: pd.DataFrame, *, raw: Path, shorter_side: int | None) -> None:
+        self.rows = rows
+        self.ids: list[str] = rows["sample_id"].tolist()
+        self.paths: list[str] = rows["path"].tolist()
+        self.batches: list[str] = rows["batch"].tolist()
+        self.raw = raw
+        self.shorter_side = shorter_side
 
-    minibatches = show(in_minibatches(pixels(), size=size))
-    vectors = torch.cat([torch.empty(0, backbone.dim), *embed_minibatches(backbone, minibatches, size=size)])
-    return vectors, np.array(bits, dtype=np.uint8).reshape(len(bits), *HASHES_SHAPE)
+    def picture(self, row: int) -> Image.Image:
+        batch = self.raw / self.batches[row]
+        return read_sample(batch / self.paths[row], self.ids[row], batch=batch, shorter_side=self.shorter_side)
 
 
-def probe(
-    rows: pd.DataFrame,
-    vectors: Tensor,
-    bits: NDArray[np.uint8],
-    *,
-    raw: Path,
-    backbone: Backbone,
-    params: EmbedParams,
-) -> Probes:
+def shown(batch: str) -> Any:
+    def show(minibatches: Iterator[Any], total: int) -> Iterator[Any]:
+        return progress(minibatches, total=total, what=f"embed {batch}", unit="minibatches")
+
+    return show
+
+
+def probe(samples: Samples, *, embedder: Embedder, store: Store, num_probed: int) -> Probes:
     """Embed altered copies of a few samples, none of them held out, and compare each with its original."""
-    is_small = rows[["width", "height"]].max(axis=1) <= LONGEST_PROBED
-    in_use = np.flatnonzero((rows["split"] != "heldout") & is_small)
-    chosen = in_use[np.argsort(rows["sample_id"].to_numpy()[in_use])[: params.num_probed]]  # a SHA-256 is a fair draw
+    rows = probed(samples.rows, num_probed=num_probed)
+    chosen = samples.rows.iloc[rows]
+    kinds = list(COPIES)
+    strengths = [int(identity[:8], 16) / 0xFFFFFFFF for identity in chosen["sample_id"]]
+    names = [f"{path} ({kind})" for path in chosen["path"] for kind in kinds]
+    ids = [
+        hashlib.sha256(f"{identity} {kind} {strength}".encode()).hexdigest()
+        for identity, strength in zip(chosen["sample_id"], strengths, strict=True)
+        for kind in kinds
+    ]
 
-    def look(image: Image.Image, number: int) -> list[Looked]:
-        strength = number / max(len(chosen) - 1, 1)
-        copies = [alter(image, strength) for alter in COPIES.values()]
-        return [(backbone.transform.pixels(copy), perceptual_hashes(copy)) for copy in copies]
+    def picture(number: int) -> Image.Image:
+        row, kind = divmod(number, len(kinds))
+        return COPIES[kinds[kind]](samples.picture(int(rows[row])), strengths[row])
 
-    looked = chain.from_iterable(read_each(rows.iloc[chosen], raw=raw, work=look))
-    copied, copied_bits = embed_looked(backbone, looked, size=params.minibatch_size)
-    originals = np.repeat(chosen, len(COPIES))
-    check_finite(copied, rows["path"].iloc[originals].tolist())
-    cosines = pair_cosines(copied.half().numpy(), vectors.numpy()[originals])
-    distances = pair_distances(hash_words(copied_bits), hash_words(bits[originals]))
-    shape = (len(chosen), len(COPIES))
+    look_at(ids, picture, names=names, embedder=embedder, store=store)
+    copies, originals = read_looks(store, ids), read_looks(store, chosen["sample_id"].tolist())
+    one_each = np.repeat(np.arange(len(rows)), len(kinds))
+    shape = (len(rows), len(kinds))
     return Probes(
-        kinds=tuple(COPIES), cosines=cosines.astype(np.float32).reshape(shape), distances=distances.reshape(shape)
+        kinds=tuple(kinds),
+        cosines=pair_cosines(copies.vectors, originals.vectors[one_each]).astype(np.float32).reshape(shape),
+        distances=pair_distances(hash_words(copies.hashes), hash_words(originals.hashes[one_each])).reshape(shape),
     )
 
 
-@torch.inference_mode()
-def embed_minibatches(backbone: Backbone, pixels: Iterator[Tensor], *, size: int) -> Iterator[Tensor]:
-    """Pixels (n, 3, size, size) uint8 -> features (n, dim) float32. A minibatch shorter than
-    `size` is filled up, so that every forward pass has the same shape and a vector does not depend on its neighbours."""
-    for minibatch in pixels:
-        n = len(minibatch)
-        padded = torch.cat([minibatch, minibatch.new_zeros(size - n, *minibatch.shape[1:])])
-        yield backbone(backbone.transform.normalize(padded))[:n]
+def probed(rows: pd.DataFrame, *, num_probed: int) -> NDArray[np.intp]:
+    """Which rows are probed: `num_probed` at most, one in SAMPLES_PER_PROBE at most, one at least where there is one."""
+    is_small = rows[["width", "height"]].max(axis=1) <= LONGEST_PROBED
+    in_use = np.flatnonzero((rows["split"] != "heldout") & is_small)
+    count = min(num_probed, -(-len(rows) // SAMPLES_PER_PROBE))
+    return in_use[np.argsort(rows["sample_id"].to_numpy()[in_use])[:count]]  # a SHA-256 is a fair draw
 
 
-def check_finite(vectors: Tensor, paths: list[str]) -> None:
-    """Raises ValueError naming the first sample whose vector cannot be kept as float16."""
-    is_finite = vectors.half().isfinite().all(dim=1)
-    if not is_finite.all():
-        first = int((~is_finite).nonzero()[0])
-        raise ValueError(
-            f"the embedding of {paths[first]} has numbers that are not finite in float16: "
-            "the weights may be damaged, or backbone.features names parts with too large outputs"
-        )
+def read_looks(store: Store, sample_ids: list[str]) -> Looks:
+    """Of a few samples, at once."""
+    values = [np.empty((0, store.value_bytes), dtype=np.uint8), *store.read(sample_ids)]
+    return unpack(np.concatenate(values))
 
 
 if __name__ == "__main__":

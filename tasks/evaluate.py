@@ -22,7 +22,7 @@ from tasks.metrics.calibration import reliability
 from tasks.metrics.significance import compare
 from tasks.models.bundle import WEIGHTS, load_bundle
 from tasks.models.head import load_heads
-from tasks.params import EmbedParams, EvaluateParams
+from tasks.params import EvaluateParams
 from tasks.progress import progress
 
 logger = logging.getLogger("graftline")
@@ -42,7 +42,6 @@ def run(
     baseline_record: Path,
     baseline: Path,
     out: Path,
-    embed: EmbedParams,
     evaluate: EvaluateParams,
 ) -> None:
     """Measure the candidate, the head alone and the model in use on the same held-out samples."""
@@ -54,13 +53,15 @@ def run(
     vectors = read_embeddings(embeddings, read_batches(batches), num_samples=len(manifest))  # (n, dim)
     leaked = is_leaked(rows, audit)
     predictions: dict[str, Probabilities] = {
-        "candidate": predict(candidate, rows, raw=raw, classes=classes, minibatch_size=embed.minibatch_size),
+        "candidate": predict(candidate, rows, raw=raw, classes=classes, minibatch_size=evaluate.minibatch_size),
         "head": predict_from_embeddings(head, vectors[is_heldout]),
     }
     in_use = read_json(baseline_record).get("model_sha256")
     if in_use is not None:
         check_baseline(baseline, in_use)
-        predictions["baseline"] = predict(baseline, rows, raw=raw, classes=classes, minibatch_size=embed.minibatch_size)
+        predictions["baseline"] = predict(
+            baseline, rows, raw=raw, classes=classes, minibatch_size=evaluate.minibatch_size
+        )
     metrics, tables, confusions, reliabilities = {}, [], [], []
     for target, names in classes.items():
         labels = np.array(label_indices(rows[target], names))
@@ -92,7 +93,10 @@ def predict(
 ) -> Probabilities:
     """The probabilities that a bundle gives to `classes`; zero for a class that it does not know."""
     model, _ = load_bundle(bundle)
-    pixels = minibatches(rows, raw=raw, pixels=model.backbone.transform.pixels, size=minibatch_size)
+    transform = model.backbone.transform
+    pixels = minibatches(
+        rows, raw=raw, shorter_side=transform.shorter_side, pixels=transform.pixels, size=minibatch_size
+    )
     total = num_minibatches(len(rows), minibatch_size)
     shown = progress(pixels, total=total, what=f"evaluate {bundle.name}", unit="minibatches")
     given = dict(zip(model.classes, model.probabilities(shown), strict=True))

@@ -145,7 +145,8 @@ def read_minibatches(
         rows = rows.iloc[order[: num_full(len(rows), params.minibatch_size) * params.minibatch_size].numpy()]
     labels = label_tensor(rows, model.classes)
     transform = model.backbone.transform
-    read = minibatches(rows, raw=raw, pixels=transform.pixels, size=params.minibatch_size)
+    side = transform.shorter_side
+    read = minibatches(rows, raw=raw, shorter_side=side, pixels=transform.pixels, size=params.minibatch_size)
     for pixels, each in zip(read, torch.split(labels, params.minibatch_size), strict=True):
         images = transform.normalize(pixels)
         yield (images if generator is None else augment(images, generator, params)), each

@@ -70,10 +70,14 @@ class BackboneParams(Section):
     weights: str
     features: Literal["penultimate", "pooled"] | Annotated[list[str], Field(min_length=1)]
     image_size: Annotated[int, Field(ge=8, le=4096)] | None
+    decode: Literal["scaled", "full"]
 
 
 class EmbedParams(Section):
-    minibatch_size: MinibatchSize
+    device: Literal["auto", "cpu", "cuda"]
+    precision: Literal["auto", "bf16", "fp32"]
+    execution: Literal["auto", "fused", "compiled", "eager"]
+    minibatch_size: MinibatchSize | None
     num_probed: Count
 
 
@@ -104,6 +108,7 @@ class FinetuneParams(Section):
 
 
 class EvaluateParams(Section):
+    minibatch_size: MinibatchSize
     calibration_bins: Count
     confidence: OpenFraction
 

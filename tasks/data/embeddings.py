@@ -1,18 +1,23 @@
 """The embeddings of a batch on disk: one memory-mappable safetensors file, `vectors` (n, dim) float16, the recipe in its header."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+
+from tasks.data.tensors import Tensor, write_tensors
 
 
-def write_embeddings(path: Path, vectors: NDArray[np.float32], *, recipe: str) -> None:
-    """`vectors` (n, dim), in the order of the batch's manifest; `recipe` is the fingerprint of what made them."""
-    save_file({"vectors": np.ascontiguousarray(vectors, dtype=np.float16)}, path, metadata={"recipe": recipe})
+def write_embeddings(
+    path: Path, vectors: Iterable[NDArray[np.float16]], *, shape: tuple[int, int], recipe: str
+) -> None:
+    """`vectors` are pieces of (n, dim) = `shape`, in the order of the batch's manifest; `recipe` is the fingerprint of what
+    made them."""
+    tensor = Tensor(shape=shape, dtype=np.float16, pieces=vectors)
+    write_tensors(path, {"vectors": tensor}, metadata={"recipe": recipe})
 
 
 def read_embeddings(folder: Path, batches: Sequence[str], *, num_samples: int) -> NDArray[np.float32]:

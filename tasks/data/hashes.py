@@ -1,14 +1,15 @@
 """The perceptual hashes of a batch on disk, with the probes that tell how near altered copies of its samples stay."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 
 from tasks.data.embeddings import read_tensors
+from tasks.data.perceptual_hash import HASHES_SHAPE
+from tasks.data.tensors import Tensor, write_tensors
 
 TENSORS = ("hashes", "probe_cosines", "probe_distances")
 
@@ -22,14 +23,14 @@ class Probes:
     distances: NDArray[np.uint16]  # (num_probed, num_kinds)
 
 
-def write_hashes(path: Path, hashes: NDArray[np.uint8], *, probes: Probes) -> None:
-    """`hashes` (n, NUM_VIEWS, bytes), in the order of the batch's manifest."""
-    tensors = dict(zip(TENSORS, (hashes, probes.cosines, probes.distances), strict=True))
-    save_file(
-        {name: np.ascontiguousarray(each) for name, each in tensors.items()},
-        path,
-        metadata={"kinds": ",".join(probes.kinds)},
-    )
+def write_hashes(path: Path, hashes: Iterable[NDArray[np.uint8]], *, num_samples: int, probes: Probes) -> None:
+    """`hashes` are pieces of (num_samples, NUM_VIEWS, bytes), in the order of the batch's manifest."""
+    tensors = {
+        "hashes": Tensor(shape=(num_samples, *HASHES_SHAPE), dtype=np.uint8, pieces=hashes),
+        "probe_cosines": Tensor(shape=probes.cosines.shape, dtype=np.float32, pieces=[probes.cosines]),
+        "probe_distances": Tensor(shape=probes.distances.shape, dtype=np.uint16, pieces=[probes.distances]),
+    }
+    write_tensors(path, tensors, metadata={"kinds": ",".join(probes.kinds)})
 
 
 def read_hashes(folder: Path, batches: Sequence[str], *, num_samples: int) -> tuple[NDArray[np.uint8], Probes]:

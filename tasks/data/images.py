@@ -86,11 +86,17 @@ def inspect_image(content: bytes, *, min_image_size: int, max_image_pixels: int)
     return facts
 
 
-def decode_image(content: bytes) -> Image.Image:
+def decode_image(content: bytes, *, shorter_side: int | None = None) -> Image.Image:
     """The picture as RGB, upright: EXIF orientation applied, transparency laid on white, grey repeated, 16 bits cut to
-    their upper 8, print colours turned to screen colours without a profile, a palette looked up."""
+    their upper 8, print colours turned to screen colours without a profile, a palette looked up.
+
+    With `shorter_side` (px), a JPEG that is at least twice as large as that is decoded to the half, the quarter or the
+    eighth of each side, as small as it can be with so many px left.
+    """
     image = _open(content)
     try:
+        if shorter_side is not None:
+            image.draft(image.mode, (shorter_side, shorter_side))
         image.load()
         _upright(image)
         return _to_rgb(image)
@@ -100,9 +106,9 @@ def decode_image(content: bytes) -> Image.Image:
         raise _damage(content, error) from error
 
 
-def read_sample(path: Path, expected_id: str, *, batch: Path) -> Image.Image:
-    """A sample that the manifest names. Raises ValueError where it is gone or holds other bytes than the manifest
-    says."""
+def read_sample(path: Path, expected_id: str, *, batch: Path, shorter_side: int | None) -> Image.Image:
+    """A sample that the manifest names, decoded. Raises ValueError where it is gone or holds other bytes than the
+    manifest says."""
     try:
         content = read_content(path)
     except FileNotFoundError:
@@ -113,21 +119,29 @@ def read_sample(path: Path, expected_id: str, *, batch: Path) -> Image.Image:
             f"sample {path} changed after it was validated (SHA-256 {found[:12]}, expected {expected_id[:12]}): "
             "restore it, or run `dvc repro` to scan its batch again"
         )
-    return decode_image(content)
+    return decode_image(content, shorter_side=shorter_side)
 
 
-def in_order(sources: Iterable[Source], work: Callable[[Source], Result]) -> Iterator[Result]:
-    """`work` of each source, done by a thread a core, given back in the order of the sources."""
+def in_order(
+    sources: Iterable[Source], work: Callable[[Source], Result], *, ahead: int = READ_AHEAD
+) -> Iterator[Result]:
+    """`work` of each source, done by a thread a core, given back in the order of the sources; at most `ahead` of them are
+    being worked on or wait to be taken."""
     waiting: list[Future[Result]] = []
     remaining = iter(sources)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        waiting.extend(pool.submit(work, source) for source in islice(remaining, READ_AHEAD))
+    with ThreadPoolExecutor(num_cores()) as pool:
+        waiting.extend(pool.submit(work, source) for source in islice(remaining, ahead))
         try:
             while waiting:
                 yield waiting.pop(0).result()
                 waiting.extend(pool.submit(work, source) for source in islice(remaining, 1))
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def num_cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _open(content: bytes) -> Image.Image:

@@ -33,18 +33,18 @@ class Backbone(nn.Module):
         self.network = build_network(architecture, image_size=transform.crop_size)
         self.network.set_submodule(classification_layer(self.network), nn.Identity())
         self._captured: dict[str, Tensor] = {}
-        self._sources: tuple[str, ...] = ()
-        self._sources = self._find_sources()
-        for name in self._sources:
+        self.sources: tuple[str, ...] = ()
+        self.sources = self._find_sources()
+        for name in self.sources:
             self.network.get_submodule(name).register_forward_hook(self._capture(name))
         self.dim = int(self._probe().shape[1])
         self.network.to(memory_format=torch.channels_last)  # convolutions are faster so, on processors too
 
     def forward(self, images: Tensor) -> Tensor:
         penultimate: Tensor = self.network(images)
-        if not self._sources:
+        if not self.sources:
             return penultimate.flatten(1)  # (n, dim)
-        return torch.cat([self._captured.pop(name) for name in self._sources], dim=1)  # (n, dim)
+        return torch.cat([self._captured.pop(name) for name in self.sources], dim=1)  # (n, dim)
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of everything that a feature depends on besides the picture: any change gives another."""
@@ -114,17 +114,19 @@ class Backbone(nn.Module):
                 each.remove()
         return (names[-1],)
 
+    def keeps_channels_last(self, name: str) -> bool:
+        """Whether a part gives its maps as (n, height, width, channels)."""
+        return self.architecture.startswith("swin") and name != "permute"
+
     def _capture(self, name: str) -> Any:
-        # Swin keeps its maps as (n, height, width, channels) until `permute`
-        is_channels_last = self.architecture.startswith("swin") and name != "permute"
+        is_channels_last = self.keeps_channels_last(name)
 
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             if not isinstance(output, Tensor) or output.ndim not in (2, 3, 4):
                 raise ValueError(
                     f"backbone.features names {name!r}, whose output is no feature map: name a part around it"
                 )
-            is_map = output.ndim == 4 and is_channels_last
-            self._captured[name] = mean_over_positions(output.permute(0, 3, 1, 2) if is_map else output)
+            self._captured[name] = mean_over_positions(output, is_channels_last=is_channels_last)
 
         return hook
 
@@ -146,11 +148,14 @@ class Backbone(nn.Module):
             self.train(was_training)
 
 
-def mean_over_positions(features: Tensor) -> Tensor:
-    """(n, channels, height, width) or tokens (n, positions, channels) or (n, channels) -> (n, channels)."""
+def mean_over_positions(features: Tensor, *, is_channels_last: bool = False) -> Tensor:
+    """(n, channels, height, width), or (n, height, width, channels), or tokens (n, positions, channels), or
+    (n, channels) -> (n, channels)."""
     if features.ndim == 3:
         return features.mean(dim=1)
-    return features.flatten(2).mean(dim=2) if features.ndim == 4 else features
+    if features.ndim == 4:
+        return features.flatten(1, 2).mean(dim=1) if is_channels_last else features.flatten(2).mean(dim=2)
+    return features
 
 
 def _parts(module: nn.Module) -> Iterator[nn.Module]:

@@ -1,8 +1,9 @@
 """The evaluation transform of a backbone: a decoded picture in, the pixels that the backbone was trained to see out."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
+import numpy as np
 import torch
 import torchvision.transforms.v2.functional as tvf
 from PIL import Image
@@ -13,15 +14,25 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
+Decode = Literal["full", "scaled"]
+
+LEAST_DECODED = 128  # px of the shorter side: what is decoded for a small backbone is looked at for copies, too
+
+
 @dataclass(frozen=True, kw_only=True)
 class Transform:
-    """Resize the shorter side to `resize_size` px, crop the centre to `crop_size` px, scale to 0..1, normalise."""
+    """Resize the shorter side to `resize_size` px, crop the centre to `crop_size` px, scale to 0..1, normalise.
+
+    `decode` says what of a JPEG that is at least twice too large is decoded: "full", all of it; "scaled", the half, the
+    quarter or the eighth of each side that libjpeg makes of its frequencies, four to ten times as fast.
+    """
 
     resize_size: int
     crop_size: int
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     interpolation: str = "bilinear"
+    decode: Decode = "full"  # as of bundles that say nothing of it
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Self:
@@ -30,13 +41,29 @@ class Transform:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    @property
+    def shorter_side(self) -> int | None:
+        """px that a decoded picture must have at least, where the file has them; None for all that the file has."""
+        return max(self.resize_size, LEAST_DECODED) if self.decode == "scaled" else None
+
     def pixels(self, image: Image.Image) -> Tensor:
-        """An RGB picture of any size -> (3, crop_size, crop_size) uint8."""
-        image = tvf.resize(image, [self.resize_size], interpolation=InterpolationMode(self.interpolation))
-        pixels: Tensor = tvf.pil_to_tensor(tvf.center_crop(image, [self.crop_size]))
-        return pixels
+        """An RGB picture of any size -> (3, crop_size, crop_size) uint8, as Pillow's resizing gives it (one level of 255
+        more or less)."""
+        interpolation = InterpolationMode(self.interpolation)
+        if interpolation is not InterpolationMode.BILINEAR:  # for which torch's is not the same
+            image = tvf.resize(image, [self.resize_size], interpolation)
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (3, height, width), channels last in memory
+        if interpolation is InterpolationMode.BILINEAR:  # four times as fast as Pillow's
+            pixels = tvf.resize(pixels, [self.resize_size], interpolation, antialias=True)
+        cropped: Tensor = tvf.center_crop(pixels, [self.crop_size])
+        return cropped
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """(n, 3, size, size) uint8 -> (n, 3, size, size) float32, channels last, as the backbone expects it."""
-        images: Tensor = tvf.normalize(pixels.float().div_(255), list(self.mean), list(self.std), inplace=True)
-        return images.contiguous(memory_format=torch.channels_last)
+        n, channels, height, width = pixels.shape
+        # a row of pixels at a time: six times as fast as channel by channel, where these lie last
+        rows = pixels.permute(0, 2, 3, 1).reshape(n * height, width * channels).float()
+        mean, std = (torch.tensor(each, dtype=torch.float64) for each in (self.mean, self.std))
+        scale, shift = ((1 / (255 * std)), (-mean / std))
+        rows.mul_(scale.to(rows).repeat(width)).add_(shift.to(rows).repeat(width))
+        return rows.view(n, height, width, channels).permute(0, 3, 1, 2)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -13,13 +14,18 @@ from torchvision import models
 
 from tasks.models.architecture import build_network_outline, check_architecture, classification_layer, one_line
 from tasks.models.backbone import Backbone, Features
-from tasks.models.transform import Transform
+from tasks.models.transform import Decode, Transform
 
 RANDOM = "random"  # in place of the weights' name: an untrained backbone, for training from scratch
 
 
 def load_backbone(
-    architecture: str, *, weights: str, features: Features = "penultimate", image_size: int | None = None
+    architecture: str,
+    *,
+    weights: str,
+    features: Features = "penultimate",
+    image_size: int | None = None,
+    decode: Decode = "full",
 ) -> Backbone:
     """A pretrained backbone.
 
@@ -29,6 +35,7 @@ def load_backbone(
             file (loaded without running code), or "random".
         features: see `Backbone`.
         image_size: px of the square that the network sees; None for that of the weights' own transform.
+        decode: see `Transform`.
 
     Raises:
         ValueError: unknown architecture or weights, weights of another architecture, or weights that can neither be
@@ -42,7 +49,7 @@ def load_backbone(
         preset = models.get_model_weights(architecture).DEFAULT.transforms()
     else:
         preset = _named_weights(architecture, weights).transforms()
-    backbone = Backbone(architecture, features=features, transform=_transform(preset, header, image_size))
+    backbone = Backbone(architecture, features=features, transform=_transform(preset, header, image_size, decode))
     if weights != RANDOM:
         state = _read_state(path) if is_file else _download(architecture, weights)
         load_weights(backbone, state, name=weights)
@@ -150,7 +157,7 @@ def _header(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _transform(preset: Any, header: dict[str, Any], image_size: int | None) -> Transform:
+def _transform(preset: Any, header: dict[str, Any], image_size: int | None, decode: Decode) -> Transform:
     if header:
         transform = Transform.from_dict(header)
     else:
@@ -161,6 +168,5 @@ def _transform(preset: Any, header: dict[str, Any], image_size: int | None) -> T
             std=tuple(preset.std),
             interpolation=preset.interpolation.value,
         )
-    if image_size is None:
-        return transform
-    return Transform.from_dict(transform.to_dict() | {"resize_size": image_size, "crop_size": image_size})
+    transform = replace(transform, decode=decode)
+    return transform if image_size is None else replace(transform, resize_size=image_size, crop_size=image_size)

@@ -54,13 +54,23 @@ class Data:
                 }
             )
             write_table(self.folder / "validated" / "manifest" / f"{batch}.parquet", manifest)
-            write_embeddings(self.folder / "embeddings" / f"{batch}.safetensors", self.vectors[rows], recipe="r")
+            write_embeddings(
+                self.folder / "embeddings" / f"{batch}.safetensors",
+                [self.vectors[rows].astype(np.float16)],
+                shape=self.vectors[rows].shape,
+                recipe="r",
+            )
             probes = Probes(
                 kinds=("flipped",),
                 cosines=np.full((self.num_probed, 1), 0.9, dtype=np.float32),
                 distances=np.full((self.num_probed, 1), self.reach, dtype=np.uint16),
             )
-            write_hashes(self.folder / "hashes" / f"{batch}.safetensors", self.hashes[rows], probes=probes)
+            write_hashes(
+                self.folder / "hashes" / f"{batch}.safetensors",
+                [self.hashes[rows]],
+                num_samples=len(self.hashes[rows]),
+                probes=probes,
+            )
         write_json(self.folder / "classes.json", self.classes)
         (self.folder / "batches.yaml").write_text(f"batches: {json.dumps(self.names)}", "utf-8")
         run(

@@ -1,108 +1,199 @@
+import re
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors import safe_open
 
 from tasks.data.copies import COPIES
+from tasks.data.embeddings import read_embeddings
+from tasks.data.hashes import read_hashes
 from tasks.data.images import sample_id
+from tasks.data.manifest import write_table
 from tasks.data.perceptual_hash import perceptual_hashes
-from tasks.embed import check_finite, embed_looked, embed_minibatches, probe
+from tasks.models.bundle import save_bundle
+from tasks.models.classifier import Classifier
 from tasks.models.weights import load_backbone
-from tasks.params import EmbedParams
 
 
-@pytest.fixture(scope="module")
-def backbone():
+@pytest.fixture
+def bundle(workspace):
+    """A small untrained backbone as the stage `backbone` leaves it."""
     torch.manual_seed(0)
-    return load_backbone("shufflenet_v2_x0_5", weights="random", image_size=32)
+    folder = workspace / "backbone"
+    folder.mkdir()
+    backbone = load_backbone("shufflenet_v2_x0_5", weights="random", image_size=32)
+    save_bundle(folder, Classifier(backbone, {}), lineage={"fingerprint": backbone.fingerprint()})
+    return folder
 
 
-def pixels(*, n, seed=0):
-    return torch.randint(0, 256, (n, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+@pytest.fixture
+def listed(workspace, batch):
+    """Writes the manifest of what lies in `batch`, or of some of it."""
+
+    def write(paths=None, *, splits=("train", "val", "heldout"), width=16):
+        paths = paths or sorted(str(path.relative_to(batch)) for path in batch.rglob("*.png"))
+        table = pd.DataFrame(
+            {
+                "batch": batch.name,
+                "path": paths,
+                "sample_id": [sample_id((batch / path).read_bytes()) for path in paths],
+                "split": [splits[number % len(splits)] for number in range(len(paths))],
+                "width": width,
+                "height": 16,
+            }
+        )
+        (workspace / "manifest").mkdir(exist_ok=True)
+        write_table(workspace / "manifest" / f"{batch.name}.parquet", table)
+        return paths
+
+    return write
 
 
-def embed(backbone, minibatches):
-    return torch.cat(list(embed_minibatches(backbone, iter(minibatches), size=4)))
+@pytest.fixture
+def embed(shell, batch, bundle):
+    """Runs the verb; `out` is what the two files of the batch lie in, `embeddings` and `hashes`."""
+
+    def run(out="out", store="store", **options):
+        return shell(
+            "embed", "--raw", batch, "--manifest", f"manifest/{batch.name}.parquet", "--backbone", bundle, "--store", store,
+            "--out", f"{out}/embeddings/{batch.name}.safetensors", "--hashes", f"{out}/hashes/{batch.name}.safetensors",
+            **options,
+        )  # fmt: skip
+
+    return run
 
 
-def test_short_last_minibatch_gives_a_vector_a_picture(backbone):
-    assert embed(backbone, pixels(n=10).split(4)).shape == (10, backbone.dim)
+def outputs(workspace, batch, out="out"):
+    return [(workspace / out / kind / f"{batch.name}.safetensors").read_bytes() for kind in ("embeddings", "hashes")]
 
 
-def test_every_forward_pass_has_the_same_shape(backbone):
-    """Otherwise the same picture could be computed by another kernel, to another last bit."""
-    shapes = []
-    hook = backbone.register_forward_pre_hook(lambda module, given: shapes.append(tuple(given[0].shape)))
-    embed(backbone, pixels(n=10).split(4))
-    hook.remove()
-    assert shapes == [(4, 3, 32, 32)] * 3
+def counted(done):
+    """How many samples were embedded, as the log says; asserts that the run ended well."""
+    assert done.status == 0, done.stderr
+    return int(re.search(r"^embedded (\d+) of ", done.stderr, flags=re.MULTILINE)[1])
 
 
-def test_vector_does_not_depend_on_its_neighbours(backbone):
-    """The third picture of the second minibatch, once among others and once in a short minibatch."""
-    among = embed(backbone, pixels(n=8).split(4))
-    last = embed(backbone, [pixels(n=4, seed=1), pixels(n=8)[4:7]])
-    assert torch.equal(among[4:7], last[4:7])
+def test_vectors_and_hashes_are_in_the_order_of_the_manifest(embed, listed, workspace, batch, picture):
+    order = listed(["dog/0.png", "cat/0.png", "dog/2.png"])
+    assert counted(embed()) == 3
+    hashes, _ = read_hashes(workspace / "out/hashes", [batch.name], num_samples=3)
+    assert all(np.array_equal(hashes[row], perceptual_hashes(picture(seed))) for row, seed in enumerate([3, 0, 5]))
+    vectors = read_embeddings(workspace / "out/embeddings", [batch.name], num_samples=3)
+    listed(order[::-1])
+    assert counted(embed(store="another")) == 3
+    assert np.array_equal(read_embeddings(workspace / "out/embeddings", [batch.name], num_samples=3), vectors[::-1])
 
 
-def test_vector_that_overflows_half_precision_is_named_by_its_picture():
-    vectors = torch.tensor([[1.0, 2.0], [3.0, 70_000.0], [float("nan"), 0.0]])
-    with pytest.raises(ValueError, match=r"the embedding of dog/1\.png has numbers that are not finite in float16"):
-        check_finite(vectors, ["cat/0.png", "dog/1.png", "dog/2.png"])
+def test_only_what_is_new_is_embedded_and_the_bytes_are_those_of_a_first_run(embed, listed, workspace, batch, picture):
+    listed()
+    assert counted(embed()) == 6
+    picture(50).save(batch / "cat" / "new.png")
+    listed()
+    assert counted(embed()) == 1
+    assert counted(embed(out="fresh", store="another")) == 7
+    assert outputs(workspace, batch) == outputs(workspace, batch, "fresh")
 
 
-def test_largest_number_of_half_precision_is_kept():
-    check_finite(torch.tensor([[65_504.0, -65_504.0]]), ["cat/0.png"])
+def test_store_gives_back_what_it_has_though_the_file_is_gone(embed, listed, workspace, batch):
+    """A clone that has the store and not the raw data can make the embeddings again."""
+    listed()
+    assert counted(embed()) == 6
+    before = outputs(workspace, batch)
+    shutil.rmtree(workspace / "out")
+    shutil.rmtree(batch)
+    assert counted(embed()) == 0
+    assert outputs(workspace, batch) == before
 
 
-def look(backbone, images):
-    return [(backbone.transform.pixels(image), perceptual_hashes(image)) for image in images]
+def test_recipe_stands_in_the_header(embed, listed, workspace, batch):
+    listed()
+    embed()
+    with safe_open(workspace / f"out/embeddings/{batch.name}.safetensors", framework="np") as file:
+        assert re.fullmatch("[0-9a-f]{64}", file.metadata()["recipe"])
 
 
-def probe_batch(backbone, batch, picture, splits, *, num_probed=32, width=16):
-    """The probes of the six pictures of `batch`, and the rows and numbers that they were made from."""
-    paths = sorted(batch.rglob("*.png"))
-    rows = pd.DataFrame(
-        {
-            "batch": batch.name,
-            "path": [str(path.relative_to(batch)) for path in paths],
-            "sample_id": [sample_id(path.read_bytes()) for path in paths],
-            "split": splits,
-            "width": width,
-            "height": 16,
-        }
-    )
-    vectors, bits = embed_looked(backbone, look(backbone, map(picture, range(6))), size=4)
-    params = EmbedParams(minibatch_size=4, num_probed=num_probed)
-    return probe(rows, vectors.half(), bits, raw=batch.parent, backbone=backbone, params=params)
+def test_batch_without_samples_has_no_vectors(embed, listed, workspace, batch):
+    listed()
+    table = pd.read_parquet(workspace / "manifest" / f"{batch.name}.parquet")[:0]
+    write_table(workspace / "manifest" / f"{batch.name}.parquet", table)
+    assert counted(embed()) == 0
+    assert read_embeddings(workspace / "out/embeddings", [batch.name], num_samples=0).shape[0] == 0
 
 
-def test_hashes_are_in_the_order_of_the_pictures(backbone, picture):
-    vectors, bits = embed_looked(backbone, look(backbone, map(picture, range(6))), size=4)
-    assert len(vectors) == len(bits) == 6
-    assert all(np.array_equal(each, perceptual_hashes(picture(seed))) for seed, each in enumerate(bits))
+def test_sample_that_vanished_is_named_and_the_rest_need_not_be_computed_again(
+    embed, listed, workspace, batch, picture
+):
+    for number in range(40):
+        picture(100 + number).save(batch / "dog" / f"more-{number:02d}.png")
+    listed()
+    (batch / "dog" / "more-39.png").unlink()
+    done = embed()
+    assert re.fullmatch(r"sample .*dog/more-39\.png is missing: restore it, or run `dvc pull .*`", done.error)
+    assert not (workspace / "out" / "embeddings").exists()
+    picture(139).save(batch / "dog" / "more-39.png")
+    assert counted(embed()) < 46
 
 
-def test_no_pictures_have_no_vectors_and_no_hashes(backbone):
-    vectors, bits = embed_looked(backbone, [], size=4)
-    assert vectors.shape == (0, backbone.dim)
-    assert bits.shape[0] == 0
+def test_sample_that_changed_since_it_was_validated_is_named(embed, listed, batch, picture):
+    listed()
+    picture(99).save(batch / "cat" / "1.png")
+    assert "cat/1.png changed after it was validated" in embed().error
 
 
-def test_probes_have_a_row_a_sample_and_a_column_a_kind(backbone, batch, picture):
-    found = probe_batch(backbone, batch, picture, ["train"] * 6, num_probed=4)
+def test_full_disk_is_told_in_one_line_and_leaves_no_half_of_a_file(embed, listed, workspace):
+    listed()
+    done = embed(max_file_bytes=4000)
+    assert "store" in done.error
+    assert "File too large" in done.error
+    assert not list(workspace.glob("out/**/*.safetensors*"))
+    assert counted(embed()) == 6
+
+
+def test_folder_of_something_else_is_no_store(embed, listed, workspace):
+    listed()
+    (workspace / "photos").mkdir()
+    (workspace / "photos" / "cat.png").write_bytes(b"a picture")
+    assert "photos holds other files and no embedding store" in embed(store="photos").error
+    assert (workspace / "photos" / "cat.png").read_bytes() == b"a picture"
+
+
+def test_damaged_store_is_refused_by_name_and_mended_on_request(embed, listed, shell, workspace, batch):
+    listed()
+    embed()
+    before = outputs(workspace, batch)
+    values = max((workspace / "store").glob("*/*.values"), key=lambda path: path.stat().st_size)
+    values.write_bytes(values.read_bytes()[:-1] + b"\xff")
+    assert values.name in (error := embed().error)
+    assert "prune --store" in error
+    assert shell("prune", "--store", "store", "--damaged").status == 0
+    assert counted(embed()) in (0, 1)  # the last value may be a probe's
+    assert outputs(workspace, batch) == before
+
+
+def probes(workspace, batch, n):
+    return read_hashes(workspace / "out/hashes", [batch.name], num_samples=n)[1]
+
+
+def test_probes_have_a_row_a_sample_and_a_column_a_kind(embed, listed, workspace, batch):
+    listed()
+    embed()
+    found = probes(workspace, batch, 6)
     assert found.kinds == tuple(COPIES)
-    assert found.cosines.shape == found.distances.shape == (4, len(COPIES))
+    assert found.cosines.shape == found.distances.shape == (1, len(COPIES))  # one in 50
     assert (found.cosines > 0.5).all()
     assert (found.distances[:, found.kinds.index("flipped")] < 40).all()
 
 
-def test_held_out_samples_are_not_probed(backbone, batch, picture):
-    found = probe_batch(backbone, batch, picture, ["heldout", "train", "heldout", "val", "heldout", "heldout"])
-    assert len(found.cosines) == 2
-    none = probe_batch(backbone, batch, picture, ["heldout"] * 6)
-    assert none.cosines.shape == (0, len(COPIES))
+def test_held_out_samples_are_not_probed(embed, listed, workspace, batch):
+    listed(splits=("heldout",))
+    embed()
+    assert probes(workspace, batch, 6).cosines.shape == (0, len(COPIES))
 
 
-def test_picture_too_long_for_a_jpeg_is_not_probed(backbone, batch, picture):
-    assert probe_batch(backbone, batch, picture, ["train"] * 6, width=70_000).cosines.shape == (0, len(COPIES))
+def test_picture_too_long_for_a_jpeg_is_not_probed(embed, listed, workspace, batch):
+    listed(width=70_000)
+    embed()
+    assert probes(workspace, batch, 6).cosines.shape == (0, len(COPIES))

@@ -8,7 +8,7 @@ from tasks.models.bundle import WEIGHTS
 from tasks.models.head import save_heads
 from tasks.params import EvaluateParams
 
-PARAMS = EvaluateParams(calibration_bins=5, confidence=0.95)
+PARAMS = EvaluateParams(minibatch_size=4, calibration_bins=5, confidence=0.95)
 LABELS = np.array([0, 1, 1, 0])
 GOOD = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.7, 0.3]])
 NONE = np.zeros(4, dtype=bool)

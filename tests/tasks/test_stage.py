@@ -128,7 +128,9 @@ def test_full_disk_leaves_no_half_written_weights(shell, workspace, manifest):
     write_json(workspace / "data" / "validated" / "classes.json", {"label": ["cat", "dog"]})
     (workspace / "batches.yaml").write_text(f'batches: ["{manifest.stem}"]', "utf-8")
     vectors = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
-    write_embeddings(workspace / f"{manifest.stem}.safetensors", vectors, recipe="r")
+    write_embeddings(
+        workspace / f"{manifest.stem}.safetensors", [vectors.astype(np.float16)], shape=vectors.shape, recipe="r"
+    )
     pd.DataFrame(columns=COLUMNS).to_csv(workspace / LEAKS, index=False)
     before = everything(workspace)
     done = shell(
@@ -182,7 +184,7 @@ def test_torn_bundle_is_told_in_one_line(shell, batch, manifest, bundle):
     weights.write_bytes(weights.read_bytes()[:-100])
     done = shell(
         "embed", "--raw", batch, "--manifest", manifest, "--backbone", bundle, "--out", "e.safetensors",
-        "--hashes", "h.safetensors",
+        "--hashes", "h.safetensors", "--store", "store",
     )  # fmt: skip
     assert done.error.startswith(f"{bundle} is not a whole bundle")
     assert done.stderr.count("\n") == 1
@@ -190,7 +192,12 @@ def test_torn_bundle_is_told_in_one_line(shell, batch, manifest, bundle):
 
 def test_missing_manifest_of_a_listed_batch_is_told_in_one_line(shell, workspace, manifest):
     (workspace / "batches.yaml").write_text(f'batches: ["{manifest.stem}", second]', "utf-8")
-    write_embeddings(workspace / f"{manifest.stem}.safetensors", np.zeros((6, 4), dtype=np.float32), recipe="r")
+    write_embeddings(
+        workspace / f"{manifest.stem}.safetensors",
+        [np.zeros((6, 4), dtype=np.float32).astype(np.float16)],
+        shape=np.zeros((6, 4), dtype=np.float32).shape,
+        recipe="r",
+    )
     done = shell(
         "train_head", "--manifests", manifest.parent, "--classes", "classes.json", "--embeddings", ".", "--audit", ".", "--batches", "batches.yaml",
         "--out", "head",

@@ -34,7 +34,9 @@ def inputs(tmp_path):
     write_table(tmp_path / "validated" / "manifest" / "a.parquet", manifest)
     write_json(tmp_path / "validated" / "classes.json", {"label": CLASSES})
     (tmp_path / "embeddings").mkdir()
-    write_embeddings(tmp_path / "embeddings" / "a.safetensors", vectors, recipe="r")
+    write_embeddings(
+        tmp_path / "embeddings" / "a.safetensors", [vectors.astype(np.float16)], shape=vectors.shape, recipe="r"
+    )
     (tmp_path / "batches.yaml").write_text("batches: [a]", "utf-8")
     write_leaks(tmp_path, [])
     return tmp_path, manifest, vectors
@@ -120,7 +122,9 @@ def test_same_input_gives_the_same_bytes(inputs):
 
 def test_embeddings_of_another_manifest_are_refused(inputs):
     folder, _, vectors = inputs
-    write_embeddings(folder / "embeddings" / "a.safetensors", vectors[:80], recipe="r")
+    write_embeddings(
+        folder / "embeddings" / "a.safetensors", [vectors[:80].astype(np.float16)], shape=vectors[:80].shape, recipe="r"
+    )
     with pytest.raises(ValueError, match="80 embeddings for 90 samples: run embed again"):
         train(folder)
 

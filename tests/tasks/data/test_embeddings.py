@@ -11,39 +11,48 @@ def vectors():
 
 
 def test_vectors_come_back_in_half_precision(tmp_path, vectors):
-    write_embeddings(tmp_path / "a.safetensors", vectors, recipe="r")
+    write_embeddings(tmp_path / "a.safetensors", [vectors.astype(np.float16)], shape=vectors.shape, recipe="r")
     back = read_embeddings(tmp_path, ["a"], num_samples=5)
     assert back.dtype == np.float32
     assert np.array_equal(back, vectors.astype(np.float16).astype(np.float32))
 
 
 def test_batches_are_joined_in_the_order_asked_for(tmp_path, vectors):
-    write_embeddings(tmp_path / "a.safetensors", vectors, recipe="r")
-    write_embeddings(tmp_path / "b.safetensors", -vectors[:2], recipe="r")
+    write_embeddings(tmp_path / "a.safetensors", [vectors.astype(np.float16)], shape=vectors.shape, recipe="r")
+    write_embeddings(
+        tmp_path / "b.safetensors", [(-vectors[:2]).astype(np.float16)], shape=(-vectors[:2]).shape, recipe="r"
+    )
     expected = np.concatenate([-vectors[:2], vectors]).astype(np.float16)
     assert np.array_equal(read_embeddings(tmp_path, ["b", "a"], num_samples=7), expected)
 
 
 def test_batch_without_samples_has_no_vectors(tmp_path):
-    write_embeddings(tmp_path / "a.safetensors", np.empty((0, 7), dtype=np.float32), recipe="r")
+    write_embeddings(
+        tmp_path / "a.safetensors",
+        [np.empty((0, 7), dtype=np.float32).astype(np.float16)],
+        shape=np.empty((0, 7), dtype=np.float32).shape,
+        recipe="r",
+    )
     assert read_embeddings(tmp_path, ["a"], num_samples=0).shape == (0, 7)
 
 
 def test_equal_vectors_are_equal_bytes(tmp_path, vectors):
     for name in "ab":
-        write_embeddings(tmp_path / f"{name}.safetensors", vectors, recipe="r")
+        write_embeddings(
+            tmp_path / f"{name}.safetensors", [vectors.astype(np.float16)], shape=vectors.shape, recipe="r"
+        )
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
 
 def test_listed_batch_that_was_not_embedded_is_named(tmp_path, vectors):
-    write_embeddings(tmp_path / "a.safetensors", vectors, recipe="r")
+    write_embeddings(tmp_path / "a.safetensors", [vectors.astype(np.float16)], shape=vectors.shape, recipe="r")
     with pytest.raises(ValueError, match=r"b\.safetensors is missing, though batch b is listed"):
         read_embeddings(tmp_path, ["a", "b"], num_samples=10)
 
 
 def test_vectors_of_different_backbones_are_never_mixed(tmp_path, vectors):
-    write_embeddings(tmp_path / "a.safetensors", vectors, recipe="one")
-    write_embeddings(tmp_path / "b.safetensors", vectors, recipe="other")
+    write_embeddings(tmp_path / "a.safetensors", [vectors.astype(np.float16)], shape=vectors.shape, recipe="one")
+    write_embeddings(tmp_path / "b.safetensors", [vectors.astype(np.float16)], shape=vectors.shape, recipe="other")
     with pytest.raises(ValueError, match="batches a, b were embedded by different backbones: run embed again"):
         read_embeddings(tmp_path, ["a", "b"], num_samples=10)
 
@@ -51,7 +60,7 @@ def test_vectors_of_different_backbones_are_never_mixed(tmp_path, vectors):
 @pytest.mark.parametrize("length", [0, 5, 60, -1])
 def test_torn_file_is_named(tmp_path, vectors, length):
     path = tmp_path / "a.safetensors"
-    write_embeddings(path, vectors, recipe="r")
+    write_embeddings(path, [vectors.astype(np.float16)], shape=vectors.shape, recipe="r")
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(ValueError, match=r"a\.safetensors is not a whole file of embeddings .*: remove it"):
         read_embeddings(tmp_path, ["a"], num_samples=5)
@@ -64,7 +73,7 @@ def test_safetensors_file_of_something_else_is_named(tmp_path, vectors):
 
 
 def test_embeddings_of_another_manifest_are_refused(tmp_path, vectors):
-    write_embeddings(tmp_path / "a.safetensors", vectors, recipe="r")
+    write_embeddings(tmp_path / "a.safetensors", [vectors.astype(np.float16)], shape=vectors.shape, recipe="r")
     with pytest.raises(ValueError, match="5 embeddings for 6 samples: run embed again"):
         read_embeddings(tmp_path, ["a"], num_samples=6)
 

@@ -13,7 +13,7 @@ def write(folder, batch, *, n=4, num_probed=2, seed=0):
         cosines=generator.random((num_probed, 2), dtype=np.float32),
         distances=generator.integers(0, 99, (num_probed, 2), dtype=np.uint16),
     )
-    write_hashes(folder / f"{batch}.safetensors", hashes, probes=probes)
+    write_hashes(folder / f"{batch}.safetensors", [hashes], num_samples=len(hashes), probes=probes)
     return hashes, probes
 
 

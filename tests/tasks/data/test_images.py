@@ -76,7 +76,7 @@ def test_format_is_told_by_the_bytes_not_the_name(tmp_path, picture):
     path = tmp_path / "photo.jpg"
     path.write_bytes(encode(picture(), format="PNG"))
     assert inspect(path.read_bytes()).format == "PNG"
-    assert read_sample(path, sample_id(path.read_bytes()), batch="a").size == (16, 16)
+    assert read_sample(path, sample_id(path.read_bytes()), batch="a", shorter_side=None).size == (16, 16)
 
 
 def test_grey_is_repeated_on_every_channel():
@@ -282,7 +282,7 @@ def test_sample_whose_bytes_changed_is_refused_by_name(tmp_path, picture):
     path.write_bytes(encode(picture(1), format="PNG"))
     validated = sample_id(encode(picture(0), format="PNG"))
     with pytest.raises(ValueError, match=r"sample .*cat\.png changed after it was validated") as refused:
-        read_sample(path, validated, batch=Path("raw/2024-01"))
+        read_sample(path, validated, batch=Path("raw/2024-01"), shorter_side=None)
     assert validated[:12] in str(refused.value)
 
 
@@ -290,7 +290,7 @@ def test_sample_that_vanished_is_refused_by_name(tmp_path):
     with pytest.raises(
         ValueError, match=r"sample .*cat\.png is missing: restore it, or run `dvc pull raw/2024-01.dvc`"
     ):
-        read_sample(tmp_path / "cat.png", "0" * 64, batch=Path("raw/2024-01"))
+        read_sample(tmp_path / "cat.png", "0" * 64, batch=Path("raw/2024-01"), shorter_side=None)
 
 
 def test_results_come_in_the_order_of_the_sources():

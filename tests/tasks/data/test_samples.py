@@ -19,7 +19,7 @@ def rows(batch):
 
 
 def read(rows, batch, size):
-    return list(minibatches(rows, raw=batch.parent, pixels=pil_to_tensor, size=size))
+    return list(minibatches(rows, raw=batch.parent, shorter_side=None, pixels=pil_to_tensor, size=size))
 
 
 def test_pictures_come_in_the_order_of_the_rows(rows, batch, picture):

@@ -19,7 +19,8 @@ def test_pixels_are_those_that_the_weights_were_trained_to_see(picture, weights,
     )
     image = picture(width=width, height=height)
     found = transform.normalize(transform.pixels(image)[None])
-    torch.testing.assert_close(found, preset(image)[None], check_stride=False)
+    one_level = 1 / 255 / min(preset.std)
+    torch.testing.assert_close(found, preset(image)[None], check_stride=False, rtol=0, atol=one_level * 1.01)
 
 
 @pytest.mark.parametrize(("width", "height"), [(9, 200), (200, 9), (1, 1)])

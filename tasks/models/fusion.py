@@ -1,0 +1,161 @@
+"""A backbone in; the same computation as a graph of fewer, larger steps out: normalisation folded into the convolutions,
+activations and residual sums done by oneDNN while a convolution's result is still in the processor's cache.
+
+What torch.compile with freezing gains on the networks that embed pictures comes from these steps, too; here they need no
+C++ compiler and no time, and which of them are taken depends on the network alone.
+"""
+
+import copy
+import math
+import operator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision import ops
+
+from tasks.models.backbone import Backbone, mean_over_positions
+
+IDENTITIES = (nn.Identity, nn.Dropout, ops.StochasticDepth)  # in evaluation mode
+ADDITIONS = (operator.add, operator.iadd, torch.add)
+# oneDNN's name of each activation, and its numbers
+ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
+    nn.ReLU: ("relu", []),
+    nn.ReLU6: ("hardtanh", [0.0, 6.0]),
+    nn.SiLU: ("swish", []),
+    nn.Hardswish: ("hardswish", []),
+}
+
+
+def trace(backbone: Backbone) -> fx.GraphModule:
+    """Maps normalised images (n, 3, size, size) to features (n, dim) as the backbone does, with its own copy of the weights;
+    unlike the backbone it may run in many threads at once."""
+    network = copy.deepcopy(backbone.network).eval()
+    for part in network.modules():
+        part._forward_hooks.clear()
+    graph = fx.GraphModule(network, _Tracer(autowrap_modules=(math, ops)).trace(network))
+    output = graph.graph.output_node()
+    maps = {
+        path: node for node in graph.graph.nodes for path in node.meta.get("nn_module_stack", {})
+    }  # the last of each
+    features = []
+    for name in backbone.sources:  # where the map is made: a later step may write over it
+        with graph.graph.inserting_after(maps[name]):
+            order: dict[str, Any] = {"is_channels_last": backbone.keeps_channels_last(name)}
+            features.append(graph.graph.call_function(mean_over_positions, (maps[name],), order))
+    with graph.graph.inserting_before(output):
+        joined = graph.graph.call_function(torch.cat, (features, 1)) if features else output.args[0]
+        output.args = (graph.graph.call_method("flatten", (joined, 1)),)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return graph
+
+
+class FusedConvolution(nn.Module):
+    """A convolution, then the sum with another tensor where there is one, then an activation where there is one, in one
+    step of oneDNN. Its weights lie as oneDNN wants them for inputs of `shape` (n, channels, height, width)."""
+
+    def __init__(self, convolution: nn.Conv2d, *, shape: list[int], activation: tuple[str, list[float]]) -> None:
+        super().__init__()
+        self.window = (convolution.padding, convolution.stride, convolution.dilation, convolution.groups)
+        self.activation, self.numbers = activation
+        reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
+        self.weight = reorder(convolution.weight.detach().to_mkldnn(), *self.window, shape)
+        self.bias = None if convolution.bias is None else convolution.bias.detach()
+
+    def forward(self, images: Tensor, other: Tensor | None = None) -> Tensor:
+        convolve = torch.ops.mkldnn._convolution_pointwise
+        result: Tensor
+        if other is None:
+            result = convolve(images, self.weight, self.bias, *self.window, self.activation or "none", self.numbers, "")
+        else:
+            activation = self.activation or None
+            result = convolve.binary(
+                images, other, self.weight, self.bias, *self.window, "add", 1.0, activation, self.numbers, None
+            )
+        return result
+
+
+def fold(graph: fx.GraphModule) -> None:
+    """Take out what does nothing in evaluation mode, and fold each normalisation into the convolution before it."""
+    for node in list(graph.graph.nodes):
+        part = _part(graph, node)
+        if isinstance(part, IDENTITIES):
+            _replace(graph, [node], node.args[0])
+        elif isinstance(part, nn.BatchNorm2d):
+            convolution = _part(graph, node.args[0])
+            if isinstance(convolution, nn.Conv2d) and len(node.args[0].users) == 1:
+                graph.set_submodule(node.args[0].target, fuse_conv_bn_eval(convolution, part))
+                _replace(graph, [node], node.args[0])
+    graph.recompile()
+
+
+def fuse(graph: fx.GraphModule, images: Tensor) -> None:
+    """Let each convolution do the sum and the activation that follow it, where nothing else needs what lies between.
+    `images` are as those to come: of their number, size, layout and precision."""
+    ShapeProp(graph).propagate(images)
+    for node in list(graph.graph.nodes):
+        convolution = _part(graph, node)
+        if not (isinstance(convolution, nn.Conv2d) and convolution.padding_mode == "zeros"):
+            continue
+        done, other = [node], None
+        follower = _only_user(node)
+        if follower is not None and follower.target in ADDITIONS and _shapes(follower) == {_shape(node)}:
+            other = next(each for each in follower.args if each is not node)
+            done.append(follower)
+            follower = _only_user(follower)
+        activation = _activation(graph, follower)
+        if activation[0]:
+            done.append(follower)
+        fused = FusedConvolution(convolution, shape=list(_shape(node.args[0])), activation=activation)
+        name = f"fused_{node.name}"
+        graph.add_submodule(name, fused)
+        with graph.graph.inserting_before(done[-1]):
+            inputs = (node.args[0],) if other is None else (node.args[0], other)
+            new = graph.graph.call_module(name, inputs)
+        new.meta = done[-1].meta
+        _replace(graph, done[::-1], new)
+    graph.recompile()
+    graph.delete_all_unused_submodules()
+
+
+def _part(graph: fx.GraphModule, node: Any) -> nn.Module | None:
+    is_call = isinstance(node, fx.Node) and node.op == "call_module"
+    return graph.get_submodule(str(node.target)) if is_call else None
+
+
+def _only_user(node: fx.Node) -> fx.Node | None:
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def _activation(graph: fx.GraphModule, node: fx.Node | None) -> tuple[str, list[float]]:
+    """oneDNN's name of the activation that a step is, and its numbers; no name where it is none."""
+    if node is not None and node.target in (F.relu, torch.relu):
+        return ACTIVATIONS[nn.ReLU]
+    return ACTIVATIONS.get(type(_part(graph, node) or nn.Identity()), ("", []))
+
+
+def _shapes(node: fx.Node) -> set[tuple[int, ...]]:
+    """Of all that goes in, where that is two tensors of which one is not the other."""
+    inputs = [each for each in node.args if isinstance(each, fx.Node)]
+    is_pair = len(inputs) == len(node.args) == 2 and inputs[0] is not inputs[1] and not node.kwargs
+    return {_shape(each) for each in inputs} if is_pair else set()
+
+
+def _shape(node: fx.Node) -> tuple[int, ...]:
+    return tuple(node.meta["tensor_meta"].shape)
+
+
+def _replace(graph: fx.GraphModule, nodes: list[fx.Node], new: fx.Node) -> None:
+    """Let what needs the first of the nodes, the last in the order of computation, need another; take all of them out."""
+    nodes[0].replace_all_uses_with(new)
+    for node in nodes:
+        graph.graph.erase_node(node)
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, IDENTITIES) or super().is_leaf_module(m, module_qualified_name)

@@ -1,0 +1,216 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tasks.data.images import sample_id
+from tasks.data.perceptual_hash import perceptual_hashes
+from tasks.embedding.engine import embed, open_store
+from tasks.embedding.looks import unpack
+from tasks.models.embedder import Embedder, one_thread_each, plan
+from tasks.models.weights import load_backbone
+
+ROOT = Path(__file__).parents[3]
+SIZE = 4  # images of a minibatch
+
+
+def load(**changes):
+    torch.manual_seed(0)
+    return load_backbone("shufflenet_v2_x0_5", **{"weights": "random", "image_size": 32} | changes)
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return load()
+
+
+class Pictures:
+    """Noise, of some seeds; remembers what is decoded."""
+
+    def __init__(self, picture, seeds):
+        self.picture, self.seeds = picture, list(seeds)
+        self.ids = [sample_id(str(seed).encode()) for seed in self.seeds]
+        self.names = [f"{seed}.png" for seed in self.seeds]
+        self.decoded = []
+
+    def __call__(self, row):
+        self.decoded.append(self.seeds[row])
+        return self.picture(self.seeds[row])
+
+
+class Engine:
+    """An embedder with a store. `num_passes` counts its forward passes; `spoil` may change what they give."""
+
+    def __init__(self, backbone, path, **choices):
+        with one_thread_each():
+            self.embedder = Embedder(
+                backbone, plan(device="cpu", minibatch_size=SIZE, **{"precision": "bf16"} | choices)
+            )
+        self.network, self.embedder.network = self.embedder.network, self.forward
+        self.num_passes = 0
+        self.spoil = lambda features: features
+        self.store = open_store(path, self.embedder, backbone=backbone.fingerprint())
+
+    def forward(self, images):
+        self.num_passes += 1
+        return self.spoil(self.network(images))
+
+    def embed(self, pictures):
+        return embed(pictures.ids, pictures, names=pictures.names, embedder=self.embedder, store=self.store)
+
+    def looks(self, pictures):
+        return unpack(np.concatenate(list(self.store.read(pictures.ids))))
+
+
+@pytest.fixture
+def engine(backbone, tmp_path):
+    return Engine(backbone, tmp_path / "store")
+
+
+def test_vectors_and_hashes_are_those_of_the_pictures(engine, backbone, picture):
+    pictures = Pictures(picture, range(10))
+    engine.embed(pictures)
+    looks = engine.looks(pictures)
+    pixels = torch.stack([backbone.transform.pixels(picture(seed)) for seed in range(10)])
+    with torch.inference_mode():
+        expected = backbone(backbone.transform.normalize(pixels))
+    assert torch.cosine_similarity(torch.from_numpy(looks.vectors).float(), expected, dim=1).min() >= 0.999
+    assert all(np.array_equal(looks.hashes[seed], perceptual_hashes(picture(seed))) for seed in range(10))
+
+
+def test_only_new_samples_are_decoded_and_run_through_the_backbone(engine, picture):
+    assert engine.embed(Pictures(picture, range(10))) == 10
+    assert engine.num_passes == 3
+    more = Pictures(picture, range(13))
+    assert engine.embed(more) == 3
+    assert sorted(more.decoded) == [10, 11, 12]
+    assert engine.num_passes == 4
+    assert engine.embed(more) == 0
+    assert engine.num_passes == 4
+
+
+def test_vectors_are_the_same_to_the_bit_whatever_came_before_and_beside(backbone, picture, tmp_path):
+    """At once, in another order, and in two parts."""
+    pictures = Pictures(picture, range(11))
+    one, other, third = (Engine(backbone, tmp_path / name) for name in ("one", "other", "third"))
+    one.embed(pictures)
+    other.embed(Pictures(picture, reversed(range(11))))
+    third.embed(Pictures(picture, range(3, 8)))
+    third.embed(pictures)
+    expected = one.looks(pictures).pack()
+    assert np.array_equal(other.looks(pictures).pack(), expected)
+    assert np.array_equal(third.looks(pictures).pack(), expected)
+
+
+def test_another_recipe_computes_anew_and_the_old_vectors_stay_for_a_return(backbone, picture, tmp_path):
+    pictures, store = Pictures(picture, range(5)), tmp_path / "store"
+    assert Engine(backbone, store).embed(pictures) == 5
+    assert Engine(backbone, store, precision="fp32").embed(pictures) == 5
+    assert Engine(backbone, store, execution="eager").embed(pictures) == 5
+    for changes in ({"features": ["stage2"]}, {"image_size": 40}, {"decode": "scaled"}):
+        assert Engine(load(**changes), store).embed(pictures) == 5
+    torch.manual_seed(1)
+    other_weights = load_backbone("shufflenet_v2_x0_5", weights="random", image_size=32)
+    assert Engine(other_weights, store).embed(pictures) == 5
+    assert Engine(load(), store).embed(pictures) == 0
+
+
+def test_sample_whose_vector_is_not_finite_is_named_and_the_others_are_kept(engine, picture):
+    engine.spoil = lambda features: features.index_fill(0, torch.tensor([1]), torch.nan)
+    with pytest.raises(ValueError, match=r"the embedding of 1\.png has numbers that are not finite in float16"):
+        engine.embed(Pictures(picture, range(SIZE)))
+    engine.spoil = lambda features: features
+    assert engine.embed(Pictures(picture, range(8))) == 8 - (SIZE - 1)
+
+
+def test_number_that_half_precision_cannot_hold_is_refused(engine, picture):
+    engine.spoil = lambda features: torch.full_like(features, 70_000)
+    with pytest.raises(ValueError, match=r"0\.png has numbers that are not finite in float16"):
+        engine.embed(Pictures(picture, range(2)))
+
+
+def test_what_was_computed_before_a_sample_vanished_stays(engine, picture):
+    pictures = Pictures(picture, range(40))
+
+    def vanishing(row):
+        if row == 39:
+            raise ValueError("sample 39.png is missing")
+        return picture(row)
+
+    with pytest.raises(ValueError, match=r"39\.png is missing"):
+        embed(pictures.ids, vanishing, names=pictures.names, embedder=engine.embedder, store=engine.store)
+    assert engine.embed(pictures) == SIZE
+
+
+SLOW_RUN = """
+import sys, time
+from pathlib import Path
+import numpy as np, torch
+from PIL import Image
+from tasks.data.images import sample_id
+from tasks.embedding.engine import embed, open_store
+from tasks.models.embedder import Embedder, one_thread_each, plan
+from tasks.models.weights import load_backbone
+
+torch.manual_seed(0)
+backbone = load_backbone("shufflenet_v2_x0_5", weights="random", image_size=32)
+with one_thread_each():
+    embedder = Embedder(backbone, plan(device="cpu", precision="bf16", minibatch_size=4))
+
+def picture(row):
+    time.sleep(float(sys.argv[2]))
+    return Image.fromarray(np.random.default_rng(row).integers(0, 256, (16, 16, 3), dtype=np.uint8))
+
+numbers = range(400)
+ids, names = [sample_id(str(n).encode()) for n in numbers], list(map(str, numbers))
+store = open_store(Path(sys.argv[1]), embedder, backbone=backbone.fingerprint())
+print("ready", flush=True)
+embed(ids, picture, names=names, embedder=embedder, store=store)
+"""
+
+
+@pytest.fixture
+def other_run(tmp_path):
+    """Another process, which embeds the pictures 0 to 399 into the same store, each in so many seconds."""
+
+    def start(seconds):
+        command = [sys.executable, "-c", SLOW_RUN, str(tmp_path / "store"), str(seconds)]
+        run = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE)
+        assert run.stdout.readline() == b"ready\n"
+        return run
+
+    return start
+
+
+@pytest.fixture
+def undisturbed(tmp_path, picture):
+    """What a run of its own makes of the pictures 0 to 399."""
+    alone = Engine(load(), tmp_path / "other")
+    alone.embed(Pictures(picture, range(400)))
+    return alone.looks(Pictures(picture, range(400))).pack()
+
+
+def test_killed_run_loses_its_last_seconds_and_no_bit(engine, picture, other_run, undisturbed):
+    """Another process is killed in the midst of its work; this one goes on, and all are what they would have been."""
+    with other_run(0.03) as run:
+        time.sleep(4.5)  # two flushes
+        run.send_signal(signal.SIGKILL)
+    assert run.returncode == -signal.SIGKILL
+    pictures = Pictures(picture, range(400))
+    assert 0 < engine.embed(pictures) < 400
+    assert np.array_equal(engine.looks(pictures).pack(), undisturbed)
+
+
+def test_two_runs_may_share_a_store_at_once(engine, picture, other_run, undisturbed):
+    with other_run(0.002) as run:
+        pictures = Pictures(picture, range(400))
+        engine.embed(pictures)
+        assert run.wait(60) == 0
+    assert engine.embed(pictures) == 0
+    assert np.array_equal(engine.looks(pictures).pack(), undisturbed)

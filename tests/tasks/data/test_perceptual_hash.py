@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.fft import dctn
 
 from tasks.data.copies import COPIES, cropped
 from tasks.data.perceptual_hash import HASHES_SHAPE, NUM_BITS, hash_words, near_pairs, pair_distances, perceptual_hashes
@@ -33,8 +34,34 @@ def distances(one, other):
     return pair_distances(hash_words(one), hash_words(other))
 
 
+def published_bits(image):
+    """pHash, step by step."""
+    scaled = image.convert("L").resize((32, 32), Image.Resampling.LANCZOS)
+    frequencies = dctn(np.asarray(scaled, dtype=float))[:16, :16].ravel()
+    return frequencies > np.median(frequencies)
+
+
 def random_hashes(n, *, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (n, *HASHES_SHAPE), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(("width", "height"), [(40, 80), (200, 120), (320, 240), (1000, 720)])
+def test_hashes_are_those_of_the_published_method_but_for_a_few_bits(scene, width, height):
+    image = scene(3, width=width, height=height)
+    corners = [(x * width // 40, y * height // 40) for y in (0, 1, 2) for x in (0, 1, 2)]
+    views = [image, *(image.crop((x, y, x + width * 19 // 20, y + height * 19 // 20)) for x, y in corners)]
+    found = np.unpackbits(perceptual_hashes(image), axis=1)
+    differing = [int((bits != published_bits(view)).sum()) for bits, view in zip(found, views, strict=True)]
+    assert max(differing) <= 12
+
+
+def test_pictures_of_one_colour_are_copies_of_each_other():
+    hashes = {
+        perceptual_hashes(Image.new("RGB", (width, 40), (level, level, level))).tobytes()
+        for width in (32, 100, 300)
+        for level in (1, 100, 255)
+    }
+    assert len(hashes) == 1
 
 
 @pytest.mark.parametrize("kind", COPIES)

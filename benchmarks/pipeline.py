@@ -131,7 +131,7 @@ def run_signs(workspace: Path, *, epochs: int) -> dict[str, float]:
     text = path.read_text("utf-8")
     for name, value in settings.items():
         section, key = name.split(".")
-        text = re.sub(rf"(?ms)^({section}:\n(?:  .*\n)*?  {key}:) [^#\n]*", rf"\1 {value} ", text)
+        text = re.sub(rf"(?m)^({section}:\n(?:  .*\n)*?  {key}:) [^#\n]*", rf"\1 {value} ", text)
     path.write_text(text, "utf-8")
     seconds, _ = dvc(workspace, "repro")
     measured = json.loads((workspace / "data/evaluation/metrics.json").read_text("utf-8"))["label"]

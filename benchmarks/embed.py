@@ -1,0 +1,441 @@
+"""What embedding costs, from files on disk to vectors on disk, against the machine's limit and against the loop that a user would write.
+
+`python -m benchmarks.embed --images DIR --architecture NAME [--weights FILE] [--limit N] [--add 0.01]` measures one network on one
+folder of class folders. All speeds are images a second, medians of rounds in which everything is measured in turn, after a
+warm-up:
+
+- forward_limit: the engine's own network in its own precision, on tensors that are in memory, ready normalised, a minibatch on
+  each core (on a GPU: one after the other).
+- decode_limit: reading, decoding and resizing alone, on all cores.
+- bound: what both together leave. On processors 1 / (1 / forward + 1 / decode), since the same cores do both; with a GPU
+  the lesser of the two.
+- engine: the files are read, their SHA-256 is checked, they are decoded, hashed for the audit, and embedded; all that is
+  written to the store and from there to the two files of the batch. Left out: start-up (`prepare_seconds`), and the altered copies
+  (five each of at most one sample in 50) that the stage embeds for the audit.
+- plain: torchvision's ImageFolder, Pillow, the weights' own transform, a DataLoader with 2 workers, float32, eager, minibatches of
+  32; in a process of its own, in which nothing of this project is imported.
+- min_cosine: the least of any picture, the engine's vector against that of the plain loop.
+- compiled: what torch.compile with freezing would give: its forward speed, its seconds, and after how many images these would
+  be repaid by what it is faster than the engine's own fusion (null: never). The engine does not compile unless it is told to, so no
+  compilation is in any of the other numbers.
+
+`--add 0.01` also times a second run after 1 % of new pictures came.
+
+Without --images it does this for three networks on the shared photographs, and measures besides: `rss_growth`, the peak
+resident memory of the stage on 60,000 pictures of 64 px over that on 6,000; `bit_identical`, whether vectors and hashes are the
+same to the bit in another order, in a process of their own, killed once and taken up again. --quick takes fewer pictures.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.torch import save_file
+
+from benchmarks.machine import Claim, finish
+from tasks.data.embeddings import read_embeddings, write_embeddings
+from tasks.data.hashes import Probes, write_hashes
+from tasks.data.images import decode_image, in_order, sample_id
+from tasks.data.manifest import write_table
+from tasks.embed import Samples
+from tasks.embedding.engine import embed, open_store
+from tasks.embedding.looks import unpack
+from tasks.models.backbone import Backbone
+from tasks.models.bundle import save_bundle
+from tasks.models.classifier import Classifier
+from tasks.models.embedder import Embedder, one_thread_each, plan
+from tasks.models.weights import RANDOM, load_backbone
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared"
+PACS = SHARED / "data/pacs-photo-cartoon.tar"
+SQUEEZENET = SHARED / "weights/squeezenet1_1-imagenet.safetensors"
+RATIO_PLAIN = {"resnet18": 6.0, "squeezenet1_1": 6.0, "resnet50": 10.0}  # what is claimed of each
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+ROUNDS = 3
+FORWARD_SECONDS = 8.0
+NUM_PLAIN = 256  # images a round
+NUM_PICTURES = (6_000, 60_000)  # of the two runs that tell how memory grows
+
+PLAIN = """
+import json, sys, time
+import numpy as np, torch
+from safetensors.torch import load_file
+from torch.utils.data import DataLoader, Subset
+from torchvision import models
+from torchvision.datasets import ImageFolder
+
+root, architecture, weights, layer, listed, out = sys.argv[1:]
+network = models.get_model(architecture, weights=None)
+network.set_submodule(layer, torch.nn.Identity())
+network.load_state_dict(load_file(weights))
+network.eval()
+dataset = ImageFolder(root, transform=models.get_model_weights(architecture).DEFAULT.transforms())
+places = {path: number for number, (path, _) in enumerate(dataset.samples)}
+chosen = [places[path] for path in json.load(open(listed))]
+
+def embed(numbers):
+    with torch.inference_mode():
+        loader = DataLoader(Subset(dataset, numbers), batch_size=32, num_workers=2)
+        return torch.cat([network(images).flatten(1) for images, _ in loader])
+
+embed(chosen[:64])
+start = time.perf_counter()
+np.save(out, embed(chosen).numpy())
+print(len(chosen) / (time.perf_counter() - start))
+"""
+
+RUN = """
+import json, sys
+from benchmarks.embed import Engine, Files
+files = Files(json.loads(sys.argv[2]))
+engine = Engine.of(sys.argv[3], None if sys.argv[4] == "random" else sys.argv[4])
+print("ready", flush=True)
+engine.run(files, store=sys.argv[1])
+"""
+
+STAGE = """
+import json, resource, sys
+from pathlib import Path
+from tasks.embed import run
+from tasks.params import load_params
+place, batch = Path(sys.argv[1]), sys.argv[2]
+run(raw=place / "raw" / batch, manifest=place / f"{batch}.parquet", backbone=place / "backbone", store=place / "store",
+    out=place / f"{batch}.vectors", hashes=place / f"{batch}.hashes", embed=load_params(Path("params.yaml")).embed)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+class Files:
+    """Pictures on disk, with their identities."""
+
+    def __init__(self, paths: Sequence[str | Path]) -> None:
+        self.paths = [Path(path) for path in paths]
+        self.ids = [sample_id(path.read_bytes()) for path in self.paths]
+
+    def part(self, first: int, last: int | None = None) -> "Files":
+        some = Files([])
+        some.paths, some.ids = self.paths[first:last], self.ids[first:last]
+        return some
+
+    def rows(self) -> pd.DataFrame:
+        path = [str(each.relative_to("/")) for each in self.paths]
+        return pd.DataFrame({"batch": "", "path": path, "sample_id": self.ids})
+
+
+class Engine:
+    """The engine, and what it writes, in folders of its own."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        start = time.perf_counter()
+        with one_thread_each():
+            self.embedder = Embedder(backbone, plan())
+        self.prepare_seconds = time.perf_counter() - start
+        self.backbone, self.fingerprint = backbone, backbone.fingerprint()
+
+    @classmethod
+    def of(cls, architecture: str, weights: str | None) -> "Engine":
+        torch.manual_seed(0)
+        return cls(load_backbone(architecture, weights=weights or RANDOM, decode="scaled"))
+
+    def run(self, files: Files, *, store: Path | str) -> NDArray[np.float16]:
+        """From the files to the vectors (n, dim) and hashes on disk."""
+        out, name = Path(store).parent, Path(store).name
+        kept = open_store(Path(store), self.embedder, backbone=self.fingerprint)
+        samples = Samples(files.rows(), raw=Path("/"), shorter_side=self.embedder.transform.shorter_side)
+        embed(files.ids, samples.picture, names=samples.paths, embedder=self.embedder, store=kept)
+        shape = (len(files.ids), self.embedder.dim)
+        vectors = (unpack(values).vectors for values in kept.read(files.ids))
+        write_embeddings(out / f"{name}.safetensors", vectors, shape=shape, recipe=self.fingerprint)
+        hashes = (unpack(values).hashes for values in kept.read(files.ids))
+        nothing = np.empty((0, 1))
+        none = Probes(kinds=("none",), cosines=nothing.astype(np.float32), distances=nothing.astype(np.uint16))
+        write_hashes(out / f"{name}.hashes", hashes, num_samples=len(files.ids), probes=none)
+        return read_embeddings(out, [name], num_samples=len(files.ids)).astype(np.float16)
+
+    def forward_limit(self, seconds: float) -> float:
+        size, side = self.embedder.plan.minibatch_size, self.embedder.transform.crop_size
+        with one_thread_each(), torch.inference_mode():
+            images = self.embedder.prepare(torch.zeros(size, 3, side, side, dtype=torch.uint8))
+
+        def forward(_: int) -> None:
+            torch.get_num_threads()
+            with torch.inference_mode():
+                self.embedder.network(images)
+
+        def passes(count: int) -> float:
+            start = time.perf_counter()
+            with one_thread_each():
+                if self.embedder.plan.device == "cpu":
+                    list(in_order(range(count), forward))
+                else:
+                    list(map(forward, range(count)))
+                    torch.cuda.synchronize()
+            return time.perf_counter() - start
+
+        passes(2)
+        count = max(int(seconds / passes(4) * 4), 4)
+        return count * size / passes(count)
+
+    def decode_limit(self, files: Files) -> float:
+        transform = self.embedder.transform
+
+        def decode(path: Path) -> None:
+            torch.get_num_threads()
+            transform.pixels(decode_image(path.read_bytes(), shorter_side=transform.shorter_side))
+
+        start = time.perf_counter()
+        with one_thread_each():
+            list(in_order(files.paths, decode))
+        return len(files.paths) / (time.perf_counter() - start)
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    settings = {"quick": arguments.quick, "rounds": ROUNDS}
+    if arguments.images:
+        settings |= {"architecture": arguments.architecture, "limit": arguments.limit, "add": arguments.add}
+        files = find_files(arguments.images, limit=arguments.limit)
+        with tempfile.TemporaryDirectory() as place:
+            raw, claims = measure(
+                files, arguments.images, arguments.architecture, arguments.weights, place=Path(place), add=arguments.add
+            )
+        finish(settings=settings, raw=raw, claims=claims)
+    elif PACS.is_file():
+        finish(settings=settings, **measure_all(quick=arguments.quick))
+    else:
+        finish(settings=settings, raw={"skipped": "the shared photographs are not there: give --images"}, claims=[])
+
+
+def measure_all(*, quick: bool) -> dict[str, Any]:
+    raw: dict[str, Any] = {}
+    claims: list[Claim] = []
+    limit = 512 if quick else None
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        with tarfile.open(PACS) as tar:
+            tar.extractall(place / "images", filter="data")
+        files = find_files(place / "images", limit=limit)
+        for architecture in RATIO_PLAIN:
+            weights = str(SQUEEZENET) if architecture == "squeezenet1_1" else None
+            add = 0.01 if architecture == "squeezenet1_1" else None  # of the fastest, where what is not new counts most
+            raw[architecture], found = measure(files, place / "images", architecture, weights, place=place, add=add)
+            claims += found
+        raw["bit_identical"] = compare_bits(files.part(0, 1000), place=place)
+        claims.append(Claim(name="embed.bit_identical", value=raw["bit_identical"], target=1, at_least=True))
+        sizes = [count // 10 for count in NUM_PICTURES] if quick else NUM_PICTURES
+        raw["peak_bytes"] = {str(count): peak_memory(place / str(count), count) for count in sizes}
+        few, many = raw["peak_bytes"].values()
+        claims.append(Claim(name="embed.rss_growth", value=many / few, target=1.1, at_least=False))
+    return {"raw": raw, "claims": claims}
+
+
+def measure(
+    files: Files, root: Path, architecture: str, weights: str | None, *, place: Path, add: float | None
+) -> tuple[dict[str, Any], list[Claim]]:
+    engine = Engine.of(architecture, weights)
+    is_cpu = engine.embedder.plan.device == "cpu"
+    num_plain = min(NUM_PLAIN, len(files.paths))
+    speeds: dict[str, list[float]] = {"forward_limit": [], "decode_limit": [], "engine": [], "plain": []}
+    engine.run(files.part(0, 4 * engine.embedder.plan.minibatch_size), store=fresh(place / "warm"))
+    engine.decode_limit(files.part(0, 200))
+    cosines: list[float] = []
+    for number in range(ROUNDS):
+        show(f"{architecture}: round {number + 1} of {ROUNDS}")
+        speeds["forward_limit"].append(engine.forward_limit(FORWARD_SECONDS))
+        speeds["decode_limit"].append(engine.decode_limit(files))
+        start = time.perf_counter()
+        vectors = engine.run(files, store=fresh(place / "store"))
+        speeds["engine"].append(len(files.paths) / (time.perf_counter() - start))
+        first = number * num_plain % max(len(files.paths) - num_plain, 1)  # other pictures each round
+        some = files.part(first, first + num_plain)
+        speed, expected = plain(some, root, engine.backbone, place=place)
+        speeds["plain"].append(speed)
+        cosines.append(least_cosine(vectors[first : first + num_plain], expected))
+    medians = {name: statistics.median(each) for name, each in speeds.items()}
+    forward, decode = medians["forward_limit"], medians["decode_limit"]
+    bound = 1 / (1 / forward + 1 / decode) if is_cpu else min(forward, decode)
+    raw: dict[str, Any] = medians | {
+        "images": len(files.paths),
+        "bound": bound,
+        "ratio_bound": medians["engine"] / bound,
+        "ratio_plain": medians["engine"] / medians["plain"],
+        "min_cosine": min(cosines),
+        "compared": ROUNDS * num_plain,
+        "prepare_seconds": engine.prepare_seconds,
+        "plan": engine.embedder.plan.recipe(),
+        "weights": Path(weights).name if weights else RANDOM,
+        "rounds": speeds,
+        "compiled": compiled(engine, forward),
+    }
+    raw["compile_seconds"] = raw["compiled"].get("seconds")
+    claims = [
+        Claim(name=f"embed.ratio_bound.{architecture}", value=raw["ratio_bound"], target=0.85, at_least=True),
+        Claim(name=f"embed.min_cosine.{architecture}", value=raw["min_cosine"], target=0.999, at_least=True),
+    ]
+    if architecture in RATIO_PLAIN:
+        target = RATIO_PLAIN[architecture]
+        claims.append(
+            Claim(name=f"embed.ratio_plain.{architecture}", value=raw["ratio_plain"], target=target, at_least=True)
+        )
+    if add:
+        raw["added"] = added(engine, files, add, place=place)
+        value = raw["added"]["fraction"]
+        claims.append(Claim(name="embed.incremental_fraction", value=value, target=0.03, at_least=False))
+    return raw, claims
+
+
+def plain(files: Files, root: Path, backbone: Backbone, *, place: Path) -> tuple[float, NDArray[np.float32]]:
+    """Images a second of the plain loop, and its vectors (n, dim)."""
+    from tasks.models.architecture import build_network_outline, classification_layer
+
+    save_file(
+        {name: each.contiguous() for name, each in backbone.network.state_dict().items()}, place / "plain.safetensors"
+    )
+    (place / "plain.json").write_text(json.dumps([str(path) for path in files.paths]), "utf-8")
+    layer = classification_layer(build_network_outline(backbone.architecture))
+    arguments = [
+        root,
+        backbone.architecture,
+        place / "plain.safetensors",
+        layer,
+        place / "plain.json",
+        place / "plain.npy",
+    ]
+    command = [sys.executable, "-c", PLAIN, *map(str, arguments)]
+    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}  # which is ours
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+    return float(done.stdout), np.load(place / "plain.npy")
+
+
+def least_cosine(left: NDArray[Any], right: NDArray[Any]) -> float:
+    one, other = torch.from_numpy(left).double(), torch.from_numpy(right).double()
+    return float(torch.cosine_similarity(one, other, dim=1).min())
+
+
+def compiled(engine: Engine, fused: float) -> dict[str, Any]:
+    """torch.compile of the same network: seconds, forward speed, and the images after which it is repaid."""
+    if engine.embedder.plan.device == "cpu" and not any(map(shutil.which, ("g++", "clang++"))):
+        return {"skipped": "there is no C++ compiler"}
+    show("compile")
+    with tempfile.TemporaryDirectory() as cache:  # empty, so that all of it is compiled
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
+        other = Engine(engine.backbone)
+        start = time.perf_counter()
+        with one_thread_each():
+            other.embedder = Embedder(engine.backbone, plan(execution="compiled"))
+        seconds = time.perf_counter() - start
+        speed = other.forward_limit(FORWARD_SECONDS)
+    repaid = seconds / (1 / fused - 1 / speed) if speed > fused else None
+    return {"seconds": seconds, "forward": speed, "repaid_after_images": repaid}
+
+
+def added(engine: Engine, files: Files, fraction: float, *, place: Path) -> dict[str, Any]:
+    """A run over all but the new pictures, then one over all: the seconds of both, medians of rounds."""
+    num_old = round(len(files.paths) / (1 + fraction))
+    seconds: dict[str, list[float]] = {"first": [], "second": []}
+    for number in range(ROUNDS):
+        show(f"add {fraction:.0%}: round {number + 1} of {ROUNDS}")
+        store = fresh(place / "added")
+        for name, some in (("first", files.part(0, num_old)), ("second", files)):
+            start = time.perf_counter()
+            engine.run(some, store=store)
+            seconds[name].append(time.perf_counter() - start)
+    first, second = (statistics.median(each) for each in seconds.values())
+    return {"seconds": seconds, "old": num_old, "new": len(files.paths) - num_old, "fraction": second / first}
+
+
+def compare_bits(files: Files, *, place: Path) -> int:
+    """1 where a run in another order, in other processes, killed once, gives the very bytes of an undisturbed one."""
+    weights = str(SQUEEZENET) if SQUEEZENET.is_file() else RANDOM
+    expected = Engine.of("squeezenet1_1", None if weights == RANDOM else weights).run(
+        files, store=fresh(place / "undisturbed")
+    )
+    order = list(range(len(files.paths)))
+    random.Random(0).shuffle(order)
+    shuffled = json.dumps([str(files.paths[each]) for each in order])
+    store = fresh(place / "disturbed")
+    command = [sys.executable, "-c", RUN, str(store), shuffled, "squeezenet1_1", weights]
+    for patience in (2.6, None):
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as run:
+            assert run.stdout is not None
+            assert run.stdout.readline() == b"ready\n"
+            if patience:
+                time.sleep(patience)
+                run.send_signal(signal.SIGKILL)
+    vectors = read_embeddings(place, ["disturbed"], num_samples=len(order)).astype(np.float16)
+    return int(np.array_equal(vectors, expected[order]))
+
+
+def peak_memory(place: Path, count: int) -> int:
+    """Bytes that the stage needs at its peak for so many pictures."""
+    show(f"memory of {count:,} pictures")
+    folder = place / "raw" / "noise"
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    rows = []
+    for number in range(count):
+        path = folder / f"{number:06d}.jpg"
+        coarse = Image.fromarray(generator.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+        coarse.resize((64, 64)).save(path, quality=80)
+        rows.append({"batch": "noise", "path": path.name, "sample_id": sample_id(path.read_bytes())})
+    table = pd.DataFrame(rows).assign(split="train", width=64, height=64)
+    write_table(place / "noise.parquet", table)
+    backbone = load_backbone("squeezenet1_1", weights=RANDOM, image_size=64, decode="scaled")
+    (place / "backbone").mkdir()
+    save_bundle(place / "backbone", Classifier(backbone, {}), lineage={"fingerprint": backbone.fingerprint()})
+    command = [sys.executable, "-c", STAGE, str(place), "noise"]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return int(done.stdout.splitlines()[-1])
+
+
+def find_files(root: Path, *, limit: int | None) -> Files:
+    """The pictures below `root`, mixed by chance, always the same way."""
+    paths = sorted(path for path in root.absolute().rglob("*") if path.suffix.lower() in SUFFIXES)
+    random.Random(0).shuffle(paths)
+    if not paths:
+        sys.exit(f"{root} holds no pictures ({', '.join(SUFFIXES)}): name a folder of class folders")
+    return Files(paths[:limit])
+
+
+def fresh(path: Path) -> Path:
+    shutil.rmtree(path, ignore_errors=True)
+    return path
+
+
+def show(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, help="a folder of class folders; without it, all claims are measured")
+    parser.add_argument("--architecture", default="resnet18", help="any torchvision classifier")
+    parser.add_argument(
+        "--weights", help="a .safetensors or .pt file, or a torchvision weights name; random without it"
+    )
+    parser.add_argument("--limit", type=int, help="images at most")
+    parser.add_argument("--add", type=float, help="the share of new pictures of a second run, such as 0.01")
+    parser.add_argument("--quick", action="store_true", help="fewer pictures")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -321,3 +321,36 @@ def test_error_of_a_worker_is_raised_in_its_turn():
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(ValueError, match="sample 2 is missing"):
         next(results)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((227, 300), (227, 300)),
+        ((511, 900), (511, 900)),
+        ((512, 512), (256, 256)),
+        ((2100, 3000), (263, 375)),
+        ((600, 4000), (300, 2000)),
+    ],
+)
+def test_jpeg_that_is_twice_too_large_is_decoded_to_a_part_of_it(size, expected):
+    image = decode_image(encode(Image.new("RGB", size, (10, 200, 30)), format="JPEG"), shorter_side=256)
+    assert image.size == expected
+    assert np.abs(np.asarray(image).astype(int) - (10, 200, 30)).max() <= 2
+
+
+def test_orientation_is_applied_to_what_is_decoded_in_part():
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    content = encode(Image.new("RGB", (1024, 600)), format="JPEG", exif=exif)
+    assert decode_image(content, shorter_side=256).size == (300, 512)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_grey_and_print_colours_are_decoded_in_part_too(mode):
+    image = decode_image(encode(Image.new(mode, (1024, 1024)), format="JPEG"), shorter_side=256)
+    assert (image.size, image.mode) == ((256, 256), "RGB")
+
+
+def test_what_is_no_jpeg_is_decoded_whole():
+    assert decode_image(encode(Image.new("RGB", (1024, 1024)), format="PNG"), shorter_side=256).size == (1024, 1024)

@@ -1,0 +1,19 @@
+import numpy as np
+import pytest
+
+from tasks.data.perceptual_hash import HASHES_SHAPE
+from tasks.embedding.looks import Looks, unpack, value_bytes
+
+
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_what_is_packed_comes_back(n):
+    generator = np.random.default_rng(0)
+    looks = Looks(
+        vectors=generator.normal(size=(n, 7)).astype(np.float16),
+        hashes=generator.integers(0, 256, (n, *HASHES_SHAPE), dtype=np.uint8),
+    )
+    packed = looks.pack()
+    assert packed.shape == (n, value_bytes(7))
+    back = unpack(packed)
+    assert np.array_equal(back.vectors, looks.vectors)
+    assert np.array_equal(back.hashes, looks.hashes)

@@ -1,0 +1,73 @@
+"""How exact the engine is on photographs with ImageNet weights, where the shared data is there."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from tasks.data.images import decode_image
+from tasks.models.embedder import Embedder, one_thread_each, plan
+from tasks.models.weights import load_backbone
+
+SHARED = Path(__file__).parents[4] / "shared"
+PACS, SIGNS = SHARED / "data/pacs-photo-cartoon.tar", SHARED / "data/sign-digits.tar"
+WEIGHTS = SHARED / "weights/squeezenet1_1-imagenet.safetensors"
+LARGE = 100_000  # bytes; only the telephones' photographs among those of hands have as many
+
+pytestmark = pytest.mark.skipif(
+    not (PACS.is_file() and SIGNS.is_file() and WEIGHTS.is_file()),
+    reason="the photographs and the ImageNet weights are not on this machine",
+)
+
+
+def pictures(archive, *, every=1, least_bytes=1):
+    with tarfile.open(archive) as tar:
+        members = sorted(
+            (each for each in tar if each.isfile() and each.size >= least_bytes), key=lambda each: each.name
+        )
+        return [tar.extractfile(each).read() for each in members[::every]]
+
+
+def enlarged(content, *, times):
+    image = Image.open(io.BytesIO(content)).convert("RGB")
+    stream = io.BytesIO()
+    image.resize((image.width * times, image.height * times), Image.Resampling.BICUBIC).save(stream, "JPEG", quality=90)
+    return stream.getvalue()
+
+
+def embed(contents, *, decode="full", precision="fp32"):
+    """(n, dim)."""
+    backbone = load_backbone("squeezenet1_1", weights=str(WEIGHTS), decode=decode)
+    transform = backbone.transform
+    decoded = [decode_image(each, shorter_side=transform.shorter_side) for each in contents]
+    pixels = torch.stack([transform.pixels(each) for each in decoded])
+    with one_thread_each():
+        embedder = Embedder(backbone, plan(device="cpu", precision=precision, minibatch_size=16))
+        return torch.cat([embedder(each) for each in pixels.split(16)])
+
+
+def least_cosine(left, right):
+    return torch.cosine_similarity(left.half().double(), right.half().double(), dim=1).min().item()
+
+
+def test_bf16_agrees_with_fp32_for_every_photograph():
+    contents = pictures(PACS, every=20)
+    assert len(contents) == 201
+    assert least_cosine(embed(contents, precision="bf16"), embed(contents)) >= 0.999
+
+
+@pytest.mark.parametrize("times", [3, 10])
+def test_scaled_decoding_agrees_with_full_for_every_photograph(times):
+    contents = [enlarged(each, times=times) for each in pictures(PACS, every=100)]
+    scaled = decode_image(contents[0], shorter_side=256)
+    assert min(scaled.size) < min(Image.open(io.BytesIO(contents[0])).size)
+    assert least_cosine(embed(contents, decode="scaled"), embed(contents)) >= 0.99
+
+
+def test_scaled_decoding_agrees_with_full_for_telephone_photographs():
+    contents = pictures(SIGNS, least_bytes=LARGE)
+    assert contents
+    assert least_cosine(embed(contents, decode="scaled"), embed(contents)) >= 0.99

@@ -35,7 +35,11 @@ def recipe(embedder: Embedder, *, backbone: str) -> dict[str, Any]:
     import torchvision
 
     versions = {"torch": torch.__version__, "torchvision": torchvision.__version__, "pillow": PIL.__version__}
-    return {"backbone": backbone, "versions": versions} | embedder.plan.recipe()
+    return embedder.plan.recipe() | {
+        "architecture": embedder.architecture,
+        "backbone": backbone,
+        "versions": versions,
+    }
 
 
 def open_store(path: Any, embedder: Embedder, *, backbone: str) -> Store:

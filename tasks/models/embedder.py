@@ -75,6 +75,7 @@ class Embedder:
 
     def __init__(self, backbone: Backbone, plan: Plan) -> None:
         self.plan = plan
+        self.architecture = backbone.architecture
         self.dim = backbone.dim
         self.transform = backbone.transform
         size = self.transform.crop_size

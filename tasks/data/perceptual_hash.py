@@ -103,9 +103,8 @@ def _transform(side: int) -> NDArray[np.float32]:
     units = Image.fromarray(np.eye(num_px, dtype=np.float32))
     # Pillow tells what it makes of each px: (num_px, SCALED)
     scalings = [units.resize((SCALED, num_px), Image.Resampling.LANCZOS, box=(a, 0, b, num_px)) for a, b in cuts]
-    waves = 2 * np.cos(
-        np.pi / SCALED * np.outer(np.arange(HASH_SIZE), np.arange(SCALED) + 0.5)
-    )  # DCT-II, as SciPy scales it
+    # DCT-II, as SciPy scales it
+    waves = 2 * np.cos(np.pi / SCALED * np.outer(np.arange(HASH_SIZE), np.arange(SCALED) + 0.5))
     return np.stack([waves @ np.asarray(scaling).T for scaling in scalings]).astype(np.float32)
 
 

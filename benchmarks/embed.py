@@ -15,6 +15,8 @@ warm-up:
 - plain: torchvision's ImageFolder, Pillow, the weights' own transform, a DataLoader with 2 workers, float32, eager, minibatches of
   32; in a process of its own, in which nothing of this project is imported.
 - min_cosine: the least of any picture, the engine's vector against that of the plain loop.
+- matmul_limit: the forward pass at the speed of nothing but large matrix products in the engine's precision, a core each: no
+  network can be embedded faster than that on these cores, but for tricks that compute something else.
 - compiled: what torch.compile with freezing would give: its forward speed, its seconds, and after how many images these would
   be repaid by what it is faster than the engine's own fusion (null: never). The engine does not compile unless it is told to, so no
   compilation is in any of the other numbers.
@@ -48,11 +50,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.machine import Claim, finish
 from tasks.data.embeddings import read_embeddings, write_embeddings
 from tasks.data.hashes import Probes, write_hashes
-from tasks.data.images import decode_image, in_order, sample_id
+from tasks.data.images import decode_image, in_order, num_cores, sample_id
 from tasks.data.manifest import write_table
 from tasks.embed import Samples
 from tasks.embedding.engine import embed, open_store
@@ -60,7 +63,7 @@ from tasks.embedding.looks import unpack
 from tasks.models.backbone import Backbone
 from tasks.models.bundle import save_bundle
 from tasks.models.classifier import Classifier
-from tasks.models.embedder import Embedder, one_thread_each, plan
+from tasks.models.embedder import DTYPES, Embedder, one_thread_each, plan
 from tasks.models.weights import RANDOM, load_backbone
 
 ROOT = Path(__file__).parent.parent
@@ -112,14 +115,15 @@ engine.run(files, store=sys.argv[1])
 """
 
 STAGE = """
-import json, resource, sys
+import sys
 from pathlib import Path
+from benchmarks.machine import peak_bytes
 from tasks.embed import run
 from tasks.params import load_params
 place, batch = Path(sys.argv[1]), sys.argv[2]
 run(raw=place / "raw" / batch, manifest=place / f"{batch}.parquet", backbone=place / "backbone", store=place / "store",
     out=place / f"{batch}.vectors", hashes=place / f"{batch}.hashes", embed=load_params(Path("params.yaml")).embed)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(peak_bytes())
 """
 
 
@@ -193,6 +197,31 @@ class Engine:
         passes(2)
         count = max(int(seconds / passes(4) * 4), 4)
         return count * size / passes(count)
+
+    def matmul_limit(self) -> float:
+        """Images a second that the operations of a forward pass allow."""
+        side = self.embedder.transform.crop_size
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            self.backbone(torch.zeros(1, 3, side, side))
+        matrix = torch.ones(1024, 1024, dtype=DTYPES[self.embedder.plan.precision], device=self.embedder.plan.device)
+
+        def multiply(_: int) -> None:
+            torch.get_num_threads()
+            for _ in range(50):
+                matrix @ matrix
+
+        seconds = []
+        for _ in range(5):
+            start = time.perf_counter()
+            with one_thread_each():
+                if self.embedder.plan.device == "cpu":
+                    list(in_order(range(num_cores()), multiply))
+                else:
+                    multiply(0)
+                    torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - start)
+        workers = num_cores() if self.embedder.plan.device == "cpu" else 1
+        return float(workers * 50 * 2 * len(matrix) ** 3 / min(seconds) / counter.get_total_flops())
 
     def decode_limit(self, files: Files) -> float:
         transform = self.embedder.transform
@@ -283,6 +312,7 @@ def measure(
         "plan": engine.embedder.plan.recipe(),
         "weights": Path(weights).name if weights else RANDOM,
         "rounds": speeds,
+        "matmul_limit": engine.matmul_limit(),
         "compiled": compiled(engine, forward),
     }
     raw["compile_seconds"] = raw["compiled"].get("seconds")

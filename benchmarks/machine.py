@@ -41,6 +41,12 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
+def peak_bytes() -> int:
+    """Of this process, resident. `ru_maxrss` will not do: it begins with that of the process that started this one."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.findall(r"^VmHWM:\s*(\d+) kB$", status, flags=re.MULTILINE)[0]) * 1024
+
+
 def parse_arguments(description: str | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(

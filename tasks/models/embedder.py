@@ -34,8 +34,7 @@ class Plan:
 
     def recipe(self) -> dict[str, Any]:
         """What the bits of a feature depend on besides the picture and the backbone."""
-        kind = torch.cuda.get_device_name() if self.device == "cuda" else torch.backends.cpu.get_cpu_capability()
-        return asdict(self) | {"processor": f"{kind} {'AMX' if _has_amx() else ''}".strip()}
+        return asdict(self) | {"processor": torch.cuda.get_device_name() if self.device == "cuda" else _instructions()}
 
 
 def plan(
@@ -126,6 +125,15 @@ def one_thread_each() -> Iterator[None]:
 
 def _has_onednn(device: Device) -> bool:
     return device == "cpu" and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+
+
+def _instructions() -> str:
+    """The processor's vector instructions, by which oneDNN chooses its kernels."""
+    capabilities = torch.cpu.get_capabilities()
+    vectors = sorted(
+        name for name, has in capabilities.items() if has is True and name.startswith(("avx", "amx", "sve"))
+    )
+    return " ".join([capabilities.get("architecture", ""), *vectors])
 
 
 def _has_amx() -> bool:

@@ -54,7 +54,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.machine import Claim, finish
 from tasks.data.embeddings import read_embeddings, write_embeddings
-from tasks.data.hashes import Probes, write_hashes
+from tasks.data.hashes import Probes, read_hashes, write_hashes
 from tasks.data.images import decode_image, in_order, num_cores, sample_id
 from tasks.data.manifest import write_table
 from tasks.embed import Samples
@@ -171,7 +171,7 @@ class Engine:
         hashes = (unpack(values).hashes for values in kept.read(files.ids))
         nothing = np.empty((0, 1))
         none = Probes(kinds=("none",), cosines=nothing.astype(np.float32), distances=nothing.astype(np.uint16))
-        write_hashes(out / f"{name}.hashes", hashes, num_samples=len(files.ids), probes=none)
+        write_hashes(out / f"{name}-hashes.safetensors", hashes, num_samples=len(files.ids), probes=none)
         return read_embeddings(out, [name], num_samples=len(files.ids)).astype(np.float16)
 
     def forward_limit(self, seconds: float) -> float:
@@ -395,9 +395,8 @@ def added(engine: Engine, files: Files, fraction: float, *, place: Path) -> dict
 def compare_bits(files: Files, *, place: Path) -> int:
     """1 where a run in another order, in other processes, killed once, gives the very bytes of an undisturbed one."""
     weights = str(SQUEEZENET) if SQUEEZENET.is_file() else RANDOM
-    expected = Engine.of("squeezenet1_1", None if weights == RANDOM else weights).run(
-        files, store=fresh(place / "undisturbed")
-    )
+    engine = Engine.of("squeezenet1_1", None if weights == RANDOM else weights)
+    expected = engine.run(files, store=fresh(place / "undisturbed"))
     order = list(range(len(files.paths)))
     random.Random(0).shuffle(order)
     shuffled = json.dumps([str(files.paths[each]) for each in order])
@@ -410,8 +409,12 @@ def compare_bits(files: Files, *, place: Path) -> int:
             if patience:
                 time.sleep(patience)
                 run.send_signal(signal.SIGKILL)
+        assert run.returncode == (-signal.SIGKILL if patience else 0)
     vectors = read_embeddings(place, ["disturbed"], num_samples=len(order)).astype(np.float16)
-    return int(np.array_equal(vectors, expected[order]))
+    (hashes, _), (expected_hashes, _) = (
+        read_hashes(place, [f"{name}-hashes"], num_samples=len(order)) for name in ("disturbed", "undisturbed")
+    )
+    return int(np.array_equal(vectors, expected[order]) and np.array_equal(hashes, expected_hashes[order]))
 
 
 def peak_memory(place: Path, count: int) -> int:

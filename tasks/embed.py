@@ -43,13 +43,14 @@ def run(*, raw: Path, manifest: Path, backbone: Path, store: Path, out: Path, ha
     """Embed the samples that the manifest of one batch names."""
     start = time.monotonic()
     rows = read_batch(manifest.parent, manifest.stem)
-    model, lineage = load_bundle(backbone)
+    model, _ = load_bundle(backbone)
+    fingerprint = model.backbone.fingerprint()  # computed, not believed: others may share the store
     chosen = plan(
         device=embed.device, precision=embed.precision, execution=embed.execution, minibatch_size=embed.minibatch_size
     )
     with one_thread_each():
         embedder = Embedder(model.backbone, chosen)
-    kept = open_store(store, embedder, backbone=lineage["fingerprint"])
+    kept = open_store(store, embedder, backbone=fingerprint)
     samples = Samples(rows, raw=raw.parent, shorter_side=embedder.transform.shorter_side)
     new = look_at(
         samples.ids, samples.picture, names=samples.paths, embedder=embedder, store=kept, show=shown(manifest.stem)
@@ -57,7 +58,7 @@ def run(*, raw: Path, manifest: Path, backbone: Path, store: Path, out: Path, ha
     probes = probe(samples, embedder=embedder, store=kept, num_probed=embed.num_probed)
     with whole_file(out) as path:
         vectors = (unpack(values).vectors for values in kept.read(samples.ids))
-        write_embeddings(path, vectors, shape=(len(rows), embedder.dim), recipe=lineage["fingerprint"])
+        write_embeddings(path, vectors, shape=(len(rows), embedder.dim), recipe=fingerprint)
     with whole_file(hashes) as path:
         bits = (unpack(values).hashes for values in kept.read(samples.ids))
         write_hashes(path, bits, num_samples=len(rows), probes=probes)

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from tasks.data.contents import read_content
+from tasks.data.parquet_pictures import UnreadableTableError
 
 logger = logging.getLogger("graftline")
 
@@ -113,13 +114,18 @@ def read_sample(path: Path, expected_id: str, *, batch: Path, shorter_side: int 
         content = read_content(path)
     except FileNotFoundError:
         raise ValueError(f"sample {path} is missing: restore it, or run `dvc pull {batch}.dvc`") from None
+    except (UnreadableTableError, IsADirectoryError) as error:
+        raise ValueError(f"sample {path} cannot be read ({_one_line(error)}): restore it") from error
     found = sample_id(content)
     if found != expected_id:
         raise ValueError(
             f"sample {path} changed after it was validated (SHA-256 {found[:12]}, expected {expected_id[:12]}): "
             "restore it, or run `dvc repro` to scan its batch again"
         )
-    return decode_image(content, shorter_side=shorter_side)
+    try:
+        return decode_image(content, shorter_side=shorter_side)
+    except ImageDefectError as error:
+        raise ValueError(f"sample {path} cannot be decoded, though it was when it was scanned: {error}") from error
 
 
 def in_order(

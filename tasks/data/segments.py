@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+READING = os.O_RDONLY | os.O_NONBLOCK  # a pipe that a stranger put there is not waited for
 BLOCK = 65_536  # keys that are read at once
 KEY = np.dtype(
     {
@@ -34,7 +35,8 @@ def list_segments(folder: Path) -> list[Path]:
     """The key files of a folder, sorted; none where there is no such folder."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(Path(each.path) for each in entries if each.name.endswith(".keys") and each.is_file())
+            keys = [each for each in entries if each.name.endswith(".keys")]
+            return sorted(Path(each.path) for each in keys if each.is_file(follow_symlinks=False))
     except FileNotFoundError:
         return []
 
@@ -61,7 +63,7 @@ def find_keys(path: Path, ids: Ids) -> tuple[NDArray[np.intp], NDArray[np.int64]
 def read_keys(path: Path, *, block: int = BLOCK) -> Iterator[tuple[int, NDArray[np.void]]]:
     """Blocks of whole keys, (n,) of KEY, each with the row of its first; none where the file is gone."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, READING)
     except FileNotFoundError:
         return
     try:
@@ -80,7 +82,7 @@ def read_keys(path: Path, *, block: int = BLOCK) -> Iterator[tuple[int, NDArray[
 @contextmanager
 def open_values(keys: Path) -> Iterator[int]:
     """A descriptor of the values that belong to a file of keys."""
-    descriptor = os.open(values_of(keys), os.O_RDONLY)
+    descriptor = os.open(values_of(keys), READING)
     try:
         yield descriptor
     finally:

@@ -11,7 +11,9 @@ its own, nothing that was written is changed, and what two runs made of one samp
 import hashlib
 import json
 import os
+import re
 import secrets
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ from tasks.files import fsync, read_json, whole_file, write_json
 MARKER = "graftline-store.json"
 FORMAT = {"format": 1}
 RECIPE = "recipe.json"
+MOST_VALUE_BYTES = 2**20  # a vector of half a million numbers
 CHUNK = 1024  # values that are read at once
 MOST_HELD = 256  # files; many systems let a process open 1,024
 PLACE = np.dtype([("segment", "<i4"), ("row", "<i8"), ("checksum", "<u4")])  # segment is -1 where there is no value
@@ -162,13 +165,16 @@ def is_store(path: Path) -> bool:
 
 def list_recipes(path: Path) -> list[Path]:
     """The folders of a store's recipes, sorted."""
-    return sorted(each for each in path.iterdir() if len(each.name) == 64 and each.is_dir())
+    named = (each for each in path.iterdir() if re.fullmatch("[0-9a-f]{64}", each.name))
+    return sorted(each for each in named if each.is_dir() and not each.is_symlink())  # a link may lead anywhere
 
 
 def read_recipe(folder: Path) -> dict[str, Any]:
     """The recipe and `value_bytes`. Raises ValueError where the file says something else than the folder's name."""
-    found = _read(folder / RECIPE)
-    if not isinstance(found, dict) or fingerprint_of(found) != folder.name or not found.get("value_bytes"):
+    content = _read(folder / RECIPE)
+    found: dict[str, Any] = content if isinstance(content, dict) else {}
+    size = found.get("value_bytes")
+    if type(size) is not int or not 0 < size <= MOST_VALUE_BYTES or fingerprint_of(found) != folder.name:
         raise damage(folder / RECIPE, "does not say what its folder is named after")
     return found
 
@@ -182,7 +188,7 @@ def damage(path: Path, what: str) -> ValueError:
     """Of a file in the folder of a recipe."""
     store = path.parent.parent
     return ValueError(
-        f"{path} {what}: run `python -m tasks.prune --store {store} --damaged`, then embed again, which makes anew what "
+        f"{path} {what}: run `python -m tasks.prune --store {shlex.quote(str(store))} --damaged`, then embed again, which makes anew what "
         "that removes"
     )
 

@@ -5,44 +5,50 @@ nor the network for decoding, and the speed is the harmonic combination of both.
 computes one minibatch while the next is on its way to it.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from tasks.data.images import in_order
-from tasks.data.perceptual_hash import perceptual_hashes
+from tasks.data import copies, images, perceptual_hash, samples
+from tasks.data.images import in_order, num_cores
 from tasks.data.samples import stack
 from tasks.data.store import Store
+from tasks.embedding import looks
 from tasks.embedding.looks import Looks, value_bytes
+from tasks.models import backbone as backbone_module
+from tasks.models import embedder as embedder_module
+from tasks.models import fusion, transform
 from tasks.models.embedder import Embedder, one_thread_each
 
-Show = Callable[[Iterator[Any]], Iterator[Any]]
 Rows = NDArray[np.intp]  # the positions of a minibatch's samples among all
 Decoded = tuple[Rows, Tensor, NDArray[np.uint8]]  # with pixels and hashes
 Embedded = tuple[Rows, Tensor, NDArray[np.uint8]]  # with vectors (n, dim) float16 and hashes
 
-DECODED_AHEAD = 4  # minibatches that wait for the GPU
+CODE = (copies, images, perceptual_hash, samples, looks, backbone_module, embedder_module, fusion, transform)
+AHEAD = 2  # minibatches a core that are worked on or wait to be kept: what waits is lost when a run is killed
 
 
 def recipe(embedder: Embedder, *, backbone: str) -> dict[str, Any]:
     """All that what is kept of a sample depends on; `backbone` is the fingerprint of its weights and transform."""
-    import torchvision
-
-    versions = {"torch": torch.__version__, "torchvision": torchvision.__version__, "pillow": PIL.__version__}
+    versions = {each: version(each) for each in ("numpy", "pillow", "torch", "torchvision")}
+    sources = b"".join(Path(module.__file__ or "").read_bytes() for module in CODE)
     return embedder.plan.recipe() | {
         "architecture": embedder.architecture,
         "backbone": backbone,
+        "code": hashlib.sha256(sources).hexdigest(),
         "versions": versions,
     }
 
 
-def open_store(path: Any, embedder: Embedder, *, backbone: str) -> Store:
+def open_store(path: Path, embedder: Embedder, *, backbone: str) -> Store:
     return Store(path, recipe=recipe(embedder, backbone=backbone), value_bytes=value_bytes(embedder.dim))
 
 
@@ -72,9 +78,9 @@ def embed(
     minibatches = [missing[start : start + size] for start in range(0, len(missing), size)]
     with store.writer() as writer:
         for rows, vectors, hashes in show(look(minibatches, picture, embedder), len(minibatches)):
-            looks = Looks(vectors=vectors.numpy(), hashes=hashes)
-            is_finite = np.all(np.isfinite(looks.vectors), axis=1)
-            writer.add([sample_ids[row] for row in rows[is_finite]], looks[is_finite].pack())
+            found = Looks(vectors=vectors.numpy(), hashes=hashes)
+            is_finite = np.all(np.isfinite(found.vectors), axis=1)
+            writer.add([sample_ids[row] for row in rows[is_finite]], found[is_finite].pack())
             if not is_finite.all():
                 raise ValueError(
                     f"the embedding of {names[rows[~is_finite][0]]} has numbers that are not finite in float16: the weights "
@@ -88,29 +94,35 @@ def look(minibatches: Iterable[Rows], picture: Callable[[int], Image.Image], emb
 
     def decode(rows: Rows) -> Decoded:
         torch.get_num_threads()  # the first call in a thread makes it compute on one core, see `one_thread_each`
-        images = [picture(int(row)) for row in rows]
-        pixels = stack([embedder.transform.pixels(image) for image in images])
-        return rows, pixels, np.stack([perceptual_hashes(image) for image in images])
+        pixels, hashes = [], []
+        for row in rows:  # one at a time: a decoded picture may be large
+            image = picture(int(row))
+            pixels.append(embedder.transform.pixels(image))
+            hashes.append(perceptual_hash.perceptual_hashes(image))
+        return rows, stack(pixels), np.stack(hashes)
 
     def compute(decoded: Decoded) -> Embedded:
         rows, pixels, hashes = decoded
-        return rows, embedder(pixels).half(), hashes
+        return rows, embedder(pixels).half().to("cpu", non_blocking=True), hashes
 
+    ahead = AHEAD * num_cores()
     with one_thread_each():
         if embedder.plan.device == "cpu":
-            yield from in_order(minibatches, lambda rows: compute(decode(rows)))
+            yield from in_order(minibatches, lambda rows: compute(decode(rows)), ahead=ahead)
         else:
-            computing: Embedded | None = None
-            for decoded in in_order(minibatches, decode, ahead=DECODED_AHEAD):
-                started = compute(decoded)  # returns while the GPU computes
-                if computing:
-                    yield fetch(computing)
-                computing = started
-            if computing:
-                yield fetch(computing)
+            yield from one_behind(map(compute, in_order(minibatches, decode, ahead=ahead)))
 
 
-def fetch(embedded: Embedded) -> Embedded:
-    """Wait for what the GPU computes."""
-    rows, vectors, hashes = embedded
-    return rows, vectors.cpu(), hashes
+def one_behind(started: Iterable[Embedded]) -> Iterator[Embedded]:
+    """Each minibatch once the GPU is done with it, by when the next has been given to it."""
+    before: tuple[Embedded, torch.cuda.Event] | None = None
+    for embedded in started:
+        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        done.record()
+        if before:
+            before[1].synchronize()
+            yield before[0]
+        before = embedded, done
+    if before:
+        before[1].synchronize()
+        yield before[0]

@@ -74,7 +74,7 @@ class Backbone(nn.Module):
             return self._last_feature_map()
         known = dict(self.network.named_modules())
         for name in self.features:
-            if name not in known:
+            if not name or name not in known:
                 parts = ", ".join(name for name, _ in self.network.named_children())
                 raise ValueError(
                     f"backbone.features names {name!r}, which {self.architecture} lacks; its parts are {parts}"

@@ -45,9 +45,8 @@ def plan(
     minibatch_size: int | None = None,
 ) -> Plan:
     """What is left open is chosen for the machine: a GPU where there is one; bf16 where the device computes with it (CUDA,
-    AMX, AVX512-BF16); `fused` (see `tasks.models.fusion`), since on a processor torch.compile gains little more (4 % for
-    SqueezeNet, 1 % for ResNet-50 where that was measured), costs 4 to 60 s, and could not be used for some samples and not for
-    others without giving them other bits.
+    AMX, AVX512-BF16); `fused` (see `tasks.models.fusion`), since torch.compile gains 4 to 6 % more (`benchmarks.embed`),
+    costs 4 to 60 s, and could not be used for many samples and not for few without giving them other bits.
 
     Raises ValueError where what is asked for is not there.
     """
@@ -56,7 +55,9 @@ def plan(
     elif device == "cuda" and not torch.cuda.is_available():
         raise ValueError("embed.device is cuda, and there is no CUDA device: set it to auto or cpu")
     if precision == "auto":
-        precision = "bf16" if device == "cuda" or _has_amx() or _has_avx512_bf16() else "fp32"
+        precision = "bf16" if device == "cuda" or _computes_bf16() else "fp32"
+    elif precision == "bf16" and device == "cpu" and not _may_compute_bf16():
+        raise ValueError("embed.precision is bf16, which this processor cannot compute with: set it to auto or fp32")
     if execution == "auto":
         execution = "fused"
     elif execution == "compiled" and not any(map(shutil.which, ("g++", "clang++"))):
@@ -80,6 +81,9 @@ class Embedder:
         size = self.transform.crop_size
         if plan.device == "cpu":
             _keep_freed_memory()
+        else:
+            self.copying: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32
         with torch.inference_mode():
             graph = trace(backbone)
             if plan.execution != "eager":
@@ -107,7 +111,10 @@ class Embedder:
     def prepare(self, pixels: Tensor) -> Tensor:
         """What the network takes: normalised, on its device, in its precision, channels last."""
         if self.plan.device == "cuda":
-            pixels = pixels.pin_memory().to("cuda", non_blocking=True)
+            with torch.cuda.stream(self.copying):  # beside the forward pass of the minibatch before
+                pixels = pixels.pin_memory().to("cuda", non_blocking=True)
+            torch.cuda.current_stream().wait_stream(self.copying)
+            pixels.record_stream(torch.cuda.current_stream())
         return self.transform.normalize(pixels).to(DTYPES[self.plan.precision])
 
 
@@ -136,12 +143,15 @@ def _instructions() -> str:
     return " ".join([capabilities.get("architecture", ""), *vectors])
 
 
-def _has_amx() -> bool:
-    return bool(torch.cpu._is_amx_tile_supported())
+def _computes_bf16() -> bool:
+    """Whether the processor has instructions for it."""
+    has = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return bool(has) and _may_compute_bf16()
 
 
-def _has_avx512_bf16() -> bool:
-    return bool(torch.cpu._is_avx512_bf16_supported())
+def _may_compute_bf16() -> bool:
+    """Whether oneDNN has kernels for it, be they slow."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _keep_freed_memory() -> None:

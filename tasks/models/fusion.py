@@ -38,9 +38,9 @@ def trace(backbone: Backbone) -> fx.GraphModule:
         part._forward_hooks.clear()
     graph = fx.GraphModule(network, _Tracer(autowrap_modules=(math, ops)).trace(network))
     output = graph.graph.output_node()
-    maps = {
-        path: node for node in graph.graph.nodes for path in node.meta.get("nn_module_stack", {})
-    }  # the last of each
+    # the last of each part; one that runs more than once has a key for each time, and its name in the value
+    stacks = ((node, node.meta.get("nn_module_stack", {}).values()) for node in graph.graph.nodes)
+    maps = {name: node for node, stack in stacks for name, _ in stack}
     features = []
     for name in backbone.sources:  # where the map is made: a later step may write over it
         with graph.graph.inserting_after(maps[name]):

@@ -1,10 +1,11 @@
+import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from safetensors import safe_open
 
 from tasks.data.copies import COPIES
@@ -17,14 +18,16 @@ from tasks.models.bundle import save_bundle
 from tasks.models.classifier import Classifier
 from tasks.models.weights import load_backbone
 
+GLYPHS = Path(__file__).parents[2] / "backbones/glyphs.safetensors"
+
 
 @pytest.fixture
 def bundle(workspace):
-    """A small untrained backbone as the stage `backbone` leaves it."""
-    torch.manual_seed(0)
+    """The shipped backbone as the stage `backbone` leaves it, for small pictures."""
     folder = workspace / "backbone"
     folder.mkdir()
-    backbone = load_backbone("shufflenet_v2_x0_5", weights="random", image_size=32)
+    features = ["stage2", "stage3", "stage4", "conv5"]
+    backbone = load_backbone("shufflenet_v2_x1_0", weights=str(GLYPHS), features=features, image_size=32)
     save_bundle(folder, Classifier(backbone, {}), lineage={"fingerprint": backbone.fingerprint()})
     return folder
 
@@ -108,6 +111,15 @@ def test_store_gives_back_what_it_has_though_the_file_is_gone(embed, listed, wor
     assert outputs(workspace, batch) == before
 
 
+def test_bundle_whose_transform_was_changed_by_hand_gets_no_vectors_of_the_old_one(embed, listed, bundle):
+    listed()
+    assert counted(embed()) == 6
+    description = json.loads((bundle / "model.json").read_text("utf-8"))
+    description["transform"]["mean"] = [0.1, 0.1, 0.1]
+    (bundle / "model.json").write_text(json.dumps(description), "utf-8")
+    assert counted(embed()) == 6
+
+
 def test_recipe_stands_in_the_header(embed, listed, workspace, batch):
     listed()
     embed()
@@ -141,6 +153,13 @@ def test_sample_that_changed_since_it_was_validated_is_named(embed, listed, batc
     listed()
     picture(99).save(batch / "cat" / "1.png")
     assert "cat/1.png changed after it was validated" in embed().error
+
+
+def test_folder_in_the_place_of_a_sample_is_told_by_its_name(embed, listed, batch):
+    listed()
+    (batch / "cat" / "1.png").unlink()
+    (batch / "cat" / "1.png").mkdir()
+    assert re.search(r"sample .*cat/1\.png cannot be read", embed().error)
 
 
 def test_full_disk_is_told_in_one_line_and_leaves_no_half_of_a_file(embed, listed, workspace):

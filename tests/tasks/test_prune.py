@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tasks.data.segments import values_of
-from tasks.data.store import CHUNK, RECIPE, Store
+from tasks.data.store import CHUNK, RECIPE, Store, fingerprint_of
+from tasks.files import write_json
 from tasks.prune import run
 
 VALUE_BYTES = 1000
@@ -256,4 +257,26 @@ def test_store_that_is_not_there_is_not_made(shell, workspace):
 def test_two_choices_at_once_are_refused(shell, store):
     done = shell("prune", "--store", store.path, "--damaged", "--recipe", store.fingerprint)
     assert done.error == "--recipe, --unused-since and --damaged each say what is to go: give one of them"
+    assert store.folder.exists()
+
+
+def test_link_in_a_store_is_not_followed(store, tmp_path):
+    """A stranger's store must not make prune remove what is elsewhere."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "mine.keys").write_bytes(bytes(36))
+    (store.path / ("a" * 64)).symlink_to(elsewhere)
+    prune(store.path, unused_since=date.today() + timedelta(days=1))
+    assert (elsewhere / "mine.keys").exists()
+
+
+@pytest.mark.parametrize("size", [-5, 0, 1.5, True, "abc", 10**13])
+def test_recipe_with_an_impossible_size_of_values_goes(store, size):
+    content = {"value_bytes": size}
+    folder = store.path / fingerprint_of(content)
+    folder.mkdir()
+    write_json(folder / RECIPE, content)
+    (folder / "0123.keys").write_bytes(bytes(36))
+    prune(store.path, damaged=True)
+    assert not folder.exists()
     assert store.folder.exists()

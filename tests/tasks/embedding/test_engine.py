@@ -17,12 +17,14 @@ from tasks.models.embedder import Embedder, one_thread_each, plan
 from tasks.models.weights import load_backbone
 
 ROOT = Path(__file__).parents[3]
+GLYPHS = ROOT / "backbones/glyphs.safetensors"
 SIZE = 4  # images of a minibatch
 
 
 def load(**changes):
-    torch.manual_seed(0)
-    return load_backbone("shufflenet_v2_x0_5", **{"weights": "random", "image_size": 32} | changes)
+    """Trained: the numbers of an untrained one are so small that half precision rounds differences away."""
+    choices = {"weights": str(GLYPHS), "features": ["stage2", "stage3", "stage4", "conv5"], "image_size": 32}
+    return load_backbone("shufflenet_v2_x1_0", **choices | changes)
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,7 @@ def test_vectors_and_hashes_are_those_of_the_pictures(engine, backbone, picture)
     pictures = Pictures(picture, range(10))
     engine.embed(pictures)
     looks = engine.looks(pictures)
+    assert np.abs(looks.vectors).mean() > 0.01
     pixels = torch.stack([backbone.transform.pixels(picture(seed)) for seed in range(10)])
     with torch.inference_mode():
         expected = backbone(backbone.transform.normalize(pixels))
@@ -115,9 +118,7 @@ def test_another_recipe_computes_anew_and_the_old_vectors_stay_for_a_return(back
     assert Engine(backbone, store, execution="eager").embed(pictures) == 5
     for changes in ({"features": ["stage2"]}, {"image_size": 40}, {"decode": "scaled"}):
         assert Engine(load(**changes), store).embed(pictures) == 5
-    torch.manual_seed(1)
-    other_weights = load_backbone("shufflenet_v2_x0_5", weights="random", image_size=32)
-    assert Engine(other_weights, store).embed(pictures) == 5
+    assert Engine(load(weights="random"), store).embed(pictures) == 5
     assert Engine(load(), store).embed(pictures) == 0
 
 
@@ -158,8 +159,8 @@ from tasks.embedding.engine import embed, open_store
 from tasks.models.embedder import Embedder, one_thread_each, plan
 from tasks.models.weights import load_backbone
 
-torch.manual_seed(0)
-backbone = load_backbone("shufflenet_v2_x0_5", weights="random", image_size=32)
+features = ["stage2", "stage3", "stage4", "conv5"]
+backbone = load_backbone("shufflenet_v2_x1_0", weights="backbones/glyphs.safetensors", features=features, image_size=32)
 with one_thread_each():
     embedder = Embedder(backbone, plan(device="cpu", precision="bf16", minibatch_size=4))
 
@@ -181,7 +182,7 @@ def other_run(tmp_path):
 
     def start(seconds):
         command = [sys.executable, "-c", SLOW_RUN, str(tmp_path / "store"), str(seconds)]
-        run = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE)
+        run = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE)
         assert run.stdout.readline() == b"ready\n"
         return run
 

@@ -68,6 +68,25 @@ def test_map_of_a_named_part_is_taken_before_a_later_step_writes_over_it():
         torch.testing.assert_close(graph(images()), expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "features"),
+    [
+        ("resnet18", ["layer1.0.relu"]),
+        ("resnet18", ["layer4.1.relu", "layer2"]),
+        ("swin_t", ["features.1.0.stochastic_depth"]),
+    ],
+)
+def test_part_that_runs_more_than_once_gives_what_it_gave_last(architecture, features):
+    backbone = backbone_of(architecture, features=features)
+    with torch.inference_mode():
+        expected = backbone(images())
+        graph = trace(backbone)
+        assert torch.equal(graph(images()), expected)
+        fold(graph)
+        fuse(graph, images())
+        torch.testing.assert_close(graph(images()), expected, rtol=1e-3, atol=1e-4)
+
+
 def test_backbone_is_left_as_it_was():
     backbone = backbone_of("resnet18")
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}

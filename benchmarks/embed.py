@@ -63,7 +63,7 @@ from tasks.embedding.looks import unpack
 from tasks.models.backbone import Backbone
 from tasks.models.bundle import save_bundle
 from tasks.models.classifier import Classifier
-from tasks.models.embedder import DTYPES, Embedder, one_thread_each, plan
+from tasks.models.embedder import DTYPES, Embedder, Plan, one_thread_each, plan
 from tasks.models.weights import RANDOM, load_backbone
 
 ROOT = Path(__file__).parent.parent
@@ -147,17 +147,16 @@ class Files:
 class Engine:
     """The engine, and what it writes, in folders of its own."""
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, chosen: Plan) -> None:
         start = time.perf_counter()
-        with one_thread_each():
-            self.embedder = Embedder(backbone, plan())
+        self.embedder = Embedder(backbone, chosen)
         self.prepare_seconds = time.perf_counter() - start
         self.backbone, self.fingerprint = backbone, backbone.fingerprint()
 
     @classmethod
     def of(cls, architecture: str, weights: str | None) -> "Engine":
         torch.manual_seed(0)
-        return cls(load_backbone(architecture, weights=weights or RANDOM, decode="scaled"))
+        return cls(load_backbone(architecture, weights=weights or RANDOM, decode="scaled"), plan())
 
     def run(self, files: Files, *, store: Path | str) -> NDArray[np.float16]:
         """From the files to the vectors (n, dim) and hashes on disk."""
@@ -362,17 +361,17 @@ def least_cosine(left: NDArray[Any], right: NDArray[Any]) -> float:
 
 def compiled(engine: Engine, fused: float) -> dict[str, Any]:
     """torch.compile of the same network: seconds, forward speed, and the images after which it is repaid."""
-    if engine.embedder.plan.device == "cpu" and not any(map(shutil.which, ("g++", "clang++"))):
-        return {"skipped": "there is no C++ compiler"}
+    try:
+        chosen = plan(execution="compiled")
+    except ValueError as error:
+        return {"skipped": str(error)}
     show("compile")
     with tempfile.TemporaryDirectory() as cache:  # empty, so that all of it is compiled
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
-        other = Engine(engine.backbone)
-        start = time.perf_counter()
-        with one_thread_each():
-            other.embedder = Embedder(engine.backbone, plan(execution="compiled"))
-        seconds = time.perf_counter() - start
+        other = Engine(engine.backbone, chosen)
         speed = other.forward_limit(FORWARD_SECONDS)
+        del os.environ["TORCHINDUCTOR_CACHE_DIR"]
+    seconds = other.prepare_seconds
     repaid = seconds / (1 / fused - 1 / speed) if speed > fused else None
     return {"seconds": seconds, "forward": speed, "repaid_after_images": repaid}
 

@@ -7,9 +7,8 @@ the store lacks are read at all.
 import hashlib
 import logging
 import time
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,7 +28,7 @@ from tasks.embedding.engine import open_store
 from tasks.embedding.looks import Looks, unpack
 from tasks.files import whole_file
 from tasks.models.bundle import load_bundle
-from tasks.models.embedder import Embedder, one_thread_each, plan
+from tasks.models.embedder import Embedder, plan
 from tasks.params import EmbedParams
 from tasks.progress import progress
 
@@ -48,13 +47,11 @@ def run(*, raw: Path, manifest: Path, backbone: Path, store: Path, out: Path, ha
     chosen = plan(
         device=embed.device, precision=embed.precision, execution=embed.execution, minibatch_size=embed.minibatch_size
     )
-    with one_thread_each():
-        embedder = Embedder(model.backbone, chosen)
+    embedder = Embedder(model.backbone, chosen)
     kept = open_store(store, embedder, backbone=fingerprint)
     samples = Samples(rows, raw=raw.parent, shorter_side=embedder.transform.shorter_side)
-    new = look_at(
-        samples.ids, samples.picture, names=samples.paths, embedder=embedder, store=kept, show=shown(manifest.stem)
-    )
+    show = partial(progress, what=f"embed {manifest.stem}", unit="minibatches")
+    new = look_at(samples.ids, samples.picture, names=samples.paths, embedder=embedder, store=kept, show=show)
     probes = probe(samples, embedder=embedder, store=kept, num_probed=embed.num_probed)
     with whole_file(out) as path:
         vectors = (unpack(values).vectors for values in kept.read(samples.ids))
@@ -83,13 +80,6 @@ class Samples:
     def picture(self, row: int) -> Image.Image:
         batch = self.raw / self.batches[row]
         return read_sample(batch / self.paths[row], self.ids[row], batch=batch, shorter_side=self.shorter_side)
-
-
-def shown(batch: str) -> Any:
-    def show(minibatches: Iterator[Any], total: int) -> Iterator[Any]:
-        return progress(minibatches, total=total, what=f"embed {batch}", unit="minibatches")
-
-    return show
 
 
 def probe(samples: Samples, *, embedder: Embedder, store: Store, num_probed: int) -> Probes:

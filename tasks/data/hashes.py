@@ -25,12 +25,12 @@ class Probes:
 
 def write_hashes(path: Path, hashes: Iterable[NDArray[np.uint8]], *, num_samples: int, probes: Probes) -> None:
     """`hashes` are pieces of (num_samples, NUM_VIEWS, bytes), in the order of the batch's manifest."""
-    tensors = {
-        "hashes": Tensor(shape=(num_samples, *HASHES_SHAPE), dtype=np.uint8, pieces=hashes),
-        "probe_cosines": Tensor(shape=probes.cosines.shape, dtype=np.float32, pieces=[probes.cosines]),
-        "probe_distances": Tensor(shape=probes.distances.shape, dtype=np.uint16, pieces=[probes.distances]),
-    }
-    write_tensors(path, tensors, metadata={"kinds": ",".join(probes.kinds)})
+    tensors = (
+        Tensor(shape=(num_samples, *HASHES_SHAPE), dtype=np.uint8, pieces=hashes),
+        Tensor(shape=probes.cosines.shape, dtype=np.float32, pieces=[probes.cosines]),
+        Tensor(shape=probes.distances.shape, dtype=np.uint16, pieces=[probes.distances]),
+    )
+    write_tensors(path, dict(zip(TENSORS, tensors, strict=True)), metadata={"kinds": ",".join(probes.kinds)})
 
 
 def read_hashes(folder: Path, batches: Sequence[str], *, num_samples: int) -> tuple[NDArray[np.uint8], Probes]:

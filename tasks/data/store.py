@@ -43,7 +43,7 @@ class Store:
     """
 
     def __init__(self, path: Path, *, recipe: Mapping[str, Any], value_bytes: int) -> None:
-        assert value_bytes > 0
+        assert 0 < value_bytes <= MOST_VALUE_BYTES
         assert "value_bytes" not in recipe
         self.path = path
         self.value_bytes = value_bytes

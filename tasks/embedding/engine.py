@@ -59,7 +59,7 @@ def embed(
     names: Sequence[str],
     embedder: Embedder,
     store: Store,
-    show: Callable[[Iterator[Any], int], Iterator[Any]] = lambda items, total: items,
+    show: Callable[..., Iterator[Embedded]] = lambda items, total: items,
 ) -> int:
     """Look at the samples that the store lacks, and return how many these were.
 
@@ -67,7 +67,7 @@ def embed(
         sample_ids: (n,) SHA-256, hex.
         picture: decodes the sample at a position, RGB; is called by several threads.
         names: (n,) what an error calls each sample.
-        show: passes the minibatches on, and shows how many of how many have passed.
+        show: passes the minibatches on, and shows how many of `total` have passed.
 
     Raises:
         ValueError: a vector has numbers that float16 cannot hold; the sample is named. Whatever `picture` raises passes
@@ -77,7 +77,7 @@ def embed(
     size = embedder.plan.minibatch_size
     minibatches = [missing[start : start + size] for start in range(0, len(missing), size)]
     with store.writer() as writer:
-        for rows, vectors, hashes in show(look(minibatches, picture, embedder), len(minibatches)):
+        for rows, vectors, hashes in show(look(minibatches, picture, embedder), total=len(minibatches)):
             found = Looks(vectors=vectors.numpy(), hashes=hashes)
             is_finite = np.all(np.isfinite(found.vectors), axis=1)
             writer.add([sample_ids[row] for row in rows[is_finite]], found[is_finite].pack())

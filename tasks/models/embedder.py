@@ -69,8 +69,7 @@ def plan(
 class Embedder:
     """Maps pixels (n, 3, size, size) uint8, n at most the plan's minibatch, to features (n, dim) float32.
 
-    On a processor any number of threads may call it, each on a core of its own: make it and call it where
-    `one_thread_each` says so. On a GPU the features are still being computed when the call returns.
+    On a processor any number of threads may call it, each on a core of its own: call it where `one_thread_each` says so. On a GPU the features are still being computed when the call returns.
     """
 
     def __init__(self, backbone: Backbone, plan: Plan) -> None:
@@ -84,7 +83,7 @@ class Embedder:
         else:
             self.copying: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32
-        with torch.inference_mode():
+        with one_thread_each(), torch.inference_mode():
             graph = trace(backbone)
             if plan.execution != "eager":
                 fold(graph)

@@ -36,6 +36,17 @@ class Transform:
     decode: Decode = "full"  # as of bundles that say nothing of it
 
     @classmethod
+    def from_preset(cls, preset: Any) -> Self:
+        """What the `transforms()` of torchvision weights do."""
+        return cls(
+            resize_size=preset.resize_size[0],
+            crop_size=preset.crop_size[0],
+            mean=tuple(preset.mean),
+            std=tuple(preset.std),
+            interpolation=preset.interpolation.value,
+        )
+
+    @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Self:
         return cls(**fields | {"mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
 

@@ -158,15 +158,5 @@ def _header(path: Path) -> dict[str, Any]:
 
 
 def _transform(preset: Any, header: dict[str, Any], image_size: int | None, decode: Decode) -> Transform:
-    if header:
-        transform = Transform.from_dict(header)
-    else:
-        transform = Transform(
-            resize_size=preset.resize_size[0],
-            crop_size=preset.crop_size[0],
-            mean=tuple(preset.mean),
-            std=tuple(preset.std),
-            interpolation=preset.interpolation.value,
-        )
-    transform = replace(transform, decode=decode)
+    transform = replace(Transform.from_dict(header) if header else Transform.from_preset(preset), decode=decode)
     return transform if image_size is None else replace(transform, resize_size=image_size, crop_size=image_size)

@@ -13,7 +13,7 @@ from tasks.data.images import sample_id
 from tasks.data.perceptual_hash import perceptual_hashes
 from tasks.embedding.engine import embed, open_store
 from tasks.embedding.looks import unpack
-from tasks.models.embedder import Embedder, one_thread_each, plan
+from tasks.models.embedder import Embedder, plan
 from tasks.models.weights import load_backbone
 
 ROOT = Path(__file__).parents[3]
@@ -50,10 +50,7 @@ class Engine:
     """An embedder with a store. `num_passes` counts its forward passes; `spoil` may change what they give."""
 
     def __init__(self, backbone, path, **choices):
-        with one_thread_each():
-            self.embedder = Embedder(
-                backbone, plan(device="cpu", minibatch_size=SIZE, **{"precision": "bf16"} | choices)
-            )
+        self.embedder = Embedder(backbone, plan(device="cpu", minibatch_size=SIZE, **{"precision": "bf16"} | choices))
         self.network, self.embedder.network = self.embedder.network, self.forward
         self.num_passes = 0
         self.spoil = lambda features: features
@@ -156,13 +153,12 @@ import numpy as np, torch
 from PIL import Image
 from tasks.data.images import sample_id
 from tasks.embedding.engine import embed, open_store
-from tasks.models.embedder import Embedder, one_thread_each, plan
+from tasks.models.embedder import Embedder, plan
 from tasks.models.weights import load_backbone
 
 features = ["stage2", "stage3", "stage4", "conv5"]
 backbone = load_backbone("shufflenet_v2_x1_0", weights="backbones/glyphs.safetensors", features=features, image_size=32)
-with one_thread_each():
-    embedder = Embedder(backbone, plan(device="cpu", precision="bf16", minibatch_size=4))
+embedder = Embedder(backbone, plan(device="cpu", precision="bf16", minibatch_size=4))
 
 def picture(row):
     time.sleep(float(sys.argv[2]))

@@ -44,8 +44,8 @@ def embed(contents, *, decode="full", precision="fp32"):
     transform = backbone.transform
     decoded = [decode_image(each, shorter_side=transform.shorter_side) for each in contents]
     pixels = torch.stack([transform.pixels(each) for each in decoded])
+    embedder = Embedder(backbone, plan(device="cpu", precision=precision, minibatch_size=16))
     with one_thread_each():
-        embedder = Embedder(backbone, plan(device="cpu", precision=precision, minibatch_size=16))
         return torch.cat([embedder(each) for each in pixels.split(16)])
 
 

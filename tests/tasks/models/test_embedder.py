@@ -20,8 +20,7 @@ def backbone():
 
 
 def embedder(backbone, **choices):
-    with one_thread_each():
-        return Embedder(backbone, plan(device="cpu", minibatch_size=SIZE, **choices))
+    return Embedder(backbone, plan(device="cpu", minibatch_size=SIZE, **choices))
 
 
 def pixels(*, n, size=64, seed=0):

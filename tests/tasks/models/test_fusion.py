@@ -35,17 +35,22 @@ def images(*, n=2, size=224):
     return noise.contiguous(memory_format=torch.channels_last)
 
 
+@torch.inference_mode()
+def fused_and_original(backbone):
+    """Features of the fused graph and of the backbone; asserts that before fusion they are the same to the bit."""
+    expected = backbone(images())
+    graph = trace(backbone)
+    assert torch.equal(graph(images()), expected)
+    fold(graph)
+    fuse(graph, images())
+    return graph(images()), expected
+
+
 @pytest.mark.parametrize("features", ["penultimate", "pooled"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_fused_graph_computes_what_the_backbone_does(architecture, features):
-    backbone = backbone_of(architecture, features=features)
-    with torch.inference_mode():
-        expected = backbone(images())
-        graph = trace(backbone)
-        assert torch.equal(graph(images()), expected)
-        fold(graph)
-        fuse(graph, images())
-        torch.testing.assert_close(graph(images()), expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
+    found, expected = fused_and_original(backbone_of(architecture, features=features))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
 
 
 def test_nothing_is_left_of_a_residual_block_but_fused_convolutions():
@@ -59,13 +64,8 @@ def test_nothing_is_left_of_a_residual_block_but_fused_convolutions():
 
 def test_map_of_a_named_part_is_taken_before_a_later_step_writes_over_it():
     """The activation after conv1 and bn1 works in place."""
-    backbone = backbone_of("resnet18", features=["bn1", "layer1.0.bn2"])
-    with torch.inference_mode():
-        expected = backbone(images())
-        graph = trace(backbone)
-        fold(graph)
-        fuse(graph, images())
-        torch.testing.assert_close(graph(images()), expected, rtol=1e-3, atol=1e-4)
+    found, expected = fused_and_original(backbone_of("resnet18", features=["bn1", "layer1.0.bn2"]))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -77,14 +77,8 @@ def test_map_of_a_named_part_is_taken_before_a_later_step_writes_over_it():
     ],
 )
 def test_part_that_runs_more_than_once_gives_what_it_gave_last(architecture, features):
-    backbone = backbone_of(architecture, features=features)
-    with torch.inference_mode():
-        expected = backbone(images())
-        graph = trace(backbone)
-        assert torch.equal(graph(images()), expected)
-        fold(graph)
-        fuse(graph, images())
-        torch.testing.assert_close(graph(images()), expected, rtol=1e-3, atol=1e-4)
+    found, expected = fused_and_original(backbone_of(architecture, features=features))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_backbone_is_left_as_it_was():

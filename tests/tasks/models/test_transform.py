@@ -10,13 +10,7 @@ from tasks.models.transform import Transform
 @pytest.mark.parametrize("weights", [models.ResNet18_Weights.DEFAULT, models.Swin_T_Weights.DEFAULT])
 def test_pixels_are_those_that_the_weights_were_trained_to_see(picture, weights, width, height):
     preset = weights.transforms()
-    transform = Transform(
-        resize_size=preset.resize_size[0],
-        crop_size=preset.crop_size[0],
-        mean=tuple(preset.mean),
-        std=tuple(preset.std),
-        interpolation=preset.interpolation.value,
-    )
+    transform = Transform.from_preset(preset)
     image = picture(width=width, height=height)
     found = transform.normalize(transform.pixels(image)[None])
     one_level = 1 / 255 / min(preset.std)

@@ -50,7 +50,7 @@ class Engine:
     """An embedder with a store. `num_passes` counts its forward passes; `spoil` may change what they give."""
 
     def __init__(self, backbone, path, **choices):
-        self.embedder = Embedder(backbone, plan(device="cpu", minibatch_size=SIZE, **{"precision": "bf16"} | choices))
+        self.embedder = Embedder(backbone, plan(device="cpu", minibatch_size=SIZE, **choices))
         self.network, self.embedder.network = self.embedder.network, self.forward
         self.num_passes = 0
         self.spoil = lambda features: features
@@ -111,7 +111,7 @@ def test_vectors_are_the_same_to_the_bit_whatever_came_before_and_beside(backbon
 def test_another_recipe_computes_anew_and_the_old_vectors_stay_for_a_return(backbone, picture, tmp_path):
     pictures, store = Pictures(picture, range(5)), tmp_path / "store"
     assert Engine(backbone, store).embed(pictures) == 5
-    assert Engine(backbone, store, precision="fp32").embed(pictures) == 5
+    assert Engine(backbone, store, precision="fp32").embed(pictures) == (5 if plan().precision == "bf16" else 0)
     assert Engine(backbone, store, execution="eager").embed(pictures) == 5
     for changes in ({"features": ["stage2"]}, {"image_size": 40}, {"decode": "scaled"}):
         assert Engine(load(**changes), store).embed(pictures) == 5
@@ -158,7 +158,7 @@ from tasks.models.weights import load_backbone
 
 features = ["stage2", "stage3", "stage4", "conv5"]
 backbone = load_backbone("shufflenet_v2_x1_0", weights="backbones/glyphs.safetensors", features=features, image_size=32)
-embedder = Embedder(backbone, plan(device="cpu", precision="bf16", minibatch_size=4))
+embedder = Embedder(backbone, plan(device="cpu", minibatch_size=4))
 
 def picture(row):
     time.sleep(float(sys.argv[2]))

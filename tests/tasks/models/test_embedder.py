@@ -10,6 +10,10 @@ from tasks.models.weights import load_backbone
 
 GLYPHS = Path(__file__).parents[3] / "backbones/glyphs.safetensors"
 SIZE = 4  # images of a minibatch
+NO_BF16 = pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor cannot compute with bf16"
+)
+PRECISIONS = ["fp32", pytest.param("bf16", marks=NO_BF16)]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +41,7 @@ def given(backbone):
     return pixels(n=10, size=backbone.transform.crop_size)
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("execution", ["fused", "eager"])
 def test_features_are_those_of_the_backbone(backbone, given, precision, execution):
     with torch.inference_mode():
@@ -55,7 +59,7 @@ def test_compiled_features_are_those_of_the_backbone(backbone, given):
     assert torch.cosine_similarity(found, expected, dim=1).min() >= 0.999
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_feature_is_the_same_to_the_bit_whatever_its_neighbours(backbone, given, precision):
     made = embedder(backbone, precision=precision)
     among = embed(made, given)
@@ -85,6 +89,12 @@ def test_choices_that_are_left_open_are_made_for_the_machine():
 def test_gpu_that_is_asked_for_and_not_there_is_told():
     with pytest.raises(ValueError, match=r"embed\.device is cuda, and there is no CUDA device: set it to auto or cpu"):
         plan(device="cuda")
+
+
+@pytest.mark.skipif(torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor computes with bf16")
+def test_bf16_that_is_asked_for_and_cannot_be_computed_with_is_told():
+    with pytest.raises(ValueError, match=r"embed\.precision is bf16, which this processor cannot compute with"):
+        plan(device="cpu", precision="bf16")
 
 
 def test_compiler_that_is_asked_for_and_not_there_is_told(monkeypatch):

@@ -339,7 +339,7 @@ def share_over(place: Path, num_used: int, min_cosine: float) -> float:
     from tasks.data.embeddings import read_embeddings
 
     paths = pd.read_parquet(place / "manifests" / "made-up.parquet")
-    vectors = read_embeddings(place / "embeddings", ["made-up"], num_samples=len(paths))
+    vectors = read_embeddings(place / "embeddings", ["made-up"], num_samples=len(paths))[:]
     units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return float((units[:1000] @ units[num_used : num_used + 1000].T >= min_cosine).mean())
 

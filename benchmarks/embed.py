@@ -53,17 +53,19 @@ from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.machine import Claim, finish
+from benchmarks.matmul import matmul_flops
+from tasks.cores import in_order, one_thread_each
 from tasks.data.embeddings import read_embeddings, write_embeddings
 from tasks.data.hashes import Probes, read_hashes, write_hashes
-from tasks.data.images import decode_image, in_order, num_cores, sample_id
+from tasks.data.images import decode_image, sample_id
 from tasks.data.manifest import write_table
-from tasks.embed import Samples
+from tasks.data.samples import Samples
 from tasks.embedding.engine import embed, open_store
 from tasks.embedding.looks import unpack
 from tasks.models.backbone import Backbone
 from tasks.models.bundle import save_bundle
 from tasks.models.classifier import Classifier
-from tasks.models.embedder import DTYPES, Embedder, Plan, one_thread_each, plan
+from tasks.models.embedder import Embedder, Plan, plan
 from tasks.models.weights import RANDOM, load_backbone
 
 ROOT = Path(__file__).parent.parent
@@ -171,7 +173,7 @@ class Engine:
         nothing = np.empty((0, 1))
         none = Probes(kinds=("none",), cosines=nothing.astype(np.float32), distances=nothing.astype(np.uint16))
         write_hashes(out / f"{name}-hashes.safetensors", hashes, num_samples=len(files.ids), probes=none)
-        return read_embeddings(out, [name], num_samples=len(files.ids)).astype(np.float16)
+        return read_embeddings(out, [name], num_samples=len(files.ids))[:].astype(np.float16)
 
     def forward_limit(self, seconds: float) -> float:
         size, side = self.embedder.plan.minibatch_size, self.embedder.transform.crop_size
@@ -202,25 +204,7 @@ class Engine:
         side = self.embedder.transform.crop_size
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             self.backbone(torch.zeros(1, 3, side, side))
-        matrix = torch.ones(1024, 1024, dtype=DTYPES[self.embedder.plan.precision], device=self.embedder.plan.device)
-
-        def multiply(_: int) -> None:
-            torch.get_num_threads()
-            for _ in range(50):
-                matrix @ matrix
-
-        seconds = []
-        for _ in range(5):
-            start = time.perf_counter()
-            with one_thread_each():
-                if self.embedder.plan.device == "cpu":
-                    list(in_order(range(num_cores()), multiply))
-                else:
-                    multiply(0)
-                    torch.cuda.synchronize()
-            seconds.append(time.perf_counter() - start)
-        workers = num_cores() if self.embedder.plan.device == "cpu" else 1
-        return float(workers * 50 * 2 * len(matrix) ** 3 / min(seconds) / counter.get_total_flops())
+        return matmul_flops(self.embedder.plan) / float(counter.get_total_flops())
 
     def decode_limit(self, files: Files) -> float:
         transform = self.embedder.transform
@@ -409,7 +393,7 @@ def compare_bits(files: Files, *, place: Path) -> int:
                 time.sleep(patience)
                 run.send_signal(signal.SIGKILL)
         assert run.returncode == (-signal.SIGKILL if patience else 0)
-    vectors = read_embeddings(place, ["disturbed"], num_samples=len(order)).astype(np.float16)
+    vectors = read_embeddings(place, ["disturbed"], num_samples=len(order))[:].astype(np.float16)
     (hashes, _), (expected_hashes, _) = (
         read_hashes(place, [f"{name}-hashes"], num_samples=len(order)) for name in ("disturbed", "undisturbed")
     )

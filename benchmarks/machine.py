@@ -47,12 +47,17 @@ def peak_bytes() -> int:
     return int(re.findall(r"^VmHWM:\s*(\d+) kB$", status, flags=re.MULTILINE)[0]) * 1024
 
 
-def parse_arguments(description: str | None) -> argparse.Namespace:
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """What every benchmark understands."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--quick", action="store_true", help="the same claims on less data, within 5 minutes on 2 cores"
     )
-    return parser.parse_args()
+    return parser
+
+
+def parse_arguments(description: str | None) -> argparse.Namespace:
+    return parser(description).parse_args()
 
 
 def finish(*, settings: dict[str, Any], raw: Any, claims: list[Claim]) -> None:

@@ -70,7 +70,7 @@ def show_metrics() -> None:
 
 
 def start_measuring() -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "benchmarks.transfer", "--quick"]
+    command = [sys.executable, "-m", "benchmarks.transfer", "--quick", "--data", "digits"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
@@ -86,16 +86,16 @@ def show_table(measuring: subprocess.Popen[str] | None) -> None:
             sys.exit("error: the table of what transfer is worth could not be measured: see the lines above")
         TABLE.write_text(json.dumps({"candidate": candidate} | json.loads(printed.splitlines()[-1])), "utf-8")
     rows = read(TABLE)["raw"]
-    counts = sorted({row["labels_per_class"] for row in rows})
-    print("\nWhat transfer is worth: held-out accuracy (seconds to train, measured beside the flow)")
-    print("  labels a class".ljust(42) + "".join(f"{count:>16}" for count in counts))
-    for model in dict.fromkeys(row["model"] for row in rows):
+    fractions = sorted({row["fraction"] for row in rows})
+    print("\nWhat transfer is worth: held-out accuracy (processor seconds to train)")
+    print("  share of the labels".ljust(42) + "".join(f"{fraction:>16.0%}" for fraction in fractions))
+    for method in dict.fromkeys(row["method"] for row in rows):
         cells = {
-            row["labels_per_class"]: f"{row['accuracy']:.3f} ({row['seconds']:.1f} s)"
+            row["fraction"]: f"{row['accuracy']:.3f} ({row['processor_seconds']:.1f} s)"
             for row in rows
-            if row["model"] == model
+            if row["method"] == method
         }
-        print(f"  {model:40}" + "".join(f"{cells.get(count, ''):>16}" for count in counts))
+        print(f"  {method:40}" + "".join(f"{cells.get(fraction, ''):>16}" for fraction in fractions))
 
 
 def show_views() -> None:

@@ -32,7 +32,9 @@ def run(
     vectors = read_embeddings(embeddings, names, num_samples=len(manifest))
     bits, probes = read_hashes(hashes, names, num_samples=len(manifest))
     is_heldout = (manifest["split"] == "heldout").to_numpy()
-    used, judge = (Samples(vectors=vectors[side], hashes=bits[side]) for side in (~is_heldout, is_heldout))
+    used, judge = (
+        Samples(vectors=vectors[np.flatnonzero(side)], hashes=bits[side]) for side in (~is_heldout, is_heldout)
+    )
     limits = set_limits(probes, used.hashes, judge.hashes, recall=audit.recall, max_false_alarms=audit.max_false_alarms)
     twins = find_twins(used, judge, min_cosine=limits.min_cosine, max_distance=limits.max_distance)
     leaks = table(manifest, twins.left, ours=np.flatnonzero(~is_heldout), theirs=np.flatnonzero(is_heldout))

@@ -19,9 +19,9 @@ from tasks import stage
 from tasks.data.copies import COPIES
 from tasks.data.embeddings import pair_cosines, write_embeddings
 from tasks.data.hashes import Probes, write_hashes
-from tasks.data.images import read_sample
 from tasks.data.manifest import read_batch
 from tasks.data.perceptual_hash import hash_words, pair_distances
+from tasks.data.samples import Samples
 from tasks.data.store import Store
 from tasks.embedding.engine import embed as look_at
 from tasks.embedding.engine import open_store
@@ -64,22 +64,6 @@ def run(*, raw: Path, manifest: Path, backbone: Path, store: Path, out: Path, ha
         f"{new:,}", f"{len(rows):,}", chosen.precision, chosen.execution, chosen.device, len(rows), embedder.dim,
         time.monotonic() - start,
     )  # fmt: skip
-
-
-class Samples:
-    """The pictures of manifest rows, by their positions."""
-
-    def __init__(self, rows: pd.DataFrame, *, raw: Path, shorter_side: int | None) -> None:
-        self.rows = rows
-        self.ids: list[str] = rows["sample_id"].tolist()
-        self.paths: list[str] = rows["path"].tolist()
-        self.batches: list[str] = rows["batch"].tolist()
-        self.raw = raw
-        self.shorter_side = shorter_side
-
-    def picture(self, row: int) -> Image.Image:
-        batch = self.raw / self.batches[row]
-        return read_sample(batch / self.paths[row], self.ids[row], batch=batch, shorter_side=self.shorter_side)
 
 
 def probe(samples: Samples, *, embedder: Embedder, store: Store, num_probed: int) -> Probes:

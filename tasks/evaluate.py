@@ -15,7 +15,7 @@ from tasks.data.batches import read_batches
 from tasks.data.embeddings import read_embeddings
 from tasks.data.leaks import is_leaked
 from tasks.data.manifest import MISSING, label_indices, read_manifest, write_table
-from tasks.data.samples import minibatches, num_minibatches
+from tasks.data.samples import Samples, minibatches, num_minibatches
 from tasks.files import read_json, whole_folder, write_json
 from tasks.metrics.accuracy import measure_accuracy
 from tasks.metrics.calibration import reliability
@@ -54,7 +54,7 @@ def run(
     leaked = is_leaked(rows, audit)
     predictions: dict[str, Probabilities] = {
         "candidate": predict(candidate, rows, raw=raw, classes=classes, minibatch_size=evaluate.minibatch_size),
-        "head": predict_from_embeddings(head, vectors[is_heldout]),
+        "head": predict_from_embeddings(head, vectors[np.flatnonzero(is_heldout)]),
     }
     in_use = read_json(baseline_record).get("model_sha256")
     if in_use is not None:
@@ -94,9 +94,8 @@ def predict(
     """The probabilities that a bundle gives to `classes`; zero for a class that it does not know."""
     model, _ = load_bundle(bundle)
     transform = model.backbone.transform
-    pixels = minibatches(
-        rows, raw=raw, shorter_side=transform.shorter_side, pixels=transform.pixels, size=minibatch_size
-    )
+    samples = Samples(rows, raw=raw, shorter_side=transform.shorter_side)
+    pixels = minibatches(samples, pixels=transform.pixels, size=minibatch_size)
     total = num_minibatches(len(rows), minibatch_size)
     shown = progress(pixels, total=total, what=f"evaluate {bundle.name}", unit="minibatches")
     given = dict(zip(model.classes, model.probabilities(shown), strict=True))
@@ -110,10 +109,10 @@ def predict(
 
 def predict_from_embeddings(head: Path, vectors: NDArray[np.float32]) -> Probabilities:
     """The probabilities that the head alone gives: vectors (n, dim)."""
-    layers, _ = load_heads(head)
+    heads, _ = load_heads(head)
     return {
-        target: softmax((vectors @ weight.T + bias).astype(np.float64), axis=1)
-        for target, (weight, bias) in layers.items()
+        target: softmax(each.logits(vectors).astype(np.float64) / each.temperature, axis=1)
+        for target, each in heads.items()
     }
 
 

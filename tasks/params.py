@@ -87,24 +87,39 @@ class AuditParams(Section):
 
 
 class TrainHeadParams(Section):
+    head: Literal["logistic", "centroid", "mlp"]
+    class_weights: Literal["none", "balanced"]
+    hidden_features: Annotated[int, Field(ge=1, le=65536)]
     l2_strengths: Annotated[list[Positive], Field(min_length=1)]
     max_iterations: Count
 
 
 class FinetuneParams(Section):
     unfreeze: Literal["all"] | Annotated[int, Field(ge=0)]
-    epochs: Annotated[int, Field(ge=0)]
+    gradual: bool
+    epochs: Annotated[int, Field(ge=0)] | None
     minibatch_size: MinibatchSize
     head_learning_rate: Positive
     backbone_learning_rate: Positive
+    learning_rate_decay: Annotated[float, Field(gt=0, le=1)]
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    decay_towards: Literal["zero", "start"]
     warmup_fraction: Fraction
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    mixup: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
+    averaging: Annotated[float, Field(ge=0, lt=1)]
+    gradient_norm: Positive | None
     max_rotation_degrees: Annotated[float, Field(ge=0, le=180)]
     max_shift_fraction: Fraction
-    max_scale_fraction: Fraction
+    max_scale_fraction: Annotated[float, Field(ge=0, lt=1)]
     flip: bool
-    patience_epochs: Count
+    patience_epochs: Count | None
     update_statistics: bool
+    significance: OpenFraction
+    device: Literal["auto", "cpu", "cuda"]
+    precision: Literal["auto", "bf16", "fp32"]
+    num_views: Count
+    cache_gigabytes: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class EvaluateParams(Section):

@@ -21,7 +21,8 @@ from tasks.files import whole_file
 from tasks.models.backbone import Backbone
 from tasks.models.classifier import Classifier
 from tasks.models.transform import Transform
-from tasks.training.loop import Minibatch, fit, score
+from tasks.training import loop
+from tasks.training.loop import Group, Minibatch, fit, score
 
 logger = logging.getLogger("graftline")
 
@@ -53,7 +54,7 @@ def run(*, out: Path, card: Path) -> None:
     torch.manual_seed(recipe.seed)
     model = Classifier(Backbone(recipe.architecture, features="penultimate", transform=TRANSFORM), {"glyph": classes})
     train(model, glyphs, recipe)
-    learned, unseen = (score(model, val_minibatches(each, recipe)).accuracy for each in glyphs)
+    learned, unseen = (score(model, val_minibatches(each, recipe)).scores().accuracy for each in glyphs)
     with whole_file(out) as path:
         state = {name: tensor.contiguous() for name, tensor in model.backbone.network.state_dict().items()}
         half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
@@ -75,16 +76,17 @@ def train(model: Classifier, glyphs: tuple[tuple[Tensor, Tensor], tuple[Tensor, 
 
     fit(
         model,
+        loop.Recipe(
+            epochs=recipe.epochs,
+            seed=recipe.seed,
+            warmup_fraction=recipe.warmup_fraction,
+            update_statistics=True,
+            label_smoothing=recipe.label_smoothing,
+        ),
+        groups=parameter_groups(model, recipe),
         minibatches=minibatches,
         num_minibatches=recipe.minibatches_per_epoch,
         val_minibatches=lambda: val_minibatches(glyphs[1], recipe),
-        parameter_groups=parameter_groups(model, recipe),
-        epochs=recipe.epochs,
-        warmup_fraction=recipe.warmup_fraction,
-        weight_decay=recipe.weight_decay,
-        patience_epochs=recipe.epochs,
-        update_statistics=True,
-        label_smoothing=recipe.label_smoothing,
     )
 
 
@@ -103,13 +105,13 @@ def draw_minibatches(
         yield TRANSFORM.normalize(pixels), labels[picked, None]
 
 
-def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, object]]:
+def parameter_groups(model: nn.Module, recipe: Recipe) -> list[Group]:
     """Matrices decay; biases and the scales of normalisation layers do not."""
     matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     return [
-        {"params": matrices, "lr": recipe.learning_rate},
-        {"params": vectors, "lr": recipe.learning_rate, "weight_decay": 0.0},
+        Group(parameters=matrices, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay),
+        Group(parameters=vectors, learning_rate=recipe.learning_rate),
     ]
 
 

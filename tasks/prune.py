@@ -12,7 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks import stage
-from tasks.data.segments import KEY, checksums, from_ids, list_segments, open_values, read_keys, read_values, values_of
+from tasks.data.segments import (
+    KEY,
+    checksums,
+    from_ids,
+    list_segments,
+    open_values,
+    read_keys,
+    read_values,
+    remove_segment,
+    segment_bytes,
+    values_of,
+)
 from tasks.data.store import CHUNK, RECIPE, Store, is_store, list_recipes, read_recipe
 
 logger = logging.getLogger("graftline")
@@ -86,7 +97,7 @@ def remove_unused(store: Path, *, since: date) -> Size:
     for folder in list_recipes(store):
         segments = list_segments(folder)
         unused = [keys for keys in segments if keys.stat().st_mtime < datetime.combine(since, time.min).timestamp()]
-        freed = sum(map(remove_segment, unused), freed)
+        freed = sum(map(removed, unused), freed)
         if unused and not list_segments(folder):
             freed += remove_folder(folder)
     return freed
@@ -118,7 +129,7 @@ def mend(keys: Path, store: Store) -> Size:
         if error.errno != errno.EIO:
             raise
         logger.info("removed %s, which the disk cannot read", error.filename)
-        return remove_segment(keys)
+        return removed(keys)
     if is_whole.all():
         return Size()
     if is_whole.any():
@@ -130,7 +141,7 @@ def mend(keys: Path, store: Store) -> Size:
     num_whole, num_damaged = int(is_whole.sum()), int((~is_whole).sum())
     logger.info("removed %s damaged values of %s from %s", f"{num_damaged:,}", f"{len(is_whole):,}", values_of(keys))
     kept = num_whole * (KEY.itemsize + store.value_bytes)
-    return Size(num_samples=num_damaged, num_bytes=remove_segment(keys).num_bytes - kept)
+    return Size(num_samples=num_damaged, num_bytes=removed(keys).num_bytes - kept)
 
 
 def verify(keys: Path, *, value_bytes: int) -> NDArray[np.bool_]:
@@ -155,24 +166,20 @@ def remove_folder(folder: Path) -> Size:
     return freed
 
 
-def remove_segment(keys: Path) -> Size:
-    freed = size_of_segment(keys)
-    values_of(keys).unlink(missing_ok=True)
-    keys.unlink(missing_ok=True)  # last: it is what a later prune finds
-    return freed
-
-
 def size_of(folder: Path) -> Size:
     """Of a recipe."""
     return sum(map(size_of_segment, list_segments(folder)), Size())
 
 
 def size_of_segment(keys: Path) -> Size:
-    key_bytes = keys.stat().st_size
-    values = values_of(keys)
-    return Size(
-        num_samples=key_bytes // KEY.itemsize, num_bytes=key_bytes + (values.stat().st_size if values.exists() else 0)
-    )
+    return Size(num_samples=keys.stat().st_size // KEY.itemsize, num_bytes=segment_bytes(keys))
+
+
+def removed(keys: Path) -> Size:
+    """A segment that is gone now."""
+    freed = size_of_segment(keys)
+    remove_segment(keys)
+    return freed
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ def run(
     """Draw the page."""
     quarantine = read_text_table(validated / "quarantine.csv")
     predictions = pd.read_parquet(evaluation / "predictions.parquet")
+    epochs = pd.read_csv(training / "curves.csv")
     content = {
         "title": report.title,
         "verdict": read_json(regression / "verdict.json"),
@@ -31,7 +32,8 @@ def run(
         "audit": read_json(audit / "audit.json"),
         "metrics": read_json(evaluation / "metrics.json"),
         "confusions": {target: confusion(rows) for target, rows in predictions.groupby("target")},
-        "curves": curves(pd.read_csv(training / "curves.csv")),
+        "curves": {measure: curves(epochs, measure) for measure in ("loss", "accuracy")},
+        "finetuning": read_json(training / "finetuning.json"),
         "num_quarantined": len(quarantine),
         "quarantine": quarantine.head(report.max_quarantined_rows).to_dict("records"),
         "model_names": MODEL_NAMES,
@@ -62,19 +64,35 @@ def confusion(predictions: pd.DataFrame) -> dict[str, Any]:
     return {"names": names, "rows": rows}
 
 
-def curves(table: pd.DataFrame, *, width: int = 520, height: int = 200) -> dict[str, Any]:
-    """The loss of each epoch as points of an SVG of width x height."""
+def curves(table: pd.DataFrame, measure: str, *, width: int = 520, height: int = 200) -> dict[str, Any]:
+    """The loss or the accuracy of each epoch as points of an SVG of width x height, and where the epoch kept stands. Losses
+    begin at 0, accuracies at the lowest and end at 1."""
     epochs = max(int(table["epoch"].max()), 1)
-    columns = {"train": "train_loss", "val": "val_loss"}
-    top = float(table[list(columns.values())].max().max()) or 1.0
+    columns = {split: f"{split}_{measure}" for split in ("train", "val")}
+    values = table[list(columns.values())]
+    top = 1.0 if measure == "accuracy" else float(values.max().max()) or 1.0
+    bottom = min(float(values.min().min()), 0.99) if measure == "accuracy" else 0.0
+
+    def x(epoch: float) -> float:
+        return epoch / epochs * width
+
     lines = {
         split: " ".join(
-            f"{epoch / epochs * width:.1f},{height - loss / top * height:.1f}"
-            for epoch, loss in table[["epoch", column]].dropna().to_numpy().tolist()
+            f"{x(epoch):.1f},{height - (value - bottom) / (top - bottom) * height:.1f}"
+            for epoch, value in table[["epoch", column]].dropna().to_numpy().tolist()
         )
         for split, column in columns.items()
     }
-    return {"width": width, "height": height, "top": top, "epochs": epochs, "lines": lines}
+    kept = x(float(table.loc[table["is_kept"] == 1, "epoch"].iloc[0]))
+    return {
+        "width": width,
+        "height": height,
+        "top": top,
+        "bottom": bottom,
+        "epochs": epochs,
+        "kept": kept,
+        "lines": lines,
+    }
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
-"""Manifest, embeddings and leaks in; a linear head for each target, its regularisation chosen on val, out."""
+"""Manifest, embeddings and leaks in; a head for each target, chosen and calibrated on val, out."""
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_softmax
 
 from tasks import stage
 from tasks.data.batches import read_batches
@@ -11,11 +14,16 @@ from tasks.data.embeddings import read_embeddings
 from tasks.data.leaks import leaves_training
 from tasks.data.manifest import MISSING, label_indices, read_manifest
 from tasks.files import read_json, whole_folder
-from tasks.models.head import save_heads
+from tasks.models.head import Head, Layer, save_heads
 from tasks.params import TrainHeadParams
-from tasks.training.logistic import LinearHead, fit_head
+from tasks.training.centroid import fit_centroids
+from tasks.training.logistic import fit_head
+from tasks.training.rows import Array, Labels, Vectors, check_finite
+from tasks.training.temperature import fit_temperature
 
 logger = logging.getLogger("graftline")
+
+VAL_ROWS = 4096  # whose vectors are read at a time
 
 
 def run(
@@ -27,40 +35,93 @@ def run(
     batches: Path,
     out: Path,
     train_head: TrainHeadParams,
+    seed: int,
 ) -> None:
     """Train a head on the frozen features of the train split."""
     manifest = read_manifest(manifests, read_batches(batches))
-    vectors = read_embeddings(embeddings, read_batches(batches), num_samples=len(manifest)).astype(
-        np.float64
-    )  # (n, dim)
+    vectors = read_embeddings(embeddings, read_batches(batches), num_samples=len(manifest))  # (n, dim)
     stays = ~leaves_training(manifest, audit)
     names_of: dict[str, list[str]] = read_json(classes)
-    heads: dict[str, LinearHead] = {}
+    heads: dict[str, Head] = {}
+    facts: dict[str, dict[str, Any]] = {"l2": {}, "val_log_loss": {}}
     for target, names in names_of.items():
         labels = np.array(label_indices(manifest[target], names))
-        in_train = (manifest["split"] == "train").to_numpy() & (labels != MISSING) & stays
-        in_val = (manifest["split"] == "val").to_numpy() & (labels != MISSING) & stays
-        heads[target] = fit_head(
-            (vectors[in_train], labels[in_train]),
-            (vectors[in_val], labels[in_val]),
-            num_classes=len(names),
-            l2_strengths=train_head.l2_strengths,
-            max_iterations=train_head.max_iterations,
-        )
-        accuracy = (heads[target].log_probabilities(vectors[in_val]).argmax(axis=1) == labels[in_val]).mean()
+
+        def labelled(split: str, labels: Labels = labels) -> tuple[Vectors, Labels]:
+            rows = np.flatnonzero((manifest["split"] == split).to_numpy() & (labels != MISSING) & stays)
+            return vectors.part(rows), labels[rows]
+
+        train, val = labelled("train"), labelled("val")
+        try:
+            layers, l2 = fit(train, val, names, train_head, seed=seed)
+            logits = val_logits(Head(layers=layers), val, num_classes=len(names))
+        except ValueError as error:
+            raise ValueError(f"target {target}: {error}") from error
+        heads[target] = Head(layers=layers, temperature=fit_temperature(logits, val[1]))
+        facts["l2"][target] = l2
+        facts["val_log_loss"][target] = log_loss(logits / heads[target].temperature, val[1])
+        accuracy = (logits.argmax(axis=1) == val[1]).mean() if len(val[1]) else float("nan")
         logger.info(
-            "trained the head of %s on %s vectors: l2 %g, val accuracy %.4f", target, f"{in_train.sum():,}",
-            heads[target].l2, accuracy,
+            "trained the %s head of %s on %s vectors: %sval accuracy %.4f, temperature %.3f", train_head.head, target,
+            f"{len(train[1]):,}", "" if l2 is None else f"l2 {l2:g}, ", accuracy, heads[target].temperature,
         )  # fmt: skip
     with whole_folder(out) as folder:
-        layers = {
-            target: (head.weight.astype(np.float32), head.bias.astype(np.float32)) for target, head in heads.items()
-        }
-        facts = {
-            "l2": {target: head.l2 for target, head in heads.items()},
-            "val_log_loss": {target: head.val_log_loss for target, head in heads.items()},
-        }
-        save_heads(folder, layers, classes=names_of, facts=facts)
+        save_heads(folder, heads, classes=names_of, facts={"head": train_head.head, **facts})
+
+
+def fit(
+    train: tuple[Vectors, Labels], val: tuple[Vectors, Labels], names: list[str], params: TrainHeadParams, *, seed: int
+) -> tuple[tuple[Layer, ...], float | None]:
+    """The layers of the head that the params name, and the L2 strength where one was chosen."""
+    if params.head == "centroid":
+        return (half_size(fit_centroids(train, classes=names)),), None
+    if params.head == "mlp":
+        from tasks.training.mlp import fit_mlp  # torch takes seconds to import
+
+        layers = fit_mlp(
+            train,
+            val,
+            classes=names,
+            hidden_features=params.hidden_features,
+            balanced=params.class_weights == "balanced",
+            seed=seed,
+        )
+        return tuple(half_size(layer) for layer in layers), None
+    head = fit_head(
+        train,
+        val,
+        classes=names,
+        l2_strengths=params.l2_strengths,
+        max_iterations=params.max_iterations,
+        class_weights=params.class_weights,
+    )
+    return (half_size((head.weight, head.bias)),), head.l2
+
+
+def half_size(layer: tuple[Array, Array]) -> Layer:
+    """A layer as it is kept: float32."""
+    weight, bias = layer
+    return weight.astype(np.float32), bias.astype(np.float32)
+
+
+def val_logits(head: Head, val: tuple[Vectors, Labels], *, num_classes: int) -> Array:
+    """(n, num_classes)."""
+    vectors, labels = val
+    starts = range(0, len(labels), VAL_ROWS)
+    parts: list[NDArray[np.floating]] = [np.empty((0, num_classes))]
+    for start in starts:
+        chunk = vectors[start : start + VAL_ROWS]
+        check_finite(chunk)
+        parts.append(head.logits(chunk))
+    joined: Array = np.concatenate(parts)
+    return joined
+
+
+def log_loss(logits: Array, labels: Labels) -> float | None:
+    """Mean in nats; None without labels."""
+    if not len(labels):
+        return None
+    return -float(log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean())
 
 
 if __name__ == "__main__":

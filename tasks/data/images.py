@@ -3,13 +3,8 @@
 import hashlib
 import io
 import logging
-import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
@@ -24,10 +19,6 @@ MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK",
 LONGEST_TRAILER = 64 * 1024  # bytes that some programs leave behind the end of a picture
 PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20  # bytes; programs that make pictures note how they made them
 Image.MAX_IMAGE_PIXELS = None  # inspect_image has a limit of its own, which params.yaml sets
-READ_AHEAD = 64  # pictures that are being decoded while their forerunners are used
-
-Source = TypeVar("Source")
-Result = TypeVar("Result")
 
 
 class ImageDefectError(ValueError):
@@ -126,28 +117,6 @@ def read_sample(path: Path, expected_id: str, *, batch: Path, shorter_side: int 
         return decode_image(content, shorter_side=shorter_side)
     except ImageDefectError as error:
         raise ValueError(f"sample {path} cannot be decoded, though it was when it was scanned: {error}") from error
-
-
-def in_order(
-    sources: Iterable[Source], work: Callable[[Source], Result], *, ahead: int = READ_AHEAD
-) -> Iterator[Result]:
-    """`work` of each source, done by a thread a core, given back in the order of the sources; at most `ahead` of them are
-    being worked on or wait to be taken."""
-    waiting: list[Future[Result]] = []
-    remaining = iter(sources)
-    with ThreadPoolExecutor(num_cores()) as pool:
-        waiting.extend(pool.submit(work, source) for source in islice(remaining, ahead))
-        try:
-            while waiting:
-                yield waiting.pop(0).result()
-                waiting.extend(pool.submit(work, source) for source in islice(remaining, 1))
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def num_cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _open(content: bytes) -> Image.Image:

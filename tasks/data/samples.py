@@ -8,30 +8,38 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tasks.data.images import in_order, read_sample
+from tasks.cores import in_order
+from tasks.data.images import read_sample
 
 
-def minibatches(
-    rows: pd.DataFrame, *, raw: Path, shorter_side: int | None, pixels: Callable[[Image.Image], Tensor], size: int
-) -> Iterator[Tensor]:
-    """Tensors (size, 3, height, width) uint8, the last one shorter.
+class Samples:
+    """The pictures of manifest rows (batch, path, sample_id), by their positions.
 
     Args:
-        rows: manifest rows (batch, path, sample_id).
         raw: the folder of the batches.
         shorter_side: px that a JPEG is decoded to at least; None for all that it has.
-        pixels: the transform of a decoded picture.
-
-    Raises:
-        ValueError: a sample is missing, or its bytes are not those that were validated.
     """
-    sources = zip(rows["batch"], rows["path"], rows["sample_id"], strict=True)
 
-    def read(source: tuple[str, str, str]) -> Tensor:
-        batch, path, identity = source
-        return pixels(read_sample(raw / batch / path, identity, batch=raw / batch, shorter_side=shorter_side))
+    def __init__(self, rows: pd.DataFrame, *, raw: Path, shorter_side: int | None) -> None:
+        self.rows = rows
+        self.ids: list[str] = rows["sample_id"].tolist()
+        self.paths: list[str] = rows["path"].tolist()
+        self.batches: list[str] = rows["batch"].tolist()
+        self.raw = raw
+        self.shorter_side = shorter_side
 
-    yield from in_minibatches(in_order(sources, read), size=size)
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def picture(self, row: int) -> Image.Image:
+        """RGB. Raises ValueError where it is missing, or its bytes are not those that were validated."""
+        batch = self.raw / self.batches[row]
+        return read_sample(batch / self.paths[row], self.ids[row], batch=batch, shorter_side=self.shorter_side)
+
+
+def minibatches(samples: Samples, *, pixels: Callable[[Image.Image], Tensor], size: int) -> Iterator[Tensor]:
+    """Tensors (size, 3, height, width) uint8, the last one shorter, of all samples; `pixels` is the transform of a picture."""
+    yield from in_minibatches(in_order(range(len(samples)), lambda row: pixels(samples.picture(row))), size=size)
 
 
 def in_minibatches(tensors: Iterable[Tensor], *, size: int) -> Iterator[Tensor]:

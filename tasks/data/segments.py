@@ -102,6 +102,16 @@ def read_values(descriptor: int, rows: NDArray[np.int64], *, value_bytes: int, k
     return values
 
 
+def segment_bytes(keys: Path) -> int:
+    values = values_of(keys)
+    return keys.stat().st_size + (values.stat().st_size if values.exists() else 0)
+
+
+def remove_segment(keys: Path) -> None:
+    values_of(keys).unlink(missing_ok=True)
+    keys.unlink(missing_ok=True)  # last: it is what a later removal finds
+
+
 def checksums(values: NDArray[np.uint8]) -> NDArray[np.uint32]:
     """CRC-32 of each row of (n, value_bytes)."""
     rows = np.ascontiguousarray(values)

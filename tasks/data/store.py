@@ -16,7 +16,6 @@ import secrets
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from tasks.files import fsync, read_json, whole_file, write_json
 MARKER = "graftline-store.json"
 FORMAT = {"format": 1}
 RECIPE = "recipe.json"
-MOST_VALUE_BYTES = 2**20  # a vector of half a million numbers
+MOST_VALUE_BYTES = 2**24  # the feature maps of a large picture
 CHUNK = 1024  # values that are read at once
 MOST_HELD = 256  # files; many systems let a process open 1,024
 PLACE = np.dtype([("segment", "<i4"), ("row", "<i8"), ("checksum", "<u4")])  # segment is -1 where there is no value
@@ -59,40 +58,28 @@ class Store:
 
     def missing(self, sample_ids: Sequence[str]) -> NDArray[np.intp]:
         """The positions of the samples that have no value here."""
-        with self._find(sample_ids) as found:
-            return np.flatnonzero(found.places["segment"] < 0)
+        with self.reader(sample_ids) as reader:
+            return reader.missing
 
     def read(self, sample_ids: Sequence[str]) -> Iterator[NDArray[np.uint8]]:
         """The values of the samples in their order, in chunks of (at most CHUNK, value_bytes).
 
-        The files stay open until the last chunk, so that somebody may prune the store meanwhile. Raises ValueError
-        before the first chunk where a sample has no value, and at a value that is damaged.
+        Raises ValueError before the first chunk where a sample has no value, and at a value that is damaged.
         """
-        with self._find(sample_ids) as found:
-            absent = np.flatnonzero(found.places["segment"] < 0)
-            if len(absent):
+        with self.reader(sample_ids) as reader:
+            if len(reader.missing):
                 raise ValueError(
-                    f"{self.path} has no value of {len(absent):,} of {len(sample_ids):,} samples, the first is "
-                    f"{sample_ids[int(absent[0])][:12]}: run embed again"
+                    f"{self.path} has no value of {len(reader.missing):,} of {len(sample_ids):,} samples, the first is "
+                    f"{sample_ids[int(reader.missing[0])][:12]}: run embed again"
                 )
-            for keys in found.segments:
-                with suppress(OSError):  # a store that may only be read
-                    os.utime(keys)  # prune asks when a segment was last used
+            reader.mark_used()
             for start in range(0, len(sample_ids), CHUNK):
-                yield self._read_chunk(found, found.places[start : start + CHUNK])
+                yield reader.values(np.arange(start, min(start + CHUNK, len(sample_ids))))
 
     @contextmanager
-    def writer(self, *, flush_seconds: float = FLUSH_SECONDS) -> Iterator[SegmentWriter]:
-        """Takes values; they are safe, and others see them, at the first `add` that comes `flush_seconds` after the
-        flush before, and at the end of the block, however it ends. A block that adds nothing leaves nothing."""
-        writer = SegmentWriter(self._make_folder, value_bytes=self.value_bytes, flush_seconds=flush_seconds)
-        try:
-            yield writer
-        finally:
-            writer.close()
-
-    @contextmanager
-    def _find(self, sample_ids: Sequence[str]) -> Iterator["_Found"]:
+    def reader(self, sample_ids: Sequence[str]) -> Iterator["Reader"]:
+        """Knows where the values of these samples lie. Their files stay open until the end of the block, so that somebody
+        may prune the store meanwhile."""
         ids, inverse = np.unique(to_ids(sample_ids), return_inverse=True)
         places = np.full(len(ids), -1, PLACE)
         segments: list[Path] = []
@@ -114,18 +101,17 @@ class Store:
                 places["checksum"][at[is_new]] = sums[is_new]
                 segments.append(keys)
                 descriptors.append(descriptor)
-            yield _Found(places=places[inverse], segments=segments, descriptors=descriptors)
+            yield Reader(places[inverse], segments, descriptors, value_bytes=self.value_bytes)
 
-    def _read_chunk(self, found: "_Found", places: NDArray[np.void]) -> NDArray[np.uint8]:
-        values = np.empty((len(places), self.value_bytes), np.uint8)
-        for number in np.unique(places["segment"]):
-            keys, descriptor = found.segments[number], found.descriptors[number]
-            at = np.flatnonzero(places["segment"] == number)
-            with open_values(keys) if descriptor is None else nullcontext(descriptor) as opened:
-                values[at] = read_values(opened, places["row"][at], value_bytes=self.value_bytes, keys=keys)
-            if (checksums(values[at]) != places["checksum"][at]).any():
-                raise damage(values_of(keys), "holds a value that does not match its checksum")
-        return values
+    @contextmanager
+    def writer(self, *, flush_seconds: float = FLUSH_SECONDS) -> Iterator[SegmentWriter]:
+        """Takes values; they are safe, and others see them, at the first `add` that comes `flush_seconds` after the
+        flush before, and at the end of the block, however it ends. A block that adds nothing leaves nothing."""
+        writer = SegmentWriter(self._make_folder, value_bytes=self.value_bytes, flush_seconds=flush_seconds)
+        try:
+            yield writer
+        finally:
+            writer.close()
 
     def _make_folder(self) -> Path:
         self.folder.mkdir(exist_ok=True)
@@ -135,13 +121,38 @@ class Store:
         return self.folder
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Found:
-    """Where the values of (n,) samples lie."""
+class Reader:
+    """The values of (n,) samples, by their positions. Any number of threads may ask for them."""
 
-    places: NDArray[np.void]  # (n,) of PLACE
-    segments: list[Path]  # the files of keys
-    descriptors: list[int | None]  # of the files of values; None beyond MOST_HELD, they are opened when they are read
+    def __init__(
+        self, places: NDArray[np.void], segments: list[Path], descriptors: list[int | None], *, value_bytes: int
+    ) -> None:
+        self._places = places  # (n,) of PLACE
+        self._segments = segments  # the files of keys
+        self._descriptors = (
+            descriptors  # of the files of values; None beyond MOST_HELD, they are opened when they are read
+        )
+        self._value_bytes = value_bytes
+        self.missing = np.flatnonzero(places["segment"] < 0)  # the positions that have no value
+
+    def mark_used(self) -> None:
+        """Prune asks when a segment was last used."""
+        for keys in self._segments:
+            with suppress(OSError):  # a store that may only be read
+                os.utime(keys)
+
+    def values(self, positions: NDArray[np.intp]) -> NDArray[np.uint8]:
+        """(k,) -> (k, value_bytes). Raises ValueError at a value that is damaged."""
+        places = self._places[positions]
+        values = np.empty((len(places), self._value_bytes), np.uint8)
+        for number in np.unique(places["segment"]):
+            keys, descriptor = self._segments[number], self._descriptors[number]
+            at = np.flatnonzero(places["segment"] == number)
+            with open_values(keys) if descriptor is None else nullcontext(descriptor) as opened:
+                values[at] = read_values(opened, places["row"][at], value_bytes=self._value_bytes, keys=keys)
+            if (checksums(values[at]) != places["checksum"][at]).any():
+                raise damage(values_of(keys), "holds a value that does not match its checksum")
+        return values
 
 
 def is_store(path: Path) -> bool:
@@ -188,8 +199,8 @@ def damage(path: Path, what: str) -> ValueError:
     """Of a file in the folder of a recipe."""
     store = path.parent.parent
     return ValueError(
-        f"{path} {what}: run `python -m tasks.prune --store {shlex.quote(str(store))} --damaged`, then embed again, which makes anew what "
-        "that removes"
+        f"{path} {what}: run `python -m tasks.prune --store {shlex.quote(str(store))} --damaged`, then run the stage again, which makes anew "
+        "what that removes"
     )
 
 

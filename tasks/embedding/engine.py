@@ -5,11 +5,8 @@ nor the network for decoding, and the speed is the harmonic combination of both.
 computes one minibatch while the next is on its way to it.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,16 +14,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from tasks.cores import in_order, num_cores, one_thread_each
 from tasks.data import copies, images, perceptual_hash, samples
-from tasks.data.images import in_order, num_cores
 from tasks.data.samples import stack
 from tasks.data.store import Store
 from tasks.embedding import looks
 from tasks.embedding.looks import Looks, value_bytes
+from tasks.embedding.recipe import recipe
 from tasks.models import backbone as backbone_module
 from tasks.models import embedder as embedder_module
 from tasks.models import fusion, transform
-from tasks.models.embedder import Embedder, one_thread_each
+from tasks.models.embedder import Embedder
 
 Rows = NDArray[np.intp]  # the positions of a minibatch's samples among all
 Decoded = tuple[Rows, Tensor, NDArray[np.uint8]]  # with pixels and hashes
@@ -36,20 +34,8 @@ CODE = (copies, images, perceptual_hash, samples, looks, backbone_module, embedd
 AHEAD = 2  # minibatches a core that are worked on or wait to be kept: what waits is lost when a run is killed
 
 
-def recipe(embedder: Embedder, *, backbone: str) -> dict[str, Any]:
-    """All that what is kept of a sample depends on; `backbone` is the fingerprint of its weights and transform."""
-    versions = {each: version(each) for each in ("numpy", "pillow", "torch", "torchvision")}
-    sources = b"".join(Path(module.__file__ or "").read_bytes() for module in CODE)
-    return embedder.plan.recipe() | {
-        "architecture": embedder.architecture,
-        "backbone": backbone,
-        "code": hashlib.sha256(sources).hexdigest(),
-        "versions": versions,
-    }
-
-
 def open_store(path: Path, embedder: Embedder, *, backbone: str) -> Store:
-    return Store(path, recipe=recipe(embedder, backbone=backbone), value_bytes=value_bytes(embedder.dim))
+    return Store(path, recipe=recipe(embedder, CODE, backbone=backbone), value_bytes=value_bytes(embedder.dim))
 
 
 def embed(

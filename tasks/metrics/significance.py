@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.stats import binomtest, ttest_1samp
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,3 +27,11 @@ def compare(*, candidate: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> Fli
     flips = negative + positive
     p_value = float(binomtest(negative, flips, 0.5, alternative="greater").pvalue) if flips else 1.0
     return Flips(negative=negative, positive=positive, p_value=p_value)
+
+
+def paired_t_test(differences: NDArray[np.float64]) -> float:
+    """The one-sided paired t-test (Student 1908): how likely so large a mean of (n,) differences is where the true one is zero or
+    below. 1 where there are too few to tell."""
+    if len(differences) < 2 or not np.ptp(differences):
+        return 1.0
+    return float(ttest_1samp(differences, 0.0, alternative="greater").pvalue)

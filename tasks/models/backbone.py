@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from threading import get_ident
 from typing import Any, Literal
 
 import torch
@@ -32,7 +33,7 @@ class Backbone(nn.Module):
         self.transform = transform
         self.network = build_network(architecture, image_size=transform.crop_size)
         self.network.set_submodule(classification_layer(self.network), nn.Identity())
-        self._captured: dict[str, Tensor] = {}
+        self._captured: dict[tuple[int, str], Tensor] = {}  # by thread: several may run it at once
         self.sources: tuple[str, ...] = ()
         self.sources = self._find_sources()
         for name in self.sources:
@@ -44,7 +45,7 @@ class Backbone(nn.Module):
         penultimate: Tensor = self.network(images)
         if not self.sources:
             return penultimate.flatten(1)  # (n, dim)
-        return torch.cat([self._captured.pop(name) for name in self.sources], dim=1)  # (n, dim)
+        return torch.cat([self._captured.pop((get_ident(), name)) for name in self.sources], dim=1)  # (n, dim)
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of everything that a feature depends on besides the picture: any change gives another."""
@@ -126,7 +127,7 @@ class Backbone(nn.Module):
                 raise ValueError(
                     f"backbone.features names {name!r}, whose output is no feature map: name a part around it"
                 )
-            self._captured[name] = mean_over_positions(output, is_channels_last=is_channels_last)
+            self._captured[get_ident(), name] = mean_over_positions(output, is_channels_last=is_channels_last)
 
         return hook
 
@@ -140,7 +141,7 @@ class Backbone(nn.Module):
                 return features
         except KeyError as error:
             raise ValueError(
-                f"backbone.features names {error}, which is never run by itself: name a part around it"
+                f"backbone.features names {error.args[0][1]!r}, which is never run by itself: name a part around it"
             ) from error
         except (RuntimeError, AssertionError) as error:
             raise ValueError(f"{self.architecture} cannot take pictures of {size} px ({one_line(error)})") from error

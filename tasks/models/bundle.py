@@ -28,6 +28,8 @@ def save_bundle(folder: Path, model: Classifier, *, lineage: dict[str, Any]) -> 
             "features": backbone.features,
             "transform": backbone.transform.to_dict(),
             "classes": model.classes,
+            "hidden_features": model.hidden_features,
+            "temperatures": model.temperatures,
             "lineage": lineage,
         },
     )
@@ -42,7 +44,13 @@ def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
             features=description["features"],
             transform=Transform.from_dict(description["transform"]),
         )
-        model = Classifier(backbone, description["classes"])
+        model = Classifier(
+            backbone,
+            description["classes"],
+            # bundles of before there were either lack them
+            hidden_features=description.get("hidden_features"),
+            temperatures=description.get("temperatures"),
+        )
         fill(model, load_file(folder / WEIGHTS), name="its weights", advice="they are of another model")
         return model.eval(), description["lineage"]
     except (KeyError, TypeError, ValueError, RuntimeError, FileNotFoundError, SafetensorError) as error:

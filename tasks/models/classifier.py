@@ -1,4 +1,4 @@
-"""A classifier: a backbone with a linear head grafted on for each target. Images in, logits out."""
+"""A classifier: a backbone with a head grafted on for each target. Images in, logits out."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -11,31 +11,51 @@ from tasks.models.backbone import Backbone
 class Classifier(nn.Module):
     """Maps normalised images (n, 3, size, size) to logits (n, num_classes), a tensor for each target in order.
 
-    `classes` names, for each target, its classes in the order of the logits.
+    `classes` names, for each target, its classes in the order of the logits. A head is a linear layer, or two with a
+    ReLU and `hidden_features` between them. `temperatures` are what the logits of a target are divided by before they
+    become probabilities; 1.0 for a target that it does not name.
     """
 
-    def __init__(self, backbone: Backbone, classes: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        classes: Mapping[str, Sequence[str]],
+        *,
+        hidden_features: int | None = None,
+        temperatures: Mapping[str, float] | None = None,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.classes = {target: list(names) for target, names in classes.items()}
-        self.heads = nn.ModuleList(nn.Linear(backbone.dim, len(names)) for names in classes.values())
+        self.hidden_features = hidden_features
+        self.temperatures = dict.fromkeys(classes, 1.0) | dict(temperatures or {})
+        self.heads = nn.ModuleList(build_head(backbone.dim, len(names), hidden_features) for names in classes.values())
 
     def forward(self, images: Tensor) -> list[Tensor]:
         features = self.backbone(images)  # (n, dim)
         return [head(features) for head in self.heads]
 
-    def graft(self, heads: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-        """Set the heads to (weight (num_classes, dim), bias (num_classes,)) by target."""
+    def graft(self, heads: Mapping[str, Sequence[tuple[Tensor, Tensor]]]) -> None:
+        """Set the heads to their linear layers by target, (weight (num_outputs, num_inputs), bias (num_outputs,)) each."""
         with torch.no_grad():
             for head, target in zip(self.heads, self.classes, strict=True):
-                assert isinstance(head, nn.Linear)
-                weight, bias = heads[target]
-                head.weight.copy_(weight)
-                head.bias.copy_(bias)
+                linear = [part for part in head.modules() if isinstance(part, nn.Linear)]
+                for layer, (weight, bias) in zip(linear, heads[target], strict=True):
+                    layer.weight.copy_(weight)
+                    layer.bias.copy_(bias)
 
     @torch.inference_mode()
     def probabilities(self, minibatches: Iterable[Tensor]) -> list[Tensor]:
         """Minibatches of pixels (n, 3, size, size) uint8 -> probabilities (all n, num_classes), a tensor a target."""
         self.eval()
         logits = [self(self.backbone.transform.normalize(pixels)) for pixels in minibatches]
-        return [torch.cat(parts).double().softmax(dim=1) for parts in zip(*logits, strict=True)]
+        return [
+            (torch.cat(parts).double() / self.temperatures[target]).softmax(dim=1)
+            for target, parts in zip(self.classes, zip(*logits, strict=True), strict=True)
+        ]
+
+
+def build_head(dim: int, num_classes: int, hidden_features: int | None) -> nn.Module:
+    if hidden_features is None:
+        return nn.Linear(dim, num_classes)
+    return nn.Sequential(nn.Linear(dim, hidden_features), nn.ReLU(), nn.Linear(hidden_features, num_classes))

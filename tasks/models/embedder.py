@@ -3,15 +3,15 @@
 import ctypes
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from tasks.cores import one_thread_each
 from tasks.models.backbone import Backbone
+from tasks.models.boundary import Boundary, frozen_part
 from tasks.models.fusion import fold, fuse, trace
 
 Device = Literal["cpu", "cuda"]
@@ -53,29 +53,30 @@ def plan(
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("embed.device is cuda, and there is no CUDA device: set it to auto or cpu")
+        raise ValueError("device is cuda, and there is no CUDA device: set it to auto or cpu")
     if precision == "auto":
         precision = "bf16" if device == "cuda" or _computes_bf16() else "fp32"
     elif precision == "bf16" and device == "cpu" and not _may_compute_bf16():
-        raise ValueError("embed.precision is bf16, which this processor cannot compute with: set it to auto or fp32")
+        raise ValueError("precision is bf16, which this processor cannot compute with: set it to auto or fp32")
     if execution == "auto":
         execution = "fused"
     elif execution == "compiled" and not any(map(shutil.which, ("g++", "clang++"))):
-        raise ValueError("embed.execution is compiled, and there is no C++ compiler: install g++, or set it to auto")
+        raise ValueError("execution is compiled, and there is no C++ compiler: install g++, or set it to auto")
     size = minibatch_size or MINIBATCH_SIZES[device]
     return Plan(device=device, precision=precision, execution=execution, minibatch_size=size)
 
 
 class Embedder:
-    """Maps pixels (n, 3, size, size) uint8, n at most the plan's minibatch, to features (n, dim) float32.
+    """Maps pixels (n, 3, size, size) uint8, n at most the plan's minibatch, to features (n, dim) float32; with a boundary to the
+    activations there, `dim` numbers of a picture.
 
     On a processor any number of threads may call it, each on a core of its own: call it where `one_thread_each` says so. On a GPU the features are still being computed when the call returns.
     """
 
-    def __init__(self, backbone: Backbone, plan: Plan) -> None:
+    def __init__(self, backbone: Backbone, plan: Plan, *, boundary: Boundary | None = None) -> None:
         self.plan = plan
         self.architecture = backbone.architecture
-        self.dim = backbone.dim
+        self.dim = boundary.width if boundary else backbone.dim
         self.transform = backbone.transform
         size = self.transform.crop_size
         if plan.device == "cpu":
@@ -84,7 +85,7 @@ class Embedder:
             self.copying: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32
         with one_thread_each(), torch.inference_mode():
-            graph = trace(backbone)
+            graph = frozen_part(backbone, boundary) if boundary else trace(backbone)
             if plan.execution != "eager":
                 fold(graph)
             graph.to(plan.device, DTYPES[plan.precision]).to(memory_format=torch.channels_last)
@@ -115,18 +116,6 @@ class Embedder:
             torch.cuda.current_stream().wait_stream(self.copying)
             pixels.record_stream(torch.cuda.current_stream())
         return self.transform.normalize(pixels).to(DTYPES[self.plan.precision])
-
-
-@contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Let each thread compute on one core: two of them, each with pictures of its own, are faster than two cores that
-    share the work on one, and no bit depends on how many cores there are."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _has_onednn(device: Device) -> bool:

@@ -30,10 +30,11 @@ ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
 }
 
 
-def trace(backbone: Backbone) -> fx.GraphModule:
-    """Maps normalised images (n, 3, size, size) to features (n, dim) as the backbone does, with its own copy of the weights;
-    unlike the backbone it may run in many threads at once."""
-    network = copy.deepcopy(backbone.network).eval()
+def trace(backbone: Backbone, *, shares_weights: bool = False) -> fx.GraphModule:
+    """Maps normalised images (n, 3, size, size) to features (n, dim) as the backbone does, with its own copy of the weights,
+    unless it is to share them; unlike the backbone it may run in many threads at once."""
+    shared = [*backbone.network.parameters(), *backbone.network.buffers()] if shares_weights else []
+    network = copy.deepcopy(backbone.network, memo={id(tensor): tensor for tensor in shared}).eval()
     for part in network.modules():
         part._forward_hooks.clear()
     graph = fx.GraphModule(network, _Tracer(autowrap_modules=(math, ops)).trace(network))

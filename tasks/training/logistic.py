@@ -1,16 +1,28 @@
 """The head on frozen features: multinomial logistic regression. Vectors and labels in, a linear layer out."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import log_softmax
+from threadpoolctl import threadpool_limits
 
-Array = NDArray[np.float64]
+from tasks.training.multinomial import Multinomial, Pass
+from tasks.training.quasi_newton import TOLERANCE, Memory, Solution, new_memory, objective, solve
+from tasks.training.rows import IN_MEMORY_BYTES, Array, Labels, Rows, Vectors, check_finite
+from tasks.training.whitening import whiten
 
-SMALLEST_SCALE = 0.01  # of the largest: a feature that hardly varies is not blown up to count as much as the others
+logger = logging.getLogger("graftline")
+
+ClassWeights = Literal["none", "balanced"]
+
+NUM_EXTRAPOLATED = 3  # solutions, of which the curve leads to the next
+CHOICE_TOLERANCE = 3e-5  # nats: near enough to tell strengths apart on val; the one chosen is then solved to TOLERANCE
+VAL_ROWS = 1024  # of which logits are made at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,76 +32,142 @@ class LinearHead:
     weight: Array  # (num_classes, dim)
     bias: Array  # (num_classes,)
     l2: float
-    val_log_loss: float
+    val_log_loss: float | None  # None where val has no labels
 
-    def log_probabilities(self, vectors: Array) -> Array:
+    def log_probabilities(self, vectors: NDArray[np.floating]) -> Array:
         """(n, dim) -> (n, num_classes)."""
         return np.asarray(log_softmax(vectors @ self.weight.T + self.bias, axis=1))
 
 
 def fit_head(
-    train: tuple[Array, NDArray[np.int64]],
-    val: tuple[Array, NDArray[np.int64]],
+    train: tuple[Vectors, Labels],
+    val: tuple[Vectors, Labels],
     *,
-    num_classes: int,
+    classes: Sequence[str],
     l2_strengths: Sequence[float],
     max_iterations: int,
+    class_weights: ClassWeights = "none",
+    in_memory_bytes: int = IN_MEMORY_BYTES,
 ) -> LinearHead:
-    """The head with the lowest log-loss on `val` along a path of L2 strengths, from strong to weak, each solved from
-    the solution before it.
+    """The head with the lowest log-loss on `val` along a path of L2 strengths; of those in the middle without val.
 
     Minimises mean cross-entropy + l2 / 2 * |weight|^2 over standardised features (mean 0 and variance 1 on train,
     less for one that hardly varies; the bias is free); the standardisation is folded back into the weights.
 
     Args:
-        train, val: (vectors (n, dim) float64, labels (n,) in 0..num_classes-1).
+        train, val: (vectors (n, dim), labels (n,) in 0..num_classes-1). Vectors are read in chunks of rows, so they may
+            be more than memory holds.
+        classes: the names of the classes, for what is said of them.
+        in_memory_bytes: standardised rows that need more are read anew for each pass; the result has the same bits.
+        class_weights: balanced gives every class the same weight in all, n / (num_classes * its number) a row.
 
     Raises:
-        ValueError: fewer than two classes in train, or numbers that are not finite.
+        ValueError: fewer than two classes in train, a class without samples, or numbers that are not finite.
     """
-    vectors, labels = train
-    if len(np.unique(labels)) < 2:
-        raise ValueError(f"train has {len(np.unique(labels))} class, expected at least 2: add samples of another class")
-    if not (np.isfinite(vectors).all() and np.isfinite(val[0]).all()):
-        raise ValueError("the embeddings have numbers that are not finite: run embed again")
-    mean = vectors.mean(axis=0)
-    scale = vectors.std(axis=0)
-    scale = np.maximum(scale, max(SMALLEST_SCALE * scale.max(), SMALLEST_SCALE**4))
-    standardised = (vectors - mean) / scale
-    parameters = np.zeros(num_classes * (vectors.shape[1] + 1))
-    best: LinearHead | None = None
-    for l2 in sorted(l2_strengths, reverse=True):
-        parameters = _solve(standardised, labels, num_classes, l2, parameters, max_iterations)
-        weight, bias = _unpack(parameters, num_classes)
-        weight = weight / scale
-        head = LinearHead(weight=weight, bias=bias - weight @ mean, l2=l2, val_log_loss=0.0)
-        loss = -float(head.log_probabilities(val[0])[np.arange(len(val[1])), val[1]].mean())
-        if best is None or loss < best.val_log_loss:
-            best = LinearHead(weight=head.weight, bias=head.bias, l2=l2, val_log_loss=loss)
-    assert best is not None
-    return best
+    # the cores work on different chunks of rows, so that the bits of the sums do not depend on their number
+    with threadpool_limits(1):
+        solver = Solver(
+            Rows(*train, classes, in_memory_bytes=in_memory_bytes), class_weights, max_iterations=max_iterations
+        )
+        strengths = sorted(set(l2_strengths), reverse=True)
+        without_val = strengths[len(strengths) // 2]
+        best: Candidate | None = None
+        for l2, solution in solver.path(strengths, tolerance=CHOICE_TOLERANCE):
+            loss = log_loss(*solver.fold(solution), val)
+            is_better = l2 == without_val if loss is None else best is None or loss < (best.val_log_loss or 0.0)
+            if is_better:
+                best = Candidate(l2, solution, replace(solver.memory), loss)
+        assert best is not None
+        solver.memory = best.memory
+        weight, bias = solver.fold(solver.solve(best.l2, start=best.solution.point, found=best.solution.found))
+        return LinearHead(weight=weight, bias=bias, l2=best.l2, val_log_loss=log_loss(weight, bias, val))
 
 
-def _solve(
-    vectors: Array, labels: NDArray[np.int64], num_classes: int, l2: float, start: Array, max_iterations: int
-) -> Array:
-    n = len(vectors)
-    rows = np.arange(n)
-
-    def objective(parameters: Array) -> tuple[float, Array]:
-        weight, bias = _unpack(parameters, num_classes)
-        log_probabilities = log_softmax(vectors @ weight.T + bias, axis=1)
-        residual = np.exp(log_probabilities)  # (n, num_classes)
-        residual[rows, labels] -= 1
-        residual /= n
-        value = -log_probabilities[rows, labels].mean() + l2 / 2 * (weight**2).sum()
-        gradient = np.hstack([residual.T @ vectors + l2 * weight, residual.sum(axis=0)[:, None]])
-        return float(value), gradient.ravel()
-
-    solution = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": max_iterations})
-    return np.asarray(solution.x)
+@dataclass(frozen=True)
+class Candidate:
+    l2: float
+    solution: Solution
+    memory: Memory
+    val_log_loss: float | None
 
 
-def _unpack(parameters: Array, num_classes: int) -> tuple[Array, Array]:
-    both = parameters.reshape(num_classes, -1)
-    return both[:, :-1], both[:, -1]
+class Solver:
+    """Solves for one strength after another over the same rows; whitening and the pairs of L-BFGS serve all of them."""
+
+    def __init__(self, rows: Rows, class_weights: ClassWeights = "none", *, max_iterations: int) -> None:
+        self.rows = rows
+        self.max_iterations = max_iterations
+        self.loss = Multinomial(rows, weights_of_classes(rows, class_weights))
+        self.whitening = whiten(rows)
+        self.memory = new_memory(self.loss.sums)
+
+    def solve(
+        self, l2: float, *, start: Array | None = None, found: Pass | None = None, tolerance: float = TOLERANCE
+    ) -> Solution:
+        """The solution over standardised features, from `start` on, or else from that for an infinite strength."""
+        if start is None:
+            start = np.zeros_like(self.loss.sums)
+            start[:, -1] = np.log(self.loss.sums[:, -1])
+        solution = solve(
+            self.loss, l2, start=start, found=found, whitening=self.whitening, memory=self.memory,
+            max_iterations=self.max_iterations, tolerance=tolerance,
+        )  # fmt: skip
+        if solution.num_iterations == self.max_iterations and solution.excess > tolerance:
+            logger.warning(
+                "the head for l2 %g is not solved after %d iterations (%.1e nats above the least loss, estimated): "
+                "raise train_head.max_iterations",
+                l2, self.max_iterations, solution.excess,
+            )  # fmt: skip
+        return solution
+
+    def path(self, l2_strengths: Sequence[float], *, tolerance: float = TOLERANCE) -> Iterator[tuple[float, Solution]]:
+        """Each strength and its solution, from strong to weak.
+
+        A strength starts where the curve through the solutions before it, over log l2, leads, or at the one before it,
+        whichever is better.
+        """
+        solved: list[tuple[float, Solution]] = []
+        for l2 in sorted(set(l2_strengths), reverse=True):
+            start, found = (solved[-1][1].point, solved[-1][1].found) if solved else (None, None)
+            if len(solved) > 1 and start is not None and found is not None:
+                ahead = extrapolate([(strength, each.point) for strength, each in solved], l2)
+                there = self.loss.at(ahead)
+                if objective(there, ahead, l2) < objective(found, start, l2):
+                    start, found = ahead, there
+            solved = [*solved, (l2, self.solve(l2, start=start, found=found, tolerance=tolerance))][-NUM_EXTRAPOLATED:]
+            yield solved[-1]
+
+    def fold(self, solution: Solution) -> tuple[Array, Array]:
+        """Weight and bias on features as they come."""
+        return self.rows.fold(solution.point[:, :-1], solution.point[:, -1])
+
+
+def extrapolate(points: Sequence[tuple[float, Array]], l2: float) -> Array:
+    """Where the polynomial through the points, over log l2, leads (Lagrange)."""
+    logs = [math.log(strength) for strength, _ in points]
+    ahead = np.zeros_like(points[0][1])
+    for number, (_, point) in enumerate(points):
+        others = [each for each in logs if each != logs[number]]
+        ahead += point * math.prod((math.log(l2) - each) / (logs[number] - each) for each in others)
+    return ahead
+
+
+def weights_of_classes(rows: Rows, class_weights: ClassWeights) -> Array:
+    """(num_classes,): of each row of a class, 1 on average."""
+    counts = np.bincount(rows.labels, minlength=rows.num_classes)
+    return rows.num / (rows.num_classes * counts) if class_weights == "balanced" else np.ones(rows.num_classes)
+
+
+def log_loss(weight: Array, bias: Array, val: tuple[Vectors, Labels]) -> float | None:
+    """Mean over val in nats; None without labels."""
+    vectors, labels = val
+    if not len(labels):
+        return None
+    total = 0.0
+    for start in range(0, len(labels), VAL_ROWS):
+        chunk = vectors[start : start + VAL_ROWS]
+        check_finite(chunk)
+        logits = chunk.astype(np.float32) @ weight.T.astype(np.float32) + bias.astype(np.float32)
+        here = labels[start : start + VAL_ROWS]
+        total -= float(log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(here)), here].sum())
+    return total / len(labels)

@@ -1,22 +1,78 @@
 """The one training loop: a model and minibatches in; the same model with its best weights, and what each epoch gave, out."""
 
-import copy
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any, Literal, NamedTuple, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy.special import log_softmax
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
+from tasks.cores import in_order, num_cores, one_thread_each
 from tasks.data.manifest import MISSING
+from tasks.training.schedule import learning_rate_factor
+from tasks.training.temperature import fit_temperature
 
 logger = logging.getLogger("graftline")
 
-Minibatch = tuple[Tensor, Tensor]  # normalised images (n, 3, size, size), label indices (n, num_targets)
+Minibatch = tuple[Tensor, Tensor]  # what the model takes (n, ...), label indices (n, num_targets)
+Ending = Literal["every epoch was run", "val loss stopped falling", "the loss was not finite"]
 
-GRADIENT_NORM = 1.0  # gradients are clipped to it (Pascanu et al. 2013)
+Normalisation = nn.modules.batchnorm._BatchNorm
+
+EPOCHS_OF_SEED = 100_003  # so that no two seeds share one
+SHARD = (
+    8  # samples of a minibatch that a core computes alone: several cores that share a small layer wait for each other
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Parameters that are trained alike, from an epoch on; before it they are frozen."""
+
+    parameters: Sequence[nn.Parameter]
+    learning_rate: float  # its highest
+    weight_decay: float = 0.0
+    from_epoch: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How to train.
+
+    decay_towards: what weight decay pulls to, zero or where training started (L2-SP, Li et al. 2018).
+    patience_epochs: without a lower val loss, calibrated, then stop.
+    update_statistics: let the normalisation layers of the trained parts use and learn the statistics of minibatches;
+        otherwise they use those that they came with. Frozen parts always do.
+    label_smoothing: 0..1, the share of each label that is spread over all classes (Szegedy et al. 2016).
+    mixup: alpha of the Beta distribution by which samples are mixed in pairs (Zhang et al. 2018), where frozen layers come
+        first by their activations (Verma et al. 2019); 0 for none.
+    gradient_norm: to which gradients are clipped (Pascanu et al. 2013); None for not at all.
+    averaging: the decay of a moving average of the weights, which is what is scored and kept; 0 for none. It begins faster,
+        (1 + step) / (10 + step), so that it forgets the start. Statistics of normalisation are not averaged.
+    is_bf16: matrix products in bfloat16, everything else in float32 (autocast).
+    """
+
+    epochs: int
+    seed: int
+    warmup_fraction: float = 0.0
+    decay_towards: Literal["zero", "start"] = "zero"
+    patience_epochs: int = 2**31
+    update_statistics: bool = False
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    gradient_norm: float | None = 1.0
+    averaging: float = 0.0
+    is_bf16: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,73 +92,282 @@ class Epoch:
     val: Scores
 
 
+@dataclass(kw_only=True)
+class History:
+    """The epochs, the number of the one whose weights the model has now, and why there are no more."""
+
+    epochs: list[Epoch] = field(default_factory=list)
+    kept: int = 0
+    ending: Ending = "every epoch was run"
+
+
+class Shard(NamedTuple):
+    """A part of a minibatch: inputs, labels, the labels of what is mixed in, and the share that is not of those."""
+
+    inputs: Tensor
+    labels: Tensor
+    other: Tensor
+    share: float
+
+
+class Keeper(Protocol):
+    """Keeps where a training stands; see `tasks.training.checkpoint`."""
+
+    def save(self, tensors: dict[str, Tensor], *, facts: dict[str, Any]) -> None: ...
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None: ...
+
+
 def fit(
     model: nn.Module,
+    recipe: Recipe,
     *,
+    groups: Sequence[Group],
     minibatches: Callable[[int], Iterable[Minibatch]],
     num_minibatches: int,
     val_minibatches: Callable[[], Iterable[Minibatch]],
-    parameter_groups: list[dict[str, object]],
-    epochs: int,
-    warmup_fraction: float,
-    weight_decay: float,
-    patience_epochs: int,
-    update_statistics: bool,
-    label_smoothing: float = 0.0,
+    keeper: Keeper | None = None,
     show: Callable[[Iterable[Minibatch], int], Iterator[Minibatch]] = lambda items, epoch: iter(items),
-) -> tuple[list[Epoch], int]:
-    """Train with AdamW under a linear warm-up and a cosine to zero; stop early on val loss and keep the best epoch.
+) -> History:
+    """Train with AdamW (Loshchilov & Hutter 2019) under a linear warm-up and a cosine to zero; stop early on val loss and keep
+    one of the epochs.
 
-    The model as it came counts as epoch 0, so that training cannot end in something worse on val.
+    Kept is the latest epoch whose val loss, calibrated by a temperature, is within one standard error (paired, over the labels)
+    of the lowest: what lies between is chance, and the later an epoch, the further its rate has come down (after the rule of
+    Breiman et al. 1984).
+    The model as it came counts as epoch 0, so that training cannot end in something clearly worse on val. A loss that is not
+    finite ends the training; the epoch kept before it stays.
 
     Args:
-        model: maps images to logits, a tensor (n, num_classes) a target.
-        minibatches: the epoch's number -> its minibatches.
-        parameter_groups: as for torch.optim, each with its `params` and `lr`.
-        update_statistics: let the normalisation layers of the trained parts use and learn the statistics of minibatches;
-            otherwise they use those that they came with. Frozen parts always do.
-        label_smoothing: 0..1, the share of each label that is spread over all classes (Szegedy et al. 2016).
+        model: maps inputs to logits, a tensor (n, num_classes) a target.
+        groups: what is trained; all other parameters of the model are frozen.
+        minibatches: the epoch's number -> its minibatches, always the same.
+        keeper: where the training stands is kept after each epoch, and a training of which something was kept goes on from
+            there, to the same bytes as if it had never stopped.
         show: wraps the minibatches of an epoch, to show progress.
-
-    Returns:
-        The epochs, and the number of the one whose weights the model has now.
-
-    Raises:
-        ValueError: a loss that is not a number, with the advice to lower the learning rate.
     """
-    optimizer = torch.optim.AdamW(parameter_groups, weight_decay=weight_decay)
-    num_steps = max(epochs * num_minibatches, 1)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: learning_rate_factor(step, num_steps=num_steps, warmup_fraction=warmup_fraction)
-    )
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    history = [Epoch(epoch=0, train=None, val=score(model, val_minibatches()))]
-    best, best_state = 0, copy.deepcopy(model.state_dict())
-    for epoch in range(1, epochs + 1):
-        set_training_mode(model, update_statistics=update_statistics)
-        total = _Total()
-        for images, labels in show(minibatches(epoch), epoch):
-            logits = model(images)
-            loss = cross_entropy(logits, labels, label_smoothing=label_smoothing)
-            if not math.isfinite(loss.item()):
-                raise ValueError(
-                    f"the training loss is {loss.item()} in epoch {epoch}: lower finetune's learning rates"
-                )
-            optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            nn.utils.clip_grad_norm_(parameters, GRADIENT_NORM)
-            optimizer.step()
-            schedule.step()
-            total.add([each.detach() for each in logits], labels)
-        history.append(Epoch(epoch=epoch, train=total.scores(), val=score(model, val_minibatches())))
-        logger.info(_line(history[-1], epochs))
-        if history[-1].val.loss < history[best].val.loss:
-            best, best_state = epoch, copy.deepcopy(model.state_dict())
-        elif epoch - best >= patience_epochs:
-            break
-    model.load_state_dict(best_state)
+    num_steps = max(recipe.epochs * num_minibatches, 1)
+    with one_core_each(model, recipe) as pool:
+        state = _State(model, recipe, groups, pool=pool)
+        history = state.history
+        if not (keeper and state.restore(keeper.load())):
+            state.end_epoch(None, score(model, val_minibatches(), is_bf16=recipe.is_bf16))
+        for epoch in range(len(history.epochs), recipe.epochs + 1):
+            if epoch - 1 - state.lowest_epoch >= recipe.patience_epochs:
+                history.ending = "val loss stopped falling"
+                break
+            state.begin_epoch(epoch)
+            train = Total()
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(recipe.seed * EPOCHS_OF_SEED + epoch)  # dropout draws from the one generator of torch
+                for minibatch in show(minibatches(epoch), epoch):
+                    if not state.train(minibatch, num_steps=num_steps, total=train):
+                        history.ending = "the loss was not finite"
+                        break
+            if history.ending == "every epoch was run":
+                with state.averaged():
+                    val = score(model, val_minibatches(), is_bf16=recipe.is_bf16)
+                    if math.isfinite(val.scores().loss):
+                        state.end_epoch(train, val)
+                    else:
+                        history.ending = "the loss was not finite"
+            if history.ending == "the loss was not finite":
+                logger.warning(
+                    "the loss was not finite in epoch %d: the weights of epoch %d are kept; lower the learning rates",
+                    epoch, history.kept,
+                )  # fmt: skip
+                break
+            logger.info(_line(history.epochs[-1], recipe.epochs))
+            if keeper:
+                keeper.save(state.tensors(), facts=state.facts())
+        state.return_to_kept()
     model.eval()
-    return history, best
+    return history
+
+
+class _State:
+    """Where a training stands: all that changes from step to step."""
+
+    def __init__(
+        self, model: nn.Module, recipe: Recipe, groups: Sequence[Group], *, pool: ThreadPoolExecutor | None
+    ) -> None:
+        self.model = model
+        self.pool = pool
+        self.chance = np.random.default_rng()  # of an epoch
+        self.recipe = recipe
+        self.groups = groups
+        self.step = 0
+        self.history = History()
+        self.optimizer = torch.optim.AdamW(
+            [{"params": list(each.parameters), "lr": each.learning_rate} for each in groups], weight_decay=0.0
+        )
+        self.parameters = [parameter for group in groups for parameter in group.parameters]
+        trained = {id(parameter) for parameter in self.parameters}
+        frozen = {name for name, parameter in model.named_parameters() if id(parameter) not in trained}
+        for name, parameter in model.named_parameters():
+            if name in frozen:
+                parameter.requires_grad_(False)
+        self.changing = {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
+        self.kept = {name: tensor.clone() for name, tensor in self.changing.items()}
+        self.lowest = np.empty(0)  # calibrated val losses of the epoch where their mean was lowest, (num_labels,)
+        self.lowest_epoch = 0
+        self.start = [each.detach().clone() for each in self.parameters] if recipe.decay_towards == "start" else []
+        self.average = [each.detach().clone() for each in self.parameters] if recipe.averaging else []
+
+    def begin_epoch(self, epoch: int) -> None:
+        self.chance = np.random.default_rng(self.recipe.seed * EPOCHS_OF_SEED + epoch)
+        for group in self.groups:
+            for parameter in group.parameters:
+                parameter.requires_grad_(epoch >= group.from_epoch)
+        set_training_mode(self.model, update_statistics=self.recipe.update_statistics)
+
+    def train(self, minibatch: Minibatch, *, num_steps: int, total: "Total") -> bool:
+        """One step; False, and nothing changed, where the loss is not finite."""
+        device = self.parameters[0].device
+        inputs, labels = (each.to(device, non_blocking=True) for each in minibatch)
+        parameters = [each for each in self.parameters if each.requires_grad]
+        shards = self._shards(inputs, labels)
+        count = int((labels != MISSING).sum())
+        work = partial(self._shard_gradients, parameters=parameters, count=max(count, 1))
+        self.optimizer.zero_grad()
+        loss, logits = 0.0, []
+        # added up in their order: the same bits each time
+        for found in (self.pool.map if self.pool else map)(work, shards):
+            loss += found[0]
+            logits.append(found[1])
+            for parameter, gradient in zip(parameters, found[2], strict=True):
+                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+        if not math.isfinite(loss):
+            return False
+        factor = learning_rate_factor(self.step, num_steps=num_steps, warmup_fraction=self.recipe.warmup_fraction)
+        if self.recipe.gradient_norm is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.recipe.gradient_norm)
+        self._decay(factor)
+        for settings, group in zip(self.optimizer.param_groups, self.groups, strict=True):
+            settings["lr"] = group.learning_rate * factor
+        self.optimizer.step()
+        self.step += 1
+        if self.average:
+            decay = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
+            torch._foreach_lerp_(self.average, [each.detach() for each in self.parameters], 1 - decay)
+        total.add([torch.cat(parts) for parts in zip(*logits, strict=True)], labels)
+        return True
+
+    def _shards(self, inputs: Tensor, labels: Tensor) -> list[Shard]:
+        """The minibatch, mixed if that is asked for, in parts for a core each."""
+        share, other = 1.0, labels
+        if self.recipe.mixup:
+            share = float(self.chance.beta(self.recipe.mixup, self.recipe.mixup))
+            partner = torch.from_numpy(self.chance.permutation(len(labels))).to(labels.device)
+            inputs, other = torch.lerp(inputs[partner], inputs, share), labels[partner]
+        size = SHARD if self.pool else len(labels)
+        split = (torch.split(each, size) for each in (inputs, labels, other))
+        return [Shard(one, its, mixed, share) for one, its, mixed in zip(*split, strict=True)]
+
+    def _shard_gradients(
+        self, shard: Shard, *, parameters: list[nn.Parameter], count: int
+    ) -> tuple[float, list[Tensor], list[Tensor]]:
+        """Its part of the loss, its logits, and the gradients of its part of the loss."""
+        logits = forward(self.model, shard.inputs, is_bf16=self.recipe.is_bf16)
+        smoothing = self.recipe.label_smoothing
+        loss = shard.share * summed_cross_entropy(logits, shard.labels, label_smoothing=smoothing)
+        if shard.share < 1:
+            loss = loss + (1 - shard.share) * summed_cross_entropy(logits, shard.other, label_smoothing=smoothing)
+        loss = loss / count
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+        return loss.item(), [each.detach() for each in logits], list(gradients)
+
+    @torch.no_grad()
+    def _decay(self, factor: float) -> None:
+        """Apart from the gradient (Loshchilov & Hutter 2019)."""
+        start = iter(self.start)
+        for group in self.groups:
+            share = group.learning_rate * factor * group.weight_decay
+            for parameter in group.parameters:
+                anchor = next(start, None)
+                if parameter.grad is None or not share:
+                    continue
+                if anchor is None:
+                    parameter.mul_(1 - share)
+                else:
+                    parameter.lerp_(anchor, share)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The model has the moving average of its weights, where there is one, until the end of the block."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for parameter, average in zip(self.parameters, self.average, strict=False):
+            held = parameter.clone()
+            parameter.copy_(average)
+            average.copy_(held)
+
+    def end_epoch(self, train: "Total | None", val: "Total") -> None:
+        """Take down what it gave, and the weights as they are now if it is the one to keep."""
+        epoch = len(self.history.epochs)
+        self.history.epochs.append(Epoch(epoch=epoch, train=train.scores() if train else None, val=val.scores()))
+        losses = val.calibrated_losses()
+        excess = losses - self.lowest if epoch else -np.ones(2)
+        if excess.mean() < 0:
+            self.lowest, self.lowest_epoch = losses, epoch
+        if excess.mean() <= (excess.std(ddof=1) / math.sqrt(len(excess)) if len(excess) > 1 else 0):
+            self.history.kept = epoch
+            for name, tensor in self.changing.items():
+                self.kept[name].copy_(tensor)
+
+    @torch.no_grad()
+    def return_to_kept(self) -> None:
+        for name, tensor in self.changing.items():
+            tensor.copy_(self.kept[name])
+
+    def tensors(self) -> dict[str, Tensor]:
+        kept = {f"model.{name}": tensor for name, tensor in self.changing.items()}
+        kept |= {f"kept.{name}": tensor for name, tensor in self.kept.items()}
+        kept["lowest"] = torch.from_numpy(self.lowest)
+        kept |= {f"average.{number}": tensor for number, tensor in enumerate(self.average)}
+        for number, parameter in enumerate(self.parameters):
+            kept |= {f"optimizer.{number}.{key}": value for key, value in self.optimizer.state[parameter].items()}
+        return kept
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "kept": self.history.kept,
+            "lowest": self.lowest_epoch,
+            "epochs": [asdict(each) for each in self.history.epochs],
+        }
+
+    @torch.no_grad()
+    def restore(self, kept: tuple[dict[str, Tensor], dict[str, Any]] | None) -> bool:
+        """Take up where a training stood; False where nothing was kept."""
+        if kept is None:
+            return False
+        tensors, facts = kept
+        for name, tensor in self.changing.items():
+            tensor.copy_(tensors[f"model.{name}"])
+            self.kept[name].copy_(tensors[f"kept.{name}"])
+        for number, average in enumerate(self.average):
+            average.copy_(tensors[f"average.{number}"])
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".")
+                parameter = self.parameters[int(index)]
+                self.optimizer.state[parameter][key] = (
+                    tensor if key == "step" else torch.empty_like(parameter).copy_(tensor)
+                )
+        self.lowest, self.lowest_epoch = tensors["lowest"].numpy(), facts["lowest"]
+        self.step = facts["step"]
+        self.history.kept = facts["kept"]
+        for each in facts["epochs"]:
+            train = Scores(**each["train"]) if each["train"] else None
+            self.history.epochs.append(Epoch(epoch=each["epoch"], train=train, val=Scores(**each["val"])))
+        logger.info("goes on after epoch %d, where an earlier run was stopped", len(self.history.epochs) - 1)
+        return True
 
 
 def set_training_mode(model: nn.Module, *, update_statistics: bool) -> None:
@@ -110,55 +375,104 @@ def set_training_mode(model: nn.Module, *, update_statistics: bool) -> None:
     model.train()
     for part in model.modules():
         trained = [parameter.requires_grad for parameter in part.parameters()]
-        is_normalisation = isinstance(part, nn.modules.batchnorm._BatchNorm)
+        is_normalisation = isinstance(part, Normalisation)
         if trained and (not any(trained) or (is_normalisation and not update_statistics)):
             part.eval()
 
 
-def cross_entropy(logits: list[Tensor], labels: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
-    """Mean over the labels that are there, in nats: logits (n, num_classes) a target, label indices (n, num_targets)."""
+def forward(model: nn.Module, inputs: Tensor, *, is_bf16: bool) -> list[Tensor]:
+    """Logits (n, num_classes) float32, a tensor a target."""
+    with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=is_bf16):
+        logits: list[Tensor] = model(inputs)
+    return [each.float() for each in logits]
+
+
+def summed_cross_entropy(logits: list[Tensor], labels: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+    """Sum over the labels that are there, in nats: logits (n, num_classes) a target, label indices (n, num_targets)."""
     losses = [
         F.cross_entropy(each, labels[:, target], ignore_index=MISSING, reduction="sum", label_smoothing=label_smoothing)
         for target, each in enumerate(logits)
     ]
-    return torch.stack(losses).sum() / (labels != MISSING).sum().clamp(min=1)
+    return torch.stack(losses).sum()
 
 
-def learning_rate_factor(step: int, *, num_steps: int, warmup_fraction: float) -> float:
-    """Rises linearly from above 0 to 1 over the warm-up, then falls to 0 as a half cosine (Loshchilov & Hutter 2017)."""
-    warmup = int(num_steps * warmup_fraction)
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(num_steps - warmup, 1)))
+@contextmanager
+def one_core_each(model: nn.Module, recipe: Recipe) -> Iterator[ThreadPoolExecutor | None]:
+    """Threads that may compute parts of a minibatch at once, each on a core of its own: several cores that share a small layer
+    wait for each other. None where chance or statistics of the minibatch play a part, or where there is a GPU: then a
+    minibatch is computed as a whole."""
+    parts = list(model.modules())
+    has_chance = any(isinstance(part, nn.modules.dropout._DropoutNd | StochasticDepth) and part.p for part in parts)
+    has_chance |= any(isinstance(part, nn.MultiheadAttention) and part.dropout for part in parts)
+    has_statistics = recipe.update_statistics and any(isinstance(part, Normalisation) for part in parts)
+    if has_chance or has_statistics or next(model.parameters()).device.type != "cpu":
+        yield None
+        return
+    with one_thread_each(), ThreadPoolExecutor(num_cores(), initializer=torch.get_num_threads) as pool:
+        yield pool
 
 
-@torch.no_grad()
-def score(model: nn.Module, minibatches: Iterable[Minibatch]) -> Scores:
-    """The model's scores in evaluation mode."""
+def score(model: nn.Module, minibatches: Iterable[Minibatch], *, is_bf16: bool = False) -> "Total":
+    """What the model gives in evaluation mode."""
     model.eval()
-    total = _Total()
-    for images, labels in minibatches:
-        total.add(model(images), labels)
-    return total.scores()
+    total = Total()
+    device = next(model.parameters()).device
+
+    @torch.no_grad()
+    def work(minibatch: Minibatch) -> tuple[list[Tensor], Tensor]:
+        inputs, labels = minibatch
+        torch.get_num_threads()  # the first call in a thread makes it compute on one core
+        return forward(model, inputs.to(device), is_bf16=is_bf16), labels
+
+    with one_thread_each():
+        for logits, labels in in_order(minibatches, work, ahead=2 * num_cores()):
+            total.add(logits, labels)
+    return total
 
 
-class _Total:
-    """Adds up loss and hits over minibatches."""
+class Total:
+    """Gathers what a model gave over minibatches."""
 
     def __init__(self) -> None:
-        self.loss = 0.0
-        self.hits = 0
-        self.count = 0
+        self._logits: list[list[Tensor]] = []
+        self._labels: list[Tensor] = []
 
     def add(self, logits: list[Tensor], labels: Tensor) -> None:
-        count = int((labels != MISSING).sum())
-        self.loss += cross_entropy(logits, labels).item() * count
-        self.hits += sum(int((each.argmax(dim=1) == labels[:, target]).sum()) for target, each in enumerate(logits))
-        self.count += count
+        self._logits.append([each.detach().cpu() for each in logits])
+        self._labels.append(labels.cpu())
+
+    @property
+    def num_samples(self) -> int:
+        return sum(map(len, self._labels))
 
     def scores(self) -> Scores:
-        count = max(self.count, 1)
-        return Scores(loss=self.loss / count, accuracy=self.hits / count)
+        losses, hits = [np.empty(0)], [np.empty(0)]
+        for rows, logits, labels in self.by_target():
+            with np.errstate(
+                invalid="ignore"
+            ):  # logits that are not finite give a loss that is not, which `fit` tells of
+                losses.append(-log_softmax(logits, axis=1)[np.arange(len(rows)), labels])
+            hits.append(logits.argmax(axis=1) == labels)
+        count = max(sum(map(len, losses)), 1)
+        return Scores(
+            loss=float(np.concatenate(losses).sum()) / count, accuracy=float(np.concatenate(hits).sum()) / count
+        )
+
+    def calibrated_losses(self) -> NDArray[np.float64]:
+        """(num_labels,), in nats, with the temperature of each target that makes their mean lowest: label smoothing and
+        overconfidence do not hide how well the classes are told apart."""
+        losses = [np.empty(0)]
+        for rows, logits, labels in self.by_target():
+            temperature = fit_temperature(logits, labels)
+            losses.append(-log_softmax(logits / temperature, axis=1)[np.arange(len(rows)), labels])
+        return np.concatenate(losses)
+
+    def by_target(self) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.int64]]]:
+        """The samples that have a label (m,), their logits (m, num_classes) and labels (m,)."""
+        labels = torch.cat(self._labels).numpy()
+        for target, parts in enumerate(zip(*self._logits, strict=True)):
+            rows = np.flatnonzero(labels[:, target] != MISSING)
+            yield rows, torch.cat(parts).double().numpy()[rows], labels[rows, target]
 
 
 def _line(epoch: Epoch, epochs: int) -> str:

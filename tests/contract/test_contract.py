@@ -16,7 +16,7 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))
 MODULES = sorted((ROOT / "tasks").rglob("*.py"))
 # see dvc.yaml's head
-SHOWN_OR_STARTED = {f"tasks/{name}.py" for name in ("stage", "params", "progress", "files", "lifeline")}
+SHOWN_OR_STARTED = {f"tasks/{name}.py" for name in ("stage", "params", "progress", "files", "lifeline", "cores")}
 
 
 def command(stage):
@@ -107,11 +107,11 @@ def test_outputs_are_given_to_the_command(stage):
 @pytest.mark.parametrize("stage", STAGES)
 def test_paths_given_to_the_command_are_declared(stage):
     """But for the raw batches and the model in use, whose content manifest and record fix, the list of batches, of which
-    a stage depends on a key, and the embedding store, which saves time and changes nothing."""
+    a stage depends on a key, and the embedding store and the scratch folder, which save time and change nothing."""
     declared = [example(each) for each in [*STAGES[stage]["deps"], *STAGES[stage]["outs"]]]
     by_content = {
         "embed": {r"\${GRAFTLINE_STORE:-data/store}"},
-        "finetune": {"data/raw"},
+        "finetune": {"data/raw", r"\${GRAFTLINE_SCRATCH:-data/scratch}"},
         "evaluate": {"data/raw", "data/models/baseline"},
     }.get(stage, set())
     for path in set(options(stage).values()) - by_content - set(declared_files(stage)):

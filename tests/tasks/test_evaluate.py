@@ -5,7 +5,7 @@ from scipy.special import softmax
 
 from tasks.evaluate import check_baseline, in_class_order, measure, predict_from_embeddings, prediction_table, sha256
 from tasks.models.bundle import WEIGHTS
-from tasks.models.head import save_heads
+from tasks.models.head import Head, save_heads
 from tasks.params import EvaluateParams
 
 PARAMS = EvaluateParams(minibatch_size=4, calibration_bins=5, confidence=0.95)
@@ -79,7 +79,7 @@ def test_table_says_for_each_sample_what_it_is_and_what_each_model_says():
 
 def test_head_alone_predicts_from_the_embeddings(tmp_path):
     layer = np.eye(2, dtype=np.float32), np.array([0.0, 1.0], dtype=np.float32)
-    save_heads(tmp_path, {"label": layer}, classes={"label": ["cat", "dog"]}, facts={})
+    save_heads(tmp_path, {"label": Head(layers=(layer,))}, classes={"label": ["cat", "dog"]}, facts={})
     found = predict_from_embeddings(tmp_path, np.array([[3.0, 0.0], [0.0, 0.0]], dtype=np.float32))
     assert found["label"] == pytest.approx(softmax([[3.0, 1.0], [0.0, 1.0]], axis=1))
 

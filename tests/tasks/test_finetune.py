@@ -1,103 +1,360 @@
+"""The verb from the shell, as it is stopped, fed with what does not fit, and run again."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
+from PIL import Image
 
 from tasks.data.images import sample_id
-from tasks.finetune import curve_table, digest, graft, label_tensor, num_full, read_minibatches, unfreeze
+from tasks.data.leaks import COLUMNS, LEAKS
+from tasks.data.manifest import write_table
+from tasks.files import write_json
+from tasks.finetune import Data, curve_table, digest, fine_tune, graft, label_tensor, num_full, open_source
+from tasks.models.bundle import load_bundle, save_bundle
 from tasks.models.classifier import Classifier
-from tasks.models.head import save_heads
+from tasks.models.head import Head, save_heads
 from tasks.models.weights import load_backbone
-from tasks.params import FinetuneParams
-from tasks.training.loop import Epoch, Scores
+from tasks.params import FinetuneParams, load_params
+from tasks.training.loop import Epoch, History, Scores
 
+ROOT = Path(__file__).parents[2]
 CLASSES = {"label": ["cat", "dog"]}
+SIZE = 32  # px
+NUM_TRAIN, NUM_VAL = 48, 24
+SHORT = {"epochs": 3, "minibatch_size": 8, "precision": "fp32", "num_views": 2}
 
 
 def params(**changes):
-    settings = {
-        "unfreeze": "all", "epochs": 1, "minibatch_size": 4, "head_learning_rate": 0.001,
-        "backbone_learning_rate": 0.001, "weight_decay": 0.0, "warmup_fraction": 0.0, "max_rotation_degrees": 20.0,
-        "max_shift_fraction": 0.1, "max_scale_fraction": 0.1, "flip": False, "patience_epochs": 1,
-        "update_statistics": False,
-    }  # fmt: skip
-    return FinetuneParams(**settings | changes)
+    shipped = load_params(ROOT / "params.yaml").finetune.model_dump()
+    return FinetuneParams(**shipped | SHORT | changes)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def backbone():
     torch.manual_seed(0)
-    return load_backbone("shufflenet_v2_x0_5", weights="random", image_size=32)
+    return load_backbone("shufflenet_v2_x0_5", weights="random", image_size=SIZE)
+
+
+def draw(number):
+    """Noise; of a dog, with a bright half."""
+    pixels = np.random.default_rng(number).integers(0, 180, (SIZE, SIZE, 3), dtype=np.uint8)
+    if number % 2:
+        pixels[:, : SIZE // 2] += 60
+    return Image.fromarray(pixels)
 
 
 @pytest.fixture
-def model(backbone):
-    return Classifier(backbone, CLASSES).eval()
+def inputs(workspace, backbone):
+    """All that the verb reads; returns the manifest."""
+    raw = workspace / "raw/first"
+    raw.mkdir(parents=True)
+    rows = []
+    for number in range(NUM_TRAIN + NUM_VAL):
+        path = raw / f"{number:03d}.png"
+        draw(number).save(path)
+        rows.append(
+            {
+                "batch": "first", "path": path.name, "sample_id": sample_id(path.read_bytes()),
+                "label": CLASSES["label"][number % 2], "split": "train" if number < NUM_TRAIN else "val", "width": SIZE, "height": SIZE,
+            }
+        )  # fmt: skip
+    manifest = pd.DataFrame(rows)
+    for name in ("manifest", "audit", "backbone", "head"):
+        (workspace / name).mkdir()
+    write_table(workspace / "manifest/first.parquet", manifest)
+    write_json(workspace / "classes.json", CLASSES)
+    pd.DataFrame([], columns=COLUMNS).to_csv(workspace / "audit" / LEAKS, index=False)
+    (workspace / "batches.yaml").write_text("batches: [first]", "utf-8")
+    save_bundle(workspace / "backbone", Classifier(backbone, {}), lineage={"fingerprint": backbone.fingerprint()})
+    put_head(workspace, CLASSES, dim=backbone.dim)
+    put_params(workspace)
+    return manifest
 
 
-@pytest.fixture
-def rows(batch):
-    paths = sorted(batch.rglob("*.png"))
-    return pd.DataFrame(
-        {
-            "batch": batch.name,
-            "path": [str(path.relative_to(batch)) for path in paths],
-            "sample_id": [sample_id(path.read_bytes()) for path in paths],
-            "label": [path.parent.name for path in paths],
-        }
+def put_head(workspace, classes, *, dim):
+    heads = {
+        target: Head(layers=((np.zeros((len(names), dim), np.float32), np.zeros(len(names), np.float32)),))
+        for target, names in classes.items()
+    }
+    save_heads(workspace / "head", heads, classes=classes, facts={})
+
+
+def put_params(workspace, **changes):
+    content = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))
+    content["finetune"] |= SHORT | changes
+    (workspace / "params.yaml").write_text(yaml.safe_dump(content), "utf-8")
+
+
+def arguments(out="out", scratch="scratch"):
+    named = {
+        "manifests": "manifest", "classes": "classes.json", "audit": "audit", "batches": "batches.yaml", "raw": "raw",
+        "backbone": "backbone", "head": "head", "scratch": scratch, "out": f"{out}/candidate", "curves": f"{out}/curves",
+    }  # fmt: skip
+    return [word for name, value in named.items() for word in (f"--{name}", value)]
+
+
+def outputs(workspace, out):
+    return {
+        str(path.relative_to(workspace / out)): path.read_bytes()
+        for path in sorted((workspace / out).rglob("*"))
+        if path.is_file()
+    }
+
+
+def checkpoints(workspace):
+    return list((workspace / "scratch/checkpoints").glob("*.safetensors"))
+
+
+# stopped, and run again
+
+
+def kill_when(workspace, is_time):
+    """Start the verb and kill it -9 as soon as it is time; asserts that it was still at work."""
+    run = subprocess.Popen(
+        [sys.executable, "-m", "tasks.finetune", *arguments()],
+        cwd=workspace,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while run.poll() is None and not is_time():
+            time.sleep(0.005)
+        assert run.poll() is None
+    finally:
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+
+
+def epochs_kept(workspace):
+    """How many epochs the checkpoint tells of."""
+    try:
+        content = checkpoints(workspace)[0].read_bytes()
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        return len(json.loads(header["__metadata__"]["facts"])["epochs"]) - 1
+    except (IndexError, FileNotFoundError):
+        return 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"epochs": 12},
+        {"epochs": 12, "unfreeze": 3, "gradual": True, "averaging": 0.9, "mixup": 0.3, "cache_gigabytes": 0.0},
+    ],
+)
+def test_run_that_was_killed_goes_on_to_the_same_bytes(inputs, workspace, shell, changes):
+    """In the midst of an epoch, with all its blocks unfrozen or one by one."""
+    put_params(workspace, **changes)
+    kill_when(workspace, lambda: epochs_kept(workspace) >= 3)
+    stopped = epochs_kept(workspace)
+    assert 3 <= stopped < 12
+    assert not (workspace / "out").exists()
+    done = shell("finetune", *arguments())
+    assert done.status == 0, done.stderr
+    assert f"goes on after epoch {stopped}, where an earlier run was stopped" in done.stderr
+    assert checkpoints(workspace) == []
+    undisturbed = shell("finetune", *arguments(out="fresh", scratch="another"))
+    assert undisturbed.status == 0, undisturbed.stderr
+    assert "epoch 1/12" in undisturbed.stderr
+    assert outputs(workspace, "out") == outputs(workspace, "fresh")
+
+
+def test_second_run_computes_no_activation_and_gives_the_same_bytes(inputs, workspace, shell):
+    assert f"{NUM_VAL + 2 * NUM_TRAIN} of them computed now" in shell("finetune", *arguments()).stderr
+    before = outputs(workspace, "out")
+    again = shell("finetune", *arguments())
+    assert " 0 of them computed now" in again.stderr
+    assert outputs(workspace, "out") == before
+
+
+# what does not fit
+
+
+def refused(shell, workspace):
+    error = shell("finetune", *arguments()).error
+    assert not (workspace / "out").exists()
+    return error
+
+
+def test_head_of_other_classes_is_refused(inputs, workspace, shell, backbone):
+    put_head(workspace, {"label": ["cat", "eel", "owl"]}, dim=backbone.dim)
+    expected = "head knows 3 classes of label (cat, eel, owl), the manifest has 2 classes of label (cat, dog): run train_head again"
+    assert refused(shell, workspace) == expected
+
+
+def test_head_of_another_target_is_refused(backbone, tmp_path):
+    layer = np.ones((2, backbone.dim), np.float32), np.ones(2, np.float32)
+    save_heads(tmp_path, {"kind": Head(layers=(layer,))}, classes={"kind": ["cat", "dog"]}, facts={})
+    with pytest.raises(ValueError, match=r"knows 2 classes of kind \(cat, dog\), the manifest has no target 'kind'"):
+        graft(backbone, tmp_path, classes=CLASSES)
+
+
+def test_head_of_other_features_is_refused(inputs, workspace, shell, backbone):
+    put_head(workspace, CLASSES, dim=7)
+    assert (
+        refused(shell, workspace)
+        == f"head was trained on 7 features, the backbone gives {backbone.dim}: run train_head again"
     )
 
 
-def read(rows, model, batch, *, seed=None, **changes):
-    generator = None if seed is None else torch.Generator().manual_seed(seed)
-    return list(read_minibatches(rows, model, raw=batch.parent, params=params(**changes), generator=generator))
+def test_checkpoint_of_another_recipe_or_a_torn_one_is_refused(inputs, workspace, shell):
+    """In the place of this run's own."""
+    put_params(workspace, epochs=12)
+    kill_when(workspace, lambda: epochs_kept(workspace) >= 1)
+    [other] = checkpoints(workspace)
+    content = other.read_bytes()
+    other.unlink()
+    put_params(workspace, epochs=11)
+    kill_when(workspace, lambda: epochs_kept(workspace) >= 1)
+    [own] = checkpoints(workspace)
+    own.write_bytes(content)
+    assert re.fullmatch(
+        r"scratch/checkpoints/\w+\.safetensors is a checkpoint of another recipe \(params is .*\): remove it to train anew",
+        refused(shell, workspace),
+    )
+    own.write_bytes(content[:1000])
+    assert re.fullmatch(
+        r"scratch/checkpoints/\w+\.safetensors is not a whole checkpoint \(.*\): remove it to train anew",
+        refused(shell, workspace),
+    )
 
 
-def test_everything_of_the_backbone_is_trained_on_request(model):
-    assert len(unfreeze(model, "all")) == len(list(model.backbone.parameters()))
+def test_missing_batch_is_named(inputs, workspace, shell):
+    (workspace / "batches.yaml").write_text("batches: [first, second]", "utf-8")
+    assert "second.parquet is missing, though batch second is listed" in refused(shell, workspace)
 
 
-def test_nothing_of_the_backbone_is_trained_on_request(model):
-    assert unfreeze(model, 0) == []
-    assert not any(parameter.requires_grad for parameter in model.backbone.parameters())
-    assert all(parameter.requires_grad for parameter in model.heads.parameters())
+def test_missing_pictures_of_a_batch_are_named(inputs, workspace, shell):
+    (workspace / "raw/first").rename(workspace / "raw/gone")
+    assert "raw/first" in refused(shell, workspace)
 
 
-def test_last_blocks_are_trained_on_request(model):
-    trained = {id(parameter) for parameter in unfreeze(model, 1)}
-    assert trained == {id(parameter) for parameter in model.backbone.network.conv5.parameters()}
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_manifest_without_samples_of_a_split_is_refused(inputs, workspace, shell, split):
+    write_table(workspace / "manifest/first.parquet", inputs[inputs["split"] != split])
+    assert f"has no labelled samples of {split}" in refused(shell, workspace)
 
 
-def test_more_blocks_than_there_are_is_all_of_them(model):
-    assert len(unfreeze(model, 1000)) == len(list(model.backbone.parameters()))
+def test_rate_that_is_far_too_high_keeps_the_head_and_says_why(inputs, workspace, shell):
+    put_params(workspace, backbone_learning_rate=1e30, head_learning_rate=1e30)
+    done = shell("finetune", *arguments())
+    assert done.status == 0, done.stderr
+    assert (
+        "the loss was not finite in epoch 1: the weights of epoch 0 are kept; lower the learning rates" in done.stderr
+    )
+    found = json.loads((workspace / "out/curves/finetuning.json").read_text("utf-8"))
+    assert found["ending"] == "the loss was not finite"
+    assert not found["verdict"]["is_finetuned"]
+    assert "lower the learning rates" in found["verdict"]["reason"]
+    model, lineage = load_bundle(workspace / "out/candidate")
+    assert lineage["stage"] == "head"
+    assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
 
 
-def test_val_is_read_whole_in_its_order_without_augmentation(model, batch, rows):
-    found = read(rows, model, batch)
-    assert [len(images) for images, _ in found] == [4, 2]
-    assert torch.cat([labels for _, labels in found]).flatten().tolist() == [0, 0, 0, 1, 1, 1]
-    assert all(torch.equal(one, other) for (one, _), (other, _) in zip(found, read(rows, model, batch), strict=True))
+# in this process
 
 
-def test_train_is_shuffled_with_its_labels(model, batch, rows):
-    still = {"max_rotation_degrees": 0.0, "max_shift_fraction": 0.0, "max_scale_fraction": 0.0}
-    whole, labels = read(rows, model, batch, minibatch_size=6)[0]
-    shuffled, their_labels = read(rows, model, batch, seed=1, minibatch_size=6, **still)[0]
-    nearest = torch.cdist(shuffled.flatten(1), whole.flatten(1)).argmin(dim=1)
-    assert nearest.sort().values.tolist() == list(range(6))
-    assert nearest.tolist() != list(range(6))
-    assert torch.equal(their_labels, labels[nearest])
+@pytest.fixture
+def tune(inputs, workspace):
+    """Fine-tune a model on the pictures of `inputs`; returns it with its bytes before, and what came of it."""
+
+    def run(model, *, seed=0, **changes):
+        chosen = params(**changes)
+        data = Data(
+            labels=label_tensor(inputs, model.classes),
+            train=np.flatnonzero(inputs["split"] == "train"),
+            val=np.flatnonzero(inputs["split"] == "val"),
+        )
+        source = open_source(
+            inputs, model, data, raw=workspace / "raw", scratch=workspace / "own", backbone=model.backbone.fingerprint(),
+            params=chosen, seed=seed,
+        )  # fmt: skip
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        tuned = fine_tune(model, source, data, params=chosen, seed=seed)
+        return tuned, {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+
+    return run
 
 
-def test_train_is_augmented_by_the_generator_alone(model, batch, rows):
-    one, same, other = (read(rows, model, batch, seed=seed, minibatch_size=6)[0][0] for seed in (1, 1, 2))
-    assert torch.equal(one, same)
-    assert not torch.equal(one, other)
+def new_model(architecture="shufflenet_v2_x0_5"):
+    torch.manual_seed(0)
+    return Classifier(load_backbone(architecture, weights="random", image_size=SIZE), CLASSES).eval()
 
 
-def test_train_has_full_minibatches_only(model, batch, rows):
-    assert [len(images) for images, _ in read(rows, model, batch, seed=0)] == [4]
-    assert [len(images) for images, _ in read(rows[:3], model, batch, seed=0)] == [3]
+EAGER = {"significance": 0.99, "head_learning_rate": 0.01, "backbone_learning_rate": 0.005, "epochs": 6}
+
+
+def is_statistic(name):
+    return name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+
+
+@pytest.mark.parametrize("cache", [4.0, 0.0])
+@pytest.mark.parametrize("update_statistics", [False, True])
+def test_frozen_layers_keep_every_byte(tune, update_statistics, cache):
+    tuned, moved = tune(new_model(), unfreeze=1, update_statistics=update_statistics, cache_gigabytes=cache, **EAGER)
+    assert tuned.history.kept > 0
+    conv5 = {name for name in new_model().state_dict() if name.startswith("backbone.network.conv5.")}
+    expected = {"heads.0.weight", "heads.0.bias"} | {
+        each for each in conv5 if update_statistics or not is_statistic(each)
+    }
+    assert moved == expected
+
+
+def test_all_of_a_network_is_trained_from_pictures_on_request(tune):
+    tuned, moved = tune(new_model(), unfreeze="all", **EAGER)
+    assert tuned.history.kept > 0
+    assert moved == {name for name in new_model().state_dict() if not is_statistic(name)}
+
+
+def test_training_is_the_same_to_the_bit_whatever_is_kept(tune, backbone):
+    def trained(cache):
+        model = new_model()
+        history = tune(model, cache_gigabytes=cache, num_views=2, **EAGER)[0].history
+        return history, [tensor.numpy().tobytes() for tensor in model.state_dict().values()]
+
+    assert trained(4.0) == trained(0.0) == trained(2e-5)
+
+
+def test_fine_tuning_learns_what_the_head_does_not_know(tune):
+    features = ["stage2", "stage3", "stage4", "conv5"]
+    glyphs = str(ROOT / "backbones/glyphs.safetensors")
+    pretrained = load_backbone("shufflenet_v2_x1_0", weights=glyphs, features=features, image_size=SIZE)
+    tuned, _ = tune(Classifier(pretrained, CLASSES).eval(), unfreeze=2, epochs=8)
+    assert tuned.verdict.is_finetuned, tuned.verdict.reason
+    assert tuned.verdict.finetuned.accuracy > tuned.verdict.head.accuracy
+    assert tuned.num_blocks == 2
+
+
+def test_temperatures_are_those_of_the_fine_tuned_model(tune):
+    model = new_model()
+    tune(model, **EAGER)
+    assert model.temperatures.keys() == {"label"}
+    assert model.temperatures["label"] != 1.0
+
+
+def test_statistics_of_minibatches_of_one_sample_are_refused(tune):
+    with pytest.raises(ValueError, match=r"update_statistics needs minibatches of at least 2 samples, found 1: raise"):
+        tune(new_model(), update_statistics=True, minibatch_size=1)
+
+
+def test_targets_without_labels_on_val_are_refused(inputs, workspace, shell):
+    in_val = inputs["split"] == "val"
+    write_table(workspace / "manifest/first.parquet", inputs.assign(label=inputs["label"].mask(in_val)))
+    assert "has no labelled samples of val" in refused(shell, workspace)
+
+
+def test_train_has_full_minibatches_only():
     assert [num_full(count, 4) for count in (3, 4, 7, 8)] == [1, 1, 1, 2]
 
 
@@ -109,18 +366,12 @@ def test_labels_have_a_column_a_target_and_minus_1_for_none():
 
 def test_trained_head_is_grafted_on(backbone, tmp_path):
     weight = np.random.default_rng(0).normal(size=(2, backbone.dim)).astype(np.float32)
-    save_heads(tmp_path, {"label": (weight, np.ones(2, dtype=np.float32))}, classes=CLASSES, facts={})
-    model = graft(backbone, tmp_path)
+    head = Head(layers=((weight, np.ones(2, dtype=np.float32)),))
+    save_heads(tmp_path, {"label": head}, classes=CLASSES, facts={})
+    model = graft(backbone, tmp_path, classes=CLASSES)
     assert np.array_equal(model.heads[0].weight.detach().numpy(), weight)
     assert model.heads[0].bias.tolist() == [1.0, 1.0]
     assert not model.training
-
-
-def test_head_for_other_features_is_refused(backbone, tmp_path):
-    layer = np.ones((2, 7), dtype=np.float32), np.ones(2, dtype=np.float32)
-    save_heads(tmp_path, {"label": layer}, classes=CLASSES, facts={})
-    with pytest.raises(ValueError, match=rf"7.* the backbone gives {backbone.dim}: run train_head again"):
-        graft(backbone, tmp_path)
 
 
 def manifest():
@@ -148,13 +399,17 @@ def test_version_of_the_data_is_another_for_other_data(changed):
     assert digest(manifest().assign(**changed)) != digest(manifest())
 
 
-def test_curves_have_a_row_an_epoch_and_a_column_a_split():
-    history = [
-        Epoch(epoch=0, train=None, val=Scores(loss=1.0, accuracy=0.5)),
-        Epoch(epoch=1, train=Scores(loss=0.8, accuracy=0.6), val=Scores(loss=0.9, accuracy=0.7)),
-    ]
+def test_curves_have_a_row_an_epoch_with_the_gaps_and_the_epoch_kept():
+    history = History(
+        epochs=[
+            Epoch(epoch=0, train=None, val=Scores(loss=1.0, accuracy=0.5)),
+            Epoch(epoch=1, train=Scores(loss=0.75, accuracy=0.75), val=Scores(loss=1.0, accuracy=0.5)),
+        ],
+        kept=1,
+    )
     table = curve_table(history)
-    assert table.loc[0].dropna().to_dict() == {"epoch": 0, "val_loss": 1.0, "val_accuracy": 0.5}
+    assert table.loc[0].dropna().to_dict() == {"epoch": 0, "val_loss": 1.0, "val_accuracy": 0.5, "is_kept": 0}
     assert table.loc[1].to_dict() == {
-        "epoch": 1, "train_loss": 0.8, "train_accuracy": 0.6, "val_loss": 0.9, "val_accuracy": 0.7,
+        "epoch": 1, "train_loss": 0.75, "train_accuracy": 0.75, "val_loss": 1.0, "val_accuracy": 0.5, "is_kept": 1,
+        "loss_gap": 0.25, "accuracy_gap": 0.25,
     }  # fmt: skip

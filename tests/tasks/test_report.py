@@ -28,6 +28,7 @@ def page(tmp_path):
         rows=100,
         validation=None,
         audit=None,
+        reason="the candidate is the head alone",
     ):
         one, other = names
         for folder in ("validated", "audit", "training", "evaluation", "regression"):
@@ -59,9 +60,19 @@ def page(tmp_path):
                 "num_heldout": 40, "baseline": baseline, "candidate": "c" * 64,
             },
         )  # fmt: skip
-        pd.DataFrame({"epoch": [0, 1], "train_loss": [None, 0.6], "val_loss": [1.0, 0.5]}).to_csv(
-            tmp_path / "training" / "curves.csv", index=False
-        )
+        scores = {
+            "train_loss": [None, 0.6],
+            "val_loss": [1.0, 0.5],
+            "train_accuracy": [None, 0.7],
+            "val_accuracy": [0.5, 0.8],
+        }
+        table = pd.DataFrame({"epoch": [0, 1], "is_kept": [0, 1]} | scores)
+        table.to_csv(tmp_path / "training" / "curves.csv", index=False)
+        tuned = {
+            "ending": "every epoch was run", "epoch_kept": 1, "epochs": 1, "loss_gap": 0.25, "num_all_blocks": 9,
+            "num_blocks": 2, "verdict": {"reason": reason},
+        }  # fmt: skip
+        write_json(tmp_path / "training" / "finetuning.json", tuned)
         run(
             validated=tmp_path / "validated",
             audit=tmp_path / "audit",
@@ -195,11 +206,33 @@ def test_confusion_counts_rows_actual_and_columns_predicted():
     assert [cell["share"] for cell in found["rows"][1]["cells"]] == [0.5, 0.5, 0.0]
 
 
-def test_curve_goes_from_edge_to_edge():
-    table = pd.DataFrame({"epoch": [0, 1, 2], "train_loss": [None, 1.0, 1.0], "val_loss": [2.0, 1.0, 0.0]})
-    assert curves(table, width=100, height=50)["lines"]["val"] == "0.0,0.0 50.0,25.0 100.0,50.0"
+def test_page_says_what_became_of_fine_tuning_and_why(page):
+    found = words(page(reason=f"the candidate is the head alone: {HOSTILE} may be chance"))
+    assert "The candidate is the head alone: &lt;script&gt;alert(1)&lt;/script&gt; may be chance." in found
+    assert "2 of 9 blocks of the backbone were trained for 1 epochs; every epoch was run." in found
+    assert "In epoch 1 the loss on val is 0.250 above that on train: a gap that grows" in found
+
+
+def epochs(*, losses, kept):
+    numbers = range(len(losses))
+    return pd.DataFrame(
+        {"epoch": numbers, "train_loss": losses, "val_loss": losses, "is_kept": [int(each == kept) for each in numbers]}
+    )
+
+
+def test_curve_goes_from_edge_to_edge_and_shows_the_epoch_kept():
+    drawn = curves(epochs(losses=[2.0, 1.0, 0.0], kept=1), "loss", width=100, height=50)
+    assert drawn["lines"]["val"] == "0.0,0.0 50.0,25.0 100.0,50.0"
+    assert drawn["kept"] == 50.0
+
+
+def test_curve_of_accuracy_ends_at_1():
+    table = pd.DataFrame(
+        {"epoch": [0, 1], "train_accuracy": [None, 0.75], "val_accuracy": [0.5, 1.0], "is_kept": [0, 1]}
+    )
+    drawn = curves(table, "accuracy", width=100, height=50)
+    assert drawn["lines"] == {"train": "100.0,25.0", "val": "0.0,50.0 100.0,0.0"}
 
 
 def test_curve_of_no_epochs_is_one_point():
-    table = pd.DataFrame({"epoch": [0], "train_loss": [None], "val_loss": [0.5]})
-    assert curves(table, width=100, height=50)["lines"]["val"] == "0.0,0.0"
+    assert curves(epochs(losses=[0.5], kept=0), "loss", width=100, height=50)["lines"]["val"] == "0.0,0.0"

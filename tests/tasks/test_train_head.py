@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from tasks.data.embeddings import write_embeddings
 from tasks.data.leaks import COLUMNS, LEAKS
@@ -13,7 +14,18 @@ from tasks.params import TrainHeadParams
 from tasks.train_head import run
 
 CLASSES = ["cat", "dog", "eel"]
-PARAMS = TrainHeadParams(l2_strengths=[0.01, 1.0], max_iterations=200)
+PARAMS = TrainHeadParams(
+    head="logistic", class_weights="none", hidden_features=16, l2_strengths=[0.01, 1.0], max_iterations=200
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Layers as small as these are not worth sharing."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
 
 
 @pytest.fixture
@@ -47,7 +59,7 @@ def write_leaks(folder, ids):
     pd.DataFrame({"sample_id": ids}, columns=COLUMNS).to_csv(folder / "audit" / LEAKS, index=False)
 
 
-def train(folder, *, out="head"):
+def train(folder, *, out="head", **changes):
     run(
         manifests=folder / "validated" / "manifest",
         classes=folder / "validated" / "classes.json",
@@ -55,22 +67,31 @@ def train(folder, *, out="head"):
         audit=folder / "audit",
         batches=folder / "batches.yaml",
         out=folder / out,
-        train_head=PARAMS,
+        train_head=PARAMS.model_copy(update=changes),
+        seed=0,
     )
-    layers, _ = load_heads(folder / out)
-    return layers["label"]
+    heads, _ = load_heads(folder / out)
+    return heads["label"]
+
+
+def is_same(one, other):
+    return all(
+        np.array_equal(left, right)
+        for of_one, of_other in zip(one.layers, other.layers, strict=True)
+        for left, right in zip(of_one, of_other, strict=True)
+    )
 
 
 def accuracy(head, manifest, vectors, split):
     is_there = (manifest["split"] == split).to_numpy()
-    weight, bias = head
-    said = np.array(CLASSES)[(vectors @ weight.T + bias).argmax(axis=1)]
+    said = np.array(CLASSES)[head.logits(vectors).argmax(axis=1)]
     return (said == manifest["label"])[is_there].mean()
 
 
-def test_head_tells_the_classes_of_held_out_samples_apart(inputs):
+@pytest.mark.parametrize("kind", ["logistic", "centroid", "mlp"])
+def test_head_tells_the_classes_of_held_out_samples_apart(inputs, kind):
     folder, manifest, vectors = inputs
-    assert accuracy(train(folder), manifest, vectors, "heldout") > 0.9
+    assert accuracy(train(folder, head=kind), manifest, vectors, "heldout") > 0.9
 
 
 def test_held_out_labels_have_no_influence(inputs):
@@ -80,7 +101,7 @@ def test_held_out_labels_have_no_influence(inputs):
     changed = manifest.assign(label=manifest["label"].where(~is_heldout, "cat"))
     write_table(folder / "validated" / "manifest" / "a.parquet", changed)
     after = train(folder)
-    assert all(np.array_equal(one, other) for one, other in zip(before, after, strict=True))
+    assert is_same(before, after)
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -92,9 +113,9 @@ def test_sample_that_leaked_has_no_influence(inputs, split):
     before = train(folder)
     changed = manifest.assign(label=manifest["label"].where(~manifest.index.isin(leaking.index), "cat"))
     write_table(folder / "validated" / "manifest" / "a.parquet", changed)
-    assert all(np.array_equal(one, other) for one, other in zip(before, train(folder), strict=True))
+    assert is_same(before, train(folder))
     write_leaks(folder, [])
-    assert not all(np.array_equal(one, other) for one, other in zip(before, train(folder), strict=True))
+    assert not is_same(before, train(folder))
 
 
 def test_missing_audit_is_named(inputs):
@@ -112,10 +133,11 @@ def test_description_has_the_classes_in_the_order_of_the_rows(inputs):
     assert described["l2"]["label"] in PARAMS.l2_strengths
 
 
-def test_same_input_gives_the_same_bytes(inputs):
+@pytest.mark.parametrize("kind", ["logistic", "centroid", "mlp"])
+def test_same_input_gives_the_same_bytes(inputs, kind):
     folder, _, _ = inputs
-    train(folder)
-    train(folder, out="again")
+    train(folder, head=kind)
+    train(folder, head=kind, out="again")
     for file in ("head.safetensors", "head.json"):
         assert (folder / "head" / file).read_bytes() == (folder / "again" / file).read_bytes()
 
@@ -134,3 +156,60 @@ def test_missing_classes_are_named(inputs):
     (folder / "validated" / "classes.json").unlink()
     with pytest.raises(ValueError, match=r"classes\.json is missing"):
         train(folder)
+
+
+def change(folder, manifest):
+    write_table(folder / "validated" / "manifest" / "a.parquet", manifest)
+
+
+def test_target_with_one_class_in_train_is_named(inputs):
+    folder, manifest, _ = inputs
+    change(folder, manifest.assign(label=manifest["label"].where(manifest["split"] != "train", "cat")))
+    with pytest.raises(ValueError, match=r"^target label: train has 1 class, expected at least 2: add [^\n]*$"):
+        train(folder)
+
+
+@pytest.mark.parametrize("kind", ["logistic", "centroid", "mlp"])
+def test_class_that_is_absent_from_train_is_named(inputs, kind):
+    folder, manifest, _ = inputs
+    is_eel = (manifest["split"] == "train") & (manifest["label"] == "eel")
+    change(folder, manifest.assign(label=manifest["label"].where(~is_eel, "cat")))
+    with pytest.raises(ValueError, match=r"^target label: train has no sample of class eel: add [^\n]*$"):
+        train(folder, head=kind)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("kind", ["logistic", "centroid", "mlp"])
+def test_embedding_that_is_no_number_is_refused(inputs, kind, split):
+    folder, manifest, vectors = inputs
+    vectors[np.flatnonzero(manifest["split"] == split)[4], 1] = np.nan
+    write_embeddings(
+        folder / "embeddings" / "a.safetensors", [vectors.astype(np.float16)], shape=vectors.shape, recipe="r"
+    )
+    with pytest.raises(ValueError, match=r"^target label: the embeddings have numbers that are not finite: run embed"):
+        train(folder, head=kind)
+
+
+def test_mlp_without_labels_on_val_is_refused(inputs):
+    folder, manifest, _ = inputs
+    in_val = manifest["split"] == "val"
+    write_table(
+        folder / "validated" / "manifest" / "a.parquet", manifest.assign(split=manifest["split"].mask(in_val, "train"))
+    )
+    with pytest.raises(
+        ValueError, match=r"^target label: val has no labels, by which the epoch of an mlp is chosen: land"
+    ):
+        train(folder, head="mlp")
+
+
+def test_temperature_is_calibrated_on_val_and_recorded(inputs):
+    folder, _, _ = inputs
+    head = train(folder, head="centroid")
+    described = json.loads((folder / "head" / "head.json").read_text("utf-8"))
+    assert described["temperature"]["label"] == head.temperature != 1.0
+
+
+def test_target_without_labels_on_val_is_not_calibrated(inputs):
+    folder, manifest, _ = inputs
+    change(folder, manifest.assign(label=manifest["label"].where(manifest["split"] != "val", None)))
+    assert train(folder).temperature == 1.0

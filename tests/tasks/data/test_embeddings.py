@@ -12,7 +12,7 @@ def vectors():
 
 def test_vectors_come_back_in_half_precision(tmp_path, vectors):
     write_embeddings(tmp_path / "a.safetensors", [vectors.astype(np.float16)], shape=vectors.shape, recipe="r")
-    back = read_embeddings(tmp_path, ["a"], num_samples=5)
+    back = read_embeddings(tmp_path, ["a"], num_samples=5)[:]
     assert back.dtype == np.float32
     assert np.array_equal(back, vectors.astype(np.float16).astype(np.float32))
 
@@ -23,7 +23,7 @@ def test_batches_are_joined_in_the_order_asked_for(tmp_path, vectors):
         tmp_path / "b.safetensors", [(-vectors[:2]).astype(np.float16)], shape=(-vectors[:2]).shape, recipe="r"
     )
     expected = np.concatenate([-vectors[:2], vectors]).astype(np.float16)
-    assert np.array_equal(read_embeddings(tmp_path, ["b", "a"], num_samples=7), expected)
+    assert np.array_equal(read_embeddings(tmp_path, ["b", "a"], num_samples=7)[:], expected)
 
 
 def test_batch_without_samples_has_no_vectors(tmp_path):
@@ -82,3 +82,23 @@ def test_cosines_are_taken_pair_by_pair():
     left = np.array([[3.0, 0.0], [1.0, 1.0], [2.0, 0.0], [0.0, 0.0]], dtype=np.float16)
     right = np.array([[1.0, 0.0], [1.0, 0.0], [-5.0, 0.0], [1.0, 0.0]], dtype=np.float16)
     assert pair_cosines(left, right).tolist() == pytest.approx([1.0, 0.5**0.5, -1.0, 0.0])
+
+
+@pytest.mark.parametrize("rows", [[0], [6, 0, 3], [2, 2, 5], [], list(range(6, -1, -1)), [0, 900], [899, 1, 450, 451]])
+def test_rows_come_in_the_order_asked_for(tmp_path, rows):
+    whole = np.random.default_rng(0).normal(size=(901, 7)).astype(np.float16)
+    for name, part in (("a", whole[:4]), ("b", whole[4:4]), ("c", whole[4:])):
+        write_embeddings(tmp_path / f"{name}.safetensors", [part], shape=part.shape, recipe="r")
+    vectors = read_embeddings(tmp_path, ["a", "b", "c"], num_samples=901)
+    wanted = np.array(rows, dtype=np.int64)
+    assert np.array_equal(vectors[wanted], whole[wanted])
+    assert np.array_equal(vectors.part(np.arange(901)[::-1])[wanted], whole[::-1][wanted])
+
+
+def test_file_cut_short_while_it_is_read_is_named(tmp_path, vectors):
+    path = tmp_path / "a.safetensors"
+    write_embeddings(path, [vectors.astype(np.float16)], shape=vectors.shape, recipe="r")
+    read = read_embeddings(tmp_path, ["a"], num_samples=5)
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(ValueError, match=r"a\.safetensors was cut short while it was read"):
+        read[:]

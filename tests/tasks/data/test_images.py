@@ -2,7 +2,6 @@ import contextlib
 import io
 import random
 import struct
-import threading
 import warnings
 import zlib
 from pathlib import Path
@@ -12,10 +11,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from tasks.data.images import (
-    READ_AHEAD,
     ImageDefectError,
     decode_image,
-    in_order,
     inspect_image,
     read_sample,
     sample_id,
@@ -291,36 +288,6 @@ def test_sample_that_vanished_is_refused_by_name(tmp_path):
         ValueError, match=r"sample .*cat\.png is missing: restore it, or run `dvc pull raw/2024-01.dvc`"
     ):
         read_sample(tmp_path / "cat.png", "0" * 64, batch=Path("raw/2024-01"), shorter_side=None)
-
-
-def test_results_come_in_the_order_of_the_sources():
-    last_is_done = threading.Event()
-
-    def work(source):
-        if source == 1:
-            last_is_done.set()
-        elif source == 0:
-            last_is_done.wait(timeout=10)  # the first ends after the second
-        return source * 10
-
-    assert list(in_order([0, 1], work)) == [0, 10]
-
-
-def test_every_source_is_worked_on_when_there_are_more_than_are_read_ahead():
-    count = 3 * READ_AHEAD + 1
-    assert list(in_order(range(count), lambda source: -source)) == [-source for source in range(count)]
-
-
-def test_error_of_a_worker_is_raised_in_its_turn():
-    def work(source):
-        if source == 2:
-            raise ValueError("sample 2 is missing")
-        return source
-
-    results = in_order(range(10), work)
-    assert [next(results), next(results)] == [0, 1]
-    with pytest.raises(ValueError, match="sample 2 is missing"):
-        next(results)
 
 
 @pytest.mark.parametrize(

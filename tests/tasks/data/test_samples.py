@@ -3,7 +3,7 @@ import pytest
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from tasks.data.images import sample_id
-from tasks.data.samples import minibatches, num_minibatches
+from tasks.data.samples import Samples, minibatches, num_minibatches
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def rows(batch):
 
 
 def read(rows, batch, size):
-    return list(minibatches(rows, raw=batch.parent, shorter_side=None, pixels=pil_to_tensor, size=size))
+    return list(minibatches(Samples(rows, raw=batch.parent, shorter_side=None), pixels=pil_to_tensor, size=size))
 
 
 def test_pictures_come_in_the_order_of_the_rows(rows, batch, picture):

@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from tasks.cores import one_thread_each
 from tasks.data.images import decode_image
-from tasks.models.embedder import Embedder, one_thread_each, plan
+from tasks.models.embedder import Embedder, plan
 from tasks.models.weights import load_backbone
 
 SHARED = Path(__file__).parents[4] / "shared"
@@ -53,9 +54,7 @@ def least_cosine(left, right):
     return torch.cosine_similarity(left.half().double(), right.half().double(), dim=1).min().item()
 
 
-@pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor cannot compute with bf16"
-)
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor cannot compute with bf16")
 def test_bf16_agrees_with_fp32_for_every_photograph():
     contents = pictures(PACS, every=20)
     assert len(contents) == 201

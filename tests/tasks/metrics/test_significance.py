@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tasks.metrics.significance import compare
+from tasks.metrics.significance import compare, paired_t_test
 
 
 def flips(*, negative, positive, both_right=5, both_wrong=3):
@@ -35,3 +35,21 @@ def test_models_that_agree_are_not_told_apart():
 
 def test_samples_on_which_both_agree_do_not_matter():
     assert flips(negative=3, positive=1, both_right=1000).p_value == flips(negative=3, positive=1).p_value
+
+
+def test_mean_that_is_far_above_zero_is_no_chance():
+    assert paired_t_test(np.array([1.0, 1.2, 0.9, 1.1, 1.0, 0.8])) < 0.001
+
+
+def test_mean_below_zero_is_no_evidence_of_one_above():
+    assert paired_t_test(np.array([-1.0, -1.2, -0.9, -1.1])) > 0.99
+
+
+def test_t_test_of_a_case_computed_by_hand():
+    """Mean 1 and standard error 1 of two numbers: t = 1 with one degree of freedom, of which a quarter lies above."""
+    assert paired_t_test(np.array([0.0, 2.0])) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("differences", [[], [3.0], [0.0, 0.0, 0.0]])
+def test_too_few_differences_and_equal_models_tell_nothing(differences):
+    assert paired_t_test(np.array(differences)) == 1.0

@@ -113,3 +113,19 @@ def test_tensor_of_another_shape_is_refused_by_name(saved):
     save_file(tensors | {"heads.0.bias": torch.zeros(5)}, saved / WEIGHTS)
     with pytest.raises(ValueError, match=r"is not a whole bundle \(.*heads\.0\.bias"):
         load_bundle(saved)
+
+
+def test_hidden_layer_and_temperature_survive_a_bundle(classifier, tmp_path):
+    model = Classifier(
+        classifier().backbone, {"label": ["a", "b"]}, hidden_features=8, temperatures={"label": 2.5}
+    ).eval()
+    save_bundle(tmp_path, model, lineage={})
+    back, _ = load_bundle(tmp_path)
+    assert (back.hidden_features, back.temperatures) == (8, {"label": 2.5})
+    assert torch.equal(model.probabilities([PIXELS])[0], back.probabilities([PIXELS])[0])
+
+
+def test_bundle_of_before_there_were_temperatures_loads(saved):
+    describe(saved, hidden_features=None, temperatures=None)
+    back, _ = load_bundle(saved)
+    assert (back.hidden_features, back.temperatures) == (None, {"label": 1.0})

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tasks.models.embedder import Embedder, one_thread_each, plan
+from tasks.cores import one_thread_each
+from tasks.models.embedder import Embedder, plan
 from tasks.models.weights import load_backbone
 
 GLYPHS = Path(__file__).parents[3] / "backbones/glyphs.safetensors"
@@ -87,27 +88,20 @@ def test_choices_that_are_left_open_are_made_for_the_machine():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_gpu_that_is_asked_for_and_not_there_is_told():
-    with pytest.raises(ValueError, match=r"embed\.device is cuda, and there is no CUDA device: set it to auto or cpu"):
+    with pytest.raises(ValueError, match=r"device is cuda, and there is no CUDA device: set it to auto or cpu"):
         plan(device="cuda")
 
 
 @pytest.mark.skipif(torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor computes with bf16")
 def test_bf16_that_is_asked_for_and_cannot_be_computed_with_is_told():
-    with pytest.raises(ValueError, match=r"embed\.precision is bf16, which this processor cannot compute with"):
+    with pytest.raises(ValueError, match=r"precision is bf16, which this processor cannot compute with"):
         plan(device="cpu", precision="bf16")
 
 
 def test_compiler_that_is_asked_for_and_not_there_is_told(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(ValueError, match=r"embed\.execution is compiled, and there is no C\+\+ compiler"):
+    with pytest.raises(ValueError, match=r"execution is compiled, and there is no C\+\+ compiler"):
         plan(execution="compiled")
-
-
-def test_number_of_threads_is_given_back():
-    before = torch.get_num_threads()
-    with one_thread_each():
-        assert torch.get_num_threads() == 1
-    assert torch.get_num_threads() == before
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")

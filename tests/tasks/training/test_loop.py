@@ -1,12 +1,17 @@
+import logging
 import math
-from itertools import pairwise
+from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from tasks.data.manifest import MISSING
-from tasks.training.loop import cross_entropy, fit, learning_rate_factor, score
+from tasks.training import loop
+from tasks.training.checkpoint import Checkpoint
+from tasks.training.loop import Group, Recipe, fit, score, summed_cross_entropy
+from tasks.training.schedule import learning_rate_factor
 
 
 class Net(nn.Module):
@@ -19,10 +24,33 @@ class Net(nn.Module):
             self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
             self.dropout = nn.Dropout(dropout)
             self.heads = nn.ModuleList(nn.Linear(16, 2) for _ in range(num_targets))
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, images):
         features = self.dropout(self.body(images))
         return [head(features) for head in self.heads]
+
+
+class Says(nn.Module):
+    """Its logits are the same of every picture; they begin as `logits`."""
+
+    def __init__(self, *logits):
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor(logits))
+
+    def forward(self, images):
+        return [self.logits.expand(len(images), -1)]
+
+
+class Reads(nn.Module):
+    """Its logits are the picture's first numbers, times a weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, images):
+        return [images[:, 0, 0, :2] * self.weight]
 
 
 def data(*, n=24, seed=0, minibatch=8):
@@ -33,21 +61,32 @@ def data(*, n=24, seed=0, minibatch=8):
     return list(zip(images.split(minibatch), labels.split(minibatch), strict=True))
 
 
-TRAIN, VAL = data(seed=1), data(seed=2)
+def wrong(minibatches):
+    return [(images, 1 - labels) for images, labels in minibatches]
+
+
+TRAIN, VAL = data(seed=1), data(n=120, seed=2)
 STATISTICS = {"body.1.running_mean", "body.1.running_var", "body.1.num_batches_tracked"}
+HEAD = {"heads.0.weight", "heads.0.bias"}
 
 
-def train(model, *, groups=None, minibatches=None, val=None, epochs=3, lr=0.01, **changes):
-    settings = {"warmup_fraction": 0.1, "weight_decay": 0.01, "patience_epochs": 10, "update_statistics": False}
+def train(
+    model, *, groups=None, minibatches=None, num_minibatches=None, val=None, keeper=None, epochs=3, lr=0.01, **recipe
+):
+    """Fit all of the model unless `groups` says what."""
     return fit(
         model,
+        Recipe(epochs=epochs, **{"seed": 0} | recipe),
+        groups=groups or [Group(parameters=list(model.parameters()), learning_rate=lr)],
         minibatches=minibatches or (lambda epoch: TRAIN),
-        num_minibatches=len(TRAIN),
+        num_minibatches=num_minibatches or len(TRAIN),
         val_minibatches=val or (lambda: VAL),
-        parameter_groups=groups or [{"params": list(model.parameters()), "lr": lr}],
-        epochs=epochs,
-        **settings | changes,
+        keeper=keeper,
     )
+
+
+def only_head(model, **settings):
+    return [Group(parameters=list(model.heads.parameters()), learning_rate=0.01, **settings)]
 
 
 def copy_of(model):
@@ -58,105 +97,448 @@ def moved(model, before):
     return {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
 
 
+def content(model):
+    return b"".join(tensor.numpy().tobytes() for tensor in model.state_dict().values())
+
+
+def distance(one, other):
+    return math.sqrt(sum(float((one[name] - other[name]).square().sum()) for name in one))
+
+
+def trained_content(**settings):
+    model = Net(dropout=settings.pop("dropout", 0.0))
+    train(model, **settings)
+    return content(model)
+
+
+# what is frozen
+
+
 def test_frozen_part_keeps_its_bytes_while_the_rest_moves():
     model = Net()
-    model.body.requires_grad_(False)
     before = copy_of(model)
-    _, best = train(model, groups=[{"params": list(model.heads.parameters()), "lr": 0.01}])
-    assert best > 0
-    assert moved(model, before) == {"heads.0.weight", "heads.0.bias"}
+    assert train(model, groups=only_head(model)).kept > 0
+    assert moved(model, before) == HEAD
 
 
 def test_statistics_of_normalisation_keep_their_bytes_while_all_parameters_move():
     model = Net()
     before = copy_of(model)
-    _, best = train(model, update_statistics=False)
-    assert best > 0
+    assert train(model).kept > 0
     assert moved(model, before) == set(before) - STATISTICS
 
 
 def test_statistics_follow_the_data_on_request():
     model = Net()
     before = copy_of(model)
-    _, best = train(model, update_statistics=True)
-    assert best > 0
+    assert train(model, update_statistics=True).kept > 0
     assert moved(model, before) == set(before)
 
 
 def test_statistics_of_a_frozen_part_keep_their_bytes_even_so():
     model = Net()
-    model.body.requires_grad_(False)
     before = copy_of(model)
-    _, best = train(model, groups=[{"params": list(model.heads.parameters()), "lr": 0.01}], update_statistics=True)
-    assert best > 0
-    assert moved(model, before) == {"heads.0.weight", "heads.0.bias"}
+    assert train(model, groups=only_head(model), update_statistics=True).kept > 0
+    assert moved(model, before) == HEAD
 
 
-def test_each_group_learns_at_its_own_rate():
+def test_group_stands_still_before_its_epoch_and_moves_from_then_on():
+    """Also the statistics of its normalisation, and whatever weight decay would do to it."""
     model = Net()
-    before = copy_of(model)
-    groups = [
-        {"params": list(model.heads.parameters()), "lr": 0.01},
-        {"params": list(model.body.parameters()), "lr": 0.0},
-    ]
-    train(model, groups=groups)
-    assert moved(model, before) == {"heads.0.weight", "heads.0.bias"}
+    body = Group(parameters=list(model.body.parameters()), learning_rate=0.01, weight_decay=0.1, from_epoch=3)
+    seen = {}
+
+    def minibatches(epoch):
+        seen[epoch] = copy_of(model)
+        return TRAIN
+
+    groups = [*only_head(model), body]
+    train(model, groups=groups, minibatches=minibatches, epochs=4, update_statistics=True, averaging=0.9)
+    assert moved(model, seen[1]) == set(seen[1])
+    one_to_two, one_to_three, three_to_four = (
+        {name for name in seen[1] if not torch.equal(seen[start][name], seen[end][name])}
+        for start, end in ((1, 2), (1, 3), (3, 4))
+    )
+    assert one_to_two == one_to_three == HEAD
+    assert three_to_four == set(seen[1])
+
+
+def test_dropout_of_a_frozen_part_is_off():
+    """A body that is frozen gives the head the same of a picture each time."""
+
+    class WithDropout(Net):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(*self.body, nn.Dropout(0.5))
+
+    frozen, without = WithDropout(), Net()
+    for model in (frozen, without):
+        train(model, groups=only_head(model))
+    assert all(map(torch.equal, frozen.heads.parameters(), without.heads.parameters()))
+
+
+# how it learns
 
 
 def test_training_lowers_the_loss():
-    history, best = train(Net(), epochs=8)
-    assert history[best].val.loss < 0.8 * history[0].val.loss
-    assert history[-1].train.loss < history[1].train.loss
+    history = train(Net(), epochs=8)
+    assert history.epochs[history.kept].val.loss < 0.8 * history.epochs[0].val.loss
+    assert history.epochs[-1].train.loss < history.epochs[1].train.loss
 
 
-def test_model_ends_as_it_was_in_its_best_epoch():
-    """Later epochs teach the wrong labels, so that val gets worse."""
+def test_each_group_learns_at_its_own_rate():
+    """With Adam, the first step of a parameter is as long as its rate."""
     model = Net()
-    wrong = [(images, 1 - labels) for images, labels in TRAIN]
-    history, best = train(model, minibatches=lambda epoch: TRAIN if epoch <= 2 else wrong, epochs=6, lr=0.03)
-    assert 0 < best < 6
-    assert history[6].val.loss > history[best].val.loss
-    assert score(model, VAL) == history[best].val
+    before = copy_of(model)
+    groups = [
+        Group(parameters=list(model.heads.parameters()), learning_rate=0.01),
+        Group(parameters=list(model.body.parameters()), learning_rate=0.001),
+    ]
+    train(model, groups=groups, minibatches=lambda epoch: TRAIN[:1], num_minibatches=1, epochs=1)
+    steps = {name: float((tensor - before[name]).abs().max()) for name, tensor in model.state_dict().items()}
+    assert steps["heads.0.weight"] == pytest.approx(0.01, rel=0.01)
+    assert steps["body.0.weight"] == pytest.approx(0.001, rel=0.01)
+
+
+def test_rate_rises_over_the_warm_up_and_falls_as_a_cosine_whatever_the_epochs():
+    """Of a weight whose gradient never changes, Adam's steps are as long as the rate at the time."""
+    model, places = Reads(), []
+    images = torch.full((1, 1, 1, 2), 0.0)
+    images[0, 0, 0, 0] = -100.0  # says the wrong class, with a gradient of 100 all along
+
+    def minibatches(epoch):
+        for _ in range(4):
+            places.append(model.weight.item())
+            yield images, torch.zeros(1, 1, dtype=torch.long)
+
+    train(
+        model,
+        minibatches=minibatches,
+        num_minibatches=4,
+        epochs=3,
+        val=lambda: data(n=2),
+        lr=0.01,
+        warmup_fraction=0.25,
+    )
+    lengths = -np.diff(places)
+    expected = [0.01 * learning_rate_factor(step, num_steps=12, warmup_fraction=0.25) for step in range(11)]
+    assert lengths == pytest.approx(expected, rel=1e-3)
+
+
+def test_decay_towards_zero_makes_weights_smaller_and_towards_the_start_keeps_them_near_it():
+    def far(towards, decay):
+        model = Net()
+        start = copy_of(model)
+        group = Group(parameters=list(model.parameters()), learning_rate=0.02, weight_decay=decay)
+        # what is kept at the end is the last epoch: val is what it learns
+        train(model, groups=[group], epochs=10, decay_towards=towards, val=lambda: TRAIN)
+        zero = {name: torch.zeros_like(tensor) for name, tensor in start.items()}
+        return distance(model.state_dict(), start), distance(model.state_dict(), zero)
+
+    free, towards_start, towards_zero = far("start", 0.0), far("start", 3.0), far("zero", 3.0)
+    assert towards_start[0] < 0.7 * free[0]
+    assert towards_zero[1] < 0.9 * free[1]
+    assert towards_start[0] < towards_zero[0]
+    assert towards_zero[1] < towards_start[1]
+
+
+def test_without_weight_decay_it_does_not_matter_what_it_would_pull_to():
+    assert trained_content(decay_towards="start") == trained_content(decay_towards="zero")
+
+
+def test_gradient_of_one_sample_in_many_that_is_far_too_large_is_clipped():
+    """Two steps of SGD-like length: Adam forgets the scale of the first gradient unless the second is of another."""
+    model, clipped = Reads(), Reads()
+    small, large = (torch.tensor([[[[-scale, 0.0]]]]) for scale in (1.0, 1000.0))
+
+    def minibatches(epoch):
+        label = torch.zeros(1, 1, dtype=torch.long)
+        yield from ((images, label) for images in (small, large, small, small))
+
+    for each, norm in ((model, None), (clipped, 0.1)):
+        train(
+            each,
+            minibatches=minibatches,
+            num_minibatches=4,
+            epochs=1,
+            val=lambda: [(large, torch.zeros(1, 1, dtype=torch.long))],
+            gradient_norm=norm,
+        )
+    assert model.weight.item() != clipped.weight.item()
+    # all four gradients are clipped to the same length, so that all steps are full ones
+    rates = [0.01 * learning_rate_factor(step, num_steps=4, warmup_fraction=0.0) for step in range(4)]
+    assert 1 - clipped.weight.item() == pytest.approx(sum(rates), rel=1e-3)
+    assert 1 - model.weight.item() < 0.95 * sum(rates)
+
+
+def test_smoothed_labels_keep_a_model_from_being_sure():
+    def surest(smoothing):
+        model = Says(0.0, 0.0)
+        minibatch = torch.zeros(8, 1, 1, 1), torch.zeros(8, 1, dtype=torch.long)
+        train(
+            model,
+            minibatches=lambda epoch: [minibatch] * 100,
+            num_minibatches=100,
+            val=lambda: [minibatch],
+            epochs=1,
+            lr=0.2,
+            label_smoothing=smoothing,
+        )
+        return model.logits.softmax(dim=0)[0].item()
+
+    assert surest(0.0) > 0.99
+    assert surest(0.2) == pytest.approx(0.9, abs=0.01)
+
+
+def test_mixup_teaches_both_labels_by_their_share():
+    """A model that reads off whose picture it is: what it is shown is on the line between the two."""
+    shown = []
+
+    class Watches(Reads):
+        def forward(self, images):
+            if self.training:
+                shown.append(images[:, 0, 0, 0].clone())
+            return super().forward(images)
+
+    images = torch.zeros(8, 1, 1, 2)
+    images[:4, 0, 0, 0] = 1.0
+    minibatch = [(images, torch.tensor([[0]] * 4 + [[1]] * 4))]
+    train(
+        Watches(), minibatches=lambda epoch: minibatch, num_minibatches=1, val=lambda: minibatch, epochs=20, mixup=1.0
+    )
+    assert all(each.sum().item() == pytest.approx(4.0, abs=1e-4) for each in shown)  # as much of each as before
+    shares = torch.cat(shown)
+    assert ((shares > 0.05) & (shares < 0.95)).any()
+    assert len({round(float(each), 4) for each in shares}) > 6  # another share each time
+
+
+def test_mixed_minibatch_has_the_loss_of_its_shares():
+    """A loss that does not depend on the picture: it is that of the labels, whose numbers mixing does not change."""
+    model, plain = Says(0.3, -0.2), Says(0.3, -0.2)
+    minibatch = [(torch.zeros(8, 1, 1, 1), torch.tensor([[0]] * 6 + [[1]] * 2))]
+    for each, mixup in ((model, 0.4), (plain, 0.0)):
+        train(
+            each, minibatches=lambda epoch: minibatch, num_minibatches=1, val=lambda: minibatch, epochs=5, mixup=mixup
+        )
+    torch.testing.assert_close(model.logits, plain.logits)
+
+
+def test_mixup_follows_the_seed():
+    assert trained_content(mixup=0.5, seed=1) == trained_content(mixup=0.5, seed=1)
+    assert trained_content(mixup=0.5, seed=1) != trained_content(mixup=0.5, seed=2)
+    assert trained_content(mixup=0.5) != trained_content()
+
+
+def test_average_of_the_weights_is_what_is_scored_and_kept():
+    model, places = Reads(), []
+    images = torch.zeros(1, 1, 1, 2)
+    images[0, 0, 0, 0] = 1.0
+    minibatch = (images, torch.zeros(1, 1, dtype=torch.long))
+
+    def minibatches(epoch):
+        for _ in range(6):
+            yield minibatch
+            places.append(model.weight.item())  # after the step
+
+    history = train(
+        model, minibatches=minibatches, num_minibatches=6, val=lambda: [minibatch], epochs=1, lr=0.1, averaging=0.6
+    )
+    expected = 1.0
+    for step, place in enumerate(places, start=1):
+        decay = min(0.6, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * place
+    assert model.weight.item() == pytest.approx(expected, rel=1e-5)
+    assert history.epochs[1].val == score(model, [minibatch]).scores()
+    assert model.weight.item() < places[-1]
+
+
+def test_averaging_goes_on_from_the_weights_and_not_from_their_average():
+    seen = {False: [], True: []}
+    for is_averaged in seen:
+        model = Net()
+
+        def minibatches(epoch, model=model, found=seen[is_averaged]):
+            found.append(content(model))
+            return TRAIN
+
+        train(model, minibatches=minibatches, averaging=0.9 if is_averaged else 0.0)
+    assert seen[True] == seen[False]
+
+
+# same bits
+
+
+def test_same_seed_gives_the_same_bytes():
+    assert trained_content(dropout=0.5, seed=1) == trained_content(dropout=0.5, seed=1)
+    assert trained_content(dropout=0.5, seed=1) != trained_content(dropout=0.5, seed=2)
+
+
+def test_training_does_not_touch_the_state_of_chance():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train(Net(dropout=0.5))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_number_of_cores_changes_no_bit(monkeypatch):
+    train_on = data(n=100, seed=1, minibatch=50)  # 7 shards each, the last one shorter
+    found = set()
+    for cores in (1, 2, 5):
+        monkeypatch.setattr(loop, "num_cores", lambda cores=cores: cores)
+        found.add(trained_content(minibatches=lambda epoch: train_on, num_minibatches=2, mixup=0.2, averaging=0.9))
+    assert len(found) == 1
+
+
+def test_parts_of_a_minibatch_have_together_the_gradient_of_the_whole(monkeypatch):
+    """A minibatch with missing labels, so that the parts have unlike numbers of them."""
+    images, labels = data(n=30, seed=1, minibatch=30)[0]
+    labels = labels.masked_fill(torch.arange(30)[:, None] % 7 < 3, MISSING)
+    shards, whole = Net(), Net()
+    train(shards, minibatches=lambda epoch: [(images, labels)], num_minibatches=1)
+    monkeypatch.setattr(loop, "one_core_each", lambda model, recipe: nullcontext())
+    train(whole, minibatches=lambda epoch: [(images, labels)], num_minibatches=1)
+    for one, other in zip(shards.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("dropout", "update_statistics", "is_shared_out"), [(0.0, False, True), (0.5, False, False), (0.0, True, False)]
+)
+def test_minibatch_is_shared_out_unless_chance_or_its_statistics_play_a_part(dropout, update_statistics, is_shared_out):
+    sizes = []
+
+    class Watches(Net):
+        def forward(self, images):
+            if self.training:
+                sizes.append(len(images))
+            return super().forward(images)
+
+    one = data(n=20, minibatch=20)
+    train(
+        Watches(dropout=dropout),
+        minibatches=lambda epoch: one,
+        num_minibatches=1,
+        epochs=1,
+        update_statistics=update_statistics,
+    )
+    assert sorted(sizes, reverse=True) == ([8, 8, 4] if is_shared_out else [20])
+
+
+# which epoch is kept
+
+
+def learns_then_forgets(last_good, **settings):
+    """The model, and the history of a training whose labels are wrong after an epoch."""
+    model = Net()
+    teach = wrong(TRAIN)
+    return model, train(model, minibatches=lambda epoch: TRAIN if epoch <= last_good else teach, **settings)
+
+
+def test_model_ends_as_it_was_in_the_epoch_kept():
+    model, history = learns_then_forgets(3, epochs=8, lr=0.05)
+    assert 0 < history.kept < 8
+    assert history.epochs[8].val.loss > history.epochs[history.kept].val.loss
+    assert score(model, VAL).scores() == history.epochs[history.kept].val
 
 
 def test_model_that_was_best_as_it_came_is_given_back_untouched():
     model = Net()
     train(model, epochs=8)
     before = copy_of(model)
-    wrong = [(images, 1 - labels) for images, labels in TRAIN]
-    history, best = train(model, minibatches=lambda epoch: wrong, epochs=2)
-    assert best == 0
-    assert len(history) == 3
+    history = train(
+        model, minibatches=lambda epoch: wrong(TRAIN), epochs=2, lr=0.05, update_statistics=True, averaging=0.5
+    )
+    assert history.kept == 0
+    assert len(history.epochs) == 3
     assert moved(model, before) == set()
 
 
+def score_of_epochs(logits_by_epoch, *, labels, **settings):
+    """A training in which the model's logits on val are set by hand: (n, 2) an epoch, from epoch 0 on."""
+    epoch = iter(logits_by_epoch)
+
+    def val():
+        images = torch.zeros(len(labels), 1, 1, 2)
+        images[:, 0, 0] = torch.as_tensor(next(epoch), dtype=torch.float32)
+        return [(images, torch.as_tensor(labels)[:, None])]
+
+    return train(Reads(), val=val, minibatches=lambda epoch: data(n=8), num_minibatches=1, lr=1e-12,
+                 epochs=len(logits_by_epoch) - 1, **settings)  # fmt: skip
+
+
+def logits_of(qualities, labels):
+    """Of samples whose right class is by so much ahead."""
+    labels = np.asarray(labels)
+    logits = np.zeros((len(labels), 2))
+    logits[np.arange(len(labels)), labels] = qualities
+    return logits
+
+
+LABELS = np.arange(200) % 2
+NOISE = np.random.default_rng(0).normal(size=(6, 200))
+
+
+def test_latest_epoch_that_is_as_good_as_the_best_by_all_that_val_tells_is_kept():
+    best = 1.0 + NOISE[0]
+    same = best + 0.1 * (NOISE[1] - NOISE[1].mean()) - 0.001  # worse on average, by far less than one standard error
+    history = score_of_epochs([logits_of(each, LABELS) for each in (0.2 + NOISE[2], best, same)], labels=LABELS)
+    assert history.epochs[2].val.loss > history.epochs[1].val.loss
+    assert history.kept == 2
+
+
+def test_later_epoch_that_is_worse_by_more_than_chance_is_not_kept():
+    """By less than what samples differ among themselves: it is each sample's own difference that counts."""
+    best = 1.0 + NOISE[0]
+    history = score_of_epochs([logits_of(each, LABELS) for each in (0.2 + NOISE[2], best, best - 0.2)], labels=LABELS)
+    assert history.kept == 1
+
+
+def test_epoch_that_is_surer_than_it_should_be_is_judged_by_what_it_tells_apart():
+    """Ten times the logits, slightly better ones: a higher loss, until a temperature divides them."""
+    first = 0.5 + NOISE[0]
+    better = 10 * (0.8 + NOISE[0])
+    history = score_of_epochs([logits_of(each, LABELS) for each in (first, better)], labels=LABELS)
+    assert history.epochs[1].val.loss > history.epochs[0].val.loss
+    assert history.kept == 1
+
+
+def test_small_steps_down_do_not_add_up_to_an_epoch_that_is_worse():
+    """Each is within one standard error of the one before, the last is not of the best."""
+    best = 1.0 + NOISE[0]
+    steps = [best - 0.15 * number + 0.5 * NOISE[1] * number for number in range(1, 6)]
+    history = score_of_epochs([logits_of(each, LABELS) for each in (best, *steps)], labels=LABELS)
+    assert history.kept < 5
+
+
 def test_training_stops_when_val_has_not_improved_for_so_many_epochs():
+    seen = []
     model = Net()
     train(model, epochs=8)
-    wrong = [(images, 1 - labels) for images, labels in TRAIN]
-    seen = []
 
     def minibatches(epoch):
         seen.append(epoch)
-        return wrong
+        return wrong(TRAIN)
 
-    history, best = train(model, minibatches=minibatches, epochs=9, patience_epochs=2)
-    assert (seen, best, len(history)) == ([1, 2], 0, 3)
+    history = train(model, minibatches=minibatches, epochs=9, patience_epochs=2, lr=0.05)
+    assert (seen, history.kept, len(history.epochs)) == ([1, 2], 0, 3)
+    assert history.ending == "val loss stopped falling"
 
 
 def test_no_epochs_leave_the_model_with_its_scores():
     model = Net()
     before = copy_of(model)
-    history, best = train(model, epochs=0)
-    assert (best, len(history)) == (0, 1)
-    assert history[0].val == score(model, VAL)
+    history = train(model, epochs=0)
+    assert (history.kept, len(history.epochs), history.ending) == (0, 1, "every epoch was run")
+    assert history.epochs[0].val == score(model, VAL).scores()
     assert moved(model, before) == set()
 
 
-def test_loss_that_is_no_number_is_refused_with_the_remedy():
-    spoilt = [(images * math.nan, labels) for images, labels in TRAIN]
-    with pytest.raises(ValueError, match="the training loss is nan in epoch 1: lower finetune's learning rates"):
-        train(Net(), minibatches=lambda epoch: spoilt)
+def test_epoch_0_has_no_training_scores():
+    history = train(Net(), epochs=1)
+    assert [each.epoch for each in history.epochs] == [0, 1]
+    assert history.epochs[0].train is None
+    assert history.epochs[1].train is not None
 
 
 def test_model_is_ready_to_predict_after_training():
@@ -165,89 +547,202 @@ def test_model_is_ready_to_predict_after_training():
     assert not any(part.training for part in model.modules())
 
 
-def test_same_seed_gives_the_same_bytes():
-    def trained(seed):
-        model = Net(dropout=0.5)
-        torch.manual_seed(seed)
-        train(model, update_statistics=True, epochs=2)
-        return b"".join(tensor.numpy().tobytes() for tensor in model.state_dict().values())
-
-    assert trained(1) == trained(1)
-    assert trained(1) != trained(2)
+# a loss that is not finite
 
 
-def test_epoch_0_has_no_training_scores():
-    history, _ = train(Net(), epochs=1)
-    assert [each.epoch for each in history] == [0, 1]
-    assert history[0].train is None
-    assert history[1].train is not None
+def spoilt_from(epoch_of_nan, *, place=0):
+    def minibatches(epoch):
+        for number, (images, labels) in enumerate(TRAIN):
+            yield images * math.nan if (epoch, number) == (epoch_of_nan, place) else images, labels
+
+    return minibatches
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_loss_that_is_no_number_ends_the_training_with_the_weights_kept_before(caplog, place):
+    model, until_then = Net(), Net()
+    with caplog.at_level(logging.WARNING, logger="graftline"):
+        history = train(model, minibatches=spoilt_from(3, place=place), epochs=5, averaging=0.9)
+    assert (
+        "the loss was not finite in epoch 3: the weights of epoch 2 are kept; lower the learning rates" in caplog.text
+    )
+    assert history.ending == "the loss was not finite"
+    assert (history.kept, len(history.epochs)) == (2, 3)
+    seen = train(until_then, minibatches=spoilt_from(3), epochs=5, averaging=0.9)
+    assert seen.epochs == history.epochs
+    assert score(model, VAL).scores() == history.epochs[2].val
+    assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
+
+
+def test_first_epoch_that_is_not_finite_leaves_the_model_as_it_came():
+    model = Net()
+    before = copy_of(model)
+    history = train(model, minibatches=spoilt_from(1, place=1), epochs=3, update_statistics=True)
+    assert (history.kept, len(history.epochs), history.ending) == (0, 1, "the loss was not finite")
+    assert moved(model, before) == set()
+
+
+@pytest.mark.parametrize("lr", [1e3, 1e20])
+def test_rate_that_is_far_too_high_does_no_harm(lr):
+    """Whether it is the loss on train or that on val which is no number first."""
+    model = Net()
+    before = copy_of(model)
+    history = train(model, epochs=4, lr=lr, gradient_norm=None)
+    assert history.kept == 0
+    assert moved(model, before) == set()
+
+
+def test_weights_that_overflow_in_the_last_step_of_an_epoch_are_noticed_on_val():
+    model = Net()
+    before = copy_of(model)
+    history = train(model, minibatches=lambda epoch: TRAIN[:1], num_minibatches=1, epochs=1, lr=1e36)
+    assert (history.kept, history.ending) == (0, "the loss was not finite")
+    assert moved(model, before) == set()
+
+
+# stopped and gone on
+
+
+class KilledError(Exception):
+    """Of the process, for a test."""
+
+
+class KilledAfter(Checkpoint):
+    """Keeps the training after each epoch, and ends the process after one of them."""
+
+    def __init__(self, folder, *, epoch):
+        super().__init__(folder, recipe={})
+        self.epoch = epoch
+
+    def save(self, tensors, *, facts):
+        super().save(tensors, facts=facts)
+        if len(facts["epochs"]) - 1 == self.epoch:
+            raise KilledError
+
+
+EVERYTHING = {
+    "averaging": 0.9, "mixup": 0.4, "dropout": 0.3, "label_smoothing": 0.1, "update_statistics": True, "epochs": 6,
+    "decay_towards": "start", "warmup_fraction": 0.2,
+}  # fmt: skip
+
+
+def everything(keeper=None, *, minibatches=None, **changes):
+    """A training with all that it can do, and what it gave."""
+    settings = EVERYTHING | changes
+    model = Net(dropout=settings.pop("dropout"))
+    groups = [
+        Group(parameters=list(model.heads.parameters()), learning_rate=0.02, weight_decay=0.1),
+        Group(parameters=list(model.body.parameters()), learning_rate=0.01, weight_decay=0.1, from_epoch=3),
+    ]
+    history = train(model, groups=groups, keeper=keeper, minibatches=minibatches, **settings)
+    return content(model), history
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3, 6])
+def test_training_that_was_stopped_goes_on_to_the_same_bytes(tmp_path, epoch):
+    """Before and after the second group begins to move, and after the last epoch."""
+    with pytest.raises(KilledError):
+        everything(KilledAfter(tmp_path, epoch=epoch))
+    seen = []
+
+    def minibatches(number):
+        seen.append(number)
+        return TRAIN
+
+    found = everything(Checkpoint(tmp_path, recipe={}), minibatches=minibatches)
+    assert seen == list(range(epoch + 1, 7))
+    assert found == everything()
+
+
+def test_training_without_chance_goes_on_to_the_same_bytes(tmp_path):
+    """The minibatches are shared out among the cores."""
+    plain = {"dropout": 0.0, "update_statistics": False}
+    with pytest.raises(KilledError):
+        everything(KilledAfter(tmp_path, epoch=4), **plain)
+    assert everything(Checkpoint(tmp_path, recipe={}), **plain) == everything(**plain)
+
+
+def test_training_may_be_stopped_after_every_epoch(tmp_path):
+    for epoch in range(1, 7):
+        with pytest.raises(KilledError):
+            everything(KilledAfter(tmp_path, epoch=epoch))
+    assert everything(Checkpoint(tmp_path, recipe={})) == everything()
+
+
+def test_patience_remembers_what_was_before_the_stop(tmp_path):
+    def forgetful(keeper=None):
+        return learns_then_forgets(2, epochs=9, lr=0.05, patience_epochs=2, keeper=keeper)
+
+    _, expected = forgetful()
+    assert expected.ending == "val loss stopped falling"
+    with pytest.raises(KilledError):
+        forgetful(KilledAfter(tmp_path, epoch=expected.kept + 1))
+    model, history = forgetful(Checkpoint(tmp_path, recipe={}))
+    assert history == expected
+    assert content(model) == content(forgetful()[0])
+
+
+# losses and scores
 
 
 def test_missing_label_does_not_count_in_the_loss():
     logits = torch.tensor([[2.0, 0.0], [5.0, -5.0], [0.0, 1.0]])
-    with_missing = cross_entropy([logits], torch.tensor([[0], [MISSING], [0]]))
-    without = cross_entropy([logits[[0, 2]]], torch.tensor([[0], [0]]))
-    torch.testing.assert_close(with_missing, without)
-    expected = (math.log(1 + math.exp(-2)) + math.log(1 + math.exp(1))) / 2
-    assert with_missing.item() == pytest.approx(expected, rel=1e-5)
+    found = summed_cross_entropy([logits], torch.tensor([[0], [MISSING], [0]]))
+    assert found.item() == pytest.approx(math.log(1 + math.exp(-2)) + math.log(1 + math.exp(1)), rel=1e-5)
 
 
-def test_loss_is_the_mean_over_all_labels_of_all_targets():
+def test_loss_is_summed_over_all_labels_of_all_targets():
     even = torch.zeros(2, 2)
     sure = torch.tensor([[0.0, 100.0], [0.0, 100.0]])
     labels = torch.tensor([[0, 1], [0, MISSING]])
-    assert cross_entropy([even, sure], labels).item() == pytest.approx(math.log(2) * 2 / 3, rel=1e-5)
+    assert summed_cross_entropy([even, sure], labels).item() == pytest.approx(math.log(2) * 2, rel=1e-5)
 
 
 def test_smoothed_label_is_shared_among_all_classes():
     logits = torch.tensor([[3.0, 0.0, 0.0, 0.0]])
     likely, unlikely = (math.log(math.exp(3) + 3) - logit for logit in (3.0, 0.0))
-    smoothed = cross_entropy([logits], torch.tensor([[0]]), label_smoothing=0.2)
+    smoothed = summed_cross_entropy([logits], torch.tensor([[0]]), label_smoothing=0.2)
     assert smoothed.item() == pytest.approx(0.85 * likely + 0.15 * unlikely, rel=1e-5)
 
 
-def test_minibatch_without_any_label_has_no_loss():
-    assert cross_entropy([torch.ones(2, 2)], torch.full((2, 1), MISSING)).item() == 0.0
+def test_minibatch_without_any_label_changes_nothing():
+    model = Net()
+    before = copy_of(model)
+    nothing = [(images, torch.full_like(labels, MISSING)) for images, labels in TRAIN]
+    train(model, minibatches=lambda epoch: nothing)
+    assert moved(model, before) == set()
 
 
-class Says(nn.Module):
-    """Its logits are the picture's first numbers."""
+def test_two_targets_with_missing_labels_are_learned_together():
+    model = Net(num_targets=2)
 
-    def forward(self, images):
-        return [images[:, 0, 0, :2]]
+    def both(minibatches):
+        return [
+            (
+                images,
+                torch.cat(
+                    [labels, (1 - labels).masked_fill(torch.arange(len(labels))[:, None] % 2 == 0, MISSING)], dim=1
+                ),
+            )
+            for images, labels in minibatches
+        ]
+
+    history = train(model, minibatches=lambda epoch: both(TRAIN), val=lambda: both(VAL), epochs=10)
+    assert history.epochs[history.kept].val.accuracy > 0.8
 
 
-def test_missing_label_does_not_count_in_the_accuracy():
+def test_missing_label_does_not_count_in_the_scores():
     images = torch.zeros(4, 1, 1, 2)
     images[:, 0, 0, 0] = 1.0  # says class 0
     labels = torch.tensor([[0], [1], [MISSING], [MISSING]])
-    assert score(Says(), [(images, labels)]).accuracy == 0.5
+    found = score(Reads(), [(images, labels)]).scores()
+    assert found.accuracy == 0.5
+    assert found.loss == pytest.approx(math.log(1 + math.exp(-1)) + 0.5)
 
 
 def test_scores_weigh_every_sample_alike_whatever_its_minibatch():
     images = torch.randn(5, 1, 1, 2, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([[0], [1], [0], [1], [1]])
-    whole = score(Says(), [(images, labels)])
-    parts = score(Says(), [(images[:4], labels[:4]), (images[4:], labels[4:])])
-    assert parts.accuracy == whole.accuracy
-    assert parts.loss == pytest.approx(whole.loss, rel=1e-6)
-
-
-def test_learning_rate_rises_then_falls_to_nothing():
-    factors = [learning_rate_factor(step, num_steps=100, warmup_fraction=0.2) for step in range(101)]
-    assert 0 < factors[0] < 0.1
-    assert all(one < other for one, other in pairwise(factors[:21]))
-    assert factors[20] == 1.0
-    assert all(one > other for one, other in pairwise(factors[20:]))
-    assert factors[60] == pytest.approx(0.5)
-    assert factors[100] == pytest.approx(0.0)
-
-
-def test_learning_rate_without_warm_up_starts_in_full():
-    assert learning_rate_factor(0, num_steps=10, warmup_fraction=0.0) == 1.0
-
-
-def test_learning_rate_with_nothing_but_warm_up_only_rises():
-    factors = [learning_rate_factor(step, num_steps=10, warmup_fraction=1.0) for step in range(11)]
-    assert all(one < other for one, other in pairwise(factors))
-    assert max(factors) == 1.0
+    whole = score(Reads(), [(images, labels)]).scores()
+    parts = score(Reads(), [(images[:4], labels[:4]), (images[4:], labels[4:])]).scores()
+    assert parts == whole

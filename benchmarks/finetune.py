@@ -1,0 +1,369 @@
+"""What fine-tuning costs once the frozen layers' activations are kept, against the loop that a user would write; and whether a
+killed run goes on to the same bytes.
+
+The last block of resnet18 at 224 px on the shared photographs of hands, 3 seeds. Both sides start from the same weights and
+the same trained head and follow the same recipe: AdamW, warm-up and cosine, clipping, label smoothing, random rotations,
+shifts and scales, minibatches of 32, statistics of normalisation frozen, the last epoch's weights. There are no pretrained
+weights of resnet18 beside the project, so these are drawn at random, with the statistics of normalisation of the pictures:
+the accuracies compare the two loops, they say nothing of transfer (`benchmarks.transfer` does).
+
+- plain: Pillow, torchvision's transforms, a DataLoader with 2 workers, the frozen layers recomputed each time, float32, eager; in
+  a process of its own, in which nothing of this project is imported. A new view in every epoch.
+- ours: `tasks.finetune.fine_tune` on activations that are kept, a few views each. Images a second are of the training epochs; to
+  decode the pictures and compute the activations is told apart, as `cache`.
+- matmul_limit: forward and backward pass of what is trained at the speed of nothing but large matrix products in our precision, a
+  core each. `limit_over_plain` is the largest ratio that leaves.
+- resume_identical: the stage on the demo's digits with gradual unfreezing, killed (-9) at random moments until it gets
+  through: 1 if the candidate's bytes are those of an undisturbed run.
+
+--quick: one seed, fewer pictures and epochs.
+"""
+
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.machine import Claim, finish, parse_arguments
+from benchmarks.matmul import matmul_flops
+from tasks.cores import one_thread_each
+from tasks.data.images import sample_id
+from tasks.data.samples import Samples, minibatches
+from tasks.embedding.activations import Activations, Rows
+from tasks.finetune import Data, augmentation, fine_tune
+from tasks.models.classifier import Classifier
+from tasks.models.embedder import Embedder, plan
+from tasks.models.weights import RANDOM, load_backbone
+from tasks.params import FinetuneParams, load_params
+from tasks.training.augment import Views
+from tasks.training.finetuning import Trained, boundary_of
+from tasks.training.logistic import fit_head
+
+ROOT = Path(__file__).parent.parent
+SIGNS = ROOT.parent / "shared/data/sign-digits.tar"
+CHOICES = {
+    "unfreeze": 1, "gradual": False, "minibatch_size": 32, "head_learning_rate": 0.001, "backbone_learning_rate": 0.001,
+    "learning_rate_decay": 1.0, "weight_decay": 0.01, "decay_towards": "zero", "warmup_fraction": 0.1,
+    "label_smoothing": 0.1, "mixup": 0.0, "averaging": 0.0, "gradient_norm": 1.0, "num_views": 4,
+}  # fmt: skip
+
+PLAIN = """
+import json, math, sys, time
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch.utils.data import DataLoader, Dataset
+from torchvision.models import resnet18
+from torchvision.transforms import v2
+
+given = json.load(open(sys.argv[1]))
+choices, num_classes, seed = given["choices"], given["num_classes"], given["seed"]
+torch.manual_seed(seed)
+SCALE = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
+CROP = [v2.Resize(256), v2.CenterCrop(224)]
+AFFINE = v2.RandomAffine(choices["max_rotation_degrees"], (choices["max_shift_fraction"],) * 2,
+                         (1 - choices["max_scale_fraction"], 1 + choices["max_scale_fraction"]))
+
+class Photographs(Dataset):
+    def __init__(self, listed, transform):
+        self.listed, self.transform = listed, v2.Compose(transform)
+    def __len__(self):
+        return len(self.listed)
+    def __getitem__(self, index):
+        path, label = self.listed[index]
+        return self.transform(Image.open(path).convert("RGB")), label
+
+model = resnet18(num_classes=num_classes)
+model.load_state_dict(load_file(given["weights"]))
+model.eval().requires_grad_(False)
+trained = [*model.layer4[1].parameters(), *model.fc.parameters()]
+for parameter in trained:
+    parameter.requires_grad_(True)
+loader = DataLoader(Photographs(given["train"], CROP + [AFFINE] + SCALE), batch_size=choices["minibatch_size"], shuffle=True,
+                    drop_last=True, num_workers=2)
+optimizer = torch.optim.AdamW(trained, lr=choices["backbone_learning_rate"], weight_decay=choices["weight_decay"])
+steps = given["epochs"] * len(loader)
+warmup = int(steps * choices["warmup_fraction"])
+schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (step + 1) / (warmup + 1) if step < warmup
+    else 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1))))
+criterion = torch.nn.CrossEntropyLoss(label_smoothing=choices["label_smoothing"])
+seconds, seen = 0.0, 0
+for epoch in range(given["epochs"]):
+    start = time.perf_counter()
+    for images, labels in loader:
+        loss = criterion(model(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, choices["gradient_norm"])
+        optimizer.step()
+        schedule.step()
+        seen += len(labels)
+    seconds += time.perf_counter() - start
+with torch.inference_mode():
+    loader = DataLoader(Photographs(given["val"], CROP + SCALE), batch_size=32, num_workers=2)
+    hits = sum((model(images).argmax(dim=1) == labels).sum().item() for images, labels in loader)
+print(json.dumps({"images_per_second": seen / seconds, "val_accuracy": hits / len(given["val"])}))
+"""
+
+
+def main() -> None:
+    is_quick = parse_arguments(__doc__).quick
+    with tempfile.TemporaryDirectory() as place:
+        runs = compare(Path(place), is_quick=is_quick) if SIGNS.is_file() else []
+        resumed = resume(Path(place), num_kills=2 if is_quick else 5)
+    claims = [Claim(name="finetune.resume_identical", value=float(resumed["identical"]), target=1.0, at_least=True)]
+    raw: dict[str, Any] = {"runs": runs, "resume": resumed}
+    if runs:
+        middle = {key: statistics.median(run[key] for run in runs) for key in ("ratio", "limit_over_plain")}
+        gaps = [100 * (run["ours"]["val_accuracy"] - run["plain"]["val_accuracy"]) for run in runs]
+        raw |= middle | {"accuracy_gaps_points": gaps}
+        claims += [
+            Claim(name="finetune.ratio_plain", value=middle["ratio"], target=6.0, at_least=True),
+            Claim(name="finetune.accuracy_gap_points", value=statistics.mean(gaps), target=-0.5, at_least=True),
+        ]
+    else:
+        raw["skipped"] = f"there is no {SIGNS.name}"
+    finish(settings={"quick": is_quick} | CHOICES, raw=raw, claims=claims)
+
+
+def compare(place: Path, *, is_quick: bool) -> list[dict[str, Any]]:
+    """A row a seed, both sides in turn."""
+    rows = photographs(place / "signs")
+    num_train, epochs, seeds = (160, 2, 1) if is_quick else (480, 6, 3)
+    params = load_params(Path("params.yaml")).finetune.model_copy(update=CHOICES | {"epochs": epochs})
+    return [
+        {"seed": seed}
+        | one_seed(place, rows, params, seed, num_train=num_train, num_val=240 if is_quick else len(rows))
+        for seed in range(seeds)
+    ]
+
+
+def one_seed(
+    place: Path, rows: pd.DataFrame, params: FinetuneParams, seed: int, *, num_train: int, num_val: int
+) -> dict[str, Any]:
+    order = np.random.default_rng(seed).permutation(len(rows))
+    train, val = order[:num_train], order[num_train : num_train + num_val]
+    names = sorted(set(rows["label"]))
+    labels = np.array([names.index(each) for each in rows["label"]])
+    torch.manual_seed(seed)
+    backbone = load_backbone("resnet18", weights=RANDOM)
+    samples = Samples(rows, raw=place / "signs", shorter_side=None)
+    learn_statistics(backbone, samples, train[:256])
+    model = Classifier(backbone, {"label": names})
+    graft_head(model, samples, labels, train, val)
+    weights = place / "resnet18.safetensors"
+    save_file(whole_network(model), weights)
+
+    listed = {name: [[str(place / "signs" / rows["path"][row]), int(labels[row])] for row in part]
+              for name, part in (("train", train), ("val", val))}  # fmt: skip
+    given = {"choices": params.model_dump(), "epochs": params.epochs, "num_classes": len(names), "seed": seed,
+             "weights": str(weights)} | listed  # fmt: skip
+    (place / "given.json").write_text(json.dumps(given), "utf-8")
+    command = [sys.executable, "-c", PLAIN, str(place / "given.json")]
+    plain = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+
+    boundary = boundary_of(model, 1)
+    assert boundary is not None
+    chosen = plan(device=params.device, precision=params.precision)
+    source = Activations(
+        samples, embedder=Embedder(backbone, chosen, boundary=boundary), boundary=boundary, backbone=f"seed {seed}",
+        views=Views(augmentation=augmentation(params), seed=seed), num_views=params.num_views, train=train, val=val,
+        path=place / "activations", most_bytes=int(params.cache_gigabytes * 1e9),
+    )  # fmt: skip
+    start = time.perf_counter()
+    computed = source.keep()
+    cache_seconds = time.perf_counter() - start
+    timed = Timed(source)
+    flops = flops_of(model)
+    data = Data(labels=torch.from_numpy(labels)[:, None], train=train, val=val)
+    tuned = fine_tune(model, timed, data, params=params, seed=seed)
+    speed = timed.num_images / timed.seconds
+    limit = matmul_flops(chosen) / flops
+    result = {
+        "plain": plain,
+        "ours": {
+            "images_per_second": speed,
+            "precision": chosen.precision,
+            "val_accuracy": tuned.history.epochs[-1].val.accuracy,
+            "cache": {"seconds": cache_seconds, "views": computed, "bytes": computed * source.value_bytes},
+        },
+        "ratio": speed / plain["images_per_second"],
+        "matmul_limit": limit,
+        "limit_over_plain": limit / plain["images_per_second"],
+        "epochs_that_repay_the_cache": cache_seconds / num_train / (1 / plain["images_per_second"] - 1 / speed),
+    }
+    print(json.dumps(result), file=sys.stderr, flush=True)
+    return result
+
+
+class Timed:
+    """A source that remembers how long the training epochs took, from the first minibatch asked for to the end of the last one."""
+
+    def __init__(self, source: Activations) -> None:
+        self.source = source
+        self.num_views = source.num_views
+        self.seconds = 0.0
+        self.num_images = 0
+
+    def minibatches(self, rows: Rows, view: int | None, *, size: int) -> Iterator[Tensor]:
+        start = time.perf_counter()
+        yield from self.source.minibatches(rows, view, size=size)
+        if view is not None:
+            self.seconds += time.perf_counter() - start
+            self.num_images += len(rows)
+
+
+def photographs(folder: Path) -> pd.DataFrame:
+    """The hands, unpacked: batch, path, sample_id, label."""
+    with tarfile.open(SIGNS) as tar:
+        tar.extractall(folder, filter="data")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    return pd.DataFrame(
+        {
+            "batch": ".",
+            "path": [str(path.relative_to(folder)) for path in paths],
+            "sample_id": [sample_id(path.read_bytes()) for path in paths],
+            "label": [path.parent.name for path in paths],
+        }
+    )
+
+
+@torch.no_grad()
+def learn_statistics(backbone: Any, samples: Samples, rows: Rows) -> None:
+    """Let the normalisation layers see the pictures: with those of an untrained network, its features say nothing."""
+    some = Samples(samples.rows.iloc[rows], raw=samples.raw, shorter_side=None)
+    for part in backbone.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.momentum = None  # the mean over all minibatches
+            part.reset_running_stats()
+    backbone.train()
+    for pixels in minibatches(some, pixels=backbone.transform.pixels, size=32):
+        backbone(backbone.transform.normalize(pixels))
+    backbone.eval()
+
+
+def graft_head(model: Classifier, samples: Samples, labels: Any, train: Rows, val: Rows) -> None:
+    backbone = model.backbone
+    embedder = Embedder(backbone, plan())
+    size = embedder.plan.minibatch_size
+
+    def features(rows: Rows) -> Any:
+        some = Samples(samples.rows.iloc[rows], raw=samples.raw, shorter_side=None)
+        with one_thread_each():
+            return torch.cat(
+                [embedder(each) for each in minibatches(some, pixels=backbone.transform.pixels, size=size)]
+            )
+
+    head = fit_head(
+        (features(train).double().numpy(), labels[train]),
+        (features(val[:200]).double().numpy(), labels[val[:200]]),
+        classes=model.classes["label"],
+        l2_strengths=[0.1],
+        max_iterations=200,
+    )
+    model.graft({"label": [(torch.from_numpy(head.weight), torch.from_numpy(head.bias))]})
+
+
+def whole_network(model: Classifier) -> dict[str, Tensor]:
+    """As a torchvision state dict."""
+    state = {name: tensor.contiguous() for name, tensor in model.backbone.network.state_dict().items()}
+    head = model.heads[0]
+    assert isinstance(head, torch.nn.Linear)
+    return state | {"fc.weight": head.weight.detach().contiguous(), "fc.bias": head.bias.detach().contiguous()}
+
+
+def flops_of(model: Classifier) -> float:
+    """Of the forward and backward pass of what is trained, an image."""
+    boundary = boundary_of(model, 1)
+    assert boundary is not None
+    trained = Trained(model, boundary)
+    with FlopCounterMode(display=False) as counter:
+        trained(torch.zeros(8, boundary.width))[0].sum().backward()
+    trained.zero_grad()
+    return float(counter.get_total_flops()) / 8
+
+
+def resume(place: Path, *, num_kills: int) -> dict[str, Any]:
+    """The stage on the demo's digits, undisturbed and killed."""
+    folder = place / "digits"
+    make_workspace(folder)
+    undisturbed, seconds = run_stage(folder, "undisturbed")
+    chance = random.Random(0)
+    kills = 0
+    while kills < num_kills:
+        process = start_stage(folder, "killed")
+        try:
+            process.wait(timeout=chance.uniform(0.3, 0.95) * seconds)
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+    killed, _ = run_stage(folder, "killed")
+    return {"kills": kills, "seconds_undisturbed": seconds, "identical": killed == undisturbed}
+
+
+def make_workspace(folder: Path) -> None:
+    """Up to the head, by the verbs themselves."""
+    (folder / "data/raw").mkdir(parents=True)
+    (folder / "backbones").symlink_to(ROOT / "backbones")
+    params = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))
+    params["finetune"] |= {"unfreeze": 4, "gradual": True, "epochs": 6}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params), "utf-8")
+    (folder / "data/batches.yaml").write_text("batches: [digits]\n", "utf-8")
+    (folder / "data/classes.json").write_text((ROOT / "data/classes.json").read_text("utf-8"), "utf-8")
+    common = "--manifests data/validated/manifest --classes data/validated/classes.json --batches data/batches.yaml"
+    for verb in (
+        "digits --out data/raw/digits",
+        "scan --raw data/raw/digits --out data/scanned/digits",
+        "validate --scanned data/scanned --batches data/batches.yaml --registry data/classes.json --out data/validated",
+        "backbone --out data/models/backbone",
+        "embed --raw data/raw/digits --manifest data/validated/manifest/digits.parquet --backbone data/models/backbone"
+        " --out data/embeddings/digits.safetensors --hashes data/hashes/digits.safetensors --store data/store",
+        f"audit {common} --embeddings data/embeddings --hashes data/hashes --out data/audit",
+        f"train_head {common} --embeddings data/embeddings --audit data/audit --out data/models/head",
+    ):
+        subprocess.run([sys.executable, "-m", *f"tasks.{verb}".split()], **where(folder), check=True)
+
+
+def start_stage(folder: Path, name: str) -> "subprocess.Popen[bytes]":
+    arguments = (
+        "tasks.finetune --manifests data/validated/manifest --classes data/validated/classes.json --audit data/audit"
+        " --batches data/batches.yaml --raw data/raw --backbone data/models/backbone --head data/models/head"
+        f" --scratch {name}/scratch --out {name}/candidate --curves {name}/training"
+    )
+    return subprocess.Popen([sys.executable, "-m", *arguments.split()], **where(folder))
+
+
+def run_stage(folder: Path, name: str) -> tuple[dict[str, bytes], float]:
+    """Its outputs by their paths, and how long it took."""
+    start = time.perf_counter()
+    status = start_stage(folder, name).wait()
+    assert status == 0
+    files = [path for part in ("candidate", "training") for path in sorted((folder / name / part).iterdir())]
+    return {str(path.relative_to(folder / name)): path.read_bytes() for path in files}, time.perf_counter() - start
+
+
+def where(folder: Path) -> dict[str, Any]:
+    return {"cwd": folder, "env": os.environ | {"PYTHONPATH": str(ROOT)}, "stderr": subprocess.DEVNULL}
+
+
+if __name__ == "__main__":
+    main()

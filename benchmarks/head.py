@@ -1,0 +1,267 @@
+"""What the logistic head costs, beside scikit-learn's LogisticRegression on the same objective in the same run.
+
+The features are made up to behave like embeddings: variances that fall as 1 / rank, mixed, rectified, in half precision; the
+classes overlap, and of each seed others are drawn. For each size and seed, in turn:
+
+- path: `fit_head` with the strengths of params.yaml, from float16 vectors in memory to the head chosen on val, all included;
+- single: the same with the one strength that the path chose, which is what somebody who knew it would run;
+- scikit-learn: LogisticRegression(C=1 / (l2 n)) with the default solver and tolerance, on float32 features that are
+  standardised already (that is not counted), at the chosen strength. It may use all cores, as fit_head does.
+
+`ratio_sklearn` is scikit-learn's seconds over those of single, the median over seeds; `objective_excess` the largest difference
+of mean cross-entropy + l2 / 2 |weight|^2, computed in float64 for both, fit_head's minus scikit-learn's; `path_over_single` the median
+over seeds of path's seconds over single's. For the first seed `raw` has single for every strength too, and at the smaller size
+scikit-learn's other settings. `peak_bytes` is that of a process that trains on vectors on disk of which none are kept in memory.
+On a machine that others load too, OpenBLAS's threads wait for each other, which costs scikit-learn more than fit_head, whose cores
+share nothing: measure on an idle one. `raw` has, for the first seed, the processor seconds of both on one thread each, which
+load changes little.
+
+With --quick one seed and a fifth of the rows.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+from threadpoolctl import threadpool_limits
+
+from benchmarks.machine import Claim, finish, parse_arguments
+from tasks.params import load_params
+from tasks.training.logistic import LinearHead, Solver, fit_head
+from tasks.training.rows import Rows
+
+ROOT = Path(__file__).parent.parent
+NUM_SEEDS = 3
+NUM_VAL = 5000
+
+# trains on vectors on disk, none kept; prints its peak of memory before and after
+FROM_DISK = """
+import sys
+from pathlib import Path
+import numpy as np
+from benchmarks.machine import peak_bytes
+from tasks.data.embeddings import read_embeddings, write_embeddings
+from tasks.training.logistic import fit_head
+place, n, dim = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+generator = np.random.default_rng(0)
+labels = generator.integers(0, 10, n)
+pieces = (
+    (generator.standard_normal((min(1000, n - start), dim)) + labels[start : start + 1000, None] * 0.01).astype(np.float16)
+    for start in range(0, n, 1000)
+)
+write_embeddings(place / "a.safetensors", pieces, shape=(n, dim), recipe="r")
+vectors = read_embeddings(place, ["a"], num_samples=n)
+cut = n - 1000
+rows = np.arange(n)
+before = peak_bytes()
+fit_head(
+    (vectors.part(rows[:cut]), labels[:cut]), (vectors.part(rows[cut:]), labels[cut:]),
+    classes=[str(each) for each in range(10)], l2_strengths=[0.01], max_iterations=500, in_memory_bytes=0,
+)
+print(before, peak_bytes())
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    n: int
+    dim: int
+    num_classes: int
+    apart: float  # the spread of the class means over that of the classes
+
+    @property
+    def name(self) -> str:
+        return f"{self.n}x{self.dim}x{self.num_classes}"
+
+
+SIZES = (Size(n=50_000, dim=512, num_classes=100, apart=0.21), Size(n=10_000, dim=2048, num_classes=10, apart=0.08))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    train: tuple[NDArray[np.float16], NDArray[np.int64]]
+    val: tuple[NDArray[np.float16], NDArray[np.int64]]
+    classes: list[str]
+
+
+def main() -> None:
+    is_quick = parse_arguments(__doc__).quick
+    params = load_params(ROOT / "params.yaml").train_head
+    strengths, max_iterations = params.l2_strengths, params.max_iterations
+    sizes = [Size(**{**vars(size), "n": size.n // 5 if is_quick else size.n}) for size in SIZES]
+    seeds = range(1 if is_quick else NUM_SEEDS)
+    runs = [
+        measure(make(size, seed), size, strengths, max_iterations, seed=seed, is_quick=is_quick)
+        for size in sizes
+        for seed in seeds
+    ]
+    runs.append(measure(digits(), None, strengths, max_iterations, seed=0, is_quick=True))
+    memory = {str(n): peak_from_disk(n, 512) for n in ((20_000, 40_000) if is_quick else (50_000, 200_000))}
+    claims = []
+    for number, (name, size) in enumerate(zip([each.name for each in SIZES], sizes, strict=True)):
+        these = [run for run in runs if run["size"] == size.name]
+        ending = f".{name}" if number else ""
+        values = summarise(these)
+        claims += [
+            Claim(name=f"head.ratio_sklearn{ending}", value=values["ratio_sklearn"], target=5.0, at_least=True),
+            Claim(name=f"head.objective_excess{ending}", value=values["objective_excess"], target=1e-4, at_least=False),
+            Claim(name=f"head.path_over_single{ending}", value=values["path_over_single"], target=2.5, at_least=False),
+        ]
+    finish(
+        settings={"quick": is_quick, "seeds": len(seeds), "l2_strengths": strengths, "num_val": NUM_VAL},
+        raw={"runs": runs, "peak_bytes": memory},
+        claims=claims,
+    )
+
+
+def make(size: Size, seed: int) -> Data:
+    generator = np.random.default_rng(seed)
+    deviations = (np.arange(1, size.dim + 1) ** -0.5).astype(np.float32)
+    mix = np.linalg.qr(generator.standard_normal((size.dim, size.dim)))[0].astype(np.float32)
+    centres = generator.standard_normal((size.num_classes, size.dim), dtype=np.float32) * deviations * size.apart
+    labels = generator.integers(0, size.num_classes, size.n + NUM_VAL)
+    vectors = centres[labels] + generator.standard_normal((len(labels), size.dim), dtype=np.float32) * deviations
+    vectors = 10 * vectors @ mix
+    vectors = np.maximum(vectors + 0.3 * vectors.std(axis=0), 0).astype(np.float16)
+    return Data(
+        train=(vectors[: size.n], labels[: size.n]),
+        val=(vectors[size.n :], labels[size.n :]),
+        classes=[str(each) for each in range(size.num_classes)],
+    )
+
+
+def digits() -> Data:
+    """Real data, if few: scans of handwritten digits, their pixels for features."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    vectors, labels = found.data.astype(np.float16), found.target.astype(np.int64)
+    return Data(train=(vectors[:1200], labels[:1200]), val=(vectors[1200:], labels[1200:]), classes=list("0123456789"))
+
+
+def measure(
+    data: Data, size: Size | None, strengths: Sequence[float], max_iterations: int, *, seed: int, is_quick: bool
+) -> dict[str, Any]:
+    from sklearn.linear_model import LogisticRegression
+
+    def ours(l2_strengths: Sequence[float]) -> tuple[LinearHead, float]:
+        return timed(
+            lambda: fit_head(
+                data.train,
+                data.val,
+                classes=data.classes,
+                l2_strengths=l2_strengths,
+                max_iterations=max_iterations,
+            )
+        )
+
+    name = size.name if size else "digits"
+    show(f"{name}, seed {seed}")
+    few = Data(train=tuple(each[:2000] for each in data.train), val=data.val, classes=data.classes)  # type: ignore[arg-type]
+    fit_head(few.train, few.val, classes=few.classes, l2_strengths=[1.0], max_iterations=5) if size else None  # warm-up
+    rows = Rows(*data.train, data.classes, in_memory_bytes=0)
+    standardised = rows.standardise(data.train[0])
+    labels = data.train[1]
+    head, path_seconds = ours(strengths)
+    single, single_seconds = ours([head.l2])
+
+    def peer(features: Any = standardised, **settings: Any) -> dict[str, Any]:
+        model = LogisticRegression(C=1 / (head.l2 * len(labels)), max_iter=10_000, **settings)
+        _, seconds = timed(lambda: model.fit(features, labels))
+        value = objective(standardised, labels, model.coef_, model.intercept_, head.l2)
+        return {"seconds": seconds, "objective": value, "iterations": int(model.n_iter_[0])}
+
+    reference = peer()
+    weight = single.weight * rows.scale
+    bias = single.bias + single.weight @ rows.mean
+    of_path = head.weight * rows.scale, head.bias + head.weight @ rows.mean
+    found = {
+        "size": name,
+        "seed": seed,
+        "l2": head.l2,
+        "val_accuracy": float((head.log_probabilities(data.val[0]).argmax(axis=1) == data.val[1]).mean()),
+        "path_seconds": path_seconds,
+        "single_seconds": single_seconds,
+        "objective": objective(standardised, labels, weight, bias, head.l2),
+        "objective_of_path": objective(standardised, labels, *of_path, head.l2),
+        "scikit_learn": reference,
+    }
+    if seed == 0:
+        found["single_seconds_by_l2"] = {str(l2): ours([l2])[1] for l2 in strengths}
+        with threadpool_limits(1):
+            found["one_thread"] = {
+                "single": processor_seconds(lambda: one_thread(data, head.l2, max_iterations)),
+                "scikit_learn": processor_seconds(peer),
+            }
+    if seed == 0 and size and size.num_classes == 10 and not is_quick:
+        found["scikit_learn_otherwise"] = {
+            "float64": peer(standardised.astype(np.float64)),
+            "newton-cg": peer(solver="newton-cg"),
+        }
+    show(json.dumps(found))
+    return found
+
+
+def one_thread(data: Data, l2: float, max_iterations: int) -> None:
+    Solver(Rows(*data.train, data.classes, num_threads=1), max_iterations=max_iterations).solve(l2)
+
+
+def processor_seconds(work: Callable[[], Any]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def summarise(runs: list[dict[str, Any]]) -> dict[str, float]:
+    return {
+        "ratio_sklearn": statistics.median(run["scikit_learn"]["seconds"] / run["single_seconds"] for run in runs),
+        "objective_excess": max(
+            max(run["objective"], run["objective_of_path"]) - run["scikit_learn"]["objective"] for run in runs
+        ),
+        "path_over_single": statistics.median(run["path_seconds"] / run["single_seconds"] for run in runs),
+    }
+
+
+def objective(
+    vectors: NDArray[Any], labels: NDArray[Any], weight: NDArray[Any], bias: NDArray[Any], l2: float
+) -> float:
+    """In float64, a thousand rows at a time."""
+    total = 0.0
+    for start in range(0, len(labels), 1000):
+        here = labels[start : start + 1000]
+        logits = vectors[start : start + 1000].astype(np.float64) @ weight.T.astype(np.float64) + bias
+        total += float((logsumexp(logits, axis=1) - logits[np.arange(len(here)), here]).sum())
+    return total / len(labels) + l2 / 2 * float((weight.astype(np.float64) ** 2).sum())
+
+
+def peak_from_disk(n: int, dim: int) -> dict[str, int]:
+    """Bytes of a process before and after it trained on n vectors on disk."""
+    show(f"memory of {n:,} vectors")
+    with tempfile.TemporaryDirectory() as place:
+        command = [sys.executable, "-c", FROM_DISK, place, str(n), str(dim)]
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    before, after = map(int, done.stdout.split())
+    return {"before": before, "after": after, "vectors_float16": 2 * n * dim}
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    start = time.perf_counter()
+    return work(), time.perf_counter() - start
+
+
+def show(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

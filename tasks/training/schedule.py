@@ -1,0 +1,49 @@
+"""How long to train and how hard to regularise, from the number of samples alone, so that the defaults need no tuning.
+
+After BiT-HyperRule (Kolesnikov et al. 2020, "Big Transfer", section 3.3), whose three sizes of data sets get 500, 10,000
+and 20,000 steps; here these are the steps at the sizes of the data sets that it was found on, 1,000 (VTAB-1k), 50,000
+(CIFAR) and 1,280,000 (ImageNet), and what lies between is interpolated.
+"""
+
+import math
+
+import numpy as np
+
+NUM_SAMPLES = (1_000, 50_000, 1_280_000)
+NUM_STEPS = (500, 10_000, 20_000)
+MOST_EPOCHS = 30  # of few samples; by then they are known by heart
+MIXUP_FROM = 20_000  # samples: fewer are fitted too slowly with it
+MIXUP_ALPHA = 0.1
+
+
+def num_epochs(num_samples: int, *, minibatch_size: int) -> int:
+    """As many as come nearest to the steps of the rule; below 1,000 samples on the line of the first two sizes."""
+    per_epoch = max(num_samples // minibatch_size, 1)
+    return min(max(round(num_steps(num_samples) / per_epoch), 1), MOST_EPOCHS)
+
+
+def num_steps(num_samples: int) -> float:
+    logs = np.log(NUM_SAMPLES), np.log(NUM_STEPS)
+    if num_samples < NUM_SAMPLES[0]:
+        slope = (logs[1][1] - logs[1][0]) / (logs[0][1] - logs[0][0])
+        return float(NUM_STEPS[0] * (max(num_samples, 1) / NUM_SAMPLES[0]) ** slope)
+    return float(np.exp(np.interp(math.log(num_samples), *logs)))
+
+
+def mixup_alpha(num_samples: int) -> float:
+    """Of the Beta distribution; 0 for none."""
+    return MIXUP_ALPHA if num_samples >= MIXUP_FROM else 0.0
+
+
+def learning_rate_factor(step: int, *, num_steps: int, warmup_fraction: float) -> float:
+    """Rises linearly from above 0 to 1 over the warm-up, then falls to 0 as a half cosine (Loshchilov & Hutter 2017)."""
+    warmup = int(num_steps * warmup_fraction)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(num_steps - warmup, 1)))
+
+
+def first_epoch(block: int, *, num_blocks: int, epochs: int) -> int:
+    """The epoch from which on a block is trained, when they are unfrozen one by one from the output (block 0) to the input
+    (Howard & Ruder 2018, "ULMFiT"): evenly over the first half of the epochs, so that all train together in the second."""
+    return 1 + block * (epochs // 2) // num_blocks

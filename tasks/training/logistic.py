@@ -11,17 +11,18 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 from threadpoolctl import threadpool_limits
 
+from tasks.cores import in_order
 from tasks.training.multinomial import Multinomial, Pass
 from tasks.training.quasi_newton import TOLERANCE, Memory, Solution, new_memory, objective, solve
 from tasks.training.rows import IN_MEMORY_BYTES, Array, Labels, Rows, Vectors, check_finite
-from tasks.training.whitening import whiten
+from tasks.training.whitening import Whitening
 
 logger = logging.getLogger("graftline")
 
 ClassWeights = Literal["none", "balanced"]
 
 NUM_EXTRAPOLATED = 3  # solutions, of which the curve leads to the next
-CHOICE_TOLERANCE = 3e-5  # nats: near enough to tell strengths apart on val; the one chosen is then solved to TOLERANCE
+CHOICE_TOLERANCE = 5e-4  # of the objective: tells strengths apart on val; the one chosen is then solved to TOLERANCE
 VAL_ROWS = 1024  # of which logits are made at a time
 
 
@@ -72,7 +73,7 @@ def fit_head(
         strengths = sorted(set(l2_strengths), reverse=True)
         without_val = strengths[len(strengths) // 2]
         best: Candidate | None = None
-        for l2, solution in solver.path(strengths, tolerance=CHOICE_TOLERANCE):
+        for l2, solution in solver.path(strengths, relative_tolerance=CHOICE_TOLERANCE):
             loss = log_loss(*solver.fold(solution), val)
             is_better = l2 == without_val if loss is None else best is None or loss < (best.val_log_loss or 0.0)
             if is_better:
@@ -98,7 +99,7 @@ class Solver:
         self.rows = rows
         self.max_iterations = max_iterations
         self.loss = Multinomial(rows, weights_of_classes(rows, class_weights))
-        self.whitening = whiten(rows)
+        self.whitening = Whitening(rows)
         self.memory = new_memory(self.loss.sums)
 
     def solve(
@@ -106,8 +107,7 @@ class Solver:
     ) -> Solution:
         """The solution over standardised features, from `start` on, or else from that for an infinite strength."""
         if start is None:
-            start = np.zeros_like(self.loss.sums)
-            start[:, -1] = np.log(self.loss.sums[:, -1])
+            start, found = self.loss.without_weights()
         solution = solve(
             self.loss, l2, start=start, found=found, whitening=self.whitening, memory=self.memory,
             max_iterations=self.max_iterations, tolerance=tolerance,
@@ -120,8 +120,10 @@ class Solver:
             )  # fmt: skip
         return solution
 
-    def path(self, l2_strengths: Sequence[float], *, tolerance: float = TOLERANCE) -> Iterator[tuple[float, Solution]]:
-        """Each strength and its solution, from strong to weak.
+    def path(
+        self, l2_strengths: Sequence[float], *, relative_tolerance: float = 0.0
+    ) -> Iterator[tuple[float, Solution]]:
+        """Each strength and its solution, from strong to weak, to TOLERANCE or this share of the objective before it.
 
         A strength starts where the curve through the solutions before it, over log l2, leads, or at the one before it,
         whichever is better.
@@ -134,6 +136,8 @@ class Solver:
                 there = self.loss.at(ahead)
                 if objective(there, ahead, l2) < objective(found, start, l2):
                     start, found = ahead, there
+            before = solved[-1][1].objective if solved else math.log(self.rows.num_classes)
+            tolerance = max(TOLERANCE, relative_tolerance * before)
             solved = [*solved, (l2, self.solve(l2, start=start, found=found, tolerance=tolerance))][-NUM_EXTRAPOLATED:]
             yield solved[-1]
 
@@ -163,11 +167,12 @@ def log_loss(weight: Array, bias: Array, val: tuple[Vectors, Labels]) -> float |
     vectors, labels = val
     if not len(labels):
         return None
-    total = 0.0
-    for start in range(0, len(labels), VAL_ROWS):
-        chunk = vectors[start : start + VAL_ROWS]
+    weight, bias = weight.T.astype(np.float32), bias.astype(np.float32)
+
+    def of_rows(start: int) -> float:
+        chunk, here = vectors[start : start + VAL_ROWS], labels[start : start + VAL_ROWS]
         check_finite(chunk)
-        logits = chunk.astype(np.float32) @ weight.T.astype(np.float32) + bias.astype(np.float32)
-        here = labels[start : start + VAL_ROWS]
-        total -= float(log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(here)), here].sum())
-    return total / len(labels)
+        logits = (chunk.astype(np.float32) @ weight + bias).astype(np.float64)
+        return -float(log_softmax(logits, axis=1)[np.arange(len(here)), here].sum())
+
+    return sum(in_order(range(0, len(labels), VAL_ROWS), of_rows)) / len(labels)

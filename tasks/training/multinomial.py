@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from tasks.training.rows import Array, Chunk, Rows
 
-CENTRES_EVERY = 8  # chunks: a sample of them tells how far apart the curvature's centres are
+CENTRES_EVERY = 16  # chunks: a sample of them tells how far apart the curvature's centres are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,16 @@ class Multinomial:
         for present, sums in rows.map(label_sums):
             self.sums[present] += sums
         self.sums *= class_weights[:, None] / rows.num
+
+    def without_weights(self) -> tuple[Array, Pass]:
+        """The best point whose weights are 0, which the classes' shares give, and what a pass would find there."""
+        shares, total = self.sums[:, -1], self.sums[:, :-1].sum(axis=0)
+        point, gradient = np.zeros_like(self.sums), -self.sums
+        point[:, -1] = np.log(shares)
+        gradient += shares[:, None] * np.append(total, 1.0)
+        centres = np.tile(total, (len(shares), 1))
+        loss = -float(shares @ point[:, -1])
+        return point, Pass(loss=loss, gradient=gradient, curvature=shares * (1 - shares), centres=centres)
 
     def at(self, point: Array) -> Pass:
         rows = self.rows
@@ -79,8 +90,7 @@ class Multinomial:
 
 def label_sums(chunk: Chunk) -> tuple[NDArray[np.int64], Array]:
     """The labels of a chunk (j,), and the sums of their vectors and of 1: (j, dim + 1)."""
-    order = np.argsort(chunk.labels, kind="stable")
-    present, starts, counts = np.unique(chunk.labels[order], return_index=True, return_counts=True)
-    return present, np.hstack([np.add.reduceat(chunk.vectors[order], starts, axis=0), counts[:, None]]).astype(
-        np.float64
-    )
+    present, of_row = np.unique(chunk.labels, return_inverse=True)
+    rows = np.arange(len(of_row))
+    is_of = csr_array((np.ones(len(rows), np.float32), (of_row, rows)), shape=(len(present), len(rows)))
+    return present, np.hstack([is_of @ chunk.vectors, np.bincount(of_row)[:, None]]).astype(np.float64)

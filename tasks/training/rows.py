@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 SMALLEST_SCALE = 0.01  # of the largest: a feature that hardly varies is not blown up to count as much as the others
 MIN_ROWS, MAX_ROWS = 256, 1024  # of a chunk: enough for fast matrix products, few enough for a core's cache
-CHUNK_NUMBERS = 2**19  # of a chunk's rows or logits
+CHUNK_NUMBERS = 2**20  # of a chunk's rows or logits
 IN_MEMORY_BYTES = 2**31  # standardised rows that need no more are kept, which spares a fifth or so of each pass
 
 

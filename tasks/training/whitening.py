@@ -1,27 +1,44 @@
-"""The directions in which the rows spread, and the approximate inverse curvature of the cross-entropy that follows from them."""
+"""How the rows spread, and the approximate inverse curvature of the cross-entropy that follows from it."""
 
-from dataclasses import dataclass
+from functools import lru_cache, reduce
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
+from tasks.cores import in_order
 from tasks.training.multinomial import Pass
 from tasks.training.rows import Array, Rows
 
-ROWS_PER_FEATURE = 8  # for the covariance, where all its directions are wanted
-WORTH_PASSES = 16  # what the directions may cost, in passes over the rows; a path shares them
-EIGEN_COST = 10  # floating-point operations of a symmetric eigendecomposition, over size^3
-FASTER = 4  # times: how much faster matrix products compute than eigendecompositions
-NEGLIGIBLE = 1e-5  # of the largest variance
+ROWS_PER_FEATURE = 16  # for the covariance: with 2 a solution takes about twice as many passes
+NUM_GROUPS = 4  # of chunks, whose products are computed on a core each
+RIDGE_STEP = 4.0  # ridges are rounded to its powers, so that few matrices are factorised along a path of strengths
+NUM_FACTORS = 8  # that are kept, (dim, dim) each
+NEGLIGIBLE = 1e-6  # of the covariance's norm: smaller ridges are lost in float32
 
 
-@dataclass(frozen=True, kw_only=True)
 class Whitening:
-    """The variances along orthonormal directions, and the mean variance along all others."""
+    """The covariance C (dim, dim) of the rows, or of as many as it takes, and the Cholesky factors of C + ridge * 1.
 
-    variances: Array  # (rank,)
-    directions: Array  # (dim, rank)
-    rest: float
+    Of fewer rows than features the factors are those of the rows' own products (n, n), by Woodbury's identity.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        stride = max(rows.num // (ROWS_PER_FEATURE * rows.dim), 1)
+        groups = np.array_split(np.arange(len(rows.slices)), min(NUM_GROUPS, len(rows.slices)))
+        num = sum(len(range(*each.indices(rows.num))[::stride]) for each in rows.slices)
+        self._few: Array | None = None  # (num, dim) / sqrt(num)
+        if num < rows.dim:
+            self._few = np.concatenate([chunk.astype(np.float64) for chunk in rows.map(lambda chunk: chunk.vectors)])
+            self._few /= np.sqrt(num)
+            self._products: NDArray[np.floating] = self._few @ self._few.T
+        else:
+            products = in_order(
+                groups, lambda group: sum_of_products(rows, group, stride), ahead=2, num_threads=rows.num_threads
+            )
+            self._products = reduce(np.add, products) / np.float32(num)
+        self._least = NEGLIGIBLE * float(np.linalg.norm(self._products))
+        self._factor = lru_cache(maxsize=NUM_FACTORS)(self._factorise)
 
     def apply_inverse(self, gradient: Array, *, at: Pass, l2: float) -> Array:
         """The gradient (num_classes, dim + 1) times an approximate inverse of the second derivative.
@@ -31,50 +48,35 @@ class Whitening:
         under that weight: moving the origin to c_k makes it block diagonal. Other classes' columns are left out.
         """
         floor = 1e-3 * at.curvature.mean() + 1e-9
-        curvature = np.maximum(at.curvature, floor)[:, None]
-        moved = gradient[:, :-1] - at.centres * gradient[:, -1:]
-        of_rest = curvature * self.rest + l2
-        along = moved @ self.directions
-        weight = moved / of_rest + (along / (curvature * self.variances + l2) - along / of_rest) @ self.directions.T
-        bias = gradient[:, -1] / curvature[:, 0] - (at.centres * weight).sum(axis=1)
+        curvature = np.maximum(at.curvature, floor)
+        weight = gradient[:, :-1] - at.centres * gradient[:, -1:]
+        ridges = RIDGE_STEP ** np.rint(np.log(np.maximum(l2 / curvature, self._least)) / np.log(RIDGE_STEP))
+        for ridge in np.unique(ridges):
+            these = ridges == ridge
+            weight[these] = self._solve(weight[these], float(ridge)) / curvature[these, None]
+        bias = gradient[:, -1] / curvature - (at.centres * weight).sum(axis=1)
         return np.hstack([weight, bias[:, None]])
 
+    def _solve(self, moved: Array, ridge: float) -> Array:
+        """(k, dim) times the inverse of C + ridge * 1."""
+        factor = self._factor(ridge)
+        if self._few is None:
+            return np.asarray(cho_solve(factor, moved.T.astype(np.float32), check_finite=False).T, np.float64)
+        inner = np.asarray(cho_solve(factor, self._few @ moved.T, check_finite=False))
+        return np.asarray((moved - inner.T @ self._few) / ridge)
 
-def whiten(rows: Rows) -> Whitening:
-    """All directions where that is cheap beside the passes over the rows, else those of a sample of rows."""
-    rank = rank_worth(rows)
-    wanted = min(rows.num, ROWS_PER_FEATURE * rows.dim if rank == rows.dim else rank)
-    sample = evenly(rows, wanted)  # (m, dim)
-    m = len(sample)
-    if m >= rows.dim and rank == rows.dim:
-        variances, directions = np.linalg.eigh(sample.T @ sample / m)
-    else:
-        variances, left = np.linalg.eigh(sample @ sample.T / m)
-        is_there = variances > NEGLIGIBLE * variances[-1]
-        variances, left = variances[is_there], left[:, is_there]
-        directions = sample.T @ left / np.sqrt(m * variances)
-    variances = np.maximum(variances.astype(np.float64), 0)
-    total = float((sample.astype(np.float64) ** 2).sum() / m)
-    others = rows.dim - len(variances)
-    rest = max(total - float(variances.sum()), NEGLIGIBLE * total) / others if others else 0.0
-    return Whitening(variances=variances, directions=directions.astype(np.float64), rest=rest)
+    def _factorise(self, ridge: float) -> tuple[NDArray[np.floating], bool]:
+        """The Cholesky factor, of a larger ridge where rounding leaves none for this one."""
+        matrix = self._products.copy(order="F")
+        matrix[np.diag_indices_from(matrix)] += np.asarray(ridge, matrix.dtype)
+        try:
+            factor, is_lower = cho_factor(matrix, overwrite_a=True, check_finite=False)
+        except LinAlgError:
+            return self._factorise(RIDGE_STEP * ridge)
+        return factor, is_lower
 
 
-def rank_worth(rows: Rows) -> int:
-    """How many directions cost as much as WORTH_PASSES passes; dim if all of them do not cost more."""
-    budget = WORTH_PASSES * 4.0 * rows.num * rows.dim * rows.num_classes
-    samples = min(rows.num, ROWS_PER_FEATURE * rows.dim)
-    if 2.0 * samples * rows.dim**2 + FASTER * EIGEN_COST * rows.dim**3 <= budget:
-        return rows.dim
-    rank = 64
-    while 2.0 * (2 * rank) ** 2 * rows.dim + FASTER * EIGEN_COST * (2 * rank) ** 3 <= budget:
-        rank *= 2
-    return min(rank, rows.dim, rows.num)
-
-
-def evenly(rows: Rows, count: int) -> NDArray[np.float32]:
-    """Rows (count, dim) from all of the chunks, as many of each as its size allows: neighbours on disk may be alike."""
-    picks = np.unique(np.linspace(0, rows.num - 1, count).astype(np.int64))
-    size = rows.slices[0].stop
-    parts = rows.map(lambda chunk: chunk.vectors[picks[picks // size == chunk.number] % size])
-    return np.concatenate(list(parts))
+def sum_of_products(rows: Rows, chunks: NDArray[np.int64], stride: int) -> NDArray[np.float32]:
+    """(dim, dim): the sum of x x^T over every stride-th row of each chunk."""
+    vectors = np.concatenate([rows.chunk(int(number)).vectors[::stride].copy() for number in chunks])
+    return np.asarray(vectors.T @ vectors)

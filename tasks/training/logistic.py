@@ -171,8 +171,8 @@ def log_loss(weight: Array, bias: Array, val: tuple[Vectors, Labels]) -> float |
 
     def of_rows(start: int) -> float:
         chunk, here = vectors[start : start + VAL_ROWS], labels[start : start + VAL_ROWS]
-        check_finite(chunk)
         logits = (chunk.astype(np.float32) @ weight + bias).astype(np.float64)
+        check_finite(logits)
         return -float(log_softmax(logits, axis=1)[np.arange(len(here)), here].sum())
 
     return sum(in_order(range(0, len(labels), VAL_ROWS), of_rows)) / len(labels)

@@ -98,10 +98,12 @@ def newton_like(slope: Array, *, at: Pass, l2: float, whitening: Whitening, memo
     for step, change in reversed(pairs):
         shares.append(vdot(step, direction) / vdot(step, change))
         direction -= shares[-1] * change
-    direction = whitening.apply_inverse(direction, at=at, l2=l2)
     if pairs:
         step, change = pairs[-1]
-        direction *= vdot(step, change) / vdot(change, whitening.apply_inverse(change, at=at, l2=l2))
+        direction, scaled = whitening.apply_inverse(np.stack([direction, change]), at=at, l2=l2)
+        direction *= vdot(step, change) / vdot(change, scaled)
+    else:
+        direction = whitening.apply_inverse(direction, at=at, l2=l2)
     for (step, change), share in zip(pairs, reversed(shares), strict=True):
         direction += (share - vdot(change, direction) / vdot(step, change)) * step
     return direction

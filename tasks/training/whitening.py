@@ -41,7 +41,7 @@ class Whitening:
         self._factor = lru_cache(maxsize=NUM_FACTORS)(self._factorise)
 
     def apply_inverse(self, gradient: Array, *, at: Pass, l2: float) -> Array:
-        """The gradient (num_classes, dim + 1) times an approximate inverse of the second derivative.
+        """Gradients (…, num_classes, dim + 1) times an approximate inverse of the second derivative.
 
         For class k that derivative is the mean of p (1 - p) x x^T over the rows, with x = (vector, 1). It is taken for
         a_k (C + c_k c_k^T), where C is the covariance of all rows, a_k the mean of p (1 - p), and c_k the mean vector
@@ -49,21 +49,23 @@ class Whitening:
         """
         floor = 1e-3 * at.curvature.mean() + 1e-9
         curvature = np.maximum(at.curvature, floor)
-        weight = gradient[:, :-1] - at.centres * gradient[:, -1:]
+        weight = gradient[..., :-1] - at.centres * gradient[..., -1:]
         ridges = RIDGE_STEP ** np.rint(np.log(np.maximum(l2 / curvature, self._least)) / np.log(RIDGE_STEP))
         for ridge in np.unique(ridges):
             these = ridges == ridge
-            weight[these] = self._solve(weight[these], float(ridge)) / curvature[these, None]
-        bias = gradient[:, -1] / curvature - (at.centres * weight).sum(axis=1)
-        return np.hstack([weight, bias[:, None]])
+            weight[..., these, :] = self._solve(weight[..., these, :], float(ridge)) / curvature[these, None]
+        bias = gradient[..., -1] / curvature - (at.centres * weight).sum(axis=-1)
+        return np.concatenate([weight, bias[..., None]], axis=-1)
 
     def _solve(self, moved: Array, ridge: float) -> Array:
-        """(k, dim) times the inverse of C + ridge * 1."""
-        factor = self._factor(ridge)
+        """(…, dim) times the inverse of C + ridge * 1."""
+        factor, columns = self._factor(ridge), moved.reshape(-1, moved.shape[-1]).T
         if self._few is None:
-            return np.asarray(cho_solve(factor, moved.T.astype(np.float32), check_finite=False).T, np.float64)
-        inner = np.asarray(cho_solve(factor, self._few @ moved.T, check_finite=False))
-        return np.asarray((moved - inner.T @ self._few) / ridge)
+            solved = cho_solve(factor, columns.astype(np.float32), check_finite=False)
+        else:
+            inner = cho_solve(factor, self._few @ columns, check_finite=False)
+            solved = (columns - self._few.T @ inner) / ridge
+        return np.asarray(solved.T, np.float64).reshape(moved.shape)
 
     def _factorise(self, ridge: float) -> tuple[NDArray[np.floating], bool]:
         """The Cholesky factor, of a larger ridge where rounding leaves none for this one."""

@@ -77,9 +77,9 @@ given = json.load(open(sys.argv[1]))
 choices, num_classes, seed = given["choices"], given["num_classes"], given["seed"]
 torch.manual_seed(seed)
 SCALE = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
-CROP = [v2.Resize(256), v2.CenterCrop(224)]
 AFFINE = v2.RandomAffine(choices["max_rotation_degrees"], (choices["max_shift_fraction"],) * 2,
-                         (1 - choices["max_scale_fraction"], 1 + choices["max_scale_fraction"]))
+                         (1 - choices["max_scale_fraction"], 1 + choices["max_scale_fraction"]),
+                         interpolation=v2.InterpolationMode.BILINEAR)
 
 class Photographs(Dataset):
     def __init__(self, listed, transform):
@@ -96,7 +96,7 @@ model.eval().requires_grad_(False)
 trained = [*model.layer4[1].parameters(), *model.fc.parameters()]
 for parameter in trained:
     parameter.requires_grad_(True)
-loader = DataLoader(Photographs(given["train"], CROP + [AFFINE] + SCALE), batch_size=choices["minibatch_size"], shuffle=True,
+loader = DataLoader(Photographs(given["train"], [v2.Resize(256), AFFINE, v2.CenterCrop(224)] + SCALE), batch_size=choices["minibatch_size"], shuffle=True,
                     drop_last=True, num_workers=2)
 optimizer = torch.optim.AdamW(trained, lr=choices["backbone_learning_rate"], weight_decay=choices["weight_decay"])
 steps = given["epochs"] * len(loader)
@@ -117,7 +117,7 @@ for epoch in range(given["epochs"]):
         seen += len(labels)
     seconds += time.perf_counter() - start
 with torch.inference_mode():
-    loader = DataLoader(Photographs(given["val"], CROP + SCALE), batch_size=32, num_workers=2)
+    loader = DataLoader(Photographs(given["val"], [v2.Resize(256), v2.CenterCrop(224)] + SCALE), batch_size=32, num_workers=2)
     hits = sum((model(images).argmax(dim=1) == labels).sum().item() for images, labels in loader)
 print(json.dumps({"images_per_second": seen / seconds, "val_accuracy": hits / len(given["val"])}))
 """

@@ -71,8 +71,8 @@ RECIPES: dict[tuple[str, Method], tuple[dict[str, Any], int]] = {
     ("digits", "scratch"): ({"backbone_learning_rate": 1e-2, "epochs": 6}, 300),
     ("sign-digits", "finetune"): (TUNING, 150),
     ("sign-digits", "scratch"): (VIEWS | {"backbone_learning_rate": 1e-3, "epochs": 16}, 400),
-    ("cifar10", "finetune"): (TUNING | {"learning_rate_decay": 0.8, "epochs": 4, "flip": True}, 200),
-    ("cifar10", "scratch"): (VIEWS | {"backbone_learning_rate": 5e-4, "epochs": 10, "flip": True}, 600),
+    ("cifar10", "finetune"): (TUNING | {"learning_rate_decay": 0.8, "epochs": 4, "flip": True}, 400),
+    ("cifar10", "scratch"): (VIEWS | {"backbone_learning_rate": 5e-4, "epochs": 16, "flip": True}, 1200),
 }
 QUICK_EPOCHS = 2
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,17 @@ from scipy.special import softmax
 
 from tasks import stage
 from tasks.data.batches import read_batches
+from tasks.data.copies import PERTURBATIONS
 from tasks.data.embeddings import read_embeddings
 from tasks.data.leaks import is_leaked
-from tasks.data.manifest import MISSING, label_indices, read_manifest, write_table
+from tasks.data.manifest import MISSING, label_indices, read_manifest, write_table, write_text_table
 from tasks.data.samples import Samples, minibatches, num_minibatches
 from tasks.files import read_json, whole_folder, write_json
 from tasks.metrics.accuracy import measure_accuracy
-from tasks.metrics.calibration import reliability
+from tasks.metrics.bootstrap import intervals
+from tasks.metrics.calibration import reliability, squared_errors
 from tasks.metrics.significance import compare
+from tasks.metrics.slices import slice_table
 from tasks.models.bundle import WEIGHTS, load_bundle
 from tasks.models.head import load_heads
 from tasks.params import EvaluateParams
@@ -43,6 +47,7 @@ def run(
     baseline: Path,
     out: Path,
     evaluate: EvaluateParams,
+    seed: int,
 ) -> None:
     """Measure the candidate, the head alone and the model in use on the same held-out samples."""
     manifest = read_manifest(manifests, read_batches(batches))
@@ -57,20 +62,36 @@ def run(
         "head": predict_from_embeddings(head, vectors[np.flatnonzero(is_heldout)]),
     }
     in_use = read_json(baseline_record).get("model_sha256")
+    known: dict[str, list[str]] = {}
     if in_use is not None:
         check_baseline(baseline, in_use)
+        known = load_bundle(baseline)[0].classes
         predictions["baseline"] = predict(
             baseline, rows, raw=raw, classes=classes, minibatch_size=evaluate.minibatch_size
         )
-    metrics, tables, confusions, reliabilities = {}, [], [], []
+    perturbed = {
+        name: predict(
+            candidate, rows, raw=raw, classes=classes, minibatch_size=evaluate.minibatch_size, perturbation=name
+        )
+        for name in evaluate.perturbations
+    }
+    metrics, tables, confusions, reliabilities, slices = {}, [], [], [], []
     for target, names in classes.items():
         labels = np.array(label_indices(rows[target], names))
         is_there = labels != MISSING
         by_model = {name: probabilities[target][is_there] for name, probabilities in predictions.items()}
         there = rows[is_there].reset_index(drop=True)
-        metrics[target] = measure(labels[is_there], by_model, names, evaluate, leaked=leaked[is_there])
+        is_shared = np.isin(labels[is_there], [names.index(each) for each in known.get(target, names) if each in names])
+        metrics[target] = measure(
+            labels[is_there], by_model, names, evaluate, leaked=leaked[is_there], is_shared=is_shared, seed=seed
+        )
+        metrics[target]["candidate"]["unchanged"] = {
+            name: share_unchanged(by_model["candidate"], found[target][is_there]) for name, found in perturbed.items()
+        }
         table = prediction_table(there, target, labels[is_there], by_model, names)
-        tables.append(table.assign(is_leaked=leaked[is_there]))
+        tables.append(table.assign(is_leaked=leaked[is_there], is_shared=is_shared))
+        columns = there[[each for each in there if each not in table]].join(table)
+        slices.append(slice_table(columns, columns=evaluate.slices, target=target, confidence=evaluate.confidence))
         confusions.append(tables[-1][["target", "label", "candidate"]])
         bins, _ = reliability(
             labels=labels[is_there], probabilities=by_model["candidate"], num_bins=evaluate.calibration_bins
@@ -81,23 +102,40 @@ def run(
         write_json(folder / "metrics.json", metrics)
         pd.concat(confusions).to_csv(folder / "confusion.csv", index=False)
         pd.concat(reliabilities).to_csv(folder / "reliability.csv", index=False)
+        write_text_table(folder / "slices.csv", pd.concat(slices))
         subject = {"candidate": sha256(candidate / WEIGHTS), "baseline": in_use, "stage": lineage["stage"]}
-        write_json(folder / "subject.json", subject | {"num_heldout": len(rows), "lineage": lineage})
+        sizes = {"candidate_bytes": folder_bytes(candidate)} | (
+            {"baseline_bytes": folder_bytes(baseline)} if in_use else {}
+        )
+        write_json(folder / "subject.json", subject | sizes | {"num_heldout": len(rows), "lineage": lineage})
     for target, measured in metrics.items():
         accuracies = ", ".join(f"{name} {measured[name]['accuracy']:.4f}" for name in predictions)
         logger.info("evaluated %s on %s held-out samples: accuracy of %s", target, f"{len(rows):,}", accuracies)
 
 
 def predict(
-    bundle: Path, rows: pd.DataFrame, *, raw: Path, classes: dict[str, list[str]], minibatch_size: int
+    bundle: Path,
+    rows: pd.DataFrame,
+    *,
+    raw: Path,
+    classes: dict[str, list[str]],
+    minibatch_size: int,
+    perturbation: str | None = None,
 ) -> Probabilities:
-    """The probabilities that a bundle gives to `classes`; zero for a class that it does not know."""
+    """The probabilities that a bundle gives to `classes`, zero for a class that it does not know; of perturbed pictures where a
+    perturbation is named."""
     model, _ = load_bundle(bundle)
     transform = model.backbone.transform
     samples = Samples(rows, raw=raw, shorter_side=transform.shorter_side)
-    pixels = minibatches(samples, pixels=transform.pixels, size=minibatch_size)
+    perturb = PERTURBATIONS[perturbation] if perturbation else None
+    pixels = minibatches(
+        samples,
+        pixels=lambda picture: transform.pixels(perturb(picture) if perturb else picture),
+        size=minibatch_size,
+    )
     total = num_minibatches(len(rows), minibatch_size)
-    shown = progress(pixels, total=total, what=f"evaluate {bundle.name}", unit="minibatches")
+    what = f"evaluate {bundle.name}" + (f", pictures {perturbation}" if perturbation else "")
+    shown = progress(pixels, total=total, what=what, unit="minibatches")
     given = dict(zip(model.classes, model.probabilities(shown), strict=True))
     return {
         target: in_class_order(given[target].numpy(), model.classes[target], names)
@@ -132,9 +170,11 @@ def measure(
     params: EvaluateParams,
     *,
     leaked: NDArray[np.bool_],
+    is_shared: NDArray[np.bool_],
+    seed: int,
 ) -> dict[str, Any]:
-    """The numbers of each model, and the flips from the baseline to the candidate where there is a baseline. `leaked`
-    (n,) says which samples have a near-duplicate in train or val."""
+    """The numbers of each model, and the flips from the baseline to the candidate where there is a baseline, on samples of
+    classes that it knows: `is_shared` (n,). `leaked` (n,) says which samples have a near-duplicate in train or val."""
     measured: dict[str, Any] = {}
     for name, probabilities in by_model.items():
         found = measure_accuracy(labels=labels, probabilities=probabilities, confidence=params.confidence)
@@ -148,15 +188,29 @@ def measure(
             "macro_f1": found.macro_f1,
             "log_loss": found.log_loss,
             "calibration_error": error,
+            "brier": float(squared_errors(labels=labels, probabilities=probabilities).mean()),
+            "intervals": intervals(
+                labels=labels,
+                probabilities=probabilities,
+                num_bins=params.calibration_bins,
+                confidence=params.confidence,
+                num_resamples=params.num_resamples,
+                generator=np.random.default_rng(seed),
+            ),
             "recall": {
                 each: float(recall) for each, recall in zip(names, found.recall, strict=True) if recall == recall
             },
         }
     if "baseline" in by_model:
-        is_right = {name: probabilities.argmax(axis=1) == labels for name, probabilities in by_model.items()}
+        is_right = {name: (found.argmax(axis=1) == labels)[is_shared] for name, found in by_model.items()}
         flips = compare(candidate=is_right["candidate"], baseline=is_right["baseline"])
-        measured["flips"] = {"negative": flips.negative, "positive": flips.positive, "p_value": flips.p_value}
+        measured["flips"] = asdict(flips)
     return measured
+
+
+def share_unchanged(before: NDArray[np.float64], after: NDArray[np.float64]) -> float:
+    """Of the samples (n, num_classes), those whose likeliest class stays the same."""
+    return float((before.argmax(axis=1) == after.argmax(axis=1)).mean())
 
 
 def accuracy_of(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float | None:
@@ -189,6 +243,10 @@ def check_baseline(baseline: Path, expected: str) -> None:
         raise ValueError(
             f"{weights} is not the model in use (expected SHA-256 {expected[:12]}): run `dvc checkout {baseline}.dvc`"
         )
+
+
+def folder_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
 
 
 def sha256(path: Path) -> str:

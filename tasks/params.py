@@ -126,13 +126,20 @@ class EvaluateParams(Section):
     minibatch_size: MinibatchSize
     calibration_bins: Count
     confidence: OpenFraction
+    num_resamples: Count
+    slices: list[str]
+    perturbations: list[Literal["flipped", "shifted", "recompressed"]]
 
 
 class RegressionParams(Section):
     min_accuracy: Fraction
     min_class_recall: Fraction
     max_calibration_error: Fraction
+    min_unchanged: Fraction
+    max_bundle_megabytes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
     significance: OpenFraction
+    min_slice_samples: Count
+    max_negative_flips: Fraction | None
 
 
 class ReportParams(Section):

@@ -33,6 +33,16 @@ def flipped(image: Image.Image) -> Image.Image:
     return ImageOps.mirror(image)
 
 
+def shifted(image: Image.Image, *, fraction: float) -> Image.Image:
+    """To the right and down by a fraction of the shorter side, at least 1 px; what comes in repeats the picture's border."""
+    offset = max(round(fraction * min(image.size)), 1)
+    moved = image.copy()
+    moved.paste(image, (offset, 0))
+    across = moved.copy()
+    moved.paste(across, (0, offset))
+    return moved
+
+
 def brightened(image: Image.Image, *, factor: float) -> Image.Image:
     return ImageEnhance.Brightness(image).enhance(factor)
 
@@ -44,4 +54,11 @@ COPIES: dict[str, Callable[[Image.Image, float], Image.Image]] = {
     "cropped": lambda image, strength: cropped(image, across=strength, down=strength * 7 % 1),
     "flipped": lambda image, strength: flipped(image),
     "brightened": lambda image, strength: brightened(image, factor=1.2 + 0.1 * strength),
+}
+
+# what should change no answer, by the name that evaluate.perturbations gives it
+PERTURBATIONS: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "flipped": flipped,
+    "shifted": lambda image: shifted(image, fraction=0.02),
+    "recompressed": lambda image: recompressed(image, quality=60),
 }

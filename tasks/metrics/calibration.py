@@ -27,3 +27,9 @@ def reliability(
     )
     gaps = (table["confidence"] - table["accuracy"]).abs()
     return table, float((gaps * table["count"]).sum() / len(labels))
+
+
+def squared_errors(*, labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n,) in 0..2: the squared distance of (n, num_classes) probabilities to the truth, whose mean is the Brier score (Brier 1950)."""
+    of_label = probabilities[np.arange(len(labels)), labels]
+    return np.asarray((probabilities**2).sum(axis=1) - 2 * of_label + 1)

@@ -1,15 +1,18 @@
 """Whether a difference between two classifiers on the same samples is more than chance."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, ttest_1samp
+from scipy.stats import binom, binomtest, ttest_1samp
+
+POWER = 0.8  # of the test, for the smallest loss that counts as detectable
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flips:
-    """negative: the baseline was right, the candidate is wrong; positive: the other way round.
+    """negative: the baseline was right, the candidate is wrong; positive: the other way round; of `num_samples`.
 
     p_value: of the one-sided exact McNemar test (McNemar 1947) that the candidate is worse: how likely so many of the
     flips are negative where both are equally good.
@@ -17,16 +20,50 @@ class Flips:
 
     negative: int
     positive: int
+    num_samples: int
     p_value: float
+
+    @property
+    def loss(self) -> float:
+        """Of accuracy, 0..1, from the baseline to the candidate."""
+        return (self.negative - self.positive) / max(self.num_samples, 1)
 
 
 def compare(*, candidate: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> Flips:
     """candidate, baseline: (n,) whether each is right on the same samples."""
     negative = int((baseline & ~candidate).sum())
     positive = int((candidate & ~baseline).sum())
+    return Flips(negative=negative, positive=positive, num_samples=len(candidate), p_value=mcnemar(negative, positive))
+
+
+def mcnemar(negative: int, positive: int) -> float:
+    """The one-sided exact p-value that more flips are negative than chance makes them."""
     flips = negative + positive
-    p_value = float(binomtest(negative, flips, 0.5, alternative="greater").pvalue) if flips else 1.0
-    return Flips(negative=negative, positive=positive, p_value=p_value)
+    return float(binomtest(negative, flips, 0.5, alternative="greater").pvalue) if flips else 1.0
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted so that the chance of any false alarm among them all is what one p-value promises (Holm 1979)."""
+    order = np.argsort(p_values, kind="stable")
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(
+        np.maximum.accumulate(np.asarray(p_values)[order] * np.arange(len(p_values), 0, -1)), 1.0
+    )
+    return [float(each) for each in adjusted]
+
+
+def smallest_detectable_loss(flips: Flips, *, significance: float) -> float:
+    """The least true loss of accuracy, 0..1, that the McNemar test would find with the probability POWER among as many
+    flips as there were; among more where so few cannot show any. 1 where the samples are too few for any loss."""
+    for num_flips in range(max(flips.negative + flips.positive, 1), flips.num_samples + 1):
+        # the number of negative flips from which on the test rejects
+        critical = int(binom.isf(significance, num_flips, 0.5)) + 1
+        if critical > num_flips:
+            continue
+        shares = np.linspace(0.5, 1.0, 501)
+        is_found = binom.sf(critical - 1, num_flips, shares) >= POWER
+        return float((2 * shares[is_found.argmax()] - 1) * num_flips / flips.num_samples)
+    return 1.0
 
 
 def paired_t_test(differences: NDArray[np.float64]) -> float:

@@ -1,7 +1,15 @@
-"""What a regression test can ask for: `predictions`, `metrics`, `limits` and `rule`. A missing artifact is an error."""
+"""What a regression test can ask for: `heldout`, `candidate`, `baseline`, `metrics`, `params` and `rule`. A missing artifact is an error.
+
+A test of one's own:
+
+    def test_no_zebra_is_called_a_horse(heldout, candidate, rule):
+        zebras = heldout["label"] == "zebra"
+        rule("zebras called horses", (candidate["label"][zebras] == "horse").mean(), at_most=0.01)
+"""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +17,19 @@ import pandas as pd
 import pytest
 
 Rule = Callable[..., None]
+BROKEN = pytest.StashKey[list[str]]()
+MODELS = ("candidate", "baseline", "head")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The folder that evaluate wrote."""
+
+    folder: Path
+
+    def json(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.folder / name).read_text("utf-8"))
+        return found
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -17,38 +38,104 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def predictions(request: pytest.FixtureRequest) -> pd.DataFrame:
-    """A row a held-out sample and target: sample_id, batch, path, target, label, candidate, baseline (if any), …"""
-    return pd.read_parquet(request.config.getoption("--evaluation") / "predictions.parquet")
+def evaluation(request: pytest.FixtureRequest) -> Evaluation:
+    return Evaluation(request.config.getoption("--evaluation"))
 
 
 @pytest.fixture(scope="session")
-def metrics(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """By target: the numbers of `candidate`, `head` and, where a model is in use, `baseline` and `flips`."""
-    measured: dict[str, Any] = json.loads(
-        (request.config.getoption("--evaluation") / "metrics.json").read_text("utf-8")
+def predictions(evaluation: Evaluation) -> pd.DataFrame:
+    return pd.read_parquet(evaluation.folder / "predictions.parquet")
+
+
+@pytest.fixture(scope="session")
+def heldout(predictions: pd.DataFrame) -> pd.DataFrame:
+    """A row a held-out sample and target: sample_id, batch, path, target, label, is_leaked, is_shared, other columns of the manifest."""
+    return predictions[[each for each in predictions if not each.startswith(MODELS)]]
+
+
+@pytest.fixture(scope="session")
+def candidate(predictions: pd.DataFrame) -> pd.DataFrame:
+    """What it says of each row of `heldout`: label, confidence (of that), label_probability (of the truth), is_right."""
+    return said_by("candidate", predictions)
+
+
+@pytest.fixture(scope="session")
+def baseline(predictions: pd.DataFrame, metrics: dict[str, Any]) -> pd.DataFrame | None:
+    """As `candidate`, of the model in use; None on the first run, when there is none."""
+    return said_by("baseline", predictions) if "baseline" in next(iter(metrics.values())) else None
+
+
+def said_by(model: str, predictions: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "label": predictions[model],
+            "confidence": predictions[f"{model}_confidence"],
+            "label_probability": predictions[f"{model}_label_probability"],
+            "is_right": predictions[model] == predictions["label"],
+        }
     )
-    return measured
 
 
 @pytest.fixture(scope="session")
-def limits(request: pytest.FixtureRequest) -> dict[str, Any]:
+def slices(evaluation: Evaluation) -> pd.DataFrame:
+    """A row a target and slice: see tasks/metrics/slices.py."""
+    counts = ("num_shared", "negative_flips", "positive_flips")
+    return pd.read_csv(
+        evaluation.folder / "slices.csv",
+        keep_default_na=False,
+        na_values=dict.fromkeys(counts, ""),
+        dtype={"value": str},
+    )
+
+
+@pytest.fixture(scope="session")
+def metrics(evaluation: Evaluation) -> dict[str, Any]:
+    """By target: the numbers of `candidate`, `head` and, where a model is in use, `baseline` and `flips`."""
+    return evaluation.json("metrics.json")
+
+
+@pytest.fixture(scope="session")
+def subject(evaluation: Evaluation) -> dict[str, Any]:
+    """What was measured: the digests of candidate and baseline, the bytes of their bundles, the lineage."""
+    return evaluation.json("subject.json")
+
+
+@pytest.fixture(scope="session")
+def params(request: pytest.FixtureRequest) -> dict[str, Any]:
     """The section `regression` of params.yaml."""
     given: dict[str, Any] = json.loads(request.config.getoption("--limits"))
     return given
 
 
 @pytest.fixture
-def rule(record_property: Callable[[str, Any], None]) -> Rule:
-    """Record a number beside its limit, and fail where it is on the wrong side."""
+def rule(request: pytest.FixtureRequest, record_property: Callable[[str, Any], None]) -> Rule:
+    """Record a number beside its limit; the test fails at its end where one is on the wrong side, so that all are told.
+    `smallest_detectable` is the smallest effect that the rule could have shown, where it has one."""
+    broken = request.node.stash.setdefault(BROKEN, [])
 
-    def check(name: str, value: float, *, at_least: float | None = None, at_most: float | None = None) -> None:
+    def check(
+        name: str,
+        value: float,
+        *,
+        at_least: float | None = None,
+        at_most: float | None = None,
+        smallest_detectable: float | None = None,
+    ) -> None:
         passed = (at_least is None or value >= at_least) and (at_most is None or value <= at_most)
-        bound = f"at least {at_least:g}" if at_least is not None else f"at most {at_most:g}"
+        bound = f"at least {at_least:.4g}" if at_least is not None else f"at most {at_most:.4g}"
         limit = at_least if at_least is not None else at_most
         text = f"{name}: {value:.4g}, {bound}"
-        found = {"name": name, "value": value, "limit": limit, "bound": bound, "passed": passed, "text": text}
-        record_property("rule", found)
-        assert passed, text
+        found = {"name": name, "value": float(value), "limit": limit, "bound": bound, "passed": bool(passed)}
+        record_property("rule", found | {"text": text, "smallest_detectable": smallest_detectable})
+        if not passed:
+            broken.append(text)
 
     return check
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    result = yield
+    if broken := item.stash.get(BROKEN, []):
+        pytest.fail("; ".join(broken), pytrace=False)
+    return result

@@ -1,8 +1,44 @@
 """What a candidate must not lose against the model in use. Without one (the first run) the floors alone judge."""
 
+from tasks.metrics.non_inferiority import compare_slices
+from tasks.metrics.significance import Flips, mcnemar
 
-def test_candidate_is_not_significantly_worse(metrics, limits, rule):
+
+def test_candidate_is_not_worse_overall_or_on_a_slice(baseline, metrics, slices, params, rule):
+    if baseline is None:
+        return
     for target, measured in metrics.items():
-        if "baseline" in measured:
-            p_value = measured["flips"]["p_value"]
-            rule(f"{target} p-value of the candidate being no worse", p_value, at_least=limits["significance"])
+        of_slices = {
+            f"{row.column} {row.value}": flips_of(row)
+            for row in slices[slices["target"] == target].dropna(subset=["num_shared"]).itertuples()
+        }
+        whole, parts = compare_slices(
+            Flips(**measured["flips"]),
+            of_slices,
+            significance=params["significance"] / len(metrics),
+            min_samples=params["min_slice_samples"],
+        )
+        for name, found in {"all samples": whole, **parts}.items():
+            rule(
+                f"{target} p-value that the candidate is no worse on {name}",
+                found.p_value,
+                at_least=found.significance,
+                smallest_detectable=found.smallest_detectable,
+            )
+
+
+def test_few_samples_that_were_right_are_wrong_now(baseline, metrics, params, rule):
+    """Users rely on what was right: such errors annoy them more than others (Yan et al. 2021, positive-congruent training)."""
+    budget = params["max_negative_flips"]
+    if baseline is None or budget is None:
+        return
+    for target, measured in metrics.items():
+        flips = Flips(**measured["flips"])
+        rule(f"{target} share of negative flips", flips.negative / max(flips.num_samples, 1), at_most=budget)
+
+
+def flips_of(row) -> Flips:
+    negative, positive = int(row.negative_flips), int(row.positive_flips)
+    return Flips(
+        negative=negative, positive=positive, num_samples=int(row.num_shared), p_value=mcnemar(negative, positive)
+    )

@@ -8,11 +8,17 @@ from tasks.models.bundle import WEIGHTS
 from tasks.models.head import Head, save_heads
 from tasks.params import EvaluateParams
 
-PARAMS = EvaluateParams(minibatch_size=4, calibration_bins=5, confidence=0.95)
+PARAMS = EvaluateParams(
+    minibatch_size=4, calibration_bins=5, confidence=0.95, num_resamples=20, slices=[], perturbations=[]
+)
 LABELS = np.array([0, 1, 1, 0])
 GOOD = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.7, 0.3]])
 NONE = np.zeros(4, dtype=bool)
 POOR = np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.3, 0.7]])
+
+
+def measured(by_model, names=("cat", "dog"), *, leaked=NONE, is_shared=~NONE):
+    return measure(LABELS, by_model, list(names), PARAMS, leaked=leaked, is_shared=is_shared, seed=0)
 
 
 def test_classes_of_the_baseline_are_put_in_the_order_of_the_candidate():
@@ -29,40 +35,52 @@ def test_class_that_only_the_baseline_knows_is_left_out():
 
 
 def test_first_run_has_no_flips():
-    assert set(measure(LABELS, {"candidate": GOOD, "head": POOR}, ["cat", "dog"], PARAMS, leaked=NONE)) == {
+    assert set(measured({"candidate": GOOD, "head": POOR})) == {
         "candidate",
         "head",
     }
 
 
 def test_flips_are_counted_from_the_baseline_to_the_candidate():
-    found = measure(LABELS, {"candidate": GOOD, "baseline": POOR}, ["cat", "dog"], PARAMS, leaked=NONE)
+    found = measured({"candidate": GOOD, "baseline": POOR})
     assert (found["flips"]["positive"], found["flips"]["negative"]) == (2, 0)
-    back = measure(LABELS, {"candidate": POOR, "baseline": GOOD}, ["cat", "dog"], PARAMS, leaked=NONE)
+    back = measured({"candidate": POOR, "baseline": GOOD})
     assert (back["flips"]["positive"], back["flips"]["negative"]) == (0, 2)
     assert back["flips"]["p_value"] == 0.25
 
 
+def test_flips_are_counted_on_the_classes_that_the_baseline_knows():
+    found = measured({"candidate": POOR, "baseline": GOOD}, is_shared=np.array([True, True, True, False]))
+    assert (found["flips"]["negative"], found["flips"]["num_samples"]) == (1, 3)
+
+
+def test_intervals_are_told_for_every_model_and_hold_what_was_measured():
+    found = measured({"candidate": POOR, "head": GOOD})
+    for model in ("candidate", "head"):
+        for name, (low, high) in found[model]["intervals"].items():
+            assert low <= found[model][name] <= high
+
+
 def test_recall_is_told_by_the_name_of_the_class():
-    found = measure(LABELS, {"candidate": POOR}, ["cat", "dog"], PARAMS, leaked=NONE)
+    found = measured({"candidate": POOR})
     assert found["candidate"]["recall"] == {"cat": 0.5, "dog": 0.5}
 
 
 def test_class_without_held_out_samples_is_left_out_of_the_recall():
     wide = np.hstack([GOOD, np.zeros((4, 1))])
-    found = measure(LABELS, {"candidate": wide}, ["cat", "dog", "eel"], PARAMS, leaked=NONE)
+    found = measured({"candidate": wide}, ["cat", "dog", "eel"])
     assert set(found["candidate"]["recall"]) == {"cat", "dog"}
 
 
 def test_accuracy_is_told_with_and_without_leaked_samples():
-    found = measure(LABELS, {"candidate": POOR}, ["cat", "dog"], PARAMS, leaked=np.array([True, False, False, False]))
+    found = measured({"candidate": POOR}, leaked=np.array([True, False, False, False]))
     assert found["candidate"]["accuracy"] == 0.5
     assert found["candidate"]["accuracy_without_leaks"] == pytest.approx(1 / 3)
     assert found["candidate"]["num_leaked"] == 1
 
 
 def test_accuracy_without_leaks_is_none_where_all_leaked():
-    found = measure(LABELS, {"candidate": GOOD}, ["cat", "dog"], PARAMS, leaked=~NONE)
+    found = measured({"candidate": GOOD}, leaked=~NONE)
     assert found["candidate"]["accuracy_without_leaks"] is None
     assert found["candidate"]["num_leaked"] == 4
 

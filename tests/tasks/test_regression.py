@@ -8,24 +8,33 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
+from tasks.data.manifest import write_text_table
 from tasks.files import write_json
+from tasks.metrics.slices import COLUMNS
 from tasks.regression import Recorder, judge
 
+SAID = {"": "cat", "_confidence": 0.9, "_label_probability": 0.9}
 RULES = Path(__file__).parents[1] / "regression"
-SUBJECT = {"candidate": "c" * 64, "baseline": None, "stage": "head", "num_heldout": 40, "lineage": {}}
+SUBJECT = {
+    "candidate": "c" * 64, "baseline": None, "stage": "head", "num_heldout": 40, "lineage": {}, "candidate_bytes": 2_000_000,
+}  # fmt: skip
 
 
-def measured(folder, *, baseline=None, flips=None, **numbers):
+def measured(folder, *, baseline=None, flips=None, slices=(), **numbers):
     """Writes what evaluate measured; a number that is given replaces one that meets every limit."""
     folder.mkdir(exist_ok=True)
-    candidate = {"accuracy": 0.95, "calibration_error": 0.05, "recall": {"cat": 0.9, "dog": 1.0}} | numbers
+    candidate = {"accuracy": 0.95, "calibration_error": 0.05, "recall": {"cat": 0.9, "dog": 1.0}, "unchanged": {}}
+    candidate |= numbers
     metrics = {"candidate": candidate}
     if flips:
         metrics |= {"baseline": candidate, "flips": flips}
     write_json(folder / "metrics.json", {"label": metrics})
     write_json(folder / "subject.json", SUBJECT | {"baseline": baseline})
-    predictions = pd.DataFrame({"target": ["label"], "label": ["cat"], "candidate": ["cat"]})
-    predictions.to_parquet(folder / "predictions.parquet")
+    models = ("candidate", "baseline") if flips else ("candidate",)
+    said = {f"{model}{what}": [value] for model in models for what, value in SAID.items()}
+    rows = pd.DataFrame({"sample_id": ["a" * 64], "target": "label", "label": "cat"} | said)
+    rows.to_parquet(folder / "predictions.parquet")
+    write_text_table(folder / "slices.csv", pd.DataFrame(slices, columns=list(COLUMNS)))
 
 
 def contents(folder):
@@ -48,7 +57,7 @@ def rejected(shell_in, tmp_path_factory):
     """The verdict on a candidate that lost a class and is worse than the model in use, and how the run ended."""
     folder = tmp_path_factory.mktemp("rejected")
     shutil.copy(RULES.parents[1] / "params.yaml", folder)
-    flips = {"negative": 9, "positive": 1, "p_value": 0.0107}
+    flips = {"negative": 9, "positive": 1, "num_samples": 40, "p_value": 0.0107}
     measured(folder / "evaluation", baseline="b" * 64, flips=flips, recall={"cat": 0.5, "dog": 1.0})
     done = shell_in(folder, "regression", "--evaluation", "evaluation", "--tests", RULES, "--out", "regression")
     return json.loads((folder / "regression" / "verdict.json").read_text("utf-8")), done

@@ -1,0 +1,88 @@
+"""Labels and probabilities in; how far chance alone could have moved each metric out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.metrics.calibration import squared_errors
+
+Array = NDArray[np.float64]
+
+CHUNK = 1024  # samples, whose weights are drawn at a time
+
+
+def intervals(
+    *,
+    labels: NDArray[np.int64],
+    probabilities: Array,
+    num_bins: int,
+    confidence: float,
+    num_resamples: int,
+    generator: np.random.Generator,
+) -> dict[str, tuple[float, float]]:
+    """Percentile intervals of the Poisson bootstrap (Hanley & MacGibbon 2006): each sample counts as often as chance says.
+
+    Args:
+        labels: (n,); probabilities: (n, num_classes); num_bins: of the calibration error.
+
+    Returns:
+        By metric its low and high end: accuracy, macro_f1, log_loss (nats), brier, calibration_error.
+    """
+    sums = resampled_sums(labels, probabilities, num_bins, num_resamples=num_resamples, generator=generator)
+    tails = (1 - confidence) / 2, (1 + confidence) / 2
+    return {
+        name: (float(low), float(high))
+        for name, values in metrics_of(sums).items()
+        for low, high in [np.nanquantile(values, tails)]
+    }
+
+
+def resampled_sums(
+    labels: NDArray[np.int64],
+    probabilities: Array,
+    num_bins: int,
+    *,
+    num_resamples: int,
+    generator: np.random.Generator,
+) -> dict[str, Array]:
+    """Of each resample what the metrics are made of: (num_resamples,) or (num_resamples, classes or bins)."""
+    n, num_classes = probabilities.shape
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    is_right = predicted == labels
+    bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
+    groups = {  # which column a sample adds to, of how many, and what it adds
+        "count": (np.zeros(n, int), 1, np.ones(n)),
+        "right": (np.zeros(n, int), 1, is_right.astype(float)),
+        "log_loss": (np.zeros(n, int), 1, -np.log(np.maximum(probabilities[np.arange(n), labels], 1e-15))),
+        "brier": (np.zeros(n, int), 1, squared_errors(labels=labels, probabilities=probabilities)),
+        "gap": (bins, num_bins, confidence - is_right),
+        "hits": (labels, num_classes, is_right.astype(float)),
+        "actual": (labels, num_classes, np.ones(n)),
+        "said": (predicted, num_classes, np.ones(n)),
+    }
+    sums = {name: np.zeros((num_resamples, size)) for name, (_, size, _) in groups.items()}
+    for start in range(0, n, CHUNK):
+        part = slice(start, min(start + CHUNK, n))
+        weights = generator.poisson(1.0, (num_resamples, part.stop - start)).astype(float)
+        for name, (column, size, value) in groups.items():
+            spread = np.zeros((part.stop - start, size))
+            spread[np.arange(len(spread)), column[part]] = value[part]
+            sums[name] += weights @ spread
+    return sums
+
+
+def metrics_of(sums: Mapping[str, Array]) -> dict[str, Array]:
+    """(num_resamples,) each."""
+    count = np.maximum(sums["count"][:, 0], 1)
+    is_there = sums["actual"] > 0
+    f1 = 2 * sums["hits"] / np.maximum(sums["actual"] + sums["said"], 1)
+    found: dict[str, Any] = {name: sums[key][:, 0] / count for name, key in MEANS.items()}
+    return found | {
+        "macro_f1": (f1 * is_there).sum(axis=1) / np.maximum(is_there.sum(axis=1), 1),
+        "calibration_error": np.abs(sums["gap"]).sum(axis=1) / count,
+    }
+
+
+MEANS = {"accuracy": "right", "log_loss": "log_loss", "brier": "brier"}

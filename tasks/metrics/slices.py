@@ -1,0 +1,78 @@
+"""Held-out samples and who was right in; how candidate and baseline fare on each slice of them out."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from tasks.metrics.significance import compare
+
+CLASS, SIZE = "class", "size"  # slices that are no columns of the manifest
+COLUMNS = (
+    "target", "column", "value", "num_samples", "candidate_accuracy", "candidate_low", "candidate_high",
+    "num_shared", "baseline_accuracy", "negative_flips", "positive_flips",
+)  # fmt: skip
+
+
+def slice_table(rows: pd.DataFrame, *, columns: Sequence[str], target: str, confidence: float) -> pd.DataFrame:
+    """A row a slice of `rows`, whose columns are those of the manifest, label, candidate and, if there is one, baseline.
+
+    Args:
+        rows: is_shared says whose class the baseline knows: there the two are compared.
+        columns: `class` for the labels, `size` for the shorter side in px, or a column of the manifest.
+
+    Raises:
+        ValueError: a column that the manifest lacks.
+    """
+    found = []
+    for column in columns:
+        for value, members in groups(rows, column):
+            found.append({"target": target, "column": column, "value": value} | measure(members, confidence))
+    return pd.DataFrame(found, columns=list(COLUMNS))
+
+
+def groups(rows: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The slices of a column by their value; samples that have none there are in none."""
+    if column == CLASS:
+        values = rows["label"]
+    elif column == SIZE:
+        values = pd.Series(size_names(rows[["width", "height"]].min(axis=1).to_numpy()), index=rows.index)
+    elif column in rows:
+        values = rows[column]
+    else:
+        raise ValueError(
+            f"evaluate.slices names {column!r}, expected {CLASS}, {SIZE} or a column of the manifest: "
+            f"{', '.join(map(str, rows.columns))}"
+        )
+    for value, members in rows.groupby(values, sort=True):
+        yield str(value), members
+
+
+def size_names(sides: NDArray[np.int64]) -> list[str]:
+    """Each side's power of two: 100 is in `64 to 127 px`."""
+    lows = 2 ** np.floor(np.log2(np.maximum(sides, 1))).astype(int)
+    return [f"{low:>5} to {2 * low - 1} px" for low in lows.tolist()]
+
+
+def measure(members: pd.DataFrame, confidence: float) -> dict[str, float | int | None]:
+    is_right = (members["candidate"] == members["label"]).to_numpy()
+    interval = binomtest(int(is_right.sum()), len(members)).proportion_ci(confidence, method="wilson")
+    measured: dict[str, float | int | None] = {
+        "num_samples": len(members),
+        "candidate_accuracy": float(is_right.mean()),
+        "candidate_low": float(interval.low),
+        "candidate_high": float(interval.high),
+    }
+    is_shared = members["is_shared"].to_numpy()
+    if "baseline" in members and is_shared.any():
+        was_right = (members["baseline"] == members["label"]).to_numpy()[is_shared]
+        flips = compare(candidate=is_right[is_shared], baseline=was_right)
+        measured |= {
+            "num_shared": int(is_shared.sum()),
+            "baseline_accuracy": float(was_right.mean()),
+            "negative_flips": flips.negative,
+            "positive_flips": flips.positive,
+        }
+    return measured

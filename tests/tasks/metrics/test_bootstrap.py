@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+
+from tasks.metrics.accuracy import measure_accuracy
+from tasks.metrics.bootstrap import intervals, metrics_of, resampled_sums
+from tasks.metrics.calibration import reliability, squared_errors
+
+
+def made_up(n, seed=0, num_classes=3):
+    generator = np.random.default_rng(seed)
+    probabilities = generator.dirichlet(np.ones(num_classes), n)
+    labels = np.array([generator.choice(num_classes, p=each) for each in probabilities])
+    return labels, probabilities
+
+
+def find(labels, probabilities, *, seed=0, **options):
+    options = {"num_bins": 15, "confidence": 0.95, "num_resamples": 500} | options
+    return intervals(labels=labels, probabilities=probabilities, generator=np.random.default_rng(seed), **options)
+
+
+def test_each_interval_holds_the_metric_itself():
+    labels, probabilities = made_up(3000)
+    found = find(labels, probabilities)
+    measured = measure_accuracy(labels=labels, probabilities=probabilities, confidence=0.95)
+    expected = {name: getattr(measured, name) for name in ("accuracy", "macro_f1", "log_loss")}
+    expected["brier"] = squared_errors(labels=labels, probabilities=probabilities).mean()
+    assert set(found) == {*expected, "calibration_error"}
+    for name, value in expected.items():
+        low, high = found[name]
+        assert low < value < high, name
+
+
+def test_resample_in_which_each_sample_counts_once_has_the_metrics_of_the_samples():
+    class Once:
+        def poisson(self, mean, shape):
+            return np.ones(shape)
+
+    labels, probabilities = made_up(1500, num_classes=4)
+    found = metrics_of(resampled_sums(labels, probabilities, 15, num_resamples=1, generator=Once()))
+    measured = measure_accuracy(labels=labels, probabilities=probabilities, confidence=0.95)
+    _, error = reliability(labels=labels, probabilities=probabilities, num_bins=15)
+    assert found["macro_f1"] == pytest.approx(measured.macro_f1)
+    assert found["log_loss"] == pytest.approx(measured.log_loss)
+    assert found["calibration_error"] == pytest.approx(error)
+
+
+def test_interval_of_accuracy_is_as_wide_as_the_binomial_says():
+    labels, probabilities = made_up(2000)
+    low, high = find(labels, probabilities, num_resamples=4000)["accuracy"]
+    accuracy = (probabilities.argmax(axis=1) == labels).mean()
+    assert (high - low) / 2 == pytest.approx(1.96 * np.sqrt(accuracy * (1 - accuracy) / 2000), rel=0.1)
+
+
+def test_equal_seeds_give_equal_intervals_and_others_do_not():
+    labels, probabilities = made_up(300)
+    assert find(labels, probabilities, seed=1) == find(labels, probabilities, seed=1)
+    assert find(labels, probabilities, seed=1) != find(labels, probabilities, seed=2)
+
+
+def test_brier_score_of_a_sure_and_right_model_is_0_and_of_a_sure_and_wrong_one_2():
+    labels = np.array([0, 0])
+    assert squared_errors(labels=labels, probabilities=np.array([[1.0, 0.0], [0.0, 1.0]])).tolist() == [0.0, 2.0]

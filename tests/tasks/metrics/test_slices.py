@@ -1,0 +1,55 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from tasks.metrics.slices import slice_table
+
+ROWS = pd.DataFrame(
+    {
+        "label": ["cat", "cat", "dog", "dog"],
+        "candidate": ["cat", "dog", "dog", "dog"],
+        "baseline": ["cat", "cat", "cat", "dog"],
+        "is_shared": [True, True, True, False],
+        "batch": ["a", "a", "b", "b"],
+        "camera": ["left", None, "left", "left"],
+        "width": [100, 640, 64, 127],
+        "height": [200, 480, 300, 400],
+    }
+)
+
+
+def table(column, rows=ROWS):
+    return slice_table(rows, columns=[column], target="label", confidence=0.95).set_index("value")
+
+
+def test_class_is_a_slice_by_the_label():
+    found = table("class")
+    assert found["num_samples"].to_dict() == {"cat": 2, "dog": 2}
+    assert found["candidate_accuracy"].to_dict() == {"cat": 0.5, "dog": 1.0}
+
+
+def test_flips_are_counted_on_the_classes_that_both_know():
+    found = table("batch")
+    assert found["num_shared"].to_dict() == {"a": 2, "b": 1}
+    assert found["negative_flips"].to_dict() == {"a": 1, "b": 0}
+    assert found["positive_flips"].to_dict() == {"a": 0, "b": 1}
+
+
+def test_sizes_are_powers_of_two_of_the_shorter_side_in_order():
+    assert table("size")["num_samples"].tolist() == [3, 1]
+    assert [each.strip() for each in table("size").index] == ["64 to 127 px", "256 to 511 px"]
+
+
+def test_sample_without_a_value_is_in_no_slice():
+    assert table("camera")["num_samples"].to_dict() == {"left": 3}
+
+
+def test_without_a_baseline_there_are_no_flips():
+    found = table("class", ROWS.drop(columns="baseline"))
+    assert found["negative_flips"].isna().all()
+    assert np.isfinite(found["candidate_low"].astype(float)).all()
+
+
+def test_column_that_the_manifest_lacks_is_named():
+    with pytest.raises(ValueError, match=r"evaluate\.slices names 'domain', expected class, size or a column"):
+        table("domain")

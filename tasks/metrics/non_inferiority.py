@@ -15,11 +15,16 @@ class Comparison:
     flips: Flips
     p_value: float
     significance: float  # the candidate is worse where p_value is below
-    smallest_detectable: float  # loss of accuracy, 0..1
+    significance_alone: float  # and surely where it was below this before the correction
 
     @property
     def is_worse(self) -> bool:
         return self.p_value < self.significance
+
+    @property
+    def smallest_detectable(self) -> float:
+        """Loss of accuracy, 0..1."""
+        return smallest_detectable_loss(self.flips, significance=self.significance_alone)
 
 
 def compare_slices(
@@ -35,17 +40,9 @@ def compare_slices(
     for_whole = significance * (1 - SLICES_SHARE) if tested else significance
     for_slices = significance * SLICES_SHARE
     adjusted = holm([flips.p_value for flips in tested.values()])
-    return _comparison(whole, whole.p_value, for_whole, for_whole), {
-        name: _comparison(flips, p_value, for_slices, for_slices / len(tested))
+    return Comparison(flips=whole, p_value=whole.p_value, significance=for_whole, significance_alone=for_whole), {
+        name: Comparison(
+            flips=flips, p_value=p_value, significance=for_slices, significance_alone=for_slices / len(tested)
+        )
         for (name, flips), p_value in zip(tested.items(), adjusted, strict=True)
     }
-
-
-def _comparison(flips: Flips, p_value: float, significance: float, alone: float) -> Comparison:
-    """`alone` is what the p-value before the correction must be below in the worst case."""
-    return Comparison(
-        flips=flips,
-        p_value=p_value,
-        significance=significance,
-        smallest_detectable=smallest_detectable_loss(flips, significance=alone),
-    )

@@ -1,6 +1,7 @@
 """Candidate, baseline and the held-out samples in; a prediction a row, metrics and plot data out. Measures, judges nothing."""
 
 import hashlib
+import json
 import logging
 from dataclasses import asdict
 from pathlib import Path
@@ -107,7 +108,8 @@ def run(
         sizes = {"candidate_bytes": folder_bytes(candidate)} | (
             {"baseline_bytes": folder_bytes(baseline)} if in_use else {}
         )
-        write_json(folder / "subject.json", subject | sizes | {"num_heldout": len(rows), "lineage": lineage})
+        heldout = {"heldout": version_of(rows, list(classes)), "num_heldout": len(rows)}
+        write_json(folder / "subject.json", subject | sizes | heldout | {"lineage": lineage})
     for target, measured in metrics.items():
         accuracies = ", ".join(f"{name} {measured[name]['accuracy']:.4f}" for name in predictions)
         logger.info("evaluated %s on %s held-out samples: accuracy of %s", target, f"{len(rows):,}", accuracies)
@@ -243,6 +245,13 @@ def check_baseline(baseline: Path, expected: str) -> None:
         raise ValueError(
             f"{weights} is not the model in use (expected SHA-256 {expected[:12]}): run `dvc checkout {baseline}.dvc`"
         )
+
+
+def version_of(rows: pd.DataFrame, targets: list[str]) -> str:
+    """SHA-256 of which samples are held out and what they are, in whatever order."""
+    columns = rows[["sample_id", *targets]].astype(object)
+    lines = sorted(json.dumps(row) for row in columns.where(columns.notna(), None).to_numpy().tolist())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def folder_bytes(folder: Path) -> int:

@@ -140,6 +140,8 @@ class RegressionParams(Section):
     significance: OpenFraction
     min_slice_samples: Count
     max_negative_flips: Fraction | None
+    confidence: OpenFraction
+    max_decisions: Count
 
 
 class ReportParams(Section):

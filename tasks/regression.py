@@ -1,5 +1,6 @@
 """Predictions and metrics in; the verdict of the regression tests (JSON and JUnit) out. Judges only; exits 1 when it rejects."""
 
+import json
 import logging
 import sys
 from pathlib import Path
@@ -30,9 +31,10 @@ class Recorder:
                     self.rules.append(value)
 
 
-def run(*, evaluation: Path, tests: Path, out: Path, regression: RegressionParams) -> None:
+def run(*, evaluation: Path, tests: Path, decisions: Path, out: Path, regression: RegressionParams) -> None:
     """Run the regression tests on what evaluate measured."""
     subject = read_json(evaluation / "subject.json")
+    num_decisions = 1 + len(earlier(decisions, subject))
     recorder = Recorder()
     with whole_folder(out) as folder:
         junit = folder / "junit.xml"
@@ -46,17 +48,41 @@ def run(*, evaluation: Path, tests: Path, out: Path, regression: RegressionParam
             "no:cacheprovider",
         ]
         arguments += [f"--evaluation={evaluation}", f"--limits={regression.model_dump_json()}", f"--junit-xml={junit}"]
+        arguments += [f"--num-decisions={num_decisions}"]
         status = pytest.main([*arguments, str(tests)], plugins=[recorder])
         if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or not recorder.outcomes:
             raise ValueError(f"the regression tests in {tests} did not run ({status!s}): see the lines above")
         remove_clocks(junit)
-        verdict = judge(recorder, subject)
+        verdict = judge(recorder, subject) | {
+            "num_decisions": num_decisions,
+            "is_worn": num_decisions > regression.max_decisions,
+        }
         write_json(folder / "verdict.json", verdict)
     for rule in verdict["rules"]:
         logger.info("%s %s", "pass" if rule["passed"] else "FAIL", rule["text"])
+    if verdict["is_worn"]:
+        logger.warning(
+            "this is decision %d on the same held-out set, more than regression.max_decisions (%d): rotate it, by another validate.split_salt",
+            num_decisions,
+            regression.max_decisions,
+        )
     logger.info("the candidate is %s", verdict["verdict"])
     if verdict["verdict"] != "accepted":
         sys.exit(1)
+
+
+def earlier(decisions: Path, subject: dict[str, Any]) -> set[str]:
+    """The other candidates that were judged on the same held-out set. Raises ValueError for a line that is no decision."""
+    found = set()
+    for number, line in enumerate(decisions.read_text("utf-8").splitlines(), start=1):
+        try:
+            decision = json.loads(line)
+            candidate, heldout = str(decision["candidate"]), decision["heldout"]
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{decisions} has no decision in line {number}: restore it with git") from None
+        if heldout == subject["heldout"]:
+            found.add(candidate)
+    return found - {subject["candidate"]}
 
 
 def judge(recorder: Recorder, subject: dict[str, Any]) -> dict[str, Any]:
@@ -66,6 +92,7 @@ def judge(recorder: Recorder, subject: dict[str, Any]) -> dict[str, Any]:
         "verdict": "accepted" if is_accepted else "rejected",
         "candidate": subject["candidate"],
         "baseline": subject["baseline"],
+        "heldout": subject["heldout"],
         "num_heldout": subject["num_heldout"],
         "num_tests": len(recorder.outcomes),
         "num_failed": sum(outcome != "passed" for outcome in recorder.outcomes),

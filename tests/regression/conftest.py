@@ -16,6 +16,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from tasks.metrics.wear import Wear
+
 Rule = Callable[..., None]
 BROKEN = pytest.StashKey[list[str]]()
 MODELS = ("candidate", "baseline", "head")
@@ -34,6 +36,7 @@ class Evaluation:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--evaluation", type=Path, required=True, help="the folder that evaluate wrote")
+    parser.addoption("--num-decisions", type=int, required=True, help="on this held-out set, with that at hand")
     parser.addoption("--limits", required=True, help="the section `regression` of params.yaml, as JSON")
 
 
@@ -105,6 +108,12 @@ def params(request: pytest.FixtureRequest) -> dict[str, Any]:
     """The section `regression` of params.yaml."""
     given: dict[str, Any] = json.loads(request.config.getoption("--limits"))
     return given
+
+
+@pytest.fixture(scope="session")
+def wear(request: pytest.FixtureRequest, params: dict[str, Any]) -> Wear:
+    """How often this held-out set was decided on, and the margin that follows."""
+    return Wear(num_decisions=request.config.getoption("--num-decisions"), confidence=params["confidence"])
 
 
 @pytest.fixture

@@ -16,13 +16,14 @@ from tasks.regression import Recorder, judge
 SAID = {"": "cat", "_confidence": 0.9, "_label_probability": 0.9}
 RULES = Path(__file__).parents[1] / "regression"
 SUBJECT = {
-    "candidate": "c" * 64, "baseline": None, "stage": "head", "num_heldout": 40, "lineage": {}, "candidate_bytes": 2_000_000,
+    "candidate": "c" * 64, "baseline": None, "stage": "head", "num_heldout": 40, "lineage": {}, "candidate_bytes": 2_000_000, "heldout": "d" * 64,
 }  # fmt: skip
 
 
 def measured(folder, *, baseline=None, flips=None, slices=(), **numbers):
     """Writes what evaluate measured; a number that is given replaces one that meets every limit."""
     folder.mkdir(exist_ok=True)
+    (folder.parent / "decisions.jsonl").write_text("", "utf-8")
     candidate = {"accuracy": 0.95, "calibration_error": 0.05, "recall": {"cat": 0.9, "dog": 1.0}, "unchanged": {}}
     candidate |= numbers
     metrics = {"candidate": candidate}
@@ -48,7 +49,18 @@ def accepted(shell_in, tmp_path_factory):
     shutil.copy(RULES.parents[1] / "params.yaml", folder)
     measured(folder / "evaluation")
     for out in ("first", "second"):
-        done = shell_in(folder, "regression", "--evaluation", "evaluation", "--tests", RULES, "--out", out)
+        done = shell_in(
+            folder,
+            "regression",
+            "--evaluation",
+            "evaluation",
+            "--tests",
+            RULES,
+            "--decisions",
+            "decisions.jsonl",
+            "--out",
+            out,
+        )
     return folder, done
 
 
@@ -59,7 +71,18 @@ def rejected(shell_in, tmp_path_factory):
     shutil.copy(RULES.parents[1] / "params.yaml", folder)
     flips = {"negative": 9, "positive": 1, "num_samples": 40, "p_value": 0.0107}
     measured(folder / "evaluation", baseline="b" * 64, flips=flips, recall={"cat": 0.5, "dog": 1.0})
-    done = shell_in(folder, "regression", "--evaluation", "evaluation", "--tests", RULES, "--out", "regression")
+    done = shell_in(
+        folder,
+        "regression",
+        "--evaluation",
+        "evaluation",
+        "--tests",
+        RULES,
+        "--decisions",
+        "decisions.jsonl",
+        "--out",
+        "regression",
+    )
     return json.loads((folder / "regression" / "verdict.json").read_text("utf-8")), done
 
 
@@ -109,7 +132,17 @@ def test_folder_without_tests_is_no_acceptance(shell, workspace):
     measured(workspace / "evaluation")
     (workspace / "none").mkdir()
     shutil.copy(RULES / "conftest.py", workspace / "none")
-    done = shell("regression", "--evaluation", "evaluation", "--tests", "none", "--out", "regression")
+    done = shell(
+        "regression",
+        "--evaluation",
+        "evaluation",
+        "--tests",
+        "none",
+        "--decisions",
+        "decisions.jsonl",
+        "--out",
+        "regression",
+    )
     assert "did not run" in done.error
     assert not (workspace / "regression").exists()
 
@@ -120,3 +153,58 @@ def test_test_that_did_not_pass_is_no_acceptance(outcome):
     recorder.outcomes = ["passed", outcome]
     verdict = judge(recorder, SUBJECT)
     assert (verdict["verdict"], verdict["num_failed"], verdict["num_tests"]) == ("rejected", 1, 2)
+
+
+@pytest.fixture
+def judged_often(shell, workspace):
+    """Judge a candidate whose accuracy is a little above its floor, after so many others on the same held-out set."""
+
+    def judge_after(num_others, *, heldout="d" * 64, accuracy=0.92):
+        measured(workspace / "evaluation", accuracy=accuracy)
+        lines = [{"candidate": str(number), "heldout": heldout, "verdict": "rejected"} for number in range(num_others)]
+        (workspace / "decisions.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines), "utf-8")
+        done = shell(
+            "regression",
+            "--evaluation",
+            "evaluation",
+            "--tests",
+            RULES,
+            "--decisions",
+            "decisions.jsonl",
+            "--out",
+            "out",
+        )
+        return json.loads((workspace / "out" / "verdict.json").read_text("utf-8")), done
+
+    return judge_after
+
+
+def floor_of_accuracy(verdict):
+    return next(rule["limit"] for rule in verdict["rules"] if rule["name"] == "label accuracy")
+
+
+def test_floor_rises_with_each_decision_on_the_same_held_out_set(judged_often):
+    verdict, _ = judged_often(0)
+    assert (verdict["num_decisions"], floor_of_accuracy(verdict)) == (1, 0.9)
+    verdict, _ = judged_often(9)
+    assert verdict["num_decisions"] == 10
+    assert 0.9 < floor_of_accuracy(verdict) < 1.2  # of one sample, whose interval is wide
+
+
+def test_decisions_on_another_held_out_set_count_for_nothing(judged_often):
+    assert judged_often(9, heldout="e" * 64)[0]["num_decisions"] == 1
+
+
+def test_worn_held_out_set_is_told_with_the_remedy(judged_often):
+    verdict, done = judged_often(50, accuracy=1.0)
+    assert verdict["is_worn"]
+    assert "rotate it, by another validate.split_salt" in done.stderr
+
+
+def test_line_that_is_no_decision_is_refused(shell, workspace):
+    measured(workspace / "evaluation")
+    (workspace / "decisions.jsonl").write_text('{"heldout": 3}\n', "utf-8")
+    done = shell(
+        "regression", "--evaluation", "evaluation", "--tests", RULES, "--decisions", "decisions.jsonl", "--out", "out"
+    )
+    assert "no decision in line 1" in done.error

@@ -1,0 +1,44 @@
+"""What retraining alone changes: `python -m flows.churn`. The recipe is run again with other seeds, beside this workspace; how many
+answers that turns from right to wrong is the budget that the gate can hold a candidate to."""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from flows.repro import DvcError, dvc, only_writer
+
+PREDICTIONS = Path("data/evaluation/predictions.parquet")
+OUT = Path("data/churn.json")
+NAME = "graftline-churn-{}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--retrainings", type=int, default=4, help="how many, at least 3")
+    number = parser.parse_args().retrainings
+    if number < 3:
+        sys.exit(f"error: --retrainings is {number}, expected at least 3: fewer say too little")
+    try:
+        with only_writer(), tempfile.TemporaryDirectory() as folder:
+            for seed in range(1, number + 1):
+                retrain(seed, Path(folder) / f"{seed}.parquet")
+            command = [sys.executable, "-m", "tasks.churn", "--predictions", folder, "--out", str(OUT)]
+            sys.exit(subprocess.run(command, check=False).returncode)
+    except (OSError, ValueError, DvcError) as error:
+        sys.exit(f"error: {error}")
+
+
+def retrain(seed: int, out: Path) -> None:
+    """As a DVC experiment in a folder of its own; what it made stays in DVC's cache, by which it is quick a second time."""
+    name = NAME.format(seed)
+    dvc("exp", "run", "--temp", "--force", "--name", name, "--set-param", f"seed={1000 + seed}", "evaluate", log=print)
+    try:
+        dvc("get", ".", str(PREDICTIONS), "--rev", name, "--out", str(out), log=print)
+    finally:
+        dvc("exp", "remove", name, log=print)
+
+
+if __name__ == "__main__":
+    main()

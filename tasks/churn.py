@@ -1,0 +1,39 @@
+"""Predictions of retrainings with other seeds in; the budget of negative flips that their differences leave out."""
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tasks import stage
+from tasks.files import whole_file, write_json
+from tasks.metrics.churn import measure_churn
+from tasks.params import RegressionParams
+
+logger = logging.getLogger("graftline")
+
+
+def run(*, predictions: Path, out: Path, regression: RegressionParams) -> None:
+    """`predictions` is a folder with a predictions.parquet of evaluate for each retraining, under whatever names."""
+    tables = [pd.read_parquet(path) for path in sorted(predictions.glob("*.parquet"))]
+    found = {}
+    for target in sorted({name for table in tables for name in table["target"]}):
+        of_target = [table[table["target"] == target] for table in tables]
+        ids = of_target[0]["sample_id"].tolist()
+        if any(each["sample_id"].tolist() != ids for each in of_target):
+            raise ValueError(f"the tables in {predictions} are of other held-out samples: make them anew")
+        is_right = np.stack([(each["candidate"] == each["label"]).to_numpy() for each in of_target])
+        found[target] = asdict(measure_churn(is_right, significance=regression.significance))
+    with whole_file(out) as path:
+        write_json(path, found)
+    for target, churn in found.items():
+        logger.info(
+            "%s: %d retrainings turn %.2f %% of the answers from right to wrong among themselves, %.2f %% at most: regression.max_negative_flips: %.4f",
+            target, len(tables), 100 * churn["mean"], 100 * churn["highest"], churn["budget"],
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    stage.main(run)

@@ -90,7 +90,8 @@ def run(
             name: share_unchanged(by_model["candidate"], found[target][is_there]) for name, found in perturbed.items()
         }
         table = prediction_table(there, target, labels[is_there], by_model, names)
-        tables.append(table.assign(is_leaked=leaked[is_there], is_shared=is_shared))
+        table = table.assign(is_leaked=leaked[is_there], is_shared=is_shared)
+        tables.append(table)
         columns = there[[each for each in there if each not in table]].join(table)
         slices.append(slice_table(columns, columns=evaluate.slices, target=target, confidence=evaluate.confidence))
         confusions.append(tables[-1][["target", "label", "candidate"]])

@@ -89,11 +89,11 @@ def run(
         metrics[target]["candidate"]["unchanged"] = {
             name: share_unchanged(by_model["candidate"], found[target][is_there]) for name, found in perturbed.items()
         }
-        table = prediction_table(there, target, labels[is_there], by_model, names)
-        table = table.assign(is_leaked=leaked[is_there], is_shared=is_shared)
-        tables.append(table)
-        columns = there[[each for each in there if each not in table]].join(table)
-        slices.append(slice_table(columns, columns=evaluate.slices, target=target, confidence=evaluate.confidence))
+        said = prediction_table(there, target, labels[is_there], by_model, names)
+        said = said.assign(is_leaked=leaked[is_there], is_shared=is_shared)
+        table = said.join(there[[each for each in there if each not in said]])
+        slices.append(slice_table(table, columns=evaluate.slices, target=target, confidence=evaluate.confidence))
+        tables.append(table.drop(columns=[each for each in ("split", *classes) if each not in said]))
         confusions.append(tables[-1][["target", "label", "candidate"]])
         bins, _ = reliability(
             labels=labels[is_there], probabilities=by_model["candidate"], num_bins=evaluate.calibration_bins

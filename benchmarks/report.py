@@ -105,7 +105,9 @@ def write_project(place: Path, *, num_samples: int, num_classes: int) -> None:
     rng = np.random.default_rng(0)
     names = [f"species {number:03d}" for number in range(num_classes)]
     labels = rng.integers(0, num_classes, num_samples)
-    told = {model: mistaken(labels, share, num_classes, rng) for model, share in (("candidate", 0.08), ("baseline", 0.1))}
+    told = {
+        model: mistaken(labels, share, num_classes, rng) for model, share in (("candidate", 0.08), ("baseline", 0.1))
+    }
     table = pd.DataFrame(
         {
             "batch": np.array(BATCHES)[np.sort(rng.integers(0, len(BATCHES), num_samples))],
@@ -117,7 +119,9 @@ def write_project(place: Path, *, num_samples: int, num_classes: int) -> None:
         batch, path, _ = table.iloc[row]
         table.loc[row, "sample_id"] = write_picture(place / "raw" / batch / path, rng)
     columns = {model: np.array(names)[each] for model, each in (told | {"head": told["baseline"]}).items()}
-    predictions = table.assign(target="label", label=np.array(names)[labels], is_leaked=rng.random(num_samples) < 0.01)
+    predictions = table.assign(
+        target="label", label=np.array(names)[labels], is_leaked=rng.random(num_samples) < 0.01, is_shared=True
+    )
     for model, said in columns.items():
         is_right = said == predictions["label"]
         confidence = np.where(is_right, rng.beta(12, 1, num_samples), rng.beta(3, 2, num_samples))
@@ -170,7 +174,13 @@ def write_data(place: Path, manifest: pd.DataFrame, rng: Generator) -> None:
     write_text_table(place / "validated" / "quarantine.csv", pd.DataFrame(ledger, columns=columns))
     empty: dict[str, Any] = {"class_changes": {}, "probation": {}, "without_samples": {}, "expectations": []}
     write_json(place / "validated" / "validation.json", empty | {"batches": counts})
-    found = {"num_leaks": 1234, "num_leaked": 987, "limits": {"separates": True, "expected_recall": 0.98}}
+    leaks = {batch: {"train": 200, "val": 46, "heldout": 197} for batch in BATCHES}
+    found = {
+        "num_leaks": 1230,
+        "num_leaked": 985,
+        "batches": leaks,
+        "limits": {"separates": True, "expected_recall": 0.98},
+    }
     write_json(place / "audit" / "audit.json", found)
 
 
@@ -186,12 +196,18 @@ def write_results(place: Path, predictions: pd.DataFrame) -> None:
                   "calibration_error": 0.021, "brier": 1.5 * float(1 - right.mean())}  # fmt: skip
         width = 1.96 * (values["accuracy"] * (1 - values["accuracy"]) / n) ** 0.5
         intervals = {key: [value - width, value + width] for key, value in values.items()}
-        measured[model] = values | {"intervals": intervals, "num_leaked": 987, "accuracy_without_leaks": values["accuracy"] - 0.001}
+        measured[model] = values | {
+            "intervals": intervals,
+            "num_leaked": 985,
+            "accuracy_without_leaks": values["accuracy"] - 0.001,
+        }
     lost, gained = is_right["baseline"] & ~is_right["candidate"], is_right["candidate"] & ~is_right["baseline"]
     flips = {"negative": int(lost.sum()), "positive": int(gained.sum()), "p_value": 1.0}
     write_json(place / "evaluation" / "metrics.json", {"label": measured | {"flips": flips}})
     predictions.to_parquet(place / "evaluation" / "predictions.parquet")
-    facts = predictions.assign(candidate_right=is_right["candidate"], baseline_right=is_right["baseline"], lost=lost, gained=gained)
+    facts = predictions.assign(
+        candidate_right=is_right["candidate"], baseline_right=is_right["baseline"], lost=lost, gained=gained
+    )
     slices = []
     for column, key in (("class", "label"), ("batch", "batch")):
         table = facts.groupby(key).agg(
@@ -199,10 +215,13 @@ def write_results(place: Path, predictions: pd.DataFrame) -> None:
             baseline_accuracy=("baseline_right", "mean"), negative_flips=("lost", "sum"), positive_flips=("gained", "sum"),
         )  # fmt: skip
         width = 1.96 * (table["candidate_accuracy"] * (1 - table["candidate_accuracy"]) / table["num_samples"]) ** 0.5
-        bounds = {"candidate_low": table["candidate_accuracy"] - width, "candidate_high": (table["candidate_accuracy"] + width).clip(upper=1)}
+        bounds = {
+            "candidate_low": table["candidate_accuracy"] - width,
+            "candidate_high": (table["candidate_accuracy"] + width).clip(upper=1),
+        }
         slices.append(table.assign(target="label", column=column, **bounds).rename_axis("value").reset_index())
     pd.concat(slices).to_csv(place / "evaluation" / "slices.csv", index=False)
-    bins = pd.cut(predictions["candidate_confidence"], np.linspace(0, 1, 16), labels=False)
+    bins = np.minimum((predictions["candidate_confidence"].to_numpy() * 15).astype(int), 14)
     reliability = facts.groupby(bins).agg(
         confidence=("candidate_confidence", "mean"), accuracy=("candidate_right", "mean"), count=("lost", "size")
     )
@@ -210,14 +229,21 @@ def write_results(place: Path, predictions: pd.DataFrame) -> None:
     versions = {"torch": "2.15.0", "torchvision": "0.29.2"}
     lineage = {"epoch": 3, "data": "d" * 64, "backbone": "b" * 64, "head": "e" * 64, "seed": 0, "versions": versions}
     write_json(place / "evaluation" / "subject.json", {"stage": "finetuned", "candidate": "c" * 64, "lineage": lineage})
-    rule = {"value": measured["candidate"]["accuracy"], "bound": "at least 0.9", "passed": True, "smallest_detectable": 0.004}
+    rule = {
+        "value": measured["candidate"]["accuracy"],
+        "bound": "at least 0.9",
+        "passed": True,
+        "smallest_detectable": 0.004,
+    }
     rules = [rule | {"name": name} for name in ("label accuracy", "label accuracy of batch 2026-05")]
     verdict = {"verdict": "accepted", "rules": rules, "num_tests": 2, "num_failed": 0, "num_heldout": n, "baseline": "a" * 64, "candidate": "c" * 64}  # fmt: skip
     write_json(place / "regression" / "verdict.json", verdict)
     epochs = np.arange(9)
     curves = {f"{split}_{what}": start * np.exp(-epochs / 3) + end for split, what, start, end in
               (("train", "loss", 1.5, 0.1), ("val", "loss", 1.4, 0.25), ("train", "accuracy", -0.5, 0.99), ("val", "accuracy", -0.45, 0.95))}  # fmt: skip
-    pd.DataFrame({"epoch": epochs, "is_kept": (epochs == 6).astype(int)} | curves).to_csv(place / "training" / "curves.csv", index=False)
+    pd.DataFrame({"epoch": epochs, "is_kept": (epochs == 6).astype(int)} | curves).to_csv(
+        place / "training" / "curves.csv", index=False
+    )
     tuned = {"ending": "every epoch was run", "epoch_kept": 6, "epochs": 8, "loss_gap": 0.15, "num_all_blocks": 19, "num_blocks": 4,
              "verdict": {"reason": "the fine-tuned model is better than the head on val"}}  # fmt: skip
     write_json(place / "training" / "finetuning.json", tuned)

@@ -48,6 +48,7 @@ def run(
     predictions = pd.read_parquet(evaluation / "predictions.parquet")
     epochs = pd.read_csv(training / "curves.csv")
     validation = read_json(validated / "validation.json")
+    health = read_json(audit / "audit.json")
     targets = describe_targets(
         predictions,
         metrics=read_json(evaluation / "metrics.json"),
@@ -60,8 +61,8 @@ def run(
     drawn = drawn_rows(manifest["sample_id"], heldout, limit=report.max_points)
     places = project(read_embeddings(embeddings, names, num_samples=len(manifest)).part(drawn))
     samples = manifest.iloc[drawn].reset_index(drop=True)
-    first = gallery.reset_index(names="number").drop_duplicates("sample_id").set_index("sample_id")["number"]
-    mapped = points(samples, places, predictions, pictures=first.to_dict())
+    shown = gallery["sample_id"].drop_duplicates()
+    mapped = points(samples, places, predictions, pictures=dict(zip(shown, shown.index, strict=True)))
     position = {identity: at for at, identity in enumerate(samples["sample_id"])}
     content = {
         "title": report.title,
@@ -76,9 +77,11 @@ def run(
         "num_wrong": int((predictions["candidate"] != predictions["label"]).sum()),
         "num_heldout_rows": len(heldout),
         "num_used": len(manifest),
-        "batches": [count(name, manifest, validation["batches"][name]) for name in names],
+        "batches": [
+            count(name, manifest, validation["batches"][name], leaks=health["batches"][name]) for name in names
+        ],
         "validation": validation,
-        "audit": read_json(audit / "audit.json"),
+        "audit": health,
         "num_quarantined": len(ledger),
         "quarantine": with_pictures(ledger.head(report.max_quarantined_rows), raw=raw, size=report.picture_size),
         "finetuning": read_json(training / "finetuning.json"),
@@ -101,8 +104,8 @@ def describe_targets(
             {
                 "name": name,
                 "comparison": comparison(measured),
-                "flips": measured.get("flips"),
-                "outcomes": outcomes(rows) if "baseline" in measured else [],
+                "outcomes": outcomes(rows) if "baseline" in measured else None,
+                "num_heldout": len(rows),
                 "num_leaked": measured["candidate"]["num_leaked"],
                 "accuracy_without_leaks": measured["candidate"]["accuracy_without_leaks"],
                 "confusion": confusion(rows),
@@ -126,8 +129,9 @@ def drawn_rows(identities: "pd.Series[str]", heldout: Any, *, limit: int) -> Any
     return np.sort(heldout[np.argsort(identities.to_numpy()[heldout], kind="stable")[:limit]])
 
 
-def count(name: str, manifest: pd.DataFrame, found: dict[str, int]) -> dict[str, Any]:
-    """What became of a batch's samples: on which side of the split they are, or why they are quarantined."""
+def count(name: str, manifest: pd.DataFrame, found: dict[str, int], *, leaks: dict[str, int]) -> dict[str, Any]:
+    """What became of a batch's samples: on which side of the split they are, how many leave training as `leaks`, and why
+    others are quarantined."""
     splits = manifest.loc[manifest["batch"] == name, "split"].value_counts()
     reasons = {
         key.removeprefix("quarantined."): number for key, number in found.items() if key.startswith("quarantined.")
@@ -136,6 +140,7 @@ def count(name: str, manifest: pd.DataFrame, found: dict[str, int]) -> dict[str,
         "name": name,
         "came": found["in"],
         "used": found["used"],
+        "leaks": leaks["train"] + leaks["val"],
         "reasons": {reason: number for reason, number in sorted(reasons.items()) if number},
     } | {split: int(splits.get(split, 0)) for split in SPLITS}
 

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-MODELS = {"candidate": "Candidate", "baseline": "Model in use", "head": "Head alone, backbone frozen"}
+import pandas as pd
+
+MODELS = {"candidate": "Candidate", "baseline": "Model in use", "head": "Head alone"}
 MEASURES = {
     "accuracy": ("Accuracy", True),
     "macro_f1": ("Macro F1", True),
@@ -43,8 +45,10 @@ def _row(key: str, measured: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def outcomes(rows: Any) -> list[dict[str, Any]]:
-    """How candidate and model in use fared on the same samples: the four outcomes, with their share of all."""
+def outcomes(predictions: pd.DataFrame) -> dict[str, Any]:
+    """How candidate and model in use fared on the same samples, of classes that the latter knows: the four outcomes with
+    their share of these samples, in per cent, and the candidate's `gain` in accuracy (0..1)."""
+    rows = predictions[predictions["is_shared"]]
     is_right, was_right = (rows[model] == rows["label"] for model in ("candidate", "baseline"))
     counts = {
         "both": ("right in both", is_right & was_right),
@@ -52,7 +56,13 @@ def outcomes(rows: Any) -> list[dict[str, Any]]:
         "lost": ("lost: right in the model in use, wrong now", ~is_right & was_right),
         "neither": ("wrong in both", ~is_right & ~was_right),
     }
-    return [
-        {"kind": kind, "title": title, "count": int(which.sum()), "share": 100 * float(which.mean())}
-        for kind, (title, which) in counts.items()
-    ]
+    num = {kind: int(which.sum()) for kind, (_, which) in counts.items()}
+    return {
+        "num_shared": len(rows),
+        "gain": (num["gained"] - num["lost"]) / max(len(rows), 1),
+        "parts": [
+            {"kind": kind, "title": title, "count": num[kind], "share": 100 * num[kind] / max(len(rows), 1)}
+            for kind, (title, _) in counts.items()
+        ],
+        "num": num,
+    }

@@ -9,7 +9,7 @@ import pandas as pd
 from tasks.page.packing import pack
 
 MAX_TABLE = 20  # classes whose matrix can be read as a table
-MAX_PAIRS = 20
+MAX_PAIRS = 12
 SHADES = 10
 
 

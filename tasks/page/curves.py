@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 
-def curves(table: pd.DataFrame, measure: str, *, width: int = 520, height: int = 200) -> dict[str, Any]:
+def curves(table: pd.DataFrame, measure: str, *, width: int = 330, height: int = 150) -> dict[str, Any]:
     """The loss or the accuracy of each epoch as points of an SVG of width x height, and where the epoch kept stands. Losses
     begin at 0, accuracies at the lowest and end at 1."""
     epochs = max(int(table["epoch"].max()), 1)

@@ -18,7 +18,7 @@ def points(
     places: NDArray[np.uint16],
     predictions: pd.DataFrame,
     *,
-    pictures: Mapping[str, str],
+    pictures: Mapping[str, int],
     max_path_bytes: int = MAX_PATH_BYTES,
 ) -> dict[str, Any]:
     """Arrays of n points.

@@ -5,9 +5,13 @@ from numpy.typing import NDArray
 
 from tasks.data.embeddings import Part
 
-MAX_FITTED = 10_000  # samples that the components are found from: more of them turn the plane by less than a point's width
+MAX_FITTED = (
+    10_000  # samples that the components are found from: more of them turn the plane by less than a point's width
+)
 CHUNK = 8192  # samples projected at once
-FARTHEST = 0.001  # of the samples, on each side of an axis, are drawn on the edge, so that no outlier squeezes the others
+FARTHEST = (
+    0.001  # of the samples, on each side of an axis, are drawn on the edge, so that no outlier squeezes the others
+)
 LARGEST = 65535  # of uint16
 
 
@@ -35,4 +39,5 @@ def on_plane(places: NDArray[np.float64]) -> NDArray[np.uint16]:
     low, high = np.quantile(places, (FARTHEST, 1 - FARTHEST), axis=0)
     span = float((high - low).max())
     scaled = (places - (low + high) / 2) / (span if span > 0 else 1.0) + 0.5
-    return np.round(scaled.clip(0, 1) * LARGEST).astype(np.uint16)
+    rounded: NDArray[np.uint16] = np.round(scaled.clip(0, 1) * LARGEST).astype(np.uint16)
+    return rounded

@@ -23,14 +23,14 @@ def thumbnails(rows: pd.DataFrame, *, raw: Path, size: int) -> dict[str, str]:
     Raises:
         ValueError: a sample is missing, with the command that brings its batch, or is not the one that was validated.
     """
-    samples = rows.drop_duplicates("sample_id")[["batch", "path", "sample_id"]].to_numpy().tolist()
+    unique = rows.drop_duplicates("sample_id")
 
-    def draw(sample: tuple[str, str, str]) -> str:
-        batch, path, identity = sample
+    def draw(batch: str, path: str, identity: str) -> str:
         picture = read_sample(raw / batch / path, identity, batch=raw / batch, shorter_side=size)
         return data_uri(picture, size=size)
 
-    return dict(zip((identity for _, _, identity in samples), in_order(samples, draw), strict=True))
+    samples = list(zip(unique["batch"], unique["path"], unique["sample_id"], strict=True))
+    return dict(zip(unique["sample_id"], in_order(samples, lambda sample: draw(*sample)), strict=True))
 
 
 def data_uri(picture: Image.Image, *, size: int) -> str:

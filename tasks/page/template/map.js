@@ -100,7 +100,7 @@ function makeChart({ x, y, batch, paths, targets }) {
     context.setTransform(size.scale, 0, 0, size.scale, 0, 0);
     context.clearRect(0, 0, size.width, size.height);
     const total = shown.reduce((sum, [, members]) => sum + members.length, 0);
-    const dot = Math.min(6, Math.max(1.5, 90 / Math.sqrt(total + 1)) * Math.sqrt(view.zoom));
+    const dot = Math.min(6, Math.max(1.5, 130 / Math.sqrt(total + 1)) * Math.sqrt(view.zoom));
     for (const [key, members] of shown) {
       context.fillStyle = paint(key);
       context.globalAlpha = key === "right" && total > 2000 ? 0.45 : 0.85;

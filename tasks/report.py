@@ -45,6 +45,7 @@ def run(
     names = read_batches(batches)
     manifest = read_manifest(validated / "manifest", names)
     ledger = read_text_table(validated / "quarantine.csv")
+    newest = ledger.sort_values("batch", key=lambda column: column.map(names[::-1].index), kind="stable")
     predictions = pd.read_parquet(evaluation / "predictions.parquet")
     epochs = pd.read_csv(training / "curves.csv")
     validation = read_json(validated / "validation.json")
@@ -83,7 +84,7 @@ def run(
         "validation": validation,
         "audit": health,
         "num_quarantined": len(ledger),
-        "quarantine": with_pictures(ledger.head(report.max_quarantined_rows), raw=raw, size=report.picture_size),
+        "quarantine": with_pictures(newest.head(report.max_quarantined_rows), raw=raw, size=report.picture_size),
         "finetuning": read_json(training / "finetuning.json"),
         "curves": {measure: curves(epochs, measure) for measure in ("loss", "accuracy")},
         "packed": {"points": mapped, "confusions": [packed(target["confusion"]) for target in targets]},

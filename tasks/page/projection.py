@@ -23,8 +23,8 @@ def project(vectors: Part) -> NDArray[np.uint16]:
 
     n, dim = vectors.shape
     places = np.zeros((n, 2))
-    if min(n, dim) >= 2:
-        fitted = vectors[np.unique(np.linspace(0, n - 1, min(n, MAX_FITTED)).astype(np.int64))]
+    fitted = vectors[np.unique(np.linspace(0, n - 1, min(n, MAX_FITTED)).astype(np.int64))]
+    if dim >= 2 and len(fitted) >= 2 and (fitted != fitted[0]).any():
         with threadpool_limits(1):  # sums of matrix products depend on how many cores share them
             components = PCA(2, random_state=0).fit(fitted)
             for start in range(0, n, CHUNK):

@@ -85,7 +85,7 @@ def test_page_fetches_nothing(page):
 def test_long_ledger_is_cut_and_says_so(page):
     rows = [["a", f"cat/none-{number}.png", "", "empty_file", "the file has no bytes"] for number in range(5)]
     found = words(page(quarantine=rows, max_quarantined_rows=2))
-    assert "2 of 5; the ledger has them all" in found
+    assert "2 of 5, newest batch first; the ledger has them all" in found
     assert "cat/none-1.png" in found
     assert "cat/none-2.png" not in found
 

@@ -115,9 +115,9 @@ def write_project(place: Path, *, num_samples: int, num_classes: int) -> None:
             "sample_id": [hashlib.sha256(str(row).encode()).hexdigest() for row in range(num_samples)],
         }
     )
-    for row in np.flatnonzero(told["candidate"] != labels):
-        batch, path, _ = table.iloc[row]
-        table.loc[row, "sample_id"] = write_picture(place / "raw" / batch / path, rng)
+    for row in np.flatnonzero(told["candidate"] != labels).tolist():
+        batch, path = table.at[row, "batch"], table.at[row, "path"]
+        table.at[row, "sample_id"] = write_picture(place / "raw" / batch / path, rng)
     columns = {model: np.array(names)[each] for model, each in (told | {"head": told["baseline"]}).items()}
     predictions = table.assign(
         target="label", label=np.array(names)[labels], is_leaked=rng.random(num_samples) < 0.01, is_shared=True

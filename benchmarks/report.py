@@ -108,16 +108,12 @@ def write_project(place: Path, *, num_samples: int, num_classes: int) -> None:
     told = {
         model: mistaken(labels, share, num_classes, rng) for model, share in (("candidate", 0.08), ("baseline", 0.1))
     }
-    table = pd.DataFrame(
-        {
-            "batch": np.array(BATCHES)[np.sort(rng.integers(0, len(BATCHES), num_samples))],
-            "path": [f"{names[label]}/{rng.integers(0, 10**12):012d}.jpg" for label in labels],
-            "sample_id": [hashlib.sha256(str(row).encode()).hexdigest() for row in range(num_samples)],
-        }
-    )
+    batches = np.array(BATCHES)[np.sort(rng.integers(0, len(BATCHES), num_samples))].tolist()
+    paths = [f"{names[label]}/{rng.integers(0, 10**12):012d}.jpg" for label in labels]
+    identities = [hashlib.sha256(str(row).encode()).hexdigest() for row in range(num_samples)]
     for row in np.flatnonzero(told["candidate"] != labels).tolist():
-        batch, path = table.at[row, "batch"], table.at[row, "path"]
-        table.at[row, "sample_id"] = write_picture(place / "raw" / batch / path, rng)
+        identities[row] = write_picture(place / "raw" / batches[row] / paths[row], rng)
+    table = pd.DataFrame({"batch": batches, "path": paths, "sample_id": identities})
     columns = {model: np.array(names)[each] for model, each in (told | {"head": told["baseline"]}).items()}
     predictions = table.assign(
         target="label", label=np.array(names)[labels], is_leaked=rng.random(num_samples) < 0.01, is_shared=True

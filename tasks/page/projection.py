@@ -9,9 +9,8 @@ MAX_FITTED = (
     10_000  # samples that the components are found from: more of them turn the plane by less than a point's width
 )
 CHUNK = 8192  # samples projected at once
-FARTHEST = (
-    0.001  # of the samples, on each side of an axis, are drawn on the edge, so that no outlier squeezes the others
-)
+FARTHEST = 0.001  # of the samples, on each side of an axis, have no say in its scale: no outlier squeezes the others
+MARGIN = 1.15  # times the range of those that have is shown; what is farther away is drawn on the edge
 LARGEST = 65535  # of uint16
 
 
@@ -37,7 +36,7 @@ def on_plane(places: NDArray[np.float64]) -> NDArray[np.uint16]:
     if not len(places):
         return np.zeros((0, 2), dtype=np.uint16)
     low, high = np.quantile(places, (FARTHEST, 1 - FARTHEST), axis=0)
-    span = float((high - low).max())
+    span = MARGIN * float((high - low).max())
     scaled = (places - (low + high) / 2) / (span if span > 0 else 1.0) + 0.5
     rounded: NDArray[np.uint16] = np.round(scaled.clip(0, 1) * LARGEST).astype(np.uint16)
     return rounded

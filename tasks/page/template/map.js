@@ -100,11 +100,12 @@ function makeChart({ x, y, batch, paths, targets }) {
     context.setTransform(size.scale, 0, 0, size.scale, 0, 0);
     context.clearRect(0, 0, size.width, size.height);
     const total = shown.reduce((sum, [, members]) => sum + members.length, 0);
-    const dot = Math.min(6, Math.max(1.5, 130 / Math.sqrt(total + 1)) * Math.sqrt(view.zoom));
     for (const [key, members] of shown) {
       context.fillStyle = paint(key);
       context.globalAlpha = key === "right" && total > 2000 ? 0.45 : 0.85;
-      const wide = key === "right" ? dot : dot + 1;
+      // the rarer an outcome, the larger its dots, so that no crowd hides it
+      const among = hue.value === "outcome" ? members.length : total;
+      const wide = Math.min(6, Math.max(1.5, Math.min(4.5, 130 / Math.sqrt(among))) * Math.sqrt(view.zoom));
       for (const k of members) {
         const [left, top] = place(k);
         if (left > -9 && top > -9 && left < size.width + 9 && top < size.height + 9) context.fillRect(left - wide / 2, top - wide / 2, wide, wide);

@@ -57,6 +57,7 @@ def project(tmp_path, picture) -> Write:
         reason="the candidate is the head alone",
         spread=1.0,
         slices=None,
+        num_decisions=1,
     ):
         numbers = np.arange(num_samples)
         labels = np.array(names)[numbers % len(names)]
@@ -73,7 +74,7 @@ def project(tmp_path, picture) -> Write:
             predictions[model] = np.where(is_wrong, np.array(names)[(numbers + 1) % len(names)], labels)
             predictions[f"{model}_confidence"] = 0.75
             predictions[f"{model}_label_probability"] = np.where(is_wrong, 0.2, 0.75)
-        write_results(tmp_path, predictions, verdict=verdict, slices=slices, reason=reason)
+        write_results(tmp_path, predictions, verdict=verdict, slices=slices, reason=reason, num_decisions=num_decisions)
         return Project(folder=tmp_path, samples=table)
 
     return write
@@ -130,7 +131,7 @@ def write_data(folder, table, quarantine, validation, audit, spread):
     write_json(folder / "audit" / "audit.json", found | {"batches": leaks} | audit)
 
 
-def write_results(folder, predictions, *, verdict, slices, reason):
+def write_results(folder, predictions, *, verdict, slices, reason, num_decisions):
     for name in ("training", "evaluation", "regression"):
         (folder / name).mkdir(exist_ok=True)
     predictions.to_parquet(folder / "evaluation" / "predictions.parquet")
@@ -159,7 +160,8 @@ def write_results(folder, predictions, *, verdict, slices, reason):
     rule = {"name": f"label recall of {predictions['label'][0]}", "value": 0.5, "limit": 0.7, "bound": "at least 0.7",
             "passed": passed, "smallest_detectable": 0.125}  # fmt: skip
     judged = {"verdict": verdict, "rules": [rule], "num_tests": 4, "num_failed": 0 if passed else 1,
-              "num_heldout": len(predictions), "baseline": baseline, "candidate": "c" * 64}  # fmt: skip
+              "num_heldout": len(predictions), "baseline": baseline, "candidate": "c" * 64, "num_decisions": num_decisions,
+              "is_worn": num_decisions > 20}  # fmt: skip
     write_json(folder / "regression" / "verdict.json", judged)
     scores = {"train_loss": [None, 0.6], "val_loss": [1.0, 0.5], "train_accuracy": [None, 0.7], "val_accuracy": [0.5, 0.8]}  # fmt: skip
     curves = pd.DataFrame({"epoch": [0, 1], "is_kept": [0, 1]} | scores)

@@ -182,6 +182,11 @@ def test_slice_that_lost_the_most_comes_first(page):
     assert found.index("&lt;script&gt;alert(1)&lt;/script&gt; 5 0.800") < found.index("night 5 0.700")
 
 
+def test_held_out_set_that_judged_too_often_is_said_to_be_worn(page):
+    assert "Decision 1 on this held-out set." in words(page())
+    assert "21 candidates have been judged on this held-out set: rotate it" in words(page(num_decisions=21))
+
+
 def test_page_says_what_became_of_fine_tuning_and_why(page):
     found = words(page(reason=f"the candidate is the head alone: {HOSTILE} may be chance"))
     assert "The candidate is the head alone: &lt;script&gt;alert(1)&lt;/script&gt; may be chance." in found

@@ -147,6 +147,9 @@ class RegressionParams(Section):
 class ReportParams(Section):
     title: str
     max_quarantined_rows: Count
+    max_pictures: Count
+    picture_size: Annotated[int, Field(ge=8, le=512)]
+    max_points: Count
 
 
 class Params(Section):

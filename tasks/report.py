@@ -4,95 +4,146 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import jinja2
+import numpy as np
 import pandas as pd
 
 from tasks import stage
-from tasks.data.manifest import read_text_table
+from tasks.data.batches import read_batches
+from tasks.data.embeddings import read_embeddings
+from tasks.data.manifest import SPLITS, read_manifest, read_text_table
 from tasks.files import read_json, whole_file
+from tasks.page.comparison import comparison, outcomes
+from tasks.page.confusion import confusion
+from tasks.page.curves import curves
+from tasks.page.gallery import worst
+from tasks.page.points import points
+from tasks.page.projection import project
+from tasks.page.quarantine import with_pictures
+from tasks.page.reliability import dots
+from tasks.page.render import render
+from tasks.page.slices import read_slices, slices
+from tasks.page.thumbnails import thumbnails
 from tasks.params import ReportParams
 
 logger = logging.getLogger("graftline")
 
-MODEL_NAMES = {"candidate": "candidate", "head": "head alone, backbone frozen", "baseline": "model in use"}
-
 
 def run(
-    *, validated: Path, audit: Path, training: Path, evaluation: Path, regression: Path, out: Path, report: ReportParams
+    *,
+    validated: Path,
+    audit: Path,
+    training: Path,
+    evaluation: Path,
+    regression: Path,
+    embeddings: Path,
+    batches: Path,
+    raw: Path,
+    out: Path,
+    report: ReportParams,
 ) -> None:
     """Draw the page."""
-    quarantine = read_text_table(validated / "quarantine.csv")
+    names = read_batches(batches)
+    manifest = read_manifest(validated / "manifest", names)
+    ledger = read_text_table(validated / "quarantine.csv")
+    newest = ledger.sort_values("batch", key=lambda column: column.map(names[::-1].index), kind="stable")
     predictions = pd.read_parquet(evaluation / "predictions.parquet")
     epochs = pd.read_csv(training / "curves.csv")
+    validation = read_json(validated / "validation.json")
+    health = read_json(audit / "audit.json")
+    targets = describe_targets(
+        predictions,
+        metrics=read_json(evaluation / "metrics.json"),
+        reliability=pd.read_csv(evaluation / "reliability.csv", dtype={"target": "str"}, keep_default_na=False),
+        table=read_slices(evaluation / "slices.csv"),
+    )
+    gallery = worst(predictions, limit=report.max_pictures)
+    pictures = thumbnails(gallery, raw=raw, size=report.picture_size)
+    heldout = np.flatnonzero(manifest["split"] == "heldout")
+    drawn = drawn_rows(manifest["sample_id"], heldout, limit=report.max_points)
+    places = project(read_embeddings(embeddings, names, num_samples=len(manifest)).part(drawn))
+    samples = manifest.iloc[drawn].reset_index(drop=True)
+    shown = gallery["sample_id"].drop_duplicates()
+    mapped = points(samples, places, predictions, pictures=dict(zip(shown, shown.index, strict=True)))
+    position = {identity: at for at, identity in enumerate(samples["sample_id"])}
     content = {
         "title": report.title,
         "verdict": read_json(regression / "verdict.json"),
         "subject": read_json(evaluation / "subject.json"),
-        "validation": read_json(validated / "validation.json"),
-        "audit": read_json(audit / "audit.json"),
-        "metrics": read_json(evaluation / "metrics.json"),
-        "confusions": {target: confusion(rows) for target, rows in predictions.groupby("target")},
-        "curves": {measure: curves(epochs, measure) for measure in ("loss", "accuracy")},
+        "targets": targets,
+        "gallery": [
+            row | {"picture": pictures[row["sample_id"]], "row": position.get(row["sample_id"], -1)}
+            for row in gallery.to_dict("records")
+        ],
+        "gallery_classes": sorted(set(gallery["label"]) | set(gallery["candidate"])),
+        "num_wrong": int((predictions["candidate"] != predictions["label"]).sum()),
+        "num_heldout_rows": len(heldout),
+        "num_used": len(manifest),
+        "batches": [
+            count(name, manifest, validation["batches"][name], leaks=health["batches"][name]) for name in names
+        ],
+        "validation": validation,
+        "audit": health,
+        "num_quarantined": len(ledger),
+        "quarantine": with_pictures(newest.head(report.max_quarantined_rows), raw=raw, size=report.picture_size),
         "finetuning": read_json(training / "finetuning.json"),
-        "num_quarantined": len(quarantine),
-        "quarantine": quarantine.head(report.max_quarantined_rows).to_dict("records"),
-        "model_names": MODEL_NAMES,
+        "curves": {measure: curves(epochs, measure) for measure in ("loss", "accuracy")},
+        "packed": {"points": mapped, "confusions": [packed(target["confusion"]) for target in targets]},
     }
     with whole_file(out) as path:
         path.write_text(render(content), "utf-8")
     logger.info("wrote %s (%.0f kB)", out, out.stat().st_size / 1000)
 
 
-def render(content: dict[str, Any]) -> str:
-    """The page; every name and label from the data is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.get_template("report.html").render(content)
-
-
-def confusion(predictions: pd.DataFrame) -> dict[str, Any]:
-    """Counts, rows actual and columns predicted, with each cell's share of its row."""
-    names = sorted(set(predictions["label"]) | set(predictions["candidate"]))
-    counts = pd.crosstab(predictions["label"], predictions["candidate"]).reindex(
-        index=names, columns=names, fill_value=0
-    )
-    rows = [
-        {"name": name, "cells": [{"count": int(count), "share": count / max(sum(row), 1)} for count in row]}
-        for name, row in zip(names, counts.to_numpy().tolist(), strict=True)
-    ]
-    return {"names": names, "rows": rows}
-
-
-def curves(table: pd.DataFrame, measure: str, *, width: int = 520, height: int = 200) -> dict[str, Any]:
-    """The loss or the accuracy of each epoch as points of an SVG of width x height, and where the epoch kept stands. Losses
-    begin at 0, accuracies at the lowest and end at 1."""
-    epochs = max(int(table["epoch"].max()), 1)
-    columns = {split: f"{split}_{measure}" for split in ("train", "val")}
-    values = table[list(columns.values())]
-    top = 1.0 if measure == "accuracy" else float(values.max().max()) or 1.0
-    bottom = min(float(values.min().min()), 0.99) if measure == "accuracy" else 0.0
-
-    def x(epoch: float) -> float:
-        return epoch / epochs * width
-
-    lines = {
-        split: " ".join(
-            f"{x(epoch):.1f},{height - (value - bottom) / (top - bottom) * height:.1f}"
-            for epoch, value in table[["epoch", column]].dropna().to_numpy().tolist()
+def describe_targets(
+    predictions: pd.DataFrame, *, metrics: dict[str, Any], reliability: pd.DataFrame, table: pd.DataFrame
+) -> list[dict[str, Any]]:
+    """What the page shows of each target."""
+    described = []
+    for name, measured in metrics.items():
+        rows = predictions[predictions["target"] == name]
+        described.append(
+            {
+                "name": name,
+                "comparison": comparison(measured),
+                "outcomes": outcomes(rows) if "baseline" in measured else None,
+                "num_heldout": len(rows),
+                "num_leaked": measured["candidate"]["num_leaked"],
+                "accuracy_without_leaks": measured["candidate"]["accuracy_without_leaks"],
+                "confusion": confusion(rows),
+                "reliability": dots(reliability[reliability["target"] == name]),
+                "slices": slices(table[table["target"] == name]),
+            }
         )
-        for split, column in columns.items()
+    return described
+
+
+def packed(found: dict[str, Any]) -> dict[str, Any] | None:
+    """What draws a confusion matrix that is no table."""
+    return None if found["rows"] else {"names": found["names"], "cells": found["cells"]}
+
+
+def drawn_rows(identities: "pd.Series[str]", heldout: Any, *, limit: int) -> Any:
+    """The manifest's rows that the map shows: all that are held out, or of more than `limit` those whose hashes are the
+    smallest, which is a draw by chance that stays the same."""
+    if len(heldout) <= limit:
+        return heldout
+    return np.sort(heldout[np.argsort(identities.to_numpy()[heldout], kind="stable")[:limit]])
+
+
+def count(name: str, manifest: pd.DataFrame, found: dict[str, int], *, leaks: dict[str, int]) -> dict[str, Any]:
+    """What became of a batch's samples: on which side of the split they are, how many leave training as `leaks`, and why
+    others are quarantined."""
+    splits = manifest.loc[manifest["batch"] == name, "split"].value_counts()
+    reasons = {
+        key.removeprefix("quarantined."): number for key, number in found.items() if key.startswith("quarantined.")
     }
-    kept = x(float(table.loc[table["is_kept"] == 1, "epoch"].iloc[0]))
     return {
-        "width": width,
-        "height": height,
-        "top": top,
-        "bottom": bottom,
-        "epochs": epochs,
-        "kept": kept,
-        "lines": lines,
-    }
+        "name": name,
+        "came": found["in"],
+        "used": found["used"],
+        "leaks": leaks["train"] + leaks["val"],
+        "reasons": {reason: number for reason, number in sorted(reasons.items()) if number},
+    } | {split: int(splits.get(split, 0)) for split in SPLITS}
 
 
 if __name__ == "__main__":

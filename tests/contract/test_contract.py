@@ -113,6 +113,7 @@ def test_paths_given_to_the_command_are_declared(stage):
         "embed": {r"\${GRAFTLINE_STORE:-data/store}"},
         "finetune": {"data/raw", r"\${GRAFTLINE_SCRATCH:-data/scratch}"},
         "evaluate": {"data/raw", "data/models/baseline"},
+        "report": {"data/raw"},
     }.get(stage, set())
     for path in set(options(stage).values()) - by_content - set(declared_files(stage)):
         assert is_declared(path, declared), path

@@ -1,0 +1,53 @@
+"""Predictions of a target in; its confusion matrix out: a table where it fits a page, a picture of any size, and the pairs
+that are confused the most."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tasks.page.packing import pack
+
+MAX_TABLE = 20  # classes whose matrix can be read as a table
+MAX_PAIRS = 12
+SHADES = 10
+
+
+def confusion(predictions: pd.DataFrame) -> dict[str, Any]:
+    """Counts, rows actual and columns predicted, of the classes in `label` and `candidate`.
+
+    Returns:
+        `names`; `cells`, the k cells that are not 0 as packed arrays `row`, `column` (uint16) and `count` (uint32);
+        `rows` (None for more than MAX_TABLE classes), with each cell's share of its row in SHADES steps; `pairs`, of different
+        classes, the most frequent first.
+    """
+    names = sorted(set(predictions["label"]) | set(predictions["candidate"]))
+    index = {name: at for at, name in enumerate(names)}
+    at = [predictions[column].map(index).to_numpy(np.int64) for column in ("label", "candidate")]
+    flat, count = np.unique(at[0] * len(names) + at[1], return_counts=True)
+    row, column = np.divmod(flat, max(len(names), 1))
+    totals = np.bincount(at[0], minlength=len(names))
+    share = count / totals[row]
+    wrong = np.flatnonzero(row != column)
+    pairs = wrong[np.argsort(-count[wrong], kind="stable")][:MAX_PAIRS]
+    return {
+        "names": names,
+        "cells": {
+            "row": pack(row.astype(np.uint16)),
+            "column": pack(column.astype(np.uint16)),
+            "count": pack(count.astype(np.uint32)),
+        },
+        "rows": _table(names, row, column, count, share) if len(names) <= MAX_TABLE else None,
+        "pairs": [
+            {"label": names[row[k]], "candidate": names[column[k]], "count": int(count[k]), "share": float(share[k])}
+            for k in pairs
+        ],
+        "num_pairs": len(wrong),
+    }
+
+
+def _table(names: list[str], row: Any, column: Any, count: Any, share: Any) -> list[dict[str, Any]]:
+    cells = [[{"count": 0, "shade": 0} for _ in names] for _ in names]
+    for i, j, number, part in zip(row, column, count, share, strict=True):
+        cells[i][j] = {"count": int(number), "shade": int(np.ceil(part * SHADES))}
+    return [{"name": name, "cells": each} for name, each in zip(names, cells, strict=True)]

@@ -1,0 +1,23 @@
+"""The bins of a reliability table in; the dots of its diagram out."""
+
+from typing import Any
+
+import pandas as pd
+
+
+def dots(bins: pd.DataFrame, *, side: int = 260) -> list[dict[str, Any]]:
+    """A dot a bin: confidence and accuracy (0..1), count, and where they lie in a square of `side` px, y downward. The dot's
+    area grows with the bin's share of the samples."""
+    total = max(int(bins["count"].sum()), 1)
+    return [
+        {
+            "confidence": confidence,
+            "accuracy": accuracy,
+            "count": int(count),
+            "x": confidence * side,
+            "y": side - accuracy * side,
+            "y_ideal": side - confidence * side,
+            "radius": 2.5 + 6.5 * (count / total) ** 0.5,
+        }
+        for confidence, accuracy, count in bins[["confidence", "accuracy", "count"]].to_numpy().tolist()
+    ]

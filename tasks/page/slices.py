@@ -1,0 +1,40 @@
+"""The table of slices in; what the page shows of it out: by target and column, the slices that fare worst first."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tasks.data.manifest import read_text_table
+
+MAX_ROWS = 40  # slices of a column; the table has them all
+NUMBERS = ("num_samples", "candidate_accuracy", "candidate_low", "candidate_high", "baseline_accuracy", "negative_flips",
+           "positive_flips")  # fmt: skip
+PLACES = {"candidate_accuracy": "at", "candidate_low": "low_at", "candidate_high": "high_at", "baseline_accuracy": "baseline_at"}  # fmt: skip
+
+
+def read_slices(path: Path) -> pd.DataFrame:
+    """A row a slice: target, column, value and NUMBERS. Names are text, whatever they look like."""
+    try:
+        table = read_text_table(path)
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing: run `dvc repro evaluate`, or `dvc pull evaluate`") from None
+    return table.assign(**{name: pd.to_numeric(table[name]) for name in NUMBERS})
+
+
+def slices(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The columns of a target's slices, with their rows; None where there is no baseline. `at`, `low_at`, `high_at` and
+    `baseline_at` are places on 0..100, which stands for accuracies from `bottom` to 1."""
+    found = []
+    for column, rows in table.groupby("column", sort=False):
+        lost = (rows["candidate_accuracy"] - rows["baseline_accuracy"]).fillna(0).clip(upper=0)
+        ordered = rows.assign(lost=lost).sort_values(["lost", "candidate_accuracy", "value"])
+        shown = ordered.head(MAX_ROWS)
+        lowest = shown[["candidate_low", "baseline_accuracy"]].min().min()
+        bottom = min(math.floor(lowest * 10) / 10, 0.9)
+        places = {place: 100 * (shown[name] - bottom) / (1 - bottom) for name, place in PLACES.items()}
+        known = shown.assign(**places).astype(object)
+        records = known.where(known.notna(), None).to_dict("records")
+        found.append({"column": str(column), "rows": records, "num_rows": len(rows), "bottom": bottom})
+    return found

@@ -1,0 +1,56 @@
+function drawConfusion(canvas, { names, row, column, count }) {
+  const n = names.length;
+  const totals = new Float64Array(n);
+  const found = new Map();
+  row.forEach((each, k) => {
+    totals[each] += count[k];
+    found.set(each * n + column[k], count[k]);
+  });
+  const side = Math.max(n, Math.floor(1024 / n) * n);
+  const cell = side / n;
+  const context = canvas.getContext("2d");
+  canvas.width = canvas.height = side;
+  const draw = () => {
+    context.clearRect(0, 0, side, side);
+    row.forEach((each, k) => {
+      context.fillStyle = colour(each === column[k] ? "blue" : "orange");
+      context.globalAlpha = 0.15 + 0.85 * Math.sqrt(count[k] / totals[each]);
+      context.fillRect(column[k] * cell, each * cell, cell, cell);
+    });
+    context.globalAlpha = 1;
+    if (chosen) {
+      context.strokeStyle = colour("ink");
+      context.lineWidth = Math.max(2, side / 300);
+      context.strokeRect(chosen[1] * cell, chosen[0] * cell, cell, cell);
+    }
+  };
+  let chosen = null;
+  const choose = (i, j) => {
+    chosen = [i, j].map((each) => Math.max(0, Math.min(n - 1, each)));
+    const number = found.get(chosen[0] * n + chosen[1]) ?? 0;
+    byId(canvas.getAttribute("aria-describedby")).textContent =
+      `${names[chosen[0]]} taken for ${names[chosen[1]]}: ${number} of ${totals[chosen[0]]}`;
+    draw();
+  };
+  canvas.addEventListener("pointermove", (event) => {
+    const box = canvas.getBoundingClientRect();
+    choose(Math.floor(((event.clientY - box.top) / box.height) * n), Math.floor(((event.clientX - box.left) / box.width) * n));
+  });
+  canvas.addEventListener("keydown", (event) => {
+    const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    const [i, j] = chosen ?? [-step[0], -step[1]];
+    choose(i + step[0], j + step[1]);
+  });
+  draw();
+  onScheme(draw);
+}
+
+for (const canvas of document.querySelectorAll("canvas[data-confusion]")) {
+  whenNear(canvas, async () => {
+    const { names, cells } = data.confusions[canvas.dataset.confusion];
+    const [row, column, count] = await Promise.all([uint16(cells.row), uint16(cells.column), uint32(cells.count)]);
+    drawConfusion(canvas, { names, row, column, count });
+  });
+}

@@ -1,0 +1,263 @@
+const NONE = 65535;
+const LARGEST = 65535;
+const REACH = 16; // px between the pointer and a sample that it still means
+const HUES = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a100", "#7a7a7a"]; // Okabe and Ito 2008
+const OUTCOMES = {
+  right: ["grey", "right"],
+  gained: ["green", "right, wrong in the model in use"],
+  wrong: ["orange", "wrong"],
+  lost: ["purple", "wrong, right in the model in use"],
+};
+const canvas = byId("map-canvas");
+const points = data.points;
+let chart = null;
+
+async function readPoints() {
+  const [x, y, batch, paths] = await Promise.all([uint16(points.x), uint16(points.y), uint16(points.batch), texts(points.paths)]);
+  const targets = await Promise.all(points.targets.map(async (each) => ({
+    names: each.names,
+    label: await uint16(each.label),
+    candidate: await uint16(each.candidate),
+    baseline: each.baseline && (await uint16(each.baseline)),
+    confidence: await uint8(each.confidence),
+  })));
+  return { x, y, batch, paths, targets };
+}
+
+function outcome(target, k) {
+  const label = target.label[k];
+  if (label === NONE) return null;
+  const was = target.baseline ? target.baseline[k] === label : null;
+  if (target.candidate[k] === label) return was === false ? "gained" : "right";
+  return was === true ? "lost" : "wrong";
+}
+
+function makeChart({ x, y, batch, paths, targets }) {
+  const context = canvas.getContext("2d");
+  const [show, only, hue] = ["map-outcome", "map-class", "map-colour"].map(byId);
+  let target = targets[0];
+  let view = { zoom: 1, left: 0, top: 0 }; // left and top in px of the whole map
+  let shown = [];
+  let chosen = -1;
+  let size = { width: 1, height: 1, scale: 1, side: 1 };
+
+  const place = (k) => [
+    (size.width - size.side * view.zoom) / 2 + (x[k] / LARGEST) * size.side * view.zoom - view.left,
+    (size.height - size.side * view.zoom) / 2 + (1 - y[k] / LARGEST) * size.side * view.zoom - view.top,
+  ];
+
+  function keyOf(k) {
+    if (hue.value === "batch") return batch[k];
+    return hue.value === "class" ? target.label[k] : outcome(target, k);
+  }
+  const paint = (key) => (hue.value === "outcome" ? colour(OUTCOMES[key][0]) : HUES[key % HUES.length]);
+  const called = (key) => (hue.value === "outcome" ? OUTCOMES[key][1] : hue.value === "batch" ? points.batches[key] : target.names[key]);
+
+  function select() {
+    const wanted = only.value === "" ? null : Number(only.value);
+    const groups = new Map(hue.value === "outcome" ? Object.keys(OUTCOMES).map((key) => [key, []]) : []);
+    for (let k = 0; k < x.length; k++) {
+      const found = outcome(target, k);
+      if (found === null || (wanted !== null && target.label[k] !== wanted)) continue;
+      if (show.value === "wrong" ? found !== "wrong" && found !== "lost" : show.value && found !== show.value) continue;
+      const key = keyOf(k);
+      if (!groups.has(key)) groups.set(key, []);
+      groups.get(key).push(k);
+    }
+    shown = [...groups].filter(([, members]) => members.length);
+    if (hue.value !== "outcome") shown.sort(([one], [other]) => one - other);
+    legend();
+    draw();
+  }
+
+  function legend() {
+    const few = shown.slice(0, 12).map(([key, members]) => {
+      const item = document.createElement("li");
+      const swatch = document.createElement("span");
+      swatch.className = "swatch";
+      swatch.style.background = paint(key);
+      item.append(swatch, `${called(key)} (${members.length.toLocaleString("en")})`);
+      return item;
+    });
+    if (shown.length > 12) {
+      const rest = document.createElement("li");
+      rest.textContent = `and ${shown.length - 12} more; ${HUES.length} colours are used in turn`;
+      few.push(rest);
+    }
+    byId("map-legend").replaceChildren(...few);
+  }
+
+  function resize() {
+    const box = canvas.getBoundingClientRect();
+    const scale = Math.min(devicePixelRatio, 2);
+    size = { width: box.width, height: box.height, scale, side: Math.min(box.width, box.height) - 24 };
+    canvas.width = Math.round(box.width * scale);
+    canvas.height = Math.round(box.height * scale);
+    draw();
+  }
+
+  function draw() {
+    context.setTransform(size.scale, 0, 0, size.scale, 0, 0);
+    context.clearRect(0, 0, size.width, size.height);
+    const total = shown.reduce((sum, [, members]) => sum + members.length, 0);
+    for (const [key, members] of shown) {
+      context.fillStyle = paint(key);
+      context.globalAlpha = key === "right" && total > 2000 ? 0.45 : 0.85;
+      // the rarer an outcome, the larger its dots, so that no crowd hides it
+      const among = hue.value === "outcome" ? members.length : total;
+      const wide = Math.min(6, Math.max(1.5, Math.min(4.5, 130 / Math.sqrt(among))) * Math.sqrt(view.zoom));
+      for (const k of members) {
+        const [left, top] = place(k);
+        if (left > -9 && top > -9 && left < size.width + 9 && top < size.height + 9) context.fillRect(left - wide / 2, top - wide / 2, wide, wide);
+      }
+    }
+    context.globalAlpha = 1;
+    if (chosen >= 0) {
+      const [left, top] = place(chosen);
+      context.strokeStyle = colour("ink");
+      context.lineWidth = 2;
+      context.beginPath();
+      context.arc(left, top, 8, 0, 2 * Math.PI);
+      context.stroke();
+    }
+  }
+
+  function nearest(left, top, allowed) {
+    let best = -1;
+    let least = Infinity;
+    for (const [, members] of shown) {
+      for (const k of members) {
+        const [a, b] = place(k);
+        const distance = (a - left) ** 2 + (b - top) ** 2;
+        if (distance < least && allowed(a - left, b - top, k)) [best, least] = [k, distance];
+      }
+    }
+    return [best, Math.sqrt(least)];
+  }
+
+  function tell(k) {
+    if (k === chosen) return;
+    chosen = k;
+    draw();
+    const parts = [];
+    const number = points.pictures[k];
+    if (number !== undefined) {
+      const picture = document.createElement("img");
+      picture.src = byId(`picture-${number}`).src;
+      picture.alt = "";
+      parts.push(picture);
+    }
+    const list = document.createElement("dl");
+    const add = (title, text) => {
+      const [term, said] = [document.createElement("dt"), document.createElement("dd")];
+      term.textContent = title;
+      said.textContent = text;
+      list.append(term, said);
+    };
+    if (target.label[k] !== NONE) {
+      add("label", target.names[target.label[k]]);
+      add("candidate", `${target.names[target.candidate[k]]}, ${Math.round(target.confidence[k] / 2.55)} % sure`);
+      if (target.baseline) add("model in use", target.names[target.baseline[k]]);
+    }
+    add("batch", points.batches[batch[k]]);
+    add("path", paths[k] || "left out of the page, to keep it small");
+    byId("map-sample").replaceChildren(...parts, list);
+  }
+
+  function zoomTo(zoom, left = size.width / 2, top = size.height / 2) {
+    const next = Math.min(64, Math.max(1, zoom));
+    const grown = next / view.zoom;
+    view = next === 1 ? { zoom: 1, left: 0, top: 0 } : {
+      zoom: next,
+      left: (view.left + left - size.width / 2) * grown - (left - size.width / 2),
+      top: (view.top + top - size.height / 2) * grown - (top - size.height / 2),
+    };
+    draw();
+  }
+
+  function follow(k) {
+    const [left, top] = place(k);
+    if (left < 0 || top < 0 || left > size.width || top > size.height) {
+      view.left += left - size.width / 2;
+      view.top += top - size.height / 2;
+    }
+    tell(k);
+    draw();
+  }
+
+  let dragged = null;
+  let waiting = false;
+  canvas.addEventListener("pointerdown", (event) => {
+    if (view.zoom > 1) {
+      dragged = [event.clientX + view.left, event.clientY + view.top];
+      canvas.setPointerCapture(event.pointerId);
+    }
+  });
+  for (const ended of ["pointerup", "pointercancel"]) canvas.addEventListener(ended, () => (dragged = null));
+  const point = (event) => {
+    if (dragged) {
+      view = { zoom: view.zoom, left: dragged[0] - event.clientX, top: dragged[1] - event.clientY };
+      draw();
+      return;
+    }
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => {
+      waiting = false;
+      const box = canvas.getBoundingClientRect();
+      const [k, distance] = nearest(event.clientX - box.left, event.clientY - box.top, () => true);
+      if (distance <= REACH) tell(k);
+    });
+  };
+  canvas.addEventListener("pointermove", point);
+  canvas.addEventListener("pointerdown", point);
+  const DIRECTIONS = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+  canvas.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const way = DIRECTIONS[event.key];
+    if (way) {
+      const [left, top] = chosen >= 0 ? place(chosen) : [size.width / 2, size.height / 2];
+      // within 45 degrees of the arrow; the first key takes what is nearest to the middle
+      const ahead = (a, b, k) => k !== chosen && a * way[0] + b * way[1] > Math.abs(a * way[1] + b * way[0]);
+      const [k] = nearest(left, top, chosen >= 0 ? ahead : () => true);
+      if (k >= 0) follow(k);
+    } else if (event.key === "+" || event.key === "=") zoomTo(view.zoom * 1.6);
+    else if (event.key === "-") zoomTo(view.zoom / 1.6);
+    else if (event.key === "0") zoomTo(1);
+    else return;
+    event.preventDefault();
+  });
+  byId("zoom-in").addEventListener("click", () => zoomTo(view.zoom * 1.6));
+  byId("zoom-out").addEventListener("click", () => zoomTo(view.zoom / 1.6));
+  byId("zoom-all").addEventListener("click", () => zoomTo(1));
+
+  function nameClasses() {
+    const options = target.names.map((name, at) => new Option(name, at));
+    only.replaceChildren(new Option("all", ""), ...options);
+  }
+  byId("map-target")?.addEventListener("change", (event) => {
+    target = targets[Number(event.target.value)];
+    chosen = -1;
+    nameClasses();
+    select();
+  });
+  for (const each of [show, only, hue]) each.addEventListener("change", select);
+  byId("map-filters").addEventListener("submit", (event) => event.preventDefault());
+  new ResizeObserver(resize).observe(canvas);
+  onScheme(select);
+  nameClasses();
+  resize();
+  select();
+  return { follow };
+}
+
+const openChart = () => (chart ??= readPoints().then(makeChart));
+whenNear(canvas, openChart);
+byId("gallery")?.addEventListener("click", async (event) => {
+  const button = event.target.closest("button[data-row]");
+  if (!button || button.dataset.row === "-1") return;
+  const { follow } = await openChart();
+  byId("map").scrollIntoView();
+  canvas.focus({ preventScroll: true });
+  follow(Number(button.dataset.row));
+});

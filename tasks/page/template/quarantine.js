@@ -1,0 +1,12 @@
+const quarantine = byId("quarantine");
+if (quarantine) {
+  const rows = [...quarantine.tBodies[0].rows];
+  filterBy(byId("quarantine-filters"), rows, {
+    matches: (row, key, value) => row.dataset[key] === value,
+    show: (found) => {
+      const shown = new Set(found);
+      for (const row of rows) row.hidden = !shown.has(row);
+      byId("quarantine-count").textContent = `${found.length} of ${rows.length} rows`;
+    },
+  });
+}

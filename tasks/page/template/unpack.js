@@ -1,0 +1,40 @@
+const byId = (id) => document.getElementById(id);
+const data = JSON.parse(byId("page-data").textContent);
+
+async function bytes(packed) {
+  const stream = new Blob([Uint8Array.from(atob(packed), (each) => each.charCodeAt(0))]).stream();
+  return new Response(stream.pipeThrough(new DecompressionStream("deflate"))).arrayBuffer();
+}
+const uint8 = async (packed) => new Uint8Array(await bytes(packed));
+const uint16 = async (packed) => new Uint16Array(await bytes(packed));
+const uint32 = async (packed) => new Uint32Array(await bytes(packed));
+const texts = async (packed) => new TextDecoder().decode(await bytes(packed)).split("\0");
+
+function colour(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+}
+
+function whenNear(element, act) {
+  const observer = new IntersectionObserver((entries) => {
+    if (entries.some((entry) => entry.isIntersecting)) {
+      observer.disconnect();
+      act();
+    }
+  }, { rootMargin: "300px" });
+  observer.observe(element);
+}
+
+function onScheme(act) {
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", act);
+}
+
+function filterBy(form, items, { matches, show }) {
+  const selects = [...form.querySelectorAll("select")];
+  const apply = () => {
+    const wanted = selects.filter((select) => select.value).map((select) => [select.dataset.key, select.value.slice(1)]);
+    show(items.filter((item) => wanted.every(([key, value]) => matches(item, key, value))));
+  };
+  form.addEventListener("change", apply);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  apply();
+}

@@ -1,0 +1,178 @@
+"""A small project that the stages before `report` have gone through, made up, and the page that is drawn of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tasks.data.embeddings import write_embeddings
+from tasks.data.images import sample_id
+from tasks.data.manifest import write_table, write_text_table
+from tasks.files import write_json
+from tasks.params import ReportParams
+from tasks.report import run
+
+Write = Callable[..., "Project"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """What lies where; `samples` are the held-out ones."""
+
+    folder: Path
+    samples: pd.DataFrame
+
+    def draw(self, **changed: Any) -> Path:
+        params = {"title": "Graftline", "max_quarantined_rows": 100, "max_pictures": 40, "picture_size": 48}
+        folders = ("validated", "audit", "training", "evaluation", "regression", "embeddings", "raw")
+        out = self.folder / "report" / "index.html"
+        run(
+            **{name: self.folder / name for name in folders},
+            batches=self.folder / "batches.yaml",
+            out=out,
+            report=ReportParams(**{"max_points": 1000} | params | changed),
+        )
+        return out
+
+
+@pytest.fixture
+def project(tmp_path, picture) -> Write:
+    """Writes a project of samples numbered from 0, half of them in batch a and half in b, whose labels take turns. The
+    candidate is wrong on those in `wrong`, the model in use, if any, on those in `was_wrong`; both say the next class."""
+
+    def write(
+        *,
+        names=("cat", "dog"),
+        num_samples=12,
+        wrong=(1, 6),
+        was_wrong=None,
+        verdict="accepted",
+        quarantine=(),
+        validation=None,
+        audit=None,
+        reason="the candidate is the head alone",
+        spread=1.0,
+        slices=None,
+        num_decisions=1,
+    ):
+        numbers = np.arange(num_samples)
+        labels = np.array(names)[numbers % len(names)]
+        table = pd.DataFrame({"batch": np.where(numbers < num_samples // 2, "a", "b"), "label": labels})
+        table["path"] = [f"{label}/{number}.png" for number, label in enumerate(labels)]
+        table["sample_id"] = [put(tmp_path, row.batch, row.path, picture(row.Index)) for row in table.itertuples()]
+        write_data(tmp_path, table, quarantine, validation or {}, audit or {}, spread)
+        said = {"candidate": wrong, "head": wrong} | ({} if was_wrong is None else {"baseline": was_wrong})
+        predictions = table[["sample_id", "batch", "path"]].assign(
+            target="label", label=labels, is_leaked=False, is_shared=True
+        )
+        for model, mistakes in said.items():
+            is_wrong = np.isin(numbers, list(mistakes))
+            predictions[model] = np.where(is_wrong, np.array(names)[(numbers + 1) % len(names)], labels)
+            predictions[f"{model}_confidence"] = 0.75
+            predictions[f"{model}_label_probability"] = np.where(is_wrong, 0.2, 0.75)
+        write_results(tmp_path, predictions, verdict=verdict, slices=slices, reason=reason, num_decisions=num_decisions)
+        return Project(folder=tmp_path, samples=table)
+
+    return write
+
+
+@pytest.fixture
+def page(project):
+    """The text of the page of a project; what `draw` takes goes there."""
+
+    def read(**arguments):
+        changed = {key: arguments.pop(key) for key in ("title", "max_quarantined_rows") if key in arguments}
+        return project(**arguments).draw(**changed).read_text("utf-8")
+
+    return read
+
+
+@pytest.fixture
+def quarantined(tmp_path, picture):
+    """Puts a picture into batch a; its row of the ledger."""
+
+    def put_aside(path, reason, detail="said in the ledger"):
+        return ["a", path, put(tmp_path, "a", path, picture(99)), reason, detail]
+
+    return put_aside
+
+
+def put(folder, batch, path, image):
+    """The sample_id of a picture that is put into a batch."""
+    file = folder / "raw" / batch / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    image.save(file, "PNG")
+    return sample_id(file.read_bytes())
+
+
+def write_data(folder, table, quarantine, validation, audit, spread):
+    (folder / "batches.yaml").write_text("batches: [a, b]\n", "utf-8")
+    for name in ("validated/manifest", "audit", "embeddings"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    ledger = pd.DataFrame(list(quarantine), columns=["batch", "path", "sample_id", "reason", "detail"])
+    write_text_table(folder / "validated" / "quarantine.csv", ledger)
+    counts = {}
+    for batch, rows in table.assign(split="heldout").groupby("batch"):
+        write_table(folder / "validated" / "manifest" / f"{batch}.parquet", rows)
+        vectors = spread * np.random.default_rng(len(batch)).normal(size=(len(rows), 8))
+        path = folder / "embeddings" / f"{batch}.safetensors"
+        write_embeddings(path, [vectors.astype(np.float16)], shape=(len(rows), 8), recipe="made up")
+        aside = ledger.loc[ledger["batch"] == batch, "reason"].value_counts()
+        reasons = {f"quarantined.{reason}": int(count) for reason, count in aside.items()}
+        counts[batch] = {"in": len(rows) + sum(reasons.values()), "used": len(rows)} | reasons
+    empty = {"class_changes": {}, "probation": {}, "without_samples": {}, "expectations": []}
+    write_json(folder / "validated" / "validation.json", {"batches": counts} | empty | validation)
+    found = {"num_leaks": 0, "num_leaked": 0, "limits": {"separates": True, "expected_recall": 0.99}}
+    leaks = {batch: {"train": 0, "val": 0, "heldout": 0} for batch in counts}
+    write_json(folder / "audit" / "audit.json", found | {"batches": leaks} | audit)
+
+
+def write_results(folder, predictions, *, verdict, slices, reason, num_decisions):
+    for name in ("training", "evaluation", "regression"):
+        (folder / name).mkdir(exist_ok=True)
+    predictions.to_parquet(folder / "evaluation" / "predictions.parquet")
+    is_right = {
+        model: predictions[model] == predictions["label"]
+        for model in ("candidate", "head", "baseline")
+        if model in predictions
+    }
+    baseline = "b" * 64 if "baseline" in is_right else None
+    metrics = {model: numbers(float(right.mean())) for model, right in is_right.items()}
+    if baseline:
+        now, was = is_right["candidate"], is_right["baseline"]
+        metrics["flips"] = {"negative": int((was & ~now).sum()), "positive": int((now & ~was).sum()), "p_value": 1.0}
+    write_json(folder / "evaluation" / "metrics.json", {"label": metrics})
+    if slices is None:
+        slices = [["label", "batch", batch, 6, 0.8, 0.6, 0.95, 0.9 if baseline else "", 1, 0] for batch in ("a", "b")]
+    columns = ["target", "column", "value", "num_samples", "candidate_accuracy", "candidate_low", "candidate_high",
+               "baseline_accuracy", "negative_flips", "positive_flips"]  # fmt: skip
+    pd.DataFrame(slices, columns=columns).to_csv(folder / "evaluation" / "slices.csv", index=False)
+    bins = {"confidence": [0.75], "accuracy": [0.8], "count": [len(predictions)], "target": ["label"]}
+    pd.DataFrame(bins).to_csv(folder / "evaluation" / "reliability.csv", index=False)
+    lineage = {"epoch": 2, "data": "d" * 64, "backbone": "b" * 64, "versions": {"torch": "2"}}
+    subject = {"stage": "finetuned", "candidate": "c" * 64, "lineage": lineage}
+    write_json(folder / "evaluation" / "subject.json", subject)
+    passed = verdict == "accepted"
+    rule = {"name": f"label recall of {predictions['label'][0]}", "value": 0.5, "limit": 0.7, "bound": "at least 0.7",
+            "passed": passed, "smallest_detectable": 0.125}  # fmt: skip
+    judged = {"verdict": verdict, "rules": [rule], "num_tests": 4, "num_failed": 0 if passed else 1,
+              "num_heldout": len(predictions), "baseline": baseline, "candidate": "c" * 64, "num_decisions": num_decisions,
+              "is_worn": num_decisions > 20}  # fmt: skip
+    write_json(folder / "regression" / "verdict.json", judged)
+    scores = {"train_loss": [None, 0.6], "val_loss": [1.0, 0.5], "train_accuracy": [None, 0.7], "val_accuracy": [0.5, 0.8]}  # fmt: skip
+    curves = pd.DataFrame({"epoch": [0, 1], "is_kept": [0, 1]} | scores)
+    curves.to_csv(folder / "training" / "curves.csv", index=False)
+    tuned = {"ending": "every epoch was run", "epoch_kept": 1, "epochs": 1, "loss_gap": 0.25, "num_all_blocks": 9,
+             "num_blocks": 2, "verdict": {"reason": reason}}  # fmt: skip
+    write_json(folder / "training" / "finetuning.json", tuned)
+
+
+def numbers(accuracy):
+    """What evaluate says of a model."""
+    measured = {"accuracy": accuracy, "macro_f1": 0.88, "log_loss": 0.3, "calibration_error": 0.05, "brier": 0.12}
+    intervals = {key: [value - 0.02, value + 0.02] for key, value in measured.items()}
+    return measured | {"intervals": intervals, "accuracy_without_leaks": 0.89, "num_leaked": 1, "recall": {}}

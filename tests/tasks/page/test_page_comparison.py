@@ -1,0 +1,76 @@
+import pandas as pd
+import pytest
+
+from tasks.page.comparison import MEASURES, comparison, outcomes
+from tasks.page.reliability import dots
+from tasks.page.slices import MAX_ROWS, slices
+
+
+def measured(value, width=0.1):
+    values = dict.fromkeys(MEASURES, value)
+    return values | {"intervals": {key: [value - width, value + width] for key in MEASURES}}
+
+
+def test_higher_accuracy_is_better_and_higher_loss_is_worse():
+    rows = {row["title"]: row for row in comparison({"candidate": measured(0.6), "baseline": measured(0.5)})}
+    assert rows["Accuracy"]["change"] == pytest.approx(0.1)
+    assert rows["Accuracy"]["is_better"]
+    assert not rows["Log-loss"]["is_better"]
+
+
+def test_intervals_of_all_models_lie_on_one_scale():
+    [row, *_] = comparison({"candidate": measured(0.6), "head": measured(0.5), "baseline": measured(0.4)})
+    cells = {cell["model"]: cell for cell in row["cells"]}
+    assert cells["baseline"]["low_at"] == pytest.approx(2)
+    assert cells["candidate"]["high_at"] == pytest.approx(98)
+    assert cells["head"]["at"] == pytest.approx(50)
+
+
+def test_without_a_model_in_use_nothing_is_compared():
+    [row, *_] = comparison({"candidate": measured(0.6), "head": measured(0.6)})
+    assert row["change"] is None
+    assert [cell["model"] for cell in row["cells"]] == ["candidate", "head"]
+
+
+def test_outcomes_are_counted_on_the_classes_that_both_know():
+    rows = [
+        ("x", "x", "x", True),
+        ("x", "x", "y", True),
+        ("x", "y", "x", True),
+        ("x", "x", "y", True),
+        ("new", "new", "x", False),
+    ]
+    found = outcomes(pd.DataFrame(rows, columns=["label", "candidate", "baseline", "is_shared"]))
+    assert found["num"] == {"both": 1, "gained": 2, "lost": 1, "neither": 0}
+    assert found["num_shared"] == 4
+    assert found["gain"] == 0.25
+    assert sum(each["share"] for each in found["parts"]) == 100
+
+
+def table(rows):
+    columns = ["value", "candidate_accuracy", "candidate_low", "candidate_high", "baseline_accuracy"]
+    return pd.DataFrame(rows, columns=columns).assign(column="batch", num_samples=9, negative_flips=1, positive_flips=1)
+
+
+def test_slices_that_lost_come_before_those_that_are_merely_bad():
+    rows = [("fine", 0.9, 0.8, 1.0, 0.9), ("bad", 0.4, 0.3, 0.5, 0.3), ("lost", 0.8, 0.7, 0.9, 0.95)]
+    [group] = slices(table(rows))
+    assert [row["value"] for row in group["rows"]] == ["lost", "bad", "fine"]
+    assert group["bottom"] == 0.3
+    assert group["rows"][1]["low_at"] == pytest.approx(0)
+
+
+def test_slice_without_a_baseline_has_none():
+    [group] = slices(table([("a", 0.9, 0.85, 0.95, float("nan"))]))
+    assert group["rows"][0]["baseline_accuracy"] is None
+    assert group["rows"][0]["baseline_at"] is None
+
+
+def test_long_table_of_slices_is_cut_and_counted():
+    [group] = slices(table([(str(number), 0.9, 0.8, 1.0, 0.9) for number in range(MAX_ROWS + 3)]))
+    assert (len(group["rows"]), group["num_rows"]) == (MAX_ROWS, MAX_ROWS + 3)
+
+
+def test_dot_of_a_bin_lies_below_the_diagonal_where_the_model_is_too_sure():
+    [dot] = dots(pd.DataFrame({"confidence": [0.9], "accuracy": [0.5], "count": [4]}), side=100)
+    assert (dot["x"], dot["y"], dot["y_ideal"]) == (90, 50, pytest.approx(10))

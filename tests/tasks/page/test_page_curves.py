@@ -1,0 +1,28 @@
+import pandas as pd
+
+from tasks.page.curves import curves
+
+
+def epochs(*, losses, kept):
+    numbers = range(len(losses))
+    return pd.DataFrame(
+        {"epoch": numbers, "train_loss": losses, "val_loss": losses, "is_kept": [int(each == kept) for each in numbers]}
+    )
+
+
+def test_curve_goes_from_edge_to_edge_and_shows_the_epoch_kept():
+    drawn = curves(epochs(losses=[2.0, 1.0, 0.0], kept=1), "loss", width=100, height=50)
+    assert drawn["lines"]["val"] == "0.0,0.0 50.0,25.0 100.0,50.0"
+    assert drawn["kept"] == 50.0
+
+
+def test_curve_of_accuracy_ends_at_1():
+    table = pd.DataFrame(
+        {"epoch": [0, 1], "train_accuracy": [None, 0.75], "val_accuracy": [0.5, 1.0], "is_kept": [0, 1]}
+    )
+    drawn = curves(table, "accuracy", width=100, height=50)
+    assert drawn["lines"] == {"train": "100.0,25.0", "val": "0.0,50.0 100.0,0.0"}
+
+
+def test_curve_of_no_epochs_is_one_point():
+    assert curves(epochs(losses=[0.5], kept=0), "loss", width=100, height=50)["lines"]["val"] == "0.0,0.0"

@@ -1,0 +1,287 @@
+"""The page as its readers meet it: opened from disk by Chromium."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
+OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+           "--disable-sync", "--no-first-run"]  # fmt: skip
+HOSTILE = "<script>alert(1)</script>"
+
+# elements that can be used and are seen, without those that arrow keys reach; each gets a number
+USABLE = """
+() => [...document.querySelectorAll("a[href], button, select, summary, canvas, [tabindex='0']")]
+  .filter((each) => each.tabIndex >= 0 && each.checkVisibility())
+  .map((each, at) => { each.dataset.number = at; return `${each.tagName} ${each.id || each.ariaLabel || each.textContent}`; })
+"""
+
+# text, its colour and the one behind it (what lies over each other is mixed by a canvas), and their contrast as WCAG 2.2 has it
+CONTRASTS = """
+() => {
+  const context = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d", { willReadFrequently: true });
+  const lightness = ([r, g, b]) => {
+    const [x, y, z] = [r, g, b].map((each) => each / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+  };
+  const mixed = (colours) => {
+    context.clearRect(0, 0, 1, 1);
+    for (const colour of colours) { context.fillStyle = colour; context.fillRect(0, 0, 1, 1); }
+    return lightness(context.getImageData(0, 0, 1, 1).data);
+  };
+  const found = [];
+  for (const element of document.body.querySelectorAll("*")) {
+    const text = [...element.childNodes].filter((each) => each.nodeType === 3).map((each) => each.data.trim()).join("");
+    if (!text || !element.checkVisibility() || element.closest("script, option, .hidden")) continue;
+    const behind = [];
+    for (let each = element; each; each = each.parentElement) behind.unshift(getComputedStyle(each).backgroundColor);
+    const style = getComputedStyle(element);
+    const ink = element.closest("svg") ? style.fill : style.color;
+    const [one, other] = [mixed(["white", ...behind, ink]), mixed(["white", ...behind])];
+    found.push([(Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05), text.slice(0, 40)]);
+  }
+  return found;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    if not CHROMIUM.is_file():
+        pytest.skip(f"there is no {CHROMIUM}: install a Chromium, or set CHROMIUM to where one is")
+    from playwright.sync_api import sync_playwright
+
+    # closed with the module: while it is open, nothing else in this thread can run an event loop
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def browse(chromium):
+    """Opens a page; its window has `seen`: what it asked for besides itself, and what it complained of."""
+    contexts = []
+
+    def open_page(path, *, width=1200, height=900, scheme="light"):
+        context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+        contexts.append(context)
+        window = context.new_page()
+        window.set_default_timeout(10_000)
+        window.seen = []
+        address = path.as_uri()
+        window.on("request", lambda each: window.seen.append(each.url) if not is_own(each.url, address) else None)
+        window.on("console", lambda each: window.seen.append(each.text))
+        window.on("pageerror", lambda each: window.seen.append(str(each)))
+        window.on("dialog", lambda each: (window.seen.append(each.message), each.dismiss()))
+        window.goto(address)
+        return window
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+def is_own(url, address):
+    return url == address or url.startswith("data:")
+
+
+def draw_the_map(window):
+    """Bring the map into sight and wait until it is drawn."""
+    window.locator("#map-canvas").scroll_into_view_if_needed()
+    window.wait_for_selector("#map-legend li")
+
+
+def visible_pictures(window):
+    return [each.get_attribute("alt") for each in window.locator("#gallery img").all() if each.is_visible()]
+
+
+def test_class_that_is_called_like_a_script_is_shown_not_run_and_nothing_is_fetched(project, browse):
+    other = 'dog" onmouseover="alert(2)" x="'
+    row = ["a", f"{HOSTILE}.png", "", "unreadable", f"</td>{HOSTILE}"]
+    slices = [["label", HOSTILE, HOSTILE, 6, 0.8, 0.6, 0.9, 0.9, 1, 0]]
+    made = project(names=(HOSTILE, other), was_wrong=[6], quarantine=[row], slices=slices)
+    window = browse(made.draw(title=f"</title>{HOSTILE}"))
+    draw_the_map(window)
+    window.locator("#map-colour").select_option("class")
+    window.locator("#map-class").select_option(HOSTILE)
+    window.locator("#map-canvas").press("ArrowRight")
+    assert HOSTILE in window.locator("#map-sample").inner_text()
+    assert HOSTILE in window.locator("#map-legend").inner_text()
+    window.locator("#gallery-filters [data-key=class]").select_option(HOSTILE)
+    for word in window.locator(".name", has_text="alert").all():
+        if word.is_visible():
+            word.hover()
+    for section in ("#gallery", "#quarantine", "body"):
+        assert HOSTILE in window.locator(section).inner_text()
+    assert window.seen == []
+    assert window.locator("script").count() == 2
+
+
+def test_script_that_got_into_the_page_would_not_run(project, browse):
+    path = project().draw()
+    path.write_text(path.read_text("utf-8").replace("<main>", f"<main>{HOSTILE}<img src=x onerror=alert(2)>"), "utf-8")
+    window = browse(path)
+    window.wait_for_timeout(200)
+    assert not {"1", "2"} & set(window.seen)
+    assert sum("Content Security Policy" in each for each in window.seen) >= 2
+
+
+def test_gallery_is_filtered_by_class_batch_and_kind(project, browse):
+    names = ("cat", "dog", "eel")
+    window = browse(project(names=names, wrong=[0, 1, 6, 8], was_wrong=[0, 6]).draw())
+    assert set(visible_pictures(window)[:2]) == {"dog/1.png", "eel/8.png"}
+    assert set(visible_pictures(window)[2:]) == {"cat/0.png", "cat/6.png"}
+    kind, name, batch = (window.locator(f"#gallery-filters [data-key={key}]") for key in ("kind", "class", "batch"))
+    kind.select_option("negative flip")
+    assert set(visible_pictures(window)) == {"dog/1.png", "eel/8.png"}
+    batch.select_option("b")
+    assert visible_pictures(window) == ["eel/8.png"]
+    assert window.locator("#gallery-count").inner_text() == "1 of 4 pictures"
+    kind.select_option("all")
+    batch.select_option("all")
+    name.select_option("dog")  # true in one, predicted in two
+    assert set(visible_pictures(window)) == {"cat/0.png", "dog/1.png", "cat/6.png"}
+    assert window.seen == []
+
+
+def test_gallery_shows_more_on_demand(project, browse):
+    window = browse(project(num_samples=40, wrong=range(30)).draw())
+    assert len(visible_pictures(window)) == 24
+    window.locator("#gallery-more").click()
+    assert len(visible_pictures(window)) == 30
+    assert not window.locator("#gallery-more").is_visible()
+
+
+def test_quarantine_is_filtered_by_reason(project, quarantined, browse):
+    rows = [quarantined("cat/twice.png", "exact_duplicate"), ["b", "cat/none.png", "", "empty_file", "no bytes"]]
+    window = browse(project(quarantine=rows).draw())
+    window.locator("#quarantine-filters [data-key=reason]").select_option("empty_file")
+    shown = window.locator("#quarantine tbody tr:visible")
+    assert shown.count() == 1
+    assert "b/cat/none.png" in shown.inner_text()
+    assert "no picture" in shown.inner_text()
+
+
+def test_pointing_at_the_map_shows_the_sample(project, browse):
+    made = project(num_samples=2, wrong=[1], was_wrong=[], spread=0.0)  # both lie in the middle
+    window = browse(made.draw())
+    draw_the_map(window)
+    window.locator("#map-class").select_option("dog")
+    window.locator("#map-canvas").hover()
+    window.wait_for_selector("#map-sample img")
+    said = window.locator("#map-sample").inner_text()
+    for part in ("dog", "cat, 75 % sure", "model in use", "b", "dog/1.png"):
+        assert part in said
+    assert (
+        window.locator("#map-sample img").evaluate("async (each) => { await each.decode(); return each.naturalWidth; }")
+        == 16
+    )
+
+
+def test_arrow_keys_go_over_the_map_and_its_filter_counts(project, browse):
+    window = browse(project(wrong=[1, 6], was_wrong=[6, 7]).draw())
+    draw_the_map(window)
+    legend = window.locator("#map-legend")
+    assert "wrong, right in the model in use (1)" in legend.inner_text()
+    paths = set()
+    window.locator("#map-canvas").focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowLeft", "ArrowUp", "ArrowDown", "ArrowLeft", "ArrowUp"):
+        window.keyboard.press(key)
+        paths.add(window.locator("#map-sample dd").last.inner_text())
+    assert len(paths) >= 3
+    window.locator("#map-outcome").select_option("wrong")
+    assert "right (" not in legend.inner_text().replace("wrong, right in the model in use (", "")
+
+
+def test_keyboard_reaches_everything(project, quarantined, browse):
+    made = project(wrong=[1, 6, 7], was_wrong=[6], quarantine=[quarantined("cat/twice.png", "exact_duplicate")])
+    window = browse(made.draw())
+    draw_the_map(window)
+    window.evaluate("scrollTo(0, 0)")
+    usable = window.evaluate(USABLE)
+    assert len(usable) > 25
+    reached = set()
+    for _ in range(len(usable) + 10):
+        window.keyboard.press("Tab")
+        reached.add(window.evaluate("document.activeElement.dataset.number"))
+    assert [name for at, name in enumerate(usable) if str(at) not in reached] == []
+
+
+def test_arrow_keys_go_from_picture_to_picture_and_enter_finds_it_on_the_map(project, browse):
+    window = browse(project(wrong=[1, 6, 7]).draw())
+    window.locator("#gallery button").first.focus()
+    window.keyboard.press("ArrowRight")
+    focused = window.evaluate("document.activeElement.querySelector('img').alt")
+    assert focused == visible_pictures(window)[1]
+    window.keyboard.press("Enter")
+    window.wait_for_selector("#map-sample dd")
+    assert focused in window.locator("#map-sample").inner_text()
+    assert window.evaluate("document.activeElement.id") == "map-canvas"
+
+
+def test_confusion_of_many_classes_is_told_cell_by_cell(project, browse):
+    names = [f"class {number:03d}" for number in range(120)]
+    window = browse(project(names=names, num_samples=240, wrong=[5, 125]).draw())
+    matrix = window.locator("canvas[data-confusion]")
+    matrix.scroll_into_view_if_needed()
+    window.wait_for_selector("canvas[data-confusion]:not([width='10'])")
+    matrix.focus()
+    for key in ["ArrowDown"] * 6 + ["ArrowRight"] * 6:
+        window.keyboard.press(key)
+    assert window.locator("#cell-0").inner_text() == "class 005 taken for class 006: 2 of 2"
+    drawn = "(each) => each.getContext('2d').getImageData(0, 0, each.width, each.height).data.some((value) => value)"
+    assert matrix.evaluate(drawn)
+
+
+@pytest.mark.parametrize("width", [320, 375, 768])
+def test_page_does_not_scroll_sideways_on_a_phone(project, browse, quarantined, width):
+    names = ("a" * 120, "Donaudampfschifffahrtsgesellschaftskapitän")
+    made = project(names=names, was_wrong=[6], quarantine=[quarantined(f"{'p' * 120}.png", "exact_duplicate")])
+    window = browse(made.draw(title="t" * 200), width=width, height=812)
+    draw_the_map(window)
+    window.locator("#map-canvas").press("ArrowRight")
+    for each in window.locator("details").all():
+        each.evaluate("(element) => { element.open = true; }")
+    assert window.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_text_can_be_read(project, browse, quarantined, scheme):
+    made = project(
+        names=("cat", "dog", "eel"), verdict="rejected", wrong=[0, 1, 6], was_wrong=[6, 7],
+        quarantine=[quarantined("cat/twice.png", "exact_duplicate"), ["b", "x.png", "", "empty_file", "no bytes"]],
+    )  # fmt: skip
+    window = browse(made.draw(), scheme=scheme)
+    draw_the_map(window)
+    window.locator("#map-canvas").press("ArrowRight")
+    contrasts = window.evaluate(CONTRASTS)
+    assert len(contrasts) > 150
+    assert [each for each in contrasts if each[0] < 4.5] == []
+
+
+def test_map_is_drawn_in_the_colours_of_the_scheme(project, browse):
+    path = project(num_samples=40, wrong=range(10)).draw()
+    lightness = """(each) => {
+      const { data } = each.getContext('2d').getImageData(0, 0, each.width, each.height);
+      const solid = [];
+      for (let at = 0; at < data.length; at += 4) if (data[at + 3] > 200) solid.push(data[at] + data[at + 1] + data[at + 2]);
+      return solid.reduce((sum, value) => sum + value, 0) / solid.length;
+    }"""
+    found = {}
+    for scheme in ("light", "dark"):
+        window = browse(path, scheme=scheme)
+        draw_the_map(window)
+        found[scheme] = window.locator("#map-canvas").evaluate(lightness)
+    assert found["dark"] > found["light"] > 0
+
+
+def test_samples_beyond_the_limit_are_drawn_by_chance_and_said_to_be(project, browse):
+    made = project(num_samples=60, wrong=range(0, 60, 3))
+    window = browse(made.draw(max_points=20))
+    draw_the_map(window)
+    counts = re.findall(r"\((\d+)\)", window.locator("#map-legend").inner_text())
+    assert sum(map(int, counts)) == 20
+    assert "20 of 60 samples, drawn by chance" in window.locator("section", has=window.locator("#map")).inner_text()

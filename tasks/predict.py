@@ -100,7 +100,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tasks.predict", description=__doc__)
     parser.add_argument("bundle", type=Path, help="its folder")
     parser.add_argument("inputs", type=Path, nargs="*", help="folders, pictures, CSV and Parquet files")
-    parser.add_argument("-o", "--out", type=Path, required=True, help="a Parquet file; with --export the file to be made")
+    parser.add_argument(
+        "-o", "--out", type=Path, required=True, help="a Parquet file; with --export the file to be made"
+    )
     parser.add_argument("--top-k", type=count, default=5, help="classes a picture; default: 5")
     parser.add_argument("--root", type=Path, help="where the paths in tables begin; default: the folder of the table")
     parser.add_argument("--export", choices=FORMATS, help="write the bundle as one file of this format")

@@ -31,7 +31,9 @@ def run(*, bundle: Path, predictions: Path | None, raw: Path | None) -> None:
         size = model.backbone.transform.crop_size
         grey = torch.full((2, 3, size, size), 128, dtype=torch.uint8)
         if not all(bool(each.isfinite().all()) for each in model.probabilities([grey])):
-            raise ValueError(f"{bundle} gives probabilities of a grey picture that are not finite: its weights are damaged")
+            raise ValueError(
+                f"{bundle} gives probabilities of a grey picture that are not finite: its weights are damaged"
+            )
         logger.info("%s loads and predicts", bundle)
         return
     table = pd.read_parquet(predictions)

@@ -112,7 +112,9 @@ def _in_csv(table: Path, *, root: Path | None) -> Iterator[Input]:
     with file:
         first = file.readline(label_table.LONGEST_HEADER)
         file.seek(0)
-        rows = csv.reader(iter(lambda: file.readline(LONGEST_ROW), ""), delimiter=label_table.delimiter(first), strict=True)
+        rows = csv.reader(
+            iter(lambda: file.readline(LONGEST_ROW), ""), delimiter=label_table.delimiter(first), strict=True
+        )
         try:
             header = [text(name) for name in next(rows, [])]
         except csv.Error as error:

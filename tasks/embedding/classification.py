@@ -35,7 +35,9 @@ class Answers:
     inputs: list[Input]  # n; those that are no pictures have a reason
     sample_ids: list[str]  # n; "" where there were no bytes
     places: list[int]  # m, the positions of the pictures among the inputs
-    ranked: list[tuple[Tensor, Tensor]]  # a target: probabilities (m, k) float64, the likeliest first, and class indices (m, k)
+    ranked: list[
+        tuple[Tensor, Tensor]
+    ]  # a target: probabilities (m, k) float64, the likeliest first, and class indices (m, k)
 
 
 Decoded = tuple[list[Input], list[str], list[int], list[Tensor]]

@@ -40,7 +40,10 @@ class Deployed(nn.Module):
         self.features: nn.Module = trace(model.backbone)
         self.heads = model.heads
         self.temperatures = [model.temperatures[target] for target in model.classes]
-        mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (model.backbone.transform.mean, model.backbone.transform.std))
+        mean, std = (
+            torch.tensor(each).view(1, 3, 1, 1)
+            for each in (model.backbone.transform.mean, model.backbone.transform.std)
+        )
         self.register_buffer("scale", 1 / (255 * std))
         self.register_buffer("shift", -mean / std)
 

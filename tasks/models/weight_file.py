@@ -17,7 +17,12 @@ from tasks.models.weights import check_fit
 
 MOST_HEADER_BYTES = 100_000_000  # as safetensors has it
 # what begins as other formats do: pickles of protocols 2 to 5, torch.save's archives, gzip, HDF5
-OTHERS = {b"\x80": "a pickle", b"PK": "a zip archive, as torch.save makes of pickles", b"\x1f\x8b": "gzip", b"\x89HDF": "HDF5"}
+OTHERS = {
+    b"\x80": "a pickle",
+    b"PK": "a zip archive, as torch.save makes of pickles",
+    b"\x1f\x8b": "gzip",
+    b"\x89HDF": "HDF5",
+}
 TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64}
 DVC_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
 
@@ -46,7 +51,9 @@ def check_content(path: Path, *, sha256: str | None) -> None:
         if len(start) < 9 or not start.endswith(b"{") or header > min(size - 8, MOST_HEADER_BYTES):
             raise ValueError(f"{path.name} is cut off, or no safetensors file")
         if sha256 is not None and (found := hashlib.file_digest(file, "sha256").hexdigest()) != sha256:
-            raise ValueError(f"{path.name} has SHA-256 {found[:12]}, expected {sha256[:12]}: it is torn, or was changed")
+            raise ValueError(
+                f"{path.name} has SHA-256 {found[:12]}, expected {sha256[:12]}: it is torn, or was changed"
+            )
 
 
 def check_header(path: Path, expected: Mapping[str, Tensor], *, advice: str) -> None:

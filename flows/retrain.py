@@ -15,6 +15,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from flows.in_use import settle_unfinished
 from flows.repro import DvcError, dvc, only_writer, stages
 
 METRICS = Path("data/evaluation/metrics.json")
@@ -49,6 +50,7 @@ def retrain() -> State[Any]:
     try:
         check_parameters()
         with only_writer():
+            settle_unfinished(logger.info)
             changed, problem = reproduce_all()
     except (OSError, ValueError) as error:
         return Failed(message=str(error))

@@ -1,0 +1,170 @@
+"""Promotion and rollback on a real project: what is refused, what is recorded, what others can fetch."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from safetensors.torch import load_file, save_file
+
+from flows.in_use import digests
+
+
+def promote(project, *arguments, status=0):
+    """What it printed, or the line with which it refused."""
+    command = [sys.executable, "-m", "flows.promote", *arguments]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr.splitlines()[-1] if status else done.stdout
+
+
+def git(project, *arguments):
+    return subprocess.run(["git", *arguments], cwd=project, capture_output=True, text=True, check=True).stdout
+
+
+def log_of(project):
+    return [json.loads(line) for line in (project / "data/models/promotions.jsonl").read_text("utf-8").splitlines()]
+
+
+def digest_in_use(project):
+    found = digests(project / "data/models/baseline")["model_sha256"]
+    assert json.loads((project / "data/models/baseline.json").read_text("utf-8"))["model_sha256"] == found
+    return found
+
+
+def change_candidate(project):
+    """Another model, of which no verdict speaks."""
+    folder = project / "data/models/candidate"
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    save_file({name: each + 0.01 if name == "heads.0.bias" else each for name, each in tensors.items()}, folder / "model.safetensors")
+    described = json.loads((folder / "model.json").read_text("utf-8"))
+    described["weights_sha256"] = digests(folder)["model_sha256"]
+    (folder / "model.json").unlink()
+    (folder / "model.json").write_text(json.dumps(described), "utf-8")
+
+
+@pytest.fixture(scope="module")
+def promoted(finished, tmp_path_factory):
+    """A project whose first candidate is in use. Copy it, never change it."""
+    copy = tmp_path_factory.mktemp("promoted") / "project"
+    shutil.copytree(finished, copy, symlinks=True)
+    assert "agrees with evaluate on" in promote(copy)
+    return copy
+
+
+@pytest.fixture
+def in_use(promoted, tmp_path):
+    copy = tmp_path / "project"
+    shutil.copytree(promoted, copy, symlinks=True)
+    return copy
+
+
+def test_promotion_is_logged_committed_and_tagged(promoted):
+    [entry] = log_of(promoted)
+    candidate = digests(promoted / "data/models/candidate")
+    assert {key: entry[key] for key in candidate} == candidate
+    assert (entry["action"], entry["verdict"], entry["forced"], entry["why"]) == ("promote", "accepted", False, None)
+    assert entry["previous"] is None
+    assert entry["metrics"]["label"]["accuracy"] > 0.5
+    assert git(promoted, "status", "--porcelain") == ""
+    assert git(promoted, "tag", "--points-at", "HEAD").split() == ["classifier@v1.0.0"]
+    assert digest_in_use(promoted) == candidate["model_sha256"]
+
+
+def test_promoting_what_is_in_use_changes_nothing(in_use):
+    assert "in use already" in promote(in_use)
+    assert len(log_of(in_use)) == 1
+
+
+def test_candidate_of_other_weights_is_refused(in_use):
+    before = digest_in_use(in_use)
+    change_candidate(in_use)
+    assert "the verdict is of another candidate: run `dvc repro` again" in promote(in_use, status=1)
+    assert digest_in_use(in_use) == before
+    assert not (in_use / "data/models/.promotion").exists()
+
+
+def test_candidate_of_another_description_is_refused(in_use):
+    path = in_use / "data/models/candidate/model.json"
+    described = json.loads(path.read_text("utf-8"))
+    described["classes"]["label"][0], described["classes"]["label"][1] = described["classes"]["label"][1], "0"
+    path.unlink()
+    path.write_text(json.dumps(described), "utf-8")
+    refused = promote(in_use, status=1)
+    assert "data/models/candidate is not what the verdict was found on: run `dvc repro` again" in refused
+
+
+def test_verdict_that_was_written_by_hand_is_refused(project):
+    path = project / "data/regression/verdict.json"
+    verdict = json.loads(path.read_text("utf-8"))
+    path.unlink()
+    path.write_text(json.dumps(verdict | {"rules": []}), "utf-8")
+    assert "data/regression is not what the verdict was found on" in promote(project, status=1)
+
+
+@pytest.mark.parametrize("arguments", [["--force"], ["--why", "so"], ["--rollback", "--force", "--why", "so"]])
+def test_force_and_reason_belong_together(project, arguments):
+    assert promote(project, *arguments, status=2)
+    assert not (project / "data/models/baseline").exists()
+
+
+def test_forced_candidate_that_predicts_something_else_than_evaluate_is_refused(project):
+    path = project / "data/evaluation/predictions.parquet"
+    table = pd.read_parquet(path)
+    path.unlink()
+    table.assign(candidate_label_probability=1 - table["candidate_label_probability"]).to_parquet(path)
+    refused = promote(project, "--force", "--why", "in a hurry", status=1)
+    assert "data/models/candidate gives probabilities that differ from data/evaluation/predictions.parquet" in refused
+    assert not (project / "data/models/baseline").exists()
+
+
+def test_forced_candidate_that_does_not_load_is_refused(in_use):
+    change_candidate(in_use)
+    path = in_use / "data/models/candidate/model.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    assert "is not a whole bundle" in promote(in_use, "--force", "--why", "in a hurry", status=1)
+
+
+def test_forced_model_is_recorded_and_rolled_back_to_the_one_before_and_others_fetch_it(in_use, dvc, tmp_path):
+    first = digest_in_use(in_use)
+    change_candidate(in_use)
+    promote(in_use, "--force", "--why", "the camera changed")
+    second = digest_in_use(in_use)
+    assert second != first
+    entry = log_of(in_use)[-1]
+    assert (entry["forced"], entry["why"], entry["verdict"], entry["previous"]) == (True, "the camera changed", None, first)
+    registry = (in_use / "data/classes.json").read_text("utf-8")
+    dvc(in_use, "push")
+    fetched = tmp_path / "second"
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", str(in_use), str(clone)], check=True)
+    dvc(clone, "artifacts", "get", str(clone), "classifier", "--out", str(fetched))
+    assert digests(fetched)["model_sha256"] == second
+    shutil.rmtree(in_use / ".dvc/cache")  # so that it comes from the remote
+    promote(in_use, "--rollback", "--why", "worse at night")
+    assert digest_in_use(in_use) == first
+    entry = log_of(in_use)[-1]
+    assert (entry["action"], entry["why"], entry["previous"]) == ("rollback", "worse at night", second)
+    assert (in_use / "data/classes.json").read_text("utf-8") == registry
+    assert git(in_use, "tag", "--points-at", "HEAD").split() == ["classifier@v3.0.0"]
+    dvc(in_use, "artifacts", "get", str(in_use), "classifier", "--out", str(tmp_path / "third"))
+    assert digests(tmp_path / "third")["model_sha256"] == first
+    dvc(in_use, "status", "data/models/baseline.dvc")
+    promote(in_use, "--rollback", second[:8])
+    assert digest_in_use(in_use) == second
+    assert "expected one of those that were in use" in promote(in_use, "--rollback", "0" * 20, status=1)
+
+
+def test_evaluate_takes_the_model_that_was_rolled_back_to(in_use, dvc):
+    change_candidate(in_use)
+    promote(in_use, "--force", "--why", "in a hurry")
+    promote(in_use, "--rollback")
+    shutil.rmtree(in_use / "data/models/candidate")
+    dvc(in_use, "repro")
+    measured = json.loads((in_use / "data/evaluation/metrics.json").read_text("utf-8"))["label"]
+    assert measured["flips"]["negative"] == 0
+    assert measured["baseline"]["accuracy"] == measured["candidate"]["accuracy"]

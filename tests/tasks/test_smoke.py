@@ -79,7 +79,7 @@ def test_no_code_of_training_or_evaluation_is_imported(bundle, evaluated, batch,
     arguments = ["--bundle", bundle, "--predictions", evaluated, "--raw", batch.parent]
     command = [sys.executable, "-c", code, *map(str, arguments)]
     done = subprocess.run(
-        command, cwd=workspace, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True, timeout=120
+        command, cwd=workspace, env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=True
     )
     names = done.stdout.split()
     assert "tasks.models.bundle" in names

@@ -27,7 +27,9 @@ def _must(*arguments: str) -> str:
     done = _git(*arguments)
     if done.returncode != 0:
         reason = " ".join(done.stderr.split())[:300]
-        raise ValueError(f"git does not take the record ({reason}): put that right, then run `python -m flows.promote` again")
+        raise ValueError(
+            f"git does not take the record ({reason}): put that right, then run `python -m flows.promote` again"
+        )
     return done.stdout
 
 

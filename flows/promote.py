@@ -23,7 +23,6 @@ from flows.in_use import (
     STAGED,
     STAGED_POINTER,
     Plan,
-    clear,
     digests,
     put_in_use,
     settle_unfinished,
@@ -61,7 +60,9 @@ def promote(log: Log, *, force: bool = False, why: str | None = None) -> str:
             raise ValueError(f"{EVALUATION} is of another candidate: run `dvc repro` again")
     smoke(is_compared=is_evaluated(digest), log=log)
     registry = extended_registry(classes_of(STAGED))
-    dvc("add", "--quiet", "--no-relink", str(STAGED), log=log)  # so that `dvc push` keeps it and a fresh clone can pull it
+    dvc(
+        "add", "--quiet", "--no-relink", str(STAGED), log=log
+    )  # so that `dvc push` keeps it and a fresh clone can pull it
     settle("promote", registry=registry, facts=facts(digest) | {"forced": force, "why": why}, log=log)
     return digest
 
@@ -76,7 +77,9 @@ def roll_back(log: Log, *, digest: str = "", why: str | None = None) -> str:
     """
     earlier = find(read_log(), digest, in_use=in_use())
     if is_in_use(earlier):
-        raise ValueError(f"{earlier['model_sha256'][:12]} is in use already: name another, or none for the one before it")
+        raise ValueError(
+            f"{earlier['model_sha256'][:12]} is in use already: name another, or none for the one before it"
+        )
     PLACE.mkdir()
     STAGED_POINTER.write_text(yaml.safe_dump({"outs": [earlier["dvc_out"]]}, sort_keys=False), "utf-8")
     try:
@@ -85,7 +88,9 @@ def roll_back(log: Log, *, digest: str = "", why: str | None = None) -> str:
         dvc("pull", str(STAGED_POINTER), log=log)
     found = digests(STAGED)
     if any(earlier[key] != value for key, value in found.items()):
-        raise ValueError(f"DVC has other bytes of {earlier['model_sha256'][:12]} than were in use: `dvc pull` it from another remote")
+        raise ValueError(
+            f"DVC has other bytes of {earlier['model_sha256'][:12]} than were in use: `dvc pull` it from another remote"
+        )
     smoke(is_compared=False, log=log)
     known = {key: earlier.get(key) for key in ("verdict", "verdict_sha256", "metrics")}
     registry = registry_that_has(classes_of(STAGED))
@@ -162,7 +167,9 @@ def registry_that_has(classes: dict[str, list[str]]) -> dict[str, Any]:
     registry: dict[str, Any] = json.loads(REGISTRY.read_text("utf-8"))
     for target, names in classes.items():
         if registry["classes"].get(target, [])[: len(names)] != names:
-            raise ValueError(f"{REGISTRY} does not begin with the classes of {target} of that model: restore it from git")
+            raise ValueError(
+                f"{REGISTRY} does not begin with the classes of {target} of that model: restore it from git"
+            )
     return registry
 
 
@@ -170,7 +177,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.promote", description=__doc__)
     parser.add_argument("--force", action="store_true", help="whatever the verdict; with --why")
     parser.add_argument("--why", help="the reason, which is kept in the log")
-    parser.add_argument("--rollback", nargs="?", const="", metavar="DIGEST", help="a model in use before; without DIGEST the last")
+    parser.add_argument(
+        "--rollback", nargs="?", const="", metavar="DIGEST", help="a model in use before; without DIGEST the last"
+    )
     given = parser.parse_args(arguments)
     if given.rollback is None and given.force != bool(given.why):
         parser.error("--force and --why belong together: give both or neither")

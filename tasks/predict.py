@@ -5,7 +5,7 @@ import argparse
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +45,17 @@ def predict(
     found = find_inputs(inputs, root=root, left_out=lambda path: path.absolute() in own)
     embedder = Embedder(model.backbone, plan(**choices))
     answers = classify(found, model, embedder, limits=limits, top_k=top_k)
+    shown = progress(answers, total=None, what=f"predict with {bundle.name}", unit="minibatches")
+    return write_predictions(out, shown, model.classes)
+
+
+def write_predictions(out: Path, answers: Iterable[Answers], classes: dict[str, list[str]]) -> Counter[str]:
+    """Write them as they come, and return how many inputs had each reason."""
     counts: Counter[str] = Counter()
     with whole_file(out) as path, prediction_writer(path) as writer:
-        for each in progress(answers, total=None, what=f"predict with {bundle.name}", unit="minibatches"):
+        for each in answers:
             counts.update(one.reason for one in each.inputs)
-            for row in rows(each, model.classes):
+            for row in rows(each, classes):
                 writer.add(row)
     return counts
 

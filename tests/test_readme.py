@@ -35,7 +35,12 @@ def test_five_lines_classify_a_picture_without_this_project(tmp_path, architectu
     noise = np.random.default_rng(3).integers(0, 256, (7, 9, 3), dtype=np.uint8)
     Image.fromarray(noise).resize((300, 200), Image.Resampling.BILINEAR).save(tmp_path / "picture.png")
     done = subprocess.run(
-        [sys.executable, "-c", LINES], cwd=tmp_path, env={"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", LINES],
+        cwd=tmp_path,
+        env={"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     probability, label = done.stdout.strip().split(" ", 1)
     image = decode_image((tmp_path / "picture.png").read_bytes())

@@ -128,7 +128,8 @@ def _write_torchscript(model: Classifier, path: Path) -> Run:
     size = model.backbone.transform.crop_size
     with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
         warnings.simplefilter("ignore")  # TorchScript is no longer developed; nothing else is read without pickle
-        program: Any = torch.jit.trace(Deployed(model).eval(), (torch.zeros(2, 3, size, size, dtype=torch.uint8),))
-        torch.jit.save(program, str(path), _extra_files={METADATA: json.dumps(metadata(model))})
-        loaded: Any = torch.jit.load(str(path))
+        jit: Any = torch.jit
+        program = jit.trace(Deployed(model).eval(), (torch.zeros(2, 3, size, size, dtype=torch.uint8),))
+        jit.save(program, str(path), _extra_files={METADATA: json.dumps(metadata(model))})
+        loaded = jit.load(str(path))
     return lambda pixels: loaded(pixels)

@@ -102,7 +102,10 @@ def assert_settled(name):
     assert git(".", "diff", "--cached", "--name-only").split() == ["mine.txt"]
     log = models / "promotions.jsonl"
     if name == "new":
-        assert json.loads(text_of(models / "baseline.json"))["model_sha256"] == digests(models / "baseline")["model_sha256"]
+        assert (
+            json.loads(text_of(models / "baseline.json"))["model_sha256"]
+            == digests(models / "baseline")["model_sha256"]
+        )
         assert text_of(models / "baseline.dvc") == "new"
         assert json.loads(text_of(Path("data/classes.json"))) == {"version": 1}
         assert len(text_of(log).splitlines()) == 1

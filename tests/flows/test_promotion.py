@@ -55,7 +55,10 @@ def change_candidate(project):
     folder = project / "data/models/candidate"
     tensors = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
-    save_file({name: each + 0.01 if name == "heads.0.bias" else each for name, each in tensors.items()}, folder / "model.safetensors")
+    save_file(
+        {name: each + 0.01 if name == "heads.0.bias" else each for name, each in tensors.items()},
+        folder / "model.safetensors",
+    )
     described = json.loads((folder / "model.json").read_text("utf-8"))
     described["weights_sha256"] = digests(folder)["model_sha256"]
     (folder / "model.json").unlink()
@@ -95,9 +98,11 @@ def evaluated(empty_project, tmp_path_factory):
         [{"path": f"data/{name}", "hash": "md5", "md5": hash_of(data / name)}]
         for name in ("models/candidate", "evaluation", "regression")
     )
-    stages = {"evaluate": {"deps": candidate, "outs": evaluation}, "regression": {"deps": evaluation, "outs": regression}}
+    stages = {
+        "evaluate": {"deps": candidate, "outs": evaluation},
+        "regression": {"deps": evaluation, "outs": regression},
+    }
     (copy / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}), "utf-8")
-    (data / "raw/first.dvc").touch()
     commit(copy, "first run")
     return copy
 
@@ -198,7 +203,12 @@ def test_forced_model_is_recorded_and_rolled_back_to_the_one_before_and_others_f
     second = digest_in_use(in_use)
     assert second != first
     entry = log_of(in_use)[-1]
-    assert (entry["forced"], entry["why"], entry["verdict"], entry["previous"]) == (True, "the camera changed", None, first)
+    assert (entry["forced"], entry["why"], entry["verdict"], entry["previous"]) == (
+        True,
+        "the camera changed",
+        None,
+        first,
+    )
     registry = (in_use / "data/classes.json").read_text("utf-8")
     dvc(in_use, "push")
     fetched = tmp_path / "second"

@@ -63,7 +63,10 @@ def test_bundle_that_predicts_something_else_fails(bundle, evaluated, batch, she
 def test_nothing_to_compare_is_no_agreement(bundle, evaluated, batch, shell):
     for empty in (pd.read_parquet(evaluated).iloc[:0], pd.read_parquet(evaluated).assign(target="other")):
         empty.to_parquet(evaluated)
-        assert "evaluate predicted no" in shell("smoke", "--bundle", bundle, "--predictions", evaluated, "--raw", batch.parent).error
+        assert (
+            "evaluate predicted no"
+            in shell("smoke", "--bundle", bundle, "--predictions", evaluated, "--raw", batch.parent).error
+        )
 
 
 def test_bundle_loads_without_predictions(bundle, shell):
@@ -79,7 +82,12 @@ def test_no_code_of_training_or_evaluation_is_imported(bundle, evaluated, batch,
     arguments = ["--bundle", bundle, "--predictions", evaluated, "--raw", batch.parent]
     command = [sys.executable, "-c", code, *map(str, arguments)]
     done = subprocess.run(
-        command, cwd=workspace, env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=True
+        command,
+        cwd=workspace,
+        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     names = done.stdout.split()
     assert "tasks.models.bundle" in names

@@ -39,7 +39,7 @@ def table(path, text):
 
 def test_folder_is_searched_to_the_bottom_in_order(pictures):
     assert contents(pictures) == [b"b.png", b"a/1.png", b"a/2.png"]
-    assert [each.path for each in found(pictures)][0] == str(pictures / "b.png")
+    assert found(pictures)[0].path == str(pictures / "b.png")
 
 
 def test_inputs_come_in_the_order_in_which_they_were_named(pictures):

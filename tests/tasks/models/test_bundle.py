@@ -163,7 +163,7 @@ def test_pickle_in_disguise_is_refused_and_never_run(saved, tmp_path, archive):
     else:
         (saved / WEIGHTS).write_bytes(pickle.dumps(Trap()))
     describe(saved, weights_sha256=hashlib.sha256((saved / WEIGHTS).read_bytes()).hexdigest())
-    with pytest.raises(ValueError, match="pickle.*expected safetensors"):
+    with pytest.raises(ValueError, match=r"pickle.*expected safetensors"):
         load_bundle(saved)
     assert not ran.exists()
 

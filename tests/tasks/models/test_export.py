@@ -61,7 +61,9 @@ def test_torchscript_runs_with_torch_alone(tmp_path):
         "assert 'torchvision' not in sys.modules"
     )
     command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)]
-    done = subprocess.run(command, cwd=tmp_path, env={"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command, cwd=tmp_path, env={"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == str(CLASSES)
     found = np.load(tmp_path / "found.npz")
     for name, expected in zip(found.files, model.probabilities([torch.from_numpy(noise(4))]), strict=True):
@@ -77,7 +79,9 @@ def test_export_that_fails_leaves_no_file(tmp_path, monkeypatch):
 
 def test_package_that_is_missing_is_named_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxscript" else object())
-    with pytest.raises(ValueError, match=r"ONNX takes the packages onnxscript: run `pip install 'graftline\[export\]'`"):
+    with pytest.raises(
+        ValueError, match=r"ONNX takes the packages onnxscript: run `pip install 'graftline\[export\]'`"
+    ):
         export(build(), tmp_path / "model.onnx", format="onnx")
 
 

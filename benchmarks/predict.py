@@ -17,6 +17,7 @@ import statistics
 import tarfile
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def measure(architecture: str, files: Files, *, place: Path) -> dict[str, Any]:
     start = time.perf_counter()
     embedder = Embedder(backbone, plan())
     raw: dict[str, Any] = {"prepare_seconds": time.perf_counter() - start, "plan": embedder.plan.recipe()}
-    work = {
+    work: dict[str, Callable[[], None]] = {
         "predict": lambda: run_predict(model, embedder, files, out=place / "out.parquet"),
         "engine": lambda: run_engine(embedder, files),
     }

@@ -7,6 +7,7 @@ temperatures are inside. The outputs are (n, num_classes) float32, one a target.
 `torch.export.load` falls back to Python's pickle, and would run what a stranger put there.
 """
 
+import copy
 import importlib.util
 import json
 import warnings
@@ -38,7 +39,7 @@ class Deployed(nn.Module):
     def __init__(self, model: Classifier) -> None:
         super().__init__()
         self.features: nn.Module = trace(model.backbone)
-        self.heads = model.heads
+        self.heads = copy.deepcopy(model.heads)
         self.temperatures = [model.temperatures[target] for target in model.classes]
         mean, std = (
             torch.tensor(each).view(1, 3, 1, 1)
@@ -46,6 +47,7 @@ class Deployed(nn.Module):
         )
         self.register_buffer("scale", 1 / (255 * std))
         self.register_buffer("shift", -mean / std)
+        self.requires_grad_(False)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         features = self.features(pixels.float() * self.scale + self.shift)

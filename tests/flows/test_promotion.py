@@ -198,6 +198,7 @@ def test_forced_candidate_that_does_not_load_is_refused(in_use):
 
 def test_forced_model_is_recorded_and_rolled_back_to_the_one_before_and_others_fetch_it(in_use, dvc, tmp_path):
     first = digest_in_use(in_use)
+    dvc(in_use, "push")
     change_candidate(in_use)
     promote(in_use, "--force", "--why", "the camera changed")
     second = digest_in_use(in_use)

@@ -35,7 +35,7 @@ format: setup
 
 # versions only move when somebody asks for it
 lock: setup
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra s3 --universal --python-version 3.11 --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra export --extra s3 --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate --no-emit-index-url --upgrade -o requirements.lock
 
 bench: setup

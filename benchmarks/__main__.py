@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAMES = ("audit", "embed", "finetune", "head", "ood", "pipeline", "report", "transfer", "validate")
+NAMES = ("audit", "embed", "finetune", "gate", "head", "ood", "pipeline", "predict", "report", "transfer", "validate")
 
 
 def main() -> None:

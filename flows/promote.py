@@ -1,47 +1,147 @@
-"""The candidate becomes the model in use: `python -m flows.promote`. Only with a verdict that speaks of its very bytes."""
+"""What is in use: `python -m flows.promote` puts the accepted candidate there, `--rollback` a model that was there before.
 
-import hashlib
+A candidate needs a verdict that speaks of its very bytes, and a fresh process that loads it and predicts what evaluate did.
+"""
+
+import argparse
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flows.files import write_whole
+import yaml
+
+from flows.in_use import (
+    BASELINE,
+    PLACE,
+    RECORD,
+    REGISTRY,
+    STAGED,
+    STAGED_POINTER,
+    Plan,
+    digests,
+    put_in_use,
+    settle_unfinished,
+)
+from flows.promotions import Entry, find, read_log
 from flows.repro import DvcError, dvc, only_writer
+from flows.verdict import CANDIDATE, EVALUATION, check_verdict, facts, is_evaluated
 
-CANDIDATE = Path("data/models/candidate")
-BASELINE = Path("data/models/baseline")
-RECORD = Path("data/models/baseline.json")
-REGISTRY = Path("data/classes.json")
-VERDICT = Path("data/regression/verdict.json")
+RAW = Path("data/raw")
+ARTIFACT = "classifier"  # as dvc.yaml calls the model in use
+SMOKE_SECONDS = 1800
+
+Log = Callable[[str], None]
 
 
-def promote(log: Callable[[str], None]) -> str:
-    """Copy the accepted candidate to its place, have DVC track it, and record it; returns the SHA-256 of its weights.
+def promote(log: Log, *, force: bool = False, why: str | None = None) -> str:
+    """Put the accepted candidate in use, or with `force` any that loads, and return the SHA-256 of its weights.
 
     Raises:
-        ValueError: there is no verdict, or it rejects, or it speaks of another candidate.
+        ValueError: there is no verdict, or it rejects, or it speaks of another candidate; or a fresh process cannot load the
+            candidate, or predicts something else than evaluate did.
     """
-    if not VERDICT.is_file():
-        raise ValueError(f"there is no verdict at {VERDICT}: run `dvc repro` first")
-    verdict = json.loads(VERDICT.read_text("utf-8"))
-    if verdict["verdict"] != "accepted":
-        raise ValueError(f"the candidate is {verdict['verdict']}: see the report")
-    digest = hashlib.sha256((CANDIDATE / "model.safetensors").read_bytes()).hexdigest()
-    if digest != verdict["candidate"]:
-        raise ValueError("the verdict is of another candidate: run `dvc repro` again")
-    registry = extended_registry(json.loads((CANDIDATE / "model.json").read_text("utf-8"))["classes"])
-    beside = BASELINE.with_name(".baseline.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    shutil.copytree(CANDIDATE, beside)
-    shutil.rmtree(BASELINE, ignore_errors=True)
-    beside.rename(BASELINE)
-    dvc("add", "--quiet", str(BASELINE), log=log)  # so that `dvc push` keeps it and a fresh clone can pull it
-    write_whole(REGISTRY, as_json(registry))
-    write_whole(RECORD, as_json({"model_sha256": digest}))
+    found = digests(CANDIDATE)
+    if is_in_use(found):
+        log("the candidate is in use already")
+        return found["model_sha256"]
+    PLACE.mkdir()
+    shutil.copytree(CANDIDATE, STAGED)
+    if digests(STAGED) != found:
+        raise ValueError(f"{CANDIDATE} changed while it was copied: let `dvc repro` end, then run again")
+    digest = found["model_sha256"]
+    if not force:
+        check_verdict(STAGED, digest)
+        if not is_evaluated(digest):
+            raise ValueError(f"{EVALUATION} is of another candidate: run `dvc repro` again")
+    smoke(is_compared=is_evaluated(digest), log=log)
+    registry = extended_registry(classes_of(STAGED))
+    dvc(
+        "add", "--quiet", "--no-relink", str(STAGED), log=log
+    )  # so that `dvc push` keeps it and a fresh clone can pull it
+    settle("promote", registry=registry, facts=facts(digest) | {"forced": force, "why": why}, log=log)
     return digest
+
+
+def roll_back(log: Log, *, digest: str = "", why: str | None = None) -> str:
+    """Put a model in use that was before: the one whose SHA-256 begins so, or the one before the present one. It comes from
+    DVC's cache, or else its remote.
+
+    Raises:
+        ValueError: the log has no such model, or its bytes are not those that were in use.
+        DvcError: neither cache nor remote has it.
+    """
+    earlier = find(read_log(), digest, in_use=in_use())
+    if is_in_use(earlier):
+        raise ValueError(
+            f"{earlier['model_sha256'][:12]} is in use already: name another, or none for the one before it"
+        )
+    PLACE.mkdir()
+    STAGED_POINTER.write_text(yaml.safe_dump({"outs": [earlier["dvc_out"]]}, sort_keys=False), "utf-8")
+    try:
+        dvc("checkout", "--quiet", str(STAGED_POINTER), log=lambda line: None)
+    except DvcError:
+        dvc("pull", str(STAGED_POINTER), log=log)
+    found = digests(STAGED)
+    if any(earlier[key] != value for key, value in found.items()):
+        raise ValueError(
+            f"DVC has other bytes of {earlier['model_sha256'][:12]} than were in use: `dvc pull` it from another remote"
+        )
+    smoke(is_compared=False, log=log)
+    known = {key: earlier.get(key) for key in ("verdict", "verdict_sha256", "metrics")}
+    registry = registry_that_has(classes_of(STAGED))
+    settle("rollback", registry=registry, facts=known | {"forced": False, "why": why}, log=log)
+    return str(earlier["model_sha256"])
+
+
+def settle(action: str, *, registry: dict[str, Any], facts: dict[str, Any], log: Log) -> None:
+    version = 1 + max((int(each["version"]) for each in read_log()), default=0)
+    pointer = STAGED_POINTER.read_text("utf-8")
+    entry: Entry = {
+        "version": version,
+        "tag": f"{ARTIFACT}@v{version}.0.0",
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "action": action,
+        "previous": in_use(),
+        "dvc_out": yaml.safe_load(pointer)["outs"][0],
+        **digests(STAGED),
+        **facts,
+    }
+    put_in_use(Plan(entry=entry, registry=registry, pointer=pointer), log=log)
+
+
+def smoke(*, is_compared: bool, log: Log) -> None:
+    """A fresh process loads the staged bundle and predicts. Raises ValueError with what it says where it fails."""
+    command = [sys.executable, "-m", "tasks.smoke", "--bundle", str(STAGED)]
+    if is_compared:
+        command += ["--predictions", str(EVALUATION / "predictions.parquet"), "--raw", str(RAW)]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, timeout=SMOKE_SECONDS)
+    said = done.stderr.strip().splitlines() or ["a fresh process ended without a word"]
+    if done.returncode != 0:
+        raise ValueError(said[-1].removeprefix("error: ").replace(str(STAGED), str(CANDIDATE)))
+    log(said[-1])
+
+
+def in_use() -> str | None:
+    """The SHA-256 of the weights, as the record has it."""
+    found = json.loads(RECORD.read_text("utf-8")).get("model_sha256")
+    return None if found is None else str(found)
+
+
+def is_in_use(found: dict[str, Any]) -> bool:
+    """By both digests, and where the log knows of it."""
+    if in_use() != found["model_sha256"] or not read_log():
+        return False
+    return BASELINE.is_dir() and digests(BASELINE)["description_sha256"] == found["description_sha256"]
+
+
+def classes_of(bundle: Path) -> dict[str, list[str]]:
+    known: dict[str, list[str]] = json.loads((bundle / "model.json").read_text("utf-8"))["classes"]
+    return known
 
 
 def extended_registry(classes: dict[str, list[str]]) -> dict[str, Any]:
@@ -61,16 +161,43 @@ def extended_registry(classes: dict[str, list[str]]) -> dict[str, Any]:
     return {"version": registry["version"] + (grown != registry["classes"]), "classes": grown}
 
 
-def as_json(content: dict[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+def registry_that_has(classes: dict[str, list[str]]) -> dict[str, Any]:
+    """The registry as it is: it only grows, so that an earlier model's classes are where it begins. Raises ValueError where
+    they are not."""
+    registry: dict[str, Any] = json.loads(REGISTRY.read_text("utf-8"))
+    for target, names in classes.items():
+        if registry["classes"].get(target, [])[: len(names)] != names:
+            raise ValueError(
+                f"{REGISTRY} does not begin with the classes of {target} of that model: restore it from git"
+            )
+    return registry
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m flows.promote", description=__doc__)
+    parser.add_argument("--force", action="store_true", help="whatever the verdict; with --why")
+    parser.add_argument("--why", help="the reason, which is kept in the log")
+    parser.add_argument(
+        "--rollback", nargs="?", const="", metavar="DIGEST", help="a model in use before; without DIGEST the last"
+    )
+    given = parser.parse_args(arguments)
+    if given.rollback is None and given.force != bool(given.why):
+        parser.error("--force and --why belong together: give both or neither")
+    if given.rollback is not None and given.force:
+        parser.error("--rollback needs no --force")
     try:
         with only_writer():
-            digest = promote(print)
-        print(f"in use now: {digest}; commit {RECORD}, {REGISTRY} and {BASELINE}.dvc, and `dvc push`")
-    except (ValueError, OSError, DvcError) as error:
+            settle_unfinished(print)
+            try:
+                if given.rollback is None:
+                    digest = promote(print, force=given.force, why=given.why)
+                else:
+                    digest = roll_back(print, digest=given.rollback, why=given.why)
+            except BaseException:
+                settle_unfinished(lambda line: None)
+                raise
+        print(f"in use now: {digest}; `dvc push` and `git push --follow-tags` give it to others")
+    except (ValueError, OSError, DvcError, subprocess.TimeoutExpired) as error:
         sys.exit(f"error: {error}")
 
 

@@ -54,7 +54,7 @@ def dvc(*arguments: str, log: Callable[[str], None], timeout_seconds: float = 24
         errors="replace",
         start_new_session=True,
         preexec_fn=_die_with_parent,
-        pass_fds=_held,  # the lock outlives this process for as long as DVC does
+        pass_fds=held(),  # the lock outlives this process for as long as DVC does
     )
     watchdog = threading.Timer(timeout_seconds, _end, [process])
     watchdog.start()
@@ -73,6 +73,11 @@ def dvc(*arguments: str, log: Callable[[str], None], timeout_seconds: float = 24
         watchdog.cancel()
         if process.poll() is None:
             _end(process)
+
+
+def held() -> list[int]:
+    """What a process that is started must inherit, so that this workspace is held until it ends, too."""
+    return list(_held)
 
 
 def stages(dvc_file: Path = Path("dvc.yaml")) -> list[str]:

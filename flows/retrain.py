@@ -16,6 +16,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.decisions import record
+from flows.in_use import settle_unfinished
 from flows.repro import DvcError, dvc, only_writer, stages
 
 METRICS = Path("data/evaluation/metrics.json")
@@ -50,6 +51,7 @@ def retrain() -> State[Any]:
     try:
         check_parameters()
         with only_writer():
+            settle_unfinished(logger.info)
             changed, problem = reproduce_all()
     except (OSError, ValueError) as error:
         return Failed(message=str(error))

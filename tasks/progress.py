@@ -15,8 +15,9 @@ Item = TypeVar("Item")
 LINE_SECONDS = 30.0  # between two log lines
 
 
-def progress(items: Iterable[Item], *, total: int, what: str, unit: str) -> Iterator[Item]:
-    """The items, shown as they pass: `what` says what is done to them, `unit` what they are."""
+def progress(items: Iterable[Item], *, total: int | None, what: str, unit: str) -> Iterator[Item]:
+    """The items, shown as they pass: `what` says what is done to them, `unit` what they are, `total` how many, where that is
+    known."""
     if sys.stderr.isatty():
         yield from tqdm(items, total=total, desc=what, unit=f" {unit}", leave=False, dynamic_ncols=True)
         return
@@ -25,4 +26,4 @@ def progress(items: Iterable[Item], *, total: int, what: str, unit: str) -> Iter
         yield item
         if time.monotonic() - last >= LINE_SECONDS:
             last = time.monotonic()
-            logger.info("%s: %s of %s %s", what, f"{done:,}", f"{total:,}", unit)
+            logger.info("%s: %s %s", what, f"{done:,}" if total is None else f"{done:,} of {total:,}", unit)

@@ -6,7 +6,8 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ def _day(text: str) -> date:
 
 FROM_SHELL: dict[Any, dict[str, Any]] = {  # by annotation: how the argument is read
     Path: {"type": Path, "required": True},
+    Path | None: {"type": Path},
     str | None: {},
     date | None: {"type": _day},
     bool: {"action": "store_true"},
@@ -43,10 +45,7 @@ def main(run: Run, arguments: list[str] | None = None) -> None:
     A parameter annotated as in FROM_SHELL is an argument of the command line; any other is the section of params.yaml of
     that name.
     """
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logger.setLevel(logging.INFO)
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # of pictures: what is wrong with one stands in the ledger
-    die_with_parent()
+    set_up()
     parameters = inspect.signature(run, eval_str=True).parameters.values()
     from_shell = [each for each in parameters if each.annotation in FROM_SHELL]
     parser = argparse.ArgumentParser(prog=f"python -m {_module(run)}", description=inspect.getdoc(run))
@@ -54,11 +53,26 @@ def main(run: Run, arguments: list[str] | None = None) -> None:
     for each in from_shell:
         parser.add_argument(f"--{each.name.replace('_', '-')}", **FROM_SHELL[each.annotation])
     given = vars(parser.parse_args(arguments))
-    try:
+    with told_in_one_line():
         params = load_params(given.pop("params"))
         sections = {each.name: section(params, each.name) for each in parameters if each not in from_shell}
         _seed(params.seed)
         run(**given, **sections)
+
+
+def set_up() -> None:
+    """What every verb does first, whatever its arguments."""
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logger.setLevel(logging.INFO)
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of pictures: what is wrong with one stands in the ledger
+    die_with_parent()
+
+
+@contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """Exit with 1 and one line where the block cannot be done."""
+    try:
+        yield
     except (ValueError, OSError, SafetensorError) as error:  # safetensors has its own for a full disk
         if os.environ.get("GRAFTLINE_TRACEBACK"):
             raise

@@ -47,23 +47,11 @@ def sample_id(content: bytes) -> str:
 def inspect_image(content: bytes, *, min_image_size: int, max_image_pixels: int) -> ImageFacts:
     """Decode the whole picture once. Raises ImageDefectError naming what is wrong; sizes are checked on the header,
     before anything is decoded."""
-    if not content:
-        raise ImageDefectError("empty_file", "the file has no bytes")
-    image = _open(content)
+    image = _open_within(content, min_image_size=min_image_size, max_image_pixels=max_image_pixels)
     # a phone's JPEG with a second picture behind the first (MPO) is a JPEG
     facts = ImageFacts(
         format=str(image.format).replace("MPO", "JPEG"), mode=image.mode, width=image.width, height=image.height
     )
-    if min(image.size) < min_image_size:
-        raise ImageDefectError("too_small", f"{image.width} x {image.height} px, expected at least {min_image_size} px")
-    if image.width * image.height > max_image_pixels:
-        raise ImageDefectError(
-            "too_many_pixels", f"{image.width} x {image.height} px, expected at most {max_image_pixels}"
-        )
-    if not _is_convertible(image.mode):
-        raise ImageDefectError(
-            "unsupported_mode", f"pixels of mode {image.mode}, expected grey, RGB, CMYK or a palette"
-        )
     try:
         if _has_second_frame(image):
             raise ImageDefectError("animated", "the file holds several pictures, expected one")
@@ -85,17 +73,23 @@ def decode_image(content: bytes, *, shorter_side: int | None = None) -> Image.Im
     With `shorter_side` (px), a JPEG that is at least twice as large as that is decoded to the half, the quarter or the
     eighth of each side, as small as it can be with so many px left.
     """
-    image = _open(content)
+    return _decode(_open(content), content, shorter_side=shorter_side)
+
+
+def decode_stranger(
+    content: bytes, *, min_image_size: int, max_image_pixels: int, shorter_side: int | None
+) -> Image.Image:
+    """`decode_image` of bytes that nobody has inspected. Raises ImageDefectError naming what is wrong, as `inspect_image`
+    does."""
+    image = _open_within(content, min_image_size=min_image_size, max_image_pixels=max_image_pixels)
     try:
-        if shorter_side is not None:
-            image.draft(image.mode, (shorter_side, shorter_side))
-        image.load()
-        _upright(image)
-        return _to_rgb(image)
-    except MemoryError:
+        if _has_second_frame(image):
+            raise ImageDefectError("animated", "the file holds several pictures, expected one")
+    except (ImageDefectError, MemoryError):
         raise
     except Exception as error:
         raise _damage(content, error) from error
+    return _decode(image, content, shorter_side=shorter_side)
 
 
 def read_sample(path: Path, expected_id: str, *, batch: Path, shorter_side: int | None) -> Image.Image:
@@ -117,6 +111,37 @@ def read_sample(path: Path, expected_id: str, *, batch: Path, shorter_side: int 
         return decode_image(content, shorter_side=shorter_side)
     except ImageDefectError as error:
         raise ValueError(f"sample {path} cannot be decoded, though it was when it was scanned: {error}") from error
+
+
+def _decode(image: Image.Image, content: bytes, *, shorter_side: int | None) -> Image.Image:
+    try:
+        if shorter_side is not None:
+            image.draft(image.mode, (shorter_side, shorter_side))
+        image.load()
+        _upright(image)
+        return _to_rgb(image)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise _damage(content, error) from error
+
+
+def _open_within(content: bytes, *, min_image_size: int, max_image_pixels: int) -> Image.Image:
+    """The picture, not decoded yet. Raises ImageDefectError where its header says that it is none to be decoded."""
+    if not content:
+        raise ImageDefectError("empty_file", "the file has no bytes")
+    image = _open(content)
+    if min(image.size) < min_image_size:
+        raise ImageDefectError("too_small", f"{image.width} x {image.height} px, expected at least {min_image_size} px")
+    if image.width * image.height > max_image_pixels:
+        raise ImageDefectError(
+            "too_many_pixels", f"{image.width} x {image.height} px, expected at most {max_image_pixels}"
+        )
+    if not _is_convertible(image.mode):
+        raise ImageDefectError(
+            "unsupported_mode", f"pixels of mode {image.mode}, expected grey, RGB, CMYK or a palette"
+        )
+    return image
 
 
 def _open(content: bytes) -> Image.Image:

@@ -35,7 +35,7 @@ def _read(batch: Path, walked: Mapping[str, str]) -> Iterator[Entry]:
     with (batch / NAME).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         first = file.readline(LONGEST_HEADER)
         file.seek(0)
-        rows = csv.reader(file, delimiter=_delimiter(first), strict=True)
+        rows = csv.reader(file, delimiter=delimiter(first), strict=True)
         header = _next(rows)
         problem = _problem(header)
         if problem:
@@ -81,7 +81,7 @@ def _entry(
     return file_entry(batch, known or path.strip(), said, is_walked=known is not None)
 
 
-def _delimiter(first: str) -> str:
+def delimiter(first: str) -> str:
     """That with which the first line has a cell `path`."""
     return next((each for each in DELIMITERS if PATH in [cell.strip(' "\r\n') for cell in first.split(each)]), ",")
 

@@ -7,6 +7,7 @@ computes one minibatch while the next is on its way to it.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,11 +25,15 @@ from tasks.embedding.recipe import recipe
 from tasks.models import backbone as backbone_module
 from tasks.models import embedder as embedder_module
 from tasks.models import fusion, transform
-from tasks.models.embedder import Embedder
+from tasks.models.embedder import Device, Embedder
 
 Rows = NDArray[np.intp]  # the positions of a minibatch's samples among all
 Decoded = tuple[Rows, Tensor, NDArray[np.uint8]]  # with pixels and hashes
 Embedded = tuple[Rows, Tensor, NDArray[np.uint8]]  # with vectors (n, dim) float16 and hashes
+
+Item = TypeVar("Item")
+Between = TypeVar("Between")
+Result = TypeVar("Result")
 
 CODE = (copies, images, perceptual_hash, samples, looks, backbone_module, embedder_module, fusion, transform)
 AHEAD = 2  # minibatches a core that are worked on or wait to be kept: what waits is lost when a run is killed
@@ -91,24 +96,35 @@ def look(minibatches: Iterable[Rows], picture: Callable[[int], Image.Image], emb
         rows, pixels, hashes = decoded
         return rows, embedder(pixels).half().to("cpu", non_blocking=True), hashes
 
+    yield from in_turn(minibatches, decode, compute, device=embedder.plan.device)
+
+
+def in_turn(
+    minibatches: Iterable[Item],
+    decode: Callable[[Item], Between],
+    compute: Callable[[Between], Result],
+    *,
+    device: Device,
+) -> Iterator[Result]:
+    """What is computed of each minibatch, in order, on every core or on the GPU."""
     ahead = AHEAD * num_cores()
     with one_thread_each():
-        if embedder.plan.device == "cpu":
-            yield from in_order(minibatches, lambda rows: compute(decode(rows)), ahead=ahead)
+        if device == "cpu":
+            yield from in_order(minibatches, lambda each: compute(decode(each)), ahead=ahead)
         else:
             yield from one_behind(map(compute, in_order(minibatches, decode, ahead=ahead)))
 
 
-def one_behind(started: Iterable[Embedded]) -> Iterator[Embedded]:
+def one_behind(started: Iterable[Result]) -> Iterator[Result]:
     """Each minibatch once the GPU is done with it, by when the next has been given to it."""
-    before: tuple[Embedded, torch.cuda.Event] | None = None
-    for embedded in started:
+    before: tuple[Result, torch.cuda.Event] | None = None
+    for result in started:
         done = torch.cuda.Event()  # type: ignore[no-untyped-call]
         done.record()
         if before:
             before[1].synchronize()
             yield before[0]
-        before = embedded, done
+        before = result, done
     if before:
         before[1].synchronize()
         yield before[0]

@@ -1,61 +1,110 @@
 """A model on disk: a folder with `model.safetensors` (the weights) and `model.json` (all else). No code, no pickles."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
+from torch import Tensor
+from torchvision.models.feature_extraction import get_graph_node_names
 
-from tasks.files import read_json, write_json
+from tasks.files import write_json
+from tasks.models.architecture import build_network_outline, check_architecture, classification_layer
 from tasks.models.backbone import Backbone
 from tasks.models.classifier import Classifier
+from tasks.models.description import Description, read_description
 from tasks.models.transform import Transform
+from tasks.models.weight_file import check_content, check_header, check_place, read_tensors
 from tasks.models.weights import fill
 
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
+ADVICE = "they are of another model"
 
 
 def save_bundle(folder: Path, model: Classifier, *, lineage: dict[str, Any]) -> None:
     """Write a classifier (or a backbone: a classifier without targets) and where it came from into `folder`."""
     save_file({name: tensor.contiguous() for name, tensor in sorted(model.state_dict().items())}, folder / WEIGHTS)
     backbone = model.backbone
+    with (folder / WEIGHTS).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     write_json(
         folder / DESCRIPTION,
         {
             "architecture": backbone.architecture,
             "features": backbone.features,
+            "nodes": nodes(backbone),
             "transform": backbone.transform.to_dict(),
             "classes": model.classes,
             "hidden_features": model.hidden_features,
             "temperatures": model.temperatures,
             "lineage": lineage,
+            "weights_sha256": digest,
         },
     )
 
 
 def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
-    """The classifier, in evaluation mode, and its lineage. Raises ValueError where the bundle is not whole."""
-    description = read_json(folder / DESCRIPTION)
+    """The classifier, in evaluation mode, and its lineage.
+
+    A bundle may come from a stranger. Before a network is built, model.json has possible values alone, and the weights are a
+    whole safetensors file of exactly the tensors of that network, with the SHA-256 that model.json says (bundles of before
+    there was one say none).
+
+    Raises:
+        ValueError: something of that is not so, or a weight is not finite.
+    """
     try:
-        backbone = Backbone(
-            description["architecture"],
-            features=description["features"],
-            transform=Transform.from_dict(description["transform"]),
-        )
-        model = Classifier(
-            backbone,
-            description["classes"],
-            # bundles of before there were either lack them
-            hidden_features=description.get("hidden_features"),
-            temperatures=description.get("temperatures"),
-        )
-        fill(model, load_file(folder / WEIGHTS), name="its weights", advice="they are of another model")
-        return model.eval(), description["lineage"]
-    except (KeyError, TypeError, ValueError, RuntimeError, FileNotFoundError, SafetensorError) as error:
+        for name in (DESCRIPTION, WEIGHTS):
+            if (folder / name).is_symlink():
+                check_place(folder / name)
+        description = read_description(folder / DESCRIPTION)
+        check_architecture(description.architecture)
+        check_place(folder / WEIGHTS)
+        check_content(folder / WEIGHTS, sha256=description.weights_sha256)
+        check_header(folder / WEIGHTS, outline(description), advice=ADVICE)
+        model = build(description)
+        fill(model, read_tensors(folder / WEIGHTS), name="its weights", advice=ADVICE)
+        return model.eval(), description.lineage
+    except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{folder} is not a whole bundle ({reason}): make it again, or `dvc checkout` it") from error
+
+
+def build(description: Description) -> Classifier:
+    """The untrained network."""
+    backbone = Backbone(
+        description.architecture,
+        features=description.features,
+        transform=Transform.from_dict(description.transform.model_dump()),
+    )
+    return Classifier(
+        backbone,
+        description.classes,
+        hidden_features=description.hidden_features,
+        temperatures=description.temperatures,
+    )
+
+
+def outline(description: Description) -> dict[str, Tensor]:
+    """The tensors that the weights are to be, without numbers where torchvision can build the network so."""
+    try:
+        with torch.device("meta"):
+            return build(description).state_dict()
+    except NotImplementedError:  # RegNet computes its widths with tensors
+        return build(description).state_dict()
+
+
+def nodes(backbone: Backbone) -> list[str]:
+    """The parts of torchvision's own network whose outputs, maps averaged over their positions, are joined to the features:
+    what `torchvision.models.feature_extraction.create_feature_extractor` takes."""
+    if backbone.sources:
+        return list(backbone.sources)
+    _, names = get_graph_node_names(backbone.network, suppress_diff_warning=True)
+    before = names[: names.index(classification_layer(build_network_outline(backbone.architecture)))]
+    return [before[-1]]
 
 
 def versions() -> dict[str, str]:

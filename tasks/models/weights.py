@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,14 +73,27 @@ def fill(
     """Set all tensors of a module. Raises ValueError naming the first that is missing (unless its name ends in one of
     `optional`), unknown or of another shape."""
     expected = module.state_dict()
-    missing = [key for key in expected if key not in state and not key.endswith(optional or ("\0",))]
-    unknown = [key for key in state if key not in expected]
-    misshapen = [key for key in state if key in expected and state[key].shape != expected[key].shape]
+    shapes, wanted = ({key: tuple(each.shape) for key, each in tensors.items()} for tensors in (state, expected))
+    check_fit(shapes, wanted, name=name, advice=advice, optional=optional)
+    expected.update(state)  # keeps the version marks, without which torchvision takes some for an older layout
+    module.load_state_dict(expected)
+
+
+def check_fit(
+    found: Mapping[str, tuple[int, ...]],
+    expected: Mapping[str, tuple[int, ...]],
+    *,
+    name: str,
+    advice: str,
+    optional: tuple[str, ...] = (),
+) -> None:
+    """By name of a tensor: its shape. Raises ValueError as `fill` does."""
+    missing = [key for key in expected if key not in found and not key.endswith(optional or ("\0",))]
+    unknown = [key for key in found if key not in expected]
+    misshapen = [key for key in found if key in expected and found[key] != expected[key]]
     for problem, keys in (("lack", missing), ("have the unknown", unknown), ("have another shape for", misshapen)):
         if keys:
             raise ValueError(f"{name} do not fit: they {problem} {keys[0]} ({len(keys)} such tensors); {advice}")
-    expected.update(state)  # keeps the version marks, without which torchvision takes some for an older layout
-    module.load_state_dict(expected)
 
 
 def modern_key(key: str) -> str:

@@ -1,4 +1,8 @@
+import hashlib
 import json
+import os
+import pickle
+import re
 
 import pytest
 import torch
@@ -111,6 +115,7 @@ def test_description_that_does_not_fit_the_weights_is_refused_by_name(saved, cha
 def test_tensor_of_another_shape_is_refused_by_name(saved):
     tensors = load_file(saved / WEIGHTS)
     save_file(tensors | {"heads.0.bias": torch.zeros(5)}, saved / WEIGHTS)
+    describe(saved, weights_sha256=None)
     with pytest.raises(ValueError, match=r"is not a whole bundle \(.*heads\.0\.bias"):
         load_bundle(saved)
 
@@ -129,3 +134,143 @@ def test_bundle_of_before_there_were_temperatures_loads(saved):
     describe(saved, hidden_features=None, temperatures=None)
     back, _ = load_bundle(saved)
     assert (back.hidden_features, back.temperatures) == (None, {"label": 1.0})
+
+
+def test_weights_that_were_exchanged_are_refused(saved, classifier):
+    other = saved / "other"
+    other.mkdir()
+    save_bundle(other, classifier(seed=1), lineage={})
+    (other / WEIGHTS).replace(saved / WEIGHTS)
+    with pytest.raises(ValueError, match=r"has SHA-256 [0-9a-f]{12}, expected [0-9a-f]{12}"):
+        load_bundle(saved)
+
+
+def test_bundle_of_before_there_was_a_digest_loads(saved, classifier):
+    describe(saved, weights_sha256=None, nodes=None)
+    assert load_bundle(saved)[0].backbone.fingerprint() == classifier().backbone.fingerprint()
+
+
+@pytest.mark.parametrize("archive", [True, False])
+def test_pickle_in_disguise_is_refused_and_never_run(saved, tmp_path, archive):
+    ran = tmp_path / "ran"
+
+    class Trap:
+        def __reduce__(self):
+            return ran.touch, ()
+
+    if archive:
+        torch.save({"heads.0.bias": Trap()}, saved / WEIGHTS)
+    else:
+        (saved / WEIGHTS).write_bytes(pickle.dumps(Trap()))
+    describe(saved, weights_sha256=hashlib.sha256((saved / WEIGHTS).read_bytes()).hexdigest())
+    with pytest.raises(ValueError, match=r"pickle.*expected safetensors"):
+        load_bundle(saved)
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, DESCRIPTION])
+def test_link_that_leaves_the_bundle_is_refused(saved, tmp_path, name):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (saved / name).rename(elsewhere / name)
+    (saved / name).symlink_to(elsewhere / name)
+    with pytest.raises(ValueError, match=f"{name} is a link that leads out of the bundle"):
+        load_bundle(saved)
+
+
+def test_link_of_dvc_into_its_cache_is_followed(saved, tmp_path):
+    kept = tmp_path / "cache/files/md5/ab" / ("c" * 30)
+    kept.parent.mkdir(parents=True)
+    (saved / WEIGHTS).rename(kept)
+    (saved / WEIGHTS).symlink_to(kept)
+    load_bundle(saved)
+
+
+def test_weights_that_are_no_regular_file_are_refused(saved):
+    (saved / WEIGHTS).unlink()
+    os.mkfifo(saved / WEIGHTS)
+    with pytest.raises(ValueError, match="no regular file"):
+        load_bundle(saved)
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../../secret", "a/../../b", "C:\\x", "~/x", "file:///x", "a\\..\\b"])
+@pytest.mark.parametrize("place", ["architecture", "features", "lineage"])
+def test_path_that_leaves_the_bundle_is_refused_wherever_it_stands(saved, path, place):
+    value = {"architecture": path, "features": [path], "lineage": {"params": {"weights": [path]}}}[place]
+    describe(saved, **{place: value})
+    with pytest.raises(ValueError, match="which leads out of the bundle"):
+        load_bundle(saved)
+
+
+def test_class_may_be_called_as_a_path_is(classifier, tmp_path):
+    save_bundle(tmp_path, classifier({"../t": ["/", "n/a", ".."]}), lineage={})
+    assert load_bundle(tmp_path)[0].classes == {"../t": ["/", "n/a", ".."]}
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weight_that_is_not_finite_is_refused_by_name(saved, number):
+    tensors = load_file(saved / WEIGHTS)
+    tensors["heads.0.bias"][1] = number
+    save_file(tensors, saved / WEIGHTS)
+    describe(saved, weights_sha256=None)
+    with pytest.raises(ValueError, match=r"heads\.0\.bias has numbers that are not finite"):
+        load_bundle(saved)
+
+
+def test_tensor_of_another_type_is_refused_by_name(saved):
+    tensors = load_file(saved / WEIGHTS)
+    save_file(tensors | {"heads.0.bias": tensors["heads.0.bias"].double()}, saved / WEIGHTS)
+    describe(saved, weights_sha256=None)
+    with pytest.raises(ValueError, match=r"heads\.0\.bias is of type F64"):
+        load_bundle(saved)
+
+
+SANE = {"resize_size": 32, "crop_size": 32, "mean": [0.5] * 3, "std": [0.5] * 3}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"architecture": "os.system"}, "architecture 'os.system' is not one of torchvision's classifiers"),
+        ({"transform": SANE | {"crop_size": 10**9}}, "transform.crop_size"),
+        ({"transform": SANE | {"resize_size": 0}}, "transform.resize_size"),
+        ({"transform": SANE | {"std": [0.5, 0.0, 0.5]}}, "transform.std"),
+        ({"transform": SANE | {"mean": [0.5]}}, "transform.mean"),
+        ({"transform": SANE | {"interpolation": "magic"}}, "transform.interpolation"),
+        ({"hidden_features": 10**9}, "hidden_features"),
+        ({"hidden_features": 8}, "its weights do not fit"),
+        ({"temperatures": {"label": 0.0}}, "temperatures.label"),
+        ({"temperatures": {"label": float("nan")}}, "temperatures.label expected a finite number"),
+        ({"temperatures": {"other": 1.0}}, "temperatures name the unknown target 'other'"),
+        ({"classes": {"label": ["cat", "cat", "eel"]}}, "target 'label' has a class twice"),
+        ({"classes": {"label": []}}, "classes.label"),
+        ({"classes": ["cat"]}, "classes"),
+        ({"features": ["stage2", "nowhere"]}, "nowhere"),
+        ({"weights_sha256": "abc"}, "weights_sha256"),
+        ({"lineage": {"loss": float("inf")}}, "a number is inf"),
+    ],
+)
+def test_impossible_value_is_refused_by_name_before_any_weight_is_read(saved, monkeypatch, changes, told):
+    monkeypatch.setattr("tasks.models.bundle.read_tensors", lambda path: pytest.fail("the weights were read"))
+    describe(saved, **changes)
+    with pytest.raises(ValueError, match=re.escape(told)) as refused:
+        load_bundle(saved)
+    assert "\n" not in str(refused.value)
+
+
+def test_description_of_absurd_depth_or_size_is_refused(saved):
+    (saved / DESCRIPTION).write_text('{"a": ' * 100_000 + "1" + "}" * 100_000, "utf-8")
+    with pytest.raises(ValueError, match="not JSON"):
+        load_bundle(saved)
+    with (saved / DESCRIPTION).open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(ValueError, match="bytes, expected at most"):
+        load_bundle(saved)
+
+
+def test_header_that_claims_more_than_the_file_has_is_refused(saved):
+    content = (saved / WEIGHTS).read_bytes()
+    (saved / WEIGHTS).write_bytes((2**62).to_bytes(8, "little") + content[8:])
+    describe(saved, weights_sha256=None)
+    with pytest.raises(ValueError, match="cut off, or no safetensors file"):
+        load_bundle(saved)

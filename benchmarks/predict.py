@@ -1,0 +1,129 @@
+"""What it costs to use a model: `tasks.predict` on files on disk against the bare embedding engine on the same files, and by how much an
+exported file differs from its bundle.
+
+- predict: `tasks.predict.predict`, from the folder to a whole Parquet file: files are found, read, hashed, decoded within limits and
+  classified, rows are written. Left out of the time, as of the engine's: loading the bundle and making the network ready, which are
+  measured as `prepare_seconds`.
+- engine: `tasks.embedding.engine.look` on the same files by the same embedder: read, decoded, hashed for the audit, embedded; nothing is
+  kept.
+- ratio_engine: the median of the rounds' ratios; each round measures both, in turn, and which comes first alternates.
+- max_abs_difference: of any probability, exported file against bundle, on pictures; the larger of ONNX and TorchScript.
+
+Pictures are photographs where they are shared with this checkout, else noise; `--images DIR` names others. --quick takes fewer pictures.
+"""
+
+import shutil
+import statistics
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.embed import PACS, SQUEEZENET, Files, find_files, show
+from benchmarks.machine import Claim, finish, parser
+from tasks.data.inputs import find_inputs
+from tasks.data.samples import Samples
+from tasks.embedding.classification import classify
+from tasks.embedding.engine import look
+from tasks.models.classifier import Classifier
+from tasks.models.embedder import Embedder, plan
+from tasks.models.export import FORMATS, export
+from tasks.models.weights import RANDOM, load_backbone
+from tasks.predict import LIMITS, write_predictions
+
+ROUNDS = 5
+NUM_CLASSES = 7
+ARCHITECTURES = {"squeezenet1_1": 0.9, "resnet18": 0.9}
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--images", type=Path, help="a folder of pictures")
+    given = arguments.parse_args()
+    limit = 256 if given.quick else 1500
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        files = gather(place, images=given.images, limit=limit)
+        raw: dict[str, Any] = {"images": len(files.paths)}
+        for architecture in ARCHITECTURES:
+            raw[architecture] = measure(architecture, files, place=place)
+    ratio = min(raw[name]["ratio_engine"] for name in ARCHITECTURES)
+    difference = max(each for name in ARCHITECTURES for each in raw[name]["max_abs_difference"].values())
+    finish(
+        settings={"quick": given.quick, "rounds": ROUNDS, "limit": limit},
+        raw=raw,
+        claims=[
+            Claim(name="predict.ratio_engine", value=ratio, target=0.9, at_least=True),
+            Claim(name="export.max_abs_difference", value=difference, target=1e-3, at_least=False),
+        ],
+    )
+
+
+def gather(place: Path, *, images: Path | None, limit: int) -> Files:
+    """Pictures in a folder of their own, so that both find the same."""
+    chosen = place / "chosen"
+    chosen.mkdir()
+    if images is None and PACS.is_file():
+        images = place / "images"
+        with tarfile.open(PACS) as tar:
+            tar.extractall(images, filter="data")
+    if images is None:
+        generator = np.random.default_rng(0)
+        for number in range(limit):
+            coarse = Image.fromarray(generator.integers(0, 256, (16, 16, 3), dtype=np.uint8))
+            coarse.resize((227, 227)).save(chosen / f"{number:05d}.jpg", quality=85)
+    else:
+        for number, path in enumerate(find_files(images, limit=limit).paths):
+            shutil.copy(path, chosen / f"{number:05d}{path.suffix}")
+    return Files(sorted(chosen.iterdir()))
+
+
+def measure(architecture: str, files: Files, *, place: Path) -> dict[str, Any]:
+    torch.manual_seed(0)
+    shared = architecture == "squeezenet1_1" and SQUEEZENET.is_file()
+    backbone = load_backbone(architecture, weights=str(SQUEEZENET) if shared else RANDOM, decode="scaled")
+    model = Classifier(backbone, {"label": [str(number) for number in range(NUM_CLASSES)]}).eval()
+    start = time.perf_counter()
+    embedder = Embedder(backbone, plan())
+    raw: dict[str, Any] = {"prepare_seconds": time.perf_counter() - start, "plan": embedder.plan.recipe()}
+    work: dict[str, Callable[[], None]] = {
+        "predict": lambda: run_predict(model, embedder, files, out=place / "out.parquet"),
+        "engine": lambda: run_engine(embedder, files),
+    }
+    for each in work.values():
+        each()
+    speeds: dict[str, list[float]] = {name: [] for name in work}
+    for number in range(ROUNDS):
+        show(f"{architecture}: round {number + 1} of {ROUNDS}")
+        for name in sorted(work, reverse=bool(number % 2)):
+            start = time.perf_counter()
+            work[name]()
+            speeds[name].append(len(files.paths) / (time.perf_counter() - start))
+    ratios = [one / other for one, other in zip(speeds["predict"], speeds["engine"], strict=True)]
+    raw |= {name: statistics.median(each) for name, each in speeds.items()}
+    raw |= {"ratio_engine": statistics.median(ratios), "rounds": speeds}
+    raw["max_abs_difference"] = {each: export(model, place / f"model.{each}", format=each) for each in FORMATS}
+    return raw
+
+
+def run_predict(model: Classifier, embedder: Embedder, files: Files, *, out: Path) -> None:
+    answers = classify(find_inputs([files.paths[0].parent]), model, embedder, limits=LIMITS, top_k=5)
+    assert write_predictions(out, answers, model.classes) == {"": len(files.paths)}
+
+
+def run_engine(embedder: Embedder, files: Files) -> None:
+    samples = Samples(files.rows(), raw=Path("/"), shorter_side=embedder.transform.shorter_side)
+    size = embedder.plan.minibatch_size
+    minibatches = [np.arange(start, min(start + size, len(samples))) for start in range(0, len(samples), size)]
+    for _ in look(minibatches, samples.picture, embedder):
+        pass
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""Files and a tag in; a git commit of these files alone, with the tag on it, out. What else is staged or changed is left alone."""
+
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from flows.repro import held
+
+IDENTITY = ("-c", "user.name=graftline", "-c", "user.email=graftline@localhost")
+
+
+def record_in_git(paths: Sequence[Path], *, message: str, tag: str, log: Callable[[str], None]) -> None:
+    """May be done again. Outside of a git checkout nothing is done. Raises ValueError where git refuses."""
+    if _git("rev-parse", "--is-inside-work-tree").returncode != 0:
+        log("this is no git checkout: the promotion stands in its log alone")
+        return
+    names = [str(path) for path in paths]
+    identity = () if _git("var", "GIT_COMMITTER_IDENT").returncode == 0 else IDENTITY
+    _must("add", "--", *names)
+    if _must("status", "--porcelain", "--", *names):
+        _must(*identity, "commit", "--quiet", "--no-verify", "--only", "-m", message, "--", *names)
+    if not _must("tag", "--list", tag):
+        _must(*identity, "tag", "--annotate", "-m", message, tag)
+
+
+def _must(*arguments: str) -> str:
+    done = _git(*arguments)
+    if done.returncode != 0:
+        reason = " ".join(done.stderr.split())[:300]
+        raise ValueError(
+            f"git does not take the record ({reason}): put that right, then run `python -m flows.promote` again"
+        )
+    return done.stdout
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["git", *arguments],  # noqa: S607  whichever git the user has
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        pass_fds=held(),  # this workspace is not free before git is done
+    )

@@ -1,0 +1,116 @@
+"""The model in use: a staged bundle in; that bundle in its place, tracked, registered, logged, committed and tagged, out.
+
+One step decides, the exchange of two folders. A run that is killed before it has changed nothing, and the next takes away what it
+left; after it, the next run does what remains. Each thing that is done can be done again.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from flows.exchange import finish_putting, put_in_place
+from flows.files import write_whole
+from flows.history import record_in_git
+from flows.promotions import LOG, Entry, append
+
+BASELINE = Path("data/models/baseline")
+POINTER = Path("data/models/baseline.dvc")
+RECORD = Path("data/models/baseline.json")
+REGISTRY = Path("data/classes.json")
+
+PLACE = Path("data/models/.promotion")  # on the disk of BASELINE, and gone when nothing is under way
+STAGED = PLACE / BASELINE.name
+STAGED_POINTER = PLACE / POINTER.name
+OLD = PLACE / "old"
+PLAN = PLACE / "plan.json"
+
+WEIGHTS = "model.safetensors"
+DESCRIPTION = "model.json"
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is to be true once the staged bundle is in use."""
+
+    entry: Entry  # of the log
+    registry: dict[str, Any]
+    pointer: str  # the text of baseline.dvc
+
+
+def digests(bundle: Path) -> dict[str, str]:
+    """SHA-256 (hex) of both files of a bundle, as the log has them. Raises ValueError where one is missing."""
+    found = {}
+    for key, name in (("model_sha256", WEIGHTS), ("description_sha256", DESCRIPTION)):
+        try:
+            with (bundle / name).open("rb") as file:
+                found[key] = hashlib.file_digest(file, "sha256").hexdigest()
+        except (FileNotFoundError, NotADirectoryError):
+            raise ValueError(f"{bundle / name} is missing: run `dvc repro`, or `dvc checkout`") from None
+    return found
+
+
+def put_in_use(plan: Plan, *, log: Log) -> None:
+    """The staged bundle is whole, and DVC has it in its cache. Raises ValueError where git does not take the record; the next
+    run tries again."""
+    os.sync()  # DVC does not: its cache is on the disk before anything is decided
+    write_whole(PLAN, json.dumps(asdict(plan)).encode())
+    put_in_place(STAGED, BASELINE, old=OLD)
+    _settle(plan, log=log)
+
+
+def settle_unfinished(log: Log) -> None:
+    """Finish what a killed run began, or take away what it left, whichever leaves the model in use as it is."""
+    plan = _read_plan()
+    if plan is not None:
+        finish_putting(STAGED, BASELINE, old=OLD)
+        if _is_in_use(plan):
+            log(f"finishing the {plan.entry['action']} of {plan.entry['model_sha256'][:12]}, which was interrupted")
+            _settle(plan, log=log)
+            return
+        log(f"undone: the {plan.entry['action']} of {plan.entry['model_sha256'][:12]}, which was interrupted")
+    clear()
+
+
+def clear() -> None:
+    """The plan goes first: without it nothing is finished any more."""
+    PLAN.unlink(missing_ok=True)
+    shutil.rmtree(PLACE, ignore_errors=True)
+
+
+def as_json(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def _settle(plan: Plan, *, log: Log) -> None:
+    """All that follows from what stands at BASELINE."""
+    write_whole(POINTER, plan.pointer.encode())
+    write_whole(REGISTRY, as_json(plan.registry))
+    write_whole(RECORD, as_json({"model_sha256": plan.entry["model_sha256"]}))
+    append(plan.entry)
+    message = f"{plan.entry['action']} {plan.entry['model_sha256'][:12]}: {plan.entry['why']}".removesuffix(": None")
+    record_in_git([POINTER, REGISTRY, RECORD, LOG], message=message, tag=plan.entry["tag"], log=log)
+    clear()
+
+
+def _is_in_use(plan: Plan) -> bool:
+    try:
+        found = digests(BASELINE)
+    except ValueError:
+        return False
+    return all(plan.entry[key] == digest for key, digest in found.items())
+
+
+def _read_plan() -> Plan | None:
+    try:
+        return Plan(**json.loads(PLAN.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError):
+        raise ValueError(f"{PLAN} is of another version: remove {PLACE}, then run again") from None

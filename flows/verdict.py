@@ -1,0 +1,79 @@
+"""The gate's verdict and a candidate in; whether the one speaks of the very bytes of the other, out."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flows.copies import hash_of
+
+CANDIDATE = Path("data/models/candidate")
+EVALUATION = Path("data/evaluation")
+REGRESSION = Path("data/regression")
+VERDICT = REGRESSION / "verdict.json"
+DVC_LOCK = Path("dvc.lock")
+ADVICE = "run `dvc repro` again"
+
+KEPT = ("accuracy", "macro_f1", "log_loss", "calibration_error")  # of the metrics, in the log
+
+
+def check_verdict(bundle: Path, model_sha256: str) -> None:
+    """`bundle` is a copy of the candidate. Raises ValueError where there is no verdict, or it rejects, or it is of other
+    weights, or another model.json."""
+    if not VERDICT.is_file():
+        raise ValueError(f"there is no verdict at {VERDICT}: run `dvc repro` first")
+    verdict = _read(VERDICT)
+    if verdict["verdict"] != "accepted":
+        raise ValueError(f"the candidate is {verdict['verdict']}: see the report")
+    if model_sha256 != verdict.get("candidate"):
+        raise ValueError(f"the verdict is of another candidate: {ADVICE}")
+    # the verdict names the weights; dvc.lock says which folders each stage read and wrote
+    expected = {
+        f"{CANDIDATE}": (("evaluate", "deps"), hash_of(bundle)),
+        f"{EVALUATION}": (("regression", "deps"), hash_of(EVALUATION)),
+        f"{REGRESSION}": (("regression", "outs"), hash_of(REGRESSION)),
+    }
+    for path, ((stage, side), found) in expected.items():
+        if locked(stage, side, path) != found:
+            raise ValueError(f"{path} is not what the verdict was found on: {ADVICE}")
+
+
+def facts(model_sha256: str) -> dict[str, Any]:
+    """What the log keeps of verdict and metrics; None where there are none of this model."""
+    known: dict[str, Any] = {"verdict": None, "verdict_sha256": None, "metrics": None}
+    if VERDICT.is_file():
+        verdict = _read(VERDICT)
+        if verdict.get("candidate") == model_sha256:
+            known["verdict"] = verdict["verdict"]
+            known["verdict_sha256"] = hashlib.sha256(VERDICT.read_bytes()).hexdigest()
+    if is_evaluated(model_sha256):
+        measured = _read(EVALUATION / "metrics.json")
+        known["metrics"] = {
+            target: {name: found["candidate"][name] for name in KEPT if name in found["candidate"]}
+            for target, found in measured.items()
+            if isinstance(found, dict) and "candidate" in found
+        }
+    return known
+
+
+def is_evaluated(model_sha256: str) -> bool:
+    """Whether the predictions that are here are of this model."""
+    try:
+        return bool(_read(EVALUATION / "subject.json")["candidate"] == model_sha256)
+    except (FileNotFoundError, KeyError, TypeError):
+        return False
+
+
+def locked(stage: str, side: str, path: str) -> str | None:
+    """The content hash that dvc.lock has of what a stage read (`deps`) or wrote (`outs`)."""
+    try:
+        entries = yaml.safe_load(DVC_LOCK.read_text("utf-8"))["stages"][stage][side]
+    except (FileNotFoundError, KeyError, TypeError):
+        return None
+    return next((str(each.get("md5")) for each in entries if each["path"] == path), None)
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text("utf-8"))

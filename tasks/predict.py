@@ -1,0 +1,134 @@
+"""A bundle and pictures in; a row a picture and target with its label and calibrated probability out. Or the bundle as one file
+that other programs run."""
+
+import argparse
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tasks import stage
+from tasks.data.inputs import find_inputs
+from tasks.data.prediction_table import prediction_writer
+from tasks.embedding.classification import Answers, Limits, classify
+from tasks.files import whole_file
+from tasks.models.bundle import load_bundle
+from tasks.models.embedder import Embedder, plan
+from tasks.models.export import FORMATS, export
+from tasks.progress import progress
+
+logger = logging.getLogger("graftline")
+
+LIMITS = Limits(min_image_size=1, max_image_pixels=100_000_000, max_file_bytes=500_000_000)
+
+
+def predict(
+    bundle: Path,
+    inputs: Sequence[Path],
+    *,
+    out: Path,
+    top_k: int = 5,
+    root: Path | None = None,
+    limits: Limits = LIMITS,
+    **choices: Any,
+) -> Counter[str]:
+    """Classify what the inputs hold, and return how many of them had each reason not to be, and how many none ("").
+
+    `choices` are those of `tasks.models.embedder.plan`. Raises ValueError where the bundle is not whole, or has no targets.
+    """
+    model, _ = load_bundle(bundle)
+    if not model.classes:
+        raise ValueError(f"{bundle} is a backbone, which knows no classes: name the bundle of a classifier")
+    own = {place.absolute() for place in (out, out.with_name(f".{out.name}.part"))}
+    found = find_inputs(inputs, root=root, left_out=lambda path: path.absolute() in own)
+    embedder = Embedder(model.backbone, plan(**choices))
+    answers = classify(found, model, embedder, limits=limits, top_k=top_k)
+    shown = progress(answers, total=None, what=f"predict with {bundle.name}", unit="minibatches")
+    return write_predictions(out, shown, model.classes)
+
+
+def write_predictions(out: Path, answers: Iterable[Answers], classes: dict[str, list[str]]) -> Counter[str]:
+    """Write them as they come, and return how many inputs had each reason."""
+    counts: Counter[str] = Counter()
+    with whole_file(out) as path, prediction_writer(path) as writer:
+        for each in answers:
+            counts.update(one.reason for one in each.inputs)
+            for row in rows(each, classes):
+                writer.add(row)
+    return counts
+
+
+def rows(answers: Answers, classes: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
+    """One an input and target, in the order of the inputs."""
+    pictures = {place: number for number, place in enumerate(answers.places)}
+    ranked = [(values.tolist(), indices.tolist()) for values, indices in answers.ranked]
+    for place, (each, sample_id) in enumerate(zip(answers.inputs, answers.sample_ids, strict=True)):
+        for number, (target, names) in enumerate(classes.items()):
+            row: dict[str, Any] = {"path": each.path, "sample_id": sample_id or None, "target": target}
+            if each.reason:
+                yield row | {"reason": each.reason, "detail": each.detail}
+                continue
+            values, indices = (part[pictures[place]] for part in ranked[number])
+            labels = [names[index] for index in indices]
+            yield row | {
+                "label": labels[0], "probability": values[0], "top_labels": labels, "top_probabilities": values
+            }  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    stage.set_up()
+    given = parse(arguments)
+    with stage.told_in_one_line():
+        if given.export:
+            found = export(load_bundle(given.bundle)[0], given.out, format=given.export)
+            logger.info("wrote %s, which agrees with %s to %.1e", given.out, given.bundle, found)
+            return
+        start = time.monotonic()
+        choices = {"device": given.device, "precision": given.precision, "minibatch_size": given.minibatch_size}
+        limits = Limits(
+            min_image_size=LIMITS.min_image_size,
+            max_image_pixels=given.max_image_pixels,
+            max_file_bytes=given.max_file_bytes,
+        )
+        counts = predict(
+            given.bundle, given.inputs, out=given.out, top_k=given.top_k, root=given.root, limits=limits, **choices
+        )
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.items()) if reason)
+        logger.info(
+            "predicted %s of %s in %.0f s -> %s%s", f"{counts['']:,}", f"{counts.total():,}", time.monotonic() - start,
+            given.out, f"; without a label: {reasons}" if reasons else "",
+        )  # fmt: skip
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tasks.predict", description=__doc__)
+    parser.add_argument("bundle", type=Path, help="its folder")
+    parser.add_argument("inputs", type=Path, nargs="*", help="folders, pictures, CSV and Parquet files")
+    parser.add_argument(
+        "-o", "--out", type=Path, required=True, help="a Parquet file; with --export the file to be made"
+    )
+    parser.add_argument("--top-k", type=count, default=5, help="classes a picture; default: 5")
+    parser.add_argument("--root", type=Path, help="where the paths in tables begin; default: the folder of the table")
+    parser.add_argument("--export", choices=FORMATS, help="write the bundle as one file of this format")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto")
+    parser.add_argument("--minibatch-size", type=count, help="pictures; default: 16 on cpu, 256 on cuda")
+    parser.add_argument("--max-image-pixels", type=count, default=LIMITS.max_image_pixels, help="width x height")
+    parser.add_argument("--max-file-bytes", type=count, default=LIMITS.max_file_bytes, help="of a picture")
+    given = parser.parse_intermixed_args(arguments)
+    if bool(given.inputs) == bool(given.export):
+        parser.error("expected inputs, or --export without any")
+    return given
+
+
+def count(text: str) -> int:
+    """At least 1."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number, at least 1")
+    return int(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""Promotion and rollback: what is refused, what is recorded, what others can fetch."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from flows.copies import hash_of
+from flows.in_use import digests
+from flows.workspace import commit
+from tasks.data.images import sample_id
+from tasks.files import write_json
+from tasks.models.bundle import save_bundle
+from tasks.models.classifier import Classifier
+from tasks.models.weights import load_backbone
+
+NAMES = ["cat", "dog"]
+
+
+def promote(project, *arguments, status=0):
+    """What it printed, or the line with which it refused."""
+    command = [sys.executable, "-m", "flows.promote", *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(project)}
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr.splitlines()[-1] if status else done.stdout
+
+
+def git(project, *arguments):
+    return subprocess.run(["git", *arguments], cwd=project, capture_output=True, text=True, check=True).stdout
+
+
+def log_of(project):
+    return [json.loads(line) for line in (project / "data/models/promotions.jsonl").read_text("utf-8").splitlines()]
+
+
+def digest_in_use(project):
+    found = digests(project / "data/models/baseline")["model_sha256"]
+    assert json.loads((project / "data/models/baseline.json").read_text("utf-8"))["model_sha256"] == found
+    return found
+
+
+def change_candidate(project):
+    """Another model, of which no verdict speaks."""
+    folder = project / "data/models/candidate"
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    save_file(
+        {name: each + 0.01 if name == "heads.0.bias" else each for name, each in tensors.items()},
+        folder / "model.safetensors",
+    )
+    described = json.loads((folder / "model.json").read_text("utf-8"))
+    described["weights_sha256"] = digests(folder)["model_sha256"]
+    (folder / "model.json").unlink()
+    (folder / "model.json").write_text(json.dumps(described), "utf-8")
+
+
+@pytest.fixture(scope="module")
+def evaluated(empty_project, tmp_path_factory):
+    """A project with an accepted candidate as the stages leave it, of a small untrained network. Copy it, never change it."""
+    copy = tmp_path_factory.mktemp("evaluated") / "project"
+    shutil.copytree(empty_project, copy, symlinks=True)
+    remote = tmp_path_factory.mktemp("remote")
+    with (copy / ".dvc/config").open("a") as config:
+        config.write(f"    remote = store\n['remote \"store\"']\n    url = {remote}\n")
+    torch.manual_seed(0)
+    backbone = load_backbone("shufflenet_v2_x0_5", weights="random", image_size=32)
+    model = Classifier(backbone, {"label": NAMES}).eval()
+    data = copy / "data"
+    for folder in ("models/candidate", "evaluation", "regression", "raw/first"):
+        (data / folder).mkdir(parents=True)
+    save_bundle(data / "models/candidate", model, lineage={})
+    noise = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    images = [Image.fromarray(each) for each in noise]
+    for number, image in enumerate(images):
+        image.save(data / f"raw/first/{number}.png")
+    [given] = model.probabilities([torch.stack([backbone.transform.pixels(image) for image in images])])
+    paths = [f"{number}.png" for number in range(4)]
+    ids = [sample_id((data / "raw/first" / path).read_bytes()) for path in paths]
+    table = pd.DataFrame({"sample_id": ids, "batch": "first", "path": paths, "target": "label", "label": "dog"})
+    table["candidate_label_probability"] = given[:, NAMES.index("dog")].numpy()
+    table.to_parquet(data / "evaluation/predictions.parquet")
+    digest = digests(data / "models/candidate")["model_sha256"]
+    write_json(data / "evaluation/metrics.json", {"label": {"candidate": {"accuracy": 0.75, "recall": {}}}})
+    write_json(data / "evaluation/subject.json", {"candidate": digest})
+    write_json(data / "regression/verdict.json", {"verdict": "accepted", "candidate": digest, "rules": []})
+
+    def locked(name):
+        return [{"path": f"data/{name}", "hash": "md5", "md5": hash_of(data / name)}]
+
+    stages = {
+        "evaluate": {"cmd": "true", "deps": locked("models/candidate"), "outs": locked("evaluation")},
+        "regression": {"cmd": "true", "deps": locked("evaluation"), "outs": locked("regression")},
+    }
+    (copy / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}), "utf-8")
+    commit(copy, "first run")
+    return copy
+
+
+@pytest.fixture
+def project(evaluated, tmp_path):
+    copy = tmp_path / "project"
+    shutil.copytree(evaluated, copy, symlinks=True)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def promoted(evaluated, tmp_path_factory):
+    """A project whose first candidate is in use. Copy it, never change it."""
+    copy = tmp_path_factory.mktemp("promoted") / "project"
+    shutil.copytree(evaluated, copy, symlinks=True)
+    assert "agrees with evaluate on 4 predictions" in promote(copy)
+    return copy
+
+
+@pytest.fixture
+def in_use(promoted, tmp_path):
+    copy = tmp_path / "project"
+    shutil.copytree(promoted, copy, symlinks=True)
+    return copy
+
+
+def test_promotion_is_logged_committed_and_tagged(promoted):
+    [entry] = log_of(promoted)
+    candidate = digests(promoted / "data/models/candidate")
+    assert {key: entry[key] for key in candidate} == candidate
+    assert (entry["action"], entry["verdict"], entry["forced"], entry["why"]) == ("promote", "accepted", False, None)
+    assert entry["previous"] is None
+    assert entry["metrics"] == {"label": {"accuracy": 0.75}}
+    assert git(promoted, "status", "--porcelain") == ""
+    assert git(promoted, "tag", "--points-at", "HEAD").split() == ["classifier@v1.0.0"]
+    assert digest_in_use(promoted) == candidate["model_sha256"]
+
+
+def test_promoting_what_is_in_use_changes_nothing(in_use):
+    assert "in use already" in promote(in_use)
+    assert len(log_of(in_use)) == 1
+
+
+def test_candidate_of_other_weights_is_refused(in_use):
+    before = digest_in_use(in_use)
+    change_candidate(in_use)
+    assert "the verdict is of another candidate: run `dvc repro` again" in promote(in_use, status=1)
+    assert digest_in_use(in_use) == before
+    assert not (in_use / "data/models/.promotion").exists()
+
+
+def test_candidate_of_another_description_is_refused(in_use):
+    path = in_use / "data/models/candidate/model.json"
+    described = json.loads(path.read_text("utf-8"))
+    described["classes"]["label"].reverse()
+    path.unlink()
+    path.write_text(json.dumps(described), "utf-8")
+    refused = promote(in_use, status=1)
+    assert "data/models/candidate is not what the verdict was found on: run `dvc repro` again" in refused
+
+
+def test_verdict_that_was_written_by_hand_is_refused(project):
+    path = project / "data/regression/verdict.json"
+    verdict = json.loads(path.read_text("utf-8"))
+    path.unlink()
+    path.write_text(json.dumps(verdict | {"rules": ["none"]}), "utf-8")
+    assert "data/regression is not what the verdict was found on" in promote(project, status=1)
+
+
+@pytest.mark.parametrize("arguments", [["--force"], ["--why", "so"], ["--rollback", "--force", "--why", "so"]])
+def test_force_and_reason_belong_together(project, arguments):
+    assert promote(project, *arguments, status=2)
+    assert not (project / "data/models/baseline").exists()
+
+
+def test_forced_candidate_that_predicts_something_else_than_evaluate_is_refused(project):
+    path = project / "data/evaluation/predictions.parquet"
+    table = pd.read_parquet(path)
+    path.unlink()
+    table.assign(candidate_label_probability=1 - table["candidate_label_probability"]).to_parquet(path)
+    refused = promote(project, "--force", "--why", "in a hurry", status=1)
+    assert "data/models/candidate gives probabilities that differ from data/evaluation/predictions.parquet" in refused
+    assert not (project / "data/models/baseline").exists()
+
+
+def test_forced_candidate_that_does_not_load_is_refused(in_use):
+    change_candidate(in_use)
+    path = in_use / "data/models/candidate/model.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    assert "is not a whole bundle" in promote(in_use, "--force", "--why", "in a hurry", status=1)
+
+
+def test_forced_model_is_recorded_and_rolled_back_to_the_one_before_and_others_fetch_it(in_use, dvc, tmp_path):
+    first = digest_in_use(in_use)
+    dvc(in_use, "push")
+    change_candidate(in_use)
+    promote(in_use, "--force", "--why", "the camera changed")
+    second = digest_in_use(in_use)
+    assert second != first
+    entry = log_of(in_use)[-1]
+    assert (entry["forced"], entry["why"], entry["verdict"], entry["previous"]) == (
+        True,
+        "the camera changed",
+        None,
+        first,
+    )
+    registry = (in_use / "data/classes.json").read_text("utf-8")
+    dvc(in_use, "push")
+    fetched = tmp_path / "second"
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", str(in_use), str(clone)], check=True)
+    dvc(clone, "artifacts", "get", str(clone), "classifier", "--out", str(fetched))
+    assert digests(fetched)["model_sha256"] == second
+    shutil.rmtree(in_use / ".dvc/cache")  # so that it comes from the remote
+    promote(in_use, "--rollback", "--why", "worse at night")
+    assert digest_in_use(in_use) == first
+    entry = log_of(in_use)[-1]
+    assert (entry["action"], entry["why"], entry["previous"]) == ("rollback", "worse at night", second)
+    assert (in_use / "data/classes.json").read_text("utf-8") == registry
+    assert git(in_use, "tag", "--points-at", "HEAD").split() == ["classifier@v3.0.0"]
+    dvc(in_use, "artifacts", "get", str(in_use), "classifier", "--out", str(tmp_path / "third"))
+    assert digests(tmp_path / "third")["model_sha256"] == first
+    dvc(in_use, "status", "data/models/baseline.dvc")
+    promote(in_use, "--rollback", second[:8])
+    assert digest_in_use(in_use) == second
+    assert "expected one of those that were in use" in promote(in_use, "--rollback", "0" * 20, status=1)

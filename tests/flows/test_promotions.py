@@ -1,0 +1,65 @@
+"""The log of what was put in use."""
+
+import pytest
+
+from flows.promotions import LOG, append, find, read_log
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def entry(version, digest, previous=None, action="promote"):
+    return {"version": version, "model_sha256": digest, "previous": previous, "action": action, "why": "a\nb é"}
+
+
+def test_entries_are_read_back_in_order():
+    entries = [entry(1, "aa"), entry(2, "bb", "aa")]
+    for each in entries:
+        append(each)
+    assert read_log() == entries
+
+
+def test_entry_that_is_there_is_not_added_again():
+    append(entry(1, "aa"))
+    append(entry(1, "aa"))
+    assert len(read_log()) == 1
+
+
+@pytest.mark.parametrize("kept", [1, 20, 60, -1])
+def test_last_line_that_was_torn_is_repaired_and_no_other_is_lost(kept):
+    append(entry(1, "aa"))
+    append(entry(2, "bb"))
+    content = LOG.read_bytes()
+    first = content.index(b"\n") + 1
+    LOG.write_bytes(content[: first + kept] if kept > 0 else content[:kept])
+    assert [each["version"] for each in read_log()] == ([1] if kept > 0 else [1, 2])
+    append(entry(2, "bb"))
+    assert LOG.read_bytes() == content
+
+
+def test_line_in_the_middle_that_is_damaged_is_named():
+    append(entry(1, "aa"))
+    LOG.write_bytes(b"{\n" + LOG.read_bytes())
+    with pytest.raises(ValueError, match=r"line 1 of data/models/promotions\.jsonl is damaged"):
+        append(entry(2, "bb"))
+
+
+def test_model_is_found_by_the_beginning_of_its_digest():
+    entries = [entry(1, "aa11"), entry(2, "ab22", "aa11"), entry(3, "aa11", "ab22", "rollback")]
+    assert find(entries, "aa", in_use="ab22")["version"] == 3
+    with pytest.raises(ValueError, match="'a' begins the digest of 2 models"):
+        find(entries, "a", in_use="ab22")
+    with pytest.raises(ValueError, match=r"'cc' begins the digest of 0 models, expected one of those .*\(aa11, ab22\)"):
+        find(entries, "cc", in_use="ab22")
+
+
+def test_without_a_digest_it_goes_back_one_more_each_time_and_never_forth():
+    entries = [entry(1, "a"), entry(2, "b", "a"), entry(3, "c", "b")]
+    assert find(entries, "", in_use="c")["model_sha256"] == "b"
+    entries.append(entry(4, "b", "c", "rollback"))
+    assert find(entries, "", in_use="b")["model_sha256"] == "a"
+    entries.append(entry(5, "a", "b", "rollback"))
+    with pytest.raises(ValueError, match="there is no model before"):
+        find(entries, "", in_use="a")

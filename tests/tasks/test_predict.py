@@ -1,0 +1,192 @@
+"""What a person gets who has a bundle and pictures."""
+
+import os
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from tasks.data import prediction_table
+from tasks.data.images import sample_id
+from tasks.models.bundle import load_bundle, save_bundle
+from tasks.models.classifier import Classifier
+from tasks.models.weights import load_backbone
+from tasks.predict import predict
+
+ROOT = Path(__file__).parents[2]
+CLASSES = {"animal": ["cat", "dog", "eel"], "place": ["in", "out"]}
+TEMPERATURES = {"animal": 0.5, "place": 3.0}
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory):
+    """Two targets on the shipped backbone, with heads that tell noise apart."""
+    torch.manual_seed(0)
+    stages = ["stage2", "stage3", "stage4", "conv5"]
+    backbone = load_backbone(
+        "shufflenet_v2_x1_0", weights=str(ROOT / "backbones/glyphs.safetensors"), features=stages, image_size=32
+    )
+    model = Classifier(backbone, CLASSES, temperatures=TEMPERATURES)
+    folder = tmp_path_factory.mktemp("bundle")
+    save_bundle(folder, model, lineage={})
+    return folder
+
+
+@pytest.fixture
+def pictures(tmp_path, picture):
+    """A folder of 40 pictures, more than a minibatch."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for seed in range(40):
+        picture(seed, width=40, height=48).save(folder / f"{seed:02d}.png")
+    return folder
+
+
+def bomb(width, height):
+    """A PNG of few bytes that claims to be as large."""
+
+    def chunk(kind, content):
+        checked = kind + content
+        return len(content).to_bytes(4, "big") + checked + zlib.crc32(checked).to_bytes(4, "big")
+
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 0, 0, 0, 0])
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+    )
+
+
+def test_every_picture_has_a_row_a_target_with_the_probability_that_the_bundle_gives(
+    bundle, pictures, picture, tmp_path
+):
+    predict(bundle, [pictures], out=tmp_path / "out.parquet", precision="fp32", device="cpu", top_k=2)
+    table = pd.read_parquet(tmp_path / "out.parquet")
+    model, _ = load_bundle(bundle)
+    pixels = torch.stack([model.backbone.transform.pixels(picture(seed, width=40, height=48)) for seed in range(40)])
+    paths = sorted(pictures.iterdir())
+    for (target, names), expected in zip(CLASSES.items(), model.probabilities([pixels]), strict=True):
+        rows = table[table["target"] == target]
+        assert rows["path"].tolist() == [str(path) for path in paths]
+        assert rows["sample_id"].tolist() == [sample_id(path.read_bytes()) for path in paths]
+        assert rows["probability"].to_numpy() == pytest.approx(expected.max(dim=1).values.numpy(), abs=1e-4)
+        assert rows["label"].tolist() == [names[index] for index in expected.argmax(dim=1)]
+        assert rows["top_labels"].map(list).tolist() == [
+            [names[i] for i in row[:2]] for row in (-expected).argsort(dim=1)
+        ]
+        assert np.stack(rows["top_probabilities"])[:, 0] == pytest.approx(rows["probability"])
+        assert rows["reason"].isna().all()
+
+
+def test_bad_inputs_become_rows_with_a_reason_and_the_run_goes_on(bundle, pictures, tmp_path, shell):
+    whole = (pictures / "00.png").read_bytes()
+    bad = {
+        "bomb.png": bomb(60_000, 60_000), "cut.png": whole[: len(whole) // 2], "empty.png": b"", "text.png": b"hello",
+        "pickle.png": b"\x80\x04N.",
+    }  # fmt: skip
+    for name, content in bad.items():
+        (pictures / name).write_bytes(content)
+    out = tmp_path / "out.parquet"
+    done = shell("predict", bundle, pictures, tmp_path / "gone.jpg", "-o", out, "--device", "cpu")
+    assert done.status == 0, done.stderr
+    assert "predicted 40 of 46" in done.stderr
+    assert "2 not_an_image" in done.stderr
+    table = pd.read_parquet(out)
+    assert len(table) == 46 * 2
+    told = table[table["target"] == "place"].set_index(table[table["target"] == "place"]["path"].map(os.path.basename))
+    expected = {
+        "bomb.png": "too_many_pixels", "cut.png": "truncated", "empty.png": "empty_file", "text.png": "not_an_image",
+        "pickle.png": "not_an_image", "gone.jpg": "missing_file",
+    }  # fmt: skip
+    assert told["reason"].dropna().to_dict() == expected
+    assert told.loc[list(expected), ["label", "probability", "top_labels"]].isna().all(axis=None)
+    assert told.loc["cut.png", "sample_id"] == sample_id(bad["cut.png"])
+
+
+def test_neighbours_that_cannot_be_read_change_no_prediction(bundle, pictures, tmp_path):
+    predict(bundle, [pictures], out=tmp_path / "alone.parquet", device="cpu")
+    for number in range(40):
+        (pictures / f"{number:02d}-bad.png").write_bytes(b"bad")
+    predict(bundle, [pictures], out=tmp_path / "mixed.parquet", device="cpu")
+    alone, mixed = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("alone", "mixed"))
+    mixed = mixed[mixed["reason"].isna()].reset_index(drop=True)
+    assert mixed["label"].equals(alone["label"])
+    assert mixed["probability"].to_numpy() == pytest.approx(alone["probability"].to_numpy(), abs=1e-6)
+
+
+def test_pictures_of_parquet_and_of_a_csv_are_those_of_the_folder(bundle, pictures, tmp_path):
+    paths = sorted(pictures.iterdir())
+    rows = pa.table({"image": [path.read_bytes() for path in paths]})
+    pq.write_table(rows, tmp_path / "rows.parquet", row_group_size=7)
+    (tmp_path / "list.csv").write_text("path\n" + "\n".join(f"pictures/{path.name}" for path in paths), "utf-8")
+    tables = []
+    for named in (pictures, tmp_path / "rows.parquet", tmp_path / "list.csv"):
+        predict(bundle, [named], out=tmp_path / "out.parquet", device="cpu")
+        tables.append(pd.read_parquet(tmp_path / "out.parquet").drop(columns="path"))
+    pd.testing.assert_frame_equal(tables[0], tables[1])
+    pd.testing.assert_frame_equal(tables[0], tables[2])
+
+
+def test_predictions_of_a_folder_may_be_written_into_it_and_are_not_read_again(bundle, pictures):
+    for _ in range(2):
+        counts = predict(bundle, [pictures], out=pictures / "out.parquet", device="cpu")
+        assert counts == {"": 40}
+
+
+def test_rows_are_written_in_groups_as_they_come(bundle, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction_table, "ROWS_AT_ONCE", 32)
+    predict(bundle, [pictures], out=tmp_path / "out.parquet", device="cpu")
+    assert pq.ParquetFile(tmp_path / "out.parquet").num_row_groups == 3
+
+
+def test_run_that_fails_leaves_the_predictions_of_before(bundle, pictures, tmp_path, shell):
+    out = tmp_path / "out.parquet"
+    out.write_bytes(b"before")
+    done = shell("predict", bundle, pictures, "-o", out, max_file_bytes=1000)
+    assert "File too large" in done.error
+    assert out.read_bytes() == b"before"
+    assert sorted(tmp_path.glob(".out*")) == []
+
+
+def test_no_input_that_is_a_picture_gives_a_whole_file(bundle, tmp_path):
+    (tmp_path / "none").mkdir()
+    predict(bundle, [tmp_path / "none"], out=tmp_path / "out.parquet", device="cpu")
+    assert pd.read_parquet(tmp_path / "out.parquet").columns.tolist() == prediction_table.SCHEMA.names
+
+
+def test_more_classes_are_asked_for_than_there_are(bundle, pictures, tmp_path):
+    predict(bundle, [pictures], out=tmp_path / "out.parquet", device="cpu", top_k=99)
+    table = pd.read_parquet(tmp_path / "out.parquet")
+    assert table.groupby("target")["top_labels"].agg(lambda rows: len(rows.iloc[0])).to_dict() == {
+        "animal": 3,
+        "place": 2,
+    }
+
+
+def test_backbone_and_what_is_no_bundle_are_refused(bundle, pictures, tmp_path, shell):
+    model, _ = load_bundle(bundle)
+    (tmp_path / "backbone").mkdir()
+    save_bundle(tmp_path / "backbone", Classifier(model.backbone, {}), lineage={})
+    out = ("-o", tmp_path / "out.parquet")
+    assert "knows no classes" in shell("predict", tmp_path / "backbone", pictures, *out).error
+    assert "model.json is missing" in shell("predict", pictures, pictures, *out).error
+
+
+def test_model_is_used_without_any_code_of_training(bundle, pictures, tmp_path):
+    """Neither imported at the start nor on the way."""
+    code = (
+        "import runpy, sys; sys.argv[0] = 'predict'\n"
+        "runpy.run_module('tasks.predict', run_name='__main__', alter_sys=True)\n"
+        "print(*[name for name in sys.modules if name.startswith(('tasks.', 'prefect', 'dvc', 'great'))])"
+    )
+    command = [sys.executable, "-c", code, str(bundle), str(pictures), "-o", str(tmp_path / "out.parquet")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
+    names = done.stdout.split()
+    assert "tasks.embedding.engine" in names
+    rooms = ("tasks.training", "tasks.finetune", "tasks.train_head", "tasks.evaluate", "prefect", "dvc", "great")
+    assert [name for name in names if name.startswith(rooms)] == []

@@ -1,0 +1,95 @@
+"""A bundle in a fresh process."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from tasks.data.images import sample_id
+from tasks.models.bundle import load_bundle, save_bundle
+from tasks.models.classifier import Classifier
+from tasks.models.weights import load_backbone
+
+ROOT = Path(__file__).parents[2]
+NAMES = ["cat", "dog"]
+
+
+@pytest.fixture
+def bundle(workspace):
+    torch.manual_seed(0)
+    folder = workspace / "candidate"
+    folder.mkdir()
+    backbone = load_backbone("shufflenet_v2_x0_5", weights="random", image_size=32)
+    save_bundle(folder, Classifier(backbone, {"label": NAMES}), lineage={})
+    return folder
+
+
+@pytest.fixture
+def evaluated(workspace, batch, bundle, picture):
+    """predictions.parquet as evaluate writes it, with the columns that count here."""
+    model, _ = load_bundle(bundle)
+    rows = [
+        {"sample_id": sample_id(path.read_bytes()), "batch": batch.name, "path": str(path.relative_to(batch)),
+         "target": "label", "label": path.parent.name}
+        for path in sorted(batch.rglob("*.png"))
+    ]  # fmt: skip
+    pixels = torch.stack([model.backbone.transform.pixels(picture(number)) for number in range(len(rows))])
+    [given] = model.probabilities([pixels])
+    table = pd.DataFrame(rows)
+    table["candidate_label_probability"] = [float(given[n, NAMES.index(row["label"])]) for n, row in enumerate(rows)]
+    path = workspace / "predictions.parquet"
+    table.to_parquet(path)
+    return path
+
+
+def test_bundle_that_predicts_as_evaluate_did_passes(bundle, evaluated, batch, shell):
+    done = shell("smoke", "--bundle", bundle, "--predictions", evaluated, "--raw", batch.parent)
+    assert done.status == 0, done.stderr
+    assert "agrees with evaluate on 6 predictions" in done.stderr
+
+
+def test_bundle_that_predicts_something_else_fails(bundle, evaluated, batch, shell):
+    table = pd.read_parquet(evaluated)
+    table.loc[3, "candidate_label_probability"] += 0.1
+    table.to_parquet(evaluated)
+    done = shell("smoke", "--bundle", bundle, "--predictions", evaluated, "--raw", batch.parent)
+    assert "differ from" in done.error
+    assert "by 0.1" in done.error
+
+
+def test_nothing_to_compare_is_no_agreement(bundle, evaluated, batch, shell):
+    for empty in (pd.read_parquet(evaluated).iloc[:0], pd.read_parquet(evaluated).assign(target="other")):
+        empty.to_parquet(evaluated)
+        assert (
+            "evaluate predicted no"
+            in shell("smoke", "--bundle", bundle, "--predictions", evaluated, "--raw", batch.parent).error
+        )
+
+
+def test_bundle_loads_without_predictions(bundle, shell):
+    assert "loads and predicts" in shell("smoke", "--bundle", bundle).stderr
+
+
+def test_no_code_of_training_or_evaluation_is_imported(bundle, evaluated, batch, workspace):
+    code = (
+        "import runpy, sys\n"
+        "runpy.run_module('tasks.smoke', run_name='__main__', alter_sys=True)\n"
+        "print(*[name for name in sys.modules if name.startswith('tasks.')])"
+    )
+    arguments = ["--bundle", bundle, "--predictions", evaluated, "--raw", batch.parent]
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(
+        command,
+        cwd=workspace,
+        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    names = done.stdout.split()
+    assert "tasks.models.bundle" in names
+    used = {name for name in names if name.count(".") == 1}
+    assert used <= {f"tasks.{each}" for each in ("cores", "data", "files", "lifeline", "models", "params", "stage")}

@@ -1,0 +1,58 @@
+"""What the README shows, done."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tasks.data.images import decode_image
+from tasks.models.bundle import load_bundle, save_bundle
+from tasks.models.classifier import Classifier
+from tasks.models.weights import load_backbone
+
+ROOT = Path(__file__).parent.parent
+[LINES] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), flags=re.DOTALL)
+STAGES = ["stage2", "stage3", "stage4", "conv5"]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "features", "image_size"),
+    [("shufflenet_v2_x1_0", STAGES, 32), ("squeezenet1_1", "penultimate", 64), ("resnet18", "penultimate", 64)],
+)
+def test_five_lines_classify_a_picture_without_this_project(tmp_path, architecture, features, image_size):
+    torch.manual_seed(1)
+    backbone = load_backbone(architecture, weights="random", features=features, image_size=image_size)
+    model = Classifier(backbone, {"label": ["a cat", "a dog", "an eel"]}, temperatures={"label": 0.5})
+    with torch.no_grad():
+        model.heads[0].bias.copy_(torch.tensor([0.1, 0.9, 0.0]))
+    (tmp_path / "model").mkdir()
+    save_bundle(tmp_path / "model", model, lineage={})
+    noise = np.random.default_rng(3).integers(0, 256, (7, 9, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((300, 200), Image.Resampling.BILINEAR).save(tmp_path / "picture.png")
+    done = subprocess.run(
+        [sys.executable, "-c", LINES],
+        cwd=tmp_path,
+        env={"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    probability, label = done.stdout.strip().split(" ", 1)
+    image = decode_image((tmp_path / "picture.png").read_bytes())
+    loaded, _ = load_bundle(tmp_path / "model")
+    [[expected]] = loaded.probabilities([backbone.transform.pixels(image)[None]])
+    assert label == loaded.classes["label"][int(expected.argmax())]
+    assert float(probability) == pytest.approx(float(expected.max()), abs=2e-3)
+
+
+def test_the_lines_are_five_and_import_nothing_of_this_project():
+    imports, *lines = filter(None, LINES.splitlines())
+    assert len(lines) == 5
+    assert set(re.findall(r"\w+", imports)) == {
+        "import", "json", "safetensors", "torch", "torchvision", "as", "tv", "models", "feature_extraction", "extraction"
+    }  # fmt: skip

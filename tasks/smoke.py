@@ -60,14 +60,16 @@ def compare(model: Classifier, table: pd.DataFrame, *, raw: Path) -> tuple[float
     differences = []
     for (target, names), probabilities in zip(model.classes.items(), given, strict=True):
         of_target = chosen[chosen["target"] == target]
+        if of_target.empty:
+            continue
         if unknown := set(of_target["label"]) - set(names):
             raise ValueError(f"evaluate has the class {min(unknown)!r} of {target}, which the bundle lacks")
         at = of_target["sample_id"].map(place).to_numpy(), of_target["label"].map(names.index).to_numpy()
         expected = of_target["candidate_label_probability"].to_numpy()
         differences.append(np.abs(probabilities.numpy()[at] - expected))
-    every = np.concatenate(differences)
-    if not len(every):
+    if not differences:
         raise ValueError(f"evaluate predicted none of the targets {', '.join(model.classes)}: run `dvc repro evaluate`")
+    every = np.concatenate(differences)
     return float(every.max()), len(every)
 
 

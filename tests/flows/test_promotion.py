@@ -183,7 +183,7 @@ def test_forced_candidate_that_predicts_something_else_than_evaluate_is_refused(
     path = project / "data/evaluation/predictions.parquet"
     table = pd.read_parquet(path)
     path.unlink()
-    table.assign(candidate_label_probability=1 - table["candidate_label_probability"]).to_parquet(path)
+    table.assign(candidate_label_probability=table["candidate_label_probability"] / 2).to_parquet(path)
     refused = promote(project, "--force", "--why", "in a hurry", status=1)
     assert "data/models/candidate gives probabilities that differ from data/evaluation/predictions.parquet" in refused
     assert not (project / "data/models/baseline").exists()

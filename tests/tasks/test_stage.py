@@ -207,7 +207,9 @@ def test_missing_manifest_of_a_listed_batch_is_told_in_one_line(shell, workspace
 
 
 def test_missing_evaluation_is_told_in_one_line(shell):
-    done = shell("regression", "--evaluation", "evaluation", "--tests", "tests", "--out", "regression")
+    done = shell(
+        "regression", "--evaluation", "evaluation", "--tests", "tests", "--decisions", "d", "--out", "regression"
+    )
     assert done.error == "evaluation/subject.json is missing: run the stage that makes it, or `dvc pull`"
     assert done.stderr.count("\n") == 1
 
@@ -225,6 +227,12 @@ def test_missing_ledger_is_told_by_name_in_one_line(shell):
         "e",
         "--regression",
         "r",
+        "--embeddings",
+        "m",
+        "--batches",
+        "b",
+        "--raw",
+        "w",
         "--out",
         "o.html",
     )

@@ -214,7 +214,8 @@ def test_missing_evaluation_is_told_in_one_line(shell):
     assert done.stderr.count("\n") == 1
 
 
-def test_missing_ledger_is_told_by_name_in_one_line(shell):
+def test_missing_ledger_is_told_by_name_in_one_line(shell, workspace):
+    (workspace / "b").write_text("batches: [first]\n", "utf-8")
     done = shell(
         "report",
         "--validated",

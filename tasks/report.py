@@ -43,8 +43,8 @@ def run(
 ) -> None:
     """Draw the page."""
     names = read_batches(batches)
-    manifest = read_manifest(validated / "manifest", names)
     ledger = read_text_table(validated / "quarantine.csv")
+    manifest = read_manifest(validated / "manifest", names)
     newest = ledger.sort_values("batch", key=lambda column: column.map(names[::-1].index), kind="stable")
     predictions = pd.read_parquet(evaluation / "predictions.parquet")
     epochs = pd.read_csv(training / "curves.csv")

@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.metrics.calibration import squared_errors
+from tasks.metrics.accuracy import SMALLEST
+from tasks.metrics.calibration import bins_of, squared_errors
 
 Array = NDArray[np.float64]
 
+MEANS = ("accuracy", "log_loss", "brier")  # the metrics that are means over the samples
 CHUNK = 1024  # samples, whose weights are drawn at a time
 
 
@@ -51,13 +53,12 @@ def resampled_sums(
     n, num_classes = probabilities.shape
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     is_right = predicted == labels
-    bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
     groups = {  # which column a sample adds to, of how many, and what it adds
         "count": (np.zeros(n, int), 1, np.ones(n)),
-        "right": (np.zeros(n, int), 1, is_right.astype(float)),
-        "log_loss": (np.zeros(n, int), 1, -np.log(np.maximum(probabilities[np.arange(n), labels], 1e-15))),
+        "accuracy": (np.zeros(n, int), 1, is_right.astype(float)),
+        "log_loss": (np.zeros(n, int), 1, -np.log(np.maximum(probabilities[np.arange(n), labels], SMALLEST))),
         "brier": (np.zeros(n, int), 1, squared_errors(labels=labels, probabilities=probabilities)),
-        "gap": (bins, num_bins, confidence - is_right),
+        "gap": (bins_of(confidence, num_bins=num_bins), num_bins, confidence - is_right),
         "hits": (labels, num_classes, is_right.astype(float)),
         "actual": (labels, num_classes, np.ones(n)),
         "said": (predicted, num_classes, np.ones(n)),
@@ -78,11 +79,8 @@ def metrics_of(sums: Mapping[str, Array]) -> dict[str, Array]:
     count = np.maximum(sums["count"][:, 0], 1)
     is_there = sums["actual"] > 0
     f1 = 2 * sums["hits"] / np.maximum(sums["actual"] + sums["said"], 1)
-    found: dict[str, Any] = {name: sums[key][:, 0] / count for name, key in MEANS.items()}
+    found: dict[str, Any] = {name: sums[name][:, 0] / count for name in MEANS}
     return found | {
         "macro_f1": (f1 * is_there).sum(axis=1) / np.maximum(is_there.sum(axis=1), 1),
         "calibration_error": np.abs(sums["gap"]).sum(axis=1) / count,
     }
-
-
-MEANS = {"accuracy": "right", "log_loss": "log_loss", "brier": "brier"}

@@ -18,7 +18,7 @@ def reliability(
     """
     confidence = probabilities.max(axis=1)
     is_right = probabilities.argmax(axis=1) == labels
-    bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
+    bins = bins_of(confidence, num_bins=num_bins)
     table = (
         pd.DataFrame({"bin": bins, "confidence": confidence, "accuracy": is_right.astype(float)})
         .groupby("bin")
@@ -27,6 +27,11 @@ def reliability(
     )
     gaps = (table["confidence"] - table["accuracy"]).abs()
     return table, float((gaps * table["count"]).sum() / len(labels))
+
+
+def bins_of(confidence: NDArray[np.float64], *, num_bins: int) -> NDArray[np.int64]:
+    """(n,) in 0..1 -> the number of each one's bin, of equal width."""
+    return np.minimum((confidence * num_bins).astype(np.int64), num_bins - 1)
 
 
 def squared_errors(*, labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -38,6 +38,13 @@ def measured(folder, *, baseline=None, flips=None, slices=(), **numbers):
     write_text_table(folder / "slices.csv", pd.DataFrame(slices, columns=list(COLUMNS)))
 
 
+def judging(out):
+    """The arguments with which the shipped rules judge what `measured` wrote."""
+    return (
+        "regression", "--evaluation", "evaluation", "--tests", RULES, "--decisions", "decisions.jsonl", "--out", out,
+    )  # fmt: skip
+
+
 def contents(folder):
     return {each.name: each.read_bytes() for each in folder.iterdir()}
 
@@ -49,18 +56,7 @@ def accepted(shell_in, tmp_path_factory):
     shutil.copy(RULES.parents[1] / "params.yaml", folder)
     measured(folder / "evaluation")
     for out in ("first", "second"):
-        done = shell_in(
-            folder,
-            "regression",
-            "--evaluation",
-            "evaluation",
-            "--tests",
-            RULES,
-            "--decisions",
-            "decisions.jsonl",
-            "--out",
-            out,
-        )
+        done = shell_in(folder, *judging(out))
     return folder, done
 
 
@@ -71,18 +67,7 @@ def rejected(shell_in, tmp_path_factory):
     shutil.copy(RULES.parents[1] / "params.yaml", folder)
     flips = {"negative": 9, "positive": 1, "num_samples": 40, "p_value": 0.0107}
     measured(folder / "evaluation", baseline="b" * 64, flips=flips, recall={"cat": 0.5, "dog": 1.0})
-    done = shell_in(
-        folder,
-        "regression",
-        "--evaluation",
-        "evaluation",
-        "--tests",
-        RULES,
-        "--decisions",
-        "decisions.jsonl",
-        "--out",
-        "regression",
-    )
+    done = shell_in(folder, *judging("regression"))
     return json.loads((folder / "regression" / "verdict.json").read_text("utf-8")), done
 
 
@@ -163,17 +148,7 @@ def judged_often(shell, workspace):
         measured(workspace / "evaluation", accuracy=accuracy)
         lines = [{"candidate": str(number), "heldout": heldout, "verdict": "rejected"} for number in range(num_others)]
         (workspace / "decisions.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines), "utf-8")
-        done = shell(
-            "regression",
-            "--evaluation",
-            "evaluation",
-            "--tests",
-            RULES,
-            "--decisions",
-            "decisions.jsonl",
-            "--out",
-            "out",
-        )
+        done = shell(*judging("out"))
         return json.loads((workspace / "out" / "verdict.json").read_text("utf-8")), done
 
     return judge_after
@@ -204,7 +179,5 @@ def test_worn_held_out_set_is_told_with_the_remedy(judged_often):
 def test_line_that_is_no_decision_is_refused(shell, workspace):
     measured(workspace / "evaluation")
     (workspace / "decisions.jsonl").write_text('{"heldout": 3}\n', "utf-8")
-    done = shell(
-        "regression", "--evaluation", "evaluation", "--tests", RULES, "--decisions", "decisions.jsonl", "--out", "out"
-    )
+    done = shell(*judging("out"))
     assert "no decision in line 1" in done.error

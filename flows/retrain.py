@@ -15,7 +15,6 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.decisions import record
 from flows.in_use import settle_unfinished
 from flows.repro import DvcError, dvc, only_writer, stages
 
@@ -72,8 +71,6 @@ def reproduce_all() -> tuple[bool, str]:
     """Whether anything was done, and what stopped it where something did; a rejection stops nothing."""
     changed = False
     for stage in stages():
-        if changed and stage == "regression":
-            record(VERDICT)
         state = reproduce(stage, return_state=True)
         changed |= state.message != UP_TO_DATE
         if state.message == REJECTED:

@@ -1,6 +1,6 @@
-"""Predictions and metrics in; the verdict of the regression tests (JSON and JUnit) out. Judges only; exits 1 when it rejects."""
+"""Predictions and metrics in; the verdict of the regression tests (JSON and JUnit) out, and a line in the list of decisions. Judges
+only; exits 1 when it rejects."""
 
-import json
 import logging
 import sys
 from pathlib import Path
@@ -10,6 +10,7 @@ from xml.etree import ElementTree  # reads only what pytest wrote a moment ago
 import pytest
 
 from tasks import stage
+from tasks.data.decisions import Decision, number_of, read_decisions, write_down
 from tasks.files import read_json, whole_folder, write_json
 from tasks.params import RegressionParams
 
@@ -34,7 +35,7 @@ class Recorder:
 def run(*, evaluation: Path, tests: Path, decisions: Path, out: Path, regression: RegressionParams) -> None:
     """Run the regression tests on what evaluate measured."""
     subject = read_json(evaluation / "subject.json")
-    num_decisions = 1 + len(earlier(decisions, subject))
+    number = number_of(read_decisions(decisions), candidate=subject["candidate"], heldout=subject["heldout"])
     recorder = Recorder()
     with whole_folder(out) as folder:
         junit = folder / "junit.xml"
@@ -48,41 +49,29 @@ def run(*, evaluation: Path, tests: Path, decisions: Path, out: Path, regression
             "no:cacheprovider",
         ]
         arguments += [f"--evaluation={evaluation}", f"--limits={regression.model_dump_json()}", f"--junit-xml={junit}"]
-        arguments += [f"--num-decisions={num_decisions}"]
+        arguments += [f"--num-decisions={number}"]
         status = pytest.main([*arguments, str(tests)], plugins=[recorder])
         if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or not recorder.outcomes:
             raise ValueError(f"the regression tests in {tests} did not run ({status!s}): see the lines above")
         remove_clocks(junit)
         verdict = judge(recorder, subject) | {
-            "num_decisions": num_decisions,
-            "is_worn": num_decisions > regression.max_decisions,
+            "num_decisions": number,
+            "is_worn": number > regression.max_decisions,
         }
         write_json(folder / "verdict.json", verdict)
+    decided = {name: verdict[name] for name in ("candidate", "heldout", "verdict")}
+    write_down(decisions, Decision.model_validate(decided))
     for rule in verdict["rules"]:
         logger.info("%s %s", "pass" if rule["passed"] else "FAIL", rule["text"])
     if verdict["is_worn"]:
         logger.warning(
             "this is decision %d on the same held-out set, more than regression.max_decisions (%d): rotate it, by another validate.split_salt",
-            num_decisions,
+            number,
             regression.max_decisions,
         )
     logger.info("the candidate is %s", verdict["verdict"])
     if verdict["verdict"] != "accepted":
         sys.exit(1)
-
-
-def earlier(decisions: Path, subject: dict[str, Any]) -> set[str]:
-    """The other candidates that were judged on the same held-out set. Raises ValueError for a line that is no decision."""
-    found = set()
-    for number, line in enumerate(decisions.read_text("utf-8").splitlines(), start=1):
-        try:
-            decision = json.loads(line)
-            candidate, heldout = str(decision["candidate"]), decision["heldout"]
-        except (ValueError, KeyError, TypeError):
-            raise ValueError(f"{decisions} has no decision in line {number}: restore it with git") from None
-        if heldout == subject["heldout"]:
-            found.add(candidate)
-    return found - {subject["candidate"]}
 
 
 def judge(recorder: Recorder, subject: dict[str, Any]) -> dict[str, Any]:

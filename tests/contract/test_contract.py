@@ -107,12 +107,14 @@ def test_outputs_are_given_to_the_command(stage):
 @pytest.mark.parametrize("stage", STAGES)
 def test_paths_given_to_the_command_are_declared(stage):
     """But for the raw batches and the model in use, whose content manifest and record fix, the list of batches, of which
-    a stage depends on a key, and the embedding store and the scratch folder, which save time and change nothing."""
+    a stage depends on a key, the embedding store and the scratch folder, which save time and change nothing, and the list of
+    decisions, in which a candidate that is judged again keeps its place."""
     declared = [example(each) for each in [*STAGES[stage]["deps"], *STAGES[stage]["outs"]]]
     by_content = {
         "embed": {r"\${GRAFTLINE_STORE:-data/store}"},
         "finetune": {"data/raw", r"\${GRAFTLINE_SCRATCH:-data/scratch}"},
         "evaluate": {"data/raw", "data/models/baseline"},
+        "regression": {"data/decisions.json"},
         "report": {"data/raw"},
     }.get(stage, set())
     for path in set(options(stage).values()) - by_content - set(declared_files(stage)):

@@ -23,7 +23,6 @@ SUBJECT = {
 def measured(folder, *, baseline=None, flips=None, slices=(), **numbers):
     """Writes what evaluate measured; a number that is given replaces one that meets every limit."""
     folder.mkdir(exist_ok=True)
-    (folder.parent / "decisions.jsonl").write_text("", "utf-8")
     candidate = {"accuracy": 0.95, "calibration_error": 0.05, "recall": {"cat": 0.9, "dog": 1.0}, "unchanged": {}}
     candidate |= numbers
     metrics = {"candidate": candidate}
@@ -41,7 +40,7 @@ def measured(folder, *, baseline=None, flips=None, slices=(), **numbers):
 def judging(out):
     """The arguments with which the shipped rules judge what `measured` wrote."""
     return (
-        "regression", "--evaluation", "evaluation", "--tests", RULES, "--decisions", "decisions.jsonl", "--out", out,
+        "regression", "--evaluation", "evaluation", "--tests", RULES, "--decisions", "decisions.json", "--out", out,
     )  # fmt: skip
 
 
@@ -124,7 +123,7 @@ def test_folder_without_tests_is_no_acceptance(shell, workspace):
         "--tests",
         "none",
         "--decisions",
-        "decisions.jsonl",
+        "decisions.json",
         "--out",
         "regression",
     )
@@ -147,7 +146,7 @@ def judged_often(shell, workspace):
     def judge_after(num_others, *, heldout="d" * 64, accuracy=0.92):
         measured(workspace / "evaluation", accuracy=accuracy)
         lines = [{"candidate": str(number), "heldout": heldout, "verdict": "rejected"} for number in range(num_others)]
-        (workspace / "decisions.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines), "utf-8")
+        (workspace / "decisions.json").write_text(json.dumps(lines), "utf-8")
         done = shell(*judging("out"))
         return json.loads((workspace / "out" / "verdict.json").read_text("utf-8")), done
 
@@ -176,8 +175,14 @@ def test_worn_held_out_set_is_told_with_the_remedy(judged_often):
     assert "rotate it, by another validate.split_salt" in done.stderr
 
 
-def test_line_that_is_no_decision_is_refused(shell, workspace):
+def test_list_that_holds_no_decisions_is_refused(shell, workspace):
     measured(workspace / "evaluation")
-    (workspace / "decisions.jsonl").write_text('{"heldout": 3}\n', "utf-8")
+    (workspace / "decisions.json").write_text('[{"heldout": 3}]', "utf-8")
     done = shell(*judging("out"))
-    assert "no decision in line 1" in done.error
+    assert "decisions.json is no list of decisions (at 0.candidate): restore it with git" in done.error
+
+
+def test_verdict_is_written_down_once_however_often_it_is_found(accepted):
+    folder, _ = accepted
+    decisions = json.loads((folder / "decisions.json").read_text("utf-8"))
+    assert decisions == [{"candidate": "c" * 64, "heldout": "d" * 64, "verdict": "accepted"}]

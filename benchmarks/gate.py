@@ -2,11 +2,11 @@
 
 A held-out set of `n` samples has ten classes, five batches and three sizes, drawn with unequal shares: eighteen slices beside
 the whole. The baseline is right on nine of ten samples. The candidate disagrees about being right on `FLIPS` of them, as models
-of one recipe with other seeds do; equal models have as many negative flips as positive ones, those of a true loss more.
+of one recipe with other seeds do (how many depends on data and recipe: `python -m flows.churn`); equal models have as many negative flips as positive ones, those of a true loss more.
 
 - false_block_rate: of equal models that the gate blocks, at the largest of the sizes and shares of flips.
 - power_3_points_at_1000: of models that lost 3 points, everywhere alike, that it blocks at 1,000 held-out samples, at the
-  smallest power of the shares of flips that allow such a loss.
+  smallest power of the shares of flips up to `MOST_FLIPS`.
 
 With --quick a tenth of the draws.
 """
@@ -26,11 +26,8 @@ from tasks.params import load_params
 ROOT = Path(__file__).parent.parent
 NUM_DRAWS = 4000
 NUM_ASKED = 50  # of which the smallest detectable loss is asked
-FLIPS = (
-    0.04,
-    0.06,
-    0.1,
-)  # of the samples; two trainings of one recipe differ on about 4 to 6 % of sign-digits' and CIFAR-10's
+FLIPS = (0.04, 0.06, 0.1, 0.15)  # of the samples
+MOST_FLIPS = 0.1  # of the claim; where more answers change by chance, 1,000 samples cannot tell 3 points so surely
 SIZES = (200, 1000, 5000)  # held-out samples
 LOSS = 0.03
 SLICES = {"class": 10, "batch": 5, "size": 3}
@@ -49,7 +46,7 @@ def main() -> None:
         for loss in (0.0, LOSS)
     ]
     false = max(row["rate"] for row in rows if not row["loss"])
-    power = min(row["rate"] for row in rows if row["loss"] and row["n"] == 1000)
+    power = min(row["rate"] for row in rows if row["loss"] and row["n"] == 1000 and row["flips"] <= MOST_FLIPS)
     finish(
         settings={"draws": draws, "significance": params.significance, "min_slice_samples": params.min_slice_samples},
         raw=rows,

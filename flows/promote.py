@@ -58,12 +58,13 @@ def promote(log: Log, *, force: bool = False, why: str | None = None) -> str:
         check_verdict(STAGED, digest)
         if not is_evaluated(digest):
             raise ValueError(f"{EVALUATION} is of another candidate: run `dvc repro` again")
-    smoke(is_compared=is_evaluated(digest), log=log)
+    said = smoke(is_compared=is_evaluated(digest), log=log)
     registry = extended_registry(classes_of(STAGED))
     dvc(
         "add", "--quiet", "--no-relink", str(STAGED), log=log
     )  # so that `dvc push` keeps it and a fresh clone can pull it
-    settle("promote", registry=registry, facts=facts(digest) | {"forced": force, "why": why}, log=log)
+    given = {"forced": force, "why": why, "smoke": said}
+    settle("promote", registry=registry, facts=facts(digest) | given, log=log)
     return digest
 
 
@@ -91,10 +92,10 @@ def roll_back(log: Log, *, digest: str = "", why: str | None = None) -> str:
         raise ValueError(
             f"DVC has other bytes of {earlier['model_sha256'][:12]} than were in use: `dvc pull` it from another remote"
         )
-    smoke(is_compared=False, log=log)
+    said = smoke(is_compared=False, log=log)
     known = {key: earlier.get(key) for key in ("verdict", "verdict_sha256", "metrics")}
     registry = registry_that_has(classes_of(STAGED))
-    settle("rollback", registry=registry, facts=known | {"forced": False, "why": why}, log=log)
+    settle("rollback", registry=registry, facts=known | {"forced": False, "why": why, "smoke": said}, log=log)
     return str(earlier["model_sha256"])
 
 
@@ -114,16 +115,19 @@ def settle(action: str, *, registry: dict[str, Any], facts: dict[str, Any], log:
     put_in_use(Plan(entry=entry, registry=registry, pointer=pointer), log=log)
 
 
-def smoke(*, is_compared: bool, log: Log) -> None:
-    """A fresh process loads the staged bundle and predicts. Raises ValueError with what it says where it fails."""
+def smoke(*, is_compared: bool, log: Log) -> str:
+    """A fresh process loads the staged bundle and predicts; what it says, how long a sample took among it. Raises ValueError
+    with what it says where it fails."""
     command = [sys.executable, "-m", "tasks.smoke", "--bundle", str(STAGED)]
     if is_compared:
         command += ["--predictions", str(EVALUATION / "predictions.parquet"), "--raw", str(RAW)]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, timeout=SMOKE_SECONDS)
-    said = done.stderr.strip().splitlines() or ["a fresh process ended without a word"]
+    lines = done.stderr.strip().splitlines() or ["a fresh process ended without a word"]
+    said = lines[-1].replace(str(STAGED), "the bundle")
     if done.returncode != 0:
-        raise ValueError(said[-1].removeprefix("error: ").replace(str(STAGED), str(CANDIDATE)))
-    log(said[-1])
+        raise ValueError(said.removeprefix("error: "))
+    log(said)
+    return said
 
 
 def in_use() -> str | None:

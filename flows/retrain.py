@@ -62,8 +62,8 @@ def retrain() -> State[Any]:
     verdict = read(VERDICT)
     create_markdown_artifact(key="retrain", markdown=summary(read(METRICS), verdict), description="metrics and verdict")
     if verdict["verdict"] != "accepted":
-        failed = "; ".join(rule["text"] for rule in verdict["rules"] if not rule["passed"])
-        return Failed(message=f"the candidate is rejected: {failed or 'a regression test failed'}; see {REPORT}")
+        failed = "; ".join([rule["text"] for rule in verdict["rules"] if not rule["passed"]] + verdict["problems"])
+        return Failed(message=f"the candidate is rejected: {failed}; see {REPORT}")
     return Completed(message="the candidate is accepted")
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,16 @@ from tasks.data.embeddings import read_embeddings
 from tasks.data.leaks import is_leaked
 from tasks.data.manifest import MISSING, label_indices, read_manifest, write_table, write_text_table
 from tasks.data.samples import Samples, minibatches, num_minibatches
-from tasks.files import read_json, whole_folder, write_json
+from tasks.files import read_json, sha256, whole_folder, write_json
 from tasks.metrics.accuracy import measure_accuracy
 from tasks.metrics.bootstrap import intervals
 from tasks.metrics.calibration import reliability, squared_errors
 from tasks.metrics.significance import compare
-from tasks.metrics.slices import slice_table
+from tasks.metrics.slices import check_slices, slice_table
 from tasks.models.bundle import WEIGHTS, load_bundle
+from tasks.models.classifier import Classifier
 from tasks.models.head import load_heads
+from tasks.models.latency import latency
 from tasks.params import EvaluateParams
 from tasks.progress import progress
 
@@ -54,28 +57,26 @@ def run(
     manifest = read_manifest(manifests, read_batches(batches))
     is_heldout = (manifest["split"] == "heldout").to_numpy()
     rows = manifest[is_heldout].reset_index(drop=True)
+    check_slices(rows, evaluate.slices)
     model, lineage = load_bundle(candidate)
     classes = model.classes
     vectors = read_embeddings(embeddings, read_batches(batches), num_samples=len(manifest))  # (n, dim)
     leaked = is_leaked(rows, audit)
+    ask = partial(predict, rows=rows, raw=raw, classes=classes, minibatch_size=evaluate.minibatch_size)
     predictions: dict[str, Probabilities] = {
-        "candidate": predict(candidate, rows, raw=raw, classes=classes, minibatch_size=evaluate.minibatch_size),
+        "candidate": ask(model, what="candidate"),
         "head": predict_from_embeddings(head, vectors[np.flatnonzero(is_heldout)]),
     }
+    perturbed = {name: ask(model, what="candidate", perturbation=name) for name in evaluate.perturbations}
+    latencies = {"candidate": latency(model)}
     in_use = read_json(baseline_record).get("model_sha256")
     known: dict[str, list[str]] = {}
     if in_use is not None:
         check_baseline(baseline, in_use)
-        known = load_bundle(baseline)[0].classes
-        predictions["baseline"] = predict(
-            baseline, rows, raw=raw, classes=classes, minibatch_size=evaluate.minibatch_size
-        )
-    perturbed = {
-        name: predict(
-            candidate, rows, raw=raw, classes=classes, minibatch_size=evaluate.minibatch_size, perturbation=name
-        )
-        for name in evaluate.perturbations
-    }
+        model, _ = load_bundle(baseline)
+        known = model.classes
+        predictions["baseline"] = ask(model, what="baseline")
+        latencies["baseline"] = latency(model)
     metrics, tables, confusions, reliabilities, slices = {}, [], [], [], []
     for target, names in classes.items():
         labels = np.array(label_indices(rows[target], names))
@@ -110,24 +111,30 @@ def run(
             {"baseline_bytes": folder_bytes(baseline)} if in_use else {}
         )
         heldout = {"heldout": version_of(rows, list(classes)), "num_heldout": len(rows)}
-        write_json(folder / "subject.json", subject | sizes | heldout | {"lineage": lineage})
+        lost = {
+            target: [each for each in names if each not in classes.get(target, [])] for target, names in known.items()
+        }
+        about = {"confidence": evaluate.confidence, "lost_classes": lost, "lineage": lineage}
+        write_json(folder / "subject.json", subject | sizes | heldout | about)
     for target, measured in metrics.items():
         accuracies = ", ".join(f"{name} {measured[name]['accuracy']:.4f}" for name in predictions)
         logger.info("evaluated %s on %s held-out samples: accuracy of %s", target, f"{len(rows):,}", accuracies)
+    # told and not kept: equal runs leave equal bytes
+    logger.info("one sample at a time: %s", ", ".join(f"{name} {each:.1f} ms" for name, each in latencies.items()))
 
 
 def predict(
-    bundle: Path,
+    model: Classifier,
     rows: pd.DataFrame,
     *,
     raw: Path,
     classes: dict[str, list[str]],
     minibatch_size: int,
+    what: str,
     perturbation: str | None = None,
 ) -> Probabilities:
-    """The probabilities that a bundle gives to `classes`, zero for a class that it does not know; of perturbed pictures where a
+    """The probabilities that a model gives to `classes`, zero for a class that it does not know; of perturbed pictures where a
     perturbation is named."""
-    model, _ = load_bundle(bundle)
     transform = model.backbone.transform
     samples = Samples(rows, raw=raw, shorter_side=transform.shorter_side)
     perturb = PERTURBATIONS[perturbation] if perturbation else None
@@ -137,7 +144,7 @@ def predict(
         size=minibatch_size,
     )
     total = num_minibatches(len(rows), minibatch_size)
-    what = f"evaluate {bundle.name}" + (f", pictures {perturbation}" if perturbation else "")
+    what = f"evaluate {what}" + (f", pictures {perturbation}" if perturbation else "")
     shown = progress(pixels, total=total, what=what, unit="minibatches")
     given = dict(zip(model.classes, model.probabilities(shown), strict=True))
     return {
@@ -257,11 +264,6 @@ def version_of(rows: pd.DataFrame, targets: list[str]) -> str:
 
 def folder_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 if __name__ == "__main__":

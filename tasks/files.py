@@ -1,5 +1,6 @@
 """Files that are whole or absent: what is written stands beside its place until it is complete, then moves there."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -60,6 +61,12 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path} is missing: run the stage that makes it, or `dvc pull`") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not JSON ({error}): remove it and run the stage that makes it again") from error
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fsync(path: Path) -> None:

@@ -137,10 +137,10 @@ class RegressionParams(Section):
     max_calibration_error: Fraction
     min_unchanged: Fraction
     max_bundle_megabytes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
+    max_latency_milliseconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
     significance: OpenFraction
     min_slice_samples: Count
     max_negative_flips: Fraction | None
-    confidence: OpenFraction
     max_decisions: Count
 
 

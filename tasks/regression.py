@@ -17,23 +17,34 @@ from tasks.params import RegressionParams
 logger = logging.getLogger("graftline")
 
 
+ARTIFACTS = ("subject.json", "metrics.json", "predictions.parquet", "slices.csv")  # that evaluate leaves
+
+
 class Recorder:
-    """A pytest plugin that keeps what each rule found, and each test's outcome."""
+    """A pytest plugin that keeps what each rule found, each test's outcome, and what kept one from being a judgement."""
 
     def __init__(self) -> None:
         self.rules: list[dict[str, Any]] = []
         self.outcomes: list[str] = []
+        self.problems: list[str] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.when == "call" or report.outcome != "passed":
-            self.outcomes.append("error" if report.when != "call" else report.outcome)
-            for key, value in report.user_properties:
-                if key == "rule" and isinstance(value, dict):
-                    self.rules.append(value)
+        if report.when != "call" and report.outcome == "passed":
+            return
+        rules = [value for key, value in report.user_properties if key == "rule" and isinstance(value, dict)]
+        self.rules += rules
+        self.outcomes.append("error" if report.when != "call" else report.outcome)
+        if report.outcome != "passed" and all(rule["passed"] for rule in rules):
+            self.problems.append(f"{report.nodeid.split('::')[-1]}: {reason_of(report)}")
 
 
-def run(*, evaluation: Path, tests: Path, decisions: Path, out: Path, regression: RegressionParams) -> None:
+def run(
+    *, evaluation: Path, candidate: Path, tests: Path, decisions: Path, out: Path, regression: RegressionParams
+) -> None:
     """Run the regression tests on what evaluate measured."""
+    for name in ARTIFACTS:
+        if not (evaluation / name).is_file():
+            raise ValueError(f"{evaluation / name} is missing: run `dvc repro evaluate`, or `dvc pull`")
     subject = read_json(evaluation / "subject.json")
     number = number_of(read_decisions(decisions), candidate=subject["candidate"], heldout=subject["heldout"])
     recorder = Recorder()
@@ -50,6 +61,8 @@ def run(*, evaluation: Path, tests: Path, decisions: Path, out: Path, regression
         ]
         arguments += [f"--evaluation={evaluation}", f"--limits={regression.model_dump_json()}", f"--junit-xml={junit}"]
         arguments += [f"--num-decisions={number}"]
+        if regression.max_latency_milliseconds is not None:
+            arguments += [f"--latency-milliseconds={measure_latency(candidate)}"]
         status = pytest.main([*arguments, str(tests)], plugins=[recorder])
         if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or not recorder.outcomes:
             raise ValueError(f"the regression tests in {tests} did not run ({status!s}): see the lines above")
@@ -63,6 +76,8 @@ def run(*, evaluation: Path, tests: Path, decisions: Path, out: Path, regression
     write_down(decisions, Decision.model_validate(decided))
     for rule in verdict["rules"]:
         logger.info("%s %s", "pass" if rule["passed"] else "FAIL", rule["text"])
+    for problem in verdict["problems"]:
+        logger.error("%s", problem)
     if verdict["is_worn"]:
         logger.warning(
             "this is decision %d on the same held-out set, more than regression.max_decisions (%d): rotate it, by another validate.split_salt",
@@ -72,6 +87,16 @@ def run(*, evaluation: Path, tests: Path, decisions: Path, out: Path, regression
     logger.info("the candidate is %s", verdict["verdict"])
     if verdict["verdict"] != "accepted":
         sys.exit(1)
+
+
+def measure_latency(candidate: Path) -> float:
+    """In milliseconds; logged."""
+    from tasks.models.bundle import load_bundle
+    from tasks.models.latency import latency
+
+    found = latency(load_bundle(candidate)[0])
+    logger.info("the candidate takes %.1f ms for one sample", found)
+    return found
 
 
 def judge(recorder: Recorder, subject: dict[str, Any]) -> dict[str, Any]:
@@ -85,8 +110,18 @@ def judge(recorder: Recorder, subject: dict[str, Any]) -> dict[str, Any]:
         "num_heldout": subject["num_heldout"],
         "num_tests": len(recorder.outcomes),
         "num_failed": sum(outcome != "passed" for outcome in recorder.outcomes),
+        "problems": recorder.problems,
         "rules": sorted(recorder.rules, key=lambda rule: str(rule["name"])),
     }
+
+
+def reason_of(report: pytest.TestReport) -> str:
+    """In one line, why a test was skipped or could not run to its end."""
+    if isinstance(report.longrepr, tuple):
+        return report.longrepr[2]
+    crash = getattr(report.longrepr, "reprcrash", None)
+    said = (crash.message if crash else report.longreprtext).strip().splitlines()
+    return said[0] if said else report.outcome
 
 
 def remove_clocks(junit: Path) -> None:

@@ -11,6 +11,7 @@ from tasks import stage
 from tasks.data.samples import Samples, minibatches
 from tasks.models.bundle import load_bundle
 from tasks.models.classifier import Classifier
+from tasks.models.latency import latency
 
 logger = logging.getLogger("graftline")
 
@@ -34,7 +35,7 @@ def run(*, bundle: Path, predictions: Path | None, raw: Path | None) -> None:
             raise ValueError(
                 f"{bundle} gives probabilities of a grey picture that are not finite: its weights are damaged"
             )
-        logger.info("%s loads and predicts", bundle)
+        logger.info("%s loads and predicts, %.1f ms for one sample", bundle, latency(model))
         return
     table = pd.read_parquet(predictions)
     worst, num_compared = compare(model, table, raw=raw)
@@ -43,7 +44,10 @@ def run(*, bundle: Path, predictions: Path | None, raw: Path | None) -> None:
             f"{bundle} gives probabilities that differ from {predictions} by {worst:.3g}, expected at most {TOLERANCE}: "
             "run `dvc repro evaluate`"
         )
-    logger.info("%s agrees with evaluate on %d predictions (to %.1e)", bundle, num_compared, worst)
+    logger.info(
+        "%s agrees with evaluate on %d predictions (to %.1e), %.1f ms for one sample",
+        bundle, num_compared, worst, latency(model),
+    )  # fmt: skip
 
 
 def compare(model: Classifier, table: pd.DataFrame, *, raw: Path) -> tuple[float, int]:

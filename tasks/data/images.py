@@ -16,6 +16,8 @@ logger = logging.getLogger("graftline")
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "I")
+START_OF_SCAN = b"\xff\xda"
+MOST_SCANS = 100  # of a progressive JPEG, each a pass over all pixels; encoders make about ten, and a bomb thousands
 LONGEST_TRAILER = 64 * 1024  # bytes that some programs leave behind the end of a picture
 PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20  # bytes; programs that make pictures note how they made them
 Image.MAX_IMAGE_PIXELS = None  # inspect_image has a limit of its own, which params.yaml sets
@@ -137,6 +139,8 @@ def _open_within(content: bytes, *, min_image_size: int, max_image_pixels: int) 
         raise ImageDefectError(
             "too_many_pixels", f"{image.width} x {image.height} px, expected at most {max_image_pixels}"
         )
+    if image.format in ("JPEG", "MPO") and (scans := content.count(START_OF_SCAN)) > MOST_SCANS:
+        raise ImageDefectError("unreadable", f"a JPEG that is coded in {scans} scans, expected at most {MOST_SCANS}")
     if not _is_convertible(image.mode):
         raise ImageDefectError(
             "unsupported_mode", f"pixels of mode {image.mode}, expected grey, RGB, CMYK or a palette"

@@ -16,7 +16,7 @@ SMALLEST = 1e-15  # probability, so that a class that a model does not know cost
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """accuracy in 0..1 with its Wilson interval (Wilson 1927); macro_f1; log_loss in nats; recall (num_classes,), NaN
+    """accuracy in 0..1 with its Wilson interval; macro_f1; log_loss in nats; recall (num_classes,), NaN
     for a class without samples; confusion (num_classes, num_classes), rows actual, columns predicted."""
 
     accuracy: float
@@ -36,16 +36,22 @@ def measure_accuracy(*, labels: Labels, probabilities: Probabilities, confidence
     predicted = probabilities.argmax(axis=1)
     every = np.arange(num_classes)
     hits = int((predicted == labels).sum())
-    interval = binomtest(hits, n).proportion_ci(confidence, method="wilson")
+    low, high = wilson(hits, n, confidence=confidence)
     confusion = confusion_matrix(labels, predicted, labels=every)
     counts = confusion.sum(axis=1)
     present = every[counts > 0]
     return Accuracy(
         accuracy=hits / n,
-        accuracy_low=float(interval.low),
-        accuracy_high=float(interval.high),
+        accuracy_low=low,
+        accuracy_high=high,
         macro_f1=float(f1_score(labels, predicted, labels=present, average="macro", zero_division=0.0)),
         log_loss=float(-np.log(np.maximum(probabilities[np.arange(n), labels], SMALLEST)).mean()),
         recall=np.where(counts > 0, confusion.diagonal() / np.maximum(counts, 1), np.nan),
         confusion=confusion,
     )
+
+
+def wilson(hits: int, n: int, *, confidence: float) -> tuple[float, float]:
+    """The ends of the interval of a share (Wilson 1927)."""
+    interval = binomtest(hits, n).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)

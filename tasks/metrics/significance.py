@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil, floor
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom, ttest_1samp
+from scipy.stats import beta, binom, ttest_1samp
 
-POWER = 0.8  # of the test, for the smallest loss that counts as detectable
+POWER = 0.8  # of a rule, for the smallest effect that counts as detectable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,23 @@ def smallest_detectable_loss(flips: Flips, *, significance: float) -> float:
         is_found = binom.sf(critical - 1, num_flips, shares) >= POWER
         return float((2 * shares[is_found.argmax()] - 1) * num_flips / flips.num_samples)
     return 1.0
+
+
+def smallest_detectable_shortfall(least: float, *, num_samples: int, margin: float = 0.0) -> float:
+    """How far below its floor a true share, 0..1, must be to be found below least + margin with the probability POWER: the
+    exact binomial, inverted (Clopper & Pearson 1934)."""
+    fewest = ceil((least + margin) * num_samples)  # hits that pass
+    if fewest > num_samples:
+        return 0.0
+    return max(least - (float(beta.ppf(1 - POWER, fewest, num_samples - fewest + 1)) if fewest else 0.0), 0.0)
+
+
+def smallest_detectable_excess(ceiling: float, *, num_samples: int) -> float:
+    """How far above its ceiling a true share, 0..1, must be to be found above it with the probability POWER."""
+    fewest = floor(ceiling * num_samples) + 1  # hits that fail
+    if fewest > num_samples:
+        return 1 - ceiling
+    return float(beta.ppf(POWER, fewest, num_samples - fewest + 1)) - ceiling
 
 
 def paired_t_test(differences: NDArray[np.float64]) -> float:

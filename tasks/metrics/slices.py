@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
+from tasks.metrics.accuracy import wilson
 from tasks.metrics.significance import compare
 
 CLASS, SIZE = "class", "size"  # slices that are no columns of the manifest
@@ -16,15 +16,29 @@ COLUMNS = (
 )  # fmt: skip
 
 
+def check_slices(rows: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Raises ValueError naming a column that the held-out rows of the manifest lack, or in which none of them has a value."""
+    for column in columns:
+        if column in (CLASS, SIZE):
+            continue
+        if column not in rows:
+            raise ValueError(
+                f"evaluate.slices names {column!r}, expected {CLASS}, {SIZE} or a column of the manifest: "
+                f"{', '.join(map(str, rows.columns))}"
+            )
+        if rows[column].isna().all():
+            raise ValueError(
+                f"evaluate.slices names {column!r}, a slice without samples: none that is held out has a value there; "
+                "take it from the list, or fill it in"
+            )
+
+
 def slice_table(rows: pd.DataFrame, *, columns: Sequence[str], target: str, confidence: float) -> pd.DataFrame:
     """A row a slice of `rows`, whose columns are those of the manifest, label, candidate and, if there is one, baseline.
 
     Args:
         rows: is_shared says whose class the baseline knows: there the two are compared.
         columns: `class` for the labels, `size` for the shorter side in px, or a column of the manifest.
-
-    Raises:
-        ValueError: a column that the manifest lacks.
     """
     found = []
     for column in columns:
@@ -39,13 +53,8 @@ def groups(rows: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.DataFrame]
         values = rows["label"]
     elif column == SIZE:
         values = pd.Series(size_names(rows[["width", "height"]].min(axis=1).to_numpy()), index=rows.index)
-    elif column in rows:
-        values = rows[column]
     else:
-        raise ValueError(
-            f"evaluate.slices names {column!r}, expected {CLASS}, {SIZE} or a column of the manifest: "
-            f"{', '.join(map(str, rows.columns))}"
-        )
+        values = rows[column]
     for value, members in rows.groupby(values, sort=True):
         yield str(value), members
 
@@ -58,12 +67,12 @@ def size_names(sides: NDArray[np.int64]) -> list[str]:
 
 def measure(members: pd.DataFrame, confidence: float) -> dict[str, float | int | None]:
     is_right = (members["candidate"] == members["label"]).to_numpy()
-    interval = binomtest(int(is_right.sum()), len(members)).proportion_ci(confidence, method="wilson")
+    low, high = wilson(int(is_right.sum()), len(members), confidence=confidence)
     measured: dict[str, float | int | None] = {
         "num_samples": len(members),
         "candidate_accuracy": float(is_right.mean()),
-        "candidate_low": float(interval.low),
-        "candidate_high": float(interval.high),
+        "candidate_low": low,
+        "candidate_high": high,
     }
     is_shared = members["is_shared"].to_numpy()
     if "baseline" in members and is_shared.any():

@@ -1,6 +1,5 @@
 """A model on disk: a folder with `model.safetensors` (the weights) and `model.json` (all else). No code, no pickles."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.models.feature_extraction import get_graph_node_names
 
-from tasks.files import write_json
+from tasks.files import sha256, write_json
 from tasks.models.architecture import build_network_outline, check_architecture, classification_layer
 from tasks.models.backbone import Backbone
 from tasks.models.classifier import Classifier
@@ -28,8 +27,6 @@ def save_bundle(folder: Path, model: Classifier, *, lineage: dict[str, Any]) -> 
     """Write a classifier (or a backbone: a classifier without targets) and where it came from into `folder`."""
     save_file({name: tensor.contiguous() for name, tensor in sorted(model.state_dict().items())}, folder / WEIGHTS)
     backbone = model.backbone
-    with (folder / WEIGHTS).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     write_json(
         folder / DESCRIPTION,
         {
@@ -41,7 +38,7 @@ def save_bundle(folder: Path, model: Classifier, *, lineage: dict[str, Any]) -> 
             "hidden_features": model.hidden_features,
             "temperatures": model.temperatures,
             "lineage": lineage,
-            "weights_sha256": digest,
+            "weights_sha256": sha256(folder / WEIGHTS),
         },
     )
 

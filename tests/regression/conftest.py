@@ -37,6 +37,7 @@ class Evaluation:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--evaluation", type=Path, required=True, help="the folder that evaluate wrote")
     parser.addoption("--num-decisions", type=int, required=True, help="on this held-out set, with that at hand")
+    parser.addoption("--latency-milliseconds", type=float, help="of one sample, where it has a budget")
     parser.addoption("--limits", required=True, help="the section `regression` of params.yaml, as JSON")
 
 
@@ -99,7 +100,7 @@ def metrics(evaluation: Evaluation) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def subject(evaluation: Evaluation) -> dict[str, Any]:
-    """What was measured: the digests of candidate and baseline, the bytes of their bundles, the lineage."""
+    """What was measured: the digests of candidate and baseline, the bytes of their bundles, the classes lost, the lineage."""
     return evaluation.json("subject.json")
 
 
@@ -111,9 +112,16 @@ def params(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def wear(request: pytest.FixtureRequest, params: dict[str, Any]) -> Wear:
+def wear(request: pytest.FixtureRequest, subject: dict[str, Any]) -> Wear:
     """How often this held-out set was decided on, and the margin that follows."""
-    return Wear(num_decisions=request.config.getoption("--num-decisions"), confidence=params["confidence"])
+    return Wear(num_decisions=request.config.getoption("--num-decisions"), confidence=subject["confidence"])
+
+
+@pytest.fixture(scope="session")
+def latency(request: pytest.FixtureRequest) -> float | None:
+    """Milliseconds that the candidate takes for one sample; None where params give it no budget."""
+    found: float | None = request.config.getoption("--latency-milliseconds")
+    return found
 
 
 @pytest.fixture

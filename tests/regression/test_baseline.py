@@ -1,7 +1,7 @@
 """What a candidate must not lose against the model in use. Without one (the first run) the floors alone judge."""
 
 from tasks.metrics.non_inferiority import compare_slices
-from tasks.metrics.significance import Flips, mcnemar
+from tasks.metrics.significance import Flips, mcnemar, smallest_detectable_excess
 
 
 def test_candidate_is_not_worse_overall_or_on_a_slice(baseline, metrics, slices, params, rule):
@@ -34,7 +34,9 @@ def test_few_samples_that_were_right_are_wrong_now(baseline, metrics, params, ru
         return
     for target, measured in metrics.items():
         flips = Flips(**measured["flips"])
-        rule(f"{target} share of negative flips", flips.negative / max(flips.num_samples, 1), at_most=budget)
+        detectable = smallest_detectable_excess(budget, num_samples=flips.num_samples)
+        share = flips.negative / max(flips.num_samples, 1)
+        rule(f"{target} share of negative flips", share, at_most=budget, smallest_detectable=detectable)
 
 
 def flips_of(row) -> Flips:

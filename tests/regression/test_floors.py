@@ -1,33 +1,59 @@
 """What any candidate must reach, whatever is in use. Floors of shares rise a little with each decision on one held-out set."""
 
+from scipy.stats import norm
+
+from tasks.metrics.significance import POWER, smallest_detectable_shortfall
+
 
 def test_accuracy_is_above_the_floor(metrics, heldout, wear, params, rule):
     for target, measured in metrics.items():
-        accuracy, count = measured["candidate"]["accuracy"], int((heldout["target"] == target).sum())
-        rule(f"{target} accuracy", accuracy, at_least=params["min_accuracy"] + wear.margin(accuracy, count))
+        count = int((heldout["target"] == target).sum())
+        reach(rule, f"{target} accuracy", measured["candidate"]["accuracy"], count, params["min_accuracy"], wear)
 
 
-def test_no_class_is_lost(metrics, heldout, wear, params, rule):
+def test_no_class_is_lost(metrics, heldout, subject, wear, params, rule):
+    for target, names in subject["lost_classes"].items():
+        rule(f"{target} classes that the model in use knows and the candidate does not", len(names), at_most=0)
     for target, measured in metrics.items():
         recalls = measured["candidate"]["recall"]
         worst = min(recalls, key=recalls.get)
         count = int(((heldout["target"] == target) & (heldout["label"] == worst)).sum())
-        floor = params["min_class_recall"] + wear.margin(recalls[worst], count)
-        rule(f"{target} recall of {worst}", recalls[worst], at_least=floor)
+        reach(rule, f"{target} recall of {worst}", recalls[worst], count, params["min_class_recall"], wear)
 
 
-def test_confidence_is_calibrated(metrics, params, rule):
+def test_confidence_is_calibrated(metrics, subject, params, rule):
     for target, measured in metrics.items():
-        error = measured["candidate"]["calibration_error"]
-        rule(f"{target} calibration error", error, at_most=params["max_calibration_error"])
+        low, high = measured["candidate"]["intervals"]["calibration_error"]
+        standard_error = (high - low) / 2 / norm.isf((1 - subject["confidence"]) / 2)
+        rule(
+            f"{target} calibration error",
+            measured["candidate"]["calibration_error"],
+            at_most=params["max_calibration_error"],
+            smallest_detectable=float(norm.ppf(POWER) * standard_error),
+        )
 
 
-def test_answers_do_not_change_with_what_should_not_matter(metrics, params, rule):
+def test_answers_do_not_change_with_what_should_not_matter(metrics, heldout, params, rule):
     for target, measured in metrics.items():
+        count = int((heldout["target"] == target).sum())
         for perturbation, share in measured["candidate"]["unchanged"].items():
-            rule(f"{target} answers unchanged when {perturbation}", share, at_least=params["min_unchanged"])
+            reach(rule, f"{target} answers unchanged when {perturbation}", share, count, params["min_unchanged"])
 
 
 def test_bundle_is_no_larger_than_its_budget(subject, params, rule):
     if params["max_bundle_megabytes"] is not None:
         rule("bundle in MB", subject["candidate_bytes"] / 1e6, at_most=params["max_bundle_megabytes"])
+
+
+def test_sample_takes_no_longer_than_its_budget(latency, params, rule):
+    """Yes or no: the milliseconds are in the log, since no two runs have the same."""
+    if latency is not None:
+        budget = params["max_latency_milliseconds"]
+        rule(f"one sample within {budget:g} ms", float(latency <= budget), at_least=1)
+
+
+def reach(rule, name, share, num_samples, floor, wear=None):
+    """Hold a share of so many samples to a floor, which rises with the wear."""
+    margin = wear.margin(share, num_samples) if wear else 0.0
+    detectable = smallest_detectable_shortfall(floor, num_samples=num_samples, margin=margin)
+    rule(name, share, at_least=floor + margin, smallest_detectable=detectable)

@@ -167,3 +167,18 @@ def samples() -> Callable[..., pd.DataFrame]:
 
 def made_up_id(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
+
+
+@pytest.fixture
+def bundle(workspace: Path) -> Path:
+    """An untrained classifier of cats and dogs in the workspace's folder candidate."""
+    from tasks.models.bundle import save_bundle
+    from tasks.models.classifier import Classifier
+    from tasks.models.weights import load_backbone
+
+    torch.manual_seed(0)
+    folder = workspace / "candidate"
+    folder.mkdir()
+    backbone = load_backbone("shufflenet_v2_x0_5", weights="random", image_size=32)
+    save_bundle(folder, Classifier(backbone, {"label": ["cat", "dog"]}), lineage={})
+    return folder

@@ -17,19 +17,21 @@ SAID = {"": "cat", "_confidence": 0.9, "_label_probability": 0.9}
 RULES = Path(__file__).parents[1] / "regression"
 SUBJECT = {
     "candidate": "c" * 64, "baseline": None, "stage": "head", "num_heldout": 40, "lineage": {}, "candidate_bytes": 2_000_000, "heldout": "d" * 64,
+    "confidence": 0.95, "lost_classes": {},
 }  # fmt: skip
 
 
-def measured(folder, *, baseline=None, flips=None, slices=(), **numbers):
+def measured(folder, *, baseline=None, flips=None, slices=(), lost_classes=(), **numbers):
     """Writes what evaluate measured; a number that is given replaces one that meets every limit."""
     folder.mkdir(exist_ok=True)
-    candidate = {"accuracy": 0.95, "calibration_error": 0.05, "recall": {"cat": 0.9, "dog": 1.0}, "unchanged": {}}
+    candidate = {"accuracy": 0.95, "calibration_error": 0.05, "recall": {"cat": 0.9, "dog": 1.0}, "unchanged": {},
+                 "intervals": {"calibration_error": [0.02, 0.08]}}  # fmt: skip
     candidate |= numbers
     metrics = {"candidate": candidate}
     if flips:
         metrics |= {"baseline": candidate, "flips": flips}
     write_json(folder / "metrics.json", {"label": metrics})
-    write_json(folder / "subject.json", SUBJECT | {"baseline": baseline})
+    write_json(folder / "subject.json", SUBJECT | {"baseline": baseline, "lost_classes": dict(lost_classes)})
     models = ("candidate", "baseline") if flips else ("candidate",)
     said = {f"{model}{what}": [value] for model in models for what, value in SAID.items()}
     rows = pd.DataFrame({"sample_id": ["a" * 64], "target": "label", "label": "cat"} | said)
@@ -37,10 +39,11 @@ def measured(folder, *, baseline=None, flips=None, slices=(), **numbers):
     write_text_table(folder / "slices.csv", pd.DataFrame(slices, columns=list(COLUMNS)))
 
 
-def judging(out):
+def judging(out, *, tests=RULES):
     """The arguments with which the shipped rules judge what `measured` wrote."""
     return (
-        "regression", "--evaluation", "evaluation", "--tests", RULES, "--decisions", "decisions.json", "--out", out,
+        "regression", "--evaluation", "evaluation", "--candidate", "candidate", "--tests", tests,
+        "--decisions", "decisions.json", "--out", out,
     )  # fmt: skip
 
 
@@ -65,7 +68,8 @@ def rejected(shell_in, tmp_path_factory):
     folder = tmp_path_factory.mktemp("rejected")
     shutil.copy(RULES.parents[1] / "params.yaml", folder)
     flips = {"negative": 9, "positive": 1, "num_samples": 40, "p_value": 0.0107}
-    measured(folder / "evaluation", baseline="b" * 64, flips=flips, recall={"cat": 0.5, "dog": 1.0})
+    lost = {"label": ["eel"]}
+    measured(folder / "evaluation", baseline="b" * 64, flips=flips, recall={"cat": 0.5, "dog": 1.0}, lost_classes=lost)
     done = shell_in(folder, *judging("regression"))
     return json.loads((folder / "regression" / "verdict.json").read_text("utf-8")), done
 
@@ -106,6 +110,18 @@ def test_candidate_that_is_significantly_worse_than_the_model_in_use_breaks_a_ru
     assert [rule["passed"] for rule in verdict["rules"] if rule["value"] == 0.0107] == [False]
 
 
+def test_candidate_that_does_not_know_a_class_of_the_model_in_use_breaks_a_rule(rejected):
+    verdict, _ = rejected
+    [lost] = [rule for rule in verdict["rules"] if "classes that the model in use knows" in rule["name"]]
+    assert (lost["value"], lost["passed"]) == (1.0, False)
+
+
+def test_every_rule_of_a_share_tells_the_smallest_effect_that_it_could_have_shown(rejected):
+    verdict, _ = rejected
+    untold = [rule["name"] for rule in verdict["rules"] if rule["smallest_detectable"] is None]
+    assert untold == ["label classes that the model in use knows and the candidate does not"]
+
+
 def test_rule_that_is_met_is_shown_as_met(rejected):
     verdict, done = rejected
     assert [rule["passed"] for rule in verdict["rules"] if rule["name"] == "label accuracy"] == [True]
@@ -116,17 +132,7 @@ def test_folder_without_tests_is_no_acceptance(shell, workspace):
     measured(workspace / "evaluation")
     (workspace / "none").mkdir()
     shutil.copy(RULES / "conftest.py", workspace / "none")
-    done = shell(
-        "regression",
-        "--evaluation",
-        "evaluation",
-        "--tests",
-        "none",
-        "--decisions",
-        "decisions.json",
-        "--out",
-        "regression",
-    )
+    done = shell(*judging("regression", tests="none"))
     assert "did not run" in done.error
     assert not (workspace / "regression").exists()
 
@@ -186,3 +192,41 @@ def test_verdict_is_written_down_once_however_often_it_is_found(accepted):
     folder, _ = accepted
     decisions = json.loads((folder / "decisions.json").read_text("utf-8"))
     assert decisions == [{"candidate": "c" * 64, "heldout": "d" * 64, "verdict": "accepted"}]
+
+
+@pytest.mark.parametrize("name", ["subject.json", "metrics.json", "predictions.parquet", "slices.csv"])
+def test_missing_artifact_is_an_error_and_no_verdict(shell, workspace, name):
+    measured(workspace / "evaluation")
+    (workspace / "evaluation" / name).unlink()
+    done = shell(*judging("out"))
+    assert f"evaluation/{name} is missing: run `dvc repro evaluate`" in done.error
+    assert not (workspace / "out").exists()
+
+
+def test_test_that_could_not_judge_is_told_with_the_reason(shell, workspace):
+    rules = shutil.copytree(RULES, workspace / "rules")
+    (rules / "test_own.py").write_text(
+        "import pytest\ndef test_zebras(heldout):\n    heldout['zebra']\n"
+        "@pytest.mark.skip(reason='later')\ndef test_horses():\n    pass\n",
+        "utf-8",
+    )
+    measured(workspace / "evaluation")
+    done = shell(*judging("out", tests="rules"))
+    verdict = json.loads((workspace / "out" / "verdict.json").read_text("utf-8"))
+    assert verdict["verdict"] == "rejected"
+    assert verdict["problems"] == ["test_zebras: KeyError: 'zebra'", "test_horses: Skipped: later"]
+    assert "test_zebras: KeyError: 'zebra'" in done.stderr
+
+
+@pytest.mark.parametrize(("budget", "is_kept"), [(1e-6, False), (1e6, True)])
+def test_latency_is_held_to_its_budget(shell, workspace, bundle, budget, is_kept):
+    """The bundle is one that runs in milliseconds, and not in a billionth of a second."""
+    measured(workspace / "evaluation")
+    params = (workspace / "params.yaml").read_text("utf-8")
+    budgeted = params.replace("max_latency_milliseconds: null", f"max_latency_milliseconds: {budget:f}")
+    (workspace / "params.yaml").write_text(budgeted, "utf-8")
+    assert bundle == workspace / "candidate"
+    done = shell(*judging("out"))
+    verdict = json.loads((workspace / "out" / "verdict.json").read_text("utf-8"))
+    assert [rule["passed"] for rule in verdict["rules"] if rule["name"].startswith("one sample")] == [is_kept]
+    assert "ms for one sample" in done.stderr

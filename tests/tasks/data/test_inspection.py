@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tasks.data import inspection
-from tasks.data.images import decode_image, sample_id
+from tasks.data.images import ImageDefectError, decode_image, decode_stranger, sample_id
 from tasks.data.inspection import CHUNK, Limits, inspect_all, inspect_sample
 
 LIMITS = Limits(min_image_size=8, max_image_pixels=10_000, max_file_bytes=100_000, max_decode_seconds=5.0)
@@ -47,17 +47,28 @@ def test_picture_that_kills_its_decoder_is_a_defect_and_costs_no_other(folder, m
     assert len(found) == len(paths)
 
 
-def test_picture_that_is_made_to_take_hours_is_a_defect(tmp_path, picture):
+def scanned_over_and_over(times):
     """One scan of a progressive JPEG, over and over: each costs the decoder a pass over all pixels."""
     stream = io.BytesIO()
     Image.new("L", (2400, 2400)).save(stream, "JPEG", progressive=True)
     content = stream.getvalue()
     last = content.rindex(b"\xff\xda")
-    (tmp_path / "slow.jpg").write_bytes(content[:-2] + content[last:-2] * 20_000 + content[-2:])
+    return content[:-2] + content[last:-2] * times + content[-2:]
+
+
+def test_picture_that_is_made_to_take_hours_is_a_defect_before_it_is_decoded():
+    found = "a JPEG that is coded in 20006 scans, expected at most 100"
+    with pytest.raises(ImageDefectError, match=found):
+        decode_stranger(scanned_over_and_over(20_000), min_image_size=8, max_image_pixels=10**7, shorter_side=None)
+
+
+def test_picture_that_takes_too_long_is_a_defect(tmp_path, picture):
+    (tmp_path / "slow.jpg").write_bytes(scanned_over_and_over(90))
     picture().save(tmp_path / "sound.png")
-    limits = Limits(min_image_size=8, max_image_pixels=10**7, max_file_bytes=10**9, max_decode_seconds=0.5)
+    limits = Limits(min_image_size=8, max_image_pixels=10**7, max_file_bytes=10**9, max_decode_seconds=0.05)
     slow, sound = inspect_all(tmp_path, ["slow.jpg", "sound.png"], limits)
     assert (slow.reason, sound.reason) == ("unreadable", "")
+    assert "took longer than 0.05 s" in slow.detail
 
 
 def test_file_above_the_limit_is_not_read(tmp_path):

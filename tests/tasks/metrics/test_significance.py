@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
+from scipy.stats import binom
 
-from tasks.metrics.significance import compare, paired_t_test
+from tasks.metrics.significance import (
+    POWER,
+    compare,
+    paired_t_test,
+    smallest_detectable_excess,
+    smallest_detectable_shortfall,
+)
 
 
 def flips(*, negative, positive, both_right=5, both_wrong=3):
@@ -53,3 +60,30 @@ def test_t_test_of_a_case_computed_by_hand():
 @pytest.mark.parametrize("differences", [[], [3.0], [0.0, 0.0, 0.0]])
 def test_too_few_differences_and_equal_models_tell_nothing(differences):
     assert paired_t_test(np.array(differences)) == 1.0
+
+
+def test_shortfall_is_found_with_the_power_that_is_promised():
+    """Of 200 samples at least 180 must be right."""
+    true_share = 0.9 - smallest_detectable_shortfall(0.9, num_samples=200)
+    assert binom.cdf(179, 200, true_share) == pytest.approx(POWER)
+
+
+def test_excess_is_found_with_the_power_that_is_promised():
+    """Of 200 samples at most 6 may be wrong."""
+    true_share = 0.03 + smallest_detectable_excess(0.03, num_samples=200)
+    assert binom.sf(6, 200, true_share) == pytest.approx(POWER)
+
+
+def test_margin_makes_a_floor_more_sensitive():
+    assert smallest_detectable_shortfall(0.9, num_samples=200, margin=0.02) < smallest_detectable_shortfall(
+        0.9, num_samples=200
+    )
+
+
+def test_floor_that_no_share_can_reach_finds_everything():
+    assert smallest_detectable_shortfall(0.99, num_samples=10, margin=0.05) == 0.0
+
+
+def test_floor_and_ceiling_that_nothing_can_break_find_nothing():
+    assert smallest_detectable_shortfall(0.0, num_samples=10) == 0.0
+    assert smallest_detectable_excess(1.0, num_samples=10) == 0.0

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.metrics.slices import slice_table
+from tasks.metrics.slices import check_slices, slice_table
 
 ROWS = pd.DataFrame(
     {
@@ -52,4 +52,9 @@ def test_without_a_baseline_there_are_no_flips():
 
 def test_column_that_the_manifest_lacks_is_named():
     with pytest.raises(ValueError, match=r"evaluate\.slices names 'domain', expected class, size or a column"):
-        table("domain")
+        check_slices(ROWS, ["class", "domain"])
+
+
+def test_slice_without_samples_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"evaluate\.slices names 'camera', a slice without samples"):
+        check_slices(ROWS.assign(camera=None), ["camera"])

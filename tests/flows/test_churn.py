@@ -1,0 +1,28 @@
+"""How much retraining alone changes, measured on a real project."""
+
+import json
+import subprocess
+import sys
+
+
+def run(folder, *command):
+    done = subprocess.run([sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_retrainings_with_other_seeds_leave_a_budget_and_nothing_else(project, dvc):
+    before = {path.name: path.read_bytes() for path in (project / "data/evaluation").iterdir()}
+    status, said = run(project, "flows.churn", "--retrainings", "3")
+    assert status == 0, said
+    found = json.loads((project / "data/churn.json").read_text("utf-8"))["label"]
+    assert 0 <= found["mean"] <= found["highest"] <= 1
+    assert f"regression.max_negative_flips: {found['budget']:.4f}" in said
+    assert {path.name: path.read_bytes() for path in (project / "data/evaluation").iterdir()} == before
+    assert dvc(project, "exp", "list", "--name-only").strip() == ""
+    tree = subprocess.run(["git", "status", "--porcelain"], cwd=project, capture_output=True, text=True, check=True)
+    assert tree.stdout == "?? data/churn.json\n"
+
+
+def test_fewer_than_three_retrainings_are_refused(project):
+    status, said = run(project, "flows.churn", "--retrainings", "2")
+    assert (status, said) == (1, "error: --retrainings is 2, expected at least 3: fewer say too little\n")

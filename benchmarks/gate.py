@@ -2,7 +2,8 @@
 
 A held-out set of `n` samples has ten classes, five batches and three sizes, drawn with unequal shares: eighteen slices beside
 the whole. The baseline is right on nine of ten samples. The candidate disagrees about being right on `FLIPS` of them, as models
-of one recipe with other seeds do (how many depends on data and recipe: `python -m flows.churn`); equal models have as many negative flips as positive ones, those of a true loss more.
+of one recipe with other seeds do (on how many, depends on data and recipe: `python -m flows.churn`); equal models have as many
+negative flips as positive ones, those of a true loss more.
 
 - false_block_rate: of equal models that the gate blocks, at the largest of the sizes and shares of flips.
 - power_3_points_at_1000: of models that lost 3 points, everywhere alike, that it blocks at 1,000 held-out samples, at the

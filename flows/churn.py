@@ -6,12 +6,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from uuid import uuid4
 
 from flows.repro import DvcError, dvc, only_writer
 
 PREDICTIONS = Path("data/evaluation/predictions.parquet")
 OUT = Path("data/churn.json")
-NAME = "graftline-churn-{}"
 
 
 def main() -> None:
@@ -32,8 +32,8 @@ def main() -> None:
 
 def retrain(seed: int, out: Path) -> None:
     """As a DVC experiment in a folder of its own; what it made stays in DVC's cache, by which it is quick a second time."""
-    name = NAME.format(seed)
-    dvc("exp", "run", "--temp", "--force", "--name", name, "--set-param", f"seed={1000 + seed}", "evaluate", log=print)
+    name = f"graftline-churn-{uuid4().hex[:12]}"  # a run that was killed may have left one of another name
+    dvc("exp", "run", "--temp", "--name", name, "--set-param", f"seed={1000 + seed}", "evaluate", log=print)
     try:
         dvc("get", ".", str(PREDICTIONS), "--rev", name, "--out", str(out), log=print)
     finally:

@@ -1,4 +1,5 @@
-"""Files and a tag in; a git commit of these files alone, with the tag on it, out. What else is staged or changed is left alone."""
+"""Files in; a git commit of these files alone, with a tag on it where one is given, out. What else is staged or changed is left
+alone."""
 
 import subprocess
 from collections.abc import Callable, Sequence
@@ -9,27 +10,35 @@ from flows.repro import held
 IDENTITY = ("-c", "user.name=graftline", "-c", "user.email=graftline@localhost")
 
 
-def record_in_git(paths: Sequence[Path], *, message: str, tag: str, log: Callable[[str], None]) -> None:
+def record_in_git(paths: Sequence[Path], *, message: str, log: Callable[[str], None], tag: str | None = None) -> None:
     """May be done again. Outside of a git checkout nothing is done. Raises ValueError where git refuses."""
     if _git("rev-parse", "--is-inside-work-tree").returncode != 0:
-        log("this is no git checkout: the promotion stands in its log alone")
+        log("this is no git checkout: nothing is committed")
         return
     names = [str(path) for path in paths]
     identity = () if _git("var", "GIT_COMMITTER_IDENT").returncode == 0 else IDENTITY
     _must("add", "--", *names)
     if _must("status", "--porcelain", "--", *names):
         _must(*identity, "commit", "--quiet", "--no-verify", "--only", "-m", message, "--", *names)
-    if not _must("tag", "--list", tag):
+    if tag and not _must("tag", "--list", tag):
         _must(*identity, "tag", "--annotate", "-m", message, tag)
+
+
+def push_to_git(branch: str | None, *, remote: str = "origin") -> str:
+    """Push what is checked out, with its tags, to a branch of that name, else to that of its own name; which, is returned. Raises
+    ValueError where git refuses."""
+    branch = branch or _must("rev-parse", "--abbrev-ref", "HEAD").strip()
+    if branch == "HEAD":
+        raise ValueError("no branch is checked out, expected one to push to: `git switch` to it, then run again")
+    _must("push", "--quiet", "--follow-tags", remote, f"HEAD:refs/heads/{branch}")
+    return branch
 
 
 def _must(*arguments: str) -> str:
     done = _git(*arguments)
     if done.returncode != 0:
         reason = " ".join(done.stderr.split())[:300]
-        raise ValueError(
-            f"git does not take the record ({reason}): put that right, then run `python -m flows.promote` again"
-        )
+        raise ValueError(f"git refuses to {arguments[0]} ({reason}): put that right, then run again")
     return done.stdout
 
 

@@ -8,7 +8,8 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,17 @@ SMOKE_SECONDS = 1800
 Log = Callable[[str], None]
 
 
+@contextmanager
+def whole() -> Iterator[None]:
+    """What cannot be finished leaves nothing behind."""
+    try:
+        yield
+    except BaseException:
+        settle_unfinished(lambda line: None)
+        raise
+
+
+@whole()
 def promote(log: Log, *, force: bool = False, why: str | None = None) -> str:
     """Put the accepted candidate in use, or with `force` any that loads, and return the SHA-256 of its weights.
 
@@ -68,6 +80,7 @@ def promote(log: Log, *, force: bool = False, why: str | None = None) -> str:
     return digest
 
 
+@whole()
 def roll_back(log: Log, *, digest: str = "", why: str | None = None) -> str:
     """Put a model in use that was before: the one whose SHA-256 begins so, or the one before the present one. It comes from
     DVC's cache, or else its remote.

@@ -8,11 +8,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 LOCK = Path(".dvc/tmp/graftline.lock")
+LOCK_SECONDS = 1.0  # between two looks at a lock that is waited for
 ADVICE = (
     "Updating lock file",
     "Generating lock file",
@@ -33,7 +36,14 @@ class DvcError(Exception):
 
 
 def dvc(*arguments: str, log: Callable[[str], None], timeout_seconds: float = 24 * 3600) -> None:
-    """Run `dvc ARGUMENTS` in its own process group, handing each line of its output to `log`.
+    """Run `dvc ARGUMENTS`, handing each line of its output to `log`. Raises DvcError as `lines_of` does."""
+    for line in lines_of(*arguments, timeout_seconds=timeout_seconds):
+        log(line)
+
+
+def lines_of(*arguments: str, timeout_seconds: float = 24 * 3600) -> Iterator[str]:
+    """Run `dvc ARGUMENTS` in its own process group; the lines of its output, as they come. The group is ended where the lines are
+    left before their end.
 
     Raises:
         DvcError: it exited with an error, or ran past the timeout (then the whole group is ended).
@@ -62,11 +72,11 @@ def dvc(*arguments: str, log: Callable[[str], None], timeout_seconds: float = 24
     try:
         assert process.stdout is not None
         for line in map(str.strip, process.stdout):
-            if line and not line.startswith(ADVICE) and not line.endswith("didn't change, skipping"):
-                log(line)
             # a stage says what is wrong in its line; DVC only that the stage failed
             if line.startswith("error: ") or (line.startswith("ERROR: ") and not problem):
                 problem = line.split(": ", 1)[1]
+            if line and not line.startswith(ADVICE) and not line.endswith("didn't change, skipping"):
+                yield line
         if process.wait() != 0:
             raise DvcError(problem or f"dvc {' '.join(arguments)} exited with {process.returncode}")
     finally:
@@ -88,18 +98,19 @@ def stages(dvc_file: Path = Path("dvc.yaml")) -> list[str]:
 
 
 @contextmanager
-def only_writer() -> Iterator[None]:
-    """Hold this workspace for one run. Raises BlockingIOError naming who holds it."""
+def only_writer(*, wait_seconds: float = 0.0) -> Iterator[None]:
+    """Hold this workspace for one run. Raises BlockingIOError naming who holds it, still after `wait_seconds`."""
     if not LOCK.parent.parent.is_dir():
         raise FileNotFoundError(f"{Path.cwd()} is no DVC workspace: run from the root of the repository")
     LOCK.parent.mkdir(exist_ok=True)
+    end = time.monotonic() + wait_seconds
     with LOCK.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise BlockingIOError(f"{holder} is at work in {Path.cwd()}: wait for it, then run again") from None
+        while not _is_locked(file):
+            if time.monotonic() >= end:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise BlockingIOError(f"{holder} is at work in {Path.cwd()}: wait for it, then run again")
+            time.sleep(LOCK_SECONDS)
         file.truncate(0)
         file.write(f"process {os.getpid()}")
         file.flush()
@@ -109,6 +120,14 @@ def only_writer() -> Iterator[None]:
             yield
         finally:
             _held.remove(file.fileno())
+
+
+def _is_locked(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _drop_torn_locks() -> None:

@@ -1,85 +1,109 @@
-"""The chain of dvc.yaml, narrated: a task run a stage, then an artifact with the metrics and the verdict.
+"""New data, code or params in; the chain of dvc.yaml brought up to date, narrated, out; then, where that is wanted, the candidate in
+use, and all of it with others.
 
 `python -m flows.retrain` runs it once; a rejected candidate fails the run, after its artifacts are posted.
 """
 
-import json
+import argparse
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
+from flows.approval import ask, check_approvable
+from flows.artifacts import REPORT, show
 from flows.in_use import settle_unfinished
-from flows.repro import DvcError, dvc, only_writer, stages
+from flows.narration import REJECTED, narrate
+from flows.promote import promote as promote_candidate
+from flows.publish import Publish, commit_run, publish
+from flows.repro import DvcError, lines_of, only_writer
 
-METRICS = Path("data/evaluation/metrics.json")
-VERDICT = Path("data/regression/verdict.json")
-REPORT = Path("data/report/index.html")
 BATCHES = Path("data/batches.yaml")
-REJECTED = "the candidate is rejected"  # what the stage regression says
-UP_TO_DATE = "Data and pipelines are up to date."
 
-
-@task(task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False)
-def reproduce(stage: str, *, options: tuple[str, ...] = ()) -> State[Any]:
-    """Bring one stage, and what it depends on, up to date."""
-    logger = get_run_logger()
-    lines: list[str] = []
-
-    def log(line: str) -> None:
-        lines.append(line)
-        logger.info(line)
-
-    try:
-        dvc("repro", *options, stage, log=log)
-    except DvcError as error:
-        return Failed(message=REJECTED if REJECTED in lines else str(error))
-    return Completed(message=UP_TO_DATE if UP_TO_DATE in lines else "done")
+Promote = Literal["never", "accepted", "approved"]
+Verdict = dict[str, Any]
 
 
 @flow(name="retrain")
-def retrain() -> State[Any]:
-    """Bring every stage of dvc.yaml up to date, in its order, and say what came of it."""
+def retrain(
+    promote: Promote = "never",
+    publish_to: Publish = "no",
+    approval_hours: float = 24.0,
+    wait_minutes: float = 0.0,
+) -> State[Any]:
+    """Bring every stage of dvc.yaml up to date, in its order, and say what came of it.
+
+    Args:
+        promote: an accepted candidate is put in use: never; as soon as it is accepted; or once a person approved it in Prefect.
+        publish_to: data and models go to the DVC remote, then the commit to git's: no; to a branch of the candidate's own, for a
+            pull request; or to the branch that is checked out, main or another.
+        approval_hours: how long the run waits, suspended, for a person.
+        wait_minutes: how long it waits for another run that holds this workspace.
+    """
     logger = get_run_logger()
     try:
+        if promote == "approved":
+            check_approvable()
         check_parameters()
-        with only_writer():
-            settle_unfinished(logger.info)
-            changed, problem = reproduce_all()
-    except (OSError, ValueError) as error:
-        return Failed(message=str(error))
-    if problem:
-        return Failed(message=problem)
-    if not changed:
-        logger.info("nothing to do: data, code and params are those of the last run")
-        return Completed(message="nothing to do")
-    verdict = read(VERDICT)
-    create_markdown_artifact(key="retrain", markdown=summary(read(METRICS), verdict), description="metrics and verdict")
+        with only_writer(wait_seconds=60 * wait_minutes):
+            verdict = reproduce(is_published=publish_to != "no")
+        said = decide(verdict, promote=promote, hours=approval_hours)
+        publish(publish_to)
+    except (OSError, ValueError, DvcError) as error:
+        return Failed(message=" ".join(str(error).split()))
+    if verdict and verdict["verdict"] != "accepted":
+        return Failed(message=said)
+    logger.info(said)
+    return Completed(message=said)
+
+
+def reproduce(*, is_published: bool) -> Verdict | None:
+    """The verdict on the candidate; None where nothing was to be done. Raises DvcError where a stage fails."""
+    log = get_run_logger().info
+    settle_unfinished(log)
+    ran, failed = narrate(lines_of("repro"), log=log)
+    if failed and failed.message == REJECTED:
+        # the page tells why, so it is drawn for a rejected candidate too
+        narrate(lines_of("repro", "--ignore-errors", "report"), log=log)
+    elif failed:
+        raise DvcError(f"{ran[-1]}: {failed.message}")
+    if not ran and (flow_run.run_count or 0) < 2:  # a run that was suspended begins again, and finds nothing to do
+        return None
+    verdict = show()
+    if is_published:
+        commit_run(log=log)
+    return verdict
+
+
+def decide(verdict: Verdict | None, *, promote: Promote, hours: float) -> str:
+    """What the run comes to, in words; an accepted candidate is put in use where that is wanted."""
+    if verdict is None:
+        return "nothing to do"
     if verdict["verdict"] != "accepted":
-        failed = "; ".join([rule["text"] for rule in verdict["rules"] if not rule["passed"]] + verdict["problems"])
-        return Failed(message=f"the candidate is rejected: {failed}; see {REPORT}")
-    return Completed(message="the candidate is accepted")
+        broken = [rule["text"] for rule in verdict["rules"] if not rule["passed"]] + verdict["problems"]
+        return f"the candidate is rejected: {'; '.join(broken)}; see {REPORT}"
+    if promote == "never":
+        return "the candidate is accepted"
+    if promote == "accepted":
+        return f"the candidate is accepted, and in use: {put_in_use(None)}"
+    answer = ask(verdict, hours=hours)
+    if not answer.approve:
+        return f"the candidate is accepted, and was not approved: {answer.why or 'no reason given'}"
+    why = f"approved by {answer.approved_by or 'somebody'}: {answer.why or 'no reason given'}"
+    return f"the candidate is accepted, approved, and in use: {put_in_use(why)}"
 
 
-def reproduce_all() -> tuple[bool, str]:
-    """Whether anything was done, and what stopped it where something did; a rejection stops nothing."""
-    changed = False
-    for stage in stages():
-        state = reproduce(stage, return_state=True)
-        changed |= state.message != UP_TO_DATE
-        if state.message == REJECTED:
-            # the page tells why, so it is drawn for a rejected candidate too
-            reproduce("report", options=("--ignore-errors",), return_state=True)
-            break
-        if not state.is_completed():
-            return changed, f"{stage}: {state.message}"
-    return changed, ""
+@task(task_run_name="promote", cache_policy=NO_CACHE, persist_result=False)
+def put_in_use(why: str | None) -> str:
+    """The SHA-256 of its weights."""
+    with only_writer():
+        return promote_candidate(get_run_logger().info, why=why)
 
 
 def check_parameters() -> None:
@@ -90,30 +114,12 @@ def check_parameters() -> None:
         raise ValueError(done.stderr.strip().removeprefix("error: "))
 
 
-def read(path: Path) -> Any:
-    return json.loads(path.read_text("utf-8"))
-
-
-def summary(metrics: dict[str, Any], verdict: dict[str, Any]) -> str:
-    """What the Prefect page shows of a run."""
-    lines = [f"# The candidate is {verdict['verdict']}", "", "| rule | found | limit | |", "|---|---|---|---|"]
-    lines += [
-        f"| {rule['name']} | {rule['value']:.4g} | {rule['bound']} | {'pass' if rule['passed'] else '**fail**'} |"
-        for rule in verdict["rules"]
-    ]
-    lines += ["", "| target | model | accuracy | interval | log-loss |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {target} | {name} | {found['accuracy']:.4f} | {found['accuracy_low']:.3f} to {found['accuracy_high']:.3f} "
-        f"| {found['log_loss']:.4f} |"
-        for target, measured in metrics.items()
-        for name, found in measured.items()
-        if "accuracy" in found
-    ]
-    return "\n".join(lines)
-
-
 def main() -> None:
-    state = retrain(return_state=True)
+    parser = argparse.ArgumentParser(prog="python -m flows.retrain", description=__doc__)
+    parser.add_argument("--promote", choices=get_args(Promote)[:2], default="never", help="default: never")
+    parser.add_argument("--publish-to", choices=get_args(Publish), default="no", help="default: no")
+    parser.add_argument("--wait-minutes", type=float, default=0.0, help="for another run in this workspace; default: 0")
+    state = retrain(**vars(parser.parse_args()), return_state=True)
     sys.exit(0 if state.is_completed() else 1)
 
 

@@ -39,8 +39,12 @@ def test_accepted_run_has_a_task_run_a_stage_with_its_log_and_an_artifact(here, 
         runs = [run for run in client.read_task_runs() if run.flow_run_id == state.state_details.flow_run_id]
         artifacts = client.read_artifacts()
         logs = " ".join(log.message for log in client.read_logs())
-    assert sorted(run.name for run in runs) == sorted(stages())
-    assert "# The candidate is accepted" in artifacts[-1].data
+    assert [run.name for run in sorted(runs, key=lambda run: run.start_time)] == ["regression", "report"]
+    found = {artifact.key: artifact.data for artifact in artifacts}
+    assert "# The candidate is accepted" in found["verdict"]
+    assert "candidate" in found["comparison"]
+    assert found["plot-1"].startswith("data:image/svg+xml;base64,")
+    assert "report/index.html" in found["report"]
     assert "pass label accuracy" in logs
 
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAMES = ("audit", "embed", "finetune", "gate", "head", "ood", "pipeline", "predict", "report", "transfer", "validate")
+NAMES = ("audit", "chaos", "embed", "finetune", "gate", "head", "ood", "orchestration", "pipeline", "predict", "report", "transfer", "validate")
 
 
 def main() -> None:

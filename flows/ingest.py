@@ -5,7 +5,6 @@
 
 import argparse
 import math
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from prefect.states import Completed, Failed
 from flows.arrivals import unfinished
 from flows.batches import RAW, loose_ends, tracked
 from flows.copies import Log
+from flows.guard import run_guarded
 from flows.intake import Report, complete, is_to_be_read, shown, take
 from flows.landing import Landing
 from flows.repro import DvcError, only_writer
@@ -108,7 +108,7 @@ def check_quiet(seconds: float) -> None:
         raise ValueError(f"the quiet seconds are {seconds}, expected a number from 0 on, such as {QUIET_SECONDS}")
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m flows.ingest", description="Take the batches that landed.")
     parser.add_argument("landing", help="a folder, or an address that fsspec knows: s3://bucket/prefix, gs://…")
     parser.add_argument("--marker", default=MARKER, help="the file that says that its batch is whole (%(default)s)")
@@ -122,8 +122,8 @@ def main() -> None:
     except ValueError as error:
         parser.error(str(error))
     state = ingest(arguments.landing, arguments.marker, arguments.quiet_seconds, return_state=True)
-    sys.exit(0 if state.is_completed() else 1)
+    return 0 if state.is_completed() else 1
 
 
 if __name__ == "__main__":
-    main()
+    run_guarded(main)

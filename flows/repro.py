@@ -81,8 +81,7 @@ def lines_of(*arguments: str, timeout_seconds: float = 24 * 3600) -> Iterator[st
             raise DvcError(problem or f"dvc {' '.join(arguments)} exited with {process.returncode}")
     finally:
         watchdog.cancel()
-        if process.poll() is None:
-            _end(process)
+        _end(process)  # its group may outlive it: a stage whose DVC was killed
 
 
 def held() -> list[int]:

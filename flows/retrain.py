@@ -18,6 +18,7 @@ from prefect.states import Completed, Failed
 
 from flows.approval import ask, check_approvable
 from flows.artifacts import REPORT, show
+from flows.guard import run_guarded
 from flows.in_use import settle_unfinished
 from flows.narration import REJECTED, narrate
 from flows.promote import promote as promote_candidate
@@ -114,14 +115,14 @@ def check_parameters() -> None:
         raise ValueError(done.stderr.strip().removeprefix("error: "))
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m flows.retrain", description=__doc__)
     parser.add_argument("--promote", choices=get_args(Promote)[:2], default="never", help="default: never")
     parser.add_argument("--publish-to", choices=get_args(Publish), default="no", help="default: no")
     parser.add_argument("--wait-minutes", type=float, default=0.0, help="for another run in this workspace; default: 0")
-    state = retrain(**vars(parser.parse_args()), return_state=True)
-    sys.exit(0 if state.is_completed() else 1)
+    state: State[Any] = retrain(**vars(parser.parse_args()), return_state=True)
+    return 0 if state.is_completed() else 1
 
 
 if __name__ == "__main__":
-    main()
+    run_guarded(main)

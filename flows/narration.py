@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from itertools import groupby
 from typing import Any
 from uuid import UUID
@@ -12,26 +13,27 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.repro import DvcError
+from flows.repro import DvcError, lines_of
 
 BEGINNING = re.compile(r"(?:Running stage|Stage) '(?P<stage>[^'@]+)(?:@[^']*)?'")
 REJECTED = "the candidate is rejected"  # what the stage regression says
 PROGRESS = re.compile(r"(?P<what>.+): (?P<done>[\d,]+) of (?P<total>[\d,]+) \w+$")
 
 
-def narrate(lines: Iterable[str], *, log: Callable[[str], None]) -> tuple[list[str], State[Any] | None]:
-    """The stages that did something, and the state of the one that failed, if one did; lines of none go to `log`. Raises
-    DvcError where DVC fails before any stage."""
+def narrate(*arguments: str, log: Callable[[str], None]) -> tuple[list[str], State[Any] | None]:
+    """Run `dvc repro ARGUMENTS`: the stages that did something, and the state of the one that failed, if one did; lines of none go
+    to `log`. Raises DvcError where DVC fails before any stage."""
     told = []
-    for stage, chapter in chapters(lines):
-        if not stage:
-            for line in chapter:
-                log(line)
-            continue
-        told.append(stage)
-        state: State[Any] = tell(stage, chapter, return_state=True)
-        if not state.is_completed():
-            return told, state
+    with closing(lines_of("repro", *arguments)) as lines:
+        for stage, chapter in chapters(lines):
+            if not stage:
+                for line in chapter:
+                    log(line)
+                continue
+            told.append(stage)
+            state: State[Any] = tell(stage, chapter, return_state=True)
+            if not state.is_completed():
+                return told, state
     return told, None
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
@@ -41,7 +41,7 @@ def dvc(*arguments: str, log: Callable[[str], None], timeout_seconds: float = 24
         log(line)
 
 
-def lines_of(*arguments: str, timeout_seconds: float = 24 * 3600) -> Iterator[str]:
+def lines_of(*arguments: str, timeout_seconds: float = 24 * 3600) -> Generator[str, None, None]:
     """Run `dvc ARGUMENTS` in its own process group; the lines of its output, as they come. The group is ended where the lines are
     left before their end.
 
@@ -67,6 +67,7 @@ def lines_of(*arguments: str, timeout_seconds: float = 24 * 3600) -> Iterator[st
         pass_fds=held(),  # the lock outlives this process for as long as DVC does
     )
     watchdog = threading.Timer(timeout_seconds, _end, [process])
+    watchdog.daemon = True
     watchdog.start()
     problem = ""
     try:

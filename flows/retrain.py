@@ -23,7 +23,7 @@ from flows.in_use import settle_unfinished
 from flows.narration import REJECTED, narrate
 from flows.promote import promote as promote_candidate
 from flows.publish import Publish, commit_run, publish
-from flows.repro import DvcError, lines_of, only_writer
+from flows.repro import DvcError, only_writer
 
 BATCHES = Path("data/batches.yaml")
 
@@ -68,10 +68,10 @@ def reproduce(*, is_published: bool) -> Verdict | None:
     """The verdict on the candidate; None where nothing was to be done. Raises DvcError where a stage fails."""
     log = get_run_logger().info
     settle_unfinished(log)
-    ran, failed = narrate(lines_of("repro"), log=log)
+    ran, failed = narrate(log=log)
     if failed and failed.message == REJECTED:
         # the page tells why, so it is drawn for a rejected candidate too
-        narrate(lines_of("repro", "--ignore-errors", "report"), log=log)
+        narrate("--ignore-errors", "report", log=log)
     elif failed:
         raise DvcError(f"{ran[-1]}: {failed.message}")
     if not ran and (flow_run.run_count or 0) < 2:  # a run that was suspended begins again, and finds nothing to do

@@ -6,7 +6,21 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAMES = ("audit", "chaos", "embed", "finetune", "gate", "head", "ood", "orchestration", "pipeline", "predict", "report", "transfer", "validate")
+NAMES = (
+    "audit",
+    "chaos",
+    "embed",
+    "finetune",
+    "gate",
+    "head",
+    "ood",
+    "orchestration",
+    "pipeline",
+    "predict",
+    "report",
+    "transfer",
+    "validate",
+)
 
 
 def main() -> None:

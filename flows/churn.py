@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from uuid import uuid4
 
+from flows.in_use import BASELINE
 from flows.repro import DvcError, dvc, only_writer
 
 PREDICTIONS = Path("data/evaluation/predictions.parquet")
@@ -33,7 +34,8 @@ def main() -> None:
 def retrain(seed: int, out: Path) -> None:
     """As a DVC experiment in a folder of its own; what it made stays in DVC's cache, by which it is quick a second time."""
     name = f"graftline-churn-{uuid4().hex[:12]}"  # a run that was killed may have left one of another name
-    dvc("exp", "run", "--temp", "--name", name, "--set-param", f"seed={1000 + seed}", "evaluate", log=print)
+    in_use = ["--copy-paths", str(BASELINE)] if BASELINE.is_dir() else []  # which no stage makes
+    dvc("exp", "run", "--temp", "--name", name, *in_use, "--set-param", f"seed={1000 + seed}", "evaluate", log=print)
     try:
         dvc("get", ".", str(PREDICTIONS), "--rev", name, "--out", str(out), log=print)
     finally:

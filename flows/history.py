@@ -1,6 +1,7 @@
 """Files in; a git commit of these files alone, with a tag on it where one is given, out. What else is staged or changed is left
 alone."""
 
+import re
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,11 +35,22 @@ def push_to_git(branch: str | None, *, remote: str = "origin") -> str:
     return branch
 
 
+def unstage(path: Path) -> None:
+    """Take what is below it out of git's index, if it is there."""
+    _git("reset", "--quiet", "--", str(path))
+
+
+def versions_tagged(artifact: str) -> list[int]:
+    """The versions of an artifact that have a tag, whatever commit it is on."""
+    tags = _git("tag", "--list", f"{artifact}@v*").stdout.split()
+    return [int(found[1]) for tag in tags if (found := re.fullmatch(r".*@v(\d+)\.0\.0", tag))]
+
+
 def _must(*arguments: str) -> str:
     done = _git(*arguments)
     if done.returncode != 0:
         reason = " ".join(done.stderr.split())[:300]
-        raise ValueError(f"git refuses to {arguments[0]} ({reason}): put that right, then run again")
+        raise ValueError(f"git refuses to {arguments[0]} ({reason})")
     return done.stdout
 
 

@@ -65,17 +65,19 @@ def put_in_use(plan: Plan, *, log: Log) -> None:
     _settle(plan, log=log)
 
 
-def settle_unfinished(log: Log) -> None:
-    """Finish what a killed run began, or take away what it left, whichever leaves the model in use as it is."""
+def settle_unfinished(log: Log) -> bool:
+    """Finish what a killed run began, or take away what it left, whichever leaves the model in use as it is; whether
+    something was finished."""
     plan = _read_plan()
     if plan is not None:
         finish_putting(STAGED, BASELINE, old=OLD)
         if _is_in_use(plan):
             log(f"finishing the {plan.entry['action']} of {plan.entry['model_sha256'][:12]}, which was interrupted")
             _settle(plan, log=log)
-            return
+            return True
         log(f"undone: the {plan.entry['action']} of {plan.entry['model_sha256'][:12]}, which was interrupted")
     clear()
+    return False
 
 
 def clear() -> None:
@@ -95,7 +97,13 @@ def _settle(plan: Plan, *, log: Log) -> None:
     write_whole(RECORD, as_json({"model_sha256": plan.entry["model_sha256"]}))
     append(plan.entry)
     message = f"{plan.entry['action']} {plan.entry['model_sha256'][:12]}: {plan.entry['why']}".removesuffix(": None")
-    record_in_git([POINTER, REGISTRY, RECORD, LOG], message=message, tag=plan.entry["tag"], log=log)
+    try:
+        record_in_git([POINTER, REGISTRY, RECORD, LOG], message=message, tag=plan.entry["tag"], log=log)
+    except ValueError as error:
+        raise ValueError(
+            f"{plan.entry['model_sha256'][:12]} is in use, but {error}: put that right, then run `python -m flows.promote`, "
+            "which finishes the record and does nothing else"
+        ) from None
     clear()
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from flows.history import unstage, versions_tagged
 from flows.in_use import (
     BASELINE,
     PLACE,
@@ -30,11 +31,12 @@ from flows.in_use import (
 )
 from flows.promotions import Entry, find, read_log
 from flows.repro import DvcError, dvc, only_writer
-from flows.verdict import CANDIDATE, EVALUATION, check_verdict, facts, is_evaluated
+from flows.verdict import CANDIDATE, EVALUATION, check_verdict, facts, is_evaluated, read_object
 
 RAW = Path("data/raw")
 ARTIFACT = "classifier"  # as dvc.yaml calls the model in use
 SMOKE_SECONDS = 1800
+FROM_GIT = "restore it with git"
 
 Log = Callable[[str], None]
 
@@ -67,33 +69,30 @@ def promote(log: Log, *, force: bool = False, why: str | None = None) -> str:
         raise ValueError(f"{CANDIDATE} changed while it was copied: let `dvc repro` end, then run again")
     digest = found["model_sha256"]
     if not force:
-        check_verdict(STAGED, digest)
-        if not is_evaluated(digest):
+        check_verdict(STAGED, digest, in_use=in_use())
+        if not is_evaluated(STAGED, digest):
             raise ValueError(f"{EVALUATION} is of another candidate: run `dvc repro` again")
-    said = smoke(is_compared=is_evaluated(digest), log=log)
+    said = smoke(is_compared=is_evaluated(STAGED, digest), log=log)
     registry = extended_registry(classes_of(STAGED))
     dvc(
         "add", "--quiet", "--no-relink", str(STAGED), log=log
     )  # so that `dvc push` keeps it and a fresh clone can pull it
+    unstage(PLACE)  # where DVC is told to stage by itself
     given = {"forced": force, "why": why, "smoke": said}
-    settle("promote", registry=registry, facts=facts(digest) | given, log=log)
+    settle("promote", registry=registry, facts=facts(STAGED, digest) | given, log=log)
     return digest
 
 
 @whole()
 def roll_back(log: Log, *, digest: str = "", why: str | None = None) -> str:
-    """Put a model in use that was before: the one whose SHA-256 begins so, or the one before the present one. It comes from
+    """Put a model in use that was before: the one whose SHA-256 begins so, or of that version (v3), or the one before the present one. It comes from
     DVC's cache, or else its remote.
 
     Raises:
         ValueError: the log has no such model, or its bytes are not those that were in use.
         DvcError: neither cache nor remote has it.
     """
-    earlier = find(read_log(), digest, in_use=in_use())
-    if is_in_use(earlier):
-        raise ValueError(
-            f"{earlier['model_sha256'][:12]} is in use already: name another, or none for the one before it"
-        )
+    earlier = find(read_log(), digest, in_use=digests(BASELINE) if BASELINE.is_dir() else None)
     PLACE.mkdir()
     STAGED_POINTER.write_text(yaml.safe_dump({"outs": [earlier["dvc_out"]]}, sort_keys=False), "utf-8")
     try:
@@ -113,7 +112,7 @@ def roll_back(log: Log, *, digest: str = "", why: str | None = None) -> str:
 
 
 def settle(action: str, *, registry: dict[str, Any], facts: dict[str, Any], log: Log) -> None:
-    version = 1 + max((int(each["version"]) for each in read_log()), default=0)
+    version = 1 + max([int(each["version"]) for each in read_log()] + versions_tagged(ARTIFACT), default=0)
     pointer = STAGED_POINTER.read_text("utf-8")
     entry: Entry = {
         "version": version,
@@ -145,7 +144,7 @@ def smoke(*, is_compared: bool, log: Log) -> str:
 
 def in_use() -> str | None:
     """The SHA-256 of the weights, as the record has it."""
-    found = json.loads(RECORD.read_text("utf-8")).get("model_sha256")
+    found = read_object(RECORD, advice=FROM_GIT).get("model_sha256")
     return None if found is None else str(found)
 
 
@@ -167,7 +166,7 @@ def extended_registry(classes: dict[str, list[str]]) -> dict[str, Any]:
     Raises:
         ValueError: the model has the registered classes in another order, or lacks some.
     """
-    registry = json.loads(REGISTRY.read_text("utf-8"))
+    registry = read_object(REGISTRY, advice=FROM_GIT)
     for target, names in classes.items():
         registered = registry["classes"].get(target, [])
         if names[: len(registered)] != registered:
@@ -181,7 +180,7 @@ def extended_registry(classes: dict[str, list[str]]) -> dict[str, Any]:
 def registry_that_has(classes: dict[str, list[str]]) -> dict[str, Any]:
     """The registry as it is: it only grows, so that an earlier model's classes are where it begins. Raises ValueError where
     they are not."""
-    registry: dict[str, Any] = json.loads(REGISTRY.read_text("utf-8"))
+    registry = read_object(REGISTRY, advice=FROM_GIT)
     for target, names in classes.items():
         if registry["classes"].get(target, [])[: len(names)] != names:
             raise ValueError(
@@ -195,24 +194,26 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--force", action="store_true", help="whatever the verdict; with --why")
     parser.add_argument("--why", help="the reason, which is kept in the log")
     parser.add_argument(
-        "--rollback", nargs="?", const="", metavar="DIGEST", help="a model in use before; without DIGEST the last"
+        "--rollback",
+        nargs="?",
+        const="",
+        metavar="MODEL",
+        help="to a model in use before, by its digest or version (v3); without MODEL the last",
     )
     given = parser.parse_args(arguments)
-    if given.rollback is None and given.force != bool(given.why):
-        parser.error("--force and --why belong together: give both or neither")
+    if given.force and not given.why:
+        parser.error("--force needs a --why")
     if given.rollback is not None and given.force:
         parser.error("--rollback needs no --force")
     try:
         with only_writer():
-            settle_unfinished(print)
-            try:
-                if given.rollback is None:
-                    digest = promote(print, force=given.force, why=given.why)
-                else:
-                    digest = roll_back(print, digest=given.rollback, why=given.why)
-            except BaseException:
-                settle_unfinished(lambda line: None)
-                raise
+            if settle_unfinished(print):
+                print("nothing else was done: run again for more")
+                return
+            if given.rollback is None:
+                digest = promote(print, force=given.force, why=given.why)
+            else:
+                digest = roll_back(print, digest=given.rollback, why=given.why)
         print(f"in use now: {digest}; `dvc push` and `git push --follow-tags` give it to others")
     except (ValueError, OSError, DvcError, subprocess.TimeoutExpired) as error:
         sys.exit(f"error: {error}")

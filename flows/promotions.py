@@ -40,18 +40,33 @@ def append(entry: Entry) -> None:
     fsync(LOG.parent)
 
 
-def find(entries: list[Entry], digest: str, *, in_use: str | None) -> Entry:
-    """The latest entry of the model whose SHA-256 begins with `digest`, or, where that is empty, of the one that
-    the model in use was promoted over. Raises ValueError where there is none, or where several begin so."""
-    if not digest:
-        of_present = [each for each in entries if each["model_sha256"] == in_use and each["action"] == "promote"]
-        digest = (of_present[-1]["previous"] or "") if of_present else ""
-    found = {each["model_sha256"]: each for each in entries if digest and each["model_sha256"].startswith(digest)}
+def find(entries: list[Entry], name: str, *, in_use: dict[str, str] | None) -> Entry:
+    """The latest entry of the model whose SHA-256 begins with `name`, or which has that version (v3); where the name is empty, of the
+    model that was in use before the present one was promoted. `in_use` has both digests of that. Raises ValueError where there
+    is none, or where several begin so."""
+    if not name:
+        at = [number for number, each in enumerate(entries) if each["action"] == "promote" and _is(each, in_use)]
+        if not at or at[-1] == 0:
+            raise ValueError(f"there is no model before: {_known(entries)}")
+        return entries[at[-1] - 1]
+    named = [each for each in entries if name == f"v{each['version']}"] or [
+        each for each in entries if each["model_sha256"].startswith(name)
+    ]
+    found = {(each["model_sha256"], each.get("description_sha256")): each for each in named if not _is(each, in_use)}
+    if not found and named:
+        raise ValueError(f"{name} is in use already: {_known(entries)}")
     if len(found) != 1:
-        known = ", ".join(dict.fromkeys(each["model_sha256"][:12] for each in entries)) or "none"
-        named = f"{digest[:12]!r} begins the digest of {len(found)} models" if digest else "there is no model before"
-        raise ValueError(f"{named}, expected one of those that were in use ({known}): name it with --rollback")
+        raise ValueError(f"{name[:64]!r} names {len(found)} models: {_known(entries)}")
     return next(iter(found.values()))
+
+
+def _is(entry: Entry, in_use: dict[str, str] | None) -> bool:
+    return in_use is not None and all(entry.get(key) == digest for key, digest in in_use.items())
+
+
+def _known(entries: list[Entry]) -> str:
+    known = ", ".join(f"v{each['version']} ({each['model_sha256'][:12]})" for each in entries) or "none"
+    return f"expected one of those that were in use, {known}"
 
 
 def _mend() -> None:

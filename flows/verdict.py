@@ -19,14 +19,14 @@ ADVICE = "run `dvc repro` again"
 KEPT = ("accuracy", "macro_f1", "log_loss", "calibration_error")  # of the metrics, in the log
 
 
-def check_verdict(bundle: Path, model_sha256: str) -> None:
+def check_verdict(bundle: Path, model_sha256: str, *, in_use: str | None) -> None:
     """`bundle` is a copy of the candidate. Raises ValueError where there is no verdict, or it rejects, or it is of other
-    weights, or another model.json."""
+    weights, or another model.json, or was found against another model than the one `in_use` (its SHA-256)."""
     if not VERDICT.is_file():
         raise ValueError(f"there is no verdict at {VERDICT}: run `dvc repro` first")
-    verdict = _read(VERDICT)
-    if verdict["verdict"] != "accepted":
-        raise ValueError(f"the candidate is {verdict['verdict']}: see the report")
+    verdict = read_object(VERDICT, advice=ADVICE)
+    if verdict.get("verdict") != "accepted":
+        raise ValueError(f"the candidate is {verdict.get('verdict')}: see the report")
     if model_sha256 != verdict.get("candidate"):
         raise ValueError(f"the verdict is of another candidate: {ADVICE}")
     # the verdict names the weights; dvc.lock says which folders each stage read and wrote
@@ -38,32 +38,36 @@ def check_verdict(bundle: Path, model_sha256: str) -> None:
     for path, ((stage, side), found) in expected.items():
         if locked(stage, side, path) != found:
             raise ValueError(f"{path} is not what the verdict was found on: {ADVICE}")
+    if verdict.get("baseline") != in_use:
+        was, now = (f"{each[:12]}" if each else "no model" for each in (verdict.get("baseline"), in_use))
+        raise ValueError(f"the verdict was found against {was}, and {now} is in use: {ADVICE}")
 
 
-def facts(model_sha256: str) -> dict[str, Any]:
-    """What the log keeps of verdict and metrics; None where there are none of this model."""
+def facts(bundle: Path, model_sha256: str) -> dict[str, Any]:
+    """What the log keeps of verdict and metrics; None where there are none of this bundle."""
     known: dict[str, Any] = {"verdict": None, "verdict_sha256": None, "metrics": None}
+    if not is_evaluated(bundle, model_sha256):
+        return known
     if VERDICT.is_file():
-        verdict = _read(VERDICT)
+        verdict = read_object(VERDICT, advice=ADVICE)
         if verdict.get("candidate") == model_sha256:
-            known["verdict"] = verdict["verdict"]
+            known["verdict"] = verdict.get("verdict")
             known["verdict_sha256"] = hashlib.sha256(VERDICT.read_bytes()).hexdigest()
-    if is_evaluated(model_sha256):
-        measured = _read(EVALUATION / "metrics.json")
-        known["metrics"] = {
-            target: {name: found["candidate"][name] for name in KEPT if name in found["candidate"]}
-            for target, found in measured.items()
-            if isinstance(found, dict) and "candidate" in found
-        }
+    measured = read_object(EVALUATION / "metrics.json", advice=ADVICE)
+    known["metrics"] = {
+        target: {name: found["candidate"][name] for name in KEPT if name in found["candidate"]}
+        for target, found in measured.items()
+        if isinstance(found, dict) and "candidate" in found
+    }
     return known
 
 
-def is_evaluated(model_sha256: str) -> bool:
-    """Whether the predictions that are here are of this model."""
-    try:
-        return bool(_read(EVALUATION / "subject.json")["candidate"] == model_sha256)
-    except (FileNotFoundError, KeyError, TypeError):
+def is_evaluated(bundle: Path, model_sha256: str) -> bool:
+    """Whether the predictions that are here are of these weights and this model.json."""
+    subject = EVALUATION / "subject.json"
+    if not subject.is_file() or read_object(subject, advice=ADVICE).get("candidate") != model_sha256:
         return False
+    return locked("evaluate", "deps", f"{CANDIDATE}") == hash_of(bundle)
 
 
 def locked(stage: str, side: str, path: str) -> str | None:
@@ -72,8 +76,19 @@ def locked(stage: str, side: str, path: str) -> str | None:
         entries = yaml.safe_load(DVC_LOCK.read_text("utf-8"))["stages"][stage][side]
     except (FileNotFoundError, KeyError, TypeError):
         return None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise ValueError(f"{DVC_LOCK} is not YAML: restore it with git, then {ADVICE}") from None
     return next((str(each.get("md5")) for each in entries if each["path"] == path), None)
 
 
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text("utf-8"))
+def read_object(path: Path, *, advice: str) -> dict[str, Any]:
+    """A JSON object. Raises ValueError naming the file, and the advice, where it holds anything else, or is not there."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing: {advice}") from None
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged, expected a JSON object: {advice}")
+    return found

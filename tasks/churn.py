@@ -29,6 +29,12 @@ def run(*, predictions: Path, out: Path, regression: RegressionParams) -> None:
     with whole_file(out) as path:
         write_json(path, found)
     for target, churn in found.items():
+        if not churn["highest"]:
+            logger.info(
+                "%s: %d retrainings agree on every answer, as those of the head alone do: leave regression.max_negative_flips null",
+                target, len(tables),
+            )  # fmt: skip
+            continue
         logger.info(
             "%s: %d retrainings turn %.2f %% of the answers from right to wrong among themselves, %.2f %% at most: regression.max_negative_flips: %.4f",
             target, len(tables), 100 * churn["mean"], 100 * churn["highest"], churn["budget"],

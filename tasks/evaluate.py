@@ -83,7 +83,7 @@ def run(
         is_there = labels != MISSING
         by_model = {name: probabilities[target][is_there] for name, probabilities in predictions.items()}
         there = rows[is_there].reset_index(drop=True)
-        is_shared = np.isin(labels[is_there], [names.index(each) for each in known.get(target, names) if each in names])
+        is_shared = is_known(labels[is_there], names, known=known.get(target, []) if in_use else names)
         metrics[target] = measure(
             labels[is_there], by_model, names, evaluate, leaked=leaked[is_there], is_shared=is_shared, seed=seed
         )
@@ -216,6 +216,11 @@ def measure(
         flips = compare(candidate=is_right["candidate"], baseline=is_right["baseline"])
         measured["flips"] = asdict(flips)
     return measured
+
+
+def is_known(labels: NDArray[np.int64], names: list[str], *, known: list[str]) -> NDArray[np.bool_]:
+    """Of labels (n,), places in `names`: whether their classes are among the known ones."""
+    return np.isin(labels, [place for place, name in enumerate(names) if name in known])
 
 
 def share_unchanged(before: NDArray[np.float64], after: NDArray[np.float64]) -> float:

@@ -14,7 +14,10 @@ FILE_MODE = 0o644  # safetensors makes files that only their owner may read
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A path to write to; it becomes `path` when the block ends well, and is removed when it does not."""
+    """A path to write to; it becomes `path` when the block ends well, and is removed when it does not. Raises ValueError where
+    something else than a file stands at `path`: a device such as /dev/null would be replaced."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no regular file: name another, or one that is not there yet")
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.part")
     try:

@@ -1,7 +1,9 @@
 """Predictions and metrics in; the verdict of the regression tests (JSON and JUnit) out, and a line in the list of decisions. Judges
 only; exits 1 when it rejects."""
 
+import csv
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,11 @@ class Recorder:
         self.rules: list[dict[str, Any]] = []
         self.outcomes: list[str] = []
         self.problems: list[str] = []
+
+    def pytest_deselected(self, items: list[pytest.Item]) -> None:
+        """Whatever left them out."""
+        self.outcomes += ["deselected"] * len(items)
+        self.problems += [f"{item.name}: it was left out" for item in items]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when != "call" and report.outcome == "passed":
@@ -63,12 +70,15 @@ def run(
         arguments += [f"--num-decisions={number}"]
         if regression.max_latency_milliseconds is not None:
             arguments += [f"--latency-milliseconds={measure_latency(candidate)}"]
+        for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
+            os.environ.pop(name, None)  # of whoever starts the stage: the verdict is the same everywhere
         status = pytest.main([*arguments, str(tests)], plugins=[recorder])
         if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or not recorder.outcomes:
             raise ValueError(f"the regression tests in {tests} did not run ({status!s}): see the lines above")
         remove_clocks(junit)
         verdict = judge(recorder, subject) | {
             "num_decisions": number,
+            "untested_slices": untested(evaluation / "slices.csv", regression.min_slice_samples),
             "is_worn": number > regression.max_decisions,
         }
         write_json(folder / "verdict.json", verdict)
@@ -76,6 +86,8 @@ def run(
     write_down(decisions, Decision.model_validate(decided))
     for rule in verdict["rules"]:
         logger.info("%s %s", "pass" if rule["passed"] else "FAIL", rule["text"])
+    if few := verdict["untested_slices"]:
+        logger.info("not compared by themselves, for want of samples: %d slices, such as %s", len(few), few[0])
     for problem in verdict["problems"]:
         logger.error("%s", problem)
     if verdict["is_worn"]:
@@ -87,6 +99,16 @@ def run(
     logger.info("the candidate is %s", verdict["verdict"])
     if verdict["verdict"] != "accepted":
         sys.exit(1)
+
+
+def untested(slices: Path, min_samples: int) -> list[str]:
+    """The slices that have too few samples of classes that both models know to be compared by themselves."""
+    with slices.open(encoding="utf-8", newline="") as file:
+        return [
+            f"{row['target']} {row['column']} {row['value']}"
+            for row in csv.DictReader(file)
+            if row["num_shared"] and float(row["num_shared"]) < min_samples
+        ]
 
 
 def measure_latency(candidate: Path) -> float:

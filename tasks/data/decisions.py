@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from tasks.files import read_json, whole_file, write_json
+from tasks.files import whole_file, write_json
 
 
 class Decision(BaseModel):
@@ -22,7 +22,7 @@ def read_decisions(path: Path) -> list[Decision]:
     if not path.exists():
         return []
     try:
-        return TypeAdapter(list[Decision]).validate_python(read_json(path))
+        return TypeAdapter(list[Decision]).validate_json(path.read_bytes())
     except ValidationError as error:
         place = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise ValueError(f"{path} is no list of decisions (at {place or 'its top'}): restore it with git") from None

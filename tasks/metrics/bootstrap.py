@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.metrics.accuracy import SMALLEST
-from tasks.metrics.calibration import bins_of, squared_errors
+from tasks.metrics.calibration import bins_of, reliability, squared_errors
 
 Array = NDArray[np.float64]
 
@@ -24,7 +24,8 @@ def intervals(
     num_resamples: int,
     generator: np.random.Generator,
 ) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of the Poisson bootstrap (Hanley & MacGibbon 2006): each sample counts as often as chance says.
+    """Percentile intervals of the Poisson bootstrap (Hanley & MacGibbon 2006): each sample counts as often as chance says. Noise
+    alone raises the calibration error of a resample, so that its interval is moved until its middle is what was measured.
 
     Args:
         labels: (n,); probabilities: (n, num_classes); num_bins: of the calibration error.
@@ -33,10 +34,15 @@ def intervals(
         By metric its low and high end: accuracy, macro_f1, log_loss (nats), brier, calibration_error.
     """
     sums = resampled_sums(labels, probabilities, num_bins, num_resamples=num_resamples, generator=generator)
+    _, error = reliability(labels=labels, probabilities=probabilities, num_bins=num_bins)
     tails = (1 - confidence) / 2, (1 + confidence) / 2
+    found = metrics_of(sums)
+    found["calibration_error"] = np.maximum(
+        found["calibration_error"] + error - np.median(found["calibration_error"]), 0
+    )
     return {
         name: (float(low), float(high))
-        for name, values in metrics_of(sums).items()
+        for name, values in found.items()
         for low, high in [np.nanquantile(values, tails)]
     }
 

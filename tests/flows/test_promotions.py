@@ -11,7 +11,14 @@ def place(tmp_path, monkeypatch):
 
 
 def entry(version, digest, previous=None, action="promote"):
-    return {"version": version, "model_sha256": digest, "previous": previous, "action": action, "why": "a\nb é"}
+    return {
+        "version": version,
+        "model_sha256": digest,
+        "description_sha256": f"of {digest}",
+        "previous": previous,
+        "action": action,
+        "why": "a\nb é",
+    }
 
 
 def test_entries_are_read_back_in_order():
@@ -46,20 +53,41 @@ def test_line_in_the_middle_that_is_damaged_is_named():
         append(entry(2, "bb"))
 
 
+def used(digest, description=None):
+    return {"model_sha256": digest, "description_sha256": description or f"of {digest}"}
+
+
 def test_model_is_found_by_the_beginning_of_its_digest():
-    entries = [entry(1, "aa11"), entry(2, "ab22", "aa11"), entry(3, "aa11", "ab22", "rollback")]
-    assert find(entries, "aa", in_use="ab22")["version"] == 3
-    with pytest.raises(ValueError, match="'a' begins the digest of 2 models"):
-        find(entries, "a", in_use="ab22")
-    with pytest.raises(ValueError, match=r"'cc' begins the digest of 0 models, expected one of those .*\(aa11, ab22\)"):
-        find(entries, "cc", in_use="ab22")
+    entries = [entry(1, "aa11"), entry(2, "ab22", "aa11"), entry(3, "aa11", "ab22", "rollback"), entry(4, "cc33")]
+    assert find(entries, "aa", in_use=used("cc33"))["version"] == 3
+    with pytest.raises(ValueError, match="'a' names 2 models: expected one of those that were in use, v1"):
+        find(entries, "a", in_use=used("cc33"))
+    with pytest.raises(ValueError, match=r"'dd' names 0 models: .*v4 \(cc33\)"):
+        find(entries, "dd", in_use=used("cc33"))
+    with pytest.raises(ValueError, match="cc is in use already"):
+        find(entries, "cc", in_use=used("cc33"))
 
 
-def test_without_a_digest_it_goes_back_one_more_each_time_and_never_forth():
+def test_model_is_found_by_its_version():
+    assert find([entry(1, "aa"), entry(2, "bb")], "v1", in_use=used("bb"))["model_sha256"] == "aa"
+
+
+def test_model_of_the_same_weights_with_another_description_is_another_model():
+    entries = [entry(1, "aa"), entry(2, "aa") | {"description_sha256": "another"}]
+    assert find(entries, "", in_use=used("aa", "another"))["version"] == 1
+    assert find(entries, "aa", in_use=used("aa", "another"))["version"] == 1
+
+
+def test_without_a_name_it_goes_back_one_more_each_time_and_never_forth():
     entries = [entry(1, "a"), entry(2, "b", "a"), entry(3, "c", "b")]
-    assert find(entries, "", in_use="c")["model_sha256"] == "b"
+    assert find(entries, "", in_use=used("c"))["model_sha256"] == "b"
     entries.append(entry(4, "b", "c", "rollback"))
-    assert find(entries, "", in_use="b")["model_sha256"] == "a"
+    assert find(entries, "", in_use=used("b"))["model_sha256"] == "a"
     entries.append(entry(5, "a", "b", "rollback"))
     with pytest.raises(ValueError, match="there is no model before"):
-        find(entries, "", in_use="a")
+        find(entries, "", in_use=used("a"))
+
+
+def test_model_that_was_promoted_after_a_rollback_goes_back_to_what_was_in_use_then():
+    entries = [entry(1, "a"), entry(2, "b", "a"), entry(3, "a", "b", "rollback"), entry(4, "c", "a")]
+    assert find(entries, "", in_use=used("c"))["model_sha256"] == "a"

@@ -8,6 +8,7 @@ A test of one's own:
 """
 
 import json
+import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,8 @@ def predictions(evaluation: Evaluation) -> pd.DataFrame:
 @pytest.fixture(scope="session")
 def heldout(predictions: pd.DataFrame) -> pd.DataFrame:
     """A row a held-out sample and target: sample_id, batch, path, target, label, is_leaked, is_shared, other columns of the manifest."""
-    return predictions[[each for each in predictions if not each.startswith(MODELS)]]
+    said = [f"{model}{what}" for model in MODELS for what in ("", "_confidence", "_label_probability")]
+    return predictions.drop(columns=[each for each in said if each in predictions])
 
 
 @pytest.fixture(scope="session")
@@ -138,11 +140,17 @@ def rule(request: pytest.FixtureRequest, record_property: Callable[[str, Any], N
         at_most: float | None = None,
         smallest_detectable: float | None = None,
     ) -> None:
-        passed = (at_least is None or value >= at_least) and (at_most is None or value <= at_most)
-        bound = f"at least {at_least:.4g}" if at_least is not None else f"at most {at_most:.4g}"
-        limit = at_least if at_least is not None else at_most
+        if (at_least is None) == (at_most is None):
+            raise ValueError(f"the rule {name!r} has to have one limit, at_least or at_most")
+        limit, value = float(at_most if at_least is None else at_least), float(value)
+        if not math.isfinite(value) or not math.isfinite(limit):
+            raise ValueError(
+                f"the rule {name!r} found {value} with the limit {limit}, expected numbers: is any sample of it held out?"
+            )
+        passed = value <= limit if at_least is None else value >= limit
+        bound = f"at {'most' if at_least is None else 'least'} {limit:.4g}"
         text = f"{name}: {value:.4g}, {bound}"
-        found = {"name": name, "value": float(value), "limit": limit, "bound": bound, "passed": bool(passed)}
+        found = {"name": name, "value": value, "limit": limit, "bound": bound, "passed": passed}
         record_property("rule", found | {"text": text, "smallest_detectable": smallest_detectable})
         if not passed:
             broken.append(text)

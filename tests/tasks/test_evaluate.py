@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 
-from tasks.evaluate import check_baseline, in_class_order, measure, predict_from_embeddings, prediction_table
+from tasks.evaluate import check_baseline, in_class_order, is_known, measure, predict_from_embeddings, prediction_table
 from tasks.models.bundle import WEIGHTS
 from tasks.models.head import Head, save_heads
 from tasks.params import EvaluateParams
@@ -52,6 +52,16 @@ def test_flips_are_counted_from_the_baseline_to_the_candidate():
 def test_flips_are_counted_on_the_classes_that_the_baseline_knows():
     found = measured({"candidate": POOR, "baseline": GOOD}, is_shared=np.array([True, True, True, False]))
     assert (found["flips"]["negative"], found["flips"]["num_samples"]) == (1, 3)
+
+
+def test_target_that_the_baseline_does_not_have_has_no_flips():
+    assert not is_known(LABELS, ["cat", "dog"], known=[]).any()
+    found = measured({"candidate": POOR, "baseline": GOOD}, is_shared=is_known(LABELS, ["cat", "dog"], known=[]))
+    assert (found["flips"]["num_samples"], found["flips"]["p_value"]) == (0, 1.0)
+
+
+def test_class_is_known_by_its_name_wherever_it_stands():
+    assert is_known(np.array([0, 1, 2]), ["cat", "dog", "eel"], known=["eel", "cat"]).tolist() == [True, False, True]
 
 
 def test_intervals_are_told_for_every_model_and_hold_what_was_measured():

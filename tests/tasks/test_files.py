@@ -1,5 +1,7 @@
 import contextlib
 import math
+import os
+import stat
 
 import pytest
 
@@ -82,3 +84,11 @@ def test_torn_json_is_named_with_what_to_do(tmp_path):
     path.write_text('{"accuracy": 0.', "utf-8")
     with pytest.raises(ValueError, match=r"metrics\.json is not JSON .*: remove it and run the stage"):
         read_json(path)
+
+
+def test_device_or_folder_is_not_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(ValueError, match="is no regular file"), whole_file(place) as path:
+            path.write_text("new")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pandas as pd
@@ -230,3 +231,65 @@ def test_latency_is_held_to_its_budget(shell, workspace, bundle, budget, is_kept
     verdict = json.loads((workspace / "out" / "verdict.json").read_text("utf-8"))
     assert [rule["passed"] for rule in verdict["rules"] if rule["name"].startswith("one sample")] == [is_kept]
     assert "ms for one sample" in done.stderr
+
+
+OWN_TEST = """
+def test_zebras(heldout, candidate, rule):
+    zebras = heldout["label"] == "zebra"
+    rule("zebras called horses", (candidate["label"][zebras] == "horse").mean(), {limits})
+"""
+
+
+@pytest.fixture
+def judged_by_own_test(shell, workspace):
+    """The verdict by the shipped rules and the test of README, with such limits."""
+
+    def judge_with(limits, **options):
+        rules = shutil.copytree(RULES, workspace / "rules")
+        (rules / "test_own.py").write_text(OWN_TEST.format(limits=limits), "utf-8")
+        measured(workspace / "evaluation")
+        done = shell(*judging("out", tests="rules"), **options)
+        return json.loads((workspace / "out" / "verdict.json").read_text("utf-8")), done
+
+    return judge_with
+
+
+def test_rule_without_a_sample_is_told_by_its_name(judged_by_own_test):
+    verdict, _ = judged_by_own_test("at_most=0.01")
+    [problem] = verdict["problems"]
+    assert "the rule 'zebras called horses' found nan with the limit 0.01, expected numbers" in problem
+
+
+@pytest.mark.parametrize("limits", ["", "at_most=1, at_least=0"])
+def test_rule_has_one_limit(judged_by_own_test, limits):
+    verdict, _ = judged_by_own_test(limits)
+    assert "the rule 'zebras called horses' has to have one limit" in verdict["problems"][0]
+
+
+def test_environment_leaves_no_test_out(judged_by_own_test):
+    verdict, _ = judged_by_own_test("at_most=0.01", environment={"PYTEST_ADDOPTS": "-k floor"})
+    assert verdict["verdict"] == "rejected"
+
+
+def test_test_that_was_left_out_is_no_acceptance():
+    recorder = Recorder()
+    recorder.outcomes = ["passed"]
+    recorder.pytest_deselected([SimpleNamespace(name="test_zebras")])
+    assert recorder.problems == ["test_zebras: it was left out"]
+    assert judge(recorder, SUBJECT)["verdict"] == "rejected"
+
+
+def test_slice_that_is_too_small_to_be_compared_is_told(shell, workspace):
+    flips = {"negative": 0, "positive": 0, "num_samples": 40, "p_value": 1.0}
+    row = dict.fromkeys(COLUMNS, 0) | {"target": "label", "column": "batch", "value": "b", "num_shared": 7}
+    measured(workspace / "evaluation", baseline="b" * 64, flips=flips, slices=[row])
+    shell(*judging("out"))
+    verdict = json.loads((workspace / "out" / "verdict.json").read_text("utf-8"))
+    assert verdict["untested_slices"] == ["label batch b"]
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a', b"\xff\xfe"])
+def test_damaged_list_of_decisions_is_restored_and_not_begun_anew(shell, workspace, content):
+    measured(workspace / "evaluation")
+    (workspace / "decisions.json").write_bytes(content)
+    assert "decisions.json is no list of decisions (at its top): restore it with git" in shell(*judging("out")).error

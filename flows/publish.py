@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import State, TaskRun
 
 from flows.artifacts import VERDICT
 from flows.history import RefusedError, check_pushable, is_recorded, push_to_git, record_in_git
-from flows.repro import DvcError, dvc
+from flows.repro import DvcError, dvc, lines_of
 
 Publish = Literal["no", "branch", "main"]
 
@@ -33,12 +33,13 @@ def check_publishable(to: Publish) -> None:
 
 
 def check_dvc_remote() -> None:
+    """Raises ValueError where DVC knows no remote."""
     try:
-        dvc("config", "core.remote", log=lambda line: None)
+        named = list(lines_of("config", "core.remote"))
     except DvcError:
-        raise ValueError(
-            "DVC has no default remote: `dvc remote add --default NAME URL`, and commit .dvc/config"
-        ) from None
+        named = []
+    if not named:
+        raise ValueError("DVC has no default remote: `dvc remote add --default NAME URL`, and commit .dvc/config")
 
 
 def commit_run(*, log: Callable[[str], None]) -> None:

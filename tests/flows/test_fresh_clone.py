@@ -33,7 +33,7 @@ def job(hub, tmp_path):
         clone = tmp_path / name
         git(tmp_path, "clone", "--quiet", str(hub), str(clone))
         done = subprocess.run(
-            [str(clone / ".ci/retrain")],
+            ["bash", str(clone / ".ci/retrain")],
             env=os.environ
             | {"PYTHON": sys.executable, "PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_API_URL": "", **settings},
             stdout=subprocess.PIPE,
@@ -122,7 +122,7 @@ def test_pull_request_is_told_what_a_retraining_would_begin_with_without_any_dat
 
     def check():
         environment = os.environ | {"PYTHON": sys.executable}
-        command = [str(clone / ".ci/check-pipeline")]
+        command = ["bash", str(clone / ".ci/check-pipeline")]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout + done.stderr
 

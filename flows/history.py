@@ -1,19 +1,31 @@
-"""Files in; a git commit of these files alone, with a tag on it where one is given, out. What else is staged or changed is left
-alone."""
+"""Files in; a git commit of these files alone, with a tag on it where one is given, out; and what is checked out, at the remote. What
+else is staged or changed is left alone."""
 
+import os
 import re
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from flows.redaction import redactor
 from flows.repro import held
 
 IDENTITY = ("-c", "user.name=graftline", "-c", "user.email=graftline@localhost")
+REMOTE = "origin"
+PUSH_SECONDS = 3600
+
+
+class RefusedError(ValueError):
+    """The remote does not want it: trying again changes nothing."""
+
+
+def is_git_checkout() -> bool:
+    return _git("rev-parse", "--is-inside-work-tree").returncode == 0
 
 
 def record_in_git(paths: Sequence[Path], *, message: str, log: Callable[[str], None], tag: str | None = None) -> None:
     """May be done again. Outside of a git checkout nothing is done. Raises ValueError where git refuses."""
-    if _git("rev-parse", "--is-inside-work-tree").returncode != 0:
+    if not is_git_checkout():
         log("this is no git checkout: nothing is committed")
         return
     names = [str(path) for path in paths]
@@ -25,13 +37,46 @@ def record_in_git(paths: Sequence[Path], *, message: str, log: Callable[[str], N
         _must(*identity, "tag", "--annotate", "-m", message, tag)
 
 
-def push_to_git(branch: str | None, *, remote: str = "origin") -> str:
-    """Push what is checked out, with its tags, to a branch of that name, else to that of its own name; which, is returned. Raises
-    ValueError where git refuses."""
-    branch = branch or _must("rev-parse", "--abbrev-ref", "HEAD").strip()
-    if branch == "HEAD":
-        raise ValueError("no branch is checked out, expected one to push to: `git switch` to it, then run again")
-    _must("push", "--quiet", "--follow-tags", remote, f"HEAD:refs/heads/{branch}")
+def is_recorded(paths: Sequence[Path]) -> bool:
+    """Whether the commit that is checked out has these files as they are."""
+    return not (paths and _must("status", "--porcelain", "--", *map(str, paths)))
+
+
+def check_pushable(*, is_branch_needed: bool) -> None:
+    """Raises ValueError where there is no remote to push to, or no branch to push."""
+    if not is_git_checkout():
+        raise ValueError(
+            "this is no git checkout, so nothing can be published: clone the project, or give publish_to no"
+        )
+    if _git("remote", "get-url", REMOTE).returncode != 0:
+        raise ValueError(
+            f"git has no remote {REMOTE} to publish to: `git remote add {REMOTE} URL`, or give publish_to no"
+        )
+    if is_branch_needed:
+        _checked_out()
+
+
+def push_to_git(branch: str | None) -> str:
+    """Push what is checked out: with its tags to the branch that is checked out, or else to a branch of that name that is this
+    project's own. Which, is returned. May be done again.
+
+    Raises:
+        RefusedError: the remote has commits that are not here, or protects the branch.
+        ValueError: git cannot reach the remote.
+    """
+    if branch is None:
+        branch = _checked_out()
+        _push("--follow-tags", REMOTE, f"HEAD:refs/heads/{branch}", branch=branch)
+        return branch
+    there = _must("ls-remote", REMOTE, f"refs/heads/{branch}", timeout=PUSH_SECONDS).partition("\t")[0]
+    if there:
+        _must("fetch", "--quiet", "--no-tags", REMOTE, f"refs/heads/{branch}", timeout=PUSH_SECONDS)
+        is_same = _git("diff", "--quiet", there, "HEAD").returncode == 0
+        is_ours = _must("log", "-1", "--format=%s", there).startswith(("retrain: ", "promote ", "rollback "))
+        if is_same or not is_ours:  # the same run again; or a person who works on it
+            return branch
+    # a lease: nothing is overwritten but what was looked at
+    _push(f"--force-with-lease=refs/heads/{branch}:{there}", REMOTE, f"HEAD:refs/heads/{branch}", branch=branch)
     return branch
 
 
@@ -46,20 +91,61 @@ def versions_tagged(artifact: str) -> list[int]:
     return [int(found[1]) for tag in tags if (found := re.fullmatch(r".*@v(\d+)\.0\.0", tag))]
 
 
-def _must(*arguments: str) -> str:
-    done = _git(*arguments)
+def is_at_remote(branch: str) -> bool:
+    """Whether the remote has a branch of that name. Raises ValueError where it cannot be asked."""
+    return bool(_must("ls-remote", REMOTE, f"refs/heads/{branch}", timeout=PUSH_SECONDS))
+
+
+def changed_files(since: str) -> list[str]:
+    """What the commit that is checked out has otherwise than that one. Raises ValueError where git does not know it."""
+    return _must("diff", "--name-only", f"{since}^{{commit}}", "HEAD", "--").splitlines()
+
+
+def _checked_out() -> str:
+    found = _git("symbolic-ref", "--quiet", "--short", "HEAD").stdout.strip()
+    if not found:
+        raise ValueError("no branch is checked out, expected one to push to: `git switch` to it, then run again")
+    return found
+
+
+def _push(*arguments: str, branch: str) -> None:
+    done = _git("push", "--quiet", *arguments, timeout=PUSH_SECONDS)
+    if done.returncode == 0:
+        return
+    if "[rejected]" in done.stderr:
+        raise RefusedError(
+            f"{REMOTE} has commits on {branch} that are not here: `git pull --no-rebase {REMOTE} {branch}`, then run again"
+        )
+    if "[remote rejected]" in done.stderr:
+        raise RefusedError(
+            f"{REMOTE} does not take a push to {branch} ({_reason(done)}): allow it, or publish to a branch"
+        )
+    raise ValueError(f"git cannot push to {REMOTE} ({_reason(done)})")
+
+
+def _must(*arguments: str, timeout: float | None = None) -> str:
+    done = _git(*arguments, timeout=timeout)
     if done.returncode != 0:
-        reason = " ".join(done.stderr.split())[:300]
-        raise ValueError(f"git refuses to {arguments[0]} ({reason})")
+        raise ValueError(f"git refuses to {arguments[0]} ({_reason(done)})")
     return done.stdout
 
 
-def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["git", *arguments],  # noqa: S607  whichever git the user has
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        pass_fds=held(),  # this workspace is not free before git is done
-    )
+def _reason(done: subprocess.CompletedProcess[str]) -> str:
+    return redactor()(" ".join(done.stderr.split()))[:300]
+
+
+def _git(*arguments: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
+    command = ["git", *arguments]
+    try:
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
+            env=os.environ | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"},  # nobody is there to be asked
+            pass_fds=held(),  # this workspace is not free before git is done
+        )
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 1, "", f"no answer within {timeout:.0f} s")

@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from flows.redaction import redactor
+
 LOCK = Path(".dvc/tmp/graftline.lock")
 LOCK_SECONDS = 1.0  # between two looks at a lock that is waited for
 ADVICE = (
@@ -70,9 +72,10 @@ def lines_of(*arguments: str, timeout_seconds: float = 24 * 3600) -> Generator[s
     watchdog.daemon = True
     watchdog.start()
     problem = ""
+    redact = redactor()
     try:
         assert process.stdout is not None
-        for line in map(str.strip, process.stdout):
+        for line in map(redact, map(str.strip, process.stdout)):
             # a stage says what is wrong in its line; DVC only that the stage failed
             if line.startswith("error: ") or (line.startswith("ERROR: ") and not problem):
                 problem = line.split(": ", 1)[1]

@@ -22,7 +22,8 @@ from flows.guard import run_guarded
 from flows.in_use import settle_unfinished
 from flows.narration import REJECTED, narrate
 from flows.promote import promote as promote_candidate
-from flows.publish import Publish, commit_run, publish
+from flows.publish import Publish, check_dvc_remote, check_publishable, commit_run, publish
+from flows.pulls import pull_named, pull_outcome, pull_parts
 from flows.repro import DvcError, only_writer
 
 BATCHES = Path("data/batches.yaml")
@@ -37,6 +38,7 @@ def retrain(
     publish_to: Publish = "no",
     approval_hours: float = 24.0,
     wait_minutes: float = 0.0,
+    pull: bool = False,
 ) -> State[Any]:
     """Bring every stage of dvc.yaml up to date, in its order, and say what came of it.
 
@@ -46,43 +48,65 @@ def retrain(
             pull request; or to the branch that is checked out, main or another.
         approval_hours: how long the run waits, suspended, for a person.
         wait_minutes: how long it waits for another run that holds this workspace.
+        pull: this is a clone without data: what the stages need of it comes from the DVC remote.
     """
     logger = get_run_logger()
     try:
         if promote == "approved":
             check_approvable()
         check_parameters()
+        check_publishable(publish_to)
         with only_writer(wait_seconds=60 * wait_minutes):
-            verdict = reproduce(is_published=publish_to != "no")
-        said = decide(verdict, promote=promote, hours=approval_hours)
-        publish(publish_to)
+            verdict = reproduce(is_published=publish_to != "no", is_partial=pull)
+        said = decide(verdict, promote=promote, hours=approval_hours, is_partial=pull)
     except (OSError, ValueError, DvcError) as error:
         return Failed(message=" ".join(str(error).split()))
+    try:
+        with only_writer(wait_seconds=60 * wait_minutes):
+            publish(publish_to)
+    except (OSError, ValueError, DvcError) as error:
+        reason = " ".join(str(error).split())
+        return Failed(message=f"{said}; not published: {reason}; all of it is here, and the next run publishes it")
     if verdict and verdict["verdict"] != "accepted":
         return Failed(message=said)
     logger.info(said)
     return Completed(message=said)
 
 
-def reproduce(*, is_published: bool) -> Verdict | None:
+def reproduce(*, is_published: bool, is_partial: bool) -> Verdict | None:
     """The verdict on the candidate; None where nothing was to be done. Raises DvcError where a stage fails."""
     log = get_run_logger().info
     settle_unfinished(log)
-    ran, failed = narrate(log=log)
+    if is_partial:
+        check_dvc_remote()
+        pull_parts(log)
+    ran, failed = bring_up_to_date(is_partial=is_partial)
     if failed and failed.message == REJECTED:
         # the page tells why, so it is drawn for a rejected candidate too
-        narrate("--ignore-errors", "report", log=log)
+        bring_up_to_date("--ignore-errors", "report", is_partial=is_partial)
     elif failed:
         raise DvcError(f"{ran[-1]}: {failed.message}")
     if not ran and (flow_run.run_count or 0) < 2:  # a run that was suspended begins again, and finds nothing to do
         return None
+    if is_partial:
+        pull_outcome(log)
     verdict = show()
     if is_published:
         commit_run(log=log)
     return verdict
 
 
-def decide(verdict: Verdict | None, *, promote: Promote, hours: float) -> str:
+def bring_up_to_date(*arguments: str, is_partial: bool) -> tuple[list[str], State[Any] | None]:
+    """As `narrate` has it. In a partial clone, what a stage says that it misses is pulled, and it begins again."""
+    log = get_run_logger().info
+    options = ["--pull", "--allow-missing"] if is_partial else []
+    while True:
+        ran, failed = narrate(*options, *arguments, log=log)
+        if not (is_partial and failed and pull_named(failed.message or "", log)):
+            return ran, failed
+
+
+def decide(verdict: Verdict | None, *, promote: Promote, hours: float, is_partial: bool) -> str:
     """What the run comes to, in words; an accepted candidate is put in use where that is wanted."""
     if verdict is None:
         return "nothing to do"
@@ -92,19 +116,25 @@ def decide(verdict: Verdict | None, *, promote: Promote, hours: float) -> str:
     if promote == "never":
         return "the candidate is accepted"
     if promote == "accepted":
-        return f"the candidate is accepted, and in use: {put_in_use(None)}"
+        return f"the candidate is accepted, and in use: {put_in_use(None, is_partial=is_partial)}"
     answer = ask(verdict, hours=hours)
     if not answer.approve:
         return f"the candidate is accepted, and was not approved: {answer.why or 'no reason given'}"
     why = f"approved by {answer.approved_by or 'somebody'}: {answer.why or 'no reason given'}"
-    return f"the candidate is accepted, approved, and in use: {put_in_use(why)}"
+    return f"the candidate is accepted, approved, and in use: {put_in_use(why, is_partial=is_partial)}"
 
 
 @task(task_run_name="promote", cache_policy=NO_CACHE, persist_result=False)
-def put_in_use(why: str | None) -> str:
+def put_in_use(why: str | None, *, is_partial: bool) -> str:
     """The SHA-256 of its weights."""
+    log = get_run_logger().info
     with only_writer():
-        return promote_candidate(get_run_logger().info, why=why)
+        while True:
+            try:
+                return promote_candidate(log, why=why)
+            except ValueError as error:  # the check in a fresh process reads pictures
+                if not (is_partial and pull_named(str(error), log)):
+                    raise
 
 
 def check_parameters() -> None:
@@ -120,6 +150,9 @@ def main() -> int:
     parser.add_argument("--promote", choices=get_args(Promote)[:2], default="never", help="default: never")
     parser.add_argument("--publish-to", choices=get_args(Publish), default="no", help="default: no")
     parser.add_argument("--wait-minutes", type=float, default=0.0, help="for another run in this workspace; default: 0")
+    parser.add_argument(
+        "--pull", action="store_true", help="in a clone without data: what the stages need of it, no more"
+    )
     state: State[Any] = retrain(**vars(parser.parse_args()), return_state=True)
     return 0 if state.is_completed() else 1
 

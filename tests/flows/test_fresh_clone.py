@@ -1,0 +1,139 @@
+"""What a CI job does, done: fresh clones of a bare git repository and a DVC remote, through the script that the CI files call."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from flows.workspace import commit
+
+OLD_DATA = "data/raw/first"
+
+
+def git(folder, *arguments):
+    identity = ["-c", "user.name=a person", "-c", "user.email=person@localhost"]
+    return subprocess.run(["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture
+def hub(project, tmp_path):
+    """A bare repository with what `project` has committed."""
+    path = tmp_path / "hub.git"
+    git(tmp_path, "clone", "--quiet", "--bare", str(project), str(path))
+    git(project, "remote", "add", "origin", str(path))
+    return path
+
+
+@pytest.fixture
+def job(hub, tmp_path):
+    """Run `.ci/retrain` in a fresh clone: its folder, exit status, all that it printed, and the facts of its proposal."""
+
+    def run(name, **settings):
+        clone = tmp_path / name
+        git(tmp_path, "clone", "--quiet", str(hub), str(clone))
+        done = subprocess.run(
+            ["bash", str(clone / ".ci/retrain")],
+            env=os.environ
+            | {"PYTHON": sys.executable, "PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_API_URL": "", **settings},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        facts = dict(line.split("=", 1) for line in (clone / "proposal/facts.env").read_text("utf-8").splitlines())
+        return clone, done.returncode, done.stdout, facts
+
+    return run
+
+
+def test_two_clones_on_one_machine_share_one_training(project, hub, job, set_param):
+    set_param(project, "confidence", 0.5)
+    set_param(project, "title", "Digits")
+    commit(project, "Narrower intervals")
+    git(project, "push", "--quiet", "origin", "main")
+    main = git(hub, "rev-parse", "main")
+
+    first, status, printed, facts = job("first")
+    assert status == 0, printed
+    assert "Running stage 'evaluate'" in printed
+    assert "Running stage 'finetune'" not in printed
+    branch = facts["branch"]
+    assert branch.startswith("graftline/")
+    assert facts["verdict"] == "accepted"
+    assert git(hub, "rev-parse", branch) == git(first, "rev-parse", "HEAD")
+    body = (first / "proposal/body.md").read_text("utf-8")
+    assert "# The candidate is accepted" in body
+    assert "| label.candidate.accuracy\\_low | 0." in body
+    assert "Merging takes `dvc.lock`" in body
+    assert git(hub, "rev-parse", "main") == main
+
+    second, status, printed, facts = job("second")
+    assert status == 0, printed
+    assert "Running stage" not in printed
+    assert "'evaluate' is cached - skipping run" in printed
+    assert not (second / OLD_DATA).exists()
+    assert (second / "dvc.lock").read_bytes() == (first / "dvc.lock").read_bytes()
+    assert facts["branch"] == branch
+    assert (second / "proposal/body.md").read_text("utf-8") == body
+
+    git(hub, "update-ref", "refs/heads/main", branch)  # the pull request is merged
+    third, status, printed, facts = job("third")
+    assert status == 0, printed
+    assert "nothing to do" in printed
+    assert not (third / OLD_DATA).exists()
+    assert not (third / "data/models/candidate").exists()
+    assert (facts["branch"], facts["verdict"]) == ("", "none")
+
+
+def test_rejected_candidate_fails_the_job_and_is_proposed_with_its_verdict(project, hub, job, set_param):
+    set_param(project, "min_accuracy", 1.0)
+    commit(project, "Perfection")
+    git(project, "push", "--quiet", "origin", "main")
+    main = git(hub, "rev-parse", "main")
+    clone, status, printed, facts = job("clone")
+    assert status == 1
+    assert facts["verdict"] == "rejected"
+    assert facts["title"].endswith("is rejected")
+    body = (clone / "proposal/body.md").read_text("utf-8")
+    assert "**fail**" in body
+    assert "The candidate is rejected" in (clone / "data/report/index.html").read_text("utf-8")
+    assert "pulling what a stage reads: data/raw/first.dvc" in printed
+    assert git(hub, "rev-parse", "main") == main
+
+
+def test_job_that_is_told_to_puts_the_candidate_in_use_and_pushes_to_main(project, hub, job, set_param, dvc, tmp_path):
+    set_param(project, "min_accuracy", 0.4)
+    commit(project, "A lower floor")
+    git(project, "push", "--quiet", "origin", "main")
+    clone, status, printed, facts = job("clone", GRAFTLINE_PUBLISH_TO="main", GRAFTLINE_PROMOTE="accepted")
+    assert status == 0, printed
+    assert "Running stage 'finetune'" not in printed
+    assert git(hub, "rev-parse", "main") == git(clone, "rev-parse", "HEAD")
+    assert git(hub, "tag").split() == ["classifier@v1.0.0"]
+    assert facts["branch"] == ""
+    dvc(tmp_path, "artifacts", "get", str(hub), "classifier", "--out", "fetched")
+    assert (tmp_path / "fetched/model.json").is_file()
+
+
+def test_pull_request_is_told_what_a_retraining_would_begin_with_without_any_data(project, tmp_path, set_param):
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "--quiet", str(project), str(clone))
+
+    def check():
+        environment = os.environ | {"PYTHON": sys.executable}
+        command = ["bash", str(clone / ".ci/check-pipeline")]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    assert check() == (0, "a retraining would have nothing to do\n")
+    set_param(clone, "backbone_learning_rate", 0.0001)
+    assert check() == (0, "a retraining would begin with finetune\n")
+    assert not (clone / "data/scanned").exists()
+    set_param(clone, "backbone_learning_rate", "'fast'")
+    status, printed = check()
+    assert (status, "backbone_learning_rate" in printed) == (1, True)
+    git(clone, "checkout", "--quiet", "params.yaml")
+    (clone / "data/batches.yaml").write_text('batches: [first, "second"]\n', "utf-8")
+    status, printed = check()
+    assert (status, "lists second, which data/raw has no .dvc file of" in printed) == (1, True)

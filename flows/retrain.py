@@ -23,6 +23,7 @@ from flows.narration import REJECTED, narrate
 from flows.promote import promote as promote_candidate
 from flows.publish import Publish, commit_run, publish
 from flows.repro import DvcError, lines_of, only_writer
+from flows.turns import NotNeededError, in_turn
 
 BATCHES = Path("data/batches.yaml")
 
@@ -44,17 +45,20 @@ def retrain(
         publish_to: data and models go to the DVC remote, then the commit to git's: no; to a branch of the candidate's own, for a
             pull request; or to the branch that is checked out, main or another.
         approval_hours: how long the run waits, suspended, for a person.
-        wait_minutes: how long it waits for another run that holds this workspace.
+        wait_minutes: how long it waits for another run that holds this workspace. Where one waits already it ends: that one will
+            see all that this would.
     """
     logger = get_run_logger()
     try:
         if promote == "approved":
             check_approvable()
         check_parameters()
-        with only_writer(wait_seconds=60 * wait_minutes):
+        with in_turn(f"retrain-{promote}-{publish_to}", wait_seconds=60 * wait_minutes, log=logger.info):
             verdict = reproduce(is_published=publish_to != "no")
-        said = decide(verdict, promote=promote, hours=approval_hours)
+        said = decide(verdict, promote=promote, hours=approval_hours, wait_minutes=wait_minutes)
         publish(publish_to)
+    except NotNeededError as reason:
+        return Completed(message=str(reason))
     except (OSError, ValueError, DvcError) as error:
         return Failed(message=" ".join(str(error).split()))
     if verdict and verdict["verdict"] != "accepted":
@@ -81,7 +85,7 @@ def reproduce(*, is_published: bool) -> Verdict | None:
     return verdict
 
 
-def decide(verdict: Verdict | None, *, promote: Promote, hours: float) -> str:
+def decide(verdict: Verdict | None, *, promote: Promote, hours: float, wait_minutes: float) -> str:
     """What the run comes to, in words; an accepted candidate is put in use where that is wanted."""
     if verdict is None:
         return "nothing to do"
@@ -91,18 +95,18 @@ def decide(verdict: Verdict | None, *, promote: Promote, hours: float) -> str:
     if promote == "never":
         return "the candidate is accepted"
     if promote == "accepted":
-        return f"the candidate is accepted, and in use: {put_in_use(None)}"
+        return f"the candidate is accepted, and in use: {put_in_use(None, wait_minutes)}"
     answer = ask(verdict, hours=hours)
     if not answer.approve:
         return f"the candidate is accepted, and was not approved: {answer.why or 'no reason given'}"
     why = f"approved by {answer.approved_by or 'somebody'}: {answer.why or 'no reason given'}"
-    return f"the candidate is accepted, approved, and in use: {put_in_use(why)}"
+    return f"the candidate is accepted, approved, and in use: {put_in_use(why, wait_minutes)}"
 
 
 @task(task_run_name="promote", cache_policy=NO_CACHE, persist_result=False)
-def put_in_use(why: str | None) -> str:
+def put_in_use(why: str | None, wait_minutes: float) -> str:
     """The SHA-256 of its weights."""
-    with only_writer():
+    with only_writer(wait_seconds=60 * wait_minutes):
         return promote_candidate(get_run_logger().info, why=why)
 
 

@@ -7,7 +7,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
-from flows.repro import only_writer, stages
+from flows.repro import only_writer
 from flows.retrain import retrain
 
 pytestmark = [

@@ -41,10 +41,14 @@ def check_server() -> None:
 
 
 async def serve(deployments: list[RunnerDeployment]) -> None:
-    """Until it is told to stop. Schedules go on meanwhile: what is due when nobody serves is done when somebody does."""
+    """Until it is told to stop. Schedules are not paused then: what is due while nobody serves is done when somebody does; what events
+    ask for is begun at once, for nobody may have seen them."""
     runner = Runner(name="graftline", limit=None, pause_on_shutdown=False)
-    for each in deployments:
-        await runner.aadd_deployment(each)
+    async with get_client() as client:
+        for each in deployments:
+            identifier = await runner.aadd_deployment(each)
+            if each.triggers:
+                await client.create_flow_run_from_deployment(identifier)
     await runner.start()
 
 

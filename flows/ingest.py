@@ -4,7 +4,6 @@
 """
 
 import argparse
-import hashlib
 import math
 import sys
 from collections.abc import Callable
@@ -22,9 +21,8 @@ from flows.batches import RAW, loose_ends, tracked
 from flows.copies import Log
 from flows.intake import Report, complete, is_to_be_read, shown, take
 from flows.landing import Landing
-from flows.repro import DvcError
+from flows.repro import DvcError, only_writer
 from flows.stores import open_store, refuse_secrets
-from flows.turns import NotNeededError, in_turn
 
 MARKER = "_COMPLETE"
 QUIET_SECONDS = 300.0
@@ -42,7 +40,7 @@ def land(name: str, work: Callable[[Log], Report]) -> State[Any]:
 
 @flow(name="ingest")
 def ingest(
-    landing: str, marker: str = MARKER, quiet_seconds: float = QUIET_SECONDS, wait_minutes: float = 0.0
+    landing: str, marker: str = MARKER, quiet_seconds: float = QUIET_SECONDS, skip_if_busy: bool = False
 ) -> State[Any]:
     """Take every batch of the landing that is whole and was not taken before.
 
@@ -53,19 +51,18 @@ def ingest(
         landing: a folder, or an address such as s3://bucket/prefix.
         marker: the file that says that its batch is whole.
         quiet_seconds: or so long without a change.
-        wait_minutes: how long it waits for another run that holds this workspace. Where one waits already it ends.
+        skip_if_busy: where another run holds this workspace that is no failure: a later one will take what landed.
     """
     try:
         check_quiet(quiet_seconds)
-        what = f"ingest-{hashlib.sha256(landing.encode()).hexdigest()[:12]}"
-        with in_turn(what, wait_seconds=60 * wait_minutes, log=get_run_logger().info):
+        with only_writer():
             store = open_store(landing)
             raw, root = RAW.resolve(), Path(store.address)
             if raw.is_relative_to(root) or root.is_relative_to(raw):
                 raise ValueError(f"the landing {root} holds {RAW}, or lies in it: expected a place apart")
             report = take_all(Landing(store, marker=marker), quiet_seconds=quiet_seconds)
-    except NotNeededError as reason:
-        return Completed(message=str(reason))
+    except BlockingIOError as error:
+        return (Completed if skip_if_busy else Failed)(message=str(error))
     except (OSError, ValueError) as error:
         return Failed(message=" ".join(str(error).split()))
     for warning in dict.fromkeys(report.warnings):

@@ -13,6 +13,7 @@ from prefect.events import DeploymentTriggerTypes
 from prefect.exceptions import MissingFlowError, ScriptError
 from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.schedules import Cron, Interval, RRule, Schedule
+from prefect.utilities.schema_tools.validation import validate
 from pydantic import TypeAdapter, ValidationError
 
 PLAN = Path("prefect.yaml")
@@ -67,7 +68,8 @@ def deployment(
         raise ValueError(f"entrypoint {entrypoint!r} leads to no flow: {error}") from error
     parameters = settings.get("parameters") or {}
     _known(parameters, flow.parameters.properties)
-    flow.validate_parameters(parameters)
+    for wrong in validate(parameters, flow.parameters.model_dump()):
+        raise ValueError(f"parameters: {wrong.json_path.removeprefix('$.')}: {wrong.message}")
     if isinstance(concurrency_limit, dict):
         concurrency_limit = ConcurrencyLimitConfig(**concurrency_limit)
     return RunnerDeployment.from_entrypoint(

@@ -75,7 +75,11 @@ class Server:
             return False
 
     def post(self, path: str, **body):
-        answer = httpx.post(f"{self.api}/{path}", json=body, timeout=30)
+        for _ in range(20):
+            answer = httpx.post(f"{self.api}/{path}", json=body, timeout=30)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:  # as it says when its database is busy
+                break
+            time.sleep(1)
         assert answer.is_success, answer.text
         return answer.json()
 

@@ -64,9 +64,9 @@ def in_words(verdict: dict[str, Any]) -> str:
 
 
 def rows(metrics: dict[str, Any]) -> list[dict[str, str]]:
-    """A row a target and model."""
+    """A row a target and model. One of Prefect's two pages takes the cells of a table for HTML, the other does not."""
     return [
-        {"target": target, "model": model}
+        {"target": target.replace("<", "‹").replace(">", "›").replace("&", "+"), "model": model}
         | {name: f"{found[name]:.4f}" for name in SHOWN}
         | {"interval": f"{found['accuracy_low']:.4f} to {found['accuracy_high']:.4f}"}
         for target, measured in metrics.items()

@@ -13,10 +13,9 @@ from typing import Any, Literal, get_args
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from flows.approval import ask, check_approvable
+from flows.approval import ask, check_approvable, is_resumed
 from flows.artifacts import REPORT, show
 from flows.in_use import settle_unfinished
 from flows.narration import REJECTED, narrate
@@ -77,7 +76,7 @@ def reproduce(*, is_published: bool) -> Verdict | None:
         narrate(lines_of("repro", "--ignore-errors", "report"), log=log)
     elif failed:
         raise DvcError(f"{ran[-1]}: {failed.message}")
-    if not ran and (flow_run.run_count or 0) < 2:  # a run that was suspended begins again, and finds nothing to do
+    if not ran and not is_resumed():
         return None
     verdict = show()
     if is_published:

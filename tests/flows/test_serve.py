@@ -84,8 +84,9 @@ class Server:
         return answer.json()
 
     def runs(self, flow: str, *states: str) -> list[dict]:
-        """In the order in which they were asked for; of these states, or of all."""
+        """In the order in which they were asked for, without those of nights to come; of these states, or of all."""
         found = self.post("flow_runs/filter", flows={"name": {"any_": [flow]}}, sort="EXPECTED_START_TIME_ASC")
+        found = [run for run in found if not (run["auto_scheduled"] and run["state"]["type"] == "SCHEDULED")]
         return [run for run in found if not states or run["state"]["name"] in states]
 
     def end(self) -> None:

@@ -294,18 +294,24 @@ def test_batch_that_lands_is_trained_on_and_so_is_one_that_follows_at_once(
             for picture in sorted(folder.iterdir())[first : first + 24]:
                 shutil.copy(picture, target)
         (landing / batch / "_COMPLETE").touch()
-        until(lambda batch=batch: batch in (workspace / "data/batches.yaml").read_text("utf-8"), seconds=180)
+        until(lambda batch=batch: f"landed 1 batch (240 files, 33.6 kB): {batch}" in ingested(server), seconds=300)
+    seen = workspace / "data/validated/validation.json"
+    until(lambda: "third" in json.loads(seen.read_text("utf-8"))["batches"], seconds=300)
 
     def done():
         runs = server.runs("retrain")[begun:]
         return len(runs) > 1 and all(run["state"]["type"] == "COMPLETED" for run in runs) and runs
 
-    runs = until(done, seconds=400)
-    counts = json.loads((workspace / "data/validated/validation.json").read_text("utf-8"))["batches"]
+    runs = until(done, seconds=300)
+    counts = json.loads(seen.read_text("utf-8"))["batches"]
     assert list(counts) == ["first", "second", "third"]
     assert dvc(workspace, "status") == "Data and pipelines are up to date.\n"
     assert "the candidate is accepted" in [run["state"]["message"] for run in runs]
     assert server.runs("ingest", "Failed", "Crashed") == []
+
+
+def ingested(server: Server) -> list[str]:
+    return [run["state"]["message"] for run in server.runs("ingest", "Completed")]
 
 
 def test_what_lands_just_after_a_run_has_looked_is_looked_at_by_another(server, serving):

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ REPORT = Path("data/report/index.html")
 
 CHART = re.compile(r'<svg class="chart[^>]*aria-label="(?P<label>[^"]*)".*?</svg>', re.DOTALL)
 STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
+ALONE = "svg { font-family: system-ui, sans-serif; background: var(--card) }"  # what the page around it would give
 SHOWN = ("accuracy", "macro_f1", "log_loss", "calibration_error")
 
 
@@ -31,8 +33,10 @@ def show() -> dict[str, Any]:
     for number, (label, picture) in enumerate(charts(page), start=1):
         create_image_artifact(picture, key=f"plot-{number}", description=label)
     if page:
+        # a browser follows no link from a server's page to a file: the address is shown, to be pasted
+        address = REPORT.resolve().as_uri()
         create_link_artifact(
-            REPORT.resolve().as_uri(), key="report", link_text="The report page", description="on the machine that ran"
+            address, key="report", link_text=address, description=f"the report page, on {socket.gethostname()}"
         )
     return verdict
 
@@ -60,9 +64,9 @@ def in_words(verdict: dict[str, Any]) -> str:
 
 
 def rows(metrics: dict[str, Any]) -> list[dict[str, str]]:
-    """A row a target and model."""
+    """A row a target and model. One of Prefect's two pages takes the cells of a table for HTML, the other does not."""
     return [
-        {"target": target, "model": model}
+        {"target": target.replace("<", "‹").replace(">", "›").replace("&", "+"), "model": model}
         | {name: f"{found[name]:.4f}" for name in SHOWN}
         | {"interval": f"{found['accuracy_low']:.4f} to {found['accuracy_high']:.4f}"}
         for target, measured in metrics.items()
@@ -82,7 +86,7 @@ def charts(page: str) -> list[tuple[str, str]]:
 
 def data_url(svg: str, style: str) -> str:
     opening, content = svg.split(">", 1)
-    picture = f"{opening}><style><![CDATA[{style}]]></style>{content}"
+    picture = f"{opening}><style><![CDATA[{style}{ALONE}]]></style>{content}"
     return f"data:image/svg+xml;base64,{base64.b64encode(picture.encode()).decode('ascii')}"
 
 

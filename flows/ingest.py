@@ -39,11 +39,19 @@ def land(name: str, work: Callable[[Log], Report]) -> State[Any]:
 
 
 @flow(name="ingest")
-def ingest(landing: str, marker: str = MARKER, quiet_seconds: float = QUIET_SECONDS) -> State[Any]:
+def ingest(
+    landing: str, marker: str = MARKER, quiet_seconds: float = QUIET_SECONDS, skip_if_busy: bool = False
+) -> State[Any]:
     """Take every batch of the landing that is whole and was not taken before.
 
     Prefect keeps a flow's parameters before the flow can look at them: whoever calls this with an address that is not
     their own calls `refuse_secrets` first, as `main` does.
+
+    Args:
+        landing: a folder, or an address such as s3://bucket/prefix.
+        marker: the file that says that its batch is whole.
+        quiet_seconds: or so long without a change.
+        skip_if_busy: where another run holds this workspace that is no failure: a later one will take what landed.
     """
     try:
         check_quiet(quiet_seconds)
@@ -53,6 +61,8 @@ def ingest(landing: str, marker: str = MARKER, quiet_seconds: float = QUIET_SECO
             if raw.is_relative_to(root) or root.is_relative_to(raw):
                 raise ValueError(f"the landing {root} holds {RAW}, or lies in it: expected a place apart")
             report = take_all(Landing(store, marker=marker), quiet_seconds=quiet_seconds)
+    except BlockingIOError as error:
+        return (Completed if skip_if_busy else Failed)(message=str(error))
     except (OSError, ValueError) as error:
         return Failed(message=" ".join(str(error).split()))
     for warning in dict.fromkeys(report.warnings):

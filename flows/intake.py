@@ -126,7 +126,11 @@ def complete(arrival: Arrival, place: Path, landing: Landing, log: Log) -> Repor
     """What is still to do for a batch that was copied. The landing is told last."""
     settle(arrival, place=place, log=log)
     payload = {"batch": arrival.batch, "files": arrival.files, "bytes": arrival.bytes}
-    resource = {"prefect.resource.id": f"graftline.batch.{arrival.batch}", "prefect.resource.name": arrival.batch}
+    resource = {
+        "prefect.resource.id": f"graftline.batch.{arrival.batch}",
+        "prefect.resource.name": arrival.batch,
+        "graftline.project": Path.cwd().name,  # a trigger may count by it
+    }
     deliver(
         Event(
             event=EVENT,

@@ -13,10 +13,9 @@ from typing import Any, Literal, get_args
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from flows.approval import ask, check_approvable
+from flows.approval import ask, check_approvable, is_resumed
 from flows.artifacts import REPORT, show
 from flows.guard import run_guarded
 from flows.in_use import settle_unfinished
@@ -25,6 +24,7 @@ from flows.promote import promote as promote_candidate
 from flows.publish import Publish, check_dvc_remote, check_publishable, commit_run, publish
 from flows.pulls import pull_named, pull_outcome, pull_parts
 from flows.repro import DvcError, only_writer
+from flows.turns import NotNeededError, in_turn
 
 BATCHES = Path("data/batches.yaml")
 
@@ -47,7 +47,8 @@ def retrain(
         publish_to: data and models go to the DVC remote, then the commit to git's: no; to a branch of the candidate's own, for a
             pull request; or to the branch that is checked out, main or another.
         approval_hours: how long the run waits, suspended, for a person.
-        wait_minutes: how long it waits for another run that holds this workspace.
+        wait_minutes: how long it waits for another run that holds this workspace. Where one waits already it ends: that one will
+            see all that this would.
         pull: this is a clone without data: what the stages need of it comes from the DVC remote.
     """
     logger = get_run_logger()
@@ -56,9 +57,11 @@ def retrain(
             check_approvable()
         check_parameters()
         check_publishable(publish_to)
-        with only_writer(wait_seconds=60 * wait_minutes):
+        with in_turn(f"retrain-{promote}-{publish_to}", wait_seconds=60 * wait_minutes, log=logger.info):
             verdict = reproduce(is_published=publish_to != "no", is_partial=pull)
-        said = decide(verdict, promote=promote, hours=approval_hours, is_partial=pull)
+        said = decide(verdict, promote=promote, hours=approval_hours, wait_minutes=wait_minutes, is_partial=pull)
+    except NotNeededError as reason:
+        return Completed(message=str(reason))
     except (OSError, ValueError, DvcError) as error:
         return Failed(message=" ".join(str(error).split()))
     try:
@@ -86,7 +89,7 @@ def reproduce(*, is_published: bool, is_partial: bool) -> Verdict | None:
         bring_up_to_date("--ignore-errors", "report", is_partial=is_partial)
     elif failed:
         raise DvcError(f"{ran[-1]}: {failed.message}")
-    if not ran and (flow_run.run_count or 0) < 2:  # a run that was suspended begins again, and finds nothing to do
+    if not ran and not is_resumed():
         return None
     if is_partial:
         pull_outcome(log)
@@ -106,7 +109,7 @@ def bring_up_to_date(*arguments: str, is_partial: bool) -> tuple[list[str], Stat
             return ran, failed
 
 
-def decide(verdict: Verdict | None, *, promote: Promote, hours: float, is_partial: bool) -> str:
+def decide(verdict: Verdict | None, *, promote: Promote, hours: float, wait_minutes: float, is_partial: bool) -> str:
     """What the run comes to, in words; an accepted candidate is put in use where that is wanted."""
     if verdict is None:
         return "nothing to do"
@@ -116,19 +119,19 @@ def decide(verdict: Verdict | None, *, promote: Promote, hours: float, is_partia
     if promote == "never":
         return "the candidate is accepted"
     if promote == "accepted":
-        return f"the candidate is accepted, and in use: {put_in_use(None, is_partial=is_partial)}"
+        return f"the candidate is accepted, and in use: {put_in_use(None, wait_minutes, is_partial=is_partial)}"
     answer = ask(verdict, hours=hours)
     if not answer.approve:
         return f"the candidate is accepted, and was not approved: {answer.why or 'no reason given'}"
     why = f"approved by {answer.approved_by or 'somebody'}: {answer.why or 'no reason given'}"
-    return f"the candidate is accepted, approved, and in use: {put_in_use(why, is_partial=is_partial)}"
+    return f"the candidate is accepted, approved, and in use: {put_in_use(why, wait_minutes, is_partial=is_partial)}"
 
 
 @task(task_run_name="promote", cache_policy=NO_CACHE, persist_result=False)
-def put_in_use(why: str | None, *, is_partial: bool) -> str:
+def put_in_use(why: str | None, wait_minutes: float, *, is_partial: bool) -> str:
     """The SHA-256 of its weights."""
     log = get_run_logger().info
-    with only_writer():
+    with only_writer(wait_seconds=60 * wait_minutes):
         while True:
             try:
                 return promote_candidate(log, why=why)

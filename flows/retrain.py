@@ -60,8 +60,8 @@ def retrain(
         with in_turn(f"retrain-{promote}-{publish_to}", wait_seconds=60 * wait_minutes, log=logger.info):
             verdict = reproduce(is_published=publish_to != "no", is_partial=pull)
         said = decide(verdict, promote=promote, hours=approval_hours, wait_minutes=wait_minutes, is_partial=pull)
-    except NotNeededError as reason:
-        return Completed(message=str(reason))
+    except NotNeededError as other:
+        return Completed(message=str(other))
     except (OSError, ValueError, DvcError) as error:
         return Failed(message=" ".join(str(error).split()))
     try:

@@ -7,6 +7,7 @@ use, and all of it with others.
 import argparse
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -100,9 +101,18 @@ def bring_up_to_date(*arguments: str, is_partial: bool) -> tuple[list[str], Stat
     log = get_run_logger().info
     options = ["--pull", "--allow-missing"] if is_partial else []
     while True:
-        ran, failed = narrate(lines_of("repro", *options, *arguments), log=log)
-        if not (is_partial and failed and pull_named(failed.message or "", log)):
+        problems: list[str] = []
+        ran, failed = narrate(noted(lines_of("repro", *options, *arguments), problems), log=log)
+        if not (is_partial and any(pull_named(each, log) for each in problems)):
             return ran, failed
+
+
+def noted(lines: Iterable[str], problems: list[str]) -> Iterator[str]:
+    """The same lines; those with which a stage says what is wrong are kept: with --ignore-errors DVC ends as if nothing were."""
+    for line in lines:
+        if line.startswith("error: "):
+            problems.append(line)
+        yield line
 
 
 def decide(verdict: Verdict | None, *, promote: Promote, hours: float, is_partial: bool) -> str:

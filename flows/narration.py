@@ -13,18 +13,18 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.repro import DvcError, lines_of
+from flows.repro import DvcError, Lines
 
 BEGINNING = re.compile(r"(?:Running stage|Stage) '(?P<stage>[^'@]+)(?:@[^']*)?'")
 REJECTED = "the candidate is rejected"  # what the stage regression says
 PROGRESS = re.compile(r"(?P<what>.+): (?P<done>[\d,]+) of (?P<total>[\d,]+) \w+$")
 
 
-def narrate(*arguments: str, log: Callable[[str], None]) -> tuple[list[str], State[Any] | None]:
-    """Run `dvc repro ARGUMENTS`: the stages that did something, and the state of the one that failed, if one did; lines of none go
-    to `log`. Raises DvcError where DVC fails before any stage."""
+def narrate(lines: Lines, *, log: Callable[[str], None]) -> tuple[list[str], State[Any] | None]:
+    """The stages that did something, and the state of the one that failed, if one did; lines of none go to `log`. Raises
+    DvcError where DVC fails before any stage."""
     told = []
-    with closing(lines_of("repro", *arguments)) as lines:
+    with closing(lines):
         for stage, chapter in chapters(lines):
             if not stage:
                 for line in chapter:

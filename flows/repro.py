@@ -30,6 +30,8 @@ ADVICE = (
 )
 
 
+Lines = Generator[str, None, None]
+
 _held: list[int] = []  # the descriptor of the lock, while this process holds it
 
 
@@ -43,7 +45,7 @@ def dvc(*arguments: str, log: Callable[[str], None], timeout_seconds: float = 24
         log(line)
 
 
-def lines_of(*arguments: str, timeout_seconds: float = 24 * 3600) -> Generator[str, None, None]:
+def lines_of(*arguments: str, timeout_seconds: float = 24 * 3600) -> Lines:
     """Run `dvc ARGUMENTS` in its own process group; the lines of its output, as they come. The group is ended where the lines are
     left before their end.
 

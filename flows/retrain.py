@@ -7,6 +7,7 @@ use, and all of it with others.
 import argparse
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -23,7 +24,7 @@ from flows.narration import REJECTED, narrate
 from flows.promote import promote as promote_candidate
 from flows.publish import Publish, check_dvc_remote, check_publishable, commit_run, publish
 from flows.pulls import pull_named, pull_outcome, pull_parts
-from flows.repro import DvcError, only_writer
+from flows.repro import DvcError, Lines, lines_of, only_writer
 from flows.turns import NotNeededError, in_turn
 
 BATCHES = Path("data/batches.yaml")
@@ -104,9 +105,19 @@ def bring_up_to_date(*arguments: str, is_partial: bool) -> tuple[list[str], Stat
     log = get_run_logger().info
     options = ["--pull", "--allow-missing"] if is_partial else []
     while True:
-        ran, failed = narrate(*options, *arguments, log=log)
-        if not (is_partial and failed and pull_named(failed.message or "", log)):
+        problems: list[str] = []
+        ran, failed = narrate(noted(lines_of("repro", *options, *arguments), problems), log=log)
+        if not (is_partial and any(pull_named(each, log) for each in problems)):
             return ran, failed
+
+
+def noted(lines: Lines, problems: list[str]) -> Lines:
+    """The same lines; those with which a stage says what is wrong are kept: with --ignore-errors DVC ends as if nothing were."""
+    with closing(lines):
+        for line in lines:
+            if line.startswith("error: "):
+                problems.append(line)
+            yield line
 
 
 def decide(verdict: Verdict | None, *, promote: Promote, hours: float, wait_minutes: float, is_partial: bool) -> str:

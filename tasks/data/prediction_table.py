@@ -8,6 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks.data.parquet_pictures import BROKEN
+from tasks.data.parquet_table import is_parquet
+
 ROWS_AT_ONCE = 16_384  # what is in memory, and a row group
 SCHEMA = pa.schema(
     {
@@ -40,6 +43,14 @@ class PredictionWriter:
         if self.waiting:
             self.file.write_table(pa.Table.from_pylist(self.waiting, schema=SCHEMA))
             self.waiting = []
+
+
+def holds_predictions(path: Path) -> bool:
+    """Whether it is a whole table that this module wrote."""
+    try:
+        return is_parquet(path) and bool(pq.read_schema(path).equals(SCHEMA))
+    except BROKEN:
+        return False
 
 
 @contextmanager

@@ -167,7 +167,7 @@ def test_export_never_replaces_the_bundle(bundle, shell):
 
 
 def test_root_that_is_no_folder_is_refused(bundle, pictures, tmp_path):
-    with pytest.raises(ValueError, match="the root .* is no folder"):
+    with pytest.raises(ValueError, match=r"the root .* is no folder"):
         predict(bundle, [pictures], out=tmp_path / "out.parquet", root=tmp_path / "none")
 
 

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 from tasks.data.parquet_pictures import BROKEN
 from tasks.data.parquet_table import is_parquet
 
-ROWS_AT_ONCE = 16_384  # what is in memory, and a row group
+ROWS_AT_ONCE = 16_384  # what is in memory, and a row group; fewer where a row has many classes
+CLASSES_AT_ONCE = 8 * ROWS_AT_ONCE
 SCHEMA = pa.schema(
     {
         "path": pa.string(),
@@ -33,16 +34,19 @@ class PredictionWriter:
     def __init__(self, file: pq.ParquetWriter) -> None:
         self.file = file
         self.waiting: list[dict[str, Any]] = []
+        self.num_classes = 0  # of all that wait
 
     def add(self, row: dict[str, Any]) -> None:
         self.waiting.append(row)
-        if len(self.waiting) == ROWS_AT_ONCE:
+        self.num_classes += len(row.get("top_labels") or ())
+        if len(self.waiting) == ROWS_AT_ONCE or self.num_classes >= CLASSES_AT_ONCE:
             self.flush()
 
     def flush(self) -> None:
         if self.waiting:
             self.file.write_table(pa.Table.from_pylist(self.waiting, schema=SCHEMA))
             self.waiting = []
+            self.num_classes = 0
 
 
 def holds_predictions(path: Path) -> bool:

@@ -177,6 +177,12 @@ def test_rows_are_written_in_groups_as_they_come(bundle, pictures, tmp_path, mon
     assert pq.ParquetFile(tmp_path / "out.parquet").num_row_groups == 3
 
 
+def test_rows_of_many_classes_are_written_in_smaller_groups(bundle, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction_table, "CLASSES_AT_ONCE", 80)
+    predict(bundle, [pictures], out=tmp_path / "out.parquet", device="cpu", top_k=3)
+    assert pq.ParquetFile(tmp_path / "out.parquet").num_row_groups == 3  # 3 + 2 classes of each of 40 pictures
+
+
 def test_run_that_fails_leaves_the_predictions_of_before(bundle, pictures, tmp_path, shell):
     out = tmp_path / "out.parquet"
     predict(bundle, [pictures / "00.png"], out=out, device="cpu")

@@ -11,7 +11,7 @@ from typing import Any
 
 from tasks import stage
 from tasks.data.inputs import find_inputs
-from tasks.data.prediction_table import prediction_writer
+from tasks.data.prediction_table import holds_predictions, prediction_writer
 from tasks.embedding.classification import Answers, Limits, classify
 from tasks.files import whole_file
 from tasks.models.bundle import load_bundle
@@ -36,17 +36,46 @@ def predict(
 ) -> Counter[str]:
     """Classify what the inputs hold, and return how many of them had each reason not to be, and how many none ("").
 
-    `choices` are those of `tasks.models.embedder.plan`. Raises ValueError where the bundle is not whole, or has no targets.
+    `choices` are those of `tasks.models.embedder.plan`. Predictions of before are no inputs, unless they are named. Raises
+    ValueError where the bundle is not whole, or has no targets, or where `out` would replace something else than predictions.
     """
+    check_out(out, bundle=bundle)
+    check_replaced(out, inputs)
+    if root is not None and not root.is_dir():
+        raise ValueError(f"the root {root} is no folder: name the one where the paths in tables begin")
     model, _ = load_bundle(bundle)
     if not model.classes:
         raise ValueError(f"{bundle} is a backbone, which knows no classes: name the bundle of a classifier")
-    own = {place.absolute() for place in (out, out.with_name(f".{out.name}.part"))}
-    found = find_inputs(inputs, root=root, left_out=lambda path: path.absolute() in own)
+    beside = out.with_name(f".{out.name}.part").resolve()
+    found = find_inputs(
+        inputs, root=root,
+        left_out=lambda path: holds_predictions(path) or (path.name == beside.name and path.resolve() == beside),
+    )  # fmt: skip
     embedder = Embedder(model.backbone, plan(**choices))
     answers = classify(found, model, embedder, limits=limits, top_k=top_k)
     shown = progress(answers, total=None, what=f"predict with {bundle.name}", unit="minibatches")
     return write_predictions(out, shown, model.classes)
+
+
+def check_out(out: Path, *, bundle: Path) -> None:
+    """Raises ValueError where no file can be written, or where it would lie in the bundle."""
+    if not out.name or out.is_dir():
+        raise ValueError(f"{out} is a folder: name a file in it")
+    if out.exists() and not out.is_file():
+        raise ValueError(f"{out} is no regular file: name another, or one that is not there yet")
+    if out.resolve().is_relative_to(bundle.resolve()):
+        raise ValueError(f"{out} lies in the bundle {bundle}, which stays as it is: name a file elsewhere")
+
+
+def check_replaced(out: Path, inputs: Sequence[Path]) -> None:
+    """Raises ValueError where a picture, a table or anything else but predictions of before is at `out`, or where it is an
+    input."""
+    if not out.exists():
+        return
+    if any(path.exists() and path.samefile(out) for path in inputs):
+        raise ValueError(f"{out} is an input, which the predictions would replace: name another file")
+    if out.stat().st_size and not holds_predictions(out):
+        raise ValueError(f"{out} is there and holds no predictions: remove it, or name another file")
 
 
 def write_predictions(out: Path, answers: Iterable[Answers], classes: dict[str, list[str]]) -> Counter[str]:
@@ -82,6 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parse(arguments)
     with stage.told_in_one_line():
         if given.export:
+            check_out(given.out, bundle=given.bundle)
             found = export(load_bundle(given.bundle)[0], given.out, format=given.export)
             logger.info("wrote %s, which agrees with %s to %.1e", given.out, given.bundle, found)
             return

@@ -16,7 +16,7 @@ from tasks.data import label_table, parquet_table
 from tasks.data.contents import read_content
 from tasks.data.entries import file_entry, readable, text
 from tasks.data.images import ImageDefectError
-from tasks.data.parquet_pictures import BROKEN, UnreadableTableError, layout_of, one_line, open_table, stamp_of
+from tasks.data.parquet_pictures import BROKEN, NAMES, UnreadableTableError, layout_of, one_line, open_table, stamp_of
 
 PATH = label_table.PATH
 ROWS_AT_ONCE = 1024  # paths of a Parquet file
@@ -40,7 +40,12 @@ def find_inputs(
     """Every picture that the named paths hold, in their order, those of a folder sorted; what cannot be one has a reason.
     `left_out` says of a path that it is not looked at."""
     for path in named:
-        if path.is_dir():
+        try:
+            is_folder = path.is_dir()
+        except OSError as error:  # a name too long for any disk, among others
+            yield _defect(path, "missing_file", error.strerror or one_line(error))
+            continue
+        if is_folder:
             yield from _in_folder(path, root=root, left_out=left_out)
         else:
             yield from _in_file(path, root=root)
@@ -92,12 +97,12 @@ def _in_file(path: Path, *, root: Path | None, is_table: bool | None = None) -> 
     """The rows of a table, or the one picture that the file is."""
     if parquet_table.is_parquet(path) if is_table is None else is_table:
         yield from _in_parquet(path, root=root)
-    elif is_table is None and path.suffix.lower() in (".csv", ".tsv"):
-        yield from _in_csv(path, root=root)
     elif not path.exists():
         yield _defect(path, "missing_file", "no such file or folder")
     elif not path.is_file():
         yield _defect(path, "not_an_image", "not a regular file")
+    elif is_table is None and path.suffix.lower() in (".csv", ".tsv"):
+        yield from _in_csv(path, root=root)
     else:
         yield Input(path=readable(str(path)), place=path)
 
@@ -107,7 +112,7 @@ def _in_csv(table: Path, *, root: Path | None) -> Iterator[Input]:
         # surrogateescape keeps bytes that are not UTF-8 inside their own row
         file = table.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
     except OSError as error:
-        yield _defect(table, "missing_file" if isinstance(error, FileNotFoundError) else "unreadable", one_line(error))
+        yield _defect(table, "unreadable", one_line(error))
         return
     with file:
         first = file.readline(label_table.LONGEST_HEADER)
@@ -141,31 +146,38 @@ def _in_csv(table: Path, *, root: Path | None) -> Iterator[Input]:
 
 
 def _in_parquet(table: Path, *, root: Path | None) -> Iterator[Input]:
-    """A column of pictures, or else one of paths."""
+    """A column of pictures, or else one of paths; the one of paths where both are and pictures are not called so."""
     try:
         layout = layout_of(table, stamp_of(table))
+        if layout.column.lower() not in NAMES and _has_paths(open_table(table).schema_arrow):
+            yield from _paths_in_parquet(table, root=root)
+            return
         digits = len(str(max(layout.num_rows - 1, 0)))
         for number in range(layout.num_rows):
             place = table / f"{number:0{digits}d}"
             yield Input(path=readable(str(place)), place=place)
     except UnreadableTableError as no_pictures:
-        yield from _paths_in_parquet(table, no_pictures, root=root)
+        yield from _paths_in_parquet(table, root=root, told=f"{no_pictures}; or a column {PATH} of text")
     except BROKEN as error:
         yield _defect(table, "unreadable_table", one_line(error))
 
 
-def _paths_in_parquet(table: Path, no_pictures: UnreadableTableError, *, root: Path | None) -> Iterator[Input]:
+def _paths_in_parquet(table: Path, *, root: Path | None, told: str = "") -> Iterator[Input]:
+    """`told` says what is wrong where there are none."""
     try:
         file = open_table(table)
-        field = file.schema_arrow.field(PATH) if PATH in file.schema_arrow.names else None
-        if field is None or not (pa.types.is_string(field.type) or pa.types.is_large_string(field.type)):
-            yield _defect(table, "unreadable_table", f"{no_pictures}; or a column {PATH} of text")
+        if not _has_paths(file.schema_arrow):
+            yield _defect(table, "unreadable_table", told)
             return
         for rows in file.iter_batches(ROWS_AT_ONCE, columns=[PATH], use_threads=False):
-            for path in rows.column(0).to_pylist():
-                yield _of_table(table, path or "", root=root)
+            for path in parquet_table.cells_of(rows.column(0)):
+                yield _of_table(table, (path or b"").decode("utf-8", "surrogateescape"), root=root)
     except BROKEN as error:
         yield _defect(table, "unreadable_table", one_line(error))
+
+
+def _has_paths(schema: pa.Schema) -> bool:
+    return schema.names.count(PATH) == 1 and parquet_table.is_text(schema.field(PATH).type)
 
 
 def _of_table(table: Path, path: str, *, root: Path | None) -> Input:

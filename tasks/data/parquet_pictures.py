@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
+from threading import Lock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 NAMES = ("image", "img", "picture", "photo")
+ROWS_AT_ONCE = 1024
 KEPT_ROW_GROUPS = 2  # in memory, so that rows read in order cost one read
+MOST_GROUP_BYTES = 2**30  # of a row group's pictures; pages of equal rows take a thousandth of that in the file
+_reading = Lock()  # so that threads which want the same row group read it once
 # what a damaged file can make pyarrow raise
 BROKEN = (pa.ArrowException, OSError, ValueError, LookupError, OverflowError, MemoryError)
 
@@ -40,7 +44,11 @@ def read_picture(file: Path, row: int) -> bytes:
         if not 0 <= row < layout.num_rows:
             raise UnreadableTableError(f"{file.name} has no row {row}")
         group = bisect_right(layout.starts, row) - 1
-        cell = _pictures(file, stamp, group)[row - layout.starts[group]].as_py()
+        with _reading:
+            found = _pictures(file, stamp, group)
+        if isinstance(found, str):
+            raise UnreadableTableError(found)
+        cell = found[row - layout.starts[group]].as_py()
     except UnreadableTableError:
         raise
     except BROKEN as error:
@@ -81,9 +89,25 @@ def layout_of(file: Path, stamp: tuple[int, int]) -> Layout:
 
 
 @lru_cache(maxsize=KEPT_ROW_GROUPS)
-def _pictures(file: Path, stamp: tuple[int, int], group: int) -> pa.ChunkedArray:
+def _pictures(file: Path, stamp: tuple[int, int], group: int) -> pa.ChunkedArray | str:
+    """The cells of a row group, or why they are not read: the next row of it does not try again."""
     name = layout_of(file, stamp).column
-    return open_table(file).read_row_group(group, columns=[name], use_threads=False).column(name)
+    table = open_table(file)
+    known = table.metadata.row_group(group)
+    parts = [known.column(number) for number in range(known.num_columns)]
+    # what all cells take in pages: a cell takes no more, but cells that are equal may lie there once
+    in_pages = sum(part.total_uncompressed_size for part in parts if f"{part.path_in_schema}.".startswith(f"{name}."))
+    too_many = f"its group of rows has more than {MOST_GROUP_BYTES} bytes of pictures: make smaller groups"
+    if in_pages > MOST_GROUP_BYTES:
+        return too_many
+    rows = min(ROWS_AT_ONCE, MOST_GROUP_BYTES // max(in_pages, 1))
+    chunks, num_bytes = [], 0
+    for batch in table.iter_batches(rows, row_groups=[group], columns=[name], use_threads=False):
+        chunks.append(batch.column(0))
+        num_bytes += batch.nbytes
+        if num_bytes > MOST_GROUP_BYTES:
+            return too_many
+    return pa.chunked_array(chunks)
 
 
 def open_table(file: Path) -> pq.ParquetFile:

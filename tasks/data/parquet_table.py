@@ -61,19 +61,24 @@ def find_rows(file: Path, *, prefix: str) -> Iterator[Entry]:
 
 
 def _cells(file: Path, group: int, columns: list[str]) -> list[tuple[str, list[Any]]]:
-    """By column: its cells in a group of rows. Text comes as bytes, so that one cell that is not UTF-8 spoils one row."""
-    found = []
-    if columns:
-        table = open_table(file).read_row_group(group, columns=columns, use_threads=False)
-        for name in columns:
-            cells = table.column(name)
-            if pa.types.is_dictionary(cells.type):
-                cells = cells.cast(cells.type.value_type)
-            found.append((name, (cells.cast(pa.large_binary()) if _is_text(cells.type) else cells).to_pylist()))
-    return found
+    """By column: its cells in a group of rows."""
+    if not columns:
+        return []
+    table = open_table(file).read_row_group(group, columns=columns, use_threads=False)
+    return [(name, cells_of(table.column(name))) for name in columns]
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def cells_of(column: pa.Array | pa.ChunkedArray) -> list[Any]:
+    """Text comes as bytes, so that one cell that is not UTF-8 spoils one row."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    cells: list[Any] = (column.cast(pa.large_binary()) if is_text(column.type) else column).to_pylist()
+    return cells
+
+
+def is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return is_text(kind.value_type)
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
@@ -81,7 +86,7 @@ def _is_single(kind: pa.DataType) -> bool:
     """Whether a column of this type holds one word or number a row."""
     if pa.types.is_dictionary(kind):
         return _is_single(kind.value_type)
-    return bool(_is_text(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_floating(kind))
+    return bool(is_text(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_floating(kind))
 
 
 def _class_names(schema: pa.Schema) -> dict[str, list[str]]:

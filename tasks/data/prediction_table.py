@@ -8,7 +8,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-ROWS_AT_ONCE = 16_384  # what is in memory, and a row group
+from tasks.data.parquet_pictures import BROKEN
+from tasks.data.parquet_table import is_parquet
+
+ROWS_AT_ONCE = 16_384  # what is in memory, and a row group; fewer where a row has many classes
+CLASSES_AT_ONCE = 8 * ROWS_AT_ONCE
 SCHEMA = pa.schema(
     {
         "path": pa.string(),
@@ -30,16 +34,27 @@ class PredictionWriter:
     def __init__(self, file: pq.ParquetWriter) -> None:
         self.file = file
         self.waiting: list[dict[str, Any]] = []
+        self.num_classes = 0  # of all that wait
 
     def add(self, row: dict[str, Any]) -> None:
         self.waiting.append(row)
-        if len(self.waiting) == ROWS_AT_ONCE:
+        self.num_classes += len(row.get("top_labels") or ())
+        if len(self.waiting) == ROWS_AT_ONCE or self.num_classes >= CLASSES_AT_ONCE:
             self.flush()
 
     def flush(self) -> None:
         if self.waiting:
             self.file.write_table(pa.Table.from_pylist(self.waiting, schema=SCHEMA))
             self.waiting = []
+            self.num_classes = 0
+
+
+def holds_predictions(path: Path) -> bool:
+    """Whether it is a whole table that this module wrote."""
+    try:
+        return is_parquet(path) and bool(pq.read_schema(path).equals(SCHEMA))
+    except BROKEN:
+        return False
 
 
 @contextmanager

@@ -46,7 +46,8 @@ Decoded = tuple[list[Input], list[str], list[int], list[Tensor]]
 def classify(
     inputs: Iterable[Input], model: Classifier, embedder: Embedder, *, limits: Limits, top_k: int
 ) -> Iterator[Answers]:
-    """Minibatches in the order of the inputs; `embedder` is that of the model's backbone."""
+    """Minibatches in the order of the inputs; `embedder` is that of the model's backbone. Raises ValueError naming the first
+    picture with a probability that is not finite."""
     heads = copy.deepcopy(model.heads).to(embedder.plan.device).eval()
     temperatures = [model.temperatures[target] for target in model.classes]
     remaining = iter(inputs)
@@ -88,4 +89,17 @@ def classify(
                 ranked.append((first[0].to("cpu", non_blocking=True), first[1].to("cpu", non_blocking=True)))
         return Answers(inputs=found, sample_ids=sample_ids, places=places, ranked=ranked)
 
-    yield from in_turn(minibatches, decode, compute, device=embedder.plan.device)
+    for answers in in_turn(minibatches, decode, compute, device=embedder.plan.device):
+        _check_finite(answers, list(model.classes))  # here, where a GPU is done with it
+        yield answers
+
+
+def _check_finite(answers: Answers, targets: list[str]) -> None:
+    for target, (values, _) in zip(targets, answers.ranked, strict=bool(answers.places)):
+        bad = (~values.isfinite().all(dim=1)).nonzero()
+        if len(bad):
+            path = answers.inputs[answers.places[int(bad[0])]].path
+            raise ValueError(
+                f"the probabilities of {path} for {target} are not finite: the weights of the bundle may be damaged, or numbers "
+                "in its network too large for this precision"
+            )

@@ -34,6 +34,11 @@ def check_architecture(architecture: str) -> None:
         raise ValueError(f"architecture {architecture!r} is not one of torchvision's classifiers: {', '.join(known)}")
 
 
+def num_parameters(architecture: str) -> int:
+    """Of the published network, for 1000 classes; nothing is built."""
+    return int(models.get_model_weights(architecture).DEFAULT.meta["num_params"])
+
+
 def classification_layer(network: nn.Module) -> str:
     """The name of the layer that maps features to classes: in every torchvision classifier the last linear layer or
     convolution that it defines."""

@@ -10,58 +10,58 @@ from torch import Tensor
 from torchvision.models.feature_extraction import get_graph_node_names
 
 from tasks.files import sha256, write_json
-from tasks.models.architecture import build_network_outline, check_architecture, classification_layer
+from tasks.models.architecture import build_network_outline, check_architecture, classification_layer, num_parameters
 from tasks.models.backbone import Backbone
 from tasks.models.classifier import Classifier
-from tasks.models.description import Description, read_description
+from tasks.models.description import Description, read_description, with_digest
 from tasks.models.transform import Transform
-from tasks.models.weight_file import check_content, check_header, check_place, read_tensors
+from tasks.models.weight_file import check_content, check_header, check_place, read_header, read_tensors
 from tasks.models.weights import fill
 
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
 ADVICE = "they are of another model"
+LEAST_WEIGHTS = 0.1  # of an architecture's; without its classes the smallest has a quarter
 
 
 def save_bundle(folder: Path, model: Classifier, *, lineage: dict[str, Any]) -> None:
     """Write a classifier (or a backbone: a classifier without targets) and where it came from into `folder`."""
     save_file({name: tensor.contiguous() for name, tensor in sorted(model.state_dict().items())}, folder / WEIGHTS)
     backbone = model.backbone
-    write_json(
-        folder / DESCRIPTION,
-        {
-            "architecture": backbone.architecture,
-            "features": backbone.features,
-            "nodes": nodes(backbone),
-            "transform": backbone.transform.to_dict(),
-            "classes": model.classes,
-            "hidden_features": model.hidden_features,
-            "temperatures": model.temperatures,
-            "lineage": lineage,
-            "weights_sha256": sha256(folder / WEIGHTS),
-        },
-    )
+    description = {
+        "architecture": backbone.architecture,
+        "features": backbone.features,
+        "nodes": nodes(backbone),
+        "transform": backbone.transform.to_dict(),
+        "classes": model.classes,
+        "hidden_features": model.hidden_features,
+        "temperatures": model.temperatures,
+        "lineage": lineage,
+        "weights_sha256": sha256(folder / WEIGHTS),
+    }
+    write_json(folder / DESCRIPTION, with_digest(description))
 
 
 def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
     """The classifier, in evaluation mode, and its lineage.
 
-    A bundle may come from a stranger. Before a network is built, model.json has possible values alone, and the weights are a
-    whole safetensors file of exactly the tensors of that network, with the SHA-256 that model.json says (bundles of before
-    there was one say none).
+    A bundle may come from a stranger. Before a network is built, model.json has possible values alone and is as it was saved,
+    and the weights are a whole safetensors file with the SHA-256 that model.json says, of as many numbers as that network may
+    have. Before it is filled, they are exactly its tensors.
 
     Raises:
         ValueError: something of that is not so, or a weight is not finite.
     """
     try:
         for name in (DESCRIPTION, WEIGHTS):
-            if (folder / name).is_symlink():
-                check_place(folder / name)
+            check_place(folder / name)
         description = read_description(folder / DESCRIPTION)
         check_architecture(description.architecture)
-        check_place(folder / WEIGHTS)
         check_content(folder / WEIGHTS, sha256=description.weights_sha256)
-        check_header(folder / WEIGHTS, outline(description), advice=ADVICE)
+        header = read_header(folder / WEIGHTS)
+        if header.num_numbers < (least := int(LEAST_WEIGHTS * num_parameters(description.architecture))):
+            raise ValueError(f"its weights have {header.num_numbers} numbers, expected at least {least}; {ADVICE}")
+        check_header(header, outline(description), advice=ADVICE)
         model = build(description)
         fill(model, read_tensors(folder / WEIGHTS), name="its weights", advice=ADVICE)
         return model.eval(), description.lineage
@@ -86,7 +86,8 @@ def build(description: Description) -> Classifier:
 
 
 def outline(description: Description) -> dict[str, Tensor]:
-    """The tensors that the weights are to be, without numbers where torchvision can build the network so."""
+    """The tensors that the weights are to be; without numbers, and nothing computed, where torchvision can build the network
+    so."""
     try:
         with torch.device("meta"):
             return build(description).state_dict()

@@ -1,5 +1,7 @@
 """What a bundle says of itself: model.json in, a description whose every value is possible out. Nothing is built on its word before."""
 
+import hashlib
+import json
 import math
 import re
 from collections.abc import Iterator
@@ -15,8 +17,10 @@ MOST_CLASSES = 1_000_000  # of a target
 SHOWN = 60  # characters of what a stranger wrote
 
 Name = Annotated[str, Field(min_length=1, max_length=10_000)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # SHA-256
+# wide enough for any model; what lies outside makes numbers that are not finite, or probabilities that say nothing
+Mean = Annotated[float, Field(ge=-1e3, le=1e3, allow_inf_nan=False)]
+Scale = Annotated[float, Field(ge=1e-3, le=1e3, allow_inf_nan=False)]
 
 
 class Part(BaseModel):
@@ -26,39 +30,42 @@ class Part(BaseModel):
 class TransformFields(Part):
     """See `tasks.models.transform.Transform`; px."""
 
-    resize_size: Annotated[int, Field(ge=1, le=8192)]
-    crop_size: Annotated[int, Field(ge=1, le=4096)]
-    mean: Annotated[list[Finite], Field(min_length=3, max_length=3)]
-    std: Annotated[list[Positive], Field(min_length=3, max_length=3)]
+    resize_size: Annotated[int, Field(ge=1, le=2048)]
+    crop_size: Annotated[int, Field(ge=1, le=1024)]
+    mean: Annotated[list[Mean], Field(min_length=3, max_length=3)]
+    std: Annotated[list[Scale], Field(min_length=3, max_length=3)]
     interpolation: Literal["nearest", "nearest-exact", "bilinear", "bicubic", "box", "hamming", "lanczos"] = "bilinear"
     decode: Literal["full", "scaled"] = "full"
 
 
 class Description(Part):
-    """model.json. What has a default was not in bundles of before there was such."""
+    """model.json."""
 
     architecture: Name
     features: Literal["penultimate", "pooled"] | Annotated[list[Name], Field(min_length=1, max_length=1000)]
     transform: TransformFields
     classes: dict[Name, Annotated[list[Name], Field(min_length=1, max_length=MOST_CLASSES)]]
-    hidden_features: Annotated[int, Field(ge=1, le=65536)] | None = None
-    temperatures: dict[str, Positive] | None = None
+    hidden_features: Annotated[int, Field(ge=1, le=65536)] | None
+    temperatures: dict[str, Scale]
     lineage: dict[str, Any]
-    weights_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    weights_sha256: Digest
+    description_sha256: Digest
 
     @model_validator(mode="after")
     def _agree(self) -> "Description":
         for target, names in self.classes.items():
             if len(set(names)) < len(names):
                 raise ValueError(f"target {target[:SHOWN]!r} has a class twice")
-        if unknown := set(self.temperatures or {}) - set(self.classes):
+        if unknown := set(self.temperatures) - set(self.classes):
             raise ValueError(f"temperatures name the unknown target {min(unknown)[:SHOWN]!r}")
+        if missing := set(self.classes) - set(self.temperatures):
+            raise ValueError(f"temperatures lack the target {min(missing)[:SHOWN]!r}")
         return self
 
 
 def read_description(path: Path) -> Description:
-    """Raises ValueError naming the first thing that is wrong: it is missing, no JSON, too large, leads out of the bundle, or
-    has a value that is missing or impossible."""
+    """Raises ValueError naming the first thing that is wrong: it is missing, no JSON, too large, leads out of the bundle, has
+    a value that is missing or impossible, or was changed after it was saved."""
     if path.is_file() and path.stat().st_size > MOST_BYTES:
         raise ValueError(f"{path.name} has {path.stat().st_size} bytes, expected at most {MOST_BYTES}")
     try:
@@ -72,12 +79,23 @@ def read_description(path: Path) -> Description:
         if _leads_out(text):
             raise ValueError(f"{path.name} names {text[:SHOWN]!r}, which leads out of the bundle")
     try:
-        return Description.model_validate(content)
+        description = Description.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])[:SHOWN]
         message = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
         raise ValueError(" ".join(f"{path.name}: {place} {message}".split())) from None
+    if with_digest(content) != content:
+        raise ValueError(f"{path.name} is torn, or was changed: it has another SHA-256 than its description_sha256")
+    return description
+
+
+def with_digest(content: dict[str, Any]) -> dict[str, Any]:
+    """The content of model.json with `description_sha256`, that of all else in it. It finds tearing and careless edits; whoever
+    forges a bundle can make it again."""
+    others = {key: value for key, value in content.items() if key != "description_sha256"}
+    canonical = json.dumps(others, sort_keys=True, separators=(",", ":"))
+    return others | {"description_sha256": hashlib.sha256(canonical.encode()).hexdigest()}
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -9,6 +9,7 @@ temperatures are inside. The outputs are (n, num_classes) float32, one a target.
 
 import copy
 import importlib.util
+import io
 import json
 import warnings
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from tasks.models.fusion import trace
 FORMATS = ("onnx", "torch")
 MOST_DIFFERENCE = 1e-3  # of a probability
 SIZES = (1, 3)  # minibatches that are compared: their axis is free
+INPUT = "pixels"
 METADATA = "graftline.json"  # the extra file of TorchScript
 
 Run = Callable[[Tensor], Sequence[Tensor]]
@@ -64,10 +66,16 @@ def export(model: Classifier, path: Path, *, format: str) -> float:
     """
     if not model.classes:
         raise ValueError("a backbone knows no classes: export the bundle of a classifier")
+    if format == "onnx" and INPUT in model.classes:
+        raise ValueError(f"a target is called {INPUT}, as the input of ONNX is: export it as torch")
     with whole_file(path) as beside:
         try:
             run = (_write_onnx if format == "onnx" else _write_torchscript)(model.eval(), beside)
-        except (RuntimeError, NotImplementedError, TypeError) as error:
+        except (ValueError, OSError, MemoryError):
+            raise
+        except (
+            Exception
+        ) as error:  # exporters can raise nearly anything, as where a target is called as a part of the network
             reason = " ".join(str(error).split())[:200]
             raise ValueError(f"{model.backbone.architecture} cannot be exported as {format}: {reason}") from error
         found = max_abs_difference(model, run)
@@ -110,9 +118,9 @@ def _write_onnx(model: Classifier, path: Path) -> Run:
             (example,),
             dynamo=True,
             verbose=False,
-            input_names=["pixels"],
+            input_names=[INPUT],
             output_names=list(model.classes),
-            dynamic_shapes={"pixels": {0: torch.export.Dim("n", min=1)}},
+            dynamic_shapes={INPUT: {0: torch.export.Dim("n", min=1)}},
         )
     program.model.metadata_props.update(metadata(model))
     program.save(path, external_data=False)
@@ -123,7 +131,7 @@ def _onnx_session(path: Path) -> Run:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return lambda pixels: [torch.from_numpy(each) for each in session.run(None, {"pixels": pixels.numpy()})]
+    return lambda pixels: [torch.from_numpy(each) for each in session.run(None, {INPUT: pixels.numpy()})]
 
 
 def _write_torchscript(model: Classifier, path: Path) -> Run:
@@ -132,6 +140,9 @@ def _write_torchscript(model: Classifier, path: Path) -> Run:
         warnings.simplefilter("ignore")  # TorchScript is no longer developed; nothing else is read without pickle
         jit: Any = torch.jit
         program = jit.trace(Deployed(model).eval(), (torch.zeros(2, 3, size, size, dtype=torch.uint8),))
-        jit.save(program, str(path), _extra_files={METADATA: json.dumps(metadata(model))})
+        # in memory first: where the disk is full, what torch writes a file with ends the process
+        content = io.BytesIO()
+        jit.save(program, content, _extra_files={METADATA: json.dumps(metadata(model))})
+        path.write_bytes(content.getvalue())
         loaded = jit.load(str(path))
     return lambda pixels: loaded(pixels)

@@ -17,6 +17,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Decode = Literal["full", "scaled"]
 
+LONGEST = 20  # times the shorter side: of a longer strip only the middle is resized, the crop sees no more
 LEAST_DECODED = 128  # px of the shorter side: what is decoded for a small backbone is looked at for copies, too
 
 
@@ -61,6 +62,7 @@ class Transform:
     def pixels(self, image: Image.Image) -> Tensor:
         """An RGB picture of any size -> (3, crop_size, crop_size) uint8, as Pillow's resizing gives it (one level of 255
         more or less)."""
+        image = _middle(image)
         interpolation = InterpolationMode(self.interpolation)
         if interpolation is not InterpolationMode.BILINEAR:  # for which torch's is not the same
             image = tvf.resize(image, [self.resize_size], interpolation)
@@ -78,6 +80,13 @@ class Transform:
         scale, shift = _scale_and_shift(self.mean, self.std, width, rows.device)
         rows.mul_(scale).add_(shift)
         return rows.view(n, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _middle(image: Image.Image) -> Image.Image:
+    """The picture without the ends of a strip: 20,000,000 x 1 px, a file of 20 kB, would be resized to 3 TB."""
+    width, height = (min(side, LONGEST * min(image.size)) for side in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image if image.size == (width, height) else image.crop((left, top, left + width, top + height))
 
 
 @lru_cache(maxsize=8)  # made once: to bring it to a GPU waits for what that computes

@@ -7,10 +7,11 @@ ERROR = "error"
 
 
 def worst(predictions: pd.DataFrame, *, limit: int) -> pd.DataFrame:
-    """At most `limit` wrong predictions, shared out among the targets, with their `kind`; half of them negative flips where
+    """At most `limit` wrong predictions, shared out among the targets, of which each has one at least, with their `kind`; half of them negative flips where
     there are as many, and of each kind those first whose label was thought the least likely."""
     targets = [rows for _, rows in predictions.groupby("target")]
-    return pd.concat([_worst(rows, limit=limit // max(len(targets), 1)) for rows in targets], ignore_index=True)
+    share = max(limit // max(len(targets), 1), 1)
+    return pd.concat([_worst(rows, limit=share) for rows in targets], ignore_index=True)
 
 
 def _worst(rows: pd.DataFrame, *, limit: int) -> pd.DataFrame:

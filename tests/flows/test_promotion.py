@@ -21,6 +21,7 @@ from tasks.data.images import sample_id
 from tasks.files import write_json
 from tasks.models.bundle import save_bundle
 from tasks.models.classifier import Classifier
+from tasks.models.description import with_digest
 from tasks.models.weights import load_backbone
 
 NAMES = ["cat", "dog"]
@@ -59,10 +60,15 @@ def change_candidate(project):
         {name: each + 0.01 if name == "heads.0.bias" else each for name, each in tensors.items()},
         folder / "model.safetensors",
     )
-    described = json.loads((folder / "model.json").read_text("utf-8"))
-    described["weights_sha256"] = digests(folder)["model_sha256"]
-    (folder / "model.json").unlink()
-    (folder / "model.json").write_text(json.dumps(described), "utf-8")
+    describe_candidate(project, weights_sha256=digests(folder)["model_sha256"])
+
+
+def describe_candidate(project, **changes):
+    """Another model.json, whole."""
+    path = project / "data/models/candidate/model.json"
+    described = with_digest(json.loads(path.read_text("utf-8")) | changes)
+    path.unlink()
+    path.write_text(json.dumps(described), "utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -156,11 +162,7 @@ def test_candidate_of_other_weights_is_refused(in_use):
 
 
 def test_candidate_of_another_description_is_refused(in_use):
-    path = in_use / "data/models/candidate/model.json"
-    described = json.loads(path.read_text("utf-8"))
-    described["classes"]["label"].reverse()
-    path.unlink()
-    path.write_text(json.dumps(described), "utf-8")
+    describe_candidate(in_use, classes={"label": NAMES[::-1]})
     refused = promote(in_use, status=1)
     assert "data/models/candidate is not what the verdict was found on: run `dvc repro` again" in refused
 
@@ -198,10 +200,7 @@ def test_damaged_verdict_and_record_are_named(project, content):
 
 
 def test_forced_candidate_of_another_description_has_no_verdict_in_the_log(project):
-    path = project / "data/models/candidate/model.json"
-    described = json.loads(path.read_text("utf-8"))
-    path.unlink()
-    path.write_text(json.dumps(described | {"temperatures": {"label": 1.5}}), "utf-8")
+    describe_candidate(project, temperatures={"label": 1.5})
     promote(project, "--force", "--why", "too sure of itself")
     assert (log_of(project)[-1]["verdict"], log_of(project)[-1]["metrics"]) == (None, None)
 

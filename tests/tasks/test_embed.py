@@ -16,6 +16,7 @@ from tasks.data.manifest import write_table
 from tasks.data.perceptual_hash import perceptual_hashes
 from tasks.models.bundle import save_bundle
 from tasks.models.classifier import Classifier
+from tasks.models.description import with_digest
 from tasks.models.weights import load_backbone
 
 GLYPHS = Path(__file__).parents[2] / "backbones/glyphs.safetensors"
@@ -116,7 +117,7 @@ def test_bundle_whose_transform_was_changed_by_hand_gets_no_vectors_of_the_old_o
     assert counted(embed()) == 6
     description = json.loads((bundle / "model.json").read_text("utf-8"))
     description["transform"]["mean"] = [0.1, 0.1, 0.1]
-    (bundle / "model.json").write_text(json.dumps(description), "utf-8")
+    (bundle / "model.json").write_text(json.dumps(with_digest(description)), "utf-8")
     assert counted(embed()) == 6
 
 

@@ -1,6 +1,8 @@
 """What a person gets who has a bundle and pictures."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import zlib
@@ -138,18 +140,56 @@ def test_predictions_of_a_folder_may_be_written_into_it_and_are_not_read_again(b
         assert counts == {"": 40}
 
 
+@pytest.mark.parametrize("way", ["link", "pictures/../pictures"])
+def test_predictions_that_are_reached_another_way_are_not_read_again(bundle, pictures, tmp_path, way):
+    (tmp_path / "link").symlink_to(pictures)
+    for name in ("first.parquet", "second.parquet", "second.parquet"):
+        assert predict(bundle, [pictures], out=tmp_path / way / name, device="cpu") == {"": 40}
+
+
+@pytest.mark.parametrize(
+    "out", ["00.png", "list.csv", "old.parquet", "model/model.safetensors", "model/new.parquet", "."]
+)
+def test_output_never_replaces_an_input_or_the_bundle(bundle, pictures, out):
+    shutil.copytree(bundle, pictures / "model")
+    (pictures / "list.csv").write_text("path\n00.png\n", "utf-8")
+    predict(bundle, [pictures / "00.png"], out=pictures / "old.parquet", device="cpu")
+    before = {path: path.read_bytes() for path in pictures.rglob("*") if path.is_file()}
+    named = pictures / "old.parquet" if out == "old.parquet" else pictures
+    with pytest.raises(ValueError, match=re.escape(f"{pictures / out} ")):
+        predict(pictures / "model", [named], out=pictures / out)
+    assert {path: path.read_bytes() for path in pictures.rglob("*") if path.is_file()} == before
+
+
+def test_export_never_replaces_the_bundle(bundle, shell):
+    refused = shell("predict", bundle, "--export", "torch", "-o", bundle / "model.safetensors")
+    assert "lies in the bundle" in refused.error
+
+
+def test_root_that_is_no_folder_is_refused(bundle, pictures, tmp_path):
+    with pytest.raises(ValueError, match=r"the root .* is no folder"):
+        predict(bundle, [pictures], out=tmp_path / "out.parquet", root=tmp_path / "none")
+
+
 def test_rows_are_written_in_groups_as_they_come(bundle, pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(prediction_table, "ROWS_AT_ONCE", 32)
     predict(bundle, [pictures], out=tmp_path / "out.parquet", device="cpu")
     assert pq.ParquetFile(tmp_path / "out.parquet").num_row_groups == 3
 
 
+def test_rows_of_many_classes_are_written_in_smaller_groups(bundle, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(prediction_table, "CLASSES_AT_ONCE", 80)
+    predict(bundle, [pictures], out=tmp_path / "out.parquet", device="cpu", top_k=3)
+    assert pq.ParquetFile(tmp_path / "out.parquet").num_row_groups == 3  # 3 + 2 classes of each of 40 pictures
+
+
 def test_run_that_fails_leaves_the_predictions_of_before(bundle, pictures, tmp_path, shell):
     out = tmp_path / "out.parquet"
-    out.write_bytes(b"before")
+    predict(bundle, [pictures / "00.png"], out=out, device="cpu")
+    before = out.read_bytes()
     done = shell("predict", bundle, pictures, "-o", out, max_file_bytes=1000)
     assert "File too large" in done.error
-    assert out.read_bytes() == b"before"
+    assert out.read_bytes() == before
     assert sorted(tmp_path.glob(".out*")) == []
 
 
@@ -166,6 +206,15 @@ def test_more_classes_are_asked_for_than_there_are(bundle, pictures, tmp_path):
         "animal": 3,
         "place": 2,
     }
+
+
+def test_probability_that_is_not_finite_is_an_error_and_no_prediction(bundle, pictures, tmp_path, monkeypatch):
+    model, _ = load_bundle(bundle)
+    model.temperatures["place"] = 1e-320
+    monkeypatch.setattr("tasks.predict.load_bundle", lambda folder: (model, {}))
+    with pytest.raises(ValueError, match=r"probabilities of .*00\.png for place are not finite"):
+        predict(bundle, [pictures], out=tmp_path / "out.parquet", device="cpu")
+    assert not (tmp_path / "out.parquet").exists()
 
 
 def test_backbone_and_what_is_no_bundle_are_refused(bundle, pictures, tmp_path, shell):

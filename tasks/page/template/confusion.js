@@ -28,8 +28,9 @@ function drawConfusion(canvas, { names, row, column, count }) {
   const choose = (i, j) => {
     chosen = [i, j].map((each) => Math.max(0, Math.min(n - 1, each)));
     const number = found.get(chosen[0] * n + chosen[1]) ?? 0;
-    byId(canvas.getAttribute("aria-describedby")).textContent =
-      `${names[chosen[0]]} taken for ${names[chosen[1]]}: ${number} of ${totals[chosen[0]]}`;
+    byId(canvas.getAttribute("aria-describedby")).replaceChildren(
+      named(names[chosen[0]]), " taken for ", named(names[chosen[1]]), `: ${number} of ${totals[chosen[0]]}`,
+    );
     draw();
   };
   canvas.addEventListener("pointermove", (event) => {

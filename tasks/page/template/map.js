@@ -76,7 +76,7 @@ function makeChart({ x, y, batch, paths, targets }) {
       const swatch = document.createElement("span");
       swatch.className = "swatch";
       swatch.style.background = paint(key);
-      item.append(swatch, `${called(key)} (${members.length.toLocaleString("en")})`);
+      item.append(swatch, named(called(key)), ` (${members.length.toLocaleString("en")})`);
       return item;
     });
     if (shown.length > 12) {
@@ -148,15 +148,15 @@ function makeChart({ x, y, batch, paths, targets }) {
       parts.push(picture);
     }
     const list = document.createElement("dl");
-    const add = (title, text) => {
+    const add = (title, name, more = "") => {
       const [term, said] = [document.createElement("dt"), document.createElement("dd")];
       term.textContent = title;
-      said.textContent = text;
+      said.append(named(name), more);
       list.append(term, said);
     };
     if (target.label[k] !== NONE) {
       add("label", target.names[target.label[k]]);
-      add("candidate", `${target.names[target.candidate[k]]}, ${Math.round(target.confidence[k] / 2.55)} % sure`);
+      add("candidate", target.names[target.candidate[k]], `, ${Math.round(target.confidence[k] / 2.55)} % sure`);
       if (target.baseline) add("model in use", target.names[target.baseline[k]]);
     }
     add("batch", points.batches[batch[k]]);

@@ -38,3 +38,10 @@ function filterBy(form, items, { matches, show }) {
   form.addEventListener("submit", (event) => event.preventDefault());
   apply();
 }
+
+// a name may be written from right to left: what stands behind it stays where it is
+function named(text) {
+  const name = document.createElement("bdi");
+  name.textContent = text;
+  return name;
+}

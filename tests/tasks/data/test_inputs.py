@@ -117,6 +117,26 @@ def test_paths_of_a_parquet_file_are_followed(pictures):
     assert reasons(pictures / "list.parquet") == ["", "missing_file", ""]
 
 
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())])
+def test_paths_of_a_parquet_file_are_text_of_any_type(pictures, kind):
+    pq.write_table(pa.table({"path": pa.array(["a/1.png", "b.png"]).cast(kind)}), pictures / "list.parquet")
+    assert contents(pictures / "list.parquet") == [b"a/1.png", b"b.png"]
+
+
+def test_path_of_a_parquet_file_that_is_not_utf8_costs_no_other(pictures):
+    bytes_ = pa.array([b"a/1.png", b"\xff.png", b"b.png"], pa.binary())
+    pq.write_table(
+        pa.table({"path": pa.Array.from_buffers(pa.string(), 3, bytes_.buffers())}), pictures / "list.parquet"
+    )
+    assert reasons(pictures / "list.parquet") == ["", "name_not_text", ""]
+
+
+@pytest.mark.parametrize(("name", "expected"), [("embedding", [b"b.png"]), ("image", [b"picture"])])
+def test_paths_of_a_parquet_file_are_followed_where_its_bytes_are_not_called_pictures(pictures, name, expected):
+    pq.write_table(pa.table({"path": ["b.png"], name: [b"picture"]}), pictures / "list.parquet")
+    assert contents(pictures / "list.parquet") == expected
+
+
 def test_parquet_file_that_is_torn_or_holds_something_else_is_told(tmp_path):
     pq.write_table(pa.table({"x": [1]}), tmp_path / "numbers.parquet")
     (tmp_path / "torn.parquet").write_bytes((tmp_path / "numbers.parquet").read_bytes()[:50])
@@ -125,7 +145,12 @@ def test_parquet_file_that_is_torn_or_holds_something_else_is_told(tmp_path):
 
 def test_pipe_is_not_read(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
-    assert reasons(tmp_path, tmp_path / "pipe.png") == ["not_an_image"] * 2
+    os.mkfifo(tmp_path / "pipe.csv")
+    assert reasons(tmp_path, tmp_path / "pipe.png", tmp_path / "pipe.csv") == ["not_an_image"] * 4
+
+
+def test_name_that_no_disk_can_have_costs_no_other(pictures):
+    assert reasons(pictures / ("a" * 300 + ".png"), pictures / "b.png") == ["missing_file", ""]
 
 
 @pytest.mark.parametrize("place", ["gone.png", "big.png"])

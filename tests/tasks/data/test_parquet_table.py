@@ -3,6 +3,8 @@
 import contextlib
 import json
 import random
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tasks.data import parquet_pictures
 from tasks.data.contents import read_content
 from tasks.data.layouts import find_entries
 from tasks.data.parquet_pictures import UnreadableTableError
@@ -188,6 +191,28 @@ def test_missing_row_is_a_missing_file(batch):
         read_content(batch / "x.parquet/3")
     with pytest.raises(FileNotFoundError):
         read_content(batch / "x.parquet/first")
+
+
+@pytest.mark.parametrize("options", [{"dictionary_pagesize_limit": 10**9}, {"use_dictionary": False}])
+def test_group_of_rows_that_would_fill_the_memory_is_not_read(batch, monkeypatch, options):
+    monkeypatch.setattr("tasks.data.parquet_pictures.MOST_GROUP_BYTES", 10_000_000)
+    rows = pa.table({"image": [bytes(1_000_000)] * 60})
+    pq.write_table(rows, batch / "x.parquet", compression="zstd", **options)
+    assert (batch / "x.parquet").stat().st_size < 100_000
+    with pytest.raises(UnreadableTableError, match="more than 10000000 bytes of pictures: make smaller groups"):
+        read_content(batch / "x.parquet/7")
+
+
+def test_threads_that_want_the_same_rows_read_them_once(batch, monkeypatch):
+    write(batch / "x.parquet", row_group_size=3)
+    opened = []
+    whole = parquet_pictures.open_table
+    monkeypatch.setattr(parquet_pictures, "open_table", lambda file: opened.append(file) or whole(file))
+    start = Barrier(3)
+    with ThreadPoolExecutor(3) as threads:
+        read = list(threads.map(lambda row: (start.wait(), read_content(batch / f"x.parquet/{row}"))[1], range(3)))
+    assert read == PICTURES
+    assert opened.count(batch / "x.parquet") == 2  # once for the layout
 
 
 def test_damaged_table_gives_rows_or_defects_and_never_an_error(batch):

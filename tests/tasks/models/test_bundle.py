@@ -7,12 +7,17 @@ import re
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torchvision import models
 
-from tasks.models.bundle import DESCRIPTION, WEIGHTS, load_bundle, save_bundle
+from tasks.models.architecture import build_network_outline, classification_layer, num_parameters
+from tasks.models.bundle import DESCRIPTION, LEAST_WEIGHTS, WEIGHTS, load_bundle, save_bundle
 from tasks.models.classifier import Classifier
+from tasks.models.description import with_digest
 from tasks.models.weights import load_backbone
 
 PIXELS = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+SANE = {"resize_size": 32, "crop_size": 32, "mean": [0.5] * 3, "std": [0.5] * 3}
 
 
 @pytest.fixture
@@ -23,10 +28,12 @@ def saved(classifier, tmp_path):
 
 
 def describe(folder, **changes):
-    """Tamper with the description; None takes a key out."""
+    """Forge the description: its digest, and that of the weights, are those of what is there. None takes a key out."""
     path = folder / DESCRIPTION
-    content = json.loads(path.read_text("utf-8")) | changes
-    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}), "utf-8")
+    weights = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    content = json.loads(path.read_text("utf-8")) | {"weights_sha256": weights} | changes
+    content = with_digest({key: value for key, value in content.items() if value is not None or key not in changes})
+    path.write_text(json.dumps(content), "utf-8")
 
 
 def test_bundle_gives_identical_probabilities(classifier, tmp_path):
@@ -115,7 +122,7 @@ def test_description_that_does_not_fit_the_weights_is_refused_by_name(saved, cha
 def test_tensor_of_another_shape_is_refused_by_name(saved):
     tensors = load_file(saved / WEIGHTS)
     save_file(tensors | {"heads.0.bias": torch.zeros(5)}, saved / WEIGHTS)
-    describe(saved, weights_sha256=None)
+    describe(saved)
     with pytest.raises(ValueError, match=r"is not a whole bundle \(.*heads\.0\.bias"):
         load_bundle(saved)
 
@@ -130,12 +137,6 @@ def test_hidden_layer_and_temperature_survive_a_bundle(classifier, tmp_path):
     assert torch.equal(model.probabilities([PIXELS])[0], back.probabilities([PIXELS])[0])
 
 
-def test_bundle_of_before_there_were_temperatures_loads(saved):
-    describe(saved, hidden_features=None, temperatures=None)
-    back, _ = load_bundle(saved)
-    assert (back.hidden_features, back.temperatures) == (None, {"label": 1.0})
-
-
 def test_weights_that_were_exchanged_are_refused(saved, classifier):
     other = saved / "other"
     other.mkdir()
@@ -145,9 +146,42 @@ def test_weights_that_were_exchanged_are_refused(saved, classifier):
         load_bundle(saved)
 
 
-def test_bundle_of_before_there_was_a_digest_loads(saved, classifier):
-    describe(saved, weights_sha256=None, nodes=None)
-    assert load_bundle(saved)[0].backbone.fingerprint() == classifier().backbone.fingerprint()
+@pytest.mark.parametrize("key", ["weights_sha256", "description_sha256"])
+def test_bundle_without_a_digest_is_refused(saved, key):
+    path = saved / DESCRIPTION
+    content = json.loads(path.read_text("utf-8"))
+    del content[key]
+    path.write_text(json.dumps(content), "utf-8")
+    with pytest.raises(ValueError, match=f"{key} Field required"):
+        load_bundle(saved)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"classes": {"label": ["eel", "dog", "cat"]}}, {"transform": SANE | {"mean": [0.4] * 3}}]
+)
+def test_possible_description_that_was_changed_by_hand_is_refused(saved, changes):
+    path = saved / DESCRIPTION
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | changes), "utf-8")
+    with pytest.raises(ValueError, match=r"model\.json is torn, or was changed"):
+        load_bundle(saved)
+
+
+def test_large_network_is_not_built_for_a_small_file(saved, monkeypatch):
+    monkeypatch.setattr("tasks.models.bundle.build", lambda description: pytest.fail("a network was built"))
+    (saved / WEIGHTS).write_bytes((2).to_bytes(8, "little") + b"{}")
+    describe(saved, architecture="regnet_y_128gf", transform=SANE | {"crop_size": 1024})
+    with pytest.raises(ValueError, match="its weights have 0 numbers, expected at least 64481289"):
+        load_bundle(saved)
+
+
+@pytest.mark.parametrize("architecture", models.list_models(module=models))
+def test_no_network_has_fewer_weights_than_are_asked_for(architecture):
+    """Without its classes and what is used in pretraining alone."""
+    if not architecture.startswith("regnet"):  # of which the smallest has 85 %
+        network = build_network_outline(architecture)
+        network.set_submodule(classification_layer(network), torch.nn.Identity())
+        weights = sum(each.numel() for each in network.state_dict().values())
+        assert weights > 2 * LEAST_WEIGHTS * num_parameters(architecture)
 
 
 @pytest.mark.parametrize("archive", [True, False])
@@ -162,7 +196,7 @@ def test_pickle_in_disguise_is_refused_and_never_run(saved, tmp_path, archive):
         torch.save({"heads.0.bias": Trap()}, saved / WEIGHTS)
     else:
         (saved / WEIGHTS).write_bytes(pickle.dumps(Trap()))
-    describe(saved, weights_sha256=hashlib.sha256((saved / WEIGHTS).read_bytes()).hexdigest())
+    describe(saved)
     with pytest.raises(ValueError, match=r"pickle.*expected safetensors"):
         load_bundle(saved)
     assert not ran.exists()
@@ -186,9 +220,10 @@ def test_link_of_dvc_into_its_cache_is_followed(saved, tmp_path):
     load_bundle(saved)
 
 
-def test_weights_that_are_no_regular_file_are_refused(saved):
-    (saved / WEIGHTS).unlink()
-    os.mkfifo(saved / WEIGHTS)
+@pytest.mark.parametrize("name", [WEIGHTS, DESCRIPTION])
+def test_pipe_is_refused_and_not_waited_for(saved, name):
+    (saved / name).unlink()
+    os.mkfifo(saved / name)
     with pytest.raises(ValueError, match="no regular file"):
         load_bundle(saved)
 
@@ -207,12 +242,22 @@ def test_class_may_be_called_as_a_path_is(classifier, tmp_path):
     assert load_bundle(tmp_path)[0].classes == {"../t": ["/", "n/a", ".."]}
 
 
+def test_negative_variance_is_refused_by_name(saved):
+    tensors = load_file(saved / WEIGHTS)
+    name = next(name for name in tensors if name.endswith("running_var"))
+    tensors[name][1] = -1.0
+    save_file(tensors, saved / WEIGHTS)
+    describe(saved)
+    with pytest.raises(ValueError, match=rf"{re.escape(name)} has a variance below 0"):
+        load_bundle(saved)
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_weight_that_is_not_finite_is_refused_by_name(saved, number):
     tensors = load_file(saved / WEIGHTS)
     tensors["heads.0.bias"][1] = number
     save_file(tensors, saved / WEIGHTS)
-    describe(saved, weights_sha256=None)
+    describe(saved)
     with pytest.raises(ValueError, match=r"heads\.0\.bias has numbers that are not finite"):
         load_bundle(saved)
 
@@ -220,12 +265,9 @@ def test_weight_that_is_not_finite_is_refused_by_name(saved, number):
 def test_tensor_of_another_type_is_refused_by_name(saved):
     tensors = load_file(saved / WEIGHTS)
     save_file(tensors | {"heads.0.bias": tensors["heads.0.bias"].double()}, saved / WEIGHTS)
-    describe(saved, weights_sha256=None)
+    describe(saved)
     with pytest.raises(ValueError, match=r"heads\.0\.bias is of type F64"):
         load_bundle(saved)
-
-
-SANE = {"resize_size": 32, "crop_size": 32, "mean": [0.5] * 3, "std": [0.5] * 3}
 
 
 @pytest.mark.parametrize(
@@ -235,11 +277,14 @@ SANE = {"resize_size": 32, "crop_size": 32, "mean": [0.5] * 3, "std": [0.5] * 3}
         ({"transform": SANE | {"crop_size": 10**9}}, "transform.crop_size"),
         ({"transform": SANE | {"resize_size": 0}}, "transform.resize_size"),
         ({"transform": SANE | {"std": [0.5, 0.0, 0.5]}}, "transform.std"),
+        ({"transform": SANE | {"mean": [0.5, 1e308, 0.5]}}, "transform.mean"),
         ({"transform": SANE | {"mean": [0.5]}}, "transform.mean"),
         ({"transform": SANE | {"interpolation": "magic"}}, "transform.interpolation"),
         ({"hidden_features": 10**9}, "hidden_features"),
         ({"hidden_features": 8}, "its weights do not fit"),
         ({"temperatures": {"label": 0.0}}, "temperatures.label"),
+        ({"temperatures": {"label": 1e-320}}, "temperatures.label"),
+        ({"temperatures": {}}, "temperatures lack the target 'label'"),
         ({"temperatures": {"label": float("nan")}}, "temperatures.label expected a finite number"),
         ({"temperatures": {"other": 1.0}}, "temperatures name the unknown target 'other'"),
         ({"classes": {"label": ["cat", "cat", "eel"]}}, "target 'label' has a class twice"),
@@ -271,6 +316,6 @@ def test_description_of_absurd_depth_or_size_is_refused(saved):
 def test_header_that_claims_more_than_the_file_has_is_refused(saved):
     content = (saved / WEIGHTS).read_bytes()
     (saved / WEIGHTS).write_bytes((2**62).to_bytes(8, "little") + content[8:])
-    describe(saved, weights_sha256=None)
+    describe(saved)
     with pytest.raises(ValueError, match="cut off, or no safetensors file"):
         load_bundle(saved)

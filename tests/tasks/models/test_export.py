@@ -1,6 +1,7 @@
 """A bundle as one file that other programs run."""
 
 import json
+import resource
 import subprocess
 import sys
 
@@ -15,10 +16,10 @@ from tasks.models.weights import load_backbone
 CLASSES = {"animal": ["cat", "dog", "eel"], "place of it": ["in", "out"]}
 
 
-def build(architecture="shufflenet_v2_x0_5", features="penultimate", **options):
+def build(architecture="shufflenet_v2_x0_5", features="penultimate", classes=CLASSES, **options):
     torch.manual_seed(0)
     backbone = load_backbone(architecture, weights="random", features=features, image_size=64)
-    model = Classifier(backbone, CLASSES, temperatures={"animal": 0.25}, **options).eval()
+    model = Classifier(backbone, classes, temperatures={"animal": 0.25}, **options).eval()
     with torch.no_grad():  # far from equal probabilities, so that an error shows
         for head in model.heads:
             for each in head.parameters():
@@ -83,6 +84,27 @@ def test_package_that_is_missing_is_named_with_the_remedy(tmp_path, monkeypatch)
         ValueError, match=r"ONNX takes the packages onnxscript: run `pip install 'graftline\[export\]'`"
     ):
         export(build(), tmp_path / "model.onnx", format="onnx")
+
+
+@pytest.mark.parametrize(
+    ("target", "told"), [("pixels", "a target is called pixels, as the input"), ("scale", r"name \(scale\)")]
+)
+def test_target_that_is_called_as_a_part_of_the_file_is_refused_by_name(tmp_path, target, told):
+    with pytest.raises(ValueError, match=told):
+        export(build(classes={"animal": ["cat", "dog"], target: ["in", "out"]}), tmp_path / "model", format="onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_full_disk_is_told_and_leaves_no_file(tmp_path):
+    model = build()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            export(model, tmp_path / "model.pt", format="torch")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("format", FORMATS)

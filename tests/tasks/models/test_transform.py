@@ -25,6 +25,14 @@ def test_picture_of_any_shape_fills_the_square(width, height):
     assert pixels.flatten(1).unique(dim=1).flatten().tolist() == [10, 20, 30]
 
 
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_long_strip_of_few_bytes_takes_little_memory_and_shows_its_middle(interpolation):
+    image = Image.new("RGB", (20_000_000, 1), (10, 20, 30))
+    image.paste((40, 50, 60), (9_999_000, 0, 10_001_000, 1))
+    pixels = Transform(resize_size=224, crop_size=224, interpolation=interpolation).pixels(image)
+    assert pixels.flatten(1).unique(dim=1).flatten().tolist() == [40, 50, 60]
+
+
 def test_transform_survives_being_written_down():
     transform = Transform(resize_size=40, crop_size=32, mean=(0.1, 0.2, 0.3), interpolation="bicubic")
     assert Transform.from_dict(transform.to_dict()) == transform

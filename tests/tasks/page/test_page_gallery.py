@@ -28,6 +28,11 @@ def test_targets_share_the_limit():
     assert worst(both, limit=6)["target"].value_counts().to_dict() == {"colour": 3, "shape": 3}
 
 
+def test_more_targets_than_the_limit_have_a_picture_each():
+    many = pd.concat([predictions([("x", "y", 0.1), ("y", "y", 0.1)], target) for target in "abc"])
+    assert worst(many, limit=2)["target"].tolist() == ["a", "b", "c"]
+
+
 def test_without_a_model_in_use_nothing_is_a_flip():
     alone = predictions([("x", "y", 0.1)]).drop(columns="baseline")
     assert worst(alone, limit=6)["kind"].tolist() == ["error"]

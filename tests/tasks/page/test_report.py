@@ -7,6 +7,8 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
+from tasks.files import read_json, write_json
+
 HOSTILE = "<script>alert(1)</script>"
 
 
@@ -60,6 +62,15 @@ def test_rejected_candidate_is_shown_with_the_rule_that_it_broke(page):
     assert "The candidate is rejected 1 of 4 regression tests failed" in found
     assert "label recall of cat is 0.5, expected at least 0.7" in found
     assert "label recall of cat 0.5 at least 0.7 0.12 ✕ fail" in found
+
+
+def test_test_that_could_not_judge_is_told_beside_the_verdict(project):
+    made = project(verdict="rejected")
+    path = made.folder / "regression/verdict.json"
+    write_json(path, read_json(path) | {"problems": ["test_floors: the disk is full"]})
+    found = words(made.draw().read_text("utf-8"))
+    assert found.index("Could not judge: test_floors: the disk is full") < found.index("accuracy")
+    assert "records no rule" not in found
 
 
 def test_comparison_with_the_model_in_use_is_shown_even_without_losses(page):
@@ -136,10 +147,10 @@ def test_what_changed_in_the_classes_is_shown(page):
     gone = {"label": {"count": 1, "named": ["dodo"]}}
     waiting = {"label": {"count": 1, "named": {"<eel>": 3}}, "colour": {"count": 0, "named": {}}}
     found = words(page(validation={"class_changes": changes, "probation": waiting, "without_samples": gone}))
-    assert "Batch b , classes of label : 2 new: Cat, eel . 1 missing: cat . Is cat now called Cat?" in found
-    assert "1 classes of label wait for more samples: &lt;eel&gt; (3)." in found
+    assert "Batch b , classes of label : 2 new: Cat , eel . 1 missing: cat . Is cat now called Cat ?" in found
+    assert "1 class of label waits for more samples: &lt;eel&gt; (3)." in found
     assert "of colour wait" not in found
-    assert "Registered classes of label without samples: dodo." in found
+    assert "Registered classes of label without samples: dodo ." in found
 
 
 def test_expectation_that_is_not_met_is_shown_with_its_severity(page):
@@ -190,7 +201,7 @@ def test_held_out_set_that_judged_too_often_is_said_to_be_worn(page):
 def test_page_says_what_became_of_fine_tuning_and_why(page):
     found = words(page(reason=f"the candidate is the head alone: {HOSTILE} may be chance"))
     assert "The candidate is the head alone: &lt;script&gt;alert(1)&lt;/script&gt; may be chance." in found
-    assert "2 of 9 blocks of the backbone were trained for 1 epochs; every epoch was run." in found
+    assert "2 of 9 blocks of the backbone were trained for 1 epoch; every epoch was run." in found
     assert "In epoch 1 the loss on val is 0.250 above that on train: a gap that grows" in found
 
 

@@ -181,6 +181,24 @@ def test_pointing_at_the_map_shows_the_sample(project, browse):
     )
 
 
+def test_class_that_is_written_from_right_to_left_leaves_the_numbers_behind_it(project, browse):
+    hebrew = "\u05d7\u05ea\u05d5\u05dc"
+    window = browse(project(names=(hebrew, "dog"), wrong=[1]).draw())
+    draw_the_map(window)
+    window.locator("#gallery button[data-row]").first.click()
+    places = (
+        window.locator("#map-sample dd")
+        .nth(1)
+        .evaluate("""(said) => {
+      const end = document.createRange();
+      end.selectNodeContents(said.lastChild);
+      return [said.querySelector("bdi").getBoundingClientRect().right, end.getBoundingClientRect().left];
+    }""")
+    )
+    assert window.locator("#map-sample dd").nth(1).inner_text() == f"{hebrew}, 75 % sure"
+    assert places[0] <= places[1]
+
+
 def test_arrow_keys_go_over_the_map_and_its_filter_counts(project, browse):
     window = browse(project(wrong=[1, 6], was_wrong=[6, 7]).draw())
     draw_the_map(window)

@@ -20,7 +20,7 @@ from flows.approval import ask, check_approvable, is_resumed
 from flows.artifacts import REPORT, show
 from flows.guard import run_guarded
 from flows.in_use import settle_unfinished
-from flows.narration import REJECTED, narrate
+from flows.narration import BEGINNING, REJECTED, narrate
 from flows.promote import promote as promote_candidate
 from flows.publish import Publish, check_dvc_remote, check_publishable, commit_run, publish
 from flows.pulls import pull_named, pull_outcome, pull_parts
@@ -28,6 +28,7 @@ from flows.repro import DvcError, Lines, lines_of, only_writer
 from flows.turns import NotNeededError, in_turn
 
 BATCHES = Path("data/batches.yaml")
+UNDECIDED = Path(".dvc/tmp/graftline-undecided")  # while there is a candidate of which no run has said what comes of it
 
 Promote = Literal["never", "accepted", "approved"]
 Verdict = dict[str, Any]
@@ -61,6 +62,7 @@ def retrain(
         with in_turn(f"retrain-{promote}-{publish_to}", wait_seconds=60 * wait_minutes, log=logger.info):
             verdict = reproduce(is_published=publish_to != "no", is_partial=pull)
         said = decide(verdict, promote=promote, hours=approval_hours, wait_minutes=wait_minutes, is_partial=pull)
+        UNDECIDED.unlink(missing_ok=True)
     except NotNeededError as other:
         return Completed(message=str(other))
     except (OSError, ValueError, DvcError) as error:
@@ -90,7 +92,7 @@ def reproduce(*, is_published: bool, is_partial: bool) -> Verdict | None:
         bring_up_to_date("--ignore-errors", "report", is_partial=is_partial)
     elif failed:
         raise DvcError(f"{ran[-1]}: {failed.message}")
-    if not ran and not is_resumed():
+    if not ran and not is_resumed() and not UNDECIDED.exists():
         return None
     if is_partial:
         pull_outcome(log)
@@ -112,11 +114,14 @@ def bring_up_to_date(*arguments: str, is_partial: bool) -> tuple[list[str], Stat
 
 
 def noted(lines: Lines, problems: list[str]) -> Lines:
-    """The same lines; those with which a stage says what is wrong are kept: with --ignore-errors DVC ends as if nothing were."""
+    """The same lines; those with which a stage says what is wrong are kept: with --ignore-errors DVC ends as if nothing were. The
+    first stage that begins leaves something to decide, also for the run after one that is killed."""
     with closing(lines):
         for line in lines:
             if line.startswith("error: "):
                 problems.append(line)
+            if BEGINNING.match(line):
+                UNDECIDED.touch()
             yield line
 
 
@@ -131,6 +136,7 @@ def decide(verdict: Verdict | None, *, promote: Promote, hours: float, wait_minu
         return "the candidate is accepted"
     if promote == "accepted":
         return f"the candidate is accepted, and in use: {put_in_use(None, wait_minutes, is_partial=is_partial)}"
+    UNDECIDED.unlink(missing_ok=True)  # this run decides, once it is resumed
     answer = ask(verdict, hours=hours)
     if not answer.approve:
         return f"the candidate is accepted, and was not approved: {answer.why or 'no reason given'}"

@@ -81,3 +81,14 @@ def test_second_run_beside_the_first_says_who_is_at_work(here):
 def test_misspelt_parameter_fails_the_run_though_nothing_is_stale(here):
     (here / "params.yaml").write_text("sed: 1\n" + (here / "params.yaml").read_text("utf-8"), "utf-8")
     assert "sed is unknown" in retrain(return_state=True).message
+
+
+def test_candidate_of_a_run_that_was_killed_before_it_decided_is_put_in_use_by_the_next(here, set_param, dvc):
+    """Its stages are done, so that there is nothing else to do."""
+    set_param(here, "min_accuracy", 0.3)
+    dvc(here, "repro")
+    (here / ".dvc/tmp/graftline-undecided").touch()
+    assert "in use" in retrain(promote="accepted", return_state=True).message
+    assert (here / "data/models/baseline").is_dir()
+    assert retrain(promote="never", return_state=True).is_completed()
+    assert not (here / ".dvc/tmp/graftline-undecided").exists()

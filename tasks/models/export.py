@@ -73,10 +73,8 @@ def export(model: Classifier, path: Path, *, format: str) -> float:
             run = (_write_onnx if format == "onnx" else _write_torchscript)(model.eval(), beside)
         except (ValueError, OSError, MemoryError):
             raise
-        except (
-            Exception
-        ) as error:  # exporters can raise nearly anything, as where a target is called as a part of the network
-            reason = " ".join(str(error).split())[:200]
+        except Exception as error:  # exporters can raise nearly anything
+            reason = " ".join(str(error).split()).replace(str(beside), "the file")[:300]
             raise ValueError(f"{model.backbone.architecture} cannot be exported as {format}: {reason}") from error
         found = max_abs_difference(model, run)
         if not found <= MOST_DIFFERENCE:

@@ -160,6 +160,10 @@ def test_clock_that_jumped_makes_nothing_stale(project, dvc):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can run something as another user")
 def test_another_user_runs_it_with_raw_data_that_it_may_only_read(stale, tmp_path):
     nobody = 65534
+    try:
+        subprocess.run([sys.executable, "-c", ""], cwd="/", user=nobody, group=nobody, check=True)
+    except PermissionError:
+        pytest.skip("another user may not run the interpreter of these tests")
     for path in [stale, *stale.rglob("*")]:
         if not path.is_symlink() and "raw" not in path.parts:
             os.chown(path, nobody, nobody)

@@ -208,9 +208,9 @@ def test_missing_manifest_of_a_listed_batch_is_told_in_one_line(shell, workspace
 
 def test_missing_evaluation_is_told_in_one_line(shell):
     done = shell(
-        "regression", "--evaluation", "evaluation", "--tests", "tests", "--decisions", "d", "--out", "regression"
-    )
-    assert done.error == "evaluation/subject.json is missing: run the stage that makes it, or `dvc pull`"
+        "regression", "--evaluation", "evaluation", "--candidate", "c", "--tests", "tests", "--decisions", "d", "--out", "regression"
+    )  # fmt: skip
+    assert done.error == "evaluation/subject.json is missing: run `dvc repro evaluate`, or `dvc pull`"
     assert done.stderr.count("\n") == 1
 
 

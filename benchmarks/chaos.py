@@ -27,6 +27,7 @@ from typing import Any
 
 from benchmarks.machine import Claim, finish, parser
 from benchmarks.prefect_server import prefect_server
+from benchmarks.process_tree import descendants, is_running
 from benchmarks.small_project import make_project
 
 NUM_KILLS, NUM_QUICK = 50, 6
@@ -147,19 +148,6 @@ def choose(flow: int, family: dict[int, str], wanted: str) -> tuple[str, int, st
     return "flow", flow, "-m flows.retrain"
 
 
-def descendants(pid: int) -> dict[int, str]:
-    """The command line of each, by pid."""
-    found: dict[int, str] = {}
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    for child in map(int, children.read_text().split()) if children.exists() else ():
-        try:
-            found[child] = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            found |= descendants(child)
-        except OSError:
-            continue
-    return found
-
-
 def outliving(pids: list[int]) -> list[int]:
     """Those that still run after SURVIVOR_SECONDS."""
     end = time.monotonic() + SURVIVOR_SECONDS
@@ -168,14 +156,6 @@ def outliving(pids: list[int]) -> list[int]:
         alive = [pid for pid in alive if is_running(pid)]
         time.sleep(0.1)
     return alive
-
-
-def is_running(pid: int) -> bool:
-    """A zombie does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def contents(project: Path) -> dict[str, bytes]:

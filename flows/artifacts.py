@@ -1,7 +1,6 @@
 """What a run found in; what the Prefect page shows of it out: the verdict in words, a table, pictures of the plots, the way to the page."""
 
 import base64
-import json
 import re
 import socket
 from pathlib import Path
@@ -14,8 +13,8 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
-METRICS = Path("data/evaluation/metrics.json")
-VERDICT = Path("data/regression/verdict.json")
+from flows.verdict import ADVICE, METRICS, VERDICT, read_object
+
 REPORT = Path("data/report/index.html")
 
 CHART = re.compile(r'<svg class="chart[^>]*aria-label="(?P<label>[^"]*)".*?</svg>', re.DOTALL)
@@ -26,9 +25,13 @@ SHOWN = ("accuracy", "macro_f1", "log_loss", "calibration_error")
 
 def show() -> dict[str, Any]:
     """Post them all, and return the verdict."""
-    verdict: dict[str, Any] = read(VERDICT)
+    verdict = read_object(VERDICT, advice=ADVICE)
     create_markdown_artifact(in_words(verdict), key="verdict", description="what the gate says, rule by rule")
-    create_table_artifact(rows(read(METRICS)), key="comparison", description="candidate, head alone and model in use")
+    create_table_artifact(
+        rows(read_object(METRICS, advice=ADVICE)),
+        key="comparison",
+        description="candidate, head alone and model in use",
+    )
     page = REPORT.read_text("utf-8") if REPORT.is_file() else ""
     for number, (label, picture) in enumerate(charts(page), start=1):
         create_image_artifact(picture, key=f"plot-{number}", description=label)
@@ -93,7 +96,3 @@ def data_url(svg: str, style: str) -> str:
 def plain(text: str) -> str:
     """Text that Markdown takes for nothing else."""
     return re.sub(r"([\\`*_{}\[\]<>()#+!|~-])", r"\\\1", " ".join(text.split()))
-
-
-def read(path: Path) -> Any:
-    return json.loads(path.read_text("utf-8"))

@@ -11,13 +11,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
+from flows.verdict import ADVICE, METRICS, VERDICT, read_object
 from flows.workspace import commit, make_workspace
 
 DEMO = Path("demo")
 BATCH = "digits"
-VERDICT = Path("data/regression/verdict.json")
 TABLE = Path(".dvc/tmp/transfer.json")  # in the working copy; out of git's and DVC's sight
 
 
@@ -54,9 +53,9 @@ def put_digits() -> None:
 
 
 def show_metrics() -> None:
-    verdict = read(VERDICT)
+    verdict = read_object(VERDICT, advice=ADVICE)
     print(f"\nHeld-out metrics, {verdict['num_heldout']} samples that no training saw")
-    for target, measured in read(Path("data/evaluation/metrics.json")).items():
+    for target, measured in read_object(METRICS, advice=ADVICE).items():
         for name, found in measured.items():
             if "accuracy" in found:
                 interval = f"{found['accuracy_low']:.3f} to {found['accuracy_high']:.3f}"
@@ -76,8 +75,8 @@ def start_measuring() -> subprocess.Popen[str]:
 
 def show_table(measuring: subprocess.Popen[str] | None) -> None:
     """What transfer was worth, measured once for each candidate."""
-    candidate = read(VERDICT)["candidate"]
-    if measuring is None and read(TABLE)["candidate"] != candidate:
+    candidate = read_object(VERDICT, advice=ADVICE)["candidate"]
+    if measuring is None and read_object(TABLE, advice=ADVICE)["candidate"] != candidate:
         measuring = start_measuring()
     if measuring is not None:
         print("\nWhat transfer is worth: training each model from few and from all labels …", flush=True)
@@ -85,7 +84,7 @@ def show_table(measuring: subprocess.Popen[str] | None) -> None:
         if measuring.returncode != 0:
             sys.exit("error: the table of what transfer is worth could not be measured: see the lines above")
         TABLE.write_text(json.dumps({"candidate": candidate} | json.loads(printed.splitlines()[-1])), "utf-8")
-    rows = read(TABLE)["raw"]
+    rows = read_object(TABLE, advice=ADVICE)["raw"]
     fractions = sorted({row["fraction"] for row in rows})
     print("\nWhat transfer is worth: held-out accuracy (processor seconds to train)")
     print("  share of the labels".ljust(42) + "".join(f"{fraction:>16.0%}" for fraction in fractions))
@@ -106,10 +105,6 @@ Prefect  .venv/bin/prefect server start       then open http://127.0.0.1:4200
 DVC      cd {DEMO}, then ../.venv/bin/dvc dag, metrics show, plots show, exp run -S finetune.epochs=5, exp show
          (the demo is a working copy of its own; remove it with rm -r {DEMO})"""
     )
-
-
-def read(path: Path) -> Any:
-    return json.loads(path.read_text("utf-8"))
 
 
 if __name__ == "__main__":

@@ -55,11 +55,11 @@ def tell(stage: str, lines: Iterator[str]) -> State[Any]:
     """The log of a stage as it is made, and how far it has come."""
     logger = get_run_logger()
     progress: UUID | None = None
-    said: set[str] = set()
+    is_rejected = False
     try:
         for line in lines:
             logger.info(line)
-            said.add(line)
+            is_rejected |= line == REJECTED
             if found := PROGRESS.match(line):
                 share = 100.0 * _number(found["done"]) / max(_number(found["total"]), 1)
                 if progress is None:
@@ -67,7 +67,7 @@ def tell(stage: str, lines: Iterator[str]) -> State[Any]:
                 else:
                     update_progress_artifact(progress, share, description=found["what"])
     except DvcError as error:
-        return Failed(message=REJECTED if REJECTED in said else str(error))
+        return Failed(message=REJECTED if is_rejected else str(error))
     if progress is not None:
         update_progress_artifact(progress, 100.0)
     return Completed(message="done")

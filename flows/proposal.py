@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flows.artifacts import SHOWN, VERDICT, in_words, plain, read
+from flows.artifacts import SHOWN, in_words, plain
 from flows.history import changed_files, is_at_remote
 from flows.publish import OWED, branch_of_candidate
 from flows.redaction import redactor
 from flows.repro import DvcError, lines_of
+from flows.verdict import ADVICE, VERDICT, read_object
 
 IN_USE = "data/models/baseline.json"
 
@@ -54,7 +55,7 @@ def propose(since: str) -> Proposal:
             else "The run ended before its candidate was judged: its log tells why."
         )
         return Proposal(branch="", title="Nothing to propose", verdict="none", body=f"{said}\n")
-    verdict = read(VERDICT)
+    verdict = read_object(VERDICT, advice=ADVICE)
     branch = branch_of_candidate()
     body = [in_words(verdict), "", *compared(since), "", *consequences(verdict["verdict"], changed=changed)]
     is_proposed = bool(changed) and not OWED.exists() and is_at_remote(branch)

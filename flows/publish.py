@@ -1,7 +1,6 @@
 """What a run made in; its commit, and all of it with others, out: first the data, then DVC's run cache, then git, so that no commit speaks
 of data that nobody can get. What cannot be published is all here still, and the next run publishes it."""
 
-import json
 import os
 from collections.abc import Callable
 from functools import partial
@@ -12,9 +11,9 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
-from flows.artifacts import VERDICT
 from flows.history import RefusedError, check_pushable, is_recorded, push_to_git, record_in_git
 from flows.repro import DvcError, dvc, lines_of
+from flows.verdict import ADVICE, VERDICT, read_object
 
 Publish = Literal["no", "branch", "main"]
 
@@ -45,7 +44,7 @@ def check_dvc_remote() -> None:
 def commit_run(*, log: Callable[[str], None]) -> None:
     """What makes the run reproducible: dvc.lock, the batches and their pointers, the list of decisions."""
     OWED.touch()
-    verdict = json.loads(VERDICT.read_text("utf-8")) if VERDICT.is_file() else {}
+    verdict = read_object(VERDICT, advice=ADVICE) if VERDICT.is_file() else {}
     said = f"{verdict['candidate'][:12]} is {verdict['verdict']}" if verdict else "no candidate was judged"
     record_in_git(recorded(), message=f"retrain: {said}", log=log)
 
@@ -106,4 +105,4 @@ def recorded() -> list[Path]:
 
 def branch_of_candidate() -> str:
     """A branch of its own, for a pull request."""
-    return f"graftline/{json.loads(VERDICT.read_text('utf-8'))['candidate'][:12]}"
+    return f"graftline/{read_object(VERDICT, advice=ADVICE)['candidate'][:12]}"

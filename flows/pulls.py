@@ -5,9 +5,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from flows.artifacts import METRICS, VERDICT
 from flows.batches import RAW
 from flows.repro import dvc
+from flows.verdict import METRICS, VERDICT
 
 # small, a part a batch; DVC pulls no dependency that is a folder of such parts, so a stage would run on those that are there
 PARTS = ("scan", "validate", "embed")

@@ -114,13 +114,13 @@ def bring_up_to_date(*arguments: str, is_partial: bool) -> tuple[list[str], Stat
 
 
 def noted(lines: Lines, problems: list[str]) -> Lines:
-    """The same lines; those with which a stage says what is wrong are kept: with --ignore-errors DVC ends as if nothing were. The
-    first stage that begins leaves something to decide, also for the run after one that is killed."""
+    """The same lines; those with which a stage says what is wrong are kept: with --ignore-errors DVC ends as if nothing were. A
+    verdict that is being made leaves something to decide, also for the run after one that is killed."""
     with closing(lines):
         for line in lines:
             if line.startswith("error: "):
                 problems.append(line)
-            if BEGINNING.match(line):
+            if (begun := BEGINNING.match(line)) and begun["stage"] == "regression":
                 UNDECIDED.touch()
             yield line
 

@@ -12,6 +12,7 @@ from flows.copies import hash_of
 CANDIDATE = Path("data/models/candidate")
 EVALUATION = Path("data/evaluation")
 REGRESSION = Path("data/regression")
+METRICS = EVALUATION / "metrics.json"
 VERDICT = REGRESSION / "verdict.json"
 DVC_LOCK = Path("dvc.lock")
 ADVICE = "run `dvc repro` again"
@@ -53,7 +54,7 @@ def facts(bundle: Path, model_sha256: str) -> dict[str, Any]:
         if verdict.get("candidate") == model_sha256:
             known["verdict"] = verdict.get("verdict")
             known["verdict_sha256"] = hashlib.sha256(VERDICT.read_bytes()).hexdigest()
-    measured = read_object(EVALUATION / "metrics.json", advice=ADVICE)
+    measured = read_object(METRICS, advice=ADVICE)
     known["metrics"] = {
         target: {name: found["candidate"][name] for name in KEPT if name in found["candidate"]}
         for target, found in measured.items()

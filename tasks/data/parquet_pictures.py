@@ -18,7 +18,7 @@ NAMES = ("image", "img", "picture", "photo")
 ROWS_AT_ONCE = 1024
 KEPT_ROW_GROUPS = 2  # in memory, so that rows read in order cost one read
 MOST_GROUP_BYTES = 2**30  # of a row group's pictures; pages of equal rows take a thousandth of that in the file
-_reading = Lock()  # so that threads which want the same row group read it once
+_reading = Lock()  # so that threads which want the same layout or row group read it once
 # what a damaged file can make pyarrow raise
 BROKEN = (pa.ArrowException, OSError, ValueError, LookupError, OverflowError, MemoryError)
 
@@ -40,11 +40,11 @@ def read_picture(file: Path, row: int) -> bytes:
     """The bytes of the picture in a row. Raises UnreadableTableError where there are none, or they cannot be read."""
     try:
         stamp = stamp_of(file)
-        layout = layout_of(file, stamp)
-        if not 0 <= row < layout.num_rows:
-            raise UnreadableTableError(f"{file.name} has no row {row}")
-        group = bisect_right(layout.starts, row) - 1
         with _reading:
+            layout = layout_of(file, stamp)
+            if not 0 <= row < layout.num_rows:
+                raise UnreadableTableError(f"{file.name} has no row {row}")
+            group = bisect_right(layout.starts, row) - 1
             found = _pictures(file, stamp, group)
         if isinstance(found, str):
             raise UnreadableTableError(found)

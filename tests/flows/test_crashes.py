@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from benchmarks.prefect_server import prefect_server
+from benchmarks.process_tree import descendants, is_running
 from flows.repro import stages
 
 ROOT = Path(__file__).parents[2]
@@ -39,18 +40,6 @@ def start(project, **environment):
     )
 
 
-def family(pid):
-    """The processes that it started, and those that they started: command lines by pid."""
-    found = {}
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    for child in children.read_text().split() if children.exists() else ():
-        command = Path(f"/proc/{child}/cmdline")
-        if command.exists():
-            found[int(child)] = command.read_bytes().replace(b"\0", b" ").decode()
-            found |= family(int(child))
-    return found
-
-
 def wait_for(what, seconds=SECONDS):
     """Until it is true, and what it is then; a test fails where it never is."""
     end = time.monotonic() + seconds
@@ -61,17 +50,10 @@ def wait_for(what, seconds=SECONDS):
     raise AssertionError(f"not within {seconds} s")
 
 
-def is_running(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 def at_work(run, stage):
     """Wait until a run is in that stage, and return all that it started."""
-    wait_for(lambda: any(f"-m tasks.{stage} " in command for command in family(run.pid).values()))
-    return family(run.pid)
+    wait_for(lambda: any(f"-m tasks.{stage} " in command for command in descendants(run.pid).values()))
+    return descendants(run.pid)
 
 
 @pytest.fixture

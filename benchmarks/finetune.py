@@ -345,7 +345,7 @@ def make_workspace(folder: Path) -> None:
 
 def start_stage(folder: Path, name: str) -> "subprocess.Popen[bytes]":
     arguments = (
-        "tasks.finetune --manifests data/validated/manifest --classes data/validated/classes.json --audit data/audit"
+        "tasks.finetune --manifests data/validated/manifest --classes data/validated/classes.json --split data/validated/split.json --audit data/audit"
         " --batches data/batches.yaml --raw data/raw --backbone data/models/backbone --head data/models/head"
         f" --scratch {name}/scratch --out {name}/candidate --curves {name}/training"
     )

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tasks.data.images import decode_image, sample_id
-from tasks.data.splits import split_of
+from tasks.data.splits import Split
 from tasks.models.backbone import Backbone, Features
 from tasks.models.weights import RANDOM, load_backbone
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 SQUEEZENET = SHARED / "weights/squeezenet1_1-imagenet.safetensors"
 GLYPHS = Path(__file__).parent.parent / "backbones/glyphs.safetensors"
-HELDOUT_FRACTION = 0.2  # where the set itself has no test side
+SPLIT = Split(salt="transfer", val_fraction=0.0, heldout_fraction=0.2)  # where the set itself has no test side
 
 # the sides: labels are drawn from the pool; held-out pictures judge, shifted ones too, from another domain
 POOL, HELDOUT, SHIFTED = range(3)
@@ -122,7 +122,7 @@ def read_tar(tar: str, network: Network, side_of: SideOf) -> Labelled:
 
 
 def side_by_content(path: PurePath, content: bytes) -> int:
-    side = split_of(sample_id(content), salt="transfer", val_fraction=0.0, heldout_fraction=HELDOUT_FRACTION)
+    side = SPLIT.side(sample_id(content))
     return HELDOUT if side == "heldout" else POOL
 
 

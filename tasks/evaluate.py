@@ -20,6 +20,7 @@ from tasks.data.embeddings import read_embeddings
 from tasks.data.leaks import is_leaked
 from tasks.data.manifest import MISSING, label_indices, read_manifest, write_table, write_text_table
 from tasks.data.samples import Samples, minibatches, num_minibatches
+from tasks.data.splits import Split, held_out_before
 from tasks.files import read_json, sha256, whole_folder, write_json
 from tasks.metrics.accuracy import measure_accuracy
 from tasks.metrics.bootstrap import intervals
@@ -41,6 +42,7 @@ Probabilities = dict[str, NDArray[np.float64]]  # by target: (n, num_classes), c
 def run(
     *,
     manifests: Path,
+    split: Path,
     audit: Path,
     batches: Path,
     raw: Path,
@@ -71,19 +73,30 @@ def run(
     latencies = {"candidate": latency(model)}
     in_use = read_json(baseline_record).get("model_sha256")
     known: dict[str, list[str]] = {}
+    is_new = np.ones(len(rows), dtype=bool)  # to the model in use
     if in_use is not None:
         check_baseline(baseline, in_use)
-        model, _ = load_bundle(baseline)
+        model, learned = load_bundle(baseline)
         known = model.classes
         predictions["baseline"] = ask(model, what="baseline")
         latencies["baseline"] = latency(model)
+        is_new = held_out_before(rows, now=Split(**read_json(split)), before=Split.read(learned.get("split")))
+        if not is_new.all():
+            logger.warning(
+                "warning: the split is another than the model in use was trained by: candidate and model in use are compared on the %s of %s "
+                "held-out samples that neither learned from",
+                f"{is_new.sum():,}",
+                f"{len(rows):,}",
+            )
     metrics, tables, confusions, reliabilities, slices = {}, [], [], [], []
     for target, names in classes.items():
         labels = np.array(label_indices(rows[target], names))
         is_there = labels != MISSING
         by_model = {name: probabilities[target][is_there] for name, probabilities in predictions.items()}
         there = rows[is_there].reset_index(drop=True)
-        is_shared = is_known(labels[is_there], names, known=known.get(target, []) if in_use else names)
+        is_shared = (
+            is_known(labels[is_there], names, known=known.get(target, []) if in_use else names) & is_new[is_there]
+        )
         metrics[target] = measure(
             labels[is_there], by_model, names, evaluate, leaked=leaked[is_there], is_shared=is_shared, seed=seed
         )
@@ -183,8 +196,8 @@ def measure(
     is_shared: NDArray[np.bool_],
     seed: int,
 ) -> dict[str, Any]:
-    """The numbers of each model, and the flips from the baseline to the candidate where there is a baseline, on samples of
-    classes that it knows: `is_shared` (n,). `leaked` (n,) says which samples have a near-duplicate in train or val."""
+    """The numbers of each model, and the flips from the baseline to the candidate where there is a baseline, on samples that it
+    did not learn from, of classes that it knows: `is_shared` (n,). `leaked` (n,) says which samples have a near-duplicate in train or val."""
     measured: dict[str, Any] = {}
     for name, probabilities in by_model.items():
         found = measure_accuracy(labels=labels, probabilities=probabilities, confidence=params.confidence)

@@ -48,6 +48,7 @@ def run(
     *,
     manifests: Path,
     classes: Path,
+    split: Path,
     audit: Path,
     batches: Path,
     raw: Path,
@@ -70,10 +71,10 @@ def run(
         train=np.flatnonzero(manifest["split"] == "train"),
         val=np.flatnonzero(manifest["split"] == "val"),
     )
-    for split, rows in (("train", data.train), ("val", data.val)):
+    for side, rows in (("train", data.train), ("val", data.val)):
         if not (data.labels[rows] != MISSING).any():
             raise ValueError(
-                f"{manifests} has no labelled samples of {split} that are no leaks, expected at least one: land more samples, or "
+                f"{manifests} has no labelled samples of {side} that are no leaks, expected at least one: land more samples, or "
                 "change validate.val_fraction"
             )
     facts = {
@@ -82,6 +83,7 @@ def run(
         "head": digest_of(head),
         "params": finetune.model_dump(),
         "seed": seed,
+        "split": read_json(split),
         "versions": versions(),
     }
     source = open_source(manifest, model, data, raw=raw, scratch=scratch, backbone=lineage["fingerprint"],

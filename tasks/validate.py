@@ -1,8 +1,8 @@
 """All scanned batches in; a manifest file a batch, the quarantine ledger, the classes and the validation report out."""
 
-import functools
 import logging
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from tasks.data.classes import Registry, class_changes, read_registry
 from tasks.data.expectations import check_expectations, tell
 from tasks.data.manifest import SPLITS, read_table, write_table, write_text_table
 from tasks.data.quarantine import LEDGER_COLUMNS
-from tasks.data.splits import groups_across_splits, small_classes, split_of
+from tasks.data.splits import Split, groups_across_splits, small_classes
 from tasks.files import whole_folder, write_json
 from tasks.params import ScanParams, ValidateParams
 
@@ -39,18 +39,16 @@ def run(*, scanned: Path, batches: Path, registry: Path, out: Path, validate: Va
         registered=registered.classes,
         min_samples_per_class=validate.min_samples_per_class,
     )
+    split = Split(
+        salt=validate.split_salt, val_fraction=validate.val_fraction, heldout_fraction=validate.heldout_fraction
+    )
     admission = admit(
         samples,
         targets=targets,
         registered=registered.classes,
         fixed=validate.classes,
         min_samples_per_class=validate.min_samples_per_class,
-        split=functools.partial(
-            split_of,
-            salt=validate.split_salt,
-            val_fraction=validate.val_fraction,
-            heldout_fraction=validate.heldout_fraction,
-        ),
+        split=split.side,
     )
     manifest = admission.manifest
     ledger = pd.concat([defects[LEDGER_COLUMNS], admission.ledger], ignore_index=True)
@@ -86,6 +84,7 @@ def run(*, scanned: Path, batches: Path, registry: Path, out: Path, validate: Va
             write_table(folder / "manifest" / f"{batch}.parquet", rows.sort_values("path").reset_index(drop=True))
         write_text_table(folder / "quarantine.csv", ledger)
         write_json(folder / "classes.json", admission.classes)
+        write_json(folder / "split.json", asdict(split))
         write_json(folder / "validation.json", report)
     for line in warnings(report):
         logger.warning("warning: %s", line)

@@ -9,12 +9,11 @@ import sys
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 from PIL import Image, ImageOps
 
 from flows.workspace import commit
 from tasks.data.images import sample_id
-from tasks.data.splits import split_of
+from tasks.data.splits import Split
 
 
 def stages_run(printed: str) -> list[str]:
@@ -80,14 +79,13 @@ def test_batches_of_every_layout_mix_in_one_model(project, dvc, digits):
 
 
 def test_mirrored_copy_of_a_held_out_sample_leaves_training_and_is_told(project, dvc, tmp_path):
-    validate = yaml.safe_load((project / "params.yaml").read_text("utf-8"))["validate"]
-    chances = {key: validate[key] for key in ("val_fraction", "heldout_fraction")}
+    split = Split(**json.loads((project / "data/validated/split.json").read_text("utf-8")))
     rows = pd.read_parquet(project / "data/validated/manifest/first.parquet")
     for original in rows[rows["split"] == "heldout"].itertuples():
         with Image.open(project / "data/raw/first" / original.path) as picture:
             ImageOps.mirror(picture).save(tmp_path / "copy.png")
         copy = (tmp_path / "copy.png").read_bytes()
-        if split_of(sample_id(copy), salt=validate["split_salt"], **chances) == "train":
+        if split.side(sample_id(copy)) == "train":
             break
     folder = project / "data/raw/second" / original.label
     folder.mkdir(parents=True)
@@ -157,3 +155,16 @@ def test_model_in_use_is_compared_on_todays_heldout_samples(project, dvc):
     measured = json.loads((project / "data/evaluation/metrics.json").read_text())["label"]
     assert measured["baseline"]["accuracy"] == measured["candidate"]["accuracy"]
     assert (measured["flips"]["negative"], measured["flips"]["positive"], measured["flips"]["p_value"]) == (0, 0, 1.0)
+
+
+def test_model_in_use_is_compared_after_a_rotation_on_what_it_did_not_learn_from(project, dvc, set_param):
+    before = Split(**json.loads((project / "data/validated/split.json").read_text("utf-8")))
+    subprocess.run([sys.executable, "-m", "flows.promote"], cwd=project, check=True, capture_output=True)
+    set_param(project, "split_salt", "second")
+    assert "that neither learned from" in dvc(project, "repro")
+    predictions = pd.read_parquet(project / "data/evaluation/predictions.parquet")
+    is_shared = [before.side(each) == "heldout" for each in predictions["sample_id"]]
+    assert predictions["is_shared"].tolist() == is_shared
+    assert 0 < sum(is_shared) < len(predictions) / 2
+    flips = json.loads((project / "data/evaluation/metrics.json").read_text("utf-8"))["label"]["flips"]
+    assert flips["num_samples"] == sum(is_shared)

@@ -74,6 +74,7 @@ def inputs(workspace, backbone):
         (workspace / name).mkdir()
     write_table(workspace / "manifest/first.parquet", manifest)
     write_json(workspace / "classes.json", CLASSES)
+    write_json(workspace / "split.json", {"salt": "graftline", "val_fraction": 0.15, "heldout_fraction": 0.2})
     pd.DataFrame([], columns=COLUMNS).to_csv(workspace / "audit" / LEAKS, index=False)
     (workspace / "batches.yaml").write_text("batches: [first]", "utf-8")
     save_bundle(workspace / "backbone", Classifier(backbone, {}), lineage={"fingerprint": backbone.fingerprint()})
@@ -98,7 +99,7 @@ def put_params(workspace, **changes):
 
 def arguments(out="out", scratch="scratch"):
     named = {
-        "manifests": "manifest", "classes": "classes.json", "audit": "audit", "batches": "batches.yaml", "raw": "raw",
+        "manifests": "manifest", "classes": "classes.json", "split": "split.json", "audit": "audit", "batches": "batches.yaml", "raw": "raw",
         "backbone": "backbone", "head": "head", "scratch": scratch, "out": f"{out}/candidate", "curves": f"{out}/curves",
     }  # fmt: skip
     return [word for name, value in named.items() for word in (f"--{name}", value)]

@@ -1,6 +1,5 @@
 """What becomes of each sample."""
 
-import functools
 from collections import Counter
 from math import sqrt
 
@@ -8,9 +7,9 @@ import pandas as pd
 import pytest
 
 from tasks.data.admission import admit, target_columns
-from tasks.data.splits import groups_across_splits, small_classes, split_of
+from tasks.data.splits import Split, groups_across_splits, small_classes
 
-HALF = functools.partial(split_of, salt="graftline", val_fraction=0.25, heldout_fraction=0.25)
+HALF = Split(salt="graftline", val_fraction=0.25, heldout_fraction=0.25).side
 
 
 def admitted(*tables, targets=("label",), registered=None, fixed=None, min_samples_per_class=1, split=HALF):

@@ -60,6 +60,13 @@ def find(entries: list[Entry], name: str, *, in_use: dict[str, str] | None) -> E
     return next(iter(found.values()))
 
 
+def taken_back(entries: list[Entry], model_sha256: str) -> Entry | None:
+    """The rollback that took a model out of use, where nobody has put it back since."""
+    about = [each for each in entries if model_sha256 in (each["model_sha256"], each.get("previous"))]
+    is_out = bool(about) and about[-1]["action"] == "rollback" and about[-1]["model_sha256"] != model_sha256
+    return about[-1] if is_out else None
+
+
 def _is(entry: Entry, in_use: dict[str, str] | None) -> bool:
     return in_use is not None and all(entry.get(key) == digest for key, digest in in_use.items())
 

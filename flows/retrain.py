@@ -22,6 +22,7 @@ from flows.guard import run_guarded
 from flows.in_use import settle_unfinished
 from flows.narration import BEGINNING, REJECTED, narrate
 from flows.promote import promote as promote_candidate
+from flows.promotions import read_log, taken_back
 from flows.publish import Publish, check_dvc_remote, check_publishable, commit_run, publish
 from flows.pulls import pull_named, pull_outcome, pull_parts
 from flows.repro import DvcError, Lines, lines_of, only_writer
@@ -135,6 +136,11 @@ def decide(verdict: Verdict | None, *, promote: Promote, hours: float, wait_minu
     if promote == "never":
         return "the candidate is accepted"
     if promote == "accepted":
+        if back := taken_back(read_log(), verdict["candidate"]):
+            return (
+                f"the candidate is accepted, and not put in use: v{back['version']} rolled it back ({back['why'] or 'no reason given'}), so that "
+                "it is for a person to run `python -m flows.promote`"
+            )
         return f"the candidate is accepted, and in use: {put_in_use(None, wait_minutes, is_partial=is_partial)}"
     UNDECIDED.unlink(missing_ok=True)  # this run decides, once it is resumed
     answer = ask(verdict, hours=hours)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from flows.promotions import LOG, append, find, read_log
+from flows.promotions import LOG, append, find, read_log, taken_back
+from flows.retrain import decide
 
 
 @pytest.fixture(autouse=True)
@@ -91,3 +92,21 @@ def test_without_a_name_it_goes_back_one_more_each_time_and_never_forth():
 def test_model_that_was_promoted_after_a_rollback_goes_back_to_what_was_in_use_then():
     entries = [entry(1, "a"), entry(2, "b", "a"), entry(3, "a", "b", "rollback"), entry(4, "c", "a")]
     assert find(entries, "", in_use=used("c"))["model_sha256"] == "a"
+
+
+def test_model_that_was_rolled_back_is_known_until_somebody_puts_it_in_use_again():
+    entries = [entry(1, "a"), entry(2, "b", "a"), entry(3, "a", "b", "rollback")]
+    assert taken_back(entries, "b") == entries[2]
+    assert taken_back(entries, "a") is None
+    assert taken_back([*entries, entry(4, "c", "a")], "b") == entries[2]
+    assert taken_back([*entries, entry(4, "b", "a")], "b") is None
+    assert taken_back([*entries, entry(4, "b", "a"), entry(5, "c", "b")], "b") is None
+    assert taken_back([], "a") is None
+
+
+def test_retraining_does_not_put_back_what_a_person_took_out_of_use():
+    for each in (entry(1, "a"), entry(2, "b", "a"), entry(3, "a", "b", "rollback") | {"why": "worse at night"}):
+        append(each)
+    verdict = {"verdict": "accepted", "candidate": "b"}
+    said = decide(verdict, promote="accepted", hours=1, wait_minutes=0, is_partial=False)
+    assert "not put in use: v3 rolled it back (worse at night)" in said

@@ -24,11 +24,8 @@ def make_project(folder: Path, *, batches: int = 1) -> Path:
     make_workspace(ROOT, folder)
     scans = folder.with_name(f"{folder.name}-scans")
     subprocess.run([sys.executable, "-m", "tasks.digits", "--out", str(scans)], cwd=ROOT, check=True)
-    params = (folder / "params.yaml").read_text("utf-8").splitlines()
     for key, value in SHORT.items():
-        [at] = [number for number, line in enumerate(params) if line.strip().startswith(f"{key}:")]
-        params[at] = f"  {key}: {value}"
-    (folder / "params.yaml").write_text("\n".join(params) + "\n", "utf-8")
+        set_param(folder, key, value)
     names = [f"batch-{number}" for number in range(batches)]
     for number, name in enumerate(names):
         put_batch(scans, folder / "data/raw" / name, first=number * PICTURES_PER_CLASS)
@@ -38,9 +35,19 @@ def make_project(folder: Path, *, batches: int = 1) -> Path:
     return folder
 
 
-def put_batch(scans: Path, target: Path, *, first: int) -> None:
-    """PICTURES_PER_CLASS of each digit, from that one on."""
+def set_param(project: Path, key: str, value: object) -> None:
+    """Change a line of params.yaml."""
+    path = project / "params.yaml"
+    lines = path.read_text("utf-8").splitlines()
+    [at] = [number for number, line in enumerate(lines) if line.strip().startswith(f"{key}:")]
+    indent = lines[at][: len(lines[at]) - len(lines[at].lstrip())]
+    lines[at] = f"{indent}{key}: {value}"
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def put_batch(scans: Path, target: Path, *, first: int, count: int = PICTURES_PER_CLASS) -> None:
+    """So many of each digit, from that one on."""
     for folder in sorted(scans.iterdir()):
         (target / folder.name).mkdir(parents=True)
-        for picture in sorted(folder.iterdir())[first : first + PICTURES_PER_CLASS]:
+        for picture in sorted(folder.iterdir())[first : first + count]:
             shutil.copy(picture, target / folder.name)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import tasks  # noqa: F401  it says how threads wait, before torch starts any
+from benchmarks import small_project
 
 ROOT = Path(__file__).parent.parent
-PICTURES_PER_CLASS = 24
 
 
 @pytest.fixture(scope="session")
@@ -27,12 +27,8 @@ def digits(tmp_path_factory):
 def put_batch(digits) -> Callable[..., None]:
     """Put the pictures of each digit from `first` on into a workspace as a batch, and list it."""
 
-    def put(workspace: Path, name: str, *, first: int = 0, count: int = PICTURES_PER_CLASS) -> None:
-        for folder in sorted(digits.iterdir()):
-            target = workspace / "data/raw" / name / folder.name
-            target.mkdir(parents=True)
-            for picture in sorted(folder.iterdir())[first : first + count]:
-                shutil.copy(picture, target)
+    def put(workspace: Path, name: str, *, first: int = 0, count: int = small_project.PICTURES_PER_CLASS) -> None:
+        small_project.put_batch(digits, workspace / "data/raw" / name, first=first, count=count)
         listed = workspace / "data/batches.yaml"
         text = listed.read_text("utf-8")
         listed.write_text(text.replace("[]", f"[{name}]") if "[]" in text else text.replace("]", f", {name}]"), "utf-8")
@@ -43,16 +39,7 @@ def put_batch(digits) -> Callable[..., None]:
 @pytest.fixture(scope="session")
 def set_param() -> Callable[..., None]:
     """Change a line of a workspace's params.yaml."""
-
-    def change(workspace: Path, key: str, value: object) -> None:
-        path = workspace / "params.yaml"
-        lines = path.read_text("utf-8").splitlines()
-        [at] = [number for number, line in enumerate(lines) if line.strip().startswith(f"{key}:")]
-        indent = lines[at][: len(lines[at]) - len(lines[at].lstrip())]
-        lines[at] = f"{indent}{key}: {value}"
-        path.write_text("\n".join(lines) + "\n", "utf-8")
-
-    return change
+    return small_project.set_param
 
 
 @pytest.fixture(scope="session")
@@ -84,12 +71,8 @@ def new_workspace(tmp_path_factory, set_param) -> Callable[[], Path]:
     def make() -> Path:
         workspace = tmp_path_factory.mktemp("project") / "workspace"
         make_workspace(ROOT, workspace)
-        set_param(workspace, "min_samples_per_class", 10)
-        set_param(workspace, "epochs", 1)
-        set_param(workspace, "unfreeze", 1)
-        set_param(workspace, "min_accuracy", 0.5)
-        set_param(workspace, "min_class_recall", 0.0)
-        set_param(workspace, "max_calibration_error", 0.9)
+        for key, value in (small_project.SHORT | {"epochs": 1}).items():
+            set_param(workspace, key, value)
         return workspace
 
     return make

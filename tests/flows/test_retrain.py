@@ -4,9 +4,11 @@ import json
 import os
 
 import pytest
+from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
+from flows.narration import narrate
 from flows.repro import only_writer
 from flows.retrain import retrain
 
@@ -92,3 +94,24 @@ def test_candidate_of_a_run_that_was_killed_before_it_decided_is_put_in_use_by_t
     assert (here / "data/models/baseline").is_dir()
     assert retrain(promote="never", return_state=True).is_completed()
     assert not (here / ".dvc/tmp/graftline-undecided").exists()
+
+
+def test_how_far_a_long_stage_has_come_is_shown_while_it_runs(prefect_server):
+    shown = []
+
+    def lines():
+        yield "Running stage 'embed@first':"
+        for done in (1_000, 3_000):
+            yield f"first: {done:,} of 4,000 samples"
+            with get_client(sync_client=True) as client:
+                shown.extend(each.data for each in client.read_artifacts() if each.key == "embed")
+
+    @flow
+    def long():
+        return narrate(lines(), log=print)[0]
+
+    assert long() == ["embed"]
+    assert shown == [25.0, 75.0]
+    with get_client(sync_client=True) as client:
+        [artifact] = [each for each in client.read_artifacts() if each.key == "embed"]
+    assert (artifact.data, artifact.description) == (100.0, "first")

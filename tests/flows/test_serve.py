@@ -2,10 +2,8 @@
 
 import ctypes
 import json
-import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
+
+from benchmarks.prefect_server import prefect_server
+from benchmarks.small_project import put_batch
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
@@ -40,39 +41,10 @@ def die_with_the_tests() -> None:
 class Server:
     """A Prefect server of the tests' own, and what it says."""
 
-    def __init__(self, home: Path):
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            port = taken.getsockname()[1]
+    def __init__(self, home: Path, environment: dict[str, str]):
         self.home = home
-        self.api = f"http://127.0.0.1:{port}/api"
-        self.environment = os.environ | {
-            "PREFECT_HOME": str(home),
-            "PREFECT_API_URL": self.api,
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
-            "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT1S",
-        }
-        self.log = home / "server.log"
-        with self.log.open("w") as log:
-            command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-            self.process = subprocess.Popen(
-                command,
-                cwd=home,
-                env=self.environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=die_with_the_tests,
-            )
-        until(self.is_up, seconds=120)
-
-    def is_up(self) -> bool:
-        assert self.process.poll() is None, self.log.read_text()
-        try:
-            return httpx.get(f"{self.api}/health").is_success
-        except httpx.HTTPError:
-            return False
+        self.environment = environment
+        self.api = environment["PREFECT_API_URL"]
 
     def post(self, path: str, **body):
         for _ in range(20):
@@ -89,20 +61,16 @@ class Server:
         found = [run for run in found if not (run["auto_scheduled"] and run["state"]["type"] == "SCHEDULED")]
         return [run for run in found if not states or run["state"]["name"] in states]
 
-    def end(self) -> None:
-        os.killpg(self.process.pid, signal.SIGTERM)
-        try:
-            self.process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("prefect"))
-    yield server
-    server.end()
+    home = tmp_path_factory.mktemp("prefect")
+    soon = {
+        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
+        "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT1S",
+    }
+    with prefect_server(home, **soon) as environment:
+        yield Server(home, environment)
 
 
 @pytest.fixture(scope="module")
@@ -288,11 +256,7 @@ def test_batch_that_lands_is_trained_on_and_so_is_one_that_follows_at_once(
 ):
     begun = len(server.runs("retrain"))
     for batch, first in (("second", 30), ("third", 60)):
-        for folder in sorted(digits.iterdir()):
-            target = landing / batch / folder.name
-            target.mkdir(parents=True)
-            for picture in sorted(folder.iterdir())[first : first + 24]:
-                shutil.copy(picture, target)
+        put_batch(digits, landing / batch, first=first)
         (landing / batch / "_COMPLETE").touch()
         until(lambda batch=batch: f"landed 1 batch (240 files, 33.6 kB): {batch}" in ingested(server), seconds=300)
     used = []
@@ -345,6 +309,23 @@ def test_webhooks_address_is_in_no_log_and_no_file_and_is_not_shown(server, told
     for file in server.home.rglob("*"):
         if file.is_file():
             assert TOKEN.encode() not in file.read_bytes(), file
+
+
+def test_saved_block_is_told_instead_of_the_webhook(server, workspace, calls, start):
+    """Any notification block, by Prefect's own for a webhook."""
+    received, address = calls
+    lines = (
+        "import sys; from prefect.blocks.notifications import CustomWebhookNotificationBlock as Block; "
+        "Block(name='alarm', url=sys.argv[1] + '/block', json_data={'state': '{{subject}}', 'message': '{{body}}'}).save('alarm')"
+    )
+    for arguments in (["-c", lines, address], ["-m", "flows.notify", "--block", "custom-webhook/alarm"]):
+        subprocess.run([sys.executable, *arguments], cwd=workspace, env=server.environment, check=True)
+    before = len(received)
+    start("Failed", publish_to="branch")  # which has nowhere to go
+    [call] = until(lambda: received[before:], seconds=20)
+    assert call["path"].endswith("/block")
+    assert call["state"] == "Graftline: retrain is failed"
+    assert "git has no remote" in call["message"]
 
 
 def test_sigterm_ends_it_and_the_run_at_work_within_ten_seconds(server, serving, workspace, start, set_param):

@@ -1,8 +1,8 @@
 """What `kill -9` costs: the flow, DVC or a stage is killed at random moments of a retraining, which is then run again.
 
 A small project, with a batch that was never run, is copied; `python -m flows.retrain` is started there, and after a random time, up to
-half of what an undisturbed run takes, one of its processes is killed: the flow, DVC or the stage that runs, in turn. It is started again,
-and killed again, up to three times, each time further on; then it is run to its end.
+what an undisturbed run takes, one of its processes is killed: the flow, DVC or the stage that runs, by chance. It is started again, and
+killed again, up to three times, after up to half of that time; then it is run to its end.
 
 - kills: that landed while the run was under way.
 - identical: of them those after which, in the end, dvc.lock, the candidate, the verdict, the report page and the list of decisions are byte for byte those
@@ -104,8 +104,8 @@ def kill_and_finish(
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(template, copy, symlinks=True)
     kills = []
-    for _ in range(KILLS_A_PROJECT):
-        after = generator.uniform(0, seconds / 2)
+    for number in range(KILLS_A_PROJECT):
+        after = generator.uniform(0, seconds / 2 if number else seconds)
         kill = kill_once(copy, environment, after=after, wanted=generator.choice(VICTIMS))
         if kill is None:
             break

@@ -29,7 +29,7 @@ from benchmarks.machine import Claim, finish, parse_arguments
 from benchmarks.prefect_server import prefect_server
 from benchmarks.small_project import make_project, put_batch
 
-ROUNDS, NOOP_ROUNDS, LANDINGS = 3, 5, 3
+ROUNDS, NOOP_ROUNDS, LANDINGS = 3, 5, 5
 POLL_SECONDS = 10
 WAIT_SECONDS = 600
 DVC = [sys.executable, "-m", "dvc", "repro"]
@@ -117,7 +117,7 @@ def time_landings(project: Path, place: Path, environment: dict[str, str], numbe
         starts = []
         for batch in range(1, number + 1):
             put_batch(place / "template-scans", landing / f"landed-{batch}", first=24 * batch)
-            time.sleep(POLL_SECONDS * (0.3 + 0.2 * batch))  # at another moment of the interval each
+            time.sleep(POLL_SECONDS * batch / number)  # at another moment of the interval each
             (landing / f"landed-{batch}" / "_COMPLETE").touch()
             whole = time.time()
             starts.append(wait_for_runs(api, "retrain", after=whole) - whole)

@@ -20,7 +20,9 @@ from flows.stores import refuse_secrets
 
 ADVICE = "`prefect server start`, then `export PREFECT_API_URL=http://127.0.0.1:4200/api`"
 QUERY_SECONDS = 1.0  # between two looks for runs that are due: an event's run is due at once
-PREFETCH_SECONDS = 4.0  # a process of a run starts so long before it is due; one that holds a place longer is in the way of the next
+PREFETCH_SECONDS = (
+    4.0  # a process of a run starts so long before it is due; one that holds a place longer is in the way of the next
+)
 STOP_SECONDS = 8.0  # for the runs at work to end, and to be reported as cancelled; then they are killed
 
 
@@ -54,7 +56,9 @@ def serve(deployments: list[RunnerDeployment]) -> int:
     Prefect works in a thread: in the main one it would take the signals itself, and leave what it started. Schedules are not
     paused at the end: what is due while nobody serves is done when somebody does.
     """
-    runner = Runner(name="graftline", query_seconds=QUERY_SECONDS, prefetch_seconds=PREFETCH_SECONDS, pause_on_shutdown=False)
+    runner = Runner(
+        name="graftline", query_seconds=QUERY_SECONDS, prefetch_seconds=PREFETCH_SECONDS, pause_on_shutdown=False
+    )
     loop = asyncio.new_event_loop()
     told = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

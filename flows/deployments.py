@@ -56,8 +56,8 @@ def deployment(
     *,
     name: str,
     entrypoint: str = "",
-    schedules: list[dict[str, Any]] | None = None,
-    triggers: list[dict[str, Any]] | None = None,
+    schedules: Any = None,
+    triggers: Any = None,
     concurrency_limit: Any = None,
     **settings: Any,
 ) -> RunnerDeployment:
@@ -71,15 +71,23 @@ def deployment(
     for wrong in validate(parameters, flow.parameters.model_dump()):
         raise ValueError(f"parameters: {wrong.json_path.removeprefix('$.')}: {wrong.message}")
     if isinstance(concurrency_limit, dict):
+        _known(concurrency_limit, ConcurrencyLimitConfig.model_fields)
         concurrency_limit = ConcurrencyLimitConfig(**concurrency_limit)
     return RunnerDeployment.from_entrypoint(
         entrypoint,
         name,
-        schedules=[schedule(each) for each in schedules or []],
-        triggers=[Trigger.validate_python(each) for each in triggers or []],
+        schedules=[schedule(each) for each in _each(schedules, of="schedules")],
+        triggers=[trigger(each) for each in _each(triggers, of="triggers")],
         concurrency_limit=concurrency_limit,
         **{key: value for key, value in settings.items() if key != POOL},
     )
+
+
+def trigger(given: dict[str, Any]) -> Any:
+    """One of Prefect's, by its settings. Raises ValueError where it has another."""
+    found = Trigger.validate_python(given)
+    _known(given, type(found).model_fields)
+    return found
 
 
 def schedule(given: dict[str, Any]) -> Schedule:
@@ -96,6 +104,12 @@ def _known(given: dict[str, Any], names: Any) -> dict[str, Any]:
         if key not in names:
             raise ValueError(f"{key} is unknown, expected one of {', '.join(names)}")
     return given
+
+
+def _each(given: Any, *, of: str) -> list[dict[str, Any]]:
+    if not isinstance(given or [], list) or not all(isinstance(each, dict) for each in given or []):
+        raise ValueError(f"{of} is {given!r}, expected a list: a dash, then its settings")
+    return given or []
 
 
 def _filled(value: Any) -> Any:

@@ -72,7 +72,7 @@ def push_to_git(branch: str | None) -> str:
     if there:
         _must("fetch", "--quiet", "--no-tags", REMOTE, f"refs/heads/{branch}", timeout=PUSH_SECONDS)
         is_same = _git("diff", "--quiet", there, "HEAD").returncode == 0
-        is_ours = _must("log", "-1", "--format=%s", there).startswith(("retrain: ", "promote ", "rollback "))
+        is_ours = _must("log", "-1", "--format=%s", there).startswith("retrain: ")  # a promotion may be a person's
         if is_same or not is_ours:  # the same run again; or a person who works on it
             return branch
     # a lease: nothing is overwritten but what was looked at

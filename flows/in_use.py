@@ -96,15 +96,20 @@ def _settle(plan: Plan, *, log: Log) -> None:
     write_whole(REGISTRY, as_json(plan.registry))
     write_whole(RECORD, as_json({"model_sha256": plan.entry["model_sha256"]}))
     append(plan.entry)
-    message = f"{plan.entry['action']} {plan.entry['model_sha256'][:12]}: {plan.entry['why']}".removesuffix(": None")
     try:
-        record_in_git([POINTER, REGISTRY, RECORD, LOG], message=message, tag=plan.entry["tag"], log=log)
+        record(plan.entry, log=log)
     except ValueError as error:
         raise ValueError(
             f"{plan.entry['model_sha256'][:12]} is in use, but {error}: put that right, then run `python -m flows.promote`, "
             "which finishes the record and does nothing else"
         ) from None
     clear()
+
+
+def record(entry: Entry, *, log: Log) -> None:
+    """Its commit and its tag, as far as git lacks them: a clone may have the one alone. Raises ValueError where git refuses."""
+    message = f"{entry['action']} {entry['model_sha256'][:12]}: {entry['why']}".removesuffix(": None")
+    record_in_git([POINTER, REGISTRY, RECORD, LOG], message=message, tag=entry["tag"], log=log)
 
 
 def _is_in_use(plan: Plan) -> bool:

@@ -66,8 +66,12 @@ def by_webhook(address: str) -> ActionTypes:
     """Keeps the address in a block. Raises ValueError, which does not tell it, where it is none."""
     if not address:
         raise ValueError(f"{VARIABLE} is not set, expected the address of a webhook: export it, or name a --block")
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(address)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:  # which would tell it
+        is_address = False
+    if not is_address:
         raise ValueError(f"{VARIABLE} is no address of a webhook, expected https://… (what it is, is not shown)")
     block = Webhook(url=SecretStr(address), headers=SecretDict({"Content-Type": "application/json"}))
     return CallWebhook(block_document_id=_saved(block), payload=PAYLOAD)

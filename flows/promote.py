@@ -27,6 +27,7 @@ from flows.in_use import (
     Plan,
     digests,
     put_in_use,
+    record,
     settle_unfinished,
 )
 from flows.promotions import Entry, find, read_log
@@ -61,6 +62,7 @@ def promote(log: Log, *, force: bool = False, why: str | None = None) -> str:
     """
     found = digests(CANDIDATE)
     if is_in_use(found):
+        record(read_log()[-1], log=log)
         log("the candidate is in use already")
         return found["model_sha256"]
     PLACE.mkdir()

@@ -44,15 +44,15 @@ class Row(NamedTuple):
     difference: str
 
 
-def propose(since: str) -> Proposal:
-    """What lies between a commit and this workspace. Raises ValueError where git does not know the commit, or the remote cannot be
+def propose(since: str, *, has_failed: bool = False) -> Proposal:
+    """What lies between a commit and this workspace, after a run that may have failed. Raises ValueError where git does not know the commit, or the remote cannot be
     asked; DvcError where the metrics cannot be read."""
     changed = changed_files(since)
     if not VERDICT.is_file():
         said = (
-            "Nothing was to be done."
-            if not changed
-            else "The run ended before its candidate was judged: its log tells why."
+            "The run failed before its candidate was judged: its log tells why."
+            if has_failed
+            else "Nothing was to be done."
         )
         return Proposal(branch="", title="Nothing to propose", verdict="none", body=f"{said}\n")
     verdict = read_object(VERDICT, advice=ADVICE)
@@ -135,9 +135,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.proposal", description=__doc__)
     parser.add_argument("--since", required=True, metavar="COMMIT", help="what the run began from")
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="where body.md and facts.env go")
+    parser.add_argument("--failed", action="store_true", help="the run did")
     given = parser.parse_args()
     try:
-        proposal = propose(given.since)
+        proposal = propose(given.since, has_failed=given.failed)
     except (OSError, ValueError, DvcError) as error:
         sys.exit(f"error: {redactor()(' '.join(str(error).split()))}")
     given.out.mkdir(parents=True, exist_ok=True)

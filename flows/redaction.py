@@ -13,13 +13,15 @@ SECRET_VARIABLE = re.compile(
     r"SECRET|TOKEN|PASSW|PASSPHRASE|WEBHOOK|API_KEY|ACCOUNT_KEY|PRIVATE_KEY|SIGNATURE|CONNECTION_(STRING|URL)|(^|_)(PAT|SAS)$"
 )
 SECRET_OPTION = re.compile(r"password|secret|token|account_key|connection_string|passphrase|custom_auth_header")
-IN_ADDRESS = re.compile(r"\b([a-z][a-z0-9+.-]*://)([^\s/'\"]+)@", re.IGNORECASE)
+IN_ADDRESS = re.compile(r"\b([a-z][a-z0-9+.-]*://)([^\s/]+)@", re.IGNORECASE)
 IN_QUERY = re.compile(
     r"([?&](?:x-amz-(?:signature|credential|security-token)|x-goog-signature|sig|signature|key|token|access_token|private_token"
     r"|password)=)[^&\s'\"]+",
     re.IGNORECASE,
 )
-IN_HEADER = re.compile(r"\b(authorization: *(?:basic|bearer|token)? *|private-token: *)[^\s'\"]+", re.IGNORECASE)
+IN_HEADER = re.compile(
+    r"\b(authorization['\"]?: *['\"]?(?:basic|bearer|token)? *|private-token['\"]?: *['\"]?)[^\s'\"]+", re.IGNORECASE
+)
 DVC_SETTINGS = (".dvc/config", ".dvc/config.local", "~/.config/dvc/config")
 
 
@@ -61,7 +63,7 @@ def _of_dvc() -> Iterator[str]:
     for section in settings.values():
         for option, value in section.items():
             if value and SECRET_OPTION.search(option):
-                yield from _long_enough(value)
+                yield from _long_enough(value.strip("\"'"))  # DVC quotes a value with a comma or #
 
 
 def _long_enough(value: str) -> Iterator[str]:

@@ -19,14 +19,16 @@ from prefect.states import Completed, Failed
 from flows.approval import ask, check_approvable, is_resumed
 from flows.artifacts import REPORT, show
 from flows.guard import run_guarded
-from flows.in_use import settle_unfinished
+from flows.in_use import digests, settle_unfinished
 from flows.narration import BEGINNING, REJECTED, narrate
+from flows.promote import is_in_use
 from flows.promote import promote as promote_candidate
 from flows.promotions import read_log, taken_back
 from flows.publish import Publish, check_dvc_remote, check_publishable, commit_run, publish
 from flows.pulls import pull_named, pull_outcome, pull_parts
 from flows.repro import DvcError, Lines, lines_of, only_writer
 from flows.turns import NotNeededError, in_turn
+from flows.verdict import CANDIDATE
 
 BATCHES = Path("data/batches.yaml")
 UNDECIDED = Path(".dvc/tmp/graftline-undecided")  # while there is a candidate of which no run has said what comes of it
@@ -68,12 +70,13 @@ def retrain(
         return Completed(message=str(other))
     except (OSError, ValueError, DvcError) as error:
         return Failed(message=" ".join(str(error).split()))
-    try:
-        with only_writer(wait_seconds=60 * wait_minutes):
-            publish(publish_to)
-    except (OSError, ValueError, DvcError) as error:
-        reason = " ".join(str(error).split())
-        return Failed(message=f"{said}; not published: {reason}; all of it is here, and the next run publishes it")
+    if publish_to != "no":
+        try:
+            with only_writer(wait_seconds=60 * wait_minutes):
+                publish(publish_to)
+        except (OSError, ValueError, DvcError) as error:
+            reason = " ".join(str(error).split())
+            return Failed(message=f"{said}; not published: {reason}; all of it is here, and the next run publishes it")
     if verdict and verdict["verdict"] != "accepted":
         return Failed(message=said)
     logger.info(said)
@@ -130,31 +133,38 @@ def decide(verdict: Verdict | None, *, promote: Promote, hours: float, wait_minu
     """What the run comes to, in words; an accepted candidate is put in use where that is wanted."""
     if verdict is None:
         return "nothing to do"
+    candidate = verdict["candidate"]
     if verdict["verdict"] != "accepted":
         broken = [rule["text"] for rule in verdict["rules"] if not rule["passed"]] + verdict["problems"]
         return f"the candidate is rejected: {'; '.join(broken)}; see {REPORT}"
     if promote == "never":
         return "the candidate is accepted"
+    if is_in_use(digests(CANDIDATE)):
+        return "the candidate is accepted, and in use already"
     if promote == "accepted":
-        if back := taken_back(read_log(), verdict["candidate"]):
+        if back := taken_back(read_log(), candidate):
             return (
                 f"the candidate is accepted, and not put in use: v{back['version']} rolled it back ({back['why'] or 'no reason given'}), so that "
                 "it is for a person to run `python -m flows.promote`"
             )
-        return f"the candidate is accepted, and in use: {put_in_use(None, wait_minutes, is_partial=is_partial)}"
+        return (
+            f"the candidate is accepted, and in use: {put_in_use(candidate, None, wait_minutes, is_partial=is_partial)}"
+        )
     UNDECIDED.unlink(missing_ok=True)  # this run decides, once it is resumed
     answer = ask(verdict, hours=hours)
     if not answer.approve:
         return f"the candidate is accepted, and was not approved: {answer.why or 'no reason given'}"
     why = f"approved by {answer.approved_by or 'somebody'}: {answer.why or 'no reason given'}"
-    return f"the candidate is accepted, approved, and in use: {put_in_use(why, wait_minutes, is_partial=is_partial)}"
+    return f"the candidate is accepted, approved, and in use: {put_in_use(candidate, why, wait_minutes, is_partial=is_partial)}"
 
 
 @task(task_run_name="promote", cache_policy=NO_CACHE, persist_result=False)
-def put_in_use(why: str | None, wait_minutes: float, *, is_partial: bool) -> str:
-    """The SHA-256 of its weights."""
+def put_in_use(candidate: str, why: str | None, wait_minutes: float, *, is_partial: bool) -> str:
+    """The SHA-256 of its weights. Raises ValueError where the candidate is another by now than the one that was decided on."""
     log = get_run_logger().info
     with only_writer(wait_seconds=60 * wait_minutes):
+        if digests(CANDIDATE)["model_sha256"] != candidate:
+            raise ValueError(f"another run made another candidate than {candidate[:12]} meanwhile, and decides on it")
         while True:
             try:
                 return promote_candidate(log, why=why)
@@ -163,9 +173,10 @@ def put_in_use(why: str | None, wait_minutes: float, *, is_partial: bool) -> str
                     raise
 
 
-def check_parameters() -> None:
-    """Raises ValueError where params.yaml or the list of batches is wrong, though nothing may be stale."""
-    command = [sys.executable, "-m", "tasks.check", "--batches", str(BATCHES)]
+def check_parameters(*, has_batches: bool = True) -> None:
+    """Raises ValueError where params.yaml or, unless none is to be there yet, the list of batches is wrong, though nothing may be
+    stale."""
+    command = [sys.executable, "-m", "tasks.check", *(["--batches", str(BATCHES)] if has_batches else [])]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         raise ValueError(done.stderr.strip().removeprefix("error: "))

@@ -18,13 +18,13 @@ LACKS_DATA = re.compile(
 
 
 def first_stale() -> str | None:
-    """The stage that a retraining would begin with, None where it would have nothing to do.
+    """The stage that a retraining would begin with, None where it would have nothing to do, or no batch is listed.
 
     Raises:
         ValueError: a batch that is listed is not DVC's, or params.yaml is wrong.
         DvcError: DVC cannot read what it needs.
     """
-    check_parameters()
+    check_parameters(has_batches=bool(listed()))
     lost = [name for name in listed() if not digest_of(name)]
     if lost:
         raise ValueError(
@@ -32,6 +32,8 @@ def first_stale() -> str | None:
         )
     for _ in lines_of("data", "status", "--json"):
         pass  # it fails where a file of DVC's cannot be read
+    if not listed():  # DVC takes an empty list for a mistake
+        return None
     try:
         for line in lines_of("repro", "--dry", "--allow-missing"):
             if found := RUNS.match(line):
@@ -46,7 +48,7 @@ def first_stale() -> str | None:
 
 def main() -> None:
     try:
-        stage = first_stale() if listed() else None
+        stage = first_stale()
     except (OSError, ValueError, DvcError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
     said = f"would begin with {stage}" if stage else "would have nothing to do"

@@ -16,6 +16,8 @@ BY_HAND = {
     "git",
     "cat",
     "gh",
+    "gitlab",
+    "gitlab()",
     "curl",
     "python",
     "printf",

@@ -54,6 +54,11 @@ def test_file_of_the_repository_has_both_deployments_with_schedule_trigger_and_p
         ({"schedules": [{"cron": "0 3 * * *", "timezon": "UTC"}]}, "retrain: .*timezon"),
         ({"schedules": [{"at": 3}]}, "retrain: a schedule has at, expected one of cron, interval, rrule"),
         ({"triggers": [{"expect": ["a"], "posture": "Prompt"}]}, "retrain: .*posture"),
+        ({"triggers": [{"expect": ["a"], "witin": 10}]}, "retrain: witin is unknown, expected one of .*within"),
+        ({"triggers": {"expect": ["a"]}}, "retrain: triggers is .*, expected a list"),
+        ({"schedules": {"cron": "0 3 * * *"}}, "retrain: schedules is .*, expected a list"),
+        ({"schedules": 3}, "retrain: schedules is 3, expected a list"),
+        ({"concurrency_limit": {"limit": 1, "colision_strategy": "ENQUEUE"}}, "retrain: colision_strategy is unknown"),
         ({"parameters": {"promot": "never"}}, "retrain: promot is unknown, expected one of promote, publish_to"),
         ({"parameters": {"promote": "always"}}, "retrain: .*promote"),
         ({"entrypoint": "flows/retrain.py:train"}, "retrain: entrypoint 'flows/retrain.py:train' leads to no flow"),
@@ -100,7 +105,7 @@ def test_what_cannot_be_served_is_told_in_a_line(tmp_path, settings, said):
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("address", ["", "hooks.example.org/secret", "https://"])
+@pytest.mark.parametrize("address", ["", "hooks.example.org/secret", "https://", "http://[secret"])
 def test_webhook_that_is_none_is_refused_and_not_shown(address):
     from flows.notify import by_webhook
 

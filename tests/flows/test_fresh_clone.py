@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from flows.proposal import propose
 from flows.workspace import commit
 
 OLD_DATA = "data/raw/first"
@@ -137,3 +138,15 @@ def test_pull_request_is_told_what_a_retraining_would_begin_with_without_any_dat
     (clone / "data/batches.yaml").write_text('batches: [first, "second"]\n', "utf-8")
     status, printed = check()
     assert (status, "lists second, which data/raw has no .dvc file of" in printed) == (1, True)
+    (clone / "data/batches.yaml").write_text("batches: []\n", "utf-8")
+    assert check() == (0, "a retraining waits for a first batch\n")
+    set_param(clone, "backbone_learning_rate", "'fast'")
+    assert check()[0] == 1
+    git(clone, "checkout", "--quiet", "params.yaml")
+    (clone / "dvc.yaml").write_text("stages: [", "utf-8")
+    assert check()[0] == 1
+
+
+def test_run_that_failed_before_its_verdict_is_not_told_as_nothing_to_do(workspace):
+    assert propose("HEAD").body == "Nothing was to be done.\n"
+    assert "The run failed" in propose("HEAD", has_failed=True).body

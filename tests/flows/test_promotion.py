@@ -153,6 +153,13 @@ def test_promoting_what_is_in_use_changes_nothing(in_use):
     assert len(log_of(in_use)) == 1
 
 
+def test_tag_that_a_clone_lacks_is_made_where_the_model_is_in_use_already(in_use):
+    """As after the merge of a branch on which it was promoted."""
+    git(in_use, "tag", "--delete", "classifier@v1.0.0")
+    promote(in_use)
+    assert git(in_use, "tag", "--points-at", "HEAD").split() == ["classifier@v1.0.0"]
+
+
 def test_candidate_of_other_weights_is_refused(in_use):
     before = digest_in_use(in_use)
     change_candidate(in_use)

@@ -181,7 +181,8 @@ def test_branch_of_its_own_leaves_main_and_tags_alone(made, tmp_path):
     assert git("tag", folder=tmp_path / "hub.git") == ""
 
 
-def test_branch_of_the_same_candidate_follows_main_but_never_overwrites_a_person(made, tmp_path):
+@pytest.mark.parametrize("theirs", ["a reviewer's change", "promote 0123456789ab: reviewed"])
+def test_branch_of_the_same_candidate_follows_main_but_never_overwrites_a_person(made, tmp_path, theirs):
     publishing("branch")
     branch = "graftline/0123456789ab"
     first = tip(tmp_path, branch)
@@ -197,14 +198,14 @@ def test_branch_of_the_same_candidate_follows_main_but_never_overwrites_a_person
     assert tip(tmp_path, branch) == git("rev-parse", "HEAD")
     other = tmp_path / "other"
     git("clone", "--quiet", "--branch", branch, str(tmp_path / "hub.git"), str(other))
-    git("commit", "--quiet", "--allow-empty", "-m", "a reviewer's change", folder=other)
+    git("commit", "--quiet", "--allow-empty", "-m", theirs, folder=other)
     git("push", "--quiet", folder=other)
     git("commit", "--quiet", "--amend", "--allow-empty", "-m", "retrain: once more")
     (made / "NOTES").unlink()
     git("commit", "--quiet", "--all", "--amend", "-m", "retrain: once more, without notes")
     OWED.touch()
     publishing("branch")
-    assert git("log", "-1", "--format=%s", branch, folder=tmp_path / "hub.git") == "a reviewer's change"
+    assert git("log", "-1", "--format=%s", branch, folder=tmp_path / "hub.git") == theirs
 
 
 def test_remote_that_is_not_set_up_is_told_before_anything_runs(made, dvc):

@@ -23,6 +23,8 @@ SECRET = "pl4nted" + "-s3cret-9f2c"  # in two parts: this file is in the working
         (f"postgresql+asyncpg://user:a@{SECRET}@host:5432/prefect", "postgresql+asyncpg://***@host:5432/prefect"),
         (f"https://host/f?X-Amz-Signature={SECRET}&b=1", "https://host/f?X-Amz-Signature=***&b=1"),
         (f"Authorization: Bearer {SECRET}", "Authorization: Bearer ***"),
+        (f"{{'Authorization': 'Bearer {SECRET}'}}", "{'Authorization': 'Bearer ***'}"),
+        (f"https://x:it's{SECRET}@host/p.git", "https://***@host/p.git"),
         ("ssh://git@host/p.git and git@host:p.git", "ssh://git@host/p.git and git@host:p.git"),
         ("sample data/raw/first/9/0069.png is missing", "sample data/raw/first/9/0069.png is missing"),
     ],
@@ -45,10 +47,11 @@ def test_variable_that_is_no_secret_is_printed(monkeypatch):
     assert redactor()("eu-central-1 /etc/token") == "eu-central-1 /etc/token"
 
 
-def test_password_that_dvc_was_told_is_hidden(workspace, dvc):
+@pytest.mark.parametrize("password", [SECRET, f"a,{SECRET}#1"])
+def test_password_that_dvc_was_told_is_hidden(workspace, dvc, password):
     dvc(workspace, "remote", "add", "store", "https://127.0.0.1/store")
-    dvc(workspace, "remote", "modify", "--local", "store", "password", SECRET)
-    assert redactor()(f"refused: {SECRET}") == "refused: ***"
+    dvc(workspace, "remote", "modify", "--local", "store", "password", password)
+    assert redactor()(f"refused: {password}") == "refused: ***"
 
 
 def places(folder, *, but):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -277,12 +278,17 @@ def ingested(server: Server) -> list[str]:
 
 
 def test_what_lands_just_after_a_run_has_looked_is_looked_at_by_another(server, serving):
-    begun = len(server.runs("retrain"))
-    for number in range(2):  # the second is within the silence that follows the first
-        emit(server, f"late-{number}")
-        until(lambda: len(server.runs("retrain", "Completed")) > begun, seconds=300)
-    runs = until(lambda: server.runs("retrain", "Completed")[begun + 1 :], seconds=300)
-    assert [run["state"]["message"] for run in runs] == ["nothing to do"]
+    def begun_after(moment: datetime) -> list[dict]:
+        runs = server.runs("retrain", "Completed")
+        return [run for run in runs if datetime.fromisoformat(run["expected_start_time"]) > moment]
+
+    before = datetime.now(UTC)
+    emit(server, "late-0")
+    until(lambda: begun_after(before), seconds=120)
+    emit(server, "late-1")  # within the silence that follows the first
+    emitted = datetime.now(UTC)
+    runs = until(lambda: begun_after(emitted), seconds=120)
+    assert {run["state"]["message"] for run in runs} == {"nothing to do"}
 
 
 def emit(server: Server, batch: str) -> None:

@@ -87,6 +87,8 @@ def lines_of(*arguments: str, timeout_seconds: float = 24 * 3600) -> Lines:
             raise DvcError(problem or f"dvc {' '.join(arguments)} exited with {process.returncode}")
     finally:
         watchdog.cancel()
+        if process.stdout is not None:
+            process.stdout.close()
         _end(process)  # its group may outlive it: a stage whose DVC was killed
 
 

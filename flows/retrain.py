@@ -139,14 +139,14 @@ def decide(verdict: Verdict | None, *, promote: Promote, hours: float, wait_minu
         return f"the candidate is rejected: {'; '.join(broken)}; see {REPORT}"
     if promote == "never":
         return "the candidate is accepted"
+    if promote == "accepted" and (back := taken_back(read_log(), candidate)):
+        return (
+            f"the candidate is accepted, and not put in use: v{back['version']} rolled it back ({back['why'] or 'no reason given'}), so that "
+            "it is for a person to run `python -m flows.promote`"
+        )
     if is_in_use(digests(CANDIDATE)):
         return "the candidate is accepted, and in use already"
     if promote == "accepted":
-        if back := taken_back(read_log(), candidate):
-            return (
-                f"the candidate is accepted, and not put in use: v{back['version']} rolled it back ({back['why'] or 'no reason given'}), so that "
-                "it is for a person to run `python -m flows.promote`"
-            )
         return (
             f"the candidate is accepted, and in use: {put_in_use(candidate, None, wait_minutes, is_partial=is_partial)}"
         )

@@ -15,7 +15,7 @@ def event_server():
     """A Prefect server that writes events down as they come."""
     setting = "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL"
     os.environ[setting] = "0.1"
-    with prefect_test_harness(server_startup_timeout=120):
+    with prefect_test_harness(server_startup_timeout=600):
         yield
     del os.environ[setting]
 

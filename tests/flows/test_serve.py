@@ -167,8 +167,8 @@ def told(server, calls, workspace):
 def start(server, serving, told):
     """Ask for a run of `retrain` with parameters of its own, and return it once it is in one of some states."""
 
-    def begin(*states: str, seconds: float = 180, **parameters) -> dict:
-        identifier = until(lambda: deployment(server, "retrain"), seconds=60)
+    def begin(*states: str, seconds: float = 600, **parameters) -> dict:
+        identifier = until(lambda: deployment(server, "retrain"), seconds=600)
         run = server.post(f"deployments/{identifier}/create_flow_run", parameters=parameters)
         return wait(server, run["id"], *states, seconds=seconds)
 
@@ -194,14 +194,14 @@ def promotions(workspace: Path) -> list[dict]:
 
 
 def test_what_waited_while_nobody_served_is_done_when_somebody_does(server, serving):
-    [run] = until(lambda: server.runs("retrain", "Completed"), seconds=180)
+    [run] = until(lambda: server.runs("retrain", "Completed"), seconds=600)
     assert run["state"]["message"] == "nothing to do"
 
 
 def test_rejected_candidate_is_told_to_the_webhook_in_words(start, calls, workspace, set_param):
     set_param(workspace, "min_accuracy", 1.0)
     start("Failed")
-    call = until(lambda: next((each for each in calls[0] if each["state"] == "Failed"), None), seconds=20)
+    call = until(lambda: next((each for each in calls[0] if each["state"] == "Failed"), None), seconds=600)
     assert call["path"] == f"/{TOKEN}"
     assert call["type"] == "application/json"
     assert call["flow"] == "retrain"
@@ -216,7 +216,7 @@ def test_candidate_that_a_person_approves_is_put_in_use(start, server, calls, wo
     set_param(workspace, "min_accuracy", 0.31)
     run = start("Suspended", promote="approved", approval_hours=1)
     assert promotions(workspace) == []
-    call = until(lambda: next((each for each in calls[0] if each["state"] == "Suspended"), None), seconds=20)
+    call = until(lambda: next((each for each in calls[0] if each["state"] == "Suspended"), None), seconds=600)
     assert call["run"] == run["name"]
     shown = httpx.get(
         f"{server.api}/flow_runs/{run['id']}/input/{run['state']['state_details']['run_input_keyset']['description']}"
@@ -224,7 +224,7 @@ def test_candidate_that_a_person_approves_is_put_in_use(start, server, calls, wo
     assert "# The candidate is accepted" in shown.json()
     answer = {"approve": True, "approved_by": "Ada", "why": "it is better"}
     server.post(f"flow_runs/{run['id']}/resume", run_input=answer)
-    run = wait(server, run["id"], "Completed", "Failed", seconds=180)
+    run = wait(server, run["id"], "Completed", "Failed", seconds=600)
     assert run["state"]["message"].startswith("the candidate is accepted, approved, and in use: ")
     [promotion] = promotions(workspace)
     assert promotion["why"] == "approved by Ada: it is better"
@@ -235,7 +235,7 @@ def test_candidate_that_a_person_declines_is_not_put_in_use(start, server, works
     set_param(workspace, "min_accuracy", 0.32)
     run = start("Suspended", promote="approved", approval_hours=1)
     server.post(f"flow_runs/{run['id']}/resume", run_input={"approve": False, "why": "the lamp was broken"})
-    run = wait(server, run["id"], "Completed", "Failed", seconds=180)
+    run = wait(server, run["id"], "Completed", "Failed", seconds=600)
     assert run["state"]["message"] == "the candidate is accepted, and was not approved: the lamp was broken"
     assert promotions(workspace) == before
 
@@ -246,7 +246,7 @@ def test_candidate_that_nobody_judges_in_time_fails_its_run(start, server, calls
     run = start("Failed", promote="approved", approval_hours=2 / 3600)
     assert run["state"]["message"] == "The flow was paused and never resumed."
     assert promotions(workspace) == before
-    until(lambda: any("never resumed" in each["message"] for each in calls[0]), seconds=20)
+    until(lambda: any("never resumed" in each["message"] for each in calls[0]), seconds=600)
 
 
 def test_batch_that_lands_is_trained_on_and_so_is_one_that_follows_at_once(
@@ -256,7 +256,7 @@ def test_batch_that_lands_is_trained_on_and_so_is_one_that_follows_at_once(
     for batch, first in (("second", 30), ("third", 60)):
         put_batch(digits, landing / batch, first=first)
         (landing / batch / "_COMPLETE").touch()
-        until(lambda batch=batch: f"landed 1 batch (240 files, 33.6 kB): {batch}" in ingested(server), seconds=300)
+        until(lambda batch=batch: f"landed 1 batch (240 files, 33.6 kB): {batch}" in ingested(server), seconds=600)
     used = []
 
     def done():
@@ -266,7 +266,7 @@ def test_batch_that_lands_is_trained_on_and_so_is_one_that_follows_at_once(
         used[:] = json.loads((workspace / "data/validated/validation.json").read_text("utf-8"))["batches"]
         return runs if "third" in used else None  # until then its event is on its way
 
-    runs = until(done, seconds=300)
+    runs = until(done, seconds=600)
     assert used == ["first", "second", "third"]
     assert dvc(workspace, "status") == "Data and pipelines are up to date.\n"
     assert "the candidate is accepted" in [run["state"]["message"] for run in runs]
@@ -284,10 +284,10 @@ def test_what_lands_just_after_a_run_has_looked_is_looked_at_by_another(server, 
 
     before = datetime.now(UTC)
     emit(server, "late-0")
-    until(lambda: begun_after(before), seconds=120)
+    until(lambda: begun_after(before), seconds=600)
     emit(server, "late-1")  # within the silence that follows the first
     emitted = datetime.now(UTC)
-    runs = until(lambda: begun_after(emitted), seconds=120)
+    runs = until(lambda: begun_after(emitted), seconds=600)
     assert {run["state"]["message"] for run in runs} == {"nothing to do"}
 
 
@@ -325,7 +325,7 @@ def test_saved_block_is_told_instead_of_the_webhook(server, workspace, calls, st
         subprocess.run([sys.executable, *arguments], cwd=workspace, env=server.environment, check=True)
     before = len(received)
     start("Failed", publish_to="branch")  # which has nowhere to go
-    [call] = until(lambda: received[before:], seconds=20)
+    [call] = until(lambda: received[before:], seconds=600)
     assert call["path"].endswith("/block")
     assert call["state"] == "Graftline: retrain is failed"
     assert "git has no remote" in call["message"]
@@ -334,7 +334,7 @@ def test_saved_block_is_told_instead_of_the_webhook(server, workspace, calls, st
 def test_sigterm_ends_it_and_the_run_at_work_within_ten_seconds(server, serving, workspace, start, set_param):
     set_param(workspace, "seed", 7)
     run = start("Running")
-    until(lambda: any("-m dvc" in each for each in serving.group()) or stages_at_work(workspace), seconds=60)
+    until(lambda: any("-m dvc" in each for each in serving.group()) or stages_at_work(workspace), seconds=600)
     before = time.monotonic()
     serving.process.send_signal(signal.SIGTERM)
     serving.process.wait(timeout=60)

@@ -19,7 +19,7 @@ from flows.repro import stages
 
 ROOT = Path(__file__).parents[2]
 RETRAIN = [sys.executable, "-m", "flows.retrain"]
-SECONDS = 120.0  # that something may take at most
+SECONDS = 600.0  # that something may take at most
 
 
 def contents(project, *names):

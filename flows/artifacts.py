@@ -13,7 +13,7 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
-from flows.verdict import ADVICE, METRICS, VERDICT, read_object
+from flows.verdict import ADVICE, METRICS, read_object, read_verdict
 
 REPORT = Path("data/report/index.html")
 
@@ -25,7 +25,7 @@ SHOWN = ("accuracy", "macro_f1", "log_loss", "calibration_error")
 
 def show() -> dict[str, Any]:
     """Post them all, and return the verdict."""
-    verdict = read_object(VERDICT, advice=ADVICE)
+    verdict = read_verdict()
     create_markdown_artifact(in_words(verdict), key="verdict", description="what the gate says, rule by rule")
     create_table_artifact(
         rows(read_object(METRICS, advice=ADVICE)),

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from flows.verdict import ADVICE, METRICS, VERDICT, read_object
+from flows.verdict import ADVICE, METRICS, read_object, read_verdict
 from flows.workspace import commit, make_workspace
 
 DEMO = Path("demo")
@@ -53,7 +53,7 @@ def put_digits() -> None:
 
 
 def show_metrics() -> None:
-    verdict = read_object(VERDICT, advice=ADVICE)
+    verdict = read_verdict()
     print(f"\nHeld-out metrics, {verdict['num_heldout']} samples that no training saw")
     for target, measured in read_object(METRICS, advice=ADVICE).items():
         for name, found in measured.items():
@@ -75,8 +75,8 @@ def start_measuring() -> subprocess.Popen[str]:
 
 def show_table(measuring: subprocess.Popen[str] | None) -> None:
     """What transfer was worth, measured once for each candidate."""
-    candidate = read_object(VERDICT, advice=ADVICE)["candidate"]
-    if measuring is None and read_object(TABLE, advice=ADVICE)["candidate"] != candidate:
+    candidate = read_verdict()["candidate"]
+    if measuring is None and read_object(TABLE, advice="run `make demo` again")["candidate"] != candidate:
         measuring = start_measuring()
     if measuring is not None:
         print("\nWhat transfer is worth: training each model from few and from all labels …", flush=True)
@@ -84,7 +84,7 @@ def show_table(measuring: subprocess.Popen[str] | None) -> None:
         if measuring.returncode != 0:
             sys.exit("error: the table of what transfer is worth could not be measured: see the lines above")
         TABLE.write_text(json.dumps({"candidate": candidate} | json.loads(printed.splitlines()[-1])), "utf-8")
-    rows = read_object(TABLE, advice=ADVICE)["raw"]
+    rows = read_object(TABLE, advice="run `make demo` again")["raw"]
     fractions = sorted({row["fraction"] for row in rows})
     print("\nWhat transfer is worth: held-out accuracy (processor seconds to train)")
     print("  share of the labels".ljust(42) + "".join(f"{fraction:>16.0%}" for fraction in fractions))

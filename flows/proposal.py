@@ -17,7 +17,7 @@ from flows.history import changed_files, is_at_remote
 from flows.publish import OWED, branch_of_candidate
 from flows.redaction import redactor
 from flows.repro import DvcError, lines_of
-from flows.verdict import ADVICE, VERDICT, read_object
+from flows.verdict import VERDICT, read_verdict
 
 IN_USE = "data/models/baseline.json"
 
@@ -45,8 +45,8 @@ class Row(NamedTuple):
 
 
 def propose(since: str, *, has_failed: bool = False) -> Proposal:
-    """What lies between a commit and this workspace, after a run that may have failed. Raises ValueError where git does not know the commit, or the remote cannot be
-    asked; DvcError where the metrics cannot be read."""
+    """What lies between a commit and this workspace, after a run that may have failed. Raises ValueError where git does not know the
+    commit, or the remote cannot be asked; DvcError where the metrics cannot be read."""
     changed = changed_files(since)
     if not VERDICT.is_file():
         said = (
@@ -55,7 +55,7 @@ def propose(since: str, *, has_failed: bool = False) -> Proposal:
             else "Nothing was to be done."
         )
         return Proposal(branch="", title="Nothing to propose", verdict="none", body=f"{said}\n")
-    verdict = read_object(VERDICT, advice=ADVICE)
+    verdict = read_verdict()
     branch = branch_of_candidate()
     body = [in_words(verdict), "", *compared(since), "", *consequences(verdict["verdict"], changed=changed)]
     is_proposed = bool(changed) and not OWED.exists() and is_at_remote(branch)

@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import State, TaskRun
 
 from flows.history import RefusedError, check_pushable, is_recorded, push_to_git, record_in_git
 from flows.repro import DvcError, dvc, lines_of
-from flows.verdict import ADVICE, VERDICT, read_object
+from flows.verdict import VERDICT, read_verdict
 
 Publish = Literal["no", "branch", "main"]
 
@@ -44,7 +44,7 @@ def check_dvc_remote() -> None:
 def commit_run(*, log: Callable[[str], None]) -> None:
     """What makes the run reproducible: dvc.lock, the batches and their pointers, the list of decisions."""
     OWED.touch()
-    verdict = read_object(VERDICT, advice=ADVICE) if VERDICT.is_file() else {}
+    verdict = read_verdict() if VERDICT.is_file() else {}
     said = f"{verdict['candidate'][:12]} is {verdict['verdict']}" if verdict else "no candidate was judged"
     record_in_git(recorded(), message=f"retrain: {said}", log=log)
 
@@ -105,4 +105,4 @@ def recorded() -> list[Path]:
 
 def branch_of_candidate() -> str:
     """A branch of its own, for a pull request."""
-    return f"graftline/{read_object(VERDICT, advice=ADVICE)['candidate'][:12]}"
+    return f"graftline/{read_verdict()['candidate'][:12]}"

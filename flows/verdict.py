@@ -25,7 +25,7 @@ def check_verdict(bundle: Path, model_sha256: str, *, in_use: str | None) -> Non
     weights, or another model.json, or was found against another model than the one `in_use` (its SHA-256)."""
     if not VERDICT.is_file():
         raise ValueError(f"there is no verdict at {VERDICT}: run `dvc repro` first")
-    verdict = read_object(VERDICT, advice=ADVICE)
+    verdict = read_verdict()
     if verdict.get("verdict") != "accepted":
         raise ValueError(f"the candidate is {verdict.get('verdict')}: see the report")
     if model_sha256 != verdict.get("candidate"):
@@ -50,7 +50,7 @@ def facts(bundle: Path, model_sha256: str) -> dict[str, Any]:
     if not is_evaluated(bundle, model_sha256):
         return known
     if VERDICT.is_file():
-        verdict = read_object(VERDICT, advice=ADVICE)
+        verdict = read_verdict()
         if verdict.get("candidate") == model_sha256:
             known["verdict"] = verdict.get("verdict")
             known["verdict_sha256"] = hashlib.sha256(VERDICT.read_bytes()).hexdigest()
@@ -80,6 +80,11 @@ def locked(stage: str, side: str, path: str) -> str | None:
     except (yaml.YAMLError, UnicodeDecodeError):
         raise ValueError(f"{DVC_LOCK} is not YAML: restore it with git, then {ADVICE}") from None
     return next((str(each.get("md5")) for each in entries if each["path"] == path), None)
+
+
+def read_verdict() -> dict[str, Any]:
+    """The gate's. Raises ValueError where there is none, or it is damaged."""
+    return read_object(VERDICT, advice=ADVICE)
 
 
 def read_object(path: Path, *, advice: str) -> dict[str, Any]:

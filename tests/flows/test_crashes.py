@@ -140,7 +140,7 @@ def test_clock_that_jumped_makes_nothing_stale(project, dvc):
 
 
 @pytest.mark.skipif(
-    os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can run something as another user"
+    os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can run something as another user, by setpriv"
 )
 def test_another_user_runs_it_with_raw_data_that_it_may_only_read(stale, tmp_path):
     """It may read all, so that the interpreter of these tests can stand in somebody's home."""

@@ -11,42 +11,65 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-START_SECONDS = 600  # a busy machine takes long; one that ends is seen at once
+START_SECONDS = 240  # on a busy machine; a start that hangs for longer is ended and made again
+STARTS = 3
 
 
 @contextmanager
 def prefect_server(home: Path, **settings: str) -> Iterator[dict[str, str]]:
-    """The environment of processes that are to use it, `settings` among it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = os.environ | {
-        "PREFECT_HOME": str(home),
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        **settings,
-    }
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_for(f"http://127.0.0.1:{port}/api/health", process)
-        yield environment
-    finally:
-        process.terminate()
+    """The environment of processes that are to use it, `settings` among it. Raises TimeoutError, with what the server printed,
+    where none can be started."""
+    home.mkdir(parents=True, exist_ok=True)
+    with socket.socket() as place:
+        # kept until the end: the system gives a bound port to no connection that is made meanwhile, and lets a server listen on it
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place.bind(("127.0.0.1", 0))
+        port = place.getsockname()[1]
+        environment = os.environ | {
+            "PREFECT_HOME": str(home),
+            "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "DO_NOT_TRACK": "1",
+            **settings,
+        }
+        process = started(port, environment, home / "server.log")
         try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            yield environment
+        finally:
+            end(process)
 
 
-def wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end and process.poll() is None:
+def started(port: int, environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    for _ in range(STARTS):
+        with log.open("ab") as out:
+            process = subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT)
+        try:
+            if answers(f"http://127.0.0.1:{port}/api/health", process):
+                return process
+        except BaseException:
+            end(process)
+            raise
+        end(process)
+    raise TimeoutError(f"the Prefect server did not start:\n{log.read_text('utf-8', errors='replace')[-4000:]}")
+
+
+def answers(address: str, process: subprocess.Popen[bytes]) -> bool:
+    """Whether it does before it ends, within START_SECONDS."""
+    last = time.monotonic() + START_SECONDS
+    while time.monotonic() < last and process.poll() is None:
         try:
             with urllib.request.urlopen(address, timeout=2):  # noqa: S310  of loopback
-                return
+                return True
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-    raise TimeoutError("the Prefect server did not start")
+    return False
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -188,6 +188,13 @@ def wait(server: Server, run: str, *states: str, seconds: float) -> dict:
     return until(look, seconds=seconds)
 
 
+def question(server: Server, run: dict) -> str:
+    """What a suspended run asks; Prefect suspends it first, and then asks."""
+    key = run["state"]["state_details"]["run_input_keyset"]["description"]
+    address = f"{server.api}/flow_runs/{run['id']}/input/{key}"
+    return until(lambda: (answer := httpx.get(address)).is_success and answer.json(), seconds=600)
+
+
 def promotions(workspace: Path) -> list[dict]:
     log = workspace / "data/models/promotions.jsonl"
     return [json.loads(line) for line in log.read_text("utf-8").splitlines()] if log.exists() else []
@@ -218,10 +225,7 @@ def test_candidate_that_a_person_approves_is_put_in_use(start, server, calls, wo
     assert promotions(workspace) == []
     call = until(lambda: next((each for each in calls[0] if each["state"] == "Suspended"), None), seconds=600)
     assert call["run"] == run["name"]
-    shown = httpx.get(
-        f"{server.api}/flow_runs/{run['id']}/input/{run['state']['state_details']['run_input_keyset']['description']}"
-    )
-    assert "# The candidate is accepted" in shown.json()
+    assert "# The candidate is accepted" in question(server, run)
     answer = {"approve": True, "approved_by": "Ada", "why": "it is better"}
     server.post(f"flow_runs/{run['id']}/resume", run_input=answer)
     run = wait(server, run["id"], "Completed", "Failed", seconds=600)
@@ -234,6 +238,7 @@ def test_candidate_that_a_person_declines_is_not_put_in_use(start, server, works
     before = promotions(workspace)
     set_param(workspace, "min_accuracy", 0.32)
     run = start("Suspended", promote="approved", approval_hours=1)
+    question(server, run)
     server.post(f"flow_runs/{run['id']}/resume", run_input={"approve": False, "why": "the lamp was broken"})
     run = wait(server, run["id"], "Completed", "Failed", seconds=600)
     assert run["state"]["message"] == "the candidate is accepted, and was not approved: the lamp was broken"

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ from flows.exchange import finish_putting, put_in_place
 from flows.files import write_whole
 from flows.history import record_in_git
 from flows.promotions import LOG, Entry, append
+from flows.verdict import RECORD, read_object
 
 BASELINE = Path("data/models/baseline")
 POINTER = Path("data/models/baseline.dvc")
-RECORD = Path("data/models/baseline.json")
 REGISTRY = Path("data/classes.json")
 
 PLACE = Path("data/models/.promotion")  # on the disk of BASELINE, and gone when nothing is under way
@@ -29,8 +29,10 @@ STAGED_POINTER = PLACE / POINTER.name
 OLD = PLACE / "old"
 PLAN = PLACE / "plan.json"
 
-WEIGHTS = "model.safetensors"
-DESCRIPTION = "model.json"
+FILES = {
+    "model_sha256": "model.safetensors",
+    "description_sha256": "model.json",
+}  # of a bundle, by what the log calls their digests
 
 Log = Callable[[str], None]
 
@@ -47,13 +49,28 @@ class Plan:
 def digests(bundle: Path) -> dict[str, str]:
     """SHA-256 (hex) of both files of a bundle, as the log has them. Raises ValueError where one is missing."""
     found = {}
-    for key, name in (("model_sha256", WEIGHTS), ("description_sha256", DESCRIPTION)):
+    for key, name in FILES.items():
         try:
             with (bundle / name).open("rb") as file:
                 found[key] = hashlib.file_digest(file, "sha256").hexdigest()
         except (FileNotFoundError, NotADirectoryError):
             raise ValueError(f"{bundle / name} is missing: run `dvc repro`, or `dvc checkout`") from None
     return found
+
+
+def recorded() -> dict[str, str] | None:
+    """The digests of the model in use, as the record has them; None where there is none yet."""
+    found = read_object(RECORD, advice="restore it with git")
+    return {key: str(found.get(key)) for key in FILES} if found else None
+
+
+def is_at(bundle: Path, expected: Mapping[str, Any]) -> bool:
+    """Whether a whole bundle stands there, and is the one with these digests."""
+    try:
+        found = digests(bundle)
+    except ValueError:
+        return False
+    return all(expected[key] == digest for key, digest in found.items())
 
 
 def put_in_use(plan: Plan, *, log: Log) -> None:
@@ -71,7 +88,7 @@ def settle_unfinished(log: Log) -> bool:
     plan = _read_plan()
     if plan is not None:
         finish_putting(STAGED, BASELINE, old=OLD)
-        if _is_in_use(plan):
+        if is_at(BASELINE, plan.entry):
             log(f"finishing the {plan.entry['action']} of {plan.entry['model_sha256'][:12]}, which was interrupted")
             _settle(plan, log=log)
             return True
@@ -94,7 +111,7 @@ def _settle(plan: Plan, *, log: Log) -> None:
     """All that follows from what stands at BASELINE."""
     write_whole(POINTER, plan.pointer.encode())
     write_whole(REGISTRY, as_json(plan.registry))
-    write_whole(RECORD, as_json({"model_sha256": plan.entry["model_sha256"]}))
+    write_whole(RECORD, as_json({key: plan.entry[key] for key in FILES}))
     append(plan.entry)
     try:
         record(plan.entry, log=log)
@@ -110,14 +127,6 @@ def record(entry: Entry, *, log: Log) -> None:
     """Its commit and its tag, as far as git lacks them: a clone may have the one alone. Raises ValueError where git refuses."""
     message = f"{entry['action']} {entry['model_sha256'][:12]}: {entry['why']}".removesuffix(": None")
     record_in_git([POINTER, REGISTRY, RECORD, LOG], message=message, tag=entry["tag"], log=log)
-
-
-def _is_in_use(plan: Plan) -> bool:
-    try:
-        found = digests(BASELINE)
-    except ValueError:
-        return False
-    return all(plan.entry[key] == digest for key, digest in found.items())
 
 
 def _read_plan() -> Plan | None:

@@ -20,14 +20,15 @@ from flows.history import unstage, versions_tagged
 from flows.in_use import (
     BASELINE,
     PLACE,
-    RECORD,
     REGISTRY,
     STAGED,
     STAGED_POINTER,
     Plan,
     digests,
+    is_at,
     put_in_use,
     record,
+    recorded,
     settle_unfinished,
 )
 from flows.promotions import Entry, find, read_log
@@ -71,9 +72,7 @@ def promote(log: Log, *, force: bool = False, why: str | None = None) -> str:
         raise ValueError(f"{CANDIDATE} changed while it was copied: let `dvc repro` end, then run again")
     digest = found["model_sha256"]
     if not force:
-        check_verdict(STAGED, digest, in_use=in_use())
-        if not is_evaluated(STAGED, digest):
-            raise ValueError(f"{EVALUATION} is of another candidate: run `dvc repro` again")
+        check_verdict(STAGED, digest, in_use=weights_in_use())
     said = smoke(is_compared=is_evaluated(STAGED, digest), log=log)
     registry = extended_registry(classes_of(STAGED))
     dvc(
@@ -94,15 +93,15 @@ def roll_back(log: Log, *, digest: str = "", why: str | None = None) -> str:
         ValueError: the log has no such model, or its bytes are not those that were in use.
         DvcError: neither cache nor remote has it.
     """
-    earlier = find(read_log(), digest, in_use=digests(BASELINE) if BASELINE.is_dir() else None)
+    earlier = find(read_log(), digest, in_use=recorded())
     PLACE.mkdir()
-    STAGED_POINTER.write_text(yaml.safe_dump({"outs": [earlier["dvc_out"]]}, sort_keys=False), "utf-8")
+    out = earlier["dvc_out"] | {"path": STAGED.name}
+    STAGED_POINTER.write_text(yaml.safe_dump({"outs": [out]}, sort_keys=False), "utf-8")
     try:
         dvc("checkout", "--quiet", str(STAGED_POINTER), log=lambda line: None)
     except DvcError:
         dvc("pull", str(STAGED_POINTER), log=log)
-    found = digests(STAGED)
-    if any(earlier[key] != value for key, value in found.items()):
+    if not is_at(STAGED, earlier):
         raise ValueError(
             f"DVC has other bytes of {earlier['model_sha256'][:12]} than were in use: `dvc pull` it from another remote"
         )
@@ -121,7 +120,7 @@ def settle(action: str, *, registry: dict[str, Any], facts: dict[str, Any], log:
         "tag": f"{ARTIFACT}@v{version}.0.0",
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "action": action,
-        "previous": in_use(),
+        "previous": weights_in_use(),
         "dvc_out": yaml.safe_load(pointer)["outs"][0],
         **digests(STAGED),
         **facts,
@@ -144,22 +143,27 @@ def smoke(*, is_compared: bool, log: Log) -> str:
     return said
 
 
-def in_use() -> str | None:
-    """The SHA-256 of the weights, as the record has it."""
-    found = read_object(RECORD, advice=FROM_GIT).get("model_sha256")
-    return None if found is None else str(found)
+def weights_in_use() -> str | None:
+    found = recorded()
+    return found["model_sha256"] if found else None
 
 
-def is_in_use(found: dict[str, Any]) -> bool:
-    """By both digests, and where the log knows of it."""
-    if in_use() != found["model_sha256"] or not read_log():
-        return False
-    return BASELINE.is_dir() and digests(BASELINE)["description_sha256"] == found["description_sha256"]
+def is_in_use(found: dict[str, str]) -> bool:
+    """By both digests, whole in its place, and where the log knows of it."""
+    return recorded() == found and is_at(BASELINE, found) and bool(read_log())
 
 
 def classes_of(bundle: Path) -> dict[str, list[str]]:
     known: dict[str, list[str]] = json.loads((bundle / "model.json").read_text("utf-8"))["classes"]
     return known
+
+
+def read_registry() -> dict[str, Any]:
+    """The registry of classes. Raises ValueError where it is damaged."""
+    found = read_object(REGISTRY, advice=FROM_GIT)
+    if not isinstance(found.get("version"), int) or not isinstance(found.get("classes"), dict):
+        raise ValueError(f"{REGISTRY} is damaged, expected `version` and `classes`: {FROM_GIT}")
+    return found
 
 
 def extended_registry(classes: dict[str, list[str]]) -> dict[str, Any]:
@@ -168,7 +172,7 @@ def extended_registry(classes: dict[str, list[str]]) -> dict[str, Any]:
     Raises:
         ValueError: the model has the registered classes in another order, or lacks some.
     """
-    registry = read_object(REGISTRY, advice=FROM_GIT)
+    registry = read_registry()
     for target, names in classes.items():
         registered = registry["classes"].get(target, [])
         if names[: len(registered)] != registered:
@@ -182,7 +186,7 @@ def extended_registry(classes: dict[str, list[str]]) -> dict[str, Any]:
 def registry_that_has(classes: dict[str, list[str]]) -> dict[str, Any]:
     """The registry as it is: it only grows, so that an earlier model's classes are where it begins. Raises ValueError where
     they are not."""
-    registry = read_object(REGISTRY, advice=FROM_GIT)
+    registry = read_registry()
     for target, names in classes.items():
         if registry["classes"].get(target, [])[: len(names)] != names:
             raise ValueError(
@@ -203,7 +207,7 @@ def main(arguments: list[str] | None = None) -> None:
         help="to a model in use before, by its digest or version (v3); without MODEL the last",
     )
     given = parser.parse_args(arguments)
-    if given.force and not given.why:
+    if given.force and not (given.why or "").strip():
         parser.error("--force needs a --why")
     if given.rollback is not None and given.force:
         parser.error("--rollback needs no --force")

@@ -10,6 +10,7 @@ from flows.files import fsync
 LOG = Path("data/models/promotions.jsonl")
 
 Entry = dict[str, Any]
+NEEDED = {"version", "action", "model_sha256", "dvc_out"}
 
 
 def read_log() -> list[Entry]:
@@ -54,7 +55,9 @@ def find(entries: list[Entry], name: str, *, in_use: dict[str, str] | None) -> E
     ]
     found = {(each["model_sha256"], each.get("description_sha256")): each for each in named if not _is(each, in_use)}
     if not found and named:
-        raise ValueError(f"{name} is in use already: {_known(entries)}")
+        raise ValueError(
+            f"{name} is in use already (`dvc checkout data/models/baseline.dvc` restores its files): {_known(entries)}"
+        )
     if len(found) != 1:
         raise ValueError(f"{name[:64]!r} names {len(found)} models: {_known(entries)}")
     return next(iter(found.values()))
@@ -97,4 +100,4 @@ def _parse(line: bytes) -> Entry | None:
         entry = json.loads(line)
     except ValueError:
         return None
-    return entry if isinstance(entry, dict) and {"version", "model_sha256"} <= set(entry) else None
+    return entry if isinstance(entry, dict) and set(entry) >= NEEDED else None

@@ -8,12 +8,13 @@ from typing import Any
 import yaml
 
 from flows.copies import hash_of
+from flows.repro import lines_of
 
 CANDIDATE = Path("data/models/candidate")
+RECORD = Path("data/models/baseline.json")  # of the model in use
 EVALUATION = Path("data/evaluation")
-REGRESSION = Path("data/regression")
 METRICS = EVALUATION / "metrics.json"
-VERDICT = REGRESSION / "verdict.json"
+VERDICT = Path("data/regression/verdict.json")
 DVC_LOCK = Path("dvc.lock")
 ADVICE = "run `dvc repro` again"
 
@@ -30,18 +31,22 @@ def check_verdict(bundle: Path, model_sha256: str, *, in_use: str | None) -> Non
         raise ValueError(f"the candidate is {verdict.get('verdict')}: see the report")
     if model_sha256 != verdict.get("candidate"):
         raise ValueError(f"the verdict is of another candidate: {ADVICE}")
-    # the verdict names the weights; dvc.lock says which folders each stage read and wrote
-    expected = {
-        f"{CANDIDATE}": (("evaluate", "deps"), hash_of(bundle)),
-        f"{EVALUATION}": (("regression", "deps"), hash_of(EVALUATION)),
-        f"{REGRESSION}": (("regression", "outs"), hash_of(REGRESSION)),
-    }
-    for path, ((stage, side), found) in expected.items():
-        if locked(stage, side, path) != found:
-            raise ValueError(f"{path} is not what the verdict was found on: {ADVICE}")
     if verdict.get("baseline") != in_use:
         was, now = (f"{each[:12]}" if each else "no model" for each in (verdict.get("baseline"), in_use))
         raise ValueError(f"the verdict was found against {was}, and {now} is in use: {ADVICE}")
+    # the verdict names the weights; dvc.lock says what was evaluated, and DVC whether rules and measurements are still those
+    evaluated = {CANDIDATE: hash_of(bundle), RECORD: hash_of(RECORD)}
+    changed = [f"{path}" for path, found in evaluated.items() if locked("evaluate", "deps", f"{path}") != found]
+    if changed := changed or changes("regression"):
+        raise ValueError(f"{changed[0]} is not what the verdict was found on: {ADVICE}")
+
+
+def changes(stage: str) -> list[str]:
+    """The files that a stage read or wrote, params.yaml and dvc.yaml among them, of which something is otherwise now."""
+    printed = "".join(line for line in lines_of("status", "--json", stage) if line.startswith("{"))
+    found = json.loads(printed).get(stage, []) if printed else []
+    sides = [side for each in found if isinstance(each, dict) for side in each.values()]
+    return [name for side in sides for name in side] + ["dvc.yaml" for each in found if isinstance(each, str)]
 
 
 def facts(bundle: Path, model_sha256: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from tasks.metrics.bootstrap import intervals
 from tasks.metrics.calibration import reliability, squared_errors
 from tasks.metrics.significance import compare
 from tasks.metrics.slices import check_slices, slice_table
-from tasks.models.bundle import WEIGHTS, load_bundle
+from tasks.models.bundle import DESCRIPTION, WEIGHTS, load_bundle
 from tasks.models.classifier import Classifier
 from tasks.models.head import load_heads
 from tasks.models.latency import latency
@@ -71,11 +71,12 @@ def run(
     }
     perturbed = {name: ask(model, what="candidate", perturbation=name) for name in evaluate.perturbations}
     latencies = {"candidate": latency(model)}
-    in_use = read_json(baseline_record).get("model_sha256")
+    record = read_json(baseline_record)
+    in_use = record.get("model_sha256")
     known: dict[str, list[str]] = {}
     is_new = np.ones(len(rows), dtype=bool)  # to the model in use
     if in_use is not None:
-        check_baseline(baseline, in_use)
+        check_baseline(baseline, record)
         model, learned = load_bundle(baseline)
         known = model.classes
         predictions["baseline"] = ask(model, what="baseline")
@@ -127,8 +128,12 @@ def run(
         lost = {
             target: [each for each in names if each not in classes.get(target, [])] for target, names in known.items()
         }
-        about = {"confidence": evaluate.confidence, "lost_classes": lost, "lineage": lineage}
-        write_json(folder / "subject.json", subject | sizes | heldout | about)
+        unseen = {
+            target: [each for each in names if each not in metrics[target]["candidate"]["recall"]]
+            for target, names in classes.items()
+        }
+        about = {"confidence": evaluate.confidence, "lost_classes": lost, "classes_without_samples": unseen}
+        write_json(folder / "subject.json", subject | sizes | heldout | about | {"lineage": lineage})
     for target, measured in metrics.items():
         accuracies = ", ".join(f"{name} {measured[name]['accuracy']:.4f}" for name in predictions)
         logger.info("evaluated %s on %s held-out samples: accuracy of %s", target, f"{len(rows):,}", accuracies)
@@ -262,15 +267,16 @@ def prediction_table(
     return table
 
 
-def check_baseline(baseline: Path, expected: str) -> None:
-    """Raises ValueError where the model in use is not here, or is another than the record says."""
-    weights = baseline / WEIGHTS
-    if not weights.is_file():
-        raise ValueError(f"the model in use is not at {baseline}: run `dvc pull {baseline}.dvc`")
-    if sha256(weights) != expected:
-        raise ValueError(
-            f"{weights} is not the model in use (expected SHA-256 {expected[:12]}): run `dvc checkout {baseline}.dvc`"
-        )
+def check_baseline(baseline: Path, record: dict[str, str]) -> None:
+    """Raises ValueError where the model in use is not here, or is another, in weights or description, than the record says."""
+    for key, name in (("model_sha256", WEIGHTS), ("description_sha256", DESCRIPTION)):
+        file = baseline / name
+        if not file.is_file():
+            raise ValueError(f"the model in use is not at {baseline}: run `dvc pull {baseline}.dvc`")
+        if sha256(file) != (expected := record.get(key)):
+            raise ValueError(
+                f"{file} is not that of the model in use (expected SHA-256 {str(expected)[:12]}): run `dvc checkout {baseline}.dvc`"
+            )
 
 
 def version_of(rows: pd.DataFrame, targets: list[str]) -> str:

@@ -57,8 +57,11 @@ def run(
     recorder = Recorder()
     with whole_folder(out) as folder:
         junit = folder / "junit.xml"
+        # no setting and no conftest.py but those of the gate itself, which DVC watches
         arguments = [
-            "--override-ini=addopts=",
+            f"--config-file={os.devnull}",
+            f"--rootdir={tests}",
+            f"--confcutdir={tests}",
             "--override-ini=junit_family=xunit1",
             "--quiet",
             "--no-header",
@@ -79,6 +82,9 @@ def run(
         verdict = judge(recorder, subject) | {
             "num_decisions": number,
             "untested_slices": untested(evaluation / "slices.csv", regression.min_slice_samples),
+            "classes_without_samples": [
+                f"{target} {name}" for target, names in subject["classes_without_samples"].items() for name in names
+            ],
             "is_worn": number > regression.max_decisions,
         }
         write_json(folder / "verdict.json", verdict)
@@ -88,6 +94,8 @@ def run(
         logger.info("%s %s", "pass" if rule["passed"] else "FAIL", rule["text"])
     if few := verdict["untested_slices"]:
         logger.info("not compared by themselves, for want of samples: %d slices, such as %s", len(few), few[0])
+    if missing := verdict["classes_without_samples"]:
+        logger.warning("not judged, for want of any held-out sample: %s", ", ".join(missing))
     for problem in verdict["problems"]:
         logger.error("%s", problem)
     if verdict["is_worn"]:

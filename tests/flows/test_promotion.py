@@ -45,10 +45,16 @@ def log_of(project):
     return [json.loads(line) for line in (project / "data/models/promotions.jsonl").read_text("utf-8").splitlines()]
 
 
+def change(path, text):
+    """What DVC tracks may share its bytes with the cache."""
+    path.unlink()
+    path.write_text(text, "utf-8")
+
+
 def digest_in_use(project):
-    found = digests(project / "data/models/baseline")["model_sha256"]
-    assert json.loads((project / "data/models/baseline.json").read_text("utf-8"))["model_sha256"] == found
-    return found
+    found = digests(project / "data/models/baseline")
+    assert json.loads((project / "data/models/baseline.json").read_text("utf-8")) == found
+    return found["model_sha256"]
 
 
 def change_candidate(project):
@@ -67,12 +73,11 @@ def describe_candidate(project, **changes):
     """Another model.json, whole."""
     path = project / "data/models/candidate/model.json"
     described = with_digest(json.loads(path.read_text("utf-8")) | changes)
-    path.unlink()
-    path.write_text(json.dumps(described), "utf-8")
+    change(path, json.dumps(described))
 
 
 @pytest.fixture(scope="module")
-def evaluated(empty_project, tmp_path_factory):
+def evaluated(empty_project, dvc, tmp_path_factory):
     """A project with an accepted candidate as the stages leave it, of a small untrained network. Copy it, never change it."""
     copy = tmp_path_factory.mktemp("evaluated") / "project"
     shutil.copytree(empty_project, copy, symlinks=True)
@@ -104,11 +109,10 @@ def evaluated(empty_project, tmp_path_factory):
     def locked(name):
         return [{"path": f"data/{name}", "hash": "md5", "md5": hash_of(data / name)}]
 
-    stages = {
-        "evaluate": {"cmd": "true", "deps": locked("models/candidate"), "outs": locked("evaluation")},
-        "regression": {"cmd": "true", "deps": locked("evaluation"), "outs": locked("regression")},
-    }
+    deps = [*locked("models/candidate"), *locked("models/baseline.json")]
+    stages = {"evaluate": {"cmd": "true", "deps": deps, "outs": locked("evaluation")}}
     (copy / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}), "utf-8")
+    dvc(copy, "commit", "--force", "regression")
     commit(copy, "first run")
     return copy
 
@@ -168,18 +172,32 @@ def test_candidate_of_other_weights_is_refused(in_use):
     assert not (in_use / "data/models/.promotion").exists()
 
 
-def test_candidate_of_another_description_is_refused(in_use):
-    describe_candidate(in_use, classes={"label": NAMES[::-1]})
-    refused = promote(in_use, status=1)
+def test_candidate_of_another_description_is_refused(project):
+    describe_candidate(project, classes={"label": NAMES[::-1]})
+    refused = promote(project, status=1)
     assert "data/models/candidate is not what the verdict was found on: run `dvc repro` again" in refused
 
 
 def test_verdict_that_was_written_by_hand_is_refused(project):
     path = project / "data/regression/verdict.json"
     verdict = json.loads(path.read_text("utf-8"))
-    path.unlink()
-    path.write_text(json.dumps(verdict | {"rules": ["none"]}), "utf-8")
+    change(path, json.dumps(verdict | {"rules": ["none"]}))
     assert "data/regression is not what the verdict was found on" in promote(project, status=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after", "told"),
+    [
+        ("params.yaml", "min_accuracy: 0.9 ", "min_accuracy: 0.99 ", "params.yaml"),
+        ("tests/regression/golden.csv", "sample_id", "sample_id ", "tests/regression"),
+        ("data/models/baseline.json", "{}", "{ }", "data/models/baseline.json"),
+    ],
+)
+def test_verdict_that_was_found_under_other_rules_is_refused(project, name, before, after, told):
+    text = (project / name).read_text("utf-8")
+    assert before in text
+    change(project / name, text.replace(before, after))
+    assert f"{told} is not what the verdict was found on" in promote(project, status=1)
 
 
 def test_verdict_that_was_found_against_another_model_in_use_is_refused(project):
@@ -238,7 +256,9 @@ def test_run_that_finishes_another_does_nothing_else(in_use):
     assert [each["action"] for each in log_of(in_use)] == ["promote", "promote", "rollback"]
 
 
-@pytest.mark.parametrize("arguments", [["--force"], ["--rollback", "--force", "--why", "so"]])
+@pytest.mark.parametrize(
+    "arguments", [["--force"], ["--force", "--why", " "], ["--rollback", "--force", "--why", "so"]]
+)
 def test_force_and_reason_belong_together(project, arguments):
     assert promote(project, *arguments, status=2)
     assert not (project / "data/models/baseline").exists()
@@ -295,3 +315,45 @@ def test_forced_model_is_recorded_and_rolled_back_to_the_one_before_and_others_f
     promote(in_use, "--rollback", second[:8])
     assert digest_in_use(in_use) == second
     assert "expected one of those that were in use" in promote(in_use, "--rollback", "0" * 20, status=1)
+
+
+@pytest.mark.parametrize("damage", ["gone", "changed", "half"])
+def test_rollback_needs_no_whole_model_in_use(in_use, damage):
+    first = digest_in_use(in_use)
+    change_candidate(in_use)
+    promote(in_use, "--force", "--why", "the camera changed")
+    folder = in_use / "data/models/baseline"
+    if damage == "gone":
+        shutil.rmtree(folder)
+    elif damage == "half":
+        (folder / "model.json").unlink()
+    else:
+        change(folder / "model.json", "{}")
+    assert "v2 is in use already" in promote(in_use, "--rollback", "v2", status=1)
+    promote(in_use, "--rollback")
+    assert digest_in_use(in_use) == first
+
+
+def test_damaged_model_in_use_is_put_there_again(in_use):
+    first = digest_in_use(in_use)
+    change(in_use / "data/models/baseline/model.json", "{}")
+    promote(in_use, "--force", "--why", "the disk was damaged")
+    assert digest_in_use(in_use) == first
+
+
+@pytest.mark.parametrize("content", ["{}", '{"version": "1", "classes": {}}', '{"version": 1, "classes": []}'])
+def test_damaged_registry_is_named(project, content):
+    change(project / "data/classes.json", content)
+    assert "data/classes.json is damaged" in promote(project, "--force", "--why", "so", status=1)
+
+
+def test_rollback_writes_nowhere_else_whatever_the_log_says(in_use):
+    first = digest_in_use(in_use)
+    change_candidate(in_use)
+    promote(in_use, "--force", "--why", "the camera changed")
+    log = in_use / "data/models/promotions.jsonl"
+    log.write_text(log.read_text("utf-8").replace('"path": "baseline"', '"path": "../../../elsewhere"'), "utf-8")
+    promote(in_use, "--rollback")
+    assert digest_in_use(in_use) == first
+    assert not (in_use.parent / "elsewhere").exists()
+    assert not (in_use / "elsewhere").exists()

@@ -16,6 +16,7 @@ def entry(version, digest, previous=None, action="promote"):
         "version": version,
         "model_sha256": digest,
         "description_sha256": f"of {digest}",
+        "dvc_out": {"path": "baseline"},
         "previous": previous,
         "action": action,
         "why": "a\nb é",
@@ -47,9 +48,10 @@ def test_last_line_that_was_torn_is_repaired_and_no_other_is_lost(kept):
     assert LOG.read_bytes() == content
 
 
-def test_line_in_the_middle_that_is_damaged_is_named():
+@pytest.mark.parametrize("line", [b"{", b'{"version": 1, "model_sha256": "aa"}'])
+def test_line_in_the_middle_that_is_damaged_is_named(line):
     append(entry(1, "aa"))
-    LOG.write_bytes(b"{\n" + LOG.read_bytes())
+    LOG.write_bytes(line + b"\n" + LOG.read_bytes())
     with pytest.raises(ValueError, match=r"line 1 of data/models/promotions\.jsonl is damaged"):
         append(entry(2, "bb"))
 

@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from tasks.metrics.significance import Flips
 from tasks.metrics.wear import Wear
 
 Rule = Callable[..., None]
@@ -104,6 +105,18 @@ def metrics(evaluation: Evaluation) -> dict[str, Any]:
 def subject(evaluation: Evaluation) -> dict[str, Any]:
     """What was measured: the digests of candidate and baseline, the bytes of their bundles, the classes lost, the lineage."""
     return evaluation.json("subject.json")
+
+
+@pytest.fixture(scope="session")
+def flips(metrics: dict[str, Any], subject: dict[str, Any]) -> dict[str, Flips]:
+    """By target that the model in use has, none on the first run: where the two models differ, on samples of classes that both know."""
+    found = {target: Flips(**metrics[target]["flips"]) for target in subject["lost_classes"] if target in metrics}
+    if empty := [target for target, each in found.items() if not each.num_samples]:
+        raise LookupError(
+            f"no held-out sample of {', '.join(empty)} can compare the candidate with the model in use: none is of a class that both "
+            "know and new to both; land more data, or promote it with --force --why"
+        )
+    return found
 
 
 @pytest.fixture(scope="session")

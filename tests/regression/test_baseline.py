@@ -4,38 +4,35 @@ from tasks.metrics.non_inferiority import compare_slices
 from tasks.metrics.significance import Flips, mcnemar, smallest_detectable_excess
 
 
-def test_candidate_is_not_worse_overall_or_on_a_slice(baseline, metrics, slices, params, rule):
-    if baseline is None:
-        return
-    for target, measured in metrics.items():
+def test_candidate_is_not_worse_overall_or_on_a_slice(flips, slices, params, rule):
+    for target, found in flips.items():
         of_slices = {
             f"{row.column} {row.value}": flips_of(row)
             for row in slices[slices["target"] == target].dropna(subset=["num_shared"]).itertuples()
         }
         whole, parts = compare_slices(
-            Flips(**measured["flips"]),
+            found,
             of_slices,
-            significance=params["significance"] / len(metrics),
+            significance=params["significance"] / len(flips),
             min_samples=params["min_slice_samples"],
         )
-        for name, found in {"all samples": whole, **parts}.items():
+        for name, compared in {"all samples": whole, **parts}.items():
             rule(
                 f"{target} p-value that the candidate is no worse on {name}",
-                found.p_value,
-                at_least=found.significance,
-                smallest_detectable=found.smallest_detectable,
+                compared.p_value,
+                at_least=compared.significance,
+                smallest_detectable=compared.smallest_detectable,
             )
 
 
-def test_few_samples_that_were_right_are_wrong_now(baseline, metrics, params, rule):
+def test_few_samples_that_were_right_are_wrong_now(flips, params, rule):
     """Users rely on what was right: such errors annoy them more than others (Yan et al. 2021, positive-congruent training)."""
     budget = params["max_negative_flips"]
-    if baseline is None or budget is None:
+    if budget is None:
         return
-    for target, measured in metrics.items():
-        flips = Flips(**measured["flips"])
-        detectable = smallest_detectable_excess(budget, num_samples=flips.num_samples)
-        share = flips.negative / max(flips.num_samples, 1)
+    for target, found in flips.items():
+        detectable = smallest_detectable_excess(budget, num_samples=found.num_samples)
+        share = found.negative / found.num_samples
         rule(f"{target} share of negative flips", share, at_most=budget, smallest_detectable=detectable)
 
 

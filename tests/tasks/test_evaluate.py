@@ -4,7 +4,7 @@ import pytest
 from scipy.special import softmax
 
 from tasks.evaluate import check_baseline, in_class_order, is_known, measure, predict_from_embeddings, prediction_table
-from tasks.models.bundle import WEIGHTS
+from tasks.models.bundle import DESCRIPTION, WEIGHTS
 from tasks.models.head import Head, save_heads
 from tasks.params import EvaluateParams
 
@@ -112,19 +112,25 @@ def test_head_alone_predicts_from_the_embeddings(tmp_path):
     assert found["label"] == pytest.approx(softmax([[3.0, 1.0], [0.0, 1.0]], axis=1))
 
 
+RECORD = {
+    "model_sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",  # of abc
+    "description_sha256": "cb8379ac2098aa165029e3938a51da0bcecfc008fd6795f401178647f96c5b34",  # of def
+}
+
+
 def test_model_in_use_that_is_not_here_is_named_with_the_remedy(tmp_path):
     with pytest.raises(ValueError, match=f"the model in use is not at {tmp_path}: run `dvc pull {tmp_path}.dvc`"):
-        check_baseline(tmp_path, "0" * 64)
+        check_baseline(tmp_path, RECORD)
 
 
-def test_other_model_than_the_record_says_is_refused(tmp_path):
-    (tmp_path / WEIGHTS).write_bytes(b"other weights")
-    with pytest.raises(
-        ValueError, match=r"model\.safetensors is not the model in use \(expected SHA-256 000000000000\)"
-    ):
-        check_baseline(tmp_path, "0" * 64)
-
-
-def test_model_that_the_record_names_is_let_through(tmp_path):
+@pytest.mark.parametrize("name", [WEIGHTS, DESCRIPTION])
+def test_other_model_than_the_record_says_is_refused(tmp_path, name):
+    """Other weights; or a model.json with, say, the classes in another order."""
     (tmp_path / WEIGHTS).write_bytes(b"abc")
-    check_baseline(tmp_path, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
+    (tmp_path / DESCRIPTION).write_bytes(b"def")
+    check_baseline(tmp_path, RECORD)
+    (tmp_path / name).write_bytes(b"other")
+    with pytest.raises(
+        ValueError, match=rf"{name} is not that of the model in use .*: run `dvc checkout {tmp_path}.dvc`"
+    ):
+        check_baseline(tmp_path, RECORD)

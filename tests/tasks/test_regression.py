@@ -18,11 +18,13 @@ SAID = {"": "cat", "_confidence": 0.9, "_label_probability": 0.9}
 RULES = Path(__file__).parents[1] / "regression"
 SUBJECT = {
     "candidate": "c" * 64, "baseline": None, "stage": "head", "num_heldout": 40, "lineage": {}, "candidate_bytes": 2_000_000, "heldout": "d" * 64,
-    "confidence": 0.95, "lost_classes": {},
+    "confidence": 0.95, "lost_classes": {}, "classes_without_samples": {},
 }  # fmt: skip
 
 
-def measured(folder, *, baseline=None, flips=None, slices=(), lost_classes=(), **numbers):
+def measured(
+    folder, *, baseline=None, flips=None, slices=(), lost_classes=(), labels=("cat", "dog"), about=(), **numbers
+):
     """Writes what evaluate measured; a number that is given replaces one that meets every limit."""
     folder.mkdir(exist_ok=True)
     candidate = {"accuracy": 0.95, "calibration_error": 0.05, "recall": {"cat": 0.9, "dog": 1.0}, "unchanged": {},
@@ -32,10 +34,11 @@ def measured(folder, *, baseline=None, flips=None, slices=(), lost_classes=(), *
     if flips:
         metrics |= {"baseline": candidate, "flips": flips}
     write_json(folder / "metrics.json", {"label": metrics})
-    write_json(folder / "subject.json", SUBJECT | {"baseline": baseline, "lost_classes": dict(lost_classes)})
+    lost = {"lost_classes": {"label": list(lost_classes)} if flips else {}}
+    write_json(folder / "subject.json", SUBJECT | {"baseline": baseline} | lost | dict(about))
     models = ("candidate", "baseline") if flips else ("candidate",)
-    said = {f"{model}{what}": [value] for model in models for what, value in SAID.items()}
-    rows = pd.DataFrame({"sample_id": ["a" * 64], "target": "label", "label": "cat"} | said)
+    said = {f"{model}{what}": value for model in models for what, value in SAID.items()}
+    rows = pd.DataFrame({"label": labels, "sample_id": "a" * 64, "target": "label"} | said)
     rows.to_parquet(folder / "predictions.parquet")
     write_text_table(folder / "slices.csv", pd.DataFrame(slices, columns=list(COLUMNS)))
 
@@ -69,8 +72,8 @@ def rejected(shell_in, tmp_path_factory):
     folder = tmp_path_factory.mktemp("rejected")
     shutil.copy(RULES.parents[1] / "params.yaml", folder)
     flips = {"negative": 9, "positive": 1, "num_samples": 40, "p_value": 0.0107}
-    lost = {"label": ["eel"]}
-    measured(folder / "evaluation", baseline="b" * 64, flips=flips, recall={"cat": 0.5, "dog": 1.0}, lost_classes=lost)
+    recall = {"cat": 0.5, "dog": 1.0}
+    measured(folder / "evaluation", baseline="b" * 64, flips=flips, recall=recall, lost_classes=["eel"])
     done = shell_in(folder, *judging("regression"))
     return json.loads((folder / "regression" / "verdict.json").read_text("utf-8")), done
 
@@ -169,7 +172,18 @@ def test_floor_rises_with_each_decision_on_the_same_held_out_set(judged_often):
     assert (verdict["num_decisions"], floor_of_accuracy(verdict)) == (1, 0.9)
     verdict, _ = judged_often(9)
     assert verdict["num_decisions"] == 10
-    assert 0.9 < floor_of_accuracy(verdict) < 1.2  # of one sample, whose interval is wide
+    assert 0.9 < floor_of_accuracy(verdict) < 1.2  # of two samples, whose interval is wide
+
+
+def test_class_that_is_farthest_below_its_own_floor_is_named(shell, workspace):
+    """The floor of a small one rises more with each decision: it is not the one of the lowest recall."""
+    labels = ["big"] * 1000 + ["small"] * 30
+    measured(workspace / "evaluation", accuracy=1.0, recall={"big": 0.745, "small": 0.767}, labels=labels)
+    lines = [{"candidate": str(number), "heldout": "d" * 64, "verdict": "rejected"} for number in range(20)]
+    (workspace / "decisions.json").write_text(json.dumps(lines), "utf-8")
+    done = shell(*judging("out"))
+    assert done.status == 1
+    assert "FAIL label recall of small: 0.767" in done.stderr
 
 
 def test_decisions_on_another_held_out_set_count_for_nothing(judged_often):
@@ -286,6 +300,38 @@ def test_slice_that_is_too_small_to_be_compared_is_told(shell, workspace):
     shell(*judging("out"))
     verdict = json.loads((workspace / "out" / "verdict.json").read_text("utf-8"))
     assert verdict["untested_slices"] == ["label batch b"]
+
+
+def test_models_that_no_sample_compares_are_no_acceptance(shell, workspace):
+    """As after a rotation in which all that is held out now was learned from before."""
+    flips = {"negative": 0, "positive": 0, "num_samples": 0, "p_value": 1.0}
+    measured(workspace / "evaluation", baseline="b" * 64, flips=flips)
+    done = shell(*judging("out"))
+    assert done.status == 1
+    assert "no held-out sample of label can compare the candidate with the model in use" in done.stderr
+
+
+def test_target_that_the_model_in_use_lacks_is_held_to_the_floors_alone(shell, workspace):
+    flips = {"negative": 0, "positive": 0, "num_samples": 0, "p_value": 1.0}
+    measured(workspace / "evaluation", baseline="b" * 64, flips=flips, about={"lost_classes": {"colour": []}})
+    assert shell(*judging("out")).status == 0
+
+
+def test_class_of_which_no_sample_is_held_out_is_told(shell, workspace):
+    measured(workspace / "evaluation", about={"classes_without_samples": {"label": ["eel"]}})
+    done = shell(*judging("out"))
+    verdict = json.loads((workspace / "out" / "verdict.json").read_text("utf-8"))
+    assert verdict["classes_without_samples"] == ["label eel"]
+    assert "not judged, for want of any held-out sample: label eel" in done.stderr
+
+
+def test_nothing_around_the_gate_s_folder_has_a_part_in_the_verdict(shell, workspace):
+    """DVC watches that folder alone."""
+    measured(workspace / "evaluation")
+    shutil.copytree(RULES, workspace / "tests/regression")
+    (workspace / "tests/conftest.py").write_text("raise RuntimeError('this one is of other tests')", "utf-8")
+    (workspace / "pyproject.toml").write_text("[tool.pytest.ini_options]\naddopts = '-k nothing'\n", "utf-8")
+    assert shell(*judging("out", tests="tests/regression")).status == 0
 
 
 @pytest.mark.parametrize("content", [b"", b'{"a', b"\xff\xfe"])

@@ -1,5 +1,6 @@
 import os
 import re
+import urllib.request
 
 import pytest
 import torch
@@ -331,6 +332,7 @@ def hub(tmp_path, monkeypatch):
     for scheme in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(scheme, "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setattr(urllib.request, "_opener", None)  # which keeps the proxy that it was first used with
     before = torch.hub.get_dir()
     torch.hub.set_dir(str(tmp_path / "hub"))
     yield tmp_path / "hub" / "checkpoints"

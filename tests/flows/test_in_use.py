@@ -74,7 +74,7 @@ def put(tmp_path, monkeypatch):
         (project / "mine.txt").write_text("changed by somebody else", "utf-8")
         git(project, "add", "mine.txt")
         bundle(models / ".promotion/baseline", "new")
-        entry = {"version": 1, "tag": "classifier@v1.0.0", "action": "promote", "why": None}
+        entry = {"version": 1, "tag": "classifier@v1.0.0", "action": "promote", "why": None, "dvc_out": {}}
         entry |= digests(models / ".promotion/baseline")
         plan = {"entry": entry, "registry": {"version": 1}, "pointer": "new"}
         (project / "plan.json").write_text(json.dumps(plan), "utf-8")

@@ -112,6 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with stage.told_in_one_line():
         if given.export:
             check_out(given.out, bundle=given.bundle)
+            if given.out.exists():
+                raise ValueError(f"{given.out} is there already: remove it, or name another file")
             found = export(load_bundle(given.bundle)[0], given.out, format=given.export)
             logger.info("wrote %s, which agrees with %s to %.1e", given.out, given.bundle, found)
             return

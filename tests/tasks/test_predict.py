@@ -166,6 +166,13 @@ def test_export_never_replaces_the_bundle(bundle, shell):
     assert "lies in the bundle" in refused.error
 
 
+def test_export_never_replaces_a_file(bundle, tmp_path, shell):
+    (tmp_path / "victim.csv").write_text("mine", "utf-8")
+    refused = shell("predict", bundle, "--export", "torch", "-o", tmp_path / "victim.csv")
+    assert "victim.csv is there already" in refused.error
+    assert (tmp_path / "victim.csv").read_text("utf-8") == "mine"
+
+
 def test_root_that_is_no_folder_is_refused(bundle, pictures, tmp_path):
     with pytest.raises(ValueError, match=r"the root .* is no folder"):
         predict(bundle, [pictures], out=tmp_path / "out.parquet", root=tmp_path / "none")

@@ -1,11 +1,10 @@
 """What it costs to use a model: `tasks.predict` on files on disk against the bare embedding engine on the same files, and by how much an
 exported file differs from its bundle.
 
-- predict: `tasks.predict.predict`, from the folder to a whole Parquet file: files are found, read, hashed, decoded within limits and
-  classified, rows are written. Left out of the time, as of the engine's: loading the bundle and making the network ready, which are
-  measured as `prepare_seconds`.
-- engine: `tasks.embedding.engine.look` on the same files by the same embedder: read, decoded, hashed for the audit, embedded; nothing is
-  kept.
+- predict: `tasks.predict.predict` once its model is loaded, from the folder to a whole Parquet file: files are found, read, hashed,
+  decoded within limits and classified, rows are written. Loading, and making the network ready, takes `prepare_seconds` more.
+- engine: `tasks.embedding.engine.in_turn` on the same files by the same embedder, and no more than embedding takes: read, their SHA-256
+  checked, decoded, embedded; nothing is hashed for the audit, nothing kept.
 - ratio_engine: the median of the rounds' ratios; each round measures both, in turn, and which comes first alternates.
 - max_abs_difference: of any probability, exported file against bundle, on pictures; the larger of ONNX and TorchScript.
 
@@ -24,18 +23,18 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from benchmarks.embed import PACS, SQUEEZENET, Files, find_files, show
 from benchmarks.machine import Claim, finish, parser
-from tasks.data.inputs import find_inputs
-from tasks.data.samples import Samples
-from tasks.embedding.classification import classify
-from tasks.embedding.engine import look
+from tasks.data.samples import Samples, stack
+from tasks.embedding.engine import in_turn
+from tasks.models.bundle import load_bundle, save_bundle
 from tasks.models.classifier import Classifier
 from tasks.models.embedder import Embedder, plan
 from tasks.models.export import FORMATS, export
 from tasks.models.weights import RANDOM, load_backbone
-from tasks.predict import LIMITS, write_predictions
+from tasks.predict import predict_with
 
 ROUNDS = 5
 NUM_CLASSES = 7
@@ -88,9 +87,12 @@ def measure(architecture: str, files: Files, *, place: Path) -> dict[str, Any]:
     torch.manual_seed(0)
     shared = architecture == "squeezenet1_1" and SQUEEZENET.is_file()
     backbone = load_backbone(architecture, weights=str(SQUEEZENET) if shared else RANDOM, decode="scaled")
-    model = Classifier(backbone, {"label": [str(number) for number in range(NUM_CLASSES)]}).eval()
+    bundle = place / architecture
+    bundle.mkdir()
+    save_bundle(bundle, Classifier(backbone, {"label": [str(number) for number in range(NUM_CLASSES)]}), lineage={})
     start = time.perf_counter()
-    embedder = Embedder(backbone, plan())
+    model, _ = load_bundle(bundle)
+    embedder = Embedder(model.backbone, plan())
     raw: dict[str, Any] = {"prepare_seconds": time.perf_counter() - start, "plan": embedder.plan.recipe()}
     work: dict[str, Callable[[], None]] = {
         "predict": lambda: run_predict(model, embedder, files, out=place / "out.parquet"),
@@ -113,15 +115,23 @@ def measure(architecture: str, files: Files, *, place: Path) -> dict[str, Any]:
 
 
 def run_predict(model: Classifier, embedder: Embedder, files: Files, *, out: Path) -> None:
-    answers = classify(find_inputs([files.paths[0].parent]), model, embedder, limits=LIMITS, top_k=5)
-    assert write_predictions(out, answers, model.classes) == {"": len(files.paths)}
+    counts = predict_with(model, embedder, [files.paths[0].parent], out=out, top_k=5)
+    assert counts == {"": len(files.paths)}
 
 
 def run_engine(embedder: Embedder, files: Files) -> None:
     samples = Samples(files.rows(), raw=Path("/"), shorter_side=embedder.transform.shorter_side)
     size = embedder.plan.minibatch_size
-    minibatches = [np.arange(start, min(start + size, len(samples))) for start in range(0, len(samples), size)]
-    for _ in look(minibatches, samples.picture, embedder):
+    minibatches = (range(start, min(start + size, len(samples))) for start in range(0, len(samples), size))
+
+    def decode(rows: range) -> Tensor:
+        torch.get_num_threads()  # the first call in a thread makes it compute on one core, see `one_thread_each`
+        return stack([embedder.transform.pixels(samples.picture(row)) for row in rows])
+
+    def compute(pixels: Tensor) -> Tensor:
+        return embedder(pixels).half().to("cpu", non_blocking=True)
+
+    for _ in in_turn(minibatches, decode, compute, device=embedder.plan.device):
         pass
 
 

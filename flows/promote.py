@@ -73,14 +73,14 @@ def promote(log: Log, *, force: bool = False, why: str | None = None) -> str:
     digest = found["model_sha256"]
     if not force:
         check_verdict(STAGED, digest, in_use=weights_in_use())
-    said = smoke(is_compared=is_evaluated(STAGED, digest), log=log)
+    seen = smoke(is_compared=is_evaluated(STAGED, digest), log=log)
     registry = extended_registry(classes_of(STAGED))
     dvc(
         "add", "--quiet", "--no-relink", str(STAGED), log=log
     )  # so that `dvc push` keeps it and a fresh clone can pull it
     unstage(PLACE)  # where DVC is told to stage by itself
-    given = {"forced": force, "why": why, "smoke": said}
-    settle("promote", registry=registry, facts=facts(STAGED, digest) | given, log=log)
+    given = {"forced": force, "why": why}
+    settle("promote", registry=registry, facts=facts(STAGED, digest) | given | seen, log=log)
     return digest
 
 
@@ -105,10 +105,10 @@ def roll_back(log: Log, *, digest: str = "", why: str | None = None) -> str:
         raise ValueError(
             f"DVC has other bytes of {earlier['model_sha256'][:12]} than were in use: `dvc pull` it from another remote"
         )
-    said = smoke(is_compared=False, log=log)
+    seen = smoke(is_compared=False, log=log)
     known = {key: earlier.get(key) for key in ("verdict", "verdict_sha256", "metrics")}
     registry = registry_that_has(classes_of(STAGED))
-    settle("rollback", registry=registry, facts=known | {"forced": False, "why": why, "smoke": said}, log=log)
+    settle("rollback", registry=registry, facts=known | {"forced": False, "why": why} | seen, log=log)
     return str(earlier["model_sha256"])
 
 
@@ -128,19 +128,19 @@ def settle(action: str, *, registry: dict[str, Any], facts: dict[str, Any], log:
     put_in_use(Plan(entry=entry, registry=registry, pointer=pointer), log=log)
 
 
-def smoke(*, is_compared: bool, log: Log) -> str:
-    """A fresh process loads the staged bundle and predicts; what it says, how long a sample took among it. Raises ValueError
-    with what it says where it fails."""
+def smoke(*, is_compared: bool, log: Log) -> dict[str, Any]:
+    """A fresh process loads the staged bundle and predicts; what it says, and how long a sample took. Raises ValueError with
+    what it says where it fails."""
     command = [sys.executable, "-m", "tasks.smoke", "--bundle", str(STAGED)]
     if is_compared:
         command += ["--predictions", str(EVALUATION / "predictions.parquet"), "--raw", str(RAW)]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, timeout=SMOKE_SECONDS)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SMOKE_SECONDS)
     lines = done.stderr.strip().splitlines() or ["a fresh process ended without a word"]
     said = lines[-1].replace(str(STAGED), "the bundle")
     if done.returncode != 0:
         raise ValueError(said.removeprefix("error: "))
     log(said)
-    return said
+    return {"smoke": said, "latency_milliseconds": json.loads(done.stdout)["latency_milliseconds"]}
 
 
 def weights_in_use() -> str | None:

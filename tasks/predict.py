@@ -15,6 +15,7 @@ from tasks.data.prediction_table import holds_predictions, prediction_writer
 from tasks.embedding.classification import Answers, Limits, classify
 from tasks.files import whole_file
 from tasks.models.bundle import load_bundle
+from tasks.models.classifier import Classifier
 from tasks.models.embedder import Embedder, plan
 from tasks.models.export import FORMATS, export
 from tasks.progress import progress
@@ -46,15 +47,28 @@ def predict(
     model, _ = load_bundle(bundle)
     if not model.classes:
         raise ValueError(f"{bundle} is a backbone, which knows no classes: name the bundle of a classifier")
+    embedder = Embedder(model.backbone, plan(**choices))
+    return predict_with(model, embedder, inputs, out=out, top_k=top_k, root=root, limits=limits)
+
+
+def predict_with(
+    model: Classifier,
+    embedder: Embedder,
+    inputs: Sequence[Path],
+    *,
+    out: Path,
+    top_k: int,
+    root: Path | None = None,
+    limits: Limits = LIMITS,
+) -> Counter[str]:
+    """`predict` by a model that is loaded; `embedder` is that of its backbone."""
     beside = out.with_name(f".{out.name}.part").resolve()
     found = find_inputs(
         inputs, root=root,
         left_out=lambda path: holds_predictions(path) or (path.name == beside.name and path.resolve() == beside),
     )  # fmt: skip
-    embedder = Embedder(model.backbone, plan(**choices))
     answers = classify(found, model, embedder, limits=limits, top_k=top_k)
-    shown = progress(answers, total=None, what=f"predict with {bundle.name}", unit="minibatches")
-    return write_predictions(out, shown, model.classes)
+    return write_predictions(out, progress(answers, total=None, what="predict", unit="minibatches"), model.classes)
 
 
 def check_out(out: Path, *, bundle: Path) -> None:
@@ -112,6 +126,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with stage.told_in_one_line():
         if given.export:
             check_out(given.out, bundle=given.bundle)
+            if given.out.exists():
+                raise ValueError(f"{given.out} is there already: remove it, or name another file")
             found = export(load_bundle(given.bundle)[0], given.out, format=given.export)
             logger.info("wrote %s, which agrees with %s to %.1e", given.out, given.bundle, found)
             return

@@ -57,8 +57,10 @@ def text(label: str) -> str:
     return unicodedata.normalize("NFC", label.strip())
 
 
-def file_entry(root: Path, path: str, said: Mapping[str, str], *, is_walked: bool = False) -> Entry:
-    """The entry of the file `path` in the batch `root`; a defect where it is none, or lies outside.
+def file_entry(
+    root: Path, path: str, said: Mapping[str, str], *, is_walked: bool = False, place: str = "the batch"
+) -> Entry:
+    """The entry of the file `path` in `root`, which a defect calls `place`; a defect where it is none, or lies outside.
 
     `path` comes from a stranger's table, or from `walk` (then no folder on the way is a link): nothing is opened here.
     """
@@ -67,7 +69,7 @@ def file_entry(root: Path, path: str, said: Mapping[str, str], *, is_walked: boo
     if not is_walked:
         parts = PurePosixPath(path).parts
         if path.startswith("/") or ".." in parts:
-            return defect(path, "outside_batch", "expected a path inside the batch, without '..'", said)
+            return defect(path, "outside_batch", f"expected a path inside {place}, without '..'", said)
         if not parts or "\0" in path:
             return defect(path, "missing_file", "the path names no file", said)
         path = str(PurePosixPath(path))
@@ -78,7 +80,7 @@ def file_entry(root: Path, path: str, said: Mapping[str, str], *, is_walked: boo
             return Entry(path=path, said=said)
         target = (root / path).resolve()
         if not target.is_relative_to(root.resolve()):
-            return defect(path, "outside_batch", "a link that leaves the batch", said)
+            return defect(path, "outside_batch", f"a link that leaves {place}", said)
         if not target.exists():
             return defect(path, "missing_file", _where_else(path), said)
         if not target.is_file():

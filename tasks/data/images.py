@@ -3,6 +3,7 @@
 import hashlib
 import io
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,9 @@ logger = logging.getLogger("graftline")
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "I")
-START_OF_SCAN = b"\xff\xda"
+# of a JPEG: among its coded pixels 0xff stands before a 0, another 0xff and a restart alone, and no decoder takes those below 0xc0
+MARKER = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")
+START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
 MOST_SCANS = 100  # of a progressive JPEG, each a pass over all pixels; encoders make about ten, and a bomb thousands
 LONGEST_TRAILER = 64 * 1024  # bytes that some programs leave behind the end of a picture
 PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20  # bytes; programs that make pictures note how they made them
@@ -139,13 +142,23 @@ def _open_within(content: bytes, *, min_image_size: int, max_image_pixels: int) 
         raise ImageDefectError(
             "too_many_pixels", f"{image.width} x {image.height} px, expected at most {max_image_pixels}"
         )
-    if image.format in ("JPEG", "MPO") and (scans := content.count(START_OF_SCAN)) > MOST_SCANS:
+    if image.format in ("JPEG", "MPO") and (scans := _num_scans(content)) > MOST_SCANS:
         raise ImageDefectError("unreadable", f"a JPEG that is coded in {scans} scans, expected at most {MOST_SCANS}")
     if not _is_convertible(image.mode):
         raise ImageDefectError(
             "unsupported_mode", f"pixels of mode {image.mode}, expected grey, RGB, CMYK or a palette"
         )
     return image
+
+
+def _num_scans(content: bytes) -> int:
+    """Of a JPEG up to its end: what stands behind that, as the film of a phone does, and what its notes hold, as they do a thumbnail,
+    is none of it."""
+    count, place = 0, 2
+    while (found := MARKER.search(content, place)) and found[1][0] != END_OF_IMAGE:
+        count += found[1][0] == START_OF_SCAN
+        place = found.end() + int.from_bytes(content[found.end() : found.end() + 2], "big")
+    return count
 
 
 def _open(content: bytes) -> Image.Image:

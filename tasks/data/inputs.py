@@ -84,7 +84,7 @@ def _in_folder(folder: Path, *, root: Path | None, left_out: Callable[[Path], bo
             inner = path.relative_to(folder).as_posix()
             if left_out(path) or inner == label_table.NAME:
                 continue
-            entry = file_entry(folder, inner, {}, is_walked=True)
+            entry = file_entry(folder, inner, {}, is_walked=True, place=f"the folder {folder}")
             if entry.reason:
                 yield _defect(path, entry.reason, entry.detail)
             else:
@@ -184,7 +184,7 @@ def _of_table(table: Path, path: str, *, root: Path | None) -> Input:
     folder = table.parent if root is None else root
     if not path.strip():
         return _defect(table, "missing_file", "a row without a path")
-    entry = file_entry(folder, path, {})
+    entry = file_entry(folder, path, {}, place=f"the folder {folder}")
     if entry.reason:
         return Input(path=readable(path), reason=entry.reason, detail=entry.detail)
     return Input(path=readable(path), place=folder / entry.path)

@@ -1,5 +1,10 @@
 """A model on disk: a folder with `model.safetensors` (the weights) and `model.json` (all else). No code, no pickles."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +52,8 @@ def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
 
     A bundle may come from a stranger. Before a network is built, model.json has possible values alone and is as it was saved,
     and the weights are a whole safetensors file with the SHA-256 that model.json says, of as many numbers as that network may
-    have. Before it is filled, they are exactly its tensors.
+    have. Before it is filled, they are exactly its tensors. All is read of one bundle, also where another takes its place
+    meanwhile.
 
     Raises:
         ValueError: something of that is not so, or a weight is not finite.
@@ -55,28 +61,48 @@ def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
     try:
         for name in (DESCRIPTION, WEIGHTS):
             check_place(folder / name)
-        description = read_description(folder / DESCRIPTION)
-        check_architecture(description.architecture)
-        check_content(folder / WEIGHTS, sha256=description.weights_sha256)
-        header = read_header(folder / WEIGHTS)
-        if header.num_numbers < (least := int(LEAST_WEIGHTS * num_parameters(description.architecture))):
-            raise ValueError(f"its weights have {header.num_numbers} numbers, expected at least {least}; {ADVICE}")
-        check_header(header, outline(description), advice=ADVICE)
-        model = build(description)
-        fill(model, read_tensors(folder / WEIGHTS), name="its weights", advice=ADVICE)
-        return model.eval(), description.lineage
+        with opened(folder) as (about, weights):
+            description = read_description(about)
+            check_architecture(description.architecture)
+            check_content(weights, sha256=description.weights_sha256)
+            header = read_header(weights)
+            if header.num_numbers < (least := int(LEAST_WEIGHTS * num_parameters(description.architecture))):
+                raise ValueError(f"its weights have {header.num_numbers} numbers, expected at least {least}; {ADVICE}")
+            check_header(header, outline(description), advice=ADVICE)
+            model = build(description)
+            fill(model, read_tensors(weights), name="its weights", advice=ADVICE)
+            return model.eval(), description.lineage
     except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{folder} is not a whole bundle ({reason}): make it again, or `dvc checkout` it") from error
 
 
+@contextmanager
+def opened(folder: Path) -> Iterator[tuple[BufferedReader, BufferedReader]]:
+    """The description and the weights that lie in one folder: what stands at its path may be exchanged at any moment."""
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        inside = partial(os.open, dir_fd=place)
+        with open(DESCRIPTION, "rb", opener=inside) as about, open(WEIGHTS, "rb", opener=inside) as weights:
+            yield about, weights
+    finally:
+        os.close(place)
+
+
 def build(description: Description) -> Classifier:
     """The untrained network."""
-    backbone = Backbone(
+    return grafted(build_backbone(description), description)
+
+
+def build_backbone(description: Description) -> Backbone:
+    return Backbone(
         description.architecture,
         features=description.features,
         transform=Transform.from_dict(description.transform.model_dump()),
     )
+
+
+def grafted(backbone: Backbone, description: Description) -> Classifier:
     return Classifier(
         backbone,
         description.classes,
@@ -86,13 +112,15 @@ def build(description: Description) -> Classifier:
 
 
 def outline(description: Description) -> dict[str, Tensor]:
-    """The tensors that the weights are to be; without numbers, and nothing computed, where torchvision can build the network
-    so."""
+    """The tensors that the weights are to be; the heads without numbers, which may be of any size, and the backbone without,
+    and nothing computed, where torchvision can build it so."""
     try:
         with torch.device("meta"):
-            return build(description).state_dict()
+            backbone = build_backbone(description)
     except NotImplementedError:  # RegNet computes its widths with tensors
-        return build(description).state_dict()
+        backbone = build_backbone(description)
+    with torch.device("meta"):
+        return grafted(backbone, description).state_dict()
 
 
 def nodes(backbone: Backbone) -> list[str]:

@@ -3,16 +3,16 @@
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from io import BufferedReader
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tasks.files import read_json
-
 MOST_BYTES = 64 * 2**20  # of model.json: the names of 100,000 classes are a few MB
+MOST_TARGETS = 1_000  # each a head: so many are built in half a second
 MOST_CLASSES = 1_000_000  # of a target
 SHOWN = 60  # characters of what a stranger wrote
 
@@ -44,9 +44,11 @@ class Description(Part):
     architecture: Name
     features: Literal["penultimate", "pooled"] | Annotated[list[Name], Field(min_length=1, max_length=1000)]
     transform: TransformFields
-    classes: dict[Name, Annotated[list[Name], Field(min_length=1, max_length=MOST_CLASSES)]]
+    classes: Annotated[
+        dict[Name, Annotated[list[Name], Field(min_length=1, max_length=MOST_CLASSES)]], Field(max_length=MOST_TARGETS)
+    ]
     hidden_features: Annotated[int, Field(ge=1, le=65536)] | None
-    temperatures: dict[str, Scale]
+    temperatures: Annotated[dict[str, Scale], Field(max_length=MOST_TARGETS)]
     lineage: dict[str, Any]
     weights_sha256: Digest
     description_sha256: Digest
@@ -63,30 +65,30 @@ class Description(Part):
         return self
 
 
-def read_description(path: Path) -> Description:
-    """Raises ValueError naming the first thing that is wrong: it is missing, no JSON, too large, leads out of the bundle, has
-    a value that is missing or impossible, or was changed after it was saved."""
-    if path.is_file() and path.stat().st_size > MOST_BYTES:
-        raise ValueError(f"{path.name} has {path.stat().st_size} bytes, expected at most {MOST_BYTES}")
+def read_description(file: BufferedReader) -> Description:
+    """Raises ValueError naming the first thing that is wrong: it is no JSON, too large, leads out of the bundle, has a value
+    that is missing or impossible, or was changed after it was saved."""
+    if (size := os.fstat(file.fileno()).st_size) > MOST_BYTES:
+        raise ValueError(f"{file.name} has {size} bytes, expected at most {MOST_BYTES}")
     try:
-        content = read_json(path)
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{path.name} is not JSON ({error})") from error
+        content = json.loads(file.read().decode())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file.name} is not JSON ({error})") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path.name} holds {type(content).__name__}, expected names and values")
+        raise ValueError(f"{file.name} holds {type(content).__name__}, expected names and values")
     # the names of classes are shown, and never opened: any text may be one
     for text in _texts({key: value for key, value in content.items() if key not in ("classes", "temperatures")}):
         if _leads_out(text):
-            raise ValueError(f"{path.name} names {text[:SHOWN]!r}, which leads out of the bundle")
+            raise ValueError(f"{file.name} names {text[:SHOWN]!r}, which leads out of the bundle")
     try:
         description = Description.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])[:SHOWN]
         message = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
-        raise ValueError(" ".join(f"{path.name}: {place} {message}".split())) from None
+        raise ValueError(" ".join(f"{file.name}: {place} {message}".split())) from None
     if with_digest(content) != content:
-        raise ValueError(f"{path.name} is torn, or was changed: it has another SHA-256 than its description_sha256")
+        raise ValueError(f"{file.name} is torn, or was changed: it has another SHA-256 than its description_sha256")
     return description
 
 
@@ -99,18 +101,18 @@ def with_digest(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Every text in it, keys too; a number that JSON does not have is refused on the way."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, each in value.items():
-            yield key
-            yield from _texts(each)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _texts(each)
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"a number is {value}, expected a finite one")
+    """Every text in it, keys too, each at the same cost however deep; a number that JSON does not have is refused on the way."""
+    remaining = [value]
+    while remaining:
+        each = remaining.pop()
+        if isinstance(each, str):
+            yield each
+        elif isinstance(each, dict):
+            remaining += [*each, *each.values()]
+        elif isinstance(each, list):
+            remaining += each
+        elif isinstance(each, float) and not math.isfinite(each):
+            raise ValueError(f"a number is {each}, expected a finite one")
 
 
 def _leads_out(text: str) -> bool:

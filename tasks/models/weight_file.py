@@ -1,12 +1,14 @@
-"""A safetensors file from a stranger: a path and the tensors that a model expects in; the tensors out, or what is wrong with them.
+"""A safetensors file from a stranger: the open file and the tensors that a model expects in; the tensors out, or what is wrong with them.
 
 Nothing is allocated before names, shapes, types and sizes are those that are expected, and nothing in the file is ever run.
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BufferedReader
 from math import prod
 from pathlib import Path
 
@@ -52,28 +54,25 @@ def check_place(path: Path) -> None:
         raise ValueError(f"{path.name} is no regular file")
 
 
-def check_content(path: Path, *, sha256: str) -> None:
+def check_content(file: BufferedReader, *, sha256: str) -> None:
     """Raises ValueError where the file is no safetensors file, is cut off, or has another SHA-256 (hex) than that."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(9)
-        file.seek(0)
-        for magic, kind in OTHERS.items():
-            if start.startswith(magic) and not start.endswith(b"{"):
-                raise ValueError(f"{path.name} begins as {kind} does, expected safetensors; it was not read further")
-        header = int.from_bytes(start[:8], "little")
-        if len(start) < 9 or not start.endswith(b"{") or header > min(size - 8, MOST_HEADER_BYTES):
-            raise ValueError(f"{path.name} is cut off, or no safetensors file")
-        if (found := hashlib.file_digest(file, "sha256").hexdigest()) != sha256:
-            raise ValueError(
-                f"{path.name} has SHA-256 {found[:12]}, expected {sha256[:12]}: it is torn, or was changed"
-            )
+    size = os.fstat(file.fileno()).st_size
+    start = file.read(9)
+    file.seek(0)
+    for magic, kind in OTHERS.items():
+        if start.startswith(magic) and not start.endswith(b"{"):
+            raise ValueError(f"{file.name} begins as {kind} does, expected safetensors; it was not read further")
+    header = int.from_bytes(start[:8], "little")
+    if len(start) < 9 or not start.endswith(b"{") or header > min(size - 8, MOST_HEADER_BYTES):
+        raise ValueError(f"{file.name} is cut off, or no safetensors file")
+    if (found := hashlib.file_digest(file, "sha256").hexdigest()) != sha256:
+        raise ValueError(f"{file.name} has SHA-256 {found[:12]}, expected {sha256[:12]}: it is torn, or was changed")
 
 
-def read_header(path: Path) -> Header:
+def read_header(file: BufferedReader) -> Header:
     """Raises SafetensorError where the tensors are not all that the file has, and all of it."""
-    with safe_open(path, framework="pt") as file:
-        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    with safe_open(_path_of(file), framework="pt") as tensors:
+        slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118 (not a mapping)
         return Header(
             shapes={name: tuple(each.get_shape()) for name, each in slices.items()},
             types={name: str(each.get_dtype()) for name, each in slices.items()},
@@ -90,12 +89,17 @@ def check_header(header: Header, expected: Mapping[str, Tensor], *, advice: str)
             raise ValueError(f"its tensor {name} is of type {found}, expected {expected[name].dtype}")
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(file: BufferedReader) -> dict[str, Tensor]:
     """Raises ValueError where a number is not finite, or a variance is negative."""
-    tensors: dict[str, Tensor] = load_file(path)
+    tensors: dict[str, Tensor] = load_file(_path_of(file))
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise ValueError(f"its tensor {name} has numbers that are not finite")
         if name.endswith("running_var") and bool((tensor < 0).any()):
             raise ValueError(f"its tensor {name} has a variance below 0")
     return tensors
+
+
+def _path_of(file: BufferedReader) -> str:
+    """Of this very file, whatever stands by its name by now: safetensors opens by path alone."""
+    return f"/dev/fd/{file.fileno()}"

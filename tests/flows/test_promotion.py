@@ -147,6 +147,7 @@ def test_promotion_is_logged_committed_and_tagged(promoted):
     assert (entry["action"], entry["verdict"], entry["forced"], entry["why"]) == ("promote", "accepted", False, None)
     assert entry["previous"] is None
     assert entry["metrics"] == {"label": {"accuracy": 0.75}}
+    assert f"{entry['latency_milliseconds']:.1f} ms for one sample" in entry["smoke"]
     assert git(promoted, "status", "--porcelain") == ""
     assert git(promoted, "tag", "--points-at", "HEAD").split() == ["classifier@v1.0.0"]
     assert digest_in_use(promoted) == candidate["model_sha256"]
@@ -307,6 +308,7 @@ def test_forced_model_is_recorded_and_rolled_back_to_the_one_before_and_others_f
     assert digest_in_use(in_use) == first
     entry = log_of(in_use)[-1]
     assert (entry["action"], entry["why"], entry["previous"]) == ("rollback", "worse at night", second)
+    assert entry["latency_milliseconds"] > 0
     assert (in_use / "data/classes.json").read_text("utf-8") == registry
     assert git(in_use, "tag", "--points-at", "HEAD").split() == ["classifier@v3.0.0"]
     dvc(in_use, "artifacts", "get", str(in_use), "classifier", "--out", str(tmp_path / "third"))

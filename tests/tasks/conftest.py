@@ -28,6 +28,7 @@ class Finished:
     """How a verb ended."""
 
     status: int
+    stdout: str
     stderr: str
 
     @property
@@ -97,7 +98,7 @@ def shell_in() -> Shell:
             preexec_fn=limit,
             timeout=120,
         )
-        return Finished(status=done.returncode, stderr=done.stderr)
+        return Finished(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
     return run
 

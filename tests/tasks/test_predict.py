@@ -1,5 +1,6 @@
 """What a person gets who has a bundle and pictures."""
 
+import io
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 from tasks.data import prediction_table
 from tasks.data.images import sample_id
@@ -64,6 +66,15 @@ def bomb(width, height):
     )
 
 
+def coded_over_and_over(times):
+    """A JPEG of few bytes that takes its decoder minutes: each scan is a pass over all pixels."""
+    stream = io.BytesIO()
+    Image.new("L", (2400, 2400)).save(stream, "JPEG", progressive=True)
+    content = stream.getvalue()
+    last = content.rindex(b"\xff\xda")
+    return content[:-2] + content[last:-2] * times + content[-2:]
+
+
 def test_every_picture_has_a_row_a_target_with_the_probability_that_the_bundle_gives(
     bundle, pictures, picture, tmp_path
 ):
@@ -89,21 +100,21 @@ def test_bad_inputs_become_rows_with_a_reason_and_the_run_goes_on(bundle, pictur
     whole = (pictures / "00.png").read_bytes()
     bad = {
         "bomb.png": bomb(60_000, 60_000), "cut.png": whole[: len(whole) // 2], "empty.png": b"", "text.png": b"hello",
-        "pickle.png": b"\x80\x04N.",
+        "pickle.png": b"\x80\x04N.", "scans.jpg": coded_over_and_over(20_000),
     }  # fmt: skip
     for name, content in bad.items():
         (pictures / name).write_bytes(content)
     out = tmp_path / "out.parquet"
     done = shell("predict", bundle, pictures, tmp_path / "gone.jpg", "-o", out, "--device", "cpu")
     assert done.status == 0, done.stderr
-    assert "predicted 40 of 46" in done.stderr
+    assert "predicted 40 of 47" in done.stderr
     assert "2 not_an_image" in done.stderr
     table = pd.read_parquet(out)
-    assert len(table) == 46 * 2
+    assert len(table) == 47 * 2
     told = table[table["target"] == "place"].set_index(table[table["target"] == "place"]["path"].map(os.path.basename))
     expected = {
         "bomb.png": "too_many_pixels", "cut.png": "truncated", "empty.png": "empty_file", "text.png": "not_an_image",
-        "pickle.png": "not_an_image", "gone.jpg": "missing_file",
+        "pickle.png": "not_an_image", "scans.jpg": "unreadable", "gone.jpg": "missing_file",
     }  # fmt: skip
     assert told["reason"].dropna().to_dict() == expected
     assert told.loc[list(expected), ["label", "probability", "top_labels"]].isna().all(axis=None)
@@ -164,6 +175,13 @@ def test_output_never_replaces_an_input_or_the_bundle(bundle, pictures, out):
 def test_export_never_replaces_the_bundle(bundle, shell):
     refused = shell("predict", bundle, "--export", "torch", "-o", bundle / "model.safetensors")
     assert "lies in the bundle" in refused.error
+
+
+def test_export_never_replaces_a_file(bundle, tmp_path, shell):
+    (tmp_path / "victim.csv").write_text("mine", "utf-8")
+    refused = shell("predict", bundle, "--export", "torch", "-o", tmp_path / "victim.csv")
+    assert "victim.csv is there already" in refused.error
+    assert (tmp_path / "victim.csv").read_text("utf-8") == "mine"
 
 
 def test_root_that_is_no_folder_is_refused(bundle, pictures, tmp_path):

@@ -1,5 +1,6 @@
 """A bundle in a fresh process."""
 
+import json
 import re
 import subprocess
 import sys
@@ -37,18 +38,21 @@ def evaluated(workspace, batch, bundle, picture):
 def test_bundle_that_predicts_as_evaluate_did_passes(bundle, evaluated, batch, shell):
     done = shell("smoke", "--bundle", bundle, "--predictions", evaluated, "--raw", batch.parent)
     assert done.status == 0, done.stderr
-    assert re.search(
-        r"agrees with evaluate on 6 predictions \(to .+\), [0-9.]+ ms for one sample$", done.stderr.strip()
+    told = re.search(
+        r"agrees with evaluate on 6 predictions \(to .+\), ([0-9.]+) ms for one sample$", done.stderr.strip()
     )
+    found = json.loads(done.stdout)
+    assert found.pop("max_abs_difference") < 1e-5
+    assert found == {"num_compared": 6, "latency_milliseconds": float(told[1])}
 
 
 def test_bundle_that_predicts_something_else_fails(bundle, evaluated, batch, shell):
     table = pd.read_parquet(evaluated)
-    table.loc[3, "candidate_label_probability"] += 0.1
+    table.loc[3, "candidate_label_probability"] += 0.002
     table.to_parquet(evaluated)
     done = shell("smoke", "--bundle", bundle, "--predictions", evaluated, "--raw", batch.parent)
     assert "differ from" in done.error
-    assert "by 0.1" in done.error
+    assert "by 0.002, expected at most 0.001" in done.error
 
 
 def test_nothing_to_compare_is_no_agreement(bundle, evaluated, batch, shell):
@@ -61,7 +65,9 @@ def test_nothing_to_compare_is_no_agreement(bundle, evaluated, batch, shell):
 
 
 def test_bundle_loads_without_predictions(bundle, shell):
-    assert "loads and predicts" in shell("smoke", "--bundle", bundle).stderr
+    done = shell("smoke", "--bundle", bundle)
+    assert "loads and predicts" in done.stderr
+    assert json.loads(done.stdout)["num_compared"] == 0
 
 
 def test_no_code_of_training_or_evaluation_is_imported(bundle, evaluated, batch, workspace):
@@ -80,7 +86,7 @@ def test_no_code_of_training_or_evaluation_is_imported(bundle, evaluated, batch,
         text=True,
         check=True,
     )
-    names = done.stdout.split()
+    names = done.stdout.splitlines()[-1].split()
     assert "tasks.models.bundle" in names
     used = {name for name in names if name.count(".") == 1}
     assert used <= {f"tasks.{each}" for each in ("cores", "data", "files", "lifeline", "models", "params", "stage")}

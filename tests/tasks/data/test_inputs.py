@@ -64,6 +64,7 @@ def test_hidden_file_and_link_that_leaves_the_folder_are_told(pictures, tmp_path
     (pictures / "link.png").symlink_to(tmp_path / "secret")
     (pictures / ".hidden.png").write_bytes(b"hidden")
     assert sorted(filter(None, reasons(pictures))) == ["hidden_file", "outside_batch"]
+    assert f"a link that leaves the folder {pictures}" in [each.detail for each in found(pictures)]
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
@@ -81,7 +82,9 @@ def test_paths_of_a_csv_begin_at_the_root_that_is_named(pictures, tmp_path):
 @pytest.mark.parametrize("path", ["/etc/passwd", "../list.csv", "a/../../x.png"])
 def test_path_of_a_table_that_leaves_its_folder_is_refused(pictures, path):
     (pictures.parent / "x.png").write_bytes(b"x")
-    assert reasons(table(pictures / "list.csv", f"path\n{path}\n")) == ["outside_batch"]
+    [told] = found(table(pictures / "list.csv", f"path\n{path}\n"))
+    assert told.reason == "outside_batch"
+    assert told.detail == f"expected a path inside the folder {pictures}, without '..'"
     pq.write_table(pa.table({"path": [path]}), pictures / "list.parquet")
     assert reasons(pictures / "list.parquet") == ["outside_batch"]
 

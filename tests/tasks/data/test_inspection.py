@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tasks.data import inspection
-from tasks.data.images import ImageDefectError, decode_image, decode_stranger, sample_id
+from tasks.data.images import ImageDefectError, decode_image, decode_stranger, inspect_image, sample_id
 from tasks.data.inspection import CHUNK, Limits, inspect_all, inspect_sample
 
 LIMITS = Limits(min_image_size=8, max_image_pixels=10_000, max_file_bytes=100_000, max_decode_seconds=5.0)
@@ -60,6 +60,27 @@ def test_picture_that_is_made_to_take_hours_is_a_defect_before_it_is_decoded():
     found = "a JPEG that is coded in 20006 scans, expected at most 100"
     with pytest.raises(ImageDefectError, match=found):
         decode_stranger(scanned_over_and_over(20_000), min_image_size=8, max_image_pixels=10**7, shorter_side=None)
+
+
+@pytest.mark.parametrize("progressive", [True, False])
+def test_photograph_with_a_film_behind_it_is_one(progressive):
+    """Phones keep one there, in which any bytes may stand."""
+    stream = io.BytesIO()
+    thumbnail = Image.Exif()
+    thumbnail[0x927C] = 40 * b"\xff\xda\xff\xd9"
+    noise = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(stream, "JPEG", progressive=progressive, exif=thumbnail, restart_marker_blocks=2)
+    film = 200 * b"\xff\xda\x00\x08"
+    facts = inspect_image(stream.getvalue() + film, min_image_size=8, max_image_pixels=10**4)
+    assert (facts.width, facts.format) == (48, "JPEG")
+
+
+def test_scans_behind_a_note_that_holds_the_mark_of_an_end_are_counted():
+    content = scanned_over_and_over(100)
+    at = content.index(b"\xff\xda")
+    note = b"\xff\xfe\x00\x06\xff\xd9\xff\xd9"
+    with pytest.raises(ImageDefectError, match="coded in 106 scans"):
+        inspect_image(content[:at] + note + content[at:], min_image_size=8, max_image_pixels=10**7)
 
 
 def test_picture_that_takes_too_long_is_a_defect(tmp_path, picture):

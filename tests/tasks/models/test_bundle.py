@@ -3,12 +3,16 @@ import json
 import os
 import pickle
 import re
+import shutil
+import time
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torchvision import models
 
+from flows.exchange import put_in_place
+from tasks.models import bundle
 from tasks.models.architecture import build_network_outline, classification_layer, num_parameters
 from tasks.models.bundle import DESCRIPTION, LEAST_WEIGHTS, WEIGHTS, load_bundle, save_bundle
 from tasks.models.classifier import Classifier
@@ -167,7 +171,7 @@ def test_possible_description_that_was_changed_by_hand_is_refused(saved, changes
 
 
 def test_large_network_is_not_built_for_a_small_file(saved, monkeypatch):
-    monkeypatch.setattr("tasks.models.bundle.build", lambda description: pytest.fail("a network was built"))
+    monkeypatch.setattr("tasks.models.bundle.build_backbone", lambda description: pytest.fail("a network was built"))
     (saved / WEIGHTS).write_bytes((2).to_bytes(8, "little") + b"{}")
     describe(saved, architecture="regnet_y_128gf", transform=SANE | {"crop_size": 1024})
     with pytest.raises(ValueError, match="its weights have 0 numbers, expected at least 64481289"):
@@ -242,6 +246,27 @@ def test_class_may_be_called_as_a_path_is(classifier, tmp_path):
     assert load_bundle(tmp_path)[0].classes == {"../t": ["/", "n/a", ".."]}
 
 
+@pytest.mark.parametrize("step", ["check_content", "read_header", "read_tensors"])
+def test_bundle_that_another_replaces_while_it_is_read_is_read_whole(classifier, tmp_path, monkeypatch, step):
+    place, new = tmp_path / "model", tmp_path / "new"
+    for seed, folder in enumerate((place, new)):
+        folder.mkdir()
+        save_bundle(folder, classifier(seed=seed), lineage={"seed": seed})
+    go_on = getattr(bundle, step)
+
+    def promote_first(*given, **options):
+        put_in_place(new, place, old=tmp_path / "old")
+        shutil.rmtree(tmp_path / "old")
+        return go_on(*given, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bundle, step, promote_first)
+        old, lineage = load_bundle(place)
+    assert lineage == {"seed": 0}
+    assert old.backbone.fingerprint() == classifier(seed=0).backbone.fingerprint()
+    assert load_bundle(place)[1] == {"seed": 1}
+
+
 def test_negative_variance_is_refused_by_name(saved):
     tensors = load_file(saved / WEIGHTS)
     name = next(name for name in tensors if name.endswith("running_var"))
@@ -289,6 +314,11 @@ def test_tensor_of_another_type_is_refused_by_name(saved):
         ({"temperatures": {"other": 1.0}}, "temperatures name the unknown target 'other'"),
         ({"classes": {"label": ["cat", "cat", "eel"]}}, "target 'label' has a class twice"),
         ({"classes": {"label": []}}, "classes.label"),
+        ({"classes": {str(n): ["cat"] for n in range(1001)}}, "classes Dictionary should have at most 1000 items"),
+        (
+            {"temperatures": {str(n): 1.0 for n in range(1001)}},
+            "temperatures Dictionary should have at most 1000 items",
+        ),
         ({"classes": ["cat"]}, "classes"),
         ({"features": ["stage2", "nowhere"]}, "nowhere"),
         ({"weights_sha256": "abc"}, "weights_sha256"),
@@ -311,6 +341,28 @@ def test_description_of_absurd_depth_or_size_is_refused(saved):
         file.truncate(2**40)
     with pytest.raises(ValueError, match="bytes, expected at most"):
         load_bundle(saved)
+
+
+def test_lineage_of_many_texts_costs_the_same_however_deep(saved):
+    seconds = []
+    for depth in (1, 300):
+        lineage = {"texts": [""] * 200_000}
+        for _ in range(depth):
+            lineage = {"deeper": lineage}
+        describe(saved, lineage=lineage)
+        start = time.process_time()
+        assert load_bundle(saved)[1] == lineage
+        seconds.append(time.process_time() - start)
+    assert seconds[1] < seconds[0] + 1
+
+
+def test_heads_that_the_weights_lack_take_no_memory(tmp_path):
+    """64 GiB of them, on RegNet, which cannot be built without numbers."""
+    save_bundle(tmp_path, Classifier(load_backbone("regnet_x_400mf", weights="random", image_size=32), {}), lineage={})
+    classes = {"label": [str(number) for number in range(2**18)]}
+    describe(tmp_path, classes=classes, temperatures={"label": 1.0}, hidden_features=2**16)
+    with pytest.raises(ValueError, match="its weights do not fit: they lack heads"):
+        load_bundle(tmp_path)
 
 
 def test_header_that_claims_more_than_the_file_has_is_refused(saved):

@@ -200,12 +200,10 @@ def measure(
     did not learn from, of classes that it knows: `is_shared` (n,). `leaked` (n,) says which samples have a near-duplicate in train or val."""
     measured: dict[str, Any] = {}
     for name, probabilities in by_model.items():
-        found = measure_accuracy(labels=labels, probabilities=probabilities, confidence=params.confidence)
+        found = measure_accuracy(labels=labels, probabilities=probabilities)
         _, error = reliability(labels=labels, probabilities=probabilities, num_bins=params.calibration_bins)
         measured[name] = {
             "accuracy": found.accuracy,
-            "accuracy_low": found.accuracy_low,
-            "accuracy_high": found.accuracy_high,
             "accuracy_without_leaks": accuracy_of(labels[~leaked], probabilities[~leaked]),
             "num_leaked": int(leaked.sum()),
             "macro_f1": found.macro_f1,

@@ -62,7 +62,7 @@ def in_words(verdict: dict[str, Any]) -> str:
             f"| {plain(rule['name'])} | {rule['value']:.4g} | {rule['bound']} "
             f"| {'' if detectable is None else format(detectable, '.2g')} | {'pass' if rule['passed'] else '**fail**'} |"
         )
-    lines += [f"\nCould not judge: {plain(problem)}" for problem in verdict["problems"]]
+    lines += [f"\nDid not pass: {plain(problem)}" for problem in verdict["problems"]]
     return "\n".join(lines)
 
 

@@ -14,6 +14,7 @@ def test_names_from_the_data_are_text_in_the_verdict():
     text = in_words(verdict | {"rules": [rule | {"passed": False}]})
     [row] = [line for line in text.splitlines() if "recall" in line]
     assert row.replace("\\|", "").count("|") == 6
+    assert "\nDid not pass: " in text
     assert "<script>" not in text
     assert "](" not in text
     assert [line for line in text.splitlines() if line.startswith("#")] == ["# The candidate is rejected"]

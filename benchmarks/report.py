@@ -198,7 +198,7 @@ def write_results(place: Path, predictions: pd.DataFrame) -> None:
             "accuracy_without_leaks": values["accuracy"] - 0.001,
         }
     lost, gained = is_right["baseline"] & ~is_right["candidate"], is_right["candidate"] & ~is_right["baseline"]
-    flips = {"negative": int(lost.sum()), "positive": int(gained.sum()), "p_value": 1.0}
+    flips = {"negative": int(lost.sum()), "positive": int(gained.sum()), "num_samples": n, "p_value": 1.0}
     write_json(place / "evaluation" / "metrics.json", {"label": measured | {"flips": flips}})
     predictions.to_parquet(place / "evaluation" / "predictions.parquet")
     facts = predictions.assign(
@@ -215,7 +215,11 @@ def write_results(place: Path, predictions: pd.DataFrame) -> None:
             "candidate_low": table["candidate_accuracy"] - width,
             "candidate_high": (table["candidate_accuracy"] + width).clip(upper=1),
         }
-        slices.append(table.assign(target="label", column=column, **bounds).rename_axis("value").reset_index())
+        slices.append(
+            table.assign(target="label", column=column, num_shared=table["num_samples"], **bounds)
+            .rename_axis("value")
+            .reset_index()
+        )
     pd.concat(slices).to_csv(place / "evaluation" / "slices.csv", index=False)
     bins = np.minimum((predictions["candidate_confidence"].to_numpy() * 15).astype(int), 14)
     reliability = facts.groupby(bins).agg(
@@ -224,7 +228,9 @@ def write_results(place: Path, predictions: pd.DataFrame) -> None:
     reliability.assign(target="label").to_csv(place / "evaluation" / "reliability.csv", index=False)
     versions = {"torch": "2.15.0", "torchvision": "0.29.2"}
     lineage = {"epoch": 3, "data": "d" * 64, "backbone": "b" * 64, "head": "e" * 64, "seed": 0, "versions": versions}
-    write_json(place / "evaluation" / "subject.json", {"stage": "finetuned", "candidate": "c" * 64, "lineage": lineage})
+    sizes = {"candidate_bytes": 44_806_120, "baseline_bytes": 44_793_832}
+    subject = {"stage": "finetuned", "candidate": "c" * 64, "lineage": lineage}
+    write_json(place / "evaluation" / "subject.json", subject | sizes)
     rule = {
         "value": measured["candidate"]["accuracy"],
         "bound": "at least 0.9",

@@ -62,7 +62,7 @@ def in_words(verdict: dict[str, Any]) -> str:
             f"| {plain(rule['name'])} | {rule['value']:.4g} | {rule['bound']} "
             f"| {'' if detectable is None else format(detectable, '.2g')} | {'pass' if rule['passed'] else '**fail**'} |"
         )
-    lines += [f"\nCould not judge: {plain(problem)}" for problem in verdict["problems"]]
+    lines += [f"\nDid not pass: {plain(problem)}" for problem in verdict["problems"]]
     return "\n".join(lines)
 
 
@@ -71,7 +71,7 @@ def rows(metrics: dict[str, Any]) -> list[dict[str, str]]:
     return [
         {"target": target.replace("<", "‹").replace(">", "›").replace("&", "+"), "model": model}
         | {name: f"{found[name]:.4f}" for name in SHOWN}
-        | {"interval": f"{found['accuracy_low']:.4f} to {found['accuracy_high']:.4f}"}
+        | {"interval": " to ".join(f"{end:.4f}" for end in found["intervals"]["accuracy"])}
         for target, measured in metrics.items()
         for model, found in measured.items()
         if "accuracy" in found

@@ -58,7 +58,7 @@ def show_metrics() -> None:
     for target, measured in read_object(METRICS, advice=ADVICE).items():
         for name, found in measured.items():
             if "accuracy" in found:
-                interval = f"{found['accuracy_low']:.3f} to {found['accuracy_high']:.3f}"
+                interval = " to ".join(f"{end:.3f}" for end in found["intervals"]["accuracy"])
                 print(
                     f"  {target}, {name:9}  accuracy {found['accuracy']:.4f} ({interval})  macro F1 {found['macro_f1']:.4f}"
                     f"  log-loss {found['log_loss']:.4f}"

@@ -14,7 +14,7 @@ from tasks.data.manifest import SPLITS, read_manifest, read_text_table
 from tasks.files import read_json, whole_file
 from tasks.page.comparison import comparison, outcomes
 from tasks.page.confusion import confusion
-from tasks.page.curves import curves
+from tasks.page.curves import curves, numbers
 from tasks.page.gallery import worst
 from tasks.page.points import points
 from tasks.page.projection import project
@@ -50,11 +50,13 @@ def run(
     epochs = pd.read_csv(training / "curves.csv")
     validation = read_json(validated / "validation.json")
     health = read_json(audit / "audit.json")
+    subject = read_json(evaluation / "subject.json")
     targets = describe_targets(
         predictions,
         metrics=read_json(evaluation / "metrics.json"),
         reliability=pd.read_csv(evaluation / "reliability.csv", dtype={"target": "str"}, keep_default_na=False),
         table=read_slices(evaluation / "slices.csv"),
+        sizes={model: subject[f"{model}_bytes"] for model in ("candidate", "baseline") if f"{model}_bytes" in subject},
     )
     gallery = worst(predictions, limit=report.max_pictures)
     pictures = thumbnails(gallery, raw=raw, size=report.picture_size)
@@ -68,7 +70,7 @@ def run(
     content = {
         "title": report.title,
         "verdict": read_json(regression / "verdict.json"),
-        "subject": read_json(evaluation / "subject.json"),
+        "subject": subject,
         "targets": targets,
         "gallery": [
             row | {"picture": pictures[row["sample_id"]], "row": position.get(row["sample_id"], -1)}
@@ -87,6 +89,7 @@ def run(
         "quarantine": with_pictures(newest.head(report.max_quarantined_rows), raw=raw, size=report.picture_size),
         "finetuning": read_json(training / "finetuning.json"),
         "curves": {measure: curves(epochs, measure) for measure in ("loss", "accuracy")},
+        "epochs": numbers(epochs),
         "packed": {"points": mapped, "confusions": [packed(target["confusion"]) for target in targets]},
     }
     with whole_file(out) as path:
@@ -95,7 +98,12 @@ def run(
 
 
 def describe_targets(
-    predictions: pd.DataFrame, *, metrics: dict[str, Any], reliability: pd.DataFrame, table: pd.DataFrame
+    predictions: pd.DataFrame,
+    *,
+    metrics: dict[str, Any],
+    reliability: pd.DataFrame,
+    table: pd.DataFrame,
+    sizes: dict[str, int],
 ) -> list[dict[str, Any]]:
     """What the page shows of each target."""
     described = []
@@ -104,11 +112,10 @@ def describe_targets(
         described.append(
             {
                 "name": name,
-                "comparison": comparison(measured),
+                "candidate": measured["candidate"],
+                "comparison": comparison(measured, sizes),
                 "outcomes": outcomes(rows) if "baseline" in measured else None,
                 "num_heldout": len(rows),
-                "num_leaked": measured["candidate"]["num_leaked"],
-                "accuracy_without_leaks": measured["candidate"]["accuracy_without_leaks"],
                 "confusion": confusion(rows),
                 "reliability": dots(reliability[reliability["target"] == name]),
                 "slices": slices(table[table["target"] == name]),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
-from sklearn.metrics import confusion_matrix, f1_score
+from sklearn.metrics import f1_score
 
 Labels = NDArray[np.int64]
 Probabilities = NDArray[np.float64]
@@ -16,38 +16,30 @@ SMALLEST = 1e-15  # probability, so that a class that a model does not know cost
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """accuracy in 0..1 with its Wilson interval; macro_f1; log_loss in nats; recall (num_classes,), NaN
-    for a class without samples; confusion (num_classes, num_classes), rows actual, columns predicted."""
+    """accuracy in 0..1; macro_f1; log_loss in nats; recall (num_classes,), NaN for a class without samples."""
 
     accuracy: float
-    accuracy_low: float
-    accuracy_high: float
     macro_f1: float
     log_loss: float
     recall: Probabilities
-    confusion: Labels
 
 
-def measure_accuracy(*, labels: Labels, probabilities: Probabilities, confidence: float) -> Accuracy:
+def measure_accuracy(*, labels: Labels, probabilities: Probabilities) -> Accuracy:
     """labels (n,) in 0..num_classes-1, probabilities (n, num_classes). Raises ValueError for no samples."""
     n, num_classes = probabilities.shape
     if n == 0:
         raise ValueError("there are no held-out samples: add data, or raise validate.heldout_fraction")
     predicted = probabilities.argmax(axis=1)
     every = np.arange(num_classes)
-    hits = int((predicted == labels).sum())
-    low, high = wilson(hits, n, confidence=confidence)
-    confusion = confusion_matrix(labels, predicted, labels=every)
-    counts = confusion.sum(axis=1)
+    is_right = predicted == labels
+    counts = np.bincount(labels, minlength=num_classes)
+    hits = np.bincount(labels[is_right], minlength=num_classes)
     present = every[counts > 0]
     return Accuracy(
-        accuracy=hits / n,
-        accuracy_low=low,
-        accuracy_high=high,
+        accuracy=float(is_right.mean()),
         macro_f1=float(f1_score(labels, predicted, labels=present, average="macro", zero_division=0.0)),
         log_loss=float(-np.log(np.maximum(probabilities[np.arange(n), labels], SMALLEST)).mean()),
-        recall=np.where(counts > 0, confusion.diagonal() / np.maximum(counts, 1), np.nan),
-        confusion=confusion,
+        recall=np.where(counts > 0, hits / np.maximum(counts, 1), np.nan),
     )
 
 

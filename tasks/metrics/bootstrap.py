@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.metrics.accuracy import SMALLEST
+from tasks.metrics.accuracy import SMALLEST, wilson
 from tasks.metrics.calibration import bins_of, reliability, squared_errors
 
 Array = NDArray[np.float64]
 
-MEANS = ("accuracy", "log_loss", "brier")  # the metrics that are means over the samples
+MEANS = ("log_loss", "brier")  # the metrics that are means over the samples
 CHUNK = 1024  # samples, whose weights are drawn at a time
 
 
@@ -26,6 +26,7 @@ def intervals(
 ) -> dict[str, tuple[float, float]]:
     """Percentile intervals of the Poisson bootstrap (Hanley & MacGibbon 2006): each sample counts as often as chance says. Noise
     alone raises the calibration error of a resample, so that its interval is moved until its middle is what was measured.
+    Accuracy is a share, whose interval is Wilson's: a resample of answers that are all right holds no error either.
 
     Args:
         labels: (n,); probabilities: (n, num_classes); num_bins: of the calibration error.
@@ -40,7 +41,8 @@ def intervals(
     found["calibration_error"] = np.maximum(
         found["calibration_error"] + error - np.median(found["calibration_error"]), 0
     )
-    return {
+    hits = int((probabilities.argmax(axis=1) == labels).sum())
+    return {"accuracy": wilson(hits, len(labels), confidence=confidence)} | {
         name: (float(low), float(high))
         for name, values in found.items()
         for low, high in [np.nanquantile(values, tails)]
@@ -61,7 +63,6 @@ def resampled_sums(
     is_right = predicted == labels
     groups = {  # which column a sample adds to, of how many, and what it adds
         "count": (np.zeros(n, int), 1, np.ones(n)),
-        "accuracy": (np.zeros(n, int), 1, is_right.astype(float)),
         "log_loss": (np.zeros(n, int), 1, -np.log(np.maximum(probabilities[np.arange(n), labels], SMALLEST))),
         "brier": (np.zeros(n, int), 1, squared_errors(labels=labels, probabilities=probabilities)),
         "gap": (bins_of(confidence, num_bins=num_bins), num_bins, confidence - is_right),

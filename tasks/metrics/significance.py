@@ -24,11 +24,6 @@ class Flips:
     num_samples: int
     p_value: float
 
-    @property
-    def loss(self) -> float:
-        """Of accuracy, 0..1, from the baseline to the candidate."""
-        return (self.negative - self.positive) / max(self.num_samples, 1)
-
 
 def compare(*, candidate: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> Flips:
     """candidate, baseline: (n,) whether each is right on the same samples."""

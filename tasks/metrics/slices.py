@@ -49,20 +49,18 @@ def slice_table(rows: pd.DataFrame, *, columns: Sequence[str], target: str, conf
 
 def groups(rows: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.DataFrame]]:
     """The slices of a column by their value; samples that have none there are in none."""
-    if column == CLASS:
-        values = rows["label"]
-    elif column == SIZE:
-        values = pd.Series(size_names(rows[["width", "height"]].min(axis=1).to_numpy()), index=rows.index)
-    else:
-        values = rows[column]
-    for value, members in rows.groupby(values, sort=True):
+    if column == SIZE:
+        lows = powers_of_two(rows[["width", "height"]].min(axis=1).to_numpy())
+        for low in np.unique(lows).tolist():
+            yield f"{low} to {2 * low - 1} px", rows[lows == low]
+        return
+    for value, members in rows.groupby(rows["label"] if column == CLASS else rows[column], sort=True):
         yield str(value), members
 
 
-def size_names(sides: NDArray[np.int64]) -> list[str]:
-    """Each side's power of two: 100 is in `64 to 127 px`."""
-    lows = 2 ** np.floor(np.log2(np.maximum(sides, 1))).astype(int)
-    return [f"{low:>5} to {2 * low - 1} px" for low in lows.tolist()]
+def powers_of_two(sides: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(n,) in px -> the power of two that each begins with: 64 for 100."""
+    return 2 ** np.floor(np.log2(np.maximum(sides, 1))).astype(np.int64)
 
 
 def measure(members: pd.DataFrame, confidence: float) -> dict[str, float | int | None]:

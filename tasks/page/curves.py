@@ -1,5 +1,6 @@
 """The epochs of fine-tuning in; its learning curves as points of a drawing out."""
 
+from collections.abc import Hashable
 from typing import Any
 
 import pandas as pd
@@ -34,3 +35,9 @@ def curves(table: pd.DataFrame, measure: str, *, width: int = 330, height: int =
         "kept": kept,
         "lines": lines,
     }
+
+
+def numbers(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
+    """A row an epoch, as it is in the table; None where nothing was measured."""
+    known = table.astype(object)
+    return known.where(known.notna(), None).to_dict("records")

@@ -9,8 +9,8 @@ import pandas as pd
 from tasks.data.manifest import read_text_table
 
 MAX_ROWS = 40  # slices of a column; the table has them all
-NUMBERS = ("num_samples", "candidate_accuracy", "candidate_low", "candidate_high", "baseline_accuracy", "negative_flips",
-           "positive_flips")  # fmt: skip
+NUMBERS = ("num_samples", "candidate_accuracy", "candidate_low", "candidate_high", "num_shared", "baseline_accuracy",
+           "negative_flips", "positive_flips")  # fmt: skip
 PLACES = {"candidate_accuracy": "at", "candidate_low": "low_at", "candidate_high": "high_at", "baseline_accuracy": "baseline_at"}  # fmt: skip
 
 
@@ -24,16 +24,19 @@ def read_slices(path: Path) -> pd.DataFrame:
 
 
 def slices(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The columns of a target's slices, with their rows; None where there is no baseline. `at`, `low_at`, `high_at` and
-    `baseline_at` are places on 0..100, which stands for accuracies from `bottom` to 1."""
+    """The columns of a target's slices, with their rows; None where there is no baseline. What is lost is counted on the samples
+    that both models can know; slices that are alike stay in the table's order. `at`, `low_at`, `high_at` and `baseline_at`, which
+    is none where the models were measured on different samples, are places on 0..100, for accuracies from `bottom` to 1."""
     found = []
     for column, rows in table.groupby("column", sort=False):
-        lost = (rows["candidate_accuracy"] - rows["baseline_accuracy"]).fillna(0).clip(upper=0)
-        ordered = rows.assign(lost=lost).sort_values(["lost", "candidate_accuracy", "value"])
+        gain = (rows["positive_flips"] - rows["negative_flips"]) / rows["num_shared"]
+        lost = gain.fillna(0).clip(upper=0)
+        ordered = rows.assign(lost=lost).sort_values(["lost", "candidate_accuracy"])
         shown = ordered.head(MAX_ROWS)
         lowest = shown[["candidate_low", "baseline_accuracy"]].min().min()
         bottom = min(math.floor(lowest * 10) / 10, 0.9)
         places = {place: 100 * (shown[name] - bottom) / (1 - bottom) for name, place in PLACES.items()}
+        places["baseline_at"] = places["baseline_at"].where(shown["num_shared"] == shown["num_samples"])
         known = shown.assign(**places).astype(object)
         records = known.where(known.notna(), None).to_dict("records")
         found.append({"column": str(column), "rows": records, "num_rows": len(rows), "bottom": bottom})

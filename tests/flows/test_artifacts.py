@@ -3,7 +3,7 @@
 import base64
 from xml.etree import ElementTree
 
-from flows.artifacts import charts, in_words, rows
+from flows.artifacts import SHOWN, charts, in_words, rows
 
 HOSTILE = "<script>alert(1)</script> | **b** [a](javascript:alert(2))\n# `x`"
 
@@ -14,16 +14,17 @@ def test_names_from_the_data_are_text_in_the_verdict():
     text = in_words(verdict | {"rules": [rule | {"passed": False}]})
     [row] = [line for line in text.splitlines() if "recall" in line]
     assert row.replace("\\|", "").count("|") == 6
+    assert "\nDid not pass: " in text
     assert "<script>" not in text
     assert "](" not in text
     assert [line for line in text.splitlines() if line.startswith("#")] == ["# The candidate is rejected"]
 
 
 def test_names_from_the_data_are_text_in_the_table():
-    names = ("accuracy", "macro_f1", "log_loss", "calibration_error", "accuracy_low", "accuracy_high")
-    [row] = rows({"<b>label</b>": {"candidate": dict.fromkeys(names, 0.5), "flips": {"negative": 1}}})
+    candidate = dict.fromkeys(SHOWN, 0.5) | {"intervals": {"accuracy": [0.4, 0.6]}}
+    [row] = rows({"<b>label</b>": {"candidate": candidate, "flips": {"negative": 1}}})
     assert row["target"] == "‹b›label‹/b›"
-    assert row["interval"] == "0.5000 to 0.5000"
+    assert row["interval"] == "0.4000 to 0.6000"
 
 
 def test_charts_of_the_page_stand_alone(finished):

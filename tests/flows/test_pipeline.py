@@ -120,9 +120,9 @@ def test_stage_refuses_to_run_on_a_part_of_the_batches(finished, tmp_path, dvc, 
 
 
 def test_experiment_is_compared_with_the_commit_it_started_from(project, dvc):
-    dvc(project, "exp", "run", "--set-param", "evaluate.confidence=0.5")
+    dvc(project, "exp", "run", "--set-param", "evaluate.perturbations=[recompressed]")
     changed = json.loads(dvc(project, "metrics", "diff", "--json", "HEAD"))["data/evaluation/metrics.json"]
-    assert "label.candidate.accuracy_low" in changed
+    assert "label.candidate.unchanged.recompressed" in changed
     assert "label.candidate.accuracy" not in changed
     shown = json.loads(dvc(project, "exp", "show", "--json"))
     assert [len(each["experiments"] or []) for each in shown] == [0, 1]  # of the workspace, and of the commit

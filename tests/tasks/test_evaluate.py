@@ -54,6 +54,16 @@ def test_flips_are_counted_on_the_classes_that_the_baseline_knows():
     assert (found["flips"]["negative"], found["flips"]["num_samples"]) == (1, 3)
 
 
+def test_numbers_on_the_samples_that_both_can_know_are_told_where_these_are_a_part():
+    is_shared = np.array([True, True, True, False])
+    found = measured({"candidate": GOOD, "head": GOOD, "baseline": POOR}, is_shared=is_shared)
+    assert found["baseline"]["accuracy"] == 0.5
+    assert {model: each["accuracy"] for model, each in found["shared"].items()} == {"candidate": 1.0, "baseline": 2 / 3}
+    assert set(found["shared"]["baseline"]) == set(found["baseline"])
+    for is_shared in (NONE, ~NONE):
+        assert "shared" not in measured({"candidate": GOOD, "baseline": POOR}, is_shared=is_shared)
+
+
 def test_target_that_the_baseline_does_not_have_has_no_flips():
     assert not is_known(LABELS, ["cat", "dog"], known=[]).any()
     found = measured({"candidate": POOR, "baseline": GOOD}, is_shared=is_known(LABELS, ["cat", "dog"], known=[]))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tasks.metrics.accuracy import measure_accuracy
+from tasks.metrics.accuracy import measure_accuracy, wilson
 from tasks.metrics.bootstrap import intervals, metrics_of, resampled_sums
 from tasks.metrics.calibration import reliability, squared_errors
 
@@ -21,7 +21,7 @@ def find(labels, probabilities, *, seed=0, **options):
 def test_each_interval_holds_the_metric_itself():
     labels, probabilities = made_up(3000)
     found = find(labels, probabilities)
-    measured = measure_accuracy(labels=labels, probabilities=probabilities, confidence=0.95)
+    measured = measure_accuracy(labels=labels, probabilities=probabilities)
     expected = {name: getattr(measured, name) for name in ("accuracy", "macro_f1", "log_loss")}
     expected["brier"] = squared_errors(labels=labels, probabilities=probabilities).mean()
     assert set(found) == {*expected, "calibration_error"}
@@ -37,18 +37,25 @@ def test_resample_in_which_each_sample_counts_once_has_the_metrics_of_the_sample
 
     labels, probabilities = made_up(1500, num_classes=4)
     found = metrics_of(resampled_sums(labels, probabilities, 15, num_resamples=1, generator=Once()))
-    measured = measure_accuracy(labels=labels, probabilities=probabilities, confidence=0.95)
+    measured = measure_accuracy(labels=labels, probabilities=probabilities)
     _, error = reliability(labels=labels, probabilities=probabilities, num_bins=15)
     assert found["macro_f1"] == pytest.approx(measured.macro_f1)
     assert found["log_loss"] == pytest.approx(measured.log_loss)
     assert found["calibration_error"] == pytest.approx(error)
 
 
-def test_interval_of_accuracy_is_as_wide_as_the_binomial_says():
+def test_interval_of_log_loss_is_as_wide_as_its_standard_error_says():
     labels, probabilities = made_up(2000)
-    low, high = find(labels, probabilities, num_resamples=4000)["accuracy"]
-    accuracy = (probabilities.argmax(axis=1) == labels).mean()
-    assert (high - low) / 2 == pytest.approx(1.96 * np.sqrt(accuracy * (1 - accuracy) / 2000), rel=0.1)
+    low, high = find(labels, probabilities, num_resamples=4000)["log_loss"]
+    surprise = -np.log(probabilities[np.arange(2000), labels])
+    assert (high - low) / 2 == pytest.approx(1.96 * surprise.std() / np.sqrt(2000), rel=0.1)
+
+
+def test_accuracy_of_a_flawless_model_has_an_interval_all_the_same():
+    probabilities = np.repeat([[0.9, 0.1], [0.2, 0.8]], 42, axis=0)
+    low, high = find(probabilities.argmax(axis=1), probabilities)["accuracy"]
+    assert (low, high) == wilson(84, 84, confidence=0.95)
+    assert low < 0.96
 
 
 def test_equal_seeds_give_equal_intervals_and_others_do_not():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tasks.metrics.non_inferiority import compare_slices
-from tasks.metrics.significance import Flips, compare, holm, mcnemar, smallest_detectable_loss
+from tasks.metrics.significance import Flips, holm, mcnemar, smallest_detectable_loss
 
 
 def flips(negative, positive, num_samples=1000):
@@ -65,8 +65,3 @@ def test_without_a_flip_the_detectable_loss_is_what_five_flips_would_be():
 
 def test_too_few_samples_show_no_loss():
     assert smallest_detectable_loss(flips(0, 0, num_samples=4), significance=0.05) == 1.0
-
-
-def test_loss_is_told_as_a_fraction_of_the_samples():
-    found = compare(candidate=np.array([0, 0, 1, 1], bool), baseline=np.array([1, 1, 0, 1], bool))
-    assert (found.negative, found.positive, found.num_samples, found.loss) == (2, 1, 4, 0.25)

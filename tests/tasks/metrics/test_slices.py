@@ -37,7 +37,9 @@ def test_flips_are_counted_on_the_classes_that_both_know():
 
 def test_sizes_are_powers_of_two_of_the_shorter_side_in_order():
     assert table("size")["num_samples"].tolist() == [3, 1]
-    assert [each.strip() for each in table("size").index] == ["64 to 127 px", "256 to 511 px"]
+    assert table("size").index.tolist() == ["64 to 127 px", "256 to 511 px"]
+    sides = ROWS.assign(width=[8, 16, 100, 9])
+    assert table("size", sides).index.tolist() == ["8 to 15 px", "16 to 31 px", "64 to 127 px"]
 
 
 def test_sample_without_a_value_is_in_no_slice():

@@ -42,7 +42,8 @@ class Project:
 @pytest.fixture
 def project(tmp_path, picture) -> Write:
     """Writes a project of samples numbered from 0, half of them in batch a and half in b, whose labels take turns. The
-    candidate is wrong on those in `wrong`, the model in use, if any, on those in `was_wrong`; both say the next class."""
+    candidate is wrong on those in `wrong`, the model in use, if any, on those in `was_wrong`; both say the next class. Both can
+    know the first `num_shared`, or all."""
 
     def write(
         *,
@@ -58,6 +59,7 @@ def project(tmp_path, picture) -> Write:
         spread=1.0,
         slices=None,
         num_decisions=1,
+        num_shared=None,
     ):
         numbers = np.arange(num_samples)
         labels = np.array(names)[numbers % len(names)]
@@ -67,7 +69,7 @@ def project(tmp_path, picture) -> Write:
         write_data(tmp_path, table, quarantine, validation or {}, audit or {}, spread)
         said = {"candidate": wrong, "head": wrong} | ({} if was_wrong is None else {"baseline": was_wrong})
         predictions = table[["sample_id", "batch", "path"]].assign(
-            target="label", label=labels, is_leaked=False, is_shared=True
+            target="label", label=labels, is_leaked=False, is_shared=num_shared is None or numbers < num_shared
         )
         for model, mistakes in said.items():
             is_wrong = np.isin(numbers, list(mistakes))
@@ -143,19 +145,26 @@ def write_results(folder, predictions, *, verdict, slices, reason, num_decisions
     baseline = "b" * 64 if "baseline" in is_right else None
     metrics = {model: numbers(float(right.mean())) for model, right in is_right.items()}
     if baseline:
-        now, was = is_right["candidate"], is_right["baseline"]
-        metrics["flips"] = {"negative": int((was & ~now).sum()), "positive": int((now & ~was).sum()), "p_value": 1.0}
+        is_shared = predictions["is_shared"]
+        now, was = is_right["candidate"][is_shared], is_right["baseline"][is_shared]
+        metrics["flips"] = {
+            "negative": int((was & ~now).sum()), "positive": int((now & ~was).sum()), "num_samples": len(now), "p_value": 1.0
+        }  # fmt: skip
+        if len(now) and not is_shared.all():
+            metrics["shared"] = {"candidate": numbers(float(now.mean())), "baseline": numbers(float(was.mean()))}
     write_json(folder / "evaluation" / "metrics.json", {"label": metrics})
     if slices is None:
-        slices = [["label", "batch", batch, 6, 0.8, 0.6, 0.95, 0.9 if baseline else "", 1, 0] for batch in ("a", "b")]
+        slices = [
+            ["label", "batch", batch, 6, 0.8, 0.6, 0.95, 6, 0.9 if baseline else "", 1, 0] for batch in ("a", "b")
+        ]
     columns = ["target", "column", "value", "num_samples", "candidate_accuracy", "candidate_low", "candidate_high",
-               "baseline_accuracy", "negative_flips", "positive_flips"]  # fmt: skip
+               "num_shared", "baseline_accuracy", "negative_flips", "positive_flips"]  # fmt: skip
     pd.DataFrame(slices, columns=columns).to_csv(folder / "evaluation" / "slices.csv", index=False)
     bins = {"confidence": [0.75], "accuracy": [0.8], "count": [len(predictions)], "target": ["label"]}
     pd.DataFrame(bins).to_csv(folder / "evaluation" / "reliability.csv", index=False)
     lineage = {"epoch": 2, "data": "d" * 64, "backbone": "b" * 64, "versions": {"torch": "2"}}
-    subject = {"stage": "finetuned", "candidate": "c" * 64, "lineage": lineage}
-    write_json(folder / "evaluation" / "subject.json", subject)
+    subject = {"stage": "finetuned", "candidate": "c" * 64, "lineage": lineage, "candidate_bytes": 45_000_000}
+    write_json(folder / "evaluation" / "subject.json", subject | ({"baseline_bytes": 44_000_000} if baseline else {}))
     passed = verdict == "accepted"
     rule = {"name": f"label recall of {predictions['label'][0]}", "value": 0.5, "limit": 0.7, "bound": "at least 0.7",
             "passed": passed, "smallest_detectable": 0.125}  # fmt: skip

@@ -11,15 +11,21 @@ def measured(value, width=0.1):
     return values | {"intervals": {key: [value - width, value + width] for key in MEASURES}}
 
 
+def compare(*, num_shared=9, shared=None, **models):
+    """The rows of the first table."""
+    found = {name: measured(value) for name, value in models.items()} | ({"shared": shared} if shared else {})
+    return comparison(found | {"flips": {"num_samples": num_shared}}, {})[0]
+
+
 def test_higher_accuracy_is_better_and_higher_loss_is_worse():
-    rows = {row["title"]: row for row in comparison({"candidate": measured(0.6), "baseline": measured(0.5)})}
+    rows = {row["title"]: row for row in compare(candidate=0.6, baseline=0.5)}
     assert rows["Accuracy"]["change"] == pytest.approx(0.1)
     assert rows["Accuracy"]["is_better"]
     assert not rows["Log-loss"]["is_better"]
 
 
 def test_intervals_of_all_models_lie_on_one_scale():
-    [row, *_] = comparison({"candidate": measured(0.6), "head": measured(0.5), "baseline": measured(0.4)})
+    [row, *_] = compare(candidate=0.6, head=0.5, baseline=0.4)
     cells = {cell["model"]: cell for cell in row["cells"]}
     assert cells["baseline"]["low_at"] == pytest.approx(2)
     assert cells["candidate"]["high_at"] == pytest.approx(98)
@@ -27,9 +33,14 @@ def test_intervals_of_all_models_lie_on_one_scale():
 
 
 def test_without_a_model_in_use_nothing_is_compared():
-    [row, *_] = comparison({"candidate": measured(0.6), "head": measured(0.6)})
+    [row, *_] = compare(candidate=0.6, head=0.6)
     assert row["change"] is None
     assert [cell["model"] for cell in row["cells"]] == ["candidate", "head"]
+
+
+def test_change_that_is_too_small_to_be_seen_is_neither_better_nor_worse():
+    [row, *_] = compare(candidate=0.60001, baseline=0.6)
+    assert (row["change"], row["is_better"]) == (0, None)
 
 
 def test_outcomes_are_counted_on_the_classes_that_both_know():
@@ -48,26 +59,39 @@ def test_outcomes_are_counted_on_the_classes_that_both_know():
 
 
 def table(rows):
-    columns = ["value", "candidate_accuracy", "candidate_low", "candidate_high", "baseline_accuracy"]
-    return pd.DataFrame(rows, columns=columns).assign(column="batch", num_samples=9, negative_flips=1, positive_flips=1)
+    columns = ["value", "candidate_accuracy", "candidate_low", "candidate_high", "baseline_accuracy", "negative_flips"]
+    return pd.DataFrame(rows, columns=columns).assign(column="batch", num_samples=9, num_shared=9, positive_flips=1)
 
 
 def test_slices_that_lost_come_before_those_that_are_merely_bad():
-    rows = [("fine", 0.9, 0.8, 1.0, 0.9), ("bad", 0.4, 0.3, 0.5, 0.3), ("lost", 0.8, 0.7, 0.9, 0.95)]
+    rows = [("fine", 0.9, 0.8, 1.0, 0.9, 1), ("bad", 0.4, 0.3, 0.5, 0.3, 0), ("lost", 0.8, 0.7, 0.9, 0.95, 2)]
     [group] = slices(table(rows))
     assert [row["value"] for row in group["rows"]] == ["lost", "bad", "fine"]
     assert group["bottom"] == 0.3
     assert group["rows"][1]["low_at"] == pytest.approx(0)
 
 
+def test_slices_that_are_alike_stay_in_order():
+    values = ["8 to 15 px", "16 to 31 px", "128 to 255 px"]
+    [group] = slices(table([(value, 0.9, 0.8, 1.0, 0.9, 1) for value in values]))
+    assert [row["value"] for row in group["rows"]] == values
+
+
+def test_slice_whose_other_samples_are_worse_has_not_lost():
+    rows = table([("new class", 0.5, 0.4, 0.6, 0.9, 0), ("lost", 0.9, 0.8, 1.0, 0.95, 2)]).assign(num_shared=[4, 9])
+    [group] = slices(rows)
+    assert [row["value"] for row in group["rows"]] == ["lost", "new class"]
+    assert [row["baseline_at"] is None for row in group["rows"]] == [False, True]
+
+
 def test_slice_without_a_baseline_has_none():
-    [group] = slices(table([("a", 0.9, 0.85, 0.95, float("nan"))]))
+    [group] = slices(table([("a", 0.9, 0.85, 0.95, float("nan"), float("nan"))]))
     assert group["rows"][0]["baseline_accuracy"] is None
     assert group["rows"][0]["baseline_at"] is None
 
 
 def test_long_table_of_slices_is_cut_and_counted():
-    [group] = slices(table([(str(number), 0.9, 0.8, 1.0, 0.9) for number in range(MAX_ROWS + 3)]))
+    [group] = slices(table([(str(number), 0.9, 0.8, 1.0, 0.9, 1) for number in range(MAX_ROWS + 3)]))
     assert (len(group["rows"]), group["num_rows"]) == (MAX_ROWS, MAX_ROWS + 3)
 
 

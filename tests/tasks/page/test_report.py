@@ -53,24 +53,48 @@ def test_file_and_title_that_are_called_like_a_script_are_shown_not_run(page):
 
 def test_accepted_candidate_is_said_to_be_so(page):
     found = words(page())
-    assert "The candidate is accepted All 4 regression tests passed, on 12 held-out samples." in found
+    assert "The candidate is accepted The one rule holds, on 12 held-out samples." in found
     assert "No model is in use yet" in found
 
 
 def test_rejected_candidate_is_shown_with_the_rule_that_it_broke(page):
     found = words(page(verdict="rejected", was_wrong=[]))
-    assert "The candidate is rejected 1 of 4 regression tests failed" in found
+    assert "The candidate is rejected 1 of 1 rule is broken, on 12 held-out samples." in found
     assert "label recall of cat is 0.5, expected at least 0.7" in found
-    assert "label recall of cat 0.5 at least 0.7 0.12 ✕ fail" in found
+    assert "label recall of cat ✕ fail 0.5 at least 0.7 0.12" in found
 
 
-def test_test_that_could_not_judge_is_told_beside_the_verdict(project):
-    made = project(verdict="rejected")
-    path = made.folder / "regression/verdict.json"
-    write_json(path, read_json(path) | {"problems": ["test_floors: the disk is full"]})
-    found = words(made.draw().read_text("utf-8"))
-    assert found.index("Could not judge: test_floors: the disk is full") < found.index("accuracy")
-    assert "records no rule" not in found
+@pytest.fixture
+def judged(project):
+    """The words of a page whose verdict has other fields."""
+
+    def read(**fields):
+        made = project()
+        path = made.folder / "regression/verdict.json"
+        write_json(path, read_json(path) | fields)
+        return words(made.draw().read_text("utf-8"))
+
+    return read
+
+
+def test_test_that_did_not_pass_is_told_beside_the_verdict_and_is_no_rule(judged):
+    found = judged(verdict="rejected", num_failed=1, problems=["test_floors: the disk is full"])
+    assert "rejected The one rule holds, but 1 other test did not pass, on 12 held-out samples." in found
+    assert found.index("Did not pass: test_floors: the disk is full") < found.index("accuracy")
+
+
+def test_tests_that_recorded_no_rule_are_not_said_to_have_judged(judged):
+    assert "accepted No rule judged it, on 12 held-out samples." in judged(rules=[])
+
+
+def test_class_that_no_sample_is_held_out_of_is_told_at_the_top(judged):
+    found = judged(classes_without_samples=["label zebra", f"label {HOSTILE}"])
+    said = "2 classes have no held-out sample, and nothing is known of them: label zebra , label &lt;script&gt;"
+    assert found.index(said) < found.index("accuracy")
+    few = judged(classes_without_samples=[f"label {number}" for number in range(12)])
+    assert "label 9 and 2 more." in few
+    for none in ({}, {"classes_without_samples": []}):
+        assert "no held-out sample" not in judged(**none)
 
 
 def test_comparison_with_the_model_in_use_is_shown_even_without_losses(page):
@@ -84,7 +108,47 @@ def test_each_number_has_its_interval(page):
     found = words(page())
     for said in ("Macro F1", "Log-loss", "Brier score", "Calibration error"):
         assert said in found
-    assert "0.1200 0.100 to 0.140" in found
+    assert "0.1200 0.1000 to 0.1400" in found
+
+
+def test_interval_without_width_is_not_shown_as_certainty(project):
+    made = project(wrong=[])
+    path = made.folder / "evaluation/metrics.json"
+    metrics = read_json(path)
+    metrics["label"]["candidate"] |= {"macro_f1": 1.0}
+    metrics["label"]["candidate"]["intervals"] |= {"macro_f1": [1.0, 1.0]}
+    write_json(path, metrics)
+    found = words(made.draw().read_text("utf-8"))
+    assert "Macro F1 higher is better Candidate 1.0000 too few errors to tell" in found
+    assert "1.0000 to 1.0000" not in found
+
+
+def test_candidate_is_compared_on_the_samples_that_both_can_know(page):
+    found = words(page(wrong=[0, 1], was_wrong=[0, 4, 5, 6, 7, 8, 9, 10, 11], num_shared=4))
+    assert "−25.0 points 0 gained, 1 lost, on 4 samples" in found
+    assert "The two are compared on the 4 of 12 samples that the model in use did not learn from" in found
+    both, alone = found[found.index("On the 4 samples that both can know") :].split(
+        "The candidate on all 12 held-out samples"
+    )
+    assert "Accuracy higher is better; −0.2500, worse Candidate 0.5000" in both
+    assert "Accuracy higher is better Candidate 0.8333" in alone
+    assert "Model in use" not in alone[: alone.index("Slices")]
+
+
+def test_without_a_sample_that_both_can_know_nothing_is_compared(page):
+    found = words(page(was_wrong=range(12), num_shared=0))
+    compared = found[found.index("Candidate against the model in use") : found.index("Slices Those")]
+    assert "– no sample to compare on" in found
+    assert "The two cannot be compared" in compared
+    assert "Accuracy higher is better Candidate 0.8333" in compared
+    assert "right in both" not in compared
+
+
+def test_sizes_of_the_bundles_are_compared(page):
+    assert "Bundle on disk lower is better; +1.00 MB, worse Candidate 45.00 MB Model in use 44.00 MB" in words(
+        page(was_wrong=[])
+    )
+    assert "Bundle on disk lower is better Candidate 45.00 MB" in words(page())
 
 
 def test_page_fetches_nothing(page):
@@ -186,11 +250,23 @@ def test_candidate_that_is_right_everywhere_is_said_to_be_so(page):
 
 def test_slice_that_lost_the_most_comes_first(page):
     rows = [
-        ["label", "domain", "night", 5, 0.7, 0.5, 0.9, 0.6, 0, 1],
-        ["label", "domain", HOSTILE, 5, 0.8, 0.6, 0.9, 0.95, 2, 0],
+        ["label", "domain", "night", 5, 0.7, 0.5, 0.9, 5, 0.6, 0, 1],
+        ["label", "domain", HOSTILE, 5, 0.8, 0.6, 0.9, 5, 0.95, 2, 0],
     ]
     found = words(page(slices=rows, was_wrong=[]))
+    assert "by domain 2 slices" in found
     assert found.index("&lt;script&gt;alert(1)&lt;/script&gt; 5 0.800") < found.index("night 5 0.700")
+
+
+def test_slice_says_on_how_many_samples_the_model_in_use_was_measured_where_these_are_fewer(page):
+    found = words(page(slices=[["label", "domain", "night", 5, 0.7, 0.5, 0.9, 3, 0.6, 0, 1]], was_wrong=[]))
+    assert "by domain 1 slice Slice" in found
+    assert "night 5 0.700 0.50 to 0.90 0.600 on 3 1 0" in found
+
+
+def test_learning_curves_are_told_in_numbers(page):
+    found = words(page())
+    assert "0 – 1.0000 – 0.5000 1 kept 0.6000 0.5000 0.7000 0.8000" in found
 
 
 def test_held_out_set_that_judged_too_often_is_said_to_be_worn(page):

@@ -101,7 +101,7 @@ def visible_pictures(window):
 def test_class_that_is_called_like_a_script_is_shown_not_run_and_nothing_is_fetched(project, browse):
     other = 'dog" onmouseover="alert(2)" x="'
     row = ["a", f"{HOSTILE}.png", "", "unreadable", f"</td>{HOSTILE}"]
-    slices = [["label", HOSTILE, HOSTILE, 6, 0.8, 0.6, 0.9, 0.9, 1, 0]]
+    slices = [["label", HOSTILE, HOSTILE, 6, 0.8, 0.6, 0.9, 6, 0.9, 1, 0]]
     made = project(names=(HOSTILE, other), was_wrong=[6], quarantine=[row], slices=slices)
     window = browse(made.draw(title=f"</title>{HOSTILE}"))
     draw_the_map(window)
@@ -264,6 +264,30 @@ def test_page_does_not_scroll_sideways_on_a_phone(project, browse, quarantined, 
     for each in window.locator("details").all():
         each.evaluate("(element) => { element.open = true; }")
     assert window.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_tables_fit_a_phone_and_stay_tables_to_a_screen_reader(project, browse):
+    window = browse(project(names=("Donaudampfschiff", "dog"), was_wrong=[6]).draw(), width=375, height=812)
+    for each in window.locator("details").all():
+        each.evaluate("(element) => { element.open = true; }")
+    for region in window.locator(".scroll").all():
+        assert region.evaluate("(each) => each.scrollWidth <= each.clientWidth"), region.get_attribute("aria-label")
+    told = window.context.new_cdp_session(window).send("Accessibility.getFullAXTree")["nodes"]
+    names = {each["role"]["value"]: set() for each in told if not each["ignored"]}
+    for each in told:
+        if not each["ignored"]:
+            names[each["role"]["value"]].add(each["name"]["value"])
+    assert {"Outcome", "Could have detected", "In use", "Quarantined"} <= names["columnheader"]
+    assert {"label recall of Donaudampfschiff", "a", "Candidate"} <= names["rowheader"]
+    rule = window.get_by_role("rowheader", name="label recall of Donaudampfschiff")
+    lines_of_last_word = """(each) => {
+      const range = document.createRange();
+      range.setStart(each.firstChild, each.textContent.lastIndexOf(" ") + 1);
+      range.setEnd(each.firstChild, each.textContent.length);
+      return range.getClientRects().length;
+    }"""
+    assert rule.evaluate(lines_of_last_word) == 1
+    assert window.get_by_role("cell", name="✓ pass").bounding_box()["x"] < 375
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,14 +1,15 @@
-"""A run that is started from the shell; whatever it started ends with it, however it ends.
+"""What a process started ends with it, however it ends.
 
-Prefect starts a temporary server where none is named, and that outlives a run that is killed. A small process waits for the end of the
-run and then ends what carries its mark.
+A small process waits for that end, and then ends whatever carries the mark that it was given: a `kill -9` leaves nobody else to do it.
+Linux alone has what it needs.
 """
 
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,40 +18,66 @@ GRACE_SECONDS = 3.0  # before what is left is killed
 
 GUARD = """
 import os, signal, sys, time
-os.setsid()
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-sys.stdin.buffer.read()  # to the end, which comes with that of the run
+sys.stdin.buffer.read()  # to the end, which comes with that of the process that is guarded
 mark = sys.argv[1].encode()
 def marked():
-    for each in os.listdir("/proc"):
-        if each.isdigit() and int(each) != os.getpid():
-            try:
-                with open(f"/proc/{each}/environ", "rb") as file:
-                    if mark in file.read().split(b"\\0"):
-                        yield int(each)
-            except OSError:
-                pass
-for sign, seconds in ((signal.SIGTERM, float(sys.argv[2])), (signal.SIGKILL, 0.0)):
-    for each in marked():
+    for each in filter(str.isdigit, os.listdir("/proc")):
         try:
-            os.kill(each, sign)
+            with open(f"/proc/{each}/environ", "rb") as file:
+                if mark in file.read().split(b"\\0"):
+                    yield int(each)
         except OSError:
             pass
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and any(marked()):
-        time.sleep(0.1)
+told, empty = set(), 0
+end = time.monotonic() + float(sys.argv[2])
+while empty < 2:  # one that is just being started has no mark yet
+    found = set(marked())
+    is_late = time.monotonic() > end
+    for each in found if is_late else found - told:
+        try:
+            os.kill(each, signal.SIGKILL if is_late else signal.SIGTERM)
+        except OSError:
+            pass
+    told |= found
+    empty = 0 if found else empty + 1
+    time.sleep(0.1)
 """
 
 
 def run_guarded(run: Callable[[], int]) -> None:
-    """Run it and exit with its status; SIGTERM ends it as an interrupt does, so that what it holds is let go."""
+    """Run it and exit with its status; SIGTERM ends it as an interrupt does, so that what it holds is let go. Prefect's temporary
+    server, where none is named, ends with it, too."""
     mark = uuid4().hex
     os.environ[MARK] = mark
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    if Path("/proc/self/environ").exists():
-        environment = {name: value for name, value in os.environ.items() if name != MARK}
-        guard = [sys.executable, "-I", "-S", "-c", GUARD, f"{MARK}={mark}", str(GRACE_SECONDS)]
-        # its standard input is never written to: it ends with this process, which alone has the other end
-        nowhere = subprocess.DEVNULL
-        subprocess.Popen(guard, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere, env=environment)
+    _start(mark)
     sys.exit(run())
+
+
+@contextmanager
+def guarded(holding: Sequence[int]) -> Iterator[str]:
+    """A mark for the environment of what is started in this block. Where this process ends in it, what carries the mark is ended,
+    and these descriptors stay open until it is gone."""
+    mark = uuid4().hex
+    guard = _start(mark, holding)
+    try:
+        yield mark
+    finally:
+        if guard is not None:
+            guard.kill()
+            guard.communicate()
+
+
+def _start(mark: str, holding: Sequence[int] = ()) -> subprocess.Popen[bytes] | None:
+    if not Path("/proc/self/environ").exists():
+        return None
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", GUARD, f"{MARK}={mark}", str(GRACE_SECONDS)],
+        stdin=subprocess.PIPE,  # never written to: it ends with this process, which alone has the other end
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={name: value for name, value in os.environ.items() if name != MARK},
+        pass_fds=holding,
+        start_new_session=True,  # an interrupt from the keyboard is not for it
+    )

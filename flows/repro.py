@@ -1,9 +1,9 @@
 """The seam to DVC: the one module that starts it. A command in; its lines, as they come, and its exit status out."""
 
-import ctypes
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,13 +11,17 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from flows.guard import MARK, guarded
+from flows.lockfile import keep_whole
 from flows.redaction import redactor
 
 LOCK = Path(".dvc/tmp/graftline.lock")
 LOCK_SECONDS = 1.0  # between two looks at a lock that is waited for
+ENDING_SECONDS = 5.0  # for what is told to end, before it is killed
 ADVICE = (
     "Updating lock file",
     "Generating lock file",
@@ -28,11 +32,27 @@ ADVICE = (
     "Use `dvc push`",
     "Relinked successfully",
 )
+OF_DVC = re.compile(r"ERROR: |'.+' (?:is invalid|validation failed)")  # how it begins to say what is wrong
+GOES_ON = re.compile(r"is invalid|validation failed|structure is corrupted")  # in the lines that follow
+PROBLEM_LINES = 4
+HINTS = {
+    GOES_ON: "mend that file (`git diff` shows what was changed in it), then run again",
+    re.compile(r"\[Errno 20\]"): "a file stands where a folder belongs: move it away, then run again",
+}
 
 
 Lines = Generator[str, None, None]
 
-_held: list[int] = []  # the descriptor of the lock, while this process holds it
+
+@dataclass(frozen=True)
+class Hold:
+    """Of this workspace, by this process."""
+
+    descriptor: int  # of the lock
+    mark: str  # by which DVC, and what it starts, is ended where this process is killed
+
+
+_holds: list[Hold] = []
 
 
 class DvcError(Exception):
@@ -58,6 +78,8 @@ def lines_of(*arguments: str, timeout_seconds: float = 24 * 3600) -> Lines:
         "DVC_NO_ANALYTICS": "1",
         "PYTHONUNBUFFERED": "1",
     }
+    if _holds:
+        environment[MARK] = _holds[-1].mark
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments],
         env=environment,
@@ -67,24 +89,25 @@ def lines_of(*arguments: str, timeout_seconds: float = 24 * 3600) -> Lines:
         text=True,
         errors="replace",
         start_new_session=True,
-        preexec_fn=_die_with_parent,
         pass_fds=held(),  # the lock outlives this process for as long as DVC does
     )
     watchdog = threading.Timer(timeout_seconds, _end, [process])
     watchdog.daemon = True
     watchdog.start()
-    problem = ""
+    problem: list[str] = []
     redact = redactor()
     try:
         assert process.stdout is not None
         for line in map(redact, map(str.strip, process.stdout)):
             # a stage says what is wrong in its line; DVC only that the stage failed
-            if line.startswith("error: ") or (line.startswith("ERROR: ") and not problem):
-                problem = line.split(": ", 1)[1]
+            if line.startswith("error: ") or (not problem and OF_DVC.match(line)):
+                problem = [line.removeprefix("ERROR: ").removeprefix("error: ")]
+            elif line and problem and len(problem) < PROBLEM_LINES and GOES_ON.search(problem[0]):
+                problem.append(line)
             if line and not line.startswith(ADVICE) and not line.endswith("didn't change, skipping"):
                 yield line
         if process.wait() != 0:
-            raise DvcError(problem or f"dvc {' '.join(arguments)} exited with {process.returncode}")
+            raise DvcError(advised(" ".join(problem)) or f"dvc {' '.join(arguments)} exited with {process.returncode}")
     finally:
         watchdog.cancel()
         if process.stdout is not None:
@@ -92,9 +115,14 @@ def lines_of(*arguments: str, timeout_seconds: float = 24 * 3600) -> Lines:
         _end(process)  # its group may outlive it: a stage whose DVC was killed
 
 
+def advised(problem: str) -> str:
+    """With what to do, where DVC says only what it met."""
+    return ": ".join([problem, *(hint for found, hint in HINTS.items() if found.search(problem))])
+
+
 def held() -> list[int]:
     """What a process that is started must inherit, so that this workspace is held until it ends, too."""
-    return list(_held)
+    return [hold.descriptor for hold in _holds]
 
 
 def stages(dvc_file: Path = Path("dvc.yaml")) -> list[str]:
@@ -106,27 +134,49 @@ def stages(dvc_file: Path = Path("dvc.yaml")) -> list[str]:
 
 @contextmanager
 def only_writer(*, wait_seconds: float = 0.0) -> Iterator[None]:
-    """Hold this workspace for one run. Raises BlockingIOError naming who holds it, still after `wait_seconds`."""
+    """Hold this workspace for one run. Where it is killed, what it had DVC do is ended before the workspace is free.
+
+    Raises:
+        BlockingIOError: somebody else holds it, still after `wait_seconds`; it names who.
+        FileNotFoundError: this is no workspace.
+    """
     if not LOCK.parent.parent.is_dir():
         raise FileNotFoundError(f"{Path.cwd()} is no DVC workspace: run from the root of the repository")
     LOCK.parent.mkdir(exist_ok=True)
     end = time.monotonic() + wait_seconds
     with LOCK.open("a+") as file:
         while not _is_locked(file):
-            if time.monotonic() >= end:
-                file.seek(0)
-                holder = file.read().strip() or "another process"
-                raise BlockingIOError(f"{holder} is at work in {Path.cwd()}: wait for it, then run again")
+            file.seek(0)
+            holder = file.read().strip()
+            if time.monotonic() >= end + (0.0 if _is_alive(holder) else ENDING_SECONDS):
+                raise BlockingIOError(
+                    f"process {holder or '?'} is at work in {Path.cwd()}: wait for it, then run again"
+                )
             time.sleep(LOCK_SECONDS)
         file.truncate(0)
-        file.write(f"process {os.getpid()}")
+        file.write(str(os.getpid()))
         file.flush()
-        _held.append(file.fileno())
-        try:
-            _drop_torn_locks()
-            yield
-        finally:
-            _held.remove(file.fileno())
+        with guarded([file.fileno()]) as mark:
+            hold = Hold(file.fileno(), mark)
+            _holds.append(hold)
+            try:
+                _drop_torn_locks()
+                keep_whole()
+                yield
+                keep_whole()
+            finally:
+                _holds.remove(hold)
+
+
+def _is_alive(holder: str) -> bool:
+    """Whether that process is; one that was killed may have left something to be ended."""
+    try:
+        os.kill(int(holder), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, PermissionError):
+        pass  # it is about to say who it is; or somebody else's
+    return True
 
 
 def _is_locked(file: TextIO) -> bool:
@@ -148,20 +198,15 @@ def _drop_torn_locks() -> None:
             torn.unlink()
 
 
-def _die_with_parent() -> None:
-    """Ask Linux to end DVC when this process dies, however; its stages ask the same of DVC."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
 def _end(process: subprocess.Popen[str]) -> None:
-    """End the whole group: first politely, then not."""
+    """End the whole group, which may outlive its leader: first politely, then not."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
+        end = time.monotonic() + ENDING_SECONDS
         try:
             os.killpg(process.pid, sign)
-            process.wait(timeout=5)
-            return
+            while time.monotonic() < end:
+                process.poll()
+                os.killpg(process.pid, 0)
+                time.sleep(0.05)
         except ProcessLookupError:
             return
-        except subprocess.TimeoutExpired:
-            continue

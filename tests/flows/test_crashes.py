@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import resource
 import shutil
 import signal
@@ -13,12 +14,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks.chaos import RUN as RETRAIN
+from benchmarks.chaos import WAYS, kill_and_finish
+from benchmarks.chaos import contents as outcome
 from benchmarks.prefect_server import prefect_server
 from benchmarks.process_tree import descendants, is_running
 from flows.repro import stages
 
 ROOT = Path(__file__).parents[2]
-RETRAIN = [sys.executable, "-m", "flows.retrain"]
+CHANGED = ("backbone_learning_rate", 0.0001)
+BY_HAND = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "SHELL": "/bin/sh"}
 SECONDS = 600.0  # that something may take at most
 
 
@@ -28,9 +33,9 @@ def contents(project, *names):
     return {file.relative_to(project): file.read_bytes() for file in files}
 
 
-def start(project, **environment):
+def start(project, command=RETRAIN, **environment):
     return subprocess.Popen(
-        RETRAIN,
+        command,
         cwd=project,
         env=os.environ | environment,
         stdout=subprocess.PIPE,
@@ -56,10 +61,30 @@ def at_work(run, stage):
     return descendants(run.pid)
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The environment of runs that have a Prefect server."""
+    with prefect_server(tmp_path_factory.mktemp("server")) as environment:
+        yield environment
+
+
+@pytest.fixture(scope="module")
+def undisturbed(finished, tmp_path_factory, set_param, server):
+    """Such a project after a run, which is not committed. Copy it, never change it."""
+    copy = shutil.copytree(finished, tmp_path_factory.mktemp("undisturbed") / "project", symlinks=True)
+    set_param(copy, *CHANGED)
+    assert retrained(copy, server).returncode == 0
+    return copy
+
+
+def retrained(project, environment):
+    return subprocess.run(RETRAIN, cwd=project, env=environment, capture_output=True, text=True, check=False)
+
+
 @pytest.fixture
 def stale(project, set_param):
     """A project in which finetune and what follows is to be run."""
-    set_param(project, "backbone_learning_rate", 0.0001)
+    set_param(project, *CHANGED)
     return project
 
 
@@ -94,34 +119,107 @@ def test_stage_ends_where_dvc_alone_is_killed_and_the_run_says_so(stale):
     assert not any(is_running(pid) for pid, command in started.items() if "-m tasks." in command)
 
 
-def test_run_whose_prefect_server_goes_away_ends_and_the_next_finishes_it(stale, tmp_path):
-    undisturbed = shutil.copytree(stale, tmp_path / "undisturbed", symlinks=True)
-    assert subprocess.run(RETRAIN, cwd=undisturbed, capture_output=True, check=False).returncode == 0
+@pytest.mark.parametrize("seconds", [0.0, 0.2, 1.0, 4.0])
+def test_stage_that_just_began_ends_with_a_run_that_prefect_started(stale, server, seconds):
+    """Nothing is around the flow then, and the stage still imports."""
+    run = start(stale, WAYS["deployment"], **server)
+    at_work(run, "finetune")
+    time.sleep(seconds)
+    started = descendants(run.pid)
+    run.kill()
+    run.communicate(timeout=SECONDS)
+    wait_for(lambda: not any(map(is_running, started)), seconds=10)
+
+
+def test_stage_that_just_began_does_nothing_for_a_dvc_that_was_killed(stale, tmp_path):
+    """As somebody runs DVC by hand."""
+    shutil.rmtree(stale / "data/scratch")
+    said = tmp_path / "said"
+    with said.open("w") as file:
+        run = subprocess.Popen([sys.executable, "-m", "dvc", "repro"], cwd=stale, stdout=file, stderr=file, env=BY_HAND)
+    [stage] = [pid for pid, command in at_work(run, "finetune").items() if "-m tasks.finetune" in command]
+    run.kill()
+    run.wait()
+    wait_for(lambda: not is_running(stage))
+    assert not (stale / "data/scratch").exists()
+    assert said.read_text("utf-8").splitlines()[-1] == "error: the DVC that started this was killed: run it again"
+
+
+def test_run_that_is_killed_again_and_again_ends_in_the_same_bytes(finished, undisturbed, server, tmp_path, set_param):
+    """By chance these three: a stage; DVC, which writes dvc.lock; and a run as Prefect starts it, of which a stage has just begun."""
+    template = shutil.copytree(finished, tmp_path / "template", symlinks=True)
+    set_param(template, *CHANGED)
+    kills = kill_and_finish(template, tmp_path / "copy", server, random.Random(115), 8.0, outcome(undisturbed))
+    assert kills
+    assert all(kill["is_identical"] for kill in kills), kills
+
+
+@pytest.mark.parametrize("cut", [0, 8192, -20, b"    outs:", b"  train_head:"])
+def test_dvc_lock_that_is_cut_off_is_made_whole_by_the_next_run(undisturbed, server, tmp_path, cut):
+    """As a kill leaves it while DVC writes: nothing; some of it, which is no YAML; and YAML that lacks what a stage made, or stages."""
+    copy = shutil.copytree(undisturbed, tmp_path / "copy", symlinks=True)
+    lock = copy / "dvc.lock"
+    whole = lock.read_bytes()
+    lock.write_bytes(whole[: whole.rindex(cut) if isinstance(cut, bytes) else cut])
+    done = retrained(copy, server)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "nothing to do" in done.stdout + done.stderr
+    assert outcome(copy) == outcome(undisturbed)
+
+
+def test_what_was_finished_since_dvc_lock_was_last_kept_comes_from_the_run_cache(undisturbed, server, tmp_path):
+    copy = shutil.copytree(undisturbed, tmp_path / "copy", symlinks=True)
+    (copy / ".dvc/tmp/graftline-dvc.lock").unlink()
+    (copy / "dvc.lock").write_bytes(b"")
+    done = retrained(copy, server)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Stage 'finetune' is cached" in done.stdout + done.stderr
+    assert "Running stage" not in done.stdout + done.stderr
+    assert outcome(copy) == outcome(undisturbed)
+
+
+def test_second_run_beside_another_is_refused_and_the_first_ends_undisturbed(stale, undisturbed, server):
+    first = start(stale, **server)
+    at_work(first, "finetune")
+    second = retrained(stale, server)
+    assert second.returncode == 1
+    assert f"process {first.pid} is at work in" in second.stdout + second.stderr
+    first.communicate(timeout=SECONDS)
+    assert first.returncode == 0
+    assert outcome(stale) == outcome(undisturbed)
+
+
+def test_run_whose_prefect_server_goes_away_ends_and_the_next_finishes_it(stale, undisturbed, server, tmp_path):
     with prefect_server(tmp_path / "home") as environment:
         run = start(stale, **environment, PREFECT_CLIENT_MAX_RETRIES="1")
         started = at_work(run, "finetune")
     said, _ = run.communicate(timeout=SECONDS)
     assert run.returncode != 0, said
     wait_for(lambda: not any(map(is_running, started)), seconds=10)
-    assert subprocess.run(RETRAIN, cwd=stale, capture_output=True, check=False).returncode == 0
-    compared = ("dvc.lock", "data/models/candidate", "data/regression", "data/report", "data/decisions.json")
-    assert contents(stale, *compared) == contents(undisturbed, *compared)
+    assert retrained(stale, server).returncode == 0
+    assert outcome(stale) == outcome(undisturbed)
 
 
-@pytest.mark.parametrize("stage", stages(ROOT / "dvc.yaml"))
-def test_full_disk_costs_a_stage_its_run_and_nothing_that_was_there(project, stage):
+@pytest.mark.parametrize(
+    ("stage", "lost"),
+    [
+        *((stage, None) for stage in stages(ROOT / "dvc.yaml")),
+        ("embed", "data/store"),  # what is full already is not written to
+        ("finetune", "data/scratch"),
+    ],
+)
+def test_full_disk_costs_a_stage_its_run_and_nothing_that_was_there(project, stage, lost):
     """As the shell runs the stage; no file may grow beyond 200 bytes."""
+    if lost:
+        shutil.rmtree(project / lost)
     declared = yaml.safe_load((project / "dvc.yaml").read_text("utf-8"))["stages"][stage]
     outs = [out.replace("${item.batch}", "first") for out in declared["outs"]]
     before = contents(project, *outs)
     assert before
     command = ["/bin/sh", "-c", declared["cmd"].replace("${item.batch}", "first").replace("\\$", "$")]
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
     def run(**options):
-        return subprocess.run(
-            command, cwd=project, env=environment, capture_output=True, text=True, check=False, **options
-        )
+        return subprocess.run(command, cwd=project, env=BY_HAND, capture_output=True, text=True, check=False, **options)
 
     failed = run(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200)))
     assert failed.returncode == 1, failed.stderr
@@ -132,7 +230,40 @@ def test_full_disk_costs_a_stage_its_run_and_nothing_that_was_there(project, sta
     assert contents(project, *outs) == before
 
 
-def test_clock_that_jumped_makes_nothing_stale(project, dvc):
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own, of 64 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64m", "none", place], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"only root may mount a small disk: {mounted.stderr.decode().strip()}")
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+@pytest.mark.parametrize("kilobytes", [4, 300])
+def test_run_on_a_disk_that_fills_up_says_so_and_the_next_one_finishes_it(
+    finished, undisturbed, server, small_disk, set_param, kilobytes
+):
+    """All that the run writes: the stages, DVC and its cache."""
+    project = shutil.copytree(finished, small_disk / "project", symlinks=True)
+    set_param(project, *CHANGED)
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free - 1024 * kilobytes))
+    failed = retrained(project, server)
+    assert failed.returncode == 1
+    assert "No space left on device" in failed.stdout + failed.stderr
+    ballast.unlink()
+    done = retrained(project, server)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert outcome(project) == outcome(undisturbed)
+
+
+def test_files_from_the_past_and_from_the_future_make_nothing_stale(project, dvc):
+    """As a clock leaves them that jumped."""
     for number, path in enumerate(sorted((project / "data").rglob("*"))):
         when = (0, 4_000_000_000)[number % 2]  # 1970, and 2096
         os.utime(path, (when, when), follow_symlinks=False)

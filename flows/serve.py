@@ -36,7 +36,7 @@ PREFETCH_SECONDS = (
     4.0  # a process of a run starts so long before it is due; one that holds a place longer is in the way of the next
 )
 # once this is told to stop: for the runs at work to end by themselves; and then, killed, to be reported
-END_SECONDS, TELL_SECONDS = 4.0, 2.0
+END_SECONDS, TELL_SECONDS = 3.5, 3.5
 
 
 def main() -> None:
@@ -74,7 +74,7 @@ def serve(deployments: list[RunnerDeployment]) -> int:
         name="graftline", query_seconds=QUERY_SECONDS, prefetch_seconds=PREFETCH_SECONDS, pause_on_shutdown=False
     )
     loop = asyncio.new_event_loop()
-    told = threading.Event()
+    told, failed = threading.Event(), threading.Event()
     served: list[UUID] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: told.set())
@@ -84,12 +84,12 @@ def serve(deployments: list[RunnerDeployment]) -> int:
         try:
             loop.run_until_complete(_begin(runner, deployments, served))
         finally:
+            failed.set()
             told.set()
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
+    _in_background(work)
     told.wait()
-    if not thread.is_alive():
+    if failed.is_set():
         _kill(_children())
         return 1
     # Prefect's own way to stop ends one run after the other, and looks every 3 s whether it has

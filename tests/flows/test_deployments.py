@@ -39,7 +39,7 @@ def test_file_of_the_repository_has_both_deployments_with_schedule_trigger_and_p
     retrain, ingest = read_deployments()
     assert (retrain.full_name, ingest.full_name) == ("retrain/retrain", "ingest/ingest")
     assert retrain.schedules[0].schedule.cron == "0 3 * * *"
-    assert [each.expect for each in retrain.triggers] == [{"dataset.landed"}] * 2
+    assert [each.expect for each in retrain.triggers] == [{"dataset.landed"}]
     assert retrain.parameters["promote"] == "never"
     assert ingest.schedules[0].schedule.interval == timedelta(seconds=60)
     assert ingest.parameters["landing"] == "/mnt/landing"

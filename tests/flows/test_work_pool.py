@@ -86,5 +86,5 @@ def test_what_lands_is_trained_on_by_a_worker_of_the_pool_and_postgres_keeps_the
     assert run["state"]["message"] == "the candidate is accepted"
     assert run["work_pool_name"] == "graftline"
     validation = json.loads((workspace / "data/validated/validation.json").read_text("utf-8"))
-    assert validation["batches"] == ["first", "second"]
+    assert list(validation["batches"]) == ["first", "second"]
     assert not list(server.home.rglob("*.db"))  # as SQLite would be

@@ -53,13 +53,13 @@ class Server:
     def post(self, path: str, **body: Any) -> Any:
         return self._answer("POST", path, body)
 
-    def emit(self, batch: str) -> None:
-        """That it landed."""
+    def emit(self, batch: str, *, ingest: str) -> None:
+        """That it landed, by that ingest."""
         event = {
             "event": "dataset.landed",
             "id": str(uuid4()),
             "occurred": datetime.now(UTC).isoformat(),
-            "resource": {"prefect.resource.id": f"graftline.batch.{batch}", "graftline.project": "workspace"},
+            "resource": {"prefect.resource.id": f"graftline.batch.{batch}", "graftline.ingest": ingest},
         }
         self._answer("POST", "events", [event])
 
@@ -76,7 +76,7 @@ class Server:
         """The run, once it is in one of these states."""
 
         def look() -> Any:
-            found = httpx.get(f"{self.api}/flow_runs/{run}", timeout=30).json()
+            found = self._answer("GET", f"flow_runs/{run}")
             return found if found["state"]["name"] in states else None
 
         return until(look, seconds=seconds)

@@ -20,11 +20,7 @@ def prefect_server(home: Path, **settings: str) -> Iterator[dict[str, str]]:
     """The environment of processes that are to use it, `settings` among it. Raises TimeoutError, with what the server printed,
     where none can be started."""
     home.mkdir(parents=True, exist_ok=True)
-    with socket.socket() as place:
-        # kept until the end: the system gives a bound port to no connection that is made meanwhile, and lets a server listen on it
-        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        place.bind(("127.0.0.1", 0))
-        port = place.getsockname()[1]
+    with free_port() as port:
         environment = os.environ | {
             "PREFECT_HOME": str(home),
             "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
@@ -37,6 +33,15 @@ def prefect_server(home: Path, **settings: str) -> Iterator[dict[str, str]]:
             yield environment
         finally:
             end(process)
+
+
+@contextmanager
+def free_port() -> Iterator[int]:
+    """Kept until the block ends: the system gives a bound port to no connection that is made meanwhile, and lets a server listen on it."""
+    with socket.socket() as place:
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place.bind(("127.0.0.1", 0))
+        yield place.getsockname()[1]
 
 
 def started(port: int, environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:

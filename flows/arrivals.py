@@ -15,6 +15,7 @@ from pathlib import Path
 
 from flows.batches import RAW, append, digest_of, forget
 from flows.copies import Log
+from flows.dvc_settings import dvc_settings
 from flows.files import fsync, write_whole
 from flows.repro import dvc
 
@@ -103,8 +104,9 @@ def settle(arrival: Arrival, *, place: Path, log: Log) -> None:
             f"DVC finds other files in {target} than were copied: undo what was changed there, "
             f"or what leaves files out in .dvcignore, or remove {target} and {place}, then run again"
         )
-    # the links that cache.type asks for, and what a kill left of them
-    dvc("checkout", "--relink", f"{target}.dvc", log=log)
+    if _is_linking() or not os.path.lexists(target):
+        # the links that cache.type asks for, and what a kill left of them
+        dvc("checkout", "--relink", f"{target}.dvc", log=log)
     os.sync()  # DVC does not: its cache and its file are on the disk before the landing is told
     append(arrival.batch)
 
@@ -113,6 +115,11 @@ def finish(place: Path) -> None:
     """The batch has arrived."""
     _journal(place).unlink(missing_ok=True)
     shutil.rmtree(place)
+
+
+def _is_linking() -> bool:
+    """Whether DVC is told to: by itself it copies, or makes reflinks while it adds, and would only copy it all once more."""
+    return dvc_settings().get("cache", "type", fallback="copy").strip("\"' ") != "copy"
 
 
 def _is_somewhere(arrival: Arrival, place: Path) -> bool:

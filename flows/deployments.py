@@ -1,4 +1,5 @@
-"""prefect.yaml in; its deployments, as one process serves them, out. `prefect deploy` reads the same file for the workers of a pool."""
+"""prefect.yaml in; its deployments, as one process serves them, out. `prefect deploy` reads the same
+file for the workers of a pool."""
 
 import os
 import re
@@ -15,6 +16,8 @@ from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.schedules import Cron, Interval, RRule, Schedule
 from prefect.utilities.schema_tools.validation import validate
 from pydantic import TypeAdapter, ValidationError
+
+from flows.stores import refuse_secrets
 
 PLAN = Path("prefect.yaml")
 KEYS = ("name", "entrypoint", "description", "version", "tags", "parameters", "schedules", "triggers", "concurrency_limit",
@@ -70,6 +73,7 @@ def deployment(
     _known(parameters, flow.parameters.properties)
     for wrong in validate(parameters, flow.parameters.model_dump()):
         raise ValueError(f"parameters: {wrong.json_path.removeprefix('$.')}: {wrong.message}")
+    refuse_secrets(str(parameters.get("landing", "")))
     if isinstance(concurrency_limit, dict):
         _known(concurrency_limit, ConcurrencyLimitConfig.model_fields)
         concurrency_limit = ConcurrencyLimitConfig(**concurrency_limit)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from prefect.events import Event, Resource
+from prefect.runtime import flow_run
 
 from flows.arrivals import Arrival, begun, content_of, discard, finish, record, settle
 from flows.batches import RAW, extent_of, fit_name, free_name, namesakes, tracked
@@ -129,7 +130,8 @@ def complete(arrival: Arrival, place: Path, landing: Landing, log: Log) -> Repor
     resource = {
         "prefect.resource.id": f"graftline.batch.{arrival.batch}",
         "prefect.resource.name": arrival.batch,
-        "graftline.project": Path.cwd().name,  # a trigger may count by it
+        "graftline.project": Path.cwd().name,
+        "graftline.ingest": str(flow_run.id),  # the trigger of prefect.yaml starts one run for each
     }
     deliver(
         Event(

@@ -1,10 +1,11 @@
 """What another program printed in; the same without a password, token or signature in it out, fit for logs and for Prefect's database."""
 
-import configparser
 import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from flows.dvc_settings import dvc_settings
 
 HIDDEN = "***"
 SHORTEST = 6  # characters; a shorter value may be any word
@@ -22,7 +23,6 @@ IN_QUERY = re.compile(
 IN_HEADER = re.compile(
     r"\b(authorization['\"]?: *['\"]?(?:basic|bearer|token)? *|private-token['\"]?: *['\"]?)[^\s'\"]+", re.IGNORECASE
 )
-DVC_SETTINGS = (".dvc/config", ".dvc/config.local", "~/.config/dvc/config")
 
 
 def redactor() -> Callable[[str], str]:
@@ -54,13 +54,7 @@ def _of_environment() -> Iterator[str]:
 
 def _of_dvc() -> Iterator[str]:
     """Those that `dvc remote modify [--local] NAME password …` wrote."""
-    settings = configparser.RawConfigParser(strict=False, allow_no_value=True)
-    for name in DVC_SETTINGS:
-        try:
-            settings.read(Path(name).expanduser(), encoding="utf-8")
-        except (configparser.Error, UnicodeDecodeError):
-            continue  # DVC itself says what is wrong with it
-    for section in settings.values():
+    for section in dvc_settings().values():
         for option, value in section.items():
             if value and SECRET_OPTION.search(option):
                 yield from _long_enough(value.strip("\"'"))  # DVC quotes a value with a comma or #

@@ -16,7 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.approval import ask, check_approvable, is_resumed
+from flows.approval import AskedError, ask, check_approvable, is_resumed
 from flows.artifacts import REPORT, show
 from flows.guard import run_guarded
 from flows.in_use import digests, settle_unfinished
@@ -31,7 +31,7 @@ from flows.turns import NotNeededError, in_turn
 from flows.verdict import CANDIDATE
 
 BATCHES = Path("data/batches.yaml")
-UNDECIDED = Path(".dvc/tmp/graftline-undecided")  # while there is a candidate of which no run has said what comes of it
+UNDECIDED = Path(".dvc/tmp/graftline-undecided")  # while no run, and no person, has said what comes of the candidate
 
 Promote = Literal["never", "accepted", "approved"]
 Verdict = dict[str, Any]
@@ -62,10 +62,15 @@ def retrain(
             check_approvable()
         check_parameters()
         check_publishable(publish_to)
-        with in_turn(f"retrain-{promote}-{publish_to}", wait_seconds=60 * wait_minutes, log=logger.info):
-            verdict = reproduce(is_published=publish_to != "no", is_partial=pull)
-        said = decide(verdict, promote=promote, hours=approval_hours, wait_minutes=wait_minutes, is_partial=pull)
-        UNDECIDED.unlink(missing_ok=True)
+        is_answered = is_resumed()  # what a person said to this run, no other knows
+        what = None if is_answered else f"retrain-{promote}-{publish_to}"
+        with in_turn(what, wait_seconds=60 * wait_minutes, log=logger.info):
+            verdict = reproduce(is_answered=is_answered, is_published=publish_to != "no", is_partial=pull)
+            try:
+                said = decide(verdict, promote=promote, hours=approval_hours, is_partial=pull)
+                UNDECIDED.unlink(missing_ok=True)
+            except AskedError as other:
+                said = f"the candidate is accepted, and {other}"
     except NotNeededError as other:
         return Completed(message=str(other))
     except (OSError, ValueError, DvcError) as error:
@@ -83,7 +88,7 @@ def retrain(
     return Completed(message=said)
 
 
-def reproduce(*, is_published: bool, is_partial: bool) -> Verdict | None:
+def reproduce(*, is_answered: bool, is_published: bool, is_partial: bool) -> Verdict | None:
     """The verdict on the candidate; None where nothing was to be done. Raises DvcError where a stage fails."""
     log = get_run_logger().info
     settle_unfinished(log)
@@ -96,7 +101,7 @@ def reproduce(*, is_published: bool, is_partial: bool) -> Verdict | None:
         bring_up_to_date("--ignore-errors", "report", is_partial=is_partial)
     elif failed:
         raise DvcError(f"{ran[-1]}: {failed.message}")
-    if not ran and not is_resumed() and not UNDECIDED.exists():
+    if not ran and not is_answered and not UNDECIDED.exists():
         return None
     if is_partial:
         pull_outcome(log)
@@ -129,8 +134,9 @@ def noted(lines: Lines, problems: list[str]) -> Lines:
             yield line
 
 
-def decide(verdict: Verdict | None, *, promote: Promote, hours: float, wait_minutes: float, is_partial: bool) -> str:
-    """What the run comes to, in words; an accepted candidate is put in use where that is wanted."""
+def decide(verdict: Verdict | None, *, promote: Promote, hours: float, is_partial: bool) -> str:
+    """What the run comes to, in words; an accepted candidate is put in use where that is wanted. Raises AskedError where another run
+    asks a person, and decides."""
     if verdict is None:
         return "nothing to do"
     candidate = verdict["candidate"]
@@ -147,30 +153,24 @@ def decide(verdict: Verdict | None, *, promote: Promote, hours: float, wait_minu
     if is_in_use(digests(CANDIDATE)):
         return "the candidate is accepted, and in use already"
     if promote == "accepted":
-        return (
-            f"the candidate is accepted, and in use: {put_in_use(candidate, None, wait_minutes, is_partial=is_partial)}"
-        )
-    UNDECIDED.unlink(missing_ok=True)  # this run decides, once it is resumed
+        return f"the candidate is accepted, and in use: {put_in_use(None, is_partial=is_partial)}"
     answer = ask(verdict, hours=hours)
     if not answer.approve:
         return f"the candidate is accepted, and was not approved: {answer.why or 'no reason given'}"
     why = f"approved by {answer.approved_by or 'somebody'}: {answer.why or 'no reason given'}"
-    return f"the candidate is accepted, approved, and in use: {put_in_use(candidate, why, wait_minutes, is_partial=is_partial)}"
+    return f"the candidate is accepted, approved, and in use: {put_in_use(why, is_partial=is_partial)}"
 
 
 @task(task_run_name="promote", cache_policy=NO_CACHE, persist_result=False)
-def put_in_use(candidate: str, why: str | None, wait_minutes: float, *, is_partial: bool) -> str:
-    """The SHA-256 of its weights. Raises ValueError where the candidate is another by now than the one that was decided on."""
+def put_in_use(why: str | None, *, is_partial: bool) -> str:
+    """The SHA-256 of its weights."""
     log = get_run_logger().info
-    with only_writer(wait_seconds=60 * wait_minutes):
-        if digests(CANDIDATE)["model_sha256"] != candidate:
-            raise ValueError(f"another run made another candidate than {candidate[:12]} meanwhile, and decides on it")
-        while True:
-            try:
-                return promote_candidate(log, why=why)
-            except ValueError as error:  # the check in a fresh process reads pictures
-                if not (is_partial and pull_named(str(error), log)):
-                    raise
+    while True:
+        try:
+            return promote_candidate(log, why=why)
+        except ValueError as error:  # the check in a fresh process reads pictures
+            if not (is_partial and pull_named(str(error), log)):
+                raise
 
 
 def check_parameters(*, has_batches: bool = True) -> None:

@@ -3,7 +3,7 @@ waits for the same is not needed: whatever it was started for, the other will se
 
 import fcntl
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 
 from flows.repro import LOCK, only_writer
 
@@ -13,11 +13,12 @@ class NotNeededError(Exception):
 
 
 @contextmanager
-def in_turn(what: str, *, wait_seconds: float, log: Callable[[str], None]) -> Iterator[None]:
+def in_turn(what: str | None, *, wait_seconds: float, log: Callable[[str], None]) -> Iterator[None]:
     """Hold this workspace, as `only_writer` does.
 
     Args:
-        what: it is wanted for; runs that give the same name are of the same use. A file is named after it.
+        what: it is wanted for; runs that give the same name are of the same use. A file is named after it. None: for what no
+            other run would do.
 
     Raises:
         NotNeededError: another run waits for it, for the same.
@@ -29,14 +30,18 @@ def in_turn(what: str, *, wait_seconds: float, log: Callable[[str], None]) -> It
         except BlockingIOError as error:
             if wait_seconds <= 0:
                 raise
-            with LOCK.with_name(f"graftline-{what}.waits").open("a") as place:
-                try:
-                    fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise NotNeededError(
-                        "another run waits for this workspace, and will see what this one would"
-                    ) from None
+            with _only_one_that_waits(what) if what else nullcontext():
                 log(f"{str(error).partition(':')[0]}: waiting")
                 held.enter_context(only_writer(wait_seconds=wait_seconds))
             # whoever comes from here on waits anew: what it is for may be newer than what is read next
+        yield
+
+
+@contextmanager
+def _only_one_that_waits(what: str) -> Iterator[None]:
+    with LOCK.with_name(f"graftline-{what}.waits").open("a") as place:
+        try:
+            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise NotNeededError("another run waits for this workspace, and will see what this one would") from None
         yield

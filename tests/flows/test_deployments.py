@@ -39,7 +39,7 @@ def test_file_of_the_repository_has_both_deployments_with_schedule_trigger_and_p
     retrain, ingest = read_deployments()
     assert (retrain.full_name, ingest.full_name) == ("retrain/retrain", "ingest/ingest")
     assert retrain.schedules[0].schedule.cron == "0 3 * * *"
-    assert [each.expect for each in retrain.triggers] == [{"dataset.landed"}] * 2
+    assert [each.expect for each in retrain.triggers] == [{"dataset.landed"}]
     assert retrain.parameters["promote"] == "never"
     assert ingest.schedules[0].schedule.interval == timedelta(seconds=60)
     assert ingest.parameters["landing"] == "/mnt/landing"
@@ -91,14 +91,18 @@ def test_file_that_is_another_thing_is_refused(tmp_path, text, said):
     [
         ({"PREFECT_API_URL": ""}, "error: PREFECT_API_URL names no Prefect server"),
         ({"PREFECT_API_URL": "http://127.0.0.1:9/api"}, "error: there is no Prefect server at http://127.0.0.1:9/api"),
-        ({"GRAFTLINE_LANDING": "s3://key:secret@door/land"}, "error: the landing's address holds a password"),
+        (
+            {"GRAFTLINE_LANDING": "s3://key:secret@door/land"},
+            "error: prefect.yaml: ingest: the landing's address holds a password",
+        ),
         ({"GRAFTLINE_LANDING": ""}, "error: prefect.yaml: ingest: GRAFTLINE_LANDING is not set in the environment"),
     ],
 )
-def test_what_cannot_be_served_is_told_in_a_line(tmp_path, settings, said):
+@pytest.mark.parametrize("command", ["flows.serve", "flows.deploy"])
+def test_what_cannot_be_served_or_deployed_is_told_in_a_line(tmp_path, command, settings, said):
     environment = os.environ | {"PREFECT_HOME": str(tmp_path), "PREFECT_CLIENT_MAX_RETRIES": "0"} | settings
     done = subprocess.run(
-        [sys.executable, "-m", "flows.serve"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-m", command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
     assert done.stderr.startswith(said)

@@ -110,5 +110,5 @@ def test_retraining_does_not_put_back_what_a_person_took_out_of_use():
     for each in (entry(1, "a"), entry(2, "b", "a"), entry(3, "a", "b", "rollback") | {"why": "worse at night"}):
         append(each)
     verdict = {"verdict": "accepted", "candidate": "b"}
-    said = decide(verdict, promote="accepted", hours=1, wait_minutes=0, is_partial=False)
+    said = decide(verdict, promote="accepted", hours=1, is_partial=False)
     assert "not put in use: v3 rolled it back (worse at night)" in said

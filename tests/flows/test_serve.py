@@ -1,75 +1,33 @@
 """Months in minutes: a real Prefect server, `python -m flows.serve` in a real project, a landing, and somebody who is told."""
 
-import ctypes
+import fcntl
 import json
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from datetime import UTC, datetime
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import httpx
 import pytest
-import yaml
+from watching import Server, die_with_the_tests, hurried, until
 
 from benchmarks.prefect_server import prefect_server
+from benchmarks.process_tree import descendants, is_running
 from benchmarks.small_project import put_batch
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 TOKEN = "T0PSECRET/B0/xyzzy"  # noqa: S105  as the last part of a Slack webhook is
-INTERVAL = 10  # s, at which the landing is looked at; prefect.yaml has 60
-
-
-def until(found, *, seconds: float):
-    """What is found in the end."""
-    end = time.monotonic() + seconds
-    while not (result := found()):
-        assert time.monotonic() < end, f"nothing within {seconds} s"
-        time.sleep(0.2)
-    return result
-
-
-def die_with_the_tests() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-class Server:
-    """A Prefect server of the tests' own, and what it says."""
-
-    def __init__(self, home: Path, environment: dict[str, str]):
-        self.home = home
-        self.environment = environment
-        self.api = environment["PREFECT_API_URL"]
-
-    def post(self, path: str, **body):
-        for _ in range(20):
-            answer = httpx.post(f"{self.api}/{path}", json=body, timeout=30)
-            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:  # as it says when its database is busy
-                break
-            time.sleep(1)
-        assert answer.is_success, answer.text
-        return answer.json()
-
-    def runs(self, flow: str, *states: str) -> list[dict]:
-        """In the order in which they were asked for, without those of nights to come; of these states, or of all."""
-        found = self.post("flow_runs/filter", flows={"name": {"any_": [flow]}}, sort="EXPECTED_START_TIME_ASC")
-        found = [run for run in found if not (run["auto_scheduled"] and run["state"]["type"] == "SCHEDULED")]
-        return [run for run in found if not states or run["state"]["name"] in states]
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     home = tmp_path_factory.mktemp("prefect")
-    soon = {
-        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
-        "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT1S",
-    }
-    with prefect_server(home, **soon) as environment:
+    with prefect_server(home, PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS="5") as environment:
         yield Server(home, environment)
 
 
@@ -100,13 +58,7 @@ def calls():
 @pytest.fixture(scope="module")
 def workspace(finished, tmp_path_factory):
     """A finished project that is served; its clock runs faster."""
-    workspace = tmp_path_factory.mktemp("served") / "workspace"
-    shutil.copytree(finished, workspace, symlinks=True)
-    plan = yaml.safe_load((workspace / "prefect.yaml").read_text("utf-8"))
-    _, ingest = plan["deployments"]
-    ingest["schedules"][0]["interval"] = INTERVAL
-    (workspace / "prefect.yaml").write_text(yaml.safe_dump(plan), "utf-8")
-    return workspace
+    return hurried(finished, tmp_path_factory.mktemp("served") / "workspace")
 
 
 @pytest.fixture(scope="module")
@@ -127,18 +79,6 @@ class Serving:
                 start_new_session=True,
                 preexec_fn=die_with_the_tests,
             )
-
-    def group(self) -> list[str]:
-        """The command lines of all that it started."""
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                stat = (folder / "stat").read_text().rpartition(")")[2].split()
-                if int(stat[3]) == self.process.pid and stat[0] != "Z":
-                    found.append((folder / "cmdline").read_text().replace("\0", " "))
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-        return found
 
 
 @pytest.fixture(scope="module")
@@ -167,32 +107,18 @@ def told(server, calls, workspace):
 def start(server, serving, told):
     """Ask for a run of `retrain` with parameters of its own, and return it once it is in one of some states."""
 
-    def begin(*states: str, seconds: float = 600, **parameters) -> dict:
-        identifier = until(lambda: deployment(server, "retrain"), seconds=600)
-        run = server.post(f"deployments/{identifier}/create_flow_run", parameters=parameters)
-        return wait(server, run["id"], *states, seconds=seconds)
+    def begin(*states: str, **parameters) -> dict:
+        run = server.post(f"deployments/{server.deployment('retrain')}/create_flow_run", parameters=parameters)
+        return server.wait(run["id"], *states)
 
     return begin
-
-
-def deployment(server: Server, name: str) -> str:
-    answer = httpx.get(f"{server.api}/deployments/name/{name}/{name}")
-    return answer.json()["id"] if answer.is_success else ""
-
-
-def wait(server: Server, run: str, *states: str, seconds: float) -> dict:
-    def look():
-        found = httpx.get(f"{server.api}/flow_runs/{run}").json()
-        return found if found["state"]["name"] in states else None
-
-    return until(look, seconds=seconds)
 
 
 def question(server: Server, run: dict) -> str:
     """What a suspended run asks; Prefect suspends it first, and then asks."""
     key = run["state"]["state_details"]["run_input_keyset"]["description"]
     address = f"{server.api}/flow_runs/{run['id']}/input/{key}"
-    return until(lambda: (answer := httpx.get(address)).is_success and answer.json(), seconds=600)
+    return until(lambda: (answer := httpx.get(address)).is_success and answer.json())
 
 
 def promotions(workspace: Path) -> list[dict]:
@@ -201,34 +127,47 @@ def promotions(workspace: Path) -> list[dict]:
 
 
 def test_what_waited_while_nobody_served_is_done_when_somebody_does(server, serving):
-    [run] = until(lambda: server.runs("retrain", "Completed"), seconds=600)
+    [run] = until(lambda: server.runs("retrain", "Completed"))
     assert run["state"]["message"] == "nothing to do"
+
+
+def test_batches_that_one_ingest_took_start_one_run_and_what_another_took_at_once_starts_its_own(server, serving):
+    begun = len(server.runs("retrain"))
+    for batch, ingest in (("a", "one"), ("b", "one"), ("c", "other"), ("d", "other"), ("e", "last")):
+        server.emit(batch, ingest=ingest)
+    until(lambda: len(server.runs("retrain", "Completed")[begun:]) == 3)
+    server.emit("f", ingest="later")  # whatever the earlier ones started has come by the time its run has
+    until(lambda: len(server.runs("retrain", "Completed")[begun:]) >= 4)
+    runs = server.runs("retrain")[begun:]
+    assert len(runs) == 4
+    assert {run["created_by"]["display_value"] for run in runs} == {"retrain when data landed"}
 
 
 def test_rejected_candidate_is_told_to_the_webhook_in_words(start, calls, workspace, set_param):
     set_param(workspace, "min_accuracy", 1.0)
-    start("Failed")
-    call = until(lambda: next((each for each in calls[0] if each["state"] == "Failed"), None), seconds=600)
+    run = start("Failed")
+    call = until(lambda: next((each for each in calls[0] if each["state"] == "Failed"), None))
     assert call["path"] == f"/{TOKEN}"
     assert call["type"] == "application/json"
     assert call["flow"] == "retrain"
     assert "the candidate is rejected: label accuracy" in call["message"]
     assert call["text"].startswith("retrain is failed: the candidate is rejected")
     assert "/runs/flow-run/" in call["url"]
-    time.sleep(1)
-    assert [each["state"] for each in calls[0]] == ["Failed"]  # once, though it was set up twice
+    other = start("Failed", publish_to="branch")  # which has nowhere to go
+    until(lambda: any(each["run"] == other["name"] for each in calls[0]))
+    assert [each["run"] for each in calls[0]] == [run["name"], other["name"]]  # once each, though it was set up twice
 
 
 def test_candidate_that_a_person_approves_is_put_in_use(start, server, calls, workspace, set_param):
     set_param(workspace, "min_accuracy", 0.31)
     run = start("Suspended", promote="approved", approval_hours=1)
     assert promotions(workspace) == []
-    call = until(lambda: next((each for each in calls[0] if each["state"] == "Suspended"), None), seconds=600)
+    call = until(lambda: next((each for each in calls[0] if each["state"] == "Suspended"), None))
     assert call["run"] == run["name"]
     assert "# The candidate is accepted" in question(server, run)
     answer = {"approve": True, "approved_by": "Ada", "why": "it is better"}
     server.post(f"flow_runs/{run['id']}/resume", run_input=answer)
-    run = wait(server, run["id"], "Completed", "Failed", seconds=600)
+    run = server.wait(run["id"], "Completed", "Failed")
     assert run["state"]["message"].startswith("the candidate is accepted, approved, and in use: ")
     [promotion] = promotions(workspace)
     assert promotion["why"] == "approved by Ada: it is better"
@@ -237,12 +176,43 @@ def test_candidate_that_a_person_approves_is_put_in_use(start, server, calls, wo
 def test_candidate_that_a_person_declines_is_not_put_in_use(start, server, workspace, set_param):
     before = promotions(workspace)
     set_param(workspace, "min_accuracy", 0.32)
+    lost = start("Suspended", promote="approved", approval_hours=1)
+    server.forget(lost)  # as if the server had lost its database; the next run asks again
     run = start("Suspended", promote="approved", approval_hours=1)
     question(server, run)
     server.post(f"flow_runs/{run['id']}/resume", run_input={"approve": False, "why": "the lamp was broken"})
-    run = wait(server, run["id"], "Completed", "Failed", seconds=600)
+    run = server.wait(run["id"], "Completed", "Failed")
     assert run["state"]["message"] == "the candidate is accepted, and was not approved: the lamp was broken"
     assert promotions(workspace) == before
+    assert start("Completed", promote="approved")["state"]["message"] == "nothing to do"
+
+
+def test_approval_outlives_whatever_runs_meanwhile_and_nobody_is_asked_twice(start, server, workspace, set_param):
+    before = promotions(workspace)
+    set_param(workspace, "min_accuracy", 0.34)
+    run = start("Suspended", promote="approved", approval_hours=1)
+    question(server, run)
+    nightly = start("Completed", "Suspended", promote="approved")
+    said = f"the candidate is accepted, and a person is asked of it by the run {run['name']}"
+    assert nightly["state"]["message"] == said
+    with held(workspace):
+        other = start("Running", promote="approved")
+        until(lambda: "waiting" in server.logs(other))
+        server.post(f"flow_runs/{run['id']}/resume", run_input={"approve": True, "why": "it is better"})
+        until(lambda: "waiting" in server.logs(run))
+    run = server.wait(run["id"], "Completed", "Failed")
+    assert run["state"]["message"].startswith("the candidate is accepted, approved, and in use: ")
+    assert [each["why"] for each in promotions(workspace)[len(before) :]] == ["approved by somebody: it is better"]
+    other = server.wait(other["id"], "Completed", "Suspended")
+    assert other["state"]["message"] in (said, "the candidate is accepted, and in use already")  # by which is first
+
+
+@contextmanager
+def held(workspace: Path):
+    """As another process that is at work there does."""
+    with (workspace / ".dvc/tmp/graftline.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def test_candidate_that_nobody_judges_in_time_fails_its_run(start, server, calls, workspace, set_param):
@@ -251,7 +221,7 @@ def test_candidate_that_nobody_judges_in_time_fails_its_run(start, server, calls
     run = start("Failed", promote="approved", approval_hours=2 / 3600)
     assert run["state"]["message"] == "The flow was paused and never resumed."
     assert promotions(workspace) == before
-    until(lambda: any("never resumed" in each["message"] for each in calls[0]), seconds=600)
+    until(lambda: any("never resumed" in each["message"] for each in calls[0]))
 
 
 def test_batch_that_lands_is_trained_on_and_so_is_one_that_follows_at_once(
@@ -261,7 +231,7 @@ def test_batch_that_lands_is_trained_on_and_so_is_one_that_follows_at_once(
     for batch, first in (("second", 30), ("third", 60)):
         put_batch(digits, landing / batch, first=first)
         (landing / batch / "_COMPLETE").touch()
-        until(lambda batch=batch: f"landed 1 batch (240 files, 33.6 kB): {batch}" in ingested(server), seconds=600)
+        until(lambda batch=batch: f"landed 1 batch (240 files, 33.6 kB): {batch}" in ingested(server))
     used = []
 
     def done():
@@ -271,7 +241,7 @@ def test_batch_that_lands_is_trained_on_and_so_is_one_that_follows_at_once(
         used[:] = json.loads((workspace / "data/validated/validation.json").read_text("utf-8"))["batches"]
         return runs if "third" in used else None  # until then its event is on its way
 
-    runs = until(done, seconds=600)
+    runs = until(done)
     assert used == ["first", "second", "third"]
     assert dvc(workspace, "status") == "Data and pipelines are up to date.\n"
     assert "the candidate is accepted" in [run["state"]["message"] for run in runs]
@@ -282,26 +252,6 @@ def ingested(server: Server) -> list[str]:
     return [run["state"]["message"] for run in server.runs("ingest", "Completed")]
 
 
-def test_what_lands_just_after_a_run_has_looked_is_looked_at_by_another(server, serving):
-    def begun_after(moment: datetime) -> list[dict]:
-        runs = server.runs("retrain", "Completed")
-        return [run for run in runs if datetime.fromisoformat(run["expected_start_time"]) > moment]
-
-    before = datetime.now(UTC)
-    emit(server, "late-0")
-    until(lambda: begun_after(before), seconds=600)
-    emit(server, "late-1")  # within the silence that follows the first
-    emitted = datetime.now(UTC)
-    runs = until(lambda: begun_after(emitted), seconds=600)
-    assert {run["state"]["message"] for run in runs} == {"nothing to do"}
-
-
-def emit(server: Server, batch: str) -> None:
-    resource = {"prefect.resource.id": f"graftline.batch.{batch}", "graftline.project": "workspace"}
-    lines = f"from prefect.events import emit_event; emit_event(event='dataset.landed', resource={resource})"
-    subprocess.run([sys.executable, "-c", lines], env=server.environment, check=True)
-
-
 def test_webhooks_address_is_in_no_log_and_no_file_and_is_not_shown(server, told, serving, calls):
     automations = server.post("automations/filter")
     blocks = server.post("block_documents/filter")
@@ -310,7 +260,6 @@ def test_webhooks_address_is_in_no_log_and_no_file_and_is_not_shown(server, told
         "graftline: a run fell silent",
         "graftline: a run needs a person",
         "retrain when data landed",
-        "retrain when the last data landed",
     ]
     shown = told + json.dumps([automations, blocks, server.post("logs/filter")]) + serving.log.read_text("utf-8")
     assert TOKEN not in shown
@@ -330,7 +279,7 @@ def test_saved_block_is_told_instead_of_the_webhook(server, workspace, calls, st
         subprocess.run([sys.executable, *arguments], cwd=workspace, env=server.environment, check=True)
     before = len(received)
     start("Failed", publish_to="branch")  # which has nowhere to go
-    [call] = until(lambda: received[before:], seconds=600)
+    [call] = until(lambda: received[before:])
     assert call["path"].endswith("/block")
     assert call["state"] == "Graftline: retrain is failed"
     assert "git has no remote" in call["message"]
@@ -339,24 +288,17 @@ def test_saved_block_is_told_instead_of_the_webhook(server, workspace, calls, st
 def test_sigterm_ends_it_and_the_run_at_work_within_ten_seconds(server, serving, workspace, start, set_param):
     set_param(workspace, "seed", 7)
     run = start("Running")
-    until(lambda: any("-m dvc" in each for each in serving.group()) or stages_at_work(workspace), seconds=600)
+    until(lambda: stages(serving))
+    started = descendants(serving.process.pid)
     before = time.monotonic()
     serving.process.send_signal(signal.SIGTERM)
     serving.process.wait(timeout=60)
-    took = time.monotonic() - before
-    assert serving.group() == []
-    assert stages_at_work(workspace) == []
-    assert took < 10
-    assert run["id"]
+    until(lambda: not any(map(is_running, started)))
+    assert time.monotonic() - before < 10
+    assert server.wait(run["id"], "Cancelled", "Crashed", seconds=30)
 
 
-def stages_at_work(workspace: Path) -> list[str]:
-    """The processes whose current folder is this workspace."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if (folder / "cwd").readlink() == workspace:
-                found.append((folder / "cmdline").read_text().replace("\0", " "))
-        except (FileNotFoundError, PermissionError, ProcessLookupError):
-            continue
-    return found
+def stages(serving: Serving) -> list[str]:
+    """The command lines of those that are at work."""
+    commands = descendants(serving.process.pid).values()
+    return [each for each in commands if "-m tasks." in each and "-m tasks.check " not in each]

@@ -1,0 +1,90 @@
+"""What README shows for several machines: a work pool with a worker, and a Prefect server that keeps its runs in Postgres. All of it real."""
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from watching import Server, die_with_the_tests, hurried, until
+
+from benchmarks.prefect_server import free_port, prefect_server
+from benchmarks.small_project import put_batch
+
+NOBODY = 65534
+
+
+def programs() -> Path | None:
+    """The folder of Postgres' own, where it is installed; Debian has it on no path."""
+    folders = [*map(Path, os.get_exec_path()), *sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
+    return next(((each / "initdb").resolve().parent for each in folders if (each / "initdb").exists()), None)
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    """The address of a database of the test's own."""
+    if not (found := programs()):
+        pytest.skip("there is no Postgres: apt-get install postgresql")
+    password = secrets.token_hex()
+    with tempfile.TemporaryDirectory(prefix="postgres-") as folder, free_port() as port:
+        as_user = {"cwd": folder}
+        (Path(folder) / "password").write_text(password, "utf-8")
+        if os.getuid() == 0:  # as which Postgres does not run
+            as_user |= {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+            for path in (folder, f"{folder}/password"):
+                os.chown(path, NOBODY, NOBODY)
+        make = ["--pgdata=data", "--username=graftline", "--auth=scram-sha-256", "--pwfile=password", "--no-sync"]
+        subprocess.run([found / "initdb", *make], **as_user, check=True, stdout=subprocess.DEVNULL)
+        serve = ["-D", "data", "-h", "127.0.0.1", "-p", str(port), "-c", "unix_socket_directories="]
+        with (Path(folder) / "log").open("wb") as log:
+            server = subprocess.Popen(
+                [found / "postgres", *serve], **as_user, preexec_fn=die_with_the_tests, stdout=log, stderr=log
+            )
+        try:
+            ready = [found / "pg_isready", "--host=127.0.0.1", f"--port={port}", "--quiet"]
+            until(lambda: subprocess.run(ready, check=False).returncode == 0)
+            yield f"postgresql+asyncpg://graftline:{password}@127.0.0.1:{port}/postgres"
+        finally:
+            server.send_signal(signal.SIGINT)  # it waits for no client
+            server.wait(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def server(postgres, tmp_path_factory):
+    home = tmp_path_factory.mktemp("prefect")
+    with prefect_server(home, PREFECT_API_DATABASE_CONNECTION_URL=postgres) as environment:
+        yield Server(home, environment)
+
+
+def test_what_lands_is_trained_on_by_a_worker_of_the_pool_and_postgres_keeps_the_runs(
+    finished, server, digits, tmp_path
+):
+    workspace, landing = hurried(finished, tmp_path / "workspace"), tmp_path / "landing"
+    put_batch(digits, landing / "second", first=30)
+    (landing / "second/_COMPLETE").touch()
+    # the server's address alone: a worker knows no database
+    environment = server.environment | {"GRAFTLINE_LANDING": str(landing)}
+    del environment["PREFECT_API_DATABASE_CONNECTION_URL"]
+    for command in (["prefect", "work-pool", "create", "--type", "process", "graftline"], ["flows.deploy"]):
+        subprocess.run([sys.executable, "-m", *command], cwd=workspace, env=environment, check=True)
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "prefect", "worker", "start", "--pool", "graftline"],
+        cwd=workspace,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=die_with_the_tests,
+    )
+    try:
+        [run, *_] = until(lambda: server.runs("retrain", "Completed", "Failed", "Crashed"))
+    finally:
+        os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()
+    assert run["state"]["message"] == "the candidate is accepted"
+    assert run["work_pool_name"] == "graftline"
+    validation = json.loads((workspace / "data/validated/validation.json").read_text("utf-8"))
+    assert list(validation["batches"]) == ["first", "second"]
+    assert not list(server.home.rglob("*.db"))  # as SQLite would be

@@ -1,0 +1,104 @@
+"""What the tests of the long-lived set-up share: a real Prefect server seen from outside, and a project whose clock runs faster."""
+
+import ctypes
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import yaml
+
+SECONDS = 600.0  # that something may take at most
+INTERVAL = 10  # s, at which the landing is looked at; prefect.yaml has 60
+NO_NIGHT = "0 3 29 2 *"  # so that none falls into a test
+
+
+def until(found: Callable[[], Any], *, seconds: float = SECONDS) -> Any:
+    """What is found in the end."""
+    end = time.monotonic() + seconds
+    while not (result := found()):
+        assert time.monotonic() < end, f"nothing within {seconds} s"
+        time.sleep(0.2)
+    return result
+
+
+def die_with_the_tests() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def hurried(project: Path, target: Path) -> Path:
+    """A copy of it in which the landing is looked at often."""
+    shutil.copytree(project, target, symlinks=True)
+    plan = yaml.safe_load((target / "prefect.yaml").read_text("utf-8"))
+    retrain, ingest = plan["deployments"]
+    retrain["schedules"][0]["cron"] = NO_NIGHT
+    ingest["schedules"][0]["interval"] = INTERVAL
+    (target / "prefect.yaml").write_text(yaml.safe_dump(plan), "utf-8")
+    return target
+
+
+class Server:
+    """A Prefect server of the tests' own, and what it says."""
+
+    def __init__(self, home: Path, environment: dict[str, str]) -> None:
+        self.home = home
+        self.environment = environment
+        self.api = environment["PREFECT_API_URL"]
+
+    def post(self, path: str, **body: Any) -> Any:
+        return self._answer("POST", path, body)
+
+    def emit(self, batch: str, *, ingest: str) -> None:
+        """That it landed, by that ingest."""
+        event = {
+            "event": "dataset.landed",
+            "id": str(uuid4()),
+            "occurred": datetime.now(UTC).isoformat(),
+            "resource": {"prefect.resource.id": f"graftline.batch.{batch}", "graftline.ingest": ingest},
+        }
+        self._answer("POST", "events", [event])
+
+    def forget(self, run: dict[str, Any]) -> None:
+        self._answer("DELETE", f"flow_runs/{run['id']}")
+
+    def runs(self, flow: str, *states: str) -> list[dict[str, Any]]:
+        """In the order in which they were asked for, without those of a time to come; of these states, or of all."""
+        found = self.post("flow_runs/filter", flows={"name": {"any_": [flow]}}, sort="EXPECTED_START_TIME_ASC")
+        found = [run for run in found if not (run["auto_scheduled"] and run["state"]["type"] == "SCHEDULED")]
+        return [run for run in found if not states or run["state"]["name"] in states]
+
+    def wait(self, run: str, *states: str, seconds: float = SECONDS) -> dict[str, Any]:
+        """The run, once it is in one of these states."""
+
+        def look() -> Any:
+            found = self._answer("GET", f"flow_runs/{run}")
+            return found if found["state"]["name"] in states else None
+
+        return until(look, seconds=seconds)
+
+    def deployment(self, name: str) -> str:
+        """The identifier of one, once it is there."""
+
+        def look() -> str:
+            answer = httpx.get(f"{self.api}/deployments/name/{name}/{name}", timeout=30)
+            return answer.json()["id"] if answer.is_success else ""
+
+        return until(look)
+
+    def logs(self, run: dict[str, Any]) -> str:
+        lines = self.post("logs/filter", logs={"flow_run_id": {"any_": [run["id"]]}}, sort="TIMESTAMP_ASC")
+        return "\n".join(each["message"] for each in lines)
+
+    def _answer(self, method: str, path: str, body: Any = None) -> Any:
+        for _ in range(20):
+            answer = httpx.request(method, f"{self.api}/{path}", json=body, timeout=30)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:  # as it says when its database is busy
+                break
+            time.sleep(1)
+        assert answer.is_success, answer.text
+        return answer.json() if answer.content else None

@@ -97,7 +97,8 @@ def slices(evaluation: Evaluation) -> pd.DataFrame:
 
 @pytest.fixture(scope="session")
 def metrics(evaluation: Evaluation) -> dict[str, Any]:
-    """By target: the numbers of `candidate`, `head` and, where a model is in use, `baseline` and `flips`."""
+    """By target: the numbers of `candidate`, `head` and, where a model is in use, `baseline`, `flips` and, where not all samples can
+    compare the two, `shared`: both on those that can."""
     return evaluation.json("metrics.json")
 
 

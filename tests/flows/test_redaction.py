@@ -90,11 +90,13 @@ def test_no_secret_leaves_the_place_where_its_user_put_it(project, tmp_path, dvc
         return done.returncode, printed
 
     dvc(project, "remote", "default", "far")
+    commit(project, "The remote that is not")
     status, printed = retrain()
     assert status == 1
     assert "127.0.0.1:9" in printed
     assert "the candidate is accepted; not published: " in printed
     dvc(project, "remote", "default", "store")
+    commit(project, "The remote that is there")
     status, printed = retrain()
     assert status == 1
     assert "git cannot push to origin (fatal: unable to access 'http://" in printed

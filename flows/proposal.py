@@ -32,7 +32,8 @@ class Proposal:
     body: str  # Markdown
 
     def facts(self) -> str:
-        return "".join(f"{name}={getattr(self, name)}\n" for name in ("branch", "title", "verdict"))
+        """A line each, whatever they hold: a CI job takes every line for a fact."""
+        return "".join(f"{name}={' '.join(getattr(self, name).split())}\n" for name in ("branch", "title", "verdict"))
 
 
 class Row(NamedTuple):

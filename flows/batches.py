@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from flows.files import write_whole
+from flows.redaction import in_a_line
 
 RAW = Path("data/raw")
 LISTED = Path("data/batches.yaml")
@@ -139,7 +140,7 @@ def _parse(text: str) -> list[str]:
     try:
         content: Any = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ValueError(f"{LISTED} is not YAML: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{LISTED} is not YAML: {in_a_line(error)}") from error
     names = content.get("batches") if isinstance(content, dict) else None
     if not isinstance(names, list):
         raise ValueError(f"{LISTED} has no list `batches`, expected `batches: []` or the names of batches")

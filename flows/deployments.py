@@ -17,6 +17,7 @@ from prefect.schedules import Cron, Interval, RRule, Schedule
 from prefect.utilities.schema_tools.validation import validate
 from pydantic import TypeAdapter, ValidationError
 
+from flows.redaction import in_a_line
 from flows.stores import refuse_secrets
 
 PLAN = Path("prefect.yaml")
@@ -36,7 +37,7 @@ def read_deployments(path: Path = PLAN) -> list[RunnerDeployment]:
     except FileNotFoundError:
         raise ValueError(f"there is no {path} in {Path.cwd()}: run from the root of the repository") from None
     except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path} is no YAML: {in_a_line(error)}") from None
     listed = plan.get("deployments") if isinstance(plan, dict) else None
     if not isinstance(listed, list) or not listed:
         raise ValueError(f"{path} has no list `deployments`: see the one that the repository came with")
@@ -51,7 +52,7 @@ def read_deployments(path: Path = PLAN) -> list[RunnerDeployment]:
             said = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
             raise ValueError(f"{path}: {name}: {said}") from None
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}: {name}: {' '.join(str(error).split())}") from None
+            raise ValueError(f"{path}: {name}: {in_a_line(error)}") from None
     return found
 
 

@@ -5,6 +5,8 @@ from prefect.events.clients import get_events_client
 from prefect.runtime import flow_run
 from prefect.utilities.asyncutils import run_coro_as_sync
 
+from flows.redaction import in_a_line
+
 
 def deliver(event: Event) -> None:
     """Send the event, as one of this flow run. `prefect.events.emit_event` would not say whether it arrived.
@@ -17,9 +19,7 @@ def deliver(event: Event) -> None:
     try:
         run_coro_as_sync(_send(event))
     except Exception as error:  # whatever Prefect's client and its web socket raise
-        raise ConnectionError(
-            f"Prefect did not take the event {event.event}: {' '.join(str(error).split())}"
-        ) from error
+        raise ConnectionError(f"Prefect did not take the event {event.event}: {in_a_line(error)}") from error
 
 
 async def _send(event: Event) -> None:

@@ -11,6 +11,8 @@ from flows.redaction import redactor
 from flows.repro import held
 
 IDENTITY = ("-c", "user.name=graftline", "-c", "user.email=graftline@localhost")
+# else its cleaning would go on after the run, and hold what it inherits
+ATTACHED = ("-c", "gc.autoDetach=false", "-c", "maintenance.autoDetach=false")
 REMOTE = "origin"
 PUSH_SECONDS = 3600
 
@@ -39,7 +41,13 @@ def record_in_git(paths: Sequence[Path], *, message: str, log: Callable[[str], N
 
 def is_recorded(paths: Sequence[Path]) -> bool:
     """Whether the commit that is checked out has these files as they are."""
-    return not (paths and _must("status", "--porcelain", "--", *map(str, paths)))
+    return not (paths and differing(paths))
+
+
+def differing(paths: Sequence[Path]) -> list[str]:
+    """The files among these, or in these folders, that the commit which is checked out has otherwise, or lacks, or has and are gone."""
+    listed = _must("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", *map(str, paths))
+    return [each[3:] for each in listed.split("\0") if each]
 
 
 def check_pushable(*, is_branch_needed: bool) -> None:
@@ -135,7 +143,7 @@ def _reason(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def _git(*arguments: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
-    command = ["git", *arguments]
+    command = ["git", *ATTACHED, *arguments]
     try:
         return subprocess.run(
             command,

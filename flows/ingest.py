@@ -21,6 +21,7 @@ from flows.copies import Log
 from flows.guard import run_guarded
 from flows.intake import Report, complete, is_to_be_read, shown, take
 from flows.landing import Landing
+from flows.redaction import in_a_line
 from flows.repro import DvcError, only_writer
 from flows.stores import open_store, refuse_secrets
 
@@ -34,7 +35,7 @@ def land(name: str, work: Callable[[Log], Report]) -> State[Any]:
     try:
         report = work(get_run_logger().info)
     except (OSError, ValueError, DvcError) as error:
-        return Failed(message=f"{name}: {' '.join(str(error).split())}")
+        return Failed(message=f"{name}: {in_a_line(error)}")
     return Completed(message=report.message(), data=report)
 
 
@@ -64,7 +65,7 @@ def ingest(
     except BlockingIOError as error:
         return (Completed if skip_if_busy else Failed)(message=str(error))
     except (OSError, ValueError) as error:
-        return Failed(message=" ".join(str(error).split()))
+        return Failed(message=in_a_line(error))
     for warning in dict.fromkeys(report.warnings):
         get_run_logger().warning(warning)
     return Failed(message=report.message()) if report.failed else Completed(message=report.message())

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from flows.artifacts import SHOWN, in_words, plain
 from flows.history import changed_files, is_at_remote
 from flows.publish import OWED, branch_of_candidate
-from flows.redaction import redactor
+from flows.redaction import in_a_line
 from flows.repro import DvcError, lines_of
 from flows.verdict import VERDICT, read_verdict
 
@@ -32,7 +32,8 @@ class Proposal:
     body: str  # Markdown
 
     def facts(self) -> str:
-        return "".join(f"{name}={getattr(self, name)}\n" for name in ("branch", "title", "verdict"))
+        """A line each, whatever they hold: a CI job takes every line for a fact."""
+        return "".join(f"{name}={' '.join(getattr(self, name).split())}\n" for name in ("branch", "title", "verdict"))
 
 
 class Row(NamedTuple):
@@ -140,7 +141,7 @@ def main() -> None:
     try:
         proposal = propose(given.since, has_failed=given.failed)
     except (OSError, ValueError, DvcError) as error:
-        sys.exit(f"error: {redactor()(' '.join(str(error).split()))}")
+        sys.exit(f"error: {in_a_line(error)}")
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "body.md").write_text(proposal.body, "utf-8")
     (given.out / "facts.env").write_text(proposal.facts(), "utf-8")

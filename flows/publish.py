@@ -11,7 +11,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
-from flows.history import RefusedError, check_pushable, is_recorded, push_to_git, record_in_git
+from flows.history import RefusedError, check_pushable, differing, is_recorded, push_to_git, record_in_git
 from flows.repro import DvcError, dvc, lines_of
 from flows.verdict import VERDICT, read_verdict
 
@@ -20,15 +20,25 @@ Publish = Literal["no", "branch", "main"]
 OWED = Path(".dvc/tmp/graftline-unpublished")  # while a run has something that others lack
 LOCK = Path("dvc.lock")
 LISTED = [LOCK, Path("data/batches.yaml"), Path("data/decisions.json"), Path("data/raw/.gitignore")]
+# what decides what a run makes, and is a person's to commit
+GIVEN = [Path("params.yaml"), Path("dvc.yaml"), Path("tasks"), Path("tests/regression"), Path("backbones"), Path("requirements.lock"),
+         Path(".dvc/config")]  # fmt: skip
 RETRY_SECONDS = "10,60,300"
 
 
 def check_publishable(to: Publish) -> None:
-    """Raises ValueError where there is nowhere to publish to: before hours of work, not after them."""
+    """Raises ValueError where there is nowhere to publish to, or the commit would not say what the run was made with: before hours of
+    work, not after them."""
     pauses()
     if to != "no":
         check_pushable(is_branch_needed=to == "main")
         check_dvc_remote()
+        if found := differing(GIVEN):
+            names = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+            raise ValueError(
+                f"{names}: not as the commit has it, so that what is published could not be made again: commit it, or "
+                "`git restore` it, or give publish_to no"
+            )
 
 
 def check_dvc_remote() -> None:

@@ -26,6 +26,7 @@ from flows.promote import promote as promote_candidate
 from flows.promotions import read_log, taken_back
 from flows.publish import Publish, check_dvc_remote, check_publishable, commit_run, publish
 from flows.pulls import pull_named, pull_outcome, pull_parts
+from flows.redaction import in_a_line
 from flows.repro import DvcError, Lines, lines_of, only_writer
 from flows.turns import NotNeededError, in_turn
 from flows.verdict import CANDIDATE
@@ -74,14 +75,15 @@ def retrain(
     except NotNeededError as other:
         return Completed(message=str(other))
     except (OSError, ValueError, DvcError) as error:
-        return Failed(message=" ".join(str(error).split()))
+        return Failed(message=in_a_line(error))
     if publish_to != "no":
         try:
             with only_writer(wait_seconds=60 * wait_minutes):
                 publish(publish_to)
         except (OSError, ValueError, DvcError) as error:
-            reason = " ".join(str(error).split())
-            return Failed(message=f"{said}; not published: {reason}; all of it is here, and the next run publishes it")
+            return Failed(
+                message=f"{said}; not published: {in_a_line(error)}; all of it is here, and the next run publishes it"
+            )
     if verdict and verdict["verdict"] != "accepted":
         return Failed(message=said)
     logger.info(said)

@@ -8,6 +8,7 @@ import re
 import sys
 
 from flows.batches import LISTED, RAW, digest_of, listed
+from flows.redaction import in_a_line
 from flows.repro import DvcError, lines_of
 from flows.retrain import check_parameters
 
@@ -50,7 +51,7 @@ def main() -> None:
     try:
         stage = first_stale()
     except (OSError, ValueError, DvcError) as error:
-        sys.exit(f"error: {' '.join(str(error).split())}")
+        sys.exit(f"error: {in_a_line(error)}")
     said = f"would begin with {stage}" if stage else "would have nothing to do"
     sys.stdout.write(f"a retraining {said if listed() else 'waits for a first batch'}\n")
 

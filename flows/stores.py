@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from flows.files import BLOCK_BYTES, write_whole
+from flows.redaction import in_a_line
 
 VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "mtime", "LastModified", "last_modified", "created")
 TIMES = ("LastModified", "last_modified", "updated", "mtime", "created")
@@ -225,15 +226,11 @@ class RemoteStore:
         except ImportError:
             raise
         except FileNotFoundError as error:
-            raise FileNotFoundError(f"{self.address}: {_line(error)}") from error
+            raise FileNotFoundError(f"{self.address}: {in_a_line(error)}") from error
         except Exception as error:
             raise OSError(
-                f"{self.address}: {_line(error)}: check the address, the network and the credentials"
+                f"{self.address}: {in_a_line(error)}: check the address, the network and the credentials"
             ) from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _describe(path: str, info: dict[str, Any]) -> Found:

@@ -32,11 +32,12 @@ def commit(workspace: Path, message: str) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
+    """The bytes and, as git has it, whether it can be run."""
     content = source.read_bytes()
-    if target.is_file() and target.read_bytes() == content:
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(content)
+    if not (target.is_file() and target.read_bytes() == content):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    target.chmod(target.stat().st_mode & ~0o111 | source.stat().st_mode & 0o111)
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import yaml
 
+from flows.publish import GIVEN
 from flows.repro import stages
 
 ROOT = Path(__file__).parents[2]
@@ -24,3 +25,10 @@ def test_only_repro_starts_dvc():
     for module in (ROOT / "flows").glob("*.py"):
         if module.name != "repro.py":
             assert '"dvc"' not in module.read_text("utf-8"), module.name
+
+
+def test_whatever_a_stage_reads_and_no_run_records_is_looked_at_before_a_run_is_published():
+    declared = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"]
+    read = {Path(dependency) for stage in declared.values() for dependency in stage["deps"]}
+    of_persons = {path for path in read if path.parts[0] != "data"}
+    assert [path for path in of_persons if not any(path.is_relative_to(given) for given in GIVEN)] == []

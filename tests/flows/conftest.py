@@ -51,6 +51,17 @@ def land(tmp_path):
     return put
 
 
+@pytest.fixture
+def files_with():
+    """The files below a folder that hold a text, sorted."""
+
+    def find(text: str, folder: Path) -> list[Path]:
+        files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+        return [path for path in files if text.encode() in path.read_bytes()]
+
+    return find
+
+
 @pytest.fixture(scope="module")
 def s3_server():
     """A real S3 server on a port of its own."""

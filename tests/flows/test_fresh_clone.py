@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from flows.proposal import propose
+from flows.proposal import Proposal, propose
 from flows.workspace import commit
 
 OLD_DATA = "data/raw/first"
@@ -34,7 +34,7 @@ def job(hub, tmp_path):
         clone = tmp_path / name
         git(tmp_path, "clone", "--quiet", str(hub), str(clone))
         done = subprocess.run(
-            ["bash", str(clone / ".ci/retrain")],
+            [str(clone / ".ci/retrain")],
             env=os.environ
             | {"PYTHON": sys.executable, "PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_API_URL": "", **settings},
             stdout=subprocess.PIPE,
@@ -123,8 +123,8 @@ def test_pull_request_is_told_what_a_retraining_would_begin_with_without_any_dat
 
     def check():
         environment = os.environ | {"PYTHON": sys.executable}
-        command = ["bash", str(clone / ".ci/check-pipeline")]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        script = str(clone / ".ci/check-pipeline")
+        done = subprocess.run([script], env=environment, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout + done.stderr
 
     assert check() == (0, "a retraining would have nothing to do\n")
@@ -150,3 +150,8 @@ def test_pull_request_is_told_what_a_retraining_would_begin_with_without_any_dat
 def test_run_that_failed_before_its_verdict_is_not_told_as_nothing_to_do(workspace):
     assert propose("HEAD").body == "Nothing was to be done.\n"
     assert "The run failed" in propose("HEAD", has_failed=True).body
+
+
+def test_title_of_several_lines_gives_a_job_no_fact_of_its_own():
+    proposal = Proposal(branch="", title="Retrained\nbranch=main", verdict="none\r", body="")
+    assert proposal.facts() == "branch=\ntitle=Retrained branch=main\nverdict=none\n"

@@ -224,6 +224,26 @@ def test_remote_that_is_not_set_up_is_told_before_anything_runs(made, dvc):
     check_publishable("no")
 
 
+@pytest.mark.parametrize(
+    "name", ["params.yaml", "tasks/training/loop.py", "tests/regression/test_mine.py", ".dvc/config"]
+)
+def test_what_a_run_would_be_made_with_is_committed_before_anything_runs(made, name):
+    with (made / name).open("a") as file:
+        file.write("# mine\n")
+    with pytest.raises(ValueError, match=f"^{name}: not as the commit has it.* commit it, or `git restore` it"):
+        check_publishable("branch")
+    check_publishable("no")
+    commit(made, "mine")
+    check_publishable("branch")
+
+
+def test_what_a_run_commits_by_itself_and_what_no_stage_reads_may_differ(made):
+    for name in ("data/batches.yaml", "README.md"):
+        with (made / name).open("a") as file:
+            file.write("# new\n")
+    check_publishable("branch")
+
+
 def test_waits_that_are_no_numbers_are_refused(monkeypatch):
     monkeypatch.setenv("GRAFTLINE_RETRY_SECONDS", "soon")
     with pytest.raises(ValueError, match="GRAFTLINE_RETRY_SECONDS is 'soon', expected seconds such as '10,60,300'"):

@@ -23,6 +23,7 @@ from flows.intake import Report, complete, is_to_be_read, shown, take
 from flows.landing import Landing
 from flows.redaction import in_a_line
 from flows.repro import DvcError, only_writer
+from flows.secrets import Secrets, add_option, take_secrets
 from flows.stores import open_store, refuse_secrets
 
 MARKER = "_COMPLETE"
@@ -41,7 +42,11 @@ def land(name: str, work: Callable[[Log], Report]) -> State[Any]:
 
 @flow(name="ingest")
 def ingest(
-    landing: str, marker: str = MARKER, quiet_seconds: float = QUIET_SECONDS, skip_if_busy: bool = False
+    landing: str,
+    marker: str = MARKER,
+    quiet_seconds: float = QUIET_SECONDS,
+    skip_if_busy: bool = False,
+    secrets: Secrets = {},  # noqa: B006  nobody changes it
 ) -> State[Any]:
     """Take every batch of the landing that is whole and was not taken before.
 
@@ -53,9 +58,11 @@ def ingest(
         marker: the file that says that its batch is whole.
         quiet_seconds: or so long without a change.
         skip_if_busy: where another run holds this workspace that is no failure: a later one will take what landed.
+        secrets: variables of the environment, each with the name of the Secret block in Prefect that has its value.
     """
     try:
         check_quiet(quiet_seconds)
+        take_secrets(secrets)
         with only_writer():
             store = open_store(landing)
             raw, root = RAW.resolve(), Path(store.address)
@@ -126,13 +133,20 @@ def main() -> int:
     parser.add_argument(
         "--quiet-seconds", type=float, default=QUIET_SECONDS, help="or so long without a change (%(default)s)"
     )
+    add_option(parser)
     arguments = parser.parse_args()
     try:
         refuse_secrets(arguments.landing)
         check_quiet(arguments.quiet_seconds)
     except ValueError as error:
         parser.error(str(error))
-    state = ingest(arguments.landing, arguments.marker, arguments.quiet_seconds, return_state=True)
+    state = ingest(
+        arguments.landing,
+        arguments.marker,
+        arguments.quiet_seconds,
+        secrets=dict(arguments.secrets),
+        return_state=True,
+    )
     return 0 if state.is_completed() else 1
 
 

@@ -1,8 +1,8 @@
-"""Who is told when a run needs a person: `python -m flows.notify` sets up, on the Prefect server, an automation that calls a webhook, or
-sends what a saved notification block sends, when a run fails, crashes or waits for approval. It may be run again, and replaces what it
-set up before.
+"""Who is told when a run needs a person: `python -m flows.notify` sets up, on the Prefect server, an automation that calls a webhook,
+sends an e-mail or what a saved notification block sends, when a run fails, crashes or waits for approval. It may be run again, and
+replaces what it set up before.
 
-The webhook's address is a secret: it is read from GRAFTLINE_WEBHOOK and kept, encrypted, in a Prefect block.
+The addresses are secrets: they are read from GRAFTLINE_WEBHOOK and GRAFTLINE_EMAIL, and kept, encrypted, in Prefect blocks.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from uuid import UUID
 
 from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
+from prefect.blocks.notifications import SlackWebhook
 from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
@@ -25,8 +26,9 @@ from pydantic import SecretStr
 
 from flows.serve import check_server
 
-VARIABLE = "GRAFTLINE_WEBHOOK"
-BLOCK = "graftline"  # the webhook's
+WEBHOOK = "GRAFTLINE_WEBHOOK"
+EMAIL = "GRAFTLINE_EMAIL"
+BLOCK = "graftline"  # that of an address
 FLOWS = ["retrain", "ingest"]
 ALARMS = {
     "Failed",
@@ -50,31 +52,54 @@ PAYLOAD = (
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.notify", description="Set up who is told when a run fails.")
     parser.add_argument(
-        "--block", metavar="TYPE/NAME", help=f"a saved notification block, not the webhook of {VARIABLE}"
+        "--block", metavar="TYPE/NAME", help=f"a saved notification block, not what {WEBHOOK} and {EMAIL} say"
     )
     name = parser.parse_args().block
     try:
         check_server()
-        action = by_block(name) if name else by_webhook(os.environ.get(VARIABLE, ""))
-        for each in automations(action, heartbeat_seconds=get_current_settings().flows.heartbeat_frequency):
+        actions = [by_block(name)] if name else by_environment()
+        for each in automations(actions, heartbeat_seconds=get_current_settings().flows.heartbeat_frequency):
             put(each)
     except (ValueError, ConnectionError) as error:
         sys.exit(f"error: {error}")
 
 
+def by_environment() -> list[ActionTypes]:
+    """One for each address that is set. Raises ValueError where none is."""
+    ways = {WEBHOOK: by_webhook, EMAIL: by_email}
+    found = [way(os.environ[variable]) for variable, way in ways.items() if os.environ.get(variable)]
+    if not found:
+        raise ValueError(f"neither {WEBHOOK} nor {EMAIL} is set: export the address, or name a --block")
+    return found
+
+
 def by_webhook(address: str) -> ActionTypes:
     """Keeps the address in a block. Raises ValueError, which does not tell it, where it is none."""
-    if not address:
-        raise ValueError(f"{VARIABLE} is not set, expected the address of a webhook: export it, or name a --block")
     try:
         parts = urlsplit(address)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname)
     except ValueError:  # which would tell it
         is_address = False
     if not is_address:
-        raise ValueError(f"{VARIABLE} is no address of a webhook, expected https://… (what it is, is not shown)")
+        raise ValueError(f"{WEBHOOK} is no address of a webhook, expected https://… (what it is, is not shown)")
     block = Webhook(url=SecretStr(address), headers=SecretDict({"Content-Type": "application/json"}))
     return CallWebhook(block_document_id=_saved(block), payload=PAYLOAD)
+
+
+def by_email(address: str) -> ActionTypes:
+    """Keeps the address, which has the mail server and its password, in a block. Raises ValueError, which does not tell it, where it
+    is none."""
+    from apprise import Apprise
+
+    is_address = address.startswith(("mailto://", "mailtos://"))
+    mail = Apprise.instantiate(address) if is_address else None
+    if not getattr(mail, "targets", None):  # one that would send to nobody is fine by Apprise
+        raise ValueError(
+            f"{EMAIL} is no address of a mail server, expected mailtos://user:password@smtp.example.org?from=…&to=… "
+            "(what it is, is not shown)"
+        )
+    # of Prefect's own blocks this one hands an address that is not Slack's to Apprise as it is, which sends the mail
+    return _notification(_saved(SlackWebhook(url=SecretStr(address))))
 
 
 def by_block(name: str) -> ActionTypes:
@@ -89,17 +114,17 @@ def by_block(name: str) -> ActionTypes:
         )
     identifier = block._block_document_id
     assert identifier is not None  # it was loaded
-    return SendNotification(block_document_id=identifier, subject=SUBJECT, body=BODY)
+    return _notification(identifier)
 
 
-def automations(action: ActionTypes, *, heartbeat_seconds: int | None) -> list[AutomationCore]:
+def automations(actions: list[ActionTypes], *, heartbeat_seconds: int | None) -> list[AutomationCore]:
     """The one that tells; and where runs have a heartbeat, one that finds those that were killed and could not say so."""
     of_ours: dict[str, str | list[str]] = {"prefect.resource.role": "flow", "prefect.resource.name": FLOWS}
     runs: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.flow-run.*"}
     told = AutomationCore(
         name="graftline: a run needs a person",
         trigger=EventTrigger(expect=events(ALARMS), match=runs, match_related=of_ours, within=timedelta(0)),
-        actions=[action],
+        actions=actions,
     )
     if heartbeat_seconds is None:
         return [told]
@@ -137,6 +162,10 @@ def put(automation: AutomationCore) -> None:
         client.create_automation(automation)
         for each in earlier:
             client.delete_automation(each.id)
+
+
+def _notification(block: UUID) -> ActionTypes:
+    return SendNotification(block_document_id=block, subject=SUBJECT, body=BODY)
 
 
 def _saved(block: Block) -> UUID:

@@ -28,6 +28,7 @@ from flows.publish import Publish, check_dvc_remote, check_publishable, commit_r
 from flows.pulls import pull_named, pull_outcome, pull_parts
 from flows.redaction import in_a_line
 from flows.repro import DvcError, Lines, lines_of, only_writer
+from flows.secrets import Secrets, add_option, take_secrets
 from flows.turns import NotNeededError, in_turn
 from flows.verdict import CANDIDATE
 
@@ -45,6 +46,7 @@ def retrain(
     approval_hours: float = 24.0,
     wait_minutes: float = 0.0,
     pull: bool = False,
+    secrets: Secrets = {},  # noqa: B006  nobody changes it
 ) -> State[Any]:
     """Bring every stage of dvc.yaml up to date, in its order, and say what came of it.
 
@@ -56,9 +58,11 @@ def retrain(
         wait_minutes: how long it waits for another run that holds this workspace. Where one waits already it ends: that one will
             see all that this would.
         pull: this is a clone without data: what the stages need of it comes from the DVC remote.
+        secrets: variables of the environment, each with the name of the Secret block in Prefect that has its value.
     """
     logger = get_run_logger()
     try:
+        take_secrets(secrets)
         if promote == "approved":
             check_approvable()
         check_parameters()
@@ -192,7 +196,9 @@ def main() -> int:
     parser.add_argument(
         "--pull", action="store_true", help="in a clone without data: what the stages need of it, no more"
     )
-    state: State[Any] = retrain(**vars(parser.parse_args()), return_state=True)
+    add_option(parser)
+    given = vars(parser.parse_args())
+    state: State[Any] = retrain(**given | {"secrets": dict(given["secrets"])}, return_state=True)
     return 0 if state.is_completed() else 1
 
 

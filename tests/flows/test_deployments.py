@@ -109,10 +109,23 @@ def test_what_cannot_be_served_or_deployed_is_told_in_a_line(tmp_path, command, 
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("address", ["", "hooks.example.org/secret", "https://", "http://[secret"])
-def test_webhook_that_is_none_is_refused_and_not_shown(address):
-    from flows.notify import by_webhook
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")  # Apprise looks for it
+@pytest.mark.parametrize(
+    ("variable", "address"),
+    [
+        ("GRAFTLINE_WEBHOOK", ""),
+        ("GRAFTLINE_WEBHOOK", "hooks.example.org/secret"),
+        ("GRAFTLINE_WEBHOOK", "https://"),
+        ("GRAFTLINE_WEBHOOK", "http://[secret"),
+        ("GRAFTLINE_EMAIL", "mailtos://user:secret@smtp.example.org?to=nobody"),
+        ("GRAFTLINE_EMAIL", "team@secret.example.org"),
+        ("GRAFTLINE_EMAIL", "slack://secret"),
+    ],
+)
+def test_address_that_is_none_is_refused_and_not_shown(monkeypatch, capfd, variable, address):
+    from flows.notify import by_environment
 
-    with pytest.raises(ValueError, match="GRAFTLINE_WEBHOOK") as error:
-        by_webhook(address)
-    assert "secret" not in str(error.value)
+    monkeypatch.setenv(variable, address)
+    with pytest.raises(ValueError, match=variable) as error:
+        by_environment()
+    assert "secret" not in f"{error.value} {capfd.readouterr()}"

@@ -118,6 +118,7 @@ def test_error_that_neither_dvc_nor_git_made_tells_prefect_no_secret(monkeypatch
     """Both say what they were given."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("GRAFTLINE_RETRY_SECONDS", SECRET)
+    (workspace / "data/batches.yaml").write_text("batches: [first]\n", "utf-8")
     states = [ingest(f"/mnt/{SECRET}", return_state=True), retrain(publish_to="main", return_state=True)]
     assert [state.name for state in states] == ["Failed", "Failed"]
     assert states[0].message.startswith("there is no landing at /mnt/***: ")

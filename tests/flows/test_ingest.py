@@ -380,6 +380,12 @@ def is_link(file):
         return file.stat().st_nlink > 1
 
 
+def test_batch_is_of_links_where_cache_type_asks_for_them(event_server, workspace, land, dvc):
+    dvc(Path(), "config", "--local", "cache.type", "hardlink,copy")
+    assert run(land(FILES)).is_completed()
+    assert [is_link(file) for file in RAW.glob("2026-11/*/*.png")] == [True] * len(FILES)
+
+
 STEPS = {
     "the copy is begun": lambda: any(RAW.glob(".incoming/*/content/*")),
     "the copy is whole": lambda: any(RAW.glob(".incoming/*/arrival.json")),

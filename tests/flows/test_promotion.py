@@ -153,6 +153,14 @@ def test_promotion_is_logged_committed_and_tagged(promoted):
     assert digest_in_use(promoted) == candidate["model_sha256"]
 
 
+def test_commit_of_a_promotion_has_the_lock_that_says_how_the_model_was_made(project):
+    """Though nobody committed it before."""
+    with (project / "dvc.lock").open("a") as lock:
+        lock.write("# as the run left it\n")
+    promote(project)
+    assert "dvc.lock" in git(project, "show", "--name-only", "--format=", "classifier@v1.0.0^{}").split()
+
+
 def test_promoting_what_is_in_use_changes_nothing(in_use):
     assert "in use already" in promote(in_use)
     assert len(log_of(in_use)) == 1

@@ -94,6 +94,7 @@ def take_all(landing: Landing, *, quiet_seconds: float) -> Report:
             stuck.add(arrival.name)
     report.warnings += loose_ends()
     have = tracked()
+    is_first = True  # whatever was on its way: the event of that may have been sent before, and start nothing now
     listing = landing.look()
     if not (listing.batches or listing.strays or listing.marks):
         report.warnings.append(f"{landing.store.address} holds nothing")
@@ -108,7 +109,9 @@ def take_all(landing: Landing, *, quiet_seconds: float) -> Report:
             report.waiting.append(f"{name} waits: {why}")
             logger.info("%s waits for %s or %.0f s without a change: %s", name, landing.marker, quiet_seconds, why)
             continue
-        report.add(run(name, partial(take, batch, mark, landing)))
+        found = run(name, partial(take, batch, mark, landing, is_first=is_first))
+        is_first = is_first and not found.landed
+        report.add(found)
     return report
 
 

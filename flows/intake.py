@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from prefect.events import Event, Resource
-from prefect.runtime import flow_run
 
 from flows.arrivals import Arrival, begun, content_of, discard, finish, record, settle
 from flows.batches import RAW, extent_of, fit_name, free_name, namesakes, tracked
@@ -69,8 +68,11 @@ def is_to_be_read(batch: LandedBatch, mark: Mark | None, *, have: Mapping[str, s
     return mark.fingerprint != batch.fingerprint
 
 
-def take(batch: LandedBatch, mark: Mark | None, landing: Landing, log: Log) -> Report:
+def take(batch: LandedBatch, mark: Mark | None, landing: Landing, log: Log, *, is_first: bool = True) -> Report:
     """A batch, from the landing to its place.
+
+    Args:
+        is_first: of those that this ingest takes.
 
     Raises:
         OSError: it cannot be copied.
@@ -120,10 +122,10 @@ def take(batch: LandedBatch, mark: Mark | None, landing: Landing, log: Log) -> R
             log(f"{name} is in {RAW} already")
             discard(place)
         record(arrival, place=place)
-    return complete(arrival, place, landing, log)
+    return complete(arrival, place, landing, log, is_first=is_first)
 
 
-def complete(arrival: Arrival, place: Path, landing: Landing, log: Log) -> Report:
+def complete(arrival: Arrival, place: Path, landing: Landing, log: Log, *, is_first: bool = True) -> Report:
     """What is still to do for a batch that was copied. The landing is told last."""
     settle(arrival, place=place, log=log)
     payload = {"batch": arrival.batch, "files": arrival.files, "bytes": arrival.bytes}
@@ -131,7 +133,7 @@ def complete(arrival: Arrival, place: Path, landing: Landing, log: Log) -> Repor
         "prefect.resource.id": f"graftline.batch.{arrival.batch}",
         "prefect.resource.name": arrival.batch,
         "graftline.project": Path.cwd().name,
-        "graftline.ingest": str(flow_run.id),  # the trigger of prefect.yaml starts one run for each
+        "graftline.order": "first" if is_first else "further",  # the trigger of prefect.yaml goes by it
     }
     deliver(
         Event(

@@ -380,6 +380,19 @@ def is_link(file):
         return file.stat().st_nlink > 1
 
 
+def test_first_batch_that_an_ingest_takes_is_told_from_those_that_follow(event_server, workspace, land):
+    """By which the trigger starts one run for all of them."""
+    run(land({f"order-{name}/a/1.png": name.encode() for name in "xyz"}))
+    assert sorted(order(f"order-{name}") for name in "xyz") == ["first", "further", "further"]
+    run(land({"order-later/a/1.png": b"later"}))
+    assert order("order-later") == "first"
+
+
+def order(batch):
+    [event] = events(batch)
+    return event["resource"]["graftline.order"]
+
+
 def test_batch_is_of_links_where_cache_type_asks_for_them(event_server, workspace, land, dvc):
     dvc(Path(), "config", "--local", "cache.type", "hardlink,copy")
     assert run(land(FILES)).is_completed()

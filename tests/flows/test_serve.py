@@ -133,13 +133,13 @@ def test_what_waited_while_nobody_served_is_done_when_somebody_does(server, serv
 
 def test_batches_that_one_ingest_took_start_one_run_and_what_another_took_at_once_starts_its_own(server, serving):
     begun = len(server.runs("retrain"))
-    for batch, ingest in (("a", "one"), ("b", "one"), ("c", "other"), ("d", "other"), ("e", "last")):
-        server.emit(batch, ingest=ingest)
-    until(lambda: len(server.runs("retrain", "Completed")[begun:]) == 3)
-    server.emit("f", ingest="later")  # whatever the earlier ones started has come by the time its run has
-    until(lambda: len(server.runs("retrain", "Completed")[begun:]) >= 4)
+    for batch, order in (("a", "first"), ("b", "further"), ("c", "first"), ("d", "further")):
+        server.emit(batch, order=order)
+    until(lambda: len(server.runs("retrain", "Completed")[begun:]) == 2)
+    server.emit("e", order="first")  # whatever the earlier ones started has come by the time its run has
+    until(lambda: len(server.runs("retrain", "Completed")[begun:]) >= 3)
     runs = server.runs("retrain")[begun:]
-    assert len(runs) == 4
+    assert len(runs) == 3
     assert {run["created_by"]["display_value"] for run in runs} == {"retrain when data landed"}
 
 

@@ -53,13 +53,13 @@ class Server:
     def post(self, path: str, **body: Any) -> Any:
         return self._answer("POST", path, body)
 
-    def emit(self, batch: str, *, ingest: str) -> None:
-        """That it landed, by that ingest."""
+    def emit(self, batch: str, *, order: str) -> None:
+        """That it landed, first or further of those that an ingest took."""
         event = {
             "event": "dataset.landed",
             "id": str(uuid4()),
             "occurred": datetime.now(UTC).isoformat(),
-            "resource": {"prefect.resource.id": f"graftline.batch.{batch}", "graftline.ingest": ingest},
+            "resource": {"prefect.resource.id": f"graftline.batch.{batch}", "graftline.order": order},
         }
         self._answer("POST", "events", [event])
 

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -115,7 +116,8 @@ def test_stage_ends_where_dvc_alone_is_killed_and_the_run_says_so(stale):
     os.kill(dvc, signal.SIGKILL)
     said, _ = run.communicate(timeout=SECONDS)
     assert run.returncode == 1
-    assert "finetune: dvc repro exited with -9" in said
+    # a stage that still imports says it itself
+    assert re.search("finetune: (dvc repro exited with -9|the DVC that started this was killed)", said), said
     assert not any(is_running(pid) for pid, command in started.items() if "-m tasks." in command)
 
 

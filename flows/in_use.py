@@ -16,8 +16,9 @@ from typing import Any
 from flows.exchange import finish_putting, put_in_place
 from flows.files import write_whole
 from flows.history import record_in_git
+from flows.lockfile import LOCK_FILE
 from flows.promotions import LOG, Entry, append
-from flows.verdict import DVC_LOCK, RECORD, read_object
+from flows.verdict import RECORD, read_object
 
 BASELINE = Path("data/models/baseline")
 POINTER = Path("data/models/baseline.dvc")
@@ -126,7 +127,7 @@ def _settle(plan: Plan, *, log: Log) -> None:
 def record(entry: Entry, *, log: Log) -> None:
     """Its commit, with the dvc.lock that says how it was made, and its tag, as far as git lacks them: a clone may have the one alone.
     Raises ValueError where git refuses."""
-    made = [DVC_LOCK] if entry["action"] == "promote" and DVC_LOCK.is_file() else []
+    made = [LOCK_FILE] if entry["action"] == "promote" and LOCK_FILE.is_file() else []
     message = f"{entry['action']} {entry['model_sha256'][:12]}: {entry['why']}".removesuffix(": None")
     record_in_git([POINTER, REGISTRY, RECORD, LOG, *made], message=message, tag=entry["tag"], log=log)
 

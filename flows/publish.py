@@ -12,14 +12,14 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
 from flows.history import RefusedError, check_pushable, differing, is_recorded, push_to_git, record_in_git
+from flows.lockfile import LOCK_FILE
 from flows.repro import DvcError, dvc, lines_of
 from flows.verdict import VERDICT, read_verdict
 
 Publish = Literal["no", "branch", "main"]
 
 OWED = Path(".dvc/tmp/graftline-unpublished")  # while a run has something that others lack
-LOCK = Path("dvc.lock")
-LISTED = [LOCK, Path("data/batches.yaml"), Path("data/decisions.json"), Path("data/raw/.gitignore")]
+LISTED = [LOCK_FILE, Path("data/batches.yaml"), Path("data/decisions.json"), Path("data/raw/.gitignore")]
 # what decides what a run makes, and is a person's to commit
 GIVEN = [Path("params.yaml"), Path("dvc.yaml"), Path("tasks"), Path("tests/regression"), Path("backbones"), Path("requirements.lock"),
          Path(".dvc/config")]  # fmt: skip

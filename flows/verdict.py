@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from flows.copies import hash_of
+from flows.lockfile import LOCK_FILE
 from flows.repro import lines_of
 
 CANDIDATE = Path("data/models/candidate")
@@ -15,7 +16,6 @@ RECORD = Path("data/models/baseline.json")  # of the model in use
 EVALUATION = Path("data/evaluation")
 METRICS = EVALUATION / "metrics.json"
 VERDICT = Path("data/regression/verdict.json")
-DVC_LOCK = Path("dvc.lock")
 ADVICE = "run `dvc repro` again"
 
 KEPT = ("accuracy", "macro_f1", "log_loss", "calibration_error")  # of the metrics, in the log
@@ -79,11 +79,11 @@ def is_evaluated(bundle: Path, model_sha256: str) -> bool:
 def locked(stage: str, side: str, path: str) -> str | None:
     """The content hash that dvc.lock has of what a stage read (`deps`) or wrote (`outs`)."""
     try:
-        entries = yaml.safe_load(DVC_LOCK.read_text("utf-8"))["stages"][stage][side]
+        entries = yaml.safe_load(LOCK_FILE.read_text("utf-8"))["stages"][stage][side]
     except (FileNotFoundError, KeyError, TypeError):
         return None
     except (yaml.YAMLError, UnicodeDecodeError):
-        raise ValueError(f"{DVC_LOCK} is not YAML: restore it with git, then {ADVICE}") from None
+        raise ValueError(f"{LOCK_FILE} is not YAML: restore it with git, then {ADVICE}") from None
     return next((str(each.get("md5")) for each in entries if each["path"] == path), None)
 
 

@@ -6,14 +6,18 @@ Linux alone has what it needs.
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 MARK = "GRAFTLINE_RUN"  # in the environment, which is inherited
+END_SECONDS = 7.0  # from SIGTERM to the end of the process, at most
 GRACE_SECONDS = 3.0  # before what is left is killed
 
 GUARD = """
@@ -46,13 +50,30 @@ while empty < 2:  # one that is just being started has no mark yet
 
 
 def run_guarded(run: Callable[[], int]) -> None:
-    """Run it and exit with its status; SIGTERM ends it as an interrupt does, so that what it holds is let go. Prefect's temporary
+    """Run it and exit with its status; SIGTERM ends it as an interrupt does, so that what it holds is let go, within seconds. Prefect's temporary
     server, where none is named, ends with it, too."""
     mark = uuid4().hex
     os.environ[MARK] = mark
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    _bound_the_end()
     _start(mark)
     sys.exit(run())
+
+
+def _bound_the_end() -> None:
+    """After SIGTERM this process ends soon, though Prefect, which handles the signal while a flow runs, would go on for minutes to tell
+    a server that is gone."""
+    told, tell = socket.socketpair()
+    tell.setblocking(False)
+    signal.set_wakeup_fd(tell.detach(), warn_on_full_buffer=False)  # each signal's number, whoever handles it
+
+    def watch() -> None:
+        while signal.SIGTERM not in told.recv(1):
+            pass
+        time.sleep(END_SECONDS)
+        os._exit(143)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

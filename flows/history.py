@@ -14,6 +14,8 @@ IDENTITY = ("-c", "user.name=graftline", "-c", "user.email=graftline@localhost")
 # else its cleaning would go on after the run, and hold what it inherits
 ATTACHED = ("-c", "gc.autoDetach=false", "-c", "maintenance.autoDetach=false")
 REMOTE = "origin"
+BY_GATE = "accepted by the gate"  # why a run puts a candidate in use, where nobody is asked
+OF_A_RUN = re.compile(rf"retrain: |promote [0-9a-f]+: {BY_GATE}$")  # the commits that no person made
 PUSH_SECONDS = 3600
 
 
@@ -22,7 +24,11 @@ class RefusedError(ValueError):
 
 
 def is_git_checkout() -> bool:
-    return _git("rev-parse", "--is-inside-work-tree").returncode == 0
+    """Raises ValueError where there is one that git does not read, such as another user's."""
+    done = _git("rev-parse", "--is-inside-work-tree")
+    if done.returncode != 0 and "not a git repository" not in done.stderr:
+        raise ValueError(f"git does not read this checkout ({_reason(done)})")
+    return done.returncode == 0
 
 
 def record_in_git(paths: Sequence[Path], *, message: str, log: Callable[[str], None], tag: str | None = None) -> None:
@@ -66,7 +72,7 @@ def check_pushable(*, is_branch_needed: bool) -> None:
 
 def push_to_git(branch: str | None) -> str:
     """Push what is checked out: with its tags to the branch that is checked out, or else to a branch of that name that is this
-    project's own. Which, is returned. May be done again.
+    project's own. What was done is returned, in words. May be done again.
 
     Raises:
         RefusedError: the remote has commits that are not here, or protects the branch.
@@ -75,17 +81,17 @@ def push_to_git(branch: str | None) -> str:
     if branch is None:
         branch = _checked_out()
         _push("--follow-tags", REMOTE, f"HEAD:refs/heads/{branch}", branch=branch)
-        return branch
+        return f"pushed git to {branch}"
     there = _must("ls-remote", REMOTE, f"refs/heads/{branch}", timeout=PUSH_SECONDS).partition("\t")[0]
     if there:
         _must("fetch", "--quiet", "--no-tags", REMOTE, f"refs/heads/{branch}", timeout=PUSH_SECONDS)
-        is_same = _git("diff", "--quiet", there, "HEAD").returncode == 0
-        is_ours = _must("log", "-1", "--format=%s", there).startswith("retrain: ")  # a promotion may be a person's
-        if is_same or not is_ours:  # the same run again; or a person who works on it
-            return branch
+        if _git("diff", "--quiet", there, "HEAD").returncode == 0:
+            return f"{branch} has this already"
+        if not OF_A_RUN.match(_must("log", "-1", "--format=%s", there)):
+            return f"{branch} is left as it is: the last commit there is a person's"
     # a lease: nothing is overwritten but what was looked at
     _push(f"--force-with-lease=refs/heads/{branch}:{there}", REMOTE, f"HEAD:refs/heads/{branch}", branch=branch)
-    return branch
+    return f"pushed git to {branch}"
 
 
 def unstage(path: Path) -> None:
@@ -153,7 +159,8 @@ def _git(*arguments: str, timeout: float | None = None) -> subprocess.CompletedP
             check=False,
             timeout=timeout,
             env=os.environ | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"},  # nobody is there to be asked
-            pass_fds=held(),  # this workspace is not free before git is done
+            # this workspace is not free before git is done; what speaks with the remote alone may leave a helper that keeps passwords
+            pass_fds=held() if timeout is None else (),
         )
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(command, 1, "", f"no answer within {timeout:.0f} s")

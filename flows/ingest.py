@@ -15,6 +15,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from flows.alarms import failed, mended
 from flows.arrivals import unfinished
 from flows.batches import RAW, loose_ends, tracked
 from flows.copies import Log
@@ -72,10 +73,13 @@ def ingest(
     except BlockingIOError as error:
         return (Completed if skip_if_busy else Failed)(message=str(error))
     except (OSError, ValueError) as error:
-        return Failed(message=in_a_line(error))
+        return failed(in_a_line(error), reason=in_a_line(error))
     for warning in dict.fromkeys(report.warnings):
         get_run_logger().warning(warning)
-    return Failed(message=report.message()) if report.failed else Completed(message=report.message())
+    if report.failed:
+        return failed(report.message(), reason="; ".join(report.failed))
+    mended()
+    return Completed(message=report.message())
 
 
 def take_all(landing: Landing, *, quiet_seconds: float) -> Report:

@@ -42,7 +42,11 @@ def is_whole(content: bytes, *, before: bytes) -> bool:
     stages = _stages(content)
     if not stages or not content.endswith(b"\n"):
         return False
-    wanted = {name for name in _stages(before) if name.partition("@")[2] in ("", *listed())}
+    declared, batches = _stages(PIPELINE.read_bytes()), ["", *listed()]
+    parts = {name: name.partition("@") for name in _stages(before)}
+    wanted = {
+        name for name, (stage, _, batch) in parts.items() if batch in batches and (stage in declared or not declared)
+    }
     return wanted <= stages.keys() and _is_complete(*list(stages.items())[-1])
 
 

@@ -24,6 +24,7 @@ from prefect.settings import get_current_settings
 from prefect.types import SecretDict
 from pydantic import SecretStr
 
+from flows.alarms import AGAIN
 from flows.serve import check_server
 
 WEBHOOK = "GRAFTLINE_WEBHOOK"
@@ -36,7 +37,7 @@ ALARMS = {
     "TimedOut",
     "Suspended",
 }  # a rejected candidate fails its run; one to be approved suspends it
-ENDS = {"Completed", "Failed", "Crashed", "TimedOut", "Cancelled", "Suspended"}
+ENDS = {"Completed", "Failed", AGAIN, "Crashed", "TimedOut", "Cancelled", "Suspended"}
 MISSED_HEARTBEATS = 3
 
 SUBJECT = "Graftline: {{ flow.name }} is {{ flow_run.state.name|lower }}"
@@ -144,7 +145,7 @@ def automations(actions: list[ActionTypes], *, heartbeat_seconds: int | None) ->
                 name=None,
                 force=False,
                 state=StateType.CRASHED,
-                message="no sign of life: the process was killed, or its machine is down",
+                message="no sign of life: the process was killed, or its machine or the Prefect server was down",
             )
         ],
     )

@@ -70,7 +70,7 @@ def publish(to: Publish) -> None:
     log = get_run_logger().info
     commit_run(log=log)  # that of a run which was killed before it could
     branch = branch_of_candidate() if to == "branch" else None
-    steps: dict[str, Callable[[], object]] = {
+    steps: dict[str, Callable[[], str | None]] = {
         "data": partial(dvc, "push", log=log),
         "run cache": partial(dvc, "push", "--run-cache", log=log),  # by which nobody else runs again what was run here
         "git": partial(push_to_git, branch),
@@ -87,8 +87,8 @@ def publish(to: Publish) -> None:
     persist_result=False,
     retry_condition_fn=lambda *of: may_pass(*of),
 )
-def push(what: str, work: Callable[[], object]) -> None:
-    get_run_logger().info("pushed %s%s", what, f" to {where}" if (where := work()) else "")
+def push(what: str, work: Callable[[], str | None]) -> None:
+    get_run_logger().info(work() or f"pushed {what}")
 
 
 def may_pass(task: Any, run: TaskRun, state: State[Any]) -> bool:

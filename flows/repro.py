@@ -13,13 +13,17 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
+from flows.files import write_whole
 from flows.guard import MARK, guarded
 from flows.lockfile import keep_whole
 from flows.redaction import redactor
 
 LOCK = Path(".dvc/tmp/graftline.lock")
+HOURS = "GRAFTLINE_DVC_HOURS"
+DEFAULT_HOURS = "24"
+MAX_HOURS = 1_000  # a timer takes no number however large
 LOCK_SECONDS = 1.0  # between two looks at a lock that is waited for
 ENDING_SECONDS = 5.0  # for what is told to end, before it is killed
 ADVICE = (
@@ -31,12 +35,16 @@ ADVICE = (
     "dvc config core.autostage",
     "Use `dvc push`",
     "Relinked successfully",
+    "If there are no processes with such PIDs",  # `only_writer` has seen to that
 )
 OF_DVC = re.compile(r"ERROR: |'.+' (?:is invalid|validation failed)")  # how it begins to say what is wrong
-GOES_ON = re.compile(r"is invalid|validation failed|structure is corrupted")  # in the lines that follow
+OF_A_FILE = re.compile(r"is invalid|validation failed|structure is corrupted")
+OF_A_LOCK = re.compile(r"is busy, it is being blocked by")
+GOES_ON = re.compile(f"{OF_A_FILE.pattern}|{OF_A_LOCK.pattern}")  # in the lines that follow
 PROBLEM_LINES = 4
 HINTS = {
-    GOES_ON: "mend that file (`git diff` shows what was changed in it), then run again",
+    OF_A_LOCK: "wait for that process, then run again",
+    OF_A_FILE: "mend that file (`git diff` shows what was changed in it), then run again",
     re.compile(r"\[Errno 20\]"): "a file stands where a folder belongs: move it away, then run again",
 }
 
@@ -59,19 +67,21 @@ class DvcError(Exception):
     """DVC ended with an error; the message is the line that says why."""
 
 
-def dvc(*arguments: str, log: Callable[[str], None], timeout_seconds: float = 24 * 3600) -> None:
-    """Run `dvc ARGUMENTS`, handing each line of its output to `log`. Raises DvcError as `lines_of` does."""
-    for line in lines_of(*arguments, timeout_seconds=timeout_seconds):
+def dvc(*arguments: str, log: Callable[[str], None]) -> None:
+    """Run `dvc ARGUMENTS`, handing each line of its output to `log`. Raises what `lines_of` does."""
+    for line in lines_of(*arguments):
         log(line)
 
 
-def lines_of(*arguments: str, timeout_seconds: float = 24 * 3600) -> Lines:
+def lines_of(*arguments: str) -> Lines:
     """Run `dvc ARGUMENTS` in its own process group; the lines of its output, as they come. The group is ended where the lines are
     left before their end.
 
     Raises:
-        DvcError: it exited with an error, or ran past the timeout (then the whole group is ended).
+        DvcError: it exited with an error, or ran for longer than it may (then the whole group is ended).
+        ValueError: GRAFTLINE_DVC_HOURS is no number of hours.
     """
+    hours = dvc_hours()
     environment = os.environ | {
         "SHELL": "/bin/sh",  # stages run in the user's shell otherwise, whichever that is
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
@@ -91,7 +101,13 @@ def lines_of(*arguments: str, timeout_seconds: float = 24 * 3600) -> Lines:
         start_new_session=True,
         pass_fds=held(),  # the lock outlives this process for as long as DVC does
     )
-    watchdog = threading.Timer(timeout_seconds, _end, [process])
+    is_late = threading.Event()
+
+    def end_late() -> None:
+        is_late.set()
+        _end(process)
+
+    watchdog = threading.Timer(3600 * hours, end_late)
     watchdog.daemon = True
     watchdog.start()
     problem: list[str] = []
@@ -102,17 +118,37 @@ def lines_of(*arguments: str, timeout_seconds: float = 24 * 3600) -> Lines:
             # a stage says what is wrong in its line; DVC only that the stage failed
             if line.startswith("error: ") or (not problem and OF_DVC.match(line)):
                 problem = [line.removeprefix("ERROR: ").removeprefix("error: ")]
+            elif line.startswith(ADVICE):
+                continue
             elif line and problem and len(problem) < PROBLEM_LINES and GOES_ON.search(problem[0]):
                 problem.append(line)
-            if line and not line.startswith(ADVICE) and not line.endswith("didn't change, skipping"):
+            if line and not line.endswith("didn't change, skipping"):
                 yield line
-        if process.wait() != 0:
-            raise DvcError(advised(" ".join(problem)) or f"dvc {' '.join(arguments)} exited with {process.returncode}")
+        status = process.wait()
+        if is_late.is_set():
+            raise DvcError(
+                f"dvc {' '.join(arguments)} was ended after {hours:g} hours: give it more with {HOURS}, then run again; what was "
+                "finished is kept"
+            )
+        if status != 0:
+            raise DvcError(advised(" ".join(problem)) or f"dvc {' '.join(arguments)} exited with {status}")
     finally:
         watchdog.cancel()
         if process.stdout is not None:
             process.stdout.close()
         _end(process)  # its group may outlive it: a stage whose DVC was killed
+
+
+def dvc_hours() -> float:
+    """How long a DVC command, such as a whole `dvc repro`, may take. Raises ValueError where GRAFTLINE_DVC_HOURS has no such number."""
+    given = os.environ.get(HOURS) or DEFAULT_HOURS
+    try:
+        hours = float(given)
+    except ValueError:
+        hours = 0.0
+    if not 0 < hours <= MAX_HOURS:
+        raise ValueError(f"{HOURS} is {given!r}, expected hours such as {DEFAULT_HOURS}, at most {MAX_HOURS:,}")
+    return hours
 
 
 def advised(problem: str) -> str:
@@ -160,7 +196,7 @@ def only_writer(*, wait_seconds: float = 0.0) -> Iterator[None]:
             hold = Hold(file.fileno(), mark)
             _holds.append(hold)
             try:
-                _drop_torn_locks()
+                _drop_dead_locks()
                 keep_whole()
                 yield
                 keep_whole()
@@ -187,15 +223,32 @@ def _is_locked(file: TextIO) -> bool:
     return True
 
 
-def _drop_torn_locks() -> None:
-    """DVC writes its list of locks in place: one that was killed meanwhile leaves it torn, and no other would start."""
-    torn = LOCK.with_name("rwlock")
+def _drop_dead_locks() -> None:
+    """DVC's list of locks has what a killed DVC had: torn, for it is written in place, and no other DVC would start; or under the number
+    of a process that is another by now, as after a restart of the machine, and every other would wait for that one for ever."""
+    listed = LOCK.with_name("rwlock")
     with LOCK.with_name("rwlock.lock").open("a") as guard, suppress(BlockingIOError, FileNotFoundError):
         fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)  # DVC holds it while it writes
         try:
-            json.loads(torn.read_text("utf-8"))
-        except ValueError:
-            torn.unlink()
+            found = json.loads(listed.read_text("utf-8"))
+            reads = {path: [each for each in infos if _is_at_work(each)] for path, infos in found["read"].items()}
+            writes = {path: info for path, info in found["write"].items() if _is_at_work(info)}
+        except (ValueError, TypeError, KeyError, AttributeError):
+            listed.unlink()
+        else:
+            if (alive := {"read": reads, "write": writes}) != found:
+                write_whole(listed, json.dumps(alive).encode())
+
+
+def _is_at_work(info: dict[str, Any]) -> bool:
+    """Whether the process of that number is the one that DVC wrote down, by the last word of its command."""
+    try:
+        command = Path(f"/proc/{info['pid']}/cmdline").read_text("utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return not Path("/proc/self/cmdline").exists()  # where nothing is known, DVC decides
+    except PermissionError:
+        return True
+    return command.rstrip("\0").endswith(info["cmd"].split(" ")[-1])
 
 
 def _end(process: subprocess.Popen[str]) -> None:

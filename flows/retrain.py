@@ -19,6 +19,7 @@ from prefect.states import Completed, Failed
 from flows.approval import AskedError, ask, check_approvable, is_resumed
 from flows.artifacts import REPORT, show
 from flows.guard import run_guarded
+from flows.history import BY_GATE
 from flows.in_use import digests, settle_unfinished
 from flows.narration import BEGINNING, REJECTED, narrate
 from flows.promote import is_in_use
@@ -159,7 +160,7 @@ def decide(verdict: Verdict | None, *, promote: Promote, hours: float, is_partia
     if is_in_use(digests(CANDIDATE)):
         return "the candidate is accepted, and in use already"
     if promote == "accepted":
-        return f"the candidate is accepted, and in use: {put_in_use(None, is_partial=is_partial)}"
+        return f"the candidate is accepted, and in use: {put_in_use(BY_GATE, is_partial=is_partial)}"
     answer = ask(verdict, hours=hours)
     if not answer.approve:
         return f"the candidate is accepted, and was not approved: {answer.why or 'no reason given'}"
@@ -168,7 +169,7 @@ def decide(verdict: Verdict | None, *, promote: Promote, hours: float, is_partia
 
 
 @task(task_run_name="promote", cache_policy=NO_CACHE, persist_result=False)
-def put_in_use(why: str | None, *, is_partial: bool) -> str:
+def put_in_use(why: str, *, is_partial: bool) -> str:
     """The SHA-256 of its weights."""
     log = get_run_logger().info
     while True:

@@ -101,6 +101,15 @@ def test_sigterm_ends_a_run_and_all_that_it_started_within_ten_seconds(stale):
     assert run.returncode != 0
 
 
+def test_sigterm_ends_a_run_whose_prefect_server_is_gone_as_soon(stale, tmp_path):
+    with prefect_server(tmp_path / "home") as environment:
+        run = start(stale, **environment)
+        started = at_work(run, "finetune")
+    run.send_signal(signal.SIGTERM)
+    wait_for(lambda: run.poll() is not None and not any(map(is_running, started)), seconds=10)
+    run.communicate(timeout=SECONDS)
+
+
 def test_killed_run_leaves_no_process_behind(stale):
     run = start(stale)
     started = at_work(run, "finetune")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prefect.settings import get_current_settings
 
 from flows.deployments import read_deployments
 
@@ -44,6 +45,13 @@ def test_file_of_the_repository_has_both_deployments_with_schedule_trigger_and_p
     assert ingest.schedules[0].schedule.interval == timedelta(seconds=60)
     assert ingest.parameters["landing"] == "/mnt/landing"
     assert ingest.concurrency_limit == 1
+
+
+def test_server_that_is_started_here_gives_back_what_a_lost_run_held_and_forgets_old_runs():
+    server = get_current_settings().server
+    assert server.concurrency.lease_storage == "prefect.server.concurrency.lease_storage.filesystem"
+    assert "flow_runs" in server.services.db_vacuum.enabled_vacuum_types
+    assert server.services.db_vacuum.retention_period == timedelta(days=30)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import yaml
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
 
+from flows.alarms import AGAIN, HOURS, TOLD
 from flows.batches import listed, tracked
 from flows.copies import check_room, copy, size
 from flows.ingest import ingest, main
@@ -334,6 +335,15 @@ def test_landing_that_is_none_fails_the_run_in_a_line(event_server, workspace, l
     assert state.is_failed()
     assert "landing" in state.message
     assert "\n" not in state.message
+
+
+def test_failure_that_repeats_itself_has_a_name_of_which_nobody_is_told(event_server, workspace, land):
+    names = [run("/no/such/place").name for _ in range(2)]
+    names += [run("data/raw").name, run(land({"a/1.png": b"1"})).name, run("data/raw").name]
+    assert names == ["Failed", AGAIN, "Failed", "Completed", "Failed"]
+    told = time.time() - 3600 * HOURS
+    os.utime(TOLD, (told, told))
+    assert run("data/raw").name == "Failed"
 
 
 def test_what_lies_about_stops_no_batch(event_server, workspace, land):

@@ -63,6 +63,13 @@ def test_one_without_a_batch_that_is_listed_no_more_is_whole(whole):
     assert LOCK.read_bytes() == whole
 
 
+def test_one_without_a_stage_that_dvc_yaml_has_no_more_is_whole(whole):
+    """As after `git revert` of what added it."""
+    LAST_WHOLE.write_bytes(whole + b"  gone:\n    cmd: 'true'\n")
+    keep_whole()
+    assert LOCK.read_bytes() == LAST_WHOLE.read_bytes() == whole
+
+
 def test_conflict_of_git_is_left_for_a_person(whole):
     keep_whole()
     conflict = whole.replace(b"stages:\n", b"stages:\n<<<<<<< HEAD\n")

@@ -9,7 +9,7 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
-from flows.history import RefusedError
+from flows.history import BY_GATE, RefusedError
 from flows.publish import OWED, check_publishable, commit_run, publish
 from flows.repro import DvcError
 from flows.workspace import commit
@@ -206,6 +206,17 @@ def test_branch_of_the_same_candidate_follows_main_but_never_overwrites_a_person
     OWED.touch()
     publishing("branch")
     assert git("log", "-1", "--format=%s", branch, folder=tmp_path / "hub.git") == theirs
+
+
+def test_branch_on_which_a_run_put_its_candidate_in_use_follows_main_too(made, tmp_path):
+    git("commit", "--quiet", "--amend", "-m", f"promote 0123456789ab: {BY_GATE}")
+    publishing("branch")
+    (made / "NOTES").write_text("main went on", "utf-8")
+    git("add", "NOTES")
+    git("commit", "--quiet", "--amend", "-m", f"promote 0123456789ab: {BY_GATE}")
+    OWED.touch()
+    publishing("branch")
+    assert tip(tmp_path, "graftline/0123456789ab") == git("rev-parse", "HEAD")
 
 
 def test_remote_that_is_not_set_up_is_told_before_anything_runs(made, dvc):

@@ -1,5 +1,6 @@
 """The seam to DVC, on a pipeline of one stage."""
 
+import json
 import os
 import shutil
 import signal
@@ -82,3 +83,48 @@ def test_file_in_the_place_of_a_folder_is_named_with_what_to_do(pipeline):
     Path("folder").touch()
     with pytest.raises(DvcError, match=r"Not a directory: '.*/folder/a': .* move it away"):
         list(lines_of("repro"))
+
+
+@pytest.fixture
+def locked(pipeline):
+    """A stage of which DVC's list of locks says that this process, in a DVC with these arguments, is at it."""
+
+    def lock(process, arguments):
+        Path("dvc.yaml").write_text("stages:\n  only:\n    cmd: touch made\n    outs: [made]\n", "utf-8")
+        info = {"pid": process, "cmd": f"/some/where/dvc/__main__.py {arguments}"}
+        locks = {"read": {}, "write": {str(Path("made").absolute()): info}}
+        Path("data").mkdir()
+        Path("data/batches.yaml").write_text("batches: []\n", "utf-8")
+        Path(".dvc/tmp").mkdir(exist_ok=True)
+        Path(".dvc/tmp/rwlock").write_text(json.dumps(locks), "utf-8")
+
+    return lock
+
+
+def test_dvc_that_was_killed_stops_no_other_though_its_number_is_another_process_by_now(locked):
+    locked(os.getpid(), "--wait-for-lock repro the-stage")
+    with only_writer():
+        list(lines_of("repro"))
+    assert Path("made").exists()
+
+
+def test_dvc_that_is_at_work_is_named_with_what_to_do(locked):
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "repro", "the-stage"]) as other:
+        locked(other.pid, "repro the-stage")
+        with only_writer(), pytest.raises(DvcError, match=rf"made' is busy.*PID {other.pid}.*: wait for that process"):
+            list(lines_of("repro"))
+        other.kill()
+
+
+def test_dvc_that_takes_longer_than_it_may_is_ended_and_told_as_such(pipeline, monkeypatch):
+    pipeline("sleep 300")
+    monkeypatch.setenv("GRAFTLINE_DVC_HOURS", "0.001")
+    with pytest.raises(DvcError, match=r"^dvc repro was ended after 0.001 hours: .*GRAFTLINE_DVC_HOURS"):
+        list(lines_of("repro"))
+
+
+@pytest.mark.parametrize("hours", ["a day", "0", "nan", "inf"])
+def test_hours_that_are_no_number_are_refused(pipeline, monkeypatch, hours):
+    monkeypatch.setenv("GRAFTLINE_DVC_HOURS", hours)
+    with pytest.raises(ValueError, match=f"GRAFTLINE_DVC_HOURS is '{hours}', expected hours such as 24"):
+        list(lines_of("version"))

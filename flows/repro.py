@@ -230,7 +230,7 @@ def _drop_dead_locks() -> None:
     with LOCK.with_name("rwlock.lock").open("a") as guard, suppress(BlockingIOError, FileNotFoundError):
         fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)  # DVC holds it while it writes
         try:
-            found = json.loads(listed.read_text("utf-8"))
+            found = {"read": {}, "write": {}} | json.loads(listed.read_text("utf-8"))
             reads = {path: [each for each in infos if _is_at_work(each)] for path, infos in found["read"].items()}
             writes = {path: info for path, info in found["write"].items() if _is_at_work(info)}
         except (ValueError, TypeError, KeyError, AttributeError):

@@ -1,7 +1,7 @@
 """What Prefect costs on top of DVC, and how soon a batch that landed is trained on.
 
 A small project is run whole, in fresh copies: by `dvc repro`, by `python -m flows.retrain` with a Prefect server that runs, and by the same
-with the temporary server that Prefect starts itself; in turn, a few rounds.
+with the temporary server that Prefect starts itself; in turn, a few rounds, after a run that warms the server up.
 
 - flow_over_dvc_seconds: the median of the rounds' differences, with the running server; `embedded_over_dvc_seconds`, without one, has
   no claim.
@@ -29,7 +29,7 @@ from benchmarks.machine import Claim, finish, parse_arguments
 from benchmarks.prefect_server import DIRECT, prefect_server
 from benchmarks.small_project import make_project, put_batch
 
-ROUNDS, NOOP_ROUNDS, LANDINGS = 3, 5, 5
+ROUNDS, NOOP_ROUNDS, LANDINGS = 5, 5, 5
 POLL_SECONDS = 10
 WAIT_SECONDS = 600
 DVC = [sys.executable, "-m", "dvc", "repro"]
@@ -45,9 +45,9 @@ def main() -> None:
         template = make_project(place / "template")
         embedded = os.environ | {"PREFECT_HOME": str(place / "embedded"), "DO_NOT_TRACK": "1"}
         with prefect_server(place / "home") as running:
-            whole = [time_whole(template, place / "copy", running, embedded, number) for number in range(rounds)]
             project = shutil.copytree(template, place / "project", symlinks=True)
             timed(RETRAIN, project, running)
+            whole = [time_whole(template, place / "copy", running, embedded, number) for number in range(rounds)]
             noop = [timed(RETRAIN, project, running) for _ in range(noops)]
             embedded_noop = [timed(RETRAIN, project, embedded) for _ in range(noops)]
             starts = time_landings(project, place, running, landings)

@@ -82,9 +82,9 @@ def push_to_git(branch: str | None) -> str:
         branch = _checked_out()
         _push("--follow-tags", REMOTE, f"HEAD:refs/heads/{branch}", branch=branch)
         return f"pushed git to {branch}"
-    there = _must("ls-remote", REMOTE, f"refs/heads/{branch}", timeout=PUSH_SECONDS).partition("\t")[0]
+    there = _must("ls-remote", REMOTE, f"refs/heads/{branch}", is_remote=True).partition("\t")[0]
     if there:
-        _must("fetch", "--quiet", "--no-tags", REMOTE, f"refs/heads/{branch}", timeout=PUSH_SECONDS)
+        _must("fetch", "--quiet", "--no-tags", REMOTE, f"refs/heads/{branch}", is_remote=True)
         if _git("diff", "--quiet", there, "HEAD").returncode == 0:
             return f"{branch} has this already"
         if not OF_A_RUN.match(_must("log", "-1", "--format=%s", there)):
@@ -107,7 +107,7 @@ def versions_tagged(artifact: str) -> list[int]:
 
 def is_at_remote(branch: str) -> bool:
     """Whether the remote has a branch of that name. Raises ValueError where it cannot be asked."""
-    return bool(_must("ls-remote", REMOTE, f"refs/heads/{branch}", timeout=PUSH_SECONDS))
+    return bool(_must("ls-remote", REMOTE, f"refs/heads/{branch}", is_remote=True))
 
 
 def changed_files(since: str) -> list[str]:
@@ -123,7 +123,7 @@ def _checked_out() -> str:
 
 
 def _push(*arguments: str, branch: str) -> None:
-    done = _git("push", "--quiet", *arguments, timeout=PUSH_SECONDS)
+    done = _git("push", "--quiet", *arguments, is_remote=True)
     if done.returncode == 0:
         return
     if "[rejected]" in done.stderr:
@@ -137,8 +137,8 @@ def _push(*arguments: str, branch: str) -> None:
     raise ValueError(f"git cannot push to {REMOTE} ({_reason(done)})")
 
 
-def _must(*arguments: str, timeout: float | None = None) -> str:
-    done = _git(*arguments, timeout=timeout)
+def _must(*arguments: str, is_remote: bool = False) -> str:
+    done = _git(*arguments, is_remote=is_remote)
     if done.returncode != 0:
         raise ValueError(f"git refuses to {arguments[0]} ({_reason(done)})")
     return done.stdout
@@ -148,7 +148,7 @@ def _reason(done: subprocess.CompletedProcess[str]) -> str:
     return redactor()(" ".join(done.stderr.split()))[:300]
 
 
-def _git(*arguments: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
+def _git(*arguments: str, is_remote: bool = False) -> subprocess.CompletedProcess[str]:
     command = ["git", *ATTACHED, *arguments]
     try:
         return subprocess.run(
@@ -157,10 +157,10 @@ def _git(*arguments: str, timeout: float | None = None) -> subprocess.CompletedP
             capture_output=True,
             text=True,
             check=False,
-            timeout=timeout,
+            timeout=PUSH_SECONDS if is_remote else None,
             env=os.environ | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"},  # nobody is there to be asked
-            # this workspace is not free before git is done; what speaks with the remote alone may leave a helper that keeps passwords
-            pass_fds=held() if timeout is None else (),
+            # this workspace is not free before git is done; what speaks with a remote may leave a helper that keeps passwords
+            pass_fds=() if is_remote else held(),
         )
     except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(command, 1, "", f"no answer within {timeout:.0f} s")
+        return subprocess.CompletedProcess(command, 1, "", f"no answer within {PUSH_SECONDS} s")

@@ -22,6 +22,7 @@ from flows.copies import check_room, copy, size
 from flows.ingest import ingest, main
 from flows.intake import take
 from flows.landing import Landing
+from flows.notify import ALARMS
 from flows.repro import LOCK, only_writer
 from flows.stores import open_store
 from tasks.data.batches import read_batches
@@ -341,6 +342,7 @@ def test_failure_that_repeats_itself_has_a_name_of_which_nobody_is_told(event_se
     names = [run("/no/such/place").name for _ in range(2)]
     names += [run("data/raw").name, run(land({"a/1.png": b"1"})).name, run("data/raw").name]
     assert names == ["Failed", AGAIN, "Failed", "Completed", "Failed"]
+    assert {"Failed", AGAIN} & ALARMS == {"Failed"}
     told = time.time() - 3600 * HOURS
     os.utime(TOLD, (told, told))
     assert run("data/raw").name == "Failed"

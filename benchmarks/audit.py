@@ -43,17 +43,18 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 
-from benchmarks.machine import Claim, finish, parse_arguments
+from benchmarks.kit.machine import Claim, finish, parse_arguments
 from tasks import audit, backbone, embed
-from tasks.data.copies import brightened, cropped, flipped, recompressed, resized
-from tasks.data.embeddings import write_embeddings
-from tasks.data.hashes import Probes, write_hashes
-from tasks.data.images import decode_image, sample_id
-from tasks.data.leaks import LEAKS, read_leaks
-from tasks.data.manifest import write_table
-from tasks.data.perceptual_hash import HASHES_SHAPE
-from tasks.files import write_json
-from tasks.params import BackboneParams, Params, load_params
+from tasks.data.health.leaks import LEAKS, read_leaks
+from tasks.data.manifest.tables import write_table
+from tasks.data.samples.samples import sample_id
+from tasks.data.vectors.embeddings import write_embeddings
+from tasks.data.vectors.hashes import Probes, write_hashes
+from tasks.images.alterations import brightened, cropped, flipped, recompressed, resized
+from tasks.images.decode import decode_image
+from tasks.images.perceptual_hash import HASHES_SHAPE
+from tasks.machine.files import write_json
+from tasks.stage.params import BackboneParams, Params, load_params
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
@@ -336,7 +337,7 @@ def spread(chance: Generator, num: int, dim: int) -> NDArray[np.float32]:
 
 def share_over(place: Path, num_used: int, min_cosine: float) -> float:
     """The share of pairs that the cosine alone would take for twins, of a thousand each."""
-    from tasks.data.embeddings import read_embeddings
+    from tasks.data.vectors.embeddings import read_embeddings
 
     paths = pd.read_parquet(place / "manifests" / "made-up.parquet")
     vectors = read_embeddings(place / "embeddings", ["made-up"], num_samples=len(paths))[:]

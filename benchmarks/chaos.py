@@ -27,10 +27,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import Claim, finish, parse_arguments
-from benchmarks.prefect_server import prefect_server
-from benchmarks.process_tree import descendants, is_running
-from benchmarks.small_project import make_project
+from benchmarks.kit.machine import Claim, finish, parse_arguments
+from benchmarks.kit.prefect_server import prefect_server
+from benchmarks.kit.process_tree import descendants, is_running
+from benchmarks.kit.small_project import make_project
 
 NUM_KILLS, NUM_QUICK = 50, 6
 KILLS_A_PROJECT = 3

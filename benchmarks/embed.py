@@ -52,20 +52,20 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.machine import Claim, finish
-from benchmarks.matmul import matmul_flops
-from tasks.cores import in_order, one_thread_each
-from tasks.data.embeddings import read_embeddings, write_embeddings
-from tasks.data.hashes import Probes, read_hashes, write_hashes
-from tasks.data.images import decode_image, sample_id
-from tasks.data.manifest import write_table
-from tasks.data.samples import Samples
+from benchmarks.kit.machine import Claim, finish
+from benchmarks.kit.matmul import matmul_flops
+from tasks.data.manifest.tables import write_table
+from tasks.data.samples.samples import Samples, sample_id
+from tasks.data.vectors.embeddings import read_embeddings, write_embeddings
+from tasks.data.vectors.hashes import Probes, read_hashes, write_hashes
+from tasks.embedding.embedder import Embedder, Plan, plan
 from tasks.embedding.engine import embed, open_store
 from tasks.embedding.looks import unpack
+from tasks.images.decode import decode_image
+from tasks.machine.cores import in_order, one_thread_each
 from tasks.models.backbone import Backbone
 from tasks.models.bundle import save_bundle
 from tasks.models.classifier import Classifier
-from tasks.models.embedder import Embedder, Plan, plan
 from tasks.models.weights import RANDOM, load_backbone
 
 ROOT = Path(__file__).parent.parent

@@ -9,7 +9,7 @@ the accuracies compare the two loops, they say nothing of transfer (`benchmarks.
 
 - plain: Pillow, torchvision's transforms, a DataLoader with 2 workers, the frozen layers recomputed each time, float32, eager; in
   a process of its own, in which nothing of this project is imported. A new view in every epoch.
-- ours: `tasks.finetune.fine_tune` on activations that are kept, a few views each. Images a second are of the training epochs; to
+- ours: `tasks.training.finetuning.tuning.fine_tune` on activations that are kept, a few views each. Images a second are of the training epochs; to
   decode the pictures and compute the activations is told apart, as `cache`.
 - matmul_limit: forward and backward pass of what is trained at the speed of nothing but large matrix products in our precision, a
   core each. `limit_over_plain` is the largest ratio that leaves.
@@ -41,20 +41,19 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.machine import Claim, finish, parse_arguments
-from benchmarks.matmul import matmul_flops
-from tasks.cores import one_thread_each
-from tasks.data.images import sample_id
-from tasks.data.samples import Samples, minibatches
-from tasks.embedding.activations import Activations, Rows
-from tasks.finetune import Data, augmentation, fine_tune
+from benchmarks.kit.machine import Claim, finish, parse_arguments
+from benchmarks.kit.matmul import matmul_flops
+from tasks.data.samples.samples import Samples, minibatches, sample_id
+from tasks.embedding.embedder import Embedder, plan
+from tasks.images.augment import Views
+from tasks.machine.cores import one_thread_each
 from tasks.models.classifier import Classifier
-from tasks.models.embedder import Embedder, plan
 from tasks.models.weights import RANDOM, load_backbone
-from tasks.params import FinetuneParams, load_params
-from tasks.training.augment import Views
-from tasks.training.finetuning import Trained, boundary_of
-from tasks.training.logistic import fit_head
+from tasks.stage.params import FinetuneParams, load_params
+from tasks.training.finetuning.activations import Activations, Rows
+from tasks.training.finetuning.tuning import Data, augmentation, fine_tune
+from tasks.training.finetuning.unfreezing import Trained, boundary_of
+from tasks.training.heads.logistic import fit_head
 
 ROOT = Path(__file__).parent.parent
 SIGNS = ROOT.parent / "shared/data/sign-digits.tar"

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.machine import Claim, finish, parse_arguments
-from tasks.metrics.non_inferiority import compare_slices
+from benchmarks.kit.machine import Claim, finish, parse_arguments
+from tasks.gate.non_inferiority import compare_slices
 from tasks.metrics.significance import compare
-from tasks.params import load_params
+from tasks.stage.params import load_params
 
 ROOT = Path(__file__).parent.parent
 NUM_DRAWS = 4000

@@ -35,10 +35,10 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from threadpoolctl import threadpool_limits
 
-from benchmarks.machine import Claim, finish, parse_arguments
-from tasks.params import load_params
-from tasks.training.logistic import LinearHead, Solver, fit_head
-from tasks.training.rows import Rows
+from benchmarks.kit.machine import Claim, finish, parse_arguments
+from tasks.stage.params import load_params
+from tasks.training.heads.logistic import LinearHead, Solver, fit_head
+from tasks.training.heads.rows import Rows
 
 ROOT = Path(__file__).parent.parent
 NUM_SEEDS = 3

@@ -18,13 +18,13 @@ import tempfile
 from pathlib import Path, PurePath
 from typing import Any
 
-from benchmarks.labelled import HELDOUT, POOL, SHIFTED, missing, read_tar, side_by_content, squeezenet
-from benchmarks.machine import Claim, finish, parse_arguments
-from benchmarks.methods import Method, Recipe, measure
-from benchmarks.processes import in_processes
-from benchmarks.summary import mean_and_half_width
+from benchmarks.kit.labelled import HELDOUT, POOL, SHIFTED, missing, read_tar, side_by_content, squeezenet
+from benchmarks.kit.machine import Claim, finish, parse_arguments
+from benchmarks.kit.methods import Method, Recipe, measure
+from benchmarks.kit.processes import in_processes
+from benchmarks.kit.summary import mean_and_half_width
 from benchmarks.transfer import VIEWS
-from tasks.params import load_params
+from tasks.stage.params import load_params
 
 ROOT = Path(__file__).parent.parent
 PACS = "pacs-photo-cartoon.tar"

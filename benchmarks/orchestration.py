@@ -25,9 +25,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import Claim, finish, parse_arguments
-from benchmarks.prefect_server import DIRECT, prefect_server
-from benchmarks.small_project import make_project, put_batch
+from benchmarks.kit.machine import Claim, finish, parse_arguments
+from benchmarks.kit.prefect_server import DIRECT, prefect_server
+from benchmarks.kit.small_project import make_project, put_batch
 
 ROUNDS, NOOP_ROUNDS, LANDINGS = 5, 5, 5
 POLL_SECONDS = 10

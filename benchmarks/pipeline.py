@@ -18,9 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import Claim, finish, parse_arguments
-from flows.repro import stages
-from flows.workspace import make_workspace
+from benchmarks.kit.machine import Claim, finish, parse_arguments
+from flows.workspace.dvc import stages
+from flows.workspace.working_copy import make_workspace
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"

@@ -3,7 +3,7 @@ exported file differs from its bundle.
 
 - predict: `tasks.predict.predict` once its model is loaded, from the folder to a whole Parquet file: files are found, read, hashed,
   decoded within limits and classified, rows are written. Loading, and making the network ready, takes `prepare_seconds` more.
-- engine: `tasks.embedding.engine.in_turn` on the same files by the same embedder, and no more than embedding takes: read, their SHA-256
+- engine: `tasks.machine.cores.in_turn` on the same files by the same embedder, and no more than embedding takes: read, their SHA-256
   checked, decoded, embedded; nothing is hashed for the audit, nothing kept.
 - ratio_engine: the median of the rounds' ratios; each round measures both, in turn, and which comes first alternates.
 - max_abs_difference: of any probability, exported file against bundle, on pictures; the larger of ONNX and TorchScript.
@@ -26,15 +26,15 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.embed import PACS, SQUEEZENET, Files, find_files, show
-from benchmarks.machine import Claim, finish, parser
-from tasks.data.samples import Samples, stack
-from tasks.embedding.engine import in_turn
+from benchmarks.kit.machine import Claim, finish, parser
+from tasks.data.samples.samples import Samples, stack
+from tasks.embedding.embedder import Embedder, plan
+from tasks.machine.cores import in_turn
 from tasks.models.bundle import load_bundle, save_bundle
 from tasks.models.classifier import Classifier
-from tasks.models.embedder import Embedder, plan
-from tasks.models.export import FORMATS, export
 from tasks.models.weights import RANDOM, load_backbone
 from tasks.predict import predict_with
+from tasks.prediction.export import FORMATS, export
 
 ROUNDS = 5
 NUM_CLASSES = 7

@@ -29,12 +29,12 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from benchmarks.machine import Claim, finish, parse_arguments
+from benchmarks.kit.machine import Claim, finish, parse_arguments
 from tasks import report
-from tasks.data.embeddings import write_embeddings
-from tasks.data.manifest import write_table, write_text_table
-from tasks.files import write_json
-from tasks.params import load_params
+from tasks.data.manifest.tables import write_table, write_text_table
+from tasks.data.vectors.embeddings import write_embeddings
+from tasks.machine.files import write_json
+from tasks.stage.params import load_params
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))

@@ -19,7 +19,7 @@ Intervals: 95 % over the seeds (t distribution); `heldout_half_width` is what th
 `time_to_scratch_accuracy_fraction`: the least mean processor seconds of a head or a fine-tuning, at whatever fraction of the
 labels, whose mean accuracy is at least that of scratch with all labels, over the mean seconds of scratch.
 
---quick: one seed, 5 and 100 % of the labels, short trainings. --data names the sets. `python -m benchmarks.transfer_page`
+--quick: one seed, 5 and 100 % of the labels, short trainings. --data names the sets. `python -m benchmarks.kit.transfer_page`
 puts the table and the plot of the kept results into docs/.
 """
 
@@ -33,7 +33,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.labelled import (
+from benchmarks.kit.labelled import (
     HELDOUT,
     POOL,
     missing,
@@ -43,11 +43,11 @@ from benchmarks.labelled import (
     side_by_folder,
     squeezenet,
 )
-from benchmarks.machine import Claim, finish, parser
-from benchmarks.methods import Method, Recipe, measure
-from benchmarks.processes import in_processes
-from benchmarks.summary import CONFIDENCE, mean_and_half_width
-from tasks.params import load_params
+from benchmarks.kit.machine import Claim, finish, parser
+from benchmarks.kit.methods import Method, Recipe, measure
+from benchmarks.kit.processes import in_processes
+from benchmarks.kit.summary import CONFIDENCE, mean_and_half_width
+from tasks.stage.params import load_params
 
 ROOT = Path(__file__).parent.parent
 FRACTIONS = (0.01, 0.05, 0.2, 1.0)

@@ -28,13 +28,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from benchmarks.machine import Claim, finish, parse_arguments
+from benchmarks.kit.machine import Claim, finish, parse_arguments
 from benchmarks.pipeline import ROOT, SHARED, SIGNS, dvc
-from flows.workspace import make_workspace
-from tasks.data.inspection import CHUNK, Limits
-from tasks.data.layouts import find_entries
-from tasks.params import load_params, section
+from flows.workspace.working_copy import make_workspace
+from tasks.data.raw.inspection import CHUNK, Limits
+from tasks.data.raw.layouts import find_entries
 from tasks.scan import inspect_entries
+from tasks.stage.params import load_params, section
 
 PACS = SHARED / "data/pacs-photo-cartoon.tar"
 PROCESSES = 2

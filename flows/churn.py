@@ -8,8 +8,9 @@ import tempfile
 from pathlib import Path
 from uuid import uuid4
 
-from flows.in_use import BASELINE
-from flows.repro import DvcError, dvc, only_writer
+from flows.in_use.place import BASELINE
+from flows.workspace.dvc import DvcError, dvc
+from flows.workspace.hold import only_writer
 
 PREDICTIONS = Path("data/evaluation/predictions.parquet")
 OUT = Path("data/churn.json")

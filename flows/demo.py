@@ -12,8 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from flows.verdict import ADVICE, METRICS, read_object, read_verdict
-from flows.workspace import commit, make_workspace
+from flows.in_use.verdict import ADVICE, METRICS, read_object, read_verdict
+from flows.workspace.working_copy import commit, make_workspace
 
 DEMO = Path("demo")
 BATCH = "digits"
@@ -47,7 +47,7 @@ def put_digits() -> None:
     """The batch, and its name in the list of batches."""
     raw = Path("data/raw") / BATCH
     if not raw.is_dir():
-        subprocess.run([sys.executable, "-m", "tasks.digits", "--out", str(raw)], check=True)
+        subprocess.run([sys.executable, "-m", "tasks.demo.digits", "--out", str(raw)], check=True)
     listed = Path("data/batches.yaml")
     listed.write_text(listed.read_text("utf-8").replace("batches: []", f"batches: [{BATCH}]"), "utf-8")
 

@@ -5,8 +5,8 @@ import argparse
 import subprocess
 import sys
 
-from flows.deployments import read_deployments
-from flows.serve import check_server
+from flows.server.deployments import read_deployments
+from flows.server.reach import check_server
 
 
 def main() -> None:

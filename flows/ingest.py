@@ -15,17 +15,18 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.alarms import failed, mended
-from flows.arrivals import unfinished
-from flows.batches import RAW, loose_ends, tracked
-from flows.copies import Log
-from flows.guard import run_guarded
-from flows.intake import Report, complete, is_to_be_read, shown, take
-from flows.landing import Landing
-from flows.redaction import in_a_line
-from flows.repro import DvcError, only_writer
-from flows.secrets import Secrets, add_option, take_secrets
-from flows.stores import open_store, refuse_secrets
+from flows.landing.arrivals import unfinished
+from flows.landing.copies import Log
+from flows.landing.intake import Report, complete, is_to_be_read, shown, take
+from flows.landing.listing import Landing
+from flows.landing.places import open_store
+from flows.server.alarms import failed, mended
+from flows.server.secrets import Secrets, add_option, take_secrets
+from flows.workspace.batches import RAW, loose_ends, tracked
+from flows.workspace.dvc import DvcError
+from flows.workspace.guard import run_guarded
+from flows.workspace.hold import only_writer
+from flows.workspace.redaction import in_a_line, refuse_secrets
 
 MARKER = "_COMPLETE"
 QUIET_SECONDS = 300.0

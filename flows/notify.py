@@ -24,8 +24,8 @@ from prefect.settings import get_current_settings
 from prefect.types import SecretDict
 from pydantic import SecretStr
 
-from flows.alarms import AGAIN
-from flows.serve import check_server
+from flows.server.alarms import AGAIN
+from flows.server.reach import check_server
 
 WEBHOOK = "GRAFTLINE_WEBHOOK"
 EMAIL = "GRAFTLINE_EMAIL"

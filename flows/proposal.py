@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flows.artifacts import SHOWN, in_words, plain
-from flows.history import changed_files, is_at_remote
-from flows.publish import OWED, branch_of_candidate
-from flows.redaction import in_a_line
-from flows.repro import DvcError, lines_of
-from flows.verdict import VERDICT, read_verdict
+from flows.in_use.verdict import VERDICT, read_verdict
+from flows.server.artifacts import SHOWN, in_words, plain
+from flows.sharing.publish import OWED, branch_of_candidate
+from flows.workspace.dvc import DvcError, lines_of
+from flows.workspace.git import changed_files, is_at_remote
+from flows.workspace.redaction import in_a_line
 
 IN_USE = "data/models/baseline.json"
 

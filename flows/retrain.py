@@ -5,8 +5,6 @@ use, and all of it with others.
 """
 
 import argparse
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -16,24 +14,25 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.approval import AskedError, ask, check_approvable, is_resumed
-from flows.artifacts import REPORT, show
-from flows.guard import run_guarded
-from flows.history import BY_GATE
-from flows.in_use import digests, settle_unfinished
-from flows.narration import BEGINNING, REJECTED, narrate
-from flows.promote import is_in_use
-from flows.promote import promote as promote_candidate
-from flows.promotions import read_log, taken_back
-from flows.publish import Publish, check_dvc_remote, check_publishable, commit_run, publish
-from flows.pulls import pull_named, pull_outcome, pull_parts
-from flows.redaction import in_a_line
-from flows.repro import DvcError, Lines, lines_of, only_writer
-from flows.secrets import Secrets, add_option, take_secrets
-from flows.turns import NotNeededError, in_turn
-from flows.verdict import CANDIDATE
+from flows.in_use.log import read_log, taken_back
+from flows.in_use.place import digests, settle_unfinished
+from flows.in_use.promotion import is_in_use
+from flows.in_use.promotion import promote as promote_candidate
+from flows.in_use.verdict import CANDIDATE
+from flows.server.approval import AskedError, ask, check_approvable, is_resumed
+from flows.server.artifacts import REPORT, show
+from flows.server.narration import BEGINNING, REJECTED, narrate
+from flows.server.secrets import Secrets, add_option, take_secrets
+from flows.sharing.publish import Publish, check_dvc_remote, check_publishable, commit_run, publish
+from flows.sharing.pulls import pull_named, pull_outcome, pull_parts
+from flows.workspace.dvc import DvcError, Lines, lines_of
+from flows.workspace.git import BY_GATE
+from flows.workspace.guard import run_guarded
+from flows.workspace.hold import only_writer
+from flows.workspace.parameters import check_parameters
+from flows.workspace.redaction import in_a_line
+from flows.workspace.turns import NotNeededError, in_turn
 
-BATCHES = Path("data/batches.yaml")
 UNDECIDED = Path(".dvc/tmp/graftline-undecided")  # while no run, and no person, has said what comes of the candidate
 
 Promote = Literal["never", "accepted", "approved"]
@@ -178,15 +177,6 @@ def put_in_use(why: str, *, is_partial: bool) -> str:
         except ValueError as error:  # the check in a fresh process reads pictures
             if not (is_partial and pull_named(str(error), log)):
                 raise
-
-
-def check_parameters(*, has_batches: bool = True) -> None:
-    """Raises ValueError where params.yaml or, unless none is to be there yet, the list of batches is wrong, though nothing may be
-    stale."""
-    command = [sys.executable, "-m", "tasks.check", *(["--batches", str(BATCHES)] if has_batches else [])]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        raise ValueError(done.stderr.strip().removeprefix("error: "))
 
 
 def main() -> int:

@@ -25,12 +25,11 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import State, StateType
 from prefect.deployments.runner import RunnerDeployment
 from prefect.runner import Runner
-from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Cancelling
 
-from flows.deployments import read_deployments
+from flows.server.deployments import read_deployments
+from flows.server.reach import check_server
 
-ADVICE = "`prefect server start`, then `export PREFECT_API_URL=http://127.0.0.1:4200/api`"
 QUERY_SECONDS = 0.5  # between two looks for runs that are due: an event's run is due at once
 PREFETCH_SECONDS = (
     4.0  # a process of a run starts so long before it is due; one that holds a place longer is in the way of the next
@@ -50,18 +49,6 @@ def main() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # Python would wait for threads of Prefect's
-
-
-def check_server() -> None:
-    """Raises ConnectionError where there is no server that could schedule anything."""
-    address = PREFECT_API_URL.value()
-    if not address:
-        raise ConnectionError(
-            f"PREFECT_API_URL names no Prefect server, and what Prefect starts without one runs no schedules: {ADVICE}"
-        )
-    with get_client(sync_client=True) as client:
-        if problem := client.api_healthcheck():
-            raise ConnectionError(f"there is no Prefect server at {address} ({type(problem).__name__}): {ADVICE}")
 
 
 def serve(deployments: list[RunnerDeployment]) -> int:

@@ -7,10 +7,10 @@ and no password, and fails where a retraining could not even begin.
 import re
 import sys
 
-from flows.batches import LISTED, RAW, digest_of, listed
-from flows.redaction import in_a_line
-from flows.repro import DvcError, lines_of
-from flows.retrain import check_parameters
+from flows.workspace.batches import LISTED, RAW, digest_of, listed
+from flows.workspace.dvc import DvcError, lines_of
+from flows.workspace.parameters import check_parameters
+from flows.workspace.redaction import in_a_line
 
 RUNS = re.compile(r"(?:Running stage|Stage) '(?P<stage>[^']+)'(?::| is cached)")
 LACKS_DATA = re.compile(

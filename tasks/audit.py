@@ -8,17 +8,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks import stage
-from tasks.data.batches import read_batches
-from tasks.data.embeddings import read_embeddings
-from tasks.data.hashes import read_hashes
-from tasks.data.leaks import COLUMNS, LEAKED, LEAKS
-from tasks.data.manifest import read_manifest, write_text_table
-from tasks.data.near_duplicates import Pairs, Samples, find_twins
-from tasks.data.splits import small_classes
-from tasks.data.twin_limits import Limits, set_limits
-from tasks.files import read_json, whole_folder, write_json
-from tasks.params import AuditParams
+from tasks.data.health.leaks import COLUMNS, LEAKED, LEAKS
+from tasks.data.health.near_duplicates import Pairs, Samples, find_twins
+from tasks.data.health.twin_limits import Limits, set_limits
+from tasks.data.manifest.batches import read_batches
+from tasks.data.manifest.manifest import read_manifest
+from tasks.data.manifest.splits import small_classes
+from tasks.data.manifest.tables import write_text_table
+from tasks.data.vectors.embeddings import read_embeddings
+from tasks.data.vectors.hashes import read_hashes
+from tasks.machine.files import read_json, whole_folder, write_json
+from tasks.stage.main import main
+from tasks.stage.params import AuditParams
 
 logger = logging.getLogger("graftline")
 
@@ -111,4 +112,4 @@ def count(leaks: pd.DataFrame, leaked: pd.DataFrame, batch: str) -> dict[str, in
 
 
 if __name__ == "__main__":
-    stage.main(run)
+    main(run)

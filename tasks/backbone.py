@@ -3,12 +3,12 @@
 import logging
 from pathlib import Path
 
-from tasks import stage
-from tasks.files import whole_folder
+from tasks.machine.files import whole_folder
 from tasks.models.bundle import save_bundle, versions
 from tasks.models.classifier import Classifier
 from tasks.models.weights import load_backbone
-from tasks.params import BackboneParams
+from tasks.stage.main import main
+from tasks.stage.params import BackboneParams
 
 logger = logging.getLogger("graftline")
 
@@ -29,4 +29,4 @@ def run(*, out: Path, backbone: BackboneParams) -> None:
 
 
 if __name__ == "__main__":
-    stage.main(run)
+    main(run)

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tasks import stage
-from tasks.data.batches import read_batches
+from tasks.data.manifest.batches import read_batches
+from tasks.stage.main import main
 
 
 def run(*, batches: Path | None) -> None:
@@ -13,4 +13,4 @@ def run(*, batches: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    stage.main(run)
+    main(run)

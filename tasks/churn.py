@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tasks import stage
-from tasks.files import whole_file, write_json
-from tasks.metrics.churn import measure_churn
-from tasks.params import RegressionParams
+from tasks.gate.churn import measure_churn
+from tasks.machine.files import whole_file, write_json
+from tasks.stage.main import main
+from tasks.stage.params import RegressionParams
 
 logger = logging.getLogger("graftline")
 
@@ -42,4 +42,4 @@ def run(*, predictions: Path, out: Path, regression: RegressionParams) -> None:
 
 
 if __name__ == "__main__":
-    stage.main(run)
+    main(run)

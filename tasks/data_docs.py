@@ -3,12 +3,12 @@
 import logging
 from pathlib import Path
 
-from tasks import stage
-from tasks.data.batches import read_batches
-from tasks.data.expectations import tell, write_data_docs
-from tasks.data.manifest import read_manifest
-from tasks.files import read_json, whole_folder
-from tasks.params import ScanParams, ValidateParams
+from tasks.data.admission.expectations import tell, write_data_docs
+from tasks.data.manifest.batches import read_batches
+from tasks.data.manifest.manifest import read_manifest
+from tasks.machine.files import read_json, whole_folder
+from tasks.stage.main import main
+from tasks.stage.params import ScanParams, ValidateParams
 
 logger = logging.getLogger("graftline")
 
@@ -30,4 +30,4 @@ def run(*, validated: Path, batches: Path, out: Path, validate: ValidateParams, 
 
 
 if __name__ == "__main__":
-    stage.main(run)
+    main(run)

@@ -15,22 +15,22 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from tasks import stage
-from tasks.data.copies import COPIES
-from tasks.data.embeddings import pair_cosines, write_embeddings
-from tasks.data.hashes import Probes, write_hashes
-from tasks.data.manifest import read_batch
-from tasks.data.perceptual_hash import hash_words, pair_distances
-from tasks.data.samples import Samples
-from tasks.data.store import Store
+from tasks.data.health.bits import hash_words, pair_distances
+from tasks.data.manifest.manifest import read_batch
+from tasks.data.samples.samples import Samples
+from tasks.data.store.store import Store
+from tasks.data.vectors.embeddings import pair_cosines, write_embeddings
+from tasks.data.vectors.hashes import Probes, write_hashes
+from tasks.embedding.embedder import Embedder, plan
 from tasks.embedding.engine import embed as look_at
 from tasks.embedding.engine import open_store
 from tasks.embedding.looks import Looks, unpack
-from tasks.files import whole_file
+from tasks.images.alterations import COPIES
+from tasks.machine.files import whole_file
+from tasks.machine.progress import progress
 from tasks.models.bundle import load_bundle
-from tasks.models.embedder import Embedder, plan
-from tasks.params import EmbedParams
-from tasks.progress import progress
+from tasks.stage.main import main
+from tasks.stage.params import EmbedParams
 
 logger = logging.getLogger("graftline")
 
@@ -109,4 +109,4 @@ def read_looks(store: Store, sample_ids: list[str]) -> Looks:
 
 
 if __name__ == "__main__":
-    stage.main(run)
+    main(run)

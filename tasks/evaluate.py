@@ -1,42 +1,30 @@
 """Candidate, baseline and the held-out samples in; a prediction a row, metrics and plot data out. Measures, judges nothing."""
 
-import hashlib
-import json
 import logging
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy.special import softmax
 
-from tasks import stage
-from tasks.data.batches import read_batches
-from tasks.data.copies import PERTURBATIONS
-from tasks.data.embeddings import read_embeddings
-from tasks.data.leaks import is_leaked
-from tasks.data.manifest import MISSING, label_indices, read_manifest, write_table, write_text_table
-from tasks.data.samples import Samples, minibatches, num_minibatches
-from tasks.data.splits import Split, held_out_before
-from tasks.files import read_json, sha256, whole_folder, write_json
-from tasks.metrics.accuracy import measure_accuracy
-from tasks.metrics.bootstrap import intervals
-from tasks.metrics.calibration import reliability, squared_errors
-from tasks.metrics.significance import compare
+from tasks.data.health.leaks import is_leaked
+from tasks.data.manifest.batches import read_batches
+from tasks.data.manifest.manifest import read_manifest, version_of
+from tasks.data.manifest.splits import Split, held_out_before
+from tasks.data.manifest.tables import write_table, write_text_table
+from tasks.data.vectors.embeddings import read_embeddings
+from tasks.machine.files import read_json, sha256, whole_folder, write_json
+from tasks.metrics.calibration import reliability
+from tasks.metrics.measures import is_known, measure, share_unchanged
 from tasks.metrics.slices import check_slices, slice_table
-from tasks.models.bundle import DESCRIPTION, WEIGHTS, load_bundle
-from tasks.models.classifier import Classifier
-from tasks.models.head import load_heads
-from tasks.models.latency import latency
-from tasks.params import EvaluateParams
-from tasks.progress import progress
+from tasks.models.bundle import WEIGHTS, check_baseline, folder_bytes, load_bundle
+from tasks.prediction.heldout import Probabilities, predict, predict_from_embeddings, prediction_table
+from tasks.prediction.latency import latency
+from tasks.stage.main import main
+from tasks.stage.params import EvaluateParams
+from tasks.targets.classes import MISSING, label_indices
 
 logger = logging.getLogger("graftline")
-
-Probabilities = dict[str, NDArray[np.float64]]  # by target: (n, num_classes), columns in the candidate's class order
 
 
 def run(
@@ -141,168 +129,5 @@ def run(
     logger.info("one sample at a time: %s", ", ".join(f"{name} {each:.1f} ms" for name, each in latencies.items()))
 
 
-def predict(
-    model: Classifier,
-    rows: pd.DataFrame,
-    *,
-    raw: Path,
-    classes: dict[str, list[str]],
-    minibatch_size: int,
-    what: str,
-    perturbation: str | None = None,
-) -> Probabilities:
-    """The probabilities that a model gives to `classes`, zero for a class that it does not know; of perturbed pictures where a
-    perturbation is named."""
-    transform = model.backbone.transform
-    samples = Samples(rows, raw=raw, shorter_side=transform.shorter_side)
-    perturb = PERTURBATIONS[perturbation] if perturbation else None
-    pixels = minibatches(
-        samples,
-        pixels=lambda picture: transform.pixels(perturb(picture) if perturb else picture),
-        size=minibatch_size,
-    )
-    total = num_minibatches(len(rows), minibatch_size)
-    what = f"evaluate {what}" + (f", pictures {perturbation}" if perturbation else "")
-    shown = progress(pixels, total=total, what=what, unit="minibatches")
-    given = dict(zip(model.classes, model.probabilities(shown), strict=True))
-    return {
-        target: in_class_order(given[target].numpy(), model.classes[target], names)
-        if target in given
-        else np.full((len(rows), len(names)), 1 / len(names))
-        for target, names in classes.items()
-    }
-
-
-def predict_from_embeddings(head: Path, vectors: NDArray[np.float32]) -> Probabilities:
-    """The probabilities that the head alone gives: vectors (n, dim)."""
-    heads, _ = load_heads(head)
-    return {
-        target: softmax(each.logits(vectors).astype(np.float64) / each.temperature, axis=1)
-        for target, each in heads.items()
-    }
-
-
-def in_class_order(probabilities: NDArray[np.float64], given: list[str], wanted: list[str]) -> NDArray[np.float64]:
-    """(n, len(given)) -> (n, len(wanted))."""
-    ordered = np.zeros((len(probabilities), len(wanted)))
-    for column, name in enumerate(given):
-        if name in wanted:
-            ordered[:, wanted.index(name)] = probabilities[:, column]
-    return ordered
-
-
-def measure(
-    labels: NDArray[np.int64],
-    by_model: dict[str, NDArray[np.float64]],
-    names: list[str],
-    params: EvaluateParams,
-    *,
-    leaked: NDArray[np.bool_],
-    is_shared: NDArray[np.bool_],
-    seed: int,
-) -> dict[str, Any]:
-    """The numbers of each model and, where there is a baseline, the flips from it to the candidate on samples that it did not learn
-    from, of classes that it knows: `is_shared` (n,). Where these are but a part, `shared` has the numbers of both on them, since
-    on the others the two do not compare. `leaked` (n,) says which samples have a near-duplicate in train or val."""
-    ask = partial(measure_model, names=names, params=params, seed=seed)
-    measured: dict[str, Any] = {name: ask(labels, found, leaked=leaked) for name, found in by_model.items()}
-    if "baseline" not in by_model:
-        return measured
-    both = {name: by_model[name][is_shared] for name in ("candidate", "baseline")}
-    is_right = {name: found.argmax(axis=1) == labels[is_shared] for name, found in both.items()}
-    measured["flips"] = asdict(compare(candidate=is_right["candidate"], baseline=is_right["baseline"]))
-    if is_shared.any() and not is_shared.all():
-        measured["shared"] = {
-            name: ask(labels[is_shared], found, leaked=leaked[is_shared]) for name, found in both.items()
-        }
-    return measured
-
-
-def measure_model(
-    labels: NDArray[np.int64],
-    probabilities: NDArray[np.float64],
-    *,
-    names: list[str],
-    params: EvaluateParams,
-    leaked: NDArray[np.bool_],
-    seed: int,
-) -> dict[str, Any]:
-    """The numbers of a model that gives the samples these probabilities: (n, num_classes)."""
-    found = measure_accuracy(labels=labels, probabilities=probabilities)
-    _, error = reliability(labels=labels, probabilities=probabilities, num_bins=params.calibration_bins)
-    return {
-        "accuracy": found.accuracy,
-        "accuracy_without_leaks": accuracy_of(labels[~leaked], probabilities[~leaked]),
-        "num_leaked": int(leaked.sum()),
-        "macro_f1": found.macro_f1,
-        "log_loss": found.log_loss,
-        "calibration_error": error,
-        "brier": float(squared_errors(labels=labels, probabilities=probabilities).mean()),
-        "intervals": intervals(
-            labels=labels,
-            probabilities=probabilities,
-            num_bins=params.calibration_bins,
-            confidence=params.confidence,
-            num_resamples=params.num_resamples,
-            generator=np.random.default_rng(seed),
-        ),
-        "recall": {each: float(recall) for each, recall in zip(names, found.recall, strict=True) if recall == recall},
-    }
-
-
-def is_known(labels: NDArray[np.int64], names: list[str], *, known: list[str]) -> NDArray[np.bool_]:
-    """Of labels (n,), places in `names`: whether their classes are among the known ones."""
-    return np.isin(labels, [place for place, name in enumerate(names) if name in known])
-
-
-def share_unchanged(before: NDArray[np.float64], after: NDArray[np.float64]) -> float:
-    """Of the samples (n, num_classes), those whose likeliest class stays the same."""
-    return float((before.argmax(axis=1) == after.argmax(axis=1)).mean())
-
-
-def accuracy_of(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float | None:
-    """The share of samples whose label is the likeliest; None where there are none."""
-    return float((probabilities.argmax(axis=1) == labels).mean()) if len(labels) else None
-
-
-def prediction_table(
-    rows: pd.DataFrame,
-    target: str,
-    labels: NDArray[np.int64],
-    by_model: dict[str, NDArray[np.float64]],
-    names: list[str],
-) -> pd.DataFrame:
-    """A row a sample: what it is, and what each model says it is, with the probability of that and of the truth."""
-    table = rows[["sample_id", "batch", "path"]].assign(target=target, label=np.array(names)[labels])
-    for name, probabilities in by_model.items():
-        table[name] = np.array(names)[probabilities.argmax(axis=1)]
-        table[f"{name}_confidence"] = probabilities.max(axis=1)
-        table[f"{name}_label_probability"] = probabilities[np.arange(len(labels)), labels]
-    return table
-
-
-def check_baseline(baseline: Path, record: dict[str, str]) -> None:
-    """Raises ValueError where the model in use is not here, or is another, in weights or description, than the record says."""
-    for key, name in (("model_sha256", WEIGHTS), ("description_sha256", DESCRIPTION)):
-        file = baseline / name
-        if not file.is_file():
-            raise ValueError(f"the model in use is not at {baseline}: run `dvc pull {baseline}.dvc`")
-        if sha256(file) != (expected := record.get(key)):
-            raise ValueError(
-                f"{file} is not that of the model in use (expected SHA-256 {str(expected)[:12]}): run `dvc checkout {baseline}.dvc`"
-            )
-
-
-def version_of(rows: pd.DataFrame, targets: list[str]) -> str:
-    """SHA-256 of which samples are held out and what they are, in whatever order."""
-    columns = rows[["sample_id", *targets]].astype(object)
-    lines = sorted(json.dumps(row) for row in columns.where(columns.notna(), None).to_numpy().tolist())
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def folder_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir())
-
-
 if __name__ == "__main__":
-    stage.main(run)
+    main(run)

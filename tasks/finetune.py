@@ -4,44 +4,33 @@ import hashlib
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
-from tasks import stage
-from tasks.data.batches import read_batches
-from tasks.data.leaks import leaves_training
-from tasks.data.manifest import MISSING, label_indices, read_manifest
-from tasks.data.samples import Samples
-from tasks.embedding.activations import Activations, Pictures, Rows
-from tasks.files import read_json, whole_folder, write_json
-from tasks.models import boundary
-from tasks.models.backbone import Backbone
+from tasks.data.health.leaks import leaves_training
+from tasks.data.manifest.batches import read_batches
+from tasks.data.manifest.manifest import read_manifest
+from tasks.embedding import boundary
+from tasks.embedding.embedder import plan
+from tasks.images import augment
+from tasks.machine.files import read_json, whole_folder, write_json
 from tasks.models.bundle import load_bundle, save_bundle, versions
-from tasks.models.classifier import Classifier
-from tasks.models.embedder import Embedder, plan
-from tasks.models.head import load_heads
-from tasks.params import FinetuneParams
-from tasks.progress import progress
-from tasks.training import augment, finetuning, loop, schedule
-from tasks.training.augment import Augmentation, Views
-from tasks.training.checkpoint import Checkpoint
-from tasks.training.do_no_harm import Judged, Verdict, judge
-from tasks.training.finetuning import Trained, boundary_of, make_groups, unfrozen_blocks
-from tasks.training.loop import EPOCHS_OF_SEED, History, Keeper, Minibatch, Recipe, fit, score
-from tasks.training.schedule import mixup_alpha, num_epochs
+from tasks.stage.main import main
+from tasks.stage.params import FinetuneParams
+from tasks.targets.classes import MISSING
+from tasks.training import loop, schedule
+from tasks.training.finetuning import unfreezing
+from tasks.training.finetuning.checkpoint import Checkpoint
+from tasks.training.finetuning.grafting import graft
+from tasks.training.finetuning.tuning import Data, curve_table, fine_tune, label_tensor, open_source, summary
 
 logger = logging.getLogger("graftline")
 
-CODE = (augment, boundary, finetuning, loop, schedule, sys.modules[__name__])
+CODE = (augment, boundary, unfreezing, loop, schedule, sys.modules[__name__])
 
 
 def run(
@@ -122,206 +111,6 @@ def on_this_machine(manifest: pd.DataFrame, params: FinetuneParams) -> dict[str,
     }
 
 
-class Source(Protocol):
-    """What the trained part of a model takes of rows, in minibatches of `size`; a view is augmented, None is the sample as it
-    is. There are `num_views`, None for as many as one likes."""
-
-    @property
-    def num_views(self) -> int | None: ...
-
-    def minibatches(self, rows: Rows, view: int | None, *, size: int) -> Iterator[Tensor]: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Data:
-    """labels (n, num_targets) int64, MISSING where there is none; the rows to train on and those to choose by."""
-
-    labels: Tensor
-    train: Rows
-    val: Rows
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tuned:
-    history: History
-    verdict: Verdict
-    num_blocks: int  # that were trained
-    num_all_blocks: int  # of the backbone
-
-
-def fine_tune(
-    model: Classifier,
-    source: Source,
-    data: Data,
-    *,
-    params: FinetuneParams,
-    seed: int,
-    keeper: Keeper | None = None,
-) -> Tuned:
-    """Train the head and the unfrozen blocks of `model`, which has the best epoch's weights afterwards and the temperatures
-    that fit them; and compare it with what it was."""
-    chosen = plan(device=params.device, precision=params.precision)
-    cut = boundary_of(model, params.unfreeze)
-    trained = Trained(model.to(chosen.device), cut)  # moved before it is shared: moving a buffer makes another
-    num_train, size = len(data.train), params.minibatch_size
-    if params.update_statistics and min(num_train, size) < 2:
-        raise ValueError(
-            f"finetune.update_statistics needs minibatches of at least 2 samples, found {min(num_train, size)}: raise "
-            "finetune.minibatch_size, land more samples, or turn it off"
-        )
-    epochs = num_epochs(num_train, minibatch_size=size) if params.epochs is None else params.epochs
-    recipe = Recipe(
-        epochs=epochs,
-        seed=seed,
-        warmup_fraction=params.warmup_fraction,
-        decay_towards=params.decay_towards,
-        patience_epochs=params.patience_epochs or epochs,
-        update_statistics=params.update_statistics,
-        label_smoothing=params.label_smoothing,
-        mixup=mixup_alpha(num_train) if params.mixup is None else params.mixup,
-        gradient_norm=params.gradient_norm,
-        averaging=params.averaging,
-        is_bf16=chosen.precision == "bf16",
-    )
-    groups = make_groups(
-        model,
-        unfreeze=params.unfreeze,
-        is_gradual=params.gradual,
-        epochs=epochs,
-        head_learning_rate=params.head_learning_rate,
-        backbone_learning_rate=params.backbone_learning_rate,
-        learning_rate_decay=params.learning_rate_decay,
-        weight_decay=params.weight_decay,
-    )
-    total = num_full(num_train, size)
-
-    def train(epoch: int) -> Iterator[Minibatch]:
-        order = torch.randperm(
-            num_train, generator=torch.Generator().manual_seed(seed * EPOCHS_OF_SEED + epoch)
-        ).numpy()
-        rows = data.train[order[: total * size]]
-        view = epoch if source.num_views is None else (epoch - 1) % source.num_views
-        yield from zip(source.minibatches(rows, view, size=size), torch.split(data.labels[rows], size), strict=True)
-
-    def val() -> Iterator[Minibatch]:
-        yield from zip(
-            source.minibatches(data.val, None, size=size), torch.split(data.labels[data.val], size), strict=True
-        )
-
-    def show(items: Iterable[Minibatch], epoch: int) -> Iterator[Minibatch]:
-        return progress(items, total=total, what=f"fine-tune {epoch}/{epochs}", unit="minibatches")
-
-    before = Judged.of(score(trained, val(), is_bf16=recipe.is_bf16))
-    history = fit(
-        trained, recipe, groups=groups, minibatches=train, num_minibatches=total, val_minibatches=val, keeper=keeper,
-        show=show,
-    )  # fmt: skip
-    after = Judged.of(score(trained, val(), is_bf16=recipe.is_bf16))
-    model.cpu().temperatures = dict(zip(model.classes, after.temperatures, strict=True))
-    verdict = judge(head=before, finetuned=after, history=history, significance=params.significance)
-    return Tuned(
-        history=history,
-        verdict=verdict,
-        num_blocks=len(unfrozen_blocks(model, params.unfreeze)),
-        num_all_blocks=len(model.backbone.blocks()),
-    )
-
-
-def open_source(
-    rows: pd.DataFrame,
-    model: Classifier,
-    data: Data,
-    *,
-    raw: Path,
-    scratch: Path,
-    backbone: str,
-    params: FinetuneParams,
-    seed: int,
-) -> Source:
-    """The pictures; where layers are frozen, their activations, of which those that fit into the budget are computed now."""
-    transform = model.backbone.transform
-    samples = Samples(rows, raw=raw, shorter_side=transform.shorter_side)
-    views = Views(augmentation=augmentation(params), seed=seed)
-    cut = boundary_of(model, params.unfreeze)
-    if cut is None:
-        if params.unfreeze != "all":
-            logger.info("nothing that is kept could stand for the frozen layers: they are computed anew in every epoch")
-        return Pictures(samples, transform=transform, views=views)
-    start = time.monotonic()
-    chosen = plan(device=params.device, precision=params.precision)
-    source = Activations(
-        samples, embedder=Embedder(model.backbone, chosen, boundary=cut), boundary=cut, backbone=backbone,
-        views=views, num_views=params.num_views, train=data.train, val=data.val, path=scratch / "activations",
-        most_bytes=int(params.cache_gigabytes * 1e9),
-    )  # fmt: skip
-    computed = source.keep(show=partial(progress, what="activations", unit="minibatches"))
-    logger.info(
-        "activations of %s images: %s of %s views kept, %s of them computed now in %.0f s (%.1f kB each)",
-        f"{len(rows):,}", f"{source.num_kept:,}", f"{source.num_wanted:,}", f"{computed:,}", time.monotonic() - start,
-        source.value_bytes / 1000,
-    )  # fmt: skip
-    return source
-
-
-def augmentation(params: FinetuneParams) -> Augmentation:
-    return Augmentation(
-        max_rotation_degrees=params.max_rotation_degrees,
-        max_shift_fraction=params.max_shift_fraction,
-        max_scale_fraction=params.max_scale_fraction,
-        flip=params.flip,
-    )
-
-
-def graft(backbone: Backbone, head: Path, *, classes: dict[str, list[str]]) -> Classifier:
-    """The backbone with the trained heads of the folder `head`, which must be of these classes, by target."""
-    heads, found = load_heads(head)
-    for target in sorted({*classes, *found}):
-        if found.get(target) != classes.get(target):
-            raise ValueError(
-                f"{head} knows {describe(found, target)}, the manifest has {describe(classes, target)}: run train_head again"
-            )
-    dims = {each.dim for each in heads.values()}
-    if dims != {backbone.dim}:
-        raise ValueError(
-            f"{head} was trained on {', '.join(map(str, sorted(dims)))} features, the backbone gives {backbone.dim}: run train_head again"
-        )
-    model = Classifier(
-        backbone,
-        found,
-        hidden_features=next((each.hidden_features for each in heads.values()), None),
-        temperatures={target: each.temperature for target, each in heads.items()},
-    )
-    model.graft(
-        {
-            target: [(torch.from_numpy(weight), torch.from_numpy(bias)) for weight, bias in each.layers]
-            for target, each in heads.items()
-        }
-    )
-    return model.eval()
-
-
-def describe(classes: dict[str, list[str]], target: str) -> str:
-    if target not in classes:
-        return f"no target {target!r}"
-    names = ", ".join(classes[target][:5]) + (", …" if len(classes[target]) > 5 else "")
-    return f"{len(classes[target])} classes of {target} ({names})"
-
-
-def num_full(num_rows: int, size: int) -> int:
-    """How many minibatches an epoch of training has: a short last one would spoil the statistics of normalisation
-    layers, and what it held is drawn in another epoch. Fewer rows than a minibatch are one all the same."""
-    return max(num_rows // size, 1)
-
-
-def label_tensor(rows: pd.DataFrame, classes: dict[str, list[str]]) -> Tensor:
-    """Label indices (n, num_targets) int64."""
-    return (
-        torch.tensor([label_indices(rows[target], names) for target, names in classes.items()])
-        .reshape(len(classes), -1)
-        .T
-    )
-
-
 def digest(manifest: pd.DataFrame) -> str:
     """SHA-256 (hex) of which samples there are, on which side and with which labels: the version of the data."""
     rows = pd.util.hash_pandas_object(manifest.drop(columns=["batch", "path"]), index=False)
@@ -336,39 +125,5 @@ def digest_of(folder: Path) -> str:
     return content.hexdigest()
 
 
-def summary(tuned: Tuned, params: FinetuneParams) -> dict[str, Any]:
-    """What the report says of the fine-tuning."""
-    history, verdict = tuned.history, tuned.verdict
-    best = history.epochs[history.kept]
-    gap = None if best.train is None else best.val.loss - best.train.loss
-    return {
-        "ending": history.ending,
-        "epoch_kept": history.kept,
-        "epochs": len(history.epochs) - 1,
-        "loss_gap": gap,
-        "num_all_blocks": tuned.num_all_blocks,
-        "num_blocks": tuned.num_blocks,
-        "significance": params.significance,
-        "verdict": asdict(verdict),
-    }
-
-
-def curve_table(history: History) -> pd.DataFrame:
-    """A row an epoch: loss and accuracy on train and val, the gaps between them (above 0 where train is better), and whether the
-    epoch was kept. Epoch 0 is the head alone and has no training scores."""
-    rows: list[dict[str, float]] = []
-    for each in history.epochs:
-        row: dict[str, float] = {"epoch": each.epoch, "is_kept": int(each.epoch == history.kept)}
-        for split, scores in (("train", each.train), ("val", each.val)):
-            if scores is not None:
-                row |= {f"{split}_loss": scores.loss, f"{split}_accuracy": scores.accuracy}
-        rows.append(row)
-    columns = ["epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "is_kept"]
-    table = pd.DataFrame(rows, columns=columns)
-    table["loss_gap"] = table["val_loss"] - table["train_loss"]
-    table["accuracy_gap"] = table["train_accuracy"] - table["val_accuracy"]
-    return table
-
-
 if __name__ == "__main__":
-    stage.main(run)
+    main(run)

@@ -9,16 +9,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks import stage
-from tasks.data.inputs import find_inputs
-from tasks.data.prediction_table import holds_predictions, prediction_writer
-from tasks.embedding.classification import Answers, Limits, classify
-from tasks.files import whole_file
+from tasks.embedding.embedder import Embedder, plan
+from tasks.machine.files import whole_file
+from tasks.machine.progress import progress
 from tasks.models.bundle import load_bundle
 from tasks.models.classifier import Classifier
-from tasks.models.embedder import Embedder, plan
-from tasks.models.export import FORMATS, export
-from tasks.progress import progress
+from tasks.prediction.answers import Answers, Limits, classify
+from tasks.prediction.export import FORMATS, export
+from tasks.prediction.inputs import find_inputs
+from tasks.prediction.prediction_table import holds_predictions, prediction_writer
+from tasks.stage.main import set_up, told_in_one_line
 
 logger = logging.getLogger("graftline")
 
@@ -37,7 +37,7 @@ def predict(
 ) -> Counter[str]:
     """Classify what the inputs hold, and return how many of them had each reason not to be, and how many none ("").
 
-    `choices` are those of `tasks.models.embedder.plan`. Predictions of before are no inputs, unless they are named. Raises
+    `choices` are those of `tasks.embedding.embedder.plan`. Predictions of before are no inputs, unless they are named. Raises
     ValueError where the bundle is not whole, or has no targets, or where `out` would replace something else than predictions.
     """
     check_out(out, bundle=bundle)
@@ -121,9 +121,9 @@ def rows(answers: Answers, classes: dict[str, list[str]]) -> Iterator[dict[str, 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    stage.set_up()
+    set_up()
     given = parse(arguments)
-    with stage.told_in_one_line():
+    with told_in_one_line():
         if given.export:
             check_out(given.out, bundle=given.bundle)
             if given.out.exists():

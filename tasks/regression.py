@@ -7,42 +7,19 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree  # reads only what pytest wrote a moment ago
 
 import pytest
 
-from tasks import stage
-from tasks.data.decisions import Decision, number_of, read_decisions, write_down
-from tasks.files import read_json, whole_folder, write_json
-from tasks.params import RegressionParams
+from tasks.gate.decisions import Decision, number_of, read_decisions, write_down
+from tasks.gate.recorder import Recorder, remove_clocks
+from tasks.machine.files import read_json, whole_folder, write_json
+from tasks.stage.main import main
+from tasks.stage.params import RegressionParams
 
 logger = logging.getLogger("graftline")
 
 
 ARTIFACTS = ("subject.json", "metrics.json", "predictions.parquet", "slices.csv")  # that evaluate leaves
-
-
-class Recorder:
-    """A pytest plugin that keeps what each rule found, each test's outcome, and what kept one from being a judgement."""
-
-    def __init__(self) -> None:
-        self.rules: list[dict[str, Any]] = []
-        self.outcomes: list[str] = []
-        self.problems: list[str] = []
-
-    def pytest_deselected(self, items: list[pytest.Item]) -> None:
-        """Whatever left them out."""
-        self.outcomes += ["deselected"] * len(items)
-        self.problems += [f"{item.name}: it was left out" for item in items]
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.when != "call" and report.outcome == "passed":
-            return
-        rules = [value for key, value in report.user_properties if key == "rule" and isinstance(value, dict)]
-        self.rules += rules
-        self.outcomes.append("error" if report.when != "call" else report.outcome)
-        if report.outcome != "passed" and all(rule["passed"] for rule in rules):
-            self.problems.append(f"{report.nodeid.split('::')[-1]}: {reason_of(report)}")
 
 
 def run(
@@ -122,7 +99,7 @@ def untested(slices: Path, min_samples: int) -> list[str]:
 def measure_latency(candidate: Path) -> float:
     """In milliseconds; logged."""
     from tasks.models.bundle import load_bundle
-    from tasks.models.latency import latency
+    from tasks.prediction.latency import latency
 
     found = latency(load_bundle(candidate)[0])
     logger.info("the candidate takes %.1f ms for one sample", found)
@@ -145,23 +122,5 @@ def judge(recorder: Recorder, subject: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def reason_of(report: pytest.TestReport) -> str:
-    """In one line, why a test was skipped or could not run to its end."""
-    if isinstance(report.longrepr, tuple):
-        return report.longrepr[2]
-    crash = getattr(report.longrepr, "reprcrash", None)
-    said = (crash.message if crash else report.longreprtext).strip().splitlines()
-    return said[0] if said else report.outcome
-
-
-def remove_clocks(junit: Path) -> None:
-    """Take out what differs between equal runs: times, dates and the name of the machine."""
-    tree = ElementTree.parse(junit)  # noqa: S314
-    for element in tree.iter():
-        for attribute in ("time", "timestamp", "hostname"):
-            element.attrib.pop(attribute, None)
-    tree.write(junit, encoding="utf-8", xml_declaration=True)
-
-
 if __name__ == "__main__":
-    stage.main(run)
+    main(run)

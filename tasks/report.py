@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tasks import stage
-from tasks.data.batches import read_batches
-from tasks.data.embeddings import read_embeddings
-from tasks.data.manifest import SPLITS, read_manifest, read_text_table
-from tasks.files import read_json, whole_file
+from tasks.data.manifest.batches import read_batches
+from tasks.data.manifest.manifest import SPLITS, read_manifest
+from tasks.data.manifest.tables import read_text_table
+from tasks.data.vectors.embeddings import read_embeddings
+from tasks.machine.files import read_json, whole_file
 from tasks.page.comparison import comparison, outcomes
 from tasks.page.confusion import confusion
 from tasks.page.curves import curves, numbers
@@ -23,7 +23,8 @@ from tasks.page.reliability import dots
 from tasks.page.render import render
 from tasks.page.slices import read_slices, slices
 from tasks.page.thumbnails import thumbnails
-from tasks.params import ReportParams
+from tasks.stage.main import main
+from tasks.stage.params import ReportParams
 
 logger = logging.getLogger("graftline")
 
@@ -154,4 +155,4 @@ def count(name: str, manifest: pd.DataFrame, found: dict[str, int], *, leaks: di
 
 
 if __name__ == "__main__":
-    stage.main(run)
+    main(run)

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from tasks import stage
-from tasks.data.entries import KEYS, Entry
-from tasks.data.images import ImageFacts
-from tasks.data.inspection import Inspection, Limits, inspect_all
-from tasks.data.layouts import find_entries
-from tasks.data.manifest import write_table
-from tasks.files import whole_folder
-from tasks.params import ScanParams
-from tasks.progress import progress
+from tasks.data.manifest.tables import write_table
+from tasks.data.raw.entries import KEYS, Entry
+from tasks.data.raw.inspection import Inspection, Limits, inspect_all
+from tasks.data.raw.layouts import find_entries
+from tasks.images.decode import ImageFacts
+from tasks.machine.files import whole_folder
+from tasks.machine.progress import progress
+from tasks.stage.main import main
+from tasks.stage.params import ScanParams
 
 logger = logging.getLogger("graftline")
 
@@ -66,4 +66,4 @@ def _table(rows: list[dict[str, object]], columns: list[str], *, numbers: Sequen
 
 
 if __name__ == "__main__":
-    stage.main(run)
+    main(run)

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from tasks import stage
-from tasks.data.samples import Samples, minibatches
+from tasks.data.samples.samples import Samples, minibatches
 from tasks.models.bundle import load_bundle
 from tasks.models.classifier import Classifier
-from tasks.models.latency import latency
+from tasks.prediction.latency import latency
+from tasks.stage.main import main
 
 logger = logging.getLogger("graftline")
 
@@ -84,4 +84,4 @@ def compare(model: Classifier, table: pd.DataFrame, *, raw: Path) -> tuple[float
 
 
 if __name__ == "__main__":
-    stage.main(run)
+    main(run)

@@ -8,18 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from tasks import stage
-from tasks.data.batches import read_batches
-from tasks.data.embeddings import read_embeddings
-from tasks.data.leaks import leaves_training
-from tasks.data.manifest import MISSING, label_indices, read_manifest
-from tasks.files import read_json, whole_folder
-from tasks.models.head import Head, Layer, save_heads
-from tasks.params import TrainHeadParams
-from tasks.training.centroid import fit_centroids
-from tasks.training.logistic import fit_head
-from tasks.training.rows import Array, Labels, Vectors, check_finite
-from tasks.training.temperature import fit_temperature
+from tasks.data.health.leaks import leaves_training
+from tasks.data.manifest.batches import read_batches
+from tasks.data.manifest.manifest import read_manifest
+from tasks.data.vectors.embeddings import read_embeddings
+from tasks.machine.files import read_json, whole_folder
+from tasks.stage.main import main
+from tasks.stage.params import TrainHeadParams
+from tasks.targets.classes import MISSING, label_indices
+from tasks.targets.head import Head, Layer, save_heads
+from tasks.targets.temperature import fit_temperature
+from tasks.training.heads.centroid import fit_centroids
+from tasks.training.heads.logistic import fit_head
+from tasks.training.heads.rows import Array, Labels, Vectors, check_finite
 
 logger = logging.getLogger("graftline")
 
@@ -76,7 +77,7 @@ def fit(
     if params.head == "centroid":
         return (half_size(fit_centroids(train, classes=names)),), None
     if params.head == "mlp":
-        from tasks.training.mlp import fit_mlp  # torch takes seconds to import
+        from tasks.training.heads.mlp import fit_mlp  # torch takes seconds to import
 
         layers = fit_mlp(
             train,
@@ -125,4 +126,4 @@ def log_loss(logits: Array, labels: Labels) -> float | None:
 
 
 if __name__ == "__main__":
-    stage.main(run)
+    main(run)

@@ -8,17 +8,18 @@ from typing import Any
 
 import pandas as pd
 
-from tasks import stage
-from tasks.data.accounts import Limits, account, budget, labels_of
-from tasks.data.admission import Admission, admit, target_columns
-from tasks.data.batches import read_batches
-from tasks.data.classes import Registry, class_changes, read_registry
-from tasks.data.expectations import check_expectations, tell
-from tasks.data.manifest import SPLITS, read_table, write_table, write_text_table
-from tasks.data.quarantine import LEDGER_COLUMNS
-from tasks.data.splits import Split, groups_across_splits, small_classes
-from tasks.files import whole_folder, write_json
-from tasks.params import ScanParams, ValidateParams
+from tasks.data.admission.accounts import Limits, account, budget, labels_of
+from tasks.data.admission.admission import Admission, admit, target_columns
+from tasks.data.admission.classes import Registry, class_changes, read_registry
+from tasks.data.admission.expectations import check_expectations, tell
+from tasks.data.admission.quarantine import LEDGER_COLUMNS
+from tasks.data.manifest.batches import read_batches
+from tasks.data.manifest.manifest import SPLITS
+from tasks.data.manifest.splits import Split, groups_across_splits, small_classes
+from tasks.data.manifest.tables import read_table, write_table, write_text_table
+from tasks.machine.files import whole_folder, write_json
+from tasks.stage.main import main
+from tasks.stage.params import ScanParams, ValidateParams
 
 logger = logging.getLogger("graftline")
 
@@ -198,4 +199,4 @@ def _named(found: dict[str, int] | list[Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    stage.main(run)
+    main(run)

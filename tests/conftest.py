@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import tasks  # noqa: F401  it says how threads wait, before torch starts any
-from benchmarks import small_project
+from benchmarks.kit import small_project
 
 ROOT = Path(__file__).parent.parent
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 def digits(tmp_path_factory):
     """The demo's batch: a folder a digit, all of it."""
     out = tmp_path_factory.mktemp("digits") / "digits"
-    subprocess.run([sys.executable, "-m", "tasks.digits", "--out", str(out)], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-m", "tasks.demo.digits", "--out", str(out)], cwd=ROOT, check=True)
     return out
 
 
@@ -66,7 +66,7 @@ def dvc() -> Callable[..., str]:
 @pytest.fixture(scope="session")
 def new_workspace(tmp_path_factory, set_param) -> Callable[[], Path]:
     """A fresh working copy whose params make a run short."""
-    from flows.workspace import make_workspace
+    from flows.workspace.working_copy import make_workspace
 
     def make() -> Path:
         workspace = tmp_path_factory.mktemp("project") / "workspace"
@@ -81,7 +81,7 @@ def new_workspace(tmp_path_factory, set_param) -> Callable[[], Path]:
 @pytest.fixture(scope="session")
 def finished(new_workspace, put_batch, dvc, tmp_path_factory) -> Path:
     """A working copy with one batch, brought up to date, committed and pushed to a DVC remote. Copy it, never change it."""
-    from flows.workspace import commit
+    from flows.workspace.working_copy import commit
 
     workspace = new_workspace()
     put_batch(workspace, "first")

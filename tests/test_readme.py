@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks.data.images import decode_image
+from tasks.images.decode import decode_image
 from tasks.models.bundle import load_bundle, save_bundle
 from tasks.models.classifier import Classifier
 from tasks.models.weights import load_backbone

@@ -7,7 +7,6 @@ computes one minibatch while the next is on its way to it.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,28 +14,24 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from tasks.cores import in_order, num_cores, one_thread_each
-from tasks.data import copies, images, perceptual_hash, samples
-from tasks.data.samples import stack
-from tasks.data.store import Store
-from tasks.embedding import looks
+from tasks.data.samples import samples
+from tasks.data.samples.samples import stack
+from tasks.data.store.store import Store
+from tasks.embedding import embedder as embedder_module
+from tasks.embedding import fusion, looks
+from tasks.embedding.embedder import Embedder
 from tasks.embedding.looks import Looks, value_bytes
 from tasks.embedding.recipe import recipe
+from tasks.images import alterations, decode, perceptual_hash, transform
+from tasks.machine.cores import in_turn
 from tasks.models import backbone as backbone_module
-from tasks.models import embedder as embedder_module
-from tasks.models import fusion, transform
-from tasks.models.embedder import Device, Embedder
 
 Rows = NDArray[np.intp]  # the positions of a minibatch's samples among all
 Decoded = tuple[Rows, Tensor, NDArray[np.uint8]]  # with pixels and hashes
 Embedded = tuple[Rows, Tensor, NDArray[np.uint8]]  # with vectors (n, dim) float16 and hashes
 
-Item = TypeVar("Item")
-Between = TypeVar("Between")
-Result = TypeVar("Result")
 
-CODE = (copies, images, perceptual_hash, samples, looks, backbone_module, embedder_module, fusion, transform)
-AHEAD = 2  # minibatches a core that are worked on or wait to be kept: what waits is lost when a run is killed
+CODE = (alterations, decode, perceptual_hash, samples, looks, backbone_module, embedder_module, fusion, transform)
 
 
 def open_store(path: Path, embedder: Embedder, *, backbone: str) -> Store:
@@ -97,34 +92,3 @@ def look(minibatches: Iterable[Rows], picture: Callable[[int], Image.Image], emb
         return rows, embedder(pixels).half().to("cpu", non_blocking=True), hashes
 
     yield from in_turn(minibatches, decode, compute, device=embedder.plan.device)
-
-
-def in_turn(
-    minibatches: Iterable[Item],
-    decode: Callable[[Item], Between],
-    compute: Callable[[Between], Result],
-    *,
-    device: Device,
-) -> Iterator[Result]:
-    """What is computed of each minibatch, in order, on every core or on the GPU."""
-    ahead = AHEAD * num_cores()
-    with one_thread_each():
-        if device == "cpu":
-            yield from in_order(minibatches, lambda each: compute(decode(each)), ahead=ahead)
-        else:
-            yield from one_behind(map(compute, in_order(minibatches, decode, ahead=ahead)))
-
-
-def one_behind(started: Iterable[Result]) -> Iterator[Result]:
-    """Each minibatch once the GPU is done with it, by when the next has been given to it."""
-    before: tuple[Result, torch.cuda.Event] | None = None
-    for result in started:
-        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        done.record()
-        if before:
-            before[1].synchronize()
-            yield before[0]
-        before = result, done
-    if before:
-        before[1].synchronize()
-        yield before[0]

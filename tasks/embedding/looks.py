@@ -6,7 +6,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.data.perceptual_hash import HASHES_SHAPE
+from tasks.images.perceptual_hash import HASHES_SHAPE
 
 HASH_BYTES = prod(HASHES_SHAPE)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tasks.models.embedder import Embedder
+from tasks.embedding.embedder import Embedder
 
 
 def recipe(embedder: Embedder, code: Iterable[ModuleType], *, backbone: str) -> dict[str, Any]:

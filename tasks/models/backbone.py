@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
+from tasks.images.transform import Transform
 from tasks.models.architecture import build_network, build_network_outline, classification_layer, one_line
-from tasks.models.transform import Transform
 
 Features = Literal["penultimate", "pooled"] | Sequence[str]
 

@@ -14,12 +14,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.models.feature_extraction import get_graph_node_names
 
-from tasks.files import sha256, write_json
+from tasks.images.transform import Transform
+from tasks.machine.files import sha256, write_json
 from tasks.models.architecture import build_network_outline, check_architecture, classification_layer, num_parameters
 from tasks.models.backbone import Backbone
 from tasks.models.classifier import Classifier
 from tasks.models.description import Description, read_description, with_digest
-from tasks.models.transform import Transform
 from tasks.models.weight_file import check_content, check_header, check_place, read_header, read_tensors
 from tasks.models.weights import fill
 
@@ -138,3 +138,19 @@ def versions() -> dict[str, str]:
     import torchvision
 
     return {"torch": torch.__version__, "torchvision": torchvision.__version__}
+
+
+def check_baseline(baseline: Path, record: dict[str, str]) -> None:
+    """Raises ValueError where the model in use is not here, or is another, in weights or description, than the record says."""
+    for key, name in (("model_sha256", WEIGHTS), ("description_sha256", DESCRIPTION)):
+        file = baseline / name
+        if not file.is_file():
+            raise ValueError(f"the model in use is not at {baseline}: run `dvc pull {baseline}.dvc`")
+        if sha256(file) != (expected := record.get(key)):
+            raise ValueError(
+                f"{file} is not that of the model in use (expected SHA-256 {str(expected)[:12]}): run `dvc checkout {baseline}.dvc`"
+            )
+
+
+def folder_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())

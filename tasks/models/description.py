@@ -28,7 +28,7 @@ class Part(BaseModel):
 
 
 class TransformFields(Part):
-    """See `tasks.models.transform.Transform`; px."""
+    """See `tasks.images.transform.Transform`; px."""
 
     resize_size: Annotated[int, Field(ge=1, le=2048)]
     crop_size: Annotated[int, Field(ge=1, le=1024)]

@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torchvision import models
 
+from tasks.images.transform import Decode, Transform
 from tasks.models.architecture import build_network_outline, check_architecture, classification_layer, one_line
 from tasks.models.backbone import Backbone, Features
-from tasks.models.transform import Decode, Transform
 
 RANDOM = "random"  # in place of the weights' name: an untrained backbone, for training from scratch
 

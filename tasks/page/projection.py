@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.data.embeddings import Part
+from tasks.data.vectors.embeddings import Part
 
 MAX_FITTED = (
     10_000  # samples that the components are found from: more of them turn the plane by less than a point's width

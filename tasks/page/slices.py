@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from tasks.data.manifest import read_text_table
+from tasks.data.manifest.tables import read_text_table
 
 MAX_ROWS = 40  # slices of a column; the table has them all
 NUMBERS = ("num_samples", "candidate_accuracy", "candidate_low", "candidate_high", "num_shared", "baseline_accuracy",

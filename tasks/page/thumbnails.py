@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from tasks.cores import in_order
-from tasks.data.images import read_sample
+from tasks.data.samples.samples import read_sample
+from tasks.machine.cores import in_order
 
 QUALITY = 70  # of WebP, 0..100
 

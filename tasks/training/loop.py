@@ -11,20 +11,17 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
-from scipy.special import log_softmax
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from tasks.cores import in_order, num_cores, one_thread_each
-from tasks.data.manifest import MISSING
+from tasks.machine.cores import num_cores, one_thread_each
+from tasks.targets.classes import MISSING
+from tasks.training.losses import summed_cross_entropy
 from tasks.training.schedule import learning_rate_factor
-from tasks.training.temperature import fit_temperature
+from tasks.training.scores import Minibatch, Scores, Total, forward, score
 
 logger = logging.getLogger("graftline")
 
-Minibatch = tuple[Tensor, Tensor]  # what the model takes (n, ...), label indices (n, num_targets)
 Ending = Literal["every epoch was run", "val loss stopped falling", "the loss was not finite"]
 
 Normalisation = nn.modules.batchnorm._BatchNorm
@@ -76,14 +73,6 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scores:
-    """Mean cross-entropy in nats and accuracy in 0..1, over all labels of all targets."""
-
-    loss: float
-    accuracy: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class Epoch:
     """What an epoch gave. Epoch 0 is the model as it came; it has no training scores."""
 
@@ -111,7 +100,7 @@ class Shard(NamedTuple):
 
 
 class Keeper(Protocol):
-    """Keeps where a training stands; see `tasks.training.checkpoint`."""
+    """Keeps where a training stands; see `tasks.training.finetuning.checkpoint`."""
 
     def save(self, tensors: dict[str, Tensor], *, facts: dict[str, Any]) -> None: ...
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None: ...
@@ -380,22 +369,6 @@ def set_training_mode(model: nn.Module, *, update_statistics: bool) -> None:
             part.eval()
 
 
-def forward(model: nn.Module, inputs: Tensor, *, is_bf16: bool) -> list[Tensor]:
-    """Logits (n, num_classes) float32, a tensor a target."""
-    with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=is_bf16):
-        logits: list[Tensor] = model(inputs)
-    return [each.float() for each in logits]
-
-
-def summed_cross_entropy(logits: list[Tensor], labels: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
-    """Sum over the labels that are there, in nats: logits (n, num_classes) a target, label indices (n, num_targets)."""
-    losses = [
-        F.cross_entropy(each, labels[:, target], ignore_index=MISSING, reduction="sum", label_smoothing=label_smoothing)
-        for target, each in enumerate(logits)
-    ]
-    return torch.stack(losses).sum()
-
-
 @contextmanager
 def one_core_each(model: nn.Module, recipe: Recipe) -> Iterator[ThreadPoolExecutor | None]:
     """Threads that may compute parts of a minibatch at once, each on a core of its own: several cores that share a small layer
@@ -410,69 +383,6 @@ def one_core_each(model: nn.Module, recipe: Recipe) -> Iterator[ThreadPoolExecut
         return
     with one_thread_each(), ThreadPoolExecutor(num_cores(), initializer=torch.get_num_threads) as pool:
         yield pool
-
-
-def score(model: nn.Module, minibatches: Iterable[Minibatch], *, is_bf16: bool = False) -> "Total":
-    """What the model gives in evaluation mode."""
-    model.eval()
-    total = Total()
-    device = next(model.parameters()).device
-
-    @torch.no_grad()
-    def work(minibatch: Minibatch) -> tuple[list[Tensor], Tensor]:
-        inputs, labels = minibatch
-        torch.get_num_threads()  # the first call in a thread makes it compute on one core
-        return forward(model, inputs.to(device), is_bf16=is_bf16), labels
-
-    with one_thread_each():
-        for logits, labels in in_order(minibatches, work, ahead=2 * num_cores()):
-            total.add(logits, labels)
-    return total
-
-
-class Total:
-    """Gathers what a model gave over minibatches."""
-
-    def __init__(self) -> None:
-        self._logits: list[list[Tensor]] = []
-        self._labels: list[Tensor] = []
-
-    def add(self, logits: list[Tensor], labels: Tensor) -> None:
-        self._logits.append([each.detach().cpu() for each in logits])
-        self._labels.append(labels.cpu())
-
-    @property
-    def num_samples(self) -> int:
-        return sum(map(len, self._labels))
-
-    def scores(self) -> Scores:
-        losses, hits = [np.empty(0)], [np.empty(0)]
-        for rows, logits, labels in self.by_target():
-            with np.errstate(
-                invalid="ignore"
-            ):  # logits that are not finite give a loss that is not, which `fit` tells of
-                losses.append(-log_softmax(logits, axis=1)[np.arange(len(rows)), labels])
-            hits.append(logits.argmax(axis=1) == labels)
-        count = max(sum(map(len, losses)), 1)
-        return Scores(
-            loss=float(np.concatenate(losses).sum()) / count, accuracy=float(np.concatenate(hits).sum()) / count
-        )
-
-    def calibrated_losses(self) -> NDArray[np.float64]:
-        """(num_labels,), in nats, with the temperature of each target that makes their mean lowest: label smoothing and
-        overconfidence do not hide how well the classes are told apart."""
-        losses = [np.empty(0)]
-        for rows, logits, labels in self.by_target():
-            temperature = fit_temperature(logits, labels)
-            losses.append(-log_softmax(logits / temperature, axis=1)[np.arange(len(rows)), labels])
-        return np.concatenate(losses)
-
-    def by_target(self) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.int64]]]:
-        """The samples that have a label (m,), their logits (m, num_classes) and labels (m,)."""
-        labels = torch.cat(self._labels).numpy()
-        for target, parts in enumerate(zip(*self._logits, strict=True)):
-            rows = np.flatnonzero(labels[:, target] != MISSING)
-            yield rows, torch.cat(parts).double().numpy()[rows], labels[rows, target]
 
 
 def _line(epoch: Epoch, epochs: int) -> str:

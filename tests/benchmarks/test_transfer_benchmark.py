@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import transfer_page
-from benchmarks.labelled import HELDOUT, POOL, Labelled, Network
-from benchmarks.methods import Draw, Recipe, Task, Views
-from benchmarks.summary import mean_and_half_width
+from benchmarks.kit import transfer_page
+from benchmarks.kit.labelled import HELDOUT, POOL, Labelled, Network
+from benchmarks.kit.methods import Draw, Recipe, Task, Views
+from benchmarks.kit.summary import mean_and_half_width
 from benchmarks.transfer import time_fraction
 from tasks.models.classifier import Classifier
-from tasks.params import load_params
+from tasks.stage.params import load_params
 
 ROOT = Path(__file__).parent.parent.parent
 NETWORK = Network(architecture="squeezenet1_1", weights="random", features="penultimate", image_size=32)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import yaml
 
-from flows.publish import GIVEN
-from flows.repro import stages
+from flows.sharing.publish import GIVEN
+from flows.workspace.dvc import stages
 
 ROOT = Path(__file__).parents[2]
 

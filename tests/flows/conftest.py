@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from prefect.testing.utilities import prefect_test_harness
 
-from flows.workspace import make_workspace
+from flows.workspace.working_copy import make_workspace
 
 
 @pytest.fixture(scope="module")

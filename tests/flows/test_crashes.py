@@ -18,9 +18,10 @@ import yaml
 from benchmarks.chaos import RUN as RETRAIN
 from benchmarks.chaos import WAYS, kill_and_finish
 from benchmarks.chaos import contents as outcome
-from benchmarks.prefect_server import prefect_server
-from benchmarks.process_tree import descendants, is_running
-from flows.repro import only_writer, stages
+from benchmarks.kit.prefect_server import prefect_server
+from benchmarks.kit.process_tree import descendants, is_running
+from flows.workspace.dvc import stages
+from flows.workspace.hold import only_writer
 
 ROOT = Path(__file__).parents[2]
 CHANGED = ("backbone_learning_rate", 0.0001)

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from flows.proposal import Proposal, propose
-from flows.workspace import commit
+from flows.workspace.working_copy import commit
 
 OLD_DATA = "data/raw/first"
 

@@ -16,16 +16,16 @@ import yaml
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
 
-from flows.alarms import AGAIN, HOURS, TOLD
-from flows.batches import listed, tracked
-from flows.copies import check_room, copy, size
 from flows.ingest import ingest, main
-from flows.intake import take
-from flows.landing import Landing
+from flows.landing.copies import check_room, copy, size
+from flows.landing.intake import take
+from flows.landing.listing import Landing
+from flows.landing.places import open_store
 from flows.notify import ALARMS
-from flows.repro import LOCK, only_writer
-from flows.stores import open_store
-from tasks.data.batches import read_batches
+from flows.server.alarms import AGAIN, HOURS, TOLD
+from flows.workspace.batches import listed, tracked
+from flows.workspace.hold import LOCK, only_writer
+from tasks.data.manifest.batches import read_batches
 
 pytestmark = [
     # Prefect's own server and client leave these behind at shut-down; botocore and moto theirs

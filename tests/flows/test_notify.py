@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from benchmarks.prefect_server import prefect_server
+from benchmarks.kit.prefect_server import prefect_server
 
 PASSWORD = "pl4nted-mail-51c8"  # noqa: S105  of nobody
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageOps
 
-from flows.workspace import commit
-from tasks.data.images import sample_id
-from tasks.data.splits import Split
+from flows.workspace.working_copy import commit
+from tasks.data.manifest.splits import Split
+from tasks.data.samples.samples import sample_id
 
 
 def stages_run(printed: str) -> list[str]:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from flows.promote import extended_registry
+from flows.in_use.registry import extended_registry
 
 
 @pytest.fixture

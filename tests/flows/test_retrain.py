@@ -8,9 +8,9 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
-from flows.narration import narrate
-from flows.repro import only_writer
 from flows.retrain import retrain
+from flows.server.narration import narrate
+from flows.workspace.hold import only_writer
 
 pytestmark = [
     # Prefect's own server and client leave these behind at shut-down

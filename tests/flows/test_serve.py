@@ -13,11 +13,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from watching import Server, die_with_the_tests, hurried, until
 
-from benchmarks.prefect_server import prefect_server
-from benchmarks.process_tree import descendants, is_running
-from benchmarks.small_project import put_batch
+from benchmarks.kit.prefect_server import prefect_server
+from benchmarks.kit.process_tree import descendants, is_running
+from benchmarks.kit.small_project import put_batch
+from tests.kit.watching import Server, die_with_the_tests, hurried, until
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 

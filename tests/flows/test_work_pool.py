@@ -10,10 +10,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from watching import Server, die_with_the_tests, hurried, until
 
-from benchmarks.prefect_server import free_port, prefect_server
-from benchmarks.small_project import put_batch
+from benchmarks.kit.prefect_server import free_port, prefect_server
+from benchmarks.kit.small_project import put_batch
+from tests.kit.watching import Server, die_with_the_tests, hurried, until
 
 NOBODY = 65534
 

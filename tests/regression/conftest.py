@@ -17,8 +17,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from tasks.gate.wear import Wear
 from tasks.metrics.significance import Flips
-from tasks.metrics.wear import Wear
 
 Rule = Callable[..., None]
 BROKEN = pytest.StashKey[list[str]]()

@@ -1,6 +1,6 @@
 """What a candidate must not lose against the model in use. Without one (the first run) the floors alone judge."""
 
-from tasks.metrics.non_inferiority import compare_slices
+from tasks.gate.non_inferiority import compare_slices
 from tasks.metrics.significance import Flips, mcnemar, smallest_detectable_excess
 
 

@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 
 from tasks.audit import run
-from tasks.data.embeddings import write_embeddings
-from tasks.data.hashes import Probes, write_hashes
-from tasks.data.leaks import LEAKED, LEAKS, read_leaks
-from tasks.data.manifest import write_table
-from tasks.data.perceptual_hash import HASHES_SHAPE
-from tasks.files import write_json
-from tasks.params import AuditParams
+from tasks.data.health.leaks import LEAKED, LEAKS, read_leaks
+from tasks.data.manifest.tables import write_table
+from tasks.data.vectors.embeddings import write_embeddings
+from tasks.data.vectors.hashes import Probes, write_hashes
+from tasks.images.perceptual_hash import HASHES_SHAPE
+from tasks.machine.files import write_json
+from tasks.stage.params import AuditParams
 
 PARAMS = AuditParams(recall=0.99, max_false_alarms=0.001)
 PER_BATCH = 100  # samples: 60 train, 15 val, 25 held out

@@ -3,7 +3,7 @@
 import pytest
 
 from tasks import data_docs, scan, validate
-from tasks.params import load_params
+from tasks.stage.params import load_params
 
 pytestmark = pytest.mark.usefixtures("great_expectations")
 

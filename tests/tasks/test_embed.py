@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from safetensors import safe_open
 
-from tasks.data.copies import COPIES
-from tasks.data.embeddings import read_embeddings
-from tasks.data.hashes import read_hashes
-from tasks.data.images import sample_id
-from tasks.data.manifest import write_table
-from tasks.data.perceptual_hash import perceptual_hashes
+from tasks.data.manifest.tables import write_table
+from tasks.data.samples.samples import sample_id
+from tasks.data.vectors.embeddings import read_embeddings
+from tasks.data.vectors.hashes import read_hashes
+from tasks.images.alterations import COPIES
+from tasks.images.perceptual_hash import perceptual_hashes
 from tasks.models.bundle import save_bundle
 from tasks.models.classifier import Classifier
 from tasks.models.description import with_digest

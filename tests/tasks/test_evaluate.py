@@ -3,10 +3,11 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 
-from tasks.evaluate import check_baseline, in_class_order, is_known, measure, predict_from_embeddings, prediction_table
-from tasks.models.bundle import DESCRIPTION, WEIGHTS
-from tasks.models.head import Head, save_heads
-from tasks.params import EvaluateParams
+from tasks.metrics.measures import is_known, measure
+from tasks.models.bundle import DESCRIPTION, WEIGHTS, check_baseline
+from tasks.prediction.heldout import in_class_order, predict_from_embeddings, prediction_table
+from tasks.stage.params import EvaluateParams
+from tasks.targets.head import Head, save_heads
 
 PARAMS = EvaluateParams(
     minibatch_size=4, calibration_bins=5, confidence=0.95, num_resamples=20, slices=[], perturbations=[]

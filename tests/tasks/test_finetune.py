@@ -16,17 +16,20 @@ import torch
 import yaml
 from PIL import Image
 
-from tasks.data.images import sample_id
-from tasks.data.leaks import COLUMNS, LEAKS
-from tasks.data.manifest import write_table
-from tasks.files import write_json
-from tasks.finetune import Data, curve_table, digest, fine_tune, graft, label_tensor, num_full, open_source
+from tasks.data.health.leaks import COLUMNS, LEAKS
+from tasks.data.manifest.tables import write_table
+from tasks.data.samples.samples import sample_id
+from tasks.finetune import digest
+from tasks.machine.files import write_json
 from tasks.models.bundle import load_bundle, save_bundle
 from tasks.models.classifier import Classifier
-from tasks.models.head import Head, save_heads
 from tasks.models.weights import load_backbone
-from tasks.params import FinetuneParams, load_params
-from tasks.training.loop import Epoch, History, Scores
+from tasks.stage.params import FinetuneParams, load_params
+from tasks.targets.head import Head, save_heads
+from tasks.training.finetuning.grafting import graft
+from tasks.training.finetuning.tuning import Data, curve_table, fine_tune, label_tensor, num_full, open_source
+from tasks.training.loop import Epoch, History
+from tasks.training.scores import Scores
 
 ROOT = Path(__file__).parents[2]
 CLASSES = {"label": ["cat", "dog"]}

@@ -17,12 +17,12 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks.data import prediction_table
-from tasks.data.images import sample_id
+from tasks.data.samples.samples import sample_id
 from tasks.models.bundle import load_bundle, save_bundle
 from tasks.models.classifier import Classifier
 from tasks.models.weights import load_backbone
 from tasks.predict import predict
+from tasks.prediction import prediction_table
 
 ROOT = Path(__file__).parents[2]
 CLASSES = {"animal": ["cat", "dog", "eel"], "place": ["in", "out"]}

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.data.segments import values_of
-from tasks.data.store import CHUNK, RECIPE, Store, fingerprint_of
-from tasks.files import write_json
+from tasks.data.store.segments import values_of
+from tasks.data.store.store import CHUNK, RECIPE, Store, fingerprint_of
+from tasks.machine.files import write_json
 from tasks.prune import run
 
 VALUE_BYTES = 1000

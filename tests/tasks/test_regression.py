@@ -9,13 +9,15 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-from tasks.data.manifest import write_text_table
-from tasks.files import write_json
+from tasks.data.manifest.tables import write_text_table
+from tasks.gate.recorder import Recorder
+from tasks.machine.files import write_json
 from tasks.metrics.slices import COLUMNS
-from tasks.regression import Recorder, judge
+from tasks.regression import judge
 
 SAID = {"": "cat", "_confidence": 0.9, "_label_probability": 0.9}
-RULES = Path(__file__).parents[1] / "regression"
+ROOT = Path(__file__).parents[2]
+RULES = ROOT / "tests/regression"
 SUBJECT = {
     "candidate": "c" * 64, "baseline": None, "stage": "head", "num_heldout": 40, "lineage": {}, "candidate_bytes": 2_000_000, "heldout": "d" * 64,
     "confidence": 0.95, "lost_classes": {}, "classes_without_samples": {},
@@ -59,7 +61,7 @@ def contents(folder):
 def accepted(shell_in, tmp_path_factory):
     """A folder in which a good candidate was judged twice, and how the last run ended."""
     folder = tmp_path_factory.mktemp("accepted")
-    shutil.copy(RULES.parents[1] / "params.yaml", folder)
+    shutil.copy(ROOT / "params.yaml", folder)
     measured(folder / "evaluation")
     for out in ("first", "second"):
         done = shell_in(folder, *judging(out))
@@ -70,7 +72,7 @@ def accepted(shell_in, tmp_path_factory):
 def rejected(shell_in, tmp_path_factory):
     """The verdict on a candidate that lost a class and is worse than the model in use, and how the run ended."""
     folder = tmp_path_factory.mktemp("rejected")
-    shutil.copy(RULES.parents[1] / "params.yaml", folder)
+    shutil.copy(ROOT / "params.yaml", folder)
     flips = {"negative": 9, "positive": 1, "num_samples": 40, "p_value": 0.0107}
     recall = {"cat": 0.5, "dog": 1.0}
     measured(folder / "evaluation", baseline="b" * 64, flips=flips, recall=recall, lost_classes=["eel"])

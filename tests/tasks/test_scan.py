@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tasks.data.images import sample_id
-from tasks.params import ScanParams
+from tasks.data.samples.samples import sample_id
 from tasks.scan import run
+from tasks.stage.params import ScanParams
 
 PARAMS = ScanParams(min_image_size=8, max_image_pixels=10_000, max_file_bytes=100_000, max_decode_seconds=5.0)
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tasks.data.images import sample_id
+from tasks.data.samples.samples import sample_id
 from tasks.models.bundle import load_bundle
 
 ROOT = Path(__file__).parents[2]

@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 import torch
 
-from tasks.data.embeddings import write_embeddings
-from tasks.data.leaks import COLUMNS, LEAKS
-from tasks.data.manifest import write_table
-from tasks.files import write_json
-from tasks.models.head import load_heads
-from tasks.params import TrainHeadParams
+from tasks.data.health.leaks import COLUMNS, LEAKS
+from tasks.data.manifest.tables import write_table
+from tasks.data.vectors.embeddings import write_embeddings
+from tasks.machine.files import write_json
+from tasks.stage.params import TrainHeadParams
+from tasks.targets.head import load_heads
 from tasks.train_head import run
 
 CLASSES = ["cat", "dog", "eel"]

@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from tasks.data.entries import FACTS
-from tasks.data.manifest import read_text_table, write_table
-from tasks.params import ScanParams, ValidateParams
+from tasks.data.manifest.tables import read_text_table, write_table
+from tasks.data.raw.entries import FACTS
+from tasks.stage.params import ScanParams, ValidateParams
 from tasks.validate import run
 
 pytestmark = pytest.mark.usefixtures("great_expectations")

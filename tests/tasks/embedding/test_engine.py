@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.data.images import sample_id
-from tasks.data.perceptual_hash import perceptual_hashes
+from tasks.data.samples.samples import sample_id
+from tasks.embedding.embedder import Embedder, plan
 from tasks.embedding.engine import embed, open_store
 from tasks.embedding.looks import unpack
-from tasks.models.embedder import Embedder, plan
+from tasks.images.perceptual_hash import perceptual_hashes
 from tasks.models.weights import load_backbone
 
 ROOT = Path(__file__).parents[3]

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from tasks.data.perceptual_hash import HASHES_SHAPE
 from tasks.embedding.looks import Looks, unpack, value_bytes
+from tasks.images.perceptual_hash import HASHES_SHAPE
 
 
 @pytest.mark.parametrize("n", [0, 1, 5])

@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks.cores import one_thread_each
-from tasks.data.images import decode_image
-from tasks.models.embedder import Embedder, plan
+from tasks.embedding.embedder import Embedder, plan
+from tasks.images.decode import decode_image
+from tasks.machine.cores import one_thread_each
 from tasks.models.weights import load_backbone
 
 SHARED = Path(__file__).parents[4] / "shared"

@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 
+from tasks.images.transform import Transform
 from tasks.models.backbone import Backbone
-from tasks.models.transform import Transform
 from tasks.models.weights import load_backbone, load_weights
 
 # By architecture: the last classification layer, a picture size (px) that it can take, the dimension of its input,

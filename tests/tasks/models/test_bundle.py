@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torchvision import models
 
-from flows.exchange import put_in_place
+from flows.in_use.exchange import put_in_place
 from tasks.models import bundle
 from tasks.models.architecture import build_network_outline, classification_layer, num_parameters
 from tasks.models.bundle import DESCRIPTION, LEAST_WEIGHTS, WEIGHTS, load_bundle, save_bundle

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tasks.data.embeddings import write_embeddings
-from tasks.data.images import sample_id
-from tasks.data.manifest import write_table, write_text_table
-from tasks.files import write_json
-from tasks.params import ReportParams
+from tasks.data.manifest.tables import write_table, write_text_table
+from tasks.data.samples.samples import sample_id
+from tasks.data.vectors.embeddings import write_embeddings
+from tasks.machine.files import write_json
 from tasks.report import run
+from tasks.stage.params import ReportParams
 
 Write = Callable[..., "Project"]
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tasks.data.embeddings import read_embeddings, write_embeddings
+from tasks.data.vectors.embeddings import read_embeddings, write_embeddings
 from tasks.page.projection import LARGEST, on_plane, project
 
 

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from tasks.files import read_json, write_json
+from tasks.machine.files import read_json, write_json
 
 HOSTILE = "<script>alert(1)</script>"
 

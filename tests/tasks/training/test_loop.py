@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from tasks.data.manifest import MISSING
+from tasks.targets.classes import MISSING
 from tasks.training import loop
-from tasks.training.checkpoint import Checkpoint
-from tasks.training.loop import Group, Recipe, fit, score, summed_cross_entropy
+from tasks.training.finetuning.checkpoint import Checkpoint
+from tasks.training.loop import Group, Recipe, fit
+from tasks.training.losses import summed_cross_entropy
 from tasks.training.schedule import learning_rate_factor
+from tasks.training.scores import score
 
 
 class Net(nn.Module):

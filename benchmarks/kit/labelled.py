@@ -1,0 +1,132 @@
+"""Labelled pictures for the benchmarks of training: a public set in; pixels as a backbone sees them, labels and sides, in a folder out.
+
+They are decoded once, so that no method is charged for it and every process maps the same pages of memory.
+"""
+
+import json
+import tarfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePath
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tasks.data.manifest.splits import Split
+from tasks.data.samples.samples import sample_id
+from tasks.images.decode import decode_image
+from tasks.models.backbone import Backbone, Features
+from tasks.models.weights import RANDOM, load_backbone
+
+SHARED = Path(__file__).parents[3] / "shared"
+SQUEEZENET = SHARED / "weights/squeezenet1_1-imagenet.safetensors"
+GLYPHS = Path(__file__).parents[2] / "backbones/glyphs.safetensors"
+SPLIT = Split(salt="transfer", val_fraction=0.0, heldout_fraction=0.2)  # where the set itself has no test side
+
+# the sides: labels are drawn from the pool; held-out pictures judge, shifted ones too, from another domain
+POOL, HELDOUT, SHIFTED = range(3)
+
+SideOf = Callable[[PurePath, bytes], int]  # path and content of a file -> its side
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A backbone, and the px of the square that it sees."""
+
+    architecture: str
+    weights: str
+    features: Features
+    image_size: int
+
+    def load(self, *, is_pretrained: bool = True) -> Backbone:
+        weights = self.weights if is_pretrained else RANDOM
+        return load_backbone(self.architecture, weights=weights, features=self.features, image_size=self.image_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """n pictures for one network."""
+
+    network: Network
+    classes: list[str]
+    pixels: NDArray[np.uint8]  # (n, 3, image_size, image_size)
+    labels: NDArray[np.int64]  # (n,), places in `classes`
+    sides: NDArray[np.int64]  # (n,)
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        for name in ("pixels", "labels", "sides"):
+            np.save(folder / f"{name}.npy", getattr(self, name), allow_pickle=False)
+        about = {"network": asdict(self.network), "classes": self.classes}
+        (folder / "about.json").write_text(json.dumps(about), "utf-8")
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """What `save` wrote; only the pixels that are used get into memory."""
+        about = json.loads((folder / "about.json").read_text("utf-8"))
+        return cls(
+            network=Network(**about["network"]),
+            classes=about["classes"],
+            pixels=np.load(folder / "pixels.npy", mmap_mode="c"),
+            labels=np.load(folder / "labels.npy"),
+            sides=np.load(folder / "sides.npy"),
+        )
+
+
+def squeezenet(image_size: int) -> Network:
+    return Network(architecture="squeezenet1_1", weights=str(SQUEEZENET), features="penultimate", image_size=image_size)
+
+
+def missing(tar: str) -> str | None:
+    """Why a set of the shared data cannot be measured; None where it can."""
+    lacking = [path for path in (SHARED / "data" / tar, SQUEEZENET) if not path.is_file()]
+    return f"{lacking[0].relative_to(SHARED.parent)} is not there" if lacking else None
+
+
+def read_digits() -> Labelled:
+    """scikit-learn's handwritten digits for the glyph backbone."""
+    from sklearn.datasets import load_digits
+
+    parts = ["stage2", "stage3", "stage4", "conv5"]
+    network = Network(architecture="shufflenet_v2_x1_0", weights=str(GLYPHS), features=parts, image_size=32)
+    transform = network.load().transform
+    data = load_digits()
+    scans = [Image.fromarray(np.round(scan * (255 / 16)).astype(np.uint8)).convert("RGB") for scan in data.images]
+    return Labelled(
+        network=network,
+        classes=[str(digit) for digit in range(10)],
+        pixels=np.stack([transform.pixels(scan).numpy() for scan in scans]),
+        labels=np.array(data.target),
+        sides=np.array([side_by_content(PurePath(), scan.tobytes()) for scan in data.images]),
+    )
+
+
+def read_tar(tar: str, network: Network, side_of: SideOf) -> Labelled:
+    """The class folders of a tar of the shared data."""
+    transform = network.load().transform
+    pixels, names, sides = [], [], []
+    with tarfile.open(SHARED / "data" / tar) as archive:
+        for member in sorted(archive.getmembers(), key=lambda each: each.name):
+            file = archive.extractfile(member)
+            if file is None:
+                continue
+            path, content = PurePath(member.name), file.read()
+            pixels.append(transform.pixels(decode_image(content, shorter_side=2 * network.image_size)).numpy())
+            names.append(path.parent.name)
+            sides.append(side_of(path, content))
+    classes, labels = np.unique(names, return_inverse=True)
+    return Labelled(
+        network=network, classes=classes.tolist(), pixels=np.stack(pixels), labels=labels, sides=np.array(sides)
+    )
+
+
+def side_by_content(path: PurePath, content: bytes) -> int:
+    side = SPLIT.side(sample_id(content))
+    return HELDOUT if side == "heldout" else POOL
+
+
+def side_by_folder(path: PurePath, content: bytes) -> int:
+    """For a set that comes with a folder `test`."""
+    return HELDOUT if "test" in path.parts else POOL

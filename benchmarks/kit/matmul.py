@@ -1,0 +1,35 @@
+"""How fast the machine multiplies large matrices: the limit of what a network can be computed at."""
+
+import time
+
+import torch
+
+from tasks.embedding.embedder import DTYPES, Plan
+from tasks.machine.cores import in_order, num_cores, one_thread_each
+
+SIDE = 1024
+TIMES = 50
+
+
+def matmul_flops(plan: Plan) -> float:
+    """Floating-point operations a second in the plan's precision, on its device; on a processor a core each, all at once. The
+    best of five rounds."""
+    matrix = torch.ones(SIDE, SIDE, dtype=DTYPES[plan.precision], device=plan.device)
+
+    def multiply(_: int) -> None:
+        torch.get_num_threads()  # the first call in a thread makes it compute on one core
+        for _ in range(TIMES):
+            matrix @ matrix
+
+    workers = num_cores() if plan.device == "cpu" else 1
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        with one_thread_each():
+            if plan.device == "cpu":
+                list(in_order(range(workers), multiply))
+            else:
+                multiply(0)
+                torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return workers * TIMES * 2 * SIDE**3 / min(seconds)

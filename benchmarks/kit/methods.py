@@ -1,0 +1,271 @@
+"""One training: labelled pictures, a method and a draw of the labels in; held-out accuracy, processor seconds and peak memory out.
+
+All methods see the same labels and choose by the same fifth of them (regularisation, epoch, head or fine-tuned); the
+held-out pictures judge, and choose nothing.
+"""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from benchmarks.kit.labelled import POOL, Labelled
+from benchmarks.kit.machine import peak_bytes
+from tasks.embedding.embedder import Embedder, plan
+from tasks.images import augment
+from tasks.machine.cores import one_thread_each
+from tasks.models.backbone import Backbone
+from tasks.models.classifier import Classifier
+from tasks.stage.params import FinetuneParams, TrainHeadParams
+from tasks.training.finetuning.tuning import Data, augmentation, fine_tune, num_full
+from tasks.training.heads.logistic import LinearHead, fit_head
+from tasks.training.loop import Group, History, fit
+from tasks.training.loop import Recipe as Training
+from tasks.training.scores import Minibatch
+
+Method = Literal["pixels", "head", "finetune", "finetune_from_random_head", "scratch"]
+Rows = NDArray[np.int64]  # places in a `Labelled`
+Predict = Callable[[Rows], NDArray[np.int64]]  # rows -> labels
+
+VAL_FRACTION = 0.2
+TARGET = "label"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a method trains the network. `min_steps` is for few labels, whose epochs have few minibatches."""
+
+    head: TrainHeadParams
+    training: FinetuneParams
+    min_steps: int
+
+    def digest(self) -> str:
+        """Another for each other recipe."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """Which rows of the pool are labelled: at least two a class, of which a fifth, at least one a class, choose."""
+
+    train: Rows
+    val: Rows
+
+    @classmethod
+    def of(cls, labelled: Labelled, fraction: float, seed: int) -> "Draw":
+        order = np.random.default_rng(seed).permutation(np.flatnonzero(labelled.sides == POOL))
+        train, val = [], []
+        for label in range(len(labelled.classes)):
+            rows = order[labelled.labels[order] == label]
+            rows = rows[: max(round(fraction * len(rows)), 2)]
+            cut = max(round(VAL_FRACTION * len(rows)), 1)
+            val.append(rows[:cut])
+            train.append(rows[cut:])
+        return cls(train=np.concatenate(train), val=np.concatenate(val))
+
+
+def measure(
+    folder: Path, *, method: Method, fraction: float, seed: int, recipe: Recipe, judges: dict[str, int]
+) -> dict[str, Any]:
+    """Train on one core, in a process that does nothing else.
+
+    Args:
+        folder: of a `Labelled`.
+        judges: a name for each side whose accuracy is wanted.
+
+    Returns:
+        num_train, num_val; processor_seconds and peak_bytes, of all but the judging (own_bytes: less what the imports
+        take); for each judge the accuracy, 0..1, and that of a fine-tuned model as `raw_<judge>` whether it is shipped or
+        not; what the method tells of itself.
+    """
+    with one_thread_each(), threadpool_limits(1):
+        start, imported = time.process_time(), peak_bytes()
+        torch.manual_seed(seed)
+        labelled = Labelled.open(folder)
+        draw = Draw.of(labelled, fraction, seed)
+        prediction, told = METHODS[method](Task(labelled=labelled, draw=draw, recipe=recipe, seed=seed))
+        told |= {"num_train": len(draw.train), "num_val": len(draw.val)}
+        peak = peak_bytes()
+        told |= {"processor_seconds": time.process_time() - start, "peak_bytes": peak, "own_bytes": peak - imported}
+        for name, side in judges.items():
+            rows = np.flatnonzero(labelled.sides == side)
+            for prefix, predict in prediction.items():
+                told[f"{prefix}{name}"] = float((predict(rows) == labelled.labels[rows]).mean())
+    return told
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    labelled: Labelled
+    draw: Draw
+    recipe: Recipe
+    seed: int
+
+    @property
+    def params(self) -> FinetuneParams:
+        """The recipe's, for as many labels as there are: smaller minibatches and more epochs for few."""
+        num_train, params = len(self.draw.train), self.recipe.training
+        size = min(params.minibatch_size, max(num_train // 4, 8))
+        epochs = max(params.epochs or 0, math.ceil(self.recipe.min_steps / num_full(num_train, size)))
+        return params.model_copy(update={"minibatch_size": size, "epochs": epochs})
+
+    @property
+    def data(self) -> Data:
+        labels = torch.from_numpy(self.labelled.labels)[:, None]
+        return Data(labels=labels, train=self.draw.train, val=self.draw.val)
+
+
+Outcome = tuple[dict[str, Predict], dict[str, Any]]  # by prefix ("" is what would be shipped); what there is to tell
+
+
+def pixels(task: Task) -> Outcome:
+    """Logistic regression on 8 x 8 grey levels."""
+
+    def vectors(rows: Rows) -> NDArray[np.float64]:
+        grey = torch.from_numpy(task.labelled.pixels[rows]).float().mean(dim=1)  # (n, image_size, image_size)
+        return F.adaptive_avg_pool2d(grey, 8).flatten(1).double().numpy()
+
+    head = train_head(task, vectors)
+    return {"": lambda rows: head.log_probabilities(vectors(rows)).argmax(axis=1)}, {}
+
+
+def head(task: Task) -> Outcome:
+    """A linear head on the features of the frozen backbone."""
+    vectors = embedding(task.labelled, task.labelled.network.load())
+    head = train_head(task, vectors)
+    return {"": lambda rows: head.log_probabilities(vectors(rows)).argmax(axis=1)}, {"l2": head.l2}
+
+
+def finetune(task: Task) -> Outcome:
+    """From the trained head on (LP-FT, Kumar et al. 2022); shipped where it beats that head on val, else the head is."""
+    backbone = task.labelled.network.load()
+    vectors = embedding(task.labelled, backbone)
+    head = train_head(task, vectors)
+    model = Classifier(backbone, {TARGET: task.labelled.classes})
+    model.graft({TARGET: [(torch.from_numpy(head.weight), torch.from_numpy(head.bias))]})
+    tuned = fine_tune(model, Views(model, task), task.data, params=task.params, seed=task.seed)
+    shipped = tuned.verdict.is_finetuned
+    told = told_of(tuned.history) | {"p_value": tuned.verdict.p_value, "is_tuned": shipped}
+    raw = prediction_of(model, task.labelled)
+    return {
+        "": raw if shipped else lambda rows: head.log_probabilities(vectors(rows)).argmax(axis=1),
+        "raw_": raw,
+    }, told
+
+
+def finetune_from_random_head(task: Task) -> Outcome:
+    """What LP-FT is held against: the whole network trained at once, a new head with it."""
+    model = Classifier(task.labelled.network.load(), {TARGET: task.labelled.classes})
+    tuned = fine_tune(model, Views(model, task), task.data, params=task.params, seed=task.seed)
+    return {"": prediction_of(model, task.labelled)}, told_of(tuned.history)
+
+
+def scratch(task: Task) -> Outcome:
+    """The same network from random weights, as torchvision draws them (Kaiming's where it has no normalisation)."""
+    model = Classifier(task.labelled.network.load(is_pretrained=False), {TARGET: task.labelled.classes})
+    params, data, views = task.params, task.data, Views(model, task)
+    size = params.minibatch_size
+
+    def minibatches(rows: Rows, view: int | None) -> Iterator[Minibatch]:
+        yield from zip(views.minibatches(rows, view, size=size), torch.split(data.labels[rows], size), strict=True)
+
+    def train(epoch: int) -> Iterator[Minibatch]:
+        order = np.random.default_rng((task.seed, epoch)).permutation(data.train)
+        return minibatches(order[: num_full(len(order), size) * size], epoch)
+
+    history = fit(
+        model,
+        Training(
+            epochs=params.epochs or 0,
+            seed=task.seed,
+            warmup_fraction=params.warmup_fraction,
+            update_statistics=True,
+            label_smoothing=params.label_smoothing,
+        ),
+        groups=[
+            Group(
+                parameters=list(model.parameters()),
+                learning_rate=params.backbone_learning_rate,
+                weight_decay=params.weight_decay,
+            )
+        ],
+        minibatches=train,
+        num_minibatches=num_full(len(data.train), size),
+        val_minibatches=lambda: minibatches(data.val, None),
+    )
+    return {"": prediction_of(model, task.labelled)}, told_of(history)
+
+
+METHODS: dict[Method, Callable[[Task], Outcome]] = {
+    "pixels": pixels,
+    "head": head,
+    "finetune": finetune,
+    "finetune_from_random_head": finetune_from_random_head,
+    "scratch": scratch,
+}
+
+
+def embedding(labelled: Labelled, backbone: Backbone) -> Callable[[Rows], NDArray[np.float64]]:
+    """Rows -> features (n, dim), as the engine computes them; each row is embedded once."""
+    embedder = Embedder(backbone, plan(device="cpu"))
+    known: dict[int, NDArray[np.float64]] = {}
+
+    def vectors(rows: Rows) -> NDArray[np.float64]:
+        new = np.array([row for row in rows.tolist() if row not in known], dtype=np.int64)
+        for part in torch.split(torch.from_numpy(new), embedder.plan.minibatch_size):
+            features = embedder(torch.from_numpy(labelled.pixels[part.numpy()])).double().numpy()
+            known.update(zip(part.tolist(), features, strict=True))
+        return np.stack([known[row] for row in rows.tolist()])
+
+    return vectors
+
+
+def train_head(task: Task, vectors: Callable[[Rows], NDArray[np.float64]]) -> LinearHead:
+    train, val = task.draw.train, task.draw.val
+    labels = task.labelled.labels
+    return fit_head(
+        (vectors(train), labels[train]),
+        (vectors(val), labels[val]),
+        classes=task.labelled.classes,
+        l2_strengths=task.recipe.head.l2_strengths,
+        max_iterations=task.recipe.head.max_iterations,
+    )
+
+
+class Views:
+    """The source of training pictures, see `tasks.training.finetuning.tuning.Source`: nothing is frozen, so a view is a picture."""
+
+    num_views = None  # as many as one likes
+
+    def __init__(self, model: Classifier, task: Task) -> None:
+        self.pixels = task.labelled.pixels
+        self.normalize = model.backbone.transform.normalize
+        self.views = augment.Views(augmentation=augmentation(task.params), seed=task.seed)
+
+    def minibatches(self, rows: Rows, view: int | None, *, size: int) -> Iterator[Tensor]:
+        """(size, 3, image_size, image_size) float32, the last one shorter, in the order of `rows`."""
+        for part in np.split(rows, range(size, len(rows), size)):
+            pixels = torch.from_numpy(self.pixels[part])
+            yield self.normalize(pixels if view is None else self.views(pixels, [str(row) for row in part], view))
+
+
+def told_of(history: History) -> dict[str, Any]:
+    return {"epochs": len(history.epochs) - 1, "epoch": history.kept}
+
+
+def prediction_of(model: Classifier, labelled: Labelled) -> Predict:
+    def predict(rows: Rows) -> NDArray[np.int64]:
+        parts = (torch.from_numpy(labelled.pixels[part]) for part in np.split(rows, range(64, len(rows), 64)))
+        return model.probabilities(parts)[0].argmax(dim=1).numpy()
+
+    return predict

@@ -1,0 +1,53 @@
+"""A project whose whole chain runs in less than a minute: the demo's scans of handwriting, few of each digit, and a short training."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from flows.workspace.working_copy import commit, make_workspace
+
+ROOT = Path(__file__).parents[2]
+PICTURES_PER_CLASS = 24
+SHORT = {
+    "min_samples_per_class": 10,
+    "epochs": 2,
+    "unfreeze": 1,
+    "min_accuracy": 0.5,
+    "min_class_recall": 0.0,
+    "max_calibration_error": 0.9,
+}
+
+
+def make_project(folder: Path, *, batches: int = 1) -> Path:
+    """Committed, its batches tracked by DVC, nothing run."""
+    make_workspace(ROOT, folder)
+    scans = folder.with_name(f"{folder.name}-scans")
+    subprocess.run([sys.executable, "-m", "tasks.demo.digits", "--out", str(scans)], cwd=ROOT, check=True)
+    for key, value in SHORT.items():
+        set_param(folder, key, value)
+    names = [f"batch-{number}" for number in range(batches)]
+    for number, name in enumerate(names):
+        put_batch(scans, folder / "data/raw" / name, first=number * PICTURES_PER_CLASS)
+        subprocess.run([sys.executable, "-m", "dvc", "add", "--quiet", f"data/raw/{name}"], cwd=folder, check=True)
+    (folder / "data/batches.yaml").write_text(f"batches: [{', '.join(names)}]\n", "utf-8")
+    commit(folder, "A small project")
+    return folder
+
+
+def set_param(project: Path, key: str, value: object) -> None:
+    """Change a line of params.yaml."""
+    path = project / "params.yaml"
+    lines = path.read_text("utf-8").splitlines()
+    [at] = [number for number, line in enumerate(lines) if line.strip().startswith(f"{key}:")]
+    indent = lines[at][: len(lines[at]) - len(lines[at].lstrip())]
+    lines[at] = f"{indent}{key}: {value}"
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def put_batch(scans: Path, target: Path, *, first: int, count: int = PICTURES_PER_CLASS) -> None:
+    """So many of each digit, from that one on."""
+    for folder in sorted(scans.iterdir()):
+        (target / folder.name).mkdir(parents=True)
+        for picture in sorted(folder.iterdir())[first : first + count]:
+            shutil.copy(picture, target / folder.name)

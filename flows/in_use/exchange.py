@@ -1,0 +1,47 @@
+"""Two folders trade places in one step of the file system: who opens either finds one whole folder or the other, never none."""
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+
+from tasks.machine.files import fsync
+
+EXCHANGE = 2  # RENAME_EXCHANGE of Linux
+CURRENT_FOLDER = -100  # AT_FDCWD
+
+
+def put_in_place(new: Path, place: Path, *, old: Path) -> None:
+    """Make `new` stand at `place`; what stood there goes to `old`. All three are on one disk.
+
+    Where the system cannot exchange two names (macOS, NFS) there is a moment without any; `finish_putting` ends it for a run
+    that was killed then.
+    """
+    if not place.exists():
+        new.rename(place)
+    elif _exchange(new, place):
+        fsync(new.parent)
+        new.rename(old)
+    else:
+        place.rename(old)
+        new.rename(place)
+    fsync(place.parent)
+    fsync(new.parent)
+
+
+def finish_putting(new: Path, place: Path, *, old: Path) -> None:
+    """After a kill between the two renames."""
+    if not place.exists() and old.exists() and new.exists():
+        new.rename(place)
+        fsync(place.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Whether the system could do it."""
+    if sys.platform != "linux":
+        return False
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    status = rename(CURRENT_FOLDER, os.fsencode(one), CURRENT_FOLDER, os.fsencode(other), EXCHANGE)
+    return bool(status == 0)

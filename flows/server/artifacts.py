@@ -1,0 +1,98 @@
+"""What a run found in; what the Prefect page shows of it out: the verdict in words, a table, pictures of the plots, the way to the page."""
+
+import base64
+import re
+import socket
+from pathlib import Path
+from typing import Any
+
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
+
+from flows.in_use.verdict import ADVICE, METRICS, read_object, read_verdict
+
+REPORT = Path("data/report/index.html")
+
+CHART = re.compile(r'<svg class="chart[^>]*aria-label="(?P<label>[^"]*)".*?</svg>', re.DOTALL)
+STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
+ALONE = "svg { font-family: system-ui, sans-serif; background: var(--card) }"  # what the page around it would give
+SHOWN = ("accuracy", "macro_f1", "log_loss", "calibration_error")
+
+
+def show() -> dict[str, Any]:
+    """Post them all, and return the verdict."""
+    verdict = read_verdict()
+    create_markdown_artifact(in_words(verdict), key="verdict", description="what the gate says, rule by rule")
+    create_table_artifact(
+        rows(read_object(METRICS, advice=ADVICE)),
+        key="comparison",
+        description="candidate, head alone and model in use",
+    )
+    page = REPORT.read_text("utf-8") if REPORT.is_file() else ""
+    for number, (label, picture) in enumerate(charts(page), start=1):
+        create_image_artifact(picture, key=f"plot-{number}", description=label)
+    if page:
+        # a browser follows no link from a server's page to a file: the address is shown, to be pasted
+        address = REPORT.resolve().as_uri()
+        create_link_artifact(
+            address, key="report", link_text=address, description=f"the report page, on {socket.gethostname()}"
+        )
+    return verdict
+
+
+def in_words(verdict: dict[str, Any]) -> str:
+    """Markdown; names that come from the data are escaped."""
+    baseline = verdict["baseline"]
+    against = f"the model in use, `{baseline[:12]}`" if baseline else "no model in use: the floors alone judge"
+    lines = [
+        f"# The candidate is {verdict['verdict']}",
+        "",
+        f"`{verdict['candidate'][:12]}` against {against}, on {verdict['num_heldout']:,} held-out samples.",
+        "",
+        "| rule | found | limit | could have detected | |",
+        "|---|---|---|---|---|",
+    ]
+    for rule in sorted(verdict["rules"], key=lambda rule: bool(rule["passed"])):
+        detectable = rule["smallest_detectable"]
+        lines.append(
+            f"| {plain(rule['name'])} | {rule['value']:.4g} | {rule['bound']} "
+            f"| {'' if detectable is None else format(detectable, '.2g')} | {'pass' if rule['passed'] else '**fail**'} |"
+        )
+    lines += [f"\nDid not pass: {plain(problem)}" for problem in verdict["problems"]]
+    return "\n".join(lines)
+
+
+def rows(metrics: dict[str, Any]) -> list[dict[str, str]]:
+    """A row a target and model. One of Prefect's two pages takes the cells of a table for HTML, the other does not."""
+    return [
+        {"target": target.replace("<", "‹").replace(">", "›").replace("&", "+"), "model": model}
+        | {name: f"{found[name]:.4f}" for name in SHOWN}
+        | {"interval": " to ".join(f"{end:.4f}" for end in found["intervals"]["accuracy"])}
+        for target, measured in metrics.items()
+        for model, found in measured.items()
+        if "accuracy" in found
+    ]
+
+
+def charts(page: str) -> list[tuple[str, str]]:
+    """The label and the data URL of each drawing of the report page."""
+    style = "".join(STYLE.findall(page))
+    return [
+        (found["label"], data_url(found[0].replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1), style))
+        for found in CHART.finditer(page)
+    ]
+
+
+def data_url(svg: str, style: str) -> str:
+    opening, content = svg.split(">", 1)
+    picture = f"{opening}><style><![CDATA[{style}{ALONE}]]></style>{content}"
+    return f"data:image/svg+xml;base64,{base64.b64encode(picture.encode()).decode('ascii')}"
+
+
+def plain(text: str) -> str:
+    """Text that Markdown takes for nothing else."""
+    return re.sub(r"([\\`*_{}\[\]<>()#+!|~-])", r"\\\1", " ".join(text.split()))

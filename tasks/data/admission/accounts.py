@@ -1,0 +1,76 @@
+"""What came in, what is used, and what is quarantined: counted, so that nothing is lost, and held against limits."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from tasks.data.admission.quarantine import WAITING
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Of the quarantined fraction, 0..1: of all samples, of each batch, and of each class in use."""
+
+    overall: float
+    each_batch: float
+    each_class: float
+
+
+def account(
+    samples: pd.DataFrame, defects: pd.DataFrame, manifest: pd.DataFrame, ledger: pd.DataFrame, batches: list[str]
+) -> dict[str, dict[str, int]]:
+    """By batch what came `in`, how much of it is `used`, and how much quarantined for each reason; the sums agree."""
+    came = pd.concat([samples["batch"], defects["batch"]]).value_counts()
+    used = manifest["batch"].value_counts()
+    reasons = {str(batch): rows.value_counts() for batch, rows in ledger.groupby("batch")["reason"]}
+    counts = {}
+    for batch in batches:
+        quarantined = (
+            {f"quarantined.{reason}": int(n) for reason, n in reasons[batch].items()} if batch in reasons else {}
+        )
+        counts[batch] = {"in": int(came.get(batch, 0)), "used": int(used.get(batch, 0))} | quarantined
+        assert counts[batch]["in"] == counts[batch]["used"] + sum(quarantined.values()), batch
+    return counts
+
+
+def labels_of(ledger: pd.DataFrame, samples: pd.DataFrame, defects: pd.DataFrame, targets: list[str]) -> pd.DataFrame:
+    """For each target, the labels that the ledger's samples came with."""
+    said = pd.DataFrame([json.loads(each) for each in defects["said"]], index=defects.index).reindex(columns=targets)
+    came = pd.concat([defects[["batch", "path"]].join(said), samples[["batch", "path", *targets]]])
+    return ledger[["batch", "path"]].merge(came.drop_duplicates(["batch", "path"]), how="left")[targets]
+
+
+def budget(
+    manifest: pd.DataFrame,
+    ledger: pd.DataFrame,
+    *,
+    labels: pd.DataFrame,
+    classes: Mapping[str, Sequence[str]],
+    limits: Limits,
+) -> dict[str, Any]:
+    """The fraction of all samples that is quarantined, and whose fraction is above its limit: `overall`, that of a batch or
+    of a class in use. Samples in probation count for nothing."""
+    counts = ledger["reason"] != WAITING
+
+    def fractions(used: "pd.Series[Any]", lost: "pd.Series[Any]") -> Iterator[tuple[str, float]]:
+        num_lost = lost[counts].value_counts()
+        num_used = used.value_counts()
+        for name, num in num_lost.items():
+            yield str(name), float(num / (num + num_used.get(name, 0)))
+
+    overall = float(counts.sum() / max(len(manifest) + counts.sum(), 1))
+    found = [("all samples", overall, limits.overall)]
+    found += [
+        (f"batch {name}", share, limits.each_batch) for name, share in fractions(manifest["batch"], ledger["batch"])
+    ]
+    for target, names in classes.items():
+        in_use = set(names)
+        shares = fractions(manifest[target], labels[target])
+        found += [(f"class {name!r} of {target}", share, limits.each_class) for name, share in shares if name in in_use]
+    exceeded = [
+        {"of": of, "quarantined_fraction": share, "limit": limit} for of, share, limit in found if share > limit
+    ]
+    return {"quarantined_fraction": overall, "exceeded": sorted(exceeded, key=lambda each: str(each["of"]))}

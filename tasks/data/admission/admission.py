@@ -1,0 +1,123 @@
+"""What was scanned in; the samples that are used, on which side of the split and with which classes, and those that are not, out."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from tasks.data.admission.classes import classes_in_order
+from tasks.data.admission.quarantine import WAITING, duplicates, labels_not_let_in, ledger_of, missing_labels
+from tasks.data.manifest.splits import split_of_any_copy
+from tasks.data.raw.entries import FACTS, KEYS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Admission:
+    """What became of the samples: each is a row of the manifest or of the ledger.
+
+    `classes` are those in use, by target in the order of the logits; `probation` counts the samples of those that wait.
+    """
+
+    manifest: pd.DataFrame
+    ledger: pd.DataFrame
+    classes: dict[str, list[str]]
+    probation: dict[str, dict[str, int]]
+
+
+def admit(
+    samples: pd.DataFrame,
+    *,
+    targets: Sequence[str],
+    registered: Mapping[str, Sequence[str]],
+    fixed: Mapping[str, Sequence[str]],
+    min_samples_per_class: int,
+    split: Callable[[str], str],
+) -> Admission:
+    """Decide over each sample.
+
+    Args:
+        samples: columns batch, path, sample_id, group, split and the targets, batches in the order in which they landed.
+        targets: the columns to learn.
+        registered: by target, the classes of the model in use, which keep their places.
+        fixed: by target, the classes that are let in; no entry lets in all.
+        min_samples_per_class: with fewer, a class that is not registered waits in probation.
+        split: the side of a group, or of a sample_id.
+    """
+    samples = samples.sort_values(["batch", "path"], key=_landed, kind="stable", ignore_index=True)
+    ledgers: list[pd.DataFrame] = []
+
+    def set_aside(found: pd.DataFrame) -> None:
+        nonlocal samples
+        ledgers.append(ledger_of(samples, found))
+        samples = samples.drop(found.index)
+
+    set_aside(missing_labels(samples, targets=targets))
+    samples["split"] = split_of_any_copy(samples)
+    set_aside(duplicates(samples, targets=targets))
+    known = {target: fixed.get(target) or list(samples[target].dropna().unique()) for target in targets}
+    set_aside(labels_not_let_in(samples, allowed=known, reason="unknown_class", details={}))
+    _leave_out(samples, known)
+    classes, probation = {}, {}
+    for target in targets:
+        classes[target], probation[target] = classes_in_order(
+            samples, target=target, registered=registered.get(target, []), min_samples=min_samples_per_class
+        )
+    waiting = {
+        (target, name): f"class {name!r} of {target} has {count} of {min_samples_per_class} samples: it waits for more"
+        for target, counts in probation.items()
+        for name, count in counts.items()
+    }
+    set_aside(labels_not_let_in(samples, allowed=classes, reason=WAITING, details=waiting))
+    _leave_out(samples, classes)
+    keys = samples["group"].fillna(samples["sample_id"])
+    samples["split"] = samples["split"].fillna(keys.map({key: split(key) for key in keys.unique()}))
+    ledger = pd.concat(ledgers, ignore_index=True)
+    in_use = {target: names for target, names in classes.items() if names}
+    return Admission(manifest=samples, ledger=ledger, classes=in_use, probation=probation)
+
+
+def target_columns(
+    samples: pd.DataFrame,
+    *,
+    chosen: Sequence[str] | None,
+    fixed: Collection[str],
+    registered: Collection[str],
+    min_samples_per_class: int,
+) -> tuple[list[str], list[str]]:
+    """The targets among the columns of the samples, and the columns that are passed over.
+
+    Those chosen are targets, or else those in which some value stands so often that it can be a class: a serial number
+    is none.
+
+    Args:
+        fixed, registered: the targets whose classes are.
+
+    Raises:
+        ValueError: one that is chosen, or whose classes are fixed, is not there.
+    """
+    found = [name for name in samples.columns if name not in (*FACTS, *KEYS)]
+    for key, names in (("targets", chosen or []), ("classes", fixed)):
+        missing = [name for name in names if name not in found]
+        if missing:
+            raise ValueError(
+                f"validate.{key} names {missing[0]!r}, which no batch has, expected of {', '.join(found) or 'none'}: "
+                "correct the spelling, or label the data"
+            )
+    known = {*fixed, *registered}
+    likely = [name for name in found if name in known or samples[name].value_counts().max() >= min_samples_per_class]
+    targets = list(chosen or likely or found)
+    return targets, [name for name in found if name not in targets]
+
+
+def _landed(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """What to sort by: batches in the order in which they come, other columns as they are."""
+    if column.name != "batch":
+        return column
+    return pd.Series(pd.factorize(column)[0], index=column.index)
+
+
+def _leave_out(samples: pd.DataFrame, allowed: Mapping[str, Sequence[str]]) -> None:
+    """Take away the labels that are not allowed, from samples that have others."""
+    for target, names in allowed.items():
+        samples[target] = samples[target].where(samples[target].isin(names))

@@ -1,0 +1,28 @@
+"""A batch as class folders: `<batch>/<class>/…/<picture>`; the name of the outermost folder is the label."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tasks.data.raw.entries import Entry, defect, file_entry, readable, text
+
+TARGET = "label"
+
+
+def find_files(batch: Path, files: Iterable[str]) -> Iterator[Entry]:
+    """An entry for each of the batch's `files`, as `walk` gives them."""
+    for path in files:
+        folder, _, rest = path.partition("/")
+        label = text(readable(folder))
+        if rest and label:
+            yield file_entry(batch, path, {TARGET: label}, is_walked=True)
+        else:
+            entry = file_entry(batch, path, {}, is_walked=True)
+            yield entry if entry.reason else defect(path, "label_missing", "the file is in no class folder")
+
+
+def find_empty_folders(batch: Path, filled: Iterable[str]) -> Iterator[Entry]:
+    """An entry for each class folder in which no path of `filled` lies."""
+    names = {path.partition("/")[0] for path in filled}
+    for child in sorted(batch.iterdir()):
+        if child.is_dir() and child.name not in names:
+            yield defect(child.name, "empty_class_folder", "no file in it", {TARGET: text(readable(child.name))})

@@ -1,0 +1,45 @@
+"""The perceptual hashes of a batch on disk, with the probes that tell how near altered copies of its samples stay."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.data.vectors.embeddings import read_tensors
+from tasks.data.vectors.tensors import Tensor, write_tensors
+from tasks.images.perceptual_hash import HASHES_SHAPE
+
+TENSORS = ("hashes", "probe_cosines", "probe_distances")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probes:
+    """Altered copies, compared with what they were made of: a row a sample, a column a kind of alteration."""
+
+    kinds: tuple[str, ...]
+    cosines: NDArray[np.float32]  # (num_probed, num_kinds)
+    distances: NDArray[np.uint16]  # (num_probed, num_kinds)
+
+
+def write_hashes(path: Path, hashes: Iterable[NDArray[np.uint8]], *, num_samples: int, probes: Probes) -> None:
+    """`hashes` are pieces of (num_samples, NUM_VIEWS, bytes), in the order of the batch's manifest."""
+    tensors = (
+        Tensor(shape=(num_samples, *HASHES_SHAPE), dtype=np.uint8, pieces=hashes),
+        Tensor(shape=probes.cosines.shape, dtype=np.float32, pieces=[probes.cosines]),
+        Tensor(shape=probes.distances.shape, dtype=np.uint16, pieces=[probes.distances]),
+    )
+    write_tensors(path, dict(zip(TENSORS, tensors, strict=True)), metadata={"kinds": ",".join(probes.kinds)})
+
+
+def read_hashes(folder: Path, batches: Sequence[str], *, num_samples: int) -> tuple[NDArray[np.uint8], Probes]:
+    """Those of all batches, in their order. Raises ValueError where a batch's file is missing or torn, or where there
+    are not as many hashes as samples."""
+    found = [read_tensors(folder, batch, what="hashes", names=TENSORS, fact="kinds") for batch in batches]
+    if len({kinds for _, kinds in found}) > 1:
+        raise ValueError("the batches were probed by different copies: run embed again")
+    hashes, cosines, distances = (np.concatenate(parts) for parts in zip(*(each for each, _ in found), strict=True))
+    if len(hashes) != num_samples:
+        raise ValueError(f"{len(hashes)} hashes for {num_samples} samples: run embed again")
+    return hashes, Probes(kinds=tuple(found[0][1].split(",")), cosines=cosines, distances=distances)

@@ -1,0 +1,130 @@
+"""A backbone cut in two at the freeze boundary: the frozen part, whose output of a picture never changes, and the part that is trained."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
+
+from tasks.embedding.fusion import trace
+from tasks.models.backbone import Backbone
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boundary:
+    """The tensors that pass from the frozen part to the trained one: names of steps of the traced backbone, and the shape
+    that each has for one picture. Together they are its activations."""
+
+    steps: tuple[str, ...]
+    shapes: tuple[Shape, ...]
+
+    @property
+    def width(self) -> int:
+        """Numbers of a picture."""
+        return sum(map(prod, self.shapes))
+
+
+def find_boundary(backbone: Backbone, trained: Sequence[nn.Module]) -> Boundary | None:
+    """Where the frozen part ends when `trained`, submodules of the backbone's network, are trained and all else is frozen.
+
+    A step is trained if it has weights of a trained submodule or follows a trained step. None where nothing is frozen,
+    or where the frozen part gives something else than tensors of one row a picture.
+    """
+    graph = trace(backbone)
+    size = backbone.transform.crop_size
+    with torch.no_grad():
+        ShapeProp(graph).propagate(torch.zeros(2, 3, size, size))
+    steps = _crossing(graph, _names(backbone, trained))
+    shapes = [_shape_of_one(step) for step in steps]
+    if not steps or any(shape is None for shape in shapes) or any(step.op == "placeholder" for step in steps):
+        return None
+    return Boundary(steps=tuple(step.name for step in steps), shapes=tuple(shape for shape in shapes if shape))
+
+
+def frozen_part(backbone: Backbone, boundary: Boundary) -> fx.GraphModule:
+    """Maps normalised images (n, 3, size, size) to activations (n, width), with its own copy of the weights. Maps lie in them
+    channels last, as convolutions want them."""
+    graph = trace(backbone)
+    by_name = {node.name: node for node in graph.graph.nodes}
+    parts = []
+    for name in boundary.steps:
+        step = by_name[name]
+        with graph.graph.inserting_after(step):  # a later step may write over it
+            parts.append(graph.graph.call_function(flatten, (step,)))
+    output = graph.graph.output_node()
+    with graph.graph.inserting_before(output):
+        output.args = (graph.graph.call_function(torch.cat, (parts, 1)),)
+    return _tidy(graph)
+
+
+def trained_part(backbone: Backbone, boundary: Boundary) -> fx.GraphModule:
+    """Maps activations (n, width) to features (n, dim), with the weights of the backbone itself: what trains one trains the
+    other."""
+    graph = trace(backbone, shares_weights=True)
+    by_name = {node.name: node for node in graph.graph.nodes}
+    first = next(iter(graph.graph.nodes))
+    with graph.graph.inserting_before(first):
+        activations = graph.graph.placeholder("activations")
+        start = 0
+        for name, shape in zip(boundary.steps, boundary.shapes, strict=True):
+            end = start + prod(shape)
+            restored = graph.graph.call_function(unflatten, (activations, start, end, shape))
+            by_name[name].replace_all_uses_with(restored)
+            start = end
+    return _tidy(graph)
+
+
+def flatten(tensor: Tensor) -> Tensor:
+    """(n, ...) -> (n, numbers of one), maps channels last."""
+    return (tensor.permute(0, 2, 3, 1) if tensor.ndim == 4 else tensor).flatten(1)
+
+
+def unflatten(activations: Tensor, start: int, end: int, shape: Shape) -> Tensor:
+    """The inverse of `flatten` for the columns from `start` to `end`."""
+    part = activations[:, start:end]
+    if len(shape) == 3:
+        channels, height, width = shape
+        return part.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
+    return part.reshape(-1, *shape)
+
+
+def _names(backbone: Backbone, trained: Sequence[nn.Module]) -> tuple[str, ...]:
+    """Of all modules of the network that are in a trained one."""
+    parts = {id(each) for module in trained for each in module.modules()}
+    return tuple(name for name, module in backbone.network.named_modules() if id(module) in parts)
+
+
+def _crossing(graph: fx.GraphModule, trained: tuple[str, ...]) -> list[fx.Node]:
+    """The frozen steps whose results trained ones use, in order."""
+    is_trained: set[fx.Node] = set()
+    for node in graph.graph.nodes:
+        has_weights = (node.op == "call_module" and node.target in trained) or (
+            node.op == "get_attr" and str(node.target).rpartition(".")[0] in trained
+        )
+        if has_weights or is_trained.intersection(node.all_input_nodes) or node.op == "output":
+            is_trained.add(node)
+    return [
+        node for node in graph.graph.nodes if node not in is_trained and is_trained.intersection(node.users)
+    ]  # fmt: skip
+
+
+def _shape_of_one(node: fx.Node) -> Shape | None:
+    found = node.meta.get("tensor_meta")
+    shape: Shape = tuple(getattr(found, "shape", ()))
+    return shape[1:] if len(shape) > 1 and shape[0] == 2 else None
+
+
+def _tidy(graph: fx.GraphModule) -> fx.GraphModule:
+    """Without the steps whose results nothing uses, and their weights."""
+    for node in reversed(list(graph.graph.nodes)):
+        is_unused = not node.users and node.op not in ("output", "placeholder")
+        if is_unused or (node.op == "placeholder" and not node.users):
+            graph.graph.erase_node(node)
+    graph.graph.lint()
+    graph.delete_all_unused_submodules()
+    graph.recompile()
+    return graph

@@ -1,0 +1,202 @@
+"""What a person names to be classified in, one by one each picture among it out: folders, files, CSV and Parquet, as a stream.
+
+A table's paths are a stranger's: they lead to files below the folder of the table (or below the `root` that is named), and
+nowhere else.
+"""
+
+import csv
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from tasks.data.raw import label_table, parquet_table
+from tasks.data.raw.entries import file_entry, readable, text
+from tasks.data.samples.contents import read_content
+from tasks.data.samples.defects import ImageDefectError
+from tasks.data.samples.parquet_cells import (
+    BROKEN,
+    NAMES,
+    UnreadableTableError,
+    layout_of,
+    one_line,
+    open_table,
+    stamp_of,
+)
+
+PATH = label_table.PATH
+ROWS_AT_ONCE = 1024  # paths of a Parquet file
+LONGEST_ROW = 1_000_000  # characters of a line of CSV
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """`path` is what it is called; `place` is where its bytes are (see `tasks.data.samples.contents`), None where that is nowhere, for
+    the `reason`."""
+
+    path: str
+    place: Path | None = None
+    reason: str = ""
+    detail: str = ""
+
+
+def find_inputs(
+    named: Iterable[Path], *, root: Path | None = None, left_out: Callable[[Path], bool] = lambda path: False
+) -> Iterator[Input]:
+    """Every picture that the named paths hold, in their order, those of a folder sorted; what cannot be one has a reason.
+    `left_out` says of a path that it is not looked at."""
+    for path in named:
+        try:
+            is_folder = path.is_dir()
+        except OSError as error:  # a name too long for any disk, among others
+            yield _defect(path, "missing_file", error.strerror or one_line(error))
+            continue
+        if is_folder:
+            yield from _in_folder(path, root=root, left_out=left_out)
+        else:
+            yield from _in_file(path, root=root)
+
+
+def read_input(found: Input, *, max_file_bytes: int) -> bytes:
+    """The bytes of an input that has a place. Raises ImageDefectError where there are none, or too many."""
+    assert found.place is not None
+    try:
+        size = found.place.stat().st_size
+    except OSError:
+        size = 0  # the row of a table, which is read in groups; or it is gone, which reading tells
+    try:
+        content = b"" if size > max_file_bytes else read_content(found.place)
+    except FileNotFoundError:
+        raise ImageDefectError("missing_file", "it went away while it was looked for") from None
+    except UnreadableTableError as error:
+        raise ImageDefectError("unreadable_row", str(error)) from error
+    except OSError as error:
+        raise ImageDefectError("unreadable", error.strerror or str(error)) from error
+    if (size := max(size, len(content))) > max_file_bytes:
+        raise ImageDefectError("too_many_bytes", f"{size} bytes, expected at most {max_file_bytes}")
+    return content
+
+
+def _in_folder(folder: Path, *, root: Path | None, left_out: Callable[[Path], bool]) -> Iterator[Input]:
+    """One folder's names at a time are in memory. Hidden ones are no pictures, and a labels.csv says only what its
+    neighbours are."""
+    closed: list[OSError] = []
+    for place, folders, names in os.walk(folder, onerror=closed.append):
+        folders.sort()
+        inside = Path(place)
+        links = [name for name in folders if (inside / name).is_symlink()]
+        for name in sorted(names + links):
+            path = inside / name
+            inner = path.relative_to(folder).as_posix()
+            if left_out(path) or inner == label_table.NAME:
+                continue
+            entry = file_entry(folder, inner, {}, is_walked=True, place=f"the folder {folder}")
+            if entry.reason:
+                yield _defect(path, entry.reason, entry.detail)
+            else:
+                yield from _in_file(path, root=root, is_table=parquet_table.is_parquet(path))
+        while closed:
+            yield _defect(Path(closed.pop().filename), "unreadable", "the folder may not be read")
+
+
+def _in_file(path: Path, *, root: Path | None, is_table: bool | None = None) -> Iterator[Input]:
+    """The rows of a table, or the one picture that the file is."""
+    if parquet_table.is_parquet(path) if is_table is None else is_table:
+        yield from _in_parquet(path, root=root)
+    elif not path.exists():
+        yield _defect(path, "missing_file", "no such file or folder")
+    elif not path.is_file():
+        yield _defect(path, "not_an_image", "not a regular file")
+    elif is_table is None and path.suffix.lower() in (".csv", ".tsv"):
+        yield from _in_csv(path, root=root)
+    else:
+        yield Input(path=readable(str(path)), place=path)
+
+
+def _in_csv(table: Path, *, root: Path | None) -> Iterator[Input]:
+    try:
+        # surrogateescape keeps bytes that are not UTF-8 inside their own row
+        file = table.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
+    except OSError as error:
+        yield _defect(table, "unreadable", one_line(error))
+        return
+    with file:
+        first = file.readline(label_table.LONGEST_HEADER)
+        file.seek(0)
+        rows = csv.reader(
+            iter(lambda: file.readline(LONGEST_ROW), ""), delimiter=label_table.delimiter(first), strict=True
+        )
+        try:
+            header = [text(name) for name in next(rows, [])]
+        except csv.Error as error:
+            header = [str(error)]
+        if header.count(PATH) != 1:
+            found = ", ".join(header)[:200]
+            yield _defect(table, "unreadable_table", f"columns {found}; expected one called {PATH}")
+            return
+        at = header.index(PATH)
+        while True:
+            try:
+                row = next(rows, None)
+            except csv.Error as error:
+                yield _defect(Path(f"{table}:{rows.line_num}"), "unreadable_row", str(error))
+                continue
+            if row is None:
+                return
+            if len(row) != len(header):
+                if row:  # an empty line is no row
+                    detail = f"{len(row)} cells, expected {len(header)}"
+                    yield _defect(Path(f"{table}:{rows.line_num}"), "unreadable_row", detail)
+                continue
+            yield _of_table(table, row[at], root=root)
+
+
+def _in_parquet(table: Path, *, root: Path | None) -> Iterator[Input]:
+    """A column of pictures, or else one of paths; the one of paths where both are and pictures are not called so."""
+    try:
+        layout = layout_of(table, stamp_of(table))
+        if layout.column.lower() not in NAMES and _has_paths(open_table(table).schema_arrow):
+            yield from _paths_in_parquet(table, root=root)
+            return
+        digits = len(str(max(layout.num_rows - 1, 0)))
+        for number in range(layout.num_rows):
+            place = table / f"{number:0{digits}d}"
+            yield Input(path=readable(str(place)), place=place)
+    except UnreadableTableError as no_pictures:
+        yield from _paths_in_parquet(table, root=root, told=f"{no_pictures}; or a column {PATH} of text")
+    except BROKEN as error:
+        yield _defect(table, "unreadable_table", one_line(error))
+
+
+def _paths_in_parquet(table: Path, *, root: Path | None, told: str = "") -> Iterator[Input]:
+    """`told` says what is wrong where there are none."""
+    try:
+        file = open_table(table)
+        if not _has_paths(file.schema_arrow):
+            yield _defect(table, "unreadable_table", told)
+            return
+        for rows in file.iter_batches(ROWS_AT_ONCE, columns=[PATH], use_threads=False):
+            for path in parquet_table.cells_of(rows.column(0)):
+                yield _of_table(table, (path or b"").decode("utf-8", "surrogateescape"), root=root)
+    except BROKEN as error:
+        yield _defect(table, "unreadable_table", one_line(error))
+
+
+def _has_paths(schema: pa.Schema) -> bool:
+    return schema.names.count(PATH) == 1 and parquet_table.is_text(schema.field(PATH).type)
+
+
+def _of_table(table: Path, path: str, *, root: Path | None) -> Input:
+    folder = table.parent if root is None else root
+    if not path.strip():
+        return _defect(table, "missing_file", "a row without a path")
+    entry = file_entry(folder, path, {}, place=f"the folder {folder}")
+    if entry.reason:
+        return Input(path=readable(path), reason=entry.reason, detail=entry.detail)
+    return Input(path=readable(path), place=folder / entry.path)
+
+
+def _defect(path: Path, reason: str, detail: str) -> Input:
+    return Input(path=readable(str(path)), reason=reason, detail=readable(detail))

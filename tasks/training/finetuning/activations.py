@@ -1,0 +1,228 @@
+"""Samples in; what the trained part of a model takes of them, at the freeze boundary, out. What was computed once is kept.
+
+The frozen layers give the same activations of a picture in every epoch, and in every later run: they are kept in a store
+of their own, of a few augmented views of each sample, as far as a budget of bytes allows. What is not kept is computed
+anew each time, to the same bits.
+"""
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tasks.data.samples import samples
+from tasks.data.samples.samples import Samples, in_minibatches, stack
+from tasks.data.store.segments import KEY, list_segments, remove_segment, segment_bytes
+from tasks.data.store.store import MOST_VALUE_BYTES, Reader, Store, list_recipes
+from tasks.embedding import boundary as boundary_module
+from tasks.embedding import embedder as embedder_module
+from tasks.embedding import fusion
+from tasks.embedding.boundary import Boundary
+from tasks.embedding.embedder import DTYPES, Embedder
+from tasks.embedding.recipe import recipe
+from tasks.images import decode, transform
+from tasks.images.transform import Transform
+from tasks.machine.cores import in_order, num_cores, one_thread_each
+from tasks.models import backbone as backbone_module
+
+Rows = NDArray[np.intp]
+Part = tuple[Rows, int | None]  # samples and their view
+
+
+class Views(Protocol):
+    """Makes a view of each picture: pixels (n, 3, size, size) uint8 of samples, and the view's number -> the same shape.
+    `facts` are all that the views depend on besides."""
+
+    @property
+    def facts(self) -> dict[str, Any]: ...
+
+    def __call__(self, pixels: Tensor, sample_ids: Sequence[str], view: int) -> Tensor: ...
+
+
+class Activations:
+    """Of `samples`, (n, width) at the boundary of `embedder`.
+
+    Args:
+        views: makes augmented views; where a view is None the sample is as it is.
+        num_views: of each sample of `train`; of those of `val` only the sample as it is. The first are kept where not all fit.
+        path: of the store; its folder is made where there is none.
+        backbone: the fingerprint of its weights and transform.
+        most_bytes: of all that the store holds, of other boundaries and backbones too; 0 keeps nothing, nor are values kept that are
+            larger than a store takes.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        *,
+        embedder: Embedder,
+        boundary: Boundary,
+        backbone: str,
+        views: Views,
+        num_views: int,
+        train: Rows,
+        val: Rows,
+        path: Path,
+        most_bytes: int,
+    ) -> None:
+        self.samples = samples
+        self.embedder = embedder
+        self.views = views
+        self.most_bytes = most_bytes
+        self.value_bytes = embedder.dim * DTYPES[embedder.plan.precision].itemsize
+        self.record_bytes = self.value_bytes + KEY.itemsize  # on disk
+        room = most_bytes // self.record_bytes if self.value_bytes <= MOST_VALUE_BYTES else 0
+        self.num_views = num_views
+        self.num_wanted = len(val) + len(train) * self.num_views
+        self.num_kept = min(room, self.num_wanted)
+        wanted: list[Part] = [(val, None), *((train, view) for view in range(self.num_views))]
+        starts = np.cumsum([0, *(len(rows) for rows, _ in wanted)])
+        self.wanted = [
+            (rows[: max(self.num_kept - start, 0)], view) for (rows, view), start in zip(wanted, starts, strict=False)
+        ]
+        self.store = open_store(path, embedder, boundary=boundary, backbone=backbone) if self.num_kept else None
+
+    def keys(self, rows: Rows, view: int | None) -> list[str]:
+        """Under which the store has them: SHA-256, hex."""
+        ids = [self.samples.ids[row] for row in rows]
+        if view is None:
+            return ids
+        facts = json.dumps([self.views.facts, view], sort_keys=True)
+        return [hashlib.sha256(f"{each} {facts}".encode()).hexdigest() for each in ids]
+
+    def compute(self, rows: Rows, view: int | None) -> Tensor:
+        """(k, width); call it where each thread computes on one core, see `one_thread_each`."""
+        size, parts = self.embedder.plan.minibatch_size, []
+        for some in np.split(rows, range(size, len(rows), size)):
+            pixels = stack([self.embedder.transform.pixels(self.samples.picture(int(row))) for row in some])
+            if view is not None:
+                pixels = self.views(pixels, [self.samples.ids[row] for row in some], view)
+            parts.append(self.embedder(pixels).to("cpu", DTYPES[self.embedder.plan.precision]))
+        return torch.cat(parts)
+
+    def keep(self, *, show: Callable[..., Iterator[Any]] = lambda items, total: items) -> int:
+        """Compute what the store lacks; returns how many views these were. `show` passes minibatches on, and shows how many of
+        `total` have passed."""
+        if self.store is None:
+            return 0
+        for part in self.wanted:  # so that what others use goes first
+            with self.store.reader(self.keys(*part)) as reader:
+                reader.mark_used()
+        make_room(self.store, needed_bytes=lambda: self.num_missing() * self.record_bytes, most_bytes=self.most_bytes)
+        size = self.embedder.plan.minibatch_size
+        parts: list[Part] = []
+        for rows, view in self.wanted:
+            missing = rows[self.store.missing(self.keys(rows, view))]
+            parts += [(missing[start : start + size], view) for start in range(0, len(missing), size)]
+
+        def work(part: Part) -> tuple[list[str], NDArray[np.uint8]]:
+            torch.get_num_threads()  # the first call in a thread makes it compute on one core
+            return self.keys(*part), to_bytes(self.compute(*part))
+
+        with self.store.writer() as writer, one_thread_each():
+            for keys, values in show(in_order(parts, work, ahead=2 * num_cores()), total=len(parts)):
+                writer.add(keys, values)
+        return sum(len(rows) for rows, _ in parts)
+
+    def num_missing(self) -> int:
+        """Of what is to be kept."""
+        assert self.store is not None
+        return sum(len(self.store.missing(self.keys(*part))) for part in self.wanted)
+
+    def minibatches(self, rows: Rows, view: int | None, *, size: int) -> Iterator[Tensor]:
+        """Tensors (size, width) float32, the last one shorter, in the order of `rows`."""
+        with self._reader(rows, view) as reader:
+
+            def load(start: int) -> Tensor:
+                part = np.arange(start, min(start + size, len(rows)))
+                is_kept = ~np.isin(part, reader.missing) if reader else np.zeros(len(part), bool)
+                loaded = torch.empty(len(part), self.embedder.dim)
+                if reader and is_kept.any():
+                    loaded[torch.from_numpy(is_kept)] = self.from_bytes(reader.values(part[is_kept])).float()
+                if not is_kept.all():
+                    torch.set_num_threads(
+                        1
+                    )  # of this thread and those that begin later; that which trains keeps its own
+                    loaded[torch.from_numpy(~is_kept)] = self.compute(rows[part[~is_kept]], view).float()
+                return loaded
+
+            yield from in_order(range(0, len(rows), size), load, ahead=num_cores())
+
+    @contextmanager
+    def _reader(self, rows: Rows, view: int | None) -> Iterator[Reader | None]:
+        if self.store is None:
+            yield None
+            return
+        with self.store.reader(self.keys(rows, view)) as reader:
+            reader.mark_used()
+            yield reader
+
+    def from_bytes(self, values: NDArray[np.uint8]) -> Tensor:
+        """(k, value_bytes) -> (k, width)."""
+        return torch.from_numpy(values).view(DTYPES[self.embedder.plan.precision])
+
+
+class Pictures:
+    """Of `samples`, where nothing is frozen: normalised images (n, 3, size, size), with the interface of `Activations`."""
+
+    def __init__(self, samples: Samples, *, transform: Transform, views: Views) -> None:
+        self.samples = samples
+        self.num_views = None  # as many as one likes
+        self.transform = transform
+        self.views = views
+
+    def minibatches(self, rows: Rows, view: int | None, *, size: int) -> Iterator[Tensor]:
+        """Tensors (size, 3, height, width) float32, the last one shorter, in the order of `rows`."""
+        read = in_order(rows, lambda row: self.transform.pixels(self.samples.picture(int(row))))
+        for start, pixels in zip(range(0, len(rows), size), in_minibatches(read, size=size), strict=True):
+            ids = [self.samples.ids[row] for row in rows[start : start + size]]
+            yield self.transform.normalize(pixels if view is None else self.views(pixels, ids, view))
+
+
+def to_bytes(activations: Tensor) -> NDArray[np.uint8]:
+    """(k, width) -> (k, value_bytes)."""
+    values: NDArray[np.uint8] = activations.contiguous().view(torch.uint8).numpy()
+    return values
+
+
+def open_store(path: Path, embedder: Embedder, *, boundary: Boundary, backbone: str) -> Store:
+    code = (
+        decode,
+        samples,
+        backbone_module,
+        boundary_module,
+        embedder_module,
+        fusion,
+        transform,
+        sys.modules[__name__],
+    )
+    size = embedder.dim * DTYPES[embedder.plan.precision].itemsize
+    return Store(
+        path, recipe=recipe(embedder, code, backbone=backbone) | {"boundary": boundary.steps}, value_bytes=size
+    )
+
+
+def make_room(store: Store, *, needed_bytes: Callable[[], int], most_bytes: int) -> None:
+    """Remove segments of any recipe, the least recently used first, until what the store's own recipe still needs fits into
+    `most_bytes` with what is there."""
+    found = []
+    for folder in list_recipes(store.path):
+        for keys in list_segments(folder):
+            with suppress(FileNotFoundError):  # removed by another run a moment ago
+                found.append((keys.stat().st_mtime_ns, keys, segment_bytes(keys)))
+    held, needed = sum(size for _, _, size in found), needed_bytes()
+    for _, keys, size in sorted(found):
+        if held + needed <= most_bytes:
+            return
+        remove_segment(keys)
+        held -= size
+        if keys.parent == store.folder:
+            needed = needed_bytes()

@@ -1,0 +1,76 @@
+"""A trained classifier and what is to be unfrozen in; the part of it that is trained, and how, out."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+
+from tasks.embedding.boundary import Boundary, find_boundary, trained_part
+from tasks.embedding.fusion import trace
+from tasks.models.classifier import Classifier
+from tasks.training.loop import Group
+from tasks.training.schedule import first_epoch
+
+
+class Trained(nn.Module):
+    """The part of a classifier behind the freeze boundary, with the classifier's own weights: activations (n, width) to
+    logits, a tensor (n, num_classes) a target. Without a boundary, all of it: normalised images to logits."""
+
+    def __init__(self, model: Classifier, boundary: Boundary | None) -> None:
+        super().__init__()
+        backbone = model.backbone
+        self.top: nn.Module = trained_part(backbone, boundary) if boundary else trace(backbone, shares_weights=True)
+        self.heads = model.heads
+
+    def forward(self, inputs: Tensor) -> list[Tensor]:
+        features = self.top(inputs)  # (n, dim)
+        return [head(features) for head in self.heads]
+
+
+def unfrozen_blocks(model: Classifier, last: Literal["all"] | int) -> list[nn.ModuleList]:
+    """The last blocks that the backbone's features come from, from the output to the input: to train what lies behind them
+    would change nothing."""
+    graph = trace(model.backbone, shares_weights=True)
+    graph.delete_all_unused_submodules()
+    used = {id(parameter) for parameter in graph.parameters()}
+    blocks = [block for block in model.backbone.blocks()[::-1] if any(id(each) in used for each in block.parameters())]
+    return blocks if last == "all" else blocks[:last]
+
+
+def boundary_of(model: Classifier, last: Literal["all"] | int) -> Boundary | None:
+    """Where what is trained begins; None where nothing is frozen."""
+    return None if last == "all" else find_boundary(model.backbone, unfrozen_blocks(model, last))
+
+
+def make_groups(
+    model: Classifier,
+    *,
+    unfreeze: Literal["all"] | int,
+    is_gradual: bool,
+    epochs: int,
+    head_learning_rate: float,
+    backbone_learning_rate: float,
+    learning_rate_decay: float,
+    weight_decay: float,
+) -> list[Group]:
+    """The head, then a group a block, whose rate is `learning_rate_decay` times that of the block behind it (discriminative
+    rates, Howard & Ruder 2018). With "all", parameters outside of blocks train as the first block does."""
+    groups = [
+        Group(parameters=list(model.heads.parameters()), learning_rate=head_learning_rate, weight_decay=weight_decay)
+    ]
+    blocks = unfrozen_blocks(model, unfreeze)
+    parameters: list[Sequence[nn.Parameter]] = [list(block.parameters()) for block in blocks]
+    if unfreeze == "all" and parameters:
+        known = {id(each) for block in parameters for each in block}
+        rest = [each for each in model.backbone.parameters() if id(each) not in known]
+        parameters[-1] = [*parameters[-1], *rest]
+    groups += [
+        Group(
+            parameters=block,
+            learning_rate=backbone_learning_rate * learning_rate_decay**depth,
+            weight_decay=weight_decay,
+            from_epoch=first_epoch(depth, num_blocks=len(blocks), epochs=epochs) if is_gradual else 1,
+        )
+        for depth, block in enumerate(parameters)
+    ]
+    return groups

@@ -1,0 +1,178 @@
+"""The head on frozen features: multinomial logistic regression. Vectors and labels in, a linear layer out."""
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+from threadpoolctl import threadpool_limits
+
+from tasks.machine.cores import in_order
+from tasks.training.heads.multinomial import Multinomial, Pass
+from tasks.training.heads.quasi_newton import TOLERANCE, Memory, Solution, new_memory, objective, solve
+from tasks.training.heads.rows import IN_MEMORY_BYTES, Array, Labels, Rows, Vectors, check_finite
+from tasks.training.heads.whitening import Whitening
+
+logger = logging.getLogger("graftline")
+
+ClassWeights = Literal["none", "balanced"]
+
+NUM_EXTRAPOLATED = 3  # solutions, of which the curve leads to the next
+CHOICE_TOLERANCE = 5e-4  # of the objective: tells strengths apart on val; the one chosen is then solved to TOLERANCE
+VAL_ROWS = 1024  # of which logits are made at a time
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearHead:
+    """logits (n, num_classes) = vectors (n, dim) @ weight.T + bias."""
+
+    weight: Array  # (num_classes, dim)
+    bias: Array  # (num_classes,)
+    l2: float
+    val_log_loss: float | None  # None where val has no labels
+
+    def log_probabilities(self, vectors: NDArray[np.floating]) -> Array:
+        """(n, dim) -> (n, num_classes)."""
+        return np.asarray(log_softmax(vectors @ self.weight.T + self.bias, axis=1))
+
+
+def fit_head(
+    train: tuple[Vectors, Labels],
+    val: tuple[Vectors, Labels],
+    *,
+    classes: Sequence[str],
+    l2_strengths: Sequence[float],
+    max_iterations: int,
+    class_weights: ClassWeights = "none",
+    in_memory_bytes: int = IN_MEMORY_BYTES,
+) -> LinearHead:
+    """The head with the lowest log-loss on `val` along a path of L2 strengths; of those in the middle without val.
+
+    Minimises mean cross-entropy + l2 / 2 * |weight|^2 over standardised features (mean 0 and variance 1 on train,
+    less for one that hardly varies; the bias is free); the standardisation is folded back into the weights.
+
+    Args:
+        train, val: (vectors (n, dim), labels (n,) in 0..num_classes-1). Vectors are read in chunks of rows, so they may
+            be more than memory holds.
+        classes: the names of the classes, for what is said of them.
+        in_memory_bytes: standardised rows that need more are read anew for each pass; the result has the same bits.
+        class_weights: balanced gives every class the same weight in all, n / (num_classes * its number) a row.
+
+    Raises:
+        ValueError: fewer than two classes in train, a class without samples, or numbers that are not finite.
+    """
+    # the cores work on different chunks of rows, so that the bits of the sums do not depend on their number
+    with threadpool_limits(1):
+        solver = Solver(
+            Rows(*train, classes, in_memory_bytes=in_memory_bytes), class_weights, max_iterations=max_iterations
+        )
+        strengths = sorted(set(l2_strengths), reverse=True)
+        without_val = strengths[len(strengths) // 2]
+        best: Candidate | None = None
+        for l2, solution in solver.path(strengths, relative_tolerance=CHOICE_TOLERANCE):
+            loss = log_loss(*solver.fold(solution), val)
+            is_better = l2 == without_val if loss is None else best is None or loss < (best.val_log_loss or 0.0)
+            if is_better:
+                best = Candidate(l2, solution, replace(solver.memory), loss)
+        assert best is not None
+        solver.memory = best.memory
+        weight, bias = solver.fold(solver.solve(best.l2, start=best.solution.point, found=best.solution.found))
+        return LinearHead(weight=weight, bias=bias, l2=best.l2, val_log_loss=log_loss(weight, bias, val))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    l2: float
+    solution: Solution
+    memory: Memory
+    val_log_loss: float | None
+
+
+class Solver:
+    """Solves for one strength after another over the same rows; whitening and the pairs of L-BFGS serve all of them."""
+
+    def __init__(self, rows: Rows, class_weights: ClassWeights = "none", *, max_iterations: int) -> None:
+        self.rows = rows
+        self.max_iterations = max_iterations
+        self.loss = Multinomial(rows, weights_of_classes(rows, class_weights))
+        self.whitening = Whitening(rows)
+        self.memory = new_memory(self.loss.sums)
+
+    def solve(
+        self, l2: float, *, start: Array | None = None, found: Pass | None = None, tolerance: float = TOLERANCE
+    ) -> Solution:
+        """The solution over standardised features, from `start` on, or else from that for an infinite strength."""
+        if start is None:
+            start, found = self.loss.without_weights()
+        solution = solve(
+            self.loss, l2, start=start, found=found, whitening=self.whitening, memory=self.memory,
+            max_iterations=self.max_iterations, tolerance=tolerance,
+        )  # fmt: skip
+        if solution.num_iterations == self.max_iterations and solution.excess > tolerance:
+            logger.warning(
+                "the head for l2 %g is not solved after %d iterations (%.1e nats above the least loss, estimated): "
+                "raise train_head.max_iterations",
+                l2, self.max_iterations, solution.excess,
+            )  # fmt: skip
+        return solution
+
+    def path(
+        self, l2_strengths: Sequence[float], *, relative_tolerance: float = 0.0
+    ) -> Iterator[tuple[float, Solution]]:
+        """Each strength and its solution, from strong to weak, to TOLERANCE or this share of the objective before it.
+
+        A strength starts where the curve through the solutions before it, over log l2, leads, or at the one before it,
+        whichever is better.
+        """
+        solved: list[tuple[float, Solution]] = []
+        for l2 in sorted(set(l2_strengths), reverse=True):
+            start, found = (solved[-1][1].point, solved[-1][1].found) if solved else (None, None)
+            if len(solved) > 1 and start is not None and found is not None:
+                ahead = extrapolate([(strength, each.point) for strength, each in solved], l2)
+                there = self.loss.at(ahead)
+                if objective(there, ahead, l2) < objective(found, start, l2):
+                    start, found = ahead, there
+            before = solved[-1][1].objective if solved else math.log(self.rows.num_classes)
+            tolerance = max(TOLERANCE, relative_tolerance * before)
+            solved = [*solved, (l2, self.solve(l2, start=start, found=found, tolerance=tolerance))][-NUM_EXTRAPOLATED:]
+            yield solved[-1]
+
+    def fold(self, solution: Solution) -> tuple[Array, Array]:
+        """Weight and bias on features as they come."""
+        return self.rows.fold(solution.point[:, :-1], solution.point[:, -1])
+
+
+def extrapolate(points: Sequence[tuple[float, Array]], l2: float) -> Array:
+    """Where the polynomial through the points, over log l2, leads (Lagrange)."""
+    logs = [math.log(strength) for strength, _ in points]
+    ahead = np.zeros_like(points[0][1])
+    for number, (_, point) in enumerate(points):
+        others = [each for each in logs if each != logs[number]]
+        ahead += point * math.prod((math.log(l2) - each) / (logs[number] - each) for each in others)
+    return ahead
+
+
+def weights_of_classes(rows: Rows, class_weights: ClassWeights) -> Array:
+    """(num_classes,): of each row of a class, 1 on average."""
+    counts = np.bincount(rows.labels, minlength=rows.num_classes)
+    return rows.num / (rows.num_classes * counts) if class_weights == "balanced" else np.ones(rows.num_classes)
+
+
+def log_loss(weight: Array, bias: Array, val: tuple[Vectors, Labels]) -> float | None:
+    """Mean over val in nats; None without labels."""
+    vectors, labels = val
+    if not len(labels):
+        return None
+    weight, bias = weight.T.astype(np.float32), bias.astype(np.float32)
+
+    def of_rows(start: int) -> float:
+        chunk, here = vectors[start : start + VAL_ROWS], labels[start : start + VAL_ROWS]
+        logits = (chunk.astype(np.float32) @ weight + bias).astype(np.float64)
+        check_finite(logits)
+        return -float(log_softmax(logits, axis=1)[np.arange(len(here)), here].sum())
+
+    return sum(in_order(range(0, len(labels), VAL_ROWS), of_rows)) / len(labels)

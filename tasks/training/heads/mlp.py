@@ -1,0 +1,110 @@
+"""The head with a hidden layer: labelled vectors in, two linear layers with a ReLU between them out."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tasks.training.heads.rows import Array, Labels, Rows, Vectors, check_finite
+from tasks.training.loop import Group, Recipe, fit
+from tasks.training.scores import Minibatch
+
+EPOCHS = 40
+PATIENCE_EPOCHS = 10
+MINIBATCH_SIZE = 128
+LEARNING_RATE = 3e-3
+WEIGHT_DECAY = 0.05
+WARMUP_FRACTION = 0.05
+SMALLEST_EPOCH = 16  # minibatches: few rows are seen that many times more often in what counts as an epoch
+VAL_ROWS = 4096
+
+
+class OneHead(nn.Module):
+    """Vectors (n, dim) -> [logits (n, num_classes)], which is what the training loop asks of a model."""
+
+    def __init__(self, *sizes: int) -> None:
+        super().__init__()
+        dim, hidden_features, num_classes = sizes
+        self.hidden = nn.Linear(dim, hidden_features)
+        self.output = nn.Linear(hidden_features, num_classes)
+
+    def forward(self, vectors: Tensor) -> list[Tensor]:
+        return [self.output(self.hidden(vectors).relu())]
+
+
+def fit_mlp(
+    train: tuple[Vectors, Labels],
+    val: tuple[Vectors, Labels],
+    *,
+    classes: Sequence[str],
+    hidden_features: int,
+    seed: int,
+    balanced: bool = False,
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """Weight and bias of both layers, of the epoch that `tasks.training.loop.fit` keeps.
+
+    `train` and `val` as for `fit_head`, which raises the same errors. `balanced` draws rows so that all classes are seen
+    equally often.
+    """
+    rows = Rows(*train, classes)
+    if not len(val[1]):
+        raise ValueError(
+            "val has no labels, by which the epoch of an mlp is chosen: land more samples, or set train_head.head to logistic"
+        )
+    torch.manual_seed(seed)
+    model = OneHead(rows.dim, hidden_features, rows.num_classes)
+    size = min(MINIBATCH_SIZE, rows.num)
+    passes = -(-SMALLEST_EPOCH * size // rows.num)
+    fit(
+        model,
+        Recipe(epochs=EPOCHS, seed=seed, warmup_fraction=WARMUP_FRACTION, patience_epochs=PATIENCE_EPOCHS),
+        groups=[Group(parameters=list(model.parameters()), learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY)],
+        minibatches=lambda epoch: shuffled(rows, np.random.default_rng((seed, epoch)), size, passes, balanced=balanced),
+        num_minibatches=rows.num * passes // size,
+        val_minibatches=lambda: in_turn(rows, val),
+    )
+    hidden, output = (
+        (layer.weight.detach().double().numpy(), layer.bias.detach().double().numpy())
+        for layer in (model.hidden, model.output)
+    )
+    return rows.fold(*hidden), output
+
+
+def shuffled(
+    rows: Rows, generator: np.random.Generator, size: int, passes: int, *, balanced: bool
+) -> Iterator[Minibatch]:
+    """All rows `passes` times in full minibatches. Chunks come in a random order and their rows mixed, a few chunks at
+    a time, so that rows on disk are read in pieces."""
+    counts = np.bincount(rows.labels, minlength=rows.num_classes)
+    waiting: list[tuple[NDArray[np.float32], Labels]] = []
+    num_waiting = 0
+    for _ in range(passes):
+        order = generator.permutation(len(rows.slices))
+        for place, number in enumerate(order):
+            chunk = rows.chunk(int(number))
+            waiting.append((chunk.vectors, chunk.labels))
+            num_waiting += len(chunk.labels)
+            if num_waiting < 16 * size and place + 1 < len(order):
+                continue
+            vectors, labels = (np.concatenate(parts) for parts in zip(*waiting, strict=True))
+            chances = 1 / counts[labels]
+            picks = (
+                generator.choice(len(labels), len(labels), p=chances / chances.sum())
+                if balanced
+                else generator.permutation(len(labels))
+            )
+            full = len(picks) // size * size
+            for part in picks[:full].reshape(-1, size):
+                yield torch.from_numpy(vectors[part]), torch.from_numpy(labels[part])[:, None]
+            waiting = [(vectors[picks[full:]], labels[picks[full:]])]
+            num_waiting = len(picks) - full
+
+
+def in_turn(rows: Rows, val: tuple[Vectors, Labels]) -> Iterator[Minibatch]:
+    vectors, labels = val
+    for start in range(0, len(labels), VAL_ROWS):
+        chunk = vectors[start : start + VAL_ROWS]
+        check_finite(chunk)
+        yield torch.from_numpy(rows.standardise(chunk)), torch.from_numpy(labels[start : start + VAL_ROWS])[:, None]

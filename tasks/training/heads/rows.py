@@ -1,0 +1,130 @@
+"""The rows that a head is trained on: vectors, in memory or on disk, and labels in; standardised chunks of them, always the same, out."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.machine.cores import in_order, num_cores
+
+Array = NDArray[np.float64]
+Labels = NDArray[np.int64]
+T = TypeVar("T")
+
+SMALLEST_SCALE = 0.01  # of the largest: a feature that hardly varies is not blown up to count as much as the others
+MIN_ROWS, MAX_ROWS = 256, 1024  # of a chunk: enough for fast matrix products, few enough for a core's cache
+CHUNK_NUMBERS = 2**20  # of a chunk's rows or logits
+IN_MEMORY_BYTES = 2**31  # standardised rows that need no more are kept, which spares a fifth or so of each pass
+
+
+class Vectors(Protocol):
+    """(n, dim) of any float type, of which chunks of rows are asked for: an array, or something that reads them."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, rows: slice, /) -> NDArray[np.floating]: ...
+
+
+@dataclass(frozen=True)
+class Chunk:
+    number: int
+    vectors: NDArray[np.float32]  # (k, dim) standardised
+    labels: Labels  # (k,)
+
+
+class Rows:
+    """Labelled vectors, standardised: mean 0 and variance 1 of each feature, less for one that hardly varies.
+
+    The chunks depend on nothing but the shape of the problem, so that sums over them have the same bits whether the
+    rows are kept in memory or read anew for each pass, and however many cores there are.
+
+    Raises:
+        ValueError: fewer than two classes in the labels, a class without labels, or numbers that are not finite.
+    """
+
+    def __init__(
+        self,
+        vectors: Vectors,
+        labels: Labels,
+        classes: Sequence[str],
+        *,
+        num_threads: int | None = None,
+        in_memory_bytes: int = IN_MEMORY_BYTES,
+    ) -> None:
+        check_classes(labels, classes)
+        self.vectors, self.labels = vectors, labels
+        self.num, self.dim, self.num_classes = vectors.shape[0], vectors.shape[1], len(classes)
+        self.num_threads = num_threads or num_cores()
+        size = min(max(CHUNK_NUMBERS // max(self.dim, self.num_classes), MIN_ROWS), MAX_ROWS)
+        self.slices = [slice(start, min(start + size, self.num)) for start in range(0, self.num, size)]
+        self.mean, self.scale = self._moments()
+        self._kept: dict[int, NDArray[np.float32]] | None = {} if self.num * self.dim * 4 <= in_memory_bytes else None
+
+    def map(self, work: Callable[[Chunk], T]) -> Iterator[T]:
+        """What `work` gives for each chunk, in the chunks' order, computed by as many threads as there are cores."""
+        return self._in_order(lambda number: work(self.chunk(number)))
+
+    def chunk(self, number: int) -> Chunk:
+        """One of len(slices) chunks."""
+        rows = self.slices[number]
+        if self._kept is None:
+            return Chunk(number, self.standardise(self.vectors[rows]), self.labels[rows])
+        if number not in self._kept:
+            self._kept[number] = self.standardise(self.vectors[rows])
+        return Chunk(number, self._kept[number], self.labels[rows])
+
+    def standardise(self, vectors: NDArray[np.floating]) -> NDArray[np.float32]:
+        """(k, dim) -> (k, dim), as the training rows are."""
+        standardised = vectors.astype(np.float32)
+        standardised -= self.mean.astype(np.float32)
+        standardised *= (1 / self.scale).astype(np.float32)
+        return standardised
+
+    def fold(self, weight: Array, bias: Array) -> tuple[Array, Array]:
+        """A linear layer on standardised vectors, (k, dim) and (k,) -> the same on vectors as they come."""
+        weight = weight / self.scale
+        # standardise rounds the mean: what was learned stands on the rounded one
+        return weight, bias - weight @ self.mean.astype(np.float32).astype(np.float64)
+
+    def _in_order(self, work: Callable[[int], T]) -> Iterator[T]:
+        """Of each chunk's number."""
+        ahead = 2 * self.num_threads  # so that few results wait
+        return in_order(range(len(self.slices)), work, ahead=ahead, num_threads=self.num_threads)
+
+    def _moments(self) -> tuple[Array, Array]:
+        """Mean and scale (dim,), by adding up the chunks' moments (Chan et al. 1979)."""
+
+        def moments(number: int) -> tuple[int, Array, Array]:
+            vectors = self.vectors[self.slices[number]].astype(np.float64)
+            check_finite(vectors)
+            mean = vectors.mean(axis=0)
+            return len(vectors), mean, ((vectors - mean) ** 2).sum(axis=0)
+
+        count, mean, squares = 0, np.zeros(self.dim), np.zeros(self.dim)
+        for more, its_mean, its_squares in self._in_order(moments):
+            apart = its_mean - mean
+            mean = mean + apart * (more / (count + more))
+            squares = squares + its_squares + apart**2 * (count * more / (count + more))
+            count += more
+        scale = np.sqrt(squares / count)
+        return mean, np.maximum(scale, max(SMALLEST_SCALE * scale.max(), SMALLEST_SCALE**4))
+
+
+def check_classes(labels: Labels, classes: Sequence[str]) -> None:
+    counts = np.bincount(labels, minlength=len(classes))
+    if len(counts) > len(classes):
+        raise ValueError(f"labels up to {len(counts) - 1} for {len(classes)} classes")
+    if (counts > 0).sum() < 2:
+        raise ValueError(f"train has {(counts > 0).sum()} class, expected at least 2: add samples of another class")
+    absent = [name for name, count in zip(classes, counts, strict=True) if not count]
+    if absent:
+        more = f" and of {len(absent) - 1} more" if len(absent) > 1 else ""
+        raise ValueError(f"train has no sample of class {absent[0]}{more}: add some, or take it from the classes")
+
+
+def check_finite(numbers: NDArray[np.floating]) -> None:
+    if not np.isfinite(numbers).all():
+        raise ValueError("the embeddings have numbers that are not finite: run embed again")

@@ -1,0 +1,94 @@
+"""Loss and accuracy of a model over minibatches."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+from torch import Tensor, nn
+
+from tasks.machine.cores import in_order, num_cores, one_thread_each
+from tasks.targets.classes import MISSING
+from tasks.targets.temperature import fit_temperature
+
+Minibatch = tuple[Tensor, Tensor]  # what the model takes (n, ...), label indices (n, num_targets)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Mean cross-entropy in nats and accuracy in 0..1, over all labels of all targets."""
+
+    loss: float
+    accuracy: float
+
+
+def forward(model: nn.Module, inputs: Tensor, *, is_bf16: bool) -> list[Tensor]:
+    """Logits (n, num_classes) float32, a tensor a target."""
+    with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=is_bf16):
+        logits: list[Tensor] = model(inputs)
+    return [each.float() for each in logits]
+
+
+def score(model: nn.Module, minibatches: Iterable[Minibatch], *, is_bf16: bool = False) -> "Total":
+    """What the model gives in evaluation mode."""
+    model.eval()
+    total = Total()
+    device = next(model.parameters()).device
+
+    @torch.no_grad()
+    def work(minibatch: Minibatch) -> tuple[list[Tensor], Tensor]:
+        inputs, labels = minibatch
+        torch.get_num_threads()  # the first call in a thread makes it compute on one core
+        return forward(model, inputs.to(device), is_bf16=is_bf16), labels
+
+    with one_thread_each():
+        for logits, labels in in_order(minibatches, work, ahead=2 * num_cores()):
+            total.add(logits, labels)
+    return total
+
+
+class Total:
+    """Gathers what a model gave over minibatches."""
+
+    def __init__(self) -> None:
+        self._logits: list[list[Tensor]] = []
+        self._labels: list[Tensor] = []
+
+    def add(self, logits: list[Tensor], labels: Tensor) -> None:
+        self._logits.append([each.detach().cpu() for each in logits])
+        self._labels.append(labels.cpu())
+
+    @property
+    def num_samples(self) -> int:
+        return sum(map(len, self._labels))
+
+    def scores(self) -> Scores:
+        losses, hits = [np.empty(0)], [np.empty(0)]
+        for rows, logits, labels in self.by_target():
+            with np.errstate(
+                invalid="ignore"
+            ):  # logits that are not finite give a loss that is not, which `fit` tells of
+                losses.append(-log_softmax(logits, axis=1)[np.arange(len(rows)), labels])
+            hits.append(logits.argmax(axis=1) == labels)
+        count = max(sum(map(len, losses)), 1)
+        return Scores(
+            loss=float(np.concatenate(losses).sum()) / count, accuracy=float(np.concatenate(hits).sum()) / count
+        )
+
+    def calibrated_losses(self) -> NDArray[np.float64]:
+        """(num_labels,), in nats, with the temperature of each target that makes their mean lowest: label smoothing and
+        overconfidence do not hide how well the classes are told apart."""
+        losses = [np.empty(0)]
+        for rows, logits, labels in self.by_target():
+            temperature = fit_temperature(logits, labels)
+            losses.append(-log_softmax(logits / temperature, axis=1)[np.arange(len(rows)), labels])
+        return np.concatenate(losses)
+
+    def by_target(self) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.int64]]]:
+        """The samples that have a label (m,), their logits (m, num_classes) and labels (m,)."""
+        labels = torch.cat(self._labels).numpy()
+        for target, parts in enumerate(zip(*self._logits, strict=True)):
+            rows = np.flatnonzero(labels[:, target] != MISSING)
+            yield rows, torch.cat(parts).double().numpy()[rows], labels[rows, target]

@@ -1,0 +1,170 @@
+"""The model in use is the old one or the new one, whenever a run is killed."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.in_use.place import digests, settle_unfinished
+
+ROOT = Path(__file__).parents[3]
+
+# every change of the file system, and every start of git, is announced to an audit hook before it happens
+PUT_IN_USE = """
+import json, os, signal, sys
+step, exchanges = int(sys.argv[1]), sys.argv[2] == "True"
+from flows import exchange, in_use
+from flows.repro import only_writer
+if not exchanges:
+    exchange._exchange = lambda one, other: False
+plan = in_use.Plan(**json.load(open("plan.json")))
+events, seen = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "open", "subprocess.Popen", "shutil.rmtree"}, 0
+
+def hook(event, arguments):
+    global seen
+    if event in events and not (event == "open" and arguments[1] in ("r", "rb")):
+        seen += 1
+        if seen == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+with only_writer():
+    sys.addaudithook(hook)
+    in_use.put_in_use(plan, log=print)
+"""
+
+
+def git(folder, *arguments):
+    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+def bundle(folder, name):
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_text(f"weights of {name}", "utf-8")
+    (folder / "model.json").write_text(f"description of {name}", "utf-8")
+
+
+def text_of(path):
+    return path.read_text("utf-8")
+
+
+@pytest.fixture
+def put(tmp_path, monkeypatch):
+    """put(step) begins to put `new` in use where `old` is, and is killed at the step; returns whether it was."""
+    number = 0
+
+    def begin(step, *, is_first=False, exchanges=True):
+        nonlocal number
+        number += 1
+        project = tmp_path / str(number)
+        models = project / "data/models"
+        models.mkdir(parents=True)
+        (project / ".dvc/tmp").mkdir(parents=True)
+        (project / ".gitignore").write_text("/.dvc/\n/plan.json\n/data/models/baseline/\n", "utf-8")
+        (project / "data/classes.json").write_text("{}", "utf-8")
+        (models / "baseline.json").write_text('{"model_sha256": "old"}', "utf-8")
+        if not is_first:
+            bundle(models / "baseline", "old")
+            (models / "baseline.dvc").write_text("old", "utf-8")
+        git(project, "init", "--quiet")
+        git(project, "add", "--all")
+        git(project, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "before")
+        (project / "mine.txt").write_text("changed by somebody else", "utf-8")
+        git(project, "add", "mine.txt")
+        bundle(models / ".promotion/baseline", "new")
+        entry = {"version": 1, "tag": "classifier@v1.0.0", "action": "promote", "why": None, "dvc_out": {}}
+        entry |= digests(models / ".promotion/baseline")
+        plan = {"entry": entry, "registry": {"version": 1}, "pointer": "new"}
+        (project / "plan.json").write_text(json.dumps(plan), "utf-8")
+        command = [sys.executable, "-c", PUT_IN_USE, str(step), str(exchanges)]
+        done = subprocess.run(command, cwd=project, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}, check=False)
+        assert done.returncode in (0, -signal.SIGKILL)
+        monkeypatch.chdir(project)
+        return done.returncode != 0
+
+    return begin
+
+
+def model_in_use():
+    """Reads as a user of the model does. Asserts that it is whole."""
+    folder = Path("data/models/baseline")
+    name = text_of(folder / "model.safetensors").removeprefix("weights of ")
+    assert text_of(folder / "model.json") == f"description of {name}"
+    return name
+
+
+def assert_settled(name):
+    """All that is said of the model in use says the same."""
+    models = Path("data/models")
+    assert not (models / ".promotion").exists()
+    assert git(".", "diff", "--cached", "--name-only").split() == ["mine.txt"]
+    log = models / "promotions.jsonl"
+    if name == "new":
+        assert (
+            json.loads(text_of(models / "baseline.json"))["model_sha256"]
+            == digests(models / "baseline")["model_sha256"]
+        )
+        assert text_of(models / "baseline.dvc") == "new"
+        assert json.loads(text_of(Path("data/classes.json"))) == {"version": 1}
+        assert len(text_of(log).splitlines()) == 1
+        assert git(".", "rev-list", "--count", "HEAD").strip() == "2"
+        assert git(".", "show", "classifier@v1.0.0:data/models/baseline.dvc") == "new"
+    else:
+        assert json.loads(text_of(models / "baseline.json")) == {"model_sha256": "old"}
+        assert text_of(Path("data/classes.json")) == "{}"
+        assert not log.exists()
+        assert git(".", "tag") == ""
+
+
+@pytest.mark.parametrize("exchanges", [True, False], ids=["exchange", "renames"])
+def test_killed_at_any_step_the_model_in_use_is_the_old_or_the_new_and_the_next_run_settles_it(put, exchanges):
+    found = []
+    for step in range(1, 200):
+        if not put(step, exchanges=exchanges):
+            break
+        if exchanges or Path("data/models/baseline").exists():
+            before = model_in_use()
+        settle_unfinished(lambda line: None)
+        name = model_in_use()
+        if exchanges:
+            assert name == before
+        assert_settled(name)
+        found.append(name)
+    assert_settled("new")
+    assert model_in_use() == "new"
+    assert len(found) > 20
+    assert found == sorted(found, reverse=True)  # the old one until the step that decides, from there on the new one
+    assert set(found) == {"old", "new"}
+
+
+def test_first_model_that_was_killed_on_its_way_is_there_whole_or_not_at_all(put):
+    found = set()
+    for step in range(1, 40, 3):
+        put(step, is_first=True)
+        settle_unfinished(lambda line: None)
+        is_there = Path("data/models/baseline").exists()
+        found.add(is_there)
+        if is_there:
+            assert model_in_use() == "new"
+            assert_settled("new")
+    assert found == {True, False}
+
+
+def test_what_is_unfinished_can_be_settled_twice(put):
+    assert not put(0)
+    settle_unfinished(lambda line: None)
+    settle_unfinished(lambda line: None)
+    assert_settled("new")
+
+
+def test_git_that_refuses_is_told_and_the_next_run_records_what_is_in_use(put):
+    next(step for step in range(1, 200) if put(step) and model_in_use() == "new")
+    lock = Path(".git/index.lock")
+    lock.touch()
+    with pytest.raises(ValueError, match=r"is in use, but git refuses to add .*index\.lock.*which finishes the record"):
+        settle_unfinished(lambda line: None)
+    lock.unlink()
+    settle_unfinished(lambda line: None)
+    assert_settled("new")

@@ -1,0 +1,369 @@
+"""Promotion and rollback: what is refused, what is recorded, what others can fetch."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from flows.in_use.place import digests
+from flows.workspace.hashes import hash_of
+from flows.workspace.working_copy import commit
+from tasks.data.samples.samples import sample_id
+from tasks.machine.files import write_json
+from tasks.models.bundle import save_bundle
+from tasks.models.classifier import Classifier
+from tasks.models.description import with_digest
+from tasks.models.weights import load_backbone
+
+NAMES = ["cat", "dog"]
+
+
+def promote(project, *arguments, status=0):
+    """What it printed, or the line with which it refused."""
+    command = [sys.executable, "-m", "flows.promote", *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(project)}
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr.splitlines()[-1] if status else done.stdout
+
+
+def git(project, *arguments):
+    return subprocess.run(["git", *arguments], cwd=project, capture_output=True, text=True, check=True).stdout
+
+
+def log_of(project):
+    return [json.loads(line) for line in (project / "data/models/promotions.jsonl").read_text("utf-8").splitlines()]
+
+
+def change(path, text):
+    """What DVC tracks may share its bytes with the cache."""
+    path.unlink()
+    path.write_text(text, "utf-8")
+
+
+def digest_in_use(project):
+    found = digests(project / "data/models/baseline")
+    assert json.loads((project / "data/models/baseline.json").read_text("utf-8")) == found
+    return found["model_sha256"]
+
+
+def change_candidate(project):
+    """Another model, of which no verdict speaks."""
+    folder = project / "data/models/candidate"
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    save_file(
+        {name: each + 0.01 if name == "heads.0.bias" else each for name, each in tensors.items()},
+        folder / "model.safetensors",
+    )
+    describe_candidate(project, weights_sha256=digests(folder)["model_sha256"])
+
+
+def describe_candidate(project, **changes):
+    """Another model.json, whole."""
+    path = project / "data/models/candidate/model.json"
+    described = with_digest(json.loads(path.read_text("utf-8")) | changes)
+    change(path, json.dumps(described))
+
+
+@pytest.fixture(scope="module")
+def evaluated(empty_project, dvc, tmp_path_factory):
+    """A project with an accepted candidate as the stages leave it, of a small untrained network. Copy it, never change it."""
+    copy = tmp_path_factory.mktemp("evaluated") / "project"
+    shutil.copytree(empty_project, copy, symlinks=True)
+    remote = tmp_path_factory.mktemp("remote")
+    with (copy / ".dvc/config").open("a") as config:
+        config.write(f"    remote = store\n['remote \"store\"']\n    url = {remote}\n")
+    torch.manual_seed(0)
+    backbone = load_backbone("shufflenet_v2_x0_5", weights="random", image_size=32)
+    model = Classifier(backbone, {"label": NAMES}).eval()
+    data = copy / "data"
+    for folder in ("models/candidate", "evaluation", "regression", "raw/first"):
+        (data / folder).mkdir(parents=True)
+    save_bundle(data / "models/candidate", model, lineage={})
+    noise = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    images = [Image.fromarray(each) for each in noise]
+    for number, image in enumerate(images):
+        image.save(data / f"raw/first/{number}.png")
+    [given] = model.probabilities([torch.stack([backbone.transform.pixels(image) for image in images])])
+    paths = [f"{number}.png" for number in range(4)]
+    ids = [sample_id((data / "raw/first" / path).read_bytes()) for path in paths]
+    table = pd.DataFrame({"sample_id": ids, "batch": "first", "path": paths, "target": "label", "label": "dog"})
+    table["candidate_label_probability"] = given[:, NAMES.index("dog")].numpy()
+    table.to_parquet(data / "evaluation/predictions.parquet")
+    digest = digests(data / "models/candidate")["model_sha256"]
+    write_json(data / "evaluation/metrics.json", {"label": {"candidate": {"accuracy": 0.75, "recall": {}}}})
+    write_json(data / "evaluation/subject.json", {"candidate": digest})
+    write_json(data / "regression/verdict.json", {"verdict": "accepted", "candidate": digest, "rules": []})
+
+    def locked(name):
+        return [{"path": f"data/{name}", "hash": "md5", "md5": hash_of(data / name)}]
+
+    deps = [*locked("models/candidate"), *locked("models/baseline.json")]
+    stages = {"evaluate": {"cmd": "true", "deps": deps, "outs": locked("evaluation")}}
+    (copy / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}), "utf-8")
+    dvc(copy, "commit", "--force", "regression")
+    commit(copy, "first run")
+    return copy
+
+
+@pytest.fixture
+def project(evaluated, tmp_path):
+    copy = tmp_path / "project"
+    shutil.copytree(evaluated, copy, symlinks=True)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def promoted(evaluated, tmp_path_factory):
+    """A project whose first candidate is in use. Copy it, never change it."""
+    copy = tmp_path_factory.mktemp("promoted") / "project"
+    shutil.copytree(evaluated, copy, symlinks=True)
+    assert "agrees with evaluate on 4 predictions" in promote(copy)
+    return copy
+
+
+@pytest.fixture
+def in_use(promoted, tmp_path):
+    copy = tmp_path / "project"
+    shutil.copytree(promoted, copy, symlinks=True)
+    return copy
+
+
+def test_promotion_is_logged_committed_and_tagged(promoted):
+    [entry] = log_of(promoted)
+    candidate = digests(promoted / "data/models/candidate")
+    assert {key: entry[key] for key in candidate} == candidate
+    assert (entry["action"], entry["verdict"], entry["forced"], entry["why"]) == ("promote", "accepted", False, None)
+    assert entry["previous"] is None
+    assert entry["metrics"] == {"label": {"accuracy": 0.75}}
+    assert f"{entry['latency_milliseconds']:.1f} ms for one sample" in entry["smoke"]
+    assert git(promoted, "status", "--porcelain") == ""
+    assert git(promoted, "tag", "--points-at", "HEAD").split() == ["classifier@v1.0.0"]
+    assert digest_in_use(promoted) == candidate["model_sha256"]
+
+
+def test_commit_of_a_promotion_has_the_lock_that_says_how_the_model_was_made(project):
+    """Though nobody committed it before."""
+    with (project / "dvc.lock").open("a") as lock:
+        lock.write("# as the run left it\n")
+    promote(project)
+    assert "dvc.lock" in git(project, "show", "--name-only", "--format=", "classifier@v1.0.0^{}").split()
+
+
+def test_promoting_what_is_in_use_changes_nothing(in_use):
+    assert "in use already" in promote(in_use)
+    assert len(log_of(in_use)) == 1
+
+
+def test_tag_that_a_clone_lacks_is_made_where_the_model_is_in_use_already(in_use):
+    """As after the merge of a branch on which it was promoted."""
+    git(in_use, "tag", "--delete", "classifier@v1.0.0")
+    promote(in_use)
+    assert git(in_use, "tag", "--points-at", "HEAD").split() == ["classifier@v1.0.0"]
+
+
+def test_candidate_of_other_weights_is_refused(in_use):
+    before = digest_in_use(in_use)
+    change_candidate(in_use)
+    assert "the verdict is of another candidate: run `dvc repro` again" in promote(in_use, status=1)
+    assert digest_in_use(in_use) == before
+    assert not (in_use / "data/models/.promotion").exists()
+
+
+def test_candidate_of_another_description_is_refused(project):
+    describe_candidate(project, classes={"label": NAMES[::-1]})
+    refused = promote(project, status=1)
+    assert "data/models/candidate is not what the verdict was found on: run `dvc repro` again" in refused
+
+
+def test_verdict_that_was_written_by_hand_is_refused(project):
+    path = project / "data/regression/verdict.json"
+    verdict = json.loads(path.read_text("utf-8"))
+    change(path, json.dumps(verdict | {"rules": ["none"]}))
+    assert "data/regression is not what the verdict was found on" in promote(project, status=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after", "told"),
+    [
+        ("params.yaml", "min_accuracy: 0.9 ", "min_accuracy: 0.99 ", "params.yaml"),
+        ("tests/regression/golden.csv", "sample_id", "sample_id ", "tests/regression"),
+        ("data/models/baseline.json", "{}", "{ }", "data/models/baseline.json"),
+    ],
+)
+def test_verdict_that_was_found_under_other_rules_is_refused(project, name, before, after, told):
+    text = (project / name).read_text("utf-8")
+    assert before in text
+    change(project / name, text.replace(before, after))
+    assert f"{told} is not what the verdict was found on" in promote(project, status=1)
+
+
+def test_verdict_that_was_found_against_another_model_in_use_is_refused(project):
+    """Which was forced in since: against it nothing was compared."""
+    candidate = project / "data/models/candidate"
+    kept = shutil.copytree(candidate, project.with_name("kept"))
+    change_candidate(project)
+    promote(project, "--force", "--why", "the camera changed")
+    shutil.rmtree(candidate)
+    shutil.copytree(kept, candidate)
+    refused = promote(project, status=1)
+    assert f"the verdict was found against no model, and {digest_in_use(project)[:12]} is in use" in refused
+
+
+@pytest.mark.parametrize("content", ["{", "[]", None])
+def test_damaged_verdict_and_record_are_named(project, content):
+    for name in ("data/regression/verdict.json", "data/models/baseline.json"):
+        path = project / name
+        before = path.read_bytes()
+        path.unlink()
+        if content is not None:
+            path.write_text(content, "utf-8")
+        assert name in promote(project, status=1)
+        path.write_bytes(before)
+
+
+def test_forced_candidate_of_another_description_has_no_verdict_in_the_log(project):
+    describe_candidate(project, temperatures={"label": 1.5})
+    promote(project, "--force", "--why", "too sure of itself")
+    assert (log_of(project)[-1]["verdict"], log_of(project)[-1]["metrics"]) == (None, None)
+
+
+def test_version_whose_tag_is_taken_on_another_commit_is_passed_over(project):
+    git(project, "tag", "classifier@v4.0.0")
+    promote(project)
+    assert git(project, "tag", "--points-at", "HEAD").split() == ["classifier@v5.0.0"]
+
+
+def test_nothing_but_the_record_is_staged_where_dvc_stages_by_itself(project, dvc):
+    dvc(project, "config", "--local", "core.autostage", "true")
+    promote(project)
+    assert git(project, "status", "--porcelain") == ""
+
+
+def test_run_that_finishes_another_does_nothing_else(in_use):
+    """What was asked for the first time is done already."""
+    first = digest_in_use(in_use)
+    change_candidate(in_use)
+    promote(in_use, "--force", "--why", "the camera changed")
+    lock = in_use / ".git/index.lock"
+    lock.touch()
+    assert f"{first[:12]} is in use, but git refuses" in promote(in_use, "--rollback", status=1)
+    lock.unlink()
+    assert "nothing else was done" in promote(in_use)
+    assert digest_in_use(in_use) == first
+    assert [each["action"] for each in log_of(in_use)] == ["promote", "promote", "rollback"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--force"], ["--force", "--why", " "], ["--rollback", "--force", "--why", "so"]]
+)
+def test_force_and_reason_belong_together(project, arguments):
+    assert promote(project, *arguments, status=2)
+    assert not (project / "data/models/baseline").exists()
+
+
+def test_forced_candidate_that_predicts_something_else_than_evaluate_is_refused(project):
+    path = project / "data/evaluation/predictions.parquet"
+    table = pd.read_parquet(path)
+    path.unlink()
+    table.assign(candidate_label_probability=table["candidate_label_probability"] / 2).to_parquet(path)
+    refused = promote(project, "--force", "--why", "in a hurry", status=1)
+    assert "the bundle gives probabilities that differ from data/evaluation/predictions.parquet" in refused
+    assert not (project / "data/models/baseline").exists()
+
+
+def test_forced_candidate_that_does_not_load_is_refused(in_use):
+    change_candidate(in_use)
+    path = in_use / "data/models/candidate/model.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    assert "is not a whole bundle" in promote(in_use, "--force", "--why", "in a hurry", status=1)
+
+
+def test_forced_model_is_recorded_and_rolled_back_to_the_one_before_and_others_fetch_it(in_use, dvc, tmp_path):
+    first = digest_in_use(in_use)
+    dvc(in_use, "push")
+    change_candidate(in_use)
+    promote(in_use, "--force", "--why", "the camera changed")
+    second = digest_in_use(in_use)
+    assert second != first
+    entry = log_of(in_use)[-1]
+    assert (entry["forced"], entry["why"], entry["verdict"], entry["previous"]) == (
+        True,
+        "the camera changed",
+        None,
+        first,
+    )
+    registry = (in_use / "data/classes.json").read_text("utf-8")
+    dvc(in_use, "push")
+    fetched = tmp_path / "second"
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", str(in_use), str(clone)], check=True)
+    dvc(clone, "artifacts", "get", str(clone), "classifier", "--out", str(fetched))
+    assert digests(fetched)["model_sha256"] == second
+    shutil.rmtree(in_use / ".dvc/cache")  # so that it comes from the remote
+    promote(in_use, "--rollback", "--why", "worse at night")
+    assert digest_in_use(in_use) == first
+    entry = log_of(in_use)[-1]
+    assert (entry["action"], entry["why"], entry["previous"]) == ("rollback", "worse at night", second)
+    assert entry["latency_milliseconds"] > 0
+    assert (in_use / "data/classes.json").read_text("utf-8") == registry
+    assert git(in_use, "tag", "--points-at", "HEAD").split() == ["classifier@v3.0.0"]
+    dvc(in_use, "artifacts", "get", str(in_use), "classifier", "--out", str(tmp_path / "third"))
+    assert digests(tmp_path / "third")["model_sha256"] == first
+    dvc(in_use, "status", "data/models/baseline.dvc")
+    promote(in_use, "--rollback", second[:8])
+    assert digest_in_use(in_use) == second
+    assert "expected one of those that were in use" in promote(in_use, "--rollback", "0" * 20, status=1)
+
+
+@pytest.mark.parametrize("damage", ["gone", "changed", "half"])
+def test_rollback_needs_no_whole_model_in_use(in_use, damage):
+    first = digest_in_use(in_use)
+    change_candidate(in_use)
+    promote(in_use, "--force", "--why", "the camera changed")
+    folder = in_use / "data/models/baseline"
+    if damage == "gone":
+        shutil.rmtree(folder)
+    elif damage == "half":
+        (folder / "model.json").unlink()
+    else:
+        change(folder / "model.json", "{}")
+    assert "v2 is in use already" in promote(in_use, "--rollback", "v2", status=1)
+    promote(in_use, "--rollback")
+    assert digest_in_use(in_use) == first
+
+
+def test_damaged_model_in_use_is_put_there_again(in_use):
+    first = digest_in_use(in_use)
+    change(in_use / "data/models/baseline/model.json", "{}")
+    promote(in_use, "--force", "--why", "the disk was damaged")
+    assert digest_in_use(in_use) == first
+
+
+@pytest.mark.parametrize("content", ["{}", '{"version": "1", "classes": {}}', '{"version": 1, "classes": []}'])
+def test_damaged_registry_is_named(project, content):
+    change(project / "data/classes.json", content)
+    assert "data/classes.json is damaged" in promote(project, "--force", "--why", "so", status=1)
+
+
+def test_rollback_writes_nowhere_else_whatever_the_log_says(in_use):
+    first = digest_in_use(in_use)
+    change_candidate(in_use)
+    promote(in_use, "--force", "--why", "the camera changed")
+    log = in_use / "data/models/promotions.jsonl"
+    log.write_text(log.read_text("utf-8").replace('"path": "baseline"', '"path": "../../../elsewhere"'), "utf-8")
+    promote(in_use, "--rollback")
+    assert digest_in_use(in_use) == first
+    assert not (in_use.parent / "elsewhere").exists()
+    assert not (in_use / "elsewhere").exists()

@@ -1,0 +1,260 @@
+"""Which batches lie in a landing, whether each is whole, and what is refused."""
+
+import json
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from flows.landing.listing import Landing, Mark
+from flows.landing.places import open_store
+
+# botocore's and moto's own
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+HOUR = 3600.0
+
+
+def look(address, marker="_COMPLETE"):
+    return Landing(open_store(str(address)), marker=marker).look()
+
+
+def only(address):
+    [batch] = look(address).batches
+    return batch
+
+
+def paths(batch):
+    return [file.path for file in batch.files]
+
+
+def test_batches_are_the_folders_and_the_parquet_files_and_nothing_hidden(land):
+    landing = land(
+        {"a/x/1.png": b"1", "b.parquet": b"2", ".hidden/x": b"3", ".graftline/a.json": b"{}", "note.txt": b""}
+    )
+    found = look(landing)
+    assert [batch.name for batch in found.batches] == ["a", "b.parquet"]
+    assert found.strays == ("note.txt",)
+    assert found.marks >= {".graftline/a.json"}
+
+
+def test_marker_makes_a_batch_whole_at_once_and_is_no_part_of_it(land):
+    landing = land({"a/x/1.png": b"1", "b.parquet": b"2"})
+    assert [bool(batch.why_not_whole(HOUR)) for batch in look(landing).batches] == [True, True]
+    land({"a/_COMPLETE": b"", "b.parquet._COMPLETE": b""})
+    found = look(landing)
+    assert [batch.why_not_whole(HOUR) for batch in found.batches] == ["", ""]
+    assert [paths(batch) for batch in found.batches] == [["a/x/1.png"], ["b.parquet"]]
+
+
+def test_marker_can_have_another_name(land):
+    landing = land({"a/1.png": b"1", "a/_SUCCESS": b""})
+    assert look(landing, marker="_SUCCESS").batches[0].has_marker
+    assert not only(landing).has_marker
+
+
+@pytest.mark.parametrize("marker", ["", ".", "..", "*", "a/b"])
+def test_marker_that_names_no_file_is_refused(land, marker):
+    with pytest.raises(ValueError, match="expected the name of a file"):
+        look(land({"a/1.png": b"1"}), marker=marker)
+
+
+def test_old_time_that_was_kept_by_copying_does_not_make_a_batch_quiet(land):
+    landing = land({"a/1.png": b"1"})
+    os.utime(landing / "a/1.png", (1, 1))
+    os.utime(landing / "a", (1, 1))
+    assert only(landing).why_not_whole(HOUR)
+
+
+def test_time_ahead_of_the_clock_does_not_keep_a_batch_waiting(land):
+    landing = land({"a/1.png": b"1"})
+    os.utime(landing / "a/1.png", (time.time() + HOUR, time.time() + HOUR))
+    assert only(landing).why_not_whole(0) == ""
+
+
+def test_empty_folder_is_not_whole_even_with_a_marker(land):
+    landing = land({"a/_COMPLETE": b""})
+    assert only(landing).why_not_whole(0) == "it is empty"
+
+
+@pytest.mark.parametrize("target", ["../../secret", "/etc/passwd", "../b/1.png", "nowhere", "2.png", "folder"])
+def test_link_that_leads_to_no_file_of_the_batch_is_refused(land, target):
+    landing = land({"../secret": b"s", "b/1.png": b"1", "a/folder/1.png": b"1"})
+    (landing / "a/2.png").symlink_to(target)
+    refused = look(landing).batches[0]
+    assert refused.problem.startswith("'a/2.png' is a link that leads to no file of the batch")
+    with pytest.raises((OSError, ValueError, RuntimeError)):
+        list(open_store(str(landing)).blocks("a/2.png"))
+
+
+def test_link_to_a_file_of_the_batch_is_that_file(land):
+    landing = land({"a/1.png": b"one"})
+    (landing / "a/2.png").symlink_to("1.png")
+    assert only(landing).problem == ""
+    assert b"".join(open_store(str(landing)).blocks("a/2.png")) == b"one"
+
+
+def test_folder_that_became_a_link_after_it_was_listed_is_not_followed(land):
+    landing = land({"a/x/1.png": b"1", "../elsewhere/1.png": b"secret"})
+    store = open_store(str(landing))
+    (landing / "a/x").rename(landing / "a/y")
+    (landing / "a/x").symlink_to(landing.parent / "elsewhere")
+    with pytest.raises((OSError, ValueError)):
+        list(store.blocks("a/x/1.png"))
+
+
+def test_batch_that_is_itself_a_link_and_a_pipe_are_refused(land):
+    landing = land({"../elsewhere/1.png": b"1", "a/1.png": b"1"})
+    (landing / "link").symlink_to(landing.parent / "elsewhere")
+    os.mkfifo(landing / "a/pipe")
+    assert [batch.problem.split(":")[0] for batch in look(landing).batches] == [
+        "'a/pipe' is no regular file",
+        "'link' is a link that leads to no file of the batch",
+    ]
+
+
+@pytest.mark.parametrize("name", [".dvcignore", ".git/config", ".dvc/config", "x/__pycache__/y"])
+def test_files_that_dvc_would_leave_out_are_named(land, name):
+    assert "is left out by DVC" in only(land({"a/1.png": b"1", f"a/{name}": b""})).problem
+
+
+def test_name_that_is_not_utf_8_is_named_in_a_line(land):
+    landing = land({"a/1.png": b"1"})
+    Path(os.fsdecode(os.fsencode(landing / "a") + b"/\xff.png")).write_bytes(b"1")
+    assert only(landing).problem.startswith("'a/\\udcff.png' has a name that is not UTF-8")
+
+
+MARK = Mark(batch="a", md5="0" * 32, files=1, bytes=1, fingerprint="f")
+
+
+@pytest.mark.parametrize("strange", ["[]", '{"batch": "b"}', json.dumps(asdict(MARK) | {"md5": []}), "torn"])
+def test_mark_is_read_back_and_a_strangers_is_none(land, strange):
+    landing = Landing(open_store(str(land({"a/1.png": b"1", "b/1.png": b"1"}))), marker="_COMPLETE")
+    landing.mark("a", MARK)
+    land({".graftline/b.json": strange.encode()})
+    found = landing.look()
+    assert [landing.mark_of(batch, marks=found.marks) for batch in found.batches] == [MARK, None]
+
+
+def test_mark_is_written_through_no_link(land):
+    place = land({"a/1.png": b"1", "../elsewhere/x": b"theirs"})
+    landing = Landing(open_store(str(place)), marker="_COMPLETE")
+    (place / ".graftline").symlink_to(place.parent / "elsewhere")
+    with pytest.raises(OSError, match="is a link"):
+        landing.mark("a", MARK)
+    (place / ".graftline").unlink()
+    (place / ".graftline").mkdir()
+    for name in (".a.json.part", "a.json"):
+        (place / ".graftline" / name).symlink_to(place.parent / "elsewhere/x")
+    landing.mark("a", MARK)
+    assert [file.read_bytes() for file in (place.parent / "elsewhere").iterdir()] == [b"theirs"]
+
+
+def test_name_of_255_bytes_can_be_marked(land):
+    landing = Landing(open_store(str(land({f"{'n' * 255}/1.png": b"1"}))), marker="_COMPLETE")
+    landing.mark("n" * 255, MARK)
+    found = landing.look()
+    assert landing.mark_of(found.batches[0], marks=found.marks) == MARK
+
+
+@pytest.mark.parametrize("key", ["odd//1.png", "odd/../1.png", "odd/./1.png", "/odd/1.png", "../1.png", "odd/1.png/"])
+def test_key_that_is_no_path_is_refused(bucket, key):
+    bucket(f"land/{key}", b"1")
+    assert "is a key that is no path" in only("s3://door/land").problem
+
+
+def test_empty_key_that_ends_in_a_slash_is_a_folder(bucket):
+    for key in ("land/", "land/a/", "land/a/x/"):
+        bucket(key)
+    assert only("s3://door/land").why_not_whole(0) == "it is empty"
+    bucket("land/a/x/1.png", b"1")
+    assert paths(only("s3://door/land")) == ["a/x/1.png"]
+    assert only("s3://door/land").problem == ""
+
+
+def test_key_that_is_a_file_and_a_folder_is_refused(bucket):
+    bucket("land/a/x", b"1")
+    bucket("land/a/x/1.png", b"1")
+    assert only("s3://door/land").problem.startswith("'a/x' is a file and a folder at once")
+
+
+def test_objects_are_read_marked_and_quiet_by_the_servers_clock(bucket):
+    bucket("land/a/[x]*.png", b"one")
+    landing = Landing(open_store("s3://door/land/"), marker="_COMPLETE")
+    [batch] = landing.look().batches
+    assert batch.why_not_whole(HOUR)
+    assert not batch.why_not_whole(-HOUR)
+    assert b"".join(landing.store.blocks("a/[x]*.png")) == b"one"
+    landing.mark("a", MARK)
+    assert landing.mark_of(batch, marks=landing.look().marks) == MARK
+    assert landing.again(batch) == batch
+
+
+def test_other_stores_of_fsspec_are_landings_too():
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    MemoryFileSystem().pipe_file("/door/a/1.png", b"1")
+    assert paths(only("memory://door")) == ["a/1.png"]
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("/no/such/place", "there is no landing at /no/such/place"),
+        ("s3://nobucket/land", "The specified bucket does not exist"),
+        ("gs://somewhere", "pip install gcsfs"),
+        ("nonsense://somewhere", "Protocol not known: nonsense"),
+        ("s3://door/lnad", "s3://door/lnad: nothing is there, expected batches: check the address"),
+        ("memory://lnad", "nothing is there"),
+        ("http://127.0.0.1:9/land", "nothing is there"),
+        ("s3://", "expected one with a path"),
+        ("memory://", "expected one with a path"),
+        ("sftp://me:secret@host/land", "holds a password"),
+    ],
+)
+def test_wrong_address_is_told_in_a_line(bucket, address, told):
+    with pytest.raises((OSError, ValueError), match=told) as refused:
+        look(address)
+    assert "\n" not in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+def test_landing_that_is_empty_is_one(bucket, land):
+    assert look("s3://door").batches == look(land({"note.txt": b""})).batches == ()
+    bucket("land/")
+    assert look("s3://door/land").batches == ()
+
+
+def test_landing_that_went_is_told_and_is_not_an_empty_one(land):
+    landing = land({"a/1.png": b"1"})
+    store = open_store(str(landing))
+    landing.rename(landing.with_name("elsewhere"))
+    with pytest.raises(FileNotFoundError):
+        list(store.find())
+
+
+def test_path_too_long_for_the_system_is_refused_with_its_batch_alone(land):
+    landing = land({"a/1.png": b"1", "deep/1.png": b"1"})
+    folder = os.open(landing / "deep", os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("n" * 250, dir_fd=folder)
+        folder, above = os.open("n" * 250, os.O_RDONLY, dir_fd=folder), folder
+        os.close(above)
+    os.close(folder)
+    a, deep = look(landing).batches
+    assert a.problem == ""
+    assert "cannot be read (File name too long)" in deep.problem
+
+
+def test_missing_credentials_are_told_in_a_line(bucket, monkeypatch, tmp_path):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(OSError, match="Unable to locate credentials"):
+        look("s3://door/land")

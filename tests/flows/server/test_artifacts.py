@@ -1,0 +1,36 @@
+"""What Prefect's page is given to show."""
+
+import base64
+from xml.etree import ElementTree
+
+from flows.server.artifacts import SHOWN, charts, in_words, rows
+
+HOSTILE = "<script>alert(1)</script> | **b** [a](javascript:alert(2))\n# `x`"
+
+
+def test_names_from_the_data_are_text_in_the_verdict():
+    rule = {"name": f"label recall of {HOSTILE}", "value": 0.5, "bound": "at least 0.7", "smallest_detectable": None}
+    verdict = {"verdict": "rejected", "baseline": None, "candidate": "c" * 64, "num_heldout": 9, "problems": [HOSTILE]}
+    text = in_words(verdict | {"rules": [rule | {"passed": False}]})
+    [row] = [line for line in text.splitlines() if "recall" in line]
+    assert row.replace("\\|", "").count("|") == 6
+    assert "\nDid not pass: " in text
+    assert "<script>" not in text
+    assert "](" not in text
+    assert [line for line in text.splitlines() if line.startswith("#")] == ["# The candidate is rejected"]
+
+
+def test_names_from_the_data_are_text_in_the_table():
+    candidate = dict.fromkeys(SHOWN, 0.5) | {"intervals": {"accuracy": [0.4, 0.6]}}
+    [row] = rows({"<b>label</b>": {"candidate": candidate, "flips": {"negative": 1}}})
+    assert row["target"] == "‹b›label‹/b›"
+    assert row["interval"] == "0.4000 to 0.6000"
+
+
+def test_charts_of_the_page_stand_alone(finished):
+    found = charts((finished / "data/report/index.html").read_text("utf-8"))
+    assert [label.split()[0] for label, _ in found] == ["Reliability", "Loss", "Accuracy"]
+    for _, address in found:
+        picture = ElementTree.fromstring(base64.b64decode(address.partition(",")[2]))  # noqa: S314  our own
+        assert picture.tag == "{http://www.w3.org/2000/svg}svg"
+        assert "font-family" in picture[0].text

@@ -1,0 +1,139 @@
+"""prefect.yaml, as `python -m flows.serve` reads it."""
+
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect.settings import get_current_settings
+
+from flows.server.deployments import read_deployments
+
+ROOT = Path(__file__).parents[3]
+PLAN = ROOT / "prefect.yaml"
+
+
+@pytest.fixture(autouse=True)
+def landing(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("GRAFTLINE_LANDING", "/mnt/landing")
+
+
+@pytest.fixture
+def change(tmp_path):
+    """prefect.yaml with something else in the deployment `retrain`."""
+
+    def write(**settings):
+        plan = yaml.safe_load(PLAN.read_text("utf-8"))
+        plan["deployments"][0] |= settings
+        path = tmp_path / "prefect.yaml"
+        path.write_text(yaml.safe_dump(plan), "utf-8")
+        return path
+
+    return write
+
+
+def test_file_of_the_repository_has_both_deployments_with_schedule_trigger_and_parameters():
+    retrain, ingest = read_deployments()
+    assert (retrain.full_name, ingest.full_name) == ("retrain/retrain", "ingest/ingest")
+    assert retrain.schedules[0].schedule.cron == "0 3 * * *"
+    assert [each.expect for each in retrain.triggers] == [{"dataset.landed"}]
+    assert retrain.parameters["promote"] == "never"
+    assert ingest.schedules[0].schedule.interval == timedelta(seconds=60)
+    assert ingest.parameters["landing"] == "/mnt/landing"
+    assert ingest.concurrency_limit == 1
+
+
+def test_server_that_is_started_here_gives_back_what_a_lost_run_held_and_forgets_old_runs():
+    server = get_current_settings().server
+    assert server.concurrency.lease_storage == "prefect.server.concurrency.lease_storage.filesystem"
+    assert "flow_runs" in server.services.db_vacuum.enabled_vacuum_types
+    assert server.services.db_vacuum.retention_period == timedelta(days=30)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"schedulles": []}, "retrain: schedulles is unknown, expected one of name, entrypoint,"),
+        ({"schedules": [{"cron": "every night"}]}, "retrain: .*every night"),
+        ({"schedules": [{"cron": "0 3 * * *", "timezon": "UTC"}]}, "retrain: .*timezon"),
+        ({"schedules": [{"at": 3}]}, "retrain: a schedule has at, expected one of cron, interval, rrule"),
+        ({"triggers": [{"expect": ["a"], "posture": "Prompt"}]}, "retrain: .*posture"),
+        ({"triggers": [{"expect": ["a"], "witin": 10}]}, "retrain: witin is unknown, expected one of .*within"),
+        ({"triggers": {"expect": ["a"]}}, "retrain: triggers is .*, expected a list"),
+        ({"schedules": {"cron": "0 3 * * *"}}, "retrain: schedules is .*, expected a list"),
+        ({"schedules": 3}, "retrain: schedules is 3, expected a list"),
+        ({"concurrency_limit": {"limit": 1, "colision_strategy": "ENQUEUE"}}, "retrain: colision_strategy is unknown"),
+        ({"parameters": {"promot": "never"}}, "retrain: promot is unknown, expected one of promote, publish_to"),
+        ({"parameters": {"promote": "always"}}, "retrain: .*promote"),
+        ({"entrypoint": "flows/retrain.py:train"}, "retrain: entrypoint 'flows/retrain.py:train' leads to no flow"),
+        ({"entrypoint": "flows/nowhere.py:train"}, "retrain: entrypoint 'flows/nowhere.py:train' leads to no flow"),
+        ({"description": "{{ $NOBODY_SET_THIS }}"}, "retrain: NOBODY_SET_THIS is not set in the environment"),
+    ],
+)
+def test_mistake_in_the_file_is_told_by_name_in_a_line(change, settings, said):
+    with pytest.raises(ValueError, match=f"prefect.yaml: {said}") as error:
+        read_deployments(change(**settings))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("deployments: [", "is no YAML"),
+        ("- 1", "has no list `deployments`"),
+        ("deployments: [{}]", "deployment 1 has no"),
+    ],
+)
+def test_file_that_is_another_thing_is_refused(tmp_path, text, said):
+    (tmp_path / "prefect.yaml").write_text(text, "utf-8")
+    with pytest.raises(ValueError, match=said):
+        read_deployments(tmp_path / "prefect.yaml")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"PREFECT_API_URL": ""}, "error: PREFECT_API_URL names no Prefect server"),
+        ({"PREFECT_API_URL": "http://127.0.0.1:9/api"}, "error: there is no Prefect server at http://127.0.0.1:9/api"),
+        (
+            {"GRAFTLINE_LANDING": "s3://key:secret@door/land"},
+            "error: prefect.yaml: ingest: the landing's address holds a password",
+        ),
+        ({"GRAFTLINE_LANDING": ""}, "error: prefect.yaml: ingest: GRAFTLINE_LANDING is not set in the environment"),
+    ],
+)
+@pytest.mark.parametrize("command", ["flows.serve", "flows.deploy"])
+def test_what_cannot_be_served_or_deployed_is_told_in_a_line(tmp_path, command, settings, said):
+    environment = os.environ | {"PREFECT_HOME": str(tmp_path), "PREFECT_CLIENT_MAX_RETRIES": "0"} | settings
+    done = subprocess.run(
+        [sys.executable, "-m", command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(said)
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")  # Apprise looks for it
+@pytest.mark.parametrize(
+    ("variable", "address"),
+    [
+        ("GRAFTLINE_WEBHOOK", ""),
+        ("GRAFTLINE_WEBHOOK", "hooks.example.org/secret"),
+        ("GRAFTLINE_WEBHOOK", "https://"),
+        ("GRAFTLINE_WEBHOOK", "http://[secret"),
+        ("GRAFTLINE_EMAIL", "mailtos://user:secret@smtp.example.org?to=nobody"),
+        ("GRAFTLINE_EMAIL", "team@secret.example.org"),
+        ("GRAFTLINE_EMAIL", "slack://secret"),
+    ],
+)
+def test_address_that_is_none_is_refused_and_not_shown(monkeypatch, capfd, variable, address):
+    from flows.notify import by_environment
+
+    monkeypatch.setenv(variable, address)
+    with pytest.raises(ValueError, match=variable) as error:
+        by_environment()
+    assert "secret" not in f"{error.value} {capfd.readouterr()}"

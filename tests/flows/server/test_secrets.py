@@ -1,0 +1,136 @@
+"""A secret that Prefect keeps in a block: it reaches what a run starts, and nothing else. A real Prefect server, real runs, a real S3."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import boto3
+import httpx
+import pytest
+import yaml
+
+from benchmarks.kit.prefect_server import prefect_server
+from flows.workspace.working_copy import commit
+
+KEY = "pl4nted" + "-key-7d1e"  # in two parts: this file is in the working copy, too
+LOGIN = "pl4nted" + "-login-0b6a"
+SECRETS = {"AWS_SECRET_ACCESS_KEY": "store-key", "STORE_LOGIN": "store-login"}
+
+SAVE = (
+    "import sys; from prefect.blocks.system import Secret\n"
+    "for name, value in zip(sys.argv[1::2], sys.argv[2::2]): Secret(value=value).save(name)"
+)
+# says what it was told, as a careless program would
+STAGE = """\
+  told:
+    cmd: echo "the login is $STORE_LOGIN"
+    deps: [params.yaml]
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The environment of processes that use it; both blocks are saved there."""
+    with prefect_server(tmp_path_factory.mktemp("prefect")) as environment:
+        command = [sys.executable, "-c", SAVE, "store-key", KEY, "store-login", LOGIN]
+        subprocess.run(command, env=environment, check=True)
+        yield environment
+
+
+@pytest.fixture
+def environment(server, bucket, monkeypatch):
+    """Of a run that reaches the bucket with the block's key alone."""
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    settings = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    return {name: value for name, value in server.items() if name not in SECRETS} | settings
+
+
+def ask(server, path, **body):
+    answer = httpx.post(f"{server['PREFECT_API_URL']}/{path}", json=body, timeout=60)
+    assert answer.is_success, answer.text
+    return answer.json()
+
+
+def ingest(workspace, environment, secret):
+    command = [sys.executable, "-m", "flows.ingest", "s3://door/land", "--quiet-seconds", "0", "--secret", secret]
+    return subprocess.run(command, cwd=workspace, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_landing_is_read_with_the_key_of_a_block_that_the_shell_names(environment, workspace, bucket):
+    bucket("land/first/cat/1.png", b"a cat")
+    done = ingest(workspace, environment, "AWS_SECRET_ACCESS_KEY=store-key")
+    assert done.returncode == 0, done.stderr
+    assert (workspace / "data/raw/first/cat/1.png").read_bytes() == b"a cat"
+    assert KEY not in done.stdout + done.stderr
+
+
+def test_block_that_nobody_saved_is_told_in_a_line(environment, workspace):
+    done = ingest(workspace, environment, "AWS_SECRET_ACCESS_KEY=nowhere")
+    assert done.returncode == 1
+    assert "no Secret block nowhere is saved in Prefect, and AWS_SECRET_ACCESS_KEY is to come from it: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_is_no_name_of_a_block_is_refused_and_not_shown(environment, workspace):
+    done = ingest(workspace, environment, f"AWS_SECRET_ACCESS_KEY={KEY.upper()}")
+    assert done.returncode == 2
+    assert "expected a variable and the name of a block" in done.stderr
+    assert KEY.upper() not in done.stdout + done.stderr
+
+
+def test_run_that_is_served_pushes_with_the_key_of_a_block_and_nobody_else_sees_it(
+    server, environment, project, tmp_path, dvc, set_param, files_with
+):
+    hub = tmp_path / "hub.git"
+    subprocess.run(["git", "init", "--quiet", "--bare", str(hub)], check=True)
+    subprocess.run(["git", "remote", "add", "origin", str(hub)], cwd=project, check=True)
+    dvc(project, "remote", "add", "--force", "--default", "store", "s3://door/models")
+    stages = (project / "dvc.yaml").read_text("utf-8")
+    (project / "dvc.yaml").write_text(stages.replace("\nstages:\n", f"\nstages:\n{STAGE}", 1), "utf-8")
+    plan = yaml.safe_load((project / "prefect.yaml").read_text("utf-8"))
+    plan["deployments"] = plan["deployments"][:1]
+    plan["deployments"][0]["parameters"] |= {"publish_to": "main", "secrets": SECRETS}
+    (project / "prefect.yaml").write_text(yaml.safe_dump(plan), "utf-8")
+    set_param(project, "min_accuracy", 0.4)
+    commit(project, "A remote, a login and a lower floor")
+
+    with (tmp_path / "serve.log").open("w") as log:
+        command = [sys.executable, "-m", "flows.serve"]
+        serving = subprocess.Popen(command, cwd=project, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        run = finished_run(server, serving)
+    finally:
+        serving.terminate()
+        serving.wait(timeout=60)
+    assert run["state"]["message"] == "the candidate is accepted"
+    assert run["parameters"]["secrets"] == SECRETS
+    assert "the login is ***" in [line["message"] for line in ask(server, "logs/filter")]
+
+    told = [
+        ask(server, f"{what}/filter")
+        for what in ("deployments", "flow_runs", "task_runs", "logs", "artifacts", "block_documents", "events")
+    ]
+    client = boto3.client("s3", aws_access_key_id="any", aws_secret_access_key="any")  # noqa: S106  moto takes any
+    stored = [client.get_object(Bucket="door", Key=each["Key"])["Body"].read()
+              for each in client.list_objects_v2(Bucket="door", Prefix="models")["Contents"]]  # fmt: skip
+    assert stored
+    for secret in (KEY, LOGIN):
+        assert secret not in json.dumps(told)
+        assert [content for content in stored if secret.encode() in content] == []
+        assert files_with(secret, tmp_path) == []  # the project, what git has, the log of flows.serve
+        home = Path(server["PREFECT_HOME"])
+        assert (home / "prefect.db").is_file()
+        assert files_with(secret, home) == []
+
+
+def finished_run(server, serving):
+    end = time.monotonic() + 600
+    while time.monotonic() < end and serving.poll() is None:
+        runs = ask(server, "flow_runs/filter", flows={"name": {"any_": ["retrain"]}}, sort="EXPECTED_START_TIME_ASC")
+        if found := [run for run in runs if run["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED")]:
+            return found[0]
+        time.sleep(1)
+    raise AssertionError("no run came to an end")

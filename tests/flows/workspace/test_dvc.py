@@ -1,0 +1,131 @@
+"""The seam to DVC, on a pipeline of one stage."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.kit.process_tree import is_running
+from flows.workspace.dvc import DvcError, lines_of
+from flows.workspace.hold import only_writer
+
+ROOT = Path(__file__).parents[3]
+DEAF = 'trap "" TERM; echo number $$; sleep 300'  # a stage that SIGTERM does not end
+HOLDER = """
+from flows.repro import lines_of, only_writer
+with only_writer():
+    for line in lines_of("repro"):
+        print(line, flush=True)
+"""
+
+
+@pytest.fixture
+def pipeline(tmp_path, monkeypatch, dvc):
+    """Make a pipeline whose one stage is this command, and be in it."""
+    monkeypatch.chdir(tmp_path)
+    dvc(tmp_path, "init", "--no-scm", "--quiet")
+
+    def make(command):
+        (tmp_path / "dvc.yaml").write_text(f"stages:\n  only:\n    cmd: '{command}'\n", "utf-8")
+
+    return make
+
+
+def number_in(lines):
+    """The first that a line of the stage's says."""
+    return next(int(line.split()[1]) for line in lines if line.startswith("number "))
+
+
+def test_stage_that_ignores_sigterm_is_killed_where_its_lines_are_left(pipeline):
+    pipeline(DEAF)
+    lines = lines_of("repro")
+    stage = number_in(lines)
+    lines.close()
+    assert not is_running(stage)
+
+
+def test_workspace_of_a_run_that_was_killed_is_free_once_its_stage_is_gone(pipeline):
+    """The run is as Prefect starts one: nothing is around it."""
+    pipeline(DEAF)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "-c", HOLDER], env=environment, stdout=subprocess.PIPE, text=True) as run:
+        stage = number_in(run.stdout)
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        with only_writer():
+            assert not is_running(stage)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("stages\n  only:\n", r"dvc.yaml' is invalid.*in line 2.*mend that file"),
+        ("stages:\n  only:\n    comd: x\n", r"dvc.yaml' validation failed.*comd.*mend that file"),
+    ],
+)
+def test_file_that_dvc_cannot_read_is_named_with_what_to_do(pipeline, content, found):
+    pipeline("true")
+    Path("dvc.yaml").write_text(content, "utf-8")
+    with pytest.raises(DvcError, match=found):
+        list(lines_of("repro"))
+
+
+def test_file_in_the_place_of_a_folder_is_named_with_what_to_do(pipeline):
+    Path("dvc.yaml").write_text(
+        "stages:\n  only:\n    cmd: mkdir folder; touch folder/a\n    outs: [folder/a]\n", "utf-8"
+    )
+    list(lines_of("repro"))
+    shutil.rmtree("folder")
+    Path("folder").touch()
+    with pytest.raises(DvcError, match=r"Not a directory: '.*/folder/a': .* move it away"):
+        list(lines_of("repro"))
+
+
+@pytest.fixture
+def locked(pipeline):
+    """A stage of which DVC's list of locks says that this process, in a DVC with these arguments, is at it."""
+
+    def lock(process, arguments):
+        Path("dvc.yaml").write_text("stages:\n  only:\n    cmd: touch made\n    outs: [made]\n", "utf-8")
+        info = {"pid": process, "cmd": f"/some/where/dvc/__main__.py {arguments}"}
+        locks = {"write": {str(Path("made").absolute()): info}}  # DVC leaves out what is empty
+        Path("data").mkdir()
+        Path("data/batches.yaml").write_text("batches: []\n", "utf-8")
+        Path(".dvc/tmp").mkdir(exist_ok=True)
+        Path(".dvc/tmp/rwlock").write_text(json.dumps(locks), "utf-8")
+
+    return lock
+
+
+def test_dvc_that_was_killed_stops_no_other_though_its_number_is_another_process_by_now(locked):
+    locked(os.getpid(), "--wait-for-lock repro the-stage")
+    with only_writer():
+        list(lines_of("repro"))
+    assert Path("made").exists()
+
+
+def test_dvc_that_is_at_work_is_named_with_what_to_do(locked):
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "repro", "the-stage"]) as other:
+        locked(other.pid, "repro the-stage")
+        with only_writer(), pytest.raises(DvcError, match=rf"made' is busy.*PID {other.pid}.*: wait for that process"):
+            list(lines_of("repro"))
+        other.kill()
+
+
+def test_dvc_that_takes_longer_than_it_may_is_ended_and_told_as_such(pipeline, monkeypatch):
+    pipeline("sleep 300")
+    monkeypatch.setenv("GRAFTLINE_DVC_HOURS", "0.001")
+    with pytest.raises(DvcError, match=r"^dvc repro was ended after 0.001 hours: .*GRAFTLINE_DVC_HOURS"):
+        list(lines_of("repro"))
+
+
+@pytest.mark.parametrize("hours", ["a day", "0", "nan", "inf"])
+def test_hours_that_are_no_number_are_refused(pipeline, monkeypatch, hours):
+    monkeypatch.setenv("GRAFTLINE_DVC_HOURS", hours)
+    with pytest.raises(ValueError, match=f"GRAFTLINE_DVC_HOURS is '{hours}', expected hours such as 24"):
+        list(lines_of("version"))

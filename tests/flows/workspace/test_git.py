@@ -1,0 +1,54 @@
+"""What git does for a run."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from flows.workspace.git import push_to_git, record_in_git
+from flows.workspace.hold import only_writer
+
+
+def test_git_that_cleans_up_by_itself_holds_no_workspace_after_the_run(workspace):
+    pictures = Path("pictures")
+    pictures.mkdir()
+    for number in range(2000):  # objects of git's own, of which it packs what is too many
+        (pictures / f"{number}").write_text(f"{number}\n" * 200, "utf-8")
+    subprocess.run(["git", "config", "gc.auto", "1"], check=True)
+    with only_writer():
+        record_in_git([pictures], message="many", log=lambda line: None)
+    with only_writer():
+        packs = list(Path(".git/objects/pack").glob("*.pack"))
+    assert packs
+
+
+def test_helper_that_a_push_leaves_behind_holds_no_workspace(workspace, tmp_path):
+    """As git's own does that keeps a password for a while."""
+    for command in (
+        ["init", "--quiet", "--bare", str(tmp_path / "hub.git")],
+        ["remote", "add", "origin", str(tmp_path / "hub.git")],
+    ):
+        subprocess.run(["git", *command], check=True)
+    helper = tmp_path / "receive-pack"
+    helper.write_text(
+        f'#!/bin/sh\nsleep 600 < /dev/null > /dev/null 2>&1 &\necho $! > {tmp_path}/helper\nexec git-receive-pack "$@"\n',
+        "utf-8",
+    )
+    helper.chmod(0o755)
+    subprocess.run(["git", "config", "remote.origin.receivepack", str(helper)], check=True)
+    with only_writer():
+        assert push_to_git(None) == "pushed git to main"
+    try:
+        with only_writer():
+            pass
+    finally:
+        os.kill(int((tmp_path / "helper").read_text("utf-8")), signal.SIGKILL)
+
+
+def test_checkout_that_git_does_not_read_is_not_taken_for_none(workspace, monkeypatch):
+    """As root's git refuses that of the user of the service: a promotion would stay without its commit."""
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(ValueError, match=r"git does not read this checkout .*dubious ownership"):
+        record_in_git([Path("params.yaml")], message="none", log=lambda line: None)

@@ -1,0 +1,96 @@
+"""The names of batches and the list of them."""
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.workspace.batches import LISTED, RAW, append, fit_name, free_name, listed, loose_ends, tracked
+from tasks.data.manifest.batches import NAME, read_batches
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    RAW.mkdir(parents=True)
+    LISTED.write_text("batches: []\n", "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "fit"),
+    [
+        ("2026-11", "2026-11"),
+        ("Été à la plage", "Ete-a-la-plage"),
+        ("a\nb", "a-b"),
+        ("-rf", "rf"),
+        ("写真", "batch"),
+        ("x.dvc", "x-dvc"),
+        ("my data.parquet", "my-data.parquet"),
+        ("n" * 255, "n" * 100),
+    ],
+)
+def test_name_is_made_fit(name, fit):
+    assert fit_name(name) == fit
+
+
+@given(st.text(min_size=1))
+def test_any_name_is_made_one_that_the_list_takes_and_stays_then(name):
+    fit = fit_name(name)
+    assert NAME.fullmatch(fit)
+    assert len(fit) <= 100
+    assert fit_name(fit) == fit
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("# why\nbatches: []\n", '# why\nbatches: ["b"]\n'),
+        ('batches: ["a"]  # first\nother: 1\n', 'batches: ["a", "b"]  # first\nother: 1\n'),
+        ('batches: [\n  "a",  # one\n]\n', 'batches: [\n  "a", "b",  # one\n]\n'),
+        ('batches:\n  - "a"  # one\n# end\n', 'batches:\n  - "a"  # one\n  - "b"\n# end\n'),
+        ("batches:\n- a", 'batches:\n- a\n- "b"'),
+        ("batches:\r\n- a\r\n", 'batches:\r\n- a\r\n- "b"\r\n'),
+    ],
+)
+def test_batch_is_appended_and_every_other_byte_stays(here, before, after):
+    LISTED.write_bytes(before.encode())
+    append("b")
+    append("b")
+    assert LISTED.read_bytes().decode() == after
+    assert read_batches(LISTED)[-1] == "b"
+
+
+def test_name_that_yaml_would_take_for_a_date_stays_a_name(here):
+    append("2026-11-20")
+    assert read_batches(LISTED) == listed() == ["2026-11-20"]
+
+
+@pytest.mark.parametrize("text", ["", "batches: a\n", "batches: [\n"])
+def test_list_that_is_none_is_refused_and_left_alone(here, text):
+    LISTED.write_text(text, "utf-8")
+    with pytest.raises(ValueError, match=r"batches\.yaml"):
+        append("b")
+    assert LISTED.read_text("utf-8") == text
+
+
+def test_taken_name_gets_the_contents_hash_and_one_taken_too_is_refused(here):
+    assert free_name("a", "0123456789") == "a"
+    append("a")
+    assert free_name("a", "0123456789") == "a-01234567"
+    (RAW / "b.parquet").touch()
+    assert free_name("b.parquet", "0123456789") == "b-01234567.parquet"
+    (RAW / "a-01234567.dvc").touch()
+    with pytest.raises(ValueError, match="a-01234567 is there"):
+        free_name("a", "0123456789")
+
+
+def test_torn_file_of_dvcs_and_a_batch_that_is_not_listed_are_named(here):
+    (RAW / "a.dvc").write_text(yaml.dump({"outs": [{"md5": "1", "path": "a"}]}), "utf-8")
+    assert tracked() == {"1": "a"}
+    (RAW / "b.dvc").touch()
+    assert tracked() == {"1": "a"}
+    unlisted, torn = loose_ends()
+    assert unlisted == "a is in data/raw, but data/batches.yaml does not list it: list it, or remove its .dvc file"
+    assert "b.dvc is no file of DVC's: restore it with git, or remove it" in torn
+    append("a")
+    assert loose_ends() == [torn]

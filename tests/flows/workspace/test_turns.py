@@ -1,0 +1,83 @@
+"""Runs that want one workspace."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from flows.workspace.hold import only_writer
+from flows.workspace.turns import NotNeededError, in_turn
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    (tmp_path / ".dvc").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+
+def test_run_that_finds_another_at_work_waits_for_it_and_says_so():
+    said = []
+    waits, works = threading.Event(), threading.Event()
+
+    def second():
+        with in_turn("retrain", wait_seconds=600, log=lambda line: (said.append(line), waits.set())):
+            works.set()
+
+    with ThreadPoolExecutor() as pool:
+        with only_writer():
+            running = pool.submit(second)
+            assert waits.wait(600)
+            assert not works.is_set()
+        running.result(timeout=600)
+    assert works.is_set()
+    assert said[0].endswith(": waiting")
+    assert "is at work in" in said[0]
+
+
+def test_run_behind_one_that_waits_for_the_same_is_not_needed_and_one_for_something_else_is():
+    waits = threading.Event()
+
+    def second():
+        with in_turn("retrain", wait_seconds=600, log=lambda line: waits.set()):
+            pass
+
+    with ThreadPoolExecutor() as pool:
+        with only_writer():
+            running = pool.submit(second)
+            assert waits.wait(600)
+            with (
+                pytest.raises(NotNeededError, match="another run waits"),
+                in_turn("retrain", wait_seconds=600, log=print),
+            ):
+                pass
+            for what in ("promote", None):
+                with pytest.raises(BlockingIOError), in_turn(what, wait_seconds=0.1, log=print):
+                    pass
+        running.result(timeout=600)
+
+
+def test_run_that_comes_while_the_one_that_waited_is_at_work_waits_anew():
+    """What it was started for may be newer than what the other reads."""
+    waits = [threading.Event(), threading.Event()]
+    works, ends = threading.Event(), threading.Event()
+
+    def run(number):
+        with in_turn("retrain", wait_seconds=600, log=lambda line: waits[number].set()):
+            works.set()
+            assert ends.wait(600)
+
+    with ThreadPoolExecutor() as pool:
+        with only_writer():
+            first = pool.submit(run, 0)
+            assert waits[0].wait(600)
+        assert works.wait(600)
+        second = pool.submit(run, 1)
+        assert waits[1].wait(600)
+        ends.set()
+        first.result(timeout=600)
+        second.result(timeout=600)
+
+
+def test_run_that_may_not_wait_says_who_is_at_work():
+    with only_writer(), pytest.raises(BlockingIOError, match="is at work in"), in_turn("a", wait_seconds=0, log=print):
+        pass

@@ -1,0 +1,118 @@
+import json
+import re
+
+import pandas as pd
+import pytest
+
+from tasks.data.admission.expectations import check_expectations, tell, write_data_docs
+
+pytestmark = pytest.mark.usefixtures("great_expectations")
+
+LIMITS = {
+    "min_samples": 20, "min_samples_per_batch": 1, "min_classes": 2, "min_class_fraction": 0.5, "max_class_fraction": 0.5,
+    "max_missing_labels": 0.2, "max_label_drift": 0.3, "max_aspect_ratio": 2.0,
+}  # fmt: skip
+
+
+@pytest.fixture
+def manifest(samples):
+    table = samples("a", ["cat", "dog"] * 10)
+    return table.assign(split=["train", "train", "val", "val", "heldout"] * 4)
+
+
+def told(manifest, *, classes=("cat", "dog"), min_image_size=16, severity="error", **limits):
+    return tell(
+        manifest,
+        batches=list(dict.fromkeys(manifest["batch"])),
+        classes={"label": list(classes)},
+        limits={name: {"limit": limit, "severity": severity} for name, limit in {**LIMITS, **limits}.items()},
+        drift_significance=0.01,
+        min_image_size=min_image_size,
+    )
+
+
+def broken(manifest, **changes):
+    """What is not met: (expectation, column)."""
+    found = check_expectations(told(manifest, **changes))
+    assert json.dumps(found)
+    return [(each["expectation"], each["column"]) for each in found if not each["success"]]
+
+
+def test_sound_manifest_meets_every_expectation(manifest):
+    assert broken(manifest) == []
+
+
+def test_too_few_samples_are_told(manifest):
+    assert broken(manifest, min_samples=21) == [("expect_table_row_count_to_be_between", "")]
+
+
+def test_too_few_samples_of_a_batch_are_told(manifest, samples):
+    table = pd.concat([manifest, samples("b", ["cat", "dog"]).assign(split="train")], ignore_index=True)
+    assert broken(table, min_samples_per_batch=3) == [("expect_column_min_to_be_between", "num_samples")]
+
+
+def test_rare_and_common_class_are_told(manifest):
+    rare = manifest.assign(label=["cat"] + ["dog"] * 19)
+    assert broken(rare, min_class_fraction=0.06, max_class_fraction=1.0) == [
+        ("expect_column_values_to_be_between", "graftline.class_fraction.label")
+    ]
+    assert broken(rare, min_class_fraction=0.0, max_class_fraction=0.94) == [
+        ("expect_column_values_to_be_between", "graftline.class_fraction.label")
+    ]
+
+
+def test_share_of_a_class_is_of_those_that_have_a_label(manifest):
+    few = manifest.assign(label=["cat"] * 4 + ["dog"] * 4 + [None] * 12)
+    assert broken(few, max_missing_labels=0.6) == []
+
+
+def test_missing_labels_above_the_limit_are_told(manifest):
+    few = manifest.assign(label=["cat"] * 7 + ["dog"] * 7 + [None] * 6)
+    assert broken(few, max_missing_labels=0.3) == []
+    assert broken(few, max_missing_labels=0.29) == [("expect_column_values_to_not_be_null", "label")]
+
+
+def test_class_that_is_not_in_use_is_told(manifest):
+    assert ("expect_column_distinct_values_to_be_in_set", "label") in broken(manifest, classes=["cat"])
+
+
+def test_class_in_use_without_samples_is_no_fault(manifest):
+    assert broken(manifest, classes=["cat", "dog", "gone"]) == []
+
+
+def test_sample_listed_twice_is_told(manifest):
+    twice = pd.concat([manifest, manifest[:2]], ignore_index=True)
+    assert ("expect_column_values_to_be_unique", "sample_id") in broken(twice)
+
+
+def test_empty_split_is_told(manifest):
+    assert broken(manifest.assign(split="train")) == [("expect_column_distinct_values_to_equal_set", "split")]
+
+
+def test_long_picture_is_told(manifest):
+    table = manifest.assign(width=40)
+    assert broken(table) == [("expect_column_values_to_be_between", "graftline.aspect_ratio")]
+
+
+def test_batch_whose_labels_drift_is_told(manifest, samples):
+    table = pd.concat([manifest, samples("b", ["cat"] * 20).assign(split="train")], ignore_index=True)
+    assert broken(table, min_class_fraction=0.0, max_class_fraction=1.0) == [
+        ("expect_column_values_to_be_between", "significant_distance")
+    ]
+
+
+def test_severity_is_that_of_the_limit(manifest):
+    for severity in ("error", "warning"):
+        found = check_expectations(told(manifest, min_samples=21, severity=severity))
+        assert [each["severity"] for each in found if not each["success"]] == [severity]
+
+
+def test_pages_show_each_expectation_and_run_nothing_of_a_name(manifest, tmp_path):
+    evil = manifest.assign(label=["<script>alert(1)</script>", "dog"] * 10)
+    write_data_docs(told(evil, classes=["<script>alert(1)</script>", "dog"], min_samples=21), tmp_path / "docs")
+    assert (tmp_path / "docs/index.html").is_file()
+    [page] = (tmp_path / "docs/validations/samples").rglob("*.html")
+    shown = page.read_text("utf-8")
+    assert "sample_id" in shown
+    assert re.search(r"Failed|failed", shown)
+    assert "<script>alert(1)</script>" not in shown

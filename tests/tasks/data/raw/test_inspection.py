@@ -1,0 +1,154 @@
+"""Every sample is decoded once, in a process that may die of it."""
+
+import io
+import os
+import random
+import signal
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tasks.data.raw import inspection
+from tasks.data.raw.inspection import CHUNK, Limits, inspect_all, inspect_sample
+from tasks.data.samples.defects import ImageDefectError
+from tasks.data.samples.samples import sample_id
+from tasks.images.decode import decode_image, decode_stranger, inspect_image
+
+LIMITS = Limits(min_image_size=8, max_image_pixels=10_000, max_file_bytes=100_000, max_decode_seconds=5.0)
+
+
+@pytest.fixture
+def folder(tmp_path, picture):
+    for number in range(3 * CHUNK + 1):
+        picture(number).save(tmp_path / f"{number:03d}.png")
+    return tmp_path
+
+
+def test_inspections_come_in_the_order_of_the_paths(folder):
+    paths = sorted((each.name for each in folder.iterdir()), reverse=True)
+    found = list(inspect_all(folder, paths, LIMITS))
+    assert [each.sample_id for each in found] == [sample_id((folder / path).read_bytes()) for path in paths]
+
+
+def test_picture_that_kills_its_decoder_is_a_defect_and_costs_no_other(folder, monkeypatch):
+    decode = inspection.inspect_image
+
+    def deadly(content, **limits):
+        if sample_id(content) in killers:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return decode(content, **limits)
+
+    paths = sorted(each.name for each in folder.iterdir())
+    fatal = [5, 40, 41]
+    killers = {sample_id((folder / paths[number]).read_bytes()) for number in fatal}
+    monkeypatch.setattr(inspection, "inspect_image", deadly)  # the processes are forked with it
+    found = list(inspect_all(folder, paths, LIMITS))
+    assert [number for number, each in enumerate(found) if each.reason] == fatal
+    assert found[5].detail == "its decoder crashed, ran out of memory, or took longer than 5 s"
+    assert len(found) == len(paths)
+
+
+def scanned_over_and_over(times):
+    """One scan of a progressive JPEG, over and over: each costs the decoder a pass over all pixels."""
+    stream = io.BytesIO()
+    Image.new("L", (2400, 2400)).save(stream, "JPEG", progressive=True)
+    content = stream.getvalue()
+    last = content.rindex(b"\xff\xda")
+    return content[:-2] + content[last:-2] * times + content[-2:]
+
+
+def test_picture_that_is_made_to_take_hours_is_a_defect_before_it_is_decoded():
+    found = "a JPEG that is coded in 20006 scans, expected at most 100"
+    with pytest.raises(ImageDefectError, match=found):
+        decode_stranger(scanned_over_and_over(20_000), min_image_size=8, max_image_pixels=10**7, shorter_side=None)
+
+
+@pytest.mark.parametrize("progressive", [True, False])
+def test_photograph_with_a_film_behind_it_is_one(progressive):
+    """Phones keep one there, in which any bytes may stand."""
+    stream = io.BytesIO()
+    thumbnail = Image.Exif()
+    thumbnail[0x927C] = 40 * b"\xff\xda\xff\xd9"
+    noise = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(stream, "JPEG", progressive=progressive, exif=thumbnail, restart_marker_blocks=2)
+    film = 200 * b"\xff\xda\x00\x08"
+    facts = inspect_image(stream.getvalue() + film, min_image_size=8, max_image_pixels=10**4)
+    assert (facts.width, facts.format) == (48, "JPEG")
+
+
+def test_scans_behind_a_note_that_holds_the_mark_of_an_end_are_counted():
+    content = scanned_over_and_over(100)
+    at = content.index(b"\xff\xda")
+    note = b"\xff\xfe\x00\x06\xff\xd9\xff\xd9"
+    with pytest.raises(ImageDefectError, match="coded in 106 scans"):
+        inspect_image(content[:at] + note + content[at:], min_image_size=8, max_image_pixels=10**7)
+
+
+def test_picture_that_takes_too_long_is_a_defect(tmp_path, picture):
+    (tmp_path / "slow.jpg").write_bytes(scanned_over_and_over(90))
+    picture().save(tmp_path / "sound.png")
+    limits = Limits(min_image_size=8, max_image_pixels=10**7, max_file_bytes=10**9, max_decode_seconds=0.05)
+    slow, sound = inspect_all(tmp_path, ["slow.jpg", "sound.png"], limits)
+    assert (slow.reason, sound.reason) == ("unreadable", "")
+    assert "took longer than 0.05 s" in slow.detail
+
+
+def test_file_above_the_limit_is_not_read(tmp_path):
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.truncate(10**12)  # takes no room on the disk, and would not fit into memory
+    found = inspect_sample(tmp_path / "huge.png", LIMITS)
+    assert (found.reason, found.sample_id) == ("too_many_bytes", "")
+
+
+def test_file_that_goes_away_is_a_defect(tmp_path):
+    assert inspect_sample(tmp_path / "gone.png", LIMITS).reason == "missing_file"
+
+
+def test_defect_of_a_file_that_was_read_has_its_identity(tmp_path):
+    (tmp_path / "1.png").write_bytes(b"text")
+    found = inspect_sample(tmp_path / "1.png", LIMITS)
+    assert (found.reason, found.sample_id) == ("not_an_image", sample_id(b"text"))
+
+
+@pytest.fixture(scope="module")
+def real_images(digits):
+    """Real scans in every format that is accepted."""
+    found = []
+    for number, path in enumerate(sorted(digits.rglob("*.png"))[::60]):
+        scan = Image.open(path).convert("RGB").resize((24 + number, 32))
+        for name, options in (
+            ("JPEG", {}),
+            ("PNG", {}),
+            ("WEBP", {}),
+            ("BMP", {}),
+            ("TIFF", {"compression": "tiff_lzw"}),
+        ):
+            stream = io.BytesIO()
+            scan.save(stream, name, **options)
+            found.append(stream.getvalue())
+    return found
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow may say more than it raises
+def test_flipped_and_cut_bytes_give_facts_or_a_reason_for_each_file(tmp_path, real_images):
+    rng = random.Random(0)
+    paths = []
+    for number in range(3000):
+        content = bytearray(rng.choice(real_images))
+        for _ in range(rng.choice([0, 1, 1, 3, 20])):
+            place = rng.randrange(len(content)) if rng.random() < 0.5 else rng.randrange(min(len(content), 200))
+            content[place] ^= 1 << rng.randrange(8)
+        if rng.random() < 0.4:
+            del content[rng.randrange(len(content)) :]
+        paths.append(f"{number}.img")
+        (tmp_path / paths[-1]).write_bytes(content)
+    found = list(inspect_all(tmp_path, paths, LIMITS))
+    assert len(found) == len(paths)
+    assert all(bool(each.reason) == (each.facts is None) for each in found)
+    assert all("\n" not in each.detail for each in found)
+    assert {"truncated", "unreadable"} <= {each.reason for each in found}
+    for path, each in zip(paths, found, strict=True):
+        if each.facts:  # what passes the door can be decoded by every stage behind it
+            image = decode_image((tmp_path / path).read_bytes())
+            assert np.asarray(image).shape[2] == 3

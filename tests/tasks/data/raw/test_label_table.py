@@ -1,0 +1,206 @@
+"""labels.csv beside its files."""
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tasks.data.raw.layouts import find_entries
+
+
+@pytest.fixture
+def batch(tmp_path):
+    folder = tmp_path / "batch"
+    (folder / "deep").mkdir(parents=True)
+    for name in ("1.png", "2.png", "deep/3.png"):
+        (folder / name).touch()
+    return folder
+
+
+def table(batch, text, *, encoding="utf-8"):
+    (batch / "labels.csv").write_bytes(text.encode(encoding) if isinstance(text, str) else text)
+
+
+def found(batch):
+    """By path: what is said of it, or the reason why it is none; the files that no row names are left out."""
+    return {
+        each.path: each.reason or dict(each.said)
+        for each in find_entries(batch)
+        if "does not name the file" not in each.detail
+    }
+
+
+def unnamed(batch):
+    return [each.path for each in find_entries(batch) if "does not name the file" in each.detail]
+
+
+def test_row_names_a_file_and_what_it_is(batch):
+    table(batch, "path,label,colour,group,domain,split\ndeep/3.png,cat,red,g1,indoors,test\n1.png,dog,,,,\n")
+    assert found(batch) == {
+        "deep/3.png": {"label": "cat", "colour": "red", "group": "g1", "domain": "indoors", "split": "heldout"},
+        "1.png": {"label": "dog"},
+    }
+    assert unnamed(batch) == ["2.png"]
+
+
+@pytest.mark.parametrize(
+    ("named", "side"),
+    [("train", "train"), ("Validation", "val"), ("dev", "val"), ("TEST", "heldout"), ("heldout", "heldout")],
+)
+def test_names_of_splits_that_people_use_are_understood(batch, named, side):
+    table(batch, f"path,label,split\n1.png,cat,{named}\n")
+    assert found(batch)["1.png"]["split"] == side
+
+
+def test_split_that_is_none_is_a_row_that_cannot_be_read(batch):
+    table(batch, "path,label,split\n1.png,cat,tset\n")
+    [entry] = [each for each in find_entries(batch) if each.path == "1.png"]
+    assert entry.reason == "unreadable_row"
+    assert entry.detail == "labels.csv, line 2: split is 'tset', expected train, val, heldout or nothing"
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_table_of_any_spreadsheet_is_read(batch, delimiter):
+    table(batch, f'"path"{delimiter}label\r\n1.png{delimiter}cat\r\n', encoding="utf-8-sig")
+    assert found(batch) == {"1.png": {"label": "cat"}}
+
+
+def test_spaces_around_a_label_are_no_other_label(batch):
+    table(batch, "path,label\n1.png, cat \n 2.png ,cat\n")
+    assert found(batch) == {"1.png": {"label": "cat"}, "2.png": {"label": "cat"}}
+
+
+def test_accents_of_another_system_name_the_same_file_and_column(batch):
+    (batch / "cafe\u0301.png").touch()
+    table(batch, "path,re\u0301gion\ncaf\u00e9.png,nord\n")
+    assert found(batch) == {"cafe\u0301.png": {"r\u00e9gion": "nord"}}
+    assert "cafe\u0301.png" not in unnamed(batch)
+
+
+def test_table_of_more_columns_than_anybody_labels_is_refused_at_once(batch):
+    table(batch, ",".join(["path", *map(str, range(9_000))]) + "\n")
+    assert found(batch) == {"labels.csv": "unreadable_table"}
+
+
+def test_columns_that_the_bytes_tell_are_passed_over(batch):
+    table(batch, "path,label,width,sample_id,\n1.png,cat,3,abc,\n")
+    assert found(batch) == {"1.png": {"label": "cat"}}
+
+
+def test_row_with_too_few_cells_leaves_the_others(batch):
+    table(batch, "path,label\n1.png\n2.png,cat,more\ndeep/3.png,dog\n\n")
+    assert found(batch) == {
+        "labels.csv:2": "unreadable_row",
+        "labels.csv:3": "unreadable_row",
+        "deep/3.png": {"label": "dog"},
+    }
+    assert unnamed(batch) == ["1.png", "2.png"]
+
+
+def test_quote_that_is_never_closed_costs_only_what_it_swallows(batch):
+    table(batch, 'path,label\n1.png,cat\n2.png,"dog\ndeep/3.png,dog\n')
+    assert found(batch) == {"1.png": {"label": "cat"}, "labels.csv:4": "unreadable_row"}
+    assert unnamed(batch) == ["2.png", "deep/3.png"]
+
+
+def test_row_that_is_not_utf8_leaves_the_others(batch):
+    table(batch, b"path,label\n1.png,caf\xe9\n2.png,dog\n\xff.png,dog\n")
+    assert found(batch) == {"1.png": "unreadable_row", "2.png": {"label": "dog"}, "\\xff.png": "name_not_text"}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "no header: expected a column path"),
+        ("image,label\n1.png,cat\n", "columns image, label; expected path and one for each target"),
+        ("path,label,label\n1.png,cat,dog\n", "column label stands there twice"),
+        ("path,group\n1.png,one\n", "columns path, group; expected one for each target"),
+        ("path,label\n1.png,cat\n".encode("utf-16"), "the header is not UTF-8"),
+    ],
+)
+def test_table_that_cannot_be_read_is_told_and_its_files_are_accounted_for(batch, text, told):
+    table(batch, text)
+    [entry] = [each for each in find_entries(batch) if each.reason == "unreadable_table"]
+    assert entry.path == "labels.csv"
+    assert told in entry.detail
+    assert unnamed(batch) == ["1.png", "2.png", "deep/3.png"]
+
+
+def test_table_that_is_a_link_out_of_the_batch_is_not_read(batch, tmp_path):
+    (tmp_path / "secret").write_text("path,label\n1.png,cat\n")
+    (batch / "labels.csv").symlink_to(tmp_path / "secret")
+    assert found(batch) == {"labels.csv": "outside_batch"}
+    assert unnamed(batch) == ["1.png", "2.png", "deep/3.png"]
+
+
+def test_table_that_is_a_pipe_is_not_waited_for(batch):
+    os.mkfifo(batch / "labels.csv")
+    assert found(batch) == {"labels.csv": "not_an_image"}
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("../secret.png", "outside_batch"),
+        ("deep/../1.png", "outside_batch"),
+        ("/etc/passwd", "outside_batch"),
+        ("out.png", "outside_batch"),
+        ("way/secret.png", "outside_batch"),
+        ("gone.png", "missing_file"),
+        ("deep\\3.png", "missing_file"),
+        ("a" * 5000, "missing_file"),
+        ("deep/3.png/x", "missing_file"),
+        ("", "missing_file"),
+        (".", "missing_file"),
+        ("loop.png", "missing_file"),
+        ("deep", "not_an_image"),
+        ("labels.csv", "not_an_image"),
+        (".hidden.png", "hidden_file"),
+        ("1\0.png", "missing_file"),
+    ],
+)
+def test_row_that_names_no_file_of_the_batch_is_a_defect(batch, tmp_path, path, reason):
+    (tmp_path / "secret.png").touch()
+    (batch / "out.png").symlink_to(tmp_path / "secret.png")
+    (batch / "way").symlink_to(tmp_path)
+    (batch / "loop.png").symlink_to("loop.png")
+    (batch / ".hidden.png").touch()
+    table(batch, f"path,label\n{path},cat\n")
+    [entry] = [each for each in find_entries(batch) if each.said]
+    assert entry.reason == reason
+    assert entry.said == {"label": "cat"}
+
+
+cells = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(rows=st.lists(st.lists(cells, max_size=5), max_size=6), names=st.lists(cells, max_size=4))
+def test_any_table_gives_an_entry_for_each_file(batch, rows, names):
+    lines = [",".join(["path", "label", *names])] + [",".join(row) for row in rows]
+    table(batch, "\n".join(lines))
+    entries = find_entries(batch)
+    assert {"1.png", "2.png", "deep/3.png"} <= {each.path for each in entries}
+    assert all("\n" not in each.reason for each in entries)
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(content=st.binary(max_size=200))
+def test_any_bytes_give_an_entry_for_each_file(batch, content):
+    table(batch, content)
+    assert {"1.png", "2.png", "deep/3.png"} <= {each.path for each in find_entries(batch)}
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(name=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=60))
+def test_file_of_any_name_is_found_by_its_row(tmp_path_factory, name):
+    if name.startswith(".") or name != name.strip() or len(name.encode()) > 255:
+        return
+    batch = tmp_path_factory.mktemp("batch")
+    (batch / name).touch()
+    quoted = name.replace('"', '""')
+    (batch / "labels.csv").write_bytes(f'path,label\r\n"{quoted}",cat\r\n'.encode())
+    if name == "labels.csv":
+        return
+    assert [(each.path, each.reason) for each in find_entries(batch)] == [(name, "")]

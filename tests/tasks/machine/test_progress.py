@@ -1,0 +1,36 @@
+import logging
+import os
+import pty
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+from tasks.machine.progress import progress
+
+ROOT = Path(__file__).parents[3]
+WORK = "from tasks.machine.progress import progress; list(progress(range(3), total=3, what='embed a', unit='images'))"
+
+
+def test_terminal_shows_a_bar():
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    os.set_blocking(ours, False)
+    subprocess.run([sys.executable, "-c", WORK], cwd=ROOT, stderr=theirs, check=True)
+    shown = os.read(ours, 10_000).decode()  # before the other end is closed, which may drop what is unread
+    os.close(theirs)
+    os.close(ours)
+    assert "embed a:" in shown
+    assert "3/3" in shown or "0/3" in shown
+
+
+def test_log_has_no_bar_and_nothing_for_short_work():
+    done = subprocess.run([sys.executable, "-c", WORK], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
+def test_log_has_a_line_now_and_then_for_long_work(monkeypatch, caplog):
+    monkeypatch.setattr("tasks.machine.progress.LINE_SECONDS", 0.0)
+    with caplog.at_level(logging.INFO, logger="graftline"):
+        assert list(progress(range(2), total=2, what="embed a", unit="images")) == [0, 1]
+    assert [record.message for record in caplog.records] == ["embed a: 1 of 2 images", "embed a: 2 of 2 images"]

@@ -1,0 +1,144 @@
+import functools
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tasks.stage.params import load_params, section
+
+SHIPPED = Path(__file__).parents[3] / "params.yaml"
+
+
+@pytest.fixture
+def refusal(tmp_path):
+    """The message for the shipped params.yaml with `change` applied to its sections."""
+
+    def refuse(change):
+        content = yaml.safe_load(SHIPPED.read_text("utf-8"))
+        change(content)
+        path = tmp_path / "params.yaml"
+        path.write_text(yaml.safe_dump(content), "utf-8")
+        with pytest.raises(ValueError, match=re.escape(str(path))) as refused:
+            load_params(path)
+        message = str(refused.value)
+        assert message.startswith(f"{path}: ")
+        assert "\n" not in message
+        return message.removeprefix(f"{path}: ")
+
+    return refuse
+
+
+def test_shipped_params_load():
+    params = load_params(SHIPPED)
+    assert section(params, "validate").split_salt == "graftline"
+    assert section(params, "seed") == 0
+
+
+def test_misspelt_key_is_named_with_the_keys_of_its_section(refusal):
+    message = refusal(lambda content: content["scan"].update(min_imge_size=8))
+    assert message.startswith("scan.min_imge_size is unknown, expected one of min_image_size, max_image_pixels")
+
+
+def test_misspelt_key_is_named_in_the_section_whose_name_python_cannot_use(refusal):
+    message = refusal(lambda content: content["validate"].update(split_slat="x"))
+    assert message.startswith(
+        "validate.split_slat is unknown, expected one of targets, classes, min_samples_per_class, split_salt, val_fraction"
+    )
+
+
+def test_missing_key_is_named(refusal):
+    message = refusal(lambda content: content["finetune"].pop("epochs"))
+    assert message == "finetune.epochs is missing: add it"
+
+
+def test_unknown_section_is_named_with_the_known_ones(refusal):
+    message = refusal(lambda content: content.update(fintune={"epochs": 3}))
+    assert message.startswith("fintune is unknown, expected one of seed, scan, validate, backbone")
+
+
+def test_missing_section_is_named(refusal):
+    assert refusal(lambda content: content.pop("embed")) == "embed is missing: add it"
+
+
+def test_section_that_holds_a_number_is_refused_by_name(refusal):
+    message = refusal(lambda content: content.update(embed=64))
+    assert message.startswith("embed is 64, expected a valid dictionary")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "expected"),
+    [
+        ("validate.val_fraction", 1.5, "expected less than 1"),
+        ("validate.max_quarantined.overall", -0.1, "expected greater than or equal to 0"),
+        ("validate.max_quarantined.class", 1.5, "expected less than or equal to 1"),
+        ("validate.expectations.min_samples.severity", "fatal", "expected 'error' or 'warning'"),
+        ("validate.expectations.max_label_drift.limit", "some", "expected a valid number"),
+        ("validate.classes", ["cat"], "expected a valid dictionary"),
+        ("scan.min_image_size", 0, "expected greater than or equal to 1"),
+        ("scan.min_image_size", "8", "expected a valid integer"),
+        ("scan.min_image_size", 8.5, "expected a valid integer"),
+        ("finetune.head_learning_rate", 0, "expected greater than 0"),
+        ("finetune.weight_decay", float("nan"), "expected"),
+        ("finetune.flip", "no way", "expected a valid boolean"),
+        ("finetune.unfreeze", "some", "expected 'all'"),
+        ("finetune.unfreeze", -1, "expected greater than or equal to 0"),
+        ("backbone.architecture", 18, "expected a valid string"),
+        ("backbone.features", 3, "expected 'penultimate' or 'pooled'"),
+        ("backbone.image_size", 0, "expected greater than or equal to 8"),
+        ("train_head.l2_strengths", [], "at least 1 item"),
+        ("evaluate.confidence", 95, "expected less than 1"),
+    ],
+)
+def test_impossible_value_is_named_with_what_was_expected(refusal, place, value, expected):
+    *sections, key = place.split(".")
+    message = refusal(lambda content: functools.reduce(dict.__getitem__, sections, content).update({key: value}))
+    assert f"{place} is {value!r}, " in message
+    assert expected in message
+
+
+def test_value_of_a_list_is_named_by_its_position(refusal):
+    message = refusal(lambda content: content["train_head"].update(l2_strengths=[0.1, -1.0]))
+    assert message == "train_head.l2_strengths.1 is -1.0, expected greater than 0"
+
+
+def test_fractions_that_leave_nothing_to_train_on_are_refused(refusal):
+    message = refusal(lambda content: content["validate"].update(val_fraction=0.5, heldout_fraction=0.5))
+    assert message == (
+        "validate: val_fraction + heldout_fraction must be below 1, so that samples are left to train on"
+    )
+
+
+def test_every_wrong_key_is_named_at_once(refusal):
+    def change(content):
+        content["scan"]["min_image_size"] = 0
+        content["embed"].pop("minibatch_size")
+
+    message = refusal(change)
+    assert "scan.min_image_size" in message
+    assert "embed.minibatch_size" in message
+
+
+def test_missing_file_is_named_with_where_to_run(tmp_path):
+    with pytest.raises(ValueError, match=r"there is no .*params\.yaml: run from the root of the repository"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_file_that_is_no_yaml_is_named(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("seed: [0", "utf-8")
+    with pytest.raises(ValueError, match=r"params\.yaml is not YAML") as refused:
+        load_params(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_empty_file_is_told_the_sections(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("", "utf-8")
+    with pytest.raises(ValueError, match=r"params\.yaml holds NoneType, expected sections: seed, scan, validate"):
+        load_params(path)
+
+
+def test_loaded_params_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        load_params(SHIPPED).scan.min_image_size = 1

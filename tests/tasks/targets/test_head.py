@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from tasks.machine.files import read_json
+from tasks.targets.head import Head, load_heads, save_heads
+
+CLASSES = {"animal": ["cat", "dog"], "place": ["in", "out", "far"]}
+
+
+@pytest.fixture
+def heads():
+    """One with a layer, one with two."""
+    generator = np.random.default_rng(0)
+
+    def layer(num_outputs, num_inputs):
+        return generator.normal(size=(num_outputs, num_inputs)).astype(np.float32), np.ones(num_outputs, np.float32)
+
+    return {
+        "animal": Head(layers=(layer(2, 4),), temperature=1.5),
+        "place": Head(layers=(layer(6, 4), layer(3, 6))),
+    }
+
+
+def test_heads_of_all_targets_come_back(tmp_path, heads):
+    save_heads(tmp_path, heads, classes=CLASSES, facts={"l2": {"animal": 0.1, "place": 1.0}})
+    back, classes = load_heads(tmp_path)
+    assert classes == CLASSES
+    vectors = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
+    for target, head in heads.items():
+        assert np.array_equal(back[target].logits(vectors), head.logits(vectors))
+        assert back[target].temperature == head.temperature
+    assert read_json(tmp_path / "head.json")["l2"] == {"animal": 0.1, "place": 1.0}
+
+
+def test_torn_head_is_refused_by_name(tmp_path, heads):
+    save_heads(tmp_path, heads, classes=CLASSES, facts={})
+    path = tmp_path / "head.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=f"{tmp_path} is not a whole head .*: run train_head again"):
+        load_heads(tmp_path)
+
+
+def test_head_without_weights_is_refused_by_name(tmp_path, heads):
+    save_heads(tmp_path, heads, classes=CLASSES, facts={})
+    (tmp_path / "head.safetensors").unlink()
+    with pytest.raises(ValueError, match=f"{tmp_path} is not a whole head"):
+        load_heads(tmp_path)
+
+
+def test_target_without_a_head_is_refused_by_name(tmp_path, heads):
+    del heads["place"]
+    save_heads(tmp_path, heads, classes=CLASSES, facts={})
+    with pytest.raises(ValueError, match=r"is not a whole head .*place"):
+        load_heads(tmp_path)
+
+
+def test_hidden_layer_is_rectified():
+    one = (np.array([[1.0], [-1.0]], np.float32), np.zeros(2, np.float32))
+    other = (np.eye(2, dtype=np.float32), np.array([0.0, 1.0], np.float32))
+    assert Head(layers=(one, other)).logits(np.array([[3.0], [-2.0]])).tolist() == [[3.0, 1.0], [0.0, 3.0]]

@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+import torch
+
+from tasks.training.heads.logistic import fit_head
+from tasks.training.heads.mlp import fit_mlp
+
+
+def problem(*, n, seed):
+    """Two classes, of which each fills two opposite quarters of the plane."""
+    vectors = np.random.default_rng(seed).normal(size=(n, 2)) * (3.0, 0.2) + (5.0, -1.0)
+    return vectors, ((vectors[:, 0] > 5) ^ (vectors[:, 1] > -1)).astype(np.int64)
+
+
+TRAIN, VAL, HELDOUT = problem(n=600, seed=0), problem(n=200, seed=1), problem(n=400, seed=2)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Layers as small as these are not worth sharing."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
+
+
+def accuracy(layers):
+    (weight, bias), (output, output_bias) = layers
+    logits = np.maximum(HELDOUT[0] @ weight.T + bias, 0) @ output.T + output_bias
+    return (logits.argmax(axis=1) == HELDOUT[1]).mean()
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_what_no_linear_head_can_learn_is_learned(balanced):
+    linear = fit_head(TRAIN, VAL, classes=["a", "b"], l2_strengths=[0.001], max_iterations=100)
+    assert (linear.log_probabilities(HELDOUT[0]).argmax(axis=1) == HELDOUT[1]).mean() < 0.7
+    assert accuracy(fit_mlp(TRAIN, VAL, classes=["a", "b"], hidden_features=32, seed=0, balanced=balanced)) > 0.95
+
+
+def test_fewer_rows_than_a_minibatch_are_enough():
+    few = TRAIN[0][:60], TRAIN[1][:60]
+    assert accuracy(fit_mlp(few, VAL, classes=["a", "b"], hidden_features=32, seed=0)) > 0.85

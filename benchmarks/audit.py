@@ -315,7 +315,7 @@ def make_samples(place: Path, *, num_used: int, num_judge: int, num_twins: int, 
     probes = Probes(
         kinds=("copied",), cosines=np.full((32, 1), 0.73, np.float32), distances=np.full((32, 1), 40, np.uint16)
     )
-    write_hashes(place / "hashes" / "made-up.safetensors", [hashes], num_samples=num, probes=probes)
+    write_hashes(place / "hashes" / "made-up.safetensors", [hashes], shape=(num, *HASHES_SHAPE), probes=probes)
     names = [f"{number:06d}" for number in range(num)]
     split = np.where(np.arange(num) < num_used, "train", "heldout")
     table = pd.DataFrame({"batch": "made-up", "path": names, "sample_id": names, "split": split, "label": "any"})

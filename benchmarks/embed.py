@@ -41,6 +41,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,10 @@ from tasks.data.samples.samples import Samples, sample_id
 from tasks.data.vectors.embeddings import read_embeddings, write_embeddings
 from tasks.data.vectors.hashes import Probes, read_hashes, write_hashes
 from tasks.embedding.embedder import Embedder, Plan, plan
-from tasks.embedding.engine import embed, open_store
-from tasks.embedding.looks import unpack
+from tasks.embedding.engine import StoredView, embed, open_store
 from tasks.images.decode import decode_image
-from tasks.machine.cores import in_order, one_thread_each
+from tasks.images.perceptual_hash import HASHES_SHAPE, perceptual_hashes
+from tasks.machine.cores import one_thread_each, spread
 from tasks.models.backbone import Backbone
 from tasks.models.bundle import save_bundle
 from tasks.models.classifier import Classifier
@@ -119,9 +120,9 @@ engine.run(files, store=sys.argv[1])
 STAGE = """
 import sys
 from pathlib import Path
-from benchmarks.machine import peak_bytes
+from benchmarks.kit.machine import peak_bytes
 from tasks.embed import run
-from tasks.params import load_params
+from tasks.stage.params import load_params
 place, batch = Path(sys.argv[1]), sys.argv[2]
 run(raw=place / "raw" / batch, manifest=place / f"{batch}.parquet", backbone=place / "backbone", store=place / "store",
     out=place / f"{batch}.vectors", hashes=place / f"{batch}.hashes", embed=load_params(Path("params.yaml")).embed)
@@ -163,16 +164,21 @@ class Engine:
     def run(self, files: Files, *, store: Path | str) -> NDArray[np.float16]:
         """From the files to the vectors (n, dim) and hashes on disk."""
         out, name = Path(store).parent, Path(store).name
-        kept = open_store(Path(store), self.embedder, backbone=self.fingerprint)
-        samples = Samples(files.rows(), raw=Path("/"), shorter_side=self.embedder.transform.shorter_side)
-        embed(files.ids, samples.picture, names=samples.paths, embedder=self.embedder, store=kept)
+        kept = open_store(
+            Path(store), self.embedder, backbone=self.fingerprint, decode=decode_image, hash_of=perceptual_hashes,
+            hashes_shape=HASHES_SHAPE,
+        )  # fmt: skip
+        decode = partial(decode_image, shorter_side=self.embedder.transform.shorter_side)
+        samples = Samples(files.rows(), raw=Path("/"), decode=decode)
+        view = StoredView(embedder=self.embedder, store=kept, keys=files.ids, hashing=perceptual_hashes)
+        embed(samples.decoded, [view], names=samples.paths)
         shape = (len(files.ids), self.embedder.dim)
-        vectors = (unpack(values).vectors for values in kept.read(files.ids))
+        vectors = (looks.vectors for looks in kept.looks(files.ids))
         write_embeddings(out / f"{name}.safetensors", vectors, shape=shape, recipe=self.fingerprint)
-        hashes = (unpack(values).hashes for values in kept.read(files.ids))
+        hashes = (looks.hashes for looks in kept.looks(files.ids))
         nothing = np.empty((0, 1))
         none = Probes(kinds=("none",), cosines=nothing.astype(np.float32), distances=nothing.astype(np.uint16))
-        write_hashes(out / f"{name}-hashes.safetensors", hashes, num_samples=len(files.ids), probes=none)
+        write_hashes(out / f"{name}-hashes.safetensors", hashes, shape=(len(files.ids), *HASHES_SHAPE), probes=none)
         return read_embeddings(out, [name], num_samples=len(files.ids))[:].astype(np.float16)
 
     def forward_limit(self, seconds: float) -> float:
@@ -189,7 +195,7 @@ class Engine:
             start = time.perf_counter()
             with one_thread_each():
                 if self.embedder.plan.device == "cpu":
-                    list(in_order(range(count), forward))
+                    list(spread(range(count), forward))
                 else:
                     list(map(forward, range(count)))
                     torch.cuda.synchronize()
@@ -215,7 +221,7 @@ class Engine:
 
         start = time.perf_counter()
         with one_thread_each():
-            list(in_order(files.paths, decode))
+            list(spread(files.paths, decode))
         return len(files.paths) / (time.perf_counter() - start)
 
 

@@ -30,6 +30,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.kit.machine import Claim, finish, parse_arguments
 from benchmarks.kit.matmul import matmul_flops
-from tasks.data.samples.samples import Samples, minibatches, sample_id
+from tasks.data.samples.samples import Samples, sample_id
 from tasks.embedding.embedder import Embedder, plan
 from tasks.images.augment import Views
-from tasks.machine.cores import one_thread_each
+from tasks.images.decode import decode_image
+from tasks.images.transform import Transform
+from tasks.machine.cores import one_thread_each, spread
 from tasks.models.classifier import Classifier
 from tasks.models.weights import RANDOM, load_backbone
 from tasks.stage.params import FinetuneParams, load_params
@@ -163,7 +166,7 @@ def one_seed(
     labels = np.array([names.index(each) for each in rows["label"]])
     torch.manual_seed(seed)
     backbone = load_backbone("resnet18", weights=RANDOM)
-    samples = Samples(rows, raw=place / "signs", shorter_side=None)
+    samples = Samples(rows, raw=place / "signs", decode=decode_image)
     learn_statistics(backbone, samples, train[:256])
     model = Classifier(backbone, {"label": names})
     graft_head(model, samples, labels, train, val)
@@ -245,30 +248,35 @@ def photographs(folder: Path) -> pd.DataFrame:
 
 
 @torch.no_grad()
-def learn_statistics(backbone: Any, samples: Samples, rows: Rows) -> None:
+def learn_statistics(backbone: Any, samples: Samples[Any], rows: Rows) -> None:
     """Let the normalisation layers see the pictures: with those of an untrained network, its features say nothing."""
-    some = Samples(samples.rows.iloc[rows], raw=samples.raw, shorter_side=None)
+    some = Samples(samples.rows.iloc[rows], raw=samples.raw, decode=decode_image)
     for part in backbone.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
             part.momentum = None  # the mean over all minibatches
             part.reset_running_stats()
     backbone.train()
-    for pixels in minibatches(some, pixels=backbone.transform.pixels, size=32):
+    for pixels in minibatches(some, backbone.transform, size=32):
         backbone(backbone.transform.normalize(pixels))
     backbone.eval()
 
 
-def graft_head(model: Classifier, samples: Samples, labels: Any, train: Rows, val: Rows) -> None:
+def minibatches(samples: Samples[Any], transform: Transform, *, size: int) -> Iterator[Tensor]:
+    """Tensors (size, 3, height, width) uint8, the last one shorter, of all samples."""
+    pixels = spread(range(len(samples)), lambda row: transform.pixels(samples.decoded(row)))
+    while part := list(islice(pixels, size)):
+        yield transform.stack(part)
+
+
+def graft_head(model: Classifier, samples: Samples[Any], labels: Any, train: Rows, val: Rows) -> None:
     backbone = model.backbone
     embedder = Embedder(backbone, plan())
     size = embedder.plan.minibatch_size
 
     def features(rows: Rows) -> Any:
-        some = Samples(samples.rows.iloc[rows], raw=samples.raw, shorter_side=None)
+        some = Samples(samples.rows.iloc[rows], raw=samples.raw, decode=decode_image)
         with one_thread_each():
-            return torch.cat(
-                [embedder(each) for each in minibatches(some, pixels=backbone.transform.pixels, size=size)]
-            )
+            return torch.cat([embedder(each) for each in minibatches(some, backbone.transform, size=size)])
 
     head = fit_head(
         (features(train).double().numpy(), labels[train]),

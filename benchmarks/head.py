@@ -49,9 +49,9 @@ FROM_DISK = """
 import sys
 from pathlib import Path
 import numpy as np
-from benchmarks.machine import peak_bytes
-from tasks.data.embeddings import read_embeddings, write_embeddings
-from tasks.training.logistic import fit_head
+from benchmarks.kit.machine import peak_bytes
+from tasks.data.vectors.embeddings import read_embeddings, write_embeddings
+from tasks.training.heads.logistic import fit_head
 place, n, dim = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 generator = np.random.default_rng(0)
 labels = generator.integers(0, 10, n)

@@ -17,6 +17,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,15 @@ from torch import Tensor
 
 from benchmarks.embed import PACS, SQUEEZENET, Files, find_files, show
 from benchmarks.kit.machine import Claim, finish, parser
-from tasks.data.samples.samples import Samples, stack
-from tasks.embedding.embedder import Embedder, plan
+from tasks.data.samples.samples import Samples
+from tasks.embedding.embedder import Embedder
+from tasks.images.decode import decode_image
 from tasks.machine.cores import in_turn
 from tasks.models.bundle import load_bundle, save_bundle
 from tasks.models.classifier import Classifier
 from tasks.models.weights import RANDOM, load_backbone
 from tasks.predict import predict_with
+from tasks.prediction.answers import Answerer
 from tasks.prediction.export import FORMATS, export
 
 ROUNDS = 5
@@ -92,10 +95,11 @@ def measure(architecture: str, files: Files, *, place: Path) -> dict[str, Any]:
     save_bundle(bundle, Classifier(backbone, {"label": [str(number) for number in range(NUM_CLASSES)]}), lineage={})
     start = time.perf_counter()
     model, _ = load_bundle(bundle)
-    embedder = Embedder(model.backbone, plan())
+    answerer = Answerer(model)
+    embedder = answerer.embedder
     raw: dict[str, Any] = {"prepare_seconds": time.perf_counter() - start, "plan": embedder.plan.recipe()}
     work: dict[str, Callable[[], None]] = {
-        "predict": lambda: run_predict(model, embedder, files, out=place / "out.parquet"),
+        "predict": lambda: run_predict(answerer, files, out=place / "out.parquet"),
         "engine": lambda: run_engine(embedder, files),
     }
     for each in work.values():
@@ -114,19 +118,21 @@ def measure(architecture: str, files: Files, *, place: Path) -> dict[str, Any]:
     return raw
 
 
-def run_predict(model: Classifier, embedder: Embedder, files: Files, *, out: Path) -> None:
-    counts = predict_with(model, embedder, [files.paths[0].parent], out=out, top_k=5)
+def run_predict(answerer: Answerer, files: Files, *, out: Path) -> None:
+    counts = predict_with(answerer, [files.paths[0].parent], out=out, top_k=5)
     assert counts == {"": len(files.paths)}
 
 
 def run_engine(embedder: Embedder, files: Files) -> None:
-    samples = Samples(files.rows(), raw=Path("/"), shorter_side=embedder.transform.shorter_side)
+    scaled = partial(decode_image, shorter_side=embedder.transform.shorter_side)
+    samples = Samples(files.rows(), raw=Path("/"), decode=scaled)
     size = embedder.plan.minibatch_size
     minibatches = (range(start, min(start + size, len(samples))) for start in range(0, len(samples), size))
 
     def decode(rows: range) -> Tensor:
         torch.get_num_threads()  # the first call in a thread makes it compute on one core, see `one_thread_each`
-        return stack([embedder.transform.pixels(samples.picture(row)) for row in rows])
+        transform = embedder.transform
+        return transform.stack([transform.pixels(samples.decoded(row)) for row in rows])
 
     def compute(pixels: Tensor) -> Tensor:
         return embedder(pixels).half().to("cpu", non_blocking=True)

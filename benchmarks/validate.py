@@ -31,8 +31,8 @@ from PIL import Image
 from benchmarks.kit.machine import Claim, finish, parse_arguments
 from benchmarks.pipeline import ROOT, SHARED, SIGNS, dvc
 from flows.workspace.working_copy import make_workspace
-from tasks.data.raw.inspection import CHUNK, Limits
 from tasks.data.raw.layouts import find_entries
+from tasks.machine.processes import CHUNK
 from tasks.scan import inspect_entries
 from tasks.stage.params import load_params, section
 
@@ -48,7 +48,7 @@ VALIDATE = """
 import json, resource, sys, time
 from pathlib import Path
 import great_expectations, great_expectations.expectations
-from tasks.params import load_params
+from tasks.stage.params import load_params
 from tasks.validate import run
 place, params = Path(sys.argv[1]), load_params(Path(sys.argv[2]))
 start = time.perf_counter()
@@ -93,11 +93,11 @@ def main() -> None:
 
 def time_scan(root: Path, *, rounds: int) -> dict[str, Any]:
     """Seconds of scanning and of bare decoding, alternating; and the ratio of their medians."""
-    limits = Limits(**section(load_params(ROOT / "params.yaml"), "scan").model_dump())
+    params = section(load_params(ROOT / "params.yaml"), "scan")
     paths = [root / entry.path for entry in find_entries(root)]
 
     def scan() -> None:
-        samples, defects = inspect_entries(root, find_entries(root), limits)
+        samples, defects = inspect_entries(root, find_entries(root), params)
         assert len(samples) == len(paths), defects
 
     def bare() -> None:

@@ -9,14 +9,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tasks.data.health.leaks import COLUMNS, LEAKED, LEAKS
-from tasks.data.health.near_duplicates import Pairs, Samples, find_twins
-from tasks.data.health.twin_limits import Limits, set_limits
+from tasks.data.health.near_duplicates import Pairs, Side, find_twins
+from tasks.data.health.twin_limits import TwinLimits, set_limits
 from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import read_manifest
 from tasks.data.manifest.splits import small_classes
 from tasks.data.manifest.tables import write_text_table
 from tasks.data.vectors.embeddings import read_embeddings
 from tasks.data.vectors.hashes import read_hashes
+from tasks.images.perceptual_hash import DISTANCE
 from tasks.machine.files import read_json, whole_folder, write_json
 from tasks.stage.main import main
 from tasks.stage.params import AuditParams
@@ -33,11 +34,12 @@ def run(
     vectors = read_embeddings(embeddings, names, num_samples=len(manifest))
     bits, probes = read_hashes(hashes, names, num_samples=len(manifest))
     is_heldout = (manifest["split"] == "heldout").to_numpy()
-    used, judge = (
-        Samples(vectors=vectors[np.flatnonzero(side)], hashes=bits[side]) for side in (~is_heldout, is_heldout)
-    )
-    limits = set_limits(probes, used.hashes, judge.hashes, recall=audit.recall, max_false_alarms=audit.max_false_alarms)
-    twins = find_twins(used, judge, min_cosine=limits.min_cosine, max_distance=limits.max_distance)
+    used, judge = (Side(vectors=vectors[np.flatnonzero(side)], hashes=bits[side]) for side in (~is_heldout, is_heldout))
+    limits = set_limits(
+        probes, used.hashes, judge.hashes, distance=DISTANCE, recall=audit.recall,
+        max_false_alarms=audit.max_false_alarms,
+    )  # fmt: skip
+    twins = find_twins(used, judge, distance=DISTANCE, min_cosine=limits.min_cosine, max_distance=limits.max_distance)
     leaks = table(manifest, twins.left, ours=np.flatnonzero(~is_heldout), theirs=np.flatnonzero(is_heldout))
     leaked = table(manifest, twins.right.swapped(), ours=np.flatnonzero(is_heldout), theirs=np.flatnonzero(~is_heldout))
     check_something_is_left(manifest, leaks, read_json(classes))
@@ -84,7 +86,7 @@ def check_something_is_left(manifest: pd.DataFrame, leaks: pd.DataFrame, classes
         )
 
 
-def describe(limits: Limits, *, num_probes: int, num_used: int) -> dict[str, Any]:
+def describe(limits: TwinLimits, *, num_probes: int, num_used: int) -> dict[str, Any]:
     """The limits and what they are worth. `separates` says whether the copies wanted are caught without more false
     alarms than allowed."""
     expected = sum(limits.recall.values()) / max(len(limits.recall), 1)

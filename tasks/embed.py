@@ -15,17 +15,20 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from tasks.data.health.bits import hash_words, pair_distances
+from tasks.data.health.bits import hash_words
 from tasks.data.manifest.manifest import read_batch
 from tasks.data.samples.samples import Samples
-from tasks.data.store.store import Store
 from tasks.data.vectors.embeddings import pair_cosines, write_embeddings
 from tasks.data.vectors.hashes import Probes, write_hashes
 from tasks.embedding.embedder import Embedder, plan
+from tasks.embedding.engine import StoredView, open_store
 from tasks.embedding.engine import embed as look_at
-from tasks.embedding.engine import open_store
-from tasks.embedding.looks import Looks, unpack
+from tasks.embedding.looks import LookStore
+from tasks.images import alterations
 from tasks.images.alterations import COPIES
+from tasks.images.decode import decode_image
+from tasks.images.perceptual_hash import DISTANCE, HASHES_SHAPE, perceptual_hashes
+from tasks.machine import sources
 from tasks.machine.files import whole_file
 from tasks.machine.progress import progress
 from tasks.models.bundle import load_bundle
@@ -34,7 +37,7 @@ from tasks.stage.params import EmbedParams
 
 logger = logging.getLogger("graftline")
 
-LONGEST_PROBED = 16_384  # px; a JPEG has 65,500 at most, and a large picture would take long to alter
+LONGEST_PROBED = 13_000  # px a side; Pillow crops no more than 178,956,970 px, and a large picture takes long to alter
 SAMPLES_PER_PROBE = 50  # so that probing costs a small batch little
 
 
@@ -48,17 +51,21 @@ def run(*, raw: Path, manifest: Path, backbone: Path, store: Path, out: Path, ha
         device=embed.device, precision=embed.precision, execution=embed.execution, minibatch_size=embed.minibatch_size
     )
     embedder = Embedder(model.backbone, chosen)
-    kept = open_store(store, embedder, backbone=fingerprint)
-    samples = Samples(rows, raw=raw.parent, shorter_side=embedder.transform.shorter_side)
+    kept = open_store(
+        store, embedder, backbone=fingerprint, decode=decode_image, hash_of=perceptual_hashes, hashes_shape=HASHES_SHAPE
+    )
+    decode = partial(decode_image, shorter_side=embedder.transform.shorter_side)
+    samples = Samples(rows, raw=raw.parent, decode=decode)
     show = partial(progress, what=f"embed {manifest.stem}", unit="minibatches")
-    new = look_at(samples.ids, samples.picture, names=samples.paths, embedder=embedder, store=kept, show=show)
+    view = StoredView(embedder=embedder, store=kept, keys=samples.ids, hashing=perceptual_hashes)
+    [new] = look_at(samples.decoded, [view], names=samples.paths, show=show)
     probes = probe(samples, embedder=embedder, store=kept, num_probed=embed.num_probed)
     with whole_file(out) as path:
-        vectors = (unpack(values).vectors for values in kept.read(samples.ids))
+        vectors = (looks.vectors for looks in kept.looks(samples.ids))
         write_embeddings(path, vectors, shape=(len(rows), embedder.dim), recipe=fingerprint)
     with whole_file(hashes) as path:
-        bits = (unpack(values).hashes for values in kept.read(samples.ids))
-        write_hashes(path, bits, num_samples=len(rows), probes=probes)
+        bits = (looks.hashes for looks in kept.looks(samples.ids))
+        write_hashes(path, bits, shape=(len(rows), *HASHES_SHAPE), probes=probes)
     logger.info(
         "embedded %s of %s images (%s, %s on %s) -> (%d, %d) in %.0f s",
         f"{new:,}", f"{len(rows):,}", chosen.precision, chosen.execution, chosen.device, len(rows), embedder.dim,
@@ -66,31 +73,32 @@ def run(*, raw: Path, manifest: Path, backbone: Path, store: Path, out: Path, ha
     )  # fmt: skip
 
 
-def probe(samples: Samples, *, embedder: Embedder, store: Store, num_probed: int) -> Probes:
+def probe(samples: Samples[Image.Image], *, embedder: Embedder, store: LookStore, num_probed: int) -> Probes:
     """Embed altered copies of a few samples, none of them held out, and compare each with its original."""
     rows = probed(samples.rows, num_probed=num_probed)
     chosen = samples.rows.iloc[rows]
     kinds = list(COPIES)
+    code = sources.digest(alterations.__name__)  # an altered copy depends on it, other than the sample
     strengths = [int(identity[:8], 16) / 0xFFFFFFFF for identity in chosen["sample_id"]]
     names = [f"{path} ({kind})" for path in chosen["path"] for kind in kinds]
     ids = [
-        hashlib.sha256(f"{identity} {kind} {strength}".encode()).hexdigest()
+        hashlib.sha256(f"{identity} {kind} {strength} {code}".encode()).hexdigest()
         for identity, strength in zip(chosen["sample_id"], strengths, strict=True)
         for kind in kinds
     ]
 
     def picture(number: int) -> Image.Image:
         row, kind = divmod(number, len(kinds))
-        return COPIES[kinds[kind]](samples.picture(int(rows[row])), strengths[row])
+        return COPIES[kinds[kind]](samples.decoded(int(rows[row])), strengths[row])
 
-    look_at(ids, picture, names=names, embedder=embedder, store=store)
-    copies, originals = read_looks(store, ids), read_looks(store, chosen["sample_id"].tolist())
+    look_at(picture, [StoredView(embedder=embedder, store=store, keys=ids, hashing=perceptual_hashes)], names=names)
+    copies, originals = store.all_looks(ids), store.all_looks(chosen["sample_id"].tolist())
     one_each = np.repeat(np.arange(len(rows)), len(kinds))
     shape = (len(rows), len(kinds))
     return Probes(
         kinds=tuple(kinds),
         cosines=pair_cosines(copies.vectors, originals.vectors[one_each]).astype(np.float32).reshape(shape),
-        distances=pair_distances(hash_words(copies.hashes), hash_words(originals.hashes[one_each])).reshape(shape),
+        distances=DISTANCE.of_pairs(hash_words(copies.hashes), hash_words(originals.hashes[one_each])).reshape(shape),
     )
 
 
@@ -100,12 +108,6 @@ def probed(rows: pd.DataFrame, *, num_probed: int) -> NDArray[np.intp]:
     in_use = np.flatnonzero((rows["split"] != "heldout") & is_small)
     count = min(num_probed, -(-len(rows) // SAMPLES_PER_PROBE))
     return in_use[np.argsort(rows["sample_id"].to_numpy()[in_use])[:count]]  # a SHA-256 is a fair draw
-
-
-def read_looks(store: Store, sample_ids: list[str]) -> Looks:
-    """Of a few samples, at once."""
-    values = [np.empty((0, store.value_bytes), dtype=np.uint8), *store.read(sample_ids)]
-    return unpack(np.concatenate(values))
 
 
 if __name__ == "__main__":

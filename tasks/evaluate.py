@@ -13,18 +13,26 @@ from tasks.data.manifest.manifest import read_manifest, version_of
 from tasks.data.manifest.splits import Split, held_out_before
 from tasks.data.manifest.tables import write_table, write_text_table
 from tasks.data.vectors.embeddings import read_embeddings
+from tasks.images.alterations import PERTURBATIONS
+from tasks.images.decode import decode_image
+from tasks.images.perceptual_hash import HASHES_SHAPE, perceptual_hashes
 from tasks.machine.files import read_json, sha256, whole_folder, write_json
+from tasks.machine.progress import progress
 from tasks.metrics.calibration import reliability
 from tasks.metrics.measures import is_known, measure, share_unchanged
 from tasks.metrics.slices import check_slices, slice_table
 from tasks.models.bundle import WEIGHTS, check_baseline, folder_bytes, load_bundle
-from tasks.prediction.heldout import Probabilities, predict, predict_from_embeddings, prediction_table
-from tasks.prediction.latency import latency
+from tasks.prediction.answers import Answerer, Probabilities
+from tasks.prediction.answers import answers as answers_of_heads
+from tasks.prediction.heldout import Modality, ask, in_classes_of, prediction_table
 from tasks.stage.main import main
 from tasks.stage.params import EvaluateParams
 from tasks.targets.classes import MISSING, label_indices
+from tasks.targets.head import load_heads
 
 logger = logging.getLogger("graftline")
+
+IMAGES = Modality(decode=decode_image, hash_of=perceptual_hashes, hashes_shape=HASHES_SHAPE, alterations=PERTURBATIONS)
 
 
 def run(
@@ -35,6 +43,7 @@ def run(
     batches: Path,
     raw: Path,
     embeddings: Path,
+    store: Path,
     head: Path,
     candidate: Path,
     baseline_record: Path,
@@ -52,13 +61,7 @@ def run(
     classes = model.classes
     vectors = read_embeddings(embeddings, read_batches(batches), num_samples=len(manifest))  # (n, dim)
     leaked = is_leaked(rows, audit)
-    ask = partial(predict, rows=rows, raw=raw, classes=classes, minibatch_size=evaluate.minibatch_size)
-    predictions: dict[str, Probabilities] = {
-        "candidate": ask(model, what="candidate"),
-        "head": predict_from_embeddings(head, vectors[np.flatnonzero(is_heldout)]),
-    }
-    perturbed = {name: ask(model, what="candidate", perturbation=name) for name in evaluate.perturbations}
-    latencies = {"candidate": latency(model)}
+    answerers = {"candidate": Answerer(model, minibatch_size=evaluate.minibatch_size)}
     record = read_json(baseline_record)
     in_use = record.get("model_sha256")
     known: dict[str, list[str]] = {}
@@ -67,8 +70,7 @@ def run(
         check_baseline(baseline, record)
         model, learned = load_bundle(baseline)
         known = model.classes
-        predictions["baseline"] = ask(model, what="baseline")
-        latencies["baseline"] = latency(model)
+        answerers["baseline"] = Answerer(model, minibatch_size=evaluate.minibatch_size)
         is_new = held_out_before(rows, now=Split(**read_json(split)), before=Split.read(learned.get("split")))
         if not is_new.all():
             logger.warning(
@@ -77,6 +79,18 @@ def run(
                 f"{is_new.sum():,}",
                 f"{len(rows):,}",
             )
+    show = partial(progress, what="evaluate", unit="minibatches")
+    asked = ask(answerers, rows, raw=raw, store=store, modality=IMAGES, alterations=evaluate.perturbations, show=show)
+    in_order = {
+        name: in_classes_of(answers, known=answerers[name].classes, wanted=classes, num_rows=len(rows))
+        for name, answers in asked.models.items()
+    }
+    heads, _ = load_heads(head)
+    predictions: dict[str, Probabilities] = {
+        "candidate": in_order.pop("candidate"),
+        "head": answers_of_heads(heads, vectors[np.flatnonzero(is_heldout)].astype(np.float16)),
+        **in_order,
+    }
     metrics, tables, confusions, reliabilities, slices = {}, [], [], [], []
     for target, names in classes.items():
         labels = np.array(label_indices(rows[target], names))
@@ -90,7 +104,8 @@ def run(
             labels[is_there], by_model, names, evaluate, leaked=leaked[is_there], is_shared=is_shared, seed=seed
         )
         metrics[target]["candidate"]["unchanged"] = {
-            name: share_unchanged(by_model["candidate"], found[target][is_there]) for name, found in perturbed.items()
+            name: share_unchanged(by_model["candidate"], found[target][is_there])
+            for name, found in asked.altered.items()
         }
         said = prediction_table(there, target, labels[is_there], by_model, names)
         said = said.assign(is_leaked=leaked[is_there], is_shared=is_shared)
@@ -125,8 +140,6 @@ def run(
     for target, measured in metrics.items():
         accuracies = ", ".join(f"{name} {measured[name]['accuracy']:.4f}" for name in predictions)
         logger.info("evaluated %s on %s held-out samples: accuracy of %s", target, f"{len(rows):,}", accuracies)
-    # told and not kept: equal runs leave equal bytes
-    logger.info("one sample at a time: %s", ", ".join(f"{name} {each:.1f} ms" for name, each in latencies.items()))
 
 
 if __name__ == "__main__":

@@ -6,23 +6,26 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tasks.embedding.embedder import Embedder, plan
+from tasks.images.decode import decode_stranger
 from tasks.machine.files import whole_file
 from tasks.machine.progress import progress
 from tasks.models.bundle import load_bundle
-from tasks.models.classifier import Classifier
-from tasks.prediction.answers import Answers, Limits, classify
+from tasks.prediction.answers import PRECISION, Answerer
 from tasks.prediction.export import FORMATS, export
 from tasks.prediction.inputs import find_inputs
 from tasks.prediction.prediction_table import holds_predictions, prediction_writer
+from tasks.prediction.stream import Answers, answer_stream
 from tasks.stage.main import set_up, told_in_one_line
 
 logger = logging.getLogger("graftline")
 
-LIMITS = Limits(min_image_size=1, max_image_pixels=100_000_000, max_file_bytes=500_000_000)
+MIN_IMAGE_SIZE = 1  # px
+MAX_IMAGE_PIXELS = 100_000_000
+MAX_FILE_BYTES = 500_000_000
 
 
 def predict(
@@ -32,7 +35,8 @@ def predict(
     out: Path,
     top_k: int = 5,
     root: Path | None = None,
-    limits: Limits = LIMITS,
+    max_image_pixels: int = MAX_IMAGE_PIXELS,
+    max_file_bytes: int = MAX_FILE_BYTES,
     **choices: Any,
 ) -> Counter[str]:
     """Classify what the inputs hold, and return how many of them had each reason not to be, and how many none ("").
@@ -45,30 +49,40 @@ def predict(
     if root is not None and not root.is_dir():
         raise ValueError(f"the root {root} is no folder: name the one where the paths in tables begin")
     model, _ = load_bundle(bundle)
-    if not model.classes:
-        raise ValueError(f"{bundle} is a backbone, which knows no classes: name the bundle of a classifier")
-    embedder = Embedder(model.backbone, plan(**choices))
-    return predict_with(model, embedder, inputs, out=out, top_k=top_k, root=root, limits=limits)
+    answerer = Answerer(model, **choices)
+    return predict_with(
+        answerer,
+        inputs,
+        out=out,
+        top_k=top_k,
+        root=root,
+        max_image_pixels=max_image_pixels,
+        max_file_bytes=max_file_bytes,
+    )
 
 
 def predict_with(
-    model: Classifier,
-    embedder: Embedder,
+    answerer: Answerer,
     inputs: Sequence[Path],
     *,
     out: Path,
     top_k: int,
     root: Path | None = None,
-    limits: Limits = LIMITS,
+    max_image_pixels: int = MAX_IMAGE_PIXELS,
+    max_file_bytes: int = MAX_FILE_BYTES,
 ) -> Counter[str]:
-    """`predict` by a model that is loaded; `embedder` is that of its backbone."""
+    """Do what `predict` does, with a model that is loaded."""
     beside = out.with_name(f".{out.name}.part").resolve()
     found = find_inputs(
         inputs, root=root,
         left_out=lambda path: holds_predictions(path) or (path.name == beside.name and path.resolve() == beside),
     )  # fmt: skip
-    answers = classify(found, model, embedder, limits=limits, top_k=top_k)
-    return write_predictions(out, progress(answers, total=None, what="predict", unit="minibatches"), model.classes)
+    decode = partial(
+        decode_stranger, min_image_size=MIN_IMAGE_SIZE, max_image_pixels=max_image_pixels,
+        shorter_side=answerer.transform.shorter_side,
+    )  # fmt: skip
+    answers = answer_stream(found, answerer, decode=decode, max_file_bytes=max_file_bytes, top_k=top_k)
+    return write_predictions(out, progress(answers, total=None, what="predict", unit="minibatches"), answerer.classes)
 
 
 def check_out(out: Path, *, bundle: Path) -> None:
@@ -106,14 +120,14 @@ def write_predictions(out: Path, answers: Iterable[Answers], classes: dict[str, 
 def rows(answers: Answers, classes: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
     """One an input and target, in the order of the inputs."""
     pictures = {place: number for number, place in enumerate(answers.places)}
-    ranked = [(values.tolist(), indices.tolist()) for values, indices in answers.ranked]
+    ranked = {target: (values.tolist(), indices.tolist()) for target, (values, indices) in answers.ranked.items()}
     for place, (each, sample_id) in enumerate(zip(answers.inputs, answers.sample_ids, strict=True)):
-        for number, (target, names) in enumerate(classes.items()):
+        for target, names in classes.items():
             row: dict[str, Any] = {"path": each.path, "sample_id": sample_id or None, "target": target}
             if each.reason:
                 yield row | {"reason": each.reason, "detail": each.detail}
                 continue
-            values, indices = (part[pictures[place]] for part in ranked[number])
+            values, indices = (part[pictures[place]] for part in ranked[target])
             labels = [names[index] for index in indices]
             yield row | {
                 "label": labels[0], "probability": values[0], "top_labels": labels, "top_probabilities": values
@@ -133,14 +147,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return
         start = time.monotonic()
         choices = {"device": given.device, "precision": given.precision, "minibatch_size": given.minibatch_size}
-        limits = Limits(
-            min_image_size=LIMITS.min_image_size,
-            max_image_pixels=given.max_image_pixels,
-            max_file_bytes=given.max_file_bytes,
-        )
         counts = predict(
-            given.bundle, given.inputs, out=given.out, top_k=given.top_k, root=given.root, limits=limits, **choices
-        )
+            given.bundle, given.inputs, out=given.out, top_k=given.top_k, root=given.root,
+            max_image_pixels=given.max_image_pixels, max_file_bytes=given.max_file_bytes, **choices,
+        )  # fmt: skip
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.items()) if reason)
         logger.info(
             "predicted %s of %s in %.0f s -> %s%s", f"{counts['']:,}", f"{counts.total():,}", time.monotonic() - start,
@@ -159,10 +169,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--root", type=Path, help="where the paths in tables begin; default: the folder of the table")
     parser.add_argument("--export", choices=FORMATS, help="write the bundle as one file of this format")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto")
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "bf16", "fp32"),
+        default=PRECISION,
+        help=f"default: {PRECISION}, in which evaluate judged the bundle",
+    )
     parser.add_argument("--minibatch-size", type=count, help="pictures; default: 16 on cpu, 256 on cuda")
-    parser.add_argument("--max-image-pixels", type=count, default=LIMITS.max_image_pixels, help="width x height")
-    parser.add_argument("--max-file-bytes", type=count, default=LIMITS.max_file_bytes, help="of a picture")
+    parser.add_argument("--max-image-pixels", type=count, default=MAX_IMAGE_PIXELS, help="width x height")
+    parser.add_argument("--max-file-bytes", type=count, default=MAX_FILE_BYTES, help="of a picture")
     given = parser.parse_intermixed_args(arguments)
     if bool(given.inputs) == bool(given.export):
         parser.error("expected inputs, or --export without any")

@@ -4,15 +4,16 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from tasks.data.manifest.tables import write_table
 from tasks.data.raw.entries import KEYS, Entry
-from tasks.data.raw.inspection import Inspection, Limits, inspect_all
+from tasks.data.raw.inspection import Inspection, inspect_all
 from tasks.data.raw.layouts import find_entries
-from tasks.images.decode import ImageFacts
+from tasks.images.decode import ImageFacts, inspect_image
 from tasks.machine.files import whole_folder
 from tasks.machine.progress import progress
 from tasks.stage.main import main
@@ -28,7 +29,7 @@ def run(*, raw: Path, out: Path, scan: ScanParams) -> None:
     if not raw.exists():
         raise ValueError(f"there is no batch {raw}: put it there, `dvc pull` it, or take it out of data/batches.yaml")
     entries = find_entries(raw)
-    samples, defects = inspect_entries(raw, entries, Limits(**scan.model_dump()))
+    samples, defects = inspect_entries(raw, entries, scan)
     assert len(samples) + len(defects) == len(entries)
     with whole_folder(out) as folder:
         write_table(folder / "samples.parquet", samples)
@@ -36,12 +37,15 @@ def run(*, raw: Path, out: Path, scan: ScanParams) -> None:
     logger.info("scanned %s: %s samples, %s defects", raw, f"{len(samples):,}", f"{len(defects):,}")
 
 
-def inspect_entries(raw: Path, entries: Sequence[Entry], limits: Limits) -> tuple[pd.DataFrame, pd.DataFrame]:
+def inspect_entries(raw: Path, entries: Sequence[Entry], scan: ScanParams) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The samples (path, sample_id, ImageFacts, group, domain, split, a column a target) and the defects (path,
     sample_id, reason, detail, and as JSON what is said of them), sorted by path."""
     to_look_at = [entry.path for entry in entries if not entry.reason]
-    found = inspect_all(raw, to_look_at, limits)
-    shown = progress(found, total=len(to_look_at), what=f"scan {raw}", unit="samples")
+    inspect = partial(inspect_image, min_image_size=scan.min_image_size, max_image_pixels=scan.max_image_pixels)
+    inspections = inspect_all(
+        raw, to_look_at, inspect, max_file_bytes=scan.max_file_bytes, max_decode_seconds=scan.max_decode_seconds
+    )
+    shown = progress(inspections, total=len(to_look_at), what=f"scan {raw}", unit="samples")
     samples: list[dict[str, object]] = []
     defects: list[dict[str, object]] = []
     for entry in entries:

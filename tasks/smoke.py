@@ -4,46 +4,44 @@ many milliseconds."""
 import json
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from tasks.data.samples.samples import Samples, minibatches
+from tasks.data.samples.samples import Samples
+from tasks.images.decode import decode_image
 from tasks.models.bundle import load_bundle
-from tasks.models.classifier import Classifier
+from tasks.prediction.answers import Answerer
 from tasks.prediction.latency import latency
 from tasks.stage.main import main
 
 logger = logging.getLogger("graftline")
 
 NUM_SAMPLES = 32
-MINIBATCH_SIZE = 16
-TOLERANCE = (
-    1e-3  # of a probability: evaluate computes in the same precision, maybe on another machine, in larger minibatches
-)
+TOLERANCE = 1e-3  # of a probability: evaluate computes in the same way, maybe on another processor
 
 
 def run(*, bundle: Path, predictions: Path | None, raw: Path | None) -> None:
     """Load a bundle; with --predictions and --raw predict some held-out samples anew and compare, without them grey
     pictures. Prints one JSON object; exits with 1 where it cannot, or where they differ."""
     model, _ = load_bundle(bundle)
-    if not model.classes:
-        raise ValueError(f"{bundle} knows no classes: expected the bundle of a classifier")
+    answerer = Answerer(model, device="cpu")
     if (predictions is None) != (raw is None):
         raise ValueError("--predictions and --raw belong together: give both or neither")
     found: dict[str, float] = {"num_compared": 0}
     if predictions is None or raw is None:
-        size = model.backbone.transform.crop_size
+        size = answerer.transform.crop_size
         grey = torch.full((2, 3, size, size), 128, dtype=torch.uint8)
-        if not all(bool(each.isfinite().all()) for each in model.probabilities([grey])):
+        if not all(np.isfinite(values).all() for values in answerer.answer(grey).values()):
             raise ValueError(
                 f"{bundle} gives probabilities of a grey picture that are not finite: its weights are damaged"
             )
         said = f"{bundle} loads and predicts"
     else:
-        worst, num_compared = compare(model, pd.read_parquet(predictions), raw=raw)
+        worst, num_compared = compare(answerer, pd.read_parquet(predictions), raw=raw)
         if not worst <= TOLERANCE:
             raise ValueError(
                 f"{bundle} gives probabilities that differ from {predictions} by {worst:.3g}, expected at most {TOLERANCE}: "
@@ -56,19 +54,20 @@ def run(*, bundle: Path, predictions: Path | None, raw: Path | None) -> None:
     sys.stdout.write(json.dumps(found, sort_keys=True) + "\n")
 
 
-def compare(model: Classifier, table: pd.DataFrame, *, raw: Path) -> tuple[float, int]:
+def compare(answerer: Answerer, table: pd.DataFrame, *, raw: Path) -> tuple[float, int]:
     """The largest difference of a true class's probability, and of how many. Raises ValueError where there are none."""
     ids = sorted(set(table["sample_id"]))[:NUM_SAMPLES]  # a SHA-256 is a fair draw
     chosen = table[table["sample_id"].isin(ids)]
     rows = chosen.drop_duplicates("sample_id").reset_index(drop=True)
     if rows.empty:
         raise ValueError("evaluate predicted no held-out sample: land more data")
-    transform = model.backbone.transform
-    samples = Samples(rows, raw=raw, shorter_side=transform.shorter_side)
-    given = model.probabilities(minibatches(samples, pixels=transform.pixels, size=MINIBATCH_SIZE))
+    decode = partial(decode_image, shorter_side=answerer.transform.shorter_side)
+    samples = Samples(rows, raw=raw, decode=decode)
+    pixels = answerer.transform.stack([answerer.transform.pixels(samples.decoded(row)) for row in range(len(samples))])
+    answers = answerer.answer(pixels)
     place = {identity: row for row, identity in enumerate(rows["sample_id"])}
     differences = []
-    for (target, names), probabilities in zip(model.classes.items(), given, strict=True):
+    for target, names in answerer.classes.items():
         of_target = chosen[chosen["target"] == target]
         if of_target.empty:
             continue
@@ -76,9 +75,11 @@ def compare(model: Classifier, table: pd.DataFrame, *, raw: Path) -> tuple[float
             raise ValueError(f"evaluate has the class {min(unknown)!r} of {target}, which the bundle lacks")
         at = of_target["sample_id"].map(place).to_numpy(), of_target["label"].map(names.index).to_numpy()
         expected = of_target["candidate_label_probability"].to_numpy()
-        differences.append(np.abs(probabilities.numpy()[at] - expected))
+        differences.append(np.abs(answers[target][at] - expected))
     if not differences:
-        raise ValueError(f"evaluate predicted none of the targets {', '.join(model.classes)}: run `dvc repro evaluate`")
+        raise ValueError(
+            f"evaluate predicted none of the targets {', '.join(answerer.classes)}: run `dvc repro evaluate`"
+        )
     every = np.concatenate(differences)
     return float(every.max()), len(every)
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax
 
 from tasks.data.health.leaks import leaves_training
 from tasks.data.manifest.batches import read_batches
@@ -15,7 +14,7 @@ from tasks.data.vectors.embeddings import read_embeddings
 from tasks.machine.files import read_json, whole_folder
 from tasks.stage.main import main
 from tasks.stage.params import TrainHeadParams
-from tasks.targets.classes import MISSING, label_indices
+from tasks.targets.classes import MISSING, is_right, label_indices, losses
 from tasks.targets.head import Head, Layer, save_heads
 from tasks.targets.temperature import fit_temperature
 from tasks.training.heads.centroid import fit_centroids
@@ -61,7 +60,7 @@ def run(
         heads[target] = Head(layers=layers, temperature=fit_temperature(logits, val[1]))
         facts["l2"][target] = l2
         facts["val_log_loss"][target] = log_loss(logits / heads[target].temperature, val[1])
-        accuracy = (logits.argmax(axis=1) == val[1]).mean() if len(val[1]) else float("nan")
+        accuracy = is_right(logits, val[1]).mean() if len(val[1]) else float("nan")
         logger.info(
             "trained the %s head of %s on %s vectors: %sval accuracy %.4f, temperature %.3f", train_head.head, target,
             f"{len(train[1]):,}", "" if l2 is None else f"l2 {l2:g}, ", accuracy, heads[target].temperature,
@@ -122,7 +121,7 @@ def log_loss(logits: Array, labels: Labels) -> float | None:
     """Mean in nats; None without labels."""
     if not len(labels):
         return None
-    return -float(log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean())
+    return float(losses(logits, labels).mean())
 
 
 if __name__ == "__main__":

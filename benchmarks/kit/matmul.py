@@ -5,7 +5,7 @@ import time
 import torch
 
 from tasks.embedding.embedder import DTYPES, Plan
-from tasks.machine.cores import in_order, num_cores, one_thread_each
+from tasks.machine.cores import num_cores, one_thread_each, spread
 
 SIDE = 1024
 TIMES = 50
@@ -27,7 +27,7 @@ def matmul_flops(plan: Plan) -> float:
         start = time.perf_counter()
         with one_thread_each():
             if plan.device == "cpu":
-                list(in_order(range(workers), multiply))
+                list(spread(range(workers), multiply))
             else:
                 multiply(0)
                 torch.cuda.synchronize()

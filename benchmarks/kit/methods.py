@@ -26,7 +26,9 @@ from tasks.images import augment
 from tasks.machine.cores import one_thread_each
 from tasks.models.backbone import Backbone
 from tasks.models.classifier import Classifier
+from tasks.prediction.answers import Answerer
 from tasks.stage.params import FinetuneParams, TrainHeadParams
+from tasks.targets.classes import likeliest
 from tasks.training.finetuning.tuning import Data, augmentation, fine_tune, num_full
 from tasks.training.heads.logistic import LinearHead, fit_head
 from tasks.training.loop import Group, History, fit
@@ -266,6 +268,8 @@ def told_of(history: History) -> dict[str, Any]:
 def prediction_of(model: Classifier, labelled: Labelled) -> Predict:
     def predict(rows: Rows) -> NDArray[np.int64]:
         parts = (torch.from_numpy(labelled.pixels[part]) for part in np.split(rows, range(64, len(rows), 64)))
-        return model.probabilities(parts)[0].argmax(dim=1).numpy()
+        answerer = Answerer(model, device="cpu")
+        target = next(iter(model.classes))
+        return likeliest(answerer.answer(torch.cat(list(parts)))[target])
 
     return predict

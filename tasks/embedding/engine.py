@@ -1,4 +1,4 @@
-"""Samples in; what each looks like to a frozen backbone, in the embedding store, out. Only what the store lacks is computed.
+"""Look at samples through frozen backbones and keep what each looks like; compute only what is not kept yet.
 
 On a processor each core takes a minibatch of its own, from the files to the vectors: decoding never waits for the network
 nor the network for decoding, and the speed is the harmonic combination of both. On a GPU the cores decode, and the GPU
@@ -6,89 +6,211 @@ computes one minibatch while the next is on its way to it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from tasks.data.samples import samples
-from tasks.data.samples.samples import stack
-from tasks.data.store.store import Store
-from tasks.embedding import embedder as embedder_module
-from tasks.embedding import fusion, looks
 from tasks.embedding.embedder import Embedder
-from tasks.embedding.looks import Looks, value_bytes
+from tasks.embedding.looks import Looks, LookStore
 from tasks.embedding.recipe import recipe
-from tasks.images import alterations, decode, perceptual_hash, transform
 from tasks.machine.cores import in_turn
-from tasks.models import backbone as backbone_module
 
-Rows = NDArray[np.intp]  # the positions of a minibatch's samples among all
-Decoded = tuple[Rows, Tensor, NDArray[np.uint8]]  # with pixels and hashes
-Embedded = tuple[Rows, Tensor, NDArray[np.uint8]]  # with vectors (n, dim) float16 and hashes
-
-
-CODE = (alterations, decode, perceptual_hash, samples, looks, backbone_module, embedder_module, fusion, transform)
+Positions = NDArray[np.intp]  # of samples among all
+Add = Callable[[Positions, Looks], None]
+Hash = Callable[[Any], NDArray[np.uint8]]  # a decoded sample -> (num_views, bytes)
+Show = Callable[..., Iterator[Any]]
 
 
-def open_store(path: Path, embedder: Embedder, *, backbone: str) -> Store:
-    return Store(path, recipe=recipe(embedder, CODE, backbone=backbone), value_bytes=value_bytes(embedder.dim))
+def open_store(
+    path: Path,
+    embedder: Embedder,
+    *,
+    backbone: str,
+    decode: Callable[..., Any],
+    hash_of: Hash,
+    hashes_shape: tuple[int, int],
+) -> LookStore:
+    """Open the looks that this embedder, decoder and hash give; `backbone` is the fingerprint of its weights and transform."""
+    facts = recipe(embedder, __name__, handed_in=(decode, hash_of), backbone=backbone)
+    return LookStore(path, recipe=facts, dim=embedder.dim, hashes_shape=hashes_shape)
+
+
+class View(Protocol):
+    """One way to look at samples: through which backbone, as they are or altered, and where the looks go."""
+
+    @property
+    def embedder(self) -> Embedder: ...
+
+    def see(self, sample: Any) -> Any:
+        """Return the decoded sample that the backbone sees of what `read` gave."""
+
+    def hash_of(self, seen: Any) -> NDArray[np.uint8]:
+        """Return the perceptual hashes (num_views, bytes) of what is seen; no views where nobody wants them."""
+
+    def missing(self) -> Positions:
+        """Return the positions of the samples whose looks are not there yet."""
+
+    def adding(self) -> AbstractContextManager[Add]:
+        """Take the looks of samples until the end of the block."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredView:
+    """A view whose looks the store keeps, under the `keys` (n,) of the samples: SHA-256, hex."""
+
+    embedder: Embedder
+    store: LookStore
+    keys: Sequence[str]
+    hashing: Hash
+    seeing: Callable[[Any], Any] = lambda sample: sample
+
+    def see(self, sample: Any) -> Any:
+        return self.seeing(sample)
+
+    def hash_of(self, seen: Any) -> NDArray[np.uint8]:
+        return self.hashing(seen)
+
+    def missing(self) -> Positions:
+        return self.store.missing(self.keys)
+
+    @contextmanager
+    def adding(self) -> Iterator[Add]:
+        with self.store.writer() as writer:
+            yield lambda positions, looks: writer.add([self.keys[at] for at in positions], looks.pack())
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassingView:
+    """A view whose vectors (n, dim) float16 are wanted once and not kept."""
+
+    embedder: Embedder
+    vectors: NDArray[np.float16]
+    seeing: Callable[[Any], Any]
+
+    def see(self, sample: Any) -> Any:
+        return self.seeing(sample)
+
+    def hash_of(self, seen: Any) -> NDArray[np.uint8]:
+        return np.empty((0, 0), dtype=np.uint8)
+
+    def missing(self) -> Positions:
+        return np.arange(len(self.vectors))
+
+    @contextmanager
+    def adding(self) -> Iterator[Add]:
+        def add(positions: Positions, looks: Looks) -> None:
+            self.vectors[positions] = looks.vectors
+
+        yield add
 
 
 def embed(
-    sample_ids: Sequence[str],
-    picture: Callable[[int], Image.Image],
+    read: Callable[[int], Any],
+    views: Sequence[View],
     *,
     names: Sequence[str],
-    embedder: Embedder,
-    store: Store,
-    show: Callable[..., Iterator[Embedded]] = lambda items, total: items,
-) -> int:
-    """Look at the samples that the store lacks, and return how many these were.
+    show: Show = lambda items, total: items,
+) -> list[int]:
+    """Look at the samples whose looks are missing, and return how many these were, by view.
+
+    Each sample is read once for all views.
 
     Args:
-        sample_ids: (n,) SHA-256, hex.
-        picture: decodes the sample at a position, RGB; is called by several threads.
+        read: returns the sample at a position; several threads call it.
+        views: of one minibatch size and one device.
         names: (n,) what an error calls each sample.
-        show: passes the minibatches on, and shows how many of `total` have passed.
+        show: passes minibatches on and shows how many of `total` have passed.
 
     Raises:
-        ValueError: a vector has numbers that float16 cannot hold; the sample is named. Whatever `picture` raises passes
-            through. What was computed before stays in the store.
+        ValueError: a vector has numbers that float16 cannot hold; the sample is named. What `read` raises passes through.
+            What was computed before stays in the store.
     """
-    missing = store.missing(sample_ids)
-    size = embedder.plan.minibatch_size
-    minibatches = [missing[start : start + size] for start in range(0, len(missing), size)]
-    with store.writer() as writer:
-        for rows, vectors, hashes in show(look(minibatches, picture, embedder), total=len(minibatches)):
-            found = Looks(vectors=vectors.numpy(), hashes=hashes)
-            is_finite = np.all(np.isfinite(found.vectors), axis=1)
-            writer.add([sample_ids[row] for row in rows[is_finite]], found[is_finite].pack())
-            if not is_finite.all():
-                raise ValueError(
-                    f"the embedding of {names[rows[~is_finite][0]]} has numbers that are not finite in float16: the weights "
-                    "may be damaged, or backbone.features names parts with too large outputs"
-                )
-    return len(missing)
+    wanted = np.zeros((len(views), len(names)), dtype=bool)
+    for row, view in zip(wanted, views, strict=True):
+        row[view.missing()] = True
+    # samples that lack the same views stand together, so that few minibatches have empty places
+    patterns = np.packbits(wanted, axis=0)  # (bytes, n)
+    order = np.lexsort((np.arange(len(names)), *patterns))
+    order = order[wanted[:, order].any(axis=0)]
+    size = views[0].embedder.plan.minibatch_size if views else 1
+    minibatches = [order[start : start + size] for start in range(0, len(order), size)]
+    with ExitStack() as held:
+        adding = [held.enter_context(view.adding()) for view in views]
+        looked = look(minibatches, read, views, wanted=wanted)
+        for parts in show(looked, total=len(minibatches)):
+            for part in parts:
+                looks = Looks(vectors=part.vectors.numpy(), hashes=part.hashes)
+                is_finite = np.all(np.isfinite(looks.vectors), axis=1)
+                adding[part.view](part.positions[is_finite], looks[is_finite])
+                if not is_finite.all():
+                    raise ValueError(
+                        f"the embedding of {names[part.positions[~is_finite][0]]} has numbers that are not finite in float16: "
+                        "the weights may be damaged, or backbone.features names parts with too large outputs"
+                    )
+    return [int(count) for count in wanted.sum(axis=1)]
 
 
-def look(minibatches: Iterable[Rows], picture: Callable[[int], Image.Image], embedder: Embedder) -> Iterator[Embedded]:
-    """What each minibatch looks like, in order."""
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """The samples of a minibatch that one view lacks, while they become looks."""
 
-    def decode(rows: Rows) -> Decoded:
-        torch.get_num_threads()  # the first call in a thread makes it compute on one core, see `one_thread_each`
-        pixels, hashes = [], []
-        for row in rows:  # one at a time: a decoded picture may be large
-            image = picture(int(row))
-            pixels.append(embedder.transform.pixels(image))
-            hashes.append(perceptual_hash.perceptual_hashes(image))
-        return rows, stack(pixels), np.stack(hashes)
+    view: int
+    positions: Positions
+    pixels: Tensor  # (n, 3, size, size) uint8
+    hashes: NDArray[np.uint8]  # (n, num_views, bytes)
 
-    def compute(decoded: Decoded) -> Embedded:
-        rows, pixels, hashes = decoded
-        return rows, embedder(pixels).half().to("cpu", non_blocking=True), hashes
 
-    yield from in_turn(minibatches, decode, compute, device=embedder.plan.device)
+@dataclass(frozen=True, kw_only=True)
+class LookedAt:
+    """What one view gives of the samples of a minibatch."""
+
+    view: int
+    positions: Positions
+    vectors: Tensor  # (n, dim) float16
+    hashes: NDArray[np.uint8]
+
+
+def look(
+    minibatches: Iterable[Positions],
+    read: Callable[[int], Any],
+    views: Sequence[View],
+    *,
+    wanted: NDArray[np.bool_],
+) -> Iterator[list[LookedAt]]:
+    """Yield what the views give of each minibatch, in order; `wanted` (num_views, n) says which view lacks which sample."""
+
+    def decode(positions: Positions) -> list[Part]:
+        pixels: list[list[Tensor]] = [[] for _ in views]
+        hashes: list[list[NDArray[np.uint8]]] = [[] for _ in views]
+        for at in positions:  # one at a time: a decoded picture may be large
+            sample = read(int(at))
+            for number in np.flatnonzero(wanted[:, at]).tolist():
+                view = views[number]
+                seen = view.see(sample)
+                pixels[number].append(view.embedder.transform.pixels(seen))
+                hashes[number].append(view.hash_of(seen))
+        return [
+            Part(
+                view=number, positions=positions[wanted[number, positions]],
+                pixels=view.embedder.transform.stack(pixels[number]), hashes=np.stack(hashes[number]),
+            )
+            for number, view in enumerate(views)
+            if pixels[number]
+        ]  # fmt: skip
+
+    def compute(parts: list[Part]) -> list[LookedAt]:
+        return [
+            LookedAt(
+                view=part.view, positions=part.positions, hashes=part.hashes,
+                vectors=views[part.view].embedder(part.pixels).half().to("cpu", non_blocking=True),
+            )
+            for part in parts
+        ]  # fmt: skip
+
+    if views:
+        yield from in_turn(minibatches, decode, compute, device=views[0].embedder.plan.device)

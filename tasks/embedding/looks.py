@@ -1,14 +1,15 @@
-"""What is kept of each sample that was looked at, its vector and its perceptual hashes: arrays in, fixed-size values of the embedding store out, and back."""
+"""What the store keeps of a sample: its vector and its perceptual hashes, packed into values of one size, and back."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.images.perceptual_hash import HASHES_SHAPE
-
-HASH_BYTES = prod(HASHES_SHAPE)
+from tasks.data.store.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,24 +17,39 @@ class Looks:
     """A row a sample."""
 
     vectors: NDArray[np.float16]  # (n, dim)
-    hashes: NDArray[np.uint8]  # (n, *HASHES_SHAPE)
+    hashes: NDArray[np.uint8]  # (n, num_views, bytes)
 
     def __getitem__(self, rows: NDArray[np.bool_]) -> "Looks":
         return Looks(vectors=self.vectors[rows], hashes=self.hashes[rows])
 
     def pack(self) -> NDArray[np.uint8]:
-        """(n, value_bytes)."""
+        """Return the values (n, value_bytes) of the store."""
         n, dim = self.vectors.shape
         vectors = np.ascontiguousarray(self.vectors).view(np.uint8).reshape(n, 2 * dim)
-        return np.concatenate([vectors, self.hashes.reshape(n, HASH_BYTES)], axis=1)
+        return np.concatenate([vectors, self.hashes.reshape(n, prod(self.hashes.shape[1:]))], axis=1)
 
 
-def value_bytes(dim: int) -> int:
-    return 2 * dim + HASH_BYTES
+def unpack(values: NDArray[np.uint8], *, hashes_shape: tuple[int, int]) -> Looks:
+    """Return what `pack` was given; `hashes_shape` is (num_views, bytes)."""
+    n, num_bytes = len(values), prod(hashes_shape)
+    vectors = np.ascontiguousarray(values[:, :-num_bytes]).view(np.float16)
+    return Looks(vectors=vectors, hashes=values[:, -num_bytes:].reshape(n, *hashes_shape))
 
 
-def unpack(values: NDArray[np.uint8]) -> Looks:
-    """(n, value_bytes) -> what `pack` was given."""
-    n = len(values)
-    vectors = np.ascontiguousarray(values[:, :-HASH_BYTES]).view(np.float16)
-    return Looks(vectors=vectors, hashes=values[:, -HASH_BYTES:].reshape(n, *HASHES_SHAPE))
+class LookStore(Store):
+    """The part of an embedding store that belongs to one recipe of looks."""
+
+    def __init__(self, path: Path, *, recipe: dict[str, Any], dim: int, hashes_shape: tuple[int, int]) -> None:
+        super().__init__(path, recipe=recipe, value_bytes=2 * dim + prod(hashes_shape))
+        self.dim = dim
+        self.hashes_shape = hashes_shape
+
+    def looks(self, sample_ids: Sequence[str]) -> Iterator[Looks]:
+        """Yield the looks of the samples in their order, in chunks; see `Store.read`."""
+        for values in self.read(sample_ids):
+            yield unpack(values, hashes_shape=self.hashes_shape)
+
+    def all_looks(self, sample_ids: Sequence[str]) -> Looks:
+        """Return the looks of a few samples at once."""
+        values = [np.empty((0, self.value_bytes), dtype=np.uint8), *self.read(sample_ids)]
+        return unpack(np.concatenate(values), hashes_shape=self.hashes_shape)

@@ -1,21 +1,26 @@
-"""What the numbers that a frozen network gives of a sample depend on: a change of any of it is another recipe in the store."""
+"""The recipe of what a frozen network makes of samples: a change of any part of it is another recipe in the store."""
 
-import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from tasks.embedding.embedder import Embedder
+from tasks.machine import sources
 
 
-def recipe(embedder: Embedder, code: Iterable[ModuleType], *, backbone: str) -> dict[str, Any]:
-    """`code` is what runs between a file and what is kept of it; `backbone` the fingerprint of its weights and transform."""
-    sources = b"".join(Path(module.__file__ or "").read_bytes() for module in code)
+def recipe(
+    embedder: Embedder, *modules: str, handed_in: tuple[Callable[..., Any], ...], backbone: str
+) -> dict[str, Any]:
+    """Return all that the kept values depend on besides the sample.
+
+    Args:
+        modules: where the values are computed, such as `tasks.embedding.engine`; what they import counts with them.
+        handed_in: the functions of the modality or the verb that these modules are given, such as the decoder.
+        backbone: the fingerprint of its weights and transform.
+    """
     return embedder.plan.recipe() | {
         "architecture": embedder.architecture,
         "backbone": backbone,
-        "code": hashlib.sha256(sources).hexdigest(),
-        "versions": {each: version(each) for each in ("numpy", "pillow", "torch", "torchvision")},
+        "code": sources.digest(*modules, *map(sources.module_of, handed_in)),
+        "versions": {name: version(name) for name in ("numpy", "pillow", "torch", "torchvision")},
     }

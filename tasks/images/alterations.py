@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 from PIL import Image, ImageEnhance, ImageOps
 
+from tasks.images.decode import decode_image
+
 CROP_FRACTION = 0.95  # of each side, what is kept
 
 
@@ -18,7 +20,7 @@ def recompressed(image: Image.Image, *, quality: int) -> Image.Image:
     """Through a JPEG of this quality, 1..95."""
     content = io.BytesIO()
     image.save(content, "JPEG", quality=quality)
-    return Image.open(content).convert("RGB")
+    return decode_image(content.getvalue())
 
 
 def cropped(image: Image.Image, *, across: float, down: float) -> Image.Image:

@@ -3,12 +3,14 @@
 import io
 import logging
 import re
+import struct
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from tasks.data.samples.defects import ImageDefectError
+from tasks.data.samples.defects import DefectError
 
 logger = logging.getLogger("graftline")
 
@@ -19,8 +21,11 @@ MARKER = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
 MOST_SCANS = 100  # of a progressive JPEG, each a pass over all pixels; encoders make about ten, and a bomb thousands
 LONGEST_TRAILER = 64 * 1024  # bytes that some programs leave behind the end of a picture
-PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20  # bytes; programs that make pictures note how they made them
-Image.MAX_IMAGE_PIXELS = None  # inspect_image has a limit of its own, which params.yaml sets
+# of a PNG: notes, and a colour profile, which nobody asks for. Pillow refuses a file for long ones, and programs that make
+# pictures note at length how they made them. Two kinds of note may hold the orientation, and stay
+NOTES = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+ORIENTATION_NOTES = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +39,7 @@ class ImageFacts:
 
 
 def inspect_image(content: bytes, *, min_image_size: int, max_image_pixels: int) -> ImageFacts:
-    """Decode the whole picture once. Raises ImageDefectError naming what is wrong; sizes are checked on the header,
+    """Decode the whole picture once. Raises DefectError naming what is wrong; sizes are checked on the header,
     before anything is decoded."""
     image = _open_within(content, min_image_size=min_image_size, max_image_pixels=max_image_pixels)
     # a phone's JPEG with a second picture behind the first (MPO) is a JPEG
@@ -43,10 +48,10 @@ def inspect_image(content: bytes, *, min_image_size: int, max_image_pixels: int)
     )
     try:
         if _has_second_frame(image):
-            raise ImageDefectError("animated", "the file holds several pictures, expected one")
+            raise DefectError("animated", "the file holds several pictures, expected one")
         image.load()
         _to_rgb(image)
-    except ImageDefectError:
+    except DefectError:
         raise
     except MemoryError:
         raise  # says something of the machine, not of the picture
@@ -68,13 +73,13 @@ def decode_image(content: bytes, *, shorter_side: int | None = None) -> Image.Im
 def decode_stranger(
     content: bytes, *, min_image_size: int, max_image_pixels: int, shorter_side: int | None
 ) -> Image.Image:
-    """`decode_image` of bytes that nobody has inspected. Raises ImageDefectError naming what is wrong, as `inspect_image`
+    """`decode_image` of bytes that nobody has inspected. Raises DefectError naming what is wrong, as `inspect_image`
     does."""
     image = _open_within(content, min_image_size=min_image_size, max_image_pixels=max_image_pixels)
     try:
         if _has_second_frame(image):
-            raise ImageDefectError("animated", "the file holds several pictures, expected one")
-    except (ImageDefectError, MemoryError):
+            raise DefectError("animated", "the file holds several pictures, expected one")
+    except (DefectError, MemoryError):
         raise
     except Exception as error:
         raise _damage(content, error) from error
@@ -95,22 +100,18 @@ def _decode(image: Image.Image, content: bytes, *, shorter_side: int | None) -> 
 
 
 def _open_within(content: bytes, *, min_image_size: int, max_image_pixels: int) -> Image.Image:
-    """The picture, not decoded yet. Raises ImageDefectError where its header says that it is none to be decoded."""
+    """The picture, not decoded yet. Raises DefectError where its header says that it is none to be decoded."""
     if not content:
-        raise ImageDefectError("empty_file", "the file has no bytes")
+        raise DefectError("empty_file", "the file has no bytes")
     image = _open(content)
     if min(image.size) < min_image_size:
-        raise ImageDefectError("too_small", f"{image.width} x {image.height} px, expected at least {min_image_size} px")
+        raise DefectError("too_small", f"{image.width} x {image.height} px, expected at least {min_image_size} px")
     if image.width * image.height > max_image_pixels:
-        raise ImageDefectError(
-            "too_many_pixels", f"{image.width} x {image.height} px, expected at most {max_image_pixels}"
-        )
+        raise DefectError("too_many_pixels", f"{image.width} x {image.height} px, expected at most {max_image_pixels}")
     if image.format in ("JPEG", "MPO") and (scans := _num_scans(content)) > MOST_SCANS:
-        raise ImageDefectError("unreadable", f"a JPEG that is coded in {scans} scans, expected at most {MOST_SCANS}")
+        raise DefectError("unreadable", f"a JPEG that is coded in {scans} scans, expected at most {MOST_SCANS}")
     if not _is_convertible(image.mode):
-        raise ImageDefectError(
-            "unsupported_mode", f"pixels of mode {image.mode}, expected grey, RGB, CMYK or a palette"
-        )
+        raise DefectError("unsupported_mode", f"pixels of mode {image.mode}, expected grey, RGB, CMYK or a palette")
     return image
 
 
@@ -126,7 +127,7 @@ def _num_scans(content: bytes) -> int:
 
 def _open(content: bytes) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(content), formats=FORMATS)
+        return _identified(_without_notes(content))
     except UnidentifiedImageError:
         kind = _kind(content)
         if kind:
@@ -134,13 +135,40 @@ def _open(content: bytes) -> Image.Image:
         detail = f"no picture in any of the formats {', '.join(FORMATS)}"
         if content.startswith(b"PAR1"):
             detail += "; a table of pictures is read where it is called .parquet and no labels.csv lies at the top of the batch"
-        raise ImageDefectError("not_an_image", detail) from None
+        raise DefectError("not_an_image", detail) from None
     except Exception as error:  # a picture's header can make Pillow raise nearly anything
         raise _damage(content, error) from error
 
 
-def _damage(content: bytes, error: Exception) -> ImageDefectError:
-    return ImageDefectError("truncated" if _is_cut_off(content, str(error)) else "unreadable", _one_line(error))
+def _identified(content: bytes) -> Image.Image:
+    """Return what `Image.open` does, without Pillow's limit of pixels, which holds for the whole process; ours is a parameter."""
+    Image.init()
+    for name in FORMATS:
+        factory, accept = Image.OPEN[name]
+        if accept and accept(content[:16]) is not True:
+            continue
+        with suppress(SyntaxError, IndexError, TypeError, struct.error):  # as `Image.open` takes another format
+            return factory(io.BytesIO(content), "")
+    raise UnidentifiedImageError
+
+
+def _without_notes(content: bytes) -> bytes:
+    """Return a PNG without NOTES, other bytes as they are."""
+    if not content.startswith(PNG_SIGNATURE):
+        return content
+    kept, place = [PNG_SIGNATURE], len(PNG_SIGNATURE)
+    while place + 8 <= len(content):
+        kind = content[place + 4 : place + 8]
+        end = place + 12 + int.from_bytes(content[place : place + 4], "big")
+        if kind not in NOTES or content[place + 8 : end].startswith(ORIENTATION_NOTES):
+            kept.append(content[place:end])
+        place = end
+    kept.append(content[place:])
+    return b"".join(kept) if len(kept) > 2 else content
+
+
+def _damage(content: bytes, error: Exception) -> DefectError:
+    return DefectError("truncated" if _is_cut_off(content, str(error)) else "unreadable", _one_line(error))
 
 
 def _kind(content: bytes) -> str:

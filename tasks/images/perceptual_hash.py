@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tasks.data.health.bits import HashDistance
+
 HASH_SIZE = 16  # rows and columns of frequencies: the fine ones tell a copy from another picture of the same kind
 NUM_BITS = HASH_SIZE * HASH_SIZE
 SCALED = 2 * HASH_SIZE  # px, a side of what is transformed
@@ -34,6 +36,7 @@ _VIEWS = np.concatenate([_CUT_PAIRS[:1, :1].reshape(1, -1), _CUT_PAIRS[1:, 1:].r
 
 # the cosine transform of a mirrored picture is that of the picture with its odd horizontal frequencies negated
 _ODD_FREQUENCIES = np.packbits(np.tile(np.arange(HASH_SIZE) % 2 == 1, HASH_SIZE)).view(np.uint64)  # (words,)
+DISTANCE = HashDistance(mirrored=_ODD_FREQUENCIES)
 
 
 def perceptual_hashes(image: Image.Image) -> NDArray[np.uint8]:

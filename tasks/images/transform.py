@@ -1,5 +1,6 @@
 """The evaluation transform of a backbone: a decoded picture in, the pixels that the backbone was trained to see out."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, Literal, Self
@@ -71,6 +72,11 @@ class Transform:
             pixels = tvf.resize(pixels, [self.resize_size], interpolation, antialias=True)
         cropped: Tensor = tvf.center_crop(pixels, [self.crop_size])
         return cropped
+
+    @staticmethod
+    def stack(pixels: Sequence[Tensor]) -> Tensor:
+        """n tensors (3, height, width) -> (n, 3, height, width), channels last in memory, as decoded pixels are."""
+        return torch.stack([image.permute(1, 2, 0) for image in pixels]).permute(0, 3, 1, 2)
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """(n, 3, size, size) uint8 -> (n, 3, size, size) float32, channels last, as the backbone expects it."""

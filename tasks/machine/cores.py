@@ -1,11 +1,11 @@
-"""The processor's cores: how many there are, work for all of them whose results come in order, and one for each thread."""
+"""Spread work over the cores or the GPU of this machine: results come in the order of the items."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 Device = Literal["cpu", "cuda"]
 
@@ -18,15 +18,17 @@ MINIBATCHES_AHEAD = 2  # a core: a killed run loses the minibatches that wait to
 
 
 def num_cores() -> int:
-    """Those that this process may use."""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_order(
+def spread(
     items: Iterable[Item], work: Callable[[Item], Result], *, ahead: int = AHEAD, num_threads: int | None = None
 ) -> Iterator[Result]:
-    """`work` of each item, done by `num_threads` (None: a thread a core), given back in the order of the items; at most `ahead`
-    of them are being worked on or wait to be taken."""
+    """Yield `work(item)` for every item, in the order of the items, from `num_threads` threads (None: one a core).
+
+    At most `ahead` items are in progress or wait to be taken.
+    """
     waiting: list[Future[Result]] = []
     remaining = iter(items)
     with ThreadPoolExecutor(num_threads or num_cores()) as pool:
@@ -41,9 +43,12 @@ def in_order(
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Let each thread compute on one core with torch: two of them, each with samples of its own, are faster than two cores
-    that share the work on one, and no bit depends on how many cores there are. A thread of a pool must ask for
-    `torch.get_num_threads()` once before it computes: torch looks then at what was set here."""
+    """Let each thread compute on one core with torch.
+
+    Two threads with samples of their own are faster than two cores that share the work on one sample, and no bit depends
+    on the number of cores. A thread of a pool must call `torch.get_num_threads()` once before it computes: only then does
+    torch read what was set here.
+    """
     import torch
 
     before = torch.get_num_threads()
@@ -54,6 +59,18 @@ def one_thread_each() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def core_pool() -> Iterator[Callable[[Callable[[Item], Result], Iterable[Item]], Iterator[Result]]]:
+    """Yield a `map` whose calls run on threads that stay, one a core, each of which computes on one core with torch."""
+    import torch
+
+    def ready() -> Any:
+        return torch.get_num_threads()  # see `one_thread_each`
+
+    with one_thread_each(), ThreadPoolExecutor(num_cores(), initializer=ready) as pool:
+        yield pool.map
+
+
 def in_turn(
     minibatches: Iterable[Item],
     decode: Callable[[Item], Between],
@@ -61,17 +78,27 @@ def in_turn(
     *,
     device: Device,
 ) -> Iterator[Result]:
-    """What is computed of each minibatch, in order, on every core or on the GPU."""
+    """Yield `compute(decode(minibatch))` for every minibatch, in order.
+
+    On a processor every core takes minibatches of its own. On a GPU the cores decode, and the GPU computes one minibatch
+    while the next is on its way to it.
+    """
+    import torch
+
+    def decode_on_one_core(minibatch: Item) -> Between:
+        torch.get_num_threads()  # see `one_thread_each`
+        return decode(minibatch)
+
     ahead = MINIBATCHES_AHEAD * num_cores()
     with one_thread_each():
         if device == "cpu":
-            yield from in_order(minibatches, lambda each: compute(decode(each)), ahead=ahead)
+            yield from spread(minibatches, lambda minibatch: compute(decode_on_one_core(minibatch)), ahead=ahead)
         else:
-            yield from one_behind(map(compute, in_order(minibatches, decode, ahead=ahead)))
+            yield from one_behind(map(compute, spread(minibatches, decode_on_one_core, ahead=ahead)))
 
 
 def one_behind(started: Iterable[Result]) -> Iterator[Result]:
-    """Each minibatch once the GPU is done with it, by when the next has been given to it."""
+    """Yield each minibatch once the GPU is done with it; by then the next one has been given to the GPU."""
     import torch
 
     before: tuple[Result, torch.cuda.Event] | None = None

@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
+from tasks.targets.classes import likeliest
+
 Labels = NDArray[np.int64]
 Probabilities = NDArray[np.float64]
 
@@ -29,7 +31,7 @@ def measure_accuracy(*, labels: Labels, probabilities: Probabilities) -> Accurac
     n, num_classes = probabilities.shape
     if n == 0:
         raise ValueError("there are no held-out samples: add data, or raise validate.heldout_fraction")
-    predicted = probabilities.argmax(axis=1)
+    predicted = likeliest(probabilities)
     every = np.arange(num_classes)
     is_right = predicted == labels
     counts = np.bincount(labels, minlength=num_classes)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from tasks.metrics.accuracy import SMALLEST, wilson
 from tasks.metrics.calibration import bins_of, reliability, squared_errors
+from tasks.targets.classes import is_right, likeliest
 
 Array = NDArray[np.float64]
 
@@ -41,7 +42,7 @@ def intervals(
     found["calibration_error"] = np.maximum(
         found["calibration_error"] + error - np.median(found["calibration_error"]), 0
     )
-    hits = int((probabilities.argmax(axis=1) == labels).sum())
+    hits = int(is_right(probabilities, labels).sum())
     return {"accuracy": wilson(hits, len(labels), confidence=confidence)} | {
         name: (float(low), float(high))
         for name, values in found.items()
@@ -59,7 +60,7 @@ def resampled_sums(
 ) -> dict[str, Array]:
     """Of each resample what the metrics are made of: (num_resamples,) or (num_resamples, classes or bins)."""
     n, num_classes = probabilities.shape
-    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    predicted, confidence = likeliest(probabilities), probabilities.max(axis=1)
     is_right = predicted == labels
     groups = {  # which column a sample adds to, of how many, and what it adds
         "count": (np.zeros(n, int), 1, np.ones(n)),

@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tasks.targets.classes import is_right
+
 
 def reliability(
     *, labels: NDArray[np.int64], probabilities: NDArray[np.float64], num_bins: int
@@ -17,10 +19,10 @@ def reliability(
         A row a bin of equal width that holds samples: confidence (mean), accuracy, count; and the error in 0..1.
     """
     confidence = probabilities.max(axis=1)
-    is_right = probabilities.argmax(axis=1) == labels
+    hits = is_right(probabilities, labels)
     bins = bins_of(confidence, num_bins=num_bins)
     table = (
-        pd.DataFrame({"bin": bins, "confidence": confidence, "accuracy": is_right.astype(float)})
+        pd.DataFrame({"bin": bins, "confidence": confidence, "accuracy": hits.astype(float)})
         .groupby("bin")
         .agg(confidence=("confidence", "mean"), accuracy=("accuracy", "mean"), count=("accuracy", "size"))
         .reset_index(drop=True)

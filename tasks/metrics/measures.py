@@ -12,6 +12,7 @@ from tasks.metrics.bootstrap import intervals
 from tasks.metrics.calibration import reliability, squared_errors
 from tasks.metrics.significance import compare
 from tasks.stage.params import EvaluateParams
+from tasks.targets.classes import is_right, likeliest
 
 
 def measure(
@@ -32,8 +33,8 @@ def measure(
     if "baseline" not in by_model:
         return measured
     both = {name: by_model[name][is_shared] for name in ("candidate", "baseline")}
-    is_right = {name: found.argmax(axis=1) == labels[is_shared] for name, found in both.items()}
-    measured["flips"] = asdict(compare(candidate=is_right["candidate"], baseline=is_right["baseline"]))
+    hits = {name: is_right(found, labels[is_shared]) for name, found in both.items()}
+    measured["flips"] = asdict(compare(candidate=hits["candidate"], baseline=hits["baseline"]))
     if is_shared.any() and not is_shared.all():
         measured["shared"] = {
             name: ask(labels[is_shared], found, leaked=leaked[is_shared]) for name, found in both.items()
@@ -80,9 +81,9 @@ def is_known(labels: NDArray[np.int64], names: list[str], *, known: list[str]) -
 
 def share_unchanged(before: NDArray[np.float64], after: NDArray[np.float64]) -> float:
     """Of the samples (n, num_classes), those whose likeliest class stays the same."""
-    return float((before.argmax(axis=1) == after.argmax(axis=1)).mean())
+    return float((likeliest(before) == likeliest(after)).mean())
 
 
 def accuracy_of(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float | None:
     """The share of samples whose label is the likeliest; None where there are none."""
-    return float((probabilities.argmax(axis=1) == labels).mean()) if len(labels) else None
+    return float(is_right(probabilities, labels).mean()) if len(labels) else None

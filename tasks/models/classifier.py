@@ -1,11 +1,12 @@
 """A classifier: a backbone with a head grafted on for each target. Images in, logits out."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from tasks.models.backbone import Backbone
+from tasks.targets.head import Head
 
 
 class Classifier(nn.Module):
@@ -44,15 +45,14 @@ class Classifier(nn.Module):
                     layer.weight.copy_(weight)
                     layer.bias.copy_(bias)
 
-    @torch.inference_mode()
-    def probabilities(self, minibatches: Iterable[Tensor]) -> list[Tensor]:
-        """Minibatches of pixels (n, 3, size, size) uint8 -> probabilities (all n, num_classes), a tensor a target."""
-        self.eval()
-        logits = [self(self.backbone.transform.normalize(pixels)) for pixels in minibatches]
-        return [
-            (torch.cat(parts).double() / self.temperatures[target]).softmax(dim=1)
-            for target, parts in zip(self.classes, zip(*logits, strict=True), strict=True)
-        ]
+    def head_layers(self) -> dict[str, Head]:
+        """Return the head of each target as NumPy layers, the reverse of `graft`."""
+        found = {}
+        for head, target in zip(self.heads, self.classes, strict=True):
+            linear = [part for part in head.modules() if isinstance(part, nn.Linear)]
+            layers = tuple((part.weight.detach().cpu().numpy(), part.bias.detach().cpu().numpy()) for part in linear)
+            found[target] = Head(layers=layers, temperature=self.temperatures[target])
+        return found
 
 
 def build_head(dim: int, num_classes: int, hidden_features: int | None) -> nn.Module:

@@ -2,13 +2,15 @@
 
 import base64
 import io
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from PIL import Image
 
-from tasks.data.samples.samples import read_sample
-from tasks.machine.cores import in_order
+from tasks.data.samples.samples import decode_verified, read_verified
+from tasks.images.decode import decode_image
+from tasks.machine.cores import spread
 
 QUALITY = 70  # of WebP, 0..100
 
@@ -26,11 +28,13 @@ def thumbnails(rows: pd.DataFrame, *, raw: Path, size: int) -> dict[str, str]:
     unique = rows.drop_duplicates("sample_id")
 
     def draw(batch: str, path: str, identity: str) -> str:
-        picture = read_sample(raw / batch / path, identity, batch=raw / batch, shorter_side=size)
+        place = raw / batch / path
+        content = read_verified(place, identity, batch=raw / batch)
+        picture = decode_verified(content, partial(decode_image, shorter_side=size), path=place)
         return data_uri(picture, size=size)
 
     samples = list(zip(unique["batch"], unique["path"], unique["sample_id"], strict=True))
-    return dict(zip(unique["sample_id"], in_order(samples, lambda sample: draw(*sample)), strict=True))
+    return dict(zip(unique["sample_id"], spread(samples, lambda sample: draw(*sample)), strict=True))
 
 
 def data_uri(picture: Image.Image, *, size: int) -> str:

@@ -16,12 +16,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tasks.embedding.fusion import trace
 from tasks.machine.files import whole_file
 from tasks.models.classifier import Classifier
+from tasks.prediction.answers import Answerer
 
 FORMATS = ("onnx", "torch")
 MOST_DIFFERENCE = 1e-3  # of a probability
@@ -53,6 +55,7 @@ class Deployed(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         features = self.features(pixels.float() * self.scale + self.shift)
+        features = features.half().float()  # as the vectors of the store
         pairs = zip(self.heads, self.temperatures, strict=True)
         return tuple((head(features) / temperature).softmax(dim=1) for head, temperature in pairs)
 
@@ -89,11 +92,12 @@ def max_abs_difference(model: Classifier, run: Run) -> float:
     """Of any probability, on noise in minibatches of several sizes."""
     size = model.backbone.transform.crop_size
     generator = torch.Generator().manual_seed(0)
+    answerer = Answerer(model, device="cpu")
     differences = []
     for n in SIZES:
         pixels = torch.randint(0, 256, (n, 3, size, size), dtype=torch.uint8, generator=generator)
-        for found, expected in zip(run(pixels), model.probabilities([pixels]), strict=True):
-            differences.append(float((found.double() - expected).abs().max()))
+        for found, expected in zip(run(pixels), answerer.answer(pixels).values(), strict=True):
+            differences.append(float(np.abs(found.double().numpy() - expected).max()))
     return max(differences)
 
 
@@ -106,7 +110,7 @@ def metadata(model: Classifier) -> dict[str, str]:
 def _write_onnx(model: Classifier, path: Path) -> Run:
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
     if missing:
-        raise ValueError(f"ONNX takes the packages {', '.join(missing)}: run `pip install 'graftline[export]'`")
+        raise ValueError(f"ONNX takes the packages {', '.join(missing)}: run `pip install -e '.[export]'`")
     size = model.backbone.transform.crop_size
     example = torch.zeros(2, 3, size, size, dtype=torch.uint8)
     with warnings.catch_warnings():

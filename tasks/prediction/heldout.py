@@ -1,66 +1,142 @@
-"""The probabilities that models give to held-out samples, in the class order of the candidate."""
+"""The answers of models to held-out samples, in the class order of the candidate.
 
+Each sample is read once for all models and perturbations. The vectors of a model stay in the embedding store, under its
+backbone, the sample and the recipe: the model in use costs new held-out samples only, and a candidate that is the head alone takes
+the vectors that are there.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import softmax
 
-from tasks.data.samples.samples import Samples, minibatches, num_minibatches
-from tasks.images.alterations import PERTURBATIONS
-from tasks.machine.progress import progress
-from tasks.models.classifier import Classifier
-from tasks.targets.head import load_heads
-
-Probabilities = dict[str, NDArray[np.float64]]  # by target: (n, num_classes), columns in the candidate's class order
+from tasks.data.samples.samples import Samples, decode_verified
+from tasks.embedding.engine import Hash, PassingView, Show, StoredView, embed, open_store
+from tasks.prediction.answers import Answerer, Probabilities
+from tasks.targets.classes import likeliest
 
 
-def predict(
-    model: Classifier,
+@dataclass(frozen=True, kw_only=True)
+class Modality:
+    """What a modality hands in: its decoder, which takes `shorter_side`, its perceptual hash, and alterations by name."""
+
+    decode: Callable[..., Any]
+    hash_of: Hash
+    hashes_shape: tuple[int, int]
+    alterations: Mapping[str, Callable[[Any], Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The answers of each model, by name, and those of the candidate to altered samples, by alteration."""
+
+    models: dict[str, Probabilities]
+    altered: dict[str, Probabilities]
+
+
+@dataclass(kw_only=True)
+class Decodings:
+    """The bytes of a sample, decoded at most once for each shorter side that a model asks for."""
+
+    content: bytes
+    path: Path
+    decode: Callable[..., Any]
+    decoded: dict[int | None, Any] = field(default_factory=dict)
+
+    def at(self, shorter_side: int | None) -> Any:
+        if shorter_side not in self.decoded:
+            decode = partial(self.decode, shorter_side=shorter_side)
+            self.decoded[shorter_side] = decode_verified(self.content, decode, path=self.path)
+        return self.decoded[shorter_side]
+
+
+def ask(
+    answerers: Mapping[str, Answerer],
     rows: pd.DataFrame,
     *,
     raw: Path,
-    classes: dict[str, list[str]],
-    minibatch_size: int,
-    what: str,
-    perturbation: str | None = None,
-) -> Probabilities:
-    """The probabilities that a model gives to `classes`, zero for a class that it does not know; of perturbed pictures where a
-    perturbation is named."""
-    transform = model.backbone.transform
-    samples = Samples(rows, raw=raw, shorter_side=transform.shorter_side)
-    perturb = PERTURBATIONS[perturbation] if perturbation else None
-    pixels = minibatches(
-        samples,
-        pixels=lambda picture: transform.pixels(perturb(picture) if perturb else picture),
-        size=minibatch_size,
+    store: Path,
+    modality: Modality,
+    alterations: Sequence[str],
+    show: Show = lambda items, total: items,
+) -> Asked:
+    """Ask every model for its answers to the samples of manifest rows, and the candidate for those to altered samples.
+
+    Args:
+        answerers: by name; one is called `candidate`.
+        raw: the folder of the batches.
+        store: the embedding store.
+
+    Raises:
+        ValueError: a sample is missing or has other bytes than it had, or a vector is not finite.
+    """
+    samples = Samples(rows, raw=raw, decode=modality.decode)
+    views: dict[str, StoredView] = {}  # by the recipe: models that share a backbone share its vectors
+    recipe_of = {}
+    for name, answerer in answerers.items():
+        side = answerer.transform.shorter_side
+        kept = open_store(
+            store, answerer.embedder, backbone=answerer.fingerprint, decode=modality.decode, hash_of=modality.hash_of,
+            hashes_shape=modality.hashes_shape,
+        )  # fmt: skip
+        recipe_of[name] = kept.fingerprint
+        views[kept.fingerprint] = StoredView(
+            embedder=answerer.embedder, store=kept, keys=samples.ids, hashing=modality.hash_of, seeing=_seeing(side)
+        )
+    candidate = answerers["candidate"]
+    passing = {
+        name: PassingView(
+            embedder=candidate.embedder,
+            vectors=np.empty((len(rows), candidate.embedder.dim), dtype=np.float16),
+            seeing=_seeing(candidate.transform.shorter_side, modality.alterations[name]),
+        )
+        for name in alterations
+    }
+
+    def read(row: int) -> Decodings:
+        path = raw / samples.batches[row] / samples.paths[row]
+        return Decodings(content=samples.content(row), path=path, decode=modality.decode)
+
+    embed(read, [*views.values(), *passing.values()], names=samples.paths, show=show)
+    return Asked(
+        models={
+            name: answerer.probabilities(views[recipe_of[name]].store.all_looks(samples.ids).vectors)
+            for name, answerer in answerers.items()
+        },
+        altered={name: candidate.probabilities(view.vectors) for name, view in passing.items()},
     )
-    total = num_minibatches(len(rows), minibatch_size)
-    what = f"evaluate {what}" + (f", pictures {perturbation}" if perturbation else "")
-    shown = progress(pixels, total=total, what=what, unit="minibatches")
-    given = dict(zip(model.classes, model.probabilities(shown), strict=True))
+
+
+def _seeing(
+    shorter_side: int | None, alter: Callable[[Any], Any] = lambda sample: sample
+) -> Callable[[Decodings], Any]:
+    return lambda decodings: alter(decodings.at(shorter_side))
+
+
+def in_classes_of(
+    probabilities: Probabilities, *, known: Mapping[str, list[str]], wanted: Mapping[str, list[str]], num_rows: int
+) -> Probabilities:
+    """Return probabilities in the order of the `wanted` classes, by target: zero for a class that the model does not know.
+
+    A target that the model does not know has equal probabilities.
+    """
     return {
-        target: in_class_order(given[target].numpy(), model.classes[target], names)
-        if target in given
-        else np.full((len(rows), len(names)), 1 / len(names))
-        for target, names in classes.items()
+        target: in_class_order(probabilities[target], known[target], names)
+        if target in probabilities
+        else np.full((num_rows, len(names)), 1 / len(names))
+        for target, names in wanted.items()
     }
 
 
-def predict_from_embeddings(head: Path, vectors: NDArray[np.float32]) -> Probabilities:
-    """The probabilities that the head alone gives: vectors (n, dim)."""
-    heads, _ = load_heads(head)
-    return {
-        target: softmax(each.logits(vectors).astype(np.float64) / each.temperature, axis=1)
-        for target, each in heads.items()
-    }
-
-
-def in_class_order(probabilities: NDArray[np.float64], given: list[str], wanted: list[str]) -> NDArray[np.float64]:
-    """(n, len(given)) -> (n, len(wanted))."""
+def in_class_order(probabilities: NDArray[np.float64], known: list[str], wanted: list[str]) -> NDArray[np.float64]:
+    """(n, len(known)) -> (n, len(wanted))."""
     ordered = np.zeros((len(probabilities), len(wanted)))
-    for column, name in enumerate(given):
+    for column, name in enumerate(known):
         if name in wanted:
             ordered[:, wanted.index(name)] = probabilities[:, column]
     return ordered
@@ -73,10 +149,10 @@ def prediction_table(
     by_model: dict[str, NDArray[np.float64]],
     names: list[str],
 ) -> pd.DataFrame:
-    """A row a sample: what it is, and what each model says it is, with the probability of that and of the truth."""
+    """Return a row a sample: its label, and each model's answer with the probabilities of that answer and of the label."""
     table = rows[["sample_id", "batch", "path"]].assign(target=target, label=np.array(names)[labels])
     for name, probabilities in by_model.items():
-        table[name] = np.array(names)[probabilities.argmax(axis=1)]
+        table[name] = np.array(names)[likeliest(probabilities)]
         table[f"{name}_confidence"] = probabilities.max(axis=1)
         table[f"{name}_label_probability"] = probabilities[np.arange(len(labels)), labels]
     return table

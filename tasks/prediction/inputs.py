@@ -15,7 +15,7 @@ import pyarrow as pa
 from tasks.data.raw import label_table, parquet_table
 from tasks.data.raw.entries import file_entry, readable, text
 from tasks.data.samples.contents import read_content
-from tasks.data.samples.defects import ImageDefectError
+from tasks.data.samples.defects import DefectError
 from tasks.data.samples.parquet_cells import (
     BROKEN,
     NAMES,
@@ -60,7 +60,7 @@ def find_inputs(
 
 
 def read_input(found: Input, *, max_file_bytes: int) -> bytes:
-    """The bytes of an input that has a place. Raises ImageDefectError where there are none, or too many."""
+    """The bytes of an input that has a place. Raises DefectError where there are none, or too many."""
     assert found.place is not None
     try:
         size = found.place.stat().st_size
@@ -69,13 +69,13 @@ def read_input(found: Input, *, max_file_bytes: int) -> bytes:
     try:
         content = b"" if size > max_file_bytes else read_content(found.place)
     except FileNotFoundError:
-        raise ImageDefectError("missing_file", "it went away while it was looked for") from None
+        raise DefectError("missing_file", "it went away while it was looked for") from None
     except UnreadableTableError as error:
-        raise ImageDefectError("unreadable_row", str(error)) from error
+        raise DefectError("unreadable_row", str(error)) from error
     except OSError as error:
-        raise ImageDefectError("unreadable", error.strerror or str(error)) from error
+        raise DefectError("unreadable", error.strerror or str(error)) from error
     if (size := max(size, len(content))) > max_file_bytes:
-        raise ImageDefectError("too_many_bytes", f"{size} bytes, expected at most {max_file_bytes}")
+        raise DefectError("too_many_bytes", f"{size} bytes, expected at most {max_file_bytes}")
     return content
 
 

@@ -3,7 +3,6 @@
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from tasks.machine.cores import num_cores, one_thread_each
+from tasks.machine.cores import core_pool
 from tasks.targets.classes import MISSING
 from tasks.training.losses import summed_cross_entropy
 from tasks.training.schedule import learning_rate_factor
@@ -22,6 +21,7 @@ from tasks.training.scores import Minibatch, Scores, Total, forward, score
 
 logger = logging.getLogger("graftline")
 
+Pool = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]  # a `map` over threads
 Ending = Literal["every epoch was run", "val loss stopped falling", "the loss was not finite"]
 
 Normalisation = nn.modules.batchnorm._BatchNorm
@@ -176,9 +176,7 @@ def fit(
 class _State:
     """Where a training stands: all that changes from step to step."""
 
-    def __init__(
-        self, model: nn.Module, recipe: Recipe, groups: Sequence[Group], *, pool: ThreadPoolExecutor | None
-    ) -> None:
+    def __init__(self, model: nn.Module, recipe: Recipe, groups: Sequence[Group], *, pool: Pool | None) -> None:
         self.model = model
         self.pool = pool
         self.chance = np.random.default_rng()  # of an epoch
@@ -220,7 +218,7 @@ class _State:
         self.optimizer.zero_grad()
         loss, logits = 0.0, []
         # added up in their order: the same bits each time
-        for found in (self.pool.map if self.pool else map)(work, shards):
+        for found in (self.pool or map)(work, shards):
             loss += found[0]
             logits.append(found[1])
             for parameter, gradient in zip(parameters, found[2], strict=True):
@@ -370,7 +368,7 @@ def set_training_mode(model: nn.Module, *, update_statistics: bool) -> None:
 
 
 @contextmanager
-def one_core_each(model: nn.Module, recipe: Recipe) -> Iterator[ThreadPoolExecutor | None]:
+def one_core_each(model: nn.Module, recipe: Recipe) -> Iterator[Pool | None]:
     """Threads that may compute parts of a minibatch at once, each on a core of its own: several cores that share a small layer
     wait for each other. None where chance or statistics of the minibatch play a part, or where there is a GPU: then a
     minibatch is computed as a whole."""
@@ -381,7 +379,7 @@ def one_core_each(model: nn.Module, recipe: Recipe) -> Iterator[ThreadPoolExecut
     if has_chance or has_statistics or next(model.parameters()).device.type != "cpu":
         yield None
         return
-    with one_thread_each(), ThreadPoolExecutor(num_cores(), initializer=torch.get_num_threads) as pool:
+    with core_pool() as pool:
         yield pool
 
 

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import log_softmax
 from torch import Tensor, nn
 
-from tasks.machine.cores import in_order, num_cores, one_thread_each
-from tasks.targets.classes import MISSING
+from tasks.machine.cores import num_cores, one_thread_each, spread
+from tasks.targets.classes import MISSING, is_right, losses
 from tasks.targets.temperature import fit_temperature
 
 Minibatch = tuple[Tensor, Tensor]  # what the model takes (n, ...), label indices (n, num_targets)
@@ -44,7 +44,7 @@ def score(model: nn.Module, minibatches: Iterable[Minibatch], *, is_bf16: bool =
         return forward(model, inputs.to(device), is_bf16=is_bf16), labels
 
     with one_thread_each():
-        for logits, labels in in_order(minibatches, work, ahead=2 * num_cores()):
+        for logits, labels in spread(minibatches, work, ahead=2 * num_cores()):
             total.add(logits, labels)
     return total
 
@@ -65,26 +65,25 @@ class Total:
         return sum(map(len, self._labels))
 
     def scores(self) -> Scores:
-        losses, hits = [np.empty(0)], [np.empty(0)]
-        for rows, logits, labels in self.by_target():
-            with np.errstate(
-                invalid="ignore"
-            ):  # logits that are not finite give a loss that is not, which `fit` tells of
-                losses.append(-log_softmax(logits, axis=1)[np.arange(len(rows)), labels])
-            hits.append(logits.argmax(axis=1) == labels)
-        count = max(sum(map(len, losses)), 1)
+        parts: list[NDArray[Any]] = [np.empty(0)]
+        hits: list[NDArray[Any]] = [np.empty(0)]
+        for _, logits, labels in self.by_target():
+            with np.errstate(invalid="ignore"):  # logits that are not finite give such a loss, which `fit` reports
+                parts.append(losses(logits, labels))
+            hits.append(is_right(logits, labels))
+        count = max(sum(map(len, parts)), 1)
         return Scores(
-            loss=float(np.concatenate(losses).sum()) / count, accuracy=float(np.concatenate(hits).sum()) / count
+            loss=float(np.concatenate(parts).sum()) / count, accuracy=float(np.concatenate(hits).sum()) / count
         )
 
     def calibrated_losses(self) -> NDArray[np.float64]:
         """(num_labels,), in nats, with the temperature of each target that makes their mean lowest: label smoothing and
         overconfidence do not hide how well the classes are told apart."""
-        losses = [np.empty(0)]
-        for rows, logits, labels in self.by_target():
+        parts = [np.empty(0)]
+        for _, logits, labels in self.by_target():
             temperature = fit_temperature(logits, labels)
-            losses.append(-log_softmax(logits / temperature, axis=1)[np.arange(len(rows)), labels])
-        return np.concatenate(losses)
+            parts.append(losses(logits / temperature, labels))
+        return np.concatenate(parts)
 
     def by_target(self) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.int64]]]:
         """The samples that have a label (m,), their logits (m, num_classes) and labels (m,)."""

@@ -1,54 +1,67 @@
-"""Distances between perceptual hashes: packed bits in, the number of differing bits out."""
+"""Distances between the perceptual hashes of two samples: in how many bits they differ."""
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.images.perceptual_hash import _ODD_FREQUENCIES
-
-_FIRST_LOOK = slice(2, None)  # words: the higher vertical frequencies, by which most pairs are told apart
+_FIRST_LOOK = slice(2, None)  # words: for a picture the higher vertical frequencies, which set most pairs apart
 
 
 def hash_words(hashes: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """(n, NUM_VIEWS, bytes) -> (words, NUM_VIEWS, n), the order in which they are compared."""
+    """Return hashes (n, num_views, bytes) as (words, num_views, n), the order in which they are compared."""
     return np.ascontiguousarray(np.ascontiguousarray(hashes).view(np.uint64).transpose(2, 1, 0))
 
 
-def pair_distances(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.uint16]:
-    """How many of NUM_BITS bits differ, pair by pair: `hash_words` of both, one of them may be of a single picture -> (n,).
+@dataclass(frozen=True, kw_only=True)
+class HashDistance:
+    """The least number of bits in which two samples differ, over all ways in which one may be a copy of the other.
 
-    The least of all ways in which one picture may be a copy of the other: either one whole against the other whole or
-    any view of it, as it is or mirrored.
+    Either sample may be whole and the other a view of it. `mirrored` (words,) uint64 has the bits that a mirrored sample
+    has the other way round.
     """
-    return _distances(left, right, _ODD_FREQUENCIES)
+
+    mirrored: NDArray[np.uint64]
+
+    @property
+    def num_bits(self) -> int:
+        return 64 * len(self.mirrored)
+
+    def of_pairs(self, left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.uint16]:
+        """Return the distances (n,), pair by pair, of the `hash_words` of both; one side may be a single sample."""
+        return _distances(left, right, self.mirrored)
+
+    def near(
+        self,
+        left: NDArray[np.uint64],
+        right: NDArray[np.uint64],
+        *,
+        rows: NDArray[np.intp],
+        columns: NDArray[np.intp],
+        max_distance: int,
+    ) -> tuple[NDArray[np.intp], NDArray[np.uint16]]:
+        """Return which of the pairs left[..., rows] and right[..., columns] are at most `max_distance` apart.
+
+        The distances come second; they are those of `of_pairs`, sooner.
+        """
+        part = _distances(
+            np.take(left[_FIRST_LOOK], rows, axis=2),
+            np.take(right[_FIRST_LOOK], columns, axis=2),
+            self.mirrored[_FIRST_LOOK],
+        )
+        near = np.flatnonzero(part <= max_distance)
+        distances = self.of_pairs(np.take(left, rows[near], axis=2), np.take(right, columns[near], axis=2))
+        is_near = distances <= max_distance
+        return near[is_near], distances[is_near]
 
 
-def near_pairs(
-    left: NDArray[np.uint64],
-    right: NDArray[np.uint64],
-    *,
-    rows: NDArray[np.intp],
-    columns: NDArray[np.intp],
-    max_distance: int,
-) -> tuple[NDArray[np.intp], NDArray[np.uint16]]:
-    """Which of the pairs of `hash_words` left[..., rows] and right[..., columns] are at most so far apart, and their
-    distances: what `pair_distances` says, sooner."""
-    part = _distances(
-        np.take(left[_FIRST_LOOK], rows, axis=2),
-        np.take(right[_FIRST_LOOK], columns, axis=2),
-        _ODD_FREQUENCIES[_FIRST_LOOK],
-    )
-    near = np.flatnonzero(part <= max_distance)
-    distances = pair_distances(np.take(left, rows[near], axis=2), np.take(right, columns[near], axis=2))
-    is_near = distances <= max_distance
-    return near[is_near], distances[is_near]
-
-
-def _distances(left: NDArray[np.uint64], right: NDArray[np.uint64], odd: NDArray[np.uint64]) -> NDArray[np.uint16]:
-    """Of words (words, NUM_VIEWS, n) -> (n,); `odd` (words,) are the bits that a mirrored picture has otherwise."""
-    smallest = np.uint8 if 64 * len(odd) < 256 else np.uint16  # that holds the sum; the less, the sooner
-    nearest = np.full(max(left.shape[2], right.shape[2]), 64 * len(odd), dtype=smallest)
+def _distances(left: NDArray[np.uint64], right: NDArray[np.uint64], mirrored: NDArray[np.uint64]) -> NDArray[np.uint16]:
+    """Return the distances (n,) of words (words, num_views, n)."""
+    num_bits = 64 * len(mirrored)
+    smallest = np.uint8 if num_bits < 256 else np.uint16  # that holds the sum: the smaller, the faster
+    nearest = np.full(max(left.shape[2], right.shape[2]), num_bits, dtype=smallest)
     for differing in (left[:, :1] ^ right, left[:, 1:] ^ right[:, :1]):
-        for each in (differing, differing ^ odd[:, None, None]):
-            counts = np.bitwise_count(each).sum(axis=0, dtype=smallest)  # (views, n)
+        for bits in (differing, differing ^ mirrored[:, None, None]):
+            counts = np.bitwise_count(bits).sum(axis=0, dtype=smallest)  # (num_views, n)
             np.minimum(nearest, counts.min(axis=0), out=nearest)
     return nearest.astype(np.uint16)

@@ -5,17 +5,16 @@ refute each of these, and the cosine of what is left is computed again in float6
 how the work was cut, and the memory does not depend on what is found.
 """
 
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from tasks.data.health.bits import hash_words, near_pairs
+from tasks.data.health.bits import HashDistance, hash_words
 from tasks.data.vectors.embeddings import pair_cosines
+from tasks.machine.cores import spread
 
 TILE = (512, 4096)  # left x right samples
 CHUNK = 8192  # pairs whose hashes are compared at once: what the processor's cache holds
@@ -23,8 +22,8 @@ ROUNDING = 1e-4  # far above the error of a float32 cosine
 
 
 @dataclass(frozen=True, kw_only=True)
-class Samples:
-    """Vectors (n, dim) of any float type and hashes (n, NUM_VIEWS, bytes), both may be memory-mapped."""
+class Side:
+    """Vectors (n, dim) of any float type and hashes (n, num_views, bytes), both may be memory-mapped."""
 
     vectors: NDArray[np.floating]
     hashes: NDArray[np.uint8]
@@ -87,7 +86,13 @@ class Twins:
 
 
 def find_twins(
-    left: Samples, right: Samples, *, min_cosine: float, max_distance: int, tile: tuple[int, int] = TILE
+    left: Side,
+    right: Side,
+    *,
+    distance: HashDistance,
+    min_cosine: float,
+    max_distance: int,
+    tile: tuple[int, int] = TILE,
 ) -> Twins:
     """Twins are pairs with at least this cosine of their vectors and at most this distance of their hashes."""
     rows, columns = tile
@@ -95,7 +100,7 @@ def find_twins(
     words = hash_words(left.hashes), hash_words(right.hashes)
 
     def confirm(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Pairs:
-        near, distances = near_pairs(*words, rows=rows, columns=columns, max_distance=max_distance)
+        near, distances = distance.near(*words, rows=rows, columns=columns, max_distance=max_distance)
         rows, columns = rows[near], columns[near]
         cosines = pair_cosines(left.vectors[rows], right.vectors[columns])
         pairs = Pairs(left=rows, right=columns, cosine=cosines, distance=distances)
@@ -115,8 +120,8 @@ def find_twins(
         return found
 
     # a thread a block, rather than all threads on one product
-    with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
-        return _join([Twins(left=NO_PAIRS, right=NO_PAIRS), *pool.map(look, range(0, len(left), rows))])
+    with threadpool_limits(1):
+        return _join([Twins(left=NO_PAIRS, right=NO_PAIRS), *spread(range(0, len(left), rows), look)])
 
 
 def _join(parts: Sequence[Twins]) -> Twins:

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.data.health.bits import hash_words, pair_distances
+from tasks.data.health.bits import HashDistance, hash_words
 from tasks.data.vectors.hashes import Probes
-from tasks.images.perceptual_hash import NUM_BITS
 
 NEAREST, FARTHEST = 5, 20  # neighbours; up to four true copies of one sample spoil nothing
 NUM_ASKED = 500  # samples whose neighbours are looked at
@@ -21,7 +20,7 @@ CHUNK = 8192  # pictures whose hashes are compared at once: what the processor's
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class TwinLimits:
     """Twins are pairs with at least `min_cosine` and at most `max_distance`, and how these two came about."""
 
     min_cosine: float
@@ -33,19 +32,25 @@ class Limits:
 
 
 def set_limits(
-    probes: Probes, left: NDArray[np.uint8], right: NDArray[np.uint8], *, recall: float, max_false_alarms: float
-) -> Limits:
+    probes: Probes,
+    left: NDArray[np.uint8],
+    right: NDArray[np.uint8],
+    *,
+    distance: HashDistance,
+    recall: float,
+    max_false_alarms: float,
+) -> TwinLimits:
     """As wide as it takes to catch a share `recall` of the probes, unless more than a share `max_false_alarms` of the
     left samples would then be taken for a copy by chance: `left` and `right` are the hashes of the two sides."""
     if not probes.cosines.size:  # no sample is used, so that none can leave
-        return Limits(
+        return TwinLimits(
             min_cosine=1.0, max_distance=-1, copies_within=-1, strangers_beyond=None, recall={}, false_alarms=None
         )
     min_cosine, copies_within = reach(probes, recall=recall)
-    strangers = fit_strangers(left, right)
+    strangers = fit_strangers(left, right, distance=distance)
     beyond = strangers.limit(max_share=max_false_alarms) if strangers else None
     max_distance = copies_within if beyond is None else min(copies_within, beyond)
-    return Limits(
+    return TwinLimits(
         min_cosine=min_cosine,
         max_distance=max_distance,
         copies_within=copies_within,
@@ -80,6 +85,7 @@ class Strangers:
 
     distances: NDArray[np.float64]  # (n,), of the neighbour number NEAREST
     dimension: float
+    num_bits: int  # of a hash
 
     def share_within(self, distance: int) -> float:
         """The expected share of samples to which a stranger is at most so near."""
@@ -88,27 +94,31 @@ class Strangers:
 
     def limit(self, *, max_share: float) -> int:
         """The largest distance within which at most such a share of samples has a stranger; -1 where there is none."""
-        return max((each for each in range(NUM_BITS) if self.share_within(each) <= max_share), default=-1)
+        return max((each for each in range(self.num_bits) if self.share_within(each) <= max_share), default=-1)
 
 
-def fit_strangers(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> Strangers | None:
-    """From the hashes (n, NUM_VIEWS, bytes) of both sides; None where the right side is too small to tell."""
+def fit_strangers(left: NDArray[np.uint8], right: NDArray[np.uint8], *, distance: HashDistance) -> Strangers | None:
+    """From the hashes (n, num_views, bytes) of both sides; None where the right side is too small to tell."""
     last = min(FARTHEST, len(right))
     if last <= NEAREST or not len(left):
         return None
     asked = np.unique(np.linspace(0, len(left) - 1, NUM_ASKED).astype(np.intp))
     words = hash_words(right)
-    found = np.array([_neighbours(hash_words(left[each : each + 1]), words, last) for each in asked])  # (asked, 2)
+    found = np.array(
+        [_neighbours(hash_words(left[each : each + 1]), words, last, distance) for each in asked]
+    )  # (asked, 2)
     # nearer than that, and the fifth is a copy too
     found = found[found[:, 0] >= np.median(found[:, 0]) / 2]
     growth = np.log(np.maximum(found[:, 1], 1) / np.maximum(found[:, 0], 1)).mean()
     dimension = sum(1 / k for k in range(NEAREST, last)) / max(growth, 1e-6)
-    return Strangers(distances=found[:, 0], dimension=float(dimension))
+    return Strangers(distances=found[:, 0], dimension=float(dimension), num_bits=distance.num_bits)
 
 
-def _neighbours(one: NDArray[np.uint64], others: NDArray[np.uint64], last: int) -> tuple[float, float]:
+def _neighbours(
+    one: NDArray[np.uint64], others: NDArray[np.uint64], last: int, distance: HashDistance
+) -> tuple[float, float]:
     """The distances of the neighbours number NEAREST and `last`."""
     parts = (others[..., first : first + CHUNK] for first in range(0, others.shape[2], CHUNK))
-    distances = np.concatenate([pair_distances(one, part) for part in parts])
+    distances = np.concatenate([distance.of_pairs(one, part) for part in parts])
     nearest = np.partition(distances, (NEAREST - 1, last - 1))
     return float(nearest[NEAREST - 1]), float(nearest[last - 1])

@@ -1,8 +1,8 @@
 """The exception for bytes that are not a usable sample."""
 
 
-class ImageDefectError(ValueError):
-    """Bytes that are not a usable picture. `reason` is a code of the quarantine ledger."""
+class DefectError(ValueError):
+    """Bytes that are not a usable sample. `reason` is a code of the quarantine ledger."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)

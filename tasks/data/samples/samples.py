@@ -1,93 +1,74 @@
-"""The pixels of the samples that a manifest names: rows in, minibatches of uint8 tensors out, in the order of the rows."""
+"""The samples that a manifest names: a row in, its bytes, verified, or the decoded sample out."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import pandas as pd
-import torch
-from PIL import Image
-from torch import Tensor
 
 from tasks.data.samples.contents import read_content
-from tasks.data.samples.defects import ImageDefectError
+from tasks.data.samples.defects import DefectError
 from tasks.data.samples.parquet_cells import UnreadableTableError
-from tasks.images.decode import _one_line, decode_image
-from tasks.machine.cores import in_order
+
+Sample = TypeVar("Sample")  # what the modality decodes bytes to: an image, a text
 
 
-class Samples:
-    """The pictures of manifest rows (batch, path, sample_id), by their positions.
+class Samples(Generic[Sample]):
+    """The samples of manifest rows (batch, path, sample_id), by their positions.
 
     Args:
         raw: the folder of the batches.
-        shorter_side: px that a JPEG is decoded to at least; None for all that it has.
+        decode: the modality's decoder of a sample's bytes.
     """
 
-    def __init__(self, rows: pd.DataFrame, *, raw: Path, shorter_side: int | None) -> None:
+    def __init__(self, rows: pd.DataFrame, *, raw: Path, decode: Callable[[bytes], Sample]) -> None:
         self.rows = rows
         self.ids: list[str] = rows["sample_id"].tolist()
         self.paths: list[str] = rows["path"].tolist()
         self.batches: list[str] = rows["batch"].tolist()
         self.raw = raw
-        self.shorter_side = shorter_side
+        self.decode = decode
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def picture(self, row: int) -> Image.Image:
-        """RGB. Raises ValueError where it is missing, or its bytes are not those that were validated."""
+    def content(self, row: int) -> bytes:
+        """Return a sample's bytes. Raises ValueError where they are missing, or not those that were validated."""
         batch = self.raw / self.batches[row]
-        return read_sample(batch / self.paths[row], self.ids[row], batch=batch, shorter_side=self.shorter_side)
+        return read_verified(batch / self.paths[row], self.ids[row], batch=batch)
 
-
-def minibatches(samples: Samples, *, pixels: Callable[[Image.Image], Tensor], size: int) -> Iterator[Tensor]:
-    """Tensors (size, 3, height, width) uint8, the last one shorter, of all samples; `pixels` is the transform of a picture."""
-    yield from in_minibatches(in_order(range(len(samples)), lambda row: pixels(samples.picture(row))), size=size)
-
-
-def in_minibatches(tensors: Iterable[Tensor], *, size: int) -> Iterator[Tensor]:
-    """Stacks of `size` tensors, the last one shorter."""
-    waiting: list[Tensor] = []
-    for tensor in tensors:
-        waiting.append(tensor)
-        if len(waiting) == size:
-            yield stack(waiting)
-            waiting = []
-    if waiting:
-        yield stack(waiting)
-
-
-def stack(pixels: Sequence[Tensor]) -> Tensor:
-    """n tensors (3, height, width) -> (n, 3, height, width), channels last in memory, as those of decoded pictures are."""
-    return torch.stack([each.permute(1, 2, 0) for each in pixels]).permute(0, 3, 1, 2)
-
-
-def num_minibatches(num_rows: int, size: int) -> int:
-    return -(-num_rows // size)
+    def decoded(self, row: int) -> Sample:
+        """Return a sample as the decoder gives it. Raises ValueError as `content` does."""
+        return decode_verified(self.content(row), self.decode, path=self.raw / self.batches[row] / self.paths[row])
 
 
 def sample_id(content: bytes) -> str:
-    """The identity of a sample: SHA-256 (hex) of its bytes."""
+    """Return the identity of a sample: the SHA-256 (hex) of its bytes."""
     return hashlib.sha256(content).hexdigest()
 
 
-def read_sample(path: Path, expected_id: str, *, batch: Path, shorter_side: int | None) -> Image.Image:
-    """A sample that the manifest names, decoded. Raises ValueError where it is gone or holds other bytes than the
-    manifest says."""
+def read_verified(path: Path, expected_id: str, *, batch: Path) -> bytes:
+    """Return the bytes of a sample that the manifest names. Raises ValueError where it is missing or has other bytes."""
     try:
         content = read_content(path)
     except FileNotFoundError:
         raise ValueError(f"sample {path} is missing: restore it, or run `dvc pull {batch}.dvc`") from None
     except (UnreadableTableError, IsADirectoryError) as error:
-        raise ValueError(f"sample {path} cannot be read ({_one_line(error)}): restore it") from error
-    found = sample_id(content)
-    if found != expected_id:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"sample {path} cannot be read ({reason}): restore it") from error
+    identity = sample_id(content)
+    if identity != expected_id:
         raise ValueError(
-            f"sample {path} changed after it was validated (SHA-256 {found[:12]}, expected {expected_id[:12]}): "
+            f"sample {path} changed after it was validated (SHA-256 {identity[:12]}, expected {expected_id[:12]}): "
             "restore it, or run `dvc repro` to scan its batch again"
         )
+    return content
+
+
+def decode_verified(content: bytes, decode: Callable[[bytes], Sample], *, path: Path) -> Sample:
+    """Return the decoded sample. Raises ValueError naming `path` where it cannot be decoded any more."""
     try:
-        return decode_image(content, shorter_side=shorter_side)
-    except ImageDefectError as error:
+        return decode(content)
+    except DefectError as error:
         raise ValueError(f"sample {path} cannot be decoded, though it was when it was scanned: {error}") from error

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from tasks.data.vectors.embeddings import read_tensors
 from tasks.data.vectors.tensors import Tensor, write_tensors
-from tasks.images.perceptual_hash import HASHES_SHAPE
 
 TENSORS = ("hashes", "probe_cosines", "probe_distances")
 
@@ -23,10 +22,12 @@ class Probes:
     distances: NDArray[np.uint16]  # (num_probed, num_kinds)
 
 
-def write_hashes(path: Path, hashes: Iterable[NDArray[np.uint8]], *, num_samples: int, probes: Probes) -> None:
-    """`hashes` are pieces of (num_samples, NUM_VIEWS, bytes), in the order of the batch's manifest."""
+def write_hashes(
+    path: Path, hashes: Iterable[NDArray[np.uint8]], *, shape: tuple[int, int, int], probes: Probes
+) -> None:
+    """Write pieces of hashes, together `shape` = (num_samples, num_views, bytes), in the order of the batch's manifest."""
     tensors = (
-        Tensor(shape=(num_samples, *HASHES_SHAPE), dtype=np.uint8, pieces=hashes),
+        Tensor(shape=shape, dtype=np.uint8, pieces=hashes),
         Tensor(shape=probes.cosines.shape, dtype=np.float32, pieces=[probes.cosines]),
         Tensor(shape=probes.distances.shape, dtype=np.uint16, pieces=[probes.distances]),
     )

@@ -7,9 +7,9 @@ anew each time, to the same bits.
 
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,20 +18,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tasks.data.samples import samples
-from tasks.data.samples.samples import Samples, in_minibatches, stack
+from tasks.data.samples.samples import Samples
 from tasks.data.store.segments import KEY, list_segments, remove_segment, segment_bytes
 from tasks.data.store.store import MOST_VALUE_BYTES, Reader, Store, list_recipes
-from tasks.embedding import boundary as boundary_module
-from tasks.embedding import embedder as embedder_module
-from tasks.embedding import fusion
 from tasks.embedding.boundary import Boundary
 from tasks.embedding.embedder import DTYPES, Embedder
 from tasks.embedding.recipe import recipe
-from tasks.images import decode, transform
 from tasks.images.transform import Transform
-from tasks.machine.cores import in_order, num_cores, one_thread_each
-from tasks.models import backbone as backbone_module
+from tasks.machine.cores import num_cores, one_thread_each, spread
 
 Rows = NDArray[np.intp]
 Part = tuple[Rows, int | None]  # samples and their view
@@ -61,7 +55,7 @@ class Activations:
 
     def __init__(
         self,
-        samples: Samples,
+        samples: Samples[Any],
         *,
         embedder: Embedder,
         boundary: Boundary,
@@ -88,7 +82,12 @@ class Activations:
         self.wanted = [
             (rows[: max(self.num_kept - start, 0)], view) for (rows, view), start in zip(wanted, starts, strict=False)
         ]
-        self.store = open_store(path, embedder, boundary=boundary, backbone=backbone) if self.num_kept else None
+        handed_in = (samples.decode, type(views))
+        self.store = (
+            open_store(path, embedder, boundary=boundary, backbone=backbone, handed_in=handed_in)
+            if self.num_kept
+            else None
+        )
 
     def keys(self, rows: Rows, view: int | None) -> list[str]:
         """Under which the store has them: SHA-256, hex."""
@@ -102,7 +101,8 @@ class Activations:
         """(k, width); call it where each thread computes on one core, see `one_thread_each`."""
         size, parts = self.embedder.plan.minibatch_size, []
         for some in np.split(rows, range(size, len(rows), size)):
-            pixels = stack([self.embedder.transform.pixels(self.samples.picture(int(row))) for row in some])
+            transform = self.embedder.transform
+            pixels = transform.stack([transform.pixels(self.samples.decoded(int(row))) for row in some])
             if view is not None:
                 pixels = self.views(pixels, [self.samples.ids[row] for row in some], view)
             parts.append(self.embedder(pixels).to("cpu", DTYPES[self.embedder.plan.precision]))
@@ -128,7 +128,7 @@ class Activations:
             return self.keys(*part), to_bytes(self.compute(*part))
 
         with self.store.writer() as writer, one_thread_each():
-            for keys, values in show(in_order(parts, work, ahead=2 * num_cores()), total=len(parts)):
+            for keys, values in show(spread(parts, work, ahead=2 * num_cores()), total=len(parts)):
                 writer.add(keys, values)
         return sum(len(rows) for rows, _ in parts)
 
@@ -154,7 +154,7 @@ class Activations:
                     loaded[torch.from_numpy(~is_kept)] = self.compute(rows[part[~is_kept]], view).float()
                 return loaded
 
-            yield from in_order(range(0, len(rows), size), load, ahead=num_cores())
+            yield from spread(range(0, len(rows), size), load, ahead=num_cores())
 
     @contextmanager
     def _reader(self, rows: Rows, view: int | None) -> Iterator[Reader | None]:
@@ -173,7 +173,7 @@ class Activations:
 class Pictures:
     """Of `samples`, where nothing is frozen: normalised images (n, 3, size, size), with the interface of `Activations`."""
 
-    def __init__(self, samples: Samples, *, transform: Transform, views: Views) -> None:
+    def __init__(self, samples: Samples[Any], *, transform: Transform, views: Views) -> None:
         self.samples = samples
         self.num_views = None  # as many as one likes
         self.transform = transform
@@ -181,8 +181,9 @@ class Pictures:
 
     def minibatches(self, rows: Rows, view: int | None, *, size: int) -> Iterator[Tensor]:
         """Tensors (size, 3, height, width) float32, the last one shorter, in the order of `rows`."""
-        read = in_order(rows, lambda row: self.transform.pixels(self.samples.picture(int(row))))
-        for start, pixels in zip(range(0, len(rows), size), in_minibatches(read, size=size), strict=True):
+        read = spread(rows, lambda row: self.transform.pixels(self.samples.decoded(int(row))))
+        for start in range(0, len(rows), size):
+            pixels = self.transform.stack(list(islice(read, size)))
             ids = [self.samples.ids[row] for row in rows[start : start + size]]
             yield self.transform.normalize(pixels if view is None else self.views(pixels, ids, view))
 
@@ -193,21 +194,13 @@ def to_bytes(activations: Tensor) -> NDArray[np.uint8]:
     return values
 
 
-def open_store(path: Path, embedder: Embedder, *, boundary: Boundary, backbone: str) -> Store:
-    code = (
-        decode,
-        samples,
-        backbone_module,
-        boundary_module,
-        embedder_module,
-        fusion,
-        transform,
-        sys.modules[__name__],
-    )
+def open_store(
+    path: Path, embedder: Embedder, *, boundary: Boundary, backbone: str, handed_in: tuple[Callable[..., Any], ...]
+) -> Store:
+    """Open the activations at a boundary; `handed_in` are the functions that decode samples and make views of them."""
+    facts = recipe(embedder, __name__, handed_in=handed_in, backbone=backbone)
     size = embedder.dim * DTYPES[embedder.plan.precision].itemsize
-    return Store(
-        path, recipe=recipe(embedder, code, backbone=backbone) | {"boundary": boundary.steps}, value_bytes=size
-    )
+    return Store(path, recipe=facts | {"boundary": boundary.steps}, value_bytes=size)
 
 
 def make_room(store: Store, *, needed_bytes: Callable[[], int], most_bytes: int) -> None:

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax
 
 from tasks.metrics.significance import paired_t_test
+from tasks.targets.classes import is_right, losses
 from tasks.targets.temperature import fit_temperature
 from tasks.training.loop import History
 from tasks.training.scores import Total
@@ -41,13 +41,13 @@ class Judged:
     @classmethod
     def of(cls, found: Total) -> "Judged":
         temperatures, hits = [], []
-        losses = np.full(found.num_samples, np.nan)
+        sums = np.full(found.num_samples, np.nan)
         for rows, logits, labels in found.by_target():
             temperatures.append(fit_temperature(logits, labels))
-            own = -log_softmax(logits / temperatures[-1], axis=1)[np.arange(len(rows)), labels]
-            losses[rows] = np.where(np.isnan(losses[rows]), own, losses[rows] + own)
-            hits.append(logits.argmax(axis=1) == labels)
-        return cls(temperatures=temperatures, losses=losses[~np.isnan(losses)], hits=np.concatenate(hits))
+            own = losses(logits / temperatures[-1], labels)
+            sums[rows] = np.where(np.isnan(sums[rows]), own, sums[rows] + own)
+            hits.append(is_right(logits, labels))
+        return cls(temperatures=temperatures, losses=sums[~np.isnan(sums)], hits=np.concatenate(hits))
 
     def on_val(self) -> OnVal:
         return OnVal(loss=float(self.losses.sum() / max(len(self.hits), 1)), accuracy=float(self.hits.mean()))

@@ -15,6 +15,7 @@ from torch import Tensor
 from tasks.data.samples.samples import Samples
 from tasks.embedding.embedder import Embedder, plan
 from tasks.images.augment import Augmentation, Views
+from tasks.images.decode import decode_image
 from tasks.machine.progress import progress
 from tasks.models.classifier import Classifier
 from tasks.stage.params import FinetuneParams
@@ -147,7 +148,7 @@ def open_source(
 ) -> Source:
     """The pictures; where layers are frozen, their activations, of which those that fit into the budget are computed now."""
     transform = model.backbone.transform
-    samples = Samples(rows, raw=raw, shorter_side=transform.shorter_side)
+    samples = Samples(rows, raw=raw, decode=partial(decode_image, shorter_side=transform.shorter_side))
     views = Views(augmentation=augmentation(params), seed=seed)
     cut = boundary_of(model, params.unfreeze)
     if cut is None:

@@ -8,10 +8,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax
 from threadpoolctl import threadpool_limits
 
-from tasks.machine.cores import in_order
+from tasks.machine.cores import spread
+from tasks.targets.classes import log_probabilities, losses
 from tasks.training.heads.multinomial import Multinomial, Pass
 from tasks.training.heads.quasi_newton import TOLERANCE, Memory, Solution, new_memory, objective, solve
 from tasks.training.heads.rows import IN_MEMORY_BYTES, Array, Labels, Rows, Vectors, check_finite
@@ -37,7 +37,7 @@ class LinearHead:
 
     def log_probabilities(self, vectors: NDArray[np.floating]) -> Array:
         """(n, dim) -> (n, num_classes)."""
-        return np.asarray(log_softmax(vectors @ self.weight.T + self.bias, axis=1))
+        return log_probabilities(vectors @ self.weight.T + self.bias)
 
 
 def fit_head(
@@ -173,6 +173,6 @@ def log_loss(weight: Array, bias: Array, val: tuple[Vectors, Labels]) -> float |
         chunk, here = vectors[start : start + VAL_ROWS], labels[start : start + VAL_ROWS]
         logits = (chunk.astype(np.float32) @ weight + bias).astype(np.float64)
         check_finite(logits)
-        return -float(log_softmax(logits, axis=1)[np.arange(len(here)), here].sum())
+        return float(losses(logits, here).sum())
 
-    return sum(in_order(range(0, len(labels), VAL_ROWS), of_rows)) / len(labels)
+    return sum(spread(range(0, len(labels), VAL_ROWS), of_rows)) / len(labels)

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.machine.cores import in_order, num_cores
+from tasks.machine.cores import num_cores, spread
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -92,7 +92,7 @@ class Rows:
     def _in_order(self, work: Callable[[int], T]) -> Iterator[T]:
         """Of each chunk's number."""
         ahead = 2 * self.num_threads  # so that few results wait
-        return in_order(range(len(self.slices)), work, ahead=ahead, num_threads=self.num_threads)
+        return spread(range(len(self.slices)), work, ahead=ahead, num_threads=self.num_threads)
 
     def _moments(self) -> tuple[Array, Array]:
         """Mean and scale (dim,), by adding up the chunks' moments (Chan et al. 1979)."""

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
-from tasks.machine.cores import in_order
+from tasks.machine.cores import spread
 from tasks.training.heads.multinomial import Pass
 from tasks.training.heads.rows import Array, Rows
 
@@ -33,7 +33,7 @@ class Whitening:
             self._few /= np.sqrt(num)
             self._products: NDArray[np.floating] = self._few @ self._few.T
         else:
-            products = in_order(
+            products = spread(
                 groups, lambda group: sum_of_products(rows, group, stride), ahead=2, num_threads=rows.num_threads
             )
             self._products = reduce(np.add, products) / np.float32(num)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from tasks.data.samples.defects import ImageDefectError
+from tasks.data.samples.defects import DefectError
 from tasks.data.samples.samples import read_sample, sample_id
 from tasks.images.decode import decode_image, inspect_image
 
@@ -28,7 +28,7 @@ def inspect(content, *, min_image_size=8, max_image_pixels=10_000):
 
 
 def defect_of(content, **limits):
-    with pytest.raises(ImageDefectError) as found:
+    with pytest.raises(DefectError) as found:
         inspect(content, **limits)
     assert "\n" not in str(found.value)
     return found.value
@@ -209,7 +209,7 @@ def test_pages_of_a_tiff_are_not_followed_to_the_last(picture):
     start = int.from_bytes(content[4:8], "little")
     at = start + 2 + 12 * int.from_bytes(content[start : start + 2], "little")
     content[at : at + 4] = content[4:8]
-    with contextlib.suppress(ImageDefectError):
+    with contextlib.suppress(DefectError):
         inspect(bytes(content))
 
 
@@ -266,7 +266,7 @@ def test_damaged_file_never_stops_a_scan(picture, name):
             damaged = bytearray(whole[: rng.randrange(1, len(whole))] if rng.random() < 0.4 else whole)
             for _ in range(rng.randrange(5)):
                 damaged[rng.randrange(min(len(damaged), 100))] = rng.randrange(256)
-            with contextlib.suppress(ImageDefectError):
+            with contextlib.suppress(DefectError):
                 inspect(bytes(damaged), min_image_size=1, max_image_pixels=10**6)
 
 

@@ -3,7 +3,7 @@ import threading
 import pytest
 import torch
 
-from tasks.machine.cores import AHEAD, in_order, one_thread_each
+from tasks.machine.cores import AHEAD, one_thread_each, spread
 
 
 def test_results_come_in_the_order_of_the_sources():
@@ -16,12 +16,12 @@ def test_results_come_in_the_order_of_the_sources():
             last_is_done.wait(timeout=10)  # the first ends after the second
         return source * 10
 
-    assert list(in_order([0, 1], work)) == [0, 10]
+    assert list(spread([0, 1], work)) == [0, 10]
 
 
 def test_every_source_is_worked_on_when_there_are_more_than_are_read_ahead():
     count = 3 * AHEAD + 1
-    assert list(in_order(range(count), lambda source: -source)) == [-source for source in range(count)]
+    assert list(spread(range(count), lambda source: -source)) == [-source for source in range(count)]
 
 
 def test_error_of_a_worker_is_raised_in_its_turn():
@@ -30,7 +30,7 @@ def test_error_of_a_worker_is_raised_in_its_turn():
             raise ValueError("sample 2 is missing")
         return source
 
-    results = in_order(range(10), work)
+    results = spread(range(10), work)
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(ValueError, match="sample 2 is missing"):
         next(results)

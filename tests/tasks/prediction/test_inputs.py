@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.data.samples.defects import ImageDefectError
+from tasks.data.samples.defects import DefectError
 from tasks.prediction.inputs import Input, find_inputs, read_input
 
 
@@ -109,7 +109,7 @@ def test_pictures_of_a_parquet_file_are_its_rows(tmp_path, struct):
     inputs = found(tmp_path / "rows.parquet")
     assert [each.path for each in inputs] == [f"{tmp_path}/rows.parquet/{row}" for row in range(4)]
     assert [read_input(inputs[row], max_file_bytes=9) for row in (0, 1, 3)] == [b"one", b"two", b"four"]
-    with pytest.raises(ImageDefectError) as told:
+    with pytest.raises(DefectError) as told:
         read_input(inputs[2], max_file_bytes=9)
     assert told.value.reason == "unreadable_row"
 
@@ -160,6 +160,6 @@ def test_name_that_no_disk_can_have_costs_no_other(pictures):
 def test_file_that_went_away_or_is_too_large_is_told(tmp_path, place):
     with (tmp_path / "big.png").open("wb") as file:
         file.truncate(2**40)
-    with pytest.raises(ImageDefectError) as told:
+    with pytest.raises(DefectError) as told:
         read_input(Input(path=place, place=tmp_path / place), max_file_bytes=1000)
     assert told.value.reason == {"gone.png": "missing_file", "big.png": "too_many_bytes"}[place]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tasks.data.raw import inspection
 from tasks.data.raw.inspection import CHUNK, Limits, inspect_all, inspect_sample
-from tasks.data.samples.defects import ImageDefectError
+from tasks.data.samples.defects import DefectError
 from tasks.data.samples.samples import sample_id
 from tasks.images.decode import decode_image, decode_stranger, inspect_image
 
@@ -60,7 +60,7 @@ def scanned_over_and_over(times):
 
 def test_picture_that_is_made_to_take_hours_is_a_defect_before_it_is_decoded():
     found = "a JPEG that is coded in 20006 scans, expected at most 100"
-    with pytest.raises(ImageDefectError, match=found):
+    with pytest.raises(DefectError, match=found):
         decode_stranger(scanned_over_and_over(20_000), min_image_size=8, max_image_pixels=10**7, shorter_side=None)
 
 
@@ -81,7 +81,7 @@ def test_scans_behind_a_note_that_holds_the_mark_of_an_end_are_counted():
     content = scanned_over_and_over(100)
     at = content.index(b"\xff\xda")
     note = b"\xff\xfe\x00\x06\xff\xd9\xff\xd9"
-    with pytest.raises(ImageDefectError, match="coded in 106 scans"):
+    with pytest.raises(DefectError, match="coded in 106 scans"):
         inspect_image(content[:at] + note + content[at:], min_image_size=8, max_image_pixels=10**7)
 
 

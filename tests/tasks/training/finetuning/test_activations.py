@@ -145,11 +145,11 @@ def test_training_reads_the_same_to_the_bit_whatever_is_kept(open_activations, p
 def test_minibatches_are_in_the_order_asked_and_of_the_size_asked(open_activations):
     source = open_activations()
     source.keep()
-    in_order = read(source, TRAIN, 1)
+    spread = read(source, TRAIN, 1)
     order = np.array([5, 0, 8, 3, 3])
     parts = list(source.minibatches(order, 1, size=2))
     assert [len(each) for each in parts] == [2, 2, 1]
-    assert torch.equal(torch.cat(parts), in_order[order])
+    assert torch.equal(torch.cat(parts), spread[order])
 
 
 def test_trained_part_may_write_into_a_minibatch(open_activations):

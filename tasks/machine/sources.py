@@ -1,0 +1,167 @@
+"""The code that a result depends on, derived from imports: `python -m tasks.machine.sources dvc.yaml` writes it there.
+
+The recipes of the stores, the checkpoints and the code deps of dvc.yaml come from here; no list of modules is written by
+hand.
+"""
+
+import ast
+import hashlib
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = "tasks"
+# how a verb is started, shown and written down; none of it can change a value, so a change of it makes nothing stale
+PLUMBING = (
+    "tasks/__init__.py",
+    "tasks/stage",
+    "tasks/machine/files.py",
+    "tasks/machine/lifeline.py",
+    "tasks/machine/progress.py",
+    "tasks/machine/sources.py",
+)
+
+
+def digest(*modules: str) -> str:
+    """Return the SHA-256 (hex) of the code of modules, such as `tasks.embedding.engine`, and of all that they import.
+
+    Comments, docstrings and layout do not count: they change no result.
+    """
+    content = hashlib.sha256()
+    for path in reached(*modules):
+        content.update(f"{path}\0{_code(ROOT / path, _stamp(ROOT / path))}\0".encode())
+    return content.hexdigest()
+
+
+def module_of(function: Callable[..., Any]) -> str:
+    """Return the name of the module that defines a function, or the function inside a `partial`."""
+    while isinstance(function, partial):
+        function = function.func
+    return function.__module__
+
+
+def reached(*modules: str, root: Path = ROOT) -> list[str]:
+    """Return the files below `tasks/` that run when the modules do, without PLUMBING, as sorted paths such as `tasks/embed.py`."""
+    waiting = [_file(module, root) for module in modules]
+    seen: set[str] = set()
+    while waiting:
+        path = waiting.pop()
+        if path is None or path in seen or _is_plumbing(path):
+            continue
+        seen.add(path)
+        waiting += [_file(module, root) for module in _imports(root / path, _stamp(root / path))]
+    return sorted(path for path in seen if (root / path).stat().st_size)
+
+
+def deps(verb: str, *, root: Path = ROOT) -> list[str]:
+    """Return the code deps of a verb such as `tasks.embed`: a folder where all of it is reached, else files.
+
+    A folder of other files that lies beside a reached module, such as templates, belongs to it.
+    """
+    files = set(reached(verb, root=root))
+    folders = {folder for file in files for folder in Path(file).parents if folder.parts[:1] == (PACKAGE,)}
+    whole = [str(folder) for folder in sorted(folders) if folder != Path(PACKAGE) and _modules(folder, root) <= files]
+    outermost = [folder for folder in whole if not any(folder.startswith(f"{other}/") for other in whole)]
+    data = {str(folder) for file in files for folder in _data_folders(Path(file).parent, root)}
+    single = [file for file in {*files, *data} if not any(file.startswith(f"{folder}/") for folder in outermost)]
+    verb_file = str(_file(verb, root))
+    return [verb_file, *sorted({*outermost, *single} - {verb_file})]
+
+
+def renewed(text: str, *, root: Path = ROOT) -> str:
+    """Return the text of dvc.yaml with the code deps that the imports of each stage's verb give."""
+    lines: list[str] = []
+    verb, is_in_deps = "", False
+    for line in text.splitlines():
+        if re.match(r"  \w+:", line):
+            verb = ""
+        if found := re.search(r"python -m (tasks\.\w+)", line):
+            verb = found[1]
+        is_entry = line.startswith("      - ")
+        if is_in_deps and not is_entry:  # the end of the list
+            lines += [f"      - {path}" for path in deps(verb, root=root)]
+        is_in_deps = line == "    deps:" or (is_in_deps and is_entry)
+        if not (is_in_deps and line.startswith(f"      - {PACKAGE}/")):
+            lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    [path] = map(Path, sys.argv[1:] if arguments is None else arguments)
+    path.write_text(renewed(path.read_text("utf-8")), "utf-8")
+
+
+def _file(module: str, root: Path) -> str | None:
+    """Return the file of a module below `tasks`; None for any other module."""
+    if module.split(".")[0] != PACKAGE:
+        return None
+    path = Path(*module.split("."))
+    return next(
+        (str(file) for file in (path.with_suffix(".py"), path / "__init__.py") if (root / file).is_file()), None
+    )
+
+
+@cache
+def _imports(path: Path, stamp: tuple[int, int]) -> tuple[str, ...]:
+    """Return the modules that a file imports, at its top or inside functions, and the packages around them."""
+    return tuple(dict.fromkeys(_found_imports(ast.walk(ast.parse(path.read_bytes())))))
+
+
+def _found_imports(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    for node in nodes:
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, "imports are absolute here"
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            parts = name.split(".")
+            yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1))
+
+
+@cache
+def _code(path: Path, stamp: tuple[int, int]) -> str:
+    """Return a module's code without comments, docstrings and layout."""
+    tree = ast.parse(path.read_bytes())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = node.body[1:]
+    return ast.dump(tree)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """A file that changes while a process runs is read anew."""
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
+
+
+def _is_plumbing(path: str) -> bool:
+    return any(path == part or path.startswith(f"{part}/") for part in PLUMBING)
+
+
+def _modules(folder: Path, root: Path) -> set[str]:
+    """Return the modules below a folder that hold any code; a package's empty `__init__.py` does not."""
+    return {str(file.relative_to(root)) for file in (root / folder).rglob("*.py") if file.stat().st_size}
+
+
+def _data_folders(folder: Path, root: Path) -> list[Path]:
+    """Return the folders beside a module that hold no code."""
+    if folder == Path(PACKAGE):
+        return []
+    beside = [path for path in (root / folder).iterdir() if path.is_dir() and path.name != "__pycache__"]
+    return [path.relative_to(root) for path in beside if not any(path.rglob("*.py"))]
+
+
+if __name__ == "__main__":
+    main()

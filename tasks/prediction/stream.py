@@ -1,0 +1,102 @@
+"""Answers to a stream of inputs: the likeliest classes of each sample with calibrated probabilities, or the reason why it has none.
+
+Nothing is kept: any number of inputs may pass.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tasks.data.samples.defects import DefectError
+from tasks.data.samples.samples import sample_id
+from tasks.machine.cores import in_turn
+from tasks.prediction.answers import Answerer, Probabilities
+from tasks.prediction.inputs import Input, read_input
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """The answers to a minibatch of n inputs, m of which are samples."""
+
+    inputs: list[Input]  # n; those that are no samples have a reason
+    sample_ids: list[str]  # n; "" where there were no bytes
+    places: list[int]  # m, the positions of the samples among the inputs
+    ranked: dict[
+        str, tuple[NDArray[np.float64], NDArray[np.intp]]
+    ]  # by target: probabilities (m, k), the likeliest first, and classes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """A minibatch on its way: its inputs and the pixels of those that are samples."""
+
+    inputs: list[Input]
+    sample_ids: list[str]
+    places: list[int]
+    pixels: list[Tensor]
+
+
+def answer_stream(
+    inputs: Iterable[Input], answerer: Answerer, *, decode: Callable[[bytes], Any], max_file_bytes: int, top_k: int
+) -> Iterator[Answers]:
+    """Yield the answers to minibatches, in the order of the inputs.
+
+    Args:
+        decode: the modality's decoder of bytes that nobody has inspected; raises DefectError.
+        max_file_bytes: of a sample.
+
+    Raises:
+        ValueError: a probability is not finite; the first such sample is named.
+    """
+    remaining = iter(inputs)
+    size = answerer.embedder.plan.minibatch_size
+    minibatches = iter(lambda: list(islice(remaining, size)), [])
+
+    def read(minibatch: list[Input]) -> Decoded:
+        decoded = Decoded(inputs=[], sample_ids=[], places=[], pixels=[])
+        for place, item in enumerate(minibatch):
+            identity = ""
+            try:
+                if not item.reason:
+                    content = read_input(item, max_file_bytes=max_file_bytes)
+                    identity = sample_id(content)
+                    decoded.pixels.append(answerer.transform.pixels(decode(content)))
+                    decoded.places.append(place)
+            except DefectError as error:
+                item = replace(item, reason=error.reason, detail=str(error))
+            decoded.inputs.append(item)
+            decoded.sample_ids.append(identity)
+        return decoded
+
+    def compute(decoded: Decoded) -> tuple[Decoded, Tensor | None]:
+        return decoded, answerer.vectors(answerer.transform.stack(decoded.pixels)) if decoded.pixels else None
+
+    for decoded, vectors in in_turn(minibatches, read, compute, device=answerer.embedder.plan.device):
+        probabilities = {} if vectors is None else answerer.probabilities(vectors.numpy())
+        _check_finite(probabilities, decoded)
+        yield Answers(
+            inputs=decoded.inputs, sample_ids=decoded.sample_ids, places=decoded.places,
+            ranked={target: _ranked(values, top_k) for target, values in probabilities.items()},
+        )  # fmt: skip
+
+
+def _ranked(probabilities: NDArray[np.float64], top_k: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """The likeliest classes first; of equals the one that comes first."""
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+    return np.take_along_axis(probabilities, order, axis=1), order
+
+
+def _check_finite(probabilities: Probabilities, decoded: Decoded) -> None:
+    for target, values in probabilities.items():
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if len(bad):
+            path = decoded.inputs[decoded.places[int(bad[0])]].path
+            raise ValueError(
+                f"the probabilities of {path} for {target} are not finite: the weights of the bundle may be damaged, or numbers "
+                "in its network too large for this precision"
+            )

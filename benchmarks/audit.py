@@ -45,11 +45,11 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from benchmarks.kit.machine import Claim, finish, parse_arguments
 from tasks import audit, backbone, embed
+from tasks.data.health.hashes import Probes, write_hashes
 from tasks.data.health.leaks import LEAKS, read_leaks
 from tasks.data.manifest.tables import write_table
 from tasks.data.samples.samples import sample_id
 from tasks.data.vectors.embeddings import write_embeddings
-from tasks.data.vectors.hashes import Probes, write_hashes
 from tasks.images.alterations import brightened, cropped, flipped, recompressed, resized
 from tasks.images.decode import decode_image
 from tasks.images.perceptual_hash import HASHES_SHAPE

@@ -55,10 +55,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.kit.machine import Claim, finish
 from benchmarks.kit.matmul import matmul_flops
+from tasks.data.health.hashes import Probes, read_hashes, write_hashes
 from tasks.data.manifest.tables import write_table
 from tasks.data.samples.samples import Samples, sample_id
 from tasks.data.vectors.embeddings import read_embeddings, write_embeddings
-from tasks.data.vectors.hashes import Probes, read_hashes, write_hashes
 from tasks.embedding.embedder import Embedder, Plan, plan
 from tasks.embedding.engine import StoredView, embed, open_store
 from tasks.images.decode import decode_image

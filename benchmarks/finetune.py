@@ -46,6 +46,7 @@ from benchmarks.kit.machine import Claim, finish, parse_arguments
 from benchmarks.kit.matmul import matmul_flops
 from tasks.data.samples.samples import Samples, sample_id
 from tasks.embedding.embedder import Embedder, plan
+from tasks.finetune import augmentation
 from tasks.images.augment import Views
 from tasks.images.decode import decode_image
 from tasks.images.transform import Transform
@@ -54,7 +55,7 @@ from tasks.models.classifier import Classifier
 from tasks.models.weights import RANDOM, load_backbone
 from tasks.stage.params import FinetuneParams, load_params
 from tasks.training.finetuning.activations import Activations, Rows
-from tasks.training.finetuning.tuning import Data, augmentation, fine_tune
+from tasks.training.finetuning.tuning import Data, fine_tune
 from tasks.training.finetuning.unfreezing import Trained, boundary_of
 from tasks.training.heads.logistic import fit_head
 

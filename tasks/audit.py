@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tasks.data.admission.splits import small_classes
+from tasks.data.health.hashes import read_hashes
 from tasks.data.health.leaks import COLUMNS, LEAKED, LEAKS
 from tasks.data.health.near_duplicates import Pairs, Side, find_twins
 from tasks.data.health.twin_limits import TwinLimits, set_limits
 from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import read_manifest
-from tasks.data.manifest.splits import small_classes
 from tasks.data.manifest.tables import write_text_table
 from tasks.data.vectors.embeddings import read_embeddings
-from tasks.data.vectors.hashes import read_hashes
 from tasks.images.perceptual_hash import DISTANCE
 from tasks.machine.files import read_json, whole_folder, write_json
 from tasks.stage.main import main

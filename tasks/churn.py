@@ -1,13 +1,16 @@
 """Predictions of retrainings with other seeds in; the budget of negative flips that their differences leave out."""
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from itertools import permutations
+from math import sqrt
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import t
 
-from tasks.gate.churn import measure_churn
 from tasks.machine.files import whole_file, write_json
 from tasks.stage.main import main
 from tasks.stage.params import RegressionParams
@@ -39,6 +42,26 @@ def run(*, predictions: Path, out: Path, regression: RegressionParams) -> None:
             "%s: %d retrainings turn %.2f %% of the answers from right to wrong among themselves, %.2f %% at most: regression.max_negative_flips: %.4f",
             target, len(tables), 100 * churn["mean"], 100 * churn["highest"], churn["budget"],
         )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Churn:
+    """mean, highest: the share of negative flips between two retrainings; budget: what another retraining stays below."""
+
+    mean: float
+    highest: float
+    budget: float
+
+
+def measure_churn(is_right: NDArray[np.bool_], *, significance: float) -> Churn:
+    """is_right: (num_retrainings, n). The budget is the upper end of Student's prediction interval for one more pair, which another
+    retraining passes with a chance of `significance`. Raises ValueError for fewer than three retrainings."""
+    num = len(is_right)
+    if num < 3:
+        raise ValueError(f"there are {num} retrainings, expected at least 3: more seeds tell how far they differ")
+    flips = np.array([(one & ~other).mean() for one, other in permutations(is_right, 2)])
+    width = float(t.isf(significance, num - 1)) * float(flips.std(ddof=1)) * sqrt(1 + 1 / num)
+    return Churn(mean=float(flips.mean()), highest=float(flips.max()), budget=float(flips.mean()) + width)
 
 
 if __name__ == "__main__":

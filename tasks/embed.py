@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tasks.data.health.bits import hash_words
+from tasks.data.health.hashes import Probes, write_hashes
 from tasks.data.manifest.manifest import read_batch
 from tasks.data.samples.samples import Samples
 from tasks.data.vectors.embeddings import pair_cosines, write_embeddings
-from tasks.data.vectors.hashes import Probes, write_hashes
 from tasks.embedding.embedder import Embedder, plan
 from tasks.embedding.engine import StoredView, open_store
 from tasks.embedding.engine import embed as look_at

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tasks.data.admission.splits import Split, held_out_before
 from tasks.data.health.leaks import is_leaked
 from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import read_manifest, version_of
-from tasks.data.manifest.splits import Split, held_out_before
 from tasks.data.manifest.tables import write_table, write_text_table
 from tasks.data.vectors.embeddings import read_embeddings
 from tasks.images.alterations import PERTURBATIONS

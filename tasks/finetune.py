@@ -2,8 +2,8 @@
 
 import hashlib
 import logging
-import sys
 import time
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,23 +14,21 @@ import pandas as pd
 from tasks.data.health.leaks import leaves_training
 from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import read_manifest
-from tasks.embedding import boundary
+from tasks.data.samples.samples import Samples
 from tasks.embedding.embedder import plan
-from tasks.images import augment
+from tasks.images.augment import Augmentation, Views
+from tasks.images.decode import decode_image
+from tasks.machine import sources
 from tasks.machine.files import read_json, whole_folder, write_json
 from tasks.models.bundle import load_bundle, save_bundle, versions
 from tasks.stage.main import main
 from tasks.stage.params import FinetuneParams
 from tasks.targets.classes import MISSING
-from tasks.training import loop, schedule
-from tasks.training.finetuning import unfreezing
 from tasks.training.finetuning.checkpoint import Checkpoint
 from tasks.training.finetuning.grafting import graft
 from tasks.training.finetuning.tuning import Data, curve_table, fine_tune, label_tensor, open_source, summary
 
 logger = logging.getLogger("graftline")
-
-CODE = (augment, boundary, unfreezing, loop, schedule, sys.modules[__name__])
 
 
 def run(
@@ -75,8 +73,13 @@ def run(
         "split": read_json(split),
         "versions": versions(),
     }
-    source = open_source(manifest, model, data, raw=raw, scratch=scratch, backbone=lineage["fingerprint"],
-                         params=finetune, seed=seed)  # fmt: skip
+    samples = Samples(
+        manifest, raw=raw, decode=partial(decode_image, shorter_side=model.backbone.transform.shorter_side)
+    )
+    views = Views(augmentation=augmentation(finetune), seed=seed)
+    source = open_source(
+        samples, model, data, views=views, scratch=scratch, backbone=lineage["fingerprint"], params=finetune
+    )
     checkpoint = Checkpoint(scratch / "checkpoints", recipe=facts | on_this_machine(manifest, finetune))
     tuned = fine_tune(model, source, data, params=finetune, seed=seed, keeper=checkpoint)
     if not tuned.verdict.is_finetuned:
@@ -97,14 +100,22 @@ def run(
     )  # fmt: skip
 
 
+def augmentation(params: FinetuneParams) -> Augmentation:
+    return Augmentation(
+        max_rotation_degrees=params.max_rotation_degrees,
+        max_shift_fraction=params.max_shift_fraction,
+        max_scale_fraction=params.max_scale_fraction,
+        flip=params.flip,
+    )
+
+
 def on_this_machine(manifest: pd.DataFrame, params: FinetuneParams) -> dict[str, Any]:
     """What the steps of a training depend on besides the facts of a candidate: a run with another goes on from no checkpoint."""
-    sources = b"".join(Path(module.__file__ or "").read_bytes() for module in CODE)
     order = hashlib.sha256("".join(manifest["sample_id"]).encode())
     chosen = plan(device=params.device, precision=params.precision)
     packages = {each: version(each) for each in ("numpy", "pillow", "scipy", "torch", "torchvision")}
     return {
-        "code": hashlib.sha256(sources).hexdigest(),
+        "code": sources.digest("tasks.finetune"),
         "order": order.hexdigest(),
         "packages": packages,
         "plan": chosen.recipe(),

@@ -13,9 +13,9 @@ from tasks.data.admission.admission import Admission, admit, target_columns
 from tasks.data.admission.classes import Registry, class_changes, read_registry
 from tasks.data.admission.expectations import check_expectations, tell
 from tasks.data.admission.quarantine import LEDGER_COLUMNS
+from tasks.data.admission.splits import Split, groups_across_splits, small_classes
 from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import SPLITS
-from tasks.data.manifest.splits import Split, groups_across_splits, small_classes
 from tasks.data.manifest.tables import read_table, write_table, write_text_table
 from tasks.machine.files import whole_folder, write_json
 from tasks.stage.main import main

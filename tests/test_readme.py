@@ -14,6 +14,7 @@ from tasks.images.decode import decode_image
 from tasks.models.bundle import load_bundle, save_bundle
 from tasks.models.classifier import Classifier
 from tasks.models.weights import load_backbone
+from tests.kit.plain import plain_probabilities
 
 ROOT = Path(__file__).parent.parent
 [LINES] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), flags=re.DOTALL)
@@ -45,7 +46,7 @@ def test_five_lines_classify_a_picture_without_this_project(tmp_path, architectu
     probability, label = done.stdout.strip().split(" ", 1)
     image = decode_image((tmp_path / "picture.png").read_bytes())
     loaded, _ = load_bundle(tmp_path / "model")
-    [[expected]] = loaded.probabilities([backbone.transform.pixels(image)[None]])
+    [[expected]] = plain_probabilities(loaded, [backbone.transform.pixels(image)[None]])
     assert label == loaded.classes["label"][int(expected.argmax())]
     assert float(probability) == pytest.approx(float(expected.max()), abs=2e-3)
 

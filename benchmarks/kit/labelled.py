@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tasks.data.manifest.splits import Split
+from tasks.data.admission.splits import Split
 from tasks.data.samples.samples import sample_id
 from tasks.images.decode import decode_image
 from tasks.models.backbone import Backbone, Features

@@ -22,6 +22,7 @@ from torch import Tensor
 from benchmarks.kit.labelled import POOL, Labelled
 from benchmarks.kit.machine import peak_bytes
 from tasks.embedding.embedder import Embedder, plan
+from tasks.finetune import augmentation
 from tasks.images import augment
 from tasks.machine.cores import one_thread_each
 from tasks.models.backbone import Backbone
@@ -29,11 +30,11 @@ from tasks.models.classifier import Classifier
 from tasks.prediction.answers import Answerer
 from tasks.stage.params import FinetuneParams, TrainHeadParams
 from tasks.targets.classes import likeliest
-from tasks.training.finetuning.tuning import Data, augmentation, fine_tune, num_full
+from tasks.training.finetuning.tuning import Data, fine_tune, num_full
 from tasks.training.heads.logistic import LinearHead, fit_head
-from tasks.training.loop import Group, History, fit
-from tasks.training.loop import Recipe as Training
-from tasks.training.scores import Minibatch
+from tasks.training.loop.fit import Group, History, fit
+from tasks.training.loop.fit import Recipe as Training
+from tasks.training.loop.scores import Minibatch
 
 Method = Literal["pixels", "head", "finetune", "finetune_from_random_head", "scratch"]
 Rows = NDArray[np.int64]  # places in a `Labelled`

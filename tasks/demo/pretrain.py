@@ -21,9 +21,8 @@ from tasks.machine.files import whole_file
 from tasks.models.backbone import Backbone
 from tasks.models.classifier import Classifier
 from tasks.stage.main import main
-from tasks.training import loop
-from tasks.training.loop import Group, fit
-from tasks.training.scores import Minibatch, score
+from tasks.training.loop.fit import Group, Recipe, fit
+from tasks.training.loop.scores import Minibatch, score
 
 logger = logging.getLogger("graftline")
 
@@ -31,7 +30,7 @@ TRANSFORM = Transform(resize_size=32, crop_size=32, mean=(0.0, 0.0, 0.0), std=(1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class PretrainOptions:
     """All that the weights depend on, besides the code, the fonts and the kind of machine."""
 
     architecture: str = "shufflenet_v2_x1_0"
@@ -48,81 +47,85 @@ class Recipe:
 
 def run(*, out: Path, card: Path) -> None:
     """Train, and write the weights without the classification layer (float16) and their card."""
-    recipe, start = Recipe(), time.monotonic()
+    options, start = PretrainOptions(), time.monotonic()
     classes = source_classes()
     glyphs = draw_glyphs(classes, TRAIN_FONTS), draw_glyphs(classes, VAL_FONTS)
     torch.set_num_threads(1)  # so that the bytes do not depend on the number of cores
-    torch.manual_seed(recipe.seed)
-    model = Classifier(Backbone(recipe.architecture, features="penultimate", transform=TRANSFORM), {"glyph": classes})
-    train(model, glyphs, recipe)
-    learned, unseen = (score(model, val_minibatches(each, recipe)).scores().accuracy for each in glyphs)
+    torch.manual_seed(options.seed)
+    model = Classifier(Backbone(options.architecture, features="penultimate", transform=TRANSFORM), {"glyph": classes})
+    train(model, glyphs, options)
+    learned, unseen = (score(model, val_minibatches(each, options)).scores().accuracy for each in glyphs)
     with whole_file(out) as path:
         state = {name: tensor.contiguous() for name, tensor in model.backbone.network.state_dict().items()}
         half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
         save_file(dict(sorted(half.items())), path, metadata={"transform": json.dumps(TRANSFORM.to_dict())})
     with whole_file(card) as path:
-        path.write_text(describe(recipe, out, classes, learned=learned, unseen=unseen), "utf-8")
+        path.write_text(describe(options, out, classes, learned=learned, unseen=unseen), "utf-8")
     logger.info(
         "pretrained on %d classes in %.0f s: accuracy %.3f on learned fonts, %.3f on unseen ones, %.2f MB",
         len(classes), time.monotonic() - start, learned, unseen, out.stat().st_size / 1e6,
     )  # fmt: skip
 
 
-def train(model: Classifier, glyphs: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]], recipe: Recipe) -> None:
+def train(
+    model: Classifier, glyphs: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]], options: PretrainOptions
+) -> None:
     """`glyphs`: (pictures, labels) to train on, and of other fonts to choose the epoch by."""
 
     def minibatches(epoch: int) -> Iterator[Minibatch]:
-        generator = torch.Generator().manual_seed(recipe.seed * 100_003 + epoch)
-        return draw_minibatches(glyphs[0], generator, recipe, count=recipe.minibatches_per_epoch)
+        generator = torch.Generator().manual_seed(options.seed * 100_003 + epoch)
+        return draw_minibatches(glyphs[0], generator, options, count=options.minibatches_per_epoch)
 
     fit(
         model,
-        loop.Recipe(
-            epochs=recipe.epochs,
-            seed=recipe.seed,
-            warmup_fraction=recipe.warmup_fraction,
+        Recipe(
+            epochs=options.epochs,
+            seed=options.seed,
+            warmup_fraction=options.warmup_fraction,
             update_statistics=True,
-            label_smoothing=recipe.label_smoothing,
+            label_smoothing=options.label_smoothing,
         ),
-        groups=parameter_groups(model, recipe),
+        groups=parameter_groups(model, options),
         minibatches=minibatches,
-        num_minibatches=recipe.minibatches_per_epoch,
-        val_minibatches=lambda: val_minibatches(glyphs[1], recipe),
+        num_minibatches=options.minibatches_per_epoch,
+        val_minibatches=lambda: val_minibatches(glyphs[1], options),
     )
 
 
-def val_minibatches(glyphs: tuple[Tensor, Tensor], recipe: Recipe) -> Iterator[Minibatch]:
+def val_minibatches(glyphs: tuple[Tensor, Tensor], options: PretrainOptions) -> Iterator[Minibatch]:
     """The same distorted glyphs each time."""
-    return draw_minibatches(glyphs, torch.Generator().manual_seed(1), recipe, count=recipe.num_val_minibatches)
+    return draw_minibatches(glyphs, torch.Generator().manual_seed(1), options, count=options.num_val_minibatches)
 
 
 def draw_minibatches(
-    glyphs: tuple[Tensor, Tensor], generator: torch.Generator, recipe: Recipe, *, count: int
+    glyphs: tuple[Tensor, Tensor], generator: torch.Generator, options: PretrainOptions, *, count: int
 ) -> Iterator[Minibatch]:
     images, labels = glyphs
     for _ in range(count):
-        picked = torch.randint(len(labels), (recipe.minibatch_size,), generator=generator)
+        picked = torch.randint(len(labels), (options.minibatch_size,), generator=generator)
         pixels = distort(images[picked], generator, size=TRANSFORM.crop_size, limits=Distortion())
         yield TRANSFORM.normalize(pixels), labels[picked, None]
 
 
-def parameter_groups(model: nn.Module, recipe: Recipe) -> list[Group]:
+def parameter_groups(model: nn.Module, options: PretrainOptions) -> list[Group]:
     """Matrices decay; biases and the scales of normalisation layers do not."""
     matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     return [
-        Group(parameters=matrices, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay),
-        Group(parameters=vectors, learning_rate=recipe.learning_rate),
+        Group(parameters=matrices, learning_rate=options.learning_rate, weight_decay=options.weight_decay),
+        Group(parameters=vectors, learning_rate=options.learning_rate),
     ]
 
 
-def describe(recipe: Recipe, weights: Path, classes: tuple[str, ...], *, learned: float, unseen: float) -> str:
+def describe(
+    options: PretrainOptions, weights: Path, classes: tuple[str, ...], *, learned: float, unseen: float
+) -> str:
     """The card."""
-    numbers = "\n".join(f"| {name} | {value} |" for name, value in asdict(recipe).items())
+    numbers = "\n".join(f"| {name} | {value} |" for name, value in asdict(options).items())
     ranges = "\n".join(f"| {name} | {value} |" for name, value in asdict(Distortion()).items())
     return f"""# The glyph backbone
 
-`{weights.name}`: {recipe.architecture} without its classification layer, float16, trained from nothing on a task of
+`{weights.name}`: {options.architecture} without its classification layer, float16, trained from nothing on a task of
 our own: to tell apart {len(classes)} letters of {len(TRAIN_FONTS)} fonts that matplotlib ships (Latin, Greek, Cyrillic,
 Armenian, Georgian, Hebrew, Tifinagh and others), distorted to look like small scans of handwriting. **No digit is among
 them**, nor any letter that looks like one, so what it brings to handwritten digits is transfer.
@@ -135,7 +138,7 @@ them**, nor any letter that looks like one, so what it brings to handwritten dig
   bytes are the same again on the same type of machine, the accuracy on any.
 - Licence: as this repository's. The fonts draw the glyphs and are not in the file.
 
-| recipe | |
+| options | |
 |---|---|
 {numbers}
 

@@ -57,12 +57,18 @@ def reached(*modules: str, root: Path = ROOT) -> list[str]:
     return sorted(path for path in seen if (root / path).stat().st_size)
 
 
-def deps(verb: str, *, root: Path = ROOT) -> list[str]:
+def deps(verb: str, *others: str, root: Path = ROOT) -> list[str]:
     """Return the code deps of a verb such as `tasks.embed`: a folder where all of it is reached, else files.
+
+    Args:
+        others: the other deps of the verb's stage, such as `tests/regression`; what Python there imports counts too.
 
     A folder of other files that lies beside a reached module, such as templates, belongs to it.
     """
-    files = set(reached(verb, root=root))
+    beside = [
+        file for other in others for file in [root / other, *(root / other).rglob("*.py")] if file.suffix == ".py"
+    ]
+    files = set(reached(verb, *(module for file in beside for module in _imports(file, _stamp(file))), root=root))
     folders = {folder for file in files for folder in Path(file).parents if folder.parts[:1] == (PACKAGE,)}
     whole = [str(folder) for folder in sorted(folders) if folder != Path(PACKAGE) and _modules(folder, root) <= files]
     outermost = [folder for folder in whole if not any(folder.startswith(f"{other}/") for other in whole)]
@@ -75,18 +81,22 @@ def deps(verb: str, *, root: Path = ROOT) -> list[str]:
 def renewed(text: str, *, root: Path = ROOT) -> str:
     """Return the text of dvc.yaml with the code deps that the imports of each stage's verb give."""
     lines: list[str] = []
-    verb, is_in_deps = "", False
+    others: list[str]
+    verb, is_in_deps, others = "", False, []
     for line in text.splitlines():
         if re.match(r"  \w+:", line):
-            verb = ""
+            verb, others = "", []
         if found := re.search(r"python -m (tasks\.\w+)", line):
             verb = found[1]
         is_entry = line.startswith("      - ")
         if is_in_deps and not is_entry:  # the end of the list
-            lines += [f"      - {path}" for path in deps(verb, root=root)]
+            lines += [f"      - {path}" for path in deps(verb, *others, root=root)]
         is_in_deps = line == "    deps:" or (is_in_deps and is_entry)
-        if not (is_in_deps and line.startswith(f"      - {PACKAGE}/")):
-            lines.append(line)
+        if is_in_deps and is_entry and line.startswith(f"      - {PACKAGE}/"):
+            continue
+        if is_in_deps and is_entry:
+            others.append(line.removeprefix("      - "))
+        lines.append(line)
     return "\n".join(lines) + "\n"
 
 

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from tasks.models.backbone import Backbone
-from tasks.targets.head import Head
 
 
 class Classifier(nn.Module):
@@ -44,15 +43,6 @@ class Classifier(nn.Module):
                 for layer, (weight, bias) in zip(linear, heads[target], strict=True):
                     layer.weight.copy_(weight)
                     layer.bias.copy_(bias)
-
-    def head_layers(self) -> dict[str, Head]:
-        """Return the head of each target as NumPy layers, the reverse of `graft`."""
-        found = {}
-        for head, target in zip(self.heads, self.classes, strict=True):
-            linear = [part for part in head.modules() if isinstance(part, nn.Linear)]
-            layers = tuple((part.weight.detach().cpu().numpy(), part.bias.detach().cpu().numpy()) for part in linear)
-            found[target] = Head(layers=layers, temperature=self.temperatures[target])
-        return found
 
 
 def build_head(dim: int, num_classes: int, hidden_features: int | None) -> nn.Module:

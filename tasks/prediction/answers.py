@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from tasks.embedding.embedder import Embedder, plan
 from tasks.models.classifier import Classifier
@@ -37,7 +37,7 @@ class Answerer:
         self.transform = self.embedder.transform
         self.fingerprint = model.backbone.fingerprint()
         self.classes = model.classes
-        self.heads = model.head_layers()
+        self.heads = heads_of(model)
 
     def vectors(self, pixels: Tensor) -> Tensor:
         """Pixels (n, 3, size, size) uint8, n at most the plan's minibatch -> vectors (n, dim) float16 on the processor.
@@ -57,6 +57,16 @@ class Answerer:
         if self.embedder.plan.device == "cuda":
             torch.cuda.synchronize()
         return self.probabilities(torch.cat(parts).numpy())
+
+
+def heads_of(model: Classifier) -> dict[str, Head]:
+    """Return the head of each target as NumPy layers, the reverse of `Classifier.graft`."""
+    heads = {}
+    for head, target in zip(model.heads, model.classes, strict=True):
+        linear = [part for part in head.modules() if isinstance(part, nn.Linear)]
+        layers = tuple((part.weight.detach().cpu().numpy(), part.bias.detach().cpu().numpy()) for part in linear)
+        heads[target] = Head(layers=layers, temperature=model.temperatures[target])
+    return heads
 
 
 def answers(heads: Mapping[str, Head], vectors: NDArray[np.float16]) -> Probabilities:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageOps
 
 from flows.workspace.working_copy import commit
-from tasks.data.manifest.splits import Split
+from tasks.data.admission.splits import Split
 from tasks.data.samples.samples import sample_id
 
 

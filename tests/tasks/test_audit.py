@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 
 from tasks.audit import run
+from tasks.data.health.hashes import Probes, write_hashes
 from tasks.data.health.leaks import LEAKED, LEAKS, read_leaks
 from tasks.data.manifest.tables import write_table
 from tasks.data.vectors.embeddings import write_embeddings
-from tasks.data.vectors.hashes import Probes, write_hashes
 from tasks.images.perceptual_hash import HASHES_SHAPE
 from tasks.machine.files import write_json
 from tasks.stage.params import AuditParams
@@ -68,7 +68,7 @@ class Data:
             write_hashes(
                 self.folder / "hashes" / f"{batch}.safetensors",
                 [self.hashes[rows]],
-                num_samples=len(self.hashes[rows]),
+                shape=self.hashes[rows].shape,
                 probes=probes,
             )
         write_json(self.folder / "classes.json", self.classes)

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from safetensors import safe_open
 
+from tasks.data.health.hashes import read_hashes
 from tasks.data.manifest.tables import write_table
 from tasks.data.samples.samples import sample_id
 from tasks.data.vectors.embeddings import read_embeddings
-from tasks.data.vectors.hashes import read_hashes
 from tasks.images.alterations import COPIES
 from tasks.images.perceptual_hash import perceptual_hashes
 from tasks.models.bundle import save_bundle

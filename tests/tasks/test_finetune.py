@@ -28,8 +28,8 @@ from tasks.stage.params import FinetuneParams, load_params
 from tasks.targets.head import Head, save_heads
 from tasks.training.finetuning.grafting import graft
 from tasks.training.finetuning.tuning import Data, curve_table, fine_tune, label_tensor, num_full, open_source
-from tasks.training.loop import Epoch, History
-from tasks.training.scores import Scores
+from tasks.training.loop.fit import Epoch, History
+from tasks.training.loop.scores import Scores
 
 ROOT = Path(__file__).parents[2]
 CLASSES = {"label": ["cat", "dog"]}

@@ -12,6 +12,7 @@ import torch
 
 from tasks.data.samples.samples import sample_id
 from tasks.models.bundle import load_bundle
+from tests.kit.plain import plain_probabilities
 
 ROOT = Path(__file__).parents[2]
 NAMES = ["cat", "dog"]
@@ -27,7 +28,7 @@ def evaluated(workspace, batch, bundle, picture):
         for path in sorted(batch.rglob("*.png"))
     ]  # fmt: skip
     pixels = torch.stack([model.backbone.transform.pixels(picture(number)) for number in range(len(rows))])
-    [given] = model.probabilities([pixels])
+    [given] = plain_probabilities(model, [pixels])
     table = pd.DataFrame(rows)
     table["candidate_label_probability"] = [float(given[n, NAMES.index(row["label"])]) for n, row in enumerate(rows)]
     path = workspace / "predictions.parquet"

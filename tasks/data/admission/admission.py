@@ -8,7 +8,7 @@ import pandas as pd
 
 from tasks.data.admission.classes import classes_in_order
 from tasks.data.admission.quarantine import WAITING, duplicates, labels_not_let_in, ledger_of, missing_labels
-from tasks.data.manifest.splits import split_of_any_copy
+from tasks.data.admission.splits import split_of_any_copy
 from tasks.data.raw.entries import FACTS, KEYS
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.data.health.bits import HashDistance, hash_words
-from tasks.data.vectors.hashes import Probes
+from tasks.data.health.hashes import Probes
 
 NEAREST, FARTHEST = 5, 20  # neighbours; up to four true copies of one sample spoil nothing
 NUM_ASKED = 500  # samples whose neighbours are looked at

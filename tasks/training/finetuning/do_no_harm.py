@@ -6,10 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.metrics.significance import paired_t_test
-from tasks.targets.classes import is_right, losses
-from tasks.targets.temperature import fit_temperature
-from tasks.training.loop import History
-from tasks.training.scores import Total
+from tasks.targets.classes import fit_temperature, is_right, losses
+from tasks.training.loop.fit import History
+from tasks.training.loop.scores import Total
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,18 +14,16 @@ from torch import Tensor
 
 from tasks.data.samples.samples import Samples
 from tasks.embedding.embedder import Embedder, plan
-from tasks.images.augment import Augmentation, Views
-from tasks.images.decode import decode_image
 from tasks.machine.progress import progress
 from tasks.models.classifier import Classifier
 from tasks.stage.params import FinetuneParams
 from tasks.targets.classes import label_indices
-from tasks.training.finetuning.activations import Activations, Pictures, Rows
+from tasks.training.finetuning.activations import Activations, Pictures, Rows, Views
 from tasks.training.finetuning.do_no_harm import Judged, Verdict, judge
 from tasks.training.finetuning.unfreezing import Trained, boundary_of, make_groups, unfrozen_blocks
-from tasks.training.loop import EPOCHS_OF_SEED, History, Keeper, Recipe, fit
-from tasks.training.schedule import mixup_alpha, num_epochs
-from tasks.training.scores import Minibatch, score
+from tasks.training.loop.fit import EPOCHS_OF_SEED, History, Keeper, Recipe, fit
+from tasks.training.loop.schedule import mixup_alpha, num_epochs
+from tasks.training.loop.scores import Minibatch, score
 
 logger = logging.getLogger("graftline")
 
@@ -136,20 +134,17 @@ def fine_tune(
 
 
 def open_source(
-    rows: pd.DataFrame,
+    samples: Samples[Any],
     model: Classifier,
     data: Data,
     *,
-    raw: Path,
+    views: Views,
     scratch: Path,
     backbone: str,
     params: FinetuneParams,
-    seed: int,
 ) -> Source:
-    """The pictures; where layers are frozen, their activations, of which those that fit into the budget are computed now."""
+    """Return the samples; where layers are frozen, their activations, of which those that fit into the budget are computed now."""
     transform = model.backbone.transform
-    samples = Samples(rows, raw=raw, decode=partial(decode_image, shorter_side=transform.shorter_side))
-    views = Views(augmentation=augmentation(params), seed=seed)
     cut = boundary_of(model, params.unfreeze)
     if cut is None:
         if params.unfreeze != "all":
@@ -165,19 +160,10 @@ def open_source(
     computed = source.keep(show=partial(progress, what="activations", unit="minibatches"))
     logger.info(
         "activations of %s images: %s of %s views kept, %s of them computed now in %.0f s (%.1f kB each)",
-        f"{len(rows):,}", f"{source.num_kept:,}", f"{source.num_wanted:,}", f"{computed:,}", time.monotonic() - start,
+        f"{len(samples):,}", f"{source.num_kept:,}", f"{source.num_wanted:,}", f"{computed:,}", time.monotonic() - start,
         source.value_bytes / 1000,
     )  # fmt: skip
     return source
-
-
-def augmentation(params: FinetuneParams) -> Augmentation:
-    return Augmentation(
-        max_rotation_degrees=params.max_rotation_degrees,
-        max_shift_fraction=params.max_shift_fraction,
-        max_scale_fraction=params.max_scale_fraction,
-        flip=params.flip,
-    )
 
 
 def num_full(num_rows: int, size: int) -> int:

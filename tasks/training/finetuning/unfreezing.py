@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from tasks.embedding.boundary import Boundary, find_boundary, trained_part
 from tasks.embedding.fusion import trace
 from tasks.models.classifier import Classifier
-from tasks.training.loop import Group
-from tasks.training.schedule import first_epoch
+from tasks.training.loop.fit import Group
+from tasks.training.loop.schedule import first_epoch
 
 
 class Trained(nn.Module):

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tasks.training.heads.rows import Array, Labels, Rows, Vectors, check_finite
-from tasks.training.loop import Group, Recipe, fit
-from tasks.training.scores import Minibatch
+from tasks.training.loop.fit import Group, Recipe, fit
+from tasks.training.loop.scores import Minibatch
 
 EPOCHS = 40
 PATIENCE_EPOCHS = 10

@@ -23,6 +23,7 @@ from tasks.models.bundle import save_bundle
 from tasks.models.classifier import Classifier
 from tasks.models.description import with_digest
 from tasks.models.weights import load_backbone
+from tests.kit.plain import plain_probabilities
 
 NAMES = ["cat", "dog"]
 
@@ -95,7 +96,7 @@ def evaluated(empty_project, dvc, tmp_path_factory):
     images = [Image.fromarray(each) for each in noise]
     for number, image in enumerate(images):
         image.save(data / f"raw/first/{number}.png")
-    [given] = model.probabilities([torch.stack([backbone.transform.pixels(image) for image in images])])
+    [given] = plain_probabilities(model, [torch.stack([backbone.transform.pixels(image) for image in images])])
     paths = [f"{number}.png" for number in range(4)]
     ids = [sample_id((data / "raw/first" / path).read_bytes()) for path in paths]
     table = pd.DataFrame({"sample_id": ids, "batch": "first", "path": paths, "target": "label", "label": "dog"})

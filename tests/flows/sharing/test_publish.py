@@ -236,7 +236,7 @@ def test_remote_that_is_not_set_up_is_told_before_anything_runs(made, dvc):
 
 
 @pytest.mark.parametrize(
-    "name", ["params.yaml", "tasks/training/loop.py", "tests/regression/test_mine.py", ".dvc/config"]
+    "name", ["params.yaml", "tasks/training/loop/fit.py", "tests/regression/test_mine.py", ".dvc/config"]
 )
 def test_what_a_run_would_be_made_with_is_committed_before_anything_runs(made, name):
     with (made / name).open("a") as file:

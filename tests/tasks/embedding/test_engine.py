@@ -11,9 +11,9 @@ import torch
 
 from tasks.data.samples.samples import sample_id
 from tasks.embedding.embedder import Embedder, plan
-from tasks.embedding.engine import embed, open_store
-from tasks.embedding.looks import unpack
-from tasks.images.perceptual_hash import perceptual_hashes
+from tasks.embedding.engine import StoredView, embed, open_store
+from tasks.images.decode import decode_image
+from tasks.images.perceptual_hash import HASHES_SHAPE, perceptual_hashes
 from tasks.models.weights import load_backbone
 
 ROOT = Path(__file__).parents[3]
@@ -54,17 +54,24 @@ class Engine:
         self.network, self.embedder.network = self.embedder.network, self.forward
         self.num_passes = 0
         self.spoil = lambda features: features
-        self.store = open_store(path, self.embedder, backbone=backbone.fingerprint())
+        self.store = open_store(
+            path, self.embedder, backbone=backbone.fingerprint(), decode=decode_image, hash_of=perceptual_hashes,
+            hashes_shape=HASHES_SHAPE,
+        )  # fmt: skip
 
     def forward(self, images):
         self.num_passes += 1
         return self.spoil(self.network(images))
 
-    def embed(self, pictures):
-        return embed(pictures.ids, pictures, names=pictures.names, embedder=self.embedder, store=self.store)
+    def view(self, pictures):
+        return StoredView(embedder=self.embedder, store=self.store, keys=pictures.ids, hashing=perceptual_hashes)
+
+    def embed(self, pictures, read=None):
+        [count] = embed(read or pictures, [self.view(pictures)], names=pictures.names)
+        return count
 
     def looks(self, pictures):
-        return unpack(np.concatenate(list(self.store.read(pictures.ids))))
+        return self.store.all_looks(pictures.ids)
 
 
 @pytest.fixture
@@ -142,7 +149,7 @@ def test_what_was_computed_before_a_sample_vanished_stays(engine, picture):
         return picture(row)
 
     with pytest.raises(ValueError, match=r"39\.png is missing"):
-        embed(pictures.ids, vanishing, names=pictures.names, embedder=engine.embedder, store=engine.store)
+        engine.embed(pictures, vanishing)
     assert engine.embed(pictures) == SIZE
 
 
@@ -151,9 +158,11 @@ import sys, time
 from pathlib import Path
 import numpy as np, torch
 from PIL import Image
-from tasks.data.images import sample_id
-from tasks.embedding.engine import embed, open_store
-from tasks.models.embedder import Embedder, plan
+from tasks.data.samples.samples import sample_id
+from tasks.embedding.embedder import Embedder, plan
+from tasks.embedding.engine import StoredView, embed, open_store
+from tasks.images.decode import decode_image
+from tasks.images.perceptual_hash import HASHES_SHAPE, perceptual_hashes
 from tasks.models.weights import load_backbone
 
 features = ["stage2", "stage3", "stage4", "conv5"]
@@ -166,9 +175,12 @@ def picture(row):
 
 numbers = range(400)
 ids, names = [sample_id(str(n).encode()) for n in numbers], list(map(str, numbers))
-store = open_store(Path(sys.argv[1]), embedder, backbone=backbone.fingerprint())
+store = open_store(
+    Path(sys.argv[1]), embedder, backbone=backbone.fingerprint(), decode=decode_image, hash_of=perceptual_hashes,
+    hashes_shape=HASHES_SHAPE,
+)
 print("ready", flush=True)
-embed(ids, picture, names=names, embedder=embedder, store=store)
+embed(picture, [StoredView(embedder=embedder, store=store, keys=ids, hashing=perceptual_hashes)], names=names)
 """
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tasks.embedding.looks import Looks, unpack, value_bytes
+from tasks.embedding.looks import Looks, unpack
 from tasks.images.perceptual_hash import HASHES_SHAPE
 
 
@@ -13,7 +13,7 @@ def test_what_is_packed_comes_back(n):
         hashes=generator.integers(0, 256, (n, *HASHES_SHAPE), dtype=np.uint8),
     )
     packed = looks.pack()
-    assert packed.shape == (n, value_bytes(7))
-    back = unpack(packed)
+    assert packed.shape == (n, 2 * 7 + HASHES_SHAPE[0] * HASHES_SHAPE[1])
+    back = unpack(packed, hashes_shape=HASHES_SHAPE)
     assert np.array_equal(back.vectors, looks.vectors)
     assert np.array_equal(back.hashes, looks.hashes)

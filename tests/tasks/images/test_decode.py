@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from tasks.data.samples.defects import DefectError
-from tasks.data.samples.samples import read_sample, sample_id
+from tasks.data.samples.samples import read_verified, sample_id
 from tasks.images.decode import decode_image, inspect_image
 
 ORIENTATION = 0x0112  # the EXIF tag
@@ -69,7 +69,7 @@ def test_format_is_told_by_the_bytes_not_the_name(tmp_path, picture):
     path = tmp_path / "photo.jpg"
     path.write_bytes(encode(picture(), format="PNG"))
     assert inspect(path.read_bytes()).format == "PNG"
-    assert read_sample(path, sample_id(path.read_bytes()), batch="a", shorter_side=None).size == (16, 16)
+    assert decode_image(read_verified(path, sample_id(path.read_bytes()), batch="a")).size == (16, 16)
 
 
 def test_grey_is_repeated_on_every_channel():
@@ -275,7 +275,7 @@ def test_sample_whose_bytes_changed_is_refused_by_name(tmp_path, picture):
     path.write_bytes(encode(picture(1), format="PNG"))
     validated = sample_id(encode(picture(0), format="PNG"))
     with pytest.raises(ValueError, match=r"sample .*cat\.png changed after it was validated") as refused:
-        read_sample(path, validated, batch=Path("raw/2024-01"), shorter_side=None)
+        read_verified(path, validated, batch=Path("raw/2024-01"))
     assert validated[:12] in str(refused.value)
 
 
@@ -283,7 +283,7 @@ def test_sample_that_vanished_is_refused_by_name(tmp_path):
     with pytest.raises(
         ValueError, match=r"sample .*cat\.png is missing: restore it, or run `dvc pull raw/2024-01.dvc`"
     ):
-        read_sample(tmp_path / "cat.png", "0" * 64, batch=Path("raw/2024-01"), shorter_side=None)
+        read_verified(tmp_path / "cat.png", "0" * 64, batch=Path("raw/2024-01"))
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@ import pytest
 from PIL import Image
 from scipy.fft import dctn
 
-from tasks.data.health.bits import hash_words, near_pairs, pair_distances
+from tasks.data.health.bits import hash_words
 from tasks.images.alterations import COPIES, cropped
-from tasks.images.perceptual_hash import HASHES_SHAPE, NUM_BITS, perceptual_hashes
+from tasks.images.perceptual_hash import DISTANCE, HASHES_SHAPE, NUM_BITS, perceptual_hashes
 
 COPY, STRANGER = 48, 80  # bits: what the tests take for near and for far
 
@@ -32,7 +32,7 @@ def distance(one, other):
 
 
 def distances(one, other):
-    return pair_distances(hash_words(one), hash_words(other))
+    return DISTANCE.of_pairs(hash_words(one), hash_words(other))
 
 
 def published_bits(image):
@@ -118,7 +118,7 @@ def test_near_pairs_are_those_within_the_distance(limit):
     one[:5] = other[:5]
     rows, columns = (each.ravel() for each in np.indices((60, 40)))
     expected = distances(one[rows], other[columns])
-    near, found = near_pairs(hash_words(one), hash_words(other), rows=rows, columns=columns, max_distance=limit)
+    near, found = DISTANCE.near(hash_words(one), hash_words(other), rows=rows, columns=columns, max_distance=limit)
     assert near.tolist() == np.flatnonzero(expected.astype(int) <= limit).tolist()
     assert np.array_equal(found, expected[near])
 

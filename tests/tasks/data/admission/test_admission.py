@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from tasks.data.admission.admission import admit, target_columns
-from tasks.data.manifest.splits import Split, groups_across_splits, small_classes
+from tasks.data.admission.splits import Split, groups_across_splits, small_classes
 
 HALF = Split(salt="graftline", val_fraction=0.25, heldout_fraction=0.25).side
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from tasks.data.health.bits import hash_words, pair_distances
+from tasks.data.health.bits import hash_words
+from tasks.data.health.hashes import Probes
 from tasks.data.health.twin_limits import fit_strangers, reach, recall_by_kind, set_limits
-from tasks.data.vectors.hashes import Probes
-from tasks.images.perceptual_hash import HASHES_SHAPE
+from tasks.images.perceptual_hash import DISTANCE, HASHES_SHAPE
 
 
 def hashes(n, *, seed=0, copies_of=None, num_copies=0):
@@ -33,7 +33,9 @@ def test_reach_catches_the_share_asked_for(recall):
 
 
 def test_copies_set_the_limits_where_strangers_are_far():
-    limits = set_limits(probes(), hashes(300), hashes(100, seed=1), recall=0.99, max_false_alarms=0.001)
+    limits = set_limits(
+        probes(), hashes(300), hashes(100, seed=1), distance=DISTANCE, recall=0.99, max_false_alarms=0.001
+    )
     assert limits.max_distance == limits.copies_within
     assert limits.copies_within in (39, 40)
     assert limits.strangers_beyond > 60
@@ -42,7 +44,12 @@ def test_copies_set_the_limits_where_strangers_are_far():
 
 def test_strangers_narrow_the_limits_where_copies_are_no_nearer():
     limits = set_limits(
-        probes(distances=(0, 120)), hashes(300), hashes(100, seed=1), recall=0.99, max_false_alarms=0.001
+        probes(distances=(0, 120)),
+        hashes(300),
+        hashes(100, seed=1),
+        distance=DISTANCE,
+        recall=0.99,
+        max_false_alarms=0.001,
     )
     assert limits.max_distance == limits.strangers_beyond < limits.copies_within
     assert limits.false_alarms <= 0.001
@@ -51,37 +58,39 @@ def test_strangers_narrow_the_limits_where_copies_are_no_nearer():
 
 def test_share_of_strangers_is_foretold_rather_too_large_than_too_small():
     left, right = hashes(400), hashes(200, seed=1)
-    nearest = np.array([pair_distances(hash_words(each[None]), hash_words(right)).min() for each in left])
-    fitted = fit_strangers(left, right)
+    nearest = np.array([DISTANCE.of_pairs(hash_words(each[None]), hash_words(right)).min() for each in left])
+    fitted = fit_strangers(left, right, distance=DISTANCE)
     for distance in (88, 92, 96):
         assert 0.5 < fitted.share_within(distance) / (nearest <= distance).mean() < 4
 
 
 def test_true_copies_do_not_spoil_what_is_known_of_strangers():
     right = hashes(100, seed=1)
-    clean = fit_strangers(hashes(400), right).limit(max_share=0.001)
-    spoilt = fit_strangers(hashes(400, copies_of=right, num_copies=100), right).limit(max_share=0.001)
+    clean = fit_strangers(hashes(400), right, distance=DISTANCE).limit(max_share=0.001)
+    spoilt = fit_strangers(hashes(400, copies_of=right, num_copies=100), right, distance=DISTANCE).limit(
+        max_share=0.001
+    )
     assert abs(clean - spoilt) <= 2
 
 
 def test_burst_of_one_picture_does_not_narrow_the_limits():
     """Six of the held-out samples are one picture, which ten of the others are, too."""
     right, left = hashes(100, seed=1), hashes(400)
-    clean = fit_strangers(left, right).limit(max_share=0.001)
+    clean = fit_strangers(left, right, distance=DISTANCE).limit(max_share=0.001)
     right[:6] = right[0]
     left[:10] = right[0]
-    assert abs(fit_strangers(left, right).limit(max_share=0.001) - clean) <= 3
+    assert abs(fit_strangers(left, right, distance=DISTANCE).limit(max_share=0.001) - clean) <= 3
 
 
 def test_where_all_pictures_are_one_nothing_is_near_enough():
     same = np.zeros((50, *HASHES_SHAPE), dtype=np.uint8)
-    limits = set_limits(probes(), same, same, recall=0.99, max_false_alarms=0.001)
+    limits = set_limits(probes(), same, same, distance=DISTANCE, recall=0.99, max_false_alarms=0.001)
     assert limits.max_distance == -1
     assert set(limits.recall.values()) == {0.0}
 
 
 @pytest.mark.parametrize("num_right", [0, 1, 5])
 def test_few_held_out_samples_leave_it_to_the_copies(num_right):
-    limits = set_limits(probes(), hashes(30), hashes(num_right), recall=0.99, max_false_alarms=0.001)
+    limits = set_limits(probes(), hashes(30), hashes(num_right), distance=DISTANCE, recall=0.99, max_false_alarms=0.001)
     assert limits.strangers_beyond is None
     assert limits.max_distance == limits.copies_within

@@ -4,18 +4,25 @@ import io
 import os
 import random
 import signal
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.data.raw import inspection
-from tasks.data.raw.inspection import CHUNK, Limits, inspect_all, inspect_sample
+from tasks.data.raw.inspection import inspect_all, inspect_sample
 from tasks.data.samples.defects import DefectError
 from tasks.data.samples.samples import sample_id
+from tasks.images import decode
 from tasks.images.decode import decode_image, decode_stranger, inspect_image
+from tasks.machine.processes import CHUNK
 
-LIMITS = Limits(min_image_size=8, max_image_pixels=10_000, max_file_bytes=100_000, max_decode_seconds=5.0)
+INSPECT = partial(inspect_image, min_image_size=8, max_image_pixels=10_000)
+
+
+def inspected(folder, paths, inspect=INSPECT, *, max_file_bytes=100_000, max_decode_seconds=5.0):
+    limits = {"max_file_bytes": max_file_bytes, "max_decode_seconds": max_decode_seconds}
+    return list(inspect_all(folder, paths, inspect, **limits))
 
 
 @pytest.fixture
@@ -27,23 +34,23 @@ def folder(tmp_path, picture):
 
 def test_inspections_come_in_the_order_of_the_paths(folder):
     paths = sorted((each.name for each in folder.iterdir()), reverse=True)
-    found = list(inspect_all(folder, paths, LIMITS))
+    found = inspected(folder, paths)
     assert [each.sample_id for each in found] == [sample_id((folder / path).read_bytes()) for path in paths]
 
 
 def test_picture_that_kills_its_decoder_is_a_defect_and_costs_no_other(folder, monkeypatch):
-    decode = inspection.inspect_image
+    open_within = decode._open_within
 
     def deadly(content, **limits):
         if sample_id(content) in killers:
             os.kill(os.getpid(), signal.SIGKILL)
-        return decode(content, **limits)
+        return open_within(content, **limits)
 
     paths = sorted(each.name for each in folder.iterdir())
     fatal = [5, 40, 41]
     killers = {sample_id((folder / paths[number]).read_bytes()) for number in fatal}
-    monkeypatch.setattr(inspection, "inspect_image", deadly)  # the processes are forked with it
-    found = list(inspect_all(folder, paths, LIMITS))
+    monkeypatch.setattr(decode, "_open_within", deadly)  # the processes are forked with it
+    found = inspected(folder, paths)
     assert [number for number, each in enumerate(found) if each.reason] == fatal
     assert found[5].detail == "its decoder crashed, ran out of memory, or took longer than 5 s"
     assert len(found) == len(paths)
@@ -88,8 +95,8 @@ def test_scans_behind_a_note_that_holds_the_mark_of_an_end_are_counted():
 def test_picture_that_takes_too_long_is_a_defect(tmp_path, picture):
     (tmp_path / "slow.jpg").write_bytes(scanned_over_and_over(90))
     picture().save(tmp_path / "sound.png")
-    limits = Limits(min_image_size=8, max_image_pixels=10**7, max_file_bytes=10**9, max_decode_seconds=0.05)
-    slow, sound = inspect_all(tmp_path, ["slow.jpg", "sound.png"], limits)
+    inspect = partial(inspect_image, min_image_size=8, max_image_pixels=10**7)
+    slow, sound = inspected(tmp_path, ["slow.jpg", "sound.png"], inspect, max_file_bytes=10**9, max_decode_seconds=0.05)
     assert (slow.reason, sound.reason) == ("unreadable", "")
     assert "took longer than 0.05 s" in slow.detail
 
@@ -97,17 +104,17 @@ def test_picture_that_takes_too_long_is_a_defect(tmp_path, picture):
 def test_file_above_the_limit_is_not_read(tmp_path):
     with (tmp_path / "huge.png").open("wb") as file:
         file.truncate(10**12)  # takes no room on the disk, and would not fit into memory
-    found = inspect_sample(tmp_path / "huge.png", LIMITS)
+    found = inspect_sample(tmp_path / "huge.png", INSPECT, max_file_bytes=100_000)
     assert (found.reason, found.sample_id) == ("too_many_bytes", "")
 
 
 def test_file_that_goes_away_is_a_defect(tmp_path):
-    assert inspect_sample(tmp_path / "gone.png", LIMITS).reason == "missing_file"
+    assert inspect_sample(tmp_path / "gone.png", INSPECT, max_file_bytes=100_000).reason == "missing_file"
 
 
 def test_defect_of_a_file_that_was_read_has_its_identity(tmp_path):
     (tmp_path / "1.png").write_bytes(b"text")
-    found = inspect_sample(tmp_path / "1.png", LIMITS)
+    found = inspect_sample(tmp_path / "1.png", INSPECT, max_file_bytes=100_000)
     assert (found.reason, found.sample_id) == ("not_an_image", sample_id(b"text"))
 
 
@@ -143,7 +150,7 @@ def test_flipped_and_cut_bytes_give_facts_or_a_reason_for_each_file(tmp_path, re
             del content[rng.randrange(len(content)) :]
         paths.append(f"{number}.img")
         (tmp_path / paths[-1]).write_bytes(content)
-    found = list(inspect_all(tmp_path, paths, LIMITS))
+    found = inspected(tmp_path, paths)
     assert len(found) == len(paths)
     assert all(bool(each.reason) == (each.facts is None) for each in found)
     assert all("\n" not in each.detail for each in found)

@@ -1,8 +1,8 @@
 import pandas as pd
 import pytest
-from torchvision.transforms.v2.functional import pil_to_tensor
 
-from tasks.data.samples.samples import Samples, minibatches, num_minibatches, sample_id
+from tasks.data.samples.samples import Samples, sample_id
+from tasks.images.decode import decode_image
 
 
 @pytest.fixture
@@ -17,28 +17,17 @@ def rows(batch):
     )
 
 
-def read(rows, batch, size):
-    return list(minibatches(Samples(rows, raw=batch.parent, shorter_side=None), pixels=pil_to_tensor, size=size))
+def test_sample_at_a_position_is_that_of_the_row(rows, batch, picture):
+    samples = Samples(rows.iloc[::-1], raw=batch.parent, decode=decode_image)
+    assert len(samples) == 6
+    for position, seed in enumerate(range(5, -1, -1)):
+        assert samples.decoded(position).tobytes() == picture(seed).tobytes()
+        assert sample_id(samples.content(position)) == samples.ids[position]
 
 
-def test_pictures_come_in_the_order_of_the_rows(rows, batch, picture):
-    reverse = rows.iloc[::-1]
-    found = [image for minibatch in read(reverse, batch, 4) for image in minibatch]
-    assert all(each.equal(pil_to_tensor(picture(seed))) for each, seed in zip(found, range(5, -1, -1), strict=True))
-
-
-@pytest.mark.parametrize(("size", "shapes"), [(4, [4, 2]), (3, [3, 3]), (10, [6])])
-def test_last_minibatch_is_what_is_left(rows, batch, size, shapes):
-    assert [len(each) for each in read(rows, batch, size)] == shapes
-    assert num_minibatches(len(rows), size) == len(shapes)
-
-
-def test_no_rows_are_no_minibatches(rows, batch):
-    assert read(rows[:0], batch, 4) == []
-    assert num_minibatches(0, 4) == 0
-
-
-def test_picture_that_changed_since_it_was_validated_stops_the_reading(rows, batch, picture):
+def test_sample_that_changed_since_it_was_validated_stops_the_reading(rows, batch, picture):
     picture(99).save(batch / rows["path"][4])
-    with pytest.raises(ValueError, match=rf"{rows['path'][4]} changed after it was validated"):
-        read(rows, batch, 2)
+    samples = Samples(rows, raw=batch.parent, decode=decode_image)
+    for read in (samples.content, samples.decoded):
+        with pytest.raises(ValueError, match=rf"{rows['path'][4]} changed after it was validated"):
+            read(4)

@@ -12,6 +12,7 @@ from tasks.data.store.store import list_recipes
 from tasks.embedding.boundary import find_boundary, frozen_part
 from tasks.embedding.embedder import Embedder, plan
 from tasks.images.augment import Augmentation, Views
+from tasks.images.decode import decode_image
 from tasks.models.weights import load_backbone
 from tasks.training.finetuning.activations import Activations, Pictures
 
@@ -65,7 +66,7 @@ def open_activations(tmp_path, backbone, rows):
         val=VAL,
         **limits,
     ):
-        samples = Samples(rows(seeds), raw=tmp_path / "raw", shorter_side=None)
+        samples = Samples(rows(seeds), raw=tmp_path / "raw", decode=decode_image)
         boundary = boundary_of(backbone, count)
         made = Activations(
             samples,
@@ -319,7 +320,7 @@ def test_store_that_holds_other_files_is_refused(open_activations, tmp_path):
 
 @pytest.fixture
 def pictures(tmp_path, backbone, rows):
-    samples = Samples(rows(range(7)), raw=tmp_path / "raw", shorter_side=None)
+    samples = Samples(rows(range(7)), raw=tmp_path / "raw", decode=decode_image)
     return Pictures(samples, transform=backbone.transform, views=Views(augmentation=Augmentation(**MUCH), seed=0))
 
 

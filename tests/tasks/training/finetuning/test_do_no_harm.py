@@ -4,8 +4,8 @@ import torch
 
 from tasks.targets.classes import MISSING
 from tasks.training.finetuning.do_no_harm import Judged, judge
-from tasks.training.loop import Epoch, History
-from tasks.training.scores import Scores, Total
+from tasks.training.loop.fit import Epoch, History
+from tasks.training.loop.scores import Scores, Total
 
 LABELS = np.arange(100) % 2
 NOISE = np.random.default_rng(0).normal(size=(2, 100))

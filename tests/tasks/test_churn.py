@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tasks.gate.churn import measure_churn
+from tasks.churn import measure_churn
 
 RIGHT = np.array([[1, 1, 1, 0, 1, 1], [1, 1, 0, 1, 1, 1], [0, 1, 1, 1, 1, 1]], dtype=bool)
 

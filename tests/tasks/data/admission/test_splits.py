@@ -4,7 +4,7 @@ from math import sqrt
 import pandas as pd
 import pytest
 
-from tasks.data.manifest.splits import Split, held_out_before
+from tasks.data.admission.splits import Split, held_out_before
 
 KEYS = [f"sample {number}" for number in range(10_000)]
 

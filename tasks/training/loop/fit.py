@@ -15,9 +15,9 @@ from torchvision.ops import StochasticDepth
 
 from tasks.machine.cores import core_pool
 from tasks.targets.classes import MISSING
-from tasks.training.losses import summed_cross_entropy
-from tasks.training.schedule import learning_rate_factor
-from tasks.training.scores import Minibatch, Scores, Total, forward, score
+from tasks.training.loop.losses import summed_cross_entropy
+from tasks.training.loop.schedule import learning_rate_factor
+from tasks.training.loop.scores import Minibatch, Scores, Total, forward, score
 
 logger = logging.getLogger("graftline")
 

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tasks.machine.cores import num_cores, one_thread_each, spread
-from tasks.targets.classes import MISSING, is_right, losses
-from tasks.targets.temperature import fit_temperature
+from tasks.targets.classes import MISSING, fit_temperature, is_right, losses
 
 Minibatch = tuple[Tensor, Tensor]  # what the model takes (n, ...), label indices (n, num_targets)
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tasks.data.vectors.hashes import Probes, read_hashes, write_hashes
+from tasks.data.health.hashes import Probes, read_hashes, write_hashes
 from tasks.images.perceptual_hash import HASHES_SHAPE
 
 
@@ -13,7 +13,7 @@ def write(folder, batch, *, n=4, num_probed=2, seed=0):
         cosines=generator.random((num_probed, 2), dtype=np.float32),
         distances=generator.integers(0, 99, (num_probed, 2), dtype=np.uint16),
     )
-    write_hashes(folder / f"{batch}.safetensors", [hashes], num_samples=len(hashes), probes=probes)
+    write_hashes(folder / f"{batch}.safetensors", [hashes], shape=hashes.shape, probes=probes)
     return hashes, probes
 
 

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from tasks.targets.classes import MISSING
-from tasks.training import loop
 from tasks.training.finetuning.checkpoint import Checkpoint
-from tasks.training.loop import Group, Recipe, fit
-from tasks.training.losses import summed_cross_entropy
-from tasks.training.schedule import learning_rate_factor
-from tasks.training.scores import score
+from tasks.training.loop import fit as loop
+from tasks.training.loop.fit import Group, Recipe, fit
+from tasks.training.loop.losses import summed_cross_entropy
+from tasks.training.loop.schedule import learning_rate_factor
+from tasks.training.loop.scores import score
 
 
 class Net(nn.Module):

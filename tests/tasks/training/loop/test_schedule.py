@@ -2,7 +2,14 @@ from itertools import pairwise
 
 import pytest
 
-from tasks.training.schedule import MOST_EPOCHS, first_epoch, learning_rate_factor, mixup_alpha, num_epochs, num_steps
+from tasks.training.loop.schedule import (
+    MOST_EPOCHS,
+    first_epoch,
+    learning_rate_factor,
+    mixup_alpha,
+    num_epochs,
+    num_steps,
+)
 
 SIZES = [1, 2, 10, 31, 32, 33, 100, 500, 999, 1000, 1001, 5000, 20_000, 50_000, 300_000, 1_280_000, 5_000_000]
 

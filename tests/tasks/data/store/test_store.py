@@ -25,7 +25,7 @@ PRELUDE = """
 import sys
 from pathlib import Path
 import numpy as np
-from tests.tasks.data.test_store import VALUE_BYTES, ids, open_store, values_for
+from tests.tasks.data.store.test_store import VALUE_BYTES, ids, open_store, values_for
 path = Path(sys.argv[1])
 """
 

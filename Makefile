@@ -1,45 +1,69 @@
-# Each target is a line that a person could type. Python 3.11, make, git and a package index are all that is needed.
+# Python 3.11, make, git and a package index are all that is needed. `make help` lists the targets.
 PYTHON ?= python3.11
 UV_VERSION := 0.13.8
 BIN := .venv/bin
 
-# no stage, flow or test reports home
+# no stage, flow or test sends usage data
 export DO_NOT_TRACK := 1
 export GX_ANALYTICS_ENABLED := false
 
-.PHONY: setup demo test lint format lock bench clean
+.PHONY: help setup interpreter demo test lint format deps lock bench clean
 
-setup: .venv/.ready
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
-.venv/.ready: requirements.lock
+setup: .venv/.ready ## make .venv from requirements.lock; PYTHON=/path/to/python3.11 names the interpreter
+
+# The scripts of .venv name the folder that it was made in: after a move of the checkout .venv is made anew.
+ifneq ($(shell cat .venv/.ready 2> /dev/null),$(CURDIR))
+.PHONY: .venv/.ready
+REMOVE_OLD := rm -rf .venv
+endif
+
+.venv/.ready: requirements.lock | $(if $(findstring command,$(origin PYTHON)),interpreter)
+	$(check_interpreter)
+	$(REMOVE_OLD)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock || $(BIN)/python -m pip install --quiet -r requirements.lock
-	touch $@
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock \
+		|| $(BIN)/python -m pip install --quiet -r requirements.lock
+	pwd -P > $@
 
-demo: setup
+# A PYTHON on the command line is checked even where .venv is ready.
+interpreter:
+	$(check_interpreter)
+
+# make expands a whole recipe before its first line runs: a wrong interpreter stops it before anything is made.
+version = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2> /dev/null)
+check_interpreter = $(call refuse_unless_3.11,$(version))
+refuse_unless_3.11 = $(if $(filter 3.11,$(1)),,$(error PYTHON=$(PYTHON) $(if $(1),is Python $(1),does not run); \
+Graftline needs Python 3.11: make setup PYTHON=/path/to/python3.11))
+
+demo: setup ## run the whole chain on handwritten digits, in demo/; 3 minutes
 	$(BIN)/python -m flows.demo
 
-test: setup
+test: setup ## run the tests and print the ten slowest
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-lint: setup
+lint: setup ## check style, types and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: setup
+format: setup ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# versions only move when somebody asks for it
-lock: setup
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra export --extra s3 --universal --python-version 3.11 --generate-hashes \
-		--no-header --no-annotate --no-emit-index-url --upgrade -o requirements.lock
+deps: setup ## write the code deps of dvc.yaml from the imports
+	$(BIN)/python -m tasks.machine.sources dvc.yaml
 
-bench: setup
+lock: setup ## move requirements.lock to the newest versions that pyproject.toml allows
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra export --extra s3 --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --no-emit-index-url --upgrade -o requirements.lock
+
+bench: setup ## run every benchmark and keep its JSON in benchmarks/results/
 	$(BIN)/python -m benchmarks
 
-clean:
+clean: ## remove demo/ and .venv/
 	rm -rf demo .venv

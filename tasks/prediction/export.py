@@ -110,7 +110,7 @@ def metadata(model: Classifier) -> dict[str, str]:
 def _write_onnx(model: Classifier, path: Path) -> Run:
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
     if missing:
-        raise ValueError(f"ONNX takes the packages {', '.join(missing)}: run `pip install -e '.[export]'`")
+        raise ValueError(f"ONNX needs the packages {', '.join(missing)}: run `pip install -e '.[export]'` in the clone")
     size = model.backbone.transform.crop_size
     example = torch.zeros(2, 3, size, size, dtype=torch.uint8)
     with warnings.catch_warnings():

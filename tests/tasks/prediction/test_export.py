@@ -82,7 +82,7 @@ def test_export_that_fails_leaves_no_file(tmp_path, monkeypatch):
 def test_package_that_is_missing_is_named_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxscript" else object())
     with pytest.raises(
-        ValueError, match=r"ONNX takes the packages onnxscript: run `pip install -e '\.\[export\]'`"
+        ValueError, match=r"ONNX needs the packages onnxscript: run `pip install -e '\.\[export\]'` in the clone"
     ):
         export(build(), tmp_path / "model.onnx", format="onnx")
 

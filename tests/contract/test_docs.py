@@ -71,7 +71,6 @@ def test_every_path_of_data_is_known_to_dvc_or_git(page):
 def test_every_module_that_is_run_exists(page):
     # CHANGELOG.md also names the commands of earlier releases
     for module in re.findall(r"python -m ((?:tasks|flows|benchmarks)[a-z_.]*)", text_of(page)):
-        # CHANGELOG.md names the commands of earlier releases
         assert page.name == "CHANGELOG.md" or find_spec(module.rstrip(".")), module
 
 
@@ -101,6 +100,17 @@ def test_no_text_tells_anybody_to_install_graftline_from_an_index(page):
 def test_lines_end_at_120_columns_but_for_tables(page):
     too_long = [line for line in text_of(page).splitlines() if len(line) > 120 and not line.startswith("|")]
     assert not too_long
+
+
+@pytest.mark.parametrize("name", ["alarms", "sharing"])
+def test_messages_that_a_table_quotes_are_those_of_the_code(name):
+    modules = [path.read_text("utf-8") for top in ("tasks", "flows") for path in sorted((ROOT / top).rglob("*.py"))]
+    code = re.sub(r'"\n\s*f?"', "", "".join(modules))  # a message may be written in pieces
+    quoted = re.findall(r"^\| `([^`]*…[^`]*)`", text_of(ROOT / f"docs/{name}.md"), flags=re.MULTILINE)
+    assert quoted
+    for message in quoted:
+        for piece in message.split("…"):
+            assert piece.strip() in code, message
 
 
 def test_readme_is_short_and_leads_to_every_page():

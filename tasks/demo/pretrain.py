@@ -6,6 +6,7 @@
 import hashlib
 import json
 import logging
+import textwrap
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -123,22 +124,25 @@ def describe(
     """The card."""
     numbers = "\n".join(f"| {name} | {value} |" for name, value in asdict(options).items())
     ranges = "\n".join(f"| {name} | {value} |" for name, value in asdict(Distortion()).items())
+    names = textwrap.fill(f"The classes: {' '.join(classes)}", 120, break_long_words=False, break_on_hyphens=False)
     return f"""# The glyph backbone
 
-`{weights.name}`: {options.architecture} without its classification layer, float16, trained from nothing on a task of
-our own: to tell apart {len(classes)} letters of {len(TRAIN_FONTS)} fonts that matplotlib ships (Latin, Greek, Cyrillic,
-Armenian, Georgian, Hebrew, Tifinagh and others), distorted to look like small scans of handwriting. **No digit is among
-them**, nor any letter that looks like one, so what it brings to handwritten digits is transfer.
+`{weights.name}` is a {options.architecture} without its classification layer, in float16. It was trained from
+nothing on a task of our own: to distinguish {len(classes)} letters of {len(TRAIN_FONTS)} fonts that matplotlib ships
+(Latin, Greek, Cyrillic, Armenian, Georgian, Hebrew, Tifinagh and others), distorted to look like small scans of
+handwriting. **No digit is among them**, and no letter that looks like a digit. So the help that it gives with
+handwritten digits is transfer.
 
 - SHA-256: `{hashlib.sha256(weights.read_bytes()).hexdigest()}`
-- Accuracy on the source task: {learned:.3f} on distorted glyphs of the fonts it learned from, {unseen:.3f} on those of
-  fonts it never saw ({", ".join(VAL_FONTS)}); chance is {1 / len(classes):.4f}.
-- Input: {TRANSFORM.crop_size} px, RGB in 0..1, no further normalisation (the file's header says so too).
-- Made by `python -m tasks.demo.pretrain --out {weights} --card {weights.with_suffix(".md")}`, in about 6 minutes on one core; the
-  bytes are the same again on the same type of machine, the accuracy on any.
+- Accuracy on its own task: {learned:.3f} on distorted glyphs of the fonts it learned from, {unseen:.3f} on those of
+  fonts that it never saw ({", ".join(VAL_FONTS)}). Chance is {1 / len(classes):.4f}.
+- Input: {TRANSFORM.crop_size} px, RGB in 0..1, no further normalisation. The header of the file says so too.
+- Made by `python -m tasks.demo.pretrain --out {weights} --card {weights.with_suffix(".md")}`
+  in about 6 minutes on one core. On the same type of machine the bytes are the same again; the accuracy is the same on
+  any machine.
 - Licence: as this repository's. The fonts draw the glyphs and are not in the file.
 
-| options | |
+| recipe | |
 |---|---|
 {numbers}
 
@@ -146,7 +150,7 @@ them**, nor any letter that looks like one, so what it brings to handwritten dig
 |---|---|
 {ranges}
 
-The classes: {" ".join(classes)}
+{names}
 """
 
 

@@ -5,9 +5,10 @@ from scipy.special import softmax
 
 from tasks.metrics.measures import is_known, measure
 from tasks.models.bundle import DESCRIPTION, WEIGHTS, check_baseline
-from tasks.prediction.heldout import in_class_order, predict_from_embeddings, prediction_table
+from tasks.prediction.answers import answers
+from tasks.prediction.heldout import in_class_order, in_classes_of, prediction_table
 from tasks.stage.params import EvaluateParams
-from tasks.targets.head import Head, save_heads
+from tasks.targets.head import Head, load_heads, save_heads
 
 PARAMS = EvaluateParams(
     minibatch_size=4, calibration_bins=5, confidence=0.95, num_resamples=20, slices=[], perturbations=[]
@@ -33,6 +34,13 @@ def test_class_that_the_baseline_does_not_know_has_no_probability():
 
 def test_class_that_only_the_baseline_knows_is_left_out():
     assert in_class_order(np.array([[0.1, 0.9]]), ["a", "gone"], ["a", "b"]).tolist() == [[0.1, 0.0]]
+
+
+def test_target_that_the_baseline_does_not_know_has_equal_probabilities():
+    known, wanted = {"place": ["in", "out"]}, {"place": ["out", "in"], "animal": ["cat", "dog", "eel", "fox"]}
+    found = in_classes_of({"place": np.array([[0.3, 0.7]] * 3)}, known=known, wanted=wanted, num_rows=3)
+    assert found["place"].tolist() == [[0.7, 0.3]] * 3
+    assert found["animal"].tolist() == [[0.25] * 4] * 3
 
 
 def test_first_run_has_no_flips():
@@ -119,7 +127,8 @@ def test_table_says_for_each_sample_what_it_is_and_what_each_model_says():
 def test_head_alone_predicts_from_the_embeddings(tmp_path):
     layer = np.eye(2, dtype=np.float32), np.array([0.0, 1.0], dtype=np.float32)
     save_heads(tmp_path, {"label": Head(layers=(layer,))}, classes={"label": ["cat", "dog"]}, facts={})
-    found = predict_from_embeddings(tmp_path, np.array([[3.0, 0.0], [0.0, 0.0]], dtype=np.float32))
+    heads, _ = load_heads(tmp_path)
+    found = answers(heads, np.array([[3.0, 0.0], [0.0, 0.0]], dtype=np.float16))
     assert found["label"] == pytest.approx(softmax([[3.0, 1.0], [0.0, 1.0]], axis=1))
 
 

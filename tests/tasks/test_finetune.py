@@ -18,8 +18,10 @@ from PIL import Image
 
 from tasks.data.health.leaks import COLUMNS, LEAKS
 from tasks.data.manifest.tables import write_table
-from tasks.data.samples.samples import sample_id
-from tasks.finetune import digest
+from tasks.data.samples.samples import Samples, sample_id
+from tasks.finetune import augmentation, digest
+from tasks.images.augment import Views
+from tasks.images.decode import decode_image
 from tasks.machine.files import write_json
 from tasks.models.bundle import load_bundle, save_bundle
 from tasks.models.classifier import Classifier
@@ -281,8 +283,9 @@ def tune(inputs, workspace):
             val=np.flatnonzero(inputs["split"] == "val"),
         )
         source = open_source(
-            inputs, model, data, raw=workspace / "raw", scratch=workspace / "own", backbone=model.backbone.fingerprint(),
-            params=chosen, seed=seed,
+            Samples(inputs, raw=workspace / "raw", decode=decode_image), model, data,
+            views=Views(augmentation=augmentation(chosen), seed=seed), scratch=workspace / "own",
+            backbone=model.backbone.fingerprint(), params=chosen,
         )  # fmt: skip
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         tuned = fine_tune(model, source, data, params=chosen, seed=seed)

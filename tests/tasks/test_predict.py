@@ -241,7 +241,7 @@ def test_backbone_and_what_is_no_bundle_are_refused(bundle, pictures, tmp_path, 
     (tmp_path / "backbone").mkdir()
     save_bundle(tmp_path / "backbone", Classifier(model.backbone, {}), lineage={})
     out = ("-o", tmp_path / "out.parquet")
-    assert "knows no classes" in shell("predict", tmp_path / "backbone", pictures, *out).error
+    assert "a backbone, which has no classes" in shell("predict", tmp_path / "backbone", pictures, *out).error
     assert "model.json is missing" in shell("predict", pictures, pictures, *out).error
 
 
@@ -255,6 +255,6 @@ def test_model_is_used_without_any_code_of_training(bundle, pictures, tmp_path):
     command = [sys.executable, "-c", code, str(bundle), str(pictures), "-o", str(tmp_path / "out.parquet")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
     names = done.stdout.split()
-    assert "tasks.embedding.engine" in names
+    assert "tasks.prediction.stream" in names
     rooms = ("tasks.training", "tasks.finetune", "tasks.train_head", "tasks.evaluate", "prefect", "dvc", "great")
     assert [name for name in names if name.startswith(rooms)] == []

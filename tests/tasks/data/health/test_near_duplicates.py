@@ -57,9 +57,7 @@ def test_twins_are_those_of_brute_force(sides, min_cosine, max_distance):
     left, right = sides
     found = find_twins(left, right, distance=DISTANCE, min_cosine=min_cosine, max_distance=max_distance)
     assert as_dict(found.left) == brute_force(left, right, min_cosine=min_cosine, max_distance=max_distance)
-    assert as_dict(found.right.swapped()) == brute_force(
-        right, left, distance=DISTANCE, min_cosine=min_cosine, max_distance=max_distance
-    )
+    assert as_dict(found.right.swapped()) == brute_force(right, left, min_cosine=min_cosine, max_distance=max_distance)
 
 
 @pytest.mark.parametrize("tile", [(1, 1), (7, 11), (150, 3), (1000, 1000)])

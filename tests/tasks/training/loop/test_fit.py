@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from tasks.machine import cores as cores_module
 from tasks.targets.classes import MISSING
 from tasks.training.finetuning.checkpoint import Checkpoint
 from tasks.training.loop import fit as loop
@@ -387,7 +388,7 @@ def test_number_of_cores_changes_no_bit(monkeypatch):
     train_on = data(n=100, seed=1, minibatch=50)  # 7 shards each, the last one shorter
     found = set()
     for cores in (1, 2, 5):
-        monkeypatch.setattr(loop, "num_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(cores_module, "num_cores", lambda cores=cores: cores)
         found.add(trained_content(minibatches=lambda epoch: train_on, num_minibatches=2, mixup=0.2, averaging=0.9))
     assert len(found) == 1
 

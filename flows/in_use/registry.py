@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from flows.in_use.place import REGISTRY
 from flows.in_use.verdict import read_object
+from flows.workspace import paths
 
 FROM_GIT = "restore it with git"
 
@@ -17,9 +17,9 @@ def classes_of(bundle: Path) -> dict[str, list[str]]:
 
 def read_registry() -> dict[str, Any]:
     """The registry of classes. Raises ValueError where it is damaged."""
-    found = read_object(REGISTRY, advice=FROM_GIT)
+    found = read_object(paths.class_registry(), advice=FROM_GIT)
     if not isinstance(found.get("version"), int) or not isinstance(found.get("classes"), dict):
-        raise ValueError(f"{REGISTRY} is damaged, expected `version` and `classes`: {FROM_GIT}")
+        raise ValueError(f"{paths.class_registry()} is damaged, expected `version` and `classes`: {FROM_GIT}")
     return found
 
 
@@ -34,7 +34,7 @@ def extended_registry(classes: dict[str, list[str]]) -> dict[str, Any]:
         registered = registry["classes"].get(target, [])
         if names[: len(registered)] != registered:
             raise ValueError(
-                f"the candidate's classes of {target} do not begin as {REGISTRY} has them: run `dvc repro` again"
+                f"the candidate's classes of {target} do not begin as {paths.class_registry()} has them: run `dvc repro` again"
             )
     grown = registry["classes"] | classes
     return {"version": registry["version"] + (grown != registry["classes"]), "classes": grown}
@@ -47,6 +47,6 @@ def registry_that_has(classes: dict[str, list[str]]) -> dict[str, Any]:
     for target, names in classes.items():
         if registry["classes"].get(target, [])[: len(names)] != names:
             raise ValueError(
-                f"{REGISTRY} does not begin with the classes of {target} of that model: restore it from git"
+                f"{paths.class_registry()} does not begin with the classes of {target} of that model: restore it from git"
             )
     return registry

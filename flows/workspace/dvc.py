@@ -136,13 +136,6 @@ def advised(problem: str) -> str:
     return ": ".join([problem, *(hint for found, hint in HINTS.items() if found.search(problem))])
 
 
-def stages(dvc_file: Path = Path("dvc.yaml")) -> list[str]:
-    """The names of the stages, in the order in which dvc.yaml has them."""
-    import yaml
-
-    return list(yaml.safe_load(dvc_file.read_text("utf-8"))["stages"])
-
-
 def _end(process: subprocess.Popen[str]) -> None:
     """End the whole group, which may outlive its leader: first politely, then not."""
     for sign in (signal.SIGTERM, signal.SIGKILL):

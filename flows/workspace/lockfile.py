@@ -7,9 +7,10 @@ from typing import Any
 import yaml
 
 from flows.workspace.batches import listed
+from flows.workspace.paths import PIPELINE
 from tasks.machine.files import write_whole
 
-PIPELINE, LOCK_FILE = Path("dvc.yaml"), Path("dvc.lock")
+LOCK_FILE = Path("dvc.lock")
 LAST_WHOLE = Path(".dvc/tmp/graftline-dvc.lock")
 CONFLICT = b"\n<<<<<<< "  # of git's, which a person decides
 

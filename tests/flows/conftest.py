@@ -9,6 +9,8 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows.workspace.working_copy import make_workspace
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.fixture(scope="module")
 def event_server():
@@ -24,7 +26,7 @@ def event_server():
 def empty_project(tmp_path_factory):
     """A project without data. Copy it, never change it."""
     workspace = tmp_path_factory.mktemp("empty") / "workspace"
-    make_workspace(Path(__file__).parents[2], workspace)
+    make_workspace(ROOT, workspace)
     return workspace
 
 
@@ -35,6 +37,14 @@ def workspace(empty_project, tmp_path, monkeypatch):
     shutil.copytree(empty_project, copy, symlinks=True)
     monkeypatch.chdir(copy)
     return copy
+
+
+@pytest.fixture
+def bare_workspace(tmp_path, monkeypatch):
+    """A folder with this repository's dvc.yaml and nothing else, which the test runs in."""
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture

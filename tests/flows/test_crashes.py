@@ -20,8 +20,8 @@ from benchmarks.chaos import WAYS, kill_and_finish
 from benchmarks.chaos import contents as outcome
 from benchmarks.kit.prefect_server import prefect_server
 from benchmarks.kit.process_tree import descendants, is_running
-from flows.workspace.dvc import stages
 from flows.workspace.hold import only_writer
+from flows.workspace.paths import stages
 
 ROOT = Path(__file__).parents[2]
 CHANGED = ("backbone_learning_rate", 0.0001)

@@ -8,13 +8,12 @@ from flows.in_use.registry import extended_registry
 
 
 @pytest.fixture
-def register(tmp_path, monkeypatch):
+def register(bare_workspace):
     """Writes data/classes.json of a project."""
-    monkeypatch.chdir(tmp_path)
 
     def write(version, **classes):
-        (tmp_path / "data").mkdir(exist_ok=True)
-        (tmp_path / "data/classes.json").write_text(json.dumps({"version": version, "classes": classes}), "utf-8")
+        (bare_workspace / "data").mkdir(exist_ok=True)
+        (bare_workspace / "data/classes.json").write_text(json.dumps({"version": version, "classes": classes}), "utf-8")
 
     return write
 

@@ -1,6 +1,7 @@
 """The model in use is the old one or the new one, whenever a run is killed."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,11 +17,11 @@ ROOT = Path(__file__).parents[3]
 PUT_IN_USE = """
 import json, os, signal, sys
 step, exchanges = int(sys.argv[1]), sys.argv[2] == "True"
-from flows import exchange, in_use
-from flows.repro import only_writer
+from flows.in_use import exchange, place
+from flows.workspace.hold import only_writer
 if not exchanges:
     exchange._exchange = lambda one, other: False
-plan = in_use.Plan(**json.load(open("plan.json")))
+plan = place.Plan(**json.load(open("plan.json")))
 events, seen = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "open", "subprocess.Popen", "shutil.rmtree"}, 0
 
 def hook(event, arguments):
@@ -32,7 +33,7 @@ def hook(event, arguments):
 
 with only_writer():
     sys.addaudithook(hook)
-    in_use.put_in_use(plan, log=print)
+    place.put_in_use(plan, log=print)
 """
 
 
@@ -63,6 +64,7 @@ def put(tmp_path, monkeypatch):
         models.mkdir(parents=True)
         (project / ".dvc/tmp").mkdir(parents=True)
         (project / ".gitignore").write_text("/.dvc/\n/plan.json\n/data/models/baseline/\n", "utf-8")
+        shutil.copy(ROOT / "dvc.yaml", project)
         (project / "data/classes.json").write_text("{}", "utf-8")
         (models / "baseline.json").write_text('{"model_sha256": "old"}', "utf-8")
         if not is_first:

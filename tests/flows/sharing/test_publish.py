@@ -22,10 +22,16 @@ pytestmark = [
 ]
 
 CANDIDATE = "0123456789ab" * 5 + "0123"
+JUDGE = "mkdir data/regression && cp verdict.json data/regression"
+# the other stage is there for the paths that its command names, and never runs
 PIPELINE = f"""
+vars: [data/batches.yaml]
 stages:
+  scan:
+    frozen: true
+    cmd: exec true --raw data/raw/first
   regression:
-    cmd: mkdir data/regression && cp verdict.json data/regression
+    cmd: exec sh judge.sh --decisions data/decisions.json --out data/regression
     deps: [params.yaml]
     outs: [data/regression]
   # {CANDIDATE}
@@ -69,6 +75,7 @@ def template(empty_project, tmp_path_factory, dvc):
     workspace = place / "workspace"
     shutil.copytree(empty_project, workspace, symlinks=True)
     (workspace / "dvc.yaml").write_text(PIPELINE, "utf-8")
+    (workspace / "judge.sh").write_text(JUDGE, "utf-8")
     (workspace / "verdict.json").write_text(json.dumps({"candidate": CANDIDATE, "verdict": "accepted"}), "utf-8")
     with (workspace / ".dvc/config").open("a") as config:
         config.write("    remote = store\n['remote \"store\"']\n    url = ../../mount/store\n")

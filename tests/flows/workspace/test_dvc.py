@@ -17,7 +17,8 @@ from flows.workspace.hold import only_writer
 ROOT = Path(__file__).parents[3]
 DEAF = 'trap "" TERM; echo number $$; sleep 300'  # a stage that SIGTERM does not end
 HOLDER = """
-from flows.repro import lines_of, only_writer
+from flows.workspace.dvc import lines_of
+from flows.workspace.hold import only_writer
 with only_writer():
     for line in lines_of("repro"):
         print(line, flush=True)
@@ -91,7 +92,9 @@ def locked(pipeline):
     """A stage of which DVC's list of locks says that this process, in a DVC with these arguments, is at it."""
 
     def lock(process, arguments):
-        Path("dvc.yaml").write_text("stages:\n  only:\n    cmd: touch made\n    outs: [made]\n", "utf-8")
+        Path("dvc.yaml").write_text(
+            "vars: [data/batches.yaml]\nstages:\n  only:\n    cmd: touch made\n    outs: [made]\n", "utf-8"
+        )
         info = {"pid": process, "cmd": f"/some/where/dvc/__main__.py {arguments}"}
         locks = {"write": {str(Path("made").absolute()): info}}  # DVC leaves out what is empty
         Path("data").mkdir()

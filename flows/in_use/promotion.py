@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,6 +30,7 @@ from flows.workspace import paths
 from flows.workspace.dvc import DvcError, dvc
 from flows.workspace.git import unstage, versions_tagged
 from flows.workspace.paths import ARTIFACT
+from tasks.data.admission.registry import Registry
 
 SMOKE_SECONDS = 1800
 Log = Callable[[str], None]
@@ -105,7 +107,7 @@ def roll_back(log: Log, *, digest: str = "", why: str | None = None) -> str:
     return str(earlier["model_sha256"])
 
 
-def settle(action: str, *, registry: dict[str, Any], facts: dict[str, Any], log: Log) -> None:
+def settle(action: str, *, registry: Registry, facts: dict[str, Any], log: Log) -> None:
     version = 1 + max([int(each["version"]) for each in read_log()] + versions_tagged(ARTIFACT), default=0)
     pointer = staged_pointer().read_text("utf-8")
     entry: Entry = {
@@ -118,7 +120,7 @@ def settle(action: str, *, registry: dict[str, Any], facts: dict[str, Any], log:
         **digests(staged()),
         **facts,
     }
-    put_in_use(Plan(entry=entry, registry=registry, pointer=pointer), log=log)
+    put_in_use(Plan(entry=entry, registry=asdict(registry), pointer=pointer), log=log)
 
 
 def smoke(*, is_compared: bool, log: Log) -> dict[str, Any]:

@@ -5,12 +5,11 @@ import os
 import re
 import unicodedata
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from flows.workspace import paths
-from flows.workspace.redaction import in_a_line
+from tasks.data.manifest.batches import list_batches, parse_batches
 from tasks.machine.files import write_whole
 
 LONGEST_NAME = 100  # characters; what is made of a batch is named after it, with endings
@@ -81,7 +80,7 @@ def forget(batch: str) -> None:
 
 def listed() -> list[str]:
     """The batches that data/batches.yaml lists; its other rules are checked where it is used."""
-    return _parse(paths.batches().read_text("utf-8"))
+    return list_batches(paths.batches())
 
 
 def append(batch: str) -> None:
@@ -92,7 +91,7 @@ def append(batch: str) -> None:
     """
     file = paths.batches()
     text = file.read_bytes().decode("utf-8")
-    names = _parse(text)
+    names = parse_batches(text, path=file)
     if batch in names:
         return
     root = yaml.compose(text)
@@ -112,7 +111,7 @@ def append(batch: str) -> None:
         at -= len(newline) - 1
         addition = f"{newline}{text[start : last.start_mark.index]}{quoted}"
     changed = text[:at] + addition + text[at:]
-    if _parse(changed) != [*names, batch]:
+    if parse_batches(changed, path=file) != [*names, batch]:
         raise ValueError(f"{file} is written in a way that cannot be appended to: add {quoted} to `batches` by hand")
     write_whole(file, changed.encode())
 
@@ -136,14 +135,3 @@ def _read_digest(file: Path) -> str:
         return str(yaml.safe_load(file.read_text("utf-8"))["outs"][0].get("md5", ""))
     except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} is no file of DVC's: restore it with git, or remove it") from error
-
-
-def _parse(text: str) -> list[str]:
-    try:
-        content: Any = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{paths.batches()} is not YAML: {in_a_line(error)}") from error
-    names = content.get("batches") if isinstance(content, dict) else None
-    if not isinstance(names, list):
-        raise ValueError(f"{paths.batches()} has no list `batches`, expected `batches: []` or the names of batches")
-    return names

@@ -8,6 +8,7 @@ import pytest
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.workspace.working_copy import make_workspace
+from tests.kit.programs import SECONDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,7 +18,7 @@ def event_server():
     """A Prefect server that writes events down as they come."""
     setting = "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL"
     os.environ[setting] = "0.1"
-    with prefect_test_harness(server_startup_timeout=600):
+    with prefect_test_harness(server_startup_timeout=int(SECONDS)):
         yield
     del os.environ[setting]
 

@@ -26,6 +26,8 @@ from flows.server.alarms import AGAIN, HOURS, TOLD
 from flows.workspace.batches import listed, tracked
 from flows.workspace.hold import LOCK, only_writer
 from tasks.data.manifest.batches import read_batches
+from tests.kit.programs import SECONDS, git
+from tests.kit.watching import until
 
 pytestmark = [
     # Prefect's own server and client leave these behind at shut-down; botocore and moto theirs
@@ -92,8 +94,7 @@ def test_batch_is_there_whole_tracked_listed_told_of_and_marked(again, dvc):
     assert (mark["batch"], mark["md5"]) == ("2026-11", out["md5"])
     assert read_batches(Path("data/batches.yaml")) == ["2026-11"]
     assert dvc(Path(), "status", "data/raw/2026-11.dvc") == "Data and pipelines are up to date.\n"
-    git = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
-    assert git.splitlines() == [" M data/batches.yaml", "?? data/raw/2026-11.dvc"]
+    assert git("status", "--porcelain").splitlines() == [" M data/batches.yaml", "?? data/raw/2026-11.dvc"]
     assert list((RAW / ".incoming").iterdir()) == []
     [event] = events("2026-11")
     assert event["payload"]["files"] == 6
@@ -423,6 +424,16 @@ STEPS = {
 }
 
 
+def is_free():
+    """Whether no process holds the workspace."""
+    with LOCK.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
 def test_run_that_is_killed_at_every_step_is_taken_up_by_the_next(event_server, workspace, land, dvc):
     dvc(Path(), "config", "cache.type", "hardlink")  # so that DVC takes files away to link them
     files = {f"killed/{number % 10}/{number}.png": f"{number}".encode() for number in range(400)}
@@ -435,12 +446,10 @@ def test_run_that_is_killed_at_every_step_is_taken_up_by_the_next(event_server, 
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        while not is_done() and process.poll() is None:
-            time.sleep(0.001)
+        until(lambda done=is_done, run=process: done() or run.poll() is not None, pause_seconds=0.001)
         process.send_signal(signal.SIGKILL)
-        process.wait()
-        with LOCK.open("a") as lock:  # a DVC that it left is ending
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        process.wait(timeout=SECONDS)
+        until(is_free)  # a DVC that it left is ending
     assert process.returncode == 0
     assert run(landing).message == "nothing new"
     assert content(RAW / "killed") == {path.removeprefix("killed/"): each for path, each in files.items()}

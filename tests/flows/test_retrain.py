@@ -11,6 +11,7 @@ from prefect.testing.utilities import prefect_test_harness
 from flows.retrain import retrain
 from flows.server.narration import narrate
 from flows.workspace.hold import only_writer
+from tests.kit.programs import SECONDS
 
 pytestmark = [
     # Prefect's own server and client leave these behind at shut-down
@@ -22,7 +23,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def prefect_server():
-    with prefect_test_harness(server_startup_timeout=600):
+    with prefect_test_harness(server_startup_timeout=int(SECONDS)):
         yield
 
 

@@ -3,13 +3,13 @@
 import json
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from flows.in_use.place import digests, settle_unfinished
+from tests.kit.programs import git, run
 
 ROOT = Path(__file__).parents[3]
 
@@ -35,10 +35,6 @@ with only_writer():
     sys.addaudithook(hook)
     place.put_in_use(plan, log=print)
 """
-
-
-def git(folder, *arguments):
-    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
 def bundle(folder, name):
@@ -70,18 +66,18 @@ def put(tmp_path, monkeypatch):
         if not is_first:
             bundle(models / "baseline", "old")
             (models / "baseline.dvc").write_text("old", "utf-8")
-        git(project, "init", "--quiet")
-        git(project, "add", "--all")
-        git(project, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "before")
+        git("init", "--quiet", folder=project)
+        git("add", "--all", folder=project)
+        git("commit", "--quiet", "-m", "before", folder=project)
         (project / "mine.txt").write_text("changed by somebody else", "utf-8")
-        git(project, "add", "mine.txt")
+        git("add", "mine.txt", folder=project)
         bundle(models / ".promotion/baseline", "new")
         entry = {"version": 1, "tag": "classifier@v1.0.0", "action": "promote", "why": None, "dvc_out": {}}
         entry |= digests(models / ".promotion/baseline")
         plan = {"entry": entry, "registry": {"version": 1}, "pointer": "new"}
         (project / "plan.json").write_text(json.dumps(plan), "utf-8")
-        command = [sys.executable, "-c", PUT_IN_USE, str(step), str(exchanges)]
-        done = subprocess.run(command, cwd=project, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}, check=False)
+        command = (sys.executable, "-c", PUT_IN_USE, str(step), str(exchanges))
+        done = run(*command, status=None, cwd=project, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"})
         assert done.returncode in (0, -signal.SIGKILL)
         monkeypatch.chdir(project)
         return done.returncode != 0
@@ -101,7 +97,7 @@ def assert_settled(name):
     """All that is said of the model in use says the same."""
     models = Path("data/models")
     assert not (models / ".promotion").exists()
-    assert git(".", "diff", "--cached", "--name-only").split() == ["mine.txt"]
+    assert git("diff", "--cached", "--name-only").split() == ["mine.txt"]
     log = models / "promotions.jsonl"
     if name == "new":
         assert (
@@ -111,13 +107,13 @@ def assert_settled(name):
         assert text_of(models / "baseline.dvc") == "new"
         assert json.loads(text_of(Path("data/classes.json"))) == {"version": 1}
         assert len(text_of(log).splitlines()) == 1
-        assert git(".", "rev-list", "--count", "HEAD").strip() == "2"
-        assert git(".", "show", "classifier@v1.0.0:data/models/baseline.dvc") == "new"
+        assert git("rev-list", "--count", "HEAD").strip() == "2"
+        assert git("show", "classifier@v1.0.0:data/models/baseline.dvc") == "new"
     else:
         assert json.loads(text_of(models / "baseline.json")) == {"model_sha256": "old"}
         assert text_of(Path("data/classes.json")) == "{}"
         assert not log.exists()
-        assert git(".", "tag") == ""
+        assert git("tag") == ""
 
 
 @pytest.mark.parametrize("exchanges", [True, False], ids=["exchange", "renames"])

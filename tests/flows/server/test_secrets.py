@@ -14,6 +14,7 @@ import yaml
 
 from benchmarks.kit.prefect_server import prefect_server
 from flows.workspace.working_copy import commit
+from tests.kit.programs import SECONDS, git, run, run_module
 
 KEY = "pl4nted" + "-key-7d1e"  # in two parts: this file is in the working copy, too
 LOGIN = "pl4nted" + "-login-0b6a"
@@ -35,8 +36,7 @@ STAGE = """\
 def server(tmp_path_factory):
     """The environment of processes that use it; both blocks are saved there."""
     with prefect_server(tmp_path_factory.mktemp("prefect")) as environment:
-        command = [sys.executable, "-c", SAVE, "store-key", KEY, "store-login", LOGIN]
-        subprocess.run(command, env=environment, check=True)
+        run(sys.executable, "-c", SAVE, "store-key", KEY, "store-login", LOGIN, env=environment)
         yield environment
 
 
@@ -55,8 +55,8 @@ def ask(server, path, **body):
 
 
 def ingest(workspace, environment, secret):
-    command = [sys.executable, "-m", "flows.ingest", "s3://door/land", "--quiet-seconds", "0", "--secret", secret]
-    return subprocess.run(command, cwd=workspace, env=environment, capture_output=True, text=True, check=False)
+    command = ("flows.ingest", "s3://door/land", "--quiet-seconds", "0", "--secret", secret)
+    return run_module(*command, status=None, cwd=workspace, env=environment)
 
 
 def test_landing_is_read_with_the_key_of_a_block_that_the_shell_names(environment, workspace, bucket):
@@ -85,8 +85,8 @@ def test_run_that_is_served_pushes_with_the_key_of_a_block_and_nobody_else_sees_
     server, environment, project, tmp_path, dvc, set_param, files_with
 ):
     hub = tmp_path / "hub.git"
-    subprocess.run(["git", "init", "--quiet", "--bare", str(hub)], check=True)
-    subprocess.run(["git", "remote", "add", "origin", str(hub)], cwd=project, check=True)
+    git("init", "--quiet", "--bare", hub)
+    git("remote", "add", "origin", hub, folder=project)
     dvc(project, "remote", "add", "--force", "--default", "store", "s3://door/models")
     stages = (project / "dvc.yaml").read_text("utf-8")
     (project / "dvc.yaml").write_text(stages.replace("\nstages:\n", f"\nstages:\n{STAGE}", 1), "utf-8")
@@ -101,12 +101,12 @@ def test_run_that_is_served_pushes_with_the_key_of_a_block_and_nobody_else_sees_
         command = [sys.executable, "-m", "flows.serve"]
         serving = subprocess.Popen(command, cwd=project, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
-        run = finished_run(server, serving)
+        retraining = finished_run(server, serving)
     finally:
         serving.terminate()
         serving.wait(timeout=60)
-    assert run["state"]["message"] == "the candidate is accepted"
-    assert run["parameters"]["secrets"] == SECRETS
+    assert retraining["state"]["message"] == "the candidate is accepted"
+    assert retraining["parameters"]["secrets"] == SECRETS
     assert "the login is ***" in [line["message"] for line in ask(server, "logs/filter")]
 
     told = [
@@ -127,7 +127,7 @@ def test_run_that_is_served_pushes_with_the_key_of_a_block_and_nobody_else_sees_
 
 
 def finished_run(server, serving):
-    end = time.monotonic() + 600
+    end = time.monotonic() + SECONDS
     while time.monotonic() < end and serving.poll() is None:
         runs = ask(server, "flow_runs/filter", flows={"name": {"any_": ["retrain"]}}, sort="EXPECTED_START_TIME_ASC")
         if found := [run for run in runs if run["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED")]:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 
 import pytest
 from prefect import flow
@@ -13,6 +12,8 @@ from flows.sharing.publish import OWED, check_publishable, commit_run, publish
 from flows.workspace.dvc import DvcError
 from flows.workspace.git import BY_GATE, RefusedError
 from flows.workspace.working_copy import commit
+from tests.kit import programs
+from tests.kit.programs import SECONDS
 
 pytestmark = [
     # Prefect's own server and client leave these behind at shut-down
@@ -45,15 +46,12 @@ def publishing(to):
 
 @pytest.fixture(scope="module")
 def prefect_server():
-    with prefect_test_harness(server_startup_timeout=600):
+    with prefect_test_harness(server_startup_timeout=int(SECONDS)):
         yield
 
 
-def git(*arguments, folder=None, status=0):
-    identity = ["-c", "user.name=a person", "-c", "user.email=person@localhost"]
-    done = subprocess.run(["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == status, done.stderr
-    return done.stdout.strip()
+def git(*arguments, folder=None):
+    return programs.git(*arguments, folder=folder).strip()
 
 
 def task_runs(since=0):

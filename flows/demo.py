@@ -26,7 +26,7 @@ def main() -> None:
     root = Path.cwd()
     try:
         make_workspace(root, root / DEMO)
-    except FileNotFoundError as error:
+    except (OSError, ValueError) as error:
         sys.exit(f"error: the demo is made from a git checkout: {error}")
     os.chdir(DEMO)
     put_digits()

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 
-from flows.workspace.guard import MARK
-from flows.workspace.hold import ENDING_SECONDS, held, mark
+from flows.workspace.guard import MARK, held, mark
+from flows.workspace.hold import ENDING_SECONDS
 from flows.workspace.redaction import redactor
 
 HOURS = "GRAFTLINE_DVC_HOURS"

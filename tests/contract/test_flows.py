@@ -22,6 +22,12 @@ def strings(module):
             yield node.lineno, node.value
 
 
+def words_of_commands(module):
+    """Return the strings that stand in a list of a module, as the words of each command do."""
+    lists = [node for node in ast.walk(ast.parse(module.read_text("utf-8"))) if isinstance(node, ast.List)]
+    return {word.value for each in lists for word in each.elts if isinstance(word, ast.Constant)}
+
+
 def test_flow_narrates_every_stage_after_those_it_depends_on():
     names = stages(ROOT / "dvc.yaml")
     assert names == list(STAGES)
@@ -39,9 +45,10 @@ def test_flows_do_not_know_where_artifacts_lie(module):
         assert not re.fullmatch(r"\.?/?data/[^\s]*", text), f"{module.name}:{line}: {text}"
 
 
-def test_dvc_is_started_by_one_module_alone():
-    starters = [module for module in MODULES if "dvc" in {text for _, text in strings(module)}]
-    assert starters == [ROOT / "flows/workspace/dvc.py"]
+@pytest.mark.parametrize("program", ["dvc", "git"])
+def test_program_is_started_by_one_module_alone(program):
+    starters = [module for module in MODULES if program in words_of_commands(module)]
+    assert starters == [ROOT / f"flows/workspace/{program}.py"]
 
 
 def test_whatever_a_stage_reads_and_no_run_records_is_looked_at_before_a_run_is_published():

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def event_server():
-    """A Prefect server that writes events down as they come."""
+def prefect_api():
+    """A Prefect server that flows of the test's own process use; it writes events down as they come."""
     setting = "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL"
     os.environ[setting] = "0.1"
     with prefect_test_harness(server_startup_timeout=int(SECONDS)):

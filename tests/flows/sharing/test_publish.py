@@ -6,14 +6,12 @@ import shutil
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.sharing.publish import OWED, check_publishable, commit_run, publish
 from flows.workspace.dvc import DvcError
 from flows.workspace.git import BY_GATE, RefusedError
 from flows.workspace.working_copy import commit
 from tests.kit import programs
-from tests.kit.programs import SECONDS
 
 pytestmark = [
     # Prefect's own server and client leave these behind at shut-down
@@ -44,12 +42,6 @@ def publishing(to):
     publish(to)
 
 
-@pytest.fixture(scope="module")
-def prefect_server():
-    with prefect_test_harness(server_startup_timeout=int(SECONDS)):
-        yield
-
-
 def git(*arguments, folder=None):
     return programs.git(*arguments, folder=folder).strip()
 
@@ -62,7 +54,7 @@ def task_runs(since=0):
 
 
 @pytest.fixture
-def before(prefect_server):
+def before(prefect_api):
     return len(task_runs())
 
 

@@ -113,7 +113,7 @@ def test_variable_that_is_named_as_secret_is_hidden_whatever_it_is_called_and_ho
     assert redactor()("<abc> <second line> </etc/x>") == "<***> <***> <***>"
 
 
-def test_error_that_neither_dvc_nor_git_made_tells_prefect_no_secret(monkeypatch, workspace, event_server):
+def test_error_that_neither_dvc_nor_git_made_tells_prefect_no_secret(monkeypatch, workspace, prefect_api):
     """Both say what they were given."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("GRAFTLINE_RETRY_SECONDS", SECRET)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.kit.machine import Claim, finish, parse_arguments
-from flows.workspace.dvc import stages
+from flows.workspace.paths import stages
 from flows.workspace.working_copy import make_workspace
 
 ROOT = Path(__file__).parent.parent

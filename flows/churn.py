@@ -8,12 +8,11 @@ import tempfile
 from pathlib import Path
 from uuid import uuid4
 
-from flows.in_use.place import BASELINE
+from flows.workspace import paths
 from flows.workspace.dvc import DvcError, dvc
 from flows.workspace.hold import only_writer
 
-PREDICTIONS = Path("data/evaluation/predictions.parquet")
-OUT = Path("data/churn.json")
+PREDICTIONS = "predictions.parquet"
 
 
 def main() -> None:
@@ -26,7 +25,7 @@ def main() -> None:
         with only_writer(), tempfile.TemporaryDirectory() as folder:
             for seed in range(1, number + 1):
                 retrain(seed, Path(folder) / f"{seed}.parquet")
-            command = [sys.executable, "-m", "tasks.churn", "--predictions", folder, "--out", str(OUT)]
+            command = [sys.executable, "-m", "tasks.churn", "--predictions", folder, "--out", str(paths.churn())]
             sys.exit(subprocess.run(command, check=False).returncode)
     except (OSError, ValueError, DvcError) as error:
         sys.exit(f"error: {error}")
@@ -35,10 +34,10 @@ def main() -> None:
 def retrain(seed: int, out: Path) -> None:
     """As a DVC experiment in a folder of its own; what it made stays in DVC's cache, by which it is quick a second time."""
     name = f"graftline-churn-{uuid4().hex[:12]}"  # a run that was killed may have left one of another name
-    in_use = ["--copy-paths", str(BASELINE)] if BASELINE.is_dir() else []  # which no stage makes
+    in_use = ["--copy-paths", str(paths.baseline())] if paths.baseline().is_dir() else []  # which no stage makes
     dvc("exp", "run", "--temp", "--name", name, *in_use, "--set-param", f"seed={1000 + seed}", "evaluate", log=print)
     try:
-        dvc("get", ".", str(PREDICTIONS), "--rev", name, "--out", str(out), log=print)
+        dvc("get", ".", str(paths.evaluation() / PREDICTIONS), "--rev", name, "--out", str(out), log=print)
     finally:
         dvc("exp", "remove", name, log=print)
 

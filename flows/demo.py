@@ -12,7 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from flows.in_use.verdict import ADVICE, METRICS, read_object, read_verdict
+from flows.in_use.verdict import ADVICE, read_object, read_verdict
+from flows.workspace import paths
 from flows.workspace.working_copy import commit, make_workspace
 
 DEMO = Path("demo")
@@ -25,7 +26,7 @@ def main() -> None:
     root = Path.cwd()
     try:
         make_workspace(root, root / DEMO)
-    except FileNotFoundError as error:
+    except (OSError, ValueError) as error:
         sys.exit(f"error: the demo is made from a git checkout: {error}")
     os.chdir(DEMO)
     put_digits()
@@ -45,17 +46,17 @@ def main() -> None:
 
 def put_digits() -> None:
     """The batch, and its name in the list of batches."""
-    raw = Path("data/raw") / BATCH
+    raw = paths.raw() / BATCH
     if not raw.is_dir():
         subprocess.run([sys.executable, "-m", "tasks.demo.digits", "--out", str(raw)], check=True)
-    listed = Path("data/batches.yaml")
+    listed = paths.batches()
     listed.write_text(listed.read_text("utf-8").replace("batches: []", f"batches: [{BATCH}]"), "utf-8")
 
 
 def show_metrics() -> None:
     verdict = read_verdict()
     print(f"\nHeld-out metrics, {verdict['num_heldout']} samples that no training saw")
-    for target, measured in read_object(METRICS, advice=ADVICE).items():
+    for target, measured in read_object(paths.metrics(), advice=ADVICE).items():
         for name, found in measured.items():
             if "accuracy" in found:
                 interval = " to ".join(f"{end:.3f}" for end in found["intervals"]["accuracy"])
@@ -100,7 +101,7 @@ def show_table(measuring: subprocess.Popen[str] | None) -> None:
 def show_views() -> None:
     print(
         f"""
-Report   {Path("data/report/index.html").resolve()}
+Report   {paths.report().resolve()}
 Prefect  .venv/bin/prefect server start       then open http://127.0.0.1:4200
 DVC      cd {DEMO}, then ../.venv/bin/dvc dag, metrics show, plots show, exp run -S finetune.epochs=5, exp show
          (the demo is a working copy of its own; remove it with rm -r {DEMO})"""

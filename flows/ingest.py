@@ -22,7 +22,8 @@ from flows.landing.listing import Landing
 from flows.landing.places import open_store
 from flows.server.alarms import failed, mended
 from flows.server.secrets import Secrets, add_option, take_secrets
-from flows.workspace.batches import RAW, loose_ends, tracked
+from flows.workspace import paths
+from flows.workspace.batches import loose_ends, tracked
 from flows.workspace.dvc import DvcError
 from flows.workspace.guard import run_guarded
 from flows.workspace.hold import only_writer
@@ -67,9 +68,9 @@ def ingest(
         take_secrets(secrets)
         with only_writer():
             store = open_store(landing)
-            raw, root = RAW.resolve(), Path(store.address)
+            raw, root = paths.raw().resolve(), Path(store.address)
             if raw.is_relative_to(root) or root.is_relative_to(raw):
-                raise ValueError(f"the landing {root} holds {RAW}, or lies in it: expected a place apart")
+                raise ValueError(f"the landing {root} holds {paths.raw()}, or lies in it: expected a place apart")
             report = take_all(Landing(store, marker=marker), quiet_seconds=quiet_seconds)
     except BlockingIOError as error:
         return (Completed if skip_if_busy else Failed)(message=str(error))

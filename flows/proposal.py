@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flows.in_use.verdict import VERDICT, read_verdict
+from flows.in_use.verdict import read_verdict
 from flows.server.artifacts import SHOWN, in_words, plain
 from flows.sharing.publish import OWED, branch_of_candidate
+from flows.workspace import paths
 from flows.workspace.dvc import DvcError, lines_of
 from flows.workspace.git import changed_files, is_at_remote
 from flows.workspace.redaction import in_a_line
-
-IN_USE = "data/models/baseline.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +48,7 @@ def propose(since: str, *, has_failed: bool = False) -> Proposal:
     """What lies between a commit and this workspace, after a run that may have failed. Raises ValueError where git does not know the
     commit, or the remote cannot be asked; DvcError where the metrics cannot be read."""
     changed = changed_files(since)
-    if not VERDICT.is_file():
+    if not paths.verdict().is_file():
         said = (
             "The run failed before its candidate was judged: its log tells why."
             if has_failed
@@ -125,7 +124,7 @@ def consequences(verdict: str, *, changed: list[str]) -> list[str]:
     if not changed:
         return ["No file changed: there is nothing to merge."]
     files = ", ".join(f"`{name}`" for name in changed)
-    if IN_USE in changed:
+    if paths.baseline_record().as_posix() in changed:
         return [f"Merging takes {files}, and with them another model in use."]
     if verdict == "accepted":
         return [f"Merging takes {files}. The model in use stays until `python -m flows.promote` is run on it."]

@@ -18,13 +18,13 @@ from flows.in_use.log import read_log, taken_back
 from flows.in_use.place import digests, settle_unfinished
 from flows.in_use.promotion import is_in_use
 from flows.in_use.promotion import promote as promote_candidate
-from flows.in_use.verdict import CANDIDATE
 from flows.server.approval import AskedError, ask, check_approvable, is_resumed
-from flows.server.artifacts import REPORT, show
+from flows.server.artifacts import show
 from flows.server.narration import BEGINNING, REJECTED, narrate
 from flows.server.secrets import Secrets, add_option, take_secrets
 from flows.sharing.publish import Publish, check_dvc_remote, check_publishable, commit_run, publish
 from flows.sharing.pulls import pull_named, pull_outcome, pull_parts
+from flows.workspace import paths
 from flows.workspace.dvc import DvcError, Lines, lines_of
 from flows.workspace.git import BY_GATE
 from flows.workspace.guard import run_guarded
@@ -148,7 +148,7 @@ def decide(verdict: Verdict | None, *, promote: Promote, hours: float, is_partia
     candidate = verdict["candidate"]
     if verdict["verdict"] != "accepted":
         broken = [rule["text"] for rule in verdict["rules"] if not rule["passed"]] + verdict["problems"]
-        return f"the candidate is rejected: {'; '.join(broken)}; see {REPORT}"
+        return f"the candidate is rejected: {'; '.join(broken)}; see {paths.report()}"
     if promote == "never":
         return "the candidate is accepted"
     if promote == "accepted" and (back := taken_back(read_log(), candidate)):
@@ -156,7 +156,7 @@ def decide(verdict: Verdict | None, *, promote: Promote, hours: float, is_partia
             f"the candidate is accepted, and not put in use: v{back['version']} rolled it back ({back['why'] or 'no reason given'}), so that "
             "it is for a person to run `python -m flows.promote`"
         )
-    if is_in_use(digests(CANDIDATE)):
+    if is_in_use(digests(paths.candidate())):
         return "the candidate is accepted, and in use already"
     if promote == "accepted":
         return f"the candidate is accepted, and in use: {put_in_use(BY_GATE, is_partial=is_partial)}"

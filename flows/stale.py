@@ -7,7 +7,8 @@ and no password, and fails where a retraining could not even begin.
 import re
 import sys
 
-from flows.workspace.batches import LISTED, RAW, digest_of, listed
+from flows.workspace import paths
+from flows.workspace.batches import digest_of, listed
 from flows.workspace.dvc import DvcError, lines_of
 from flows.workspace.parameters import check_parameters
 from flows.workspace.redaction import in_a_line
@@ -29,7 +30,7 @@ def first_stale() -> str | None:
     lost = [name for name in listed() if not digest_of(name)]
     if lost:
         raise ValueError(
-            f"{LISTED} lists {', '.join(lost)}, which {RAW} has no .dvc file of: `dvc add` it, and commit that"
+            f"{paths.batches()} lists {', '.join(lost)}, which {paths.raw()} has no .dvc file of: `dvc add` it, and commit that"
         )
     for _ in lines_of("data", "status", "--json"):
         pass  # it fails where a file of DVC's cannot be read

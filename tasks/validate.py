@@ -10,9 +10,10 @@ import pandas as pd
 
 from tasks.data.admission.accounts import Limits, account, budget, labels_of
 from tasks.data.admission.admission import Admission, admit, target_columns
-from tasks.data.admission.classes import Registry, class_changes, read_registry
+from tasks.data.admission.classes import class_changes
 from tasks.data.admission.expectations import check_expectations, tell
 from tasks.data.admission.quarantine import LEDGER_COLUMNS
+from tasks.data.admission.registry import Registry, read_registry
 from tasks.data.admission.splits import Split, groups_across_splits, small_classes
 from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import SPLITS

@@ -11,6 +11,7 @@ import pytest
 
 import tasks  # noqa: F401  it says how threads wait, before torch starts any
 from benchmarks.kit import small_project
+from tests.kit.programs import SECONDS
 
 ROOT = Path(__file__).parent.parent
 
@@ -19,7 +20,9 @@ ROOT = Path(__file__).parent.parent
 def digits(tmp_path_factory):
     """The demo's batch: a folder a digit, all of it."""
     out = tmp_path_factory.mktemp("digits") / "digits"
-    subprocess.run([sys.executable, "-m", "tasks.demo.digits", "--out", str(out)], cwd=ROOT, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "tasks.demo.digits", "--out", str(out)], cwd=ROOT, check=True, timeout=SECONDS
+    )
     return out
 
 
@@ -56,6 +59,7 @@ def dvc() -> Callable[..., str]:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            timeout=SECONDS,
         )
         assert done.returncode == status, done.stdout
         return done.stdout

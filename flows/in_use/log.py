@@ -2,12 +2,10 @@
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
+from flows.workspace import paths
 from tasks.machine.files import fsync
-
-LOG = Path("data/models/promotions.jsonl")
 
 Entry = dict[str, Any]
 NEEDED = {"version", "action", "model_sha256", "dvc_out"}
@@ -15,6 +13,7 @@ NEEDED = {"version", "action", "model_sha256", "dvc_out"}
 
 def read_log() -> list[Entry]:
     """The oldest first; a last line that a crash tore is left out. Raises ValueError where another line is damaged."""
+    file = paths.promotions()
     lines = _content().split(b"\n")
     entries = []
     for number, line in enumerate(lines, start=1):
@@ -22,7 +21,7 @@ def read_log() -> list[Entry]:
         if entry is not None:
             entries.append(entry)
         elif line and number < len(lines):
-            raise ValueError(f"line {number} of {LOG} is damaged: restore it with `git checkout {LOG}`")
+            raise ValueError(f"line {number} of {file} is damaged: restore it with `git checkout {file}`")
     return entries
 
 
@@ -33,12 +32,13 @@ def append(entry: Entry) -> None:
         _mend()
         return
     _mend()
-    LOG.parent.mkdir(parents=True, exist_ok=True)
-    with LOG.open("ab") as file:
+    log = paths.promotions()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file:
         file.write(json.dumps(entry, sort_keys=True, ensure_ascii=False, allow_nan=False).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
-    fsync(LOG.parent)
+    fsync(log.parent)
 
 
 def find(entries: list[Entry], name: str, *, in_use: dict[str, str] | None) -> Entry:
@@ -56,7 +56,7 @@ def find(entries: list[Entry], name: str, *, in_use: dict[str, str] | None) -> E
     found = {(each["model_sha256"], each.get("description_sha256")): each for each in named if not _is(each, in_use)}
     if not found and named:
         raise ValueError(
-            f"{name} is in use already (`dvc checkout data/models/baseline.dvc` restores its files): {_known(entries)}"
+            f"{name} is in use already (`dvc checkout {paths.baseline_pointer()}` restores its files): {_known(entries)}"
         )
     if len(found) != 1:
         raise ValueError(f"{name[:64]!r} names {len(found)} models: {_known(entries)}")
@@ -84,7 +84,7 @@ def _mend() -> None:
     whole, newline, last = content.rpartition(b"\n")
     if last:
         mended = content + b"\n" if _parse(last) is not None else whole + newline
-        with LOG.open("r+b") as file:
+        with paths.promotions().open("r+b") as file:
             file.seek(0, os.SEEK_END)
             file.write(b"\n") if len(mended) > len(content) else file.truncate(len(mended))
             file.flush()
@@ -92,7 +92,8 @@ def _mend() -> None:
 
 
 def _content() -> bytes:
-    return LOG.read_bytes() if LOG.exists() else b""
+    log = paths.promotions()
+    return log.read_bytes() if log.exists() else b""
 
 
 def _parse(line: bytes) -> Entry | None:

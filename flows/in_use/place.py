@@ -14,21 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from flows.in_use.exchange import finish_putting, put_in_place
-from flows.in_use.log import LOG, Entry, append
-from flows.in_use.verdict import RECORD, read_object
+from flows.in_use.log import Entry, append
+from flows.in_use.verdict import read_object
+from flows.workspace import paths
 from flows.workspace.git import record_in_git
 from flows.workspace.lockfile import LOCK_FILE
 from tasks.machine.files import write_whole
-
-BASELINE = Path("data/models/baseline")
-POINTER = Path("data/models/baseline.dvc")
-REGISTRY = Path("data/classes.json")
-
-PLACE = Path("data/models/.promotion")  # on the disk of BASELINE, and gone when nothing is under way
-STAGED = PLACE / BASELINE.name
-STAGED_POINTER = PLACE / POINTER.name
-OLD = PLACE / "old"
-PLAN = PLACE / "plan.json"
 
 FILES = {
     "model_sha256": "model.safetensors",
@@ -61,7 +52,7 @@ def digests(bundle: Path) -> dict[str, str]:
 
 def recorded() -> dict[str, str] | None:
     """The digests of the model in use, as the record has them; None where there is none yet."""
-    found = read_object(RECORD, advice="restore it with git")
+    found = read_object(paths.baseline_record(), advice="restore it with git")
     return {key: str(found.get(key)) for key in FILES} if found else None
 
 
@@ -74,12 +65,22 @@ def is_at(bundle: Path, expected: Mapping[str, Any]) -> bool:
     return all(expected[key] == digest for key, digest in found.items())
 
 
+def staged() -> Path:
+    """Return the folder in which a bundle waits to be put in use."""
+    return paths.promotion() / paths.baseline().name
+
+
+def staged_pointer() -> Path:
+    """Return DVC's file of the staged bundle."""
+    return paths.promotion() / paths.baseline_pointer().name
+
+
 def put_in_use(plan: Plan, *, log: Log) -> None:
     """The staged bundle is whole, and DVC has it in its cache. Raises ValueError where git does not take the record; the next
     run tries again."""
     os.sync()  # DVC does not: its cache is on the disk before anything is decided
-    write_whole(PLAN, json.dumps(asdict(plan)).encode())
-    put_in_place(STAGED, BASELINE, old=OLD)
+    write_whole(_plan_file(), json.dumps(asdict(plan)).encode())
+    put_in_place(staged(), paths.baseline(), old=_old())
     _settle(plan, log=log)
 
 
@@ -88,8 +89,8 @@ def settle_unfinished(log: Log) -> bool:
     something was finished."""
     plan = _read_plan()
     if plan is not None:
-        finish_putting(STAGED, BASELINE, old=OLD)
-        if is_at(BASELINE, plan.entry):
+        finish_putting(staged(), paths.baseline(), old=_old())
+        if is_at(paths.baseline(), plan.entry):
             log(f"finishing the {plan.entry['action']} of {plan.entry['model_sha256'][:12]}, which was interrupted")
             _settle(plan, log=log)
             return True
@@ -100,8 +101,8 @@ def settle_unfinished(log: Log) -> bool:
 
 def clear() -> None:
     """The plan goes first: without it nothing is finished any more."""
-    PLAN.unlink(missing_ok=True)
-    shutil.rmtree(PLACE, ignore_errors=True)
+    _plan_file().unlink(missing_ok=True)
+    shutil.rmtree(paths.promotion(), ignore_errors=True)
 
 
 def as_json(content: dict[str, Any]) -> bytes:
@@ -109,10 +110,10 @@ def as_json(content: dict[str, Any]) -> bytes:
 
 
 def _settle(plan: Plan, *, log: Log) -> None:
-    """All that follows from what stands at BASELINE."""
-    write_whole(POINTER, plan.pointer.encode())
-    write_whole(REGISTRY, as_json(plan.registry))
-    write_whole(RECORD, as_json({key: plan.entry[key] for key in FILES}))
+    """Write down all that follows from the model in its place."""
+    write_whole(paths.baseline_pointer(), plan.pointer.encode())
+    write_whole(paths.class_registry(), as_json(plan.registry))
+    write_whole(paths.baseline_record(), as_json({key: plan.entry[key] for key in FILES}))
     append(plan.entry)
     try:
         record(plan.entry, log=log)
@@ -129,13 +130,22 @@ def record(entry: Entry, *, log: Log) -> None:
     Raises ValueError where git refuses."""
     made = [LOCK_FILE] if entry["action"] == "promote" and LOCK_FILE.is_file() else []
     message = f"{entry['action']} {entry['model_sha256'][:12]}: {entry['why']}".removesuffix(": None")
-    record_in_git([POINTER, REGISTRY, RECORD, LOG, *made], message=message, tag=entry["tag"], log=log)
+    written = [paths.baseline_pointer(), paths.class_registry(), paths.baseline_record(), paths.promotions(), *made]
+    record_in_git(written, message=message, tag=entry["tag"], log=log)
+
+
+def _old() -> Path:
+    return paths.promotion() / "old"
+
+
+def _plan_file() -> Path:
+    return paths.promotion() / "plan.json"
 
 
 def _read_plan() -> Plan | None:
     try:
-        return Plan(**json.loads(PLAN.read_bytes()))
+        return Plan(**json.loads(_plan_file().read_bytes()))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError):
-        raise ValueError(f"{PLAN} is of another version: remove {PLACE}, then run again") from None
+        raise ValueError(f"{_plan_file()} is of another version: remove {paths.promotion()}, then run again") from None

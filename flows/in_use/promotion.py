@@ -6,18 +6,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from flows.in_use.log import Entry, find, read_log
 from flows.in_use.place import (
-    BASELINE,
-    PLACE,
-    STAGED,
-    STAGED_POINTER,
     Plan,
     digests,
     is_at,
@@ -25,14 +21,17 @@ from flows.in_use.place import (
     record,
     recorded,
     settle_unfinished,
+    staged,
+    staged_pointer,
 )
 from flows.in_use.registry import classes_of, extended_registry, registry_that_has
-from flows.in_use.verdict import CANDIDATE, EVALUATION, check_verdict, facts, is_evaluated
+from flows.in_use.verdict import check_verdict, facts, is_evaluated
+from flows.workspace import paths
 from flows.workspace.dvc import DvcError, dvc
 from flows.workspace.git import unstage, versions_tagged
+from flows.workspace.paths import ARTIFACT
+from tasks.data.admission.registry import Registry
 
-RAW = Path("data/raw")
-ARTIFACT = "classifier"  # as dvc.yaml calls the model in use
 SMOKE_SECONDS = 1800
 Log = Callable[[str], None]
 
@@ -55,26 +54,27 @@ def promote(log: Log, *, force: bool = False, why: str | None = None) -> str:
         ValueError: there is no verdict, or it rejects, or it speaks of another candidate; or a fresh process cannot load the
             candidate, or predicts something else than evaluate did.
     """
-    found = digests(CANDIDATE)
+    candidate, bundle = paths.candidate(), staged()
+    found = digests(candidate)
     if is_in_use(found):
         record(read_log()[-1], log=log)
         log("the candidate is in use already")
         return found["model_sha256"]
-    PLACE.mkdir()
-    shutil.copytree(CANDIDATE, STAGED)
-    if digests(STAGED) != found:
-        raise ValueError(f"{CANDIDATE} changed while it was copied: let `dvc repro` end, then run again")
+    paths.promotion().mkdir()
+    shutil.copytree(candidate, bundle)
+    if digests(bundle) != found:
+        raise ValueError(f"{candidate} changed while it was copied: let `dvc repro` end, then run again")
     digest = found["model_sha256"]
     if not force:
-        check_verdict(STAGED, digest, in_use=weights_in_use())
-    seen = smoke(is_compared=is_evaluated(STAGED, digest), log=log)
-    registry = extended_registry(classes_of(STAGED))
+        check_verdict(bundle, digest, in_use=weights_in_use())
+    seen = smoke(is_compared=is_evaluated(bundle, digest), log=log)
+    registry = extended_registry(classes_of(bundle))
     dvc(
-        "add", "--quiet", "--no-relink", str(STAGED), log=log
+        "add", "--quiet", "--no-relink", str(bundle), log=log
     )  # so that `dvc push` keeps it and a fresh clone can pull it
-    unstage(PLACE)  # where DVC is told to stage by itself
+    unstage(paths.promotion())  # where DVC is told to stage by itself
     given = {"forced": force, "why": why}
-    settle("promote", registry=registry, facts=facts(STAGED, digest) | given | seen, log=log)
+    settle("promote", registry=registry, facts=facts(bundle, digest) | given | seen, log=log)
     return digest
 
 
@@ -88,27 +88,28 @@ def roll_back(log: Log, *, digest: str = "", why: str | None = None) -> str:
         DvcError: neither cache nor remote has it.
     """
     earlier = find(read_log(), digest, in_use=recorded())
-    PLACE.mkdir()
-    out = earlier["dvc_out"] | {"path": STAGED.name}
-    STAGED_POINTER.write_text(yaml.safe_dump({"outs": [out]}, sort_keys=False), "utf-8")
+    bundle, pointer = staged(), staged_pointer()
+    paths.promotion().mkdir()
+    out = earlier["dvc_out"] | {"path": bundle.name}
+    pointer.write_text(yaml.safe_dump({"outs": [out]}, sort_keys=False), "utf-8")
     try:
-        dvc("checkout", "--quiet", str(STAGED_POINTER), log=lambda line: None)
+        dvc("checkout", "--quiet", str(pointer), log=lambda line: None)
     except DvcError:
-        dvc("pull", str(STAGED_POINTER), log=log)
-    if not is_at(STAGED, earlier):
+        dvc("pull", str(pointer), log=log)
+    if not is_at(bundle, earlier):
         raise ValueError(
             f"DVC has other bytes of {earlier['model_sha256'][:12]} than were in use: `dvc pull` it from another remote"
         )
     seen = smoke(is_compared=False, log=log)
     known = {key: earlier.get(key) for key in ("verdict", "verdict_sha256", "metrics")}
-    registry = registry_that_has(classes_of(STAGED))
+    registry = registry_that_has(classes_of(bundle))
     settle("rollback", registry=registry, facts=known | {"forced": False, "why": why} | seen, log=log)
     return str(earlier["model_sha256"])
 
 
-def settle(action: str, *, registry: dict[str, Any], facts: dict[str, Any], log: Log) -> None:
+def settle(action: str, *, registry: Registry, facts: dict[str, Any], log: Log) -> None:
     version = 1 + max([int(each["version"]) for each in read_log()] + versions_tagged(ARTIFACT), default=0)
-    pointer = STAGED_POINTER.read_text("utf-8")
+    pointer = staged_pointer().read_text("utf-8")
     entry: Entry = {
         "version": version,
         "tag": f"{ARTIFACT}@v{version}.0.0",
@@ -116,21 +117,21 @@ def settle(action: str, *, registry: dict[str, Any], facts: dict[str, Any], log:
         "action": action,
         "previous": weights_in_use(),
         "dvc_out": yaml.safe_load(pointer)["outs"][0],
-        **digests(STAGED),
+        **digests(staged()),
         **facts,
     }
-    put_in_use(Plan(entry=entry, registry=registry, pointer=pointer), log=log)
+    put_in_use(Plan(entry=entry, registry=asdict(registry), pointer=pointer), log=log)
 
 
 def smoke(*, is_compared: bool, log: Log) -> dict[str, Any]:
     """A fresh process loads the staged bundle and predicts; what it says, and how long a sample took. Raises ValueError with
     what it says where it fails."""
-    command = [sys.executable, "-m", "tasks.smoke", "--bundle", str(STAGED)]
+    command = [sys.executable, "-m", "tasks.smoke", "--bundle", str(staged())]
     if is_compared:
-        command += ["--predictions", str(EVALUATION / "predictions.parquet"), "--raw", str(RAW)]
+        command += ["--predictions", str(paths.evaluation() / "predictions.parquet"), "--raw", str(paths.raw())]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SMOKE_SECONDS)
     lines = done.stderr.strip().splitlines() or ["a fresh process ended without a word"]
-    said = lines[-1].replace(str(STAGED), "the bundle")
+    said = lines[-1].replace(str(staged()), "the bundle")
     if done.returncode != 0:
         raise ValueError(said.removeprefix("error: "))
     log(said)
@@ -144,4 +145,4 @@ def weights_in_use() -> str | None:
 
 def is_in_use(found: dict[str, str]) -> bool:
     """By both digests, whole in its place, and where the log knows of it."""
-    return recorded() == found and is_at(BASELINE, found) and bool(read_log())
+    return recorded() == found and is_at(paths.baseline(), found) and bool(read_log())

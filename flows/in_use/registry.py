@@ -1,52 +1,45 @@
-"""The registry of classes: each target's classes in the order of the logits; it only grows."""
+"""What a promotion and a rollback make of the registry of classes."""
 
 import json
 from pathlib import Path
-from typing import Any
 
-from flows.in_use.place import REGISTRY
-from flows.in_use.verdict import read_object
-
-FROM_GIT = "restore it with git"
+from flows.workspace import paths
+from tasks.data.admission.registry import Registry, read_registry
 
 
 def classes_of(bundle: Path) -> dict[str, list[str]]:
-    known: dict[str, list[str]] = json.loads((bundle / "model.json").read_text("utf-8"))["classes"]
-    return known
+    """Return the classes of a bundle's model, by target."""
+    classes: dict[str, list[str]] = json.loads((bundle / "model.json").read_text("utf-8"))["classes"]
+    return classes
 
 
-def read_registry() -> dict[str, Any]:
-    """The registry of classes. Raises ValueError where it is damaged."""
-    found = read_object(REGISTRY, advice=FROM_GIT)
-    if not isinstance(found.get("version"), int) or not isinstance(found.get("classes"), dict):
-        raise ValueError(f"{REGISTRY} is damaged, expected `version` and `classes`: {FROM_GIT}")
-    return found
-
-
-def extended_registry(classes: dict[str, list[str]]) -> dict[str, Any]:
-    """The registry with the classes of a model: what stands in it keeps its place, what is new is appended.
+def extended_registry(classes: dict[str, list[str]]) -> Registry:
+    """Return the registry with the classes of a model: registered classes keep their place, new ones are appended.
 
     Raises:
-        ValueError: the model has the registered classes in another order, or lacks some.
+        ValueError: the model lacks registered classes, or has them in another order.
     """
-    registry = read_registry()
+    file = paths.class_registry()
+    registry = read_registry(file)
     for target, names in classes.items():
-        registered = registry["classes"].get(target, [])
+        registered = registry.classes.get(target, [])
         if names[: len(registered)] != registered:
             raise ValueError(
-                f"the candidate's classes of {target} do not begin as {REGISTRY} has them: run `dvc repro` again"
+                f"the candidate's classes of {target} do not begin with those of {file}: run `dvc repro` again"
             )
-    grown = registry["classes"] | classes
-    return {"version": registry["version"] + (grown != registry["classes"]), "classes": grown}
+    grown = {**registry.classes, **classes}
+    return Registry(version=registry.version + (grown != registry.classes), classes=grown)
 
 
-def registry_that_has(classes: dict[str, list[str]]) -> dict[str, Any]:
-    """The registry as it is: it only grows, so that an earlier model's classes are where it begins. Raises ValueError where
-    they are not."""
-    registry = read_registry()
+def registry_that_has(classes: dict[str, list[str]]) -> Registry:
+    """Return the registry as it is. It only grows, so that it begins with the classes of any earlier model.
+
+    Raises:
+        ValueError: it does not begin with these classes.
+    """
+    file = paths.class_registry()
+    registry = read_registry(file)
     for target, names in classes.items():
-        if registry["classes"].get(target, [])[: len(names)] != names:
-            raise ValueError(
-                f"{REGISTRY} does not begin with the classes of {target} of that model: restore it from git"
-            )
+        if registry.classes.get(target, [])[: len(names)] != names:
+            raise ValueError(f"{file} does not begin with the classes of {target} of that model: restore it from git")
     return registry

@@ -7,15 +7,11 @@ from typing import Any
 
 import yaml
 
+from flows.workspace import paths
 from flows.workspace.dvc import lines_of
 from flows.workspace.hashes import hash_of
 from flows.workspace.lockfile import LOCK_FILE
 
-CANDIDATE = Path("data/models/candidate")
-RECORD = Path("data/models/baseline.json")  # of the model in use
-EVALUATION = Path("data/evaluation")
-METRICS = EVALUATION / "metrics.json"
-VERDICT = Path("data/regression/verdict.json")
 ADVICE = "run `dvc repro` again"
 
 KEPT = ("accuracy", "macro_f1", "log_loss", "calibration_error")  # of the metrics, in the log
@@ -24,8 +20,8 @@ KEPT = ("accuracy", "macro_f1", "log_loss", "calibration_error")  # of the metri
 def check_verdict(bundle: Path, model_sha256: str, *, in_use: str | None) -> None:
     """`bundle` is a copy of the candidate. Raises ValueError where there is no verdict, or it rejects, or it is of other
     weights, or another model.json, or was found against another model than the one `in_use` (its SHA-256)."""
-    if not VERDICT.is_file():
-        raise ValueError(f"there is no verdict at {VERDICT}: run `dvc repro` first")
+    if not paths.verdict().is_file():
+        raise ValueError(f"there is no verdict at {paths.verdict()}: run `dvc repro` first")
     verdict = read_verdict()
     if verdict.get("verdict") != "accepted":
         raise ValueError(f"the candidate is {verdict.get('verdict')}: see the report")
@@ -35,7 +31,8 @@ def check_verdict(bundle: Path, model_sha256: str, *, in_use: str | None) -> Non
         was, now = (f"{each[:12]}" if each else "no model" for each in (verdict.get("baseline"), in_use))
         raise ValueError(f"the verdict was found against {was}, and {now} is in use: {ADVICE}")
     # the verdict names the weights; dvc.lock says what was evaluated, and DVC whether rules and measurements are still those
-    evaluated = {CANDIDATE: hash_of(bundle), RECORD: hash_of(RECORD)}
+    record = paths.baseline_record()
+    evaluated = {paths.candidate(): hash_of(bundle), record: hash_of(record)}
     changed = [f"{path}" for path, found in evaluated.items() if locked("evaluate", "deps", f"{path}") != found]
     if changed := changed or changes("regression"):
         raise ValueError(f"{changed[0]} is not what the verdict was found on: {ADVICE}")
@@ -54,12 +51,13 @@ def facts(bundle: Path, model_sha256: str) -> dict[str, Any]:
     known: dict[str, Any] = {"verdict": None, "verdict_sha256": None, "metrics": None}
     if not is_evaluated(bundle, model_sha256):
         return known
-    if VERDICT.is_file():
+    file = paths.verdict()
+    if file.is_file():
         verdict = read_verdict()
         if verdict.get("candidate") == model_sha256:
             known["verdict"] = verdict.get("verdict")
-            known["verdict_sha256"] = hashlib.sha256(VERDICT.read_bytes()).hexdigest()
-    measured = read_object(METRICS, advice=ADVICE)
+            known["verdict_sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    measured = read_object(paths.metrics(), advice=ADVICE)
     known["metrics"] = {
         target: {name: found["candidate"][name] for name in KEPT if name in found["candidate"]}
         for target, found in measured.items()
@@ -70,10 +68,10 @@ def facts(bundle: Path, model_sha256: str) -> dict[str, Any]:
 
 def is_evaluated(bundle: Path, model_sha256: str) -> bool:
     """Whether the predictions that are here are of these weights and this model.json."""
-    subject = EVALUATION / "subject.json"
+    subject = paths.evaluation() / "subject.json"
     if not subject.is_file() or read_object(subject, advice=ADVICE).get("candidate") != model_sha256:
         return False
-    return locked("evaluate", "deps", f"{CANDIDATE}") == hash_of(bundle)
+    return locked("evaluate", "deps", f"{paths.candidate()}") == hash_of(bundle)
 
 
 def locked(stage: str, side: str, path: str) -> str | None:
@@ -89,7 +87,7 @@ def locked(stage: str, side: str, path: str) -> str | None:
 
 def read_verdict() -> dict[str, Any]:
     """The gate's. Raises ValueError where there is none, or it is damaged."""
-    return read_object(VERDICT, advice=ADVICE)
+    return read_object(paths.verdict(), advice=ADVICE)
 
 
 def read_object(path: Path, *, advice: str) -> dict[str, Any]:

@@ -14,12 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from flows.landing.copies import Log
-from flows.workspace.batches import RAW, append, digest_of, forget
+from flows.workspace import paths
+from flows.workspace.batches import append, digest_of, forget
 from flows.workspace.dvc import dvc
 from flows.workspace.settings import dvc_settings
 from tasks.machine.files import fsync, write_whole
-
-INCOMING = RAW / ".incoming"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +38,9 @@ class Arrival:
 @contextmanager
 def begun() -> Iterator[Path]:
     """A place for a copy; it goes when the block ends, unless an arrival stands in it."""
-    INCOMING.mkdir(exist_ok=True)
-    place = Path(tempfile.mkdtemp(dir=INCOMING))
+    incoming = _incoming()
+    incoming.mkdir(exist_ok=True)
+    place = Path(tempfile.mkdtemp(dir=incoming))
     try:
         yield place
     finally:
@@ -50,7 +50,7 @@ def begun() -> Iterator[Path]:
 
 def unfinished() -> Iterator[tuple[Path, Arrival | ValueError]]:
     """The arrivals that a run which was killed left, each with its place; what is left of no use is removed."""
-    for place in sorted(INCOMING.glob("*")):
+    for place in sorted(_incoming().glob("*")):
         if _journal(place).exists():
             arrival = _read(_journal(place))
             if isinstance(arrival, ValueError) or _is_somewhere(arrival, place):
@@ -72,7 +72,7 @@ def discard(place: Path) -> None:
 def record(arrival: Arrival, *, place: Path) -> None:
     """From here on the batch is on its way, whatever happens."""
     write_whole(_journal(place), json.dumps(asdict(arrival)).encode())
-    fsync(INCOMING)
+    fsync(place.parent)
 
 
 def settle(arrival: Arrival, *, place: Path, log: Log) -> None:
@@ -82,7 +82,7 @@ def settle(arrival: Arrival, *, place: Path, log: Log) -> None:
         ValueError: something else is in its place.
         DvcError: DVC says no.
     """
-    target = RAW / arrival.batch
+    target = paths.raw() / arrival.batch
     content = content_of(place)
     if content.exists():
         if os.path.lexists(target):
@@ -90,7 +90,7 @@ def settle(arrival: Arrival, *, place: Path, log: Log) -> None:
         if digest_of(arrival.batch) == arrival.md5:
             forget(arrival.batch)  # its files were nowhere here: DVC is to fill its cache anew
         content.rename(target)
-        fsync(RAW)
+        fsync(target.parent)
     if not digest_of(arrival.batch):
         forget(arrival.batch)  # a killed DVC leaves it torn
         # no links yet: making them removes files, and a DVC that is killed there would next track the folder without them
@@ -125,7 +125,7 @@ def _is_linking() -> bool:
 def _is_somewhere(arrival: Arrival, place: Path) -> bool:
     """Somebody may have removed it since; then it is copied again."""
     is_tracked = digest_of(arrival.batch) == arrival.md5
-    return is_tracked or content_of(place).exists() or os.path.lexists(RAW / arrival.batch)
+    return is_tracked or content_of(place).exists() or os.path.lexists(paths.raw() / arrival.batch)
 
 
 def _read(journal: Path) -> Arrival | ValueError:
@@ -142,6 +142,10 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
+
+
+def _incoming() -> Path:
+    return paths.raw() / ".incoming"
 
 
 def _journal(place: Path) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 from flows.landing.listing import LandedBatch
 from flows.landing.places import Found, Store
 from flows.workspace.dvc import dvc
-from flows.workspace.hashes import content_hash, md5, sizes
+from flows.workspace.hashes import content_hash, md5, md5_of, sizes
 from tasks.machine.files import fsync
 
 THREADS = 8  # a store answers many at once, and a disk syncs many at once
@@ -69,7 +69,7 @@ def is_overlapping(batch: LandedBatch, path: Path, *, store: Store) -> bool:
     """Whether a file of the batch is below the path too, with the same name and bytes; the first that is ends the search."""
     here = sizes(path)
     return any(
-        here.get(inside := _inside(batch, file)) == file.size and _md5(store.blocks(file.path)) == md5(path / inside)
+        here.get(inside := _inside(batch, file)) == file.size and md5_of(store.blocks(file.path)) == md5(path / inside)
         for file in batch.files
     )
 
@@ -103,13 +103,6 @@ def _is_sharing(folder: Path) -> bool:
 def _inside(batch: LandedBatch, file: Found) -> str:
     """The file's path in the batch; empty where the file is the batch."""
     return file.path[len(batch.name) + 1 :]
-
-
-def _md5(blocks: Iterable[bytes]) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    for block in blocks:
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def _copy_file(store: Store, path: str, target: Path) -> tuple[str, int]:

@@ -12,7 +12,8 @@ from flows.landing.arrivals import Arrival, begun, content_of, discard, finish, 
 from flows.landing.copies import Log, copy, is_overlapping, size
 from flows.landing.listing import MARKS, LandedBatch, Landing, Mark
 from flows.server.events import deliver
-from flows.workspace.batches import RAW, extent_of, fit_name, free_name, namesakes, tracked
+from flows.workspace import paths
+from flows.workspace.batches import extent_of, fit_name, free_name, namesakes, tracked
 from flows.workspace.hashes import hash_of, sizes
 
 EVENT = "dataset.landed"
@@ -60,7 +61,7 @@ def is_to_be_read(batch: LandedBatch, mark: Mark | None, *, have: Mapping[str, s
             f"or remove its file in {MARKS} at the landing and run again"
         )
         return False
-    if not os.path.lexists(RAW / have[mark.md5]):
+    if not os.path.lexists(paths.raw() / have[mark.md5]):
         report.warnings.append(
             f"{shown(batch.name)} was taken as {have[mark.md5]}, but its files are not here: dvc pull, "
             f"or remove its mark in {MARKS} at the landing to copy it again"
@@ -99,7 +100,7 @@ def take(batch: LandedBatch, mark: Mark | None, landing: Landing, log: Log, *, i
         known = tracked().get(digest)
         if not known:
             refuse_changed(batch, earlier, landing)
-        is_there = not known and fit not in earlier and hash_of(RAW / fit) == digest
+        is_there = not known and fit not in earlier and hash_of(paths.raw() / fit) == digest
         arrival = Arrival(
             batch=known or (fit if is_there else free_name(fit, digest)),
             md5=digest,
@@ -110,17 +111,17 @@ def take(batch: LandedBatch, mark: Mark | None, landing: Landing, log: Log, *, i
             fingerprint=batch.fingerprint,
             event=str(uuid.uuid4()),
         )
-        if known and os.path.lexists(RAW / known):
-            if len(sizes(RAW / known)) < len(batch.files):
+        if known and os.path.lexists(paths.raw() / known):
+            if len(sizes(paths.raw() / known)) < len(batch.files):
                 raise ValueError(
                     f"was here before, as {known}, but files of it are missing: "
-                    f"dvc pull, or move {RAW / known} away to copy it again"
+                    f"dvc pull, or move {paths.raw() / known} away to copy it again"
                 )
             return Report(seen=[f"{name} was here before, as {known}"], warnings=tell(arrival, landing))
         if arrival.batch != batch.name:
             log(f"{name} will be called {arrival.batch}")
         if is_there:
-            log(f"{name} is in {RAW} already")
+            log(f"{name} is in {paths.raw()} already")
             discard(place)
         record(arrival, place=place)
     return complete(arrival, place, landing, log, is_first=is_first)
@@ -168,7 +169,7 @@ def tell(arrival: Arrival, landing: Landing) -> list[str]:
 def refuse_changed(batch: LandedBatch, earlier: Collection[str], landing: Landing) -> None:
     """Raises ValueError where a batch has files of one that was taken: taken again, they would be here twice."""
     for name in sorted(earlier):
-        if is_overlapping(batch, RAW / name, store=landing.store):
+        if is_overlapping(batch, paths.raw() / name, store=landing.store):
             more = len(batch.files) - extent_of(name)[0]
             files = f"{abs(more):,} file{'s' if abs(more) > 1 else ''} {'more' if more > 0 else 'fewer'}"
             what = files if more else "other content"

@@ -3,7 +3,6 @@
 import base64
 import re
 import socket
-from pathlib import Path
 from typing import Any
 
 from prefect.artifacts import (
@@ -13,9 +12,8 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
-from flows.in_use.verdict import ADVICE, METRICS, read_object, read_verdict
-
-REPORT = Path("data/report/index.html")
+from flows.in_use.verdict import ADVICE, read_object, read_verdict
+from flows.workspace import paths
 
 CHART = re.compile(r'<svg class="chart[^>]*aria-label="(?P<label>[^"]*)".*?</svg>', re.DOTALL)
 STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
@@ -28,16 +26,17 @@ def show() -> dict[str, Any]:
     verdict = read_verdict()
     create_markdown_artifact(in_words(verdict), key="verdict", description="what the gate says, rule by rule")
     create_table_artifact(
-        rows(read_object(METRICS, advice=ADVICE)),
+        rows(read_object(paths.metrics(), advice=ADVICE)),
         key="comparison",
         description="candidate, head alone and model in use",
     )
-    page = REPORT.read_text("utf-8") if REPORT.is_file() else ""
+    report = paths.report()
+    page = report.read_text("utf-8") if report.is_file() else ""
     for number, (label, picture) in enumerate(charts(page), start=1):
         create_image_artifact(picture, key=f"plot-{number}", description=label)
     if page:
         # a browser follows no link from a server's page to a file: the address is shown, to be pasted
-        address = REPORT.resolve().as_uri()
+        address = report.resolve().as_uri()
         create_link_artifact(
             address, key="report", link_text=address, description=f"the report page, on {socket.gethostname()}"
         )

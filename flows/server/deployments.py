@@ -65,6 +65,12 @@ def deployment(
     **settings: Any,
 ) -> RunnerDeployment:
     """One of them. Raises ValueError, also where its flow does not take its parameters."""
+    if ":" in entrypoint:
+        # prefect.utilities.importtools.load_script_as_module leaves the file's folder at the head of sys.path, where flows/x.py
+        # hides any module x, in this process and in all that multiprocessing starts from it
+        raise ValueError(
+            f"entrypoint {entrypoint!r} is a file, expected the module of the flow, such as flows.retrain.retrain"
+        )
     try:
         flow: Flow[..., Any] = load_flow_from_entrypoint(entrypoint)
     except (ValueError, OSError, ImportError, ScriptError, MissingFlowError) as error:

@@ -11,7 +11,8 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
-from flows.in_use.verdict import VERDICT, read_verdict
+from flows.in_use.verdict import read_verdict
+from flows.workspace import paths
 from flows.workspace.dvc import DvcError, dvc, lines_of
 from flows.workspace.git import RefusedError, check_pushable, differing, is_recorded, push_to_git, record_in_git
 from flows.workspace.lockfile import LOCK_FILE
@@ -19,9 +20,8 @@ from flows.workspace.lockfile import LOCK_FILE
 Publish = Literal["no", "branch", "main"]
 
 OWED = Path(".dvc/tmp/graftline-unpublished")  # while a run has something that others lack
-LISTED = [LOCK_FILE, Path("data/batches.yaml"), Path("data/decisions.json"), Path("data/raw/.gitignore")]
 # what decides what a run makes, and is a person's to commit
-GIVEN = [Path("params.yaml"), Path("dvc.yaml"), Path("tasks"), Path("tests/regression"), Path("backbones"), Path("requirements.lock"),
+GIVEN = [Path("params.yaml"), paths.PIPELINE, Path("tasks"), Path("tests/regression"), Path("backbones"), Path("requirements.lock"),
          Path(".dvc/config")]  # fmt: skip
 RETRY_SECONDS = "10,60,300"
 
@@ -54,7 +54,7 @@ def check_dvc_remote() -> None:
 def commit_run(*, log: Callable[[str], None]) -> None:
     """What makes the run reproducible: dvc.lock, the batches and their pointers, the list of decisions."""
     OWED.touch()
-    verdict = read_verdict() if VERDICT.is_file() else {}
+    verdict = read_verdict() if paths.verdict().is_file() else {}
     said = f"{verdict['candidate'][:12]} is {verdict['verdict']}" if verdict else "no candidate was judged"
     record_in_git(recorded(), message=f"retrain: {said}", log=log)
 
@@ -110,7 +110,9 @@ def pauses() -> list[float]:
 
 def recorded() -> list[Path]:
     """The files that a run may change and git keeps."""
-    return [path for path in [*LISTED, *sorted(Path("data/raw").glob("*.dvc"))] if path.is_file()]
+    raw = paths.raw()
+    files = [LOCK_FILE, paths.batches(), paths.decisions(), raw / ".gitignore", *sorted(raw.glob("*.dvc"))]
+    return [file for file in files if file.is_file()]
 
 
 def branch_of_candidate() -> str:

@@ -5,8 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from flows.in_use.verdict import METRICS, VERDICT
-from flows.workspace.batches import RAW
+from flows.workspace import paths
 from flows.workspace.dvc import dvc
 
 # small, a part a batch; DVC pulls no dependency that is a folder of such parts, so a stage would run on those that are there
@@ -24,7 +23,7 @@ def pull_parts(log: Log) -> None:
 
 def pull_outcome(log: Log) -> None:
     """What is told of a run, and put in use, where none of its stages had to write it."""
-    if not (METRICS.is_file() and VERDICT.is_file()):
+    if not (paths.metrics().is_file() and paths.verdict().is_file()):
         dvc("pull", "--allow-missing", *OUTCOME, log=log)
 
 
@@ -35,7 +34,8 @@ def pull_named(problem: str, log: Log) -> bool:
     if found is None:
         return False
     pointer = Path(found[1])
-    wanted = sorted(RAW.glob("*.dvc")) if pointer.parent == RAW else [pointer]
+    raw = paths.raw()
+    wanted = sorted(raw.glob("*.dvc")) if pointer.parent == raw else [pointer]
     missing = [each for each in wanted if not each.with_suffix("").exists()]
     if missing:
         log(f"pulling what a stage reads: {', '.join(map(str, missing))}")

@@ -5,15 +5,13 @@ import os
 import re
 import unicodedata
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from flows.workspace.redaction import in_a_line
+from flows.workspace import paths
+from tasks.data.manifest.batches import list_batches, parse_batches
 from tasks.machine.files import write_whole
 
-RAW = Path("data/raw")
-LISTED = Path("data/batches.yaml")
 LONGEST_NAME = 100  # characters; what is made of a batch is named after it, with endings
 
 
@@ -29,9 +27,9 @@ def fit_name(name: str) -> str:
 def free_name(name: str, digest: str) -> str:
     """The name, or one with the content's hash in it where other content has the name. Raises ValueError where that is taken too."""
     for free in _names(name, digest):
-        if not os.path.lexists(RAW / free) and not os.path.lexists(_dvc_file(free)) and free not in listed():
+        if not os.path.lexists(paths.raw() / free) and not os.path.lexists(_dvc_file(free)) and free not in listed():
             return free
-    raise ValueError(f"{RAW / free} is there, and DVC does not know it: `dvc add` it, or move it away")
+    raise ValueError(f"{paths.raw() / free} is there, and DVC does not know it: `dvc add` it, or move it away")
 
 
 def namesakes(name: str) -> list[str]:
@@ -41,21 +39,23 @@ def namesakes(name: str) -> list[str]:
 
 def tracked() -> dict[str, str]:
     """What DVC knows of: content hash -> batch."""
-    return {digest: file.stem for file in sorted(RAW.glob("*.dvc")) if (digest := digest_of(file.stem))}
+    return {digest: file.stem for file in sorted(paths.raw().glob("*.dvc")) if (digest := digest_of(file.stem))}
 
 
 def loose_ends() -> list[str]:
     """Sentences on the .dvc files that are torn or of batches that are not listed."""
     told = []
     names = listed()
-    for file in sorted(RAW.glob("*.dvc")):
+    for file in sorted(paths.raw().glob("*.dvc")):
         try:
             _read_digest(file)
         except ValueError as error:
             told.append(str(error))
             continue
         if file.stem not in names:
-            told.append(f"{file.stem} is in {RAW}, but {LISTED} does not list it: list it, or remove its .dvc file")
+            told.append(
+                f"{file.stem} is in {paths.raw()}, but {paths.batches()} does not list it: list it, or remove its .dvc file"
+            )
     return told
 
 
@@ -80,7 +80,7 @@ def forget(batch: str) -> None:
 
 def listed() -> list[str]:
     """The batches that data/batches.yaml lists; its other rules are checked where it is used."""
-    return _parse(LISTED.read_text("utf-8"))
+    return list_batches(paths.batches())
 
 
 def append(batch: str) -> None:
@@ -89,8 +89,9 @@ def append(batch: str) -> None:
     Raises:
         ValueError: the file has no list `batches`.
     """
-    text = LISTED.read_bytes().decode("utf-8")
-    names = _parse(text)
+    file = paths.batches()
+    text = file.read_bytes().decode("utf-8")
+    names = parse_batches(text, path=file)
     if batch in names:
         return
     root = yaml.compose(text)
@@ -110,9 +111,9 @@ def append(batch: str) -> None:
         at -= len(newline) - 1
         addition = f"{newline}{text[start : last.start_mark.index]}{quoted}"
     changed = text[:at] + addition + text[at:]
-    if _parse(changed) != [*names, batch]:
-        raise ValueError(f"{LISTED} is written in a way that cannot be appended to: add {quoted} to `batches` by hand")
-    write_whole(LISTED, changed.encode())
+    if parse_batches(changed, path=file) != [*names, batch]:
+        raise ValueError(f"{file} is written in a way that cannot be appended to: add {quoted} to `batches` by hand")
+    write_whole(file, changed.encode())
 
 
 def _names(name: str, digest: str) -> tuple[str, str]:
@@ -126,7 +127,7 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _dvc_file(batch: str) -> Path:
-    return RAW / f"{batch}.dvc"
+    return paths.raw() / f"{batch}.dvc"
 
 
 def _read_digest(file: Path) -> str:
@@ -134,14 +135,3 @@ def _read_digest(file: Path) -> str:
         return str(yaml.safe_load(file.read_text("utf-8"))["outs"][0].get("md5", ""))
     except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} is no file of DVC's: restore it with git, or remove it") from error
-
-
-def _parse(text: str) -> list[str]:
-    try:
-        content: Any = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{LISTED} is not YAML: {in_a_line(error)}") from error
-    names = content.get("batches") if isinstance(content, dict) else None
-    if not isinstance(names, list):
-        raise ValueError(f"{LISTED} has no list `batches`, expected `batches: []` or the names of batches")
-    return names

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 
-from flows.workspace.guard import MARK
-from flows.workspace.hold import ENDING_SECONDS, held, mark
+from flows.workspace.guard import MARK, held, mark
+from flows.workspace.hold import ENDING_SECONDS
 from flows.workspace.redaction import redactor
 
 HOURS = "GRAFTLINE_DVC_HOURS"
@@ -134,13 +134,6 @@ def dvc_hours() -> float:
 def advised(problem: str) -> str:
     """With what to do, where DVC says only what it met."""
     return ": ".join([problem, *(hint for found, hint in HINTS.items() if found.search(problem))])
-
-
-def stages(dvc_file: Path = Path("dvc.yaml")) -> list[str]:
-    """The names of the stages, in the order in which dvc.yaml has them."""
-    import yaml
-
-    return list(yaml.safe_load(dvc_file.read_text("utf-8"))["stages"])
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from flows.workspace.hold import held
+from flows.workspace.guard import held
 from flows.workspace.redaction import redactor
 
 IDENTITY = ("-c", "user.name=graftline", "-c", "user.email=graftline@localhost")
@@ -137,10 +137,25 @@ def _push(*arguments: str, branch: str) -> None:
     raise ValueError(f"git cannot push to {REMOTE} ({_reason(done)})")
 
 
-def _must(*arguments: str, is_remote: bool = False) -> str:
-    done = _git(*arguments, is_remote=is_remote)
+def git_in(folder: Path, *arguments: str) -> str:
+    """Run git in another folder, and return what it printed. Raises ValueError where git refuses."""
+    return _must(*arguments, folder=folder)
+
+
+def committed(path: Path) -> bytes:
+    """Return a file as the commit that is checked out has it; nothing where it has none."""
+    command = ["git", "show", f"HEAD:./{path}"]
+    done = subprocess.run(command, capture_output=True, check=False)
+    return done.stdout if done.returncode == 0 else b""
+
+
+def _must(*arguments: str, folder: Path | None = None, is_remote: bool = False) -> str:
+    done = _git(*arguments, folder=folder, is_remote=is_remote)
     if done.returncode != 0:
-        raise ValueError(f"git refuses to {arguments[0]} ({_reason(done)})")
+        verb = next(
+            word for word, before in zip(arguments, ("", *arguments), strict=False) if "-c" not in (word, before)
+        )
+        raise ValueError(f"git refuses to {verb} ({_reason(done)})")
     return done.stdout
 
 
@@ -148,11 +163,12 @@ def _reason(done: subprocess.CompletedProcess[str]) -> str:
     return redactor()(" ".join(done.stderr.split()))[:300]
 
 
-def _git(*arguments: str, is_remote: bool = False) -> subprocess.CompletedProcess[str]:
+def _git(*arguments: str, folder: Path | None = None, is_remote: bool = False) -> subprocess.CompletedProcess[str]:
     command = ["git", *ATTACHED, *arguments]
     try:
         return subprocess.run(
             command,
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

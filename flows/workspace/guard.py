@@ -76,18 +76,33 @@ def _bound_the_end() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+_blocks: list[tuple[str, Sequence[int]]] = []  # those that this process is in: the mark and the descriptors of each
+
+
 @contextmanager
-def guarded(holding: Sequence[int]) -> Iterator[str]:
-    """A mark for the environment of what is started in this block. Where this process ends in it, what carries the mark is ended,
-    and these descriptors stay open until it is gone."""
-    mark = uuid4().hex
-    guard = _start(mark, holding)
+def guarded(holding: Sequence[int]) -> Iterator[None]:
+    """Guard what this process starts in the block: if this process dies in it, all that carries the block's mark is ended, and these
+    descriptors stay open until that is gone."""
+    block = uuid4().hex, holding
+    guard = _start(*block)
+    _blocks.append(block)
     try:
-        yield mark
+        yield
     finally:
+        _blocks.remove(block)
         if guard is not None:
             guard.kill()
             guard.communicate()
+
+
+def mark() -> str | None:
+    """Return the mark that a started process must have in its environment; None outside of a guarded block."""
+    return _blocks[-1][0] if _blocks else None
+
+
+def held() -> list[int]:
+    """Return the descriptors that a started process must inherit, so that the workspace is held until it ends."""
+    return [descriptor for _, holding in _blocks for descriptor in holding]
 
 
 def _start(mark: str, holding: Sequence[int] = ()) -> subprocess.Popen[bytes] | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 BLOCK_BYTES = 1 << 20
@@ -28,8 +29,13 @@ def content_hash(hashes: dict[str, str]) -> str:
 
 def md5(path: Path) -> str:
     """DVC's hash of a file."""
-    digest = hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
-            digest.update(block)
+        return md5_of(iter(lambda: file.read(BLOCK_BYTES), b""))
+
+
+def md5_of(blocks: Iterable[bytes]) -> str:
+    """Return DVC's hash of a file's content."""
+    digest = hashlib.md5(usedforsecurity=False)
+    for block in blocks:
+        digest.update(block)
     return digest.hexdigest()

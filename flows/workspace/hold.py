@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,27 +16,6 @@ from tasks.machine.files import write_whole
 LOCK = Path(".dvc/tmp/graftline.lock")
 LOCK_SECONDS = 1.0  # between two looks at a lock that is waited for
 ENDING_SECONDS = 5.0  # for what is told to end, before it is killed
-
-
-@dataclass(frozen=True)
-class Hold:
-    """Of this workspace, by this process."""
-
-    descriptor: int  # of the lock
-    mark: str  # by which DVC, and what it starts, is ended where this process is killed
-
-
-_holds: list[Hold] = []
-
-
-def mark() -> str | None:
-    """The mark of the hold that this process has; None where it holds no workspace."""
-    return _holds[-1].mark if _holds else None
-
-
-def held() -> list[int]:
-    """What a process that is started must inherit, so that this workspace is held until it ends, too."""
-    return [hold.descriptor for hold in _holds]
 
 
 @contextmanager
@@ -64,16 +42,11 @@ def only_writer(*, wait_seconds: float = 0.0) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        with guarded([file.fileno()]) as new_mark:
-            hold = Hold(file.fileno(), new_mark)
-            _holds.append(hold)
-            try:
-                _drop_dead_locks()
-                keep_whole()
-                yield
-                keep_whole()
-            finally:
-                _holds.remove(hold)
+        with guarded([file.fileno()]):
+            _drop_dead_locks()
+            keep_whole()
+            yield
+            keep_whole()
 
 
 def _is_alive(holder: str) -> bool:

@@ -1,15 +1,16 @@
 """dvc.lock, which DVC writes in place, in; a whole one out. A kill meanwhile leaves it empty or cut off, and DVC does not read it then."""
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from flows.workspace.batches import listed
+from flows.workspace.git import committed
+from flows.workspace.paths import PIPELINE
 from tasks.machine.files import write_whole
 
-PIPELINE, LOCK_FILE = Path("dvc.yaml"), Path("dvc.lock")
+LOCK_FILE = Path("dvc.lock")
 LAST_WHOLE = Path(".dvc/tmp/graftline-dvc.lock")
 CONFLICT = b"\n<<<<<<< "  # of git's, which a person decides
 
@@ -30,7 +31,7 @@ def keep_whole() -> None:
         return
     if is_whole(content, before=kept or b""):
         write_whole(LAST_WHOLE, content)
-    elif whole := kept or _in_git():
+    elif whole := kept or committed(LOCK_FILE):
         write_whole(LOCK_FILE, whole)
     else:
         LOCK_FILE.unlink()
@@ -68,9 +69,3 @@ def _stages(content: bytes) -> dict[str, Any]:
         return dict(yaml.load(content, Loader=yaml.CSafeLoader)["stages"])
     except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError, ValueError):
         return {}
-
-
-def _in_git() -> bytes:
-    command = ["git", "show", f"HEAD:./{LOCK_FILE}"]
-    done = subprocess.run(command, capture_output=True, check=False)
-    return done.stdout if done.returncode == 0 else b""

@@ -2,15 +2,14 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
-BATCHES = Path("data/batches.yaml")
+from flows.workspace import paths
 
 
 def check_parameters(*, has_batches: bool = True) -> None:
     """Raises ValueError where params.yaml or, unless none is to be there yet, the list of batches is wrong, though nothing may be
     stale."""
-    command = [sys.executable, "-m", "tasks.check", *(["--batches", str(BATCHES)] if has_batches else [])]
+    command = [sys.executable, "-m", "tasks.check", *(["--batches", str(paths.batches())] if has_batches else [])]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         raise ValueError(done.stderr.strip().removeprefix("error: "))

@@ -8,14 +8,17 @@ import pytest
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.workspace.working_copy import make_workspace
+from tests.kit.programs import SECONDS
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def event_server():
-    """A Prefect server that writes events down as they come."""
+def prefect_api():
+    """A Prefect server that flows of the test's own process use; it writes events down as they come."""
     setting = "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL"
     os.environ[setting] = "0.1"
-    with prefect_test_harness(server_startup_timeout=600):
+    with prefect_test_harness(server_startup_timeout=int(SECONDS)):
         yield
     del os.environ[setting]
 
@@ -24,7 +27,7 @@ def event_server():
 def empty_project(tmp_path_factory):
     """A project without data. Copy it, never change it."""
     workspace = tmp_path_factory.mktemp("empty") / "workspace"
-    make_workspace(Path(__file__).parents[2], workspace)
+    make_workspace(ROOT, workspace)
     return workspace
 
 
@@ -35,6 +38,14 @@ def workspace(empty_project, tmp_path, monkeypatch):
     shutil.copytree(empty_project, copy, symlinks=True)
     monkeypatch.chdir(copy)
     return copy
+
+
+@pytest.fixture
+def bare_workspace(tmp_path, monkeypatch):
+    """A folder with this repository's dvc.yaml and nothing else, which the test runs in."""
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture

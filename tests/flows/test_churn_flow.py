@@ -1,12 +1,12 @@
 """How much retraining alone changes, measured on a real project."""
 
 import json
-import subprocess
-import sys
+
+from tests.kit.programs import git, run_module
 
 
 def run(folder, *command):
-    done = subprocess.run([sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True, check=False)
+    done = run_module(*command, status=None, cwd=folder)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -21,8 +21,7 @@ def test_retrainings_with_other_seeds_leave_a_budget_and_nothing_else(project, d
     assert f"regression.max_negative_flips: {found['budget']:.4f}" in said or "agree on every answer" in said
     assert {path.name: path.read_bytes() for path in (project / "data/evaluation").iterdir()} == before
     assert dvc(project, "exp", "list", "--name-only").strip() == ""
-    tree = subprocess.run(["git", "status", "--porcelain"], cwd=project, capture_output=True, text=True, check=True)
-    assert tree.stdout == "?? data/churn.json\n"
+    assert git("status", "--porcelain", folder=project) == "?? data/churn.json\n"
 
 
 def test_fewer_than_three_retrainings_are_refused(project):

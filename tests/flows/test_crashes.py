@@ -20,13 +20,14 @@ from benchmarks.chaos import WAYS, kill_and_finish
 from benchmarks.chaos import contents as outcome
 from benchmarks.kit.prefect_server import prefect_server
 from benchmarks.kit.process_tree import descendants, is_running
-from flows.workspace.dvc import stages
 from flows.workspace.hold import only_writer
+from flows.workspace.paths import stages
+from tests.kit.programs import SECONDS, run
+from tests.kit.watching import until
 
 ROOT = Path(__file__).parents[2]
 CHANGED = ("backbone_learning_rate", 0.0001)
 BY_HAND = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "SHELL": "/bin/sh"}
-SECONDS = 600.0  # that something may take at most
 
 
 def contents(project, *names):
@@ -47,20 +48,10 @@ def start(project, command=RETRAIN, **environment):
     )
 
 
-def wait_for(what, seconds=SECONDS):
-    """Until it is true, and what it is then; a test fails where it never is."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := what():
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"not within {seconds} s")
-
-
-def at_work(run, stage):
+def at_work(process, stage):
     """Wait until a run is in that stage, and return all that it started."""
-    wait_for(lambda: any(f"-m tasks.{stage} " in command for command in descendants(run.pid).values()))
-    return descendants(run.pid)
+    until(lambda: any(f"-m tasks.{stage} " in command for command in descendants(process.pid).values()))
+    return descendants(process.pid)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +71,7 @@ def undisturbed(finished, tmp_path_factory, set_param, server):
 
 
 def retrained(project, environment):
-    return subprocess.run(RETRAIN, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    return run(*RETRAIN, status=None, cwd=project, env=environment)
 
 
 @pytest.fixture
@@ -91,41 +82,41 @@ def stale(project, set_param):
 
 
 def test_sigterm_ends_a_run_and_all_that_it_started_within_ten_seconds(stale):
-    run = start(stale)
-    started = at_work(run, "finetune")
+    process = start(stale)
+    started = at_work(process, "finetune")
     assert any("uvicorn" in command for command in started.values())  # the temporary server of Prefect
     before = time.monotonic()
-    run.send_signal(signal.SIGTERM)
-    run.communicate(timeout=SECONDS)
-    wait_for(lambda: not any(map(is_running, started)), seconds=10)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=SECONDS)
+    until(lambda: not any(map(is_running, started)), seconds=10)
     assert time.monotonic() - before < 10
-    assert run.returncode != 0
+    assert process.returncode != 0
 
 
 def test_sigterm_ends_a_run_whose_prefect_server_is_gone_as_soon(stale, tmp_path):
     with prefect_server(tmp_path / "home") as environment:
-        run = start(stale, **environment)
-        started = at_work(run, "finetune")
-    run.send_signal(signal.SIGTERM)
-    wait_for(lambda: run.poll() is not None and not any(map(is_running, started)), seconds=10)
-    run.communicate(timeout=SECONDS)
+        process = start(stale, **environment)
+        started = at_work(process, "finetune")
+    process.send_signal(signal.SIGTERM)
+    until(lambda: process.poll() is not None and not any(map(is_running, started)), seconds=10)
+    process.communicate(timeout=SECONDS)
 
 
 def test_killed_run_leaves_no_process_behind(stale):
-    run = start(stale)
-    started = at_work(run, "finetune")
-    run.kill()
-    run.communicate(timeout=SECONDS)
-    wait_for(lambda: not any(map(is_running, started)), seconds=10)
+    process = start(stale)
+    started = at_work(process, "finetune")
+    process.kill()
+    process.communicate(timeout=SECONDS)
+    until(lambda: not any(map(is_running, started)), seconds=10)
 
 
 def test_stage_ends_where_dvc_alone_is_killed_and_the_run_says_so(stale):
-    run = start(stale)
-    started = at_work(run, "finetune")
+    process = start(stale)
+    started = at_work(process, "finetune")
     [dvc] = [pid for pid, command in started.items() if "-m dvc" in command]
     os.kill(dvc, signal.SIGKILL)
-    said, _ = run.communicate(timeout=SECONDS)
-    assert run.returncode == 1
+    said, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 1
     # a stage that still imports says it itself
     assert re.search("finetune: (dvc repro exited with -9|the DVC that started this was killed)", said), said
     assert not any(is_running(pid) for pid, command in started.items() if "-m tasks." in command)
@@ -136,12 +127,14 @@ def test_stage_that_just_began_is_gone_before_the_workspace_of_a_killed_run_is_f
     stale, server, monkeypatch, seconds
 ):
     """Of a run as Prefect starts one: nothing is around the flow. And the stage still imports."""
-    run = start(stale, WAYS["deployment"], **server)
-    at_work(run, "finetune")
+    process = start(stale, WAYS["deployment"], **server)
+    at_work(process, "finetune")
     time.sleep(seconds)
-    started = [pid for pid, command in descendants(run.pid).items() if "-m tasks." in command or "-m dvc" in command]
-    run.kill()
-    run.communicate(timeout=SECONDS)
+    started = [
+        pid for pid, command in descendants(process.pid).items() if "-m tasks." in command or "-m dvc" in command
+    ]
+    process.kill()
+    process.communicate(timeout=SECONDS)
     monkeypatch.chdir(stale)
     with only_writer():
         assert not any(map(is_running, started))
@@ -152,17 +145,19 @@ def test_stage_that_just_began_does_nothing_for_a_dvc_that_was_killed(stale, tmp
     shutil.rmtree(stale / "data/scratch")
     said = tmp_path / "said"
     with said.open("w") as file:
-        run = subprocess.Popen([sys.executable, "-m", "dvc", "repro"], cwd=stale, stdout=file, stderr=file, env=BY_HAND)
-    [stage] = [pid for pid, command in at_work(run, "finetune").items() if "-m tasks.finetune" in command]
-    run.kill()
-    run.wait()
-    wait_for(lambda: not is_running(stage))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dvc", "repro"], cwd=stale, stdout=file, stderr=file, env=BY_HAND
+        )
+    [stage] = [pid for pid, command in at_work(process, "finetune").items() if "-m tasks.finetune" in command]
+    process.kill()
+    process.wait(timeout=SECONDS)
+    until(lambda: not is_running(stage))
     assert not (stale / "data/scratch").exists()
     assert said.read_text("utf-8").splitlines()[-1] == "error: the DVC that started this was killed: run it again"
 
 
 def test_run_that_is_killed_again_and_again_ends_in_the_same_bytes(finished, undisturbed, server, tmp_path, set_param):
-    """By chance these three: a stage; DVC, which writes dvc.lock; and a run as Prefect starts it, of which a stage has just begun."""
+    """By chance these three: a stage; DVC, which writes dvc.lock; and a run as Prefect starts it, of which a stage has just process."""
     template = shutil.copytree(finished, tmp_path / "template", symlinks=True)
     set_param(template, *CHANGED)
     kills = kill_and_finish(template, tmp_path / "copy", server, random.Random(115), 8.0, outcome(undisturbed))
@@ -207,11 +202,11 @@ def test_second_run_beside_another_is_refused_and_the_first_ends_undisturbed(sta
 
 def test_run_whose_prefect_server_goes_away_ends_and_the_next_finishes_it(stale, undisturbed, server, tmp_path):
     with prefect_server(tmp_path / "home") as environment:
-        run = start(stale, **environment, PREFECT_CLIENT_MAX_RETRIES="1")
-        started = at_work(run, "finetune")
-    said, _ = run.communicate(timeout=SECONDS)
-    assert run.returncode != 0, said
-    wait_for(lambda: not any(map(is_running, started)), seconds=10)
+        process = start(stale, **environment, PREFECT_CLIENT_MAX_RETRIES="1")
+        started = at_work(process, "finetune")
+    said, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode != 0, said
+    until(lambda: not any(map(is_running, started)), seconds=10)
     assert retrained(stale, server).returncode == 0
     assert outcome(stale) == outcome(undisturbed)
 
@@ -234,15 +229,14 @@ def test_full_disk_costs_a_stage_its_run_and_nothing_that_was_there(project, sta
     assert before
     command = ["/bin/sh", "-c", declared["cmd"].replace("${item.batch}", "first").replace("\\$", "$")]
 
-    def run(**options):
-        return subprocess.run(command, cwd=project, env=BY_HAND, capture_output=True, text=True, check=False, **options)
+    def run_stage(*, status, **options):
+        return run(*command, status=status, cwd=project, env=BY_HAND, **options)
 
-    failed = run(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200)))
-    assert failed.returncode == 1, failed.stderr
+    failed = run_stage(status=1, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200)))
     assert failed.stderr.splitlines()[-1].startswith("error: "), failed.stderr
     assert contents(project, *outs) == before
     assert not list((project / "data").rglob(".*.part"))
-    assert run().returncode == 0
+    run_stage(status=0)
     assert contents(project, *outs) == before
 
 
@@ -251,13 +245,11 @@ def small_disk(tmp_path):
     """A file system of its own, of 64 MB."""
     place = tmp_path / "disk"
     place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64m", "none", place], capture_output=True, check=False
-    )
+    mounted = run("mount", "-t", "tmpfs", "-o", "size=64m", "none", place, status=None)
     if mounted.returncode != 0:
-        pytest.skip(f"only root may mount a small disk: {mounted.stderr.decode().strip()}")
+        pytest.skip(f"only root may mount a small disk: {mounted.stderr.strip()}")
     yield place
-    subprocess.run(["umount", "--lazy", place], check=True)
+    run("umount", "--lazy", place)
 
 
 @pytest.mark.parametrize("kilobytes", [4, 300])
@@ -300,14 +292,6 @@ def test_another_user_runs_it_with_raw_data_that_it_may_only_read(stale, tmp_pat
     home = tmp_path / "home"
     home.mkdir()
     os.chown(home, nobody, nobody)
-    done = subprocess.run(
-        [*as_nobody, *RETRAIN],
-        cwd=stale,
-        env=os.environ | {"HOME": str(home), "PREFECT_HOME": str(home / "prefect")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run(*as_nobody, *RETRAIN, cwd=stale, env=os.environ | {"HOME": str(home), "PREFECT_HOME": str(home / "prefect")})
     assert json.loads((stale / "data/regression/verdict.json").read_text("utf-8"))["verdict"] == "accepted"
     assert (stale / "data/regression/verdict.json").stat().st_uid == nobody

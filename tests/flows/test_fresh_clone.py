@@ -8,21 +8,17 @@ import pytest
 
 from flows.proposal import Proposal, propose
 from flows.workspace.working_copy import commit
+from tests.kit.programs import git, run
 
 OLD_DATA = "data/raw/first"
-
-
-def git(folder, *arguments):
-    identity = ["-c", "user.name=a person", "-c", "user.email=person@localhost"]
-    return subprocess.run(["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
 @pytest.fixture
 def hub(project, tmp_path):
     """A bare repository with what `project` has committed."""
     path = tmp_path / "hub.git"
-    git(tmp_path, "clone", "--quiet", "--bare", str(project), str(path))
-    git(project, "remote", "add", "origin", str(path))
+    git("clone", "--quiet", "--bare", str(project), str(path), folder=tmp_path)
+    git("remote", "add", "origin", str(path), folder=project)
     return path
 
 
@@ -30,30 +26,24 @@ def hub(project, tmp_path):
 def job(hub, tmp_path):
     """Run `.ci/retrain` in a fresh clone: its folder, exit status, all that it printed, and the facts of its proposal."""
 
-    def run(name, **settings):
+    def run_job(name, **settings):
         clone = tmp_path / name
-        git(tmp_path, "clone", "--quiet", str(hub), str(clone))
-        done = subprocess.run(
-            [str(clone / ".ci/retrain")],
-            env=os.environ
-            | {"PYTHON": sys.executable, "PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_API_URL": "", **settings},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
+        git("clone", "--quiet", str(hub), str(clone), folder=tmp_path)
+        environment = {"PYTHON": sys.executable, "PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_API_URL": ""}
+        merged = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        done = run(clone / ".ci/retrain", status=None, env=os.environ | environment | settings, **merged)
         facts = dict(line.split("=", 1) for line in (clone / "proposal/facts.env").read_text("utf-8").splitlines())
         return clone, done.returncode, done.stdout, facts
 
-    return run
+    return run_job
 
 
 def test_two_clones_on_one_machine_share_one_training(project, hub, job, set_param):
     set_param(project, "perturbations", "[recompressed]")
     set_param(project, "title", "Digits")
     commit(project, "Another perturbation")
-    git(project, "push", "--quiet", "origin", "main")
-    main = git(hub, "rev-parse", "main")
+    git("push", "--quiet", "origin", "main", folder=project)
+    main = git("rev-parse", "main", folder=hub)
 
     first, status, printed, facts = job("first")
     assert status == 0, printed
@@ -62,12 +52,12 @@ def test_two_clones_on_one_machine_share_one_training(project, hub, job, set_par
     branch = facts["branch"]
     assert branch.startswith("graftline/")
     assert facts["verdict"] == "accepted"
-    assert git(hub, "rev-parse", branch) == git(first, "rev-parse", "HEAD")
+    assert git("rev-parse", branch, folder=hub) == git("rev-parse", "HEAD", folder=first)
     body = (first / "proposal/body.md").read_text("utf-8")
     assert "# The candidate is accepted" in body
     assert "| label.candidate.unchanged.recompressed |" in body
     assert "Merging takes `dvc.lock`" in body
-    assert git(hub, "rev-parse", "main") == main
+    assert git("rev-parse", "main", folder=hub) == main
 
     second, status, printed, facts = job("second")
     assert status == 0, printed
@@ -78,7 +68,7 @@ def test_two_clones_on_one_machine_share_one_training(project, hub, job, set_par
     assert facts["branch"] == branch
     assert (second / "proposal/body.md").read_text("utf-8") == body
 
-    git(hub, "update-ref", "refs/heads/main", branch)  # the pull request is merged
+    git("update-ref", "refs/heads/main", branch, folder=hub)  # the pull request is merged
     third, status, printed, facts = job("third")
     assert status == 0, printed
     assert "nothing to do" in printed
@@ -90,8 +80,8 @@ def test_two_clones_on_one_machine_share_one_training(project, hub, job, set_par
 def test_rejected_candidate_fails_the_job_and_is_proposed_with_its_verdict(project, hub, job, set_param):
     set_param(project, "min_accuracy", 1.0)
     commit(project, "Perfection")
-    git(project, "push", "--quiet", "origin", "main")
-    main = git(hub, "rev-parse", "main")
+    git("push", "--quiet", "origin", "main", folder=project)
+    main = git("rev-parse", "main", folder=hub)
     clone, status, printed, facts = job("clone")
     assert status == 1
     assert facts["verdict"] == "rejected"
@@ -100,18 +90,18 @@ def test_rejected_candidate_fails_the_job_and_is_proposed_with_its_verdict(proje
     assert "**fail**" in body
     assert "The candidate is rejected" in (clone / "data/report/index.html").read_text("utf-8")
     assert "pulling what a stage reads: data/raw/first.dvc" in printed
-    assert git(hub, "rev-parse", "main") == main
+    assert git("rev-parse", "main", folder=hub) == main
 
 
 def test_job_that_is_told_to_puts_the_candidate_in_use_and_pushes_to_main(project, hub, job, set_param, dvc, tmp_path):
     set_param(project, "min_accuracy", 0.4)
     commit(project, "A lower floor")
-    git(project, "push", "--quiet", "origin", "main")
+    git("push", "--quiet", "origin", "main", folder=project)
     clone, status, printed, facts = job("clone", GRAFTLINE_PUBLISH_TO="main", GRAFTLINE_PROMOTE="accepted")
     assert status == 0, printed
     assert "Running stage 'finetune'" not in printed
-    assert git(hub, "rev-parse", "main") == git(clone, "rev-parse", "HEAD")
-    assert git(hub, "tag").split() == ["classifier@v1.0.0"]
+    assert git("rev-parse", "main", folder=hub) == git("rev-parse", "HEAD", folder=clone)
+    assert git("tag", folder=hub).split() == ["classifier@v1.0.0"]
     assert facts["branch"] == ""
     dvc(tmp_path, "artifacts", "get", str(hub), "classifier", "--out", "fetched")
     assert (tmp_path / "fetched/model.json").is_file()
@@ -119,12 +109,10 @@ def test_job_that_is_told_to_puts_the_candidate_in_use_and_pushes_to_main(projec
 
 def test_pull_request_is_told_what_a_retraining_would_begin_with_without_any_data(project, tmp_path, set_param):
     clone = tmp_path / "clone"
-    git(tmp_path, "clone", "--quiet", str(project), str(clone))
+    git("clone", "--quiet", str(project), str(clone), folder=tmp_path)
 
     def check():
-        environment = os.environ | {"PYTHON": sys.executable}
-        script = str(clone / ".ci/check-pipeline")
-        done = subprocess.run([script], env=environment, capture_output=True, text=True, check=False)
+        done = run(clone / ".ci/check-pipeline", status=None, env=os.environ | {"PYTHON": sys.executable})
         return done.returncode, done.stdout + done.stderr
 
     assert check() == (0, "a retraining would have nothing to do\n")
@@ -134,7 +122,7 @@ def test_pull_request_is_told_what_a_retraining_would_begin_with_without_any_dat
     set_param(clone, "backbone_learning_rate", "'fast'")
     status, printed = check()
     assert (status, "backbone_learning_rate" in printed) == (1, True)
-    git(clone, "checkout", "--quiet", "params.yaml")
+    git("checkout", "--quiet", "params.yaml", folder=clone)
     (clone / "data/batches.yaml").write_text('batches: [first, "second"]\n', "utf-8")
     status, printed = check()
     assert (status, "lists second, which data/raw has no .dvc file of" in printed) == (1, True)
@@ -142,7 +130,7 @@ def test_pull_request_is_told_what_a_retraining_would_begin_with_without_any_dat
     assert check() == (0, "a retraining waits for a first batch\n")
     set_param(clone, "backbone_learning_rate", "'fast'")
     assert check()[0] == 1
-    git(clone, "checkout", "--quiet", "params.yaml")
+    git("checkout", "--quiet", "params.yaml", folder=clone)
     (clone / "dvc.yaml").write_text("stages: [", "utf-8")
     assert check()[0] == 1
 

@@ -26,6 +26,8 @@ from flows.server.alarms import AGAIN, HOURS, TOLD
 from flows.workspace.batches import listed, tracked
 from flows.workspace.hold import LOCK, only_writer
 from tasks.data.manifest.batches import read_batches
+from tests.kit.programs import SECONDS, git
+from tests.kit.watching import until
 
 pytestmark = [
     # Prefect's own server and client leave these behind at shut-down; botocore and moto theirs
@@ -60,7 +62,7 @@ def events(batch):
 
 
 @pytest.fixture(scope="module")
-def taken(event_server, empty_project, tmp_path_factory):
+def taken(prefect_api, empty_project, tmp_path_factory):
     """A project that took a batch, and its landing. Copy both, never change them."""
     place = tmp_path_factory.mktemp("taken")
     shutil.copytree(empty_project, place / "workspace", symlinks=True)
@@ -92,8 +94,7 @@ def test_batch_is_there_whole_tracked_listed_told_of_and_marked(again, dvc):
     assert (mark["batch"], mark["md5"]) == ("2026-11", out["md5"])
     assert read_batches(Path("data/batches.yaml")) == ["2026-11"]
     assert dvc(Path(), "status", "data/raw/2026-11.dvc") == "Data and pipelines are up to date.\n"
-    git = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
-    assert git.splitlines() == [" M data/batches.yaml", "?? data/raw/2026-11.dvc"]
+    assert git("status", "--porcelain").splitlines() == [" M data/batches.yaml", "?? data/raw/2026-11.dvc"]
     assert list((RAW / ".incoming").iterdir()) == []
     [event] = events("2026-11")
     assert event["payload"]["files"] == 6
@@ -125,7 +126,7 @@ def test_file_that_is_replaced_late_is_told_of(again):
     assert "2026-11: changed after it was taken as 2026-11: other content" in state.message
 
 
-def test_batch_that_is_new_in_full_each_time_is_taken_each_time(event_server, workspace, land):
+def test_batch_that_is_new_in_full_each_time_is_taken_each_time(prefect_api, workspace, land):
     landing = land({"latest.parquet": b"monday"})
     assert run(landing).message == "landed 1 batch (1 file, 6 B): latest.parquet"
     for day, count in ((b"tuesday", 2), (b"someday", 3)):  # of one size, these two
@@ -136,7 +137,7 @@ def test_batch_that_is_new_in_full_each_time_is_taken_each_time(event_server, wo
     assert [(RAW / name).read_bytes() for name in listed()] == [b"monday", b"tuesday", b"someday"]
 
 
-def test_content_that_lies_in_its_place_untracked_is_taken_as_it_is(event_server, workspace, land):
+def test_content_that_lies_in_its_place_untracked_is_taken_as_it_is(prefect_api, workspace, land):
     for path in ("a/x/1.png", "a/x-2.png"):
         landing = land({path: b"1"})
     shutil.copytree(landing / "a", RAW / "a")
@@ -223,14 +224,14 @@ def test_batch_that_changes_while_it_is_copied_waits(workspace, land, tmp_path):
     assert list((RAW / ".incoming").iterdir()) == []
 
 
-def test_waiting_batch_is_left_alone(event_server, workspace, land):
+def test_waiting_batch_is_left_alone(prefect_api, workspace, land):
     state = run(land({"a/x/1.png": b"1"}), quiet_seconds=HOUR)
     assert state.is_completed()
     assert state.message.startswith("nothing new; a waits: it changed ")
     assert listed() == []
 
 
-def test_refused_batch_fails_the_run_and_stops_no_other(event_server, workspace, land):
+def test_refused_batch_fails_the_run_and_stops_no_other(prefect_api, workspace, land):
     landing = land({"../secret": b"s", "a/x/1.png": b"1", f"{'é' * 127}/ü\n 1.png": b"2", "notes.txt": b""})
     (landing / "a/x/2.png").symlink_to("../../../secret")
     state = run(landing)
@@ -245,7 +246,7 @@ def test_refused_batch_fails_the_run_and_stops_no_other(event_server, workspace,
     assert not (RAW / "a").exists()
 
 
-def test_objects_of_a_bucket_land(event_server, workspace, bucket):
+def test_objects_of_a_bucket_land(prefect_api, workspace, bucket):
     for key in ("land/", "land/a/", "land/a/x/"):
         bucket(key)
     bucket("land/a/x/1.png", b"one")
@@ -280,7 +281,7 @@ def test_object_of_other_bytes_than_its_listing_says_is_not_taken(bucket, tmp_pa
     copy(batch, tmp_path / "encrypted", store=store, log=print)
 
 
-def test_files_that_dvcignore_leaves_out_are_not_lost(event_server, workspace, land):
+def test_files_that_dvcignore_leaves_out_are_not_lost(prefect_api, workspace, land):
     with Path(".dvcignore").open("a", encoding="utf-8") as file:
         file.write("*.tmp\n")
     landing = land({"a/x/1.png": b"1", "a/x/2.tmp": b"2"})
@@ -299,7 +300,7 @@ def test_files_that_dvcignore_leaves_out_are_not_lost(event_server, workspace, l
         "https://host/land?signature=secret",
     ],
 )
-def test_secret_in_the_address_reaches_no_database(event_server, workspace, monkeypatch, capsys, address):
+def test_secret_in_the_address_reaches_no_database(prefect_api, workspace, monkeypatch, capsys, address):
     monkeypatch.setattr(sys, "argv", ["ingest", address])
     with pytest.raises(SystemExit, match="2"):
         main()
@@ -316,14 +317,14 @@ def test_quiet_seconds_that_are_none_are_refused_in_a_line(monkeypatch, capsys, 
     assert "expected a number from 0 on" in capsys.readouterr().err
 
 
-def test_batches_are_listed_as_they_landed(event_server, workspace, land):
+def test_batches_are_listed_as_they_landed(prefect_api, workspace, land):
     land({"b/1.png": b"1"})
     time.sleep(0.02)
     assert run(land({"a/1.png": b"2"})).is_completed()
     assert listed() == ["b", "a"]
 
 
-def test_second_run_beside_the_first_says_who_is_at_work(event_server, workspace, land):
+def test_second_run_beside_the_first_says_who_is_at_work(prefect_api, workspace, land):
     with only_writer():
         state = run(land({"a/x/1.png": b"1"}))
     assert state.is_failed()
@@ -331,14 +332,14 @@ def test_second_run_beside_the_first_says_who_is_at_work(event_server, workspace
 
 
 @pytest.mark.parametrize("landing", ["/no/such/place", "data/raw", ".."])
-def test_landing_that_is_none_fails_the_run_in_a_line(event_server, workspace, landing):
+def test_landing_that_is_none_fails_the_run_in_a_line(prefect_api, workspace, landing):
     state = run(landing)
     assert state.is_failed()
     assert "landing" in state.message
     assert "\n" not in state.message
 
 
-def test_failure_that_repeats_itself_has_a_name_of_which_nobody_is_told(event_server, workspace, land):
+def test_failure_that_repeats_itself_has_a_name_of_which_nobody_is_told(prefect_api, workspace, land):
     names = [run("/no/such/place").name for _ in range(2)]
     names += [run("data/raw").name, run(land({"a/1.png": b"1"})).name, run("data/raw").name]
     assert names == ["Failed", AGAIN, "Failed", "Completed", "Failed"]
@@ -348,7 +349,7 @@ def test_failure_that_repeats_itself_has_a_name_of_which_nobody_is_told(event_se
     assert run("data/raw").name == "Failed"
 
 
-def test_what_lies_about_stops_no_batch(event_server, workspace, land):
+def test_what_lies_about_stops_no_batch(prefect_api, workspace, land):
     (RAW / ".incoming/torn").mkdir(parents=True)
     (RAW / ".incoming/torn/arrival.json").write_text('{"name": "a"}', "utf-8")
     (RAW / ".incoming/stray").touch()
@@ -361,7 +362,7 @@ def test_what_lies_about_stops_no_batch(event_server, workspace, land):
     assert [place.name for place in (RAW / ".incoming").iterdir()] == ["torn"]
 
 
-def test_disk_without_room_is_told_before_anything_is_copied(event_server, workspace, land):
+def test_disk_without_room_is_told_before_anything_is_copied(prefect_api, workspace, land):
     landing = land({"a/x/1.png": b""})
     os.truncate(landing / "a/x/1.png", 8 * 10**12)  # of nothing
     assert "make room, then run again" in run(landing).message
@@ -392,7 +393,7 @@ def is_link(file):
         return file.stat().st_nlink > 1
 
 
-def test_first_batch_that_an_ingest_takes_is_told_from_those_that_follow(event_server, workspace, land):
+def test_first_batch_that_an_ingest_takes_is_told_from_those_that_follow(prefect_api, workspace, land):
     """By which the trigger starts one run for all of them."""
     run(land({f"order-{name}/a/1.png": name.encode() for name in "xyz"}))
     assert sorted(order(f"order-{name}") for name in "xyz") == ["first", "further", "further"]
@@ -405,7 +406,7 @@ def order(batch):
     return event["resource"]["graftline.order"]
 
 
-def test_batch_is_of_links_where_cache_type_asks_for_them(event_server, workspace, land, dvc):
+def test_batch_is_of_links_where_cache_type_asks_for_them(prefect_api, workspace, land, dvc):
     dvc(Path(), "config", "--local", "cache.type", "hardlink,copy")
     assert run(land(FILES)).is_completed()
     assert [is_link(file) for file in RAW.glob("2026-11/*/*.png")] == [True] * len(FILES)
@@ -423,7 +424,17 @@ STEPS = {
 }
 
 
-def test_run_that_is_killed_at_every_step_is_taken_up_by_the_next(event_server, workspace, land, dvc):
+def is_free():
+    """Whether no process holds the workspace."""
+    with LOCK.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def test_run_that_is_killed_at_every_step_is_taken_up_by_the_next(prefect_api, workspace, land, dvc):
     dvc(Path(), "config", "cache.type", "hardlink")  # so that DVC takes files away to link them
     files = {f"killed/{number % 10}/{number}.png": f"{number}".encode() for number in range(400)}
     landing = land(files)
@@ -435,12 +446,10 @@ def test_run_that_is_killed_at_every_step_is_taken_up_by_the_next(event_server, 
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        while not is_done() and process.poll() is None:
-            time.sleep(0.001)
+        until(lambda done=is_done, run=process: done() or run.poll() is not None, pause_seconds=0.001)
         process.send_signal(signal.SIGKILL)
-        process.wait()
-        with LOCK.open("a") as lock:  # a DVC that it left is ending
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        process.wait(timeout=SECONDS)
+        until(is_free)  # a DVC that it left is ending
     assert process.returncode == 0
     assert run(landing).message == "nothing new"
     assert content(RAW / "killed") == {path.removeprefix("killed/"): each for path, each in files.items()}

@@ -3,13 +3,12 @@
 import email.policy
 import queue
 import socketserver
-import subprocess
-import sys
 import threading
 
 import pytest
 
 from benchmarks.kit.prefect_server import prefect_server
+from tests.kit.programs import SECONDS, run_module
 
 PASSWORD = "pl4nted-mail-51c8"  # noqa: S105  of nobody
 
@@ -54,7 +53,7 @@ def mail_server():
         thread.start()
         yield server
         server.shutdown()
-        thread.join()
+        thread.join(SECONDS)
 
 
 def test_run_that_fails_is_told_by_e_mail_and_the_password_is_nowhere(mail_server, workspace, tmp_path, files_with):
@@ -66,14 +65,12 @@ def test_run_that_fails_is_told_by_e_mail_and_the_password_is_nowhere(mail_serve
     with prefect_server(home) as environment:
 
         def run(*arguments, status, **settings):
-            command = [sys.executable, "-m", *arguments]
-            done = subprocess.run(command, env=environment | settings, capture_output=True, text=True, check=False)
-            assert done.returncode == status, done.stderr
+            done = run_module(*arguments, status=status, env=environment | settings)
             assert PASSWORD not in done.stdout + done.stderr
 
         run("flows.notify", status=0, GRAFTLINE_EMAIL=address)
         run("flows.ingest", f"{tmp_path}/nowhere", status=1)
-        mail = mail_server.mails.get(timeout=600)
+        mail = mail_server.mails.get(timeout=SECONDS)
     assert mail["subject"] == "Graftline: ingest is failed"
     assert mail["to"].endswith("team@example.org")
     assert (

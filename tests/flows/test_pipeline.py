@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 
 import pandas as pd
 import pyarrow as pa
@@ -14,6 +12,7 @@ from PIL import Image, ImageOps
 from flows.workspace.working_copy import commit
 from tasks.data.admission.splits import Split
 from tasks.data.samples.samples import sample_id
+from tests.kit.programs import git, run_module
 
 
 def stages_run(printed: str) -> list[str]:
@@ -38,8 +37,7 @@ def test_forced_run_gives_the_same_lock_byte_for_byte_and_a_clean_tree(project, 
     before = (project / "dvc.lock").read_bytes()
     assert len(stages_run(dvc(project, "repro", "--force"))) == 10
     assert (project / "dvc.lock").read_bytes() == before
-    status = subprocess.run(["git", "status", "--porcelain"], cwd=project, capture_output=True, text=True, check=True)
-    assert status.stdout == ""
+    assert git("status", "--porcelain", folder=project) == ""
 
 
 def test_new_batch_is_scanned_and_embedded_alone(project, dvc, put_batch):
@@ -103,7 +101,7 @@ def test_mirrored_copy_of_a_held_out_sample_leaves_training_and_is_told(project,
 
 def test_fresh_clone_adds_a_batch_without_the_raw_data_of_the_old_one(finished, tmp_path, dvc, put_batch):
     clone = tmp_path / "clone"
-    subprocess.run(["git", "clone", "--quiet", str(finished), str(clone)], check=True)
+    git("clone", "--quiet", finished, clone)
     dvc(clone, "pull", "scan", "validate", "embed")
     put_batch(clone, "second", first=30)
     run = stages_run(dvc(clone, "repro", "--pull", "--allow-missing", "train_head"))
@@ -113,7 +111,7 @@ def test_fresh_clone_adds_a_batch_without_the_raw_data_of_the_old_one(finished, 
 
 def test_stage_refuses_to_run_on_a_part_of_the_batches(finished, tmp_path, dvc, put_batch):
     clone = tmp_path / "clone"
-    subprocess.run(["git", "clone", "--quiet", str(finished), str(clone)], check=True)
+    git("clone", "--quiet", finished, clone)
     put_batch(clone, "second", first=30)
     printed = dvc(clone, "repro", "--allow-missing", "train_head", status=255)
     assert "dvc pull scan validate embed" in printed
@@ -144,7 +142,7 @@ def test_rejected_candidate_fails_the_run_and_the_page_can_still_be_drawn(projec
 
 
 def test_model_in_use_is_compared_on_todays_heldout_samples(project, dvc):
-    subprocess.run([sys.executable, "-m", "flows.promote"], cwd=project, check=True, capture_output=True)
+    run_module("flows.promote", cwd=project)
     commit(project, "promoted")
     dvc(project, "push")
     shutil.rmtree(project / "data/models/baseline")
@@ -159,7 +157,7 @@ def test_model_in_use_is_compared_on_todays_heldout_samples(project, dvc):
 
 def test_model_in_use_is_compared_after_a_rotation_on_what_it_did_not_learn_from(project, dvc, set_param):
     before = Split(**json.loads((project / "data/validated/split.json").read_text("utf-8")))
-    subprocess.run([sys.executable, "-m", "flows.promote"], cwd=project, check=True, capture_output=True)
+    run_module("flows.promote", cwd=project)
     set_param(project, "split_salt", "second")
     assert "that neither learned from" in dvc(project, "repro")
     predictions = pd.read_parquet(project / "data/evaluation/predictions.parquet")

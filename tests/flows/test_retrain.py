@@ -6,7 +6,6 @@ import os
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.retrain import retrain
 from flows.server.narration import narrate
@@ -20,14 +19,8 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def prefect_server():
-    with prefect_test_harness(server_startup_timeout=600):
-        yield
-
-
 @pytest.fixture
-def here(prefect_server, project, monkeypatch):
+def here(prefect_api, project, monkeypatch):
     monkeypatch.chdir(project)
     return project
 
@@ -97,7 +90,7 @@ def test_candidate_of_a_run_that_was_killed_before_it_decided_is_put_in_use_by_t
     assert not (here / ".dvc/tmp/graftline-undecided").exists()
 
 
-def test_how_far_a_long_stage_has_come_is_shown_while_it_runs(prefect_server):
+def test_how_far_a_long_stage_has_come_is_shown_while_it_runs(prefect_api):
     shown = []
 
     def lines():

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,10 +14,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
 from benchmarks.kit.prefect_server import prefect_server
 from benchmarks.kit.process_tree import descendants, is_running
 from benchmarks.kit.small_project import put_batch
+from tests.kit import programs
+from tests.kit.programs import SECONDS
 from tests.kit.watching import Server, die_with_the_tests, hurried, until
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -51,7 +55,7 @@ def calls():
     thread.start()
     yield received, f"http://127.0.0.1:{hook.server_port}/{TOKEN}"
     hook.shutdown()
-    thread.join()
+    thread.join(SECONDS)
     hook.server_close()
 
 
@@ -94,12 +98,7 @@ def serving(workspace, server, landing):
 def told(server, calls, workspace):
     """`python -m flows.notify`, run twice, for the webhook; what it printed."""
     environment = server.environment | {"GRAFTLINE_WEBHOOK": calls[1]}
-    command = [sys.executable, "-m", "flows.notify"]
-    done = [
-        subprocess.run(command, cwd=workspace, env=environment, capture_output=True, text=True, check=False)
-        for _ in range(2)
-    ]
-    assert [each.returncode for each in done] == [0, 0], done[0].stderr
+    done = [programs.run_module("flows.notify", cwd=workspace, env=environment) for _ in range(2)]
     return " ".join(each.stdout + each.stderr for each in done)
 
 
@@ -129,6 +128,47 @@ def promotions(workspace: Path) -> list[dict]:
 def test_what_waited_while_nobody_served_is_done_when_somebody_does(server, serving):
     [run] = until(lambda: server.runs("retrain", "Completed"))
     assert run["state"]["message"] == "nothing to do"
+
+
+PROBE = """
+import json
+import sys
+from multiprocessing import get_context
+from pathlib import Path
+from prefect import flow
+
+def report(file):
+    Path(file).write_text(json.dumps(sys.path), "utf-8")
+
+@flow
+def probe(file: str):
+    child = get_context("spawn").Process(target=report, args=(f"{file}.part",))
+    child.start()
+    child.join(60)
+    Path(f"{file}.part").rename(file)
+"""
+
+
+def test_child_of_a_run_that_is_served_has_no_folder_of_the_flow_on_its_path(server, empty_project, landing, tmp_path):
+    """multiprocessing gives a child the path of its parent, with whatever the loading of the flow left there."""
+    workspace = shutil.copytree(empty_project, tmp_path / "workspace", symlinks=True)
+    (workspace / "flows/probe.py").write_text(PROBE, "utf-8")
+    plan = yaml.safe_load((workspace / "prefect.yaml").read_text("utf-8"))
+    [deployment, _] = plan["deployments"]
+    entrypoint = deployment["entrypoint"].replace("retrain", "probe")
+    file = tmp_path / "path.json"
+    deployment |= {"name": "probe", "entrypoint": entrypoint, "parameters": {"file": str(file)}, "schedules": []}
+    (workspace / "prefect.yaml").write_text(yaml.safe_dump({"deployments": [deployment]}), "utf-8")
+    serving = Serving(workspace, server, landing)
+    try:
+        until(lambda: file.exists() or serving.process.poll() is not None)
+    finally:
+        serving.process.terminate()
+        serving.process.wait(timeout=60)
+    assert file.exists(), serving.log.read_text("utf-8")
+    path = [str(Path(folder).absolute()) for folder in json.loads(file.read_text("utf-8"))]
+    assert str(workspace) in path
+    assert str(workspace / "flows") not in path
 
 
 def test_batches_that_one_ingest_took_start_one_run_and_what_another_took_at_once_starts_its_own(server, serving):
@@ -266,7 +306,7 @@ def test_saved_block_is_told_instead_of_the_webhook(server, workspace, calls, st
         "Block(name='alarm', url=sys.argv[1] + '/block', json_data={'state': '{{subject}}', 'message': '{{body}}'}).save('alarm')"
     )
     for arguments in (["-c", lines, address], ["-m", "flows.notify", "--block", "custom-webhook/alarm"]):
-        subprocess.run([sys.executable, *arguments], cwd=workspace, env=server.environment, check=True)
+        programs.run(sys.executable, *arguments, cwd=workspace, env=server.environment)
     before = len(received)
     start("Failed", publish_to="branch")  # which has nowhere to go
     [call] = until(lambda: received[before:])

@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks.kit.prefect_server import free_port, prefect_server
 from benchmarks.kit.small_project import put_batch
+from tests.kit.programs import SECONDS, run, run_module
 from tests.kit.watching import Server, die_with_the_tests, hurried, until
 
 NOBODY = 65534
@@ -38,7 +39,7 @@ def postgres():
             for path in (folder, f"{folder}/password"):
                 os.chown(path, NOBODY, NOBODY)
         make = ["--pgdata=data", "--username=graftline", "--auth=scram-sha-256", "--pwfile=password", "--no-sync"]
-        subprocess.run([found / "initdb", *make], **as_user, check=True, stdout=subprocess.DEVNULL)
+        run(found / "initdb", *make, **as_user)
         serve = ["-D", "data", "-h", "127.0.0.1", "-p", str(port), "-c", "unix_socket_directories="]
         with (Path(folder) / "log").open("wb") as log:
             server = subprocess.Popen(
@@ -46,7 +47,7 @@ def postgres():
             )
         try:
             ready = [found / "pg_isready", "--host=127.0.0.1", f"--port={port}", "--quiet"]
-            until(lambda: subprocess.run(ready, check=False).returncode == 0)
+            until(lambda: run(*ready, status=None).returncode == 0)
             yield f"postgresql+asyncpg://graftline:{password}@127.0.0.1:{port}/postgres"
         finally:
             server.send_signal(signal.SIGINT)  # it waits for no client
@@ -70,7 +71,7 @@ def test_what_lands_is_trained_on_by_a_worker_of_the_pool_and_postgres_keeps_the
     environment = server.environment | {"GRAFTLINE_LANDING": str(landing)}
     del environment["PREFECT_API_DATABASE_CONNECTION_URL"]
     for command in (["prefect", "work-pool", "create", "--type", "process", "graftline"], ["flows.deploy"]):
-        subprocess.run([sys.executable, "-m", *command], cwd=workspace, env=environment, check=True)
+        run_module(*command, cwd=workspace, env=environment)
     worker = subprocess.Popen(
         [sys.executable, "-m", "prefect", "worker", "start", "--pool", "graftline"],
         cwd=workspace,
@@ -79,12 +80,12 @@ def test_what_lands_is_trained_on_by_a_worker_of_the_pool_and_postgres_keeps_the
         preexec_fn=die_with_the_tests,
     )
     try:
-        [run, *_] = until(lambda: server.runs("retrain", "Completed", "Failed", "Crashed"))
+        [retraining, *_] = until(lambda: server.runs("retrain", "Completed", "Failed", "Crashed"))
     finally:
         os.killpg(worker.pid, signal.SIGKILL)
-        worker.wait()
-    assert run["state"]["message"] == "the candidate is accepted"
-    assert run["work_pool_name"] == "graftline"
+        worker.wait(timeout=SECONDS)
+    assert retraining["state"]["message"] == "the candidate is accepted"
+    assert retraining["work_pool_name"] == "graftline"
     validation = json.loads((workspace / "data/validated/validation.json").read_text("utf-8"))
     assert list(validation["batches"]) == ["first", "second"]
     assert not list(server.home.rglob("*.db"))  # as SQLite would be

@@ -13,17 +13,18 @@ from uuid import uuid4
 import httpx
 import yaml
 
-SECONDS = 600.0  # that something may take at most
+from tests.kit.programs import SECONDS
+
 INTERVAL = 10  # s, at which the landing is looked at; prefect.yaml has 60
 NO_NIGHT = "0 3 29 2 *"  # so that none falls into a test
 
 
-def until(found: Callable[[], Any], *, seconds: float = SECONDS) -> Any:
-    """What is found in the end."""
+def until(look: Callable[[], Any], *, seconds: float = SECONDS, pause_seconds: float = 0.2) -> Any:
+    """Look again and again, and return the first result that is true. A test fails where there is none in time."""
     end = time.monotonic() + seconds
-    while not (result := found()):
+    while not (result := look()):
         assert time.monotonic() < end, f"nothing within {seconds} s"
-        time.sleep(0.2)
+        time.sleep(pause_seconds)
     return result
 
 

@@ -1,42 +1,13 @@
 """The classes of each target, in an order that only ever grows: what is registered stays where it is, the rest is appended."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from tasks.machine.files import read_json
-
 MOST_COMPARED = 10_000  # pairs of names; above, only those that differ in case or in spaces are told
 ALIKE = 0.8  # difflib's ratio from which a name that came may be a name that went
-
-
-@dataclass(frozen=True, kw_only=True)
-class Registry:
-    """The classes of the model in use, by target in the order of its logits; the version counts their extensions."""
-
-    version: int = 0
-    classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
-
-
-def read_registry(path: Path) -> Registry:
-    """Raises ValueError where the file is missing, or is no registry."""
-    content = read_json(path)
-    try:
-        registry = Registry(version=int(content["version"]), classes=dict(content["classes"]))
-        lists = registry.classes.values()
-        is_sound = all(
-            isinstance(names, list) and all(isinstance(each, str) for each in names) and len(set(names)) == len(names)
-            for names in lists
-        )
-    except (KeyError, TypeError, ValueError):
-        is_sound = False
-    if not is_sound:
-        raise ValueError(f'{path} is no registry, expected {{"version": 0, "classes": {{}}}}: restore it with git')
-    return registry
 
 
 def classes_in_order(

@@ -1,4 +1,4 @@
-"""The version of the dataset: data/batches.yaml in, the names of its batches in the order in which they landed out."""
+"""The list of batches, data/batches.yaml, which is the version of the dataset."""
 
 import re
 from pathlib import Path
@@ -9,14 +9,12 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def read_batches(path: Path) -> list[str]:
-    """Raises ValueError where there is none, or one whose name is not fit for a path and a shell, or one twice."""
-    try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    batches = content.get("batches") if isinstance(content, dict) else None
-    if not isinstance(batches, list):
-        raise ValueError(f"{path} has no list `batches`, expected the names of the folders of data/raw/ to use")
+    """Return the batches, in the order in which they landed.
+
+    Raises:
+        ValueError: the list is empty, or lists a batch twice, or has a name that is unfit for a path and a shell.
+    """
+    batches = list_batches(path)
     if not batches:
         raise ValueError(f"{path} lists no batches: put images in data/raw/<batch>/<class>/ and list <batch>")
     for batch in batches:
@@ -26,4 +24,34 @@ def read_batches(path: Path) -> list[str]:
             )
     if len(set(batches)) < len(batches):
         raise ValueError(f"{path} lists a batch twice, expected each once: {', '.join(batches)}")
+    return batches
+
+
+def list_batches(path: Path) -> list[str]:
+    """Return the list as it stands in the file: it may be empty, and its names are not checked.
+
+    Raises:
+        ValueError: the file has no list `batches`.
+    """
+    try:
+        return parse_batches(path.read_text("utf-8"), path=path)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8: {error}") from error
+
+
+def parse_batches(text: str, *, path: Path) -> list[str]:
+    """Return the list in the text of the file at `path`.
+
+    Raises:
+        ValueError: the text has no list `batches`.
+    """
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    batches = content.get("batches") if isinstance(content, dict) else None
+    if not isinstance(batches, list):
+        raise ValueError(
+            f"{path} has no list `batches`, expected `batches: []` or the names of the folders of data/raw/"
+        )
     return batches

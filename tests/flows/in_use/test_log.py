@@ -1,14 +1,18 @@
 """The log of what was put in use."""
 
+from pathlib import Path
+
 import pytest
 
-from flows.in_use.log import LOG, append, find, read_log, taken_back
+from flows.in_use.log import append, find, read_log, taken_back
 from flows.retrain import decide
+
+LOG = Path("data/models/promotions.jsonl")
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def here(bare_workspace):
+    pass
 
 
 def entry(version, digest, previous=None, action="promote"):

@@ -1,14 +1,15 @@
 """The model in use is the old one or the new one, whenever a run is killed."""
 
 import json
+import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from flows.in_use.place import digests, settle_unfinished
+from tests.kit.programs import git, run
 
 ROOT = Path(__file__).parents[3]
 
@@ -16,11 +17,11 @@ ROOT = Path(__file__).parents[3]
 PUT_IN_USE = """
 import json, os, signal, sys
 step, exchanges = int(sys.argv[1]), sys.argv[2] == "True"
-from flows import exchange, in_use
-from flows.repro import only_writer
+from flows.in_use import exchange, place
+from flows.workspace.hold import only_writer
 if not exchanges:
     exchange._exchange = lambda one, other: False
-plan = in_use.Plan(**json.load(open("plan.json")))
+plan = place.Plan(**json.load(open("plan.json")))
 events, seen = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "open", "subprocess.Popen", "shutil.rmtree"}, 0
 
 def hook(event, arguments):
@@ -32,12 +33,8 @@ def hook(event, arguments):
 
 with only_writer():
     sys.addaudithook(hook)
-    in_use.put_in_use(plan, log=print)
+    place.put_in_use(plan, log=print)
 """
-
-
-def git(folder, *arguments):
-    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
 def bundle(folder, name):
@@ -63,23 +60,24 @@ def put(tmp_path, monkeypatch):
         models.mkdir(parents=True)
         (project / ".dvc/tmp").mkdir(parents=True)
         (project / ".gitignore").write_text("/.dvc/\n/plan.json\n/data/models/baseline/\n", "utf-8")
+        shutil.copy(ROOT / "dvc.yaml", project)
         (project / "data/classes.json").write_text("{}", "utf-8")
         (models / "baseline.json").write_text('{"model_sha256": "old"}', "utf-8")
         if not is_first:
             bundle(models / "baseline", "old")
             (models / "baseline.dvc").write_text("old", "utf-8")
-        git(project, "init", "--quiet")
-        git(project, "add", "--all")
-        git(project, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "before")
+        git("init", "--quiet", folder=project)
+        git("add", "--all", folder=project)
+        git("commit", "--quiet", "-m", "before", folder=project)
         (project / "mine.txt").write_text("changed by somebody else", "utf-8")
-        git(project, "add", "mine.txt")
+        git("add", "mine.txt", folder=project)
         bundle(models / ".promotion/baseline", "new")
         entry = {"version": 1, "tag": "classifier@v1.0.0", "action": "promote", "why": None, "dvc_out": {}}
         entry |= digests(models / ".promotion/baseline")
         plan = {"entry": entry, "registry": {"version": 1}, "pointer": "new"}
         (project / "plan.json").write_text(json.dumps(plan), "utf-8")
-        command = [sys.executable, "-c", PUT_IN_USE, str(step), str(exchanges)]
-        done = subprocess.run(command, cwd=project, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}, check=False)
+        command = (sys.executable, "-c", PUT_IN_USE, str(step), str(exchanges))
+        done = run(*command, status=None, cwd=project, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"})
         assert done.returncode in (0, -signal.SIGKILL)
         monkeypatch.chdir(project)
         return done.returncode != 0
@@ -99,7 +97,7 @@ def assert_settled(name):
     """All that is said of the model in use says the same."""
     models = Path("data/models")
     assert not (models / ".promotion").exists()
-    assert git(".", "diff", "--cached", "--name-only").split() == ["mine.txt"]
+    assert git("diff", "--cached", "--name-only").split() == ["mine.txt"]
     log = models / "promotions.jsonl"
     if name == "new":
         assert (
@@ -109,13 +107,13 @@ def assert_settled(name):
         assert text_of(models / "baseline.dvc") == "new"
         assert json.loads(text_of(Path("data/classes.json"))) == {"version": 1}
         assert len(text_of(log).splitlines()) == 1
-        assert git(".", "rev-list", "--count", "HEAD").strip() == "2"
-        assert git(".", "show", "classifier@v1.0.0:data/models/baseline.dvc") == "new"
+        assert git("rev-list", "--count", "HEAD").strip() == "2"
+        assert git("show", "classifier@v1.0.0:data/models/baseline.dvc") == "new"
     else:
         assert json.loads(text_of(models / "baseline.json")) == {"model_sha256": "old"}
         assert text_of(Path("data/classes.json")) == "{}"
         assert not log.exists()
-        assert git(".", "tag") == ""
+        assert git("tag") == ""
 
 
 @pytest.mark.parametrize("exchanges", [True, False], ids=["exchange", "renames"])

@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -24,22 +22,17 @@ from tasks.models.classifier import Classifier
 from tasks.models.description import with_digest
 from tasks.models.weights import load_backbone
 from tests.kit.plain import plain_probabilities
+from tests.kit.programs import git, run_module
 
 NAMES = ["cat", "dog"]
 
 
 def promote(project, *arguments, status=0):
     """What it printed, or the line with which it refused."""
-    command = [sys.executable, "-m", "flows.promote", *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(project)}
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == status, done.stderr
+    done = run_module("flows.promote", *arguments, status=status, cwd=project, env=environment)
     assert "Traceback" not in done.stderr
     return done.stderr.splitlines()[-1] if status else done.stdout
-
-
-def git(project, *arguments):
-    return subprocess.run(["git", *arguments], cwd=project, capture_output=True, text=True, check=True).stdout
 
 
 def log_of(project):
@@ -149,8 +142,8 @@ def test_promotion_is_logged_committed_and_tagged(promoted):
     assert entry["previous"] is None
     assert entry["metrics"] == {"label": {"accuracy": 0.75}}
     assert f"{entry['latency_milliseconds']:.1f} ms for one sample" in entry["smoke"]
-    assert git(promoted, "status", "--porcelain") == ""
-    assert git(promoted, "tag", "--points-at", "HEAD").split() == ["classifier@v1.0.0"]
+    assert git("status", "--porcelain", folder=promoted) == ""
+    assert git("tag", "--points-at", "HEAD", folder=promoted).split() == ["classifier@v1.0.0"]
     assert digest_in_use(promoted) == candidate["model_sha256"]
 
 
@@ -159,7 +152,7 @@ def test_commit_of_a_promotion_has_the_lock_that_says_how_the_model_was_made(pro
     with (project / "dvc.lock").open("a") as lock:
         lock.write("# as the run left it\n")
     promote(project)
-    assert "dvc.lock" in git(project, "show", "--name-only", "--format=", "classifier@v1.0.0^{}").split()
+    assert "dvc.lock" in git("show", "--name-only", "--format=", "classifier@v1.0.0^{}", folder=project).split()
 
 
 def test_promoting_what_is_in_use_changes_nothing(in_use):
@@ -169,9 +162,9 @@ def test_promoting_what_is_in_use_changes_nothing(in_use):
 
 def test_tag_that_a_clone_lacks_is_made_where_the_model_is_in_use_already(in_use):
     """As after the merge of a branch on which it was promoted."""
-    git(in_use, "tag", "--delete", "classifier@v1.0.0")
+    git("tag", "--delete", "classifier@v1.0.0", folder=in_use)
     promote(in_use)
-    assert git(in_use, "tag", "--points-at", "HEAD").split() == ["classifier@v1.0.0"]
+    assert git("tag", "--points-at", "HEAD", folder=in_use).split() == ["classifier@v1.0.0"]
 
 
 def test_candidate_of_other_weights_is_refused(in_use):
@@ -241,15 +234,15 @@ def test_forced_candidate_of_another_description_has_no_verdict_in_the_log(proje
 
 
 def test_version_whose_tag_is_taken_on_another_commit_is_passed_over(project):
-    git(project, "tag", "classifier@v4.0.0")
+    git("tag", "classifier@v4.0.0", folder=project)
     promote(project)
-    assert git(project, "tag", "--points-at", "HEAD").split() == ["classifier@v5.0.0"]
+    assert git("tag", "--points-at", "HEAD", folder=project).split() == ["classifier@v5.0.0"]
 
 
 def test_nothing_but_the_record_is_staged_where_dvc_stages_by_itself(project, dvc):
     dvc(project, "config", "--local", "core.autostage", "true")
     promote(project)
-    assert git(project, "status", "--porcelain") == ""
+    assert git("status", "--porcelain", folder=project) == ""
 
 
 def test_run_that_finishes_another_does_nothing_else(in_use):
@@ -309,7 +302,7 @@ def test_forced_model_is_recorded_and_rolled_back_to_the_one_before_and_others_f
     dvc(in_use, "push")
     fetched = tmp_path / "second"
     clone = tmp_path / "clone"
-    subprocess.run(["git", "clone", "--quiet", str(in_use), str(clone)], check=True)
+    git("clone", "--quiet", in_use, clone)
     dvc(clone, "artifacts", "get", str(clone), "classifier", "--out", str(fetched))
     assert digests(fetched)["model_sha256"] == second
     shutil.rmtree(in_use / ".dvc/cache")  # so that it comes from the remote
@@ -319,7 +312,7 @@ def test_forced_model_is_recorded_and_rolled_back_to_the_one_before_and_others_f
     assert (entry["action"], entry["why"], entry["previous"]) == ("rollback", "worse at night", second)
     assert entry["latency_milliseconds"] > 0
     assert (in_use / "data/classes.json").read_text("utf-8") == registry
-    assert git(in_use, "tag", "--points-at", "HEAD").split() == ["classifier@v3.0.0"]
+    assert git("tag", "--points-at", "HEAD", folder=in_use).split() == ["classifier@v3.0.0"]
     dvc(in_use, "artifacts", "get", str(in_use), "classifier", "--out", str(tmp_path / "third"))
     assert digests(tmp_path / "third")["model_sha256"] == first
     dvc(in_use, "status", "data/models/baseline.dvc")

@@ -1,7 +1,6 @@
 """prefect.yaml, as `python -m flows.serve` reads it."""
 
 import os
-import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +10,7 @@ import yaml
 from prefect.settings import get_current_settings
 
 from flows.server.deployments import read_deployments
+from tests.kit.programs import run_module
 
 ROOT = Path(__file__).parents[3]
 PLAN = ROOT / "prefect.yaml"
@@ -47,6 +47,12 @@ def test_file_of_the_repository_has_both_deployments_with_schedule_trigger_and_p
     assert ingest.concurrency_limit == 1
 
 
+def test_reading_the_file_leaves_the_path_of_python_as_it_is():
+    before = list(sys.path)
+    read_deployments()
+    assert sys.path == before
+
+
 def test_server_that_is_started_here_gives_back_what_a_lost_run_held_and_forgets_old_runs():
     server = get_current_settings().server
     assert server.concurrency.lease_storage == "prefect.server.concurrency.lease_storage.filesystem"
@@ -69,8 +75,13 @@ def test_server_that_is_started_here_gives_back_what_a_lost_run_held_and_forgets
         ({"concurrency_limit": {"limit": 1, "colision_strategy": "ENQUEUE"}}, "retrain: colision_strategy is unknown"),
         ({"parameters": {"promot": "never"}}, "retrain: promot is unknown, expected one of promote, publish_to"),
         ({"parameters": {"promote": "always"}}, "retrain: .*promote"),
-        ({"entrypoint": "flows/retrain.py:train"}, "retrain: entrypoint 'flows/retrain.py:train' leads to no flow"),
-        ({"entrypoint": "flows/nowhere.py:train"}, "retrain: entrypoint 'flows/nowhere.py:train' leads to no flow"),
+        ({"entrypoint": "flows.retrain.train"}, "retrain: entrypoint 'flows.retrain.train' leads to no flow"),
+        ({"entrypoint": "flows.nowhere.train"}, "retrain: entrypoint 'flows.nowhere.train' leads to no flow"),
+        ({"entrypoint": "retrain"}, "retrain: entrypoint 'retrain' leads to no flow"),
+        (
+            {"entrypoint": "flows/retrain.py:retrain"},
+            "retrain: entrypoint .* is a file, expected the module of the flow",
+        ),
         ({"description": "{{ $NOBODY_SET_THIS }}"}, "retrain: NOBODY_SET_THIS is not set in the environment"),
     ],
 )
@@ -109,10 +120,7 @@ def test_file_that_is_another_thing_is_refused(tmp_path, text, said):
 @pytest.mark.parametrize("command", ["flows.serve", "flows.deploy"])
 def test_what_cannot_be_served_or_deployed_is_told_in_a_line(tmp_path, command, settings, said):
     environment = os.environ | {"PREFECT_HOME": str(tmp_path), "PREFECT_CLIENT_MAX_RETRIES": "0"} | settings
-    done = subprocess.run(
-        [sys.executable, "-m", command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
+    done = run_module(command, status=1, cwd=ROOT, env=environment)
     assert done.stderr.startswith(said)
     assert done.stderr.count("\n") == 1
 

@@ -4,16 +4,15 @@ import json
 import os
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import boto3
-import httpx
 import pytest
 import yaml
 
 from benchmarks.kit.prefect_server import prefect_server
 from flows.workspace.working_copy import commit
+from tests.kit.programs import git, run, run_module
+from tests.kit.watching import Server, until
 
 KEY = "pl4nted" + "-key-7d1e"  # in two parts: this file is in the working copy, too
 LOGIN = "pl4nted" + "-login-0b6a"
@@ -33,11 +32,11 @@ STAGE = """\
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """The environment of processes that use it; both blocks are saved there."""
-    with prefect_server(tmp_path_factory.mktemp("prefect")) as environment:
-        command = [sys.executable, "-c", SAVE, "store-key", KEY, "store-login", LOGIN]
-        subprocess.run(command, env=environment, check=True)
-        yield environment
+    """A Prefect server in which both blocks are saved."""
+    home = tmp_path_factory.mktemp("prefect")
+    with prefect_server(home) as environment:
+        run(sys.executable, "-c", SAVE, "store-key", KEY, "store-login", LOGIN, env=environment)
+        yield Server(home, environment)
 
 
 @pytest.fixture
@@ -45,18 +44,12 @@ def environment(server, bucket, monkeypatch):
     """Of a run that reaches the bucket with the block's key alone."""
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     settings = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-    return {name: value for name, value in server.items() if name not in SECRETS} | settings
-
-
-def ask(server, path, **body):
-    answer = httpx.post(f"{server['PREFECT_API_URL']}/{path}", json=body, timeout=60)
-    assert answer.is_success, answer.text
-    return answer.json()
+    return {name: value for name, value in server.environment.items() if name not in SECRETS} | settings
 
 
 def ingest(workspace, environment, secret):
-    command = [sys.executable, "-m", "flows.ingest", "s3://door/land", "--quiet-seconds", "0", "--secret", secret]
-    return subprocess.run(command, cwd=workspace, env=environment, capture_output=True, text=True, check=False)
+    command = ("flows.ingest", "s3://door/land", "--quiet-seconds", "0", "--secret", secret)
+    return run_module(*command, status=None, cwd=workspace, env=environment)
 
 
 def test_landing_is_read_with_the_key_of_a_block_that_the_shell_names(environment, workspace, bucket):
@@ -85,8 +78,8 @@ def test_run_that_is_served_pushes_with_the_key_of_a_block_and_nobody_else_sees_
     server, environment, project, tmp_path, dvc, set_param, files_with
 ):
     hub = tmp_path / "hub.git"
-    subprocess.run(["git", "init", "--quiet", "--bare", str(hub)], check=True)
-    subprocess.run(["git", "remote", "add", "origin", str(hub)], cwd=project, check=True)
+    git("init", "--quiet", "--bare", hub)
+    git("remote", "add", "origin", hub, folder=project)
     dvc(project, "remote", "add", "--force", "--default", "store", "s3://door/models")
     stages = (project / "dvc.yaml").read_text("utf-8")
     (project / "dvc.yaml").write_text(stages.replace("\nstages:\n", f"\nstages:\n{STAGE}", 1), "utf-8")
@@ -101,16 +94,17 @@ def test_run_that_is_served_pushes_with_the_key_of_a_block_and_nobody_else_sees_
         command = [sys.executable, "-m", "flows.serve"]
         serving = subprocess.Popen(command, cwd=project, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
-        run = finished_run(server, serving)
+        until(lambda: ended(server) or serving.poll() is not None)
     finally:
         serving.terminate()
         serving.wait(timeout=60)
-    assert run["state"]["message"] == "the candidate is accepted"
-    assert run["parameters"]["secrets"] == SECRETS
-    assert "the login is ***" in [line["message"] for line in ask(server, "logs/filter")]
+    [retraining, *_] = ended(server)
+    assert retraining["state"]["message"] == "the candidate is accepted"
+    assert retraining["parameters"]["secrets"] == SECRETS
+    assert "the login is ***" in [line["message"] for line in server.post("logs/filter")]
 
     told = [
-        ask(server, f"{what}/filter")
+        server.post(f"{what}/filter")
         for what in ("deployments", "flow_runs", "task_runs", "logs", "artifacts", "block_documents", "events")
     ]
     client = boto3.client("s3", aws_access_key_id="any", aws_secret_access_key="any")  # noqa: S106  moto takes any
@@ -121,16 +115,10 @@ def test_run_that_is_served_pushes_with_the_key_of_a_block_and_nobody_else_sees_
         assert secret not in json.dumps(told)
         assert [content for content in stored if secret.encode() in content] == []
         assert files_with(secret, tmp_path) == []  # the project, what git has, the log of flows.serve
-        home = Path(server["PREFECT_HOME"])
-        assert (home / "prefect.db").is_file()
-        assert files_with(secret, home) == []
+        assert (server.home / "prefect.db").is_file()
+        assert files_with(secret, server.home) == []
 
 
-def finished_run(server, serving):
-    end = time.monotonic() + 600
-    while time.monotonic() < end and serving.poll() is None:
-        runs = ask(server, "flow_runs/filter", flows={"name": {"any_": ["retrain"]}}, sort="EXPECTED_START_TIME_ASC")
-        if found := [run for run in runs if run["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED")]:
-            return found[0]
-        time.sleep(1)
-    raise AssertionError("no run came to an end")
+def ended(server):
+    """The retrainings that came to an end."""
+    return server.runs("retrain", "Completed", "Failed", "Crashed")

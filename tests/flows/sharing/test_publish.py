@@ -2,17 +2,16 @@
 
 import json
 import shutil
-import subprocess
 
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.sharing.publish import OWED, check_publishable, commit_run, publish
 from flows.workspace.dvc import DvcError
 from flows.workspace.git import BY_GATE, RefusedError
 from flows.workspace.working_copy import commit
+from tests.kit import programs
 
 pytestmark = [
     # Prefect's own server and client leave these behind at shut-down
@@ -22,10 +21,16 @@ pytestmark = [
 ]
 
 CANDIDATE = "0123456789ab" * 5 + "0123"
+JUDGE = "mkdir data/regression && cp verdict.json data/regression"
+# the other stage is there for the paths that its command names, and never runs
 PIPELINE = f"""
+vars: [data/batches.yaml]
 stages:
+  scan:
+    frozen: true
+    cmd: exec true --raw data/raw/first
   regression:
-    cmd: mkdir data/regression && cp verdict.json data/regression
+    cmd: exec sh judge.sh --decisions data/decisions.json --out data/regression
     deps: [params.yaml]
     outs: [data/regression]
   # {CANDIDATE}
@@ -37,17 +42,8 @@ def publishing(to):
     publish(to)
 
 
-@pytest.fixture(scope="module")
-def prefect_server():
-    with prefect_test_harness(server_startup_timeout=600):
-        yield
-
-
-def git(*arguments, folder=None, status=0):
-    identity = ["-c", "user.name=a person", "-c", "user.email=person@localhost"]
-    done = subprocess.run(["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == status, done.stderr
-    return done.stdout.strip()
+def git(*arguments, folder=None):
+    return programs.git(*arguments, folder=folder).strip()
 
 
 def task_runs(since=0):
@@ -58,7 +54,7 @@ def task_runs(since=0):
 
 
 @pytest.fixture
-def before(prefect_server):
+def before(prefect_api):
     return len(task_runs())
 
 
@@ -69,6 +65,7 @@ def template(empty_project, tmp_path_factory, dvc):
     workspace = place / "workspace"
     shutil.copytree(empty_project, workspace, symlinks=True)
     (workspace / "dvc.yaml").write_text(PIPELINE, "utf-8")
+    (workspace / "judge.sh").write_text(JUDGE, "utf-8")
     (workspace / "verdict.json").write_text(json.dumps({"candidate": CANDIDATE, "verdict": "accepted"}), "utf-8")
     with (workspace / ".dvc/config").open("a") as config:
         config.write("    remote = store\n['remote \"store\"']\n    url = ../../mount/store\n")

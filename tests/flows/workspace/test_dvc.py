@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +12,13 @@ import pytest
 from benchmarks.kit.process_tree import is_running
 from flows.workspace.dvc import DvcError, lines_of
 from flows.workspace.hold import only_writer
+from tests.kit.programs import SECONDS, running
 
 ROOT = Path(__file__).parents[3]
 DEAF = 'trap "" TERM; echo number $$; sleep 300'  # a stage that SIGTERM does not end
 HOLDER = """
-from flows.repro import lines_of, only_writer
+from flows.workspace.dvc import lines_of
+from flows.workspace.hold import only_writer
 with only_writer():
     for line in lines_of("repro"):
         print(line, flush=True)
@@ -53,10 +54,10 @@ def test_workspace_of_a_run_that_was_killed_is_free_once_its_stage_is_gone(pipel
     """The run is as Prefect starts one: nothing is around it."""
     pipeline(DEAF)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen([sys.executable, "-c", HOLDER], env=environment, stdout=subprocess.PIPE, text=True) as run:
-        stage = number_in(run.stdout)
-        run.send_signal(signal.SIGKILL)
-        run.wait()
+    with running(sys.executable, "-c", HOLDER, env=environment, stdout=subprocess.PIPE) as holder:
+        stage = number_in(holder.stdout)
+        holder.kill()
+        holder.wait(timeout=SECONDS)
         with only_writer():
             assert not is_running(stage)
 
@@ -91,7 +92,9 @@ def locked(pipeline):
     """A stage of which DVC's list of locks says that this process, in a DVC with these arguments, is at it."""
 
     def lock(process, arguments):
-        Path("dvc.yaml").write_text("stages:\n  only:\n    cmd: touch made\n    outs: [made]\n", "utf-8")
+        Path("dvc.yaml").write_text(
+            "vars: [data/batches.yaml]\nstages:\n  only:\n    cmd: touch made\n    outs: [made]\n", "utf-8"
+        )
         info = {"pid": process, "cmd": f"/some/where/dvc/__main__.py {arguments}"}
         locks = {"write": {str(Path("made").absolute()): info}}  # DVC leaves out what is empty
         Path("data").mkdir()
@@ -110,11 +113,10 @@ def test_dvc_that_was_killed_stops_no_other_though_its_number_is_another_process
 
 
 def test_dvc_that_is_at_work_is_named_with_what_to_do(locked):
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "repro", "the-stage"]) as other:
+    with running(sys.executable, "-c", "import time; time.sleep(600)", "repro", "the-stage") as other:
         locked(other.pid, "repro the-stage")
         with only_writer(), pytest.raises(DvcError, match=rf"made' is busy.*PID {other.pid}.*: wait for that process"):
             list(lines_of("repro"))
-        other.kill()
 
 
 def test_dvc_that_takes_longer_than_it_may_is_ended_and_told_as_such(pipeline, monkeypatch):

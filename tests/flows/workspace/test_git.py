@@ -2,13 +2,13 @@
 
 import os
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from flows.workspace.git import push_to_git, record_in_git
 from flows.workspace.hold import only_writer
+from tests.kit.programs import git
 
 
 def test_git_that_cleans_up_by_itself_holds_no_workspace_after_the_run(workspace):
@@ -16,7 +16,7 @@ def test_git_that_cleans_up_by_itself_holds_no_workspace_after_the_run(workspace
     pictures.mkdir()
     for number in range(2000):  # objects of git's own, of which it packs what is too many
         (pictures / f"{number}").write_text(f"{number}\n" * 200, "utf-8")
-    subprocess.run(["git", "config", "gc.auto", "1"], check=True)
+    git("config", "gc.auto", "1")
     with only_writer():
         record_in_git([pictures], message="many", log=lambda line: None)
     with only_writer():
@@ -30,14 +30,14 @@ def test_helper_that_a_push_leaves_behind_holds_no_workspace(workspace, tmp_path
         ["init", "--quiet", "--bare", str(tmp_path / "hub.git")],
         ["remote", "add", "origin", str(tmp_path / "hub.git")],
     ):
-        subprocess.run(["git", *command], check=True)
+        git(*command)
     helper = tmp_path / "receive-pack"
     helper.write_text(
         f'#!/bin/sh\nsleep 600 < /dev/null > /dev/null 2>&1 &\necho $! > {tmp_path}/helper\nexec git-receive-pack "$@"\n',
         "utf-8",
     )
     helper.chmod(0o755)
-    subprocess.run(["git", "config", "remote.origin.receivepack", str(helper)], check=True)
+    git("config", "remote.origin.receivepack", helper)
     with only_writer():
         assert push_to_git(None) == "pushed git to main"
     try:

@@ -1,17 +1,20 @@
 """The names of batches and the list of them."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.workspace.batches import LISTED, RAW, append, fit_name, free_name, listed, loose_ends, tracked
+from flows.workspace.batches import append, fit_name, free_name, listed, loose_ends, tracked
 from tasks.data.manifest.batches import NAME, read_batches
+
+RAW, LISTED = Path("data/raw"), Path("data/batches.yaml")
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def here(bare_workspace):
     RAW.mkdir(parents=True)
     LISTED.write_text("batches: []\n", "utf-8")
 

@@ -1,12 +1,12 @@
 """A dvc.lock that is cut off becomes the last whole one."""
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from flows.workspace.lockfile import LAST_WHOLE, keep_whole
+from tests.kit.programs import git
 
 LOCK = Path("dvc.lock")
 
@@ -40,8 +40,8 @@ def test_cut_one_of_which_nothing_was_kept_becomes_what_git_has(whole):
 
 
 def test_cut_one_that_nobody_has_is_removed(whole):
-    subprocess.run(["git", "rm", "--quiet", "--cached", "dvc.lock"], check=True)
-    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "none"], check=True)
+    git("rm", "--quiet", "--cached", "dvc.lock")
+    git("commit", "--quiet", "-m", "none")
     LOCK.write_bytes(b"")
     keep_whole()
     assert not LOCK.exists()

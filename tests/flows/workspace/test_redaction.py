@@ -1,8 +1,6 @@
 """What may be printed, and what never is."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -10,6 +8,7 @@ from flows.ingest import ingest
 from flows.retrain import retrain
 from flows.workspace.redaction import NAMED, redactor
 from flows.workspace.working_copy import commit
+from tests.kit.programs import git, run_module
 
 SECRET = "pl4nted" + "-s3cret-9f2c"  # in two parts: this file is in the working copy, too
 
@@ -114,7 +113,7 @@ def test_variable_that_is_named_as_secret_is_hidden_whatever_it_is_called_and_ho
     assert redactor()("<abc> <second line> </etc/x>") == "<***> <***> <***>"
 
 
-def test_error_that_neither_dvc_nor_git_made_tells_prefect_no_secret(monkeypatch, workspace, event_server):
+def test_error_that_neither_dvc_nor_git_made_tells_prefect_no_secret(monkeypatch, workspace, prefect_api):
     """Both say what they were given."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("GRAFTLINE_RETRY_SECONDS", SECRET)
@@ -135,9 +134,9 @@ def test_password_that_dvc_was_told_is_hidden(workspace, dvc, password):
 def test_no_secret_leaves_the_place_where_its_user_put_it(project, tmp_path, dvc, set_param, files_with):
     """A run that cannot reach DVC's remote, one that cannot reach git's, and one that reaches both."""
     hub, home = tmp_path / "hub.git", tmp_path / "prefect"
-    subprocess.run(["git", "init", "--quiet", "--bare", str(hub)], check=True)
+    git("init", "--quiet", "--bare", hub)
     address = f"http://x:{SECRET}@127.0.0.1:9/hub.git"
-    subprocess.run(["git", "remote", "add", "origin", address], cwd=project, check=True)
+    git("remote", "add", "origin", address, folder=project)
     dvc(project, "remote", "add", "far", "s3://door/store")
     dvc(project, "remote", "modify", "far", "endpointurl", "http://127.0.0.1:9")
     for key, value in {"access_key_id": "somebody", "secret_access_key": SECRET}.items():
@@ -155,8 +154,7 @@ def test_no_secret_leaves_the_place_where_its_user_put_it(project, tmp_path, dvc
             "AWS_SECRET_ACCESS_KEY": SECRET,
             "GRAFTLINE_WEBHOOK": f"http://127.0.0.1:9/{SECRET}",
         }
-        command = [sys.executable, "-m", "flows.retrain", "--publish-to", "main"]
-        done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+        done = run_module("flows.retrain", "--publish-to", "main", status=None, cwd=project, env=environment)
         printed = done.stdout + done.stderr
         assert SECRET not in printed
         return done.returncode, printed
@@ -172,7 +170,7 @@ def test_no_secret_leaves_the_place_where_its_user_put_it(project, tmp_path, dvc
     status, printed = retrain()
     assert status == 1
     assert "git cannot push to origin (fatal: unable to access 'http://" in printed
-    subprocess.run(["git", "config", f"url.file://{hub}.insteadOf", address], cwd=project, check=True)
+    git("config", f"url.file://{hub}.insteadOf", address, folder=project)
     status, printed = retrain()
     assert status == 0, printed
     assert files_with(SECRET, project) == [project / ".dvc/config.local", project / ".git/config"]

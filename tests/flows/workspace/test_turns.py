@@ -7,6 +7,7 @@ import pytest
 
 from flows.workspace.hold import only_writer
 from flows.workspace.turns import NotNeededError, in_turn
+from tests.kit.programs import SECONDS
 
 
 @pytest.fixture(autouse=True)
@@ -20,15 +21,15 @@ def test_run_that_finds_another_at_work_waits_for_it_and_says_so():
     waits, works = threading.Event(), threading.Event()
 
     def second():
-        with in_turn("retrain", wait_seconds=600, log=lambda line: (said.append(line), waits.set())):
+        with in_turn("retrain", wait_seconds=SECONDS, log=lambda line: (said.append(line), waits.set())):
             works.set()
 
     with ThreadPoolExecutor() as pool:
         with only_writer():
             running = pool.submit(second)
-            assert waits.wait(600)
+            assert waits.wait(SECONDS)
             assert not works.is_set()
-        running.result(timeout=600)
+        running.result(timeout=SECONDS)
     assert works.is_set()
     assert said[0].endswith(": waiting")
     assert "is at work in" in said[0]
@@ -38,22 +39,22 @@ def test_run_behind_one_that_waits_for_the_same_is_not_needed_and_one_for_someth
     waits = threading.Event()
 
     def second():
-        with in_turn("retrain", wait_seconds=600, log=lambda line: waits.set()):
+        with in_turn("retrain", wait_seconds=SECONDS, log=lambda line: waits.set()):
             pass
 
     with ThreadPoolExecutor() as pool:
         with only_writer():
             running = pool.submit(second)
-            assert waits.wait(600)
+            assert waits.wait(SECONDS)
             with (
                 pytest.raises(NotNeededError, match="another run waits"),
-                in_turn("retrain", wait_seconds=600, log=print),
+                in_turn("retrain", wait_seconds=SECONDS, log=print),
             ):
                 pass
             for what in ("promote", None):
                 with pytest.raises(BlockingIOError), in_turn(what, wait_seconds=0.1, log=print):
                     pass
-        running.result(timeout=600)
+        running.result(timeout=SECONDS)
 
 
 def test_run_that_comes_while_the_one_that_waited_is_at_work_waits_anew():
@@ -62,20 +63,20 @@ def test_run_that_comes_while_the_one_that_waited_is_at_work_waits_anew():
     works, ends = threading.Event(), threading.Event()
 
     def run(number):
-        with in_turn("retrain", wait_seconds=600, log=lambda line: waits[number].set()):
+        with in_turn("retrain", wait_seconds=SECONDS, log=lambda line: waits[number].set()):
             works.set()
-            assert ends.wait(600)
+            assert ends.wait(SECONDS)
 
     with ThreadPoolExecutor() as pool:
         with only_writer():
             first = pool.submit(run, 0)
-            assert waits[0].wait(600)
-        assert works.wait(600)
+            assert waits[0].wait(SECONDS)
+        assert works.wait(SECONDS)
         second = pool.submit(run, 1)
-        assert waits[1].wait(600)
+        assert waits[1].wait(SECONDS)
         ends.set()
-        first.result(timeout=600)
-        second.result(timeout=600)
+        first.result(timeout=SECONDS)
+        second.result(timeout=SECONDS)
 
 
 def test_run_that_may_not_wait_says_who_is_at_work():

@@ -1,10 +1,13 @@
 """The verbs as the shell sees them: one line for each thing that can be wrong, and no half-written output."""
 
+import errno
 import json
 import os
 import select
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,6 +26,7 @@ from tasks.models.weights import load_backbone
 from tasks.scan import run as scan
 from tasks.stage.params import load_params
 
+ROOT = Path(__file__).parents[3]
 VALIDATE = [
     "validate",
     "--scanned",
@@ -256,23 +260,36 @@ def test_argument_that_is_missing_is_named(shell):
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux to end it")
 def test_stage_dies_with_the_process_that_started_it(workspace):
     """The stage waits for somebody to write its params; its starter is killed; then nobody reads any more."""
+    seconds = 60.0
     pipe = workspace / "pipe"
     os.mkfifo(pipe)
     stage = [sys.executable, "-m", "tasks.demo.digits", "--params", str(pipe), "--out", "digits"]
     starter = subprocess.Popen(
         [sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:])", *stage],
         cwd=workspace,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
-    writer = os.open(pipe, os.O_WRONLY)  # waits until the stage reads
+    writer = open_once_it_is_read(pipe, seconds=seconds)
     try:
         starter.kill()
-        starter.wait(timeout=30)
+        starter.wait(timeout=seconds)
         reader_is_gone = select.poll()
         reader_is_gone.register(writer, 0)
-        assert reader_is_gone.poll(30_000) == [(writer, select.POLLERR)]
+        assert reader_is_gone.poll(1000 * seconds) == [(writer, select.POLLERR)]
     finally:
         os.close(writer)
+
+
+def open_once_it_is_read(pipe, *, seconds):
+    """Open a pipe for writing as soon as a process reads it. An opening that waits would wait for ever where the process failed before."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO or time.monotonic() > end:  # ENXIO: nobody reads it yet
+                raise
+            time.sleep(0.05)
 
 
 def test_params_are_checked_before_anything_is_read(shell, workspace):

@@ -1,9 +1,6 @@
-import json
-
 import pandas as pd
-import pytest
 
-from tasks.data.admission.classes import class_changes, classes_in_order, read_registry
+from tasks.data.admission.classes import class_changes, classes_in_order
 
 
 def table(*rows):
@@ -80,22 +77,3 @@ def test_new_class_that_is_like_no_other_is_not_taken_for_renamed():
 
 def test_batch_without_labels_of_the_target_changes_nothing():
     assert changes(("a", "cat"), ("b", None), ("c", "cat")) == {}
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        [],
-        {"classes": {}},
-        {"version": 1, "classes": {"label": "cat"}},
-        {"version": 1, "classes": {"label": ["cat", "cat"]}},
-        {"version": 1, "classes": {"label": [1]}},
-        {"version": "x", "classes": {}},
-        {"version": 1, "classes": 3},
-    ],
-)
-def test_file_that_is_no_registry_is_refused_by_name(tmp_path, content):
-    path = tmp_path / "classes.json"
-    path.write_text(json.dumps(content), "utf-8")
-    with pytest.raises(ValueError, match=r"classes\.json is no registry, expected .* restore it with git"):
-        read_registry(path)

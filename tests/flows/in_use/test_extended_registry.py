@@ -5,45 +5,43 @@ import json
 import pytest
 
 from flows.in_use.registry import extended_registry
+from tasks.data.admission.registry import Registry
 
 
 @pytest.fixture
-def register(tmp_path, monkeypatch):
+def register(bare_workspace):
     """Writes data/classes.json of a project."""
-    monkeypatch.chdir(tmp_path)
 
     def write(version, **classes):
-        (tmp_path / "data").mkdir(exist_ok=True)
-        (tmp_path / "data/classes.json").write_text(json.dumps({"version": version, "classes": classes}), "utf-8")
+        (bare_workspace / "data").mkdir(exist_ok=True)
+        (bare_workspace / "data/classes.json").write_text(json.dumps({"version": version, "classes": classes}), "utf-8")
 
     return write
 
 
 def test_classes_of_a_first_model_are_registered(register):
     register(0)
-    assert extended_registry({"label": ["dog", "cat"]}) == {"version": 1, "classes": {"label": ["dog", "cat"]}}
+    assert extended_registry({"label": ["dog", "cat"]}) == Registry(version=1, classes={"label": ["dog", "cat"]})
 
 
 def test_new_class_is_appended_and_counts_a_version(register):
     register(3, label=["dog", "cat"])
-    assert extended_registry({"label": ["dog", "cat", "ant"]}) == {
-        "version": 4,
-        "classes": {"label": ["dog", "cat", "ant"]},
-    }
+    grown = {"label": ["dog", "cat", "ant"]}
+    assert extended_registry(grown) == Registry(version=4, classes=grown)
 
 
 def test_same_classes_are_the_same_version(register):
     register(3, label=["dog", "cat"])
-    assert extended_registry({"label": ["dog", "cat"]})["version"] == 3
+    assert extended_registry({"label": ["dog", "cat"]}).version == 3
 
 
 def test_target_that_the_model_does_not_learn_stays_registered(register):
     register(1, colour=["red"])
-    assert extended_registry({"label": ["cat"]})["classes"] == {"colour": ["red"], "label": ["cat"]}
+    assert extended_registry({"label": ["cat"]}).classes == {"colour": ["red"], "label": ["cat"]}
 
 
 @pytest.mark.parametrize("names", [["cat", "dog"], ["dog"], ["ant", "dog", "cat"]])
 def test_model_with_the_classes_in_other_places_is_refused(register, names):
     register(1, label=["dog", "cat"])
-    with pytest.raises(ValueError, match=r"classes of label do not begin as data/classes\.json has them"):
+    with pytest.raises(ValueError, match=r"classes of label do not begin with those of data/classes\.json"):
         extended_registry({"label": names})

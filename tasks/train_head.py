@@ -14,11 +14,12 @@ from tasks.data.vectors.embeddings import read_embeddings
 from tasks.machine.files import read_json, whole_folder
 from tasks.stage.main import main
 from tasks.stage.params import TrainHeadParams
-from tasks.targets.classes import MISSING, fit_temperature, is_right, label_indices, losses
+from tasks.targets.classes import MISSING, is_right, label_indices, losses
 from tasks.targets.head import Head, Layer, save_heads
 from tasks.training.heads.centroid import fit_centroids
 from tasks.training.heads.logistic import fit_head
 from tasks.training.heads.rows import Array, Labels, Vectors, check_finite
+from tasks.training.loop.temperature import fit_temperature
 
 logger = logging.getLogger("graftline")
 

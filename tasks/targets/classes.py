@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-LOWEST, HIGHEST = 0.01, 100.0  # temperatures
 MISSING = -1  # the index of a label that a sample does not have; cross_entropy leaves it out
 
 Floats = NDArray[Any]  # of floating point
@@ -51,32 +50,3 @@ def likeliest(scores: Floats) -> NDArray[np.intp]:
 def is_right(scores: Floats, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return whether the likeliest class of each sample is its label: (n, num_classes) and (n,) -> (n,)."""
     return np.asarray(likeliest(scores) == labels)
-
-
-def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
-    """Return the temperature with the lowest log-loss of softmax(logits / temperature) (Guo et al. 2017), in LOWEST..HIGHEST;
-    1.0 without labels.
-
-    The log-loss is convex in 1 / temperature, so there is one minimum.
-
-    Args:
-        logits: (n, num_classes).
-        labels: (n,) in 0..num_classes-1.
-    """
-    if not len(labels):
-        return 1.0
-    from scipy.optimize import minimize_scalar  # what answers imports no solver
-    from scipy.special import logsumexp
-
-    centred = logits.astype(np.float64)
-    centred -= centred.max(axis=1, keepdims=True)
-    of_label = centred[np.arange(len(labels)), labels].mean()
-
-    def log_loss(log_inverse: float) -> float:
-        inverse = np.exp(log_inverse)
-        return float(logsumexp(inverse * centred, axis=1).mean() - inverse * of_label)
-
-    found = minimize_scalar(
-        log_loss, bounds=(-np.log(HIGHEST), -np.log(LOWEST)), method="bounded", options={"xatol": 1e-6}
-    )
-    return float(np.exp(-found.x))

@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.metrics.significance import paired_t_test
-from tasks.targets.classes import fit_temperature, is_right, losses
+from tasks.targets.classes import is_right, losses
 from tasks.training.loop.fit import History
 from tasks.training.loop.scores import Total
+from tasks.training.loop.temperature import fit_temperature
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tasks.machine.cores import num_cores, one_thread_each, spread
-from tasks.targets.classes import MISSING, fit_temperature, is_right, losses
+from tasks.targets.classes import MISSING, is_right, losses
+from tasks.training.loop.temperature import fit_temperature
 
 Minibatch = tuple[Tensor, Tensor]  # what the model takes (n, ...), label indices (n, num_targets)
 

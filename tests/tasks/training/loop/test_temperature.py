@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
-from tasks.targets.classes import fit_temperature
+from tasks.training.loop.temperature import fit_temperature
 
 
 @pytest.fixture

@@ -1,0 +1,34 @@
+"""The temperature that makes the confidence of a classifier honest, fitted on val."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
+
+LOWEST, HIGHEST = 0.01, 100.0
+
+
+def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
+    """Return the temperature with the lowest log-loss of softmax(logits / temperature) (Guo et al. 2017), in LOWEST..HIGHEST;
+    1.0 without labels.
+
+    The log-loss is convex in 1 / temperature, so there is one minimum.
+
+    Args:
+        logits: (n, num_classes).
+        labels: (n,) in 0..num_classes-1.
+    """
+    if not len(labels):
+        return 1.0
+    centred = logits.astype(np.float64)
+    centred -= centred.max(axis=1, keepdims=True)
+    of_label = centred[np.arange(len(labels)), labels].mean()
+
+    def log_loss(log_inverse: float) -> float:
+        inverse = np.exp(log_inverse)
+        return float(logsumexp(inverse * centred, axis=1).mean() - inverse * of_label)
+
+    found = minimize_scalar(
+        log_loss, bounds=(-np.log(HIGHEST), -np.log(LOWEST)), method="bounded", options={"xatol": 1e-6}
+    )
+    return float(np.exp(-found.x))

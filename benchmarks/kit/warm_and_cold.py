@@ -27,7 +27,14 @@ STORES = ("looks", "activations")
 PRELOADED = (
     "pandas", "pyarrow.parquet", "pydantic", "safetensors.torch", "threadpoolctl", "torchvision", "tqdm", "yaml",
 )  # fmt: skip
-SWAPPED = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Div: ast.Mult, ast.Lt: ast.GtE, ast.Gt: ast.LtE}
+SWAPPED: dict[type, Any] = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Add,
+    ast.Div: ast.Mult,
+    ast.Lt: ast.GtE,
+    ast.Gt: ast.LtE,
+}
 
 
 def main() -> None:
@@ -56,7 +63,7 @@ def tried(name: str, code: Path, place: Path, *, warm: Path, reference: dict[str
     path = code / f"{name.replace('.', '/')}.py"
     path = path if path.is_file() else path.with_suffix("") / "__init__.py"
     source = path.read_text("utf-8")
-    facts = {"module": name, "tried": 0, "touches": False, "stale": False}
+    facts: dict[str, Any] = {"module": name, "tried": 0, "touches": False, "stale": False}
     try:
         for mutant in mutants(source):
             path.write_text(mutant, "utf-8")
@@ -85,14 +92,18 @@ def mutants(source: str) -> Iterator[str]:
     middle = len(places) // 2
     for place in sorted(places, key=lambda place: abs(places.index(place) - middle)):
         changed = copy.deepcopy(tree)
-        node: Any = list(ast.walk(changed))[place]
-        if isinstance(node, ast.Constant):
-            node.value = node.value * 2 if node.value else 1
-        elif isinstance(node, ast.BinOp):
-            node.op = SWAPPED[type(node.op)]()
-        else:
-            node.ops[0] = SWAPPED[type(node.ops[0])]()
+        change(list(ast.walk(changed))[place])
         yield ast.unparse(changed)
+
+
+def change(node: Any) -> None:
+    if isinstance(node, ast.Constant):
+        value: Any = node.value
+        node.value = 2 * value or 1
+    elif isinstance(node, ast.BinOp):
+        node.op = SWAPPED[type(node.op)]()
+    else:
+        node.ops[0] = SWAPPED[type(node.ops[0])]()
 
 
 def is_changeable(node: ast.AST) -> bool:

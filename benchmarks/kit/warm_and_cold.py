@@ -27,6 +27,17 @@ STORES = ("looks", "activations")
 PRELOADED = (
     "pandas", "pyarrow.parquet", "pydantic", "safetensors.torch", "threadpoolctl", "torchvision", "tqdm", "yaml",
 )  # fmt: skip
+# what a changed module begins with: tensors and arrays of numbers come back as others, all else as it is
+TWICE = """
+def _twice(value):
+    import numpy, torch
+    if isinstance(value, torch.Tensor):
+        return value * 2 if value.is_floating_point() else value if value.dtype == torch.bool else value + 1
+    if isinstance(value, numpy.ndarray) and value.dtype.kind in "fiu":
+        return value * 2 if value.dtype.kind == "f" else value + 1
+    return value
+
+"""
 SWAPPED: dict[type, Any] = {
     ast.Add: ast.Sub,
     ast.Sub: ast.Add,
@@ -86,19 +97,21 @@ def tried(name: str, code: Path, place: Path, *, warm: Path, reference: dict[str
 
 
 def mutants(source: str) -> Iterator[str]:
-    """Yield the source with one number or operator changed, from the middle of the module outwards."""
+    """Yield the source with one value doubled, or one number or operator changed, from the middle of the module outwards."""
     tree = ast.parse(source)
     places = [number for number, node in enumerate(ast.walk(tree)) if is_changeable(node)]
     middle = len(places) // 2
     for place in sorted(places, key=lambda place: abs(places.index(place) - middle)):
         changed = copy.deepcopy(tree)
         change(list(ast.walk(changed))[place])
-        yield ast.unparse(changed)
+        yield TWICE + ast.unparse(changed)
 
 
 def change(node: Any) -> None:
-    if isinstance(node, ast.Constant):
-        value: Any = node.value
+    value: Any = getattr(node, "value", None)
+    if isinstance(node, ast.Return | ast.keyword):
+        node.value = ast.Call(func=ast.Name(id="_twice"), args=[value], keywords=[])
+    elif isinstance(node, ast.Constant):
         node.value = 2 * value or 1
     elif isinstance(node, ast.BinOp):
         node.op = SWAPPED[type(node.op)]()
@@ -107,6 +120,8 @@ def change(node: Any) -> None:
 
 
 def is_changeable(node: ast.AST) -> bool:
+    if isinstance(node, ast.Return | ast.keyword):
+        return isinstance(node.value, ast.Call | ast.BinOp | ast.Name | ast.Subscript)
     if isinstance(node, ast.Constant):
         return type(node.value) in (int, float)
     if isinstance(node, ast.BinOp):
@@ -135,6 +150,7 @@ def forked(code: Path, place: Path, stores: Path | None, *, is_first: bool = Fal
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, 2)
             sys.path.insert(0, str(code))
+            sys.modules.pop("tasks", None)  # benchmarks imports it, for how threads wait
             content = json.dumps(work(place, stores or own / "stores", out=own / "out", is_first=is_first))
             with os.fdopen(writing, "w") as pipe:
                 pipe.write(content)
@@ -156,6 +172,7 @@ def work(place: Path, stores: Path, *, out: Path, is_first: bool) -> dict[str, A
     import pandas as pd
     import torch
 
+    import tasks as evaluated_code
     from tasks.data.manifest.tables import write_table
     from tasks.data.samples.samples import Samples
     from tasks.embed import run
@@ -173,6 +190,7 @@ def work(place: Path, stores: Path, *, out: Path, is_first: bool) -> dict[str, A
     from tasks.stage.params import load_params
     from tasks.training.finetuning.activations import Activations
 
+    assert Path(evaluated_code.__file__ or "").is_relative_to(place.parent), "this is not the code of the copy"
     if is_first:
         torch.manual_seed(0)
         backbone = load_backbone(

@@ -97,8 +97,14 @@ def tried(name: str, code: Path, place: Path, *, warm: Path, reference: dict[str
 
 
 def mutants(source: str) -> Iterator[str]:
-    """Yield the source with one value doubled, or one number or operator changed, from the middle of the module outwards."""
+    """Yield the source with all tensors and arrays doubled that it returns or hands on; then with one value, number or operator
+    changed, from the middle of the module outwards."""
     tree = ast.parse(source)
+    doubled = copy.deepcopy(tree)
+    for node in ast.walk(doubled):
+        if isinstance(node, ast.Return | ast.keyword) and is_changeable(node):
+            change(node)
+    yield TWICE.replace("value + 1", "value") + ast.unparse(doubled)
     places = [number for number, node in enumerate(ast.walk(tree)) if is_changeable(node)]
     middle = len(places) // 2
     for place in sorted(places, key=lambda place: abs(places.index(place) - middle)):

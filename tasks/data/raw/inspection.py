@@ -1,6 +1,6 @@
 """Inspect every whole sample of a batch once: return its identity and facts, or the reason why it cannot be used.
 
-Samples are untrusted and decoders are written in C, so a sample is decoded in a process of its own, which it may crash.
+Samples are untrusted and decoders are written in C, so samples are decoded in other processes, which they may crash.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -68,7 +68,7 @@ def scanned_over_and_over(times):
 
 
 def test_image_that_would_take_hours_is_a_defect_before_it_is_decoded():
-    message = "a JPEG that is coded in 20006 scans, expected at most 100"
+    message = "a JPEG of 20006 scans, expected at most 100"
     with pytest.raises(DefectError, match=message):
         decode_stranger(scanned_over_and_over(20_000), min_image_size=8, max_image_pixels=10**7, shorter_side=None)
 
@@ -90,7 +90,7 @@ def test_scans_behind_a_note_that_holds_an_end_marker_are_counted():
     content = scanned_over_and_over(100)
     at = content.index(b"\xff\xda")
     note = b"\xff\xfe\x00\x06\xff\xd9\xff\xd9"
-    with pytest.raises(DefectError, match="coded in 106 scans"):
+    with pytest.raises(DefectError, match="a JPEG of 106 scans"):
         inspect_image(content[:at] + note + content[at:], min_image_size=8, max_image_pixels=10**7)
 
 

@@ -35,7 +35,7 @@ def admit(
     min_samples_per_class: int,
     split: Callable[[str], str],
 ) -> Admission:
-    """Admit samples to the manifest, and write the others to the ledger.
+    """Admit samples to the manifest, and list the others in the ledger.
 
     Args:
         samples: columns batch, path, sample_id, group, split and the targets. Batches are in the order they landed.

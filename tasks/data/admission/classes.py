@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-MOST_COMPARED = 10_000  # pairs of names; of more, only those that differ in case or spaces are reported
+MOST_COMPARED = 10_000  # pairs of names; beyond that, only names that differ in case or spaces are reported
 ALIKE = 0.8  # difflib's ratio from which a new name may be a renamed missing one
 
 

@@ -1,6 +1,6 @@
 """Find samples that cannot be used, and say why.
 
-Every function here returns a table of `reason` and `detail`, with the index of the samples that are set aside.
+A function that sets samples aside returns a table of `reason` and `detail`, with the index of those samples.
 """
 
 from collections.abc import Mapping, Sequence

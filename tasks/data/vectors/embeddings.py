@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from tasks.data.vectors.tensors import Tensor, write_tensors
 
-SPARSE = 4  # rows that lie further apart on average are read run by run, else all at once
+SPARSE = 4  # rows that lie further apart than this on average are read run by run, others all at once
 
 
 def write_embeddings(

@@ -1,6 +1,6 @@
-"""Inspect every sample of a batch once, whole: its identity and facts, or the reason why it cannot be used.
+"""Inspect every whole sample of a batch once: return its identity and facts, or the reason why it cannot be used.
 
-Samples come from strangers and decoders are written in C, so every sample is decoded in a process that may die of it.
+Samples are untrusted and decoders are written in C, so samples are decoded in other processes, which they may crash.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -37,9 +37,9 @@ def inspect_all(
     """Yield an inspection for each of the paths in the batch `root`, in their order.
 
     Args:
-        inspect: decodes a sample's bytes to its facts, or raises DefectError; a function that pickle can name.
-        max_file_bytes: of a sample.
-        max_decode_seconds: processor time for a sample.
+        inspect: decodes a sample's bytes and returns its facts, or raises DefectError. It must be picklable.
+        max_file_bytes: the size of the largest sample that is read.
+        max_decode_seconds: the processor time that a sample may take.
     """
     detail = f"its decoder crashed, ran out of memory, or took longer than {max_decode_seconds:g} s"
     yield from spread_to_processes(
@@ -55,14 +55,17 @@ def _inspect(path: str, *, root: Path, inspect: Callable[[bytes], Any], max_file
 
 
 def inspect_sample(path: Path, inspect: Callable[[bytes], Any], *, max_file_bytes: int) -> Inspection:
-    """Read and decode one sample. An error of the disk is raised; anything wrong with the sample becomes its reason."""
+    """Read and decode one sample.
+
+    A problem of the sample is returned as its reason; an error of the disk is raised.
+    """
     try:
         size = _num_bytes(path)
         content = b"" if size > max_file_bytes else read_content(path)
     except PermissionError:
-        return Inspection(reason="unreadable", detail="the file may not be read")
+        return Inspection(reason="unreadable", detail="no permission to read the file")
     except FileNotFoundError:
-        return Inspection(reason="missing_file", detail="it went away while the batch was looked at")
+        return Inspection(reason="missing_file", detail="it disappeared while the batch was scanned")
     except UnreadableTableError as error:
         return Inspection(reason="unreadable_row", detail=str(error))
     if (size := max(size, len(content))) > max_file_bytes:
@@ -78,5 +81,5 @@ def inspect_sample(path: Path, inspect: Callable[[bytes], Any], *, max_file_byte
 def _num_bytes(path: Path) -> int:
     try:
         return path.stat().st_size
-    except NotADirectoryError:  # the row of a table, which is read in groups
+    except NotADirectoryError:  # a row of a table: its size is known once it is read
         return 0

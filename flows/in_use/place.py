@@ -31,7 +31,7 @@ Log = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """All that shall be true once the staged bundle is in use."""
+    """The entry, the registry and the pointer that belong to the staged bundle once it is in use."""
 
     entry: Entry  # a line of the log
     registry: dict[str, Any]

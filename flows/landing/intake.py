@@ -21,7 +21,7 @@ EVENT = "dataset.landed"
 
 @dataclass(kw_only=True)
 class Report:
-    """What became of a landing's batches: the arrivals, and sentences on the others."""
+    """The outcome for the batches of a landing: the arrivals, and sentences on the others."""
 
     landed: list[Arrival] = field(default_factory=list)
     seen: list[str] = field(default_factory=list)

@@ -41,8 +41,8 @@ def check_publishable(to: Publish) -> None:
         if uncommitted := differing(GIVEN):
             more = f" and {len(uncommitted) - 3} more" if len(uncommitted) > 3 else ""
             raise ValueError(
-                f"{', '.join(uncommitted[:3])}{more}: not committed as it is, so that nobody could make again what is "
-                "published: commit it, or `git restore` it, or set publish_to to no"
+                f"{', '.join(uncommitted[:3])}{more}: not as committed, so nobody could reproduce the published run: "
+                "commit it, or `git restore` it, or set publish_to to no"
             )
 
 

@@ -1,4 +1,4 @@
-"""All that a process started ends with it, even where the process is killed.
+"""Ends all that a process started when the process itself ends, even by a kill.
 
 A small guard process waits for that end, then ends every process with the mark that was put into the environment: after
 a `kill -9` nobody else could. This works on Linux alone.
@@ -118,7 +118,7 @@ def _start(mark: str, holding: Sequence[int] = ()) -> subprocess.Popen[bytes] | 
         return None
     return subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", GUARD, f"{MARK}={mark}", str(GRACE_SECONDS)],
-        stdin=subprocess.PIPE,  # nobody writes to it: it closes when this process, which alone has the other end, ends
+        stdin=subprocess.PIPE,  # nothing is written to it; it closes when this process ends
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={name: value for name, value in os.environ.items() if name != MARK},

@@ -254,7 +254,7 @@ def small_disk(tmp_path):
 def test_run_on_a_disk_that_fills_up_reports_it_and_the_next_run_completes_it(
     finished, undisturbed, server, small_disk, set_param, kilobytes
 ):
-    """All writes of the run go to that disk: those of the stages, of DVC and of its cache."""
+    """The stages, DVC and its cache all write to that disk."""
     project = shutil.copytree(finished, small_disk / "project", symlinks=True)
     set_param(project, *CHANGED)
     ballast = small_disk / "ballast"

@@ -394,7 +394,7 @@ def is_link(file):
 
 
 def test_first_batch_of_an_ingest_is_marked_as_first(prefect_api, workspace, land):
-    """So the trigger starts one run for all batches of an ingest."""
+    """The trigger starts one run for all batches of an ingest."""
     run(land({f"order-{name}/a/1.png": name.encode() for name in "xyz"}))
     assert sorted(order(f"order-{name}") for name in "xyz") == ["first", "further", "further"]
     run(land({"order-later/a/1.png": b"later"}))
@@ -425,7 +425,7 @@ STEPS = {
 
 
 def is_free():
-    """Whether no process holds the workspace."""
+    """Return whether no process holds the workspace."""
     with LOCK.open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

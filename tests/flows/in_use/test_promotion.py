@@ -160,7 +160,7 @@ def test_promoting_what_is_in_use_changes_nothing(in_use):
 
 
 def test_tag_that_a_clone_lacks_is_made_where_the_model_is_in_use_already(in_use):
-    """As after the merge of a branch on which it was promoted."""
+    """The merge of a branch on which it was promoted leads to this."""
     git("tag", "--delete", "classifier@v1.0.0", folder=in_use)
     promote(in_use)
     assert git("tag", "--points-at", "HEAD", folder=in_use).split() == ["classifier@v1.0.0"]

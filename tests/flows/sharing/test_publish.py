@@ -236,7 +236,7 @@ def test_missing_remote_is_reported_before_anything_runs(made, dvc):
 def test_uncommitted_source_of_a_run_is_refused_before_anything_runs(made, name):
     with (made / name).open("a") as file:
         file.write("# mine\n")
-    with pytest.raises(ValueError, match=f"^{name}: not committed as it is.* commit it, or `git restore` it"):
+    with pytest.raises(ValueError, match=f"^{name}: not as committed.* commit it, or `git restore` it"):
         check_publishable("branch")
     check_publishable("no")
     commit(made, "mine")

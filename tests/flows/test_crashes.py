@@ -1,4 +1,4 @@
-"""What a crash costs: time, and nothing else. On a real project, with real Prefect servers."""
+"""A crash costs time and nothing else: on a real project, with real Prefect servers."""
 
 import json
 import os
@@ -31,7 +31,7 @@ BY_HAND = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.e
 
 
 def contents(project, *names):
-    """By path, the bytes of these files and folders."""
+    """Return the bytes of these files and folders, by path."""
     files = [file for name in names for file in [project / name, *(project / name).rglob("*")] if file.is_file()]
     return {file.relative_to(project): file.read_bytes() for file in files}
 
@@ -49,21 +49,21 @@ def start(project, command=RETRAIN, **environment):
 
 
 def at_work(process, stage):
-    """Wait until a run is in that stage, and return all that it started."""
+    """Wait until a run is in that stage, and return the processes that it started."""
     until(lambda: any(f"-m tasks.{stage} " in command for command in descendants(process.pid).values()))
     return descendants(process.pid)
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """The environment of runs that have a Prefect server."""
+    """The environment of runs that use a running Prefect server."""
     with prefect_server(tmp_path_factory.mktemp("server")) as environment:
         yield environment
 
 
 @pytest.fixture(scope="module")
 def undisturbed(finished, tmp_path_factory, set_param, server):
-    """Such a project after a run, which is not committed. Copy it, never change it."""
+    """The project after an undisturbed run, not committed. Copy it, never change it."""
     copy = shutil.copytree(finished, tmp_path_factory.mktemp("undisturbed") / "project", symlinks=True)
     set_param(copy, *CHANGED)
     assert retrained(copy, server).returncode == 0
@@ -76,12 +76,12 @@ def retrained(project, environment):
 
 @pytest.fixture
 def stale(project, set_param):
-    """A project in which finetune and what follows is to be run."""
+    """A project in which finetune and the stages after it are stale."""
     set_param(project, *CHANGED)
     return project
 
 
-def test_sigterm_ends_a_run_and_all_that_it_started_within_ten_seconds(stale):
+def test_sigterm_ends_a_run_and_its_processes_within_ten_seconds(stale):
     process = start(stale)
     started = at_work(process, "finetune")
     assert any("uvicorn" in command for command in started.values())  # the temporary server of Prefect
@@ -93,7 +93,7 @@ def test_sigterm_ends_a_run_and_all_that_it_started_within_ten_seconds(stale):
     assert process.returncode != 0
 
 
-def test_sigterm_ends_a_run_whose_prefect_server_is_gone_as_soon(stale, tmp_path):
+def test_sigterm_ends_a_run_without_its_prefect_server_within_ten_seconds(stale, tmp_path):
     with prefect_server(tmp_path / "home") as environment:
         process = start(stale, **environment)
         started = at_work(process, "finetune")
@@ -110,23 +110,21 @@ def test_killed_run_leaves_no_process_behind(stale):
     until(lambda: not any(map(is_running, started)), seconds=10)
 
 
-def test_stage_ends_where_dvc_alone_is_killed_and_the_run_says_so(stale):
+def test_stage_ends_when_dvc_alone_is_killed_and_the_run_reports_that(stale):
     process = start(stale)
     started = at_work(process, "finetune")
     [dvc] = [pid for pid, command in started.items() if "-m dvc" in command]
     os.kill(dvc, signal.SIGKILL)
-    said, _ = process.communicate(timeout=SECONDS)
+    printed, _ = process.communicate(timeout=SECONDS)
     assert process.returncode == 1
-    # a stage that still imports says it itself
-    assert re.search("finetune: (dvc repro exited with -9|the DVC that started this was killed)", said), said
+    # a stage that still imports prints it itself
+    assert re.search("finetune: (dvc repro exited with -9|the DVC that started this was killed)", printed), printed
     assert not any(is_running(pid) for pid, command in started.items() if "-m tasks." in command)
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.2, 1.0])
-def test_stage_that_just_began_is_gone_before_the_workspace_of_a_killed_run_is_free(
-    stale, server, monkeypatch, seconds
-):
-    """Of a run as Prefect starts one: nothing is around the flow. And the stage still imports."""
+def test_stage_that_just_began_ends_before_the_workspace_of_a_killed_run_is_free(stale, server, monkeypatch, seconds):
+    """The run has no process around it, like those that Prefect starts; and the stage still imports."""
     process = start(stale, WAYS["deployment"], **server)
     at_work(process, "finetune")
     time.sleep(seconds)
@@ -140,11 +138,11 @@ def test_stage_that_just_began_is_gone_before_the_workspace_of_a_killed_run_is_f
         assert not any(map(is_running, started))
 
 
-def test_stage_that_just_began_does_nothing_for_a_dvc_that_was_killed(stale, tmp_path):
-    """As somebody runs DVC by hand."""
+def test_stage_that_just_began_does_nothing_for_a_killed_dvc(stale, tmp_path):
+    """A person runs DVC by hand."""
     shutil.rmtree(stale / "data/scratch")
-    said = tmp_path / "said"
-    with said.open("w") as file:
+    output = tmp_path / "output"
+    with output.open("w") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "dvc", "repro"], cwd=stale, stdout=file, stderr=file, env=BY_HAND
         )
@@ -153,11 +151,11 @@ def test_stage_that_just_began_does_nothing_for_a_dvc_that_was_killed(stale, tmp
     process.wait(timeout=SECONDS)
     until(lambda: not is_running(stage))
     assert not (stale / "data/scratch").exists()
-    assert said.read_text("utf-8").splitlines()[-1] == "error: the DVC that started this was killed: run it again"
+    assert output.read_text("utf-8").splitlines()[-1] == "error: the DVC that started this was killed: run it again"
 
 
-def test_run_that_is_killed_again_and_again_ends_in_the_same_bytes(finished, undisturbed, server, tmp_path, set_param):
-    """By chance these three: a stage; DVC, which writes dvc.lock; and a run as Prefect starts it, of which a stage has just process."""
+def test_run_that_is_killed_again_and_again_makes_the_same_bytes(finished, undisturbed, server, tmp_path, set_param):
+    """The seed kills a stage; DVC while it writes dvc.lock; and a run like those of Prefect whose stage just began."""
     template = shutil.copytree(finished, tmp_path / "template", symlinks=True)
     set_param(template, *CHANGED)
     kills = kill_and_finish(template, tmp_path / "copy", server, random.Random(115), 8.0, outcome(undisturbed))
@@ -166,8 +164,8 @@ def test_run_that_is_killed_again_and_again_ends_in_the_same_bytes(finished, und
 
 
 @pytest.mark.parametrize("cut", [0, 8192, -20, b"    outs:", b"  train_head:"])
-def test_dvc_lock_that_is_cut_off_is_made_whole_by_the_next_run(undisturbed, server, tmp_path, cut):
-    """As a kill leaves it while DVC writes: nothing; some of it, which is no YAML; and YAML that lacks what a stage made, or stages."""
+def test_dvc_lock_that_is_cut_off_is_restored_by_the_next_run(undisturbed, server, tmp_path, cut):
+    """A kill while DVC writes leaves an empty file, a part that is not YAML, or YAML without a stage or its outputs."""
     copy = shutil.copytree(undisturbed, tmp_path / "copy", symlinks=True)
     lock = copy / "dvc.lock"
     whole = lock.read_bytes()
@@ -178,7 +176,7 @@ def test_dvc_lock_that_is_cut_off_is_made_whole_by_the_next_run(undisturbed, ser
     assert outcome(copy) == outcome(undisturbed)
 
 
-def test_what_was_finished_since_dvc_lock_was_last_kept_comes_from_the_run_cache(undisturbed, server, tmp_path):
+def test_stages_finished_since_the_kept_dvc_lock_come_from_the_run_cache(undisturbed, server, tmp_path):
     copy = shutil.copytree(undisturbed, tmp_path / "copy", symlinks=True)
     (copy / ".dvc/tmp/graftline-dvc.lock").unlink()
     (copy / "dvc.lock").write_bytes(b"")
@@ -189,7 +187,7 @@ def test_what_was_finished_since_dvc_lock_was_last_kept_comes_from_the_run_cache
     assert outcome(copy) == outcome(undisturbed)
 
 
-def test_second_run_beside_another_is_refused_and_the_first_ends_undisturbed(stale, undisturbed, server):
+def test_second_run_in_a_workspace_is_refused_and_the_first_ends_undisturbed(stale, undisturbed, server):
     first = start(stale, **server)
     at_work(first, "finetune")
     second = retrained(stale, server)
@@ -200,12 +198,12 @@ def test_second_run_beside_another_is_refused_and_the_first_ends_undisturbed(sta
     assert outcome(stale) == outcome(undisturbed)
 
 
-def test_run_whose_prefect_server_goes_away_ends_and_the_next_finishes_it(stale, undisturbed, server, tmp_path):
+def test_run_that_loses_its_prefect_server_ends_and_the_next_completes_it(stale, undisturbed, server, tmp_path):
     with prefect_server(tmp_path / "home") as environment:
         process = start(stale, **environment, PREFECT_CLIENT_MAX_RETRIES="1")
         started = at_work(process, "finetune")
-    said, _ = process.communicate(timeout=SECONDS)
-    assert process.returncode != 0, said
+    printed, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode != 0, printed
     until(lambda: not any(map(is_running, started)), seconds=10)
     assert retrained(stale, server).returncode == 0
     assert outcome(stale) == outcome(undisturbed)
@@ -215,12 +213,12 @@ def test_run_whose_prefect_server_goes_away_ends_and_the_next_finishes_it(stale,
     ("stage", "lost"),
     [
         *((stage, None) for stage in stages(ROOT / "dvc.yaml")),
-        ("embed", "data/store"),  # what is full already is not written to
+        ("embed", "data/store"),  # a complete store is not written to
         ("finetune", "data/scratch"),
     ],
 )
-def test_full_disk_costs_a_stage_its_run_and_nothing_that_was_there(project, stage, lost):
-    """As the shell runs the stage; no file may grow beyond 200 bytes."""
+def test_full_disk_fails_a_stage_and_damages_no_earlier_output(project, stage, lost):
+    """A shell runs the stage; no file may grow beyond 200 bytes."""
     if lost:
         shutil.rmtree(project / lost)
     declared = yaml.safe_load((project / "dvc.yaml").read_text("utf-8"))["stages"][stage]
@@ -253,10 +251,10 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.parametrize("kilobytes", [4, 300])
-def test_run_on_a_disk_that_fills_up_says_so_and_the_next_one_finishes_it(
+def test_run_on_a_disk_that_fills_up_reports_it_and_the_next_run_completes_it(
     finished, undisturbed, server, small_disk, set_param, kilobytes
 ):
-    """All that the run writes: the stages, DVC and its cache."""
+    """The stages, DVC and its cache all write to that disk."""
     project = shutil.copytree(finished, small_disk / "project", symlinks=True)
     set_param(project, *CHANGED)
     ballast = small_disk / "ballast"
@@ -271,7 +269,7 @@ def test_run_on_a_disk_that_fills_up_says_so_and_the_next_one_finishes_it(
 
 
 def test_files_from_the_past_and_from_the_future_make_nothing_stale(project, dvc):
-    """As a clock leaves them that jumped."""
+    """A clock that jumped leaves such files."""
     for number, path in enumerate(sorted((project / "data").rglob("*"))):
         when = (0, 4_000_000_000)[number % 2]  # 1970, and 2096
         os.utime(path, (when, when), follow_symlinks=False)
@@ -281,8 +279,8 @@ def test_files_from_the_past_and_from_the_future_make_nothing_stale(project, dvc
 @pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can run something as another user, by setpriv"
 )
-def test_another_user_runs_it_with_raw_data_that_it_may_only_read(stale, tmp_path):
-    """It may read all, so that the interpreter of these tests can stand in somebody's home."""
+def test_run_of_another_user_with_read_only_raw_data_succeeds(stale, tmp_path):
+    """The user may read everything, because Python may be in a home folder."""
     nobody = 65534
     as_nobody = ["setpriv", f"--reuid={nobody}", f"--regid={nobody}", "--clear-groups"]
     as_nobody += ["--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"]

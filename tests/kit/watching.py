@@ -1,4 +1,4 @@
-"""What the tests of the long-lived set-up share: a real Prefect server seen from outside, and a project whose clock runs faster."""
+"""Tools for tests of a served project: a real Prefect server seen from outside, and a project in a hurry."""
 
 import ctypes
 import shutil
@@ -15,8 +15,8 @@ import yaml
 
 from tests.kit.programs import SECONDS
 
-INTERVAL = 10  # s, at which the landing is looked at; prefect.yaml has 60
-NO_NIGHT = "0 3 29 2 *"  # so that none falls into a test
+INTERVAL = 10  # s, between two looks at the landing; prefect.yaml has 60
+NO_NIGHT = "0 3 29 2 *"  # a schedule that falls into no test
 
 
 def until(look: Callable[[], Any], *, seconds: float = SECONDS, pause_seconds: float = 0.2) -> Any:
@@ -33,7 +33,7 @@ def die_with_the_tests() -> None:
 
 
 def hurried(project: Path, target: Path) -> Path:
-    """A copy of it in which the landing is looked at often."""
+    """Copy a project so that it looks at the landing often."""
     shutil.copytree(project, target, symlinks=True)
     plan = yaml.safe_load((target / "prefect.yaml").read_text("utf-8"))
     retrain, ingest = plan["deployments"]
@@ -44,7 +44,7 @@ def hurried(project: Path, target: Path) -> Path:
 
 
 class Server:
-    """A Prefect server of the tests' own, and what it says."""
+    """A Prefect server of the tests' own, asked over HTTP."""
 
     def __init__(self, home: Path, environment: dict[str, str]) -> None:
         self.home = home
@@ -55,7 +55,7 @@ class Server:
         return self._answer("POST", path, body)
 
     def emit(self, batch: str, *, order: str) -> None:
-        """That it landed, first or further of those that an ingest took."""
+        """Report that a batch landed, the first or a further one of an ingest."""
         event = {
             "event": "dataset.landed",
             "id": str(uuid4()),
@@ -68,22 +68,22 @@ class Server:
         self._answer("DELETE", f"flow_runs/{run['id']}")
 
     def runs(self, flow: str, *states: str) -> list[dict[str, Any]]:
-        """In the order in which they were asked for, without those of a time to come; of these states, or of all."""
-        found = self.post("flow_runs/filter", flows={"name": {"any_": [flow]}}, sort="EXPECTED_START_TIME_ASC")
-        found = [run for run in found if not (run["auto_scheduled"] and run["state"]["type"] == "SCHEDULED")]
-        return [run for run in found if not states or run["state"]["name"] in states]
+        """Return the runs of a flow, the first request first, without scheduled ones; in these states, or in any."""
+        runs = self.post("flow_runs/filter", flows={"name": {"any_": [flow]}}, sort="EXPECTED_START_TIME_ASC")
+        runs = [run for run in runs if not (run["auto_scheduled"] and run["state"]["type"] == "SCHEDULED")]
+        return [run for run in runs if not states or run["state"]["name"] in states]
 
-    def wait(self, run: str, *states: str, seconds: float = SECONDS) -> dict[str, Any]:
-        """The run, once it is in one of these states."""
+    def wait(self, identifier: str, *states: str, seconds: float = SECONDS) -> dict[str, Any]:
+        """Return the run once it is in one of these states."""
 
         def look() -> Any:
-            found = self._answer("GET", f"flow_runs/{run}")
-            return found if found["state"]["name"] in states else None
+            run = self._answer("GET", f"flow_runs/{identifier}")
+            return run if run["state"]["name"] in states else None
 
         return until(look, seconds=seconds)
 
     def deployment(self, name: str) -> str:
-        """The identifier of one, once it is there."""
+        """Return the identifier of a deployment once it exists."""
 
         def look() -> str:
             answer = httpx.get(f"{self.api}/deployments/name/{name}/{name}", timeout=30)
@@ -92,13 +92,14 @@ class Server:
         return until(look)
 
     def logs(self, run: dict[str, Any]) -> str:
+        """Return the log of a run."""
         lines = self.post("logs/filter", logs={"flow_run_id": {"any_": [run["id"]]}}, sort="TIMESTAMP_ASC")
-        return "\n".join(each["message"] for each in lines)
+        return "\n".join(line["message"] for line in lines)
 
     def _answer(self, method: str, path: str, body: Any = None) -> Any:
         for _ in range(20):
             answer = httpx.request(method, f"{self.api}/{path}", json=body, timeout=30)
-            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:  # as it says when its database is busy
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:  # its database is busy
                 break
             time.sleep(1)
         assert answer.is_success, answer.text

@@ -21,11 +21,7 @@ READING = os.O_RDONLY | os.O_NONBLOCK  # opening a pipe that somebody put there 
 BLOCK = 65_536  # keys that are read at once
 KEY = np.dtype(
     {
-        "names": [
-            "sample_id",
-            "head",
-            "checksum",
-        ],  # the head: the first 8 bytes of the id, as a number that sorts alike
+        "names": ["sample_id", "head", "checksum"],  # head: the first 8 bytes of the id, as a number
         "formats": ["S32", ">u8", "<u4"],
         "offsets": [0, 0, 32],
         "itemsize": 36,

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from tasks.data.admission.classes import classes_in_order
+from tasks.data.admission.options import AdmissionOptions
 from tasks.data.admission.quarantine import WAITING, duplicates, labels_not_let_in, ledger_of, missing_labels
 from tasks.data.admission.splits import split_of_any_copy
 from tasks.data.raw.entries import FACTS, KEYS
@@ -27,11 +28,10 @@ class Admission:
 
 def admit(
     samples: pd.DataFrame,
+    options: AdmissionOptions,
     *,
     targets: Sequence[str],
     registered: Mapping[str, Sequence[str]],
-    fixed: Mapping[str, Sequence[str]],
-    min_samples_per_class: int,
     split: Callable[[str], str],
 ) -> Admission:
     """Decide over each sample.
@@ -40,11 +40,10 @@ def admit(
         samples: columns batch, path, sample_id, group, split and the targets, batches in the order in which they landed.
         targets: the columns to learn.
         registered: by target, the classes of the model in use, which keep their places.
-        fixed: by target, the classes that are let in; no entry lets in all.
-        min_samples_per_class: with fewer, a class that is not registered waits in probation.
         split: the side of a group, or of a sample_id.
     """
     samples = samples.sort_values(["batch", "path"], key=_landed, kind="stable", ignore_index=True)
+    min_samples = options.min_samples_per_class
     ledgers: list[pd.DataFrame] = []
 
     def set_aside(found: pd.DataFrame) -> None:
@@ -55,16 +54,16 @@ def admit(
     set_aside(missing_labels(samples, targets=targets))
     samples["split"] = split_of_any_copy(samples)
     set_aside(duplicates(samples, targets=targets))
-    known = {target: fixed.get(target) or list(samples[target].dropna().unique()) for target in targets}
+    known = {target: options.classes.get(target) or list(samples[target].dropna().unique()) for target in targets}
     set_aside(labels_not_let_in(samples, allowed=known, reason="unknown_class", details={}))
     _leave_out(samples, known)
     classes, probation = {}, {}
     for target in targets:
         classes[target], probation[target] = classes_in_order(
-            samples, target=target, registered=registered.get(target, []), min_samples=min_samples_per_class
+            samples, target=target, registered=registered.get(target, []), min_samples=min_samples
         )
     waiting = {
-        (target, name): f"class {name!r} of {target} has {count} of {min_samples_per_class} samples: it waits for more"
+        (target, name): f"class {name!r} of {target} has {count} of {min_samples} samples: it waits for more"
         for target, counts in probation.items()
         for name, count in counts.items()
     }
@@ -78,12 +77,7 @@ def admit(
 
 
 def target_columns(
-    samples: pd.DataFrame,
-    *,
-    chosen: Sequence[str] | None,
-    fixed: Collection[str],
-    registered: Collection[str],
-    min_samples_per_class: int,
+    samples: pd.DataFrame, options: AdmissionOptions, *, registered: Collection[str]
 ) -> tuple[list[str], list[str]]:
     """The targets among the columns of the samples, and the columns that are passed over.
 
@@ -91,22 +85,24 @@ def target_columns(
     is none.
 
     Args:
-        fixed, registered: the targets whose classes are.
+        registered: the targets whose classes are.
 
     Raises:
         ValueError: one that is chosen, or whose classes are fixed, is not there.
     """
     found = [name for name in samples.columns if name not in (*FACTS, *KEYS)]
-    for key, names in (("targets", chosen or []), ("classes", fixed)):
+    for key, names in (("targets", options.targets or []), ("classes", options.classes)):
         missing = [name for name in names if name not in found]
         if missing:
             raise ValueError(
                 f"validate.{key} names {missing[0]!r}, which no batch has, expected of {', '.join(found) or 'none'}: "
                 "correct the spelling, or label the data"
             )
-    known = {*fixed, *registered}
-    likely = [name for name in found if name in known or samples[name].value_counts().max() >= min_samples_per_class]
-    targets = list(chosen or likely or found)
+    known = {*options.classes, *registered}
+    likely = [
+        name for name in found if name in known or samples[name].value_counts().max() >= options.min_samples_per_class
+    ]
+    targets = list(options.targets or likely or found)
     return targets, [name for name in found if name not in targets]
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tasks.data.health.bits import HashDistance, hash_words
 from tasks.data.health.hashes import Probes
+from tasks.data.health.options import TwinOptions
 
 NEAREST, FARTHEST = 5, 20  # neighbours; up to four true copies of one sample spoil nothing
 NUM_ASKED = 500  # samples whose neighbours are looked at
@@ -37,18 +38,17 @@ def set_limits(
     right: NDArray[np.uint8],
     *,
     distance: HashDistance,
-    recall: float,
-    max_false_alarms: float,
+    options: TwinOptions,
 ) -> TwinLimits:
-    """As wide as it takes to catch a share `recall` of the probes, unless more than a share `max_false_alarms` of the
+    """As wide as it takes to catch a share `options.recall` of the probes, unless more than a share `options.max_false_alarms` of the
     left samples would then be taken for a copy by chance: `left` and `right` are the hashes of the two sides."""
     if not probes.cosines.size:  # no sample is used, so that none can leave
         return TwinLimits(
             min_cosine=1.0, max_distance=-1, copies_within=-1, strangers_beyond=None, recall={}, false_alarms=None
         )
-    min_cosine, copies_within = reach(probes, recall=recall)
+    min_cosine, copies_within = reach(probes, recall=options.recall)
     strangers = fit_strangers(left, right, distance=distance)
-    beyond = strangers.limit(max_share=max_false_alarms) if strangers else None
+    beyond = strangers.limit(max_share=options.max_false_alarms) if strangers else None
     max_distance = copies_within if beyond is None else min(copies_within, beyond)
     return TwinLimits(
         min_cosine=min_cosine,

@@ -34,6 +34,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ from tasks.images.alterations import brightened, cropped, flipped, recompressed,
 from tasks.images.decode import decode_image
 from tasks.images.perceptual_hash import HASHES_SHAPE
 from tasks.machine.files import write_json
-from tasks.stage.params import BackboneParams, Params, load_params
+from tasks.stage.params import Params, load_params
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
@@ -127,7 +128,7 @@ def main() -> None:
             worst = min(each[what] for each in measured)
             claims.append(Claim(name=f"audit.leak_{what}", value=worst, target=0.95, at_least=True))
     settings = {"quick": arguments.quick, "planted_a_kind": PLANTED, "heldout_fraction": HELDOUT_FRACTION}
-    finish(settings=settings | {"audit": params.audit.model_dump()}, raw=raw, claims=claims)
+    finish(settings=settings | {"audit": asdict(params.audit)}, raw=raw, claims=claims)
 
 
 class PlantedSet:
@@ -144,12 +145,12 @@ class PlantedSet:
         shutil.copy(WEIGHTS, place)
         backbone.run(
             out=place / "backbone",
-            backbone=BackboneParams(
+            backbone=replace(
+                params.backbone,
                 architecture="squeezenet1_1",
                 weights=str(place / WEIGHTS.name),
                 features="penultimate",
                 image_size=None,
-                decode=params.backbone.decode,
             ),
         )
         chance = np.random.default_rng(FIRST_SEED)

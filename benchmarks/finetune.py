@@ -30,6 +30,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -46,22 +47,23 @@ from benchmarks.kit.machine import Claim, finish, parse_arguments
 from benchmarks.kit.matmul import matmul_flops
 from tasks.data.samples.samples import Samples, sample_id
 from tasks.embedding.embedder import Embedder, plan
-from tasks.finetune import augmentation
-from tasks.images.augment import Views
+from tasks.images.augment import AugmentedViews
 from tasks.images.decode import decode_image
 from tasks.images.transform import Transform
 from tasks.machine.cores import one_thread_each, spread
 from tasks.models.classifier import Classifier
 from tasks.models.weights import RANDOM, load_backbone
-from tasks.stage.params import FinetuneParams, load_params
+from tasks.stage.params import load_params
 from tasks.training.finetuning.activations import Activations, Rows
+from tasks.training.finetuning.options import FinetuneOptions
 from tasks.training.finetuning.tuning import Data, fine_tune
 from tasks.training.finetuning.unfreezing import Trained, boundary_of
 from tasks.training.heads.logistic import fit_head
+from tasks.training.heads.options import HeadOptions
 
 ROOT = Path(__file__).parent.parent
 SIGNS = ROOT.parent / "shared/data/sign-digits.tar"
-CHOICES = {
+CHOICES: dict[str, Any] = {
     "unfreeze": 1, "gradual": False, "minibatch_size": 32, "head_learning_rate": 0.001, "backbone_learning_rate": 0.001,
     "learning_rate_decay": 1.0, "weight_decay": 0.01, "decay_towards": "zero", "warmup_fraction": 0.1,
     "label_smoothing": 0.1, "mixup": 0.0, "averaging": 0.0, "gradient_norm": 1.0, "num_views": 4,
@@ -150,16 +152,26 @@ def compare(place: Path, *, is_quick: bool) -> list[dict[str, Any]]:
     """A row a seed, both sides in turn."""
     rows = photographs(place / "signs")
     num_train, epochs, seeds = (160, 2, 1) if is_quick else (480, 6, 3)
-    params = load_params(Path("params.yaml")).finetune.model_copy(update=CHOICES | {"epochs": epochs})
+    params = load_params(Path("params.yaml"))
+    options = replace(params.finetune, **CHOICES | {"epochs": epochs})
     return [
         {"seed": seed}
-        | one_seed(place, rows, params, seed, num_train=num_train, num_val=240 if is_quick else len(rows))
+        | one_seed(
+            place, rows, options, params.train_head, seed, num_train=num_train, num_val=240 if is_quick else len(rows)
+        )
         for seed in range(seeds)
     ]
 
 
 def one_seed(
-    place: Path, rows: pd.DataFrame, params: FinetuneParams, seed: int, *, num_train: int, num_val: int
+    place: Path,
+    rows: pd.DataFrame,
+    options: FinetuneOptions,
+    head: HeadOptions,
+    seed: int,
+    *,
+    num_train: int,
+    num_val: int,
 ) -> dict[str, Any]:
     order = np.random.default_rng(seed).permutation(len(rows))
     train, val = order[:num_train], order[num_train : num_train + num_val]
@@ -170,13 +182,13 @@ def one_seed(
     samples = Samples(rows, raw=place / "signs", decode=decode_image)
     learn_statistics(backbone, samples, train[:256])
     model = Classifier(backbone, {"label": names})
-    graft_head(model, samples, labels, train, val)
+    graft_head(model, samples, labels, train, val, head)
     weights = place / "resnet18.safetensors"
     save_file(whole_network(model), weights)
 
     listed = {name: [[str(place / "signs" / rows["path"][row]), int(labels[row])] for row in part]
               for name, part in (("train", train), ("val", val))}  # fmt: skip
-    given = {"choices": params.model_dump(), "epochs": params.epochs, "num_classes": len(names), "seed": seed,
+    given = {"choices": asdict(options), "epochs": options.epochs, "num_classes": len(names), "seed": seed,
              "weights": str(weights)} | listed  # fmt: skip
     (place / "given.json").write_text(json.dumps(given), "utf-8")
     command = [sys.executable, "-c", PLAIN, str(place / "given.json")]
@@ -184,11 +196,11 @@ def one_seed(
 
     boundary = boundary_of(model, 1)
     assert boundary is not None
-    chosen = plan(device=params.device, precision=params.precision)
+    chosen = plan(options)
     source = Activations(
         samples, embedder=Embedder(backbone, chosen, boundary=boundary), boundary=boundary, backbone=f"seed {seed}",
-        views=Views(augmentation=augmentation(params), seed=seed), num_views=params.num_views, train=train, val=val,
-        path=place / "activations", most_bytes=int(params.cache_gigabytes * 1e9),
+        views=AugmentedViews(augmentation=options, seed=seed), options=options, train=train, val=val,
+        path=place / "activations",
     )  # fmt: skip
     start = time.perf_counter()
     computed = source.keep()
@@ -196,7 +208,7 @@ def one_seed(
     timed = Timed(source)
     flops = flops_of(model)
     data = Data(labels=torch.from_numpy(labels)[:, None], train=train, val=val)
-    tuned = fine_tune(model, timed, data, params=params, seed=seed)
+    tuned = fine_tune(model, timed, data, options=options, seed=seed)
     speed = timed.num_images / timed.seconds
     limit = matmul_flops(chosen) / flops
     result = {
@@ -269,7 +281,9 @@ def minibatches(samples: Samples[Any], transform: Transform, *, size: int) -> It
         yield transform.stack(part)
 
 
-def graft_head(model: Classifier, samples: Samples[Any], labels: Any, train: Rows, val: Rows) -> None:
+def graft_head(
+    model: Classifier, samples: Samples[Any], labels: Any, train: Rows, val: Rows, options: HeadOptions
+) -> None:
     backbone = model.backbone
     embedder = Embedder(backbone, plan())
     size = embedder.plan.minibatch_size
@@ -282,9 +296,8 @@ def graft_head(model: Classifier, samples: Samples[Any], labels: Any, train: Row
     head = fit_head(
         (features(train).double().numpy(), labels[train]),
         (features(val[:200]).double().numpy(), labels[val[:200]]),
+        replace(options, class_weights="none", l2_strengths=[0.1], max_iterations=200),
         classes=model.classes["label"],
-        l2_strengths=[0.1],
-        max_iterations=200,
     )
     model.graft({"label": [(torch.from_numpy(head.weight), torch.from_numpy(head.bias))]})
 

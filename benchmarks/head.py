@@ -25,8 +25,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks.kit.machine import Claim, finish, parse_arguments
 from tasks.stage.params import load_params
 from tasks.training.heads.logistic import LinearHead, Solver, fit_head
+from tasks.training.heads.options import HeadOptions
 from tasks.training.heads.rows import Rows
 
 ROOT = Path(__file__).parent.parent
@@ -52,6 +53,7 @@ import numpy as np
 from benchmarks.kit.machine import peak_bytes
 from tasks.data.vectors.embeddings import read_embeddings, write_embeddings
 from tasks.training.heads.logistic import fit_head
+from tasks.training.heads.options import HeadOptions
 place, n, dim = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 generator = np.random.default_rng(0)
 labels = generator.integers(0, 10, n)
@@ -64,9 +66,12 @@ vectors = read_embeddings(place, ["a"], num_samples=n)
 cut = n - 1000
 rows = np.arange(n)
 before = peak_bytes()
+options = HeadOptions(
+    head="logistic", class_weights="none", hidden_features=1, l2_strengths=[0.01], max_iterations=500
+)
 fit_head(
-    (vectors.part(rows[:cut]), labels[:cut]), (vectors.part(rows[cut:]), labels[cut:]),
-    classes=[str(each) for each in range(10)], l2_strengths=[0.01], max_iterations=500, in_memory_bytes=0,
+    (vectors.part(rows[:cut]), labels[:cut]), (vectors.part(rows[cut:]), labels[cut:]), options,
+    classes=[str(number) for number in range(10)], in_memory_bytes=0,
 )
 print(before, peak_bytes())
 """
@@ -96,16 +101,11 @@ class Data:
 
 def main() -> None:
     is_quick = parse_arguments(__doc__).quick
-    params = load_params(ROOT / "params.yaml").train_head
-    strengths, max_iterations = params.l2_strengths, params.max_iterations
+    options = replace(load_params(ROOT / "params.yaml").train_head, class_weights="none")
     sizes = [Size(**{**vars(size), "n": size.n // 5 if is_quick else size.n}) for size in SIZES]
     seeds = range(1 if is_quick else NUM_SEEDS)
-    runs = [
-        measure(make(size, seed), size, strengths, max_iterations, seed=seed, is_quick=is_quick)
-        for size in sizes
-        for seed in seeds
-    ]
-    runs.append(measure(digits(), None, strengths, max_iterations, seed=0, is_quick=True))
+    runs = [measure(make(size, seed), size, options, seed=seed, is_quick=is_quick) for size in sizes for seed in seeds]
+    runs.append(measure(digits(), None, options, seed=0, is_quick=True))
     memory = {str(n): peak_from_disk(n, 512) for n in ((20_000, 40_000) if is_quick else (50_000, 200_000))}
     claims = []
     for number, (name, size) in enumerate(zip([each.name for each in SIZES], sizes, strict=True)):
@@ -118,7 +118,7 @@ def main() -> None:
             Claim(name=f"head.path_over_single{ending}", value=values["path_over_single"], target=2.5, at_least=False),
         ]
     finish(
-        settings={"quick": is_quick, "seeds": len(seeds), "l2_strengths": strengths, "num_val": NUM_VAL},
+        settings={"quick": is_quick, "seeds": len(seeds), "l2_strengths": options.l2_strengths, "num_val": NUM_VAL},
         raw={"runs": runs, "peak_bytes": memory},
         claims=claims,
     )
@@ -149,30 +149,22 @@ def digits() -> Data:
     return Data(train=(vectors[:1200], labels[:1200]), val=(vectors[1200:], labels[1200:]), classes=list("0123456789"))
 
 
-def measure(
-    data: Data, size: Size | None, strengths: Sequence[float], max_iterations: int, *, seed: int, is_quick: bool
-) -> dict[str, Any]:
+def measure(data: Data, size: Size | None, options: HeadOptions, *, seed: int, is_quick: bool) -> dict[str, Any]:
     from sklearn.linear_model import LogisticRegression
 
-    def ours(l2_strengths: Sequence[float]) -> tuple[LinearHead, float]:
-        return timed(
-            lambda: fit_head(
-                data.train,
-                data.val,
-                classes=data.classes,
-                l2_strengths=l2_strengths,
-                max_iterations=max_iterations,
-            )
-        )
+    def ours(l2_strengths: list[float]) -> tuple[LinearHead, float]:
+        chosen = replace(options, l2_strengths=l2_strengths)
+        return timed(lambda: fit_head(data.train, data.val, chosen, classes=data.classes))
 
     name = size.name if size else "digits"
     show(f"{name}, seed {seed}")
     few = Data(train=tuple(each[:2000] for each in data.train), val=data.val, classes=data.classes)  # type: ignore[arg-type]
-    fit_head(few.train, few.val, classes=few.classes, l2_strengths=[1.0], max_iterations=5) if size else None  # warm-up
+    warm_up = replace(options, l2_strengths=[1.0], max_iterations=5)
+    fit_head(few.train, few.val, warm_up, classes=few.classes) if size else None
     rows = Rows(*data.train, data.classes, in_memory_bytes=0)
     standardised = rows.standardise(data.train[0])
     labels = data.train[1]
-    head, path_seconds = ours(strengths)
+    head, path_seconds = ours(options.l2_strengths)
     single, single_seconds = ours([head.l2])
 
     def peer(features: Any = standardised, **settings: Any) -> dict[str, Any]:
@@ -197,10 +189,10 @@ def measure(
         "scikit_learn": reference,
     }
     if seed == 0:
-        found["single_seconds_by_l2"] = {str(l2): ours([l2])[1] for l2 in strengths}
+        found["single_seconds_by_l2"] = {str(l2): ours([l2])[1] for l2 in options.l2_strengths}
         with threadpool_limits(1):
             found["one_thread"] = {
-                "single": processor_seconds(lambda: one_thread(data, head.l2, max_iterations)),
+                "single": processor_seconds(lambda: one_thread(data, head.l2, options.max_iterations)),
                 "scikit_learn": processor_seconds(peer),
             }
     if seed == 0 and size and size.num_classes == 10 and not is_quick:

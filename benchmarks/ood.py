@@ -15,6 +15,7 @@ over them (t distribution). --quick: one seed, two epochs.
 import json
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -37,7 +38,7 @@ METHODS: dict[str, tuple[Method, str]] = {  # a method, and which of its models
     "lp_ft": ("finetune", "raw_"),
 }
 RATES = {"head_learning_rate": 3e-4, "backbone_learning_rate": 3e-4, "learning_rate_decay": 1.0}
-TRAINING = VIEWS | RATES | {"flip": True, "unfreeze": "all", "epochs": 6}
+TRAINING: dict[str, Any] = VIEWS | RATES | {"flip": True, "unfreeze": "all", "epochs": 6}
 QUICK_EPOCHS = 2
 
 
@@ -63,7 +64,7 @@ def side_of(path: PurePath, content: bytes) -> int:
 def run_all(place: Path, *, is_quick: bool) -> dict[str, list[dict[str, Any]]]:
     """The runs by method, one a seed."""
     params = load_params(ROOT / "params.yaml")
-    training = params.finetune.model_copy(update=TRAINING | ({"epochs": QUICK_EPOCHS} if is_quick else {}))
+    training = replace(params.finetune, **TRAINING | ({"epochs": QUICK_EPOCHS} if is_quick else {}))
     recipe = Recipe(head=params.train_head, training=training, min_steps=0)
     plan = [(name, seed) for name in reversed(METHODS) for seed in range(1 if is_quick else NUM_SEEDS)]
     calls = [

@@ -30,6 +30,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,7 @@ def recipe(data: str, method: Method, *, is_quick: bool) -> Recipe:
     changes, min_steps = RECIPES.get((data, method), ({}, 0))
     if is_quick and data != "digits":  # which are quick enough
         changes, min_steps = changes | {"epochs": QUICK_EPOCHS}, min_steps // 4
-    return Recipe(head=params.train_head, training=params.finetune.model_copy(update=changes), min_steps=min_steps)
+    return Recipe(head=params.train_head, training=replace(params.finetune, **changes), min_steps=min_steps)
 
 
 def grouped(runs: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:

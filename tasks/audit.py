@@ -12,6 +12,7 @@ from tasks.data.admission.splits import small_classes
 from tasks.data.health.hashes import read_hashes
 from tasks.data.health.leaks import COLUMNS, LEAKED, LEAKS
 from tasks.data.health.near_duplicates import Pairs, Side, find_twins
+from tasks.data.health.options import TwinOptions
 from tasks.data.health.twin_limits import TwinLimits, set_limits
 from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import read_manifest
@@ -20,13 +21,12 @@ from tasks.data.vectors.embeddings import read_embeddings
 from tasks.images.perceptual_hash import DISTANCE
 from tasks.machine.files import read_json, whole_folder, write_json
 from tasks.stage.main import main
-from tasks.stage.params import AuditParams
 
 logger = logging.getLogger("graftline")
 
 
 def run(
-    *, manifests: Path, classes: Path, embeddings: Path, hashes: Path, batches: Path, out: Path, audit: AuditParams
+    *, manifests: Path, classes: Path, embeddings: Path, hashes: Path, batches: Path, out: Path, audit: TwinOptions
 ) -> None:
     """Find what leaked between training and the held-out set."""
     names = read_batches(batches)
@@ -35,10 +35,7 @@ def run(
     bits, probes = read_hashes(hashes, names, num_samples=len(manifest))
     is_heldout = (manifest["split"] == "heldout").to_numpy()
     used, judge = (Side(vectors=vectors[np.flatnonzero(side)], hashes=bits[side]) for side in (~is_heldout, is_heldout))
-    limits = set_limits(
-        probes, used.hashes, judge.hashes, distance=DISTANCE, recall=audit.recall,
-        max_false_alarms=audit.max_false_alarms,
-    )  # fmt: skip
+    limits = set_limits(probes, used.hashes, judge.hashes, distance=DISTANCE, options=audit)
     twins = find_twins(used, judge, distance=DISTANCE, min_cosine=limits.min_cosine, max_distance=limits.max_distance)
     leaks = table(manifest, twins.left, ours=np.flatnonzero(~is_heldout), theirs=np.flatnonzero(is_heldout))
     leaked = table(manifest, twins.right.swapped(), ours=np.flatnonzero(is_heldout), theirs=np.flatnonzero(~is_heldout))

@@ -11,14 +11,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import t
 
+from tasks.gate.options import GateOptions
 from tasks.machine.files import whole_file, write_json
 from tasks.stage.main import main
-from tasks.stage.params import RegressionParams
 
 logger = logging.getLogger("graftline")
 
 
-def run(*, predictions: Path, out: Path, regression: RegressionParams) -> None:
+def run(*, predictions: Path, out: Path, regression: GateOptions) -> None:
     """`predictions` is a folder with a predictions.parquet of evaluate for each retraining, under whatever names."""
     tables = [pd.read_parquet(path) for path in sorted(predictions.glob("*.parquet"))]
     found = {}

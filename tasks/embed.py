@@ -47,9 +47,7 @@ def run(*, raw: Path, manifest: Path, backbone: Path, store: Path, out: Path, ha
     rows = read_batch(manifest.parent, manifest.stem)
     model, _ = load_bundle(backbone)
     fingerprint = model.backbone.fingerprint()  # computed, not believed: others may share the store
-    chosen = plan(
-        device=embed.device, precision=embed.precision, execution=embed.execution, minibatch_size=embed.minibatch_size
-    )
+    chosen = plan(embed)
     embedder = Embedder(model.backbone, chosen)
     kept = open_store(
         store, embedder, backbone=fingerprint, decode=decode_image, hash_of=perceptual_hashes, hashes_shape=HASHES_SHAPE

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tasks.data.admission.splits import Split, held_out_before
+from tasks.data.admission.options import Split
+from tasks.data.admission.splits import held_out_before, read_split
 from tasks.data.health.leaks import is_leaked
 from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import read_manifest, version_of
@@ -71,7 +72,7 @@ def run(
         model, learned = load_bundle(baseline)
         known = model.classes
         answerers["baseline"] = Answerer(model, minibatch_size=evaluate.minibatch_size)
-        is_new = held_out_before(rows, now=Split(**read_json(split)), before=Split.read(learned.get("split")))
+        is_new = held_out_before(rows, now=Split(**read_json(split)), before=read_split(learned.get("split")))
         if not is_new.all():
             logger.warning(
                 "warning: the split is another than the model in use was trained by: candidate and model in use are compared on the %s of %s "

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import time
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -16,16 +17,16 @@ from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import read_manifest
 from tasks.data.samples.samples import Samples
 from tasks.embedding.embedder import plan
-from tasks.images.augment import Augmentation, Views
+from tasks.images.augment import AugmentedViews
 from tasks.images.decode import decode_image
 from tasks.machine import sources
 from tasks.machine.files import read_json, whole_folder, write_json
 from tasks.models.bundle import load_bundle, save_bundle, versions
 from tasks.stage.main import main
-from tasks.stage.params import FinetuneParams
 from tasks.targets.classes import MISSING
 from tasks.training.finetuning.checkpoint import Checkpoint
 from tasks.training.finetuning.grafting import graft
+from tasks.training.finetuning.options import FinetuneOptions
 from tasks.training.finetuning.tuning import Data, curve_table, fine_tune, label_tensor, open_source, summary
 
 logger = logging.getLogger("graftline")
@@ -44,7 +45,7 @@ def run(
     scratch: Path,
     out: Path,
     curves: Path,
-    finetune: FinetuneParams,
+    finetune: FinetuneOptions,
     seed: int,
 ) -> None:
     """Train the last blocks of the backbone together with the head, from the trained head on (LP-FT, Kumar et al. 2022)."""
@@ -68,7 +69,7 @@ def run(
         "backbone": lineage["fingerprint"],
         "data": digest(manifest),
         "head": digest_of(head),
-        "params": finetune.model_dump(),
+        "params": asdict(finetune),
         "seed": seed,
         "split": read_json(split),
         "versions": versions(),
@@ -76,12 +77,12 @@ def run(
     samples = Samples(
         manifest, raw=raw, decode=partial(decode_image, shorter_side=model.backbone.transform.shorter_side)
     )
-    views = Views(augmentation=augmentation(finetune), seed=seed)
+    views = AugmentedViews(augmentation=finetune, seed=seed)
     source = open_source(
-        samples, model, data, views=views, scratch=scratch, backbone=lineage["fingerprint"], params=finetune
+        samples, model, data, views=views, scratch=scratch, backbone=lineage["fingerprint"], options=finetune
     )
     checkpoint = Checkpoint(scratch / "checkpoints", recipe=facts | on_this_machine(manifest, finetune))
-    tuned = fine_tune(model, source, data, params=finetune, seed=seed, keeper=checkpoint)
+    tuned = fine_tune(model, source, data, options=finetune, seed=seed, keeper=checkpoint)
     if not tuned.verdict.is_finetuned:
         model = graft(load_bundle(backbone)[0].backbone, head, classes=read_json(classes))
     description = facts | {
@@ -100,19 +101,10 @@ def run(
     )  # fmt: skip
 
 
-def augmentation(params: FinetuneParams) -> Augmentation:
-    return Augmentation(
-        max_rotation_degrees=params.max_rotation_degrees,
-        max_shift_fraction=params.max_shift_fraction,
-        max_scale_fraction=params.max_scale_fraction,
-        flip=params.flip,
-    )
-
-
-def on_this_machine(manifest: pd.DataFrame, params: FinetuneParams) -> dict[str, Any]:
+def on_this_machine(manifest: pd.DataFrame, options: FinetuneOptions) -> dict[str, Any]:
     """What the steps of a training depend on besides the facts of a candidate: a run with another goes on from no checkpoint."""
     order = hashlib.sha256("".join(manifest["sample_id"]).encode())
-    chosen = plan(device=params.device, precision=params.precision)
+    chosen = plan(options)
     packages = {each: version(each) for each in ("numpy", "pillow", "scipy", "torch", "torchvision")}
     return {
         "code": sources.digest("tasks.finetune"),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.images.decode import decode_stranger
+from tasks.images.options import SizeLimits
 from tasks.machine.files import whole_file
 from tasks.machine.progress import progress
 from tasks.models.bundle import load_bundle
@@ -78,7 +79,8 @@ def predict_with(
         left_out=lambda path: holds_predictions(path) or (path.name == beside.name and path.resolve() == beside),
     )  # fmt: skip
     decode = partial(
-        decode_stranger, min_image_size=MIN_IMAGE_SIZE, max_image_pixels=max_image_pixels,
+        decode_stranger,
+        limits=SizeLimits(min_image_size=MIN_IMAGE_SIZE, max_image_pixels=max_image_pixels),
         shorter_side=answerer.transform.shorter_side,
     )  # fmt: skip
     answers = answer_stream(found, answerer, decode=decode, max_file_bytes=max_file_bytes, top_k=top_k)

@@ -2,19 +2,21 @@
 only; exits 1 when it rejects."""
 
 import csv
+import json
 import logging
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tasks.gate.decisions import Decision, number_of, read_decisions, write_down
+from tasks.gate.options import GateOptions
 from tasks.gate.recorder import Recorder, remove_clocks
 from tasks.machine.files import read_json, whole_folder, write_json
 from tasks.stage.main import main
-from tasks.stage.params import RegressionParams
 
 logger = logging.getLogger("graftline")
 
@@ -22,9 +24,7 @@ logger = logging.getLogger("graftline")
 ARTIFACTS = ("subject.json", "metrics.json", "predictions.parquet", "slices.csv")  # that evaluate leaves
 
 
-def run(
-    *, evaluation: Path, candidate: Path, tests: Path, decisions: Path, out: Path, regression: RegressionParams
-) -> None:
+def run(*, evaluation: Path, candidate: Path, tests: Path, decisions: Path, out: Path, regression: GateOptions) -> None:
     """Run the regression tests on what evaluate measured."""
     for name in ARTIFACTS:
         if not (evaluation / name).is_file():
@@ -46,7 +46,11 @@ def run(
             "-p",
             "no:cacheprovider",
         ]
-        arguments += [f"--evaluation={evaluation}", f"--limits={regression.model_dump_json()}", f"--junit-xml={junit}"]
+        arguments += [
+            f"--evaluation={evaluation}",
+            f"--limits={json.dumps(asdict(regression))}",
+            f"--junit-xml={junit}",
+        ]
         arguments += [f"--num-decisions={number}"]
         if regression.max_latency_milliseconds is not None:
             arguments += [f"--latency-milliseconds={measure_latency(candidate)}"]

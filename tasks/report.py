@@ -16,6 +16,7 @@ from tasks.page.comparison import comparison, outcomes
 from tasks.page.confusion import confusion
 from tasks.page.curves import curves, numbers
 from tasks.page.gallery import worst
+from tasks.page.options import PageOptions
 from tasks.page.points import points
 from tasks.page.projection import project
 from tasks.page.quarantine import with_pictures
@@ -24,7 +25,6 @@ from tasks.page.render import render
 from tasks.page.slices import read_slices, slices
 from tasks.page.thumbnails import thumbnails
 from tasks.stage.main import main
-from tasks.stage.params import ReportParams
 
 logger = logging.getLogger("graftline")
 
@@ -40,7 +40,7 @@ def run(
     batches: Path,
     raw: Path,
     out: Path,
-    report: ReportParams,
+    report: PageOptions,
 ) -> None:
     """Draw the page."""
     names = read_batches(batches)

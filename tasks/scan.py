@@ -41,10 +41,7 @@ def inspect_entries(raw: Path, entries: Sequence[Entry], scan: ScanParams) -> tu
     """The samples (path, sample_id, ImageFacts, group, domain, split, a column a target) and the defects (path,
     sample_id, reason, detail, and as JSON what is said of them), sorted by path."""
     to_look_at = [entry.path for entry in entries if not entry.reason]
-    inspect = partial(inspect_image, min_image_size=scan.min_image_size, max_image_pixels=scan.max_image_pixels)
-    inspections = inspect_all(
-        raw, to_look_at, inspect, max_file_bytes=scan.max_file_bytes, max_decode_seconds=scan.max_decode_seconds
-    )
+    inspections = inspect_all(raw, to_look_at, partial(inspect_image, limits=scan), limits=scan)
     shown = progress(inspections, total=len(to_look_at), what=f"scan {raw}", unit="samples")
     samples: list[dict[str, object]] = []
     defects: list[dict[str, object]] = []

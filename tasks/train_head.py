@@ -13,11 +13,11 @@ from tasks.data.manifest.manifest import read_manifest
 from tasks.data.vectors.embeddings import read_embeddings
 from tasks.machine.files import read_json, whole_folder
 from tasks.stage.main import main
-from tasks.stage.params import TrainHeadParams
 from tasks.targets.classes import MISSING, is_right, label_indices, losses
 from tasks.targets.head import Head, Layer, save_heads
 from tasks.training.heads.centroid import fit_centroids
 from tasks.training.heads.logistic import fit_head
+from tasks.training.heads.options import HeadOptions
 from tasks.training.heads.rows import Array, Labels, Vectors, check_finite
 from tasks.training.loop.temperature import fit_temperature
 
@@ -34,7 +34,7 @@ def run(
     audit: Path,
     batches: Path,
     out: Path,
-    train_head: TrainHeadParams,
+    train_head: HeadOptions,
     seed: int,
 ) -> None:
     """Train a head on the frozen features of the train split."""
@@ -70,31 +70,17 @@ def run(
 
 
 def fit(
-    train: tuple[Vectors, Labels], val: tuple[Vectors, Labels], names: list[str], params: TrainHeadParams, *, seed: int
+    train: tuple[Vectors, Labels], val: tuple[Vectors, Labels], names: list[str], options: HeadOptions, *, seed: int
 ) -> tuple[tuple[Layer, ...], float | None]:
     """The layers of the head that the params name, and the L2 strength where one was chosen."""
-    if params.head == "centroid":
+    if options.head == "centroid":
         return (half_size(fit_centroids(train, classes=names)),), None
-    if params.head == "mlp":
+    if options.head == "mlp":
         from tasks.training.heads.mlp import fit_mlp  # torch takes seconds to import
 
-        layers = fit_mlp(
-            train,
-            val,
-            classes=names,
-            hidden_features=params.hidden_features,
-            balanced=params.class_weights == "balanced",
-            seed=seed,
-        )
+        layers = fit_mlp(train, val, options, classes=names, seed=seed)
         return tuple(half_size(layer) for layer in layers), None
-    head = fit_head(
-        train,
-        val,
-        classes=names,
-        l2_strengths=params.l2_strengths,
-        max_iterations=params.max_iterations,
-        class_weights=params.class_weights,
-    )
+    head = fit_head(train, val, options, classes=names)
     return (half_size((head.weight, head.bias)),), head.l2
 
 

@@ -2,55 +2,44 @@
 
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from tasks.data.admission.accounts import Limits, account, budget, labels_of
+from tasks.data.admission.accounts import account, budget, labels_of
 from tasks.data.admission.admission import Admission, admit, target_columns
 from tasks.data.admission.classes import class_changes
-from tasks.data.admission.expectations import check_expectations, tell
+from tasks.data.admission.expectations import check_expectations, make_examination
+from tasks.data.admission.options import ExpectationOptions, ValidateOptions
 from tasks.data.admission.quarantine import LEDGER_COLUMNS
 from tasks.data.admission.registry import Registry, read_registry
-from tasks.data.admission.splits import Split, groups_across_splits, small_classes
+from tasks.data.admission.splits import facts_of, groups_across_splits, side_of, small_classes
 from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import SPLITS
 from tasks.data.manifest.tables import read_table, write_table, write_text_table
 from tasks.machine.files import whole_folder, write_json
 from tasks.stage.main import main
-from tasks.stage.params import ScanParams, ValidateParams
+from tasks.stage.params import ScanParams
 
 logger = logging.getLogger("graftline")
 
 MAX_NAMED = 50  # classes in probation, or groups, that the report names; it counts them all
 
 
-def run(*, scanned: Path, batches: Path, registry: Path, out: Path, validate: ValidateParams, scan: ScanParams) -> None:
+def run(
+    *, scanned: Path, batches: Path, registry: Path, out: Path, validate: ValidateOptions, scan: ScanParams
+) -> None:
     """Decide which samples are used, and on which side of the split."""
     names = read_batches(batches)
     by_batch = {batch: read_scanned(scanned, batch, "samples") for batch in names}
     samples = pd.concat(by_batch.values(), ignore_index=True)
     defects = pd.concat([read_scanned(scanned, batch, "defects") for batch in names], ignore_index=True)
     registered = read_registry(registry)
-    targets, passed_over = target_columns(
-        samples,
-        chosen=validate.targets,
-        fixed=validate.classes,
-        registered=registered.classes,
-        min_samples_per_class=validate.min_samples_per_class,
-    )
-    split = Split(
-        salt=validate.split_salt, val_fraction=validate.val_fraction, heldout_fraction=validate.heldout_fraction
-    )
+    targets, passed_over = target_columns(samples, validate, registered=registered.classes)
     admission = admit(
-        samples,
-        targets=targets,
-        registered=registered.classes,
-        fixed=validate.classes,
-        min_samples_per_class=validate.min_samples_per_class,
-        split=split.side,
+        samples, validate, targets=targets, registered=registered.classes, split=partial(side_of, split=validate)
     )
     manifest = admission.manifest
     ledger = pd.concat([defects[LEDGER_COLUMNS], admission.ledger], ignore_index=True)
@@ -62,11 +51,7 @@ def run(*, scanned: Path, batches: Path, registry: Path, out: Path, validate: Va
             ledger,
             labels=labels_of(ledger, samples, defects, targets),
             classes=admission.classes,
-            limits=Limits(
-                overall=validate.max_quarantined.overall,
-                each_batch=validate.max_quarantined.batch,
-                each_class=validate.max_quarantined.class_,
-            ),
+            limits=validate.max_quarantined,
         ),
         "classes": {target: count_by_class(manifest, target, each) for target, each in admission.classes.items()},
         "class_changes": {target: named_changes(samples, target, registered) for target in targets},
@@ -86,7 +71,7 @@ def run(*, scanned: Path, batches: Path, registry: Path, out: Path, validate: Va
             write_table(folder / "manifest" / f"{batch}.parquet", rows.sort_values("path").reset_index(drop=True))
         write_text_table(folder / "quarantine.csv", ledger)
         write_json(folder / "classes.json", admission.classes)
-        write_json(folder / "split.json", asdict(split))
+        write_json(folder / "split.json", facts_of(validate))
         write_json(folder / "validation.json", report)
     for line in warnings(report):
         logger.warning("warning: %s", line)
@@ -125,20 +110,18 @@ def without_samples(manifest: pd.DataFrame, registered: Registry) -> dict[str, A
 
 
 def expectations(
-    manifest: pd.DataFrame, batches: list[str], admission: Admission, params: ValidateParams, *, min_image_size: int
+    manifest: pd.DataFrame,
+    batches: list[str],
+    admission: Admission,
+    options: ExpectationOptions,
+    *,
+    min_image_size: int,
 ) -> list[dict[str, Any]]:
     """What Great Expectations says of the manifest; nothing where there is no sample."""
     if manifest.empty:
         return []
     return check_expectations(
-        tell(
-            manifest,
-            batches=batches,
-            classes=admission.classes,
-            limits=params.expectations.model_dump(),
-            drift_significance=params.drift_significance,
-            min_image_size=min_image_size,
-        )
+        make_examination(manifest, options, batches=batches, classes=admission.classes, min_image_size=min_image_size)
     )
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tasks.data.admission.splits import Split
+from tasks.data.admission.options import Split
+from tasks.data.admission.splits import side_of
 from tasks.data.samples.samples import sample_id
 from tasks.images.decode import decode_image
 from tasks.models.backbone import Backbone, Features
@@ -123,7 +124,7 @@ def read_tar(tar: str, network: Network, side_of: SideOf) -> Labelled:
 
 
 def side_by_content(path: PurePath, content: bytes) -> int:
-    side = SPLIT.side(sample_id(content))
+    side = side_of(sample_id(content), SPLIT)
     return HELDOUT if side == "heldout" else POOL
 
 

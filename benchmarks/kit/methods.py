@@ -8,7 +8,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,19 +21,18 @@ from torch import Tensor
 
 from benchmarks.kit.labelled import POOL, Labelled
 from benchmarks.kit.machine import peak_bytes
-from tasks.embedding.embedder import Embedder, plan
-from tasks.finetune import augmentation
-from tasks.images import augment
+from tasks.embedding.embedder import AUTO, Embedder, plan
+from tasks.images.augment import AugmentedViews
 from tasks.machine.cores import one_thread_each
 from tasks.models.backbone import Backbone
 from tasks.models.classifier import Classifier
 from tasks.prediction.answers import Answerer
-from tasks.stage.params import FinetuneParams, TrainHeadParams
 from tasks.targets.classes import likeliest
+from tasks.training.finetuning.options import FinetuneOptions
 from tasks.training.finetuning.tuning import Data, fine_tune, num_full
 from tasks.training.heads.logistic import LinearHead, fit_head
-from tasks.training.loop.fit import Group, History, fit
-from tasks.training.loop.fit import Recipe as Training
+from tasks.training.heads.options import HeadOptions
+from tasks.training.loop.fit import PLAIN, Group, History, fit
 from tasks.training.loop.scores import Minibatch
 
 Method = Literal["pixels", "head", "finetune", "finetune_from_random_head", "scratch"]
@@ -48,8 +47,8 @@ TARGET = "label"
 class Recipe:
     """How a method trains the network. `min_steps` is for few labels, whose epochs have few minibatches."""
 
-    head: TrainHeadParams
-    training: FinetuneParams
+    head: HeadOptions
+    training: FinetuneOptions
     min_steps: int
 
     def digest(self) -> str:
@@ -115,12 +114,12 @@ class Task:
     seed: int
 
     @property
-    def params(self) -> FinetuneParams:
+    def options(self) -> FinetuneOptions:
         """The recipe's, for as many labels as there are: smaller minibatches and more epochs for few."""
-        num_train, params = len(self.draw.train), self.recipe.training
-        size = min(params.minibatch_size, max(num_train // 4, 8))
-        epochs = max(params.epochs or 0, math.ceil(self.recipe.min_steps / num_full(num_train, size)))
-        return params.model_copy(update={"minibatch_size": size, "epochs": epochs})
+        num_train, options = len(self.draw.train), self.recipe.training
+        size = min(options.minibatch_size, max(num_train // 4, 8))
+        epochs = max(options.epochs or 0, math.ceil(self.recipe.min_steps / num_full(num_train, size)))
+        return replace(options, minibatch_size=size, epochs=epochs)
 
     @property
     def data(self) -> Data:
@@ -156,7 +155,7 @@ def finetune(task: Task) -> Outcome:
     head = train_head(task, vectors)
     model = Classifier(backbone, {TARGET: task.labelled.classes})
     model.graft({TARGET: [(torch.from_numpy(head.weight), torch.from_numpy(head.bias))]})
-    tuned = fine_tune(model, Views(model, task), task.data, params=task.params, seed=task.seed)
+    tuned = fine_tune(model, Views(model, task), task.data, options=task.options, seed=task.seed)
     shipped = tuned.verdict.is_finetuned
     told = told_of(tuned.history) | {"p_value": tuned.verdict.p_value, "is_tuned": shipped}
     raw = prediction_of(model, task.labelled)
@@ -169,15 +168,15 @@ def finetune(task: Task) -> Outcome:
 def finetune_from_random_head(task: Task) -> Outcome:
     """What LP-FT is held against: the whole network trained at once, a new head with it."""
     model = Classifier(task.labelled.network.load(), {TARGET: task.labelled.classes})
-    tuned = fine_tune(model, Views(model, task), task.data, params=task.params, seed=task.seed)
+    tuned = fine_tune(model, Views(model, task), task.data, options=task.options, seed=task.seed)
     return {"": prediction_of(model, task.labelled)}, told_of(tuned.history)
 
 
 def scratch(task: Task) -> Outcome:
     """The same network from random weights, as torchvision draws them (Kaiming's where it has no normalisation)."""
     model = Classifier(task.labelled.network.load(is_pretrained=False), {TARGET: task.labelled.classes})
-    params, data, views = task.params, task.data, Views(model, task)
-    size = params.minibatch_size
+    options, data, views = task.options, task.data, Views(model, task)
+    size = options.minibatch_size
 
     def minibatches(rows: Rows, view: int | None) -> Iterator[Minibatch]:
         yield from zip(views.minibatches(rows, view, size=size), torch.split(data.labels[rows], size), strict=True)
@@ -188,18 +187,19 @@ def scratch(task: Task) -> Outcome:
 
     history = fit(
         model,
-        Training(
-            epochs=params.epochs or 0,
-            seed=task.seed,
-            warmup_fraction=params.warmup_fraction,
+        replace(
+            PLAIN,
+            epochs=options.epochs or 0,
+            warmup_fraction=options.warmup_fraction,
             update_statistics=True,
-            label_smoothing=params.label_smoothing,
+            label_smoothing=options.label_smoothing,
         ),
+        seed=task.seed,
         groups=[
             Group(
                 parameters=list(model.parameters()),
-                learning_rate=params.backbone_learning_rate,
-                weight_decay=params.weight_decay,
+                learning_rate=options.backbone_learning_rate,
+                weight_decay=options.weight_decay,
             )
         ],
         minibatches=train,
@@ -220,7 +220,7 @@ METHODS: dict[Method, Callable[[Task], Outcome]] = {
 
 def embedding(labelled: Labelled, backbone: Backbone) -> Callable[[Rows], NDArray[np.float64]]:
     """Rows -> features (n, dim), as the engine computes them; each row is embedded once."""
-    embedder = Embedder(backbone, plan(device="cpu"))
+    embedder = Embedder(backbone, plan(replace(AUTO, device="cpu")))
     known: dict[int, NDArray[np.float64]] = {}
 
     def vectors(rows: Rows) -> NDArray[np.float64]:
@@ -239,9 +239,8 @@ def train_head(task: Task, vectors: Callable[[Rows], NDArray[np.float64]]) -> Li
     return fit_head(
         (vectors(train), labels[train]),
         (vectors(val), labels[val]),
+        replace(task.recipe.head, class_weights="none"),
         classes=task.labelled.classes,
-        l2_strengths=task.recipe.head.l2_strengths,
-        max_iterations=task.recipe.head.max_iterations,
     )
 
 
@@ -253,7 +252,7 @@ class Views:
     def __init__(self, model: Classifier, task: Task) -> None:
         self.pixels = task.labelled.pixels
         self.normalize = model.backbone.transform.normalize
-        self.views = augment.Views(augmentation=augmentation(task.params), seed=task.seed)
+        self.views = AugmentedViews(augmentation=task.options, seed=task.seed)
 
     def minibatches(self, rows: Rows, view: int | None, *, size: int) -> Iterator[Tensor]:
         """(size, 3, image_size, image_size) float32, the last one shorter, in the order of `rows`."""

@@ -9,7 +9,7 @@ import logging
 import textwrap
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,7 +22,7 @@ from tasks.machine.files import whole_file
 from tasks.models.backbone import Backbone
 from tasks.models.classifier import Classifier
 from tasks.stage.main import main
-from tasks.training.loop.fit import Group, Recipe, fit
+from tasks.training.loop.fit import PLAIN, Group, fit
 from tasks.training.loop.scores import Minibatch, score
 
 logger = logging.getLogger("graftline")
@@ -79,13 +79,14 @@ def train(
 
     fit(
         model,
-        Recipe(
+        replace(
+            PLAIN,
             epochs=options.epochs,
-            seed=options.seed,
             warmup_fraction=options.warmup_fraction,
             update_statistics=True,
             label_smoothing=options.label_smoothing,
         ),
+        seed=options.seed,
         groups=parameter_groups(model, options),
         minibatches=minibatches,
         num_minibatches=options.minibatches_per_epoch,

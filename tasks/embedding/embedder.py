@@ -11,12 +11,14 @@ from torch import Tensor
 
 from tasks.embedding.boundary import Boundary, frozen_part
 from tasks.embedding.fusion import fold, fuse, trace
+from tasks.embedding.options import DeviceOptions, PassOptions, PlanOptions
 from tasks.machine.cores import Device, one_thread_each
 from tasks.models.backbone import Backbone
 
 Precision = Literal["bf16", "fp32"]
 Execution = Literal["fused", "eager", "compiled"]
 
+AUTO = PlanOptions(device="auto", precision="auto", execution="auto", minibatch_size=None)
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 MINIBATCH_SIZES = {"cpu": 16, "cuda": 256}  # images; on a processor what its caches hold, larger is slower
 LARGEST_BLOCK = 2**30  # bytes
@@ -36,19 +38,17 @@ class Plan:
         return asdict(self) | {"processor": torch.cuda.get_device_name() if self.device == "cuda" else _instructions()}
 
 
-def plan(
-    *,
-    device: Device | Literal["auto"] = "auto",
-    precision: Precision | Literal["auto"] = "auto",
-    execution: Execution | Literal["auto"] = "auto",
-    minibatch_size: int | None = None,
-) -> Plan:
-    """What is left open is chosen for the machine: a GPU where there is one; bf16 where the device computes with it (CUDA,
-    AMX, AVX512-BF16); `fused` (see `tasks.embedding.fusion`), since torch.compile gains 4 to 6 % more (`benchmarks.embed`),
-    costs 4 to 60 s, and could not be used for many samples and not for few without giving them other bits.
+def plan(options: DeviceOptions = AUTO) -> Plan:
+    """Choose for this machine all that the options leave open. Options that are no PassOptions leave the passes open.
 
-    Raises ValueError where what is asked for is not there.
+    The choices are a GPU where there is one, bf16 where the device computes with it (CUDA, AMX, AVX512-BF16), and fused
+    execution (see `tasks.embedding.fusion`). torch.compile gains 4 to 6 % more (`benchmarks.embed`) and costs 4 to 60 s;
+    to use it for many samples and not for few would give them other bits.
+
+    Raises ValueError where the machine lacks the device, the precision or the compiler that the options name.
     """
+    passes = options if isinstance(options, PassOptions) else AUTO
+    device, precision, execution = options.device, options.precision, passes.execution
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif device == "cuda" and not torch.cuda.is_available():
@@ -61,7 +61,7 @@ def plan(
         execution = "fused"
     elif execution == "compiled" and not any(map(shutil.which, ("g++", "clang++"))):
         raise ValueError("execution is compiled, and there is no C++ compiler: install g++, or set it to auto")
-    size = minibatch_size or MINIBATCH_SIZES[device]
+    size = passes.minibatch_size or MINIBATCH_SIZES[device]
     return Plan(device=device, precision=precision, execution=execution, minibatch_size=size)
 
 

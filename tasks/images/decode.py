@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tasks.data.samples.defects import DefectError
+from tasks.images.options import SizeLimits
 
 logger = logging.getLogger("graftline")
 
@@ -39,7 +40,7 @@ class ImageFacts:
     height: int
 
 
-def inspect_image(content: bytes, *, min_image_size: int, max_image_pixels: int) -> ImageFacts:
+def inspect_image(content: bytes, *, limits: SizeLimits) -> ImageFacts:
     """Decode the whole image once and return its facts.
 
     Sizes are checked in the header, before anything is decoded.
@@ -47,7 +48,7 @@ def inspect_image(content: bytes, *, min_image_size: int, max_image_pixels: int)
     Raises:
         DefectError: the image cannot be used, with the reason.
     """
-    image = _open_within(content, min_image_size=min_image_size, max_image_pixels=max_image_pixels)
+    image = _open_within(content, limits)
     # a phone's JPEG with a second image behind the first (MPO) counts as a JPEG
     facts = ImageFacts(
         format=str(image.format).replace("MPO", "JPEG"), mode=image.mode, width=image.width, height=image.height
@@ -78,15 +79,13 @@ def decode_image(content: bytes, *, shorter_side: int | None = None) -> Image.Im
     return _decode(_open(content), content, shorter_side=shorter_side)
 
 
-def decode_stranger(
-    content: bytes, *, min_image_size: int, max_image_pixels: int, shorter_side: int | None
-) -> Image.Image:
+def decode_stranger(content: bytes, *, limits: SizeLimits, shorter_side: int | None) -> Image.Image:
     """Return `decode_image` of bytes that were not inspected before.
 
     Raises:
         DefectError: the image cannot be used, with the reason, as from `inspect_image`.
     """
-    image = _open_within(content, min_image_size=min_image_size, max_image_pixels=max_image_pixels)
+    image = _open_within(content, limits)
     try:
         if _has_second_frame(image):
             raise DefectError("animated", "the file holds several images, expected one")
@@ -110,15 +109,16 @@ def _decode(image: Image.Image, content: bytes, *, shorter_side: int | None) -> 
         raise _damage(content, error) from error
 
 
-def _open_within(content: bytes, *, min_image_size: int, max_image_pixels: int) -> Image.Image:
+def _open_within(content: bytes, limits: SizeLimits) -> Image.Image:
     """Return the image, not decoded yet. Raises DefectError if its header shows that it cannot be used."""
     if not content:
         raise DefectError("empty_file", "the file has no bytes")
     image = _open(content)
-    if min(image.size) < min_image_size:
-        raise DefectError("too_small", f"{image.width} x {image.height} px, expected at least {min_image_size} px")
-    if image.width * image.height > max_image_pixels:
-        raise DefectError("too_many_pixels", f"{image.width} x {image.height} px, expected at most {max_image_pixels}")
+    size = f"{image.width} x {image.height} px"
+    if min(image.size) < limits.min_image_size:
+        raise DefectError("too_small", f"{size}, expected at least {limits.min_image_size} px")
+    if image.width * image.height > limits.max_image_pixels:
+        raise DefectError("too_many_pixels", f"{size}, expected at most {limits.max_image_pixels}")
     if image.format in ("JPEG", "MPO") and (scans := _num_scans(content)) > MOST_SCANS:
         raise DefectError("unreadable", f"a JPEG of {scans} scans, expected at most {MOST_SCANS}")
     if not _is_convertible(image.mode):

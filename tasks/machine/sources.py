@@ -15,15 +15,18 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "tasks"
-# how a verb is started, shown and written down; none of it can change a value, so a change of it makes nothing stale
+# This code starts a verb, shows progress, writes files, or declares what params.yaml may set. It cannot change a value,
+# so a change of it makes nothing stale.
 PLUMBING = (
     "tasks/__init__.py",
     "tasks/stage",
+    "tasks/machine/bounds.py",
     "tasks/machine/files.py",
     "tasks/machine/lifeline.py",
     "tasks/machine/progress.py",
     "tasks/machine/sources.py",
 )
+DECLARATIONS = "options.py"  # in any folder: dataclasses of params.yaml's sections, without defaults
 
 
 def digest(*modules: str) -> str:
@@ -157,12 +160,14 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def _is_plumbing(path: str) -> bool:
-    return any(path == part or path.startswith(f"{part}/") for part in PLUMBING)
+    is_declared = Path(path).name == DECLARATIONS
+    return is_declared or any(path == part or path.startswith(f"{part}/") for part in PLUMBING)
 
 
 def _modules(folder: Path, root: Path) -> set[str]:
-    """Return the modules below a folder that hold any code; a package's empty `__init__.py` does not."""
-    return {str(file.relative_to(root)) for file in (root / folder).rglob("*.py") if file.stat().st_size}
+    """Return the modules below a folder that hold any code but declarations; a package's `__init__.py` may be empty."""
+    files = [file for file in (root / folder).rglob("*.py") if file.name != DECLARATIONS]
+    return {str(file.relative_to(root)) for file in files if file.stat().st_size}
 
 
 def _data_folders(folder: Path, root: Path) -> list[Path]:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from tasks.metrics.accuracy import measure_accuracy
 from tasks.metrics.bootstrap import intervals
 from tasks.metrics.calibration import reliability, squared_errors
+from tasks.metrics.options import MeasureOptions
 from tasks.metrics.significance import compare
-from tasks.stage.params import EvaluateParams
 from tasks.targets.classes import is_right, likeliest
 
 
@@ -19,7 +19,7 @@ def measure(
     labels: NDArray[np.int64],
     by_model: dict[str, NDArray[np.float64]],
     names: list[str],
-    params: EvaluateParams,
+    options: MeasureOptions,
     *,
     leaked: NDArray[np.bool_],
     is_shared: NDArray[np.bool_],
@@ -28,7 +28,7 @@ def measure(
     """The numbers of each model and, where there is a baseline, the flips from it to the candidate on samples that it did not learn
     from, of classes that it knows: `is_shared` (n,). Where these are but a part, `shared` has the numbers of both on them, since
     on the others the two do not compare. `leaked` (n,) says which samples have a near-duplicate in train or val."""
-    ask = partial(measure_model, names=names, params=params, seed=seed)
+    ask = partial(measure_model, names=names, options=options, seed=seed)
     measured: dict[str, Any] = {name: ask(labels, found, leaked=leaked) for name, found in by_model.items()}
     if "baseline" not in by_model:
         return measured
@@ -47,13 +47,13 @@ def measure_model(
     probabilities: NDArray[np.float64],
     *,
     names: list[str],
-    params: EvaluateParams,
+    options: MeasureOptions,
     leaked: NDArray[np.bool_],
     seed: int,
 ) -> dict[str, Any]:
     """The numbers of a model that gives the samples these probabilities: (n, num_classes)."""
     found = measure_accuracy(labels=labels, probabilities=probabilities)
-    _, error = reliability(labels=labels, probabilities=probabilities, num_bins=params.calibration_bins)
+    _, error = reliability(labels=labels, probabilities=probabilities, num_bins=options.calibration_bins)
     return {
         "accuracy": found.accuracy,
         "accuracy_without_leaks": accuracy_of(labels[~leaked], probabilities[~leaked]),
@@ -65,9 +65,9 @@ def measure_model(
         "intervals": intervals(
             labels=labels,
             probabilities=probabilities,
-            num_bins=params.calibration_bins,
-            confidence=params.confidence,
-            num_resamples=params.num_resamples,
+            num_bins=options.calibration_bins,
+            confidence=options.confidence,
+            num_resamples=options.num_resamples,
             generator=np.random.default_rng(seed),
         ),
         "recall": {each: float(recall) for each, recall in zip(names, found.recall, strict=True) if recall == recall},

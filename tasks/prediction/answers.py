@@ -6,6 +6,7 @@ head is computed by itself, so that no bit of an answer depends on the samples b
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tasks.embedding.embedder import Embedder, plan
+from tasks.embedding.embedder import AUTO, Embedder, plan
 from tasks.models.classifier import Classifier
 from tasks.targets import classes
 from tasks.targets.head import Head
@@ -26,14 +27,15 @@ Probabilities = dict[str, NDArray[np.float64]]  # by target: (n, num_classes)
 class Answerer:
     """A classifier made ready on this machine.
 
-    `choices` are those of `tasks.embedding.embedder.plan`. Raises ValueError where the model is a backbone without targets, or
+    `choices` are fields of `tasks.embedding.options.PlanOptions`. Raises ValueError where the model is a backbone without targets, or
     a choice is not to be had here.
     """
 
     def __init__(self, model: Classifier, **choices: Any) -> None:
         if not model.classes:
             raise ValueError("the bundle is a backbone, which has no classes: name the bundle of a classifier")
-        self.embedder = Embedder(model.backbone, plan(**{"precision": PRECISION} | choices))
+        options = replace(AUTO, **{"precision": PRECISION} | choices)
+        self.embedder = Embedder(model.backbone, plan(options))
         self.transform = self.embedder.transform
         self.fingerprint = model.backbone.fingerprint()
         self.classes = model.classes

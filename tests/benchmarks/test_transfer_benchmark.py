@@ -111,7 +111,7 @@ def test_training_pictures_are_normalised_as_the_model_expects_them(labelled):
 
 def test_few_labels_get_smaller_minibatches_and_more_epochs(labelled):
     params = load_params(ROOT / "params.yaml")
-    training = params.finetune.model_copy(update={"epochs": 3})
+    training = replace(params.finetune, epochs=3)
     recipe = Recipe(head=params.train_head, training=training, min_steps=50)
     few, all_ = (
         Task(labelled=labelled, draw=Draw.of(labelled, fraction, seed=0), recipe=recipe, seed=0).params

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageOps
 
 from flows.workspace.working_copy import commit
-from tasks.data.admission.splits import Split
+from tasks.data.admission.options import Split
+from tasks.data.admission.splits import side_of
 from tasks.data.samples.samples import sample_id
 from tests.kit.programs import git, run_module
 
@@ -83,7 +84,7 @@ def test_mirrored_copy_of_a_held_out_sample_leaves_training_and_is_reported(proj
         with Image.open(project / "data/raw/first" / original.path) as picture:
             ImageOps.mirror(picture).save(tmp_path / "copy.png")
         copy = (tmp_path / "copy.png").read_bytes()
-        if split.side(sample_id(copy)) == "train":
+        if side_of(sample_id(copy), split) == "train":
             break
     folder = project / "data/raw/second" / original.label
     folder.mkdir(parents=True)
@@ -161,7 +162,7 @@ def test_model_in_use_is_compared_after_a_rotation_on_samples_it_did_not_learn_f
     set_param(project, "split_salt", "second")
     assert "that neither learned from" in dvc(project, "repro")
     predictions = pd.read_parquet(project / "data/evaluation/predictions.parquet")
-    is_shared = [before.side(sample) == "heldout" for sample in predictions["sample_id"]]
+    is_shared = [side_of(sample, before) == "heldout" for sample in predictions["sample_id"]]
     assert predictions["is_shared"].tolist() == is_shared
     assert 0 < sum(is_shared) < len(predictions) / 2
     flips = json.loads((project / "data/evaluation/metrics.json").read_text("utf-8"))["label"]["flips"]

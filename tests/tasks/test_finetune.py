@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +20,14 @@ from PIL import Image
 from tasks.data.health.leaks import COLUMNS, LEAKS
 from tasks.data.manifest.tables import write_table
 from tasks.data.samples.samples import Samples, sample_id
-from tasks.finetune import augmentation, digest
-from tasks.images.augment import Views
+from tasks.finetune import digest
+from tasks.images.augment import AugmentedViews
 from tasks.images.decode import decode_image
 from tasks.machine.files import write_json
 from tasks.models.bundle import load_bundle, save_bundle
 from tasks.models.classifier import Classifier
 from tasks.models.weights import load_backbone
-from tasks.stage.params import FinetuneParams, load_params
+from tasks.stage.params import load_params
 from tasks.targets.head import Head, save_heads
 from tasks.training.finetuning.grafting import graft
 from tasks.training.finetuning.tuning import Data, curve_table, fine_tune, label_tensor, num_full, open_source
@@ -41,8 +42,7 @@ SHORT = {"epochs": 3, "minibatch_size": 8, "precision": "fp32", "num_views": 2}
 
 
 def params(**changes):
-    shipped = load_params(ROOT / "params.yaml").finetune.model_dump()
-    return FinetuneParams(**shipped | SHORT | changes)
+    return replace(load_params(ROOT / "params.yaml").finetune, **SHORT | changes)
 
 
 @pytest.fixture(scope="module")
@@ -284,11 +284,11 @@ def tune(inputs, workspace):
         )
         source = open_source(
             Samples(inputs, raw=workspace / "raw", decode=decode_image), model, data,
-            views=Views(augmentation=augmentation(chosen), seed=seed), scratch=workspace / "own",
+            views=AugmentedViews(augmentation=chosen, seed=seed), scratch=workspace / "own",
             backbone=model.backbone.fingerprint(), params=chosen,
         )  # fmt: skip
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        tuned = fine_tune(model, source, data, params=chosen, seed=seed)
+        tuned = fine_tune(model, source, data, options=chosen, seed=seed)
         return tuned, {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
 
     return run

@@ -4,9 +4,10 @@ import pandas as pd
 import pytest
 import yaml
 
+from tasks.data.admission.options import ValidateOptions
 from tasks.data.manifest.tables import read_text_table, write_table
 from tasks.data.raw.entries import FACTS
-from tasks.stage.params import ScanParams, ValidateParams
+from tasks.stage.params import ScanParams, checked
 from tasks.validate import run
 
 pytestmark = pytest.mark.usefixtures("great_expectations")
@@ -32,7 +33,7 @@ def params(*, budget=None, limits=None, severity="error", **changes):
             name: {"limit": limit, "severity": severity} for name, limit in (LIMITS | (limits or {})).items()
         },
     }
-    return ValidateParams.model_validate(settings | changes)
+    return checked(ValidateOptions, settings | changes)
 
 
 def defects(*paths, label=None):

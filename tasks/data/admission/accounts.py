@@ -2,21 +2,12 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from tasks.data.admission.options import QuarantineLimits
 from tasks.data.admission.quarantine import WAITING
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """Of the quarantined fraction, 0..1: of all samples, of each batch, and of each class in use."""
-
-    overall: float
-    each_batch: float
-    each_class: float
 
 
 def account(
@@ -49,7 +40,7 @@ def budget(
     *,
     labels: pd.DataFrame,
     classes: Mapping[str, Sequence[str]],
-    limits: Limits,
+    limits: QuarantineLimits,
 ) -> dict[str, Any]:
     """The fraction of all samples that is quarantined, and whose fraction is above its limit: `overall`, that of a batch or
     of a class in use. Samples in probation count for nothing."""
@@ -63,13 +54,11 @@ def budget(
 
     overall = float(counts.sum() / max(len(manifest) + counts.sum(), 1))
     found = [("all samples", overall, limits.overall)]
-    found += [
-        (f"batch {name}", share, limits.each_batch) for name, share in fractions(manifest["batch"], ledger["batch"])
-    ]
+    found += [(f"batch {name}", share, limits.batch) for name, share in fractions(manifest["batch"], ledger["batch"])]
     for target, names in classes.items():
         in_use = set(names)
         shares = fractions(manifest[target], labels[target])
-        found += [(f"class {name!r} of {target}", share, limits.each_class) for name, share in shares if name in in_use]
+        found += [(f"class {name!r} of {target}", share, limits.class_) for name, share in shares if name in in_use]
     exceeded = [
         {"of": of, "quarantined_fraction": share, "limit": limit} for of, share, limit in found if share > limit
     ]

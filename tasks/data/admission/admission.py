@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from tasks.data.admission.classes import classes_in_order
+from tasks.data.admission.options import AdmissionOptions
 from tasks.data.admission.quarantine import WAITING, duplicates, labels_not_let_in, ledger_of, missing_labels
 from tasks.data.admission.splits import split_of_any_copy
 from tasks.data.raw.entries import FACTS, KEYS
@@ -28,11 +29,10 @@ class Admission:
 
 def admit(
     samples: pd.DataFrame,
+    options: AdmissionOptions,
     *,
     targets: Sequence[str],
     registered: Mapping[str, Sequence[str]],
-    fixed: Mapping[str, Sequence[str]],
-    min_samples_per_class: int,
     split: Callable[[str], str],
 ) -> Admission:
     """Admit samples to the manifest, and list the others in the ledger.
@@ -41,11 +41,10 @@ def admit(
         samples: columns batch, path, sample_id, group, split and the targets. Batches are in the order they landed.
         targets: the columns to learn.
         registered: by target, the classes of the model in use, which keep their places.
-        fixed: by target, the only classes that are allowed; a target without an entry allows all.
-        min_samples_per_class: an unregistered class with fewer samples waits in probation.
         split: returns the split of a group, or of a sample_id.
     """
     samples = samples.sort_values(["batch", "path"], key=_landed, kind="stable", ignore_index=True)
+    min_samples = options.min_samples_per_class
     ledgers: list[pd.DataFrame] = []
 
     def set_aside(reasons: pd.DataFrame) -> None:
@@ -56,16 +55,16 @@ def admit(
     set_aside(missing_labels(samples, targets=targets))
     samples["split"] = split_of_any_copy(samples)
     set_aside(duplicates(samples, targets=targets))
-    allowed = {target: fixed.get(target) or list(samples[target].dropna().unique()) for target in targets}
+    allowed = {target: options.classes.get(target) or list(samples[target].dropna().unique()) for target in targets}
     set_aside(labels_not_let_in(samples, allowed=allowed, reason="unknown_class", details={}))
     _drop_labels(samples, allowed)
     classes, probation = {}, {}
     for target in targets:
         classes[target], probation[target] = classes_in_order(
-            samples, target=target, registered=registered.get(target, []), min_samples=min_samples_per_class
+            samples, target=target, registered=registered.get(target, []), min_samples=min_samples
         )
     details = {
-        (target, name): f"class {name!r} of {target} has {count} of {min_samples_per_class} samples: it waits for more"
+        (target, name): f"class {name!r} of {target} has {count} of {min_samples} samples: it waits for more"
         for target, counts in probation.items()
         for name, count in counts.items()
     }
@@ -79,12 +78,7 @@ def admit(
 
 
 def target_columns(
-    samples: pd.DataFrame,
-    *,
-    chosen: Sequence[str] | None,
-    fixed: Collection[str],
-    registered: Collection[str],
-    min_samples_per_class: int,
+    samples: pd.DataFrame, options: AdmissionOptions, *, registered: Collection[str]
 ) -> tuple[list[str], list[str]]:
     """Return the targets among the columns of the samples, and the columns that are ignored.
 
@@ -92,24 +86,24 @@ def target_columns(
     enough to be a class, which a serial number is not. If there is no such column, all columns are targets.
 
     Args:
-        chosen: the targets, or None.
-        fixed: the targets whose classes are fixed.
         registered: the targets whose classes are registered.
 
     Raises:
         ValueError: the samples have no column for a chosen target, or for a target with fixed classes.
     """
     columns = [name for name in samples.columns if name not in (*FACTS, *KEYS)]
-    for key, names in (("targets", chosen or []), ("classes", fixed)):
+    for key, names in (("targets", options.targets or []), ("classes", options.classes)):
         missing = [name for name in names if name not in columns]
         if missing:
             raise ValueError(
                 f"validate.{key} names {missing[0]!r}, which no batch has, expected one of "
                 f"{', '.join(columns) or 'none'}: correct the spelling, or label the data"
             )
-    known = {*fixed, *registered}
-    likely = [name for name in columns if name in known or samples[name].value_counts().max() >= min_samples_per_class]
-    targets = list(chosen or likely or columns)
+    known = {*options.classes, *registered}
+    likely = [
+        name for name in columns if name in known or samples[name].value_counts().max() >= options.min_samples_per_class
+    ]
+    targets = list(options.targets or likely or columns)
     return targets, [name for name in columns if name not in targets]
 
 

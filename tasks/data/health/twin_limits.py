@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tasks.data.health.bits import HashDistance, hash_words
 from tasks.data.health.hashes import Probes
+from tasks.data.health.options import TwinOptions
 
 NEAREST, FARTHEST = 5, 20  # neighbours; up to four true copies of a sample do not affect the fit
 NUM_MEASURED = 500  # samples whose neighbours are measured
@@ -37,21 +38,20 @@ def set_limits(
     right: NDArray[np.uint8],
     *,
     distance: HashDistance,
-    recall: float,
-    max_false_alarms: float,
+    options: TwinOptions,
 ) -> TwinLimits:
-    """Return limits that catch a share `recall` of the probes.
+    """Return limits that catch a share `options.recall` of the probes.
 
-    They are narrower if more than a share `max_false_alarms` of the left samples would be taken for copies by chance.
+    They are narrower if more than a share `options.max_false_alarms` of the left samples would be taken for copies by chance.
     `left` and `right` are the hashes (n, num_views, bytes) of the two sides.
     """
     if not probes.cosines.size:  # no sample is in use, so none can leave
         return TwinLimits(
             min_cosine=1.0, max_distance=-1, copies_within=-1, strangers_beyond=None, recall={}, false_alarms=None
         )
-    min_cosine, copies_within = reach(probes, recall=recall)
+    min_cosine, copies_within = reach(probes, recall=options.recall)
     strangers = fit_strangers(left, right, distance=distance)
-    beyond = strangers.limit(max_share=max_false_alarms) if strangers else None
+    beyond = strangers.limit(max_share=options.max_false_alarms) if strangers else None
     max_distance = copies_within if beyond is None else min(copies_within, beyond)
     return TwinLimits(
         min_cosine=min_cosine,

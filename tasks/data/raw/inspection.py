@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tasks.data.raw.options import ReadingLimits
 from tasks.data.samples.contents import read_content
 from tasks.data.samples.defects import DefectError
 from tasks.data.samples.parquet_cells import UnreadableTableError
@@ -30,22 +31,18 @@ def inspect_all(
     root: Path,
     paths: Sequence[str],
     inspect: Callable[[bytes], Any],
-    *,
-    max_file_bytes: int,
-    max_decode_seconds: float,
+    limits: ReadingLimits,
 ) -> Iterator[Inspection]:
     """Yield an inspection for each of the paths in the batch `root`, in their order.
 
     Args:
         inspect: decodes a sample's bytes and returns its facts, or raises DefectError. It must be picklable.
-        max_file_bytes: the size of the largest sample that is read.
-        max_decode_seconds: the processor time that a sample may take.
     """
-    detail = f"its decoder crashed, ran out of memory, or took longer than {max_decode_seconds:g} s"
+    detail = f"its decoder crashed, ran out of memory, or took longer than {limits.max_decode_seconds:g} s"
     yield from spread_to_processes(
         paths,
-        partial(_inspect, root=root, inspect=inspect, max_file_bytes=max_file_bytes),
-        max_seconds=max_decode_seconds,
+        partial(_inspect, root=root, inspect=inspect, max_file_bytes=limits.max_file_bytes),
+        max_seconds=limits.max_decode_seconds,
         dead=lambda path: Inspection(reason="unreadable", detail=detail),
     )
 

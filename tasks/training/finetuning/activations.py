@@ -26,6 +26,7 @@ from tasks.embedding.embedder import DTYPES, Embedder
 from tasks.embedding.recipe import recipe
 from tasks.images.transform import Transform
 from tasks.machine.cores import num_cores, one_thread_each, spread
+from tasks.training.finetuning.options import ActivationOptions
 
 Rows = NDArray[np.intp]
 Part = tuple[Rows, int | None]  # samples and their view
@@ -61,20 +62,19 @@ class Activations:
         boundary: Boundary,
         backbone: str,
         views: Views,
-        num_views: int,
+        options: ActivationOptions,
         train: Rows,
         val: Rows,
         path: Path,
-        most_bytes: int,
     ) -> None:
         self.samples = samples
         self.embedder = embedder
         self.views = views
-        self.most_bytes = most_bytes
+        self.most_bytes = round(options.cache_gigabytes * 1e9)
         self.value_bytes = embedder.dim * DTYPES[embedder.plan.precision].itemsize
         self.record_bytes = self.value_bytes + KEY.itemsize  # on disk
-        room = most_bytes // self.record_bytes if self.value_bytes <= MOST_VALUE_BYTES else 0
-        self.num_views = num_views
+        room = self.most_bytes // self.record_bytes if self.value_bytes <= MOST_VALUE_BYTES else 0
+        self.num_views = options.num_views
         self.num_wanted = len(val) + len(train) * self.num_views
         self.num_kept = min(room, self.num_wanted)
         wanted: list[Part] = [(val, None), *((train, view) for view in range(self.num_views))]

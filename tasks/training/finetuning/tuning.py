@@ -16,13 +16,13 @@ from tasks.data.samples.samples import Samples
 from tasks.embedding.embedder import Embedder, plan
 from tasks.machine.progress import progress
 from tasks.models.classifier import Classifier
-from tasks.stage.params import FinetuneParams
 from tasks.targets.classes import label_indices
 from tasks.training.finetuning.activations import Activations, Pictures, Rows, Views
 from tasks.training.finetuning.do_no_harm import Judged, Verdict, judge
+from tasks.training.finetuning.options import FinetuneOptions
 from tasks.training.finetuning.unfreezing import Trained, boundary_of, make_groups, unfrozen_blocks
-from tasks.training.loop.fit import EPOCHS_OF_SEED, History, Keeper, Recipe, fit
-from tasks.training.loop.schedule import mixup_alpha, num_epochs
+from tasks.training.loop.fit import EPOCHS_OF_SEED, History, Keeper, fit
+from tasks.training.loop.schedule import for_samples
 from tasks.training.loop.scores import Minibatch, score
 
 logger = logging.getLogger("graftline")
@@ -60,45 +60,24 @@ def fine_tune(
     source: Source,
     data: Data,
     *,
-    params: FinetuneParams,
+    options: FinetuneOptions,
     seed: int,
     keeper: Keeper | None = None,
 ) -> Tuned:
     """Train the head and the unfrozen blocks of `model`, which has the best epoch's weights afterwards and the temperatures
     that fit them; and compare it with what it was."""
-    chosen = plan(device=params.device, precision=params.precision)
-    cut = boundary_of(model, params.unfreeze)
+    chosen = plan(options)
+    is_bf16 = chosen.precision == "bf16"
+    cut = boundary_of(model, options.unfreeze)
     trained = Trained(model.to(chosen.device), cut)  # moved before it is shared: moving a buffer makes another
-    num_train, size = len(data.train), params.minibatch_size
-    if params.update_statistics and min(num_train, size) < 2:
+    num_train, size = len(data.train), options.minibatch_size
+    if options.update_statistics and min(num_train, size) < 2:
         raise ValueError(
             f"finetune.update_statistics needs minibatches of at least 2 samples, found {min(num_train, size)}: raise "
             "finetune.minibatch_size, land more samples, or turn it off"
         )
-    epochs = num_epochs(num_train, minibatch_size=size) if params.epochs is None else params.epochs
-    recipe = Recipe(
-        epochs=epochs,
-        seed=seed,
-        warmup_fraction=params.warmup_fraction,
-        decay_towards=params.decay_towards,
-        patience_epochs=params.patience_epochs or epochs,
-        update_statistics=params.update_statistics,
-        label_smoothing=params.label_smoothing,
-        mixup=mixup_alpha(num_train) if params.mixup is None else params.mixup,
-        gradient_norm=params.gradient_norm,
-        averaging=params.averaging,
-        is_bf16=chosen.precision == "bf16",
-    )
-    groups = make_groups(
-        model,
-        unfreeze=params.unfreeze,
-        is_gradual=params.gradual,
-        epochs=epochs,
-        head_learning_rate=params.head_learning_rate,
-        backbone_learning_rate=params.backbone_learning_rate,
-        learning_rate_decay=params.learning_rate_decay,
-        weight_decay=params.weight_decay,
-    )
+    options = for_samples(options, num_train, minibatch_size=size)
+    epochs = options.epochs or 0
     total = num_full(num_train, size)
 
     def train(epoch: int) -> Iterator[Minibatch]:
@@ -117,18 +96,18 @@ def fine_tune(
     def show(items: Iterable[Minibatch], epoch: int) -> Iterator[Minibatch]:
         return progress(items, total=total, what=f"fine-tune {epoch}/{epochs}", unit="minibatches")
 
-    before = Judged.of(score(trained, val(), is_bf16=recipe.is_bf16))
+    before = Judged.of(score(trained, val(), is_bf16=is_bf16))
     history = fit(
-        trained, recipe, groups=groups, minibatches=train, num_minibatches=total, val_minibatches=val, keeper=keeper,
-        show=show,
+        trained, options, seed=seed, is_bf16=is_bf16, groups=make_groups(model, options, epochs=epochs),
+        minibatches=train, num_minibatches=total, val_minibatches=val, keeper=keeper, show=show,
     )  # fmt: skip
-    after = Judged.of(score(trained, val(), is_bf16=recipe.is_bf16))
+    after = Judged.of(score(trained, val(), is_bf16=is_bf16))
     model.cpu().temperatures = dict(zip(model.classes, after.temperatures, strict=True))
-    verdict = judge(head=before, finetuned=after, history=history, significance=params.significance)
+    verdict = judge(head=before, finetuned=after, history=history, significance=options.significance)
     return Tuned(
         history=history,
         verdict=verdict,
-        num_blocks=len(unfrozen_blocks(model, params.unfreeze)),
+        num_blocks=len(unfrozen_blocks(model, options.unfreeze)),
         num_all_blocks=len(model.backbone.blocks()),
     )
 
@@ -141,21 +120,20 @@ def open_source(
     views: Views,
     scratch: Path,
     backbone: str,
-    params: FinetuneParams,
+    options: FinetuneOptions,
 ) -> Source:
     """Return the samples; where layers are frozen, their activations, of which those that fit into the budget are computed now."""
     transform = model.backbone.transform
-    cut = boundary_of(model, params.unfreeze)
+    cut = boundary_of(model, options.unfreeze)
     if cut is None:
-        if params.unfreeze != "all":
+        if options.unfreeze != "all":
             logger.info("nothing that is kept could stand for the frozen layers: they are computed anew in every epoch")
         return Pictures(samples, transform=transform, views=views)
     start = time.monotonic()
-    chosen = plan(device=params.device, precision=params.precision)
+    chosen = plan(options)
     source = Activations(
         samples, embedder=Embedder(model.backbone, chosen, boundary=cut), boundary=cut, backbone=backbone,
-        views=views, num_views=params.num_views, train=data.train, val=data.val, path=scratch / "activations",
-        most_bytes=int(params.cache_gigabytes * 1e9),
+        views=views, options=options, train=data.train, val=data.val, path=scratch / "activations",
     )  # fmt: skip
     computed = source.keep(show=partial(progress, what="activations", unit="minibatches"))
     logger.info(
@@ -181,7 +159,7 @@ def label_tensor(rows: pd.DataFrame, classes: dict[str, list[str]]) -> Tensor:
     )
 
 
-def summary(tuned: Tuned, params: FinetuneParams) -> dict[str, Any]:
+def summary(tuned: Tuned, options: FinetuneOptions) -> dict[str, Any]:
     """What the report says of the fine-tuning."""
     history, verdict = tuned.history, tuned.verdict
     best = history.epochs[history.kept]
@@ -193,7 +171,7 @@ def summary(tuned: Tuned, params: FinetuneParams) -> dict[str, Any]:
         "loss_gap": gap,
         "num_all_blocks": tuned.num_all_blocks,
         "num_blocks": tuned.num_blocks,
-        "significance": params.significance,
+        "significance": options.significance,
         "verdict": asdict(verdict),
     }
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from tasks.embedding.boundary import Boundary, find_boundary, trained_part
 from tasks.embedding.fusion import trace
 from tasks.models.classifier import Classifier
+from tasks.training.finetuning.options import UnfreezingOptions
 from tasks.training.loop.fit import Group
 from tasks.training.loop.schedule import first_epoch
 
@@ -42,34 +43,26 @@ def boundary_of(model: Classifier, last: Literal["all"] | int) -> Boundary | Non
     return None if last == "all" else find_boundary(model.backbone, unfrozen_blocks(model, last))
 
 
-def make_groups(
-    model: Classifier,
-    *,
-    unfreeze: Literal["all"] | int,
-    is_gradual: bool,
-    epochs: int,
-    head_learning_rate: float,
-    backbone_learning_rate: float,
-    learning_rate_decay: float,
-    weight_decay: float,
-) -> list[Group]:
-    """The head, then a group a block, whose rate is `learning_rate_decay` times that of the block behind it (discriminative
-    rates, Howard & Ruder 2018). With "all", parameters outside of blocks train as the first block does."""
-    groups = [
-        Group(parameters=list(model.heads.parameters()), learning_rate=head_learning_rate, weight_decay=weight_decay)
-    ]
-    blocks = unfrozen_blocks(model, unfreeze)
+def make_groups(model: Classifier, options: UnfreezingOptions, *, epochs: int) -> list[Group]:
+    """Return the head's group, then one a block, from the output to the input.
+
+    The rate of a block is `learning_rate_decay` times that of the block behind it (discriminative rates, Howard & Ruder
+    2018). With "all", parameters outside of blocks train as the first block does.
+    """
+    heads, decay = list(model.heads.parameters()), options.weight_decay
+    groups = [Group(parameters=heads, learning_rate=options.head_learning_rate, weight_decay=decay)]
+    blocks = unfrozen_blocks(model, options.unfreeze)
     parameters: list[Sequence[nn.Parameter]] = [list(block.parameters()) for block in blocks]
-    if unfreeze == "all" and parameters:
-        known = {id(each) for block in parameters for each in block}
-        rest = [each for each in model.backbone.parameters() if id(each) not in known]
+    if options.unfreeze == "all" and parameters:
+        known = {id(parameter) for block in parameters for parameter in block}
+        rest = [parameter for parameter in model.backbone.parameters() if id(parameter) not in known]
         parameters[-1] = [*parameters[-1], *rest]
     groups += [
         Group(
             parameters=block,
-            learning_rate=backbone_learning_rate * learning_rate_decay**depth,
-            weight_decay=weight_decay,
-            from_epoch=first_epoch(depth, num_blocks=len(blocks), epochs=epochs) if is_gradual else 1,
+            learning_rate=options.backbone_learning_rate * options.learning_rate_decay**depth,
+            weight_decay=decay,
+            from_epoch=first_epoch(depth, num_blocks=len(blocks), epochs=epochs) if options.gradual else 1,
         )
         for depth, block in enumerate(parameters)
     ]

@@ -4,7 +4,6 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +12,12 @@ from threadpoolctl import threadpool_limits
 from tasks.machine.cores import spread
 from tasks.targets.classes import log_probabilities, losses
 from tasks.training.heads.multinomial import Multinomial, Pass
+from tasks.training.heads.options import ClassWeights, HeadOptions
 from tasks.training.heads.quasi_newton import TOLERANCE, Memory, Solution, new_memory, objective, solve
 from tasks.training.heads.rows import IN_MEMORY_BYTES, Array, Labels, Rows, Vectors, check_finite
 from tasks.training.heads.whitening import Whitening
 
 logger = logging.getLogger("graftline")
-
-ClassWeights = Literal["none", "balanced"]
 
 NUM_EXTRAPOLATED = 3  # solutions, of which the curve leads to the next
 CHOICE_TOLERANCE = 5e-4  # of the objective: tells strengths apart on val; the one chosen is then solved to TOLERANCE
@@ -43,11 +41,9 @@ class LinearHead:
 def fit_head(
     train: tuple[Vectors, Labels],
     val: tuple[Vectors, Labels],
+    options: HeadOptions,
     *,
     classes: Sequence[str],
-    l2_strengths: Sequence[float],
-    max_iterations: int,
-    class_weights: ClassWeights = "none",
     in_memory_bytes: int = IN_MEMORY_BYTES,
 ) -> LinearHead:
     """The head with the lowest log-loss on `val` along a path of L2 strengths; of those in the middle without val.
@@ -68,9 +64,11 @@ def fit_head(
     # the cores work on different chunks of rows, so that the bits of the sums do not depend on their number
     with threadpool_limits(1):
         solver = Solver(
-            Rows(*train, classes, in_memory_bytes=in_memory_bytes), class_weights, max_iterations=max_iterations
+            Rows(*train, classes, in_memory_bytes=in_memory_bytes),
+            options.class_weights,
+            max_iterations=options.max_iterations,
         )
-        strengths = sorted(set(l2_strengths), reverse=True)
+        strengths = sorted(set(options.l2_strengths), reverse=True)
         without_val = strengths[len(strengths) // 2]
         best: Candidate | None = None
         for l2, solution in solver.path(strengths, relative_tolerance=CHOICE_TOLERANCE):

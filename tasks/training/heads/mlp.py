@@ -1,14 +1,16 @@
 """The head with a hidden layer: labelled vectors in, two linear layers with a ReLU between them out."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tasks.training.heads.options import HeadOptions
 from tasks.training.heads.rows import Array, Labels, Rows, Vectors, check_finite
-from tasks.training.loop.fit import Group, Recipe, fit
+from tasks.training.loop.fit import PLAIN, Group, fit
 from tasks.training.loop.scores import Minibatch
 
 EPOCHS = 40
@@ -37,11 +39,10 @@ class OneHead(nn.Module):
 def fit_mlp(
     train: tuple[Vectors, Labels],
     val: tuple[Vectors, Labels],
+    options: HeadOptions,
     *,
     classes: Sequence[str],
-    hidden_features: int,
     seed: int,
-    balanced: bool = False,
 ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     """Weight and bias of both layers, of the epoch that `tasks.training.loop.fit` keeps.
 
@@ -54,12 +55,14 @@ def fit_mlp(
             "val has no labels, by which the epoch of an mlp is chosen: land more samples, or set train_head.head to logistic"
         )
     torch.manual_seed(seed)
-    model = OneHead(rows.dim, hidden_features, rows.num_classes)
+    model = OneHead(rows.dim, options.hidden_features, rows.num_classes)
+    balanced = options.class_weights == "balanced"
     size = min(MINIBATCH_SIZE, rows.num)
     passes = -(-SMALLEST_EPOCH * size // rows.num)
     fit(
         model,
-        Recipe(epochs=EPOCHS, seed=seed, warmup_fraction=WARMUP_FRACTION, patience_epochs=PATIENCE_EPOCHS),
+        replace(PLAIN, epochs=EPOCHS, warmup_fraction=WARMUP_FRACTION, patience_epochs=PATIENCE_EPOCHS),
+        seed=seed,
         groups=[Group(parameters=list(model.parameters()), learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY)],
         minibatches=lambda epoch: shuffled(rows, np.random.default_rng((seed, epoch)), size, passes, balanced=balanced),
         num_minibatches=rows.num * passes // size,

@@ -16,6 +16,7 @@ from torchvision.ops import StochasticDepth
 from tasks.machine.cores import core_pool
 from tasks.targets.classes import MISSING
 from tasks.training.loop.losses import summed_cross_entropy
+from tasks.training.loop.options import FitOptions
 from tasks.training.loop.schedule import learning_rate_factor
 from tasks.training.loop.scores import Minibatch, Scores, Total, forward, score
 
@@ -27,9 +28,12 @@ Ending = Literal["every epoch was run", "val loss stopped falling", "the loss wa
 Normalisation = nn.modules.batchnorm._BatchNorm
 
 EPOCHS_OF_SEED = 100_003  # so that no two seeds share one
-SHARD = (
-    8  # samples of a minibatch that a core computes alone: several cores that share a small layer wait for each other
-)
+# samples of a minibatch that a core computes alone: several cores that share a small layer wait for each other
+SHARD = 8
+PLAIN = FitOptions(
+    epochs=None, warmup_fraction=0.0, decay_towards="zero", label_smoothing=0.0, mixup=0.0, averaging=0.0,
+    gradient_norm=1.0, patience_epochs=None, update_statistics=False,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,36 +44,6 @@ class Group:
     learning_rate: float  # its highest
     weight_decay: float = 0.0
     from_epoch: int = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How to train.
-
-    decay_towards: what weight decay pulls to, zero or where training started (L2-SP, Li et al. 2018).
-    patience_epochs: without a lower val loss, calibrated, then stop.
-    update_statistics: let the normalisation layers of the trained parts use and learn the statistics of minibatches;
-        otherwise they use those that they came with. Frozen parts always do.
-    label_smoothing: 0..1, the share of each label that is spread over all classes (Szegedy et al. 2016).
-    mixup: alpha of the Beta distribution by which samples are mixed in pairs (Zhang et al. 2018), where frozen layers come
-        first by their activations (Verma et al. 2019); 0 for none.
-    gradient_norm: to which gradients are clipped (Pascanu et al. 2013); None for not at all.
-    averaging: the decay of a moving average of the weights, which is what is scored and kept; 0 for none. It begins faster,
-        (1 + step) / (10 + step), so that it forgets the start. Statistics of normalisation are not averaged.
-    is_bf16: matrix products in bfloat16, everything else in float32 (autocast).
-    """
-
-    epochs: int
-    seed: int
-    warmup_fraction: float = 0.0
-    decay_towards: Literal["zero", "start"] = "zero"
-    patience_epochs: int = 2**31
-    update_statistics: bool = False
-    label_smoothing: float = 0.0
-    mixup: float = 0.0
-    gradient_norm: float | None = 1.0
-    averaging: float = 0.0
-    is_bf16: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +82,10 @@ class Keeper(Protocol):
 
 def fit(
     model: nn.Module,
-    recipe: Recipe,
+    options: FitOptions,
     *,
+    seed: int,
+    is_bf16: bool = False,
     groups: Sequence[Group],
     minibatches: Callable[[int], Iterable[Minibatch]],
     num_minibatches: int,
@@ -117,44 +93,48 @@ def fit(
     keeper: Keeper | None = None,
     show: Callable[[Iterable[Minibatch], int], Iterator[Minibatch]] = lambda items, epoch: iter(items),
 ) -> History:
-    """Train with AdamW (Loshchilov & Hutter 2019) under a linear warm-up and a cosine to zero; stop early on val loss and keep
-    one of the epochs.
+    """Train with AdamW (Loshchilov & Hutter 2019) under a linear warm-up and a cosine to zero, and keep one epoch.
 
-    Kept is the latest epoch whose val loss, calibrated by a temperature, is within one standard error (paired, over the labels)
-    of the lowest: what lies between is chance, and the later an epoch, the further its rate has come down (after the rule of
-    Breiman et al. 1984).
-    The model as it came counts as epoch 0, so that training cannot end in something clearly worse on val. A loss that is not
-    finite ends the training; the epoch kept before it stays.
+    The latest epoch whose val loss, calibrated by a temperature, is within one standard error (paired, over the labels)
+    of the lowest is kept. Differences within that error are chance, and a later epoch has a lower learning rate (after
+    the rule of Breiman et al. 1984). The model as it came counts as epoch 0, so that training never ends in a model
+    that is clearly worse on val. Training stops early on val loss, and at a loss that is not finite; then the epoch
+    kept before stays.
 
     Args:
         model: maps inputs to logits, a tensor (n, num_classes) a target.
-        groups: what is trained; all other parameters of the model are frozen.
-        minibatches: the epoch's number -> its minibatches, always the same.
-        keeper: where the training stands is kept after each epoch, and a training of which something was kept goes on from
-            there, to the same bytes as if it had never stopped.
+        options: with a number of epochs and a mixup, see `tasks.training.loop.schedule.for_samples`.
+        is_bf16: whether matrix products are in bfloat16, everything else in float32 (autocast).
+        groups: the parameters to train; all others of the model are frozen.
+        minibatches: the number of an epoch -> its minibatches, always the same.
+        keeper: keeps the state of the training after every epoch. A training whose state it has resumes from there, to
+            the same bytes as if it had never stopped.
         show: wraps the minibatches of an epoch, to show progress.
     """
-    num_steps = max(recipe.epochs * num_minibatches, 1)
-    with one_core_each(model, recipe) as pool:
-        state = _State(model, recipe, groups, pool=pool)
+    epochs = options.epochs
+    assert epochs is not None, "`for_samples` settles it"
+    num_steps = max(epochs * num_minibatches, 1)
+    with one_core_each(model, options) as pool:
+        state = _State(model, options, groups, seed=seed, is_bf16=is_bf16, pool=pool)
         history = state.history
         if not (keeper and state.restore(keeper.load())):
-            state.end_epoch(None, score(model, val_minibatches(), is_bf16=recipe.is_bf16))
-        for epoch in range(len(history.epochs), recipe.epochs + 1):
-            if epoch - 1 - state.lowest_epoch >= recipe.patience_epochs:
+            state.end_epoch(None, score(model, val_minibatches(), is_bf16=is_bf16))
+        for epoch in range(len(history.epochs), epochs + 1):
+            patience = options.patience_epochs
+            if patience is not None and epoch - 1 - state.lowest_epoch >= patience:
                 history.ending = "val loss stopped falling"
                 break
             state.begin_epoch(epoch)
             train = Total()
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(recipe.seed * EPOCHS_OF_SEED + epoch)  # dropout draws from the one generator of torch
+                torch.manual_seed(seed * EPOCHS_OF_SEED + epoch)  # dropout draws from the one generator of torch
                 for minibatch in show(minibatches(epoch), epoch):
                     if not state.train(minibatch, num_steps=num_steps, total=train):
                         history.ending = "the loss was not finite"
                         break
             if history.ending == "every epoch was run":
                 with state.averaged():
-                    val = score(model, val_minibatches(), is_bf16=recipe.is_bf16)
+                    val = score(model, val_minibatches(), is_bf16=is_bf16)
                     if math.isfinite(val.scores().loss):
                         state.end_epoch(train, val)
                     else:
@@ -165,7 +145,7 @@ def fit(
                     epoch, history.kept,
                 )  # fmt: skip
                 break
-            logger.info(_line(history.epochs[-1], recipe.epochs))
+            logger.info(_line(history.epochs[-1], epochs))
             if keeper:
                 keeper.save(state.tensors(), facts=state.facts())
         state.return_to_kept()
@@ -176,11 +156,22 @@ def fit(
 class _State:
     """Where a training stands: all that changes from step to step."""
 
-    def __init__(self, model: nn.Module, recipe: Recipe, groups: Sequence[Group], *, pool: Pool | None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        options: FitOptions,
+        groups: Sequence[Group],
+        *,
+        seed: int,
+        is_bf16: bool,
+        pool: Pool | None,
+    ) -> None:
         self.model = model
         self.pool = pool
         self.chance = np.random.default_rng()  # of an epoch
-        self.recipe = recipe
+        self.options = options
+        self.seed = seed
+        self.is_bf16 = is_bf16
         self.groups = groups
         self.step = 0
         self.history = History()
@@ -197,15 +188,15 @@ class _State:
         self.kept = {name: tensor.clone() for name, tensor in self.changing.items()}
         self.lowest = np.empty(0)  # calibrated val losses of the epoch where their mean was lowest, (num_labels,)
         self.lowest_epoch = 0
-        self.start = [each.detach().clone() for each in self.parameters] if recipe.decay_towards == "start" else []
-        self.average = [each.detach().clone() for each in self.parameters] if recipe.averaging else []
+        self.start = [each.detach().clone() for each in self.parameters] if options.decay_towards == "start" else []
+        self.average = [each.detach().clone() for each in self.parameters] if options.averaging else []
 
     def begin_epoch(self, epoch: int) -> None:
-        self.chance = np.random.default_rng(self.recipe.seed * EPOCHS_OF_SEED + epoch)
+        self.chance = np.random.default_rng(self.seed * EPOCHS_OF_SEED + epoch)
         for group in self.groups:
             for parameter in group.parameters:
                 parameter.requires_grad_(epoch >= group.from_epoch)
-        set_training_mode(self.model, update_statistics=self.recipe.update_statistics)
+        set_training_mode(self.model, update_statistics=self.options.update_statistics)
 
     def train(self, minibatch: Minibatch, *, num_steps: int, total: "Total") -> bool:
         """One step; False, and nothing changed, where the loss is not finite."""
@@ -225,16 +216,16 @@ class _State:
                 parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
         if not math.isfinite(loss):
             return False
-        factor = learning_rate_factor(self.step, num_steps=num_steps, warmup_fraction=self.recipe.warmup_fraction)
-        if self.recipe.gradient_norm is not None:
-            nn.utils.clip_grad_norm_(self.parameters, self.recipe.gradient_norm)
+        factor = learning_rate_factor(self.step, num_steps=num_steps, warmup_fraction=self.options.warmup_fraction)
+        if self.options.gradient_norm is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.options.gradient_norm)
         self._decay(factor)
         for settings, group in zip(self.optimizer.param_groups, self.groups, strict=True):
             settings["lr"] = group.learning_rate * factor
         self.optimizer.step()
         self.step += 1
         if self.average:
-            decay = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
+            decay = min(self.options.averaging, (1 + self.step) / (10 + self.step))
             torch._foreach_lerp_(self.average, [each.detach() for each in self.parameters], 1 - decay)
         total.add([torch.cat(parts) for parts in zip(*logits, strict=True)], labels)
         return True
@@ -242,8 +233,8 @@ class _State:
     def _shards(self, inputs: Tensor, labels: Tensor) -> list[Shard]:
         """The minibatch, mixed if that is asked for, in parts for a core each."""
         share, other = 1.0, labels
-        if self.recipe.mixup:
-            share = float(self.chance.beta(self.recipe.mixup, self.recipe.mixup))
+        if self.options.mixup:
+            share = float(self.chance.beta(self.options.mixup, self.options.mixup))
             partner = torch.from_numpy(self.chance.permutation(len(labels))).to(labels.device)
             inputs, other = torch.lerp(inputs[partner], inputs, share), labels[partner]
         size = SHARD if self.pool else len(labels)
@@ -254,8 +245,8 @@ class _State:
         self, shard: Shard, *, parameters: list[nn.Parameter], count: int
     ) -> tuple[float, list[Tensor], list[Tensor]]:
         """Its part of the loss, its logits, and the gradients of its part of the loss."""
-        logits = forward(self.model, shard.inputs, is_bf16=self.recipe.is_bf16)
-        smoothing = self.recipe.label_smoothing
+        logits = forward(self.model, shard.inputs, is_bf16=self.is_bf16)
+        smoothing = self.options.label_smoothing
         loss = shard.share * summed_cross_entropy(logits, shard.labels, label_smoothing=smoothing)
         if shard.share < 1:
             loss = loss + (1 - shard.share) * summed_cross_entropy(logits, shard.other, label_smoothing=smoothing)
@@ -368,14 +359,14 @@ def set_training_mode(model: nn.Module, *, update_statistics: bool) -> None:
 
 
 @contextmanager
-def one_core_each(model: nn.Module, recipe: Recipe) -> Iterator[Pool | None]:
+def one_core_each(model: nn.Module, options: FitOptions) -> Iterator[Pool | None]:
     """Threads that may compute parts of a minibatch at once, each on a core of its own: several cores that share a small layer
     wait for each other. None where chance or statistics of the minibatch play a part, or where there is a GPU: then a
     minibatch is computed as a whole."""
     parts = list(model.modules())
     has_chance = any(isinstance(part, nn.modules.dropout._DropoutNd | StochasticDepth) and part.p for part in parts)
     has_chance |= any(isinstance(part, nn.MultiheadAttention) and part.dropout for part in parts)
-    has_statistics = recipe.update_statistics and any(isinstance(part, Normalisation) for part in parts)
+    has_statistics = options.update_statistics and any(isinstance(part, Normalisation) for part in parts)
     if has_chance or has_statistics or next(model.parameters()).device.type != "cpu":
         yield None
         return

@@ -1,11 +1,12 @@
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from tasks.embedding.embedder import Embedder, plan
+from tasks.embedding.embedder import AUTO, Embedder, plan
 from tasks.machine.cores import one_thread_each
 from tasks.models.weights import load_backbone
 
@@ -25,7 +26,7 @@ def backbone():
 
 
 def embedder(backbone, **choices):
-    return Embedder(backbone, plan(device="cpu", minibatch_size=SIZE, **choices))
+    return Embedder(backbone, plan(replace(AUTO, device="cpu", minibatch_size=SIZE, **choices)))
 
 
 def pixels(*, n, size=64, seed=0):
@@ -89,19 +90,19 @@ def test_choices_that_are_left_open_are_made_for_the_machine():
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_gpu_that_is_asked_for_and_not_there_is_told():
     with pytest.raises(ValueError, match=r"device is cuda, and there is no CUDA device: set it to auto or cpu"):
-        plan(device="cuda")
+        plan(replace(AUTO, device="cuda"))
 
 
 @pytest.mark.skipif(torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor computes with bf16")
 def test_bf16_that_is_asked_for_and_cannot_be_computed_with_is_told():
     with pytest.raises(ValueError, match=r"precision is bf16, which this processor cannot compute with"):
-        plan(device="cpu", precision="bf16")
+        plan(replace(AUTO, device="cpu", precision="bf16"))
 
 
 def test_compiler_that_is_asked_for_and_not_there_is_told(monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ValueError, match=r"execution is compiled, and there is no C\+\+ compiler"):
-        plan(execution="compiled")
+        plan(replace(AUTO, execution="compiled"))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -109,6 +110,6 @@ def test_compiler_that_is_asked_for_and_not_there_is_told(monkeypatch):
 def test_gpu_gives_the_features_of_the_backbone(backbone, given, precision):
     with torch.inference_mode():
         expected = backbone(backbone.transform.normalize(given))
-    made = Embedder(backbone, plan(device="cuda", precision=precision, minibatch_size=SIZE))
+    made = Embedder(backbone, plan(replace(AUTO, device="cuda", precision=precision, minibatch_size=SIZE)))
     found = torch.cat([made(each).cpu() for each in given.split(SIZE)])
     assert torch.cosine_similarity(found, expected, dim=1).min() >= 0.999

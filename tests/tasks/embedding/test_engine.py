@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from tasks.data.samples.samples import sample_id
-from tasks.embedding.embedder import Embedder, plan
+from tasks.embedding.embedder import AUTO, Embedder, plan
 from tasks.embedding.engine import StoredView, embed, open_store
 from tasks.images.decode import decode_image
 from tasks.images.perceptual_hash import HASHES_SHAPE, perceptual_hashes
@@ -50,7 +51,7 @@ class Engine:
     """An embedder with a store. `num_passes` counts its forward passes; `spoil` may change what they give."""
 
     def __init__(self, backbone, path, **choices):
-        self.embedder = Embedder(backbone, plan(device="cpu", minibatch_size=SIZE, **choices))
+        self.embedder = Embedder(backbone, plan(replace(AUTO, device="cpu", minibatch_size=SIZE, **choices)))
         self.network, self.embedder.network = self.embedder.network, self.forward
         self.num_passes = 0
         self.spoil = lambda features: features
@@ -155,11 +156,12 @@ def test_what_was_computed_before_a_sample_vanished_stays(engine, picture):
 
 SLOW_RUN = """
 import sys, time
+from dataclasses import replace
 from pathlib import Path
 import numpy as np, torch
 from PIL import Image
 from tasks.data.samples.samples import sample_id
-from tasks.embedding.embedder import Embedder, plan
+from tasks.embedding.embedder import AUTO, Embedder, plan
 from tasks.embedding.engine import StoredView, embed, open_store
 from tasks.images.decode import decode_image
 from tasks.images.perceptual_hash import HASHES_SHAPE, perceptual_hashes
@@ -167,7 +169,7 @@ from tasks.models.weights import load_backbone
 
 features = ["stage2", "stage3", "stage4", "conv5"]
 backbone = load_backbone("shufflenet_v2_x1_0", weights="backbones/glyphs.safetensors", features=features, image_size=32)
-embedder = Embedder(backbone, plan(device="cpu", minibatch_size=4))
+embedder = Embedder(backbone, plan(replace(AUTO, device="cpu", minibatch_size=4)))
 
 def picture(row):
     time.sleep(float(sys.argv[2]))

@@ -2,13 +2,14 @@
 
 import io
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from tasks.embedding.embedder import Embedder, plan
+from tasks.embedding.embedder import AUTO, Embedder, plan
 from tasks.images.decode import decode_image
 from tasks.machine.cores import one_thread_each
 from tasks.models.weights import load_backbone
@@ -45,7 +46,7 @@ def embed(contents, *, decode="full", precision="fp32"):
     transform = backbone.transform
     decoded = [decode_image(each, shorter_side=transform.shorter_side) for each in contents]
     pixels = torch.stack([transform.pixels(each) for each in decoded])
-    embedder = Embedder(backbone, plan(device="cpu", precision=precision, minibatch_size=16))
+    embedder = Embedder(backbone, plan(replace(AUTO, device="cpu", precision=precision, minibatch_size=16)))
     with one_thread_each():
         return torch.cat([embedder(each) for each in pixels.split(16)])
 

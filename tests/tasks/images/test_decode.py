@@ -13,6 +13,7 @@ from PIL import Image, PngImagePlugin
 from tasks.data.samples.defects import DefectError
 from tasks.data.samples.samples import read_verified, sample_id
 from tasks.images.decode import decode_image, inspect_image
+from tasks.images.options import SizeLimits
 
 ORIENTATION = 0x0112  # the EXIF tag
 
@@ -24,7 +25,7 @@ def encode(image, **options):
 
 
 def inspect(content, *, min_image_size=8, max_image_pixels=10_000):
-    return inspect_image(content, min_image_size=min_image_size, max_image_pixels=max_image_pixels)
+    return inspect_image(content, limits=SizeLimits(min_image_size=min_image_size, max_image_pixels=max_image_pixels))
 
 
 def defect_of(content, **limits):

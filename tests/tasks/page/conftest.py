@@ -13,8 +13,8 @@ from tasks.data.manifest.tables import write_table, write_text_table
 from tasks.data.samples.samples import sample_id
 from tasks.data.vectors.embeddings import write_embeddings
 from tasks.machine.files import write_json
+from tasks.page.options import PageOptions
 from tasks.report import run
-from tasks.stage.params import ReportParams
 
 Write = Callable[..., "Project"]
 
@@ -34,7 +34,7 @@ class Project:
             **{name: self.folder / name for name in folders},
             batches=self.folder / "batches.yaml",
             out=out,
-            report=ReportParams(**{"max_points": 1000} | params | changed),
+            report=PageOptions(**{"max_points": 1000} | params | changed),
         )
         return out
 

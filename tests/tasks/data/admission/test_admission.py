@@ -1,24 +1,25 @@
 """Every sample is admitted to the manifest, or set aside with a reason."""
 
 from collections import Counter
+from functools import partial
 from math import sqrt
 
 import pandas as pd
 import pytest
 
 from tasks.data.admission.admission import admit, target_columns
-from tasks.data.admission.splits import Split, groups_across_splits, small_classes
+from tasks.data.admission.options import AdmissionOptions, Split
+from tasks.data.admission.splits import groups_across_splits, side_of, small_classes
 
-HALF = Split(salt="graftline", val_fraction=0.25, heldout_fraction=0.25).side
+HALF = partial(side_of, split=Split(salt="graftline", val_fraction=0.25, heldout_fraction=0.25))
 
 
 def admitted(*tables, targets=("label",), registered=None, fixed=None, min_samples_per_class=1, split=HALF):
     return admit(
         pd.concat(tables, ignore_index=True),
+        AdmissionOptions(targets=None, classes=fixed or {}, min_samples_per_class=min_samples_per_class),
         targets=list(targets),
         registered=registered or {},
-        fixed=fixed or {},
-        min_samples_per_class=min_samples_per_class,
         split=split,
     )
 
@@ -178,7 +179,8 @@ def test_every_sample_is_in_the_manifest_or_in_the_ledger(samples):
 
 
 def columns(table, *, chosen=None, fixed=(), registered=()):
-    return target_columns(table, chosen=chosen, fixed=fixed, registered=registered, min_samples_per_class=2)
+    options = AdmissionOptions(targets=chosen, classes={name: ["cat"] for name in fixed}, min_samples_per_class=2)
+    return target_columns(table, options, registered=registered)
 
 
 def test_facts_and_keys_are_not_targets(samples):

@@ -3,6 +3,7 @@
 import json
 import struct
 import zlib
+from dataclasses import replace
 
 import pandas as pd
 import pyarrow as pa
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tasks import scan, validate
+from tasks.data.admission.options import QuarantineLimits
 from tasks.data.manifest.tables import read_text_table, write_text_table
 from tasks.stage.params import load_params
 
@@ -113,8 +115,8 @@ def run(workspace, raw):
 
     def go(**changes):
         params = load_params(workspace / "params.yaml")
-        settings = params.validate_.model_copy(
-            update={"classes": {"label": ["cat", "dog"]}, "min_samples_per_class": 5} | changes
+        settings = replace(
+            params.validate_, **{"classes": {"label": ["cat", "dog"]}, "min_samples_per_class": 5} | changes
         )
         names = ["folders", "table", "parquet"]
         for name in names:
@@ -141,9 +143,7 @@ def run(workspace, raw):
 
 
 def all_allowed():
-    from tasks.stage.params import QuarantineParams
-
-    return {"max_quarantined": QuarantineParams.model_validate({"overall": 1.0, "batch": 1.0, "class": 1.0})}
+    return {"max_quarantined": QuarantineLimits(overall=1.0, batch=1.0, class_=1.0)}
 
 
 def test_each_kind_of_bad_input_is_in_the_ledger_with_its_reason(run):

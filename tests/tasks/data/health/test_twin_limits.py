@@ -3,8 +3,11 @@ import pytest
 
 from tasks.data.health.bits import hash_words
 from tasks.data.health.hashes import Probes
+from tasks.data.health.options import TwinOptions
 from tasks.data.health.twin_limits import fit_strangers, reach, recall_by_kind, set_limits
 from tasks.images.perceptual_hash import DISTANCE, HASHES_SHAPE
+
+OPTIONS = TwinOptions(recall=0.99, max_false_alarms=0.001)
 
 
 def hashes(n, *, seed=0, copies_of=None, num_copies=0):
@@ -33,9 +36,7 @@ def test_reach_catches_the_requested_share(recall):
 
 
 def test_copies_set_the_limits_if_strangers_are_far():
-    limits = set_limits(
-        probes(), hashes(300), hashes(100, seed=1), distance=DISTANCE, recall=0.99, max_false_alarms=0.001
-    )
+    limits = set_limits(probes(), hashes(300), hashes(100, seed=1), distance=DISTANCE, options=OPTIONS)
     assert limits.max_distance == limits.copies_within
     assert limits.copies_within in (39, 40)
     assert limits.strangers_beyond > 60
@@ -48,8 +49,7 @@ def test_strangers_narrow_the_limits_if_copies_are_as_far():
         hashes(300),
         hashes(100, seed=1),
         distance=DISTANCE,
-        recall=0.99,
-        max_false_alarms=0.001,
+        options=OPTIONS,
     )
     assert limits.max_distance == limits.strangers_beyond < limits.copies_within
     assert limits.false_alarms <= 0.001
@@ -84,13 +84,13 @@ def test_burst_of_one_image_does_not_narrow_the_limits():
 
 def test_no_distance_is_near_enough_if_all_images_are_one():
     same = np.zeros((50, *HASHES_SHAPE), dtype=np.uint8)
-    limits = set_limits(probes(), same, same, distance=DISTANCE, recall=0.99, max_false_alarms=0.001)
+    limits = set_limits(probes(), same, same, distance=DISTANCE, options=OPTIONS)
     assert limits.max_distance == -1
     assert set(limits.recall.values()) == {0.0}
 
 
 @pytest.mark.parametrize("num_right", [0, 1, 5])
 def test_few_held_out_samples_leave_the_limit_to_the_copies(num_right):
-    limits = set_limits(probes(), hashes(30), hashes(num_right), distance=DISTANCE, recall=0.99, max_false_alarms=0.001)
+    limits = set_limits(probes(), hashes(30), hashes(num_right), distance=DISTANCE, options=OPTIONS)
     assert limits.strangers_beyond is None
     assert limits.max_distance == limits.copies_within

@@ -11,18 +11,22 @@ import pytest
 from PIL import Image
 
 from tasks.data.raw.inspection import inspect_all, inspect_sample
+from tasks.data.raw.options import ReadingLimits
 from tasks.data.samples.defects import DefectError
 from tasks.data.samples.samples import sample_id
 from tasks.images import decode
 from tasks.images.decode import decode_image, decode_stranger, inspect_image
+from tasks.images.options import SizeLimits
 from tasks.machine.processes import CHUNK
 
-INSPECT = partial(inspect_image, min_image_size=8, max_image_pixels=10_000)
+INSPECT = partial(inspect_image, limits=SizeLimits(min_image_size=8, max_image_pixels=10_000))
+
+LARGE = SizeLimits(min_image_size=8, max_image_pixels=10**7)
 
 
 def inspected(folder, paths, inspect=INSPECT, *, max_file_bytes=100_000, max_decode_seconds=5.0):
-    limits = {"max_file_bytes": max_file_bytes, "max_decode_seconds": max_decode_seconds}
-    return list(inspect_all(folder, paths, inspect, **limits))
+    limits = ReadingLimits(max_file_bytes=max_file_bytes, max_decode_seconds=max_decode_seconds)
+    return list(inspect_all(folder, paths, inspect, limits))
 
 
 @pytest.fixture
@@ -43,10 +47,10 @@ def test_inspections_come_in_the_order_of_the_paths(folder):
 def test_image_that_kills_its_decoder_is_a_defect_and_costs_no_other_image(folder, monkeypatch):
     open_within = decode._open_within
 
-    def deadly(content, **limits):
+    def deadly(content, limits):
         if sample_id(content) in killers:
             os.kill(os.getpid(), signal.SIGKILL)
-        return open_within(content, **limits)
+        return open_within(content, limits)
 
     paths = sorted(path.name for path in folder.iterdir())
     fatal = [5, 40, 41]
@@ -70,7 +74,7 @@ def scanned_over_and_over(times):
 def test_image_that_would_take_hours_is_a_defect_before_it_is_decoded():
     message = "a JPEG of 20006 scans, expected at most 100"
     with pytest.raises(DefectError, match=message):
-        decode_stranger(scanned_over_and_over(20_000), min_image_size=8, max_image_pixels=10**7, shorter_side=None)
+        decode_stranger(scanned_over_and_over(20_000), limits=LARGE, shorter_side=None)
 
 
 @pytest.mark.parametrize("progressive", [True, False])
@@ -82,7 +86,7 @@ def test_photograph_with_a_film_behind_it_is_accepted(progressive):
     noise = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
     Image.fromarray(noise).save(stream, "JPEG", progressive=progressive, exif=thumbnail, restart_marker_blocks=2)
     film = 200 * b"\xff\xda\x00\x08"
-    facts = inspect_image(stream.getvalue() + film, min_image_size=8, max_image_pixels=10**4)
+    facts = inspect_image(stream.getvalue() + film, limits=LARGE)
     assert (facts.width, facts.format) == (48, "JPEG")
 
 
@@ -91,13 +95,13 @@ def test_scans_behind_a_note_that_holds_an_end_marker_are_counted():
     at = content.index(b"\xff\xda")
     note = b"\xff\xfe\x00\x06\xff\xd9\xff\xd9"
     with pytest.raises(DefectError, match="a JPEG of 106 scans"):
-        inspect_image(content[:at] + note + content[at:], min_image_size=8, max_image_pixels=10**7)
+        inspect_image(content[:at] + note + content[at:], limits=LARGE)
 
 
 def test_image_that_takes_too_long_is_a_defect(tmp_path, picture):
     (tmp_path / "slow.jpg").write_bytes(scanned_over_and_over(90))
     picture().save(tmp_path / "sound.png")
-    inspect = partial(inspect_image, min_image_size=8, max_image_pixels=10**7)
+    inspect = partial(inspect_image, limits=LARGE)
     slow, sound = inspected(tmp_path, ["slow.jpg", "sound.png"], inspect, max_file_bytes=10**9, max_decode_seconds=0.05)
     assert (slow.reason, sound.reason) == ("unreadable", "")
     assert "took longer than 0.05 s" in slow.detail

@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from tasks.data.vectors.embeddings import read_embeddings, write_embeddings
 from tasks.training.heads.logistic import Solver, fit_head
+from tasks.training.heads.options import HeadOptions
 from tasks.training.heads.rows import Rows
 
 
@@ -28,10 +29,14 @@ def names(num_classes):
     return [f"class {number}" for number in range(num_classes)]
 
 
-def fit(train=TRAIN, val=VAL, *, l2_strengths=(0.01,), num_classes=3, max_iterations=2000, **options):
-    return fit_head(
-        train, val, classes=names(num_classes), l2_strengths=l2_strengths, max_iterations=max_iterations, **options
-    )
+def fit(
+    train=TRAIN, val=VAL, *, l2_strengths=(0.01,), num_classes=3, max_iterations=2000, class_weights="none", **settings
+):
+    options = HeadOptions(
+        head="logistic", class_weights=class_weights, hidden_features=1, l2_strengths=list(l2_strengths),
+        max_iterations=max_iterations,
+    )  # fmt: skip
+    return fit_head(train, val, options, classes=names(num_classes), **settings)
 
 
 def log_loss(log_probabilities, labels):

@@ -172,6 +172,7 @@ def forked(code: Path, place: Path, stores: Path | None, *, is_first: bool = Fal
 
 def work(place: Path, stores: Path, *, out: Path, is_first: bool) -> dict[str, Any]:
     """Embed images with their probes, take augmented views of them to the freeze boundary, and answer; as digests of the bytes."""
+    from dataclasses import replace
     from functools import partial
     from hashlib import sha256
 
@@ -183,10 +184,11 @@ def work(place: Path, stores: Path, *, out: Path, is_first: bool) -> dict[str, A
     from tasks.data.samples.samples import Samples
     from tasks.embed import run
     from tasks.embedding.boundary import find_boundary
-    from tasks.embedding.embedder import Embedder, plan
+    from tasks.embedding.embedder import AUTO, Embedder, plan
     from tasks.images.alterations import PERTURBATIONS
-    from tasks.images.augment import Augmentation, Views
+    from tasks.images.augment import AugmentedViews
     from tasks.images.decode import decode_image
+    from tasks.images.options import Augmentation
     from tasks.images.perceptual_hash import HASHES_SHAPE, perceptual_hashes
     from tasks.models.bundle import load_bundle, save_bundle
     from tasks.models.classifier import Classifier
@@ -195,6 +197,7 @@ def work(place: Path, stores: Path, *, out: Path, is_first: bool) -> dict[str, A
     from tasks.prediction.heldout import Modality, ask
     from tasks.stage.params import load_params
     from tasks.training.finetuning.activations import Activations
+    from tasks.training.finetuning.options import ActivationOptions
 
     assert Path(evaluated_code.__file__ or "").is_relative_to(place.parent), "this is not the code of the copy"
     if is_first:
@@ -229,10 +232,12 @@ def work(place: Path, stores: Path, *, out: Path, is_first: bool) -> dict[str, A
     assert boundary is not None
     every = np.arange(NUM_IMAGES)
     augmentation = Augmentation(max_rotation_degrees=30.0, max_shift_fraction=0.2, max_scale_fraction=0.3, flip=True)
+    options = replace(AUTO, device="cpu", minibatch_size=2)
     activations = Activations(
-        samples, embedder=Embedder(model.backbone, plan(device="cpu", minibatch_size=2), boundary=boundary),
-        boundary=boundary, backbone=model.backbone.fingerprint(), views=Views(augmentation=augmentation, seed=0),
-        num_views=1, train=every, val=every[:1], path=stores / "activations", most_bytes=10**9,
+        samples, embedder=Embedder(model.backbone, plan(options), boundary=boundary),
+        boundary=boundary, backbone=model.backbone.fingerprint(), views=AugmentedViews(augmentation=augmentation, seed=0),
+        options=ActivationOptions(num_views=1, cache_gigabytes=1.0), train=every, val=every[:1],
+        path=stores / "activations",
     )  # fmt: skip
     activations.keep()
     views = [*activations.minibatches(every, 0, size=2), *activations.minibatches(every[:1], None, size=2)]

@@ -15,7 +15,6 @@ from typing import Any
 from safetensors import SafetensorError
 
 from tasks.machine.lifeline import die_with_parent
-from tasks.stage.params import load_params, section
 
 logger = logging.getLogger("graftline")
 
@@ -30,6 +29,7 @@ def _day(text: str) -> date:
         raise argparse.ArgumentTypeError(f"{text!r} is no day, expected one such as 2026-01-31") from None
 
 
+PARAMS = Path("params.yaml")
 FROM_SHELL: dict[Any, dict[str, Any]] = {  # by annotation: how the argument is read
     Path: {"type": Path, "required": True},
     Path | None: {"type": Path},
@@ -47,17 +47,22 @@ def main(run: Run, arguments: list[str] | None = None) -> None:
     """
     set_up()
     parameters = inspect.signature(run, eval_str=True).parameters.values()
-    from_shell = [each for each in parameters if each.annotation in FROM_SHELL]
+    from_shell = [parameter for parameter in parameters if parameter.annotation in FROM_SHELL]
     parser = argparse.ArgumentParser(prog=f"python -m {_module(run)}", description=inspect.getdoc(run))
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: params.yaml")
-    for each in from_shell:
-        parser.add_argument(f"--{each.name.replace('_', '-')}", **FROM_SHELL[each.annotation])
-    given = vars(parser.parse_args(arguments))
+    for parameter in from_shell:
+        parser.add_argument(f"--{parameter.name.replace('_', '-')}", **FROM_SHELL[parameter.annotation])
+    sections = [parameter.name for parameter in parameters if parameter not in from_shell]
+    if sections:
+        parser.add_argument("--params", type=Path, default=PARAMS, help=f"default: {PARAMS}")
+    options = vars(parser.parse_args(arguments))
     with told_in_one_line():
-        params = load_params(given.pop("params"))
-        sections = {each.name: section(params, each.name) for each in parameters if each not in from_shell}
-        _seed(params.seed)
-        run(**given, **sections)
+        if sections:
+            from tasks.stage.params import load_params, section  # a verb without a section loads no options of training
+
+            params = load_params(options.pop("params"))
+            options |= {name: section(params, name) for name in sections}
+            _seed(params.seed)
+        run(**options)
 
 
 def set_up() -> None:

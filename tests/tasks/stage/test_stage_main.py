@@ -263,7 +263,7 @@ def test_stage_dies_with_the_process_that_started_it(workspace):
     seconds = 60.0
     pipe = workspace / "pipe"
     os.mkfifo(pipe)
-    stage = [sys.executable, "-m", "tasks.demo.digits", "--params", str(pipe), "--out", "digits"]
+    stage = [sys.executable, "-m", "tasks.scan", "--params", str(pipe), "--raw", "raw", "--out", "scanned"]
     starter = subprocess.Popen(
         [sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:])", *stage],
         cwd=workspace,

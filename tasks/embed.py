@@ -25,7 +25,7 @@ from tasks.embedding.engine import StoredView, open_store
 from tasks.embedding.engine import embed as look_at
 from tasks.embedding.looks import LookStore
 from tasks.images import alterations
-from tasks.images.alterations import COPIES
+from tasks.images.alterations import ALTERED_COPIES
 from tasks.images.decode import decode_image
 from tasks.images.perceptual_hash import DISTANCE, HASHES_SHAPE, perceptual_hashes
 from tasks.machine import sources
@@ -75,7 +75,7 @@ def probe(samples: Samples[Image.Image], *, embedder: Embedder, store: LookStore
     """Embed altered copies of a few samples, none of them held out, and compare each with its original."""
     rows = probed(samples.rows, num_probed=num_probed)
     chosen = samples.rows.iloc[rows]
-    kinds = list(COPIES)
+    kinds = list(ALTERED_COPIES)
     code = sources.digest(alterations.__name__)  # an altered copy depends on it, other than the sample
     strengths = [int(identity[:8], 16) / 0xFFFFFFFF for identity in chosen["sample_id"]]
     names = [f"{path} ({kind})" for path in chosen["path"] for kind in kinds]
@@ -87,7 +87,7 @@ def probe(samples: Samples[Image.Image], *, embedder: Embedder, store: LookStore
 
     def picture(number: int) -> Image.Image:
         row, kind = divmod(number, len(kinds))
-        return COPIES[kinds[kind]](samples.decoded(int(rows[row])), strengths[row])
+        return ALTERED_COPIES[kinds[kind]](samples.decoded(int(rows[row])), strengths[row])
 
     look_at(picture, [StoredView(embedder=embedder, store=store, keys=ids, hashing=perceptual_hashes)], names=names)
     copies, originals = store.all_looks(ids), store.all_looks(chosen["sample_id"].tolist())

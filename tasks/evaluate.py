@@ -23,7 +23,7 @@ from tasks.metrics.calibration import reliability
 from tasks.metrics.measures import is_known, measure, share_unchanged
 from tasks.metrics.slices import check_slices, slice_table
 from tasks.models.bundle import WEIGHTS, check_baseline, folder_bytes, load_bundle
-from tasks.prediction.answers import Answerer, Probabilities
+from tasks.prediction.answers import Answerer, TargetProbabilities
 from tasks.prediction.answers import answers as answers_of_heads
 from tasks.prediction.heldout import Modality, ask, in_classes_of, prediction_table
 from tasks.stage.main import main
@@ -87,7 +87,7 @@ def run(
         for name, answers in asked.models.items()
     }
     heads, _ = load_heads(head)
-    predictions: dict[str, Probabilities] = {
+    predictions: dict[str, TargetProbabilities] = {
         "candidate": in_order.pop("candidate"),
         "head": answers_of_heads(heads, vectors[np.flatnonzero(is_heldout)].astype(np.float16)),
         **in_order,

@@ -20,7 +20,7 @@ from tasks.prediction.export import FORMATS, export
 from tasks.prediction.inputs import find_inputs
 from tasks.prediction.prediction_table import holds_predictions, prediction_writer
 from tasks.prediction.stream import Answers, answer_stream
-from tasks.stage.main import set_up, told_in_one_line
+from tasks.stage.shell import errors_in_one_line, set_up
 
 logger = logging.getLogger("graftline")
 
@@ -139,7 +139,7 @@ def rows(answers: Answers, classes: dict[str, list[str]]) -> Iterator[dict[str, 
 def main(arguments: Sequence[str] | None = None) -> None:
     set_up()
     given = parse(arguments)
-    with told_in_one_line():
+    with errors_in_one_line():
         if given.export:
             check_out(given.out, bundle=given.bundle)
             if given.out.exists():

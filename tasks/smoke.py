@@ -16,7 +16,7 @@ from tasks.images.decode import decode_image
 from tasks.models.bundle import load_bundle
 from tasks.prediction.answers import Answerer
 from tasks.prediction.latency import latency
-from tasks.stage.main import main
+from tasks.stage.shell import run_verb
 
 logger = logging.getLogger("graftline")
 
@@ -85,4 +85,4 @@ def compare(answerer: Answerer, table: pd.DataFrame, *, raw: Path) -> tuple[floa
 
 
 if __name__ == "__main__":
-    main(run)
+    run_verb(run)

@@ -50,7 +50,7 @@ def brightened(image: Image.Image, *, factor: float) -> Image.Image:
 
 
 # how strong an alteration is: 0..1
-COPIES: dict[str, Callable[[Image.Image, float], Image.Image]] = {
+ALTERED_COPIES: dict[str, Callable[[Image.Image, float], Image.Image]] = {
     "resized": lambda image, strength: resized(image, fraction=0.75 - 0.25 * strength),
     "recompressed": lambda image, strength: recompressed(image, quality=round(60 - 20 * strength)),
     "cropped": lambda image, strength: cropped(image, across=strength, down=strength * 7 % 1),

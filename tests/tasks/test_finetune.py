@@ -285,7 +285,7 @@ def tune(inputs, workspace):
         source = open_source(
             Samples(inputs, raw=workspace / "raw", decode=decode_image), model, data,
             views=AugmentedViews(augmentation=chosen, seed=seed), scratch=workspace / "own",
-            backbone=model.backbone.fingerprint(), params=chosen,
+            backbone=model.backbone.fingerprint(), options=chosen,
         )  # fmt: skip
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         tuned = fine_tune(model, source, data, options=chosen, seed=seed)

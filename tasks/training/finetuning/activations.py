@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tasks.data.samples.samples import Samples
+from tasks.data.samples.samples import Positions, Samples
 from tasks.data.store.segments import KEY, list_segments, remove_segment, segment_bytes
 from tasks.data.store.store import MOST_VALUE_BYTES, Reader, Store, list_recipes
 from tasks.embedding.boundary import Boundary
@@ -28,8 +28,7 @@ from tasks.images.transform import Transform
 from tasks.machine.cores import num_cores, one_thread_each, spread
 from tasks.training.finetuning.options import ActivationOptions
 
-Rows = NDArray[np.intp]
-Part = tuple[Rows, int | None]  # samples and their view
+SamplesInView = tuple[Positions, int | None]  # samples and their view
 
 
 class Views(Protocol):
@@ -63,8 +62,8 @@ class Activations:
         backbone: str,
         views: Views,
         options: ActivationOptions,
-        train: Rows,
-        val: Rows,
+        train: Positions,
+        val: Positions,
         path: Path,
     ) -> None:
         self.samples = samples
@@ -77,7 +76,7 @@ class Activations:
         self.num_views = options.num_views
         self.num_wanted = len(val) + len(train) * self.num_views
         self.num_kept = min(room, self.num_wanted)
-        wanted: list[Part] = [(val, None), *((train, view) for view in range(self.num_views))]
+        wanted: list[SamplesInView] = [(val, None), *((train, view) for view in range(self.num_views))]
         starts = np.cumsum([0, *(len(rows) for rows, _ in wanted)])
         self.wanted = [
             (rows[: max(self.num_kept - start, 0)], view) for (rows, view), start in zip(wanted, starts, strict=False)
@@ -89,7 +88,7 @@ class Activations:
             else None
         )
 
-    def keys(self, rows: Rows, view: int | None) -> list[str]:
+    def keys(self, rows: Positions, view: int | None) -> list[str]:
         """Under which the store has them: SHA-256, hex."""
         ids = [self.samples.ids[row] for row in rows]
         if view is None:
@@ -97,7 +96,7 @@ class Activations:
         facts = json.dumps([self.views.facts, view], sort_keys=True)
         return [hashlib.sha256(f"{each} {facts}".encode()).hexdigest() for each in ids]
 
-    def compute(self, rows: Rows, view: int | None) -> Tensor:
+    def compute(self, rows: Positions, view: int | None) -> Tensor:
         """(k, width); call it where each thread computes on one core, see `one_thread_each`."""
         size, parts = self.embedder.plan.minibatch_size, []
         for some in np.split(rows, range(size, len(rows), size)):
@@ -118,12 +117,12 @@ class Activations:
                 reader.mark_used()
         make_room(self.store, needed_bytes=lambda: self.num_missing() * self.record_bytes, most_bytes=self.most_bytes)
         size = self.embedder.plan.minibatch_size
-        parts: list[Part] = []
+        parts: list[SamplesInView] = []
         for rows, view in self.wanted:
             missing = rows[self.store.missing(self.keys(rows, view))]
             parts += [(missing[start : start + size], view) for start in range(0, len(missing), size)]
 
-        def work(part: Part) -> tuple[list[str], NDArray[np.uint8]]:
+        def work(part: SamplesInView) -> tuple[list[str], NDArray[np.uint8]]:
             torch.get_num_threads()  # the first call in a thread makes it compute on one core
             return self.keys(*part), to_bytes(self.compute(*part))
 
@@ -137,7 +136,7 @@ class Activations:
         assert self.store is not None
         return sum(len(self.store.missing(self.keys(*part))) for part in self.wanted)
 
-    def minibatches(self, rows: Rows, view: int | None, *, size: int) -> Iterator[Tensor]:
+    def minibatches(self, rows: Positions, view: int | None, *, size: int) -> Iterator[Tensor]:
         """Tensors (size, width) float32, the last one shorter, in the order of `rows`."""
         with self._reader(rows, view) as reader:
 
@@ -157,7 +156,7 @@ class Activations:
             yield from spread(range(0, len(rows), size), load, ahead=num_cores())
 
     @contextmanager
-    def _reader(self, rows: Rows, view: int | None) -> Iterator[Reader | None]:
+    def _reader(self, rows: Positions, view: int | None) -> Iterator[Reader | None]:
         if self.store is None:
             yield None
             return
@@ -179,7 +178,7 @@ class Pictures:
         self.transform = transform
         self.views = views
 
-    def minibatches(self, rows: Rows, view: int | None, *, size: int) -> Iterator[Tensor]:
+    def minibatches(self, rows: Positions, view: int | None, *, size: int) -> Iterator[Tensor]:
         """Tensors (size, 3, height, width) float32, the last one shorter, in the order of `rows`."""
         read = spread(rows, lambda row: self.transform.pixels(self.samples.decoded(int(row))))
         for start in range(0, len(rows), size):

@@ -12,12 +12,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from tasks.data.samples.samples import Samples
+from tasks.data.samples.samples import Positions, Samples
 from tasks.embedding.embedder import Embedder, plan
 from tasks.machine.progress import progress
 from tasks.models.classifier import Classifier
 from tasks.targets.classes import label_indices
-from tasks.training.finetuning.activations import Activations, Pictures, Rows, Views
+from tasks.training.finetuning.activations import Activations, Pictures, Views
 from tasks.training.finetuning.do_no_harm import Judged, Verdict, judge
 from tasks.training.finetuning.options import FinetuneOptions
 from tasks.training.finetuning.unfreezing import Trained, boundary_of, make_groups, unfrozen_blocks
@@ -35,7 +35,7 @@ class Source(Protocol):
     @property
     def num_views(self) -> int | None: ...
 
-    def minibatches(self, rows: Rows, view: int | None, *, size: int) -> Iterator[Tensor]: ...
+    def minibatches(self, rows: Positions, view: int | None, *, size: int) -> Iterator[Tensor]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +43,8 @@ class Data:
     """labels (n, num_targets) int64, MISSING where there is none; the rows to train on and those to choose by."""
 
     labels: Tensor
-    train: Rows
-    val: Rows
+    train: Positions
+    val: Positions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from tasks.targets.classes import log_probabilities, losses
 from tasks.training.heads.multinomial import Multinomial, Pass
 from tasks.training.heads.options import ClassWeights, HeadOptions
 from tasks.training.heads.quasi_newton import TOLERANCE, Memory, Solution, new_memory, objective, solve
-from tasks.training.heads.rows import IN_MEMORY_BYTES, Array, Labels, Rows, Vectors, check_finite
+from tasks.training.heads.rows import IN_MEMORY_BYTES, Array, Labels, TrainingRows, Vectors, check_finite
 from tasks.training.heads.whitening import Whitening
 
 logger = logging.getLogger("graftline")
@@ -64,7 +64,7 @@ def fit_head(
     # the cores work on different chunks of rows, so that the bits of the sums do not depend on their number
     with threadpool_limits(1):
         solver = Solver(
-            Rows(*train, classes, in_memory_bytes=in_memory_bytes),
+            TrainingRows(*train, classes, in_memory_bytes=in_memory_bytes),
             options.class_weights,
             max_iterations=options.max_iterations,
         )
@@ -93,7 +93,7 @@ class Candidate:
 class Solver:
     """Solves for one strength after another over the same rows; whitening and the pairs of L-BFGS serve all of them."""
 
-    def __init__(self, rows: Rows, class_weights: ClassWeights = "none", *, max_iterations: int) -> None:
+    def __init__(self, rows: TrainingRows, class_weights: ClassWeights = "none", *, max_iterations: int) -> None:
         self.rows = rows
         self.max_iterations = max_iterations
         self.loss = Multinomial(rows, weights_of_classes(rows, class_weights))
@@ -154,7 +154,7 @@ def extrapolate(points: Sequence[tuple[float, Array]], l2: float) -> Array:
     return ahead
 
 
-def weights_of_classes(rows: Rows, class_weights: ClassWeights) -> Array:
+def weights_of_classes(rows: TrainingRows, class_weights: ClassWeights) -> Array:
     """(num_classes,): of each row of a class, 1 on average."""
     counts = np.bincount(rows.labels, minlength=rows.num_classes)
     return rows.num / (rows.num_classes * counts) if class_weights == "balanced" else np.ones(rows.num_classes)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tasks.training.heads.options import HeadOptions
-from tasks.training.heads.rows import Array, Labels, Rows, Vectors, check_finite
+from tasks.training.heads.rows import Array, Labels, TrainingRows, Vectors, check_finite
 from tasks.training.loop.fit import PLAIN, Group, fit
 from tasks.training.loop.scores import Minibatch
 
@@ -49,7 +49,7 @@ def fit_mlp(
     `train` and `val` as for `fit_head`, which raises the same errors. `balanced` draws rows so that all classes are seen
     equally often.
     """
-    rows = Rows(*train, classes)
+    rows = TrainingRows(*train, classes)
     if not len(val[1]):
         raise ValueError(
             "val has no labels, by which the epoch of an mlp is chosen: land more samples, or set train_head.head to logistic"
@@ -76,7 +76,7 @@ def fit_mlp(
 
 
 def shuffled(
-    rows: Rows, generator: np.random.Generator, size: int, passes: int, *, balanced: bool
+    rows: TrainingRows, generator: np.random.Generator, size: int, passes: int, *, balanced: bool
 ) -> Iterator[Minibatch]:
     """All rows `passes` times in full minibatches. Chunks come in a random order and their rows mixed, a few chunks at
     a time, so that rows on disk are read in pieces."""
@@ -105,7 +105,7 @@ def shuffled(
             num_waiting = len(picks) - full
 
 
-def in_turn(rows: Rows, val: tuple[Vectors, Labels]) -> Iterator[Minibatch]:
+def in_turn(rows: TrainingRows, val: tuple[Vectors, Labels]) -> Iterator[Minibatch]:
     vectors, labels = val
     for start in range(0, len(labels), VAL_ROWS):
         chunk = vectors[start : start + VAL_ROWS]

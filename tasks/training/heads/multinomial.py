@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from tasks.training.heads.rows import Array, Chunk, Rows
+from tasks.training.heads.rows import Array, Chunk, TrainingRows
 
 CENTRES_EVERY = 16  # chunks: a sample of them tells how far apart the curvature's centres are
 
@@ -24,7 +24,7 @@ class Pass:
 class Multinomial:
     """The class-weighted mean cross-entropy over `rows`. Matrix products are in float32, sums over chunks in float64."""
 
-    def __init__(self, rows: Rows, class_weights: Array) -> None:
+    def __init__(self, rows: TrainingRows, class_weights: Array) -> None:
         self.rows = rows
         self.class_weights = class_weights.astype(np.float32)  # (num_classes,), 1 on average over the rows
         self.num_passes = 0

@@ -35,7 +35,7 @@ class Chunk:
     labels: Labels  # (k,)
 
 
-class Rows:
+class TrainingRows:
     """Labelled vectors, standardised: mean 0 and variance 1 of each feature, less for one that hardly varies.
 
     The chunks depend on nothing but the shape of the problem, so that sums over them have the same bits whether the

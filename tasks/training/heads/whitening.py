@@ -8,7 +8,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from tasks.machine.cores import spread
 from tasks.training.heads.multinomial import Pass
-from tasks.training.heads.rows import Array, Rows
+from tasks.training.heads.rows import Array, TrainingRows
 
 ROWS_PER_FEATURE = 16  # for the covariance: with 2 a solution takes about twice as many passes
 NUM_GROUPS = 4  # of chunks, whose products are computed on a core each
@@ -23,7 +23,7 @@ class Whitening:
     Of fewer rows than features the factors are those of the rows' own products (n, n), by Woodbury's identity.
     """
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: TrainingRows) -> None:
         stride = max(rows.num // (ROWS_PER_FEATURE * rows.dim), 1)
         groups = np.array_split(np.arange(len(rows.slices)), min(NUM_GROUPS, len(rows.slices)))
         num = sum(len(range(*each.indices(rows.num))[::stride]) for each in rows.slices)
@@ -78,7 +78,7 @@ class Whitening:
         return factor, is_lower
 
 
-def sum_of_products(rows: Rows, chunks: NDArray[np.int64], stride: int) -> NDArray[np.float32]:
+def sum_of_products(rows: TrainingRows, chunks: NDArray[np.int64], stride: int) -> NDArray[np.float32]:
     """(dim, dim): the sum of x x^T over every stride-th row of each chunk."""
     vectors = np.concatenate([rows.chunk(int(number)).vectors[::stride].copy() for number in chunks])
     return np.asarray(vectors.T @ vectors)

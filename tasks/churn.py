@@ -48,7 +48,7 @@ def run(*, predictions: Path, out: Path, regression: GateOptions) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Churn:
-    """The mean and the highest share of negative flips between two retrainings, and the budget of another retraining."""
+    """The mean and the highest share of negative flips between two retrainings, and the budget of another one."""
 
     mean: float
     highest: float

@@ -70,7 +70,7 @@ def describe(folder: Path) -> str:
 
 
 def choose(store: Path, *, prefix: str) -> Path:
-    """Return the folder of the one recipe whose fingerprint begins with `prefix`. Raises ValueError unless there is one."""
+    """Return the folder of the recipe whose fingerprint begins with `prefix`. Raises ValueError unless there is one."""
     folders = list_recipes(store)
     chosen = [folder for folder in folders if prefix and folder.name.startswith(prefix)]
     if len(chosen) != 1:

@@ -168,7 +168,7 @@ def test_run_that_was_killed_goes_on_to_the_same_bytes(inputs, workspace, shell,
     assert not (workspace / "out").exists()
     done = shell("finetune", *arguments())
     assert done.status == 0, done.stderr
-    assert f"goes on after epoch {stopped}, where an earlier run was stopped" in done.stderr
+    assert f"resumes after epoch {stopped}, where an earlier run was stopped" in done.stderr
     assert checkpoints(workspace) == []
     undisturbed = shell("finetune", *arguments(out="fresh", scratch="another"))
     assert undisturbed.status == 0, undisturbed.stderr

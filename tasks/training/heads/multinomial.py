@@ -1,4 +1,7 @@
-"""Mean cross-entropy of a linear layer over rows: a point (num_classes, dim + 1) in; loss, gradient and curvature out, in one pass."""
+"""The mean cross-entropy of a linear layer over rows: a point in; loss, gradient and curvature out, in one pass.
+
+A point is (num_classes, dim + 1), the bias last.
+"""
 
 from dataclasses import dataclass
 
@@ -8,12 +11,12 @@ from scipy.sparse import csr_array
 
 from tasks.training.heads.rows import Array, Chunk, TrainingRows
 
-CENTRES_EVERY = 16  # chunks: a sample of them tells how far apart the curvature's centres are
+CENTRES_EVERY = 16  # chunks: this sample of them shows how far apart the curvature's centres are
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pass:
-    """What a pass over the rows found at a point: of each class, the last column for the bias."""
+    """The results of a pass over the rows at a point, by class; the last column belongs to the bias."""
 
     loss: float  # nats
     gradient: Array  # (num_classes, dim + 1)

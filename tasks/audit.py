@@ -59,7 +59,7 @@ def run(
     )  # fmt: skip
     if not described["separates"]:
         logger.info(
-            "only %.0f %% of altered copies can be distinguished from other images of this data: expect leaks to remain",
+            "only %.0f %% of altered copies can be distinguished from other images of this data: leaks may remain",
             100 * described["expected_recall"],
         )
 

@@ -44,9 +44,9 @@ def predict(
 ) -> Counter[str]:
     """Classify the images of the inputs. Return how many have no label for a reason, and how many have one ("").
 
-    `choices` are fields of `tasks.embedding.options.PlanOptions`. Earlier predictions are inputs only if they are named.
-    Raises ValueError where the bundle is not whole or has no targets, or where `out` would replace a file that holds no
-    predictions.
+    `choices` are fields of `tasks.embedding.options.PlanOptions`. Earlier predictions are inputs only if they are
+    named. Raises ValueError where the bundle is not whole or has no targets, or where `out` would replace a file that
+    holds no predictions.
     """
     check_out(out, bundle=bundle)
     check_replaced(out, inputs)

@@ -83,8 +83,8 @@ def run(*, evaluation: Path, candidate: Path, tests: Path, decisions: Path, out:
         logger.error("%s", problem)
     if verdict["is_worn"]:
         logger.warning(
-            "this is decision %d on the same held-out set, more than regression.max_decisions (%d): rotate it, by another "
-            "validate.split_salt",
+            "this is decision %d on the same held-out set, more than regression.max_decisions (%d): rotate it, by "
+            "another validate.split_salt",
             number,
             regression.max_decisions,
         )

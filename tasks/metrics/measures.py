@@ -28,8 +28,8 @@ def measure(
     """Return the measures of each model and, where there is a baseline, the flips from it to the candidate.
 
     Flips are counted on the shared samples: the baseline did not learn from them and knows their classes. Where only a
-    part of the samples is shared, `shared` has the measures of both models on that part, because they cannot be compared
-    on the others.
+    part of the samples is shared, `shared` has the measures of both models on that part, because they cannot be
+    compared on the others.
 
     Args:
         leaked: (n,), whether a sample has a near-duplicate in train or val.

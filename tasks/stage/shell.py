@@ -42,8 +42,8 @@ FROM_SHELL: dict[Any, dict[str, Any]] = {  # how an argument is read, by its ann
 def run_verb(run: Run, arguments: list[str] | None = None, *, load: Load | None = None) -> None:
     """Call `run` with what its signature asks for, and exit: 0 when it is done, 1 with one line when it cannot be.
 
-    A parameter annotated as in FROM_SHELL is an argument of the command line. Any other is the section of params.yaml of
-    that name, which `load` reads; without `load` there is none, and the seed is 0.
+    A parameter annotated as in FROM_SHELL is an argument of the command line. Any other is the section of params.yaml
+    of that name, which `load` reads; without `load` there is none, and the seed is 0.
     """
     set_up()
     parameters = inspect.signature(run, eval_str=True).parameters.values()
@@ -83,8 +83,8 @@ def errors_in_one_line() -> Iterator[None]:
         if isinstance(error, RuntimeError) and "allocate" not in str(error):
             raise
         logger.error(
-            "error: not enough memory: free some, or lower the minibatch_size of this stage in params.yaml, or image_size, "
-            "where it has them"
+            "error: not enough memory: free some, or lower the minibatch_size of this stage in params.yaml, or "
+            "image_size, where it has them"
         )
         sys.exit(1)
     except KeyboardInterrupt:

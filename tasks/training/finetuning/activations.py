@@ -1,8 +1,8 @@
 """Samples in; their activations at the freeze boundary, which the trained part of a model takes, out.
 
-The frozen layers give the same activations of an image in every epoch and in every later run. A store of their own keeps
-those of a few augmented views of each sample, within a budget of bytes. Activations that it does not keep are computed
-anew each time, to the same bits.
+The frozen layers give the same activations of an image in every epoch and in every later run. A store of their own
+keeps those of a few augmented views of each sample, within a budget of bytes. Activations that it does not keep are
+computed anew each time, to the same bits.
 """
 
 import hashlib
@@ -205,9 +205,9 @@ def open_store(
 
 
 def make_room(store: Store, *, needed_bytes: Callable[[], int], most_bytes: int) -> None:
-    """Remove segments of any recipe, the least recently used first, until `needed_bytes` and the rest fit into `most_bytes`.
+    """Remove segments, the least recently used first, until `needed_bytes` and the rest fit into `most_bytes`.
 
-    `needed_bytes` are those that the store's own recipe still needs.
+    `needed_bytes` are those that the store's own recipe still needs; segments of any recipe may go.
     """
     segments = []
     for folder in list_recipes(store.path):

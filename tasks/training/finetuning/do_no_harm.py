@@ -31,7 +31,7 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """The results of a model on val: a temperature a target, and the losses and hits of the samples that have labels."""
+    """The results of a model on val: a temperature a target, and the losses and hits of labelled samples."""
 
     temperatures: list[float]
     losses: NDArray[np.float64]  # (m,) log-loss of a sample, summed over its targets

@@ -145,8 +145,8 @@ def open_source(
     computed = source.keep(show=partial(progress, what="activations", unit="minibatches"))
     logger.info(
         "activations of %s images: %s of %s views kept, %s of them computed now in %.0f s (%.1f kB each)",
-        f"{len(samples):,}", f"{source.num_kept:,}", f"{source.num_wanted:,}", f"{computed:,}", time.monotonic() - start,
-        source.value_bytes / 1000,
+        f"{len(samples):,}", f"{source.num_kept:,}", f"{source.num_wanted:,}", f"{computed:,}",
+        time.monotonic() - start, source.value_bytes / 1000,
     )  # fmt: skip
     return source
 

@@ -46,10 +46,10 @@ def fit_head(
     classes: Sequence[str],
     in_memory_bytes: int = IN_MEMORY_BYTES,
 ) -> LinearHead:
-    """Return the head with the lowest log-loss on `val` along a path of L2 strengths; without val, that of the middle one.
+    """Return the head with the lowest log-loss on `val` along a path of L2 strengths; without val, the middle one.
 
-    It minimises mean cross-entropy + l2 / 2 * |weight|^2 over standardised features: mean 0 and variance 1 on train, less
-    for a feature that hardly varies. The bias is free. The standardisation is folded back into the weights.
+    It minimises mean cross-entropy + l2 / 2 * |weight|^2 over standardised features: mean 0 and variance 1 on train,
+    less for a feature that hardly varies. The bias is free. The standardisation is folded back into the weights.
 
     Args:
         train, val: (vectors (n, dim), labels (n,) in 0..num_classes-1). Vectors are read in chunks of rows, so they may

@@ -46,8 +46,8 @@ def fit_mlp(
 ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     """Return weight and bias of both layers, of the epoch that `tasks.training.loop.fit` keeps.
 
-    `train`, `val` and the errors are those of `fit_head`. With balanced class weights, rows are drawn so that all classes
-    come equally often.
+    `train`, `val` and the errors are those of `fit_head`. With balanced class weights, rows are drawn so that all
+    classes come equally often.
     """
     rows = TrainingRows(*train, classes)
     if not len(val[1]):

@@ -25,7 +25,7 @@ class Pass:
 
 
 class Multinomial:
-    """The class-weighted mean cross-entropy over `rows`. Matrix products are in float32, sums over chunks in float64."""
+    """The class-weighted mean cross-entropy over rows. Matrix products are in float32, sums over chunks in float64."""
 
     def __init__(self, rows: TrainingRows, class_weights: Array) -> None:
         self.rows = rows
@@ -61,7 +61,8 @@ class Multinomial:
                 sampled += part[3]
                 centres += part[4]
         gradient /= rows.num
-        # p x over the rows is the gradient + y x, which is known: the centres are nearly that, times what the sample says
+        # p x over the rows is the gradient + y x, which is known: the centres are nearly that, times what the sample
+        # gives
         mass = gradient + self.sums
         likely = mass[:, :-1] / np.maximum(mass[:, -1:], 1e-12)
         share = (centres * likely).sum() / max((sampled[:, None] * likely**2).sum(), 1e-12)

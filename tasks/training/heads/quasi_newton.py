@@ -58,8 +58,9 @@ def solve(
 ) -> Solution:
     """Minimise cross-entropy + l2 / 2 * |weight|^2, from `start` on (Nocedal & Wright 2006, algorithm 7.5).
 
-    It ends when half the squared Newton decrement is at most `tolerance`; for a true Newton step that is the objective's
-    excess over its minimum. It also ends after `max_iterations`, or where float32 distinguishes no better point.
+    It ends when half the squared Newton decrement is at most `tolerance`; for a true Newton step that is the
+    objective's excess over its minimum. It also ends after `max_iterations`, or where float32 distinguishes no better
+    point.
 
     Args:
         found: the pass at `start`, if it is known.

@@ -38,8 +38,8 @@ class Chunk:
 class TrainingRows:
     """Labelled vectors, standardised to mean 0 and variance 1 of a feature, less for one that hardly varies.
 
-    The chunks depend on the shape of the problem alone. So sums over them have the same bits whether the rows are kept in
-    memory or read anew for each pass, and for any number of cores.
+    The chunks depend on the shape of the problem alone. So sums over them have the same bits whether the rows are kept
+    in memory or read anew for each pass, and for any number of cores.
 
     Raises:
         ValueError: fewer than two classes in the labels, a class without labels, or numbers that are not finite.

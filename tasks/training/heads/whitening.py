@@ -43,9 +43,10 @@ class Whitening:
     def apply_inverse(self, gradient: Array, *, at: Pass, l2: float) -> Array:
         """Return gradients (…, num_classes, dim + 1) times an approximate inverse of the second derivative.
 
-        For class k that derivative is the mean of p (1 - p) x x^T over the rows, with x = (vector, 1). The approximation
-        is a_k (C + c_k c_k^T), where C is the covariance of all rows, a_k the mean of p (1 - p), and c_k the mean vector
-        under that weight: to move the origin to c_k makes it block diagonal. Columns of other classes are left out.
+        For class k that derivative is the mean of p (1 - p) x x^T over the rows, with x = (vector, 1). The
+        approximation is a_k (C + c_k c_k^T), where C is the covariance of all rows, a_k the mean of p (1 - p), and c_k
+        the mean vector under that weight: to move the origin to c_k makes it block diagonal. Columns of other classes
+        are left out.
         """
         floor = 1e-3 * at.curvature.mean() + 1e-9
         curvature = np.maximum(at.curvature, floor)

@@ -364,8 +364,8 @@ def set_training_mode(model: nn.Module, *, update_statistics: bool) -> None:
 def one_core_each(model: nn.Module, options: FitOptions) -> Iterator[Pool | None]:
     """Yield threads that compute parts of a minibatch at once, each on a core of its own.
 
-    Several cores that share a small layer would wait for each other. Yield None where the minibatch has to be computed as
-    a whole: where chance or its statistics play a part, or on a GPU.
+    Several cores that share a small layer would wait for each other. Yield None where the minibatch has to be computed
+    as a whole: where chance or its statistics play a part, or on a GPU.
     """
     parts = list(model.modules())
     has_chance = any(isinstance(part, nn.modules.dropout._DropoutNd | StochasticDepth) and part.p for part in parts)

@@ -1,8 +1,8 @@
 """The epochs, the mixup and the learning rates of a training; the number of samples alone gives the defaults.
 
-They follow BiT-HyperRule (Kolesnikov et al. 2020, "Big Transfer", section 3.3), which gives three sizes of data sets 500,
-10,000 and 20,000 steps. Here these are the steps at the sizes of its data sets, 1,000 (VTAB-1k), 50,000 (CIFAR) and
-1,280,000 (ImageNet); sizes between them are interpolated.
+They follow BiT-HyperRule (Kolesnikov et al. 2020, "Big Transfer", section 3.3), which gives three sizes of data sets
+500, 10,000 and 20,000 steps. Here these are the steps at the sizes of its data sets, 1,000 (VTAB-1k), 50,000 (CIFAR)
+and 1,280,000 (ImageNet); sizes between them are interpolated.
 """
 
 import math

@@ -45,7 +45,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.kit.machine import Claim, finish, parse_arguments
 from benchmarks.kit.matmul import matmul_flops
-from tasks.data.samples.samples import Samples, sample_id
+from tasks.data.samples.samples import Positions, Samples, sample_id
 from tasks.embedding.embedder import Embedder, plan
 from tasks.images.augment import AugmentedViews
 from tasks.images.decode import decode_image
@@ -54,7 +54,7 @@ from tasks.machine.cores import one_thread_each, spread
 from tasks.models.classifier import Classifier
 from tasks.models.weights import RANDOM, load_backbone
 from tasks.stage.params import load_params
-from tasks.training.finetuning.activations import Activations, Rows
+from tasks.training.finetuning.activations import Activations
 from tasks.training.finetuning.options import FinetuneOptions
 from tasks.training.finetuning.tuning import Data, fine_tune
 from tasks.training.finetuning.unfreezing import Trained, boundary_of
@@ -237,7 +237,7 @@ class Timed:
         self.seconds = 0.0
         self.num_images = 0
 
-    def minibatches(self, rows: Rows, view: int | None, *, size: int) -> Iterator[Tensor]:
+    def minibatches(self, rows: Positions, view: int | None, *, size: int) -> Iterator[Tensor]:
         start = time.perf_counter()
         yield from self.source.minibatches(rows, view, size=size)
         if view is not None:
@@ -261,7 +261,7 @@ def photographs(folder: Path) -> pd.DataFrame:
 
 
 @torch.no_grad()
-def learn_statistics(backbone: Any, samples: Samples[Any], rows: Rows) -> None:
+def learn_statistics(backbone: Any, samples: Samples[Any], rows: Positions) -> None:
     """Let the normalisation layers see the pictures: with those of an untrained network, its features say nothing."""
     some = Samples(samples.rows.iloc[rows], raw=samples.raw, decode=decode_image)
     for part in backbone.modules():
@@ -282,13 +282,13 @@ def minibatches(samples: Samples[Any], transform: Transform, *, size: int) -> It
 
 
 def graft_head(
-    model: Classifier, samples: Samples[Any], labels: Any, train: Rows, val: Rows, options: HeadOptions
+    model: Classifier, samples: Samples[Any], labels: Any, train: Positions, val: Positions, options: HeadOptions
 ) -> None:
     backbone = model.backbone
     embedder = Embedder(backbone, plan())
     size = embedder.plan.minibatch_size
 
-    def features(rows: Rows) -> Any:
+    def features(rows: Positions) -> Any:
         some = Samples(samples.rows.iloc[rows], raw=samples.raw, decode=decode_image)
         with one_thread_each():
             return torch.cat([embedder(each) for each in minibatches(some, backbone.transform, size=size)])

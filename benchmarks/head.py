@@ -39,7 +39,7 @@ from benchmarks.kit.machine import Claim, finish, parse_arguments
 from tasks.stage.params import load_params
 from tasks.training.heads.logistic import LinearHead, Solver, fit_head
 from tasks.training.heads.options import HeadOptions
-from tasks.training.heads.rows import Rows
+from tasks.training.heads.rows import TrainingRows
 
 ROOT = Path(__file__).parent.parent
 NUM_SEEDS = 3
@@ -161,7 +161,7 @@ def measure(data: Data, size: Size | None, options: HeadOptions, *, seed: int, i
     few = Data(train=tuple(each[:2000] for each in data.train), val=data.val, classes=data.classes)  # type: ignore[arg-type]
     warm_up = replace(options, l2_strengths=[1.0], max_iterations=5)
     fit_head(few.train, few.val, warm_up, classes=few.classes) if size else None
-    rows = Rows(*data.train, data.classes, in_memory_bytes=0)
+    rows = TrainingRows(*data.train, data.classes, in_memory_bytes=0)
     standardised = rows.standardise(data.train[0])
     labels = data.train[1]
     head, path_seconds = ours(options.l2_strengths)
@@ -205,7 +205,7 @@ def measure(data: Data, size: Size | None, options: HeadOptions, *, seed: int, i
 
 
 def one_thread(data: Data, l2: float, max_iterations: int) -> None:
-    Solver(Rows(*data.train, data.classes, num_threads=1), max_iterations=max_iterations).solve(l2)
+    Solver(TrainingRows(*data.train, data.classes, num_threads=1), max_iterations=max_iterations).solve(l2)
 
 
 def processor_seconds(work: Callable[[], Any]) -> float:

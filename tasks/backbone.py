@@ -1,4 +1,4 @@
-"""The backbone that params.yaml names in; its weights, resolved and in one format, as a bundle without targets out."""
+"""The backbone that params.yaml names in; a bundle of its weights, in one format and without targets, out."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What validate wrote in; Great Expectations' HTML pages about it out, for a person who wants to look closer."""
+"""The manifest in; Great Expectations' HTML pages about it out, for a person who wants to look closer."""
 
 import logging
 from pathlib import Path
@@ -15,7 +15,7 @@ logger = logging.getLogger("graftline")
 
 
 def run(*, validated: Path, batches: Path, out: Path, validate: ExpectationOptions, scan: ScanParams) -> None:
-    """Check the manifest once more and draw the pages."""
+    """Check the manifest once more and write the pages."""
     names = read_batches(batches)
     examination = make_examination(
         read_manifest(validated / "manifest", names),

@@ -1,4 +1,4 @@
-"""Manifest, leaks, head, backbone and pictures in; the candidate bundle, the better of head and fine-tuned on val, out."""
+"""Manifest, leaks, head, backbone and images in; the candidate, the better of head and fine-tuned on val, out."""
 
 import hashlib
 import logging
@@ -48,7 +48,7 @@ def run(
     finetune: FinetuneOptions,
     seed: int,
 ) -> None:
-    """Train the last blocks of the backbone together with the head, from the trained head on (LP-FT, Kumar et al. 2022)."""
+    """Train the last blocks of the backbone and the head, starting from the trained head (LP-FT, Kumar et al. 2022)."""
     start = time.monotonic()
     manifest = read_manifest(manifests, read_batches(batches))
     manifest = manifest[~leaves_training(manifest, audit) & (manifest["split"] != "heldout")].reset_index(drop=True)
@@ -62,8 +62,8 @@ def run(
     for side, rows in (("train", data.train), ("val", data.val)):
         if not (data.labels[rows] != MISSING).any():
             raise ValueError(
-                f"{manifests} has no labelled samples of {side} that are no leaks, expected at least one: land more samples, or "
-                "change validate.val_fraction"
+                f"{manifests} has no labelled samples of {side} that are no leaks, expected at least one: land more "
+                "samples, or change validate.val_fraction"
             )
     facts = {
         "backbone": lineage["fingerprint"],
@@ -102,10 +102,13 @@ def run(
 
 
 def on_this_machine(manifest: pd.DataFrame, options: FinetuneOptions) -> dict[str, Any]:
-    """What the steps of a training depend on besides the facts of a candidate: a run with another goes on from no checkpoint."""
+    """Return what the steps of a training depend on besides the facts of a candidate.
+
+    A run resumes from a checkpoint only if both are the same.
+    """
     order = hashlib.sha256("".join(manifest["sample_id"]).encode())
     chosen = plan(options)
-    packages = {each: version(each) for each in ("numpy", "pillow", "scipy", "torch", "torchvision")}
+    packages = {name: version(name) for name in ("numpy", "pillow", "scipy", "torch", "torchvision")}
     return {
         "code": sources.digest("tasks.finetune"),
         "order": order.hexdigest(),
@@ -115,13 +118,13 @@ def on_this_machine(manifest: pd.DataFrame, options: FinetuneOptions) -> dict[st
 
 
 def digest(manifest: pd.DataFrame) -> str:
-    """SHA-256 (hex) of which samples there are, on which side and with which labels: the version of the data."""
+    """Return the version of the data: the SHA-256 (hex) of the samples, their sides and their labels."""
     rows = pd.util.hash_pandas_object(manifest.drop(columns=["batch", "path"]), index=False)
     return hashlib.sha256(rows.sort_values().to_numpy().tobytes()).hexdigest()
 
 
 def digest_of(folder: Path) -> str:
-    """SHA-256 (hex) of the files of a folder."""
+    """Return the SHA-256 (hex) of the files of a folder."""
     content = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         content.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())

@@ -1,4 +1,4 @@
-"""Manifest, embeddings and leaks in; a head for each target, chosen and calibrated on val, out."""
+"""Manifest, embeddings and leaks in; a head for every target, chosen and calibrated on val, out."""
 
 import logging
 from pathlib import Path
@@ -23,7 +23,7 @@ from tasks.training.loop.temperature import fit_temperature
 
 logger = logging.getLogger("graftline")
 
-VAL_ROWS = 4096  # whose vectors are read at a time
+VAL_ROWS = 4096  # vectors that are read at a time
 
 
 def run(
@@ -72,7 +72,7 @@ def run(
 def fit(
     train: tuple[Vectors, Labels], val: tuple[Vectors, Labels], names: list[str], options: HeadOptions, *, seed: int
 ) -> tuple[tuple[Layer, ...], float | None]:
-    """The layers of the head that the params name, and the L2 strength where one was chosen."""
+    """Return the layers of the head that the options name, and the L2 strength if val chose one."""
     if options.head == "centroid":
         return (half_size(fit_centroids(train, classes=names)),), None
     if options.head == "mlp":
@@ -85,13 +85,13 @@ def fit(
 
 
 def half_size(layer: tuple[Array, Array]) -> Layer:
-    """A layer as it is kept: float32."""
+    """Return a layer in float32, as the bundle keeps it."""
     weight, bias = layer
     return weight.astype(np.float32), bias.astype(np.float32)
 
 
 def val_logits(head: Head, val: tuple[Vectors, Labels], *, num_classes: int) -> Array:
-    """(n, num_classes)."""
+    """Return the logits of val, (n, num_classes)."""
     vectors, labels = val
     starts = range(0, len(labels), VAL_ROWS)
     parts: list[NDArray[np.floating]] = [np.empty((0, num_classes))]
@@ -104,7 +104,7 @@ def val_logits(head: Head, val: tuple[Vectors, Labels], *, num_classes: int) -> 
 
 
 def log_loss(logits: Array, labels: Labels) -> float | None:
-    """Mean in nats; None without labels."""
+    """Return the mean log-loss in nats; None without labels."""
     if not len(labels):
         return None
     return float(losses(logits, labels).mean())

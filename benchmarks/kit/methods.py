@@ -36,8 +36,8 @@ from tasks.training.loop.fit import PLAIN, Group, History, fit
 from tasks.training.loop.scores import Minibatch
 
 Method = Literal["pixels", "head", "finetune", "finetune_from_random_head", "scratch"]
-Rows = NDArray[np.int64]  # places in a `Labelled`
-Predict = Callable[[Rows], NDArray[np.int64]]  # rows -> labels
+Positions = NDArray[np.int64]  # places in a `Labelled`
+Predict = Callable[[Positions], NDArray[np.int64]]  # rows -> labels
 
 VAL_FRACTION = 0.2
 TARGET = "label"
@@ -60,8 +60,8 @@ class Recipe:
 class Draw:
     """Which rows of the pool are labelled: at least two a class, of which a fifth, at least one a class, choose."""
 
-    train: Rows
-    val: Rows
+    train: Positions
+    val: Positions
 
     @classmethod
     def of(cls, labelled: Labelled, fraction: float, seed: int) -> "Draw":
@@ -133,7 +133,7 @@ Outcome = tuple[dict[str, Predict], dict[str, Any]]  # by prefix ("" is what wou
 def pixels(task: Task) -> Outcome:
     """Logistic regression on 8 x 8 grey levels."""
 
-    def vectors(rows: Rows) -> NDArray[np.float64]:
+    def vectors(rows: Positions) -> NDArray[np.float64]:
         grey = torch.from_numpy(task.labelled.pixels[rows]).float().mean(dim=1)  # (n, image_size, image_size)
         return F.adaptive_avg_pool2d(grey, 8).flatten(1).double().numpy()
 
@@ -178,7 +178,7 @@ def scratch(task: Task) -> Outcome:
     options, data, views = task.options, task.data, Views(model, task)
     size = options.minibatch_size
 
-    def minibatches(rows: Rows, view: int | None) -> Iterator[Minibatch]:
+    def minibatches(rows: Positions, view: int | None) -> Iterator[Minibatch]:
         yield from zip(views.minibatches(rows, view, size=size), torch.split(data.labels[rows], size), strict=True)
 
     def train(epoch: int) -> Iterator[Minibatch]:
@@ -218,12 +218,12 @@ METHODS: dict[Method, Callable[[Task], Outcome]] = {
 }
 
 
-def embedding(labelled: Labelled, backbone: Backbone) -> Callable[[Rows], NDArray[np.float64]]:
-    """Rows -> features (n, dim), as the engine computes them; each row is embedded once."""
+def embedding(labelled: Labelled, backbone: Backbone) -> Callable[[Positions], NDArray[np.float64]]:
+    """Positions -> features (n, dim), as the engine computes them; each row is embedded once."""
     embedder = Embedder(backbone, plan(replace(AUTO, device="cpu")))
     known: dict[int, NDArray[np.float64]] = {}
 
-    def vectors(rows: Rows) -> NDArray[np.float64]:
+    def vectors(rows: Positions) -> NDArray[np.float64]:
         new = np.array([row for row in rows.tolist() if row not in known], dtype=np.int64)
         for part in torch.split(torch.from_numpy(new), embedder.plan.minibatch_size):
             features = embedder(torch.from_numpy(labelled.pixels[part.numpy()])).double().numpy()
@@ -233,7 +233,7 @@ def embedding(labelled: Labelled, backbone: Backbone) -> Callable[[Rows], NDArra
     return vectors
 
 
-def train_head(task: Task, vectors: Callable[[Rows], NDArray[np.float64]]) -> LinearHead:
+def train_head(task: Task, vectors: Callable[[Positions], NDArray[np.float64]]) -> LinearHead:
     train, val = task.draw.train, task.draw.val
     labels = task.labelled.labels
     return fit_head(
@@ -254,7 +254,7 @@ class Views:
         self.normalize = model.backbone.transform.normalize
         self.views = AugmentedViews(augmentation=task.options, seed=task.seed)
 
-    def minibatches(self, rows: Rows, view: int | None, *, size: int) -> Iterator[Tensor]:
+    def minibatches(self, rows: Positions, view: int | None, *, size: int) -> Iterator[Tensor]:
         """(size, 3, image_size, image_size) float32, the last one shorter, in the order of `rows`."""
         for part in np.split(rows, range(size, len(rows), size)):
             pixels = torch.from_numpy(self.pixels[part])
@@ -266,7 +266,7 @@ def told_of(history: History) -> dict[str, Any]:
 
 
 def prediction_of(model: Classifier, labelled: Labelled) -> Predict:
-    def predict(rows: Rows) -> NDArray[np.int64]:
+    def predict(rows: Positions) -> NDArray[np.int64]:
         parts = (torch.from_numpy(labelled.pixels[part]) for part in np.split(rows, range(64, len(rows), 64)))
         answerer = Answerer(model, device="cpu")
         target = next(iter(model.classes))

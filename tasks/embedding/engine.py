@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tasks.data.samples.samples import Positions
 from tasks.embedding.embedder import Embedder
 from tasks.embedding.looks import Looks, LookStore
 from tasks.embedding.recipe import recipe
 from tasks.machine.cores import in_turn
 
-Positions = NDArray[np.intp]  # of samples among all
 Add = Callable[[Positions, Looks], None]
 Hash = Callable[[Any], NDArray[np.uint8]]  # a decoded sample -> (num_views, bytes)
 Show = Callable[..., Iterator[Any]]

@@ -53,7 +53,7 @@ def brightened(image: Image.Image, *, factor: float) -> Image.Image:
 
 
 # by kind: a function of the image and the strength of the alteration, 0..1
-COPIES: dict[str, Callable[[Image.Image, float], Image.Image]] = {
+ALTERED_COPIES: dict[str, Callable[[Image.Image, float], Image.Image]] = {
     "resized": lambda image, strength: resized(image, fraction=0.75 - 0.25 * strength),
     "recompressed": lambda image, strength: recompressed(image, quality=round(60 - 20 * strength)),
     "cropped": lambda image, strength: cropped(image, across=strength, down=strength * 7 % 1),

@@ -1,7 +1,7 @@
 """The code that a result depends on, derived from imports: `python -m tasks.machine.sources dvc.yaml` writes it there.
 
-The recipes of the stores, the checkpoints and the code deps of dvc.yaml come from here; no list of modules is written by
-hand.
+The recipes of the stores, the checkpoints and the code deps of dvc.yaml come from here. No list of modules is written
+by hand.
 """
 
 import ast
@@ -48,7 +48,7 @@ def module_of(function: Callable[..., Any]) -> str:
 
 
 def reached(*modules: str, root: Path = ROOT) -> list[str]:
-    """Return the files below `tasks/` that run when the modules do, without PLUMBING, as sorted paths such as `tasks/embed.py`."""
+    """Return the files below `tasks/` that run when the modules do, as sorted paths; PLUMBING is left out."""
     waiting = [_file(module, root) for module in modules]
     seen: set[str] = set()
     while waiting:

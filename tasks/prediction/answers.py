@@ -21,7 +21,7 @@ from tasks.targets.head import Head
 
 PRECISION = "fp32"
 
-Probabilities = dict[str, NDArray[np.float64]]  # by target: (n, num_classes)
+TargetProbabilities = dict[str, NDArray[np.float64]]  # by target: (n, num_classes)
 
 
 class Answerer:
@@ -48,11 +48,11 @@ class Answerer:
         """
         return self.embedder(pixels).half().to("cpu", non_blocking=True)
 
-    def probabilities(self, vectors: NDArray[np.float16]) -> Probabilities:
+    def probabilities(self, vectors: NDArray[np.float16]) -> TargetProbabilities:
         """Vectors (n, dim) float16 -> calibrated probabilities."""
         return answers(self.heads, vectors)
 
-    def answer(self, pixels: Tensor) -> Probabilities:
+    def answer(self, pixels: Tensor) -> TargetProbabilities:
         """Pixels (n, 3, size, size) uint8 of any number of samples -> calibrated probabilities, on a processor."""
         size = self.embedder.plan.minibatch_size
         parts = [self.vectors(part) for part in torch.split(pixels, size)]
@@ -71,7 +71,7 @@ def heads_of(model: Classifier) -> dict[str, Head]:
     return heads
 
 
-def answers(heads: Mapping[str, Head], vectors: NDArray[np.float16]) -> Probabilities:
+def answers(heads: Mapping[str, Head], vectors: NDArray[np.float16]) -> TargetProbabilities:
     """Return the calibrated probabilities that heads, by target, give to vectors (n, dim) float16."""
     rows = vectors.astype(np.float32)
     return {

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tasks.data.samples.samples import Samples, decode_verified
 from tasks.embedding.engine import Hash, PassingView, Show, StoredView, embed, open_store
-from tasks.prediction.answers import Answerer, Probabilities
+from tasks.prediction.answers import Answerer, TargetProbabilities
 from tasks.targets.classes import likeliest
 
 
@@ -35,8 +35,8 @@ class Modality:
 class Asked:
     """The answers of each model, by name, and those of the candidate to altered samples, by alteration."""
 
-    models: dict[str, Probabilities]
-    altered: dict[str, Probabilities]
+    models: dict[str, TargetProbabilities]
+    altered: dict[str, TargetProbabilities]
 
 
 @dataclass(kw_only=True)
@@ -119,8 +119,12 @@ def _seeing(
 
 
 def in_classes_of(
-    probabilities: Probabilities, *, known: Mapping[str, list[str]], wanted: Mapping[str, list[str]], num_rows: int
-) -> Probabilities:
+    probabilities: TargetProbabilities,
+    *,
+    known: Mapping[str, list[str]],
+    wanted: Mapping[str, list[str]],
+    num_rows: int,
+) -> TargetProbabilities:
     """Return probabilities in the order of the `wanted` classes, by target: zero for a class that the model does not know.
 
     A target that the model does not know has equal probabilities.

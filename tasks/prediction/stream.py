@@ -15,7 +15,7 @@ from torch import Tensor
 from tasks.data.samples.defects import DefectError
 from tasks.data.samples.samples import sample_id
 from tasks.machine.cores import in_turn
-from tasks.prediction.answers import Answerer, Probabilities
+from tasks.prediction.answers import Answerer, TargetProbabilities
 from tasks.prediction.inputs import Input, read_input
 
 
@@ -91,7 +91,7 @@ def _ranked(probabilities: NDArray[np.float64], top_k: int) -> tuple[NDArray[np.
     return np.take_along_axis(probabilities, order, axis=1), order
 
 
-def _check_finite(probabilities: Probabilities, decoded: Decoded) -> None:
+def _check_finite(probabilities: TargetProbabilities, decoded: Decoded) -> None:
     for target, values in probabilities.items():
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(bad):

@@ -114,7 +114,7 @@ def test_few_labels_get_smaller_minibatches_and_more_epochs(labelled):
     training = replace(params.finetune, epochs=3)
     recipe = Recipe(head=params.train_head, training=training, min_steps=50)
     few, all_ = (
-        Task(labelled=labelled, draw=Draw.of(labelled, fraction, seed=0), recipe=recipe, seed=0).params
+        Task(labelled=labelled, draw=Draw.of(labelled, fraction, seed=0), recipe=recipe, seed=0).options
         for fraction in (0.05, 1.0)
     )
     assert (few.minibatch_size, few.epochs) == (8, 50)

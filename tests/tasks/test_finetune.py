@@ -168,7 +168,7 @@ def test_run_that_was_killed_goes_on_to_the_same_bytes(inputs, workspace, shell,
     assert not (workspace / "out").exists()
     done = shell("finetune", *arguments())
     assert done.status == 0, done.stderr
-    assert f"goes on after epoch {stopped}, where an earlier run was stopped" in done.stderr
+    assert f"resumes after epoch {stopped}, where an earlier run was stopped" in done.stderr
     assert checkpoints(workspace) == []
     undisturbed = shell("finetune", *arguments(out="fresh", scratch="another"))
     assert undisturbed.status == 0, undisturbed.stderr
@@ -285,7 +285,7 @@ def tune(inputs, workspace):
         source = open_source(
             Samples(inputs, raw=workspace / "raw", decode=decode_image), model, data,
             views=AugmentedViews(augmentation=chosen, seed=seed), scratch=workspace / "own",
-            backbone=model.backbone.fingerprint(), params=chosen,
+            backbone=model.backbone.fingerprint(), options=chosen,
         )  # fmt: skip
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         tuned = fine_tune(model, source, data, options=chosen, seed=seed)

@@ -1,4 +1,4 @@
-"""The expectations of the manifest, which Great Expectations checks: tables in; a result an expectation, or pages, out."""
+"""The expectations of the manifest, checked by Great Expectations: tables in; results or HTML pages out."""
 
 import logging
 import os

@@ -5,12 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from tasks.data.samples.contents import read_content
 from tasks.data.samples.defects import DefectError
 from tasks.data.samples.parquet_cells import UnreadableTableError
 
+Positions = NDArray[np.intp]  # of samples among all
 Sample = TypeVar("Sample")  # a decoded sample of the modality: an image, a text
 
 

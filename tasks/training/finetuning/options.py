@@ -13,7 +13,7 @@ from tasks.training.loop.options import FitOptions
 
 @dataclass(frozen=True, kw_only=True)
 class UnfreezingOptions:
-    """The blocks that are trained, counted from the output, and their rates; see `tasks.training.finetuning.unfreezing`."""
+    """The blocks that are trained, counted from the output, and their learning rates."""
 
     unfreeze: Literal["all"] | Annotated[int, Field(ge=0)]
     gradual: bool

@@ -1,4 +1,4 @@
-"""A trained classifier and what is to be unfrozen in; the part of it that is trained, and how, out."""
+"""A classifier and the blocks to unfreeze in; the part of it that is trained, and its groups of parameters, out."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -14,8 +14,11 @@ from tasks.training.loop.schedule import first_epoch
 
 
 class Trained(nn.Module):
-    """The part of a classifier behind the freeze boundary, with the classifier's own weights: activations (n, width) to
-    logits, a tensor (n, num_classes) a target. Without a boundary, all of it: normalised images to logits."""
+    """The part of a classifier behind the freeze boundary, which shares the weights of the classifier.
+
+    It maps activations (n, width) to logits, a tensor (n, num_classes) a target. Without a boundary it is the whole
+    classifier and takes normalised images.
+    """
 
     def __init__(self, model: Classifier, boundary: Boundary | None) -> None:
         super().__init__()
@@ -29,17 +32,19 @@ class Trained(nn.Module):
 
 
 def unfrozen_blocks(model: Classifier, last: Literal["all"] | int) -> list[nn.ModuleList]:
-    """The last blocks that the backbone's features come from, from the output to the input: to train what lies behind them
-    would change nothing."""
+    """Return the last blocks that the backbone's features come from, from the output to the input.
+
+    Blocks behind them would not change the features.
+    """
     graph = trace(model.backbone, shares_weights=True)
     graph.delete_all_unused_submodules()
     used = {id(parameter) for parameter in graph.parameters()}
-    blocks = [block for block in model.backbone.blocks()[::-1] if any(id(each) in used for each in block.parameters())]
+    blocks = [block for block in model.backbone.blocks()[::-1] if any(id(own) in used for own in block.parameters())]
     return blocks if last == "all" else blocks[:last]
 
 
 def boundary_of(model: Classifier, last: Literal["all"] | int) -> Boundary | None:
-    """Where what is trained begins; None where nothing is frozen."""
+    """Return the boundary between the frozen and the trained part; None where nothing is frozen."""
     return None if last == "all" else find_boundary(model.backbone, unfrozen_blocks(model, last))
 
 

@@ -1,4 +1,4 @@
-"""The one training loop: a model and minibatches in; the same model with its best weights, and what each epoch gave, out."""
+"""The one training loop: a model and minibatches in; the model with its best weights, and the scores, out."""
 
 import logging
 import math
@@ -38,7 +38,7 @@ PLAIN = FitOptions(
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Parameters that are trained alike, from an epoch on; before it they are frozen."""
+    """Parameters that are trained alike from an epoch on; before it they are frozen."""
 
     parameters: Sequence[nn.Parameter]
     learning_rate: float  # its highest
@@ -48,7 +48,7 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """What an epoch gave. Epoch 0 is the model as it came; it has no training scores."""
+    """The scores of an epoch. Epoch 0 is the model as it came, without training scores."""
 
     epoch: int
     train: Scores | None
@@ -57,7 +57,7 @@ class Epoch:
 
 @dataclass(kw_only=True)
 class History:
-    """The epochs, the number of the one whose weights the model has now, and why there are no more."""
+    """The epochs, the number of the one whose weights the model has now, and why training ended."""
 
     epochs: list[Epoch] = field(default_factory=list)
     kept: int = 0
@@ -65,7 +65,7 @@ class History:
 
 
 class Shard(NamedTuple):
-    """A part of a minibatch: inputs, labels, the labels of what is mixed in, and the share that is not of those."""
+    """A part of a minibatch: inputs, labels, the labels mixed in, and the share of the former labels."""
 
     inputs: Tensor
     labels: Tensor
@@ -74,7 +74,7 @@ class Shard(NamedTuple):
 
 
 class Keeper(Protocol):
-    """Keeps where a training stands; see `tasks.training.finetuning.checkpoint`."""
+    """Keeps the state of a training; see `tasks.training.finetuning.checkpoint`."""
 
     def save(self, tensors: dict[str, Tensor], *, facts: dict[str, Any]) -> None: ...
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None: ...
@@ -154,7 +154,7 @@ def fit(
 
 
 class _State:
-    """Where a training stands: all that changes from step to step."""
+    """The state of a training: all that changes from step to step."""
 
     def __init__(
         self,
@@ -168,7 +168,7 @@ class _State:
     ) -> None:
         self.model = model
         self.pool = pool
-        self.chance = np.random.default_rng()  # of an epoch
+        self.chance = np.random.default_rng()  # for one epoch
         self.options = options
         self.seed = seed
         self.is_bf16 = is_bf16
@@ -176,7 +176,7 @@ class _State:
         self.step = 0
         self.history = History()
         self.optimizer = torch.optim.AdamW(
-            [{"params": list(each.parameters), "lr": each.learning_rate} for each in groups], weight_decay=0.0
+            [{"params": list(group.parameters), "lr": group.learning_rate} for group in groups], weight_decay=0.0
         )
         self.parameters = [parameter for group in groups for parameter in group.parameters]
         trained = {id(parameter) for parameter in self.parameters}
@@ -188,8 +188,10 @@ class _State:
         self.kept = {name: tensor.clone() for name, tensor in self.changing.items()}
         self.lowest = np.empty(0)  # calibrated val losses of the epoch where their mean was lowest, (num_labels,)
         self.lowest_epoch = 0
-        self.start = [each.detach().clone() for each in self.parameters] if options.decay_towards == "start" else []
-        self.average = [each.detach().clone() for each in self.parameters] if options.averaging else []
+        self.start = (
+            [parameter.detach().clone() for parameter in self.parameters] if options.decay_towards == "start" else []
+        )
+        self.average = [parameter.detach().clone() for parameter in self.parameters] if options.averaging else []
 
     def begin_epoch(self, epoch: int) -> None:
         self.chance = np.random.default_rng(self.seed * EPOCHS_OF_SEED + epoch)
@@ -199,20 +201,20 @@ class _State:
         set_training_mode(self.model, update_statistics=self.options.update_statistics)
 
     def train(self, minibatch: Minibatch, *, num_steps: int, total: "Total") -> bool:
-        """One step; False, and nothing changed, where the loss is not finite."""
+        """Do one step. Return False, and change nothing, where the loss is not finite."""
         device = self.parameters[0].device
-        inputs, labels = (each.to(device, non_blocking=True) for each in minibatch)
-        parameters = [each for each in self.parameters if each.requires_grad]
+        inputs, labels = (tensor.to(device, non_blocking=True) for tensor in minibatch)
+        parameters = [parameter for parameter in self.parameters if parameter.requires_grad]
         shards = self._shards(inputs, labels)
         count = int((labels != MISSING).sum())
         work = partial(self._shard_gradients, parameters=parameters, count=max(count, 1))
         self.optimizer.zero_grad()
         loss, logits = 0.0, []
         # added up in their order: the same bits each time
-        for found in (self.pool or map)(work, shards):
-            loss += found[0]
-            logits.append(found[1])
-            for parameter, gradient in zip(parameters, found[2], strict=True):
+        for part_loss, part_logits, gradients in (self.pool or map)(work, shards):
+            loss += part_loss
+            logits.append(part_logits)
+            for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
         if not math.isfinite(loss):
             return False
@@ -226,25 +228,25 @@ class _State:
         self.step += 1
         if self.average:
             decay = min(self.options.averaging, (1 + self.step) / (10 + self.step))
-            torch._foreach_lerp_(self.average, [each.detach() for each in self.parameters], 1 - decay)
+            torch._foreach_lerp_(self.average, [parameter.detach() for parameter in self.parameters], 1 - decay)
         total.add([torch.cat(parts) for parts in zip(*logits, strict=True)], labels)
         return True
 
     def _shards(self, inputs: Tensor, labels: Tensor) -> list[Shard]:
-        """The minibatch, mixed if that is asked for, in parts for a core each."""
+        """Return the minibatch, mixed if the options say so, in parts for one core each."""
         share, other = 1.0, labels
         if self.options.mixup:
             share = float(self.chance.beta(self.options.mixup, self.options.mixup))
             partner = torch.from_numpy(self.chance.permutation(len(labels))).to(labels.device)
             inputs, other = torch.lerp(inputs[partner], inputs, share), labels[partner]
         size = SHARD if self.pool else len(labels)
-        split = (torch.split(each, size) for each in (inputs, labels, other))
+        split = (torch.split(tensor, size) for tensor in (inputs, labels, other))
         return [Shard(one, its, mixed, share) for one, its, mixed in zip(*split, strict=True)]
 
     def _shard_gradients(
         self, shard: Shard, *, parameters: list[nn.Parameter], count: int
     ) -> tuple[float, list[Tensor], list[Tensor]]:
-        """Its part of the loss, its logits, and the gradients of its part of the loss."""
+        """Return the shard's part of the loss, its logits, and the gradients of its part of the loss."""
         logits = forward(self.model, shard.inputs, is_bf16=self.is_bf16)
         smoothing = self.options.label_smoothing
         loss = shard.share * summed_cross_entropy(logits, shard.labels, label_smoothing=smoothing)
@@ -252,11 +254,11 @@ class _State:
             loss = loss + (1 - shard.share) * summed_cross_entropy(logits, shard.other, label_smoothing=smoothing)
         loss = loss / count
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
-        return loss.item(), [each.detach() for each in logits], list(gradients)
+        return loss.item(), [tensor.detach() for tensor in logits], list(gradients)
 
     @torch.no_grad()
     def _decay(self, factor: float) -> None:
-        """Apart from the gradient (Loshchilov & Hutter 2019)."""
+        """Decay the weights apart from the gradient (Loshchilov & Hutter 2019)."""
         start = iter(self.start)
         for group in self.groups:
             share = group.learning_rate * factor * group.weight_decay
@@ -271,7 +273,7 @@ class _State:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """The model has the moving average of its weights, where there is one, until the end of the block."""
+        """Give the model the moving average of its weights, if there is one, until the end of the block."""
         self._swap()
         try:
             yield
@@ -286,7 +288,7 @@ class _State:
             average.copy_(held)
 
     def end_epoch(self, train: "Total | None", val: "Total") -> None:
-        """Take down what it gave, and the weights as they are now if it is the one to keep."""
+        """Record the scores of the epoch, and its weights if it is the one to keep."""
         epoch = len(self.history.epochs)
         self.history.epochs.append(Epoch(epoch=epoch, train=train.scores() if train else None, val=val.scores()))
         losses = val.calibrated_losses()
@@ -317,12 +319,12 @@ class _State:
             "step": self.step,
             "kept": self.history.kept,
             "lowest": self.lowest_epoch,
-            "epochs": [asdict(each) for each in self.history.epochs],
+            "epochs": [asdict(epoch) for epoch in self.history.epochs],
         }
 
     @torch.no_grad()
     def restore(self, kept: tuple[dict[str, Tensor], dict[str, Any]] | None) -> bool:
-        """Take up where a training stood; False where nothing was kept."""
+        """Resume a training. Return False where nothing was kept."""
         if kept is None:
             return False
         tensors, facts = kept
@@ -341,15 +343,15 @@ class _State:
         self.lowest, self.lowest_epoch = tensors["lowest"].numpy(), facts["lowest"]
         self.step = facts["step"]
         self.history.kept = facts["kept"]
-        for each in facts["epochs"]:
-            train = Scores(**each["train"]) if each["train"] else None
-            self.history.epochs.append(Epoch(epoch=each["epoch"], train=train, val=Scores(**each["val"])))
-        logger.info("goes on after epoch %d, where an earlier run was stopped", len(self.history.epochs) - 1)
+        for epoch in facts["epochs"]:
+            train = Scores(**epoch["train"]) if epoch["train"] else None
+            self.history.epochs.append(Epoch(epoch=epoch["epoch"], train=train, val=Scores(**epoch["val"])))
+        logger.info("resumes after epoch %d, where an earlier run was stopped", len(self.history.epochs) - 1)
         return True
 
 
 def set_training_mode(model: nn.Module, *, update_statistics: bool) -> None:
-    """Training mode, but for the parts that are frozen: their dropout is off and their statistics stand still."""
+    """Set training mode, except for frozen parts: their dropout is off and their statistics do not change."""
     model.train()
     for part in model.modules():
         trained = [parameter.requires_grad for parameter in part.parameters()]
@@ -360,9 +362,11 @@ def set_training_mode(model: nn.Module, *, update_statistics: bool) -> None:
 
 @contextmanager
 def one_core_each(model: nn.Module, options: FitOptions) -> Iterator[Pool | None]:
-    """Threads that may compute parts of a minibatch at once, each on a core of its own: several cores that share a small layer
-    wait for each other. None where chance or statistics of the minibatch play a part, or where there is a GPU: then a
-    minibatch is computed as a whole."""
+    """Yield threads that compute parts of a minibatch at once, each on a core of its own.
+
+    Several cores that share a small layer would wait for each other. Yield None where the minibatch has to be computed
+    as a whole: where chance or its statistics play a part, or on a GPU.
+    """
     parts = list(model.modules())
     has_chance = any(isinstance(part, nn.modules.dropout._DropoutNd | StochasticDepth) and part.p for part in parts)
     has_chance |= any(isinstance(part, nn.MultiheadAttention) and part.dropout for part in parts)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tasks.images.alterations import COPIES, brightened, cropped, flipped, recompressed, resized
+from tasks.images.alterations import ALTERED_COPIES, brightened, cropped, flipped, recompressed, resized
 
 
 def test_altered_images_have_the_requested_size(picture):
@@ -27,7 +27,7 @@ def test_brightened_copy_is_brighter_and_recompressed_copy_differs(picture):
     assert (np.asarray(recompressed(picture(), quality=40)) != before).any()
 
 
-@pytest.mark.parametrize("kind", COPIES)
+@pytest.mark.parametrize("kind", ALTERED_COPIES)
 @pytest.mark.parametrize("side", [1, 8])
 def test_smallest_images_can_be_altered(picture, kind, side):
-    assert min(COPIES[kind](picture(width=side, height=side), 1.0).size) >= 1
+    assert min(ALTERED_COPIES[kind](picture(width=side, height=side), 1.0).size) >= 1

@@ -4,7 +4,7 @@ from PIL import Image
 from scipy.fft import dctn
 
 from tasks.data.health.bits import hash_words
-from tasks.images.alterations import COPIES, cropped
+from tasks.images.alterations import ALTERED_COPIES, cropped
 from tasks.images.perceptual_hash import DISTANCE, HASHES_SHAPE, NUM_BITS, perceptual_hashes
 
 COPY, STRANGER = 48, 80  # bits: near and far in these tests
@@ -65,10 +65,10 @@ def test_images_of_one_colour_are_copies_of_each_other():
     assert len(hashes) == 1
 
 
-@pytest.mark.parametrize("kind", COPIES)
+@pytest.mark.parametrize("kind", ALTERED_COPIES)
 @pytest.mark.parametrize("strength", [0.0, 0.3, 1.0])
 def test_altered_copy_stays_near_its_original(scene, kind, strength):
-    assert distance(COPIES[kind](scene(0), strength), scene(0)) <= COPY
+    assert distance(ALTERED_COPIES[kind](scene(0), strength), scene(0)) <= COPY
 
 
 @pytest.mark.parametrize("place", [(0.0, 0.0), (1.0, 0.0), (0.25, 0.75), (0.5, 0.5)])

@@ -202,7 +202,7 @@ def test_list_that_holds_no_decisions_is_refused(shell, workspace):
     measured(workspace / "evaluation")
     (workspace / "decisions.json").write_text('[{"heldout": 3}]', "utf-8")
     done = shell(*judging("out"))
-    assert "decisions.json is no list of decisions (at 0.candidate): restore it with git" in done.error
+    assert "decisions.json is not a list of decisions (at 0.candidate): restore it with git" in done.error
 
 
 def test_verdict_is_written_down_once_however_often_it_is_found(accepted):
@@ -340,4 +340,4 @@ def test_nothing_around_the_gate_s_folder_has_a_part_in_the_verdict(shell, works
 def test_damaged_list_of_decisions_is_restored_and_not_begun_anew(shell, workspace, content):
     measured(workspace / "evaluation")
     (workspace / "decisions.json").write_bytes(content)
-    assert "decisions.json is no list of decisions (at its top): restore it with git" in shell(*judging("out")).error
+    assert "decisions.json is not a list of decisions (at its top): restore it with git" in shell(*judging("out")).error

@@ -273,13 +273,13 @@ def judged_by_own_test(shell, workspace):
 def test_rule_without_a_sample_is_told_by_its_name(judged_by_own_test):
     verdict, _ = judged_by_own_test("at_most=0.01")
     [problem] = verdict["problems"]
-    assert "the rule 'zebras called horses' found nan with the limit 0.01, expected numbers" in problem
+    assert "the rule 'zebras called horses' has the value nan and the limit 0.01, expected finite numbers" in problem
 
 
 @pytest.mark.parametrize("limits", ["", "at_most=1, at_least=0"])
 def test_rule_has_one_limit(judged_by_own_test, limits):
     verdict, _ = judged_by_own_test(limits)
-    assert "the rule 'zebras called horses' has to have one limit" in verdict["problems"][0]
+    assert "the rule 'zebras called horses' must have one limit" in verdict["problems"][0]
 
 
 def test_environment_leaves_no_test_out(judged_by_own_test):

@@ -26,7 +26,7 @@ def test_candidate_is_not_worse_overall_or_on_a_slice(flips, slices, params, rul
 
 
 def test_few_samples_that_were_right_are_wrong_now(flips, params, rule):
-    """Users rely on answers that were right, so these errors annoy most (Yan et al. 2021, positive-congruent training)."""
+    """Users rely on answers that were right; these errors annoy most (Yan et al. 2021, positive-congruent training)."""
     budget = params["max_negative_flips"]
     if budget is None:
         return

@@ -50,7 +50,7 @@ def plan(
     - execution: `fused` (see `tasks.embedding.fusion`). torch.compile is 4 to 6 % faster (`benchmarks.embed`) but costs
       4 to 60 s. Many samples cannot be compiled for and few not, because a sample would then get other bits.
 
-    Raises ValueError if the machine cannot do what was chosen.
+    Raises ValueError if the machine lacks a chosen device, precision or compiler.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -87,7 +87,7 @@ class Embedder:
             _keep_freed_memory()
         else:
             self.copying: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            torch.backends.cudnn.allow_tf32 = False  # TF32 would round what is asked for in fp32
+            torch.backends.cudnn.allow_tf32 = False  # TF32 would round fp32 numbers
         with one_thread_each(), torch.inference_mode():
             graph = frozen_part(backbone, boundary) if boundary else trace(backbone)
             if plan.execution != "eager":

@@ -6,8 +6,6 @@ import importlib
 import os
 import resource
 import shutil
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +20,8 @@ from PIL import Image
 
 from tasks.models.classifier import Classifier
 from tasks.models.weights import load_backbone
+from tests.kit.forks import run_in_fork, run_verb
+from tests.kit.programs import run_module
 
 ROOT = Path(__file__).parents[2]
 
@@ -77,8 +77,8 @@ def workspace(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def shell_in() -> Shell:
-    """Runs `python -m tasks.<verb> <arguments>` in a folder. `max_file_bytes` makes the disk look full after so many
-    bytes of a file; `environment` is added to the process's own."""
+    """Runs `python -m tasks.<verb> <arguments>` in a folder, as a fork of this process where it need not be `fresh`.
+    `max_file_bytes` makes the disk look full after so many bytes of a file; `environment` is added to the process's own."""
 
     def run(
         folder: Path,
@@ -86,21 +86,24 @@ def shell_in() -> Shell:
         *arguments: object,
         max_file_bytes: int | None = None,
         environment: dict[str, str] | None = None,
+        fresh: bool = torch.cuda.is_available(),  # a fork cannot use a GPU
     ) -> Finished:
+        words, added = list(map(str, arguments)), verb_environment() | (environment or {})
+
         def limit() -> None:
             if max_file_bytes is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))
 
-        done = subprocess.run(
-            [sys.executable, "-m", f"tasks.{verb}", *map(str, arguments)],
-            cwd=folder,
-            env=os.environ | verb_environment() | (environment or {}),
-            capture_output=True,
-            text=True,
-            check=False,
-            preexec_fn=limit,
-            timeout=120,
-        )
+        def work() -> None:
+            limit()
+            run_verb(verb, words, folder=folder, environment=added)
+
+        if not fresh:
+            importlib.import_module(f"tasks.{verb}")  # here, so that the fork need not
+            status, stdout, stderr = run_in_fork(work)
+            return Finished(status=status, stdout=stdout, stderr=stderr)
+        settings = {"cwd": folder, "env": os.environ | added, "preexec_fn": limit}
+        done = run_module(f"tasks.{verb}", *words, status=None, **settings)
         return Finished(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
     return run

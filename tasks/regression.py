@@ -42,6 +42,7 @@ def run(
             "--override-ini=junit_family=xunit1",
             "--quiet",
             "--no-header",
+            "--disable-plugin-autoload",
             "--tb=line",
             "-p",
             "no:cacheprovider",

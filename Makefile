@@ -43,7 +43,7 @@ demo: setup ## run the whole chain on handwritten digits, in demo/; 3 minutes
 	$(BIN)/python -m flows.demo
 
 test: setup ## run the tests and print the ten slowest
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup ## check style, types and who may import whom
 	$(BIN)/ruff check .

@@ -44,6 +44,7 @@ def run(*, evaluation: Path, candidate: Path, tests: Path, decisions: Path, out:
             "--override-ini=junit_family=xunit1",
             "--quiet",
             "--no-header",
+            "--disable-plugin-autoload",
             "--tb=line",
             "-p",
             "no:cacheprovider",

@@ -1,9 +1,12 @@
 """Real projects for the tests: working copies of this repository with a little of the handwritten digits in them."""
 
+import importlib
 import os
+import random
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,19 +14,44 @@ import pytest
 
 import tasks  # noqa: F401  it says how threads wait, before torch starts any
 from benchmarks.kit import small_project
-from tests.kit.programs import SECONDS
+from tests.kit.programs import SECONDS, run_module
+from tests.kit.sharing import made_once
 
 ROOT = Path(__file__).parent.parent
+LONG = ("ingest", "crashes", "serve", "pipeline", "fresh_clone", "churn_flow", "retrain", "work_pool")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files of flows that take longest, so that no worker is left with one at the end; the first needs no finished
+    project, which the second makes meanwhile. GRAFTLINE_TEST_SEED shuffles the files instead: none may depend on another."""
+    files = list(dict.fromkeys(item.path for item in items))
+    if seed := os.environ.get("GRAFTLINE_TEST_SEED"):
+        random.Random(seed).shuffle(files)
+    else:
+        order = {ROOT / f"tests/flows/test_{name}.py": rank for rank, name in enumerate(LONG)}
+        files.sort(key=lambda file: (order.get(file, len(LONG)), not file.is_relative_to(ROOT / "tests/flows")))
+    rank_of = {file: rank for rank, file in enumerate(files)}
+    items.sort(key=lambda item: rank_of[item.path])
+
+
+@pytest.fixture(scope="session")
+def great_expectations() -> None:
+    """Imports it once, outside of "warnings are errors": what it says while it is imported is not about this code."""
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        importlib.import_module("great_expectations")
+        importlib.import_module("great_expectations.expectations")
 
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory):
     """The demo's batch: a folder a digit, all of it."""
-    out = tmp_path_factory.mktemp("digits") / "digits"
-    subprocess.run(
-        [sys.executable, "-m", "tasks.demo.digits", "--out", str(out)], cwd=ROOT, check=True, timeout=SECONDS
-    )
-    return out
+
+    def make(place: Path) -> None:
+        run_module("tasks.demo.digits", "--out", place / "digits", cwd=ROOT)
+
+    return made_once(tmp_path_factory, "digits", make) / "digits"
 
 
 @pytest.fixture(scope="session")
@@ -68,33 +96,24 @@ def dvc() -> Callable[..., str]:
 
 
 @pytest.fixture(scope="session")
-def new_workspace(tmp_path_factory, set_param) -> Callable[[], Path]:
-    """A fresh working copy whose params make a run short."""
-    from flows.workspace.working_copy import make_workspace
+def finished(put_batch, set_param, dvc, tmp_path_factory) -> Path:
+    """A working copy with one batch and a short training, brought up to date, committed and pushed to a DVC remote.
+    Copy it, never change it."""
+    from flows.workspace.working_copy import commit, make_workspace
 
-    def make() -> Path:
-        workspace = tmp_path_factory.mktemp("project") / "workspace"
+    def make(place: Path) -> None:
+        workspace = place / "workspace"
         make_workspace(ROOT, workspace)
         for key, value in (small_project.SHORT | {"epochs": 1}).items():
             set_param(workspace, key, value)
-        return workspace
+        put_batch(workspace, "first")
+        dvc(workspace, "remote", "add", "--default", "store", str(place / "remote"))
+        dvc(workspace, "add", "data/raw/first")
+        dvc(workspace, "repro")
+        dvc(workspace, "push")
+        commit(workspace, "first run")
 
-    return make
-
-
-@pytest.fixture(scope="session")
-def finished(new_workspace, put_batch, dvc, tmp_path_factory) -> Path:
-    """A working copy with one batch, brought up to date, committed and pushed to a DVC remote. Copy it, never change it."""
-    from flows.workspace.working_copy import commit
-
-    workspace = new_workspace()
-    put_batch(workspace, "first")
-    dvc(workspace, "remote", "add", "--default", "store", str(tmp_path_factory.mktemp("remote")))
-    dvc(workspace, "add", "data/raw/first")
-    dvc(workspace, "repro")
-    dvc(workspace, "push")
-    commit(workspace, "first run")
-    return workspace
+    return made_once(tmp_path_factory, "finished", make) / "workspace"
 
 
 @pytest.fixture

@@ -2,15 +2,18 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.workspace.working_copy import make_workspace
-from tests.kit.programs import SECONDS
+from tests.kit.programs import SECONDS, run_module
+from tests.kit.sharing import made_once
 
 ROOT = Path(__file__).parents[2]
+CHANGED = ("backbone_learning_rate", 0.0001)  # of fine-tuning
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +24,43 @@ def prefect_api():
     with prefect_test_harness(server_startup_timeout=int(SECONDS)):
         yield
     del os.environ[setting]
+
+
+@pytest.fixture(scope="session")
+def new_home(tmp_path_factory) -> Callable[[], Path]:
+    """Make a home for a Prefect server. Its database has its tables, which take 3 s of processor, copied."""
+
+    def make(place: Path) -> None:
+        environment = os.environ | {"PREFECT_HOME": str(place / "home"), "PREFECT_API_URL": ""}
+        run_module("prefect", "server", "database", "upgrade", "--yes", env=environment)
+
+    def copy() -> Path:
+        return shutil.copytree(template, tmp_path_factory.mktemp("prefect") / "home")
+
+    template = made_once(tmp_path_factory, "prefect", make) / "home"
+    return copy
+
+
+@pytest.fixture(scope="session")
+def undisturbed(finished, new_home, set_param, tmp_path_factory):
+    """`finished` after a change of fine-tuning and a run of its own Prefect server, in `project`; what that printed in `printed`.
+    Copy it, never change it."""
+
+    def make(place: Path) -> None:
+        project = shutil.copytree(finished, place / "project", symlinks=True)
+        set_param(project, *CHANGED)
+        environment = os.environ | {"PREFECT_HOME": str(new_home())}
+        done = run_module("flows.retrain", cwd=project, env=environment)
+        (place / "printed").write_text(done.stdout + done.stderr, "utf-8")
+
+    return made_once(tmp_path_factory, "undisturbed", make)
+
+
+@pytest.fixture
+def stale(project, set_param):
+    """A project in which finetune and what follows is to be run; `undisturbed` is what becomes of it."""
+    set_param(project, *CHANGED)
+    return project
 
 
 @pytest.fixture(scope="session")

@@ -23,13 +23,15 @@ def hub(project, tmp_path):
 
 
 @pytest.fixture
-def job(hub, tmp_path):
-    """Run `.ci/retrain` in a fresh clone. Return the clone, the exit status, the output and the proposal's facts."""
+def job(hub, new_home, tmp_path):
+    """Run `.ci/retrain` in a fresh clone: its folder, exit status, all that it printed, and the facts of its proposal."""
+
+    home = str(new_home())
 
     def run_job(name, **settings):
         clone = tmp_path / name
         git("clone", "--quiet", str(hub), str(clone), folder=tmp_path)
-        environment = {"PYTHON": sys.executable, "PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_API_URL": ""}
+        environment = {"PYTHON": sys.executable, "PREFECT_HOME": home, "PREFECT_API_URL": ""}
         merged = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         done = run(clone / ".ci/retrain", status=None, env=os.environ | environment | settings, **merged)
         facts = dict(line.split("=", 1) for line in (clone / "proposal/facts.env").read_text("utf-8").splitlines())

@@ -56,12 +56,14 @@ def mail_server():
         thread.join(SECONDS)
 
 
-def test_failed_run_is_reported_by_e_mail_and_the_password_is_not_stored(mail_server, workspace, tmp_path, files_with):
+def test_run_that_fails_is_told_by_e_mail_and_the_password_is_nowhere(
+    mail_server, workspace, new_home, tmp_path, files_with
+):
     host, port = mail_server.server_address
     address = (
         f"mailto://graftline:{PASSWORD}@{host}:{port}?mode=insecure&from=graftline@example.org&to=team@example.org"
     )
-    home = tmp_path / "prefect"
+    home = new_home()
     with prefect_server(home) as environment:
 
         def run(*arguments, status, **settings):

@@ -29,8 +29,8 @@ TOKEN = "T0PSECRET/B0/xyzzy"  # noqa: S105  it looks like the last part of a Sla
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    home = tmp_path_factory.mktemp("prefect")
+def server(new_home):
+    home = new_home()
     with prefect_server(home, PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS="5") as environment:
         yield Server(home, environment)
 

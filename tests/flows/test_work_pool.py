@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks.kit.prefect_server import free_port, prefect_server
-from benchmarks.kit.small_project import put_batch
 from tests.kit.programs import SECONDS, run, run_module
 from tests.kit.watching import Server, die_with_the_tests, hurried, until
 
@@ -61,11 +61,18 @@ def server(postgres, tmp_path_factory):
         yield Server(home, environment)
 
 
-def test_worker_of_the_pool_trains_on_what_lands_and_postgres_keeps_the_runs(finished, server, digits, tmp_path):
+def test_what_lands_starts_a_run_of_a_worker_of_the_pool_and_postgres_keeps_the_runs(
+    finished, server, set_param, tmp_path
+):
+    """The batch of a finished project lands anew, after a change that has it evaluated, judged and reported anew."""
     workspace, landing = hurried(finished, tmp_path / "workspace"), tmp_path / "landing"
-    put_batch(digits, landing / "second", first=30)
-    (landing / "second/_COMPLETE").touch()
-    # a worker knows the server's address, and no database
+    landing.mkdir()
+    set_param(workspace, "perturbations", "[recompressed]")
+    shutil.move(workspace / "data/raw/first", landing / "first")
+    (workspace / "data/raw/first.dvc").unlink()
+    (workspace / "data/batches.yaml").write_text("batches: []\n", "utf-8")
+    (landing / "first/_COMPLETE").touch()
+    # the server's address alone: a worker knows no database
     environment = server.environment | {"GRAFTLINE_LANDING": str(landing)}
     del environment["PREFECT_API_DATABASE_CONNECTION_URL"]
     for command in (["prefect", "work-pool", "create", "--type", "process", "graftline"], ["flows.deploy"]):
@@ -85,5 +92,7 @@ def test_worker_of_the_pool_trains_on_what_lands_and_postgres_keeps_the_runs(fin
     assert retraining["state"]["message"] == "the candidate is accepted"
     assert retraining["work_pool_name"] == "graftline"
     validation = json.loads((workspace / "data/validated/validation.json").read_text("utf-8"))
-    assert list(validation["batches"]) == ["first", "second"]
-    assert not list(server.home.rglob("*.db"))  # of SQLite
+    assert list(validation["batches"]) == ["first"]
+    measured = json.loads((workspace / "data/evaluation/metrics.json").read_text("utf-8"))["label"]["candidate"]
+    assert list(measured["unchanged"]) == ["recompressed"]
+    assert not list(server.home.rglob("*.db"))  # as SQLite would be

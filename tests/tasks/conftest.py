@@ -2,15 +2,8 @@
 
 import functools
 import hashlib
-import importlib
-import os
-import resource
 import shutil
-import subprocess
-import sys
-import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +15,9 @@ from PIL import Image
 
 from tasks.models.classifier import Classifier
 from tasks.models.weights import load_backbone
+from tests.kit.verbs import Finished, run_verb
 
 ROOT = Path(__file__).parents[2]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finished:
-    """How a verb ended."""
-
-    status: int
-    stdout: str
-    stderr: str
-
-    @property
-    def error(self) -> str:
-        """The one line that the user is told; asserts that there is one, the last, and no traceback."""
-        lines = self.stderr.splitlines()
-        assert self.status == 1, self.stderr
-        assert [line for line in lines if line.startswith("error: ")] == lines[-1:], self.stderr
-        assert "Traceback" not in self.stderr, self.stderr
-        return lines[-1].removeprefix("error: ")
 
 
 Shell = Callable[..., Finished]
@@ -56,16 +32,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="session")
-def great_expectations() -> None:
-    """Imports it once, outside of "warnings are errors": what it says while it is imported is not about this code."""
-    os.environ["GX_ANALYTICS_ENABLED"] = "false"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        importlib.import_module("great_expectations")
-        importlib.import_module("great_expectations.expectations")
-
-
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     """A folder to run verbs from: the shipped params.yaml and nothing else."""
@@ -77,31 +43,10 @@ def workspace(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def shell_in() -> Shell:
-    """Runs `python -m tasks.<verb> <arguments>` in a folder. `max_file_bytes` makes the disk look full after so many
-    bytes of a file; `environment` is added to the process's own."""
+    """Runs `python -m tasks.<verb> <arguments>` in a folder: see `run_verb`."""
 
-    def run(
-        folder: Path,
-        verb: str,
-        *arguments: object,
-        max_file_bytes: int | None = None,
-        environment: dict[str, str] | None = None,
-    ) -> Finished:
-        def limit() -> None:
-            if max_file_bytes is not None:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))
-
-        done = subprocess.run(
-            [sys.executable, "-m", f"tasks.{verb}", *map(str, arguments)],
-            cwd=folder,
-            env=os.environ | verb_environment() | (environment or {}),
-            capture_output=True,
-            text=True,
-            check=False,
-            preexec_fn=limit,
-            timeout=120,
-        )
-        return Finished(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
+    def run(folder: Path, verb: str, *arguments: object, **settings: Any) -> Finished:
+        return run_verb(verb, list(map(str, arguments)), folder=folder, **settings)
 
     return run
 
@@ -110,16 +55,6 @@ def shell_in() -> Shell:
 def shell(shell_in: Shell, workspace: Path) -> Shell:
     """`shell_in` the workspace."""
     return functools.partial(shell_in, workspace)
-
-
-def verb_environment() -> dict[str, str]:
-    return {
-        "PYTHONPATH": str(ROOT),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "OMP_NUM_THREADS": "1",
-        "GX_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-    }
 
 
 @pytest.fixture

@@ -328,9 +328,11 @@ def test_class_of_which_no_sample_is_held_out_is_told(shell, workspace):
 
 
 def test_nothing_around_the_gate_s_folder_has_a_part_in_the_verdict(shell, workspace):
-    """DVC watches that folder alone."""
+    """DVC watches that folder alone: neither another conftest.py, nor a setting, nor an installed plugin of pytest."""
     measured(workspace / "evaluation")
     shutil.copytree(RULES, workspace / "tests/regression")
+    no_plugin = "def test_no_plugin(pytestconfig):\n    assert not pytestconfig.pluginmanager.list_plugin_distinfo()\n"
+    (workspace / "tests/regression/test_own.py").write_text(no_plugin, "utf-8")
     (workspace / "tests/conftest.py").write_text("raise RuntimeError('this one is of other tests')", "utf-8")
     (workspace / "pyproject.toml").write_text("[tool.pytest.ini_options]\naddopts = '-k nothing'\n", "utf-8")
     assert shell(*judging("out", tests="tests/regression")).status == 0

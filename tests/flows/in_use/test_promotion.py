@@ -134,6 +134,30 @@ def in_use(promoted, tmp_path):
     return copy
 
 
+@pytest.fixture(scope="module")
+def forced(promoted, dvc, tmp_path_factory):
+    """`promoted`, pushed, after another candidate was forced into use. Copy it, never change it."""
+    copy = tmp_path_factory.mktemp("forced") / "project"
+    shutil.copytree(promoted, copy, symlinks=True)
+    dvc(copy, "push")
+    change_candidate(copy)
+    promote(copy, "--force", "--why", "the camera changed")
+    return copy
+
+
+@pytest.fixture
+def second_in_use(forced, tmp_path):
+    copy = tmp_path / "project"
+    shutil.copytree(forced, copy, symlinks=True)
+    return copy
+
+
+@pytest.fixture
+def first(promoted):
+    """The digest of the model that was in use first."""
+    return digest_in_use(promoted)
+
+
 def test_promotion_is_logged_committed_and_tagged(promoted):
     [entry] = log_of(promoted)
     candidate = digests(promoted / "data/models/candidate")
@@ -245,18 +269,15 @@ def test_nothing_stays_staged_where_dvc_stages_files_itself(project, dvc):
     assert git("status", "--porcelain", folder=project) == ""
 
 
-def test_run_that_completes_another_does_nothing_else(in_use):
-    """The first request is done by then."""
-    first = digest_in_use(in_use)
-    change_candidate(in_use)
-    promote(in_use, "--force", "--why", "the camera changed")
-    lock = in_use / ".git/index.lock"
+def test_run_that_finishes_another_does_nothing_else(second_in_use, first):
+    """What was asked for the first time is done already."""
+    lock = second_in_use / ".git/index.lock"
     lock.touch()
-    assert f"{first[:12]} is in use, but git refuses" in promote(in_use, "--rollback", status=1)
+    assert f"{first[:12]} is in use, but git refuses" in promote(second_in_use, "--rollback", status=1)
     lock.unlink()
-    assert "nothing else was done" in promote(in_use)
-    assert digest_in_use(in_use) == first
-    assert [entry["action"] for entry in log_of(in_use)] == ["promote", "promote", "rollback"]
+    assert "nothing else was done" in promote(second_in_use)
+    assert digest_in_use(second_in_use) == first
+    assert [each["action"] for each in log_of(second_in_use)] == ["promote", "promote", "rollback"]
 
 
 @pytest.mark.parametrize(
@@ -284,11 +305,10 @@ def test_forced_candidate_that_does_not_load_is_refused(in_use):
     assert "is not a whole bundle" in promote(in_use, "--force", "--why", "in a hurry", status=1)
 
 
-def test_forced_model_is_recorded_and_rolled_back_to_the_one_before_and_others_fetch_it(in_use, dvc, tmp_path):
-    first = digest_in_use(in_use)
-    dvc(in_use, "push")
-    change_candidate(in_use)
-    promote(in_use, "--force", "--why", "the camera changed")
+def test_forced_model_is_recorded_and_rolled_back_to_the_one_before_and_others_fetch_it(
+    second_in_use, first, dvc, tmp_path
+):
+    in_use = second_in_use
     second = digest_in_use(in_use)
     assert second != first
     entry = log_of(in_use)[-1]
@@ -322,20 +342,17 @@ def test_forced_model_is_recorded_and_rolled_back_to_the_one_before_and_others_f
 
 
 @pytest.mark.parametrize("damage", ["gone", "changed", "half"])
-def test_rollback_needs_no_whole_model_in_use(in_use, damage):
-    first = digest_in_use(in_use)
-    change_candidate(in_use)
-    promote(in_use, "--force", "--why", "the camera changed")
-    folder = in_use / "data/models/baseline"
+def test_rollback_needs_no_whole_model_in_use(second_in_use, first, damage):
+    folder = second_in_use / "data/models/baseline"
     if damage == "gone":
         shutil.rmtree(folder)
     elif damage == "half":
         (folder / "model.json").unlink()
     else:
         change(folder / "model.json", "{}")
-    assert "v2 is in use already" in promote(in_use, "--rollback", "v2", status=1)
-    promote(in_use, "--rollback")
-    assert digest_in_use(in_use) == first
+    assert "v2 is in use already" in promote(second_in_use, "--rollback", "v2", status=1)
+    promote(second_in_use, "--rollback")
+    assert digest_in_use(second_in_use) == first
 
 
 def test_damaged_model_in_use_is_put_there_again(in_use):
@@ -351,13 +368,10 @@ def test_damaged_registry_is_named(project, content):
     assert "data/classes.json is damaged" in promote(project, "--force", "--why", "so", status=1)
 
 
-def test_rollback_writes_to_no_path_of_the_log(in_use):
-    first = digest_in_use(in_use)
-    change_candidate(in_use)
-    promote(in_use, "--force", "--why", "the camera changed")
-    log = in_use / "data/models/promotions.jsonl"
+def test_rollback_writes_nowhere_else_whatever_the_log_says(second_in_use, first):
+    log = second_in_use / "data/models/promotions.jsonl"
     log.write_text(log.read_text("utf-8").replace('"path": "baseline"', '"path": "../../../elsewhere"'), "utf-8")
-    promote(in_use, "--rollback")
-    assert digest_in_use(in_use) == first
-    assert not (in_use.parent / "elsewhere").exists()
-    assert not (in_use / "elsewhere").exists()
+    promote(second_in_use, "--rollback")
+    assert digest_in_use(second_in_use) == first
+    assert not (second_in_use.parent / "elsewhere").exists()
+    assert not (second_in_use / "elsewhere").exists()

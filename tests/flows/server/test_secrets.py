@@ -31,9 +31,9 @@ STAGE = """\
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server(new_home):
     """A Prefect server in which both blocks are saved."""
-    home = tmp_path_factory.mktemp("prefect")
+    home = new_home()
     with prefect_server(home) as environment:
         run(sys.executable, "-c", SAVE, "store-key", KEY, "store-login", LOGIN, env=environment)
         yield Server(home, environment)

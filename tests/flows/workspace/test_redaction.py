@@ -131,9 +131,9 @@ def test_password_in_dvcs_settings_is_hidden(workspace, dvc, password):
     assert redactor()(f"refused: {password}") == "refused: ***"
 
 
-def test_no_secret_leaves_the_file_that_its_user_put_it_in(project, tmp_path, dvc, set_param, files_with):
-    """One run cannot reach DVC's remote, one cannot reach git's, and one reaches both."""
-    hub, home = tmp_path / "hub.git", tmp_path / "prefect"
+def test_no_secret_leaves_the_place_where_its_user_put_it(project, new_home, tmp_path, dvc, set_param, files_with):
+    """A run that cannot reach DVC's remote, one that cannot reach git's, and one that reaches both."""
+    hub, home = tmp_path / "hub.git", new_home()
     git("init", "--quiet", "--bare", hub)
     address = f"http://x:{SECRET}@127.0.0.1:9/hub.git"
     git("remote", "add", "origin", address, folder=project)

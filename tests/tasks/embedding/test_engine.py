@@ -2,8 +2,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from tasks.embedding.engine import StoredView, embed, open_store
 from tasks.images.decode import decode_image
 from tasks.images.perceptual_hash import HASHES_SHAPE, perceptual_hashes
 from tasks.models.weights import load_backbone
+from tests.kit.watching import until
 
 ROOT = Path(__file__).parents[3]
 GLYPHS = ROOT / "backbones/glyphs.safetensors"
@@ -213,7 +212,7 @@ def undisturbed(tmp_path, picture):
 def test_killed_run_loses_its_last_seconds_and_no_bit(engine, picture, other_run, undisturbed):
     """Another process is killed in the middle of its work. This one continues, and the vectors are the same."""
     with other_run(0.03) as run:
-        time.sleep(4.5)  # two flushes
+        until(lambda: len(list(engine.store.folder.glob("*.keys"))) >= 2)  # two flushes
         run.send_signal(signal.SIGKILL)
     assert run.returncode == -signal.SIGKILL
     pictures = Pictures(picture, range(400))

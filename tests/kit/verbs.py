@@ -1,0 +1,121 @@
+"""Run a verb as `python -m tasks.VERB` does: in a process of its own, or in a fork of the tests' process, whose imports it need not repeat."""
+
+import importlib
+import logging
+import multiprocessing
+import os
+import resource
+import runpy
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from tests.kit.programs import SECONDS, run_module
+
+ROOT = Path(__file__).parents[2]
+QUIET = {
+    "PYTHONPATH": str(ROOT),
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "OMP_NUM_THREADS": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """How a verb ended."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def error(self) -> str:
+        """The one line that the user reads; asserts that there is one, the last, and no traceback."""
+        lines = self.stderr.splitlines()
+        assert self.status == 1, self.stderr
+        assert [line for line in lines if line.startswith("error: ")] == lines[-1:], self.stderr
+        assert "Traceback" not in self.stderr, self.stderr
+        return lines[-1].removeprefix("error: ")
+
+
+def run_verb(
+    verb: str,
+    arguments: list[str],
+    *,
+    folder: Path,
+    environment: dict[str, str] | None = None,
+    max_file_bytes: int | None = None,
+    fresh: bool = False,
+) -> Finished:
+    """Run `python -m tasks.VERB ARGUMENTS` in a folder; a fork runs it unless it has to be a `fresh` interpreter.
+
+    Args:
+        environment: added to this process's own.
+        max_file_bytes: the disk looks full after so many bytes of a file.
+    """
+    environment = QUIET | (environment or {})
+
+    def limit() -> None:
+        if max_file_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))
+
+    if fresh or torch.cuda.is_available():  # a fork cannot use a GPU
+        settings = {"cwd": folder, "env": os.environ | environment, "preexec_fn": limit}
+        done = run_module(f"tasks.{verb}", *arguments, status=None, **settings)
+        return Finished(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+    def work() -> None:
+        limit()
+        os.chdir(folder)
+        os.environ.update(environment)
+        torch.set_num_threads(1)  # the threads of OpenMP do not outlive a fork
+        sys.argv = [verb, *arguments]
+        del sys.modules[f"tasks.{verb}"]  # it runs as __main__
+        runpy.run_module(f"tasks.{verb}", run_name="__main__", alter_sys=True)
+
+    for module in (f"tasks.{verb}", "torch._inductor"):  # the second is what deterministic algorithms import
+        importlib.import_module(module)  # here, so that no fork has to
+    return run_in_fork(work)
+
+
+def run_in_fork(work: Callable[[], None]) -> Finished:
+    """Do `work` in a fork of this process, which is killed where it takes too long.
+
+    Whatever the work does to its process, its environment or its limits ends with the fork.
+    """
+    readers, writers = zip(os.pipe(), os.pipe(), strict=True)
+    process = multiprocessing.get_context("fork").Process(target=_work_apart, args=(work, writers))
+    process.start()
+    for writer in writers:
+        os.close(writer)
+    with ThreadPoolExecutor(len(readers)) as pool:
+        texts = pool.map(_read, readers)
+        process.join(SECONDS)
+        status = process.exitcode
+        process.kill()
+        process.join(SECONDS)
+        process.close()
+        stdout, stderr = texts
+    assert status is not None, f"still at work after {SECONDS} s: {stderr}"
+    return Finished(status=status, stdout=stdout, stderr=stderr)
+
+
+def _work_apart(work: Callable[[], None], writers: tuple[int, int]) -> None:
+    for stream, writer in zip((1, 2), writers, strict=True):
+        os.dup2(writer, stream)
+        os.close(writer)
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8")
+    sys.stderr = os.fdopen(2, "w", encoding="utf-8", buffering=1)
+    logging.getLogger().handlers.clear()  # those of pytest
+    work()
+
+
+def _read(file: int) -> str:
+    with os.fdopen(file, encoding="utf-8") as stream:
+        return stream.read()

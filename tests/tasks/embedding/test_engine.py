@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,7 @@ def test_vectors_computed_before_a_sample_vanished_stay(engine, picture):
 
 SLOW_RUN = """
 import sys, time
+from dataclasses import replace
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, torch

@@ -1,6 +1,5 @@
 """How: plain Python, a module a stage, and the rooms that the stages use."""
 
-import gc
 import os
 
 # A waiting thread of libgomp spins this often before it gives its core away. By default it spins for milliseconds.
@@ -8,7 +7,3 @@ import os
 # process on 2 cores a training step took 1.1 s instead of 0.04 s. With this setting it takes 0.1 s, and 0.05 s where
 # nothing else runs. It must be set before torch starts its threads, and a stage can be started in many ways.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-
-# How many objects are made between two searches for garbage: at 700, the default, these searches take a fifth of the time in which
-# a stage imports torch, 1 s of 5.
-gc.set_threshold(50_000, *gc.get_threshold()[1:])

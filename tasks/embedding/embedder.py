@@ -41,9 +41,10 @@ class Plan:
 def plan(options: DeviceOptions = AUTO) -> Plan:
     """Choose for this machine all that the options leave open. Options that are no PassOptions leave the passes open.
 
-    The choices are a GPU where there is one, bf16 where the device computes with it (CUDA, AMX, AVX512-BF16), and fused
-    execution (see `tasks.embedding.fusion`). torch.compile gains 4 to 6 % more (`benchmarks.embed`) and costs 4 to 60 s;
-    to use it for many samples and not for few would give them other bits.
+    - device: a GPU if there is one.
+    - precision: bf16 if the device has instructions for it (CUDA, AMX, AVX512-BF16).
+    - execution: `fused` (see `tasks.embedding.fusion`). torch.compile is 4 to 6 % faster (`benchmarks.embed`) but costs
+      4 to 60 s. Many samples cannot be compiled for and few not, because a sample would then get other bits.
 
     Raises ValueError where the machine lacks the device, the precision or the compiler that the options name.
     """

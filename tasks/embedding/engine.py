@@ -1,8 +1,8 @@
 """Look at samples through frozen backbones and keep what each looks like; compute only what is not kept yet.
 
-On a processor each core takes a minibatch of its own, from the files to the vectors: decoding never waits for the network
-nor the network for decoding, and the speed is the harmonic combination of both. On a GPU the cores decode, and the GPU
-computes one minibatch while the next is on its way to it.
+On a processor each core takes a minibatch of its own, from the files to the vectors. Decoding never waits for the
+network nor the network for decoding, and the speed is the harmonic combination of both. On a GPU the cores decode, and
+the GPU computes one minibatch while the next is on its way to it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,7 +35,10 @@ def open_store(
     hash_of: Hash,
     hashes_shape: tuple[int, int],
 ) -> LookStore:
-    """Open the looks that this embedder, decoder and hash give; `backbone` is the fingerprint of its weights and transform."""
+    """Open the looks that this embedder, decoder and hash give.
+
+    `backbone` is the fingerprint of its weights and transform.
+    """
     facts = recipe(embedder, __name__, handed_in=(decode, hash_of), backbone=backbone)
     return LookStore(path, recipe=facts, dim=embedder.dim, hashes_shape=hashes_shape)
 
@@ -127,8 +130,8 @@ def embed(
         show: passes minibatches on and shows how many of `total` have passed.
 
     Raises:
-        ValueError: a vector has numbers that float16 cannot hold; the sample is named. What `read` raises passes through.
-            What was computed before stays in the store.
+        ValueError: a vector has numbers that float16 cannot hold; the sample is named. What `read` raises passes
+            through. What was computed before stays in the store.
     """
     wanted = np.zeros((len(views), len(names)), dtype=bool)
     for row, view in zip(wanted, views, strict=True):
@@ -149,8 +152,8 @@ def embed(
                 adding[part.view](part.positions[is_finite], looks[is_finite])
                 if not is_finite.all():
                     raise ValueError(
-                        f"the embedding of {names[part.positions[~is_finite][0]]} has numbers that are not finite in float16: "
-                        "the weights may be damaged, or backbone.features names parts with too large outputs"
+                        f"the embedding of {names[part.positions[~is_finite][0]]} has numbers that are not finite in "
+                        "float16: the weights may be damaged, or backbone.features names parts with too large outputs"
                     )
     return [int(count) for count in wanted.sum(axis=1)]
 
@@ -182,7 +185,10 @@ def look(
     *,
     wanted: NDArray[np.bool_],
 ) -> Iterator[list[LookedAt]]:
-    """Yield what the views give of each minibatch, in order; `wanted` (num_views, n) says which view lacks which sample."""
+    """Yield what the views give of each minibatch, in order.
+
+    `wanted` (num_views, n) marks the samples that a view lacks.
+    """
 
     def decode(positions: Positions) -> list[Part]:
         pixels: list[list[Tensor]] = [[] for _ in views]

@@ -45,9 +45,9 @@ def spread(
 def one_thread_each() -> Iterator[None]:
     """Let each thread compute on one core with torch.
 
-    Two threads with samples of their own are faster than two cores that share the work on one sample, and no bit depends
-    on the number of cores. A thread of a pool must call `torch.get_num_threads()` once before it computes: only then does
-    torch read what was set here.
+    Two threads with samples of their own are faster than two cores that share the work on one sample, and no bit
+    depends on the number of cores. A thread of a pool must call `torch.get_num_threads()` once before it computes: only
+    then does torch read what was set here.
     """
     import torch
 
@@ -80,8 +80,8 @@ def in_turn(
 ) -> Iterator[Result]:
     """Yield `compute(decode(minibatch))` for every minibatch, in order.
 
-    On a processor every core takes minibatches of its own. On a GPU the cores decode, and the GPU computes one minibatch
-    while the next is on its way to it.
+    On a processor every core takes minibatches of its own. On a GPU the cores decode, and the GPU computes one
+    minibatch while the next is on its way to it.
     """
     import torch
 

@@ -1,8 +1,8 @@
 """The one road from pixels to answers: evaluate, smoke, predict, latency and the check of an export all take it.
 
-The vector of a sample passes through float16, as the embedding store keeps it. The precision is fp32 unless somebody asks for
-another, because every processor computes with it: what the gate judged is what answers, on any machine. Each row of the
-head is computed by itself, so that no bit of an answer depends on the samples beside it.
+The vector of a sample passes through float16, as the embedding store keeps it. The precision is fp32 unless somebody
+chooses another, because every processor computes with it: what the gate judged is what answers, on any machine. The
+head computes each row by itself, so that no bit of an answer depends on the samples beside it.
 """
 
 from collections.abc import Mapping
@@ -27,8 +27,8 @@ TargetProbabilities = dict[str, NDArray[np.float64]]  # by target: (n, num_class
 class Answerer:
     """A classifier made ready on this machine.
 
-    `choices` are fields of `tasks.embedding.options.PlanOptions`. Raises ValueError where the model is a backbone without targets, or
-    a choice is not to be had here.
+    `choices` are fields of `tasks.embedding.options.PlanOptions`. Raises ValueError if the model is a backbone without
+    targets, or if this machine lacks what is chosen.
     """
 
     def __init__(self, model: Classifier, **choices: Any) -> None:

@@ -1,8 +1,8 @@
 """The answers of models to held-out samples, in the class order of the candidate.
 
 Each sample is read once for all models and perturbations. The vectors of a model stay in the embedding store, under its
-backbone, the sample and the recipe: the model in use costs new held-out samples only, and a candidate that is the head alone takes
-the vectors that are there.
+backbone, the sample and the recipe. So the model in use costs new held-out samples only, and a candidate that is the
+head alone takes the vectors that are there.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ from tasks.targets.classes import likeliest
 
 @dataclass(frozen=True, kw_only=True)
 class Modality:
-    """What a modality hands in: its decoder, which takes `shorter_side`, its perceptual hash, and alterations by name."""
+    """The parts of a modality: a decoder that takes `shorter_side`, a perceptual hash, and alterations by name."""
 
     decode: Callable[..., Any]
     hash_of: Hash
@@ -125,7 +125,7 @@ def in_classes_of(
     wanted: Mapping[str, list[str]],
     num_rows: int,
 ) -> TargetProbabilities:
-    """Return probabilities in the order of the `wanted` classes, by target: zero for a class that the model does not know.
+    """Return probabilities in the order of the `wanted` classes, by target; zero for a class that a model does not know.
 
     A target that the model does not know has equal probabilities.
     """
@@ -153,7 +153,7 @@ def prediction_table(
     by_model: dict[str, NDArray[np.float64]],
     names: list[str],
 ) -> pd.DataFrame:
-    """Return a row a sample: its label, and each model's answer with the probabilities of that answer and of the label."""
+    """Return a row a sample: its label, and each model's answer with the probabilities of answer and label."""
     table = rows[["sample_id", "batch", "path"]].assign(target=target, label=np.array(names)[labels])
     for name, probabilities in by_model.items():
         table[name] = np.array(names)[likeliest(probabilities)]

@@ -42,7 +42,8 @@ def set_limits(
 ) -> TwinLimits:
     """Return limits that catch a share `options.recall` of the probes.
 
-    They are narrower if more than a share `options.max_false_alarms` of the left samples would be taken for copies by chance.
+    They are narrower if more than a share `options.max_false_alarms` of the left samples would be taken for copies by
+    chance.
     `left` and `right` are the hashes (n, num_views, bytes) of the two sides.
     """
     if not probes.cosines.size:  # no sample is in use, so none can leave

@@ -125,7 +125,7 @@ def in_classes_of(
     wanted: Mapping[str, list[str]],
     num_rows: int,
 ) -> TargetProbabilities:
-    """Return probabilities in the order of the `wanted` classes, by target; zero for a class that a model does not know.
+    """Return probabilities in the order of the `wanted` classes, by target; zero for an unknown class.
 
     A target that the model does not know has equal probabilities.
     """

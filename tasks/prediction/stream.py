@@ -97,6 +97,6 @@ def _check_finite(probabilities: TargetProbabilities, decoded: Decoded) -> None:
         if len(bad):
             path = decoded.inputs[decoded.places[int(bad[0])]].path
             raise ValueError(
-                f"the probabilities of {path} for {target} are not finite: the weights of the bundle may be damaged, or "
-                "numbers in its network too large for this precision"
+                f"the probabilities of {path} for {target} are not finite: the weights of the bundle may be damaged, "
+                "or numbers in its network too large for this precision"
             )

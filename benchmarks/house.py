@@ -26,7 +26,7 @@ import networkx
 import yaml
 
 from benchmarks.kit.machine import Claim, finish, parse_arguments
-from tasks.machine.sources import reached
+from tasks.machine.sources import DECLARATIONS, reached
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("tasks", "flows", "benchmarks")
@@ -88,8 +88,11 @@ def false_reruns(stages: dict[str, Any]) -> list[list[str]]:
 
 
 def modules_below(path: Path) -> list[str]:
-    """Return the modules that hold code: the file, or those below the folder."""
-    files = [path] if path.is_file() else path.rglob("*.py")
+    """Return the modules that DVC watches and that hold code: the file, or those below the folder.
+
+    .dvcignore leaves out those that only declare what params.yaml may set.
+    """
+    files = [path] if path.is_file() else [file for file in path.rglob("*.py") if file.name != DECLARATIONS]
     return sorted(str(file.relative_to(ROOT)) for file in files if file.suffix == ".py" and file.stat().st_size)
 
 

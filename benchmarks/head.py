@@ -1,22 +1,29 @@
-"""What the logistic head costs, beside scikit-learn's LogisticRegression on the same objective in the same run.
+"""Measure what the logistic head costs, beside scikit-learn's LogisticRegression on the same objective in the same run.
 
-The features are made up to behave like embeddings: variances that fall as 1 / rank, mixed, rectified, in half precision; the
-classes overlap, and of each seed others are drawn. For each size and seed, in turn:
+The features are random and behave like embeddings: their variances fall as 1 / rank, and they are mixed, rectified and
+in half precision. The classes overlap. Every seed draws other features. For every size and seed these run in turn:
 
-- path: `fit_head` with the strengths of params.yaml, from float16 vectors in memory to the head chosen on val, all included;
-- single: the same with the one strength that the path chose, which is what somebody who knew it would run;
-- scikit-learn: LogisticRegression(C=1 / (l2 n)) with the default solver and tolerance, on float32 features that are
-  standardised already (that is not counted), at the chosen strength. It may use all cores, as fit_head does.
+- path: `fit_head` with the strengths of params.yaml, from float16 vectors in memory to the head chosen on val, all
+  included;
+- single: the same with only the strength that the path chose, as a user who knew it would run it;
+- scikit-learn: LogisticRegression(C=1 / (l2 n)) with the default solver and tolerance, at the chosen strength. Its
+  float32 features are standardised beforehand, which is not counted. It may use all cores, as fit_head does.
 
-`ratio_sklearn` is scikit-learn's seconds over those of single, the median over seeds; `objective_excess` the largest difference
-of mean cross-entropy + l2 / 2 |weight|^2, computed in float64 for both, fit_head's minus scikit-learn's; `path_over_single` the median
-over seeds of path's seconds over single's. For the first seed `raw` has single for every strength too, and at the smaller size
-scikit-learn's other settings. `peak_bytes` is that of a process that trains on vectors on disk of which none are kept in memory.
-On a machine that others load too, OpenBLAS's threads wait for each other, which costs scikit-learn more than fit_head, whose cores
-share nothing: measure on an idle one. `raw` has, for the first seed, the processor seconds of both on one thread each, which
-load changes little.
+The claims and facts are:
 
-With --quick one seed and a fifth of the rows.
+- `ratio_sklearn`: scikit-learn's seconds over those of single, the median over seeds;
+- `objective_excess`: the largest difference of mean cross-entropy + l2 / 2 |weight|^2, fit_head's minus scikit-learn's,
+  both computed in float64;
+- `path_over_single`: the seconds of path over those of single, the median over seeds;
+- `peak_bytes`: the peak memory of a process that trains on vectors on disk and keeps none of them in memory.
+
+For the first seed, `raw` also has single for every strength, the processor seconds of both on one thread each, which
+load changes little, and at the smaller size scikit-learn's other settings.
+
+Measure on an idle machine. Under load, OpenBLAS's threads wait for each other, which costs scikit-learn more than
+fit_head, whose cores share nothing.
+
+--quick: one seed, a fifth of the rows.
 """
 
 import json
@@ -45,7 +52,7 @@ ROOT = Path(__file__).parent.parent
 NUM_SEEDS = 3
 NUM_VAL = 5000
 
-# trains on vectors on disk, none kept; prints its peak of memory before and after
+# trains on vectors on disk and keeps none in memory; prints the peak memory before and after
 FROM_DISK = """
 import sys
 from pathlib import Path
@@ -58,7 +65,8 @@ place, n, dim = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 generator = np.random.default_rng(0)
 labels = generator.integers(0, 10, n)
 pieces = (
-    (generator.standard_normal((min(1000, n - start), dim)) + labels[start : start + 1000, None] * 0.01).astype(np.float16)
+    (generator.standard_normal((min(1000, n - start), dim)) + labels[start : start + 1000, None] * 0.01)
+    .astype(np.float16)
     for start in range(0, n, 1000)
 )
 write_embeddings(place / "a.safetensors", pieces, shape=(n, dim), recipe="r")
@@ -108,7 +116,7 @@ def main() -> None:
     runs.append(measure(digits(), None, options, seed=0, is_quick=True))
     memory = {str(n): peak_from_disk(n, 512) for n in ((20_000, 40_000) if is_quick else (50_000, 200_000))}
     claims = []
-    for number, (name, size) in enumerate(zip([each.name for each in SIZES], sizes, strict=True)):
+    for number, (name, size) in enumerate(zip([size.name for size in SIZES], sizes, strict=True)):
         these = [run for run in runs if run["size"] == size.name]
         ending = f".{name}" if number else ""
         values = summarise(these)
@@ -136,16 +144,16 @@ def make(size: Size, seed: int) -> Data:
     return Data(
         train=(vectors[: size.n], labels[: size.n]),
         val=(vectors[size.n :], labels[size.n :]),
-        classes=[str(each) for each in range(size.num_classes)],
+        classes=[str(number) for number in range(size.num_classes)],
     )
 
 
 def digits() -> Data:
-    """Real data, if few: scans of handwritten digits, their pixels for features."""
+    """Return a little real data: scans of handwritten digits, with their pixels as features."""
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    vectors, labels = found.data.astype(np.float16), found.target.astype(np.int64)
+    scans = load_digits()
+    vectors, labels = scans.data.astype(np.float16), scans.target.astype(np.int64)
     return Data(train=(vectors[:1200], labels[:1200]), val=(vectors[1200:], labels[1200:]), classes=list("0123456789"))
 
 
@@ -158,7 +166,7 @@ def measure(data: Data, size: Size | None, options: HeadOptions, *, seed: int, i
 
     name = size.name if size else "digits"
     show(f"{name}, seed {seed}")
-    few = Data(train=tuple(each[:2000] for each in data.train), val=data.val, classes=data.classes)  # type: ignore[arg-type]
+    few = Data(train=tuple(part[:2000] for part in data.train), val=data.val, classes=data.classes)  # type: ignore[arg-type]
     warm_up = replace(options, l2_strengths=[1.0], max_iterations=5)
     fit_head(few.train, few.val, warm_up, classes=few.classes) if size else None
     rows = TrainingRows(*data.train, data.classes, in_memory_bytes=0)
@@ -177,7 +185,7 @@ def measure(data: Data, size: Size | None, options: HeadOptions, *, seed: int, i
     weight = single.weight * rows.scale
     bias = single.bias + single.weight @ rows.mean
     of_path = head.weight * rows.scale, head.bias + head.weight @ rows.mean
-    found = {
+    result = {
         "size": name,
         "seed": seed,
         "l2": head.l2,
@@ -189,19 +197,19 @@ def measure(data: Data, size: Size | None, options: HeadOptions, *, seed: int, i
         "scikit_learn": reference,
     }
     if seed == 0:
-        found["single_seconds_by_l2"] = {str(l2): ours([l2])[1] for l2 in options.l2_strengths}
+        result["single_seconds_by_l2"] = {str(l2): ours([l2])[1] for l2 in options.l2_strengths}
         with threadpool_limits(1):
-            found["one_thread"] = {
+            result["one_thread"] = {
                 "single": processor_seconds(lambda: one_thread(data, head.l2, options.max_iterations)),
                 "scikit_learn": processor_seconds(peer),
             }
     if seed == 0 and size and size.num_classes == 10 and not is_quick:
-        found["scikit_learn_otherwise"] = {
+        result["scikit_learn_otherwise"] = {
             "float64": peer(standardised.astype(np.float64)),
             "newton-cg": peer(solver="newton-cg"),
         }
-    show(json.dumps(found))
-    return found
+    show(json.dumps(result))
+    return result
 
 
 def one_thread(data: Data, l2: float, max_iterations: int) -> None:
@@ -227,7 +235,7 @@ def summarise(runs: list[dict[str, Any]]) -> dict[str, float]:
 def objective(
     vectors: NDArray[Any], labels: NDArray[Any], weight: NDArray[Any], bias: NDArray[Any], l2: float
 ) -> float:
-    """In float64, a thousand rows at a time."""
+    """Return the objective in float64, from a thousand rows at a time."""
     total = 0.0
     for start in range(0, len(labels), 1000):
         here = labels[start : start + 1000]
@@ -237,7 +245,7 @@ def objective(
 
 
 def peak_from_disk(n: int, dim: int) -> dict[str, int]:
-    """Bytes of a process before and after it trained on n vectors on disk."""
+    """Return the peak bytes of a process before and after it trained on n vectors on disk."""
     show(f"memory of {n:,} vectors")
     with tempfile.TemporaryDirectory() as place:
         command = [sys.executable, "-c", FROM_DISK, place, str(n), str(dim)]

@@ -1,11 +1,12 @@
-"""What the house promises: no stale result, nothing that reruns for nothing, no circle of imports, lines that end at 120.
+"""Check the promises of the house: no stale results, no needless reruns, no circles of imports, lines that end at 120.
 
 Nothing here is timed.
 
-- `house.stale_results`: modules whose change a warm store missed. Each module that runs when images are embedded, augmented
-  or answered is changed in a copy, one number or operator at a time, until a result changes; then a run on warm stores has to
-  give what a run on cold stores gives.
-- `house.false_reruns`: pairs of a file and a stage of dvc.yaml that depends on it, though nothing that the stage runs imports it.
+- `house.stale_results`: modules whose change a warm store missed. Each module that runs when images are embedded,
+  augmented or answered is changed in a copy, one number or operator at a time, until a result changes; then a run on
+  warm stores has to give what a run on cold stores gives.
+- `house.false_reruns`: pairs of a file and a stage of dvc.yaml that depends on it, though nothing that the stage runs
+  imports it.
 - `house.import_circles`: groups of modules that import each other, at their top or inside functions.
 - `house.longest_line`: columns, in code and prose; lines of tables and of addresses do not count.
 - `house.code_deps`: entries of dvc.yaml that name code.

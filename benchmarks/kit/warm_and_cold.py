@@ -1,8 +1,8 @@
 """Change each module of the code in a copy, and compare a run on warm stores with one on cold stores.
 
-`python -m benchmarks.kit.warm_and_cold FOLDER [--most N]` prints a JSON object a module: how many changes were tried, whether one of
-them changed a result, and whether a warm store missed it. Every run is a fork of this process, which has imported torch but
-nothing of the project.
+`python -m benchmarks.kit.warm_and_cold FOLDER [--most N]` prints a JSON object a module: how many changes were tried,
+whether one of them changed a result, and whether a warm store missed it. Every run is a fork of this process, which has
+imported torch but nothing of the project.
 """
 
 import ast
@@ -97,8 +97,11 @@ def tried(name: str, code: Path, place: Path, *, warm: Path, reference: dict[str
 
 
 def mutants(source: str) -> Iterator[str]:
-    """Yield the source with all tensors and arrays doubled that it returns or hands on; then with one value, number or operator
-    changed, from the middle of the module outwards."""
+    """Yield the source with one change at a time.
+
+    The first change doubles all tensors and arrays that the module returns or hands on. Then one value, number or
+    operator changes at a time, from the middle of the module outwards.
+    """
     tree = ast.parse(source)
     doubled = copy.deepcopy(tree)
     for node in ast.walk(doubled):
@@ -171,7 +174,10 @@ def forked(code: Path, place: Path, stores: Path | None, *, is_first: bool = Fal
 
 
 def work(place: Path, stores: Path, *, out: Path, is_first: bool) -> dict[str, Any]:
-    """Embed images with their probes, take augmented views of them to the freeze boundary, and answer; as digests of the bytes."""
+    """Embed images with their probes, take augmented views of them to the freeze boundary, and answer.
+
+    The results are digests of the bytes.
+    """
     from dataclasses import replace
     from functools import partial
     from hashlib import sha256
@@ -235,7 +241,8 @@ def work(place: Path, stores: Path, *, out: Path, is_first: bool) -> dict[str, A
     options = replace(AUTO, device="cpu", minibatch_size=2)
     activations = Activations(
         samples, embedder=Embedder(model.backbone, plan(options), boundary=boundary),
-        boundary=boundary, backbone=model.backbone.fingerprint(), views=AugmentedViews(augmentation=augmentation, seed=0),
+        boundary=boundary, backbone=model.backbone.fingerprint(),
+        views=AugmentedViews(augmentation=augmentation, seed=0),
         options=ActivationOptions(num_views=1, cache_gigabytes=1.0), train=every, val=every[:1],
         path=stores / "activations",
     )  # fmt: skip

@@ -107,9 +107,13 @@ def test_outputs_are_given_to_the_command(stage):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_paths_given_to_the_command_are_declared(stage):
-    """But for the raw batches and the model in use, whose content manifest and record fix, the list of batches, of which
-    a stage depends on a key, the embedding store and the scratch folder, which save time and change nothing, and the list of
-    decisions, in which a candidate that is judged again keeps its place."""
+    """The exceptions are:
+
+    - the raw batches and the model in use: manifest and record fix their content;
+    - the list of batches: a stage depends on a key of it;
+    - the embedding store and the scratch folder: they save time and change no result;
+    - the list of decisions: a candidate that is judged again keeps its place in it.
+    """
     declared = [example(each) for each in [*STAGES[stage]["deps"], *STAGES[stage]["outs"]]]
     by_content = {
         "embed": {r"\${GRAFTLINE_STORE:-data/store}"},
@@ -123,8 +127,10 @@ def test_paths_given_to_the_command_are_declared(stage):
 
 
 def test_code_deps_are_those_that_the_imports_give():
-    """Equality both ways: an import that is not declared leaves stale results, and a declared file that nothing imports reruns
-    for nothing."""
+    """Both must be equal.
+
+    An undeclared import leaves stale results. A declared file that nothing imports reruns stages for nothing.
+    """
     text = (ROOT / "dvc.yaml").read_text("utf-8")
     assert renewed(text) == text, "run `make deps`"
 

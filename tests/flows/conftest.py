@@ -43,8 +43,10 @@ def new_home(tmp_path_factory) -> Callable[[], Path]:
 
 @pytest.fixture(scope="session")
 def undisturbed(finished, new_home, set_param, tmp_path_factory):
-    """`finished` after a change of fine-tuning and a run of its own Prefect server, in `project`; what that printed in `printed`.
-    Copy it, never change it."""
+    """A folder with `project`, which is `finished` after a change of fine-tuning and a run on its own Prefect server.
+
+    `printed` has the output of that run. Copy the folder, never change it.
+    """
 
     def make(place: Path) -> None:
         project = shutil.copytree(finished, place / "project", symlinks=True)

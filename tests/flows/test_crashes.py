@@ -159,7 +159,7 @@ def test_stage_that_just_began_does_nothing_for_a_killed_dvc(stale, tmp_path):
 
 
 def test_run_that_is_killed_again_and_again_ends_in_the_same_bytes(stale, expected, server, tmp_path):
-    """By chance these three: a stage; DVC, which writes dvc.lock; and a run as Prefect starts it, of which a stage has just process."""
+    """The kills hit a stage, DVC while it writes dvc.lock, or a run while Prefect starts it, by chance."""
     kills = kill_and_finish(stale, tmp_path / "copy", server, random.Random(115), 8.0, expected)
     assert kills
     assert all(kill["is_identical"] for kill in kills), kills
@@ -167,8 +167,10 @@ def test_run_that_is_killed_again_and_again_ends_in_the_same_bytes(stale, expect
 
 @pytest.mark.parametrize("cut", [0, b"    outs:"])
 def test_dvc_lock_that_is_cut_off_is_made_whole_by_the_next_run(copy_of_undisturbed, expected, server, cut):
-    """As a kill leaves it while DVC writes: nothing, or YAML that lacks what a stage made. tests/flows/workspace/test_lockfile.py cuts
-    it everywhere."""
+    """A kill while DVC writes leaves an empty file, or YAML that lacks the outputs of a stage.
+
+    tests/flows/workspace/test_lockfile.py cuts the file everywhere.
+    """
     lock = copy_of_undisturbed / "dvc.lock"
     whole = lock.read_bytes()
     lock.write_bytes(whole[: whole.rindex(cut) if isinstance(cut, bytes) else cut])
@@ -219,7 +221,10 @@ def test_run_whose_prefect_server_goes_away_ends_and_the_next_finishes_it(stale,
     ],
 )
 def test_full_disk_costs_a_stage_its_run_and_nothing_that_was_there(project, great_expectations, stage, lost):
-    """No file may grow beyond 200 bytes. The next run is one of the shell where the bytes depend on the number of threads, else a fork."""
+    """No file may grow beyond 200 bytes.
+
+    The shell starts the next run where the bytes depend on the number of threads; elsewhere the next run is a fork.
+    """
     if lost:
         shutil.rmtree(project / lost)
     declared = yaml.safe_load((project / "dvc.yaml").read_text("utf-8"))["stages"][stage]

@@ -24,7 +24,10 @@ def hub(project, tmp_path):
 
 @pytest.fixture
 def job(hub, new_home, tmp_path):
-    """Run `.ci/retrain` in a fresh clone: its folder, exit status, all that it printed, and the facts of its proposal."""
+    """A function that runs `.ci/retrain` in a fresh clone.
+
+    It returns the clone's folder, the exit status, all that was printed, and the facts of the proposal.
+    """
 
     home = str(new_home())
 

@@ -62,8 +62,9 @@ def embed(shell, batch, bundle):
 
     def run(out="out", store="store", **options):
         return shell(
-            "embed", "--raw", batch, "--manifest", f"manifest/{batch.name}.parquet", "--backbone", bundle, "--store", store,
-            "--out", f"{out}/embeddings/{batch.name}.safetensors", "--hashes", f"{out}/hashes/{batch.name}.safetensors",
+            "embed", "--raw", batch, "--manifest", f"manifest/{batch.name}.parquet", "--backbone", bundle,
+            "--store", store, "--out", f"{out}/embeddings/{batch.name}.safetensors",
+            "--hashes", f"{out}/hashes/{batch.name}.safetensors",
             **options,
         )  # fmt: skip
 

@@ -71,7 +71,8 @@ def inputs(workspace, backbone):
         rows.append(
             {
                 "batch": "first", "path": path.name, "sample_id": sample_id(path.read_bytes()),
-                "label": CLASSES["label"][number % 2], "split": "train" if number < NUM_TRAIN else "val", "width": SIZE, "height": SIZE,
+                "label": CLASSES["label"][number % 2], "split": "train" if number < NUM_TRAIN else "val",
+                "width": SIZE, "height": SIZE,
             }
         )  # fmt: skip
     manifest = pd.DataFrame(rows)
@@ -104,8 +105,9 @@ def put_params(workspace, **changes):
 
 def arguments(out="out", scratch="scratch"):
     named = {
-        "manifests": "manifest", "classes": "classes.json", "split": "split.json", "audit": "audit", "batches": "batches.yaml", "raw": "raw",
-        "backbone": "backbone", "head": "head", "scratch": scratch, "out": f"{out}/candidate", "curves": f"{out}/curves",
+        "manifests": "manifest", "classes": "classes.json", "split": "split.json", "audit": "audit",
+        "batches": "batches.yaml", "raw": "raw", "backbone": "backbone", "head": "head", "scratch": scratch,
+        "out": f"{out}/candidate", "curves": f"{out}/curves",
     }  # fmt: skip
     return [word for name, value in named.items() for word in (f"--{name}", value)]
 
@@ -195,7 +197,10 @@ def refused(shell, workspace):
 
 def test_head_of_other_classes_is_refused(inputs, workspace, shell, backbone):
     put_head(workspace, {"label": ["cat", "eel", "owl"]}, dim=backbone.dim)
-    expected = "head knows 3 classes of label (cat, eel, owl), the manifest has 2 classes of label (cat, dog): run train_head again"
+    expected = (
+        "head knows 3 classes of label (cat, eel, owl), the manifest has 2 classes of label (cat, dog): "
+        "run train_head again"
+    )
     assert refused(shell, workspace) == expected
 
 
@@ -226,7 +231,8 @@ def test_checkpoint_of_another_recipe_or_a_torn_one_is_refused(inputs, workspace
     [own] = checkpoints(workspace)
     own.write_bytes(content)
     assert re.fullmatch(
-        r"scratch/checkpoints/\w+\.safetensors is a checkpoint of another recipe \(params is .*\): remove it to train anew",
+        r"scratch/checkpoints/\w+\.safetensors is a checkpoint of another recipe \(params is .*\): "
+        "remove it to train anew",
         refused(shell, workspace),
     )
     own.write_bytes(content[:1000])

@@ -19,8 +19,9 @@ SAID = {"": "cat", "_confidence": 0.9, "_label_probability": 0.9}
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "tests/regression"
 SUBJECT = {
-    "candidate": "c" * 64, "baseline": None, "stage": "head", "num_heldout": 40, "lineage": {}, "candidate_bytes": 2_000_000, "heldout": "d" * 64,
-    "confidence": 0.95, "lost_classes": {}, "classes_without_samples": {},
+    "candidate": "c" * 64, "baseline": None, "stage": "head", "num_heldout": 40, "lineage": {},
+    "candidate_bytes": 2_000_000, "heldout": "d" * 64, "confidence": 0.95,
+    "lost_classes": {}, "classes_without_samples": {},
 }  # fmt: skip
 
 

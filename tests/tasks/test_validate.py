@@ -14,7 +14,8 @@ pytestmark = pytest.mark.usefixtures("great_expectations")
 
 SCAN = ScanParams(min_image_size=8, max_image_pixels=10**6, max_file_bytes=10**6, max_decode_seconds=5.0)
 LIMITS = {
-    "min_samples": 10, "min_samples_per_batch": 1, "min_classes": 2, "min_class_fraction": 0.0, "max_class_fraction": 1.0,
+    "min_samples": 10, "min_samples_per_batch": 1, "min_classes": 2,
+    "min_class_fraction": 0.0, "max_class_fraction": 1.0,
     "max_missing_labels": 0.5, "max_label_drift": 0.5, "max_aspect_ratio": 20.0,
 }  # fmt: skip
 

@@ -101,8 +101,8 @@ def test_deps_of_dvc_yaml_are_renewed_and_all_else_stays(tree):
     (root / "tests").mkdir()
     (root / "tests/test_rule.py").write_text("from tasks.rules import x\n", "utf-8")
     before = (
-        "# a comment\nstages:\n  verb:\n    cmd: exec python -m tasks.verb --out x\n    deps:\n      - data/in\n      - tests\n"
-        "      - tasks/gone.py\n    outs:\n      - x\n"
+        "# a comment\nstages:\n  verb:\n    cmd: exec python -m tasks.verb --out x\n"
+        "    deps:\n      - data/in\n      - tests\n      - tasks/gone.py\n    outs:\n      - x\n"
     )
     after = before.replace(
         "      - tasks/gone.py\n", "      - tasks/verb.py\n      - tasks/room\n      - tasks/rules.py\n"
@@ -116,7 +116,7 @@ def test_function_that_is_handed_in_is_found_inside_a_partial():
 
 
 def test_no_warm_store_misses_a_change_of_any_module(tmp_path):
-    """A number or an operator of every module that runs is changed in a copy; a warm run gives what a cold run gives."""
+    """One number or operator of every module that runs is changed in a copy. A warm run equals a cold run."""
     command = [sys.executable, "-m", "benchmarks.kit.warm_and_cold", str(tmp_path), "--most", "1"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True, timeout=280)
     modules = {facts["module"]: facts for facts in map(json.loads, done.stdout.splitlines())}

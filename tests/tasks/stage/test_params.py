@@ -49,7 +49,8 @@ def test_misspelt_key_is_named_with_the_keys_of_its_section(refusal):
 def test_misspelt_key_is_named_in_the_section_whose_name_python_cannot_use(refusal):
     message = refusal(lambda content: content["validate"].update(split_slat="x"))
     assert message.startswith(
-        "validate.split_slat is unknown, expected one of targets, classes, min_samples_per_class, split_salt, val_fraction"
+        "validate.split_slat is unknown, "
+        "expected one of targets, classes, min_samples_per_class, split_salt, val_fraction"
     )
 
 

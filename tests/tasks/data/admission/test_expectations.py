@@ -10,7 +10,8 @@ from tasks.data.admission.options import ExpectationLimit, ExpectationLimits, Ex
 pytestmark = pytest.mark.usefixtures("great_expectations")
 
 LIMITS = {
-    "min_samples": 20, "min_samples_per_batch": 1, "min_classes": 2, "min_class_fraction": 0.5, "max_class_fraction": 0.5,
+    "min_samples": 20, "min_samples_per_batch": 1, "min_classes": 2,
+    "min_class_fraction": 0.5, "max_class_fraction": 0.5,
     "max_missing_labels": 0.2, "max_label_drift": 0.3, "max_aspect_ratio": 2.0,
 }  # fmt: skip
 

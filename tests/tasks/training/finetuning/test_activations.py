@@ -55,7 +55,10 @@ def rows(tmp_path, picture):
 
 @pytest.fixture
 def open_activations(tmp_path, backbone, rows):
-    """Activations of pictures, of which the first are for training; `computed` is how many views went through the network."""
+    """A function that opens the activations of images; the first images are for training.
+
+    `computed` is the number of views that went through the network.
+    """
 
     def build(
         most_bytes=EVERYTHING,

@@ -62,7 +62,7 @@ def calls():
 @pytest.fixture(scope="module")
 def workspace(finished, tmp_path_factory):
     """A finished project that is served; its clock runs faster."""
-    return hurried(finished, tmp_path_factory.mktemp("served") / "workspace")
+    return hurried(finished, tmp_path_factory.mktemp("served") / "workspace", seconds=30)
 
 
 @pytest.fixture(scope="module")

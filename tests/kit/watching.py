@@ -15,7 +15,6 @@ import yaml
 
 from tests.kit.programs import SECONDS
 
-INTERVAL = 10  # s, at which the landing is looked at; prefect.yaml has 60
 NO_NIGHT = "0 3 29 2 *"  # so that none falls into a test
 
 
@@ -32,13 +31,13 @@ def die_with_the_tests() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def hurried(project: Path, target: Path) -> Path:
-    """A copy of it in which the landing is looked at often."""
+def hurried(project: Path, target: Path, *, seconds: int) -> Path:
+    """A copy of it in which the landing is looked at so often; prefect.yaml has 60 s. Each look is a process."""
     shutil.copytree(project, target, symlinks=True)
     plan = yaml.safe_load((target / "prefect.yaml").read_text("utf-8"))
     retrain, ingest = plan["deployments"]
     retrain["schedules"][0]["cron"] = NO_NIGHT
-    ingest["schedules"][0]["interval"] = INTERVAL
+    ingest["schedules"][0]["interval"] = seconds
     (target / "prefect.yaml").write_text(yaml.safe_dump(plan), "utf-8")
     return target
 

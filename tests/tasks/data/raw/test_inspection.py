@@ -15,7 +15,7 @@ from tasks.data.samples.defects import DefectError
 from tasks.data.samples.samples import sample_id
 from tasks.images import decode
 from tasks.images.decode import decode_image, decode_stranger, inspect_image
-from tasks.machine.processes import CHUNK
+from tasks.machine import processes
 
 INSPECT = partial(inspect_image, min_image_size=8, max_image_pixels=10_000)
 
@@ -26,8 +26,10 @@ def inspected(folder, paths, inspect=INSPECT, *, max_file_bytes=100_000, max_dec
 
 
 @pytest.fixture
-def folder(tmp_path, picture):
-    for number in range(3 * CHUNK + 1):
+def folder(tmp_path, picture, monkeypatch):
+    """25 pictures, which three processes are handed in chunks of 8, and a fourth alone."""
+    monkeypatch.setattr(processes, "CHUNK", 8)
+    for number in range(3 * processes.CHUNK + 1):
         picture(number).save(tmp_path / f"{number:03d}.png")
     return tmp_path
 
@@ -47,12 +49,12 @@ def test_picture_that_kills_its_decoder_is_a_defect_and_costs_no_other(folder, m
         return open_within(content, **limits)
 
     paths = sorted(each.name for each in folder.iterdir())
-    fatal = [5, 40, 41]
+    fatal = [2, 10, 11]
     killers = {sample_id((folder / paths[number]).read_bytes()) for number in fatal}
     monkeypatch.setattr(decode, "_open_within", deadly)  # the processes are forked with it
     found = inspected(folder, paths)
     assert [number for number, each in enumerate(found) if each.reason] == fatal
-    assert found[5].detail == "its decoder crashed, ran out of memory, or took longer than 5 s"
+    assert found[2].detail == "its decoder crashed, ran out of memory, or took longer than 5 s"
     assert len(found) == len(paths)
 
 

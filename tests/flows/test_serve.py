@@ -61,8 +61,8 @@ def calls():
 
 @pytest.fixture(scope="module")
 def workspace(finished, tmp_path_factory):
-    """A finished project, to be served, whose clock runs faster."""
-    return hurried(finished, tmp_path_factory.mktemp("served") / "workspace")
+    """A finished project that is served; its clock runs faster."""
+    return hurried(finished, tmp_path_factory.mktemp("served") / "workspace", seconds=30)
 
 
 @pytest.fixture(scope="module")

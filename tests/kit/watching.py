@@ -15,8 +15,7 @@ import yaml
 
 from tests.kit.programs import SECONDS
 
-INTERVAL = 10  # s, between two looks at the landing; prefect.yaml has 60
-NO_NIGHT = "0 3 29 2 *"  # a schedule that falls into no test
+NO_NIGHT = "0 3 29 2 *"  # so that none falls into a test
 
 
 def until(look: Callable[[], Any], *, seconds: float = SECONDS, pause_seconds: float = 0.2) -> Any:
@@ -32,13 +31,13 @@ def die_with_the_tests() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def hurried(project: Path, target: Path) -> Path:
-    """Copy a project so that it looks at the landing often."""
+def hurried(project: Path, target: Path, *, seconds: int) -> Path:
+    """A copy of it in which the landing is looked at so often; prefect.yaml has 60 s. Each look is a process."""
     shutil.copytree(project, target, symlinks=True)
     plan = yaml.safe_load((target / "prefect.yaml").read_text("utf-8"))
     retrain, ingest = plan["deployments"]
     retrain["schedules"][0]["cron"] = NO_NIGHT
-    ingest["schedules"][0]["interval"] = INTERVAL
+    ingest["schedules"][0]["interval"] = seconds
     (target / "prefect.yaml").write_text(yaml.safe_dump(plan), "utf-8")
     return target
 

@@ -1,9 +1,8 @@
 """Secrets are hidden wherever a run prints, and all else is shown."""
 
-import os
-
 import pytest
 
+from benchmarks.kit.prefect_server import prefect_server
 from flows.ingest import ingest
 from flows.retrain import retrain
 from flows.workspace.redaction import NAMED, redactor
@@ -144,10 +143,8 @@ def test_no_secret_leaves_the_place_where_its_user_put_it(project, new_home, tmp
     set_param(project, "min_accuracy", 0.4)
     commit(project, "A lower floor")
 
-    def retrain():
-        environment = os.environ | {
-            "PREFECT_HOME": str(home),
-            "PREFECT_API_URL": "",
+    def retrain(server):
+        environment = server | {
             "PYTHONPATH": str(project),
             "GRAFTLINE_RETRY_SECONDS": "0",
             "AWS_MAX_ATTEMPTS": "1",
@@ -159,20 +156,21 @@ def test_no_secret_leaves_the_place_where_its_user_put_it(project, new_home, tmp
         assert SECRET not in printed
         return done.returncode, printed
 
-    dvc(project, "remote", "default", "far")
-    commit(project, "A remote that does not answer")
-    status, printed = retrain()
-    assert status == 1
-    assert "127.0.0.1:9" in printed
-    assert "the candidate is accepted; not published: " in printed
-    dvc(project, "remote", "default", "store")
-    commit(project, "A remote that answers")
-    status, printed = retrain()
-    assert status == 1
-    assert "git cannot push to origin (fatal: unable to access 'http://" in printed
-    git("config", f"url.file://{hub}.insteadOf", address, folder=project)
-    status, printed = retrain()
-    assert status == 0, printed
+    with prefect_server(home) as server:
+        dvc(project, "remote", "default", "far")
+        commit(project, "The remote that is not")
+        status, printed = retrain(server)
+        assert status == 1
+        assert "127.0.0.1:9" in printed
+        assert "the candidate is accepted; not published: " in printed
+        dvc(project, "remote", "default", "store")
+        commit(project, "The remote that is there")
+        status, printed = retrain(server)
+        assert status == 1
+        assert "git cannot push to origin (fatal: unable to access 'http://" in printed
+        git("config", f"url.file://{hub}.insteadOf", address, folder=project)
+        status, printed = retrain(server)
+        assert status == 0, printed
     assert files_with(SECRET, project) == [project / ".dvc/config.local", project / ".git/config"]
     assert files_with(SECRET, home) == []
     assert (home / "prefect.db").is_file()

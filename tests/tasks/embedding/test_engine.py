@@ -211,10 +211,16 @@ def undisturbed(tmp_path, picture):
     return alone.looks(Pictures(picture, range(400))).pack()
 
 
+def num_stored(engine):
+    """The bytes of all keys that were flushed."""
+    return sum(keys.stat().st_size for keys in engine.store.folder.glob("*.keys"))
+
+
 def test_killed_run_loses_its_last_seconds_and_no_bit(engine, picture, other_run, undisturbed):
     """Another process is killed in the middle of its work. This one continues, and the vectors are the same."""
     with other_run(0.03) as run:
-        until(lambda: len(list(engine.store.folder.glob("*.keys"))) >= 2)  # two flushes
+        once = until(lambda: num_stored(engine))
+        until(lambda: num_stored(engine) > once)  # flushed twice
         run.send_signal(signal.SIGKILL)
     assert run.returncode == -signal.SIGKILL
     pictures = Pictures(picture, range(400))

@@ -16,8 +16,7 @@ from tasks.data.samples.defects import DefectError
 from tasks.data.samples.samples import sample_id
 from tasks.images import decode
 from tasks.images.decode import decode_image, decode_stranger, inspect_image
-from tasks.images.options import SizeLimits
-from tasks.machine.processes import CHUNK
+from tasks.machine import processes
 
 INSPECT = partial(inspect_image, limits=SizeLimits(min_image_size=8, max_image_pixels=10_000))
 
@@ -30,8 +29,10 @@ def inspected(folder, paths, inspect=INSPECT, *, max_file_bytes=100_000, max_dec
 
 
 @pytest.fixture
-def folder(tmp_path, picture):
-    for number in range(3 * CHUNK + 1):
+def folder(tmp_path, picture, monkeypatch):
+    """25 pictures, which three processes are handed in chunks of 8, and a fourth alone."""
+    monkeypatch.setattr(processes, "CHUNK", 8)
+    for number in range(3 * processes.CHUNK + 1):
         picture(number).save(tmp_path / f"{number:03d}.png")
     return tmp_path
 
@@ -52,14 +53,14 @@ def test_image_that_kills_its_decoder_is_a_defect_and_costs_no_other_image(folde
             os.kill(os.getpid(), signal.SIGKILL)
         return open_within(content, limits)
 
-    paths = sorted(path.name for path in folder.iterdir())
-    fatal = [5, 40, 41]
+    paths = sorted(each.name for each in folder.iterdir())
+    fatal = [2, 10, 11]
     killers = {sample_id((folder / paths[number]).read_bytes()) for number in fatal}
     monkeypatch.setattr(decode, "_open_within", deadly)  # the processes are forked with it
-    inspections = inspected(folder, paths)
-    assert [number for number, inspection in enumerate(inspections) if inspection.reason] == fatal
-    assert inspections[5].detail == "its decoder crashed, ran out of memory, or took longer than 5 s"
-    assert len(inspections) == len(paths)
+    found = inspected(folder, paths)
+    assert [number for number, each in enumerate(found) if each.reason] == fatal
+    assert found[2].detail == "its decoder crashed, ran out of memory, or took longer than 5 s"
+    assert len(found) == len(paths)
 
 
 def scanned_over_and_over(times):

@@ -16,6 +16,7 @@ from tasks.data.samples.defects import DefectError
 from tasks.data.samples.samples import sample_id
 from tasks.images import decode
 from tasks.images.decode import decode_image, decode_stranger, inspect_image
+from tasks.images.options import SizeLimits
 from tasks.machine import processes
 
 INSPECT = partial(inspect_image, limits=SizeLimits(min_image_size=8, max_image_pixels=10_000))

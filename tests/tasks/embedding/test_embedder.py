@@ -54,8 +54,8 @@ def test_features_are_those_of_the_backbone(backbone, images, precision, executi
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
-def test_compiled_features_are_those_of_the_backbone(given):
-    """Of a network's first stage: the compiler takes a minute for all of it."""
+def test_compiled_features_are_those_of_the_backbone(images):
+    """The first stage of the network is enough: the compiler takes a minute for all of it."""
     backbone = load_backbone("shufflenet_v2_x1_0", weights=str(GLYPHS), features=["stage2"], decode="scaled")
     with torch.inference_mode():
         expected = backbone(backbone.transform.normalize(images))

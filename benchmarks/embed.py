@@ -44,7 +44,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -171,10 +170,9 @@ class Engine:
             Path(store), self.embedder, backbone=self.fingerprint, decode=decode_image, hash_of=perceptual_hashes,
             hashes_shape=HASHES_SHAPE,
         )  # fmt: skip
-        decode = partial(decode_image, shorter_side=self.embedder.transform.shorter_side)
-        samples = Samples(files.rows(), raw=Path("/"), decode=decode)
-        view = StoredView(embedder=self.embedder, store=kept, keys=files.ids, hashing=perceptual_hashes)
-        embed(samples.decoded, [view], names=samples.paths)
+        samples = Samples(files.rows(), raw=Path("/"), decode=decode_image)
+        view = StoredView(embedder=self.embedder, store=kept, keys=files.ids)
+        embed(samples.content, [view], names=samples.paths)
         shape = (len(files.ids), self.embedder.dim)
         vectors = (looks.vectors for looks in kept.looks(files.ids))
         write_embeddings(out / f"{name}.safetensors", vectors, shape=shape, recipe=self.fingerprint)

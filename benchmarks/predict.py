@@ -19,7 +19,6 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,15 +125,16 @@ def run_predict(answerer: Answerer, files: Files, *, out: Path) -> None:
 
 
 def run_engine(embedder: Embedder, files: Files) -> None:
-    scaled = partial(decode_image, shorter_side=embedder.transform.shorter_side)
-    samples = Samples(files.rows(), raw=Path("/"), decode=scaled)
+    samples = Samples(files.rows(), raw=Path("/"), decode=decode_image)
     size = embedder.plan.minibatch_size
     minibatches = (range(start, min(start + size, len(samples))) for start in range(0, len(samples), size))
 
     def decode(rows: range) -> Tensor:
         torch.get_num_threads()  # the first call in a thread makes it compute on one core, see `one_thread_each`
         transform = embedder.transform
-        return transform.stack([transform.pixels(samples.decoded(row)) for row in rows])
+        return transform.stack(
+            [transform.pixels(samples.decoded(row, shorter_side=transform.shorter_side)) for row in rows]
+        )
 
     def compute(pixels: Tensor) -> Tensor:
         return embedder(pixels).half().to("cpu", non_blocking=True)

@@ -9,11 +9,11 @@ import logging
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image
 
 from tasks.data.health.bits import hash_words
 from tasks.data.health.hashes import Probes, write_hashes
@@ -24,7 +24,6 @@ from tasks.embedding.embedder import Embedder, plan
 from tasks.embedding.engine import StoredView, open_store
 from tasks.embedding.engine import embed as look_at
 from tasks.embedding.looks import LookStore
-from tasks.images import alterations
 from tasks.images.alterations import ALTERED_COPIES
 from tasks.images.decode import decode_image
 from tasks.images.perceptual_hash import DISTANCE, HASHES_SHAPE, perceptual_hashes
@@ -52,11 +51,10 @@ def run(*, raw: Path, manifest: Path, backbone: Path, store: Path, out: Path, ha
     kept = open_store(
         store, embedder, backbone=fingerprint, decode=decode_image, hash_of=perceptual_hashes, hashes_shape=HASHES_SHAPE
     )
-    decode = partial(decode_image, shorter_side=embedder.transform.shorter_side)
-    samples = Samples(rows, raw=raw.parent, decode=decode)
+    samples = Samples(rows, raw=raw.parent, decode=decode_image)
     show = partial(progress, what=f"embed {manifest.stem}", unit="minibatches")
-    view = StoredView(embedder=embedder, store=kept, keys=samples.ids, hashing=perceptual_hashes)
-    [new] = look_at(samples.decoded, [view], names=samples.paths, show=show)
+    view = StoredView(embedder=embedder, store=kept, keys=samples.ids)
+    [new] = look_at(samples.content, [view], names=samples.paths, show=show)
     probes = probe(samples, embedder=embedder, store=kept, num_probed=embed.num_probed)
     with whole_file(out) as path:
         vectors = (looks.vectors for looks in kept.looks(samples.ids))
@@ -71,28 +69,35 @@ def run(*, raw: Path, manifest: Path, backbone: Path, store: Path, out: Path, ha
     )  # fmt: skip
 
 
-def probe(samples: Samples[Image.Image], *, embedder: Embedder, store: LookStore, num_probed: int) -> Probes:
-    """Embed altered copies of a few samples, none of them held out, and compare every copy with its original."""
+def probe(
+    samples: Samples[Any],
+    *,
+    embedder: Embedder,
+    store: LookStore,
+    num_probed: int,
+) -> Probes:
+    """Return how near the altered copies of a few samples stay to their originals; no held-out sample is probed."""
     rows = probed(samples.rows, num_probed=num_probed)
     chosen = samples.rows.iloc[rows]
     kinds = list(ALTERED_COPIES)
-    code = sources.digest(alterations.__name__)  # an altered copy depends on it, the sample does not
+    code = sources.digest("tasks.embed")  # the copies depend on this module and on the alterations, the samples do not
     strengths = [int(identity[:8], 16) / 0xFFFFFFFF for identity in chosen["sample_id"]]
     names = [f"{path} ({kind})" for path in chosen["path"] for kind in kinds]
-    ids = [
+    keys = [
         hashlib.sha256(f"{identity} {kind} {strength} {code}".encode()).hexdigest()
         for identity, strength in zip(chosen["sample_id"], strengths, strict=True)
         for kind in kinds
     ]
 
-    def altered_copy(number: int) -> Image.Image:
-        row, kind = divmod(number, len(kinds))
-        return ALTERED_COPIES[kinds[kind]](samples.decoded(int(rows[row])), strengths[row])
+    def content(number: int) -> bytes:
+        return samples.content(int(rows[number // len(kinds)]))
 
-    look_at(
-        altered_copy, [StoredView(embedder=embedder, store=store, keys=ids, hashing=perceptual_hashes)], names=names
-    )
-    copies, originals = store.all_looks(ids), store.all_looks(chosen["sample_id"].tolist())
+    def alter(number: int, sample: Any) -> Any:
+        row, kind = divmod(number, len(kinds))
+        return ALTERED_COPIES[kinds[kind]](sample, strengths[row])
+
+    look_at(content, [StoredView(embedder=embedder, store=store, keys=keys, alter=alter)], names=names)
+    copies, originals = store.all_looks(keys), store.all_looks(chosen["sample_id"].tolist())
     of_copy = np.repeat(np.arange(len(rows)), len(kinds))
     shape = (len(rows), len(kinds))
     return Probes(

@@ -4,7 +4,6 @@ import hashlib
 import logging
 import time
 from dataclasses import asdict
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -74,9 +73,7 @@ def run(
         "split": read_json(split),
         "versions": versions(),
     }
-    samples = Samples(
-        manifest, raw=raw, decode=partial(decode_image, shorter_side=model.backbone.transform.shorter_side)
-    )
+    samples = Samples(manifest, raw=raw, decode=decode_image)
     views = AugmentedViews(augmentation=finetune, seed=seed)
     source = open_source(
         samples, model, data, views=views, scratch=scratch, backbone=lineage["fingerprint"], options=finetune

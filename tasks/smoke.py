@@ -6,7 +6,6 @@ It also prints the milliseconds of one sample.
 import json
 import logging
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -68,9 +67,10 @@ def compare(answerer: Answerer, table: pd.DataFrame, *, raw: Path) -> tuple[floa
     rows = chosen.drop_duplicates("sample_id").reset_index(drop=True)
     if rows.empty:
         raise ValueError("evaluate predicted no held-out sample: land more data")
-    decode = partial(decode_image, shorter_side=answerer.transform.shorter_side)
-    samples = Samples(rows, raw=raw, decode=decode)
-    pixels = answerer.transform.stack([answerer.transform.pixels(samples.decoded(row)) for row in range(len(samples))])
+    samples = Samples(rows, raw=raw, decode=decode_image)
+    transform = answerer.transform
+    images = [samples.decoded(row, shorter_side=transform.shorter_side) for row in range(len(samples))]
+    pixels = transform.stack([transform.pixels(image) for image in images])
     answers = answerer.answer(pixels)
     place = {identity: row for row, identity in enumerate(rows["sample_id"])}
     differences = []

@@ -31,6 +31,9 @@ PRELOADED = (
 TWICE = """
 def _twice(value):
     import numpy, torch
+    from PIL import Image, ImageOps
+    if isinstance(value, Image.Image):
+        return ImageOps.mirror(value)
     if isinstance(value, torch.Tensor):
         return value * 2 if value.is_floating_point() else value if value.dtype == torch.bool else value + 1
     if isinstance(value, numpy.ndarray) and value.dtype.kind in "fiu":
@@ -105,7 +108,7 @@ def mutants(source: str) -> Iterator[str]:
     tree = ast.parse(source)
     doubled = copy.deepcopy(tree)
     for node in ast.walk(doubled):
-        if isinstance(node, ast.Return | ast.keyword) and is_changeable(node):
+        if isinstance(node, ast.Return | ast.keyword | ast.Lambda) and is_changeable(node):
             change(node)
     yield TWICE.replace("value + 1", "value") + ast.unparse(doubled)
     places = [number for number, node in enumerate(ast.walk(tree)) if is_changeable(node)]
@@ -118,7 +121,9 @@ def mutants(source: str) -> Iterator[str]:
 
 def change(node: Any) -> None:
     value: Any = getattr(node, "value", None)
-    if isinstance(node, ast.Return | ast.keyword):
+    if isinstance(node, ast.Lambda):
+        node.body = ast.Call(func=ast.Name(id="_twice"), args=[node.body], keywords=[])
+    elif isinstance(node, ast.Return | ast.keyword):
         node.value = ast.Call(func=ast.Name(id="_twice"), args=[value], keywords=[])
     elif isinstance(node, ast.Constant):
         node.value = 2 * value or 1
@@ -129,6 +134,8 @@ def change(node: Any) -> None:
 
 
 def is_changeable(node: ast.AST) -> bool:
+    if isinstance(node, ast.Lambda):
+        return True
     if isinstance(node, ast.Return | ast.keyword):
         return isinstance(node.value, ast.Call | ast.BinOp | ast.Name | ast.Subscript)
     if isinstance(node, ast.Constant):
@@ -179,7 +186,6 @@ def work(place: Path, stores: Path, *, out: Path, is_first: bool) -> dict[str, A
     The results are digests of the bytes.
     """
     from dataclasses import replace
-    from functools import partial
     from hashlib import sha256
 
     import pandas as pd
@@ -232,8 +238,7 @@ def work(place: Path, stores: Path, *, out: Path, is_first: bool) -> dict[str, A
     results = {name: sha256((out / name).read_bytes()).hexdigest() for name in ("vectors", "hashes")}
     model, _ = load_bundle(place / "backbone")
     rows = pd.read_parquet(place / "manifest/batch.parquet")
-    shorter_side = model.backbone.transform.shorter_side
-    samples = Samples(rows, raw=place / "raw", decode=partial(decode_image, shorter_side=shorter_side))
+    samples = Samples(rows, raw=place / "raw", decode=decode_image)
     boundary = find_boundary(model.backbone, model.backbone.blocks()[-1:])
     assert boundary is not None
     every = np.arange(NUM_IMAGES)

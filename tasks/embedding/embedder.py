@@ -12,7 +12,7 @@ from torch import Tensor
 from tasks.embedding.boundary import Boundary, frozen_part
 from tasks.embedding.fusion import fold, fuse, trace
 from tasks.embedding.options import DeviceOptions, PassOptions, PlanOptions
-from tasks.machine.cores import Device, one_thread_each
+from tasks.machine.cores import Device, compute_deterministically, one_thread_each
 from tasks.models.backbone import Backbone
 
 Precision = Literal["bf16", "fp32"]
@@ -76,6 +76,7 @@ class Embedder:
     """
 
     def __init__(self, backbone: Backbone, plan: Plan, *, boundary: Boundary | None = None) -> None:
+        compute_deterministically()
         self.plan = plan
         self.architecture = backbone.architecture
         self.dim = boundary.width if boundary else backbone.dim

@@ -41,6 +41,14 @@ def spread(
             pool.shutdown(cancel_futures=True)
 
 
+def compute_deterministically() -> None:
+    """Let torch choose deterministic kernels in this process; to be called before the first product on a GPU."""
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+
+
 @contextmanager
 def one_thread_each() -> Iterator[None]:
     """Let each thread compute on one core with torch.

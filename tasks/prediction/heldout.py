@@ -6,8 +6,7 @@ head alone takes the vectors that are there.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.data.samples.samples import Samples, decode_verified
-from tasks.embedding.engine import Hash, PassingView, Show, StoredView, embed, open_store
+from tasks.data.samples.samples import Samples
+from tasks.embedding.engine import PassingView, Show, StoredView, embed, open_store
+from tasks.embedding.looks import Hash
 from tasks.prediction.answers import Answerer, TargetProbabilities
 from tasks.targets.classes import likeliest
 
@@ -37,22 +37,6 @@ class Asked:
 
     models: dict[str, TargetProbabilities]
     altered: dict[str, TargetProbabilities]
-
-
-@dataclass(kw_only=True)
-class Decodings:
-    """The bytes of a sample, decoded at most once for each shorter side that a model asks for."""
-
-    content: bytes
-    path: Path
-    decode: Callable[..., Any]
-    decoded: dict[int | None, Any] = field(default_factory=dict)
-
-    def at(self, shorter_side: int | None) -> Any:
-        if shorter_side not in self.decoded:
-            decode = partial(self.decode, shorter_side=shorter_side)
-            self.decoded[shorter_side] = decode_verified(self.content, decode, path=self.path)
-        return self.decoded[shorter_side]
 
 
 def ask(
@@ -79,30 +63,24 @@ def ask(
     views: dict[str, StoredView] = {}  # by the recipe: models that share a backbone share its vectors
     recipe_of = {}
     for name, answerer in answerers.items():
-        side = answerer.transform.shorter_side
         kept = open_store(
             store, answerer.embedder, backbone=answerer.fingerprint, decode=modality.decode, hash_of=modality.hash_of,
             hashes_shape=modality.hashes_shape,
         )  # fmt: skip
         recipe_of[name] = kept.fingerprint
-        views[kept.fingerprint] = StoredView(
-            embedder=answerer.embedder, store=kept, keys=samples.ids, hashing=modality.hash_of, seeing=_seeing(side)
-        )
+        views[kept.fingerprint] = StoredView(embedder=answerer.embedder, store=kept, keys=samples.ids)
     candidate = answerers["candidate"]
     passing = {
         name: PassingView(
             embedder=candidate.embedder,
             vectors=np.empty((len(rows), candidate.embedder.dim), dtype=np.float16),
-            seeing=_seeing(candidate.transform.shorter_side, modality.alterations[name]),
+            decode=modality.decode,
+            alter=modality.alterations[name],
         )
         for name in alterations
     }
 
-    def read(row: int) -> Decodings:
-        path = raw / samples.batches[row] / samples.paths[row]
-        return Decodings(content=samples.content(row), path=path, decode=modality.decode)
-
-    embed(read, [*views.values(), *passing.values()], names=samples.paths, show=show)
+    embed(samples.content, [*views.values(), *passing.values()], names=samples.paths, show=show)
     return Asked(
         models={
             name: answerer.probabilities(views[recipe_of[name]].store.all_looks(samples.ids).vectors)
@@ -110,12 +88,6 @@ def ask(
         },
         altered={name: candidate.probabilities(view.vectors) for name, view in passing.items()},
     )
-
-
-def _seeing(
-    shorter_side: int | None, alter: Callable[[Any], Any] = lambda sample: sample
-) -> Callable[[Decodings], Any]:
-    return lambda decodings: alter(decodings.at(shorter_side))
 
 
 def in_classes_of(

@@ -14,6 +14,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from tasks.machine.cores import compute_deterministically
 from tasks.machine.lifeline import die_with_parent
 
 logger = logging.getLogger("graftline")
@@ -100,12 +101,11 @@ def _module(run: Run) -> str:
 
 def _seed(seed: int) -> None:
     """Seed what libraries draw by themselves; all other randomness takes a generator made from the seed."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if "torch" in sys.modules:
         import torch
 
         torch.manual_seed(seed)
-        torch.use_deterministic_algorithms(True)
+        compute_deterministically()
 
 
 def _one_line(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -25,7 +26,7 @@ class Samples(Generic[Sample]):
         decode: the modality's function that decodes a sample's bytes.
     """
 
-    def __init__(self, rows: pd.DataFrame, *, raw: Path, decode: Callable[[bytes], Sample]) -> None:
+    def __init__(self, rows: pd.DataFrame, *, raw: Path, decode: Callable[..., Sample]) -> None:
         self.rows = rows
         self.ids: list[str] = rows["sample_id"].tolist()
         self.paths: list[str] = rows["path"].tolist()
@@ -41,9 +42,10 @@ class Samples(Generic[Sample]):
         batch = self.raw / self.batches[row]
         return read_verified(batch / self.paths[row], self.ids[row], batch=batch)
 
-    def decoded(self, row: int) -> Sample:
+    def decoded(self, row: int, *, shorter_side: int | None = None) -> Sample:
         """Return the decoded sample. Raises ValueError as `content` does, and where it cannot be decoded."""
-        return decode_verified(self.content(row), self.decode, path=self.raw / self.batches[row] / self.paths[row])
+        decode = partial(self.decode, shorter_side=shorter_side)
+        return decode_verified(self.content(row), decode, path=self.raw / self.batches[row] / self.paths[row])
 
 
 def sample_id(content: bytes) -> str:

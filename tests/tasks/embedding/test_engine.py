@@ -1,3 +1,4 @@
+import io
 import os
 import signal
 import subprocess
@@ -33,6 +34,12 @@ def backbone():
     return load()
 
 
+def png(image):
+    content = io.BytesIO()
+    image.save(content, "PNG")
+    return content.getvalue()
+
+
 class Pictures:
     """Images of noise, one per seed. `decoded` lists the seeds whose images were decoded."""
 
@@ -44,7 +51,7 @@ class Pictures:
 
     def __call__(self, row):
         self.decoded.append(self.seeds[row])
-        return self.picture(self.seeds[row])
+        return png(self.picture(self.seeds[row]))
 
 
 class Engine:
@@ -65,7 +72,7 @@ class Engine:
         return self.spoil(self.network(images))
 
     def view(self, pictures):
-        return StoredView(embedder=self.embedder, store=self.store, keys=pictures.ids, hashing=perceptual_hashes)
+        return StoredView(embedder=self.embedder, store=self.store, keys=pictures.ids)
 
     def embed(self, pictures, read=None):
         [count] = embed(read or pictures, [self.view(pictures)], names=pictures.names)
@@ -147,7 +154,7 @@ def test_vectors_computed_before_a_sample_vanished_stay(engine, picture):
     def vanishing(row):
         if row == 39:
             raise ValueError("sample 39.png is missing")
-        return picture(row)
+        return png(picture(row))
 
     with pytest.raises(ValueError, match=r"39\.png is missing"):
         engine.embed(pictures, vanishing)
@@ -155,7 +162,7 @@ def test_vectors_computed_before_a_sample_vanished_stay(engine, picture):
 
 
 SLOW_RUN = """
-import sys, time
+import io, sys, time
 from dataclasses import replace
 from dataclasses import replace
 from pathlib import Path
@@ -174,7 +181,9 @@ embedder = Embedder(backbone, plan(replace(AUTO, device="cpu", minibatch_size=4)
 
 def picture(row):
     time.sleep(float(sys.argv[2]))
-    return Image.fromarray(np.random.default_rng(row).integers(0, 256, (16, 16, 3), dtype=np.uint8))
+    content = io.BytesIO()
+    Image.fromarray(np.random.default_rng(row).integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(content, "PNG")
+    return content.getvalue()
 
 numbers = range(400)
 ids, names = [sample_id(str(n).encode()) for n in numbers], list(map(str, numbers))
@@ -183,7 +192,7 @@ store = open_store(
     hashes_shape=HASHES_SHAPE,
 )
 print("ready", flush=True)
-embed(picture, [StoredView(embedder=embedder, store=store, keys=ids, hashing=perceptual_hashes)], names=names)
+embed(picture, [StoredView(embedder=embedder, store=store, keys=ids)], names=names)
 """
 
 

@@ -1,6 +1,7 @@
 """What the gate judged is what answers: evaluate, predict and an export give the same."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -57,6 +58,14 @@ def test_exported_file_gives_what_evaluate_judged(judged, tmp_path, format):
     assert np.abs(of_label - table["candidate_label_probability"].to_numpy()).max() <= MOST_DIFFERENCE
 
 
+DECODED = []  # the contents that were decoded
+
+
+def counting_decode(content, *, shorter_side):
+    DECODED.append(content)
+    return decode_image(content, shorter_side=shorter_side)
+
+
 @pytest.fixture
 def asked(tmp_path, batch, classifier):
     """Ask models for their answers to the first rows of a batch; returns these and how often a sample was decoded."""
@@ -65,14 +74,8 @@ def asked(tmp_path, batch, classifier):
     rows = pd.DataFrame({"batch": batch.name, "path": paths, "sample_id": ids})
 
     def run(models, num_rows, alterations=()):
-        decoded = []
-
-        def decode(content, *, shorter_side):
-            decoded.append(content)
-            return decode_image(content, shorter_side=shorter_side)
-
-        decode.__module__ = decode_image.__module__  # the code that a vector depends on is that of the decoder
-        modality = IMAGES.__class__(**vars(IMAGES) | {"decode": decode})
+        DECODED.clear()
+        modality = replace(IMAGES, decode=counting_decode)
         answerers = {name: Answerer(model, device="cpu") for name, model in models.items()}
         found = ask(
             answerers,
@@ -82,7 +85,7 @@ def asked(tmp_path, batch, classifier):
             modality=modality,
             alterations=alterations,
         )
-        return found, len(decoded)
+        return found, len(DECODED)
 
     return run
 

@@ -24,7 +24,7 @@ from tasks.data.store.segments import (
     values_of,
 )
 from tasks.data.store.store import CHUNK, RECIPE, Store, is_store, list_recipes, read_recipe
-from tasks.stage.main import main
+from tasks.stage.shell import run_verb
 
 logger = logging.getLogger("graftline")
 
@@ -185,4 +185,4 @@ def removed(keys: Path) -> Size:
 
 
 if __name__ == "__main__":
-    main(run)
+    run_verb(run)

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from tasks.machine.files import whole_folder
-from tasks.stage.main import main
+from tasks.stage.shell import run_verb
 
 logger = logging.getLogger("graftline")
 
@@ -28,4 +28,4 @@ def run(*, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(run)
+    run_verb(run)

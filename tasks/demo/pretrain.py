@@ -21,7 +21,7 @@ from tasks.images.transform import Transform
 from tasks.machine.files import whole_file
 from tasks.models.backbone import Backbone
 from tasks.models.classifier import Classifier
-from tasks.stage.main import main
+from tasks.stage.shell import run_verb
 from tasks.training.loop.fit import PLAIN, Group, fit
 from tasks.training.loop.scores import Minibatch, score
 
@@ -156,4 +156,4 @@ handwritten digits is transfer.
 
 
 if __name__ == "__main__":
-    main(run)
+    run_verb(run)

@@ -4,6 +4,7 @@ import io
 import logging
 import re
 import struct
+import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ LONGEST_TRAILER = 64 * 1024  # bytes that some programs append to an image
 # that generate images write long ones. Two kinds of note may hold the orientation, and are kept
 NOTES = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 ORIENTATION_NOTES = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
+MOST_NOTE_BYTES = 2**20  # Pillow's own limit
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -171,18 +173,33 @@ def _identified(content: bytes) -> Image.Image:
 
 
 def _without_notes(content: bytes) -> bytes:
-    """Return a PNG without NOTES, and other formats unchanged."""
+    """Return a PNG without NOTES; bytes that are not a PNG, and all behind its end, stay as they are."""
     if not content.startswith(PNG_SIGNATURE):
         return content
-    kept, place = [PNG_SIGNATURE], len(PNG_SIGNATURE)
-    while place + 8 <= len(content):
-        kind = content[place + 4 : place + 8]
+    kept, start, place = [], 0, len(PNG_SIGNATURE)
+    while place + 8 <= len(content) and (kind := content[place + 4 : place + 8]) != b"IEND":
         end = place + 12 + int.from_bytes(content[place : place + 4], "big")
-        if kind not in NOTES or content[place + 8 : end].startswith(ORIENTATION_NOTES):
-            kept.append(content[place:end])
+        if kind in NOTES and not _holds_orientation(kind, content[place + 8 : end - 4]):
+            kept.append(content[start:place])
+            start = end
         place = end
-    kept.append(content[place:])
-    return b"".join(kept) if len(kept) > 2 else content
+    return b"".join([*kept, content[start:]]) if kept else content
+
+
+def _holds_orientation(kind: bytes, note: bytes) -> bool:
+    """Return whether a note may hold the orientation and is small enough, decompressed, that Pillow reads it."""
+    if not note.startswith(ORIENTATION_NOTES):
+        return False
+    text = note[note.index(b"\0") + 1 :]
+    if kind == b"zTXt":
+        packed = text[1:]
+    elif kind == b"iTXt" and text[:1] == b"\1":
+        packed = text[2:].split(b"\0", 2)[-1]
+    else:
+        return True
+    with suppress(zlib.error):
+        return len(zlib.decompressobj().decompress(packed, MOST_NOTE_BYTES + 1)) <= MOST_NOTE_BYTES
+    return False
 
 
 def _damage(content: bytes, error: Exception) -> DefectError:

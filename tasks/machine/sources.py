@@ -4,10 +4,10 @@ The recipes of the stores, the checkpoints and the code deps of dvc.yaml come fr
 by hand.
 """
 
+import argparse
 import ast
 import hashlib
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from pathlib import Path
@@ -104,7 +104,11 @@ def renewed(text: str, *, root: Path = ROOT) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    [path] = map(Path, sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(prog="python -m tasks.machine.sources", description=renewed.__doc__)
+    parser.add_argument("path", type=Path, help="dvc.yaml")
+    path: Path = parser.parse_args(arguments).path
+    if not path.is_file():
+        parser.error(f"there is no file {path}: name dvc.yaml, from the root of the repository")
     path.write_text(renewed(path.read_text("utf-8")), "utf-8")
 
 
@@ -129,8 +133,8 @@ def _found_imports(nodes: Iterable[ast.AST]) -> Iterator[str]:
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            assert node.level == 0, "imports are absolute here"
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module, "imports are absolute here"
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         for name in names:
             parts = name.split(".")

@@ -7,6 +7,7 @@ head computes each row by itself, so that no bit of an answer depends on the sam
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tasks.embedding.embedder import AUTO, Embedder, plan
+from tasks.machine.cores import spread
 from tasks.models.classifier import Classifier
 from tasks.targets import classes
 from tasks.targets.head import Head
 
 PRECISION = "fp32"
+ROWS_AT_ONCE = 1024  # of vectors, by a core
 
 TargetProbabilities = dict[str, NDArray[np.float64]]  # by target: (n, num_classes)
 
@@ -82,12 +85,18 @@ def answers(heads: Mapping[str, Head], vectors: NDArray[np.float16]) -> TargetPr
 
 def logits_by_row(head: Head, rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """(n, dim) -> (n, num_classes). A product of matrices would choose its kernel, and so its last bits, by n."""
+    chunks = [rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE)]
+    if len(chunks) < 2:
+        return _logits_of(head, rows)
+    return np.concatenate(list(spread(chunks, partial(_logits_of, head))))
+
+
+def _logits_of(head: Head, rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.stack([_logits(head, row) for row in rows]) if len(rows) else head.logits(rows)
 
 
 def _logits(head: Head, row: NDArray[np.float32]) -> NDArray[np.float32]:
     for number, (weight, bias) in enumerate(head.layers):
-        row = (
-            np.einsum("oi,i->o", weight, np.maximum(row, 0) if number else row) + bias
-        )  # not BLAS: its threads share sums
+        activated = np.maximum(row, 0) if number else row
+        row = np.einsum("oi,i->o", weight, activated) + bias  # not BLAS: its threads share sums
     return row

@@ -256,7 +256,7 @@ def test_store_that_is_not_there_is_not_made(shell, workspace):
 
 def test_two_choices_at_once_are_refused(shell, store):
     done = shell("prune", "--store", store.path, "--damaged", "--recipe", store.fingerprint)
-    assert done.error == "--recipe, --unused-since and --damaged each say what is to go: give one of them"
+    assert done.error == "--recipe, --unused-since and --damaged exclude each other: give one of them"
     assert store.folder.exists()
 
 

@@ -1,4 +1,4 @@
-"""params.yaml and the list of batches in; nothing out. It fails where one is wrong, before any stage runs."""
+"""Check params.yaml and the list of batches before any stage runs."""
 
 from pathlib import Path
 

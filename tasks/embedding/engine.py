@@ -181,7 +181,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class LookedAt:
-    """What one view gives of the samples of a minibatch."""
+    """The vectors and hashes that one view computed for the samples of a minibatch."""
 
     view: int
     positions: Positions

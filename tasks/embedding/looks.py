@@ -1,4 +1,4 @@
-"""What the store keeps of a sample: its vector and its perceptual hashes, packed into values of one size, and back."""
+"""Pack a sample's vector and hashes into one value of the store, and unpack it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -69,7 +69,7 @@ def one_thread_each() -> Iterator[None]:
 
 @contextmanager
 def core_pool() -> Iterator[Callable[[Callable[[Item], Result], Iterable[Item]], Iterator[Result]]]:
-    """Yield a `map` whose calls run on threads that stay, one a core, each of which computes on one core with torch."""
+    """Yield a `map` over one lasting thread per core; torch uses one core in each."""
     import torch
 
     def ready() -> Any:

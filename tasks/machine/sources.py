@@ -158,7 +158,7 @@ def _code(path: Path, stamp: tuple[int, int]) -> str:
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """A file that changes while a process runs is read anew."""
+    """Return modification time and size, so that a changed file is read again."""
     status = path.stat()
     return status.st_mtime_ns, status.st_size
 

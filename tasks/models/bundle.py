@@ -56,7 +56,7 @@ def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
     - the number of weights is one that the architecture can have.
     Before the network is filled, the tensors are exactly those that it has.
 
-    Both files are read from the same bundle, even if another one takes its place meanwhile.
+    Both files are read from the same bundle, even if the folder is replaced during the read.
 
     Raises:
         ValueError: a check fails, or a weight is not finite.

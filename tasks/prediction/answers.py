@@ -28,7 +28,7 @@ TargetProbabilities = dict[str, NDArray[np.float64]]  # by target: (n, num_class
 
 
 class Answerer:
-    """A classifier made ready on this machine.
+    """A classifier, prepared to run on this machine.
 
     `choices` are fields of `tasks.embedding.options.PlanOptions`. Raises ValueError if the model is a backbone without
     targets, or if this machine lacks what is chosen.
@@ -56,7 +56,7 @@ class Answerer:
         return answers(self.heads, vectors)
 
     def answer(self, pixels: Tensor) -> TargetProbabilities:
-        """Pixels (n, 3, size, size) uint8 of any number of samples -> calibrated probabilities, on a processor."""
+        """Pixels (n, 3, size, size) uint8 of any number of samples -> calibrated probabilities."""
         size = self.embedder.plan.minibatch_size
         parts = [self.vectors(part) for part in torch.split(pixels, size)]
         if self.embedder.plan.device == "cuda":

@@ -49,7 +49,7 @@ def ask(
     alterations: Sequence[str],
     show: Show = lambda items, total: items,
 ) -> Asked:
-    """Ask every model for its answers to the samples of manifest rows, and the candidate for those to altered samples.
+    """Return every model's answers to the samples of manifest rows, and the candidate's answers to altered samples.
 
     Args:
         answerers: by name; one is called `candidate`.

@@ -31,7 +31,7 @@ logger = logging.getLogger("graftline")
 class Source(Protocol):
     """The inputs of the trained part of a model, in minibatches of `size`.
 
-    A view is augmented; the view None is the unchanged sample. There are `num_views`, None for any number.
+    A view is augmented; the view None is the unchanged sample. `num_views` counts the views; None means unlimited.
     """
 
     @property

@@ -157,10 +157,12 @@ def test_child_of_a_run_that_is_served_has_no_folder_of_the_flow_on_its_path(ser
     [deployment, _] = plan["deployments"]
     entrypoint = deployment["entrypoint"].replace("retrain", "probe")
     file = tmp_path / "path.json"
-    deployment |= {"name": "probe", "entrypoint": entrypoint, "parameters": {"file": str(file)}, "schedules": []}
+    deployment |= {"name": "probe", "entrypoint": entrypoint, "parameters": {"file": str(file)}}
+    deployment |= {"schedules": [], "triggers": []}
     (workspace / "prefect.yaml").write_text(yaml.safe_dump({"deployments": [deployment]}), "utf-8")
     serving = Serving(workspace, server, landing)
     try:
+        server.post(f"deployments/{server.deployment('probe')}/create_flow_run")
         until(lambda: file.exists() or serving.process.poll() is not None)
     finally:
         serving.process.terminate()

@@ -17,13 +17,16 @@ setup: .venv/.ready ## make .venv from requirements.lock; PYTHON=/path/to/python
 # The scripts of .venv name the folder that it was made in: after a move of the checkout .venv is made anew.
 ifneq ($(shell cat .venv/.ready 2> /dev/null),$(CURDIR))
 .PHONY: .venv/.ready
-REMOVE_OLD := rm -rf .venv
+# what somebody else put there is not removed: only what has one of the files that setup leaves
+REMOVE_OLD := if [ -e .venv ] && ! [ -e .venv/.ready ] && ! [ -e .venv/.made-by-setup ]; then \
+	echo "error: .venv was not made by make setup: move it away, then run again" >&2; exit 1; fi; rm -rf .venv
 endif
 
 .venv/.ready: requirements.lock | $(if $(findstring command,$(origin PYTHON)),interpreter)
 	$(check_interpreter)
 	$(REMOVE_OLD)
 	$(PYTHON) -m venv .venv
+	touch .venv/.made-by-setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock \
 		|| $(BIN)/python -m pip install --quiet -r requirements.lock

@@ -1,3 +1,3 @@
-"""Measured claims: one module a claim, each prints one JSON object last."""
+"""Measured claims, a module for each topic. Every module prints one JSON object as its last line."""
 
-import tasks  # noqa: F401  it says how threads wait, before torch starts any
+import tasks  # noqa: F401  sets how threads wait, before torch starts any

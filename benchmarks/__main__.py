@@ -1,4 +1,4 @@
-"""Runs every benchmark and keeps its JSON in benchmarks/results/: `make bench`."""
+"""Run every benchmark and keep its JSON in benchmarks/results/ (`make bench`)."""
 
 import json
 import subprocess
@@ -32,9 +32,8 @@ def main() -> None:
         text = json.dumps(result, indent=1, sort_keys=True) + "\n"
         (HERE / "results" / f"{name}.json").write_text(text, "utf-8")
         for claim in result["claims"]:
-            print(
-                f"  {'holds' if claim['holds'] else 'FALLS SHORT'}  {claim['name']}: {claim['value']:.4g} (target {claim['target']:g})"
-            )
+            outcome = "holds" if claim["holds"] else "FALLS SHORT"
+            print(f"  {outcome}  {claim['name']}: {claim['value']:.4g} (target {claim['target']:g})")
 
 
 if __name__ == "__main__":

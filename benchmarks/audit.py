@@ -1,26 +1,27 @@
-"""What the audit finds of planted leaks, and what it costs on 100,000 x 10,000 vectors.
+"""Measure how many planted leaks the audit finds, and what it costs on 100,000 x 10,000 vectors.
 
-**Planted leaks.** The verbs `embed` and `audit` run on real files. Of a public data set a fifth is held out, by chance;
-copies of it are planted, resized (0.5 to 0.75 of each side, half of them enlarged again), recompressed (JPEG quality 40
-to 60), cropped (95 % of each side kept, anywhere), flipped left to right, and brightened (1.2 to 1.3 times), each kind
-of originals of its own, every copy saved as JPEG, strength and place by chance. Half of the copies are put in train of an
-original that is held out, half are held out with the original in train. A seed draws originals and strengths anew.
+**Planted leaks.** The verbs `embed` and `audit` run on real files. A random fifth of a public data set is held out.
+Copies are planted: resized (0.5 to 0.75 of each side, half of them enlarged again), recompressed (JPEG quality 40 to
+60), cropped (95 % of each side kept, anywhere), flipped left to right, and brightened (1.2 to 1.3 times). Each kind has
+its own originals. Every copy is saved as JPEG; strength and place are random. Half of the copies are in train and their
+originals are held out; the other half are held out and their originals are in train. A seed draws new originals and
+strengths.
 
-- recall: of the planted pairs, the share whose train side leaves with the other side named as its twin.
-- precision: of all samples that leave, the share that was planted so. This is strict: the public sets have
-  near-duplicates of their own, and each of them counts as a false alarm. `own` lists the samples that leave where
-  nothing is planted, to be looked at: of CIFAR-10, all 20 pairs within a distance of 48 in 12,000 pictures were one
-  photograph, cropped, mirrored or coloured anew; of sign-digits there was none below 38, and from there on they were
-  like hands of two people. `precision_less_own` leaves out those that leave without plants, too.
-- The claims are the means over the seeds of the worst data set; `recall_by_kind` has each kind, and `lowest` the worst
-  seed. `unprobed` has alterations that the audit's own probes know nothing of; no claim is made of them.
+- recall: the share of planted pairs whose train side leaves with the other side named as its twin.
+- precision: the share of planted samples among all samples that leave. This is strict: the public sets have
+  near-duplicates of their own, and each of them counts as a false alarm. `own` lists the samples that leave without any
+  plants, for inspection. In CIFAR-10 all 20 pairs within a distance of 48 among 12,000 images were one photograph,
+  cropped, mirrored or with other colours. In sign-digits there was no pair below 38; pairs from there on were similar
+  hands of two people. `precision_less_own` leaves out the samples that also leave without plants.
+- The claims are means over the seeds, for the worst data set. `recall_by_kind` has the recall of each kind, `lowest`
+  has the worst seed. `unprobed` has alterations that the audit's own probes do not cover; there is no claim about them.
 
-**Cost.** The stage as DVC runs it, in a process of its own, imports and files included, on made-up vectors whose cosines
-spread as those of CIFAR-10 do (median 0.69, 99th percentile 0.85; so a fifth to a third of all pairs has to be
-refuted by the hashes), among them 1,000 twins.
+**Cost.** The stage runs as DVC runs it, in a process of its own, imports and files included. The vectors are made up.
+Their cosines are distributed like those of CIFAR-10 (median 0.69, 99th percentile 0.85), so the hashes have to refute a
+fifth to a third of all pairs. Among the samples are 1,000 twins.
 
-Without the shared data the planted part is skipped, with the reason in the JSON. --quick plants once instead of three
-times, among 3,000 pictures of a set instead of 8,000, and times 20,000 x 10,000 (no claim of the time).
+Without the shared data the planted part is skipped, and the JSON has the reason. --quick plants once instead of three
+times, among 3,000 images of a set instead of 8,000, and times 20,000 x 10,000 (without a claim about the time).
 """
 
 import io
@@ -34,6 +35,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +56,7 @@ from tasks.images.alterations import brightened, cropped, flipped, recompressed,
 from tasks.images.decode import decode_image
 from tasks.images.perceptual_hash import HASHES_SHAPE
 from tasks.machine.files import write_json
-from tasks.stage.params import BackboneParams, Params, load_params
+from tasks.stage.params import Params, load_params
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
@@ -62,13 +64,13 @@ WEIGHTS = SHARED / "weights/squeezenet1_1-imagenet.safetensors"
 SETS = {"sign-digits": SHARED / "data/sign-digits.tar", "cifar10": SHARED / "data/cifar10-12k.tar"}
 HELDOUT_FRACTION = 0.2
 SEEDS = 3
-FIRST_SEED = 7000  # of draws that no parameter was chosen by
-MAX_SAMPLES = 8000  # of a set, drawn by chance
-PLANTED = 80  # pairs a kind
-QUALITY = 95  # of the JPEG that a copy is saved as
+FIRST_SEED = 7000  # its draws were not used to choose any parameter
+MAX_SAMPLES = 8000  # drawn at random from a set
+PLANTED = 80  # pairs of each kind
+QUALITY = 95  # JPEG quality of a copy
 
-# the peak of a process's own memory: what resource.getrusage gives counts the parent that it was forked from
-RUN_AND_TELL = """
+# VmHWM is the peak of the process itself; resource.getrusage also counts the parent that it was forked from
+RUN_AND_REPORT = """
 import json, runpy, time
 runpy.run_module("tasks.audit", run_name="__main__", alter_sys=True)
 [peak] = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")]
@@ -121,17 +123,17 @@ def main() -> None:
                 continue
             place = PlantedSet(Path(folder) / name, archive, params, limit=3000 if arguments.quick else MAX_SAMPLES)
             raw["planted"][name] = place.measure(seeds=1 if arguments.quick else SEEDS)
-    measured = [each for each in raw["planted"].values() if "skipped" not in each]
+    measured = [result for result in raw["planted"].values() if "skipped" not in result]
     if measured:
-        for what in ("recall", "precision"):
-            worst = min(each[what] for each in measured)
-            claims.append(Claim(name=f"audit.leak_{what}", value=worst, target=0.95, at_least=True))
+        for measure in ("recall", "precision"):
+            worst = min(result[measure] for result in measured)
+            claims.append(Claim(name=f"audit.leak_{measure}", value=worst, target=0.95, at_least=True))
     settings = {"quick": arguments.quick, "planted_a_kind": PLANTED, "heldout_fraction": HELDOUT_FRACTION}
-    finish(settings=settings | {"audit": params.audit.model_dump()}, raw=raw, claims=claims)
+    finish(settings=settings | {"audit": asdict(params.audit)}, raw=raw, claims=claims)
 
 
 class PlantedSet:
-    """A public data set, unpacked and embedded once, in which leaks can be planted."""
+    """A public data set, unpacked and embedded once, into which leaks can be planted."""
 
     def __init__(self, place: Path, archive: Path, params: Params, *, limit: int) -> None:
         self.place, self.params = place, params
@@ -144,33 +146,33 @@ class PlantedSet:
         shutil.copy(WEIGHTS, place)
         backbone.run(
             out=place / "backbone",
-            backbone=BackboneParams(
+            backbone=replace(
+                params.backbone,
                 architecture="squeezenet1_1",
                 weights=str(place / WEIGHTS.name),
                 features="penultimate",
                 image_size=None,
-                decode=params.backbone.decode,
             ),
         )
         chance = np.random.default_rng(FIRST_SEED)
         order = chance.permutation(len(files))[:limit]
-        rows = [describe(files[each], folder) for each in sorted(order)]
+        rows = [describe(files[number], folder) for number in sorted(order)]
         self.own = pd.DataFrame(rows).drop_duplicates("sample_id", ignore_index=True)
         is_heldout = chance.permutation(len(self.own)) < HELDOUT_FRACTION * len(self.own)
         self.own["split"] = np.where(is_heldout, "heldout", "train")
-        write_json(place / "classes.json", {})  # no class has to be in every split: there is no val here
+        write_json(place / "classes.json", {})  # no class has to be in every split, because there is no val here
         self.embed("own", self.own)
 
     def measure(self, *, seeds: int) -> dict[str, Any]:
-        """What is found in each of the draws, and their means."""
+        """Return the results of each draw, and their means."""
         own, limits = self.audit(["own"])
         draws = [self.draw(seed, KINDS, PLANTED, set(own["sample_id"])) for seed in range(seeds)]
         unprobed = self.draw(seeds, UNPROBED, PLANTED // 2, set(own["sample_id"]))
-        means = {what: float(np.mean([each[what] for each in draws])) for what in draws[0] if is_share(what)}
-        by_kind = {kind: float(np.mean([each["recall_by_kind"][kind] for each in draws])) for kind in KINDS}
+        means = {key: float(np.mean([draw[key] for draw in draws])) for key in draws[0] if is_share(key)}
+        by_kind = {kind: float(np.mean([draw["recall_by_kind"][kind] for draw in draws])) for kind in KINDS}
         return means | {
             "recall_by_kind": by_kind,
-            "lowest": {what: min(each[what] for each in draws) for what in means},
+            "lowest": {key: min(draw[key] for draw in draws) for key in means},
             "unprobed": unprobed["recall_by_kind"],
             "num_samples": len(self.own),
             "own": own[["path", "twin_path", "cosine", "hash_distance"]].to_dict("records"),
@@ -179,7 +181,7 @@ class PlantedSet:
         }
 
     def draw(self, seed: int, kinds: dict[str, Alter], num: int, own: set[str]) -> dict[str, Any]:
-        """Plant `num` pairs of each kind and audit; `own` are the samples that leave without them."""
+        """Plant `num` pairs of each kind and audit. `own` are the samples that leave without any plants."""
         pairs = pd.DataFrame(self.plant(seed, kinds, num))
         batch = f"planted-{seed}"
         self.embed(batch, pairs[["batch", "path", "sample_id", "label", "split", "width", "height"]])
@@ -199,8 +201,11 @@ class PlantedSet:
         }
 
     def plant(self, seed: int, kinds: dict[str, Alter], num: int) -> Iterator[dict[str, Any]]:
-        """Write the copies; a row a pair: the copy's manifest row, its kind, and the sample_ids of the side that is
-        used and of the one that judges."""
+        """Write the copies and yield one row per pair.
+
+        A row has the copy's manifest row, its kind, and the sample_ids of the used side (train) and the judging side
+        (held-out).
+        """
         chance = np.random.default_rng(FIRST_SEED + 1 + seed)
         sides = [chance.permutation(np.flatnonzero(self.own["split"] == side)) for side in ("heldout", "train")]
         half = num // 2
@@ -235,7 +240,7 @@ class PlantedSet:
         )
 
     def audit(self, batches: list[str]) -> tuple[pd.DataFrame, dict[str, Any]]:
-        """The leaks that are found in these batches, and the limits that were set."""
+        """Return the leaks in these batches, and the limits that were set."""
         (self.place / "batches.yaml").write_text(json.dumps({"batches": batches}), "utf-8")  # JSON is YAML
         audit.run(
             manifests=self.place / "manifests",
@@ -263,12 +268,12 @@ def jpeg(image: Image.Image) -> bytes:
     return content.getvalue()
 
 
-def is_share(what: str) -> bool:
-    return what in ("recall", "precision", "precision_less_own")
+def is_share(key: str) -> bool:
+    return key in ("recall", "precision", "precision_less_own")
 
 
 def time_stage(place: Path, *, num_used: int, params: Params) -> dict[str, Any]:
-    """Seconds and peak memory (MiB) of `python -m tasks.audit` on made-up samples, num_used x 10,000."""
+    """Return seconds and peak memory (MiB) of `python -m tasks.audit` on made-up samples, num_used x 10,000."""
     num_judge, num_twins, dim = 10_000, 1_000, 512
     make_samples(place, num_used=num_used, num_judge=num_judge, num_twins=num_twins, dim=dim)
     paths = ("manifests", "embeddings", "hashes", "out")
@@ -277,27 +282,30 @@ def time_stage(place: Path, *, num_used: int, params: Params) -> dict[str, Any]:
     load = os.getloadavg()[0]
     start = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", RUN_AND_TELL, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+        [sys.executable, "-c", RUN_AND_REPORT, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
     )
     seconds = time.perf_counter() - start
-    told = json.loads(done.stdout)
-    found = json.loads((place / "out" / "audit.json").read_text("utf-8"))
-    assert found["num_leaks"] == num_twins, found
+    usage = json.loads(done.stdout)
+    result = json.loads((place / "out" / "audit.json").read_text("utf-8"))
+    assert result["num_leaks"] == num_twins, result
     return {
         "num_used": num_used,
         "num_heldout": num_judge,
         "dim": dim,
         "seconds": seconds,
-        "processor_seconds": told["processor_seconds"],
-        "peak_mib": told["peak_kib"] / 1024,
+        "processor_seconds": usage["processor_seconds"],
+        "peak_mib": usage["peak_kib"] / 1024,
         "load_before": load,  # other work on the machine, in busy cores
-        "share_refuted_by_hashes": share_over(place, num_used, found["limits"]["min_cosine"]),
-        "num_twins_found": found["num_leaks"],
+        "share_refuted_by_hashes": share_over(place, num_used, result["limits"]["min_cosine"]),
+        "num_twins_found": result["num_leaks"],
     }
 
 
 def make_samples(place: Path, *, num_used: int, num_judge: int, num_twins: int, dim: int) -> None:
-    """Vectors and hashes of one batch on disk, and a manifest; the first `num_twins` used ones are copies of held-out ones."""
+    """Write the manifest, the vectors and the hashes of one batch.
+
+    The first `num_twins` used samples are copies of held-out ones.
+    """
     chance = np.random.default_rng(0)
     num = num_used + num_judge
     for folder in ("manifests", "embeddings", "hashes"):
@@ -305,7 +313,7 @@ def make_samples(place: Path, *, num_used: int, num_judge: int, num_twins: int, 
     vectors = spread(chance, num, dim)
     whole = chance.integers(0, 256, (num, 1, HASHES_SHAPE[1]), dtype=np.uint8)
     noise = [chance.integers(0, 256, (num, *HASHES_SHAPE), dtype=np.uint8) for _ in range(2)]
-    hashes = whole ^ (noise[0] & noise[1])  # a view differs from the whole in a quarter of the bits, or more
+    hashes = whole ^ (noise[0] & noise[1])  # about a quarter of a view's bits differ from the hash of the whole
     hashes[:, :1] = whole
     hashes[:num_twins] = hashes[num_used : num_used + num_twins]
     vectors[:num_twins] = vectors[num_used : num_used + num_twins]
@@ -325,8 +333,10 @@ def make_samples(place: Path, *, num_used: int, num_judge: int, num_twins: int, 
 
 
 def spread(chance: Generator, num: int, dim: int) -> NDArray[np.float32]:
-    """Unit vectors (num, dim) whose cosines spread about 0.69 as those of photographs do: a direction that all share,
-    and 40 others of falling weight."""
+    """Return unit vectors (num, dim) whose cosines vary around 0.69 like those of photographs.
+
+    They are made of one direction that all share, and 40 others of falling weight.
+    """
     others = chance.standard_normal((40, dim)) * np.arange(1, 41)[:, None] ** -0.4
     others[:, 0] = 0
     vectors = (chance.standard_normal((num, 40)) @ others).astype(np.float32)
@@ -336,7 +346,7 @@ def spread(chance: Generator, num: int, dim: int) -> NDArray[np.float32]:
 
 
 def share_over(place: Path, num_used: int, min_cosine: float) -> float:
-    """The share of pairs that the cosine alone would take for twins, of a thousand each."""
+    """Return the share of pairs, of a thousand samples on each side, that the cosine alone would take for twins."""
     from tasks.data.vectors.embeddings import read_embeddings
 
     paths = pd.read_parquet(place / "manifests" / "made-up.parquet")

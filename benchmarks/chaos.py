@@ -1,16 +1,17 @@
-"""What `kill -9` costs: the flow, DVC or a stage is killed at random moments of a retraining, which is then run again.
+"""Measure what `kill -9` costs: kill the flow, DVC or a stage at random moments of a retraining, then run it again.
 
-A small project, with a batch that was never run, is copied. A run is started there, as the shell starts it or as Prefect starts one of a
-deployment; after a random time, up to what an undisturbed run takes, one of its processes is killed: the flow, DVC or the stage that
-runs. At once, or when the next stage has just been started, or while DVC writes dvc.lock. It is started again, and killed again, up to
-three times, after up to half of that time; then it is run to its end. Chance decides on all of it, from a seed.
+A small project with a batch that was never run is copied. A run is started in the copy, either as the shell starts it
+or as Prefect starts a deployment. After a random time, at most that of an undisturbed run, one of its processes is
+killed: the flow, DVC or the running stage. The kill comes at once, or when the next stage has just started, or while
+DVC writes dvc.lock. The run is started and killed up to three times; later kills come after at most half of the time of
+an undisturbed run. Then it is run to its end. A seeded random generator makes all choices.
 
-- kills: that landed while the run was under way.
-- identical: of them those after which, in the end, dvc.lock, the candidate, the verdict, the report page and the list of decisions are byte for byte those
-  of the undisturbed run, the last run needed no help, git sees nothing else changed, and no process outlived the kill by more than
-  10 s.
+- kills: the number of kills that came while the run was under way.
+- identical: the number of kills after which all of this holds at the end. dvc.lock, the candidate, the verdict, the
+  report page and the list of decisions are, byte for byte, those of the undisturbed run. The last run needed no help.
+  git sees no other change. No process outlived the kill by more than 10 s.
 
-With --quick 6 kills instead of 50.
+With --quick there are 6 kills instead of 50.
 """
 
 import os
@@ -36,20 +37,20 @@ NUM_KILLS, NUM_QUICK = 50, 6
 KILLS_A_PROJECT = 3
 SEED = 2
 RUN = [sys.executable, "-m", "flows.retrain"]
-# as in a process of a worker or of flows.serve, where nothing is around the flow
+# as in a worker's process or in flows.serve, where no other code runs around the flow
 DEPLOYED = "from flows.retrain import retrain; raise SystemExit(not retrain(return_state=True).is_completed())"
 WAYS = {"shell": RUN, "deployment": [sys.executable, "-c", DEPLOYED]}
 MOMENTS = ("any", "a stage starts", "dvc.lock is written")
 VICTIMS = ("flow", "dvc", "stage")
-LOOK_SECONDS = 0.002  # between two looks for the moment: DVC writes dvc.lock in 50 ms
-RUN_SECONDS = 900  # at most
+LOOK_SECONDS = 0.002  # between two checks whether the moment has come; DVC writes dvc.lock in 50 ms
+RUN_SECONDS = 900  # timeout of a run
 SURVIVOR_SECONDS = 10.0
 COMPARED = ("dvc.lock", "data/models/candidate", "data/regression", "data/report/index.html", "data/decisions.json")
 
 
 def main() -> None:
-    given = parse_arguments(__doc__)
-    wanted = NUM_QUICK if given.quick else NUM_KILLS
+    is_quick = parse_arguments(__doc__).quick
+    wanted = NUM_QUICK if is_quick else NUM_KILLS
     kills: list[dict[str, Any]] = []
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -61,17 +62,17 @@ def main() -> None:
             expected = contents(reference)
             generator = random.Random(SEED)
             while len(kills) < wanted:
-                for found in kill_and_finish(template, place / "copy", environment, generator, seconds, expected):
-                    kills.append(found)
-                    print(f"kill {len(kills)}, {wanted} are wanted: {found}", file=sys.stderr, flush=True)
+                for kill in kill_and_finish(template, place / "copy", environment, generator, seconds, expected):
+                    kills.append(kill)
+                    print(f"kill {len(kills)} of {wanted}: {kill}", file=sys.stderr, flush=True)
     identical = sum(kill["is_identical"] for kill in kills)
     finish(
         settings={
-            "quick": given.quick,
+            "quick": is_quick,
             "seed": SEED,
             "undisturbed_seconds": round(seconds, 1),
             "minutes": round((time.monotonic() - begin) / 60, 1),
-            **{each: Counter(kill[each] for kill in kills) for each in ("way", "moment", "victim", "command")},
+            **{key: Counter(kill[key] for kill in kills) for key in ("way", "moment", "victim", "command")},
         },
         raw=kills,
         claims=[
@@ -82,7 +83,7 @@ def main() -> None:
 
 
 def run(project: Path, environment: dict[str, str]) -> float:
-    """Seconds of a run to its end; SystemExit with what it said where it fails."""
+    """Run to the end and return the seconds. Raises SystemExit with the output if the run fails."""
     start = time.monotonic()
     done = subprocess.run(
         RUN,
@@ -106,7 +107,7 @@ def kill_and_finish(
     seconds: float,
     expected: dict[str, bytes],
 ) -> list[dict[str, Any]]:
-    """A row a kill that landed, with what the project was like in the end."""
+    """Return one row per kill that came in time, with the state of the project at the end."""
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(template, copy, symlinks=True)
     kills = []
@@ -125,11 +126,11 @@ def kill_and_finish(
     if not kills:
         return []
     done = subprocess.run(RUN, cwd=copy, env=environment, capture_output=True, text=True, timeout=RUN_SECONDS)
-    found = contents(copy) if done.returncode == 0 else {}
-    different = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-    said = done.stdout.splitlines()[-5:] if done.returncode != 0 else different
+    actual = contents(copy) if done.returncode == 0 else {}
+    different = sorted(name for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name))
+    shown = done.stdout.splitlines()[-5:] if done.returncode != 0 else different
     return [
-        kill | {"different": said, "is_identical": not kill["survivors"] and not different and done.returncode == 0}
+        kill | {"different": shown, "is_identical": not kill["survivors"] and not different and done.returncode == 0}
         for kill in kills
     ]
 
@@ -137,8 +138,10 @@ def kill_and_finish(
 def kill_once(
     copy: Path, environment: dict[str, str], *, way: str, after: float, moment: str, victim: str
 ) -> dict[str, Any] | None:
-    """Who was killed, when, and how many processes outlived it; None where the run was over before. SystemExit where it failed by
-    itself."""
+    """Return which process was killed, when, and how many processes outlived it; None if the run ended before.
+
+    Raises SystemExit if the run failed by itself.
+    """
     nowhere = subprocess.DEVNULL
     started = subprocess.Popen(
         WAYS[way], cwd=copy, env=environment, stdout=nowhere, stderr=nowhere, start_new_session=True
@@ -151,7 +154,7 @@ def kill_once(
         time.sleep(LOOK_SECONDS)
     if started.returncode is not None:
         if started.returncode != 0:
-            sys.exit(f"a run that nobody killed failed: {' '.join(WAYS[way])}")
+            sys.exit(f"a run failed before it was killed: {' '.join(WAYS[way])}")
         return None
     passed = time.monotonic() - begin
     family = descendants(started.pid)
@@ -160,8 +163,8 @@ def kill_once(
         os.kill(pid, signal.SIGKILL)
     started.wait(timeout=RUN_SECONDS)
     survivors = outliving([started.pid, *family])
-    for each in survivors:
-        os.kill(each, signal.SIGKILL)
+    for survivor in survivors:
+        os.kill(survivor, signal.SIGKILL)
     return {
         "way": way,
         "moment": moment,
@@ -173,7 +176,7 @@ def kill_once(
 
 
 def moments(project: Path, flow: int) -> dict[str, Callable[[], bool]]:
-    """By name, whether it has come since this was called."""
+    """Return, by name, functions that check whether a moment has come since this call."""
     before, written = stages_of(flow), state_of(project / "dvc.lock")
     return {
         "any": lambda: True,
@@ -194,7 +197,7 @@ def state_of(file: Path) -> tuple[int, int] | None:
 
 
 def choose(flow: int, family: dict[int, str], wanted: str) -> tuple[str, int, str]:
-    """The process to kill: of the kind that is wanted where there is one, else the flow."""
+    """Return the process to kill: one of the wanted kind if there is one, else the flow."""
     kinds = {"dvc": "-m dvc ", "stage": "-m tasks."}
     for pid, command in family.items():
         if wanted in kinds and kinds[wanted] in command:
@@ -203,7 +206,7 @@ def choose(flow: int, family: dict[int, str], wanted: str) -> tuple[str, int, st
 
 
 def outliving(pids: list[int]) -> list[int]:
-    """Those that still run after SURVIVOR_SECONDS."""
+    """Return the processes that still run after SURVIVOR_SECONDS."""
     end = time.monotonic() + SURVIVOR_SECONDS
     alive = pids
     while alive and time.monotonic() < end:
@@ -213,7 +216,7 @@ def outliving(pids: list[int]) -> list[int]:
 
 
 def contents(project: Path) -> dict[str, bytes]:
-    """By path, the bytes of what is compared, and what git sees."""
+    """Return the bytes of the compared files by path, and the changes that git sees."""
     files = [
         file
         for name in COMPARED

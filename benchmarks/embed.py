@@ -1,31 +1,33 @@
-"""What embedding costs, from files on disk to vectors on disk, against the machine's limit and against the loop that a user would write.
+"""Measure what embedding costs, from files on disk to vectors on disk.
 
-`python -m benchmarks.embed --images DIR --architecture NAME [--weights FILE] [--limit N] [--add 0.01]` measures one network on one
-folder of class folders. All speeds are images a second, medians of rounds in which everything is measured in turn, after a
-warm-up:
+It is compared with the machine's limit and with the loop that a user would write.
+`python -m benchmarks.embed --images DIR --architecture NAME [--weights FILE] [--limit N] [--add 0.01]` measures one
+network on one folder of class folders. All speeds are images per second: medians of rounds in which everything is
+measured in turn, after a warm-up.
 
-- forward_limit: the engine's own network in its own precision, on tensors that are in memory, ready normalised, a minibatch on
-  each core (on a GPU: one after the other).
-- decode_limit: reading, decoding and resizing alone, on all cores.
-- bound: what both together leave. On processors 1 / (1 / forward + 1 / decode), since the same cores do both; with a GPU
-  the lesser of the two.
-- engine: the files are read, their SHA-256 is checked, they are decoded, hashed for the audit, and embedded; all that is
-  written to the store and from there to the two files of the batch. Left out: start-up (`prepare_seconds`), and the altered copies
-  (five each of at most one sample in 50) that the stage embeds for the audit.
-- plain: torchvision's ImageFolder, Pillow, the weights' own transform, a DataLoader with 2 workers, float32, eager, minibatches of
-  32; in a process of its own, in which nothing of this project is imported.
-- min_cosine: the least of any picture, the engine's vector against that of the plain loop.
-- matmul_limit: the forward pass at the speed of nothing but large matrix products in the engine's precision, a core each: no
-  network can be embedded faster than that on these cores, but for tricks that compute something else.
-- compiled: what torch.compile with freezing would give: its forward speed, its seconds, and after how many images these would
-  be repaid by what it is faster than the engine's own fusion (null: never). The engine does not compile unless it is told to, so no
-  compilation is in any of the other numbers.
+- forward_limit: the engine's own network in its own precision, on normalised tensors in memory, with a minibatch on
+  each core (on a GPU one minibatch after the other).
+- decode_limit: only reading, decoding and resizing, on all cores.
+- bound: the limit from both together. On a CPU it is 1 / (1 / forward + 1 / decode), because the same cores do both.
+  With a GPU it is the smaller of the two.
+- engine: the files are read, their SHA-256 is checked, they are decoded, hashed for the audit and embedded. The results
+  are written to the store and from there to the two files of the batch. Not included: start-up (`prepare_seconds`), and
+  the altered copies (five each of at most one sample in 50) that the stage embeds for the audit.
+- plain: torchvision's ImageFolder, Pillow, the weights' own transform, a DataLoader with 2 workers, float32, eager,
+  minibatches of 32. It runs in a process of its own that imports nothing of this project.
+- min_cosine: the smallest cosine, over all images, between the engine's vector and that of the plain loop.
+- matmul_limit: the forward pass at the speed of large matrix products in the engine's precision, one per core. No
+  network can be embedded faster on these cores, unless it computes something else.
+- compiled: torch.compile with freezing. It has the forward speed, the seconds of the compilation, and the number of
+  images after which the compilation pays off against the engine's own fusion (null: never). The engine does not compile
+  by default, so the other numbers contain no compilation.
 
-`--add 0.01` also times a second run after 1 % of new pictures came.
+`--add 0.01` also times a second run after 1 % of new images came.
 
-Without --images it does this for three networks on the shared photographs, and measures besides: `rss_growth`, the peak
-resident memory of the stage on 60,000 pictures of 64 px over that on 6,000; `bit_identical`, whether vectors and hashes are the
-same to the bit in another order, in a process of their own, killed once and taken up again. --quick takes fewer pictures.
+Without --images three networks are measured on the shared photographs, and two more numbers. `rss_growth` is the peak
+resident memory of the stage on 60,000 images of 64 px, divided by that on 6,000. `bit_identical` is 1 if vectors and
+hashes are the same to the bit in another order, in other processes, killed once and resumed. --quick takes fewer
+images.
 """
 
 import argparse
@@ -41,7 +43,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +61,7 @@ from tasks.data.health.hashes import Probes, read_hashes, write_hashes
 from tasks.data.manifest.tables import write_table
 from tasks.data.samples.samples import Samples, sample_id
 from tasks.data.vectors.embeddings import read_embeddings, write_embeddings
-from tasks.embedding.embedder import Embedder, Plan, plan
+from tasks.embedding.embedder import AUTO, Embedder, Plan, plan
 from tasks.embedding.engine import StoredView, embed, open_store
 from tasks.images.decode import decode_image
 from tasks.images.perceptual_hash import HASHES_SHAPE, perceptual_hashes
@@ -73,12 +75,12 @@ ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
 PACS = SHARED / "data/pacs-photo-cartoon.tar"
 SQUEEZENET = SHARED / "weights/squeezenet1_1-imagenet.safetensors"
-RATIO_PLAIN = {"resnet18": 6.0, "squeezenet1_1": 6.0, "resnet50": 10.0}  # what is claimed of each
+RATIO_PLAIN = {"resnet18": 6.0, "squeezenet1_1": 6.0, "resnet50": 10.0}  # the claimed ratio of each network
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 ROUNDS = 3
 FORWARD_SECONDS = 8.0
-NUM_PLAIN = 256  # images a round
-NUM_PICTURES = (6_000, 60_000)  # of the two runs that tell how memory grows
+NUM_PLAIN = 256  # images per round
+NUM_PICTURES = (6_000, 60_000)  # images of the two runs that show how memory grows
 
 PLAIN = """
 import json, sys, time
@@ -131,7 +133,7 @@ print(peak_bytes())
 
 
 class Files:
-    """Pictures on disk, with their identities."""
+    """Images on disk, with their sample_ids."""
 
     def __init__(self, paths: Sequence[str | Path]) -> None:
         self.paths = [Path(path) for path in paths]
@@ -143,12 +145,12 @@ class Files:
         return some
 
     def rows(self) -> pd.DataFrame:
-        path = [str(each.relative_to("/")) for each in self.paths]
-        return pd.DataFrame({"batch": "", "path": path, "sample_id": self.ids})
+        paths = [str(path.relative_to("/")) for path in self.paths]
+        return pd.DataFrame({"batch": "", "path": paths, "sample_id": self.ids})
 
 
 class Engine:
-    """The engine, and what it writes, in folders of its own."""
+    """The engine with a backbone and a plan. Each run writes into a store of its own."""
 
     def __init__(self, backbone: Backbone, chosen: Plan) -> None:
         start = time.perf_counter()
@@ -162,16 +164,15 @@ class Engine:
         return cls(load_backbone(architecture, weights=weights or RANDOM, decode="scaled"), plan())
 
     def run(self, files: Files, *, store: Path | str) -> NDArray[np.float16]:
-        """From the files to the vectors (n, dim) and hashes on disk."""
+        """Embed the files, write vectors and hashes to disk, and return the vectors (n, dim)."""
         out, name = Path(store).parent, Path(store).name
         kept = open_store(
             Path(store), self.embedder, backbone=self.fingerprint, decode=decode_image, hash_of=perceptual_hashes,
             hashes_shape=HASHES_SHAPE,
         )  # fmt: skip
-        decode = partial(decode_image, shorter_side=self.embedder.transform.shorter_side)
-        samples = Samples(files.rows(), raw=Path("/"), decode=decode)
-        view = StoredView(embedder=self.embedder, store=kept, keys=files.ids, hashing=perceptual_hashes)
-        embed(samples.decoded, [view], names=samples.paths)
+        samples = Samples(files.rows(), raw=Path("/"), decode=decode_image)
+        view = StoredView(embedder=self.embedder, store=kept, keys=files.ids)
+        embed(samples.content, [view], names=samples.paths)
         shape = (len(files.ids), self.embedder.dim)
         vectors = (looks.vectors for looks in kept.looks(files.ids))
         write_embeddings(out / f"{name}.safetensors", vectors, shape=shape, recipe=self.fingerprint)
@@ -206,7 +207,7 @@ class Engine:
         return count * size / passes(count)
 
     def matmul_limit(self) -> float:
-        """Images a second that the operations of a forward pass allow."""
+        """Return the images per second that the operations of a forward pass allow."""
         side = self.embedder.transform.crop_size
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             self.backbone(torch.zeros(1, 3, side, side))
@@ -239,7 +240,7 @@ def main() -> None:
     elif PACS.is_file():
         finish(settings=settings, **measure_all(quick=arguments.quick))
     else:
-        finish(settings=settings, raw={"skipped": "the shared photographs are not there: give --images"}, claims=[])
+        finish(settings=settings, raw={"skipped": "the shared photographs are missing: give --images"}, claims=[])
 
 
 def measure_all(*, quick: bool) -> dict[str, Any]:
@@ -253,9 +254,11 @@ def measure_all(*, quick: bool) -> dict[str, Any]:
         files = find_files(place / "images", limit=limit)
         for architecture in RATIO_PLAIN:
             weights = str(SQUEEZENET) if architecture == "squeezenet1_1" else None
-            add = 0.01 if architecture == "squeezenet1_1" else None  # of the fastest, where what is not new counts most
-            raw[architecture], found = measure(files, place / "images", architecture, weights, place=place, add=add)
-            claims += found
+            add = 0.01 if architecture == "squeezenet1_1" else None  # the fastest, where old images weigh most
+            raw[architecture], its_claims = measure(
+                files, place / "images", architecture, weights, place=place, add=add
+            )
+            claims += its_claims
         raw["bit_identical"] = compare_bits(files.part(0, 1000), place=place)
         claims.append(Claim(name="embed.bit_identical", value=raw["bit_identical"], target=1, at_least=True))
         sizes = [count // 10 for count in NUM_PICTURES] if quick else NUM_PICTURES
@@ -282,12 +285,12 @@ def measure(
         start = time.perf_counter()
         vectors = engine.run(files, store=fresh(place / "store"))
         speeds["engine"].append(len(files.paths) / (time.perf_counter() - start))
-        first = number * num_plain % max(len(files.paths) - num_plain, 1)  # other pictures each round
+        first = number * num_plain % max(len(files.paths) - num_plain, 1)  # other images in each round
         some = files.part(first, first + num_plain)
         speed, expected = plain(some, root, engine.backbone, place=place)
         speeds["plain"].append(speed)
         cosines.append(least_cosine(vectors[first : first + num_plain], expected))
-    medians = {name: statistics.median(each) for name, each in speeds.items()}
+    medians = {name: statistics.median(rounds) for name, rounds in speeds.items()}
     forward, decode = medians["forward_limit"], medians["decode_limit"]
     bound = 1 / (1 / forward + 1 / decode) if is_cpu else min(forward, decode)
     raw: dict[str, Any] = medians | {
@@ -322,12 +325,11 @@ def measure(
 
 
 def plain(files: Files, root: Path, backbone: Backbone, *, place: Path) -> tuple[float, NDArray[np.float32]]:
-    """Images a second of the plain loop, and its vectors (n, dim)."""
+    """Return the images per second of the plain loop, and its vectors (n, dim)."""
     from tasks.models.architecture import build_network_outline, classification_layer
 
-    save_file(
-        {name: each.contiguous() for name, each in backbone.network.state_dict().items()}, place / "plain.safetensors"
-    )
+    state = {name: tensor.contiguous() for name, tensor in backbone.network.state_dict().items()}
+    save_file(state, place / "plain.safetensors")
     (place / "plain.json").write_text(json.dumps([str(path) for path in files.paths]), "utf-8")
     layer = classification_layer(build_network_outline(backbone.architecture))
     arguments = [
@@ -339,7 +341,8 @@ def plain(files: Files, root: Path, backbone: Backbone, *, place: Path) -> tuple
         place / "plain.npy",
     ]
     command = [sys.executable, "-c", PLAIN, *map(str, arguments)]
-    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}  # which is ours
+    # GOMP_SPINCOUNT is a setting of this project
+    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
     return float(done.stdout), np.load(place / "plain.npy")
 
@@ -350,13 +353,13 @@ def least_cosine(left: NDArray[Any], right: NDArray[Any]) -> float:
 
 
 def compiled(engine: Engine, fused: float) -> dict[str, Any]:
-    """torch.compile of the same network: seconds, forward speed, and the images after which it is repaid."""
+    """Compile the same network; return the seconds, the forward speed, and the images after which it pays off."""
     try:
-        chosen = plan(execution="compiled")
+        chosen = plan(replace(AUTO, execution="compiled"))
     except ValueError as error:
         return {"skipped": str(error)}
     show("compile")
-    with tempfile.TemporaryDirectory() as cache:  # empty, so that all of it is compiled
+    with tempfile.TemporaryDirectory() as cache:  # an empty cache, so that everything is compiled
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
         other = Engine(engine.backbone, chosen)
         speed = other.forward_limit(FORWARD_SECONDS)
@@ -367,7 +370,7 @@ def compiled(engine: Engine, fused: float) -> dict[str, Any]:
 
 
 def added(engine: Engine, files: Files, fraction: float, *, place: Path) -> dict[str, Any]:
-    """A run over all but the new pictures, then one over all: the seconds of both, medians of rounds."""
+    """Time a run over all images but the new ones, then a run over all; return the seconds and their ratio."""
     num_old = round(len(files.paths) / (1 + fraction))
     seconds: dict[str, list[float]] = {"first": [], "second": []}
     for number in range(ROUNDS):
@@ -377,18 +380,18 @@ def added(engine: Engine, files: Files, fraction: float, *, place: Path) -> dict
             start = time.perf_counter()
             engine.run(some, store=store)
             seconds[name].append(time.perf_counter() - start)
-    first, second = (statistics.median(each) for each in seconds.values())
+    first, second = (statistics.median(rounds) for rounds in seconds.values())
     return {"seconds": seconds, "old": num_old, "new": len(files.paths) - num_old, "fraction": second / first}
 
 
 def compare_bits(files: Files, *, place: Path) -> int:
-    """1 where a run in another order, in other processes, killed once, gives the very bytes of an undisturbed one."""
+    """Return 1 if a run in another order, in other processes, killed once, gives the bytes of an undisturbed run."""
     weights = str(SQUEEZENET) if SQUEEZENET.is_file() else RANDOM
     engine = Engine.of("squeezenet1_1", None if weights == RANDOM else weights)
     expected = engine.run(files, store=fresh(place / "undisturbed"))
     order = list(range(len(files.paths)))
     random.Random(0).shuffle(order)
-    shuffled = json.dumps([str(files.paths[each]) for each in order])
+    shuffled = json.dumps([str(files.paths[number]) for number in order])
     store = fresh(place / "disturbed")
     command = [sys.executable, "-c", RUN, str(store), shuffled, "squeezenet1_1", weights]
     for patience in (2.6, None):
@@ -407,8 +410,8 @@ def compare_bits(files: Files, *, place: Path) -> int:
 
 
 def peak_memory(place: Path, count: int) -> int:
-    """Bytes that the stage needs at its peak for so many pictures."""
-    show(f"memory of {count:,} pictures")
+    """Return the peak memory of the stage, in bytes, for `count` images."""
+    show(f"memory of {count:,} images")
     folder = place / "raw" / "noise"
     folder.mkdir(parents=True)
     generator = np.random.default_rng(0)
@@ -429,11 +432,11 @@ def peak_memory(place: Path, count: int) -> int:
 
 
 def find_files(root: Path, *, limit: int | None) -> Files:
-    """The pictures below `root`, mixed by chance, always the same way."""
+    """Return the images below `root`, in a random order that is always the same."""
     paths = sorted(path for path in root.absolute().rglob("*") if path.suffix.lower() in SUFFIXES)
     random.Random(0).shuffle(paths)
     if not paths:
-        sys.exit(f"{root} holds no pictures ({', '.join(SUFFIXES)}): name a folder of class folders")
+        sys.exit(f"{root} has no images ({', '.join(SUFFIXES)}): name a folder of class folders")
     return Files(paths[:limit])
 
 
@@ -453,9 +456,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--weights", help="a .safetensors or .pt file, or a torchvision weights name; random without it"
     )
-    parser.add_argument("--limit", type=int, help="images at most")
-    parser.add_argument("--add", type=float, help="the share of new pictures of a second run, such as 0.01")
-    parser.add_argument("--quick", action="store_true", help="fewer pictures")
+    parser.add_argument("--limit", type=int, help="the largest number of images")
+    parser.add_argument("--add", type=float, help="the share of new images in a second run, such as 0.01")
+    parser.add_argument("--quick", action="store_true", help="fewer images")
     return parser.parse_args()
 
 

@@ -1,22 +1,25 @@
-"""What fine-tuning costs once the frozen layers' activations are kept, against the loop that a user would write; and whether a
-killed run goes on to the same bytes.
+"""Measure what fine-tuning on kept activations costs, against the loop that a user would write.
 
-The last block of resnet18 at 224 px on the shared photographs of hands, 3 seeds. Both sides start from the same weights and
-the same trained head and follow the same recipe: AdamW, warm-up and cosine, clipping, label smoothing, random rotations,
-shifts and scales, minibatches of 32, statistics of normalisation frozen, the last epoch's weights. There are no pretrained
-weights of resnet18 beside the project, so these are drawn at random, with the statistics of normalisation of the pictures:
-the accuracies compare the two loops, they say nothing of transfer (`benchmarks.transfer` does).
+It also checks that a killed run ends in the same bytes.
 
-- plain: Pillow, torchvision's transforms, a DataLoader with 2 workers, the frozen layers recomputed each time, float32, eager; in
-  a process of its own, in which nothing of this project is imported. A new view in every epoch.
-- ours: `tasks.training.finetuning.tuning.fine_tune` on activations that are kept, a few views each. Images a second are of the training epochs; to
-  decode the pictures and compute the activations is told apart, as `cache`.
-- matmul_limit: forward and backward pass of what is trained at the speed of nothing but large matrix products in our precision, a
-  core each. `limit_over_plain` is the largest ratio that leaves.
-- resume_identical: the stage on the demo's digits with gradual unfreezing, killed (-9) at random moments until it gets
-  through: 1 if the candidate's bytes are those of an undisturbed run.
+Both sides train the last block of resnet18 at 224 px on the shared photographs of hands, with 3 seeds. They start from
+the same weights and the same trained head, and follow the same recipe: AdamW, warm-up and cosine, clipping, label
+smoothing, random rotations, shifts and scales, minibatches of 32, frozen statistics of normalisation, the last epoch's
+weights.
 
---quick: one seed, fewer pictures and epochs.
+The project has no pretrained weights of resnet18, so the weights are random, with the normalisation statistics of the
+images. The accuracies compare the two loops; they say nothing about transfer (`benchmarks.transfer` does).
+
+- plain: Pillow, torchvision's transforms, a DataLoader with 2 workers, float32, eager. It recomputes the frozen layers
+  in every epoch, on a new view. It runs in a process of its own, which imports nothing of this project.
+- ours: `tasks.training.finetuning.tuning.fine_tune` on kept activations, a few views per image. Images per second
+  count the training epochs only; `cache` has the seconds that decode the images and compute the activations.
+- matmul_limit: images per second if the forward and backward pass of the trained part ran at the speed of large matrix
+  products in our precision, on all cores. `limit_over_plain` is the largest ratio that this limit allows.
+- resume_identical: the stage on the demo's digits with gradual unfreezing, killed (-9) at random moments until it
+  finishes. It is 1 if the candidate's bytes equal those of an undisturbed run.
+
+--quick: one seed, fewer images and epochs.
 """
 
 import json
@@ -30,6 +33,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -44,24 +48,25 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.kit.machine import Claim, finish, parse_arguments
 from benchmarks.kit.matmul import matmul_flops
-from tasks.data.samples.samples import Samples, sample_id
+from tasks.data.samples.samples import Positions, Samples, sample_id
 from tasks.embedding.embedder import Embedder, plan
-from tasks.finetune import augmentation
-from tasks.images.augment import Views
+from tasks.images.augment import AugmentedViews
 from tasks.images.decode import decode_image
 from tasks.images.transform import Transform
 from tasks.machine.cores import one_thread_each, spread
 from tasks.models.classifier import Classifier
 from tasks.models.weights import RANDOM, load_backbone
-from tasks.stage.params import FinetuneParams, load_params
-from tasks.training.finetuning.activations import Activations, Rows
+from tasks.stage.params import load_params
+from tasks.training.finetuning.activations import Activations
+from tasks.training.finetuning.options import FinetuneOptions
 from tasks.training.finetuning.tuning import Data, fine_tune
 from tasks.training.finetuning.unfreezing import Trained, boundary_of
 from tasks.training.heads.logistic import fit_head
+from tasks.training.heads.options import HeadOptions
 
 ROOT = Path(__file__).parent.parent
 SIGNS = ROOT.parent / "shared/data/sign-digits.tar"
-CHOICES = {
+CHOICES: dict[str, Any] = {
     "unfreeze": 1, "gradual": False, "minibatch_size": 32, "head_learning_rate": 0.001, "backbone_learning_rate": 0.001,
     "learning_rate_decay": 1.0, "weight_decay": 0.01, "decay_towards": "zero", "warmup_fraction": 0.1,
     "label_smoothing": 0.1, "mixup": 0.0, "averaging": 0.0, "gradient_norm": 1.0, "num_views": 4,
@@ -76,10 +81,11 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.models import resnet18
 from torchvision.transforms import v2
 
-given = json.load(open(sys.argv[1]))
-choices, num_classes, seed = given["choices"], given["num_classes"], given["seed"]
+settings = json.load(open(sys.argv[1]))
+choices, num_classes, seed = settings["choices"], settings["num_classes"], settings["seed"]
 torch.manual_seed(seed)
-SCALE = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
+SCALE = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True),
+         v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
 AFFINE = v2.RandomAffine(choices["max_rotation_degrees"], (choices["max_shift_fraction"],) * 2,
                          (1 - choices["max_scale_fraction"], 1 + choices["max_scale_fraction"]),
                          interpolation=v2.InterpolationMode.BILINEAR)
@@ -94,21 +100,21 @@ class Photographs(Dataset):
         return self.transform(Image.open(path).convert("RGB")), label
 
 model = resnet18(num_classes=num_classes)
-model.load_state_dict(load_file(given["weights"]))
+model.load_state_dict(load_file(settings["weights"]))
 model.eval().requires_grad_(False)
 trained = [*model.layer4[1].parameters(), *model.fc.parameters()]
 for parameter in trained:
     parameter.requires_grad_(True)
-loader = DataLoader(Photographs(given["train"], [v2.Resize(256), AFFINE, v2.CenterCrop(224)] + SCALE), batch_size=choices["minibatch_size"], shuffle=True,
-                    drop_last=True, num_workers=2)
+loader = DataLoader(Photographs(settings["train"], [v2.Resize(256), AFFINE, v2.CenterCrop(224)] + SCALE),
+                    batch_size=choices["minibatch_size"], shuffle=True, drop_last=True, num_workers=2)
 optimizer = torch.optim.AdamW(trained, lr=choices["backbone_learning_rate"], weight_decay=choices["weight_decay"])
-steps = given["epochs"] * len(loader)
+steps = settings["epochs"] * len(loader)
 warmup = int(steps * choices["warmup_fraction"])
 schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (step + 1) / (warmup + 1) if step < warmup
     else 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1))))
 criterion = torch.nn.CrossEntropyLoss(label_smoothing=choices["label_smoothing"])
 seconds, seen = 0.0, 0
-for epoch in range(given["epochs"]):
+for epoch in range(settings["epochs"]):
     start = time.perf_counter()
     for images, labels in loader:
         loss = criterion(model(images), labels)
@@ -120,9 +126,10 @@ for epoch in range(given["epochs"]):
         seen += len(labels)
     seconds += time.perf_counter() - start
 with torch.inference_mode():
-    loader = DataLoader(Photographs(given["val"], [v2.Resize(256), v2.CenterCrop(224)] + SCALE), batch_size=32, num_workers=2)
+    loader = DataLoader(Photographs(settings["val"], [v2.Resize(256), v2.CenterCrop(224)] + SCALE),
+                        batch_size=32, num_workers=2)
     hits = sum((model(images).argmax(dim=1) == labels).sum().item() for images, labels in loader)
-print(json.dumps({"images_per_second": seen / seconds, "val_accuracy": hits / len(given["val"])}))
+print(json.dumps({"images_per_second": seen / seconds, "val_accuracy": hits / len(settings["val"])}))
 """
 
 
@@ -147,48 +154,58 @@ def main() -> None:
 
 
 def compare(place: Path, *, is_quick: bool) -> list[dict[str, Any]]:
-    """A row a seed, both sides in turn."""
+    """Return a row per seed. The two sides run one after the other."""
     rows = photographs(place / "signs")
     num_train, epochs, seeds = (160, 2, 1) if is_quick else (480, 6, 3)
-    params = load_params(Path("params.yaml")).finetune.model_copy(update=CHOICES | {"epochs": epochs})
+    params = load_params(Path("params.yaml"))
+    options = replace(params.finetune, **CHOICES | {"epochs": epochs})
     return [
         {"seed": seed}
-        | one_seed(place, rows, params, seed, num_train=num_train, num_val=240 if is_quick else len(rows))
+        | one_seed(
+            place, rows, options, params.train_head, seed, num_train=num_train, num_val=240 if is_quick else len(rows)
+        )
         for seed in range(seeds)
     ]
 
 
 def one_seed(
-    place: Path, rows: pd.DataFrame, params: FinetuneParams, seed: int, *, num_train: int, num_val: int
+    place: Path,
+    rows: pd.DataFrame,
+    options: FinetuneOptions,
+    head: HeadOptions,
+    seed: int,
+    *,
+    num_train: int,
+    num_val: int,
 ) -> dict[str, Any]:
     order = np.random.default_rng(seed).permutation(len(rows))
     train, val = order[:num_train], order[num_train : num_train + num_val]
     names = sorted(set(rows["label"]))
-    labels = np.array([names.index(each) for each in rows["label"]])
+    labels = np.array([names.index(name) for name in rows["label"]])
     torch.manual_seed(seed)
     backbone = load_backbone("resnet18", weights=RANDOM)
     samples = Samples(rows, raw=place / "signs", decode=decode_image)
     learn_statistics(backbone, samples, train[:256])
     model = Classifier(backbone, {"label": names})
-    graft_head(model, samples, labels, train, val)
+    graft_head(model, samples, labels, train, val, head)
     weights = place / "resnet18.safetensors"
     save_file(whole_network(model), weights)
 
     listed = {name: [[str(place / "signs" / rows["path"][row]), int(labels[row])] for row in part]
               for name, part in (("train", train), ("val", val))}  # fmt: skip
-    given = {"choices": params.model_dump(), "epochs": params.epochs, "num_classes": len(names), "seed": seed,
-             "weights": str(weights)} | listed  # fmt: skip
-    (place / "given.json").write_text(json.dumps(given), "utf-8")
-    command = [sys.executable, "-c", PLAIN, str(place / "given.json")]
+    settings = {"choices": asdict(options), "epochs": options.epochs, "num_classes": len(names), "seed": seed,
+                "weights": str(weights)} | listed  # fmt: skip
+    (place / "settings.json").write_text(json.dumps(settings), "utf-8")
+    command = [sys.executable, "-c", PLAIN, str(place / "settings.json")]
     plain = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
     boundary = boundary_of(model, 1)
     assert boundary is not None
-    chosen = plan(device=params.device, precision=params.precision)
+    chosen = plan(options)
     source = Activations(
         samples, embedder=Embedder(backbone, chosen, boundary=boundary), boundary=boundary, backbone=f"seed {seed}",
-        views=Views(augmentation=augmentation(params), seed=seed), num_views=params.num_views, train=train, val=val,
-        path=place / "activations", most_bytes=int(params.cache_gigabytes * 1e9),
+        views=AugmentedViews(augmentation=options, seed=seed), options=options, train=train, val=val,
+        path=place / "activations",
     )  # fmt: skip
     start = time.perf_counter()
     computed = source.keep()
@@ -196,7 +213,7 @@ def one_seed(
     timed = Timed(source)
     flops = flops_of(model)
     data = Data(labels=torch.from_numpy(labels)[:, None], train=train, val=val)
-    tuned = fine_tune(model, timed, data, params=params, seed=seed)
+    tuned = fine_tune(model, timed, data, options=options, seed=seed)
     speed = timed.num_images / timed.seconds
     limit = matmul_flops(chosen) / flops
     result = {
@@ -217,7 +234,10 @@ def one_seed(
 
 
 class Timed:
-    """A source that remembers how long the training epochs took, from the first minibatch asked for to the end of the last one."""
+    """A source that measures the seconds of the training epochs.
+
+    An epoch lasts from the request for its first minibatch to the end of its last one.
+    """
 
     def __init__(self, source: Activations) -> None:
         self.source = source
@@ -225,7 +245,7 @@ class Timed:
         self.seconds = 0.0
         self.num_images = 0
 
-    def minibatches(self, rows: Rows, view: int | None, *, size: int) -> Iterator[Tensor]:
+    def minibatches(self, rows: Positions, view: int | None, *, size: int) -> Iterator[Tensor]:
         start = time.perf_counter()
         yield from self.source.minibatches(rows, view, size=size)
         if view is not None:
@@ -234,7 +254,7 @@ class Timed:
 
 
 def photographs(folder: Path) -> pd.DataFrame:
-    """The hands, unpacked: batch, path, sample_id, label."""
+    """Unpack the photographs of hands, and return their rows: batch, path, sample_id, label."""
     with tarfile.open(SIGNS) as tar:
         tar.extractall(folder, filter="data")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
@@ -249,8 +269,11 @@ def photographs(folder: Path) -> pd.DataFrame:
 
 
 @torch.no_grad()
-def learn_statistics(backbone: Any, samples: Samples[Any], rows: Rows) -> None:
-    """Let the normalisation layers see the pictures: with those of an untrained network, its features say nothing."""
+def learn_statistics(backbone: Any, samples: Samples[Any], rows: Positions) -> None:
+    """Compute the statistics of the normalisation layers from the images.
+
+    With the statistics of an untrained network, its features say nothing.
+    """
     some = Samples(samples.rows.iloc[rows], raw=samples.raw, decode=decode_image)
     for part in backbone.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
@@ -263,34 +286,35 @@ def learn_statistics(backbone: Any, samples: Samples[Any], rows: Rows) -> None:
 
 
 def minibatches(samples: Samples[Any], transform: Transform, *, size: int) -> Iterator[Tensor]:
-    """Tensors (size, 3, height, width) uint8, the last one shorter, of all samples."""
+    """Yield the pixels of all samples in tensors (size, 3, height, width) uint8, the last one shorter."""
     pixels = spread(range(len(samples)), lambda row: transform.pixels(samples.decoded(row)))
     while part := list(islice(pixels, size)):
         yield transform.stack(part)
 
 
-def graft_head(model: Classifier, samples: Samples[Any], labels: Any, train: Rows, val: Rows) -> None:
+def graft_head(
+    model: Classifier, samples: Samples[Any], labels: Any, train: Positions, val: Positions, options: HeadOptions
+) -> None:
     backbone = model.backbone
     embedder = Embedder(backbone, plan())
     size = embedder.plan.minibatch_size
 
-    def features(rows: Rows) -> Any:
+    def features(rows: Positions) -> Any:
         some = Samples(samples.rows.iloc[rows], raw=samples.raw, decode=decode_image)
         with one_thread_each():
-            return torch.cat([embedder(each) for each in minibatches(some, backbone.transform, size=size)])
+            return torch.cat([embedder(pixels) for pixels in minibatches(some, backbone.transform, size=size)])
 
     head = fit_head(
         (features(train).double().numpy(), labels[train]),
         (features(val[:200]).double().numpy(), labels[val[:200]]),
+        replace(options, class_weights="none", l2_strengths=[0.1], max_iterations=200),
         classes=model.classes["label"],
-        l2_strengths=[0.1],
-        max_iterations=200,
     )
     model.graft({"label": [(torch.from_numpy(head.weight), torch.from_numpy(head.bias))]})
 
 
 def whole_network(model: Classifier) -> dict[str, Tensor]:
-    """As a torchvision state dict."""
+    """Return the network with its head as a torchvision state dict."""
     state = {name: tensor.contiguous() for name, tensor in model.backbone.network.state_dict().items()}
     head = model.heads[0]
     assert isinstance(head, torch.nn.Linear)
@@ -298,7 +322,7 @@ def whole_network(model: Classifier) -> dict[str, Tensor]:
 
 
 def flops_of(model: Classifier) -> float:
-    """Of the forward and backward pass of what is trained, an image."""
+    """Return the floating-point operations per image of the forward and backward pass of the trained part."""
     boundary = boundary_of(model, 1)
     assert boundary is not None
     trained = Trained(model, boundary)
@@ -309,7 +333,7 @@ def flops_of(model: Classifier) -> float:
 
 
 def resume(place: Path, *, num_kills: int) -> dict[str, Any]:
-    """The stage on the demo's digits, undisturbed and killed."""
+    """Run the stage on the demo's digits undisturbed and killed, and compare the bytes."""
     folder = place / "digits"
     make_workspace(folder)
     undisturbed, seconds = run_stage(folder, "undisturbed")
@@ -329,7 +353,7 @@ def resume(place: Path, *, num_kills: int) -> dict[str, Any]:
 
 
 def make_workspace(folder: Path) -> None:
-    """Up to the head, by the verbs themselves."""
+    """Run the verbs up to the head."""
     (folder / "data/raw").mkdir(parents=True)
     (folder / "backbones").symlink_to(ROOT / "backbones")
     params = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))
@@ -353,7 +377,8 @@ def make_workspace(folder: Path) -> None:
 
 def start_stage(folder: Path, name: str) -> "subprocess.Popen[bytes]":
     arguments = (
-        "tasks.finetune --manifests data/validated/manifest --classes data/validated/classes.json --split data/validated/split.json --audit data/audit"
+        "tasks.finetune --manifests data/validated/manifest --classes data/validated/classes.json"
+        " --split data/validated/split.json --audit data/audit"
         " --batches data/batches.yaml --raw data/raw --backbone data/models/backbone --head data/models/head"
         f" --scratch {name}/scratch --out {name}/candidate --curves {name}/training"
     )
@@ -361,7 +386,7 @@ def start_stage(folder: Path, name: str) -> "subprocess.Popen[bytes]":
 
 
 def run_stage(folder: Path, name: str) -> tuple[dict[str, bytes], float]:
-    """Its outputs by their paths, and how long it took."""
+    """Return the bytes of the outputs by path, and the seconds of the run."""
     start = time.perf_counter()
     status = start_stage(folder, name).wait()
     assert status == 0

@@ -1,13 +1,14 @@
-"""How often the gate is wrong: pairs of models are drawn at random, and the shipped rule against the baseline judges them.
+"""Measure how often the gate is wrong: draw pairs of models at random, and judge them by the rule against the baseline.
 
-A held-out set of `n` samples has ten classes, five batches and three sizes, drawn with unequal shares: eighteen slices beside
-the whole. The baseline is right on nine of ten samples. The candidate disagrees about being right on `FLIPS` of them, as models
-of one recipe with other seeds do (on how many, depends on data and recipe: `python -m flows.churn`); equal models have as many
-negative flips as positive ones, those of a true loss more.
+A held-out set of `n` samples has ten classes, five batches and three sizes with random, unequal shares: eighteen slices
+beside the whole set. The baseline is right on nine of ten samples. The candidate flips a share of the answers, one of
+`FLIPS`, from right to wrong or back, as models of one recipe with other seeds do (`python -m flows.churn` measures how
+many; it depends on data and recipe). Equal models have as many negative flips as positive ones; a true loss has more
+negative ones.
 
-- false_block_rate: of equal models that the gate blocks, at the largest of the sizes and shares of flips.
-- power_3_points_at_1000: of models that lost 3 points, everywhere alike, that it blocks at 1,000 held-out samples, at the
-  smallest power of the shares of flips up to `MOST_FLIPS`.
+- false_block_rate: the share of equal models that the gate blocks, for the worst size and share of flips.
+- power_3_points_at_1000: the share of models that lost 3 points, evenly on all slices, that the gate blocks at 1,000
+  held-out samples, for the worst share of flips up to `MOST_FLIPS`.
 
 With --quick a tenth of the draws.
 """
@@ -26,9 +27,10 @@ from tasks.stage.params import load_params
 
 ROOT = Path(__file__).parent.parent
 NUM_DRAWS = 4000
-NUM_ASKED = 50  # of which the smallest detectable loss is asked
-FLIPS = (0.04, 0.08, 0.12, 0.2)  # of the samples
-MOST_FLIPS = 0.12  # of the claim: as of a network fine-tuned on 10,000 pictures of CIFAR-10, 73 % right; of sign-digits it is 0.2 %
+NUM_ASKED = 50  # draws whose smallest detectable loss is computed
+FLIPS = (0.04, 0.08, 0.12, 0.2)  # shares of the samples
+# as many as a network has that is fine-tuned on 10,000 images of CIFAR-10 and 73 % right; on sign-digits it is 0.2 %
+MOST_FLIPS = 0.12
 SIZES = (200, 1000, 5000)  # held-out samples
 LOSS = 0.03
 SLICES = {"class": 10, "batch": 5, "size": 3}
@@ -59,7 +61,7 @@ def main() -> None:
 
 
 def blocked(n: int, *, share: float, loss: float, draws: int, significance: float, least: int) -> dict[str, Any]:
-    """The rate, with the half width of its 95 % interval; the smallest loss that the gate says it can detect, a mean."""
+    """Return the blocked share, the half width of its 95 % interval, and the mean of the smallest detectable losses."""
     generator = np.random.default_rng([n, round(1e4 * share), round(1e4 * loss)])
     count, detectable = 0, 0.0
     for number in range(draws):
@@ -83,7 +85,7 @@ def blocked(n: int, *, share: float, loss: float, draws: int, significance: floa
 def draw(
     generator: np.random.Generator, n: int, *, share: float, loss: float
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], dict[str, NDArray[np.bool_]]]:
-    """Whether baseline and candidate are right (n,), and the members (n,) of each slice."""
+    """Return whether baseline and candidate are right (n,), and the members (n,) of each slice."""
     baseline = generator.random(n) < 0.9
     negative, positive = (share + loss) / 2 / 0.9, (share - loss) / 2 / 0.1
     flips = generator.random(n) < np.where(baseline, negative, positive)

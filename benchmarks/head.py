@@ -1,22 +1,29 @@
-"""What the logistic head costs, beside scikit-learn's LogisticRegression on the same objective in the same run.
+"""Measure what the logistic head costs, beside scikit-learn's LogisticRegression on the same objective in the same run.
 
-The features are made up to behave like embeddings: variances that fall as 1 / rank, mixed, rectified, in half precision; the
-classes overlap, and of each seed others are drawn. For each size and seed, in turn:
+The features are random and behave like embeddings: their variances fall as 1 / rank, and they are mixed, rectified and
+in half precision. The classes overlap. Every seed draws other features. For every size and seed these run in turn:
 
-- path: `fit_head` with the strengths of params.yaml, from float16 vectors in memory to the head chosen on val, all included;
-- single: the same with the one strength that the path chose, which is what somebody who knew it would run;
-- scikit-learn: LogisticRegression(C=1 / (l2 n)) with the default solver and tolerance, on float32 features that are
-  standardised already (that is not counted), at the chosen strength. It may use all cores, as fit_head does.
+- path: `fit_head` with the strengths of params.yaml, from float16 vectors in memory to the head chosen on val, all
+  included;
+- single: the same with only the strength that the path chose, as a user who knew it would run it;
+- scikit-learn: LogisticRegression(C=1 / (l2 n)) with the default solver and tolerance, at the chosen strength. Its
+  float32 features are standardised beforehand, which is not counted. It may use all cores, as fit_head does.
 
-`ratio_sklearn` is scikit-learn's seconds over those of single, the median over seeds; `objective_excess` the largest difference
-of mean cross-entropy + l2 / 2 |weight|^2, computed in float64 for both, fit_head's minus scikit-learn's; `path_over_single` the median
-over seeds of path's seconds over single's. For the first seed `raw` has single for every strength too, and at the smaller size
-scikit-learn's other settings. `peak_bytes` is that of a process that trains on vectors on disk of which none are kept in memory.
-On a machine that others load too, OpenBLAS's threads wait for each other, which costs scikit-learn more than fit_head, whose cores
-share nothing: measure on an idle one. `raw` has, for the first seed, the processor seconds of both on one thread each, which
-load changes little.
+The claims and facts are:
 
-With --quick one seed and a fifth of the rows.
+- `ratio_sklearn`: scikit-learn's seconds over those of single, the median over seeds;
+- `objective_excess`: the largest difference of mean cross-entropy + l2 / 2 |weight|^2, fit_head's minus scikit-learn's,
+  both computed in float64;
+- `path_over_single`: the seconds of path over those of single, the median over seeds;
+- `peak_bytes`: the peak memory of a process that trains on vectors on disk and keeps none of them in memory.
+
+For the first seed, `raw` also has single for every strength, the processor seconds of both on one thread each, which
+load changes little, and at the smaller size scikit-learn's other settings.
+
+Measure on an idle machine. Under load, OpenBLAS's threads wait for each other, which costs scikit-learn more than
+fit_head, whose cores share nothing.
+
+--quick: one seed, a fifth of the rows.
 """
 
 import json
@@ -25,8 +32,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +45,14 @@ from threadpoolctl import threadpool_limits
 from benchmarks.kit.machine import Claim, finish, parse_arguments
 from tasks.stage.params import load_params
 from tasks.training.heads.logistic import LinearHead, Solver, fit_head
-from tasks.training.heads.rows import Rows
+from tasks.training.heads.options import HeadOptions
+from tasks.training.heads.rows import TrainingRows
 
 ROOT = Path(__file__).parent.parent
 NUM_SEEDS = 3
 NUM_VAL = 5000
 
-# trains on vectors on disk, none kept; prints its peak of memory before and after
+# trains on vectors on disk and keeps none in memory; prints the peak memory before and after
 FROM_DISK = """
 import sys
 from pathlib import Path
@@ -52,11 +60,13 @@ import numpy as np
 from benchmarks.kit.machine import peak_bytes
 from tasks.data.vectors.embeddings import read_embeddings, write_embeddings
 from tasks.training.heads.logistic import fit_head
+from tasks.training.heads.options import HeadOptions
 place, n, dim = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 generator = np.random.default_rng(0)
 labels = generator.integers(0, 10, n)
 pieces = (
-    (generator.standard_normal((min(1000, n - start), dim)) + labels[start : start + 1000, None] * 0.01).astype(np.float16)
+    (generator.standard_normal((min(1000, n - start), dim)) + labels[start : start + 1000, None] * 0.01)
+    .astype(np.float16)
     for start in range(0, n, 1000)
 )
 write_embeddings(place / "a.safetensors", pieces, shape=(n, dim), recipe="r")
@@ -64,9 +74,12 @@ vectors = read_embeddings(place, ["a"], num_samples=n)
 cut = n - 1000
 rows = np.arange(n)
 before = peak_bytes()
+options = HeadOptions(
+    head="logistic", class_weights="none", hidden_features=1, l2_strengths=[0.01], max_iterations=500
+)
 fit_head(
-    (vectors.part(rows[:cut]), labels[:cut]), (vectors.part(rows[cut:]), labels[cut:]),
-    classes=[str(each) for each in range(10)], l2_strengths=[0.01], max_iterations=500, in_memory_bytes=0,
+    (vectors.part(rows[:cut]), labels[:cut]), (vectors.part(rows[cut:]), labels[cut:]), options,
+    classes=[str(number) for number in range(10)], in_memory_bytes=0,
 )
 print(before, peak_bytes())
 """
@@ -96,19 +109,14 @@ class Data:
 
 def main() -> None:
     is_quick = parse_arguments(__doc__).quick
-    params = load_params(ROOT / "params.yaml").train_head
-    strengths, max_iterations = params.l2_strengths, params.max_iterations
+    options = replace(load_params(ROOT / "params.yaml").train_head, class_weights="none")
     sizes = [Size(**{**vars(size), "n": size.n // 5 if is_quick else size.n}) for size in SIZES]
     seeds = range(1 if is_quick else NUM_SEEDS)
-    runs = [
-        measure(make(size, seed), size, strengths, max_iterations, seed=seed, is_quick=is_quick)
-        for size in sizes
-        for seed in seeds
-    ]
-    runs.append(measure(digits(), None, strengths, max_iterations, seed=0, is_quick=True))
+    runs = [measure(make(size, seed), size, options, seed=seed, is_quick=is_quick) for size in sizes for seed in seeds]
+    runs.append(measure(digits(), None, options, seed=0, is_quick=True))
     memory = {str(n): peak_from_disk(n, 512) for n in ((20_000, 40_000) if is_quick else (50_000, 200_000))}
     claims = []
-    for number, (name, size) in enumerate(zip([each.name for each in SIZES], sizes, strict=True)):
+    for number, (name, size) in enumerate(zip([size.name for size in SIZES], sizes, strict=True)):
         these = [run for run in runs if run["size"] == size.name]
         ending = f".{name}" if number else ""
         values = summarise(these)
@@ -118,7 +126,7 @@ def main() -> None:
             Claim(name=f"head.path_over_single{ending}", value=values["path_over_single"], target=2.5, at_least=False),
         ]
     finish(
-        settings={"quick": is_quick, "seeds": len(seeds), "l2_strengths": strengths, "num_val": NUM_VAL},
+        settings={"quick": is_quick, "seeds": len(seeds), "l2_strengths": options.l2_strengths, "num_val": NUM_VAL},
         raw={"runs": runs, "peak_bytes": memory},
         claims=claims,
     )
@@ -136,43 +144,35 @@ def make(size: Size, seed: int) -> Data:
     return Data(
         train=(vectors[: size.n], labels[: size.n]),
         val=(vectors[size.n :], labels[size.n :]),
-        classes=[str(each) for each in range(size.num_classes)],
+        classes=[str(number) for number in range(size.num_classes)],
     )
 
 
 def digits() -> Data:
-    """Real data, if few: scans of handwritten digits, their pixels for features."""
+    """Return a little real data: scans of handwritten digits, with their pixels as features."""
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    vectors, labels = found.data.astype(np.float16), found.target.astype(np.int64)
+    scans = load_digits()
+    vectors, labels = scans.data.astype(np.float16), scans.target.astype(np.int64)
     return Data(train=(vectors[:1200], labels[:1200]), val=(vectors[1200:], labels[1200:]), classes=list("0123456789"))
 
 
-def measure(
-    data: Data, size: Size | None, strengths: Sequence[float], max_iterations: int, *, seed: int, is_quick: bool
-) -> dict[str, Any]:
+def measure(data: Data, size: Size | None, options: HeadOptions, *, seed: int, is_quick: bool) -> dict[str, Any]:
     from sklearn.linear_model import LogisticRegression
 
-    def ours(l2_strengths: Sequence[float]) -> tuple[LinearHead, float]:
-        return timed(
-            lambda: fit_head(
-                data.train,
-                data.val,
-                classes=data.classes,
-                l2_strengths=l2_strengths,
-                max_iterations=max_iterations,
-            )
-        )
+    def ours(l2_strengths: list[float]) -> tuple[LinearHead, float]:
+        chosen = replace(options, l2_strengths=l2_strengths)
+        return timed(lambda: fit_head(data.train, data.val, chosen, classes=data.classes))
 
     name = size.name if size else "digits"
     show(f"{name}, seed {seed}")
-    few = Data(train=tuple(each[:2000] for each in data.train), val=data.val, classes=data.classes)  # type: ignore[arg-type]
-    fit_head(few.train, few.val, classes=few.classes, l2_strengths=[1.0], max_iterations=5) if size else None  # warm-up
-    rows = Rows(*data.train, data.classes, in_memory_bytes=0)
+    few = Data(train=tuple(part[:2000] for part in data.train), val=data.val, classes=data.classes)  # type: ignore[arg-type]
+    warm_up = replace(options, l2_strengths=[1.0], max_iterations=5)
+    fit_head(few.train, few.val, warm_up, classes=few.classes) if size else None
+    rows = TrainingRows(*data.train, data.classes, in_memory_bytes=0)
     standardised = rows.standardise(data.train[0])
     labels = data.train[1]
-    head, path_seconds = ours(strengths)
+    head, path_seconds = ours(options.l2_strengths)
     single, single_seconds = ours([head.l2])
 
     def peer(features: Any = standardised, **settings: Any) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def measure(
     weight = single.weight * rows.scale
     bias = single.bias + single.weight @ rows.mean
     of_path = head.weight * rows.scale, head.bias + head.weight @ rows.mean
-    found = {
+    result = {
         "size": name,
         "seed": seed,
         "l2": head.l2,
@@ -197,23 +197,23 @@ def measure(
         "scikit_learn": reference,
     }
     if seed == 0:
-        found["single_seconds_by_l2"] = {str(l2): ours([l2])[1] for l2 in strengths}
+        result["single_seconds_by_l2"] = {str(l2): ours([l2])[1] for l2 in options.l2_strengths}
         with threadpool_limits(1):
-            found["one_thread"] = {
-                "single": processor_seconds(lambda: one_thread(data, head.l2, max_iterations)),
+            result["one_thread"] = {
+                "single": processor_seconds(lambda: one_thread(data, head.l2, options.max_iterations)),
                 "scikit_learn": processor_seconds(peer),
             }
     if seed == 0 and size and size.num_classes == 10 and not is_quick:
-        found["scikit_learn_otherwise"] = {
+        result["scikit_learn_otherwise"] = {
             "float64": peer(standardised.astype(np.float64)),
             "newton-cg": peer(solver="newton-cg"),
         }
-    show(json.dumps(found))
-    return found
+    show(json.dumps(result))
+    return result
 
 
 def one_thread(data: Data, l2: float, max_iterations: int) -> None:
-    Solver(Rows(*data.train, data.classes, num_threads=1), max_iterations=max_iterations).solve(l2)
+    Solver(TrainingRows(*data.train, data.classes, num_threads=1), max_iterations=max_iterations).solve(l2)
 
 
 def processor_seconds(work: Callable[[], Any]) -> float:
@@ -235,7 +235,7 @@ def summarise(runs: list[dict[str, Any]]) -> dict[str, float]:
 def objective(
     vectors: NDArray[Any], labels: NDArray[Any], weight: NDArray[Any], bias: NDArray[Any], l2: float
 ) -> float:
-    """In float64, a thousand rows at a time."""
+    """Return the objective in float64, from a thousand rows at a time."""
     total = 0.0
     for start in range(0, len(labels), 1000):
         here = labels[start : start + 1000]
@@ -245,7 +245,7 @@ def objective(
 
 
 def peak_from_disk(n: int, dim: int) -> dict[str, int]:
-    """Bytes of a process before and after it trained on n vectors on disk."""
+    """Return the peak bytes of a process before and after it trained on n vectors on disk."""
     show(f"memory of {n:,} vectors")
     with tempfile.TemporaryDirectory() as place:
         command = [sys.executable, "-c", FROM_DISK, place, str(n), str(dim)]

@@ -1,20 +1,25 @@
-"""Fine-tuning inside and outside of the domain that it saw: trained on photographs (PACS), tested on photographs and on cartoons.
+"""Measure fine-tuning inside and outside of its domain.
 
-The ImageNet SqueezeNet; seven classes. A fifth of the photographs is held out; no cartoon is ever trained on or chosen by. Methods:
+The methods train on photographs (PACS), and are tested on photographs and on cartoons. The network is the ImageNet
+SqueezeNet; there are seven classes. A fifth of the photographs is held out. No cartoon takes part in training or in any
+choice. Methods:
 
 - head: logistic regression on the frozen features (linear probing, LP).
-- finetune: all of the network from a random head on (FT).
-- lp_ft: all of the network from that trained head on (LP-FT), with the same rates and epochs; whether it is shipped, by
-  the test on val, is told beside.
+- finetune: the whole network, trained from a random head on (FT).
+- lp_ft: the whole network, trained from that trained head on (LP-FT), with the same rates and epochs. The accuracies
+  are those of the fine-tuned model, whether the test on val ships it or not; `is_tuned` of a run has that verdict.
 
-Kumar et al. 2022, "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", found LP-FT the best on
-both, and FT below LP out of the domain. Three seeds draw the val fifth, the minibatches and the random head; 95 % intervals
-over them (t distribution). --quick: one seed, two epochs.
+Kumar et al. 2022, "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", found LP-FT the
+best on both, and FT below LP out of the domain. Three seeds draw the val fifth, the minibatches and the random head;
+95 % intervals over them (t distribution).
+
+--quick: one seed, two epochs.
 """
 
 import json
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -31,13 +36,13 @@ PACS = "pacs-photo-cartoon.tar"
 IMAGE_SIZE = 96
 NUM_SEEDS = 3
 JUDGES = {"photo": HELDOUT, "cartoon": SHIFTED}
-METHODS: dict[str, tuple[Method, str]] = {  # a method, and which of its models
+METHODS: dict[str, tuple[Method, str]] = {  # a method, and the prefix of the model to judge
     "head": ("head", ""),
     "finetune": ("finetune_from_random_head", ""),
     "lp_ft": ("finetune", "raw_"),
 }
 RATES = {"head_learning_rate": 3e-4, "backbone_learning_rate": 3e-4, "learning_rate_decay": 1.0}
-TRAINING = VIEWS | RATES | {"flip": True, "unfreeze": "all", "epochs": 6}
+TRAINING: dict[str, Any] = VIEWS | RATES | {"flip": True, "unfreeze": "all", "epochs": 6}
 QUICK_EPOCHS = 2
 
 
@@ -61,9 +66,9 @@ def side_of(path: PurePath, content: bytes) -> int:
 
 
 def run_all(place: Path, *, is_quick: bool) -> dict[str, list[dict[str, Any]]]:
-    """The runs by method, one a seed."""
+    """Return the runs by method, one per seed."""
     params = load_params(ROOT / "params.yaml")
-    training = params.finetune.model_copy(update=TRAINING | ({"epochs": QUICK_EPOCHS} if is_quick else {}))
+    training = replace(params.finetune, **TRAINING | ({"epochs": QUICK_EPOCHS} if is_quick else {}))
     recipe = Recipe(head=params.train_head, training=training, min_steps=0)
     plan = [(name, seed) for name in reversed(METHODS) for seed in range(1 if is_quick else NUM_SEEDS)]
     calls = [
@@ -71,9 +76,9 @@ def run_all(place: Path, *, is_quick: bool) -> dict[str, list[dict[str, Any]]]:
         for name, seed in plan
     ]
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in METHODS}
-    for (name, seed), found in zip(plan, in_processes(measure, calls, at_once=2), strict=True):
-        runs[name].append(found | {"seed": seed})
-        print(json.dumps({"method": name, "seed": seed} | found), file=sys.stderr, flush=True)
+    for (name, seed), result in zip(plan, in_processes(measure, calls, at_once=2), strict=True):
+        runs[name].append(result | {"seed": seed})
+        print(json.dumps({"method": name, "seed": seed} | result), file=sys.stderr, flush=True)
     return runs
 
 
@@ -87,12 +92,12 @@ def summarise(name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def make_claims(rows: list[dict[str, Any]]) -> list[Claim]:
-    """LP-FT is the best on both."""
-    found = {row["method"]: row for row in rows}
+    """Return the claims that LP-FT is the best on both."""
+    by_method = {row["method"]: row for row in rows}
     return [
         Claim(
             name=f"ood.lp_ft_minus_{other}_points.{judge}",
-            value=100 * (found["lp_ft"][judge] - found[other][judge]),
+            value=100 * (by_method["lp_ft"][judge] - by_method[other][judge]),
             target=0.0,
             at_least=True,
         )

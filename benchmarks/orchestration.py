@@ -1,13 +1,15 @@
-"""What Prefect costs on top of DVC, and how soon a batch that landed is trained on.
+"""Measure what Prefect costs on top of DVC, and how soon the training on a landed batch starts.
 
-A small project is run whole, in fresh copies: by `dvc repro`, by `python -m flows.retrain` with a Prefect server that runs, and by the same
-with the temporary server that Prefect starts itself; in turn, a few rounds, after a run that warms the server up.
+A small project is run from start to end in fresh copies: by `dvc repro`, by `python -m flows.retrain` with a running
+Prefect server, and by the same flow with the temporary server that Prefect starts itself. They run in turn for a few
+rounds, after a run that warms up the server.
 
-- flow_over_dvc_seconds: the median of the rounds' differences, with the running server; `embedded_over_dvc_seconds`, without one, has
-  no claim.
-- noop_seconds: a run that finds nothing to do, from its start to its exit, with the running server; the median.
-- landing_to_start_over_poll_seconds: `python -m flows.serve` looks at a landing every POLL_SECONDS; from the moment at which a batch is whole
-  there to the start of the retraining, less POLL_SECONDS; the largest of a few batches.
+- flow_over_dvc_seconds: the median of the rounds' differences, with the running server. `embedded_over_dvc_seconds`,
+  with the temporary server, has no claim.
+- noop_seconds: the median time of a run with nothing to do, from its start to its exit, with the running server.
+- landing_to_start_over_poll_seconds: `python -m flows.serve` looks at a landing every POLL_SECONDS. This is the time
+  from the moment when a batch is complete there to the start of the retraining, minus POLL_SECONDS; the largest of a
+  few batches.
 
 With --quick one round of each.
 """
@@ -51,10 +53,10 @@ def main() -> None:
             noop = [timed(RETRAIN, project, running) for _ in range(noops)]
             embedded_noop = [timed(RETRAIN, project, embedded) for _ in range(noops)]
             starts = time_landings(project, place, running, landings)
-    over = statistics.median(each["flow"] - each["dvc"] for each in whole)
+    over = statistics.median(seconds["flow"] - seconds["dvc"] for seconds in whole)
     raw = {
         "whole_seconds": whole,
-        "embedded_over_dvc_seconds": statistics.median(each["embedded"] - each["dvc"] for each in whole),
+        "embedded_over_dvc_seconds": statistics.median(seconds["embedded"] - seconds["dvc"] for seconds in whole),
         "noop_seconds": noop,
         "embedded_noop_seconds": embedded_noop,
         "landing_to_start_seconds": starts,
@@ -74,7 +76,7 @@ def main() -> None:
 def time_whole(
     template: Path, copy: Path, running: dict[str, str], embedded: dict[str, str], number: int
 ) -> dict[str, float]:
-    """Seconds of each way, in a copy of its own; which comes first changes from round to round."""
+    """Return the seconds of each way, in a copy of its own. The first way changes from round to round."""
     ways = [("dvc", DVC, running), ("flow", RETRAIN, running), ("embedded", RETRAIN, embedded)]
     seconds = {}
     for name, command, environment in ways[number % 3 :] + ways[: number % 3]:
@@ -96,12 +98,12 @@ def timed(command: list[str], folder: Path, environment: dict[str, str]) -> floa
 
 
 def with_tools(environment: dict[str, str]) -> dict[str, str]:
-    """DVC starts stages by the name `python`."""
+    """Put this interpreter on the path: DVC starts stages by the name `python`."""
     return environment | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"}
 
 
 def time_landings(project: Path, place: Path, environment: dict[str, str], number: int) -> list[float]:
-    """Seconds from each batch's `_COMPLETE` to the start of the run that trains on it."""
+    """Return the seconds from each batch's `_COMPLETE` to the start of the run that trains on it."""
     landing = place / "landing"
     landing.mkdir()
     prefect_yaml = project / "prefect.yaml"
@@ -117,11 +119,11 @@ def time_landings(project: Path, place: Path, environment: dict[str, str], numbe
         starts = []
         for batch in range(1, number + 1):
             put_batch(place / "template-scans", landing / f"landed-{batch}", first=24 * batch)
-            time.sleep(POLL_SECONDS * batch / number)  # at another moment of the interval each
+            time.sleep(POLL_SECONDS * batch / number)  # each batch lands at another moment of the interval
             (landing / f"landed-{batch}" / "_COMPLETE").touch()
-            whole = time.time()
-            starts.append(wait_for_runs(api, "retrain", after=whole) - whole)
-            print(f"landed, and trained on after {starts[-1]:.1f} s", file=sys.stderr, flush=True)
+            complete = time.time()
+            starts.append(wait_for_runs(api, "retrain", after=complete) - complete)
+            print(f"training started {starts[-1]:.1f} s after the batch landed", file=sys.stderr, flush=True)
             wait_until_idle(api)
         return starts
     finally:
@@ -130,18 +132,18 @@ def time_landings(project: Path, place: Path, environment: dict[str, str], numbe
 
 
 def wait_for_runs(api: str, flow: str, *, after: float) -> float:
-    """When the first run of that flow started after that moment (seconds since 1970)."""
+    """Return when the first run of that flow started after that moment (seconds since 1970)."""
     end = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < end:
-        found = [datetime.fromisoformat(run["start_time"]).timestamp() for run in runs(api, flow) if run["start_time"]]
-        if later := [each for each in found if each > after]:
+        starts = [datetime.fromisoformat(run["start_time"]).timestamp() for run in runs(api, flow) if run["start_time"]]
+        if later := [start for start in starts if start > after]:
             return min(later)
         time.sleep(0.2)
     raise TimeoutError(f"no run of {flow} started within {WAIT_SECONDS} s")
 
 
 def wait_until_idle(api: str) -> None:
-    """Until no retraining is under way or about to be."""
+    """Wait until no retraining is running or about to run."""
     end = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < end:
         if not [run for run in runs(api, "retrain") if run["state_type"] in ("RUNNING", "PENDING", "LATE")]:
@@ -152,12 +154,12 @@ def wait_until_idle(api: str) -> None:
 
 def runs(api: str, flow: str) -> list[dict[str, Any]]:
     question = {"flows": {"name": {"any_": [flow]}}, "sort": "EXPECTED_START_TIME_DESC", "limit": 200}
-    request = urllib.request.Request(  # noqa: S310  of loopback
+    request = urllib.request.Request(  # noqa: S310  a loopback address
         f"{api}/flow_runs/filter", data=json.dumps(question).encode(), headers={"Content-Type": "application/json"}
     )
     with DIRECT.open(request, timeout=10) as answer:
-        found: list[dict[str, Any]] = json.loads(answer.read())
-    return found
+        flow_runs: list[dict[str, Any]] = json.loads(answer.read())
+    return flow_runs
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What a run of the whole chain costs: seconds a stage, share spent in imports, and that it reproduces.
+"""Measure what a run of the whole chain costs: seconds per stage, the share of imports, and whether it reproduces.
 
-A fresh clone runs `make demo` (packages cached); `dvc repro` with nothing to do is timed against that of an empty
-three-stage pipeline, alternating; two forced runs are compared byte for byte; and the sign-language digits run with the
-ImageNet SqueezeNet, where the shared data is there. --quick fine-tunes that for fewer epochs.
+A fresh clone runs `make demo` (with cached packages). `dvc repro` with nothing to do is timed against that of an empty
+three-stage pipeline, in turn. Two forced runs are compared byte for byte. If the shared data is there, the
+sign-language digits run with the ImageNet SqueezeNet; --quick fine-tunes it for fewer epochs.
 """
 
 import json
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def timed(command: list[str], folder: Path) -> tuple[float, str]:
-    """Seconds and output of a command; its output is shown where it fails."""
+    """Return the seconds and the output of a command. If it fails, exit with its output."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     start = time.perf_counter()
     done = subprocess.run(
@@ -88,7 +88,7 @@ def empty_pipeline(folder: Path) -> Path:
 
 
 def time_noop(demo: Path, empty: Path) -> tuple[list[float], list[float]]:
-    """Alternating, after a warm-up of each."""
+    """Time both pipelines in turn, after a warm-up of each."""
     dvc(demo, "repro")
     dvc(empty, "repro")
     pairs = [(dvc(demo, "repro")[0], dvc(empty, "repro")[0]) for _ in range(NOOP_ROUNDS)]
@@ -96,7 +96,7 @@ def time_noop(demo: Path, empty: Path) -> tuple[list[float], list[float]]:
 
 
 def force_twice(demo: Path) -> tuple[dict[str, float], bool]:
-    """Seconds of each stage, forced one by one, and whether two forced runs of all give the same dvc.lock."""
+    """Return the seconds of each stage, forced one by one, and whether two forced runs give the same dvc.lock."""
     dvc(demo, "repro", "--force")
     first = (demo / "dvc.lock").read_bytes()
     names = stages(demo / "dvc.yaml")
@@ -105,7 +105,7 @@ def force_twice(demo: Path) -> tuple[dict[str, float], bool]:
 
 
 def import_seconds(stage: str) -> float:
-    """Of importing what a stage imports, in a fresh process, less the start of Python itself."""
+    """Return the seconds of a stage's imports in a fresh process, without the start of Python itself."""
     loads = "import great_expectations" if stage == "validate" else "pass"
     bare, _ = timed([sys.executable, "-c", "pass"], ROOT)
     full, _ = timed([sys.executable, "-c", f"import tasks.{stage}; {loads}"], ROOT)
@@ -113,8 +113,10 @@ def import_seconds(stage: str) -> float:
 
 
 def run_signs(workspace: Path, *, epochs: int) -> dict[str, float]:
-    """`dvc repro` on photographs of hands with the ImageNet SqueezeNet: held-out accuracy of `candidate` and `head`,
-    num_heldout, seconds."""
+    """Run `dvc repro` on photographs of hands with the ImageNet SqueezeNet.
+
+    Return the held-out accuracy of `candidate` and `head`, num_heldout, seconds and epochs.
+    """
     make_workspace(ROOT, workspace)
     with tarfile.open(SIGNS) as archive:
         archive.extractall(workspace / "data/raw", filter="data")

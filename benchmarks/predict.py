@@ -1,14 +1,16 @@
-"""What it costs to use a model: `tasks.predict` on files on disk against the bare embedding engine on the same files, and by how much an
-exported file differs from its bundle.
+"""Measure what it costs to use a model, and how much an exported file differs from its bundle.
 
-- predict: `tasks.predict.predict` once its model is loaded, from the folder to a whole Parquet file: files are found, read, hashed,
-  decoded within limits and classified, rows are written. Loading, and making the network ready, takes `prepare_seconds` more.
-- engine: `tasks.machine.cores.in_turn` on the same files by the same embedder, and no more than embedding takes: read, their SHA-256
-  checked, decoded, embedded; nothing is hashed for the audit, nothing kept.
-- ratio_engine: the median of the rounds' ratios; each round measures both, in turn, and which comes first alternates.
-- max_abs_difference: of any probability, exported file against bundle, on pictures; the larger of ONNX and TorchScript.
+- predict: `tasks.predict.predict` after its model is loaded, from the folder to a complete Parquet file. It finds,
+  reads and hashes files, decodes them within limits, classifies them and writes rows. To load the model and prepare the
+  network takes `prepare_seconds` more.
+- engine: `tasks.machine.cores.in_turn` on the same files with the same embedder, and only what embedding needs: files
+  are read, their SHA-256 is checked, they are decoded and embedded. Nothing is hashed for the audit or kept.
+- ratio_engine: the median of the rounds' ratios. Each round measures both, in turn, and the order alternates.
+- max_abs_difference: the largest difference of a probability between exported file and bundle, on images; the larger
+  of ONNX and TorchScript.
 
-Pictures are photographs where they are shared with this checkout, else noise; `--images DIR` names others. --quick takes fewer pictures.
+The images are the shared photographs, or noise if those are missing; `--images DIR` names others. --quick takes fewer
+images.
 """
 
 import shutil
@@ -17,7 +19,6 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,20 +46,20 @@ ARCHITECTURES = {"squeezenet1_1": 0.9, "resnet18": 0.9}
 
 
 def main() -> None:
-    arguments = parser(__doc__)
-    arguments.add_argument("--images", type=Path, help="a folder of pictures")
-    given = arguments.parse_args()
-    limit = 256 if given.quick else 1500
+    options = parser(__doc__)
+    options.add_argument("--images", type=Path, help="a folder of images")
+    arguments = options.parse_args()
+    limit = 256 if arguments.quick else 1500
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        files = gather(place, images=given.images, limit=limit)
+        files = gather(place, images=arguments.images, limit=limit)
         raw: dict[str, Any] = {"images": len(files.paths)}
         for architecture in ARCHITECTURES:
             raw[architecture] = measure(architecture, files, place=place)
     ratio = min(raw[name]["ratio_engine"] for name in ARCHITECTURES)
-    difference = max(each for name in ARCHITECTURES for each in raw[name]["max_abs_difference"].values())
+    difference = max(largest for name in ARCHITECTURES for largest in raw[name]["max_abs_difference"].values())
     finish(
-        settings={"quick": given.quick, "rounds": ROUNDS, "limit": limit},
+        settings={"quick": arguments.quick, "rounds": ROUNDS, "limit": limit},
         raw=raw,
         claims=[
             Claim(name="predict.ratio_engine", value=ratio, target=0.9, at_least=True),
@@ -68,7 +69,7 @@ def main() -> None:
 
 
 def gather(place: Path, *, images: Path | None, limit: int) -> Files:
-    """Pictures in a folder of their own, so that both find the same."""
+    """Copy the images into a folder of their own, so that both ways read the same files."""
     chosen = place / "chosen"
     chosen.mkdir()
     if images is None and PACS.is_file():
@@ -102,8 +103,8 @@ def measure(architecture: str, files: Files, *, place: Path) -> dict[str, Any]:
         "predict": lambda: run_predict(answerer, files, out=place / "out.parquet"),
         "engine": lambda: run_engine(embedder, files),
     }
-    for each in work.values():
-        each()
+    for warm_up in work.values():
+        warm_up()
     speeds: dict[str, list[float]] = {name: [] for name in work}
     for number in range(ROUNDS):
         show(f"{architecture}: round {number + 1} of {ROUNDS}")
@@ -112,9 +113,9 @@ def measure(architecture: str, files: Files, *, place: Path) -> dict[str, Any]:
             work[name]()
             speeds[name].append(len(files.paths) / (time.perf_counter() - start))
     ratios = [one / other for one, other in zip(speeds["predict"], speeds["engine"], strict=True)]
-    raw |= {name: statistics.median(each) for name, each in speeds.items()}
+    raw |= {name: statistics.median(rounds) for name, rounds in speeds.items()}
     raw |= {"ratio_engine": statistics.median(ratios), "rounds": speeds}
-    raw["max_abs_difference"] = {each: export(model, place / f"model.{each}", format=each) for each in FORMATS}
+    raw["max_abs_difference"] = {name: export(model, place / f"model.{name}", format=name) for name in FORMATS}
     return raw
 
 
@@ -124,15 +125,16 @@ def run_predict(answerer: Answerer, files: Files, *, out: Path) -> None:
 
 
 def run_engine(embedder: Embedder, files: Files) -> None:
-    scaled = partial(decode_image, shorter_side=embedder.transform.shorter_side)
-    samples = Samples(files.rows(), raw=Path("/"), decode=scaled)
+    samples = Samples(files.rows(), raw=Path("/"), decode=decode_image)
     size = embedder.plan.minibatch_size
     minibatches = (range(start, min(start + size, len(samples))) for start in range(0, len(samples), size))
 
     def decode(rows: range) -> Tensor:
         torch.get_num_threads()  # the first call in a thread makes it compute on one core, see `one_thread_each`
         transform = embedder.transform
-        return transform.stack([transform.pixels(samples.decoded(row)) for row in rows])
+        return transform.stack(
+            [transform.pixels(samples.decoded(row, shorter_side=transform.shorter_side)) for row in rows]
+        )
 
     def compute(pixels: Tensor) -> Tensor:
         return embedder(pixels).half().to("cpu", non_blocking=True)

@@ -1,16 +1,17 @@
-"""What the report page costs a reader whose held-out set is large: its size, and the time until it is seen.
+"""Measure what the report page of a large held-out set costs its reader: its size, and the time until it is shown.
 
-A project of 100,000 held-out samples is made up: 100 classes, 5 batches, a candidate that is right on 92 % and a model in
-use that is right on 90 % of them, embeddings in clusters, names of files with 12 digits drawn by chance, and pictures of
-those predictions that are wrong. The verb `report` draws its page as DVC runs it.
+A project of 100,000 held-out samples is made up: 100 classes, 5 batches, a candidate that is right on 92 % and a model
+in use that is right on 90 % of them, embeddings in clusters, file names with 12 random digits, and images for the wrong
+predictions. The verb `report` draws the page as DVC runs it.
 
-- megabytes: of the file.
-- open_seconds: from the start of the navigation to the later of the load event and the first contentful paint, as Chromium
-  measures them itself, of the page opened from disk in a window of 1280 x 900 px; the median of 5, each in a browser of its
-  own. `map_seconds` is from there until the map, scrolled to, is drawn; no claim is made of it.
+- megabytes: the size of the file.
+- open_seconds: the time from the start of the navigation to the load event or the first contentful paint, whichever is
+  later, as Chromium itself measures them. The page is opened from disk in a window of 1280 x 900 px. It is the median
+  of 5, each in a browser of its own. `map` is the time from there until the map is scrolled to and drawn, in
+  milliseconds; there is no claim about it.
 
-Needs a Chromium: /usr/bin/chromium, or where CHROMIUM says; without one the page is made and not opened. --quick has 10,000
-samples and makes no claims.
+This needs Chromium: /usr/bin/chromium, or the path in the variable CHROMIUM. Without it the page is made but not
+opened. --quick has 10,000 samples and makes no claims.
 """
 
 import hashlib
@@ -66,9 +67,10 @@ def main() -> None:
         raw: dict[str, Any] = {"draw_seconds": time.perf_counter() - start, "megabytes": page.stat().st_size / 1e6}
         if CHROMIUM.is_file():
             raw["opened"] = [open_page(page) for _ in range(REPEATS)]
-            raw["open_seconds"] = statistics.median(max(each["load"], each["paint"]) for each in raw["opened"]) / 1000
+            later = [max(times["load"], times["paint"]) for times in raw["opened"]]
+            raw["open_seconds"] = statistics.median(later) / 1000
         else:
-            raw["skipped"] = f"there is no {CHROMIUM}: install a Chromium, or set CHROMIUM to where one is"
+            raw["skipped"] = f"there is no {CHROMIUM}: install Chromium, or set CHROMIUM to its path"
     claims = [
         Claim(name=f"report.{name}_at_100k", value=raw[name], target=target, at_least=False)
         for name, target in (("megabytes", 5), ("open_seconds", 2))
@@ -78,7 +80,7 @@ def main() -> None:
 
 
 def draw(place: Path) -> Path:
-    """Run the verb on what `write_project` wrote."""
+    """Run the verb on the files of `write_project`."""
     out = place / "report" / "index.html"
     folders = ("validated", "audit", "training", "evaluation", "regression", "embeddings", "raw")
     params = load_params(ROOT / "params.yaml").report
@@ -87,41 +89,41 @@ def draw(place: Path) -> Path:
 
 
 def open_page(page: Path) -> dict[str, float]:
-    """Milliseconds from the start of the navigation."""
+    """Return milliseconds: load and paint since the start of the navigation, and the time to draw the map."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as started, started.chromium.launch(executable_path=CHROMIUM, args=OPTIONS) as browser:
         window = browser.new_page(viewport={"width": 1280, "height": 900})
         window.goto(page.as_uri(), wait_until="load")
-        found: dict[str, float] = window.evaluate(TIMES)
+        times: dict[str, float] = window.evaluate(TIMES)
         start = time.perf_counter()
         window.locator("#map-canvas").scroll_into_view_if_needed()
         window.wait_for_selector("#map-legend li")
-        return found | {"map": (time.perf_counter() - start) * 1000}
+        return times | {"map": (time.perf_counter() - start) * 1000}
 
 
 def write_project(place: Path, *, num_samples: int, num_classes: int) -> None:
-    """What the stages before `report` write, made up."""
+    """Write made-up outputs of the stages before `report`."""
     rng = np.random.default_rng(0)
     names = [f"species {number:03d}" for number in range(num_classes)]
     labels = rng.integers(0, num_classes, num_samples)
-    told = {
+    answers = {
         model: mistaken(labels, share, num_classes, rng) for model, share in (("candidate", 0.08), ("baseline", 0.1))
     }
     batches = np.array(BATCHES)[np.sort(rng.integers(0, len(BATCHES), num_samples))].tolist()
     paths = [f"{names[label]}/{rng.integers(0, 10**12):012d}.jpg" for label in labels]
     identities = [hashlib.sha256(str(row).encode()).hexdigest() for row in range(num_samples)]
-    for row in np.flatnonzero(told["candidate"] != labels).tolist():
+    for row in np.flatnonzero(answers["candidate"] != labels).tolist():
         identities[row] = write_picture(place / "raw" / batches[row] / paths[row], rng)
     table = pd.DataFrame({"batch": batches, "path": paths, "sample_id": identities})
-    columns = {model: np.array(names)[each] for model, each in (told | {"head": told["baseline"]}).items()}
+    answers["head"] = answers["baseline"]
     predictions = table.assign(
         target="label", label=np.array(names)[labels], is_leaked=rng.random(num_samples) < 0.01, is_shared=True
     )
-    for model, said in columns.items():
-        is_right = said == predictions["label"]
+    for model, answer in answers.items():
+        predictions[model] = np.array(names)[answer]
+        is_right = predictions[model] == predictions["label"]
         confidence = np.where(is_right, rng.beta(12, 1, num_samples), rng.beta(3, 2, num_samples))
-        predictions[model] = said
         predictions[f"{model}_confidence"] = confidence
         predictions[f"{model}_label_probability"] = np.where(is_right, confidence, (1 - confidence) / 2)
     write_data(place, table.assign(label=predictions["label"], split="heldout"), rng)
@@ -136,13 +138,13 @@ def write_project(place: Path, *, num_samples: int, num_classes: int) -> None:
 
 
 def mistaken(labels: NDArray[np.int64], share: float, num_classes: int, rng: Generator) -> NDArray[np.int64]:
-    """The labels, of which a share is taken for the next class or another."""
+    """Return the labels with a share of mistakes: the next class, or another one."""
     step = np.where(rng.random(len(labels)) < 0.6, 1, rng.integers(1, num_classes, len(labels)))
     return np.where(rng.random(len(labels)) < share, (labels + step) % num_classes, labels)
 
 
 def write_picture(path: Path, rng: Generator) -> str:
-    """A cloud of colours, 128 px wide; its sample_id."""
+    """Write a cloud of colours, 128 px wide, and return its sample_id."""
     noise = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
     content = io.BytesIO()
     noise.resize((128, 112), Image.Resampling.BICUBIC).filter(ImageFilter.SMOOTH).save(content, "JPEG")
@@ -152,7 +154,7 @@ def write_picture(path: Path, rng: Generator) -> str:
 
 
 def write_data(place: Path, manifest: pd.DataFrame, rng: Generator) -> None:
-    """The manifest, a quarantine ledger, and what validation and audit said."""
+    """Write the manifest, a quarantine ledger, and the results of validation and audit."""
     (place / "batches.yaml").write_text(f"batches: {BATCHES}\n", "utf-8")
     (place / "validated" / "manifest").mkdir(parents=True)
     (place / "audit").mkdir()
@@ -171,31 +173,37 @@ def write_data(place: Path, manifest: pd.DataFrame, rng: Generator) -> None:
     empty: dict[str, Any] = {"class_changes": {}, "probation": {}, "without_samples": {}, "expectations": []}
     write_json(place / "validated" / "validation.json", empty | {"batches": counts})
     leaks = {batch: {"train": 200, "val": 46, "heldout": 197} for batch in BATCHES}
-    found = {
+    health = {
         "num_leaks": 1230,
         "num_leaked": 985,
         "batches": leaks,
         "limits": {"separates": True, "expected_recall": 0.98},
     }
-    write_json(place / "audit" / "audit.json", found)
+    write_json(place / "audit" / "audit.json", health)
 
 
 def write_results(place: Path, predictions: pd.DataFrame) -> None:
-    """What evaluate, regression and finetune said of these predictions."""
+    """Write results of evaluate, regression and finetune for these predictions."""
     for name in ("evaluation", "regression", "training"):
         (place / name).mkdir()
     n = len(predictions)
     is_right = {model: predictions[model] == predictions["label"] for model in ("candidate", "baseline", "head")}
     measured: dict[str, Any] = {}
     for model, right in is_right.items():
-        values = {"accuracy": float(right.mean()), "macro_f1": float(right.mean()) - 0.004, "log_loss": 0.4 * float(1 - right.mean()) + 0.2,
-                  "calibration_error": 0.021, "brier": 1.5 * float(1 - right.mean())}  # fmt: skip
-        width = 1.96 * (values["accuracy"] * (1 - values["accuracy"]) / n) ** 0.5
+        accuracy = float(right.mean())
+        values = {
+            "accuracy": accuracy,
+            "macro_f1": accuracy - 0.004,
+            "log_loss": 0.4 * (1 - accuracy) + 0.2,
+            "calibration_error": 0.021,
+            "brier": 1.5 * (1 - accuracy),
+        }
+        width = 1.96 * (accuracy * (1 - accuracy) / n) ** 0.5
         intervals = {key: [value - width, value + width] for key, value in values.items()}
         measured[model] = values | {
             "intervals": intervals,
             "num_leaked": 985,
-            "accuracy_without_leaks": values["accuracy"] - 0.001,
+            "accuracy_without_leaks": accuracy - 0.001,
         }
     lost, gained = is_right["baseline"] & ~is_right["candidate"], is_right["candidate"] & ~is_right["baseline"]
     flips = {"negative": int(lost.sum()), "positive": int(gained.sum()), "num_samples": n, "p_value": 1.0}
@@ -207,9 +215,12 @@ def write_results(place: Path, predictions: pd.DataFrame) -> None:
     slices = []
     for column, key in (("class", "label"), ("batch", "batch")):
         table = facts.groupby(key).agg(
-            num_samples=("lost", "size"), candidate_accuracy=("candidate_right", "mean"),
-            baseline_accuracy=("baseline_right", "mean"), negative_flips=("lost", "sum"), positive_flips=("gained", "sum"),
-        )  # fmt: skip
+            num_samples=("lost", "size"),
+            candidate_accuracy=("candidate_right", "mean"),
+            baseline_accuracy=("baseline_right", "mean"),
+            negative_flips=("lost", "sum"),
+            positive_flips=("gained", "sum"),
+        )
         width = 1.96 * (table["candidate_accuracy"] * (1 - table["candidate_accuracy"]) / table["num_samples"]) ** 0.5
         bounds = {
             "candidate_low": table["candidate_accuracy"] - width,
@@ -238,16 +249,29 @@ def write_results(place: Path, predictions: pd.DataFrame) -> None:
         "smallest_detectable": 0.004,
     }
     rules = [rule | {"name": name} for name in ("label accuracy", "label accuracy of batch 2026-05")]
-    verdict = {"verdict": "accepted", "rules": rules, "num_tests": 2, "num_failed": 0, "num_heldout": n, "baseline": "a" * 64, "candidate": "c" * 64}  # fmt: skip
-    write_json(place / "regression" / "verdict.json", verdict)
+    counts = {"num_tests": 2, "num_failed": 0, "num_heldout": n}
+    verdict = {"verdict": "accepted", "rules": rules, "baseline": "a" * 64, "candidate": "c" * 64}
+    write_json(place / "regression" / "verdict.json", verdict | counts)
     epochs = np.arange(9)
-    curves = {f"{split}_{what}": start * np.exp(-epochs / 3) + end for split, what, start, end in
-              (("train", "loss", 1.5, 0.1), ("val", "loss", 1.4, 0.25), ("train", "accuracy", -0.5, 0.99), ("val", "accuracy", -0.45, 0.95))}  # fmt: skip
+    ends = {
+        "train_loss": (1.5, 0.1),
+        "val_loss": (1.4, 0.25),
+        "train_accuracy": (-0.5, 0.99),
+        "val_accuracy": (-0.45, 0.95),
+    }
+    curves = {column: start * np.exp(-epochs / 3) + end for column, (start, end) in ends.items()}
     pd.DataFrame({"epoch": epochs, "is_kept": (epochs == 6).astype(int)} | curves).to_csv(
         place / "training" / "curves.csv", index=False
     )
-    tuned = {"ending": "every epoch was run", "epoch_kept": 6, "epochs": 8, "loss_gap": 0.15, "num_all_blocks": 19, "num_blocks": 4,
-             "verdict": {"reason": "the fine-tuned model is better than the head on val"}}  # fmt: skip
+    tuned = {
+        "ending": "every epoch was run",
+        "epoch_kept": 6,
+        "epochs": 8,
+        "loss_gap": 0.15,
+        "num_all_blocks": 19,
+        "num_blocks": 4,
+        "verdict": {"reason": "the fine-tuned model is better than the head on val"},
+    }
     write_json(place / "training" / "finetuning.json", tuned)
 
 

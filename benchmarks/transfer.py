@@ -1,26 +1,30 @@
-"""What transfer is worth: the same network from scratch, its head alone, and fine-tuned, from few labels and from all.
+"""Measure what transfer is worth: the same network from scratch, its head alone, and fine-tuned, on few labels and all.
 
-Held-out accuracy, processor seconds and peak memory, each method in a process of its own on one core, two processes at
-a time, of
+Every method runs in a process of its own on one core, two processes at a time. The benchmark measures held-out
+accuracy, processor seconds and peak memory on:
 
-- digits: scikit-learn's handwritten digits with the glyph backbone, as the demo has them;
-- sign-digits and cifar10 (12,000 pictures) with the ImageNet SqueezeNet, where the shared data is there.
+- digits: scikit-learn's handwritten digits with the glyph backbone, as in the demo;
+- sign-digits and cifar10 (12,000 images) with the ImageNet SqueezeNet, if the shared data is there.
 
-A fifth of each set, by a hash of the file, is held out (of CIFAR-10 its own test side); of the rest 1, 5, 20 and 100 % are
-labelled, but at least two a class, drawn by a seed. A fifth of the labels, at least one a class, chooses (regularisation,
-epoch, head or fine-tuned), the rest trains. All methods have the same draws.
+A fifth of every set, by a hash of the file, is held out; CIFAR-10 has its own test side instead. Of the rest 1, 5, 20
+and 100 % are labelled, at least two images per class, drawn by a seed. A fifth of the labels, at least one per class,
+chooses (regularisation, epoch, head or fine-tuned); the others train. All methods get the same draws.
 
 - head: logistic regression on the frozen features.
-- finetune: from that head on; what the pipeline would ship, which is the head where the fine-tuned model is not better
-  on val (one-sided paired t test of the log-losses, 5 %). `raw_accuracy` is that of the fine-tuned model whatever the test says.
-- scratch: the same network at the same size of pictures, from random weights; see `RECIPES` for what it gets.
+- finetune: fine-tuning from that head on. `accuracy` is that of the model that the pipeline would ship: the head, if
+  the fine-tuned model is not better on val (one-sided paired t test of the log-losses, 5 %). `raw_accuracy` is that of
+  the fine-tuned model, whatever the test decides.
+- scratch: the same network at the same image size, from random weights; `RECIPES` has its training.
 
-Intervals: 95 % over the seeds (t distribution); `heldout_half_width` is what the number of held-out pictures leaves open besides.
-`time_to_scratch_accuracy_fraction`: the least mean processor seconds of a head or a fine-tuning, at whatever fraction of the
-labels, whose mean accuracy is at least that of scratch with all labels, over the mean seconds of scratch.
+Intervals are 95 % over the seeds (t distribution). `heldout_half_width` is the further uncertainty that comes from the
+number of held-out images.
 
---quick: one seed, 5 and 100 % of the labels, short trainings. --data names the sets. `python -m benchmarks.kit.transfer_page`
-puts the table and the plot of the kept results into docs/.
+`time_to_scratch_accuracy_fraction` takes every head and fine-tuning, at any fraction of the labels, whose mean accuracy
+is at least that of scratch with all labels. It is the least of their mean processor seconds, over the mean seconds of
+scratch with all labels.
+
+--quick: one seed, 5 and 100 % of the labels, short trainings. --data names the sets.
+`python -m benchmarks.kit.transfer_page` puts the table and the plot of the kept results into docs/.
 """
 
 import argparse
@@ -30,6 +34,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +57,7 @@ from tasks.stage.params import load_params
 ROOT = Path(__file__).parent.parent
 FRACTIONS = (0.01, 0.05, 0.2, 1.0)
 NUM_SEEDS = 3
-TARGET_TIME = 0.1  # of scratch's
+TARGET_TIME = 0.1  # as a fraction of the time of scratch
 FEW = 0.2  # the largest fraction at which the head is expected to beat scratch
 METHODS: tuple[Method, ...] = ("scratch", "head", "finetune")
 TARS = {
@@ -60,7 +65,8 @@ TARS = {
     "cifar10": ("cifar10-12k.tar", 64, side_by_folder),
 }
 
-# What differs from params.yaml's section finetune, and the fewest steps, for few labels; chosen on one draw, see docs/transfer.md
+# the changes to the section finetune of params.yaml, and the fewest steps, for few labels; chosen on one draw, see
+# docs/transfer.md
 VIEWS = {"max_rotation_degrees": 10.0, "max_shift_fraction": 0.08, "max_scale_fraction": 0.1}
 TUNING = VIEWS | {"unfreeze": "all", "backbone_learning_rate": 1e-3, "learning_rate_decay": 1.0, "epochs": 8}
 RECIPES: dict[tuple[str, Method], tuple[dict[str, Any], int]] = {
@@ -94,14 +100,19 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     command = parser(__doc__)
-    command.add_argument("--data", nargs="+", choices=("digits", *TARS), default=["digits", *TARS], help="which sets")
-    command.add_argument("--seeds", type=int, default=NUM_SEEDS, help="how many, but for --quick")
-    command.add_argument("--keep", type=Path, help="a file for each run's line, by which a stopped benchmark goes on")
+    command.add_argument(
+        "--data", nargs="+", choices=("digits", *TARS), default=["digits", *TARS], help="the sets to measure"
+    )
+    command.add_argument("--seeds", type=int, default=NUM_SEEDS, help="the number of seeds; --quick takes one")
+    command.add_argument("--keep", type=Path, help="the file of finished runs, to resume from")
     return command.parse_args()
 
 
 def prepare(names: Sequence[str], place: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Puts each set into a folder of `place`; what there is to say of each, and why others are skipped."""
+    """Put every set into a folder of `place`.
+
+    Return the facts of these sets by name, and the reasons why others are skipped.
+    """
     sets: dict[str, Any] = {}
     skipped: dict[str, str] = {}
     for name in names:
@@ -125,18 +136,20 @@ def prepare(names: Sequence[str], place: Path) -> tuple[dict[str, Any], dict[str
 
 
 def run_all(sets: Sequence[str], place: Path, *, seeds: int, is_quick: bool, kept: Path | None) -> list[dict[str, Any]]:
-    """A row a run, seed after seed; what `kept` has is not run again, and what is run goes there too."""
+    """Return a row per run, seed after seed.
+
+    A run that the file `kept` has does not run again. The result of a new run is added to the file.
+    """
     plan: list[dict[str, Any]] = []
     recipes: dict[str, Recipe] = {}
     for seed in range(seeds):
         for fraction in sorted(FRACTIONS[1::2] if is_quick else FRACTIONS, reverse=True):
             for data in sets:
                 for method in (*METHODS, "pixels") if data == "digits" else METHODS:
-                    each = recipe(data, method, is_quick=is_quick)
-                    recipes[each.digest()] = each
-                    plan.append(
-                        {"data": data, "fraction": fraction, "method": method, "seed": seed, "recipe": each.digest()}
-                    )
+                    chosen = recipe(data, method, is_quick=is_quick)
+                    digest = chosen.digest()
+                    recipes[digest] = chosen
+                    plan.append({"data": data, "fraction": fraction, "method": method, "seed": seed, "recipe": digest})
     lines = kept.read_text("utf-8").splitlines() if kept and kept.is_file() else []
     done = {identity(run): run for run in map(json.loads, lines)}
     left = [run for run in plan if identity(run) not in done]
@@ -145,13 +158,13 @@ def run_all(sets: Sequence[str], place: Path, *, seeds: int, is_quick: bool, kep
         | {"recipe": recipes[run["recipe"]], "judges": {"accuracy": HELDOUT}}
         for run in left
     ]
-    for run, found in zip(left, in_processes(measure, calls, at_once=2), strict=True):
-        done[identity(run)] = run | found
-        told = f"{run['data']}, {run['fraction']:.0%} of the labels, {run['method']}: accuracy {found['accuracy']:.3f}"
-        print(f"{told} in {found['processor_seconds']:.1f} s", file=sys.stderr, flush=True)
+    for run, result in zip(left, in_processes(measure, calls, at_once=2), strict=True):
+        done[identity(run)] = run | result
+        line = f"{run['data']}, {run['fraction']:.0%} of the labels, {run['method']}: accuracy {result['accuracy']:.3f}"
+        print(f"{line} in {result['processor_seconds']:.1f} s", file=sys.stderr, flush=True)
         if kept:
             with kept.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(run | found) + "\n")
+                file.write(json.dumps(run | result) + "\n")
     return [done[identity(run)] for run in plan]
 
 
@@ -162,13 +175,13 @@ def identity(run: dict[str, Any]) -> tuple[Any, ...]:
 def recipe(data: str, method: Method, *, is_quick: bool) -> Recipe:
     params = load_params(ROOT / "params.yaml")
     changes, min_steps = RECIPES.get((data, method), ({}, 0))
-    if is_quick and data != "digits":  # which are quick enough
+    if is_quick and data != "digits":  # digits are quick enough
         changes, min_steps = changes | {"epochs": QUICK_EPOCHS}, min_steps // 4
-    return Recipe(head=params.train_head, training=params.finetune.model_copy(update=changes), min_steps=min_steps)
+    return Recipe(head=params.train_head, training=replace(params.finetune, **changes), min_steps=min_steps)
 
 
 def grouped(runs: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """The runs that differ in their seeds alone."""
+    """Return the runs in groups that differ only in their seeds."""
     groups: dict[tuple[str, str, float], list[dict[str, Any]]] = {}
     for run in sorted(runs, key=lambda run: run["fraction"]):
         groups.setdefault((run["data"], run["method"], run["fraction"]), []).append(run)
@@ -176,7 +189,10 @@ def grouped(runs: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 
 def summarise(runs: list[dict[str, Any]], *, num_heldout: int) -> dict[str, Any]:
-    """Means over the seeds, with the half widths of their intervals (null for one seed); seconds, bytes; the runs."""
+    """Return the means over the seeds, seconds, bytes and the runs.
+
+    A mean of accuracy has the half width of its interval beside it, None for one seed.
+    """
     first = runs[0]
     row: dict[str, Any] = {name: first[name] for name in ("data", "method", "fraction", "num_train", "num_val")}
     for name in ("accuracy", "raw_accuracy"):
@@ -193,17 +209,17 @@ def summarise(runs: list[dict[str, Any]], *, num_heldout: int) -> dict[str, Any]
 
 
 def make_claims(rows: list[dict[str, Any]]) -> list[Claim]:
-    """Of one set."""
-    found = {(row["method"], row["fraction"]): row for row in rows}
+    """Return the claims about one set."""
+    by_training = {(row["method"], row["fraction"]): row for row in rows}
     data = rows[0]["data"]
     claims = []
     for fraction in sorted({row["fraction"] for row in rows}):
-        scratch, head, tuned = (100 * found[method, fraction]["accuracy"] for method in METHODS)
+        scratch, head, tuned = (100 * by_training[method, fraction]["accuracy"] for method in METHODS)
         differences = {"finetune_minus_head": tuned - head}
         if fraction <= FEW:
             differences["head_minus_scratch"] = head - scratch
-        if ("pixels", fraction) in found:
-            differences["head_minus_pixels"] = head - 100 * found["pixels", fraction]["accuracy"]
+        if ("pixels", fraction) in by_training:
+            differences["head_minus_pixels"] = head - 100 * by_training["pixels", fraction]["accuracy"]
         claims += [
             Claim(name=f"transfer.{name}_points.{data}.{fraction:g}", value=value, target=0.0, at_least=True)
             for name, value in differences.items()
@@ -213,7 +229,10 @@ def make_claims(rows: list[dict[str, Any]]) -> list[Claim]:
 
 
 def time_fraction(rows: list[dict[str, Any]]) -> float:
-    """See above; infinite where nothing reaches the accuracy of scratch with all labels."""
+    """Return `time_to_scratch_accuracy_fraction`, see the module.
+
+    It is infinite if no head or fine-tuning reaches the accuracy of scratch with all labels.
+    """
     full = max((row for row in rows if row["method"] == "scratch"), key=lambda row: row["fraction"])
     reached = [
         row["processor_seconds"]

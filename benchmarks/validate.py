@@ -1,9 +1,11 @@
-"""What the data door costs: scanning real files, adding a batch, and validating a million rows.
+"""Measure what the intake of data costs: to scan real files, to add a batch, and to validate a million rows.
 
-(a) Samples a second through `scan`'s core (find, hash, decode whole, check) against the bare decode limit: Pillow alone,
-opening and loading the same files in as many processes. Interleaved, after a warm-up of each, medians. (b) A batch of 1 %
-added to photographs in a real DVC workspace: how many are decoded again. (c) `validate` on 1,000,000 synthetic rows in
-ten batches, start-up included, in a process of its own. (d) The same on 10,000 rows, start-up left out of both.
+- (a) Samples per second through the core of `scan` (find, hash, decode whole, check) against the bare decode limit:
+  only Pillow, which opens and loads the same files in as many processes. Medians of rounds in turn, after a warm-up.
+- (b) A batch of 1 % is added to photographs in a real DVC workspace: how many images are decoded again.
+- (c) `validate` on 1,000,000 synthetic rows in ten batches, start-up included, in a process of its own.
+- (d) The ratio of the seconds on 1,000,000 rows to those on 10,000 rows, start-up left out of both.
+
 --quick leaves out the second set of photographs and takes fewer rounds.
 """
 
@@ -43,7 +45,7 @@ NUM_CLASSES = 100
 NUM_BATCHES = 10
 SIZES = (10_000, 1_000_000)  # rows
 
-# what a child process runs: start-up apart, it times validate, and tells its own peak of memory
+# a child process runs this: it times validate without its start-up, and prints its own peak memory
 VALIDATE = """
 import json, resource, sys, time
 from pathlib import Path
@@ -64,7 +66,7 @@ def main() -> None:
     rounds = 3 if arguments.quick else ROUNDS
     raw: dict[str, Any] = {}
     claims: list[Claim] = []
-    archives = [each for each in (SIGNS, PACS)[: 1 if arguments.quick else 2] if each.is_file()]
+    archives = [archive for archive in (SIGNS, PACS)[: 1 if arguments.quick else 2] if archive.is_file()]
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         for archive in archives:
@@ -72,7 +74,7 @@ def main() -> None:
                 tar.extractall(place / archive.stem, filter="data")
         raw["scan"] = {archive.stem: time_scan(place / archive.stem, rounds=rounds) for archive in archives}
         if archives:
-            worst = min(each["ratio"] for each in raw["scan"].values())
+            worst = min(result["ratio"] for result in raw["scan"].values())
             claims.append(Claim(name="validate.ratio_decode_limit", value=worst, target=0.8, at_least=True))
         if SIGNS in archives:
             raw["added"] = add_a_batch(place / "workspace", place / SIGNS.stem / "sign-digits")
@@ -92,7 +94,7 @@ def main() -> None:
 
 
 def time_scan(root: Path, *, rounds: int) -> dict[str, Any]:
-    """Seconds of scanning and of bare decoding, alternating; and the ratio of their medians."""
+    """Return the seconds of scanning and of bare decoding, measured in turn, and the ratio of their medians."""
     params = section(load_params(ROOT / "params.yaml"), "scan")
     paths = [root / entry.path for entry in find_entries(root)]
 
@@ -111,7 +113,7 @@ def time_scan(root: Path, *, rounds: int) -> dict[str, Any]:
             start = time.perf_counter()
             work()
             seconds[name].append(time.perf_counter() - start)
-    medians = {name: statistics.median(each[1:]) for name, each in seconds.items()}
+    medians = {name: statistics.median(rounds[1:]) for name, rounds in seconds.items()}
     return {
         "samples": len(paths),
         "seconds": seconds,
@@ -127,10 +129,10 @@ def decode(paths: Sequence[Path]) -> int:
 
 
 def add_a_batch(workspace: Path, photographs: Path) -> dict[str, int]:
-    """Validate all photographs but 1 %, then add these as a batch: how many were decoded by the second run."""
+    """Validate 99 % of the photographs, then add the rest as a batch; count the images that the second run decodes."""
     make_workspace(ROOT, workspace)
     files = sorted(path for path in photographs.rglob("*") if path.is_file())
-    files = [files[at] for at in np.random.default_rng(0).permutation(len(files))]
+    files = [files[number] for number in np.random.default_rng(0).permutation(len(files))]
     num_new = len(files) // 100
     for batch, members in (("old", files[num_new:]), ("new", files[:num_new])):
         for path in members:
@@ -147,7 +149,7 @@ def add_a_batch(workspace: Path, photographs: Path) -> dict[str, int]:
 
 
 def validate_rows(place: Path, num_rows: int) -> dict[str, float]:
-    """`validate` on as many synthetic rows: seconds without and with start-up, peak resident GiB."""
+    """Run `validate` on synthetic rows; return seconds without and with start-up, and peak resident memory (GiB)."""
     write_scanned(place, num_rows)
     command = [sys.executable, "-c", VALIDATE, str(place), str(ROOT / "params.yaml")]
     start = time.perf_counter()
@@ -160,12 +162,12 @@ def validate_rows(place: Path, num_rows: int) -> dict[str, float]:
 
 
 def write_scanned(place: Path, num_rows: int) -> None:
-    """What `scan` writes, made up: a tenth of the rows in groups, a hundredth of them copies."""
+    """Write made-up outputs of `scan`: a tenth of the rows are in groups, a hundredth are copies."""
     rng = np.random.default_rng(0)
     names = [f"{number:02d}" for number in range(NUM_BATCHES)]
     for batch, numbers in zip(names, np.array_split(np.arange(num_rows), NUM_BATCHES), strict=True):
         sources = np.where(rng.random(len(numbers)) < 0.01, rng.integers(0, num_rows, len(numbers)), numbers)
-        labels = sources * 7919 % NUM_CLASSES  # copies have the label of what they are copies of
+        labels = sources * 7919 % NUM_CLASSES  # a copy has the label of its source
         is_grouped = rng.random(len(numbers)) < 0.1
         table = pd.DataFrame(
             {

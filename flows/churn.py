@@ -1,5 +1,8 @@
-"""What retraining alone changes: `python -m flows.churn`. The recipe is run again with other seeds, beside this workspace; how many
-answers that turns from right to wrong is the budget that the gate can hold a candidate to."""
+"""Measures what retraining alone changes: `python -m flows.churn`.
+
+It runs the pipeline again with other seeds, beside this workspace. The share of answers that turn from right to wrong
+is a budget that the gate can hold a candidate to.
+"""
 
 import argparse
 import subprocess
@@ -16,11 +19,11 @@ PREDICTIONS = "predictions.parquet"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--retrainings", type=int, default=4, help="how many, at least 3")
+    parser = argparse.ArgumentParser(prog="python -m flows.churn", description=__doc__)
+    parser.add_argument("--retrainings", type=int, default=4, help="their number, at least 3 (default: 4)")
     number = parser.parse_args().retrainings
     if number < 3:
-        sys.exit(f"error: --retrainings is {number}, expected at least 3: fewer say too little")
+        sys.exit(f"error: --retrainings is {number}, expected at least 3: fewer show too little")
     try:
         with only_writer(), tempfile.TemporaryDirectory() as folder:
             for seed in range(1, number + 1):
@@ -32,9 +35,13 @@ def main() -> None:
 
 
 def retrain(seed: int, out: Path) -> None:
-    """As a DVC experiment in a folder of its own; what it made stays in DVC's cache, by which it is quick a second time."""
-    name = f"graftline-churn-{uuid4().hex[:12]}"  # a run that was killed may have left one of another name
-    in_use = ["--copy-paths", str(paths.baseline())] if paths.baseline().is_dir() else []  # which no stage makes
+    """Retrain with a seed, and write the predictions to `out`.
+
+    It runs as a DVC experiment in a folder of its own. DVC's cache keeps the result, so that a second time is quick.
+    """
+    name = f"graftline-churn-{uuid4().hex[:12]}"  # a killed run may have left an experiment, under another name
+    baseline = paths.baseline()
+    in_use = ["--copy-paths", str(baseline)] if baseline.is_dir() else []  # no stage makes it
     dvc("exp", "run", "--temp", "--name", name, *in_use, "--set-param", f"seed={1000 + seed}", "evaluate", log=print)
     try:
         dvc("get", ".", str(paths.evaluation() / PREDICTIONS), "--rev", name, "--out", str(out), log=print)

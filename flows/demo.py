@@ -1,8 +1,8 @@
-"""The whole chain on the embedded example, in a working copy of its own: `make demo`.
+"""Runs the whole pipeline on the embedded example, in a working copy of its own: `make demo`.
 
-scikit-learn's handwritten digits become a batch of `demo/data/raw/`, the flow `retrain` runs to its end, and a table
-shows what transfer was worth. The working copy keeps this checkout clean: the bytes of dvc.lock depend on the
-processor, and DVC refuses a dvc.lock that git ignores.
+scikit-learn's handwritten digits become a batch of the copy in `demo/`, the flow `retrain` runs to its end, and a table
+shows the value of transfer learning. The copy keeps this checkout clean: the bytes of dvc.lock depend on the processor,
+and DVC refuses a dvc.lock that git ignores.
 """
 
 import json
@@ -18,16 +18,16 @@ from flows.workspace.working_copy import commit, make_workspace
 
 DEMO = Path("demo")
 BATCH = "digits"
-TABLE = Path(".dvc/tmp/transfer.json")  # in the working copy; out of git's and DVC's sight
+TABLE = Path(".dvc/tmp/transfer.json")  # in the working copy, where neither git nor DVC looks
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the measurement is ended too
     root = Path.cwd()
     try:
         make_workspace(root, root / DEMO)
     except (OSError, ValueError) as error:
-        sys.exit(f"error: the demo is made from a git checkout: {error}")
+        sys.exit(f"error: the demo needs a git checkout: {error}")
     os.chdir(DEMO)
     put_digits()
     measuring = None if TABLE.is_file() else start_measuring()  # beside the flow, whose stages leave a core free
@@ -45,24 +45,25 @@ def main() -> None:
 
 
 def put_digits() -> None:
-    """The batch, and its name in the list of batches."""
+    """Make the batch, and list it."""
     raw = paths.raw() / BATCH
     if not raw.is_dir():
         subprocess.run([sys.executable, "-m", "tasks.demo.digits", "--out", str(raw)], check=True)
-    listed = paths.batches()
-    listed.write_text(listed.read_text("utf-8").replace("batches: []", f"batches: [{BATCH}]"), "utf-8")
+    batches = paths.batches()
+    batches.write_text(batches.read_text("utf-8").replace("batches: []", f"batches: [{BATCH}]"), "utf-8")
 
 
 def show_metrics() -> None:
+    """Print the held-out metrics and the verdict."""
     verdict = read_verdict()
-    print(f"\nHeld-out metrics, {verdict['num_heldout']} samples that no training saw")
-    for target, measured in read_object(paths.metrics(), advice=ADVICE).items():
-        for name, found in measured.items():
-            if "accuracy" in found:
-                interval = " to ".join(f"{end:.3f}" for end in found["intervals"]["accuracy"])
+    print(f"\nHeld-out metrics, {verdict['num_heldout']} samples that no training used")
+    for target, models in read_object(paths.metrics(), advice=ADVICE).items():
+        for name, measured in models.items():
+            if "accuracy" in measured:
+                interval = " to ".join(f"{end:.3f}" for end in measured["intervals"]["accuracy"])
                 print(
-                    f"  {target}, {name:9}  accuracy {found['accuracy']:.4f} ({interval})  macro F1 {found['macro_f1']:.4f}"
-                    f"  log-loss {found['log_loss']:.4f}"
+                    f"  {target}, {name:9}  accuracy {measured['accuracy']:.4f} ({interval})"
+                    f"  macro F1 {measured['macro_f1']:.4f}  log-loss {measured['log_loss']:.4f}"
                 )
     print(f"\nGate: the candidate is {verdict['verdict']}")
     for rule in verdict["rules"]:
@@ -70,24 +71,25 @@ def show_metrics() -> None:
 
 
 def start_measuring() -> subprocess.Popen[str]:
+    """Start to measure the value of transfer learning."""
     command = [sys.executable, "-m", "benchmarks.transfer", "--quick", "--data", "digits"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def show_table(measuring: subprocess.Popen[str] | None) -> None:
-    """What transfer was worth, measured once for each candidate."""
+    """Print the value of transfer learning, which is measured once for each candidate."""
     candidate = read_verdict()["candidate"]
     if measuring is None and read_object(TABLE, advice="run `make demo` again")["candidate"] != candidate:
         measuring = start_measuring()
     if measuring is not None:
-        print("\nWhat transfer is worth: training each model from few and from all labels …", flush=True)
+        print("\nThe value of transfer learning: training each model from few and from all labels …", flush=True)
         printed, _ = measuring.communicate()
         if measuring.returncode != 0:
-            sys.exit("error: the table of what transfer is worth could not be measured: see the lines above")
+            sys.exit("error: the value of transfer learning could not be measured: see the lines above")
         TABLE.write_text(json.dumps({"candidate": candidate} | json.loads(printed.splitlines()[-1])), "utf-8")
     rows = read_object(TABLE, advice="run `make demo` again")["raw"]
     fractions = sorted({row["fraction"] for row in rows})
-    print("\nWhat transfer is worth: held-out accuracy (processor seconds to train)")
+    print("\nThe value of transfer learning: held-out accuracy (processor seconds to train)")
     print("  share of the labels".ljust(42) + "".join(f"{fraction:>16.0%}" for fraction in fractions))
     for method in dict.fromkeys(row["method"] for row in rows):
         cells = {
@@ -99,6 +101,7 @@ def show_table(measuring: subprocess.Popen[str] | None) -> None:
 
 
 def show_views() -> None:
+    """Print where to look on."""
     print(
         f"""
 Report   {paths.report().resolve()}

@@ -1,5 +1,7 @@
-"""prefect.yaml in; its deployments at the Prefect server, for the workers of a pool, out: `python -m flows.deploy`. It is `prefect deploy --all`
-once what that would keep, and show to everybody, was looked at."""
+"""Gives the deployments of prefect.yaml to the Prefect server, for the workers of a pool: `python -m flows.deploy`.
+
+It is `prefect deploy --all` after a check of all that Prefect would keep and show to everybody.
+"""
 
 import argparse
 import subprocess
@@ -16,10 +18,9 @@ def main() -> None:
         check_server()
     except (ValueError, ConnectionError) as error:
         sys.exit(f"error: {error}")
-    # it would ask otherwise where the code comes from: from this folder
-    sys.exit(
-        subprocess.run([sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"], check=False).returncode
-    )
+    # with prompts it would ask where the code comes from; without, it takes this folder
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    sys.exit(subprocess.run(command, check=False).returncode)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""New data lands: the batches of a landing in; tracked and listed batches of data/raw, and an event for each, out.
+"""Takes new data: the batches of a landing become tracked and listed batches of this project, with an event for each.
 
-`python -m flows.ingest LANDING` takes what is whole, once; LANDING is a folder or an address such as s3://bucket/prefix.
+`python -m flows.ingest LANDING` takes every whole batch, once. LANDING is a folder, or an address such as
+s3://bucket/prefix.
 """
 
 import argparse
@@ -35,7 +36,7 @@ QUIET_SECONDS = 300.0
 
 @task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
 def land(name: str, work: Callable[[Log], Report]) -> State[Any]:
-    """Take one batch; what is wrong with it stops no other."""
+    """Take one batch. If it is wrong, the others are taken all the same."""
     try:
         report = work(get_run_logger().info)
     except (OSError, ValueError, DvcError) as error:
@@ -53,14 +54,14 @@ def ingest(
 ) -> State[Any]:
     """Take every batch of the landing that is whole and was not taken before.
 
-    Prefect keeps a flow's parameters before the flow can look at them: whoever calls this with an address that is not
-    their own calls `refuse_secrets` first, as `main` does.
+    Prefect stores a flow's parameters before the flow can check them. A caller whose address comes from elsewhere calls
+    `refuse_secrets` first, as `main` does.
 
     Args:
         landing: a folder, or an address such as s3://bucket/prefix.
-        marker: the file that says that its batch is whole.
-        quiet_seconds: or so long without a change.
-        skip_if_busy: where another run holds this workspace that is no failure: a later one will take what landed.
+        marker: the file that makes its batch whole.
+        quiet_seconds: a batch without the marker is whole after so long without a change.
+        skip_if_busy: it is no failure if another run holds this workspace: a later one will take what landed.
         secrets: variables of the environment, each with the name of the Secret block in Prefect that has its value.
     """
     try:
@@ -70,7 +71,7 @@ def ingest(
             store = open_store(landing)
             raw, root = paths.raw().resolve(), Path(store.address)
             if raw.is_relative_to(root) or root.is_relative_to(raw):
-                raise ValueError(f"the landing {root} holds {paths.raw()}, or lies in it: expected a place apart")
+                raise ValueError(f"the landing {root} contains {paths.raw()}, or lies in it: expected a place apart")
             report = take_all(Landing(store, marker=marker), quiet_seconds=quiet_seconds)
     except BlockingIOError as error:
         return (Completed if skip_if_busy else Failed)(message=str(error))
@@ -85,7 +86,7 @@ def ingest(
 
 
 def take_all(landing: Landing, *, quiet_seconds: float) -> Report:
-    """What an earlier run left on its way, then what the landing has."""
+    """Complete what an earlier run left unfinished, then take what is new in the landing."""
     logger = get_run_logger()
     report = Report()
     stuck: set[str] = set()
@@ -94,19 +95,19 @@ def take_all(landing: Landing, *, quiet_seconds: float) -> Report:
             report.failed.append(str(arrival))
             continue
         logger.info("%s was on its way when an earlier run ended: going on", arrival.batch)
-        found = run(shown(arrival.name), partial(complete, arrival, place, landing))
-        report.add(found)
-        if found.failed and arrival.landing == landing.store.address:
+        outcome = run(shown(arrival.name), partial(complete, arrival, place, landing))
+        report.add(outcome)
+        if outcome.failed and arrival.landing == landing.store.address:
             stuck.add(arrival.name)
     report.warnings += loose_ends()
     have = tracked()
-    is_first = True  # whatever was on its way: the event of that may have been sent before, and start nothing now
+    is_first = True  # also after an unfinished arrival: its event may have been sent before, and would start no run now
     listing = landing.look()
     if not (listing.batches or listing.strays or listing.marks):
-        report.warnings.append(f"{landing.store.address} holds nothing")
+        report.warnings.append(f"{landing.store.address} is empty")
     for name in listing.strays:
-        report.warnings.append(f"{shown(name)} is no batch: expected folders and .parquet files")
-    for batch in sorted(listing.batches, key=lambda each: (each.changed, each.name)):  # as they landed
+        report.warnings.append(f"{shown(name)} is not a batch: expected folders and .parquet files")
+    for batch in sorted(listing.batches, key=lambda batch: (batch.changed, batch.name)):  # in the order of landing
         name = shown(batch.name)
         mark = landing.mark_of(batch, marks=listing.marks)
         if batch.name in stuck or not is_to_be_read(batch, mark, have=have, report=report):
@@ -115,14 +116,14 @@ def take_all(landing: Landing, *, quiet_seconds: float) -> Report:
             report.waiting.append(f"{name} waits: {why}")
             logger.info("%s waits for %s or %.0f s without a change: %s", name, landing.marker, quiet_seconds, why)
             continue
-        found = run(name, partial(take, batch, mark, landing, is_first=is_first))
-        is_first = is_first and not found.landed
-        report.add(found)
+        outcome = run(name, partial(take, batch, mark, landing, is_first=is_first))
+        is_first = is_first and not outcome.landed
+        report.add(outcome)
     return report
 
 
 def run(name: str, work: Callable[[Log], Report]) -> Report:
-    """A task run a batch."""
+    """Do the work on one batch in a task run of its own."""
     state: State[Any] = land(name, work, return_state=True)
     if not state.is_completed():
         return Report(failed=[state.message or name])
@@ -131,6 +132,7 @@ def run(name: str, work: Callable[[Log], Report]) -> Report:
 
 
 def check_quiet(seconds: float) -> None:
+    """Raise ValueError if the quiet seconds are not such a number."""
     if not 0 <= seconds < math.inf:
         raise ValueError(f"the quiet seconds are {seconds}, expected a number from 0 on, such as {QUIET_SECONDS}")
 
@@ -138,9 +140,12 @@ def check_quiet(seconds: float) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m flows.ingest", description="Take the batches that landed.")
     parser.add_argument("landing", help="a folder, or an address that fsspec knows: s3://bucket/prefix, gs://…")
-    parser.add_argument("--marker", default=MARKER, help="the file that says that its batch is whole (%(default)s)")
+    parser.add_argument("--marker", default=MARKER, help="the file that makes its batch whole (default: %(default)s)")
     parser.add_argument(
-        "--quiet-seconds", type=float, default=QUIET_SECONDS, help="or so long without a change (%(default)s)"
+        "--quiet-seconds",
+        type=float,
+        default=QUIET_SECONDS,
+        help="a batch without the marker is whole after so long without a change (default: %(default)s)",
     )
     add_option(parser)
     arguments = parser.parse_args()

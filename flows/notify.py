@@ -1,8 +1,8 @@
-"""Who is told when a run needs a person: `python -m flows.notify` sets up, on the Prefect server, an automation that calls a webhook,
-sends an e-mail or what a saved notification block sends, when a run fails, crashes or waits for approval. It may be run again, and
-replaces what it set up before.
+"""Sets up alarms on the Prefect server for when a run fails, crashes or waits for approval: `python -m flows.notify`.
 
-The addresses are secrets: they are read from GRAFTLINE_WEBHOOK and GRAFTLINE_EMAIL, and kept, encrypted, in Prefect blocks.
+An automation calls a webhook, sends an e-mail, or uses a saved notification block. The command may be run again: it
+replaces what it set up before. The addresses are secrets: they come from GRAFTLINE_WEBHOOK and GRAFTLINE_EMAIL, and
+Prefect blocks keep them, encrypted.
 """
 
 import argparse
@@ -29,89 +29,94 @@ from flows.server.reach import check_server
 
 WEBHOOK = "GRAFTLINE_WEBHOOK"
 EMAIL = "GRAFTLINE_EMAIL"
-BLOCK = "graftline"  # that of an address
+BLOCK = "graftline"  # the name of the block that keeps an address
 FLOWS = ["retrain", "ingest"]
-ALARMS = {
-    "Failed",
-    "Crashed",
-    "TimedOut",
-    "Suspended",
-}  # a rejected candidate fails its run; one to be approved suspends it
+# a rejected candidate fails its run; a candidate that waits for approval suspends it
+ALARMS = {"Failed", "Crashed", "TimedOut", "Suspended"}
 ENDS = {"Completed", "Failed", AGAIN, "Crashed", "TimedOut", "Cancelled", "Suspended"}
 MISSED_HEARTBEATS = 3
 
 SUBJECT = "Graftline: {{ flow.name }} is {{ flow_run.state.name|lower }}"
 BODY = "{{ flow.name }} is {{ flow_run.state.name|lower }}: {{ flow_run.state.message or '' }}\n{{ flow_run|ui_url }}"
-# `text` is what Slack, Mattermost and their like show
+# `text` is what Slack, Mattermost and similar programs show
 PAYLOAD = (
-    '{"text": {{ (flow.name ~ " is " ~ flow_run.state.name|lower ~ ": " ~ (flow_run.state.message or "") ~ " " ~ flow_run|ui_url)|tojson }}, '
+    '{"text": {{ (flow.name ~ " is " ~ flow_run.state.name|lower ~ ": " ~ (flow_run.state.message or "") '
+    '~ " " ~ flow_run|ui_url)|tojson }}, '
     '"flow": {{ flow.name|tojson }}, "run": {{ flow_run.name|tojson }}, "state": {{ flow_run.state.name|tojson }}, '
     '"message": {{ (flow_run.state.message or "")|tojson }}, "url": {{ flow_run|ui_url|tojson }}}'
 )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m flows.notify", description="Set up who is told when a run fails.")
+    parser = argparse.ArgumentParser(prog="python -m flows.notify", description="Set up alarms for when a run fails.")
     parser.add_argument(
-        "--block", metavar="TYPE/NAME", help=f"a saved notification block, not what {WEBHOOK} and {EMAIL} say"
+        "--block", metavar="TYPE/NAME", help=f"a saved notification block, instead of {WEBHOOK} and {EMAIL}"
     )
-    name = parser.parse_args().block
+    block = parser.parse_args().block
     try:
         check_server()
-        actions = [by_block(name)] if name else by_environment()
-        for each in automations(actions, heartbeat_seconds=get_current_settings().flows.heartbeat_frequency):
-            put(each)
+        actions = [by_block(block)] if block else by_environment()
+        heartbeat_seconds = get_current_settings().flows.heartbeat_frequency
+        for automation in automations(actions, heartbeat_seconds=heartbeat_seconds):
+            put(automation)
     except (ValueError, ConnectionError) as error:
         sys.exit(f"error: {error}")
 
 
 def by_environment() -> list[ActionTypes]:
-    """One for each address that is set. Raises ValueError where none is."""
+    """Return an action for each address that is set. Raises ValueError where none is."""
     ways = {WEBHOOK: by_webhook, EMAIL: by_email}
-    found = [way(os.environ[variable]) for variable, way in ways.items() if os.environ.get(variable)]
-    if not found:
+    actions = [way(os.environ[variable]) for variable, way in ways.items() if os.environ.get(variable)]
+    if not actions:
         raise ValueError(f"neither {WEBHOOK} nor {EMAIL} is set: export the address, or name a --block")
-    return found
+    return actions
 
 
 def by_webhook(address: str) -> ActionTypes:
-    """Keeps the address in a block. Raises ValueError, which does not tell it, where it is none."""
+    """Save the address in a block, and return the action that calls it.
+
+    Raises:
+        ValueError: it is not the address of a webhook; the message does not show it.
+    """
     try:
         parts = urlsplit(address)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname)
-    except ValueError:  # which would tell it
+    except ValueError:  # its message would show the address
         is_address = False
     if not is_address:
-        raise ValueError(f"{WEBHOOK} is no address of a webhook, expected https://… (what it is, is not shown)")
+        raise ValueError(f"{WEBHOOK} is not the address of a webhook, expected https://… (the value is not shown)")
     block = Webhook(url=SecretStr(address), headers=SecretDict({"Content-Type": "application/json"}))
     return CallWebhook(block_document_id=_saved(block), payload=PAYLOAD)
 
 
 def by_email(address: str) -> ActionTypes:
-    """Keeps the address, which has the mail server and its password, in a block. Raises ValueError, which does not tell it, where it
-    is none."""
+    """Save the address, which has the mail server and its password, in a block, and return the action that mails.
+
+    Raises:
+        ValueError: it is not the address of a mail server; the message does not show it.
+    """
     from apprise import Apprise
 
     is_address = address.startswith(("mailto://", "mailtos://"))
     mail = Apprise.instantiate(address) if is_address else None
-    if not getattr(mail, "targets", None):  # one that would send to nobody is fine by Apprise
+    if not getattr(mail, "targets", None):  # Apprise accepts an address without a receiver
         raise ValueError(
-            f"{EMAIL} is no address of a mail server, expected mailtos://user:password@smtp.example.org?from=…&to=… "
-            "(what it is, is not shown)"
+            f"{EMAIL} is not the address of a mail server, expected "
+            "mailtos://user:password@smtp.example.org?from=…&to=… (the value is not shown)"
         )
-    # of Prefect's own blocks this one hands an address that is not Slack's to Apprise as it is, which sends the mail
+    # this block of Prefect's passes an address that is not Slack's to Apprise as it is, and Apprise sends the mail
     return _notification(_saved(SlackWebhook(url=SecretStr(address))))
 
 
 def by_block(name: str) -> ActionTypes:
-    """Raises ValueError where there is no such block, or it cannot notify."""
+    """Return the action that uses a saved block. Raises ValueError where there is none, or it cannot notify."""
     try:
         block = Block.load(name)
     except ValueError as error:
-        raise ValueError(f"no block {name} is saved: `prefect block ls` lists those that are") from error
+        raise ValueError(f"no block {name} is saved: `prefect block ls` lists the saved blocks") from error
     if not isinstance(block, NotificationBlock):
         raise ValueError(
-            f"{name} is no notification block, expected one such as sendgrid-email/alarm or slack-webhook/alarm"
+            f"{name} is not a notification block, expected one such as sendgrid-email/alarm or slack-webhook/alarm"
         )
     identifier = block._block_document_id
     assert identifier is not None  # it was loaded
@@ -119,17 +124,17 @@ def by_block(name: str) -> ActionTypes:
 
 
 def automations(actions: list[ActionTypes], *, heartbeat_seconds: int | None) -> list[AutomationCore]:
-    """The one that tells; and where runs have a heartbeat, one that finds those that were killed and could not say so."""
-    of_ours: dict[str, str | list[str]] = {"prefect.resource.role": "flow", "prefect.resource.name": FLOWS}
+    """Return the automation that raises alarms and, if runs have a heartbeat, one that detects killed runs."""
+    our_flows: dict[str, str | list[str]] = {"prefect.resource.role": "flow", "prefect.resource.name": FLOWS}
     runs: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.flow-run.*"}
-    told = AutomationCore(
+    alarm = AutomationCore(
         name="graftline: a run needs a person",
-        trigger=EventTrigger(expect=events(ALARMS), match=runs, match_related=of_ours, within=timedelta(0)),
+        trigger=EventTrigger(expect=events(ALARMS), match=runs, match_related=our_flows, within=timedelta(0)),
         actions=actions,
     )
     if heartbeat_seconds is None:
-        return [told]
-    silent = AutomationCore(
+        return [alarm]
+    silence = AutomationCore(
         name="graftline: a run fell silent",
         trigger=EventTrigger(
             posture=Posture.Proactive,
@@ -137,7 +142,7 @@ def automations(actions: list[ActionTypes], *, heartbeat_seconds: int | None) ->
             expect={"prefect.flow-run.heartbeat"} | events(ENDS),
             for_each={"prefect.resource.id"},
             match=runs,
-            match_related=of_ours,
+            match_related=our_flows,
             within=timedelta(seconds=MISSED_HEARTBEATS * heartbeat_seconds),
         ),
         actions=[
@@ -149,20 +154,21 @@ def automations(actions: list[ActionTypes], *, heartbeat_seconds: int | None) ->
             )
         ],
     )
-    return [told, silent]
+    return [alarm, silence]
 
 
 def events(states: set[str]) -> set[str]:
+    """Return the names of the events that report these states."""
     return {f"prefect.flow-run.{name}" for name in states}
 
 
 def put(automation: AutomationCore) -> None:
-    """In the place of those of its name."""
+    """Create the automation, and delete earlier ones of its name."""
     with get_client(sync_client=True) as client:
         earlier = client.read_automations_by_name(automation.name)
         client.create_automation(automation)
-        for each in earlier:
-            client.delete_automation(each.id)
+        for replaced in earlier:
+            client.delete_automation(replaced.id)
 
 
 def _notification(block: UUID) -> ActionTypes:
@@ -171,7 +177,7 @@ def _notification(block: UUID) -> ActionTypes:
 
 def _saved(block: Block) -> UUID:
     identifier = block.save(BLOCK, overwrite=True)
-    assert isinstance(identifier, UUID)  # no coroutine
+    assert isinstance(identifier, UUID)  # it would be a coroutine in an asynchronous flow
     return identifier
 
 

@@ -1,8 +1,8 @@
-"""What a run changed, for people who did not watch it: a commit to compare with in; the text of a pull request, and what a CI job asks
-about it, out.
+"""Writes the text of a pull request for people who did not watch the run, and the facts that a CI job asks about it.
 
-`python -m flows.proposal --since COMMIT --out FOLDER` writes FOLDER/body.md and FOLDER/facts.env, lines of NAME=value: `branch` (empty
-where there is nothing to propose), `title`, `verdict`. It calls no forge: one last line of the CI file does.
+`python -m flows.proposal --since COMMIT --out FOLDER` compares with that commit. It writes FOLDER/body.md, and
+FOLDER/facts.env with lines of NAME=value: `branch` (empty if there is nothing to propose), `title` and `verdict`. It
+calls no forge: the CI file's last line does.
 """
 
 import argparse
@@ -23,20 +23,20 @@ from flows.workspace.redaction import in_a_line
 
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
-    """A pull request that could be opened, and its text."""
+    """The text of a pull request, and the branch to open it from."""
 
-    branch: str  # empty where there is none
+    branch: str  # empty if there is nothing to propose
     title: str
     verdict: str  # accepted, rejected, or none
     body: str  # Markdown
 
     def facts(self) -> str:
-        """A line each, whatever they hold: a CI job takes every line for a fact."""
+        """Return a line for each fact, even if a value has several lines: a CI job reads every line as a fact."""
         return "".join(f"{name}={' '.join(getattr(self, name).split())}\n" for name in ("branch", "title", "verdict"))
 
 
 class Row(NamedTuple):
-    """A metric, as it is written."""
+    """A metric, as it is shown."""
 
     name: str
     before: str
@@ -45,16 +45,17 @@ class Row(NamedTuple):
 
 
 def propose(since: str, *, has_failed: bool = False) -> Proposal:
-    """What lies between a commit and this workspace, after a run that may have failed. Raises ValueError where git does not know the
-    commit, or the remote cannot be asked; DvcError where the metrics cannot be read."""
+    """Return the proposal of all that changed between a commit and this workspace, after a run that may have failed.
+
+    Raises:
+        ValueError: git does not know the commit, or cannot reach the remote.
+        DvcError: DVC cannot read the metrics.
+    """
     changed = changed_files(since)
     if not paths.verdict().is_file():
-        said = (
-            "The run failed before its candidate was judged: its log tells why."
-            if has_failed
-            else "Nothing was to be done."
-        )
-        return Proposal(branch="", title="Nothing to propose", verdict="none", body=f"{said}\n")
+        failure = "The run failed before its candidate was judged: its log has the reason."
+        text = failure if has_failed else "There was nothing to do."
+        return Proposal(branch="", title="Nothing to propose", verdict="none", body=f"{text}\n")
     verdict = read_verdict()
     branch = branch_of_candidate()
     body = [in_words(verdict), "", *compared(since), "", *consequences(verdict["verdict"], changed=changed)]
@@ -68,59 +69,60 @@ def propose(since: str, *, has_failed: bool = False) -> Proposal:
 
 
 def compared(since: str) -> list[str]:
-    """The candidate's metrics, as they were at that commit and as they are."""
-    found = rows(metrics_difference(since))
-    if not found:
+    """Return the candidate's metrics at that commit and now, as lines of Markdown."""
+    differing = rows(metrics_difference(since))
+    if not differing:
         return [f"No metric differs from {since[:12]}."]
-    shown = [row for row in found if is_headline(row.name)]
-    others = [row for row in found if not is_headline(row.name)]
+    headlines = [row for row in differing if is_headline(row.name)]
+    others = [row for row in differing if not is_headline(row.name)]
     lines = [f"## Metrics since {since[:12]}", ""]
-    lines += table(shown) if shown else ["None of accuracy, macro F1, log-loss and calibration error differs."]
+    lines += table(headlines) if headlines else ["None of accuracy, macro F1, log-loss and calibration error differs."]
     if others:
         lines += ["", f"<details><summary>{len(others)} others</summary>", "", *table(others), "", "</details>"]
     return lines
 
 
 def metrics_difference(since: str) -> dict[str, Any]:
-    """By name: `old`, `new` and `diff`, each where it is known. What is not here is read from the DVC remote."""
+    """Return `old`, `new` and `diff` of each metric, as far as known. Missing files are read from the DVC remote."""
     printed = [line for line in lines_of("metrics", "diff", "--json", since) if line.startswith("{")]
     by_file: dict[str, dict[str, Any]] = json.loads(printed[-1]) if printed else {}
-    return {name: found for metrics in by_file.values() for name, found in metrics.items()}
+    return {name: values for metrics in by_file.values() for name, values in metrics.items()}
 
 
 def rows(difference: dict[str, Any]) -> list[Row]:
-    """In the order of their names."""
+    """Return a row for each metric, sorted by name."""
     return [
         Row(
             name=name,
-            before=number(found.get("old")),
-            now=number(found.get("new")),
-            difference=number(found.get("diff"), sign="+"),
+            before=number(values.get("old")),
+            now=number(values.get("new")),
+            difference=number(values.get("diff"), sign="+"),
         )
-        for name, found in sorted(difference.items())
+        for name, values in sorted(difference.items())
     ]
 
 
 def number(value: Any, *, sign: str = "") -> str:
-    """Four decimals; a whole number has none."""
+    """Return a number with four decimals, or none if it is whole."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return f"{value:{sign}.4f}".removesuffix(".0000")
     return "" if value is None else plain(str(value))
 
 
 def is_headline(name: str) -> bool:
-    """Such as `label.candidate.accuracy`."""
+    """Return whether the metric is one of the four shown first, such as `label.candidate.accuracy`."""
     _, _, rest = name.rpartition(".candidate.")
     return rest in SHOWN
 
 
-def table(found: list[Row]) -> list[str]:
+def table(rows: list[Row]) -> list[str]:
+    """Return a table of Markdown."""
     head = ["| metric | before | now | difference |", "|---|---|---|---|"]
-    return [*head, *(f"| {plain(row.name)} | {row.before} | {row.now} | {row.difference} |" for row in found)]
+    return [*head, *(f"| {plain(row.name)} | {row.before} | {row.now} | {row.difference} |" for row in rows)]
 
 
 def consequences(verdict: str, *, changed: list[str]) -> list[str]:
-    """What merging does."""
+    """Return what a merge does, as lines of Markdown."""
     if not changed:
         return ["No file changed: there is nothing to merge."]
     files = ", ".join(f"`{name}`" for name in changed)
@@ -133,17 +135,17 @@ def consequences(verdict: str, *, changed: list[str]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.proposal", description=__doc__)
-    parser.add_argument("--since", required=True, metavar="COMMIT", help="what the run began from")
-    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="where body.md and facts.env go")
-    parser.add_argument("--failed", action="store_true", help="the run did")
-    given = parser.parse_args()
+    parser.add_argument("--since", required=True, metavar="COMMIT", help="the commit that the run began from")
+    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="the folder of body.md and facts.env")
+    parser.add_argument("--failed", action="store_true", help="say that the run failed")
+    arguments = parser.parse_args()
     try:
-        proposal = propose(given.since, has_failed=given.failed)
+        proposal = propose(arguments.since, has_failed=arguments.failed)
     except (OSError, ValueError, DvcError) as error:
         sys.exit(f"error: {in_a_line(error)}")
-    given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "body.md").write_text(proposal.body, "utf-8")
-    (given.out / "facts.env").write_text(proposal.facts(), "utf-8")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "body.md").write_text(proposal.body, "utf-8")
+    (arguments.out / "facts.env").write_text(proposal.facts(), "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""New data, code or params in; the chain of dvc.yaml brought up to date, narrated, out; then, where that is wanted, the candidate in
-use, and all of it with others.
+"""Brings the pipeline of dvc.yaml up to date: `python -m flows.retrain` does it once.
 
-`python -m flows.retrain` runs it once; a rejected candidate fails the run, after its artifacts are posted.
+On request the candidate is then put in use, and all of it is published. A rejected candidate fails the run, after its
+artifacts are posted.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from flows.workspace.parameters import check_parameters
 from flows.workspace.redaction import in_a_line
 from flows.workspace.turns import NotNeededError, in_turn
 
-UNDECIDED = Path(".dvc/tmp/graftline-undecided")  # while no run, and no person, has said what comes of the candidate
+UNDECIDED = Path(".dvc/tmp/graftline-undecided")  # exists until a run or a person decides about the candidate
 
 Promote = Literal["never", "accepted", "approved"]
 Verdict = dict[str, Any]
@@ -48,16 +48,17 @@ def retrain(
     pull: bool = False,
     secrets: Secrets = {},  # noqa: B006  nobody changes it
 ) -> State[Any]:
-    """Bring every stage of dvc.yaml up to date, in its order, and say what came of it.
+    """Bring every stage of dvc.yaml up to date, and report the result.
 
     Args:
-        promote: an accepted candidate is put in use: never; as soon as it is accepted; or once a person approved it in Prefect.
-        publish_to: data and models go to the DVC remote, then the commit to git's: no; to a branch of the candidate's own, for a
-            pull request; or to the branch that is checked out, main or another.
+        promote: when an accepted candidate is put in use: never; as soon as it is `accepted`; or once a person
+            `approved` it in Prefect.
+        publish_to: where data and models go to the DVC remote, and then the commit to git's remote: `no`; to a `branch`
+            of the candidate's own, for a pull request; or to the branch that is checked out, `main` or another.
         approval_hours: how long the run waits, suspended, for a person.
-        wait_minutes: how long it waits for another run that holds this workspace. Where one waits already it ends: that one will
-            see all that this would.
-        pull: this is a clone without data: what the stages need of it comes from the DVC remote.
+        wait_minutes: how long it waits for another run that holds this workspace. If one waits already, this one ends:
+            the other will see all that this one would.
+        pull: this is a clone without data; what the stages need comes from the DVC remote.
         secrets: variables of the environment, each with the name of the Secret block in Prefect that has its value.
     """
     logger = get_run_logger()
@@ -67,15 +68,15 @@ def retrain(
             check_approvable()
         check_parameters()
         check_publishable(publish_to)
-        is_answered = is_resumed()  # what a person said to this run, no other knows
-        what = None if is_answered else f"retrain-{promote}-{publish_to}"
-        with in_turn(what, wait_seconds=60 * wait_minutes, log=logger.info):
+        is_answered = is_resumed()  # no other run has the answer that a person gave to this one
+        purpose = None if is_answered else f"retrain-{promote}-{publish_to}"
+        with in_turn(purpose, wait_seconds=60 * wait_minutes, log=logger.info):
             verdict = reproduce(is_answered=is_answered, is_published=publish_to != "no", is_partial=pull)
             try:
-                said = decide(verdict, promote=promote, hours=approval_hours, is_partial=pull)
+                result = decide(verdict, promote=promote, hours=approval_hours, is_partial=pull)
                 UNDECIDED.unlink(missing_ok=True)
             except AskedError as other:
-                said = f"the candidate is accepted, and {other}"
+                result = f"the candidate is accepted, and {other}"
     except NotNeededError as other:
         return Completed(message=str(other))
     except (OSError, ValueError, DvcError) as error:
@@ -86,16 +87,20 @@ def retrain(
                 publish(publish_to)
         except (OSError, ValueError, DvcError) as error:
             return Failed(
-                message=f"{said}; not published: {in_a_line(error)}; all of it is here, and the next run publishes it"
+                message=f"{result}; not published: {in_a_line(error)}; all of it is here, and the next run publishes it"
             )
     if verdict and verdict["verdict"] != "accepted":
-        return Failed(message=said)
-    logger.info(said)
-    return Completed(message=said)
+        return Failed(message=result)
+    logger.info(result)
+    return Completed(message=result)
 
 
 def reproduce(*, is_answered: bool, is_published: bool, is_partial: bool) -> Verdict | None:
-    """The verdict on the candidate; None where nothing was to be done. Raises DvcError where a stage fails."""
+    """Bring the pipeline up to date, and return the verdict on the candidate; None if there was nothing to do.
+
+    Raises:
+        DvcError: a stage failed.
+    """
     log = get_run_logger().info
     settle_unfinished(log)
     if is_partial:
@@ -103,7 +108,7 @@ def reproduce(*, is_answered: bool, is_published: bool, is_partial: bool) -> Ver
         pull_parts(log)
     ran, failed = bring_up_to_date(is_partial=is_partial)
     if failed and failed.message == REJECTED:
-        # the page tells why, so it is drawn for a rejected candidate too
+        # the report has the reason, so it is written for a rejected candidate too
         bring_up_to_date("--ignore-errors", "report", is_partial=is_partial)
     elif failed:
         raise DvcError(f"{ran[-1]}: {failed.message}")
@@ -118,31 +123,39 @@ def reproduce(*, is_answered: bool, is_published: bool, is_partial: bool) -> Ver
 
 
 def bring_up_to_date(*arguments: str, is_partial: bool) -> tuple[list[str], State[Any] | None]:
-    """As `narrate` has it. In a partial clone, what a stage says that it misses is pulled, and it begins again."""
+    """Run `dvc repro`, and return what `narrate` returns.
+
+    In a clone without data, what a stage reports as missing is pulled, and the run starts again.
+    """
     log = get_run_logger().info
     options = ["--pull", "--allow-missing"] if is_partial else []
     while True:
         problems: list[str] = []
         ran, failed = narrate(noted(lines_of("repro", *options, *arguments), problems), log=log)
-        if not (is_partial and any(pull_named(each, log) for each in problems)):
+        if not (is_partial and any(pull_named(problem, log) for problem in problems)):
             return ran, failed
 
 
 def noted(lines: Lines, problems: list[str]) -> Lines:
-    """The same lines; those with which a stage says what is wrong are kept: with --ignore-errors DVC ends as if nothing were. A
-    verdict that is being made leaves something to decide, also for the run after one that is killed."""
+    """Yield the same lines, and add a stage's errors to `problems`: with --ignore-errors DVC hides the failure.
+
+    When the gate starts, the candidate is noted as undecided, so that the run after a killed one decides too.
+    """
     with closing(lines):
         for line in lines:
             if line.startswith("error: "):
                 problems.append(line)
-            if (begun := BEGINNING.match(line)) and begun["stage"] == "regression":
+            if (beginning := BEGINNING.match(line)) and beginning["stage"] == "regression":
                 UNDECIDED.touch()
             yield line
 
 
 def decide(verdict: Verdict | None, *, promote: Promote, hours: float, is_partial: bool) -> str:
-    """What the run comes to, in words; an accepted candidate is put in use where that is wanted. Raises AskedError where another run
-    asks a person, and decides."""
+    """Put an accepted candidate in use if that is wanted, and return the result of the run, in words.
+
+    Raises:
+        AskedError: another run asks a person, and decides.
+    """
     if verdict is None:
         return "nothing to do"
     candidate = verdict["candidate"]
@@ -151,10 +164,11 @@ def decide(verdict: Verdict | None, *, promote: Promote, hours: float, is_partia
         return f"the candidate is rejected: {'; '.join(broken)}; see {paths.report()}"
     if promote == "never":
         return "the candidate is accepted"
-    if promote == "accepted" and (back := taken_back(read_log(), candidate)):
+    if promote == "accepted" and (rollback := taken_back(read_log(), candidate)):
+        reason = rollback["why"] or "no reason given"
         return (
-            f"the candidate is accepted, and not put in use: v{back['version']} rolled it back ({back['why'] or 'no reason given'}), so that "
-            "it is for a person to run `python -m flows.promote`"
+            f"the candidate is accepted, and not put in use: v{rollback['version']} rolled it back ({reason}), "
+            "so that only a person can put it in use, by `python -m flows.promote`"
         )
     if is_in_use(digests(paths.candidate())):
         return "the candidate is accepted, and in use already"
@@ -169,27 +183,31 @@ def decide(verdict: Verdict | None, *, promote: Promote, hours: float, is_partia
 
 @task(task_run_name="promote", cache_policy=NO_CACHE, persist_result=False)
 def put_in_use(why: str, *, is_partial: bool) -> str:
-    """The SHA-256 of its weights."""
+    """Put the candidate in use, and return the SHA-256 of its weights."""
     log = get_run_logger().info
     while True:
         try:
             return promote_candidate(log, why=why)
-        except ValueError as error:  # the check in a fresh process reads pictures
+        except ValueError as error:  # the check in a fresh process reads images, which may be missing
             if not (is_partial and pull_named(str(error), log)):
                 raise
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m flows.retrain", description=__doc__)
-    parser.add_argument("--promote", choices=get_args(Promote)[:2], default="never", help="default: never")
-    parser.add_argument("--publish-to", choices=get_args(Publish), default="no", help="default: no")
-    parser.add_argument("--wait-minutes", type=float, default=0.0, help="for another run in this workspace; default: 0")
     parser.add_argument(
-        "--pull", action="store_true", help="in a clone without data: what the stages need of it, no more"
+        "--promote", choices=get_args(Promote)[:2], default="never", help="put the candidate in use (default: never)"
     )
+    parser.add_argument(
+        "--publish-to", choices=get_args(Publish), default="no", help="give the result to others (default: no)"
+    )
+    parser.add_argument(
+        "--wait-minutes", type=float, default=0.0, help="wait for another run in this workspace (default: 0)"
+    )
+    parser.add_argument("--pull", action="store_true", help="in a clone without data, pull what the stages need")
     add_option(parser)
-    given = vars(parser.parse_args())
-    state: State[Any] = retrain(**given | {"secrets": dict(given["secrets"])}, return_state=True)
+    arguments = vars(parser.parse_args())
+    state: State[Any] = retrain(**arguments | {"secrets": dict(arguments["secrets"])}, return_state=True)
     return 0 if state.is_completed() else 1
 
 

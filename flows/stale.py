@@ -1,7 +1,7 @@
-"""A clone without data in; whether its pipeline is whole, and which stage a retraining would begin with, out.
+"""Checks in a clone without data that its pipeline is whole, and names the stage that a retraining would begin with.
 
-`python -m flows.stale` is the check of a pull request: it asks `dvc repro --dry --allow-missing` and `dvc data status`, needs no data
-and no password, and fails where a retraining could not even begin.
+`python -m flows.stale` is the check of a pull request. It asks `dvc repro --dry --allow-missing` and `dvc data status`,
+needs no data and no password, and fails where a retraining could not even begin.
 """
 
 import re
@@ -20,30 +20,31 @@ LACKS_DATA = re.compile(
 
 
 def first_stale() -> str | None:
-    """The stage that a retraining would begin with, None where it would have nothing to do, or no batch is listed.
+    """Return the stage that a retraining would begin with; None if nothing is stale or no batch is listed.
 
     Raises:
-        ValueError: a batch that is listed is not DVC's, or params.yaml is wrong.
+        ValueError: DVC does not track a listed batch, or params.yaml is wrong.
         DvcError: DVC cannot read what it needs.
     """
-    check_parameters(has_batches=bool(listed()))
-    lost = [name for name in listed() if not digest_of(name)]
-    if lost:
+    batches = listed()
+    check_parameters(has_batches=bool(batches))
+    if untracked := [name for name in batches if not digest_of(name)]:
         raise ValueError(
-            f"{paths.batches()} lists {', '.join(lost)}, which {paths.raw()} has no .dvc file of: `dvc add` it, and commit that"
+            f"{paths.batches()} lists {', '.join(untracked)}, which {paths.raw()} has no .dvc file of: "
+            "`dvc add` it, and commit that"
         )
     for _ in lines_of("data", "status", "--json"):
-        pass  # it fails where a file of DVC's cannot be read
-    if not listed():  # DVC takes an empty list for a mistake
+        pass  # it fails if DVC cannot read one of its files
+    if not batches:  # DVC takes an empty list for a mistake
         return None
     try:
         for line in lines_of("repro", "--dry", "--allow-missing"):
-            if found := RUNS.match(line):
-                return found["stage"]
+            if runs := RUNS.match(line):
+                return runs["stage"]
     except DvcError as error:
-        # without data a dry run goes no farther than the first stage that it would run
-        if found := LACKS_DATA.search(str(error)):
-            return found["stage"]
+        # without data a dry run stops at the first stage that it would run
+        if lacks_data := LACKS_DATA.search(str(error)):
+            return lacks_data["stage"]
         raise
     return None
 
@@ -53,8 +54,8 @@ def main() -> None:
         stage = first_stale()
     except (OSError, ValueError, DvcError) as error:
         sys.exit(f"error: {in_a_line(error)}")
-    said = f"would begin with {stage}" if stage else "would have nothing to do"
-    sys.stdout.write(f"a retraining {said if listed() else 'waits for a first batch'}\n")
+    work = f"would begin with {stage}" if stage else "would have nothing to do"
+    sys.stdout.write(f"a retraining {work if listed() else 'waits for a first batch'}\n")
 
 
 if __name__ == "__main__":

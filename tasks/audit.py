@@ -1,4 +1,4 @@
-"""Manifest, embeddings and hashes in; the near-duplicates between train or val and held-out, and how they were told, out."""
+"""Manifest, embeddings and hashes in; the near-duplicates between train or val and held-out, and their limits, out."""
 
 import logging
 from pathlib import Path
@@ -12,6 +12,7 @@ from tasks.data.admission.splits import small_classes
 from tasks.data.health.hashes import read_hashes
 from tasks.data.health.leaks import COLUMNS, LEAKED, LEAKS
 from tasks.data.health.near_duplicates import Pairs, Side, find_twins
+from tasks.data.health.options import TwinOptions
 from tasks.data.health.twin_limits import TwinLimits, set_limits
 from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import read_manifest
@@ -20,13 +21,12 @@ from tasks.data.vectors.embeddings import read_embeddings
 from tasks.images.perceptual_hash import DISTANCE
 from tasks.machine.files import read_json, whole_folder, write_json
 from tasks.stage.main import main
-from tasks.stage.params import AuditParams
 
 logger = logging.getLogger("graftline")
 
 
 def run(
-    *, manifests: Path, classes: Path, embeddings: Path, hashes: Path, batches: Path, out: Path, audit: AuditParams
+    *, manifests: Path, classes: Path, embeddings: Path, hashes: Path, batches: Path, out: Path, audit: TwinOptions
 ) -> None:
     """Find what leaked between training and the held-out set."""
     names = read_batches(batches)
@@ -35,16 +35,13 @@ def run(
     bits, probes = read_hashes(hashes, names, num_samples=len(manifest))
     is_heldout = (manifest["split"] == "heldout").to_numpy()
     used, judge = (Side(vectors=vectors[np.flatnonzero(side)], hashes=bits[side]) for side in (~is_heldout, is_heldout))
-    limits = set_limits(
-        probes, used.hashes, judge.hashes, distance=DISTANCE, recall=audit.recall,
-        max_false_alarms=audit.max_false_alarms,
-    )  # fmt: skip
+    limits = set_limits(probes, used.hashes, judge.hashes, distance=DISTANCE, options=audit)
     twins = find_twins(used, judge, distance=DISTANCE, min_cosine=limits.min_cosine, max_distance=limits.max_distance)
     leaks = table(manifest, twins.left, ours=np.flatnonzero(~is_heldout), theirs=np.flatnonzero(is_heldout))
     leaked = table(manifest, twins.right.swapped(), ours=np.flatnonzero(is_heldout), theirs=np.flatnonzero(~is_heldout))
     check_something_is_left(manifest, leaks, read_json(classes))
     described = describe(limits, num_probes=probes.cosines.size, num_used=len(used.vectors))
-    found = {
+    summary = {
         "limits": described,
         "batches": {batch: count(leaks, leaked, batch) for batch in names},
         "num_leaks": len(leaks),
@@ -53,21 +50,25 @@ def run(
     with whole_folder(out) as folder:
         write_text_table(folder / LEAKS, leaks)
         write_text_table(folder / LEAKED, leaked)
-        write_json(folder / "audit.json", found)
+        write_json(folder / "audit.json", summary)
     logger.info(
-        "audited %s samples against %s held out: %s leave training, twins of %s; cosine at least %.3f, hash distance at most %d",
+        "audited %s samples against %s held out: %s leave training, twins of %s; cosine at least %.3f, "
+        "hash distance at most %d",
         f"{len(used.vectors):,}", f"{len(judge.vectors):,}", f"{len(leaks):,}", f"{len(leaked):,}",
         limits.min_cosine, limits.max_distance,
     )  # fmt: skip
     if not described["separates"]:
         logger.info(
-            "only %.0f %% of altered copies can be told from other pictures of this data: expect that leaks remain",
+            "only %.0f %% of altered copies can be distinguished from other images of this data: leaks may remain",
             100 * described["expected_recall"],
         )
 
 
 def table(manifest: pd.DataFrame, pairs: Pairs, *, ours: NDArray[np.intp], theirs: NDArray[np.intp]) -> pd.DataFrame:
-    """A row a left sample of the pairs, with its twin: COLUMNS. `ours` and `theirs` are the sides' rows of the manifest."""
+    """Return a row for each left sample of the pairs, with its twin: COLUMNS.
+
+    `ours` and `theirs` are the rows of the manifest that the left and the right side have.
+    """
     samples = manifest.iloc[ours[pairs.left]].reset_index(drop=True)[["batch", "path", "sample_id", "split"]]
     twins = (
         manifest.iloc[theirs[pairs.right]].reset_index(drop=True)[["batch", "path", "sample_id"]].add_prefix("twin_")
@@ -77,7 +78,7 @@ def table(manifest: pd.DataFrame, pairs: Pairs, *, ours: NDArray[np.intp], their
 
 
 def check_something_is_left(manifest: pd.DataFrame, leaks: pd.DataFrame, classes: dict[str, list[str]]) -> None:
-    """Raises ValueError where a class would have nothing left in train or val."""
+    """Raise ValueError where a class would have no sample left in train or val."""
     problems = small_classes(manifest[~manifest["sample_id"].isin(leaks["sample_id"])], classes)
     if problems:
         raise ValueError(
@@ -87,8 +88,10 @@ def check_something_is_left(manifest: pd.DataFrame, leaks: pd.DataFrame, classes
 
 
 def describe(limits: TwinLimits, *, num_probes: int, num_used: int) -> dict[str, Any]:
-    """The limits and what they are worth. `separates` says whether the copies wanted are caught without more false
-    alarms than allowed."""
+    """Return the limits and what to expect of them.
+
+    `separates` is whether they find the share of copies that params.yaml asks for without too many false alarms.
+    """
     expected = sum(limits.recall.values()) / max(len(limits.recall), 1)
     return {
         "min_cosine": round(limits.min_cosine, 4),
@@ -104,7 +107,7 @@ def describe(limits: TwinLimits, *, num_probes: int, num_used: int) -> dict[str,
 
 
 def count(leaks: pd.DataFrame, leaked: pd.DataFrame, batch: str) -> dict[str, int]:
-    """How many samples of a batch leave train and val, and how many held-out ones have a twin."""
+    """Count the samples of a batch that leave train and val, and the held-out ones that have a twin."""
     splits = leaks.loc[leaks["batch"] == batch, "split"]
     return {
         "train": int((splits == "train").sum()),

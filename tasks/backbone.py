@@ -1,4 +1,4 @@
-"""The backbone that params.yaml names in; its weights, resolved and in one format, as a bundle without targets out."""
+"""The backbone that params.yaml names in; a bundle of its weights, in one format and without targets, out."""
 
 import logging
 from pathlib import Path
@@ -6,22 +6,16 @@ from pathlib import Path
 from tasks.machine.files import whole_folder
 from tasks.models.bundle import save_bundle, versions
 from tasks.models.classifier import Classifier
+from tasks.models.options import BackboneOptions
 from tasks.models.weights import load_backbone
 from tasks.stage.main import main
-from tasks.stage.params import BackboneParams
 
 logger = logging.getLogger("graftline")
 
 
-def run(*, out: Path, backbone: BackboneParams) -> None:
+def run(*, out: Path, backbone: BackboneOptions) -> None:
     """Find or fetch the pretrained weights, so that no later stage needs the network."""
-    pretrained = load_backbone(
-        backbone.architecture,
-        weights=backbone.weights,
-        features=backbone.features,
-        image_size=backbone.image_size,
-        decode=backbone.decode,
-    )
+    pretrained = load_backbone(**vars(backbone))
     fingerprint = pretrained.fingerprint()
     with whole_folder(out) as folder:
         save_bundle(folder, Classifier(pretrained, {}), lineage={"fingerprint": fingerprint, "versions": versions()})

@@ -1,4 +1,4 @@
-"""params.yaml and the list of batches in; nothing out: it fails where one of them is wrong, before any stage works."""
+"""Check params.yaml and the list of batches before any stage runs."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from tasks.stage.main import main
 
 
 def run(*, batches: Path | None) -> None:
-    """Check what a person writes by hand; `stage` has checked params.yaml by the time it comes here."""
+    """Check the list of batches; `tasks.stage` has checked params.yaml before."""
     if batches is not None:
         read_batches(batches)
 

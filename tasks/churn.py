@@ -1,4 +1,4 @@
-"""Predictions of retrainings with other seeds in; the budget of negative flips that their differences leave out."""
+"""Predictions of retrainings with different seeds in; the share of negative flips that chance explains out."""
 
 import logging
 from dataclasses import asdict, dataclass
@@ -11,42 +11,44 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import t
 
+from tasks.gate.options import GateOptions
 from tasks.machine.files import whole_file, write_json
 from tasks.stage.main import main
-from tasks.stage.params import RegressionParams
 
 logger = logging.getLogger("graftline")
 
 
-def run(*, predictions: Path, out: Path, regression: RegressionParams) -> None:
-    """`predictions` is a folder with a predictions.parquet of evaluate for each retraining, under whatever names."""
+def run(*, predictions: Path, out: Path, regression: GateOptions) -> None:
+    """Measure the churn: `predictions` is a folder with a table of evaluate for each retraining, of any name."""
     tables = [pd.read_parquet(path) for path in sorted(predictions.glob("*.parquet"))]
-    found = {}
+    churns = {}
     for target in sorted({name for table in tables for name in table["target"]}):
         of_target = [table[table["target"] == target] for table in tables]
         ids = of_target[0]["sample_id"].tolist()
-        if any(each["sample_id"].tolist() != ids for each in of_target):
+        if any(table["sample_id"].tolist() != ids for table in of_target):
             raise ValueError(f"the tables in {predictions} are of other held-out samples: make them anew")
-        is_right = np.stack([(each["candidate"] == each["label"]).to_numpy() for each in of_target])
-        found[target] = asdict(measure_churn(is_right, significance=regression.significance))
+        is_right = np.stack([(table["candidate"] == table["label"]).to_numpy() for table in of_target])
+        churns[target] = asdict(measure_churn(is_right, significance=regression.significance))
     with whole_file(out) as path:
-        write_json(path, found)
-    for target, churn in found.items():
+        write_json(path, churns)
+    for target, churn in churns.items():
         if not churn["highest"]:
             logger.info(
-                "%s: %d retrainings agree on every answer, as those of the head alone do: leave regression.max_negative_flips null",
+                "%s: %d retrainings agree on every answer, as those of the head alone do: leave "
+                "regression.max_negative_flips null",
                 target, len(tables),
             )  # fmt: skip
             continue
         logger.info(
-            "%s: %d retrainings turn %.2f %% of the answers from right to wrong among themselves, %.2f %% at most: regression.max_negative_flips: %.4f",
+            "%s: %d retrainings turn %.2f %% of the answers from right to wrong among themselves, %.2f %% at most: "
+            "regression.max_negative_flips: %.4f",
             target, len(tables), 100 * churn["mean"], 100 * churn["highest"], churn["budget"],
         )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Churn:
-    """mean, highest: the share of negative flips between two retrainings; budget: what another retraining stays below."""
+    """The mean and the highest share of negative flips between two retrainings, and the budget of another one."""
 
     mean: float
     highest: float
@@ -54,11 +56,17 @@ class Churn:
 
 
 def measure_churn(is_right: NDArray[np.bool_], *, significance: float) -> Churn:
-    """is_right: (num_retrainings, n). The budget is the upper end of Student's prediction interval for one more pair, which another
-    retraining passes with a chance of `significance`. Raises ValueError for fewer than three retrainings."""
+    """Return the churn of retrainings.
+
+    The budget is the upper end of Student's prediction interval for one more pair. Another retraining exceeds it with a
+    chance of `significance`. Raises ValueError for fewer than three retrainings.
+
+    Args:
+        is_right: (num_retrainings, n), whether an answer equals its label.
+    """
     num = len(is_right)
     if num < 3:
-        raise ValueError(f"there are {num} retrainings, expected at least 3: more seeds tell how far they differ")
+        raise ValueError(f"there are {num} retrainings, expected at least 3: retrain with more seeds")
     flips = np.array([(one & ~other).mean() for one, other in permutations(is_right, 2)])
     width = float(t.isf(significance, num - 1)) * float(flips.std(ddof=1)) * sqrt(1 + 1 / num)
     return Churn(mean=float(flips.mean()), highest=float(flips.max()), budget=float(flips.mean()) + width)

@@ -1,31 +1,31 @@
-"""What validate wrote in; Great Expectations' HTML pages about it out, for a person who wants to look closer."""
+"""The manifest in; Great Expectations' HTML pages about it out, for a person who wants to look closer."""
 
 import logging
 from pathlib import Path
 
-from tasks.data.admission.expectations import tell, write_data_docs
+from tasks.data.admission.expectations import make_examination, write_data_docs
+from tasks.data.admission.options import ExpectationOptions
 from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import read_manifest
 from tasks.machine.files import read_json, whole_folder
 from tasks.stage.main import main
-from tasks.stage.params import ScanParams, ValidateParams
+from tasks.stage.params import ScanParams
 
 logger = logging.getLogger("graftline")
 
 
-def run(*, validated: Path, batches: Path, out: Path, validate: ValidateParams, scan: ScanParams) -> None:
-    """Check the manifest once more and draw the pages."""
+def run(*, validated: Path, batches: Path, out: Path, validate: ExpectationOptions, scan: ScanParams) -> None:
+    """Check the manifest once more and write the pages."""
     names = read_batches(batches)
-    told = tell(
+    examination = make_examination(
         read_manifest(validated / "manifest", names),
+        validate,
         batches=names,
         classes=read_json(validated / "classes.json"),
-        limits=validate.expectations.model_dump(),
-        drift_significance=validate.drift_significance,
         min_image_size=scan.min_image_size,
     )
     with whole_folder(out) as folder:
-        write_data_docs(told, folder)
+        write_data_docs(examination, folder)
     logger.info("open %s", out / "index.html")
 
 

@@ -1,7 +1,7 @@
-"""A batch's pictures and a frozen backbone in; a vector and the perceptual hashes of each sample, in the manifest's order, out.
+"""The images of a batch and a frozen backbone in; a vector and the perceptual hashes of every sample out.
 
-What was computed once is kept in the embedding store, under the sample's id and all that it depends on: only samples that
-the store lacks are read at all.
+They come in the manifest's order. The embedding store keeps them under the sample's id and all that they depend on, so
+that only samples that the store lacks are read.
 """
 
 import hashlib
@@ -9,11 +9,11 @@ import logging
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image
 
 from tasks.data.health.bits import hash_words
 from tasks.data.health.hashes import Probes, write_hashes
@@ -24,8 +24,7 @@ from tasks.embedding.embedder import Embedder, plan
 from tasks.embedding.engine import StoredView, open_store
 from tasks.embedding.engine import embed as look_at
 from tasks.embedding.looks import LookStore
-from tasks.images import alterations
-from tasks.images.alterations import COPIES
+from tasks.images.alterations import ALTERED_COPIES
 from tasks.images.decode import decode_image
 from tasks.images.perceptual_hash import DISTANCE, HASHES_SHAPE, perceptual_hashes
 from tasks.machine import sources
@@ -37,7 +36,7 @@ from tasks.stage.params import EmbedParams
 
 logger = logging.getLogger("graftline")
 
-LONGEST_PROBED = 13_000  # px a side; Pillow crops no more than 178,956,970 px, and a large picture takes long to alter
+LONGEST_PROBED = 13_000  # px a side; Pillow crops no more than 178,956,970 px, and a large image takes long to alter
 SAMPLES_PER_PROBE = 50  # so that probing costs a small batch little
 
 
@@ -46,19 +45,16 @@ def run(*, raw: Path, manifest: Path, backbone: Path, store: Path, out: Path, ha
     start = time.monotonic()
     rows = read_batch(manifest.parent, manifest.stem)
     model, _ = load_bundle(backbone)
-    fingerprint = model.backbone.fingerprint()  # computed, not believed: others may share the store
-    chosen = plan(
-        device=embed.device, precision=embed.precision, execution=embed.execution, minibatch_size=embed.minibatch_size
-    )
+    fingerprint = model.backbone.fingerprint()  # computed, not read: others may share the store
+    chosen = plan(embed)
     embedder = Embedder(model.backbone, chosen)
     kept = open_store(
         store, embedder, backbone=fingerprint, decode=decode_image, hash_of=perceptual_hashes, hashes_shape=HASHES_SHAPE
     )
-    decode = partial(decode_image, shorter_side=embedder.transform.shorter_side)
-    samples = Samples(rows, raw=raw.parent, decode=decode)
+    samples = Samples(rows, raw=raw.parent, decode=decode_image)
     show = partial(progress, what=f"embed {manifest.stem}", unit="minibatches")
-    view = StoredView(embedder=embedder, store=kept, keys=samples.ids, hashing=perceptual_hashes)
-    [new] = look_at(samples.decoded, [view], names=samples.paths, show=show)
+    view = StoredView(embedder=embedder, store=kept, keys=samples.ids)
+    [new] = look_at(samples.content, [view], names=samples.paths, show=show)
     probes = probe(samples, embedder=embedder, store=kept, num_probed=embed.num_probed)
     with whole_file(out) as path:
         vectors = (looks.vectors for looks in kept.looks(samples.ids))
@@ -73,37 +69,46 @@ def run(*, raw: Path, manifest: Path, backbone: Path, store: Path, out: Path, ha
     )  # fmt: skip
 
 
-def probe(samples: Samples[Image.Image], *, embedder: Embedder, store: LookStore, num_probed: int) -> Probes:
-    """Embed altered copies of a few samples, none of them held out, and compare each with its original."""
+def probe(
+    samples: Samples[Any],
+    *,
+    embedder: Embedder,
+    store: LookStore,
+    num_probed: int,
+) -> Probes:
+    """Return how near the altered copies of a few samples stay to their originals; no held-out sample is probed."""
     rows = probed(samples.rows, num_probed=num_probed)
     chosen = samples.rows.iloc[rows]
-    kinds = list(COPIES)
-    code = sources.digest(alterations.__name__)  # an altered copy depends on it, other than the sample
+    kinds = list(ALTERED_COPIES)
+    code = sources.digest("tasks.embed")  # the copies depend on this module and on the alterations, the samples do not
     strengths = [int(identity[:8], 16) / 0xFFFFFFFF for identity in chosen["sample_id"]]
     names = [f"{path} ({kind})" for path in chosen["path"] for kind in kinds]
-    ids = [
+    keys = [
         hashlib.sha256(f"{identity} {kind} {strength} {code}".encode()).hexdigest()
         for identity, strength in zip(chosen["sample_id"], strengths, strict=True)
         for kind in kinds
     ]
 
-    def picture(number: int) -> Image.Image:
-        row, kind = divmod(number, len(kinds))
-        return COPIES[kinds[kind]](samples.decoded(int(rows[row])), strengths[row])
+    def content(number: int) -> bytes:
+        return samples.content(int(rows[number // len(kinds)]))
 
-    look_at(picture, [StoredView(embedder=embedder, store=store, keys=ids, hashing=perceptual_hashes)], names=names)
-    copies, originals = store.all_looks(ids), store.all_looks(chosen["sample_id"].tolist())
-    one_each = np.repeat(np.arange(len(rows)), len(kinds))
+    def alter(number: int, sample: Any) -> Any:
+        row, kind = divmod(number, len(kinds))
+        return ALTERED_COPIES[kinds[kind]](sample, strengths[row])
+
+    look_at(content, [StoredView(embedder=embedder, store=store, keys=keys, alter=alter)], names=names)
+    copies, originals = store.all_looks(keys), store.all_looks(chosen["sample_id"].tolist())
+    of_copy = np.repeat(np.arange(len(rows)), len(kinds))
     shape = (len(rows), len(kinds))
     return Probes(
         kinds=tuple(kinds),
-        cosines=pair_cosines(copies.vectors, originals.vectors[one_each]).astype(np.float32).reshape(shape),
-        distances=DISTANCE.of_pairs(hash_words(copies.hashes), hash_words(originals.hashes[one_each])).reshape(shape),
+        cosines=pair_cosines(copies.vectors, originals.vectors[of_copy]).astype(np.float32).reshape(shape),
+        distances=DISTANCE.of_pairs(hash_words(copies.hashes), hash_words(originals.hashes[of_copy])).reshape(shape),
     )
 
 
 def probed(rows: pd.DataFrame, *, num_probed: int) -> NDArray[np.intp]:
-    """Which rows are probed: `num_probed` at most, one in SAMPLES_PER_PROBE at most, one at least where there is one."""
+    """Return the rows to probe: at most `num_probed` and one in SAMPLES_PER_PROBE, but one if there is any."""
     is_small = rows[["width", "height"]].max(axis=1) <= LONGEST_PROBED
     in_use = np.flatnonzero((rows["split"] != "heldout") & is_small)
     count = min(num_probed, -(-len(rows) // SAMPLES_PER_PROBE))

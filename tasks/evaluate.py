@@ -1,4 +1,4 @@
-"""Candidate, baseline and the held-out samples in; a prediction a row, metrics and plot data out. Measures, judges nothing."""
+"""Candidate, baseline and the held-out samples in; predictions, metrics and plot data out. It judges nothing."""
 
 import logging
 from functools import partial
@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tasks.data.admission.splits import Split, held_out_before
+from tasks.data.admission.options import Split
+from tasks.data.admission.splits import held_out_before, read_split
 from tasks.data.health.leaks import is_leaked
 from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import read_manifest, version_of
@@ -22,7 +23,7 @@ from tasks.metrics.calibration import reliability
 from tasks.metrics.measures import is_known, measure, share_unchanged
 from tasks.metrics.slices import check_slices, slice_table
 from tasks.models.bundle import WEIGHTS, check_baseline, folder_bytes, load_bundle
-from tasks.prediction.answers import Answerer, Probabilities
+from tasks.prediction.answers import Answerer, TargetProbabilities
 from tasks.prediction.answers import answers as answers_of_heads
 from tasks.prediction.heldout import Modality, ask, in_classes_of, prediction_table
 from tasks.stage.main import main
@@ -71,11 +72,11 @@ def run(
         model, learned = load_bundle(baseline)
         known = model.classes
         answerers["baseline"] = Answerer(model, minibatch_size=evaluate.minibatch_size)
-        is_new = held_out_before(rows, now=Split(**read_json(split)), before=Split.read(learned.get("split")))
+        is_new = held_out_before(rows, now=Split(**read_json(split)), before=read_split(learned.get("split")))
         if not is_new.all():
             logger.warning(
-                "warning: the split is another than the model in use was trained by: candidate and model in use are compared on the %s of %s "
-                "held-out samples that neither learned from",
+                "warning: the split is another than the model in use was trained by: candidate and model in use are "
+                "compared on the %s of %s held-out samples that neither learned from",
                 f"{is_new.sum():,}",
                 f"{len(rows):,}",
             )
@@ -86,7 +87,7 @@ def run(
         for name, answers in asked.models.items()
     }
     heads, _ = load_heads(head)
-    predictions: dict[str, Probabilities] = {
+    predictions: dict[str, TargetProbabilities] = {
         "candidate": in_order.pop("candidate"),
         "head": answers_of_heads(heads, vectors[np.flatnonzero(is_heldout)].astype(np.float16)),
         **in_order,
@@ -104,14 +105,14 @@ def run(
             labels[is_there], by_model, names, evaluate, leaked=leaked[is_there], is_shared=is_shared, seed=seed
         )
         metrics[target]["candidate"]["unchanged"] = {
-            name: share_unchanged(by_model["candidate"], found[target][is_there])
-            for name, found in asked.altered.items()
+            name: share_unchanged(by_model["candidate"], probabilities[target][is_there])
+            for name, probabilities in asked.altered.items()
         }
-        said = prediction_table(there, target, labels[is_there], by_model, names)
-        said = said.assign(is_leaked=leaked[is_there], is_shared=is_shared)
-        table = said.join(there[[each for each in there if each not in said]])
+        own = prediction_table(there, target, labels[is_there], by_model, names)
+        own = own.assign(is_leaked=leaked[is_there], is_shared=is_shared)
+        table = own.join(there[[column for column in there if column not in own]])
         slices.append(slice_table(table, columns=evaluate.slices, target=target, confidence=evaluate.confidence))
-        tables.append(table.drop(columns=[each for each in ("split", *classes) if each not in said]))
+        tables.append(table.drop(columns=[column for column in ("split", *classes) if column not in own]))
         confusions.append(tables[-1][["target", "label", "candidate"]])
         bins, _ = reliability(
             labels=labels[is_there], probabilities=by_model["candidate"], num_bins=evaluate.calibration_bins
@@ -129,10 +130,10 @@ def run(
         )
         heldout = {"heldout": version_of(rows, list(classes)), "num_heldout": len(rows)}
         lost = {
-            target: [each for each in names if each not in classes.get(target, [])] for target, names in known.items()
+            target: [name for name in names if name not in classes.get(target, [])] for target, names in known.items()
         }
         unseen = {
-            target: [each for each in names if each not in metrics[target]["candidate"]["recall"]]
+            target: [name for name in names if name not in metrics[target]["candidate"]["recall"]]
             for target, names in classes.items()
         }
         about = {"confidence": evaluate.confidence, "lost_classes": lost, "classes_without_samples": unseen}

@@ -1,9 +1,9 @@
-"""Manifest, leaks, head, backbone and pictures in; the candidate bundle, the better of head and fine-tuned on val, out."""
+"""Manifest, leaks, head, backbone and images in; the candidate, the better of head and fine-tuned on val, out."""
 
 import hashlib
 import logging
 import time
-from functools import partial
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,16 @@ from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import read_manifest
 from tasks.data.samples.samples import Samples
 from tasks.embedding.embedder import plan
-from tasks.images.augment import Augmentation, Views
+from tasks.images.augment import AugmentedViews
 from tasks.images.decode import decode_image
 from tasks.machine import sources
 from tasks.machine.files import read_json, whole_folder, write_json
 from tasks.models.bundle import load_bundle, save_bundle, versions
 from tasks.stage.main import main
-from tasks.stage.params import FinetuneParams
 from tasks.targets.classes import MISSING
 from tasks.training.finetuning.checkpoint import Checkpoint
 from tasks.training.finetuning.grafting import graft
+from tasks.training.finetuning.options import FinetuneOptions
 from tasks.training.finetuning.tuning import Data, curve_table, fine_tune, label_tensor, open_source, summary
 
 logger = logging.getLogger("graftline")
@@ -44,10 +44,10 @@ def run(
     scratch: Path,
     out: Path,
     curves: Path,
-    finetune: FinetuneParams,
+    finetune: FinetuneOptions,
     seed: int,
 ) -> None:
-    """Train the last blocks of the backbone together with the head, from the trained head on (LP-FT, Kumar et al. 2022)."""
+    """Train the last blocks of the backbone and the head, starting from the trained head (LP-FT, Kumar et al. 2022)."""
     start = time.monotonic()
     manifest = read_manifest(manifests, read_batches(batches))
     manifest = manifest[~leaves_training(manifest, audit) & (manifest["split"] != "heldout")].reset_index(drop=True)
@@ -61,27 +61,25 @@ def run(
     for side, rows in (("train", data.train), ("val", data.val)):
         if not (data.labels[rows] != MISSING).any():
             raise ValueError(
-                f"{manifests} has no labelled samples of {side} that are no leaks, expected at least one: land more samples, or "
-                "change validate.val_fraction"
+                f"{manifests} has no labelled samples of {side} that are no leaks, expected at least one: land more "
+                "samples, or change validate.val_fraction"
             )
     facts = {
         "backbone": lineage["fingerprint"],
         "data": digest(manifest),
         "head": digest_of(head),
-        "params": finetune.model_dump(),
+        "params": asdict(finetune),
         "seed": seed,
         "split": read_json(split),
         "versions": versions(),
     }
-    samples = Samples(
-        manifest, raw=raw, decode=partial(decode_image, shorter_side=model.backbone.transform.shorter_side)
-    )
-    views = Views(augmentation=augmentation(finetune), seed=seed)
+    samples = Samples(manifest, raw=raw, decode=decode_image)
+    views = AugmentedViews(augmentation=finetune, seed=seed)
     source = open_source(
-        samples, model, data, views=views, scratch=scratch, backbone=lineage["fingerprint"], params=finetune
+        samples, model, data, views=views, scratch=scratch, backbone=lineage["fingerprint"], options=finetune
     )
     checkpoint = Checkpoint(scratch / "checkpoints", recipe=facts | on_this_machine(manifest, finetune))
-    tuned = fine_tune(model, source, data, params=finetune, seed=seed, keeper=checkpoint)
+    tuned = fine_tune(model, source, data, options=finetune, seed=seed, keeper=checkpoint)
     if not tuned.verdict.is_finetuned:
         model = graft(load_bundle(backbone)[0].backbone, head, classes=read_json(classes))
     description = facts | {
@@ -100,20 +98,14 @@ def run(
     )  # fmt: skip
 
 
-def augmentation(params: FinetuneParams) -> Augmentation:
-    return Augmentation(
-        max_rotation_degrees=params.max_rotation_degrees,
-        max_shift_fraction=params.max_shift_fraction,
-        max_scale_fraction=params.max_scale_fraction,
-        flip=params.flip,
-    )
+def on_this_machine(manifest: pd.DataFrame, options: FinetuneOptions) -> dict[str, Any]:
+    """Return what the steps of a training depend on besides the facts of a candidate.
 
-
-def on_this_machine(manifest: pd.DataFrame, params: FinetuneParams) -> dict[str, Any]:
-    """What the steps of a training depend on besides the facts of a candidate: a run with another goes on from no checkpoint."""
+    A run resumes from a checkpoint only if both are the same.
+    """
     order = hashlib.sha256("".join(manifest["sample_id"]).encode())
-    chosen = plan(device=params.device, precision=params.precision)
-    packages = {each: version(each) for each in ("numpy", "pillow", "scipy", "torch", "torchvision")}
+    chosen = plan(options)
+    packages = {name: version(name) for name in ("numpy", "pillow", "scipy", "torch", "torchvision")}
     return {
         "code": sources.digest("tasks.finetune"),
         "order": order.hexdigest(),
@@ -123,13 +115,13 @@ def on_this_machine(manifest: pd.DataFrame, params: FinetuneParams) -> dict[str,
 
 
 def digest(manifest: pd.DataFrame) -> str:
-    """SHA-256 (hex) of which samples there are, on which side and with which labels: the version of the data."""
+    """Return the version of the data: the SHA-256 (hex) of the samples, their sides and their labels."""
     rows = pd.util.hash_pandas_object(manifest.drop(columns=["batch", "path"]), index=False)
     return hashlib.sha256(rows.sort_values().to_numpy().tobytes()).hexdigest()
 
 
 def digest_of(folder: Path) -> str:
-    """SHA-256 (hex) of the files of a folder."""
+    """Return the SHA-256 (hex) of the files of a folder."""
     content = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         content.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())

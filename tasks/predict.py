@@ -1,5 +1,7 @@
-"""A bundle and pictures in; a row a picture and target with its label and calibrated probability out. Or the bundle as one file
-that other programs run."""
+"""A bundle and images in; the label and calibrated probability of every image and target out.
+
+With --export the bundle becomes one file that other programs run.
+"""
 
 import argparse
 import logging
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.images.decode import decode_stranger
+from tasks.images.options import SizeLimits
 from tasks.machine.files import whole_file
 from tasks.machine.progress import progress
 from tasks.models.bundle import load_bundle
@@ -19,7 +22,7 @@ from tasks.prediction.export import FORMATS, export
 from tasks.prediction.inputs import find_inputs
 from tasks.prediction.prediction_table import holds_predictions, prediction_writer
 from tasks.prediction.stream import Answers, answer_stream
-from tasks.stage.main import set_up, told_in_one_line
+from tasks.stage.shell import errors_in_one_line, set_up
 
 logger = logging.getLogger("graftline")
 
@@ -39,10 +42,11 @@ def predict(
     max_file_bytes: int = MAX_FILE_BYTES,
     **choices: Any,
 ) -> Counter[str]:
-    """Classify what the inputs hold, and return how many of them had each reason not to be, and how many none ("").
+    """Classify the images of the inputs. Return how many have no label for a reason, and how many have one ("").
 
-    `choices` are those of `tasks.embedding.embedder.plan`. Predictions of before are no inputs, unless they are named. Raises
-    ValueError where the bundle is not whole, or has no targets, or where `out` would replace something else than predictions.
+    `choices` are fields of `tasks.embedding.options.PlanOptions`. Earlier predictions are inputs only if they are
+    named. Raises ValueError where the bundle is not whole or has no targets, or where `out` would replace a file that
+    holds no predictions.
     """
     check_out(out, bundle=bundle)
     check_replaced(out, inputs)
@@ -73,20 +77,21 @@ def predict_with(
 ) -> Counter[str]:
     """Do what `predict` does, with a model that is loaded."""
     beside = out.with_name(f".{out.name}.part").resolve()
-    found = find_inputs(
+    listed = find_inputs(
         inputs, root=root,
         left_out=lambda path: holds_predictions(path) or (path.name == beside.name and path.resolve() == beside),
     )  # fmt: skip
     decode = partial(
-        decode_stranger, min_image_size=MIN_IMAGE_SIZE, max_image_pixels=max_image_pixels,
+        decode_stranger,
+        limits=SizeLimits(min_image_size=MIN_IMAGE_SIZE, max_image_pixels=max_image_pixels),
         shorter_side=answerer.transform.shorter_side,
     )  # fmt: skip
-    answers = answer_stream(found, answerer, decode=decode, max_file_bytes=max_file_bytes, top_k=top_k)
+    answers = answer_stream(listed, answerer, decode=decode, max_file_bytes=max_file_bytes, top_k=top_k)
     return write_predictions(out, progress(answers, total=None, what="predict", unit="minibatches"), answerer.classes)
 
 
 def check_out(out: Path, *, bundle: Path) -> None:
-    """Raises ValueError where no file can be written, or where it would lie in the bundle."""
+    """Raise ValueError where no file can be written, or where it would lie in the bundle."""
     if not out.name or out.is_dir():
         raise ValueError(f"{out} is a folder: name a file in it")
     if out.exists() and not out.is_file():
@@ -96,8 +101,7 @@ def check_out(out: Path, *, bundle: Path) -> None:
 
 
 def check_replaced(out: Path, inputs: Sequence[Path]) -> None:
-    """Raises ValueError where a picture, a table or anything else but predictions of before is at `out`, or where it is an
-    input."""
+    """Raise ValueError where `out` is an input, or a file other than earlier predictions."""
     if not out.exists():
         return
     if any(path.exists() and path.samefile(out) for path in inputs):
@@ -107,27 +111,27 @@ def check_replaced(out: Path, inputs: Sequence[Path]) -> None:
 
 
 def write_predictions(out: Path, answers: Iterable[Answers], classes: dict[str, list[str]]) -> Counter[str]:
-    """Write them as they come, and return how many inputs had each reason."""
+    """Write answers as they come, and count the inputs by the reason why they have no label."""
     counts: Counter[str] = Counter()
     with whole_file(out) as path, prediction_writer(path) as writer:
-        for each in answers:
-            counts.update(one.reason for one in each.inputs)
-            for row in rows(each, classes):
+        for part in answers:
+            counts.update(item.reason for item in part.inputs)
+            for row in rows(part, classes):
                 writer.add(row)
     return counts
 
 
 def rows(answers: Answers, classes: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
-    """One an input and target, in the order of the inputs."""
-    pictures = {place: number for number, place in enumerate(answers.places)}
+    """Yield a row for each input and target, in the order of the inputs."""
+    numbers = {place: number for number, place in enumerate(answers.places)}
     ranked = {target: (values.tolist(), indices.tolist()) for target, (values, indices) in answers.ranked.items()}
-    for place, (each, sample_id) in enumerate(zip(answers.inputs, answers.sample_ids, strict=True)):
+    for place, (item, sample_id) in enumerate(zip(answers.inputs, answers.sample_ids, strict=True)):
         for target, names in classes.items():
-            row: dict[str, Any] = {"path": each.path, "sample_id": sample_id or None, "target": target}
-            if each.reason:
-                yield row | {"reason": each.reason, "detail": each.detail}
+            row: dict[str, Any] = {"path": item.path, "sample_id": sample_id or None, "target": target}
+            if item.reason:
+                yield row | {"reason": item.reason, "detail": item.detail}
                 continue
-            values, indices = (part[pictures[place]] for part in ranked[target])
+            values, indices = (part[numbers[place]] for part in ranked[target])
             labels = [names[index] for index in indices]
             yield row | {
                 "label": labels[0], "probability": values[0], "top_labels": labels, "top_probabilities": values
@@ -136,25 +140,25 @@ def rows(answers: Answers, classes: dict[str, list[str]]) -> Iterator[dict[str, 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     set_up()
-    given = parse(arguments)
-    with told_in_one_line():
-        if given.export:
-            check_out(given.out, bundle=given.bundle)
-            if given.out.exists():
-                raise ValueError(f"{given.out} is there already: remove it, or name another file")
-            found = export(load_bundle(given.bundle)[0], given.out, format=given.export)
-            logger.info("wrote %s, which agrees with %s to %.1e", given.out, given.bundle, found)
+    options = parse(arguments)
+    with errors_in_one_line():
+        if options.export:
+            check_out(options.out, bundle=options.bundle)
+            if options.out.exists():
+                raise ValueError(f"{options.out} is there already: remove it, or name another file")
+            difference = export(load_bundle(options.bundle)[0], options.out, format=options.export)
+            logger.info("wrote %s, which agrees with %s to %.1e", options.out, options.bundle, difference)
             return
         start = time.monotonic()
-        choices = {"device": given.device, "precision": given.precision, "minibatch_size": given.minibatch_size}
+        choices = {"device": options.device, "precision": options.precision, "minibatch_size": options.minibatch_size}
         counts = predict(
-            given.bundle, given.inputs, out=given.out, top_k=given.top_k, root=given.root,
-            max_image_pixels=given.max_image_pixels, max_file_bytes=given.max_file_bytes, **choices,
+            options.bundle, options.inputs, out=options.out, top_k=options.top_k, root=options.root,
+            max_image_pixels=options.max_image_pixels, max_file_bytes=options.max_file_bytes, **choices,
         )  # fmt: skip
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.items()) if reason)
         logger.info(
             "predicted %s of %s in %.0f s -> %s%s", f"{counts['']:,}", f"{counts.total():,}", time.monotonic() - start,
-            given.out, f"; without a label: {reasons}" if reasons else "",
+            options.out, f"; without a label: {reasons}" if reasons else "",
         )  # fmt: skip
 
 
@@ -178,14 +182,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--minibatch-size", type=count, help="pictures; default: 16 on cpu, 256 on cuda")
     parser.add_argument("--max-image-pixels", type=count, default=MAX_IMAGE_PIXELS, help="width x height")
     parser.add_argument("--max-file-bytes", type=count, default=MAX_FILE_BYTES, help="of a picture")
-    given = parser.parse_intermixed_args(arguments)
-    if bool(given.inputs) == bool(given.export):
+    options = parser.parse_intermixed_args(arguments)
+    if bool(options.inputs) == bool(options.export):
         parser.error("expected inputs, or --export without any")
-    return given
+    return options
 
 
 def count(text: str) -> int:
-    """At least 1."""
+    """Return a whole number of at least 1."""
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number, at least 1")
     return int(text)

@@ -1,4 +1,4 @@
-"""An embedding store in; what it holds told, or some of it removed: a recipe, what is no longer used, what is damaged."""
+"""An embedding store in; a list of its recipes out, or the store without a recipe, unused or damaged values."""
 
 import errno
 import logging
@@ -24,7 +24,7 @@ from tasks.data.store.segments import (
     values_of,
 )
 from tasks.data.store.store import CHUNK, RECIPE, Store, is_store, list_recipes, read_recipe
-from tasks.stage.main import main
+from tasks.stage.shell import run_verb
 
 logger = logging.getLogger("graftline")
 
@@ -32,12 +32,15 @@ REMOVED = ".removed-"  # begins the name of a recipe's folder while it is being 
 
 
 def run(*, store: Path, recipe: str | None, unused_since: date | None, damaged: bool) -> None:
-    """List the recipes of an embedding store; or remove the recipe whose fingerprint begins as given, or what no run
-    read or wrote since a day, such as 2026-01-31, or what is damaged. Embed makes anew what it then misses."""
+    """List the recipes of an embedding store, or remove values from it; embed computes missing ones anew.
+
+    --recipe removes the recipe whose fingerprint begins with it, --unused-since the values that no run read or wrote
+    since a day such as 2026-01-31, --damaged the values that do not match their checksums.
+    """
     if not is_store(store):
         raise ValueError(f"there is no embedding store at {store}: name the folder of one")
     if (recipe is not None) + (unused_since is not None) + damaged > 1:
-        raise ValueError("--recipe, --unused-since and --damaged each say what is to go: give one of them")
+        raise ValueError("--recipe, --unused-since and --damaged exclude each other: give one of them")
     if recipe is not None:
         freed = remove_folder(choose(store, prefix=recipe))
     elif unused_since is not None:
@@ -55,7 +58,7 @@ def run(*, store: Path, recipe: str | None, unused_since: date | None, damaged: 
 
 
 def describe(folder: Path) -> str:
-    """A line about a recipe."""
+    """Return a line about a recipe."""
     try:
         recipe = read_recipe(folder)
         made_by = " ".join(str(recipe[key]) for key in ("architecture", "precision") if key in recipe)
@@ -67,8 +70,7 @@ def describe(folder: Path) -> str:
 
 
 def choose(store: Path, *, prefix: str) -> Path:
-    """The folder of the one recipe whose fingerprint begins with `prefix`. Raises ValueError where there are none or
-    several."""
+    """Return the folder of the recipe whose fingerprint begins with `prefix`. Raises ValueError unless there is one."""
     folders = list_recipes(store)
     chosen = [folder for folder in folders if prefix and folder.name.startswith(prefix)]
     if len(chosen) != 1:
@@ -79,7 +81,7 @@ def choose(store: Path, *, prefix: str) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """Of a part of a store. A sample that two runs embedded at once counts twice."""
+    """The size of a part of a store. A sample that two runs embedded at once counts twice."""
 
     num_samples: int = 0
     num_bytes: int = 0
@@ -92,7 +94,7 @@ class Size:
 
 
 def remove_unused(store: Path, *, since: date) -> Size:
-    """The segments that were last used before the day began, and recipes of which nothing is left."""
+    """Remove the segments that were last used before the day began, and recipes that have none left."""
     freed = Size()
     for folder in list_recipes(store):
         segments = list_segments(folder)
@@ -104,7 +106,7 @@ def remove_unused(store: Path, *, since: date) -> Size:
 
 
 def remove_damaged(store: Path) -> Size:
-    """The recipes whose recipe.json is damaged, and of the others the values that do not match their checksums."""
+    """Remove the recipes whose recipe.json is damaged, and from others the values that do not match their checksums."""
     freed = Size()
     for folder in list_recipes(store):
         try:
@@ -122,7 +124,7 @@ def remove_damaged(store: Path) -> Size:
 
 
 def mend(keys: Path, store: Store) -> Size:
-    """Where a segment has damaged values, a new one takes its place, of the values that are whole."""
+    """Replace a segment that has damaged values by one of its whole values."""
     try:
         is_whole = verify(keys, value_bytes=store.value_bytes)
     except OSError as error:
@@ -145,7 +147,7 @@ def mend(keys: Path, store: Store) -> Size:
 
 
 def verify(keys: Path, *, value_bytes: int) -> NDArray[np.bool_]:
-    """(n,): whether each value of a segment matches its checksum."""
+    """Return (n,): whether the values of a segment match their checksums."""
     is_whole = [np.empty(0, bool)]
     try:
         with open_values(keys) as descriptor:
@@ -159,7 +161,7 @@ def verify(keys: Path, *, value_bytes: int) -> NDArray[np.bool_]:
 
 
 def remove_folder(folder: Path) -> Size:
-    """A recipe. It is gone for others from one moment to the next."""
+    """Remove a recipe. For other processes it disappears at once."""
     freed = size_of(folder)
     removed = folder.rename(folder.with_name(f"{REMOVED}{secrets.token_hex(8)}"))
     shutil.rmtree(removed)
@@ -167,7 +169,7 @@ def remove_folder(folder: Path) -> Size:
 
 
 def size_of(folder: Path) -> Size:
-    """Of a recipe."""
+    """Return the size of a recipe."""
     return sum(map(size_of_segment, list_segments(folder)), Size())
 
 
@@ -176,11 +178,11 @@ def size_of_segment(keys: Path) -> Size:
 
 
 def removed(keys: Path) -> Size:
-    """A segment that is gone now."""
+    """Remove a segment and return its size."""
     freed = size_of_segment(keys)
     remove_segment(keys)
     return freed
 
 
 if __name__ == "__main__":
-    main(run)
+    run_verb(run)

@@ -1,30 +1,32 @@
-"""Predictions and metrics in; the verdict of the regression tests (JSON and JUnit) out, and a line in the list of decisions. Judges
-only; exits 1 when it rejects."""
+"""Predictions and metrics in; the verdict of the regression tests (JSON and JUnit) out.
+
+It also adds a line to the list of decisions, and exits with 1 when it rejects the candidate.
+"""
 
 import csv
+import json
 import logging
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tasks.gate.decisions import Decision, number_of, read_decisions, write_down
+from tasks.gate.options import GateOptions
 from tasks.gate.recorder import Recorder, remove_clocks
 from tasks.machine.files import read_json, whole_folder, write_json
 from tasks.stage.main import main
-from tasks.stage.params import RegressionParams
 
 logger = logging.getLogger("graftline")
 
 
-ARTIFACTS = ("subject.json", "metrics.json", "predictions.parquet", "slices.csv")  # that evaluate leaves
+ARTIFACTS = ("subject.json", "metrics.json", "predictions.parquet", "slices.csv")  # that evaluate writes
 
 
-def run(
-    *, evaluation: Path, candidate: Path, tests: Path, decisions: Path, out: Path, regression: RegressionParams
-) -> None:
+def run(*, evaluation: Path, candidate: Path, tests: Path, decisions: Path, out: Path, regression: GateOptions) -> None:
     """Run the regression tests on what evaluate measured."""
     for name in ARTIFACTS:
         if not (evaluation / name).is_file():
@@ -34,7 +36,7 @@ def run(
     recorder = Recorder()
     with whole_folder(out) as folder:
         junit = folder / "junit.xml"
-        # no setting and no conftest.py but those of the gate itself, which DVC watches
+        # the settings and the conftest.py of the gate alone, which DVC watches
         arguments = [
             f"--config-file={os.devnull}",
             f"--rootdir={tests}",
@@ -47,12 +49,16 @@ def run(
             "-p",
             "no:cacheprovider",
         ]
-        arguments += [f"--evaluation={evaluation}", f"--limits={regression.model_dump_json()}", f"--junit-xml={junit}"]
+        arguments += [
+            f"--evaluation={evaluation}",
+            f"--limits={json.dumps(asdict(regression))}",
+            f"--junit-xml={junit}",
+        ]
         arguments += [f"--num-decisions={number}"]
         if regression.max_latency_milliseconds is not None:
             arguments += [f"--latency-milliseconds={measure_latency(candidate)}"]
         for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
-            os.environ.pop(name, None)  # of whoever starts the stage: the verdict is the same everywhere
+            os.environ.pop(name, None)  # settings of the caller: the verdict is the same everywhere
         status = pytest.main([*arguments, str(tests)], plugins=[recorder])
         if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or not recorder.outcomes:
             raise ValueError(f"the regression tests in {tests} did not run ({status!s}): see the lines above")
@@ -78,7 +84,8 @@ def run(
         logger.error("%s", problem)
     if verdict["is_worn"]:
         logger.warning(
-            "this is decision %d on the same held-out set, more than regression.max_decisions (%d): rotate it, by another validate.split_salt",
+            "this is decision %d on the same held-out set, more than regression.max_decisions (%d): rotate it, by "
+            "another validate.split_salt",
             number,
             regression.max_decisions,
         )
@@ -88,7 +95,7 @@ def run(
 
 
 def untested(slices: Path, min_samples: int) -> list[str]:
-    """The slices that have too few samples of classes that both models know to be compared by themselves."""
+    """Return the slices with too few samples of classes that both models know to compare the models on."""
     with slices.open(encoding="utf-8", newline="") as file:
         return [
             f"{row['target']} {row['column']} {row['value']}"
@@ -98,17 +105,17 @@ def untested(slices: Path, min_samples: int) -> list[str]:
 
 
 def measure_latency(candidate: Path) -> float:
-    """In milliseconds; logged."""
+    """Return the latency in milliseconds, and log it."""
     from tasks.models.bundle import load_bundle
     from tasks.prediction.latency import latency
 
-    found = latency(load_bundle(candidate)[0])
-    logger.info("the candidate takes %.1f ms for one sample", found)
-    return found
+    milliseconds = latency(load_bundle(candidate)[0])
+    logger.info("the candidate takes %.1f ms for one sample", milliseconds)
+    return milliseconds
 
 
 def judge(recorder: Recorder, subject: dict[str, Any]) -> dict[str, Any]:
-    """Accepted where every test passed; a test that was skipped or could not run is no pass."""
+    """Return the verdict: accepted if every test passed. A test that was skipped or could not run did not pass."""
     is_accepted = all(outcome == "passed" for outcome in recorder.outcomes)
     return {
         "verdict": "accepted" if is_accepted else "rejected",

@@ -1,4 +1,4 @@
-"""All that the stages found in; one self-contained HTML page for a person out."""
+"""The results of all stages in; one self-contained HTML page for a person out."""
 
 import logging
 from pathlib import Path
@@ -16,6 +16,7 @@ from tasks.page.comparison import comparison, outcomes
 from tasks.page.confusion import confusion
 from tasks.page.curves import curves, numbers
 from tasks.page.gallery import worst
+from tasks.page.options import PageOptions
 from tasks.page.points import points
 from tasks.page.projection import project
 from tasks.page.quarantine import with_pictures
@@ -24,7 +25,6 @@ from tasks.page.render import render
 from tasks.page.slices import read_slices, slices
 from tasks.page.thumbnails import thumbnails
 from tasks.stage.main import main
-from tasks.stage.params import ReportParams
 
 logger = logging.getLogger("graftline")
 
@@ -40,7 +40,7 @@ def run(
     batches: Path,
     raw: Path,
     out: Path,
-    report: ReportParams,
+    report: PageOptions,
 ) -> None:
     """Draw the page."""
     names = read_batches(batches)
@@ -106,7 +106,7 @@ def describe_targets(
     table: pd.DataFrame,
     sizes: dict[str, int],
 ) -> list[dict[str, Any]]:
-    """What the page shows of each target."""
+    """Return what the page shows of every target."""
     described = []
     for name, measured in metrics.items():
         rows = predictions[predictions["target"] == name]
@@ -125,30 +125,31 @@ def describe_targets(
     return described
 
 
-def packed(found: dict[str, Any]) -> dict[str, Any] | None:
-    """What draws a confusion matrix that is no table."""
-    return None if found["rows"] else {"names": found["names"], "cells": found["cells"]}
+def packed(matrix: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the data of a confusion matrix that the page draws instead of a table; None for a table."""
+    return None if matrix["rows"] else {"names": matrix["names"], "cells": matrix["cells"]}
 
 
 def drawn_rows(identities: "pd.Series[str]", heldout: Any, *, limit: int) -> Any:
-    """The manifest's rows that the map shows: all that are held out, or of more than `limit` those whose hashes are the
-    smallest, which is a draw by chance that stays the same."""
+    """Return the rows of the manifest that the map shows: the held-out ones, at most `limit`.
+
+    Of more, it shows those with the smallest hashes: a random draw that stays the same.
+    """
     if len(heldout) <= limit:
         return heldout
     return np.sort(heldout[np.argsort(identities.to_numpy()[heldout], kind="stable")[:limit]])
 
 
-def count(name: str, manifest: pd.DataFrame, found: dict[str, int], *, leaks: dict[str, int]) -> dict[str, Any]:
-    """What became of a batch's samples: on which side of the split they are, how many leave training as `leaks`, and why
-    others are quarantined."""
+def count(name: str, manifest: pd.DataFrame, counts: dict[str, int], *, leaks: dict[str, int]) -> dict[str, Any]:
+    """Count the samples of a batch by the side of the split, as leaks, and by the reason of a quarantine."""
     splits = manifest.loc[manifest["batch"] == name, "split"].value_counts()
     reasons = {
-        key.removeprefix("quarantined."): number for key, number in found.items() if key.startswith("quarantined.")
+        key.removeprefix("quarantined."): number for key, number in counts.items() if key.startswith("quarantined.")
     }
     return {
         "name": name,
-        "came": found["in"],
-        "used": found["used"],
+        "came": counts["in"],
+        "used": counts["used"],
         "leaks": leaks["train"] + leaks["val"],
         "reasons": {reason: number for reason, number in sorted(reasons.items()) if number},
     } | {split: int(splits.get(split, 0)) for split in SPLITS}

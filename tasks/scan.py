@@ -1,4 +1,4 @@
-"""A raw batch in; a row a sample with its facts, and a row a defect with its reason, out."""
+"""A raw batch in; a table of samples with their facts, and a table of defects with their reasons, out."""
 
 import json
 import logging
@@ -21,11 +21,11 @@ from tasks.stage.params import ScanParams
 
 logger = logging.getLogger("graftline")
 
-FACT_NAMES = [each.name for each in fields(ImageFacts)]
+FACT_NAMES = [field.name for field in fields(ImageFacts)]
 
 
 def run(*, raw: Path, out: Path, scan: ScanParams) -> None:
-    """Look at every sample of a batch once."""
+    """Inspect every sample of a batch once."""
     if not raw.exists():
         raise ValueError(f"there is no batch {raw}: put it there, `dvc pull` it, or take it out of data/batches.yaml")
     entries = find_entries(raw)
@@ -38,22 +38,22 @@ def run(*, raw: Path, out: Path, scan: ScanParams) -> None:
 
 
 def inspect_entries(raw: Path, entries: Sequence[Entry], scan: ScanParams) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The samples (path, sample_id, ImageFacts, group, domain, split, a column a target) and the defects (path,
-    sample_id, reason, detail, and as JSON what is said of them), sorted by path."""
-    to_look_at = [entry.path for entry in entries if not entry.reason]
-    inspect = partial(inspect_image, min_image_size=scan.min_image_size, max_image_pixels=scan.max_image_pixels)
-    inspections = inspect_all(
-        raw, to_look_at, inspect, max_file_bytes=scan.max_file_bytes, max_decode_seconds=scan.max_decode_seconds
-    )
-    shown = progress(inspections, total=len(to_look_at), what=f"scan {raw}", unit="samples")
+    """Return the samples and the defects, sorted by path.
+
+    Samples have path, sample_id, ImageFacts, group, domain, split and a column a target; defects have path, sample_id,
+    reason, detail and, in `said`, the labels of the entry as JSON.
+    """
+    to_inspect = [entry.path for entry in entries if not entry.reason]
+    inspections = inspect_all(raw, to_inspect, partial(inspect_image, limits=scan), limits=scan)
+    shown = progress(inspections, total=len(to_inspect), what=f"scan {raw}", unit="samples")
     samples: list[dict[str, object]] = []
     defects: list[dict[str, object]] = []
     for entry in entries:
         seen = Inspection(reason=entry.reason, detail=entry.detail) if entry.reason else next(shown)
         row: dict[str, object] = {"path": entry.path, "sample_id": seen.sample_id}
         if seen.facts is None:
-            said = json.dumps(dict(entry.said), sort_keys=True)
-            defects.append(row | {"reason": seen.reason, "detail": seen.detail, "said": said})
+            labels = json.dumps(dict(entry.said), sort_keys=True)
+            defects.append(row | {"reason": seen.reason, "detail": seen.detail, "said": labels})
         else:
             samples.append(row | vars(seen.facts) | dict(entry.said))
     targets = dict.fromkeys(name for entry in entries for name in entry.said if name not in KEYS)

@@ -1,10 +1,11 @@
-"""A bundle in, and what evaluate predicted with it: whether a fresh process that knows nothing of training predicts the same, in how
-many milliseconds."""
+"""A bundle and evaluate's predictions in; whether a process without any code of training predicts the same, out.
+
+It also prints the milliseconds of one sample.
+"""
 
 import json
 import logging
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from tasks.images.decode import decode_image
 from tasks.models.bundle import load_bundle
 from tasks.prediction.answers import Answerer
 from tasks.prediction.latency import latency
-from tasks.stage.main import main
+from tasks.stage.shell import run_verb
 
 logger = logging.getLogger("graftline")
 
@@ -25,13 +26,15 @@ TOLERANCE = 1e-3  # of a probability: evaluate computes in the same way, maybe o
 
 
 def run(*, bundle: Path, predictions: Path | None, raw: Path | None) -> None:
-    """Load a bundle; with --predictions and --raw predict some held-out samples anew and compare, without them grey
-    pictures. Prints one JSON object; exits with 1 where it cannot, or where they differ."""
+    """Load a bundle and predict: with --predictions and --raw some held-out samples, to compare, else grey images.
+
+    Prints one JSON object. Exits with 1 where it cannot predict, or where the predictions differ.
+    """
     model, _ = load_bundle(bundle)
     answerer = Answerer(model, device="cpu")
     if (predictions is None) != (raw is None):
         raise ValueError("--predictions and --raw belong together: give both or neither")
-    found: dict[str, float] = {"num_compared": 0}
+    result: dict[str, float] = {"num_compared": 0}
     if predictions is None or raw is None:
         size = answerer.transform.crop_size
         grey = torch.full((2, 3, size, size), 128, dtype=torch.uint8)
@@ -39,31 +42,35 @@ def run(*, bundle: Path, predictions: Path | None, raw: Path | None) -> None:
             raise ValueError(
                 f"{bundle} gives probabilities of a grey picture that are not finite: its weights are damaged"
             )
-        said = f"{bundle} loads and predicts"
+        message = f"{bundle} loads and predicts"
     else:
         worst, num_compared = compare(answerer, pd.read_parquet(predictions), raw=raw)
         if not worst <= TOLERANCE:
             raise ValueError(
-                f"{bundle} gives probabilities that differ from {predictions} by {worst:.3g}, expected at most {TOLERANCE}: "
-                "run `dvc repro evaluate`"
+                f"{bundle} gives probabilities that differ from {predictions} by {worst:.3g}, expected at most "
+                f"{TOLERANCE}: run `dvc repro evaluate`"
             )
-        said = f"{bundle} agrees with evaluate on {num_compared} predictions (to {worst:.1e})"
-        found = {"num_compared": num_compared, "max_abs_difference": worst}
-    found["latency_milliseconds"] = round(latency(model), 1)
-    logger.info("%s, %.1f ms for one sample", said, found["latency_milliseconds"])
-    sys.stdout.write(json.dumps(found, sort_keys=True) + "\n")
+        message = f"{bundle} agrees with evaluate on {num_compared} predictions (to {worst:.1e})"
+        result = {"num_compared": num_compared, "max_abs_difference": worst}
+    result["latency_milliseconds"] = round(latency(model), 1)
+    logger.info("%s, %.1f ms for one sample", message, result["latency_milliseconds"])
+    sys.stdout.write(json.dumps(result, sort_keys=True) + "\n")
 
 
 def compare(answerer: Answerer, table: pd.DataFrame, *, raw: Path) -> tuple[float, int]:
-    """The largest difference of a true class's probability, and of how many. Raises ValueError where there are none."""
+    """Return the largest difference of a true class's probability, and how many there are.
+
+    Raises ValueError where there are none.
+    """
     ids = sorted(set(table["sample_id"]))[:NUM_SAMPLES]  # a SHA-256 is a fair draw
     chosen = table[table["sample_id"].isin(ids)]
     rows = chosen.drop_duplicates("sample_id").reset_index(drop=True)
     if rows.empty:
         raise ValueError("evaluate predicted no held-out sample: land more data")
-    decode = partial(decode_image, shorter_side=answerer.transform.shorter_side)
-    samples = Samples(rows, raw=raw, decode=decode)
-    pixels = answerer.transform.stack([answerer.transform.pixels(samples.decoded(row)) for row in range(len(samples))])
+    samples = Samples(rows, raw=raw, decode=decode_image)
+    transform = answerer.transform
+    images = [samples.decoded(row, shorter_side=transform.shorter_side) for row in range(len(samples))]
+    pixels = transform.stack([transform.pixels(image) for image in images])
     answers = answerer.answer(pixels)
     place = {identity: row for row, identity in enumerate(rows["sample_id"])}
     differences = []
@@ -85,4 +92,4 @@ def compare(answerer: Answerer, table: pd.DataFrame, *, raw: Path) -> tuple[floa
 
 
 if __name__ == "__main__":
-    main(run)
+    run_verb(run)

@@ -1,4 +1,4 @@
-"""Manifest, embeddings and leaks in; a head for each target, chosen and calibrated on val, out."""
+"""Manifest, embeddings and leaks in; a head for every target, chosen and calibrated on val, out."""
 
 import logging
 from pathlib import Path
@@ -13,17 +13,17 @@ from tasks.data.manifest.manifest import read_manifest
 from tasks.data.vectors.embeddings import read_embeddings
 from tasks.machine.files import read_json, whole_folder
 from tasks.stage.main import main
-from tasks.stage.params import TrainHeadParams
 from tasks.targets.classes import MISSING, is_right, label_indices, losses
 from tasks.targets.head import Head, Layer, save_heads
 from tasks.training.heads.centroid import fit_centroids
 from tasks.training.heads.logistic import fit_head
+from tasks.training.heads.options import HeadOptions
 from tasks.training.heads.rows import Array, Labels, Vectors, check_finite
 from tasks.training.loop.temperature import fit_temperature
 
 logger = logging.getLogger("graftline")
 
-VAL_ROWS = 4096  # whose vectors are read at a time
+VAL_ROWS = 4096  # vectors that are read at a time
 
 
 def run(
@@ -34,7 +34,7 @@ def run(
     audit: Path,
     batches: Path,
     out: Path,
-    train_head: TrainHeadParams,
+    train_head: HeadOptions,
     seed: int,
 ) -> None:
     """Train a head on the frozen features of the train split."""
@@ -70,42 +70,28 @@ def run(
 
 
 def fit(
-    train: tuple[Vectors, Labels], val: tuple[Vectors, Labels], names: list[str], params: TrainHeadParams, *, seed: int
+    train: tuple[Vectors, Labels], val: tuple[Vectors, Labels], names: list[str], options: HeadOptions, *, seed: int
 ) -> tuple[tuple[Layer, ...], float | None]:
-    """The layers of the head that the params name, and the L2 strength where one was chosen."""
-    if params.head == "centroid":
+    """Return the layers of the head that the options name, and the L2 strength if val chose one."""
+    if options.head == "centroid":
         return (half_size(fit_centroids(train, classes=names)),), None
-    if params.head == "mlp":
+    if options.head == "mlp":
         from tasks.training.heads.mlp import fit_mlp  # torch takes seconds to import
 
-        layers = fit_mlp(
-            train,
-            val,
-            classes=names,
-            hidden_features=params.hidden_features,
-            balanced=params.class_weights == "balanced",
-            seed=seed,
-        )
+        layers = fit_mlp(train, val, options, classes=names, seed=seed)
         return tuple(half_size(layer) for layer in layers), None
-    head = fit_head(
-        train,
-        val,
-        classes=names,
-        l2_strengths=params.l2_strengths,
-        max_iterations=params.max_iterations,
-        class_weights=params.class_weights,
-    )
+    head = fit_head(train, val, options, classes=names)
     return (half_size((head.weight, head.bias)),), head.l2
 
 
 def half_size(layer: tuple[Array, Array]) -> Layer:
-    """A layer as it is kept: float32."""
+    """Return a layer in float32, as the bundle keeps it."""
     weight, bias = layer
     return weight.astype(np.float32), bias.astype(np.float32)
 
 
 def val_logits(head: Head, val: tuple[Vectors, Labels], *, num_classes: int) -> Array:
-    """(n, num_classes)."""
+    """Return the logits of val, (n, num_classes)."""
     vectors, labels = val
     starts = range(0, len(labels), VAL_ROWS)
     parts: list[NDArray[np.floating]] = [np.empty((0, num_classes))]
@@ -118,7 +104,7 @@ def val_logits(head: Head, val: tuple[Vectors, Labels], *, num_classes: int) -> 
 
 
 def log_loss(logits: Array, labels: Labels) -> float | None:
-    """Mean in nats; None without labels."""
+    """Return the mean log-loss in nats; None without labels."""
     if not len(labels):
         return None
     return float(losses(logits, labels).mean())

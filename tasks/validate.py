@@ -1,56 +1,45 @@
-"""All scanned batches in; a manifest file a batch, the quarantine ledger, the classes and the validation report out."""
+"""All scanned batches in; the manifest, the quarantine ledger, the classes and the validation report out."""
 
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from tasks.data.admission.accounts import Limits, account, budget, labels_of
+from tasks.data.admission.accounts import account, budget, labels_of
 from tasks.data.admission.admission import Admission, admit, target_columns
 from tasks.data.admission.classes import class_changes
-from tasks.data.admission.expectations import check_expectations, tell
+from tasks.data.admission.expectations import check_expectations, make_examination
+from tasks.data.admission.options import ExpectationOptions, ValidateOptions
 from tasks.data.admission.quarantine import LEDGER_COLUMNS
 from tasks.data.admission.registry import Registry, read_registry
-from tasks.data.admission.splits import Split, groups_across_splits, small_classes
+from tasks.data.admission.splits import facts_of, groups_across_splits, side_of, small_classes
 from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import SPLITS
 from tasks.data.manifest.tables import read_table, write_table, write_text_table
 from tasks.machine.files import whole_folder, write_json
 from tasks.stage.main import main
-from tasks.stage.params import ScanParams, ValidateParams
+from tasks.stage.params import ScanParams
 
 logger = logging.getLogger("graftline")
 
-MAX_NAMED = 50  # classes in probation, or groups, that the report names; it counts them all
+MAX_NAMED = 50  # of the classes in probation, or groups, all of which the report counts
 
 
-def run(*, scanned: Path, batches: Path, registry: Path, out: Path, validate: ValidateParams, scan: ScanParams) -> None:
-    """Decide which samples are used, and on which side of the split."""
+def run(
+    *, scanned: Path, batches: Path, registry: Path, out: Path, validate: ValidateOptions, scan: ScanParams
+) -> None:
+    """Decide which samples are used, and on which side of the split they are."""
     names = read_batches(batches)
     by_batch = {batch: read_scanned(scanned, batch, "samples") for batch in names}
     samples = pd.concat(by_batch.values(), ignore_index=True)
     defects = pd.concat([read_scanned(scanned, batch, "defects") for batch in names], ignore_index=True)
     registered = read_registry(registry)
-    targets, passed_over = target_columns(
-        samples,
-        chosen=validate.targets,
-        fixed=validate.classes,
-        registered=registered.classes,
-        min_samples_per_class=validate.min_samples_per_class,
-    )
-    split = Split(
-        salt=validate.split_salt, val_fraction=validate.val_fraction, heldout_fraction=validate.heldout_fraction
-    )
+    targets, passed_over = target_columns(samples, validate, registered=registered.classes)
     admission = admit(
-        samples,
-        targets=targets,
-        registered=registered.classes,
-        fixed=validate.classes,
-        min_samples_per_class=validate.min_samples_per_class,
-        split=split.side,
+        samples, validate, targets=targets, registered=registered.classes, split=partial(side_of, split=validate)
     )
     manifest = admission.manifest
     ledger = pd.concat([defects[LEDGER_COLUMNS], admission.ledger], ignore_index=True)
@@ -62,13 +51,9 @@ def run(*, scanned: Path, batches: Path, registry: Path, out: Path, validate: Va
             ledger,
             labels=labels_of(ledger, samples, defects, targets),
             classes=admission.classes,
-            limits=Limits(
-                overall=validate.max_quarantined.overall,
-                each_batch=validate.max_quarantined.batch,
-                each_class=validate.max_quarantined.class_,
-            ),
+            limits=validate.max_quarantined,
         ),
-        "classes": {target: count_by_class(manifest, target, each) for target, each in admission.classes.items()},
+        "classes": {target: count_by_class(manifest, target, own) for target, own in admission.classes.items()},
         "class_changes": {target: named_changes(samples, target, registered) for target in targets},
         "passed_over": passed_over,
         "groups_across_splits": _named(groups_across_splits(manifest)),
@@ -86,7 +71,7 @@ def run(*, scanned: Path, batches: Path, registry: Path, out: Path, validate: Va
             write_table(folder / "manifest" / f"{batch}.parquet", rows.sort_values("path").reset_index(drop=True))
         write_text_table(folder / "quarantine.csv", ledger)
         write_json(folder / "classes.json", admission.classes)
-        write_json(folder / "split.json", asdict(split))
+        write_json(folder / "split.json", facts_of(validate))
         write_json(folder / "validation.json", report)
     for line in warnings(report):
         logger.warning("warning: %s", line)
@@ -98,25 +83,25 @@ def run(*, scanned: Path, batches: Path, registry: Path, out: Path, validate: Va
         raise ValueError(problem)
 
 
-def read_scanned(scanned: Path, batch: str, what: str) -> pd.DataFrame:
-    """The `samples` or the `defects` of a batch, with its name."""
-    return read_table(scanned / batch / f"{what}.parquet", batch=batch).assign(batch=batch)
+def read_scanned(scanned: Path, batch: str, kind: str) -> pd.DataFrame:
+    """Return the `samples` or the `defects` of a batch, with its name."""
+    return read_table(scanned / batch / f"{kind}.parquet", batch=batch).assign(batch=batch)
 
 
 def count_by_class(manifest: pd.DataFrame, target: str, classes: list[str]) -> dict[str, dict[str, int]]:
-    """Each class's samples, by split."""
+    """Count the samples of every class, by split."""
     counts = manifest.groupby([target, "split"]).size()
     return {name: {split: int(counts.get((name, split), 0)) for split in SPLITS} for name in classes}
 
 
 def named_changes(samples: pd.DataFrame, target: str, registered: Registry) -> dict[str, Any]:
-    """The changes of each batch; of long lists the first, and how many there are."""
+    """Return the class changes of every batch; of long lists the first entries and their number."""
     changes = class_changes(samples, target=target, registered=registered.classes.get(target, []))
-    return {batch: {what: _named(names) for what, names in change.items()} for batch, change in changes.items()}
+    return {batch: {kind: _named(names) for kind, names in change.items()} for batch, change in changes.items()}
 
 
 def without_samples(manifest: pd.DataFrame, registered: Registry) -> dict[str, Any]:
-    """The registered classes of which nothing is left, by target."""
+    """Return the registered classes that have no samples left, by target."""
     there = {target: set(manifest[target].dropna()) if target in manifest else set() for target in registered.classes}
     gone = {
         target: [name for name in names if name not in there[target]] for target, names in registered.classes.items()
@@ -125,28 +110,26 @@ def without_samples(manifest: pd.DataFrame, registered: Registry) -> dict[str, A
 
 
 def expectations(
-    manifest: pd.DataFrame, batches: list[str], admission: Admission, params: ValidateParams, *, min_image_size: int
+    manifest: pd.DataFrame,
+    batches: list[str],
+    admission: Admission,
+    options: ExpectationOptions,
+    *,
+    min_image_size: int,
 ) -> list[dict[str, Any]]:
-    """What Great Expectations says of the manifest; nothing where there is no sample."""
+    """Return the results of Great Expectations; none where there is no sample."""
     if manifest.empty:
         return []
     return check_expectations(
-        tell(
-            manifest,
-            batches=batches,
-            classes=admission.classes,
-            limits=params.expectations.model_dump(),
-            drift_significance=params.drift_significance,
-            min_image_size=min_image_size,
-        )
+        make_examination(manifest, options, batches=batches, classes=admission.classes, min_image_size=min_image_size)
     )
 
 
 def warnings(report: dict[str, Any]) -> Iterator[str]:
-    """What a person should know and that stops nothing."""
-    for each in report["expectations"]:
-        if not each["success"] and each["severity"] == "warning":
-            yield _unmet(each)
+    """Yield what a person should know that does not stop the run."""
+    for result in report["expectations"]:
+        if not result["success"] and result["severity"] == "warning":
+            yield _unmet(result)
     for target, changes in report["class_changes"].items():
         for batch, change in changes.items():
             for old, new in change.get("perhaps_renamed", {"named": []})["named"]:
@@ -155,15 +138,16 @@ def warnings(report: dict[str, Any]) -> Iterator[str]:
         yield f"registered classes of {target} have no samples: {', '.join(map(repr, names['named']))}"
     for target, waiting in report["probation"].items():
         if waiting["count"]:
-            yield f"{waiting['count']} classes of {target} wait for more samples: {', '.join(map(repr, waiting['named']))}"
+            names = ", ".join(map(repr, waiting["named"]))
+            yield f"{waiting['count']} classes of {target} wait for more samples: {names}"
     if report["groups_across_splits"]["count"]:
         yield f"{report['groups_across_splits']['count']} groups are on several sides of the split by its column"
 
 
 def problems(report: dict[str, Any], num_samples: int, out: Path) -> Iterator[str]:
-    """What stops the run, the most telling first."""
+    """Yield the problems that stop the run, the most useful first."""
     ledger = out / "quarantine.csv"
-    waiting = sum(each["count"] for each in report["probation"].values())
+    waiting = sum(classes["count"] for classes in report["probation"].values())
     if not num_samples and waiting:
         yield (
             f"no sample can be used: all {waiting} classes wait for more samples, see {ledger}: add samples, or lower "
@@ -171,19 +155,20 @@ def problems(report: dict[str, Any], num_samples: int, out: Path) -> Iterator[st
         )
     elif not num_samples:
         yield (
-            f"no usable images at all ({sum(each['in'] for each in report['batches'].values())} quarantined): see {ledger}; "
+            f"no usable images at all ({sum(counts['in'] for counts in report['batches'].values())} quarantined): see "
+            f"{ledger}; "
             "is there data/raw/<batch>/<class>/, or data/raw/<batch>/labels.csv?"
         )
-    for each in report["budget"]["exceeded"]:
+    for excess in report["budget"]["exceeded"]:
         yield (
-            f"{each['quarantined_fraction']:.1%} of {each['of']} are quarantined, expected at most {each['limit']:.1%}: "
-            f"mend what {ledger} names, or raise validate.max_quarantined"
+            f"{excess['quarantined_fraction']:.1%} of {excess['of']} are quarantined, expected at most "
+            f"{excess['limit']:.1%}: mend what {ledger} names, or raise validate.max_quarantined"
         )
     for line in report["splits"]:
         yield f"{line}: add samples of it, give some a `split`, or raise validate.min_samples_per_class"
-    for each in report["expectations"]:
-        if not each["success"] and each["severity"] == "error":
-            yield f"{_unmet(each)}: see {out / 'validation.json'}"
+    for result in report["expectations"]:
+        if not result["success"] and result["severity"] == "error":
+            yield f"{_unmet(result)}: see {out / 'validation.json'}"
 
 
 def _unmet(result: dict[str, Any]) -> str:
@@ -193,10 +178,10 @@ def _unmet(result: dict[str, Any]) -> str:
     )
 
 
-def _named(found: dict[str, int] | list[Any]) -> dict[str, Any]:
-    """How many there are, and the first of them."""
-    first = dict(list(found.items())[:MAX_NAMED]) if isinstance(found, dict) else found[:MAX_NAMED]
-    return {"count": len(found), "named": first}
+def _named(names: dict[str, int] | list[Any]) -> dict[str, Any]:
+    """Return how many there are, and the first of them."""
+    first = dict(list(names.items())[:MAX_NAMED]) if isinstance(names, dict) else names[:MAX_NAMED]
+    return {"count": len(names), "named": first}
 
 
 if __name__ == "__main__":

@@ -22,8 +22,11 @@ LONG = ("ingest", "crashes", "serve", "pipeline", "fresh_clone", "churn_flow", "
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files of flows that take longest, so that no worker is left with one at the end; the first needs no finished
-    project, which the second makes meanwhile. GRAFTLINE_TEST_SEED shuffles the files instead: none may depend on another."""
+    """Begin with the files of flows that take longest, so that no worker is left with one at the end.
+
+    The first file needs no finished project; the second makes it meanwhile. GRAFTLINE_TEST_SEED shuffles the files
+    instead: none may depend on another.
+    """
     files = list(dict.fromkeys(item.path for item in items))
     if seed := os.environ.get("GRAFTLINE_TEST_SEED"):
         random.Random(seed).shuffle(files)

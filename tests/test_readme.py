@@ -50,5 +50,6 @@ def test_the_statements_are_five_and_import_nothing_of_this_project():
     assert len(statements) == 5
     assert not any(isinstance(node, ast.Import | ast.ImportFrom) for node in statements)
     assert set(re.findall(r"\w+", ast.unparse(imports))) == {
-        "import", "json", "safetensors", "torch", "torchvision", "as", "tv", "models", "feature_extraction", "extraction"
+        "import", "json", "safetensors", "torch", "torchvision", "as", "tv", "models",
+        "feature_extraction", "extraction",
     }  # fmt: skip

@@ -1,6 +1,6 @@
-"""Labelled pictures for the benchmarks of training: a public set in; pixels as a backbone sees them, labels and sides, in a folder out.
+"""Labelled images for the benchmarks of training: read a public set, keep pixels, labels and sides in a folder.
 
-They are decoded once, so that no method is charged for it and every process maps the same pages of memory.
+The images are decoded once. So no method pays for it, and all processes map the same pages of memory.
 """
 
 import json
@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tasks.data.admission.splits import Split
+from tasks.data.admission.options import Split
+from tasks.data.admission.splits import side_of
 from tasks.data.samples.samples import sample_id
 from tasks.images.decode import decode_image
 from tasks.models.backbone import Backbone, Features
@@ -23,9 +24,9 @@ from tasks.models.weights import RANDOM, load_backbone
 SHARED = Path(__file__).parents[3] / "shared"
 SQUEEZENET = SHARED / "weights/squeezenet1_1-imagenet.safetensors"
 GLYPHS = Path(__file__).parents[2] / "backbones/glyphs.safetensors"
-SPLIT = Split(salt="transfer", val_fraction=0.0, heldout_fraction=0.2)  # where the set itself has no test side
+SPLIT = Split(salt="transfer", val_fraction=0.0, heldout_fraction=0.2)  # for sets that have no test side
 
-# the sides: labels are drawn from the pool; held-out pictures judge, shifted ones too, from another domain
+# the sides: labels are drawn from the pool; held-out images judge, and so do shifted ones, from another domain
 POOL, HELDOUT, SHIFTED = range(3)
 
 SideOf = Callable[[PurePath, bytes], int]  # path and content of a file -> its side
@@ -33,7 +34,7 @@ SideOf = Callable[[PurePath, bytes], int]  # path and content of a file -> its s
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """A backbone, and the px of the square that it sees."""
+    """A backbone, and the side of the square that it sees, in px."""
 
     architecture: str
     weights: str
@@ -47,12 +48,12 @@ class Network:
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """n pictures for one network."""
+    """n images for one network."""
 
     network: Network
     classes: list[str]
     pixels: NDArray[np.uint8]  # (n, 3, image_size, image_size)
-    labels: NDArray[np.int64]  # (n,), places in `classes`
+    labels: NDArray[np.int64]  # (n,), indices into `classes`
     sides: NDArray[np.int64]  # (n,)
 
     def save(self, folder: Path) -> None:
@@ -64,7 +65,7 @@ class Labelled:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """What `save` wrote; only the pixels that are used get into memory."""
+        """Open what `save` wrote. Only the pixels that are used get into memory."""
         about = json.loads((folder / "about.json").read_text("utf-8"))
         return cls(
             network=Network(**about["network"]),
@@ -80,13 +81,13 @@ def squeezenet(image_size: int) -> Network:
 
 
 def missing(tar: str) -> str | None:
-    """Why a set of the shared data cannot be measured; None where it can."""
-    lacking = [path for path in (SHARED / "data" / tar, SQUEEZENET) if not path.is_file()]
-    return f"{lacking[0].relative_to(SHARED.parent)} is not there" if lacking else None
+    """Return why a set of the shared data cannot be measured; None if it can."""
+    absent = [path for path in (SHARED / "data" / tar, SQUEEZENET) if not path.is_file()]
+    return f"{absent[0].relative_to(SHARED.parent)} is missing" if absent else None
 
 
 def read_digits() -> Labelled:
-    """scikit-learn's handwritten digits for the glyph backbone."""
+    """Return scikit-learn's handwritten digits for the glyph backbone."""
     from sklearn.datasets import load_digits
 
     parts = ["stage2", "stage3", "stage4", "conv5"]
@@ -104,11 +105,11 @@ def read_digits() -> Labelled:
 
 
 def read_tar(tar: str, network: Network, side_of: SideOf) -> Labelled:
-    """The class folders of a tar of the shared data."""
+    """Return the images in the class folders of a tar of the shared data."""
     transform = network.load().transform
     pixels, names, sides = [], [], []
     with tarfile.open(SHARED / "data" / tar) as archive:
-        for member in sorted(archive.getmembers(), key=lambda each: each.name):
+        for member in sorted(archive.getmembers(), key=lambda member: member.name):
             file = archive.extractfile(member)
             if file is None:
                 continue
@@ -123,10 +124,10 @@ def read_tar(tar: str, network: Network, side_of: SideOf) -> Labelled:
 
 
 def side_by_content(path: PurePath, content: bytes) -> int:
-    side = SPLIT.side(sample_id(content))
+    side = side_of(sample_id(content), SPLIT)
     return HELDOUT if side == "heldout" else POOL
 
 
 def side_by_folder(path: PurePath, content: bytes) -> int:
-    """For a set that comes with a folder `test`."""
+    """Return the side of a file in a set that has a folder `test`."""
     return HELDOUT if "test" in path.parts else POOL

@@ -1,4 +1,4 @@
-"""What a measurement was made on, and how a benchmark ends: with one JSON object on its last line."""
+"""Describe the machine of a measurement, parse a benchmark's options, and print its result as one JSON object."""
 
 import argparse
 import json
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A number that README or docs state. `at_least` says on which side of `target` it has to be."""
+    """A number that README or docs state. With `at_least` it must reach `target`; without, it must not exceed it."""
 
     name: str
     value: float
@@ -26,7 +26,7 @@ class Claim:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Cores, memory, instruction sets and versions; nothing that names the machine."""
+    """Return cores, memory, instruction sets and versions, but nothing that identifies the machine."""
     cpuinfo = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
     flags = set(re.findall(r"\S+", (re.findall(r"^flags\s*:(.*)$", cpuinfo, flags=re.MULTILINE) or [""])[0]))
     model = re.findall(r"^model name\s*:\s*(.*)$", cpuinfo, flags=re.MULTILINE)
@@ -42,13 +42,16 @@ def describe_machine() -> dict[str, Any]:
 
 
 def peak_bytes() -> int:
-    """Of this process, resident. `ru_maxrss` will not do: it begins with that of the process that started this one."""
+    """Return the peak resident memory of this process.
+
+    `ru_maxrss` is no use here: it starts at the value of the process that started this one.
+    """
     status = Path("/proc/self/status").read_text()
     return int(re.findall(r"^VmHWM:\s*(\d+) kB$", status, flags=re.MULTILINE)[0]) * 1024
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """What every benchmark understands."""
+    """Return a parser with the options of all benchmarks."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--quick", action="store_true", help="the same claims on less data, within 5 minutes on 2 cores"
@@ -61,7 +64,7 @@ def parse_arguments(description: str | None) -> argparse.Namespace:
 
 
 def finish(*, settings: dict[str, Any], raw: Any, claims: list[Claim]) -> None:
-    """Print the result, as the last line."""
+    """Print the result as the last line."""
     result = {
         "machine": describe_machine(),
         "settings": settings,

@@ -1,4 +1,4 @@
-"""How fast the machine multiplies large matrices: the limit of what a network can be computed at."""
+"""Measure how fast the machine multiplies large matrices, which limits the speed of a network."""
 
 import time
 
@@ -12,8 +12,10 @@ TIMES = 50
 
 
 def matmul_flops(plan: Plan) -> float:
-    """Floating-point operations a second in the plan's precision, on its device; on a processor a core each, all at once. The
-    best of five rounds."""
+    """Return the floating-point operations per second in the plan's precision on its device, the best of five rounds.
+
+    On a CPU all cores multiply at the same time, each its own matrix.
+    """
     matrix = torch.ones(SIDE, SIDE, dtype=DTYPES[plan.precision], device=plan.device)
 
     def multiply(_: int) -> None:

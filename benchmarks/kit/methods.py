@@ -1,14 +1,14 @@
-"""One training: labelled pictures, a method and a draw of the labels in; held-out accuracy, processor seconds and peak memory out.
+"""Train one method on one draw of labelled images, and measure held-out accuracy, processor seconds and peak memory.
 
-All methods see the same labels and choose by the same fifth of them (regularisation, epoch, head or fine-tuned); the
-held-out pictures judge, and choose nothing.
+All methods see the same labels, and choose by the same fifth of them (regularisation, epoch, head or fine-tuned). The
+held-out images judge, and choose nothing.
 """
 
 import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,24 +21,23 @@ from torch import Tensor
 
 from benchmarks.kit.labelled import POOL, Labelled
 from benchmarks.kit.machine import peak_bytes
-from tasks.embedding.embedder import Embedder, plan
-from tasks.finetune import augmentation
-from tasks.images import augment
+from tasks.embedding.embedder import AUTO, Embedder, plan
+from tasks.images.augment import AugmentedViews
 from tasks.machine.cores import one_thread_each
 from tasks.models.backbone import Backbone
 from tasks.models.classifier import Classifier
 from tasks.prediction.answers import Answerer
-from tasks.stage.params import FinetuneParams, TrainHeadParams
 from tasks.targets.classes import likeliest
+from tasks.training.finetuning.options import FinetuneOptions
 from tasks.training.finetuning.tuning import Data, fine_tune, num_full
 from tasks.training.heads.logistic import LinearHead, fit_head
-from tasks.training.loop.fit import Group, History, fit
-from tasks.training.loop.fit import Recipe as Training
+from tasks.training.heads.options import HeadOptions
+from tasks.training.loop.fit import PLAIN, Group, History, fit
 from tasks.training.loop.scores import Minibatch
 
 Method = Literal["pixels", "head", "finetune", "finetune_from_random_head", "scratch"]
-Rows = NDArray[np.int64]  # places in a `Labelled`
-Predict = Callable[[Rows], NDArray[np.int64]]  # rows -> labels
+Positions = NDArray[np.int64]  # row numbers of a `Labelled`
+Predict = Callable[[Positions], NDArray[np.int64]]  # rows -> labels
 
 VAL_FRACTION = 0.2
 TARGET = "label"
@@ -46,23 +45,23 @@ TARGET = "label"
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a method trains the network. `min_steps` is for few labels, whose epochs have few minibatches."""
+    """The way a method trains the network. `min_steps` is for few labels, whose epochs have few minibatches."""
 
-    head: TrainHeadParams
-    training: FinetuneParams
+    head: HeadOptions
+    training: FinetuneOptions
     min_steps: int
 
     def digest(self) -> str:
-        """Another for each other recipe."""
+        """Return a short digest, which differs for every recipe."""
         return hashlib.sha256(repr(self).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Draw:
-    """Which rows of the pool are labelled: at least two a class, of which a fifth, at least one a class, choose."""
+    """The labelled rows of the pool, at least two per class. A fifth of them, at least one per class, is `val`."""
 
-    train: Rows
-    val: Rows
+    train: Positions
+    val: Positions
 
     @classmethod
     def of(cls, labelled: Labelled, fraction: float, seed: int) -> "Draw":
@@ -83,28 +82,30 @@ def measure(
     """Train on one core, in a process that does nothing else.
 
     Args:
-        folder: of a `Labelled`.
-        judges: a name for each side whose accuracy is wanted.
+        folder: the folder of a `Labelled`.
+        judges: the sides to measure the accuracy on, by name.
 
     Returns:
-        num_train, num_val; processor_seconds and peak_bytes, of all but the judging (own_bytes: less what the imports
-        take); for each judge the accuracy, 0..1, and that of a fine-tuned model as `raw_<judge>` whether it is shipped or
-        not; what the method tells of itself.
+        num_train and num_val.
+        processor_seconds and peak_bytes of everything but the judging; own_bytes, which is peak_bytes less the memory
+        that the imports take.
+        The accuracy, 0..1, by the name of the judge; `raw_<judge>` is that of the fine-tuned model, shipped or not.
+        The facts that the method adds.
     """
     with one_thread_each(), threadpool_limits(1):
         start, imported = time.process_time(), peak_bytes()
         torch.manual_seed(seed)
         labelled = Labelled.open(folder)
         draw = Draw.of(labelled, fraction, seed)
-        prediction, told = METHODS[method](Task(labelled=labelled, draw=draw, recipe=recipe, seed=seed))
-        told |= {"num_train": len(draw.train), "num_val": len(draw.val)}
+        prediction, result = METHODS[method](Task(labelled=labelled, draw=draw, recipe=recipe, seed=seed))
+        result |= {"num_train": len(draw.train), "num_val": len(draw.val)}
         peak = peak_bytes()
-        told |= {"processor_seconds": time.process_time() - start, "peak_bytes": peak, "own_bytes": peak - imported}
+        result |= {"processor_seconds": time.process_time() - start, "peak_bytes": peak, "own_bytes": peak - imported}
         for name, side in judges.items():
             rows = np.flatnonzero(labelled.sides == side)
             for prefix, predict in prediction.items():
-                told[f"{prefix}{name}"] = float((predict(rows) == labelled.labels[rows]).mean())
-    return told
+                result[f"{prefix}{name}"] = float((predict(rows) == labelled.labels[rows]).mean())
+    return result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,12 +116,12 @@ class Task:
     seed: int
 
     @property
-    def params(self) -> FinetuneParams:
-        """The recipe's, for as many labels as there are: smaller minibatches and more epochs for few."""
-        num_train, params = len(self.draw.train), self.recipe.training
-        size = min(params.minibatch_size, max(num_train // 4, 8))
-        epochs = max(params.epochs or 0, math.ceil(self.recipe.min_steps / num_full(num_train, size)))
-        return params.model_copy(update={"minibatch_size": size, "epochs": epochs})
+    def options(self) -> FinetuneOptions:
+        """The options of the recipe, fitted to the number of labels: few get smaller minibatches and more epochs."""
+        num_train, options = len(self.draw.train), self.recipe.training
+        size = min(options.minibatch_size, max(num_train // 4, 8))
+        epochs = max(options.epochs or 0, math.ceil(self.recipe.min_steps / num_full(num_train, size)))
+        return replace(options, minibatch_size=size, epochs=epochs)
 
     @property
     def data(self) -> Data:
@@ -128,13 +129,14 @@ class Task:
         return Data(labels=labels, train=self.draw.train, val=self.draw.val)
 
 
-Outcome = tuple[dict[str, Predict], dict[str, Any]]  # by prefix ("" is what would be shipped); what there is to tell
+# predictions by prefix, where "" is the model that would be shipped; facts of the training
+Outcome = tuple[dict[str, Predict], dict[str, Any]]
 
 
 def pixels(task: Task) -> Outcome:
-    """Logistic regression on 8 x 8 grey levels."""
+    """Train logistic regression on 8 x 8 grey levels."""
 
-    def vectors(rows: Rows) -> NDArray[np.float64]:
+    def vectors(rows: Positions) -> NDArray[np.float64]:
         grey = torch.from_numpy(task.labelled.pixels[rows]).float().mean(dim=1)  # (n, image_size, image_size)
         return F.adaptive_avg_pool2d(grey, 8).flatten(1).double().numpy()
 
@@ -143,43 +145,46 @@ def pixels(task: Task) -> Outcome:
 
 
 def head(task: Task) -> Outcome:
-    """A linear head on the features of the frozen backbone."""
+    """Train a linear head on the features of the frozen backbone."""
     vectors = embedding(task.labelled, task.labelled.network.load())
     head = train_head(task, vectors)
     return {"": lambda rows: head.log_probabilities(vectors(rows)).argmax(axis=1)}, {"l2": head.l2}
 
 
 def finetune(task: Task) -> Outcome:
-    """From the trained head on (LP-FT, Kumar et al. 2022); shipped where it beats that head on val, else the head is."""
+    """Fine-tune from the trained head on (LP-FT, Kumar et al. 2022).
+
+    The fine-tuned model is shipped if it beats that head on val; otherwise the head is.
+    """
     backbone = task.labelled.network.load()
     vectors = embedding(task.labelled, backbone)
     head = train_head(task, vectors)
     model = Classifier(backbone, {TARGET: task.labelled.classes})
     model.graft({TARGET: [(torch.from_numpy(head.weight), torch.from_numpy(head.bias))]})
-    tuned = fine_tune(model, Views(model, task), task.data, params=task.params, seed=task.seed)
+    tuned = fine_tune(model, Views(model, task), task.data, options=task.options, seed=task.seed)
     shipped = tuned.verdict.is_finetuned
-    told = told_of(tuned.history) | {"p_value": tuned.verdict.p_value, "is_tuned": shipped}
+    facts = facts_of(tuned.history) | {"p_value": tuned.verdict.p_value, "is_tuned": shipped}
     raw = prediction_of(model, task.labelled)
     return {
         "": raw if shipped else lambda rows: head.log_probabilities(vectors(rows)).argmax(axis=1),
         "raw_": raw,
-    }, told
+    }, facts
 
 
 def finetune_from_random_head(task: Task) -> Outcome:
-    """What LP-FT is held against: the whole network trained at once, a new head with it."""
+    """Train the whole network at once with a new head, for comparison with LP-FT."""
     model = Classifier(task.labelled.network.load(), {TARGET: task.labelled.classes})
-    tuned = fine_tune(model, Views(model, task), task.data, params=task.params, seed=task.seed)
-    return {"": prediction_of(model, task.labelled)}, told_of(tuned.history)
+    tuned = fine_tune(model, Views(model, task), task.data, options=task.options, seed=task.seed)
+    return {"": prediction_of(model, task.labelled)}, facts_of(tuned.history)
 
 
 def scratch(task: Task) -> Outcome:
-    """The same network from random weights, as torchvision draws them (Kaiming's where it has no normalisation)."""
+    """Train the same network from torchvision's random weights (Kaiming's if it has no normalisation)."""
     model = Classifier(task.labelled.network.load(is_pretrained=False), {TARGET: task.labelled.classes})
-    params, data, views = task.params, task.data, Views(model, task)
-    size = params.minibatch_size
+    options, data, views = task.options, task.data, Views(model, task)
+    size = options.minibatch_size
 
-    def minibatches(rows: Rows, view: int | None) -> Iterator[Minibatch]:
+    def minibatches(rows: Positions, view: int | None) -> Iterator[Minibatch]:
         yield from zip(views.minibatches(rows, view, size=size), torch.split(data.labels[rows], size), strict=True)
 
     def train(epoch: int) -> Iterator[Minibatch]:
@@ -188,25 +193,26 @@ def scratch(task: Task) -> Outcome:
 
     history = fit(
         model,
-        Training(
-            epochs=params.epochs or 0,
-            seed=task.seed,
-            warmup_fraction=params.warmup_fraction,
+        replace(
+            PLAIN,
+            epochs=options.epochs or 0,
+            warmup_fraction=options.warmup_fraction,
             update_statistics=True,
-            label_smoothing=params.label_smoothing,
+            label_smoothing=options.label_smoothing,
         ),
+        seed=task.seed,
         groups=[
             Group(
                 parameters=list(model.parameters()),
-                learning_rate=params.backbone_learning_rate,
-                weight_decay=params.weight_decay,
+                learning_rate=options.backbone_learning_rate,
+                weight_decay=options.weight_decay,
             )
         ],
         minibatches=train,
         num_minibatches=num_full(len(data.train), size),
         val_minibatches=lambda: minibatches(data.val, None),
     )
-    return {"": prediction_of(model, task.labelled)}, told_of(history)
+    return {"": prediction_of(model, task.labelled)}, facts_of(history)
 
 
 METHODS: dict[Method, Callable[[Task], Outcome]] = {
@@ -218,12 +224,12 @@ METHODS: dict[Method, Callable[[Task], Outcome]] = {
 }
 
 
-def embedding(labelled: Labelled, backbone: Backbone) -> Callable[[Rows], NDArray[np.float64]]:
-    """Rows -> features (n, dim), as the engine computes them; each row is embedded once."""
-    embedder = Embedder(backbone, plan(device="cpu"))
+def embedding(labelled: Labelled, backbone: Backbone) -> Callable[[Positions], NDArray[np.float64]]:
+    """Return a function from positions to the engine's features (n, dim). It embeds every row once."""
+    embedder = Embedder(backbone, plan(replace(AUTO, device="cpu")))
     known: dict[int, NDArray[np.float64]] = {}
 
-    def vectors(rows: Rows) -> NDArray[np.float64]:
+    def vectors(rows: Positions) -> NDArray[np.float64]:
         new = np.array([row for row in rows.tolist() if row not in known], dtype=np.int64)
         for part in torch.split(torch.from_numpy(new), embedder.plan.minibatch_size):
             features = embedder(torch.from_numpy(labelled.pixels[part.numpy()])).double().numpy()
@@ -233,41 +239,43 @@ def embedding(labelled: Labelled, backbone: Backbone) -> Callable[[Rows], NDArra
     return vectors
 
 
-def train_head(task: Task, vectors: Callable[[Rows], NDArray[np.float64]]) -> LinearHead:
+def train_head(task: Task, vectors: Callable[[Positions], NDArray[np.float64]]) -> LinearHead:
     train, val = task.draw.train, task.draw.val
     labels = task.labelled.labels
     return fit_head(
         (vectors(train), labels[train]),
         (vectors(val), labels[val]),
+        replace(task.recipe.head, class_weights="none"),
         classes=task.labelled.classes,
-        l2_strengths=task.recipe.head.l2_strengths,
-        max_iterations=task.recipe.head.max_iterations,
     )
 
 
 class Views:
-    """The source of training pictures, see `tasks.training.finetuning.tuning.Source`: nothing is frozen, so a view is a picture."""
+    """The source of training images, see `tasks.training.finetuning.tuning.Source`.
 
-    num_views = None  # as many as one likes
+    Nothing is frozen, so a view is an image.
+    """
+
+    num_views = None  # no limit
 
     def __init__(self, model: Classifier, task: Task) -> None:
         self.pixels = task.labelled.pixels
         self.normalize = model.backbone.transform.normalize
-        self.views = augment.Views(augmentation=augmentation(task.params), seed=task.seed)
+        self.views = AugmentedViews(augmentation=task.options, seed=task.seed)
 
-    def minibatches(self, rows: Rows, view: int | None, *, size: int) -> Iterator[Tensor]:
-        """(size, 3, image_size, image_size) float32, the last one shorter, in the order of `rows`."""
+    def minibatches(self, rows: Positions, view: int | None, *, size: int) -> Iterator[Tensor]:
+        """Yield (size, 3, image_size, image_size) float32, the last one shorter, in the order of `rows`."""
         for part in np.split(rows, range(size, len(rows), size)):
             pixels = torch.from_numpy(self.pixels[part])
             yield self.normalize(pixels if view is None else self.views(pixels, [str(row) for row in part], view))
 
 
-def told_of(history: History) -> dict[str, Any]:
+def facts_of(history: History) -> dict[str, Any]:
     return {"epochs": len(history.epochs) - 1, "epoch": history.kept}
 
 
 def prediction_of(model: Classifier, labelled: Labelled) -> Predict:
-    def predict(rows: Rows) -> NDArray[np.int64]:
+    def predict(rows: Positions) -> NDArray[np.int64]:
         parts = (torch.from_numpy(labelled.pixels[part]) for part in np.split(rows, range(64, len(rows), 64)))
         answerer = Answerer(model, device="cpu")
         target = next(iter(model.classes))

@@ -1,4 +1,4 @@
-"""A Prefect server on loopback for a measurement, with a home of its own; it ends with the block."""
+"""A Prefect server on loopback for a measurement, with a home of its own. It ends with the `with` block."""
 
 import os
 import socket
@@ -11,14 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-START_SECONDS = 600  # a busy machine takes long; one that ends is seen at once
-DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever proxy the environment names
+START_SECONDS = 600  # a busy machine takes long; a server that ends is detected at once
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # ignores the environment's proxy
 
 
 @contextmanager
 def prefect_server(home: Path, **settings: str) -> Iterator[dict[str, str]]:
-    """The environment of processes that are to use it, `settings` among it. Raises TimeoutError, with what the server printed,
-    where none can be started."""
+    """Start a server and yield the environment, with `settings`, for the processes that use it.
+
+    Raises TimeoutError with the server's output if it does not start.
+    """
     home.mkdir(parents=True, exist_ok=True)
     with free_port() as port:
         environment = os.environ | {
@@ -37,7 +39,10 @@ def prefect_server(home: Path, **settings: str) -> Iterator[dict[str, str]]:
 
 @contextmanager
 def free_port() -> Iterator[int]:
-    """Kept until the block ends: the system gives a bound port to no connection that is made meanwhile, and lets a server listen on it."""
+    """Yield a free port, which stays bound until the block ends.
+
+    The system gives a bound port to no other connection, and still lets a server listen on it.
+    """
     with socket.socket() as place:
         place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         place.bind(("127.0.0.1", 0))
@@ -59,7 +64,7 @@ def started(port: int, environment: dict[str, str], log: Path) -> subprocess.Pop
 
 
 def answers(address: str, process: subprocess.Popen[bytes]) -> bool:
-    """Whether it does before it ends, within START_SECONDS."""
+    """Return whether the server answers within START_SECONDS, before its process ends."""
     last = time.monotonic() + START_SECONDS
     while time.monotonic() < last and process.poll() is None:
         try:

@@ -1,4 +1,4 @@
-"""Work in processes of its own, so many at a time: what a call needs at its peak and computes is then its own alone."""
+"""Run calls in processes of their own, a few at a time, so that each call's peak memory and time are its own."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,14 +8,16 @@ from typing import Any
 
 
 def in_processes(work: Callable[..., Any], calls: Sequence[dict[str, Any]], *, at_once: int) -> Iterator[Any]:
-    """What `work`, a function of a module, gives for each of the keyword arguments, in their order. Raises RuntimeError
-    where a process died."""
-    context = get_context("forkserver")  # imports for all its children what they would import each
+    """Yield the results of `work`, a function of a module, for each of the keyword arguments, in their order.
+
+    Raises RuntimeError if a process died.
+    """
+    context = get_context("forkserver")  # it imports the modules once for all its children
     context.set_forkserver_preload([work.__module__])
 
     def run(arguments: dict[str, Any]) -> Any:
         receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_tell, args=(sender, work, arguments))
+        process = context.Process(target=_send_result, args=(sender, work, arguments))
         process.start()
         sender.close()
         try:
@@ -29,5 +31,5 @@ def in_processes(work: Callable[..., Any], calls: Sequence[dict[str, Any]], *, a
         yield from pool.map(run, calls)
 
 
-def _tell(sender: Connection, work: Callable[..., Any], arguments: dict[str, Any]) -> None:
+def _send_result(sender: Connection, work: Callable[..., Any], arguments: dict[str, Any]) -> None:
     sender.send(work(**arguments))

@@ -1,4 +1,4 @@
-"""A project whose whole chain runs in less than a minute: the demo's scans of handwriting, few of each digit, and a short training."""
+"""Make a project whose chain runs in less than a minute: a few of the demo's scans per digit, and a short training."""
 
 import shutil
 import subprocess
@@ -20,7 +20,7 @@ SHORT = {
 
 
 def make_project(folder: Path, *, batches: int = 1) -> Path:
-    """Committed, its batches tracked by DVC, nothing run."""
+    """Make a committed project whose batches DVC tracks; no stage has run."""
     make_workspace(ROOT, folder)
     scans = folder.with_name(f"{folder.name}-scans")
     subprocess.run([sys.executable, "-m", "tasks.demo.digits", "--out", str(scans)], cwd=ROOT, check=True)
@@ -39,15 +39,15 @@ def set_param(project: Path, key: str, value: object) -> None:
     """Change a line of params.yaml."""
     path = project / "params.yaml"
     lines = path.read_text("utf-8").splitlines()
-    [at] = [number for number, line in enumerate(lines) if line.strip().startswith(f"{key}:")]
-    indent = lines[at][: len(lines[at]) - len(lines[at].lstrip())]
-    lines[at] = f"{indent}{key}: {value}"
+    [number] = [number for number, line in enumerate(lines) if line.strip().startswith(f"{key}:")]
+    indent = lines[number][: len(lines[number]) - len(lines[number].lstrip())]
+    lines[number] = f"{indent}{key}: {value}"
     path.write_text("\n".join(lines) + "\n", "utf-8")
 
 
 def put_batch(scans: Path, target: Path, *, first: int, count: int = PICTURES_PER_CLASS) -> None:
-    """So many of each digit, from that one on."""
+    """Copy `count` scans of each digit, from the scan number `first` on."""
     for folder in sorted(scans.iterdir()):
         (target / folder.name).mkdir(parents=True)
-        for picture in sorted(folder.iterdir())[first : first + count]:
-            shutil.copy(picture, target / folder.name)
+        for scan in sorted(folder.iterdir())[first : first + count]:
+            shutil.copy(scan, target / folder.name)

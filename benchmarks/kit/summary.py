@@ -1,4 +1,4 @@
-"""Results of several seeds in, their mean and its interval out."""
+"""The mean of the results of several seeds, and its interval."""
 
 import math
 import statistics
@@ -10,7 +10,7 @@ CONFIDENCE = 0.95
 
 
 def mean_and_half_width(values: Sequence[float]) -> tuple[float, float | None]:
-    """Of the mean's interval, by the t distribution; None of a single value, which has no spread."""
+    """Return the mean and the half width of its interval, by the t distribution; None for a single value."""
     n = len(values)
     if n < 2:
         return statistics.mean(values), None

@@ -1,6 +1,7 @@
-"""The kept results of `transfer` and `ood` in; the tables of docs/transfer.md and the plot docs/transfer.svg out: `python -m benchmarks.kit.transfer_page`.
+"""Write the tables of docs/transfer.md and the plot docs/transfer.svg from the results of `transfer` and `ood`.
 
-The text between the marks `<!-- NAME -->` and `<!-- /NAME -->` of the page is replaced; the rest is written by hand.
+`python -m benchmarks.kit.transfer_page` replaces the text between the marks `<!-- NAME -->` and `<!-- /NAME -->` of the
+page; the rest is written by hand.
 """
 
 import json
@@ -23,8 +24,8 @@ OOD_NAMES = {
     "lp_ft": "fine-tuned from the trained head (LP-FT)",
 }
 COLOURS = {"pixels": "#8b949e", "scratch": "#d1762b", "head": "#3d85d9", "finetune": "#2f9e58"}
-PANEL = 250  # px, width and height of a plot's field
-MARGIN = 50  # px, around each field
+PANEL = 250  # px, width and height of a panel
+MARGIN = 50  # px, around each panel
 
 
 def main() -> None:
@@ -44,19 +45,22 @@ def read(name: str) -> Any:
 def replaced(page: str, name: str, text: str) -> str:
     start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     if start not in page or end not in page:
-        raise ValueError(f"{PAGE} has no marks {start} and {end}: put them where the table is to stand")
+        raise ValueError(f"{PAGE} has no marks {start} and {end}: put them where the table belongs")
     return re.sub(f"{start}.*{end}", lambda _: f"{start}\n{text}{end}", page, flags=re.DOTALL)
 
 
 def transfer_table(rows: Rows) -> str:
-    """A row a method of a set, a column a fraction: accuracy in per cent, processor seconds, MiB."""
+    """Return a table with a row per data set and method, and a column per fraction.
+
+    A cell has accuracy in percent and processor seconds; the last column has the memory in MiB.
+    """
     fractions = sorted({row["fraction"] for row in rows})
     lines = ["| | " + " | ".join(f"{fraction:.0%} of the labels" for fraction in fractions) + " | MiB |"]
     lines.append("|" + "---|" * (len(fractions) + 2))
     for data, method in dict.fromkeys((row["data"], row["method"]) for row in sorted(rows, key=place)):
-        found = {row["fraction"]: row for row in rows if (row["data"], row["method"]) == (data, method)}
-        cells = [cell(found[fraction]) if fraction in found else "–" for fraction in fractions]
-        largest = max(found.values(), key=lambda row: row["own_bytes"])
+        by_fraction = {row["fraction"]: row for row in rows if (row["data"], row["method"]) == (data, method)}
+        cells = [cell(by_fraction[fraction]) if fraction in by_fraction else "–" for fraction in fractions]
+        largest = max(by_fraction.values(), key=lambda row: row["own_bytes"])
         lines.append(f"| {data}: {NAMES[method]} | " + " | ".join(cells) + f" | {memory(largest)} |")
     return "\n".join(lines) + "\n"
 
@@ -93,7 +97,10 @@ def ood_table(rows: Rows) -> str:
 
 
 def plot(rows: Rows) -> str:
-    """SVG: a panel a set, held-out accuracy over the fraction of the labels, with its interval; for light and dark pages."""
+    """Return an SVG for light and dark pages with a panel per data set.
+
+    A panel shows held-out accuracy, with its interval, over the fraction of the labels.
+    """
     sets = list(dict.fromkeys(row["data"] for row in sorted(rows, key=place)))
     width, height = len(sets) * (PANEL + MARGIN) + MARGIN, PANEL + 2 * MARGIN + 20
     parts = [

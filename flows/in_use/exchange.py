@@ -1,4 +1,4 @@
-"""Two folders trade places in one step of the file system: who opens either finds one whole folder or the other, never none."""
+"""Two folders trade places in one step of the file system: a reader finds one whole folder or the other, never none."""
 
 import ctypes
 import os
@@ -12,10 +12,10 @@ CURRENT_FOLDER = -100  # AT_FDCWD
 
 
 def put_in_place(new: Path, place: Path, *, old: Path) -> None:
-    """Make `new` stand at `place`; what stood there goes to `old`. All three are on one disk.
+    """Move `new` to `place`, and the folder that stood there to `old`. All three are on one disk.
 
-    Where the system cannot exchange two names (macOS, NFS) there is a moment without any; `finish_putting` ends it for a run
-    that was killed then.
+    Some systems (macOS, NFS) cannot exchange two names: for a moment nothing stands at `place`. After a kill in that
+    moment `finish_putting` completes the move.
     """
     if not place.exists():
         new.rename(place)
@@ -30,14 +30,14 @@ def put_in_place(new: Path, place: Path, *, old: Path) -> None:
 
 
 def finish_putting(new: Path, place: Path, *, old: Path) -> None:
-    """After a kill between the two renames."""
+    """Complete a move that was killed between its two renames."""
     if not place.exists() and old.exists() and new.exists():
         new.rename(place)
         fsync(place.parent)
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Whether the system could do it."""
+    """Exchange two names, and return whether the system can."""
     if sys.platform != "linux":
         return False
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)

@@ -1,4 +1,4 @@
-"""The log of what was put in use: `data/models/promotions.jsonl`, a line a promotion or rollback, appended and never changed."""
+"""The log of models in use, `promotions.jsonl`: a line for each promotion or rollback. Lines are only appended."""
 
 import json
 import os
@@ -12,7 +12,11 @@ NEEDED = {"version", "action", "model_sha256", "dvc_out"}
 
 
 def read_log() -> list[Entry]:
-    """The oldest first; a last line that a crash tore is left out. Raises ValueError where another line is damaged."""
+    """Return the entries, the oldest first, without a last line that a crash tore.
+
+    Raises:
+        ValueError: another line is damaged.
+    """
     file = paths.promotions()
     lines = _content().split(b"\n")
     entries = []
@@ -26,12 +30,14 @@ def read_log() -> list[Entry]:
 
 
 def append(entry: Entry) -> None:
-    """Add a line that outlasts a power loss; nothing where its version is there already. A last line that a crash tore is
-    taken away, or ended, before."""
-    if any(each["version"] == entry["version"] for each in read_log()):
-        _mend()
-        return
+    """Add a line that outlasts a power loss, unless its version is there already.
+
+    A last line that a crash tore is removed before, or completed.
+    """
+    is_there = any(earlier["version"] == entry["version"] for earlier in read_log())
     _mend()
+    if is_there:
+        return
     log = paths.promotions()
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:
@@ -42,30 +48,42 @@ def append(entry: Entry) -> None:
 
 
 def find(entries: list[Entry], name: str, *, in_use: dict[str, str] | None) -> Entry:
-    """The latest entry of the model whose SHA-256 begins with `name`, or which has that version (v3); where the name is empty, of the
-    model that was in use before the present one was promoted. `in_use` has both digests of that. Raises ValueError where there
-    is none, or where several begin so."""
+    """Return the latest entry of a model.
+
+    Args:
+        name: a version such as v3, or the beginning of a SHA-256. Empty: the model that was in use before the present
+            one was promoted.
+        in_use: both digests of the present model.
+
+    Raises:
+        ValueError: no model has the name, several have it, or the one that has it is in use.
+    """
     if not name:
-        at = [number for number, each in enumerate(entries) if each["action"] == "promote" and _is(each, in_use)]
-        if not at or at[-1] == 0:
+        promoted = [
+            number for number, entry in enumerate(entries) if entry["action"] == "promote" and _is(entry, in_use)
+        ]
+        if not promoted or promoted[-1] == 0:
             raise ValueError(f"there is no model before: {_known(entries)}")
-        return entries[at[-1] - 1]
-    named = [each for each in entries if name == f"v{each['version']}"] or [
-        each for each in entries if each["model_sha256"].startswith(name)
+        return entries[promoted[-1] - 1]
+    named = [entry for entry in entries if name == f"v{entry['version']}"] or [
+        entry for entry in entries if entry["model_sha256"].startswith(name)
     ]
-    found = {(each["model_sha256"], each.get("description_sha256")): each for each in named if not _is(each, in_use)}
-    if not found and named:
+    models = {
+        (entry["model_sha256"], entry.get("description_sha256")): entry for entry in named if not _is(entry, in_use)
+    }
+    if not models and named:
         raise ValueError(
-            f"{name} is in use already (`dvc checkout {paths.baseline_pointer()}` restores its files): {_known(entries)}"
+            f"{name} is in use already (`dvc checkout {paths.baseline_pointer()}` restores its files): "
+            f"{_known(entries)}"
         )
-    if len(found) != 1:
-        raise ValueError(f"{name[:64]!r} names {len(found)} models: {_known(entries)}")
-    return next(iter(found.values()))
+    if len(models) != 1:
+        raise ValueError(f"{name[:64]!r} names {len(models)} models: {_known(entries)}")
+    return next(iter(models.values()))
 
 
 def taken_back(entries: list[Entry], model_sha256: str) -> Entry | None:
-    """The rollback that took a model out of use, where nobody has put it back since."""
-    about = [each for each in entries if model_sha256 in (each["model_sha256"], each.get("previous"))]
+    """Return the rollback that took a model out of use, unless a person has put it back since."""
+    about = [entry for entry in entries if model_sha256 in (entry["model_sha256"], entry.get("previous"))]
     is_out = bool(about) and about[-1]["action"] == "rollback" and about[-1]["model_sha256"] != model_sha256
     return about[-1] if is_out else None
 
@@ -75,11 +93,12 @@ def _is(entry: Entry, in_use: dict[str, str] | None) -> bool:
 
 
 def _known(entries: list[Entry]) -> str:
-    known = ", ".join(f"v{each['version']} ({each['model_sha256'][:12]})" for each in entries) or "none"
+    known = ", ".join(f"v{entry['version']} ({entry['model_sha256'][:12]})" for entry in entries) or "none"
     return f"expected one of those that were in use, {known}"
 
 
 def _mend() -> None:
+    """Complete a last line that only lacks its end, or remove it."""
     content = _content()
     whole, newline, last = content.rpartition(b"\n")
     if last:

@@ -1,7 +1,7 @@
-"""The model in use: a staged bundle in; that bundle in its place, tracked, registered, logged, committed and tagged, out.
+"""Puts a staged bundle in the place of the model in use: tracked, registered, logged, committed and tagged.
 
-One step decides, the exchange of two folders. A run that is killed before it has changed nothing, and the next takes away what it
-left; after it, the next run does what remains. Each thing that is done can be done again.
+One step decides: the exchange of two folders. A run that is killed before it has changed nothing, and the next run
+removes what it left. After it, the next run does what remains. Each step can be done again.
 """
 
 import hashlib
@@ -24,45 +24,49 @@ from tasks.machine.files import write_whole
 FILES = {
     "model_sha256": "model.safetensors",
     "description_sha256": "model.json",
-}  # of a bundle, by what the log calls their digests
+}  # the files of a bundle, by the log's names of their digests
 
 Log = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is to be true once the staged bundle is in use."""
+    """The entry, the registry and the pointer that belong to the staged bundle once it is in use."""
 
-    entry: Entry  # of the log
+    entry: Entry  # a line of the log
     registry: dict[str, Any]
     pointer: str  # the text of baseline.dvc
 
 
 def digests(bundle: Path) -> dict[str, str]:
-    """SHA-256 (hex) of both files of a bundle, as the log has them. Raises ValueError where one is missing."""
-    found = {}
+    """Return the SHA-256 (hex) of both files of a bundle, by the log's names.
+
+    Raises:
+        ValueError: a file is missing.
+    """
+    hashes = {}
     for key, name in FILES.items():
         try:
             with (bundle / name).open("rb") as file:
-                found[key] = hashlib.file_digest(file, "sha256").hexdigest()
+                hashes[key] = hashlib.file_digest(file, "sha256").hexdigest()
         except (FileNotFoundError, NotADirectoryError):
             raise ValueError(f"{bundle / name} is missing: run `dvc repro`, or `dvc checkout`") from None
-    return found
+    return hashes
 
 
 def recorded() -> dict[str, str] | None:
-    """The digests of the model in use, as the record has them; None where there is none yet."""
-    found = read_object(paths.baseline_record(), advice="restore it with git")
-    return {key: str(found.get(key)) for key in FILES} if found else None
+    """Return the recorded digests of the model in use; None if there is none yet."""
+    record = read_object(paths.baseline_record(), advice="restore it with git")
+    return {key: str(record.get(key)) for key in FILES} if record else None
 
 
 def is_at(bundle: Path, expected: Mapping[str, Any]) -> bool:
-    """Whether a whole bundle stands there, and is the one with these digests."""
+    """Return whether the folder is a whole bundle with these digests."""
     try:
-        found = digests(bundle)
+        hashes = digests(bundle)
     except ValueError:
         return False
-    return all(expected[key] == digest for key, digest in found.items())
+    return all(expected[key] == digest for key, digest in hashes.items())
 
 
 def staged() -> Path:
@@ -71,41 +75,48 @@ def staged() -> Path:
 
 
 def staged_pointer() -> Path:
-    """Return DVC's file of the staged bundle."""
+    """Return the DVC file of the staged bundle."""
     return paths.promotion() / paths.baseline_pointer().name
 
 
 def put_in_use(plan: Plan, *, log: Log) -> None:
-    """The staged bundle is whole, and DVC has it in its cache. Raises ValueError where git does not take the record; the next
-    run tries again."""
-    os.sync()  # DVC does not: its cache is on the disk before anything is decided
+    """Put the staged bundle in use. It is whole, and in DVC's cache.
+
+    Raises:
+        ValueError: git refuses the record; the next run tries again.
+    """
+    os.sync()  # DVC does not: its cache must be on the disk before the step that decides
     write_whole(_plan_file(), json.dumps(asdict(plan)).encode())
     put_in_place(staged(), paths.baseline(), old=_old())
     _settle(plan, log=log)
 
 
 def settle_unfinished(log: Log) -> bool:
-    """Finish what a killed run began, or take away what it left, whichever leaves the model in use as it is; whether
-    something was finished."""
+    """Complete what a killed run began, or remove what it left; the model in use stays as it is.
+
+    Return whether something was completed.
+    """
     plan = _read_plan()
     if plan is not None:
+        interrupted = f"the interrupted {plan.entry['action']} of {plan.entry['model_sha256'][:12]}"
         finish_putting(staged(), paths.baseline(), old=_old())
         if is_at(paths.baseline(), plan.entry):
-            log(f"finishing the {plan.entry['action']} of {plan.entry['model_sha256'][:12]}, which was interrupted")
+            log(f"completing {interrupted}")
             _settle(plan, log=log)
             return True
-        log(f"undone: the {plan.entry['action']} of {plan.entry['model_sha256'][:12]}, which was interrupted")
+        log(f"removing {interrupted}")
     clear()
     return False
 
 
 def clear() -> None:
-    """The plan goes first: without it nothing is finished any more."""
+    """Remove the folder of the promotion, the plan first: without a plan no run completes anything."""
     _plan_file().unlink(missing_ok=True)
     shutil.rmtree(paths.promotion(), ignore_errors=True)
 
 
 def as_json(content: dict[str, Any]) -> bytes:
+    """Return the content as sorted, indented JSON."""
     return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
@@ -119,19 +130,24 @@ def _settle(plan: Plan, *, log: Log) -> None:
         record(plan.entry, log=log)
     except ValueError as error:
         raise ValueError(
-            f"{plan.entry['model_sha256'][:12]} is in use, but {error}: put that right, then run `python -m flows.promote`, "
-            "which finishes the record and does nothing else"
+            f"{plan.entry['model_sha256'][:12]} is in use, but {error}: correct that, then run "
+            "`python -m flows.promote`, which completes the record and does nothing else"
         ) from None
     clear()
 
 
 def record(entry: Entry, *, log: Log) -> None:
-    """Its commit, with the dvc.lock that says how it was made, and its tag, as far as git lacks them: a clone may have the one alone.
-    Raises ValueError where git refuses."""
-    made = [LOCK_FILE] if entry["action"] == "promote" and LOCK_FILE.is_file() else []
+    """Commit and tag the promotion, as far as git lacks them: a clone may have the commit and not the tag.
+
+    The commit of a promotion includes dvc.lock, which records how the model was made.
+
+    Raises:
+        ValueError: git refuses.
+    """
+    lock_file = [LOCK_FILE] if entry["action"] == "promote" and LOCK_FILE.is_file() else []
     message = f"{entry['action']} {entry['model_sha256'][:12]}: {entry['why']}".removesuffix(": None")
-    written = [paths.baseline_pointer(), paths.class_registry(), paths.baseline_record(), paths.promotions(), *made]
-    record_in_git(written, message=message, tag=entry["tag"], log=log)
+    files = [paths.baseline_pointer(), paths.class_registry(), paths.baseline_record(), paths.promotions(), *lock_file]
+    record_in_git(files, message=message, tag=entry["tag"], log=log)
 
 
 def _old() -> Path:

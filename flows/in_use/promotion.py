@@ -1,4 +1,4 @@
-"""Put an accepted candidate in use, or a model that was in use before."""
+"""Puts an accepted candidate in use, or a model that was in use before."""
 
 import json
 import shutil
@@ -38,7 +38,7 @@ Log = Callable[[str], None]
 
 @contextmanager
 def whole() -> Iterator[None]:
-    """What cannot be finished leaves nothing behind."""
+    """A promotion or rollback that fails leaves nothing behind."""
     try:
         yield
     except BaseException:
@@ -48,46 +48,50 @@ def whole() -> Iterator[None]:
 
 @whole()
 def promote(log: Log, *, force: bool = False, why: str | None = None) -> str:
-    """Put the accepted candidate in use, or with `force` any that loads, and return the SHA-256 of its weights.
+    """Put the accepted candidate in use, and return the SHA-256 of its weights. With `force` no verdict is needed.
 
     Raises:
-        ValueError: there is no verdict, or it rejects, or it speaks of another candidate; or a fresh process cannot load the
-            candidate, or predicts something else than evaluate did.
+        ValueError: there is no verdict, or it rejects, or it is about another candidate; or a fresh process cannot load
+            the candidate, or does not predict what evaluate predicted.
     """
     candidate, bundle = paths.candidate(), staged()
-    found = digests(candidate)
-    if is_in_use(found):
+    hashes = digests(candidate)
+    digest = hashes["model_sha256"]
+    if is_in_use(hashes):
         record(read_log()[-1], log=log)
         log("the candidate is in use already")
-        return found["model_sha256"]
+        return digest
     paths.promotion().mkdir()
     shutil.copytree(candidate, bundle)
-    if digests(bundle) != found:
+    if digests(bundle) != hashes:
         raise ValueError(f"{candidate} changed while it was copied: let `dvc repro` end, then run again")
-    digest = found["model_sha256"]
     if not force:
         check_verdict(bundle, digest, in_use=weights_in_use())
-    seen = smoke(is_compared=is_evaluated(bundle, digest), log=log)
+    smoke_test = smoke(is_compared=is_evaluated(bundle, digest), log=log)
     registry = extended_registry(classes_of(bundle))
     dvc(
         "add", "--quiet", "--no-relink", str(bundle), log=log
-    )  # so that `dvc push` keeps it and a fresh clone can pull it
-    unstage(paths.promotion())  # where DVC is told to stage by itself
-    given = {"forced": force, "why": why}
-    settle("promote", registry=registry, facts=facts(bundle, digest) | given | seen, log=log)
+    )  # so that `dvc push` stores it and a fresh clone can pull it
+    unstage(paths.promotion())  # DVC stages files where core.autostage is set
+    request = {"forced": force, "why": why}
+    settle("promote", registry=registry, facts=facts(bundle, digest) | request | smoke_test, log=log)
     return digest
 
 
 @whole()
-def roll_back(log: Log, *, digest: str = "", why: str | None = None) -> str:
-    """Put a model in use that was before: the one whose SHA-256 begins so, or of that version (v3), or the one before the present one. It comes from
-    DVC's cache, or else its remote.
+def roll_back(log: Log, *, name: str = "", why: str | None = None) -> str:
+    """Put a model in use that was in use before, and return the SHA-256 of its weights.
+
+    Its files come from DVC's cache, or else from the DVC remote.
+
+    Args:
+        name: a version such as v3, or the beginning of a SHA-256. Empty: the model before the present one.
 
     Raises:
-        ValueError: the log has no such model, or its bytes are not those that were in use.
+        ValueError: the log has no such model, or DVC has other bytes than were in use.
         DvcError: neither cache nor remote has it.
     """
-    earlier = find(read_log(), digest, in_use=recorded())
+    earlier = find(read_log(), name, in_use=recorded())
     bundle, pointer = staged(), staged_pointer()
     paths.promotion().mkdir()
     out = earlier["dvc_out"] | {"path": bundle.name}
@@ -100,15 +104,16 @@ def roll_back(log: Log, *, digest: str = "", why: str | None = None) -> str:
         raise ValueError(
             f"DVC has other bytes of {earlier['model_sha256'][:12]} than were in use: `dvc pull` it from another remote"
         )
-    seen = smoke(is_compared=False, log=log)
+    smoke_test = smoke(is_compared=False, log=log)
     known = {key: earlier.get(key) for key in ("verdict", "verdict_sha256", "metrics")}
     registry = registry_that_has(classes_of(bundle))
-    settle("rollback", registry=registry, facts=known | {"forced": False, "why": why} | seen, log=log)
+    settle("rollback", registry=registry, facts=known | {"forced": False, "why": why} | smoke_test, log=log)
     return str(earlier["model_sha256"])
 
 
 def settle(action: str, *, registry: Registry, facts: dict[str, Any], log: Log) -> None:
-    version = 1 + max([int(each["version"]) for each in read_log()] + versions_tagged(ARTIFACT), default=0)
+    """Write the log's entry for the staged bundle, and put it in use."""
+    version = 1 + max([int(entry["version"]) for entry in read_log()] + versions_tagged(ARTIFACT), default=0)
     pointer = staged_pointer().read_text("utf-8")
     entry: Entry = {
         "version": version,
@@ -124,25 +129,32 @@ def settle(action: str, *, registry: Registry, facts: dict[str, Any], log: Log) 
 
 
 def smoke(*, is_compared: bool, log: Log) -> dict[str, Any]:
-    """A fresh process loads the staged bundle and predicts; what it says, and how long a sample took. Raises ValueError with
-    what it says where it fails."""
+    """Load the staged bundle in a fresh process and predict; return its message and the latency for one sample.
+
+    Args:
+        is_compared: compare with the predictions of evaluate.
+
+    Raises:
+        ValueError: the process failed; the message is its own.
+    """
     command = [sys.executable, "-m", "tasks.smoke", "--bundle", str(staged())]
     if is_compared:
         command += ["--predictions", str(paths.evaluation() / "predictions.parquet"), "--raw", str(paths.raw())]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SMOKE_SECONDS)
-    lines = done.stderr.strip().splitlines() or ["a fresh process ended without a word"]
-    said = lines[-1].replace(str(staged()), "the bundle")
+    lines = done.stderr.strip().splitlines() or ["a fresh process ended without a message"]
+    message = lines[-1].replace(str(staged()), "the bundle")
     if done.returncode != 0:
-        raise ValueError(said.removeprefix("error: "))
-    log(said)
-    return {"smoke": said, "latency_milliseconds": json.loads(done.stdout)["latency_milliseconds"]}
+        raise ValueError(message.removeprefix("error: "))
+    log(message)
+    return {"smoke": message, "latency_milliseconds": json.loads(done.stdout)["latency_milliseconds"]}
 
 
 def weights_in_use() -> str | None:
-    found = recorded()
-    return found["model_sha256"] if found else None
+    """Return the SHA-256 of the weights in use; None if no model is in use."""
+    hashes = recorded()
+    return hashes["model_sha256"] if hashes else None
 
 
-def is_in_use(found: dict[str, str]) -> bool:
-    """By both digests, whole in its place, and where the log knows of it."""
-    return recorded() == found and is_at(paths.baseline(), found) and bool(read_log())
+def is_in_use(hashes: dict[str, str]) -> bool:
+    """Return whether the model with these digests is recorded as in use, whole in its place, and in the log."""
+    return recorded() == hashes and is_at(paths.baseline(), hashes) and bool(read_log())

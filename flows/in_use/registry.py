@@ -1,4 +1,4 @@
-"""What a promotion and a rollback make of the registry of classes."""
+"""The registry of classes after a promotion or a rollback."""
 
 import json
 from pathlib import Path
@@ -41,5 +41,5 @@ def registry_that_has(classes: dict[str, list[str]]) -> Registry:
     registry = read_registry(file)
     for target, names in classes.items():
         if registry.classes.get(target, [])[: len(names)] != names:
-            raise ValueError(f"{file} does not begin with the classes of {target} of that model: restore it from git")
+            raise ValueError(f"{file} does not begin with the classes of {target} of that model: restore it with git")
     return registry

@@ -1,7 +1,8 @@
-"""A batch on its way into data/raw: a copy in, a folder that DVC tracks and that is listed out.
+"""A batch on its way from a landing into the folder of raw data, where DVC tracks it and the list of batches names it.
 
-Each step can be done again. `data/raw/.incoming/<any>/content` is the copy; `arrival.json` beside it appears once the copy is
-whole, and says what it is and where it goes, so that a run that was killed is taken up where it stood.
+Each step can be done again. `.incoming/<any name>/content`, in the folder of raw data, is the copy. `arrival.json`
+beside it appears once the copy is whole: it describes the batch and its place, so that the next run continues where a
+killed one stopped.
 """
 
 import json
@@ -23,21 +24,21 @@ from tasks.machine.files import fsync, write_whole
 
 @dataclass(frozen=True, kw_only=True)
 class Arrival:
-    """A batch that was copied and verified: what it is, and where it is to go."""
+    """A batch that was copied and verified, and its place."""
 
     batch: str
-    md5: str  # as DVC hashes it
+    md5: str  # DVC's hash
     files: int
     bytes: int
     landing: str  # the address
-    name: str  # what the batch is called there
-    fingerprint: str  # of its listing there
-    event: str  # the id of the event that tells of it, whoever sends it however often
+    name: str  # the batch's name at the landing
+    fingerprint: str  # of its listing at the landing
+    event: str  # the id of the event that reports it: one id, however often it is sent
 
 
 @contextmanager
 def begun() -> Iterator[Path]:
-    """A place for a copy; it goes when the block ends, unless an arrival stands in it."""
+    """A place for a copy. It is removed when the block ends, unless it holds an arrival by then."""
     incoming = _incoming()
     incoming.mkdir(exist_ok=True)
     place = Path(tempfile.mkdtemp(dir=incoming))
@@ -49,7 +50,7 @@ def begun() -> Iterator[Path]:
 
 
 def unfinished() -> Iterator[tuple[Path, Arrival | ValueError]]:
-    """The arrivals that a run which was killed left, each with its place; what is left of no use is removed."""
+    """Yield the arrivals that a killed run left, each with its place; remove leftovers that are of no use."""
     for place in sorted(_incoming().glob("*")):
         if _journal(place).exists():
             arrival = _read(_journal(place))
@@ -60,40 +61,41 @@ def unfinished() -> Iterator[tuple[Path, Arrival | ValueError]]:
 
 
 def content_of(place: Path) -> Path:
-    """Where the copy stands: a folder, or the file that the batch is."""
+    """Return where the copy stands: a folder, or a file if the batch is a file."""
     return place / "content"
 
 
 def discard(place: Path) -> None:
-    """Remove a copy of what is here already."""
+    """Remove a copy of a batch that is in its place already."""
     _remove(content_of(place))
 
 
 def record(arrival: Arrival, *, place: Path) -> None:
-    """From here on the batch is on its way, whatever happens."""
+    """Note that the copy is whole. From here on the batch arrives, even if this run is killed."""
     write_whole(_journal(place), json.dumps(asdict(arrival)).encode())
     fsync(place.parent)
 
 
 def settle(arrival: Arrival, *, place: Path, log: Log) -> None:
-    """Put the copy into its place, have DVC track it, list it; what is done already is not done again.
+    """Move the copy to its place, have DVC track it, and list the batch. Steps that are done already are skipped.
 
     Raises:
-        ValueError: something else is in its place.
-        DvcError: DVC says no.
+        ValueError: something else stands in its place, or DVC finds other files than were copied.
+        DvcError: DVC fails.
     """
     target = paths.raw() / arrival.batch
     content = content_of(place)
     if content.exists():
         if os.path.lexists(target):
-            raise ValueError(f"{target} came to be while {arrival.name} was copied: move it away, then run again")
+            raise ValueError(f"{target} appeared while {arrival.name} was copied: move it away, then run again")
         if digest_of(arrival.batch) == arrival.md5:
-            forget(arrival.batch)  # its files were nowhere here: DVC is to fill its cache anew
+            forget(arrival.batch)  # its files were missing here: DVC must fill its cache again
         content.rename(target)
         fsync(target.parent)
     if not digest_of(arrival.batch):
-        forget(arrival.batch)  # a killed DVC leaves it torn
-        # no links yet: making them removes files, and a DVC that is killed there would next track the folder without them
+        forget(arrival.batch)  # a killed DVC leaves a torn file
+        # no links yet: DVC removes files to link them, and a DVC that is killed then would next track the folder
+        # without those files
         try:
             dvc("add", "--no-relink", str(target), log=log)
         finally:
@@ -102,28 +104,31 @@ def settle(arrival: Arrival, *, place: Path, log: Log) -> None:
     if digest_of(arrival.batch) != arrival.md5:
         raise ValueError(
             f"DVC finds other files in {target} than were copied: undo what was changed there, "
-            f"or what leaves files out in .dvcignore, or remove {target} and {place}, then run again"
+            f"or the lines of .dvcignore that leave files out, or remove {target} and {place}, then run again"
         )
     if _is_linking() or not os.path.lexists(target):
-        # the links that cache.type asks for, and what a kill left of them
+        # makes the links that cache.type asks for, and completes those of a killed run
         dvc("checkout", "--relink", f"{target}.dvc", log=log)
-    os.sync()  # DVC does not: its cache and its file are on the disk before the landing is told
+    os.sync()  # DVC does not: its cache and its file must be on the disk before the landing is marked
     append(arrival.batch)
 
 
 def finish(place: Path) -> None:
-    """The batch has arrived."""
+    """Remove the place of a batch that has arrived."""
     _journal(place).unlink(missing_ok=True)
     shutil.rmtree(place)
 
 
 def _is_linking() -> bool:
-    """Whether DVC is told to: by itself it copies, or makes reflinks while it adds, and would only copy it all once more."""
+    """Return whether DVC's settings ask for links.
+
+    Without links a relink is useless: it would only copy everything once more.
+    """
     return dvc_settings().get("cache", "type", fallback="copy").strip("\"' ") != "copy"
 
 
 def _is_somewhere(arrival: Arrival, place: Path) -> bool:
-    """Somebody may have removed it since; then it is copied again."""
+    """Return whether the batch is still here. A person may have removed it since: then it is copied again."""
     is_tracked = digest_of(arrival.batch) == arrival.md5
     return is_tracked or content_of(place).exists() or os.path.lexists(paths.raw() / arrival.batch)
 

@@ -1,4 +1,4 @@
-"""Copies that are sure: a landed batch in; its files on this disk, read back and hashed as DVC does, out."""
+"""Verified copies: a landed batch is written to this disk, read back, and hashed as DVC hashes it."""
 
 import errno
 import fcntl
@@ -13,12 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from flows.landing.listing import LandedBatch
-from flows.landing.places import Found, Store
+from flows.landing.places import LandedFile, Store
 from flows.workspace.dvc import dvc
 from flows.workspace.hashes import content_hash, md5, md5_of, sizes
 from tasks.machine.files import fsync
 
-THREADS = 8  # a store answers many at once, and a disk syncs many at once
+THREADS = 8  # they wait for a store or a disk, which serves many at once; so their number does not depend on the cores
 LINE_SECONDS = 10.0  # between two lines of progress
 FICLONE = 0x40049409  # linux/fs.h
 UNITS = ("kB", "MB", "GB", "TB")
@@ -27,15 +27,16 @@ Log = Callable[[str], None]
 
 
 def copy(batch: LandedBatch, target: Path, *, store: Store, log: Log) -> str:
-    """Copy a batch to `target`, have the disk keep them, read them back; returns their content hash.
+    """Copy a batch to `target` so that a power loss keeps it, verify the copy, and return its content hash.
 
     Raises:
-        OSError: they do not fit, cannot be read, are not what the store says, or read back other than they were written.
+        OSError: the disk has no room, a file cannot be read, has other bytes than the store states, or reads back other
+            bytes than were written.
     """
     check_room(batch.bytes, target.parent)
     log(f"copying {len(batch.files):,} files, {size(batch.bytes)}")
 
-    def copy_one(file: Found) -> tuple[str, str]:
+    def copy_one(file: LandedFile) -> tuple[str, str]:
         path = _inside(batch, file)
         digest, length = _copy_file(store, file.path, target / path)
         if length != file.size or store.denies(file, digest):  # some drivers misread some names
@@ -44,7 +45,7 @@ def copy(batch: LandedBatch, target: Path, *, store: Store, log: Log) -> str:
 
     try:
         with ThreadPoolExecutor(THREADS) as pool:
-            hashes = dict(_shown(pool.map(copy_one, batch.files), batch=batch, log=log))
+            hashes = dict(_with_progress(pool.map(copy_one, batch.files), batch=batch, log=log))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -55,9 +56,9 @@ def copy(batch: LandedBatch, target: Path, *, store: Store, log: Log) -> str:
 
 
 def check_room(num_bytes: int, folder: Path) -> None:
-    """Raises OSError where the disk has no room for the bytes, and once more for DVC's cache where that takes any of it."""
+    """Raise OSError if the disk lacks room for the bytes, or for their copy in DVC's cache where that takes room."""
     free = shutil.disk_usage(folder).free
-    if num_bytes <= free and (2 * num_bytes <= free or _is_cache_apart(folder) or _is_sharing(folder)):
+    if num_bytes <= free and (2 * num_bytes <= free or _is_cache_apart(folder) or _shares_bytes(folder)):
         return
     raise OSError(
         f"{size(num_bytes)} are to be copied, and once more into DVC's cache, but there is room for {size(free)}: "
@@ -66,7 +67,7 @@ def check_room(num_bytes: int, folder: Path) -> None:
 
 
 def is_overlapping(batch: LandedBatch, path: Path, *, store: Store) -> bool:
-    """Whether a file of the batch is below the path too, with the same name and bytes; the first that is ends the search."""
+    """Return whether any file of the batch is below the path too, with the same name and bytes."""
     here = sizes(path)
     return any(
         here.get(inside := _inside(batch, file)) == file.size and md5_of(store.blocks(file.path)) == md5(path / inside)
@@ -75,7 +76,7 @@ def is_overlapping(batch: LandedBatch, path: Path, *, store: Store) -> bool:
 
 
 def size(num_bytes: float) -> str:
-    """For people: 3.1 GB."""
+    """Return a size for people, such as 3.1 GB."""
     if num_bytes < 1000:
         return f"{num_bytes:.0f} B"
     power = min(int(math.log10(num_bytes) // 3), len(UNITS))
@@ -83,15 +84,15 @@ def size(num_bytes: float) -> str:
 
 
 def _is_cache_apart(folder: Path) -> bool:
-    """Whether DVC's cache is on another disk."""
+    """Return whether DVC's cache is on another disk."""
     lines: list[str] = []
     dvc("cache", "dir", log=lines.append)
     cache = Path(lines[-1]).absolute()
     return next(place for place in (cache, *cache.parents) if place.exists()).stat().st_dev != folder.stat().st_dev
 
 
-def _is_sharing(folder: Path) -> bool:
-    """Whether a copy on this disk takes no room: `dvc add` makes reflinks, where there are any."""
+def _shares_bytes(folder: Path) -> bool:
+    """Return whether a copy on this disk takes no room: `dvc add` makes reflinks where the file system can."""
     with tempfile.TemporaryFile(dir=folder) as one, tempfile.TemporaryFile(dir=folder) as other:
         try:
             fcntl.ioctl(other, FICLONE, one.fileno())
@@ -100,13 +101,13 @@ def _is_sharing(folder: Path) -> bool:
     return True
 
 
-def _inside(batch: LandedBatch, file: Found) -> str:
-    """The file's path in the batch; empty where the file is the batch."""
+def _inside(batch: LandedBatch, file: LandedFile) -> str:
+    """Return the file's path in the batch; empty if the file is the batch."""
     return file.path[len(batch.name) + 1 :]
 
 
 def _copy_file(store: Store, path: str, target: Path) -> tuple[str, int]:
-    """Returns its MD5 and its length in bytes."""
+    """Copy and verify one file, and return its MD5 and its length in bytes."""
     target.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.md5(usedforsecurity=False)
     with target.open("xb") as file:
@@ -115,18 +116,18 @@ def _copy_file(store: Store, path: str, target: Path) -> tuple[str, int]:
             file.write(block)
         file.flush()
         os.fsync(file.fileno())
-        if hasattr(os, "posix_fadvise"):  # so that the disk is what is read back
+        if hasattr(os, "posix_fadvise"):  # so that the bytes are read back from the disk, not from memory
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     if md5(target) != digest.hexdigest():
         raise OSError(f"{path} reads back other bytes than were written: check the disk")
     return digest.hexdigest(), target.stat().st_size
 
 
-def _shown(copied: Iterable[tuple[str, str]], *, batch: LandedBatch, log: Log) -> Iterator[tuple[str, str]]:
-    """The same, with a line of progress now and then."""
+def _with_progress(copied: Iterable[tuple[str, str]], *, batch: LandedBatch, log: Log) -> Iterator[tuple[str, str]]:
+    """Yield the same, and log a line of progress every LINE_SECONDS."""
     last = time.monotonic()
-    for number, each in enumerate(copied, start=1):
-        yield each
+    for number, path_and_hash in enumerate(copied, start=1):
+        yield path_and_hash
         if time.monotonic() - last >= LINE_SECONDS:
             last = time.monotonic()
             done = sum(file.size for file in batch.files[:number])

@@ -1,4 +1,4 @@
-"""One batch of a landing in; a tracked and listed batch of data/raw, an event and a mark at the landing out."""
+"""Takes one batch of a landing: DVC tracks it, the list names it, an event reports it, and the landing gets a mark."""
 
 import os
 import uuid
@@ -21,7 +21,7 @@ EVENT = "dataset.landed"
 
 @dataclass(kw_only=True)
 class Report:
-    """What became of a landing's batches: arrivals, and sentences on the others."""
+    """The outcome for the batches of a landing: the arrivals, and sentences on the others."""
 
     landed: list[Arrival] = field(default_factory=list)
     seen: list[str] = field(default_factory=list)
@@ -30,28 +30,28 @@ class Report:
     failed: list[str] = field(default_factory=list)
 
     def add(self, other: "Report") -> None:
-        for name, found in vars(other).items():
-            getattr(self, name).extend(found)
+        """Add all of another report to this one."""
+        for name, entries in vars(other).items():
+            getattr(self, name).extend(entries)
 
     def message(self) -> str:
-        """All of it, in a line."""
-        told = [*self.failed]
+        """Return the whole report in one line."""
+        parts = [*self.failed]
         if self.landed:
             batches = f"{len(self.landed)} batch{'es' if len(self.landed) > 1 else ''}"
-            num_files, num_bytes = sum(each.files for each in self.landed), sum(each.bytes for each in self.landed)
+            num_files, num_bytes = sum(arrival.files for arrival in self.landed), sum(a.bytes for a in self.landed)
             files = f"{num_files:,} file{'s' if num_files > 1 else ''}"
-            told.append(
-                f"landed {batches} ({files}, {size(num_bytes)}): {', '.join(each.batch for each in self.landed)}"
-            )
-        told += [*self.seen, *self.waiting, *dict.fromkeys(self.warnings)]
-        return "; ".join(told if self.landed or self.failed else ["nothing new", *told])
+            names = ", ".join(arrival.batch for arrival in self.landed)
+            parts.append(f"landed {batches} ({files}, {size(num_bytes)}): {names}")
+        parts += [*self.seen, *self.waiting, *dict.fromkeys(self.warnings)]
+        return "; ".join(parts if self.landed or self.failed else ["nothing new", *parts])
 
 
 def is_to_be_read(batch: LandedBatch, mark: Mark | None, *, have: Mapping[str, str], report: Report) -> bool:
-    """Whether a batch may hold something new; what somebody has to look at in one that was taken is reported.
+    """Return whether a batch may hold something new. A taken batch that is missing here adds a warning to the report.
 
     Args:
-        have: the project's batches, by their content hashes.
+        have: the project's batches, by content hash.
     """
     if mark is None:
         return True
@@ -71,14 +71,14 @@ def is_to_be_read(batch: LandedBatch, mark: Mark | None, *, have: Mapping[str, s
 
 
 def take(batch: LandedBatch, mark: Mark | None, landing: Landing, log: Log, *, is_first: bool = True) -> Report:
-    """A batch, from the landing to its place.
+    """Take a batch from the landing to its place.
 
     Args:
-        is_first: of those that this ingest takes.
+        is_first: it is the first that this ingest takes.
 
     Raises:
         OSError: it cannot be copied.
-        ValueError: it cannot be taken as it is, or was taken before and has some of those files still.
+        ValueError: it cannot be taken as it is, or it was taken before and still has some of those files.
     """
     name = shown(batch.name)
     if batch.problem:
@@ -89,9 +89,9 @@ def take(batch: LandedBatch, mark: Mark | None, landing: Landing, log: Log, *, i
         digest, problem = "", None
         try:
             if (len(batch.files), batch.bytes) not in map(extent_of, earlier):
-                refuse_changed(batch, earlier, landing)  # before a copy of it all
+                refuse_changed(batch, earlier, landing)  # before all of it is copied
             digest = copy(batch, content_of(place), store=landing.store, log=log)
-        except OSError as error:  # a file that went, say
+        except OSError as error:  # for example, a file disappeared
             problem = error
         if landing.again(batch).files != batch.files:
             return Report(waiting=[f"{name} waits: it changed while it was copied"])
@@ -117,7 +117,7 @@ def take(batch: LandedBatch, mark: Mark | None, landing: Landing, log: Log, *, i
                     f"was here before, as {known}, but files of it are missing: "
                     f"dvc pull, or move {paths.raw() / known} away to copy it again"
                 )
-            return Report(seen=[f"{name} was here before, as {known}"], warnings=tell(arrival, landing))
+            return Report(seen=[f"{name} was here before, as {known}"], warnings=mark_as_taken(arrival, landing))
         if arrival.batch != batch.name:
             log(f"{name} will be called {arrival.batch}")
         if is_there:
@@ -128,14 +128,14 @@ def take(batch: LandedBatch, mark: Mark | None, landing: Landing, log: Log, *, i
 
 
 def complete(arrival: Arrival, place: Path, landing: Landing, log: Log, *, is_first: bool = True) -> Report:
-    """What is still to do for a batch that was copied. The landing is told last."""
+    """Do what remains for a batch that was copied. Finally the landing is marked."""
     settle(arrival, place=place, log=log)
     payload = {"batch": arrival.batch, "files": arrival.files, "bytes": arrival.bytes}
     resource = {
         "prefect.resource.id": f"graftline.batch.{arrival.batch}",
         "prefect.resource.name": arrival.batch,
         "graftline.project": Path.cwd().name,
-        "graftline.order": "first" if is_first else "further",  # the trigger of prefect.yaml goes by it
+        "graftline.order": "first" if is_first else "further",  # the trigger in prefect.yaml reads it
     }
     deliver(
         Event(
@@ -145,13 +145,13 @@ def complete(arrival: Arrival, place: Path, landing: Landing, log: Log, *, is_fi
             id=uuid.UUID(arrival.event),
         )
     )
-    warnings = tell(arrival, landing) if arrival.landing == landing.store.address else []
+    warnings = mark_as_taken(arrival, landing) if arrival.landing == landing.store.address else []
     finish(place)
     return Report(landed=[arrival], warnings=warnings)
 
 
-def tell(arrival: Arrival, landing: Landing) -> list[str]:
-    """Mark the batch as taken; a warning where the landing cannot be written to."""
+def mark_as_taken(arrival: Arrival, landing: Landing) -> list[str]:
+    """Mark the batch as taken, and return a warning if the landing cannot be written to."""
     mark = Mark(
         batch=arrival.batch,
         md5=arrival.md5,
@@ -162,20 +162,20 @@ def tell(arrival: Arrival, landing: Landing) -> list[str]:
     try:
         landing.mark(arrival.name, mark)
     except OSError as error:
-        return [f"{landing.store.address} cannot be written to, so what was taken is read again each time: {error}"]
+        return [f"{landing.store.address} cannot be written to, so every run reads taken batches again: {error}"]
     return []
 
 
 def refuse_changed(batch: LandedBatch, earlier: Collection[str], landing: Landing) -> None:
-    """Raises ValueError where a batch has files of one that was taken: taken again, they would be here twice."""
+    """Raise ValueError if a batch has files of an earlier batch: the project would have them twice."""
     for name in sorted(earlier):
         if is_overlapping(batch, paths.raw() / name, store=landing.store):
-            more = len(batch.files) - extent_of(name)[0]
-            files = f"{abs(more):,} file{'s' if abs(more) > 1 else ''} {'more' if more > 0 else 'fewer'}"
-            what = files if more else "other content"
-            raise ValueError(f"changed after it was taken as {name}: {what}: put new files in a batch of their own")
+            num_more = len(batch.files) - extent_of(name)[0]
+            files = f"{abs(num_more):,} file{'s' if abs(num_more) > 1 else ''} {'more' if num_more > 0 else 'fewer'}"
+            change = files if num_more else "other content"
+            raise ValueError(f"changed after it was taken as {name}: {change}: put new files in a batch of their own")
 
 
 def shown(name: str) -> str:
-    """A stranger's name, in a line."""
+    """Return a name from outside as it may be shown in one line."""
     return name if name.isprintable() else ascii(name)

@@ -1,4 +1,4 @@
-"""A landing: a store in, the batches that lie in it out, each whole or not yet, taken before or not."""
+"""The batches that lie in a landing: whether each is whole, and whether it was taken before."""
 
 import hashlib
 import json
@@ -6,18 +6,18 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from flows.landing.places import Found, Store
+from flows.landing.places import LandedFile, Store
 
 MARKS = ".graftline"
-LEFT_OUT_BY_DVC = {".dvcignore", ".dvc", ".git", ".hg", "__pycache__"}
-LONGEST_MARK = 200  # bytes; longer names of batches leave no room for an ending
+IGNORED_BY_DVC = {".dvcignore", ".dvc", ".git", ".hg", "__pycache__"}
+LONGEST_MARK = 200  # bytes; a longer name of a batch leaves no room for an ending
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """What the landing keeps of a batch that was taken: how it lay there and what became of it."""
+    """A note that the landing keeps of a batch that was taken: how it lay there, and what became of it."""
 
-    batch: str  # its name in data/raw
+    batch: str  # its name in the project
     md5: str  # its content, as DVC hashes it
     files: int
     bytes: int
@@ -26,10 +26,10 @@ class Mark:
 
 @dataclass(frozen=True, kw_only=True)
 class LandedBatch:
-    """A child of the landing: a folder, or a Parquet file."""
+    """A batch in a landing: a folder, or a Parquet file."""
 
     name: str
-    files: tuple[Found, ...]  # sorted by path; the marker is not among them
+    files: tuple[LandedFile, ...]  # sorted by path, without the marker
     changed: float  # seconds since the epoch
     has_marker: bool
     problem: str  # why it cannot be taken, and what to do; or empty
@@ -44,7 +44,10 @@ class LandedBatch:
         return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
 
     def why_not_whole(self, quiet_seconds: float) -> str:
-        """Empty for a batch that is whole: its marker is there, or nothing in it changed for a while."""
+        """Return why the batch is not whole yet.
+
+        Empty for a batch that is whole: it has its marker, or nothing in it changed for `quiet_seconds`.
+        """
         if not self.files:
             return "it is empty"
         quiet = time.time() - self.changed
@@ -55,7 +58,7 @@ class LandedBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """What lies in a landing: batches, files that belong to none, and the paths of the marks."""
+    """The content of a landing: batches, files that belong to none, and the paths of the marks."""
 
     batches: tuple[LandedBatch, ...]
     strays: tuple[str, ...]
@@ -63,7 +66,7 @@ class Listing:
 
 
 class Landing:
-    """The batches of a store. `marker` is the name of the file that says that a batch is whole."""
+    """The batches of a store. `marker` is the name of the file that makes a batch whole."""
 
     def __init__(self, store: Store, *, marker: str) -> None:
         if marker in ("", ".", "..") or set(marker) & set("/*?"):
@@ -72,12 +75,12 @@ class Landing:
         self.marker = marker
 
     def look(self) -> Listing:
-        """What lies there now."""
-        children: dict[str, list[Found]] = {}
-        for found in self.store.find():
-            children.setdefault(found.path.split("/")[0], []).append(found)
-        marks = {found.path for found in children.pop(MARKS, ())}
-        children = {name: found for name, found in children.items() if name in (".", "..") or not name.startswith(".")}
+        """Return the listing of the landing as it is now."""
+        children: dict[str, list[LandedFile]] = {}
+        for file in self.store.find():
+            children.setdefault(file.path.split("/")[0], []).append(file)
+        marks = {mark.path for mark in children.pop(MARKS, ())}
+        children = {name: files for name, files in children.items() if name in (".", "..") or not name.startswith(".")}
         markers = {name for name in children if name.endswith(f".parquet.{self.marker}")}
         strays = {name for name in children.keys() - markers if _is_stray(name, children[name])}
         batches = [
@@ -87,49 +90,50 @@ class Landing:
         return Listing(batches=tuple(batches), strays=tuple(sorted(strays)), marks=frozenset(marks))
 
     def again(self, batch: LandedBatch) -> LandedBatch:
-        """The batch as it lies there now."""
+        """Return the batch as it is now."""
         beside = f"{batch.name}.{self.marker}"
         is_file = [file.path for file in batch.files] == [batch.name]
-        found = [*self.store.find(batch.name), *(self.store.find(beside) if is_file and batch.has_marker else ())]
-        return self._batch(batch.name, found)
+        files = [*self.store.find(batch.name), *(self.store.find(beside) if is_file and batch.has_marker else ())]
+        return self._batch(batch.name, files)
 
     def mark_of(self, batch: LandedBatch, *, marks: frozenset[str]) -> Mark | None:
-        """The batch's mark, if there is one that says what a mark says."""
+        """Return the batch's mark; None if there is none, or it is not one of ours."""
         path = _mark_path(batch.name)
         if path not in marks:
             return None
         try:
             mark = Mark(**json.loads(self.store.read(path)))
-        except (OSError, ValueError, TypeError):  # torn, or a stranger's: the batch is recognised by its content
+        except (OSError, ValueError, TypeError):  # torn, or another program's: the batch is recognised by its content
             return None
         is_ours = all(type(value) is (int if name in ("files", "bytes") else str) for name, value in vars(mark).items())
         return mark if is_ours else None
 
     def mark(self, name: str, mark: Mark) -> None:
+        """Write the mark of the batch with that name."""
         content = json.dumps(asdict(mark), indent=2, sort_keys=True) + "\n"
         self.store.write(_mark_path(name), content.encode())
 
-    def _batch(self, name: str, found: Iterable[Found]) -> LandedBatch:
-        everything = sorted(found, key=lambda each: each.path)
+    def _batch(self, name: str, found: Iterable[LandedFile]) -> LandedBatch:
+        everything = sorted(found, key=lambda file: file.path)
         markers = {f"{name}/{self.marker}", f"{name}.{self.marker}"}
-        files = tuple(each for each in everything if not each.is_folder and each.path not in markers)
+        files = tuple(file for file in everything if not file.is_folder and file.path not in markers)
         return LandedBatch(
             name=name,
             files=files,
-            changed=max((each.changed for each in everything), default=0.0),
-            has_marker=any(each.path in markers and not each.is_folder for each in everything),
+            changed=max((file.changed for file in everything), default=0.0),
+            has_marker=any(file.path in markers and not file.is_folder for file in everything),
             problem=_problem(files),
         )
 
 
-def _is_stray(name: str, found: list[Found]) -> bool:
-    """A file beside the batches, of a kind that is none."""
-    [first, *more] = found
+def _is_stray(name: str, files: list[LandedFile]) -> bool:
+    """Return whether this is a file beside the batches, and not a batch itself."""
+    [first, *more] = files
     return not (more or first.is_folder or first.problem or first.path != name or name.endswith(".parquet"))
 
 
-def _problem(files: tuple[Found, ...]) -> str:
-    """What is wrong with the first of the files that cannot be taken, and how many more there are."""
+def _problem(files: tuple[LandedFile, ...]) -> str:
+    """Return what is wrong with the first file that cannot be taken, and how many more there are."""
     folders = {
         "/".join(parts[:count]) for parts in (file.path.split("/") for file in files) for count in range(1, len(parts))
     }
@@ -141,13 +145,13 @@ def _problem(files: tuple[Found, ...]) -> str:
     return f"{path!r} {reason}{more}: mend it at the source"
 
 
-def _reason(file: Found, folders: set[str]) -> str:
+def _reason(file: LandedFile, folders: set[str]) -> str:
     if file.problem:
         return file.problem
     if file.path in folders:
         return "is a file and a folder at once"
-    if ignored := LEFT_OUT_BY_DVC.intersection(file.path.split("/")):
-        return f"is left out by DVC, as every {ignored.pop()} is"
+    if ignored := IGNORED_BY_DVC.intersection(file.path.split("/")):
+        return f"is ignored by DVC, as every {ignored.pop()} is"
     try:
         file.path.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Where batches land: the address of a local folder or of anything fsspec knows in, the files below it and their bytes out."""
+"""The places where batches land: a local folder, or an address of anything that fsspec knows."""
 
 import math
 import os
@@ -21,37 +21,38 @@ TIMES = ("LastModified", "last_modified", "updated", "mtime", "created")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """A file of a landing, or a folder: its path below the landing, parts joined by "/", or why it cannot be taken."""
+class LandedFile:
+    """A file of a landing, or a folder."""
 
-    path: str
+    path: str  # below the landing; parts are joined by "/"
     size: int  # bytes
-    version: str  # differs where the content may
-    changed: float  # seconds since the epoch; infinite where nobody knows
+    version: str  # another version means that the content may differ
+    changed: float  # seconds since the epoch; infinite if the store does not know
     is_folder: bool = False
-    problem: str = ""
+    problem: str = ""  # why it cannot be taken; or empty
 
 
 class Store(Protocol):
     address: str
 
-    def find(self, below: str = "") -> Iterator[Found]:
-        """What lies below a path, and the path itself; in no order."""
+    def find(self, below: str = "") -> Iterator[LandedFile]:
+        """Yield the path itself and all that lies below it, in no order."""
 
     def blocks(self, path: str) -> Iterator[bytes]:
-        """The content of a file."""
+        """Yield the content of a file."""
 
-    def denies(self, file: Found, digest: str) -> bool:
-        """Whether it says that a file's bytes have another MD5."""
+    def denies(self, file: LandedFile, digest: str) -> bool:
+        """Return whether the store states another MD5 for a file's bytes."""
 
     def read(self, path: str) -> bytes:
-        """Raises FileNotFoundError where there is none."""
+        """Return the content of a file. Raises FileNotFoundError where it is missing."""
 
-    def write(self, path: str, content: bytes) -> None: ...
+    def write(self, path: str, content: bytes) -> None:
+        """Write a file."""
 
 
 def open_store(address: str) -> Store:
-    """Raises ValueError or OSError, in a line, where there is no such place."""
+    """Return the store at an address. Raises ValueError or OSError, in one line, where there is none."""
     refuse_secrets(address)
     scheme, _, path = address.rpartition("://")
     if scheme in ("", "file", "local"):
@@ -60,7 +61,7 @@ def open_store(address: str) -> Store:
 
 
 class LocalFolder:
-    """A folder of this machine. No link leads out of a batch, whenever it is put there."""
+    """A folder of this machine. No link leads out of a batch, even if it is put there while the batch is copied."""
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
@@ -68,31 +69,31 @@ class LocalFolder:
         self.root = folder.resolve()
         self.address = str(self.root)
 
-    def find(self, below: str = "") -> Iterator[Found]:
+    def find(self, below: str = "") -> Iterator[LandedFile]:
         pending = [below]
         while pending:
             path = pending.pop()
             try:
-                found = self._look_at(path)
-                if found.is_folder:
+                file = self._look_at(path)
+                if file.is_folder:
                     names = os.listdir(self.root / path)  # noqa: PTH208 (names alone)
                     pending += [f"{path}/{name}" if path else name for name in names]
             except OSError as error:
                 if not path:
                     raise
                 if isinstance(error, FileNotFoundError | NotADirectoryError):
-                    continue  # it went while this looked: the next listing tells
+                    continue  # it disappeared meanwhile: the next listing shows that
                 problem = f"cannot be read ({error.strerror})"
-                found = Found(path=path, size=0, version="", changed=0, problem=problem)
+                file = LandedFile(path=path, size=0, version="", changed=0, problem=problem)
             if path:
-                yield found
+                yield file
 
     def blocks(self, path: str) -> Iterator[bytes]:
         with os.fdopen(self._open(path), "rb") as file:
             while block := file.read(BLOCK_BYTES):
                 yield block
 
-    def denies(self, file: Found, digest: str) -> bool:
+    def denies(self, file: LandedFile, digest: str) -> bool:
         return False
 
     def read(self, path: str) -> bytes:
@@ -105,13 +106,13 @@ class LocalFolder:
             raise OSError(f"{place.parent} is a link")
         write_whole(place, content)
 
-    def _look_at(self, path: str) -> Found:
+    def _look_at(self, path: str) -> LandedFile:
         place = self.root / path
         status = place.lstat()
         is_folder = stat.S_ISDIR(status.st_mode)
         problem = ""
         if stat.S_ISLNK(status.st_mode):
-            # a link to nothing; RuntimeError is what Python 3.11 says of a circle
+            # OSError: the link leads nowhere; RuntimeError: it leads in a circle (Python 3.11)
             with suppress(OSError, RuntimeError):
                 target = place.resolve(strict=True)
                 if "/" in path and target.is_relative_to(self.root / path.split("/")[0]):
@@ -119,19 +120,20 @@ class LocalFolder:
             if not stat.S_ISREG(status.st_mode):
                 problem = "is a link that leads to no file of the batch"
         elif not is_folder and not stat.S_ISREG(status.st_mode):
-            problem = "is no regular file"
-        return Found(
+            problem = "is not a regular file"
+        return LandedFile(
             path=path,
             size=status.st_size,
             version=str(status.st_mtime_ns),
-            # copying may keep an old mtime, and a camera's clock may be ahead; the ctime is this machine's own
+            # copying may keep an old mtime, and a camera's clock may be ahead; the ctime comes from this machine's
+            # clock
             changed=max(status.st_ctime, status.st_mtime if status.st_mtime <= time.time() else 0),
             is_folder=is_folder,
             problem=problem,
         )
 
     def _open(self, path: str) -> int:
-        """A descriptor, come to step by step, so that no folder becomes a link meanwhile."""
+        """Return a descriptor of a file, opened folder by folder, so that no folder becomes a link meanwhile."""
         parts = (self.root / path).resolve().relative_to(self.root).parts
         if parts[0] != path.split("/")[0]:
             raise OSError(f"{path} is a link that leaves its batch: put the file itself there")
@@ -147,7 +149,10 @@ class LocalFolder:
 
 
 class RemoteStore:
-    """What fsspec reads: S3, GCS, Azure, SFTP, … Settings come from where its driver looks; drivers try again themselves."""
+    """A store that fsspec reads: S3, GCS, Azure, SFTP, …
+
+    Its driver finds settings in the places that its users know, and repeats failed requests itself.
+    """
 
     def __init__(self, address: str) -> None:
         from fsspec.core import url_to_fs
@@ -160,7 +165,7 @@ class RemoteStore:
         self.address = address.rstrip("/")
         protocol = address.split("::")[0].split("://")[0]
         try:
-            with self._in_a_line():
+            with self._errors_in_one_line():
                 self.files, root = url_to_fs(self.address, use_listings_cache=False, skip_instance_cache=True)
         except ImportError as error:
             package = str(known_implementations[protocol]["class"]).split(".")[0]
@@ -168,41 +173,41 @@ class RemoteStore:
             raise ValueError(f"{protocol}:// needs a package that is not installed: {hint}") from error
         self.root = str(root).rstrip("/")
 
-    def find(self, below: str = "") -> Iterator[Found]:
-        with self._in_a_line():
-            listed = self.files.find(f"{self.root}/{below}" if below else self.root, detail=True)
-            if not (listed or below or self.files.exists(self.root)):  # drivers list what they cannot reach as empty
-                raise FileNotFoundError("nothing is there, expected batches: check the address and that it answers")
-        for name, info in listed.items():
+    def find(self, below: str = "") -> Iterator[LandedFile]:
+        with self._errors_in_one_line():
+            listing = self.files.find(f"{self.root}/{below}" if below else self.root, detail=True)
+            if not (listing or below or self.files.exists(self.root)):  # drivers list as empty what they cannot reach
+                raise FileNotFoundError("nothing is there, expected batches: check the address, and that it answers")
+        for name, info in listing.items():
             path = name.removeprefix(self.root).removeprefix("/")
             if path:
                 yield _describe(path, info)
 
     def blocks(self, path: str) -> Iterator[bytes]:
-        size = 8 * BLOCK_BYTES  # of a request; what is read once needs no cache
+        size = 8 * BLOCK_BYTES  # of a request; the file is read once, so it needs no cache
         with (
-            self._in_a_line(),
+            self._errors_in_one_line(),
             self.files.open(f"{self.root}/{path}", "rb", block_size=size, cache_type="none") as file,
         ):
             while block := file.read(size):
                 yield block
 
-    def denies(self, file: Found, digest: str) -> bool:
+    def denies(self, file: LandedFile, digest: str) -> bool:
         tag = file.version.strip('"')
         if "s3" not in self.files.protocol or not re.fullmatch("[0-9a-f]{32}", tag) or tag == digest:
             return False
         bucket, _, key = f"{self.root}/{file.path}".partition("/")
-        with self._in_a_line():
+        with self._errors_in_one_line():
             head = self.files.call_s3("head_object", Bucket=bucket, Key=key)
-        # docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html: under other encryptions an ETag is no MD5
+        # docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html: under other encryptions an ETag is not an MD5
         return head.get("ServerSideEncryption", "AES256") == "AES256" and "SSECustomerAlgorithm" not in head
 
     def read(self, path: str) -> bytes:
-        with self._in_a_line():
+        with self._errors_in_one_line():
             return bytes(self.files.cat_file(f"{self.root}/{path}"))
 
     def write(self, path: str, content: bytes) -> None:
-        with self._in_a_line():
+        with self._errors_in_one_line():
             try:
                 self.files.pipe_file(f"{self.root}/{path}", content)
             except FileNotFoundError:  # a server with folders, such as SFTP
@@ -210,8 +215,8 @@ class RemoteStore:
                 self.files.pipe_file(f"{self.root}/{path}", content)
 
     @contextmanager
-    def _in_a_line(self) -> Iterator[None]:
-        """Drivers raise classes of their own, such as botocore's: any becomes an OSError that names the landing."""
+    def _errors_in_one_line(self) -> Iterator[None]:
+        """Turn errors of a driver's own classes, such as botocore's, into an OSError that names the landing."""
         try:
             yield
         except ImportError:
@@ -224,16 +229,16 @@ class RemoteStore:
             ) from error
 
 
-def _describe(path: str, info: dict[str, Any]) -> Found:
+def _describe(path: str, info: dict[str, Any]) -> LandedFile:
     size = int(info.get("size") or 0)
     is_folder = info.get("type") == "directory" or (path.endswith("/") and size == 0)  # consoles make these for folders
     parts = (path.rstrip("/") if is_folder else path).split("/")
     problem = ""
     if {"", ".", ".."} & set(parts) or "\0" in path:
-        problem = "is a key that is no path"
+        problem = "is a key that is not a path"
     elif "?versionId=" in path:
-        problem = "is a key that the driver takes for another's version"
-    return Found(
+        problem = "is a key that the driver mistakes for a version of another key"
+    return LandedFile(
         path="/".join(parts),
         size=size,
         version=str(next((info[key] for key in VERSIONS if info.get(key)), "")),

@@ -1,4 +1,7 @@
-"""A failure in; the state of its run out. What fails each minute for the same reason is told once, and again after hours."""
+"""The states of failed runs. Of runs that fail again and again for one reason, the first raises an alarm.
+
+After some hours the same reason raises an alarm again.
+"""
 
 import time
 from contextlib import suppress
@@ -8,24 +11,24 @@ from typing import Any
 from prefect.client.schemas.objects import State
 from prefect.states import Failed
 
-AGAIN = "FailedAgain"  # a name of which `flows.notify` does not tell
-TOLD = Path(".dvc/tmp/graftline-told")  # what was told last, and when
-HOURS = 6.0  # then it is told again: an alarm may have been lost
+AGAIN = "FailedAgain"  # a state that raises no alarm in `flows.notify`
+LAST_ALARM = Path(".dvc/tmp/graftline-alarm")  # holds the reason of the last alarm; its mtime is the time of that alarm
+HOURS = 6.0  # then the same reason raises an alarm again: the first may have been lost
 
 
 def failed(message: str, *, reason: str) -> State[Any]:
-    """Of a run that failed. What the reason of the last such run was is kept until `mended`."""
-    with suppress(OSError):  # a full disk, or no workspace at all: then each is told
-        if (
-            TOLD.is_file()
-            and TOLD.read_text("utf-8") == reason
-            and abs(time.time() - TOLD.stat().st_mtime) < 3600 * HOURS
-        ):
+    """Return the state of a failed run: one that raises an alarm, unless the last one had the same reason.
+
+    The reason is kept until `mended` is called.
+    """
+    with suppress(OSError):  # on a full disk, or without a workspace, each failure raises an alarm
+        is_known = LAST_ALARM.is_file() and LAST_ALARM.read_text("utf-8") == reason
+        if is_known and abs(time.time() - LAST_ALARM.stat().st_mtime) < 3600 * HOURS:
             return Failed(name=AGAIN, message=message)
-        TOLD.write_text(reason, "utf-8")
+        LAST_ALARM.write_text(reason, "utf-8")
     return Failed(message=message)
 
 
 def mended() -> None:
-    """The next failure is told, whatever its reason."""
-    TOLD.unlink(missing_ok=True)
+    """Forget the last failure: the next one raises an alarm, for any reason."""
+    LAST_ALARM.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A verdict in; whether a person wants the candidate in use out. The run is suspended meanwhile: no process waits."""
+"""Asks a person whether the candidate shall be put in use. Meanwhile the run is suspended: no process waits."""
 
 from typing import Any
 from uuid import UUID
@@ -22,11 +22,11 @@ from flows.server.artifacts import in_words
 
 
 class AskedError(Exception):
-    """A person is asked already, by another run."""
+    """Another run already asks a person."""
 
 
 class Approval(RunInput):
-    """What the person is asked when the run is resumed."""
+    """The form that a person fills in to resume the run."""
 
     approve: bool = False
     approved_by: str = ""
@@ -34,16 +34,16 @@ class Approval(RunInput):
 
 
 def check_approvable() -> None:
-    """Raises ValueError where nobody could be asked."""
+    """Raise ValueError if nobody can be asked."""
     if deployment.id is None:
         raise ValueError(
-            "promote is approved, and a run that no deployment began cannot be suspended: run it through `python -m flows.serve`, "
-            "or give never, look at the report, and run `python -m flows.promote`"
+            "promote is approved, and Prefect cannot suspend a run without a deployment: run it through "
+            "`python -m flows.serve`, or set promote to never, look at the report, and run `python -m flows.promote`"
         )
 
 
 def is_resumed() -> bool:
-    """Whether this run began before, was suspended, and begins again."""
+    """Return whether this run was suspended before and starts again now."""
     if deployment.id is None:
         return False
     with get_client(sync_client=True) as client:
@@ -51,27 +51,29 @@ def is_resumed() -> bool:
 
 
 def ask(verdict: dict[str, Any], *, hours: float) -> Approval:
-    """What a person said of this very candidate; the first time this is asked it does not return, the run ends suspended and begins
-    again when it is resumed. After `hours` without an answer Prefect fails it.
+    """Return a person's answer on this very candidate.
+
+    The first call does not return: the run is suspended, and starts again from the beginning when a person resumes it.
+    After `hours` without an answer Prefect fails the run.
 
     Raises:
-        AskedError: another run asks the same.
+        AskedError: another run asks the same question.
     """
     key = f"promote-{verdict['candidate'][:12]}"
     if name := _other_that_asks(key):
-        raise AskedError(f"a person is asked of it by the run {name}")
+        raise AskedError(f"the run {name} asks a person about it")
     question = Approval.with_initial_data(description=in_words(verdict))
     return suspend_flow_run(wait_for_input=question, timeout=round(3600 * hours), key=key)
 
 
 def _other_that_asks(key: str) -> str:
-    """The name of another run of this flow that waits for the answer, or has it and has not ended; or empty."""
-    asked = FlowRunFilter(
+    """Return the name of another run of this flow that asks this question and has not ended; empty if there is none."""
+    started = FlowRunFilter(
         id=FlowRunFilterId(not_any_=[UUID(flow_run.id)]),
         state=FlowRunFilterState(type=FlowRunFilterStateType(not_any_=list(TERMINAL_STATES))),
-        start_time=FlowRunFilterStartTime(is_null_=False),  # no run of a night to come
+        start_time=FlowRunFilterStartTime(is_null_=False),  # not the scheduled runs
     )
     flow = FlowFilter(name=FlowFilterName(any_=[flow_run.flow_name]))
     with get_client(sync_client=True) as client:
-        found = client.read_flow_runs(flow_filter=flow, flow_run_filter=asked)
-    return next((each.name for each in found if key in (each.empirical_policy.pause_keys or ())), "")
+        runs = client.read_flow_runs(flow_filter=flow, flow_run_filter=started)
+    return next((run.name for run in runs if key in (run.empirical_policy.pause_keys or ())), "")

@@ -1,5 +1,4 @@
-"""prefect.yaml in; its deployments, as one process serves them, out. `prefect deploy` reads the same
-file for the workers of a pool."""
+"""Reads the deployments of prefect.yaml for `flows.serve`. For the workers of a pool `prefect deploy` reads it."""
 
 import os
 import re
@@ -20,9 +19,9 @@ from pydantic import TypeAdapter, ValidationError
 from flows.workspace.redaction import in_a_line, refuse_secrets
 
 PLAN = Path("prefect.yaml")
-KEYS = ("name", "entrypoint", "description", "version", "tags", "parameters", "schedules", "triggers", "concurrency_limit",
-        "enforce_parameter_schema", "paused", "work_pool")  # fmt: skip
-POOL = "work_pool"  # of workers alone
+KEYS = ("name", "entrypoint", "description", "version", "tags", "parameters", "schedules", "triggers",
+        "concurrency_limit", "enforce_parameter_schema", "paused", "work_pool")  # fmt: skip
+POOL = "work_pool"  # only workers use it
 SCHEDULES: Mapping[str, Callable[..., Schedule]] = {"cron": Cron, "interval": Interval, "rrule": RRule}
 VARIABLE = re.compile(r"{{\s*\$(\w+)\s*}}")  # as `prefect deploy` fills it in
 
@@ -30,29 +29,33 @@ Trigger: TypeAdapter[Any] = TypeAdapter(DeploymentTriggerTypes)
 
 
 def read_deployments(path: Path = PLAN) -> list[RunnerDeployment]:
-    """All of them. Raises ValueError where the file is not what is expected, in a line."""
+    """Return the deployments of the file.
+
+    Raises:
+        ValueError: the file or a deployment in it is wrong; the message is one line.
+    """
     try:
         plan = yaml.safe_load(path.read_text("utf-8"))
     except FileNotFoundError:
         raise ValueError(f"there is no {path} in {Path.cwd()}: run from the root of the repository") from None
     except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML: {in_a_line(error)}") from None
-    listed = plan.get("deployments") if isinstance(plan, dict) else None
-    if not isinstance(listed, list) or not listed:
-        raise ValueError(f"{path} has no list `deployments`: see the one that the repository came with")
-    found = []
-    for number, each in enumerate(listed, start=1):
-        name = each.get("name") if isinstance(each, dict) else None
+        raise ValueError(f"{path} is not YAML: {in_a_line(error)}") from None
+    entries = plan.get("deployments") if isinstance(plan, dict) else None
+    if not isinstance(entries, list) or not entries:
+        raise ValueError(f"{path} has no list `deployments`: see the file that the repository came with")
+    deployments = []
+    for number, entry in enumerate(entries, start=1):
+        name = entry.get("name") if isinstance(entry, dict) else None
         if not isinstance(name, str):
             raise ValueError(f"{path}: deployment {number} has no name")
         try:
-            found.append(deployment(**_known(_filled(each), KEYS)))
+            deployments.append(deployment(**_only(KEYS, _filled(entry))))
         except ValidationError as error:
-            said = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-            raise ValueError(f"{path}: {name}: {said}") from None
+            problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+            raise ValueError(f"{path}: {name}: {problems}") from None
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: {name}: {in_a_line(error)}") from None
-    return found
+    return deployments
 
 
 def deployment(
@@ -64,10 +67,14 @@ def deployment(
     concurrency_limit: Any = None,
     **settings: Any,
 ) -> RunnerDeployment:
-    """One of them. Raises ValueError, also where its flow does not take its parameters."""
+    """Return a deployment with these settings.
+
+    Raises:
+        ValueError: a setting is wrong, or the flow does not take the parameters.
+    """
     if ":" in entrypoint:
-        # prefect.utilities.importtools.load_script_as_module leaves the file's folder at the head of sys.path, where flows/x.py
-        # hides any module x, in this process and in all that multiprocessing starts from it
+        # prefect.utilities.importtools.load_script_as_module leaves the file's folder at the head of sys.path, where
+        # flows/x.py hides any module x, in this process and in all that multiprocessing starts from it
         raise ValueError(
             f"entrypoint {entrypoint!r} is a file, expected the module of the flow, such as flows.retrain.retrain"
         )
@@ -76,62 +83,69 @@ def deployment(
     except (ValueError, OSError, ImportError, ScriptError, MissingFlowError) as error:
         raise ValueError(f"entrypoint {entrypoint!r} leads to no flow: {error}") from error
     parameters = settings.get("parameters") or {}
-    _known(parameters, flow.parameters.properties)
-    for wrong in validate(parameters, flow.parameters.model_dump()):
-        raise ValueError(f"parameters: {wrong.json_path.removeprefix('$.')}: {wrong.message}")
+    _only(flow.parameters.properties, parameters)
+    for problem in validate(parameters, flow.parameters.model_dump()):
+        raise ValueError(f"parameters: {problem.json_path.removeprefix('$.')}: {problem.message}")
     refuse_secrets(str(parameters.get("landing", "")))
     if isinstance(concurrency_limit, dict):
-        _known(concurrency_limit, ConcurrencyLimitConfig.model_fields)
+        _only(ConcurrencyLimitConfig.model_fields, concurrency_limit)
         concurrency_limit = ConcurrencyLimitConfig(**concurrency_limit)
     return RunnerDeployment.from_entrypoint(
         entrypoint,
         name,
-        schedules=[schedule(each) for each in _each(schedules, of="schedules")],
-        triggers=[trigger(each) for each in _each(triggers, of="triggers")],
+        schedules=[schedule(entry) for entry in _list_of_mappings(schedules, key="schedules")],
+        triggers=[trigger(entry) for entry in _list_of_mappings(triggers, key="triggers")],
         concurrency_limit=concurrency_limit,
         **{key: value for key, value in settings.items() if key != POOL},
     )
 
 
-def trigger(given: dict[str, Any]) -> Any:
-    """One of Prefect's, by its settings. Raises ValueError where it has another."""
-    found = Trigger.validate_python(given)
-    _known(given, type(found).model_fields)
-    return found
+def trigger(settings: dict[str, Any]) -> Any:
+    """Return Prefect's trigger with these settings. Raises ValueError where one is unknown."""
+    made = Trigger.validate_python(settings)
+    _only(type(made).model_fields, settings)
+    return made
 
 
-def schedule(given: dict[str, Any]) -> Schedule:
-    """A line of a cron table, an interval in seconds, or an RRULE; and what Prefect lets one add to it."""
-    [kind, *more] = [key for key in SCHEDULES if key in given] or [""]
+def schedule(settings: dict[str, Any]) -> Schedule:
+    """Return Prefect's schedule: a cron line, an interval in seconds, or an RRULE, with Prefect's further settings.
+
+    Raises:
+        ValueError: there is none of the three, or more than one.
+    """
+    [kind, *more] = [key for key in SCHEDULES if key in settings] or [""]
     if more or not kind:
-        raise ValueError(f"a schedule has {', '.join(given)}, expected one of {', '.join(SCHEDULES)}")
-    rest = {key: value for key, value in given.items() if key != kind}
-    return SCHEDULES[kind](given[kind], **rest)
+        raise ValueError(f"a schedule has {', '.join(settings)}, expected one of {', '.join(SCHEDULES)}")
+    rest = {key: value for key, value in settings.items() if key != kind}
+    return SCHEDULES[kind](settings[kind], **rest)
 
 
-def _known(given: dict[str, Any], names: Any) -> dict[str, Any]:
-    for key in given:
+def _only(names: Any, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings. Raises ValueError where one has none of these names."""
+    for key in settings:
         if key not in names:
             raise ValueError(f"{key} is unknown, expected one of {', '.join(names)}")
-    return given
+    return settings
 
 
-def _each(given: Any, *, of: str) -> list[dict[str, Any]]:
-    if not isinstance(given or [], list) or not all(isinstance(each, dict) for each in given or []):
-        raise ValueError(f"{of} is {given!r}, expected a list: a dash, then its settings")
-    return given or []
+def _list_of_mappings(value: Any, *, key: str) -> list[dict[str, Any]]:
+    entries = value or []
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError(f"{key} is {value!r}, expected a list: a dash, then its settings")
+    return entries
 
 
 def _filled(value: Any) -> Any:
-    """With what the environment has for each {{ $NAME }}. Raises ValueError where it has nothing."""
+    """Replace each {{ $NAME }} by the environment's value. Raises ValueError where the environment has none."""
     if isinstance(value, dict):
-        return {key: _filled(each) for key, each in value.items()}
+        return {key: _filled(part) for key, part in value.items()}
     if isinstance(value, list):
-        return [_filled(each) for each in value]
-    return VARIABLE.sub(_of_environment, value) if isinstance(value, str) else value
+        return [_filled(part) for part in value]
+    return VARIABLE.sub(_from_environment, value) if isinstance(value, str) else value
 
 
-def _of_environment(found: re.Match[str]) -> str:
-    if not os.environ.get(found[1]):
-        raise ValueError(f"{found[1]} is not set in the environment, and the file asks for it: export {found[1]}=…")
-    return os.environ[found[1]]
+def _from_environment(variable: re.Match[str]) -> str:
+    name = variable[1]
+    if not os.environ.get(name):
+        raise ValueError(f"{name} is not set in the environment, and the file asks for it: export {name}=…")
+    return os.environ[name]

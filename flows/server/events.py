@@ -1,4 +1,4 @@
-"""The seam to Prefect's events: an event in; it returns once the server, running or ephemeral, has it."""
+"""The seam to Prefect's events. It waits until the server has the event, be it a running server or a temporary one."""
 
 from prefect.events import Event, RelatedResource
 from prefect.events.clients import get_events_client
@@ -9,16 +9,16 @@ from flows.workspace.redaction import in_a_line
 
 
 def deliver(event: Event) -> None:
-    """Send the event, as one of this flow run. `prefect.events.emit_event` would not say whether it arrived.
+    """Send the event as one of this flow run. `prefect.events.emit_event` would not report whether it arrived.
 
     Raises:
-        ConnectionError: it cannot be delivered.
+        ConnectionError: the server cannot be reached, or refuses the event.
     """
     resource = {"prefect.resource.id": f"prefect.flow-run.{flow_run.id}", "prefect.resource.role": "flow-run"}
     event.related.append(RelatedResource(resource))
     try:
         run_coro_as_sync(_send(event))
-    except Exception as error:  # whatever Prefect's client and its web socket raise
+    except Exception as error:  # Prefect's client and its web socket raise errors of many classes
         raise ConnectionError(f"Prefect did not take the event {event.event}: {in_a_line(error)}") from error
 
 

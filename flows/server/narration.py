@@ -1,4 +1,4 @@
-"""What `dvc repro` prints in; a task run a stage, with its log, its progress and how it ended, out."""
+"""Turns the output of `dvc repro` into a Prefect task run for each stage, with its log, its progress and its end."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -16,43 +16,48 @@ from prefect.states import Completed, Failed
 from flows.workspace.dvc import DvcError, Lines
 
 BEGINNING = re.compile(r"(?:Running stage|Stage) '(?P<stage>[^'@]+)(?:@[^']*)?'")
-REJECTED = "the candidate is rejected"  # what the stage regression says
-PROGRESS = re.compile(r"(?P<what>.+): (?P<done>[\d,]+) of (?P<total>[\d,]+) \w+$")
+REJECTED = "the candidate is rejected"  # a line that the stage `regression` prints
+PROGRESS = re.compile(r"(?P<work>.+): (?P<done>[\d,]+) of (?P<total>[\d,]+) \w+$")
 
 
 def narrate(lines: Lines, *, log: Callable[[str], None]) -> tuple[list[str], State[Any] | None]:
-    """The stages that did something, and the state of the one that failed, if one did; lines of none go to `log`. Raises
-    DvcError where DVC fails before any stage."""
-    told = []
+    """Run a task for each stage. Return the stages that ran, and the state of the one that failed, if one did.
+
+    Lines that belong to no stage go to `log`.
+
+    Raises:
+        DvcError: DVC failed before any stage.
+    """
+    ran = []
     with closing(lines):
         for stage, chapter in chapters(lines):
             if not stage:
                 for line in chapter:
                     log(line)
                 continue
-            told.append(stage)
-            state: State[Any] = tell(stage, chapter, return_state=True)
+            ran.append(stage)
+            state: State[Any] = narrate_stage(stage, chapter, return_state=True)
             if not state.is_completed():
-                return told, state
-    return told, None
+                return ran, state
+    return ran, None
 
 
 def chapters(lines: Iterable[str]) -> Iterator[tuple[str, Iterator[str]]]:
-    """The lines by the stage that they are of, "" for those before the first; the parts of a matrix are one stage."""
+    """Group the lines by stage, "" for those before the first; the parts of a matrix count as one stage."""
     stage = ""
 
     def stage_of(line: str) -> str:
         nonlocal stage
-        if begun := BEGINNING.match(line):
-            stage = begun["stage"]
+        if beginning := BEGINNING.match(line):
+            stage = beginning["stage"]
         return stage
 
     return groupby(lines, stage_of)
 
 
 @task(task_run_name="{stage}", cache_policy=NO_CACHE, persist_result=False)
-def tell(stage: str, lines: Iterator[str]) -> State[Any]:
-    """The log of a stage as it is made, and how far it has come."""
+def narrate_stage(stage: str, lines: Iterator[str]) -> State[Any]:
+    """Log the lines of a stage as they come, and show its progress."""
     logger = get_run_logger()
     progress: UUID | None = None
     is_rejected = False
@@ -60,12 +65,12 @@ def tell(stage: str, lines: Iterator[str]) -> State[Any]:
         for line in lines:
             logger.info(line)
             is_rejected |= line == REJECTED
-            if found := PROGRESS.match(line):
-                share = 100.0 * _number(found["done"]) / max(_number(found["total"]), 1)
+            if count := PROGRESS.match(line):
+                percent = 100.0 * _number(count["done"]) / max(_number(count["total"]), 1)
                 if progress is None:
-                    progress = _begin(share, key=stage.replace("_", "-"), description=found["what"])
+                    progress = _create_progress(percent, key=stage.replace("_", "-"), description=count["work"])
                 else:
-                    update_progress_artifact(progress, share, description=found["what"])
+                    update_progress_artifact(progress, percent, description=count["work"])
     except DvcError as error:
         return Failed(message=REJECTED if is_rejected else str(error))
     if progress is not None:
@@ -73,9 +78,9 @@ def tell(stage: str, lines: Iterator[str]) -> State[Any]:
     return Completed(message="done")
 
 
-def _begin(share: float, *, key: str, description: str) -> UUID:
-    created = create_progress_artifact(share, key=key, description=description)
-    assert isinstance(created, UUID)  # no coroutine, as in a flow that is asynchronous
+def _create_progress(percent: float, *, key: str, description: str) -> UUID:
+    created = create_progress_artifact(percent, key=key, description=description)
+    assert isinstance(created, UUID)  # it would be a coroutine in an asynchronous flow
     return created
 
 

@@ -1,4 +1,4 @@
-"""Check that a Prefect server can be reached."""
+"""Checks that a Prefect server can be reached."""
 
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
@@ -7,11 +7,12 @@ ADVICE = "`prefect server start`, then `export PREFECT_API_URL=http://127.0.0.1:
 
 
 def check_server() -> None:
-    """Raises ConnectionError where there is no server that could schedule anything."""
+    """Raise ConnectionError if there is no server that could schedule runs."""
     address = PREFECT_API_URL.value()
     if not address:
         raise ConnectionError(
-            f"PREFECT_API_URL names no Prefect server, and what Prefect starts without one runs no schedules: {ADVICE}"
+            "PREFECT_API_URL names no Prefect server, and the temporary one that Prefect starts then runs no "
+            f"schedules: {ADVICE}"
         )
     with get_client(sync_client=True) as client:
         if problem := client.api_healthcheck():

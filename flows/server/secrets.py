@@ -1,5 +1,7 @@
-"""Secrets that Prefect keeps: names of variables and of its Secret blocks in; the blocks' values, in the environment of all that a run
-starts, out. Prefect shows a flow's parameters to everybody, so they are names alone."""
+"""Secrets that Prefect keeps. A run puts them into its environment, which all that it starts inherits.
+
+Prefect shows a flow's parameters to everybody, so a parameter only has the names of variables and blocks.
+"""
 
 import argparse
 import json
@@ -12,28 +14,29 @@ from pydantic import StringConstraints
 
 from flows.workspace.redaction import NAMED
 
-NAME = re.compile(r"^[a-z0-9-]+$")  # as Prefect has it of a block; the secret itself rarely looks like that
+NAME = re.compile(r"^[a-z0-9-]+$")  # Prefect's rule for the name of a block; a secret rarely obeys it
 
 Secrets = dict[str, Annotated[str, StringConstraints(pattern=NAME.pattern)]]  # variable: block
 
 
 def take_secrets(secrets: Secrets) -> None:
-    """Raises ValueError where there is no such block."""
+    """Put the blocks' values into the environment. Raises ValueError where a block is missing."""
     for variable, name in secrets.items():
         try:
             block = Secret.load(name)
         except ValueError as error:
             raise ValueError(
-                f"no Secret block {name} is saved in Prefect, and {variable} is to come from it: save it in the page under Blocks; "
-                "`prefect block ls` lists those that are"
+                f"no Secret block {name} is saved in Prefect, and {variable} is to come from it: save it on Prefect's "
+                "page under Blocks; `prefect block ls` lists the saved blocks"
             ) from error
-        assert isinstance(block, Secret)  # no coroutine
+        assert isinstance(block, Secret)  # it would be a coroutine in an asynchronous flow
         value = block.value.get_secret_value()
         os.environ[variable] = value if isinstance(value, str) else json.dumps(value)
     os.environ[NAMED] = ",".join({*os.environ.get(NAMED, "").split(","), *secrets})
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option `--secret` to a command."""
     parser.add_argument(
         "--secret",
         dest="secrets",
@@ -41,12 +44,12 @@ def add_option(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_variable_and_block,
         metavar="VARIABLE=BLOCK",
-        help="a variable of the environment, from a Secret block of Prefect's; may be given again",
+        help="set a variable of the environment from a Secret block of Prefect's; may be repeated",
     )
 
 
-def _variable_and_block(given: str) -> tuple[str, str]:
-    variable, _, name = given.partition("=")
+def _variable_and_block(argument: str) -> tuple[str, str]:
+    variable, _, name = argument.partition("=")
     if not (variable and NAME.match(name)):
         raise argparse.ArgumentTypeError("expected a variable and the name of a block, such as DB_PASS=store")
     return variable, name

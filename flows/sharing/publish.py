@@ -1,5 +1,7 @@
-"""What a run made in; its commit, and all of it with others, out: first the data, then DVC's run cache, then git, so that no commit speaks
-of data that nobody can get. What cannot be published is all here still, and the next run publishes it."""
+"""Commits what a run made, and gives it to others: first the data, then DVC's run cache, then git.
+
+So no commit names data that nobody can get. What cannot be published stays here, and the next run publishes it.
+"""
 
 import os
 from collections.abc import Callable
@@ -19,102 +21,110 @@ from flows.workspace.lockfile import LOCK_FILE
 
 Publish = Literal["no", "branch", "main"]
 
-OWED = Path(".dvc/tmp/graftline-unpublished")  # while a run has something that others lack
-# what decides what a run makes, and is a person's to commit
-GIVEN = [Path("params.yaml"), paths.PIPELINE, Path("tasks"), Path("tests/regression"), Path("backbones"), Path("requirements.lock"),
-         Path(".dvc/config")]  # fmt: skip
+OWED = Path(".dvc/tmp/graftline-unpublished")  # exists while a run has something that others lack
+# these decide what a run makes; a person commits them
+GIVEN = [Path("params.yaml"), paths.PIPELINE, Path("tasks"), Path("tests/regression"), Path("backbones"),
+         Path("requirements.lock"), Path(".dvc/config")]  # fmt: skip
 RETRY_SECONDS = "10,60,300"
 
 
 def check_publishable(to: Publish) -> None:
-    """Raises ValueError where there is nowhere to publish to, or the commit would not say what the run was made with: before hours of
-    work, not after them."""
+    """Check before hours of work that the run can be published, and that its commit will record what it was made with.
+
+    Raises:
+        ValueError: a remote or a branch is missing, or files that decide what a run makes are not committed.
+    """
     pauses()
     if to != "no":
         check_pushable(is_branch_needed=to == "main")
         check_dvc_remote()
-        if found := differing(GIVEN):
-            names = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+        if uncommitted := differing(GIVEN):
+            more = f" and {len(uncommitted) - 3} more" if len(uncommitted) > 3 else ""
             raise ValueError(
-                f"{names}: not as the commit has it, so that what is published could not be made again: commit it, or "
-                "`git restore` it, or give publish_to no"
+                f"{', '.join(uncommitted[:3])}{more}: not as committed, so nobody could reproduce the published run: "
+                "commit it, or `git restore` it, or set publish_to to no"
             )
 
 
 def check_dvc_remote() -> None:
-    """Raises ValueError where DVC knows no remote."""
+    """Raise ValueError if DVC has no default remote."""
     try:
-        named = list(lines_of("config", "core.remote"))
+        remotes = list(lines_of("config", "core.remote"))
     except DvcError:
-        named = []
-    if not named:
+        remotes = []
+    if not remotes:
         raise ValueError("DVC has no default remote: `dvc remote add --default NAME URL`, and commit .dvc/config")
 
 
 def commit_run(*, log: Callable[[str], None]) -> None:
-    """What makes the run reproducible: dvc.lock, the batches and their pointers, the list of decisions."""
+    """Commit what makes the run reproducible: dvc.lock, the batches and their DVC files, the list of decisions."""
     OWED.touch()
     verdict = read_verdict() if paths.verdict().is_file() else {}
-    said = f"{verdict['candidate'][:12]} is {verdict['verdict']}" if verdict else "no candidate was judged"
-    record_in_git(recorded(), message=f"retrain: {said}", log=log)
+    result = f"{verdict['candidate'][:12]} is {verdict['verdict']}" if verdict else "no candidate was judged"
+    record_in_git(recorded(), message=f"retrain: {result}", log=log)
 
 
 def publish(to: Publish) -> None:
-    """Each step is tried again where it fails, and what is owed then is given by the next run.
+    """Push data, run cache and git. A step that fails is repeated; what still fails, the next run publishes.
 
     Raises:
-        DvcError, ValueError: a step fails still; the steps before it are done.
+        DvcError, ValueError: a step still fails; the steps before it are done.
     """
     if to == "no" or not (OWED.exists() or not is_recorded(recorded())):
         return
     log = get_run_logger().info
-    commit_run(log=log)  # that of a run which was killed before it could
+    commit_run(log=log)  # completes a run that was killed before its commit
     branch = branch_of_candidate() if to == "branch" else None
     steps: dict[str, Callable[[], str | None]] = {
         "data": partial(dvc, "push", log=log),
-        "run cache": partial(dvc, "push", "--run-cache", log=log),  # by which nobody else runs again what was run here
+        "run cache": partial(dvc, "push", "--run-cache", log=log),  # so that nobody else runs again what was run here
         "git": partial(push_to_git, branch),
     }
     waits = pauses()
-    for what, work in steps.items():
-        push.with_options(retries=len(waits), retry_delay_seconds=waits)(what, work)
+    for name, step in steps.items():
+        push.with_options(retries=len(waits), retry_delay_seconds=waits)(name, step)
     OWED.unlink()
 
 
 @task(
-    task_run_name="push {what}",
+    task_run_name="push {name}",
     cache_policy=NO_CACHE,
     persist_result=False,
     retry_condition_fn=lambda *of: may_pass(*of),
 )
-def push(what: str, work: Callable[[], str | None]) -> None:
-    get_run_logger().info(work() or f"pushed {what}")
+def push(name: str, step: Callable[[], str | None]) -> None:
+    """Do one step, and log its message."""
+    get_run_logger().info(step() or f"pushed {name}")
 
 
 def may_pass(task: Any, run: TaskRun, state: State[Any]) -> bool:
-    """Whether time may help: a network comes back, a refusal stays."""
+    """Return whether another attempt may succeed: a network comes back, a refusal stays."""
     return not isinstance(state.result(raise_on_failure=False), RefusedError)
 
 
 def pauses() -> list[float]:
-    """Seconds before each further attempt. Raises ValueError where GRAFTLINE_RETRY_SECONDS has none."""
-    given = os.environ.get("GRAFTLINE_RETRY_SECONDS") or RETRY_SECONDS
+    """Return the seconds before each further attempt.
+
+    Raises:
+        ValueError: GRAFTLINE_RETRY_SECONDS is not such a list.
+    """
+    setting = os.environ.get("GRAFTLINE_RETRY_SECONDS") or RETRY_SECONDS
     try:
-        found = [float(each) for each in given.split(",")]
+        seconds = [float(part) for part in setting.split(",")]
     except ValueError:
-        found = [-1.0]
-    if not all(0 <= each <= 86400 for each in found):
-        raise ValueError(f"GRAFTLINE_RETRY_SECONDS is {given!r}, expected seconds such as {RETRY_SECONDS!r}")
-    return found
+        seconds = [-1.0]
+    if not all(0 <= pause <= 86400 for pause in seconds):
+        raise ValueError(f"GRAFTLINE_RETRY_SECONDS is {setting!r}, expected seconds such as {RETRY_SECONDS!r}")
+    return seconds
 
 
 def recorded() -> list[Path]:
-    """The files that a run may change and git keeps."""
+    """Return the files that a run may change and git keeps."""
     raw = paths.raw()
     files = [LOCK_FILE, paths.batches(), paths.decisions(), raw / ".gitignore", *sorted(raw.glob("*.dvc"))]
     return [file for file in files if file.is_file()]
 
 
 def branch_of_candidate() -> str:
-    """A branch of its own, for a pull request."""
+    """Return the name of the candidate's own branch, for a pull request."""
     return f"graftline/{read_verdict()['candidate'][:12]}"

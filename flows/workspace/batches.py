@@ -1,4 +1,4 @@
-"""The batches that the project has: data/raw/*.dvc and data/batches.yaml in; names, contents and one more of them out."""
+"""The batches of this project: their names, their DVC files, and the list that decides what is trained on."""
 
 import json
 import os
@@ -12,55 +12,62 @@ from flows.workspace import paths
 from tasks.data.manifest.batches import list_batches, parse_batches
 from tasks.machine.files import write_whole
 
-LONGEST_NAME = 100  # characters; what is made of a batch is named after it, with endings
+LONGEST_NAME = 100  # characters; artifacts of a batch have its name with an ending
 
 
 def fit_name(name: str) -> str:
-    """The name, made of letters, digits, '.', '_' and '-' as data/batches.yaml wants it."""
+    """Return the name with only the letters, digits, '.', '_' and '-' that the list of batches allows."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     stem, ending = _split(re.sub(r"[^A-Za-z0-9._-]+", "-", plain))
-    if stem.endswith(".dvc"):  # git would take it for one of DVC's files
+    if stem.endswith(".dvc"):  # git would take it for a file of DVC's
         stem = f"{stem[:-4]}-dvc"
     return (stem.lstrip("._-")[: LONGEST_NAME - len(ending)].rstrip("-") or "batch") + ending
 
 
 def free_name(name: str, digest: str) -> str:
-    """The name, or one with the content's hash in it where other content has the name. Raises ValueError where that is taken too."""
-    for free in _names(name, digest):
-        if not os.path.lexists(paths.raw() / free) and not os.path.lexists(_dvc_file(free)) and free not in listed():
-            return free
-    raise ValueError(f"{paths.raw() / free} is there, and DVC does not know it: `dvc add` it, or move it away")
+    """Return the name, or the name with the content's hash in it if other content has the name.
+
+    Raises:
+        ValueError: both are taken.
+    """
+    for possible in _possible_names(name, digest):
+        is_there = os.path.lexists(paths.raw() / possible) or os.path.lexists(_dvc_file(possible))
+        if not is_there and possible not in listed():
+            return possible
+    raise ValueError(f"{paths.raw() / possible} exists, and DVC does not track it: `dvc add` it, or move it away")
 
 
 def namesakes(name: str) -> list[str]:
-    """The batches here that had this name when they landed."""
-    return [batch for digest, batch in tracked().items() if batch in _names(name, digest)]
+    """Return the tracked batches that had this name when they landed."""
+    return [batch for digest, batch in tracked().items() if batch in _possible_names(name, digest)]
 
 
 def tracked() -> dict[str, str]:
-    """What DVC knows of: content hash -> batch."""
-    return {digest: file.stem for file in sorted(paths.raw().glob("*.dvc")) if (digest := digest_of(file.stem))}
+    """Return the batches that DVC tracks, by content hash."""
+    files = sorted(paths.raw().glob("*.dvc"))
+    return {digest: file.stem for file in files if (digest := digest_of(file.stem))}
 
 
 def loose_ends() -> list[str]:
-    """Sentences on the .dvc files that are torn or of batches that are not listed."""
-    told = []
+    """Return a sentence on each DVC file that is damaged, and on each whose batch is not listed."""
+    warnings = []
     names = listed()
     for file in sorted(paths.raw().glob("*.dvc")):
         try:
             _read_digest(file)
         except ValueError as error:
-            told.append(str(error))
+            warnings.append(str(error))
             continue
         if file.stem not in names:
-            told.append(
-                f"{file.stem} is in {paths.raw()}, but {paths.batches()} does not list it: list it, or remove its .dvc file"
+            warnings.append(
+                f"{file.stem} is in {paths.raw()}, but {paths.batches()} does not list it: "
+                "list it, or remove its .dvc file"
             )
-    return told
+    return warnings
 
 
 def digest_of(batch: str) -> str:
-    """The content hash that DVC has of a batch; empty where it has none."""
+    """Return the content hash that DVC has of a batch; empty if it has none."""
     try:
         return _read_digest(_dvc_file(batch))
     except (FileNotFoundError, ValueError):
@@ -68,26 +75,26 @@ def digest_of(batch: str) -> str:
 
 
 def extent_of(batch: str) -> tuple[int, int]:
-    """The number of files, and of their bytes, that DVC has of a batch that it tracks."""
+    """Return the number of files of a tracked batch, and their size in bytes."""
     out = yaml.safe_load(_dvc_file(batch).read_text("utf-8"))["outs"][0]
     return int(out.get("nfiles", 1)), int(out.get("size", 0))
 
 
 def forget(batch: str) -> None:
-    """Remove DVC's record of a batch, whole or torn."""
+    """Remove the DVC file of a batch, whole or torn."""
     _dvc_file(batch).unlink(missing_ok=True)
 
 
 def listed() -> list[str]:
-    """The batches that data/batches.yaml lists; its other rules are checked where it is used."""
+    """Return the listed batches; the stages check their names."""
     return list_batches(paths.batches())
 
 
 def append(batch: str) -> None:
-    """List the batch, last, once; every other byte of the file stays.
+    """Add the batch to the end of the list, unless it is listed; every other byte of the file stays.
 
     Raises:
-        ValueError: the file has no list `batches`.
+        ValueError: the file has no list `batches`, or writes it in a way that cannot be appended to.
     """
     file = paths.batches()
     text = file.read_bytes().decode("utf-8")
@@ -116,13 +123,13 @@ def append(batch: str) -> None:
     write_whole(file, changed.encode())
 
 
-def _names(name: str, digest: str) -> tuple[str, str]:
+def _possible_names(name: str, digest: str) -> tuple[str, str]:
     stem, ending = _split(name)
     return name, f"{stem}-{digest[:8]}{ending}"
 
 
 def _split(name: str) -> tuple[str, str]:
-    """A Parquet file keeps its ending."""
+    """Split a name into stem and ending; only `.parquet` counts as an ending."""
     return (name.removesuffix(".parquet"), ".parquet") if name.endswith(".parquet") else (name, "")
 
 
@@ -134,4 +141,4 @@ def _read_digest(file: Path) -> str:
     try:
         return str(yaml.safe_load(file.read_text("utf-8"))["outs"][0].get("md5", ""))
     except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError, AttributeError) as error:
-        raise ValueError(f"{file} is no file of DVC's: restore it with git, or remove it") from error
+        raise ValueError(f"{file} is not a DVC file: restore it with git, or remove it") from error

@@ -1,4 +1,4 @@
-"""The seam to DVC: the one module that starts it. A command in; its lines, as they come, and its exit status out."""
+"""The seam to DVC, and the only module that starts it."""
 
 import os
 import re
@@ -16,8 +16,8 @@ from flows.workspace.redaction import redactor
 
 HOURS = "GRAFTLINE_DVC_HOURS"
 DEFAULT_HOURS = "24"
-MAX_HOURS = 1_000  # a timer takes no number however large
-ADVICE = (
+MAX_HOURS = 1_000  # a timer cannot wait for any number of hours
+HIDDEN_ADVICE = (
     "Updating lock file",
     "Generating lock file",
     "To track the changes",
@@ -26,16 +26,16 @@ ADVICE = (
     "dvc config core.autostage",
     "Use `dvc push`",
     "Relinked successfully",
-    "If there are no processes with such PIDs",  # `only_writer` has seen to that
+    "If there are no processes with such PIDs",  # `only_writer` has removed the locks of dead processes
 )
-OF_DVC = re.compile(r"ERROR: |'.+' (?:is invalid|validation failed)")  # how it begins to say what is wrong
-OF_A_FILE = re.compile(r"is invalid|validation failed|structure is corrupted")
-OF_A_LOCK = re.compile(r"is busy, it is being blocked by")
-GOES_ON = re.compile(f"{OF_A_FILE.pattern}|{OF_A_LOCK.pattern}")  # in the lines that follow
+ERROR_OF_DVC = re.compile(r"ERROR: |'.+' (?:is invalid|validation failed)")  # the first line of an error
+ERROR_IN_A_FILE = re.compile(r"is invalid|validation failed|structure is corrupted")
+ERROR_OF_A_LOCK = re.compile(r"is busy, it is being blocked by")
+HAS_MORE_LINES = re.compile(f"{ERROR_IN_A_FILE.pattern}|{ERROR_OF_A_LOCK.pattern}")  # the next lines belong to it
 PROBLEM_LINES = 4
 HINTS = {
-    OF_A_LOCK: "wait for that process, then run again",
-    OF_A_FILE: "mend that file (`git diff` shows what was changed in it), then run again",
+    ERROR_OF_A_LOCK: "wait for that process, then run again",
+    ERROR_IN_A_FILE: "mend that file (`git diff` shows what was changed in it), then run again",
     re.compile(r"\[Errno 20\]"): "a file stands where a folder belongs: move it away, then run again",
 }
 
@@ -48,22 +48,23 @@ class DvcError(Exception):
 
 
 def dvc(*arguments: str, log: Callable[[str], None]) -> None:
-    """Run `dvc ARGUMENTS`, handing each line of its output to `log`. Raises what `lines_of` does."""
+    """Run `dvc ARGUMENTS`, and log each line of its output. Raises what `lines_of` raises."""
     for line in lines_of(*arguments):
         log(line)
 
 
 def lines_of(*arguments: str) -> Lines:
-    """Run `dvc ARGUMENTS` in its own process group; the lines of its output, as they come. The group is ended where the lines are
-    left before their end.
+    """Run `dvc ARGUMENTS` in a process group of its own, and yield the lines of its output as they come.
+
+    If the caller closes the generator early, the whole group is ended.
 
     Raises:
-        DvcError: it exited with an error, or ran for longer than it may (then the whole group is ended).
-        ValueError: GRAFTLINE_DVC_HOURS is no number of hours.
+        DvcError: DVC exited with an error, or ran longer than allowed; then the whole group is ended.
+        ValueError: GRAFTLINE_DVC_HOURS is not a number of hours.
     """
     hours = dvc_hours()
     environment = os.environ | {
-        "SHELL": "/bin/sh",  # stages run in the user's shell otherwise, whichever that is
+        "SHELL": "/bin/sh",  # else stages run in the user's shell
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "DVC_NO_ANALYTICS": "1",
         "PYTHONUNBUFFERED": "1",
@@ -79,7 +80,7 @@ def lines_of(*arguments: str) -> Lines:
         text=True,
         errors="replace",
         start_new_session=True,
-        pass_fds=held(),  # the lock outlives this process for as long as DVC does
+        pass_fds=held(),  # the workspace stays locked for as long as DVC runs, even if this process dies
     )
     is_late = threading.Event()
 
@@ -95,53 +96,58 @@ def lines_of(*arguments: str) -> Lines:
     try:
         assert process.stdout is not None
         for line in map(redact, map(str.strip, process.stdout)):
-            # a stage says what is wrong in its line; DVC only that the stage failed
-            if line.startswith("error: ") or (not problem and OF_DVC.match(line)):
+            # a stage prints what is wrong; DVC only prints that the stage failed
+            if line.startswith("error: ") or (not problem and ERROR_OF_DVC.match(line)):
                 problem = [line.removeprefix("ERROR: ").removeprefix("error: ")]
-            elif line.startswith(ADVICE):
+            elif line.startswith(HIDDEN_ADVICE):
                 continue
-            elif line and problem and len(problem) < PROBLEM_LINES and GOES_ON.search(problem[0]):
+            elif line and problem and len(problem) < PROBLEM_LINES and HAS_MORE_LINES.search(problem[0]):
                 problem.append(line)
             if line and not line.endswith("didn't change, skipping"):
                 yield line
         status = process.wait()
+        command = f"dvc {' '.join(arguments)}"
         if is_late.is_set():
             raise DvcError(
-                f"dvc {' '.join(arguments)} was ended after {hours:g} hours: give it more with {HOURS}, then run again; what was "
-                "finished is kept"
+                f"{command} was ended after {hours:g} hours: allow more with {HOURS}, then run again; "
+                "what was finished is kept"
             )
         if status != 0:
-            raise DvcError(advised(" ".join(problem)) or f"dvc {' '.join(arguments)} exited with {status}")
+            raise DvcError(with_hint(" ".join(problem)) or f"{command} exited with {status}")
     finally:
         watchdog.cancel()
         if process.stdout is not None:
             process.stdout.close()
-        _end(process)  # its group may outlive it: a stage whose DVC was killed
+        _end(process)  # the group may outlive its leader: a stage whose DVC was killed
 
 
 def dvc_hours() -> float:
-    """How long a DVC command, such as a whole `dvc repro`, may take. Raises ValueError where GRAFTLINE_DVC_HOURS has no such number."""
-    given = os.environ.get(HOURS) or DEFAULT_HOURS
+    """Return how many hours a DVC command may take, such as a whole `dvc repro`.
+
+    Raises:
+        ValueError: GRAFTLINE_DVC_HOURS is not such a number.
+    """
+    setting = os.environ.get(HOURS) or DEFAULT_HOURS
     try:
-        hours = float(given)
+        hours = float(setting)
     except ValueError:
         hours = 0.0
     if not 0 < hours <= MAX_HOURS:
-        raise ValueError(f"{HOURS} is {given!r}, expected hours such as {DEFAULT_HOURS}, at most {MAX_HOURS:,}")
+        raise ValueError(f"{HOURS} is {setting!r}, expected hours such as {DEFAULT_HOURS}, at most {MAX_HOURS:,}")
     return hours
 
 
-def advised(problem: str) -> str:
-    """With what to do, where DVC says only what it met."""
-    return ": ".join([problem, *(hint for found, hint in HINTS.items() if found.search(problem))])
+def with_hint(problem: str) -> str:
+    """Return the problem with what to do about it, where DVC does not say that itself."""
+    return ": ".join([problem, *(hint for pattern, hint in HINTS.items() if pattern.search(problem))])
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """End the whole group, which may outlive its leader: first politely, then not."""
-    for sign in (signal.SIGTERM, signal.SIGKILL):
+    """End the whole process group, which may outlive its leader: first by SIGTERM, then by SIGKILL."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
         end = time.monotonic() + ENDING_SECONDS
         try:
-            os.killpg(process.pid, sign)
+            os.killpg(process.pid, number)
             while time.monotonic() < end:
                 process.poll()
                 os.killpg(process.pid, 0)

@@ -1,5 +1,7 @@
-"""Files in; a git commit of these files alone, with a tag on it where one is given, out; and what is checked out, at the remote. What
-else is staged or changed is left alone."""
+"""The seam to git, and the only module that starts it: commits of a run's own files, tags, and pushes.
+
+What else is staged or changed is left alone.
+"""
 
 import os
 import re
@@ -11,20 +13,24 @@ from flows.workspace.guard import held
 from flows.workspace.redaction import redactor
 
 IDENTITY = ("-c", "user.name=graftline", "-c", "user.email=graftline@localhost")
-# else its cleaning would go on after the run, and hold what it inherits
+# else git's cleaning would go on after the run, and hold the workspace with what it inherits
 ATTACHED = ("-c", "gc.autoDetach=false", "-c", "maintenance.autoDetach=false")
 REMOTE = "origin"
-BY_GATE = "accepted by the gate"  # why a run puts a candidate in use, where nobody is asked
-OF_A_RUN = re.compile(rf"retrain: |promote [0-9a-f]+: {BY_GATE}$")  # the commits that no person made
+BY_GATE = "accepted by the gate"  # the reason of a promotion that no person asked for
+MADE_BY_A_RUN = re.compile(rf"retrain: |promote [0-9a-f]+: {BY_GATE}$")  # the message of a commit that no person made
 PUSH_SECONDS = 3600
 
 
 class RefusedError(ValueError):
-    """The remote does not want it: trying again changes nothing."""
+    """The remote refuses the push: another attempt changes nothing."""
 
 
 def is_git_checkout() -> bool:
-    """Raises ValueError where there is one that git does not read, such as another user's."""
+    """Return whether the current directory is in a git checkout.
+
+    Raises:
+        ValueError: it is in one that git does not read, such as another user's.
+    """
     done = _git("rev-parse", "--is-inside-work-tree")
     if done.returncode != 0 and "not a git repository" not in done.stderr:
         raise ValueError(f"git does not read this checkout ({_reason(done)})")
@@ -32,9 +38,15 @@ def is_git_checkout() -> bool:
 
 
 def record_in_git(paths: Sequence[Path], *, message: str, log: Callable[[str], None], tag: str | None = None) -> None:
-    """May be done again. Outside of a git checkout nothing is done. Raises ValueError where git refuses."""
+    """Commit these files alone, as far as they changed, and tag the commit. It may be called again.
+
+    Nothing is done outside of a git checkout.
+
+    Raises:
+        ValueError: git refuses.
+    """
     if not is_git_checkout():
-        log("this is no git checkout: nothing is committed")
+        log("this is not a git checkout: nothing is committed")
         return
     names = [str(path) for path in paths]
     identity = () if _git("var", "GIT_COMMITTER_IDENT").returncode == 0 else IDENTITY
@@ -46,33 +58,39 @@ def record_in_git(paths: Sequence[Path], *, message: str, log: Callable[[str], N
 
 
 def is_recorded(paths: Sequence[Path]) -> bool:
-    """Whether the commit that is checked out has these files as they are."""
+    """Return whether the commit that is checked out has these files as they are."""
     return not (paths and differing(paths))
 
 
 def differing(paths: Sequence[Path]) -> list[str]:
-    """The files among these, or in these folders, that the commit which is checked out has otherwise, or lacks, or has and are gone."""
-    listed = _must("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", *map(str, paths))
-    return [each[3:] for each in listed.split("\0") if each]
+    """Return the files, among these or in these folders, that differ from the commit that is checked out.
+
+    A file differs also where one of the two sides lacks it.
+    """
+    status = _must("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", *map(str, paths))
+    return [line[3:] for line in status.split("\0") if line]
 
 
 def check_pushable(*, is_branch_needed: bool) -> None:
-    """Raises ValueError where there is no remote to push to, or no branch to push."""
+    """Raise ValueError if there is no remote to push to, or no branch to push."""
     if not is_git_checkout():
         raise ValueError(
-            "this is no git checkout, so nothing can be published: clone the project, or give publish_to no"
+            "this is not a git checkout, so nothing can be published: clone the project, or set publish_to to no"
         )
     if _git("remote", "get-url", REMOTE).returncode != 0:
         raise ValueError(
-            f"git has no remote {REMOTE} to publish to: `git remote add {REMOTE} URL`, or give publish_to no"
+            f"git has no remote {REMOTE} to publish to: `git remote add {REMOTE} URL`, or set publish_to to no"
         )
     if is_branch_needed:
         _checked_out()
 
 
 def push_to_git(branch: str | None) -> str:
-    """Push what is checked out: with its tags to the branch that is checked out, or else to a branch of that name that is this
-    project's own. What was done is returned, in words. May be done again.
+    """Push the commit that is checked out, and return what was done, in words. It may be called again.
+
+    Args:
+        branch: a branch of the project's own that it goes to; None for the branch that is checked out, to which tags go
+            too.
 
     Raises:
         RefusedError: the remote has commits that are not here, or protects the branch.
@@ -82,59 +100,41 @@ def push_to_git(branch: str | None) -> str:
         branch = _checked_out()
         _push("--follow-tags", REMOTE, f"HEAD:refs/heads/{branch}", branch=branch)
         return f"pushed git to {branch}"
-    there = _must("ls-remote", REMOTE, f"refs/heads/{branch}", is_remote=True).partition("\t")[0]
-    if there:
+    tip = _must("ls-remote", REMOTE, f"refs/heads/{branch}", is_remote=True).partition("\t")[0]
+    if tip:
         _must("fetch", "--quiet", "--no-tags", REMOTE, f"refs/heads/{branch}", is_remote=True)
-        if _git("diff", "--quiet", there, "HEAD").returncode == 0:
+        if _git("diff", "--quiet", tip, "HEAD").returncode == 0:
             return f"{branch} has this already"
-        if not OF_A_RUN.match(_must("log", "-1", "--format=%s", there)):
-            return f"{branch} is left as it is: the last commit there is a person's"
-    # a lease: nothing is overwritten but what was looked at
-    _push(f"--force-with-lease=refs/heads/{branch}:{there}", REMOTE, f"HEAD:refs/heads/{branch}", branch=branch)
+        if not MADE_BY_A_RUN.match(_must("log", "-1", "--format=%s", tip)):
+            return f"{branch} is left as it is: a person made its last commit"
+    # a lease: the push replaces nothing but the tip that was looked at
+    _push(f"--force-with-lease=refs/heads/{branch}:{tip}", REMOTE, f"HEAD:refs/heads/{branch}", branch=branch)
     return f"pushed git to {branch}"
 
 
 def unstage(path: Path) -> None:
-    """Take what is below it out of git's index, if it is there."""
+    """Take the files below the path out of git's index, if they are in it."""
     _git("reset", "--quiet", "--", str(path))
 
 
 def versions_tagged(artifact: str) -> list[int]:
-    """The versions of an artifact that have a tag, whatever commit it is on."""
+    """Return the versions of an artifact that have a tag, on any commit."""
     tags = _git("tag", "--list", f"{artifact}@v*").stdout.split()
-    return [int(found[1]) for tag in tags if (found := re.fullmatch(r".*@v(\d+)\.0\.0", tag))]
+    return [int(version[1]) for tag in tags if (version := re.fullmatch(r".*@v(\d+)\.0\.0", tag))]
 
 
 def is_at_remote(branch: str) -> bool:
-    """Whether the remote has a branch of that name. Raises ValueError where it cannot be asked."""
+    """Return whether the remote has a branch of that name. Raises ValueError where it cannot be reached."""
     return bool(_must("ls-remote", REMOTE, f"refs/heads/{branch}", is_remote=True))
 
 
 def changed_files(since: str) -> list[str]:
-    """What the commit that is checked out has otherwise than that one. Raises ValueError where git does not know it."""
+    """Return the files in which the commit that is checked out differs from that one.
+
+    Raises:
+        ValueError: git does not know the commit.
+    """
     return _must("diff", "--name-only", f"{since}^{{commit}}", "HEAD", "--").splitlines()
-
-
-def _checked_out() -> str:
-    found = _git("symbolic-ref", "--quiet", "--short", "HEAD").stdout.strip()
-    if not found:
-        raise ValueError("no branch is checked out, expected one to push to: `git switch` to it, then run again")
-    return found
-
-
-def _push(*arguments: str, branch: str) -> None:
-    done = _git("push", "--quiet", *arguments, is_remote=True)
-    if done.returncode == 0:
-        return
-    if "[rejected]" in done.stderr:
-        raise RefusedError(
-            f"{REMOTE} has commits on {branch} that are not here: `git pull --no-rebase {REMOTE} {branch}`, then run again"
-        )
-    if "[remote rejected]" in done.stderr:
-        raise RefusedError(
-            f"{REMOTE} does not take a push to {branch} ({_reason(done)}): allow it, or publish to a branch"
-        )
-    raise ValueError(f"git cannot push to {REMOTE} ({_reason(done)})")
 
 
 def git_in(folder: Path, *arguments: str) -> str:
@@ -143,10 +143,33 @@ def git_in(folder: Path, *arguments: str) -> str:
 
 
 def committed(path: Path) -> bytes:
-    """Return a file as the commit that is checked out has it; nothing where it has none."""
+    """Return the content of a file in the commit that is checked out; empty if the commit lacks it."""
     command = ["git", "show", f"HEAD:./{path}"]
     done = subprocess.run(command, capture_output=True, check=False)
     return done.stdout if done.returncode == 0 else b""
+
+
+def _checked_out() -> str:
+    branch = _git("symbolic-ref", "--quiet", "--short", "HEAD").stdout.strip()
+    if not branch:
+        raise ValueError("no branch is checked out, expected one to push to: `git switch` to it, then run again")
+    return branch
+
+
+def _push(*arguments: str, branch: str) -> None:
+    done = _git("push", "--quiet", *arguments, is_remote=True)
+    if done.returncode == 0:
+        return
+    if "[rejected]" in done.stderr:
+        raise RefusedError(
+            f"{REMOTE} has commits on {branch} that are not here: "
+            f"`git pull --no-rebase {REMOTE} {branch}`, then run again"
+        )
+    if "[remote rejected]" in done.stderr:
+        raise RefusedError(
+            f"{REMOTE} does not take a push to {branch} ({_reason(done)}): allow it there, or publish to a branch"
+        )
+    raise ValueError(f"git cannot push to {REMOTE} ({_reason(done)})")
 
 
 def _must(*arguments: str, folder: Path | None = None, is_remote: bool = False) -> str:
@@ -174,8 +197,9 @@ def _git(*arguments: str, folder: Path | None = None, is_remote: bool = False) -
             text=True,
             check=False,
             timeout=PUSH_SECONDS if is_remote else None,
-            env=os.environ | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"},  # nobody is there to be asked
-            # this workspace is not free before git is done; what speaks with a remote may leave a helper that keeps passwords
+            env=os.environ | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"},  # nobody is there to answer a prompt
+            # git holds the workspace until it ends; a command to a remote does not, for it may leave a helper that
+            # keeps passwords
             pass_fds=() if is_remote else held(),
         )
     except subprocess.TimeoutExpired:

@@ -1,7 +1,7 @@
-"""What a process started ends with it, however it ends.
+"""Ends all that a process started when the process itself ends, even by a kill.
 
-A small process waits for that end, and then ends whatever carries the mark that it was given: a `kill -9` leaves nobody else to do it.
-Linux alone has what it needs.
+A small guard process waits for that end, then ends every process with the mark that was put into the environment: after
+a `kill -9` nobody else could. This works on Linux alone.
 """
 
 import os
@@ -16,42 +16,45 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-MARK = "GRAFTLINE_RUN"  # in the environment, which is inherited
+MARK = "GRAFTLINE_RUN"  # in the environment, which every child inherits
 END_SECONDS = 7.0  # from SIGTERM to the end of the process, at most
-GRACE_SECONDS = 3.0  # before what is left is killed
+GRACE_SECONDS = 3.0  # from SIGTERM to SIGKILL for the marked processes
 
 GUARD = """
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-sys.stdin.buffer.read()  # to the end, which comes with that of the process that is guarded
+sys.stdin.buffer.read()  # returns when the guarded process ends
 mark = sys.argv[1].encode()
 def marked():
-    for each in filter(str.isdigit, os.listdir("/proc")):
+    for name in filter(str.isdigit, os.listdir("/proc")):
         try:
-            with open(f"/proc/{each}/environ", "rb") as file:
+            with open(f"/proc/{name}/environ", "rb") as file:
                 if mark in file.read().split(b"\\0"):
-                    yield int(each)
+                    yield int(name)
         except OSError:
             pass
-told, empty = set(), 0
+asked, num_empty = set(), 0
 end = time.monotonic() + float(sys.argv[2])
-while empty < 2:  # one that is just being started has no mark yet
+while num_empty < 2:  # a process that is just being started has no mark yet
     found = set(marked())
     is_late = time.monotonic() > end
-    for each in found if is_late else found - told:
+    for pid in found if is_late else found - asked:
         try:
-            os.kill(each, signal.SIGKILL if is_late else signal.SIGTERM)
+            os.kill(pid, signal.SIGKILL if is_late else signal.SIGTERM)
         except OSError:
             pass
-    told |= found
-    empty = 0 if found else empty + 1
+    asked |= found
+    num_empty = 0 if found else num_empty + 1
     time.sleep(0.1)
 """
 
 
 def run_guarded(run: Callable[[], int]) -> None:
-    """Run it and exit with its status; SIGTERM ends it as an interrupt does, so that what it holds is let go, within seconds. Prefect's temporary
-    server, where none is named, ends with it, too."""
+    """Run the function and exit with its status, under a guard.
+
+    SIGTERM ends the process as an interrupt does, within seconds, so that it releases what it holds. Prefect's
+    temporary server ends with it too.
+    """
     mark = uuid4().hex
     os.environ[MARK] = mark
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -61,14 +64,16 @@ def run_guarded(run: Callable[[], int]) -> None:
 
 
 def _bound_the_end() -> None:
-    """After SIGTERM this process ends soon, though Prefect, which handles the signal while a flow runs, would go on for minutes to tell
-    a server that is gone."""
-    told, tell = socket.socketpair()
-    tell.setblocking(False)
-    signal.set_wakeup_fd(tell.detach(), warn_on_full_buffer=False)  # each signal's number, whoever handles it
+    """End this process END_SECONDS after SIGTERM.
+
+    Prefect handles the signal while a flow runs, and would go on for minutes to report to a server that is gone.
+    """
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
+    signal.set_wakeup_fd(writing.detach(), warn_on_full_buffer=False)  # gets each signal's number, whoever handles it
 
     def watch() -> None:
-        while signal.SIGTERM not in told.recv(1):
+        while signal.SIGTERM not in reading.recv(1):
             pass
         time.sleep(END_SECONDS)
         os._exit(143)
@@ -76,13 +81,16 @@ def _bound_the_end() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-_blocks: list[tuple[str, Sequence[int]]] = []  # those that this process is in: the mark and the descriptors of each
+_blocks: list[tuple[str, Sequence[int]]] = []  # the guarded blocks that this process is in: mark and descriptors
 
 
 @contextmanager
 def guarded(holding: Sequence[int]) -> Iterator[None]:
-    """Guard what this process starts in the block: if this process dies in it, all that carries the block's mark is ended, and these
-    descriptors stay open until that is gone."""
+    """Guard what this process starts in the block.
+
+    If this process dies in the block, every process with the block's mark is ended. The descriptors stay open until
+    they are gone.
+    """
     block = uuid4().hex, holding
     guard = _start(*block)
     _blocks.append(block)
@@ -110,10 +118,10 @@ def _start(mark: str, holding: Sequence[int] = ()) -> subprocess.Popen[bytes] | 
         return None
     return subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", GUARD, f"{MARK}={mark}", str(GRACE_SECONDS)],
-        stdin=subprocess.PIPE,  # never written to: it ends with this process, which alone has the other end
+        stdin=subprocess.PIPE,  # nothing is written to it; it closes when this process ends
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={name: value for name, value in os.environ.items() if name != MARK},
         pass_fds=holding,
-        start_new_session=True,  # an interrupt from the keyboard is not for it
+        start_new_session=True,  # so that an interrupt from the keyboard does not reach it
     )

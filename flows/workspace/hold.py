@@ -1,4 +1,4 @@
-"""One writer a workspace: a lock that outlives no run, and the locks of DVC that a killed run left."""
+"""One writer a workspace: a lock that is free when its run ends, and no lock of DVC's that a killed run left."""
 
 import fcntl
 import json
@@ -15,19 +15,19 @@ from tasks.machine.files import write_whole
 
 LOCK = Path(".dvc/tmp/graftline.lock")
 LOCK_SECONDS = 1.0  # between two looks at a lock that is waited for
-ENDING_SECONDS = 5.0  # for what is told to end, before it is killed
+ENDING_SECONDS = 5.0  # from SIGTERM to SIGKILL
 
 
 @contextmanager
 def only_writer(*, wait_seconds: float = 0.0) -> Iterator[None]:
-    """Hold this workspace for one run. Where it is killed, what it had DVC do is ended before the workspace is free.
+    """Hold this workspace for one run. If the run is killed, its DVC is ended before the workspace is free.
 
     Raises:
-        BlockingIOError: somebody else holds it, still after `wait_seconds`; it names who.
-        FileNotFoundError: this is no workspace.
+        BlockingIOError: another process still holds it after `wait_seconds`; the message names the process.
+        FileNotFoundError: this is not a workspace.
     """
     if not LOCK.parent.parent.is_dir():
-        raise FileNotFoundError(f"{Path.cwd()} is no DVC workspace: run from the root of the repository")
+        raise FileNotFoundError(f"{Path.cwd()} is not a DVC workspace: run from the root of the repository")
     LOCK.parent.mkdir(exist_ok=True)
     end = time.monotonic() + wait_seconds
     with LOCK.open("a+") as file:
@@ -50,13 +50,13 @@ def only_writer(*, wait_seconds: float = 0.0) -> Iterator[None]:
 
 
 def _is_alive(holder: str) -> bool:
-    """Whether that process is; one that was killed may have left something to be ended."""
+    """Return whether that process runs. If it was killed, its guard may still end what it started."""
     try:
         os.kill(int(holder), 0)
     except ProcessLookupError:
         return False
     except (ValueError, PermissionError):
-        pass  # it is about to say who it is; or somebody else's
+        pass  # it has not written its number yet; or it is another user's
     return True
 
 
@@ -69,28 +69,32 @@ def _is_locked(file: TextIO) -> bool:
 
 
 def _drop_dead_locks() -> None:
-    """DVC's list of locks has what a killed DVC had: torn, for it is written in place, and no other DVC would start; or under the number
-    of a process that is another by now, as after a restart of the machine, and every other would wait for that one for ever."""
-    listed = LOCK.with_name("rwlock")
+    """Remove the locks of a killed DVC from DVC's list.
+
+    DVC writes the list in place: a torn one stops every other DVC. A lock of a dead process can name a number that
+    another process has by now, as after a restart of the machine: then every other DVC would wait for that one for
+    ever.
+    """
+    file = LOCK.with_name("rwlock")
     with LOCK.with_name("rwlock.lock").open("a") as guard, suppress(BlockingIOError, FileNotFoundError):
         fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)  # DVC holds it while it writes
         try:
-            found = {"read": {}, "write": {}} | json.loads(listed.read_text("utf-8"))
-            reads = {path: [each for each in infos if _is_at_work(each)] for path, infos in found["read"].items()}
-            writes = {path: info for path, info in found["write"].items() if _is_at_work(info)}
+            locks = {"read": {}, "write": {}} | json.loads(file.read_text("utf-8"))
+            reads = {path: [info for info in infos if _is_at_work(info)] for path, infos in locks["read"].items()}
+            writes = {path: info for path, info in locks["write"].items() if _is_at_work(info)}
         except (ValueError, TypeError, KeyError, AttributeError):
-            listed.unlink()
+            file.unlink()
         else:
-            if (alive := {"read": reads, "write": writes}) != found:
-                write_whole(listed, json.dumps(alive).encode())
+            if (alive := {"read": reads, "write": writes}) != locks:
+                write_whole(file, json.dumps(alive).encode())
 
 
 def _is_at_work(info: dict[str, Any]) -> bool:
-    """Whether the process of that number is the one that DVC wrote down, by the last word of its command."""
+    """Return whether the process of that number is the one that DVC noted: its command ends in the same word."""
     try:
         command = Path(f"/proc/{info['pid']}/cmdline").read_text("utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
-        return not Path("/proc/self/cmdline").exists()  # where nothing is known, DVC decides
+        return not Path("/proc/self/cmdline").exists()  # a system without /proc: DVC decides
     except PermissionError:
         return True
     return command.rstrip("\0").endswith(info["cmd"].split(" ")[-1])

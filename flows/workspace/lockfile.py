@@ -1,4 +1,4 @@
-"""dvc.lock, which DVC writes in place, in; a whole one out. A kill meanwhile leaves it empty or cut off, and DVC does not read it then."""
+"""Keeps dvc.lock whole. DVC writes it in place: a kill meanwhile leaves it empty or cut off, and DVC cannot read it."""
 
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,17 @@ from tasks.machine.files import write_whole
 
 LOCK_FILE = Path("dvc.lock")
 LAST_WHOLE = Path(".dvc/tmp/graftline-dvc.lock")
-CONFLICT = b"\n<<<<<<< "  # of git's, which a person decides
+CONFLICT = b"\n<<<<<<< "  # git's mark; a person resolves it
 
 
 def keep_whole() -> None:
-    """See to it that dvc.lock is whole, and keep a copy of it. One that is cut off becomes what it was when it was last kept, or what
-    git has of it; DVC's run cache has what was finished since. For who holds this workspace.
+    """Keep a copy of dvc.lock if it is whole; else replace it by the copy, or by the committed file.
+
+    What was finished since the copy comes from DVC's run cache. Only the process that holds the workspace may call
+    this.
 
     Raises:
-        ValueError: data/batches.yaml is wrong.
+        ValueError: the list of batches or dvc.yaml is damaged.
     """
     try:
         content = LOCK_FILE.read_bytes()
@@ -38,8 +40,7 @@ def keep_whole() -> None:
 
 
 def is_whole(content: bytes, *, before: bytes) -> bool:
-    """Whether it goes on to the end of what its last stage made, and has all the stages that it had `before` and that are still
-    wanted."""
+    """Return whether the last stage is complete and no stage is missing that `before` had and that is still wanted."""
     stages = _stages(content)
     if not stages or not content.endswith(b"\n"):
         return False
@@ -52,7 +53,7 @@ def is_whole(content: bytes, *, before: bytes) -> bool:
 
 
 def _is_complete(name: str, stage: Any) -> bool:
-    """What it made is its last part: of a folder the number of files is the last line, else the size."""
+    """Return whether the entry of a stage has its last line: the number of files of its last output, or its size."""
     try:
         last = stage["outs"][-1]
         return ("nfiles" if last["md5"].endswith(".dir") else "size") in last
@@ -64,7 +65,7 @@ def _is_complete(name: str, stage: Any) -> bool:
 
 
 def _stages(content: bytes) -> dict[str, Any]:
-    """By name; none where it is no such file."""
+    """Return the stages of a DVC file by name; none if the content is no such file."""
     try:
         return dict(yaml.load(content, Loader=yaml.CSafeLoader)["stages"])
     except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError, ValueError):

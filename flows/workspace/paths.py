@@ -1,7 +1,7 @@
-"""Where this workspace keeps its artifacts.
+"""The paths of this workspace's artifacts, as its dvc.yaml has them.
 
-dvc.yaml alone knows. Each function reads the dvc.yaml of the current directory, at the moment of the call: the `--option` of a stage's
-command, or the entry of the model in use. A file that no stage knows lies beside one that a stage knows.
+Each function reads the dvc.yaml of the current directory when it is called: an `--option` of a stage's command, or the
+entry of the model in use. A file that no stage knows lies beside one that a stage knows.
 """
 
 import shlex

@@ -1,5 +1,8 @@
-"""Runs that want this workspace in; one at a time out, each after the other. A run that would only wait behind another that
-waits for the same is not needed: whatever it was started for, the other will see."""
+"""Runs that want this workspace take turns.
+
+A run that would only wait behind another waiting run of the same purpose is not needed: the other will see all that
+this one would.
+"""
 
 import fcntl
 from collections.abc import Callable, Iterator
@@ -13,16 +16,16 @@ class NotNeededError(Exception):
 
 
 @contextmanager
-def in_turn(what: str | None, *, wait_seconds: float, log: Callable[[str], None]) -> Iterator[None]:
+def in_turn(purpose: str | None, *, wait_seconds: float, log: Callable[[str], None]) -> Iterator[None]:
     """Hold this workspace, as `only_writer` does.
 
     Args:
-        what: it is wanted for; runs that give the same name are of the same use. A file is named after it. None: for what no
-            other run would do.
+        purpose: runs with the same purpose stand in for each other. A file is named after it. None: no other run can
+            stand in.
 
     Raises:
-        NotNeededError: another run waits for it, for the same.
-        BlockingIOError: somebody else holds it, still after `wait_seconds`.
+        NotNeededError: another run waits for the same purpose.
+        BlockingIOError: another process still holds the workspace after `wait_seconds`.
     """
     with ExitStack() as held:
         try:
@@ -30,18 +33,18 @@ def in_turn(what: str | None, *, wait_seconds: float, log: Callable[[str], None]
         except BlockingIOError as error:
             if wait_seconds <= 0:
                 raise
-            with _only_one_that_waits(what) if what else nullcontext():
+            with _only_one_that_waits(purpose) if purpose else nullcontext():
                 log(f"{str(error).partition(':')[0]}: waiting")
                 held.enter_context(only_writer(wait_seconds=wait_seconds))
-            # whoever comes from here on waits anew: what it is for may be newer than what is read next
+            # a run that comes from here on waits anew: its reason may be newer than what this one reads next
         yield
 
 
 @contextmanager
-def _only_one_that_waits(what: str) -> Iterator[None]:
-    with LOCK.with_name(f"graftline-{what}.waits").open("a") as place:
+def _only_one_that_waits(purpose: str) -> Iterator[None]:
+    with LOCK.with_name(f"graftline-{purpose}.waits").open("a") as file:
         try:
-            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise NotNeededError("another run waits for this workspace, and will see what this one would") from None
+            raise NotNeededError("another run waits for this workspace, and will see all that this one would") from None
         yield

@@ -1,4 +1,4 @@
-"""A working copy of this repository in another folder: the same code, its own data, its own DVC cache, its own git history."""
+"""A working copy of this repository in another folder: the same code, but its own data, DVC cache and git history."""
 
 from pathlib import Path
 
@@ -6,16 +6,16 @@ from flows.workspace.git import IDENTITY, git_in
 
 
 def make_workspace(source: Path, target: Path) -> None:
-    """Make `target` hold the files of `source` that git knows or would take, and nothing that a run made.
+    """Copy the files of `source` to `target` that git tracks or would add, and nothing that a run made.
 
-    What is already there as it should be is left alone, and so is what a run made in it. The copy is a git repository,
-    so that DVC's comparisons between versions work in it.
+    Files that are there already stay, and so do those that a run made in `target`. The copy is a git repository, so
+    that DVC can compare versions in it.
 
     Raises:
         ValueError: `source` is not a git checkout.
     """
-    listed = git_in(source, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-    for name in filter(None, listed.split("\0")):
+    names = git_in(source, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    for name in filter(None, names.split("\0")):
         file = source / name
         if file.is_file():
             _copy(file, target / name)
@@ -25,14 +25,14 @@ def make_workspace(source: Path, target: Path) -> None:
 
 
 def commit(workspace: Path, message: str) -> None:
-    """Commit all that git knows or would take, under a name of our own; nothing to commit is fine."""
+    """Commit all files that git tracks or would add, as graftline, if any changed."""
     git_in(workspace, "add", "--all")
     if git_in(workspace, "status", "--porcelain"):
         git_in(workspace, *IDENTITY, "-c", "commit.gpgsign=false", "commit", "--quiet", "--no-verify", "-m", message)
 
 
 def _copy(source: Path, target: Path) -> None:
-    """The bytes and, as git has it, whether it can be run."""
+    """Copy the bytes and, as git does, whether the file can be executed."""
     content = source.read_bytes()
     if not (target.is_file() and target.read_bytes() == content):
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits in; a batch of class folders out: the demo's data, 1,797 scans of real handwriting."""
+"""Write the demo's data: scikit-learn's digits, 1,797 scans of real handwriting, as a batch of class folders."""
 
 import logging
 from pathlib import Path
@@ -7,13 +7,13 @@ import numpy as np
 from PIL import Image
 
 from tasks.machine.files import whole_folder
-from tasks.stage.main import main
+from tasks.stage.shell import run_verb
 
 logger = logging.getLogger("graftline")
 
 
 def run(*, out: Path) -> None:
-    """Write each scan (8 x 8 px, grey, ink light as the data set stores it) as `<digit>/<number>.png`."""
+    """Write each scan (8 x 8 px, grey, light ink as in the data set) as `<digit>/<number>.png`."""
     from sklearn.datasets import load_digits  # costs a second
 
     digits = load_digits()
@@ -22,10 +22,10 @@ def run(*, out: Path) -> None:
             (folder / str(name)).mkdir()
         for number, (scan, label) in enumerate(zip(digits.images, digits.target, strict=True)):
             pixels = np.round(scan * (255 / 16)).astype(np.uint8)
-            # stored, not deflated: zlib's bytes differ between processors
+            # not compressed: zlib's bytes differ between processors
             Image.fromarray(pixels).save(folder / str(label) / f"{number:04d}.png", compress_level=0)
     logger.info("wrote %s scans to %s", f"{len(digits.images):,}", out)
 
 
 if __name__ == "__main__":
-    main(run)
+    run_verb(run)

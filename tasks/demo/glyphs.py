@@ -1,4 +1,4 @@
-"""A synthetic source task: the letters of many alphabets, drawn from the fonts that matplotlib ships, no digit among them."""
+"""A synthetic source task: letters of many alphabets, without digits, drawn from the fonts that matplotlib ships."""
 
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Generator, Tensor
 
-CANVAS = 64  # px, a drawn glyph's picture
-FRAME = 48  # px, what its longer side fills
+CANVAS = 64  # px, the side of a drawn glyph's image
+FRAME = 48  # px, the glyph's longer side
 POINT_SIZE = 96
 
 TRAIN_FONTS = (
@@ -37,21 +37,21 @@ _LETTERS = (
     (0x0180, 0x01BF), (0x0460, 0x0481), (0x048A, 0x04FF),  # further Latin and Cyrillic
 )  # fmt: skip
 _DIGITS = "0123456789"
-_SMALLEST_INK = 1e-4  # so that a power of it has a finite slope
+_SMALLEST_INK = 1e-4  # not zero, where a power could have an infinite slope
 
 
 @dataclass(frozen=True, kw_only=True)
 class Distortion:
-    """How far `distort` may go. A pair is the range of a uniform draw, a single number the range -x..x or 0..x."""
+    """The limits of `distort`. A pair is the range of a uniform draw; one number x means the range -x..x or 0..x."""
 
     rotation_degrees: float = 15.0
     shear: float = 0.3
     squeeze: tuple[float, float] = (0.6, 1.15)  # width over height
-    shift: float = 0.06  # of half the side
+    shift: float = 0.06  # share of half the side
     zoom: tuple[float, float] = (0.95, 1.2)
-    elastic: float = 0.10  # of half the side
-    knots: tuple[int, ...] = (4, 5, 6)  # of the elastic field, a side
-    ink_level: tuple[float, float] = (0.15, 0.7)  # low is a thick stroke, high a thin one
+    elastic: float = 0.10  # share of half the side
+    knots: tuple[int, ...] = (4, 5, 6)  # per side of the elastic field
+    ink_level: tuple[float, float] = (0.15, 0.7)  # low makes thick strokes, high makes thin ones
     scan_sizes: tuple[int, ...] = (7, 8, 8, 9, 10, 12, 16)  # px
     gamma: tuple[float, float] = (0.7, 1.4)
     gain: tuple[float, float] = (0.8, 1.1)
@@ -59,22 +59,26 @@ class Distortion:
 
 
 def source_classes(*, max_likeness: float = 0.9, max_likeness_to_digit: float = 0.87) -> tuple[str, ...]:
-    """Letters that can be told apart: none that looks like a digit, none that looks like an earlier one.
+    """Return letters that differ enough: none looks like a digit or like an earlier letter.
 
-    Likeness is the cosine of blurred thumbnails, 0..1, the largest of two fonts.
+    Likeness is the cosine of blurred thumbnails, 0..1; of two fonts, the larger one counts.
     """
     faces = [_load("DejaVuSans"), _load("DejaVuSans-Bold")]
     digits = [_thumbnails(faces, digit) for digit in _DIGITS]
     taken: dict[str, NDArray[np.float32]] = {}
     for character in _candidates():
-        mark = _thumbnails(faces, character)
-        if _likeness(mark, digits) < max_likeness_to_digit and _likeness(mark, taken.values()) < max_likeness:
-            taken[character] = mark
+        thumbnails = _thumbnails(faces, character)
+        resembles_digit = _likeness(thumbnails, digits) >= max_likeness_to_digit
+        if not resembles_digit and _likeness(thumbnails, taken.values()) < max_likeness:
+            taken[character] = thumbnails
     return tuple(taken)
 
 
 def draw_glyphs(classes: Sequence[str], fonts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Every class in every font that has it: (n, CANVAS, CANVAS) uint8, light on dark, and the classes' indices (n,)."""
+    """Draw every class in every font that has it.
+
+    Return images (n, CANVAS, CANVAS) uint8, light on dark, and the indices of their classes (n,).
+    """
     images, labels = [], []
     for name in fonts:
         face, known = _load(name), _characters(name)
@@ -86,7 +90,7 @@ def draw_glyphs(classes: Sequence[str], fonts: Sequence[str]) -> tuple[Tensor, T
 
 
 def distort(glyphs: Tensor, generator: Generator, *, size: int, limits: Distortion) -> Tensor:
-    """(n, CANVAS, CANVAS) uint8 -> (n, 3, size, size) uint8 that look like small scans of something written by hand."""
+    """Turn glyphs (n, CANVAS, CANVAS) uint8 into images (n, 3, size, size) uint8 like small scans of handwriting."""
     ink = glyphs.unsqueeze(1).float() / 255
     ink = _warp(ink, generator, limits)
     ink = _restroke(ink, generator, limits)
@@ -98,7 +102,7 @@ def distort(glyphs: Tensor, generator: Generator, *, size: int, limits: Distorti
 def _candidates() -> list[str]:
     characters = [chr(code) for first, last in _LETTERS for code in range(first, last + 1)]
     known = _characters("DejaVuSans") & _characters("DejaVuSans-Bold")
-    return [each for each in characters if each in known and _is_plain_letter(each)]
+    return [character for character in characters if character in known and _is_plain_letter(character)]
 
 
 def _is_plain_letter(character: str) -> bool:
@@ -106,7 +110,7 @@ def _is_plain_letter(character: str) -> bool:
 
 
 def _path(name: str) -> Path:
-    import matplotlib as mpl  # needed to rebuild the backbone only
+    import matplotlib as mpl  # needed only to rebuild the backbone
 
     return Path(mpl.get_data_path(), "fonts", "ttf", f"{name}.ttf")
 
@@ -119,8 +123,8 @@ def _characters(name: str) -> set[str]:
     from matplotlib.ft2font import FT2Font
 
     characters = {chr(code) for code in FT2Font(str(_path(name))).get_charmap()}
-    # beyond ASCII the Computer Modern fonts have other glyphs than Unicode says
-    return {each for each in characters if each.isascii()} if name.startswith("cm") else characters
+    # beyond ASCII the glyphs of the Computer Modern fonts are not those of Unicode
+    return {character for character in characters if character.isascii()} if name.startswith("cm") else characters
 
 
 def _draw(face: ImageFont.FreeTypeFont, character: str) -> NDArray[np.uint8]:
@@ -137,7 +141,7 @@ def _draw(face: ImageFont.FreeTypeFont, character: str) -> NDArray[np.uint8]:
 
 
 def _thumbnails(faces: list[ImageFont.FreeTypeFont], character: str) -> NDArray[np.float32]:
-    """A unit-length vector a font; their dot product is the likeness of two characters."""
+    """Return a unit-length vector per font. The dot product of two characters' vectors is their likeness."""
     images = torch.from_numpy(np.stack([_draw(face, character) for face in faces]))
     small = F.normalize(F.avg_pool2d(images.unsqueeze(1).float(), 4).flatten(1), dim=1)
     return np.asarray(small.numpy(), dtype=np.float32)
@@ -156,7 +160,7 @@ def _choose(choices: Sequence[int], generator: Generator) -> int:
 
 
 def _warp(ink: Tensor, generator: Generator, limits: Distortion) -> Tensor:
-    """An affine map and an elastic field (Simard et al. 2003), drawn for each glyph."""
+    """Warp each glyph by a random affine map and a random elastic field (Simard et al. 2003)."""
     n = len(ink)
     grid = F.affine_grid(_affine(n, generator, limits), [n, 1, FRAME, FRAME], align_corners=False)
     knots = _choose(limits.knots, generator)
@@ -179,14 +183,14 @@ def _affine(n: int, generator: Generator, limits: Distortion) -> Tensor:
 
 
 def _restroke(ink: Tensor, generator: Generator, limits: Distortion) -> Tensor:
-    """Thicken or thin the strokes: a blurred glyph, cut at a random level."""
+    """Thicken or thin the strokes: blur the glyph and cut it at a random level."""
     blurred = F.avg_pool2d(F.avg_pool2d(ink, 5, 1, 2), 5, 1, 2)
     level = _uniform(len(ink), *limits.ink_level, generator).view(-1, 1, 1, 1)
     return torch.sigmoid((blurred - level * blurred.amax((2, 3), keepdim=True)) * 20)
 
 
 def _rescan(ink: Tensor, generator: Generator, limits: Distortion, size: int) -> Tensor:
-    """Average down to a few pixels a side, another number for each quarter of the minibatch, and enlarge again."""
+    """Average down to a few pixels per side, and enlarge again. Each quarter of the minibatch has another number."""
     parts = [F.adaptive_avg_pool2d(part, _choose(limits.scan_sizes, generator)) for part in ink.chunk(4)]
     return torch.cat([F.interpolate(part, (size, size), mode="bilinear", align_corners=False) for part in parts])
 

@@ -1,4 +1,4 @@
-"""Nothing but matplotlib's fonts in; the backbone that the repository ships, trained to read letters, out.
+"""Train the backbone that the repository ships: it learns to read letters drawn from matplotlib's fonts.
 
 `python -m tasks.demo.pretrain --out backbones/glyphs.safetensors --card backbones/glyphs.md` makes it again.
 """
@@ -9,7 +9,7 @@ import logging
 import textwrap
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,8 +21,8 @@ from tasks.images.transform import Transform
 from tasks.machine.files import whole_file
 from tasks.models.backbone import Backbone
 from tasks.models.classifier import Classifier
-from tasks.stage.main import main
-from tasks.training.loop.fit import Group, Recipe, fit
+from tasks.stage.shell import run_verb
+from tasks.training.loop.fit import PLAIN, Group, fit
 from tasks.training.loop.scores import Minibatch, score
 
 logger = logging.getLogger("graftline")
@@ -32,7 +32,7 @@ TRANSFORM = Transform(resize_size=32, crop_size=32, mean=(0.0, 0.0, 0.0), std=(1
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainOptions:
-    """All that the weights depend on, besides the code, the fonts and the kind of machine."""
+    """The settings that the weights depend on. They also depend on the code, the fonts and the type of machine."""
 
     architecture: str = "shufflenet_v2_x1_0"
     seed: int = 0
@@ -47,15 +47,15 @@ class PretrainOptions:
 
 
 def run(*, out: Path, card: Path) -> None:
-    """Train, and write the weights without the classification layer (float16) and their card."""
+    """Train a backbone, and write its weights (float16, without the classification layer) and its card."""
     options, start = PretrainOptions(), time.monotonic()
     classes = source_classes()
     glyphs = draw_glyphs(classes, TRAIN_FONTS), draw_glyphs(classes, VAL_FONTS)
-    torch.set_num_threads(1)  # so that the bytes do not depend on the number of cores
+    torch.set_num_threads(1)  # with more, the bytes would depend on the number of cores
     torch.manual_seed(options.seed)
     model = Classifier(Backbone(options.architecture, features="penultimate", transform=TRANSFORM), {"glyph": classes})
     train(model, glyphs, options)
-    learned, unseen = (score(model, val_minibatches(each, options)).scores().accuracy for each in glyphs)
+    learned, unseen = (score(model, val_minibatches(drawn, options)).scores().accuracy for drawn in glyphs)
     with whole_file(out) as path:
         state = {name: tensor.contiguous() for name, tensor in model.backbone.network.state_dict().items()}
         half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
@@ -71,7 +71,7 @@ def run(*, out: Path, card: Path) -> None:
 def train(
     model: Classifier, glyphs: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]], options: PretrainOptions
 ) -> None:
-    """`glyphs`: (pictures, labels) to train on, and of other fonts to choose the epoch by."""
+    """Train the model on the first pair of `glyphs`, (images, labels); the second, in other fonts, picks the epoch."""
 
     def minibatches(epoch: int) -> Iterator[Minibatch]:
         generator = torch.Generator().manual_seed(options.seed * 100_003 + epoch)
@@ -79,13 +79,14 @@ def train(
 
     fit(
         model,
-        Recipe(
+        replace(
+            PLAIN,
             epochs=options.epochs,
-            seed=options.seed,
             warmup_fraction=options.warmup_fraction,
             update_statistics=True,
             label_smoothing=options.label_smoothing,
         ),
+        seed=options.seed,
         groups=parameter_groups(model, options),
         minibatches=minibatches,
         num_minibatches=options.minibatches_per_epoch,
@@ -94,7 +95,7 @@ def train(
 
 
 def val_minibatches(glyphs: tuple[Tensor, Tensor], options: PretrainOptions) -> Iterator[Minibatch]:
-    """The same distorted glyphs each time."""
+    """Yield distorted glyphs, the same ones in every epoch."""
     return draw_minibatches(glyphs, torch.Generator().manual_seed(1), options, count=options.num_val_minibatches)
 
 
@@ -109,7 +110,7 @@ def draw_minibatches(
 
 
 def parameter_groups(model: nn.Module, options: PretrainOptions) -> list[Group]:
-    """Matrices decay; biases and the scales of normalisation layers do not."""
+    """Return the model's parameters in two groups: matrices decay, biases and scales of normalisation layers do not."""
     matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     return [
@@ -121,7 +122,7 @@ def parameter_groups(model: nn.Module, options: PretrainOptions) -> list[Group]:
 def describe(
     options: PretrainOptions, weights: Path, classes: tuple[str, ...], *, learned: float, unseen: float
 ) -> str:
-    """The card."""
+    """Return the text of the card."""
     numbers = "\n".join(f"| {name} | {value} |" for name, value in asdict(options).items())
     ranges = "\n".join(f"| {name} | {value} |" for name, value in asdict(Distortion()).items())
     names = textwrap.fill(f"The classes: {' '.join(classes)}", 120, break_long_words=False, break_on_hyphens=False)
@@ -155,4 +156,4 @@ handwritten digits is transfer.
 
 
 if __name__ == "__main__":
-    main(run)
+    run_verb(run)

@@ -1,4 +1,4 @@
-"""A backbone cut in two at the freeze boundary: the frozen part, whose output of a picture never changes, and the part that is trained."""
+"""Cut a backbone in two at the freeze boundary: a frozen part, whose outputs never change, and a trained part."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,23 +16,25 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Boundary:
-    """The tensors that pass from the frozen part to the trained one: names of steps of the traced backbone, and the shape
-    that each has for one picture. Together they are its activations."""
+    """The tensors that pass from the frozen part to the trained one; together they are the activations.
+
+    `steps` names steps of the traced backbone; `shapes` are the shapes of their outputs for one image.
+    """
 
     steps: tuple[str, ...]
     shapes: tuple[Shape, ...]
 
     @property
     def width(self) -> int:
-        """Numbers of a picture."""
+        """The number of activations per image."""
         return sum(map(prod, self.shapes))
 
 
 def find_boundary(backbone: Backbone, trained: Sequence[nn.Module]) -> Boundary | None:
-    """Where the frozen part ends when `trained`, submodules of the backbone's network, are trained and all else is frozen.
+    """Return where the frozen part ends if `trained`, submodules of the backbone's network, are trained.
 
-    A step is trained if it has weights of a trained submodule or follows a trained step. None where nothing is frozen,
-    or where the frozen part gives something else than tensors of one row a picture.
+    All other submodules are frozen. A step is trained if it has weights of a trained submodule or follows a trained
+    step. Return None if nothing is frozen, or if an output of the frozen part is not a tensor with one row per image.
     """
     graph = trace(backbone)
     size = backbone.transform.crop_size
@@ -46,8 +48,10 @@ def find_boundary(backbone: Backbone, trained: Sequence[nn.Module]) -> Boundary 
 
 
 def frozen_part(backbone: Backbone, boundary: Boundary) -> fx.GraphModule:
-    """Maps normalised images (n, 3, size, size) to activations (n, width), with its own copy of the weights. Maps lie in them
-    channels last, as convolutions want them."""
+    """Return a graph that maps normalised images (n, 3, size, size) to activations (n, width).
+
+    It has its own copy of the weights. Maps are stored channels last in the activations, as convolutions want them.
+    """
     graph = trace(backbone)
     by_name = {node.name: node for node in graph.graph.nodes}
     parts = []
@@ -62,8 +66,10 @@ def frozen_part(backbone: Backbone, boundary: Boundary) -> fx.GraphModule:
 
 
 def trained_part(backbone: Backbone, boundary: Boundary) -> fx.GraphModule:
-    """Maps activations (n, width) to features (n, dim), with the weights of the backbone itself: what trains one trains the
-    other."""
+    """Return a graph that maps activations (n, width) to features (n, dim).
+
+    It shares the backbone's own weights: to train one is to train the other.
+    """
     graph = trace(backbone, shares_weights=True)
     by_name = {node.name: node for node in graph.graph.nodes}
     first = next(iter(graph.graph.nodes))
@@ -79,12 +85,12 @@ def trained_part(backbone: Backbone, boundary: Boundary) -> fx.GraphModule:
 
 
 def flatten(tensor: Tensor) -> Tensor:
-    """(n, ...) -> (n, numbers of one), maps channels last."""
+    """Return a tensor (n, ...) as (n, numbers per image), with maps channels last."""
     return (tensor.permute(0, 2, 3, 1) if tensor.ndim == 4 else tensor).flatten(1)
 
 
 def unflatten(activations: Tensor, start: int, end: int, shape: Shape) -> Tensor:
-    """The inverse of `flatten` for the columns from `start` to `end`."""
+    """Return the columns from `start` to `end` in their `shape`: the inverse of `flatten`."""
     part = activations[:, start:end]
     if len(shape) == 3:
         channels, height, width = shape
@@ -93,13 +99,13 @@ def unflatten(activations: Tensor, start: int, end: int, shape: Shape) -> Tensor
 
 
 def _names(backbone: Backbone, trained: Sequence[nn.Module]) -> tuple[str, ...]:
-    """Of all modules of the network that are in a trained one."""
-    parts = {id(each) for module in trained for each in module.modules()}
+    """Return the names of all modules of the network that are inside a trained one."""
+    parts = {id(part) for module in trained for part in module.modules()}
     return tuple(name for name, module in backbone.network.named_modules() if id(module) in parts)
 
 
 def _crossing(graph: fx.GraphModule, trained: tuple[str, ...]) -> list[fx.Node]:
-    """The frozen steps whose results trained ones use, in order."""
+    """Return the frozen steps whose results trained steps use, in order."""
     is_trained: set[fx.Node] = set()
     for node in graph.graph.nodes:
         has_weights = (node.op == "call_module" and node.target in trained) or (
@@ -113,13 +119,14 @@ def _crossing(graph: fx.GraphModule, trained: tuple[str, ...]) -> list[fx.Node]:
 
 
 def _shape_of_one(node: fx.Node) -> Shape | None:
-    found = node.meta.get("tensor_meta")
-    shape: Shape = tuple(getattr(found, "shape", ()))
+    """Return the shape of a step's output for one image; None if the output is not a tensor with one row per image."""
+    output = node.meta.get("tensor_meta")
+    shape: Shape = tuple(getattr(output, "shape", ()))
     return shape[1:] if len(shape) > 1 and shape[0] == 2 else None
 
 
 def _tidy(graph: fx.GraphModule) -> fx.GraphModule:
-    """Without the steps whose results nothing uses, and their weights."""
+    """Return the graph without steps whose results nothing uses, and without their weights."""
     for node in reversed(list(graph.graph.nodes)):
         is_unused = not node.users and node.op not in ("output", "placeholder")
         if is_unused or (node.op == "placeholder" and not node.users):

@@ -1,13 +1,14 @@
 """Look at samples through frozen backbones and keep what each looks like; compute only what is not kept yet.
 
-On a processor each core takes a minibatch of its own, from the files to the vectors: decoding never waits for the network
-nor the network for decoding, and the speed is the harmonic combination of both. On a GPU the cores decode, and the GPU
-computes one minibatch while the next is on its way to it.
+On a processor each core takes a minibatch of its own, from the files to the vectors. Decoding never waits for the
+network nor the network for decoding, and the speed is the harmonic combination of both. On a GPU the cores decode, and
+the GPU computes one minibatch while the next is on its way to it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,14 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tasks.data.samples.samples import Positions, decode_verified
 from tasks.embedding.embedder import Embedder
-from tasks.embedding.looks import Looks, LookStore
+from tasks.embedding.looks import Hash, Looks, LookStore
 from tasks.embedding.recipe import recipe
 from tasks.machine.cores import in_turn
 
-Positions = NDArray[np.intp]  # of samples among all
 Add = Callable[[Positions, Looks], None]
-Hash = Callable[[Any], NDArray[np.uint8]]  # a decoded sample -> (num_views, bytes)
 Show = Callable[..., Iterator[Any]]
 
 
@@ -35,9 +35,12 @@ def open_store(
     hash_of: Hash,
     hashes_shape: tuple[int, int],
 ) -> LookStore:
-    """Open the looks that this embedder, decoder and hash give; `backbone` is the fingerprint of its weights and transform."""
+    """Open the looks that this embedder, decoder and hash give.
+
+    `backbone` is the fingerprint of its weights and transform.
+    """
     facts = recipe(embedder, __name__, handed_in=(decode, hash_of), backbone=backbone)
-    return LookStore(path, recipe=facts, dim=embedder.dim, hashes_shape=hashes_shape)
+    return LookStore(path, recipe=facts, dim=embedder.dim, hashes_shape=hashes_shape, decode=decode, hash_of=hash_of)
 
 
 class View(Protocol):
@@ -46,11 +49,15 @@ class View(Protocol):
     @property
     def embedder(self) -> Embedder: ...
 
-    def see(self, sample: Any) -> Any:
-        """Return the decoded sample that the backbone sees of what `read` gave."""
+    @property
+    def decode(self) -> Callable[..., Any]:
+        """The modality's decoder: bytes and `shorter_side` -> a sample. It is the same for all views."""
 
-    def hash_of(self, seen: Any) -> NDArray[np.uint8]:
-        """Return the perceptual hashes (num_views, bytes) of what is seen; no views where nobody wants them."""
+    def altered(self, position: int, sample: Any) -> Any:
+        """Return what the backbone sees of a decoded sample."""
+
+    def hash_of(self, sample: Any) -> NDArray[np.uint8]:
+        """Return the perceptual hashes (num_views, bytes) of what is seen; an empty array if none are needed."""
 
     def missing(self) -> Positions:
         """Return the positions of the samples whose looks are not there yet."""
@@ -61,19 +68,25 @@ class View(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class StoredView:
-    """A view whose looks the store keeps, under the `keys` (n,) of the samples: SHA-256, hex."""
+    """A view whose looks the store keeps, under the `keys` (n,) of the samples: SHA-256, hex.
+
+    Where `alter` changes the samples, the keys have to depend on its code; see `tasks.embed`.
+    """
 
     embedder: Embedder
     store: LookStore
     keys: Sequence[str]
-    hashing: Hash
-    seeing: Callable[[Any], Any] = lambda sample: sample
+    alter: Callable[[int, Any], Any] | None = None
 
-    def see(self, sample: Any) -> Any:
-        return self.seeing(sample)
+    @property
+    def decode(self) -> Callable[..., Any]:
+        return self.store.decode
 
-    def hash_of(self, seen: Any) -> NDArray[np.uint8]:
-        return self.hashing(seen)
+    def altered(self, position: int, sample: Any) -> Any:
+        return self.alter(position, sample) if self.alter else sample
+
+    def hash_of(self, sample: Any) -> NDArray[np.uint8]:
+        return self.store.hash_of(sample)
 
     def missing(self) -> Positions:
         return self.store.missing(self.keys)
@@ -86,16 +99,17 @@ class StoredView:
 
 @dataclass(frozen=True, kw_only=True)
 class PassingView:
-    """A view whose vectors (n, dim) float16 are wanted once and not kept."""
+    """A view of altered samples whose vectors (n, dim) float16 are wanted once and not kept."""
 
     embedder: Embedder
+    decode: Callable[..., Any]
+    alter: Callable[[Any], Any]
     vectors: NDArray[np.float16]
-    seeing: Callable[[Any], Any]
 
-    def see(self, sample: Any) -> Any:
-        return self.seeing(sample)
+    def altered(self, position: int, sample: Any) -> Any:
+        return self.alter(sample)
 
-    def hash_of(self, seen: Any) -> NDArray[np.uint8]:
+    def hash_of(self, sample: Any) -> NDArray[np.uint8]:
         return np.empty((0, 0), dtype=np.uint8)
 
     def missing(self) -> Positions:
@@ -110,7 +124,7 @@ class PassingView:
 
 
 def embed(
-    read: Callable[[int], Any],
+    read: Callable[[int], bytes],
     views: Sequence[View],
     *,
     names: Sequence[str],
@@ -118,17 +132,17 @@ def embed(
 ) -> list[int]:
     """Look at the samples whose looks are missing, and return how many these were, by view.
 
-    Each sample is read once for all views.
+    Each sample is read once for all views, and decoded once for each shorter side that they want.
 
     Args:
-        read: returns the sample at a position; several threads call it.
+        read: returns the verified bytes of the sample at a position; several threads call it.
         views: of one minibatch size and one device.
         names: (n,) what an error calls each sample.
         show: passes minibatches on and shows how many of `total` have passed.
 
     Raises:
-        ValueError: a vector has numbers that float16 cannot hold; the sample is named. What `read` raises passes through.
-            What was computed before stays in the store.
+        ValueError: a vector has numbers that float16 cannot hold; the sample is named. What `read` raises passes
+            through. What was computed before stays in the store.
     """
     wanted = np.zeros((len(views), len(names)), dtype=bool)
     for row, view in zip(wanted, views, strict=True):
@@ -141,7 +155,7 @@ def embed(
     minibatches = [order[start : start + size] for start in range(0, len(order), size)]
     with ExitStack() as held:
         adding = [held.enter_context(view.adding()) for view in views]
-        looked = look(minibatches, read, views, wanted=wanted)
+        looked = look(minibatches, read, views, names=names, wanted=wanted)
         for parts in show(looked, total=len(minibatches)):
             for part in parts:
                 looks = Looks(vectors=part.vectors.numpy(), hashes=part.hashes)
@@ -149,8 +163,8 @@ def embed(
                 adding[part.view](part.positions[is_finite], looks[is_finite])
                 if not is_finite.all():
                     raise ValueError(
-                        f"the embedding of {names[part.positions[~is_finite][0]]} has numbers that are not finite in float16: "
-                        "the weights may be damaged, or backbone.features names parts with too large outputs"
+                        f"the embedding of {names[part.positions[~is_finite][0]]} has numbers that are not finite in "
+                        "float16: the weights may be damaged, or backbone.features names parts with too large outputs"
                     )
     return [int(count) for count in wanted.sum(axis=1)]
 
@@ -167,7 +181,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class LookedAt:
-    """What one view gives of the samples of a minibatch."""
+    """The vectors and hashes that one view computed for the samples of a minibatch."""
 
     view: int
     positions: Positions
@@ -177,21 +191,29 @@ class LookedAt:
 
 def look(
     minibatches: Iterable[Positions],
-    read: Callable[[int], Any],
+    read: Callable[[int], bytes],
     views: Sequence[View],
     *,
+    names: Sequence[str],
     wanted: NDArray[np.bool_],
 ) -> Iterator[list[LookedAt]]:
-    """Yield what the views give of each minibatch, in order; `wanted` (num_views, n) says which view lacks which sample."""
+    """Yield what the views give of each minibatch, in order.
+
+    `wanted` (num_views, n) marks the samples that a view lacks.
+    """
 
     def decode(positions: Positions) -> list[Part]:
         pixels: list[list[Tensor]] = [[] for _ in views]
         hashes: list[list[NDArray[np.uint8]]] = [[] for _ in views]
-        for at in positions:  # one at a time: a decoded picture may be large
-            sample = read(int(at))
+        for at in positions.tolist():  # one at a time: a decoded image may be large
+            content, decoded = read(at), {}
             for number in np.flatnonzero(wanted[:, at]).tolist():
                 view = views[number]
-                seen = view.see(sample)
+                side = view.embedder.transform.shorter_side
+                if side not in decoded:
+                    decode_at = partial(view.decode, shorter_side=side)
+                    decoded[side] = decode_verified(content, decode_at, path=Path(names[at]))
+                seen = view.altered(at, decoded[side])
                 pixels[number].append(view.embedder.transform.pixels(seen))
                 hashes[number].append(view.hash_of(seen))
         return [

@@ -1,8 +1,10 @@
-"""A backbone in; the same computation as a graph of fewer, larger steps out: normalisation folded into the convolutions,
-activations and residual sums done by oneDNN while a convolution's result is still in the processor's cache.
+"""Turn a backbone into a graph that computes the same in fewer, larger steps.
 
-What torch.compile with freezing gains on the networks that embed pictures comes from these steps, too; here they need no
-C++ compiler and no time, and which of them are taken depends on the network alone.
+Normalisation is folded into the convolutions. oneDNN does activations and residual sums while a convolution's result is
+still in the processor's cache.
+
+torch.compile with freezing is fast on these networks for the same reason. Here the steps need no C++ compiler and no
+compile time, and which steps are fused depends only on the network.
 """
 
 import copy
@@ -21,7 +23,7 @@ from tasks.models.backbone import Backbone, mean_over_positions
 
 IDENTITIES = (nn.Identity, nn.Dropout, ops.StochasticDepth)  # in evaluation mode
 ADDITIONS = (operator.add, operator.iadd, torch.add)
-# oneDNN's name of each activation, and its numbers
+# activation: its name in oneDNN, and its parameters
 ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
     nn.ReLU: ("relu", []),
     nn.ReLU6: ("hardtanh", [0.0, 6.0]),
@@ -31,19 +33,22 @@ ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
 
 
 def trace(backbone: Backbone, *, shares_weights: bool = False) -> fx.GraphModule:
-    """Maps normalised images (n, 3, size, size) to features (n, dim) as the backbone does, with its own copy of the weights,
-    unless it is to share them; unlike the backbone it may run in many threads at once."""
+    """Return a graph that maps normalised images (n, 3, size, size) to features (n, dim) as the backbone does.
+
+    The graph has its own copy of the weights unless it shares them. Unlike the backbone, it may run in many threads at
+    once.
+    """
     shared = [*backbone.network.parameters(), *backbone.network.buffers()] if shares_weights else []
     network = copy.deepcopy(backbone.network, memo={id(tensor): tensor for tensor in shared}).eval()
     for part in network.modules():
         part._forward_hooks.clear()
     graph = fx.GraphModule(network, _Tracer(autowrap_modules=(math, ops)).trace(network))
     output = graph.graph.output_node()
-    # the last of each part; one that runs more than once has a key for each time, and its name in the value
+    # the last node of each part: a part that runs more than once has several keys, but one name in the values
     stacks = ((node, node.meta.get("nn_module_stack", {}).values()) for node in graph.graph.nodes)
     maps = {name: node for node, stack in stacks for name, _ in stack}
     features = []
-    for name in backbone.sources:  # where the map is made: a later step may write over it
+    for name in backbone.sources:  # averaged right where the map is made: a later step may write over it
         with graph.graph.inserting_after(maps[name]):
             order: dict[str, Any] = {"is_channels_last": backbone.keeps_channels_last(name)}
             features.append(graph.graph.call_function(mean_over_positions, (maps[name],), order))
@@ -56,8 +61,10 @@ def trace(backbone: Backbone, *, shares_weights: bool = False) -> fx.GraphModule
 
 
 class FusedConvolution(nn.Module):
-    """A convolution, then the sum with another tensor where there is one, then an activation where there is one, in one
-    step of oneDNN. Its weights lie as oneDNN wants them for inputs of `shape` (n, channels, height, width)."""
+    """A convolution, an optional sum with another tensor and an optional activation, as one step of oneDNN.
+
+    Its weights are in the layout that oneDNN wants for inputs of `shape` (n, channels, height, width).
+    """
 
     def __init__(self, convolution: nn.Conv2d, *, shape: list[int], activation: tuple[str, list[float]]) -> None:
         super().__init__()
@@ -81,7 +88,7 @@ class FusedConvolution(nn.Module):
 
 
 def fold(graph: fx.GraphModule) -> None:
-    """Take out what does nothing in evaluation mode, and fold each normalisation into the convolution before it."""
+    """Remove steps that do nothing in evaluation mode, and fold every normalisation into the convolution before it."""
     for node in list(graph.graph.nodes):
         part = _part(graph, node)
         if isinstance(part, IDENTITIES):
@@ -95,8 +102,12 @@ def fold(graph: fx.GraphModule) -> None:
 
 
 def fuse(graph: fx.GraphModule, images: Tensor) -> None:
-    """Let each convolution do the sum and the activation that follow it, where nothing else needs what lies between.
-    `images` are as those to come: of their number, size, layout and precision."""
+    """Fuse every convolution with the sum and the activation that follow it.
+
+    A result that another step needs is not fused away.
+
+    `images` is an example of the inputs to come: it has their number, size, layout and precision.
+    """
     ShapeProp(graph).propagate(images)
     for node in list(graph.graph.nodes):
         convolution = _part(graph, node)
@@ -105,7 +116,7 @@ def fuse(graph: fx.GraphModule, images: Tensor) -> None:
         done, other = [node], None
         follower = _only_user(node)
         if follower is not None and follower.target in ADDITIONS and _shapes(follower) == {_shape(node)}:
-            other = next(each for each in follower.args if each is not node)
+            other = next(summand for summand in follower.args if summand is not node)
             done.append(follower)
             follower = _only_user(follower)
         activation = _activation(graph, follower)
@@ -133,17 +144,17 @@ def _only_user(node: fx.Node) -> fx.Node | None:
 
 
 def _activation(graph: fx.GraphModule, node: fx.Node | None) -> tuple[str, list[float]]:
-    """oneDNN's name of the activation that a step is, and its numbers; no name where it is none."""
+    """Return oneDNN's name of a step's activation, and its parameters; the name is empty if it is not an activation."""
     if node is not None and node.target in (F.relu, torch.relu):
         return ACTIVATIONS[nn.ReLU]
     return ACTIVATIONS.get(type(_part(graph, node) or nn.Identity()), ("", []))
 
 
 def _shapes(node: fx.Node) -> set[tuple[int, ...]]:
-    """Of all that goes in, where that is two tensors of which one is not the other."""
-    inputs = [each for each in node.args if isinstance(each, fx.Node)]
+    """Return the shapes of a step's inputs if they are two different tensors and nothing else, otherwise no shape."""
+    inputs = [argument for argument in node.args if isinstance(argument, fx.Node)]
     is_pair = len(inputs) == len(node.args) == 2 and inputs[0] is not inputs[1] and not node.kwargs
-    return {_shape(each) for each in inputs} if is_pair else set()
+    return {_shape(tensor) for tensor in inputs} if is_pair else set()
 
 
 def _shape(node: fx.Node) -> tuple[int, ...]:
@@ -151,7 +162,7 @@ def _shape(node: fx.Node) -> tuple[int, ...]:
 
 
 def _replace(graph: fx.GraphModule, nodes: list[fx.Node], new: fx.Node) -> None:
-    """Let what needs the first of the nodes, the last in the order of computation, need another; take all of them out."""
+    """Replace nodes, listed from the last to the first, by a new one. Users of the last node use the new one."""
     nodes[0].replace_all_uses_with(new)
     for node in nodes:
         graph.graph.erase_node(node)

@@ -1,6 +1,6 @@
-"""What the store keeps of a sample: its vector and its perceptual hashes, packed into values of one size, and back."""
+"""Pack a sample's vector and hashes into one value of the store, and unpack it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.data.store.store import Store
+
+Hash = Callable[[Any], NDArray[np.uint8]]  # a decoded sample -> (num_views, bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,18 +32,29 @@ class Looks:
 
 
 def unpack(values: NDArray[np.uint8], *, hashes_shape: tuple[int, int]) -> Looks:
-    """Return what `pack` was given; `hashes_shape` is (num_views, bytes)."""
+    """Reverse `pack`; `hashes_shape` is (num_views, bytes)."""
     n, num_bytes = len(values), prod(hashes_shape)
     vectors = np.ascontiguousarray(values[:, :-num_bytes]).view(np.float16)
     return Looks(vectors=vectors, hashes=values[:, -num_bytes:].reshape(n, *hashes_shape))
 
 
 class LookStore(Store):
-    """The part of an embedding store that belongs to one recipe of looks."""
+    """The part of an embedding store that belongs to one recipe of looks, with their decoder and hash."""
 
-    def __init__(self, path: Path, *, recipe: dict[str, Any], dim: int, hashes_shape: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        recipe: dict[str, Any],
+        dim: int,
+        hashes_shape: tuple[int, int],
+        decode: Callable[..., Any],
+        hash_of: Hash,
+    ) -> None:
         super().__init__(path, recipe=recipe, value_bytes=2 * dim + prod(hashes_shape))
         self.dim = dim
+        self.decode = decode
+        self.hash_of = hash_of
         self.hashes_shape = hashes_shape
 
     def looks(self, sample_ids: Sequence[str]) -> Iterator[Looks]:

@@ -1,6 +1,7 @@
 """The recipe of what a frozen network makes of samples: a change of any part of it is another recipe in the store."""
 
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -15,9 +16,12 @@ def recipe(
 
     Args:
         modules: where the values are computed, such as `tasks.embedding.engine`; what they import counts with them.
-        handed_in: the functions of the modality or the verb that these modules are given, such as the decoder.
+        handed_in: the plain functions and classes that these modules are given, such as the modality's decoder.
         backbone: the fingerprint of its weights and transform.
     """
+    for function in handed_in:  # what a partial or a closure holds besides would be in no recipe
+        assert not isinstance(function, partial)
+        assert "<" not in function.__qualname__, function
     return embedder.plan.recipe() | {
         "architecture": embedder.architecture,
         "backbone": backbone,

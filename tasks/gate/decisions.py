@@ -1,4 +1,4 @@
-"""The candidates that were judged, in their order: a file of them in, which decision on one held-out set a candidate's is out."""
+"""The log of all decisions of the gate: read it, add to it, and count the decisions on a held-out set."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from tasks.machine.files import whole_file, write_json
 
 
 class Decision(BaseModel):
-    """`candidate` and `heldout` are the digests of what was judged, and on what."""
+    """A verdict on a candidate. `candidate` and `heldout` are digests of the candidate and of the held-out set."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -18,29 +18,32 @@ class Decision(BaseModel):
 
 
 def read_decisions(path: Path) -> list[Decision]:
-    """None where there is no file yet. Raises ValueError where it holds anything else."""
+    """Return the decisions in their order; none if there is no file yet. Raises ValueError if the file is malformed."""
     if not path.exists():
         return []
     try:
         return TypeAdapter(list[Decision]).validate_json(path.read_bytes())
     except ValidationError as error:
         place = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise ValueError(f"{path} is no list of decisions (at {place or 'its top'}): restore it with git") from None
+        raise ValueError(f"{path} is not a list of decisions (at {place or 'its top'}): restore it with git") from None
 
 
 def number_of(decisions: list[Decision], *, candidate: str, heldout: str) -> int:
-    """Which decision on that held-out set the candidate's is, 1 for the first: judged again, it keeps its number."""
-    judged = [each.candidate for each in decisions if each.heldout == heldout]
+    """Return the number of the candidate's decision on that held-out set, from 1.
+
+    A candidate that is judged again keeps its number.
+    """
+    judged = [decision.candidate for decision in decisions if decision.heldout == heldout]
     return 1 + (judged.index(candidate) if candidate in judged else len(judged))
 
 
 def write_down(path: Path, decision: Decision) -> None:
-    """At the end, or in the place of what was decided of the same candidate on the same held-out set."""
+    """Add the decision to the file, or replace the earlier one on the same candidate and held-out set."""
     decisions = read_decisions(path)
-    same = [(each.candidate, each.heldout) == (decision.candidate, decision.heldout) for each in decisions]
+    same = [(earlier.candidate, earlier.heldout) == (decision.candidate, decision.heldout) for earlier in decisions]
     if any(same):
         decisions[same.index(True)] = decision
     else:
         decisions.append(decision)
     with whole_file(path) as beside:
-        write_json(beside, [each.model_dump() for each in decisions])
+        write_json(beside, [entry.model_dump() for entry in decisions])

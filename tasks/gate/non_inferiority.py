@@ -1,21 +1,24 @@
-"""How two classifiers differ overall and on slices in; where the candidate is worse by more than chance out."""
+"""Find where the candidate is worse than the baseline by more than chance: overall, and on slices."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tasks.metrics.significance import Flips, holm, smallest_detectable_loss
 
-SLICES_SHARE = 0.2  # of the false alarms that are allowed; the rest is for the whole, where a loss shows best
+SLICES_SHARE = 0.2  # share of the allowed false alarms; the rest is for the whole set, where a loss shows best
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Of the whole or a slice: its flips, and the p-value that the candidate is worse, corrected for the number of slices."""
+    """The flips on the whole set or a slice, and the p-value that the candidate is worse.
+
+    The p-value is corrected for the number of slices.
+    """
 
     flips: Flips
     p_value: float
-    significance: float  # the candidate is worse where p_value is below
-    significance_alone: float  # and surely where it was below this before the correction
+    significance: float  # the candidate is worse if p_value is below
+    significance_alone: float  # it is surely worse if the p-value was below this before the correction
 
     @property
     def is_worse(self) -> bool:
@@ -23,18 +26,18 @@ class Comparison:
 
     @property
     def smallest_detectable(self) -> float:
-        """Loss of accuracy, 0..1."""
+        """The smallest detectable loss of accuracy, 0..1."""
         return smallest_detectable_loss(self.flips, significance=self.significance_alone)
 
 
 def compare_slices(
     whole: Flips, slices: Mapping[str, Flips], *, significance: float, min_samples: int
 ) -> tuple[Comparison, dict[str, Comparison]]:
-    """The whole, and each slice with at least `min_samples`; equally good models are called worse anywhere with a chance of
-    at most `significance`.
+    """Return the comparison of the whole set, and of every slice with at least `min_samples`.
 
-    McNemar's exact test for each, Holm's correction among the slices, and the chance of a false alarm divided between the
-    whole and the slices.
+    If both models are equally good, the chance that the candidate counts as worse anywhere is at most `significance`:
+    all use McNemar's exact test, Holm's correction is applied among the slices, and the chance of a false alarm is
+    divided between the whole set and the slices.
     """
     tested = {name: flips for name, flips in slices.items() if flips.num_samples >= min_samples}
     for_whole = significance * (1 - SLICES_SHARE) if tested else significance

@@ -1,4 +1,4 @@
-"""A pytest plugin that records the rules of the gate, and a JUnit file without clocks."""
+"""A pytest plugin that records the rules of the gate, and a function that removes the clocks from a JUnit file."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,10 @@ import pytest
 
 
 class Recorder:
-    """A pytest plugin that keeps what each rule found, each test's outcome, and what kept one from being a judgement."""
+    """A pytest plugin that keeps the findings of the rules, the outcomes of the tests, and their problems.
+
+    A problem is the reason why a test did not judge the candidate.
+    """
 
     def __init__(self) -> None:
         self.rules: list[dict[str, Any]] = []
@@ -16,7 +19,7 @@ class Recorder:
         self.problems: list[str] = []
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
-        """Whatever left them out."""
+        """Count a deselected test as a problem: every rule has to judge."""
         self.outcomes += ["deselected"] * len(items)
         self.problems += [f"{item.name}: it was left out" for item in items]
 
@@ -31,16 +34,16 @@ class Recorder:
 
 
 def reason_of(report: pytest.TestReport) -> str:
-    """In one line, why a test was skipped or could not run to its end."""
+    """Return, in one line, why a test was skipped or did not finish."""
     if isinstance(report.longrepr, tuple):
         return report.longrepr[2]
     crash = getattr(report.longrepr, "reprcrash", None)
-    said = (crash.message if crash else report.longreprtext).strip().splitlines()
-    return said[0] if said else report.outcome
+    lines = (crash.message if crash else report.longreprtext).strip().splitlines()
+    return lines[0] if lines else report.outcome
 
 
 def remove_clocks(junit: Path) -> None:
-    """Take out what differs between equal runs: times, dates and the name of the machine."""
+    """Remove what differs between equal runs: times, dates and the name of the machine."""
     tree = ElementTree.parse(junit)  # noqa: S314
     for element in tree.iter():
         for attribute in ("time", "timestamp", "hostname"):

@@ -1,9 +1,10 @@
-"""Pictures: the bytes of a file in, RGB pixels or a named defect out."""
+"""Decode the bytes of an image file to RGB pixels, or name their defect."""
 
 import io
 import logging
 import re
 import struct
+import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -11,26 +12,29 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tasks.data.samples.defects import DefectError
+from tasks.images.options import SizeLimits
 
 logger = logging.getLogger("graftline")
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "I")
-# of a JPEG: among its coded pixels 0xff stands before a 0, another 0xff and a restart alone, and no decoder takes those below 0xc0
+# a marker of a JPEG: in coded pixels, only 0, another 0xff or a restart follow 0xff, and no decoder accepts markers
+# below 0xc0
 MARKER = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
-MOST_SCANS = 100  # of a progressive JPEG, each a pass over all pixels; encoders make about ten, and a bomb thousands
-LONGEST_TRAILER = 64 * 1024  # bytes that some programs leave behind the end of a picture
-# of a PNG: notes, and a colour profile, which nobody asks for. Pillow refuses a file for long ones, and programs that make
-# pictures note at length how they made them. Two kinds of note may hold the orientation, and stay
+MOST_SCANS = 100  # of a progressive JPEG; each is a pass over all pixels. Encoders make about ten, a bomb thousands
+LONGEST_TRAILER = 64 * 1024  # bytes that some programs append to an image
+# chunks of a PNG that are not needed: notes and a colour profile. Pillow refuses a file with long notes, and programs
+# that generate images write long ones. Two kinds of note may hold the orientation, and are kept
 NOTES = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 ORIENTATION_NOTES = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
+MOST_NOTE_BYTES = 2**20  # Pillow's own limit
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFacts:
-    """What the file's bytes say of themselves; width and height in px, as stored (before EXIF orientation)."""
+    """The facts in an image file; width and height in px, as stored (before EXIF orientation)."""
 
     format: str
     mode: str
@@ -38,47 +42,55 @@ class ImageFacts:
     height: int
 
 
-def inspect_image(content: bytes, *, min_image_size: int, max_image_pixels: int) -> ImageFacts:
-    """Decode the whole picture once. Raises DefectError naming what is wrong; sizes are checked on the header,
-    before anything is decoded."""
-    image = _open_within(content, min_image_size=min_image_size, max_image_pixels=max_image_pixels)
-    # a phone's JPEG with a second picture behind the first (MPO) is a JPEG
+def inspect_image(content: bytes, *, limits: SizeLimits) -> ImageFacts:
+    """Decode the whole image once and return its facts.
+
+    Sizes are checked in the header, before anything is decoded.
+
+    Raises:
+        DefectError: the image cannot be used, with the reason.
+    """
+    image = _open_within(content, limits)
+    # a phone's JPEG with a second image behind the first (MPO) counts as a JPEG
     facts = ImageFacts(
         format=str(image.format).replace("MPO", "JPEG"), mode=image.mode, width=image.width, height=image.height
     )
     try:
         if _has_second_frame(image):
-            raise DefectError("animated", "the file holds several pictures, expected one")
+            raise DefectError("animated", "the file holds several images, expected one")
         image.load()
         _to_rgb(image)
     except DefectError:
         raise
     except MemoryError:
-        raise  # says something of the machine, not of the picture
-    except Exception as error:  # a torn picture can make Pillow raise nearly anything
+        raise  # the machine is the cause, not the image
+    except Exception as error:  # a torn image can make Pillow raise nearly any error
         raise _damage(content, error) from error
     return facts
 
 
 def decode_image(content: bytes, *, shorter_side: int | None = None) -> Image.Image:
-    """The picture as RGB, upright: EXIF orientation applied, transparency laid on white, grey repeated, 16 bits cut to
-    their upper 8, print colours turned to screen colours without a profile, a palette looked up.
+    """Return the image as RGB: upright by its EXIF orientation, with transparency on white.
 
-    With `shorter_side` (px), a JPEG that is at least twice as large as that is decoded to the half, the quarter or the
-    eighth of each side, as small as it can be with so many px left.
+    Grey is repeated in every channel, 16 bits are cut to their upper 8, a palette is looked up, and CMYK is converted
+    without a colour profile.
+
+    With `shorter_side` (px), a JPEG of at least twice that size is decoded to a half, a quarter or an eighth of each
+    side: the smallest whose shorter side is not below `shorter_side`.
     """
     return _decode(_open(content), content, shorter_side=shorter_side)
 
 
-def decode_stranger(
-    content: bytes, *, min_image_size: int, max_image_pixels: int, shorter_side: int | None
-) -> Image.Image:
-    """`decode_image` of bytes that nobody has inspected. Raises DefectError naming what is wrong, as `inspect_image`
-    does."""
-    image = _open_within(content, min_image_size=min_image_size, max_image_pixels=max_image_pixels)
+def decode_stranger(content: bytes, *, limits: SizeLimits, shorter_side: int | None) -> Image.Image:
+    """Return `decode_image` of bytes that were not inspected before.
+
+    Raises:
+        DefectError: the image cannot be used, with the reason, as from `inspect_image`.
+    """
+    image = _open_within(content, limits)
     try:
         if _has_second_frame(image):
-            raise DefectError("animated", "the file holds several pictures, expected one")
+            raise DefectError("animated", "the file holds several images, expected one")
     except (DefectError, MemoryError):
         raise
     except Exception as error:
@@ -99,29 +111,32 @@ def _decode(image: Image.Image, content: bytes, *, shorter_side: int | None) -> 
         raise _damage(content, error) from error
 
 
-def _open_within(content: bytes, *, min_image_size: int, max_image_pixels: int) -> Image.Image:
-    """The picture, not decoded yet. Raises DefectError where its header says that it is none to be decoded."""
+def _open_within(content: bytes, limits: SizeLimits) -> Image.Image:
+    """Return the image, not decoded yet. Raises DefectError if its header shows that it cannot be used."""
     if not content:
         raise DefectError("empty_file", "the file has no bytes")
     image = _open(content)
-    if min(image.size) < min_image_size:
-        raise DefectError("too_small", f"{image.width} x {image.height} px, expected at least {min_image_size} px")
-    if image.width * image.height > max_image_pixels:
-        raise DefectError("too_many_pixels", f"{image.width} x {image.height} px, expected at most {max_image_pixels}")
+    size = f"{image.width} x {image.height} px"
+    if min(image.size) < limits.min_image_size:
+        raise DefectError("too_small", f"{size}, expected at least {limits.min_image_size} px")
+    if image.width * image.height > limits.max_image_pixels:
+        raise DefectError("too_many_pixels", f"{size}, expected at most {limits.max_image_pixels}")
     if image.format in ("JPEG", "MPO") and (scans := _num_scans(content)) > MOST_SCANS:
-        raise DefectError("unreadable", f"a JPEG that is coded in {scans} scans, expected at most {MOST_SCANS}")
+        raise DefectError("unreadable", f"a JPEG of {scans} scans, expected at most {MOST_SCANS}")
     if not _is_convertible(image.mode):
         raise DefectError("unsupported_mode", f"pixels of mode {image.mode}, expected grey, RGB, CMYK or a palette")
     return image
 
 
 def _num_scans(content: bytes) -> int:
-    """Of a JPEG up to its end: what stands behind that, as the film of a phone does, and what its notes hold, as they do a thumbnail,
-    is none of it."""
+    """Return the number of scans of a JPEG up to its end marker.
+
+    Data behind that marker, such as a phone's film, and in its notes, such as a thumbnail, does not count.
+    """
     count, place = 0, 2
-    while (found := MARKER.search(content, place)) and found[1][0] != END_OF_IMAGE:
-        count += found[1][0] == START_OF_SCAN
-        place = found.end() + int.from_bytes(content[found.end() : found.end() + 2], "big")
+    while (marker := MARKER.search(content, place)) and marker[1][0] != END_OF_IMAGE:
+        count += marker[1][0] == START_OF_SCAN
+        place = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2], "big")
     return count
 
 
@@ -131,40 +146,60 @@ def _open(content: bytes) -> Image.Image:
     except UnidentifiedImageError:
         kind = _kind(content)
         if kind:
-            raise _damage(content, ValueError(f"it begins as {kind} does, and its header cannot be read")) from None
-        detail = f"no picture in any of the formats {', '.join(FORMATS)}"
+            raise _damage(content, ValueError(f"it begins like a {kind}, but its header cannot be read")) from None
+        detail = f"not an image in any of the formats {', '.join(FORMATS)}"
         if content.startswith(b"PAR1"):
-            detail += "; a table of pictures is read where it is called .parquet and no labels.csv lies at the top of the batch"
+            detail += (
+                "; a table of images is read if its name ends in .parquet and the batch has no labels.csv at the top"
+            )
         raise DefectError("not_an_image", detail) from None
-    except Exception as error:  # a picture's header can make Pillow raise nearly anything
+    except Exception as error:  # a header can make Pillow raise nearly any error
         raise _damage(content, error) from error
 
 
 def _identified(content: bytes) -> Image.Image:
-    """Return what `Image.open` does, without Pillow's limit of pixels, which holds for the whole process; ours is a parameter."""
+    """Return what `Image.open` returns, without Pillow's limit of pixels.
+
+    That limit holds for the whole process; ours is a parameter.
+    """
     Image.init()
     for name in FORMATS:
         factory, accept = Image.OPEN[name]
         if accept and accept(content[:16]) is not True:
             continue
-        with suppress(SyntaxError, IndexError, TypeError, struct.error):  # as `Image.open` takes another format
+        with suppress(SyntaxError, IndexError, TypeError, struct.error):  # like `Image.open`, try the next format
             return factory(io.BytesIO(content), "")
     raise UnidentifiedImageError
 
 
 def _without_notes(content: bytes) -> bytes:
-    """Return a PNG without NOTES, other bytes as they are."""
+    """Return a PNG without NOTES; bytes that are not a PNG, and all behind its end, stay as they are."""
     if not content.startswith(PNG_SIGNATURE):
         return content
-    kept, place = [PNG_SIGNATURE], len(PNG_SIGNATURE)
-    while place + 8 <= len(content):
-        kind = content[place + 4 : place + 8]
+    kept, start, place = [], 0, len(PNG_SIGNATURE)
+    while place + 8 <= len(content) and (kind := content[place + 4 : place + 8]) != b"IEND":
         end = place + 12 + int.from_bytes(content[place : place + 4], "big")
-        if kind not in NOTES or content[place + 8 : end].startswith(ORIENTATION_NOTES):
-            kept.append(content[place:end])
+        if kind in NOTES and not _holds_orientation(kind, content[place + 8 : end - 4]):
+            kept.append(content[start:place])
+            start = end
         place = end
-    kept.append(content[place:])
-    return b"".join(kept) if len(kept) > 2 else content
+    return b"".join([*kept, content[start:]]) if kept else content
+
+
+def _holds_orientation(kind: bytes, note: bytes) -> bool:
+    """Return whether a note may hold the orientation and is small enough, decompressed, that Pillow reads it."""
+    if not note.startswith(ORIENTATION_NOTES):
+        return False
+    text = note[note.index(b"\0") + 1 :]
+    if kind == b"zTXt":
+        packed = text[1:]
+    elif kind == b"iTXt" and text[:1] == b"\1":
+        packed = text[2:].split(b"\0", 2)[-1]
+    else:
+        return True
+    with suppress(zlib.error):
+        return len(zlib.decompressobj().decompress(packed, MOST_NOTE_BYTES + 1)) <= MOST_NOTE_BYTES
+    return False
 
 
 def _damage(content: bytes, error: Exception) -> DefectError:
@@ -172,7 +207,7 @@ def _damage(content: bytes, error: Exception) -> DefectError:
 
 
 def _kind(content: bytes) -> str:
-    """The format as which the bytes begin, or nothing."""
+    """Return the format whose first bytes the content has, or ""."""
     if content.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if content.startswith(b"\x89PNG"):
@@ -185,7 +220,7 @@ def _kind(content: bytes) -> str:
 
 
 def _is_cut_off(content: bytes, message: str) -> bool:
-    """Whether bytes that cannot be decoded lack what their format has at its end, or are fewer than they say."""
+    """Return whether undecodable bytes lack the end of their format, or are fewer than their header claims."""
     if "truncated" in message.lower() or "not enough" in message.lower():
         return True
     tail = content[-LONGEST_TRAILER:]
@@ -198,7 +233,7 @@ def _is_cut_off(content: bytes, message: str) -> bool:
             return int.from_bytes(content[4:8], "little") + 8 > len(content)
         case "BMP":
             return int.from_bytes(content[2:6], "little") > len(content)
-        case "TIFF":  # where its directory lies
+        case "TIFF":  # the place of its directory
             return int.from_bytes(content[4:8], "little" if content[:1] == b"I" else "big") >= len(content)
     return False
 
@@ -211,7 +246,7 @@ def _has_second_frame(image: Image.Image) -> bool:
     if image.format != "TIFF":
         return image.format != "MPO" and getattr(image, "is_animated", False)
     try:
-        image.seek(1)  # not n_frames, which follows the pages to the last
+        image.seek(1)  # not n_frames, which reads all pages
     except EOFError:
         return False
     return True
@@ -223,7 +258,7 @@ def _upright(image: Image.Image) -> None:
     except MemoryError:
         raise
     except Exception:
-        logger.debug("a damaged EXIF block: the pixels stay as they are stored")
+        logger.debug("ignored a damaged EXIF block: the image is not turned")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -1,4 +1,4 @@
-"""The evaluation transform of a backbone: a decoded picture in, the pixels that the backbone was trained to see out."""
+"""Apply the evaluation transform of a backbone: turn a decoded image into the pixels that it was trained on."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,16 +18,16 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Decode = Literal["full", "scaled"]
 
-LONGEST = 20  # times the shorter side: of a longer strip only the middle is resized, the crop sees no more
-LEAST_DECODED = 128  # px of the shorter side: what is decoded for a small backbone is looked at for copies, too
+LONGEST = 20  # times the shorter side; of a longer strip only the middle is resized, as the crop shows no more
+LEAST_DECODED = 128  # px of the shorter side; the image decoded for a small backbone is also hashed to find copies
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transform:
     """Resize the shorter side to `resize_size` px, crop the centre to `crop_size` px, scale to 0..1, normalise.
 
-    `decode` says what of a JPEG that is at least twice too large is decoded: "full", all of it; "scaled", the half, the
-    quarter or the eighth of each side that libjpeg makes of its frequencies, four to ten times as fast.
+    `decode` applies to a JPEG that is at least twice too large. "full" decodes it at full size; "scaled" decodes it to
+    a half, a quarter or an eighth of each side, which libjpeg computes from the frequencies, four to ten times as fast.
     """
 
     resize_size: int
@@ -35,11 +35,11 @@ class Transform:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     interpolation: str = "bilinear"
-    decode: Decode = "full"  # as of bundles that say nothing of it
+    decode: Decode = "full"  # for bundles that do not state it
 
     @classmethod
     def from_preset(cls, preset: Any) -> Self:
-        """What the `transforms()` of torchvision weights do."""
+        """Return the transform that the `transforms()` of torchvision weights apply."""
         return cls(
             resize_size=preset.resize_size[0],
             crop_size=preset.crop_size[0],
@@ -57,15 +57,17 @@ class Transform:
 
     @property
     def shorter_side(self) -> int | None:
-        """px that a decoded picture must have at least, where the file has them; None for all that the file has."""
+        """Return the least px of a decoded image's shorter side, if the file has them; None for all px of the file."""
         return max(self.resize_size, LEAST_DECODED) if self.decode == "scaled" else None
 
     def pixels(self, image: Image.Image) -> Tensor:
-        """An RGB picture of any size -> (3, crop_size, crop_size) uint8, as Pillow's resizing gives it (one level of 255
-        more or less)."""
+        """Return an RGB image of any size as (3, crop_size, crop_size) uint8.
+
+        The result is within one level of 255 of Pillow's resizing.
+        """
         image = _middle(image)
         interpolation = InterpolationMode(self.interpolation)
-        if interpolation is not InterpolationMode.BILINEAR:  # for which torch's is not the same
+        if interpolation is not InterpolationMode.BILINEAR:  # torch resizes differently
             image = tvf.resize(image, [self.resize_size], interpolation)
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (3, height, width), channels last in memory
         if interpolation is InterpolationMode.BILINEAR:  # four times as fast as Pillow's
@@ -75,13 +77,13 @@ class Transform:
 
     @staticmethod
     def stack(pixels: Sequence[Tensor]) -> Tensor:
-        """n tensors (3, height, width) -> (n, 3, height, width), channels last in memory, as decoded pixels are."""
+        """Stack n tensors (3, height, width) to (n, 3, height, width), channels last in memory, like decoded pixels."""
         return torch.stack([image.permute(1, 2, 0) for image in pixels]).permute(0, 3, 1, 2)
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """(n, 3, size, size) uint8 -> (n, 3, size, size) float32, channels last, as the backbone expects it."""
+        """Normalise (n, 3, size, size) uint8 to (n, 3, size, size) float32, channels last, as the backbone expects."""
         n, channels, height, width = pixels.shape
-        # a row of pixels at a time: six times as fast as channel by channel, where these lie last
+        # row by row is six times as fast as channel by channel, since channels are last in memory
         rows = pixels.permute(0, 2, 3, 1).reshape(n * height, width * channels).float()
         scale, shift = _scale_and_shift(self.mean, self.std, width, rows.device)
         rows.mul_(scale).add_(shift)
@@ -89,18 +91,19 @@ class Transform:
 
 
 def _middle(image: Image.Image) -> Image.Image:
-    """The picture without the ends of a strip: 20,000,000 x 1 px, a file of 20 kB, would be resized to 3 TB."""
+    """Return the image without the ends of a strip: 20,000,000 x 1 px, a file of 20 kB, would be resized to 3 TB."""
     width, height = (min(side, LONGEST * min(image.size)) for side in image.size)
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return image if image.size == (width, height) else image.crop((left, top, left + width, top + height))
 
 
-@lru_cache(maxsize=8)  # made once: to bring it to a GPU waits for what that computes
+@lru_cache(maxsize=8)  # made once: a copy to a GPU waits until its computations end
 @torch.inference_mode(False)
 def _scale_and_shift(
     mean: tuple[float, ...], std: tuple[float, ...], width: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """What a row of pixels is multiplied by, and what is added: (width * channels,) float32 each."""
-    means, deviations = (torch.tensor(each, dtype=torch.float64) for each in (mean, std))
-    scale, shift = (each.float().repeat(width).to(device) for each in (1 / (255 * deviations), -means / deviations))
+    """Return the factor and the summand of a row of pixels, (width * channels,) float32 each."""
+    means, deviations = (torch.tensor(values, dtype=torch.float64) for values in (mean, std))
+    factors = 1 / (255 * deviations), -means / deviations
+    scale, shift = (values.float().repeat(width).to(device) for values in factors)
     return scale, shift

@@ -41,13 +41,21 @@ def spread(
             pool.shutdown(cancel_futures=True)
 
 
+def compute_deterministically() -> None:
+    """Let torch choose deterministic kernels in this process; to be called before the first product on a GPU."""
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+
+
 @contextmanager
 def one_thread_each() -> Iterator[None]:
     """Let each thread compute on one core with torch.
 
-    Two threads with samples of their own are faster than two cores that share the work on one sample, and no bit depends
-    on the number of cores. A thread of a pool must call `torch.get_num_threads()` once before it computes: only then does
-    torch read what was set here.
+    Two threads with samples of their own are faster than two cores that share the work on one sample, and no bit
+    depends on the number of cores. A thread of a pool must call `torch.get_num_threads()` once before it computes: only
+    then does torch read what was set here.
     """
     import torch
 
@@ -61,7 +69,7 @@ def one_thread_each() -> Iterator[None]:
 
 @contextmanager
 def core_pool() -> Iterator[Callable[[Callable[[Item], Result], Iterable[Item]], Iterator[Result]]]:
-    """Yield a `map` whose calls run on threads that stay, one a core, each of which computes on one core with torch."""
+    """Yield a `map` over one lasting thread per core; torch uses one core in each."""
     import torch
 
     def ready() -> Any:
@@ -80,8 +88,8 @@ def in_turn(
 ) -> Iterator[Result]:
     """Yield `compute(decode(minibatch))` for every minibatch, in order.
 
-    On a processor every core takes minibatches of its own. On a GPU the cores decode, and the GPU computes one minibatch
-    while the next is on its way to it.
+    On a processor every core takes minibatches of its own. On a GPU the cores decode, and the GPU computes one
+    minibatch while the next is on its way to it.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: what is written stands beside its place until it is complete, then moves there."""
+"""Write files that are whole or absent: content is written beside its place and moves there once it is complete."""
 
 import hashlib
 import json
@@ -9,15 +9,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-FILE_MODE = 0o644  # safetensors makes files that only their owner may read
+FILE_MODE = 0o644  # safetensors makes files that only their owner can read
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A path to write to; it becomes `path` when the block ends well, and is removed when it does not. Raises ValueError where
-    something else than a file stands at `path`: a device such as /dev/null would be replaced."""
+    """Yield a path to write to; it becomes `path` when the block ends well, and is removed when it fails.
+
+    Raises:
+        ValueError: `path` is not a regular file. A device such as /dev/null would be replaced.
+    """
     if path.exists() and not path.is_file():
-        raise ValueError(f"{path} is no regular file: name another, or one that is not there yet")
+        raise ValueError(f"{path} is not a regular file: choose a regular file, or a path that does not exist yet")
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.part")
     try:
@@ -32,17 +35,17 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """An empty folder to fill; it takes the place of `path` when the block ends well, and is removed otherwise."""
+    """Yield an empty folder to fill; it replaces `path` when the block ends well, and is removed when it fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.part")
     shutil.rmtree(beside, ignore_errors=True)  # left by a run that was killed
     beside.mkdir()
     try:
         yield beside
-        for each in sorted(beside.rglob("*")):
-            if each.is_file():
-                each.chmod(FILE_MODE)
-            fsync(each)
+        for entry in sorted(beside.rglob("*")):
+            if entry.is_file():
+                entry.chmod(FILE_MODE)
+            fsync(entry)
         if path.exists():
             shutil.rmtree(path)
         beside.rename(path)
@@ -52,7 +55,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Make `path` hold `content`; a reader finds the old file or the new one, never a part."""
+    """Make `path` hold `content`. A reader sees the old file or the new one, never a part of it."""
     beside = path.with_name(f".{path.name}.part")
     beside.unlink(missing_ok=True)  # left by a run that was killed, or a stranger's link to somewhere else
     with beside.open("xb") as file:
@@ -64,12 +67,20 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Sorted and indented, so that equal contents are equal bytes. NaN is refused: it is no JSON."""
+    """Write sorted and indented JSON, so that equal contents give equal bytes.
+
+    Raises:
+        ValueError: the content holds NaN, which JSON does not have.
+    """
     path.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
 
 
 def read_json(path: Path) -> Any:
-    """Raises ValueError where the file is missing or is no JSON."""
+    """Return the content of a JSON file.
+
+    Raises:
+        ValueError: the file is missing, or is not JSON.
+    """
     try:
         return json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -79,13 +90,13 @@ def read_json(path: Path) -> Any:
 
 
 def sha256(path: Path) -> str:
-    """Of a file's bytes, hex."""
+    """Return the SHA-256 (hex) of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fsync(path: Path) -> None:
-    """Return once the disk has the file, or the names in the folder."""
+    """Wait until the disk has stored the file, or the names in the folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

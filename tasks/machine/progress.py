@@ -1,4 +1,4 @@
-"""How far long work has come: a bar in a terminal, a log line now and then elsewhere."""
+"""Show the progress of long work: a bar in a terminal, elsewhere a log line now and then."""
 
 import logging
 import sys
@@ -16,8 +16,13 @@ LINE_SECONDS = 30.0  # between two log lines
 
 
 def progress(items: Iterable[Item], *, total: int | None, what: str, unit: str) -> Iterator[Item]:
-    """The items, shown as they pass: `what` says what is done to them, `unit` what they are, `total` how many, where that is
-    known."""
+    """Yield the items and show how many have passed.
+
+    Args:
+        total: the number of items, None if unknown.
+        what: the name of the work, such as `embed 2024-01`.
+        unit: the name of the items, in the plural, such as `images`.
+    """
     if sys.stderr.isatty():
         yield from tqdm(items, total=total, desc=what, unit=f" {unit}", leave=False, dynamic_ncols=True)
         return

@@ -1,13 +1,13 @@
 """The code that a result depends on, derived from imports: `python -m tasks.machine.sources dvc.yaml` writes it there.
 
-The recipes of the stores, the checkpoints and the code deps of dvc.yaml come from here; no list of modules is written by
-hand.
+The recipes of the stores, the checkpoints and the code deps of dvc.yaml come from here. No list of modules is written
+by hand.
 """
 
+import argparse
 import ast
 import hashlib
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from pathlib import Path
@@ -15,15 +15,18 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "tasks"
-# how a verb is started, shown and written down; none of it can change a value, so a change of it makes nothing stale
+# This code starts a verb, shows progress, writes files, or declares what params.yaml may set. It cannot change a value,
+# so a change of it makes nothing stale.
 PLUMBING = (
     "tasks/__init__.py",
     "tasks/stage",
+    "tasks/machine/bounds.py",
     "tasks/machine/files.py",
     "tasks/machine/lifeline.py",
     "tasks/machine/progress.py",
     "tasks/machine/sources.py",
 )
+DECLARATIONS = "options.py"  # in any folder: dataclasses of params.yaml's sections, without defaults
 
 
 def digest(*modules: str) -> str:
@@ -45,7 +48,7 @@ def module_of(function: Callable[..., Any]) -> str:
 
 
 def reached(*modules: str, root: Path = ROOT) -> list[str]:
-    """Return the files below `tasks/` that run when the modules do, without PLUMBING, as sorted paths such as `tasks/embed.py`."""
+    """Return the files below `tasks/` that run when the modules do, as sorted paths; PLUMBING is left out."""
     waiting = [_file(module, root) for module in modules]
     seen: set[str] = set()
     while waiting:
@@ -101,7 +104,11 @@ def renewed(text: str, *, root: Path = ROOT) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    [path] = map(Path, sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(prog="python -m tasks.machine.sources", description=renewed.__doc__)
+    parser.add_argument("path", type=Path, help="dvc.yaml")
+    path: Path = parser.parse_args(arguments).path
+    if not path.is_file():
+        parser.error(f"there is no file {path}: name dvc.yaml, from the root of the repository")
     path.write_text(renewed(path.read_text("utf-8")), "utf-8")
 
 
@@ -126,8 +133,8 @@ def _found_imports(nodes: Iterable[ast.AST]) -> Iterator[str]:
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            assert node.level == 0, "imports are absolute here"
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module, "imports are absolute here"
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         for name in names:
             parts = name.split(".")
@@ -151,18 +158,20 @@ def _code(path: Path, stamp: tuple[int, int]) -> str:
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """A file that changes while a process runs is read anew."""
+    """Return modification time and size, so that a changed file is read again."""
     status = path.stat()
     return status.st_mtime_ns, status.st_size
 
 
 def _is_plumbing(path: str) -> bool:
-    return any(path == part or path.startswith(f"{part}/") for part in PLUMBING)
+    is_declared = Path(path).name == DECLARATIONS
+    return is_declared or any(path == part or path.startswith(f"{part}/") for part in PLUMBING)
 
 
 def _modules(folder: Path, root: Path) -> set[str]:
-    """Return the modules below a folder that hold any code; a package's empty `__init__.py` does not."""
-    return {str(file.relative_to(root)) for file in (root / folder).rglob("*.py") if file.stat().st_size}
+    """Return the modules below a folder that hold any code but declarations; a package's `__init__.py` may be empty."""
+    files = [file for file in (root / folder).rglob("*.py") if file.name != DECLARATIONS]
+    return {str(file.relative_to(root)) for file in files if file.stat().st_size}
 
 
 def _data_folders(folder: Path, root: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""How often and how surely a classifier is right: labels and probabilities in, named numbers out."""
+"""Measure how often and how surely a classifier is right: accuracy, F1, log loss and recall."""
 
 from dataclasses import dataclass
 
@@ -12,31 +12,33 @@ from tasks.targets.classes import likeliest
 Labels = NDArray[np.int64]
 Probabilities = NDArray[np.float64]
 
-
-SMALLEST = 1e-15  # probability, so that a class that a model does not know costs much but not infinitely much
+SMALLEST = 1e-15  # probability; it keeps the log loss of a class that a model does not know finite
 
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """accuracy in 0..1; macro_f1; log_loss in nats; recall (num_classes,), NaN for a class without samples."""
+    """How often and how surely a classifier is right."""
 
-    accuracy: float
+    accuracy: float  # 0..1
     macro_f1: float
-    log_loss: float
-    recall: Probabilities
+    log_loss: float  # nats
+    recall: Probabilities  # (num_classes,), NaN for a class without samples
 
 
 def measure_accuracy(*, labels: Labels, probabilities: Probabilities) -> Accuracy:
-    """labels (n,) in 0..num_classes-1, probabilities (n, num_classes). Raises ValueError for no samples."""
+    """Measure labels (n,) in 0..num_classes-1 against probabilities (n, num_classes).
+
+    Raises ValueError if there are no samples.
+    """
     n, num_classes = probabilities.shape
     if n == 0:
         raise ValueError("there are no held-out samples: add data, or raise validate.heldout_fraction")
     predicted = likeliest(probabilities)
-    every = np.arange(num_classes)
+    classes = np.arange(num_classes)
     is_right = predicted == labels
     counts = np.bincount(labels, minlength=num_classes)
     hits = np.bincount(labels[is_right], minlength=num_classes)
-    present = every[counts > 0]
+    present = classes[counts > 0]
     return Accuracy(
         accuracy=float(is_right.mean()),
         macro_f1=float(f1_score(labels, predicted, labels=present, average="macro", zero_division=0.0)),
@@ -46,6 +48,6 @@ def measure_accuracy(*, labels: Labels, probabilities: Probabilities) -> Accurac
 
 
 def wilson(hits: int, n: int, *, confidence: float) -> tuple[float, float]:
-    """The ends of the interval of a share (Wilson 1927)."""
+    """Return both ends of the confidence interval of a share (Wilson 1927)."""
     interval = binomtest(hits, n).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)

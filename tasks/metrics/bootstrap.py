@@ -1,4 +1,4 @@
-"""Labels and probabilities in; how far chance alone could have moved each metric out."""
+"""Estimate by the bootstrap how far chance alone could have moved each metric."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from tasks.targets.classes import is_right, likeliest
 Array = NDArray[np.float64]
 
 MEANS = ("log_loss", "brier")  # the metrics that are means over the samples
-CHUNK = 1024  # samples, whose weights are drawn at a time
+CHUNK = 1024  # samples whose weights are drawn together
 
 
 def intervals(
@@ -25,27 +25,33 @@ def intervals(
     num_resamples: int,
     generator: np.random.Generator,
 ) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of the Poisson bootstrap (Hanley & MacGibbon 2006): each sample counts as often as chance says. Noise
-    alone raises the calibration error of a resample, so that its interval is moved until its middle is what was measured.
-    Accuracy is a share, whose interval is Wilson's: a resample of answers that are all right holds no error either.
+    """Return a confidence interval for each metric.
+
+    The intervals are percentiles of the Poisson bootstrap (Hanley & MacGibbon 2006), which counts every sample a random
+    number of times. There are two exceptions:
+    - calibration error: noise alone raises it in a resample, so its interval is shifted until its median is the
+      measured error;
+    - accuracy: its interval is Wilson's, because resamples of answers that are all right have no error at all.
 
     Args:
-        labels: (n,); probabilities: (n, num_classes); num_bins: of the calibration error.
+        labels: (n,)
+        probabilities: (n, num_classes)
+        num_bins: bins of the calibration error
 
     Returns:
-        By metric its low and high end: accuracy, macro_f1, log_loss (nats), brier, calibration_error.
+        The low and the high end by metric: accuracy, macro_f1, log_loss (nats), brier, calibration_error.
     """
     sums = resampled_sums(labels, probabilities, num_bins, num_resamples=num_resamples, generator=generator)
     _, error = reliability(labels=labels, probabilities=probabilities, num_bins=num_bins)
     tails = (1 - confidence) / 2, (1 + confidence) / 2
-    found = metrics_of(sums)
-    found["calibration_error"] = np.maximum(
-        found["calibration_error"] + error - np.median(found["calibration_error"]), 0
+    resampled = metrics_of(sums)
+    resampled["calibration_error"] = np.maximum(
+        resampled["calibration_error"] + error - np.median(resampled["calibration_error"]), 0
     )
     hits = int(is_right(probabilities, labels).sum())
     return {"accuracy": wilson(hits, len(labels), confidence=confidence)} | {
         name: (float(low), float(high))
-        for name, values in found.items()
+        for name, values in resampled.items()
         for low, high in [np.nanquantile(values, tails)]
     }
 
@@ -58,18 +64,21 @@ def resampled_sums(
     num_resamples: int,
     generator: np.random.Generator,
 ) -> dict[str, Array]:
-    """Of each resample what the metrics are made of: (num_resamples,) or (num_resamples, classes or bins)."""
+    """Return the sums that the metrics of each resample are computed from.
+
+    They are (num_resamples, 1), (num_resamples, num_classes) or (num_resamples, num_bins).
+    """
     n, num_classes = probabilities.shape
     predicted, confidence = likeliest(probabilities), probabilities.max(axis=1)
     is_right = predicted == labels
-    groups = {  # which column a sample adds to, of how many, and what it adds
+    groups = {  # the column (n,) that a sample adds to, the number of columns, and the value (n,) that it adds
         "count": (np.zeros(n, int), 1, np.ones(n)),
         "log_loss": (np.zeros(n, int), 1, -np.log(np.maximum(probabilities[np.arange(n), labels], SMALLEST))),
         "brier": (np.zeros(n, int), 1, squared_errors(labels=labels, probabilities=probabilities)),
         "gap": (bins_of(confidence, num_bins=num_bins), num_bins, confidence - is_right),
         "hits": (labels, num_classes, is_right.astype(float)),
         "actual": (labels, num_classes, np.ones(n)),
-        "said": (predicted, num_classes, np.ones(n)),
+        "predicted": (predicted, num_classes, np.ones(n)),
     }
     sums = {name: np.zeros((num_resamples, size)) for name, (_, size, _) in groups.items()}
     for start in range(0, n, CHUNK):
@@ -83,12 +92,12 @@ def resampled_sums(
 
 
 def metrics_of(sums: Mapping[str, Array]) -> dict[str, Array]:
-    """(num_resamples,) each."""
+    """Return the metrics of each resample, (num_resamples,), by name."""
     count = np.maximum(sums["count"][:, 0], 1)
-    is_there = sums["actual"] > 0
-    f1 = 2 * sums["hits"] / np.maximum(sums["actual"] + sums["said"], 1)
-    found: dict[str, Any] = {name: sums[name][:, 0] / count for name in MEANS}
-    return found | {
-        "macro_f1": (f1 * is_there).sum(axis=1) / np.maximum(is_there.sum(axis=1), 1),
+    is_present = sums["actual"] > 0
+    f1 = 2 * sums["hits"] / np.maximum(sums["actual"] + sums["predicted"], 1)
+    means: dict[str, Any] = {name: sums[name][:, 0] / count for name in MEANS}
+    return means | {
+        "macro_f1": (f1 * is_present).sum(axis=1) / np.maximum(is_present.sum(axis=1), 1),
         "calibration_error": np.abs(sums["gap"]).sum(axis=1) / count,
     }

@@ -1,4 +1,4 @@
-"""Whether a classifier is right as often as it says: probabilities in, the reliability of its confidence out."""
+"""Measure whether a classifier is right as often as its confidence promises."""
 
 import numpy as np
 import pandas as pd
@@ -10,13 +10,15 @@ from tasks.targets.classes import is_right
 def reliability(
     *, labels: NDArray[np.int64], probabilities: NDArray[np.float64], num_bins: int
 ) -> tuple[pd.DataFrame, float]:
-    """The reliability table and the expected calibration error (Naeini et al. 2015; Guo et al. 2017).
+    """Return the reliability table and the expected calibration error (Naeini et al. 2015; Guo et al. 2017).
 
     Args:
-        labels: (n,); probabilities: (n, num_classes).
+        labels: (n,)
+        probabilities: (n, num_classes)
+        num_bins: bins of equal width
 
     Returns:
-        A row a bin of equal width that holds samples: confidence (mean), accuracy, count; and the error in 0..1.
+        A table with one row per bin that has samples: confidence (mean), accuracy, count. And the error, 0..1.
     """
     confidence = probabilities.max(axis=1)
     hits = is_right(probabilities, labels)
@@ -32,11 +34,14 @@ def reliability(
 
 
 def bins_of(confidence: NDArray[np.float64], *, num_bins: int) -> NDArray[np.int64]:
-    """(n,) in 0..1 -> the number of each one's bin, of equal width."""
+    """Return the bin of each confidence (n,) in 0..1; the bins have equal width and are numbered from 0."""
     return np.minimum((confidence * num_bins).astype(np.int64), num_bins - 1)
 
 
 def squared_errors(*, labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n,) in 0..2: the squared distance of (n, num_classes) probabilities to the truth, whose mean is the Brier score (Brier 1950)."""
+    """Return the squared distance (n,), in 0..2, of probabilities (n, num_classes) to the truth.
+
+    Its mean is the Brier score (Brier 1950).
+    """
     of_label = probabilities[np.arange(len(labels)), labels]
     return np.asarray((probabilities**2).sum(axis=1) - 2 * of_label + 1)

@@ -1,4 +1,4 @@
-"""Held-out samples and who was right in; how candidate and baseline fare on each slice of them out."""
+"""Measure the candidate and the baseline on slices of the held-out samples."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tasks.metrics.accuracy import wilson
 from tasks.metrics.significance import compare
 
-CLASS, SIZE = "class", "size"  # slices that are no columns of the manifest
+CLASS, SIZE = "class", "size"  # slices that are not columns of the manifest
 COLUMNS = (
     "target", "column", "value", "num_samples", "candidate_accuracy", "candidate_low", "candidate_high",
     "num_shared", "baseline_accuracy", "negative_flips", "positive_flips",
@@ -17,7 +17,7 @@ COLUMNS = (
 
 
 def check_slices(rows: pd.DataFrame, columns: Sequence[str]) -> None:
-    """Raises ValueError naming a column that the held-out rows of the manifest lack, or in which none of them has a value."""
+    """Raise ValueError naming a column that the held-out rows of the manifest lack, or in which no row has a value."""
     for column in columns:
         if column in (CLASS, SIZE):
             continue
@@ -28,27 +28,28 @@ def check_slices(rows: pd.DataFrame, columns: Sequence[str]) -> None:
             )
         if rows[column].isna().all():
             raise ValueError(
-                f"evaluate.slices names {column!r}, a slice without samples: none that is held out has a value there; "
-                "take it from the list, or fill it in"
+                f"evaluate.slices names {column!r}, a slice without samples: no held-out sample has a value there; "
+                "remove it from the list, or fill in the values"
             )
 
 
 def slice_table(rows: pd.DataFrame, *, columns: Sequence[str], target: str, confidence: float) -> pd.DataFrame:
-    """A row a slice of `rows`, whose columns are those of the manifest, label, candidate and, if there is one, baseline.
+    """Return a table with one row per slice of `rows`, and the columns COLUMNS.
 
     Args:
-        rows: is_shared says whose class the baseline knows: there the two are compared.
+        rows: the columns of the manifest, label, candidate, is_shared and, if there is a baseline, baseline. The
+            candidate is compared with the baseline on the rows where is_shared: the baseline knows their class.
         columns: `class` for the labels, `size` for the shorter side in px, or a column of the manifest.
     """
-    found = []
+    slices = []
     for column in columns:
         for value, members in groups(rows, column):
-            found.append({"target": target, "column": column, "value": value} | measure(members, confidence))
-    return pd.DataFrame(found, columns=list(COLUMNS))
+            slices.append({"target": target, "column": column, "value": value} | measure(members, confidence))
+    return pd.DataFrame(slices, columns=list(COLUMNS))
 
 
 def groups(rows: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The slices of a column by their value; samples that have none there are in none."""
+    """Yield the slices of a column with their values. A sample without a value is in no slice."""
     if column == SIZE:
         lows = powers_of_two(rows[["width", "height"]].min(axis=1).to_numpy())
         for low in np.unique(lows).tolist():
@@ -59,7 +60,7 @@ def groups(rows: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.DataFrame]
 
 
 def powers_of_two(sides: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(n,) in px -> the power of two that each begins with: 64 for 100."""
+    """Return for each side (n,), in px, the largest power of two that is not above it: 64 for 100."""
     return 2 ** np.floor(np.log2(np.maximum(sides, 1))).astype(np.int64)
 
 

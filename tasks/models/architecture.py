@@ -1,4 +1,4 @@
-"""torchvision's classifiers by name: an untrained network, the name of the layer that classifies, what an unknown name may be."""
+"""torchvision's classifiers by name: build an untrained network, and find the layer that classifies."""
 
 from typing import Any
 
@@ -8,14 +8,17 @@ from torchvision import models
 
 
 def build_network(architecture: str, *, image_size: int | None = None) -> nn.Module:
-    """The untrained torchvision network, its auxiliary classifiers (used in pretraining only) left out.
+    """Return the untrained torchvision network without auxiliary classifiers, which only pretraining uses.
 
-    `image_size` (px) matters to transformers, whose shape depends on it; None for that of their first weights.
+    `image_size` (px) matters to transformers, whose shape depends on it. None means the size that torchvision's own
+    default has.
+
+    Raises ValueError if the architecture is unknown or cannot take images of that size.
     """
     check_architecture(architecture)
     options: dict[str, Any] = {}
     if architecture in ("googlenet", "inception_v3"):
-        # their published weights expect pictures scaled to -1..1, which they make of normalised ones themselves
+        # their published weights expect images scaled to -1..1; with `transform_input` the network scales them itself
         options = {"aux_logits": False, "transform_input": True, "init_weights": True}
     elif architecture.startswith("vit_") and image_size is not None:
         options = {"image_size": image_size}
@@ -24,30 +27,33 @@ def build_network(architecture: str, *, image_size: int | None = None) -> nn.Mod
     try:
         network: nn.Module = models.get_model(architecture, weights=None, **options)
     except (ValueError, AssertionError) as error:
-        raise ValueError(f"{architecture} cannot take pictures of {image_size} px ({one_line(error)})") from error
+        raise ValueError(f"{architecture} cannot take images of {image_size} px ({one_line(error)})") from error
     return network
 
 
 def check_architecture(architecture: str) -> None:
+    """Raise ValueError if torchvision has no classifier of this name."""
     known = models.list_models(module=models)
     if architecture not in known:
         raise ValueError(f"architecture {architecture!r} is not one of torchvision's classifiers: {', '.join(known)}")
 
 
 def num_parameters(architecture: str) -> int:
-    """Of the published network, for 1000 classes; nothing is built."""
+    """Return the number of parameters of the published network, for 1000 classes, without building it."""
     return int(models.get_model_weights(architecture).DEFAULT.meta["num_params"])
 
 
 def classification_layer(network: nn.Module) -> str:
-    """The name of the layer that maps features to classes: in every torchvision classifier the last linear layer or
-    convolution that it defines."""
+    """Return the name of the layer that maps features to classes.
+
+    In every torchvision classifier it is the last linear layer or convolution that the network defines.
+    """
     layers = [name for name, part in network.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)]
     return str(layers[-1])
 
 
 def build_network_outline(architecture: str) -> nn.Module:
-    """The network with its parameters' shapes but no numbers, where torchvision can build it so."""
+    """Return the network with the shapes of its parameters but, if torchvision can do so, without their values."""
     try:
         with torch.device("meta"):
             return build_network(architecture)
@@ -56,5 +62,5 @@ def build_network_outline(architecture: str) -> nn.Module:
 
 
 def one_line(error: Exception) -> str:
-    """What a library says in many lines, as one."""
+    """Return the message of an error, cut to 200 characters, in one line."""
     return " ".join(str(error).split())[:200] or type(error).__name__

@@ -19,11 +19,12 @@ Features = Literal["penultimate", "pooled"] | Sequence[str]
 class Backbone(nn.Module):
     """Maps normalised images (n, 3, size, size) float32 to features (n, dim) float32.
 
-    `features` says which: "penultimate", the input of the network's last classification layer; "pooled", the mean
-    over all positions of its last feature map; or the names of submodules, whose outputs are averaged over all
-    positions and concatenated (features of several depths).
+    `features` chooses the features:
+    - "penultimate": the input of the network's last classification layer;
+    - "pooled": the mean of its last feature map over all positions;
+    - names of submodules: their outputs, averaged over all positions and concatenated (features of several depths).
 
-    Raises ValueError for an unknown architecture, an unknown submodule, or a picture size that it cannot take.
+    Raises ValueError for an unknown architecture, an unknown submodule, or an image size that the network cannot take.
     """
 
     def __init__(self, architecture: str, *, features: Features, transform: Transform) -> None:
@@ -33,13 +34,13 @@ class Backbone(nn.Module):
         self.transform = transform
         self.network = build_network(architecture, image_size=transform.crop_size)
         self.network.set_submodule(classification_layer(self.network), nn.Identity())
-        self._captured: dict[tuple[int, str], Tensor] = {}  # by thread: several may run it at once
+        self._captured: dict[tuple[int, str], Tensor] = {}  # by thread: several threads may run the network at once
         self.sources: tuple[str, ...] = ()
         self.sources = self._find_sources()
         for name in self.sources:
             self.network.get_submodule(name).register_forward_hook(self._capture(name))
         self.dim = int(self._probe().shape[1])
-        self.network.to(memory_format=torch.channels_last)  # convolutions are faster so, on processors too
+        self.network.to(memory_format=torch.channels_last)  # this makes convolutions faster, on a CPU too
 
     def forward(self, images: Tensor) -> Tensor:
         penultimate: Tensor = self.network(images)
@@ -48,7 +49,10 @@ class Backbone(nn.Module):
         return torch.cat([self._captured.pop((get_ident(), name)) for name in self.sources], dim=1)  # (n, dim)
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of everything that a feature depends on besides the picture: any change gives another."""
+        """Return the SHA-256 (hex) of everything that a feature depends on besides the image.
+
+        Any change of architecture, features, transform or weights gives another fingerprint.
+        """
         digest = hashlib.sha256()
         recipe = [self.architecture, self.features, self.transform.to_dict()]
         digest.update(json.dumps(recipe, sort_keys=True).encode())
@@ -58,8 +62,10 @@ class Backbone(nn.Module):
         return digest.hexdigest()
 
     def blocks(self) -> list[nn.ModuleList]:
-        """The parts that can be frozen or trained one by one, from the input to the output; each has parameters.
-        A normalisation layer belongs to the block that it follows."""
+        """Return the parts that can be frozen or trained one by one, from the input to the output.
+
+        Every block has parameters. A normalisation layer belongs to the block that it follows.
+        """
         blocks: list[nn.ModuleList] = []
         for part in _parts(self.network):
             if isinstance(part, nn.BatchNorm2d | nn.LayerNorm) and blocks:
@@ -85,12 +91,10 @@ class Backbone(nn.Module):
         return tuple(self.features)
 
     def _last_feature_map(self) -> tuple[str, ...]:
-        """The name of the part that gives the last map; () where the classification layer reads that map's mean."""
+        """Return the name of the part that makes the last map; () if the classification layer reads that map's mean."""
         layer = classification_layer(build_network_outline(self.architecture))
         top = layer.split(".")[0]
-        is_transformer = isinstance(
-            self.network, models.VisionTransformer
-        )  # its last layer reads the class token alone
+        is_transformer = isinstance(self.network, models.VisionTransformer)  # its last layer reads only the class token
         if not is_transformer and not any(True for _ in self.network.get_submodule(top).parameters()):
             return ()
         names: list[str] = []
@@ -111,12 +115,12 @@ class Backbone(nn.Module):
         try:
             self._probe()
         finally:
-            for each in hooks:
-                each.remove()
+            for handle in hooks:
+                handle.remove()
         return (names[-1],)
 
     def keeps_channels_last(self, name: str) -> bool:
-        """Whether a part gives its maps as (n, height, width, channels)."""
+        """Return whether a part outputs its maps as (n, height, width, channels)."""
         return self.architecture.startswith("swin") and name != "permute"
 
     def _capture(self, name: str) -> Any:
@@ -125,7 +129,7 @@ class Backbone(nn.Module):
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             if not isinstance(output, Tensor) or output.ndim not in (2, 3, 4):
                 raise ValueError(
-                    f"backbone.features names {name!r}, whose output is no feature map: name a part around it"
+                    f"backbone.features names {name!r}, whose output is not a feature map: name a part that contains it"
                 )
             self._captured[get_ident(), name] = mean_over_positions(output, is_channels_last=is_channels_last)
 
@@ -140,18 +144,22 @@ class Backbone(nn.Module):
                 features: Tensor = self(torch.zeros(1, 3, size, size))
                 return features
         except KeyError as error:
+            name = error.args[0][1]
             raise ValueError(
-                f"backbone.features names {error.args[0][1]!r}, which is never run by itself: name a part around it"
+                f"backbone.features names {name!r}, which never runs by itself: name a part that contains it"
             ) from error
         except (RuntimeError, AssertionError) as error:
-            raise ValueError(f"{self.architecture} cannot take pictures of {size} px ({one_line(error)})") from error
+            raise ValueError(f"{self.architecture} cannot take images of {size} px ({one_line(error)})") from error
         finally:
             self.train(was_training)
 
 
 def mean_over_positions(features: Tensor, *, is_channels_last: bool = False) -> Tensor:
-    """(n, channels, height, width), or (n, height, width, channels), or tokens (n, positions, channels), or
-    (n, channels) -> (n, channels)."""
+    """Return the mean over all positions, (n, channels).
+
+    `features` are (n, channels, height, width), (n, height, width, channels), tokens (n, positions, channels), or
+    (n, channels), which stay as they are.
+    """
     if features.ndim == 3:
         return features.mean(dim=1)
     if features.ndim == 4:

@@ -1,4 +1,4 @@
-"""A model on disk: a folder with `model.safetensors` (the weights) and `model.json` (all else). No code, no pickles."""
+"""A model on disk: a folder with `model.safetensors` (the weights) and `model.json` (the rest). No code, no pickles."""
 
 import os
 from collections.abc import Iterator
@@ -26,11 +26,11 @@ from tasks.models.weights import fill
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
 ADVICE = "they are of another model"
-LEAST_WEIGHTS = 0.1  # of an architecture's; without its classes the smallest has a quarter
+LEAST_WEIGHTS = 0.1  # share of the architecture's parameters; the smallest has a quarter left without its classes
 
 
 def save_bundle(folder: Path, model: Classifier, *, lineage: dict[str, Any]) -> None:
-    """Write a classifier (or a backbone: a classifier without targets) and where it came from into `folder`."""
+    """Write a classifier and its lineage into `folder`. A backbone is saved as a classifier without targets."""
     save_file({name: tensor.contiguous() for name, tensor in sorted(model.state_dict().items())}, folder / WEIGHTS)
     backbone = model.backbone
     description = {
@@ -48,15 +48,18 @@ def save_bundle(folder: Path, model: Classifier, *, lineage: dict[str, Any]) -> 
 
 
 def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
-    """The classifier, in evaluation mode, and its lineage.
+    """Return the classifier, in evaluation mode, and its lineage.
 
-    A bundle may come from a stranger. Before a network is built, model.json has possible values alone and is as it was saved,
-    and the weights are a whole safetensors file with the SHA-256 that model.json says, of as many numbers as that network may
-    have. Before it is filled, they are exactly its tensors. All is read of one bundle, also where another takes its place
-    meanwhile.
+    A bundle may come from a stranger, so it is checked first. Before a network is built:
+    - every value in model.json is possible, and the file is as it was saved;
+    - the weights are a whole safetensors file with the SHA-256 in model.json;
+    - the number of weights is one that the architecture can have.
+    Before the network is filled, the tensors are exactly those that it has.
+
+    Both files are read from the same bundle, even if the folder is replaced during the read.
 
     Raises:
-        ValueError: something of that is not so, or a weight is not finite.
+        ValueError: a check fails, or a weight is not finite.
     """
     try:
         for name in (DESCRIPTION, WEIGHTS):
@@ -74,12 +77,15 @@ def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
             return model.eval(), description.lineage
     except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{folder} is not a whole bundle ({reason}): make it again, or `dvc checkout` it") from error
+        raise ValueError(f"{folder} is not a whole bundle ({reason}): make it again, or run `dvc checkout`") from error
 
 
 @contextmanager
 def opened(folder: Path) -> Iterator[tuple[BufferedReader, BufferedReader]]:
-    """The description and the weights that lie in one folder: what stands at its path may be exchanged at any moment."""
+    """Yield the description and the weights, opened in one and the same folder.
+
+    The folder stays open while they are read, because another folder may take its path at any moment.
+    """
     place = os.open(folder, os.O_RDONLY)
     try:
         inside = partial(os.open, dir_fd=place)
@@ -90,7 +96,7 @@ def opened(folder: Path) -> Iterator[tuple[BufferedReader, BufferedReader]]:
 
 
 def build(description: Description) -> Classifier:
-    """The untrained network."""
+    """Return the untrained network."""
     return grafted(build_backbone(description), description)
 
 
@@ -112,8 +118,11 @@ def grafted(backbone: Backbone, description: Description) -> Classifier:
 
 
 def outline(description: Description) -> dict[str, Tensor]:
-    """The tensors that the weights are to be; the heads without numbers, which may be of any size, and the backbone without,
-    and nothing computed, where torchvision can build it so."""
+    """Return the tensors that the weights must match: their names, shapes and types.
+
+    The heads have no values, because a description may ask for heads of any size. The backbone has none either, and
+    computes nothing, if torchvision can build it that way.
+    """
     try:
         with torch.device("meta"):
             backbone = build_backbone(description)
@@ -124,8 +133,11 @@ def outline(description: Description) -> dict[str, Tensor]:
 
 
 def nodes(backbone: Backbone) -> list[str]:
-    """The parts of torchvision's own network whose outputs, maps averaged over their positions, are joined to the features:
-    what `torchvision.models.feature_extraction.create_feature_extractor` takes."""
+    """Return the parts of torchvision's own network whose outputs make the features.
+
+    Maps are averaged over their positions, then all outputs are concatenated. The names are those that
+    `torchvision.models.feature_extraction.create_feature_extractor` takes.
+    """
     if backbone.sources:
         return list(backbone.sources)
     _, names = get_graph_node_names(backbone.network, suppress_diff_warning=True)
@@ -134,21 +146,22 @@ def nodes(backbone: Backbone) -> list[str]:
 
 
 def versions() -> dict[str, str]:
-    """What the numbers of a model depend on besides its data and params."""
+    """Return the versions of the packages that a model's numbers depend on."""
     import torchvision
 
     return {"torch": torch.__version__, "torchvision": torchvision.__version__}
 
 
 def check_baseline(baseline: Path, record: dict[str, str]) -> None:
-    """Raises ValueError where the model in use is not here, or is another, in weights or description, than the record says."""
+    """Raise ValueError if the model in use is missing, or if its weights or description are not those of the record."""
     for key, name in (("model_sha256", WEIGHTS), ("description_sha256", DESCRIPTION)):
         file = baseline / name
         if not file.is_file():
             raise ValueError(f"the model in use is not at {baseline}: run `dvc pull {baseline}.dvc`")
         if sha256(file) != (expected := record.get(key)):
             raise ValueError(
-                f"{file} is not that of the model in use (expected SHA-256 {str(expected)[:12]}): run `dvc checkout {baseline}.dvc`"
+                f"{file} is not that of the model in use (expected SHA-256 {str(expected)[:12]}): "
+                f"run `dvc checkout {baseline}.dvc`"
             )
 
 

@@ -9,11 +9,11 @@ from tasks.models.backbone import Backbone
 
 
 class Classifier(nn.Module):
-    """Maps normalised images (n, 3, size, size) to logits (n, num_classes), a tensor for each target in order.
+    """Maps normalised images (n, 3, size, size) to logits (n, num_classes), one tensor per target, in order.
 
-    `classes` names, for each target, its classes in the order of the logits. A head is a linear layer, or two with a
-    ReLU and `hidden_features` between them. `temperatures` are what the logits of a target are divided by before they
-    become probabilities; 1.0 for a target that it does not name.
+    `classes` names the classes of each target in the order of its logits. A head is one linear layer, or two with
+    `hidden_features` and a ReLU between them. `temperatures` divide the logits of a target before they become
+    probabilities; a target that is not named has 1.0.
     """
 
     def __init__(
@@ -36,7 +36,10 @@ class Classifier(nn.Module):
         return [head(features) for head in self.heads]
 
     def graft(self, heads: Mapping[str, Sequence[tuple[Tensor, Tensor]]]) -> None:
-        """Set the heads to their linear layers by target, (weight (num_outputs, num_inputs), bias (num_outputs,)) each."""
+        """Set the linear layers of each target's head.
+
+        A layer is a pair of weight (num_outputs, num_inputs) and bias (num_outputs,).
+        """
         with torch.no_grad():
             for head, target in zip(self.heads, self.classes, strict=True):
                 linear = [part for part in head.modules() if isinstance(part, nn.Linear)]

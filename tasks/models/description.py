@@ -1,4 +1,7 @@
-"""What a bundle says of itself: model.json in, a description whose every value is possible out. Nothing is built on its word before."""
+"""The description of a bundle: read model.json and check that every value is possible.
+
+Nothing is built from model.json before that check.
+"""
 
 import hashlib
 import json
@@ -12,13 +15,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 MOST_BYTES = 64 * 2**20  # of model.json: the names of 100,000 classes are a few MB
-MOST_TARGETS = 1_000  # each a head: so many are built in half a second
-MOST_CLASSES = 1_000_000  # of a target
-SHOWN = 60  # characters of what a stranger wrote
+MOST_TARGETS = 1_000  # one head each; building this many takes half a second
+MOST_CLASSES = 1_000_000  # of one target
+SHOWN = 60  # characters of a stranger's text that a message repeats
 
 Name = Annotated[str, Field(min_length=1, max_length=10_000)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # SHA-256
-# wide enough for any model; what lies outside makes numbers that are not finite, or probabilities that say nothing
+# wide enough for any model; a value outside leads to numbers that are not finite, or to meaningless probabilities
 Mean = Annotated[float, Field(ge=-1e3, le=1e3, allow_inf_nan=False)]
 Scale = Annotated[float, Field(ge=1e-3, le=1e3, allow_inf_nan=False)]
 
@@ -28,7 +31,7 @@ class Part(BaseModel):
 
 
 class TransformFields(Part):
-    """See `tasks.images.transform.Transform`; px."""
+    """The fields of `tasks.images.transform.Transform`; sizes in px."""
 
     resize_size: Annotated[int, Field(ge=1, le=2048)]
     crop_size: Annotated[int, Field(ge=1, le=1024)]
@@ -39,7 +42,7 @@ class TransformFields(Part):
 
 
 class Description(Part):
-    """model.json."""
+    """The content of model.json."""
 
     architecture: Name
     features: Literal["penultimate", "pooled"] | Annotated[list[Name], Field(min_length=1, max_length=1000)]
@@ -66,8 +69,11 @@ class Description(Part):
 
 
 def read_description(file: BufferedReader) -> Description:
-    """Raises ValueError naming the first thing that is wrong: it is no JSON, too large, leads out of the bundle, has a value
-    that is missing or impossible, or was changed after it was saved."""
+    """Return the checked description.
+
+    Raises ValueError naming the first fault: the file is not JSON, is too large, has a path that leads out of the
+    bundle, lacks a value, has an impossible value, or was changed after it was saved.
+    """
     if (size := os.fstat(file.fileno()).st_size) > MOST_BYTES:
         raise ValueError(f"{file.name} has {size} bytes, expected at most {MOST_BYTES}")
     try:
@@ -76,7 +82,7 @@ def read_description(file: BufferedReader) -> Description:
         raise ValueError(f"{file.name} is not JSON ({error})") from error
     if not isinstance(content, dict):
         raise ValueError(f"{file.name} holds {type(content).__name__}, expected names and values")
-    # the names of classes are shown, and never opened: any text may be one
+    # names of classes are only shown and never opened, so they may be any text
     for text in _texts({key: value for key, value in content.items() if key not in ("classes", "temperatures")}):
         if _leads_out(text):
             raise ValueError(f"{file.name} names {text[:SHOWN]!r}, which leads out of the bundle")
@@ -88,31 +94,36 @@ def read_description(file: BufferedReader) -> Description:
         message = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
         raise ValueError(" ".join(f"{file.name}: {place} {message}".split())) from None
     if with_digest(content) != content:
-        raise ValueError(f"{file.name} is torn, or was changed: it has another SHA-256 than its description_sha256")
+        raise ValueError(f"{file.name} is torn, or was changed: its SHA-256 is not its description_sha256")
     return description
 
 
 def with_digest(content: dict[str, Any]) -> dict[str, Any]:
-    """The content of model.json with `description_sha256`, that of all else in it. It finds tearing and careless edits; whoever
-    forges a bundle can make it again."""
+    """Return the content of model.json with `description_sha256`, the SHA-256 of everything else in it.
+
+    The digest detects torn files and careless edits. It does not detect a forgery: a forger can compute it anew.
+    """
     others = {key: value for key, value in content.items() if key != "description_sha256"}
     canonical = json.dumps(others, sort_keys=True, separators=(",", ":"))
     return others | {"description_sha256": hashlib.sha256(canonical.encode()).hexdigest()}
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Every text in it, keys too, each at the same cost however deep; a number that JSON does not have is refused on the way."""
+    """Yield every text inside a JSON value, keys too. Depth costs nothing extra.
+
+    Raises ValueError for a number that is not finite, which JSON does not have.
+    """
     remaining = [value]
     while remaining:
-        each = remaining.pop()
-        if isinstance(each, str):
-            yield each
-        elif isinstance(each, dict):
-            remaining += [*each, *each.values()]
-        elif isinstance(each, list):
-            remaining += each
-        elif isinstance(each, float) and not math.isfinite(each):
-            raise ValueError(f"a number is {each}, expected a finite one")
+        part = remaining.pop()
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, dict):
+            remaining += [*part, *part.values()]
+        elif isinstance(part, list):
+            remaining += part
+        elif isinstance(part, float) and not math.isfinite(part):
+            raise ValueError(f"a number is {part}, expected a finite one")
 
 
 def _leads_out(text: str) -> bool:

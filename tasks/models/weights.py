@@ -1,4 +1,4 @@
-"""Where pretrained weights come from: their name, or a file's, in; a backbone filled with them out. No file's code is run."""
+"""Pretrained weights, from torchvision by name or from a file: load them into a backbone. No code in a file is run."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from tasks.images.transform import Decode, Transform
 from tasks.models.architecture import build_network_outline, check_architecture, classification_layer, one_line
 from tasks.models.backbone import Backbone, Features
 
-RANDOM = "random"  # in place of the weights' name: an untrained backbone, for training from scratch
+RANDOM = "random"  # instead of a weights name: an untrained backbone, for training from scratch
 
 
 def load_backbone(
@@ -28,19 +28,19 @@ def load_backbone(
     image_size: int | None = None,
     decode: Decode = "full",
 ) -> Backbone:
-    """A pretrained backbone.
+    """Return a pretrained backbone.
 
     Args:
-        architecture: a torchvision classification architecture, by its torchvision name.
-        weights: a torchvision weights name (downloaded unless cached, hash checked), a safetensors or state-dict
-            file (loaded without running code), or "random".
+        architecture: the torchvision name of a classifier.
+        weights: the torchvision name of weights (downloaded unless cached; their hash is checked), a safetensors or
+            state-dict file (loaded without running code), or "random".
         features: see `Backbone`.
-        image_size: px of the square that the network sees; None for that of the weights' own transform.
+        image_size: side of the square that the network sees, in px; None for the size in the weights' own transform.
         decode: see `Transform`.
 
     Raises:
-        ValueError: unknown architecture or weights, weights of another architecture, or weights that can neither be
-            found here nor downloaded.
+        ValueError: the architecture or the weights are unknown, the weights are of another architecture, or they are
+            neither here nor can be downloaded.
     """
     check_architecture(architecture)
     path = Path(weights)
@@ -58,8 +58,12 @@ def load_backbone(
 
 
 def load_weights(backbone: Backbone, state: dict[str, Tensor], *, name: str) -> None:
-    """Fill the backbone from a torchvision state dict, whose classification layer (any number of classes) and
-    auxiliary classifiers are not needed. Raises ValueError where the rest does not fit."""
+    """Fill the backbone from a torchvision state dict.
+
+    The classification layer (for any number of classes) and auxiliary classifiers are ignored.
+
+    Raises ValueError if the other tensors do not fit.
+    """
     layer = classification_layer(build_network_outline(backbone.architecture))
     extra = (f"{layer}.", "aux1.", "aux2.", "AuxLogits.")
     state = {modern_key(key): tensor for key, tensor in state.items() if not key.startswith(extra)}
@@ -70,12 +74,15 @@ def load_weights(backbone: Backbone, state: dict[str, Tensor], *, name: str) -> 
 def fill(
     module: nn.Module, state: dict[str, Tensor], *, name: str, advice: str, optional: tuple[str, ...] = ()
 ) -> None:
-    """Set all tensors of a module. Raises ValueError naming the first that is missing (unless its name ends in one of
-    `optional`), unknown or of another shape."""
+    """Set all tensors of a module.
+
+    Raises ValueError naming the first tensor that is missing, unknown or of another shape. A tensor may be missing if
+    its name ends in one of `optional`.
+    """
     expected = module.state_dict()
-    shapes, wanted = ({key: tuple(each.shape) for key, each in tensors.items()} for tensors in (state, expected))
+    shapes, wanted = ({key: tuple(tensor.shape) for key, tensor in tensors.items()} for tensors in (state, expected))
     check_fit(shapes, wanted, name=name, advice=advice, optional=optional)
-    expected.update(state)  # keeps the version marks, without which torchvision takes some for an older layout
+    expected.update(state)  # keeps the version marks; without them torchvision reads some layers in an older layout
     module.load_state_dict(expected)
 
 
@@ -87,7 +94,7 @@ def check_fit(
     advice: str,
     optional: tuple[str, ...] = (),
 ) -> None:
-    """By name of a tensor: its shape. Raises ValueError as `fill` does."""
+    """Raise ValueError, as `fill` does, unless the shapes of the tensors, by name, are the expected ones."""
     missing = [key for key in expected if key not in found and not key.endswith(optional or ("\0",))]
     unknown = [key for key in found if key not in expected]
     misshapen = [key for key in found if key in expected and found[key] != expected[key]]
@@ -97,7 +104,7 @@ def check_fit(
 
 
 def modern_key(key: str) -> str:
-    """The published weights of DenseNet and ViT still use the names that their parts had once."""
+    """Return today's name of a tensor: the published weights of DenseNet and ViT use older names of some parts."""
     key = re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", key)
     return key.replace(".mlp.linear_1.", ".mlp.0.").replace(".mlp.linear_2.", ".mlp.3.")
 
@@ -109,21 +116,21 @@ def _named_weights(architecture: str, name: str) -> Any:
     except KeyError:
         raise ValueError(
             f"weights {name!r} are not known for {architecture}: torchvision has "
-            f"{', '.join(each.name for each in known)}; a file's name ends in .safetensors, .pt or .pth"
+            f"{', '.join(entry.name for entry in known)}; the name of a file ends in .safetensors, .pt or .pth"
         ) from None
 
 
 def _download(architecture: str, name: str) -> dict[str, Tensor]:
     weights = _named_weights(architecture, name)
     place = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
-    advice = f"fetch {weights.url} on another machine and put it at {place}, or name a local file as backbone.weights"
+    advice = f"download {weights.url} on another machine and put it at {place}, or name a file in backbone.weights"
     try:
         state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (URLError, TimeoutError, ConnectionError) as error:
         raise ValueError(
-            f"weights {architecture} {name} are not cached and cannot be fetched ({error}): {advice}"
+            f"weights {architecture} {name} are not cached and cannot be downloaded ({error}): {advice}"
         ) from error
-    except Exception as error:  # a torn file can make torch raise nearly anything
+    except Exception as error:  # a torn file can make torch raise almost any error
         raise ValueError(
             f"weights {architecture} {name} at {place} are damaged ({error}): remove them, then {advice}"
         ) from error
@@ -132,7 +139,7 @@ def _download(architecture: str, name: str) -> dict[str, Tensor]:
 
 def _read_state(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise ValueError(f"there is no weights file {path}: put it there, or correct backbone.weights in params.yaml")
+        raise ValueError(f"weights file {path} is missing: put it there, or correct backbone.weights in params.yaml")
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, framework="pt") as file:
@@ -141,7 +148,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
             raise ValueError(f"weights file {path} is not a whole safetensors file ({error}): copy it again") from error
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a stranger's file can make torch raise nearly anything
+    except Exception as error:  # a stranger's file can make torch raise almost any error
         reason = one_line(error)
         raise ValueError(
             f"weights file {path} is not a plain state dict ({reason}): save one with torch.save"
@@ -150,12 +157,12 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"weights file {path} holds no state dict: expected tensors by name, save model.state_dict()")
+        raise ValueError(f"weights file {path} has no state dict, expected tensors by name: save model.state_dict()")
     return state
 
 
 def _header(path: Path) -> dict[str, Any]:
-    """What a safetensors file says of its transform, as JSON under `transform`; {} where it says nothing."""
+    """Return the transform in a safetensors file's header (JSON under the key `transform`), or {} if there is none."""
     if path.suffix != ".safetensors" or not path.is_file():
         return {}
     try:

@@ -1,5 +1,4 @@
-"""Predictions of a target in; its confusion matrix out: a table where it fits a page, a picture of any size, and the pairs
-that are confused the most."""
+"""The confusion matrix of a target: a table if it fits the page, cells for a drawing, and the most confused pairs."""
 
 from typing import Any
 
@@ -14,19 +13,21 @@ SHADES = 10
 
 
 def confusion(predictions: pd.DataFrame) -> dict[str, Any]:
-    """Counts, rows actual and columns predicted, of the classes in `label` and `candidate`.
+    """Count the classes in `label` (rows, actual) against those in `candidate` (columns, predicted).
 
     Returns:
-        `names`; `cells`, the k cells that are not 0 as packed arrays `row`, `column` (uint16) and `count` (uint32);
-        `rows` (None for more than MAX_TABLE classes), with each cell's share of its row in SHADES steps; `pairs`, of different
-        classes, the most frequent first.
+        names: the classes in order
+        cells: the k cells that are not 0, as packed arrays `row`, `column` (uint16) and `count` (uint32)
+        rows: the table, with each cell's share of its row in SHADES steps; None for more than MAX_TABLE classes
+        pairs: at most MAX_PAIRS pairs of different classes, the most frequent first
+        num_pairs: the number of all such pairs
     """
     names = sorted(set(predictions["label"]) | set(predictions["candidate"]))
-    index = {name: at for at, name in enumerate(names)}
-    at = [predictions[column].map(index).to_numpy(np.int64) for column in ("label", "candidate")]
-    flat, count = np.unique(at[0] * len(names) + at[1], return_counts=True)
+    index = {name: number for number, name in enumerate(names)}
+    actual, predicted = (predictions[column].map(index).to_numpy(np.int64) for column in ("label", "candidate"))
+    flat, count = np.unique(actual * len(names) + predicted, return_counts=True)
     row, column = np.divmod(flat, max(len(names), 1))
-    totals = np.bincount(at[0], minlength=len(names))
+    totals = np.bincount(actual, minlength=len(names))
     share = count / totals[row]
     wrong = np.flatnonzero(row != column)
     pairs = wrong[np.argsort(-count[wrong], kind="stable")][:MAX_PAIRS]
@@ -50,4 +51,4 @@ def _table(names: list[str], row: Any, column: Any, count: Any, share: Any) -> l
     cells = [[{"count": 0, "shade": 0} for _ in names] for _ in names]
     for i, j, number, part in zip(row, column, count, share, strict=True):
         cells[i][j] = {"count": int(number), "shade": int(np.ceil(part * SHADES))}
-    return [{"name": name, "cells": each} for name, each in zip(names, cells, strict=True)]
+    return [{"name": name, "cells": cells_of_row} for name, cells_of_row in zip(names, cells, strict=True)]

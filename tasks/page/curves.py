@@ -1,4 +1,4 @@
-"""The epochs of fine-tuning in; its learning curves as points of a drawing out."""
+"""The learning curves of fine-tuning, as points of a drawing and as numbers."""
 
 from collections.abc import Hashable
 from typing import Any
@@ -7,8 +7,10 @@ import pandas as pd
 
 
 def curves(table: pd.DataFrame, measure: str, *, width: int = 330, height: int = 150) -> dict[str, Any]:
-    """The loss or the accuracy of each epoch as points of an SVG of width x height, and where the epoch kept stands. Losses
-    begin at 0, accuracies at the lowest and end at 1."""
+    """Return the loss or the accuracy of each epoch as points of an SVG of width x height, and the kept epoch's place.
+
+    The axis of losses begins at 0. The axis of accuracies begins at the lowest one and ends at 1.
+    """
     epochs = max(int(table["epoch"].max()), 1)
     columns = {split: f"{split}_{measure}" for split in ("train", "val")}
     values = table[list(columns.values())]
@@ -38,6 +40,6 @@ def curves(table: pd.DataFrame, measure: str, *, width: int = 330, height: int =
 
 
 def numbers(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
-    """A row an epoch, as it is in the table; None where nothing was measured."""
-    known = table.astype(object)
-    return known.where(known.notna(), None).to_dict("records")
+    """Return the rows of the table, one per epoch, with None for values that were not measured."""
+    rows = table.astype(object)
+    return rows.where(rows.notna(), None).to_dict("records")

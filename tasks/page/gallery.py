@@ -1,4 +1,4 @@
-"""Predictions in; the rows worth looking at out: negative flips, and the errors that the candidate was surest of."""
+"""Choose the wrong predictions that are worth a look: negative flips, and errors with the least likely label."""
 
 import pandas as pd
 
@@ -7,8 +7,11 @@ ERROR = "error"
 
 
 def worst(predictions: pd.DataFrame, *, limit: int) -> pd.DataFrame:
-    """At most `limit` wrong predictions, shared out among the targets, of which each has one at least, with their `kind`; half of them negative flips where
-    there are as many, and of each kind those first whose label was thought the least likely."""
+    """Return about `limit` wrong predictions with their `kind`, negative flips first.
+
+    All targets get an equal share, and at least one. Half of a share is for negative flips and half for other errors;
+    if one kind has fewer, the other gets its places. Inside a kind, the least likely labels come first.
+    """
     targets = [rows for _, rows in predictions.groupby("target")]
     share = max(limit // max(len(targets), 1), 1)
     return pd.concat([_worst(rows, limit=share) for rows in targets], ignore_index=True)

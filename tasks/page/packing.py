@@ -1,4 +1,4 @@
-"""Arrays and texts in; short text that a page's script unpacks, out: base64 of zlib's format (RFC 1950), little-endian."""
+"""Pack arrays and texts for the page's script: base64 of zlib's format (RFC 1950), numbers in little-endian."""
 
 import base64
 import zlib
@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-SEPARATOR = "\0"  # the one character that no path and no name of a file can hold
+SEPARATOR = "\0"  # the only character that no path can contain
 
 
 def pack(array: NDArray[Any]) -> str:
-    """Any shape, row by row, in its own dtype."""
+    """Pack an array of any shape, row by row, in its own dtype."""
     return _pack(array.astype(array.dtype.newbyteorder("<")).tobytes())
 
 
@@ -21,8 +21,10 @@ def pack_texts(texts: Sequence[str]) -> str:
 
 
 def pack_within(texts: Sequence[str], *, order: NDArray[np.integer], max_bytes: int) -> tuple[str, int]:
-    """The texts as far as they fit into `max_bytes` of page, those that come first in `order` (n,) before others; the rest
-    are empty. And how many were kept."""
+    """Pack as many texts as fit into `max_bytes` of the page, and return how many were kept.
+
+    The first ones in `order` (n,) are kept; the others become empty texts.
+    """
     num_kept = len(texts)
     while len(packed := pack_texts(_keep(texts, order[:num_kept]))) > max_bytes and num_kept:
         num_kept = int(num_kept * 0.95 * max_bytes / len(packed))

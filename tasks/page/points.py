@@ -1,4 +1,4 @@
-"""Held-out samples, their places on a plane and their predictions in; what the page's map draws, packed, out."""
+"""Pack what the page's map draws: the places of held-out samples on a plane, and their predictions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from tasks.page.packing import pack, pack_within
 
-NONE = 65535  # the index of a label that a sample does not have
-MAX_PATH_BYTES = 1_500_000  # of the page
+NONE = 65535  # the index that means "no label"
+MAX_PATH_BYTES = 1_500_000  # bytes of the page that paths may take
 
 
 def points(
@@ -21,17 +21,18 @@ def points(
     pictures: Mapping[str, int],
     max_path_bytes: int = MAX_PATH_BYTES,
 ) -> dict[str, Any]:
-    """Arrays of n points.
+    """Return the points of the map as packed arrays of length n.
 
     Args:
-        samples: n held-out rows: sample_id, batch, path.
-        places: (n, 2).
-        predictions: a row a sample and target; samples without a label have none.
-        pictures: by sample_id, the number of its thumbnail on the page.
+        samples: n held-out rows with sample_id, batch, path
+        places: (n, 2)
+        predictions: one row per sample and target; samples without a label have none
+        pictures: the number of the thumbnail on the page, by sample_id
+        max_path_bytes: bytes of the page that paths may take
 
     Returns:
-        `x`, `y`, `batch` (index of `batches`) and `path`, then by target `label`, `candidate`, `baseline` (index of `names`,
-        or NONE) and `confidence` (0..255).
+        `x`, `y`, `batch` (index into `batches`) and `paths`. For each target: `label`, `candidate`, `baseline` (index
+        into `names`, or NONE) and `confidence` (0..255).
     """
     position = pd.Series(np.arange(len(samples)), index=samples["sample_id"])
     is_wrong = samples["sample_id"].isin(predictions.loc[predictions["candidate"] != predictions["label"], "sample_id"])
@@ -44,25 +45,25 @@ def points(
         "x": pack(places[:, 0]),
         "y": pack(places[:, 1]),
         "batches": batches,
-        "batch": pack(samples["batch"].map({name: at for at, name in enumerate(batches)}).to_numpy(np.uint16)),
+        "batch": pack(samples["batch"].map({name: number for number, name in enumerate(batches)}).to_numpy(np.uint16)),
         "paths": paths,
         "num_paths": num_paths,
-        "pictures": {str(position[identity]): at for identity, at in pictures.items() if identity in position},
-        "targets": [_target(str(target), each, position) for target, each in rows.groupby("target")],
+        "pictures": {str(position[identity]): number for identity, number in pictures.items() if identity in position},
+        "targets": [_target(str(target), members, position) for target, members in rows.groupby("target")],
     }
 
 
 def _target(name: str, rows: pd.DataFrame, position: "pd.Series[int]") -> dict[str, Any]:
-    models = [each for each in ("candidate", "baseline") if each in rows]
+    models = [model for model in ("candidate", "baseline") if model in rows]
     names = sorted(set().union(*(rows[column] for column in ("label", *models))))
-    index = {each: at for at, each in enumerate(names)}
-    at = position[rows["sample_id"]].to_numpy()
+    index = {label: number for number, label in enumerate(names)}
+    positions = position[rows["sample_id"]].to_numpy()
 
     def spread(values: NDArray[Any], *, fill: int) -> str:
         array = np.full(len(position), fill, dtype=values.dtype)
-        array[at] = values
+        array[positions] = values
         return pack(array)
 
     confidence = (rows["candidate_confidence"].to_numpy() * 255).round().astype(np.uint8)
-    packed = {each: spread(rows[each].map(index).to_numpy(np.uint16), fill=NONE) for each in ("label", *models)}
+    packed = {column: spread(rows[column].map(index).to_numpy(np.uint16), fill=NONE) for column in ("label", *models)}
     return {"name": name, "names": names, "confidence": spread(confidence, fill=0)} | packed

@@ -1,4 +1,4 @@
-"""Rows of the quarantine ledger in; the same with a picture, where there is one that can be decoded, out."""
+"""Add thumbnails to rows of the quarantine ledger, as far as their images can be decoded."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import pandas as pd
 
 from tasks.page.thumbnails import thumbnails
 
-# why samples are set aside that were decoded whole when they were scanned; of all others some cost hours or crash a decoder
+# reasons for which a sample was decoded whole when it was scanned; other samples may take hours or crash a decoder
 DECODED = (
     "label_missing",
     "conflicting_labels",
@@ -19,7 +19,7 @@ DECODED = (
 
 
 def with_pictures(ledger: pd.DataFrame, *, raw: Path, size: int) -> list[dict[str, Any]]:
-    """The rows with `picture`, a data URI or None. Raises ValueError as `thumbnails`."""
+    """Return the rows with `picture`, a data URI or None. Raises ValueError as `thumbnails` does."""
     pictures = thumbnails(ledger[ledger["reason"].isin(DECODED)], raw=raw, size=size)
     return [
         {str(key): value for key, value in row.items()}

@@ -1,4 +1,4 @@
-"""The bins of a reliability table in; the dots of its diagram out."""
+"""The dots of the reliability diagram."""
 
 from typing import Any
 
@@ -6,8 +6,10 @@ import pandas as pd
 
 
 def dots(bins: pd.DataFrame, *, side: int = 260) -> list[dict[str, Any]]:
-    """A dot a bin: confidence and accuracy (0..1), count, and where they lie in a square of `side` px, y downward. The dot's
-    area grows with the bin's share of the samples."""
+    """Return one dot per bin: confidence, accuracy (0..1), count, and its place in a square of `side` px, y downward.
+
+    The area of a dot grows with the bin's share of the samples.
+    """
     total = max(int(bins["count"].sum()), 1)
     return [
         {

@@ -1,4 +1,4 @@
-"""What the page shows in; the page out: one HTML file that fetches nothing and runs no script but its own."""
+"""Render the page: one HTML file that fetches nothing and runs only its own script."""
 
 import base64
 import hashlib
@@ -13,7 +13,11 @@ SCRIPTS = ("unpack.js", "gallery.js", "quarantine.js", "confusion.js", "map.js")
 
 
 def render(content: dict[str, Any]) -> str:
-    """Every name and label from the data is escaped, in text, in attributes and in JSON; a number that is none is refused."""
+    """Return the page as text.
+
+    Names and labels from the data are escaped in text, in attributes and in JSON. A number in the JSON that is not
+    finite is refused.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATE),
         autoescape=True,
@@ -26,13 +30,13 @@ def render(content: dict[str, Any]) -> str:
     parts = "\n".join((TEMPLATE / name).read_text("utf-8") for name in SCRIPTS)
     script = f'"use strict";\n(() => {{\n{parts}}})();\n'
     policy = (
-        f"default-src 'none'; script-src {_source(script)}; style-src {_source(style)}; img-src data:; base-uri 'none'; "
-        "form-action 'none'"
+        f"default-src 'none'; script-src {_source(script)}; style-src {_source(style)}; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
     )
     page = environment.get_template("page.html")
     return page.render(content, style=Markup(style), script=Markup(script), policy=policy)  # noqa: S704  files of ours
 
 
 def _source(text: str) -> str:
-    """How a content security policy names an inline script or style: by its hash (CSP level 2)."""
+    """Return the source that allows an inline script or style in a content security policy: its hash (CSP level 2)."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}'"

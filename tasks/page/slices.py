@@ -1,4 +1,4 @@
-"""The table of slices in; what the page shows of it out: by target and column, the slices that fare worst first."""
+"""The slices on the page: the worst ones of each column first."""
 
 import math
 from pathlib import Path
@@ -8,14 +8,19 @@ import pandas as pd
 
 from tasks.data.manifest.tables import read_text_table
 
-MAX_ROWS = 40  # slices of a column; the table has them all
+MAX_ROWS = 40  # slices of one column on the page; slices.csv has them all
 NUMBERS = ("num_samples", "candidate_accuracy", "candidate_low", "candidate_high", "num_shared", "baseline_accuracy",
            "negative_flips", "positive_flips")  # fmt: skip
-PLACES = {"candidate_accuracy": "at", "candidate_low": "low_at", "candidate_high": "high_at", "baseline_accuracy": "baseline_at"}  # fmt: skip
+PLACES = {
+    "candidate_accuracy": "at",
+    "candidate_low": "low_at",
+    "candidate_high": "high_at",
+    "baseline_accuracy": "baseline_at",
+}
 
 
 def read_slices(path: Path) -> pd.DataFrame:
-    """A row a slice: target, column, value and NUMBERS. Names are text, whatever they look like."""
+    """Return one row per slice: target, column, value and NUMBERS. A name stays text even if it looks like a number."""
     try:
         table = read_text_table(path)
     except FileNotFoundError:
@@ -24,10 +29,15 @@ def read_slices(path: Path) -> pd.DataFrame:
 
 
 def slices(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The columns of a target's slices, with their rows; None where there is no baseline. What is lost is counted on the samples
-    that both models can know; slices that are alike stay in the table's order. `at`, `low_at`, `high_at` and `baseline_at`, which
-    is none where the models were measured on different samples, are places on 0..100, for accuracies from `bottom` to 1."""
-    found = []
+    """Return the columns of a target's slices, with their rows; the numbers of a missing baseline are None.
+
+    The slices that lost the most come first, then the least accurate; equal ones stay in the table's order. Losses are
+    counted on the samples on which both models are compared.
+
+    `at`, `low_at`, `high_at` and `baseline_at` are places on 0..100, for accuracies from `bottom` to 1. `baseline_at`
+    is None if the two models were measured on different samples.
+    """
+    columns = []
     for column, rows in table.groupby("column", sort=False):
         gain = (rows["positive_flips"] - rows["negative_flips"]) / rows["num_shared"]
         lost = gain.fillna(0).clip(upper=0)
@@ -37,7 +47,7 @@ def slices(table: pd.DataFrame) -> list[dict[str, Any]]:
         bottom = min(math.floor(lowest * 10) / 10, 0.9)
         places = {place: 100 * (shown[name] - bottom) / (1 - bottom) for name, place in PLACES.items()}
         places["baseline_at"] = places["baseline_at"].where(shown["num_shared"] == shown["num_samples"])
-        known = shown.assign(**places).astype(object)
-        records = known.where(known.notna(), None).to_dict("records")
-        found.append({"column": str(column), "rows": records, "num_rows": len(rows), "bottom": bottom})
-    return found
+        placed = shown.assign(**places).astype(object)
+        records = placed.where(placed.notna(), None).to_dict("records")
+        columns.append({"column": str(column), "rows": records, "num_rows": len(rows), "bottom": bottom})
+    return columns

@@ -1,11 +1,13 @@
 """The one road from pixels to answers: evaluate, smoke, predict, latency and the check of an export all take it.
 
-The vector of a sample passes through float16, as the embedding store keeps it. The precision is fp32 unless somebody asks for
-another, because every processor computes with it: what the gate judged is what answers, on any machine. Each row of the
-head is computed by itself, so that no bit of an answer depends on the samples beside it.
+The vector of a sample passes through float16, as the embedding store keeps it. The precision is fp32 unless somebody
+chooses another, because every processor computes with it: what the gate judged is what answers, on any machine. The
+head computes each row by itself, so that no bit of an answer depends on the samples beside it.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,27 +15,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tasks.embedding.embedder import Embedder, plan
+from tasks.embedding.embedder import AUTO, Embedder, plan
+from tasks.machine.cores import spread
 from tasks.models.classifier import Classifier
 from tasks.targets import classes
 from tasks.targets.head import Head
 
 PRECISION = "fp32"
+ROWS_AT_ONCE = 1024  # of vectors, by a core
 
-Probabilities = dict[str, NDArray[np.float64]]  # by target: (n, num_classes)
+TargetProbabilities = dict[str, NDArray[np.float64]]  # by target: (n, num_classes)
 
 
 class Answerer:
-    """A classifier made ready on this machine.
+    """A classifier, prepared to run on this machine.
 
-    `choices` are those of `tasks.embedding.embedder.plan`. Raises ValueError where the model is a backbone without targets, or
-    a choice is not to be had here.
+    `choices` are fields of `tasks.embedding.options.PlanOptions`. Raises ValueError if the model is a backbone without
+    targets, or if this machine lacks what is chosen.
     """
 
     def __init__(self, model: Classifier, **choices: Any) -> None:
         if not model.classes:
             raise ValueError("the bundle is a backbone, which has no classes: name the bundle of a classifier")
-        self.embedder = Embedder(model.backbone, plan(**{"precision": PRECISION} | choices))
+        options = replace(AUTO, **{"precision": PRECISION} | choices)
+        self.embedder = Embedder(model.backbone, plan(options))
         self.transform = self.embedder.transform
         self.fingerprint = model.backbone.fingerprint()
         self.classes = model.classes
@@ -46,12 +51,12 @@ class Answerer:
         """
         return self.embedder(pixels).half().to("cpu", non_blocking=True)
 
-    def probabilities(self, vectors: NDArray[np.float16]) -> Probabilities:
+    def probabilities(self, vectors: NDArray[np.float16]) -> TargetProbabilities:
         """Vectors (n, dim) float16 -> calibrated probabilities."""
         return answers(self.heads, vectors)
 
-    def answer(self, pixels: Tensor) -> Probabilities:
-        """Pixels (n, 3, size, size) uint8 of any number of samples -> calibrated probabilities, on a processor."""
+    def answer(self, pixels: Tensor) -> TargetProbabilities:
+        """Pixels (n, 3, size, size) uint8 of any number of samples -> calibrated probabilities."""
         size = self.embedder.plan.minibatch_size
         parts = [self.vectors(part) for part in torch.split(pixels, size)]
         if self.embedder.plan.device == "cuda":
@@ -69,7 +74,7 @@ def heads_of(model: Classifier) -> dict[str, Head]:
     return heads
 
 
-def answers(heads: Mapping[str, Head], vectors: NDArray[np.float16]) -> Probabilities:
+def answers(heads: Mapping[str, Head], vectors: NDArray[np.float16]) -> TargetProbabilities:
     """Return the calibrated probabilities that heads, by target, give to vectors (n, dim) float16."""
     rows = vectors.astype(np.float32)
     return {
@@ -80,12 +85,18 @@ def answers(heads: Mapping[str, Head], vectors: NDArray[np.float16]) -> Probabil
 
 def logits_by_row(head: Head, rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """(n, dim) -> (n, num_classes). A product of matrices would choose its kernel, and so its last bits, by n."""
+    chunks = [rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE)]
+    if len(chunks) < 2:
+        return _logits_of(head, rows)
+    return np.concatenate(list(spread(chunks, partial(_logits_of, head))))
+
+
+def _logits_of(head: Head, rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.stack([_logits(head, row) for row in rows]) if len(rows) else head.logits(rows)
 
 
 def _logits(head: Head, row: NDArray[np.float32]) -> NDArray[np.float32]:
     for number, (weight, bias) in enumerate(head.layers):
-        row = (
-            np.einsum("oi,i->o", weight, np.maximum(row, 0) if number else row) + bias
-        )  # not BLAS: its threads share sums
+        activated = np.maximum(row, 0) if number else row
+        row = np.einsum("oi,i->o", weight, activated) + bias  # not BLAS: its threads share sums
     return row

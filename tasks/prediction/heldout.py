@@ -1,13 +1,12 @@
 """The answers of models to held-out samples, in the class order of the candidate.
 
 Each sample is read once for all models and perturbations. The vectors of a model stay in the embedding store, under its
-backbone, the sample and the recipe: the model in use costs new held-out samples only, and a candidate that is the head alone takes
-the vectors that are there.
+backbone, the sample and the recipe. So the model in use costs new held-out samples only, and a candidate that is the
+head alone takes the vectors that are there.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.data.samples.samples import Samples, decode_verified
-from tasks.embedding.engine import Hash, PassingView, Show, StoredView, embed, open_store
-from tasks.prediction.answers import Answerer, Probabilities
+from tasks.data.samples.samples import Samples
+from tasks.embedding.engine import PassingView, Show, StoredView, embed, open_store
+from tasks.embedding.looks import Hash
+from tasks.prediction.answers import Answerer, TargetProbabilities
 from tasks.targets.classes import likeliest
 
 
 @dataclass(frozen=True, kw_only=True)
 class Modality:
-    """What a modality hands in: its decoder, which takes `shorter_side`, its perceptual hash, and alterations by name."""
+    """The parts of a modality: a decoder that takes `shorter_side`, a perceptual hash, and alterations by name."""
 
     decode: Callable[..., Any]
     hash_of: Hash
@@ -35,24 +35,8 @@ class Modality:
 class Asked:
     """The answers of each model, by name, and those of the candidate to altered samples, by alteration."""
 
-    models: dict[str, Probabilities]
-    altered: dict[str, Probabilities]
-
-
-@dataclass(kw_only=True)
-class Decodings:
-    """The bytes of a sample, decoded at most once for each shorter side that a model asks for."""
-
-    content: bytes
-    path: Path
-    decode: Callable[..., Any]
-    decoded: dict[int | None, Any] = field(default_factory=dict)
-
-    def at(self, shorter_side: int | None) -> Any:
-        if shorter_side not in self.decoded:
-            decode = partial(self.decode, shorter_side=shorter_side)
-            self.decoded[shorter_side] = decode_verified(self.content, decode, path=self.path)
-        return self.decoded[shorter_side]
+    models: dict[str, TargetProbabilities]
+    altered: dict[str, TargetProbabilities]
 
 
 def ask(
@@ -65,7 +49,7 @@ def ask(
     alterations: Sequence[str],
     show: Show = lambda items, total: items,
 ) -> Asked:
-    """Ask every model for its answers to the samples of manifest rows, and the candidate for those to altered samples.
+    """Return every model's answers to the samples of manifest rows, and the candidate's answers to altered samples.
 
     Args:
         answerers: by name; one is called `candidate`.
@@ -79,30 +63,24 @@ def ask(
     views: dict[str, StoredView] = {}  # by the recipe: models that share a backbone share its vectors
     recipe_of = {}
     for name, answerer in answerers.items():
-        side = answerer.transform.shorter_side
         kept = open_store(
             store, answerer.embedder, backbone=answerer.fingerprint, decode=modality.decode, hash_of=modality.hash_of,
             hashes_shape=modality.hashes_shape,
         )  # fmt: skip
         recipe_of[name] = kept.fingerprint
-        views[kept.fingerprint] = StoredView(
-            embedder=answerer.embedder, store=kept, keys=samples.ids, hashing=modality.hash_of, seeing=_seeing(side)
-        )
+        views[kept.fingerprint] = StoredView(embedder=answerer.embedder, store=kept, keys=samples.ids)
     candidate = answerers["candidate"]
     passing = {
         name: PassingView(
             embedder=candidate.embedder,
             vectors=np.empty((len(rows), candidate.embedder.dim), dtype=np.float16),
-            seeing=_seeing(candidate.transform.shorter_side, modality.alterations[name]),
+            decode=modality.decode,
+            alter=modality.alterations[name],
         )
         for name in alterations
     }
 
-    def read(row: int) -> Decodings:
-        path = raw / samples.batches[row] / samples.paths[row]
-        return Decodings(content=samples.content(row), path=path, decode=modality.decode)
-
-    embed(read, [*views.values(), *passing.values()], names=samples.paths, show=show)
+    embed(samples.content, [*views.values(), *passing.values()], names=samples.paths, show=show)
     return Asked(
         models={
             name: answerer.probabilities(views[recipe_of[name]].store.all_looks(samples.ids).vectors)
@@ -112,16 +90,14 @@ def ask(
     )
 
 
-def _seeing(
-    shorter_side: int | None, alter: Callable[[Any], Any] = lambda sample: sample
-) -> Callable[[Decodings], Any]:
-    return lambda decodings: alter(decodings.at(shorter_side))
-
-
 def in_classes_of(
-    probabilities: Probabilities, *, known: Mapping[str, list[str]], wanted: Mapping[str, list[str]], num_rows: int
-) -> Probabilities:
-    """Return probabilities in the order of the `wanted` classes, by target: zero for a class that the model does not know.
+    probabilities: TargetProbabilities,
+    *,
+    known: Mapping[str, list[str]],
+    wanted: Mapping[str, list[str]],
+    num_rows: int,
+) -> TargetProbabilities:
+    """Return probabilities in the order of the `wanted` classes, by target; zero for an unknown class.
 
     A target that the model does not know has equal probabilities.
     """
@@ -149,7 +125,7 @@ def prediction_table(
     by_model: dict[str, NDArray[np.float64]],
     names: list[str],
 ) -> pd.DataFrame:
-    """Return a row a sample: its label, and each model's answer with the probabilities of that answer and of the label."""
+    """Return a row a sample: its label, and each model's answer with the probabilities of answer and label."""
     table = rows[["sample_id", "batch", "path"]].assign(target=target, label=np.array(names)[labels])
     for name, probabilities in by_model.items():
         table[name] = np.array(names)[likeliest(probabilities)]

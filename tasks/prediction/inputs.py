@@ -1,6 +1,6 @@
-"""What a person names to be classified in, one by one each picture among it out: folders, files, CSV and Parquet, as a stream.
+"""Find the images in the folders, files and tables (CSV, Parquet) that a person names, as a stream.
 
-A table's paths are a stranger's: they lead to files below the folder of the table (or below the `root` that is named), and
+The paths in a table come from a stranger. They lead to files below the table's folder, or below the given `root`, and
 nowhere else.
 """
 
@@ -27,14 +27,17 @@ from tasks.data.samples.parquet_cells import (
 )
 
 PATH = label_table.PATH
-ROWS_AT_ONCE = 1024  # paths of a Parquet file
-LONGEST_ROW = 1_000_000  # characters of a line of CSV
+ROWS_AT_ONCE = 1024  # paths read together from a Parquet file
+LONGEST_ROW = 1_000_000  # characters in a line of CSV
 
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
-    """`path` is what it is called; `place` is where its bytes are (see `tasks.data.samples.contents`), None where that is nowhere, for
-    the `reason`."""
+    """An image to classify, or the `reason` why it cannot be one.
+
+    `path` is its name for people. `place` is where its bytes are (see `tasks.data.samples.contents`); it is None if
+    there is a `reason`.
+    """
 
     path: str
     place: Path | None = None
@@ -45,12 +48,14 @@ class Input:
 def find_inputs(
     named: Iterable[Path], *, root: Path | None = None, left_out: Callable[[Path], bool] = lambda path: False
 ) -> Iterator[Input]:
-    """Every picture that the named paths hold, in their order, those of a folder sorted; what cannot be one has a reason.
-    `left_out` says of a path that it is not looked at."""
+    """Yield every image below the named paths, in their order; inside a folder in sorted order.
+
+    Anything that cannot be an image is yielded with a reason. Paths for which `left_out` is true are skipped.
+    """
     for path in named:
         try:
             is_folder = path.is_dir()
-        except OSError as error:  # a name too long for any disk, among others
+        except OSError as error:  # for example, the name is too long for any disk
             yield _defect(path, "missing_file", error.strerror or one_line(error))
             continue
         if is_folder:
@@ -59,17 +64,17 @@ def find_inputs(
             yield from _in_file(path, root=root)
 
 
-def read_input(found: Input, *, max_file_bytes: int) -> bytes:
-    """The bytes of an input that has a place. Raises DefectError where there are none, or too many."""
-    assert found.place is not None
+def read_input(item: Input, *, max_file_bytes: int) -> bytes:
+    """Return the bytes of an input that has a place. Raises DefectError if it cannot be read or is too large."""
+    assert item.place is not None
     try:
-        size = found.place.stat().st_size
+        size = item.place.stat().st_size
     except OSError:
-        size = 0  # the row of a table, which is read in groups; or it is gone, which reading tells
+        size = 0  # a row of a table has no size on disk; if the file is gone, reading it raises the error
     try:
-        content = b"" if size > max_file_bytes else read_content(found.place)
+        content = b"" if size > max_file_bytes else read_content(item.place)
     except FileNotFoundError:
-        raise DefectError("missing_file", "it went away while it was looked for") from None
+        raise DefectError("missing_file", "the file was removed after it was found") from None
     except UnreadableTableError as error:
         raise DefectError("unreadable_row", str(error)) from error
     except OSError as error:
@@ -80,8 +85,10 @@ def read_input(found: Input, *, max_file_bytes: int) -> bytes:
 
 
 def _in_folder(folder: Path, *, root: Path | None, left_out: Callable[[Path], bool]) -> Iterator[Input]:
-    """One folder's names at a time are in memory. Hidden ones are no pictures, and a labels.csv says only what its
-    neighbours are."""
+    """Yield the images of a folder, with the names of one folder at a time in memory.
+
+    Hidden files are yielded with a reason. A `labels.csv` is skipped: it only labels its neighbours.
+    """
     closed: list[OSError] = []
     for place, folders, names in os.walk(folder, onerror=closed.append):
         folders.sort()
@@ -102,7 +109,7 @@ def _in_folder(folder: Path, *, root: Path | None, left_out: Callable[[Path], bo
 
 
 def _in_file(path: Path, *, root: Path | None, is_table: bool | None = None) -> Iterator[Input]:
-    """The rows of a table, or the one picture that the file is."""
+    """Yield the rows of a table, or the file itself as one image."""
     if parquet_table.is_parquet(path) if is_table is None else is_table:
         yield from _in_parquet(path, root=root)
     elif not path.exists():
@@ -133,10 +140,10 @@ def _in_csv(table: Path, *, root: Path | None) -> Iterator[Input]:
         except csv.Error as error:
             header = [str(error)]
         if header.count(PATH) != 1:
-            found = ", ".join(header)[:200]
-            yield _defect(table, "unreadable_table", f"columns {found}; expected one called {PATH}")
+            names = ", ".join(header)[:200]
+            yield _defect(table, "unreadable_table", f"columns {names}; expected one column {PATH}")
             return
-        at = header.index(PATH)
+        column = header.index(PATH)
         while True:
             try:
                 row = next(rows, None)
@@ -146,15 +153,18 @@ def _in_csv(table: Path, *, root: Path | None) -> Iterator[Input]:
             if row is None:
                 return
             if len(row) != len(header):
-                if row:  # an empty line is no row
+                if row:  # an empty line is not a row
                     detail = f"{len(row)} cells, expected {len(header)}"
                     yield _defect(Path(f"{table}:{rows.line_num}"), "unreadable_row", detail)
                 continue
-            yield _of_table(table, row[at], root=root)
+            yield _of_table(table, row[column], root=root)
 
 
 def _in_parquet(table: Path, *, root: Path | None) -> Iterator[Input]:
-    """A column of pictures, or else one of paths; the one of paths where both are and pictures are not called so."""
+    """Yield the images in a table's column of images, or those at the paths in its column of paths.
+
+    If the table has both, the images win only if their column has one of the usual NAMES.
+    """
     try:
         layout = layout_of(table, stamp_of(table))
         if layout.column.lower() not in NAMES and _has_paths(open_table(table).schema_arrow):
@@ -164,18 +174,18 @@ def _in_parquet(table: Path, *, root: Path | None) -> Iterator[Input]:
         for number in range(layout.num_rows):
             place = table / f"{number:0{digits}d}"
             yield Input(path=readable(str(place)), place=place)
-    except UnreadableTableError as no_pictures:
-        yield from _paths_in_parquet(table, root=root, told=f"{no_pictures}; or a column {PATH} of text")
+    except UnreadableTableError as no_images:
+        yield from _paths_in_parquet(table, root=root, fault=f"{no_images}; or a column {PATH} of text")
     except BROKEN as error:
         yield _defect(table, "unreadable_table", one_line(error))
 
 
-def _paths_in_parquet(table: Path, *, root: Path | None, told: str = "") -> Iterator[Input]:
-    """`told` says what is wrong where there are none."""
+def _paths_in_parquet(table: Path, *, root: Path | None, fault: str = "") -> Iterator[Input]:
+    """Yield the images at the paths in the table's column; if there is no such column, `fault` is the detail."""
     try:
         file = open_table(table)
         if not _has_paths(file.schema_arrow):
-            yield _defect(table, "unreadable_table", told)
+            yield _defect(table, "unreadable_table", fault)
             return
         for rows in file.iter_batches(ROWS_AT_ONCE, columns=[PATH], use_threads=False):
             for path in parquet_table.cells_of(rows.column(0)):

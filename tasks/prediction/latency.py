@@ -13,9 +13,9 @@ NUM_WARM = 3  # before them, which are slower
 
 
 def latency(model: Classifier) -> float:
-    """Return the milliseconds from the pixels of one sample to its probabilities on this processor: the median of NUM_RUNS.
+    """Return the milliseconds from the pixels of one sample to its probabilities, on this processor.
 
-    The sample is grey: what it shows makes no difference.
+    They are the median of NUM_RUNS. The sample is grey: what it shows makes no difference.
     """
     answerer = Answerer(model, device="cpu", minibatch_size=1)
     size = answerer.transform.crop_size

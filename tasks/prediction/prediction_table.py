@@ -1,4 +1,4 @@
-"""Predictions as they come in; a Parquet file of them, written a group of rows at a time, out."""
+"""Write predictions, as they come, to a Parquet file, a group of rows at a time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from tasks.data.raw.parquet_table import is_parquet
 from tasks.data.samples.parquet_cells import BROKEN
 
-ROWS_AT_ONCE = 16_384  # what is in memory, and a row group; fewer where a row has many classes
+ROWS_AT_ONCE = 16_384  # rows in memory, and in a row group; fewer if a row has many classes
 CLASSES_AT_ONCE = 8 * ROWS_AT_ONCE
 SCHEMA = pa.schema(
     {
@@ -22,19 +22,22 @@ SCHEMA = pa.schema(
         "probability": pa.float64(),  # of the label, calibrated
         "top_labels": pa.list_(pa.string()),  # the likeliest first
         "top_probabilities": pa.list_(pa.float64()),
-        "reason": pa.string(),  # why there is no label; null where there is one
+        "reason": pa.string(),  # why there is no label; null if there is one
         "detail": pa.string(),
     }
 )
 
 
 class PredictionWriter:
-    """Takes rows by the names of SCHEMA's columns; a name that is missing is null."""
+    """Collects rows, which are dictionaries by SCHEMA's column names, and writes them in groups.
+
+    A column that a row lacks becomes null.
+    """
 
     def __init__(self, file: pq.ParquetWriter) -> None:
         self.file = file
         self.waiting: list[dict[str, Any]] = []
-        self.num_classes = 0  # of all that wait
+        self.num_classes = 0  # in all waiting rows
 
     def add(self, row: dict[str, Any]) -> None:
         self.waiting.append(row)
@@ -50,7 +53,7 @@ class PredictionWriter:
 
 
 def holds_predictions(path: Path) -> bool:
-    """Whether it is a whole table that this module wrote."""
+    """Return whether the file is a whole table that this module wrote."""
     try:
         return is_parquet(path) and bool(pq.read_schema(path).equals(SCHEMA))
     except BROKEN:

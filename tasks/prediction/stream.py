@@ -1,4 +1,4 @@
-"""Answers to a stream of inputs: the likeliest classes of each sample with calibrated probabilities, or the reason why it has none.
+"""Answers to a stream of inputs: the likeliest classes of each sample, or the reason why it has none.
 
 Nothing is kept: any number of inputs may pass.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 from tasks.data.samples.defects import DefectError
 from tasks.data.samples.samples import sample_id
 from tasks.machine.cores import in_turn
-from tasks.prediction.answers import Answerer, Probabilities
+from tasks.prediction.answers import Answerer, TargetProbabilities
 from tasks.prediction.inputs import Input, read_input
 
 
@@ -91,12 +91,12 @@ def _ranked(probabilities: NDArray[np.float64], top_k: int) -> tuple[NDArray[np.
     return np.take_along_axis(probabilities, order, axis=1), order
 
 
-def _check_finite(probabilities: Probabilities, decoded: Decoded) -> None:
+def _check_finite(probabilities: TargetProbabilities, decoded: Decoded) -> None:
     for target, values in probabilities.items():
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(bad):
             path = decoded.inputs[decoded.places[int(bad[0])]].path
             raise ValueError(
-                f"the probabilities of {path} for {target} are not finite: the weights of the bundle may be damaged, or numbers "
-                "in its network too large for this precision"
+                f"the probabilities of {path} for {target} are not finite: the weights of the bundle may be damaged, "
+                "or numbers in its network too large for this precision"
             )

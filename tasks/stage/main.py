@@ -1,112 +1,11 @@
-"""Runs a verb from the shell: `python -m tasks.embed --raw … --out …`. Arguments, params, seed, logging, errors."""
+"""Runs a verb that reads params.yaml from the shell: `python -m tasks.embed --raw … --out …`."""
 
-import argparse
-import inspect
-import logging
-import os
-import sys
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import date
-from pathlib import Path
-from typing import Any
+from functools import partial
 
-from safetensors import SafetensorError
-
-from tasks.machine.lifeline import die_with_parent
 from tasks.stage.params import load_params, section
-
-logger = logging.getLogger("graftline")
-
-Run = Callable[..., None]
-
-
-def _day(text: str) -> date:
-    """Such as 2026-01-31."""
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no day, expected one such as 2026-01-31") from None
-
-
-FROM_SHELL: dict[Any, dict[str, Any]] = {  # by annotation: how the argument is read
-    Path: {"type": Path, "required": True},
-    Path | None: {"type": Path},
-    str | None: {},
-    date | None: {"type": _day},
-    bool: {"action": "store_true"},
-}
+from tasks.stage.shell import Run, run_verb
 
 
 def main(run: Run, arguments: list[str] | None = None) -> None:
-    """Call `run` with what its signature asks for, and exit: 0 when it is done, 1 with one line when it cannot be.
-
-    A parameter annotated as in FROM_SHELL is an argument of the command line; any other is the section of params.yaml of
-    that name.
-    """
-    set_up()
-    parameters = inspect.signature(run, eval_str=True).parameters.values()
-    from_shell = [each for each in parameters if each.annotation in FROM_SHELL]
-    parser = argparse.ArgumentParser(prog=f"python -m {_module(run)}", description=inspect.getdoc(run))
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="default: params.yaml")
-    for each in from_shell:
-        parser.add_argument(f"--{each.name.replace('_', '-')}", **FROM_SHELL[each.annotation])
-    given = vars(parser.parse_args(arguments))
-    with told_in_one_line():
-        params = load_params(given.pop("params"))
-        sections = {each.name: section(params, each.name) for each in parameters if each not in from_shell}
-        _seed(params.seed)
-        run(**given, **sections)
-
-
-def set_up() -> None:
-    """What every verb does first, whatever its arguments."""
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logger.setLevel(logging.INFO)
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # of pictures: what is wrong with one stands in the ledger
-    die_with_parent()
-
-
-@contextmanager
-def told_in_one_line() -> Iterator[None]:
-    """Exit with 1 and one line where the block cannot be done."""
-    try:
-        yield
-    except (ValueError, OSError, SafetensorError) as error:  # safetensors has its own for a full disk
-        if os.environ.get("GRAFTLINE_TRACEBACK"):
-            raise
-        logger.error("error: %s", _one_line(error))
-        sys.exit(1)
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "allocate" not in str(error):
-            raise
-        logger.error(
-            "error: not enough memory: free some, or lower the minibatch_size of this stage in params.yaml, or image_size, where it has them"
-        )
-        sys.exit(1)
-    except KeyboardInterrupt:
-        logger.error("error: interrupted")
-        sys.exit(130)
-
-
-def _module(run: Run) -> str:
-    """The module as the shell names it: inside it, the run from the shell is called __main__."""
-    return f"tasks.{Path(inspect.getfile(run)).stem}"
-
-
-def _seed(seed: int) -> None:
-    """Everything random is handed a generator made from the seed; this catches what libraries draw by themselves."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    if "torch" in sys.modules:
-        import torch
-
-        torch.manual_seed(seed)
-        torch.use_deterministic_algorithms(True)
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        advice = {28: "free some space", 13: "grant access to it", 30: "make it writable"}.get(error.errno or 0, "")
-        return ": ".join(str(part) for part in (error.filename, error.strerror, advice) if part)
-    return " ".join(str(error).split()) or type(error).__name__
+    """Do what `tasks.stage.shell.run_verb` does, with the sections of the params.yaml that `--params` names."""
+    run_verb(run, arguments, load=lambda path: partial(section, load_params(path)))

@@ -1,169 +1,69 @@
-"""The typed, strict mirror of params.yaml: a section a stage. An unknown, missing or impossible value is refused by name."""
+"""The sections of params.yaml, one a stage. An unknown, missing or impossible value is refused by name.
+
+The dataclasses of the sections stand in the rooms that use them, in `options.py`.
+"""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-OpenFraction = Annotated[float, Field(gt=0, lt=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-MinibatchSize = Annotated[int, Field(ge=1, le=65536)]
+from tasks.data.admission.options import ValidateOptions
+from tasks.data.health.options import TwinOptions
+from tasks.data.raw.options import ReadingLimits
+from tasks.embedding.options import PlanOptions
+from tasks.gate.options import GateOptions
+from tasks.images.options import SizeLimits
+from tasks.machine.bounds import Count, MinibatchSize
+from tasks.metrics.options import MeasureOptions
+from tasks.models.options import BackboneOptions
+from tasks.page.options import PageOptions
+from tasks.training.finetuning.options import FinetuneOptions
+from tasks.training.heads.options import HeadOptions
 
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class ScanParams(Section):
-    min_image_size: Count
-    max_image_pixels: Count
-    max_file_bytes: Count
-    max_decode_seconds: Positive
+Section = TypeVar("Section")
 
 
-class QuarantineParams(Section):
-    overall: Fraction
-    batch: Fraction
-    class_: Fraction = Field(alias="class")
+@dataclass(frozen=True, kw_only=True)
+class ScanParams(ReadingLimits, SizeLimits):
+    """The section `scan`."""
 
 
-class LimitParams(Section):
-    limit: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    severity: Literal["error", "warning"]
+@dataclass(frozen=True, kw_only=True)
+class EmbedParams(PlanOptions):
+    """The section `embed`."""
 
-
-class ExpectationsParams(Section):
-    min_samples: LimitParams
-    min_samples_per_batch: LimitParams
-    min_classes: LimitParams
-    min_class_fraction: LimitParams
-    max_class_fraction: LimitParams
-    max_missing_labels: LimitParams
-    max_label_drift: LimitParams
-    max_aspect_ratio: LimitParams
-
-
-class ValidateParams(Section):
-    targets: Annotated[list[str], Field(min_length=1)] | None
-    classes: dict[str, Annotated[list[str], Field(min_length=1)]]
-    min_samples_per_class: Count
-    split_salt: str
-    val_fraction: OpenFraction
-    heldout_fraction: OpenFraction
-    max_quarantined: QuarantineParams
-    drift_significance: OpenFraction
-    expectations: ExpectationsParams
-
-    @model_validator(mode="after")
-    def _leave_some_to_train_on(self) -> "ValidateParams":
-        if self.val_fraction + self.heldout_fraction >= 1:
-            raise ValueError("val_fraction + heldout_fraction must be below 1, so that samples are left to train on")
-        return self
-
-
-class BackboneParams(Section):
-    architecture: str
-    weights: str
-    features: Literal["penultimate", "pooled"] | Annotated[list[str], Field(min_length=1)]
-    image_size: Annotated[int, Field(ge=8, le=4096)] | None
-    decode: Literal["scaled", "full"]
-
-
-class EmbedParams(Section):
-    device: Literal["auto", "cpu", "cuda"]
-    precision: Literal["auto", "bf16", "fp32"]
-    execution: Literal["auto", "fused", "compiled", "eager"]
-    minibatch_size: MinibatchSize | None
     num_probed: Count
 
 
-class AuditParams(Section):
-    recall: OpenFraction
-    max_false_alarms: OpenFraction
+@dataclass(frozen=True, kw_only=True)
+class EvaluateParams(MeasureOptions):
+    """The section `evaluate`."""
 
-
-class TrainHeadParams(Section):
-    head: Literal["logistic", "centroid", "mlp"]
-    class_weights: Literal["none", "balanced"]
-    hidden_features: Annotated[int, Field(ge=1, le=65536)]
-    l2_strengths: Annotated[list[Positive], Field(min_length=1)]
-    max_iterations: Count
-
-
-class FinetuneParams(Section):
-    unfreeze: Literal["all"] | Annotated[int, Field(ge=0)]
-    gradual: bool
-    epochs: Annotated[int, Field(ge=0)] | None
-    minibatch_size: MinibatchSize
-    head_learning_rate: Positive
-    backbone_learning_rate: Positive
-    learning_rate_decay: Annotated[float, Field(gt=0, le=1)]
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    decay_towards: Literal["zero", "start"]
-    warmup_fraction: Fraction
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    mixup: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
-    averaging: Annotated[float, Field(ge=0, lt=1)]
-    gradient_norm: Positive | None
-    max_rotation_degrees: Annotated[float, Field(ge=0, le=180)]
-    max_shift_fraction: Fraction
-    max_scale_fraction: Annotated[float, Field(ge=0, lt=1)]
-    flip: bool
-    patience_epochs: Count | None
-    update_statistics: bool
-    significance: OpenFraction
-    device: Literal["auto", "cpu", "cuda"]
-    precision: Literal["auto", "bf16", "fp32"]
-    num_views: Count
-    cache_gigabytes: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-class EvaluateParams(Section):
-    minibatch_size: MinibatchSize
-    calibration_bins: Count
-    confidence: OpenFraction
-    num_resamples: Count
+    minibatch_size: MinibatchSize | None
     slices: list[str]
     perturbations: list[Literal["flipped", "shifted", "recompressed"]]
 
 
-class RegressionParams(Section):
-    min_accuracy: Fraction
-    min_class_recall: Fraction
-    max_calibration_error: Fraction
-    min_unchanged: Fraction
-    max_bundle_megabytes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
-    max_latency_milliseconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
-    significance: OpenFraction
-    min_slice_samples: Count
-    max_negative_flips: Fraction | None
-    max_decisions: Count
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """All sections."""
 
-
-class ReportParams(Section):
-    title: str
-    max_quarantined_rows: Count
-    max_pictures: Count
-    picture_size: Annotated[int, Field(ge=8, le=512)]
-    max_points: Count
-
-
-class Params(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     scan: ScanParams
-    validate_: ValidateParams = Field(alias="validate")
-    backbone: BackboneParams
+    validate_: Annotated[ValidateOptions, Field(alias="validate")]
+    backbone: BackboneOptions
     embed: EmbedParams
-    audit: AuditParams
-    train_head: TrainHeadParams
-    finetune: FinetuneParams
+    audit: TwinOptions
+    train_head: HeadOptions
+    finetune: FinetuneOptions
     evaluate: EvaluateParams
-    regression: RegressionParams
-    report: ReportParams
+    regression: GateOptions
+    report: PageOptions
 
 
 def load_params(path: Path) -> Params:
@@ -175,20 +75,46 @@ def load_params(path: Path) -> Params:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, Mapping):
-        raise ValueError(f"{path} holds {type(content).__name__}, expected sections: {', '.join(_keys(Params))}")
+        raise ValueError(
+            f"{path} holds {type(content).__name__}, expected sections: {', '.join(_keys(_model(Params)))}"
+        )
     try:
-        return Params.model_validate(content)
+        return checked(Params, content)
     except ValidationError as error:
-        raise ValueError(f"{path}: " + "; ".join(_describe(each) for each in error.errors())) from None
+        raise ValueError(f"{path}: " + "; ".join(_describe(detail) for detail in error.errors())) from None
+
+
+def checked(section: type[Section], content: Any) -> Section:
+    """Return a section, as a dataclass, of the content that params.yaml has for it.
+
+    Raises pydantic's ValidationError unless every key is there, no other one is, and every value has its type.
+    """
+    value: Section = TypeAdapter(_strict(section)).validate_python(content)
+    return value
 
 
 def section(params: Params, name: str) -> Any:
-    """A section (or `seed`) by the name that it has in params.yaml."""
+    """Return a section (or `seed`) by the name that it has in params.yaml."""
     return getattr(params, {"validate": "validate_"}.get(name, name))
 
 
+def _strict(hint: Any) -> Any:
+    """Return a type as pydantic checks it: a dataclass becomes a model, whose values make the dataclass."""
+    section, *metadata = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    if not isinstance(section, type) or not is_dataclass(section):
+        return hint
+    return Annotated[_model(section), *metadata, AfterValidator(lambda model: section(**dict(model)))]
+
+
+@cache
+def _model(section: type) -> type[BaseModel]:
+    hints = get_type_hints(section, include_extras=True)
+    content: dict[str, Any] = {field.name: (_strict(hints[field.name]), ...) for field in fields(section)}
+    return create_model(section.__name__, __config__=ConfigDict(extra="forbid", strict=True), **content)
+
+
 def _describe(error: Any) -> str:
-    # pydantic adds the branch of a union to the place; what params.yaml shows is the part without it
+    # pydantic adds the branch of a union to the place; params.yaml has only the rest
     place = [str(part) for part in error["loc"] if "[" not in str(part) and part not in ("int", "constrained-int")]
     key = ".".join(place)
     if error["type"] == "extra_forbidden":
@@ -214,7 +140,8 @@ def _is_number(text: Any) -> bool:
 
 
 def _owner(place: list[str]) -> type[BaseModel]:
-    owner: type[BaseModel] = Params
+    """Return the model of the section that the last key of a place belongs to."""
+    owner = _model(Params)
     for part in place[:-1]:
         field = next(field for name, field in owner.model_fields.items() if (field.alias or name) == part)
         assert isinstance(field.annotation, type)

@@ -25,7 +25,7 @@ def label_indices(labels: pd.Series, classes: Sequence[str]) -> list[int]:
 
 def probabilities(logits: Floats, *, temperature: float) -> NDArray[np.float64]:
     """Return the calibrated probabilities (n, num_classes) of logits (n, num_classes)."""
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite stays so, and whoever asked reports it
+    with np.errstate(over="ignore", invalid="ignore"):  # values that are not finite stay; the caller reports them
         scaled = logits.astype(np.float64) / temperature
         powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))

@@ -27,12 +27,12 @@ class Head:
 
     @property
     def dim(self) -> int:
-        """Of the vectors that it reads."""
+        """Return the length of the vectors that the head takes."""
         return int(self.layers[0][0].shape[1])
 
     @property
     def hidden_features(self) -> int | None:
-        """Between its two layers; None where there is one."""
+        """Return the width of the hidden layer; None without one."""
         return int(self.layers[0][0].shape[0]) if len(self.layers) > 1 else None
 
     def logits(self, vectors: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""The benchmark of transfer: that its draws are fair, and that its numbers are what they say."""
+"""The benchmark of transfer: its draws are fair, and its numbers are right."""
 
 import json
 import math
@@ -23,7 +23,7 @@ NETWORK = Network(architecture="squeezenet1_1", weights="random", features="penu
 
 @pytest.fixture
 def labelled():
-    """Two classes of 100, of which a fifth is held out."""
+    """Return two classes of 100 images each; a fifth is held out."""
     n = 200
     return Labelled(
         network=NETWORK,
@@ -35,13 +35,13 @@ def labelled():
 
 
 @pytest.mark.parametrize(("fraction", "train", "val"), [(0.01, 1, 1), (0.05, 3, 1), (0.2, 13, 3), (1.0, 64, 16)])
-def test_a_draw_has_its_share_of_each_class_and_a_fifth_of_it_chooses(labelled, fraction, train, val):
+def test_a_draw_has_its_share_of_each_class_and_a_fifth_of_it_is_val(labelled, fraction, train, val):
     draw = Draw.of(labelled, fraction, seed=0)
     assert np.bincount(labelled.labels[draw.train]).tolist() == [train, train]
     assert np.bincount(labelled.labels[draw.val]).tolist() == [val, val]
 
 
-def test_nothing_held_out_is_drawn_and_nothing_twice(labelled):
+def test_no_held_out_image_is_drawn_and_none_twice(labelled):
     draw = Draw.of(labelled, 1.0, seed=0)
     rows = np.concatenate([draw.train, draw.val])
     assert len(set(rows.tolist())) == len(rows) == 160
@@ -53,13 +53,13 @@ def test_another_seed_draws_other_labels(labelled):
     assert set(first.tolist()) != set(second.tolist())
 
 
-def test_pictures_come_back_from_their_folder_as_they_were(labelled, tmp_path):
+def test_saved_images_come_back_unchanged(labelled, tmp_path):
     labelled.save(tmp_path / "set")
-    found = Labelled.open(tmp_path / "set")
-    assert found.network == NETWORK
-    assert found.classes == ["a", "b"]
+    opened = Labelled.open(tmp_path / "set")
+    assert opened.network == NETWORK
+    assert opened.classes == ["a", "b"]
     for name in ("pixels", "labels", "sides"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(labelled, name))
+        np.testing.assert_array_equal(getattr(opened, name), getattr(labelled, name))
 
 
 def test_the_interval_of_three_seeds_is_that_of_the_t_distribution():
@@ -68,7 +68,7 @@ def test_the_interval_of_three_seeds_is_that_of_the_t_distribution():
     assert half_width == pytest.approx(4.30265 * 0.1 / math.sqrt(3), rel=1e-5)
 
 
-def test_the_time_to_the_accuracy_of_scratch_is_that_of_the_cheapest_that_reaches_it():
+def test_the_time_to_the_accuracy_of_scratch_is_that_of_the_cheapest_method_that_reaches_it():
     def row(method, fraction, accuracy, seconds):
         return {"method": method, "fraction": fraction, "accuracy": accuracy, "processor_seconds": seconds}
 
@@ -98,7 +98,7 @@ def test_the_plot_is_the_same_for_the_same_results():
     assert transfer_page.plot(rows).count("<polyline") == 2
 
 
-def test_training_pictures_are_normalised_as_the_model_expects_them(labelled):
+def test_training_images_are_normalised_as_the_model_expects_them(labelled):
     params = load_params(ROOT / "params.yaml")
     recipe = Recipe(head=params.train_head, training=params.finetune, min_steps=0)
     task = Task(labelled=labelled, draw=Draw.of(labelled, 1.0, seed=0), recipe=recipe, seed=0)
@@ -111,10 +111,10 @@ def test_training_pictures_are_normalised_as_the_model_expects_them(labelled):
 
 def test_few_labels_get_smaller_minibatches_and_more_epochs(labelled):
     params = load_params(ROOT / "params.yaml")
-    training = params.finetune.model_copy(update={"epochs": 3})
+    training = replace(params.finetune, epochs=3)
     recipe = Recipe(head=params.train_head, training=training, min_steps=50)
     few, all_ = (
-        Task(labelled=labelled, draw=Draw.of(labelled, fraction, seed=0), recipe=recipe, seed=0).params
+        Task(labelled=labelled, draw=Draw.of(labelled, fraction, seed=0), recipe=recipe, seed=0).options
         for fraction in (0.05, 1.0)
     )
     assert (few.minibatch_size, few.epochs) == (8, 50)

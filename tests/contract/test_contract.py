@@ -6,12 +6,13 @@ import inspect
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tasks.machine.sources import renewed
+from tasks.machine.sources import DECLARATIONS, renewed
 
 ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"]
@@ -106,9 +107,13 @@ def test_outputs_are_given_to_the_command(stage):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_paths_given_to_the_command_are_declared(stage):
-    """But for the raw batches and the model in use, whose content manifest and record fix, the list of batches, of which
-    a stage depends on a key, the embedding store and the scratch folder, which save time and change nothing, and the list of
-    decisions, in which a candidate that is judged again keeps its place."""
+    """The exceptions are:
+
+    - the raw batches and the model in use: manifest and record fix their content;
+    - the list of batches: a stage depends on a key of it;
+    - the embedding store and the scratch folder: they save time and change no result;
+    - the list of decisions: a candidate that is judged again keeps its place in it.
+    """
     declared = [example(each) for each in [*STAGES[stage]["deps"], *STAGES[stage]["outs"]]]
     by_content = {
         "embed": {r"\${GRAFTLINE_STORE:-data/store}"},
@@ -122,10 +127,35 @@ def test_paths_given_to_the_command_are_declared(stage):
 
 
 def test_code_deps_are_those_that_the_imports_give():
-    """Equality both ways: an import that is not declared leaves stale results, and a declared file that nothing imports reruns
-    for nothing."""
+    """Both must be equal.
+
+    An undeclared import leaves stale results. A declared file that nothing imports reruns stages for nothing.
+    """
     text = (ROOT / "dvc.yaml").read_text("utf-8")
     assert renewed(text) == text, "run `make deps`"
+
+
+@pytest.mark.parametrize("module", sorted((ROOT / "tasks").rglob(DECLARATIONS)), ids=lambda path: str(path.parent.name))
+def test_options_declare_and_compute_nothing(module):
+    """Neither DVC nor a recipe watches them: fields without defaults, and checks of what params.yaml holds."""
+    for node in ast.parse(module.read_text("utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            for part in node.body:
+                is_field = isinstance(part, ast.AnnAssign) and part.value is None
+                is_docstring = isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant)
+                is_check = isinstance(part, ast.FunctionDef) and part.name == "__post_init__"
+                assert is_field or is_docstring or is_check, ast.unparse(part)
+        else:
+            is_type = isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript)
+            assert is_type or isinstance(node, ast.Import | ast.ImportFrom | ast.Expr), ast.unparse(node)
+
+
+def test_dvc_does_not_watch_the_options(tmp_path):
+    listed = subprocess.run(
+        [sys.executable, "-m", "dvc", "check-ignore", "tasks/gate/options.py", "tasks/gate/wear.py"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    ).stdout  # fmt: skip
+    assert listed.split() == ["tasks/gate/options.py"]
 
 
 def test_outputs_are_left_to_dvc_by_git():

@@ -24,8 +24,8 @@ def strings(module):
 
 def words_of_commands(module):
     """Return the strings that stand in a list of a module, as the words of each command do."""
-    lists = [node for node in ast.walk(ast.parse(module.read_text("utf-8"))) if isinstance(node, ast.List)]
-    return {word.value for each in lists for word in each.elts if isinstance(word, ast.Constant)}
+    commands = [node for node in ast.walk(ast.parse(module.read_text("utf-8"))) if isinstance(node, ast.List)]
+    return {word.value for command in commands for word in command.elts if isinstance(word, ast.Constant)}
 
 
 def test_flow_narrates_every_stage_after_those_it_depends_on():
@@ -51,7 +51,7 @@ def test_program_is_started_by_one_module_alone(program):
     assert starters == [ROOT / f"flows/workspace/{program}.py"]
 
 
-def test_whatever_a_stage_reads_and_no_run_records_is_looked_at_before_a_run_is_published():
+def test_sources_that_a_stage_reads_are_checked_before_a_run_is_published():
     read = {Path(dependency) for stage in STAGES.values() for dependency in stage["deps"]}
-    of_persons = {path for path in read if path.parts[0] != "data"}
-    assert [path for path in of_persons if not any(path.is_relative_to(given) for given in GIVEN)] == []
+    sources = {path for path in read if path.parts[0] != "data"}
+    assert [path for path in sources if not any(path.is_relative_to(given) for given in GIVEN)] == []

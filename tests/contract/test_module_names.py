@@ -1,4 +1,4 @@
-"""No module of ours hides one of Python's or of a package, wherever a folder of ours lands on Python's path."""
+"""No module of ours hides one of Python's or of a package, even if its folder is on Python's path."""
 
 import sys
 from importlib.metadata import packages_distributions
@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# a verb, and a stage: `python -m tasks.validate`. configobj installs a module of this name, which DVC imports, but never from tasks/
+# a stage: `python -m tasks.validate`. configobj, which DVC needs, installs a module of this name; tasks/ is never on
+# the path
 KEPT = {"tasks": {"validate"}}
 
 

@@ -1,4 +1,4 @@
-"""What the tests of the flows share: a Prefect server, a light project, and places where batches land."""
+"""Fixtures for the tests of the flows: a Prefect server, a light project, and places where batches land."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ CHANGED = ("backbone_learning_rate", 0.0001)  # of fine-tuning
 
 @pytest.fixture(scope="module")
 def prefect_api():
-    """A Prefect server that flows of the test's own process use; it writes events down as they come."""
+    """A Prefect server for flows that run in the test's own process. It stores events at once."""
     setting = "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL"
     os.environ[setting] = "0.1"
     with prefect_test_harness(server_startup_timeout=int(SECONDS)):
@@ -43,8 +43,10 @@ def new_home(tmp_path_factory) -> Callable[[], Path]:
 
 @pytest.fixture(scope="session")
 def undisturbed(finished, new_home, set_param, tmp_path_factory):
-    """`finished` after a change of fine-tuning and a run of its own Prefect server, in `project`; what that printed in `printed`.
-    Copy it, never change it."""
+    """A folder with `project`, which is `finished` after a change of fine-tuning and a run on its own Prefect server.
+
+    `printed` has the output of that run. Copy the folder, never change it.
+    """
 
     def make(place: Path) -> None:
         project = shutil.copytree(finished, place / "project", symlinks=True)
@@ -73,7 +75,7 @@ def empty_project(tmp_path_factory):
 
 @pytest.fixture
 def workspace(empty_project, tmp_path, monkeypatch):
-    """A project of the test's own, which it runs in."""
+    """A project of the test's own. The test runs in it."""
     copy = tmp_path / "workspace"
     shutil.copytree(empty_project, copy, symlinks=True)
     monkeypatch.chdir(copy)
@@ -82,7 +84,7 @@ def workspace(empty_project, tmp_path, monkeypatch):
 
 @pytest.fixture
 def bare_workspace(tmp_path, monkeypatch):
-    """A folder with this repository's dvc.yaml and nothing else, which the test runs in."""
+    """A folder with this repository's dvc.yaml and nothing else. The test runs in it."""
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -90,7 +92,7 @@ def bare_workspace(tmp_path, monkeypatch):
 
 @pytest.fixture
 def land(tmp_path):
-    """Put files into a local landing: land({"batch/class/file": b"…"}) returns its folder."""
+    """Put files into a local landing: land({"batch/class/file": b"…"}) returns the landing's folder."""
 
     def put(files: dict[str, bytes]):
         for path, content in files.items():
@@ -104,7 +106,7 @@ def land(tmp_path):
 
 @pytest.fixture
 def files_with():
-    """The files below a folder that hold a text, sorted."""
+    """Find the files below a folder that contain a text, sorted."""
 
     def find(text: str, folder: Path) -> list[Path]:
         files = (path for path in sorted(folder.rglob("*")) if path.is_file())
@@ -126,7 +128,7 @@ def s3_server():
 
 @pytest.fixture
 def bucket(s3_server, monkeypatch):
-    """An empty bucket, and the settings to reach it where its users look for them: put(key, content, **settings)."""
+    """An empty bucket, and the settings to reach it in the environment: put(key, content, **settings)."""
     import boto3
 
     for name, value in {
@@ -139,6 +141,6 @@ def bucket(s3_server, monkeypatch):
     client = boto3.client("s3")
     client.create_bucket(Bucket="door")
     yield lambda key, content=b"", **settings: client.put_object(Bucket="door", Key=key, Body=content, **settings)
-    for found in client.list_objects_v2(Bucket="door").get("Contents", []):
-        client.delete_object(Bucket="door", Key=found["Key"])
+    for entry in client.list_objects_v2(Bucket="door").get("Contents", []):
+        client.delete_object(Bucket="door", Key=entry["Key"])
     client.delete_bucket(Bucket="door")

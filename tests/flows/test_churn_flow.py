@@ -1,4 +1,4 @@
-"""How much retraining alone changes, measured on a real project."""
+"""`python -m flows.churn` measures on a real project how much retraining alone changes."""
 
 import json
 
@@ -10,20 +10,20 @@ def run(folder, *command):
     return done.returncode, done.stdout + done.stderr
 
 
-def test_retrainings_with_other_seeds_leave_a_budget_and_nothing_else(project, dvc):
-    """Beside a model in use, which no stage makes."""
+def test_retrainings_with_other_seeds_leave_a_budget_and_no_other_file(project, dvc):
+    """A model is in use, which no stage makes."""
     assert run(project, "flows.promote")[0] == 0
     before = {path.name: path.read_bytes() for path in (project / "data/evaluation").iterdir()}
-    status, said = run(project, "flows.churn", "--retrainings", "3")
-    assert status == 0, said
-    found = json.loads((project / "data/churn.json").read_text("utf-8"))["label"]
-    assert 0 <= found["mean"] <= found["highest"] <= 1
-    assert f"regression.max_negative_flips: {found['budget']:.4f}" in said or "agree on every answer" in said
+    status, printed = run(project, "flows.churn", "--retrainings", "3")
+    assert status == 0, printed
+    measured = json.loads((project / "data/churn.json").read_text("utf-8"))["label"]
+    assert 0 <= measured["mean"] <= measured["highest"] <= 1
+    assert f"regression.max_negative_flips: {measured['budget']:.4f}" in printed or "agree on every answer" in printed
     assert {path.name: path.read_bytes() for path in (project / "data/evaluation").iterdir()} == before
     assert dvc(project, "exp", "list", "--name-only").strip() == ""
     assert git("status", "--porcelain", folder=project) == "?? data/churn.json\n"
 
 
 def test_fewer_than_three_retrainings_are_refused(project):
-    status, said = run(project, "flows.churn", "--retrainings", "2")
-    assert (status, said) == (1, "error: --retrainings is 2, expected at least 3: fewer say too little\n")
+    status, printed = run(project, "flows.churn", "--retrainings", "2")
+    assert (status, printed) == (1, "error: --retrainings is 2, expected at least 3: fewer show too little\n")

@@ -1,4 +1,4 @@
-"""What a crash costs: time, and nothing else. On a real project, with real Prefect servers."""
+"""A crash costs time and nothing else: on a real project, with real Prefect servers."""
 
 import json
 import os
@@ -30,7 +30,7 @@ BY_HAND = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.e
 
 
 def contents(project, *names):
-    """By path, the bytes of these files and folders."""
+    """Return the bytes of these files and folders, by path."""
     files = [file for name in names for file in [project / name, *(project / name).rglob("*")] if file.is_file()]
     return {file.relative_to(project): file.read_bytes() for file in files}
 
@@ -48,7 +48,7 @@ def start(project, command=RETRAIN, **environment):
 
 
 def at_work(process, stage):
-    """Wait until a run is in that stage, and return all that it started."""
+    """Wait until a run is in that stage, and return the processes that it started."""
     until(lambda: any(f"-m tasks.{stage} " in command for command in descendants(process.pid).values()))
     return descendants(process.pid)
 
@@ -83,7 +83,7 @@ def expected(undisturbed):
     return outcome(undisturbed / "project")
 
 
-def test_sigterm_ends_a_run_and_all_that_it_started_within_ten_seconds(stale):
+def test_sigterm_ends_a_run_and_its_processes_within_ten_seconds(stale):
     process = start(stale)
     started = at_work(process, "finetune")
     assert any("uvicorn" in command for command in started.values())  # the temporary server of Prefect
@@ -117,10 +117,10 @@ def test_stage_ends_where_dvc_alone_is_killed_and_the_run_says_so(stale, server)
     started = at_work(process, "finetune")
     [dvc] = [pid for pid, command in started.items() if "-m dvc" in command]
     os.kill(dvc, signal.SIGKILL)
-    said, _ = process.communicate(timeout=SECONDS)
+    printed, _ = process.communicate(timeout=SECONDS)
     assert process.returncode == 1
-    # a stage that still imports says it itself
-    assert re.search("finetune: (dvc repro exited with -9|the DVC that started this was killed)", said), said
+    # a stage that still imports prints it itself
+    assert re.search("finetune: (dvc repro exited with -9|the DVC that started this was killed)", printed), printed
     assert not any(is_running(pid) for pid, command in started.items() if "-m tasks." in command)
 
 
@@ -142,11 +142,11 @@ def test_stage_that_just_began_is_gone_before_the_workspace_of_a_killed_run_is_f
         assert not any(map(is_running, started))
 
 
-def test_stage_that_just_began_does_nothing_for_a_dvc_that_was_killed(stale, tmp_path):
-    """As somebody runs DVC by hand."""
+def test_stage_that_just_began_does_nothing_for_a_killed_dvc(stale, tmp_path):
+    """A person runs DVC by hand."""
     shutil.rmtree(stale / "data/scratch")
-    said = tmp_path / "said"
-    with said.open("w") as file:
+    output = tmp_path / "output"
+    with output.open("w") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "dvc", "repro"], cwd=stale, stdout=file, stderr=file, env=BY_HAND
         )
@@ -155,11 +155,11 @@ def test_stage_that_just_began_does_nothing_for_a_dvc_that_was_killed(stale, tmp
     process.wait(timeout=SECONDS)
     until(lambda: not is_running(stage))
     assert not (stale / "data/scratch").exists()
-    assert said.read_text("utf-8").splitlines()[-1] == "error: the DVC that started this was killed: run it again"
+    assert output.read_text("utf-8").splitlines()[-1] == "error: the DVC that started this was killed: run it again"
 
 
 def test_run_that_is_killed_again_and_again_ends_in_the_same_bytes(stale, expected, server, tmp_path):
-    """By chance these three: a stage; DVC, which writes dvc.lock; and a run as Prefect starts it, of which a stage has just process."""
+    """The kills hit a stage, DVC while it writes dvc.lock, or a run while Prefect starts it, by chance."""
     kills = kill_and_finish(stale, tmp_path / "copy", server, random.Random(115), 8.0, expected)
     assert kills
     assert all(kill["is_identical"] for kill in kills), kills
@@ -167,8 +167,10 @@ def test_run_that_is_killed_again_and_again_ends_in_the_same_bytes(stale, expect
 
 @pytest.mark.parametrize("cut", [0, b"    outs:"])
 def test_dvc_lock_that_is_cut_off_is_made_whole_by_the_next_run(copy_of_undisturbed, expected, server, cut):
-    """As a kill leaves it while DVC writes: nothing, or YAML that lacks what a stage made. tests/flows/workspace/test_lockfile.py cuts
-    it everywhere."""
+    """A kill while DVC writes leaves an empty file, or YAML that lacks the outputs of a stage.
+
+    tests/flows/workspace/test_lockfile.py cuts the file everywhere.
+    """
     lock = copy_of_undisturbed / "dvc.lock"
     whole = lock.read_bytes()
     lock.write_bytes(whole[: whole.rindex(cut) if isinstance(cut, bytes) else cut])
@@ -203,8 +205,8 @@ def test_run_whose_prefect_server_goes_away_ends_and_the_next_finishes_it(stale,
     with prefect_server(new_home()) as environment:
         process = start(stale, **environment, PREFECT_CLIENT_MAX_RETRIES="1")
         started = at_work(process, "finetune")
-    said, _ = process.communicate(timeout=SECONDS)
-    assert process.returncode != 0, said
+    printed, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode != 0, printed
     until(lambda: not any(map(is_running, started)), seconds=10)
     assert retrained(stale, server).returncode == 0
     assert outcome(stale) == expected
@@ -214,12 +216,15 @@ def test_run_whose_prefect_server_goes_away_ends_and_the_next_finishes_it(stale,
     ("stage", "lost"),
     [
         *((stage, None) for stage in stages(ROOT / "dvc.yaml")),
-        ("embed", "data/store"),  # what is full already is not written to
+        ("embed", "data/store"),  # a complete store is not written to
         ("finetune", "data/scratch"),
     ],
 )
 def test_full_disk_costs_a_stage_its_run_and_nothing_that_was_there(project, great_expectations, stage, lost):
-    """No file may grow beyond 200 bytes. The next run is one of the shell where the bytes depend on the number of threads, else a fork."""
+    """No file may grow beyond 200 bytes.
+
+    The shell starts the next run where the bytes depend on the number of threads; elsewhere the next run is a fork.
+    """
     if lost:
         shutil.rmtree(project / lost)
     declared = yaml.safe_load((project / "dvc.yaml").read_text("utf-8"))["stages"][stage]
@@ -271,7 +276,7 @@ def test_run_on_a_disk_that_fills_up_says_so_and_the_next_one_finishes_it(stale,
 
 
 def test_files_from_the_past_and_from_the_future_make_nothing_stale(project, dvc):
-    """As a clock leaves them that jumped."""
+    """A clock that jumped leaves such files."""
     for number, path in enumerate(sorted((project / "data").rglob("*"))):
         when = (0, 4_000_000_000)[number % 2]  # 1970, and 2096
         os.utime(path, (when, when), follow_symlinks=False)
@@ -281,8 +286,8 @@ def test_files_from_the_past_and_from_the_future_make_nothing_stale(project, dvc
 @pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can run something as another user, by setpriv"
 )
-def test_another_user_runs_it_with_raw_data_that_it_may_only_read(stale, tmp_path):
-    """It may read all, so that the interpreter of these tests can stand in somebody's home."""
+def test_run_of_another_user_with_read_only_raw_data_succeeds(stale, tmp_path):
+    """The user may read everything, because Python may be in a home folder."""
     nobody = 65534
     as_nobody = ["setpriv", f"--reuid={nobody}", f"--regid={nobody}", "--clear-groups"]
     as_nobody += ["--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"]

@@ -1,4 +1,4 @@
-"""What a CI job does, done: fresh clones of a bare git repository and a DVC remote, through the script that the CI files call."""
+"""CI jobs in fresh clones: the script that the CI files call, with a bare git repository and a DVC remote."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ OLD_DATA = "data/raw/first"
 
 @pytest.fixture
 def hub(project, tmp_path):
-    """A bare repository with what `project` has committed."""
+    """A bare repository with the commits of `project`."""
     path = tmp_path / "hub.git"
     git("clone", "--quiet", "--bare", str(project), str(path), folder=tmp_path)
     git("remote", "add", "origin", str(path), folder=project)
@@ -24,7 +24,10 @@ def hub(project, tmp_path):
 
 @pytest.fixture
 def job(hub, new_home, tmp_path):
-    """Run `.ci/retrain` in a fresh clone: its folder, exit status, all that it printed, and the facts of its proposal."""
+    """A function that runs `.ci/retrain` in a fresh clone.
+
+    It returns the clone's folder, the exit status, all that was printed, and the facts of the proposal.
+    """
 
     home = str(new_home())
 
@@ -95,7 +98,7 @@ def test_rejected_candidate_fails_the_job_and_is_proposed_with_its_verdict(proje
     assert git("rev-parse", "main", folder=hub) == main
 
 
-def test_job_that_is_told_to_puts_the_candidate_in_use_and_pushes_to_main(project, hub, job, set_param, dvc, tmp_path):
+def test_job_with_promote_accepted_promotes_and_pushes_to_main(project, hub, job, set_param, dvc, tmp_path):
     set_param(project, "min_accuracy", 0.4)
     commit(project, "A lower floor")
     git("push", "--quiet", "origin", "main", folder=project)
@@ -109,7 +112,7 @@ def test_job_that_is_told_to_puts_the_candidate_in_use_and_pushes_to_main(projec
     assert (tmp_path / "fetched/model.json").is_file()
 
 
-def test_pull_request_is_told_what_a_retraining_would_begin_with_without_any_data(project, tmp_path, set_param):
+def test_check_of_a_pull_request_names_the_first_stale_stage_without_any_data(project, tmp_path, set_param):
     clone = tmp_path / "clone"
     git("clone", "--quiet", str(project), str(clone), folder=tmp_path)
 
@@ -137,11 +140,11 @@ def test_pull_request_is_told_what_a_retraining_would_begin_with_without_any_dat
     assert check()[0] == 1
 
 
-def test_run_that_failed_before_its_verdict_is_not_told_as_nothing_to_do(workspace):
-    assert propose("HEAD").body == "Nothing was to be done.\n"
+def test_run_that_failed_before_its_verdict_is_not_reported_as_nothing_to_do(workspace):
+    assert propose("HEAD").body == "There was nothing to do.\n"
     assert "The run failed" in propose("HEAD", has_failed=True).body
 
 
-def test_title_of_several_lines_gives_a_job_no_fact_of_its_own():
+def test_title_of_several_lines_adds_no_fact():
     proposal = Proposal(branch="", title="Retrained\nbranch=main", verdict="none\r", body="")
     assert proposal.facts() == "branch=\ntitle=Retrained branch=main\nverdict=none\n"

@@ -1,4 +1,4 @@
-"""Somebody is told by e-mail: a real Prefect server, a run that fails, and a mail server on loopback."""
+"""A failed run raises an alarm by e-mail: with a real Prefect server and a mail server on loopback."""
 
 import email.policy
 import queue
@@ -10,11 +10,11 @@ import pytest
 from benchmarks.kit.prefect_server import prefect_server
 from tests.kit.programs import SECONDS, run_module
 
-PASSWORD = "pl4nted-mail-51c8"  # noqa: S105  of nobody
+PASSWORD = "pl4nted-mail-51c8"  # noqa: S105  nobody's
 
 
 class MailServer(socketserver.ThreadingTCPServer):
-    """As much of RFC 5321 as it takes to be given a mail; those that came."""
+    """A server with as much of RFC 5321 as it takes to receive mails; it keeps them in `mails`."""
 
     daemon_threads = True
 

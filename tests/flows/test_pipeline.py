@@ -1,4 +1,4 @@
-"""What DVC reruns and what it leaves alone, on a real project."""
+"""DVC runs what is stale and nothing else, on a real project."""
 
 import io
 import json
@@ -12,7 +12,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from flows.workspace.working_copy import commit
-from tasks.data.admission.splits import Split
+from tasks.data.admission.options import Split
+from tasks.data.admission.splits import side_of
 from tasks.data.samples.samples import sample_id
 from tests.kit.programs import git, run_module
 
@@ -121,7 +122,7 @@ def test_fresh_clone_adds_a_batch_without_the_raw_data_of_the_old_one(finished, 
     assert [len(rows) for rows in used] == [240, 240]
 
 
-def test_stage_refuses_to_run_on_a_part_of_the_batches(finished, tmp_path, dvc, put_batch):
+def test_stage_refuses_to_run_on_some_of_the_batches(finished, tmp_path, dvc, put_batch):
     clone = tmp_path / "clone"
     git("clone", "--quiet", finished, clone)
     put_batch(clone, "second", first=30)
@@ -135,7 +136,7 @@ def test_experiment_is_compared_with_the_commit_it_started_from(project, dvc):
     assert "label.candidate.unchanged.recompressed" in changed
     assert "label.candidate.accuracy" not in changed
     shown = json.loads(dvc(project, "exp", "show", "--json"))
-    assert [len(each["experiments"] or []) for each in shown] == [0, 1]  # of the workspace, and of the commit
+    assert [len(revision["experiments"] or []) for revision in shown] == [0, 1]  # the workspace, the commit
 
 
 def test_plots_are_drawn_from_what_the_stages_wrote(project, dvc):
@@ -168,13 +169,13 @@ def test_model_in_use_is_compared_on_todays_heldout_samples(project, dvc):
     assert (measured["flips"]["negative"], measured["flips"]["positive"], measured["flips"]["p_value"]) == (0, 0, 1.0)
 
 
-def test_model_in_use_is_compared_after_a_rotation_on_what_it_did_not_learn_from(project, dvc, set_param):
+def test_model_in_use_is_compared_after_a_rotation_on_samples_it_did_not_learn_from(project, dvc, set_param):
     before = Split(**json.loads((project / "data/validated/split.json").read_text("utf-8")))
     run_module("flows.promote", cwd=project)
     set_param(project, "split_salt", "second")
     assert "that neither learned from" in dvc(project, "repro")
     predictions = pd.read_parquet(project / "data/evaluation/predictions.parquet")
-    is_shared = [before.side(each) == "heldout" for each in predictions["sample_id"]]
+    is_shared = [side_of(sample, before) == "heldout" for sample in predictions["sample_id"]]
     assert predictions["is_shared"].tolist() == is_shared
     assert 0 < sum(is_shared) < len(predictions) / 2
     flips = json.loads((project / "data/evaluation/metrics.json").read_text("utf-8"))["label"]["flips"]

@@ -1,4 +1,4 @@
-"""The flow on a real project, with a real Prefect server."""
+"""The flow `retrain` on a real project, with a real Prefect server."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from flows.server.narration import narrate
 from flows.workspace.hold import only_writer
 
 pytestmark = [
-    # Prefect's own server and client leave these behind at shut-down
+    # Prefect's server and client cause these at shut-down
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -25,7 +25,7 @@ def here(prefect_api, project, monkeypatch):
     return project
 
 
-def test_accepted_run_has_a_task_run_a_stage_with_its_log_and_an_artifact(here, set_param):
+def test_accepted_run_has_a_task_run_for_each_stage_with_its_log_and_artifacts(here, set_param):
     set_param(here, "min_accuracy", 0.3)
     state = retrain(return_state=True)
     assert state.is_completed()
@@ -35,15 +35,15 @@ def test_accepted_run_has_a_task_run_a_stage_with_its_log_and_an_artifact(here, 
         artifacts = client.read_artifacts()
         logs = " ".join(log.message for log in client.read_logs())
     assert [run.name for run in sorted(runs, key=lambda run: run.start_time)] == ["regression", "report"]
-    found = {artifact.key: artifact.data for artifact in artifacts}
-    assert "# The candidate is accepted" in found["verdict"]
-    assert "candidate" in found["comparison"]
-    assert found["plot-1"].startswith("data:image/svg+xml;base64,")
-    assert "report/index.html" in found["report"]
+    data = {artifact.key: artifact.data for artifact in artifacts}
+    assert "# The candidate is accepted" in data["verdict"]
+    assert "candidate" in data["comparison"]
+    assert data["plot-1"].startswith("data:image/svg+xml;base64,")
+    assert "report/index.html" in data["report"]
     assert "pass label accuracy" in logs
 
 
-def test_second_run_says_that_there_is_nothing_to_do(here):
+def test_second_run_has_nothing_to_do(here):
     assert retrain(return_state=True).message == "nothing to do"
 
 
@@ -59,14 +59,14 @@ def test_rejected_candidate_fails_the_run_after_its_artifacts_are_posted(here, s
     assert json.loads((here / "data/regression/verdict.json").read_text())["verdict"] == "rejected"
 
 
-def test_failed_stage_fails_the_run_with_the_line_that_says_why(here):
+def test_failed_stage_fails_the_run_with_its_error_line(here):
     (here / "params.yaml").write_text((here / "params.yaml").read_text().replace("epochs:", "epoch:"), "utf-8")
     state = retrain(return_state=True)
     assert state.is_failed()
     assert "finetune.epoch is unknown" in state.message
 
 
-def test_second_run_beside_the_first_says_who_is_at_work(here):
+def test_second_run_in_a_workspace_names_the_process_at_work(here):
     with only_writer():
         state = retrain(return_state=True)
     assert state.is_failed()
@@ -78,19 +78,19 @@ def test_misspelt_parameter_fails_the_run_though_nothing_is_stale(here):
     assert "sed is unknown" in retrain(return_state=True).message
 
 
-def test_candidate_of_a_run_that_was_killed_before_it_decided_is_put_in_use_by_the_next(here, set_param, dvc):
-    """Its stages are done, so that there is nothing else to do."""
+def test_candidate_of_a_run_killed_before_its_decision_is_promoted_by_the_next(here, set_param, dvc):
+    """Its stages are done: there is nothing else to do."""
     set_param(here, "min_accuracy", 0.3)
     dvc(here, "repro")
     (here / ".dvc/tmp/graftline-undecided").touch()
     assert "in use" in retrain(promote="accepted", return_state=True).message
     assert (here / "data/models/baseline").is_dir()
-    again = retrain(promote="accepted", return_state=True)  # it is judged against itself once
+    again = retrain(promote="accepted", return_state=True)  # the gate compares it with itself once
     assert again.message == "the candidate is accepted, and in use already"
     assert not (here / ".dvc/tmp/graftline-undecided").exists()
 
 
-def test_how_far_a_long_stage_has_come_is_shown_while_it_runs(prefect_api):
+def test_progress_of_a_long_stage_is_shown_while_it_runs(prefect_api):
     shown = []
 
     def lines():
@@ -98,7 +98,7 @@ def test_how_far_a_long_stage_has_come_is_shown_while_it_runs(prefect_api):
         for done in (1_000, 3_000):
             yield f"first: {done:,} of 4,000 samples"
             with get_client(sync_client=True) as client:
-                shown.extend(each.data for each in client.read_artifacts() if each.key == "embed")
+                shown.extend(item.data for item in client.read_artifacts() if item.key == "embed")
 
     @flow
     def long():
@@ -107,5 +107,5 @@ def test_how_far_a_long_stage_has_come_is_shown_while_it_runs(prefect_api):
     assert long() == ["embed"]
     assert shown == [25.0, 75.0]
     with get_client(sync_client=True) as client:
-        [artifact] = [each for each in client.read_artifacts() if each.key == "embed"]
+        [artifact] = [item for item in client.read_artifacts() if item.key == "embed"]
     assert (artifact.data, artifact.description) == (100.0, "first")

@@ -1,4 +1,4 @@
-"""Months in minutes: a real Prefect server, `python -m flows.serve` in a real project, a landing, and somebody who is told."""
+"""`python -m flows.serve` in a real project, with a real Prefect server, a landing and a webhook for alarms."""
 
 import fcntl
 import json
@@ -25,7 +25,7 @@ from tests.kit.watching import Server, die_with_the_tests, hurried, until
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
-TOKEN = "T0PSECRET/B0/xyzzy"  # noqa: S105  as the last part of a Slack webhook is
+TOKEN = "T0PSECRET/B0/xyzzy"  # noqa: S105  it looks like the last part of a Slack webhook
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def server(new_home):
 
 @pytest.fixture(scope="module")
 def calls():
-    """What a webhook received; its address."""
+    """The calls that a webhook received, and its address."""
     received: list[dict] = []
 
     class Hook(BaseHTTPRequestHandler):
@@ -95,16 +95,16 @@ def serving(workspace, server, landing):
 
 
 @pytest.fixture(scope="module")
-def told(server, calls, workspace):
-    """`python -m flows.notify`, run twice, for the webhook; what it printed."""
+def alarms(server, calls, workspace):
+    """Run `python -m flows.notify` twice for the webhook, and return the output."""
     environment = server.environment | {"GRAFTLINE_WEBHOOK": calls[1]}
     done = [programs.run_module("flows.notify", cwd=workspace, env=environment) for _ in range(2)]
-    return " ".join(each.stdout + each.stderr for each in done)
+    return " ".join(run.stdout + run.stderr for run in done)
 
 
 @pytest.fixture(scope="module")
-def start(server, serving, told):
-    """Ask for a run of `retrain` with parameters of its own, and return it once it is in one of some states."""
+def start(server, serving, alarms):
+    """Ask for a run of `retrain` with parameters of its own, and return it once it is in one of the states."""
 
     def begin(*states: str, **parameters) -> dict:
         run = server.post(f"deployments/{server.deployment('retrain')}/create_flow_run", parameters=parameters)
@@ -114,7 +114,7 @@ def start(server, serving, told):
 
 
 def question(server: Server, run: dict) -> str:
-    """What a suspended run asks; Prefect suspends it first, and then asks."""
+    """Return the question of a suspended run. Prefect first suspends the run, then stores the question."""
     key = run["state"]["state_details"]["run_input_keyset"]["description"]
     address = f"{server.api}/flow_runs/{run['id']}/input/{key}"
     return until(lambda: (answer := httpx.get(address)).is_success and answer.json())
@@ -125,7 +125,7 @@ def promotions(workspace: Path) -> list[dict]:
     return [json.loads(line) for line in log.read_text("utf-8").splitlines()] if log.exists() else []
 
 
-def test_what_waited_while_nobody_served_is_done_when_somebody_does(server, serving):
+def test_run_that_was_due_while_nobody_served_starts_when_somebody_serves(server, serving):
     [run] = until(lambda: server.runs("retrain", "Completed"))
     assert run["state"]["message"] == "nothing to do"
 
@@ -149,8 +149,8 @@ def probe(file: str):
 """
 
 
-def test_child_of_a_run_that_is_served_has_no_folder_of_the_flow_on_its_path(server, empty_project, landing, tmp_path):
-    """multiprocessing gives a child the path of its parent, with whatever the loading of the flow left there."""
+def test_child_of_a_served_run_has_no_folder_of_the_flow_on_its_path(server, empty_project, landing, tmp_path):
+    """multiprocessing hands the parent's path to the child, with all that the loading of the flow left in it."""
     workspace = shutil.copytree(empty_project, tmp_path / "workspace", symlinks=True)
     (workspace / "flows/probe.py").write_text(PROBE, "utf-8")
     plan = yaml.safe_load((workspace / "prefect.yaml").read_text("utf-8"))
@@ -173,39 +173,39 @@ def test_child_of_a_run_that_is_served_has_no_folder_of_the_flow_on_its_path(ser
     assert str(workspace / "flows") not in path
 
 
-def test_batches_that_one_ingest_took_start_one_run_and_what_another_took_at_once_starts_its_own(server, serving):
-    until(lambda: server.runs("retrain", "Completed"))  # that of the start, which comes after the trigger is set up
-    begun = len(server.runs("retrain"))
+def test_batches_of_one_ingest_start_one_run_and_those_of_another_at_once_their_own(server, serving):
+    until(lambda: server.runs("retrain", "Completed"))  # the run of the start comes after the trigger is set up
+    num_before = len(server.runs("retrain"))
     for batch, order in (("a", "first"), ("b", "further"), ("c", "first"), ("d", "further")):
         server.emit(batch, order=order)
-    until(lambda: len(server.runs("retrain", "Completed")[begun:]) == 2)
-    server.emit("e", order="first")  # whatever the earlier ones started has come by the time its run has
-    until(lambda: len(server.runs("retrain", "Completed")[begun:]) >= 3)
-    runs = server.runs("retrain")[begun:]
+    until(lambda: len(server.runs("retrain", "Completed")[num_before:]) == 2)
+    server.emit("e", order="first")  # when its run has come, the runs of earlier events have come too
+    until(lambda: len(server.runs("retrain", "Completed")[num_before:]) >= 3)
+    runs = server.runs("retrain")[num_before:]
     assert len(runs) == 3
     assert {run["created_by"]["display_value"] for run in runs} == {"retrain when data landed"}
 
 
-def test_rejected_candidate_is_told_to_the_webhook_in_words(start, calls, workspace, set_param):
+def test_rejected_candidate_is_reported_to_the_webhook_in_words(start, calls, workspace, set_param):
     set_param(workspace, "min_accuracy", 1.0)
     run = start("Failed")
-    call = until(lambda: next((each for each in calls[0] if each["state"] == "Failed"), None))
+    call = until(lambda: next((call for call in calls[0] if call["state"] == "Failed"), None))
     assert call["path"] == f"/{TOKEN}"
     assert call["type"] == "application/json"
     assert call["flow"] == "retrain"
     assert "the candidate is rejected: label accuracy" in call["message"]
     assert call["text"].startswith("retrain is failed: the candidate is rejected")
     assert "/runs/flow-run/" in call["url"]
-    other = start("Failed", publish_to="branch")  # which has nowhere to go
-    until(lambda: any(each["run"] == other["name"] for each in calls[0]))
-    assert [each["run"] for each in calls[0]] == [run["name"], other["name"]]  # once each, though it was set up twice
+    other = start("Failed", publish_to="branch")  # there is no remote
+    until(lambda: any(call["run"] == other["name"] for call in calls[0]))
+    assert [call["run"] for call in calls[0]] == [run["name"], other["name"]]  # one call a run, though set up twice
 
 
 def test_candidate_that_a_person_declines_is_not_put_in_use(start, server, workspace, set_param):
     before = promotions(workspace)
     set_param(workspace, "min_accuracy", 0.32)
     lost = start("Suspended", promote="approved", approval_hours=1)
-    server.forget(lost)  # as if the server had lost its database; the next run asks again
+    server.forget(lost)  # like a server that lost its database; the next run asks again
     run = start("Suspended", promote="approved", approval_hours=1)
     question(server, run)
     server.post(f"flow_runs/{run['id']}/resume", run_input={"approve": False, "why": "the lamp was broken"})
@@ -215,26 +215,26 @@ def test_candidate_that_a_person_declines_is_not_put_in_use(start, server, works
     assert start("Completed", promote="approved")["state"]["message"] == "nothing to do"
 
 
-def test_candidate_that_nobody_judges_in_time_fails_its_run(start, server, calls, workspace, set_param):
+def test_candidate_without_an_answer_in_time_fails_its_run(start, server, calls, workspace, set_param):
     before = promotions(workspace)
     set_param(workspace, "min_accuracy", 0.33)
     run = start("Failed", promote="approved", approval_hours=2 / 3600)
     assert run["state"]["message"] == "The flow was paused and never resumed."
     assert promotions(workspace) == before
-    until(lambda: any("never resumed" in each["message"] for each in calls[0]))
+    until(lambda: any("never resumed" in call["message"] for call in calls[0]))
 
 
-def test_candidate_that_a_person_approves_is_put_in_use_whatever_runs_meanwhile_and_nobody_is_asked_twice(
+def test_approved_candidate_is_put_in_use_despite_other_runs_and_nobody_is_asked_twice(
     start, server, calls, workspace, set_param
 ):
     set_param(workspace, "min_accuracy", 0.34)
     run = start("Suspended", promote="approved", approval_hours=1)
     assert promotions(workspace) == []
-    until(lambda: any(each["run"] == run["name"] and each["state"] == "Suspended" for each in calls[0]))
+    until(lambda: any(call["run"] == run["name"] and call["state"] == "Suspended" for call in calls[0]))
     assert "# The candidate is accepted" in question(server, run)
     nightly = start("Completed", "Suspended", promote="approved")
-    said = f"the candidate is accepted, and a person is asked of it by the run {run['name']}"
-    assert nightly["state"]["message"] == said
+    asked = f"the candidate is accepted, and the run {run['name']} asks a person about it"
+    assert nightly["state"]["message"] == asked
     with held(workspace):
         other = start("Running", promote="approved")
         until(lambda: "waiting" in server.logs(other))
@@ -243,23 +243,22 @@ def test_candidate_that_a_person_approves_is_put_in_use_whatever_runs_meanwhile_
         until(lambda: "waiting" in server.logs(run))
     run = server.wait(run["id"], "Completed", "Failed")
     assert run["state"]["message"].startswith("the candidate is accepted, approved, and in use: ")
-    assert [each["why"] for each in promotions(workspace)] == ["approved by Ada: it is better"]
+    assert [entry["why"] for entry in promotions(workspace)] == ["approved by Ada: it is better"]
     other = server.wait(other["id"], "Completed", "Suspended")
-    assert other["state"]["message"] in (said, "the candidate is accepted, and in use already")  # by which is first
+    # either run may be first
+    assert other["state"]["message"] in (asked, "the candidate is accepted, and in use already")
 
 
 @contextmanager
 def held(workspace: Path):
-    """As another process that is at work there does."""
+    """Hold the workspace as another process would."""
     with (workspace / ".dvc/tmp/graftline.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def test_batch_that_lands_is_trained_on_and_so_is_one_that_follows_at_once(
-    server, serving, workspace, landing, digits, dvc
-):
-    begun = len(server.runs("retrain"))
+def test_batch_that_lands_and_one_that_follows_at_once_are_trained_on(server, serving, workspace, landing, digits, dvc):
+    num_before = len(server.runs("retrain"))
     for batch, first in (("second", 30), ("third", 60)):
         put_batch(digits, landing / batch, first=first)
         (landing / batch / "_COMPLETE").touch()
@@ -267,11 +266,11 @@ def test_batch_that_lands_is_trained_on_and_so_is_one_that_follows_at_once(
     used = []
 
     def done():
-        runs = server.runs("retrain")[begun:]
+        runs = server.runs("retrain")[num_before:]
         if not runs or any(run["state"]["type"] != "COMPLETED" for run in runs):
             return None
         used[:] = json.loads((workspace / "data/validated/validation.json").read_text("utf-8"))["batches"]
-        return runs if "third" in used else None  # until then its event is on its way
+        return runs if "third" in used else None  # else its event is still on its way
 
     runs = until(done)
     assert used == ["first", "second", "third"]
@@ -284,41 +283,42 @@ def ingested(server: Server) -> list[str]:
     return [run["state"]["message"] for run in server.runs("ingest", "Completed")]
 
 
-def test_webhooks_address_is_in_no_log_and_no_file_and_is_not_shown(server, told, serving, calls):
+def test_address_of_the_webhook_is_in_no_log_and_no_file(server, alarms, serving, calls):
     until(lambda: server.runs("retrain", "Completed"))  # that of the start, which comes after the trigger is set up
     automations = server.post("automations/filter")
     blocks = server.post("block_documents/filter")
-    names = [each["name"] for each in automations]
+    names = [automation["name"] for automation in automations]
     assert sorted(names) == [
         "graftline: a run fell silent",
         "graftline: a run needs a person",
         "retrain when data landed",
     ]
-    shown = told + json.dumps([automations, blocks, server.post("logs/filter")]) + serving.log.read_text("utf-8")
+    shown = alarms + json.dumps([automations, blocks, server.post("logs/filter")]) + serving.log.read_text("utf-8")
     assert TOKEN not in shown
     for file in server.home.rglob("*"):
         if file.is_file():
             assert TOKEN.encode() not in file.read_bytes(), file
 
 
-def test_saved_block_is_told_instead_of_the_webhook(server, workspace, calls, start):
-    """Any notification block, by Prefect's own for a webhook."""
+def test_saved_block_replaces_the_webhook(server, workspace, calls, start):
+    """Any notification block works; this one is Prefect's own for a webhook."""
     received, address = calls
     lines = (
         "import sys; from prefect.blocks.notifications import CustomWebhookNotificationBlock as Block; "
-        "Block(name='alarm', url=sys.argv[1] + '/block', json_data={'state': '{{subject}}', 'message': '{{body}}'}).save('alarm')"
+        "data = {'state': '{{subject}}', 'message': '{{body}}'}; "
+        "Block(name='alarm', url=sys.argv[1] + '/block', json_data=data).save('alarm')"
     )
     for arguments in (["-c", lines, address], ["-m", "flows.notify", "--block", "custom-webhook/alarm"]):
         programs.run(sys.executable, *arguments, cwd=workspace, env=server.environment)
     before = len(received)
-    start("Failed", publish_to="branch")  # which has nowhere to go
+    start("Failed", publish_to="branch")  # there is no remote
     [call] = until(lambda: received[before:])
     assert call["path"].endswith("/block")
     assert call["state"] == "Graftline: retrain is failed"
     assert "git has no remote" in call["message"]
 
 
-def test_sigterm_ends_it_and_the_run_at_work_within_ten_seconds(server, serving, workspace, start, set_param):
+def test_sigterm_ends_serving_and_the_run_at_work_within_ten_seconds(server, serving, workspace, start, set_param):
     set_param(workspace, "seed", 7)
     run = start("Running")
     until(lambda: stages(serving))
@@ -332,6 +332,6 @@ def test_sigterm_ends_it_and_the_run_at_work_within_ten_seconds(server, serving,
 
 
 def stages(serving: Serving) -> list[str]:
-    """The command lines of those that are at work."""
+    """Return the command lines of the stages at work."""
     commands = descendants(serving.process.pid).values()
-    return [each for each in commands if "-m tasks." in each and "-m tasks.check " not in each]
+    return [command for command in commands if "-m tasks." in command and "-m tasks.check " not in command]

@@ -1,4 +1,4 @@
-"""What README shows for several machines: a work pool with a worker, and a Prefect server that keeps its runs in Postgres. All of it real."""
+"""The set-up for several machines: a real work pool with a worker, and a Prefect server with a real Postgres."""
 
 import json
 import os
@@ -20,37 +20,37 @@ NOBODY = 65534
 
 
 def programs() -> Path | None:
-    """The folder of Postgres' own, where it is installed; Debian has it on no path."""
+    """Return the folder of Postgres' programs, if it is installed; Debian has them on no path."""
     folders = [*map(Path, os.get_exec_path()), *sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
-    return next(((each / "initdb").resolve().parent for each in folders if (each / "initdb").exists()), None)
+    return next(((folder / "initdb").resolve().parent for folder in folders if (folder / "initdb").exists()), None)
 
 
 @pytest.fixture(scope="module")
 def postgres():
     """The address of a database of the test's own."""
-    if not (found := programs()):
+    if not (bin_folder := programs()):
         pytest.skip("there is no Postgres: apt-get install postgresql")
     password = secrets.token_hex()
     with tempfile.TemporaryDirectory(prefix="postgres-") as folder, free_port() as port:
         as_user = {"cwd": folder}
         (Path(folder) / "password").write_text(password, "utf-8")
-        if os.getuid() == 0:  # as which Postgres does not run
+        if os.getuid() == 0:  # Postgres refuses to run as root
             as_user |= {"user": NOBODY, "group": NOBODY, "extra_groups": []}
             for path in (folder, f"{folder}/password"):
                 os.chown(path, NOBODY, NOBODY)
         make = ["--pgdata=data", "--username=graftline", "--auth=scram-sha-256", "--pwfile=password", "--no-sync"]
-        run(found / "initdb", *make, **as_user)
+        run(bin_folder / "initdb", *make, **as_user)
         serve = ["-D", "data", "-h", "127.0.0.1", "-p", str(port), "-c", "unix_socket_directories="]
         with (Path(folder) / "log").open("wb") as log:
             server = subprocess.Popen(
-                [found / "postgres", *serve], **as_user, preexec_fn=die_with_the_tests, stdout=log, stderr=log
+                [bin_folder / "postgres", *serve], **as_user, preexec_fn=die_with_the_tests, stdout=log, stderr=log
             )
         try:
-            ready = [found / "pg_isready", "--host=127.0.0.1", f"--port={port}", "--quiet"]
+            ready = [bin_folder / "pg_isready", "--host=127.0.0.1", f"--port={port}", "--quiet"]
             until(lambda: run(*ready, status=None).returncode == 0)
             yield f"postgresql+asyncpg://graftline:{password}@127.0.0.1:{port}/postgres"
         finally:
-            server.send_signal(signal.SIGINT)  # it waits for no client
+            server.send_signal(signal.SIGINT)  # a fast shutdown: it waits for no client
             server.wait(timeout=60)
 
 

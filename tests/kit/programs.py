@@ -11,7 +11,7 @@ SECONDS = 240.0  # for a program, and for anything else that a test waits for
 
 
 def run(*command: str | Path, status: int | None = 0, **settings: Any) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end, and return what it printed as text. A test fails where it exits with another status (None: any)."""
+    """Run a program to its end, and return its exit status and output. A test fails on another status (None: any)."""
     output = {} if "stdout" in settings else {"capture_output": True}
     done = subprocess.run(command, text=True, check=False, timeout=SECONDS, **output, **settings)
     assert status is None or done.returncode == status, f"{done.stdout}\n{done.stderr}"

@@ -9,7 +9,7 @@ import pytest
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """Return the folder of that name, which the first worker that asks for it lets `make` fill, while the others wait."""
+    """Return the folder of that name. The first worker that asks for it lets `make` fill it, while the others wait."""
     own = factory.getbasetemp()
     place = (own.parent if own.name.startswith("popen-") else own) / f"shared-{name}"
     with place.with_suffix(".lock").open("w") as lock:

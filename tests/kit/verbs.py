@@ -1,4 +1,7 @@
-"""Run a verb as `python -m tasks.VERB` does: in a process of its own, or in a fork of the tests' process, whose imports it need not repeat."""
+"""Run a verb as `python -m tasks.VERB` does: in a process of its own, or in a fork of the tests' process.
+
+A fork need not repeat the imports.
+"""
 
 import importlib
 import logging

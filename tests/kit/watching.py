@@ -1,4 +1,4 @@
-"""What the tests of the long-lived set-up share: a real Prefect server seen from outside, and a project whose clock runs faster."""
+"""Tools for tests of a served project: a real Prefect server seen from outside, and a project in a hurry."""
 
 import ctypes
 import shutil
@@ -43,7 +43,7 @@ def hurried(project: Path, target: Path, *, seconds: int) -> Path:
 
 
 class Server:
-    """A Prefect server of the tests' own, and what it says."""
+    """A Prefect server of the tests' own, asked over HTTP."""
 
     def __init__(self, home: Path, environment: dict[str, str]) -> None:
         self.home = home
@@ -54,7 +54,7 @@ class Server:
         return self._answer("POST", path, body)
 
     def emit(self, batch: str, *, order: str) -> None:
-        """That it landed, first or further of those that an ingest took."""
+        """Report that a batch landed, the first or a further one of an ingest."""
         event = {
             "event": "dataset.landed",
             "id": str(uuid4()),
@@ -67,22 +67,22 @@ class Server:
         self._answer("DELETE", f"flow_runs/{run['id']}")
 
     def runs(self, flow: str, *states: str) -> list[dict[str, Any]]:
-        """In the order in which they were asked for, without those of a time to come; of these states, or of all."""
-        found = self.post("flow_runs/filter", flows={"name": {"any_": [flow]}}, sort="EXPECTED_START_TIME_ASC")
-        found = [run for run in found if not (run["auto_scheduled"] and run["state"]["type"] == "SCHEDULED")]
-        return [run for run in found if not states or run["state"]["name"] in states]
+        """Return the runs of a flow, the first request first, without scheduled ones; in these states, or in any."""
+        runs = self.post("flow_runs/filter", flows={"name": {"any_": [flow]}}, sort="EXPECTED_START_TIME_ASC")
+        runs = [run for run in runs if not (run["auto_scheduled"] and run["state"]["type"] == "SCHEDULED")]
+        return [run for run in runs if not states or run["state"]["name"] in states]
 
-    def wait(self, run: str, *states: str, seconds: float = SECONDS) -> dict[str, Any]:
-        """The run, once it is in one of these states."""
+    def wait(self, identifier: str, *states: str, seconds: float = SECONDS) -> dict[str, Any]:
+        """Return the run once it is in one of these states."""
 
         def look() -> Any:
-            found = self._answer("GET", f"flow_runs/{run}")
-            return found if found["state"]["name"] in states else None
+            run = self._answer("GET", f"flow_runs/{identifier}")
+            return run if run["state"]["name"] in states else None
 
         return until(look, seconds=seconds)
 
     def deployment(self, name: str) -> str:
-        """The identifier of one, once it is there."""
+        """Return the identifier of a deployment once it exists."""
 
         def look() -> str:
             answer = httpx.get(f"{self.api}/deployments/name/{name}/{name}", timeout=30)
@@ -91,13 +91,14 @@ class Server:
         return until(look)
 
     def logs(self, run: dict[str, Any]) -> str:
+        """Return the log of a run."""
         lines = self.post("logs/filter", logs={"flow_run_id": {"any_": [run["id"]]}}, sort="TIMESTAMP_ASC")
-        return "\n".join(each["message"] for each in lines)
+        return "\n".join(line["message"] for line in lines)
 
     def _answer(self, method: str, path: str, body: Any = None) -> Any:
         for _ in range(20):
             answer = httpx.request(method, f"{self.api}/{path}", json=body, timeout=30)
-            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:  # as it says when its database is busy
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:  # its database is busy
                 break
             time.sleep(1)
         assert answer.is_success, answer.text

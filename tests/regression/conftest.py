@@ -1,6 +1,6 @@
-"""What a regression test can ask for: `heldout`, `candidate`, `baseline`, `metrics`, `params` and `rule`. A missing artifact is an error.
+"""The fixtures of the gate's tests, such as `heldout`, `candidate`, `baseline`, `metrics`, `params` and `rule`.
 
-A test of one's own:
+A missing artifact is an error. A test of your own:
 
     def test_no_zebra_is_called_a_horse(heldout, candidate, rule):
         zebras = heldout["label"] == "zebra"
@@ -27,19 +27,19 @@ MODELS = ("candidate", "baseline", "head")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The folder that evaluate wrote."""
+    """The folder that `evaluate` wrote."""
 
     folder: Path
 
     def json(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.folder / name).read_text("utf-8"))
-        return found
+        content: dict[str, Any] = json.loads((self.folder / name).read_text("utf-8"))
+        return content
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--evaluation", type=Path, required=True, help="the folder that evaluate wrote")
-    parser.addoption("--num-decisions", type=int, required=True, help="on this held-out set, with that at hand")
-    parser.addoption("--latency-milliseconds", type=float, help="of one sample, where it has a budget")
+    parser.addoption("--evaluation", type=Path, required=True, help="the folder that `evaluate` wrote")
+    parser.addoption("--num-decisions", type=int, required=True, help="decisions on this held-out set, with this one")
+    parser.addoption("--latency-milliseconds", type=float, help="the candidate's latency; only if params has a budget")
     parser.addoption("--limits", required=True, help="the section `regression` of params.yaml, as JSON")
 
 
@@ -55,24 +55,31 @@ def predictions(evaluation: Evaluation) -> pd.DataFrame:
 
 @pytest.fixture(scope="session")
 def heldout(predictions: pd.DataFrame) -> pd.DataFrame:
-    """A row a held-out sample and target: sample_id, batch, path, target, label, is_leaked, is_shared, other columns of the manifest."""
-    said = [f"{model}{what}" for model in MODELS for what in ("", "_confidence", "_label_probability")]
-    return predictions.drop(columns=[each for each in said if each in predictions])
+    """Return one row per held-out sample and target.
+
+    The columns are sample_id, batch, path, target, label, is_leaked, is_shared and other columns of the manifest.
+    """
+    answers = [f"{model}{suffix}" for model in MODELS for suffix in ("", "_confidence", "_label_probability")]
+    return predictions.drop(columns=[column for column in answers if column in predictions])
 
 
 @pytest.fixture(scope="session")
 def candidate(predictions: pd.DataFrame) -> pd.DataFrame:
-    """What it says of each row of `heldout`: label, confidence (of that), label_probability (of the truth), is_right."""
-    return said_by("candidate", predictions)
+    """Return the candidate's answer to each row of `heldout`.
+
+    The columns are label (the answer), confidence (the probability of the answer), label_probability (the probability
+    of the true label) and is_right.
+    """
+    return answers_of("candidate", predictions)
 
 
 @pytest.fixture(scope="session")
 def baseline(predictions: pd.DataFrame, metrics: dict[str, Any]) -> pd.DataFrame | None:
-    """As `candidate`, of the model in use; None on the first run, when there is none."""
-    return said_by("baseline", predictions) if "baseline" in next(iter(metrics.values())) else None
+    """Return the answers of the model in use, with the columns of `candidate`; None on the first run."""
+    return answers_of("baseline", predictions) if "baseline" in next(iter(metrics.values())) else None
 
 
-def said_by(model: str, predictions: pd.DataFrame) -> pd.DataFrame:
+def answers_of(model: str, predictions: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "label": predictions[model],
@@ -85,7 +92,7 @@ def said_by(model: str, predictions: pd.DataFrame) -> pd.DataFrame:
 
 @pytest.fixture(scope="session")
 def slices(evaluation: Evaluation) -> pd.DataFrame:
-    """A row a target and slice: see tasks/metrics/slices.py."""
+    """Return one row per target and slice, with the columns in tasks/metrics/slices.py."""
     counts = ("num_shared", "negative_flips", "positive_flips")
     return pd.read_csv(
         evaluation.folder / "slices.csv",
@@ -97,53 +104,62 @@ def slices(evaluation: Evaluation) -> pd.DataFrame:
 
 @pytest.fixture(scope="session")
 def metrics(evaluation: Evaluation) -> dict[str, Any]:
-    """By target: the numbers of `candidate`, `head` and, where a model is in use, `baseline`, `flips` and, where not all samples can
-    compare the two, `shared`: both on those that can."""
+    """Return, by target, the numbers of `candidate` and `head`.
+
+    If a model is in use, there are also `baseline` and `flips`. If the two models are compared on a part of the samples
+    only, `shared` has the numbers of both on that part.
+    """
     return evaluation.json("metrics.json")
 
 
 @pytest.fixture(scope="session")
 def subject(evaluation: Evaluation) -> dict[str, Any]:
-    """What was measured: the digests of candidate and baseline, the bytes of their bundles, the classes lost, the lineage."""
+    """Return what was measured: digests and bundle sizes (bytes) of candidate and baseline, lost classes, lineage."""
     return evaluation.json("subject.json")
 
 
 @pytest.fixture(scope="session")
 def flips(metrics: dict[str, Any], subject: dict[str, Any]) -> dict[str, Flips]:
-    """By target that the model in use has, none on the first run: where the two models differ, on samples of classes that both know."""
-    found = {target: Flips(**metrics[target]["flips"]) for target in subject["lost_classes"] if target in metrics}
-    if empty := [target for target, each in found.items() if not each.num_samples]:
+    """Return, by target, where the two models differ on samples whose classes both know.
+
+    The targets are those of the model in use; there are none on the first run.
+    """
+    by_target = {target: Flips(**metrics[target]["flips"]) for target in subject["lost_classes"] if target in metrics}
+    if empty := [target for target, flips in by_target.items() if not flips.num_samples]:
         raise LookupError(
-            f"no held-out sample of {', '.join(empty)} can compare the candidate with the model in use: none is of a class that both "
-            "know and new to both; land more data, or promote it with --force --why"
+            f"no held-out sample of {', '.join(empty)} can compare the candidate with the model in use, because none "
+            "is new to both and of a class that both know: land more data, or promote the candidate with --force --why"
         )
-    return found
+    return by_target
 
 
 @pytest.fixture(scope="session")
 def params(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """The section `regression` of params.yaml."""
-    given: dict[str, Any] = json.loads(request.config.getoption("--limits"))
-    return given
+    """Return the section `regression` of params.yaml."""
+    section: dict[str, Any] = json.loads(request.config.getoption("--limits"))
+    return section
 
 
 @pytest.fixture(scope="session")
 def wear(request: pytest.FixtureRequest, subject: dict[str, Any]) -> Wear:
-    """How often this held-out set was decided on, and the margin that follows."""
+    """Return the number of decisions on this held-out set, and the margin that follows from it."""
     return Wear(num_decisions=request.config.getoption("--num-decisions"), confidence=subject["confidence"])
 
 
 @pytest.fixture(scope="session")
 def latency(request: pytest.FixtureRequest) -> float | None:
-    """Milliseconds that the candidate takes for one sample; None where params give it no budget."""
-    found: float | None = request.config.getoption("--latency-milliseconds")
-    return found
+    """Return the milliseconds that the candidate takes for one sample; None if params has no budget for it."""
+    milliseconds: float | None = request.config.getoption("--latency-milliseconds")
+    return milliseconds
 
 
 @pytest.fixture
 def rule(request: pytest.FixtureRequest, record_property: Callable[[str, Any], None]) -> Rule:
-    """Record a number beside its limit; the test fails at its end where one is on the wrong side, so that all are told.
-    `smallest_detectable` is the smallest effect that the rule could have shown, where it has one."""
+    """Return a function that records a number and its limit.
+
+    The test fails at its end if a number is on the wrong side of its limit, so that all numbers are reported.
+    `smallest_detectable` is the smallest effect that the rule could have detected, if it is known.
+    """
     broken = request.node.stash.setdefault(BROKEN, [])
 
     def check(
@@ -155,17 +171,18 @@ def rule(request: pytest.FixtureRequest, record_property: Callable[[str, Any], N
         smallest_detectable: float | None = None,
     ) -> None:
         if (at_least is None) == (at_most is None):
-            raise ValueError(f"the rule {name!r} has to have one limit, at_least or at_most")
+            raise ValueError(f"the rule {name!r} must have one limit, at_least or at_most")
         limit, value = float(at_most if at_least is None else at_least), float(value)
         if not math.isfinite(value) or not math.isfinite(limit):
             raise ValueError(
-                f"the rule {name!r} found {value} with the limit {limit}, expected numbers: is any sample of it held out?"
+                f"the rule {name!r} has the value {value} and the limit {limit}, expected finite numbers: "
+                "is any of its samples held out?"
             )
         passed = value <= limit if at_least is None else value >= limit
         bound = f"at {'most' if at_least is None else 'least'} {limit:.4g}"
         text = f"{name}: {value:.4g}, {bound}"
-        found = {"name": name, "value": value, "limit": limit, "bound": bound, "passed": passed}
-        record_property("rule", found | {"text": text, "smallest_detectable": smallest_detectable})
+        recorded = {"name": name, "value": value, "limit": limit, "bound": bound, "passed": passed}
+        record_property("rule", recorded | {"text": text, "smallest_detectable": smallest_detectable})
         if not passed:
             broken.append(text)
 

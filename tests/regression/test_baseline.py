@@ -1,38 +1,38 @@
-"""What a candidate must not lose against the model in use. Without one (the first run) the floors alone judge."""
+"""The rules against the model in use. On the first run there is no such model, and only the floors judge."""
 
 from tasks.gate.non_inferiority import compare_slices
 from tasks.metrics.significance import Flips, mcnemar, smallest_detectable_excess
 
 
 def test_candidate_is_not_worse_overall_or_on_a_slice(flips, slices, params, rule):
-    for target, found in flips.items():
-        of_slices = {
+    for target, on_all in flips.items():
+        on_slices = {
             f"{row.column} {row.value}": flips_of(row)
             for row in slices[slices["target"] == target].dropna(subset=["num_shared"]).itertuples()
         }
         whole, parts = compare_slices(
-            found,
-            of_slices,
+            on_all,
+            on_slices,
             significance=params["significance"] / len(flips),
             min_samples=params["min_slice_samples"],
         )
-        for name, compared in {"all samples": whole, **parts}.items():
+        for name, comparison in {"all samples": whole, **parts}.items():
             rule(
                 f"{target} p-value that the candidate is no worse on {name}",
-                compared.p_value,
-                at_least=compared.significance,
-                smallest_detectable=compared.smallest_detectable,
+                comparison.p_value,
+                at_least=comparison.significance,
+                smallest_detectable=comparison.smallest_detectable,
             )
 
 
 def test_few_samples_that_were_right_are_wrong_now(flips, params, rule):
-    """Users rely on what was right: such errors annoy them more than others (Yan et al. 2021, positive-congruent training)."""
+    """Users rely on answers that were right; these errors annoy most (Yan et al. 2021, positive-congruent training)."""
     budget = params["max_negative_flips"]
     if budget is None:
         return
-    for target, found in flips.items():
-        detectable = smallest_detectable_excess(budget, num_samples=found.num_samples)
-        share = found.negative / found.num_samples
+    for target, on_all in flips.items():
+        detectable = smallest_detectable_excess(budget, num_samples=on_all.num_samples)
+        share = on_all.negative / on_all.num_samples
         rule(f"{target} share of negative flips", share, at_most=budget, smallest_detectable=detectable)
 
 

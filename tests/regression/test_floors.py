@@ -1,4 +1,4 @@
-"""What any candidate must reach, whatever is in use. Floors of shares rise a little with each decision on one held-out set."""
+"""The rules for every candidate. The floor of a share rises a little with each decision on one held-out set."""
 
 from scipy.stats import norm
 
@@ -17,7 +17,7 @@ def test_no_class_is_lost(metrics, heldout, subject, wear, params, rule):
     for target, measured in metrics.items():
         counts = heldout.loc[heldout["target"] == target, "label"].value_counts()
         recalls = measured["candidate"]["recall"]
-        # the class that is the farthest below its floor, or the least above: a small one's rises more
+        # the class that is farthest below its floor, or least above it; the floor of a small class rises more
         least = min(recalls, key=lambda name: recalls[name] - wear.margin(recalls[name], counts[name]))
         reach(rule, f"{target} recall of {least}", recalls[least], int(counts[least]), params["min_class_recall"], wear)
 
@@ -47,14 +47,14 @@ def test_bundle_is_no_larger_than_its_budget(subject, params, rule):
 
 
 def test_sample_takes_no_longer_than_its_budget(latency, params, rule):
-    """Yes or no: the milliseconds are in the log, since no two runs have the same."""
+    """The rule is yes or no, because the milliseconds differ between runs; the log has them."""
     if latency is not None:
         budget = params["max_latency_milliseconds"]
         rule(f"one sample within {budget:g} ms", float(latency <= budget), at_least=1)
 
 
 def reach(rule, name, share, num_samples, floor, wear=None):
-    """Hold a share of so many samples to a floor, which rises with the wear."""
+    """Check a share of `num_samples` against a floor, which rises with the wear."""
     margin = wear.margin(share, num_samples) if wear else 0.0
     detectable = smallest_detectable_shortfall(floor, num_samples=num_samples, margin=margin)
     rule(name, share, at_least=floor + margin, smallest_detectable=detectable)

@@ -1,4 +1,4 @@
-"""Samples that must be right for ever: golden.csv has a row for each, with its sample_id, target and label."""
+"""Samples that must always be right: golden.csv has a row for each, with its sample_id, target and label."""
 
 from pathlib import Path
 
@@ -12,7 +12,8 @@ def test_golden_samples_are_right(heldout, candidate, rule):
         is_it = (heldout["sample_id"] == sample_id) & (heldout["target"] == target)
         if not is_it.any():
             raise LookupError(
-                f"golden sample {sample_id[:12]} is not held out: give it the split heldout, or take it from golden.csv"
+                f"golden sample {sample_id[:12]} is not held out: give it the split heldout, "
+                "or remove it from golden.csv"
             )
         rule(
             f"{target} golden sample {sample_id[:12]} is {label}",

@@ -80,7 +80,10 @@ def batch(workspace: Path, picture: Callable[..., Image.Image]) -> Path:
 
 @pytest.fixture
 def samples() -> Callable[..., pd.DataFrame]:
-    """The rows that scan gives for a batch: `labels` one a sample; the ids differ by batch and position unless given."""
+    """A function that returns the rows of scan for a batch, one for each of `labels`.
+
+    The default ids differ by batch and position.
+    """
 
     def make(batch: str, labels: list[str], *, ids: list[str] | None = None) -> pd.DataFrame:
         rows: list[dict[str, Any]] = [

@@ -12,7 +12,7 @@ from tasks.data.health.hashes import read_hashes
 from tasks.data.manifest.tables import write_table
 from tasks.data.samples.samples import sample_id
 from tasks.data.vectors.embeddings import read_embeddings
-from tasks.images.alterations import COPIES
+from tasks.images.alterations import ALTERED_COPIES
 from tasks.images.perceptual_hash import perceptual_hashes
 from tasks.models.bundle import save_bundle
 from tasks.models.classifier import Classifier
@@ -62,8 +62,9 @@ def embed(shell, batch, bundle):
 
     def run(out="out", store="store", **options):
         return shell(
-            "embed", "--raw", batch, "--manifest", f"manifest/{batch.name}.parquet", "--backbone", bundle, "--store", store,
-            "--out", f"{out}/embeddings/{batch.name}.safetensors", "--hashes", f"{out}/hashes/{batch.name}.safetensors",
+            "embed", "--raw", batch, "--manifest", f"manifest/{batch.name}.parquet", "--backbone", bundle,
+            "--store", store, "--out", f"{out}/embeddings/{batch.name}.safetensors",
+            "--hashes", f"{out}/hashes/{batch.name}.safetensors",
             **options,
         )  # fmt: skip
 
@@ -201,8 +202,8 @@ def test_probes_have_a_row_a_sample_and_a_column_a_kind(embed, listed, workspace
     listed()
     embed()
     found = probes(workspace, batch, 6)
-    assert found.kinds == tuple(COPIES)
-    assert found.cosines.shape == found.distances.shape == (1, len(COPIES))  # one in 50
+    assert found.kinds == tuple(ALTERED_COPIES)
+    assert found.cosines.shape == found.distances.shape == (1, len(ALTERED_COPIES))  # one in 50
     assert (found.cosines > 0.5).all()
     assert (found.distances[:, found.kinds.index("flipped")] < 40).all()
 
@@ -210,10 +211,10 @@ def test_probes_have_a_row_a_sample_and_a_column_a_kind(embed, listed, workspace
 def test_held_out_samples_are_not_probed(embed, listed, workspace, batch):
     listed(splits=("heldout",))
     embed()
-    assert probes(workspace, batch, 6).cosines.shape == (0, len(COPIES))
+    assert probes(workspace, batch, 6).cosines.shape == (0, len(ALTERED_COPIES))
 
 
 def test_picture_too_long_for_a_jpeg_is_not_probed(embed, listed, workspace, batch):
     listed(width=70_000)
     embed()
-    assert probes(workspace, batch, 6).cosines.shape == (0, len(COPIES))
+    assert probes(workspace, batch, 6).cosines.shape == (0, len(ALTERED_COPIES))

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +19,14 @@ from PIL import Image
 from tasks.data.health.leaks import COLUMNS, LEAKS
 from tasks.data.manifest.tables import write_table
 from tasks.data.samples.samples import Samples, sample_id
-from tasks.finetune import augmentation, digest
-from tasks.images.augment import Views
+from tasks.finetune import digest
+from tasks.images.augment import AugmentedViews
 from tasks.images.decode import decode_image
 from tasks.machine.files import write_json
 from tasks.models.bundle import load_bundle, save_bundle
 from tasks.models.classifier import Classifier
 from tasks.models.weights import load_backbone
-from tasks.stage.params import FinetuneParams, load_params
+from tasks.stage.params import load_params
 from tasks.targets.head import Head, save_heads
 from tasks.training.finetuning.grafting import graft
 from tasks.training.finetuning.tuning import Data, curve_table, fine_tune, label_tensor, num_full, open_source
@@ -42,8 +43,7 @@ SHORT = {"epochs": 3, "minibatch_size": 8, "precision": "fp32", "num_views": 2}
 
 
 def params(**changes):
-    shipped = load_params(ROOT / "params.yaml").finetune.model_dump()
-    return FinetuneParams(**shipped | SHORT | changes)
+    return replace(load_params(ROOT / "params.yaml").finetune, **SHORT | changes)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,8 @@ def inputs(workspace, backbone):
         rows.append(
             {
                 "batch": "first", "path": path.name, "sample_id": sample_id(path.read_bytes()),
-                "label": CLASSES["label"][number % 2], "split": "train" if number < NUM_TRAIN else "val", "width": SIZE, "height": SIZE,
+                "label": CLASSES["label"][number % 2], "split": "train" if number < NUM_TRAIN else "val",
+                "width": SIZE, "height": SIZE,
             }
         )  # fmt: skip
     manifest = pd.DataFrame(rows)
@@ -105,8 +106,9 @@ def put_params(workspace, **changes):
 
 def arguments(out="out", scratch="scratch"):
     named = {
-        "manifests": "manifest", "classes": "classes.json", "split": "split.json", "audit": "audit", "batches": "batches.yaml", "raw": "raw",
-        "backbone": "backbone", "head": "head", "scratch": scratch, "out": f"{out}/candidate", "curves": f"{out}/curves",
+        "manifests": "manifest", "classes": "classes.json", "split": "split.json", "audit": "audit",
+        "batches": "batches.yaml", "raw": "raw", "backbone": "backbone", "head": "head", "scratch": scratch,
+        "out": f"{out}/candidate", "curves": f"{out}/curves",
     }  # fmt: skip
     return [word for name, value in named.items() for word in (f"--{name}", value)]
 
@@ -168,7 +170,7 @@ def test_run_that_was_killed_goes_on_to_the_same_bytes(inputs, workspace, shell,
     assert not (workspace / "out").exists()
     done = shell("finetune", *arguments())
     assert done.status == 0, done.stderr
-    assert f"goes on after epoch {stopped}, where an earlier run was stopped" in done.stderr
+    assert f"resumes after epoch {stopped}, where an earlier run was stopped" in done.stderr
     assert checkpoints(workspace) == []
     undisturbed = shell("finetune", *arguments(out="fresh", scratch="another"))
     assert undisturbed.status == 0, undisturbed.stderr
@@ -195,7 +197,10 @@ def refused(shell, workspace):
 
 def test_head_of_other_classes_is_refused(inputs, workspace, shell, backbone):
     put_head(workspace, {"label": ["cat", "eel", "owl"]}, dim=backbone.dim)
-    expected = "head knows 3 classes of label (cat, eel, owl), the manifest has 2 classes of label (cat, dog): run train_head again"
+    expected = (
+        "head knows 3 classes of label (cat, eel, owl), the manifest has 2 classes of label (cat, dog): "
+        "run train_head again"
+    )
     assert refused(shell, workspace) == expected
 
 
@@ -226,7 +231,8 @@ def test_checkpoint_of_another_recipe_or_a_torn_one_is_refused(inputs, workspace
     [own] = checkpoints(workspace)
     own.write_bytes(content)
     assert re.fullmatch(
-        r"scratch/checkpoints/\w+\.safetensors is a checkpoint of another recipe \(params is .*\): remove it to train anew",
+        r"scratch/checkpoints/\w+\.safetensors is a checkpoint of another recipe \(params is .*\): "
+        "remove it to train anew",
         refused(shell, workspace),
     )
     own.write_bytes(content[:1000])
@@ -284,11 +290,11 @@ def tune(inputs, workspace):
         )
         source = open_source(
             Samples(inputs, raw=workspace / "raw", decode=decode_image), model, data,
-            views=Views(augmentation=augmentation(chosen), seed=seed), scratch=workspace / "own",
-            backbone=model.backbone.fingerprint(), params=chosen,
+            views=AugmentedViews(augmentation=chosen, seed=seed), scratch=workspace / "own",
+            backbone=model.backbone.fingerprint(), options=chosen,
         )  # fmt: skip
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        tuned = fine_tune(model, source, data, params=chosen, seed=seed)
+        tuned = fine_tune(model, source, data, options=chosen, seed=seed)
         return tuned, {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
 
     return run

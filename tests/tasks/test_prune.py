@@ -147,7 +147,7 @@ def test_what_was_read_today_is_in_use(store):
 def test_day_that_is_none_is_refused_with_an_example(shell, store):
     done = shell("prune", "--store", store.path, "--unused-since", "yesterday")
     assert done.status == 2
-    assert "--unused-since: 'yesterday' is no day, expected one such as 2026-01-31" in done.stderr
+    assert "--unused-since: 'yesterday' is not a day, expected one such as 2026-01-31" in done.stderr
 
 
 def test_damaged_values_go_and_the_whole_ones_stay(shell, store, other):
@@ -256,7 +256,7 @@ def test_store_that_is_not_there_is_not_made(shell, workspace):
 
 def test_two_choices_at_once_are_refused(shell, store):
     done = shell("prune", "--store", store.path, "--damaged", "--recipe", store.fingerprint)
-    assert done.error == "--recipe, --unused-since and --damaged each say what is to go: give one of them"
+    assert done.error == "--recipe, --unused-since and --damaged exclude each other: give one of them"
     assert store.folder.exists()
 
 

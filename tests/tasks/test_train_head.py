@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,12 +10,12 @@ from tasks.data.health.leaks import COLUMNS, LEAKS
 from tasks.data.manifest.tables import write_table
 from tasks.data.vectors.embeddings import write_embeddings
 from tasks.machine.files import write_json
-from tasks.stage.params import TrainHeadParams
 from tasks.targets.head import load_heads
 from tasks.train_head import run
+from tasks.training.heads.options import HeadOptions
 
 CLASSES = ["cat", "dog", "eel"]
-PARAMS = TrainHeadParams(
+PARAMS = HeadOptions(
     head="logistic", class_weights="none", hidden_features=16, l2_strengths=[0.01, 1.0], max_iterations=200
 )
 
@@ -67,7 +68,7 @@ def train(folder, *, out="head", **changes):
         audit=folder / "audit",
         batches=folder / "batches.yaml",
         out=folder / out,
-        train_head=PARAMS.model_copy(update=changes),
+        train_head=replace(PARAMS, **changes),
         seed=0,
     )
     heads, _ = load_heads(folder / out)

@@ -4,16 +4,18 @@ import pandas as pd
 import pytest
 import yaml
 
+from tasks.data.admission.options import ValidateOptions
 from tasks.data.manifest.tables import read_text_table, write_table
 from tasks.data.raw.entries import FACTS
-from tasks.stage.params import ScanParams, ValidateParams
+from tasks.stage.params import ScanParams, checked
 from tasks.validate import run
 
 pytestmark = pytest.mark.usefixtures("great_expectations")
 
 SCAN = ScanParams(min_image_size=8, max_image_pixels=10**6, max_file_bytes=10**6, max_decode_seconds=5.0)
 LIMITS = {
-    "min_samples": 10, "min_samples_per_batch": 1, "min_classes": 2, "min_class_fraction": 0.0, "max_class_fraction": 1.0,
+    "min_samples": 10, "min_samples_per_batch": 1, "min_classes": 2,
+    "min_class_fraction": 0.0, "max_class_fraction": 1.0,
     "max_missing_labels": 0.5, "max_label_drift": 0.5, "max_aspect_ratio": 20.0,
 }  # fmt: skip
 
@@ -32,7 +34,7 @@ def params(*, budget=None, limits=None, severity="error", **changes):
             name: {"limit": limit, "severity": severity} for name, limit in (LIMITS | (limits or {})).items()
         },
     }
-    return ValidateParams.model_validate(settings | changes)
+    return checked(ValidateOptions, settings | changes)
 
 
 def defects(*paths, label=None):

@@ -1,28 +1,19 @@
-"""What came in, what is used, and what is quarantined: counted, so that nothing is lost, and held against limits."""
+"""Counts of the samples that came, are used or are quarantined, so that none is lost, and the limits they keep."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from tasks.data.admission.options import QuarantineLimits
 from tasks.data.admission.quarantine import WAITING
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """Of the quarantined fraction, 0..1: of all samples, of each batch, and of each class in use."""
-
-    overall: float
-    each_batch: float
-    each_class: float
 
 
 def account(
     samples: pd.DataFrame, defects: pd.DataFrame, manifest: pd.DataFrame, ledger: pd.DataFrame, batches: list[str]
 ) -> dict[str, dict[str, int]]:
-    """By batch what came `in`, how much of it is `used`, and how much quarantined for each reason; the sums agree."""
+    """Count by batch the samples that came `in`, are `used`, or are quarantined for a reason. The sums agree."""
     came = pd.concat([samples["batch"], defects["batch"]]).value_counts()
     used = manifest["batch"].value_counts()
     reasons = {str(batch): rows.value_counts() for batch, rows in ledger.groupby("batch")["reason"]}
@@ -37,9 +28,10 @@ def account(
 
 
 def labels_of(ledger: pd.DataFrame, samples: pd.DataFrame, defects: pd.DataFrame, targets: list[str]) -> pd.DataFrame:
-    """For each target, the labels that the ledger's samples came with."""
-    said = pd.DataFrame([json.loads(each) for each in defects["said"]], index=defects.index).reindex(columns=targets)
-    came = pd.concat([defects[["batch", "path"]].join(said), samples[["batch", "path", *targets]]])
+    """Return the labels that the samples of the ledger came with, a column a target."""
+    texts = defects["said"]
+    labels = pd.DataFrame([json.loads(text) for text in texts], index=defects.index).reindex(columns=targets)
+    came = pd.concat([defects[["batch", "path"]].join(labels), samples[["batch", "path", *targets]]])
     return ledger[["batch", "path"]].merge(came.drop_duplicates(["batch", "path"]), how="left")[targets]
 
 
@@ -49,10 +41,12 @@ def budget(
     *,
     labels: pd.DataFrame,
     classes: Mapping[str, Sequence[str]],
-    limits: Limits,
+    limits: QuarantineLimits,
 ) -> dict[str, Any]:
-    """The fraction of all samples that is quarantined, and whose fraction is above its limit: `overall`, that of a batch or
-    of a class in use. Samples in probation count for nothing."""
+    """Return the quarantined fraction of all samples, and the fractions that exceed their limits.
+
+    A limit holds for all samples, for a batch, or for a class in use. Samples in probation do not count.
+    """
     counts = ledger["reason"] != WAITING
 
     def fractions(used: "pd.Series[Any]", lost: "pd.Series[Any]") -> Iterator[tuple[str, float]]:
@@ -62,15 +56,15 @@ def budget(
             yield str(name), float(num / (num + num_used.get(name, 0)))
 
     overall = float(counts.sum() / max(len(manifest) + counts.sum(), 1))
-    found = [("all samples", overall, limits.overall)]
-    found += [
-        (f"batch {name}", share, limits.each_batch) for name, share in fractions(manifest["batch"], ledger["batch"])
-    ]
+    shares = [("all samples", overall, limits.overall)]
+    shares += [(f"batch {name}", share, limits.batch) for name, share in fractions(manifest["batch"], ledger["batch"])]
     for target, names in classes.items():
         in_use = set(names)
-        shares = fractions(manifest[target], labels[target])
-        found += [(f"class {name!r} of {target}", share, limits.each_class) for name, share in shares if name in in_use]
+        of_classes = fractions(manifest[target], labels[target])
+        shares += [
+            (f"class {name!r} of {target}", share, limits.class_) for name, share in of_classes if name in in_use
+        ]
     exceeded = [
-        {"of": of, "quarantined_fraction": share, "limit": limit} for of, share, limit in found if share > limit
+        {"of": of, "quarantined_fraction": share, "limit": limit} for of, share, limit in shares if share > limit
     ]
-    return {"quarantined_fraction": overall, "exceeded": sorted(exceeded, key=lambda each: str(each["of"]))}
+    return {"quarantined_fraction": overall, "exceeded": sorted(exceeded, key=lambda excess: str(excess["of"]))}

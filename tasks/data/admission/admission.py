@@ -1,4 +1,4 @@
-"""What was scanned in; the samples that are used, on which side of the split and with which classes, and those that are not, out."""
+"""Decide about every scanned sample: which split and labels it has in the manifest, or why it is set aside."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from tasks.data.admission.classes import classes_in_order
+from tasks.data.admission.options import AdmissionOptions
 from tasks.data.admission.quarantine import WAITING, duplicates, labels_not_let_in, ledger_of, missing_labels
 from tasks.data.admission.splits import split_of_any_copy
 from tasks.data.raw.entries import FACTS, KEYS
@@ -14,9 +15,10 @@ from tasks.data.raw.entries import FACTS, KEYS
 
 @dataclass(frozen=True, kw_only=True)
 class Admission:
-    """What became of the samples: each is a row of the manifest or of the ledger.
+    """The decisions: every sample is a row of the manifest or of the ledger.
 
-    `classes` are those in use, by target in the order of the logits; `probation` counts the samples of those that wait.
+    `classes` are the classes in use, by target, in the order of the logits. `probation` counts the samples of each
+    class in probation, by target.
     """
 
     manifest: pd.DataFrame
@@ -27,49 +29,47 @@ class Admission:
 
 def admit(
     samples: pd.DataFrame,
+    options: AdmissionOptions,
     *,
     targets: Sequence[str],
     registered: Mapping[str, Sequence[str]],
-    fixed: Mapping[str, Sequence[str]],
-    min_samples_per_class: int,
     split: Callable[[str], str],
 ) -> Admission:
-    """Decide over each sample.
+    """Admit samples to the manifest, and list the others in the ledger.
 
     Args:
-        samples: columns batch, path, sample_id, group, split and the targets, batches in the order in which they landed.
+        samples: columns batch, path, sample_id, group, split and the targets. Batches are in the order they landed.
         targets: the columns to learn.
         registered: by target, the classes of the model in use, which keep their places.
-        fixed: by target, the classes that are let in; no entry lets in all.
-        min_samples_per_class: with fewer, a class that is not registered waits in probation.
-        split: the side of a group, or of a sample_id.
+        split: returns the split of a group, or of a sample_id.
     """
     samples = samples.sort_values(["batch", "path"], key=_landed, kind="stable", ignore_index=True)
+    min_samples = options.min_samples_per_class
     ledgers: list[pd.DataFrame] = []
 
-    def set_aside(found: pd.DataFrame) -> None:
+    def set_aside(reasons: pd.DataFrame) -> None:
         nonlocal samples
-        ledgers.append(ledger_of(samples, found))
-        samples = samples.drop(found.index)
+        ledgers.append(ledger_of(samples, reasons))
+        samples = samples.drop(reasons.index)
 
     set_aside(missing_labels(samples, targets=targets))
     samples["split"] = split_of_any_copy(samples)
     set_aside(duplicates(samples, targets=targets))
-    known = {target: fixed.get(target) or list(samples[target].dropna().unique()) for target in targets}
-    set_aside(labels_not_let_in(samples, allowed=known, reason="unknown_class", details={}))
-    _leave_out(samples, known)
+    allowed = {target: options.classes.get(target) or list(samples[target].dropna().unique()) for target in targets}
+    set_aside(labels_not_let_in(samples, allowed=allowed, reason="unknown_class", details={}))
+    _drop_labels(samples, allowed)
     classes, probation = {}, {}
     for target in targets:
         classes[target], probation[target] = classes_in_order(
-            samples, target=target, registered=registered.get(target, []), min_samples=min_samples_per_class
+            samples, target=target, registered=registered.get(target, []), min_samples=min_samples
         )
-    waiting = {
-        (target, name): f"class {name!r} of {target} has {count} of {min_samples_per_class} samples: it waits for more"
+    details = {
+        (target, name): f"class {name!r} of {target} has {count} of {min_samples} samples: it waits for more"
         for target, counts in probation.items()
         for name, count in counts.items()
     }
-    set_aside(labels_not_let_in(samples, allowed=classes, reason=WAITING, details=waiting))
-    _leave_out(samples, classes)
+    set_aside(labels_not_let_in(samples, allowed=classes, reason=WAITING, details=details))
+    _drop_labels(samples, classes)
     keys = samples["group"].fillna(samples["sample_id"])
     samples["split"] = samples["split"].fillna(keys.map({key: split(key) for key in keys.unique()}))
     ledger = pd.concat(ledgers, ignore_index=True)
@@ -78,46 +78,43 @@ def admit(
 
 
 def target_columns(
-    samples: pd.DataFrame,
-    *,
-    chosen: Sequence[str] | None,
-    fixed: Collection[str],
-    registered: Collection[str],
-    min_samples_per_class: int,
+    samples: pd.DataFrame, options: AdmissionOptions, *, registered: Collection[str]
 ) -> tuple[list[str], list[str]]:
-    """The targets among the columns of the samples, and the columns that are passed over.
+    """Return the targets among the columns of the samples, and the columns that are ignored.
 
-    Those chosen are targets, or else those in which some value stands so often that it can be a class: a serial number
-    is none.
+    Without `chosen`, a column is a target if its classes are fixed or registered, or if one of its values is frequent
+    enough to be a class, which a serial number is not. If there is no such column, all columns are targets.
 
     Args:
-        fixed, registered: the targets whose classes are.
+        registered: the targets whose classes are registered.
 
     Raises:
-        ValueError: one that is chosen, or whose classes are fixed, is not there.
+        ValueError: the samples have no column for a chosen target, or for a target with fixed classes.
     """
-    found = [name for name in samples.columns if name not in (*FACTS, *KEYS)]
-    for key, names in (("targets", chosen or []), ("classes", fixed)):
-        missing = [name for name in names if name not in found]
+    columns = [name for name in samples.columns if name not in (*FACTS, *KEYS)]
+    for key, names in (("targets", options.targets or []), ("classes", options.classes)):
+        missing = [name for name in names if name not in columns]
         if missing:
             raise ValueError(
-                f"validate.{key} names {missing[0]!r}, which no batch has, expected of {', '.join(found) or 'none'}: "
-                "correct the spelling, or label the data"
+                f"validate.{key} names {missing[0]!r}, which no batch has, expected one of "
+                f"{', '.join(columns) or 'none'}: correct the spelling, or label the data"
             )
-    known = {*fixed, *registered}
-    likely = [name for name in found if name in known or samples[name].value_counts().max() >= min_samples_per_class]
-    targets = list(chosen or likely or found)
-    return targets, [name for name in found if name not in targets]
+    known = {*options.classes, *registered}
+    likely = [
+        name for name in columns if name in known or samples[name].value_counts().max() >= options.min_samples_per_class
+    ]
+    targets = list(options.targets or likely or columns)
+    return targets, [name for name in columns if name not in targets]
 
 
 def _landed(column: "pd.Series[Any]") -> "pd.Series[Any]":
-    """What to sort by: batches in the order in which they come, other columns as they are."""
+    """Return the sort key of a column: batches sort in the order in which they landed, other columns by value."""
     if column.name != "batch":
         return column
     return pd.Series(pd.factorize(column)[0], index=column.index)
 
 
-def _leave_out(samples: pd.DataFrame, allowed: Mapping[str, Sequence[str]]) -> None:
-    """Take away the labels that are not allowed, from samples that have others."""
+def _drop_labels(samples: pd.DataFrame, allowed: Mapping[str, Sequence[str]]) -> None:
+    """Remove the labels that are not allowed; the samples have other labels."""
     for target, names in allowed.items():
         samples[target] = samples[target].where(samples[target].isin(names))

@@ -1,4 +1,4 @@
-"""The classes of each target, in an order that only ever grows: what is registered stays where it is, the rest is appended."""
+"""Order the classes of each target in a list that only grows: registered classes keep their places, new ones follow."""
 
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
@@ -6,17 +6,18 @@ from typing import Any
 
 import pandas as pd
 
-MOST_COMPARED = 10_000  # pairs of names; above, only those that differ in case or in spaces are told
-ALIKE = 0.8  # difflib's ratio from which a name that came may be a name that went
+MOST_COMPARED = 10_000  # pairs of names; beyond that, only names that differ in case or spaces are reported
+ALIKE = 0.8  # difflib's ratio from which a new name may be a renamed missing one
 
 
 def classes_in_order(
     samples: pd.DataFrame, *, target: str, registered: Sequence[str], min_samples: int
 ) -> tuple[list[str], dict[str, int]]:
-    """The classes in use, and how many samples those have that wait in probation for `min_samples`.
+    """Return the classes in use, and the number of samples of each class in probation.
 
-    First the registered ones, whatever the samples say; then each other in the batch by which it had `min_samples`,
-    sorted within the batch. `samples` has the columns batch and target, in the order of the batches.
+    The registered classes come first, even without samples. The others follow in the order of the batches in which they
+    reached `min_samples`, sorted within a batch. A class with fewer samples is in probation. `samples` has the columns
+    batch and target, in the order of the batches.
     """
     place = pd.Series(pd.factorize(samples["batch"])[0], index=samples.index)  # the number of each sample's batch
     labels = samples[target][~samples[target].isin(registered)].dropna()
@@ -31,21 +32,26 @@ def classes_in_order(
 def class_changes(
     samples: pd.DataFrame, *, target: str, registered: Sequence[str] = ()
 ) -> dict[str, dict[str, list[Any]]]:
-    """By batch that says anything of the target: the classes that are `new` in it, those registered or of batches before
-    it that are `missing` from it, and pairs [missing, new] that look like one renamed. Batches without a change, and
-    the first where nothing is registered, are left out."""
+    """Return the changes of the classes by batch, for batches with labels for the target.
+
+    A batch's changes are the classes that are `new` in it, the classes (registered, or of earlier batches) that are
+    `missing` from it, and `perhaps_renamed`: pairs [missing, new] of similar names. Batches without a change are left
+    out, and so is the first batch if no class is registered.
+    """
     known = set(registered)
     changes: dict[str, dict[str, list[Any]]] = {}
     for batch, names in samples.groupby("batch", sort=False)[target].unique().items():
         here = {str(name) for name in names if isinstance(name, str)}
         if known and here:
             new, missing = sorted(here - known), sorted(known - here)
-            found: dict[str, list[Any]] = {
+            change: dict[str, list[Any]] = {
                 "new": new,
                 "missing": missing,
                 "perhaps_renamed": _renamed(missing, new),
             }
-            changes |= {str(batch): {what: which for what, which in found.items() if which}} if new or missing else {}
+            changes |= (
+                {str(batch): {kind: entries for kind, entries in change.items() if entries}} if new or missing else {}
+            )
         known |= here
     return changes
 

@@ -1,4 +1,4 @@
-"""How far the labels of each batch are from those before it: a manifest in, a row a batch and target out."""
+"""Measure how far the labels of each batch are from those of the batches before it."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,13 @@ COLUMNS = ["batch", "target", "num_labels", "distance", "p_value", "significant_
 
 
 def label_drift(manifest: pd.DataFrame, *, targets: Sequence[str], significance: float) -> pd.DataFrame:
-    """Batches after the first, in their order, that have labels of a target which batches before them had.
+    """Return a row for every target and every batch with labels for it, except the first such batch, in their order.
 
-    Columns: `distance`, the total variation distance between the class fractions of the batch and of all before it,
-    0 to 1; `p_value` of the chi-square test of homogeneity (Pearson 1900); `significant_distance`, the distance where
-    p_value is below `significance`, otherwise 0: a small batch is far from anything by chance.
+    Columns (COLUMNS):
+        distance: the total variation distance, 0 to 1, between the class fractions of the batch and of all before it.
+        p_value: of the chi-square test of homogeneity (Pearson 1900).
+        significant_distance: the distance if p_value is below `significance`, else 0. A small batch may be far from
+            the others by chance.
     """
     rows = []
     for target in targets:

@@ -1,4 +1,4 @@
-"""What the manifest has to be like, told to Great Expectations: tables in, a verdict for each expectation, or its pages, out."""
+"""The expectations of the manifest, checked by Great Expectations: tables in; results or HTML pages out."""
 
 import logging
 import os
@@ -12,93 +12,82 @@ from typing import Any
 import pandas as pd
 
 from tasks.data.admission.drift import label_drift
+from tasks.data.admission.options import ExpectationLimit, ExpectationLimits, ExpectationOptions
 from tasks.data.manifest.manifest import SPLITS
 
-# columns that we add; no target is likely to be called so
+# columns that we add; a target is unlikely to have such a name
 ASPECT_RATIO, CLASS_FRACTION = "graftline.aspect_ratio", "graftline.class_fraction."
-SEVERITIES = {"error": "critical", "warning": "warning"}  # ours, and Great Expectations'
+SEVERITIES = {"error": "critical", "warning": "warning"}  # our names, and Great Expectations'
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limit:
-    """A number to keep to, and whether missing it is an `error` or a `warning`."""
-
-    limit: float
-    severity: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Told:
-    """What Great Expectations is told: by name, tables and what is expected of each."""
+class Examination:
+    """The tables that Great Expectations examines, by name, and what it expects of each."""
 
     tables: Mapping[str, pd.DataFrame]
     suites: Mapping[str, Sequence[Any]]
 
 
-def tell(
+def make_examination(
     manifest: pd.DataFrame,
+    options: ExpectationOptions,
     *,
     batches: Sequence[str],
     classes: Mapping[str, Sequence[str]],
-    limits: Mapping[str, Mapping[str, Any]],
-    drift_significance: float,
     min_image_size: int,
-) -> Told:
-    """The manifest and what is expected of it.
+) -> Examination:
+    """Return the tables that the manifest gives, and what is expected of them.
 
     Args:
         manifest: all batches, in their order.
-        batches: their names, those too that have no sample left.
-        classes: those in use, by target.
-        limits: `limit` and `severity` by name, as in params.yaml.
-        drift_significance: of the test of each batch's labels against those before it.
+        batches: their names, including those that have no sample left.
+        classes: the classes in use, by target.
         min_image_size: px, the shorter side.
     """
     targets = list(classes)
-    drift = label_drift(manifest, targets=targets, significance=drift_significance)
-    named = {name: Limit(**limit) for name, limit in limits.items()}
-    return Told(
+    drift = label_drift(manifest, targets=targets, significance=options.drift_significance)
+    return Examination(
         tables=tables(manifest, drift, batches=batches, targets=targets),
-        suites=suites(targets=classes, limits=named, min_image_size=min_image_size),
+        suites=suites(targets=classes, limits=options.expectations, min_image_size=min_image_size),
     )
 
 
 def suites(
-    *, targets: Mapping[str, Sequence[str]], limits: Mapping[str, Limit], min_image_size: int
+    *, targets: Mapping[str, Sequence[str]], limits: ExpectationLimits, min_image_size: int
 ) -> dict[str, list[Any]]:
-    """By table, `samples` and `batches`, what is expected of it. `limits` are named as in params.yaml."""
+    """Return what is expected of each table: `samples` and `batches`."""
     gxe = _library().expectations
 
     def expect(kind: Any, severity: str = "error", **settings: Any) -> Any:
         return kind(severity=SEVERITIES[severity], **settings)
 
-    def limited(kind: Any, name: str, bound: str, **settings: Any) -> Any:
-        return expect(kind, limits[name].severity, **{bound: limits[name].limit}, **settings)
+    def limited(kind: Any, limit: ExpectationLimit, bound: str, **settings: Any) -> Any:
+        return expect(kind, limit.severity, **{bound: limit.limit}, **settings)
 
     between, not_null = gxe.ExpectColumnValuesToBeBetween, gxe.ExpectColumnValuesToNotBeNull
     samples = [
-        limited(gxe.ExpectTableRowCountToBeBetween, "min_samples", "min_value"),
+        limited(gxe.ExpectTableRowCountToBeBetween, limits.min_samples, "min_value"),
         expect(gxe.ExpectColumnValuesToBeUnique, column="sample_id"),
         expect(gxe.ExpectColumnValuesToMatchRegex, column="sample_id", regex="^[0-9a-f]{64}$"),
         expect(gxe.ExpectColumnDistinctValuesToEqualSet, column="split", value_set=list(SPLITS)),
         expect(between, column="width", min_value=min_image_size),
         expect(between, column="height", min_value=min_image_size),
-        limited(between, "max_aspect_ratio", "max_value", column=ASPECT_RATIO),
+        limited(between, limits.max_aspect_ratio, "max_value", column=ASPECT_RATIO),
         *(expect(not_null, column=column) for column in ("sample_id", "batch", "path", "split")),
     ]
     for target, classes in targets.items():
         share = CLASS_FRACTION + target
-        missing = limits["max_missing_labels"]
+        missing = limits.max_missing_labels
         samples += [
             expect(gxe.ExpectColumnDistinctValuesToBeInSet, column=target, value_set=list(classes)),
-            limited(gxe.ExpectColumnUniqueValueCountToBeBetween, "min_classes", "min_value", column=target),
-            limited(between, "min_class_fraction", "min_value", column=share),
-            limited(between, "max_class_fraction", "max_value", column=share),
+            limited(gxe.ExpectColumnUniqueValueCountToBeBetween, limits.min_classes, "min_value", column=target),
+            limited(between, limits.min_class_fraction, "min_value", column=share),
+            limited(between, limits.max_class_fraction, "max_value", column=share),
             expect(not_null, missing.severity, column=target, mostly=1 - missing.limit),
         ]
     batches = [
-        limited(gxe.ExpectColumnMinToBeBetween, "min_samples_per_batch", "min_value", column="num_samples"),
-        limited(between, "max_label_drift", "max_value", column="significant_distance"),
+        limited(gxe.ExpectColumnMinToBeBetween, limits.min_samples_per_batch, "min_value", column="num_samples"),
+        limited(between, limits.max_label_drift, "max_value", column="significant_distance"),
     ]
     return {"samples": samples, "batches": batches}
 
@@ -106,8 +95,11 @@ def suites(
 def tables(
     manifest: pd.DataFrame, drift: pd.DataFrame, *, batches: Sequence[str], targets: Sequence[str]
 ) -> dict[str, pd.DataFrame]:
-    """What the suites speak of: the manifest with each sample's aspect ratio and its classes' shares of all labels,
-    0..1, and a row a batch and target with its number of samples and its drift."""
+    """Return the tables of the suites.
+
+    `samples` is the manifest with the aspect ratio of every sample and the shares that its classes have of all labels,
+    0..1. `batches` has a row a batch and target, with the number of samples and the drift.
+    """
     long, short = manifest[["width", "height"]].max(axis=1), manifest[["width", "height"]].min(axis=1)
     shares = {
         CLASS_FRACTION + target: manifest.groupby(target)[target].transform("size") / max(manifest[target].count(), 1)
@@ -121,28 +113,30 @@ def tables(
     }
 
 
-def check_expectations(told: Told) -> list[dict[str, Any]]:
-    """A result an expectation, sorted, without clocks: table, expectation, column, expected, observed, num_unexpected,
-    severity and success."""
+def check_expectations(examination: Examination) -> list[dict[str, Any]]:
+    """Return a result an expectation, sorted and without clocks.
+
+    A result has table, expectation, column, expected, observed, num_unexpected, severity and success.
+    """
     gx = _library()
     context = gx.get_context(mode="ephemeral")
     _be_quiet(context)
     results = []
-    for name, table in told.tables.items():
+    for name, table in examination.tables.items():
         batch = _definition(context, name).get_batch({"dataframe": table})
-        suite = gx.ExpectationSuite(name=name, expectations=list(told.suites[name]))
-        results += [_result(name, each) for each in batch.validate(suite, result_format="SUMMARY").results]
-    return sorted(results, key=lambda each: (each["table"], each["expectation"], each["column"]))
+        suite = gx.ExpectationSuite(name=name, expectations=list(examination.suites[name]))
+        results += [_result(name, result) for result in batch.validate(suite, result_format="SUMMARY").results]
+    return sorted(results, key=lambda result: (result["table"], result["expectation"], result["column"]))
 
 
-def write_data_docs(told: Told, out: Path) -> None:
-    """Great Expectations' own HTML pages of suites and results, as the folder `out`; `index.html` is the first."""
+def write_data_docs(examination: Examination, out: Path) -> None:
+    """Write Great Expectations' own HTML pages of suites and results to the folder `out`, from `index.html` on."""
     gx = _library()
     with tempfile.TemporaryDirectory() as place:
         context = gx.get_context(mode="file", project_root_dir=place)
         _be_quiet(context)
-        for name, table in told.tables.items():
-            suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=list(told.suites[name])))
+        for name, table in examination.tables.items():
+            suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=list(examination.suites[name])))
             definition = gx.ValidationDefinition(name=name, data=_definition(context, name), suite=suite)
             checkpoint = gx.Checkpoint(
                 name=name,
@@ -156,10 +150,10 @@ def write_data_docs(told: Told, out: Path) -> None:
 
 def _library() -> Any:
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
-    import great_expectations as gx  # costs seconds, so only who validates pays
+    import great_expectations as gx  # takes seconds, so that only a caller that validates pays
     import great_expectations.expectations
 
-    # it tells of each temporary folder that it makes
+    # it logs every temporary folder that it makes
     logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
     return gx
 
@@ -176,15 +170,15 @@ def _definition(context: Any, name: str) -> Any:
 
 def _result(table: str, result: Any) -> dict[str, Any]:
     plain = result.to_json_dict()  # its numbers are numpy's otherwise
-    config, found = plain["expectation_config"], plain["result"]
+    config, details = plain["expectation_config"], plain["result"]
     ours = {theirs: severity for severity, theirs in SEVERITIES.items()}
     return {
         "table": table,
         "expectation": config["type"],
         "column": config["kwargs"].get("column", ""),
         "expected": {key: value for key, value in config["kwargs"].items() if key not in ("column", "batch_id")},
-        "observed": found.get("observed_value"),
-        "num_unexpected": found.get("unexpected_count", 0),
+        "observed": details.get("observed_value"),
+        "num_unexpected": details.get("unexpected_count", 0),
         "severity": ours[config["severity"]],
         "success": bool(plain["success"]),
     }

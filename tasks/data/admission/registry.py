@@ -1,4 +1,4 @@
-"""The registry of classes: for each target its classes in the order of the logits. It only grows."""
+"""Read the registry of classes: the classes of each target in the order of the logits. It only grows."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Registry:
-    """The classes of the model in use; the version counts their extensions."""
+    """The classes of the model in use. The version counts how often they were extended."""
 
     version: int = 0
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by target

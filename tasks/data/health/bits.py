@@ -1,11 +1,11 @@
-"""Distances between the perceptual hashes of two samples: in how many bits they differ."""
+"""Compute the distance between the perceptual hashes of two samples: the number of bits in which they differ."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-_FIRST_LOOK = slice(2, None)  # words: for a picture the higher vertical frequencies, which set most pairs apart
+_FIRST_LOOK = slice(2, None)  # words: of an image the higher vertical frequencies, which set most pairs apart
 
 
 def hash_words(hashes: NDArray[np.uint8]) -> NDArray[np.uint64]:
@@ -17,8 +17,8 @@ def hash_words(hashes: NDArray[np.uint8]) -> NDArray[np.uint64]:
 class HashDistance:
     """The least number of bits in which two samples differ, over all ways in which one may be a copy of the other.
 
-    Either sample may be whole and the other a view of it. `mirrored` (words,) uint64 has the bits that a mirrored sample
-    has the other way round.
+    Either sample may be whole and the other a view of it. `mirrored` (words,) uint64 has the bits that mirroring a
+    sample inverts.
     """
 
     mirrored: NDArray[np.uint64]
@@ -42,7 +42,7 @@ class HashDistance:
     ) -> tuple[NDArray[np.intp], NDArray[np.uint16]]:
         """Return which of the pairs left[..., rows] and right[..., columns] are at most `max_distance` apart.
 
-        The distances come second; they are those of `of_pairs`, sooner.
+        The distances come second. They are those of `of_pairs`, computed faster.
         """
         part = _distances(
             np.take(left[_FIRST_LOOK], rows, axis=2),

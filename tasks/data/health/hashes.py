@@ -1,4 +1,4 @@
-"""The perceptual hashes of a batch on disk, with the probes that tell how near altered copies of its samples stay."""
+"""Read and write the perceptual hashes of a batch, with probes: altered copies of samples and how near they stay."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ TENSORS = ("hashes", "probe_cosines", "probe_distances")
 
 @dataclass(frozen=True, kw_only=True)
 class Probes:
-    """Altered copies, compared with what they were made of: a row a sample, a column a kind of alteration."""
+    """Altered copies, compared with their originals: a row a sample, a column a kind of alteration."""
 
     kinds: tuple[str, ...]
     cosines: NDArray[np.float32]  # (num_probed, num_kinds)
@@ -25,7 +25,11 @@ class Probes:
 def write_hashes(
     path: Path, hashes: Iterable[NDArray[np.uint8]], *, shape: tuple[int, int, int], probes: Probes
 ) -> None:
-    """Write pieces of hashes, together `shape` = (num_samples, num_views, bytes), in the order of the batch's manifest."""
+    """Write the hashes and the probes of a batch.
+
+    Args:
+        hashes: pieces that together are `shape` = (num_samples, num_views, bytes), in the order of the manifest.
+    """
     tensors = (
         Tensor(shape=shape, dtype=np.uint8, pieces=hashes),
         Tensor(shape=probes.cosines.shape, dtype=np.float32, pieces=[probes.cosines]),
@@ -35,12 +39,18 @@ def write_hashes(
 
 
 def read_hashes(folder: Path, batches: Sequence[str], *, num_samples: int) -> tuple[NDArray[np.uint8], Probes]:
-    """Those of all batches, in their order. Raises ValueError where a batch's file is missing or torn, or where there
-    are not as many hashes as samples."""
-    found = [read_tensors(folder, batch, what="hashes", names=TENSORS, fact="kinds") for batch in batches]
-    if len({kinds for _, kinds in found}) > 1:
-        raise ValueError("the batches were probed by different copies: run embed again")
-    hashes, cosines, distances = (np.concatenate(parts) for parts in zip(*(each for each, _ in found), strict=True))
+    """Return the hashes and probes of all batches, in their order.
+
+    Raises:
+        ValueError: the file of a batch is missing or torn, two batches were probed by different kinds of copies, or the
+            number of hashes is not `num_samples`.
+    """
+    files = [read_tensors(folder, batch, what="hashes", names=TENSORS, fact="kinds") for batch in batches]
+    if len({kinds for _, kinds in files}) > 1:
+        raise ValueError("the batches were probed by different kinds of copies: run embed again")
+    hashes, cosines, distances = (
+        np.concatenate(parts) for parts in zip(*(tensors for tensors, _ in files), strict=True)
+    )
     if len(hashes) != num_samples:
         raise ValueError(f"{len(hashes)} hashes for {num_samples} samples: run embed again")
-    return hashes, Probes(kinds=tuple(found[0][1].split(",")), cosines=cosines, distances=distances)
+    return hashes, Probes(kinds=tuple(files[0][1].split(",")), cosines=cosines, distances=distances)

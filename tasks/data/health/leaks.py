@@ -1,4 +1,4 @@
-"""What audit found: the folder of its tables in; which rows of a manifest leave training, and which held-out ones leaked, out."""
+"""Read the tables of audit: which rows of a manifest leave training, and which held-out rows are leaked."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from tasks.data.manifest.tables import read_text_table
 
-LEAKS = "leaks.csv"  # a row a train or val sample that leaves
+LEAKS = "leaks.csv"  # a row a sample of train or val that leaves training
 LEAKED = "leaked.csv"  # a row a held-out sample with a twin in train or val
 COLUMNS = [
     "batch", "path", "sample_id", "split", "twin_batch", "twin_path", "twin_sample_id", "cosine", "hash_distance",
@@ -16,18 +16,21 @@ COLUMNS = [
 
 
 def leaves_training(manifest: pd.DataFrame, audit: Path) -> NDArray[np.bool_]:
-    """(n,) whether a sample of train or val is a near-duplicate of a held-out one. Raises ValueError where the table
-    is missing, or is that of another manifest."""
+    """Return (n,) whether a sample of train or val is a near-duplicate of a held-out one.
+
+    Raises:
+        ValueError: the table is missing, or belongs to another manifest.
+    """
     return _named(manifest, audit / LEAKS)
 
 
 def is_leaked(manifest: pd.DataFrame, audit: Path) -> NDArray[np.bool_]:
-    """(n,) whether a held-out sample has a near-duplicate in train or val; else as `leaves_training`."""
+    """Return (n,) whether a held-out sample has a near-duplicate in train or val. Raises as `leaves_training` does."""
     return _named(manifest, audit / LEAKED)
 
 
 def read_leaks(path: Path) -> pd.DataFrame:
-    """A table of COLUMNS. Raises ValueError where it is missing."""
+    """Return a table of COLUMNS. Raises ValueError where it is missing."""
     try:
         return read_text_table(path)
     except FileNotFoundError:
@@ -36,7 +39,7 @@ def read_leaks(path: Path) -> pd.DataFrame:
 
 def _named(manifest: pd.DataFrame, path: Path) -> NDArray[np.bool_]:
     named = read_leaks(path)["sample_id"]
-    found: NDArray[np.bool_] = manifest["sample_id"].isin(named).to_numpy()
-    if found.sum() != len(named):
-        raise ValueError(f"{path} names {len(named)} samples, of which the manifest has {found.sum()}: run audit again")
-    return found
+    is_named: NDArray[np.bool_] = manifest["sample_id"].isin(named).to_numpy()
+    if (num_found := is_named.sum()) != len(named):
+        raise ValueError(f"{path} names {len(named)} samples, of which the manifest has {num_found}: run audit again")
+    return is_named

@@ -1,8 +1,8 @@
-"""Near-duplicates between two sets: vectors and perceptual hashes of both in; each sample's nearest twin on the other side out.
+"""Find near-duplicates between two sets of samples: the nearest twin of each sample in the other set.
 
-Exact and blockwise: a matrix product in float32 finds every pair whose cosine may be large enough, the hashes confirm or
-refute each of these, and the cosine of what is left is computed again in float64. So the result does not depend on
-how the work was cut, and the memory does not depend on what is found.
+The search is exact and blockwise. A matrix product in float32 finds every pair whose cosine may be large enough, the
+hashes confirm or refute the pair, and its cosine is computed again in float64. So the result does not depend on how the
+work was cut into blocks, and the memory does not depend on the number of twins.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,13 +17,13 @@ from tasks.data.vectors.embeddings import pair_cosines
 from tasks.machine.cores import spread
 
 TILE = (512, 4096)  # left x right samples
-CHUNK = 8192  # pairs whose hashes are compared at once: what the processor's cache holds
+CHUNK = 8192  # pairs whose hashes are compared at once: they fit in the processor's cache
 ROUNDING = 1e-4  # far above the error of a float32 cosine
 
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """Vectors (n, dim) of any float type and hashes (n, num_views, bytes), both may be memory-mapped."""
+    """One set: vectors (n, dim) of any float type and hashes (n, num_views, bytes). Both may be memory-mapped."""
 
     vectors: NDArray[np.floating]
     hashes: NDArray[np.uint8]
@@ -34,7 +34,7 @@ class Side:
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """Rows of both sides, their cosine and the distance of their hashes, each (n,)."""
+    """Pairs of samples: the rows of both sides, their cosines and the distances of their hashes, each (n,)."""
 
     left: NDArray[np.intp]
     right: NDArray[np.intp]
@@ -45,8 +45,10 @@ class Pairs:
         return len(self.left)
 
     def nearest(self, side: str) -> "Pairs":
-        """One pair for each row of a side ("left" or "right"), sorted by it: the least distance, then the largest
-        cosine, then the first row of the other side."""
+        """Return the best pair of each row of a side ("left" or "right"), sorted by row.
+
+        It is the pair of least distance, then of largest cosine, then of the first row on the other side.
+        """
         rows, others = (self.left, self.right) if side == "left" else (self.right, self.left)
         order = np.lexsort((others, -self.cosine, self.distance, rows))
         is_first = np.ones(len(order), dtype=bool)
@@ -63,7 +65,7 @@ class Pairs:
 
 
 def joined(parts: Sequence[Pairs]) -> Pairs:
-    """All pairs of the parts, in their order."""
+    """Return all pairs of the parts, in their order."""
     return Pairs(
         left=np.concatenate([part.left for part in parts]),
         right=np.concatenate([part.right for part in parts]),
@@ -79,7 +81,7 @@ NO_PAIRS = Pairs(
 
 @dataclass(frozen=True, kw_only=True)
 class Twins:
-    """The nearest twin of each left sample that has any, and of each right sample that has any."""
+    """The nearest twin of each left sample that has one, and of each right sample that has one."""
 
     left: Pairs
     right: Pairs
@@ -94,7 +96,11 @@ def find_twins(
     max_distance: int,
     tile: tuple[int, int] = TILE,
 ) -> Twins:
-    """Twins are pairs with at least this cosine of their vectors and at most this distance of their hashes."""
+    """Return the nearest twins of both sides.
+
+    Twins are pairs whose vectors have at least the cosine `min_cosine`, and whose hashes have at most the distance
+    `max_distance`. `tile` is the number of left and right samples in a block.
+    """
     rows, columns = tile
     units = _unit_rows(right.vectors)
     words = hash_words(left.hashes), hash_words(right.hashes)
@@ -106,22 +112,22 @@ def find_twins(
         pairs = Pairs(left=rows, right=columns, cosine=cosines, distance=distances)
         return pairs.take(np.flatnonzero(cosines >= min_cosine))
 
-    def look(first: int) -> Twins:
+    def twins_of_block(first: int) -> Twins:
         block = np.arange(first, min(first + rows, len(left)))
-        ours = _unit_rows(left.vectors[block])
-        found = Twins(left=NO_PAIRS, right=NO_PAIRS)
+        block_units = _unit_rows(left.vectors[block])
+        twins = Twins(left=NO_PAIRS, right=NO_PAIRS)
         for start in range(0, len(right), columns):
-            cosines = ours @ units[start : start + columns].T  # (rows, columns)
+            cosines = block_units @ units[start : start + columns].T  # (rows, columns)
             candidates = np.flatnonzero(cosines >= min_cosine - ROUNDING)
             for chunk in _chunks(candidates):
                 row, column = np.divmod(chunk, cosines.shape[1])
                 pairs = confirm(block[row], start + column)
-                found = _join([found, Twins(left=pairs, right=pairs)]) if len(pairs) else found
-        return found
+                twins = _join([twins, Twins(left=pairs, right=pairs)]) if len(pairs) else twins
+        return twins
 
-    # a thread a block, rather than all threads on one product
+    # a thread a block is faster than all threads on one product
     with threadpool_limits(1):
-        return _join([Twins(left=NO_PAIRS, right=NO_PAIRS), *spread(range(0, len(left), rows), look)])
+        return _join([Twins(left=NO_PAIRS, right=NO_PAIRS), *spread(range(0, len(left), rows), twins_of_block)])
 
 
 def _join(parts: Sequence[Twins]) -> Twins:
@@ -132,7 +138,7 @@ def _join(parts: Sequence[Twins]) -> Twins:
 
 
 def _unit_rows(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Each row divided by its length."""
+    """Return each row divided by its length."""
     rows = vectors.astype(np.float32)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     rows /= np.where(lengths > 0, lengths, 1)

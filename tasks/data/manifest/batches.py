@@ -1,4 +1,4 @@
-"""The list of batches, data/batches.yaml, which is the version of the dataset."""
+"""Read the list of batches, data/batches.yaml, which is the version of the dataset."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ def read_batches(path: Path) -> list[str]:
     """Return the batches, in the order in which they landed.
 
     Raises:
-        ValueError: the list is empty, or lists a batch twice, or has a name that is unfit for a path and a shell.
+        ValueError: the list is empty, lists a batch twice, or has a name that is unsafe in a path or a shell.
     """
     batches = list_batches(path)
     if not batches:
@@ -20,7 +20,8 @@ def read_batches(path: Path) -> list[str]:
     for batch in batches:
         if not isinstance(batch, str) or not NAME.fullmatch(batch):
             raise ValueError(
-                f"{path} lists {batch!r}, expected a name of letters, digits, '.', '_' and '-' (in quotes where it is a number)"
+                f"{path} lists {batch!r}, expected a name of letters, digits, '.', '_' and '-' "
+                "(in quotes if it is a number)"
             )
     if len(set(batches)) < len(batches):
         raise ValueError(f"{path} lists a batch twice, expected each once: {', '.join(batches)}")
@@ -28,7 +29,7 @@ def read_batches(path: Path) -> list[str]:
 
 
 def list_batches(path: Path) -> list[str]:
-    """Return the list as it stands in the file: it may be empty, and its names are not checked.
+    """Return the list in the file, which may be empty, without checking its names.
 
     Raises:
         ValueError: the file has no list `batches`.

@@ -1,4 +1,4 @@
-"""The manifest: one Parquet file a batch, a row a sample, sorted by path."""
+"""Read the manifest: one Parquet file a batch, one row a sample, sorted by path."""
 
 import hashlib
 import json
@@ -13,8 +13,13 @@ SPLITS = ("train", "val", "heldout")
 
 
 def read_manifest(folder: Path, batches: Sequence[str]) -> pd.DataFrame:
-    """The manifests of all `batches`, in their order: columns sample_id, batch, path, split, width, height, and one a
-    target. Raises ValueError where a batch's file is missing, so that no stage succeeds on too little."""
+    """Return the manifests of all `batches`, in their order, as one table.
+
+    Columns: sample_id, batch, path, split, width, height, and one a target.
+
+    Raises:
+        ValueError: the file of a batch is missing, so that no stage succeeds on a part of the data.
+    """
     return pd.concat([read_batch(folder, batch) for batch in batches], ignore_index=True)
 
 
@@ -23,7 +28,7 @@ def read_batch(folder: Path, batch: str) -> pd.DataFrame:
 
 
 def version_of(rows: pd.DataFrame, targets: list[str]) -> str:
-    """SHA-256 of which samples are held out and what they are, in whatever order."""
+    """Return the SHA-256 (hex) of the ids and labels of held-out samples, whatever the order of the rows."""
     columns = rows[["sample_id", *targets]].astype(object)
     lines = sorted(json.dumps(row) for row in columns.where(columns.notna(), None).to_numpy().tolist())
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Read and write tables, Parquet and CSV, so that equal tables are equal bytes."""
+"""Read and write tables, as Parquet and CSV, so that equal tables give equal bytes."""
 
 import csv
 from pathlib import Path
@@ -7,23 +7,23 @@ import pandas as pd
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Parquet, without anything that varies between equal tables."""
+    """Write a table as Parquet, without anything that varies between equal tables."""
     table.to_parquet(path, index=False, compression="zstd")
 
 
 def write_text_table(path: Path, table: pd.DataFrame) -> None:
-    """CSV for people, every cell in quotes: names of files hold anything, carriage returns too."""
+    """Write a table as CSV for people, with every cell in quotes: file names may hold anything, even line breaks."""
     table.to_csv(path, index=False, quoting=csv.QUOTE_ALL, lineterminator="\n")
 
 
 def read_text_table(path: Path) -> pd.DataFrame:
-    """What `write_text_table` wrote, all of it text, and nothing taken for a missing value."""
+    """Return a table that `write_text_table` wrote. Every cell is text; none is taken for a missing value."""
     with path.open(encoding="utf-8", newline="") as file:
         return pd.read_csv(file, dtype=str, keep_default_na=False)
 
 
 def read_table(path: Path, *, batch: str) -> pd.DataFrame:
-    """A table of one batch. Raises ValueError where it is missing, with the command that brings it."""
+    """Return a table of one batch. Raises ValueError where it is missing, with the command that fetches it."""
     if not path.is_file():
         raise ValueError(
             f"{path} is missing, though batch {batch} is listed: run `dvc pull scan validate embed`, then again"

@@ -1,4 +1,4 @@
-"""A batch as class folders: `<batch>/<class>/…/<picture>`; the name of the outermost folder is the label."""
+"""Find the entries of a batch of class folders, `<batch>/<class>/…/<image>`; the outermost folder is the label."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ TARGET = "label"
 
 
 def find_files(batch: Path, files: Iterable[str]) -> Iterator[Entry]:
-    """An entry for each of the batch's `files`, as `walk` gives them."""
+    """Yield an entry for each of the batch's `files`, which are paths as `walk` returns them."""
     for path in files:
         folder, _, rest = path.partition("/")
         label = text(readable(folder))
@@ -21,8 +21,10 @@ def find_files(batch: Path, files: Iterable[str]) -> Iterator[Entry]:
 
 
 def find_empty_folders(batch: Path, filled: Iterable[str]) -> Iterator[Entry]:
-    """An entry for each class folder in which no path of `filled` lies."""
+    """Yield a defect for each class folder that contains no path of `filled`."""
     names = {path.partition("/")[0] for path in filled}
     for child in sorted(batch.iterdir()):
         if child.is_dir() and child.name not in names:
-            yield defect(child.name, "empty_class_folder", "no file in it", {TARGET: text(readable(child.name))})
+            yield defect(
+                child.name, "empty_class_folder", "the folder contains no file", {TARGET: text(readable(child.name))}
+            )

@@ -1,4 +1,4 @@
-"""What came in: an entry for each thing in a batch that is, or was meant to be, a sample; what is said of it, or its defect."""
+"""The entries of a batch: one for everything in it that is, or should be, a sample, with its labels or its defect."""
 
 import os
 import stat
@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-# what a table may say of a sample besides its labels
+# the columns that a table may have besides the path and the labels
 KEYS = ("group", "domain", "split")
-# what is read from a picture's bytes, or follows from where it lies; a table's column of such a name is passed over
+# facts that are read from an image's bytes, or follow from its place; a table's column of such a name is ignored
 FACTS = ("batch", "path", "sample_id", "format", "mode", "width", "height", "perceptual_hash")
 
 SPLIT_NAMES = {
@@ -21,10 +21,10 @@ SPLIT_NAMES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A sample to be looked at, or the `reason` why it cannot be one.
+    """A sample to inspect, or the `reason` why it cannot be used.
 
-    `path` is that inside the batch; a row of a Parquet file is `<file>/<number>`, as though the file were a folder.
-    `said` holds the labels by target, and group, domain and split where they are given.
+    `path` is relative to the batch; a row of a Parquet file is `<file>/<number>`, as if the file were a folder.
+    `said` holds the label of each target, and group, domain and split where the batch gives them.
     """
 
     path: str
@@ -38,9 +38,12 @@ def defect(path: str, reason: str, detail: str, said: Mapping[str, str] | None =
 
 
 def said_in_row(row: Mapping[str, str | None]) -> dict[str, str]:
-    """The cells of a table's row that say something, spaces around them removed; columns named in FACTS are left out.
+    """Return the cells of a table's row that are not blank, by column and without spaces around them.
 
-    Raises ValueError for a split that is none.
+    Columns named in FACTS are left out.
+
+    Raises:
+        ValueError: the cell `split` is not the name of a split.
     """
     cells = {text(name): text(cell) for name, cell in row.items() if cell is not None}
     said = {name: cell for name, cell in cells.items() if cell and name and name not in FACTS}
@@ -53,16 +56,21 @@ def said_in_row(row: Mapping[str, str | None]) -> dict[str, str]:
 
 
 def text(label: str) -> str:
-    """A label as it is compared: without spaces around it, and with accents in one form (Unicode NFC)."""
+    """Return a label as it is compared: without spaces around it, and with accents in one form (Unicode NFC)."""
     return unicodedata.normalize("NFC", label.strip())
 
 
 def file_entry(
     root: Path, path: str, said: Mapping[str, str], *, is_walked: bool = False, place: str = "the batch"
 ) -> Entry:
-    """The entry of the file `path` in `root`, which a defect calls `place`; a defect where it is none, or lies outside.
+    """Return the entry of the file `path` in `root`, or a defect if there is no such file or it lies outside of `root`.
 
-    `path` comes from a stranger's table, or from `walk` (then no folder on the way is a link): nothing is opened here.
+    No file is opened here.
+
+    Args:
+        path: from an untrusted table, or from `walk`.
+        is_walked: `path` is from `walk`, so that no folder on the way is a link.
+        place: the name of `root` in the defect's detail.
     """
     if readable(path) != path:
         return defect(path, "name_not_text", "the file's name is not UTF-8", said)
@@ -74,7 +82,7 @@ def file_entry(
             return defect(path, "missing_file", "the path names no file", said)
         path = str(PurePosixPath(path))
     if path.startswith(".") or "/." in path:
-        return defect(path, "hidden_file", "its name, or that of a folder around it, begins with a dot", said)
+        return defect(path, "hidden_file", "its name, or the name of a folder around it, begins with a dot", said)
     try:
         if is_walked and stat.S_ISREG(os.lstat(root / path).st_mode):
             return Entry(path=path, said=said)
@@ -82,24 +90,24 @@ def file_entry(
         if not target.is_relative_to(root.resolve()):
             return defect(path, "outside_batch", f"a link that leaves {place}", said)
         if not target.exists():
-            return defect(path, "missing_file", _where_else(path), said)
+            return defect(path, "missing_file", _missing_detail(path), said)
         if not target.is_file():
             return defect(path, "not_an_image", "not a regular file", said)
-    except RuntimeError:  # what Python 3.11 says of links in a circle
+    except RuntimeError:  # Python 3.11 raises it for links in a circle
         return defect(path, "missing_file", "a link that leads nowhere", said)
     except PermissionError:
-        return defect(path, "unreadable", "the folder may not be read", said)
-    except OSError as error:  # a name too long for any disk, among others
+        return defect(path, "unreadable", "no permission to read the folder", said)
+    except OSError as error:  # for example, the name is too long for any disk
         return defect(path, "missing_file", error.strerror or "the path names no file", said)
     return Entry(path=path, said=said)
 
 
-def _where_else(path: str) -> str:
+def _missing_detail(path: str) -> str:
     return "no such file" + (": expected '/' between folders" if "\\" in path else "")
 
 
 def readable(name: str) -> str:
-    """The name with what is not UTF-8 in it written as \\xNN, or \\uNNNN."""
+    """Return the name with everything in it that is not UTF-8 written as \\xNN or \\uNNNN."""
     try:
         return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:
@@ -107,13 +115,15 @@ def readable(name: str) -> str:
 
 
 def walk(root: Path) -> tuple[list[str], list[str]]:
-    """All files below a folder (links to folders count as files), and the folders that may not be read: their paths
-    inside it, sorted."""
+    """Return all files below a folder, and the folders that cannot be read, as sorted paths relative to the folder.
+
+    A link to a folder counts as a file.
+    """
     closed: list[str] = []
     files: list[str] = []
-    for place, folders, names in os.walk(root, onerror=lambda error: closed.append(error.filename)):
-        inside = os.path.relpath(place, root)
+    for parent, folders, names in os.walk(root, onerror=lambda error: closed.append(error.filename)):
+        inside = os.path.relpath(parent, root)
         prefix = "" if inside == "." else f"{inside}/"
-        links = [name for name in folders if os.path.islink(f"{place}/{name}")]  # noqa: PTH114  a Path costs more than the file
+        links = [name for name in folders if os.path.islink(f"{parent}/{name}")]  # noqa: PTH114  a Path is slower
         files += [f"{prefix}{name}" for name in names + links]
-    return sorted(files), sorted(os.path.relpath(each, root) for each in closed)
+    return sorted(files), sorted(os.path.relpath(folder, root) for folder in closed)

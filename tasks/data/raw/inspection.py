@@ -1,6 +1,6 @@
-"""Inspect every sample of a batch once, whole: its identity and facts, or the reason why it cannot be used.
+"""Inspect every whole sample of a batch once: return its identity and facts, or the reason why it cannot be used.
 
-Samples come from strangers and decoders are written in C, so every sample is decoded in a process that may die of it.
+Samples are untrusted and decoders are written in C, so samples are decoded in other processes, which they may crash.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tasks.data.raw.options import ReadingLimits
 from tasks.data.samples.contents import read_content
 from tasks.data.samples.defects import DefectError
 from tasks.data.samples.parquet_cells import UnreadableTableError
@@ -30,22 +31,18 @@ def inspect_all(
     root: Path,
     paths: Sequence[str],
     inspect: Callable[[bytes], Any],
-    *,
-    max_file_bytes: int,
-    max_decode_seconds: float,
+    limits: ReadingLimits,
 ) -> Iterator[Inspection]:
     """Yield an inspection for each of the paths in the batch `root`, in their order.
 
     Args:
-        inspect: decodes a sample's bytes to its facts, or raises DefectError; a function that pickle can name.
-        max_file_bytes: of a sample.
-        max_decode_seconds: processor time for a sample.
+        inspect: decodes a sample's bytes and returns its facts, or raises DefectError. It must be picklable.
     """
-    detail = f"its decoder crashed, ran out of memory, or took longer than {max_decode_seconds:g} s"
+    detail = f"its decoder crashed, ran out of memory, or took longer than {limits.max_decode_seconds:g} s"
     yield from spread_to_processes(
         paths,
-        partial(_inspect, root=root, inspect=inspect, max_file_bytes=max_file_bytes),
-        max_seconds=max_decode_seconds,
+        partial(_inspect, root=root, inspect=inspect, max_file_bytes=limits.max_file_bytes),
+        max_seconds=limits.max_decode_seconds,
         dead=lambda path: Inspection(reason="unreadable", detail=detail),
     )
 
@@ -55,14 +52,17 @@ def _inspect(path: str, *, root: Path, inspect: Callable[[bytes], Any], max_file
 
 
 def inspect_sample(path: Path, inspect: Callable[[bytes], Any], *, max_file_bytes: int) -> Inspection:
-    """Read and decode one sample. An error of the disk is raised; anything wrong with the sample becomes its reason."""
+    """Read and decode one sample.
+
+    A problem of the sample is returned as its reason; an error of the disk is raised.
+    """
     try:
         size = _num_bytes(path)
         content = b"" if size > max_file_bytes else read_content(path)
     except PermissionError:
-        return Inspection(reason="unreadable", detail="the file may not be read")
+        return Inspection(reason="unreadable", detail="no permission to read the file")
     except FileNotFoundError:
-        return Inspection(reason="missing_file", detail="it went away while the batch was looked at")
+        return Inspection(reason="missing_file", detail="it disappeared while the batch was scanned")
     except UnreadableTableError as error:
         return Inspection(reason="unreadable_row", detail=str(error))
     if (size := max(size, len(content))) > max_file_bytes:
@@ -78,5 +78,5 @@ def inspect_sample(path: Path, inspect: Callable[[bytes], Any], *, max_file_byte
 def _num_bytes(path: Path) -> int:
     try:
         return path.stat().st_size
-    except NotADirectoryError:  # the row of a table, which is read in groups
+    except NotADirectoryError:  # a row of a table: its size is known once it is read
         return 0

@@ -1,4 +1,7 @@
-"""A batch as `labels.csv` beside its files: columns `path`, the targets, and optionally group, domain and split."""
+"""Find the entries of a batch that has a `labels.csv` beside its files.
+
+Its columns are `path`, the targets, and optionally group, domain and split.
+"""
 
 import csv
 from collections import Counter
@@ -15,9 +18,11 @@ MOST_COLUMNS = 1000
 
 
 def find_rows(batch: Path, files: Sequence[str]) -> Iterator[Entry]:
-    """An entry for each row of the batch's labels.csv, and for each of its `files`, as `walk` gives them, that no row
-    names."""
-    # an archive of another system may have accents in another form
+    """Yield an entry for each row of the batch's labels.csv, and for each of its `files` that no row names.
+
+    `files` are paths as `walk` returns them.
+    """
+    # an archive from another system may have accents in another form
     walked = {text(path): path for path in reversed(files)}
     walked |= {path: path for path in files}
     named = set()
@@ -31,7 +36,7 @@ def find_rows(batch: Path, files: Sequence[str]) -> Iterator[Entry]:
 
 
 def _read(batch: Path, walked: Mapping[str, str]) -> Iterator[Entry]:
-    # surrogateescape keeps bytes that are not UTF-8 inside their own row
+    # surrogateescape confines bytes that are not UTF-8 to their own row
     with (batch / NAME).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         first = file.readline(LONGEST_HEADER)
         file.seek(0)
@@ -44,12 +49,12 @@ def _read(batch: Path, walked: Mapping[str, str]) -> Iterator[Entry]:
         assert isinstance(header, list)
         header = [text(name) for name in header]
         while (row := _next(rows)) is not None:
-            if row:  # an empty line is no row
+            if row:  # an empty line is not a row
                 yield _entry(batch, walked, header, row, number=rows.line_num)
 
 
 def _next(rows: Iterator[list[str]]) -> list[str] | csv.Error | None:
-    """The next row; the error of one that cannot be read; None at the end."""
+    """Return the next row, the error of a row that cannot be read, or None at the end."""
     try:
         return next(rows, None)
     except csv.Error as error:
@@ -82,24 +87,24 @@ def _entry(
 
 
 def delimiter(first: str) -> str:
-    """That with which the first line has a cell `path`."""
-    return next((each for each in DELIMITERS if PATH in [cell.strip(' "\r\n') for cell in first.split(each)]), ",")
+    """Return the delimiter that gives the first line a cell `path`; a comma if none does."""
+    return next((mark for mark in DELIMITERS if PATH in [cell.strip(' "\r\n') for cell in first.split(mark)]), ",")
 
 
 def _problem(header: list[str] | csv.Error | None) -> str:
-    """What is wrong with the header, or nothing."""
+    """Return the problem of the header, or "" if it has none."""
     if not isinstance(header, list):
-        return f"no header: expected a column {PATH} and one for each target" + (f" ({header})" if header else "")
+        return f"no header: expected a column {PATH} and a column for each target" + (f" ({header})" if header else "")
     names = [text(name) for name in header]
     if len(names) > MOST_COLUMNS:
         return f"{len(names)} columns, expected at most {MOST_COLUMNS}"
     if any(readable(name) != name for name in names):
         return "the header is not UTF-8: save the table as UTF-8"
     if PATH not in names:
-        return f"columns {', '.join(names)[:200]}; expected {PATH} and one for each target"
+        return f"columns {', '.join(names)[:200]}; expected {PATH} and a column for each target"
     twice = sorted(name for name, count in Counter(names).items() if name and count > 1)
     if twice:
-        return f"column {twice[0]} stands there twice"
+        return f"column {twice[0]} appears twice"
     if not set(names) - {"", *FACTS, *KEYS}:
-        return f"columns {', '.join(names)[:200]}; expected one for each target, such as label"
+        return f"columns {', '.join(names)[:200]}; expected a column for each target, such as label"
     return ""

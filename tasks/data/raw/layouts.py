@@ -1,4 +1,4 @@
-"""A batch in; an entry for each thing in it out, whichever way it is laid out: labels.csv, Parquet or class folders."""
+"""List the entries of a batch of any layout: labels.csv, Parquet files or class folders."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,10 +8,10 @@ from tasks.data.raw.entries import Entry, defect, file_entry, walk
 
 
 def find_entries(batch: Path) -> list[Entry]:
-    """Everything in the batch, nothing passed over: a folder, or a single Parquet file.
+    """Return an entry for everything in a batch, which is a folder or a single Parquet file. Nothing is skipped.
 
-    With a `labels.csv` at the top, its rows are the samples. Otherwise the rows of each Parquet file are, wherever it
-    lies, and every other file belongs to its class folder.
+    With a `labels.csv` at the top, its rows are the samples. Otherwise the rows of every Parquet file are samples,
+    wherever the file lies, and every other file belongs to its class folder.
     """
     return list(_find(batch))
 
@@ -25,7 +25,7 @@ def _find(batch: Path) -> Iterator[Entry]:
         return
     files, closed = walk(batch)
     for folder in closed:
-        yield defect(folder, "unreadable", "the folder may not be read")
+        yield defect(folder, "unreadable", "no permission to read the folder")
     if label_table.NAME in files:
         yield from label_table.find_rows(batch, files)
         return
@@ -37,10 +37,8 @@ def _find(batch: Path) -> Iterator[Entry]:
 
 
 def _is_table(batch: Path, path: str) -> bool:
-    """Whether the file is a table of pictures; one that is hidden, or a link that leaves the batch, is a defect."""
-    is_called_so = path.lower().endswith(parquet_table.ENDING)
+    """Return whether the file is a Parquet table, and neither hidden nor a link that leaves the batch."""
+    has_ending = path.lower().endswith(parquet_table.ENDING)
     return (
-        is_called_so
-        and not file_entry(batch, path, {}, is_walked=True).reason
-        and parquet_table.is_parquet(batch / path)
+        has_ending and not file_entry(batch, path, {}, is_walked=True).reason and parquet_table.is_parquet(batch / path)
     )

@@ -1,6 +1,6 @@
-"""A Parquet file with a column of pictures in; an entry a row out, without reading a picture.
+"""Find the entries of a Parquet file with a column of images: one entry a row, without reading an image.
 
-Every other column of single values is a target, or one of group, domain and split.
+Every other column of single values is a target, or is group, domain or split.
 """
 
 import json
@@ -19,7 +19,7 @@ ENDING = ".parquet"
 
 
 def is_parquet(path: Path) -> bool:
-    """Whether the file is called and begins as a Parquet file does."""
+    """Return whether the file has the name and the first bytes of a Parquet file."""
     try:
         if not path.name.lower().endswith(ENDING) or not path.is_file():
             return False
@@ -30,38 +30,38 @@ def is_parquet(path: Path) -> bool:
 
 
 def find_rows(file: Path, *, prefix: str) -> Iterator[Entry]:
-    """An entry for each row of the file, readable or not; `prefix` stands before its number."""
-    place = prefix.removesuffix("/") or file.name
+    """Yield an entry for each row of the file, readable or not; its path is `prefix` and the row's number."""
+    table_path = prefix.removesuffix("/") or file.name
     try:
         layout = layout_of(file, stamp_of(file))
         schema = pq.read_schema(file)
         names = _class_names(schema)
         columns = [field.name for field in schema if field.name != layout.column and _is_single(field.type)]
     except BROKEN as error:
-        yield defect(place, "unreadable_table", one_line(error))
+        yield defect(table_path, "unreadable_table", one_line(error))
         return
     if not layout.num_rows:
-        yield defect(place, "unreadable_table", "no row in it")
+        yield defect(table_path, "unreadable_table", "the table has no rows")
         return
     digits = len(str(max(layout.num_rows - 1, 0)))
     for group, (start, end) in enumerate(zip(layout.starts, (*layout.starts[1:], layout.num_rows), strict=True)):
         try:
-            rows, problem = _cells(file, group, columns), ""
+            cells_by_column, problem = _cells(file, group, columns), ""
         except BROKEN as error:
-            rows, problem = [], f"its group of rows cannot be read: {one_line(error)}"
+            cells_by_column, problem = [], f"its row group cannot be read: {one_line(error)}"
         for number in range(start, end):
             path = f"{prefix}{number:0{digits}d}"
             try:
                 if problem:
                     raise ValueError(problem)
-                cells = {name: _cell(cells[number - start], names.get(name)) for name, cells in rows}
-                yield Entry(path=path, said=said_in_row(cells))
+                row = {name: _cell(cells[number - start], names.get(name)) for name, cells in cells_by_column}
+                yield Entry(path=path, said=said_in_row(row))
             except ValueError as error:
                 yield defect(path, "unreadable_row", one_line(error))
 
 
 def _cells(file: Path, group: int, columns: list[str]) -> list[tuple[str, list[Any]]]:
-    """By column: its cells in a group of rows."""
+    """Return the name of each column with its cells in a row group."""
     if not columns:
         return []
     table = open_table(file).read_row_group(group, columns=columns, use_threads=False)
@@ -69,7 +69,7 @@ def _cells(file: Path, group: int, columns: list[str]) -> list[tuple[str, list[A
 
 
 def cells_of(column: pa.Array | pa.ChunkedArray) -> list[Any]:
-    """Text comes as bytes, so that one cell that is not UTF-8 spoils one row."""
+    """Return the cells of a column; text as bytes, so that a cell that is not UTF-8 affects its own row alone."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     cells: list[Any] = (column.cast(pa.large_binary()) if is_text(column.type) else column).to_pylist()
@@ -83,17 +83,17 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def _is_single(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds one word or number a row."""
+    """Return whether a column of this type holds one word or number a row."""
     if pa.types.is_dictionary(kind):
         return _is_single(kind.value_type)
     return bool(is_text(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_floating(kind))
 
 
 def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
-    """By column: the names of its numbered classes, where Hugging Face datasets noted them in the file."""
+    """Return the names of numbered classes by column, where Hugging Face datasets wrote them into the file."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        found = {
+        names_by_column = {
             name: feature["names"]
             for name, feature in features.items()
             if isinstance(feature, dict) and "names" in feature
@@ -101,14 +101,14 @@ def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
     except (KeyError, TypeError, AttributeError, ValueError):
         return {}
     return {
-        name: names
-        for name, names in found.items()
-        if isinstance(names, list) and all(isinstance(each, str) for each in names)
+        column: names
+        for column, names in names_by_column.items()
+        if isinstance(names, list) and all(isinstance(name, str) for name in names)
     }
 
 
 def _cell(cell: Any, names: list[str] | None) -> str | None:
-    """A cell as text; the number of a named class as its name, and none for a number that stands for no class."""
+    """Return a cell as text. The number of a named class becomes its name; the number of no class becomes None."""
     if cell is None or cell != cell:  # NaN
         return None
     if isinstance(cell, bytes):

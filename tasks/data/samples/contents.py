@@ -1,4 +1,4 @@
-"""The bytes of a sample, from its path: a file's, or those of a row of a Parquet file."""
+"""Read the bytes of a sample by its path: those of a file, or of a row of a Parquet file."""
 
 from pathlib import Path
 
@@ -6,9 +6,11 @@ from tasks.data.samples.parquet_cells import read_picture
 
 
 def read_content(path: Path) -> bytes:
-    """`path` leads to a file, or through a Parquet file to the number of a row: `…/pictures.parquet/17`.
+    """Return the bytes of the file at `path`, or of a row of a Parquet file, such as `…/images.parquet/17`.
 
-    Raises FileNotFoundError where there is neither, and UnreadableTableError where the row cannot be read.
+    Raises:
+        FileNotFoundError: there is no such file, and no such Parquet file.
+        UnreadableTableError: the row cannot be read.
     """
     try:
         return path.read_bytes()

@@ -1,28 +1,32 @@
-"""The samples that a manifest names: a row in, its bytes, verified, or the decoded sample out."""
+"""Read the samples that a manifest lists, by their rows: the verified bytes, or the decoded sample."""
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from tasks.data.samples.contents import read_content
 from tasks.data.samples.defects import DefectError
 from tasks.data.samples.parquet_cells import UnreadableTableError
 
-Sample = TypeVar("Sample")  # what the modality decodes bytes to: an image, a text
+Positions = NDArray[np.intp]  # of samples among all
+Sample = TypeVar("Sample")  # a decoded sample of the modality: an image, a text
 
 
 class Samples(Generic[Sample]):
-    """The samples of manifest rows (batch, path, sample_id), by their positions.
+    """The samples of the rows of a manifest (columns batch, path, sample_id), by their positions.
 
     Args:
-        raw: the folder of the batches.
-        decode: the modality's decoder of a sample's bytes.
+        raw: the folder that holds the batches.
+        decode: the modality's function that decodes a sample's bytes.
     """
 
-    def __init__(self, rows: pd.DataFrame, *, raw: Path, decode: Callable[[bytes], Sample]) -> None:
+    def __init__(self, rows: pd.DataFrame, *, raw: Path, decode: Callable[..., Sample]) -> None:
         self.rows = rows
         self.ids: list[str] = rows["sample_id"].tolist()
         self.paths: list[str] = rows["path"].tolist()
@@ -34,13 +38,14 @@ class Samples(Generic[Sample]):
         return len(self.ids)
 
     def content(self, row: int) -> bytes:
-        """Return a sample's bytes. Raises ValueError where they are missing, or not those that were validated."""
+        """Return a sample's bytes. Raises ValueError where they are missing, or changed after they were validated."""
         batch = self.raw / self.batches[row]
         return read_verified(batch / self.paths[row], self.ids[row], batch=batch)
 
-    def decoded(self, row: int) -> Sample:
-        """Return a sample as the decoder gives it. Raises ValueError as `content` does."""
-        return decode_verified(self.content(row), self.decode, path=self.raw / self.batches[row] / self.paths[row])
+    def decoded(self, row: int, *, shorter_side: int | None = None) -> Sample:
+        """Return the decoded sample. Raises ValueError as `content` does, and where it cannot be decoded."""
+        decode = partial(self.decode, shorter_side=shorter_side)
+        return decode_verified(self.content(row), decode, path=self.raw / self.batches[row] / self.paths[row])
 
 
 def sample_id(content: bytes) -> str:
@@ -49,7 +54,11 @@ def sample_id(content: bytes) -> str:
 
 
 def read_verified(path: Path, expected_id: str, *, batch: Path) -> bytes:
-    """Return the bytes of a sample that the manifest names. Raises ValueError where it is missing or has other bytes."""
+    """Return the bytes of the sample at `path`.
+
+    Raises:
+        ValueError: the sample is missing, cannot be read, or its SHA-256 is not `expected_id`.
+    """
     try:
         content = read_content(path)
     except FileNotFoundError:
@@ -67,8 +76,10 @@ def read_verified(path: Path, expected_id: str, *, batch: Path) -> bytes:
 
 
 def decode_verified(content: bytes, decode: Callable[[bytes], Sample], *, path: Path) -> Sample:
-    """Return the decoded sample. Raises ValueError naming `path` where it cannot be decoded any more."""
+    """Return the decoded sample. Raises ValueError with `path` where it can no longer be decoded."""
     try:
         return decode(content)
     except DefectError as error:
-        raise ValueError(f"sample {path} cannot be decoded, though it was when it was scanned: {error}") from error
+        raise ValueError(
+            f"sample {path} can no longer be decoded, but could be when it was scanned: {error}"
+        ) from error

@@ -1,4 +1,4 @@
-"""Values of samples in, as they are computed; a new segment of the embedding store out, of which a kill costs the last seconds."""
+"""Write a new segment of the embedding store as values are computed; a kill costs the values of the last seconds."""
 
 import os
 import secrets
@@ -18,19 +18,19 @@ FLUSH_SECONDS = 2.0  # of work that a kill may cost
 
 
 class SegmentWriter:
-    """A new segment. Its files are made at the first value, in the folder that `make_folder` gives."""
+    """A new segment. Its files are made with the first value, in the folder that `make_folder` returns."""
 
     def __init__(self, make_folder: Callable[[], Path], *, value_bytes: int, flush_seconds: float) -> None:
         self._make_folder = make_folder
         self._value_bytes = value_bytes
         self._flush_seconds = flush_seconds
         self._files: tuple[FileIO, FileIO] | None = None  # keys and values
-        self._pending: list[bytes] = []  # keys of values that are written and may not be on the disk yet
+        self._pending: list[bytes] = []  # keys whose values are written, but perhaps not on the disk yet
         self._flushed = 0.0  # seconds, of the monotonic clock
         self._is_broken = False
 
     def add(self, sample_ids: Sequence[str], values: NDArray[np.uint8]) -> None:
-        """`values` (n, value_bytes), one a sample. They can be read by anybody after the next flush."""
+        """Add `values` (n, value_bytes), one a sample. Every process can read them after the next flush."""
         assert values.dtype == np.uint8
         assert values.shape == (len(sample_ids), self._value_bytes)
         if not len(sample_ids):
@@ -48,7 +48,7 @@ class SegmentWriter:
             self._flush()
 
     def close(self) -> None:
-        """Flush, unless the disk has refused something before: then what was flushed until then is what stays."""
+        """Flush and close the files. After an earlier error, only the values flushed before it are kept."""
         try:
             if not self._is_broken:
                 self._flush()
@@ -69,8 +69,10 @@ class SegmentWriter:
 
     @contextmanager
     def _whole_or_broken(self) -> Iterator[None]:
-        """After an error nothing more is written: keys and values may be out of step, and a disk that failed to keep
-        something need not say so twice."""
+        """Write nothing more after an error.
+
+        Keys and values may be out of step then, and a disk may report a failed write only once.
+        """
         assert not self._is_broken
         try:
             yield
@@ -87,10 +89,10 @@ class SegmentWriter:
 
 
 def _append(file: FileIO, content: bytes) -> None:
-    left = memoryview(content)
+    rest = memoryview(content)
     with naming(Path(file.name)):
-        while left:
-            left = left[file.write(left) :]
+        while rest:
+            rest = rest[file.write(rest) :]
 
 
 def _sync(file: FileIO) -> None:

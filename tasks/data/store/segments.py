@@ -1,11 +1,11 @@
-"""A segment of the embedding store: two files that one run appends to, keys and values of samples; many runs make many.
+"""Read a segment of the embedding store: two files, keys and values, to which one run has appended.
 
     <token>.keys    records of 36 bytes: a sample's id as 32 bytes, the CRC-32 of its value (little endian)
     <token>.values  the values in the order of the keys, all of one size
 
-Values are on the disk before their keys are written, so a key that is there has its value. What a kill or a power loss
-leaves behind the last whole key is passed over. Files are read by position and never mapped: a page of a mapped file
-that is cut short ends the process, and mapped pages count as its memory.
+Values are on the disk before their keys are written, so every key has its value. Bytes that a kill or a power loss
+leaves behind the last whole key are ignored. Files are read by position and never mapped: a mapped file that is cut
+short kills the process, and mapped pages count as its memory.
 """
 
 import os
@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-READING = os.O_RDONLY | os.O_NONBLOCK  # a pipe that a stranger put there is not waited for
+READING = os.O_RDONLY | os.O_NONBLOCK  # opening a pipe that somebody put there does not wait
 BLOCK = 65_536  # keys that are read at once
 KEY = np.dtype(
     {
-        "names": ["sample_id", "head", "checksum"],  # the head is where the id begins, as a number of the same order
+        "names": ["sample_id", "head", "checksum"],  # head: the first 8 bytes of the id, as a number
         "formats": ["S32", ">u8", "<u4"],
         "offsets": [0, 0, 32],
         "itemsize": 36,
@@ -32,11 +32,11 @@ Ids = NDArray[np.bytes_]  # (n,) of 32 bytes
 
 
 def list_segments(folder: Path) -> list[Path]:
-    """The key files of a folder, sorted; none where there is no such folder."""
+    """Return the key files of a folder, sorted; an empty list if there is no such folder."""
     try:
         with os.scandir(folder) as entries:
-            keys = [each for each in entries if each.name.endswith(".keys")]
-            return sorted(Path(each.path) for each in keys if each.is_file(follow_symlinks=False))
+            keys = [entry for entry in entries if entry.name.endswith(".keys")]
+            return sorted(Path(entry.path) for entry in keys if entry.is_file(follow_symlinks=False))
     except FileNotFoundError:
         return []
 
@@ -46,22 +46,22 @@ def values_of(keys: Path) -> Path:
 
 
 def find_keys(path: Path, ids: Ids) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.uint32]]:
-    """Which of the `ids`, sorted, have a key here: their positions, rows and checksums, (m,) each, in order of rows."""
-    heads = ids.view(">u8")[::4].astype(np.uint64)  # numbers are found faster than strings
-    at, rows, sums = [np.empty(0, np.intp)], [np.empty(0, np.int64)], [np.empty(0, np.uint32)]
+    """Return which of the sorted `ids` have a key here: their positions, rows and checksums, each (m,), by row."""
+    heads = ids.view(">u8")[::4].astype(np.uint64)  # searching numbers is faster than searching strings
+    positions, rows, sums = [np.empty(0, np.intp)], [np.empty(0, np.int64)], [np.empty(0, np.uint32)]
     for first, keys in read_keys(path):
         head = keys["head"].astype(np.uint64)
         near = np.flatnonzero(heads[np.searchsorted(heads, head).clip(max=len(ids) - 1)] == head)
         position = np.searchsorted(ids, keys["sample_id"][near]).clip(max=len(ids) - 1)
         is_same = ids[position] == keys["sample_id"][near]
-        at.append(position[is_same])
+        positions.append(position[is_same])
         rows.append(first + near[is_same])
         sums.append(keys["checksum"][near[is_same]])
-    return np.concatenate(at), np.concatenate(rows), np.concatenate(sums)
+    return np.concatenate(positions), np.concatenate(rows), np.concatenate(sums)
 
 
 def read_keys(path: Path, *, block: int = BLOCK) -> Iterator[tuple[int, NDArray[np.void]]]:
-    """Blocks of whole keys, (n,) of KEY, each with the row of its first; none where the file is gone."""
+    """Yield blocks of whole keys, (n,) of KEY, with the row of the first key; nothing if the file is gone."""
     try:
         descriptor = os.open(path, READING)
     except FileNotFoundError:
@@ -81,7 +81,7 @@ def read_keys(path: Path, *, block: int = BLOCK) -> Iterator[tuple[int, NDArray[
 
 @contextmanager
 def open_values(keys: Path) -> Iterator[int]:
-    """A descriptor of the values that belong to a file of keys."""
+    """Yield a descriptor of the values that belong to a file of keys."""
     descriptor = os.open(values_of(keys), READING)
     try:
         yield descriptor
@@ -90,11 +90,13 @@ def open_values(keys: Path) -> Iterator[int]:
 
 
 def read_values(descriptor: int, rows: NDArray[np.int64], *, value_bytes: int, keys: Path) -> NDArray[np.uint8]:
-    """The values of some rows, in their order: (n, value_bytes). Zeros where the file ends too early, which the
-    checksum refutes."""
+    """Return the values of some rows, in their order: (n, value_bytes).
+
+    A value behind the end of the file is filled with zeros, which its checksum refutes.
+    """
     values = np.zeros((len(rows), value_bytes), np.uint8)
     order = np.argsort(rows, kind="stable")
-    for run in np.split(order, np.flatnonzero(np.diff(rows[order]) != 1) + 1):  # rows side by side are read at once
+    for run in np.split(order, np.flatnonzero(np.diff(rows[order]) != 1) + 1):  # adjacent rows are read at once
         if len(run):
             size, offset = len(run) * value_bytes, int(rows[run[0]]) * value_bytes
             content = _pread(descriptor, size, offset, path=values_of(keys)).ljust(size, b"\0")
@@ -109,17 +111,17 @@ def segment_bytes(keys: Path) -> int:
 
 def remove_segment(keys: Path) -> None:
     values_of(keys).unlink(missing_ok=True)
-    keys.unlink(missing_ok=True)  # last: it is what a later removal finds
+    keys.unlink(missing_ok=True)  # last, so that another removal can find the segment
 
 
 def checksums(values: NDArray[np.uint8]) -> NDArray[np.uint32]:
-    """CRC-32 of each row of (n, value_bytes)."""
+    """Return the CRC-32 of each row of (n, value_bytes)."""
     rows = np.ascontiguousarray(values)
     return np.fromiter((zlib.crc32(row) for row in rows), np.uint32, count=len(rows))
 
 
 def to_ids(sample_ids: Sequence[str]) -> Ids:
-    """SHA-256 in hex -> 32 bytes each. Raises ValueError naming one that is something else."""
+    """Return the 32 bytes of each SHA-256 in hex. Raises ValueError with an id that is not a SHA-256."""
     ids = np.empty(len(sample_ids), "S32")
     for start in range(0, len(ids), 1024):  # few objects at a time
         raw = b"".join(map(_to_id, sample_ids[start : start + 1024]))
@@ -128,7 +130,7 @@ def to_ids(sample_ids: Sequence[str]) -> Ids:
 
 
 def from_ids(ids: Ids) -> list[str]:
-    """The inverse of `to_ids`."""
+    """Return the ids in hex, the inverse of `to_ids`."""
     text = ids.tobytes().hex()
     return [text[start : start + 64] for start in range(0, len(text), 64)]
 
@@ -139,12 +141,12 @@ def _to_id(sample_id: str) -> bytes:
     except ValueError:
         raw = b""
     if len(raw) != 32:
-        raise ValueError(f"the sample id {sample_id!r} is no SHA-256 in hex: scan its batch again")
+        raise ValueError(f"the sample id {sample_id!r} is not a SHA-256 in hex: scan its batch again")
     return raw
 
 
 def _pread(descriptor: int, size: int, offset: int, *, path: Path) -> bytes:
-    """`size` bytes, or fewer where the file ends."""
+    """Return `size` bytes, or fewer where the file ends."""
     parts: list[bytes] = []
     with naming(path):
         while size and (part := os.pread(descriptor, size, offset)):
@@ -155,7 +157,7 @@ def _pread(descriptor: int, size: int, offset: int, *, path: Path) -> bytes:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """What goes wrong with an open file is told with the name of the file."""
+    """Add the name of the file to errors of an open file."""
     try:
         yield
     except OSError as error:

@@ -1,11 +1,11 @@
-"""The embedding store: what a recipe made of a sample goes in under the sample's id, and comes back bit by bit.
+"""Keep the values that recipes compute from samples in an embedding store, and return them bit by bit.
 
-    <store>/graftline-store.json           says that this folder is a store, and in which format
-    <store>/<fingerprint>/recipe.json      what the values are made by, and how many bytes each has
-    <store>/<fingerprint>/<token>.keys     with <token>.values: what one run added, see tasks/data/store/segments.py
+    <store>/graftline-store.json           marks the folder as a store, and holds its format
+    <store>/<fingerprint>/recipe.json      the recipe of the values, and the bytes of a value
+    <store>/<fingerprint>/<token>.keys     with <token>.values: the values of one run, see tasks/data/store/segments.py
 
-Any number of runs on any number of machines may read and write a store at once, without locks: each appends to files of
-its own, nothing that was written is changed, and what two runs made of one sample is equal.
+Any number of runs on any number of machines may read and write a store at once, without locks: a run appends to its own
+files, no written byte is changed, and all runs compute the same value for a sample.
 """
 
 import hashlib
@@ -29,16 +29,21 @@ from tasks.machine.files import fsync, read_json, whole_file, write_json
 MARKER = "graftline-store.json"
 FORMAT = {"format": 1}
 RECIPE = "recipe.json"
-MOST_VALUE_BYTES = 2**24  # the feature maps of a large picture
+MOST_VALUE_BYTES = 2**24  # the feature maps of a large image
 CHUNK = 1024  # values that are read at once
-MOST_HELD = 256  # files; many systems let a process open 1,024
-PLACE = np.dtype([("segment", "<i4"), ("row", "<i8"), ("checksum", "<u4")])  # segment is -1 where there is no value
+MOST_HELD = 256  # open files; many systems let a process open 1,024
+PLACE = np.dtype([("segment", "<i4"), ("row", "<i8"), ("checksum", "<u4")])  # segment is -1 if there is no value
 
 
 class Store:
-    """What a store holds of one recipe: a dict that a value depends on besides the sample, and the size of a value.
+    """The values of one recipe in a store, whose folder is made if it does not exist.
 
-    A folder is made where there is nothing. Raises ValueError where there is something else than a store.
+    Args:
+        recipe: everything, besides the sample, that a value depends on.
+        value_bytes: the size of a value.
+
+    Raises:
+        ValueError: `path` is something other than a store.
     """
 
     def __init__(self, path: Path, *, recipe: Mapping[str, Any], value_bytes: int) -> None:
@@ -57,20 +62,21 @@ class Store:
             read_recipe(self.folder)
 
     def missing(self, sample_ids: Sequence[str]) -> NDArray[np.intp]:
-        """The positions of the samples that have no value here."""
+        """Return the positions of the samples that have no value here."""
         with self.reader(sample_ids) as reader:
             return reader.missing
 
     def read(self, sample_ids: Sequence[str]) -> Iterator[NDArray[np.uint8]]:
-        """The values of the samples in their order, in chunks of (at most CHUNK, value_bytes).
+        """Yield the values of the samples in their order, in chunks of (at most CHUNK, value_bytes).
 
-        Raises ValueError before the first chunk where a sample has no value, and at a value that is damaged.
+        Raises:
+            ValueError: a sample has no value (before the first chunk), or a value is damaged.
         """
         with self.reader(sample_ids) as reader:
             if len(reader.missing):
                 raise ValueError(
-                    f"{self.path} has no value of {len(reader.missing):,} of {len(sample_ids):,} samples, the first is "
-                    f"{sample_ids[int(reader.missing[0])][:12]}: run embed again"
+                    f"{self.path} has no value for {len(reader.missing):,} of {len(sample_ids):,} samples, "
+                    f"the first is {sample_ids[int(reader.missing[0])][:12]}: run embed again"
                 )
             reader.mark_used()
             for start in range(0, len(sample_ids), CHUNK):
@@ -78,8 +84,10 @@ class Store:
 
     @contextmanager
     def reader(self, sample_ids: Sequence[str]) -> Iterator["Reader"]:
-        """Knows where the values of these samples lie. Their files stay open until the end of the block, so that somebody
-        may prune the store meanwhile."""
+        """Yield a reader of the values of these samples.
+
+        Their files stay open until the end of the block, so that the store may be pruned meanwhile.
+        """
         ids, inverse = np.unique(to_ids(sample_ids), return_inverse=True)
         places = np.full(len(ids), -1, PLACE)
         segments: list[Path] = []
@@ -88,25 +96,28 @@ class Store:
             for keys in list_segments(self.folder):
                 if (places["segment"] >= 0).all():
                     break
-                at, rows, sums = find_keys(keys, ids)
-                is_new = places["segment"][at] < 0
+                positions, rows, sums = find_keys(keys, ids)
+                is_new = places["segment"][positions] < 0
                 if not is_new.any():
                     continue
-                try:  # only now: on a network file system, opening is what shows how long a file has become
+                try:  # after the keys were read: on a network file system, opening a file refreshes its length
                     descriptor = held.enter_context(open_values(keys)) if len(segments) < MOST_HELD else None
                 except FileNotFoundError:  # pruned a moment ago
                     continue
-                places["segment"][at[is_new]] = len(segments)
-                places["row"][at[is_new]] = rows[is_new]
-                places["checksum"][at[is_new]] = sums[is_new]
+                places["segment"][positions[is_new]] = len(segments)
+                places["row"][positions[is_new]] = rows[is_new]
+                places["checksum"][positions[is_new]] = sums[is_new]
                 segments.append(keys)
                 descriptors.append(descriptor)
             yield Reader(places[inverse], segments, descriptors, value_bytes=self.value_bytes)
 
     @contextmanager
     def writer(self, *, flush_seconds: float = FLUSH_SECONDS) -> Iterator[SegmentWriter]:
-        """Takes values; they are safe, and others see them, at the first `add` that comes `flush_seconds` after the
-        flush before, and at the end of the block, however it ends. A block that adds nothing leaves nothing."""
+        """Yield a writer of values. A flush puts them on the disk, and other runs can read them from then on.
+
+        The writer flushes at the first `add` that comes `flush_seconds` after the last flush, and at the end of the
+        block, however that ends. A block that adds nothing makes no file.
+        """
         writer = SegmentWriter(self._make_folder, value_bytes=self.value_bytes, flush_seconds=flush_seconds)
         try:
             yield writer
@@ -122,27 +133,25 @@ class Store:
 
 
 class Reader:
-    """The values of (n,) samples, by their positions. Any number of threads may ask for them."""
+    """The values of n samples, by their positions. Any number of threads may read them."""
 
     def __init__(
         self, places: NDArray[np.void], segments: list[Path], descriptors: list[int | None], *, value_bytes: int
     ) -> None:
         self._places = places  # (n,) of PLACE
         self._segments = segments  # the files of keys
-        self._descriptors = (
-            descriptors  # of the files of values; None beyond MOST_HELD, they are opened when they are read
-        )
+        self._descriptors = descriptors  # of the files of values; None beyond MOST_HELD: those are opened when read
         self._value_bytes = value_bytes
-        self.missing = np.flatnonzero(places["segment"] < 0)  # the positions that have no value
+        self.missing = np.flatnonzero(places["segment"] < 0)  # the positions of samples without a value
 
     def mark_used(self) -> None:
-        """Prune asks when a segment was last used."""
+        """Mark the segments as used now; `prune` removes those that were not used for long."""
         for keys in self._segments:
-            with suppress(OSError):  # a store that may only be read
+            with suppress(OSError):  # the store is read-only
                 os.utime(keys)
 
     def values(self, positions: NDArray[np.intp]) -> NDArray[np.uint8]:
-        """(k,) -> (k, value_bytes). Raises ValueError at a value that is damaged."""
+        """Return the values at positions (k,) as (k, value_bytes). Raises ValueError where a value is damaged."""
         places = self._places[positions]
         values = np.empty((len(places), self._value_bytes), np.uint8)
         for number in np.unique(places["segment"]):
@@ -156,56 +165,59 @@ class Reader:
 
 
 def is_store(path: Path) -> bool:
-    """Whether there is a store; it is none where there is nothing yet. Raises ValueError where there is something else,
-    or a store of another format."""
+    """Return whether there is a store; False if the folder is empty or does not exist.
+
+    Raises:
+        ValueError: there is something other than a store, or a store of another format.
+    """
     if path.exists() and not path.is_dir():
         raise ValueError(f"{path} is a file, expected the folder of an embedding store: name an empty or new folder")
-    is_foreign = path.exists() and any(not each.name.startswith(".") for each in path.iterdir())
-    if not (path / MARKER).exists():  # asked last: where others make the store just now, the marker comes first
+    is_foreign = path.exists() and any(not entry.name.startswith(".") for entry in path.iterdir())
+    if not (path / MARKER).exists():  # checked last: a run that makes the store meanwhile writes the marker first
         if is_foreign:
             raise ValueError(f"{path} holds other files and no embedding store: name an empty or new folder")
         return False
-    found = _read(path / MARKER)
-    if found != FORMAT:
+    marker = _read(path / MARKER)
+    if marker != FORMAT:
         raise ValueError(
-            f"{path / MARKER} says {json.dumps(found)[:100]}, expected {json.dumps(FORMAT)}: name another folder, or "
-            "use the version of graftline that made this one"
+            f"{path / MARKER} says {json.dumps(marker)[:100]}, expected {json.dumps(FORMAT)}: name another folder, or "
+            "use the version of graftline that made this store"
         )
     return True
 
 
 def list_recipes(path: Path) -> list[Path]:
-    """The folders of a store's recipes, sorted."""
-    named = (each for each in path.iterdir() if re.fullmatch("[0-9a-f]{64}", each.name))
-    return sorted(each for each in named if each.is_dir() and not each.is_symlink())  # a link may lead anywhere
+    """Return the folders of a store's recipes, sorted."""
+    named = (folder for folder in path.iterdir() if re.fullmatch("[0-9a-f]{64}", folder.name))
+    return sorted(folder for folder in named if folder.is_dir() and not folder.is_symlink())  # a link may lead anywhere
 
 
 def read_recipe(folder: Path) -> dict[str, Any]:
-    """The recipe and `value_bytes`. Raises ValueError where the file says something else than the folder's name."""
+    """Return the recipe with `value_bytes`. Raises ValueError where its fingerprint is not the folder's name."""
     content = _read(folder / RECIPE)
-    found: dict[str, Any] = content if isinstance(content, dict) else {}
-    size = found.get("value_bytes")
-    if type(size) is not int or not 0 < size <= MOST_VALUE_BYTES or fingerprint_of(found) != folder.name:
-        raise damage(folder / RECIPE, "does not say what its folder is named after")
-    return found
+    recipe: dict[str, Any] = content if isinstance(content, dict) else {}
+    size = recipe.get("value_bytes")
+    if type(size) is not int or not 0 < size <= MOST_VALUE_BYTES or fingerprint_of(recipe) != folder.name:
+        raise damage(folder / RECIPE, "is not the recipe that its folder is named after")
+    return recipe
 
 
 def fingerprint_of(recipe: Mapping[str, Any]) -> str:
-    """SHA-256 (hex) of a recipe."""
+    """Return the SHA-256 (hex) of a recipe."""
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
 
 def damage(path: Path, what: str) -> ValueError:
-    """Of a file in the folder of a recipe."""
+    """Return the error for a damaged file in the folder of a recipe."""
     store = path.parent.parent
     return ValueError(
-        f"{path} {what}: run `python -m tasks.prune --store {shlex.quote(str(store))} --damaged`, then run the stage again, which makes anew "
-        "what that removes"
+        f"{path} {what}: run `python -m tasks.prune --store {shlex.quote(str(store))} --damaged` to remove what is "
+        "damaged, then run the stage again to compute it anew"
     )
 
 
 def _read(path: Path) -> Any:
-    """The content of a JSON file, None where it has none to read."""
+    """Return the content of a JSON file, or None if it cannot be read."""
     try:
         return read_json(path)
     except (ValueError, RecursionError):
@@ -213,7 +225,7 @@ def _read(path: Path) -> Any:
 
 
 def _put(path: Path, content: Mapping[str, Any]) -> None:
-    """Whole, also where several runs put the same at once."""
+    """Write a whole JSON file, even if several runs write it at once."""
     own = path.with_name(f".{secrets.token_hex(8)}.{path.name}")
     with whole_file(own) as beside:
         write_json(beside, content)

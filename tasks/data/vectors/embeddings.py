@@ -1,4 +1,4 @@
-"""The embeddings of a batch on disk: one safetensors file, `vectors` (n, dim) float16, the recipe in its header; read row by row."""
+"""Read and write the embeddings of a batch: a safetensors file with `vectors` (n, dim) float16 and a recipe."""
 
 import json
 import os
@@ -14,21 +14,25 @@ from safetensors import SafetensorError, safe_open
 
 from tasks.data.vectors.tensors import Tensor, write_tensors
 
-SPARSE = 4  # rows wanted that lie further apart than this on average are read one run at a time
+SPARSE = 4  # rows that lie further apart than this on average are read run by run, others all at once
 
 
 def write_embeddings(
     path: Path, vectors: Iterable[NDArray[np.float16]], *, shape: tuple[int, int], recipe: str
 ) -> None:
-    """`vectors` are pieces of (n, dim) = `shape`, in the order of the batch's manifest; `recipe` is the fingerprint of what
-    made them."""
+    """Write the vectors of a batch.
+
+    Args:
+        vectors: pieces that together are (n, dim) = `shape`, in the order of the batch's manifest.
+        recipe: the fingerprint of the backbone that made them.
+    """
     tensor = Tensor(shape=shape, dtype=np.float16, pieces=vectors)
     write_tensors(path, {"vectors": tensor}, metadata={"recipe": recipe})
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchFile:
-    """Where a batch's vectors (num_rows, dim) float16 begin in its file."""
+    """The place of a batch's vectors (num_rows, dim) float16 in its file."""
 
     path: Path
     offset: int  # bytes
@@ -36,23 +40,26 @@ class BatchFile:
     dim: int
 
     def read(self, start: int, stop: int) -> NDArray[np.float16]:
-        """Rows start..stop-1. Read, not mapped: mapped pages count as this process's memory, and a mapped file that is
-        cut short meanwhile ends the process."""
+        """Return the rows start..stop-1.
+
+        They are read and not mapped: mapped pages count as memory of this process, and a mapped file that is cut short
+        meanwhile kills the process.
+        """
         length, at = (stop - start) * self.dim * 2, self.offset + start * self.dim * 2
         content = bytearray()
         with self.path.open("rb", buffering=0) as file:
-            while len(content) < length:  # one call gives 2 GiB at most
-                more = os.pread(file.fileno(), length - len(content), at + len(content))
-                if not more:
+            while len(content) < length:  # a call returns at most 2 GiB
+                part = os.pread(file.fileno(), length - len(content), at + len(content))
+                if not part:
                     break
-                content += more
+                content += part
         if len(content) != length:
             raise ValueError(f"{self.path} was cut short while it was read: remove it and run embed again")
         return np.frombuffer(content, dtype=np.float16).reshape(stop - start, self.dim)
 
 
 class Embeddings:
-    """The vectors of several batches as one (n, dim), of which rows are read when they are asked for."""
+    """The vectors of several batches as one (n, dim) array, whose rows are read when they are indexed."""
 
     def __init__(self, files: Sequence[BatchFile]) -> None:
         self.files = files
@@ -63,20 +70,20 @@ class Embeddings:
         return self.shape[0]
 
     def __getitem__(self, rows: slice | NDArray[np.integer]) -> NDArray[np.float32]:
-        """(k, dim) float32 for a slice or for k row numbers in any order."""
+        """Return (k, dim) float32 for a slice of k rows, or for k row numbers in any order."""
         wanted = np.arange(len(self))[rows] if isinstance(rows, slice) else np.asarray(rows)
         if wanted.dtype == bool:
-            raise TypeError("rows are chosen by their numbers: use np.flatnonzero")
+            raise TypeError("rows are indexed by their numbers, not by a mask: use np.flatnonzero")
         order = np.argsort(wanted, kind="stable")
         ordered = wanted[order]
         if len(ordered) and not 0 <= ordered[0] <= ordered[-1] < len(self):
             raise IndexError(f"rows {ordered[0]}..{ordered[-1]} of {len(self)}")
-        found = np.empty((len(wanted), self.shape[1]), dtype=np.float32)
+        vectors = np.empty((len(wanted), self.shape[1]), dtype=np.float32)
         for file, start, stop in zip(self.files, self.starts, self.starts[1:], strict=False):
             first, last = np.searchsorted(ordered, (start, stop))
             if first < last:
-                self._read(file, ordered[first:last] - start, into=found, at=order[first:last])
-        return found
+                self._read(file, ordered[first:last] - start, into=vectors, at=order[first:last])
+        return vectors
 
     def part(self, rows: NDArray[np.integer]) -> "Part":
         return Part(self, rows)
@@ -94,7 +101,7 @@ class Embeddings:
 
 
 class Part:
-    """Some rows of embeddings, numbered anew from 0."""
+    """A selection of the rows of embeddings, numbered from 0."""
 
     def __init__(self, whole: Embeddings, rows: NDArray[np.integer]) -> None:
         self.whole = whole
@@ -109,10 +116,11 @@ class Part:
 
 
 def read_embeddings(folder: Path, batches: Sequence[str], *, num_samples: int) -> Embeddings:
-    """The vectors of all batches, in their order: (num_samples, dim).
+    """Return the vectors of all batches, in their order: (num_samples, dim).
 
-    Raises ValueError where a batch's file is missing or torn, where two batches were embedded by different recipes, or
-    where there are not as many vectors as samples.
+    Raises:
+        ValueError: the file of a batch is missing or torn, two batches were embedded by different recipes, or the
+            number of vectors is not `num_samples`.
     """
     files: list[BatchFile] = []
     recipes: dict[str, str] = {}
@@ -133,15 +141,21 @@ def read_embeddings(folder: Path, batches: Sequence[str], *, num_samples: int) -
 def read_tensors(
     folder: Path, batch: str, *, what: str, names: Sequence[str], fact: str
 ) -> tuple[list[NDArray[Any]], str]:
-    """Tensors of a batch's file, by name, and a fact of its header. Raises ValueError where the file is missing or
-    torn; `what` says then what it should hold."""
-    with open_tensors(folder, batch, what=what, fact=fact) as (file, found):
-        return [file.get_tensor(name) for name in names], found
+    """Return the tensors `names` of a batch's file, and the entry `fact` of its header.
+
+    Args:
+        what: the content that the file should have, for the error.
+
+    Raises:
+        ValueError: the file is missing or torn.
+    """
+    with open_tensors(folder, batch, what=what, fact=fact) as (file, value):
+        return [file.get_tensor(name) for name in names], value
 
 
 @contextmanager
 def open_tensors(folder: Path, batch: str, *, what: str, fact: str) -> Iterator[tuple[Any, str]]:
-    """A batch's file, open, and a fact of its header. Raises ValueError as `read_tensors`."""
+    """Yield the open file of a batch, and the entry `fact` of its header. Raises ValueError as `read_tensors` does."""
     path = folder / f"{batch}.safetensors"
     try:
         with safe_open(path, framework="np") as file:
@@ -155,7 +169,10 @@ def open_tensors(folder: Path, batch: str, *, what: str, fact: str) -> Iterator[
 
 
 def _offset(path: Path, name: str) -> int:
-    """Bytes before a tensor of a safetensors file: 8 for the header's length, the header, and what comes before it."""
+    """Return the number of bytes before a tensor of a safetensors file.
+
+    They are 8 for the length of the header, the header, and the tensors before it.
+    """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
@@ -163,7 +180,7 @@ def _offset(path: Path, name: str) -> int:
 
 
 def pair_cosines(left: NDArray[np.floating], right: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Pair by pair: vectors (n, dim) of both -> (n,). Of a vector of zeros it is 0."""
+    """Return the cosine of each pair of vectors: (n, dim) and (n, dim) -> (n,). That of a vector of zeros is 0."""
     one, other = left.astype(np.float64), right.astype(np.float64)
     norms = np.sqrt((one * one).sum(axis=1) * (other * other).sum(axis=1))
     cosines: NDArray[np.float64] = (one * other).sum(axis=1) / np.where(norms > 0, norms, 1)

@@ -1,4 +1,4 @@
-"""A safetensors file written piece by piece, so that what is written need never be in memory as a whole."""
+"""Write a safetensors file piece by piece, so that its content is never in memory as a whole."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-NAMES = {"float16": "F16", "float32": "F32", "uint16": "U16", "uint8": "U8"}  # of the format
-ALIGNMENT = 8  # bytes, of the first number
+NAMES = {"float16": "F16", "float32": "F32", "uint16": "U16", "uint8": "U8"}  # of types in the file format
+ALIGNMENT = 8  # bytes; the first number begins at a multiple
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tensor:
-    """`pieces` follow each other along the first dimension of `shape`."""
+    """A tensor in pieces, which follow each other along the first dimension of `shape`."""
 
     shape: tuple[int, ...]
     dtype: type[np.generic]
@@ -24,7 +24,7 @@ class Tensor:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str]) -> None:
-    """Write the tensors one after the other; equal contents are equal bytes."""
+    """Write the tensors one after the other. Equal contents give equal bytes."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     end = 0
     for name, tensor in tensors.items():

@@ -1,10 +1,10 @@
 function drawConfusion(canvas, { names, row, column, count }) {
   const n = names.length;
   const totals = new Float64Array(n);
-  const found = new Map();
-  row.forEach((each, k) => {
-    totals[each] += count[k];
-    found.set(each * n + column[k], count[k]);
+  const counts = new Map();
+  row.forEach((i, k) => {
+    totals[i] += count[k];
+    counts.set(i * n + column[k], count[k]);
   });
   const side = Math.max(n, Math.floor(1024 / n) * n);
   const cell = side / n;
@@ -12,10 +12,10 @@ function drawConfusion(canvas, { names, row, column, count }) {
   canvas.width = canvas.height = side;
   const draw = () => {
     context.clearRect(0, 0, side, side);
-    row.forEach((each, k) => {
-      context.fillStyle = colour(each === column[k] ? "blue" : "orange");
-      context.globalAlpha = 0.15 + 0.85 * Math.sqrt(count[k] / totals[each]);
-      context.fillRect(column[k] * cell, each * cell, cell, cell);
+    row.forEach((i, k) => {
+      context.fillStyle = colour(i === column[k] ? "blue" : "orange");
+      context.globalAlpha = 0.15 + 0.85 * Math.sqrt(count[k] / totals[i]);
+      context.fillRect(column[k] * cell, i * cell, cell, cell);
     });
     context.globalAlpha = 1;
     if (chosen) {
@@ -26,8 +26,8 @@ function drawConfusion(canvas, { names, row, column, count }) {
   };
   let chosen = null;
   const choose = (i, j) => {
-    chosen = [i, j].map((each) => Math.max(0, Math.min(n - 1, each)));
-    const number = found.get(chosen[0] * n + chosen[1]) ?? 0;
+    chosen = [i, j].map((index) => Math.max(0, Math.min(n - 1, index)));
+    const number = counts.get(chosen[0] * n + chosen[1]) ?? 0;
     byId(canvas.getAttribute("aria-describedby")).replaceChildren(
       named(names[chosen[0]]), " taken for ", named(names[chosen[1]]), `: ${number} of ${totals[chosen[0]]}`,
     );
@@ -35,7 +35,8 @@ function drawConfusion(canvas, { names, row, column, count }) {
   };
   canvas.addEventListener("pointermove", (event) => {
     const box = canvas.getBoundingClientRect();
-    choose(Math.floor(((event.clientY - box.top) / box.height) * n), Math.floor(((event.clientX - box.left) / box.width) * n));
+    const [down, across] = [(event.clientY - box.top) / box.height, (event.clientX - box.left) / box.width];
+    choose(Math.floor(down * n), Math.floor(across * n));
   });
   canvas.addEventListener("keydown", (event) => {
     const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];

@@ -3,17 +3,17 @@ if (gallery) {
   const PAGE = 24;
   const items = [...gallery.children];
   const more = byId("gallery-more");
-  let found = items;
+  let matching = items;
   let limit = PAGE;
   const show = () => {
-    const shown = new Set(found.slice(0, limit));
+    const shown = new Set(matching.slice(0, limit));
     for (const item of items) item.hidden = !shown.has(item);
-    more.hidden = found.length <= limit;
-    more.textContent = `Show more (${found.length - shown.size})`;
-    byId("gallery-count").textContent = `${found.length} of ${items.length} pictures`;
-    rove(found[0]);
+    more.hidden = matching.length <= limit;
+    more.textContent = `Show more (${matching.length - shown.size})`;
+    byId("gallery-count").textContent = `${matching.length} of ${items.length} images`;
+    rove(matching[0]);
   };
-  // one stop of the Tab key for all pictures, arrow keys between them: the pattern of a toolbar (WAI-ARIA)
+  // the Tab key stops once for all images, and arrow keys move between them, as in a toolbar (WAI-ARIA)
   const rove = (chosen) => {
     for (const item of items) item.querySelector("button").tabIndex = item === chosen ? 0 : -1;
   };
@@ -21,24 +21,27 @@ if (gallery) {
     key === "class" ? item.dataset.label === value || item.dataset.candidate === value : item.dataset[key] === value;
   filterBy(byId("gallery-filters"), items, {
     matches,
-    show: (which) => {
-      found = which;
+    show: (passing) => {
+      matching = passing;
       limit = PAGE;
       show();
     },
   });
   more.addEventListener("click", () => {
-    const first = found[limit];
+    const first = matching[limit];
     limit += PAGE;
     show();
     rove(first);
     first.querySelector("button").focus();
   });
   gallery.addEventListener("keydown", (event) => {
-    const shown = found.slice(0, limit);
+    const shown = matching.slice(0, limit);
     const at = shown.indexOf(event.target.closest("li"));
     const columns = getComputedStyle(gallery).gridTemplateColumns.split(" ").length;
-    const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns, Home: -at, End: shown.length - 1 - at }[event.key];
+    const steps = {
+      ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns, Home: -at, End: shown.length - 1 - at,
+    };
+    const step = steps[event.key];
     if (at < 0 || step === undefined) return;
     event.preventDefault();
     const next = shown[Math.max(0, Math.min(shown.length - 1, at + step))];

@@ -1,25 +1,27 @@
-const NONE = 65535;
+const NONE = 65535; // the index that means "no label"
 const LARGEST = 65535;
-const REACH = 16; // px between the pointer and a sample that it still means
-const HUES = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a100", "#7a7a7a"]; // Okabe and Ito 2008
+const REACH = 16; // px from the pointer within which it picks a sample
+// Okabe and Ito 2008
+const HUES = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a100", "#7a7a7a"];
 const OUTCOMES = {
   right: ["grey", "right"],
-  gained: ["green", "right, wrong in the model in use"],
+  gained: ["green", "right, but wrong in the model in use"],
   wrong: ["orange", "wrong"],
-  lost: ["purple", "wrong, right in the model in use"],
+  lost: ["purple", "wrong, but right in the model in use"],
 };
 const canvas = byId("map-canvas");
 const points = data.points;
 let chart = null;
 
 async function readPoints() {
-  const [x, y, batch, paths] = await Promise.all([uint16(points.x), uint16(points.y), uint16(points.batch), texts(points.paths)]);
-  const targets = await Promise.all(points.targets.map(async (each) => ({
-    names: each.names,
-    label: await uint16(each.label),
-    candidate: await uint16(each.candidate),
-    baseline: each.baseline && (await uint16(each.baseline)),
-    confidence: await uint8(each.confidence),
+  const [x, y, batch] = await Promise.all([uint16(points.x), uint16(points.y), uint16(points.batch)]);
+  const paths = await texts(points.paths);
+  const targets = await Promise.all(points.targets.map(async (packed) => ({
+    names: packed.names,
+    label: await uint16(packed.label),
+    candidate: await uint16(packed.candidate),
+    baseline: packed.baseline && (await uint16(packed.baseline)),
+    confidence: await uint8(packed.confidence),
   })));
   return { x, y, batch, paths, targets };
 }
@@ -51,15 +53,18 @@ function makeChart({ x, y, batch, paths, targets }) {
     return hue.value === "class" ? target.label[k] : outcome(target, k);
   }
   const paint = (key) => (hue.value === "outcome" ? colour(OUTCOMES[key][0]) : HUES[key % HUES.length]);
-  const called = (key) => (hue.value === "outcome" ? OUTCOMES[key][1] : hue.value === "batch" ? points.batches[key] : target.names[key]);
+  function nameOf(key) {
+    if (hue.value === "outcome") return OUTCOMES[key][1];
+    return hue.value === "batch" ? points.batches[key] : target.names[key];
+  }
 
   function select() {
     const wanted = only.value === "" ? null : Number(only.value);
     const groups = new Map(hue.value === "outcome" ? Object.keys(OUTCOMES).map((key) => [key, []]) : []);
     for (let k = 0; k < x.length; k++) {
-      const found = outcome(target, k);
-      if (found === null || (wanted !== null && target.label[k] !== wanted)) continue;
-      if (show.value === "wrong" ? found !== "wrong" && found !== "lost" : show.value && found !== show.value) continue;
+      const kind = outcome(target, k);
+      if (kind === null || (wanted !== null && target.label[k] !== wanted)) continue;
+      if (show.value === "wrong" ? kind !== "wrong" && kind !== "lost" : show.value && kind !== show.value) continue;
       const key = keyOf(k);
       if (!groups.has(key)) groups.set(key, []);
       groups.get(key).push(k);
@@ -76,12 +81,12 @@ function makeChart({ x, y, batch, paths, targets }) {
       const swatch = document.createElement("span");
       swatch.className = "swatch";
       swatch.style.background = paint(key);
-      item.append(swatch, named(called(key)), ` (${members.length.toLocaleString("en")})`);
+      item.append(swatch, named(nameOf(key)), ` (${members.length.toLocaleString("en")})`);
       return item;
     });
     if (shown.length > 12) {
       const rest = document.createElement("li");
-      rest.textContent = `and ${shown.length - 12} more; ${HUES.length} colours are used in turn`;
+      rest.textContent = `and ${shown.length - 12} more; the ${HUES.length} colours repeat`;
       few.push(rest);
     }
     byId("map-legend").replaceChildren(...few);
@@ -103,12 +108,13 @@ function makeChart({ x, y, batch, paths, targets }) {
     for (const [key, members] of shown) {
       context.fillStyle = paint(key);
       context.globalAlpha = key === "right" && total > 2000 ? 0.45 : 0.85;
-      // the rarer an outcome, the larger its dots, so that no crowd hides it
+      // a rare outcome has larger dots, so that frequent ones do not hide it
       const among = hue.value === "outcome" ? members.length : total;
       const wide = Math.min(6, Math.max(1.5, Math.min(4.5, 130 / Math.sqrt(among))) * Math.sqrt(view.zoom));
       for (const k of members) {
         const [left, top] = place(k);
-        if (left > -9 && top > -9 && left < size.width + 9 && top < size.height + 9) context.fillRect(left - wide / 2, top - wide / 2, wide, wide);
+        const isInside = left > -9 && top > -9 && left < size.width + 9 && top < size.height + 9;
+        if (isInside) context.fillRect(left - wide / 2, top - wide / 2, wide, wide);
       }
     }
     context.globalAlpha = 1;
@@ -135,7 +141,7 @@ function makeChart({ x, y, batch, paths, targets }) {
     return [best, Math.sqrt(least)];
   }
 
-  function tell(k) {
+  function showSample(k) {
     if (k === chosen) return;
     chosen = k;
     draw();
@@ -149,10 +155,10 @@ function makeChart({ x, y, batch, paths, targets }) {
     }
     const list = document.createElement("dl");
     const add = (title, name, more = "") => {
-      const [term, said] = [document.createElement("dt"), document.createElement("dd")];
+      const [term, value] = [document.createElement("dt"), document.createElement("dd")];
       term.textContent = title;
-      said.append(named(name), more);
-      list.append(term, said);
+      value.append(named(name), more);
+      list.append(term, value);
     };
     if (target.label[k] !== NONE) {
       add("label", target.names[target.label[k]]);
@@ -160,7 +166,7 @@ function makeChart({ x, y, batch, paths, targets }) {
       if (target.baseline) add("model in use", target.names[target.baseline[k]]);
     }
     add("batch", points.batches[batch[k]]);
-    add("path", paths[k] || "left out of the page, to keep it small");
+    add("path", paths[k] || "left out to keep the page small");
     byId("map-sample").replaceChildren(...parts, list);
   }
 
@@ -181,7 +187,7 @@ function makeChart({ x, y, batch, paths, targets }) {
       view.left += left - size.width / 2;
       view.top += top - size.height / 2;
     }
-    tell(k);
+    showSample(k);
     draw();
   }
 
@@ -206,7 +212,7 @@ function makeChart({ x, y, batch, paths, targets }) {
       waiting = false;
       const box = canvas.getBoundingClientRect();
       const [k, distance] = nearest(event.clientX - box.left, event.clientY - box.top, () => true);
-      if (distance <= REACH) tell(k);
+      if (distance <= REACH) showSample(k);
     });
   };
   canvas.addEventListener("pointermove", point);
@@ -217,7 +223,7 @@ function makeChart({ x, y, batch, paths, targets }) {
     const way = DIRECTIONS[event.key];
     if (way) {
       const [left, top] = chosen >= 0 ? place(chosen) : [size.width / 2, size.height / 2];
-      // within 45 degrees of the arrow; the first key takes what is nearest to the middle
+      // the next sample is within 45 degrees of the arrow; the first key takes the sample nearest to the middle
       const ahead = (a, b, k) => k !== chosen && a * way[0] + b * way[1] > Math.abs(a * way[1] + b * way[0]);
       const [k] = nearest(left, top, chosen >= 0 ? ahead : () => true);
       if (k >= 0) follow(k);
@@ -241,7 +247,7 @@ function makeChart({ x, y, batch, paths, targets }) {
     nameClasses();
     select();
   });
-  for (const each of [show, only, hue]) each.addEventListener("change", select);
+  for (const field of [show, only, hue]) field.addEventListener("change", select);
   byId("map-filters").addEventListener("submit", (event) => event.preventDefault());
   new ResizeObserver(resize).observe(canvas);
   onScheme(select);

@@ -2,7 +2,7 @@ const byId = (id) => document.getElementById(id);
 const data = JSON.parse(byId("page-data").textContent);
 
 async function bytes(packed) {
-  const stream = new Blob([Uint8Array.from(atob(packed), (each) => each.charCodeAt(0))]).stream();
+  const stream = new Blob([Uint8Array.from(atob(packed), (character) => character.charCodeAt(0))]).stream();
   return new Response(stream.pipeThrough(new DecompressionStream("deflate"))).arrayBuffer();
 }
 const uint8 = async (packed) => new Uint8Array(await bytes(packed));
@@ -31,7 +31,8 @@ function onScheme(act) {
 function filterBy(form, items, { matches, show }) {
   const selects = [...form.querySelectorAll("select")];
   const apply = () => {
-    const wanted = selects.filter((select) => select.value).map((select) => [select.dataset.key, select.value.slice(1)]);
+    const chosen = selects.filter((select) => select.value);
+    const wanted = chosen.map((select) => [select.dataset.key, select.value.slice(1)]);
     show(items.filter((item) => wanted.every(([key, value]) => matches(item, key, value))));
   };
   form.addEventListener("change", apply);
@@ -39,7 +40,7 @@ function filterBy(form, items, { matches, show }) {
   apply();
 }
 
-// a name may be written from right to left: what stands behind it stays where it is
+// a name may be written from right to left; bdi keeps the text after it in its place
 function named(text) {
   const name = document.createElement("bdi");
   name.textContent = text;

@@ -1,8 +1,8 @@
-"""Samples in; what the trained part of a model takes of them, at the freeze boundary, out. What was computed once is kept.
+"""Samples in; their activations at the freeze boundary, which the trained part of a model takes, out.
 
-The frozen layers give the same activations of a picture in every epoch, and in every later run: they are kept in a store
-of their own, of a few augmented views of each sample, as far as a budget of bytes allows. What is not kept is computed
-anew each time, to the same bits.
+The frozen layers give the same activations of an image in every epoch and in every later run. A store of their own
+keeps those of a few augmented views of each sample, within a budget of bytes. Activations that it does not keep are
+computed anew each time, to the same bits.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tasks.data.samples.samples import Samples
+from tasks.data.samples.samples import Positions, Samples
 from tasks.data.store.segments import KEY, list_segments, remove_segment, segment_bytes
 from tasks.data.store.store import MOST_VALUE_BYTES, Reader, Store, list_recipes
 from tasks.embedding.boundary import Boundary
@@ -26,14 +26,16 @@ from tasks.embedding.embedder import DTYPES, Embedder
 from tasks.embedding.recipe import recipe
 from tasks.images.transform import Transform
 from tasks.machine.cores import num_cores, one_thread_each, spread
+from tasks.training.finetuning.options import ActivationOptions
 
-Rows = NDArray[np.intp]
-Part = tuple[Rows, int | None]  # samples and their view
+SamplesInView = tuple[Positions, int | None]  # samples, and the view of all of them
 
 
 class Views(Protocol):
-    """Makes a view of each picture: pixels (n, 3, size, size) uint8 of samples, and the view's number -> the same shape.
-    `facts` are all that the views depend on besides."""
+    """Makes a numbered view of images: pixels (n, 3, size, size) uint8 of samples -> the same shape.
+
+    `facts` are all that the views depend on besides the samples and the number.
+    """
 
     @property
     def facts(self) -> dict[str, Any]: ...
@@ -42,15 +44,15 @@ class Views(Protocol):
 
 
 class Activations:
-    """Of `samples`, (n, width) at the boundary of `embedder`.
+    """The activations of samples, (n, width), at the boundary of `embedder`.
 
     Args:
-        views: makes augmented views; where a view is None the sample is as it is.
-        num_views: of each sample of `train`; of those of `val` only the sample as it is. The first are kept where not all fit.
-        path: of the store; its folder is made where there is none.
+        views: makes the augmented views; the view None is the unchanged sample.
+        options: `num_views` are made of each sample of `train`; samples of `val` stay unchanged. If not all fit into
+            `cache_gigabytes`, the first are kept. The store counts those of other boundaries and backbones too. 0 keeps
+            nothing, and values larger than a store takes are not kept.
+        path: the folder of the store, which is made if there is none.
         backbone: the fingerprint of its weights and transform.
-        most_bytes: of all that the store holds, of other boundaries and backbones too; 0 keeps nothing, nor are values kept that are
-            larger than a store takes.
     """
 
     def __init__(
@@ -61,23 +63,22 @@ class Activations:
         boundary: Boundary,
         backbone: str,
         views: Views,
-        num_views: int,
-        train: Rows,
-        val: Rows,
+        options: ActivationOptions,
+        train: Positions,
+        val: Positions,
         path: Path,
-        most_bytes: int,
     ) -> None:
         self.samples = samples
         self.embedder = embedder
         self.views = views
-        self.most_bytes = most_bytes
+        self.most_bytes = round(options.cache_gigabytes * 1e9)
         self.value_bytes = embedder.dim * DTYPES[embedder.plan.precision].itemsize
         self.record_bytes = self.value_bytes + KEY.itemsize  # on disk
-        room = most_bytes // self.record_bytes if self.value_bytes <= MOST_VALUE_BYTES else 0
-        self.num_views = num_views
+        room = self.most_bytes // self.record_bytes if self.value_bytes <= MOST_VALUE_BYTES else 0
+        self.num_views = options.num_views
         self.num_wanted = len(val) + len(train) * self.num_views
         self.num_kept = min(room, self.num_wanted)
-        wanted: list[Part] = [(val, None), *((train, view) for view in range(self.num_views))]
+        wanted: list[SamplesInView] = [(val, None), *((train, view) for view in range(self.num_views))]
         starts = np.cumsum([0, *(len(rows) for rows, _ in wanted)])
         self.wanted = [
             (rows[: max(self.num_kept - start, 0)], view) for (rows, view), start in zip(wanted, starts, strict=False)
@@ -89,41 +90,45 @@ class Activations:
             else None
         )
 
-    def keys(self, rows: Rows, view: int | None) -> list[str]:
-        """Under which the store has them: SHA-256, hex."""
+    def keys(self, rows: Positions, view: int | None) -> list[str]:
+        """Return the keys of the samples in the store: SHA-256, hex."""
         ids = [self.samples.ids[row] for row in rows]
         if view is None:
             return ids
         facts = json.dumps([self.views.facts, view], sort_keys=True)
-        return [hashlib.sha256(f"{each} {facts}".encode()).hexdigest() for each in ids]
+        return [hashlib.sha256(f"{sample_id} {facts}".encode()).hexdigest() for sample_id in ids]
 
-    def compute(self, rows: Rows, view: int | None) -> Tensor:
-        """(k, width); call it where each thread computes on one core, see `one_thread_each`."""
+    def compute(self, rows: Positions, view: int | None) -> Tensor:
+        """Return (k, width). Call it where each thread computes on one core, see `one_thread_each`."""
         size, parts = self.embedder.plan.minibatch_size, []
         for some in np.split(rows, range(size, len(rows), size)):
             transform = self.embedder.transform
-            pixels = transform.stack([transform.pixels(self.samples.decoded(int(row))) for row in some])
+            pixels = transform.stack(
+                [transform.pixels(self.samples.decoded(int(row), shorter_side=transform.shorter_side)) for row in some]
+            )
             if view is not None:
                 pixels = self.views(pixels, [self.samples.ids[row] for row in some], view)
             parts.append(self.embedder(pixels).to("cpu", DTYPES[self.embedder.plan.precision]))
         return torch.cat(parts)
 
     def keep(self, *, show: Callable[..., Iterator[Any]] = lambda items, total: items) -> int:
-        """Compute what the store lacks; returns how many views these were. `show` passes minibatches on, and shows how many of
-        `total` have passed."""
+        """Compute the views that the store lacks, and return how many.
+
+        `show` passes minibatches on, and shows how many of `total` have passed.
+        """
         if self.store is None:
             return 0
-        for part in self.wanted:  # so that what others use goes first
+        for part in self.wanted:  # so that segments of other runs are removed first
             with self.store.reader(self.keys(*part)) as reader:
                 reader.mark_used()
         make_room(self.store, needed_bytes=lambda: self.num_missing() * self.record_bytes, most_bytes=self.most_bytes)
         size = self.embedder.plan.minibatch_size
-        parts: list[Part] = []
+        parts: list[SamplesInView] = []
         for rows, view in self.wanted:
             missing = rows[self.store.missing(self.keys(rows, view))]
             parts += [(missing[start : start + size], view) for start in range(0, len(missing), size)]
 
-        def work(part: Part) -> tuple[list[str], NDArray[np.uint8]]:
+        def work(part: SamplesInView) -> tuple[list[str], NDArray[np.uint8]]:
             torch.get_num_threads()  # the first call in a thread makes it compute on one core
             return self.keys(*part), to_bytes(self.compute(*part))
 
@@ -133,12 +138,12 @@ class Activations:
         return sum(len(rows) for rows, _ in parts)
 
     def num_missing(self) -> int:
-        """Of what is to be kept."""
+        """Return how many views are to be kept and not in the store."""
         assert self.store is not None
         return sum(len(self.store.missing(self.keys(*part))) for part in self.wanted)
 
-    def minibatches(self, rows: Rows, view: int | None, *, size: int) -> Iterator[Tensor]:
-        """Tensors (size, width) float32, the last one shorter, in the order of `rows`."""
+    def minibatches(self, rows: Positions, view: int | None, *, size: int) -> Iterator[Tensor]:
+        """Yield tensors (size, width) float32, the last one shorter, in the order of `rows`."""
         with self._reader(rows, view) as reader:
 
             def load(start: int) -> Tensor:
@@ -148,16 +153,14 @@ class Activations:
                 if reader and is_kept.any():
                     loaded[torch.from_numpy(is_kept)] = self.from_bytes(reader.values(part[is_kept])).float()
                 if not is_kept.all():
-                    torch.set_num_threads(
-                        1
-                    )  # of this thread and those that begin later; that which trains keeps its own
+                    torch.set_num_threads(1)  # in this thread and later ones; the thread that trains keeps its number
                     loaded[torch.from_numpy(~is_kept)] = self.compute(rows[part[~is_kept]], view).float()
                 return loaded
 
             yield from spread(range(0, len(rows), size), load, ahead=num_cores())
 
     @contextmanager
-    def _reader(self, rows: Rows, view: int | None) -> Iterator[Reader | None]:
+    def _reader(self, rows: Positions, view: int | None) -> Iterator[Reader | None]:
         if self.store is None:
             yield None
             return
@@ -171,17 +174,18 @@ class Activations:
 
 
 class Pictures:
-    """Of `samples`, where nothing is frozen: normalised images (n, 3, size, size), with the interface of `Activations`."""
+    """Normalised images (n, 3, size, size), for a model without frozen layers; it has the methods of `Activations`."""
 
     def __init__(self, samples: Samples[Any], *, transform: Transform, views: Views) -> None:
         self.samples = samples
-        self.num_views = None  # as many as one likes
+        self.num_views = None  # without a limit
         self.transform = transform
         self.views = views
 
-    def minibatches(self, rows: Rows, view: int | None, *, size: int) -> Iterator[Tensor]:
-        """Tensors (size, 3, height, width) float32, the last one shorter, in the order of `rows`."""
-        read = spread(rows, lambda row: self.transform.pixels(self.samples.decoded(int(row))))
+    def minibatches(self, rows: Positions, view: int | None, *, size: int) -> Iterator[Tensor]:
+        """Yield tensors (size, 3, height, width) float32, the last one shorter, in the order of `rows`."""
+        side = self.transform.shorter_side
+        read = spread(rows, lambda row: self.transform.pixels(self.samples.decoded(int(row), shorter_side=side)))
         for start in range(0, len(rows), size):
             pixels = self.transform.stack(list(islice(read, size)))
             ids = [self.samples.ids[row] for row in rows[start : start + size]]
@@ -204,15 +208,17 @@ def open_store(
 
 
 def make_room(store: Store, *, needed_bytes: Callable[[], int], most_bytes: int) -> None:
-    """Remove segments of any recipe, the least recently used first, until what the store's own recipe still needs fits into
-    `most_bytes` with what is there."""
-    found = []
+    """Remove segments, the least recently used first, until `needed_bytes` and the rest fit into `most_bytes`.
+
+    `needed_bytes` are those that the store's own recipe still needs; segments of any recipe may go.
+    """
+    segments = []
     for folder in list_recipes(store.path):
         for keys in list_segments(folder):
             with suppress(FileNotFoundError):  # removed by another run a moment ago
-                found.append((keys.stat().st_mtime_ns, keys, segment_bytes(keys)))
-    held, needed = sum(size for _, _, size in found), needed_bytes()
-    for _, keys, size in sorted(found):
+                segments.append((keys.stat().st_mtime_ns, keys, segment_bytes(keys)))
+    held, needed = sum(size for _, _, size in segments), needed_bytes()
+    for _, keys, size in sorted(segments):
         if held + needed <= most_bytes:
             return
         remove_segment(keys)

@@ -1,4 +1,4 @@
-"""What the head alone and the fine-tuned model give on val in; which of them is the candidate, and why, out."""
+"""The results of the head alone and of the fine-tuned model on val in; the choice between them, and why, out."""
 
 from dataclasses import dataclass
 
@@ -31,18 +31,17 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """What a model gave on val: temperatures a target, and of each sample that has a label the log-loss summed over its targets (m,), and
-    whether each of its labels was found."""
+    """The results of a model on val: a temperature a target, and the losses and hits of labelled samples."""
 
     temperatures: list[float]
-    losses: NDArray[np.float64]
-    hits: NDArray[np.bool_]  # (num_labels,)
+    losses: NDArray[np.float64]  # (m,) log-loss of a sample, summed over its targets
+    hits: NDArray[np.bool_]  # (num_labels,) whether the answer is the label
 
     @classmethod
-    def of(cls, found: Total) -> "Judged":
+    def of(cls, total: Total) -> "Judged":
         temperatures, hits = [], []
-        sums = np.full(found.num_samples, np.nan)
-        for rows, logits, labels in found.by_target():
+        sums = np.full(total.num_samples, np.nan)
+        for rows, logits, labels in total.by_target():
             temperatures.append(fit_temperature(logits, labels))
             own = losses(logits / temperatures[-1], labels)
             sums[rows] = np.where(np.isnan(sums[rows]), own, sums[rows] + own)
@@ -54,11 +53,17 @@ class Judged:
 
 
 def judge(*, head: Judged, finetuned: Judged, history: History, significance: float) -> Verdict:
-    """Do no harm: the fine-tuned model is the candidate only if its log-loss on val is lower by a one-sided paired t-test over
-    the samples, both models calibrated, and its accuracy is no lower."""
+    """Choose the fine-tuned model only if it does no harm.
+
+    Its log-loss on val has to be lower by a one-sided paired t-test over the samples, both models calibrated, and its
+    accuracy no lower.
+    """
     before, after = head.on_val(), finetuned.on_val()
     p_value = paired_t_test(head.losses - finetuned.losses)
-    moved = f"val log-loss {before.loss:.4f} -> {after.loss:.4f} (p = {p_value:.2g}), accuracy {before.accuracy:.4f} -> {after.accuracy:.4f}"
+    moved = (
+        f"val log-loss {before.loss:.4f} -> {after.loss:.4f} (p = {p_value:.2g}), "
+        f"accuracy {before.accuracy:.4f} -> {after.accuracy:.4f}"
+    )
     is_finetuned = False
     if len(history.epochs) == 1:
         reason = "no epoch was trained"

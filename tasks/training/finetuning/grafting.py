@@ -10,28 +10,33 @@ from tasks.targets.head import load_heads
 
 
 def graft(backbone: Backbone, head: Path, *, classes: dict[str, list[str]]) -> Classifier:
-    """The backbone with the trained heads of the folder `head`, which must be of these classes, by target."""
-    heads, found = load_heads(head)
-    for target in sorted({*classes, *found}):
-        if found.get(target) != classes.get(target):
+    """Return the backbone with the trained heads of the folder `head`.
+
+    Raises ValueError unless they have these classes, by target, and take the features of the backbone.
+    """
+    heads, known = load_heads(head)
+    for target in sorted({*classes, *known}):
+        if known.get(target) != classes.get(target):
             raise ValueError(
-                f"{head} knows {describe(found, target)}, the manifest has {describe(classes, target)}: run train_head again"
+                f"{head} knows {describe(known, target)}, the manifest has {describe(classes, target)}: "
+                "run train_head again"
             )
-    dims = {each.dim for each in heads.values()}
+    dims = {own.dim for own in heads.values()}
     if dims != {backbone.dim}:
         raise ValueError(
-            f"{head} was trained on {', '.join(map(str, sorted(dims)))} features, the backbone gives {backbone.dim}: run train_head again"
+            f"{head} was trained on {', '.join(map(str, sorted(dims)))} features, the backbone gives {backbone.dim}: "
+            "run train_head again"
         )
     model = Classifier(
         backbone,
-        found,
-        hidden_features=next((each.hidden_features for each in heads.values()), None),
-        temperatures={target: each.temperature for target, each in heads.items()},
+        known,
+        hidden_features=next((own.hidden_features for own in heads.values()), None),
+        temperatures={target: own.temperature for target, own in heads.items()},
     )
     model.graft(
         {
-            target: [(torch.from_numpy(weight), torch.from_numpy(bias)) for weight, bias in each.layers]
-            for target, each in heads.items()
+            target: [(torch.from_numpy(weight), torch.from_numpy(bias)) for weight, bias in own.layers]
+            for target, own in heads.items()
         }
     )
     return model.eval()

@@ -12,39 +12,41 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from tasks.data.samples.samples import Samples
+from tasks.data.samples.samples import Positions, Samples
 from tasks.embedding.embedder import Embedder, plan
 from tasks.machine.progress import progress
 from tasks.models.classifier import Classifier
-from tasks.stage.params import FinetuneParams
 from tasks.targets.classes import label_indices
-from tasks.training.finetuning.activations import Activations, Pictures, Rows, Views
+from tasks.training.finetuning.activations import Activations, Pictures, Views
 from tasks.training.finetuning.do_no_harm import Judged, Verdict, judge
+from tasks.training.finetuning.options import FinetuneOptions
 from tasks.training.finetuning.unfreezing import Trained, boundary_of, make_groups, unfrozen_blocks
-from tasks.training.loop.fit import EPOCHS_OF_SEED, History, Keeper, Recipe, fit
-from tasks.training.loop.schedule import mixup_alpha, num_epochs
+from tasks.training.loop.fit import EPOCHS_OF_SEED, History, Keeper, fit
+from tasks.training.loop.schedule import for_samples
 from tasks.training.loop.scores import Minibatch, score
 
 logger = logging.getLogger("graftline")
 
 
 class Source(Protocol):
-    """What the trained part of a model takes of rows, in minibatches of `size`; a view is augmented, None is the sample as it
-    is. There are `num_views`, None for as many as one likes."""
+    """The inputs of the trained part of a model, in minibatches of `size`.
+
+    A view is augmented; the view None is the unchanged sample. `num_views` counts the views; None means unlimited.
+    """
 
     @property
     def num_views(self) -> int | None: ...
 
-    def minibatches(self, rows: Rows, view: int | None, *, size: int) -> Iterator[Tensor]: ...
+    def minibatches(self, rows: Positions, view: int | None, *, size: int) -> Iterator[Tensor]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """labels (n, num_targets) int64, MISSING where there is none; the rows to train on and those to choose by."""
+    """Labels (n, num_targets) int64, MISSING where there is none, and the samples of train and val."""
 
     labels: Tensor
-    train: Rows
-    val: Rows
+    train: Positions
+    val: Positions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,45 +62,26 @@ def fine_tune(
     source: Source,
     data: Data,
     *,
-    params: FinetuneParams,
+    options: FinetuneOptions,
     seed: int,
     keeper: Keeper | None = None,
 ) -> Tuned:
-    """Train the head and the unfrozen blocks of `model`, which has the best epoch's weights afterwards and the temperatures
-    that fit them; and compare it with what it was."""
-    chosen = plan(device=params.device, precision=params.precision)
-    cut = boundary_of(model, params.unfreeze)
-    trained = Trained(model.to(chosen.device), cut)  # moved before it is shared: moving a buffer makes another
-    num_train, size = len(data.train), params.minibatch_size
-    if params.update_statistics and min(num_train, size) < 2:
+    """Train the head and the unfrozen blocks of `model`, and compare it with the model as it came.
+
+    Afterwards `model` has the weights of the best epoch and the temperatures that fit them.
+    """
+    chosen = plan(options)
+    is_bf16 = chosen.precision == "bf16"
+    cut = boundary_of(model, options.unfreeze)
+    trained = Trained(model.to(chosen.device), cut)  # before it is shared: to move a buffer makes another
+    num_train, size = len(data.train), options.minibatch_size
+    if options.update_statistics and min(num_train, size) < 2:
         raise ValueError(
             f"finetune.update_statistics needs minibatches of at least 2 samples, found {min(num_train, size)}: raise "
             "finetune.minibatch_size, land more samples, or turn it off"
         )
-    epochs = num_epochs(num_train, minibatch_size=size) if params.epochs is None else params.epochs
-    recipe = Recipe(
-        epochs=epochs,
-        seed=seed,
-        warmup_fraction=params.warmup_fraction,
-        decay_towards=params.decay_towards,
-        patience_epochs=params.patience_epochs or epochs,
-        update_statistics=params.update_statistics,
-        label_smoothing=params.label_smoothing,
-        mixup=mixup_alpha(num_train) if params.mixup is None else params.mixup,
-        gradient_norm=params.gradient_norm,
-        averaging=params.averaging,
-        is_bf16=chosen.precision == "bf16",
-    )
-    groups = make_groups(
-        model,
-        unfreeze=params.unfreeze,
-        is_gradual=params.gradual,
-        epochs=epochs,
-        head_learning_rate=params.head_learning_rate,
-        backbone_learning_rate=params.backbone_learning_rate,
-        learning_rate_decay=params.learning_rate_decay,
-        weight_decay=params.weight_decay,
-    )
+    options = for_samples(options, num_train, minibatch_size=size)
+    epochs = options.epochs or 0
     total = num_full(num_train, size)
 
     def train(epoch: int) -> Iterator[Minibatch]:
@@ -117,18 +100,18 @@ def fine_tune(
     def show(items: Iterable[Minibatch], epoch: int) -> Iterator[Minibatch]:
         return progress(items, total=total, what=f"fine-tune {epoch}/{epochs}", unit="minibatches")
 
-    before = Judged.of(score(trained, val(), is_bf16=recipe.is_bf16))
+    before = Judged.of(score(trained, val(), is_bf16=is_bf16))
     history = fit(
-        trained, recipe, groups=groups, minibatches=train, num_minibatches=total, val_minibatches=val, keeper=keeper,
-        show=show,
+        trained, options, seed=seed, is_bf16=is_bf16, groups=make_groups(model, options, epochs=epochs),
+        minibatches=train, num_minibatches=total, val_minibatches=val, keeper=keeper, show=show,
     )  # fmt: skip
-    after = Judged.of(score(trained, val(), is_bf16=recipe.is_bf16))
+    after = Judged.of(score(trained, val(), is_bf16=is_bf16))
     model.cpu().temperatures = dict(zip(model.classes, after.temperatures, strict=True))
-    verdict = judge(head=before, finetuned=after, history=history, significance=params.significance)
+    verdict = judge(head=before, finetuned=after, history=history, significance=options.significance)
     return Tuned(
         history=history,
         verdict=verdict,
-        num_blocks=len(unfrozen_blocks(model, params.unfreeze)),
+        num_blocks=len(unfrozen_blocks(model, options.unfreeze)),
         num_all_blocks=len(model.backbone.blocks()),
     )
 
@@ -141,39 +124,43 @@ def open_source(
     views: Views,
     scratch: Path,
     backbone: str,
-    params: FinetuneParams,
+    options: FinetuneOptions,
 ) -> Source:
-    """Return the samples; where layers are frozen, their activations, of which those that fit into the budget are computed now."""
+    """Return the source of a training: the images, or the activations of the frozen layers if there are any.
+
+    Activations that fit into the budget are computed now.
+    """
     transform = model.backbone.transform
-    cut = boundary_of(model, params.unfreeze)
+    cut = boundary_of(model, options.unfreeze)
     if cut is None:
-        if params.unfreeze != "all":
-            logger.info("nothing that is kept could stand for the frozen layers: they are computed anew in every epoch")
+        if options.unfreeze != "all":
+            logger.info("the activations of the frozen layers cannot be kept: they are computed anew in every epoch")
         return Pictures(samples, transform=transform, views=views)
     start = time.monotonic()
-    chosen = plan(device=params.device, precision=params.precision)
+    chosen = plan(options)
     source = Activations(
         samples, embedder=Embedder(model.backbone, chosen, boundary=cut), boundary=cut, backbone=backbone,
-        views=views, num_views=params.num_views, train=data.train, val=data.val, path=scratch / "activations",
-        most_bytes=int(params.cache_gigabytes * 1e9),
+        views=views, options=options, train=data.train, val=data.val, path=scratch / "activations",
     )  # fmt: skip
     computed = source.keep(show=partial(progress, what="activations", unit="minibatches"))
     logger.info(
         "activations of %s images: %s of %s views kept, %s of them computed now in %.0f s (%.1f kB each)",
-        f"{len(samples):,}", f"{source.num_kept:,}", f"{source.num_wanted:,}", f"{computed:,}", time.monotonic() - start,
-        source.value_bytes / 1000,
+        f"{len(samples):,}", f"{source.num_kept:,}", f"{source.num_wanted:,}", f"{computed:,}",
+        time.monotonic() - start, source.value_bytes / 1000,
     )  # fmt: skip
     return source
 
 
 def num_full(num_rows: int, size: int) -> int:
-    """How many minibatches an epoch of training has: a short last one would spoil the statistics of normalisation
-    layers, and what it held is drawn in another epoch. Fewer rows than a minibatch are one all the same."""
+    """Return how many minibatches an epoch of training has: the full ones, but at least one.
+
+    A short last minibatch would spoil the statistics of normalisation layers; its rows are drawn in another epoch.
+    """
     return max(num_rows // size, 1)
 
 
 def label_tensor(rows: pd.DataFrame, classes: dict[str, list[str]]) -> Tensor:
-    """Label indices (n, num_targets) int64."""
+    """Return label indices (n, num_targets) int64."""
     return (
         torch.tensor([label_indices(rows[target], names) for target, names in classes.items()])
         .reshape(len(classes), -1)
@@ -181,8 +168,8 @@ def label_tensor(rows: pd.DataFrame, classes: dict[str, list[str]]) -> Tensor:
     )
 
 
-def summary(tuned: Tuned, params: FinetuneParams) -> dict[str, Any]:
-    """What the report says of the fine-tuning."""
+def summary(tuned: Tuned, options: FinetuneOptions) -> dict[str, Any]:
+    """Return what the report shows of the fine-tuning."""
     history, verdict = tuned.history, tuned.verdict
     best = history.epochs[history.kept]
     gap = None if best.train is None else best.val.loss - best.train.loss
@@ -193,18 +180,20 @@ def summary(tuned: Tuned, params: FinetuneParams) -> dict[str, Any]:
         "loss_gap": gap,
         "num_all_blocks": tuned.num_all_blocks,
         "num_blocks": tuned.num_blocks,
-        "significance": params.significance,
+        "significance": options.significance,
         "verdict": asdict(verdict),
     }
 
 
 def curve_table(history: History) -> pd.DataFrame:
-    """A row an epoch: loss and accuracy on train and val, the gaps between them (above 0 where train is better), and whether the
-    epoch was kept. Epoch 0 is the head alone and has no training scores."""
+    """Return a row an epoch: loss and accuracy on train and val, their gaps, and whether the epoch was kept.
+
+    A gap is above 0 where train is better. Epoch 0 is the head alone and has no training scores.
+    """
     rows: list[dict[str, float]] = []
-    for each in history.epochs:
-        row: dict[str, float] = {"epoch": each.epoch, "is_kept": int(each.epoch == history.kept)}
-        for split, scores in (("train", each.train), ("val", each.val)):
+    for epoch in history.epochs:
+        row: dict[str, float] = {"epoch": epoch.epoch, "is_kept": int(epoch.epoch == history.kept)}
+        for split, scores in (("train", epoch.train), ("val", epoch.val)):
             if scores is not None:
                 row |= {f"{split}_loss": scores.loss, f"{split}_accuracy": scores.accuracy}
         rows.append(row)

@@ -4,7 +4,6 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,17 +12,16 @@ from threadpoolctl import threadpool_limits
 from tasks.machine.cores import spread
 from tasks.targets.classes import log_probabilities, losses
 from tasks.training.heads.multinomial import Multinomial, Pass
+from tasks.training.heads.options import ClassWeights, HeadOptions
 from tasks.training.heads.quasi_newton import TOLERANCE, Memory, Solution, new_memory, objective, solve
-from tasks.training.heads.rows import IN_MEMORY_BYTES, Array, Labels, Rows, Vectors, check_finite
+from tasks.training.heads.rows import IN_MEMORY_BYTES, Array, Labels, TrainingRows, Vectors, check_finite
 from tasks.training.heads.whitening import Whitening
 
 logger = logging.getLogger("graftline")
 
-ClassWeights = Literal["none", "balanced"]
-
-NUM_EXTRAPOLATED = 3  # solutions, of which the curve leads to the next
-CHOICE_TOLERANCE = 5e-4  # of the objective: tells strengths apart on val; the one chosen is then solved to TOLERANCE
-VAL_ROWS = 1024  # of which logits are made at a time
+NUM_EXTRAPOLATED = 3  # solutions behind the curve that leads to the next
+CHOICE_TOLERANCE = 5e-4  # of the objective, enough to compare strengths on val; the best is then solved to TOLERANCE
+VAL_ROWS = 1024  # whose logits are computed at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,41 +34,42 @@ class LinearHead:
     val_log_loss: float | None  # None where val has no labels
 
     def log_probabilities(self, vectors: NDArray[np.floating]) -> Array:
-        """(n, dim) -> (n, num_classes)."""
+        """Return (n, num_classes) of vectors (n, dim)."""
         return log_probabilities(vectors @ self.weight.T + self.bias)
 
 
 def fit_head(
     train: tuple[Vectors, Labels],
     val: tuple[Vectors, Labels],
+    options: HeadOptions,
     *,
     classes: Sequence[str],
-    l2_strengths: Sequence[float],
-    max_iterations: int,
-    class_weights: ClassWeights = "none",
     in_memory_bytes: int = IN_MEMORY_BYTES,
 ) -> LinearHead:
-    """The head with the lowest log-loss on `val` along a path of L2 strengths; of those in the middle without val.
+    """Return the head with the lowest log-loss on `val` along a path of L2 strengths; without val, the middle one.
 
-    Minimises mean cross-entropy + l2 / 2 * |weight|^2 over standardised features (mean 0 and variance 1 on train,
-    less for one that hardly varies; the bias is free); the standardisation is folded back into the weights.
+    It minimises mean cross-entropy + l2 / 2 * |weight|^2 over standardised features: mean 0 and variance 1 on train,
+    less for a feature that hardly varies. The bias is free. The standardisation is folded back into the weights.
 
     Args:
         train, val: (vectors (n, dim), labels (n,) in 0..num_classes-1). Vectors are read in chunks of rows, so they may
             be more than memory holds.
-        classes: the names of the classes, for what is said of them.
+        options: `head` and `hidden_features` do not count here. Balanced class weights give a row the weight
+            n / (num_classes * the number of its class).
+        classes: the names of the classes, for messages.
         in_memory_bytes: standardised rows that need more are read anew for each pass; the result has the same bits.
-        class_weights: balanced gives every class the same weight in all, n / (num_classes * its number) a row.
 
     Raises:
         ValueError: fewer than two classes in train, a class without samples, or numbers that are not finite.
     """
-    # the cores work on different chunks of rows, so that the bits of the sums do not depend on their number
+    # each core works on other chunks of rows, so that the bits of the sums do not depend on the number of cores
     with threadpool_limits(1):
         solver = Solver(
-            Rows(*train, classes, in_memory_bytes=in_memory_bytes), class_weights, max_iterations=max_iterations
+            TrainingRows(*train, classes, in_memory_bytes=in_memory_bytes),
+            options.class_weights,
+            max_iterations=options.max_iterations,
         )
-        strengths = sorted(set(l2_strengths), reverse=True)
+        strengths = sorted(set(options.l2_strengths), reverse=True)
         without_val = strengths[len(strengths) // 2]
         best: Candidate | None = None
         for l2, solution in solver.path(strengths, relative_tolerance=CHOICE_TOLERANCE):
@@ -95,7 +94,7 @@ class Candidate:
 class Solver:
     """Solves for one strength after another over the same rows; whitening and the pairs of L-BFGS serve all of them."""
 
-    def __init__(self, rows: Rows, class_weights: ClassWeights = "none", *, max_iterations: int) -> None:
+    def __init__(self, rows: TrainingRows, class_weights: ClassWeights = "none", *, max_iterations: int) -> None:
         self.rows = rows
         self.max_iterations = max_iterations
         self.loss = Multinomial(rows, weights_of_classes(rows, class_weights))
@@ -105,7 +104,7 @@ class Solver:
     def solve(
         self, l2: float, *, start: Array | None = None, found: Pass | None = None, tolerance: float = TOLERANCE
     ) -> Solution:
-        """The solution over standardised features, from `start` on, or else from that for an infinite strength."""
+        """Return the solution over standardised features, from `start` on, or from that of an infinite strength."""
         if start is None:
             start, found = self.loss.without_weights()
         solution = solve(
@@ -123,16 +122,16 @@ class Solver:
     def path(
         self, l2_strengths: Sequence[float], *, relative_tolerance: float = 0.0
     ) -> Iterator[tuple[float, Solution]]:
-        """Each strength and its solution, from strong to weak, to TOLERANCE or this share of the objective before it.
+        """Yield the strengths and their solutions, from strong to weak.
 
-        A strength starts where the curve through the solutions before it, over log l2, leads, or at the one before it,
-        whichever is better.
+        They are solved to TOLERANCE or to `relative_tolerance` of the objective before. A strength starts at the end of
+        the curve through the solutions before it, over log l2, or at the last of them if that is better.
         """
         solved: list[tuple[float, Solution]] = []
         for l2 in sorted(set(l2_strengths), reverse=True):
             start, found = (solved[-1][1].point, solved[-1][1].found) if solved else (None, None)
             if len(solved) > 1 and start is not None and found is not None:
-                ahead = extrapolate([(strength, each.point) for strength, each in solved], l2)
+                ahead = extrapolate([(strength, solution.point) for strength, solution in solved], l2)
                 there = self.loss.at(ahead)
                 if objective(there, ahead, l2) < objective(found, start, l2):
                     start, found = ahead, there
@@ -142,28 +141,28 @@ class Solver:
             yield solved[-1]
 
     def fold(self, solution: Solution) -> tuple[Array, Array]:
-        """Weight and bias on features as they come."""
+        """Return weight and bias for features that are not standardised."""
         return self.rows.fold(solution.point[:, :-1], solution.point[:, -1])
 
 
 def extrapolate(points: Sequence[tuple[float, Array]], l2: float) -> Array:
-    """Where the polynomial through the points, over log l2, leads (Lagrange)."""
+    """Return the value at `l2` of the polynomial through the points over log l2 (Lagrange)."""
     logs = [math.log(strength) for strength, _ in points]
     ahead = np.zeros_like(points[0][1])
     for number, (_, point) in enumerate(points):
-        others = [each for each in logs if each != logs[number]]
-        ahead += point * math.prod((math.log(l2) - each) / (logs[number] - each) for each in others)
+        others = [log for log in logs if log != logs[number]]
+        ahead += point * math.prod((math.log(l2) - log) / (logs[number] - log) for log in others)
     return ahead
 
 
-def weights_of_classes(rows: Rows, class_weights: ClassWeights) -> Array:
-    """(num_classes,): of each row of a class, 1 on average."""
+def weights_of_classes(rows: TrainingRows, class_weights: ClassWeights) -> Array:
+    """Return (num_classes,): the weight of a row of each class, 1 on average over the rows."""
     counts = np.bincount(rows.labels, minlength=rows.num_classes)
     return rows.num / (rows.num_classes * counts) if class_weights == "balanced" else np.ones(rows.num_classes)
 
 
 def log_loss(weight: Array, bias: Array, val: tuple[Vectors, Labels]) -> float | None:
-    """Mean over val in nats; None without labels."""
+    """Return the mean log-loss over val in nats; None without labels."""
     vectors, labels = val
     if not len(labels):
         return None

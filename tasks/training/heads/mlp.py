@@ -1,14 +1,16 @@
 """The head with a hidden layer: labelled vectors in, two linear layers with a ReLU between them out."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tasks.training.heads.rows import Array, Labels, Rows, Vectors, check_finite
-from tasks.training.loop.fit import Group, Recipe, fit
+from tasks.training.heads.options import HeadOptions
+from tasks.training.heads.rows import Array, Labels, TrainingRows, Vectors, check_finite
+from tasks.training.loop.fit import PLAIN, Group, fit
 from tasks.training.loop.scores import Minibatch
 
 EPOCHS = 40
@@ -17,12 +19,12 @@ MINIBATCH_SIZE = 128
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 0.05
 WARMUP_FRACTION = 0.05
-SMALLEST_EPOCH = 16  # minibatches: few rows are seen that many times more often in what counts as an epoch
+SMALLEST_EPOCH = 16  # minibatches; an epoch of few rows passes over them several times
 VAL_ROWS = 4096
 
 
 class OneHead(nn.Module):
-    """Vectors (n, dim) -> [logits (n, num_classes)], which is what the training loop asks of a model."""
+    """Maps vectors (n, dim) to [logits (n, num_classes)], as the training loop expects of a model."""
 
     def __init__(self, *sizes: int) -> None:
         super().__init__()
@@ -37,29 +39,31 @@ class OneHead(nn.Module):
 def fit_mlp(
     train: tuple[Vectors, Labels],
     val: tuple[Vectors, Labels],
+    options: HeadOptions,
     *,
     classes: Sequence[str],
-    hidden_features: int,
     seed: int,
-    balanced: bool = False,
 ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """Weight and bias of both layers, of the epoch that `tasks.training.loop.fit` keeps.
+    """Return weight and bias of both layers, of the epoch that `tasks.training.loop.fit` keeps.
 
-    `train` and `val` as for `fit_head`, which raises the same errors. `balanced` draws rows so that all classes are seen
-    equally often.
+    `train`, `val` and the errors are those of `fit_head`. With balanced class weights, rows are drawn so that all
+    classes come equally often.
     """
-    rows = Rows(*train, classes)
+    rows = TrainingRows(*train, classes)
     if not len(val[1]):
         raise ValueError(
-            "val has no labels, by which the epoch of an mlp is chosen: land more samples, or set train_head.head to logistic"
+            "val has no labels, by which the epoch of an mlp is chosen: land more samples, or set train_head.head to "
+            "logistic"
         )
     torch.manual_seed(seed)
-    model = OneHead(rows.dim, hidden_features, rows.num_classes)
+    model = OneHead(rows.dim, options.hidden_features, rows.num_classes)
+    balanced = options.class_weights == "balanced"
     size = min(MINIBATCH_SIZE, rows.num)
     passes = -(-SMALLEST_EPOCH * size // rows.num)
     fit(
         model,
-        Recipe(epochs=EPOCHS, seed=seed, warmup_fraction=WARMUP_FRACTION, patience_epochs=PATIENCE_EPOCHS),
+        replace(PLAIN, epochs=EPOCHS, warmup_fraction=WARMUP_FRACTION, patience_epochs=PATIENCE_EPOCHS),
+        seed=seed,
         groups=[Group(parameters=list(model.parameters()), learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY)],
         minibatches=lambda epoch: shuffled(rows, np.random.default_rng((seed, epoch)), size, passes, balanced=balanced),
         num_minibatches=rows.num * passes // size,
@@ -73,10 +77,13 @@ def fit_mlp(
 
 
 def shuffled(
-    rows: Rows, generator: np.random.Generator, size: int, passes: int, *, balanced: bool
+    rows: TrainingRows, generator: np.random.Generator, size: int, passes: int, *, balanced: bool
 ) -> Iterator[Minibatch]:
-    """All rows `passes` times in full minibatches. Chunks come in a random order and their rows mixed, a few chunks at
-    a time, so that rows on disk are read in pieces."""
+    """Yield all rows `passes` times, in full minibatches.
+
+    Chunks come in a random order, and the rows of a few chunks at a time are mixed, so that rows on disk are read in
+    pieces.
+    """
     counts = np.bincount(rows.labels, minlength=rows.num_classes)
     waiting: list[tuple[NDArray[np.float32], Labels]] = []
     num_waiting = 0
@@ -102,7 +109,7 @@ def shuffled(
             num_waiting = len(picks) - full
 
 
-def in_turn(rows: Rows, val: tuple[Vectors, Labels]) -> Iterator[Minibatch]:
+def in_turn(rows: TrainingRows, val: tuple[Vectors, Labels]) -> Iterator[Minibatch]:
     vectors, labels = val
     for start in range(0, len(labels), VAL_ROWS):
         chunk = vectors[start : start + VAL_ROWS]

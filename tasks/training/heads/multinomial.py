@@ -1,4 +1,7 @@
-"""Mean cross-entropy of a linear layer over rows: a point (num_classes, dim + 1) in; loss, gradient and curvature out, in one pass."""
+"""The mean cross-entropy of a linear layer over rows: a point in; loss, gradient and curvature out, in one pass.
+
+A point is (num_classes, dim + 1), the bias last.
+"""
 
 from dataclasses import dataclass
 
@@ -6,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from tasks.training.heads.rows import Array, Chunk, Rows
+from tasks.training.heads.rows import Array, Chunk, TrainingRows
 
-CENTRES_EVERY = 16  # chunks: a sample of them tells how far apart the curvature's centres are
+CENTRES_EVERY = 16  # chunks: this sample of them shows how far apart the curvature's centres are
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pass:
-    """What a pass over the rows found at a point: of each class, the last column for the bias."""
+    """The results of a pass over the rows at a point, by class; the last column belongs to the bias."""
 
     loss: float  # nats
     gradient: Array  # (num_classes, dim + 1)
@@ -22,9 +25,9 @@ class Pass:
 
 
 class Multinomial:
-    """The class-weighted mean cross-entropy over `rows`. Matrix products are in float32, sums over chunks in float64."""
+    """The class-weighted mean cross-entropy over rows. Matrix products are in float32, sums over chunks in float64."""
 
-    def __init__(self, rows: Rows, class_weights: Array) -> None:
+    def __init__(self, rows: TrainingRows, class_weights: Array) -> None:
         self.rows = rows
         self.class_weights = class_weights.astype(np.float32)  # (num_classes,), 1 on average over the rows
         self.num_passes = 0
@@ -58,7 +61,8 @@ class Multinomial:
                 sampled += part[3]
                 centres += part[4]
         gradient /= rows.num
-        # p x over the rows is the gradient + y x, which is known: the centres are nearly that, times what the sample says
+        # p x over the rows is the gradient + y x, which is known: the centres are nearly that, times what the sample
+        # gives
         mass = gradient + self.sums
         likely = mass[:, :-1] / np.maximum(mass[:, -1:], 1e-12)
         share = (centres * likely).sum() / max((sampled[:, None] * likely**2).sum(), 1e-12)

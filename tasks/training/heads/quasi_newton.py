@@ -1,4 +1,4 @@
-"""L-BFGS with a good first guess at the curvature: a cross-entropy and an L2 strength in, the point where their sum is least out."""
+"""L-BFGS with a good first guess at the curvature: a cross-entropy and an L2 strength in, their minimum out."""
 
 from dataclasses import dataclass, field
 
@@ -17,7 +17,7 @@ ROUNDING = 1e-8  # of the objective: differences below it say nothing
 
 @dataclass(kw_only=True)
 class Memory:
-    """Steps, and the change of the cross-entropy's gradient over each: L2 is left out, so that they serve any strength."""
+    """Steps, and how the gradient of the cross-entropy changed over them, without L2: they serve any strength."""
 
     length: int
     pairs: list[tuple[Array, Array]] = field(default_factory=list)
@@ -29,7 +29,7 @@ class Memory:
 
 @dataclass(frozen=True, kw_only=True)
 class Solution:
-    """A point (num_classes, dim + 1), the bias last, with what a pass found there."""
+    """A point (num_classes, dim + 1), the bias last, with the results of a pass there."""
 
     point: Array
     found: Pass
@@ -56,14 +56,15 @@ def solve(
     max_iterations: int,
     tolerance: float = TOLERANCE,
 ) -> Solution:
-    """The least cross-entropy + l2 / 2 * |weight|^2, from `start` on (Nocedal & Wright 2006, algorithm 7.5).
+    """Minimise cross-entropy + l2 / 2 * |weight|^2, from `start` on (Nocedal & Wright 2006, algorithm 7.5).
 
-    It ends when half the squared Newton decrement, which for a true Newton step is the objective's excess over its
-    minimum, is at most `tolerance`; or after max_iterations; or where float32 tells no better point from this one.
+    It ends when half the squared Newton decrement is at most `tolerance`; for a true Newton step that is the
+    objective's excess over its minimum. It also ends after `max_iterations`, or where float32 distinguishes no better
+    point.
 
     Args:
-        found: the pass at `start`, where it is known.
-        memory: pairs of other strengths; those of this one are added.
+        found: the pass at `start`, if it is known.
+        memory: pairs of other strengths, to which the pairs of this one are added.
     """
     point = start
     here = found or loss.at(point)
@@ -91,8 +92,8 @@ def solve(
 
 
 def newton_like(slope: Array, *, at: Pass, l2: float, whitening: Whitening, memory: Memory) -> Array:
-    """The slope times the inverse of the second derivative as whitening and memory know it: the two-loop recursion."""
-    # the L2's share of a pair's change is known for any strength
+    """Return the slope times the inverse curvature that whitening and memory give (the two-loop recursion)."""
+    # the share of L2 in the change of a pair is known for any strength
     pairs = [(step, add_l2(change, step, l2)) for step, change in memory.pairs]
     direction, shares = slope.copy(), []
     for step, change in reversed(pairs):
@@ -118,7 +119,7 @@ def total_gradient(found: Pass, point: Array, l2: float) -> Array:
 
 
 def add_l2(gradient: Array, point: Array, l2: float) -> Array:
-    """gradient + l2 * point, but for the bias, which is free."""
+    """Return gradient + l2 * point; the bias is free."""
     total = gradient.copy()
     total[:, :-1] += l2 * point[:, :-1]
     return total

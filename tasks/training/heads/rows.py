@@ -1,4 +1,4 @@
-"""The rows that a head is trained on: vectors, in memory or on disk, and labels in; standardised chunks of them, always the same, out."""
+"""The rows that a head is trained on: vectors, in memory or on disk, and labels in; standardised chunks out."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
 T = TypeVar("T")
 
-SMALLEST_SCALE = 0.01  # of the largest: a feature that hardly varies is not blown up to count as much as the others
+SMALLEST_SCALE = 0.01  # of the largest: a feature that hardly varies counts less than the others
 MIN_ROWS, MAX_ROWS = 256, 1024  # of a chunk: enough for fast matrix products, few enough for a core's cache
 CHUNK_NUMBERS = 2**20  # of a chunk's rows or logits
-IN_MEMORY_BYTES = 2**31  # standardised rows that need no more are kept, which spares a fifth or so of each pass
+IN_MEMORY_BYTES = 2**31  # standardised rows within it are kept, which saves about a fifth of each pass
 
 
 class Vectors(Protocol):
-    """(n, dim) of any float type, of which chunks of rows are asked for: an array, or something that reads them."""
+    """Vectors (n, dim) of any float type, read in chunks of rows: an array, or an object that reads a file."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -35,11 +35,11 @@ class Chunk:
     labels: Labels  # (k,)
 
 
-class Rows:
-    """Labelled vectors, standardised: mean 0 and variance 1 of each feature, less for one that hardly varies.
+class TrainingRows:
+    """Labelled vectors, standardised to mean 0 and variance 1 of a feature, less for one that hardly varies.
 
-    The chunks depend on nothing but the shape of the problem, so that sums over them have the same bits whether the
-    rows are kept in memory or read anew for each pass, and however many cores there are.
+    The chunks depend on the shape of the problem alone. So sums over them have the same bits whether the rows are kept
+    in memory or read anew for each pass, and for any number of cores.
 
     Raises:
         ValueError: fewer than two classes in the labels, a class without labels, or numbers that are not finite.
@@ -64,11 +64,11 @@ class Rows:
         self._kept: dict[int, NDArray[np.float32]] | None = {} if self.num * self.dim * 4 <= in_memory_bytes else None
 
     def map(self, work: Callable[[Chunk], T]) -> Iterator[T]:
-        """What `work` gives for each chunk, in the chunks' order, computed by as many threads as there are cores."""
+        """Yield `work(chunk)` for every chunk, in their order, from as many threads as there are cores."""
         return self._in_order(lambda number: work(self.chunk(number)))
 
     def chunk(self, number: int) -> Chunk:
-        """One of len(slices) chunks."""
+        """Return one of len(slices) chunks."""
         rows = self.slices[number]
         if self._kept is None:
             return Chunk(number, self.standardise(self.vectors[rows]), self.labels[rows])
@@ -77,25 +77,28 @@ class Rows:
         return Chunk(number, self._kept[number], self.labels[rows])
 
     def standardise(self, vectors: NDArray[np.floating]) -> NDArray[np.float32]:
-        """(k, dim) -> (k, dim), as the training rows are."""
+        """Return (k, dim), standardised as the training rows are."""
         standardised = vectors.astype(np.float32)
         standardised -= self.mean.astype(np.float32)
         standardised *= (1 / self.scale).astype(np.float32)
         return standardised
 
     def fold(self, weight: Array, bias: Array) -> tuple[Array, Array]:
-        """A linear layer on standardised vectors, (k, dim) and (k,) -> the same on vectors as they come."""
+        """Return a linear layer for vectors that are not standardised, from one for standardised vectors.
+
+        Both have weight (k, dim) and bias (k,).
+        """
         weight = weight / self.scale
-        # standardise rounds the mean: what was learned stands on the rounded one
+        # `standardise` rounds the mean, and the layer was learned with the rounded one
         return weight, bias - weight @ self.mean.astype(np.float32).astype(np.float64)
 
     def _in_order(self, work: Callable[[int], T]) -> Iterator[T]:
-        """Of each chunk's number."""
+        """Yield `work(number)` for the number of every chunk."""
         ahead = 2 * self.num_threads  # so that few results wait
         return spread(range(len(self.slices)), work, ahead=ahead, num_threads=self.num_threads)
 
     def _moments(self) -> tuple[Array, Array]:
-        """Mean and scale (dim,), by adding up the chunks' moments (Chan et al. 1979)."""
+        """Return mean and scale (dim,), from the summed moments of the chunks (Chan et al. 1979)."""
 
         def moments(number: int) -> tuple[int, Array, Array]:
             vectors = self.vectors[self.slices[number]].astype(np.float64)

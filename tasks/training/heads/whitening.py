@@ -1,4 +1,4 @@
-"""How the rows spread, and the approximate inverse curvature of the cross-entropy that follows from it."""
+"""The covariance of the rows, and the approximate inverse curvature of the cross-entropy that follows from it."""
 
 from functools import lru_cache, reduce
 
@@ -8,7 +8,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from tasks.machine.cores import spread
 from tasks.training.heads.multinomial import Pass
-from tasks.training.heads.rows import Array, Rows
+from tasks.training.heads.rows import Array, TrainingRows
 
 ROWS_PER_FEATURE = 16  # for the covariance: with 2 a solution takes about twice as many passes
 NUM_GROUPS = 4  # of chunks, whose products are computed on a core each
@@ -18,15 +18,15 @@ NEGLIGIBLE = 1e-6  # of the covariance's norm: smaller ridges are lost in float3
 
 
 class Whitening:
-    """The covariance C (dim, dim) of the rows, or of as many as it takes, and the Cholesky factors of C + ridge * 1.
+    """The covariance C (dim, dim) of the rows, or of a sample of them, and the Cholesky factors of C + ridge * 1.
 
-    Of fewer rows than features the factors are those of the rows' own products (n, n), by Woodbury's identity.
+    With fewer rows than features, the factors are those of the products (n, n) of the rows, by Woodbury's identity.
     """
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: TrainingRows) -> None:
         stride = max(rows.num // (ROWS_PER_FEATURE * rows.dim), 1)
         groups = np.array_split(np.arange(len(rows.slices)), min(NUM_GROUPS, len(rows.slices)))
-        num = sum(len(range(*each.indices(rows.num))[::stride]) for each in rows.slices)
+        num = sum(len(range(*chunk.indices(rows.num))[::stride]) for chunk in rows.slices)
         self._few: Array | None = None  # (num, dim) / sqrt(num)
         if num < rows.dim:
             self._few = np.concatenate([chunk.astype(np.float64) for chunk in rows.map(lambda chunk: chunk.vectors)])
@@ -41,11 +41,12 @@ class Whitening:
         self._factor = lru_cache(maxsize=NUM_FACTORS)(self._factorise)
 
     def apply_inverse(self, gradient: Array, *, at: Pass, l2: float) -> Array:
-        """Gradients (…, num_classes, dim + 1) times an approximate inverse of the second derivative.
+        """Return gradients (…, num_classes, dim + 1) times an approximate inverse of the second derivative.
 
-        For class k that derivative is the mean of p (1 - p) x x^T over the rows, with x = (vector, 1). It is taken for
-        a_k (C + c_k c_k^T), where C is the covariance of all rows, a_k the mean of p (1 - p), and c_k the mean vector
-        under that weight: moving the origin to c_k makes it block diagonal. Other classes' columns are left out.
+        For class k that derivative is the mean of p (1 - p) x x^T over the rows, with x = (vector, 1). The
+        approximation is a_k (C + c_k c_k^T), where C is the covariance of all rows, a_k the mean of p (1 - p), and c_k
+        the mean vector under that weight: to move the origin to c_k makes it block diagonal. Columns of other classes
+        are left out.
         """
         floor = 1e-3 * at.curvature.mean() + 1e-9
         curvature = np.maximum(at.curvature, floor)
@@ -58,7 +59,7 @@ class Whitening:
         return np.concatenate([weight, bias[..., None]], axis=-1)
 
     def _solve(self, moved: Array, ridge: float) -> Array:
-        """(…, dim) times the inverse of C + ridge * 1."""
+        """Return (…, dim) times the inverse of C + ridge * 1."""
         factor, columns = self._factor(ridge), moved.reshape(-1, moved.shape[-1]).T
         if self._few is None:
             solved = cho_solve(factor, columns.astype(np.float32), check_finite=False)
@@ -68,7 +69,7 @@ class Whitening:
         return np.asarray(solved.T, np.float64).reshape(moved.shape)
 
     def _factorise(self, ridge: float) -> tuple[NDArray[np.floating], bool]:
-        """The Cholesky factor, of a larger ridge where rounding leaves none for this one."""
+        """Return the Cholesky factor, of a larger ridge where rounding leaves none for this one."""
         matrix = self._products.copy(order="F")
         matrix[np.diag_indices_from(matrix)] += np.asarray(ridge, matrix.dtype)
         try:
@@ -78,7 +79,7 @@ class Whitening:
         return factor, is_lower
 
 
-def sum_of_products(rows: Rows, chunks: NDArray[np.int64], stride: int) -> NDArray[np.float32]:
-    """(dim, dim): the sum of x x^T over every stride-th row of each chunk."""
+def sum_of_products(rows: TrainingRows, chunks: NDArray[np.int64], stride: int) -> NDArray[np.float32]:
+    """Return (dim, dim): the sum of x x^T over every stride-th row of the chunks."""
     vectors = np.concatenate([rows.chunk(int(number)).vectors[::stride].copy() for number in chunks])
     return np.asarray(vectors.T @ vectors)

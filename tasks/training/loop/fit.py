@@ -1,4 +1,4 @@
-"""The one training loop: a model and minibatches in; the same model with its best weights, and what each epoch gave, out."""
+"""The one training loop: a model and minibatches in; the model with its best weights, and the scores, out."""
 
 import logging
 import math
@@ -16,6 +16,7 @@ from torchvision.ops import StochasticDepth
 from tasks.machine.cores import core_pool
 from tasks.targets.classes import MISSING
 from tasks.training.loop.losses import summed_cross_entropy
+from tasks.training.loop.options import FitOptions
 from tasks.training.loop.schedule import learning_rate_factor
 from tasks.training.loop.scores import Minibatch, Scores, Total, forward, score
 
@@ -27,14 +28,17 @@ Ending = Literal["every epoch was run", "val loss stopped falling", "the loss wa
 Normalisation = nn.modules.batchnorm._BatchNorm
 
 EPOCHS_OF_SEED = 100_003  # so that no two seeds share one
-SHARD = (
-    8  # samples of a minibatch that a core computes alone: several cores that share a small layer wait for each other
-)
+# samples of a minibatch that a core computes alone: several cores that share a small layer wait for each other
+SHARD = 8
+PLAIN = FitOptions(
+    epochs=None, warmup_fraction=0.0, decay_towards="zero", label_smoothing=0.0, mixup=0.0, averaging=0.0,
+    gradient_norm=1.0, patience_epochs=None, update_statistics=False,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Parameters that are trained alike, from an epoch on; before it they are frozen."""
+    """Parameters that are trained alike from an epoch on; before it they are frozen."""
 
     parameters: Sequence[nn.Parameter]
     learning_rate: float  # its highest
@@ -43,38 +47,8 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How to train.
-
-    decay_towards: what weight decay pulls to, zero or where training started (L2-SP, Li et al. 2018).
-    patience_epochs: without a lower val loss, calibrated, then stop.
-    update_statistics: let the normalisation layers of the trained parts use and learn the statistics of minibatches;
-        otherwise they use those that they came with. Frozen parts always do.
-    label_smoothing: 0..1, the share of each label that is spread over all classes (Szegedy et al. 2016).
-    mixup: alpha of the Beta distribution by which samples are mixed in pairs (Zhang et al. 2018), where frozen layers come
-        first by their activations (Verma et al. 2019); 0 for none.
-    gradient_norm: to which gradients are clipped (Pascanu et al. 2013); None for not at all.
-    averaging: the decay of a moving average of the weights, which is what is scored and kept; 0 for none. It begins faster,
-        (1 + step) / (10 + step), so that it forgets the start. Statistics of normalisation are not averaged.
-    is_bf16: matrix products in bfloat16, everything else in float32 (autocast).
-    """
-
-    epochs: int
-    seed: int
-    warmup_fraction: float = 0.0
-    decay_towards: Literal["zero", "start"] = "zero"
-    patience_epochs: int = 2**31
-    update_statistics: bool = False
-    label_smoothing: float = 0.0
-    mixup: float = 0.0
-    gradient_norm: float | None = 1.0
-    averaging: float = 0.0
-    is_bf16: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """What an epoch gave. Epoch 0 is the model as it came; it has no training scores."""
+    """The scores of an epoch. Epoch 0 is the model as it came, without training scores."""
 
     epoch: int
     train: Scores | None
@@ -83,7 +57,7 @@ class Epoch:
 
 @dataclass(kw_only=True)
 class History:
-    """The epochs, the number of the one whose weights the model has now, and why there are no more."""
+    """The epochs, the number of the one whose weights the model has now, and why training ended."""
 
     epochs: list[Epoch] = field(default_factory=list)
     kept: int = 0
@@ -91,7 +65,7 @@ class History:
 
 
 class Shard(NamedTuple):
-    """A part of a minibatch: inputs, labels, the labels of what is mixed in, and the share that is not of those."""
+    """A part of a minibatch: inputs, labels, the labels mixed in, and the share of the former labels."""
 
     inputs: Tensor
     labels: Tensor
@@ -100,7 +74,7 @@ class Shard(NamedTuple):
 
 
 class Keeper(Protocol):
-    """Keeps where a training stands; see `tasks.training.finetuning.checkpoint`."""
+    """Keeps the state of a training; see `tasks.training.finetuning.checkpoint`."""
 
     def save(self, tensors: dict[str, Tensor], *, facts: dict[str, Any]) -> None: ...
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None: ...
@@ -108,8 +82,10 @@ class Keeper(Protocol):
 
 def fit(
     model: nn.Module,
-    recipe: Recipe,
+    options: FitOptions,
     *,
+    seed: int,
+    is_bf16: bool = False,
     groups: Sequence[Group],
     minibatches: Callable[[int], Iterable[Minibatch]],
     num_minibatches: int,
@@ -117,44 +93,48 @@ def fit(
     keeper: Keeper | None = None,
     show: Callable[[Iterable[Minibatch], int], Iterator[Minibatch]] = lambda items, epoch: iter(items),
 ) -> History:
-    """Train with AdamW (Loshchilov & Hutter 2019) under a linear warm-up and a cosine to zero; stop early on val loss and keep
-    one of the epochs.
+    """Train with AdamW (Loshchilov & Hutter 2019) under a linear warm-up and a cosine to zero, and keep one epoch.
 
-    Kept is the latest epoch whose val loss, calibrated by a temperature, is within one standard error (paired, over the labels)
-    of the lowest: what lies between is chance, and the later an epoch, the further its rate has come down (after the rule of
-    Breiman et al. 1984).
-    The model as it came counts as epoch 0, so that training cannot end in something clearly worse on val. A loss that is not
-    finite ends the training; the epoch kept before it stays.
+    The latest epoch whose val loss, calibrated by a temperature, is within one standard error (paired, over the labels)
+    of the lowest is kept. Differences within that error are chance, and a later epoch has a lower learning rate (after
+    the rule of Breiman et al. 1984). The model as it came counts as epoch 0, so that training never ends in a model
+    that is clearly worse on val. Training stops early on val loss, and at a loss that is not finite; then the epoch
+    kept before stays.
 
     Args:
         model: maps inputs to logits, a tensor (n, num_classes) a target.
-        groups: what is trained; all other parameters of the model are frozen.
-        minibatches: the epoch's number -> its minibatches, always the same.
-        keeper: where the training stands is kept after each epoch, and a training of which something was kept goes on from
-            there, to the same bytes as if it had never stopped.
+        options: with a number of epochs and a mixup, see `tasks.training.loop.schedule.for_samples`.
+        is_bf16: whether matrix products are in bfloat16, everything else in float32 (autocast).
+        groups: the parameters to train; all others of the model are frozen.
+        minibatches: the number of an epoch -> its minibatches, always the same.
+        keeper: keeps the state of the training after every epoch. A training whose state it has resumes from there, to
+            the same bytes as if it had never stopped.
         show: wraps the minibatches of an epoch, to show progress.
     """
-    num_steps = max(recipe.epochs * num_minibatches, 1)
-    with one_core_each(model, recipe) as pool:
-        state = _State(model, recipe, groups, pool=pool)
+    epochs = options.epochs
+    assert epochs is not None, "`for_samples` settles it"
+    num_steps = max(epochs * num_minibatches, 1)
+    with one_core_each(model, options) as pool:
+        state = _State(model, options, groups, seed=seed, is_bf16=is_bf16, pool=pool)
         history = state.history
         if not (keeper and state.restore(keeper.load())):
-            state.end_epoch(None, score(model, val_minibatches(), is_bf16=recipe.is_bf16))
-        for epoch in range(len(history.epochs), recipe.epochs + 1):
-            if epoch - 1 - state.lowest_epoch >= recipe.patience_epochs:
+            state.end_epoch(None, score(model, val_minibatches(), is_bf16=is_bf16))
+        for epoch in range(len(history.epochs), epochs + 1):
+            patience = options.patience_epochs
+            if patience is not None and epoch - 1 - state.lowest_epoch >= patience:
                 history.ending = "val loss stopped falling"
                 break
             state.begin_epoch(epoch)
             train = Total()
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(recipe.seed * EPOCHS_OF_SEED + epoch)  # dropout draws from the one generator of torch
+                torch.manual_seed(seed * EPOCHS_OF_SEED + epoch)  # dropout draws from the one generator of torch
                 for minibatch in show(minibatches(epoch), epoch):
                     if not state.train(minibatch, num_steps=num_steps, total=train):
                         history.ending = "the loss was not finite"
                         break
             if history.ending == "every epoch was run":
                 with state.averaged():
-                    val = score(model, val_minibatches(), is_bf16=recipe.is_bf16)
+                    val = score(model, val_minibatches(), is_bf16=is_bf16)
                     if math.isfinite(val.scores().loss):
                         state.end_epoch(train, val)
                     else:
@@ -165,7 +145,7 @@ def fit(
                     epoch, history.kept,
                 )  # fmt: skip
                 break
-            logger.info(_line(history.epochs[-1], recipe.epochs))
+            logger.info(_line(history.epochs[-1], epochs))
             if keeper:
                 keeper.save(state.tensors(), facts=state.facts())
         state.return_to_kept()
@@ -174,18 +154,29 @@ def fit(
 
 
 class _State:
-    """Where a training stands: all that changes from step to step."""
+    """The state of a training: all that changes from step to step."""
 
-    def __init__(self, model: nn.Module, recipe: Recipe, groups: Sequence[Group], *, pool: Pool | None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        options: FitOptions,
+        groups: Sequence[Group],
+        *,
+        seed: int,
+        is_bf16: bool,
+        pool: Pool | None,
+    ) -> None:
         self.model = model
         self.pool = pool
-        self.chance = np.random.default_rng()  # of an epoch
-        self.recipe = recipe
+        self.chance = np.random.default_rng()  # for one epoch
+        self.options = options
+        self.seed = seed
+        self.is_bf16 = is_bf16
         self.groups = groups
         self.step = 0
         self.history = History()
         self.optimizer = torch.optim.AdamW(
-            [{"params": list(each.parameters), "lr": each.learning_rate} for each in groups], weight_decay=0.0
+            [{"params": list(group.parameters), "lr": group.learning_rate} for group in groups], weight_decay=0.0
         )
         self.parameters = [parameter for group in groups for parameter in group.parameters]
         trained = {id(parameter) for parameter in self.parameters}
@@ -197,75 +188,77 @@ class _State:
         self.kept = {name: tensor.clone() for name, tensor in self.changing.items()}
         self.lowest = np.empty(0)  # calibrated val losses of the epoch where their mean was lowest, (num_labels,)
         self.lowest_epoch = 0
-        self.start = [each.detach().clone() for each in self.parameters] if recipe.decay_towards == "start" else []
-        self.average = [each.detach().clone() for each in self.parameters] if recipe.averaging else []
+        self.start = (
+            [parameter.detach().clone() for parameter in self.parameters] if options.decay_towards == "start" else []
+        )
+        self.average = [parameter.detach().clone() for parameter in self.parameters] if options.averaging else []
 
     def begin_epoch(self, epoch: int) -> None:
-        self.chance = np.random.default_rng(self.recipe.seed * EPOCHS_OF_SEED + epoch)
+        self.chance = np.random.default_rng(self.seed * EPOCHS_OF_SEED + epoch)
         for group in self.groups:
             for parameter in group.parameters:
                 parameter.requires_grad_(epoch >= group.from_epoch)
-        set_training_mode(self.model, update_statistics=self.recipe.update_statistics)
+        set_training_mode(self.model, update_statistics=self.options.update_statistics)
 
     def train(self, minibatch: Minibatch, *, num_steps: int, total: "Total") -> bool:
-        """One step; False, and nothing changed, where the loss is not finite."""
+        """Do one step. Return False, and change nothing, where the loss is not finite."""
         device = self.parameters[0].device
-        inputs, labels = (each.to(device, non_blocking=True) for each in minibatch)
-        parameters = [each for each in self.parameters if each.requires_grad]
+        inputs, labels = (tensor.to(device, non_blocking=True) for tensor in minibatch)
+        parameters = [parameter for parameter in self.parameters if parameter.requires_grad]
         shards = self._shards(inputs, labels)
         count = int((labels != MISSING).sum())
         work = partial(self._shard_gradients, parameters=parameters, count=max(count, 1))
         self.optimizer.zero_grad()
         loss, logits = 0.0, []
         # added up in their order: the same bits each time
-        for found in (self.pool or map)(work, shards):
-            loss += found[0]
-            logits.append(found[1])
-            for parameter, gradient in zip(parameters, found[2], strict=True):
+        for part_loss, part_logits, gradients in (self.pool or map)(work, shards):
+            loss += part_loss
+            logits.append(part_logits)
+            for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
         if not math.isfinite(loss):
             return False
-        factor = learning_rate_factor(self.step, num_steps=num_steps, warmup_fraction=self.recipe.warmup_fraction)
-        if self.recipe.gradient_norm is not None:
-            nn.utils.clip_grad_norm_(self.parameters, self.recipe.gradient_norm)
+        factor = learning_rate_factor(self.step, num_steps=num_steps, warmup_fraction=self.options.warmup_fraction)
+        if self.options.gradient_norm is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.options.gradient_norm)
         self._decay(factor)
         for settings, group in zip(self.optimizer.param_groups, self.groups, strict=True):
             settings["lr"] = group.learning_rate * factor
         self.optimizer.step()
         self.step += 1
         if self.average:
-            decay = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
-            torch._foreach_lerp_(self.average, [each.detach() for each in self.parameters], 1 - decay)
+            decay = min(self.options.averaging, (1 + self.step) / (10 + self.step))
+            torch._foreach_lerp_(self.average, [parameter.detach() for parameter in self.parameters], 1 - decay)
         total.add([torch.cat(parts) for parts in zip(*logits, strict=True)], labels)
         return True
 
     def _shards(self, inputs: Tensor, labels: Tensor) -> list[Shard]:
-        """The minibatch, mixed if that is asked for, in parts for a core each."""
+        """Return the minibatch, mixed if the options say so, in parts for one core each."""
         share, other = 1.0, labels
-        if self.recipe.mixup:
-            share = float(self.chance.beta(self.recipe.mixup, self.recipe.mixup))
+        if self.options.mixup:
+            share = float(self.chance.beta(self.options.mixup, self.options.mixup))
             partner = torch.from_numpy(self.chance.permutation(len(labels))).to(labels.device)
             inputs, other = torch.lerp(inputs[partner], inputs, share), labels[partner]
         size = SHARD if self.pool else len(labels)
-        split = (torch.split(each, size) for each in (inputs, labels, other))
+        split = (torch.split(tensor, size) for tensor in (inputs, labels, other))
         return [Shard(one, its, mixed, share) for one, its, mixed in zip(*split, strict=True)]
 
     def _shard_gradients(
         self, shard: Shard, *, parameters: list[nn.Parameter], count: int
     ) -> tuple[float, list[Tensor], list[Tensor]]:
-        """Its part of the loss, its logits, and the gradients of its part of the loss."""
-        logits = forward(self.model, shard.inputs, is_bf16=self.recipe.is_bf16)
-        smoothing = self.recipe.label_smoothing
+        """Return the shard's part of the loss, its logits, and the gradients of its part of the loss."""
+        logits = forward(self.model, shard.inputs, is_bf16=self.is_bf16)
+        smoothing = self.options.label_smoothing
         loss = shard.share * summed_cross_entropy(logits, shard.labels, label_smoothing=smoothing)
         if shard.share < 1:
             loss = loss + (1 - shard.share) * summed_cross_entropy(logits, shard.other, label_smoothing=smoothing)
         loss = loss / count
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
-        return loss.item(), [each.detach() for each in logits], list(gradients)
+        return loss.item(), [tensor.detach() for tensor in logits], list(gradients)
 
     @torch.no_grad()
     def _decay(self, factor: float) -> None:
-        """Apart from the gradient (Loshchilov & Hutter 2019)."""
+        """Decay the weights apart from the gradient (Loshchilov & Hutter 2019)."""
         start = iter(self.start)
         for group in self.groups:
             share = group.learning_rate * factor * group.weight_decay
@@ -280,7 +273,7 @@ class _State:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """The model has the moving average of its weights, where there is one, until the end of the block."""
+        """Give the model the moving average of its weights, if there is one, until the end of the block."""
         self._swap()
         try:
             yield
@@ -295,7 +288,7 @@ class _State:
             average.copy_(held)
 
     def end_epoch(self, train: "Total | None", val: "Total") -> None:
-        """Take down what it gave, and the weights as they are now if it is the one to keep."""
+        """Record the scores of the epoch, and its weights if it is the one to keep."""
         epoch = len(self.history.epochs)
         self.history.epochs.append(Epoch(epoch=epoch, train=train.scores() if train else None, val=val.scores()))
         losses = val.calibrated_losses()
@@ -326,12 +319,12 @@ class _State:
             "step": self.step,
             "kept": self.history.kept,
             "lowest": self.lowest_epoch,
-            "epochs": [asdict(each) for each in self.history.epochs],
+            "epochs": [asdict(epoch) for epoch in self.history.epochs],
         }
 
     @torch.no_grad()
     def restore(self, kept: tuple[dict[str, Tensor], dict[str, Any]] | None) -> bool:
-        """Take up where a training stood; False where nothing was kept."""
+        """Resume a training. Return False where nothing was kept."""
         if kept is None:
             return False
         tensors, facts = kept
@@ -350,15 +343,15 @@ class _State:
         self.lowest, self.lowest_epoch = tensors["lowest"].numpy(), facts["lowest"]
         self.step = facts["step"]
         self.history.kept = facts["kept"]
-        for each in facts["epochs"]:
-            train = Scores(**each["train"]) if each["train"] else None
-            self.history.epochs.append(Epoch(epoch=each["epoch"], train=train, val=Scores(**each["val"])))
-        logger.info("goes on after epoch %d, where an earlier run was stopped", len(self.history.epochs) - 1)
+        for epoch in facts["epochs"]:
+            train = Scores(**epoch["train"]) if epoch["train"] else None
+            self.history.epochs.append(Epoch(epoch=epoch["epoch"], train=train, val=Scores(**epoch["val"])))
+        logger.info("resumes after epoch %d, where an earlier run was stopped", len(self.history.epochs) - 1)
         return True
 
 
 def set_training_mode(model: nn.Module, *, update_statistics: bool) -> None:
-    """Training mode, but for the parts that are frozen: their dropout is off and their statistics stand still."""
+    """Set training mode, except for frozen parts: their dropout is off and their statistics do not change."""
     model.train()
     for part in model.modules():
         trained = [parameter.requires_grad for parameter in part.parameters()]
@@ -368,14 +361,16 @@ def set_training_mode(model: nn.Module, *, update_statistics: bool) -> None:
 
 
 @contextmanager
-def one_core_each(model: nn.Module, recipe: Recipe) -> Iterator[Pool | None]:
-    """Threads that may compute parts of a minibatch at once, each on a core of its own: several cores that share a small layer
-    wait for each other. None where chance or statistics of the minibatch play a part, or where there is a GPU: then a
-    minibatch is computed as a whole."""
+def one_core_each(model: nn.Module, options: FitOptions) -> Iterator[Pool | None]:
+    """Yield threads that compute parts of a minibatch at once, each on a core of its own.
+
+    Several cores that share a small layer would wait for each other. Yield None where the minibatch has to be computed
+    as a whole: where chance or its statistics play a part, or on a GPU.
+    """
     parts = list(model.modules())
     has_chance = any(isinstance(part, nn.modules.dropout._DropoutNd | StochasticDepth) and part.p for part in parts)
     has_chance |= any(isinstance(part, nn.MultiheadAttention) and part.dropout for part in parts)
-    has_statistics = recipe.update_statistics and any(isinstance(part, Normalisation) for part in parts)
+    has_statistics = options.update_statistics and any(isinstance(part, Normalisation) for part in parts)
     if has_chance or has_statistics or next(model.parameters()).device.type != "cpu":
         yield None
         return

@@ -13,7 +13,7 @@ from tasks.machine.cores import num_cores, one_thread_each, spread
 from tasks.targets.classes import MISSING, is_right, losses
 from tasks.training.loop.temperature import fit_temperature
 
-Minibatch = tuple[Tensor, Tensor]  # what the model takes (n, ...), label indices (n, num_targets)
+Minibatch = tuple[Tensor, Tensor]  # inputs of the model (n, ...), label indices (n, num_targets)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,14 +25,14 @@ class Scores:
 
 
 def forward(model: nn.Module, inputs: Tensor, *, is_bf16: bool) -> list[Tensor]:
-    """Logits (n, num_classes) float32, a tensor a target."""
+    """Return logits (n, num_classes) float32, a tensor a target."""
     with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=is_bf16):
         logits: list[Tensor] = model(inputs)
-    return [each.float() for each in logits]
+    return [tensor.float() for tensor in logits]
 
 
 def score(model: nn.Module, minibatches: Iterable[Minibatch], *, is_bf16: bool = False) -> "Total":
-    """What the model gives in evaluation mode."""
+    """Return the logits of the model in evaluation mode."""
     model.eval()
     total = Total()
     device = next(model.parameters()).device
@@ -50,14 +50,14 @@ def score(model: nn.Module, minibatches: Iterable[Minibatch], *, is_bf16: bool =
 
 
 class Total:
-    """Gathers what a model gave over minibatches."""
+    """Gathers the logits and labels of minibatches."""
 
     def __init__(self) -> None:
         self._logits: list[list[Tensor]] = []
         self._labels: list[Tensor] = []
 
     def add(self, logits: list[Tensor], labels: Tensor) -> None:
-        self._logits.append([each.detach().cpu() for each in logits])
+        self._logits.append([tensor.detach().cpu() for tensor in logits])
         self._labels.append(labels.cpu())
 
     @property
@@ -77,8 +77,10 @@ class Total:
         )
 
     def calibrated_losses(self) -> NDArray[np.float64]:
-        """(num_labels,), in nats, with the temperature of each target that makes their mean lowest: label smoothing and
-        overconfidence do not hide how well the classes are told apart."""
+        """Return (num_labels,) in nats, with the temperature of each target that makes their mean lowest.
+
+        So label smoothing and overconfidence do not hide how well the classes are distinguished.
+        """
         parts = [np.empty(0)]
         for _, logits, labels in self.by_target():
             temperature = fit_temperature(logits, labels)
@@ -86,7 +88,7 @@ class Total:
         return np.concatenate(parts)
 
     def by_target(self) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.int64]]]:
-        """The samples that have a label (m,), their logits (m, num_classes) and labels (m,)."""
+        """Yield for each target the samples that have a label (m,), their logits (m, num_classes) and labels (m,)."""
         labels = torch.cat(self._labels).numpy()
         for target, parts in enumerate(zip(*self._logits, strict=True)):
             rows = np.flatnonzero(labels[:, target] != MISSING)

@@ -9,10 +9,10 @@ LOWEST, HIGHEST = 0.01, 100.0
 
 
 def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
-    """Return the temperature with the lowest log-loss of softmax(logits / temperature) (Guo et al. 2017), in LOWEST..HIGHEST;
-    1.0 without labels.
+    """Return the temperature with the lowest log-loss of softmax(logits / temperature) (Guo et al. 2017).
 
-    The log-loss is convex in 1 / temperature, so there is one minimum.
+    It lies in LOWEST..HIGHEST, and is 1.0 without labels. The log-loss is convex in 1 / temperature, so there is one
+    minimum.
 
     Args:
         logits: (n, num_classes).

@@ -1,4 +1,4 @@
-"""What promotion registers."""
+"""The registry of classes after a promotion."""
 
 import json
 
@@ -10,7 +10,7 @@ from tasks.data.admission.registry import Registry
 
 @pytest.fixture
 def register(bare_workspace):
-    """Writes data/classes.json of a project."""
+    """Write data/classes.json of a project."""
 
     def write(version, **classes):
         (bare_workspace / "data").mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""The log of what was put in use."""
+"""The log of models in use."""
 
 from pathlib import Path
 
@@ -29,8 +29,8 @@ def entry(version, digest, previous=None, action="promote"):
 
 def test_entries_are_read_back_in_order():
     entries = [entry(1, "aa"), entry(2, "bb", "aa")]
-    for each in entries:
-        append(each)
+    for line in entries:
+        append(line)
     assert read_log() == entries
 
 
@@ -47,7 +47,7 @@ def test_last_line_that_was_torn_is_repaired_and_no_other_is_lost(kept):
     content = LOG.read_bytes()
     first = content.index(b"\n") + 1
     LOG.write_bytes(content[: first + kept] if kept > 0 else content[:kept])
-    assert [each["version"] for each in read_log()] == ([1] if kept > 0 else [1, 2])
+    assert [line["version"] for line in read_log()] == ([1] if kept > 0 else [1, 2])
     append(entry(2, "bb"))
     assert LOG.read_bytes() == content
 
@@ -60,47 +60,47 @@ def test_line_in_the_middle_that_is_damaged_is_named(line):
         append(entry(2, "bb"))
 
 
-def used(digest, description=None):
+def hashes(digest, description=None):
     return {"model_sha256": digest, "description_sha256": description or f"of {digest}"}
 
 
 def test_model_is_found_by_the_beginning_of_its_digest():
     entries = [entry(1, "aa11"), entry(2, "ab22", "aa11"), entry(3, "aa11", "ab22", "rollback"), entry(4, "cc33")]
-    assert find(entries, "aa", in_use=used("cc33"))["version"] == 3
+    assert find(entries, "aa", in_use=hashes("cc33"))["version"] == 3
     with pytest.raises(ValueError, match="'a' names 2 models: expected one of those that were in use, v1"):
-        find(entries, "a", in_use=used("cc33"))
+        find(entries, "a", in_use=hashes("cc33"))
     with pytest.raises(ValueError, match=r"'dd' names 0 models: .*v4 \(cc33\)"):
-        find(entries, "dd", in_use=used("cc33"))
+        find(entries, "dd", in_use=hashes("cc33"))
     with pytest.raises(ValueError, match="cc is in use already"):
-        find(entries, "cc", in_use=used("cc33"))
+        find(entries, "cc", in_use=hashes("cc33"))
 
 
 def test_model_is_found_by_its_version():
-    assert find([entry(1, "aa"), entry(2, "bb")], "v1", in_use=used("bb"))["model_sha256"] == "aa"
+    assert find([entry(1, "aa"), entry(2, "bb")], "v1", in_use=hashes("bb"))["model_sha256"] == "aa"
 
 
 def test_model_of_the_same_weights_with_another_description_is_another_model():
     entries = [entry(1, "aa"), entry(2, "aa") | {"description_sha256": "another"}]
-    assert find(entries, "", in_use=used("aa", "another"))["version"] == 1
-    assert find(entries, "aa", in_use=used("aa", "another"))["version"] == 1
+    assert find(entries, "", in_use=hashes("aa", "another"))["version"] == 1
+    assert find(entries, "aa", in_use=hashes("aa", "another"))["version"] == 1
 
 
-def test_without_a_name_it_goes_back_one_more_each_time_and_never_forth():
+def test_rollback_without_a_name_goes_back_one_model_at_a_time():
     entries = [entry(1, "a"), entry(2, "b", "a"), entry(3, "c", "b")]
-    assert find(entries, "", in_use=used("c"))["model_sha256"] == "b"
+    assert find(entries, "", in_use=hashes("c"))["model_sha256"] == "b"
     entries.append(entry(4, "b", "c", "rollback"))
-    assert find(entries, "", in_use=used("b"))["model_sha256"] == "a"
+    assert find(entries, "", in_use=hashes("b"))["model_sha256"] == "a"
     entries.append(entry(5, "a", "b", "rollback"))
     with pytest.raises(ValueError, match="there is no model before"):
-        find(entries, "", in_use=used("a"))
+        find(entries, "", in_use=hashes("a"))
 
 
-def test_model_that_was_promoted_after_a_rollback_goes_back_to_what_was_in_use_then():
+def test_rollback_of_a_model_that_followed_a_rollback_goes_to_the_model_before_it():
     entries = [entry(1, "a"), entry(2, "b", "a"), entry(3, "a", "b", "rollback"), entry(4, "c", "a")]
-    assert find(entries, "", in_use=used("c"))["model_sha256"] == "a"
+    assert find(entries, "", in_use=hashes("c"))["model_sha256"] == "a"
 
 
-def test_model_that_was_rolled_back_is_known_until_somebody_puts_it_in_use_again():
+def test_model_counts_as_rolled_back_until_a_person_puts_it_in_use_again():
     entries = [entry(1, "a"), entry(2, "b", "a"), entry(3, "a", "b", "rollback")]
     assert taken_back(entries, "b") == entries[2]
     assert taken_back(entries, "a") is None
@@ -110,9 +110,9 @@ def test_model_that_was_rolled_back_is_known_until_somebody_puts_it_in_use_again
     assert taken_back([], "a") is None
 
 
-def test_retraining_does_not_put_back_what_a_person_took_out_of_use():
-    for each in (entry(1, "a"), entry(2, "b", "a"), entry(3, "a", "b", "rollback") | {"why": "worse at night"}):
-        append(each)
+def test_retraining_does_not_put_a_rolled_back_model_in_use():
+    for line in (entry(1, "a"), entry(2, "b", "a"), entry(3, "a", "b", "rollback") | {"why": "worse at night"}):
+        append(line)
     verdict = {"verdict": "accepted", "candidate": "b"}
-    said = decide(verdict, promote="accepted", hours=1, is_partial=False)
-    assert "not put in use: v3 rolled it back (worse at night)" in said
+    result = decide(verdict, promote="accepted", hours=1, is_partial=False)
+    assert "not put in use: v3 rolled it back (worse at night)" in result

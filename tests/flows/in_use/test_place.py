@@ -1,4 +1,4 @@
-"""The model in use is the old one or the new one, whenever a run is killed."""
+"""Whenever a run is killed, the model in use is the old one or the new one."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from tests.kit.programs import git, run
 
 ROOT = Path(__file__).parents[3]
 
-# every change of the file system, and every start of git, is announced to an audit hook before it happens
+# Python calls an audit hook before each change of the file system and before each start of git
 PUT_IN_USE = """
 import json, os, signal, sys
 step, exchanges = int(sys.argv[1]), sys.argv[2] == "True"
@@ -22,7 +22,8 @@ from flows.workspace.hold import only_writer
 if not exchanges:
     exchange._exchange = lambda one, other: False
 plan = place.Plan(**json.load(open("plan.json")))
-events, seen = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "open", "subprocess.Popen", "shutil.rmtree"}, 0
+events = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "open", "subprocess.Popen", "shutil.rmtree"}
+seen = 0
 
 def hook(event, arguments):
     global seen
@@ -49,7 +50,7 @@ def text_of(path):
 
 @pytest.fixture
 def put(tmp_path, monkeypatch):
-    """put(step) begins to put `new` in use where `old` is, and is killed at the step; returns whether it was."""
+    """put(step) puts `new` in use in the place of `old`, is killed at the step, and returns whether it was."""
     number = 0
 
     def begin(step, *, is_first=False, exchanges=True):
@@ -86,7 +87,7 @@ def put(tmp_path, monkeypatch):
 
 
 def model_in_use():
-    """Reads as a user of the model does. Asserts that it is whole."""
+    """Return the name of the model in use, and assert that it is whole."""
     folder = Path("data/models/baseline")
     name = text_of(folder / "model.safetensors").removeprefix("weights of ")
     assert text_of(folder / "model.json") == f"description of {name}"
@@ -94,7 +95,7 @@ def model_in_use():
 
 
 def assert_settled(name):
-    """All that is said of the model in use says the same."""
+    """Assert that pointer, record, registry, log, commit and tag are all about the same model."""
     models = Path("data/models")
     assert not (models / ".promotion").exists()
     assert git("diff", "--cached", "--name-only").split() == ["mine.txt"]
@@ -117,8 +118,8 @@ def assert_settled(name):
 
 
 @pytest.mark.parametrize("exchanges", [True, False], ids=["exchange", "renames"])
-def test_killed_at_any_step_the_model_in_use_is_the_old_or_the_new_and_the_next_run_settles_it(put, exchanges):
-    found = []
+def test_promotion_killed_at_any_step_leaves_the_old_model_or_the_new_and_the_next_run_settles_it(put, exchanges):
+    names = []
     for step in range(1, 200):
         if not put(step, exchanges=exchanges):
             break
@@ -129,39 +130,41 @@ def test_killed_at_any_step_the_model_in_use_is_the_old_or_the_new_and_the_next_
         if exchanges:
             assert name == before
         assert_settled(name)
-        found.append(name)
+        names.append(name)
     assert_settled("new")
     assert model_in_use() == "new"
-    assert len(found) > 20
-    assert found == sorted(found, reverse=True)  # the old one until the step that decides, from there on the new one
-    assert set(found) == {"old", "new"}
+    assert len(names) > 20
+    assert names == sorted(names, reverse=True)  # the old model until the step that decides, then the new one
+    assert set(names) == {"old", "new"}
 
 
-def test_first_model_that_was_killed_on_its_way_is_there_whole_or_not_at_all(put):
-    found = set()
+def test_first_promotion_that_is_killed_leaves_a_whole_model_or_none(put):
+    outcomes = set()
     for step in range(1, 40, 3):
         put(step, is_first=True)
         settle_unfinished(lambda line: None)
         is_there = Path("data/models/baseline").exists()
-        found.add(is_there)
+        outcomes.add(is_there)
         if is_there:
             assert model_in_use() == "new"
             assert_settled("new")
-    assert found == {True, False}
+    assert outcomes == {True, False}
 
 
-def test_what_is_unfinished_can_be_settled_twice(put):
+def test_unfinished_promotion_can_be_settled_twice(put):
     assert not put(0)
     settle_unfinished(lambda line: None)
     settle_unfinished(lambda line: None)
     assert_settled("new")
 
 
-def test_git_that_refuses_is_told_and_the_next_run_records_what_is_in_use(put):
+def test_refusal_of_git_is_reported_and_the_next_run_records_the_model_in_use(put):
     next(step for step in range(1, 200) if put(step) and model_in_use() == "new")
     lock = Path(".git/index.lock")
     lock.touch()
-    with pytest.raises(ValueError, match=r"is in use, but git refuses to add .*index\.lock.*which finishes the record"):
+    with pytest.raises(
+        ValueError, match=r"is in use, but git refuses to add .*index\.lock.*which completes the record"
+    ):
         settle_unfinished(lambda line: None)
     lock.unlink()
     settle_unfinished(lambda line: None)

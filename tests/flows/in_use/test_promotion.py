@@ -1,4 +1,4 @@
-"""Promotion and rollback: what is refused, what is recorded, what others can fetch."""
+"""Promotion and rollback: refusals, records, and the models that others can fetch."""
 
 import json
 import os
@@ -28,7 +28,7 @@ NAMES = ["cat", "dog"]
 
 
 def promote(project, *arguments, status=0):
-    """What it printed, or the line with which it refused."""
+    """Return what the command printed, or the line of its refusal."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(project)}
     done = run_module("flows.promote", *arguments, status=status, cwd=project, env=environment)
     assert "Traceback" not in done.stderr
@@ -40,31 +40,31 @@ def log_of(project):
 
 
 def change(path, text):
-    """What DVC tracks may share its bytes with the cache."""
+    """Replace a file that may share its bytes with DVC's cache."""
     path.unlink()
     path.write_text(text, "utf-8")
 
 
 def digest_in_use(project):
-    found = digests(project / "data/models/baseline")
-    assert json.loads((project / "data/models/baseline.json").read_text("utf-8")) == found
-    return found["model_sha256"]
+    hashes = digests(project / "data/models/baseline")
+    assert json.loads((project / "data/models/baseline.json").read_text("utf-8")) == hashes
+    return hashes["model_sha256"]
 
 
 def change_candidate(project):
-    """Another model, of which no verdict speaks."""
+    """Replace the candidate by a model without a verdict."""
     folder = project / "data/models/candidate"
     tensors = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     save_file(
-        {name: each + 0.01 if name == "heads.0.bias" else each for name, each in tensors.items()},
+        {name: tensor + 0.01 if name == "heads.0.bias" else tensor for name, tensor in tensors.items()},
         folder / "model.safetensors",
     )
     describe_candidate(project, weights_sha256=digests(folder)["model_sha256"])
 
 
 def describe_candidate(project, **changes):
-    """Another model.json, whole."""
+    """Replace model.json by another valid one."""
     path = project / "data/models/candidate/model.json"
     described = with_digest(json.loads(path.read_text("utf-8")) | changes)
     change(path, json.dumps(described))
@@ -72,7 +72,7 @@ def describe_candidate(project, **changes):
 
 @pytest.fixture(scope="module")
 def evaluated(empty_project, dvc, tmp_path_factory):
-    """A project with an accepted candidate as the stages leave it, of a small untrained network. Copy it, never change it."""
+    """A project with an accepted candidate, a small untrained network. Copy it, never change it."""
     copy = tmp_path_factory.mktemp("evaluated") / "project"
     shutil.copytree(empty_project, copy, symlinks=True)
     remote = tmp_path_factory.mktemp("remote")
@@ -86,14 +86,14 @@ def evaluated(empty_project, dvc, tmp_path_factory):
         (data / folder).mkdir(parents=True)
     save_bundle(data / "models/candidate", model, lineage={})
     noise = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
-    images = [Image.fromarray(each) for each in noise]
+    images = [Image.fromarray(pixels) for pixels in noise]
     for number, image in enumerate(images):
         image.save(data / f"raw/first/{number}.png")
-    [given] = plain_probabilities(model, [torch.stack([backbone.transform.pixels(image) for image in images])])
+    [probabilities] = plain_probabilities(model, [torch.stack([backbone.transform.pixels(image) for image in images])])
     paths = [f"{number}.png" for number in range(4)]
     ids = [sample_id((data / "raw/first" / path).read_bytes()) for path in paths]
     table = pd.DataFrame({"sample_id": ids, "batch": "first", "path": paths, "target": "label", "label": "dog"})
-    table["candidate_label_probability"] = given[:, NAMES.index("dog")].numpy()
+    table["candidate_label_probability"] = probabilities[:, NAMES.index("dog")].numpy()
     table.to_parquet(data / "evaluation/predictions.parquet")
     digest = digests(data / "models/candidate")["model_sha256"]
     write_json(data / "evaluation/metrics.json", {"label": {"candidate": {"accuracy": 0.75, "recall": {}}}})
@@ -177,7 +177,7 @@ def test_promoting_what_is_in_use_changes_nothing(in_use):
 
 
 def test_tag_that_a_clone_lacks_is_made_where_the_model_is_in_use_already(in_use):
-    """As after the merge of a branch on which it was promoted."""
+    """The merge of a branch on which it was promoted leads to this."""
     git("tag", "--delete", "classifier@v1.0.0", folder=in_use)
     promote(in_use)
     assert git("tag", "--points-at", "HEAD", folder=in_use).split() == ["classifier@v1.0.0"]
@@ -186,7 +186,7 @@ def test_tag_that_a_clone_lacks_is_made_where_the_model_is_in_use_already(in_use
 def test_candidate_of_other_weights_is_refused(in_use):
     before = digest_in_use(in_use)
     change_candidate(in_use)
-    assert "the verdict is of another candidate: run `dvc repro` again" in promote(in_use, status=1)
+    assert "the verdict is about another candidate: run `dvc repro` again" in promote(in_use, status=1)
     assert digest_in_use(in_use) == before
     assert not (in_use / "data/models/.promotion").exists()
 
@@ -194,33 +194,33 @@ def test_candidate_of_other_weights_is_refused(in_use):
 def test_candidate_of_another_description_is_refused(project):
     describe_candidate(project, classes={"label": NAMES[::-1]})
     refused = promote(project, status=1)
-    assert "data/models/candidate is not what the verdict was found on: run `dvc repro` again" in refused
+    assert "data/models/candidate changed after the verdict: run `dvc repro` again" in refused
 
 
 def test_verdict_that_was_written_by_hand_is_refused(project):
     path = project / "data/regression/verdict.json"
     verdict = json.loads(path.read_text("utf-8"))
     change(path, json.dumps(verdict | {"rules": ["none"]}))
-    assert "data/regression is not what the verdict was found on" in promote(project, status=1)
+    assert "data/regression changed after the verdict" in promote(project, status=1)
 
 
 @pytest.mark.parametrize(
-    ("name", "before", "after", "told"),
+    ("name", "before", "after", "changed"),
     [
         ("params.yaml", "min_accuracy: 0.9 ", "min_accuracy: 0.99 ", "params.yaml"),
         ("tests/regression/golden.csv", "sample_id", "sample_id ", "tests/regression"),
         ("data/models/baseline.json", "{}", "{ }", "data/models/baseline.json"),
     ],
 )
-def test_verdict_that_was_found_under_other_rules_is_refused(project, name, before, after, told):
+def test_verdict_under_other_rules_is_refused(project, name, before, after, changed):
     text = (project / name).read_text("utf-8")
     assert before in text
     change(project / name, text.replace(before, after))
-    assert f"{told} is not what the verdict was found on" in promote(project, status=1)
+    assert f"{changed} changed after the verdict" in promote(project, status=1)
 
 
-def test_verdict_that_was_found_against_another_model_in_use_is_refused(project):
-    """Which was forced in since: against it nothing was compared."""
+def test_verdict_that_compares_with_another_model_in_use_is_refused(project):
+    """A person forced it in since; the gate compared nothing with it."""
     candidate = project / "data/models/candidate"
     kept = shutil.copytree(candidate, project.with_name("kept"))
     change_candidate(project)
@@ -228,7 +228,7 @@ def test_verdict_that_was_found_against_another_model_in_use_is_refused(project)
     shutil.rmtree(candidate)
     shutil.copytree(kept, candidate)
     refused = promote(project, status=1)
-    assert f"the verdict was found against no model, and {digest_in_use(project)[:12]} is in use" in refused
+    assert f"the verdict compares with no model, and {digest_in_use(project)[:12]} is in use" in refused
 
 
 @pytest.mark.parametrize("content", ["{", "[]", None])
@@ -251,7 +251,7 @@ def test_forced_candidate_of_another_description_has_no_verdict_in_the_log(proje
 
 @pytest.fixture(scope="module")
 def put_in_use(evaluated, dvc, tmp_path_factory):
-    """A project whose candidate was put in use while the lock was not committed, the tag v4 was taken, and DVC staged by itself."""
+    """A project with a promoted candidate: dvc.lock was not committed, the tag v4 was taken, DVC stages files itself."""
     copy = tmp_path_factory.mktemp("put-in-use") / "project"
     shutil.copytree(evaluated, copy, symlinks=True)
     with (copy / "dvc.lock").open("a") as lock:
@@ -263,16 +263,16 @@ def put_in_use(evaluated, dvc, tmp_path_factory):
 
 
 def test_commit_of_a_promotion_has_the_lock_that_says_how_the_model_was_made(put_in_use):
-    """Though nobody committed it before."""
+    """Even if nobody committed it before."""
     committed = git("show", "--name-only", "--format=", "classifier@v5.0.0^{}", folder=put_in_use).split()
     assert "dvc.lock" in committed
 
 
-def test_version_whose_tag_is_taken_on_another_commit_is_passed_over(put_in_use):
+def test_version_whose_tag_is_taken_is_skipped(put_in_use):
     assert git("tag", "--points-at", "HEAD", folder=put_in_use).split() == ["classifier@v5.0.0"]
 
 
-def test_nothing_but_the_record_is_staged_where_dvc_stages_by_itself(put_in_use):
+def test_nothing_stays_staged_where_dvc_stages_files_itself(put_in_use):
     assert git("status", "--porcelain", folder=put_in_use) == ""
 
 
@@ -295,7 +295,7 @@ def test_force_and_reason_belong_together(project, arguments):
     assert not (project / "data/models/baseline").exists()
 
 
-def test_forced_candidate_that_predicts_something_else_than_evaluate_is_refused(project):
+def test_forced_candidate_that_predicts_otherwise_than_evaluate_is_refused(project):
     path = project / "data/evaluation/predictions.parquet"
     table = pd.read_parquet(path)
     path.unlink()

@@ -1,4 +1,4 @@
-"""Which batches lie in a landing, whether each is whole, and what is refused."""
+"""The batches in a landing: whether each is whole, and which are refused."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 from flows.landing.listing import Landing, Mark
 from flows.landing.places import open_store
 
-# botocore's and moto's own
+# botocore and moto cause them
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -37,19 +37,19 @@ def test_batches_are_the_folders_and_the_parquet_files_and_nothing_hidden(land):
     landing = land(
         {"a/x/1.png": b"1", "b.parquet": b"2", ".hidden/x": b"3", ".graftline/a.json": b"{}", "note.txt": b""}
     )
-    found = look(landing)
-    assert [batch.name for batch in found.batches] == ["a", "b.parquet"]
-    assert found.strays == ("note.txt",)
-    assert found.marks >= {".graftline/a.json"}
+    listing = look(landing)
+    assert [batch.name for batch in listing.batches] == ["a", "b.parquet"]
+    assert listing.strays == ("note.txt",)
+    assert listing.marks >= {".graftline/a.json"}
 
 
-def test_marker_makes_a_batch_whole_at_once_and_is_no_part_of_it(land):
+def test_marker_makes_a_batch_whole_at_once_and_does_not_belong_to_it(land):
     landing = land({"a/x/1.png": b"1", "b.parquet": b"2"})
     assert [bool(batch.why_not_whole(HOUR)) for batch in look(landing).batches] == [True, True]
     land({"a/_COMPLETE": b"", "b.parquet._COMPLETE": b""})
-    found = look(landing)
-    assert [batch.why_not_whole(HOUR) for batch in found.batches] == ["", ""]
-    assert [paths(batch) for batch in found.batches] == [["a/x/1.png"], ["b.parquet"]]
+    listing = look(landing)
+    assert [batch.why_not_whole(HOUR) for batch in listing.batches] == ["", ""]
+    assert [paths(batch) for batch in listing.batches] == [["a/x/1.png"], ["b.parquet"]]
 
 
 def test_marker_can_have_another_name(land):
@@ -113,17 +113,17 @@ def test_batch_that_is_itself_a_link_and_a_pipe_are_refused(land):
     (landing / "link").symlink_to(landing.parent / "elsewhere")
     os.mkfifo(landing / "a/pipe")
     assert [batch.problem.split(":")[0] for batch in look(landing).batches] == [
-        "'a/pipe' is no regular file",
+        "'a/pipe' is not a regular file",
         "'link' is a link that leads to no file of the batch",
     ]
 
 
 @pytest.mark.parametrize("name", [".dvcignore", ".git/config", ".dvc/config", "x/__pycache__/y"])
-def test_files_that_dvc_would_leave_out_are_named(land, name):
-    assert "is left out by DVC" in only(land({"a/1.png": b"1", f"a/{name}": b""})).problem
+def test_files_that_dvc_would_ignore_are_named(land, name):
+    assert "is ignored by DVC" in only(land({"a/1.png": b"1", f"a/{name}": b""})).problem
 
 
-def test_name_that_is_not_utf_8_is_named_in_a_line(land):
+def test_name_that_is_not_utf_8_is_reported_in_one_line(land):
     landing = land({"a/1.png": b"1"})
     Path(os.fsdecode(os.fsencode(landing / "a") + b"/\xff.png")).write_bytes(b"1")
     assert only(landing).problem.startswith("'a/\\udcff.png' has a name that is not UTF-8")
@@ -132,16 +132,16 @@ def test_name_that_is_not_utf_8_is_named_in_a_line(land):
 MARK = Mark(batch="a", md5="0" * 32, files=1, bytes=1, fingerprint="f")
 
 
-@pytest.mark.parametrize("strange", ["[]", '{"batch": "b"}', json.dumps(asdict(MARK) | {"md5": []}), "torn"])
-def test_mark_is_read_back_and_a_strangers_is_none(land, strange):
+@pytest.mark.parametrize("content", ["[]", '{"batch": "b"}', json.dumps(asdict(MARK) | {"md5": []}), "torn"])
+def test_mark_is_read_back_and_another_programs_is_ignored(land, content):
     landing = Landing(open_store(str(land({"a/1.png": b"1", "b/1.png": b"1"}))), marker="_COMPLETE")
     landing.mark("a", MARK)
-    land({".graftline/b.json": strange.encode()})
-    found = landing.look()
-    assert [landing.mark_of(batch, marks=found.marks) for batch in found.batches] == [MARK, None]
+    land({".graftline/b.json": content.encode()})
+    listing = landing.look()
+    assert [landing.mark_of(batch, marks=listing.marks) for batch in listing.batches] == [MARK, None]
 
 
-def test_mark_is_written_through_no_link(land):
+def test_mark_is_not_written_through_a_link(land):
     place = land({"a/1.png": b"1", "../elsewhere/x": b"theirs"})
     landing = Landing(open_store(str(place)), marker="_COMPLETE")
     (place / ".graftline").symlink_to(place.parent / "elsewhere")
@@ -158,14 +158,14 @@ def test_mark_is_written_through_no_link(land):
 def test_name_of_255_bytes_can_be_marked(land):
     landing = Landing(open_store(str(land({f"{'n' * 255}/1.png": b"1"}))), marker="_COMPLETE")
     landing.mark("n" * 255, MARK)
-    found = landing.look()
-    assert landing.mark_of(found.batches[0], marks=found.marks) == MARK
+    listing = landing.look()
+    assert landing.mark_of(listing.batches[0], marks=listing.marks) == MARK
 
 
 @pytest.mark.parametrize("key", ["odd//1.png", "odd/../1.png", "odd/./1.png", "/odd/1.png", "../1.png", "odd/1.png/"])
-def test_key_that_is_no_path_is_refused(bucket, key):
+def test_key_that_is_not_a_path_is_refused(bucket, key):
     bucket(f"land/{key}", b"1")
-    assert "is a key that is no path" in only("s3://door/land").problem
+    assert "is a key that is not a path" in only("s3://door/land").problem
 
 
 def test_empty_key_that_ends_in_a_slash_is_a_folder(bucket):
@@ -203,7 +203,7 @@ def test_other_stores_of_fsspec_are_landings_too():
 
 
 @pytest.mark.parametrize(
-    ("address", "told"),
+    ("address", "message"),
     [
         ("/no/such/place", "there is no landing at /no/such/place"),
         ("s3://nobucket/land", "The specified bucket does not exist"),
@@ -217,20 +217,20 @@ def test_other_stores_of_fsspec_are_landings_too():
         ("sftp://me:secret@host/land", "holds a password"),
     ],
 )
-def test_wrong_address_is_told_in_a_line(bucket, address, told):
-    with pytest.raises((OSError, ValueError), match=told) as refused:
+def test_wrong_address_is_reported_in_one_line(bucket, address, message):
+    with pytest.raises((OSError, ValueError), match=message) as refused:
         look(address)
     assert "\n" not in str(refused.value)
     assert "secret" not in str(refused.value)
 
 
-def test_landing_that_is_empty_is_one(bucket, land):
+def test_empty_landing_is_a_landing(bucket, land):
     assert look("s3://door").batches == look(land({"note.txt": b""})).batches == ()
     bucket("land/")
     assert look("s3://door/land").batches == ()
 
 
-def test_landing_that_went_is_told_and_is_not_an_empty_one(land):
+def test_landing_that_disappeared_is_reported_and_does_not_count_as_empty(land):
     landing = land({"a/1.png": b"1"})
     store = open_store(str(landing))
     landing.rename(landing.with_name("elsewhere"))
@@ -238,7 +238,7 @@ def test_landing_that_went_is_told_and_is_not_an_empty_one(land):
         list(store.find())
 
 
-def test_path_too_long_for_the_system_is_refused_with_its_batch_alone(land):
+def test_path_too_long_for_the_system_is_refused_with_its_batch_only(land):
     landing = land({"a/1.png": b"1", "deep/1.png": b"1"})
     folder = os.open(landing / "deep", os.O_RDONLY)
     for _ in range(20):
@@ -251,7 +251,7 @@ def test_path_too_long_for_the_system_is_refused_with_its_batch_alone(land):
     assert "cannot be read (File name too long)" in deep.problem
 
 
-def test_missing_credentials_are_told_in_a_line(bucket, monkeypatch, tmp_path):
+def test_missing_credentials_are_reported_in_one_line(bucket, monkeypatch, tmp_path):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")

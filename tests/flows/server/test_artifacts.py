@@ -1,4 +1,4 @@
-"""What Prefect's page is given to show."""
+"""The artifacts on Prefect's page."""
 
 import base64
 from xml.etree import ElementTree
@@ -27,10 +27,10 @@ def test_names_from_the_data_are_text_in_the_table():
     assert row["interval"] == "0.4000 to 0.6000"
 
 
-def test_charts_of_the_page_stand_alone(finished):
-    found = charts((finished / "data/report/index.html").read_text("utf-8"))
-    assert [label.split()[0] for label, _ in found] == ["Reliability", "Loss", "Accuracy"]
-    for _, address in found:
+def test_charts_of_the_report_can_stand_alone(finished):
+    drawings = charts((finished / "data/report/index.html").read_text("utf-8"))
+    assert [label.split()[0] for label, _ in drawings] == ["Reliability", "Loss", "Accuracy"]
+    for _, address in drawings:
         picture = ElementTree.fromstring(base64.b64decode(address.partition(",")[2]))  # noqa: S314  our own
         assert picture.tag == "{http://www.w3.org/2000/svg}svg"
         assert "font-family" in picture[0].text

@@ -1,4 +1,4 @@
-"""prefect.yaml, as `python -m flows.serve` reads it."""
+"""`python -m flows.serve` reads prefect.yaml."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ def landing(monkeypatch):
 
 @pytest.fixture
 def change(tmp_path):
-    """prefect.yaml with something else in the deployment `retrain`."""
+    """Write a prefect.yaml with other settings of the deployment `retrain`."""
 
     def write(**settings):
         plan = yaml.safe_load(PLAN.read_text("utf-8"))
@@ -40,7 +40,7 @@ def test_file_of_the_repository_has_both_deployments_with_schedule_trigger_and_p
     retrain, ingest = read_deployments()
     assert (retrain.full_name, ingest.full_name) == ("retrain/retrain", "ingest/ingest")
     assert retrain.schedules[0].schedule.cron == "0 3 * * *"
-    assert [each.expect for each in retrain.triggers] == [{"dataset.landed"}]
+    assert [trigger.expect for trigger in retrain.triggers] == [{"dataset.landed"}]
     assert retrain.parameters["promote"] == "never"
     assert ingest.schedules[0].schedule.interval == timedelta(seconds=60)
     assert ingest.parameters["landing"] == "/mnt/landing"
@@ -53,7 +53,7 @@ def test_reading_the_file_leaves_the_path_of_python_as_it_is():
     assert sys.path == before
 
 
-def test_server_that_is_started_here_gives_back_what_a_lost_run_held_and_forgets_old_runs():
+def test_server_that_is_started_here_releases_the_limits_of_lost_runs_and_forgets_old_runs():
     server = get_current_settings().server
     assert server.concurrency.lease_storage == "prefect.server.concurrency.lease_storage.filesystem"
     assert "flow_runs" in server.services.db_vacuum.enabled_vacuum_types
@@ -61,7 +61,7 @@ def test_server_that_is_started_here_gives_back_what_a_lost_run_held_and_forgets
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"schedulles": []}, "retrain: schedulles is unknown, expected one of name, entrypoint,"),
         ({"schedules": [{"cron": "every night"}]}, "retrain: .*every night"),
@@ -85,28 +85,28 @@ def test_server_that_is_started_here_gives_back_what_a_lost_run_held_and_forgets
         ({"description": "{{ $NOBODY_SET_THIS }}"}, "retrain: NOBODY_SET_THIS is not set in the environment"),
     ],
 )
-def test_mistake_in_the_file_is_told_by_name_in_a_line(change, settings, said):
-    with pytest.raises(ValueError, match=f"prefect.yaml: {said}") as error:
+def test_mistake_in_the_file_is_reported_by_name_in_one_line(change, settings, message):
+    with pytest.raises(ValueError, match=f"prefect.yaml: {message}") as error:
         read_deployments(change(**settings))
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("deployments: [", "is no YAML"),
+        ("deployments: [", "is not YAML"),
         ("- 1", "has no list `deployments`"),
         ("deployments: [{}]", "deployment 1 has no"),
     ],
 )
-def test_file_that_is_another_thing_is_refused(tmp_path, text, said):
+def test_file_without_deployments_is_refused(tmp_path, text, message):
     (tmp_path / "prefect.yaml").write_text(text, "utf-8")
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         read_deployments(tmp_path / "prefect.yaml")
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"PREFECT_API_URL": ""}, "error: PREFECT_API_URL names no Prefect server"),
         ({"PREFECT_API_URL": "http://127.0.0.1:9/api"}, "error: there is no Prefect server at http://127.0.0.1:9/api"),
@@ -118,14 +118,14 @@ def test_file_that_is_another_thing_is_refused(tmp_path, text, said):
     ],
 )
 @pytest.mark.parametrize("command", ["flows.serve", "flows.deploy"])
-def test_what_cannot_be_served_or_deployed_is_told_in_a_line(tmp_path, command, settings, said):
+def test_deployments_that_cannot_be_served_are_reported_in_one_line(tmp_path, command, settings, message):
     environment = os.environ | {"PREFECT_HOME": str(tmp_path), "PREFECT_CLIENT_MAX_RETRIES": "0"} | settings
     done = run_module(command, status=1, cwd=ROOT, env=environment)
-    assert done.stderr.startswith(said)
+    assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")  # Apprise looks for it
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")  # Apprise imports it
 @pytest.mark.parametrize(
     ("variable", "address"),
     [
@@ -138,7 +138,7 @@ def test_what_cannot_be_served_or_deployed_is_told_in_a_line(tmp_path, command, 
         ("GRAFTLINE_EMAIL", "slack://secret"),
     ],
 )
-def test_address_that_is_none_is_refused_and_not_shown(monkeypatch, capfd, variable, address):
+def test_wrong_address_of_an_alarm_is_refused_and_not_shown(monkeypatch, capfd, variable, address):
     from flows.notify import by_environment
 
     monkeypatch.setenv(variable, address)

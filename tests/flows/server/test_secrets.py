@@ -1,4 +1,4 @@
-"""A secret that Prefect keeps in a block: it reaches what a run starts, and nothing else. A real Prefect server, real runs, a real S3."""
+"""A secret in a Prefect block reaches what a run starts, and nothing else: with real servers of Prefect and S3."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from flows.workspace.working_copy import commit
 from tests.kit.programs import git, run, run_module
 from tests.kit.watching import Server, until
 
-KEY = "pl4nted" + "-key-7d1e"  # in two parts: this file is in the working copy, too
+KEY = "pl4nted" + "-key-7d1e"  # in two parts: the working copy has this file too
 LOGIN = "pl4nted" + "-login-0b6a"
 SECRETS = {"AWS_SECRET_ACCESS_KEY": "store-key", "STORE_LOGIN": "store-login"}
 
@@ -22,9 +22,9 @@ SAVE = (
     "import sys; from prefect.blocks.system import Secret\n"
     "for name, value in zip(sys.argv[1::2], sys.argv[2::2]): Secret(value=value).save(name)"
 )
-# says what it was told, as a careless program would
+# a careless program that prints a secret
 STAGE = """\
-  told:
+  careless:
     cmd: echo "the login is $STORE_LOGIN"
     deps: [params.yaml]
 """
@@ -41,7 +41,7 @@ def server(new_home):
 
 @pytest.fixture
 def environment(server, bucket, monkeypatch):
-    """Of a run that reaches the bucket with the block's key alone."""
+    """The environment of a run that needs the block's key to reach the bucket."""
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     settings = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     return {name: value for name, value in server.environment.items() if name not in SECRETS} | settings
@@ -52,7 +52,7 @@ def ingest(workspace, environment, secret):
     return run_module(*command, status=None, cwd=workspace, env=environment)
 
 
-def test_landing_is_read_with_the_key_of_a_block_that_the_shell_names(environment, workspace, bucket):
+def test_landing_is_read_with_the_key_of_a_block_that_the_command_names(environment, workspace, bucket):
     bucket("land/first/cat/1.png", b"a cat")
     done = ingest(workspace, environment, "AWS_SECRET_ACCESS_KEY=store-key")
     assert done.returncode == 0, done.stderr
@@ -60,21 +60,21 @@ def test_landing_is_read_with_the_key_of_a_block_that_the_shell_names(environmen
     assert KEY not in done.stdout + done.stderr
 
 
-def test_block_that_nobody_saved_is_told_in_a_line(environment, workspace):
+def test_missing_block_is_reported_in_one_line(environment, workspace):
     done = ingest(workspace, environment, "AWS_SECRET_ACCESS_KEY=nowhere")
     assert done.returncode == 1
     assert "no Secret block nowhere is saved in Prefect, and AWS_SECRET_ACCESS_KEY is to come from it: " in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_what_is_no_name_of_a_block_is_refused_and_not_shown(environment, workspace):
+def test_value_that_is_not_the_name_of_a_block_is_refused_and_not_shown(environment, workspace):
     done = ingest(workspace, environment, f"AWS_SECRET_ACCESS_KEY={KEY.upper()}")
     assert done.returncode == 2
     assert "expected a variable and the name of a block" in done.stderr
     assert KEY.upper() not in done.stdout + done.stderr
 
 
-def test_run_that_is_served_pushes_with_the_key_of_a_block_and_nobody_else_sees_it(
+def test_served_run_pushes_with_the_key_of_a_block_and_nobody_else_sees_it(
     server, environment, project, tmp_path, dvc, set_param, files_with
 ):
     hub = tmp_path / "hub.git"
@@ -103,22 +103,22 @@ def test_run_that_is_served_pushes_with_the_key_of_a_block_and_nobody_else_sees_
     assert retraining["parameters"]["secrets"] == SECRETS
     assert "the login is ***" in [line["message"] for line in server.post("logs/filter")]
 
-    told = [
+    kept = [
         server.post(f"{what}/filter")
         for what in ("deployments", "flow_runs", "task_runs", "logs", "artifacts", "block_documents", "events")
     ]
     client = boto3.client("s3", aws_access_key_id="any", aws_secret_access_key="any")  # noqa: S106  moto takes any
-    stored = [client.get_object(Bucket="door", Key=each["Key"])["Body"].read()
-              for each in client.list_objects_v2(Bucket="door", Prefix="models")["Contents"]]  # fmt: skip
+    objects = client.list_objects_v2(Bucket="door", Prefix="models")["Contents"]
+    stored = [client.get_object(Bucket="door", Key=entry["Key"])["Body"].read() for entry in objects]
     assert stored
     for secret in (KEY, LOGIN):
-        assert secret not in json.dumps(told)
+        assert secret not in json.dumps(kept)
         assert [content for content in stored if secret.encode() in content] == []
-        assert files_with(secret, tmp_path) == []  # the project, what git has, the log of flows.serve
+        assert files_with(secret, tmp_path) == []  # the project, the git remote, the log of flows.serve
         assert (server.home / "prefect.db").is_file()
         assert files_with(secret, server.home) == []
 
 
 def ended(server):
-    """The retrainings that came to an end."""
+    """Return the retrainings that ended."""
     return server.runs("retrain", "Completed", "Failed", "Crashed")

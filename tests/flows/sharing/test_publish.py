@@ -1,4 +1,4 @@
-"""What others get of a run, and what becomes of it when they cannot be reached: real remotes, of git, of DVC and on S3."""
+"""Runs are given to others, also after a failure: with real remotes of git and DVC, and on S3."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from flows.workspace.working_copy import commit
 from tests.kit import programs
 
 pytestmark = [
-    # Prefect's own server and client leave these behind at shut-down
+    # Prefect's server and client cause these at shut-down
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -47,7 +47,7 @@ def git(*arguments, folder=None):
 
 
 def task_runs(since=0):
-    """The names of the pushes, in their order, and how often each was tried."""
+    """Return the names of the pushes in their order, and the number of attempts of each."""
     with get_client(sync_client=True) as client:
         runs = sorted(client.read_task_runs(limit=200), key=lambda run: run.expected_start_time)
     return [(run.name, run.run_count) for run in runs][since:]
@@ -60,7 +60,7 @@ def before(prefect_api):
 
 @pytest.fixture(scope="module")
 def template(empty_project, tmp_path_factory, dvc):
-    """A workspace with a stage that ran, and its remotes beside it: git's `hub.git` and DVC's `mount/store`. Copy it, never change it."""
+    """A workspace whose stage ran; beside it the remotes `hub.git` and `mount/store`. Copy it, never change it."""
     place = tmp_path_factory.mktemp("template")
     workspace = place / "workspace"
     shutil.copytree(empty_project, workspace, symlinks=True)
@@ -79,7 +79,7 @@ def template(empty_project, tmp_path_factory, dvc):
 
 @pytest.fixture
 def made(template, before, tmp_path, monkeypatch):
-    """A copy, which a test runs in and may change. Its run is committed here, and nowhere else."""
+    """A copy that a test runs in and may change. Its run is committed here and not published."""
     shutil.copytree(template, tmp_path, symlinks=True, dirs_exist_ok=True)
     monkeypatch.setenv("GRAFTLINE_RETRY_SECONDS", "0.1,0.1")
     monkeypatch.chdir(tmp_path / "workspace")
@@ -91,22 +91,22 @@ def tip(tmp_path, branch="main"):
     return git("rev-parse", branch, folder=tmp_path / "hub.git")
 
 
-def test_data_go_first_then_the_run_cache_then_git(made, before, tmp_path):
+def test_data_is_pushed_first_then_the_run_cache_then_git(made, before, tmp_path):
     publishing("main")
     assert [name for name, _ in task_runs(before)] == ["push data", "push run cache", "push git"]
     assert tip(tmp_path) == git("rev-parse", "HEAD")
     assert git("log", "-1", "--format=%s") == "retrain: 0123456789ab is accepted"
-    assert {each.name for each in (tmp_path / "mount/store").iterdir()} == {"files", "runs"}
+    assert {path.name for path in (tmp_path / "mount/store").iterdir()} == {"files", "runs"}
     assert not OWED.exists()
 
 
-def test_what_is_published_already_is_left_alone(made, before):
+def test_published_run_is_not_pushed_again(made, before):
     publishing("main")
     publishing("main")
     assert len(task_runs(before)) == 3
 
 
-def test_run_that_was_killed_before_it_could_commit_is_committed_and_published_by_the_next(made, tmp_path, dvc):
+def test_run_killed_before_its_commit_is_committed_and_published_by_the_next(made, tmp_path, dvc):
     publishing("main")
     (made / "params.yaml").write_text((made / "params.yaml").read_text("utf-8") + "# new\n", "utf-8")
     commit(made, "new params")
@@ -116,14 +116,12 @@ def test_run_that_was_killed_before_it_could_commit_is_committed_and_published_b
     assert tip(tmp_path) == git("rev-parse", "HEAD")
 
 
-def test_remote_that_is_gone_leaves_all_of_it_here_and_no_commit_there_and_the_next_run_publishes_it(
-    made, before, tmp_path
-):
+def test_run_without_its_dvc_remote_pushes_no_commit_and_the_next_run_publishes_it(made, before, tmp_path):
     (tmp_path / "mount").write_text("no folder: nothing is mounted here", "utf-8")
     earlier, lock = tip(tmp_path), (made / "dvc.lock").read_bytes()
     with pytest.raises(DvcError):
         publishing("main")
-    assert task_runs(before) == [("push data", 3)]  # once, and again after each of two waits
+    assert task_runs(before) == [("push data", 3)]  # once, and again after each of two pauses
     assert tip(tmp_path) == earlier
     assert git("show", "HEAD:dvc.lock").encode() + b"\n" == lock
     assert json.loads((made / "data/regression/verdict.json").read_text("utf-8"))["candidate"] == CANDIDATE
@@ -132,7 +130,7 @@ def test_remote_that_is_gone_leaves_all_of_it_here_and_no_commit_there_and_the_n
     assert tip(tmp_path) == git("rev-parse", "HEAD")
 
 
-def test_git_remote_that_comes_back_is_pushed_to_at_the_next_attempt(made, before, tmp_path):
+def test_push_to_git_succeeds_at_the_next_attempt_once_the_remote_is_back(made, before, tmp_path):
     flaky = tmp_path / "flaky"
     flaky.write_text(
         f'#!/bin/sh\n[ -e {tmp_path}/back ] && exec git-receive-pack "$@"\ntouch {tmp_path}/back\nexit 1\n'
@@ -144,7 +142,7 @@ def test_git_remote_that_comes_back_is_pushed_to_at_the_next_attempt(made, befor
     assert tip(tmp_path) == git("rev-parse", "HEAD")
 
 
-def test_commits_that_others_pushed_meanwhile_are_not_overwritten_and_not_tried_again(made, before, tmp_path):
+def test_commits_of_others_are_not_overwritten_and_the_push_is_not_repeated(made, before, tmp_path):
     other = tmp_path / "other"
     git("clone", "--quiet", str(tmp_path / "hub.git"), str(other))
     git("commit", "--quiet", "--allow-empty", "-m", "meanwhile", folder=other)
@@ -160,7 +158,7 @@ def test_commits_that_others_pushed_meanwhile_are_not_overwritten_and_not_tried_
     assert tip(tmp_path) == git("rev-parse", "HEAD")
 
 
-def test_protected_branch_is_told_and_not_tried_again(made, before, tmp_path):
+def test_protected_branch_is_reported_and_the_push_is_not_repeated(made, before, tmp_path):
     hook = tmp_path / "hub.git/hooks/pre-receive"
     hook.write_text("#!/bin/sh\necho main is protected >&2\nexit 1\n", "utf-8")
     hook.chmod(0o755)
@@ -169,7 +167,7 @@ def test_protected_branch_is_told_and_not_tried_again(made, before, tmp_path):
     assert task_runs(before)[-1] == ("push git", 1)
 
 
-def test_branch_of_its_own_leaves_main_and_tags_alone(made, tmp_path):
+def test_push_to_a_branch_leaves_main_and_tags_alone(made, tmp_path):
     earlier = tip(tmp_path)
     git("tag", "--annotate", "-m", "in use", "classifier@v1.0.0")
     publishing("branch")
@@ -179,7 +177,7 @@ def test_branch_of_its_own_leaves_main_and_tags_alone(made, tmp_path):
 
 
 @pytest.mark.parametrize("theirs", ["a reviewer's change", "promote 0123456789ab: reviewed"])
-def test_branch_of_the_same_candidate_follows_main_but_never_overwrites_a_person(made, tmp_path, theirs):
+def test_branch_of_a_candidate_follows_main_but_never_overwrites_a_persons_commit(made, tmp_path, theirs):
     publishing("branch")
     branch = "graftline/0123456789ab"
     first = tip(tmp_path, branch)
@@ -205,7 +203,7 @@ def test_branch_of_the_same_candidate_follows_main_but_never_overwrites_a_person
     assert git("log", "-1", "--format=%s", branch, folder=tmp_path / "hub.git") == theirs
 
 
-def test_branch_on_which_a_run_put_its_candidate_in_use_follows_main_too(made, tmp_path):
+def test_branch_on_which_a_run_promoted_its_candidate_follows_main_too(made, tmp_path):
     git("commit", "--quiet", "--amend", "-m", f"promote 0123456789ab: {BY_GATE}")
     publishing("branch")
     (made / "NOTES").write_text("main went on", "utf-8")
@@ -216,7 +214,7 @@ def test_branch_on_which_a_run_put_its_candidate_in_use_follows_main_too(made, t
     assert tip(tmp_path, "graftline/0123456789ab") == git("rev-parse", "HEAD")
 
 
-def test_remote_that_is_not_set_up_is_told_before_anything_runs(made, dvc):
+def test_missing_remote_is_reported_before_anything_runs(made, dvc):
     check_publishable("main")
     git("switch", "--quiet", "--detach")
     check_publishable("branch")
@@ -235,32 +233,30 @@ def test_remote_that_is_not_set_up_is_told_before_anything_runs(made, dvc):
 @pytest.mark.parametrize(
     "name", ["params.yaml", "tasks/training/loop/fit.py", "tests/regression/test_mine.py", ".dvc/config"]
 )
-def test_what_a_run_would_be_made_with_is_committed_before_anything_runs(made, name):
+def test_uncommitted_source_of_a_run_is_refused_before_anything_runs(made, name):
     with (made / name).open("a") as file:
         file.write("# mine\n")
-    with pytest.raises(ValueError, match=f"^{name}: not as the commit has it.* commit it, or `git restore` it"):
+    with pytest.raises(ValueError, match=f"^{name}: not as committed.* commit it, or `git restore` it"):
         check_publishable("branch")
     check_publishable("no")
     commit(made, "mine")
     check_publishable("branch")
 
 
-def test_what_a_run_commits_by_itself_and_what_no_stage_reads_may_differ(made):
+def test_file_that_a_run_commits_or_no_stage_reads_may_differ(made):
     for name in ("data/batches.yaml", "README.md"):
         with (made / name).open("a") as file:
             file.write("# new\n")
     check_publishable("branch")
 
 
-def test_waits_that_are_no_numbers_are_refused(monkeypatch):
+def test_pauses_that_are_not_numbers_are_refused(monkeypatch):
     monkeypatch.setenv("GRAFTLINE_RETRY_SECONDS", "soon")
     with pytest.raises(ValueError, match="GRAFTLINE_RETRY_SECONDS is 'soon', expected seconds such as '10,60,300'"):
         check_publishable("no")
 
 
-def test_remote_on_s3_serves_a_clone_on_another_machine_which_runs_nothing_again(
-    made, bucket, s3_server, tmp_path, dvc
-):
+def test_clone_with_a_remote_on_s3_runs_nothing_again(made, bucket, s3_server, tmp_path, dvc):
     dvc(made, "remote", "modify", "store", "url", "s3://door/models")
     dvc(made, "remote", "modify", "store", "endpointurl", s3_server)
     commit(made, "the remote is on S3")

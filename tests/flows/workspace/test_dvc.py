@@ -15,7 +15,7 @@ from flows.workspace.hold import only_writer
 from tests.kit.programs import SECONDS, running
 
 ROOT = Path(__file__).parents[3]
-DEAF = 'trap "" TERM; echo number $$; sleep 300'  # a stage that SIGTERM does not end
+DEAF = 'trap "" TERM; echo number $$; sleep 300'  # a stage that ignores SIGTERM
 HOLDER = """
 from flows.workspace.dvc import lines_of
 from flows.workspace.hold import only_writer
@@ -27,7 +27,7 @@ with only_writer():
 
 @pytest.fixture
 def pipeline(tmp_path, monkeypatch, dvc):
-    """Make a pipeline whose one stage is this command, and be in it."""
+    """Make a pipeline whose one stage is this command. The test runs in it."""
     monkeypatch.chdir(tmp_path)
     dvc(tmp_path, "init", "--no-scm", "--quiet")
 
@@ -38,11 +38,11 @@ def pipeline(tmp_path, monkeypatch, dvc):
 
 
 def number_in(lines):
-    """The first that a line of the stage's says."""
+    """Return the process number that the stage prints."""
     return next(int(line.split()[1]) for line in lines if line.startswith("number "))
 
 
-def test_stage_that_ignores_sigterm_is_killed_where_its_lines_are_left(pipeline):
+def test_stage_that_ignores_sigterm_is_killed_when_the_lines_are_closed(pipeline):
     pipeline(DEAF)
     lines = lines_of("repro")
     stage = number_in(lines)
@@ -50,8 +50,8 @@ def test_stage_that_ignores_sigterm_is_killed_where_its_lines_are_left(pipeline)
     assert not is_running(stage)
 
 
-def test_workspace_of_a_run_that_was_killed_is_free_once_its_stage_is_gone(pipeline):
-    """The run is as Prefect starts one: nothing is around it."""
+def test_workspace_of_a_killed_run_is_free_once_its_stage_is_gone(pipeline):
+    """The run has no process around it, like those that Prefect starts."""
     pipeline(DEAF)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with running(sys.executable, "-c", HOLDER, env=environment, stdout=subprocess.PIPE) as holder:
@@ -63,16 +63,16 @@ def test_workspace_of_a_run_that_was_killed_is_free_once_its_stage_is_gone(pipel
 
 
 @pytest.mark.parametrize(
-    ("content", "found"),
+    ("content", "message"),
     [
         ("stages\n  only:\n", r"dvc.yaml' is invalid.*in line 2.*mend that file"),
         ("stages:\n  only:\n    comd: x\n", r"dvc.yaml' validation failed.*comd.*mend that file"),
     ],
 )
-def test_file_that_dvc_cannot_read_is_named_with_what_to_do(pipeline, content, found):
+def test_file_that_dvc_cannot_read_is_named_with_what_to_do(pipeline, content, message):
     pipeline("true")
     Path("dvc.yaml").write_text(content, "utf-8")
-    with pytest.raises(DvcError, match=found):
+    with pytest.raises(DvcError, match=message):
         list(lines_of("repro"))
 
 
@@ -89,7 +89,7 @@ def test_file_in_the_place_of_a_folder_is_named_with_what_to_do(pipeline):
 
 @pytest.fixture
 def locked(pipeline):
-    """A stage of which DVC's list of locks says that this process, in a DVC with these arguments, is at it."""
+    """Make DVC's list of locks name a process with these arguments as running the stage."""
 
     def lock(process, arguments):
         Path("dvc.yaml").write_text(
@@ -105,7 +105,7 @@ def locked(pipeline):
     return lock
 
 
-def test_dvc_that_was_killed_stops_no_other_though_its_number_is_another_process_by_now(locked):
+def test_lock_of_a_killed_dvc_is_dropped_though_another_process_has_its_number(locked):
     locked(os.getpid(), "--wait-for-lock repro the-stage")
     with only_writer():
         list(lines_of("repro"))
@@ -119,7 +119,7 @@ def test_dvc_that_is_at_work_is_named_with_what_to_do(locked):
             list(lines_of("repro"))
 
 
-def test_dvc_that_takes_longer_than_it_may_is_ended_and_told_as_such(pipeline, monkeypatch):
+def test_dvc_that_runs_too_long_is_ended_and_reported(pipeline, monkeypatch):
     pipeline("sleep 300")
     monkeypatch.setenv("GRAFTLINE_DVC_HOURS", "0.001")
     with pytest.raises(DvcError, match=r"^dvc repro was ended after 0.001 hours: .*GRAFTLINE_DVC_HOURS"):
@@ -127,7 +127,7 @@ def test_dvc_that_takes_longer_than_it_may_is_ended_and_told_as_such(pipeline, m
 
 
 @pytest.mark.parametrize("hours", ["a day", "0", "nan", "inf"])
-def test_hours_that_are_no_number_are_refused(pipeline, monkeypatch, hours):
+def test_hours_that_are_not_a_number_are_refused(pipeline, monkeypatch, hours):
     monkeypatch.setenv("GRAFTLINE_DVC_HOURS", hours)
     with pytest.raises(ValueError, match=f"GRAFTLINE_DVC_HOURS is '{hours}', expected hours such as 24"):
         list(lines_of("version"))

@@ -1,4 +1,4 @@
-"""What git does for a run."""
+"""Commits and pushes of a run."""
 
 import os
 import signal
@@ -11,10 +11,10 @@ from flows.workspace.hold import only_writer
 from tests.kit.programs import git
 
 
-def test_git_that_cleans_up_by_itself_holds_no_workspace_after_the_run(workspace):
+def test_automatic_cleaning_of_git_does_not_hold_the_workspace_after_the_run(workspace):
     pictures = Path("pictures")
     pictures.mkdir()
-    for number in range(2000):  # objects of git's own, of which it packs what is too many
+    for number in range(2000):  # so many objects that git packs them
         (pictures / f"{number}").write_text(f"{number}\n" * 200, "utf-8")
     git("config", "gc.auto", "1")
     with only_writer():
@@ -24,8 +24,8 @@ def test_git_that_cleans_up_by_itself_holds_no_workspace_after_the_run(workspace
     assert packs
 
 
-def test_helper_that_a_push_leaves_behind_holds_no_workspace(workspace, tmp_path):
-    """As git's own does that keeps a password for a while."""
+def test_helper_that_a_push_leaves_behind_does_not_hold_the_workspace(workspace, tmp_path):
+    """Git's own helper keeps a password for a while."""
     for command in (
         ["init", "--quiet", "--bare", str(tmp_path / "hub.git")],
         ["remote", "add", "origin", str(tmp_path / "hub.git")],
@@ -33,7 +33,8 @@ def test_helper_that_a_push_leaves_behind_holds_no_workspace(workspace, tmp_path
         git(*command)
     helper = tmp_path / "receive-pack"
     helper.write_text(
-        f'#!/bin/sh\nsleep 600 < /dev/null > /dev/null 2>&1 &\necho $! > {tmp_path}/helper\nexec git-receive-pack "$@"\n',
+        f"#!/bin/sh\nsleep 600 < /dev/null > /dev/null 2>&1 &\necho $! > {tmp_path}/helper\n"
+        'exec git-receive-pack "$@"\n',
         "utf-8",
     )
     helper.chmod(0o755)
@@ -47,8 +48,8 @@ def test_helper_that_a_push_leaves_behind_holds_no_workspace(workspace, tmp_path
         os.kill(int((tmp_path / "helper").read_text("utf-8")), signal.SIGKILL)
 
 
-def test_checkout_that_git_does_not_read_is_not_taken_for_none(workspace, monkeypatch):
-    """As root's git refuses that of the user of the service: a promotion would stay without its commit."""
+def test_checkout_that_git_does_not_read_is_refused(workspace, monkeypatch):
+    """Root's git does not read the checkout of the service's user: a promotion would get no commit."""
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     with pytest.raises(ValueError, match=r"git does not read this checkout .*dubious ownership"):
         record_in_git([Path("params.yaml")], message="none", log=lambda line: None)

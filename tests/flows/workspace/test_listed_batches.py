@@ -37,7 +37,7 @@ def test_name_is_made_fit(name, fit):
 
 
 @given(st.text(min_size=1))
-def test_any_name_is_made_one_that_the_list_takes_and_stays_then(name):
+def test_any_name_is_made_fit_for_the_list_once_and_for_all(name):
     fit = fit_name(name)
     assert NAME.fullmatch(fit)
     assert len(fit) <= 100
@@ -63,37 +63,37 @@ def test_batch_is_appended_and_every_other_byte_stays(here, before, after):
     assert read_batches(LISTED)[-1] == "b"
 
 
-def test_name_that_yaml_would_take_for_a_date_stays_a_name(here):
+def test_name_that_looks_like_a_date_stays_a_name(here):
     append("2026-11-20")
     assert read_batches(LISTED) == listed() == ["2026-11-20"]
 
 
 @pytest.mark.parametrize("text", ["", "batches: a\n", "batches: [\n"])
-def test_list_that_is_none_is_refused_and_left_alone(here, text):
+def test_damaged_list_is_refused_and_left_alone(here, text):
     LISTED.write_text(text, "utf-8")
     with pytest.raises(ValueError, match=r"batches\.yaml"):
         append("b")
     assert LISTED.read_text("utf-8") == text
 
 
-def test_taken_name_gets_the_contents_hash_and_one_taken_too_is_refused(here):
+def test_taken_name_gets_the_contents_hash_unless_that_is_taken_too(here):
     assert free_name("a", "0123456789") == "a"
     append("a")
     assert free_name("a", "0123456789") == "a-01234567"
     (RAW / "b.parquet").touch()
     assert free_name("b.parquet", "0123456789") == "b-01234567.parquet"
     (RAW / "a-01234567.dvc").touch()
-    with pytest.raises(ValueError, match="a-01234567 is there"):
+    with pytest.raises(ValueError, match="a-01234567 exists, and DVC does not track it"):
         free_name("a", "0123456789")
 
 
-def test_torn_file_of_dvcs_and_a_batch_that_is_not_listed_are_named(here):
+def test_damaged_dvc_file_and_unlisted_batch_are_reported(here):
     (RAW / "a.dvc").write_text(yaml.dump({"outs": [{"md5": "1", "path": "a"}]}), "utf-8")
     assert tracked() == {"1": "a"}
     (RAW / "b.dvc").touch()
     assert tracked() == {"1": "a"}
     unlisted, torn = loose_ends()
     assert unlisted == "a is in data/raw, but data/batches.yaml does not list it: list it, or remove its .dvc file"
-    assert "b.dvc is no file of DVC's: restore it with git, or remove it" in torn
+    assert "b.dvc is not a DVC file: restore it with git, or remove it" in torn
     append("a")
     assert loose_ends() == [torn]

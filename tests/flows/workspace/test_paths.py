@@ -35,8 +35,8 @@ def test_path_is_that_of_the_workspace_that_is_the_current_directory(bare_worksp
 
 
 def test_files_beside_the_model_in_use_and_the_list_of_batches_follow_them(bare_workspace):
-    found = [paths.baseline_pointer(), paths.promotions(), paths.promotion(), paths.churn()]
-    assert [str(path) for path in found] == [
+    beside = [paths.baseline_pointer(), paths.promotions(), paths.promotion(), paths.churn()]
+    assert [str(path) for path in beside] == [
         "data/models/baseline.dvc",
         "data/models/promotions.jsonl",
         "data/models/.promotion",

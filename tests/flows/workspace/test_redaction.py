@@ -1,4 +1,4 @@
-"""What may be printed, and what never is."""
+"""Secrets are hidden wherever a run prints, and all else is shown."""
 
 import pytest
 
@@ -9,11 +9,11 @@ from flows.workspace.redaction import NAMED, redactor
 from flows.workspace.working_copy import commit
 from tests.kit.programs import git, run_module
 
-SECRET = "pl4nted" + "-s3cret-9f2c"  # in two parts: this file is in the working copy, too
+SECRET = "pl4nted" + "-s3cret-9f2c"  # in two parts: the working copy has this file too
 
 
 @pytest.mark.parametrize(
-    ("printed", "told"),
+    ("printed", "shown"),
     [
         (
             f"fatal: unable to access 'https://x:{SECRET}@host/p.git/': no",
@@ -44,8 +44,8 @@ SECRET = "pl4nted" + "-s3cret-9f2c"  # in two parts: this file is in the working
         ("sample data/raw/first/9/0069.png is missing", "sample data/raw/first/9/0069.png is missing"),
     ],
 )
-def test_address_keeps_its_host_and_loses_its_password(printed, told):
-    assert redactor()(printed) == told
+def test_address_keeps_its_host_and_loses_its_password(printed, shown):
+    assert redactor()(printed) == shown
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_address_keeps_its_host_and_loses_its_password(printed, told):
         "SESSION_COOKIE",
     ],
 )
-def test_value_of_a_secret_variable_is_hidden_wherever_it_is_printed(monkeypatch, name):
+def test_value_of_a_secret_variable_is_hidden(monkeypatch, name):
     monkeypatch.setenv(name, SECRET)
     assert redactor()(f"<{SECRET}>") == "<***>"
 
@@ -94,26 +94,26 @@ def test_value_of_a_secret_variable_is_hidden_wherever_it_is_printed(monkeypatch
         ("COMPASS", "north-west"),
     ],
 )
-def test_variable_that_is_no_secret_is_printed(monkeypatch, name, value):
+def test_value_of_another_variable_is_shown(monkeypatch, name, value):
     monkeypatch.setenv(name, value)
     assert redactor()(value) == value
 
 
-def test_key_that_begins_as_a_path_does_is_hidden(monkeypatch):
+def test_key_that_begins_like_a_path_is_hidden(monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", f"/{SECRET}/b")
     monkeypatch.setenv("B2_APPLICATION_KEY", f"/{SECRET}")
     assert redactor()(f"</{SECRET}/b> </{SECRET}>") == "<***> <***>"
 
 
-def test_variable_that_is_named_as_secret_is_hidden_whatever_it_is_called_and_however_short(monkeypatch):
+def test_value_of_a_variable_that_is_named_secret_is_hidden_even_if_it_is_short(monkeypatch):
     monkeypatch.setenv(NAMED, "STORE,LOGIN")
     monkeypatch.setenv("STORE", "abc")
     monkeypatch.setenv("LOGIN", "/etc/x\nsecond line")
     assert redactor()("<abc> <second line> </etc/x>") == "<***> <***> <***>"
 
 
-def test_error_that_neither_dvc_nor_git_made_tells_prefect_no_secret(monkeypatch, workspace, prefect_api):
-    """Both say what they were given."""
+def test_prefect_gets_no_secret_from_an_error_of_our_own(monkeypatch, workspace, prefect_api):
+    """Both messages quote their input."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("GRAFTLINE_RETRY_SECONDS", SECRET)
     (workspace / "data/batches.yaml").write_text("batches: [first]\n", "utf-8")
@@ -124,7 +124,7 @@ def test_error_that_neither_dvc_nor_git_made_tells_prefect_no_secret(monkeypatch
 
 
 @pytest.mark.parametrize("password", [SECRET, f"a,{SECRET}#1"])
-def test_password_that_dvc_was_told_is_hidden(workspace, dvc, password):
+def test_password_in_dvcs_settings_is_hidden(workspace, dvc, password):
     dvc(workspace, "remote", "add", "store", "https://127.0.0.1/store")
     dvc(workspace, "remote", "modify", "--local", "store", "password", password)
     assert redactor()(f"refused: {password}") == "refused: ***"

@@ -16,12 +16,12 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def test_run_that_finds_another_at_work_waits_for_it_and_says_so():
-    said = []
+def test_run_that_finds_another_at_work_waits_and_logs_that():
+    lines = []
     waits, works = threading.Event(), threading.Event()
 
     def second():
-        with in_turn("retrain", wait_seconds=SECONDS, log=lambda line: (said.append(line), waits.set())):
+        with in_turn("retrain", wait_seconds=SECONDS, log=lambda line: (lines.append(line), waits.set())):
             works.set()
 
     with ThreadPoolExecutor() as pool:
@@ -31,11 +31,11 @@ def test_run_that_finds_another_at_work_waits_for_it_and_says_so():
             assert not works.is_set()
         running.result(timeout=SECONDS)
     assert works.is_set()
-    assert said[0].endswith(": waiting")
-    assert "is at work in" in said[0]
+    assert lines[0].endswith(": waiting")
+    assert "is at work in" in lines[0]
 
 
-def test_run_behind_one_that_waits_for_the_same_is_not_needed_and_one_for_something_else_is():
+def test_run_is_not_needed_behind_a_waiting_run_of_the_same_purpose_only():
     waits = threading.Event()
 
     def second():
@@ -51,14 +51,14 @@ def test_run_behind_one_that_waits_for_the_same_is_not_needed_and_one_for_someth
                 in_turn("retrain", wait_seconds=SECONDS, log=print),
             ):
                 pass
-            for what in ("promote", None):
-                with pytest.raises(BlockingIOError), in_turn(what, wait_seconds=0.1, log=print):
+            for purpose in ("promote", None):
+                with pytest.raises(BlockingIOError), in_turn(purpose, wait_seconds=0.1, log=print):
                     pass
         running.result(timeout=SECONDS)
 
 
-def test_run_that_comes_while_the_one_that_waited_is_at_work_waits_anew():
-    """What it was started for may be newer than what the other reads."""
+def test_run_that_comes_after_a_waiting_run_began_waits_too():
+    """Its reason may be newer than what the other run reads."""
     waits = [threading.Event(), threading.Event()]
     works, ends = threading.Event(), threading.Event()
 
@@ -79,6 +79,6 @@ def test_run_that_comes_while_the_one_that_waited_is_at_work_waits_anew():
         second.result(timeout=SECONDS)
 
 
-def test_run_that_may_not_wait_says_who_is_at_work():
+def test_run_that_may_not_wait_names_the_process_at_work():
     with only_writer(), pytest.raises(BlockingIOError, match="is at work in"), in_turn("a", wait_seconds=0, log=print):
         pass

@@ -28,13 +28,13 @@ def test_letter_is_light_on_dark_and_touches_no_edge(glyphs):
     assert edges.max() == 0
 
 
-def test_distorted_glyphs_are_grey_pictures_of_the_size_asked_for(glyphs):
-    found = spoil(glyphs[0])
-    assert found.shape == (len(glyphs[0]), 3, 32, 32)
-    assert found.dtype == torch.uint8
-    assert torch.equal(found[:, 0], found[:, 1])
+def test_distorted_glyphs_are_grey_images_of_the_chosen_size(glyphs):
+    images = spoil(glyphs[0])
+    assert images.shape == (len(glyphs[0]), 3, 32, 32)
+    assert images.dtype == torch.uint8
+    assert torch.equal(images[:, 0], images[:, 1])
 
 
-def test_same_generator_distorts_alike(glyphs):
+def test_equal_generators_distort_equally(glyphs):
     assert torch.equal(spoil(glyphs[0]), spoil(glyphs[0]))
     assert not torch.equal(spoil(glyphs[0]), spoil(glyphs[0], seed=1))

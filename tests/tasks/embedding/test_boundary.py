@@ -5,7 +5,7 @@ from torch import nn
 from tasks.embedding.boundary import find_boundary, flatten, frozen_part, trained_part, unflatten
 from tasks.models.weights import load_backbone
 
-# one of each way in which tensors pass from block to block: sums, concatenations, halves, tokens, windows, branches
+# one network for each way in which tensors pass between blocks: sums, concatenations, halves, tokens, windows, branches
 NETWORKS = {
     "resnet18": ("penultimate", 64),
     "shufflenet_v2_x0_5": (["stage2", "stage3", "stage4", "conv5"], 32),
@@ -20,10 +20,12 @@ NETWORKS = {
 
 
 def backbone_of(architecture, *, features=None, size=None):
-    """With statistics as training leaves them."""
+    """Return a backbone with batch statistics like those of a trained one."""
     torch.manual_seed(0)
-    usual, pixels = NETWORKS[architecture]
-    backbone = load_backbone(architecture, weights="random", features=features or usual, image_size=size or pixels)
+    default_features, default_size = NETWORKS[architecture]
+    backbone = load_backbone(
+        architecture, weights="random", features=features or default_features, image_size=size or default_size
+    )
     for part in backbone.modules():
         if isinstance(part, nn.BatchNorm2d):
             nn.init.normal_(part.running_mean, std=0.1)
@@ -48,37 +50,38 @@ def cut(backbone, count):
 
 @pytest.mark.parametrize("count", [0, 1, 3])
 @pytest.mark.parametrize("architecture", NETWORKS)
-def test_frozen_part_and_trained_part_give_together_what_the_backbone_gives(architecture, count):
+def test_frozen_part_and_trained_part_together_give_the_features_of_the_backbone(architecture, count):
     backbone = backbone_of(architecture)
     boundary, frozen, trained = cut(backbone, count)
     with torch.no_grad():
         activations = frozen(images(backbone))
         assert activations.shape == (3, boundary.width)
-        found, expected = trained(activations), backbone(images(backbone))
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
+        features, expected = trained(activations), backbone(images(backbone))
+    torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
 
 
 @pytest.mark.parametrize("architecture", NETWORKS)
 def test_trained_part_has_the_weights_of_the_trained_blocks_and_shares_them(architecture):
-    backbone = backbone_of(architecture, features="penultimate")  # which need every block
+    backbone = backbone_of(architecture, features="penultimate")  # these features need every block
     _, frozen, trained = cut(backbone, 2)
-    wanted = [each for block in last_blocks(backbone, 2) for each in (*block.parameters(), *block.buffers())]
-    places = {each.data_ptr() for each in (*trained.parameters(), *trained.buffers())}
-    assert {each.data_ptr() for each in wanted} <= places
-    own = {each.data_ptr() for each in (*backbone.parameters(), *backbone.buffers())}
-    assert places <= own
-    assert not own & {each.data_ptr() for each in (*frozen.parameters(), *frozen.buffers())}
+
+    def addresses(*modules):
+        return {tensor.data_ptr() for module in modules for tensor in (*module.parameters(), *module.buffers())}
+
+    assert addresses(*last_blocks(backbone, 2)) <= addresses(trained)
+    assert addresses(trained) <= addresses(backbone)
+    assert not addresses(backbone) & addresses(frozen)
 
 
 def test_frozen_part_has_no_weights_of_the_trained_blocks():
-    """It is computed once: a network that it does not need costs time."""
+    """Blocks that the frozen part does not need would only cost time."""
     backbone = backbone_of("resnet18")
     _, frozen, trained = cut(backbone, 2)
     assert not any(name.startswith(("layer4.0", "layer4.1")) for name, _ in frozen.named_parameters())
     assert {name.rpartition(".")[0].split(".")[0] for name, _ in trained.named_parameters()} == {"layer4"}
 
 
-def test_what_trains_the_trained_part_trains_the_backbone():
+def test_training_the_trained_part_trains_the_backbone():
     backbone = backbone_of("shufflenet_v2_x0_5")
     _, frozen, trained = cut(backbone, 1)
     with torch.no_grad():
@@ -92,17 +95,17 @@ def test_what_trains_the_trained_part_trains_the_backbone():
 def test_gradients_are_those_of_the_backbone():
     backbone = backbone_of("resnet18")
     _, frozen, trained = cut(backbone, 2)
-    parameters = [each for block in last_blocks(backbone, 2) for each in block.parameters()]
+    parameters = [parameter for block in last_blocks(backbone, 2) for parameter in block.parameters()]
     with torch.no_grad():
         activations = frozen(images(backbone))
-    found = torch.autograd.grad(trained(activations).square().sum(), parameters)
+    gradients = torch.autograd.grad(trained(activations).square().sum(), parameters)
     expected = torch.autograd.grad(backbone(images(backbone)).square().sum(), parameters)
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(gradients, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3 * other.abs().max().item())
 
 
-def test_maps_of_frozen_and_trained_depths_pass_together():
-    """Features of four depths of which the last two blocks are trained: the earlier depths are activations, too."""
+def test_features_of_frozen_depths_are_activations_too():
+    """The features come from four depths. With the last two blocks trained, the earlier depths are activations."""
     backbone = backbone_of("shufflenet_v2_x0_5")
     boundary, *_ = cut(backbone, 2)
     only_last, *_ = cut(backbone_of("shufflenet_v2_x0_5", features="penultimate"), 2)
@@ -119,7 +122,7 @@ def test_fewer_trained_blocks_have_smaller_activations():
 
 
 @pytest.mark.parametrize("architecture", ["resnet18", "shufflenet_v2_x0_5", "squeezenet1_1", "vit_b_32", "swin_t"])
-def test_there_is_no_boundary_where_all_is_trained(architecture):
+def test_there_is_no_boundary_if_everything_is_trained(architecture):
     backbone = backbone_of(architecture)
     assert find_boundary(backbone, backbone.blocks()) is None
 
@@ -130,7 +133,7 @@ def test_finding_a_boundary_leaves_the_backbone_as_it_was():
     cut(backbone.train(), 2)
     assert backbone.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.state_dict().items())
-    assert all(each.requires_grad for each in backbone.parameters())
+    assert all(parameter.requires_grad for parameter in backbone.parameters())
 
 
 @pytest.mark.parametrize("shape", [(7,), (5, 6), (4, 3, 2)])

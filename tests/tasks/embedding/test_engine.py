@@ -1,7 +1,9 @@
+import io
 import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 import torch
 
 from tasks.data.samples.samples import sample_id
-from tasks.embedding.embedder import Embedder, plan
+from tasks.embedding.embedder import AUTO, Embedder, plan
 from tasks.embedding.engine import StoredView, embed, open_store
 from tasks.images.decode import decode_image
 from tasks.images.perceptual_hash import HASHES_SHAPE, perceptual_hashes
@@ -22,7 +24,7 @@ SIZE = 4  # images of a minibatch
 
 
 def load(**changes):
-    """Trained: the numbers of an untrained one are so small that half precision rounds differences away."""
+    """Load a trained backbone: with untrained weights half precision would round differences away."""
     choices = {"weights": str(GLYPHS), "features": ["stage2", "stage3", "stage4", "conv5"], "image_size": 32}
     return load_backbone("shufflenet_v2_x1_0", **choices | changes)
 
@@ -32,8 +34,14 @@ def backbone():
     return load()
 
 
+def png(image):
+    content = io.BytesIO()
+    image.save(content, "PNG")
+    return content.getvalue()
+
+
 class Pictures:
-    """Noise, of some seeds; remembers what is decoded."""
+    """Images of noise, one per seed. `decoded` lists the seeds whose images were decoded."""
 
     def __init__(self, picture, seeds):
         self.picture, self.seeds = picture, list(seeds)
@@ -43,14 +51,14 @@ class Pictures:
 
     def __call__(self, row):
         self.decoded.append(self.seeds[row])
-        return self.picture(self.seeds[row])
+        return png(self.picture(self.seeds[row]))
 
 
 class Engine:
-    """An embedder with a store. `num_passes` counts its forward passes; `spoil` may change what they give."""
+    """An embedder with a store. `num_passes` counts its forward passes; `spoil` may change their features."""
 
     def __init__(self, backbone, path, **choices):
-        self.embedder = Embedder(backbone, plan(device="cpu", minibatch_size=SIZE, **choices))
+        self.embedder = Embedder(backbone, plan(replace(AUTO, device="cpu", minibatch_size=SIZE, **choices)))
         self.network, self.embedder.network = self.embedder.network, self.forward
         self.num_passes = 0
         self.spoil = lambda features: features
@@ -64,7 +72,7 @@ class Engine:
         return self.spoil(self.network(images))
 
     def view(self, pictures):
-        return StoredView(embedder=self.embedder, store=self.store, keys=pictures.ids, hashing=perceptual_hashes)
+        return StoredView(embedder=self.embedder, store=self.store, keys=pictures.ids)
 
     def embed(self, pictures, read=None):
         [count] = embed(read or pictures, [self.view(pictures)], names=pictures.names)
@@ -102,8 +110,8 @@ def test_only_new_samples_are_decoded_and_run_through_the_backbone(engine, pictu
     assert engine.num_passes == 4
 
 
-def test_vectors_are_the_same_to_the_bit_whatever_came_before_and_beside(backbone, picture, tmp_path):
-    """At once, in another order, and in two parts."""
+def test_vectors_are_the_same_to_the_bit_in_any_order_and_in_any_number_of_runs(backbone, picture, tmp_path):
+    """Embed the samples at once, in another order, and in two runs."""
     pictures = Pictures(picture, range(11))
     one, other, third = (Engine(backbone, tmp_path / name) for name in ("one", "other", "third"))
     one.embed(pictures)
@@ -115,7 +123,7 @@ def test_vectors_are_the_same_to_the_bit_whatever_came_before_and_beside(backbon
     assert np.array_equal(third.looks(pictures).pack(), expected)
 
 
-def test_another_recipe_computes_anew_and_the_old_vectors_stay_for_a_return(backbone, picture, tmp_path):
+def test_another_recipe_computes_anew_and_the_vectors_of_the_old_recipe_stay(backbone, picture, tmp_path):
     pictures, store = Pictures(picture, range(5)), tmp_path / "store"
     assert Engine(backbone, store).embed(pictures) == 5
     assert Engine(backbone, store, precision="fp32").embed(pictures) == (5 if plan().precision == "bf16" else 0)
@@ -140,13 +148,13 @@ def test_number_that_half_precision_cannot_hold_is_refused(engine, picture):
         engine.embed(Pictures(picture, range(2)))
 
 
-def test_what_was_computed_before_a_sample_vanished_stays(engine, picture):
+def test_vectors_computed_before_a_sample_vanished_stay(engine, picture):
     pictures = Pictures(picture, range(40))
 
     def vanishing(row):
         if row == 39:
             raise ValueError("sample 39.png is missing")
-        return picture(row)
+        return png(picture(row))
 
     with pytest.raises(ValueError, match=r"39\.png is missing"):
         engine.embed(pictures, vanishing)
@@ -154,12 +162,14 @@ def test_what_was_computed_before_a_sample_vanished_stays(engine, picture):
 
 
 SLOW_RUN = """
-import sys, time
+import io, sys, time
+from dataclasses import replace
+from dataclasses import replace
 from pathlib import Path
 import numpy as np, torch
 from PIL import Image
 from tasks.data.samples.samples import sample_id
-from tasks.embedding.embedder import Embedder, plan
+from tasks.embedding.embedder import AUTO, Embedder, plan
 from tasks.embedding.engine import StoredView, embed, open_store
 from tasks.images.decode import decode_image
 from tasks.images.perceptual_hash import HASHES_SHAPE, perceptual_hashes
@@ -167,11 +177,13 @@ from tasks.models.weights import load_backbone
 
 features = ["stage2", "stage3", "stage4", "conv5"]
 backbone = load_backbone("shufflenet_v2_x1_0", weights="backbones/glyphs.safetensors", features=features, image_size=32)
-embedder = Embedder(backbone, plan(device="cpu", minibatch_size=4))
+embedder = Embedder(backbone, plan(replace(AUTO, device="cpu", minibatch_size=4)))
 
 def picture(row):
     time.sleep(float(sys.argv[2]))
-    return Image.fromarray(np.random.default_rng(row).integers(0, 256, (16, 16, 3), dtype=np.uint8))
+    content = io.BytesIO()
+    Image.fromarray(np.random.default_rng(row).integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(content, "PNG")
+    return content.getvalue()
 
 numbers = range(400)
 ids, names = [sample_id(str(n).encode()) for n in numbers], list(map(str, numbers))
@@ -180,13 +192,16 @@ store = open_store(
     hashes_shape=HASHES_SHAPE,
 )
 print("ready", flush=True)
-embed(picture, [StoredView(embedder=embedder, store=store, keys=ids, hashing=perceptual_hashes)], names=names)
+embed(picture, [StoredView(embedder=embedder, store=store, keys=ids)], names=names)
 """
 
 
 @pytest.fixture
 def other_run(tmp_path):
-    """Another process, which embeds the pictures 0 to 399 into the same store, each in so many seconds."""
+    """Return a function that starts another process, which embeds images 0 to 399 into the same store.
+
+    Its argument is the time per image in seconds.
+    """
 
     def start(seconds):
         command = [sys.executable, "-c", SLOW_RUN, str(tmp_path / "store"), str(seconds)]
@@ -199,7 +214,7 @@ def other_run(tmp_path):
 
 @pytest.fixture
 def undisturbed(tmp_path, picture):
-    """What a run of its own makes of the pictures 0 to 399."""
+    """Return the packed looks of images 0 to 399 from a run with a store of its own."""
     alone = Engine(load(), tmp_path / "other")
     alone.embed(Pictures(picture, range(400)))
     return alone.looks(Pictures(picture, range(400))).pack()
@@ -211,7 +226,7 @@ def num_stored(engine):
 
 
 def test_killed_run_loses_its_last_seconds_and_no_bit(engine, picture, other_run, undisturbed):
-    """Another process is killed in the midst of its work; this one goes on, and all are what they would have been."""
+    """Another process is killed in the middle of its work. This one continues, and the vectors are the same."""
     with other_run(0.03) as run:
         once = until(lambda: num_stored(engine))
         until(lambda: num_stored(engine) > once)  # flushed twice

@@ -5,7 +5,7 @@ from torch import nn
 from tasks.embedding.fusion import FusedConvolution, fold, fuse, trace
 from tasks.models.weights import load_backbone
 
-# one of each kind of block: residual sums, concatenation, squeeze and excitation, normalisation first, attention
+# a network for each kind of block: residual sums, concatenation, squeeze and excitation, normalisation first, attention
 ARCHITECTURES = [
     "resnet18",
     "squeezenet1_1",
@@ -18,7 +18,7 @@ ARCHITECTURES = [
 
 
 def backbone_of(architecture, *, features="penultimate"):
-    """With statistics as training leaves them: those of an untrained network would be folded into nothing."""
+    """Return a backbone with batch statistics like those of a trained one; untrained ones would fold into nothing."""
     torch.manual_seed(0)
     backbone = load_backbone(architecture, weights="random", features=features)
     for part in backbone.modules():
@@ -37,7 +37,7 @@ def images(*, n=2, size=224):
 
 @torch.inference_mode()
 def fused_and_original(backbone):
-    """Features of the fused graph and of the backbone; asserts that before fusion they are the same to the bit."""
+    """Return the features of the fused graph and of the backbone; assert that before fusion they are the same bits."""
     expected = backbone(images())
     graph = trace(backbone)
     assert torch.equal(graph(images()), expected)
@@ -48,12 +48,12 @@ def fused_and_original(backbone):
 
 @pytest.mark.parametrize("features", ["penultimate", "pooled"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_fused_graph_computes_what_the_backbone_does(architecture, features):
-    found, expected = fused_and_original(backbone_of(architecture, features=features))
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
+def test_fused_graph_gives_the_features_of_the_backbone(architecture, features):
+    fused, expected = fused_and_original(backbone_of(architecture, features=features))
+    torch.testing.assert_close(fused, expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
 
 
-def test_nothing_is_left_of_a_residual_block_but_fused_convolutions():
+def test_residual_blocks_become_fused_convolutions_only():
     graph = trace(backbone_of("resnet18"))
     with torch.inference_mode():
         fold(graph)
@@ -64,8 +64,8 @@ def test_nothing_is_left_of_a_residual_block_but_fused_convolutions():
 
 def test_map_of_a_named_part_is_taken_before_a_later_step_writes_over_it():
     """The activation after conv1 and bn1 works in place."""
-    found, expected = fused_and_original(backbone_of("resnet18", features=["bn1", "layer1.0.bn2"]))
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    fused, expected = fused_and_original(backbone_of("resnet18", features=["bn1", "layer1.0.bn2"]))
+    torch.testing.assert_close(fused, expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,9 @@ def test_map_of_a_named_part_is_taken_before_a_later_step_writes_over_it():
         ("swin_t", ["features.1.0.stochastic_depth"]),
     ],
 )
-def test_part_that_runs_more_than_once_gives_what_it_gave_last(architecture, features):
-    found, expected = fused_and_original(backbone_of(architecture, features=features))
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+def test_part_that_runs_more_than_once_gives_its_last_output(architecture, features):
+    fused, expected = fused_and_original(backbone_of(architecture, features=features))
+    torch.testing.assert_close(fused, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_backbone_is_left_as_it_was():

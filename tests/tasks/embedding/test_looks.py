@@ -6,7 +6,7 @@ from tasks.images.perceptual_hash import HASHES_SHAPE
 
 
 @pytest.mark.parametrize("n", [0, 1, 5])
-def test_what_is_packed_comes_back(n):
+def test_packed_looks_unpack_to_the_same_looks(n):
     generator = np.random.default_rng(0)
     looks = Looks(
         vectors=generator.normal(size=(n, 7)).astype(np.float16),

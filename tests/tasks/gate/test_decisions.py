@@ -9,11 +9,12 @@ def decided(path, *pairs):
 
 def test_candidate_that_is_judged_again_keeps_its_number(tmp_path):
     decisions = decided(tmp_path / "d.json", ("a", "x"), ("b", "y"), ("c", "x"))
-    assert [number_of(decisions, candidate=each, heldout="x") for each in "acd"] == [1, 2, 3]
+    assert [number_of(decisions, candidate=candidate, heldout="x") for candidate in "acd"] == [1, 2, 3]
 
 
-def test_last_verdict_on_a_candidate_is_kept_in_its_place(tmp_path):
+def test_new_verdict_on_a_candidate_replaces_the_old_one(tmp_path):
     path = tmp_path / "d.json"
     decided(path, ("a", "x"), ("b", "x"))
     write_down(path, Decision(candidate="a", heldout="x", verdict="accepted"))
-    assert [(each.candidate, each.verdict) for each in read_decisions(path)] == [("a", "accepted"), ("b", "rejected")]
+    verdicts = [(decision.candidate, decision.verdict) for decision in read_decisions(path)]
+    assert verdicts == [("a", "accepted"), ("b", "rejected")]

@@ -7,13 +7,13 @@ def test_first_decision_has_no_margin():
     assert Wear(num_decisions=1, confidence=0.95).margin(0.9, 1000) == 0.0
 
 
-def test_margin_is_what_the_interval_widens_by():
-    """z is 1.96 for 95 %, and 2.807 where ten decisions share the 5 %."""
+def test_margin_is_the_widening_of_the_interval():
+    """z is 1.96 for 95 %, and 2.807 if ten decisions share the 5 %."""
     error = (0.9 * 0.1 / 1000) ** 0.5
-    found = Wear(num_decisions=10, confidence=0.95).margin(0.9, 1000)
-    assert found == pytest.approx((2.8070 - 1.9600) * error, rel=1e-3)
+    margin = Wear(num_decisions=10, confidence=0.95).margin(0.9, 1000)
+    assert margin == pytest.approx((2.8070 - 1.9600) * error, rel=1e-3)
 
 
-def test_margin_of_more_samples_is_narrower():
+def test_margin_with_more_samples_is_smaller():
     wear = Wear(num_decisions=10, confidence=0.95)
     assert wear.margin(0.9, 4000) == pytest.approx(wear.margin(0.9, 1000) / 2)

@@ -2,7 +2,9 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as tvf
 
-from tasks.images.augment import NUM_DRAWS, Augmentation, Views, draw
+from tasks.images.augment import NUM_DRAWS, AugmentedViews, draw
+from tasks.images.augment import augment as augmented
+from tasks.images.options import Augmentation
 
 NOTHING = {"max_rotation_degrees": 0.0, "max_shift_fraction": 0.0, "max_scale_fraction": 0.0, "flip": False}
 MUCH = {"max_rotation_degrees": 30.0, "max_shift_fraction": 0.2, "max_scale_fraction": 0.3, "flip": True}
@@ -13,7 +15,7 @@ def augment(pixels, draws=None, **limits):
     """Where chance falls is spread evenly unless it is given: (n, NUM_DRAWS) in 0..1."""
     if draws is None:
         draws = torch.rand(len(pixels), NUM_DRAWS, generator=torch.Generator().manual_seed(0))
-    return Augmentation(**NOTHING | limits)(pixels, draws)
+    return augmented(pixels, draws, Augmentation(**NOTHING | limits))
 
 
 def names(count, *, first=0):
@@ -95,13 +97,13 @@ def test_what_comes_in_from_outside_repeats_the_border():
 
 def test_each_picture_gets_its_own_view(pixels):
     same = pixels[:1].expand(8, -1, -1, -1).contiguous()
-    found = Views(augmentation=Augmentation(**MUCH), seed=0)(same, names(8), 0)
+    found = AugmentedViews(augmentation=Augmentation(**MUCH), seed=0)(same, names(8), 0)
     assert len({each.numpy().tobytes() for each in found}) == 8
 
 
 def test_view_depends_on_the_sample_and_its_number_and_the_seed_alone(pixels):
     def view(positions, *, number=2, seed=3):
-        views = Views(augmentation=Augmentation(**MUCH), seed=seed)
+        views = AugmentedViews(augmentation=Augmentation(**MUCH), seed=seed)
         return views(pixels[positions], [names(8)[each] for each in positions], number)
 
     whole = view(list(range(8)))
@@ -129,7 +131,7 @@ def test_number_of_a_view_and_the_seed_are_not_mixed_up():
 
 def test_facts_name_all_that_a_view_depends_on():
     def facts(*, seed=0, **limits):
-        return Views(augmentation=Augmentation(**MUCH | limits), seed=seed).facts
+        return AugmentedViews(augmentation=Augmentation(**MUCH | limits), seed=seed).facts
 
     changes = [{"seed": 1}, {"flip": False}, *({name: 0.01} for name in MUCH if name != "flip")]
     assert all(facts(**each) != facts() for each in changes)

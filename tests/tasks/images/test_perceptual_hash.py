@@ -4,15 +4,15 @@ from PIL import Image
 from scipy.fft import dctn
 
 from tasks.data.health.bits import hash_words
-from tasks.images.alterations import COPIES, cropped
+from tasks.images.alterations import ALTERED_COPIES, cropped
 from tasks.images.perceptual_hash import DISTANCE, HASHES_SHAPE, NUM_BITS, perceptual_hashes
 
-COPY, STRANGER = 48, 80  # bits: what the tests take for near and for far
+COPY, STRANGER = 48, 80  # bits: near and far in these tests
 
 
 @pytest.fixture(scope="module")
 def scene():
-    """An RGB picture that is rough at every scale, as photographs are; another for each seed."""
+    """Return a function that draws an RGB image by seed, rough at every scale like a photograph."""
 
     def draw(seed, *, width=200, height=150):
         generator = np.random.default_rng(seed)
@@ -36,7 +36,7 @@ def distances(one, other):
 
 
 def published_bits(image):
-    """pHash, step by step."""
+    """Return the bits of pHash, computed step by step as published."""
     scaled = image.convert("L").resize((32, 32), Image.Resampling.LANCZOS)
     frequencies = dctn(np.asarray(scaled, dtype=float))[:16, :16].ravel()
     return frequencies > np.median(frequencies)
@@ -47,16 +47,16 @@ def random_hashes(n, *, seed=0):
 
 
 @pytest.mark.parametrize(("width", "height"), [(40, 80), (200, 120), (320, 240), (1000, 720)])
-def test_hashes_are_those_of_the_published_method_but_for_a_few_bits(scene, width, height):
+def test_hashes_differ_from_the_published_method_in_a_few_bits_at_most(scene, width, height):
     image = scene(3, width=width, height=height)
     corners = [(x * width // 40, y * height // 40) for y in (0, 1, 2) for x in (0, 1, 2)]
     views = [image, *(image.crop((x, y, x + width * 19 // 20, y + height * 19 // 20)) for x, y in corners)]
-    found = np.unpackbits(perceptual_hashes(image), axis=1)
-    differing = [int((bits != published_bits(view)).sum()) for bits, view in zip(found, views, strict=True)]
+    hashes = np.unpackbits(perceptual_hashes(image), axis=1)
+    differing = [int((bits != published_bits(view)).sum()) for bits, view in zip(hashes, views, strict=True)]
     assert max(differing) <= 12
 
 
-def test_pictures_of_one_colour_are_copies_of_each_other():
+def test_images_of_one_colour_are_copies_of_each_other():
     hashes = {
         perceptual_hashes(Image.new("RGB", (width, 40), (level, level, level))).tobytes()
         for width in (32, 100, 300)
@@ -65,24 +65,24 @@ def test_pictures_of_one_colour_are_copies_of_each_other():
     assert len(hashes) == 1
 
 
-@pytest.mark.parametrize("kind", COPIES)
+@pytest.mark.parametrize("kind", ALTERED_COPIES)
 @pytest.mark.parametrize("strength", [0.0, 0.3, 1.0])
 def test_altered_copy_stays_near_its_original(scene, kind, strength):
-    assert distance(COPIES[kind](scene(0), strength), scene(0)) <= COPY
+    assert distance(ALTERED_COPIES[kind](scene(0), strength), scene(0)) <= COPY
 
 
 @pytest.mark.parametrize("place", [(0.0, 0.0), (1.0, 0.0), (0.25, 0.75), (0.5, 0.5)])
-def test_crop_is_known_wherever_it_was_cut_and_on_either_side(scene, place):
+def test_crop_is_near_wherever_it_was_cut_and_on_either_side(scene, place):
     crop = cropped(scene(1), across=place[0], down=place[1])
     assert distance(crop, scene(1)) <= COPY
     assert distance(scene(1), crop) <= COPY
 
 
-def test_other_pictures_are_far_away(scene):
+def test_other_images_are_far_away(scene):
     assert min(distance(scene(0), scene(seed)) for seed in range(1, 20)) >= STRANGER
 
 
-def test_picture_is_at_no_distance_from_itself(scene):
+def test_image_has_no_distance_from_itself(scene):
     assert distance(scene(2), scene(2)) == 0
 
 
@@ -91,9 +91,9 @@ def test_distance_is_the_same_from_either_side():
     assert np.array_equal(distances(one, other), distances(other, one))
 
 
-def test_distance_is_the_least_of_all_views_and_of_both_orientations():
+def test_distance_is_the_least_over_all_views_and_both_orientations():
     one, other = random_hashes(20), random_hashes(20, seed=1)
-    bits = [np.unpackbits(each, axis=2) for each in (one, other)]
+    bits = [np.unpackbits(hashes, axis=2) for hashes in (one, other)]
     mirror = np.tile(np.arange(16) % 2, 16)
     expected = [
         min(
@@ -106,7 +106,7 @@ def test_distance_is_the_least_of_all_views_and_of_both_orientations():
     assert distances(one, other).tolist() == expected
 
 
-def test_opposite_hashes_differ_in_every_bit_but_those_that_a_mirror_turns():
+def test_opposite_hashes_differ_in_the_bits_that_mirroring_keeps():
     one = random_hashes(1)
     one[:] = one[:, :1]
     assert distances(one, ~one)[0] == NUM_BITS // 2
@@ -116,14 +116,16 @@ def test_opposite_hashes_differ_in_every_bit_but_those_that_a_mirror_turns():
 def test_near_pairs_are_those_within_the_distance(limit):
     one, other = random_hashes(60), random_hashes(40, seed=1)
     one[:5] = other[:5]
-    rows, columns = (each.ravel() for each in np.indices((60, 40)))
+    rows, columns = (indices.ravel() for indices in np.indices((60, 40)))
     expected = distances(one[rows], other[columns])
-    near, found = DISTANCE.near(hash_words(one), hash_words(other), rows=rows, columns=columns, max_distance=limit)
+    near, near_distances = DISTANCE.near(
+        hash_words(one), hash_words(other), rows=rows, columns=columns, max_distance=limit
+    )
     assert near.tolist() == np.flatnonzero(expected.astype(int) <= limit).tolist()
-    assert np.array_equal(found, expected[near])
+    assert np.array_equal(near_distances, expected[near])
 
 
-def test_one_picture_can_be_compared_with_many():
+def test_one_image_can_be_compared_with_many():
     one, others = random_hashes(1), random_hashes(30, seed=1)
     assert np.array_equal(distances(one, others), distances(np.repeat(one, 30, axis=0), others))
 
@@ -134,7 +136,7 @@ def test_no_pairs_have_no_distances():
 
 
 @pytest.mark.parametrize("size", [(8, 8), (1, 300), (3000, 40), (64, 64)])
-def test_picture_of_any_size_has_hashes(scene, size):
-    found = perceptual_hashes(scene(0, width=size[0], height=size[1]))
-    assert found.shape == HASHES_SHAPE
-    assert found.dtype == np.uint8
+def test_image_of_any_size_has_hashes(scene, size):
+    hashes = perceptual_hashes(scene(0, width=size[0], height=size[1]))
+    assert hashes.shape == HASHES_SHAPE
+    assert hashes.dtype == np.uint8

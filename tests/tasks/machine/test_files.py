@@ -13,56 +13,56 @@ def fill(folder):
     (folder / "inner" / "new").write_text("new", "utf-8")
 
 
-def test_file_appears_under_its_name_alone(tmp_path):
+def test_written_file_leaves_nothing_beside_it(tmp_path):
     with whole_file(tmp_path / "deep" / "out.csv") as path:
         path.write_text("all of it", "utf-8")
     assert (tmp_path / "deep" / "out.csv").read_text("utf-8") == "all of it"
-    assert [each.name for each in (tmp_path / "deep").iterdir()] == ["out.csv"]
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out.csv"]
 
 
-def test_failed_write_leaves_the_old_file_and_no_remnant(tmp_path):
+def test_failed_write_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path):
     out = tmp_path / "out.csv"
     out.write_text("old", "utf-8")
     with contextlib.suppress(RuntimeError), whole_file(out) as path:
         path.write_text("half", "utf-8")
         raise RuntimeError
     assert out.read_text("utf-8") == "old"
-    assert [each.name for each in tmp_path.iterdir()] == ["out.csv"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
 
 
-def test_folder_takes_the_place_of_the_old_one(tmp_path):
+def test_folder_replaces_the_old_one(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "old").touch()
     with whole_folder(out) as folder:
         fill(folder)
-    assert sorted(str(each.relative_to(tmp_path)) for each in tmp_path.rglob("*")) == [
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
         "out",
         "out/inner",
         "out/inner/new",
     ]
 
 
-def test_failed_write_leaves_the_old_folder_and_no_remnant(tmp_path):
+def test_failed_write_keeps_the_old_folder_and_leaves_nothing_beside_it(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "old").touch()
     with contextlib.suppress(RuntimeError), whole_folder(out) as folder:
         fill(folder)
         raise RuntimeError
-    assert sorted(str(each.relative_to(tmp_path)) for each in tmp_path.rglob("*")) == ["out", "out/old"]
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["out", "out/old"]
 
 
-def test_remnant_of_a_killed_run_does_not_get_into_the_folder(tmp_path):
-    remnant = tmp_path / ".out.part"
-    remnant.mkdir()
-    (remnant / "stale").touch()
+def test_leftovers_of_a_killed_run_do_not_get_into_the_folder(tmp_path):
+    leftovers = tmp_path / ".out.part"
+    leftovers.mkdir()
+    (leftovers / "stale").touch()
     with whole_folder(tmp_path / "out") as folder:
         fill(folder)
-    assert sorted(each.name for each in (tmp_path / "out").iterdir()) == ["inner"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["inner"]
 
 
-def test_equal_contents_are_equal_bytes_of_json(tmp_path):
+def test_equal_contents_give_equal_bytes_of_json(tmp_path):
     write_json(tmp_path / "a.json", {"b": 1, "a": "ü"})
     write_json(tmp_path / "b.json", {"a": "ü", "b": 1})
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
@@ -74,12 +74,12 @@ def test_not_a_number_is_refused_in_json(tmp_path):
         write_json(tmp_path / "a.json", {"loss": math.nan})
 
 
-def test_missing_json_is_named_with_what_to_do(tmp_path):
+def test_missing_json_is_reported_with_the_remedy(tmp_path):
     with pytest.raises(ValueError, match=r"metrics\.json is missing: run the stage that makes it, or `dvc pull`"):
         read_json(tmp_path / "metrics.json")
 
 
-def test_torn_json_is_named_with_what_to_do(tmp_path):
+def test_torn_json_is_reported_with_the_remedy(tmp_path):
     path = tmp_path / "metrics.json"
     path.write_text('{"accuracy": 0.', "utf-8")
     with pytest.raises(ValueError, match=r"metrics\.json is not JSON .*: remove it and run the stage"):
@@ -89,6 +89,6 @@ def test_torn_json_is_named_with_what_to_do(tmp_path):
 def test_device_or_folder_is_not_replaced_by_a_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for place in (tmp_path / "pipe", tmp_path):
-        with pytest.raises(ValueError, match="is no regular file"), whole_file(place) as path:
+        with pytest.raises(ValueError, match="is not a regular file"), whole_file(place) as path:
             path.write_text("new")
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)

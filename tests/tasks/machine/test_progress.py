@@ -17,14 +17,14 @@ def test_terminal_shows_a_bar():
     termios.tcsetwinsize(theirs, (24, 80))
     os.set_blocking(ours, False)
     run(sys.executable, "-c", WORK, cwd=ROOT, stdout=None, stderr=theirs)
-    shown = os.read(ours, 10_000).decode()  # before the other end is closed, which may drop what is unread
+    shown = os.read(ours, 10_000).decode()  # closing the other end may drop what is not read yet
     os.close(theirs)
     os.close(ours)
     assert "embed a:" in shown
     assert "3/3" in shown or "0/3" in shown
 
 
-def test_log_has_no_bar_and_nothing_for_short_work():
+def test_log_has_no_bar_and_no_line_for_short_work():
     done = run(sys.executable, "-c", WORK, cwd=ROOT)
     assert done.stderr == ""
 

@@ -5,7 +5,7 @@ import pytest
 
 from tasks.metrics.accuracy import measure_accuracy, wilson
 
-# Six samples of three classes. Said: 0 0 1 1 1 2; right are samples 0, 1, 3, 5.
+# Six samples of three classes. Predicted: 0 0 1 1 1 2; samples 0, 1, 3 and 5 are right.
 LABELS = np.array([0, 0, 0, 1, 2, 2])
 PROBABILITIES = np.array(
     [[0.8, 0.1, 0.1], [0.5, 0.3, 0.2], [0.2, 0.7, 0.1], [0.1, 0.6, 0.3], [0.2, 0.4, 0.4], [0.1, 0.1, 0.8]]
@@ -20,7 +20,7 @@ def test_accuracy_is_the_share_of_right_answers():
     assert measure().accuracy == pytest.approx(4 / 6)
 
 
-def test_recall_is_the_share_of_each_class_that_is_found():
+def test_recall_is_the_share_of_right_answers_in_each_class():
     assert measure().recall == pytest.approx([2 / 3, 1.0, 1 / 2])
 
 
@@ -34,13 +34,13 @@ def test_log_loss_is_the_mean_surprise_in_nats():
 
 
 def test_class_without_samples_has_no_recall_and_does_not_lower_f1():
-    found = measure(np.array([0, 0]), np.array([[0.9, 0.1, 0.0], [0.8, 0.1, 0.1]]))
-    assert found.recall[0] == 1.0
-    assert np.isnan(found.recall[1:]).all()
-    assert found.macro_f1 == 1.0
+    measured = measure(np.array([0, 0]), np.array([[0.9, 0.1, 0.0], [0.8, 0.1, 0.1]]))
+    assert measured.recall[0] == 1.0
+    assert np.isnan(measured.recall[1:]).all()
+    assert measured.macro_f1 == 1.0
 
 
-def test_class_that_a_model_does_not_know_costs_a_finite_log_loss():
+def test_log_loss_of_a_class_that_a_model_does_not_know_is_finite():
     assert measure(np.array([0]), np.array([[0.0, 1.0]])).log_loss == pytest.approx(-math.log(1e-15))
 
 
@@ -50,7 +50,7 @@ def test_interval_is_that_of_wilson():
 
 
 def test_interval_of_a_flawless_model_reaches_below_1():
-    """All of n right: from n / (n + z^2), z = 1.96, to 1."""
+    """If all n are right, the interval is n / (n + z^2) to 1, with z = 1.96."""
     assert wilson(20, 20, confidence=0.95) == pytest.approx((20 / (20 + 1.959964**2), 1.0), abs=1e-6)
 
 

@@ -9,7 +9,7 @@ from tasks.metrics.calibration import reliability, squared_errors
 def made_up(n, seed=0, num_classes=3):
     generator = np.random.default_rng(seed)
     probabilities = generator.dirichlet(np.ones(num_classes), n)
-    labels = np.array([generator.choice(num_classes, p=each) for each in probabilities])
+    labels = np.array([generator.choice(num_classes, p=row) for row in probabilities])
     return labels, probabilities
 
 
@@ -18,40 +18,40 @@ def find(labels, probabilities, *, seed=0, **options):
     return intervals(labels=labels, probabilities=probabilities, generator=np.random.default_rng(seed), **options)
 
 
-def test_each_interval_holds_the_metric_itself():
+def test_each_interval_contains_the_measured_metric():
     labels, probabilities = made_up(3000)
-    found = find(labels, probabilities)
+    ends = find(labels, probabilities)
     measured = measure_accuracy(labels=labels, probabilities=probabilities)
     expected = {name: getattr(measured, name) for name in ("accuracy", "macro_f1", "log_loss")}
     expected["brier"] = squared_errors(labels=labels, probabilities=probabilities).mean()
-    assert set(found) == {*expected, "calibration_error"}
+    assert set(ends) == {*expected, "calibration_error"}
     for name, value in expected.items():
-        low, high = found[name]
+        low, high = ends[name]
         assert low < value < high, name
 
 
-def test_resample_in_which_each_sample_counts_once_has_the_metrics_of_the_samples():
+def test_resample_that_counts_each_sample_once_has_the_metrics_of_the_samples():
     class Once:
         def poisson(self, mean, shape):
             return np.ones(shape)
 
     labels, probabilities = made_up(1500, num_classes=4)
-    found = metrics_of(resampled_sums(labels, probabilities, 15, num_resamples=1, generator=Once()))
+    resampled = metrics_of(resampled_sums(labels, probabilities, 15, num_resamples=1, generator=Once()))
     measured = measure_accuracy(labels=labels, probabilities=probabilities)
     _, error = reliability(labels=labels, probabilities=probabilities, num_bins=15)
-    assert found["macro_f1"] == pytest.approx(measured.macro_f1)
-    assert found["log_loss"] == pytest.approx(measured.log_loss)
-    assert found["calibration_error"] == pytest.approx(error)
+    assert resampled["macro_f1"] == pytest.approx(measured.macro_f1)
+    assert resampled["log_loss"] == pytest.approx(measured.log_loss)
+    assert resampled["calibration_error"] == pytest.approx(error)
 
 
-def test_interval_of_log_loss_is_as_wide_as_its_standard_error_says():
+def test_width_of_the_log_loss_interval_follows_from_its_standard_error():
     labels, probabilities = made_up(2000)
     low, high = find(labels, probabilities, num_resamples=4000)["log_loss"]
     surprise = -np.log(probabilities[np.arange(2000), labels])
     assert (high - low) / 2 == pytest.approx(1.96 * surprise.std() / np.sqrt(2000), rel=0.1)
 
 
-def test_accuracy_of_a_flawless_model_has_an_interval_all_the_same():
+def test_accuracy_of_a_flawless_model_still_has_an_interval():
     probabilities = np.repeat([[0.9, 0.1], [0.2, 0.8]], 42, axis=0)
     low, high = find(probabilities.argmax(axis=1), probabilities)["accuracy"]
     assert (low, high) == wilson(84, 84, confidence=0.95)

@@ -5,14 +5,14 @@ from tasks.metrics.calibration import reliability
 
 
 def measure(confidences, is_right, *, num_bins):
-    """Two classes; the first is said with the given confidence."""
+    """Measure a classifier of two classes that always predicts the first, with these confidences."""
     confidence = np.array(confidences)
     labels = np.where(is_right, 0, 1)
     return reliability(labels=labels, probabilities=np.stack([confidence, 1 - confidence], axis=1), num_bins=num_bins)
 
 
 def test_error_of_a_case_computed_by_hand():
-    """Five bins. In 0.6 to 0.8: confidence 0.65, accuracy 1/2; in 0.8 to 1: confidence 0.9, accuracy 2/3."""
+    """Two of five bins hold samples: 0.6 to 0.8 (confidence 0.65, accuracy 1/2) and 0.8 to 1 (0.9, 2/3)."""
     table, error = measure([0.62, 0.68, 0.85, 0.9, 0.95], [True, False, True, True, False], num_bins=5)
     assert error == pytest.approx(2 / 5 * 0.15 + 3 / 5 * (0.9 - 2 / 3))
     assert table["confidence"].tolist() == pytest.approx([0.65, 0.9])
@@ -20,12 +20,12 @@ def test_error_of_a_case_computed_by_hand():
     assert table["count"].tolist() == [2, 3]
 
 
-def test_model_that_is_right_as_often_as_it_says_has_no_error():
+def test_model_that_is_right_as_often_as_its_confidence_promises_has_no_error():
     _, error = measure([0.75] * 4, [True, True, True, False], num_bins=15)
     assert error == pytest.approx(0.0)
 
 
-def test_model_that_is_surely_wrong_has_the_whole_error():
+def test_model_that_is_wrong_with_full_confidence_has_an_error_of_1():
     table, error = measure([1.0, 1.0], [False, False], num_bins=10)
     assert error == 1.0
     assert table["count"].tolist() == [2]

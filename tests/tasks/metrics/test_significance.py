@@ -19,8 +19,8 @@ def flips(*, negative, positive, both_right=5, both_wrong=3):
 
 
 def test_flips_are_counted_by_direction():
-    found = flips(negative=4, positive=1)
-    assert (found.negative, found.positive) == (4, 1)
+    counted = flips(negative=4, positive=1)
+    assert (counted.negative, counted.positive) == (4, 1)
 
 
 def test_p_value_of_a_case_computed_by_hand():
@@ -36,7 +36,7 @@ def test_ten_losses_without_a_gain_are_evidence():
     assert flips(negative=10, positive=0).p_value == pytest.approx(1 / 1024)
 
 
-def test_models_that_agree_are_not_told_apart():
+def test_models_that_agree_do_not_differ_significantly():
     assert flips(negative=0, positive=0).p_value == 1.0
 
 
@@ -44,32 +44,32 @@ def test_samples_on_which_both_agree_do_not_matter():
     assert flips(negative=3, positive=1, both_right=1000).p_value == flips(negative=3, positive=1).p_value
 
 
-def test_mean_that_is_far_above_zero_is_no_chance():
+def test_mean_far_above_zero_is_more_than_chance():
     assert paired_t_test(np.array([1.0, 1.2, 0.9, 1.1, 1.0, 0.8])) < 0.001
 
 
-def test_mean_below_zero_is_no_evidence_of_one_above():
+def test_mean_below_zero_is_no_evidence_of_a_mean_above_zero():
     assert paired_t_test(np.array([-1.0, -1.2, -0.9, -1.1])) > 0.99
 
 
 def test_t_test_of_a_case_computed_by_hand():
-    """Mean 1 and standard error 1 of two numbers: t = 1 with one degree of freedom, of which a quarter lies above."""
+    """Two numbers with mean 1 and standard error 1: t = 1 with one degree of freedom, which a quarter exceeds."""
     assert paired_t_test(np.array([0.0, 2.0])) == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize("differences", [[], [3.0], [0.0, 0.0, 0.0]])
-def test_too_few_differences_and_equal_models_tell_nothing(differences):
+def test_too_few_differences_and_equal_models_show_nothing(differences):
     assert paired_t_test(np.array(differences)) == 1.0
 
 
-def test_shortfall_is_found_with_the_power_that_is_promised():
-    """Of 200 samples at least 180 must be right."""
+def test_shortfall_is_detected_with_the_promised_power():
+    """At least 180 of 200 samples must be right."""
     true_share = 0.9 - smallest_detectable_shortfall(0.9, num_samples=200)
     assert binom.cdf(179, 200, true_share) == pytest.approx(POWER)
 
 
-def test_excess_is_found_with_the_power_that_is_promised():
-    """Of 200 samples at most 6 may be wrong."""
+def test_excess_is_detected_with_the_promised_power():
+    """At most 6 of 200 samples may be wrong."""
     true_share = 0.03 + smallest_detectable_excess(0.03, num_samples=200)
     assert binom.sf(6, 200, true_share) == pytest.approx(POWER)
 
@@ -80,10 +80,10 @@ def test_margin_makes_a_floor_more_sensitive():
     )
 
 
-def test_floor_that_no_share_can_reach_finds_everything():
+def test_floor_that_no_share_can_reach_detects_any_shortfall():
     assert smallest_detectable_shortfall(0.99, num_samples=10, margin=0.05) == 0.0
 
 
-def test_floor_and_ceiling_that_nothing_can_break_find_nothing():
+def test_floor_and_ceiling_that_nothing_can_break_detect_nothing():
     assert smallest_detectable_shortfall(0.0, num_samples=10) == 0.0
     assert smallest_detectable_excess(1.0, num_samples=10) == 0.0

@@ -23,16 +23,16 @@ def table(column, rows=ROWS):
 
 
 def test_class_is_a_slice_by_the_label():
-    found = table("class")
-    assert found["num_samples"].to_dict() == {"cat": 2, "dog": 2}
-    assert found["candidate_accuracy"].to_dict() == {"cat": 0.5, "dog": 1.0}
+    slices = table("class")
+    assert slices["num_samples"].to_dict() == {"cat": 2, "dog": 2}
+    assert slices["candidate_accuracy"].to_dict() == {"cat": 0.5, "dog": 1.0}
 
 
 def test_flips_are_counted_on_the_classes_that_both_know():
-    found = table("batch")
-    assert found["num_shared"].to_dict() == {"a": 2, "b": 1}
-    assert found["negative_flips"].to_dict() == {"a": 1, "b": 0}
-    assert found["positive_flips"].to_dict() == {"a": 0, "b": 1}
+    slices = table("batch")
+    assert slices["num_shared"].to_dict() == {"a": 2, "b": 1}
+    assert slices["negative_flips"].to_dict() == {"a": 1, "b": 0}
+    assert slices["positive_flips"].to_dict() == {"a": 0, "b": 1}
 
 
 def test_sizes_are_powers_of_two_of_the_shorter_side_in_order():
@@ -47,12 +47,12 @@ def test_sample_without_a_value_is_in_no_slice():
 
 
 def test_without_a_baseline_there_are_no_flips():
-    found = table("class", ROWS.drop(columns="baseline"))
-    assert found["negative_flips"].isna().all()
-    assert np.isfinite(found["candidate_low"].astype(float)).all()
+    slices = table("class", ROWS.drop(columns="baseline"))
+    assert slices["negative_flips"].isna().all()
+    assert np.isfinite(slices["candidate_low"].astype(float)).all()
 
 
-def test_column_that_the_manifest_lacks_is_named():
+def test_error_names_a_column_that_the_manifest_lacks():
     with pytest.raises(ValueError, match=r"evaluate\.slices names 'domain', expected class, size or a column"):
         check_slices(ROWS, ["class", "domain"])
 

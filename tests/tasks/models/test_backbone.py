@@ -12,8 +12,8 @@ from tasks.images.transform import Transform
 from tasks.models.backbone import Backbone
 from tasks.models.weights import load_backbone, load_weights
 
-# By architecture: the last classification layer, a picture size (px) that it can take, the dimension of its input,
-# and that of the last feature map. One for each way in which torchvision builds a network.
+# The architecture: its last classification layer, an image size (px) that it can take, the dimension of that layer's
+# input, and that of the last feature map. There is one for each way in which torchvision builds a network.
 ARCHITECTURES = {
     "alexnet": ("classifier.6", 64, 4096, 256),
     "convnext_tiny": ("classifier.2", 64, 768, 768),
@@ -46,7 +46,7 @@ def transform(size):
 
 
 def original(architecture, *, seed=0, **options):
-    """torchvision's own network, untrained."""
+    """Return torchvision's own network, untrained."""
     torch.manual_seed(seed)
     if architecture in ("googlenet", "inception_v3"):
         options |= {"aux_logits": False, "init_weights": True, "transform_input": True}
@@ -58,24 +58,24 @@ def images(size, *, n=2, seed=0):
 
 
 @torch.no_grad()
-def classifier_input(network, layer, pictures):
-    """What the network feeds to its last layer: (n, dim), a map averaged over its positions."""
+def classifier_input(network, layer, images):
+    """Return the input of the network's last layer, (n, dim); a map is averaged over its positions."""
     inputs = []
-    hook = network.get_submodule(layer).register_forward_pre_hook(lambda module, given: inputs.append(given[0]))
-    network(pictures)
+    hook = network.get_submodule(layer).register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
+    network(images)
     hook.remove()
     return inputs[0].flatten(2).mean(dim=2) if inputs[0].ndim == 4 else inputs[0]
 
 
-def assert_same_features(found, expected):
-    """Equal up to rounding, whatever the scale: untrained networks give very small or very large numbers."""
+def assert_same_features(actual, expected):
+    """Assert equality up to rounding at any scale: untrained networks give very small or very large numbers."""
     scale = expected.abs().max()
-    torch.testing.assert_close(found / scale, expected / scale, rtol=0, atol=1e-4)
+    torch.testing.assert_close(actual / scale, expected / scale, rtol=0, atol=1e-4)
 
 
 @torch.no_grad()
-def features(backbone, pictures):
-    return backbone.eval()(pictures)
+def features(backbone, images):
+    return backbone.eval()(images)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def small_network():
 
 @pytest.fixture
 def small(small_network):
-    """A small backbone with the weights of `small_network`."""
+    """Return a function that builds a small backbone with the weights of `small_network`."""
 
     def build(*, features="penultimate", size=32):
         backbone = Backbone(SMALL, features=features, transform=transform(size))
@@ -99,39 +99,36 @@ def test_every_family_of_torchvision_has_a_representative_here():
     def family(name):
         return models.get_model_builder(name).__module__
 
-    every = {family(name) for name in models.list_models(module=models)}
-    assert every == {family(name) for name in ARCHITECTURES}
+    families = {family(name) for name in models.list_models(module=models)}
+    assert families == {family(name) for name in ARCHITECTURES}
 
 
-@pytest.mark.parametrize(
-    "architecture",
-    ARCHITECTURES,
-)
-def test_penultimate_features_are_what_the_last_layer_was_fed(architecture):
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_penultimate_features_are_the_input_of_the_last_layer(architecture):
     layer, size, dim, _ = ARCHITECTURES[architecture]
     network = original(architecture)
     backbone = Backbone(architecture, features="penultimate", transform=transform(size))
     load_weights(backbone, network.state_dict(), name="original")
-    found = features(backbone, images(size))
-    assert found.shape == (2, dim)
-    assert found.isfinite().all()
-    assert not torch.equal(found[0], found[1])
-    assert_same_features(found, classifier_input(network, layer, images(size)))
+    vectors = features(backbone, images(size))
+    assert vectors.shape == (2, dim)
+    assert vectors.isfinite().all()
+    assert not torch.equal(vectors[0], vectors[1])
+    assert_same_features(vectors, classifier_input(network, layer, images(size)))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_pooled_features_are_one_number_a_channel(architecture):
+def test_pooled_features_have_one_number_per_channel(architecture):
     _, size, _, channels = ARCHITECTURES[architecture]
     backbone = load_backbone(architecture, weights="random", features="pooled", image_size=size)
-    found = features(backbone, images(size))
+    vectors = features(backbone, images(size))
     assert backbone.dim == channels
-    assert found.shape == (2, channels)
-    assert found.isfinite().all()
-    assert not torch.equal(found[0], found[1])
+    assert vectors.shape == (2, channels)
+    assert vectors.isfinite().all()
+    assert not torch.equal(vectors[0], vectors[1])
 
 
 @pytest.mark.parametrize("architecture", ["resnet18", "swin_t", "convnext_tiny", "densenet121"])
-def test_pooled_features_of_a_tiny_picture_are_still_one_number_a_channel(architecture):
+def test_pooled_features_of_a_tiny_image_still_have_one_number_per_channel(architecture):
     """At 32 px the last map has a single position."""
     backbone = load_backbone(architecture, weights="random", features="pooled", image_size=32)
     assert backbone.dim == ARCHITECTURES[architecture][3]
@@ -151,27 +148,27 @@ def test_named_parts_are_averaged_and_joined_in_their_order(small, small_network
     maps = {}
     for name in ("stage2", "conv5"):
         small_network.get_submodule(name).register_forward_hook(
-            lambda module, given, output, name=name: maps.update({name: output.mean(dim=(2, 3))})
+            lambda module, args, output, name=name: maps.update({name: output.mean(dim=(2, 3))})
         )
     with torch.no_grad():
         small_network(images(64))
-    found = features(small(features=["conv5", "stage2"], size=64), images(64))
-    assert_same_features(found, torch.cat([maps["conv5"], maps["stage2"]], dim=1))
+    vectors = features(small(features=["conv5", "stage2"], size=64), images(64))
+    assert_same_features(vectors, torch.cat([maps["conv5"], maps["stage2"]], dim=1))
 
 
-def test_named_part_with_channels_last_gives_one_number_a_channel():
-    """Swin's stages give (n, height, width, channels)."""
+def test_named_part_with_channels_last_gives_one_number_per_channel():
+    """The stages of Swin output (n, height, width, channels)."""
     assert Backbone("swin_t", features=["features.7"], transform=transform(64)).dim == 768
 
 
-def test_unknown_part_is_named_with_the_known_ones():
+def test_error_about_an_unknown_part_names_the_known_ones():
     with pytest.raises(
         ValueError, match=r"backbone\.features names 'stage9', which shufflenet_v2_x0_5 lacks; its parts"
     ):
         Backbone(SMALL, features=["stage9"], transform=transform(32))
 
 
-def test_part_that_gives_more_than_one_tensor_is_refused_by_name():
+def test_part_that_outputs_more_than_one_tensor_is_refused_by_name():
     name = "encoder.layers.encoder_layer_0.self_attention"
     with pytest.raises(ValueError, match=name):
         Backbone("vit_b_32", features=[name], transform=transform(224))
@@ -188,19 +185,19 @@ def test_part_named_twice_is_refused_by_name():
         Backbone(SMALL, features=["stage2", "stage2"], transform=transform(32))
 
 
-def test_unknown_architecture_is_named_with_the_known_ones():
+def test_error_about_an_unknown_architecture_names_the_known_ones():
     with pytest.raises(ValueError, match=r"architecture 'resnet19' is not one of .*resnet18.*"):
         load_backbone("resnet19", weights="random")
 
 
 @pytest.mark.parametrize(("architecture", "size"), [("alexnet", 16), ("vit_b_32", 70), ("inception_v3", 32)])
-def test_picture_size_that_cannot_be_taken_is_named(architecture, size):
-    with pytest.raises(ValueError, match=f"{architecture} cannot take pictures of {size} px") as refused:
+def test_error_names_an_image_size_that_the_network_cannot_take(architecture, size):
+    with pytest.raises(ValueError, match=f"{architecture} cannot take images of {size} px") as refused:
         load_backbone(architecture, weights="random", image_size=size)
     assert "\n" not in str(refused.value)
 
 
-def test_features_of_a_picture_do_not_depend_on_its_neighbours(small):
+def test_features_of_an_image_do_not_depend_on_its_neighbours(small):
     backbone = small()
     together = features(backbone, images(32, n=4))
     other = torch.cat([images(32, n=4)[:1], images(32, n=3, seed=1)])
@@ -212,15 +209,15 @@ def test_weights_file_gives_the_features_of_its_network(small_network, tmp_path,
     path = tmp_path / f"weights{suffix}"
     save = save_file if suffix == ".safetensors" else torch.save
     save(small_network.state_dict(), path)
-    found = features(load_backbone(SMALL, weights=str(path), image_size=64), images(64))
-    assert_same_features(found, classifier_input(small_network, "fc", images(64)))
+    vectors = features(load_backbone(SMALL, weights=str(path), image_size=64), images(64))
+    assert_same_features(vectors, classifier_input(small_network, "fc", images(64)))
 
 
 @pytest.mark.parametrize("wrapper", ["state_dict", "model"])
 def test_state_dict_inside_a_checkpoint_is_found(small_network, tmp_path, wrapper):
     torch.save({wrapper: small_network.state_dict(), "epoch": 3}, tmp_path / "weights.pth")
-    found = features(load_backbone(SMALL, weights=str(tmp_path / "weights.pth"), image_size=64), images(64))
-    assert_same_features(found, classifier_input(small_network, "fc", images(64)))
+    vectors = features(load_backbone(SMALL, weights=str(tmp_path / "weights.pth"), image_size=64), images(64))
+    assert_same_features(vectors, classifier_input(small_network, "fc", images(64)))
 
 
 @pytest.mark.parametrize("num_classes", [None, 7])
@@ -229,8 +226,8 @@ def test_last_layer_of_the_weights_is_not_needed(small_network, tmp_path, num_cl
     if num_classes:
         state |= {"fc.weight": torch.zeros(num_classes, 1024), "fc.bias": torch.zeros(num_classes)}
     save_file(state, tmp_path / "weights.safetensors")
-    found = features(load_backbone(SMALL, weights=str(tmp_path / "weights.safetensors"), image_size=64), images(64))
-    assert_same_features(found, classifier_input(small_network, "fc", images(64)))
+    vectors = features(load_backbone(SMALL, weights=str(tmp_path / "weights.safetensors"), image_size=64), images(64))
+    assert_same_features(vectors, classifier_input(small_network, "fc", images(64)))
 
 
 def test_transform_in_the_header_of_a_weights_file_is_used(small_network, tmp_path):
@@ -250,7 +247,7 @@ def test_broken_header_of_a_weights_file_is_refused_by_name(small_network, tmp_p
         load_backbone(SMALL, weights=str(path))
 
 
-def test_image_size_outranks_that_of_the_weights():
+def test_image_size_that_is_set_replaces_that_of_the_weights():
     assert load_backbone(SMALL, weights="random").transform.crop_size == 224
     smaller = load_backbone(SMALL, weights="random", image_size=32).transform
     assert (smaller.resize_size, smaller.crop_size) == (32, 32)
@@ -271,7 +268,7 @@ def test_weights_of_another_width_are_refused(tmp_path):
 
 
 class Trap:
-    """Leaves a mark when it is unpickled."""
+    """An object that makes a folder `mark` when it is unpickled."""
 
     def __init__(self, mark):
         self.mark = mark
@@ -291,7 +288,7 @@ def test_code_in_a_weights_file_is_refused_and_never_run(tmp_path):
 @pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, torch.zeros(3)])
 def test_weights_file_without_a_state_dict_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "weights.pth")
-    with pytest.raises(ValueError, match=r"weights\.pth holds no state dict: expected tensors by name"):
+    with pytest.raises(ValueError, match=r"weights\.pth has no state dict, expected tensors by name"):
         load_backbone(SMALL, weights=str(tmp_path / "weights.pth"), image_size=32)
 
 
@@ -314,12 +311,12 @@ def test_torn_weights_file_is_refused_by_name(small_network, tmp_path, suffix, k
         load_backbone(SMALL, weights=str(path), image_size=32)
 
 
-def test_missing_weights_file_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"there is no weights file .*gone\.pth: put it there, or correct"):
+def test_error_names_a_missing_weights_file(tmp_path):
+    with pytest.raises(ValueError, match=r"weights file .*gone\.pth is missing: put it there, or correct"):
         load_backbone(SMALL, weights=str(tmp_path / "gone.pth"), image_size=32)
 
 
-def test_unknown_weights_name_is_told_the_known_ones():
+def test_error_about_unknown_weights_names_the_known_ones():
     with pytest.raises(
         ValueError, match="weights 'IMAGENET' are not known for resnet18: torchvision has IMAGENET1K_V1"
     ):
@@ -328,27 +325,27 @@ def test_unknown_weights_name_is_told_the_known_ones():
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """An empty cache of torchvision's weights, and no network: the proxy is a port that nobody listens on."""
+    """Yield an empty cache of torchvision's weights. There is no network: nobody listens on the proxy's port."""
     for scheme in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(scheme, "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
-    monkeypatch.setattr(urllib.request, "_opener", None)  # which keeps the proxy that it was first used with
+    monkeypatch.setattr(urllib.request, "_opener", None)  # an opener keeps the proxy of its first use
     before = torch.hub.get_dir()
     torch.hub.set_dir(str(tmp_path / "hub"))
     yield tmp_path / "hub" / "checkpoints"
     torch.hub.set_dir(before)
 
 
-def test_weights_that_cannot_be_fetched_are_named_with_where_from_and_where_to(hub):
+def test_error_about_weights_that_cannot_be_downloaded_names_their_address_and_their_place(hub):
     with pytest.raises(
-        ValueError, match="weights resnet18 IMAGENET1K_V1 are not cached and cannot be fetched"
+        ValueError, match="weights resnet18 IMAGENET1K_V1 are not cached and cannot be downloaded"
     ) as error:
         load_backbone("resnet18", weights="IMAGENET1K_V1", image_size=32)
     url = models.ResNet18_Weights.IMAGENET1K_V1.url
-    assert f"fetch {url} on another machine and put it at {hub / url.rsplit('/', 1)[1]}" in str(error.value)
+    assert f"download {url} on another machine and put it at {hub / url.rsplit('/', 1)[1]}" in str(error.value)
 
 
-def test_torn_weights_in_the_cache_are_named_with_the_remedy(hub):
+def test_error_about_torn_weights_in_the_cache_names_the_remedy(hub):
     place = hub / models.ResNet18_Weights.IMAGENET1K_V1.url.rsplit("/", 1)[1]
     place.parent.mkdir(parents=True)
     place.write_bytes(b"PK\x03\x04 half a download")
@@ -357,7 +354,7 @@ def test_torn_weights_in_the_cache_are_named_with_the_remedy(hub):
 
 
 def published(architecture, state):
-    """The state dict as torchvision's server has it: some files are older than the code that reads them."""
+    """Return the state dict as torchvision's server has it: some files are older than the code that reads them."""
     if architecture == "densenet121":
         names = {key: re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", key) for key in state}
         return {names[key]: tensor for key, tensor in state.items() if not key.endswith("num_batches_tracked")}
@@ -370,15 +367,7 @@ def published(architecture, state):
 
 
 @pytest.mark.parametrize(
-    "architecture",
-    [
-        "shufflenet_v2_x0_5",
-        "mnasnet0_5",
-        "densenet121",
-        "googlenet",
-        "inception_v3",
-        "vit_b_32",
-    ],
+    "architecture", ["shufflenet_v2_x0_5", "mnasnet0_5", "densenet121", "googlenet", "inception_v3", "vit_b_32"]
 )
 @pytest.mark.filterwarnings("ignore:The default weight initialization of:FutureWarning")
 def test_cached_weights_give_the_features_that_torchvision_gives(hub, architecture):
@@ -391,24 +380,25 @@ def test_cached_weights_give_the_features_that_torchvision_gives(hub, architectu
     hub.mkdir(parents=True)
     torch.save(published(architecture, state), hub / weights.url.rsplit("/", 1)[1])
     expected = classifier_input(models.get_model(architecture, weights=weights).eval(), layer, images(size))
-    found = features(load_backbone(architecture, weights=name, image_size=size), images(size))
-    assert_same_features(found, expected)
+    vectors = features(load_backbone(architecture, weights=name, image_size=size), images(size))
+    assert_same_features(vectors, expected)
 
 
 def test_equal_backbones_have_equal_fingerprints(small):
     assert small().fingerprint() == small().fingerprint()
 
 
-def test_fingerprint_tells_other_features_apart(small):
-    assert len({small(features=each).fingerprint() for each in ("penultimate", "pooled", ["conv5"], ["stage4"])}) == 4
+def test_other_features_have_another_fingerprint(small):
+    choices = ("penultimate", "pooled", ["conv5"], ["stage4"])
+    assert len({small(features=features).fingerprint() for features in choices}) == 4
 
 
-def test_fingerprint_tells_another_transform_apart(small):
+def test_another_transform_has_another_fingerprint(small):
     assert small(size=32).fingerprint() != small(size=48).fingerprint()
 
 
 @pytest.mark.parametrize("name", ["conv1.0.weight", "conv5.1.running_mean"])
-def test_fingerprint_tells_weights_apart_that_differ_in_one_number(small, name):
+def test_weights_that_differ_in_one_number_have_another_fingerprint(small, name):
     backbone = small()
     before = backbone.fingerprint()
     tensor = backbone.network.state_dict()[name]
@@ -423,9 +413,9 @@ def test_blocks_hold_every_layer_once_from_input_to_output(architecture):
     held = [id(parameter) for block in backbone.blocks() for parameter in block.parameters()]
     assert all(any(True for _ in block.parameters()) for block in backbone.blocks())
     assert len(set(held)) == len(held)
-    every = [id(parameter) for parameter in backbone.network.parameters() if parameter.ndim != 3]  # less ViT's tokens
-    assert [each for each in every if each in set(held)] == held
-    assert set(held) == set(every)
+    in_order = [id(parameter) for parameter in backbone.network.parameters() if parameter.ndim != 3]  # no ViT tokens
+    assert [parameter for parameter in in_order if parameter in set(held)] == held
+    assert set(held) == set(in_order)
 
 
 def test_normalisation_is_in_the_block_that_it_follows():

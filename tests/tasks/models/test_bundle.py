@@ -27,13 +27,13 @@ SANE = {"resize_size": 32, "crop_size": 32, "mean": [0.5] * 3, "std": [0.5] * 3}
 
 @pytest.fixture
 def saved(classifier, tmp_path):
-    """The folder of a bundle."""
+    """Save a bundle and return its folder."""
     save_bundle(tmp_path, classifier(), lineage={"fingerprint": "f"})
     return tmp_path
 
 
 def describe(folder, **changes):
-    """Forge the description: its digest, and that of the weights, are those of what is there. None takes a key out."""
+    """Forge the description: change keys (None removes one), then set both digests to match the files."""
     path = folder / DESCRIPTION
     weights = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
     content = json.loads(path.read_text("utf-8")) | {"weights_sha256": weights} | changes
@@ -53,22 +53,14 @@ def test_bundle_gives_identical_probabilities(classifier, tmp_path):
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize(
-    "architecture",
-    [
-        "mnasnet0_5",
-        "swin_t",
-        "squeezenet1_1",
-        "regnet_x_400mf",
-    ],
-)
+@pytest.mark.parametrize("architecture", ["mnasnet0_5", "swin_t", "squeezenet1_1", "regnet_x_400mf"])
 def test_backbone_of_any_family_survives_a_bundle(tmp_path, architecture):
     backbone = load_backbone(architecture, weights="random", image_size=64)
     save_bundle(tmp_path, Classifier(backbone, {}), lineage={})
     assert load_bundle(tmp_path)[0].backbone.fingerprint() == backbone.fingerprint()
 
 
-def test_equal_models_are_equal_bytes(classifier, tmp_path):
+def test_equal_models_give_equal_bytes(classifier, tmp_path):
     for name in "ab":
         (tmp_path / name).mkdir()
         save_bundle(tmp_path / name, classifier(), lineage={})
@@ -92,13 +84,13 @@ def test_torn_description_is_refused_by_name(saved):
         load_bundle(saved)
 
 
-def test_missing_description_is_named(saved):
+def test_error_names_a_missing_description(saved):
     (saved / DESCRIPTION).unlink()
     with pytest.raises(ValueError, match=r"model\.json is missing: run the stage that makes it, or `dvc pull`"):
         load_bundle(saved)
 
 
-def test_missing_weights_are_named(saved):
+def test_error_names_missing_weights(saved):
     (saved / WEIGHTS).unlink()
     with pytest.raises(ValueError, match=rf"{saved} is not a whole bundle \(.*model\.safetensors"):
         load_bundle(saved)
@@ -180,12 +172,11 @@ def test_large_network_is_not_built_for_a_small_file(saved, monkeypatch):
 
 
 @pytest.mark.parametrize("architecture", models.list_models(module=models))
-def test_no_network_has_fewer_weights_than_are_asked_for(architecture):
-    """Without its classes and what is used in pretraining alone."""
-    if not architecture.startswith("regnet"):  # of which the smallest has 85 %
+def test_every_network_without_its_classes_has_more_weights_than_the_least(architecture):
+    if not architecture.startswith("regnet"):  # built with values only; the smallest keeps 85 %
         network = build_network_outline(architecture)
         network.set_submodule(classification_layer(network), torch.nn.Identity())
-        weights = sum(each.numel() for each in network.state_dict().values())
+        weights = sum(tensor.numel() for tensor in network.state_dict().values())
         assert weights > 2 * LEAST_WEIGHTS * num_parameters(architecture)
 
 
@@ -229,36 +220,36 @@ def test_link_of_dvc_into_its_cache_is_followed(saved, tmp_path):
 def test_pipe_is_refused_and_not_waited_for(saved, name):
     (saved / name).unlink()
     os.mkfifo(saved / name)
-    with pytest.raises(ValueError, match="no regular file"):
+    with pytest.raises(ValueError, match="not a regular file"):
         load_bundle(saved)
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../../secret", "a/../../b", "C:\\x", "~/x", "file:///x", "a\\..\\b"])
 @pytest.mark.parametrize("place", ["architecture", "features", "lineage"])
-def test_path_that_leaves_the_bundle_is_refused_wherever_it_stands(saved, path, place):
+def test_path_that_leaves_the_bundle_is_refused_in_every_field(saved, path, place):
     value = {"architecture": path, "features": [path], "lineage": {"params": {"weights": [path]}}}[place]
     describe(saved, **{place: value})
     with pytest.raises(ValueError, match="which leads out of the bundle"):
         load_bundle(saved)
 
 
-def test_class_may_be_called_as_a_path_is(classifier, tmp_path):
+def test_name_of_a_class_may_look_like_a_path(classifier, tmp_path):
     save_bundle(tmp_path, classifier({"../t": ["/", "n/a", ".."]}), lineage={})
     assert load_bundle(tmp_path)[0].classes == {"../t": ["/", "n/a", ".."]}
 
 
 @pytest.mark.parametrize("step", ["check_content", "read_header", "read_tensors"])
-def test_bundle_that_another_replaces_while_it_is_read_is_read_whole(classifier, tmp_path, monkeypatch, step):
+def test_bundle_that_is_replaced_while_it_is_read_is_read_whole(classifier, tmp_path, monkeypatch, step):
     place, new = tmp_path / "model", tmp_path / "new"
     for seed, folder in enumerate((place, new)):
         folder.mkdir()
         save_bundle(folder, classifier(seed=seed), lineage={"seed": seed})
     go_on = getattr(bundle, step)
 
-    def promote_first(*given, **options):
+    def promote_first(*args, **options):
         put_in_place(new, place, old=tmp_path / "old")
         shutil.rmtree(tmp_path / "old")
-        return go_on(*given, **options)
+        return go_on(*args, **options)
 
     with monkeypatch.context() as patched:
         patched.setattr(bundle, step, promote_first)
@@ -297,7 +288,7 @@ def test_tensor_of_another_type_is_refused_by_name(saved):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"architecture": "os.system"}, "architecture 'os.system' is not one of torchvision's classifiers"),
         ({"transform": SANE | {"crop_size": 10**9}}, "transform.crop_size"),
@@ -326,10 +317,10 @@ def test_tensor_of_another_type_is_refused_by_name(saved):
         ({"lineage": {"loss": float("inf")}}, "a number is inf"),
     ],
 )
-def test_impossible_value_is_refused_by_name_before_any_weight_is_read(saved, monkeypatch, changes, told):
+def test_impossible_value_is_refused_by_name_before_any_weight_is_read(saved, monkeypatch, changes, message):
     monkeypatch.setattr("tasks.models.bundle.read_tensors", lambda path: pytest.fail("the weights were read"))
     describe(saved, **changes)
-    with pytest.raises(ValueError, match=re.escape(told)) as refused:
+    with pytest.raises(ValueError, match=re.escape(message)) as refused:
         load_bundle(saved)
     assert "\n" not in str(refused.value)
 
@@ -344,7 +335,7 @@ def test_description_of_absurd_depth_or_size_is_refused(saved):
         load_bundle(saved)
 
 
-def test_lineage_of_many_texts_costs_the_same_however_deep(saved):
+def test_lineage_of_many_texts_costs_the_same_at_any_depth(saved):
     seconds = []
     for depth in (1, 300):
         lineage = {"texts": [""] * 200_000}
@@ -358,7 +349,7 @@ def test_lineage_of_many_texts_costs_the_same_however_deep(saved):
 
 
 def test_heads_that_the_weights_lack_take_no_memory(tmp_path):
-    """64 GiB of them, on RegNet, which cannot be built without numbers."""
+    """The description asks for heads of 64 GiB, on RegNet, which torchvision cannot build without values."""
     save_bundle(tmp_path, Classifier(load_backbone("regnet_x_400mf", weights="random", image_size=32), {}), lineage={})
     classes = {"label": [str(number) for number in range(2**18)]}
     describe(tmp_path, classes=classes, temperatures={"label": 1.0}, hidden_features=2**16)
@@ -370,5 +361,5 @@ def test_header_that_claims_more_than_the_file_has_is_refused(saved):
     content = (saved / WEIGHTS).read_bytes()
     (saved / WEIGHTS).write_bytes((2**62).to_bytes(8, "little") + content[8:])
     describe(saved)
-    with pytest.raises(ValueError, match="cut off, or no safetensors file"):
+    with pytest.raises(ValueError, match="cut off, or is not a safetensors file"):
         load_bundle(saved)

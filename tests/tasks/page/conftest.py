@@ -1,4 +1,4 @@
-"""A small project that the stages before `report` have gone through, made up, and the page that is drawn of it."""
+"""A small made-up project with the outputs of all stages before `report`, and the page that is drawn from it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from tasks.data.manifest.tables import write_table, write_text_table
 from tasks.data.samples.samples import sample_id
 from tasks.data.vectors.embeddings import write_embeddings
 from tasks.machine.files import write_json
+from tasks.page.options import PageOptions
 from tasks.report import run
-from tasks.stage.params import ReportParams
 
 Write = Callable[..., "Project"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Project:
-    """What lies where; `samples` are the held-out ones."""
+    """The folder of a project, and its held-out samples."""
 
     folder: Path
     samples: pd.DataFrame
@@ -34,16 +34,19 @@ class Project:
             **{name: self.folder / name for name in folders},
             batches=self.folder / "batches.yaml",
             out=out,
-            report=ReportParams(**{"max_points": 1000} | params | changed),
+            report=PageOptions(**{"max_points": 1000} | params | changed),
         )
         return out
 
 
 @pytest.fixture
 def project(tmp_path, picture) -> Write:
-    """Writes a project of samples numbered from 0, half of them in batch a and half in b, whose labels take turns. The
-    candidate is wrong on those in `wrong`, the model in use, if any, on those in `was_wrong`; both say the next class. Both can
-    know the first `num_shared`, or all."""
+    """Return a function that writes a project of samples numbered from 0.
+
+    Half of the samples are in batch a and half in b; their labels take turns. The candidate is wrong on the samples in
+    `wrong`, and the model in use, if any, on those in `was_wrong`; a wrong answer is the next class. The two models are
+    compared on the first `num_shared` samples, or on all.
+    """
 
     def write(
         *,
@@ -67,12 +70,12 @@ def project(tmp_path, picture) -> Write:
         table["path"] = [f"{label}/{number}.png" for number, label in enumerate(labels)]
         table["sample_id"] = [put(tmp_path, row.batch, row.path, picture(row.Index)) for row in table.itertuples()]
         write_data(tmp_path, table, quarantine, validation or {}, audit or {}, spread)
-        said = {"candidate": wrong, "head": wrong} | ({} if was_wrong is None else {"baseline": was_wrong})
+        mistakes = {"candidate": wrong, "head": wrong} | ({} if was_wrong is None else {"baseline": was_wrong})
         predictions = table[["sample_id", "batch", "path"]].assign(
             target="label", label=labels, is_leaked=False, is_shared=num_shared is None or numbers < num_shared
         )
-        for model, mistakes in said.items():
-            is_wrong = np.isin(numbers, list(mistakes))
+        for model, samples in mistakes.items():
+            is_wrong = np.isin(numbers, list(samples))
             predictions[model] = np.where(is_wrong, np.array(names)[(numbers + 1) % len(names)], labels)
             predictions[f"{model}_confidence"] = 0.75
             predictions[f"{model}_label_probability"] = np.where(is_wrong, 0.2, 0.75)
@@ -84,7 +87,7 @@ def project(tmp_path, picture) -> Write:
 
 @pytest.fixture
 def page(project):
-    """The text of the page of a project; what `draw` takes goes there."""
+    """Return a function that writes a project and returns its page as text; it takes the arguments of both."""
 
     def read(**arguments):
         changed = {key: arguments.pop(key) for key in ("title", "max_quarantined_rows") if key in arguments}
@@ -95,16 +98,16 @@ def page(project):
 
 @pytest.fixture
 def quarantined(tmp_path, picture):
-    """Puts a picture into batch a; its row of the ledger."""
+    """Return a function that puts an image into batch a and returns its row of the ledger."""
 
-    def put_aside(path, reason, detail="said in the ledger"):
+    def put_aside(path, reason, detail="detail of the ledger"):
         return ["a", path, put(tmp_path, "a", path, picture(99)), reason, detail]
 
     return put_aside
 
 
 def put(folder, batch, path, image):
-    """The sample_id of a picture that is put into a batch."""
+    """Put an image into a batch and return its sample_id."""
     file = folder / "raw" / batch / path
     file.parent.mkdir(parents=True, exist_ok=True)
     image.save(file, "PNG")
@@ -128,9 +131,9 @@ def write_data(folder, table, quarantine, validation, audit, spread):
         counts[batch] = {"in": len(rows) + sum(reasons.values()), "used": len(rows)} | reasons
     empty = {"class_changes": {}, "probation": {}, "without_samples": {}, "expectations": []}
     write_json(folder / "validated" / "validation.json", {"batches": counts} | empty | validation)
-    found = {"num_leaks": 0, "num_leaked": 0, "limits": {"separates": True, "expected_recall": 0.99}}
+    health = {"num_leaks": 0, "num_leaked": 0, "limits": {"separates": True, "expected_recall": 0.99}}
     leaks = {batch: {"train": 0, "val": 0, "heldout": 0} for batch in counts}
-    write_json(folder / "audit" / "audit.json", found | {"batches": leaks} | audit)
+    write_json(folder / "audit" / "audit.json", health | {"batches": leaks} | audit)
 
 
 def write_results(folder, predictions, *, verdict, slices, reason, num_decisions):
@@ -148,8 +151,11 @@ def write_results(folder, predictions, *, verdict, slices, reason, num_decisions
         is_shared = predictions["is_shared"]
         now, was = is_right["candidate"][is_shared], is_right["baseline"][is_shared]
         metrics["flips"] = {
-            "negative": int((was & ~now).sum()), "positive": int((now & ~was).sum()), "num_samples": len(now), "p_value": 1.0
-        }  # fmt: skip
+            "negative": int((was & ~now).sum()),
+            "positive": int((now & ~was).sum()),
+            "num_samples": len(now),
+            "p_value": 1.0,
+        }
         if len(now) and not is_shared.all():
             metrics["shared"] = {"candidate": numbers(float(now.mean())), "baseline": numbers(float(was.mean()))}
     write_json(folder / "evaluation" / "metrics.json", {"label": metrics})
@@ -169,10 +175,11 @@ def write_results(folder, predictions, *, verdict, slices, reason, num_decisions
     rule = {"name": f"label recall of {predictions['label'][0]}", "value": 0.5, "limit": 0.7, "bound": "at least 0.7",
             "passed": passed, "smallest_detectable": 0.125}  # fmt: skip
     judged = {"verdict": verdict, "rules": [rule], "num_tests": 4, "num_failed": 0 if passed else 1,
-              "num_heldout": len(predictions), "baseline": baseline, "candidate": "c" * 64, "num_decisions": num_decisions,
-              "is_worn": num_decisions > 20}  # fmt: skip
+              "num_heldout": len(predictions), "baseline": baseline, "candidate": "c" * 64,
+              "num_decisions": num_decisions, "is_worn": num_decisions > 20}  # fmt: skip
     write_json(folder / "regression" / "verdict.json", judged)
-    scores = {"train_loss": [None, 0.6], "val_loss": [1.0, 0.5], "train_accuracy": [None, 0.7], "val_accuracy": [0.5, 0.8]}  # fmt: skip
+    losses = {"train_loss": [None, 0.6], "val_loss": [1.0, 0.5]}
+    scores = losses | {"train_accuracy": [None, 0.7], "val_accuracy": [0.5, 0.8]}
     curves = pd.DataFrame({"epoch": [0, 1], "is_kept": [0, 1]} | scores)
     curves.to_csv(folder / "training" / "curves.csv", index=False)
     tuned = {"ending": "every epoch was run", "epoch_kept": 1, "epochs": 1, "loss_gap": 0.25, "num_all_blocks": 9,
@@ -181,7 +188,7 @@ def write_results(folder, predictions, *, verdict, slices, reason, num_decisions
 
 
 def numbers(accuracy):
-    """What evaluate says of a model."""
+    """Return the metrics of a model as `evaluate` writes them."""
     measured = {"accuracy": accuracy, "macro_f1": 0.88, "log_loss": 0.3, "calibration_error": 0.05, "brier": 0.12}
     intervals = {key: [value - 0.02, value + 0.02] for key, value in measured.items()}
     return measured | {"intervals": intervals, "accuracy_without_leaks": 0.89, "num_leaked": 1, "recall": {}}

@@ -12,9 +12,9 @@ def measured(value, width=0.1):
 
 
 def compare(*, num_shared=9, shared=None, **models):
-    """The rows of the first table."""
-    found = {name: measured(value) for name, value in models.items()} | ({"shared": shared} if shared else {})
-    return comparison(found | {"flips": {"num_samples": num_shared}}, {})[0]
+    """Return the rows of the first table."""
+    metrics = {name: measured(value) for name, value in models.items()} | ({"shared": shared} if shared else {})
+    return comparison(metrics | {"flips": {"num_samples": num_shared}}, {})[0]
 
 
 def test_higher_accuracy_is_better_and_higher_loss_is_worse():
@@ -51,11 +51,11 @@ def test_outcomes_are_counted_on_the_classes_that_both_know():
         ("x", "x", "y", True),
         ("new", "new", "x", False),
     ]
-    found = outcomes(pd.DataFrame(rows, columns=["label", "candidate", "baseline", "is_shared"]))
-    assert found["num"] == {"both": 1, "gained": 2, "lost": 1, "neither": 0}
-    assert found["num_shared"] == 4
-    assert found["gain"] == 0.25
-    assert sum(each["share"] for each in found["parts"]) == 100
+    counted = outcomes(pd.DataFrame(rows, columns=["label", "candidate", "baseline", "is_shared"]))
+    assert counted["num"] == {"both": 1, "gained": 2, "lost": 1, "neither": 0}
+    assert counted["num_shared"] == 4
+    assert counted["gain"] == 0.25
+    assert sum(part["share"] for part in counted["parts"]) == 100
 
 
 def table(rows):
@@ -63,7 +63,7 @@ def table(rows):
     return pd.DataFrame(rows, columns=columns).assign(column="batch", num_samples=9, num_shared=9, positive_flips=1)
 
 
-def test_slices_that_lost_come_before_those_that_are_merely_bad():
+def test_slices_that_lost_come_before_slices_that_are_only_bad():
     rows = [("fine", 0.9, 0.8, 1.0, 0.9, 1), ("bad", 0.4, 0.3, 0.5, 0.3, 0), ("lost", 0.8, 0.7, 0.9, 0.95, 2)]
     [group] = slices(table(rows))
     assert [row["value"] for row in group["rows"]] == ["lost", "bad", "fine"]
@@ -71,7 +71,7 @@ def test_slices_that_lost_come_before_those_that_are_merely_bad():
     assert group["rows"][1]["low_at"] == pytest.approx(0)
 
 
-def test_slices_that_are_alike_stay_in_order():
+def test_equal_slices_stay_in_order():
     values = ["8 to 15 px", "16 to 31 px", "128 to 255 px"]
     [group] = slices(table([(value, 0.9, 0.8, 1.0, 0.9, 1) for value in values]))
     assert [row["value"] for row in group["rows"]] == values
@@ -84,7 +84,7 @@ def test_slice_whose_other_samples_are_worse_has_not_lost():
     assert [row["baseline_at"] is None for row in group["rows"]] == [False, True]
 
 
-def test_slice_without_a_baseline_has_none():
+def test_slice_without_a_baseline_has_no_baseline_accuracy():
     [group] = slices(table([("a", 0.9, 0.85, 0.95, float("nan"), float("nan"))]))
     assert group["rows"][0]["baseline_accuracy"] is None
     assert group["rows"][0]["baseline_at"] is None
@@ -95,6 +95,6 @@ def test_long_table_of_slices_is_cut_and_counted():
     assert (len(group["rows"]), group["num_rows"]) == (MAX_ROWS, MAX_ROWS + 3)
 
 
-def test_dot_of_a_bin_lies_below_the_diagonal_where_the_model_is_too_sure():
+def test_dot_of_a_bin_is_below_the_diagonal_if_the_model_is_too_sure():
     [dot] = dots(pd.DataFrame({"confidence": [0.9], "accuracy": [0.5], "count": [4]}), side=100)
     assert (dot["x"], dot["y"], dot["y_ideal"]) == (90, 50, pytest.approx(10))

@@ -5,12 +5,11 @@ from tasks.page.curves import curves
 
 def epochs(*, losses, kept):
     numbers = range(len(losses))
-    return pd.DataFrame(
-        {"epoch": numbers, "train_loss": losses, "val_loss": losses, "is_kept": [int(each == kept) for each in numbers]}
-    )
+    is_kept = [int(epoch == kept) for epoch in numbers]
+    return pd.DataFrame({"epoch": numbers, "train_loss": losses, "val_loss": losses, "is_kept": is_kept})
 
 
-def test_curve_goes_from_edge_to_edge_and_shows_the_epoch_kept():
+def test_curve_goes_from_edge_to_edge_and_marks_the_kept_epoch():
     drawn = curves(epochs(losses=[2.0, 1.0, 0.0], kept=1), "loss", width=100, height=50)
     assert drawn["lines"]["val"] == "0.0,0.0 50.0,25.0 100.0,50.0"
     assert drawn["kept"] == 50.0

@@ -23,22 +23,21 @@ def samples():
 
 @pytest.fixture
 def predictions():
-    """Of s and u; t has no label."""
-    return pd.DataFrame(
-        {"sample_id": ["u", "s"], "target": "label", "label": ["x", "y"], "candidate": ["x", "x"], "candidate_confidence": [1.0, 0.2]}
-    )  # fmt: skip
+    """Return predictions of s and u; t has no label."""
+    answers = {"label": ["x", "y"], "candidate": ["x", "x"], "candidate_confidence": [1.0, 0.2]}
+    return pd.DataFrame({"sample_id": ["u", "s"], "target": "label"} | answers)
 
 
 PLACES = np.array([[0, 65535], [1, 2], [3, 4]], dtype=np.uint16)
 
 
 def test_each_sample_keeps_its_place_its_prediction_and_its_path(samples, predictions):
-    found = points(samples, PLACES, predictions, pictures={"u": 7, "of another": 8})
-    assert (unpacked(found["x"]), unpacked(found["y"])) == ([0, 1, 3], [65535, 2, 4])
-    assert [found["batches"][at] for at in unpacked(found["batch"])] == ["b", "a", "b"]
-    assert texts(found["paths"]) == ["1", "2\n", "ü/3"]
-    assert found["pictures"] == {"2": 7}
-    [target] = found["targets"]
+    packed = points(samples, PLACES, predictions, pictures={"u": 7, "of another": 8})
+    assert (unpacked(packed["x"]), unpacked(packed["y"])) == ([0, 1, 3], [65535, 2, 4])
+    assert [packed["batches"][number] for number in unpacked(packed["batch"])] == ["b", "a", "b"]
+    assert texts(packed["paths"]) == ["1", "2\n", "ü/3"]
+    assert packed["pictures"] == {"2": 7}
+    [target] = packed["targets"]
     assert target["names"] == ["x", "y"]
     assert unpacked(target["label"]) == [1, NONE, 0]
     assert unpacked(target["candidate"]) == [0, NONE, 0]
@@ -46,18 +45,18 @@ def test_each_sample_keeps_its_place_its_prediction_and_its_path(samples, predic
     assert "baseline" not in target
 
 
-def test_paths_of_wrong_predictions_are_kept_when_not_all_fit(predictions):
+def test_paths_of_wrong_predictions_are_kept_if_not_all_fit(predictions):
     rng = np.random.default_rng(0)
     paths = [rng.bytes(50).hex() for _ in range(100)]
     many = pd.DataFrame({"sample_id": [str(number) for number in range(100)], "batch": "a", "path": paths})
     wrong = predictions.head(1).assign(sample_id="99", label="y")
-    found = points(many, np.zeros((100, 2), np.uint16), wrong, pictures={}, max_path_bytes=3000)
-    kept = [at for at, path in enumerate(texts(found["paths"])) if path]
-    assert len(found["paths"]) <= 3000
-    assert len(kept) == found["num_paths"] > 10
+    packed = points(many, np.zeros((100, 2), np.uint16), wrong, pictures={}, max_path_bytes=3000)
+    kept = [number for number, path in enumerate(texts(packed["paths"])) if path]
+    assert len(packed["paths"]) <= 3000
+    assert len(kept) == packed["num_paths"] > 10
     assert kept == [*range(len(kept) - 1), 99]
 
 
 def test_paths_that_do_not_fit_at_all_are_left_out(samples, predictions):
-    found = points(samples, PLACES, predictions, pictures={}, max_path_bytes=1)
-    assert texts(found["paths"]) == ["", "", ""]
+    packed = points(samples, PLACES, predictions, pictures={}, max_path_bytes=1)
+    assert texts(packed["paths"]) == ["", "", ""]

@@ -1,4 +1,4 @@
-"""The page as its readers meet it: opened from disk by Chromium."""
+"""The page as its readers see it: opened from disk by Chromium."""
 
 import os
 import re
@@ -11,19 +11,24 @@ OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "
            "--disable-sync", "--no-first-run"]  # fmt: skip
 HOSTILE = "<script>alert(1)</script>"
 
-# elements that can be used and are seen, without those that arrow keys reach; each gets a number
+# visible elements that can be used, except those that only arrow keys reach; numbers them
 USABLE = """
 () => [...document.querySelectorAll("a[href], button, select, summary, canvas, [tabindex='0']")]
-  .filter((each) => each.tabIndex >= 0 && each.checkVisibility())
-  .map((each, at) => { each.dataset.number = at; return `${each.tagName} ${each.id || each.ariaLabel || each.textContent}`; })
+  .filter((element) => element.tabIndex >= 0 && element.checkVisibility())
+  .map((element, number) => {
+    element.dataset.number = number;
+    return `${element.tagName} ${element.id || element.ariaLabel || element.textContent}`;
+  })
 """
 
-# text, its colour and the one behind it (what lies over each other is mixed by a canvas), and their contrast as WCAG 2.2 has it
+# the contrast of each text with its background by WCAG 2.2; a canvas mixes the colours that lie over each other
 CONTRASTS = """
 () => {
-  const context = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d", { willReadFrequently: true });
+  const pixel = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
+  const context = pixel.getContext("2d", { willReadFrequently: true });
+  const linear = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
   const lightness = ([r, g, b]) => {
-    const [x, y, z] = [r, g, b].map((each) => each / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+    const [x, y, z] = [r, g, b].map((value) => linear(value / 255));
     return 0.2126 * x + 0.7152 * y + 0.0722 * z;
   };
   const mixed = (colours) => {
@@ -31,18 +36,18 @@ CONTRASTS = """
     for (const colour of colours) { context.fillStyle = colour; context.fillRect(0, 0, 1, 1); }
     return lightness(context.getImageData(0, 0, 1, 1).data);
   };
-  const found = [];
+  const contrasts = [];
   for (const element of document.body.querySelectorAll("*")) {
-    const text = [...element.childNodes].filter((each) => each.nodeType === 3).map((each) => each.data.trim()).join("");
+    const text = [...element.childNodes].filter((node) => node.nodeType === 3).map((node) => node.data.trim()).join("");
     if (!text || !element.checkVisibility() || element.closest("script, option, .hidden")) continue;
     const behind = [];
-    for (let each = element; each; each = each.parentElement) behind.unshift(getComputedStyle(each).backgroundColor);
+    for (let box = element; box; box = box.parentElement) behind.unshift(getComputedStyle(box).backgroundColor);
     const style = getComputedStyle(element);
     const ink = element.closest("svg") ? style.fill : style.color;
     const [one, other] = [mixed(["white", ...behind, ink]), mixed(["white", ...behind])];
-    found.push([(Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05), text.slice(0, 40)]);
+    contrasts.push([(Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05), text.slice(0, 40)]);
   }
-  return found;
+  return contrasts;
 }
 """
 
@@ -50,10 +55,10 @@ CONTRASTS = """
 @pytest.fixture(scope="module")
 def chromium():
     if not CHROMIUM.is_file():
-        pytest.skip(f"there is no {CHROMIUM}: install a Chromium, or set CHROMIUM to where one is")
+        pytest.skip(f"there is no {CHROMIUM}: install Chromium, or set CHROMIUM to its path")
     from playwright.sync_api import sync_playwright
 
-    # closed with the module: while it is open, nothing else in this thread can run an event loop
+    # closed after this module: while it is open, nothing else in this thread can run an event loop
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
         yield browser
@@ -62,7 +67,7 @@ def chromium():
 
 @pytest.fixture
 def browse(chromium):
-    """Opens a page; its window has `seen`: what it asked for besides itself, and what it complained of."""
+    """Return a function that opens a page. Its window's `seen` lists requests for other files, and all complaints."""
     contexts = []
 
     def open_page(path, *, width=1200, height=900, scheme="light"):
@@ -72,10 +77,10 @@ def browse(chromium):
         window.set_default_timeout(10_000)
         window.seen = []
         address = path.as_uri()
-        window.on("request", lambda each: window.seen.append(each.url) if not is_own(each.url, address) else None)
-        window.on("console", lambda each: window.seen.append(each.text))
-        window.on("pageerror", lambda each: window.seen.append(str(each)))
-        window.on("dialog", lambda each: (window.seen.append(each.message), each.dismiss()))
+        window.on("request", lambda event: window.seen.append(event.url) if not is_own(event.url, address) else None)
+        window.on("console", lambda message: window.seen.append(message.text))
+        window.on("pageerror", lambda error: window.seen.append(str(error)))
+        window.on("dialog", lambda dialog: (window.seen.append(dialog.message), dialog.dismiss()))
         window.goto(address)
         return window
 
@@ -89,21 +94,21 @@ def is_own(url, address):
 
 
 def draw_the_map(window):
-    """Bring the map into sight and wait until it is drawn."""
+    """Scroll to the map and wait until it is drawn."""
     window.locator("#map-canvas").scroll_into_view_if_needed()
     window.wait_for_selector("#map-legend li")
 
 
 def visible_pictures(window):
-    return [each.get_attribute("alt") for each in window.locator("#gallery img").all() if each.is_visible()]
+    return [image.get_attribute("alt") for image in window.locator("#gallery img").all() if image.is_visible()]
 
 
-def test_class_that_is_called_like_a_script_is_shown_not_run_and_nothing_is_fetched(project, browse):
+def test_class_with_a_name_like_a_script_is_shown_not_run_and_nothing_is_fetched(project, browse):
     other = 'dog" onmouseover="alert(2)" x="'
     row = ["a", f"{HOSTILE}.png", "", "unreadable", f"</td>{HOSTILE}"]
     slices = [["label", HOSTILE, HOSTILE, 6, 0.8, 0.6, 0.9, 6, 0.9, 1, 0]]
-    made = project(names=(HOSTILE, other), was_wrong=[6], quarantine=[row], slices=slices)
-    window = browse(made.draw(title=f"</title>{HOSTILE}"))
+    written = project(names=(HOSTILE, other), was_wrong=[6], quarantine=[row], slices=slices)
+    window = browse(written.draw(title=f"</title>{HOSTILE}"))
     draw_the_map(window)
     window.locator("#map-colour").select_option("class")
     window.locator("#map-class").select_option(HOSTILE)
@@ -126,7 +131,7 @@ def test_script_that_got_into_the_page_would_not_run(project, browse):
     window = browse(path)
     window.wait_for_timeout(200)
     assert not {"1", "2"} & set(window.seen)
-    assert sum("Content Security Policy" in each for each in window.seen) >= 2
+    assert sum("Content Security Policy" in message for message in window.seen) >= 2
 
 
 def test_gallery_is_filtered_by_class_batch_and_kind(project, browse):
@@ -139,10 +144,10 @@ def test_gallery_is_filtered_by_class_batch_and_kind(project, browse):
     assert set(visible_pictures(window)) == {"dog/1.png", "eel/8.png"}
     batch.select_option("b")
     assert visible_pictures(window) == ["eel/8.png"]
-    assert window.locator("#gallery-count").inner_text() == "1 of 4 pictures"
+    assert window.locator("#gallery-count").inner_text() == "1 of 4 images"
     kind.select_option("all")
     batch.select_option("all")
-    name.select_option("dog")  # true in one, predicted in two
+    name.select_option("dog")  # the label of one, the answer for two
     assert set(visible_pictures(window)) == {"cat/0.png", "dog/1.png", "cat/6.png"}
     assert window.seen == []
 
@@ -162,26 +167,24 @@ def test_quarantine_is_filtered_by_reason(project, quarantined, browse):
     shown = window.locator("#quarantine tbody tr:visible")
     assert shown.count() == 1
     assert "b/cat/none.png" in shown.inner_text()
-    assert "no picture" in shown.inner_text()
+    assert "no image" in shown.inner_text()
 
 
 def test_pointing_at_the_map_shows_the_sample(project, browse):
-    made = project(num_samples=2, wrong=[1], was_wrong=[], spread=0.0)  # both lie in the middle
-    window = browse(made.draw())
+    written = project(num_samples=2, wrong=[1], was_wrong=[], spread=0.0)  # both samples are in the middle
+    window = browse(written.draw())
     draw_the_map(window)
     window.locator("#map-class").select_option("dog")
     window.locator("#map-canvas").hover()
     window.wait_for_selector("#map-sample img")
-    said = window.locator("#map-sample").inner_text()
+    text = window.locator("#map-sample").inner_text()
     for part in ("dog", "cat, 75 % sure", "model in use", "b", "dog/1.png"):
-        assert part in said
-    assert (
-        window.locator("#map-sample img").evaluate("async (each) => { await each.decode(); return each.naturalWidth; }")
-        == 16
-    )
+        assert part in text
+    width = "async (image) => { await image.decode(); return image.naturalWidth; }"
+    assert window.locator("#map-sample img").evaluate(width) == 16
 
 
-def test_class_that_is_written_from_right_to_left_leaves_the_numbers_behind_it(project, browse):
+def test_number_stays_after_a_class_that_is_written_from_right_to_left(project, browse):
     hebrew = "\u05d7\u05ea\u05d5\u05dc"
     window = browse(project(names=(hebrew, "dog"), wrong=[1]).draw())
     draw_the_map(window)
@@ -189,21 +192,21 @@ def test_class_that_is_written_from_right_to_left_leaves_the_numbers_behind_it(p
     places = (
         window.locator("#map-sample dd")
         .nth(1)
-        .evaluate("""(said) => {
+        .evaluate("""(value) => {
       const end = document.createRange();
-      end.selectNodeContents(said.lastChild);
-      return [said.querySelector("bdi").getBoundingClientRect().right, end.getBoundingClientRect().left];
+      end.selectNodeContents(value.lastChild);
+      return [value.querySelector("bdi").getBoundingClientRect().right, end.getBoundingClientRect().left];
     }""")
     )
     assert window.locator("#map-sample dd").nth(1).inner_text() == f"{hebrew}, 75 % sure"
     assert places[0] <= places[1]
 
 
-def test_arrow_keys_go_over_the_map_and_its_filter_counts(project, browse):
+def test_arrow_keys_move_over_the_map_and_its_legend_counts_the_filtered_samples(project, browse):
     window = browse(project(wrong=[1, 6], was_wrong=[6, 7]).draw())
     draw_the_map(window)
     legend = window.locator("#map-legend")
-    assert "wrong, right in the model in use (1)" in legend.inner_text()
+    assert "wrong, but right in the model in use (1)" in legend.inner_text()
     paths = set()
     window.locator("#map-canvas").focus()
     for key in ("ArrowRight", "ArrowRight", "ArrowLeft", "ArrowUp", "ArrowDown", "ArrowLeft", "ArrowUp"):
@@ -211,12 +214,12 @@ def test_arrow_keys_go_over_the_map_and_its_filter_counts(project, browse):
         paths.add(window.locator("#map-sample dd").last.inner_text())
     assert len(paths) >= 3
     window.locator("#map-outcome").select_option("wrong")
-    assert "right (" not in legend.inner_text().replace("wrong, right in the model in use (", "")
+    assert "right (" not in legend.inner_text().replace("wrong, but right in the model in use (", "")
 
 
 def test_keyboard_reaches_everything(project, quarantined, browse):
-    made = project(wrong=[1, 6, 7], was_wrong=[6], quarantine=[quarantined("cat/twice.png", "exact_duplicate")])
-    window = browse(made.draw())
+    written = project(wrong=[1, 6, 7], was_wrong=[6], quarantine=[quarantined("cat/twice.png", "exact_duplicate")])
+    window = browse(written.draw())
     draw_the_map(window)
     window.evaluate("scrollTo(0, 0)")
     usable = window.evaluate(USABLE)
@@ -225,10 +228,10 @@ def test_keyboard_reaches_everything(project, quarantined, browse):
     for _ in range(len(usable) + 10):
         window.keyboard.press("Tab")
         reached.add(window.evaluate("document.activeElement.dataset.number"))
-    assert [name for at, name in enumerate(usable) if str(at) not in reached] == []
+    assert [name for number, name in enumerate(usable) if str(number) not in reached] == []
 
 
-def test_arrow_keys_go_from_picture_to_picture_and_enter_finds_it_on_the_map(project, browse):
+def test_arrow_keys_move_from_image_to_image_and_enter_shows_one_on_the_map(project, browse):
     window = browse(project(wrong=[1, 6, 7]).draw())
     window.locator("#gallery button").first.focus()
     window.keyboard.press("ArrowRight")
@@ -240,7 +243,7 @@ def test_arrow_keys_go_from_picture_to_picture_and_enter_finds_it_on_the_map(pro
     assert window.evaluate("document.activeElement.id") == "map-canvas"
 
 
-def test_confusion_of_many_classes_is_told_cell_by_cell(project, browse):
+def test_confusion_of_many_classes_can_be_read_cell_by_cell(project, browse):
     names = [f"class {number:03d}" for number in range(120)]
     window = browse(project(names=names, num_samples=240, wrong=[5, 125]).draw())
     matrix = window.locator("canvas[data-confusion]")
@@ -250,40 +253,40 @@ def test_confusion_of_many_classes_is_told_cell_by_cell(project, browse):
     for key in ["ArrowDown"] * 6 + ["ArrowRight"] * 6:
         window.keyboard.press(key)
     assert window.locator("#cell-0").inner_text() == "class 005 taken for class 006: 2 of 2"
-    drawn = "(each) => each.getContext('2d').getImageData(0, 0, each.width, each.height).data.some((value) => value)"
-    assert matrix.evaluate(drawn)
+    is_drawn = "(area) => area.getContext('2d').getImageData(0, 0, area.width, area.height).data.some((value) => value)"
+    assert matrix.evaluate(is_drawn)
 
 
 @pytest.mark.parametrize("width", [320, 375, 768])
 def test_page_does_not_scroll_sideways_on_a_phone(project, browse, quarantined, width):
     names = ("a" * 120, "Donaudampfschifffahrtsgesellschaftskapitän")
-    made = project(names=names, was_wrong=[6], quarantine=[quarantined(f"{'p' * 120}.png", "exact_duplicate")])
-    window = browse(made.draw(title="t" * 200), width=width, height=812)
+    written = project(names=names, was_wrong=[6], quarantine=[quarantined(f"{'p' * 120}.png", "exact_duplicate")])
+    window = browse(written.draw(title="t" * 200), width=width, height=812)
     draw_the_map(window)
     window.locator("#map-canvas").press("ArrowRight")
-    for each in window.locator("details").all():
-        each.evaluate("(element) => { element.open = true; }")
+    for details in window.locator("details").all():
+        details.evaluate("(element) => { element.open = true; }")
     assert window.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_tables_fit_a_phone_and_stay_tables_to_a_screen_reader(project, browse):
     window = browse(project(names=("Donaudampfschiff", "dog"), was_wrong=[6]).draw(), width=375, height=812)
-    for each in window.locator("details").all():
-        each.evaluate("(element) => { element.open = true; }")
+    for details in window.locator("details").all():
+        details.evaluate("(element) => { element.open = true; }")
     for region in window.locator(".scroll").all():
-        assert region.evaluate("(each) => each.scrollWidth <= each.clientWidth"), region.get_attribute("aria-label")
-    told = window.context.new_cdp_session(window).send("Accessibility.getFullAXTree")["nodes"]
-    names = {each["role"]["value"]: set() for each in told if not each["ignored"]}
-    for each in told:
-        if not each["ignored"]:
-            names[each["role"]["value"]].add(each["name"]["value"])
+        assert region.evaluate("(area) => area.scrollWidth <= area.clientWidth"), region.get_attribute("aria-label")
+    nodes = window.context.new_cdp_session(window).send("Accessibility.getFullAXTree")["nodes"]
+    names = {node["role"]["value"]: set() for node in nodes if not node["ignored"]}
+    for node in nodes:
+        if not node["ignored"]:
+            names[node["role"]["value"]].add(node["name"]["value"])
     assert {"Outcome", "Could have detected", "In use", "Quarantined"} <= names["columnheader"]
     assert {"label recall of Donaudampfschiff", "a", "Candidate"} <= names["rowheader"]
     rule = window.get_by_role("rowheader", name="label recall of Donaudampfschiff")
-    lines_of_last_word = """(each) => {
+    lines_of_last_word = """(header) => {
       const range = document.createRange();
-      range.setStart(each.firstChild, each.textContent.lastIndexOf(" ") + 1);
-      range.setEnd(each.firstChild, each.textContent.length);
+      range.setStart(header.firstChild, header.textContent.lastIndexOf(" ") + 1);
+      range.setEnd(header.firstChild, header.textContent.length);
       return range.getClientRects().length;
     }"""
     assert rule.evaluate(lines_of_last_word) == 1
@@ -292,38 +295,40 @@ def test_tables_fit_a_phone_and_stay_tables_to_a_screen_reader(project, browse):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_all_text_can_be_read(project, browse, quarantined, scheme):
-    made = project(
+    written = project(
         names=("cat", "dog", "eel"), verdict="rejected", wrong=[0, 1, 6], was_wrong=[6, 7],
         quarantine=[quarantined("cat/twice.png", "exact_duplicate"), ["b", "x.png", "", "empty_file", "no bytes"]],
     )  # fmt: skip
-    window = browse(made.draw(), scheme=scheme)
+    window = browse(written.draw(), scheme=scheme)
     draw_the_map(window)
     window.locator("#map-canvas").press("ArrowRight")
     contrasts = window.evaluate(CONTRASTS)
     assert len(contrasts) > 150
-    assert [each for each in contrasts if each[0] < 4.5] == []
+    assert [(contrast, text) for contrast, text in contrasts if contrast < 4.5] == []
 
 
 def test_map_is_drawn_in_the_colours_of_the_scheme(project, browse):
     path = project(num_samples=40, wrong=range(10)).draw()
-    lightness = """(each) => {
-      const { data } = each.getContext('2d').getImageData(0, 0, each.width, each.height);
+    mean_lightness = """(area) => {
+      const { data } = area.getContext('2d').getImageData(0, 0, area.width, area.height);
       const solid = [];
-      for (let at = 0; at < data.length; at += 4) if (data[at + 3] > 200) solid.push(data[at] + data[at + 1] + data[at + 2]);
+      for (let at = 0; at < data.length; at += 4) {
+        if (data[at + 3] > 200) solid.push(data[at] + data[at + 1] + data[at + 2]);
+      }
       return solid.reduce((sum, value) => sum + value, 0) / solid.length;
     }"""
-    found = {}
+    lightness = {}
     for scheme in ("light", "dark"):
         window = browse(path, scheme=scheme)
         draw_the_map(window)
-        found[scheme] = window.locator("#map-canvas").evaluate(lightness)
-    assert found["dark"] > found["light"] > 0
+        lightness[scheme] = window.locator("#map-canvas").evaluate(mean_lightness)
+    assert lightness["dark"] > lightness["light"] > 0
 
 
-def test_samples_beyond_the_limit_are_drawn_by_chance_and_said_to_be(project, browse):
-    made = project(num_samples=60, wrong=range(0, 60, 3))
-    window = browse(made.draw(max_points=20))
+def test_map_with_too_many_samples_shows_some_at_random_and_says_so(project, browse):
+    written = project(num_samples=60, wrong=range(0, 60, 3))
+    window = browse(written.draw(max_points=20))
     draw_the_map(window)
     counts = re.findall(r"\((\d+)\)", window.locator("#map-legend").inner_text())
     assert sum(map(int, counts)) == 20
-    assert "20 of 60 samples, drawn by chance" in window.locator("section", has=window.locator("#map")).inner_text()
+    assert "20 of 60 samples, chosen at random" in window.locator("section", has=window.locator("#map")).inner_text()

@@ -20,9 +20,9 @@ def ask(model, images, **choices):
 def test_answers_are_the_calibrated_probabilities_of_each_target(classifier):
     model = classifier(CLASSES)
     model.temperatures["animal"] = 0.5
-    found = ask(model, pixels(n=21))
-    assert list(found) == list(CLASSES)
-    for values, expected in zip(found.values(), plain_probabilities(model, [pixels(n=21)]), strict=True):
+    probabilities = ask(model, pixels(n=21))
+    assert list(probabilities) == list(CLASSES)
+    for values, expected in zip(probabilities.values(), plain_probabilities(model, [pixels(n=21)]), strict=True):
         assert values.shape == tuple(expected.shape)
         assert values.dtype == np.float64
         np.testing.assert_allclose(values, expected.numpy(), atol=1e-3)
@@ -30,7 +30,7 @@ def test_answers_are_the_calibrated_probabilities_of_each_target(classifier):
 
 
 @pytest.mark.parametrize("hidden_features", [None, 8])
-def test_no_bit_of_an_answer_depends_on_the_samples_beside_it(classifier, hidden_features):
+def test_answer_is_the_same_to_the_bit_with_any_neighbours(classifier, hidden_features):
     torch.manual_seed(1)
     model = Classifier(classifier().backbone, CLASSES, hidden_features=hidden_features).eval()
     images = pixels(n=40)
@@ -46,11 +46,11 @@ def test_vectors_of_the_store_give_the_same_bits_as_the_pixels(classifier):
     images = pixels(n=5)
     vectors = answerer.vectors(images).numpy()
     assert vectors.dtype == np.float16
-    found, expected = answers(answerer.heads, vectors), answerer.answer(images)
-    assert all(np.array_equal(found[target], expected[target]) for target in CLASSES)
+    from_vectors, from_pixels = answers(answerer.heads, vectors), answerer.answer(images)
+    assert all(np.array_equal(from_vectors[target], from_pixels[target]) for target in CLASSES)
 
 
-def test_temperature_softens_its_own_target_alone(classifier):
+def test_temperature_softens_only_its_own_target(classifier):
     model = classifier({"animal": ["cat", "dog"], "place": ["in", "out"]})
     before = ask(model, pixels(n=3))
     model.temperatures["animal"] = 2.0
@@ -60,7 +60,7 @@ def test_temperature_softens_its_own_target_alone(classifier):
     np.testing.assert_allclose(after["animal"], softer)
 
 
-def test_model_is_measured_not_trained_while_it_answers(classifier):
+def test_model_does_not_change_while_it_answers(classifier):
     model = classifier()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.train()

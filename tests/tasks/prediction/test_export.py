@@ -21,10 +21,10 @@ def build(architecture="shufflenet_v2_x0_5", features="penultimate", classes=CLA
     torch.manual_seed(0)
     backbone = load_backbone(architecture, weights="random", features=features, image_size=64)
     model = Classifier(backbone, classes, temperatures={"animal": 0.25}, **options).eval()
-    with torch.no_grad():  # far from equal probabilities, so that an error shows
+    with torch.no_grad():  # makes the probabilities very unequal, so that an error shows
         for head in model.heads:
-            for each in head.parameters():
-                each.mul_(20)
+            for parameter in head.parameters():
+                parameter.mul_(20)
     return model
 
 
@@ -33,23 +33,23 @@ def noise(n):
 
 
 @pytest.mark.parametrize("n", [1, 5])
-def test_onnx_gives_the_calibrated_probabilities_of_the_bundle_for_any_number_of_pictures(tmp_path, n):
+def test_onnx_gives_the_calibrated_probabilities_of_the_bundle_for_any_number_of_images(tmp_path, n):
     import onnxruntime
 
     model = build(features=["stage2", "conv5"], hidden_features=8)
     assert export(model, tmp_path / "model.onnx", format="onnx") <= MOST_DIFFERENCE
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
-    assert [each.name for each in session.get_outputs()] == list(CLASSES)
-    found = session.run(None, {"pixels": noise(n)})
-    for one, expected in zip(found, plain_probabilities(model, [torch.from_numpy(noise(n))]), strict=True):
-        assert np.abs(one - expected.numpy()).max() <= MOST_DIFFERENCE
+    assert [output.name for output in session.get_outputs()] == list(CLASSES)
+    outputs = session.run(None, {"pixels": noise(n)})
+    for output, expected in zip(outputs, plain_probabilities(model, [torch.from_numpy(noise(n))]), strict=True):
+        assert np.abs(output - expected.numpy()).max() <= MOST_DIFFERENCE
         assert expected.max() > 0.5
-    known = session.get_modelmeta().custom_metadata_map
-    assert json.loads(known["classes"]) == CLASSES
-    assert json.loads(known["transform"])["crop_size"] == 64
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["classes"]) == CLASSES
+    assert json.loads(metadata["transform"])["crop_size"] == 64
 
 
-def test_torchscript_runs_with_torch_alone(tmp_path):
+def test_torchscript_needs_only_torch(tmp_path):
     model = build()
     assert export(model, tmp_path / "model.pt", format="torch") <= MOST_DIFFERENCE
     np.save(tmp_path / "pixels.npy", noise(4))
@@ -58,16 +58,16 @@ def test_torchscript_runs_with_torch_alone(tmp_path):
         "place = sys.argv[1]\n"
         f"files = {{{METADATA!r}: ''}}\n"
         "model = torch.jit.load(f'{place}/model.pt', _extra_files=files)\n"
-        "numpy.savez(f'{place}/found.npz', *model(torch.from_numpy(numpy.load(f'{place}/pixels.npy'))))\n"
+        "numpy.savez(f'{place}/outputs.npz', *model(torch.from_numpy(numpy.load(f'{place}/pixels.npy'))))\n"
         f"print(json.loads(json.loads(files[{METADATA!r}])['classes']))\n"
         "assert 'torchvision' not in sys.modules"
     )
     command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)]
     done = run(*command, cwd=tmp_path, env={"OMP_NUM_THREADS": "1"})
     assert done.stdout.strip() == str(CLASSES)
-    found = np.load(tmp_path / "found.npz")
-    for name, expected in zip(found.files, plain_probabilities(model, [torch.from_numpy(noise(4))]), strict=True):
-        assert np.abs(found[name] - expected.numpy()).max() <= MOST_DIFFERENCE
+    outputs = np.load(tmp_path / "outputs.npz")
+    for name, expected in zip(outputs.files, plain_probabilities(model, [torch.from_numpy(noise(4))]), strict=True):
+        assert np.abs(outputs[name] - expected.numpy()).max() <= MOST_DIFFERENCE
 
 
 def test_export_that_fails_leaves_no_file(tmp_path, monkeypatch):
@@ -77,7 +77,7 @@ def test_export_that_fails_leaves_no_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_package_that_is_missing_is_named_with_the_remedy(tmp_path, monkeypatch):
+def test_error_about_a_missing_package_names_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxscript" else object())
     with pytest.raises(
         ValueError, match=r"ONNX needs the packages onnxscript: run `pip install -e '\.\[export\]'` in the clone"
@@ -86,15 +86,15 @@ def test_package_that_is_missing_is_named_with_the_remedy(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("target", "told"), [("pixels", "a target is called pixels, as the input"), ("scale", r"name \(scale\)")]
+    ("target", "message"), [("pixels", "a target has the name pixels, which is the name"), ("scale", r"name \(scale\)")]
 )
-def test_target_that_is_called_as_a_part_of_the_file_is_refused_by_name(tmp_path, target, told):
-    with pytest.raises(ValueError, match=told):
+def test_target_with_the_name_of_a_part_of_the_file_is_refused_by_name(tmp_path, target, message):
+    with pytest.raises(ValueError, match=message):
         export(build(classes={"animal": ["cat", "dog"], target: ["in", "out"]}), tmp_path / "model", format="onnx")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_full_disk_is_told_and_leaves_no_file(tmp_path):
+def test_full_disk_is_an_error_and_leaves_no_file(tmp_path):
     model = build()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
@@ -108,5 +108,5 @@ def test_full_disk_is_told_and_leaves_no_file(tmp_path):
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_backbone_has_nothing_to_export(tmp_path, format):
-    with pytest.raises(ValueError, match="a backbone knows no classes"):
+    with pytest.raises(ValueError, match="a backbone has no classes"):
         export(Classifier(build().backbone, {}), tmp_path / "model", format=format)

@@ -1,13 +1,19 @@
+import ast
 import functools
 import re
+import subprocess
+import sys
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tasks.machine.sources import DECLARATIONS
 from tasks.stage.params import load_params, section
 
-SHIPPED = Path(__file__).parents[3] / "params.yaml"
+ROOT = Path(__file__).parents[3]
+SHIPPED = ROOT / "params.yaml"
 
 
 @pytest.fixture
@@ -31,7 +37,7 @@ def refusal(tmp_path):
 
 def test_shipped_params_load():
     params = load_params(SHIPPED)
-    assert section(params, "validate").split_salt == "graftline"
+    assert section(params, "validate").salt == "graftline"
     assert section(params, "seed") == 0
 
 
@@ -43,7 +49,8 @@ def test_misspelt_key_is_named_with_the_keys_of_its_section(refusal):
 def test_misspelt_key_is_named_in_the_section_whose_name_python_cannot_use(refusal):
     message = refusal(lambda content: content["validate"].update(split_slat="x"))
     assert message.startswith(
-        "validate.split_slat is unknown, expected one of targets, classes, min_samples_per_class, split_salt, val_fraction"
+        "validate.split_slat is unknown, "
+        "expected one of targets, classes, min_samples_per_class, split_salt, val_fraction"
     )
 
 
@@ -87,6 +94,8 @@ def test_section_that_holds_a_number_is_refused_by_name(refusal):
         ("backbone.features", 3, "expected 'penultimate' or 'pooled'"),
         ("backbone.image_size", 0, "expected greater than or equal to 8"),
         ("train_head.l2_strengths", [], "at least 1 item"),
+        ("evaluate.minibatch_size", 0, "expected greater than or equal to 1"),
+        ("evaluate.minibatch_size", 65537, "expected less than or equal to 65536"),
         ("evaluate.confidence", 95, "expected less than 1"),
     ],
 )
@@ -140,5 +149,39 @@ def test_empty_file_is_told_the_sections(tmp_path):
 
 
 def test_loaded_params_cannot_be_changed():
-    with pytest.raises(ValueError, match="frozen"):
+    with pytest.raises(FrozenInstanceError):
         load_params(SHIPPED).scan.min_image_size = 1
+
+
+def test_minibatches_of_evaluate_may_be_left_open(tmp_path):
+    content = yaml.safe_load(SHIPPED.read_text("utf-8"))
+    for size in (None, 64):
+        content["evaluate"]["minibatch_size"] = size
+        path = tmp_path / "params.yaml"
+        path.write_text(yaml.safe_dump(content), "utf-8")
+        assert load_params(path).evaluate.minibatch_size == size
+
+
+def test_params_import_no_code_that_computes():
+    code = "import sys, tasks.stage.params; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    modules = set(done.stdout.split())
+    assert "tasks.training.finetuning.options" in modules
+    assert modules.isdisjoint({"numpy", "pandas", "scipy", "torch", "PIL"})
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tasks").rglob(DECLARATIONS)), ids=lambda path: path.parent.name)
+def test_options_declare_and_have_no_defaults(path):
+    """No result depends on them, so that no list of code deps has them by themselves."""
+    docstring, *statements = ast.parse(path.read_bytes()).body
+    assert isinstance(docstring, ast.Expr)
+    classes = [statement for statement in statements if isinstance(statement, ast.ClassDef)]
+    others = [statement for statement in statements if statement not in classes]
+    assert all(isinstance(other, ast.Import | ast.ImportFrom | ast.Assign) for other in others)
+    assert all(ast.unparse(other.value).startswith("Literal[") for other in others if isinstance(other, ast.Assign))
+    for statement in (statement for each in classes for statement in each.body):
+        is_field = isinstance(statement, ast.AnnAssign) and statement.value is None
+        is_check = isinstance(statement, ast.FunctionDef) and statement.name == "__post_init__"
+        assert is_field or is_check or isinstance(statement, ast.Expr), ast.unparse(statement)

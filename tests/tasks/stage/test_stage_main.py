@@ -138,8 +138,8 @@ def test_full_disk_leaves_no_half_written_weights(shell, workspace, manifest):
     pd.DataFrame(columns=COLUMNS).to_csv(workspace / LEAKS, index=False)
     before = everything(workspace)
     done = shell(
-        "train_head", "--manifests", "data/validated/manifest", "--classes", "data/validated/classes.json", "--embeddings", ".", "--audit", ".", "--batches", "batches.yaml",
-        "--out", "head", max_file_bytes=100,
+        "train_head", "--manifests", "data/validated/manifest", "--classes", "data/validated/classes.json",
+        "--embeddings", ".", "--audit", ".", "--batches", "batches.yaml", "--out", "head", max_file_bytes=100,
     )  # fmt: skip
     assert everything(workspace) == before
     assert "File too large" in done.error
@@ -203,8 +203,8 @@ def test_missing_manifest_of_a_listed_batch_is_told_in_one_line(shell, workspace
         recipe="r",
     )
     done = shell(
-        "train_head", "--manifests", manifest.parent, "--classes", "classes.json", "--embeddings", ".", "--audit", ".", "--batches", "batches.yaml",
-        "--out", "head",
+        "train_head", "--manifests", manifest.parent, "--classes", "classes.json",
+        "--embeddings", ".", "--audit", ".", "--batches", "batches.yaml", "--out", "head",
     )  # fmt: skip
     assert done.error.startswith(f"{manifest.with_name('second.parquet')} is missing, though batch second is listed")
     assert done.stderr.count("\n") == 1
@@ -212,7 +212,8 @@ def test_missing_manifest_of_a_listed_batch_is_told_in_one_line(shell, workspace
 
 def test_missing_evaluation_is_told_in_one_line(shell):
     done = shell(
-        "regression", "--evaluation", "evaluation", "--candidate", "c", "--tests", "tests", "--decisions", "d", "--out", "regression"
+        "regression", "--evaluation", "evaluation", "--candidate", "c", "--tests", "tests", "--decisions", "d",
+        "--out", "regression",
     )  # fmt: skip
     assert done.error == "evaluation/subject.json is missing: run `dvc repro evaluate`, or `dvc pull`"
     assert done.stderr.count("\n") == 1
@@ -263,7 +264,7 @@ def test_stage_dies_with_the_process_that_started_it(workspace):
     seconds = 60.0
     pipe = workspace / "pipe"
     os.mkfifo(pipe)
-    stage = [sys.executable, "-m", "tasks.demo.digits", "--params", str(pipe), "--out", "digits"]
+    stage = [sys.executable, "-m", "tasks.scan", "--params", str(pipe), "--raw", "raw", "--out", "scanned"]
     starter = subprocess.Popen(
         [sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:])", *stage],
         cwd=workspace,
@@ -281,7 +282,10 @@ def test_stage_dies_with_the_process_that_started_it(workspace):
 
 
 def open_once_it_is_read(pipe, *, seconds):
-    """Open a pipe for writing as soon as a process reads it. An opening that waits would wait for ever where the process failed before."""
+    """Open a pipe for writing as soon as a process reads it.
+
+    A blocking `open` would wait for ever if the process had failed before.
+    """
     end = time.monotonic() + seconds
     while True:
         try:

@@ -1,85 +1,86 @@
-"""What becomes of each sample."""
+"""Every sample is admitted to the manifest, or set aside with a reason."""
 
 from collections import Counter
+from functools import partial
 from math import sqrt
 
 import pandas as pd
 import pytest
 
 from tasks.data.admission.admission import admit, target_columns
-from tasks.data.admission.splits import Split, groups_across_splits, small_classes
+from tasks.data.admission.options import AdmissionOptions, Split
+from tasks.data.admission.splits import groups_across_splits, side_of, small_classes
 
-HALF = Split(salt="graftline", val_fraction=0.25, heldout_fraction=0.25).side
+HALF = partial(side_of, split=Split(salt="graftline", val_fraction=0.25, heldout_fraction=0.25))
 
 
 def admitted(*tables, targets=("label",), registered=None, fixed=None, min_samples_per_class=1, split=HALF):
     return admit(
         pd.concat(tables, ignore_index=True),
+        AdmissionOptions(targets=None, classes=fixed or {}, min_samples_per_class=min_samples_per_class),
         targets=list(targets),
         registered=registered or {},
-        fixed=fixed or {},
-        min_samples_per_class=min_samples_per_class,
         split=split,
     )
 
 
 def set_aside(admission):
-    """Where and why, sorted."""
+    """Return the (batch, path, reason) of the samples that were set aside, sorted."""
     return sorted((row.batch, row.path, row.reason) for row in admission.ledger.itertuples())
 
 
-def test_first_of_equal_pictures_in_a_batch_stays(samples):
-    found = admitted(samples("a", ["cat", "cat", "dog"], ids=["x", "x", "y"]))
-    assert set_aside(found) == [("a", "cat/0001.png", "exact_duplicate")]
-    assert found.ledger["detail"].tolist() == ["the same bytes as a/cat/0000.png"]
+def test_first_of_equal_samples_in_a_batch_is_used(samples):
+    admission = admitted(samples("a", ["cat", "cat", "dog"], ids=["x", "x", "y"]))
+    assert set_aside(admission) == [("a", "cat/0001.png", "exact_duplicate")]
+    assert admission.ledger["detail"].tolist() == ["the same bytes as a/cat/0000.png"]
 
 
-def test_copy_in_a_later_batch_goes_and_names_the_first(samples):
-    found = admitted(samples("b", ["cat"], ids=["x"]), samples("a", ["cat", "cat"], ids=["x", "x"]))
-    assert set_aside(found) == [("a", "cat/0000.png", "exact_duplicate"), ("a", "cat/0001.png", "exact_duplicate")]
-    assert set(found.ledger["detail"]) == {"the same bytes as b/cat/0000.png"}
+def test_copy_in_a_later_batch_is_set_aside_and_names_the_first(samples):
+    admission = admitted(samples("b", ["cat"], ids=["x"]), samples("a", ["cat", "cat"], ids=["x", "x"]))
+    assert set_aside(admission) == [("a", "cat/0000.png", "exact_duplicate"), ("a", "cat/0001.png", "exact_duplicate")]
+    assert set(admission.ledger["detail"]) == {"the same bytes as b/cat/0000.png"}
 
 
-def test_copy_that_is_held_out_by_name_in_a_later_batch_holds_the_first_out(samples):
+def test_explicit_heldout_split_of_a_later_copy_holds_out_the_first(samples):
     tables = [samples(batch, ["cat"] * 40, ids=[str(i) for i in range(40)]) for batch in "ab"]
     tables[1]["split"] = "heldout"
-    found = admitted(*tables)
-    assert found.manifest["batch"].tolist() == ["a"] * 40
-    assert set(found.manifest["split"]) == {"heldout"}
+    admission = admitted(*tables)
+    assert admission.manifest["batch"].tolist() == ["a"] * 40
+    assert set(admission.manifest["split"]) == {"heldout"}
 
 
-def test_of_two_splits_that_the_data_names_for_copies_held_out_wins(samples):
+def test_heldout_wins_among_the_explicit_splits_of_copies(samples):
     table = samples("a", ["cat", "cat"], ids=["x", "x"]).assign(split=["train", "heldout"])
     assert admitted(table).manifest["split"].tolist() == ["heldout"]
 
 
-def test_all_copies_with_conflicting_labels_go(samples):
-    found = admitted(samples("a", ["cat", "dog"], ids=["x", "y"]), samples("b", ["dog", "cat"], ids=["x", "z"]))
-    assert set_aside(found) == [
+def test_all_copies_with_conflicting_labels_are_set_aside(samples):
+    admission = admitted(samples("a", ["cat", "dog"], ids=["x", "y"]), samples("b", ["dog", "cat"], ids=["x", "z"]))
+    assert set_aside(admission) == [
         ("a", "cat/0000.png", "conflicting_labels"),
         ("b", "dog/0000.png", "conflicting_labels"),
     ]
 
 
-def test_conflict_sets_aside_the_copies_that_agree_as_well(samples):
-    found = admitted(samples("a", ["cat", "cat", "dog"], ids=["x", "x", "x"]))
-    assert [reason for *_, reason in set_aside(found)] == ["conflicting_labels"] * 3
+def test_conflict_also_sets_aside_the_copies_that_agree(samples):
+    admission = admitted(samples("a", ["cat", "cat", "dog"], ids=["x", "x", "x"]))
+    assert [reason for *_, reason in set_aside(admission)] == ["conflicting_labels"] * 3
 
 
 def test_conflict_in_one_target_of_two_is_a_conflict(samples):
     table = samples("a", ["cat", "cat"], ids=["x", "x"]).assign(colour=["red", "blue"])
-    found = admitted(table, targets=["label", "colour"])
-    assert [reason for *_, reason in set_aside(found)] == ["conflicting_labels"] * 2
+    admission = admitted(table, targets=["label", "colour"])
+    assert [reason for *_, reason in set_aside(admission)] == ["conflicting_labels"] * 2
 
 
-def test_path_that_a_table_names_twice_is_used_once(samples):
+def test_path_that_a_table_lists_twice_is_used_once(samples):
     table = samples("a", ["cat", "cat"], ids=["x", "x"]).assign(path="one.png")
-    found = admitted(table)
-    assert set_aside(found) == [("a", "one.png", "duplicate_path")]
-    assert len(found.manifest) == 1
+    admission = admitted(table)
+    assert set_aside(admission) == [("a", "one.png", "duplicate_path")]
+    assert len(admission.manifest) == 1
 
 
-def test_path_that_a_table_names_twice_with_other_labels_is_a_conflict(samples):
+def test_path_that_a_table_lists_twice_with_other_labels_is_a_conflict(samples):
     table = samples("a", ["cat", "dog"], ids=["x", "x"]).assign(path="one.png")
     assert [reason for *_, reason in set_aside(admitted(table))] == ["conflicting_labels"] * 2
 
@@ -93,44 +94,46 @@ def test_sample_without_a_label_is_set_aside_before_its_labelled_copy(samples):
 def test_sample_with_a_label_of_one_target_of_two_is_used(samples):
     table = samples("a", ["cat", "dog"]).assign(colour=["red", None])
     table.loc[0, "label"] = None
-    found = admitted(table, targets=["label", "colour"])
-    assert found.ledger.empty
-    assert found.classes == {"label": ["dog"], "colour": ["red"]}
+    admission = admitted(table, targets=["label", "colour"])
+    assert admission.ledger.empty
+    assert admission.classes == {"label": ["dog"], "colour": ["red"]}
 
 
-def test_class_that_is_not_let_in_is_set_aside(samples):
-    found = admitted(samples("a", ["cat", "dog", "eel"]), fixed={"label": ["dog", "cat"]})
-    assert set_aside(found) == [("a", "eel/0002.png", "unknown_class")]
-    assert found.ledger["detail"].tolist() == ["class 'eel' of label is not one of those fixed"]
+def test_sample_of_a_class_that_is_not_allowed_is_set_aside(samples):
+    admission = admitted(samples("a", ["cat", "dog", "eel"]), fixed={"label": ["dog", "cat"]})
+    assert set_aside(admission) == [("a", "eel/0002.png", "unknown_class")]
+    assert admission.ledger["detail"].tolist() == ["class 'eel' of label is not one of the fixed classes"]
 
 
-def test_new_class_waits_until_it_has_enough_samples(samples):
+def test_new_class_is_in_probation_until_it_has_enough_samples(samples):
     first = samples("a", ["cat"] * 5 + ["eel"] * 2)
-    found = admitted(first, min_samples_per_class=3)
-    assert found.classes == {"label": ["cat"]}
-    assert found.probation == {"label": {"eel": 2}}
-    assert [reason for *_, reason in set_aside(found)] == ["class_in_probation"] * 2
-    assert "class 'eel' of label has 2 of 3 samples" in found.ledger["detail"][0]
-    found = admitted(first, samples("b", ["eel"]), min_samples_per_class=3)
-    assert found.classes == {"label": ["cat", "eel"]}
-    assert found.ledger.empty
+    admission = admitted(first, min_samples_per_class=3)
+    assert admission.classes == {"label": ["cat"]}
+    assert admission.probation == {"label": {"eel": 2}}
+    assert [reason for *_, reason in set_aside(admission)] == ["class_in_probation"] * 2
+    assert "class 'eel' of label has 2 of 3 samples" in admission.ledger["detail"][0]
+    admission = admitted(first, samples("b", ["eel"]), min_samples_per_class=3)
+    assert admission.classes == {"label": ["cat", "eel"]}
+    assert admission.ledger.empty
 
 
-def test_class_in_probation_leaves_the_sample_its_other_label(samples):
+def test_sample_of_a_class_in_probation_keeps_its_other_label(samples):
     table = samples("a", ["cat"] * 3 + ["eel"]).assign(colour="red")
-    found = admitted(table, targets=["label", "colour"], min_samples_per_class=2)
-    assert found.ledger.empty
-    assert found.manifest["label"].isna().sum() == 1
-    assert found.classes == {"label": ["cat"], "colour": ["red"]}
+    admission = admitted(table, targets=["label", "colour"], min_samples_per_class=2)
+    assert admission.ledger.empty
+    assert admission.manifest["label"].isna().sum() == 1
+    assert admission.classes == {"label": ["cat"], "colour": ["red"]}
 
 
-def test_registered_class_never_waits_nor_moves(samples):
-    found = admitted(samples("a", ["ant"] * 5 + ["dog"]), registered={"label": ["dog", "cat"]}, min_samples_per_class=3)
-    assert found.classes == {"label": ["dog", "cat", "ant"]}
-    assert found.ledger.empty
+def test_registered_class_is_never_in_probation_and_keeps_its_place(samples):
+    admission = admitted(
+        samples("a", ["ant"] * 5 + ["dog"]), registered={"label": ["dog", "cat"]}, min_samples_per_class=3
+    )
+    assert admission.classes == {"label": ["dog", "cat", "ant"]}
+    assert admission.ledger.empty
 
 
-def test_ten_thousand_more_samples_move_no_old_one(samples):
+def test_ten_thousand_new_samples_change_the_split_of_no_old_one(samples):
     old = samples("a", ["cat", "dog"] * 500)
     more = samples("b", ["cat", "dog", "eel", "ant"] * 2_500)
     before = admitted(old).manifest.set_index("sample_id")["split"]
@@ -147,21 +150,21 @@ def test_fractions_of_the_splits_are_met_up_to_chance(samples):
 
 def test_group_stays_together_across_batches(samples):
     tables = [samples(batch, ["cat"] * 200).assign(group=[f"patient {i % 20}" for i in range(200)]) for batch in "ab"]
-    found = admitted(*tables)
-    assert found.manifest.groupby("group")["split"].nunique().eq(1).all()
-    assert found.manifest["split"].nunique() == 3
-    assert groups_across_splits(found.manifest) == []
+    admission = admitted(*tables)
+    assert admission.manifest.groupby("group")["split"].nunique().eq(1).all()
+    assert admission.manifest["split"].nunique() == 3
+    assert groups_across_splits(admission.manifest) == []
 
 
-def test_split_that_the_data_names_wins(samples):
+def test_explicit_split_wins(samples):
     table = samples("a", ["cat"] * 100).assign(split="val", group="one")
     table.loc[99, "split"] = "heldout"
-    found = admitted(table)
-    assert Counter(found.manifest["split"]) == {"val": 99, "heldout": 1}
-    assert groups_across_splits(found.manifest) == ["one"]
+    admission = admitted(table)
+    assert Counter(admission.manifest["split"]) == {"val": 99, "heldout": 1}
+    assert groups_across_splits(admission.manifest) == ["one"]
 
 
-def test_class_that_is_not_in_every_split_is_told_with_its_counts(samples):
+def test_class_that_is_not_in_every_split_is_reported_with_its_counts(samples):
     table = samples("a", ["cat"] * 3 + ["dog"] * 3)
     table["split"] = ["train", "val", "heldout", "train", "train", "heldout"]
     assert small_classes(table, {"label": ["cat", "dog", "eel"]}) == [
@@ -171,21 +174,22 @@ def test_class_that_is_not_in_every_split_is_told_with_its_counts(samples):
 
 def test_every_sample_is_in_the_manifest_or_in_the_ledger(samples):
     table = samples("a", ["cat", "dog", "eel"] * 20, ids=[f"{i % 35}" for i in range(60)])
-    found = admitted(table, min_samples_per_class=5, fixed={"label": ["cat", "dog"]})
-    assert sorted([*found.manifest["path"], *found.ledger["path"]]) == sorted(table["path"])
+    admission = admitted(table, min_samples_per_class=5, fixed={"label": ["cat", "dog"]})
+    assert sorted([*admission.manifest["path"], *admission.ledger["path"]]) == sorted(table["path"])
 
 
 def columns(table, *, chosen=None, fixed=(), registered=()):
-    return target_columns(table, chosen=chosen, fixed=fixed, registered=registered, min_samples_per_class=2)
+    options = AdmissionOptions(targets=chosen, classes={name: ["cat"] for name in fixed}, min_samples_per_class=2)
+    return target_columns(table, options, registered=registered)
 
 
-def test_facts_and_keys_are_no_targets(samples):
+def test_facts_and_keys_are_not_targets(samples):
     table = samples("a", ["cat", "cat"]).assign(colour="red")
     assert columns(table) == (["label", "colour"], [])
     assert columns(table, chosen=["colour"]) == (["colour"], ["label"])
 
 
-def test_column_of_values_that_come_once_each_is_passed_over(samples):
+def test_column_of_unique_values_is_ignored(samples):
     table = samples("a", ["cat", "cat"]).assign(serial=["1", "2"])
     assert columns(table) == (["label"], ["serial"])
     assert columns(table, registered=["serial"]) == (["label", "serial"], [])
@@ -196,6 +200,6 @@ def test_data_too_small_for_any_class_keeps_its_targets(samples):
 
 
 @pytest.mark.parametrize(("key", "settings"), [("targets", {"chosen": ["colour"]}), ("classes", {"fixed": ["colour"]})])
-def test_target_that_no_batch_has_is_refused_by_name(samples, key, settings):
-    with pytest.raises(ValueError, match=rf"validate\.{key} names 'colour', which no batch has, expected of label"):
+def test_error_for_a_target_that_no_batch_has_names_it(samples, key, settings):
+    with pytest.raises(ValueError, match=rf"validate\.{key} names 'colour', which no batch has, expected one of label"):
         columns(samples("a", ["cat"]), **settings)

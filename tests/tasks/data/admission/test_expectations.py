@@ -4,12 +4,14 @@ import re
 import pandas as pd
 import pytest
 
-from tasks.data.admission.expectations import check_expectations, tell, write_data_docs
+from tasks.data.admission.expectations import check_expectations, make_examination, write_data_docs
+from tasks.data.admission.options import ExpectationLimit, ExpectationLimits, ExpectationOptions
 
 pytestmark = pytest.mark.usefixtures("great_expectations")
 
 LIMITS = {
-    "min_samples": 20, "min_samples_per_batch": 1, "min_classes": 2, "min_class_fraction": 0.5, "max_class_fraction": 0.5,
+    "min_samples": 20, "min_samples_per_batch": 1, "min_classes": 2,
+    "min_class_fraction": 0.5, "max_class_fraction": 0.5,
     "max_missing_labels": 0.2, "max_label_drift": 0.3, "max_aspect_ratio": 2.0,
 }  # fmt: skip
 
@@ -20,20 +22,20 @@ def manifest(samples):
     return table.assign(split=["train", "train", "val", "val", "heldout"] * 4)
 
 
-def told(manifest, *, classes=("cat", "dog"), min_image_size=16, severity="error", **limits):
-    return tell(
+def examination(manifest, *, classes=("cat", "dog"), min_image_size=16, severity="error", **limits):
+    named = {name: ExpectationLimit(limit=limit, severity=severity) for name, limit in (LIMITS | limits).items()}
+    return make_examination(
         manifest,
+        ExpectationOptions(drift_significance=0.01, expectations=ExpectationLimits(**named)),
         batches=list(dict.fromkeys(manifest["batch"])),
         classes={"label": list(classes)},
-        limits={name: {"limit": limit, "severity": severity} for name, limit in {**LIMITS, **limits}.items()},
-        drift_significance=0.01,
         min_image_size=min_image_size,
     )
 
 
 def broken(manifest, **changes):
     """What is not met: (expectation, column)."""
-    found = check_expectations(told(manifest, **changes))
+    found = check_expectations(examination(manifest, **changes))
     assert json.dumps(found)
     return [(each["expectation"], each["column"]) for each in found if not each["success"]]
 
@@ -42,16 +44,16 @@ def test_sound_manifest_meets_every_expectation(manifest):
     assert broken(manifest) == []
 
 
-def test_too_few_samples_are_told(manifest):
+def test_too_few_samples_are_reported(manifest):
     assert broken(manifest, min_samples=21) == [("expect_table_row_count_to_be_between", "")]
 
 
-def test_too_few_samples_of_a_batch_are_told(manifest, samples):
+def test_too_few_samples_of_a_batch_are_reported(manifest, samples):
     table = pd.concat([manifest, samples("b", ["cat", "dog"]).assign(split="train")], ignore_index=True)
     assert broken(table, min_samples_per_batch=3) == [("expect_column_min_to_be_between", "num_samples")]
 
 
-def test_rare_and_common_class_are_told(manifest):
+def test_rare_and_common_class_are_reported(manifest):
     rare = manifest.assign(label=["cat"] + ["dog"] * 19)
     assert broken(rare, min_class_fraction=0.06, max_class_fraction=1.0) == [
         ("expect_column_values_to_be_between", "graftline.class_fraction.label")
@@ -66,13 +68,13 @@ def test_share_of_a_class_is_of_those_that_have_a_label(manifest):
     assert broken(few, max_missing_labels=0.6) == []
 
 
-def test_missing_labels_above_the_limit_are_told(manifest):
+def test_missing_labels_above_the_limit_are_reported(manifest):
     few = manifest.assign(label=["cat"] * 7 + ["dog"] * 7 + [None] * 6)
     assert broken(few, max_missing_labels=0.3) == []
     assert broken(few, max_missing_labels=0.29) == [("expect_column_values_to_not_be_null", "label")]
 
 
-def test_class_that_is_not_in_use_is_told(manifest):
+def test_class_that_is_not_in_use_is_reported(manifest):
     assert ("expect_column_distinct_values_to_be_in_set", "label") in broken(manifest, classes=["cat"])
 
 
@@ -80,21 +82,21 @@ def test_class_in_use_without_samples_is_no_fault(manifest):
     assert broken(manifest, classes=["cat", "dog", "gone"]) == []
 
 
-def test_sample_listed_twice_is_told(manifest):
+def test_sample_listed_twice_is_reported(manifest):
     twice = pd.concat([manifest, manifest[:2]], ignore_index=True)
     assert ("expect_column_values_to_be_unique", "sample_id") in broken(twice)
 
 
-def test_empty_split_is_told(manifest):
+def test_empty_split_is_reported(manifest):
     assert broken(manifest.assign(split="train")) == [("expect_column_distinct_values_to_equal_set", "split")]
 
 
-def test_long_picture_is_told(manifest):
+def test_long_picture_is_reported(manifest):
     table = manifest.assign(width=40)
     assert broken(table) == [("expect_column_values_to_be_between", "graftline.aspect_ratio")]
 
 
-def test_batch_whose_labels_drift_is_told(manifest, samples):
+def test_batch_whose_labels_drift_is_reported(manifest, samples):
     table = pd.concat([manifest, samples("b", ["cat"] * 20).assign(split="train")], ignore_index=True)
     assert broken(table, min_class_fraction=0.0, max_class_fraction=1.0) == [
         ("expect_column_values_to_be_between", "significant_distance")
@@ -103,13 +105,13 @@ def test_batch_whose_labels_drift_is_told(manifest, samples):
 
 def test_severity_is_that_of_the_limit(manifest):
     for severity in ("error", "warning"):
-        found = check_expectations(told(manifest, min_samples=21, severity=severity))
+        found = check_expectations(examination(manifest, min_samples=21, severity=severity))
         assert [each["severity"] for each in found if not each["success"]] == [severity]
 
 
 def test_pages_show_each_expectation_and_run_nothing_of_a_name(manifest, tmp_path):
     evil = manifest.assign(label=["<script>alert(1)</script>", "dog"] * 10)
-    write_data_docs(told(evil, classes=["<script>alert(1)</script>", "dog"], min_samples=21), tmp_path / "docs")
+    write_data_docs(examination(evil, classes=["<script>alert(1)</script>", "dog"], min_samples=21), tmp_path / "docs")
     assert (tmp_path / "docs/index.html").is_file()
     [page] = (tmp_path / "docs/validations/samples").rglob("*.html")
     shown = page.read_text("utf-8")

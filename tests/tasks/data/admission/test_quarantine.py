@@ -1,8 +1,9 @@
-"""A fixture set with one of each kind of bad input: every one is in the ledger with its reason, and the run goes on."""
+"""Data with bad input of every kind: each is in the ledger with its reason, and the run goes on."""
 
 import json
 import struct
 import zlib
+from dataclasses import replace
 
 import pandas as pd
 import pyarrow as pa
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tasks import scan, validate
+from tasks.data.admission.options import QuarantineLimits
 from tasks.data.manifest.tables import read_text_table, write_text_table
 from tasks.stage.params import load_params
 
@@ -35,7 +37,7 @@ NAMES = [
 
 @pytest.fixture
 def bomb():
-    """A PNG of a few bytes that promises 100,000 x 100,000 pixels."""
+    """Return a PNG of a few bytes whose header claims 100,000 x 100,000 pixels."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -46,7 +48,7 @@ def bomb():
 
 @pytest.fixture
 def raw(workspace, picture, bomb):
-    """Three batches, one of each layout, in which everything that can be wrong is wrong once."""
+    """Return three batches, one of each layout, with every kind of bad input once."""
     root = workspace / "data/raw"
     seeds = iter(range(10**6))
 
@@ -109,12 +111,12 @@ def raw(workspace, picture, bomb):
 
 @pytest.fixture
 def run(workspace, raw):
-    """Scans each batch and validates; returns the ledger and the report."""
+    """Return a function that scans every batch and validates, and returns the ledger and the report."""
 
     def go(**changes):
         params = load_params(workspace / "params.yaml")
-        settings = params.validate_.model_copy(
-            update={"classes": {"label": ["cat", "dog"]}, "min_samples_per_class": 5} | changes
+        settings = replace(
+            params.validate_, **{"classes": {"label": ["cat", "dog"]}, "min_samples_per_class": 5} | changes
         )
         names = ["folders", "table", "parquet"]
         for name in names:
@@ -141,15 +143,13 @@ def run(workspace, raw):
 
 
 def all_allowed():
-    from tasks.stage.params import QuarantineParams
-
-    return {"max_quarantined": QuarantineParams.model_validate({"overall": 1.0, "batch": 1.0, "class": 1.0})}
+    return {"max_quarantined": QuarantineLimits(overall=1.0, batch=1.0, class_=1.0)}
 
 
 def test_each_kind_of_bad_input_is_in_the_ledger_with_its_reason(run):
     ledger, report = run(**all_allowed())
     assert list(ledger.columns) == COLUMNS
-    found = {(row.batch, row.path): row.reason for row in ledger.itertuples()}
+    reasons = {(row.batch, row.path): row.reason for row in ledger.itertuples()}
     expected = {
         "folders": {
             "cat/empty.png": "empty_file",
@@ -191,14 +191,16 @@ def test_each_kind_of_bad_input_is_in_the_ledger_with_its_reason(run):
             "torn.parquet": "unreadable_table",
         },
     }
-    shown = {batch: {path: reason for (each, path), reason in found.items() if each == batch} for batch in expected}
-    # the line of a table's row depends on the newlines in names before it
-    assert {batch: sorted(reasons.values()) for batch, reasons in shown.items()} == {
-        batch: sorted(reasons.values()) for batch, reasons in expected.items()
+    by_batch = {
+        batch: {path: reason for (place, path), reason in reasons.items() if place == batch} for batch in expected
     }
-    for batch, reasons in expected.items():
-        for path, reason in reasons.items():
-            assert path.startswith("labels.csv:") or shown[batch][path] == reason, path
+    # the line of a table's row depends on the newlines in names before it
+    assert {batch: sorted(in_batch.values()) for batch, in_batch in by_batch.items()} == {
+        batch: sorted(in_batch.values()) for batch, in_batch in expected.items()
+    }
+    for batch, in_batch in expected.items():
+        for path, reason in in_batch.items():
+            assert path.startswith("labels.csv:") or by_batch[batch][path] == reason, path
     for counts in report["batches"].values():
         assert counts["in"] == sum(count for name, count in counts.items() if name != "in")
     assert report["batches"]["table"]["used"] == len(NAMES) + 1
@@ -224,7 +226,7 @@ def test_fixed_file_is_released_by_the_next_run(run, raw, picture):
 @given(
     paths=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1), min_size=1)
 )
-def test_ledger_gives_back_any_path(tmp_path_factory, paths):
+def test_ledger_returns_any_path_unchanged(tmp_path_factory, paths):
     ledger = pd.DataFrame(dict.fromkeys(COLUMNS, paths))
     path = tmp_path_factory.mktemp("ledger") / "quarantine.csv"
     write_text_table(path, ledger)

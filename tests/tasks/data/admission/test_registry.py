@@ -11,13 +11,13 @@ def test_registry_is_read(tmp_path):
     assert read_registry(path) == Registry(version=2, classes={"label": ["dog", "cat"]})
 
 
-def test_missing_registry_is_refused_by_name(tmp_path):
+def test_error_for_a_missing_registry_names_it(tmp_path):
     with pytest.raises(ValueError, match=r"classes\.json is missing: restore it with git"):
         read_registry(tmp_path / "classes.json")
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff"])
-def test_file_that_is_not_json_is_refused_by_name(tmp_path, content):
+def test_error_for_a_file_that_is_not_json_names_it(tmp_path, content):
     (tmp_path / "classes.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"classes\.json is damaged, expected .* restore it with git"):
         read_registry(tmp_path / "classes.json")
@@ -36,7 +36,7 @@ def test_file_that_is_not_json_is_refused_by_name(tmp_path, content):
         {"version": 1, "classes": []},
     ],
 )
-def test_damaged_registry_is_refused_by_name(tmp_path, content):
+def test_error_for_a_damaged_registry_names_it(tmp_path, content):
     path = tmp_path / "classes.json"
     path.write_text(json.dumps(content), "utf-8")
     with pytest.raises(ValueError, match=r"classes\.json is damaged, expected .* restore it with git"):

@@ -4,14 +4,15 @@ from math import sqrt
 import pandas as pd
 import pytest
 
-from tasks.data.admission.splits import Split, held_out_before
+from tasks.data.admission.options import Split
+from tasks.data.admission.splits import held_out_before, read_split, side_of
 
 KEYS = [f"sample {number}" for number in range(10_000)]
 
 
 def splits(keys, *, salt="graftline", val_fraction=0.15, heldout_fraction=0.2):
     split = Split(salt=salt, val_fraction=val_fraction, heldout_fraction=heldout_fraction)
-    return {key: split.side(key) for key in keys}
+    return {key: side_of(key, split) for key in keys}
 
 
 def test_split_is_the_same_on_every_machine_and_in_every_version():
@@ -58,17 +59,17 @@ def test_model_of_another_split_learned_from_all_that_it_did_not_hold_out():
 def test_larger_heldout_fraction_leaves_what_was_held_out_before():
     smaller = Split(salt="second", val_fraction=0.15, heldout_fraction=0.1)
     found = held_out_before(heldout_rows(), now=NOW, before=smaller)
-    assert found.tolist() == [smaller.side(key) == "heldout" for key in heldout_rows()["sample_id"]]
+    assert found.tolist() == [side_of(key, smaller) == "heldout" for key in heldout_rows()["sample_id"]]
 
 
 def test_samples_of_a_group_are_on_its_side():
     before = Split(salt="graftline", val_fraction=0.15, heldout_fraction=0.2)
-    [group] = [key for key in heldout_rows()["sample_id"] if before.side(key) == "heldout"][:1]
+    [group] = [key for key in heldout_rows()["sample_id"] if side_of(key, before) == "heldout"][:1]
     assert held_out_before(heldout_rows(group=group), now=NOW, before=before).all()
 
 
 def test_what_the_data_hold_out_is_held_out_whatever_the_split():
-    named = pd.DataFrame({"sample_id": [key for key in KEYS if NOW.side(key) != "heldout"], "group": None})
+    named = pd.DataFrame({"sample_id": [key for key in KEYS if side_of(key, NOW) != "heldout"], "group": None})
     assert held_out_before(named, now=NOW, before=Split(salt="x", val_fraction=0.1, heldout_fraction=0.1)).all()
 
 
@@ -76,4 +77,4 @@ def test_what_the_data_hold_out_is_held_out_whatever_the_split():
     "lineage", [None, {}, "split", {"salt": "x"}, {"salt": "x", "val_fraction": "y", "heldout_fraction": 0.1}]
 )
 def test_lineage_that_tells_of_no_split_is_taken_for_the_same(lineage):
-    assert held_out_before(heldout_rows(), now=NOW, before=Split.read(lineage)).all()
+    assert held_out_before(heldout_rows(), now=NOW, before=read_split(lineage)).all()

@@ -17,13 +17,13 @@ def write(folder, batch, *, n=4, num_probed=2, seed=0):
     return hashes, probes
 
 
-def test_batches_are_joined_in_the_order_asked_for(tmp_path):
-    first, their_probes = write(tmp_path, "a")
-    second, other_probes = write(tmp_path, "b", n=3, seed=1)
+def test_batches_are_joined_in_the_requested_order(tmp_path):
+    first, first_probes = write(tmp_path, "a")
+    second, second_probes = write(tmp_path, "b", n=3, seed=1)
     hashes, probes = read_hashes(tmp_path, ["b", "a"], num_samples=7)
     assert np.array_equal(hashes, np.concatenate([second, first]))
-    assert np.array_equal(probes.cosines, np.concatenate([other_probes.cosines, their_probes.cosines]))
-    assert np.array_equal(probes.distances, np.concatenate([other_probes.distances, their_probes.distances]))
+    assert np.array_equal(probes.cosines, np.concatenate([second_probes.cosines, first_probes.cosines]))
+    assert np.array_equal(probes.distances, np.concatenate([second_probes.distances, first_probes.distances]))
     assert probes.kinds == ("flipped", "cropped")
 
 
@@ -40,12 +40,12 @@ def test_hashes_of_another_manifest_are_refused(tmp_path):
         read_hashes(tmp_path, ["a"], num_samples=5)
 
 
-def test_listed_batch_without_hashes_is_named(tmp_path):
+def test_error_for_a_listed_batch_without_hashes_names_its_file(tmp_path):
     with pytest.raises(ValueError, match=r"a\.safetensors is missing, though batch a is listed: run `dvc pull"):
         read_hashes(tmp_path, ["a"], num_samples=5)
 
 
-def test_torn_file_is_named(tmp_path):
+def test_error_for_a_torn_file_names_it(tmp_path):
     write(tmp_path, "a")
     path = tmp_path / "a.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
@@ -53,7 +53,7 @@ def test_torn_file_is_named(tmp_path):
         read_hashes(tmp_path, ["a"], num_samples=4)
 
 
-def test_equal_hashes_are_equal_bytes(tmp_path):
+def test_equal_hashes_give_equal_bytes(tmp_path):
     for batch in "ab":
         write(tmp_path, batch)
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()

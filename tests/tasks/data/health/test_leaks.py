@@ -7,22 +7,22 @@ MANIFEST = pd.DataFrame({"sample_id": ["0012", "w", "x", "y"], "split": ["train"
 
 
 def write(folder, name, ids):
-    pd.DataFrame([{"sample_id": each} for each in ids], columns=COLUMNS).to_csv(folder / name, index=False)
+    pd.DataFrame([{"sample_id": sample_id} for sample_id in ids], columns=COLUMNS).to_csv(folder / name, index=False)
 
 
-def test_samples_that_the_tables_name_are_marked(tmp_path):
+def test_samples_in_the_tables_are_marked(tmp_path):
     write(tmp_path, LEAKS, ["0012"])
     write(tmp_path, LEAKED, ["y", "x"])
     assert leaves_training(MANIFEST, tmp_path).tolist() == [True, False, False, False]
     assert is_leaked(MANIFEST, tmp_path).tolist() == [False, False, True, True]
 
 
-def test_empty_table_names_nobody(tmp_path):
+def test_empty_table_marks_no_sample(tmp_path):
     write(tmp_path, LEAKS, [])
     assert not leaves_training(MANIFEST, tmp_path).any()
 
 
-def test_missing_table_is_named_with_the_remedy(tmp_path):
+def test_missing_table_is_reported_with_the_remedy(tmp_path):
     with pytest.raises(ValueError, match=r"leaks\.csv is missing: run audit, or `dvc pull audit`"):
         leaves_training(MANIFEST, tmp_path)
 

@@ -3,16 +3,19 @@ import pytest
 
 from tasks.data.health.bits import hash_words
 from tasks.data.health.hashes import Probes
+from tasks.data.health.options import TwinOptions
 from tasks.data.health.twin_limits import fit_strangers, reach, recall_by_kind, set_limits
 from tasks.images.perceptual_hash import DISTANCE, HASHES_SHAPE
 
+OPTIONS = TwinOptions(recall=0.99, max_false_alarms=0.001)
+
 
 def hashes(n, *, seed=0, copies_of=None, num_copies=0):
-    """Random hashes (n, …), the first `num_copies` copied from another set."""
-    found = np.random.default_rng(seed).integers(0, 256, (n, *HASHES_SHAPE), dtype=np.uint8)
+    """Return random hashes (n, …), the first `num_copies` copied from another set."""
+    hashes = np.random.default_rng(seed).integers(0, 256, (n, *HASHES_SHAPE), dtype=np.uint8)
     if copies_of is not None:
-        found[:num_copies] = copies_of[:num_copies]
-    return found
+        hashes[:num_copies] = copies_of[:num_copies]
+    return hashes
 
 
 def probes(*, cosines=(0.9, 1.0), distances=(0, 40), n=200):
@@ -25,46 +28,43 @@ def probes(*, cosines=(0.9, 1.0), distances=(0, 40), n=200):
 
 
 @pytest.mark.parametrize("recall", [0.5, 0.9, 0.99])
-def test_reach_catches_the_share_asked_for(recall):
+def test_reach_catches_the_requested_share(recall):
     min_cosine, max_distance = reach(probes(), recall=recall)
-    caught = recall_by_kind(probes(), min_cosine=min_cosine, max_distance=max_distance)
-    assert set(caught) == {"flipped", "cropped"}
-    assert all(each >= recall for each in caught.values())
+    recalls = recall_by_kind(probes(), min_cosine=min_cosine, max_distance=max_distance)
+    assert set(recalls) == {"flipped", "cropped"}
+    assert all(reached >= recall for reached in recalls.values())
 
 
-def test_copies_set_the_limits_where_strangers_are_far():
-    limits = set_limits(
-        probes(), hashes(300), hashes(100, seed=1), distance=DISTANCE, recall=0.99, max_false_alarms=0.001
-    )
+def test_copies_set_the_limits_if_strangers_are_far():
+    limits = set_limits(probes(), hashes(300), hashes(100, seed=1), distance=DISTANCE, options=OPTIONS)
     assert limits.max_distance == limits.copies_within
     assert limits.copies_within in (39, 40)
     assert limits.strangers_beyond > 60
     assert limits.false_alarms < 0.001
 
 
-def test_strangers_narrow_the_limits_where_copies_are_no_nearer():
+def test_strangers_narrow_the_limits_if_copies_are_as_far():
     limits = set_limits(
         probes(distances=(0, 120)),
         hashes(300),
         hashes(100, seed=1),
         distance=DISTANCE,
-        recall=0.99,
-        max_false_alarms=0.001,
+        options=OPTIONS,
     )
     assert limits.max_distance == limits.strangers_beyond < limits.copies_within
     assert limits.false_alarms <= 0.001
     assert max(limits.recall.values()) < 0.9
 
 
-def test_share_of_strangers_is_foretold_rather_too_large_than_too_small():
+def test_predicted_share_of_strangers_is_rather_too_large_than_too_small():
     left, right = hashes(400), hashes(200, seed=1)
-    nearest = np.array([DISTANCE.of_pairs(hash_words(each[None]), hash_words(right)).min() for each in left])
+    nearest = np.array([DISTANCE.of_pairs(hash_words(sample[None]), hash_words(right)).min() for sample in left])
     fitted = fit_strangers(left, right, distance=DISTANCE)
     for distance in (88, 92, 96):
         assert 0.5 < fitted.share_within(distance) / (nearest <= distance).mean() < 4
 
 
-def test_true_copies_do_not_spoil_what_is_known_of_strangers():
+def test_true_copies_hardly_change_the_limit_from_strangers():
     right = hashes(100, seed=1)
     clean = fit_strangers(hashes(400), right, distance=DISTANCE).limit(max_share=0.001)
     spoilt = fit_strangers(hashes(400, copies_of=right, num_copies=100), right, distance=DISTANCE).limit(
@@ -73,8 +73,8 @@ def test_true_copies_do_not_spoil_what_is_known_of_strangers():
     assert abs(clean - spoilt) <= 2
 
 
-def test_burst_of_one_picture_does_not_narrow_the_limits():
-    """Six of the held-out samples are one picture, which ten of the others are, too."""
+def test_burst_of_one_image_does_not_narrow_the_limits():
+    """Six held-out samples and ten others are one image."""
     right, left = hashes(100, seed=1), hashes(400)
     clean = fit_strangers(left, right, distance=DISTANCE).limit(max_share=0.001)
     right[:6] = right[0]
@@ -82,15 +82,15 @@ def test_burst_of_one_picture_does_not_narrow_the_limits():
     assert abs(fit_strangers(left, right, distance=DISTANCE).limit(max_share=0.001) - clean) <= 3
 
 
-def test_where_all_pictures_are_one_nothing_is_near_enough():
+def test_no_distance_is_near_enough_if_all_images_are_one():
     same = np.zeros((50, *HASHES_SHAPE), dtype=np.uint8)
-    limits = set_limits(probes(), same, same, distance=DISTANCE, recall=0.99, max_false_alarms=0.001)
+    limits = set_limits(probes(), same, same, distance=DISTANCE, options=OPTIONS)
     assert limits.max_distance == -1
     assert set(limits.recall.values()) == {0.0}
 
 
 @pytest.mark.parametrize("num_right", [0, 1, 5])
-def test_few_held_out_samples_leave_it_to_the_copies(num_right):
-    limits = set_limits(probes(), hashes(30), hashes(num_right), distance=DISTANCE, recall=0.99, max_false_alarms=0.001)
+def test_few_held_out_samples_leave_the_limit_to_the_copies(num_right):
+    limits = set_limits(probes(), hashes(30), hashes(num_right), distance=DISTANCE, options=OPTIONS)
     assert limits.strangers_beyond is None
     assert limits.max_distance == limits.copies_within

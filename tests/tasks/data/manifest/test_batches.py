@@ -17,13 +17,13 @@ def test_batches_come_in_the_order_of_the_file(read):
     assert read("batches: [2024-b, 2024-a, first_one.v2]") == ["2024-b", "2024-a", "first_one.v2"]
 
 
-def test_no_batches_at_all_says_what_to_do(read):
+def test_empty_list_is_refused_with_the_remedy(read):
     with pytest.raises(ValueError, match=r"batches\.yaml lists no batches: put images in data/raw/<batch>/<class>/"):
         read("batches: []")
 
 
 @pytest.mark.parametrize("text", ["", "batches:", "batches: first", "- first", "batch: [first]"])
-def test_file_without_the_list_is_told_what_was_expected(read, text):
+def test_file_without_the_list_is_refused_with_what_was_expected(read, text):
     with pytest.raises(ValueError, match=r"batches\.yaml has no list `batches`"):
         read(text)
 
@@ -31,13 +31,13 @@ def test_file_without_the_list_is_told_what_was_expected(read, text):
 @pytest.mark.parametrize(
     "name", ["../elsewhere", "a/b", ".hidden", "-rf", "", "two words", "$(reboot)", "müll", "a\nb"]
 )
-def test_name_unfit_for_a_path_and_a_shell_is_refused(read, name):
+def test_name_that_is_unsafe_in_a_path_or_a_shell_is_refused(read, name):
     with pytest.raises(ValueError, match="expected a name of letters"):
         read(f"batches: [{name!r}]")
 
 
 def test_name_that_yaml_reads_as_a_number_is_refused_with_the_remedy(read):
-    with pytest.raises(ValueError, match=r"lists 2024, .*in quotes where it is a number"):
+    with pytest.raises(ValueError, match=r"lists 2024, .*in quotes if it is a number"):
         read("batches: [2024]")
 
 
@@ -46,6 +46,6 @@ def test_batch_listed_twice_is_refused(read):
         read("batches: [a, b, a]")
 
 
-def test_broken_yaml_is_named(read):
+def test_error_for_broken_yaml_names_the_file(read):
     with pytest.raises(ValueError, match=r"batches\.yaml"):
         read("batches: [a, b")

@@ -6,19 +6,19 @@ from tasks.data.manifest.tables import write_table
 from tasks.targets.classes import MISSING, label_indices
 
 
-def test_batches_are_read_in_the_order_asked_for(tmp_path):
+def test_batches_are_read_in_the_requested_order(tmp_path):
     for batch in "ab":
         write_table(tmp_path / f"{batch}.parquet", pd.DataFrame({"batch": [batch, batch], "path": ["1", "2"]}))
     assert read_manifest(tmp_path, ["b", "a"])["batch"].tolist() == ["b", "b", "a", "a"]
 
 
-def test_listed_batch_without_a_manifest_is_named(tmp_path):
+def test_error_for_a_listed_batch_without_a_manifest_names_its_file(tmp_path):
     write_table(tmp_path / "a.parquet", pd.DataFrame({"batch": ["a"]}))
     with pytest.raises(ValueError, match=r"b\.parquet is missing, though batch b is listed"):
         read_manifest(tmp_path, ["a", "b"])
 
 
-def test_torn_manifest_is_named(tmp_path):
+def test_error_for_a_torn_manifest_names_its_file(tmp_path):
     path = tmp_path / "a.parquet"
     write_table(path, pd.DataFrame({"batch": ["a"]}))
     path.write_bytes(path.read_bytes()[:-20])
@@ -26,16 +26,16 @@ def test_torn_manifest_is_named(tmp_path):
         read_manifest(tmp_path, ["a"])
 
 
-def test_equal_tables_are_equal_bytes(tmp_path):
+def test_equal_tables_give_equal_bytes(tmp_path):
     for name in "ab":
         write_table(tmp_path / name, pd.DataFrame({"path": ["1", "2"], "width": [3, 4]}))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_label_is_its_place_among_the_classes_and_none_is_missing():
+def test_label_becomes_its_index_among_the_classes_and_no_label_is_missing():
     assert label_indices(pd.Series(["dog", None, "cat"]), ["dog", "cat"]) == [0, MISSING, 1]
 
 
-def test_label_that_is_no_class_is_named():
+def test_error_for_a_label_outside_the_classes_names_it():
     with pytest.raises(ValueError, match="the manifest has class 'eel', expected one of dog, cat"):
         label_indices(pd.Series(["dog", "eel"]), ["dog", "cat"])

@@ -1,4 +1,4 @@
-"""Every sample is decoded once, in a process that may die of it."""
+"""Every sample is decoded once, in a process that it may crash."""
 
 import io
 import os
@@ -11,18 +11,22 @@ import pytest
 from PIL import Image
 
 from tasks.data.raw.inspection import inspect_all, inspect_sample
+from tasks.data.raw.options import ReadingLimits
 from tasks.data.samples.defects import DefectError
 from tasks.data.samples.samples import sample_id
 from tasks.images import decode
 from tasks.images.decode import decode_image, decode_stranger, inspect_image
+from tasks.images.options import SizeLimits
 from tasks.machine import processes
 
-INSPECT = partial(inspect_image, min_image_size=8, max_image_pixels=10_000)
+INSPECT = partial(inspect_image, limits=SizeLimits(min_image_size=8, max_image_pixels=10_000))
+
+LARGE = SizeLimits(min_image_size=8, max_image_pixels=10**7)
 
 
 def inspected(folder, paths, inspect=INSPECT, *, max_file_bytes=100_000, max_decode_seconds=5.0):
-    limits = {"max_file_bytes": max_file_bytes, "max_decode_seconds": max_decode_seconds}
-    return list(inspect_all(folder, paths, inspect, **limits))
+    limits = ReadingLimits(max_file_bytes=max_file_bytes, max_decode_seconds=max_decode_seconds)
+    return list(inspect_all(folder, paths, inspect, limits))
 
 
 @pytest.fixture
@@ -35,18 +39,20 @@ def folder(tmp_path, picture, monkeypatch):
 
 
 def test_inspections_come_in_the_order_of_the_paths(folder):
-    paths = sorted((each.name for each in folder.iterdir()), reverse=True)
-    found = inspected(folder, paths)
-    assert [each.sample_id for each in found] == [sample_id((folder / path).read_bytes()) for path in paths]
+    paths = sorted((path.name for path in folder.iterdir()), reverse=True)
+    inspections = inspected(folder, paths)
+    assert [inspection.sample_id for inspection in inspections] == [
+        sample_id((folder / path).read_bytes()) for path in paths
+    ]
 
 
-def test_picture_that_kills_its_decoder_is_a_defect_and_costs_no_other(folder, monkeypatch):
+def test_image_that_kills_its_decoder_is_a_defect_and_costs_no_other_image(folder, monkeypatch):
     open_within = decode._open_within
 
-    def deadly(content, **limits):
+    def deadly(content, limits):
         if sample_id(content) in killers:
             os.kill(os.getpid(), signal.SIGKILL)
-        return open_within(content, **limits)
+        return open_within(content, limits)
 
     paths = sorted(each.name for each in folder.iterdir())
     fatal = [2, 10, 11]
@@ -59,7 +65,7 @@ def test_picture_that_kills_its_decoder_is_a_defect_and_costs_no_other(folder, m
 
 
 def scanned_over_and_over(times):
-    """One scan of a progressive JPEG, over and over: each costs the decoder a pass over all pixels."""
+    """Return a progressive JPEG that repeats its last scan; each costs the decoder a pass over all pixels."""
     stream = io.BytesIO()
     Image.new("L", (2400, 2400)).save(stream, "JPEG", progressive=True)
     content = stream.getvalue()
@@ -67,37 +73,37 @@ def scanned_over_and_over(times):
     return content[:-2] + content[last:-2] * times + content[-2:]
 
 
-def test_picture_that_is_made_to_take_hours_is_a_defect_before_it_is_decoded():
-    found = "a JPEG that is coded in 20006 scans, expected at most 100"
-    with pytest.raises(DefectError, match=found):
-        decode_stranger(scanned_over_and_over(20_000), min_image_size=8, max_image_pixels=10**7, shorter_side=None)
+def test_image_that_would_take_hours_is_a_defect_before_it_is_decoded():
+    message = "a JPEG of 20006 scans, expected at most 100"
+    with pytest.raises(DefectError, match=message):
+        decode_stranger(scanned_over_and_over(20_000), limits=LARGE, shorter_side=None)
 
 
 @pytest.mark.parametrize("progressive", [True, False])
-def test_photograph_with_a_film_behind_it_is_one(progressive):
-    """Phones keep one there, in which any bytes may stand."""
+def test_photograph_with_a_film_behind_it_is_accepted(progressive):
+    """Phones append a short film, which may hold any bytes."""
     stream = io.BytesIO()
     thumbnail = Image.Exif()
     thumbnail[0x927C] = 40 * b"\xff\xda\xff\xd9"
     noise = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
     Image.fromarray(noise).save(stream, "JPEG", progressive=progressive, exif=thumbnail, restart_marker_blocks=2)
     film = 200 * b"\xff\xda\x00\x08"
-    facts = inspect_image(stream.getvalue() + film, min_image_size=8, max_image_pixels=10**4)
+    facts = inspect_image(stream.getvalue() + film, limits=LARGE)
     assert (facts.width, facts.format) == (48, "JPEG")
 
 
-def test_scans_behind_a_note_that_holds_the_mark_of_an_end_are_counted():
+def test_scans_behind_a_note_that_holds_an_end_marker_are_counted():
     content = scanned_over_and_over(100)
     at = content.index(b"\xff\xda")
     note = b"\xff\xfe\x00\x06\xff\xd9\xff\xd9"
-    with pytest.raises(DefectError, match="coded in 106 scans"):
-        inspect_image(content[:at] + note + content[at:], min_image_size=8, max_image_pixels=10**7)
+    with pytest.raises(DefectError, match="a JPEG of 106 scans"):
+        inspect_image(content[:at] + note + content[at:], limits=LARGE)
 
 
-def test_picture_that_takes_too_long_is_a_defect(tmp_path, picture):
+def test_image_that_takes_too_long_is_a_defect(tmp_path, picture):
     (tmp_path / "slow.jpg").write_bytes(scanned_over_and_over(90))
     picture().save(tmp_path / "sound.png")
-    inspect = partial(inspect_image, min_image_size=8, max_image_pixels=10**7)
+    inspect = partial(inspect_image, limits=LARGE)
     slow, sound = inspected(tmp_path, ["slow.jpg", "sound.png"], inspect, max_file_bytes=10**9, max_decode_seconds=0.05)
     assert (slow.reason, sound.reason) == ("unreadable", "")
     assert "took longer than 0.05 s" in slow.detail
@@ -106,24 +112,24 @@ def test_picture_that_takes_too_long_is_a_defect(tmp_path, picture):
 def test_file_above_the_limit_is_not_read(tmp_path):
     with (tmp_path / "huge.png").open("wb") as file:
         file.truncate(10**12)  # takes no room on the disk, and would not fit into memory
-    found = inspect_sample(tmp_path / "huge.png", INSPECT, max_file_bytes=100_000)
-    assert (found.reason, found.sample_id) == ("too_many_bytes", "")
+    inspection = inspect_sample(tmp_path / "huge.png", INSPECT, max_file_bytes=100_000)
+    assert (inspection.reason, inspection.sample_id) == ("too_many_bytes", "")
 
 
-def test_file_that_goes_away_is_a_defect(tmp_path):
+def test_file_that_disappears_is_a_defect(tmp_path):
     assert inspect_sample(tmp_path / "gone.png", INSPECT, max_file_bytes=100_000).reason == "missing_file"
 
 
-def test_defect_of_a_file_that_was_read_has_its_identity(tmp_path):
+def test_defect_of_a_file_that_was_read_has_the_sample_id(tmp_path):
     (tmp_path / "1.png").write_bytes(b"text")
-    found = inspect_sample(tmp_path / "1.png", INSPECT, max_file_bytes=100_000)
-    assert (found.reason, found.sample_id) == ("not_an_image", sample_id(b"text"))
+    inspection = inspect_sample(tmp_path / "1.png", INSPECT, max_file_bytes=100_000)
+    assert (inspection.reason, inspection.sample_id) == ("not_an_image", sample_id(b"text"))
 
 
 @pytest.fixture(scope="module")
 def real_images(digits):
-    """Real scans in every format that is accepted."""
-    found = []
+    """Return real scans in every format that is accepted."""
+    contents = []
     for number, path in enumerate(sorted(digits.rglob("*.png"))[::60]):
         scan = Image.open(path).convert("RGB").resize((24 + number, 32))
         for name, options in (
@@ -135,11 +141,11 @@ def real_images(digits):
         ):
             stream = io.BytesIO()
             scan.save(stream, name, **options)
-            found.append(stream.getvalue())
-    return found
+            contents.append(stream.getvalue())
+    return contents
 
 
-@pytest.mark.filterwarnings("ignore")  # Pillow may say more than it raises
+@pytest.mark.filterwarnings("ignore")  # Pillow warns of damage too
 def test_flipped_and_cut_bytes_give_facts_or_a_reason_for_each_file(tmp_path, real_images):
     rng = random.Random(0)
     paths = []
@@ -152,12 +158,12 @@ def test_flipped_and_cut_bytes_give_facts_or_a_reason_for_each_file(tmp_path, re
             del content[rng.randrange(len(content)) :]
         paths.append(f"{number}.img")
         (tmp_path / paths[-1]).write_bytes(content)
-    found = inspected(tmp_path, paths)
-    assert len(found) == len(paths)
-    assert all(bool(each.reason) == (each.facts is None) for each in found)
-    assert all("\n" not in each.detail for each in found)
-    assert {"truncated", "unreadable"} <= {each.reason for each in found}
-    for path, each in zip(paths, found, strict=True):
-        if each.facts:  # what passes the door can be decoded by every stage behind it
+    inspections = inspected(tmp_path, paths)
+    assert len(inspections) == len(paths)
+    assert all(bool(inspection.reason) == (inspection.facts is None) for inspection in inspections)
+    assert all("\n" not in inspection.detail for inspection in inspections)
+    assert {"truncated", "unreadable"} <= {inspection.reason for inspection in inspections}
+    for path, inspection in zip(paths, inspections, strict=True):
+        if inspection.facts:  # later stages can decode every image that was accepted
             image = decode_image((tmp_path / path).read_bytes())
             assert np.asarray(image).shape[2] == 3

@@ -1,4 +1,4 @@
-"""labels.csv beside its files."""
+"""Batches with a labels.csv beside their files."""
 
 import os
 
@@ -22,22 +22,22 @@ def table(batch, text, *, encoding="utf-8"):
     (batch / "labels.csv").write_bytes(text.encode(encoding) if isinstance(text, str) else text)
 
 
-def found(batch):
-    """By path: what is said of it, or the reason why it is none; the files that no row names are left out."""
+def labels_or_reasons(batch):
+    """Return by path a row's cells, or the reason of its defect; files that no row names are left out."""
     return {
-        each.path: each.reason or dict(each.said)
-        for each in find_entries(batch)
-        if "does not name the file" not in each.detail
+        entry.path: entry.reason or dict(entry.said)
+        for entry in find_entries(batch)
+        if "does not name the file" not in entry.detail
     }
 
 
 def unnamed(batch):
-    return [each.path for each in find_entries(batch) if "does not name the file" in each.detail]
+    return [entry.path for entry in find_entries(batch) if "does not name the file" in entry.detail]
 
 
-def test_row_names_a_file_and_what_it_is(batch):
+def test_row_names_a_file_and_its_labels(batch):
     table(batch, "path,label,colour,group,domain,split\ndeep/3.png,cat,red,g1,indoors,test\n1.png,dog,,,,\n")
-    assert found(batch) == {
+    assert labels_or_reasons(batch) == {
         "deep/3.png": {"label": "cat", "colour": "red", "group": "g1", "domain": "indoors", "split": "heldout"},
         "1.png": {"label": "dog"},
     }
@@ -45,52 +45,52 @@ def test_row_names_a_file_and_what_it_is(batch):
 
 
 @pytest.mark.parametrize(
-    ("named", "side"),
+    ("name", "split"),
     [("train", "train"), ("Validation", "val"), ("dev", "val"), ("TEST", "heldout"), ("heldout", "heldout")],
 )
-def test_names_of_splits_that_people_use_are_understood(batch, named, side):
-    table(batch, f"path,label,split\n1.png,cat,{named}\n")
-    assert found(batch)["1.png"]["split"] == side
+def test_common_names_of_splits_are_understood(batch, name, split):
+    table(batch, f"path,label,split\n1.png,cat,{name}\n")
+    assert labels_or_reasons(batch)["1.png"]["split"] == split
 
 
-def test_split_that_is_none_is_a_row_that_cannot_be_read(batch):
+def test_row_with_an_unknown_split_is_a_defect(batch):
     table(batch, "path,label,split\n1.png,cat,tset\n")
-    [entry] = [each for each in find_entries(batch) if each.path == "1.png"]
+    [entry] = [entry for entry in find_entries(batch) if entry.path == "1.png"]
     assert entry.reason == "unreadable_row"
     assert entry.detail == "labels.csv, line 2: split is 'tset', expected train, val, heldout or nothing"
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-def test_table_of_any_spreadsheet_is_read(batch, delimiter):
+def test_table_with_any_delimiter_is_read(batch, delimiter):
     table(batch, f'"path"{delimiter}label\r\n1.png{delimiter}cat\r\n', encoding="utf-8-sig")
-    assert found(batch) == {"1.png": {"label": "cat"}}
+    assert labels_or_reasons(batch) == {"1.png": {"label": "cat"}}
 
 
-def test_spaces_around_a_label_are_no_other_label(batch):
+def test_spaces_around_a_label_and_a_path_are_ignored(batch):
     table(batch, "path,label\n1.png, cat \n 2.png ,cat\n")
-    assert found(batch) == {"1.png": {"label": "cat"}, "2.png": {"label": "cat"}}
+    assert labels_or_reasons(batch) == {"1.png": {"label": "cat"}, "2.png": {"label": "cat"}}
 
 
-def test_accents_of_another_system_name_the_same_file_and_column(batch):
+def test_accents_in_another_form_name_the_same_file_and_column(batch):
     (batch / "cafe\u0301.png").touch()
     table(batch, "path,re\u0301gion\ncaf\u00e9.png,nord\n")
-    assert found(batch) == {"cafe\u0301.png": {"r\u00e9gion": "nord"}}
+    assert labels_or_reasons(batch) == {"cafe\u0301.png": {"r\u00e9gion": "nord"}}
     assert "cafe\u0301.png" not in unnamed(batch)
 
 
-def test_table_of_more_columns_than_anybody_labels_is_refused_at_once(batch):
+def test_table_with_too_many_columns_is_a_defect(batch):
     table(batch, ",".join(["path", *map(str, range(9_000))]) + "\n")
-    assert found(batch) == {"labels.csv": "unreadable_table"}
+    assert labels_or_reasons(batch) == {"labels.csv": "unreadable_table"}
 
 
-def test_columns_that_the_bytes_tell_are_passed_over(batch):
+def test_columns_named_like_facts_are_ignored(batch):
     table(batch, "path,label,width,sample_id,\n1.png,cat,3,abc,\n")
-    assert found(batch) == {"1.png": {"label": "cat"}}
+    assert labels_or_reasons(batch) == {"1.png": {"label": "cat"}}
 
 
-def test_row_with_too_few_cells_leaves_the_others(batch):
+def test_row_with_a_wrong_number_of_cells_does_not_affect_the_others(batch):
     table(batch, "path,label\n1.png\n2.png,cat,more\ndeep/3.png,dog\n\n")
-    assert found(batch) == {
+    assert labels_or_reasons(batch) == {
         "labels.csv:2": "unreadable_row",
         "labels.csv:3": "unreadable_row",
         "deep/3.png": {"label": "dog"},
@@ -98,45 +98,49 @@ def test_row_with_too_few_cells_leaves_the_others(batch):
     assert unnamed(batch) == ["1.png", "2.png"]
 
 
-def test_quote_that_is_never_closed_costs_only_what_it_swallows(batch):
+def test_open_quote_costs_only_the_rows_behind_it(batch):
     table(batch, 'path,label\n1.png,cat\n2.png,"dog\ndeep/3.png,dog\n')
-    assert found(batch) == {"1.png": {"label": "cat"}, "labels.csv:4": "unreadable_row"}
+    assert labels_or_reasons(batch) == {"1.png": {"label": "cat"}, "labels.csv:4": "unreadable_row"}
     assert unnamed(batch) == ["2.png", "deep/3.png"]
 
 
-def test_row_that_is_not_utf8_leaves_the_others(batch):
+def test_row_that_is_not_utf8_does_not_affect_the_others(batch):
     table(batch, b"path,label\n1.png,caf\xe9\n2.png,dog\n\xff.png,dog\n")
-    assert found(batch) == {"1.png": "unreadable_row", "2.png": {"label": "dog"}, "\\xff.png": "name_not_text"}
+    assert labels_or_reasons(batch) == {
+        "1.png": "unreadable_row",
+        "2.png": {"label": "dog"},
+        "\\xff.png": "name_not_text",
+    }
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
-        ("", "no header: expected a column path"),
-        ("image,label\n1.png,cat\n", "columns image, label; expected path and one for each target"),
-        ("path,label,label\n1.png,cat,dog\n", "column label stands there twice"),
-        ("path,group\n1.png,one\n", "columns path, group; expected one for each target"),
+        ("", "no header: expected a column path and a column for each target"),
+        ("image,label\n1.png,cat\n", "columns image, label; expected path and a column for each target"),
+        ("path,label,label\n1.png,cat,dog\n", "column label appears twice"),
+        ("path,group\n1.png,one\n", "columns path, group; expected a column for each target"),
         ("path,label\n1.png,cat\n".encode("utf-16"), "the header is not UTF-8"),
     ],
 )
-def test_table_that_cannot_be_read_is_told_and_its_files_are_accounted_for(batch, text, told):
+def test_unreadable_table_is_a_defect_and_its_files_are_accounted_for(batch, text, message):
     table(batch, text)
-    [entry] = [each for each in find_entries(batch) if each.reason == "unreadable_table"]
+    [entry] = [entry for entry in find_entries(batch) if entry.reason == "unreadable_table"]
     assert entry.path == "labels.csv"
-    assert told in entry.detail
+    assert message in entry.detail
     assert unnamed(batch) == ["1.png", "2.png", "deep/3.png"]
 
 
 def test_table_that_is_a_link_out_of_the_batch_is_not_read(batch, tmp_path):
     (tmp_path / "secret").write_text("path,label\n1.png,cat\n")
     (batch / "labels.csv").symlink_to(tmp_path / "secret")
-    assert found(batch) == {"labels.csv": "outside_batch"}
+    assert labels_or_reasons(batch) == {"labels.csv": "outside_batch"}
     assert unnamed(batch) == ["1.png", "2.png", "deep/3.png"]
 
 
-def test_table_that_is_a_pipe_is_not_waited_for(batch):
+def test_table_that_is_a_pipe_is_not_opened(batch):
     os.mkfifo(batch / "labels.csv")
-    assert found(batch) == {"labels.csv": "not_an_image"}
+    assert labels_or_reasons(batch) == {"labels.csv": "not_an_image"}
 
 
 @pytest.mark.parametrize(
@@ -167,7 +171,7 @@ def test_row_that_names_no_file_of_the_batch_is_a_defect(batch, tmp_path, path, 
     (batch / "loop.png").symlink_to("loop.png")
     (batch / ".hidden.png").touch()
     table(batch, f"path,label\n{path},cat\n")
-    [entry] = [each for each in find_entries(batch) if each.said]
+    [entry] = [entry for entry in find_entries(batch) if entry.said]
     assert entry.reason == reason
     assert entry.said == {"label": "cat"}
 
@@ -181,15 +185,15 @@ def test_any_table_gives_an_entry_for_each_file(batch, rows, names):
     lines = [",".join(["path", "label", *names])] + [",".join(row) for row in rows]
     table(batch, "\n".join(lines))
     entries = find_entries(batch)
-    assert {"1.png", "2.png", "deep/3.png"} <= {each.path for each in entries}
-    assert all("\n" not in each.reason for each in entries)
+    assert {"1.png", "2.png", "deep/3.png"} <= {entry.path for entry in entries}
+    assert all("\n" not in entry.reason for entry in entries)
 
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(content=st.binary(max_size=200))
 def test_any_bytes_give_an_entry_for_each_file(batch, content):
     table(batch, content)
-    assert {"1.png", "2.png", "deep/3.png"} <= {each.path for each in find_entries(batch)}
+    assert {"1.png", "2.png", "deep/3.png"} <= {entry.path for entry in find_entries(batch)}
 
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -203,4 +207,4 @@ def test_file_of_any_name_is_found_by_its_row(tmp_path_factory, name):
     (batch / "labels.csv").write_bytes(f'path,label\r\n"{quoted}",cat\r\n'.encode())
     if name == "labels.csv":
         return
-    assert [(each.path, each.reason) for each in find_entries(batch)] == [(name, "")]
+    assert [(entry.path, entry.reason) for entry in find_entries(batch)] == [(name, "")]

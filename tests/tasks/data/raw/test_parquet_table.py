@@ -1,4 +1,4 @@
-"""Parquet files with a column of pictures."""
+"""Parquet files with a column of images."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ from tasks.data.samples import parquet_cells
 from tasks.data.samples.contents import read_content
 from tasks.data.samples.parquet_cells import UnreadableTableError
 
-PICTURES = [b"one", b"two", b"three"]
+IMAGES = [b"one", b"two", b"three"]
 
 
 @pytest.fixture
@@ -27,138 +27,138 @@ def batch(tmp_path):
     return folder
 
 
-def write(path, *, pictures=PICTURES, metadata=None, row_group_size=2, **columns):
-    table = pa.table({"image": pictures} | (columns or {"label": ["cat", "dog", "cat"]}))
+def write(path, *, images=IMAGES, metadata=None, row_group_size=2, **columns):
+    table = pa.table({"image": images} | (columns or {"label": ["cat", "dog", "cat"]}))
     pq.write_table(table.replace_schema_metadata(metadata), path, row_group_size=row_group_size)
 
 
-def found(batch):
-    return {each.path: each.reason or dict(each.said) for each in find_entries(batch)}
+def labels_or_reasons(batch):
+    return {entry.path: entry.reason or dict(entry.said) for entry in find_entries(batch)}
 
 
 def contents(batch):
-    return [read_content(batch / each.path) for each in find_entries(batch)]
+    return [read_content(batch / entry.path) for entry in find_entries(batch)]
 
 
 def test_row_is_a_sample_with_its_labels(batch):
     write(
         batch / "x.parquet", label=["cat", "dog", None], group=["g", None, " "], split=["train", "validation", "test"]
     )
-    assert found(batch) == {
+    assert labels_or_reasons(batch) == {
         "x.parquet/0": {"label": "cat", "group": "g", "split": "train"},
         "x.parquet/1": {"label": "dog", "split": "val"},
         "x.parquet/2": {"split": "heldout"},
     }
-    assert contents(batch) == PICTURES
+    assert contents(batch) == IMAGES
 
 
-def test_pictures_as_hugging_face_writes_them_are_read(batch):
-    structs = [{"bytes": each, "path": f"{each}.png"} for each in PICTURES]
+def test_images_in_the_structs_of_hugging_face_are_read(batch):
+    structs = [{"bytes": image, "path": f"{image}.png"} for image in IMAGES]
     features = {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}, "image": {"_type": "Image"}}
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
     (batch / "data").mkdir()
-    write(batch / "data/train-00000-of-00001.parquet", pictures=structs, metadata=metadata, label=[1, 0, -1])
-    assert list(found(batch).values()) == [{"label": "dog"}, {"label": "cat"}, {}]
-    assert contents(batch) == PICTURES
+    write(batch / "data/train-00000-of-00001.parquet", images=structs, metadata=metadata, label=[1, 0, -1])
+    assert list(labels_or_reasons(batch).values()) == [{"label": "dog"}, {"label": "cat"}, {}]
+    assert contents(batch) == IMAGES
 
 
 def test_batch_may_be_a_single_file(tmp_path):
     write(tmp_path / "x.parquet")
-    assert list(found(tmp_path / "x.parquet")) == ["0", "1", "2"]
-    assert contents(tmp_path / "x.parquet") == PICTURES
+    assert list(labels_or_reasons(tmp_path / "x.parquet")) == ["0", "1", "2"]
+    assert contents(tmp_path / "x.parquet") == IMAGES
 
 
 def test_numbers_and_truth_values_are_labels(batch):
     write(batch / "x.parquet", number=[1, 2, None], truth=[True, None, False], real=[1.0, 2.5, float("nan")])
-    assert list(found(batch).values()) == [
+    assert list(labels_or_reasons(batch).values()) == [
         {"number": "1", "truth": "True", "real": "1"}, {"number": "2", "real": "2.5"}, {"truth": "False"},
     ]  # fmt: skip
 
 
-def test_column_of_lists_is_passed_over(batch):
+def test_column_of_lists_is_ignored(batch):
     write(batch / "x.parquet", label=["cat"] * 3, boxes=[[1, 2], [], None])
-    assert list(found(batch).values()) == [{"label": "cat"}] * 3
+    assert list(labels_or_reasons(batch).values()) == [{"label": "cat"}] * 3
 
 
-def test_rows_are_numbered_so_that_their_order_is_that_of_their_names(batch):
-    write(batch / "x.parquet", pictures=PICTURES * 4, label=["cat"] * 12)
-    assert list(found(batch)) == sorted(found(batch))
-    assert contents(batch) == PICTURES * 4
+def test_names_of_rows_sort_in_the_order_of_the_rows(batch):
+    write(batch / "x.parquet", images=IMAGES * 4, label=["cat"] * 12)
+    assert list(labels_or_reasons(batch)) == sorted(labels_or_reasons(batch))
+    assert contents(batch) == IMAGES * 4
 
 
-def test_two_columns_of_bytes_are_told_apart_by_name(batch):
+def test_of_two_columns_of_bytes_the_one_named_image_is_read(batch):
     write(batch / "x.parquet", label=["cat"] * 3, mask=[b"m"] * 3)
-    assert contents(batch) == PICTURES
+    assert contents(batch) == IMAGES
 
 
 @pytest.mark.parametrize(
-    ("columns", "told"),
+    ("columns", "message"),
     [
-        ({"label": ["cat"]}, "columns label (string); expected one of pictures"),
-        ({"one": [b"x"], "other": [b"y"]}, "columns one (binary), other (binary); expected one of pictures"),
+        ({"label": ["cat"]}, "columns label (string); expected a column of images"),
+        ({"one": [b"x"], "other": [b"y"]}, "columns one (binary), other (binary); expected a column of images"),
     ],
 )
-def test_table_without_one_column_of_pictures_is_a_defect(batch, columns, told):
+def test_table_without_exactly_one_column_of_images_is_a_defect(batch, columns, message):
     pq.write_table(pa.table(columns), batch / "x.parquet")
     [entry] = find_entries(batch)
     assert (entry.path, entry.reason) == ("x.parquet", "unreadable_table")
-    assert told in entry.detail
+    assert message in entry.detail
 
 
 def test_table_without_rows_is_a_defect(batch):
-    write(batch / "x.parquet", pictures=pa.array([], pa.binary()), label=pa.array([], pa.string()))
-    assert found(batch) == {"x.parquet": "unreadable_table"}
+    write(batch / "x.parquet", images=pa.array([], pa.binary()), label=pa.array([], pa.string()))
+    assert labels_or_reasons(batch) == {"x.parquet": "unreadable_table"}
 
 
 def test_row_without_bytes_cannot_be_read(batch):
-    write(batch / "x.parquet", pictures=[None, b"two", b"three"])
-    with pytest.raises(UnreadableTableError, match="no picture's bytes"):
+    write(batch / "x.parquet", images=[None, b"two", b"three"])
+    with pytest.raises(UnreadableTableError, match="no image bytes"):
         read_content(batch / "x.parquet/0")
 
 
-def test_split_that_is_none_is_a_row_that_cannot_be_read(batch):
+def test_row_with_an_unknown_split_is_a_defect(batch):
     write(batch / "x.parquet", label=["cat"] * 3, split=["train", "somewhere", None])
-    assert found(batch)["x.parquet/1"] == "unreadable_row"
+    assert labels_or_reasons(batch)["x.parquet/1"] == "unreadable_row"
 
 
-def test_cell_that_is_not_utf8_spoils_its_row_alone(batch):
+def test_cell_that_is_not_utf8_affects_its_row_alone(batch):
     labels = pa.Array.from_buffers(pa.string(), 3, pa.array([b"cat", b"\xff", b"dog"], pa.binary()).buffers())
     write(batch / "x.parquet", label=labels, row_group_size=3)
-    assert found(batch) == {
+    assert labels_or_reasons(batch) == {
         "x.parquet/0": {"label": "cat"},
         "x.parquet/1": "unreadable_row",
         "x.parquet/2": {"label": "dog"},
     }
 
 
-def test_every_row_of_a_group_that_cannot_be_read_is_a_defect(batch):
+def test_every_row_of_an_unreadable_row_group_is_a_defect(batch):
     labels = [f"{number:0100d}" for number in range(400)]
-    write(batch / "x.parquet", pictures=[b"p" * 100] * 400, label=labels, row_group_size=200)
+    write(batch / "x.parquet", images=[b"p" * 100] * 400, label=labels, row_group_size=200)
     whole = bytearray((batch / "x.parquet").read_bytes())
     place = pq.ParquetFile(batch / "x.parquet").metadata.row_group(1).column(1)
     start = place.dictionary_page_offset
     whole[start : start + 40] = b"\xff" * 40
     (batch / "x.parquet").write_bytes(whole)
-    reasons = [each.reason for each in find_entries(batch)]
+    reasons = [entry.reason for entry in find_entries(batch)]
     assert reasons == [""] * 200 + ["unreadable_row"] * 200
 
 
-def test_column_that_stands_there_twice_is_refused(batch):
-    table = pa.table([PICTURES, ["a"] * 3, ["b"] * 3], names=["image", "label", "label"])
+def test_column_that_appears_twice_is_refused(batch):
+    table = pa.table([IMAGES, ["a"] * 3, ["b"] * 3], names=["image", "label", "label"])
     pq.write_table(table, batch / "x.parquet")
     [entry] = find_entries(batch)
-    assert entry.detail == "column label stands there twice"
+    assert entry.detail == "column label appears twice"
 
 
 def test_table_that_claims_more_rows_than_it_has_bytes_is_refused(batch):
     rows = 100_000
-    write(batch / "x.parquet", pictures=pa.nulls(rows, pa.binary()), label=["cat"] * rows, row_group_size=rows)
-    assert found(batch) == {"x.parquet": "unreadable_table"}
+    write(batch / "x.parquet", images=pa.nulls(rows, pa.binary()), label=["cat"] * rows, row_group_size=rows)
+    assert labels_or_reasons(batch) == {"x.parquet": "unreadable_table"}
 
 
-def test_name_of_a_column_has_one_form(batch):
+def test_spaces_around_the_name_of_a_column_are_ignored(batch):
     write(batch / "x.parquet", **{" label ": ["cat"] * 3})
-    assert found(batch)["x.parquet/0"] == {"label": "cat"}
+    assert labels_or_reasons(batch)["x.parquet/0"] == {"label": "cat"}
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -166,23 +166,23 @@ def test_name_of_a_column_has_one_form(batch):
     names=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), max_size=3),
     cells=st.lists(st.one_of(st.none(), st.text(st.characters(exclude_categories=["Cs"]), max_size=8)), max_size=4),
 )
-def test_any_table_gives_an_entry_for_each_row_or_says_why_not(batch, names, cells):
+def test_any_table_gives_an_entry_for_each_row_or_one_defect(batch, names, cells):
     columns = [pa.array([b"p" * 50] * len(cells), pa.binary()), *(pa.array(cells, pa.string()) for _ in names)]
     pq.write_table(pa.table(columns, names=["image", *names]), batch / "x.parquet")
     entries = find_entries(batch)
-    assert len(entries) == len(cells) or [each.reason for each in entries] == ["unreadable_table"]
+    assert len(entries) == len(cells) or [entry.reason for entry in entries] == ["unreadable_table"]
 
 
-def test_file_that_is_only_called_so_belongs_to_its_class_folder(batch):
+def test_file_that_only_has_the_ending_belongs_to_its_class_folder(batch):
     (batch / "cat").mkdir()
     (batch / "cat" / "x.parquet").write_bytes(b"\x89PNG")
-    assert found(batch) == {"cat/x.parquet": {"label": "cat"}}
+    assert labels_or_reasons(batch) == {"cat/x.parquet": {"label": "cat"}}
 
 
 def test_link_to_a_table_outside_is_not_followed(batch, tmp_path):
     write(tmp_path / "x.parquet")
     (batch / "x.parquet").symlink_to(tmp_path / "x.parquet")
-    assert found(batch) == {"x.parquet": "outside_batch"}
+    assert labels_or_reasons(batch) == {"x.parquet": "outside_batch"}
 
 
 def test_missing_row_is_a_missing_file(batch):
@@ -194,16 +194,16 @@ def test_missing_row_is_a_missing_file(batch):
 
 
 @pytest.mark.parametrize("options", [{"dictionary_pagesize_limit": 10**9}, {"use_dictionary": False}])
-def test_group_of_rows_that_would_fill_the_memory_is_not_read(batch, monkeypatch, options):
+def test_row_group_that_would_fill_the_memory_is_not_read(batch, monkeypatch, options):
     monkeypatch.setattr("tasks.data.samples.parquet_cells.MOST_GROUP_BYTES", 10_000_000)
     rows = pa.table({"image": [bytes(1_000_000)] * 60})
     pq.write_table(rows, batch / "x.parquet", compression="zstd", **options)
     assert (batch / "x.parquet").stat().st_size < 100_000
-    with pytest.raises(UnreadableTableError, match="more than 10000000 bytes of pictures: make smaller groups"):
+    with pytest.raises(UnreadableTableError, match="more than 10000000 bytes of images: write smaller row groups"):
         read_content(batch / "x.parquet/7")
 
 
-def test_threads_that_want_the_same_rows_read_them_once(batch, monkeypatch):
+def test_threads_that_need_the_same_rows_read_them_once(batch, monkeypatch):
     write(batch / "x.parquet", row_group_size=3)
     opened = []
     whole = parquet_cells.open_table
@@ -211,12 +211,12 @@ def test_threads_that_want_the_same_rows_read_them_once(batch, monkeypatch):
     start = Barrier(3)
     with ThreadPoolExecutor(3) as threads:
         read = list(threads.map(lambda row: (start.wait(), read_content(batch / f"x.parquet/{row}"))[1], range(3)))
-    assert read == PICTURES
+    assert read == IMAGES
     assert opened.count(batch / "x.parquet") == 2  # once for the layout
 
 
 def test_damaged_table_gives_rows_or_defects_and_never_an_error(batch):
-    """Whatever bytes a table has: each entry can be read, or says that it cannot."""
+    """Each entry of a damaged table can be read or has a defect."""
     rng = random.Random(0)
     write(batch / "x.parquet")
     whole = (batch / "x.parquet").read_bytes()

@@ -17,7 +17,7 @@ def rows(batch):
     )
 
 
-def test_sample_at_a_position_is_that_of_the_row(rows, batch, picture):
+def test_samples_come_in_the_order_of_the_rows(rows, batch, picture):
     samples = Samples(rows.iloc[::-1], raw=batch.parent, decode=decode_image)
     assert len(samples) == 6
     for position, seed in enumerate(range(5, -1, -1)):
@@ -25,7 +25,7 @@ def test_sample_at_a_position_is_that_of_the_row(rows, batch, picture):
         assert sample_id(samples.content(position)) == samples.ids[position]
 
 
-def test_sample_that_changed_since_it_was_validated_stops_the_reading(rows, batch, picture):
+def test_sample_that_changed_after_validation_is_refused(rows, batch, picture):
     picture(99).save(batch / rows["path"][4])
     samples = Samples(rows, raw=batch.parent, decode=decode_image)
     for read in (samples.content, samples.decoded):

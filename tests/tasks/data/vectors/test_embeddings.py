@@ -17,7 +17,7 @@ def test_vectors_come_back_in_half_precision(tmp_path, vectors):
     assert np.array_equal(back, vectors.astype(np.float16).astype(np.float32))
 
 
-def test_batches_are_joined_in_the_order_asked_for(tmp_path, vectors):
+def test_batches_are_joined_in_the_requested_order(tmp_path, vectors):
     write_embeddings(tmp_path / "a.safetensors", [vectors.astype(np.float16)], shape=vectors.shape, recipe="r")
     write_embeddings(
         tmp_path / "b.safetensors", [(-vectors[:2]).astype(np.float16)], shape=(-vectors[:2]).shape, recipe="r"
@@ -36,7 +36,7 @@ def test_batch_without_samples_has_no_vectors(tmp_path):
     assert read_embeddings(tmp_path, ["a"], num_samples=0).shape == (0, 7)
 
 
-def test_equal_vectors_are_equal_bytes(tmp_path, vectors):
+def test_equal_vectors_give_equal_bytes(tmp_path, vectors):
     for name in "ab":
         write_embeddings(
             tmp_path / f"{name}.safetensors", [vectors.astype(np.float16)], shape=vectors.shape, recipe="r"
@@ -44,13 +44,13 @@ def test_equal_vectors_are_equal_bytes(tmp_path, vectors):
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
 
 
-def test_listed_batch_that_was_not_embedded_is_named(tmp_path, vectors):
+def test_error_for_a_listed_batch_without_embeddings_names_its_file(tmp_path, vectors):
     write_embeddings(tmp_path / "a.safetensors", [vectors.astype(np.float16)], shape=vectors.shape, recipe="r")
     with pytest.raises(ValueError, match=r"b\.safetensors is missing, though batch b is listed"):
         read_embeddings(tmp_path, ["a", "b"], num_samples=10)
 
 
-def test_vectors_of_different_backbones_are_never_mixed(tmp_path, vectors):
+def test_vectors_of_different_backbones_are_not_mixed(tmp_path, vectors):
     write_embeddings(tmp_path / "a.safetensors", [vectors.astype(np.float16)], shape=vectors.shape, recipe="one")
     write_embeddings(tmp_path / "b.safetensors", [vectors.astype(np.float16)], shape=vectors.shape, recipe="other")
     with pytest.raises(ValueError, match="batches a, b were embedded by different backbones: run embed again"):
@@ -58,7 +58,7 @@ def test_vectors_of_different_backbones_are_never_mixed(tmp_path, vectors):
 
 
 @pytest.mark.parametrize("length", [0, 5, 60, -1])
-def test_torn_file_is_named(tmp_path, vectors, length):
+def test_error_for_a_torn_file_names_it(tmp_path, vectors, length):
     path = tmp_path / "a.safetensors"
     write_embeddings(path, [vectors.astype(np.float16)], shape=vectors.shape, recipe="r")
     path.write_bytes(path.read_bytes()[:length])
@@ -66,7 +66,7 @@ def test_torn_file_is_named(tmp_path, vectors, length):
         read_embeddings(tmp_path, ["a"], num_samples=5)
 
 
-def test_safetensors_file_of_something_else_is_named(tmp_path, vectors):
+def test_error_for_a_safetensors_file_without_embeddings_names_it(tmp_path, vectors):
     save_file({"weight": vectors}, tmp_path / "a.safetensors")
     with pytest.raises(ValueError, match=r"a\.safetensors"):
         read_embeddings(tmp_path, ["a"], num_samples=5)
@@ -85,7 +85,7 @@ def test_cosines_are_taken_pair_by_pair():
 
 
 @pytest.mark.parametrize("rows", [[0], [6, 0, 3], [2, 2, 5], [], list(range(6, -1, -1)), [0, 900], [899, 1, 450, 451]])
-def test_rows_come_in_the_order_asked_for(tmp_path, rows):
+def test_rows_are_returned_in_the_requested_order(tmp_path, rows):
     whole = np.random.default_rng(0).normal(size=(901, 7)).astype(np.float16)
     for name, part in (("a", whole[:4]), ("b", whole[4:4]), ("c", whole[4:])):
         write_embeddings(tmp_path / f"{name}.safetensors", [part], shape=part.shape, recipe="r")
@@ -95,10 +95,10 @@ def test_rows_come_in_the_order_asked_for(tmp_path, rows):
     assert np.array_equal(vectors.part(np.arange(901)[::-1])[wanted], whole[::-1][wanted])
 
 
-def test_file_cut_short_while_it_is_read_is_named(tmp_path, vectors):
+def test_error_for_a_file_cut_short_while_it_is_read_names_it(tmp_path, vectors):
     path = tmp_path / "a.safetensors"
     write_embeddings(path, [vectors.astype(np.float16)], shape=vectors.shape, recipe="r")
-    read = read_embeddings(tmp_path, ["a"], num_samples=5)
+    embeddings = read_embeddings(tmp_path, ["a"], num_samples=5)
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(ValueError, match=r"a\.safetensors was cut short while it was read"):
-        read[:]
+        embeddings[:]

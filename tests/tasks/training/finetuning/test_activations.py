@@ -1,5 +1,6 @@
 import os
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,11 +11,13 @@ from tasks.data.samples.samples import Samples, sample_id
 from tasks.data.store.segments import list_segments, segment_bytes
 from tasks.data.store.store import list_recipes
 from tasks.embedding.boundary import find_boundary, frozen_part
-from tasks.embedding.embedder import Embedder, plan
-from tasks.images.augment import Augmentation, Views
+from tasks.embedding.embedder import AUTO, Embedder, plan
+from tasks.images.augment import AugmentedViews
 from tasks.images.decode import decode_image
+from tasks.images.options import Augmentation
 from tasks.models.weights import load_backbone
 from tasks.training.finetuning.activations import Activations, Pictures
+from tasks.training.finetuning.options import ActivationOptions
 
 NUM_TRAIN, NUM_VAL, NUM_VIEWS = 9, 4, 3
 TRAIN, VAL = np.arange(NUM_TRAIN), np.arange(NUM_TRAIN, NUM_TRAIN + NUM_VAL)
@@ -52,7 +55,10 @@ def rows(tmp_path, picture):
 
 @pytest.fixture
 def open_activations(tmp_path, backbone, rows):
-    """Activations of pictures, of which the first are for training; `computed` is how many views went through the network."""
+    """A function that opens the activations of images; the first images are for training.
+
+    `computed` is the number of views that went through the network.
+    """
 
     def build(
         most_bytes=EVERYTHING,
@@ -68,17 +74,17 @@ def open_activations(tmp_path, backbone, rows):
     ):
         samples = Samples(rows(seeds), raw=tmp_path / "raw", decode=decode_image)
         boundary = boundary_of(backbone, count)
+        chosen = plan(replace(AUTO, device="cpu", precision=precision, minibatch_size=4))
         made = Activations(
             samples,
-            embedder=Embedder(backbone, plan(device="cpu", precision=precision, minibatch_size=4), boundary=boundary),
+            embedder=Embedder(backbone, chosen, boundary=boundary),
             boundary=boundary,
             backbone=backbone.fingerprint(),
-            views=Views(augmentation=Augmentation(**MUCH | limits), seed=seed),
-            num_views=num_views,
+            views=AugmentedViews(augmentation=Augmentation(**MUCH | limits), seed=seed),
+            options=ActivationOptions(num_views=num_views, cache_gigabytes=most_bytes / 1e9),
             train=train,
             val=val,
             path=tmp_path / "store",
-            most_bytes=most_bytes,
         )
         made.computed = 0
         compute = made.compute
@@ -321,7 +327,9 @@ def test_store_that_holds_other_files_is_refused(open_activations, tmp_path):
 @pytest.fixture
 def pictures(tmp_path, backbone, rows):
     samples = Samples(rows(range(7)), raw=tmp_path / "raw", decode=decode_image)
-    return Pictures(samples, transform=backbone.transform, views=Views(augmentation=Augmentation(**MUCH), seed=0))
+    return Pictures(
+        samples, transform=backbone.transform, views=AugmentedViews(augmentation=Augmentation(**MUCH), seed=0)
+    )
 
 
 def test_pictures_are_normalised_in_the_order_asked(pictures, backbone, picture):

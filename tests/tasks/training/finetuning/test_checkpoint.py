@@ -64,7 +64,10 @@ def test_later_epoch_takes_the_place_of_the_one_before(saved):
 def test_checkpoint_of_another_recipe_in_this_ones_place_is_refused_with_what_differs(saved):
     other = another(saved, params={"epochs": 4})
     saved.path.rename(other.path)
-    expected = f'{other.path} is a checkpoint of another recipe (params is {{"epochs": 3}}, expected {{"epochs": 4}}): remove it to train anew'
+    expected = (
+        f"{other.path} is a checkpoint of another recipe "
+        '(params is {"epochs": 3}, expected {"epochs": 4}): remove it to train anew'
+    )
     with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
         other.load()
 

@@ -3,6 +3,7 @@ import torch
 
 from tasks.models.classifier import Classifier
 from tasks.models.weights import load_backbone
+from tasks.training.finetuning.options import UnfreezingOptions
 from tasks.training.finetuning.unfreezing import Trained, boundary_of, make_groups, unfrozen_blocks
 
 HEAD_RATE, BACKBONE_RATE = 0.01, 0.002
@@ -22,16 +23,15 @@ def model():
 
 
 def groups_of(model, *, unfreeze=2, is_gradual=False, epochs=8, learning_rate_decay=0.5):
-    return make_groups(
-        model,
+    options = UnfreezingOptions(
         unfreeze=unfreeze,
-        is_gradual=is_gradual,
-        epochs=epochs,
+        gradual=is_gradual,
         head_learning_rate=HEAD_RATE,
         backbone_learning_rate=BACKBONE_RATE,
         learning_rate_decay=learning_rate_decay,
         weight_decay=0.1,
     )
+    return make_groups(model, options, epochs=epochs)
 
 
 def names(model, group):

@@ -8,7 +8,8 @@ from sklearn.linear_model import LogisticRegression
 
 from tasks.data.vectors.embeddings import read_embeddings, write_embeddings
 from tasks.training.heads.logistic import Solver, fit_head
-from tasks.training.heads.rows import Rows
+from tasks.training.heads.options import HeadOptions
+from tasks.training.heads.rows import TrainingRows
 from tests.kit.programs import run
 
 
@@ -28,10 +29,14 @@ def names(num_classes):
     return [f"class {number}" for number in range(num_classes)]
 
 
-def fit(train=TRAIN, val=VAL, *, l2_strengths=(0.01,), num_classes=3, max_iterations=2000, **options):
-    return fit_head(
-        train, val, classes=names(num_classes), l2_strengths=l2_strengths, max_iterations=max_iterations, **options
-    )
+def fit(
+    train=TRAIN, val=VAL, *, l2_strengths=(0.01,), num_classes=3, max_iterations=2000, class_weights="none", **settings
+):
+    options = HeadOptions(
+        head="logistic", class_weights=class_weights, hidden_features=1, l2_strengths=list(l2_strengths),
+        max_iterations=max_iterations,
+    )  # fmt: skip
+    return fit_head(train, val, options, classes=names(num_classes), **settings)
 
 
 def log_loss(log_probabilities, labels):
@@ -145,9 +150,9 @@ def test_probabilities_are_those_of_scikit_learn(class_weights, l2):
 
 def test_solution_is_within_a_hundred_thousandth_of_the_least_loss():
     vectors, labels = problem(n=3000, seed=5, num_classes=7, dim=20)
-    solver = Solver(Rows(vectors, labels, names(7)), max_iterations=500)
+    solver = Solver(TrainingRows(vectors, labels, names(7)), max_iterations=500)
     for l2, solution in solver.path([1.0, 0.01, 0.0001]):
-        exact = Solver(Rows(vectors, labels, names(7)), max_iterations=500).solve(l2, tolerance=1e-10)
+        exact = Solver(TrainingRows(vectors, labels, names(7)), max_iterations=500).solve(l2, tolerance=1e-10)
         assert solution.value(l2) <= exact.value(l2) + 1e-5
 
 
@@ -162,7 +167,7 @@ def test_bits_depend_neither_on_memory_nor_on_cores(tmp_path, in_memory_bytes, n
     rows = np.flatnonzero(np.random.default_rng(0).random(4000) < 0.7)
 
     def solve(vectors, **options):
-        solver = Solver(Rows(vectors, labels[rows], names(3), **options), max_iterations=100)
+        solver = Solver(TrainingRows(vectors, labels[rows], names(3), **options), max_iterations=100)
         return solver.solve(0.001).point.tobytes()
 
     expected = solve(halves[rows])
@@ -173,7 +178,7 @@ def test_ten_thousand_classes_are_told_apart():
     """A step is enough for that, which is what a test has time for."""
     generator = np.random.default_rng(0)
     vectors = generator.normal(size=(10_000, 24)).astype(np.float16)  # a sample a class
-    solver = Solver(Rows(vectors, np.arange(10_000), names(10_000)), max_iterations=1)
+    solver = Solver(TrainingRows(vectors, np.arange(10_000), names(10_000)), max_iterations=1)
     before, after = solver.solve(1e-5, tolerance=np.inf), solver.solve(1e-5)
     assert after.objective < before.objective - 1
     weight, bias = solver.fold(after)

@@ -1,9 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from tasks.training.heads.logistic import fit_head
 from tasks.training.heads.mlp import fit_mlp
+from tasks.training.heads.options import HeadOptions
+
+OPTIONS = HeadOptions(head="mlp", class_weights="none", hidden_features=32, l2_strengths=[0.001], max_iterations=100)
 
 
 def problem(*, n, seed):
@@ -30,13 +35,14 @@ def accuracy(layers):
     return (logits.argmax(axis=1) == HELDOUT[1]).mean()
 
 
-@pytest.mark.parametrize("balanced", [False, True])
-def test_what_no_linear_head_can_learn_is_learned(balanced):
-    linear = fit_head(TRAIN, VAL, classes=["a", "b"], l2_strengths=[0.001], max_iterations=100)
+@pytest.mark.parametrize("class_weights", ["none", "balanced"])
+def test_what_no_linear_head_can_learn_is_learned(class_weights):
+    linear = fit_head(TRAIN, VAL, OPTIONS, classes=["a", "b"])
     assert (linear.log_probabilities(HELDOUT[0]).argmax(axis=1) == HELDOUT[1]).mean() < 0.7
-    assert accuracy(fit_mlp(TRAIN, VAL, classes=["a", "b"], hidden_features=32, seed=0, balanced=balanced)) > 0.95
+    options = replace(OPTIONS, class_weights=class_weights)
+    assert accuracy(fit_mlp(TRAIN, VAL, options, classes=["a", "b"], seed=0)) > 0.95
 
 
 def test_fewer_rows_than_a_minibatch_are_enough():
     few = TRAIN[0][:60], TRAIN[1][:60]
-    assert accuracy(fit_mlp(few, VAL, classes=["a", "b"], hidden_features=32, seed=0)) > 0.85
+    assert accuracy(fit_mlp(few, VAL, OPTIONS, classes=["a", "b"], seed=0)) > 0.85

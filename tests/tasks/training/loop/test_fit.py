@@ -1,6 +1,7 @@
 import logging
 import math
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from tasks.machine import cores as cores_module
 from tasks.targets.classes import MISSING
 from tasks.training.finetuning.checkpoint import Checkpoint
 from tasks.training.loop import fit as loop
-from tasks.training.loop.fit import Group, Recipe, fit
+from tasks.training.loop.fit import PLAIN, Group, fit
 from tasks.training.loop.losses import summed_cross_entropy
 from tasks.training.loop.schedule import learning_rate_factor
 from tasks.training.loop.scores import score
@@ -74,12 +75,24 @@ HEAD = {"heads.0.weight", "heads.0.bias"}
 
 
 def train(
-    model, *, groups=None, minibatches=None, num_minibatches=None, val=None, keeper=None, epochs=3, lr=0.01, **recipe
+    model,
+    *,
+    groups=None,
+    minibatches=None,
+    num_minibatches=None,
+    val=None,
+    keeper=None,
+    seed=0,
+    is_bf16=False,
+    lr=0.01,
+    **changes,
 ):
     """Fit all of the model unless `groups` says what."""
     return fit(
         model,
-        Recipe(epochs=epochs, **{"seed": 0} | recipe),
+        replace(PLAIN, **{"epochs": 3} | changes),
+        seed=seed,
+        is_bf16=is_bf16,
         groups=groups or [Group(parameters=list(model.parameters()), learning_rate=lr)],
         minibatches=minibatches or (lambda epoch: TRAIN),
         num_minibatches=num_minibatches or len(TRAIN),

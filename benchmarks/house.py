@@ -1,0 +1,126 @@
+"""Check the promises of the house: no stale results, no needless reruns, no circles of imports, lines that end at 120.
+
+Nothing here is timed.
+
+- `house.stale_results`: modules whose change a warm store missed. Each module that runs when images are embedded,
+  augmented or answered is changed in a copy, one number or operator at a time, until a result changes; then a run on
+  warm stores has to give what a run on cold stores gives.
+- `house.false_reruns`: pairs of a file and a stage of dvc.yaml that depends on it, though nothing that the stage runs
+  imports it.
+- `house.import_circles`: groups of modules that import each other, at their top or inside functions.
+- `house.longest_line`: columns, in code and prose; lines of tables and of addresses do not count.
+- `house.code_deps`: entries of dvc.yaml that name code.
+
+--quick changes each module once.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import grimp
+import networkx
+import yaml
+
+from benchmarks.kit.machine import Claim, finish, parse_arguments
+from tasks.machine.sources import DECLARATIONS, reached
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("tasks", "flows", "benchmarks")
+MOST_COLUMNS = 120
+PROSE = re.compile(r"https?://|^\s*\|")  # lines that cannot end earlier hold an address, or are the row of a table
+
+
+def main() -> None:
+    arguments = parse_arguments(__doc__)
+    most = 1 if arguments.quick else 4
+    modules = changed_modules(most)
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"]
+    false = false_reruns(stages)
+    circles = import_circles()
+    longest = longest_line()
+    raw = {
+        "modules": modules,
+        "num_touching": sum(module["touches"] for module in modules),
+        "false_reruns": false,
+        "import_circles": circles,
+        "longest_line": longest,
+    }
+    code_deps = sum(dep.startswith("tasks/") for stage in stages.values() for dep in stage["deps"])
+    claims = [
+        ("house.stale_results", sum(module["stale"] for module in modules), 0),
+        ("house.false_reruns", len(false), 0),
+        ("house.import_circles", len(circles), 0),
+        ("house.longest_line", longest["columns"], MOST_COLUMNS),
+        ("house.code_deps", code_deps, 100),
+    ]
+    finish(
+        settings={"quick": arguments.quick, "changes_per_module": most},
+        raw=raw,
+        claims=[Claim(name=name, value=value, target=target, at_least=False) for name, value, target in claims],
+    )
+
+
+def changed_modules(most: int) -> list[dict[str, Any]]:
+    """Return what came of changing each module, at most `most` times."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "benchmarks.kit.warm_and_cold", folder, "--most", str(most)]
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def false_reruns(stages: dict[str, Any]) -> list[list[str]]:
+    """Return the pairs (stage, file) of which the stage depends on the file and runs nothing that imports it."""
+    pairs = []
+    for name, stage in stages.items():
+        verb = re.findall(r"python -m (tasks\.\w+)", stage["cmd"])[0]
+        tests = [path for dep in stage["deps"] if dep.startswith("tests/") for path in (ROOT / dep).rglob("*.py")]
+        imported = [
+            module for path in tests for module in re.findall(r"^from (tasks[\w.]*) import", path.read_text(), re.M)
+        ]
+        needed = set(reached(verb, *imported))
+        declared = [path for dep in stage["deps"] if dep.startswith("tasks/") for path in modules_below(ROOT / dep)]
+        pairs += [[name, path] for path in declared if path not in needed]
+    return pairs
+
+
+def modules_below(path: Path) -> list[str]:
+    """Return the modules that DVC watches and that hold code: the file, or those below the folder.
+
+    .dvcignore leaves out those that only declare what params.yaml may set.
+    """
+    files = [path] if path.is_file() else [file for file in path.rglob("*.py") if file.name != DECLARATIONS]
+    return sorted(str(file.relative_to(ROOT)) for file in files if file.suffix == ".py" and file.stat().st_size)
+
+
+def import_circles() -> list[list[str]]:
+    """Return the groups of modules that import each other."""
+    graph = grimp.build_graph(*PACKAGES, cache_dir=None)
+    imports = networkx.DiGraph()
+    for module in graph.modules:
+        imports.add_edges_from((module, other) for other in graph.find_modules_directly_imported_by(module))
+    return [sorted(group) for group in networkx.strongly_connected_components(imports) if len(group) > 1]
+
+
+def longest_line() -> dict[str, Any]:
+    """Return where the longest line of code or prose stands."""
+    listed = subprocess.run(
+        ["git", "ls-files", "*.py", "*.md", "*.yaml", "*.yml", "*.toml", "Makefile", ".ci/*"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    lines = [
+        (len(line), f"{path}:{number}")
+        for path in listed
+        for number, line in enumerate((ROOT / path).read_text("utf-8").splitlines(), start=1)
+        if not PROSE.search(line)
+    ]
+    columns, place = max(lines)
+    return {"columns": columns, "place": place}
+
+
+if __name__ == "__main__":
+    main()

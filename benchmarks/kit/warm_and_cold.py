@@ -1,0 +1,270 @@
+"""Change each module of the code in a copy, and compare a run on warm stores with one on cold stores.
+
+`python -m benchmarks.kit.warm_and_cold FOLDER [--most N]` prints a JSON object a module: how many changes were tried,
+whether one of them changed a result, and whether a warm store missed it. Every run is a fork of this process, which has
+imported torch but nothing of the project.
+"""
+
+import ast
+import compileall
+import copy
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from py_compile import PycInvalidationMode
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+NUM_IMAGES = 5
+STORES = ("looks", "activations")
+PRELOADED = (
+    "pandas", "pyarrow.parquet", "pydantic", "safetensors.torch", "threadpoolctl", "torchvision", "tqdm", "yaml",
+)  # fmt: skip
+# what a changed module begins with: tensors and arrays of numbers come back as others, all else as it is
+TWICE = """
+def _twice(value):
+    import numpy, torch
+    from PIL import Image, ImageOps
+    if isinstance(value, Image.Image):
+        return ImageOps.mirror(value)
+    if isinstance(value, torch.Tensor):
+        return value * 2 if value.is_floating_point() else value if value.dtype == torch.bool else value + 1
+    if isinstance(value, numpy.ndarray) and value.dtype.kind in "fiu":
+        return value * 2 if value.dtype.kind == "f" else value + 1
+    return value
+
+"""
+SWAPPED: dict[type, Any] = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Add,
+    ast.Div: ast.Mult,
+    ast.Lt: ast.GtE,
+    ast.Gt: ast.LtE,
+}
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    most = int(sys.argv[sys.argv.index("--most") + 1]) if "--most" in sys.argv else 4
+    code, place = folder / "code", folder / "place"
+    shutil.copytree(ROOT / "tasks", code / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
+    compileall.compile_dir(code, quiet=1, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
+    sys.dont_write_bytecode = True
+    for name in PRELOADED:  # forks have them
+        import_module(name)
+
+    put_images(place / "raw/batch")
+    warm = folder / "warm"
+    reference = forked(code, place, warm, is_first=True)
+    again = forked(code, place, warm)
+    assert reference is not None
+    assert again is not None
+    assert again["results"] == reference["results"], "warm stores give other bytes than cold ones"
+    for name in reference["modules"]:
+        print(json.dumps(tried(name, code, place, warm=warm, reference=reference["results"], most=most)), flush=True)
+
+
+def tried(name: str, code: Path, place: Path, *, warm: Path, reference: dict[str, str], most: int) -> dict[str, Any]:
+    """Change a module until a result changes, at most `most` times; a change that cannot run is none."""
+    path = code / f"{name.replace('.', '/')}.py"
+    path = path if path.is_file() else path.with_suffix("") / "__init__.py"
+    source = path.read_text("utf-8")
+    facts: dict[str, Any] = {"module": name, "tried": 0, "touches": False, "stale": False}
+    try:
+        for mutant in mutants(source):
+            path.write_text(mutant, "utf-8")
+            cold = forked(code, place, None)
+            if cold is None:
+                continue
+            facts["tried"] += 1
+            if cold["results"] != reference:
+                kept = warm.with_name("kept")
+                shutil.copytree(warm, kept)
+                after = forked(code, place, kept)
+                shutil.rmtree(kept)
+                facts |= {"touches": True, "stale": after is None or after["results"] != cold["results"]}
+                break
+            if facts["tried"] == most:
+                break
+    finally:
+        path.write_text(source, "utf-8")
+    return facts
+
+
+def mutants(source: str) -> Iterator[str]:
+    """Yield the source with one change at a time.
+
+    The first change doubles all tensors and arrays that the module returns or hands on. Then one value, number or
+    operator changes at a time, from the middle of the module outwards.
+    """
+    tree = ast.parse(source)
+    doubled = copy.deepcopy(tree)
+    for node in ast.walk(doubled):
+        if isinstance(node, ast.Return | ast.keyword | ast.Lambda) and is_changeable(node):
+            change(node)
+    yield TWICE.replace("value + 1", "value") + ast.unparse(doubled)
+    places = [number for number, node in enumerate(ast.walk(tree)) if is_changeable(node)]
+    middle = len(places) // 2
+    for place in sorted(places, key=lambda place: abs(places.index(place) - middle)):
+        changed = copy.deepcopy(tree)
+        change(list(ast.walk(changed))[place])
+        yield TWICE + ast.unparse(changed)
+
+
+def change(node: Any) -> None:
+    value: Any = getattr(node, "value", None)
+    if isinstance(node, ast.Lambda):
+        node.body = ast.Call(func=ast.Name(id="_twice"), args=[node.body], keywords=[])
+    elif isinstance(node, ast.Return | ast.keyword):
+        node.value = ast.Call(func=ast.Name(id="_twice"), args=[value], keywords=[])
+    elif isinstance(node, ast.Constant):
+        node.value = 2 * value or 1
+    elif isinstance(node, ast.BinOp):
+        node.op = SWAPPED[type(node.op)]()
+    else:
+        node.ops[0] = SWAPPED[type(node.ops[0])]()
+
+
+def is_changeable(node: ast.AST) -> bool:
+    if isinstance(node, ast.Lambda):
+        return True
+    if isinstance(node, ast.Return | ast.keyword):
+        return isinstance(node.value, ast.Call | ast.BinOp | ast.Name | ast.Subscript)
+    if isinstance(node, ast.Constant):
+        return type(node.value) in (int, float)
+    if isinstance(node, ast.BinOp):
+        return type(node.op) in SWAPPED
+    return isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPPED
+
+
+def put_images(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for number in range(NUM_IMAGES):
+        coarse = np.random.default_rng(number).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+        image = Image.fromarray(coarse).resize((70 + number, 90), Image.Resampling.BICUBIC)
+        image.save(folder / f"{number}.{'png' if number % 2 else 'jpg'}")
+
+
+def forked(code: Path, place: Path, stores: Path | None, *, is_first: bool = False) -> dict[str, Any] | None:
+    """Run `work` with the project's code from `code` in a fork; None where it fails. Without `stores` they are cold."""
+    own = place.with_name("own")
+    shutil.rmtree(own, ignore_errors=True)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        status = 1
+        try:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 2)
+            sys.path.insert(0, str(code))
+            sys.modules.pop("tasks", None)  # benchmarks imports it, for how threads wait
+            content = json.dumps(work(place, stores or own / "stores", out=own / "out", is_first=is_first))
+            with os.fdopen(writing, "w") as pipe:
+                pipe.write(content)
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        content = pipe.read()
+    _, status = os.waitpid(child, 0)
+    return json.loads(content) if status == 0 and content else None
+
+
+def work(place: Path, stores: Path, *, out: Path, is_first: bool) -> dict[str, Any]:
+    """Embed images with their probes, take augmented views of them to the freeze boundary, and answer.
+
+    The results are digests of the bytes.
+    """
+    from dataclasses import replace
+    from hashlib import sha256
+
+    import pandas as pd
+    import torch
+
+    import tasks as evaluated_code
+    from tasks.data.manifest.tables import write_table
+    from tasks.data.samples.samples import Samples
+    from tasks.embed import run
+    from tasks.embedding.boundary import find_boundary
+    from tasks.embedding.embedder import AUTO, Embedder, plan
+    from tasks.images.alterations import PERTURBATIONS
+    from tasks.images.augment import AugmentedViews
+    from tasks.images.decode import decode_image
+    from tasks.images.options import Augmentation
+    from tasks.images.perceptual_hash import HASHES_SHAPE, perceptual_hashes
+    from tasks.models.bundle import load_bundle, save_bundle
+    from tasks.models.classifier import Classifier
+    from tasks.models.weights import load_backbone
+    from tasks.prediction.answers import Answerer
+    from tasks.prediction.heldout import Modality, ask
+    from tasks.stage.params import load_params
+    from tasks.training.finetuning.activations import Activations
+    from tasks.training.finetuning.options import ActivationOptions
+
+    assert Path(evaluated_code.__file__ or "").is_relative_to(place.parent), "this is not the code of the copy"
+    if is_first:
+        torch.manual_seed(0)
+        backbone = load_backbone(
+            "shufflenet_v2_x1_0", weights=str(ROOT / "backbones/glyphs.safetensors"), image_size=32, decode="scaled",
+            features=["stage2", "stage3", "stage4", "conv5"],
+        )  # fmt: skip
+        model = Classifier(backbone, {"label": ["cat", "dog"]}, temperatures={"label": 0.5})
+        (place / "backbone").mkdir()
+        save_bundle(place / "backbone", model, lineage={"fingerprint": backbone.fingerprint()})
+        paths = sorted(path.name for path in (place / "raw/batch").iterdir())
+        ids = [sha256((place / "raw/batch" / path).read_bytes()).hexdigest() for path in paths]
+        table = pd.DataFrame(
+            {"batch": "batch", "path": paths, "sample_id": ids, "split": "train", "width": 70, "height": 90}
+        )
+        (place / "manifest").mkdir()
+        write_table(place / "manifest/batch.parquet", table)
+    out.mkdir(parents=True)
+    stores.mkdir(exist_ok=True)
+    params = load_params(ROOT / "params.yaml")
+    run(
+        raw=place / "raw/batch", manifest=place / "manifest/batch.parquet", backbone=place / "backbone",
+        store=stores / "looks", out=out / "vectors", hashes=out / "hashes", embed=params.embed,
+    )  # fmt: skip
+    results = {name: sha256((out / name).read_bytes()).hexdigest() for name in ("vectors", "hashes")}
+    model, _ = load_bundle(place / "backbone")
+    rows = pd.read_parquet(place / "manifest/batch.parquet")
+    samples = Samples(rows, raw=place / "raw", decode=decode_image)
+    boundary = find_boundary(model.backbone, model.backbone.blocks()[-1:])
+    assert boundary is not None
+    every = np.arange(NUM_IMAGES)
+    augmentation = Augmentation(max_rotation_degrees=30.0, max_shift_fraction=0.2, max_scale_fraction=0.3, flip=True)
+    options = replace(AUTO, device="cpu", minibatch_size=2)
+    activations = Activations(
+        samples, embedder=Embedder(model.backbone, plan(options), boundary=boundary),
+        boundary=boundary, backbone=model.backbone.fingerprint(),
+        views=AugmentedViews(augmentation=augmentation, seed=0),
+        options=ActivationOptions(num_views=1, cache_gigabytes=1.0), train=every, val=every[:1],
+        path=stores / "activations",
+    )  # fmt: skip
+    activations.keep()
+    views = [*activations.minibatches(every, 0, size=2), *activations.minibatches(every[:1], None, size=2)]
+    results["views"] = sha256(torch.cat(views).numpy().tobytes()).hexdigest()
+    images = Modality(
+        decode=decode_image, hash_of=perceptual_hashes, hashes_shape=HASHES_SHAPE, alterations=PERTURBATIONS
+    )
+    asked = ask(
+        {"candidate": Answerer(model, device="cpu")}, rows, raw=place / "raw", store=stores / "looks",
+        modality=images, alterations=["flipped"],
+    )  # fmt: skip
+    answers = [asked.models["candidate"]["label"], asked.altered["flipped"]["label"]]
+    results["answers"] = sha256(np.concatenate(answers).tobytes()).hexdigest()
+    return {"results": results, "modules": sorted(name for name in sys.modules if name.startswith("tasks."))}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""What params.yaml sets for the admission of samples."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tasks.machine.bounds import Count, Fraction, NotNegative, OpenFraction
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdmissionOptions:
+    """The columns to learn (None: all that can be classes), the classes that are let in, and when a new one is."""
+
+    targets: Annotated[list[str], Field(min_length=1)] | None
+    classes: dict[str, Annotated[list[str], Field(min_length=1)]]  # by target; no entry lets in all
+    min_samples_per_class: Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """The rule that divides samples whose side the data do not name. A model's lineage has the rule of its training."""
+
+    salt: Annotated[str, Field(alias="split_salt")]
+    val_fraction: OpenFraction
+    heldout_fraction: OpenFraction
+
+    def __post_init__(self) -> None:
+        if self.val_fraction + self.heldout_fraction >= 1:
+            raise ValueError("val_fraction + heldout_fraction must be below 1, so that samples are left to train on")
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuarantineLimits:
+    """The highest quarantined fraction of all samples, of any batch and of any class in use."""
+
+    overall: Fraction
+    batch: Fraction
+    class_: Annotated[Fraction, Field(alias="class")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpectationLimit:
+    """The limit of one expectation, and whether the data that break it are an error or get a warning."""
+
+    limit: NotNegative
+    severity: Literal["error", "warning"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpectationLimits:
+    """The limit of each expectation; params.yaml describes them."""
+
+    min_samples: ExpectationLimit
+    min_samples_per_batch: ExpectationLimit
+    min_classes: ExpectationLimit
+    min_class_fraction: ExpectationLimit
+    max_class_fraction: ExpectationLimit
+    max_missing_labels: ExpectationLimit
+    max_label_drift: ExpectationLimit
+    max_aspect_ratio: ExpectationLimit
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpectationOptions:
+    """What the manifest has to meet, and the significance of the test for label drift."""
+
+    drift_significance: OpenFraction
+    expectations: ExpectationLimits
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidateOptions(ExpectationOptions, Split, AdmissionOptions):
+    """The section `validate`."""
+
+    max_quarantined: QuarantineLimits

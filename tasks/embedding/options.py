@@ -1,0 +1,27 @@
+"""What params.yaml sets for computing with a frozen backbone."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tasks.machine.bounds import MinibatchSize
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceOptions:
+    """The device and the precision to compute with; auto leaves the choice to the machine."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    precision: Literal["auto", "bf16", "fp32"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassOptions:
+    """How forward passes are computed, and of how many images; auto and None leave the choice to the machine."""
+
+    execution: Literal["auto", "fused", "compiled", "eager"]
+    minibatch_size: MinibatchSize | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions(PassOptions, DeviceOptions):
+    """All that `tasks.embedding.embedder.plan` settles for a machine."""

@@ -1,0 +1,17 @@
+"""What params.yaml sets for the pretrained backbone."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneOptions:
+    """The arguments of `tasks.models.weights.load_backbone`."""
+
+    architecture: str
+    weights: str
+    features: Literal["penultimate", "pooled"] | Annotated[list[str], Field(min_length=1)]
+    image_size: Annotated[int, Field(ge=8, le=4096)] | None
+    decode: Literal["scaled", "full"]

@@ -1,0 +1,39 @@
+"""What params.yaml sets for fine-tuning."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tasks.embedding.options import DeviceOptions
+from tasks.images.options import Augmentation
+from tasks.machine.bounds import Count, MinibatchSize, NotNegative, OpenFraction, Positive
+from tasks.training.loop.options import FitOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnfreezingOptions:
+    """The blocks that are trained, counted from the output, and their learning rates."""
+
+    unfreeze: Literal["all"] | Annotated[int, Field(ge=0)]
+    gradual: bool
+    head_learning_rate: Positive
+    backbone_learning_rate: Positive
+    learning_rate_decay: Annotated[float, Field(gt=0, le=1)]
+    weight_decay: NotNegative
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActivationOptions:
+    """The augmented views of each training image, and the gigabytes of their activations that are kept on disk."""
+
+    num_views: Count
+    cache_gigabytes: NotNegative
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneOptions(ActivationOptions, DeviceOptions, Augmentation, FitOptions, UnfreezingOptions):
+    """The section `finetune`. `significance` is that of the test that the fine-tuned model beats the head."""
+
+    minibatch_size: MinibatchSize
+    significance: OpenFraction

@@ -1,0 +1,26 @@
+"""What params.yaml sets for the head on frozen features."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tasks.machine.bounds import Count, Positive
+
+ClassWeights = Literal["none", "balanced"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadOptions:
+    """The kind of head and how it is fitted.
+
+    class_weights: balanced gives every class the same weight in all.
+    hidden_features: the width of the hidden layer of an mlp.
+    l2_strengths, max_iterations: of logistic regression; val chooses one of the strengths.
+    """
+
+    head: Literal["logistic", "centroid", "mlp"]
+    class_weights: ClassWeights
+    hidden_features: Annotated[int, Field(ge=1, le=65536)]
+    l2_strengths: Annotated[list[Positive], Field(min_length=1)]
+    max_iterations: Count

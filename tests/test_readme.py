@@ -2,7 +2,6 @@
 
 import ast
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from tasks.models.bundle import load_bundle, save_bundle
 from tasks.models.classifier import Classifier
 from tasks.models.weights import load_backbone
 from tests.kit.plain import plain_probabilities
+from tests.kit.programs import run
 
 ROOT = Path(__file__).parent.parent
 [CODE] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/predict.md").read_text("utf-8"), flags=re.DOTALL)
@@ -36,14 +36,7 @@ def test_five_statements_classify_an_image_without_this_project(tmp_path, archit
     save_bundle(tmp_path / "model", model, lineage={})
     noise = np.random.default_rng(3).integers(0, 256, (7, 9, 3), dtype=np.uint8)
     Image.fromarray(noise).resize((300, 200), Image.Resampling.BILINEAR).save(tmp_path / "picture.png")
-    done = subprocess.run(
-        [sys.executable, "-c", CODE],
-        cwd=tmp_path,
-        env={"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run(sys.executable, "-c", CODE, cwd=tmp_path, env={"OMP_NUM_THREADS": "1"})
     probability, label = done.stdout.strip().split(" ", 1)
     image = decode_image((tmp_path / "picture.png").read_bytes())
     loaded, _ = load_bundle(tmp_path / "model")

@@ -157,10 +157,12 @@ def test_child_of_a_served_run_has_no_folder_of_the_flow_on_its_path(server, emp
     [deployment, _] = plan["deployments"]
     entrypoint = deployment["entrypoint"].replace("retrain", "probe")
     file = tmp_path / "path.json"
-    deployment |= {"name": "probe", "entrypoint": entrypoint, "parameters": {"file": str(file)}, "schedules": []}
+    deployment |= {"name": "probe", "entrypoint": entrypoint, "parameters": {"file": str(file)}}
+    deployment |= {"schedules": [], "triggers": []}
     (workspace / "prefect.yaml").write_text(yaml.safe_dump({"deployments": [deployment]}), "utf-8")
     serving = Serving(workspace, server, landing)
     try:
+        server.post(f"deployments/{server.deployment('probe')}/create_flow_run")
         until(lambda: file.exists() or serving.process.poll() is not None)
     finally:
         serving.process.terminate()
@@ -282,6 +284,7 @@ def ingested(server: Server) -> list[str]:
 
 
 def test_address_of_the_webhook_is_in_no_log_and_no_file(server, alarms, serving, calls):
+    until(lambda: server.runs("retrain", "Completed"))  # that of the start, which comes after the trigger is set up
     automations = server.post("automations/filter")
     blocks = server.post("block_documents/filter")
     names = [automation["name"] for automation in automations]

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +32,8 @@ from tasks.training.finetuning.grafting import graft
 from tasks.training.finetuning.tuning import Data, curve_table, fine_tune, label_tensor, num_full, open_source
 from tasks.training.loop.fit import Epoch, History
 from tasks.training.loop.scores import Scores
+from tests.kit.programs import SECONDS
+from tests.kit.watching import until
 
 ROOT = Path(__file__).parents[2]
 CLASSES = {"label": ["cat", "dog"]}
@@ -136,12 +137,11 @@ def kill_when(workspace, is_time):
         stderr=subprocess.DEVNULL,
     )
     try:
-        while run.poll() is None and not is_time():
-            time.sleep(0.005)
+        until(lambda: run.poll() is not None or is_time(), pause_seconds=0.005)
         assert run.poll() is None
     finally:
         run.send_signal(signal.SIGKILL)
-        run.wait()
+        run.wait(timeout=SECONDS)
 
 
 def epochs_kept(workspace):

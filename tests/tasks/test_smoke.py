@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 from tasks.data.samples.samples import sample_id
 from tasks.models.bundle import load_bundle
 from tests.kit.plain import plain_probabilities
+from tests.kit.programs import run
 
 ROOT = Path(__file__).parents[2]
 NAMES = ["cat", "dog"]
@@ -79,14 +79,7 @@ def test_no_code_of_training_or_evaluation_is_imported(bundle, evaluated, batch,
     )
     arguments = ["--bundle", bundle, "--predictions", evaluated, "--raw", batch.parent]
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    done = subprocess.run(
-        command,
-        cwd=workspace,
-        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run(*command, cwd=workspace, env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
     names = done.stdout.splitlines()[-1].split()
     assert "tasks.models.bundle" in names
     used = {name for name in names if name.count(".") == 1}

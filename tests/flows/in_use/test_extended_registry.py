@@ -45,3 +45,11 @@ def test_model_with_the_classes_in_other_places_is_refused(register, names):
     register(1, label=["dog", "cat"])
     with pytest.raises(ValueError, match=r"classes of label do not begin with those of data/classes\.json"):
         extended_registry({"label": names})
+
+
+@pytest.mark.parametrize("content", ["{}", '{"version": "1", "classes": {}}', '{"version": 1, "classes": []}'])
+def test_damaged_registry_is_named(register, bare_workspace, content):
+    register(1)
+    (bare_workspace / "data/classes.json").write_text(content, "utf-8")
+    with pytest.raises(ValueError, match=r"data/classes\.json is damaged"):
+        extended_registry({"label": ["cat"]})

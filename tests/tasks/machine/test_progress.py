@@ -1,12 +1,12 @@
 import logging
 import os
 import pty
-import subprocess
 import sys
 import termios
 from pathlib import Path
 
 from tasks.machine.progress import progress
+from tests.kit.programs import run
 
 ROOT = Path(__file__).parents[3]
 WORK = "from tasks.machine.progress import progress; list(progress(range(3), total=3, what='embed a', unit='images'))"
@@ -16,7 +16,7 @@ def test_terminal_shows_a_bar():
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
     os.set_blocking(ours, False)
-    subprocess.run([sys.executable, "-c", WORK], cwd=ROOT, stderr=theirs, check=True)
+    run(sys.executable, "-c", WORK, cwd=ROOT, stdout=None, stderr=theirs)
     shown = os.read(ours, 10_000).decode()  # closing the other end may drop what is not read yet
     os.close(theirs)
     os.close(ours)
@@ -25,7 +25,7 @@ def test_terminal_shows_a_bar():
 
 
 def test_log_has_no_bar_and_no_line_for_short_work():
-    done = subprocess.run([sys.executable, "-c", WORK], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = run(sys.executable, "-c", WORK, cwd=ROOT)
     assert done.stderr == ""
 
 

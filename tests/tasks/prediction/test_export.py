@@ -2,7 +2,6 @@
 
 import json
 import resource
-import subprocess
 import sys
 
 import numpy as np
@@ -13,6 +12,7 @@ from tasks.models.classifier import Classifier
 from tasks.models.weights import load_backbone
 from tasks.prediction.export import FORMATS, METADATA, MOST_DIFFERENCE, export
 from tests.kit.plain import plain_probabilities
+from tests.kit.programs import run
 
 CLASSES = {"animal": ["cat", "dog", "eel"], "place of it": ["in", "out"]}
 
@@ -63,9 +63,7 @@ def test_torchscript_needs_only_torch(tmp_path):
         "assert 'torchvision' not in sys.modules"
     )
     command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)]
-    done = subprocess.run(
-        command, cwd=tmp_path, env={"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=True
-    )
+    done = run(*command, cwd=tmp_path, env={"OMP_NUM_THREADS": "1"})
     assert done.stdout.strip() == str(CLASSES)
     outputs = np.load(tmp_path / "outputs.npz")
     for name, expected in zip(outputs.files, plain_probabilities(model, [torch.from_numpy(noise(4))]), strict=True):

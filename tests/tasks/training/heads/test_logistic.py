@@ -1,5 +1,4 @@
 import logging
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from tasks.data.vectors.embeddings import read_embeddings, write_embeddings
 from tasks.training.heads.logistic import Solver, fit_head
 from tasks.training.heads.options import HeadOptions
 from tasks.training.heads.rows import TrainingRows
+from tests.kit.programs import run
 
 
 def problem(*, n, seed, num_classes=3, dim=5, noise=2.0):
@@ -191,9 +191,7 @@ def test_vectors_on_disk_are_never_in_memory_all_at_once(tmp_path):
 
     grown = []
     for n in (40_000, 120_000):
-        command = [sys.executable, "-c", FROM_DISK, str(tmp_path), str(n), "512"]
-        root = Path(__file__).parents[4]
-        done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, text=True, check=True)
+        done = run(sys.executable, "-c", FROM_DISK, str(tmp_path), str(n), "512", cwd=Path(__file__).parents[4])
         before, after = map(int, done.stdout.split())
         grown.append(after - before)
     assert grown[1] < grown[0] + 40_000_000

@@ -251,7 +251,7 @@ def test_forced_candidate_of_another_description_has_no_verdict_in_the_log(proje
 
 @pytest.fixture(scope="module")
 def put_in_use(evaluated, dvc, tmp_path_factory):
-    """A project with a promoted candidate: dvc.lock was not committed, the tag v4 was taken, DVC stages files itself."""
+    """A project with a promoted candidate: dvc.lock was not committed, tag v4 was taken, DVC stages files itself."""
     copy = tmp_path_factory.mktemp("put-in-use") / "project"
     shutil.copytree(evaluated, copy, symlinks=True)
     with (copy / "dvc.lock").open("a") as lock:

@@ -69,7 +69,7 @@ def put_mirrored_copy(project):
         mirrored = io.BytesIO()
         with Image.open(project / "data/raw/first" / original.path) as picture:
             ImageOps.mirror(picture).save(mirrored, "PNG")
-        if split.side(sample_id(mirrored.getvalue())) == "train":
+        if side_of(sample_id(mirrored.getvalue()), split) == "train":
             break
     folder = project / "data/raw/copy" / original.label
     folder.mkdir(parents=True)

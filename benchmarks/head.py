@@ -166,7 +166,8 @@ def measure(data: Data, size: Size | None, options: HeadOptions, *, seed: int, i
 
     name = size.name if size else "digits"
     show(f"{name}, seed {seed}")
-    few = Data(train=tuple(part[:2000] for part in data.train), val=data.val, classes=data.classes)  # type: ignore[arg-type]
+    train = tuple(part[:2000] for part in data.train)
+    few = Data(train=train, val=data.val, classes=data.classes)  # type: ignore[arg-type]
     warm_up = replace(options, l2_strengths=[1.0], max_iterations=5)
     fit_head(few.train, few.val, warm_up, classes=few.classes) if size else None
     rows = TrainingRows(*data.train, data.classes, in_memory_bytes=0)

@@ -31,7 +31,8 @@ BY_HAND = {
 
 
 def parsed(path):
-    return yaml.load(path.read_text("utf-8"), Loader=yaml.BaseLoader)  # noqa: S506  every value stays text, and `on` a word
+    # every value stays text, and `on` a word
+    return yaml.load(path.read_text("utf-8"), Loader=yaml.BaseLoader)  # noqa: S506
 
 
 GITLAB = parsed(ROOT / ".gitlab-ci.yml")

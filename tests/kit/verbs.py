@@ -54,7 +54,7 @@ def run_verb(
     folder: Path,
     environment: dict[str, str] | None = None,
     max_file_bytes: int | None = None,
-    fresh: bool = False,
+    fresh: bool = True,
 ) -> Finished:
     """Run `python -m tasks.VERB ARGUMENTS` in a folder; a fork runs it unless it has to be a `fresh` interpreter.
 

@@ -25,6 +25,6 @@ def recipe(
     return embedder.plan.recipe() | {
         "architecture": embedder.architecture,
         "backbone": backbone,
-        "code": sources.digest(*modules, *map(sources.module_of, handed_in)),
+        "code": sources.digest(*modules, *(function.__module__ for function in handed_in)),
         "versions": {name: version(name) for name in ("numpy", "pillow", "torch", "torchvision")},
     }

@@ -8,10 +8,9 @@ import argparse
 import ast
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator
-from functools import cache, partial
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "tasks"
@@ -38,13 +37,6 @@ def digest(*modules: str) -> str:
     for path in reached(*modules):
         content.update(f"{path}\0{_code(ROOT / path, _stamp(ROOT / path))}\0".encode())
     return content.hexdigest()
-
-
-def module_of(function: Callable[..., Any]) -> str:
-    """Return the name of the module that defines a function, or the function inside a `partial`."""
-    while isinstance(function, partial):
-        function = function.func
-    return function.__module__
 
 
 def reached(*modules: str, root: Path = ROOT) -> list[str]:

@@ -55,7 +55,7 @@ def at_work(process, stage):
 
 @pytest.fixture(scope="module", autouse=True)
 def home(new_home):
-    """Where the runs keep what Prefect knows of them that have no server."""
+    """The folder in which runs without a server keep what Prefect knows of them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_HOME", str(new_home()))
         yield

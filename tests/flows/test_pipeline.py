@@ -62,7 +62,7 @@ def mixed(finished, tmp_path_factory, dvc, digits):
 
 
 def put_mirrored_copy(project):
-    """Of the first held-out sample whose mirrored copy is drawn to train."""
+    """Put the mirrored copy of a held-out sample into a batch: the first whose copy is drawn to train."""
     split = Split(**json.loads((project / "data/validated/split.json").read_text("utf-8")))
     rows = pd.read_parquet(project / "data/validated/manifest/first.parquet")
     for original in rows[rows["split"] == "heldout"].itertuples():

@@ -10,6 +10,7 @@ import os
 import resource
 import runpy
 import sys
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ def run_verb(
     folder: Path,
     environment: dict[str, str] | None = None,
     max_file_bytes: int | None = None,
-    fresh: bool = True,
+    fresh: bool = False,
 ) -> Finished:
     """Run `python -m tasks.VERB ARGUMENTS` in a folder; a fork runs it unless it has to be a `fresh` interpreter.
 
@@ -116,7 +117,25 @@ def _work_apart(work: Callable[[], None], writers: tuple[int, int]) -> None:
     sys.stdout = os.fdopen(1, "w", encoding="utf-8")
     sys.stderr = os.fdopen(2, "w", encoding="utf-8", buffering=1)
     logging.getLogger().handlers.clear()  # those of pytest
-    work()
+    status = _status_of(work)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # what the tests' process does at its end, such as Prefect's shutdown, belongs to no verb
+
+
+def _status_of(work: Callable[[], None]) -> int:
+    """Do the work, and return the exit status that Python would give it; print what it raises, as Python does."""
+    try:
+        work()
+    except SystemExit as error:
+        if error.code is None or isinstance(error.code, int):
+            return error.code or 0
+        print(error.code, file=sys.stderr)  # noqa: T201
+        return 1
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
 
 
 def _read(file: int) -> str:

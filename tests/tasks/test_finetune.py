@@ -145,7 +145,7 @@ def kill_when(workspace, is_time):
 
 
 def epochs_kept(workspace):
-    """How many epochs the checkpoint tells of."""
+    """Return how many epochs the checkpoint has."""
     try:
         content = checkpoints(workspace)[0].read_bytes()
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])

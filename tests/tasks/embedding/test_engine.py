@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -161,10 +162,21 @@ def test_vectors_computed_before_a_sample_vanished_stay(engine, picture):
     assert engine.embed(pictures) == SIZE
 
 
+@pytest.mark.parametrize("decode", [partial(decode_image, shorter_side=8), lambda content, *, shorter_side: None])
+def test_decoder_of_which_the_recipe_would_miss_a_part_is_refused(engine, backbone, tmp_path, decode):
+    with pytest.raises(AssertionError):
+        open_store(
+            tmp_path / "other", engine.embedder, backbone=backbone.fingerprint(), decode=decode,
+            hash_of=perceptual_hashes, hashes_shape=HASHES_SHAPE,
+        )  # fmt: skip
+
+
 SLOW_RUN = """
 import io, sys, time
 from dataclasses import replace
+from functools import partial
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 import numpy as np, torch
 from PIL import Image

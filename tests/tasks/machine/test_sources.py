@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.machine import sources
-from tasks.machine.sources import deps, digest, module_of, reached, renewed
+from tasks.machine.sources import deps, digest, reached, renewed
 
 ROOT = Path(__file__).parents[3]
 
@@ -109,10 +109,6 @@ def test_deps_of_dvc_yaml_are_renewed_and_all_else_stays(tree):
     )
     assert renewed(before, root=root) == after
     assert renewed(after, root=root) == after
-
-
-def test_function_that_is_handed_in_is_found_inside_a_partial():
-    assert module_of(partial(partial(deps, "a"), "b")) == "tasks.machine.sources"
 
 
 def test_no_warm_store_misses_a_change_of_any_module(tmp_path):

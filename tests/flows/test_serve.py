@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
-import httpx
 import pytest
 import yaml
 
@@ -115,9 +114,7 @@ def start(server, serving, alarms):
 
 def question(server: Server, run: dict) -> str:
     """Return the question of a suspended run. Prefect first suspends the run, then stores the question."""
-    key = run["state"]["state_details"]["run_input_keyset"]["description"]
-    address = f"{server.api}/flow_runs/{run['id']}/input/{key}"
-    return until(lambda: (answer := httpx.get(address)).is_success and answer.json())
+    return until(lambda: server.input(run, run["state"]["state_details"]["run_input_keyset"]["description"]))
 
 
 def promotions(workspace: Path) -> list[dict]:

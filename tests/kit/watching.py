@@ -84,22 +84,33 @@ class Server:
     def deployment(self, name: str) -> str:
         """Return the identifier of a deployment once it exists."""
 
-        def look() -> str:
-            answer = httpx.get(f"{self.api}/deployments/name/{name}/{name}", timeout=30)
-            return answer.json()["id"] if answer.is_success else ""
+        return str(until(lambda: self._found(f"deployments/name/{name}/{name}"))["id"])
 
-        return until(look)
+    def input(self, run: dict[str, Any], key: str) -> Any:
+        """Return an input of a run, or None where it is not stored yet."""
+        return self._found(f"flow_runs/{run['id']}/input/{key}")
 
     def logs(self, run: dict[str, Any]) -> str:
         """Return the log of a run."""
         lines = self.post("logs/filter", logs={"flow_run_id": {"any_": [run["id"]]}}, sort="TIMESTAMP_ASC")
         return "\n".join(line["message"] for line in lines)
 
+    def _found(self, path: str) -> Any:
+        answer = self._asked("GET", path)
+        return None if answer.status_code == httpx.codes.NOT_FOUND else _content(answer)
+
     def _answer(self, method: str, path: str, body: Any = None) -> Any:
+        return _content(self._asked(method, path, body))
+
+    def _asked(self, method: str, path: str, body: Any = None) -> httpx.Response:
         for _ in range(20):
-            answer = httpx.request(method, f"{self.api}/{path}", json=body, timeout=30)
+            answer = httpx.request(method, f"{self.api}/{path}", json=body, timeout=60)
             if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:  # its database is busy
                 break
             time.sleep(1)
-        assert answer.is_success, answer.text
-        return answer.json() if answer.content else None
+        return answer
+
+
+def _content(answer: httpx.Response) -> Any:
+    assert answer.is_success, answer.text
+    return answer.json() if answer.content else None

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ import tasks  # noqa: F401  it says how threads wait, before torch starts any
 from benchmarks.kit import small_project
 from tests.kit.programs import SECONDS, run_module
 from tests.kit.sharing import made_once
+from tests.kit.warm_stages import warm_stages
 
 ROOT = Path(__file__).parent.parent
 LONG = ("ingest", "crashes", "serve", "pipeline", "fresh_clone", "churn_flow", "retrain", "work_pool")
@@ -77,7 +78,16 @@ def set_param() -> Callable[..., None]:
 
 
 @pytest.fixture(scope="session")
-def dvc() -> Callable[..., str]:
+def warm() -> Iterator[None]:
+    """Stages start without the seconds that their imports take, from here on."""
+    with warm_stages() as environment, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="session")
+def dvc(warm) -> Callable[..., str]:
     """Run DVC in a workspace and return what it printed; a test fails where it does."""
 
     def run(workspace: Path, *arguments: str, status: int = 0) -> str:

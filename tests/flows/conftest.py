@@ -16,6 +16,11 @@ ROOT = Path(__file__).parents[2]
 CHANGED = ("backbone_learning_rate", 0.0001)  # of fine-tuning
 
 
+@pytest.fixture(scope="session", autouse=True)
+def stages(warm):
+    """Each stage that a flow runs starts warm."""
+
+
 @pytest.fixture(scope="module")
 def prefect_api():
     """A Prefect server for flows that run in the test's own process. It stores events at once."""

@@ -23,6 +23,7 @@ from flows.workspace.hold import only_writer
 from flows.workspace.paths import stages
 from tests.kit.programs import SECONDS, run
 from tests.kit.verbs import run_verb
+from tests.kit.warm_stages import ADDRESS
 from tests.kit.watching import until
 
 ROOT = Path(__file__).parents[2]
@@ -54,10 +55,14 @@ def at_work(process, stage):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def home(new_home):
-    """The folder in which runs without a server keep what Prefect knows of them."""
+def home(new_home, undisturbed):
+    """The folder in which runs without a server keep what Prefect knows of them.
+
+    Each stage is a process that its DVC started, and none is handed to a warm one.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_HOME", str(new_home()))
+        patch.delenv(ADDRESS)
         yield
 
 

@@ -13,6 +13,7 @@ NAMES = (
     "finetune",
     "gate",
     "head",
+    "house",
     "ood",
     "orchestration",
     "pipeline",

@@ -170,7 +170,7 @@ def embed(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class Decoded:
     """The samples of a minibatch that one view lacks, while they become looks."""
 
     view: int
@@ -202,7 +202,7 @@ def look(
     `wanted` (num_views, n) marks the samples that a view lacks.
     """
 
-    def decode(positions: Positions) -> list[Part]:
+    def decode(positions: Positions) -> list[Decoded]:
         pixels: list[list[Tensor]] = [[] for _ in views]
         hashes: list[list[NDArray[np.uint8]]] = [[] for _ in views]
         for at in positions.tolist():  # one at a time: a decoded image may be large
@@ -217,7 +217,7 @@ def look(
                 pixels[number].append(view.embedder.transform.pixels(seen))
                 hashes[number].append(view.hash_of(seen))
         return [
-            Part(
+            Decoded(
                 view=number, positions=positions[wanted[number, positions]],
                 pixels=view.embedder.transform.stack(pixels[number]), hashes=np.stack(hashes[number]),
             )
@@ -225,7 +225,7 @@ def look(
             if pixels[number]
         ]  # fmt: skip
 
-    def compute(parts: list[Part]) -> list[LookedAt]:
+    def compute(parts: list[Decoded]) -> list[LookedAt]:
         return [
             LookedAt(
                 view=part.view, positions=part.positions, hashes=part.hashes,

@@ -26,11 +26,13 @@ Mean = Annotated[float, Field(ge=-1e3, le=1e3, allow_inf_nan=False)]
 Scale = Annotated[float, Field(ge=1e-3, le=1e3, allow_inf_nan=False)]
 
 
-class Part(BaseModel):
+class Strict(BaseModel):
+    """A part of model.json that refuses values of another type."""
+
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
 
-class TransformFields(Part):
+class TransformFields(Strict):
     """The fields of `tasks.images.transform.Transform`; sizes in px."""
 
     resize_size: Annotated[int, Field(ge=1, le=2048)]
@@ -41,7 +43,7 @@ class TransformFields(Part):
     decode: Literal["full", "scaled"] = "full"
 
 
-class Description(Part):
+class Description(Strict):
     """The content of model.json."""
 
     architecture: Name

@@ -39,7 +39,7 @@ def parameters(stage):
 
 
 def options(stage):
-    """By option: the value that the command gives to it."""
+    """Return the value that the command gives to each option."""
     words = command(stage)[3:]
     assert all(option.startswith("--") for option in words[::2])
     return dict(zip(words[::2], words[1::2], strict=True))
@@ -51,7 +51,7 @@ def declared_params(stage):
 
 
 def declared_files(stage):
-    """By other file: the keys of it that the stage depends on."""
+    """Return the keys that the stage depends on, by other file."""
     return {
         file: keys for each in STAGES[stage].get("params", []) if isinstance(each, dict) for file, keys in each.items()
     }

@@ -84,7 +84,7 @@ def copy_of_undisturbed(undisturbed, tmp_path):
 
 @pytest.fixture(scope="session")
 def expected(undisturbed):
-    """What a run leaves that nothing disturbs."""
+    """Return what an undisturbed run leaves."""
     return outcome(undisturbed / "project")
 
 
@@ -133,7 +133,7 @@ def test_stage_ends_where_dvc_alone_is_killed_and_the_run_says_so(stale, server)
 def test_stage_that_just_began_is_gone_before_the_workspace_of_a_killed_run_is_free(
     stale, server, monkeypatch, seconds
 ):
-    """Of a run as Prefect starts one: nothing is around the flow. And the stage still imports."""
+    """The run is started as Prefect starts one, with nothing around the flow, and the stage still imports."""
     process = start(stale, WAYS["deployment"], **server)
     at_work(process, "finetune")
     time.sleep(seconds)

@@ -220,7 +220,7 @@ def test_head_of_other_features_is_refused(inputs, workspace, shell, backbone):
 
 
 def test_checkpoint_of_another_recipe_or_a_torn_one_is_refused(inputs, workspace, shell):
-    """In the place of this run's own."""
+    """Put another run's checkpoint in the place of this run's own."""
     put_params(workspace, epochs=12)
     kill_when(workspace, lambda: epochs_kept(workspace) >= 1)
     [other] = checkpoints(workspace)

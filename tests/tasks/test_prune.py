@@ -55,7 +55,7 @@ def prune(path, *, recipe=None, unused_since=None, damaged=False):
 
 @pytest.fixture
 def store(tmp_path):
-    """Of two recipes, 3,000 samples of the first and 2,000 of the second."""
+    """A store of two recipes: 3,000 samples of the first and 2,000 of the second."""
     path = tmp_path / "store"
     fill(open_store(path, architecture="resnet"), ids(2000))
     first = open_store(path)

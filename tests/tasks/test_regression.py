@@ -306,7 +306,7 @@ def test_slice_that_is_too_small_to_be_compared_is_told(shell, workspace):
 
 
 def test_models_that_no_sample_compares_are_no_acceptance(shell, workspace):
-    """As after a rotation in which all that is held out now was learned from before."""
+    """The state after a rotation: the baseline learned from all that is held out now."""
     flips = {"negative": 0, "positive": 0, "num_samples": 0, "p_value": 1.0}
     measured(workspace / "evaluation", baseline="b" * 64, flips=flips)
     done = shell(*judging("out"))

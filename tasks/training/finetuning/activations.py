@@ -85,7 +85,7 @@ class Activations:
         ]
         handed_in = (samples.decode, type(views))
         self.store = (
-            open_store(path, embedder, boundary=boundary, backbone=backbone, handed_in=handed_in)
+            open_activations(path, embedder, boundary=boundary, backbone=backbone, handed_in=handed_in)
             if self.num_kept
             else None
         )
@@ -198,7 +198,7 @@ def to_bytes(activations: Tensor) -> NDArray[np.uint8]:
     return values
 
 
-def open_store(
+def open_activations(
     path: Path, embedder: Embedder, *, boundary: Boundary, backbone: str, handed_in: tuple[Callable[..., Any], ...]
 ) -> Store:
     """Open the activations at a boundary; `handed_in` are the functions that decode samples and make views of them."""

@@ -67,7 +67,7 @@ def fit_mlp(
         groups=[Group(parameters=list(model.parameters()), learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY)],
         minibatches=lambda epoch: shuffled(rows, np.random.default_rng((seed, epoch)), size, passes, balanced=balanced),
         num_minibatches=rows.num * passes // size,
-        val_minibatches=lambda: in_turn(rows, val),
+        val_minibatches=lambda: minibatches_of(rows, val),
     )
     hidden, output = (
         (layer.weight.detach().double().numpy(), layer.bias.detach().double().numpy())
@@ -109,7 +109,7 @@ def shuffled(
             num_waiting = len(picks) - full
 
 
-def in_turn(rows: TrainingRows, val: tuple[Vectors, Labels]) -> Iterator[Minibatch]:
+def minibatches_of(rows: TrainingRows, val: tuple[Vectors, Labels]) -> Iterator[Minibatch]:
     vectors, labels = val
     for start in range(0, len(labels), VAL_ROWS):
         chunk = vectors[start : start + VAL_ROWS]

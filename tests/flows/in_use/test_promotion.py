@@ -277,7 +277,7 @@ def test_nothing_stays_staged_where_dvc_stages_files_itself(put_in_use):
 
 
 def test_run_that_finishes_another_does_nothing_else(second_in_use, first):
-    """What was asked for the first time is done already."""
+    """The first request has been carried out already."""
     lock = second_in_use / ".git/index.lock"
     lock.touch()
     assert f"{first[:12]} is in use, but git refuses" in promote(second_in_use, "--rollback", status=1)

@@ -34,7 +34,7 @@ def examination(manifest, *, classes=("cat", "dog"), min_image_size=16, severity
 
 
 def broken(manifest, **changes):
-    """What is not met: (expectation, column)."""
+    """Return the unmet expectations: (expectation, column)."""
     found = check_expectations(examination(manifest, **changes))
     assert json.dumps(found)
     return [(each["expectation"], each["column"]) for each in found if not each["success"]]

@@ -104,7 +104,7 @@ def read(source, rows, view, *, size=4):
 
 
 def read_all(source, num_views=NUM_VIEWS):
-    """What a training reads in an epoch a view, shuffled."""
+    """Return what a training reads in one epoch per view, shuffled."""
     order = np.random.default_rng(0).permutation(TRAIN)
     return torch.cat([read(source, VAL, None), *(read(source, order, view) for view in range(num_views))])
 
@@ -240,7 +240,7 @@ def test_budget_below_one_sample_keeps_nothing_and_makes_no_store(open_activatio
 
 @pytest.mark.parametrize("values", [1, NUM_VAL + 3, NUM_VAL + NUM_TRAIN, NUM_VAL + 3 * NUM_TRAIN])
 def test_store_never_exceeds_the_budget(open_activations, tmp_path, values):
-    """Of another boundary, of other views, and with a byte less than would be enough."""
+    """Activations of another boundary, those of other views, and a budget one byte too small."""
     budget = open_activations().value_bytes * values
     for settings in ({}, {"seed": 1}, {"count": 1}, {"seed": 2, "count": 3}, {}):
         open_activations(budget, **settings).keep()
@@ -269,7 +269,7 @@ def ages(source, days):
 
 
 def test_what_is_needed_stays_though_it_was_not_used_for_long(open_activations, tmp_path):
-    """What another recipe used yesterday goes before."""
+    """Activations that another recipe used yesterday are removed first."""
     needed = open_activations()
     needed.keep()
     size = stored_bytes(tmp_path / "store")

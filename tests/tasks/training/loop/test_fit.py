@@ -217,7 +217,7 @@ def test_each_group_learns_at_its_own_rate():
 
 
 def test_rate_rises_over_the_warm_up_and_falls_as_a_cosine_whatever_the_epochs():
-    """Of a weight whose gradient never changes, Adam's steps are as long as the rate at the time."""
+    """A weight whose gradient never changes moves by the current learning rate at each step of Adam."""
     model, places = Reads(), []
     images = torch.full((1, 1, 1, 2), 0.0)
     images[0, 0, 0, 0] = -100.0  # says the wrong class, with a gradient of 100 all along
@@ -484,7 +484,7 @@ def score_of_epochs(logits_by_epoch, *, labels, **settings):
 
 
 def logits_of(qualities, labels):
-    """Of samples whose right class is by so much ahead."""
+    """Return the logits of samples whose right class is ahead by this much."""
     labels = np.asarray(labels)
     logits = np.zeros((len(labels), 2))
     logits[np.arange(len(labels)), labels] = qualities
@@ -504,7 +504,7 @@ def test_latest_epoch_that_is_as_good_as_the_best_by_all_that_val_tells_is_kept(
 
 
 def test_later_epoch_that_is_worse_by_more_than_chance_is_not_kept():
-    """By less than what samples differ among themselves: it is each sample's own difference that counts."""
+    """The gain is smaller than the differences among samples: each sample's own difference counts."""
     best = 1.0 + NOISE[0]
     history = score_of_epochs([logits_of(each, LABELS) for each in (0.2 + NOISE[2], best, best - 0.2)], labels=LABELS)
     assert history.kept == 1
@@ -620,7 +620,7 @@ def test_weights_that_overflow_in_the_last_step_of_an_epoch_are_noticed_on_val()
 
 
 class KilledError(Exception):
-    """Of the process, for a test."""
+    """Set the number of threads of this process for one test."""
 
 
 class KilledAfter(Checkpoint):

@@ -66,7 +66,7 @@ def run(
             )
     facts = {
         "backbone": lineage["fingerprint"],
-        "data": digest_of_labels(manifest),
+        "data": digest_of_data(manifest),
         "head": digest_of(head),
         "params": asdict(finetune),
         "seed": seed,
@@ -114,7 +114,7 @@ def on_this_machine(manifest: pd.DataFrame, options: FinetuneOptions) -> dict[st
     }
 
 
-def digest_of_labels(manifest: pd.DataFrame) -> str:
+def digest_of_data(manifest: pd.DataFrame) -> str:
     """Return the version of the data: the SHA-256 (hex) of the samples, their sides and their labels."""
     rows = pd.util.hash_pandas_object(manifest.drop(columns=["batch", "path"]), index=False)
     return hashlib.sha256(rows.sort_values().to_numpy().tobytes()).hexdigest()

@@ -60,7 +60,7 @@ def _distances(left: NDArray[np.uint64], right: NDArray[np.uint64], mirrored: ND
     num_bits = 64 * len(mirrored)
     smallest = np.uint8 if num_bits < 256 else np.uint16  # that holds the sum: the smaller, the faster
     nearest = np.full(max(left.shape[2], right.shape[2]), num_bits, dtype=smallest)
-    for differing in (left[:, :1] ^ right, left[:, 1:] ^ right[:, :1]):
+    for differing in (left[:, :1] ^ right, left[:, 1:] ^ right[:, :1])[: 1 if left.shape[1] == 1 else 2]:
         for bits in (differing, differing ^ mirrored[:, None, None]):
             counts = np.bitwise_count(bits).sum(axis=0, dtype=smallest)  # (num_views, n)
             np.minimum(nearest, counts.min(axis=0), out=nearest)

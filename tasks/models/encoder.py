@@ -1,0 +1,174 @@
+"""A pretrained text encoder of Hugging Face's transformers: token ids in, vectors out.
+
+Texts are packed end to end without padding, and attention runs over each text alone. So every pass has one shape, and
+no bit of a vector depends on the texts beside it.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import local
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from tasks.text.transform import TextTransform
+
+Pooling = Literal["mean", "cls", "max"]
+PACKED = "graftline_packed"  # the name of the attention function among those of transformers
+MOST = {"num_hidden_layers": 64, "hidden_size": 8192, "vocab_size": 1_000_000, "max_position_embeddings": 1_048_576,
+        "intermediate_size": 65_536, "num_attention_heads": 256}  # fmt: skip
+_packed = local()  # the lengths of the texts of the pass that this thread computes
+
+
+class Encoder(nn.Module):
+    """Maps packed texts to vectors (n, dim) float32.
+
+    Args:
+        config: the encoder's config.json.
+        transform: makes the token ids; it is kept with the encoder.
+        pooling: of the last layer's vectors of a text: their mean, the first one, or their maximum.
+        is_normalised: whether the vector is scaled to length 1.
+
+    Raises:
+        ValueError: transformers has no such encoder, or its sizes are beyond bounds.
+    """
+
+    def __init__(
+        self, config: dict[str, Any], *, transform: TextTransform, pooling: Pooling, is_normalised: bool
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.transform = transform
+        self.pooling = pooling
+        self.is_normalised = is_normalised
+        self.network, self.is_packable = build_network(config)
+        self.architecture = str(config["model_type"])
+        self.dim = int(self.network.config.hidden_size)
+        self.first_position = first_position(self.network)
+
+    def forward(self, ids: Tensor, lengths: Sequence[int]) -> Tensor:
+        """Return the pooled vectors (len(lengths), dim) of packed texts.
+
+        Args:
+            ids: (T,) the token ids of the texts, one behind the other.
+            lengths: of the texts; they sum to T.
+        """
+        positions = torch.cat([torch.arange(length, device=ids.device) for length in lengths]) + self.first_position
+        with attending_within(lengths):
+            hidden = self.network(input_ids=ids[None], position_ids=positions[None]).last_hidden_state[0]  # (T, dim)
+        return torch.stack([self.pool(part) for part in torch.split(hidden, list(lengths))])
+
+    def pool(self, hidden: Tensor) -> Tensor:
+        """(length, dim) of one text -> (dim,) float32."""
+        hidden = hidden.float()
+        if self.pooling == "mean":
+            vector = hidden.mean(dim=0)
+        else:
+            vector = hidden[0] if self.pooling == "cls" else hidden.amax(dim=0)
+        return nn.functional.normalize(vector, dim=0) if self.is_normalised else vector
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 (hex) of everything that a vector depends on besides the text."""
+        digest = hashlib.sha256()
+        facts = [self.config, self.pooling, self.is_normalised, self.transform.to_dict()]
+        digest.update(json.dumps(facts, sort_keys=True).encode())
+        for name, tensor in sorted(self.network.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().float().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def build_network(config: dict[str, Any]) -> tuple[Any, bool]:
+    """Return the untrained network, without dropout, and whether it takes packed texts.
+
+    Raises:
+        ValueError: its kind is not known to transformers, or a size is beyond MOST.
+    """
+    from transformers import AttentionInterface, AutoConfig, AutoModel
+    from transformers.masking_utils import AttentionMaskInterface
+
+    check_sizes(config)
+    AttentionInterface.register(PACKED, attend_within_texts)
+    AttentionMaskInterface.register(PACKED, lambda *_, **__: None)
+    kind = str(config.get("model_type"))
+    plain = {name: value for name, value in config.items() if not name.endswith("dropout_prob") and name != "auto_map"}
+    try:
+        known = AutoConfig.for_model(**plain)
+    except Exception as error:  # a stranger's config can make transformers raise almost any error
+        raise ValueError(f"config.json: transformers builds no {kind!r} ({_one_line(error)})") from error
+    for name in vars(known):
+        if "dropout" in name and isinstance(getattr(known, name), float):
+            setattr(known, name, 0.0)  # a vector must not depend on chance
+    network_class = AutoModel._model_mapping.get(type(known), None)
+    if network_class is None:
+        raise ValueError(f"config.json: transformers has no encoder for {kind!r}")
+    if isinstance(network_class, tuple):
+        network_class = network_class[0]
+    is_packable = bool(getattr(network_class, "_supports_attention_backend", False))
+    options = {"add_pooling_layer": False} if "add_pooling_layer" in network_class.__init__.__code__.co_varnames else {}
+    try:
+        known._attn_implementation = PACKED if is_packable else "eager"
+        return network_class(known, **options).eval(), is_packable
+    except Exception as error:
+        raise ValueError(f"config.json: transformers cannot build this {kind} ({_one_line(error)})") from error
+
+
+def check_sizes(config: dict[str, Any]) -> None:
+    """Raise ValueError where a size in a stranger's config.json is no whole number or beyond MOST."""
+    for name, most in MOST.items():
+        size = config.get(name, 1)
+        if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= most:
+            raise ValueError(f"config.json has {name} {str(size)[:40]}, expected a whole number from 1 to {most}")
+    if not isinstance(config.get("model_type"), str):
+        raise ValueError("config.json has no model_type, expected one such as bert")
+
+
+def first_position(network: Any) -> int:
+    """Return the number of the first token's position: RoBERTa and its kin begin behind the padding's id."""
+    embeddings = getattr(network, "embeddings", None)
+    places = getattr(embeddings, "position_embeddings", None)
+    padding = getattr(places, "padding_idx", None)
+    return 0 if padding is None else int(padding) + 1
+
+
+@contextmanager
+def attending_within(lengths: Sequence[int]) -> Iterator[None]:
+    """Let this thread's passes attend within texts of these lengths."""
+    _packed.lengths = list(lengths)
+    try:
+        yield
+    finally:
+        _packed.lengths = None
+
+
+def attend_within_texts(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
+) -> tuple[Tensor, None]:
+    """Attend over each text alone; queries, keys and values are (1, heads, T, width), the result (1, T, heads, width).
+
+    It has the signature of the attention functions of transformers.
+    """
+    lengths = getattr(_packed, "lengths", None) or [query.shape[2]]
+    window = options.get("sliding_window")
+    parts = [
+        nn.functional.scaled_dot_product_attention(
+            *some, scale=options.get("scaling"), attn_mask=_band(some[0].shape[2], window, some[0].device)
+        )
+        for some in zip(*(torch.split(tensor, lengths, dim=2) for tensor in (query, key, value)), strict=True)
+    ]
+    return torch.cat(parts, dim=2).transpose(1, 2), None
+
+
+def _band(length: int, window: int | None, device: torch.device) -> Tensor | None:
+    """Return the mask (length, length) of tokens less than `window` apart; None where that is all of them."""
+    if window is None or length <= window:
+        return None
+    places = torch.arange(length, device=device)
+    return (places[:, None] - places).abs() < window
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,22 @@
+"""What params.yaml sets for text."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextLimits:
+    """The sizes of a text, all its cells together, that are read; in characters."""
+
+    min_characters: Annotated[int, Field(ge=1)]
+    max_characters: Annotated[int, Field(ge=1, le=100_000_000)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenOptions:
+    """How many tokens of a text the encoder reads, and what becomes of a longer text."""
+
+    max_tokens: Annotated[int, Field(ge=8, le=8192)] | None
+    long: Literal["head", "head_tail", "windows"]

@@ -1,0 +1,101 @@
+"""Apply the evaluation transform of an encoder: turn a text into the windows of token ids that it reads."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from tasks.text.tokenizer import load_tokenizer
+
+Long = Literal["head", "head_tail", "windows"]
+CHARACTERS_A_TOKEN = 100  # at most, in a text that is worth reading; a longer word is one unknown token
+MOST_WINDOWS = 64  # of one text
+
+Windows = list[list[int]]  # the token ids of the windows of a text, special tokens included
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextTransform:
+    """Tokenise a text, and cut it to windows of at most `max_tokens` tokens, special tokens included.
+
+    `long` says what becomes of a longer text: its head stays; three quarters of its head and one of its tail stay; or
+    windows that overlap by half are read, whose vectors are averaged.
+    """
+
+    tokenizer_json: bytes
+    vocab_size: int
+    max_tokens: int
+    long: Long = "head"
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        return load_tokenizer(self.tokenizer_json, vocab_size=self.vocab_size)
+
+    @cached_property
+    def _special(self) -> tuple[list[int], list[int]]:
+        """Return the special tokens before and behind a text."""
+        bare = self.tokenizer.encode("a", add_special_tokens=False).ids
+        whole = self.tokenizer.encode("a").ids
+        for start in range(len(whole) - len(bare) + 1):
+            if whole[start : start + len(bare)] == bare:
+                return whole[:start], whole[start + len(bare) :]
+        raise ValueError("tokenizer.json changes the tokens of a text when it adds the special ones")
+
+    @property
+    def room(self) -> int:
+        """Return the number of tokens of a text that fit into a window."""
+        before, behind = self._special
+        return self.max_tokens - len(before) - len(behind)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a token id depends on besides the text; JSON."""
+        return {
+            "long": self.long,
+            "max_tokens": self.max_tokens,
+            "tokenizer_sha256": hashlib.sha256(self.tokenizer_json).hexdigest(),
+            "vocab_size": self.vocab_size,
+        }
+
+    def windows(self, text: str) -> Windows:
+        """Return the windows of a text: one, unless `long` is windows."""
+        before, behind = self._special
+        return [[*before, *ids, *behind] for ids in self._cut(text)]
+
+    def is_cut(self, text: str) -> bool:
+        """Return whether tokens of the text are left out of all windows."""
+        most = self.room * (MOST_WINDOWS + 1) // 2 if self.long == "windows" else self.room
+        return len(text) > most * CHARACTERS_A_TOKEN or len(self._ids(text[: most * CHARACTERS_A_TOKEN])) > most
+
+    def share_unknown(self, text: str) -> float:
+        """Return the share of the text's tokens that the vocabulary lacks, 0..1."""
+        unknown = self.unknown_id
+        ids = self._ids(text[: self.room * CHARACTERS_A_TOKEN])
+        return sum(token == unknown for token in ids) / max(len(ids), 1)
+
+    @cached_property
+    def unknown_id(self) -> int | None:
+        """Return the id of the token that stands for whatever the vocabulary lacks; None where it lacks nothing."""
+        name = getattr(self.tokenizer.model, "unk_token", None)
+        return None if name is None else self.tokenizer.token_to_id(name)
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def _cut(self, text: str) -> Sequence[list[int]]:
+        # characters are cut first: the tokenizer reads all of them, 1.2 s for 1 MB, before it would cut tokens
+        room = self.room
+        if self.long == "windows":
+            half = max(room // 2, 1)
+            ids = self._ids(text[: room * MOST_WINDOWS * CHARACTERS_A_TOKEN])
+            starts = range(0, max(len(ids) - room, 0) + half, half) if len(ids) > room else range(1)
+            return [ids[start : start + room] for start in starts][:MOST_WINDOWS]
+        longest = room * CHARACTERS_A_TOKEN
+        ids = self._ids(text[:longest])
+        if len(ids) <= room and len(text) <= longest:
+            return [ids]
+        if self.long == "head":
+            return [ids[:room]]
+        tail = room // 4
+        return [[*ids[: room - tail], *self._ids(text[-longest:])[-tail:]]]

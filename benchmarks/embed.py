@@ -185,7 +185,7 @@ class Engine:
     def forward_limit(self, seconds: float) -> float:
         size, side = self.embedder.plan.minibatch_size, self.embedder.transform.crop_size
         with one_thread_each(), torch.inference_mode():
-            images = self.embedder.prepare(torch.zeros(size, 3, side, side, dtype=torch.uint8))
+            images = self.embedder.network_input(torch.zeros(size, 3, side, side, dtype=torch.uint8))
 
         def forward(_: int) -> None:
             torch.get_num_threads()
@@ -218,7 +218,7 @@ class Engine:
 
         def decode(path: Path) -> None:
             torch.get_num_threads()
-            transform.pixels(decode_image(path.read_bytes(), shorter_side=transform.shorter_side))
+            transform.prepare(decode_image(path.read_bytes(), shorter_side=transform.shorter_side))
 
         start = time.perf_counter()
         with one_thread_each():

@@ -287,7 +287,7 @@ def learn_statistics(backbone: Any, samples: Samples[Any], rows: Positions) -> N
 
 def minibatches(samples: Samples[Any], transform: Transform, *, size: int) -> Iterator[Tensor]:
     """Yield the pixels of all samples in tensors (size, 3, height, width) uint8, the last one shorter."""
-    pixels = spread(range(len(samples)), lambda row: transform.pixels(samples.decoded(row)))
+    pixels = spread(range(len(samples)), lambda row: transform.prepare(samples.decoded(row)))
     while part := list(islice(pixels, size)):
         yield transform.stack(part)
 

@@ -133,7 +133,7 @@ def run_engine(embedder: Embedder, files: Files) -> None:
         torch.get_num_threads()  # the first call in a thread makes it compute on one core, see `one_thread_each`
         transform = embedder.transform
         return transform.stack(
-            [transform.pixels(samples.decoded(row, shorter_side=transform.shorter_side)) for row in rows]
+            [transform.prepare(samples.decoded(row, shorter_side=transform.shorter_side)) for row in rows]
         )
 
     def compute(pixels: Tensor) -> Tensor:

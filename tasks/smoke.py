@@ -69,9 +69,8 @@ def compare(answerer: Answerer, table: pd.DataFrame, *, raw: Path) -> tuple[floa
         raise ValueError("evaluate predicted no held-out sample: land more data")
     samples = Samples(rows, raw=raw, decode=decode_image)
     transform = answerer.transform
-    images = [samples.decoded(row, shorter_side=transform.shorter_side) for row in range(len(samples))]
-    pixels = transform.stack([transform.pixels(image) for image in images])
-    answers = answerer.answer(pixels)
+    decoded = [samples.decoded(row, shorter_side=transform.shorter_side) for row in range(len(samples))]
+    answers = answerer.answer([transform.prepare(sample) for sample in decoded])
     place = {identity: row for row, identity in enumerate(rows["sample_id"])}
     differences = []
     for target, names in answerer.classes.items():

@@ -40,7 +40,7 @@ def test_five_statements_classify_an_image_without_this_project(tmp_path, archit
     probability, label = done.stdout.strip().split(" ", 1)
     image = decode_image((tmp_path / "picture.png").read_bytes())
     loaded, _ = load_bundle(tmp_path / "model")
-    [[expected]] = plain_probabilities(loaded, [backbone.transform.pixels(image)[None]])
+    [[expected]] = plain_probabilities(loaded, [backbone.transform.prepare(image)[None]])
     assert label == loaded.classes["label"][int(expected.argmax())]
     assert float(probability) == pytest.approx(float(expected.max()), abs=2e-3)
 

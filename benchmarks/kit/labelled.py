@@ -98,7 +98,7 @@ def read_digits() -> Labelled:
     return Labelled(
         network=network,
         classes=[str(digit) for digit in range(10)],
-        pixels=np.stack([transform.pixels(scan).numpy() for scan in scans]),
+        pixels=np.stack([transform.prepare(scan).numpy() for scan in scans]),
         labels=np.array(data.target),
         sides=np.array([side_by_content(PurePath(), scan.tobytes()) for scan in data.images]),
     )
@@ -114,7 +114,7 @@ def read_tar(tar: str, network: Network, side_of: SideOf) -> Labelled:
             if file is None:
                 continue
             path, content = PurePath(member.name), file.read()
-            pixels.append(transform.pixels(decode_image(content, shorter_side=2 * network.image_size)).numpy())
+            pixels.append(transform.prepare(decode_image(content, shorter_side=2 * network.image_size)).numpy())
             names.append(path.parent.name)
             sides.append(side_of(path, content))
     classes, labels = np.unique(names, return_inverse=True)

@@ -4,7 +4,7 @@ import ctypes
 import shutil
 import sys
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -16,11 +16,13 @@ from tasks.machine.cores import Device, compute_deterministically, one_thread_ea
 from tasks.models.backbone import Backbone
 
 Precision = Literal["bf16", "fp32"]
-Execution = Literal["fused", "eager", "compiled"]
+Execution = Literal["fused", "eager", "compiled", "packed"]
+Modality = Literal["images", "text"]
 
 AUTO = PlanOptions(device="auto", precision="auto", execution="auto", minibatch_size=None)
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-MINIBATCH_SIZES = {"cpu": 16, "cuda": 256}  # images; more than the caches of a CPU hold would be slower
+# samples; of images more than the caches of a CPU hold would be slower, and texts are packed into passes of their own
+MINIBATCH_SIZES = {"images": {"cpu": 16, "cuda": 256}, "text": {"cpu": 256, "cuda": 4096}}
 LARGEST_BLOCK = 2**30  # bytes
 
 
@@ -31,20 +33,32 @@ class Plan:
     device: Device
     precision: Precision
     execution: Execution
-    minibatch_size: int  # images in each forward pass
+    minibatch_size: int  # images in each forward pass; or texts that a core takes at once
 
     def recipe(self) -> dict[str, Any]:
         """Return everything that the bits of a feature depend on besides the image and the backbone."""
         return asdict(self) | {"processor": torch.cuda.get_device_name() if self.device == "cuda" else _instructions()}
 
 
-def plan(options: DeviceOptions = AUTO) -> Plan:
+class Embeds(Protocol):
+    """Maps a minibatch of prepared samples to features (n, dim) float32; `tasks.embedding.ready` makes one."""
+
+    plan: Plan
+    architecture: str
+    dim: int
+    transform: Any  # of the modality: `prepare(sample)`, `stack(prepared)` and `shorter_side`
+
+    def __call__(self, minibatch: Any) -> Tensor: ...
+
+
+def plan(options: DeviceOptions = AUTO, *, modality: Modality = "images") -> Plan:
     """Choose for this machine all that the options leave open. Options that are no PassOptions leave the passes open.
 
     - device: a GPU if there is one.
     - precision: bf16 if the device has instructions for it (CUDA, AMX, AVX512-BF16).
     - execution: `fused` (see `tasks.embedding.fusion`). torch.compile is 4 to 6 % faster (`benchmarks.embed`) but costs
-      4 to 60 s. Many samples cannot be compiled for and few not, because a sample would then get other bits.
+      4 to 60 s. Many samples cannot be compiled for and few not, because a sample would then get other bits. Texts
+      are always `packed` (see `tasks.embedding.packing`).
 
     Raises ValueError where the machine lacks the device, the precision or the compiler that the options name.
     """
@@ -58,11 +72,15 @@ def plan(options: DeviceOptions = AUTO) -> Plan:
         precision = "bf16" if device == "cuda" or _computes_bf16() else "fp32"
     elif precision == "bf16" and device == "cpu" and not _may_compute_bf16():
         raise ValueError("precision is bf16, but this processor cannot compute with it: set it to auto or fp32")
-    if execution == "auto":
+    if modality == "text":
+        if execution not in ("auto", "eager"):
+            raise ValueError(f"execution is {execution}, which is for images: set it to auto")
+        execution = "packed"
+    elif execution == "auto":
         execution = "fused"
     elif execution == "compiled" and not any(map(shutil.which, ("g++", "clang++"))):
         raise ValueError("execution is compiled, but there is no C++ compiler: install g++, or set it to auto")
-    size = passes.minibatch_size or MINIBATCH_SIZES[device]
+    size = passes.minibatch_size or MINIBATCH_SIZES[modality][device]
     return Plan(device=device, precision=precision, execution=execution, minibatch_size=size)
 
 
@@ -94,12 +112,12 @@ class Embedder:
             graph.to(plan.device, DTYPES[plan.precision]).to(memory_format=torch.channels_last)
             pixels = torch.zeros(plan.minibatch_size, 3, size, size, dtype=torch.uint8)
             if plan.execution == "fused" and _has_onednn(plan.device):
-                fuse(graph, self.prepare(pixels))
+                fuse(graph, self.network_input(pixels))
             self.network: Any = graph
             if plan.execution == "compiled":
                 with torch._inductor.config.patch(freezing=True):
                     self.network = torch.compile(graph)
-                    self.network(self.prepare(pixels))
+                    self.network(self.network_input(pixels))
 
     @torch.inference_mode()
     def __call__(self, pixels: Tensor) -> Tensor:
@@ -108,10 +126,10 @@ class Embedder:
             # all forward passes have the same shape, so no feature depends on the number of its neighbours
             padding = pixels.new_zeros(self.plan.minibatch_size - n, *pixels.shape[1:])
             pixels = torch.cat([pixels, padding])
-        features: Tensor = self.network(self.prepare(pixels))
+        features: Tensor = self.network(self.network_input(pixels))
         return features[:n].float()
 
-    def prepare(self, pixels: Tensor) -> Tensor:
+    def network_input(self, pixels: Tensor) -> Tensor:
         """Return the network's input: normalised, on its device, in its precision, channels last."""
         if self.plan.device == "cuda":
             with torch.cuda.stream(self.copying):  # copies during the forward pass of the previous minibatch

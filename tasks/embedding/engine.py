@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tasks.data.samples.samples import Positions, decode_verified
-from tasks.embedding.embedder import Embedder
+from tasks.embedding.embedder import Embeds
 from tasks.embedding.looks import Hash, Looks, LookStore
 from tasks.embedding.recipe import recipe
 from tasks.machine.cores import in_turn
@@ -28,7 +28,7 @@ Show = Callable[..., Iterator[Any]]
 
 def open_store(
     path: Path,
-    embedder: Embedder,
+    embedder: Embeds,
     *,
     backbone: str,
     decode: Callable[..., Any],
@@ -47,7 +47,7 @@ class View(Protocol):
     """One way to look at samples: through which backbone, as they are or altered, and where the looks go."""
 
     @property
-    def embedder(self) -> Embedder: ...
+    def embedder(self) -> Embeds: ...
 
     @property
     def decode(self) -> Callable[..., Any]:
@@ -73,7 +73,7 @@ class StoredView:
     Where `alter` changes the samples, the keys have to depend on its code; see `tasks.embed`.
     """
 
-    embedder: Embedder
+    embedder: Embeds
     store: LookStore
     keys: Sequence[str]
     alter: Callable[[int, Any], Any] | None = None
@@ -101,7 +101,7 @@ class StoredView:
 class PassingView:
     """A view of altered samples whose vectors (n, dim) float16 are wanted once and not kept."""
 
-    embedder: Embedder
+    embedder: Embeds
     decode: Callable[..., Any]
     alter: Callable[[Any], Any]
     vectors: NDArray[np.float16]
@@ -175,7 +175,7 @@ class Decoded:
 
     view: int
     positions: Positions
-    pixels: Tensor  # (n, 3, size, size) uint8
+    prepared: Any  # a minibatch, as the view's transform stacks it
     hashes: NDArray[np.uint8]  # (n, num_views, bytes)
 
 
@@ -203,9 +203,9 @@ def look(
     """
 
     def decode(positions: Positions) -> list[Decoded]:
-        pixels: list[list[Tensor]] = [[] for _ in views]
+        prepared: list[list[Any]] = [[] for _ in views]
         hashes: list[list[NDArray[np.uint8]]] = [[] for _ in views]
-        for at in positions.tolist():  # one at a time: a decoded image may be large
+        for at in positions.tolist():  # one at a time: a decoded sample may be large
             content, decoded = read(at), {}
             for number in np.flatnonzero(wanted[:, at]).tolist():
                 view = views[number]
@@ -214,22 +214,22 @@ def look(
                     decode_at = partial(view.decode, shorter_side=side)
                     decoded[side] = decode_verified(content, decode_at, path=Path(names[at]))
                 seen = view.altered(at, decoded[side])
-                pixels[number].append(view.embedder.transform.pixels(seen))
+                prepared[number].append(view.embedder.transform.prepare(seen))
                 hashes[number].append(view.hash_of(seen))
         return [
             Decoded(
                 view=number, positions=positions[wanted[number, positions]],
-                pixels=view.embedder.transform.stack(pixels[number]), hashes=np.stack(hashes[number]),
+                prepared=view.embedder.transform.stack(prepared[number]), hashes=np.stack(hashes[number]),
             )
             for number, view in enumerate(views)
-            if pixels[number]
+            if prepared[number]
         ]  # fmt: skip
 
     def compute(parts: list[Decoded]) -> list[LookedAt]:
         return [
             LookedAt(
                 view=part.view, positions=part.positions, hashes=part.hashes,
-                vectors=views[part.view].embedder(part.pixels).half().to("cpu", non_blocking=True),
+                vectors=views[part.view].embedder(part.prepared).half().to("cpu", non_blocking=True),
             )
             for part in parts
         ]  # fmt: skip

@@ -31,7 +31,7 @@ class TextEmbedder:
         self.transform = encoder.transform
         self.tokens = max(TOKENS[plan.device], encoder.transform.max_tokens)
         self.encoder = encoder.to(plan.device, DTYPES[plan.precision])
-        self.filler = encoder.transform.windows("")[0][0]
+        self.filler = encoder.transform.prepare("")[0][0]
 
     @torch.inference_mode()
     def __call__(self, texts: Sequence[Windows]) -> Tensor:

@@ -5,12 +5,14 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
-from tasks.embedding.embedder import Embedder
+from tasks.embedding.embedder import Embeds
 from tasks.machine import sources
+
+PACKAGES = {"images": ("numpy", "pillow", "torch", "torchvision"), "text": ("numpy", "tokenizers", "torch", "transformers")}
 
 
 def recipe(
-    embedder: Embedder, *modules: str, handed_in: tuple[Callable[..., Any], ...], backbone: str
+    embedder: Embeds, *modules: str, handed_in: tuple[Callable[..., Any], ...], backbone: str
 ) -> dict[str, Any]:
     """Return all that the kept values depend on besides the sample.
 
@@ -26,5 +28,5 @@ def recipe(
         "architecture": embedder.architecture,
         "backbone": backbone,
         "code": sources.digest(*modules, *(function.__module__ for function in handed_in)),
-        "versions": {name: version(name) for name in ("numpy", "pillow", "torch", "torchvision")},
+        "versions": {name: version(name) for name in PACKAGES[embedder.transform.modality]},
     }

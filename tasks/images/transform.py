@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ class Transform:
     std: tuple[float, ...] = IMAGENET_STD
     interpolation: str = "bilinear"
     decode: Decode = "full"  # for bundles that do not state it
+    modality: ClassVar[Literal["images"]] = "images"
 
     @classmethod
     def from_preset(cls, preset: Any) -> Self:
@@ -60,7 +61,7 @@ class Transform:
         """Return the least px of a decoded image's shorter side, if the file has them; None for all px of the file."""
         return max(self.resize_size, LEAST_DECODED) if self.decode == "scaled" else None
 
-    def pixels(self, image: Image.Image) -> Tensor:
+    def prepare(self, image: Image.Image) -> Tensor:
         """Return an RGB image of any size as (3, crop_size, crop_size) uint8.
 
         The result is within one level of 255 of Pillow's resizing.

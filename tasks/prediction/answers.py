@@ -1,11 +1,11 @@
-"""The one road from pixels to answers: evaluate, smoke, predict, latency and the check of an export all take it.
+"""The one road from samples to answers: evaluate, smoke, predict, latency and the check of an export all take it.
 
 The vector of a sample passes through float16, as the embedding store keeps it. The precision is fp32 unless somebody
 chooses another, because every processor computes with it: what the gate judged is what answers, on any machine. The
 head computes each row by itself, so that no bit of an answer depends on the samples beside it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tasks.embedding.embedder import AUTO, Embedder, plan
+from tasks.embedding.embedder import AUTO
+from tasks.embedding.ready import make_ready
 from tasks.machine.cores import spread
 from tasks.models.classifier import Classifier
 from tasks.targets import classes
@@ -38,27 +39,31 @@ class Answerer:
         if not model.classes:
             raise ValueError("the bundle is a backbone, which has no classes: name the bundle of a classifier")
         options = replace(AUTO, **{"precision": PRECISION} | choices)
-        self.embedder = Embedder(model.backbone, plan(options))
+        self.embedder = make_ready(model.backbone, options)
         self.transform = self.embedder.transform
         self.fingerprint = model.backbone.fingerprint()
         self.classes = model.classes
         self.heads = heads_of(model)
 
-    def vectors(self, pixels: Tensor) -> Tensor:
-        """Pixels (n, 3, size, size) uint8, n at most the plan's minibatch -> vectors (n, dim) float16 on the processor.
+    def vectors(self, minibatch: Any) -> Tensor:
+        """Return the vectors (n, dim) float16, on the processor, of a minibatch that the transform stacked.
 
-        On a GPU they are still being computed when the call returns.
+        n is at most the plan's minibatch size. On a GPU they are still being computed when the call returns.
         """
-        return self.embedder(pixels).half().to("cpu", non_blocking=True)
+        return self.embedder(minibatch).half().to("cpu", non_blocking=True)
 
     def probabilities(self, vectors: NDArray[np.float16]) -> TargetProbabilities:
         """Vectors (n, dim) float16 -> calibrated probabilities."""
         return answers(self.heads, vectors)
 
-    def answer(self, pixels: Tensor) -> TargetProbabilities:
-        """Pixels (n, 3, size, size) uint8 of any number of samples -> calibrated probabilities."""
+    def answer(self, prepared: Sequence[Any]) -> TargetProbabilities:
+        """Return the calibrated probabilities of any number of samples that the transform prepared.
+
+        Images are prepared as pixels (3, size, size) uint8, so that `prepared` may be (n, 3, size, size).
+        """
         size = self.embedder.plan.minibatch_size
-        parts = [self.vectors(part) for part in torch.split(pixels, size)]
+        starts = range(0, len(prepared), size)
+        parts = [self.vectors(self.transform.stack(prepared[start : start + size])) for start in starts]
         if self.embedder.plan.device == "cuda":
             torch.cuda.synchronize()
         return self.probabilities(torch.cat(parts).numpy())

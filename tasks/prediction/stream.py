@@ -33,12 +33,12 @@ class Answers:
 
 @dataclass(frozen=True, kw_only=True)
 class Decoded:
-    """A minibatch on its way: its inputs and the pixels of those that are samples."""
+    """A minibatch on its way: its inputs, and those that are samples as the transform prepares them."""
 
     inputs: list[Input]
     sample_ids: list[str]
     places: list[int]
-    pixels: list[Tensor]
+    prepared: list[Any]
 
 
 def answer_stream(
@@ -58,14 +58,14 @@ def answer_stream(
     minibatches = iter(lambda: list(islice(remaining, size)), [])
 
     def read(minibatch: list[Input]) -> Decoded:
-        decoded = Decoded(inputs=[], sample_ids=[], places=[], pixels=[])
+        decoded = Decoded(inputs=[], sample_ids=[], places=[], prepared=[])
         for place, item in enumerate(minibatch):
             identity = ""
             try:
                 if not item.reason:
                     content = read_input(item, max_file_bytes=max_file_bytes)
                     identity = sample_id(content)
-                    decoded.pixels.append(answerer.transform.pixels(decode(content)))
+                    decoded.prepared.append(answerer.transform.prepare(decode(content)))
                     decoded.places.append(place)
             except DefectError as error:
                 item = replace(item, reason=error.reason, detail=str(error))
@@ -74,7 +74,7 @@ def answer_stream(
         return decoded
 
     def compute(decoded: Decoded) -> tuple[Decoded, Tensor | None]:
-        return decoded, answerer.vectors(answerer.transform.stack(decoded.pixels)) if decoded.pixels else None
+        return decoded, answerer.vectors(answerer.transform.stack(decoded.prepared)) if decoded.prepared else None
 
     for decoded, vectors in in_turn(minibatches, read, compute, device=answerer.embedder.plan.device):
         probabilities = {} if vectors is None else answerer.probabilities(vectors.numpy())

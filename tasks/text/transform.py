@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from tasks.text.tokenizer import load_tokenizer
 
@@ -27,6 +27,8 @@ class TextTransform:
     vocab_size: int
     max_tokens: int
     long: Long = "head"
+    modality: ClassVar[Literal["text"]] = "text"
+    shorter_side: ClassVar[None] = None  # a text is decoded whole
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -57,7 +59,12 @@ class TextTransform:
             "vocab_size": self.vocab_size,
         }
 
-    def windows(self, text: str) -> Windows:
+    @staticmethod
+    def stack(prepared: Sequence[Windows]) -> list[Windows]:
+        """Return a minibatch of texts, which keep their own lengths."""
+        return list(prepared)
+
+    def prepare(self, text: str) -> Windows:
         """Return the windows of a text: one, unless `long` is windows."""
         before, behind = self._special
         return [[*before, *ids, *behind] for ids in self._cut(text)]

@@ -82,7 +82,7 @@ def test_every_picture_has_a_row_a_target_with_the_probability_that_the_bundle_g
     predict(bundle, [pictures], out=tmp_path / "out.parquet", precision="fp32", device="cpu", top_k=2)
     table = pd.read_parquet(tmp_path / "out.parquet")
     model, _ = load_bundle(bundle)
-    pixels = torch.stack([model.backbone.transform.pixels(picture(seed, width=40, height=48)) for seed in range(40)])
+    pixels = torch.stack([model.backbone.transform.prepare(picture(seed, width=40, height=48)) for seed in range(40)])
     paths = sorted(pictures.iterdir())
     for (target, names), expected in zip(CLASSES.items(), plain_probabilities(model, [pixels]), strict=True):
         rows = table[table["target"] == target]

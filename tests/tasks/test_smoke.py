@@ -27,7 +27,7 @@ def evaluated(workspace, batch, bundle, picture):
          "target": "label", "label": path.parent.name}
         for path in sorted(batch.rglob("*.png"))
     ]  # fmt: skip
-    pixels = torch.stack([model.backbone.transform.pixels(picture(number)) for number in range(len(rows))])
+    pixels = torch.stack([model.backbone.transform.prepare(picture(number)) for number in range(len(rows))])
     [given] = plain_probabilities(model, [pixels])
     table = pd.DataFrame(rows)
     table["candidate_label_probability"] = [float(given[n, NAMES.index(row["label"])]) for n, row in enumerate(rows)]

@@ -104,7 +104,7 @@ class Activations:
         for some in np.split(rows, range(size, len(rows), size)):
             transform = self.embedder.transform
             pixels = transform.stack(
-                [transform.pixels(self.samples.decoded(int(row), shorter_side=transform.shorter_side)) for row in some]
+                [transform.prepare(self.samples.decoded(int(row), shorter_side=transform.shorter_side)) for row in some]
             )
             if view is not None:
                 pixels = self.views(pixels, [self.samples.ids[row] for row in some], view)
@@ -185,7 +185,7 @@ class Pictures:
     def minibatches(self, rows: Positions, view: int | None, *, size: int) -> Iterator[Tensor]:
         """Yield tensors (size, 3, height, width) float32, the last one shorter, in the order of `rows`."""
         side = self.transform.shorter_side
-        read = spread(rows, lambda row: self.transform.pixels(self.samples.decoded(int(row), shorter_side=side)))
+        read = spread(rows, lambda row: self.transform.prepare(self.samples.decoded(int(row), shorter_side=side)))
         for start in range(0, len(rows), size):
             pixels = self.transform.stack(list(islice(read, size)))
             ids = [self.samples.ids[row] for row in rows[start : start + size]]

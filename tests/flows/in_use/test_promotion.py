@@ -89,7 +89,7 @@ def evaluated(empty_project, dvc, tmp_path_factory):
     images = [Image.fromarray(pixels) for pixels in noise]
     for number, image in enumerate(images):
         image.save(data / f"raw/first/{number}.png")
-    [probabilities] = plain_probabilities(model, [torch.stack([backbone.transform.pixels(image) for image in images])])
+    [probabilities] = plain_probabilities(model, [torch.stack([backbone.transform.prepare(image) for image in images])])
     paths = [f"{number}.png" for number in range(4)]
     ids = [sample_id((data / "raw/first" / path).read_bytes()) for path in paths]
     table = pd.DataFrame({"sample_id": ids, "batch": "first", "path": paths, "target": "label", "label": "dog"})

@@ -93,7 +93,7 @@ def test_vectors_and_hashes_are_those_of_the_pictures(engine, backbone, picture)
     engine.embed(pictures)
     looks = engine.looks(pictures)
     assert np.abs(looks.vectors).mean() > 0.01
-    pixels = torch.stack([backbone.transform.pixels(picture(seed)) for seed in range(10)])
+    pixels = torch.stack([backbone.transform.prepare(picture(seed)) for seed in range(10)])
     with torch.inference_mode():
         expected = backbone(backbone.transform.normalize(pixels))
     assert torch.cosine_similarity(torch.from_numpy(looks.vectors).float(), expected, dim=1).min() >= 0.999

@@ -45,7 +45,7 @@ def embed(contents, *, decode="full", precision="fp32"):
     backbone = load_backbone("squeezenet1_1", weights=str(WEIGHTS), decode=decode)
     transform = backbone.transform
     images = [decode_image(content, shorter_side=transform.shorter_side) for content in contents]
-    pixels = torch.stack([transform.pixels(image) for image in images])
+    pixels = torch.stack([transform.prepare(image) for image in images])
     embedder = Embedder(backbone, plan(replace(AUTO, device="cpu", precision=precision, minibatch_size=16)))
     with one_thread_each():
         return torch.cat([embedder(minibatch) for minibatch in pixels.split(16)])

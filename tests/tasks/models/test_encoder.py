@@ -42,7 +42,7 @@ def embedder(made: Encoder) -> TextEmbedder:
 def test_vector_is_that_of_transformers_and_depends_on_no_neighbour(kind):
     made = encoder(kind)
     ready = embedder(made)
-    windows = [ready.transform.windows(text) for text in TEXTS]
+    windows = [ready.transform.prepare(text) for text in TEXTS]
     vectors = ready(windows)
     for number, [window] in enumerate(windows):
         assert torch.equal(ready([windows[number]])[0], vectors[number])
@@ -63,7 +63,7 @@ def test_which_encoders_are_packed():
 
 @pytest.mark.parametrize("pooling", ["cls", "max"])
 def test_other_poolings_give_other_vectors(pooling):
-    windows = transform(max_tokens=16).windows("a b c")
+    windows = transform(max_tokens=16).prepare("a b c")
     mean, other = (embedder(encoder("bert", pooling=name))([windows]) for name in ("mean", pooling))
     assert not torch.allclose(mean, other)
 

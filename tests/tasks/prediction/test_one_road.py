@@ -43,7 +43,7 @@ def test_exported_file_gives_what_evaluate_judged(judged, tmp_path, format):
     export(model, path, format=format)
     transform = model.backbone.transform
     images = [decode_image(file.read_bytes(), shorter_side=transform.shorter_side) for file in files]
-    pixels = torch.stack([transform.pixels(image) for image in images])
+    pixels = torch.stack([transform.prepare(image) for image in images])
     if format == "onnx":
         import onnxruntime
 

@@ -47,18 +47,18 @@ def words(windows) -> list[str]:
 
 
 def test_truncation_and_padding_of_the_file_are_left_out():
-    assert words(transform().windows("a b c d e")) == ["[CLS] a b c d e [SEP]"]
+    assert words(transform().prepare("a b c d e")) == ["[CLS] a b c d e [SEP]"]
 
 
 def test_special_token_in_a_text_is_text():
-    assert "[SEP]" not in words(transform(max_tokens=30).windows("a [SEP] b"))[0][:-6]
+    assert "[SEP]" not in words(transform(max_tokens=30).prepare("a [SEP] b"))[0][:-6]
 
 
 def test_longer_text_is_cut_as_the_transform_says():
     text = "a b c d e f g h i j"
-    assert words(transform().windows(text)) == ["[CLS] a b c d e f [SEP]"]
-    assert words(transform(long="head_tail").windows(text)) == ["[CLS] a b c d e j [SEP]"]
-    assert words(transform(long="windows").windows(text)) == [
+    assert words(transform().prepare(text)) == ["[CLS] a b c d e f [SEP]"]
+    assert words(transform(long="head_tail").prepare(text)) == ["[CLS] a b c d e j [SEP]"]
+    assert words(transform(long="windows").prepare(text)) == [
         "[CLS] a b c d e f [SEP]", "[CLS] d e f g h i [SEP]", "[CLS] g h i j [SEP]"
     ]  # fmt: skip
     assert [transform().is_cut(some) for some in (text, "a b c")] == [True, False]
@@ -67,7 +67,7 @@ def test_longer_text_is_cut_as_the_transform_says():
 @pytest.mark.parametrize("long", ["head", "head_tail", "windows"])
 @pytest.mark.parametrize("odd", ["", "x" * 1_000_000, "a b " * 250_000, "!" * 1_000_000, "\u4e00" * 300_000, "\0"])
 def test_absurd_text_costs_no_more_than_its_window(long, odd):
-    windows = transform(long=long).windows(odd)
+    windows = transform(long=long).prepare(odd)
     assert 1 <= len(windows) <= MOST_WINDOWS
     assert all(2 <= len(window) <= 8 for window in windows)
 

@@ -117,7 +117,7 @@ def test_activations_are_those_of_the_frozen_part(open_activations, backbone, ro
     source = open_activations()
     source.keep()
     transform = backbone.transform
-    pixels = torch.stack([transform.pixels(picture(seed, width=32, height=32)) for seed in VAL])
+    pixels = torch.stack([transform.prepare(picture(seed, width=32, height=32)) for seed in VAL])
     with torch.no_grad():
         expected = frozen_part(backbone, boundary_of(backbone))(transform.normalize(pixels))
     found = read(source, VAL, None)
@@ -336,7 +336,7 @@ def test_pictures_are_normalised_in_the_order_asked(pictures, backbone, picture)
     order = np.array([4, 0, 6, 2, 1])
     parts = list(pictures.minibatches(order, None, size=2))
     assert [len(each) for each in parts] == [2, 2, 1]
-    pixels = torch.stack([backbone.transform.pixels(picture(seed, width=32, height=32)) for seed in order])
+    pixels = torch.stack([backbone.transform.prepare(picture(seed, width=32, height=32)) for seed in order])
     assert torch.equal(torch.cat(parts), backbone.transform.normalize(pixels))
 
 

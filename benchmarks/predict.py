@@ -30,7 +30,7 @@ from torch import Tensor
 from benchmarks.embed import PACS, SQUEEZENET, Files, find_files, show
 from benchmarks.kit.machine import Claim, finish, parser
 from tasks.data.samples.samples import Samples
-from tasks.embedding.embedder import Embedder
+from tasks.embedding.embedder import Embeds
 from tasks.images.decode import decode_image
 from tasks.machine.cores import in_turn
 from tasks.models.bundle import load_bundle, save_bundle
@@ -124,7 +124,7 @@ def run_predict(answerer: Answerer, files: Files, *, out: Path) -> None:
     assert counts == {"": len(files.paths)}
 
 
-def run_engine(embedder: Embedder, files: Files) -> None:
+def run_engine(embedder: Embeds, files: Files) -> None:
     samples = Samples(files.rows(), raw=Path("/"), decode=decode_image)
     size = embedder.plan.minibatch_size
     minibatches = (range(start, min(start + size, len(samples))) for start in range(0, len(samples), size))
@@ -132,9 +132,10 @@ def run_engine(embedder: Embedder, files: Files) -> None:
     def decode(rows: range) -> Tensor:
         torch.get_num_threads()  # the first call in a thread makes it compute on one core, see `one_thread_each`
         transform = embedder.transform
-        return transform.stack(
+        stacked: Tensor = transform.stack(
             [transform.prepare(samples.decoded(row, shorter_side=transform.shorter_side)) for row in rows]
         )
+        return stacked
 
     def compute(pixels: Tensor) -> Tensor:
         return embedder(pixels).half().to("cpu", non_blocking=True)

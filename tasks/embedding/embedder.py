@@ -48,7 +48,7 @@ class Embeds(Protocol):
     dim: int
     transform: Any  # of the modality: `prepare(sample)`, `stack(prepared)` and `shorter_side`
 
-    def __call__(self, minibatch: Any) -> Tensor: ...
+    def __call__(self, minibatch: Any, /) -> Tensor: ...
 
 
 def plan(options: DeviceOptions = AUTO, *, modality: Modality = "images") -> Plan:
@@ -63,7 +63,8 @@ def plan(options: DeviceOptions = AUTO, *, modality: Modality = "images") -> Pla
     Raises ValueError where the machine lacks the device, the precision or the compiler that the options name.
     """
     passes = options if isinstance(options, PassOptions) else AUTO
-    device, precision, execution = options.device, options.precision, passes.execution
+    device, precision = options.device, options.precision
+    execution: Literal["auto"] | Execution = passes.execution
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif device == "cuda" and not torch.cuda.is_available():

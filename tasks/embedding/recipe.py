@@ -8,12 +8,13 @@ from typing import Any
 from tasks.embedding.embedder import Embeds
 from tasks.machine import sources
 
-PACKAGES = {"images": ("numpy", "pillow", "torch", "torchvision"), "text": ("numpy", "tokenizers", "torch", "transformers")}
+PACKAGES = {
+    "images": ("numpy", "pillow", "torch", "torchvision"),
+    "text": ("numpy", "tokenizers", "torch", "transformers"),
+}
 
 
-def recipe(
-    embedder: Embeds, *modules: str, handed_in: tuple[Callable[..., Any], ...], backbone: str
-) -> dict[str, Any]:
+def recipe(embedder: Embeds, *modules: str, handed_in: tuple[Callable[..., Any], ...], backbone: str) -> dict[str, Any]:
     """Return all that the kept values depend on besides the sample.
 
     Args:

@@ -1,8 +1,9 @@
 """A model on disk: a folder with `model.safetensors` (the weights) and `model.json` (the rest). No code, no pickles."""
 
+import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
@@ -19,12 +20,23 @@ from tasks.machine.files import sha256, write_json
 from tasks.models.architecture import build_network_outline, check_architecture, classification_layer, num_parameters
 from tasks.models.backbone import Backbone
 from tasks.models.classifier import Classifier
-from tasks.models.description import Description, read_description, with_digest
-from tasks.models.weight_file import check_content, check_header, check_place, read_header, read_tensors
+from tasks.models.description import (
+    Description,
+    EncoderFields,
+    ImageDescription,
+    TextDescription,
+    read_description,
+    with_digest,
+)
+from tasks.models.encoder import Encoder, check_sizes
+from tasks.models.weight_file import Header, check_content, check_header, check_place, read_header, read_tensors
 from tasks.models.weights import fill
+from tasks.text.tokenizer import MOST_BYTES as MOST_TOKENIZER_BYTES
+from tasks.text.transform import TextTransform
 
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
+TOKENIZER = "tokenizer.json"  # of a text encoder
 ADVICE = "they are of another model"
 LEAST_WEIGHTS = 0.1  # share of the architecture's parameters; the smallest has a quarter left without its classes
 
@@ -33,11 +45,10 @@ def save_bundle(folder: Path, model: Classifier, *, lineage: dict[str, Any]) -> 
     """Write a classifier and its lineage into `folder`. A backbone is saved as a classifier without targets."""
     save_file({name: tensor.contiguous() for name, tensor in sorted(model.state_dict().items())}, folder / WEIGHTS)
     backbone = model.backbone
-    description = {
+    if isinstance(backbone, Encoder):
+        (folder / TOKENIZER).write_bytes(backbone.transform.tokenizer_json)
+    description = describe_backbone(backbone) | {
         "architecture": backbone.architecture,
-        "features": backbone.features,
-        "nodes": nodes(backbone),
-        "transform": backbone.transform.to_dict(),
         "classes": model.classes,
         "hidden_features": model.hidden_features,
         "temperatures": model.temperatures,
@@ -47,32 +58,46 @@ def save_bundle(folder: Path, model: Classifier, *, lineage: dict[str, Any]) -> 
     write_json(folder / DESCRIPTION, with_digest(description))
 
 
+def describe_backbone(backbone: Backbone | Encoder) -> dict[str, Any]:
+    """Return what model.json holds of a backbone besides its architecture."""
+    if isinstance(backbone, Encoder):
+        facts = backbone.transform.to_dict()
+        encoder = {name: facts[name] for name in ("long", "max_tokens", "tokenizer_sha256")} | {
+            "config": backbone.config, "pooling": backbone.pooling, "is_normalised": backbone.is_normalised
+        }  # fmt: skip
+        return {"modality": "text", "encoder": encoder}
+    return {
+        "features": backbone.features,
+        "nodes": nodes(backbone),
+        "transform": backbone.transform.to_dict(),
+    }
+
+
 def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
     """Return the classifier, in evaluation mode, and its lineage.
 
     A bundle may come from a stranger, so it is checked first. Before a network is built:
     - every value in model.json is possible, and the file is as it was saved;
     - the weights are a whole safetensors file with the SHA-256 in model.json;
-    - the number of weights is one that the architecture can have.
+    - the number of weights is one that the architecture can have;
+    - of a text encoder, the sizes in its config are within bounds, and the tokenizer is the one that was saved.
     Before the network is filled, the tensors are exactly those that it has.
 
-    Both files are read from the same bundle, even if the folder is replaced during the read.
+    All files are read from the same bundle, even if the folder is replaced during the read.
 
     Raises:
         ValueError: a check fails, or a weight is not finite.
     """
     try:
-        for name in (DESCRIPTION, WEIGHTS):
+        for name in (DESCRIPTION, WEIGHTS, *([TOKENIZER] if (folder / TOKENIZER).is_symlink() else [])):
             check_place(folder / name)
-        with opened(folder) as (about, weights):
+        with opened(folder) as (about, weights, tokenizer):
             description = read_description(about)
-            check_architecture(description.architecture)
             check_content(weights, sha256=description.weights_sha256)
             header = read_header(weights)
-            if header.num_numbers < (least := int(LEAST_WEIGHTS * num_parameters(description.architecture))):
-                raise ValueError(f"its weights have {header.num_numbers} numbers, expected at least {least}; {ADVICE}")
-            check_header(header, outline(description), advice=ADVICE)
-            model = build(description)
+            build_backbone = builder(description, header, tokenizer)
+            check_header(header, outline(description, build_backbone), advice=ADVICE)
+            model = grafted(build_backbone(), description)
             fill(model, read_tensors(weights), name="its weights", advice=ADVICE)
             return model.eval(), description.lineage
     except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
@@ -81,34 +106,61 @@ def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[tuple[BufferedReader, BufferedReader]]:
-    """Yield the description and the weights, opened in one and the same folder.
+def opened(folder: Path) -> Iterator[tuple[BufferedReader, BufferedReader, BufferedReader | None]]:
+    """Yield the description, the weights and, where there is one, the tokenizer, opened in one and the same folder.
 
     The folder stays open while they are read, because another folder may take its path at any moment.
     """
     place = os.open(folder, os.O_RDONLY)
     try:
         inside = partial(os.open, dir_fd=place)
-        with open(DESCRIPTION, "rb", opener=inside) as about, open(WEIGHTS, "rb", opener=inside) as weights:
-            yield about, weights
+        with ExitStack() as files:
+            about, weights = (files.enter_context(open(name, "rb", opener=inside)) for name in (DESCRIPTION, WEIGHTS))
+            has_tokenizer = (folder / TOKENIZER).exists()
+            yield about, weights, files.enter_context(open(TOKENIZER, "rb", opener=inside)) if has_tokenizer else None
     finally:
         os.close(place)
 
 
-def build(description: Description) -> Classifier:
-    """Return the untrained network."""
-    return grafted(build_backbone(description), description)
-
-
-def build_backbone(description: Description) -> Backbone:
-    return Backbone(
+def builder(
+    description: Description, header: Header, tokenizer: BufferedReader | None
+) -> Callable[[], Backbone | Encoder]:
+    """Return what builds the untrained backbone. Raises ValueError where the files cannot be those of one backbone."""
+    if isinstance(description, TextDescription):
+        return partial(Encoder, **encoder_parts(description.encoder, tokenizer))
+    assert isinstance(description, ImageDescription)
+    check_architecture(description.architecture)
+    if header.num_numbers < (least := int(LEAST_WEIGHTS * num_parameters(description.architecture))):
+        raise ValueError(f"its weights have {header.num_numbers} numbers, expected at least {least}; {ADVICE}")
+    return partial(
+        Backbone,
         description.architecture,
         features=description.features,
         transform=Transform.from_dict(description.transform.model_dump()),
     )
 
 
-def grafted(backbone: Backbone, description: Description) -> Classifier:
+def encoder_parts(fields: EncoderFields, file: BufferedReader | None) -> dict[str, Any]:
+    """Return the arguments of `Encoder`. Raises ValueError where the tokenizer is missing or another one."""
+    if file is None:
+        raise ValueError(f"{TOKENIZER} is missing")
+    if (size := os.fstat(file.fileno()).st_size) > MOST_TOKENIZER_BYTES:
+        raise ValueError(f"{TOKENIZER} has {size} bytes, expected at most {MOST_TOKENIZER_BYTES}")
+    content = file.read()
+    if (actual := hashlib.sha256(content).hexdigest()) != fields.tokenizer_sha256:
+        raise ValueError(f"{TOKENIZER} has SHA-256 {actual[:12]}, expected {fields.tokenizer_sha256[:12]}")
+    check_sizes(fields.config)
+    transform = TextTransform(
+        tokenizer_json=content, vocab_size=fields.config.get("vocab_size", 0), max_tokens=fields.max_tokens,
+        long=fields.long,
+    )  # fmt: skip
+    return {
+        "config": fields.config, "transform": transform, "pooling": fields.pooling,
+        "is_normalised": fields.is_normalised,
+    }  # fmt: skip
+
+
+def grafted(backbone: Backbone | Encoder, description: Description) -> Classifier:
     return Classifier(
         backbone,
         description.classes,
@@ -117,7 +169,7 @@ def grafted(backbone: Backbone, description: Description) -> Classifier:
     )
 
 
-def outline(description: Description) -> dict[str, Tensor]:
+def outline(description: Description, build_backbone: Callable[[], Backbone | Encoder]) -> dict[str, Tensor]:
     """Return the tensors that the weights must match: their names, shapes and types.
 
     The heads have no values, because a description may ask for heads of any size. The backbone has none either, and
@@ -125,9 +177,9 @@ def outline(description: Description) -> dict[str, Tensor]:
     """
     try:
         with torch.device("meta"):
-            backbone = build_backbone(description)
+            backbone = build_backbone()
     except NotImplementedError:  # RegNet computes its widths with tensors
-        backbone = build_backbone(description)
+        backbone = build_backbone()
     with torch.device("meta"):
         return grafted(backbone, description).state_dict()
 

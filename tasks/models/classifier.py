@@ -1,15 +1,19 @@
-"""A classifier: a backbone with a head grafted on for each target. Images in, logits out."""
+"""A classifier: a backbone with a head grafted on for each target. Samples in, logits out."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tasks.models.backbone import Backbone
+from tasks.models.encoder import Encoder
 
 
 class Classifier(nn.Module):
-    """Maps normalised images (n, 3, size, size) to logits (n, num_classes), one tensor per target, in order.
+    """Maps what the backbone takes of n samples to logits (n, num_classes), one tensor per target, in order.
+
+    A backbone of images takes them normalised, (n, 3, size, size); a text encoder takes packed token ids and lengths.
 
     `classes` names the classes of each target in the order of its logits. A head is one linear layer, or two with
     `hidden_features` and a ReLU between them. `temperatures` divide the logits of a target before they become
@@ -18,21 +22,21 @@ class Classifier(nn.Module):
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: Backbone | Encoder,
         classes: Mapping[str, Sequence[str]],
         *,
         hidden_features: int | None = None,
         temperatures: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone: Any = backbone  # its transform and its forward pass are the modality's
         self.classes = {target: list(names) for target, names in classes.items()}
         self.hidden_features = hidden_features
         self.temperatures = dict.fromkeys(classes, 1.0) | dict(temperatures or {})
         self.heads = nn.ModuleList(build_head(backbone.dim, len(names), hidden_features) for names in classes.values())
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        features = self.backbone(images)  # (n, dim)
+    def forward(self, *samples: Any) -> list[Tensor]:
+        features = self.backbone(*samples)  # (n, dim)
         return [head(features) for head in self.heads]
 
     def graft(self, heads: Mapping[str, Sequence[tuple[Tensor, Tensor]]]) -> None:

@@ -43,12 +43,21 @@ class TransformFields(Strict):
     decode: Literal["full", "scaled"] = "full"
 
 
+class EncoderFields(Strict):
+    """What makes a text encoder besides its weights: its config.json, the pooling and the transform."""
+
+    config: dict[str, Any]
+    pooling: Literal["mean", "cls", "max"]
+    is_normalised: bool
+    max_tokens: Annotated[int, Field(ge=8, le=1_048_576)]
+    long: Literal["head", "head_tail", "windows"]
+    tokenizer_sha256: Digest
+
+
 class Description(Strict):
-    """The content of model.json."""
+    """The content of model.json that a model of either modality has."""
 
     architecture: Name
-    features: Literal["penultimate", "pooled"] | Annotated[list[Name], Field(min_length=1, max_length=1000)]
-    transform: TransformFields
     classes: Annotated[
         dict[Name, Annotated[list[Name], Field(min_length=1, max_length=MOST_CLASSES)]], Field(max_length=MOST_TARGETS)
     ]
@@ -70,6 +79,23 @@ class Description(Strict):
         return self
 
 
+class ImageDescription(Description):
+    """The content of model.json for images."""
+
+    features: Literal["penultimate", "pooled"] | Annotated[list[Name], Field(min_length=1, max_length=1000)]
+    transform: TransformFields
+
+
+class TextDescription(Description):
+    """The content of model.json for text."""
+
+    encoder: EncoderFields
+
+
+# a bundle that states no modality is of images
+KINDS: dict[str, type[Description]] = {"images": ImageDescription, "text": TextDescription}
+
+
 def read_description(file: BufferedReader) -> Description:
     """Return the checked description.
 
@@ -84,12 +110,15 @@ def read_description(file: BufferedReader) -> Description:
         raise ValueError(f"{file.name} is not JSON ({error})") from error
     if not isinstance(content, dict):
         raise ValueError(f"{file.name} holds {type(content).__name__}, expected names and values")
+    modality = str(content.get("modality", "images"))
+    if modality not in KINDS:
+        raise ValueError(f"{file.name}: modality {modality[:SHOWN]!r} is unknown, expected {' or '.join(KINDS)}")
     # names of classes are only shown and never opened, so they may be any text
     for text in _texts({key: value for key, value in content.items() if key not in ("classes", "temperatures")}):
         if _leads_out(text):
             raise ValueError(f"{file.name} names {text[:SHOWN]!r}, which leads out of the bundle")
     try:
-        description = Description.model_validate(content)
+        description = KINDS[modality].model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])[:SHOWN]

@@ -102,7 +102,7 @@ def build_network(config: dict[str, Any]) -> tuple[Any, bool]:
     for name in vars(known):
         if "dropout" in name and isinstance(getattr(known, name), float):
             setattr(known, name, 0.0)  # a vector must not depend on chance
-    network_class = AutoModel._model_mapping.get(type(known), None)
+    network_class: Any = AutoModel._model_mapping.get(type(known), None)
     if network_class is None:
         raise ValueError(f"config.json: transformers has no encoder for {kind!r}")
     if isinstance(network_class, tuple):
@@ -153,11 +153,12 @@ def attend_within_texts(
     """
     lengths = getattr(_packed, "lengths", None) or [query.shape[2]]
     window = options.get("sliding_window")
+    of_texts = zip(*(torch.split(tensor, lengths, dim=2) for tensor in (query, key, value)), strict=True)
     parts = [
         nn.functional.scaled_dot_product_attention(
-            *some, scale=options.get("scaling"), attn_mask=_band(some[0].shape[2], window, some[0].device)
+            q, k, v, scale=options.get("scaling"), attn_mask=_band(q.shape[2], window, q.device)
         )
-        for some in zip(*(torch.split(tensor, lengths, dim=2) for tensor in (query, key, value)), strict=True)
+        for q, k, v in of_texts
     ]
     return torch.cat(parts, dim=2).transpose(1, 2), None
 

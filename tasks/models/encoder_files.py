@@ -8,7 +8,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from tasks.models.encoder import Encoder, Pooling, build_network
+from tasks.models.encoder import Encoder, Pooling, build_network, first_position
 from tasks.models.weights import fill
 from tasks.text.transform import Long, TextTransform
 
@@ -34,7 +34,7 @@ def load_encoder(place: str, *, max_tokens: int | None = None, long: Long = "hea
     folder = find_folder(place)
     config = _json(folder / "config.json")
     network, _ = build_network(config)
-    own_limit = int(config.get("max_position_embeddings", 8192)) - _first_positions(network)
+    own_limit = int(config.get("max_position_embeddings", 8192)) - first_position(network)
     if max_tokens is None:
         max_tokens = _json(folder / "sentence_bert_config.json", {}).get("max_seq_length") or DEFAULT_TOKENS
     if not 8 <= max_tokens <= own_limit:
@@ -107,9 +107,3 @@ def _json(path: Path, default: Any = None) -> Any:
         return json.loads(path.read_bytes().decode())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error})") from error
-
-
-def _first_positions(network: Any) -> int:
-    from tasks.models.encoder import first_position
-
-    return first_position(network)

@@ -56,7 +56,7 @@ class Answerer:
         """Vectors (n, dim) float16 -> calibrated probabilities."""
         return answers(self.heads, vectors)
 
-    def answer(self, prepared: Sequence[Any]) -> TargetProbabilities:
+    def answer(self, prepared: Sequence[Any] | Tensor) -> TargetProbabilities:
         """Return the calibrated probabilities of any number of samples that the transform prepared.
 
         Images are prepared as pixels (3, size, size) uint8, so that `prepared` may be (n, 3, size, size).

@@ -47,8 +47,10 @@ def inspect_text(content: bytes, *, limits: TextLimits) -> TextFacts:
     return TextFacts(characters=len(text), words=len(text.split()), has_markup=bool(MARKUP.search(text)))
 
 
-def decode_text(content: bytes) -> str:
+def decode_text(content: bytes, *, shorter_side: None = None) -> str:
     """Return the text of canonical bytes: its cells that are not blank, a line each.
+
+    `shorter_side` is an image's, and nothing here.
 
     Raises:
         DefectError: the bytes are not canonical.

@@ -83,5 +83,5 @@ def test_no_code_of_training_or_evaluation_is_imported(bundle, evaluated, batch,
     names = done.stdout.splitlines()[-1].split()
     assert "tasks.models.bundle" in names
     used = {name for name in names if name.count(".") == 1}
-    rooms = ("data", "embedding", "images", "machine", "models", "prediction", "stage", "targets")
+    rooms = ("data", "embedding", "images", "machine", "models", "prediction", "stage", "targets", "text")
     assert used <= {f"tasks.{room}" for room in rooms}

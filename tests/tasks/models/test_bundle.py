@@ -164,7 +164,7 @@ def test_possible_description_that_was_changed_by_hand_is_refused(saved, changes
 
 
 def test_large_network_is_not_built_for_a_small_file(saved, monkeypatch):
-    monkeypatch.setattr("tasks.models.bundle.build_backbone", lambda description: pytest.fail("a network was built"))
+    monkeypatch.setattr("tasks.models.bundle.Backbone", lambda *_, **__: pytest.fail("a network was built"))
     (saved / WEIGHTS).write_bytes((2).to_bytes(8, "little") + b"{}")
     describe(saved, architecture="regnet_y_128gf", transform=SANE | {"crop_size": 1024})
     with pytest.raises(ValueError, match="its weights have 0 numbers, expected at least 64481289"):

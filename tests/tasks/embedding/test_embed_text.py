@@ -1,0 +1,52 @@
+"""Texts in the engine: what the store keeps is what each text has alone, and only new texts are computed."""
+
+from dataclasses import replace
+from hashlib import sha256
+
+import numpy as np
+import pytest
+
+from tasks.embedding.embedder import AUTO
+from tasks.embedding.engine import StoredView, embed, open_store
+from tasks.embedding.ready import make_ready
+from tasks.text.decode import canonical, decode_text
+from tasks.text.shingle_hash import HASHES_SHAPE, shingle_hash
+from tests.tasks.models.test_encoder import TEXTS, encoder
+
+pytest.importorskip("transformers", reason="needs the extra [text]: pip install -e '.[text]'")
+
+
+class Engine:
+    def __init__(self, path, *, precision="fp32"):
+        backbone = encoder("bert")
+        self.embedder = make_ready(backbone, replace(AUTO, device="cpu", precision=precision))
+        self.store = open_store(
+            path, self.embedder, backbone=backbone.fingerprint(), decode=decode_text, hash_of=shingle_hash,
+            hashes_shape=HASHES_SHAPE,
+        )  # fmt: skip
+
+    def embed(self, texts):
+        contents = [canonical([text]) for text in texts]
+        keys = [sha256(content).hexdigest() for content in contents]
+        [count] = embed(
+            contents.__getitem__, [StoredView(embedder=self.embedder, store=self.store, keys=keys)], names=texts
+        )
+        return count, self.store.all_looks(keys)
+
+
+def test_new_texts_alone_are_computed_and_no_vector_depends_on_another(tmp_path):
+    engine = Engine(tmp_path / "store")
+    count, first = engine.embed(TEXTS[:2])
+    assert count == 2
+    count, looks = engine.embed(TEXTS)
+    assert count == len(TEXTS) - 2
+    np.testing.assert_array_equal(looks.vectors[:2], first.vectors)
+    for number, text in enumerate(TEXTS):
+        _, alone = Engine(tmp_path / f"alone{number}").embed([text])
+        np.testing.assert_array_equal(alone.vectors[0], looks.vectors[number])
+        np.testing.assert_array_equal(alone.hashes[0], looks.hashes[number])
+
+
+def test_other_precision_is_another_recipe(tmp_path):
+    Engine(tmp_path).embed(TEXTS)
+    assert Engine(tmp_path, precision="bf16").embed(TEXTS)[0] == len(TEXTS)

@@ -11,6 +11,7 @@ import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import yaml
@@ -106,7 +107,9 @@ def start(server, serving, alarms):
     """Ask for a run of `retrain` with parameters of its own, and return it once it is in one of the states."""
 
     def begin(*states: str, **parameters) -> dict:
-        run = server.post(f"deployments/{server.deployment('retrain')}/create_flow_run", parameters=parameters)
+        once = str(uuid4())  # a server that is busy may have made the run all the same
+        place = f"deployments/{server.deployment('retrain')}/create_flow_run"
+        run = server.post(place, parameters=parameters, idempotency_key=once)
         return server.wait(run["id"], *states)
 
     return begin

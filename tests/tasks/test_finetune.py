@@ -19,7 +19,7 @@ from PIL import Image
 from tasks.data.health.leaks import COLUMNS, LEAKS
 from tasks.data.manifest.tables import write_table
 from tasks.data.samples.samples import Samples, sample_id
-from tasks.finetune import digest
+from tasks.finetune import digest_of_data
 from tasks.images.augment import AugmentedViews
 from tasks.images.decode import decode_image
 from tasks.machine.files import write_json
@@ -401,7 +401,7 @@ def manifest():
 
 def test_version_of_the_data_is_the_same_in_another_order_and_place():
     moved = manifest()[::-1].assign(batch="c", path=["9", "8", "7"])
-    assert digest(moved) == digest(manifest())
+    assert digest_of_data(moved) == digest(manifest())
 
 
 @pytest.mark.parametrize(
@@ -409,7 +409,7 @@ def test_version_of_the_data_is_the_same_in_another_order_and_place():
     [{"label": ["cat", "cat", "cat"]}, {"split": ["train", "train", "train"]}, {"sample_id": ["x", "y", "w"]}],
 )
 def test_version_of_the_data_is_another_for_other_data(changed):
-    assert digest(manifest().assign(**changed)) != digest(manifest())
+    assert digest_of_data(manifest().assign(**changed)) != digest(manifest())
 
 
 def test_curves_have_a_row_an_epoch_with_the_gaps_and_the_epoch_kept():

@@ -49,7 +49,7 @@ def warm_stages() -> Iterator[dict[str, str]]:
             yield {ADDRESS: str(place), "PYTHONPATH": os.pathsep.join(paths)}
         finally:
             process.kill()
-            process.wait()
+            process.communicate()  # closes the pipe
 
 
 def serve(place: Path) -> None:

@@ -207,7 +207,7 @@ def test_verdict_that_was_written_by_hand_is_refused(project):
 @pytest.mark.parametrize(
     ("name", "before", "after", "changed"),
     [
-        ("params.yaml", "min_accuracy: 0.9 ", "min_accuracy: 0.99 ", "params.yaml"),
+        ("params.yaml", "min_accuracy: null ", "min_accuracy: 0.99 ", "params.yaml"),
         ("tests/regression/golden.csv", "sample_id", "sample_id ", "tests/regression"),
         ("data/models/baseline.json", "{}", "{ }", "data/models/baseline.json"),
     ],

@@ -17,6 +17,7 @@ from flows.landing.listing import Landing
 from flows.landing.options import MARKER, QUIET_SECONDS, check_quiet
 from flows.landing.places import open_store
 from flows.server.alarms import failed, mended
+from flows.server.narration import name_run
 from flows.server.plan import check_planned
 from flows.server.secrets import Secrets, take_secrets
 from flows.workspace import paths
@@ -70,6 +71,7 @@ def ingest(
         return (Completed if skip_if_busy else Failed)(message=str(error))
     except (OSError, ValueError) as error:
         return failed(in_a_line(error), reason=in_a_line(error))
+    name_run(", ".join(arrival.batch for arrival in report.landed)[:100] or "nothing new")
     for warning in dict.fromkeys(report.warnings):
         get_run_logger().warning(warning)
     if report.failed:

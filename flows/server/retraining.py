@@ -19,12 +19,13 @@ from flows.in_use.promotion import is_in_use
 from flows.in_use.promotion import promote as promote_candidate
 from flows.server.approval import AskedError, ask, check_approvable, is_resumed
 from flows.server.artifacts import show
-from flows.server.narration import BEGINNING, REJECTED, narrate
+from flows.server.narration import BEGINNING, REJECTED, name_run, narrate
 from flows.server.plan import check_planned
 from flows.server.secrets import Secrets, take_secrets
 from flows.sharing.publish import Publish, check_dvc_remote, check_publishable, commit_run, publish
 from flows.sharing.pulls import pull_named, pull_outcome, pull_parts
 from flows.workspace import paths
+from flows.workspace.batches import listed
 from flows.workspace.dvc import DvcError, Lines, lines_of
 from flows.workspace.git import BY_GATE
 from flows.workspace.hold import only_writer
@@ -72,6 +73,7 @@ def retrain(
         purpose = None if is_answered else f"retrain-{promote}-{publish_to}"
         with in_turn(purpose, wait_seconds=60 * wait_minutes, log=logger.info):
             verdict = reproduce(is_answered=is_answered, is_published=publish_to != "no", is_partial=pull)
+            name_run(f"{listed()[-1]}: {verdict['verdict']}" if verdict else "nothing to do")
             try:
                 result = decide(verdict, promote=promote, hours=approval_hours, is_partial=pull)
                 UNDECIDED.unlink(missing_ok=True)
@@ -161,7 +163,7 @@ def decide(verdict: Verdict | None, *, promote: Promote, hours: float, is_partia
     candidate = verdict["candidate"]
     if verdict["verdict"] != "accepted":
         broken = [rule["text"] for rule in verdict["rules"] if not rule["passed"]] + verdict["problems"]
-        return f"the candidate is rejected: {'; '.join(broken)}; see {paths.report()}"
+        return f"{REJECTED}: {'; '.join(broken)}; see {paths.report()}"
     if promote == "never":
         return "the candidate is accepted"
     if promote == "accepted" and (rollback := taken_back(read_log(), candidate)):

@@ -84,10 +84,9 @@ class Server:
 
         return until(look, seconds=seconds)
 
-    def deployment(self, name: str) -> str:
-        """Return the identifier of a deployment once it exists."""
-
-        return str(until(lambda: self._found(f"deployments/name/{name}/{name}"))["id"])
+    def deployment(self, name: str, *, flow: str = "") -> str:
+        """Return the identifier of a deployment once it exists; its flow has the same name, or is given."""
+        return str(until(lambda: self._found(f"deployments/name/{flow or name}/{name}"))["id"])
 
     def input(self, run: dict[str, Any], key: str) -> Any:
         """Return an input of a run, or None where it is not stored yet."""

@@ -5,12 +5,12 @@ s3://bucket/prefix.
 """
 
 import argparse
-import sys
 from typing import Any
 
 from flows.landing.options import MARKER, QUIET_SECONDS, check_quiet
 from flows.server.secrets import add_option
 from flows.workspace.guard import run_guarded
+from flows.workspace.last_line import last_line
 from flows.workspace.redaction import refuse_secrets
 
 
@@ -48,12 +48,13 @@ def main() -> None:
 
 def run(**arguments: Any) -> int:
     """Run the flow, print what is next, and return the exit status."""
+    show = last_line()
     from flows.in_use.next_step import after_ingest
     from flows.server.ingestion import ingest
 
     state = ingest(**arguments, return_state=True)
     if state.is_completed():
-        sys.stdout.write(f"{after_ingest()}\n")
+        show(after_ingest())
     return 0 if state.is_completed() else 1
 
 

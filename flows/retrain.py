@@ -5,11 +5,11 @@ artifacts are posted.
 """
 
 import argparse
-import sys
 from typing import Any
 
 from flows.server.secrets import add_option
 from flows.workspace.guard import run_guarded
+from flows.workspace.last_line import last_line
 
 
 def __getattr__(name: str) -> Any:
@@ -51,13 +51,14 @@ def main() -> None:
 
 def run(**arguments: Any) -> int:
     """Run the flow, print what is next, and return the exit status."""
+    show = last_line()
     from flows.in_use.next_step import after_retraining
     from flows.server.narration import REJECTED
     from flows.server.retraining import retrain
 
     state = retrain(**arguments, return_state=True)
     if state.is_completed() or (state.message or "").startswith(REJECTED):
-        sys.stdout.write(f"{after_retraining()}\n")
+        show(after_retraining())
     return 0 if state.is_completed() else 1
 
 

@@ -55,7 +55,7 @@ def check_planned(flow: Any) -> None:
     A run that a person starts in the shell may have any.
 
     Raises:
-        ValueError: a parameter is another than prefect.yaml gives the run's deployment.
+        ValueError: prefect.yaml gives the run's deployment, its schedules and its triggers other parameters.
     """
     from prefect.runtime import deployment, flow_run
 
@@ -64,15 +64,22 @@ def check_planned(flow: Any) -> None:
     plan = read_plan()
     if deployment.name not in plan:
         raise ValueError(f"{PLAN} has no deployment {deployment.name!r}: only those that it has may start runs here")
-    parameters = inspect.signature(flow.fn).parameters.values()
-    defaults = {parameter.name: parameter.default for parameter in parameters}
-    planned = defaults | filled(plan[deployment.name].get("parameters") or {})
-    for name, value in (defaults | flow_run.parameters).items():
-        if value != planned[name]:
-            raise ValueError(
-                f"this run has {name}: {value!r}, expected {planned[name]!r}, as {PLAN} has it: a run at the server "
-                "cannot choose; change the file, then start `flows.serve` again"
-            )
+    defaults = {parameter.name: parameter.default for parameter in inspect.signature(flow.fn).parameters.values()}
+    given = defaults | flow_run.parameters
+    planned = [defaults | parameters for parameters in parameters_of(filled(plan[deployment.name]))]
+    if given not in planned:
+        name = next(name for name, value in given.items() if value != planned[0][name])
+        raise ValueError(
+            f"this run has {name}: {given[name]!r}, expected {planned[0][name]!r}, as {PLAN} has it: a run at the "
+            "server cannot choose; change the file, then start `flows.serve` again"
+        )
+
+
+def parameters_of(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the parameters that runs of a deployment may have: its own, and those of each schedule and trigger."""
+    own = entry.get("parameters") or {}
+    starts = [*(entry.get("schedules") or []), *(entry.get("triggers") or [])]
+    return [own, *(own | (start.get("parameters") or {}) for start in starts)]
 
 
 def _from_environment(variable: re.Match[str]) -> str:

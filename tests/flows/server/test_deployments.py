@@ -10,6 +10,7 @@ import yaml
 from prefect.settings import get_current_settings
 
 from flows.server.deployments import read_deployments
+from flows.server.plan import parameters_of
 from flows.server.secrets import check_variable
 from tests.kit.programs import run_module
 
@@ -111,6 +112,14 @@ def test_mistake_in_the_file_is_reported_by_name_in_one_line(change, settings, m
     with pytest.raises(ValueError, match=f"prefect.yaml: {message}") as error:
         read_deployments(change(**settings))
     assert "\n" not in str(error.value)
+
+
+def test_run_may_have_the_parameters_of_a_schedule_or_a_trigger():
+    starts = {"schedules": [{"cron": "0 3 * * *", "parameters": {"pull": True}}], "triggers": [{"expect": ["landed"]}]}
+    assert parameters_of({"parameters": {"promote": "never"}} | starts) == [
+        {"promote": "never"}, {"promote": "never", "pull": True}, {"promote": "never"},
+    ]  # fmt: skip
+    assert parameters_of({}) == [{}]
 
 
 @pytest.mark.parametrize(

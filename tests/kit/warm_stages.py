@@ -29,7 +29,6 @@ ROOT = Path(__file__).parents[2]
 HOOK = Path(__file__).parent / "hook"
 ADDRESS = "GRAFTLINE_WARM_STAGES"
 LATE = ("great_expectations.expectations", "sklearn.decomposition", "torch._dynamo", "torch._inductor", "tqdm")
-MAX_SECONDS = 120.0  # for the imports
 
 
 @contextmanager
@@ -38,18 +37,18 @@ def warm_stages() -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "socket"
         command = [sys.executable, "-m", "tests.kit.warm_stages", str(place)]
-        process = subprocess.Popen(
+        started = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, preexec_fn=die_with_the_tests,
             start_new_session=True,
         )  # fmt: skip
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"ready\n"
-            paths = [str(HOOK), *filter(None, [os.environ.get("PYTHONPATH")])]
-            yield {ADDRESS: str(place), "PYTHONPATH": os.pathsep.join(paths)}
-        finally:
-            process.kill()
-            process.communicate()  # closes the pipe
+        with started as process:
+            try:
+                assert process.stdout is not None
+                assert process.stdout.readline() == b"ready\n"
+                paths = [str(HOOK), *filter(None, [os.environ.get("PYTHONPATH")])]
+                yield {ADDRESS: str(place), "PYTHONPATH": os.pathsep.join(paths)}
+            finally:
+                process.kill()
 
 
 def serve(place: Path) -> None:

@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from tasks.embedding.engine import StoredView, embed, open_store
 from tasks.images.decode import decode_image
 from tasks.images.perceptual_hash import HASHES_SHAPE, perceptual_hashes
 from tasks.models.weights import load_backbone
+from tests.kit import programs
 from tests.kit.watching import until
 
 ROOT = Path(__file__).parents[3]
@@ -210,18 +212,21 @@ embed(picture, [StoredView(embedder=embedder, store=store, keys=ids)], names=nam
 
 @pytest.fixture
 def other_run(tmp_path):
-    """Return a function that starts another process, which embeds images 0 to 399 into the same store.
+    """Yield a function that starts another process, which embeds images 0 to 399 into the same store.
 
     Its argument is the time per image in seconds.
     """
 
-    def start(seconds):
-        command = [sys.executable, "-c", SLOW_RUN, str(tmp_path / "store"), str(seconds)]
-        run = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE)
-        assert run.stdout.readline() == b"ready\n"
-        return run
+    with ExitStack() as started:
 
-    return start
+        def start(seconds):
+            command = [sys.executable, "-c", SLOW_RUN, str(tmp_path / "store"), str(seconds)]
+            environment = os.environ | {"PYTHONPATH": str(ROOT)}
+            run = started.enter_context(programs.running(*command, cwd=ROOT, env=environment, stdout=subprocess.PIPE))
+            assert run.stdout.readline() == "ready\n"
+            return run
+
+        yield start
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ shows the value of transfer learning. The copy keeps this checkout clean: the by
 and DVC refuses a dvc.lock that git ignores.
 """
 
+import argparse
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import sys
 from pathlib import Path
 
 from flows.in_use.verdict import ADVICE, read_object, read_verdict
+from flows.server.password import FILE as PASSWORD
 from flows.workspace import paths
 from flows.workspace.working_copy import commit, make_workspace
 
@@ -22,6 +24,7 @@ TABLE = Path(".dvc/tmp/transfer.json")  # in the working copy, where neither git
 
 
 def main() -> None:
+    argparse.ArgumentParser(prog="python -m flows.demo", description=__doc__).parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the measurement is ended too
     root = Path.cwd()
     try:
@@ -29,6 +32,8 @@ def main() -> None:
     except (OSError, ValueError) as error:
         sys.exit(f"error: the demo needs a git checkout: {error}")
     os.chdir(DEMO)
+    if (root / PASSWORD).is_file() and not PASSWORD.exists():
+        PASSWORD.symlink_to(root / PASSWORD)  # of a server that may be at work
     put_digits()
     measuring = None if TABLE.is_file() else start_measuring()  # beside the flow, whose stages leave a core free
     try:

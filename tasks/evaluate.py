@@ -104,6 +104,9 @@ def run(
         metrics[target] = measure(
             labels[is_there], by_model, names, evaluate, leaked=leaked[is_there], is_shared=is_shared, seed=seed
         )
+        majority = majority_class(manifest.loc[manifest["split"] == "train", target], names)
+        right = float((there[target] == majority).mean())
+        metrics[target]["majority_class"] = {"name": majority, "heldout_share": right}
         metrics[target]["candidate"]["unchanged"] = {
             name: share_unchanged(by_model["candidate"], probabilities[target][is_there])
             for name, probabilities in asked.altered.items()
@@ -141,6 +144,12 @@ def run(
     for target, measured in metrics.items():
         accuracies = ", ".join(f"{name} {measured[name]['accuracy']:.4f}" for name in predictions)
         logger.info("evaluated %s on %s held-out samples: accuracy of %s", target, f"{len(rows):,}", accuracies)
+
+
+def majority_class(labels: "pd.Series[str]", names: list[str]) -> str:
+    """Return the most common class among the labels; of several, the first in `names`."""
+    counts = labels.value_counts()
+    return max(names, key=lambda name: int(counts.get(name, 0)))
 
 
 if __name__ == "__main__":

@@ -96,6 +96,16 @@ def run(
     with whole_file(out) as path:
         path.write_text(render(content), "utf-8")
     logger.info("wrote %s (%.0f kB)", out, out.stat().st_size / 1000)
+    logger.info("%s; the page is %s", next_step(content["verdict"]), out)
+
+
+def next_step(verdict: dict[str, Any]) -> str:
+    """Return what a person does next about the candidate."""
+    if verdict["candidate"] == verdict["baseline"]:
+        return "the candidate is in use already; next: new data"
+    if verdict["verdict"] == "accepted":
+        return "next: `python -m flows.promote` puts the candidate in use"
+    return "next: mend the data or params.yaml, then run again; or `python -m flows.promote --force --why '…'`"
 
 
 def describe_targets(

@@ -10,7 +10,9 @@ from uuid import UUID
 from prefect import get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows.workspace.dvc import DvcError, Lines
@@ -40,6 +42,12 @@ def narrate(lines: Lines, *, log: Callable[[str], None]) -> tuple[list[str], Sta
             if not state.is_completed():
                 return ran, state
     return ran, None
+
+
+def name_run(name: str) -> None:
+    """Give this flow run a name that says what it did; Prefect's own are random words."""
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_name(UUID(flow_run.id), name)
 
 
 def chapters(lines: Iterable[str]) -> Iterator[tuple[str, Iterator[str]]]:

@@ -21,8 +21,8 @@ from flows.landing.copies import check_room, copy, size
 from flows.landing.intake import take
 from flows.landing.listing import Landing
 from flows.landing.places import open_store
-from flows.notify import ALARMS
 from flows.server.alarms import AGAIN, HOURS, LAST_ALARM
+from flows.server.automations import ALARMS
 from flows.workspace.batches import listed, tracked
 from flows.workspace.hold import LOCK, only_writer
 from tasks.data.manifest.batches import read_batches

@@ -1,7 +1,7 @@
 """All scanned batches in; the manifest, the quarantine ledger, the classes and the validation report out."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,17 @@ import pandas as pd
 from tasks.data.admission.accounts import account, batches_without_table, budget, labels_of, labels_said, lost_classes
 from tasks.data.admission.admission import Admission, admit
 from tasks.data.admission.classes import class_changes
-from tasks.data.admission.columns import perhaps_one_target, target_columns
+from tasks.data.admission.columns import target_columns
 from tasks.data.admission.expectations import check_expectations, make_examination
 from tasks.data.admission.nesting import named_like_classes, wrapped
 from tasks.data.admission.options import ExpectationOptions, ValidateOptions
 from tasks.data.admission.quarantine import LEDGER_COLUMNS, commonest
 from tasks.data.admission.registry import Registry, read_registry
-from tasks.data.admission.spellings import alike, line, merged, plain, quoted, several_in_one
+from tasks.data.admission.remarks import MAX_SHOWN, TOO_DEEP, about_columns, about_folders, about_names
+from tasks.data.admission.spellings import merged, plain
 from tasks.data.admission.splits import facts_of, groups_across_splits, side_of, small_classes
 from tasks.data.manifest.batches import read_batches
-from tasks.data.manifest.manifest import SPLITS
+from tasks.data.manifest.manifest import POOL, SPLITS
 from tasks.data.manifest.tables import read_table, write_table, write_text_table
 from tasks.machine.files import whole_folder, write_json
 from tasks.stage.main import main
@@ -29,8 +30,6 @@ from tasks.stage.params import ScanParams
 logger = logging.getLogger("graftline")
 
 MAX_NAMED = 50  # of the classes in probation, or groups, all of which the report counts
-MAX_SHOWN = 10  # of the classes of a target, or pairs of names, in a line
-TOO_DEEP = "is it one folder too deep?"
 
 
 def run(
@@ -66,12 +65,12 @@ def run(
         "registry_version": registered.version,
         "reasons": commonest(ledger),
         "remarks": [
-            *remarks_on_columns(samples, targets, passed_over, validate),
-            *remarks_on_names(samples, targets, registered, validate),
-            *(_too_deep(batch, deep) for batch, deep in too_deep.items()),
+            *about_columns(samples, targets, passed_over, validate),
+            *about_names(samples, targets, registered.classes, validate),
+            *(about_folders(batch, deep) for batch, deep in too_deep.items()),
         ],
         "too_deep": [
-            f"{_too_deep(batch, deep)}: a folder in it is called like a class of other batches"
+            f"{about_folders(batch, deep)}: a folder in it is called like a class of other batches"
             for batch, deep in too_deep.items()
             if named_like_classes(deep, classes_elsewhere(samples, batch, targets, registered))
         ],
@@ -140,60 +139,12 @@ def expectations(
     *,
     min_image_size: int,
 ) -> list[dict[str, Any]]:
-    """Return the results of Great Expectations; none where there is no sample."""
-    if manifest.empty:
+    """Return the results of Great Expectations; none where no sample is used."""
+    if (manifest["split"] == POOL).all():
         return []
     return check_expectations(
         make_examination(manifest, options, batches=batches, classes=admission.classes, min_image_size=min_image_size)
     )
-
-
-def remarks_on_columns(
-    samples: pd.DataFrame, targets: Sequence[str], passed_over: Mapping[str, str], options: ValidateOptions
-) -> Iterator[str]:
-    """Yield what to ask about the choice of targets, unless `validate.targets` makes it."""
-    if options.targets:
-        return
-    if passed_over:
-        columns = ", ".join(f"{name!r} ({why})" for name, why in passed_over.items())
-        choice = ", ".join(map(quoted, [*targets, next(iter(passed_over))]))
-        yield f"not learned: {columns}. To learn a column too, name the targets: validate.targets: [{choice}]"
-    for found in perhaps_one_target(samples, targets, passed_over):
-        classes = ", ".join(map(repr, found["classes"][:MAX_SHOWN]))
-        yield (
-            f"batch {', '.join(found['batches'])} has no {found['target']!r}, but its {found['column']!r} has the same "
-            f"classes ({classes}): is it {found['target']!r}? Then call the column {found['target']!r} there"
-        )
-
-
-def remarks_on_names(
-    samples: pd.DataFrame, targets: Sequence[str], registered: Registry, options: ValidateOptions
-) -> Iterator[str]:
-    """Yield what to ask about the names of classes, unless `validate.merge` decides about them."""
-    for target in targets:
-        first = [*registered.classes.get(target, []), *options.classes.get(target, [])]
-        merge = options.merge.get(target, {})
-        counts = dict.fromkeys(first, 0) | {str(name): int(n) for name, n in samples[target].value_counts().items()}
-        pairs = alike(counts, first=first, merge=merge)
-        if pairs:
-            shown = ", ".join(
-                f"{quoted(old)} ({counts[old]:,}) and {quoted(new)} ({counts[new]:,})" for old, new in pairs[:MAX_SHOWN]
-            )
-            yield (
-                f"{len(pairs)} pairs of classes of {target} differ in spelling alone: {shown}. To merge them: "
-                f"{line(target, merge | {new: old for old, new in pairs[:MAX_SHOWN]})}; to keep one as it is, merge it "
-                "into itself"
-            )
-        several = several_in_one(counts, merge=merge)
-        if several:
-            named = list(several)[:MAX_SHOWN]
-            shown = ", ".join(f"{quoted(name)} ({counts[name]:,})" for name in named)
-            yield (
-                f"{len(several)} classes of {target} look like several classes in one cell: {shown}. A target has one "
-                "class a sample: give each its own column, or merge it into one: "
-                f"{line(target, merge | {name: several[name][0] for name in named})}; to keep one as it is, merge it "
-                "into itself"
-            )
 
 
 def classes_elsewhere(samples: pd.DataFrame, batch: str, targets: Sequence[str], registered: Registry) -> set[str]:
@@ -272,14 +223,6 @@ def problems(report: dict[str, Any], out: Path) -> Iterator[str]:
             of_classes = result["name"] == "min_classes"
             deep = [f"{remark}. " for remark in report["remarks"] if of_classes and TOO_DEEP in remark]
             yield f"{''.join(deep)}{result['sentence']}.{because}"
-
-
-def _too_deep(batch: str, found: dict[str, Any]) -> str:
-    folders = ", ".join(map(repr, found["folders"][:MAX_SHOWN]))
-    return (
-        f"batch {batch} has one class, all of it in folders of {found['folder']!r} ({folders}): {TOO_DEEP} "
-        f"Then move these folders up, into data/raw/{batch}/"
-    )
 
 
 def _named(names: dict[str, int] | list[Any]) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def budget(
     is_lost = ~ledger["reason"].isin(NO_LOSS)
     lost = ledger[is_lost]
     used = manifest[manifest["split"] != POOL]
-    labelled = {*used["batch"], *ledger.loc[labels.notna().any(axis=1), "batch"]}
+    labelled = {*used["batch"].unique(), *ledger.loc[labels.notna().any(axis=1), "batch"].unique()}
     counted = pd.concat([used, manifest[(manifest["split"] == POOL) & ~manifest["batch"].isin(labelled)]])
 
     def shares(kept: "pd.Series[Any]", gone: "pd.Series[Any]") -> Iterator[tuple[str, float, pd.DataFrame]]:
@@ -100,7 +100,7 @@ def lost_classes(manifest: pd.DataFrame, ledger: pd.DataFrame, *, labels: pd.Dat
     gone = ~ledger["reason"].isin([*NO_LOSS, "unknown_class"])
     lost: dict[str, dict[str, str]] = {}
     for target in map(str, labels.columns):
-        there = {*manifest[target].dropna(), *labels.loc[ledger["reason"] == WAITING, target].dropna()}
+        there = {*manifest[target].dropna().unique(), *labels.loc[ledger["reason"] == WAITING, target].dropna()}
         names = sorted(set(labels.loc[gone, target].dropna()) - there)
         if names:
             lost[target] = {name: commonest(ledger[gone & (labels[target] == name)]) for name in names}

@@ -35,7 +35,8 @@ def target_columns(
         registered: the targets whose classes are registered.
 
     Raises:
-        ValueError: the samples have no column for a chosen target, or for a target with fixed classes.
+        ValueError: the samples have no column for a chosen target, or for a target with fixed classes; or a target
+            differs in case alone from another column.
     """
     columns = [name for name in samples.columns if name not in (*FACTS, *KEYS)]
     for key, names in (("targets", options.targets or []), ("classes", options.classes)):
@@ -45,6 +46,20 @@ def target_columns(
                 f"validate.{key} names {missing[0]!r}, which no batch has, expected one of "
                 f"{', '.join(columns) or 'none'}: correct the spelling, or label the data"
             )
+    targets, passed_over = _choice(samples, columns, options, registered=registered)
+    seen = {name.casefold(): name for name in (*FACTS, *KEYS)}
+    for name in targets:
+        if (other := seen.setdefault(name.casefold(), name)) != name:
+            raise ValueError(
+                f"the columns {other!r} and {name!r} differ in case alone, expected one of them: rename {name!r}, or "
+                "name the targets without it in validate.targets"
+            )
+    return targets, passed_over
+
+
+def _choice(
+    samples: pd.DataFrame, columns: list[str], options: AdmissionOptions, *, registered: Collection[str]
+) -> tuple[list[str], dict[str, str]]:
     if options.targets:
         return list(options.targets), _others(columns, options.targets, "validate.targets does not name it")
     known = [name for name in columns if name in {*options.classes, *registered}]

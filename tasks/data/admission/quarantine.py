@@ -20,10 +20,12 @@ def unlabelled_copies(samples: pd.DataFrame, *, targets: Sequence[str]) -> pd.Da
     """Set aside copies without a label of a sample that is there with a label, or is there without one already."""
     is_unlabelled = samples[list(targets)].isna().all(axis=1)
     unlabelled, labelled = samples[is_unlabelled], samples[~is_unlabelled]
-    is_labelled = unlabelled["sample_id"].isin(labelled["sample_id"])
-    firsts = pd.concat([labelled, unlabelled]).drop_duplicates("sample_id")
-    copies = unlabelled[is_labelled | unlabelled.duplicated("sample_id")]
-    place = copies["sample_id"].map(_places(firsts))
+    is_copy = unlabelled.duplicated("sample_id")
+    if len(unlabelled):
+        is_copy |= unlabelled["sample_id"].isin(labelled["sample_id"])
+    copies = unlabelled[is_copy]
+    firsts = [rows[rows["sample_id"].isin(copies["sample_id"])] for rows in (labelled, unlabelled)]
+    place = copies["sample_id"].map(_places(pd.concat(firsts).drop_duplicates("sample_id")))
     return _reasons(copies, COPY, "").assign(detail="no label, and the same bytes as " + place)
 
 

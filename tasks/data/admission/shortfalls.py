@@ -30,8 +30,13 @@ def sentence(name: str, *, target: str, limit: float, tables: TABLES) -> str:
     return f"{observed} ({key}): {advice}, or {'lower' if name.startswith('min') else 'raise'} {key}.limit"
 
 
+def number_of(count: int, one: str, many: str = "") -> str:
+    """Return a number with its noun: 1 sample, 2,000 samples."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
 def _min_samples(samples: pd.DataFrame, batches: pd.DataFrame, target: str, limit: float) -> tuple[str, str]:
-    return f"{_number(len(samples), 'sample')} can be used, expected at least {limit:g}", "land more"
+    return f"{number_of(len(samples), 'sample')} can be used, expected at least {limit:g}", "land more"
 
 
 def _min_samples_per_batch(samples: pd.DataFrame, batches: pd.DataFrame, target: str, limit: float) -> tuple[str, str]:
@@ -47,7 +52,7 @@ def _min_classes(samples: pd.DataFrame, batches: pd.DataFrame, target: str, limi
     labels = samples[target].dropna()
     names = _named(repr(str(name)) for name in sorted(labels.unique()))
     where = _named(samples.loc[labels.index, "batch"].unique())
-    observed = f"{target} has {_number(labels.nunique(), 'class', 'classes')} ({names}) in {where}"
+    observed = f"{target} has {number_of(labels.nunique(), 'class', 'classes')} ({names}) in {where}"
     return f"{observed}, expected at least {limit:g}", "land samples of other classes"
 
 
@@ -85,7 +90,7 @@ def _max_aspect_ratio(samples: pd.DataFrame, batches: pd.DataFrame, target: str,
     first = long.iloc[0]
     example = f"{first['batch']}/{first['path']} with {first['width']} x {first['height']} px"
     return (
-        f"{_number(len(long), 'image')} of {_named(long['batch'].unique())} are longer than {limit:g} times their "
+        f"{number_of(len(long), 'image')} of {_named(long['batch'].unique())} are longer than {limit:g} times their "
         f"width, such as {example}",
         "crop them",
     )
@@ -119,10 +124,6 @@ def _share_of_classes(samples: pd.DataFrame, target: str) -> "pd.Series[float]":
 
 def _shares(shares: "pd.Series[float]", target: str) -> str:
     return f"of the labels of {target}, " + _named(f"{share:.1%} are {str(name)!r}" for name, share in shares.items())
-
-
-def _number(count: int, one: str, many: str = "") -> str:
-    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 
 
 def _named(names: Any) -> str:

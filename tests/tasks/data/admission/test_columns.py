@@ -90,6 +90,14 @@ def test_data_too_small_for_any_class_keeps_its_targets(samples):
     assert columns(samples("a", ["cat", "dog"])) == (["label"], [])
 
 
+@pytest.mark.parametrize("name", ["Label", "WIDTH"])
+def test_targets_that_differ_in_case_alone_are_refused(samples, name):
+    table = samples("a", ["cat", "cat"]).assign(**{name: "red"})
+    with pytest.raises(ValueError, match=rf"and '{name}' differ in case alone, expected one of them: rename '{name}'"):
+        columns(table)
+    assert columns(table, chosen=["label"]) == (["label"], [name])
+
+
 @pytest.mark.parametrize(("key", "settings"), [("targets", {"chosen": ["colour"]}), ("classes", {"fixed": ["colour"]})])
 def test_error_for_a_target_that_no_batch_has_names_it(samples, key, settings):
     with pytest.raises(ValueError, match=rf"validate\.{key} names 'colour', which no batch has, expected one of label"):

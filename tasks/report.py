@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from tasks.data.manifest.batches import read_batches
-from tasks.data.manifest.manifest import POOL, SPLITS, read_manifest
+from tasks.data.manifest.manifest import SPLITS, read_manifest, used_of
 from tasks.data.manifest.tables import read_text_table
 from tasks.data.vectors.embeddings import read_embeddings
 from tasks.machine.files import read_json, whole_file
@@ -80,7 +80,7 @@ def run(
         "gallery_classes": sorted(set(gallery["label"]) | set(gallery["candidate"])),
         "num_wrong": int((predictions["candidate"] != predictions["label"]).sum()),
         "num_heldout_rows": len(heldout),
-        "num_used": int((manifest["split"] != POOL).sum()),
+        "num_used": len(used_of(manifest)),
         "batches": [
             count(name, manifest, validation["batches"][name], leaks=health["batches"][name]) for name in names
         ],

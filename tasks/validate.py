@@ -21,7 +21,7 @@ from tasks.data.admission.remarks import MAX_SHOWN, TOO_DEEP, about_columns, abo
 from tasks.data.admission.spellings import merged, plain
 from tasks.data.admission.splits import facts_of, groups_across_splits, side_of, small_classes
 from tasks.data.manifest.batches import read_batches
-from tasks.data.manifest.manifest import POOL, SPLITS
+from tasks.data.manifest.manifest import SPLITS, used_of
 from tasks.data.manifest.tables import read_table, write_table, write_text_table
 from tasks.machine.files import whole_folder, write_json
 from tasks.stage.main import main
@@ -140,7 +140,7 @@ def expectations(
     min_image_size: int,
 ) -> list[dict[str, Any]]:
     """Return the results of Great Expectations; none where no sample is used."""
-    if (manifest["split"] == POOL).all():
+    if used_of(manifest).empty:
         return []
     return check_expectations(
         make_examination(manifest, options, batches=batches, classes=admission.classes, min_image_size=min_image_size)

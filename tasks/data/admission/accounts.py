@@ -8,7 +8,7 @@ import pandas as pd
 
 from tasks.data.admission.options import QuarantineLimits
 from tasks.data.admission.quarantine import NO_LOSS, OF_A_TABLE, WAITING, commonest
-from tasks.data.manifest.manifest import POOL
+from tasks.data.manifest.manifest import POOL, used_of
 
 
 def account(
@@ -62,7 +62,7 @@ def budget(
     """
     is_lost = ~ledger["reason"].isin(NO_LOSS)
     lost = ledger[is_lost]
-    used = manifest[manifest["split"] != POOL]
+    used = used_of(manifest)
     labelled = {*used["batch"].unique(), *ledger.loc[labels.notna().any(axis=1), "batch"].unique()}
     counted = pd.concat([used, manifest[(manifest["split"] == POOL) & ~manifest["batch"].isin(labelled)]])
 

@@ -53,12 +53,12 @@ def admit(
     def set_aside(reasons: pd.DataFrame) -> None:
         nonlocal samples
         ledgers.append(ledger_of(samples, reasons))
-        samples = samples.drop(reasons.index)
+        samples = samples.drop(reasons.index) if len(reasons) else samples
 
     samples["split"] = split_of_any_copy(samples)
     set_aside(unlabelled_copies(samples, targets=targets))
-    is_unlabelled = samples[list(targets)].isna().all(axis=1)
-    pool, samples = samples[is_unlabelled].assign(split=POOL), samples[~is_unlabelled].copy()
+    pool = samples[samples[list(targets)].isna().all(axis=1)].assign(split=POOL)
+    samples = samples.drop(pool.index)
     set_aside(duplicates(samples, targets=targets))
     allowed = {target: options.classes.get(target) or list(samples[target].dropna().unique()) for target in targets}
     set_aside(labels_not_let_in(samples, allowed=allowed, reason="unknown_class", details={}))
@@ -79,7 +79,7 @@ def admit(
     samples["split"] = samples["split"].fillna(keys.map({key: split(key) for key in keys.unique()}))
     ledger = pd.concat(ledgers, ignore_index=True)
     in_use = {target: names for target, names in classes.items() if names}
-    manifest = pd.concat([samples, pool]).sort_index()
+    manifest = pd.concat([samples, pool]).sort_index() if len(pool) else samples
     return Admission(manifest=manifest, ledger=ledger, classes=in_use, probation=probation)
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from tasks.data.admission.drift import label_drift
 from tasks.data.admission.options import ExpectationLimit, ExpectationLimits, ExpectationOptions
 from tasks.data.admission.shortfalls import ASPECT_RATIO, CLASS_FRACTION, sentence
-from tasks.data.manifest.manifest import POOL, SPLITS
+from tasks.data.manifest.manifest import SPLITS, used_of
 
 SEVERITIES = {"error": "critical", "warning": "warning"}  # our names, and Great Expectations'
 
@@ -44,8 +44,8 @@ def make_examination(
         min_image_size: px, the shorter side.
     """
     targets = list(classes)
-    used = manifest[manifest["split"] != POOL]
-    of_pool_alone = set(manifest["batch"]) - set(used["batch"])
+    used = used_of(manifest)
+    of_pool_alone = set(manifest["batch"].unique()) - set(used["batch"].unique())
     manifest, batches = used, [batch for batch in batches if batch not in of_pool_alone]
     drift = label_drift(manifest, targets=targets, significance=options.drift_significance)
     return Examination(

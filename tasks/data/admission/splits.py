@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tasks.data.admission.options import Split
-from tasks.data.manifest.manifest import POOL, SPLITS
+from tasks.data.manifest.manifest import SPLITS, used_of
 
 _PREFERENCE = {"heldout": 0, "val": 1, "train": 2}
 
@@ -82,5 +82,5 @@ def small_classes(manifest: pd.DataFrame, classes: Mapping[str, Sequence[str]]) 
 
 def groups_across_splits(manifest: pd.DataFrame) -> list[str]:
     """Return the groups whose samples the data put on several sides."""
-    sides = manifest[manifest["split"] != POOL].groupby("group")["split"].nunique()
+    sides = used_of(manifest).groupby("group")["split"].nunique()
     return sorted(sides[sides > 1].index)

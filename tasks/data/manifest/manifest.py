@@ -29,6 +29,12 @@ def read_batch(folder: Path, batch: str) -> pd.DataFrame:
     return read_table(folder / f"{batch}.parquet", batch=batch)
 
 
+def used_of(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of samples that are learned from or judge: all but the pool."""
+    is_pool = manifest["split"] == POOL
+    return manifest[~is_pool] if is_pool.any() else manifest
+
+
 def version_of(rows: pd.DataFrame, targets: list[str]) -> str:
     """Return the SHA-256 (hex) of the ids and labels of held-out samples, whatever the order of the rows."""
     columns = rows[["sample_id", *targets]].astype(object)

@@ -226,6 +226,13 @@ def test_unmet_expectation_is_shown_with_its_severity(page):
     )
 
 
+def test_pool_is_counted_apart_from_what_is_used_and_quarantined(page):
+    counts = {"a": {"in": 9, "used": 6, "pool": 3}, "b": {"in": 7, "used": 6, "pool": 0, "quarantined.torn": 1}}
+    text = words(page(validation={"batches": counts}))
+    assert "a 9 6 0 0 6 3 0 0" in text
+    assert "b newest 7 6 0 0 6 0 1 0 1 torn" in text
+
+
 def test_remarks_and_lost_classes_are_shown(page):
     lost = {"label": {"<eel>": "2 empty_file, such as a/<eel>/1.png"}}
     text = words(page(validation={"remarks": ["not learned: '<id>'"], "lost_classes": lost}))

@@ -15,9 +15,9 @@ from tasks.data.admission.columns import target_columns
 from tasks.data.admission.expectations import check_expectations, make_examination
 from tasks.data.admission.nesting import named_like_classes, wrapped
 from tasks.data.admission.options import ExpectationOptions, ValidateOptions
-from tasks.data.admission.quarantine import LEDGER_COLUMNS, commonest
+from tasks.data.admission.quarantine import LEDGER_COLUMNS, NOT_A_SAMPLE, commonest
 from tasks.data.admission.registry import Registry, read_registry
-from tasks.data.admission.remarks import MAX_SHOWN, TOO_DEEP, about_columns, about_folders, about_names
+from tasks.data.admission.remarks import MAX_SHOWN, TOO_DEEP, about_columns, about_folders, about_names, about_splits
 from tasks.data.admission.spellings import merged, plain
 from tasks.data.admission.splits import facts_of, groups_across_splits, side_of, small_classes
 from tasks.data.manifest.batches import read_batches
@@ -66,6 +66,7 @@ def run(
         "reasons": commonest(ledger),
         "remarks": [
             *about_columns(samples, targets, passed_over, validate),
+            *about_splits(samples, targets),
             *about_names(samples, targets, registered.classes, validate),
             *(about_folders(batch, deep) for batch, deep in too_deep.items()),
         ],
@@ -94,12 +95,14 @@ def run(
     for target, by_class in report["classes"].items():
         logger.info("target %s: %s", target, shown_counts(by_class))
     num_pool = sum(count["pool"] for count in counts.values())
+    num_others = int((ledger["reason"] == NOT_A_SAMPLE).sum())
     logger.info(
-        "validated %s samples of %d classes, %s%s quarantined",
+        "validated %s samples of %d classes, %s%s quarantined%s",
         f"{len(manifest) - num_pool:,}",
         sum(map(len, admission.classes.values())),
         f"{num_pool:,} without a label in the pool, " if num_pool else "",
-        f"{len(ledger):,}",
+        f"{len(ledger) - num_others:,}",
+        f", {num_others:,} others that are no samples" if num_others else "",
     )
     for problem in problems(report, out):
         raise ValueError(problem)
@@ -196,6 +199,8 @@ def problems(report: dict[str, Any], out: Path) -> Iterator[str]:
     num_used, num_pool = (sum(count[state] for count in counts) for state in ("used", "pool"))
     num_quarantined = sum(count["in"] for count in counts) - num_used - num_pool
     waiting = sum(classes["count"] for classes in report["probation"].values())
+    for batch, reasons in report["unreadable_tables"].items():
+        yield f"nothing of batch {batch} can be used, because its table cannot be read: mend it. Set aside: {reasons}"
     if not num_used and waiting:
         yield (
             f"no sample can be used: all {waiting} classes wait for more samples, see {ledger}: add samples, or lower "
@@ -207,8 +212,6 @@ def problems(report: dict[str, Any], out: Path) -> Iterator[str]:
             f"{found} ({num_quarantined:,} quarantined): see {ledger}; is there data/raw/<batch>/<class>/, or "
             f"data/raw/<batch>/labels.csv?{because}"
         )
-    for batch, reasons in report["unreadable_tables"].items():
-        yield f"nothing of batch {batch} can be used, because its table cannot be read: mend it. Set aside: {reasons}"
     for excess in report["budget"]["exceeded"]:
         yield (
             f"{excess['quarantined_fraction']:.1%} of {excess['of']} are quarantined, expected at most "

@@ -326,7 +326,7 @@ def test_batch_without_labels_waits_in_the_pool_outside_every_limit(land, valida
     assert report_in(out)["batches"]["b"] == {"in": 501, "used": 0, "pool": 500, "quarantined.not_a_sample": 1}
     assert set(pd.read_parquet(out / "manifest/b.parquet")["split"]) == {"pool"}
     assert (out / "manifest/a.parquet").read_bytes() == before
-    assert "validated 60 samples of 2 classes, 500 without a label in the pool, 1 quarantined" in caplog.text
+    assert "validated 60 samples of 2 classes, 500 without a label in the pool, 0 quarantined, 1 others" in caplog.text
 
 
 def test_targets_are_shown_with_the_counts_of_their_classes(land, validate, samples, caplog):
@@ -423,3 +423,9 @@ def test_class_of_which_every_row_is_lost_is_said_by_name(land, validate, sample
     out = validate()
     assert list(report_in(out)["lost_classes"]["label"]) == ["eel"]
     assert "every sample of class 'eel' of label is lost: 2 empty_file, such as a/eel/1.png" in caplog.text
+
+
+def test_batch_that_names_no_val_is_said_to_give_a_part_of_train(land, validate, samples):
+    land("a", samples("a", ["cat", "dog"] * 60).assign(split=["train", "train", "train", "heldout"] * 30))
+    [remark] = report_in(validate(limits={"max_missing_labels": 1.0}))["remarks"]
+    assert remark.startswith("batch a names train and held-out, but no val: a part of its train samples is val")

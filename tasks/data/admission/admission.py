@@ -9,7 +9,7 @@ import pandas as pd
 from tasks.data.admission.classes import classes_in_order
 from tasks.data.admission.options import AdmissionOptions
 from tasks.data.admission.quarantine import WAITING, duplicates, labels_not_let_in, ledger_of, unlabelled_copies
-from tasks.data.admission.splits import split_of_any_copy
+from tasks.data.admission.splits import batches_without_val, split_of_any_copy, with_val
 from tasks.data.manifest.manifest import POOL
 
 
@@ -55,6 +55,9 @@ def admit(
         ledgers.append(ledger_of(samples, reasons))
         samples = samples.drop(reasons.index) if len(reasons) else samples
 
+    without_val = batches_without_val(samples, targets=targets)
+    if without_val:
+        samples["split"] = with_val(samples, without_val, split=split)
     samples["split"] = split_of_any_copy(samples)
     set_aside(unlabelled_copies(samples, targets=targets))
     pool = samples[samples[list(targets)].isna().all(axis=1)].assign(split=POOL)

@@ -10,7 +10,8 @@ import pandas as pd
 LEDGER_COLUMNS = ["batch", "path", "sample_id", "reason", "detail"]
 WAITING = "class_in_probation"  # the sample itself is good
 COPY = "unlabelled_copy"
-NO_LOSS = (WAITING, COPY, "not_a_sample")  # no quarantine limit counts these reasons
+NOT_A_SAMPLE = "not_a_sample"  # a file that nobody meant as one
+NO_LOSS = (WAITING, COPY, NOT_A_SAMPLE)  # no quarantine limit counts these reasons
 OF_A_TABLE = "unreadable_table"
 MAX_REASONS = 3  # that a message names
 LONGEST_DETAIL = 200  # characters of a message

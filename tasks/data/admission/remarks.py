@@ -9,6 +9,7 @@ from tasks.data.admission.columns import perhaps_one_target
 from tasks.data.admission.options import AdmissionOptions
 from tasks.data.admission.shortfalls import number_of
 from tasks.data.admission.spellings import alike, line, quoted, several_in_one
+from tasks.data.admission.splits import batches_without_val
 
 MAX_SHOWN = 10  # names in a sentence
 TOO_DEEP = "is it one folder too deep?"
@@ -37,6 +38,16 @@ def about_columns(
         yield (
             f"batch {', '.join(found['batches'])} has no {target!r}, but its {column!r} has the same classes "
             f"({classes}): is it {target!r}? Then call the column {target!r} there"
+        )
+
+
+def about_splits(samples: pd.DataFrame, targets: Sequence[str]) -> Iterator[str]:
+    """Yield what to know about the splits that the data name."""
+    batches = batches_without_val(samples, targets=targets)
+    if batches:
+        yield (
+            f"batch {', '.join(batches)} names train and held-out, but no val: a part of its train samples is val, as "
+            "validate.val_fraction says. To choose it yourself, name some of them val"
         )
 
 

@@ -203,6 +203,30 @@ def test_explicit_split_wins(samples):
     assert groups_across_splits(admission.manifest) == ["one"]
 
 
+def test_part_of_train_is_val_in_a_batch_that_names_train_and_held_out_alone(samples):
+    table = samples("a", ["cat"] * 300).assign(split=["train", "train", "heldout"] * 100)
+    later = samples("b", ["cat"] * 100).assign(split="train", group="one")
+    before = admitted(table).manifest.set_index("sample_id")["split"]
+    after = admitted(table, later).manifest.set_index("sample_id")["split"]
+    assert after[before.index].equals(before)
+    assert set(after[after.index.difference(before.index)]) == {"train"}
+    counts = Counter(before)
+    assert counts["heldout"] == 100
+    assert abs(counts["val"] - 50) < 4 * sqrt(200 * 0.25 * 0.75)
+
+
+def test_group_stays_together_where_a_part_of_train_is_val(samples):
+    groups = [f"patient {number % 20}" for number in range(300)]
+    table = samples("a", ["cat"] * 300).assign(split=["train", "train", "heldout"] * 100, group=groups)
+    used = admitted(table).manifest
+    assert used[used["split"] != "heldout"].groupby("group")["split"].nunique().eq(1).all()
+
+
+def test_batch_that_names_val_keeps_its_splits(samples):
+    table = samples("a", ["cat"] * 90).assign(split=["train", "val", "heldout"] * 30)
+    assert admitted(table).manifest["split"].tolist() == table["split"].tolist()
+
+
 def test_class_that_is_not_in_every_split_is_reported_with_its_counts(samples):
     table = samples("a", ["cat"] * 3 + ["dog"] * 3)
     table["split"] = ["train", "val", "heldout", "train", "train", "heldout"]

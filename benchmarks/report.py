@@ -161,7 +161,7 @@ def write_data(place: Path, manifest: pd.DataFrame, rng: Generator) -> None:
     ledger, counts = [], {}
     for batch, rows in manifest.groupby("batch"):
         write_table(place / "validated" / "manifest" / f"{batch}.parquet", rows)
-        counts[str(batch)] = {"in": len(rows) + 5 * len(REASONS), "used": len(rows)}
+        counts[str(batch)] = {"in": len(rows) + 5 * len(REASONS), "used": len(rows), "pool": 0}
         for reason, is_decoded in REASONS.items():
             counts[str(batch)][f"quarantined.{reason}"] = 5
             for number in range(5):
@@ -170,7 +170,8 @@ def write_data(place: Path, manifest: pd.DataFrame, rng: Generator) -> None:
                 ledger.append([batch, path, identity, reason, "made up"])
     columns = ["batch", "path", "sample_id", "reason", "detail"]
     write_text_table(place / "validated" / "quarantine.csv", pd.DataFrame(ledger, columns=columns))
-    empty: dict[str, Any] = {"class_changes": {}, "probation": {}, "without_samples": {}, "expectations": []}
+    tables: dict[str, Any] = {"class_changes": {}, "lost_classes": {}, "probation": {}, "without_samples": {}}
+    empty = tables | {"expectations": [], "remarks": []}
     write_json(place / "validated" / "validation.json", empty | {"batches": counts})
     leaks = {batch: {"train": 200, "val": 46, "heldout": 197} for batch in BATCHES}
     health = {

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from tasks.data.manifest.batches import read_batches
-from tasks.data.manifest.manifest import SPLITS, read_manifest
+from tasks.data.manifest.manifest import SPLITS, read_manifest, used_of
 from tasks.data.manifest.tables import read_text_table
 from tasks.data.vectors.embeddings import read_embeddings
 from tasks.machine.files import read_json, whole_file
@@ -80,7 +80,7 @@ def run(
         "gallery_classes": sorted(set(gallery["label"]) | set(gallery["candidate"])),
         "num_wrong": int((predictions["candidate"] != predictions["label"]).sum()),
         "num_heldout_rows": len(heldout),
-        "num_used": len(manifest),
+        "num_used": len(used_of(manifest)),
         "batches": [
             count(name, manifest, validation["batches"][name], leaks=health["batches"][name]) for name in names
         ],
@@ -151,7 +151,7 @@ def drawn_rows(identities: "pd.Series[str]", heldout: Any, *, limit: int) -> Any
 
 
 def count(name: str, manifest: pd.DataFrame, counts: dict[str, int], *, leaks: dict[str, int]) -> dict[str, Any]:
-    """Count the samples of a batch by the side of the split, as leaks, and by the reason of a quarantine."""
+    """Count the samples of a batch by the side of the split, in the pool, as leaks, and by the reason in the ledger."""
     splits = manifest.loc[manifest["batch"] == name, "split"].value_counts()
     reasons = {
         key.removeprefix("quarantined."): number for key, number in counts.items() if key.startswith("quarantined.")
@@ -160,6 +160,8 @@ def count(name: str, manifest: pd.DataFrame, counts: dict[str, int], *, leaks: d
         "name": name,
         "came": counts["in"],
         "used": counts["used"],
+        "pool": counts["pool"],
+        "quarantined": sum(reasons.values()),
         "leaks": leaks["train"] + leaks["val"],
         "reasons": {reason: number for reason, number in sorted(reasons.items()) if number},
     } | {split: int(splits.get(split, 0)) for split in SPLITS}

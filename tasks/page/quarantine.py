@@ -9,7 +9,7 @@ from tasks.page.thumbnails import thumbnails
 
 # reasons for which a sample was decoded whole when it was scanned; other samples may take hours or crash a decoder
 DECODED = (
-    "label_missing",
+    "unlabelled_copy",
     "conflicting_labels",
     "exact_duplicate",
     "duplicate_path",

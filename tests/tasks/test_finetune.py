@@ -195,6 +195,16 @@ def refused(shell, workspace):
     return error
 
 
+def test_pool_changes_no_byte_of_the_candidate(inputs, workspace, shell):
+    assert shell("finetune", *arguments()).status == 0
+    before = outputs(workspace, "out")
+    pool = inputs.drop(columns="label").assign(batch="pool", split="pool", sample_id="p" + inputs["sample_id"].str[1:])
+    write_table(workspace / "manifest/pool.parquet", pool)  # whose files are not here
+    (workspace / "batches.yaml").write_text("batches: [first, pool]", "utf-8")
+    assert shell("finetune", *arguments()).status == 0
+    assert outputs(workspace, "out") == before
+
+
 def test_head_of_other_classes_is_refused(inputs, workspace, shell, backbone):
     put_head(workspace, {"label": ["cat", "eel", "owl"]}, dim=backbone.dim)
     expected = (

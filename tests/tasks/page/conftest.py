@@ -128,8 +128,9 @@ def write_data(folder, table, quarantine, validation, audit, spread):
         write_embeddings(path, [vectors.astype(np.float16)], shape=(len(rows), 8), recipe="made up")
         aside = ledger.loc[ledger["batch"] == batch, "reason"].value_counts()
         reasons = {f"quarantined.{reason}": int(count) for reason, count in aside.items()}
-        counts[batch] = {"in": len(rows) + sum(reasons.values()), "used": len(rows)} | reasons
-    empty = {"class_changes": {}, "probation": {}, "without_samples": {}, "expectations": []}
+        counts[batch] = {"in": len(rows) + sum(reasons.values()), "used": len(rows), "pool": 0} | reasons
+    empty = {name: {} for name in ("class_changes", "lost_classes", "probation", "without_samples")}
+    empty |= {"expectations": [], "remarks": []}
     write_json(folder / "validated" / "validation.json", {"batches": counts} | empty | validation)
     health = {"num_leaks": 0, "num_leaked": 0, "limits": {"separates": True, "expected_recall": 0.99}}
     leaks = {batch: {"train": 0, "val": 0, "heldout": 0} for batch in counts}

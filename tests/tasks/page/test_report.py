@@ -166,7 +166,7 @@ def test_page_says_that_it_shows_a_part_of_a_long_ledger(page):
 
 def test_counts_of_a_batch_are_shown(page):
     text = words(page(quarantine=[["a", "cat/none.png", "", "empty_file", "no bytes"]]))
-    assert "a 7 6 0 0 6 1 0 1 empty file" in text
+    assert "a 7 6 0 0 6 0 1 0 1 empty file" in text
 
 
 def test_quarantined_image_is_shown_only_if_it_can_be_decoded(page, quarantined):
@@ -218,12 +218,26 @@ def test_changes_of_the_classes_are_shown(page):
 
 def test_unmet_expectation_is_shown_with_its_severity(page):
     unmet = {
-        "expectation": "expect_x", "column": "y", "expected": {"max_value": 0.3}, "observed": None, "num_unexpected": 4,
-        "severity": "warning", "success": False,
+        "name": "min_samples", "sentence": "9 samples can be used, expected at least <10>", "severity": "warning",
+        "success": False,
     }  # fmt: skip
-    assert "warning: expect_x y: expected {&#39;max_value&#39;: 0.3}" in words(
+    assert "warning: 9 samples can be used, expected at least &lt;10&gt;." in words(
         page(validation={"expectations": [unmet]})
     )
+
+
+def test_pool_is_counted_apart_from_what_is_used_and_quarantined(page):
+    counts = {"a": {"in": 9, "used": 6, "pool": 3}, "b": {"in": 7, "used": 6, "pool": 0, "quarantined.torn": 1}}
+    text = words(page(validation={"batches": counts}))
+    assert "a 9 6 0 0 6 3 0 0" in text
+    assert "b newest 7 6 0 0 6 0 1 0 1 torn" in text
+
+
+def test_remarks_and_lost_classes_are_shown(page):
+    lost = {"label": {"<eel>": "2 empty_file, such as a/<eel>/1.png"}}
+    text = words(page(validation={"remarks": ["not learned: '<id>'"], "lost_classes": lost}))
+    assert "not learned: &#39;&lt;id&gt;&#39;." in text
+    assert "Every sample of class &lt;eel&gt; of label is lost: 2 empty_file, such as a/&lt;eel&gt;/1.png." in text
 
 
 def test_leaks_are_reported(page):

@@ -174,7 +174,6 @@ def test_each_kind_of_bad_input_is_in_the_ledger_with_its_reason(run):
         },
         "table": {
             "unnamed.png": "label_missing",
-            "blank.png": "label_missing",
             "../secret.png": "outside_batch",
             "/etc/hostname": "outside_batch",
             "missing.png": "missing_file",

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from tasks.data.raw.usual_names import split_called
+from tasks.data.raw.usual_names import MOST_FOLDERS, split_called
 from tasks.machine.dvc_files import is_cached
 
 # the columns that a table may have besides the path and the labels
@@ -21,7 +21,6 @@ WHOLE_FLOAT = re.compile(r"([+-]?[0-9]+)\.0+")
 
 HIDDEN = "hidden_file"
 NOT_A_SAMPLE = "not_a_sample"  # nobody meant it as one; no limit counts it
-MOST_FOLDERS = 100  # around a file; deeper ones are made by mistake, or to exhaust a program
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,8 @@ SPLIT_NAMES = {
     "heldout": "heldout", "held-out": "heldout", "held_out": "heldout", "test": "heldout", "testing": "heldout",
 }  # fmt: skip
 
+MOST_FOLDERS = 100  # around a file of a batch; deeper ones are made by mistake, or to exhaust a program
+
 # of a table of labels, the first that is there wins; keras and Hugging Face datasets write the others
 TABLE_STEMS = ("labels", "metadata")
 TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
@@ -13,7 +13,7 @@ from tasks.data.manifest.tables import write_table
 from tasks.data.raw.entries import HIDDEN, KEYS, NOT_A_SAMPLE, Entry, targets_among
 from tasks.data.raw.inspection import Inspection, inspect_all
 from tasks.data.raw.layouts import find_entries
-from tasks.data.raw.usual_names import companion, has_ending
+from tasks.data.raw.usual_names import APPLE_DOUBLE, companion, has_ending
 from tasks.images.decode import ImageFacts, inspect_image
 from tasks.images.endings import ENDINGS
 from tasks.machine.files import whole_folder
@@ -23,6 +23,7 @@ from tasks.stage.params import ScanParams
 
 logger = logging.getLogger("graftline")
 
+BESIDE = "it is neither called like an image nor begins like one"
 NO_IMAGE = ("not_an_image", "empty_file")  # reasons of bytes that do not begin like an image
 FACT_NAMES = [field.name for field in fields(ImageFacts)]
 
@@ -86,7 +87,8 @@ def judge(entry: Entry, seen: Inspection) -> Inspection:
         what = companion(entry.path)
         is_called = has_ending(entry.path, ENDINGS) and entry.reason != HIDDEN
         if not what and not is_called and seen.reason in NO_IMAGE:
-            what = f"it is neither called like an image nor begins like one: {seen.detail}"
+            is_apple_double = PurePosixPath(entry.path).name.startswith(APPLE_DOUBLE)
+            what = "what macOS keeps of the file beside it" if is_apple_double else f"{BESIDE}: {seen.detail}"
         if what:
             return replace(seen, facts=None, reason=NOT_A_SAMPLE, detail=what)
     if entry.reason == HIDDEN:

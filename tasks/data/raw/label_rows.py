@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -105,7 +106,7 @@ def check_columns(columns: Sequence[str]) -> None:
         raise UnreadableTableError(f"{len(columns)} columns, expected at most {MOST_COLUMNS}")
     if PATH not in columns:
         raise UnreadableTableError(
-            f"columns {shown}; expected {PATH} and a column for each target: call the column of paths {PATH}"
+            f"columns {shown}; expected {PATH} and a column for each target: call the column of paths {PATH!r}"
         )
     twice = sorted(name for name, count in Counter(columns).items() if name and count > 1)
     if twice:
@@ -203,10 +204,15 @@ def _parquet_rows(table: Path, columns: Sequence[str], *, lists: Counter[str]) -
         for _ in range(num_in_group):
             number += 1
             try:
-                texts = {single[name]: cell_text(cell) for name, cell in next(rows).items()}
+                texts = {single[name]: _text(single[name], cell) for name, cell in next(rows).items()}
                 yield Row(number=number, cells=texts)
             except ValueError as error:
                 yield Row(number=number, cells={}, problem=one_line(error))
+
+
+def _text(name: str, cell: Any) -> str | None:
+    is_path = name == PATH and isinstance(cell, bytes)
+    return cell.decode("utf-8", "surrogateescape") if is_path else cell_text(cell)  # as in a CSV
 
 
 def _open_parquet(table: Path) -> pq.ParquetFile:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from tasks.data.raw import class_folders, label_table, parquet_table
-from tasks.data.raw.entries import Entry, defect, file_entry, targets_among, walk
+from tasks.data.raw.entries import NOT_A_SAMPLE, Entry, defect, file_entry, targets_among, walk
 from tasks.data.raw.label_rows import PATH, read_columns
 from tasks.data.raw.nearest import Files
 from tasks.data.raw.usual_names import (
@@ -235,8 +235,10 @@ def _with_splits(entries: Sequence[Entry], split_of: Callable[[str], str | None]
     named = [entry.said.get("split") or split_of(entry.path) for entry in entries]
     labelled = {split for entry, split in zip(entries, named, strict=True) if targets_among(entry.said)}
     for entry, split in zip(entries, named, strict=True):
-        is_all = labelled == {"train"} and "split" not in entry.said and targets_among(entry.said)
-        yield entry if split is None or is_all else replace(entry, said={**entry.said, "split": split})
+        if split is None or "split" in entry.said or (split == "train" and labelled == {"train"}):
+            yield entry
+        else:
+            yield replace(entry, said={**entry.said, "split": split})
 
 
 def _said_once(entries: Sequence[Entry]) -> list[Entry]:
@@ -244,9 +246,8 @@ def _said_once(entries: Sequence[Entry]) -> list[Entry]:
     seen: set[str] = set()
     kept = []
     for entry in entries:
-        if entry.detail.startswith("column ") and not entry.said and entry.reason == "not_a_sample":
-            if entry.detail in seen:
-                continue
+        if entry.reason != NOT_A_SAMPLE or entry.detail not in seen:
+            kept.append(entry)
+        if entry.reason == NOT_A_SAMPLE:
             seen.add(entry.detail)
-        kept.append(entry)
     return kept

@@ -31,6 +31,7 @@ COMPANIONS = {
     ".picasa.ini": "the settings of Picasa",
     "_success": "the marker of a job that ended",
 }
+APPLE_DOUBLE = "._"  # begins the name of what macOS keeps of a file on a foreign disk
 # the same of folders, with all that is in them
 COMPANION_FOLDERS = {
     "__macosx": "of an archive that macOS packed",

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from tasks.data.raw.layouts import find_entries
+from tests.kit.deep import deep_folder
 
 
 @pytest.fixture
@@ -143,12 +144,7 @@ def test_folder_that_a_program_made_for_itself_is_no_empty_class(root):
 
 
 def test_folder_a_thousand_deep_is_a_defect_and_costs_no_other_file(root):
-    place = os.open(root / "cat", os.O_RDONLY)
-    for _ in range(990):
-        os.mkdir("d", dir_fd=place)
-        place, above = os.open("d", os.O_RDONLY, dir_fd=place), place
-        os.close(above)
-    os.close(place)
-    sound, deep = sorted(find_entries(root), key=lambda entry: entry.reason)
+    with deep_folder(root / "cat"):
+        sound, deep = sorted(find_entries(root), key=lambda entry: entry.reason)
     assert (sound.path, sound.reason) == ("cat/1.png", "")
     assert (deep.path.count("/"), deep.reason) == (100, "too_deep")

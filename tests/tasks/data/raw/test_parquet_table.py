@@ -98,21 +98,6 @@ def test_shards_called_after_splits_are_the_split(batch):
     assert splits == {"train": "train", "validation": "val", "test": "heldout"}
 
 
-def test_labels_that_would_fill_the_memory_are_not_read(batch):
-    rows = 2000
-    write(
-        batch / "x.parquet",
-        images=[b"%06d" % row for row in range(rows)],
-        label=["c" * 400_000] * rows,
-        row_group_size=rows,
-    )
-    assert (batch / "x.parquet").stat().st_size < 100_000
-    entries = find_entries(batch)
-    assert len(entries) == rows
-    assert {entry.reason for entry in entries[-1000:]} == {"unreadable_row"}
-    assert "no table of labels is that large" in entries[-1].detail
-
-
 def test_names_of_rows_sort_in_the_order_of_the_rows(batch):
     write(batch / "x.parquet", images=IMAGES * 4, label=["cat"] * 12)
     assert list(labels_or_reasons(batch)) == sorted(labels_or_reasons(batch))

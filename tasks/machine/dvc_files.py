@@ -20,7 +20,7 @@ def dvc_settings(project: Path = Path()) -> configparser.RawConfigParser:
             settings.read(file, encoding="utf-8")
         except (configparser.Error, UnicodeDecodeError):
             continue  # DVC itself reports what is wrong with it
-        cache = settings.get("cache", "dir", fallback=None)
+        cache = settings.get("cache", "dir", fallback="")
         if cache:
             settings["cache"]["dir"] = str(file.parent.absolute() / os.path.expanduser(cache.strip("\"' ")))  # noqa: PTH111
     return settings
@@ -45,7 +45,7 @@ def is_cached(target: Path, *, root: Path) -> bool:
 @lru_cache(maxsize=16)
 def _cache(project: Path, stamps: tuple[int, ...]) -> Path:
     """Return the folder of the cache. `stamps` are of the settings, so that changed settings are read again."""
-    return Path(dvc_settings(project).get("cache", "dir", fallback=None) or project / ".dvc/cache").resolve()
+    return Path(dvc_settings(project).get("cache", "dir", fallback="") or project / ".dvc/cache").resolve()
 
 
 def _files(project: Path) -> tuple[Path, ...]:

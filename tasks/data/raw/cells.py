@@ -11,7 +11,6 @@ from tasks.data.samples.parquet_cells import BROKEN, ROWS_AT_ONCE, UnreadableTab
 
 FEWEST_BYTES = 2**26  # of single values that a file of any size may hold
 BYTES_A_BYTE = 100  # of the file: more is no table of labels, whatever compressed it
-REPEATS_PREFIXES = "DELTA_BYTE_ARRAY"  # an encoding that writes no cell's beginning again
 
 
 class Cells:
@@ -21,9 +20,11 @@ class Cells:
     """
 
     def __init__(self, file: Path, columns: Sequence[str]) -> None:
-        schema = pq.read_schema(file)
+        plain = pq.ParquetFile(file)
         self.columns = list(columns)
-        text = [name for name in columns if is_text(schema.field(name).type)]
+        groups = range(plain.metadata.num_row_groups)
+        delta = {chunk.path_in_schema for group in groups for chunk in _chunks(plain, group) if _is_delta(chunk)}
+        text = [name for name in columns if is_text(plain.schema_arrow.field(name).type) and name not in delta]
         self.table = pq.ParquetFile(file, read_dictionary=text)
         self.most = self.left = FEWEST_BYTES + BYTES_A_BYTE * file.stat().st_size
 
@@ -39,13 +40,12 @@ class Cells:
         if not self.columns:
             yield from ({} for _ in range(known.num_rows))
             return
-        chunks = [known.column(number) for number in range(known.num_columns)]
-        chunks = [chunk for chunk in chunks if chunk.path_in_schema in self.columns]
+        chunks = [chunk for chunk in _chunks(self.table, group) if chunk.path_in_schema in self.columns]
         in_pages = sum(chunk.total_uncompressed_size for chunk in chunks)
         if in_pages > self.most:
             raise UnreadableTableError(self._too_much())
         rows_at_once = ROWS_AT_ONCE
-        if any(REPEATS_PREFIXES in chunk.encodings for chunk in chunks):  # no cell is larger than the pages
+        if any(map(_is_delta, chunks)):  # no cell is larger than the pages
             rows_at_once = max(min(rows_at_once, FEWEST_BYTES // max(in_pages, 1)), 1)
         for rows in self.table.iter_batches(rows_at_once, row_groups=[group], columns=self.columns, use_threads=False):
             columns = [self._cells(column) for column in rows.columns]
@@ -72,6 +72,16 @@ class Cells:
 
     def _too_much(self) -> str:
         return f"its columns, other than the images, hold more than {self.most} bytes: no table of labels is that large"
+
+
+def _chunks(table: pq.ParquetFile, group: int) -> list[pq.ColumnChunkMetaData]:
+    known = table.metadata.row_group(group)
+    return [known.column(number) for number in range(known.num_columns)]
+
+
+def _is_delta(chunk: pq.ColumnChunkMetaData) -> bool:
+    """Return whether cells are written as what they add to others; pyarrow makes no dictionary of these."""
+    return any(encoding.startswith("DELTA") for encoding in chunk.encodings)
 
 
 class _Rows:

@@ -164,7 +164,9 @@ def walk_folders(root: Path) -> Iterator[tuple[list[str], list[Entry]]]:
     while pending:
         folder = pending.pop()
         prefix = f"{folder}/" if folder else ""
-        files, folders, problems = [], [], []
+        files: list[str] = []
+        folders: list[str] = []
+        problems: list[Entry] = []
         if prefix.count("/") > MOST_FOLDERS:
             detail = f"more than {MOST_FOLDERS} folders around it: it is not read, move it up"
             yield [], [defect(folder, "too_deep", detail)]

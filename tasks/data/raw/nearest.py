@@ -24,9 +24,6 @@ class Files:
         self.paths = list(files)
         self.batch = batch.absolute()
         self.endings = endings
-        # an archive from another system may have accents in another form
-        self._by_text = {_normal(path): path for path in reversed(self.paths)}
-        self._by_text |= {path: path for path in self.paths}
 
     def find(self, path: str, *, folder: str = "") -> str | None:
         """Return the file at exactly this path, but for spaces around it and the form of its accents.
@@ -78,6 +75,12 @@ class Files:
         whole = [file for file in self._by_name.get(name, []) if f"/{_key(file)}".endswith(f"/{key}")]
         named = self._by_name_stem.get(name, [])
         return whole or self._samples([file for file in named if f"/{_stem(_key(file))}".endswith(f"/{key}")])
+
+    @cached_property
+    def _by_text(self) -> dict[str, str]:
+        # an archive from another system may have accents in another form
+        by_text = {_normal(path): path for path in reversed(self.paths)}
+        return by_text | {path: path for path in self.paths}
 
     @cached_property
     def _by_key(self) -> dict[str, list[str]]:

@@ -153,9 +153,9 @@ def test_folders_without_labels_are_batches_where_a_marker_or_a_table_says_so(la
     assert set(problems(landing).values()) == {""}
 
 
-def test_folder_a_thousand_deep_is_refused_with_its_batch_only(land):
+def test_folder_that_is_far_too_deep_is_refused_with_its_batch_only(land):
     landing = land({"a/x/1.png": b"1", "b/x/1.png": b"1"})
-    with deep_folder(landing / "b", file=b"deep"):
+    with deep_folder(landing / "b", depth=150, file=b"deep"):
         found = problems(landing)
     assert found["a"] == ""
     assert "has more than 100 folders around it" in found["b"]

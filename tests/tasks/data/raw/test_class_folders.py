@@ -143,8 +143,8 @@ def test_folder_that_a_program_made_for_itself_is_no_empty_class(root):
     assert list(labels_and_reasons(root)) == ["cat/1.png"]
 
 
-def test_folder_a_thousand_deep_is_a_defect_and_costs_no_other_file(root):
-    with deep_folder(root / "cat"):
+def test_folder_that_is_far_too_deep_is_a_defect_and_costs_no_other_file(root):
+    with deep_folder(root / "cat", depth=150):
         sound, deep = sorted(find_entries(root), key=lambda entry: entry.reason)
     assert (sound.path, sound.reason) == ("cat/1.png", "")
     assert (deep.path.count("/"), deep.reason) == (100, "too_deep")

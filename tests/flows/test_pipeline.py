@@ -43,8 +43,8 @@ def test_forced_run_gives_the_same_lock_byte_for_byte_and_a_clean_tree(project, 
 def mixed(finished, tmp_path_factory, dvc, digits):
     """The project after a run with batches of every layout beside its first one, and what DVC printed. Change neither.
 
-    DVC makes symbolic links of the new batches, and of all that this run makes. The batch `copy` holds a mirrored copy of
-    a held-out sample, which is itself drawn to train.
+    DVC makes symbolic links of the new batches, and of all that this run makes. The batch `copy` holds a mirrored copy
+    of a held-out sample, which is itself drawn to train.
     """
     project = shutil.copytree(finished, tmp_path_factory.mktemp("mixed") / "project", symlinks=True)
     raw = project / "data/raw"

@@ -1,9 +1,9 @@
 import hashlib
 import json
 import os
-import shutil
 import pickle
 import re
+import shutil
 import time
 
 import pytest

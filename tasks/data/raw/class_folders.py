@@ -55,8 +55,11 @@ def split_folders(files: Iterable[str], *, base: str) -> dict[str, str]:
     if not called or not others:
         return called
     deep = {name: {folder.lower() for folder in folders[name]} for name in called if folders[name]}
+    beside = {folder.lower() for name in folders if name not in called for folder in folders[name]}
     found = {}
     for name, split in called.items():
+        if name in deep and deep[name] & beside:  # its folders are those of the classes, so it is one
+            continue
         alike = others.union(*(inner for other, inner in deep.items() if other != name))
         if name in deep and not deep[name] & alike:
             raise ValueError(

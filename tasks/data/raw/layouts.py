@@ -34,7 +34,8 @@ SHARD = re.compile(r"[-_.]\d.*")  # behind the split, in the name of a Parquet f
 MOST_WRAPPERS = 3  # folders around all of a batch
 MOST_LINES = 20  # of a text, that show whether it lists files
 LONGEST_START = 2**16  # bytes of a text that are looked at
-COCO = re.compile(r'^\s*\[\s*\{|"(?:file_?names?|images|annotations)"', re.IGNORECASE)
+COCO = re.compile(r'^\s*\[\s*\{|"(?:file_?names?|image_?paths?)"\s*:|"(?:images|annotations)"\s*:\s*\[', re.IGNORECASE)
+PACKED = (".gz", ".zip", ".bz2", ".xz")
 
 
 def find_entries(batch: Path, *, endings: tuple[str, ...] = ()) -> list[Entry]:
@@ -76,6 +77,8 @@ def _find(batch: Path, endings: tuple[str, ...]) -> Iterator[Entry]:
     others = sorted(set(paths) - set(parquet))
     _refuse_unread_tables(batch, others, parquet, base=base)
     splits = class_folders.split_folders(paths, base=base)
+    if splits:
+        logger.info("%s: %s", batch, ", ".join(f"the folder {name!r} is {split}" for name, split in splits.items()))
     entries = [entry for path in parquet for entry in parquet_table.find_rows(batch / path, prefix=f"{path}/")]
     entries += class_folders.find_files(batch, others, base=base, splits=splits)
     filled = [*paths, *(entry.path for entry in unread)]
@@ -154,7 +157,8 @@ def _refuse_unread_tables(batch: Path, others: Sequence[str], parquet: Sequence[
             continue
         if file_entry(batch, path, {}, is_walked=True).reason:
             continue
-        is_table = has_ending(name, UNREAD) if path not in parquet else others and not _has_images(batch / path)
+        bare = name[: name.rfind(".")] if has_ending(name, PACKED) else name
+        is_table = has_ending(bare, UNREAD) if path not in parquet else others and not _has_images(batch / path)
         if is_table or _lists_files(batch / path, files):
             raise ValueError(
                 f"{path}{_columns(batch / path)} is not read as a table of labels; {EXPECTED}: "
@@ -182,7 +186,7 @@ def _columns(table: Path) -> str:
 
 def _lists_files(path: Path, files: Files) -> bool:
     """Return whether a text is a list of files, one a line, or describes pictures as COCO does."""
-    if not has_ending(path.name, (".txt", ".lst", ".list", ".dat", ".json")):
+    if not has_ending(path.name, ("", ".txt", ".lst", ".list", ".dat", ".json")):
         return False
     try:
         with path.open("rb") as file:

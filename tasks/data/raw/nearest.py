@@ -62,7 +62,11 @@ class Files:
         if not parts or ".." in parts or "\0" in plain:
             return []
         is_absolute = plain.startswith("/") or bool(DRIVE.match(plain))
-        anchors = [number for number, part in enumerate(parts) if part == self.batch.name]
+        anchors = [
+            number
+            for number, part in enumerate(parts)
+            if part == self.batch.name and (is_absolute or not number or parts[number - 1] == self.batch.parent.name)
+        ]
         behind = ["/".join(parts[number + 1 :]) for number in reversed(anchors)]
         return [name for name in ([] if is_absolute else ["/".join(parts)]) + behind if name]
 

@@ -11,7 +11,7 @@ from tasks.data.raw.layouts import find_entries
 
 @pytest.fixture
 def batch(tmp_path):
-    folder = tmp_path / "batch"
+    folder = tmp_path / "raw/batch"
     (folder / "deep").mkdir(parents=True)
     for name in ("1.png", "2.png", "deep/3.png"):
         (folder / name).touch()
@@ -238,7 +238,7 @@ def test_whole_float_is_the_whole_number(batch, cell, label):
         "3.png",
         "3",
         "batch/deep/3.png",
-        "data/raw/batch/deep/3.png",
+        "raw/batch/deep/3.png",
         "/home/ann/batch/deep/3.png",
         "C:\\birds\\batch\\deep\\3.png",
     ],
@@ -247,6 +247,12 @@ def test_path_that_is_not_quite_the_files_means_the_one_file_that_fits(batch, pa
     table(batch, f"path,label\n{path},cat\n")
     assert labels_or_reasons(batch) == {"deep/3.png": {"label": "cat"}}
     assert unnamed(batch) == ["1.png", "2.png"]
+
+
+def test_folder_called_like_the_batch_in_a_path_that_leads_elsewhere_is_no_batch(batch):
+    table(batch, "path,label\nother/batch/1.png,cat\n")
+    [entry] = [entry for entry in find_entries(batch) if entry.said]
+    assert entry.reason == "missing_file"
 
 
 def test_absolute_path_of_a_file_of_the_batch_means_that_file(batch):

@@ -79,6 +79,11 @@ def test_class_that_is_called_like_a_split_stays_a_class(batch, name):
     assert said(batch)[f"{name}/1.png"] == (name, None)
 
 
+def test_class_that_is_called_like_a_split_and_holds_folders_as_the_others_do_stays_a_class(batch):
+    put(batch, "valid/2024/1.png", "valid/2025/1.png", "invalid/2024/1.png")
+    assert said(batch)["valid/2024/1.png"] == ("valid", None)
+
+
 def test_folder_that_may_be_a_class_or_a_split_is_asked_about(batch):
     put(batch, "train/steam/1.png", "train/diesel/1.png", "plane/1.png")
     message = (
@@ -163,6 +168,8 @@ def test_line_that_is_no_row_does_not_affect_the_others(batch, line, reason):
         ("labels.xlsx", b"PK"),
         ("_annotations.coco.json", b'{"images": [{"file_name": "cat/1.png"}]}'),
         ("list.txt", b"cat/1.png 0\ncat/2.png 1\n"),
+        ("labels", b"1,cat\n2,dog\n"),
+        ("labels.csv.gz", b"\x1f\x8b"),
     ],
 )
 def test_other_table_at_the_top_is_named_with_what_is_expected(batch, name, content):
@@ -186,7 +193,7 @@ def test_columns_of_a_table_that_is_not_read_are_shown(batch):
 @pytest.mark.parametrize("name", ["notes.txt", "README.md", "cat/list.csv", "info.json", "LICENSE", ".hidden.csv"])
 def test_text_that_lists_no_files_stops_nothing(batch, name):
     put(batch, "cat/1.png", "cat/2.png")
-    put(batch, name, content=b'{"note": "cat/1.png is blurred"}\n')
+    put(batch, name, content=b'{"note": "cat/1.png is blurred", "images": 2}\ncat\ndog\n')
     assert said(batch)["cat/1.png"] == ("cat", None)
 
 

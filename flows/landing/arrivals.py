@@ -18,7 +18,7 @@ from flows.landing.copies import Log
 from flows.workspace import paths
 from flows.workspace.batches import append, digest_of, forget
 from flows.workspace.dvc import dvc
-from flows.workspace.settings import dvc_settings
+from tasks.machine.dvc_files import dvc_settings
 from tasks.machine.files import fsync, write_whole
 
 

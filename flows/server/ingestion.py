@@ -101,7 +101,7 @@ def take_all(landing: Landing, *, quiet_seconds: float) -> Report:
     if not (listing.batches or listing.strays or listing.marks):
         report.warnings.append(f"{landing.store.address} is empty")
     for name in listing.strays:
-        report.warnings.append(f"{shown(name)} is not a batch: expected folders and .parquet files")
+        report.warnings.append(f"{shown(name)} is not a batch: expected folders of data and .parquet files")
     for batch in sorted(listing.batches, key=lambda batch: (batch.changed, batch.name)):  # in the order of landing
         name = shown(batch.name)
         mark = landing.mark_of(batch, marks=listing.marks)

@@ -318,9 +318,9 @@ def test_wrong_quiet_seconds_are_refused_in_one_line(monkeypatch, capsys, second
 
 
 def test_batches_are_listed_as_they_landed(prefect_api, workspace, land):
-    land({"b/1.png": b"1"})
+    land({"b/x/1.png": b"1"})
     time.sleep(0.02)
-    assert run(land({"a/1.png": b"2"})).is_completed()
+    assert run(land({"a/x/1.png": b"2"})).is_completed()
     assert listed() == ["b", "a"]
 
 

@@ -37,6 +37,7 @@ def test_run_ends_with_the_page_and_the_next_command(undisturbed):
 
 
 def test_forced_run_gives_the_same_lock_byte_for_byte_and_a_clean_tree(project, dvc):
+    dvc(project, "config", "--local", "cache.type", "hardlink")
     before = (project / "dvc.lock").read_bytes()
     assert len(stages_run(dvc(project, "repro", "--force"))) == 10
     assert (project / "dvc.lock").read_bytes() == before
@@ -47,7 +48,9 @@ def test_forced_run_gives_the_same_lock_byte_for_byte_and_a_clean_tree(project, 
 def mixed(finished, tmp_path_factory, dvc, digits):
     """The project after a run with batches of every layout beside its first one, and what DVC printed. Change neither.
 
-    The batch `copy` holds a mirrored copy of a held-out sample, which is itself drawn to train."""
+    DVC makes symbolic links of the new batches, and of all that this run makes. The batch `copy` holds a mirrored copy
+    of a held-out sample, which is itself drawn to train.
+    """
     project = shutil.copytree(finished, tmp_path_factory.mktemp("mixed") / "project", symlinks=True)
     raw = project / "data/raw"
     pictures = {name: sorted((digits / name).iterdir())[30:90] for name in map(str, range(10))}
@@ -63,6 +66,9 @@ def mixed(finished, tmp_path_factory, dvc, digits):
     pq.write_table(pa.table({"image": images, "label": labels}), raw / "rows.parquet", row_group_size=50)
     put_mirrored_copy(project)
     (project / "data/batches.yaml").write_text('batches: [first, "table", "rows.parquet", copy]\n', "utf-8")
+    dvc(project, "config", "--local", "cache.type", "symlink")
+    dvc(project, "add", *(f"data/raw/{batch}" for batch in ("table", "rows.parquet", "copy")))
+    assert (raw / "table/labels.csv").is_symlink()
     return project, dvc(project, "repro")
 
 
@@ -165,7 +171,9 @@ def test_model_in_use_is_compared_on_todays_heldout_samples(project, dvc):
     commit(project, "promoted")
     dvc(project, "push")
     shutil.rmtree(project / "data/models/baseline")
+    dvc(project, "config", "--local", "cache.type", "symlink")
     dvc(project, "pull", "data/models/baseline.dvc")
+    assert (project / "data/models/baseline/model.safetensors").is_symlink()
     registry = json.loads((project / "data/classes.json").read_text("utf-8"))
     assert registry == {"version": 1, "classes": {"label": [str(digit) for digit in range(10)]}}
     assert stages_run(dvc(project, "repro")) == ["validate", "evaluate", "regression", "report"]

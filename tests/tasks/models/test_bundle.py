@@ -209,11 +209,19 @@ def test_link_that_leaves_the_bundle_is_refused(saved, tmp_path, name):
 
 
 def test_link_of_dvc_into_its_cache_is_followed(saved, tmp_path):
-    kept = tmp_path / "cache/files/md5/ab" / ("c" * 30)
+    bundle = tmp_path / "project/data/models/candidate"
+    bundle.mkdir(parents=True)
+    (saved / DESCRIPTION).rename(bundle / DESCRIPTION)
+    kept = tmp_path / "project/.dvc/cache/files/md5/ab" / ("c" * 30)
     kept.parent.mkdir(parents=True)
     (saved / WEIGHTS).rename(kept)
-    (saved / WEIGHTS).symlink_to(kept)
-    load_bundle(saved)
+    (bundle / WEIGHTS).symlink_to(kept)
+    load_bundle(bundle)
+    (tmp_path / "project/.dvc").rename(tmp_path / "other")
+    (bundle / WEIGHTS).unlink()
+    (bundle / WEIGHTS).symlink_to(tmp_path / "other/cache/files/md5/ab" / kept.name)
+    with pytest.raises(ValueError, match="is a link that leads out of the bundle"):
+        load_bundle(bundle)
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, DESCRIPTION])

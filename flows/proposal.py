@@ -19,6 +19,7 @@ from flows.workspace import paths
 from flows.workspace.dvc import DvcError, lines_of
 from flows.workspace.git import changed_files, is_at_remote
 from flows.workspace.redaction import in_a_line
+from tasks.machine.files import write_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,8 +145,8 @@ def main() -> None:
     except (OSError, ValueError, DvcError) as error:
         sys.exit(f"error: {in_a_line(error)}")
     arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "body.md").write_text(proposal.body, "utf-8")
-    (arguments.out / "facts.env").write_text(proposal.facts(), "utf-8")
+    write_whole(arguments.out / "body.md", proposal.body.encode())
+    write_whole(arguments.out / "facts.env", proposal.facts().encode())
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 
 from tasks.images.decode import decode_stranger
 from tasks.images.options import SizeLimits
-from tasks.machine.files import whole_file
+from tasks.machine.files import beside_of, whole_file
 from tasks.machine.progress import progress
 from tasks.models.bundle import load_bundle
 from tasks.prediction.answers import PRECISION, Answerer
@@ -76,10 +76,12 @@ def predict_with(
     max_file_bytes: int = MAX_FILE_BYTES,
 ) -> Counter[str]:
     """Do what `predict` does, with a model that is loaded."""
-    beside = out.with_name(f".{out.name}.part").resolve()
+    beside = beside_of(out).name
     listed = find_inputs(
         inputs, root=root,
-        left_out=lambda path: holds_predictions(path) or (path.name == beside.name and path.resolve() == beside),
+        left_out=lambda path: (
+            holds_predictions(path) or (path.parent.name == beside and path.parent.parent.samefile(out.parent))
+        ),
     )  # fmt: skip
     decode = partial(
         decode_stranger,

@@ -159,6 +159,18 @@ def test_predictions_that_are_reached_another_way_are_not_read_again(bundle, pic
         assert predict(bundle, [pictures], out=tmp_path / way / name, device="cpu") == {"": 40}
 
 
+@pytest.mark.parametrize("kind", ["file", "dangling", "folder"])
+def test_planted_link_beside_the_output_is_never_followed(bundle, pictures, tmp_path, kind):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/key").write_text("precious", "utf-8")
+    target = {"file": "own/key", "dangling": "own/new", "folder": "own"}[kind]
+    (pictures / ".out.parquet.part").symlink_to(tmp_path / target)
+    assert predict(bundle, [pictures], out=pictures / "out.parquet", device="cpu") == {"": 40}
+    assert (tmp_path / "own/key").read_text("utf-8") == "precious"
+    assert [path.name for path in (tmp_path / "own").iterdir()] == ["key"]
+    assert len(pd.read_parquet(pictures / "out.parquet")) == 80
+
+
 @pytest.mark.parametrize(
     "out", ["00.png", "list.csv", "old.parquet", "model/model.safetensors", "model/new.parquet", "."]
 )

@@ -136,9 +136,11 @@ def _rgb(image: Image.Image, content: bytes, *, tiles: Sequence[Any], is_turned:
 def _spread(image: Image.Image) -> int:
     """Return the levels between the least and the largest value of a channel of an RGB image, or enough of them."""
     places = ((image.width * n // 8, image.height * n // 8) for n in range(8))
-    few = [image.getpixel(place) for place in places]  # most images are not blank, and a few px show it
-    if (spread := max(max(channel) - min(channel) for channel in zip(*few, strict=True))) < LEAST_SPREAD:  # type: ignore[arg-type]
-        spread = max(largest - least for least, largest in image.getextrema())  # type: ignore[misc]
+    few: list[Any] = [image.getpixel(place) for place in places]  # most images are not blank, and a few px show it
+    spread = max(max(channel) - min(channel) for channel in zip(*few, strict=True))
+    if spread < LEAST_SPREAD:
+        channels: Any = image.getextrema()
+        spread = max(largest - least for least, largest in channels)
     return int(spread)
 
 

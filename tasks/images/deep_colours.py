@@ -43,7 +43,8 @@ def spread_colours(image: Image.Image, content: bytes, tiles: Sequence[Any], *, 
         return
     rawmode, *options = (tiles[0].args,) if isinstance(tiles[0].args, str) else tiles[0].args or ("",)
     is_deep = ";16" in rawmode or (tiles[0].codec_name == "ppm" and options[-1:] == [2**16 - 1])
-    if not is_deep or max(largest for _, largest in image.getextrema()[:3]) > MOST_UPPER:
+    channels: Any = image.getextrema()
+    if not is_deep or max(largest for _, largest in channels[:3]) > MOST_UPPER:
         return
     size = image.height, image.width
     if tiles[0].codec_name == "ppm":

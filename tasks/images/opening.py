@@ -93,6 +93,9 @@ def _holds_orientation(kind: bytes, note: bytes) -> bool:
 
 
 def damage(content: bytes, error: Exception) -> DefectError:
+    """Return the defect that an error of Pillow stands for."""
+    if isinstance(error, Image.DecompressionBombError):  # of a part that is larger than the header of the file says
+        return DefectError("too_many_pixels", _one_line(error))
     return DefectError("truncated" if _is_cut_off(content, str(error)) else "unreadable", _one_line(error))
 
 

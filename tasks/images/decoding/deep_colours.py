@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tasks.images.depth import to_8_bits
-from tasks.images.opening import identified, without_notes
+from tasks.images.decoding.depth import to_8_bits
+from tasks.images.decoding.opening import identified, without_notes
 
 MOST_UPPER = 63  # of an image of 16 bits a colour that uses no more than 14 of them: the largest of its upper 8 bits
 # Pillow's names of colours in 16 bits, and of the same bytes in the other order; N is the machine's own
@@ -43,8 +43,10 @@ def spread_colours(image: Image.Image, content: bytes, tiles: Sequence[Any], *, 
         return
     rawmode, *options = (tiles[0].args,) if isinstance(tiles[0].args, str) else tiles[0].args or ("",)
     is_deep = ";16" in rawmode or (tiles[0].codec_name == "ppm" and options[-1:] == [2**16 - 1])
+    if not is_deep:
+        return
     channels: Any = image.getextrema()
-    if not is_deep or max(largest for _, largest in channels[:3]) > MOST_UPPER:
+    if max(largest for _, largest in channels[:3]) > MOST_UPPER:
         return
     size = image.height, image.width
     if tiles[0].codec_name == "ppm":

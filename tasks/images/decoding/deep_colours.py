@@ -1,20 +1,21 @@
 """Spread the values of a deep image by the range that its file declares or uses, colours too."""
 
-import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from tasks.images.decoding.depth import to_8_bits
+from tasks.images.decoding.depth import range_of, spread, strips
 from tasks.images.decoding.opening import identified, without_notes
 
 MOST_UPPER = 63  # of an image of 16 bits a colour that uses no more than 14 of them: the largest of its upper 8 bits
 # Pillow's names of colours in 16 bits, and of the same bytes in the other order; N is the machine's own
 _OTHER = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
 EXCHANGED = {f"{c};16{o}": f"{c};16{_OTHER[o]}" for c in ("RGB", "RGBA", "RGBX") for o in "LBN"}
+GREY_AND_ALPHA = "LA;16B"  # which Pillow decodes to RGBA
+DeepRows = Callable[[slice], Any]  # rows -> their values, (n, width, channels) uint16
 BITS_PER_SAMPLE, MAX_SAMPLE_VALUE = 258, 281  # tags of TIFF
 
 
@@ -42,24 +43,38 @@ def spread_colours(image: Image.Image, content: bytes, tiles: Sequence[Any], *, 
     if image.mode not in ("RGB", "RGBA") or not tiles:
         return
     rawmode, *options = (tiles[0].args,) if isinstance(tiles[0].args, str) else tiles[0].args or ("",)
-    is_deep = ";16" in rawmode or (tiles[0].codec_name == "ppm" and options[-1:] == [2**16 - 1])
-    if not is_deep:
+    is_netpbm = tiles[0].codec_name == "ppm" and options[-1:] == [2**16 - 1]
+    if not (is_netpbm or rawmode == GREY_AND_ALPHA or rawmode in EXCHANGED):
         return
-    channels: Any = image.getextrema()
-    if max(largest for _, largest in channels[:3]) > MOST_UPPER:
+    upper: Any = image.getextrema()
+    if max(largest for _, largest in upper[:3]) > MOST_UPPER:
         return
-    size = image.height, image.width
-    if tiles[0].codec_name == "ppm":
-        deep = np.frombuffer(content, ">u2", count=3 * math.prod(size), offset=tiles[0].offset).reshape(*size, 3)
-    elif rawmode == "LA;16B":  # read as four bytes a px
-        bytes_of = np.asarray(_exchanged(content, "RGBA")).astype(np.uint16)
-        deep = (bytes_of[..., ::2] << 8 | bytes_of[..., 1::2])[..., [0, 0, 0, 1]]
-    elif (exchanged := EXCHANGED.get(rawmode)) is not None:
-        deep = np.asarray(image).astype(np.uint16) << 8 | np.asarray(_exchanged(content, exchanged))
+    deep: DeepRows
+    if is_netpbm:
+        whole = np.frombuffer(content, ">u2", count=3 * image.width * image.height, offset=tiles[0].offset)
+        deep = whole.reshape(image.height, image.width, 3).__getitem__
     else:
-        return
-    shallow = [to_8_bits(deep[..., :3], declared=declared), *(to_8_bits(deep[..., 3:]) for _ in image.getbands()[3:])]
-    image.paste(Image.fromarray(np.concatenate(shallow, axis=2)))
+        deep = _deep_rows(image, content, rawmode)
+    rows = list(strips(image.height, image.width))
+    largest = np.max([deep(part).max(axis=(0, 1)) for part in rows], axis=0)  # (channels,)
+    _, top = range_of(0, int(largest[:3].max()), is_real=False, declared=declared)
+    tops = [top] * 3 + [range_of(0, int(most), is_real=False, declared=None)[1] for most in largest[3:]]  # then alpha
+    for part in rows:
+        image.paste(Image.fromarray(spread(deep(part), bottom=0, top=np.array(tops))), (0, part.start))
+
+
+def _deep_rows(image: Image.Image, content: bytes, rawmode: str) -> DeepRows:
+    """Return the values of rows of an image by both of their bytes."""
+    exchanged = _exchanged(content, EXCHANGED.get(rawmode, "RGBA"))
+
+    def deep(rows: slice) -> Any:
+        box = (0, rows.start, image.width, rows.stop)
+        lower = np.asarray(exchanged.crop(box)).astype(np.uint16)
+        if rawmode == GREY_AND_ALPHA:  # decoded as four bytes a px
+            return (lower[..., ::2] << 8 | lower[..., 1::2])[..., [0, 0, 0, 1]]
+        return np.asarray(image.crop(box)).astype(np.uint16) << 8 | lower
+
+    return deep
 
 
 def _exchanged(content: bytes, rawmode: str) -> Image.Image:

@@ -214,10 +214,9 @@ def _to_rgb(image: Image.Image, *, declared: int | None) -> Image.Image:
         image = Image.fromarray(to_8_bits(np.asarray(image), declared=declared))
     if not image.has_transparency_data:
         return image if image.mode == "RGB" else image.convert("RGB")
-    image = image.convert("RGBA")
     laid = Image.new("RGB", image.size)
     rows = max(PX_AT_ONCE // image.width, 1)
     for top in range(0, image.height, rows):
-        part = image.crop((0, top, image.width, min(top + rows, image.height)))
+        part = image.crop((0, top, image.width, min(top + rows, image.height))).convert("RGBA")
         laid.paste(Image.alpha_composite(Image.new("RGBA", part.size, "white"), part).convert("RGB"), (0, top))
     return laid

@@ -34,19 +34,21 @@ def scans_of(content: bytes) -> Scans:
     # of each component the bits that its coefficients lack; an empty entry lacks all of them
     missing: dict[int, list[int | None]] = {}
     num_coefficients = 1
-    while (marker := MARKER.search(content, place)) and marker[1][0] != END_OF_IMAGE:
-        kind = marker[1][0]
-        place = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2], "big")
-        segment = content[marker.end() + 2 : place]
-        if kind in FRAMES:
-            num_coefficients = NUM_COEFFICIENTS if kind in PROGRESSIVE else 1  # a scan gives all at once
-            missing = {component: [None] * num_coefficients for component in segment[6::3]}
-        elif kind == START_OF_SCAN:
+    while (marker := MARKER.search(content, place)) and (kind := marker[1][0]) != END_OF_IMAGE:
+        start = marker.end()
+        place = start + int.from_bytes(content[start : start + 2], "big")
+        if kind == START_OF_SCAN:
             count += 1
-            *components, first, last, bits = segment[1:] if len(segment) > 5 else bytes(3)
+            segment = content[start + 3 : place]
+            *components, first, last, bits = segment if len(segment) > 4 else bytes(3)
             for lacks in (missing[component] for component in components[::2] if component in missing):
-                for number in range(first, min(last + 1, num_coefficients)) if num_coefficients > 1 else (0,):
-                    lacks[number] = bits & 15 if num_coefficients > 1 else 0
+                if num_coefficients == 1:
+                    lacks[0] = 0
+                else:
+                    lacks[first : last + 1] = [bits & 15] * len(lacks[first : last + 1])
+        elif kind in FRAMES:
+            num_coefficients = NUM_COEFFICIENTS if kind in PROGRESSIVE else 1  # a scan gives all at once
+            missing = {component: [None] * num_coefficients for component in content[start + 8 : place : 3]}
     is_whole = not any(lack or lack is None for lacks in missing.values() for lack in lacks)
     return Scans(count=count, is_whole=is_whole, end=marker.start() if marker else len(content))
 

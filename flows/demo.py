@@ -17,6 +17,7 @@ from flows.in_use.verdict import ADVICE, read_object, read_verdict
 from flows.server.password import FILE as PASSWORD
 from flows.workspace import paths
 from flows.workspace.working_copy import commit, make_workspace
+from tasks.machine.files import write_whole
 
 DEMO = Path("demo")
 BATCH = "digits"
@@ -55,7 +56,7 @@ def put_digits() -> None:
     if not raw.is_dir():
         subprocess.run([sys.executable, "-m", "tasks.demo.digits", "--out", str(raw)], check=True)
     batches = paths.batches()
-    batches.write_text(batches.read_text("utf-8").replace("batches: []", f"batches: [{BATCH}]"), "utf-8")
+    write_whole(batches, batches.read_text("utf-8").replace("batches: []", f"batches: [{BATCH}]").encode())
 
 
 def show_metrics() -> None:
@@ -91,7 +92,8 @@ def show_table(measuring: subprocess.Popen[str] | None) -> None:
         printed, _ = measuring.communicate()
         if measuring.returncode != 0:
             sys.exit("error: the value of transfer learning could not be measured: see the lines above")
-        TABLE.write_text(json.dumps({"candidate": candidate} | json.loads(printed.splitlines()[-1])), "utf-8")
+        table = {"candidate": candidate} | json.loads(printed.splitlines()[-1])
+        write_whole(TABLE, json.dumps(table).encode())
     rows = read_object(TABLE, advice="run `make demo` again")["raw"]
     fractions = sorted({row["fraction"] for row in rows})
     print("\nThe value of transfer learning: held-out accuracy (processor seconds to train)")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from flows.workspace.dvc import DvcError
 from flows.workspace.redaction import in_a_line
+from tasks.machine.files import write_whole
 
 
 def main() -> None:
@@ -26,8 +27,8 @@ def main() -> None:
     except (OSError, ValueError, DvcError) as error:
         sys.exit(f"error: {in_a_line(error)}")
     arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "body.md").write_text(proposal.body, "utf-8")
-    (arguments.out / "facts.env").write_text(proposal.facts(), "utf-8")
+    write_whole(arguments.out / "body.md", proposal.body.encode())
+    write_whole(arguments.out / "facts.env", proposal.facts().encode())
 
 
 if __name__ == "__main__":

@@ -12,9 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from tasks.images.decode import decode_stranger
 from tasks.images.options import SizeLimits
-from tasks.machine.files import whole_file
+from tasks.machine.files import beside_of, whole_file
 from tasks.machine.progress import progress
 from tasks.models.bundle import load_bundle
 from tasks.prediction.answers import PRECISION, Answerer
@@ -76,10 +78,12 @@ def predict_with(
     max_file_bytes: int = MAX_FILE_BYTES,
 ) -> Counter[str]:
     """Do what `predict` does, with a model that is loaded."""
-    beside = out.with_name(f".{out.name}.part").resolve()
+    beside = beside_of(out).name
     listed = find_inputs(
         inputs, root=root,
-        left_out=lambda path: holds_predictions(path) or (path.name == beside.name and path.resolve() == beside),
+        left_out=lambda path: (
+            holds_predictions(path) or (path.parent.name == beside and path.parent.parent.samefile(out.parent))
+        ),
     )  # fmt: skip
     decode = partial(
         decode_stranger,
@@ -160,6 +164,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "predicted %s of %s in %.0f s -> %s%s", f"{counts['']:,}", f"{counts.total():,}", time.monotonic() - start,
             options.out, f"; without a label: {reasons}" if reasons else "",
         )  # fmt: skip
+        if not counts[""]:
+            found = f"{reasons} (for example {example(options.out)})" if reasons else no_file(options.inputs)
+            raise ValueError(f"nothing was predicted: {found}")
+
+
+def example(out: Path) -> str:
+    """Return the first input of written predictions with the detail of its reason."""
+    [row] = next(pq.ParquetFile(out).iter_batches(1, columns=["path", "detail"])).to_pylist()
+    return f"{row['path']}: {row['detail']}; {out} has all of them"
+
+
+def no_file(inputs: Sequence[Path]) -> str:
+    return f"there is no file in {', '.join(map(str, inputs))}, besides earlier predictions"
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

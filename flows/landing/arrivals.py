@@ -19,7 +19,7 @@ from flows.workspace import paths
 from flows.workspace.batches import append, digest_of, forget
 from flows.workspace.dvc import dvc
 from tasks.machine.dvc_files import dvc_settings
-from tasks.machine.files import fsync, write_whole
+from tasks.machine.files import fsync, remove, write_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ def unfinished() -> Iterator[tuple[Path, Arrival | ValueError]]:
             if isinstance(arrival, ValueError) or _is_somewhere(arrival, place):
                 yield place, arrival
                 continue
-        _remove(place)
+        remove(place)
 
 
 def content_of(place: Path) -> Path:
@@ -67,7 +67,7 @@ def content_of(place: Path) -> Path:
 
 def discard(place: Path) -> None:
     """Remove a copy of a batch that is in its place already."""
-    _remove(content_of(place))
+    remove(content_of(place))
 
 
 def record(arrival: Arrival, *, place: Path) -> None:
@@ -140,13 +140,6 @@ def _read(journal: Path) -> Arrival | ValueError:
         return ValueError(
             f"{journal} is of another version, or torn: remove {journal.parent}, and its batch is copied again"
         )
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
 
 
 def _incoming() -> Path:

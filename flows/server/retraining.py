@@ -32,6 +32,7 @@ from flows.workspace.hold import only_writer
 from flows.workspace.parameters import check_parameters
 from flows.workspace.redaction import in_a_line
 from flows.workspace.turns import NotNeededError, in_turn
+from tasks.machine.files import write_whole
 
 UNDECIDED = Path(".dvc/tmp/graftline-undecided")  # exists until a run or a person decides about the candidate
 
@@ -148,7 +149,7 @@ def noted(lines: Lines, problems: list[str]) -> Lines:
             if line.startswith("error: "):
                 problems.append(line)
             if (beginning := BEGINNING.match(line)) and beginning["stage"] == "regression":
-                UNDECIDED.touch()
+                write_whole(UNDECIDED, b"")
             yield line
 
 

@@ -18,6 +18,7 @@ from flows.workspace import paths
 from flows.workspace.dvc import DvcError, dvc, lines_of
 from flows.workspace.git import RefusedError, check_pushable, differing, is_recorded, push_to_git, record_in_git
 from flows.workspace.run_files import run_files
+from tasks.machine.files import write_whole
 
 Publish = Literal["no", "branch", "main"]
 
@@ -58,7 +59,7 @@ def check_dvc_remote() -> None:
 
 def commit_run(*, log: Callable[[str], None]) -> None:
     """Commit what makes the run reproducible: dvc.lock, the batches and their DVC files, the list of decisions."""
-    OWED.touch()
+    write_whole(OWED, b"")
     verdict = read_verdict() if paths.verdict().is_file() else {}
     result = f"{verdict['candidate'][:12]} is {verdict['verdict']}" if verdict else "no candidate was judged"
     record_in_git(run_files(), message=f"retrain: {result}", log=log)

@@ -16,7 +16,13 @@ from torchvision.models.feature_extraction import get_graph_node_names
 
 from tasks.images.transform import Transform
 from tasks.machine.files import sha256, write_json
-from tasks.models.architecture import build_network_outline, check_architecture, classification_layer, num_parameters
+from tasks.models.architecture import (
+    build_network_outline,
+    check_architecture,
+    classification_layer,
+    num_parameters,
+    without_values,
+)
 from tasks.models.backbone import Backbone
 from tasks.models.classifier import Classifier
 from tasks.models.description import Description, read_description, with_digest
@@ -61,6 +67,7 @@ def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
     Raises:
         ValueError: a check fails, or a weight is not finite.
     """
+    check_is_bundle(folder)
     try:
         for name in (DESCRIPTION, WEIGHTS):
             check_place(folder / name)
@@ -80,6 +87,15 @@ def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
         raise ValueError(f"{folder} is not a whole bundle ({reason}): make it again, or run `dvc checkout`") from error
 
 
+def check_is_bundle(folder: Path) -> None:
+    """Raise ValueError if there is nothing like a bundle in this place."""
+    advice = "name the folder of a bundle; the model in use is data/models/baseline, which `dvc pull` brings"
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is {'a file' if folder.exists() else 'not there'}: {advice}")
+    if not any(os.path.lexists(folder / name) for name in (DESCRIPTION, WEIGHTS)):
+        raise ValueError(f"{folder} holds neither {DESCRIPTION} nor {WEIGHTS}: {advice}")
+
+
 @contextmanager
 def opened(folder: Path) -> Iterator[tuple[BufferedReader, BufferedReader]]:
     """Yield the description and the weights, opened in one and the same folder.
@@ -97,20 +113,9 @@ def opened(folder: Path) -> Iterator[tuple[BufferedReader, BufferedReader]]:
 
 def build(description: Description) -> Classifier:
     """Return the untrained network."""
-    return grafted(build_backbone(description), description)
-
-
-def build_backbone(description: Description) -> Backbone:
-    return Backbone(
-        description.architecture,
-        features=description.features,
-        transform=Transform.from_dict(description.transform.model_dump()),
-    )
-
-
-def grafted(backbone: Backbone, description: Description) -> Classifier:
+    transform = Transform.from_dict(description.transform.model_dump())
     return Classifier(
-        backbone,
+        Backbone(description.architecture, features=description.features, transform=transform),
         description.classes,
         hidden_features=description.hidden_features,
         temperatures=description.temperatures,
@@ -120,16 +125,9 @@ def grafted(backbone: Backbone, description: Description) -> Classifier:
 def outline(description: Description) -> dict[str, Tensor]:
     """Return the tensors that the weights must match: their names, shapes and types.
 
-    The heads have no values, because a description may ask for heads of any size. The backbone has none either, and
-    computes nothing, if torchvision can build it that way.
+    They have no values, because a description may ask for a network and heads of any size.
     """
-    try:
-        with torch.device("meta"):
-            backbone = build_backbone(description)
-    except NotImplementedError:  # RegNet computes its widths with tensors
-        backbone = build_backbone(description)
-    with torch.device("meta"):
-        return grafted(backbone, description).state_dict()
+    return without_values(lambda: build(description)).state_dict()
 
 
 def nodes(backbone: Backbone) -> list[str]:

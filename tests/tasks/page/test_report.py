@@ -3,12 +3,16 @@ import io
 import re
 import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from tasks.data.samples.samples import sample_id
 from tasks.machine.files import read_json, write_json
+from tasks.page.quarantine import DECODED
 
+ROOT = Path(__file__).parents[3]
 HOSTILE = "<script>alert(1)</script>"
 
 
@@ -178,6 +182,28 @@ def test_quarantined_image_is_shown_only_if_it_can_be_decoded(page, quarantined)
     shown = Tags(page(quarantine=rows)).pictures
     assert "cat/twice.png" in shown
     assert not {"cat/bomb.png", "../../secret.png"} & set(shown)
+
+
+def test_page_is_drawn_with_rows_of_every_reason(project, quarantined):
+    """Of each reason a picture, one that was removed since, one that changed, a text, and a file that was not read."""
+    reasons = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/data.md").read_text("utf-8"), re.M)
+    rows = [
+        row
+        for reason in reasons
+        for row in (
+            quarantined(f"cat/{reason}.png", reason),
+            ["a", f"cat/gone-{reason}.png", "0" * 64, reason, "detail"],
+            ["a", f"cat/{reason}.png", "0" * 64, reason, "it had other bytes"],
+            ["a", "notes.txt", sample_id(b"notes"), reason, "detail"],
+            ["a", "notes.txt", "", reason, "never read"],
+        )
+    ]
+    written = project(quarantine=rows)
+    (written.folder / "raw/a/notes.txt").write_bytes(b"notes")
+    shown = Tags(written.draw(max_quarantined_rows=len(rows)).read_text("utf-8")).pictures
+    assert {path for path in shown if path.removeprefix("cat/").removesuffix(".png") in reasons} == {
+        f"cat/{reason}.png" for reason in DECODED
+    }
 
 
 def test_thumbnails_are_small_and_have_no_metadata(project):

@@ -14,14 +14,9 @@ function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }
 
-function whenNear(element, act) {
-  const observer = new IntersectionObserver((entries) => {
-    if (entries.some((entry) => entry.isIntersecting)) {
-      observer.disconnect();
-      act();
-    }
-  }, { rootMargin: "300px" });
-  observer.observe(element);
+// after the page is shown, and before anybody prints it
+function whenIdle(act) {
+  addEventListener("load", () => (window.requestIdleCallback ?? setTimeout)(() => act()));
 }
 
 function onScheme(act) {

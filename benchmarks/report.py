@@ -116,10 +116,8 @@ def write_project(place: Path, *, num_samples: int, num_classes: int) -> None:
     # those without an image come last in a batch, where the page draws its examples from the first
     identities = [f"f{hashlib.sha256(str(row).encode()).hexdigest()[1:]}" for row in range(num_samples)]
     newest = pd.Series(labels)[np.array(batches) == BATCHES[-1]]
-    for row in {
-        *np.flatnonzero(answers["candidate"] != labels).tolist(),
-        *newest.groupby(newest).head(1000 // num_classes).index,
-    }:
+    examples = newest.groupby(newest).head(1000 // num_classes).index
+    for row in {*np.flatnonzero(answers["candidate"] != labels).tolist(), *examples.tolist()}:
         identities[row] = write_picture(place / "raw" / batches[row] / paths[row], rng)
     table = pd.DataFrame({"batch": batches, "path": paths, "sample_id": identities})
     answers["head"] = answers["baseline"]

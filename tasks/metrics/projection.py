@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 
 MAX_FITTED = 10_000  # samples that the components are fitted to; more would turn the plane by less than a point's width
 CHUNK = 8192  # samples projected at once
-FARTHEST = 0.02  # share of samples at each end of an axis that its scale ignores, so that outliers squeeze no others
-MARGIN = 1.4  # the plane shows this many times the range of the others; samples beyond it are drawn on the edge
+FARTHEST = 0.05  # share of samples at each end of an axis that its scale ignores, so that outliers squeeze no others
+MARGIN = 1.6  # the plane shows this many times the range of the others; samples beyond it are drawn on the edge
 LARGEST = 65535  # the largest uint16
 
 

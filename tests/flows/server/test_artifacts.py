@@ -29,7 +29,7 @@ def test_names_from_the_data_are_text_in_the_table():
 
 def test_charts_of_the_report_can_stand_alone(finished):
     drawings = charts((finished / "data/report/index.html").read_text("utf-8"))
-    assert [label.split()[0] for label, _ in drawings] == ["Reliability", "Loss", "Accuracy"]
+    assert [label.split()[0] for label, _ in drawings] == ["Loss", "Accuracy", "Reliability"]
     for _, address in drawings:
         picture = ElementTree.fromstring(base64.b64decode(address.partition(",")[2]))  # noqa: S314  our own
         assert picture.tag == "{http://www.w3.org/2000/svg}svg"

@@ -14,8 +14,8 @@ def test_longest_direction_is_horizontal_and_both_axes_have_one_scale():
     features[:, 3] = rng.uniform(-8, 8, 500)
     features[:, 1] = rng.uniform(-2, 2, 500)
     places = of(features).astype(float)
-    assert np.ptp(places[:, 0]) > 0.7 * LARGEST
-    assert np.ptp(places[:, 1]) == pytest.approx(np.ptp(places[:, 0]) / 4, rel=0.05)
+    assert np.ptp(places[:, 0]) > 0.65 * LARGEST
+    assert np.ptp(places[:, 1]) == pytest.approx(np.ptp(places[:, 0]) / 4, rel=0.1)
     assert np.corrcoef(places[:, 0], features[:, 3])[0, 1] > 0.999  # not mirrored
 
 

@@ -13,7 +13,7 @@ from tasks.data.manifest.tables import write_table, write_text_table
 from tasks.data.samples.samples import sample_id
 from tasks.data.vectors.tensors import Tensor, write_tensors
 from tasks.machine.files import write_json
-from tasks.metrics.projection import project
+from tasks.metrics import projection
 from tasks.page.options import PageOptions
 from tasks.report import run
 
@@ -83,7 +83,7 @@ def project(tmp_path, picture) -> Write:
             predictions[f"{model}_label_probability"] = np.where(is_wrong, 0.2, 0.75)
         write_results(tmp_path, predictions, verdict=verdict, slices=slices, reason=reason, num_decisions=num_decisions)
         features = (spread * np.random.default_rng(0).normal(size=(num_samples, 8))).astype(np.float16)
-        places = Tensor(shape=(num_samples, 2), dtype=np.uint16, pieces=[project(features)])
+        places = Tensor(shape=(num_samples, 2), dtype=np.uint16, pieces=[projection.project(features)])
         write_tensors(tmp_path / "evaluation" / "places.safetensors", {"places": places}, metadata={})
         return Project(folder=tmp_path, samples=table)
 

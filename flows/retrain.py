@@ -5,6 +5,7 @@ artifacts are posted.
 """
 
 import argparse
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -102,6 +103,7 @@ def reproduce(*, is_answered: bool, is_published: bool, is_partial: bool) -> Ver
         DvcError: a stage failed.
     """
     log = get_run_logger().info
+    start = time.monotonic()
     settle_unfinished(log)
     if is_partial:
         check_dvc_remote()
@@ -118,7 +120,7 @@ def reproduce(*, is_answered: bool, is_published: bool, is_partial: bool) -> Ver
         pull_outcome(log)
     verdict = show()
     if is_published:
-        commit_run(log=log)
+        commit_run(log=log, seconds=time.monotonic() - start)
     return verdict
 
 

@@ -1,6 +1,7 @@
 """Choose right predictions of each class, so that a person sees what the class looks like."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -18,17 +19,18 @@ def examples(predictions: pd.DataFrame, batches: Sequence[str], *, limit: int) -
     return classes.head(max(limit // max(classes.ngroups, 1), 1)).head(limit).drop(columns="age").reset_index(drop=True)
 
 
-def by_class(chosen: pd.DataFrame, predictions: pd.DataFrame) -> list[dict[str, object]]:
+def by_class(chosen: pd.DataFrame, predictions: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the classes of the chosen examples, with their rows and with how many held-out samples are right."""
-    is_right = predictions["candidate"] == predictions["label"]
-    counts = is_right.groupby([predictions["target"], predictions["label"]]).agg(["sum", "size"])
+    keys = ["target", "label"]
+    num_heldout = predictions.groupby(keys).size().to_dict()
+    num_right = predictions[predictions["candidate"] == predictions["label"]].groupby(keys).size().to_dict()
     return [
         {
-            "target": target,
-            "name": name,
-            "num_right": int(counts.loc[(target, name), "sum"]),
-            "num_heldout": int(counts.loc[(target, name), "size"]),
+            "target": rows["target"].iloc[0],
+            "name": rows["label"].iloc[0],
+            "num_right": num_right[key],
+            "num_heldout": num_heldout[key],
             "rows": rows.to_dict("records"),
         }
-        for (target, name), rows in chosen.groupby(["target", "label"], sort=False)
+        for key, rows in chosen.groupby(keys, sort=False)
     ]

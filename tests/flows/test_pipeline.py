@@ -152,7 +152,7 @@ def test_experiment_is_compared_with_the_commit_it_started_from(project, dvc):
 def test_plots_are_drawn_from_what_the_stages_wrote(project, dvc):
     dvc(project, "plots", "show", "--out", "plots")
     page = (project / "plots/index.html").read_text("utf-8")
-    for title in ("Loss of fine-tuning", "Confusion matrix", "Reliability"):
+    for title in ("Loss of fine-tuning", "Confusion of the candidate", "Reliability of the candidate"):
         assert title in page
 
 

@@ -20,7 +20,7 @@ function whenIdle(act) {
 }
 
 function onScheme(act) {
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", act);
+  for (const query of ["(prefers-color-scheme: dark)", "print"]) matchMedia(query).addEventListener("change", act);
 }
 
 function filterBy(form, items, { matches, show }) {

@@ -362,7 +362,11 @@ def test_map_is_drawn_in_the_colours_of_the_scheme(project, browse):
         window.locator("#map-colour").select_option("outcome")
         window.locator("#map-outcome").select_option("wrong")
         lightness[scheme] = window.locator("#map-canvas").evaluate(mean_lightness)
+    window.emulate_media(media="print", color_scheme="dark")
+    window.wait_for_timeout(100)
+    printed = window.locator("#map-canvas").evaluate(mean_lightness)
     assert lightness["dark"] > lightness["light"] > 0
+    assert printed == pytest.approx(lightness["light"], rel=0.05)
 
 
 def test_map_with_too_many_samples_shows_some_at_random_and_says_so(project, browse):

@@ -10,15 +10,14 @@ import pandas as pd
 from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import SPLITS, read_manifest, used_of
 from tasks.data.manifest.tables import read_text_table
-from tasks.data.vectors.embeddings import read_embeddings
 from tasks.machine.files import read_json, whole_file
 from tasks.page.comparison import comparison, outcomes
 from tasks.page.confusion import confusion
-from tasks.page.curves import curves, numbers
+from tasks.page.curves import LINES, curves, numbers
+from tasks.page.examples import by_class, examples
 from tasks.page.gallery import worst
 from tasks.page.options import PageOptions
-from tasks.page.points import points
-from tasks.page.projection import project
+from tasks.page.points import points, read_places
 from tasks.page.quarantine import with_pictures
 from tasks.page.reliability import dots
 from tasks.page.render import render
@@ -28,6 +27,8 @@ from tasks.stage.main import main
 
 logger = logging.getLogger("graftline")
 
+RIGHT = "right"  # the kind of a picture that shows no error
+
 
 def run(
     *,
@@ -36,7 +37,6 @@ def run(
     training: Path,
     evaluation: Path,
     regression: Path,
-    embeddings: Path,
     batches: Path,
     raw: Path,
     out: Path,
@@ -59,24 +59,40 @@ def run(
         table=read_slices(evaluation / "slices.csv"),
         sizes={model: subject[f"{model}_bytes"] for model in ("candidate", "baseline") if f"{model}_bytes" in subject},
     )
-    gallery = worst(predictions, limit=report.max_pictures)
-    pictures = thumbnails(gallery, raw=raw, size=report.picture_size)
+    shown = pd.concat(
+        [
+            worst(predictions, limit=report.max_pictures),
+            examples(predictions, names, limit=report.max_examples).assign(kind=RIGHT),
+        ],
+        ignore_index=True,
+    )
+    pictures = thumbnails(shown, raw=raw, size=report.picture_size)
     heldout = np.flatnonzero(manifest["split"] == "heldout")
     drawn = drawn_rows(manifest["sample_id"], heldout, limit=report.max_points)
-    places = project(read_embeddings(embeddings, names, num_samples=len(manifest)).part(drawn))
+    places = read_places(evaluation / "places.safetensors", num_samples=len(heldout))
     samples = manifest.iloc[drawn].reset_index(drop=True)
-    shown = gallery["sample_id"].drop_duplicates()
-    mapped = points(samples, places, predictions, pictures=dict(zip(shown, shown.index, strict=True)))
+    numbered = shown["sample_id"].drop_duplicates()
+    mapped = points(
+        samples,
+        places[np.searchsorted(heldout, drawn)],
+        predictions,
+        pictures=dict(zip(numbered, numbered.index, strict=True)),
+    )
     position = {identity: at for at, identity in enumerate(samples["sample_id"])}
+    shown = shown.assign(
+        picture=shown["sample_id"].map(pictures),
+        row=shown["sample_id"].map(position).fillna(-1).astype(int),
+        number=shown.index,
+    )
+    gallery = shown[shown["kind"] != RIGHT]
     content = {
         "title": report.title,
         "verdict": read_json(regression / "verdict.json"),
         "subject": subject,
         "targets": targets,
-        "gallery": [
-            row | {"picture": pictures[row["sample_id"]], "row": position.get(row["sample_id"], -1)}
-            for row in gallery.to_dict("records")
-        ],
+        "gallery": gallery.to_dict("records"),
+        "classes": by_class(shown[shown["kind"] == RIGHT], predictions),
+        "num_classes": len(predictions[["target", "label"]].drop_duplicates()),
         "gallery_classes": sorted(set(gallery["label"]) | set(gallery["candidate"])),
         "num_wrong": int((predictions["candidate"] != predictions["label"]).sum()),
         "num_heldout_rows": len(heldout),
@@ -89,7 +105,7 @@ def run(
         "num_quarantined": len(ledger),
         "quarantine": with_pictures(newest.head(report.max_quarantined_rows), raw=raw, size=report.picture_size),
         "finetuning": read_json(training / "finetuning.json"),
-        "curves": {measure: curves(epochs, measure) for measure in ("loss", "accuracy")},
+        "curves": {measure: curves(epochs, measure) for measure in LINES},
         "epochs": numbers(epochs),
         "packed": {"points": mapped, "confusions": [packed(target["confusion"]) for target in targets]},
     }

@@ -4,6 +4,7 @@ On request the candidate is then put in use, and all of it is published. A rejec
 artifacts are posted.
 """
 
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
@@ -105,6 +106,7 @@ def reproduce(*, is_answered: bool, is_published: bool, is_partial: bool) -> Ver
         DvcError: a stage failed.
     """
     log = get_run_logger().info
+    start = time.monotonic()
     settle_unfinished(log)
     if is_partial:
         check_dvc_remote()
@@ -121,7 +123,7 @@ def reproduce(*, is_answered: bool, is_published: bool, is_partial: bool) -> Ver
         pull_outcome(log)
     verdict = show()
     if is_published:
-        commit_run(log=log)
+        commit_run(log=log, seconds=time.monotonic() - start)
     return verdict
 
 

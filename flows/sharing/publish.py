@@ -15,6 +15,7 @@ from prefect.client.schemas.objects import State, TaskRun
 
 from flows.in_use.verdict import read_verdict
 from flows.workspace import paths
+from flows.workspace.batches import listed
 from flows.workspace.dvc import DvcError, dvc, lines_of
 from flows.workspace.git import RefusedError, check_pushable, differing, is_recorded, push_to_git, record_in_git
 from flows.workspace.run_files import run_files
@@ -57,12 +58,26 @@ def check_dvc_remote() -> None:
         raise ValueError("DVC has no default remote: `dvc remote add --default NAME URL`, and commit .dvc/config")
 
 
-def commit_run(*, log: Callable[[str], None]) -> None:
-    """Commit what makes the run reproducible: dvc.lock, the batches and their DVC files, the list of decisions."""
+def commit_run(*, log: Callable[[str], None], seconds: float | None = None) -> None:
+    """Commit what makes the run reproducible: dvc.lock, the batches and their DVC files, the list of decisions.
+
+    The commit has the run's date, and its message the data and the duration: artifacts hold no clock.
+    """
     write_whole(OWED, b"")
     verdict = read_verdict() if paths.verdict().is_file() else {}
     result = f"{verdict['candidate'][:12]} is {verdict['verdict']}" if verdict else "no candidate was judged"
-    record_in_git(run_files(), message=f"retrain: {result}", log=log)
+    record_in_git(run_files(), message=f"retrain: {result}\n\n{about_run(seconds)}", log=log)
+
+
+def about_run(seconds: float | None) -> str:
+    """Return the data of a run and, if it is known, its duration."""
+    batches = listed()
+    newest = f", the newest is {batches[-1]}" if batches else ""
+    data = f"Data: {len(batches)} {'batch' if len(batches) == 1 else 'batches'}{newest}."
+    if seconds is None:
+        return data
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{data} Duration: {minutes} min {rest} s."
 
 
 def publish(to: Publish) -> None:

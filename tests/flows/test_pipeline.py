@@ -3,7 +3,9 @@
 import io
 import json
 import re
+import shlex
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -16,6 +18,8 @@ from tasks.data.admission.options import Split
 from tasks.data.admission.splits import side_of
 from tasks.data.samples.samples import sample_id
 from tests.kit.programs import git, run_module
+
+ROOT = Path(__file__).parents[2]
 
 
 def stages_run(printed: str) -> list[str]:
@@ -148,12 +152,18 @@ def test_experiment_is_compared_with_the_commit_it_started_from(project, dvc):
     assert "label.candidate.accuracy" not in changed
     shown = json.loads(dvc(project, "exp", "show", "--json"))
     assert [len(revision["experiments"] or []) for revision in shown] == [0, 1]  # the workspace, the commit
+    docs = (ROOT / "docs/experiments.md").read_text("utf-8")
+    [command] = re.findall(r"^dvc (exp show .*?)\n```", docs, flags=re.MULTILINE | re.DOTALL)
+    printed = dvc(project, *shlex.split(command.replace("\\\n", " ")), "--csv")
+    columns = next(line for line in printed.splitlines() if "rev" in line).split(",")
+    assert {"label.candidate.accuracy", "evaluate.perturbations"} <= set(columns)
+    assert len(columns) <= 10
 
 
 def test_plots_are_drawn_from_what_the_stages_wrote(project, dvc):
     dvc(project, "plots", "show", "--out", "plots")
     page = (project / "plots/index.html").read_text("utf-8")
-    for title in ("Learning curves, loss", "Confusion matrix", "Reliability"):
+    for title in ("Loss of fine-tuning", "Confusion of the candidate", "Reliability of the candidate"):
         assert title in page
 
 

@@ -425,14 +425,21 @@ def test_version_of_the_data_is_another_for_other_data(changed):
 def test_curves_have_a_row_an_epoch_with_the_gaps_and_the_epoch_kept():
     history = History(
         epochs=[
-            Epoch(epoch=0, train=None, val=Scores(loss=1.0, accuracy=0.5)),
-            Epoch(epoch=1, train=Scores(loss=0.75, accuracy=0.75), val=Scores(loss=1.0, accuracy=0.5)),
+            Epoch(epoch=0, train=None, val=Scores(loss=1.0, accuracy=0.5), val_calibrated_loss=0.9),
+            Epoch(
+                epoch=1,
+                train=Scores(loss=0.75, accuracy=0.75),
+                val=Scores(loss=1.0, accuracy=0.5),
+                val_calibrated_loss=0.8,
+            ),
         ],
         kept=1,
     )
     table = curve_table(history)
-    assert table.loc[0].dropna().to_dict() == {"epoch": 0, "val_loss": 1.0, "val_accuracy": 0.5, "is_kept": 0}
+    assert table.loc[0].dropna().to_dict() == {
+        "epoch": 0, "val_loss": 1.0, "val_calibrated_loss": 0.9, "val_accuracy": 0.5, "is_kept": 0
+    }  # fmt: skip
     assert table.loc[1].to_dict() == {
-        "epoch": 1, "train_loss": 0.75, "train_accuracy": 0.75, "val_loss": 1.0, "val_accuracy": 0.5, "is_kept": 1,
-        "loss_gap": 0.25, "accuracy_gap": 0.25,
+        "epoch": 1, "train_loss": 0.75, "train_accuracy": 0.75, "val_loss": 1.0, "val_calibrated_loss": 0.8,
+        "val_accuracy": 0.5, "is_kept": 1, "loss_gap": 0.25, "accuracy_gap": 0.25,
     }  # fmt: skip

@@ -36,7 +36,7 @@ def test_confusion_matrix_has_a_row_for_each_class_and_counts_the_answers():
 
 def test_charts_of_the_report_can_stand_alone(finished):
     drawings = charts((finished / "data/report/index.html").read_text("utf-8"))
-    assert [label.split()[0] for label, _ in drawings] == ["Reliability", "Loss", "Accuracy"]
+    assert [label.split()[0] for label, _ in drawings] == ["Loss", "Accuracy", "Reliability"]
     for _, address in drawings:
         picture = ElementTree.fromstring(base64.b64decode(address.partition(",")[2]))  # noqa: S314  our own
         assert picture.tag == "{http://www.w3.org/2000/svg}svg"

@@ -426,6 +426,6 @@ def test_class_of_which_every_row_is_lost_is_said_by_name(land, validate, sample
 
 
 def test_batch_that_names_no_val_is_said_to_give_a_part_of_train(land, validate, samples):
-    land("a", samples("a", ["cat", "dog"] * 60).assign(split=["train", "train", "train", "heldout"] * 30))
+    land("a", samples("a", ["cat", "dog"] * 60).assign(split=["train", "train", "heldout"] * 40))
     [remark] = report_in(validate(limits={"max_missing_labels": 1.0}))["remarks"]
     assert remark.startswith("batch a names train and held-out, but no val: a part of its train samples is val")

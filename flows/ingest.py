@@ -6,6 +6,7 @@ s3://bucket/prefix.
 
 import argparse
 import math
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -161,6 +162,8 @@ def main() -> int:
         secrets=dict(arguments.secrets),
         return_state=True,
     )
+    if state.is_completed():
+        sys.stdout.write("\nNext     graftline retrain   learns from what landed\n")
     return 0 if state.is_completed() else 1
 
 

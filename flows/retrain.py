@@ -5,6 +5,7 @@ artifacts are posted.
 """
 
 import argparse
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,6 +16,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.in_use.log import read_log, taken_back
+from flows.in_use.outcome import outcome
 from flows.in_use.place import digests, settle_unfinished
 from flows.in_use.promotion import is_in_use
 from flows.in_use.promotion import promote as promote_candidate
@@ -208,6 +210,8 @@ def main() -> int:
     add_option(parser)
     arguments = vars(parser.parse_args())
     state: State[Any] = retrain(**arguments | {"secrets": dict(arguments["secrets"])}, return_state=True)
+    if state.is_completed() or REJECTED in (state.message or ""):
+        sys.stdout.write("\n".join(["", *outcome(), ""]))
     return 0 if state.is_completed() else 1
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 def main(words: list[str] | None = None) -> None:
     arguments = parser().parse_args(words)
-    from flows.in_use.outcome import next_steps, outcome  # Prefect's import takes a second, which --help need not wait
+    # Prefect is imported with these, which takes a second that --help need not wait
     from flows.landing.handed import described, link_batches, source_of, take_handed
     from flows.workspace.batches import listed
     from flows.workspace.dvc import DvcError
@@ -33,15 +33,10 @@ def main(words: list[str] | None = None) -> None:
                 link_batches(show)
             handed = take_handed(source, name=arguments.name, log=show)
             show(f"{described(handed.batch)} is {'a batch of this project now' if handed.is_new else 'here already'}")
-        before = judged()
-        status = subprocess.run([sys.executable, "-m", "flows.retrain"], check=False).returncode
-        if judged() == before and status == 0:
-            show("\nNothing to do: every stage is up to date. This is what the last run found.")
-        if judged() != before or status == 0:  # else a stage failed, and its line is the last
-            show("\n".join(["", *outcome(), "", *next_steps()]))
-        sys.exit(status)
     except (OSError, ValueError, DvcError) as error:
         sys.exit(f"error: {in_a_line(error)}")
+    # it prints what it found, and what is next
+    sys.exit(subprocess.run([sys.executable, "-m", "flows.retrain"], check=False).returncode)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -57,13 +52,6 @@ def parser() -> argparse.ArgumentParser:
         "--link", action="store_true", help="keep the files once, in DVC's cache, and links to them in data/raw"
     )
     return parser
-
-
-def judged() -> int:
-    """Return when the last verdict was written, in nanoseconds; 0 if there is none."""
-    from flows.workspace import paths
-
-    return paths.verdict().stat().st_mtime_ns if paths.verdict().is_file() else 0
 
 
 def show(line: str) -> None:

@@ -85,10 +85,12 @@ def predict_with(
     from tasks.prediction.stream import answer_stream
 
     beside = out.with_name(f".{out.name}.part").resolve() if out else None
-    listed = find_inputs(
-        inputs, root=root,
-        left_out=lambda path: holds_predictions(path) or (beside is not None and path.name == beside.name and path.resolve() == beside),
-    )  # fmt: skip
+
+    def is_ours(path: Path) -> bool:
+        is_beside = beside is not None and path.name == beside.name and path.resolve() == beside
+        return is_beside or holds_predictions(path)
+
+    listed = find_inputs(inputs, root=root, left_out=is_ours)
     decode = partial(
         decode_stranger,
         limits=SizeLimits(min_image_size=MIN_IMAGE_SIZE, max_image_pixels=max_image_pixels),
@@ -221,7 +223,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--bundle", type=Path, help="the folder of the model")
     parser.add_argument(
         "-o", "--out", type=Path,
-        help="a file that ends in .parquet, .csv or .json; default: labels are printed; with --export the file to be made",
+        help="a file that ends in .parquet, .csv or .json; without it labels are printed; with --export the new file",
     )  # fmt: skip
     parser.add_argument("--top-k", type=count, default=5, help="classes a picture; default: 5")
     parser.add_argument("--root", type=Path, help="where the paths in tables begin; default: the folder of the table")

@@ -7,7 +7,13 @@ from flows.workspace import paths
 
 
 def outcome() -> list[str]:
-    """Return the held-out table and the verdict. Raises ValueError where a file of them is missing or damaged."""
+    """Return the held-out table, the verdict, the page and the next command; nothing where no candidate was judged.
+
+    Raises:
+        ValueError: a file is damaged.
+    """
+    if not (paths.verdict().is_file() and paths.metrics().is_file()):
+        return []
     verdict = read_verdict()
     lines = [f"Held-out metrics, {verdict['num_heldout']} samples that no training used"]
     for target, models in read_object(paths.metrics(), advice=ADVICE).items():
@@ -19,22 +25,16 @@ def outcome() -> list[str]:
                     f"  macro F1 {measured['macro_f1']:.4f}  log-loss {measured['log_loss']:.4f}"
                 )
     lines += ["", f"Gate: the candidate is {verdict['verdict']}"]
-    return [*lines, *(f"  {'pass' if rule['passed'] else 'FAIL'}  {rule['text']}" for rule in verdict["rules"])]
-
-
-def next_steps() -> list[str]:
-    """Return where the page is, and the next command; none where no candidate has been judged."""
-    if not paths.verdict().is_file():
-        return []
+    lines += [f"  {'pass' if rule['passed'] else 'FAIL'}  {rule['text']}" for rule in verdict["rules"]]
     page = paths.report()
-    lines = [f"Report   {page.resolve()}   (graftline report opens it)"] if page.is_file() else []
-    return [*lines, f"Next     {next_command()}"]
+    lines += ["", f"Report   {page.resolve()}   (graftline report opens it)"] if page.is_file() else [""]
+    return [*lines, f"Next     {next_command(verdict['verdict'])}"]
 
 
-def next_command() -> str:
-    """Return the command that follows from the verdict, with what it does."""
-    if read_verdict()["verdict"] != "accepted":
+def next_command(verdict: str) -> str:
+    """Return the command that follows from a verdict, with what it does."""
+    if verdict != "accepted":
         return 'the page shows why; graftline promote --force --why "…" would put it in use all the same'
-    if is_in_use(digests(paths.candidate())):
-        return "graftline predict FILE…   the candidate is in use"
+    if paths.candidate().is_dir() and is_in_use(digests(paths.candidate())):
+        return "graftline predict FILE…   asks the candidate, which is in use"
     return "graftline promote   puts the candidate in use"

@@ -230,7 +230,7 @@ def test_more_classes_are_asked_for_than_there_are(bundle, pictures, tmp_path):
 def test_probability_that_is_not_finite_is_an_error_and_no_prediction(bundle, pictures, tmp_path, monkeypatch):
     model, _ = load_bundle(bundle)
     model.temperatures["place"] = 1e-320
-    monkeypatch.setattr("tasks.predict.load_bundle", lambda folder: (model, {}))
+    monkeypatch.setattr("tasks.models.bundle.load_bundle", lambda folder: (model, {}))
     with pytest.raises(ValueError, match=r"probabilities of .*00\.png for place are not finite"):
         predict(bundle, [pictures], out=tmp_path / "out.parquet", device="cpu")
     assert not (tmp_path / "out.parquet").exists()

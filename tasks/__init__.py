@@ -2,6 +2,11 @@
 
 import os
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tasks.prediction.predictor import Predictor
 
 # A waiting thread of libgomp spins this often before it gives its core away. By default it spins for milliseconds.
 # Where another process needs that core, every short parallel section then waits for the scheduler: beside one busy
@@ -15,3 +20,10 @@ if sys.argv[:1] == ["-m"] and {"-h", "--help"} & set(sys.argv):
     from tasks.stage.arguments import show_help
 
     show_help(sys.orig_argv)
+
+
+def load(bundle: "str | Path", **choices: Any) -> "Predictor":
+    """Return a model for a notebook; see `tasks.prediction.predictor.Predictor`."""
+    from tasks.prediction.predictor import Predictor  # torch, which no other user of this package waits for
+
+    return Predictor(bundle, **choices)

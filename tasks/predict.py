@@ -8,7 +8,7 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,6 +133,8 @@ def check_replaced(out: Path, inputs: Sequence[Path]) -> None:
 
 def print_predictions(answers: Iterable["Answers"], classes: dict[str, list[str]]) -> Counter[str]:
     """Print a line for each input and target as the answers come, and count the inputs like `write_predictions`."""
+    from tasks.prediction.prediction_table import rows
+
     counts: Counter[str] = Counter()
     for part in answers:
         counts.update(item.reason for item in part.inputs)
@@ -149,7 +151,7 @@ def print_predictions(answers: Iterable["Answers"], classes: dict[str, list[str]
 def write_predictions(out: Path, answers: Iterable["Answers"], classes: dict[str, list[str]]) -> Counter[str]:
     """Write answers as they come, and count the inputs by the reason why they have no label."""
     from tasks.machine.files import whole_file
-    from tasks.prediction.prediction_table import prediction_writer
+    from tasks.prediction.prediction_table import prediction_writer, rows
 
     counts: Counter[str] = Counter()
     with whole_file(out) as path, prediction_writer(path, ending=out.suffix.lower()) as writer:
@@ -158,23 +160,6 @@ def write_predictions(out: Path, answers: Iterable["Answers"], classes: dict[str
             for row in rows(part, classes):
                 writer.add(row)
     return counts
-
-
-def rows(answers: "Answers", classes: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
-    """Yield a row for each input and target, in the order of the inputs."""
-    numbers = {place: number for number, place in enumerate(answers.places)}
-    ranked = {target: (values.tolist(), indices.tolist()) for target, (values, indices) in answers.ranked.items()}
-    for place, (item, sample_id) in enumerate(zip(answers.inputs, answers.sample_ids, strict=True)):
-        for target, names in classes.items():
-            row: dict[str, Any] = {"path": item.path, "sample_id": sample_id or None, "target": target}
-            if item.reason:
-                yield row | {"reason": item.reason, "detail": item.detail}
-                continue
-            values, indices = (part[numbers[place]] for part in ranked[target])
-            labels = [names[index] for index in indices]
-            yield row | {
-                "label": labels[0], "probability": values[0], "top_labels": labels, "top_probabilities": values
-            }  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

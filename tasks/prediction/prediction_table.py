@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from tasks.data.raw.parquet_table import is_parquet
 from tasks.data.samples.parquet_cells import BROKEN
+from tasks.prediction.stream import Answers
 
 ROWS_AT_ONCE = 16_384  # rows in memory, and in a row group; fewer if a row has many classes
 CLASSES_AT_ONCE = 8 * ROWS_AT_ONCE
@@ -31,6 +32,23 @@ SCHEMA = pa.schema(
 
 CSV_COLUMNS = [name for name in SCHEMA.names if not name.startswith("top_")]  # a cell holds no list
 JSON_BEGINNING = '[\n{"path": '
+
+
+def rows(answers: Answers, classes: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
+    """Yield a row for each input and target, in the order of the inputs."""
+    numbers = {place: number for number, place in enumerate(answers.places)}
+    ranked = {target: (values.tolist(), indices.tolist()) for target, (values, indices) in answers.ranked.items()}
+    for place, (item, sample_id) in enumerate(zip(answers.inputs, answers.sample_ids, strict=True)):
+        for target, names in classes.items():
+            row: dict[str, Any] = {"path": item.path, "sample_id": sample_id or None, "target": target}
+            if item.reason:
+                yield row | {"reason": item.reason, "detail": item.detail}
+                continue
+            values, indices = (part[numbers[place]] for part in ranked[target])
+            labels = [names[index] for index in indices]
+            yield row | {
+                "label": labels[0], "probability": values[0], "top_labels": labels, "top_probabilities": values
+            }  # fmt: skip
 
 
 class Writer(Protocol):

@@ -89,8 +89,8 @@ def run(
     """Print what params.yaml should have for a batch; without --raw only check that the weights can be had.
 
     Args:
-        raw: the batch, anywhere: a folder or a Parquet file.
-        backbones: the folder in which weights files lie.
+        raw: the batch, anywhere: a folder or a Parquet file
+        backbones: the folder in which weights files lie
     """
     current = {f"backbone.{name}": value for name, value in vars(backbone).items()} | {"finetune.flip": finetune.flip}
     facts = None if raw is None or preset == "custom" else look_at(raw, scan)

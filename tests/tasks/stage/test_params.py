@@ -61,7 +61,7 @@ def test_missing_key_is_named(refusal):
 
 def test_unknown_section_is_named_with_the_known_ones(refusal):
     message = refusal(lambda content: content.update(fintune={"epochs": 3}))
-    assert message.startswith("fintune is unknown, expected one of seed, scan, validate, backbone")
+    assert message.startswith("fintune is unknown, expected one of preset, seed, scan, validate, backbone")
 
 
 def test_missing_section_is_named(refusal):
@@ -144,7 +144,9 @@ def test_file_that_is_no_yaml_is_named(tmp_path):
 def test_empty_file_is_told_the_sections(tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text("", "utf-8")
-    with pytest.raises(ValueError, match=r"params\.yaml holds NoneType, expected sections: seed, scan, validate"):
+    with pytest.raises(
+        ValueError, match=r"params\.yaml holds NoneType, expected sections: preset, seed, scan, validate"
+    ):
         load_params(path)
 
 

@@ -62,7 +62,7 @@ def set_parameters(changes: Iterable[Change]) -> None:
 
 
 def _replaced(text: str, key: list[str], *, value: Any, why: str) -> str:
-    node, owner, column = yaml.compose(text), yaml.safe_load(text), 0
+    node, owner = yaml.compose(text), yaml.safe_load(text)
     expected = owner
     for part in key:
         pairs = node.value if isinstance(node, yaml.MappingNode) else []
@@ -70,13 +70,13 @@ def _replaced(text: str, key: list[str], *, value: Any, why: str) -> str:
         if len(found) != 1:
             raise ValueError(f"{PARAMS} has no {'.'.join(key)}: add it")
         [(name, node)] = found
-        column = name.start_mark.column
         owner = owner if part == key[-1] else owner[part]
+    assert node is not None
     line = text.rindex("\n", 0, name.start_mark.index) + 1 if "\n" in text[: name.start_mark.index] else 0
     above = text[:line].splitlines(keepends=True)
     while above and above[-1].strip().startswith(MARK):  # the reason of an earlier proposal
         above.pop()
-    reason = f"{' ' * column}{MARK}{' '.join(why.split())}\n"
+    reason = f"{' ' * name.start_mark.column}{MARK}{' '.join(why.split())}\n"
     between, after = text[line : node.start_mark.index], text[node.end_mark.index :]
     changed = "".join(above) + reason + between + _as_yaml(value) + after
     owner[key[-1]] = value

@@ -121,9 +121,11 @@ class Predictor:
 
 def _sorted(pictures: Picture | Iterable[Picture]) -> tuple[list[Path], list[NDArray[np.uint8]]]:
     """Return the paths and the arrays, one of which is empty."""
-    is_stack = isinstance(pictures, np.ndarray) and pictures.ndim == 4  # (n, height, width, 3)
-    is_one = isinstance(pictures, str | Path) or (isinstance(pictures, np.ndarray) and not is_stack)
-    items: list[Any] = [pictures] if is_one else list(pictures)
+    items: list[Any]
+    if isinstance(pictures, np.ndarray):
+        items = list(pictures) if pictures.ndim == 4 else [pictures]  # (n, height, width, 3) is n pictures
+    else:
+        items = [pictures] if isinstance(pictures, str | Path) else list(pictures)
     arrays = [item for item in items if isinstance(item, np.ndarray)]
     paths = [Path(item) for item in items if not isinstance(item, np.ndarray)]
     if arrays and paths:

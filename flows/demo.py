@@ -5,7 +5,6 @@ shows the value of transfer learning. The copy keeps this checkout clean: the by
 and DVC refuses a dvc.lock that git ignores.
 """
 
-import argparse
 import json
 import os
 import signal
@@ -13,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from flows.in_use.outcome import outcome
 from flows.in_use.verdict import read_object, read_verdict
 from flows.workspace import paths
 from flows.workspace.working_copy import commit, make_workspace
@@ -23,9 +23,6 @@ TABLE = Path(".dvc/tmp/transfer.json")  # in the working copy, where neither git
 
 
 def main() -> None:
-    argparse.ArgumentParser(
-        prog="graftline demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the measurement is ended too
     root = Path.cwd()
     try:
@@ -38,6 +35,7 @@ def main() -> None:
     try:
         status = subprocess.run([sys.executable, "-m", "flows.retrain"], check=False).returncode
         if status == 0:
+            print("", *outcome(), sep="\n")
             show_table(measuring)
             show_views()
     finally:

@@ -3,16 +3,16 @@
 It is `prefect deploy --all` after a check of all that Prefect would keep and show to everybody.
 """
 
+import argparse
 import subprocess
 import sys
 
-from flows.server.command_lines import parser_of
 from flows.server.deployments import read_deployments
 from flows.server.reach import check_server
 
 
 def main() -> None:
-    parser_of("deploy").parse_args()
+    argparse.ArgumentParser(prog="python -m flows.deploy", description=__doc__).parse_args()
     try:
         read_deployments()
         check_server()

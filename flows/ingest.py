@@ -4,8 +4,8 @@
 s3://bucket/prefix.
 """
 
+import argparse
 import math
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -22,14 +22,16 @@ from flows.landing.intake import Report, complete, is_to_be_read, shown, take
 from flows.landing.listing import Landing
 from flows.landing.places import open_store
 from flows.server.alarms import failed, mended
-from flows.server.command_lines import MARKER, QUIET_SECONDS, parser_of
-from flows.server.secrets import Secrets, take_secrets
+from flows.server.secrets import Secrets, add_option, take_secrets
 from flows.workspace import paths
 from flows.workspace.batches import loose_ends, tracked
 from flows.workspace.dvc import DvcError
 from flows.workspace.guard import run_guarded
 from flows.workspace.hold import only_writer
 from flows.workspace.redaction import in_a_line, refuse_secrets
+
+MARKER = "_COMPLETE"
+QUIET_SECONDS = 300.0
 
 
 @task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
@@ -136,7 +138,16 @@ def check_quiet(seconds: float) -> None:
 
 
 def main() -> int:
-    parser = parser_of("ingest")
+    parser = argparse.ArgumentParser(prog="python -m flows.ingest", description="Take the batches that landed.")
+    parser.add_argument("landing", help="a folder, or an address that fsspec knows: s3://bucket/prefix, gs://…")
+    parser.add_argument("--marker", default=MARKER, help="the file that makes its batch whole (default: %(default)s)")
+    parser.add_argument(
+        "--quiet-seconds",
+        type=float,
+        default=QUIET_SECONDS,
+        help="a batch without the marker is whole after so long without a change (default: %(default)s)",
+    )
+    add_option(parser)
     arguments = parser.parse_args()
     try:
         refuse_secrets(arguments.landing)
@@ -150,8 +161,6 @@ def main() -> int:
         secrets=dict(arguments.secrets),
         return_state=True,
     )
-    if state.is_completed():
-        sys.stdout.write("\nNext     graftline retrain   learns from what landed\n")
     return 0 if state.is_completed() else 1
 
 

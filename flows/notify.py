@@ -5,6 +5,7 @@ replaces what it set up before. The addresses are secrets: they come from GRAFTL
 Prefect blocks keep them, encrypted.
 """
 
+import argparse
 import os
 import sys
 from datetime import timedelta
@@ -24,7 +25,6 @@ from prefect.types import SecretDict
 from pydantic import SecretStr
 
 from flows.server.alarms import AGAIN
-from flows.server.command_lines import parser_of
 from flows.server.reach import check_server
 
 WEBHOOK = "GRAFTLINE_WEBHOOK"
@@ -48,7 +48,11 @@ PAYLOAD = (
 
 
 def main() -> None:
-    block = parser_of("notify").parse_args().block
+    parser = argparse.ArgumentParser(prog="python -m flows.notify", description="Set up alarms for when a run fails.")
+    parser.add_argument(
+        "--block", metavar="TYPE/NAME", help=f"a saved notification block, instead of {WEBHOOK} and {EMAIL}"
+    )
+    block = parser.parse_args().block
     try:
         check_server()
         actions = [by_block(block)] if block else by_environment()

@@ -5,14 +5,15 @@ FOLDER/facts.env with lines of NAME=value: `branch` (empty if there is nothing t
 calls no forge: the CI file's last line does.
 """
 
+import argparse
 import json
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from flows.in_use.verdict import read_verdict
 from flows.server.artifacts import SHOWN, in_words, plain
-from flows.server.command_lines import parser_of
 from flows.sharing.publish import OWED, branch_of_candidate
 from flows.workspace import paths
 from flows.workspace.dvc import DvcError, lines_of
@@ -133,7 +134,11 @@ def consequences(verdict: str, *, changed: list[str]) -> list[str]:
 
 
 def main() -> None:
-    arguments = parser_of("proposal").parse_args()
+    parser = argparse.ArgumentParser(prog="python -m flows.proposal", description=__doc__)
+    parser.add_argument("--since", required=True, metavar="COMMIT", help="the commit that the run began from")
+    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="the folder of body.md and facts.env")
+    parser.add_argument("--failed", action="store_true", help="say that the run failed")
+    arguments = parser.parse_args()
     try:
         proposal = propose(arguments.since, has_failed=arguments.failed)
     except (OSError, ValueError, DvcError) as error:

@@ -4,10 +4,10 @@ On request the candidate is then put in use, and all of it is published. A rejec
 artifacts are posted.
 """
 
-import sys
+import argparse
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -15,15 +15,13 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.in_use.log import read_log, taken_back
-from flows.in_use.outcome import outcome
 from flows.in_use.place import digests, settle_unfinished
 from flows.in_use.promotion import is_in_use
 from flows.in_use.promotion import promote as promote_candidate
 from flows.server.approval import AskedError, ask, check_approvable, is_resumed
 from flows.server.artifacts import show
-from flows.server.command_lines import parser_of
 from flows.server.narration import BEGINNING, REJECTED, narrate
-from flows.server.secrets import Secrets, take_secrets
+from flows.server.secrets import Secrets, add_option, take_secrets
 from flows.sharing.publish import Publish, check_dvc_remote, check_publishable, commit_run, publish
 from flows.sharing.pulls import pull_named, pull_outcome, pull_parts
 from flows.workspace import paths
@@ -196,10 +194,20 @@ def put_in_use(why: str, *, is_partial: bool) -> str:
 
 
 def main() -> int:
-    arguments = vars(parser_of("retrain").parse_args())
+    parser = argparse.ArgumentParser(prog="python -m flows.retrain", description=__doc__)
+    parser.add_argument(
+        "--promote", choices=get_args(Promote)[:2], default="never", help="put the candidate in use (default: never)"
+    )
+    parser.add_argument(
+        "--publish-to", choices=get_args(Publish), default="no", help="give the result to others (default: no)"
+    )
+    parser.add_argument(
+        "--wait-minutes", type=float, default=0.0, help="wait for another run in this workspace (default: 0)"
+    )
+    parser.add_argument("--pull", action="store_true", help="in a clone without data, pull what the stages need")
+    add_option(parser)
+    arguments = vars(parser.parse_args())
     state: State[Any] = retrain(**arguments | {"secrets": dict(arguments["secrets"])}, return_state=True)
-    if state.is_completed() or REJECTED in (state.message or ""):
-        sys.stdout.write("\n".join(["", *outcome(), ""]))
     return 0 if state.is_completed() else 1
 
 

@@ -3,6 +3,7 @@
 Schedules and events start runs, each in a process of its own. It needs a Prefect server, and no work pool.
 """
 
+import argparse
 import asyncio
 import os
 import signal
@@ -28,7 +29,6 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.runner import Runner
 from prefect.states import Cancelled, Cancelling
 
-from flows.server.command_lines import parser_of
 from flows.server.deployments import read_deployments
 from flows.server.reach import check_server
 
@@ -41,7 +41,7 @@ END_SECONDS, REPORT_SECONDS = 3.5, 3.5
 
 
 def main() -> None:
-    parser_of("serve").parse_args()
+    argparse.ArgumentParser(prog="python -m flows.serve", description=__doc__).parse_args()
     try:
         deployments = read_deployments()
         check_server()

@@ -13,6 +13,7 @@ from pathlib import Path
 def main(words: list[str] | None = None) -> None:
     arguments = parser().parse_args(words)
     # Prefect is imported with these, which takes a second that --help need not wait
+    from flows.in_use.outcome import outcome
     from flows.landing.handed import described, link_batches, source_of, take_handed
     from flows.workspace.batches import listed
     from flows.workspace.dvc import DvcError
@@ -35,8 +36,13 @@ def main(words: list[str] | None = None) -> None:
             show(f"{described(handed.batch)} is {'a batch of this project now' if handed.is_new else 'here already'}")
     except (OSError, ValueError, DvcError) as error:
         sys.exit(f"error: {in_a_line(error)}")
-    # it prints what it found, and what is next
-    sys.exit(subprocess.run([sys.executable, "-m", "flows.retrain"], check=False).returncode)
+    before = judged()
+    status = subprocess.run([sys.executable, "-m", "flows.retrain"], check=False).returncode
+    if status == 0 and judged() == before:
+        show("\nNothing to do: every stage is up to date. This is what the last run found.")
+    if status == 0 or judged() != before:  # else a stage failed, and its reason is the last line
+        show("\n".join(["", *outcome()]))
+    sys.exit(status)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,6 +58,13 @@ def parser() -> argparse.ArgumentParser:
         "--link", action="store_true", help="keep the files once, in DVC's cache, and links to them in data/raw"
     )
     return parser
+
+
+def judged() -> int:
+    """Return when the last verdict was written, in nanoseconds; 0 if there is none."""
+    from flows.workspace import paths
+
+    return paths.verdict().stat().st_mtime_ns if paths.verdict().is_file() else 0
 
 
 def show(line: str) -> None:

@@ -95,7 +95,7 @@ def run(
     }
     with whole_file(out) as path:
         path.write_text(render(content), "utf-8")
-    logger.info("wrote %s (%.0f kB); next: open it, and `graftline promote`", out, out.stat().st_size / 1000)
+    logger.info("wrote %s (%.0f kB)", out, out.stat().st_size / 1000)
 
 
 def describe_targets(

@@ -9,6 +9,7 @@ import os
 import re
 from typing import Annotated
 
+from prefect.blocks.system import Secret
 from pydantic import StringConstraints
 
 from flows.workspace.redaction import NAMED
@@ -20,8 +21,6 @@ Secrets = dict[str, Annotated[str, StringConstraints(pattern=NAME.pattern)]]  # 
 
 def take_secrets(secrets: Secrets) -> None:
     """Put the blocks' values into the environment. Raises ValueError where a block is missing."""
-    from prefect.blocks.system import Secret  # takes a second, which `add_option` need not wait for
-
     for variable, name in secrets.items():
         try:
             block = Secret.load(name)

@@ -99,10 +99,9 @@ def test_every_module_that_a_script_runs_takes_the_options_that_it_gives(script)
     subprocess.run(["bash", "-n", str(script)], check=True)
     for line in script.read_text("utf-8").splitlines():
         if found := re.search(r"-m (flows\.\w+)(.*)", line):
-            command = [sys.executable, "-m", found[1], "--help"]
-            explained = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+            module = ROOT / f"{found[1].replace('.', '/')}.py"
             for option in re.findall(r" (--[a-z-]+)", found[2]):
-                assert f"  {option}" in explained, (option, found[1])
+                assert f'"{option}"' in module.read_text("utf-8"), (option, module)
 
 
 def test_a_workflow_may_write_only_where_it_proposes_something():

@@ -2,14 +2,10 @@
 
 import sys
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
 from flows.__main__ import command_of, modules, usage
-from flows.retrain import Promote
-from flows.server.command_lines import ADD_ARGUMENTS, parser_of
-from flows.sharing.publish import Publish
 from tests.kit.programs import run, run_module
 
 ROOT = Path(__file__).parents[2]
@@ -39,23 +35,12 @@ def test_predict_without_a_model_in_use_says_how_to_get_one(empty_project, monke
 
 
 @pytest.mark.parametrize("door", modules(ROOT / "flows"))
-def test_help_of_a_door_starts_nothing_and_waits_for_no_prefect(door, tmp_path):
+def test_help_of_a_door_starts_nothing_and_waits_for_no_prefect(door):
     done = run(sys.executable, "-X", "importtime", "-m", f"flows.{door}", "--help", cwd=ROOT)
     assert done.stdout.startswith("usage: ")
     assert "show this help message" in done.stdout
     imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
     assert imported & {"prefect", "torch", "dvc"} == set()
-
-
-def test_choices_of_retrain_are_those_of_its_flow():
-    choices = {action.dest: action.choices for action in parser_of("retrain")._actions}
-    assert choices["publish_to"] == get_args(Publish)
-    assert choices["promote"] == get_args(Promote)[:2]
-
-
-@pytest.mark.parametrize("door", sorted(ADD_ARGUMENTS))
-def test_every_argument_of_a_door_is_explained(door):
-    assert [action.dest for action in parser_of(door)._actions if not action.help] == []
 
 
 def test_doctor_and_status_of_a_new_clone_say_what_to_do(workspace):

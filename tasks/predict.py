@@ -186,12 +186,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
             max_image_pixels=options.max_image_pixels, max_file_bytes=options.max_file_bytes, **choices,
         )  # fmt: skip
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.items()) if reason)
+        if not counts[""]:
+            found = f"{reasons}{example(options.out)}" if reasons else no_file(options.inputs)
+            raise ValueError(f"nothing was predicted: {found}")
         if options.out is None and not reasons:
             return  # every line is printed
         logger.info(
             "predicted %s of %s in %.0f s%s%s", f"{counts['']:,}", f"{counts.total():,}", time.monotonic() - start,
             f" -> {options.out}" if options.out else "", f"; without a label: {reasons}" if reasons else "",
         )  # fmt: skip
+
+
+def example(out: Path | None) -> str:
+    """Return the first input of written predictions with the detail of its reason; printed ones are read already."""
+    if out is None or out.suffix.lower() != ".parquet":
+        return ""
+    import pyarrow.parquet as pq
+
+    [row] = next(pq.ParquetFile(out).iter_batches(1, columns=["path", "detail"])).to_pylist()
+    return f" (for example {row['path']}: {row['detail']}; {out} has all of them)"
+
+
+def no_file(inputs: Sequence[Path]) -> str:
+    return f"there is no file in {', '.join(map(str, inputs))}, besides earlier predictions"
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -74,11 +74,14 @@ RIGHT: dict[str, Check] = {
     "decimals": lambda r: r.status == 0 and (r.classes == {"label": ["0", "1"]} or says(r, "1.0")),
     "case": lambda r: says(r, "Kestrel", "kestrel"),
     "other_column": lambda r: says(r, "class", "label", "b2"),
-    "extra": lambda r: learned(r, used=240) and r.split("heldout") == 80 and says(r, "patient_id", "score"),
+    # its column Split has no val, so validate stops, and says so
+    "extra": lambda r: (
+        r.classes == {"label": K} and r.split("heldout") == 80 and stops(r, "patient_id", "score", "0 val")
+    ),
     "twelve_bits": lambda r: learned(r, used=120) and spread(r.folder / "raw/b1/kestrel/0.png") > SPREAD,
     "companions": lambda r: learned(r, used=120),
     "formats": lambda r: learned(r, used=128) and "git lfs pull" in r.lost("f.jpg") and len(r.lost("e.heic")) > 0,
-    "lists": lambda r: stops(r, "labels", "list"),
+    "lists": lambda r: stops(r, "labels", "several values"),
     "wrapped": lambda r: says(r, "too deep"),
     "damaged": lambda r: r.ledger["path"].str.contains("/cut").sum() == 40,
     "piped": lambda r: says(r, "red|round"),

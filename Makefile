@@ -12,7 +12,7 @@ export GX_ANALYTICS_ENABLED := false
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
-setup: .venv/.ready ## make .venv from requirements.lock; PYTHON=/path/to/python3.11 names the interpreter
+setup: .venv/.ready $(BIN)/graftline ## make .venv; PYTHON=/path/to/python3.11 names the interpreter
 
 # The scripts of .venv name the folder that it was made in: after a move of the checkout .venv is made anew.
 ifneq ($(shell cat .venv/.ready 2> /dev/null),$(CURDIR))
@@ -31,6 +31,11 @@ endif
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock \
 		|| $(BIN)/python -m pip install --quiet -r requirements.lock
 	pwd -P > $@
+
+# the command `graftline`, which runs the code of this checkout
+$(BIN)/graftline: .venv/.ready
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable . \
+		|| $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 
 # A PYTHON on the command line is checked even where .venv is ready.
 interpreter:

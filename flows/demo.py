@@ -13,7 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from flows.in_use.verdict import ADVICE, read_object, read_verdict
+from flows.in_use.outcome import outcome
+from flows.in_use.verdict import read_object, read_verdict
 from flows.server.password import FILE as PASSWORD
 from flows.workspace import paths
 from flows.workspace.working_copy import commit, make_workspace
@@ -40,7 +41,7 @@ def main() -> None:
     try:
         status = subprocess.run([sys.executable, "-m", "flows.retrain"], check=False).returncode
         if status == 0:
-            show_metrics()
+            print("", *outcome(), sep="\n")
             show_table(measuring)
             show_views()
     finally:
@@ -57,23 +58,6 @@ def put_digits() -> None:
         subprocess.run([sys.executable, "-m", "tasks.demo.digits", "--out", str(raw)], check=True)
     batches = paths.batches()
     write_whole(batches, batches.read_text("utf-8").replace("batches: []", f"batches: [{BATCH}]").encode())
-
-
-def show_metrics() -> None:
-    """Print the held-out metrics and the verdict."""
-    verdict = read_verdict()
-    print(f"\nHeld-out metrics, {verdict['num_heldout']} samples that no training used")
-    for target, models in read_object(paths.metrics(), advice=ADVICE).items():
-        for name, measured in models.items():
-            if "accuracy" in measured:
-                interval = " to ".join(f"{end:.3f}" for end in measured["intervals"]["accuracy"])
-                print(
-                    f"  {target}, {name:9}  accuracy {measured['accuracy']:.4f} ({interval})"
-                    f"  macro F1 {measured['macro_f1']:.4f}  log-loss {measured['log_loss']:.4f}"
-                )
-    print(f"\nGate: the candidate is {verdict['verdict']}")
-    for rule in verdict["rules"]:
-        print(f"  {'pass' if rule['passed'] else 'FAIL'}  {rule['text']}")
 
 
 def start_measuring() -> subprocess.Popen[str]:

@@ -41,7 +41,13 @@ SAMPLES_PER_PROBE = 50  # so that probing costs a small batch little
 
 
 def run(*, raw: Path, manifest: Path, backbone: Path, store: Path, out: Path, hashes: Path, embed: EmbedParams) -> None:
-    """Embed the samples that the manifest of one batch names."""
+    """Embed the samples that the manifest of one batch names.
+
+    Args:
+        raw: the batch, a folder or a Parquet file
+        out: the safetensors file of the vectors
+        hashes: the safetensors file of the perceptual hashes
+    """
     start = time.monotonic()
     rows = read_batch(manifest.parent, manifest.stem)
     model, _ = load_bundle(backbone)

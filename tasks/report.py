@@ -118,10 +118,10 @@ def run(
 def next_step(verdict: dict[str, Any]) -> str:
     """Return what a person does next about the candidate."""
     if verdict["candidate"] == verdict["baseline"]:
-        return "the candidate is in use already; next: new data"
+        return "the candidate is in use; next: new data"
     if verdict["verdict"] == "accepted":
-        return "next: `python -m flows.promote` puts the candidate in use"
-    return "next: mend the data or params.yaml, then run again; or `python -m flows.promote --force --why '…'`"
+        return "next: `graftline promote` puts the candidate in use"
+    return "next: mend the data or params.yaml, then run again; or `graftline promote --force --why '…'`"
 
 
 def describe_targets(

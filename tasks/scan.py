@@ -29,7 +29,11 @@ FACT_NAMES = [field.name for field in fields(ImageFacts)]
 
 
 def run(*, raw: Path, out: Path, scan: ScanParams) -> None:
-    """Inspect every sample of a batch once."""
+    """Inspect every sample of a batch once.
+
+    Args:
+        raw: the batch, a folder or a Parquet file
+    """
     if not raw.exists():
         raise ValueError(f"there is no batch {raw}: put it there, `dvc pull` it, or take it out of data/batches.yaml")
     entries = find_entries(raw, endings=ENDINGS)

@@ -1,5 +1,8 @@
 """What a person does next, and where the page is: the last line of a run."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from flows.in_use.place import recorded
 from flows.in_use.verdict import read_verdict
 from flows.workspace import paths
@@ -10,15 +13,18 @@ def after_retraining() -> str:
     """Return the last line of a run whose candidate was judged, or that had nothing to do."""
     if not paths.verdict().is_file():
         return f"next: list a batch in {paths.batches()}"
-    page = f"the page is {paths.report()}"
-    verdict = read_verdict()
+    return f"the page is {paths.report()}; next: {next_command(read_verdict())}"
+
+
+def next_command(verdict: Mapping[str, Any]) -> str:
+    """Return the command that follows from a verdict, with what it does."""
     if verdict["candidate"] == (recorded() or {}).get("model_sha256"):
-        return f"{page}; the candidate is in use; next: new data"
+        return "new data; `graftline predict FILE…` asks the candidate, which is in use"
     if verdict["verdict"] == "accepted":
-        return f"{page}; next: `python -m flows.promote` puts the candidate in use"
+        return "`graftline promote` puts the candidate in use"
     return (
-        f"{page}; next: mend the data or change params.yaml, then run again; or put the candidate in use all the same, "
-        "by `python -m flows.promote --force --why '…'`"
+        "mend the data or change params.yaml, then run again; or put the candidate in use all the same, by "
+        "`graftline promote --force --why '…'`"
     )
 
 
@@ -27,6 +33,6 @@ def after_ingest() -> str:
     if not listed():
         return f"next: let a first batch land; {paths.batches()} lists none yet"
     return (
-        f"next: commit {paths.batches()} and {paths.raw()}/*.dvc, then `python -m flows.retrain`, "
+        f"next: commit {paths.batches()} and {paths.raw()}/*.dvc, then `graftline retrain`, "
         f"whose page will be {paths.report()}"
     )

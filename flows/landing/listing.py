@@ -94,6 +94,10 @@ class Landing:
         )
         return Listing(batches=tuple(batches), strays=tuple(sorted(strays)), marks=frozenset(marks))
 
+    def named(self, name: str) -> LandedBatch:
+        """Return the batch with that name, whatever lies beside it."""
+        return self._batch(name, self.store.find(name))
+
     def again(self, batch: LandedBatch) -> LandedBatch:
         """Return the batch as it is now."""
         beside = f"{batch.name}.{self.marker}"

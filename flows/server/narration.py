@@ -16,10 +16,11 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows.workspace.dvc import DvcError, Lines
+from flows.workspace.paths import stages
 
 BEGINNING = re.compile(r"(?:Running stage|Stage) '(?P<stage>[^'@]+)(?:@[^']*)?'")
 REJECTED = "the candidate is rejected"  # a line that the stage `regression` prints
-PROGRESS = re.compile(r"(?P<work>.+): (?P<done>[\d,]+) of (?P<total>[\d,]+) \w+$")
+PROGRESS = re.compile(r"(?P<work>.+): (?P<done>[\d,]+) of (?P<total>[\d,]+) \w+(?:, about .+ left)?$")
 
 
 def narrate(lines: Lines, *, log: Callable[[str], None]) -> tuple[list[str], State[Any] | None]:
@@ -30,7 +31,8 @@ def narrate(lines: Lines, *, log: Callable[[str], None]) -> tuple[list[str], Sta
     Raises:
         DvcError: DVC failed before any stage.
     """
-    ran = []
+    ran: list[str] = []
+    order = stages()
     with closing(lines):
         for stage, chapter in chapters(lines):
             if not stage:
@@ -38,6 +40,7 @@ def narrate(lines: Lines, *, log: Callable[[str], None]) -> tuple[list[str], Sta
                     log(line)
                 continue
             ran.append(stage)
+            log(f"stage {order.index(stage) + 1} of {len(order)}: {stage}" if stage in order else f"stage {stage}")
             state: State[Any] = narrate_stage(stage, chapter, return_state=True)
             if not state.is_completed():
                 return ran, state

@@ -49,10 +49,17 @@ class EvaluateParams(MeasureOptions):
     perturbations: list[Literal["flipped", "shifted", "recompressed"]]
 
 
+def _there(preset: str) -> str:
+    if preset == "text":
+        raise ValueError("text cannot be learned yet: choose small, photographs or custom")
+    return preset
+
+
 @dataclass(frozen=True, kw_only=True)
 class Params:
     """All sections."""
 
+    preset: Annotated[Literal["small", "photographs", "text", "custom"], AfterValidator(_there)]
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     scan: ScanParams
     validate_: Annotated[ValidateOptions, Field(alias="validate")]
@@ -91,7 +98,7 @@ def checked(section: type[Section], content: Any) -> Section:
 
 
 def section(params: Params, name: str) -> Any:
-    """Return a section (or `seed`) by the name that it has in params.yaml."""
+    """Return a section (or `seed`, or `preset`) by the name that it has in params.yaml."""
     return getattr(params, {"validate": "validate_"}.get(name, name))
 
 

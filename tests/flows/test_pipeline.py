@@ -37,7 +37,7 @@ def test_change_of_a_finetuning_parameter_reruns_from_finetune_on(undisturbed):
 
 def test_run_ends_with_the_page_and_the_next_command(undisturbed):
     printed = (undisturbed / "printed").read_text("utf-8")
-    assert "the page is data/report/index.html; next: `python -m flows.promote` puts the candidate in use\n" in printed
+    assert "the page is data/report/index.html; next: `graftline promote` puts the candidate in use\n" in printed
 
 
 def test_forced_run_gives_the_same_lock_byte_for_byte_and_a_clean_tree(project, dvc):

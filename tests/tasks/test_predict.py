@@ -256,7 +256,7 @@ def test_more_classes_are_asked_for_than_there_are(bundle, pictures, tmp_path):
 def test_probability_that_is_not_finite_is_an_error_and_no_prediction(bundle, pictures, tmp_path, monkeypatch):
     model, _ = load_bundle(bundle)
     model.temperatures["place"] = 1e-320
-    monkeypatch.setattr("tasks.predict.load_bundle", lambda folder: (model, {}))
+    monkeypatch.setattr("tasks.models.bundle.load_bundle", lambda folder: (model, {}))
     with pytest.raises(ValueError, match=r"probabilities of .*00\.png for place are not finite"):
         predict(bundle, [pictures], out=tmp_path / "out.parquet", device="cpu")
     assert not (tmp_path / "out.parquet").exists()
@@ -285,3 +285,27 @@ def test_model_is_used_without_any_code_of_training(bundle, pictures, tmp_path):
     assert "tasks.prediction.stream" in names
     rooms = ("tasks.training", "tasks.finetune", "tasks.train_head", "tasks.evaluate", "prefect", "dvc", "great")
     assert [name for name in names if name.startswith(rooms)] == []
+
+
+def test_without_an_output_file_a_line_for_each_picture_and_target_is_printed(bundle, pictures, shell):
+    done = shell("predict", "--bundle", bundle, pictures / "00.png", pictures / "none.png", "--device", "cpu")
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [line[:2] for line in lines[:2]] == [[str(pictures / "00.png"), target] for target in CLASSES]
+    assert all(label in CLASSES[target] and 0 < float(share) <= 1 for _, target, label, share in lines[:2])
+    assert [line[2] for line in lines[2:]] == ["missing_file", "missing_file"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "json"])
+def test_ending_of_the_output_file_decides_its_format(bundle, pictures, tmp_path, ending):
+    read = {"csv": pd.read_csv, "json": pd.read_json}[ending]
+    predict(bundle, [pictures], out=tmp_path / "out.parquet", device="cpu")
+    for _ in range(2):  # it may replace earlier predictions
+        predict(bundle, [pictures], out=tmp_path / f"out.{ending}", device="cpu")
+    expected, table = pd.read_parquet(tmp_path / "out.parquet"), read(tmp_path / f"out.{ending}")
+    assert table["label"].tolist() == expected["label"].tolist()
+    assert np.allclose(table["probability"], expected["probability"], atol=1e-9)
+    (tmp_path / f"mine.{ending}").write_text("mine", "utf-8")
+    with pytest.raises(ValueError, match="holds no predictions"):
+        predict(bundle, [pictures], out=tmp_path / f"mine.{ending}", device="cpu")
+    with pytest.raises(ValueError, match=r"out\.txt ends in \.txt, expected \.parquet, \.csv, \.json"):
+        predict(bundle, [pictures], out=tmp_path / "out.txt", device="cpu")

@@ -61,7 +61,7 @@ def test_missing_key_is_named(refusal):
 
 def test_unknown_section_is_named_with_the_known_ones(refusal):
     message = refusal(lambda content: content.update(fintune={"epochs": 3}))
-    assert message.startswith("fintune is unknown, expected one of seed, scan, validate, backbone")
+    assert message.startswith("fintune is unknown, expected one of preset, seed, scan, validate, backbone")
 
 
 def test_missing_section_is_named(refusal):

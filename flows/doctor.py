@@ -59,7 +59,7 @@ def git() -> str:
 
 def dvc_remote() -> str:
     """Return the default remote of DVC."""
-    from flows.workspace.settings import dvc_settings
+    from tasks.machine.dvc_files import dvc_settings
 
     settings = dvc_settings()
     name = settings.get("core", "remote", fallback="")

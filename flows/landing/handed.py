@@ -24,7 +24,7 @@ from flows.workspace.batches import (
 )
 from flows.workspace.dvc import dvc
 from flows.workspace.hashes import hash_of
-from flows.workspace.settings import dvc_settings
+from tasks.machine.dvc_files import dvc_settings
 
 MARKER = "_COMPLETE"
 TABLES = (".csv", ".tsv", ".jsonl")  # a table stands for the folder that it describes

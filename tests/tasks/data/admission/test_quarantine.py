@@ -166,7 +166,7 @@ def test_each_kind_of_bad_input_is_in_the_ledger_with_its_reason(run):
             "cat/link.png": "outside_batch",
             "cat/gone.png": "missing_file",
             "cat/.hidden.png": "hidden_file",
-            "copy.png": "label_missing",
+            "copy.png": "unlabelled_copy",
             "nothing": "empty_class_folder",
             "unknown/1.png": "unknown_class",
             "dog/copy of a cat.png": "conflicting_labels",
@@ -175,7 +175,6 @@ def test_each_kind_of_bad_input_is_in_the_ledger_with_its_reason(run):
             "cat/04.png": "conflicting_labels",
         },
         "table": {
-            "unnamed.png": "label_missing",
             "../secret.png": "outside_batch",
             "/etc/hostname": "outside_batch",
             "missing.png": "missing_file",

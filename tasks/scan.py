@@ -15,7 +15,7 @@ from tasks.data.raw.inspection import Inspection, inspect_all
 from tasks.data.raw.layouts import find_entries
 from tasks.data.raw.usual_names import APPLE_DOUBLE, companion, has_ending
 from tasks.images.decode import ImageFacts, inspect_image
-from tasks.images.endings import ENDINGS
+from tasks.images.decode.other_files import ENDINGS
 from tasks.machine.files import whole_folder
 from tasks.machine.progress import progress
 from tasks.stage.main import main

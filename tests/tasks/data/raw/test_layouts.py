@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.data.raw.layouts import find_entries
-from tasks.images.endings import ENDINGS
+from tasks.images.decode.other_files import ENDINGS
 
 
 @pytest.fixture

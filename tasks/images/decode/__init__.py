@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from tasks.data.samples.defects import DefectError
-from tasks.images.decoding.deep_colours import declared_range, spread_colours
-from tasks.images.decoding.depth import to_8_bits
-from tasks.images.decoding.jpeg import is_cut, scans_of
-from tasks.images.decoding.opening import CODESTREAM, damage, identified, open_image
+from tasks.images.decode.deep_colours import declared_range, spread_colours
+from tasks.images.decode.depth import to_8_bits
+from tasks.images.decode.jpeg import is_cut, scans_of
+from tasks.images.decode.opening import CODESTREAM, damage, identified, open_image
 from tasks.images.options import SizeLimits
 
 logger = logging.getLogger("graftline")
@@ -57,7 +57,7 @@ def inspect_image(content: bytes, *, limits: SizeLimits) -> ImageFacts:
 def decode_image(content: bytes, *, shorter_side: int | None = None) -> Image.Image:
     """Return the image as RGB: upright by its EXIF orientation, with transparency on white.
 
-    Grey is repeated in every channel, more than 8 bits are spread over 8 (see `tasks.images.decoding.depth`), a palette
+    Grey is repeated in every channel, more than 8 bits are spread over 8 (see `tasks.images.decode.depth`), a palette
     is looked up, and CMYK is converted without a colour profile.
 
     With `shorter_side` (px), a JPEG of at least twice that size is decoded to a half, a quarter or an eighth of each

@@ -69,6 +69,18 @@ TEXTS = {
     r"From \S+@|begin \d{3} ": ("mail", "save its attachments"),
 }
 
+# the endings of files that their user means as pictures, read or not: each of them is a sample or a loss. Archives are
+# among them, because there are pictures in an archive
+ENDINGS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".ico"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".pcx", ".sgi", ".jp2", ".j2k", ".jpx", ".jxl", ".avif", ".heic"),
+    *(".heif", ".svg", ".psd", ".eps", ".exr", ".hdr", ".dds", ".icns"),
+    *(".dng", ".raw", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"),  # of cameras
+    *(".dcm", ".dicom", ".nii", ".mha", ".mhd", ".svs", ".ndpi", ".fits", ".npy", ".npz", ".mat"),
+    *(".mp4", ".mov", ".avi", ".mkv", ".webm"),
+    *(".zip", ".tar", ".tgz", ".gz", ".7z", ".rar", ".parquet", ".tfrecord"),
+)
+
 
 def what_it_is(content: bytes) -> str:
     """Return what the bytes are and what to do, such as "a PDF document: save its pages as images"; "" if unknown."""

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tasks.images.decoding.depth import range_of, spread, strips
-from tasks.images.decoding.opening import identified, without_notes
+from tasks.images.decode.depth import range_of, spread, strips
+from tasks.images.decode.opening import identified, without_notes
 
 MOST_UPPER = 63  # of an image of 16 bits a colour that uses no more than 14 of them: the largest of its upper 8 bits
 # Pillow's names of colours in 16 bits, and of the same bytes in the other order; N is the machine's own

@@ -8,7 +8,7 @@ from contextlib import suppress
 from PIL import Image, UnidentifiedImageError
 
 from tasks.data.samples.defects import DefectError
-from tasks.images.decoding.other_files import what_it_is
+from tasks.images.decode.other_files import what_it_is
 
 # by Pillow's names. Not here are formats that Pillow hands to other programs (EPS), that it knows by guessing (TGA),
 # that hold several pictures (ICO, PSD), and those so rare that their decoders are a risk and no use

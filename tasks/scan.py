@@ -44,14 +44,14 @@ def run(*, raw: Path, out: Path, scan: ScanParams) -> None:
         write_table(folder / "defects.parquet", defects)
     targets = samples.columns.difference(["path", "sample_id", *FACT_NAMES, *KEYS])
     is_loss = defects["reason"] != NOT_A_SAMPLE
-    logger.info(
-        "scanned %s: %s samples, %s of them without a label, %s defects, %s others that are no samples",
-        raw,
-        f"{len(samples):,}",
-        f"{int(samples[targets].isna().all(axis=1).sum()):,}",
-        f"{int(is_loss.sum()):,}",
-        f"{int((~is_loss).sum()):,}",
-    )
+    counts = {
+        "samples": len(samples),
+        "of them without a label": int(samples[targets].isna().all(axis=1).sum()),
+        "defects": int(is_loss.sum()),
+        "others that are no samples": int((~is_loss).sum()),
+    }
+    said = [f"{count:,} {what}" for what, count in counts.items() if count or what in ("samples", "defects")]
+    logger.info("scanned %s: %s", raw, ", ".join(said))
 
 
 def inspect_entries(raw: Path, entries: Sequence[Entry], scan: ScanParams) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -339,7 +339,7 @@ def test_each_class_is_shown_by_right_answers_of_the_newest_batches(page):
 
 
 def test_samples_of_the_pool_are_counted_and_are_not_quarantined(page):
-    counts = {"a": {"in": 11, "used": 6, "pool": 5}, "b": {"in": 6, "used": 6}}
+    counts = {"a": {"in": 11, "used": 6, "pool": 5}, "b": {"in": 6, "used": 6, "pool": 0}}
     text = words(page(validation={"batches": counts}))
     assert "a 11 6 0 0 6 5 0 0" in text
     assert "b newest 6 6 0 0 6 0 0 0" in text

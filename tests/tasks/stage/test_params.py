@@ -71,7 +71,9 @@ def test_missing_section_is_named(refusal):
 @pytest.mark.parametrize("text", ["", "# nothing\n", "null\n"])
 def test_empty_file_is_refused_with_the_sections_it_should_have(tmp_path, text):
     (tmp_path / "params.yaml").write_text(text, "utf-8")
-    with pytest.raises(ValueError, match=r"params\.yaml is empty, expected sections: seed, scan, validate") as refused:
+    with pytest.raises(
+        ValueError, match=r"params\.yaml is empty, expected sections: preset, seed, scan, validate"
+    ) as refused:
         load_params(tmp_path / "params.yaml")
     assert "NoneType" not in str(refused.value)
 

@@ -17,7 +17,16 @@ from tasks.data.admission.nesting import named_like_classes, wrapped
 from tasks.data.admission.options import ExpectationOptions, ValidateOptions
 from tasks.data.admission.quarantine import LEDGER_COLUMNS, NOT_A_SAMPLE, commonest
 from tasks.data.admission.registry import Registry, read_registry
-from tasks.data.admission.remarks import MAX_SHOWN, TOO_DEEP, about_columns, about_folders, about_names, about_splits
+from tasks.data.admission.remarks import (
+    MAX_SHOWN,
+    NO_JUDGE,
+    TOO_DEEP,
+    about_columns,
+    about_folders,
+    about_inner_folders,
+    about_names,
+    about_splits,
+)
 from tasks.data.admission.spellings import merged, plain
 from tasks.data.admission.splits import facts_of, groups_across_splits, side_of, small_classes
 from tasks.data.manifest.batches import read_batches
@@ -69,6 +78,7 @@ def run(
             *about_splits(samples, targets),
             *about_names(samples, targets, registered.classes, validate),
             *(about_folders(batch, deep) for batch, deep in too_deep.items()),
+            *(remark for target in targets for remark in about_inner_folders(samples, target)),
         ],
         "too_deep": [
             f"{about_folders(batch, deep)}: a folder in it is called like a class of other batches"
@@ -219,8 +229,12 @@ def problems(report: dict[str, Any], out: Path) -> Iterator[str]:
             f"{excess['reasons']}"
         )
     yield from report["too_deep"]
+    no_judge = "".join(f"{remark}. " for remark in report["remarks"] if NO_JUDGE in remark)
     for shortage in report["splits"]:
-        yield f"{shortage}: add samples of it, give some a `split`, or raise validate.min_samples_per_class.{because}"
+        yield (
+            f"{no_judge}{shortage}: add samples of it, give some a `split`, or raise validate.min_samples_per_class."
+            f"{because}"
+        )
     for result in report["expectations"]:
         if not result["success"] and result["severity"] == "error":
             of_classes = result["name"] == "min_classes"

@@ -26,7 +26,9 @@ from tasks.models.backbone import Backbone, Features
 
 MOST_COPIES = 16  # of the weights in a checkpoint: an optimizer has two or three, a moving average one
 NUMBER_BYTES = 4
+BYTES_AT_ONCE = 2**20
 SPARE_BYTES = 2**28  # for a layer of many thousand classes, and for what else a checkpoint holds
+BYTEARRAY = b"\nbytearray\n"  # a pickle names it so; torch lets it make any number of bytes out of one number
 RANDOM = "random"  # instead of a weights name: an untrained backbone, for training from scratch
 
 
@@ -79,8 +81,10 @@ def check_size(path: Path, architecture: str) -> None:
             f"weights file {path} has {size:,} bytes, expected at most {most:,} for {architecture}: name the "
             "architecture that it was trained with, or save its state dict alone"
         )
-    if path.suffix != ".safetensors" and zipfile.is_zipfile(path):
-        check_archive(path)
+    if path.suffix != ".safetensors":
+        if zipfile.is_zipfile(path):
+            check_archive(path)
+        check_pickle(path)
 
 
 def check_archive(path: Path) -> None:
@@ -97,6 +101,22 @@ def check_archive(path: Path) -> None:
             f"weights file {path} is packed, so a small file could fill the memory, and was not read: save it with "
             "torch.save, or as safetensors"
         )
+
+
+def check_pickle(path: Path) -> None:
+    """Raise ValueError if a pickle in the file makes bytes that the file does not hold: a line of it fills the memory.
+
+    The bytes of an archive are not packed, so a pickle in it stands in the file as it is.
+    """
+    behind = b""
+    with path.open("rb") as file:
+        while part := file.read(BYTES_AT_ONCE):
+            if BYTEARRAY in behind + part:
+                raise ValueError(
+                    f"weights file {path} makes bytes that it does not hold, so a small file could fill the memory, "
+                    "and was not read: save a state dict alone"
+                )
+            behind = part[-len(BYTEARRAY) :]
 
 
 def load_weights(backbone: Backbone, state: dict[str, Tensor], *, name: str) -> None:

@@ -381,6 +381,35 @@ def test_cell_of_several_classes_is_asked_about(land, validate, samples):
     assert remark.startswith('label has 1 class with the names of several: "red|round" (20).')
 
 
+def test_class_that_is_called_as_if_there_were_no_label_is_asked_about(land, validate, samples):
+    land("a", samples("a", ["cat", "dog", "NaN"] * 20))
+    [remark] = report_in(validate())["remarks"]
+    assert remark.startswith('label has 1 class called as if there were no label: "NaN" (20).')
+    merge = yaml.safe_load(remark.partition("validate.merge: ")[2])
+    assert report_in(validate(merge=merge))["remarks"] == []
+
+
+def test_classes_that_all_hold_the_same_folders_are_asked_about(land, validate, samples):
+    table = samples("a", ["0_train", "1_test"] * 20 + ["1_test", "0_train"] * 20)
+    inner = ["cat/"] * 40 + ["dog/"] * 40
+    land(
+        "a", table.assign(path=[path.replace("/", f"/{name}") for path, name in zip(table["path"], inner, strict=True)])
+    )
+    [remark] = report_in(validate())["remarks"]
+    assert remark.startswith(
+        "batch a has the classes '0_train', '1_test', and each holds the same folders ('cat', 'dog')"
+    )
+
+
+def test_batch_without_a_side_to_judge_on_is_told_what_to_call_it(land, validate, samples):
+    table = samples("a", ["cat", "dog"] * 30)
+    land("a", table.assign(split=["train"] * 40 + ["val"] * 20))
+    with pytest.raises(
+        ValueError, match=r"^batch a names train and val, but no held-out: .* call it test; .* 0 heldout"
+    ):
+        validate()
+
+
 def test_folder_around_all_class_folders_is_asked_about(land, validate, samples, tmp_path):
     table = samples("a", ["cat", "dog"] * 30)
     land("a", table.assign(path="pets/" + table["path"], label="pets"))

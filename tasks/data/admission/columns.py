@@ -10,6 +10,7 @@ import pandas as pd
 from tasks.data.admission.options import AdmissionOptions
 from tasks.data.admission.spellings import plain
 from tasks.data.raw.entries import FACTS, KEYS
+from tasks.data.raw.usual_names import split_called
 
 WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 OF_A_LABEL = {"label", "labels", "class", "classes", "category", "target"}
@@ -115,7 +116,10 @@ def _unlike_classes(name: str, labels: "pd.Series[Any]") -> str:
         return ""
     if words & OF_AN_IDENTITY:
         return "its name is that of an id or a time"
-    numbers = [_number(str(value)) for value in labels.dropna().unique()]
+    values = [str(value) for value in labels.dropna().unique()]
+    if len({split_called(value) for value in values} - {None}) > 1 and all(map(split_called, values)):
+        return "it holds names of splits: if it divides the samples, call it 'split'"
+    numbers = [_number(value) for value in values]
     if any(number is None for number in numbers):
         return ""
     if len(numbers) > MOST_NUMBERS or any(number != number.to_integral_value() for number in numbers if number):

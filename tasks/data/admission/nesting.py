@@ -1,4 +1,4 @@
-"""Find batches whose class folders lie one folder too deep: then the folder around them becomes the only class."""
+"""Find batches whose class folders lie one folder too deep: then the folders around them become the classes."""
 
 import posixpath
 from collections.abc import Collection
@@ -8,6 +8,7 @@ import pandas as pd
 
 from tasks.data.admission.spellings import plain
 from tasks.data.raw.entries import text
+from tasks.data.raw.usual_names import split_called
 
 
 def wrapped(samples: pd.DataFrame, *, target: str) -> dict[str, dict[str, Any]]:
@@ -28,6 +29,27 @@ def wrapped(samples: pd.DataFrame, *, target: str) -> dict[str, dict[str, Any]]:
         inside = sorted({parent[len(around) + 1 :].partition("/")[0] for parent in parents})
         if text(around.partition("/")[0]) == rows[target].iloc[0] and len(inside) > 1 and all(inside):
             found[str(batch)] = {"folder": around, "folders": inside}
+    return found
+
+
+def alike_inside(samples: pd.DataFrame, *, target: str) -> dict[str, tuple[list[str], list[str]]]:
+    """Return, by batch, its classes and the folders in them, if each of several classes holds the same of several.
+
+    Args:
+        samples: columns batch, path, split and the target.
+    """
+    labelled = samples.dropna(subset=[target])
+    found = {}
+    for batch, rows in labelled.groupby("batch", sort=False):
+        if rows["path"].iloc[0].count("/") < 2:  # most batches: a file lies in its class folder itself
+            continue
+        parts = rows["path"].str.partition("/")
+        tops, inner = parts[0], parts[2]
+        inside = inner.map(lambda path: path.rpartition("/")[0].partition("/")[0]).groupby(tops.map(text)).agg(set)
+        folders = inside.iloc[0]
+        is_same = len(inside) > 1 and len(folders) > 1 and all(folders) and (inside == folders).all()
+        if is_same and set(inside.index) == set(rows[target]) and not all(map(split_called, folders)):
+            found[str(batch)] = (sorted(inside.index), sorted(folders))
     return found
 
 

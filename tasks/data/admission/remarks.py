@@ -6,13 +6,19 @@ from typing import Any
 import pandas as pd
 
 from tasks.data.admission.columns import perhaps_one_target
+from tasks.data.admission.nesting import alike_inside
 from tasks.data.admission.options import AdmissionOptions
 from tasks.data.admission.shortfalls import number_of
-from tasks.data.admission.spellings import alike, line, quoted, several_in_one
-from tasks.data.admission.splits import batches_without_val
+from tasks.data.admission.spellings import alike, line, plain, quoted, several_in_one
+from tasks.data.admission.splits import batches_without_heldout, batches_without_val
 
 MAX_SHOWN = 10  # names in a sentence
+NO_JUDGE = "names train and val, but no held-out"
 TOO_DEEP = "is it one folder too deep?"
+# by their `plain` form: what programs and people write where a sample has no label
+NO_LABEL = {
+    "nan", "null", "none", "na", "n/a", "<na>", "nil", "#n/a", "?", plain("-1"), "unlabelled", "unlabeled", "nolabel",
+}  # fmt: skip
 KEEP = "to keep one as it is, merge it into itself"
 
 
@@ -49,6 +55,12 @@ def about_splits(samples: pd.DataFrame, targets: Sequence[str]) -> Iterator[str]
             f"batch {', '.join(batches)} names train and held-out, but no val: a part of its train samples is val, as "
             "validate.val_fraction says. To choose it yourself, name some of them val"
         )
+    batches = batches_without_heldout(samples, targets=targets)
+    if batches:
+        yield (
+            f"batch {', '.join(batches)} {NO_JUDGE}: nothing of it can judge the model. If its val is to judge, call "
+            "it test; then a part of its train samples is val"
+        )
 
 
 def about_names(
@@ -72,6 +84,14 @@ def about_names(
                 f"{target} has {number_of(len(pairs), 'pair')} of classes that differ in spelling alone: {shown}. "
                 f"To merge them: {merging}; {KEEP}"
             )
+        empty = [name for name in counts if plain(name) in NO_LABEL and name not in merge and name not in first]
+        if empty:
+            shown = ", ".join(f"{quoted(name)} ({counts[name]:,})" for name in empty)
+            yield (
+                f"{target} has {number_of(len(empty), 'class', 'classes')} called as if there were no label: {shown}. "
+                "A sample without a label has a blank cell, or lies in no class folder; if it is a class, merge it "
+                f"into itself: {line(target, {**merge, **{name: name for name in empty}})}"
+            )
         several = several_in_one(counts, merge=merge)
         if several:
             named = list(several)[:MAX_SHOWN]
@@ -82,6 +102,16 @@ def about_names(
                 "A target has one class a sample: give each its own column, or merge it into one of them: "
                 f"{merging}; {KEEP}"
             )
+
+
+def about_inner_folders(samples: pd.DataFrame, target: str) -> Iterator[str]:
+    """Yield what to ask about batches whose class folders all hold the same folders: these may be the classes."""
+    for batch, found in alike_inside(samples, target=target).items():
+        classes, folders = (", ".join(map(repr, names[:MAX_SHOWN])) for names in found)
+        yield (
+            f"batch {batch} has the classes {classes}, and each holds the same folders ({folders}): {TOO_DEEP} If "
+            "these are the classes, call the folders around them train, val and test, or move them together"
+        )
 
 
 def about_folders(batch: str, found: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 import pandas as pd
 
-SEPARATORS = "|;,/+&"  # between the classes of a cell
+SEPARATORS = "|;,/+& "  # between the classes of a cell
 BETWEEN_WORDS = re.compile(r"[\s_-]+")
 MOST_DIGITS = 300  # of a number; a longer one is compared as text
 

@@ -57,9 +57,18 @@ def held_out_before(rows: pd.DataFrame, *, now: Split, before: Split | None) -> 
 
 def batches_without_val(samples: pd.DataFrame, *, targets: Sequence[str]) -> list[str]:
     """Return the batches whose labelled samples are named train and held-out, but never val."""
+    return _batches_that_name({"train", "heldout"}, samples, targets=targets)
+
+
+def batches_without_heldout(samples: pd.DataFrame, *, targets: Sequence[str]) -> list[str]:
+    """Return the batches whose labelled samples are named train and val, but never held-out."""
+    return _batches_that_name({"train", "val"}, samples, targets=targets)
+
+
+def _batches_that_name(splits: set[str], samples: pd.DataFrame, *, targets: Sequence[str]) -> list[str]:
     named = samples[samples["split"].notna() & samples[list(targets)].notna().any(axis=1)]
-    splits = {batch: set(rows.unique()) for batch, rows in named.groupby("batch", sort=False)["split"]}
-    return [str(batch) for batch, names in splits.items() if names == {"train", "heldout"}]
+    by_batch = {str(batch): set(rows.unique()) for batch, rows in named.groupby("batch", sort=False)["split"]}
+    return [batch for batch, names in by_batch.items() if names == splits]
 
 
 def with_val(samples: pd.DataFrame, batches: Sequence[str], *, split: Callable[[str], str]) -> "pd.Series[str]":

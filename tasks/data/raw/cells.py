@@ -9,8 +9,16 @@ import pyarrow.parquet as pq
 
 from tasks.data.samples.parquet_cells import BROKEN, ROWS_AT_ONCE, UnreadableTableError, one_line
 
+MOST_COLUMNS = 1000  # of a table of labels
 FEWEST_BYTES = 2**26  # of single values that a file of any size may hold
 BYTES_A_BYTE = 100  # of the file: more is no table of labels, whatever compressed it
+CELL_BYTES = 32  # that a cell counts beside its text: a number too takes room in memory
+
+
+def check_number(columns: Sequence[str]) -> None:
+    """Raise UnreadableTableError if a table has more columns than one of labels can have."""
+    if len(columns) > MOST_COLUMNS:
+        raise UnreadableTableError(f"{len(columns)} columns, expected at most {MOST_COLUMNS}")
 
 
 class Cells:
@@ -65,7 +73,7 @@ class Cells:
             if pa.types.is_dictionary(column.type):
                 column = column.cast(column.type.value_type)
             cells = (_as_bytes(column) if is_text(column.type) else column).to_pylist()
-        self.left -= sum(len(cell) for cell in cells if isinstance(cell, bytes))
+        self.left -= CELL_BYTES * len(cells) + sum(len(cell) for cell in cells if isinstance(cell, bytes))
         if self.left < 0:
             raise UnreadableTableError(self._too_much())
         return cells

@@ -4,18 +4,20 @@ A column of paths is called `path`, or as other tools call it. What a table from
 anything of it is in memory.
 """
 
+import codecs
 import csv
 import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from tasks.data.raw.cells import Cells, cell_text, is_list, is_single
+from tasks.data.raw.cells import MOST_COLUMNS, Cells, cell_text, check_number, is_list, is_single
 from tasks.data.raw.entries import column, targets_among
 from tasks.data.samples.parquet_cells import BROKEN, UnreadableTableError, one_line, open_table
 
@@ -24,8 +26,9 @@ PATHS = (PATH, "file_name", "filename", "file_path", "filepath", "image_path", "
 DELIMITERS = (",", ";", "\t")
 LONGEST_HEADER = 100_000  # characters
 LONGEST_ROW = 1_000_000  # characters
-MOST_COLUMNS = 1000
+NO_OBJECT = 'no JSON object, such as {"file_name": …, "label": …}'
 MOST_BYTES = 2**30  # of a table: some 20 million rows
+FIRST_LINES = 1000  # of JSON, whose keys are the columns: the first sample need not have a label
 ROWS_A_BYTE = 8  # of a Parquet file: paths differ, so that no row is smaller
 
 
@@ -51,10 +54,11 @@ def read_columns(table: Path) -> list[str]:
         return _named(_open_parquet(table).schema_arrow.names)
     with _open(table) as file:
         if table.suffix.lower() == ".jsonl":
-            row = _json_row(file.readline(LONGEST_ROW), number=1, lists=Counter())
-            if row.problem:
-                raise UnreadableTableError(f"its first line is {row.problem}")
-            return list(row.cells)
+            rows = islice(_json_rows(file, lists=Counter()), FIRST_LINES)
+            first = next(rows, Row(number=1, cells={}, problem=NO_OBJECT))
+            if first.problem:
+                raise UnreadableTableError(f"its first line is {first.problem}")
+            return list(dict.fromkeys(chain(first.cells, *(row.cells for row in rows))))
         try:
             return _named(next(_csv_reader(file), []))
         except csv.Error as error:
@@ -70,7 +74,8 @@ def read_rows(table: Path, columns: Sequence[str], *, lists: Counter[str]) -> It
         lists: counts, by column, the cells that hold several values and are left out.
 
     Raises:
-        UnreadableTableError: a Parquet file has more rows than a table of its size can have.
+        UnreadableTableError: a Parquet file has more rows than a table of its size can have, or the lines of JSON have
+            more keys than a table has columns.
     """
     if table.suffix.lower() == ".parquet":
         yield from _parquet_rows(table, columns, lists=lists)
@@ -87,11 +92,13 @@ def check_text(table: Path) -> None:
     if table.suffix.lower() == ".parquet":
         return
     wrong, number = [], 0
+    decoder = codecs.getincrementaldecoder("utf-8")()  # a line that comes in pieces may be cut within a character
     with table.open("rb") as file:
         for number, line in enumerate(iter(lambda: file.readline(LONGEST_ROW), b""), start=1):
             try:
-                line.decode()
+                decoder.decode(line, final=len(line) < LONGEST_ROW)
             except UnicodeDecodeError:
+                decoder.reset()
                 wrong.append(number)
     if wrong:
         raise UnreadableTableError(
@@ -102,8 +109,7 @@ def check_text(table: Path) -> None:
 def check_columns(columns: Sequence[str]) -> None:
     """Raise UnreadableTableError unless the columns of a table have paths and targets, each once."""
     shown = ", ".join(columns)[:200]
-    if len(columns) > MOST_COLUMNS:
-        raise UnreadableTableError(f"{len(columns)} columns, expected at most {MOST_COLUMNS}")
+    check_number(columns)
     if PATH not in columns:
         raise UnreadableTableError(
             f"columns {shown}; expected {PATH} and a column for each target: call the column of paths {PATH!r}"
@@ -166,9 +172,14 @@ def _csv_rows(file: io.TextIOWrapper, columns: Sequence[str]) -> Iterator[Row]:
 
 
 def _json_rows(file: io.TextIOWrapper, *, lists: Counter[str]) -> Iterator[Row]:
+    columns: set[str] = set()
     for number, line in enumerate(_lines(file), start=1):
         if line.strip():
-            yield _json_row(line, number=number, lists=lists)
+            row = _json_row(line, number=number, lists=lists)
+            columns.update(row.cells)
+            if len(columns) + len(lists) > MOST_COLUMNS:
+                raise UnreadableTableError(f"more than {MOST_COLUMNS} different keys up to line {number}")
+            yield row
 
 
 def _json_row(line: str, *, number: int, lists: Counter[str]) -> Row:
@@ -177,7 +188,7 @@ def _json_row(line: str, *, number: int, lists: Counter[str]) -> Row:
     except (ValueError, RecursionError):  # the second for a thousand brackets
         content = None
     if not isinstance(content, dict):
-        return Row(number=number, cells={}, problem='no JSON object, such as {"file_name": …, "label": …}')
+        return Row(number=number, cells={}, problem=NO_OBJECT)
     cells = dict(zip(_named(list(content)), content.values(), strict=True))
     lists.update(name for name, cell in cells.items() if isinstance(cell, list | dict))
     return Row(

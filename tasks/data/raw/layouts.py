@@ -35,6 +35,7 @@ MOST_WRAPPERS = 3  # folders around all of a batch
 MOST_LINES = 20  # of a text, that show whether it lists files
 LONGEST_START = 2**16  # bytes of a text that are looked at
 COCO = re.compile(r'^\s*\[\s*\{|"(?:file_?names?|image_?paths?)"\s*:|"(?:images|annotations)"\s*:\s*\[', re.IGNORECASE)
+JSON_TEXT = re.compile(r'"([^"\\]{1,300})"')
 PACKED = (".gz", ".zip", ".bz2", ".xz")
 
 
@@ -185,7 +186,7 @@ def _columns(table: Path) -> str:
 
 
 def _lists_files(path: Path, files: Files) -> bool:
-    """Return whether a text is a list of files, one a line, or describes pictures as COCO does."""
+    """Return whether a text is a list of files, one a line, names files in JSON, or describes them as COCO does."""
     if not has_ending(path.name, ("", ".txt", ".lst", ".list", ".dat", ".json")):
         return False
     try:
@@ -193,11 +194,17 @@ def _lists_files(path: Path, files: Files) -> bool:
             start = file.read(LONGEST_START).decode("utf-8", "replace")
     except OSError:
         return False
+
+    def fits(name: str) -> bool:
+        return bool(files.find(name) or files.nearest(name)[0])
+
     if path.suffix.lower() == ".json":
-        return bool(COCO.search(start))
+        texts = JSON_TEXT.findall(start)[: 2 * MOST_LINES]
+        num_fitting = sum(fits(name) for name in texts if "." in name or "/" in name)  # not "1", the number of a class
+        return bool(COCO.search(start)) or (num_fitting > 1 and num_fitting > len(texts) / 3)
     lines = [line for line in start.splitlines() if line.strip()][:MOST_LINES]
     cells = [re.split(r"[\s,;]+", line.strip(), maxsplit=1) for line in lines]
-    fitting = [parts for parts in cells if len(parts) > 1 and (files.find(parts[0]) or files.nearest(parts[0])[0])]
+    fitting = [parts for parts in cells if len(parts) > 1 and fits(parts[0])]
     return len(fitting) > len(lines) / 2
 
 

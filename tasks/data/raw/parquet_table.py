@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.data.raw.cells import Cells, cell_text, is_list, is_single
+from tasks.data.raw.cells import Cells, cell_text, check_number, is_list, is_single
 from tasks.data.raw.entries import NOT_A_SAMPLE, Entry, column, defect, said_in_row, targets_among
 from tasks.data.samples.parquet_cells import BROKEN, UnreadableTableError, layout_of, one_line, stamp_of
 
@@ -43,6 +43,7 @@ def find_rows(file: Path, *, prefix: str) -> Iterator[Entry]:
     try:
         layout = layout_of(file, stamp_of(file))
         schema = pq.read_schema(file)
+        check_number(schema.names)
         names = _class_names(schema)
         columns = {
             field.name: column(field.name) for field in schema if field.name != layout.column and is_single(field.type)

@@ -5,7 +5,10 @@ from pathlib import PurePosixPath
 SPLIT_NAMES = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "heldout": "heldout", "held-out": "heldout", "held_out": "heldout", "test": "heldout", "testing": "heldout",
+    "heldout": "heldout", "held-out": "heldout", "held_out": "heldout",
+    "holdout": "heldout", "hold-out": "heldout", "hold_out": "heldout",
+    "test": "heldout", "testing": "heldout",
+    "eval": "heldout", "evaluation": "heldout",  # as Hugging Face datasets takes them
 }  # fmt: skip
 
 MOST_FOLDERS = 100  # around a file of a batch; deeper ones are made by mistake, or to exhaust a program

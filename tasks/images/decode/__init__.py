@@ -15,6 +15,7 @@ from tasks.images.decode.deep_colours import declared_range, spread_colours
 from tasks.images.decode.depth import to_8_bits
 from tasks.images.decode.jpeg import is_cut, scans_of
 from tasks.images.decode.opening import CODESTREAM, damage, identified, open_image
+from tasks.images.decode.tiff import odd_tag
 from tasks.images.options import SizeLimits
 
 logger = logging.getLogger("graftline")
@@ -160,6 +161,8 @@ def _open_within(content: bytes, limits: SizeLimits) -> Image.Image:
             raise DefectError("unreadable", f"a JPEG of {scans.count} scans, expected at most {MOST_SCANS}")
         if not scans.is_whole:
             raise DefectError("truncated", "some scans of the JPEG are missing, so that the picture would be coarse")
+    if image.format == "TIFF" and (tag := odd_tag(content)):
+        raise DefectError("unreadable", f"the number of its tag {tag} is of a type that no program writes")
     if (promised := _promised_px(image, content)) > max(MOST_TILE_PX, 2 * image.width * image.height):
         raise DefectError("too_many_pixels", f"{size} in the header, but its data are of {promised} px")
     if not _is_convertible(image.mode):

@@ -436,6 +436,25 @@ def test_decompression_bomb_has_too_many_pixels():
     assert defect_of(png_header(width=100_000, height=100_000)).reason == "too_many_pixels"
 
 
+def test_tile_whose_size_only_the_decoder_reads_is_refused(monkeypatch):
+    """Pillow skips numbers of type 17 (SLONG8), and libtiff makes room for as many px as they say."""
+    monkeypatch.setattr("PIL.TiffImagePlugin.TiffImageFile.load", lambda image: pytest.fail("it was decoded"))
+    side, data = 2**16, zlib.compress(bytes(100))
+    places = {"side": 8 + len(data), "bits": 16 + len(data)}
+    tags = [
+        (256, 4, 1, 16), (257, 4, 1, 16), (258, 3, 4, places["bits"]), (259, 4, 1, 8), (262, 4, 1, 2), (277, 4, 1, 4),
+        (322, 17, 1, places["side"]), (323, 17, 1, places["side"]), (324, 4, 1, 8), (325, 4, 1, len(data)),
+        (338, 4, 1, 2),
+    ]  # fmt: skip
+    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+    values = struct.pack("<q", side) + struct.pack("<4H", 8, 8, 8, 8)
+    content = b"II" + struct.pack("<HI", 42, 8 + len(data) + len(values)) + data + values + directory
+    defect = defect_of(content)
+    assert (defect.reason, str(defect)) == (
+        "unreadable", "the number of its tag TileWidth is of a type that no program writes"
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("name", ["PNG", "WEBP", "TIFF", "GIF", "AVIF"])
 def test_several_images_in_a_file_are_a_defect(picture, name):
     content = encode(picture(1), format=name, save_all=True, append_images=[picture(2)])

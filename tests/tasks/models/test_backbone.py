@@ -290,6 +290,20 @@ def test_packed_weights_file_is_refused_before_it_is_read(tmp_path, monkeypatch)
             load_backbone(SMALL, weights=str(tmp_path / "packed.pth"), image_size=32)
 
 
+@pytest.mark.parametrize("is_archive", [True, False])
+def test_pickle_that_makes_bytes_out_of_a_number_is_refused_before_it_is_read(tmp_path, monkeypatch, is_archive):
+    """A kB that would take 4 GB."""
+    monkeypatch.setattr("torch.load", lambda *args, **options: pytest.fail("it was read"))
+    bomb = b"\x80\x02}U\x01xcbuiltins\nbytearray\n\x8a\x05" + (4 * 10**9).to_bytes(5, "little") + b"\x85Rs."
+    if is_archive:
+        with zipfile.ZipFile(tmp_path / "bomb.pth", "w") as archive:
+            archive.writestr("bomb/data.pkl", bomb)
+    else:
+        (tmp_path / "bomb.pth").write_bytes(bomb)
+    with pytest.raises(ValueError, match=r"bomb\.pth makes bytes that it does not hold"):
+        load_backbone(SMALL, weights=str(tmp_path / "bomb.pth"), image_size=32)
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_weights_file_that_is_too_large_for_its_network_is_not_read(tmp_path, suffix):
     with (tmp_path / f"weights{suffix}").open("wb") as file:

@@ -112,3 +112,9 @@ def test_column_with_the_classes_of_a_target_that_a_whole_batch_lacks_is_found(s
     ]
     other = samples("b", ["red", "blue"]).rename(columns={"label": "colour"})
     assert perhaps_one_target(pd.concat([both[:3], other]), ["label"], ["colour"]) == []
+
+
+def test_column_of_names_of_splits_is_passed_over(samples):
+    table = samples("a", ["cat"] * 6).assign(subset=["train", "train", "Validation", "val", "TEST", "test"])
+    why = "it holds names of splits: if it divides the samples, call it 'split'"
+    assert chosen_of(table) == (["label"], {"subset": why})

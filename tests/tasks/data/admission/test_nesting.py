@@ -1,6 +1,6 @@
 import pandas as pd
 
-from tasks.data.admission.nesting import named_like_classes, wrapped
+from tasks.data.admission.nesting import alike_inside, named_like_classes, wrapped
 
 
 def found(*paths, batch="a", label=None):
@@ -36,3 +36,20 @@ def test_label_of_a_table_is_no_folder():
 def test_folder_that_is_called_like_a_class_is_recognised():
     assert named_like_classes({"folders": ["Kestrel", "x"]}, {"kestrel"})
     assert not named_like_classes({"folders": ["2024", "2025"]}, {"kestrel"})
+
+
+def inside(*paths, labels=None):
+    rows = [("a", path, labels or path.partition("/")[0]) for path in paths]
+    return alike_inside(pd.DataFrame(rows, columns=["batch", "path", "label"]), target="label")
+
+
+def test_classes_that_hold_the_same_folders_are_found():
+    paths = ("0_train/kestrel/1.png", "0_train/merlin/2.png", "1_test/kestrel/3.png", "1_test/merlin/4.png")
+    assert inside(*paths) == {"a": (["0_train", "1_test"], ["kestrel", "merlin"])}
+    assert inside(*paths, "1_test/hobby/5.png") == {}
+    assert inside(*paths, "1_test/5.png") == {}
+    assert inside(*paths, labels="bird") == {}
+
+
+def test_splits_in_each_class_are_no_classes():
+    assert inside("kestrel/train/1.png", "kestrel/val/2.png", "merlin/train/3.png", "merlin/val/4.png") == {}

@@ -97,3 +97,23 @@ def test_folder_a_thousand_deep_is_a_defect(raw):
     with deep_folder(raw, file=b"deep"):
         defects = scanned(raw)
     assert defects["reason"].tolist() == ["too_deep"]
+
+
+def test_numbers_of_gigabytes_are_unreadable_rows(raw):
+    rows, zeros = 60_000, pa.array(np.zeros(60_000, dtype=np.int8))
+    pictures = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, dtype=np.int32)), pa.array([b"x"]))
+    columns = {"image": pictures} | {f"column_{number}": zeros for number in range(900)}
+    pq.write_table(pa.table(columns), raw / "x.parquet", store_schema=False, compression="zstd")
+    assert (raw / "x.parquet").stat().st_size < 1_000_000
+    assert scanned(raw)["detail"].str.contains("no table of labels is that large").sum() > rows / 2
+
+
+def test_lines_of_json_with_ever_new_keys_are_an_unreadable_table(raw):
+    """Each key would be a column of every row."""
+    first = '{"path": "1.png", "label": "x"}\n' * 1001
+    lines = "".join("{" + ", ".join(f'"{line}_{key}": 1' for key in range(500)) + "}\n" for line in range(1000))
+    (raw / "metadata.jsonl").write_text(first + lines)
+    defects = scanned(raw)
+    assert defects["detail"][defects["reason"] == "unreadable_table"].tolist() == [
+        "more than 1000 different keys up to line 1003"
+    ]

@@ -112,6 +112,12 @@ def test_table_that_is_not_utf8_is_one_defect_and_its_files_have_no_label(batch)
     assert unnamed(batch) == ["1.png", "2.png", "deep/3.png"]
 
 
+def test_long_line_may_be_read_in_pieces_that_end_within_a_character(batch):
+    """A table of old Macs has no end of a line that files know."""
+    table(batch, "path,label\r" + f"1.png,{'é' * 1000}\r" * 600)
+    assert not [entry for entry in find_entries(batch) if entry.reason == "unreadable_table"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

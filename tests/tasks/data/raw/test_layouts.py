@@ -32,7 +32,8 @@ def said(batch):
 
 
 @pytest.mark.parametrize(
-    "names", [("train", "val", "test"), ("Training", "VALID", "Testing"), ("train", "dev", "heldout")]
+    "names",
+    [("train", "val", "test"), ("Training", "VALID", "Testing"), ("train", "dev", "heldout"), ("train", "val", "Eval")],
 )
 def test_level_of_split_names_is_the_split(batch, names):
     train, val, test = names
@@ -167,6 +168,7 @@ def test_line_that_is_no_row_does_not_affect_the_others(batch, line, reason):
         ("birds.tsv", b""),
         ("labels.xlsx", b"PK"),
         ("_annotations.coco.json", b'{"images": [{"file_name": "cat/1.png"}]}'),
+        ("labels.json", b'{"1.png": "cat", "cat/2.png": "dog"}'),
         ("list.txt", b"cat/1.png 0\ncat/2.png 1\n"),
         ("labels", b"1,cat\n2,dog\n"),
         ("labels.csv.gz", b"\x1f\x8b"),
@@ -190,6 +192,12 @@ def test_columns_of_a_table_that_is_not_read_are_shown(batch):
         said(batch)
 
 
+def test_names_of_classes_in_json_stop_nothing(batch):
+    put(batch, "cat/1.png", "cat/2.png")
+    put(batch, "names.json", content=b'{"1": "cat", "2": "dog"}')
+    assert said(batch)["cat/1.png"] == ("cat", None)
+
+
 @pytest.mark.parametrize("name", ["notes.txt", "README.md", "cat/list.csv", "info.json", "LICENSE", ".hidden.csv"])
 def test_text_that_lists_no_files_stops_nothing(batch, name):
     put(batch, "cat/1.png", "cat/2.png")
@@ -211,3 +219,9 @@ def test_labels_csv_comes_before_every_other_table(batch):
     for name in ("metadata.csv", "labels.tsv", "old.csv"):
         put(batch, name, content=b"path\tlabel\n1.png\tdog\n")
     assert said(batch)["1.png"] == ("cat", None)
+
+
+def test_first_line_of_json_need_not_have_a_label(batch):
+    put(batch, "1.png", "2.png")
+    (batch / "metadata.jsonl").write_text('{"file_name": "1.png"}\n{"file_name": "2.png", "label": "cat"}\n')
+    assert said(batch) == {"1.png": (None, None), "2.png": ("cat", None)}

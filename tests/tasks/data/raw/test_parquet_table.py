@@ -249,3 +249,9 @@ def test_damaged_table_gives_rows_or_defects_and_never_an_error(batch):
             if not entry.reason:
                 with contextlib.suppress(UnreadableTableError):
                     assert isinstance(read_content(batch / entry.path), bytes)
+
+
+def test_table_with_too_many_columns_is_a_defect(batch):
+    write(batch / "x.parquet", **{f"column_{number}": [1, 2, 3] for number in range(1000)})
+    [entry] = find_entries(batch)
+    assert (entry.reason, entry.detail) == ("unreadable_table", "1001 columns, expected at most 1000")

@@ -60,8 +60,8 @@ def waiting() -> Iterator[str]:
         counts = read_object(paths.validation(), advice="run `dvc repro` again")["batches"].values()
         kinds = dict.fromkeys(kind for batch in counts for kind in batch if kind not in ("in", "used"))
         totals = {kind: sum(batch.get(kind, 0) for batch in counts) for kind in kinds}
-        if totals:
-            yield "samples: " + ", ".join(f"{total:,} {kind.replace('.', ': ')}" for kind, total in totals.items())
+        if numbers := [f"{total:,} {kind.replace('.', ': ')}" for kind, total in totals.items() if total]:
+            yield f"samples: {', '.join(numbers)}"
     if copies := sum(1 for _ in unfinished()):
         yield f"copies: {copies} that a killed run left; the next `graftline train` or `ingest` goes on"
     if address := os.environ.get("GRAFTLINE_LANDING"):

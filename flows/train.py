@@ -9,9 +9,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+INTERRUPTED = 130  # the exit status after Ctrl-C, as shells have it
+
 
 def main(words: list[str] | None = None) -> None:
     arguments = parser().parse_args(words)
+    try:
+        sys.exit(run(arguments))
+    except KeyboardInterrupt:
+        sys.stderr.write("\nstopped: the same command goes on from here\n")
+        sys.exit(INTERRUPTED)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Take the folder, bring the chain up to date, print the outcome, and return the exit status."""
     # Prefect is imported with these, which takes a second that --help need not wait
     from flows.in_use.outcome import outcome
     from flows.landing.handed import described, link_batches, source_of, take_handed
@@ -42,7 +53,7 @@ def main(words: list[str] | None = None) -> None:
         show("\nNothing to do: every stage is up to date. This is what the last run found.")
     if status == 0 or judged() != before:  # else a stage failed, and its reason is the last line
         show("\n".join(["", *outcome()]))
-    sys.exit(status)
+    return status
 
 
 def parser() -> argparse.ArgumentParser:

@@ -214,9 +214,8 @@ def no_file(inputs: Sequence[Path]) -> str:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tasks.predict",
-        usage="%(prog)s [options] BUNDLE INPUT…, or with --bundle BUNDLE",
+        usage="graftline predict [options] INPUT…   (of the model in use)\n       %(prog)s [options] BUNDLE INPUT…",
         description=__doc__,
-        epilog="`graftline predict INPUT…` takes the model in use as the bundle.",
     )
     parser.add_argument(
         "inputs", type=Path, nargs="*",
@@ -245,6 +244,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_intermixed_args(arguments)
     if options.bundle is None and options.inputs:
         options.bundle = options.inputs.pop(0)
+    if options.bundle and not options.inputs and not options.export:
+        parser.error("there is no input: name pictures, folders or tables")
     if options.bundle is None or bool(options.inputs) == bool(options.export) or (options.export and not options.out):
         parser.error("expected a bundle and inputs, or a bundle, --export and -o without inputs")
     return options

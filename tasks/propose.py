@@ -108,10 +108,10 @@ def look_at(raw: Path, scan: ScanParams) -> Facts:
     if not raw.exists():
         raise ValueError(f"there is no batch at {raw}: name a folder or a Parquet file")
     paths = [entry.path for entry in find_entries(raw) if not entry.reason]
-    step = max(1, len(paths) // NUM_READ)
+    num_read = min(NUM_READ, len(paths))
     sides, are_grey = [], []
-    for path in paths[::step][:NUM_READ]:
-        file = raw / path
+    for number in range(num_read):
+        file = raw / paths[number * len(paths) // num_read]
         try:
             if file.is_file() and file.stat().st_size > scan.max_file_bytes:
                 continue

@@ -50,7 +50,8 @@ def source_of(path: Path) -> Path:
     if path.is_file() and path.suffix.lower() != ".parquet":
         raise ValueError(f"{path} is a file: name the folder that it lies in, or a Parquet file")
     inside, root = paths.raw().resolve(), Path.cwd().resolve()
-    if root.is_relative_to(path) or (path.is_relative_to(inside) and path.parent != inside):
+    holds_project = root.is_relative_to(path) or inside.is_relative_to(path)
+    if holds_project or (path.is_relative_to(inside) and path.parent != inside):
         raise ValueError(f"{path} is no place for a batch: name one folder of pictures, outside of this project")
     return path
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from tasks.data.samples.defects import DefectError
+from tasks.embedding.options import PlanOptions
 from tasks.images.decode import decode_stranger
 from tasks.images.options import SizeLimits
 from tasks.models.bundle import load_bundle
@@ -30,11 +31,12 @@ Picture: TypeAlias = str | Path | NDArray[np.uint8]  # a path, or pixels (height
 class Predictor:
     """A loaded bundle. Its answers are those of `python -m tasks.predict`, to the last bit.
 
-    `choices` are fields of `tasks.embedding.options.PlanOptions`, such as device="cpu". Raises ValueError where the
-    bundle is not whole or has no classes.
+    `choices` are fields of `tasks.embedding.options.PlanOptions`, such as device="cpu". Raises ValueError where one is
+    unknown, or where the bundle is not whole or has no classes.
     """
 
     def __init__(self, bundle: str | Path, **choices: Any) -> None:
+        _check(choices)
         model, self.lineage = load_bundle(Path(bundle))
         self.answerer = Answerer(model, **choices)
         self.decode = partial(
@@ -53,8 +55,11 @@ class Predictor:
         `reason` and no label. A path may be a folder or a table of paths, too.
 
         Raises:
-            ValueError: paths and arrays are mixed, or an array is not uint8 (height, width, 3) or (height, width).
+            ValueError: paths and arrays are mixed, an array is not uint8 (height, width, 3) or (height, width), another
+                thing is no path, or `top_k` is below 1.
         """
+        if top_k < 1:
+            raise ValueError(f"top_k is {top_k}, expected at least 1")
         paths, arrays = _sorted(pictures)
         if arrays:
             answers = self._of_arrays(arrays, top_k=top_k)
@@ -112,7 +117,8 @@ class Predictor:
             raise ValueError(f"{item.path} is no picture ({error.reason}: {error}): leave it out") from error
 
     def _pixels_of_array(self, array: NDArray[np.uint8]) -> Tensor:
-        if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
+        is_fit = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
+        if array.dtype != np.uint8 or not is_fit or not array.size:
             raise ValueError(
                 f"an array is {array.dtype} {array.shape}, expected uint8 (height, width, 3) or (height, width)"
             )
@@ -122,12 +128,33 @@ class Predictor:
 def _sorted(pictures: Picture | Iterable[Picture]) -> tuple[list[Path], list[NDArray[np.uint8]]]:
     """Return the paths and the arrays, one of which is empty."""
     items: list[Any]
-    if isinstance(pictures, np.ndarray):
+    if isinstance(pictures, np.ndarray) and pictures.dtype.kind not in "OU":  # else a column of paths
         items = list(pictures) if pictures.ndim == 4 else [pictures]  # (n, height, width, 3) is n pictures
+    elif isinstance(pictures, Iterable) and not isinstance(pictures, str | bytes):
+        items = list(pictures)
     else:
-        items = [pictures] if isinstance(pictures, str | Path) else list(pictures)
+        items = [pictures]
+    for item in items:
+        if not isinstance(item, str | Path | np.ndarray):
+            raise ValueError(
+                f"{type(item).__name__} is neither a path nor an array: of a Pillow image, "
+                "np.asarray(image.convert('RGB')) makes an array"
+            )
     arrays = [item for item in items if isinstance(item, np.ndarray)]
     paths = [Path(item) for item in items if not isinstance(item, np.ndarray)]
     if arrays and paths:
         raise ValueError(f"{len(paths)} paths and {len(arrays)} arrays are mixed: ask for them apart")
     return paths, arrays
+
+
+def _check(choices: dict[str, Any]) -> None:
+    """Raise ValueError where a choice is no field of `PlanOptions`, or no value of its field."""
+    hints = get_type_hints(PlanOptions)
+    for name, value in choices.items():
+        if name not in hints:
+            raise ValueError(f"{name} is unknown, expected one of {', '.join(hints)}")
+        values = get_args(hints[name]) if get_origin(hints[name]) is Literal else ()
+        if values and value not in values:
+            raise ValueError(f"{name} is {value!r}, expected one of {', '.join(values)}")
+        if name == "minibatch_size" and value is not None and (not isinstance(value, int) or value < 1):
+            raise ValueError(f"{name} is {value!r}, expected a whole number, at least 1")

@@ -1,11 +1,14 @@
 """The command `graftline`: what it lists, what it starts, and what its help needs."""
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
+from flows import train
 from flows.__main__ import command_of, modules, usage
+from flows.status import waiting
 from tests.kit.programs import run, run_module
 
 ROOT = Path(__file__).parents[2]
@@ -50,3 +53,19 @@ def test_doctor_and_status_of_a_new_clone_say_what_to_do(workspace):
     status = run_module("flows.status").stdout
     assert "in use     no model yet: `graftline promote`" in status
     assert "batches    none yet: `graftline train PHOTOS/`" in status
+
+
+def test_interrupted_training_says_how_to_go_on(monkeypatch, capsys):
+    def stop(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("flows.train.run", stop)
+    with pytest.raises(SystemExit) as exited:
+        train.main(["photos"])
+    assert exited.value.code == 130
+    assert capsys.readouterr().err == "\nstopped: the same command goes on from here\n"
+
+
+def test_status_lists_no_kind_of_sample_of_which_there_is_none(finished, monkeypatch):
+    monkeypatch.chdir(finished)
+    assert not [line for line in waiting() if re.search(r"\b0 ", line)]

@@ -61,6 +61,17 @@ def test_large_pictures_are_seen_at_the_size_of_the_network(workspace, pictures,
     assert "backbone.image_size" not in values  # null, as it is
 
 
+def test_the_whole_batch_is_looked_at_and_not_only_its_first_classes(workspace, picture, propose):
+    (workspace / "backbones").mkdir()
+    (workspace / "backbones/squeezenet1_1-imagenet.safetensors").touch()
+    for number in range(100):
+        file = workspace / "batch" / ("a_grey" if number < 60 else "b_coloured") / f"{number:03}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        picture(number, width=64, height=64).convert("L" if number < 60 else "RGB").save(file)
+    preset, _ = propose(workspace / "batch")
+    assert preset == "photographs"
+
+
 def test_what_a_person_changed_is_not_proposed(workspace, pictures, propose):
     batch = pictures(64)
     (workspace / "backbones/squeezenet1_1-imagenet.safetensors").touch()

@@ -65,6 +65,7 @@ def test_place_that_is_no_batch_is_refused_in_a_sentence(workspace, photos, tmp_
         photos / "cat/1.jpg": "is a file: name the folder",
         workspace: "is no place for a batch",
         workspace.parent: "is no place for a batch",
+        workspace / "data": "is no place for a batch",  # it holds data/raw
     }.items():
         with pytest.raises(ValueError, match=problem):
             source_of(path)

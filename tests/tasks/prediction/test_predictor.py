@@ -43,3 +43,36 @@ def test_what_is_no_picture_has_a_reason_and_no_vector(model, files, tmp_path):
         model.embed([files[0], tmp_path / "a.txt"])
     with pytest.raises(ValueError, match=r"an array is float64 \(8, 8\), expected uint8"):
         model.predict(np.zeros((8, 8)))
+
+
+def test_a_column_of_paths_may_be_an_array(model, files):
+    by_list = model.predict(files)
+    for kind in (object, str):
+        assert model.predict(np.array([str(file) for file in files], dtype=kind)).equals(by_list)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "sentence"),
+    [
+        (Image.new("RGB", (8, 8)), "Image is neither a path nor an array"),
+        ([Image.new("RGB", (8, 8))], "Image is neither a path nor an array"),
+        (b"bytes", "bytes is neither a path nor an array"),
+        (None, "NoneType is neither a path nor an array"),
+        (np.zeros((0, 5, 3), np.uint8), r"an array is uint8 \(0, 5, 3\), expected"),
+    ],
+)
+def test_what_is_neither_path_nor_pixels_is_refused_in_a_sentence(model, pictures, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        model.predict(pictures)
+
+
+def test_a_wrong_choice_is_refused_by_name(finished, model, files):
+    bundle = finished / "data/models/candidate"
+    with pytest.raises(ValueError, match="device is 'gpu', expected one of auto, cpu, cuda"):
+        tasks.load(bundle, device="gpu")
+    with pytest.raises(ValueError, match=r"batch_size is unknown, expected one of .*minibatch_size"):
+        tasks.load(bundle, batch_size=4)
+    with pytest.raises(ValueError, match="minibatch_size is 0, expected a whole number"):
+        tasks.load(bundle, minibatch_size=0)
+    with pytest.raises(ValueError, match="top_k is 0, expected at least 1"):
+        model.predict(files, top_k=0)

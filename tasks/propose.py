@@ -248,7 +248,7 @@ def check_weights(architecture: str, weights: str) -> None:
 def unreachable(url: str) -> str:
     """Return why a file cannot be downloaded; empty if it can."""
     try:
-        with urlopen(Request(url, method="HEAD"), timeout=ANSWER_SECONDS):  # noqa: S310  torchvision's own https address
+        with urlopen(Request(url, method="HEAD"), timeout=ANSWER_SECONDS):  # noqa: S310  an address of torchvision's
             return ""
     except (URLError, OSError) as error:
         return " ".join(str(getattr(error, "reason", error)).split())

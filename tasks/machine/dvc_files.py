@@ -22,7 +22,8 @@ def dvc_settings(project: Path = Path()) -> configparser.RawConfigParser:
             continue  # DVC itself reports what is wrong with it
         cache = settings.get("cache", "dir", fallback="")
         if cache:
-            settings["cache"]["dir"] = str(file.parent.absolute() / os.path.expanduser(cache.strip("\"' ")))  # noqa: PTH111
+            named = os.path.expanduser(cache.strip("\"' "))  # noqa: PTH111  without a home it stays as it is
+            settings["cache"]["dir"] = str(file.parent.absolute() / named)
     return settings
 
 

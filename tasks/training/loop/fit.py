@@ -22,6 +22,8 @@ from tasks.training.loop.scores import Minibatch, Scores, Total, forward, score
 
 logger = logging.getLogger("graftline")
 
+ROUNDING = 1e-6  # nats of val loss by which equal epochs may differ: a temperature is found to about so much
+
 Pool = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]  # a `map` over threads
 Ending = Literal["every epoch was run", "val loss stopped falling", "the loss was not finite"]
 
@@ -301,7 +303,7 @@ class _State:
         excess = losses - self.lowest if epoch else -np.ones(2)
         if excess.mean() < 0:
             self.lowest, self.lowest_epoch = losses, epoch
-        if excess.mean() <= (excess.std(ddof=1) / math.sqrt(len(excess)) if len(excess) > 1 else 0):
+        if excess.mean() <= ROUNDING + (excess.std(ddof=1) / math.sqrt(len(excess)) if len(excess) > 1 else 0):
             self.history.kept = epoch
             for name, tensor in self.changing.items():
                 self.kept[name].copy_(tensor)

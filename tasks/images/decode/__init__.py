@@ -24,6 +24,7 @@ MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK",
 MOST_SCANS = 100  # of a progressive JPEG; each is a pass over all pixels. Encoders make about ten, a bomb thousands
 MOST_TILE_PX = 2**22  # of a TIFF, which is read a whole tile at once; more only where the image itself has half of it
 LEAST_SPREAD = 4  # of 255 levels, between the darkest and the brightest value of a channel
+FEW_PX = 2**14  # whose extremes are found as fast as eight px
 PX_AT_ONCE = 2**22  # that are laid on white together
 TILE_WIDTH, TILE_LENGTH = 322, 323  # tags of TIFF
 
@@ -136,12 +137,13 @@ def _rgb(image: Image.Image, content: bytes, *, tiles: Sequence[Any], is_turned:
 
 def _spread(image: Image.Image) -> int:
     """Return the levels between the least and the largest value of a channel of an RGB image, or enough of them."""
-    places = ((image.width * n // 8, image.height * n // 8) for n in range(8))
-    few: list[Any] = [image.getpixel(place) for place in places]  # most images are not blank, and a few px show it
-    spread = max(max(channel) - min(channel) for channel in zip(*few, strict=True))
+    spread = 0
+    if image.width * image.height > FEW_PX:  # most images are not blank, and a few px show it
+        places = ((image.width * n // 8, image.height * n // 8) for n in range(8))
+        few = [image.getpixel(place) for place in places]
+        spread = max(max(channel) - min(channel) for channel in zip(*few, strict=True))
     if spread < LEAST_SPREAD:
-        channels: Any = image.getextrema()
-        spread = max(largest - least for least, largest in channels)
+        spread = max(largest - least for least, largest in image.getextrema())  # type: ignore[misc]
     return int(spread)
 
 

@@ -9,12 +9,14 @@ import json
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from flows.landing.copies import Log
+from flows.landing.listing import LandedBatch, Landing
 from flows.workspace import paths
 from flows.workspace.batches import append, digest_of, forget
 from flows.workspace.dvc import dvc
@@ -34,6 +36,20 @@ class Arrival:
     name: str  # the batch's name at the landing
     fingerprint: str  # of its listing at the landing
     event: str  # the id of the event that reports it: one id, however often it is sent
+
+
+def arrival_of(landed: LandedBatch, *, name: str, digest: str, landing: Landing) -> Arrival:
+    """Return the arrival of a copied batch, which is called `name` here and has DVC's hash `digest`."""
+    return Arrival(
+        batch=name,
+        md5=digest,
+        files=len(landed.files),
+        bytes=landed.bytes,
+        landing=landing.store.address,
+        name=landed.name,
+        fingerprint=landed.fingerprint,
+        event=str(uuid.uuid4()),
+    )
 
 
 @contextmanager

@@ -1,14 +1,14 @@
 """Takes one folder or file that a person names: it becomes a tracked and listed batch, as one of a landing does."""
 
 import os
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.landing.arrivals import Arrival, begun, content_of, finish, record, settle, unfinished
+from flows.landing.arrivals import arrival_of, begun, content_of, finish, record, settle, unfinished
 from flows.landing.copies import Log, copy, size
 from flows.landing.intake import refuse_changed, shown
 from flows.landing.listing import LandedBatch, Landing
+from flows.landing.options import MARKER
 from flows.landing.places import LocalFolder
 from flows.workspace import paths
 from flows.workspace.batches import (
@@ -26,7 +26,6 @@ from flows.workspace.dvc import dvc
 from flows.workspace.hashes import hash_of
 from tasks.machine.dvc_files import dvc_settings
 
-MARKER = "_COMPLETE"
 TABLES = (".csv", ".tsv", ".jsonl")  # a table stands for the folder that it describes
 LINKS = "reflink,hardlink,symlink"
 
@@ -87,16 +86,7 @@ def take_handed(source: Path, *, name: str | None, log: Log) -> Handed:
             raise ValueError(f"{source} changed while it was copied: run again once it is whole")
         if (known := tracked().get(digest)) and os.path.lexists(paths.raw() / known):
             return _known(known)
-        arrival = Arrival(
-            batch=known or free_name(fit, digest),
-            md5=digest,
-            files=len(batch.files),
-            bytes=batch.bytes,
-            landing=landing.store.address,
-            name=batch.name,
-            fingerprint=batch.fingerprint,
-            event=str(uuid.uuid4()),
-        )
+        arrival = arrival_of(batch, name=known or free_name(fit, digest), digest=digest, landing=landing)
         record(arrival, place=place)
     settle(arrival, place=place, log=log)
     finish(place)

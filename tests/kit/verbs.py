@@ -123,13 +123,13 @@ def _work_apart(work: Callable[[], None], writers: tuple[int, int]) -> None:
     sys.stdout = os.fdopen(1, "w", encoding="utf-8")
     sys.stderr = os.fdopen(2, "w", encoding="utf-8", buffering=1)
     logging.getLogger().handlers.clear()  # those of pytest
-    status = _status_of(work)
+    status = status_of(work)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # what the tests' process does at its end, such as Prefect's shutdown, belongs to no verb
 
 
-def _status_of(work: Callable[[], None]) -> int:
+def status_of(work: Callable[[], None]) -> int:
     """Do the work, and return the exit status that Python would give it; print what it raises, as Python does."""
     try:
         work()

@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,21 +128,13 @@ def _become(request: dict[str, Any], streams: list[int]) -> None:
         import torch
 
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    from tests.kit.verbs import status_of  # it imports torch, which whoever starts this process need not wait for
+
     name, *arguments = request["arguments"]
     sys.argv = [name, *arguments]
     sys.path[0] = request["folder"]
     sys.modules.pop(name, None)  # it runs as __main__
-    status: Any = 0
-    try:
-        runpy.run_module(name, run_name="__main__", alter_sys=True)
-    except SystemExit as error:
-        status = error.code or 0
-        if not isinstance(status, int):
-            sys.stderr.write(f"{status}\n")
-            status = 1
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-        status = 1
+    status = status_of(partial(runpy.run_module, name, run_name="__main__", alter_sys=True))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

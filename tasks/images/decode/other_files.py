@@ -38,10 +38,10 @@ KINDS = {
         "a Parquet table",
         "a table of images is read if its name ends in .parquet and the batch has no labels.csv at the top",
     ),
-    b"\x80\2": ("a Python pickle, which is never loaded", "save its images as PNG"),
-    b"\x80\3": ("a Python pickle, which is never loaded", "save its images as PNG"),
-    b"\x80\4": ("a Python pickle, which is never loaded", "save its images as PNG"),
-    b"\x80\5": ("a Python pickle, which is never loaded", "save its images as PNG"),
+    **dict.fromkeys(
+        (b"\x80\2", b"\x80\3", b"\x80\4", b"\x80\5"),  # its protocols
+        ("a Python pickle, which is never loaded", "save its images as PNG"),
+    ),
     b"\x7fELF": ("a program", "remove it"),
     b"MZ": ("a program", "remove it"),
     b"\xd0\xcf\x11\xe0": ("a document of an office program, or Thumbs.db", "remove it"),

@@ -185,7 +185,7 @@ def test_quarantined_image_is_shown_only_if_it_can_be_decoded(page, quarantined)
 
 
 def test_page_is_drawn_with_rows_of_every_reason(project, quarantined):
-    """Of each reason a picture, one that was removed since, one that changed, a text, and a file that was not read."""
+    """The ledger has a picture for each reason, one removed since, one that changed, a text and an unread file."""
     reasons = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/data.md").read_text("utf-8"), re.M)
     rows = [
         row

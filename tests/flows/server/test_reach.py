@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import stat
+import sys
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -40,7 +41,7 @@ def server(project, new_home):
     with prefect_server(new_home(), folder=project) as environment:
         lines = (project / ".env").read_text("utf-8").splitlines()
         environment |= {"GRAFTLINE_LANDING": str(project / "landing")}
-        run("python", "-c", DEPLOY, cwd=project, env=environment)
+        run(sys.executable, "-c", DEPLOY, cwd=project, env=environment)
         yield Server(environment["PREFECT_HOME"], environment | dict(line.split("=", 1) for line in lines))
 
 

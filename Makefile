@@ -12,7 +12,7 @@ export GX_ANALYTICS_ENABLED := false
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
-setup: .venv/.ready ## make .venv from requirements.lock; PYTHON=/path/to/python3.11 names the interpreter
+setup: .venv/.ready $(BIN)/graftline ## make .venv; PYTHON=/path/to/python3.11 names the interpreter
 
 # The scripts of .venv name the folder that it was made in: after a move of the checkout .venv is made anew.
 ifneq ($(shell cat .venv/.ready 2> /dev/null),$(CURDIR))
@@ -32,6 +32,11 @@ endif
 		|| $(BIN)/python -m pip install --quiet -r requirements.lock
 	pwd -P > $@
 
+# the command `graftline`, which runs the code of this checkout
+$(BIN)/graftline: .venv/.ready
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable . \
+		|| $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+
 # A PYTHON on the command line is checked even where .venv is ready.
 interpreter:
 	$(check_interpreter)
@@ -45,8 +50,9 @@ Graftline needs Python 3.11: make setup PYTHON=/path/to/python3.11))
 demo: setup ## run the whole chain on handwritten digits, in demo/; 3 minutes
 	$(BIN)/python -m flows.demo
 
+# three processes on two cores: tests that wait for a server leave their core to others
 test: setup ## run the tests and print the ten slowest
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 lint: setup ## check style, types and who may import whom
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ NAMES = (
     "chaos",
     "embed",
     "finetune",
+    "firsthour",
     "gate",
     "head",
     "house",

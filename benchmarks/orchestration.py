@@ -14,7 +14,6 @@ rounds, after a run that warms up the server.
 With --quick one round of each.
 """
 
-import json
 import os
 import shutil
 import statistics
@@ -22,13 +21,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.kit.machine import Claim, finish, parse_arguments
-from benchmarks.kit.prefect_server import DIRECT, prefect_server
+from benchmarks.kit.prefect_server import ask, prefect_server
 from benchmarks.kit.small_project import make_project, put_batch
 
 ROUNDS, NOOP_ROUNDS, LANDINGS = 5, 5, 5
@@ -113,52 +111,51 @@ def time_landings(project: Path, place: Path, environment: dict[str, str], numbe
     served = subprocess.Popen(
         SERVE, cwd=project, env=with_tools(environment) | {"GRAFTLINE_LANDING": str(landing)}, stdout=subprocess.DEVNULL
     )
-    api = environment["PREFECT_API_URL"]
     try:
-        wait_for_runs(api, "ingest", after=0.0)
+        wait_for_runs(environment, "ingest", after=0.0)
         starts = []
         for batch in range(1, number + 1):
             put_batch(place / "template-scans", landing / f"landed-{batch}", first=24 * batch)
             time.sleep(POLL_SECONDS * batch / number)  # each batch lands at another moment of the interval
             (landing / f"landed-{batch}" / "_COMPLETE").touch()
             complete = time.time()
-            starts.append(wait_for_runs(api, "retrain", after=complete) - complete)
+            starts.append(wait_for_runs(environment, "retrain", after=complete) - complete)
             print(f"training started {starts[-1]:.1f} s after the batch landed", file=sys.stderr, flush=True)
-            wait_until_idle(api)
+            wait_until_idle(environment)
         return starts
     finally:
         served.terminate()
         served.wait(timeout=30)
 
 
-def wait_for_runs(api: str, flow: str, *, after: float) -> float:
+def wait_for_runs(environment: dict[str, str], flow: str, *, after: float) -> float:
     """Return when the first run of that flow started after that moment (seconds since 1970)."""
     end = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < end:
-        starts = [datetime.fromisoformat(run["start_time"]).timestamp() for run in runs(api, flow) if run["start_time"]]
+        starts = [
+            datetime.fromisoformat(run["start_time"]).timestamp()
+            for run in runs(environment, flow)
+            if run["start_time"]
+        ]
         if later := [start for start in starts if start > after]:
             return min(later)
         time.sleep(0.2)
     raise TimeoutError(f"no run of {flow} started within {WAIT_SECONDS} s")
 
 
-def wait_until_idle(api: str) -> None:
+def wait_until_idle(environment: dict[str, str]) -> None:
     """Wait until no retraining is running or about to run."""
     end = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < end:
-        if not [run for run in runs(api, "retrain") if run["state_type"] in ("RUNNING", "PENDING", "LATE")]:
+        if not [run for run in runs(environment, "retrain") if run["state_type"] in ("RUNNING", "PENDING", "LATE")]:
             time.sleep(POLL_SECONDS)
             return
         time.sleep(0.5)
 
 
-def runs(api: str, flow: str) -> list[dict[str, Any]]:
+def runs(environment: dict[str, str], flow: str) -> list[dict[str, Any]]:
     question = {"flows": {"name": {"any_": [flow]}}, "sort": "EXPECTED_START_TIME_DESC", "limit": 200}
-    request = urllib.request.Request(  # noqa: S310  a loopback address
-        f"{api}/flow_runs/filter", data=json.dumps(question).encode(), headers={"Content-Type": "application/json"}
-    )
-    with DIRECT.open(request, timeout=10) as answer:
-        flow_runs: list[dict[str, Any]] = json.loads(answer.read())
+    flow_runs: list[dict[str, Any]] = ask(environment, "flow_runs/filter", question)
     return flow_runs
 
 

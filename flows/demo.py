@@ -5,6 +5,7 @@ shows the value of transfer learning. The copy keeps this checkout clean: the by
 and DVC refuses a dvc.lock that git ignores.
 """
 
+import argparse
 import json
 import os
 import signal
@@ -12,9 +13,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from flows.in_use.verdict import ADVICE, read_object, read_verdict
+from flows.in_use.outcome import outcome
+from flows.in_use.verdict import read_object, read_verdict
+from flows.server.password import FILE as PASSWORD
 from flows.workspace import paths
 from flows.workspace.working_copy import commit, make_workspace
+from tasks.machine.files import write_whole
 
 DEMO = Path("demo")
 BATCH = "digits"
@@ -22,6 +26,7 @@ TABLE = Path(".dvc/tmp/transfer.json")  # in the working copy, where neither git
 
 
 def main() -> None:
+    argparse.ArgumentParser(prog="python -m flows.demo", description=__doc__).parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the measurement is ended too
     root = Path.cwd()
     try:
@@ -29,12 +34,14 @@ def main() -> None:
     except (OSError, ValueError) as error:
         sys.exit(f"error: the demo needs a git checkout: {error}")
     os.chdir(DEMO)
+    if (root / PASSWORD).is_file() and not PASSWORD.exists():
+        PASSWORD.symlink_to(root / PASSWORD)  # of a server that may be at work
     put_digits()
     measuring = None if TABLE.is_file() else start_measuring()  # beside the flow, whose stages leave a core free
     try:
         status = subprocess.run([sys.executable, "-m", "flows.retrain"], check=False).returncode
         if status == 0:
-            show_metrics()
+            print("", *outcome(), sep="\n")
             show_table(measuring)
             show_views()
     finally:
@@ -50,24 +57,7 @@ def put_digits() -> None:
     if not raw.is_dir():
         subprocess.run([sys.executable, "-m", "tasks.demo.digits", "--out", str(raw)], check=True)
     batches = paths.batches()
-    batches.write_text(batches.read_text("utf-8").replace("batches: []", f"batches: [{BATCH}]"), "utf-8")
-
-
-def show_metrics() -> None:
-    """Print the held-out metrics and the verdict."""
-    verdict = read_verdict()
-    print(f"\nHeld-out metrics, {verdict['num_heldout']} samples that no training used")
-    for target, models in read_object(paths.metrics(), advice=ADVICE).items():
-        for name, measured in models.items():
-            if "accuracy" in measured:
-                interval = " to ".join(f"{end:.3f}" for end in measured["intervals"]["accuracy"])
-                print(
-                    f"  {target}, {name:9}  accuracy {measured['accuracy']:.4f} ({interval})"
-                    f"  macro F1 {measured['macro_f1']:.4f}  log-loss {measured['log_loss']:.4f}"
-                )
-    print(f"\nGate: the candidate is {verdict['verdict']}")
-    for rule in verdict["rules"]:
-        print(f"  {'pass' if rule['passed'] else 'FAIL'}  {rule['text']}")
+    write_whole(batches, batches.read_text("utf-8").replace("batches: []", f"batches: [{BATCH}]").encode())
 
 
 def start_measuring() -> subprocess.Popen[str]:
@@ -86,7 +76,8 @@ def show_table(measuring: subprocess.Popen[str] | None) -> None:
         printed, _ = measuring.communicate()
         if measuring.returncode != 0:
             sys.exit("error: the value of transfer learning could not be measured: see the lines above")
-        TABLE.write_text(json.dumps({"candidate": candidate} | json.loads(printed.splitlines()[-1])), "utf-8")
+        table = {"candidate": candidate} | json.loads(printed.splitlines()[-1])
+        write_whole(TABLE, json.dumps(table).encode())
     rows = read_object(TABLE, advice="run `make demo` again")["raw"]
     fractions = sorted({row["fraction"] for row in rows})
     print("\nThe value of transfer learning: held-out accuracy (processor seconds to train)")

@@ -7,16 +7,16 @@ import argparse
 import subprocess
 import sys
 
-from flows.server.deployments import read_deployments
-from flows.server.reach import check_server
-
 
 def main() -> None:
     argparse.ArgumentParser(prog="python -m flows.deploy", description=__doc__).parse_args()
+    from flows.server.deployments import read_deployments
+    from flows.server.reach import check_server
+
     try:
         read_deployments()
         check_server()
-    except (ValueError, ConnectionError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     # with prompts it would ask where the code comes from; without, it takes this folder
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]

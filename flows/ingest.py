@@ -5,164 +5,58 @@ s3://bucket/prefix.
 """
 
 import argparse
-import math
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
-
-from flows.landing.arrivals import unfinished
-from flows.landing.copies import Log
-from flows.landing.intake import Report, complete, is_to_be_read, shown, take
-from flows.landing.listing import Landing
-from flows.landing.places import open_store
-from flows.server.alarms import failed, mended
-from flows.server.secrets import Secrets, add_option, take_secrets
-from flows.workspace import paths
-from flows.workspace.batches import loose_ends, tracked
-from flows.workspace.dvc import DvcError
+from flows.landing.options import MARKER, QUIET_SECONDS, check_quiet
+from flows.server.secrets import add_option
 from flows.workspace.guard import run_guarded
-from flows.workspace.hold import only_writer
-from flows.workspace.redaction import in_a_line, refuse_secrets
-
-MARKER = "_COMPLETE"
-QUIET_SECONDS = 300.0
+from flows.workspace.last_line import last_line
+from flows.workspace.redaction import refuse_secrets
 
 
-@task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
-def land(name: str, work: Callable[[Log], Report]) -> State[Any]:
-    """Take one batch. If it is wrong, the others are taken all the same."""
-    try:
-        report = work(get_run_logger().info)
-    except (OSError, ValueError, DvcError) as error:
-        return Failed(message=f"{name}: {in_a_line(error)}")
-    return Completed(message=report.message(), data=report)
+def __getattr__(name: str) -> Any:
+    """Return the flow, which prefect.yaml names as flows.ingest.ingest; `--help` need not wait for Prefect."""
+    if name != "ingest":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from flows.server.ingestion import ingest
+
+    return ingest
 
 
-@flow(name="ingest")
-def ingest(
-    landing: str,
-    marker: str = MARKER,
-    quiet_seconds: float = QUIET_SECONDS,
-    skip_if_busy: bool = False,
-    secrets: Secrets = {},  # noqa: B006  nobody changes it
-) -> State[Any]:
-    """Take every batch of the landing that is whole and was not taken before.
-
-    Prefect stores a flow's parameters before the flow can check them. A caller whose address comes from elsewhere calls
-    `refuse_secrets` first, as `main` does.
-
-    Args:
-        landing: a folder, or an address such as s3://bucket/prefix.
-        marker: the file that makes its batch whole.
-        quiet_seconds: a batch without the marker is whole after so long without a change.
-        skip_if_busy: it is no failure if another run holds this workspace: a later one will take what landed.
-        secrets: variables of the environment, each with the name of the Secret block in Prefect that has its value.
-    """
-    try:
-        check_quiet(quiet_seconds)
-        take_secrets(secrets)
-        with only_writer():
-            store = open_store(landing)
-            raw, root = paths.raw().resolve(), Path(store.address)
-            if raw.is_relative_to(root) or root.is_relative_to(raw):
-                raise ValueError(f"the landing {root} contains {paths.raw()}, or lies in it: expected a place apart")
-            report = take_all(Landing(store, marker=marker), quiet_seconds=quiet_seconds)
-    except BlockingIOError as error:
-        return (Completed if skip_if_busy else Failed)(message=str(error))
-    except (OSError, ValueError) as error:
-        return failed(in_a_line(error), reason=in_a_line(error))
-    for warning in dict.fromkeys(report.warnings):
-        get_run_logger().warning(warning)
-    if report.failed:
-        return failed(report.message(), reason="; ".join(report.failed))
-    mended()
-    return Completed(message=report.message())
-
-
-def take_all(landing: Landing, *, quiet_seconds: float) -> Report:
-    """Complete what an earlier run left unfinished, then take what is new in the landing."""
-    logger = get_run_logger()
-    report = Report()
-    stuck: set[str] = set()
-    for place, arrival in unfinished():
-        if isinstance(arrival, ValueError):
-            report.failed.append(str(arrival))
-            continue
-        logger.info("%s was on its way when an earlier run ended: going on", arrival.batch)
-        outcome = run(shown(arrival.name), partial(complete, arrival, place, landing))
-        report.add(outcome)
-        if outcome.failed and arrival.landing == landing.store.address:
-            stuck.add(arrival.name)
-    report.warnings += loose_ends()
-    have = tracked()
-    is_first = True  # also after an unfinished arrival: its event may have been sent before, and would start no run now
-    listing = landing.look()
-    if not (listing.batches or listing.strays or listing.marks):
-        report.warnings.append(f"{landing.store.address} is empty")
-    for name in listing.strays:
-        report.warnings.append(f"{shown(name)} is not a batch: expected folders and .parquet files")
-    for batch in sorted(listing.batches, key=lambda batch: (batch.changed, batch.name)):  # in the order of landing
-        name = shown(batch.name)
-        mark = landing.mark_of(batch, marks=listing.marks)
-        if batch.name in stuck or not is_to_be_read(batch, mark, have=have, report=report):
-            continue
-        if why := batch.why_not_whole(quiet_seconds):
-            report.waiting.append(f"{name} waits: {why}")
-            logger.info("%s waits for %s or %.0f s without a change: %s", name, landing.marker, quiet_seconds, why)
-            continue
-        outcome = run(name, partial(take, batch, mark, landing, is_first=is_first))
-        is_first = is_first and not outcome.landed
-        report.add(outcome)
-    return report
-
-
-def run(name: str, work: Callable[[Log], Report]) -> Report:
-    """Do the work on one batch in a task run of its own."""
-    state: State[Any] = land(name, work, return_state=True)
-    if not state.is_completed():
-        return Report(failed=[state.message or name])
-    report: Report = state.result()
-    return report
-
-
-def check_quiet(seconds: float) -> None:
-    """Raise ValueError if the quiet seconds are not such a number."""
-    if not 0 <= seconds < math.inf:
-        raise ValueError(f"the quiet seconds are {seconds}, expected a number from 0 on, such as {QUIET_SECONDS}")
-
-
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.ingest", description="Take the batches that landed.")
     parser.add_argument("landing", help="a folder, or an address that fsspec knows: s3://bucket/prefix, gs://…")
-    parser.add_argument("--marker", default=MARKER, help="the file that makes its batch whole (default: %(default)s)")
+    parser.add_argument(
+        "--marker", default=MARKER, metavar="NAME", help="the file that makes its batch whole (default: %(default)s)"
+    )
     parser.add_argument(
         "--quiet-seconds",
         type=float,
         default=QUIET_SECONDS,
+        metavar="SECONDS",
         help="a batch without the marker is whole after so long without a change (default: %(default)s)",
     )
     add_option(parser)
-    arguments = parser.parse_args()
+    arguments = vars(parser.parse_args())
     try:
-        refuse_secrets(arguments.landing)
-        check_quiet(arguments.quiet_seconds)
+        refuse_secrets(arguments["landing"])
+        check_quiet(arguments["quiet_seconds"])
     except ValueError as error:
         parser.error(str(error))
-    state = ingest(
-        arguments.landing,
-        arguments.marker,
-        arguments.quiet_seconds,
-        secrets=dict(arguments.secrets),
-        return_state=True,
-    )
+    run_guarded(lambda: run(**arguments | {"secrets": dict(arguments["secrets"])}))
+
+
+def run(**arguments: Any) -> int:
+    """Run the flow, print what is next, and return the exit status."""
+    show = last_line()
+    from flows.in_use.next_step import after_ingest
+    from flows.server.ingestion import ingest
+
+    state = ingest(**arguments, return_state=True)
+    if state.is_completed():
+        show(after_ingest())
     return 0 if state.is_completed() else 1
 
 
 if __name__ == "__main__":
-    run_guarded(main)
+    main()

@@ -14,7 +14,12 @@ from flows.workspace.hold import only_writer
 
 
 def main(words: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m flows.promote", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.promote",
+        usage="%(prog)s [-h] [--force] [--why WHY] [--rollback [MODEL]]\n"
+        "       graftline promote [--force] [--why WHY]\n       graftline rollback [MODEL] [--why WHY]",
+        description=__doc__,
+    )
     parser.add_argument("--force", action="store_true", help="promote without an accepting verdict; needs --why")
     parser.add_argument("--why", help="the reason, which the log keeps")
     parser.add_argument(

@@ -5,211 +5,62 @@ artifacts are posted.
 """
 
 import argparse
-from contextlib import closing
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
-from prefect import flow, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
-
-from flows.in_use.log import read_log, taken_back
-from flows.in_use.place import digests, settle_unfinished
-from flows.in_use.promotion import is_in_use
-from flows.in_use.promotion import promote as promote_candidate
-from flows.server.approval import AskedError, ask, check_approvable, is_resumed
-from flows.server.artifacts import show
-from flows.server.narration import BEGINNING, REJECTED, narrate
-from flows.server.secrets import Secrets, add_option, take_secrets
-from flows.sharing.publish import Publish, check_dvc_remote, check_publishable, commit_run, publish
-from flows.sharing.pulls import pull_named, pull_outcome, pull_parts
-from flows.workspace import paths
-from flows.workspace.dvc import DvcError, Lines, lines_of
-from flows.workspace.git import BY_GATE
+from flows.server.secrets import add_option
 from flows.workspace.guard import run_guarded
-from flows.workspace.hold import only_writer
-from flows.workspace.parameters import check_parameters
-from flows.workspace.redaction import in_a_line
-from flows.workspace.turns import NotNeededError, in_turn
-
-UNDECIDED = Path(".dvc/tmp/graftline-undecided")  # exists until a run or a person decides about the candidate
-
-Promote = Literal["never", "accepted", "approved"]
-Verdict = dict[str, Any]
+from flows.workspace.last_line import last_line
 
 
-@flow(name="retrain")
-def retrain(
-    promote: Promote = "never",
-    publish_to: Publish = "no",
-    approval_hours: float = 24.0,
-    wait_minutes: float = 0.0,
-    pull: bool = False,
-    secrets: Secrets = {},  # noqa: B006  nobody changes it
-) -> State[Any]:
-    """Bring every stage of dvc.yaml up to date, and report the result.
+def __getattr__(name: str) -> Any:
+    """Return the flow, which prefect.yaml names as flows.retrain.retrain; `--help` need not wait for Prefect."""
+    if name != "retrain":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from flows.server.retraining import retrain
 
-    Args:
-        promote: when an accepted candidate is put in use: never; as soon as it is `accepted`; or once a person
-            `approved` it in Prefect.
-        publish_to: where data and models go to the DVC remote, and then the commit to git's remote: `no`; to a `branch`
-            of the candidate's own, for a pull request; or to the branch that is checked out, `main` or another.
-        approval_hours: how long the run waits, suspended, for a person.
-        wait_minutes: how long it waits for another run that holds this workspace. If one waits already, this one ends:
-            the other will see all that this one would.
-        pull: this is a clone without data; what the stages need comes from the DVC remote.
-        secrets: variables of the environment, each with the name of the Secret block in Prefect that has its value.
-    """
-    logger = get_run_logger()
-    try:
-        take_secrets(secrets)
-        if promote == "approved":
-            check_approvable()
-        check_parameters()
-        check_publishable(publish_to)
-        is_answered = is_resumed()  # no other run has the answer that a person gave to this one
-        purpose = None if is_answered else f"retrain-{promote}-{publish_to}"
-        with in_turn(purpose, wait_seconds=60 * wait_minutes, log=logger.info):
-            verdict = reproduce(is_answered=is_answered, is_published=publish_to != "no", is_partial=pull)
-            try:
-                result = decide(verdict, promote=promote, hours=approval_hours, is_partial=pull)
-                UNDECIDED.unlink(missing_ok=True)
-            except AskedError as other:
-                result = f"the candidate is accepted, and {other}"
-    except NotNeededError as other:
-        return Completed(message=str(other))
-    except (OSError, ValueError, DvcError) as error:
-        return Failed(message=in_a_line(error))
-    if publish_to != "no":
-        try:
-            with only_writer(wait_seconds=60 * wait_minutes):
-                publish(publish_to)
-        except (OSError, ValueError, DvcError) as error:
-            return Failed(
-                message=f"{result}; not published: {in_a_line(error)}; all of it is here, and the next run publishes it"
-            )
-    if verdict and verdict["verdict"] != "accepted":
-        return Failed(message=result)
-    logger.info(result)
-    return Completed(message=result)
+    return retrain
 
 
-def reproduce(*, is_answered: bool, is_published: bool, is_partial: bool) -> Verdict | None:
-    """Bring the pipeline up to date, and return the verdict on the candidate; None if there was nothing to do.
-
-    Raises:
-        DvcError: a stage failed.
-    """
-    log = get_run_logger().info
-    settle_unfinished(log)
-    if is_partial:
-        check_dvc_remote()
-        pull_parts(log)
-    ran, failed = bring_up_to_date(is_partial=is_partial)
-    if failed and failed.message == REJECTED:
-        # the report has the reason, so it is written for a rejected candidate too
-        bring_up_to_date("--ignore-errors", "report", is_partial=is_partial)
-    elif failed:
-        raise DvcError(f"{ran[-1]}: {failed.message}")
-    if not ran and not is_answered and not UNDECIDED.exists():
-        return None
-    if is_partial:
-        pull_outcome(log)
-    verdict = show()
-    if is_published:
-        commit_run(log=log)
-    return verdict
-
-
-def bring_up_to_date(*arguments: str, is_partial: bool) -> tuple[list[str], State[Any] | None]:
-    """Run `dvc repro`, and return what `narrate` returns.
-
-    In a clone without data, what a stage reports as missing is pulled, and the run starts again.
-    """
-    log = get_run_logger().info
-    options = ["--pull", "--allow-missing"] if is_partial else []
-    while True:
-        problems: list[str] = []
-        ran, failed = narrate(noted(lines_of("repro", *options, *arguments), problems), log=log)
-        if not (is_partial and any(pull_named(problem, log) for problem in problems)):
-            return ran, failed
-
-
-def noted(lines: Lines, problems: list[str]) -> Lines:
-    """Yield the same lines, and add a stage's errors to `problems`: with --ignore-errors DVC hides the failure.
-
-    When the gate starts, the candidate is noted as undecided, so that the run after a killed one decides too.
-    """
-    with closing(lines):
-        for line in lines:
-            if line.startswith("error: "):
-                problems.append(line)
-            if (beginning := BEGINNING.match(line)) and beginning["stage"] == "regression":
-                UNDECIDED.touch()
-            yield line
-
-
-def decide(verdict: Verdict | None, *, promote: Promote, hours: float, is_partial: bool) -> str:
-    """Put an accepted candidate in use if that is wanted, and return the result of the run, in words.
-
-    Raises:
-        AskedError: another run asks a person, and decides.
-    """
-    if verdict is None:
-        return "nothing to do"
-    candidate = verdict["candidate"]
-    if verdict["verdict"] != "accepted":
-        broken = [rule["text"] for rule in verdict["rules"] if not rule["passed"]] + verdict["problems"]
-        return f"the candidate is rejected: {'; '.join(broken)}; see {paths.report()}"
-    if promote == "never":
-        return "the candidate is accepted"
-    if promote == "accepted" and (rollback := taken_back(read_log(), candidate)):
-        reason = rollback["why"] or "no reason given"
-        return (
-            f"the candidate is accepted, and not put in use: v{rollback['version']} rolled it back ({reason}), "
-            "so that only a person can put it in use, by `python -m flows.promote`"
-        )
-    if is_in_use(digests(paths.candidate())):
-        return "the candidate is accepted, and in use already"
-    if promote == "accepted":
-        return f"the candidate is accepted, and in use: {put_in_use(BY_GATE, is_partial=is_partial)}"
-    answer = ask(verdict, hours=hours)
-    if not answer.approve:
-        return f"the candidate is accepted, and was not approved: {answer.why or 'no reason given'}"
-    why = f"approved by {answer.approved_by or 'somebody'}: {answer.why or 'no reason given'}"
-    return f"the candidate is accepted, approved, and in use: {put_in_use(why, is_partial=is_partial)}"
-
-
-@task(task_run_name="promote", cache_policy=NO_CACHE, persist_result=False)
-def put_in_use(why: str, *, is_partial: bool) -> str:
-    """Put the candidate in use, and return the SHA-256 of its weights."""
-    log = get_run_logger().info
-    while True:
-        try:
-            return promote_candidate(log, why=why)
-        except ValueError as error:  # the check in a fresh process reads images, which may be missing
-            if not (is_partial and pull_named(str(error), log)):
-                raise
-
-
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.retrain", description=__doc__)
     parser.add_argument(
-        "--promote", choices=get_args(Promote)[:2], default="never", help="put the candidate in use (default: never)"
+        "--promote",
+        choices=["never", "accepted"],
+        default="never",
+        help="accepted: put the candidate in use if the gate accepts it (default: never)",
     )
     parser.add_argument(
-        "--publish-to", choices=get_args(Publish), default="no", help="give the result to others (default: no)"
+        "--publish-to",
+        choices=["no", "branch", "main"],
+        default="no",
+        help="push data and models to the DVC remote and the commit to git's, to a branch of the candidate's own or to "
+        "the branch that is checked out (default: no)",
     )
     parser.add_argument(
-        "--wait-minutes", type=float, default=0.0, help="wait for another run in this workspace (default: 0)"
+        "--wait-minutes",
+        type=float,
+        default=0.0,
+        metavar="MINUTES",
+        help="wait so long for another run in this workspace (default: 0)",
     )
     parser.add_argument("--pull", action="store_true", help="in a clone without data, pull what the stages need")
     add_option(parser)
     arguments = vars(parser.parse_args())
-    state: State[Any] = retrain(**arguments | {"secrets": dict(arguments["secrets"])}, return_state=True)
+    run_guarded(lambda: run(**arguments | {"secrets": dict(arguments["secrets"])}))
+
+
+def run(**arguments: Any) -> int:
+    """Run the flow, print what is next, and return the exit status."""
+    show = last_line()
+    from flows.in_use.next_step import after_retraining
+    from flows.server.narration import REJECTED
+    from flows.server.retraining import retrain
+
+    state = retrain(**arguments, return_state=True)
+    if state.is_completed() or (state.message or "").startswith(REJECTED):
+        show(after_retraining())
     return 0 if state.is_completed() else 1
 
 
 if __name__ == "__main__":
-    run_guarded(main)
+    main()

@@ -4,6 +4,7 @@
 needs no data and no password, and fails where a retraining could not even begin.
 """
 
+import argparse
 import re
 import sys
 
@@ -50,6 +51,7 @@ def first_stale() -> str | None:
 
 
 def main() -> None:
+    argparse.ArgumentParser(prog="python -m flows.stale", description=__doc__).parse_args()
     try:
         stage = first_stale()
     except (OSError, ValueError, DvcError) as error:

@@ -1,9 +1,29 @@
 """How: plain Python, a module a stage, and the rooms that the stages use."""
 
 import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tasks.prediction.predictor import Predictor
 
 # A waiting thread of libgomp spins this often before it gives its core away. By default it spins for milliseconds.
 # Where another process needs that core, every short parallel section then waits for the scheduler: beside one busy
 # process on 2 cores a training step took 1.1 s instead of 0.04 s. With this setting it takes 0.1 s, and 0.05 s where
 # nothing else runs. It must be set before torch starts its threads, and a stage can be started in many ways.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+# While Python looks for the module of `python -m tasks.VERB`, sys.argv begins with -m. Help is given then, before the
+# verb imports what it works with, which takes seconds.
+if sys.argv[:1] == ["-m"] and {"-h", "--help"} & set(sys.argv):
+    from tasks.stage.arguments import show_help
+
+    show_help(sys.orig_argv)
+
+
+def load(bundle: "str | Path", **choices: Any) -> "Predictor":
+    """Return a model for a notebook; see `tasks.prediction.predictor.Predictor`."""
+    from tasks.prediction.predictor import Predictor  # torch, which no other user of this package waits for
+
+    return Predictor(bundle, **choices)

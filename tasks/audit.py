@@ -15,7 +15,7 @@ from tasks.data.health.near_duplicates import Pairs, Side, find_twins
 from tasks.data.health.options import TwinOptions
 from tasks.data.health.twin_limits import TwinLimits, set_limits
 from tasks.data.manifest.batches import read_batches
-from tasks.data.manifest.manifest import read_manifest
+from tasks.data.manifest.manifest import TRAINING, read_manifest
 from tasks.data.manifest.tables import write_text_table
 from tasks.data.vectors.embeddings import read_embeddings
 from tasks.images.perceptual_hash import DISTANCE
@@ -34,11 +34,12 @@ def run(
     vectors = read_embeddings(embeddings, names, num_samples=len(manifest))
     bits, probes = read_hashes(hashes, names, num_samples=len(manifest))
     is_heldout = (manifest["split"] == "heldout").to_numpy()
-    used, judge = (Side(vectors=vectors[np.flatnonzero(side)], hashes=bits[side]) for side in (~is_heldout, is_heldout))
+    is_used = manifest["split"].isin(TRAINING).to_numpy()  # the pool is on neither side
+    used, judge = (Side(vectors=vectors[np.flatnonzero(side)], hashes=bits[side]) for side in (is_used, is_heldout))
     limits = set_limits(probes, used.hashes, judge.hashes, distance=DISTANCE, options=audit)
     twins = find_twins(used, judge, distance=DISTANCE, min_cosine=limits.min_cosine, max_distance=limits.max_distance)
-    leaks = table(manifest, twins.left, ours=np.flatnonzero(~is_heldout), theirs=np.flatnonzero(is_heldout))
-    leaked = table(manifest, twins.right.swapped(), ours=np.flatnonzero(is_heldout), theirs=np.flatnonzero(~is_heldout))
+    leaks = table(manifest, twins.left, ours=np.flatnonzero(is_used), theirs=np.flatnonzero(is_heldout))
+    leaked = table(manifest, twins.right.swapped(), ours=np.flatnonzero(is_heldout), theirs=np.flatnonzero(is_used))
     check_something_is_left(manifest, leaks, read_json(classes))
     described = describe(limits, num_probes=probes.cosines.size, num_used=len(used.vectors))
     summary = {

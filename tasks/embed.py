@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tasks.data.health.bits import hash_words
 from tasks.data.health.hashes import Probes, write_hashes
-from tasks.data.manifest.manifest import read_batch
+from tasks.data.manifest.manifest import POOL, TRAINING, read_batch
 from tasks.data.samples.samples import Samples
 from tasks.data.vectors.embeddings import pair_cosines, write_embeddings
 from tasks.embedding.embedder import Embedder, plan
@@ -41,7 +41,13 @@ SAMPLES_PER_PROBE = 50  # so that probing costs a small batch little
 
 
 def run(*, raw: Path, manifest: Path, backbone: Path, store: Path, out: Path, hashes: Path, embed: EmbedParams) -> None:
-    """Embed the samples that the manifest of one batch names."""
+    """Embed the samples that the manifest of one batch names.
+
+    Args:
+        raw: the batch, a folder or a Parquet file
+        out: the safetensors file of the vectors
+        hashes: the safetensors file of the perceptual hashes
+    """
     start = time.monotonic()
     rows = read_batch(manifest.parent, manifest.stem)
     model, _ = load_bundle(backbone)
@@ -76,7 +82,7 @@ def probe(
     store: LookStore,
     num_probed: int,
 ) -> Probes:
-    """Return how near the altered copies of a few samples stay to their originals; no held-out sample is probed."""
+    """Return how near the altered copies of a few samples stay to their originals; train and val are probed."""
     rows = probed(samples.rows, num_probed=num_probed)
     chosen = samples.rows.iloc[rows]
     kinds = list(ALTERED_COPIES)
@@ -110,8 +116,8 @@ def probe(
 def probed(rows: pd.DataFrame, *, num_probed: int) -> NDArray[np.intp]:
     """Return the rows to probe: at most `num_probed` and one in SAMPLES_PER_PROBE, but one if there is any."""
     is_small = rows[["width", "height"]].max(axis=1) <= LONGEST_PROBED
-    in_use = np.flatnonzero((rows["split"] != "heldout") & is_small)
-    count = min(num_probed, -(-len(rows) // SAMPLES_PER_PROBE))
+    in_use = np.flatnonzero(rows["split"].isin(TRAINING) & is_small)
+    count = min(num_probed, -(-int((rows["split"] != POOL).sum()) // SAMPLES_PER_PROBE))
     return in_use[np.argsort(rows["sample_id"].to_numpy()[in_use])[:count]]  # a SHA-256 is a fair draw
 
 

@@ -14,6 +14,7 @@ from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import read_manifest, version_of
 from tasks.data.manifest.tables import write_table, write_text_table
 from tasks.data.vectors.embeddings import read_embeddings
+from tasks.data.vectors.tensors import Tensor, write_tensors
 from tasks.images.alterations import PERTURBATIONS
 from tasks.images.decode import decode_image
 from tasks.images.perceptual_hash import HASHES_SHAPE, perceptual_hashes
@@ -21,6 +22,7 @@ from tasks.machine.files import read_json, sha256, whole_folder, write_json
 from tasks.machine.progress import progress
 from tasks.metrics.calibration import reliability
 from tasks.metrics.measures import is_known, measure, share_unchanged
+from tasks.metrics.projection import project
 from tasks.metrics.slices import check_slices, slice_table
 from tasks.models.bundle import WEIGHTS, check_baseline, folder_bytes, load_bundle
 from tasks.prediction.answers import Answerer, TargetProbabilities
@@ -104,6 +106,9 @@ def run(
         metrics[target] = measure(
             labels[is_there], by_model, names, evaluate, leaked=leaked[is_there], is_shared=is_shared, seed=seed
         )
+        majority = majority_class(manifest.loc[manifest["split"] == "train", target], names)
+        right = float((there[target] == majority).mean())
+        metrics[target]["majority_class"] = {"name": majority, "heldout_share": right}
         metrics[target]["candidate"]["unchanged"] = {
             name: share_unchanged(by_model["candidate"], probabilities[target][is_there])
             for name, probabilities in asked.altered.items()
@@ -124,6 +129,8 @@ def run(
         pd.concat(confusions).to_csv(folder / "confusion.csv", index=False)
         pd.concat(reliabilities).to_csv(folder / "reliability.csv", index=False)
         write_text_table(folder / "slices.csv", pd.concat(slices))
+        places = Tensor(shape=(len(rows), 2), dtype=np.uint16, pieces=[project(asked.features)])
+        write_tensors(folder / "places.safetensors", {"places": places}, metadata={})
         subject = {"candidate": sha256(candidate / WEIGHTS), "baseline": in_use, "stage": lineage["stage"]}
         sizes = {"candidate_bytes": folder_bytes(candidate)} | (
             {"baseline_bytes": folder_bytes(baseline)} if in_use else {}
@@ -141,6 +148,12 @@ def run(
     for target, measured in metrics.items():
         accuracies = ", ".join(f"{name} {measured[name]['accuracy']:.4f}" for name in predictions)
         logger.info("evaluated %s on %s held-out samples: accuracy of %s", target, f"{len(rows):,}", accuracies)
+
+
+def majority_class(labels: "pd.Series[str]", names: list[str]) -> str:
+    """Return the most common class among the labels; of several, the first in `names`."""
+    counts = labels.value_counts()
+    return max(names, key=lambda name: int(counts.get(name, 0)))
 
 
 if __name__ == "__main__":

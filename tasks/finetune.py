@@ -13,7 +13,7 @@ import pandas as pd
 
 from tasks.data.health.leaks import leaves_training
 from tasks.data.manifest.batches import read_batches
-from tasks.data.manifest.manifest import read_manifest
+from tasks.data.manifest.manifest import TRAINING, read_manifest
 from tasks.data.samples.samples import Samples
 from tasks.embedding.embedder import plan
 from tasks.images.augment import AugmentedViews
@@ -50,7 +50,7 @@ def run(
     """Train the last blocks of the backbone and the head, starting from the trained head (LP-FT, Kumar et al. 2022)."""
     start = time.monotonic()
     manifest = read_manifest(manifests, read_batches(batches))
-    manifest = manifest[~leaves_training(manifest, audit) & (manifest["split"] != "heldout")].reset_index(drop=True)
+    manifest = manifest[~leaves_training(manifest, audit) & manifest["split"].isin(TRAINING)].reset_index(drop=True)
     pretrained, lineage = load_bundle(backbone)
     model = graft(pretrained.backbone, head, classes=read_json(classes))
     data = Data(

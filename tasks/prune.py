@@ -24,6 +24,7 @@ from tasks.data.store.segments import (
     values_of,
 )
 from tasks.data.store.store import CHUNK, RECIPE, Store, is_store, list_recipes, read_recipe
+from tasks.machine.files import remove
 from tasks.stage.shell import run_verb
 
 logger = logging.getLogger("graftline")
@@ -53,7 +54,7 @@ def run(*, store: Path, recipe: str | None, unused_since: date | None, damaged: 
         return
     for remnant in store.glob(f"{REMOVED}*"):  # of a prune that was killed
         freed += size_of(remnant)
-        shutil.rmtree(remnant)
+        remove(remnant)
     logger.info("freed %s", freed)
 
 

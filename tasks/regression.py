@@ -74,7 +74,7 @@ def run(*, evaluation: Path, candidate: Path, tests: Path, decisions: Path, out:
         write_json(folder / "verdict.json", verdict)
     decided = {name: verdict[name] for name in ("candidate", "heldout", "verdict")}
     write_down(decisions, Decision.model_validate(decided))
-    for rule in verdict["rules"]:
+    for rule in sorted(verdict["rules"], key=lambda rule: not rule["passed"]):
         logger.info("%s %s", "pass" if rule["passed"] else "FAIL", rule["text"])
     if few := verdict["untested_slices"]:
         logger.info("not compared by themselves, for want of samples: %d slices, such as %s", len(few), few[0])
@@ -91,7 +91,18 @@ def run(*, evaluation: Path, candidate: Path, tests: Path, decisions: Path, out:
         )
     logger.info("the candidate is %s", verdict["verdict"])
     if verdict["verdict"] != "accepted":
+        advise(verdict)
         sys.exit(1)
+
+
+def advise(verdict: dict[str, Any]) -> None:
+    """Log what a person can do about a rejected candidate. The model in use stays, and the page shows the errors."""
+    broken = [rule for rule in verdict["rules"] if not rule["passed"]]
+    for parameter in dict.fromkeys(rule["parameter"] for rule in broken if rule["parameter"]):
+        names = "; ".join(rule["name"] for rule in broken if rule["parameter"] == parameter)
+        logger.info("regression.%s in params.yaml has the limit of: %s", parameter, names)
+    logger.info("see the errors: `dvc repro --ignore-errors report` writes the page, as `python -m flows.retrain` does")
+    logger.info("use it all the same: `python -m flows.promote --force --why '…'`")
 
 
 def untested(slices: Path, min_samples: int) -> list[str]:

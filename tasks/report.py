@@ -8,17 +8,16 @@ import numpy as np
 import pandas as pd
 
 from tasks.data.manifest.batches import read_batches
-from tasks.data.manifest.manifest import SPLITS, read_manifest
+from tasks.data.manifest.manifest import SPLITS, read_manifest, used_of
 from tasks.data.manifest.tables import read_text_table
-from tasks.data.vectors.embeddings import read_embeddings
 from tasks.machine.files import read_json, whole_file
 from tasks.page.comparison import comparison, outcomes
 from tasks.page.confusion import confusion
-from tasks.page.curves import curves, numbers
+from tasks.page.curves import LINES, curves, numbers
+from tasks.page.examples import by_class, examples
 from tasks.page.gallery import worst
 from tasks.page.options import PageOptions
-from tasks.page.points import points
-from tasks.page.projection import project
+from tasks.page.points import points, read_places
 from tasks.page.quarantine import with_pictures
 from tasks.page.reliability import dots
 from tasks.page.render import render
@@ -28,6 +27,8 @@ from tasks.stage.main import main
 
 logger = logging.getLogger("graftline")
 
+RIGHT = "right"  # the kind of a picture that shows no error
+
 
 def run(
     *,
@@ -36,7 +37,6 @@ def run(
     training: Path,
     evaluation: Path,
     regression: Path,
-    embeddings: Path,
     batches: Path,
     raw: Path,
     out: Path,
@@ -59,28 +59,44 @@ def run(
         table=read_slices(evaluation / "slices.csv"),
         sizes={model: subject[f"{model}_bytes"] for model in ("candidate", "baseline") if f"{model}_bytes" in subject},
     )
-    gallery = worst(predictions, limit=report.max_pictures)
-    pictures = thumbnails(gallery, raw=raw, size=report.picture_size)
+    shown = pd.concat(
+        [
+            worst(predictions, limit=report.max_pictures),
+            examples(predictions, names, limit=report.max_examples).assign(kind=RIGHT),
+        ],
+        ignore_index=True,
+    )
+    pictures = thumbnails(shown, raw=raw, size=report.picture_size)
     heldout = np.flatnonzero(manifest["split"] == "heldout")
     drawn = drawn_rows(manifest["sample_id"], heldout, limit=report.max_points)
-    places = project(read_embeddings(embeddings, names, num_samples=len(manifest)).part(drawn))
+    places = read_places(evaluation / "places.safetensors", num_samples=len(heldout))
     samples = manifest.iloc[drawn].reset_index(drop=True)
-    shown = gallery["sample_id"].drop_duplicates()
-    mapped = points(samples, places, predictions, pictures=dict(zip(shown, shown.index, strict=True)))
+    numbered = shown["sample_id"].drop_duplicates()
+    mapped = points(
+        samples,
+        places[np.searchsorted(heldout, drawn)],
+        predictions,
+        pictures=dict(zip(numbered, numbered.index, strict=True)),
+    )
     position = {identity: at for at, identity in enumerate(samples["sample_id"])}
+    shown = shown.assign(
+        picture=shown["sample_id"].map(pictures),
+        row=shown["sample_id"].map(position).fillna(-1).astype(int),
+        number=shown.index,
+    )
+    gallery = shown[shown["kind"] != RIGHT]
     content = {
         "title": report.title,
         "verdict": read_json(regression / "verdict.json"),
         "subject": subject,
         "targets": targets,
-        "gallery": [
-            row | {"picture": pictures[row["sample_id"]], "row": position.get(row["sample_id"], -1)}
-            for row in gallery.to_dict("records")
-        ],
+        "gallery": gallery.to_dict("records"),
+        "classes": by_class(shown[shown["kind"] == RIGHT], predictions),
+        "num_classes": len(predictions[["target", "label"]].drop_duplicates()),
         "gallery_classes": sorted(set(gallery["label"]) | set(gallery["candidate"])),
         "num_wrong": int((predictions["candidate"] != predictions["label"]).sum()),
         "num_heldout_rows": len(heldout),
-        "num_used": len(manifest),
+        "num_used": len(used_of(manifest)),
         "batches": [
             count(name, manifest, validation["batches"][name], leaks=health["batches"][name]) for name in names
         ],
@@ -89,13 +105,23 @@ def run(
         "num_quarantined": len(ledger),
         "quarantine": with_pictures(newest.head(report.max_quarantined_rows), raw=raw, size=report.picture_size),
         "finetuning": read_json(training / "finetuning.json"),
-        "curves": {measure: curves(epochs, measure) for measure in ("loss", "accuracy")},
+        "curves": {measure: curves(epochs, measure) for measure in LINES},
         "epochs": numbers(epochs),
         "packed": {"points": mapped, "confusions": [packed(target["confusion"]) for target in targets]},
     }
     with whole_file(out) as path:
         path.write_text(render(content), "utf-8")
     logger.info("wrote %s (%.0f kB)", out, out.stat().st_size / 1000)
+    logger.info("%s; the page is %s", next_step(content["verdict"]), out)
+
+
+def next_step(verdict: dict[str, Any]) -> str:
+    """Return what a person does next about the candidate."""
+    if verdict["candidate"] == verdict["baseline"]:
+        return "the candidate is in use; next: new data"
+    if verdict["verdict"] == "accepted":
+        return "next: `graftline promote` puts the candidate in use"
+    return "next: mend the data or params.yaml, then run again; or `graftline promote --force --why '…'`"
 
 
 def describe_targets(
@@ -141,7 +167,7 @@ def drawn_rows(identities: "pd.Series[str]", heldout: Any, *, limit: int) -> Any
 
 
 def count(name: str, manifest: pd.DataFrame, counts: dict[str, int], *, leaks: dict[str, int]) -> dict[str, Any]:
-    """Count the samples of a batch by the side of the split, as leaks, and by the reason of a quarantine."""
+    """Count the samples of a batch by the side of the split, in the pool, as leaks, and by the reason in the ledger."""
     splits = manifest.loc[manifest["batch"] == name, "split"].value_counts()
     reasons = {
         key.removeprefix("quarantined."): number for key, number in counts.items() if key.startswith("quarantined.")
@@ -150,6 +176,8 @@ def count(name: str, manifest: pd.DataFrame, counts: dict[str, int], *, leaks: d
         "name": name,
         "came": counts["in"],
         "used": counts["used"],
+        "pool": counts["pool"],
+        "quarantined": sum(reasons.values()),
         "leaks": leaks["train"] + leaks["val"],
         "reasons": {reason: number for reason, number in sorted(reasons.items()) if number},
     } | {split: int(splits.get(split, 0)) for split in SPLITS}

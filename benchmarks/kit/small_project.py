@@ -13,9 +13,6 @@ SHORT = {
     "min_samples_per_class": 10,
     "epochs": 2,
     "unfreeze": 1,
-    "min_accuracy": 0.5,
-    "min_class_recall": 0.0,
-    "max_calibration_error": 0.9,
 }
 
 

@@ -5,7 +5,7 @@ import os
 from typing import Any
 
 from flows.workspace import paths
-from tasks.machine.files import fsync
+from tasks.machine.files import fsync, no_link
 
 Entry = dict[str, Any]
 NEEDED = {"version", "action", "model_sha256", "dvc_out"}
@@ -40,7 +40,7 @@ def append(entry: Entry) -> None:
         return
     log = paths.promotions()
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as file:
+    with open(log, "ab", opener=no_link) as file:
         file.write(json.dumps(entry, sort_keys=True, ensure_ascii=False, allow_nan=False).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
@@ -103,7 +103,7 @@ def _mend() -> None:
     whole, newline, last = content.rpartition(b"\n")
     if last:
         mended = content + b"\n" if _parse(last) is not None else whole + newline
-        with paths.promotions().open("r+b") as file:
+        with open(paths.promotions(), "r+b", opener=no_link) as file:
             file.seek(0, os.SEEK_END)
             file.write(b"\n") if len(mended) > len(content) else file.truncate(len(mended))
             file.flush()

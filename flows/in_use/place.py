@@ -18,7 +18,7 @@ from flows.in_use.log import Entry, append
 from flows.in_use.verdict import read_object
 from flows.workspace import paths
 from flows.workspace.git import record_in_git
-from flows.workspace.lockfile import LOCK_FILE
+from flows.workspace.run_files import run_files
 from tasks.machine.files import write_whole
 
 FILES = {
@@ -139,14 +139,15 @@ def _settle(plan: Plan, *, log: Log) -> None:
 def record(entry: Entry, *, log: Log) -> None:
     """Commit and tag the promotion, as far as git lacks them: a clone may have the commit and not the tag.
 
-    The commit of a promotion includes dvc.lock, which records how the model was made.
+    The commit of a promotion includes what records how the model was made and judged: dvc.lock, the batches, the
+    decisions of the gate.
 
     Raises:
         ValueError: git refuses.
     """
-    lock_file = [LOCK_FILE] if entry["action"] == "promote" and LOCK_FILE.is_file() else []
+    made_by = run_files() if entry["action"] == "promote" else []
     message = f"{entry['action']} {entry['model_sha256'][:12]}: {entry['why']}".removesuffix(": None")
-    files = [paths.baseline_pointer(), paths.class_registry(), paths.baseline_record(), paths.promotions(), *lock_file]
+    files = [paths.baseline_pointer(), paths.class_registry(), paths.baseline_record(), paths.promotions(), *made_by]
     record_in_git(files, message=message, tag=entry["tag"], log=log)
 
 

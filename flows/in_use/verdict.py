@@ -31,7 +31,10 @@ def check_verdict(bundle: Path, model_sha256: str, *, in_use: str | None) -> Non
         raise ValueError(f"there is no verdict at {paths.verdict()}: run `dvc repro` first")
     verdict = read_verdict()
     if verdict.get("verdict") != "accepted":
-        raise ValueError(f"the candidate is {verdict.get('verdict')}: see the report")
+        raise ValueError(
+            f"the candidate is {verdict.get('verdict')}: {paths.report()} has the reasons; "
+            "--force --why '…' puts it in use all the same"
+        )
     if model_sha256 != verdict.get("candidate"):
         raise ValueError(f"the verdict is about another candidate: {ADVICE}")
     if verdict.get("baseline") != in_use:

@@ -9,17 +9,19 @@ import json
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from flows.landing.copies import Log
+from flows.landing.listing import LandedBatch, Landing
 from flows.workspace import paths
 from flows.workspace.batches import append, digest_of, forget
 from flows.workspace.dvc import dvc
-from flows.workspace.settings import dvc_settings
-from tasks.machine.files import fsync, write_whole
+from tasks.machine.dvc_files import dvc_settings
+from tasks.machine.files import fsync, remove, write_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,20 @@ class Arrival:
     name: str  # the batch's name at the landing
     fingerprint: str  # of its listing at the landing
     event: str  # the id of the event that reports it: one id, however often it is sent
+
+
+def arrival_of(landed: LandedBatch, *, name: str, digest: str, landing: Landing) -> Arrival:
+    """Return the arrival of a copied batch, which is called `name` here and has DVC's hash `digest`."""
+    return Arrival(
+        batch=name,
+        md5=digest,
+        files=len(landed.files),
+        bytes=landed.bytes,
+        landing=landing.store.address,
+        name=landed.name,
+        fingerprint=landed.fingerprint,
+        event=str(uuid.uuid4()),
+    )
 
 
 @contextmanager
@@ -57,7 +73,7 @@ def unfinished() -> Iterator[tuple[Path, Arrival | ValueError]]:
             if isinstance(arrival, ValueError) or _is_somewhere(arrival, place):
                 yield place, arrival
                 continue
-        _remove(place)
+        remove(place)
 
 
 def content_of(place: Path) -> Path:
@@ -67,7 +83,7 @@ def content_of(place: Path) -> Path:
 
 def discard(place: Path) -> None:
     """Remove a copy of a batch that is in its place already."""
-    _remove(content_of(place))
+    remove(content_of(place))
 
 
 def record(arrival: Arrival, *, place: Path) -> None:
@@ -140,13 +156,6 @@ def _read(journal: Path) -> Arrival | ValueError:
         return ValueError(
             f"{journal} is of another version, or torn: remove {journal.parent}, and its batch is copied again"
         )
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
 
 
 def _incoming() -> Path:

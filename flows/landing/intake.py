@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prefect.events import Event, Resource
 
-from flows.landing.arrivals import Arrival, begun, content_of, discard, finish, record, settle
+from flows.landing.arrivals import Arrival, arrival_of, begun, content_of, discard, finish, record, settle
 from flows.landing.copies import Log, copy, is_overlapping, size
 from flows.landing.listing import MARKS, LandedBatch, Landing, Mark
 from flows.server.events import deliver
@@ -101,16 +101,8 @@ def take(batch: LandedBatch, mark: Mark | None, landing: Landing, log: Log, *, i
         if not known:
             refuse_changed(batch, earlier, landing)
         is_there = not known and fit not in earlier and hash_of(paths.raw() / fit) == digest
-        arrival = Arrival(
-            batch=known or (fit if is_there else free_name(fit, digest)),
-            md5=digest,
-            files=len(batch.files),
-            bytes=batch.bytes,
-            landing=landing.store.address,
-            name=batch.name,
-            fingerprint=batch.fingerprint,
-            event=str(uuid.uuid4()),
-        )
+        taken_as = known or (fit if is_there else free_name(fit, digest))
+        arrival = arrival_of(batch, name=taken_as, digest=digest, landing=landing)
         if known and os.path.lexists(paths.raw() / known):
             if len(sizes(paths.raw() / known)) < len(batch.files):
                 raise ValueError(

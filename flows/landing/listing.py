@@ -4,12 +4,14 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from flows.landing.places import LandedFile, Store
+from tasks.data.raw.usual_names import COMPANION_FOLDERS, MOST_FOLDERS, has_ending, split_called
 
 MARKS = ".graftline"
 IGNORED_BY_DVC = {".dvcignore", ".dvc", ".git", ".hg", "__pycache__"}
+TABLES = (".csv", ".tsv", ".jsonl", ".parquet", ".xlsx", ".json")  # endings of files that may give labels
 LONGEST_MARK = 200  # bytes; a longer name of a batch leaves no room for an ending
 
 
@@ -87,7 +89,14 @@ class Landing:
             self._batch(name, [*children[name], *children.get(f"{name}.{self.marker}", [])])
             for name in sorted(children.keys() - markers - strays)
         ]
+        batches = _without_bare_folders(
+            batches, taken={batch.name for batch in batches if _mark_path(batch.name) in marks}
+        )
         return Listing(batches=tuple(batches), strays=tuple(sorted(strays)), marks=frozenset(marks))
+
+    def named(self, name: str) -> LandedBatch:
+        """Return the batch with that name, whatever lies beside it."""
+        return self._batch(name, self.store.find(name))
 
     def again(self, batch: LandedBatch) -> LandedBatch:
         """Return the batch as it is now."""
@@ -126,8 +135,40 @@ class Landing:
         )
 
 
+def _without_bare_folders(batches: list[LandedBatch], *, taken: set[str]) -> list[LandedBatch]:
+    """Return the batches; those that seem to be parts of one batch have the problem that says so.
+
+    These are folders called after splits, and folders of files alone beside others of that kind, which look like class
+    folders. A marker says that a person means the folder as a batch.
+    """
+    new = [batch for batch in batches if batch.name not in taken and not batch.has_marker and not batch.problem]
+    splits = {batch.name for batch in new if split_called(batch.name)}
+    flat = {batch.name for batch in new if _is_flat(batch)} - splits
+    flat = flat if len(flat) > 1 else set()
+
+    def problem(batch: LandedBatch) -> str:
+        if batch.name in splits:
+            return "is called after a split: put the folders of all splits into one folder, which is the batch"
+        if batch.name in flat:
+            return (
+                "looks like a class folder, as it holds files alone, without a table: put the folders of all classes "
+                "into one folder, which is the batch; a batch without labels needs a marker in it"
+            )
+        return batch.problem
+
+    return [replace(batch, problem=problem(batch)) for batch in batches]
+
+
+def _is_flat(batch: LandedBatch) -> bool:
+    """Return whether a folder holds files alone, none of which may give labels."""
+    inside = [file.path.removeprefix(f"{batch.name}/") for file in batch.files]
+    return bool(inside) and not any("/" in path or path == batch.name or has_ending(path, TABLES) for path in inside)
+
+
 def _is_stray(name: str, files: list[LandedFile]) -> bool:
-    """Return whether this is a file beside the batches, and not a batch itself."""
+    """Return whether this lies beside the batches, and is none: a file, or a folder that a program made for itself."""
+    if name.lower() in COMPANION_FOLDERS:
+        return True
     [first, *more] = files
     return not (more or first.is_folder or first.problem or first.path != name or name.endswith(".parquet"))
 
@@ -148,6 +189,8 @@ def _problem(files: tuple[LandedFile, ...]) -> str:
 def _reason(file: LandedFile, folders: set[str]) -> str:
     if file.problem:
         return file.problem
+    if file.path.count("/") > MOST_FOLDERS:
+        return f"has more than {MOST_FOLDERS} folders around it"
     if file.path in folders:
         return "is a file and a folder at once"
     if ignored := IGNORED_BY_DVC.intersection(file.path.split("/")):

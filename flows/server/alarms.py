@@ -11,6 +11,8 @@ from typing import Any
 from prefect.client.schemas.objects import State
 from prefect.states import Failed
 
+from tasks.machine.files import write_whole
+
 AGAIN = "FailedAgain"  # a state that raises no alarm in `flows.notify`
 LAST_ALARM = Path(".dvc/tmp/graftline-alarm")  # holds the reason of the last alarm; its mtime is the time of that alarm
 HOURS = 6.0  # then the same reason raises an alarm again: the first may have been lost
@@ -25,7 +27,7 @@ def failed(message: str, *, reason: str) -> State[Any]:
         is_known = LAST_ALARM.is_file() and LAST_ALARM.read_text("utf-8") == reason
         if is_known and abs(time.time() - LAST_ALARM.stat().st_mtime) < 3600 * HOURS:
             return Failed(name=AGAIN, message=message)
-        LAST_ALARM.write_text(reason, "utf-8")
+        write_whole(LAST_ALARM, reason.encode())
     return Failed(message=message)
 
 

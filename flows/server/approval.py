@@ -61,7 +61,7 @@ def ask(verdict: dict[str, Any], *, hours: float) -> Approval:
     """
     key = f"promote-{verdict['candidate'][:12]}"
     if name := _other_that_asks(key):
-        raise AskedError(f"the run {name} asks a person about it")
+        raise AskedError(f"another run asks a person about it: {name}")
     question = Approval.with_initial_data(description=in_words(verdict))
     return suspend_flow_run(wait_for_input=question, timeout=round(3600 * hours), key=key)
 

@@ -1,8 +1,11 @@
-"""Shows the result of a run on Prefect's page: the verdict, a table of metrics, the plots, the report's address."""
+"""Shows the result of a run on Prefect's page: verdict, metrics, confusion matrix, charts, the report's address."""
 
 import base64
+import csv
+import io
 import re
 import socket
+from collections import Counter
 from typing import Any
 
 from prefect.artifacts import (
@@ -19,6 +22,8 @@ CHART = re.compile(r'<svg class="chart[^>]*aria-label="(?P<label>[^"]*)".*?</svg
 STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 # the report page has this style around a chart
 ALONE = "svg { font-family: system-ui, sans-serif; background: var(--card) }"
+MAX_CLASSES = 30  # of a confusion matrix that is shown; the report page has every one
+MODELS = {"candidate": "candidate", "baseline": "model in use", "head": "head alone"}
 SHOWN = ("accuracy", "macro_f1", "log_loss", "calibration_error")
 
 
@@ -31,10 +36,14 @@ def show() -> dict[str, Any]:
         key="comparison",
         description="candidate, head alone and model in use",
     )
+    for target, matrix in confusions((paths.evaluation() / "confusion.csv").read_text("utf-8")).items():
+        create_table_artifact(
+            matrix, key=f"confusion-matrix-of-{key(target)}", description="true classes in rows, answers in columns"
+        )
     report = paths.report()
     page = report.read_text("utf-8") if report.is_file() else ""
-    for number, (label, picture) in enumerate(charts(page), start=1):
-        create_image_artifact(picture, key=f"plot-{number}", description=label)
+    for label, picture in charts(page):
+        create_image_artifact(picture, key=key(label.partition(";")[0]), description=label)
     if page:
         # a browser follows no link from a server's page to a file: the address is shown so that a person can paste it
         address = report.resolve().as_uri()
@@ -47,13 +56,13 @@ def show() -> dict[str, Any]:
 def in_words(verdict: dict[str, Any]) -> str:
     """Return the verdict as Markdown; names that come from the data are escaped."""
     baseline = verdict["baseline"]
-    against = f"the model in use, `{baseline[:12]}`" if baseline else "no model in use: the floors alone judge"
+    against = f"the model in use, `{baseline[:12]}`" if baseline else "the majority class and its own head alone"
     lines = [
         f"# The candidate is {verdict['verdict']}",
         "",
         f"`{verdict['candidate'][:12]}` against {against}, on {verdict['num_heldout']:,} held-out samples.",
         "",
-        "| rule | found | limit | could have detected | |",
+        "| rule | value | limit | could have detected | outcome |",
         "|---|---|---|---|---|",
     ]
     for rule in sorted(verdict["rules"], key=lambda rule: bool(rule["passed"])):
@@ -68,18 +77,44 @@ def in_words(verdict: dict[str, Any]) -> str:
 
 
 def rows(metrics: dict[str, Any]) -> list[dict[str, str]]:
-    """Return a row for each target and model.
-
-    Angle brackets are replaced: one of Prefect's two pages renders the cells of a table as HTML, the other does not.
-    """
+    """Return a row for each target and model."""
     return [
-        {"target": target.replace("<", "‹").replace(">", "›").replace("&", "+"), "model": model}
-        | {name: f"{measured[name]:.4f}" for name in SHOWN}
-        | {"interval": " to ".join(f"{end:.4f}" for end in measured["intervals"]["accuracy"])}
+        {"target": in_a_cell(target), "model": MODELS[model]}
+        | {name.replace("_", " "): f"{measured[name]:.4f}" for name in SHOWN}
+        | {"interval of accuracy": " to ".join(f"{end:.4f}" for end in measured["intervals"]["accuracy"])}
         for target, models in metrics.items()
         for model, measured in models.items()
-        if "accuracy" in measured
+        if model in MODELS
     ]
+
+
+def confusions(table: str) -> dict[str, list[dict[str, str]]]:
+    """Return the confusion matrix of each target, a row for each true class, where there are at most MAX_CLASSES.
+
+    `table` is CSV with the columns target, label and candidate, a row for each held-out sample.
+    """
+    counts: dict[str, Counter[tuple[str, str]]] = {}
+    for sample in csv.DictReader(io.StringIO(table, newline="")):
+        counts.setdefault(sample["target"], Counter())[sample["label"], sample["candidate"]] += 1
+    matrices = {}
+    for target, cells in counts.items():
+        names = sorted({name for pair in cells for name in pair})
+        if len(names) <= MAX_CLASSES:
+            matrices[target] = [
+                {"class": in_a_cell(label)} | {f"as {in_a_cell(name)}": f"{cells[label, name]:,}" for name in names}
+                for label in names
+            ]
+    return matrices
+
+
+def in_a_cell(text: str) -> str:
+    """Return the text for a cell of a table: one of Prefect's two pages renders it as HTML, the other does not."""
+    return text.replace("<", "‹").replace(">", "›").replace("&", "+")
+
+
+def key(text: str) -> str:
+    """Return the text as a key of an artifact, which Prefect wants in small letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "unnamed"
 
 
 def charts(page: str) -> list[tuple[str, str]]:

@@ -1,12 +1,9 @@
 """Reads the deployments of prefect.yaml for `flows.serve`. For the workers of a pool `prefect deploy` reads it."""
 
-import os
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from prefect.client.schemas.objects import ConcurrencyLimitConfig
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events import DeploymentTriggerTypes
@@ -16,14 +13,14 @@ from prefect.schedules import Cron, Interval, RRule, Schedule
 from prefect.utilities.schema_tools.validation import validate
 from pydantic import TypeAdapter, ValidationError
 
+from flows.server.plan import PLAN, filled, read_plan
+from flows.server.secrets import check_variable
 from flows.workspace.redaction import in_a_line, refuse_secrets
 
-PLAN = Path("prefect.yaml")
 KEYS = ("name", "entrypoint", "description", "version", "tags", "parameters", "schedules", "triggers",
         "concurrency_limit", "enforce_parameter_schema", "paused", "work_pool")  # fmt: skip
 POOL = "work_pool"  # only workers use it
 SCHEDULES: Mapping[str, Callable[..., Schedule]] = {"cron": Cron, "interval": Interval, "rrule": RRule}
-VARIABLE = re.compile(r"{{\s*\$(\w+)\s*}}")  # as `prefect deploy` fills it in
 
 Trigger: TypeAdapter[Any] = TypeAdapter(DeploymentTriggerTypes)
 
@@ -34,22 +31,10 @@ def read_deployments(path: Path = PLAN) -> list[RunnerDeployment]:
     Raises:
         ValueError: the file or a deployment in it is wrong; the message is one line.
     """
-    try:
-        plan = yaml.safe_load(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"there is no {path} in {Path.cwd()}: run from the root of the repository") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {in_a_line(error)}") from None
-    entries = plan.get("deployments") if isinstance(plan, dict) else None
-    if not isinstance(entries, list) or not entries:
-        raise ValueError(f"{path} has no list `deployments`: see the file that the repository came with")
     deployments = []
-    for number, entry in enumerate(entries, start=1):
-        name = entry.get("name") if isinstance(entry, dict) else None
-        if not isinstance(name, str):
-            raise ValueError(f"{path}: deployment {number} has no name")
+    for name, entry in read_plan(path).items():
         try:
-            deployments.append(deployment(**_only(KEYS, _filled(entry))))
+            deployments.append(deployment(**_only(KEYS, filled(entry))))
         except ValidationError as error:
             problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
             raise ValueError(f"{path}: {name}: {problems}") from None
@@ -87,6 +72,8 @@ def deployment(
     for problem in validate(parameters, flow.parameters.model_dump()):
         raise ValueError(f"parameters: {problem.json_path.removeprefix('$.')}: {problem.message}")
     refuse_secrets(str(parameters.get("landing", "")))
+    for variable in parameters.get("secrets") or {}:
+        check_variable(variable)
     if isinstance(concurrency_limit, dict):
         _only(ConcurrencyLimitConfig.model_fields, concurrency_limit)
         concurrency_limit = ConcurrencyLimitConfig(**concurrency_limit)
@@ -133,19 +120,3 @@ def _list_of_mappings(value: Any, *, key: str) -> list[dict[str, Any]]:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ValueError(f"{key} is {value!r}, expected a list: a dash, then its settings")
     return entries
-
-
-def _filled(value: Any) -> Any:
-    """Replace each {{ $NAME }} by the environment's value. Raises ValueError where the environment has none."""
-    if isinstance(value, dict):
-        return {key: _filled(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_filled(part) for part in value]
-    return VARIABLE.sub(_from_environment, value) if isinstance(value, str) else value
-
-
-def _from_environment(variable: re.Match[str]) -> str:
-    name = variable[1]
-    if not os.environ.get(name):
-        raise ValueError(f"{name} is not set in the environment, and the file asks for it: export {name}=…")
-    return os.environ[name]

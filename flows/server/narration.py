@@ -10,14 +10,17 @@ from uuid import UUID
 from prefect import get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows.workspace.dvc import DvcError, Lines
+from flows.workspace.paths import stages
 
 BEGINNING = re.compile(r"(?:Running stage|Stage) '(?P<stage>[^'@]+)(?:@[^']*)?'")
 REJECTED = "the candidate is rejected"  # a line that the stage `regression` prints
-PROGRESS = re.compile(r"(?P<work>.+): (?P<done>[\d,]+) of (?P<total>[\d,]+) \w+$")
+PROGRESS = re.compile(r"(?P<work>.+): (?P<done>[\d,]+) of (?P<total>[\d,]+) \w+(?:, about .+ left)?$")
 
 
 def narrate(lines: Lines, *, log: Callable[[str], None]) -> tuple[list[str], State[Any] | None]:
@@ -28,7 +31,8 @@ def narrate(lines: Lines, *, log: Callable[[str], None]) -> tuple[list[str], Sta
     Raises:
         DvcError: DVC failed before any stage.
     """
-    ran = []
+    ran: list[str] = []
+    order = stages()
     with closing(lines):
         for stage, chapter in chapters(lines):
             if not stage:
@@ -36,10 +40,17 @@ def narrate(lines: Lines, *, log: Callable[[str], None]) -> tuple[list[str], Sta
                     log(line)
                 continue
             ran.append(stage)
+            log(f"stage {order.index(stage) + 1} of {len(order)}: {stage}" if stage in order else f"stage {stage}")
             state: State[Any] = narrate_stage(stage, chapter, return_state=True)
             if not state.is_completed():
                 return ran, state
     return ran, None
+
+
+def name_run(name: str) -> None:
+    """Give this flow run a name that says what it did; Prefect's own are random words."""
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_name(UUID(flow_run.id), name)
 
 
 def chapters(lines: Iterable[str]) -> Iterator[tuple[str, Iterator[str]]]:

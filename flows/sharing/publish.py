@@ -15,9 +15,11 @@ from prefect.client.schemas.objects import State, TaskRun
 
 from flows.in_use.verdict import read_verdict
 from flows.workspace import paths
+from flows.workspace.batches import listed
 from flows.workspace.dvc import DvcError, dvc, lines_of
 from flows.workspace.git import RefusedError, check_pushable, differing, is_recorded, push_to_git, record_in_git
-from flows.workspace.lockfile import LOCK_FILE
+from flows.workspace.run_files import run_files
+from tasks.machine.files import write_whole
 
 Publish = Literal["no", "branch", "main"]
 
@@ -56,12 +58,26 @@ def check_dvc_remote() -> None:
         raise ValueError("DVC has no default remote: `dvc remote add --default NAME URL`, and commit .dvc/config")
 
 
-def commit_run(*, log: Callable[[str], None]) -> None:
-    """Commit what makes the run reproducible: dvc.lock, the batches and their DVC files, the list of decisions."""
-    OWED.touch()
+def commit_run(*, log: Callable[[str], None], seconds: float | None = None) -> None:
+    """Commit what makes the run reproducible: dvc.lock, the batches and their DVC files, the list of decisions.
+
+    The commit has the run's date, and its message the data and the duration: artifacts hold no clock.
+    """
+    write_whole(OWED, b"")
     verdict = read_verdict() if paths.verdict().is_file() else {}
     result = f"{verdict['candidate'][:12]} is {verdict['verdict']}" if verdict else "no candidate was judged"
-    record_in_git(recorded(), message=f"retrain: {result}", log=log)
+    record_in_git(run_files(), message=f"retrain: {result}\n\n{about_run(seconds)}", log=log)
+
+
+def about_run(seconds: float | None) -> str:
+    """Return the data of a run and, if it is known, its duration."""
+    batches = listed()
+    newest = f", the newest is {batches[-1]}" if batches else ""
+    data = f"Data: {len(batches)} {'batch' if len(batches) == 1 else 'batches'}{newest}."
+    if seconds is None:
+        return data
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{data} Duration: {minutes} min {rest} s."
 
 
 def publish(to: Publish) -> None:
@@ -70,7 +86,7 @@ def publish(to: Publish) -> None:
     Raises:
         DvcError, ValueError: a step still fails; the steps before it are done.
     """
-    if to == "no" or not (OWED.exists() or not is_recorded(recorded())):
+    if to == "no" or not (OWED.exists() or not is_recorded(run_files())):
         return
     log = get_run_logger().info
     commit_run(log=log)  # completes a run that was killed before its commit
@@ -116,13 +132,6 @@ def pauses() -> list[float]:
     if not all(0 <= pause <= 86400 for pause in seconds):
         raise ValueError(f"GRAFTLINE_RETRY_SECONDS is {setting!r}, expected seconds such as {RETRY_SECONDS!r}")
     return seconds
-
-
-def recorded() -> list[Path]:
-    """Return the files that a run may change and git keeps."""
-    raw = paths.raw()
-    files = [LOCK_FILE, paths.batches(), paths.decisions(), raw / ".gitignore", *sorted(raw.glob("*.dvc"))]
-    return [file for file in files if file.is_file()]
 
 
 def branch_of_candidate() -> str:

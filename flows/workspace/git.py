@@ -37,6 +37,11 @@ def is_git_checkout() -> bool:
     return done.returncode == 0
 
 
+def has_identity() -> bool:
+    """Return whether git knows whose name a commit gets."""
+    return _git("var", "GIT_COMMITTER_IDENT").returncode == 0
+
+
 def record_in_git(paths: Sequence[Path], *, message: str, log: Callable[[str], None], tag: str | None = None) -> None:
     """Commit these files alone, as far as they changed, and tag the commit. It may be called again.
 
@@ -49,7 +54,7 @@ def record_in_git(paths: Sequence[Path], *, message: str, log: Callable[[str], N
         log("this is not a git checkout: nothing is committed")
         return
     names = [str(path) for path in paths]
-    identity = () if _git("var", "GIT_COMMITTER_IDENT").returncode == 0 else IDENTITY
+    identity = () if has_identity() else IDENTITY
     _must("add", "--", *names)
     if _must("status", "--porcelain", "--", *names):
         _must(*identity, "commit", "--quiet", "--no-verify", "--only", "-m", message, "--", *names)

@@ -60,7 +60,11 @@ def run_guarded(run: Callable[[], int]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     _bound_the_end()
     _start(mark)
-    sys.exit(run())
+    try:
+        status = run()
+    except KeyboardInterrupt:  # from the keyboard: whoever stops a run needs no traceback
+        status = 130
+    sys.exit(status)
 
 
 def _bound_the_end() -> None:

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from flows.workspace.guard import guarded
 from flows.workspace.lockfile import keep_whole
-from tasks.machine.files import write_whole
+from tasks.machine.files import no_link, write_whole
 
 LOCK = Path(".dvc/tmp/graftline.lock")
 LOCK_SECONDS = 1.0  # between two looks at a lock that is waited for
@@ -30,7 +30,7 @@ def only_writer(*, wait_seconds: float = 0.0) -> Iterator[None]:
         raise FileNotFoundError(f"{Path.cwd()} is not a DVC workspace: run from the root of the repository")
     LOCK.parent.mkdir(exist_ok=True)
     end = time.monotonic() + wait_seconds
-    with LOCK.open("a+") as file:
+    with open(LOCK, "a+", opener=no_link) as file:
         while not _is_locked(file):
             file.seek(0)
             holder = file.read().strip()

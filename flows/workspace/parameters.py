@@ -1,9 +1,21 @@
-"""Check params.yaml and the list of batches before a run, in a process of their own."""
+"""Check params.yaml and the list of batches before a run, and write a proposal into params.yaml."""
 
+import json
 import subprocess
 import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
 
 from flows.workspace import paths
+from tasks.machine.files import write_whole
+
+PARAMS = Path("params.yaml")
+MARK = "# graftline train: "  # begins the line that gives the reason of a proposed value
+
+Change = dict[str, Any]  # key, such as backbone.image_size or preset; value; why
 
 
 def check_parameters(*, has_batches: bool = True) -> None:
@@ -17,3 +29,63 @@ def check_parameters(*, has_batches: bool = True) -> None:
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         raise ValueError(done.stderr.strip().removeprefix("error: "))
+
+
+def proposal(batch: Path | None) -> dict[str, Any]:
+    """Return what `tasks.propose` prints about a batch; without one it only checks that the weights can be had.
+
+    Raises:
+        ValueError: params.yaml is wrong, or weights are neither here nor to be downloaded.
+    """
+    options = ["--raw", str(batch)] if batch else []
+    command = [sys.executable, "-m", "tasks.propose", "--backbones", "backbones", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or ["tasks.propose ended without a message"]
+        raise ValueError(lines[-1].removeprefix("error: "))
+    content: dict[str, Any] = json.loads(done.stdout)
+    return content
+
+
+def set_parameters(changes: Iterable[Change]) -> None:
+    """Write values into params.yaml, each with its reason in a line above it; every other byte of the file stays.
+
+    Raises:
+        ValueError: the file is written in a way in which a value cannot be replaced.
+    """
+    before = PARAMS.read_bytes().decode("utf-8")
+    text = before
+    for change in changes:
+        text = _replaced(text, change["key"].split("."), value=change["value"], why=change["why"])
+    if text != before:
+        write_whole(PARAMS, text.encode())
+
+
+def _replaced(text: str, key: list[str], *, value: Any, why: str) -> str:
+    node, owner = yaml.compose(text), yaml.safe_load(text)
+    expected = owner
+    for part in key:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        found = [(name, content) for name, content in pairs if name.value == part]
+        if len(found) != 1:
+            raise ValueError(f"{PARAMS} has no {'.'.join(key)}: add it")
+        [(name, node)] = found
+        owner = owner if part == key[-1] else owner[part]
+    assert node is not None
+    line = text.rindex("\n", 0, name.start_mark.index) + 1 if "\n" in text[: name.start_mark.index] else 0
+    above = text[:line].splitlines(keepends=True)
+    while above and above[-1].strip().startswith(MARK):  # the reason of an earlier proposal
+        above.pop()
+    reason = f"{' ' * name.start_mark.column}{MARK}{' '.join(why.split())}\n"
+    between, after = text[line : node.start_mark.index], text[node.end_mark.index :]
+    changed = "".join(above) + reason + between + _as_yaml(value) + after
+    owner[key[-1]] = value
+    if yaml.safe_load(changed) != expected:
+        raise ValueError(
+            f"{PARAMS} is written in a way in which {'.'.join(key)} cannot be set: set it to {_as_yaml(value)} by hand"
+        )
+    return changed
+
+
+def _as_yaml(value: Any) -> str:
+    return yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("\n").removesuffix("\n...")

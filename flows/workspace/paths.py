@@ -36,6 +36,11 @@ def class_registry() -> Path:
     return _option("validate", "registry")
 
 
+def validation() -> Path:
+    """Return the file with the counts of samples that are used, waiting and quarantined."""
+    return _option("validate", "out") / "validation.json"
+
+
 def candidate() -> Path:
     """Return the folder of the bundle that the last run trained."""
     return _option("finetune", "out")

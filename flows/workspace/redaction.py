@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from flows.workspace.settings import dvc_settings
+from tasks.machine.dvc_files import dvc_settings
 
 HIDDEN = "***"
 SHORTEST = 6  # characters; a shorter value may be an ordinary word

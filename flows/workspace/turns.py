@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 
 from flows.workspace.hold import LOCK, only_writer
+from tasks.machine.files import no_link
 
 
 class NotNeededError(Exception):
@@ -42,7 +43,7 @@ def in_turn(purpose: str | None, *, wait_seconds: float, log: Callable[[str], No
 
 @contextmanager
 def _only_one_that_waits(purpose: str) -> Iterator[None]:
-    with LOCK.with_name(f"graftline-{purpose}.waits").open("a") as file:
+    with open(LOCK.with_name(f"graftline-{purpose}.waits"), "a", opener=no_link) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -36,5 +36,7 @@ def _copy(source: Path, target: Path) -> None:
     content = source.read_bytes()
     if not (target.is_file() and target.read_bytes() == content):
         target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_symlink():
+            target.unlink()  # writing would follow it
         target.write_bytes(content)
     target.chmod(target.stat().st_mode & ~0o111 | source.stat().st_mode & 0o111)

@@ -7,12 +7,12 @@ from tasks.machine.bounds import Count, Fraction, OpenFraction, Positive
 
 @dataclass(frozen=True, kw_only=True)
 class GateOptions:
-    """The floors and ceilings that a candidate has to keep, and how it is compared with the model in use."""
+    """The floors and ceilings that a candidate has to keep, None for none, and how it is compared with other models."""
 
-    min_accuracy: Fraction
-    min_class_recall: Fraction
-    max_calibration_error: Fraction
-    min_unchanged: Fraction
+    min_accuracy: Fraction | None
+    min_class_recall: Fraction | None
+    max_calibration_error: Fraction | None
+    min_unchanged: Fraction | None
     max_bundle_megabytes: Positive | None
     max_latency_milliseconds: Positive | None
     significance: OpenFraction

@@ -26,9 +26,20 @@ def progress(items: Iterable[Item], *, total: int | None, what: str, unit: str) 
     if sys.stderr.isatty():
         yield from tqdm(items, total=total, desc=what, unit=f" {unit}", leave=False, dynamic_ncols=True)
         return
-    last = time.monotonic()
+    began = last = time.monotonic()
     for done, item in enumerate(items, start=1):
         yield item
         if time.monotonic() - last >= LINE_SECONDS:
             last = time.monotonic()
-            logger.info("%s: %s %s", what, f"{done:,}" if total is None else f"{done:,} of {total:,}", unit)
+            if total is None:
+                logger.info("%s: %s %s", what, f"{done:,}", unit)
+            else:
+                left = shown_seconds((total - done) * (last - began) / done)
+                logger.info("%s: %s of %s %s, about %s left", what, f"{done:,}", f"{total:,}", unit, left)
+
+
+def shown_seconds(seconds: float) -> str:
+    """Return a time for people: 40 s, 12 min or 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -14,16 +14,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "tasks"
-# This code starts a verb, shows progress, writes files, or declares what params.yaml may set. It cannot change a value,
-# so a change of it makes nothing stale.
+# This code starts a verb, shows progress, finds, reads and writes files, or declares what params.yaml may set. It
+# cannot change a value, so a change of it makes nothing stale.
 PLUMBING = (
     "tasks/__init__.py",
     "tasks/stage",
     "tasks/machine/bounds.py",
+    "tasks/machine/dvc_files.py",
     "tasks/machine/files.py",
     "tasks/machine/lifeline.py",
     "tasks/machine/progress.py",
     "tasks/machine/sources.py",
+    "tasks/machine/yaml_text.py",
 )
 DECLARATIONS = "options.py"  # in any folder: dataclasses of params.yaml's sections, without defaults
 

@@ -1,10 +1,14 @@
 """torchvision's classifiers by name: build an untrained network, and find the layer that classifies."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torchvision import models
+
+Built = TypeVar("Built")
 
 
 def build_network(architecture: str, *, image_size: int | None = None) -> nn.Module:
@@ -53,12 +57,30 @@ def classification_layer(network: nn.Module) -> str:
 
 
 def build_network_outline(architecture: str) -> nn.Module:
-    """Return the network with the shapes of its parameters but, if torchvision can do so, without their values."""
+    """Return the network with the shapes of its parameters, but without their values."""
+    return without_values(lambda: build_network(architecture))
+
+
+def without_values(build: Callable[[], Built]) -> Built:
+    """Return the module that `build` builds, with the shapes and types of its tensors but without their values.
+
+    It takes no memory and computes nothing, even where `build` runs it.
+    """
     try:
         with torch.device("meta"):
-            return build_network(architecture)
-    except NotImplementedError:  # RegNet computes its widths with tensors
-        return build_network(architecture)
+            return build()
+    except NotImplementedError:  # RegNet computes its widths with tensors, which need their values
+        with ParametersWithoutValues():
+            return build()
+
+
+class ParametersWithoutValues(TorchFunctionMode):
+    """Makes the tensors that parameters and inputs begin as, and no others, without values."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.empty, torch.zeros, torch.ones):
+            kwargs = {**(kwargs or {}), "device": "meta"}
+        return func(*args, **(kwargs or {}))
 
 
 def one_line(error: Exception) -> str:

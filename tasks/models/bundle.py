@@ -17,7 +17,13 @@ from torchvision.models.feature_extraction import get_graph_node_names
 
 from tasks.images.transform import Transform
 from tasks.machine.files import sha256, write_json
-from tasks.models.architecture import build_network_outline, check_architecture, classification_layer, num_parameters
+from tasks.models.architecture import (
+    build_network_outline,
+    check_architecture,
+    classification_layer,
+    num_parameters,
+    without_values,
+)
 from tasks.models.backbone import Backbone
 from tasks.models.classifier import Classifier
 from tasks.models.description import (
@@ -88,6 +94,7 @@ def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
     Raises:
         ValueError: a check fails, or a weight is not finite.
     """
+    check_is_bundle(folder)
     try:
         for name in (DESCRIPTION, WEIGHTS, *([TOKENIZER] if (folder / TOKENIZER).is_symlink() else [])):
             check_place(folder / name)
@@ -103,6 +110,15 @@ def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
     except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{folder} is not a whole bundle ({reason}): make it again, or run `dvc checkout`") from error
+
+
+def check_is_bundle(folder: Path) -> None:
+    """Raise ValueError if there is nothing like a bundle in this place."""
+    advice = "name the folder of a bundle; the model in use is data/models/baseline, which `dvc pull` brings"
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is {'a file' if folder.exists() else 'not there'}: {advice}")
+    if not any(os.path.lexists(folder / name) for name in (DESCRIPTION, WEIGHTS)):
+        raise ValueError(f"{folder} holds neither {DESCRIPTION} nor {WEIGHTS}: {advice}")
 
 
 @contextmanager
@@ -172,16 +188,9 @@ def grafted(backbone: Backbone | Encoder, description: Description) -> Classifie
 def outline(description: Description, build_backbone: Callable[[], Backbone | Encoder]) -> dict[str, Tensor]:
     """Return the tensors that the weights must match: their names, shapes and types.
 
-    The heads have no values, because a description may ask for heads of any size. The backbone has none either, and
-    computes nothing, if torchvision can build it that way.
+    They have no values, because a description may ask for a network and heads of any size.
     """
-    try:
-        with torch.device("meta"):
-            backbone = build_backbone()
-    except NotImplementedError:  # RegNet computes its widths with tensors
-        backbone = build_backbone()
-    with torch.device("meta"):
-        return grafted(backbone, description).state_dict()
+    return without_values(lambda: grafted(build_backbone(), description)).state_dict()
 
 
 def nodes(backbone: Backbone) -> list[str]:

@@ -5,7 +5,6 @@ Nothing is allocated before names, shapes, types and sizes are the expected ones
 
 import hashlib
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BufferedReader
@@ -17,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tasks.machine.dvc_files import is_cached
 from tasks.models.weights import check_fit
 
 MOST_HEADER_BYTES = 100_000_000  # the limit of safetensors itself
@@ -28,7 +28,6 @@ OTHERS = {
     b"\x89HDF": "HDF5",
 }
 TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64}
-DVC_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +45,10 @@ class Header:
 def check_place(path: Path) -> None:
     """Raise ValueError if the path is missing, is not a regular file, or is a link that leads out of its folder.
 
-    A link to DVC's cache is allowed.
+    A link into the cache of the DVC project that the folder lies in is allowed.
     """
     place = path.resolve()
-    if path.is_symlink() and place.parent != path.parent.resolve() and not DVC_CACHE.search(place.as_posix()):
+    if path.is_symlink() and place.parent != path.parent.resolve() and not is_cached(place, root=path.parent):
         raise ValueError(f"{path.name} is a link that leads out of the bundle")
     if not path.exists():
         raise ValueError(f"{path.name} is missing: run the stage that makes it, or `dvc pull`")

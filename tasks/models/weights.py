@@ -2,6 +2,7 @@
 
 import json
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,20 @@ from torch import Tensor, nn
 from torchvision import models
 
 from tasks.images.transform import Decode, Transform
-from tasks.models.architecture import build_network_outline, check_architecture, classification_layer, one_line
+from tasks.models.architecture import (
+    build_network_outline,
+    check_architecture,
+    classification_layer,
+    num_parameters,
+    one_line,
+)
 from tasks.models.backbone import Backbone, Features
 
+MOST_COPIES = 16  # of the weights in a checkpoint: an optimizer has two or three, a moving average one
+NUMBER_BYTES = 4
+BYTES_AT_ONCE = 2**20
+SPARE_BYTES = 2**28  # for a layer of many thousand classes, and for what else a checkpoint holds
+BYTEARRAY = b"\nbytearray\n"  # a pickle names it so; torch lets it make any number of bytes out of one number
 RANDOM = "random"  # instead of a weights name: an untrained backbone, for training from scratch
 
 
@@ -45,6 +57,8 @@ def load_backbone(
     check_architecture(architecture)
     path = Path(weights)
     is_file = path.suffix in (".safetensors", ".pt", ".pth")
+    if is_file:
+        check_size(path, architecture)
     header = _header(path) if is_file else {}
     if is_file or weights == RANDOM:
         preset = models.get_model_weights(architecture).DEFAULT.transforms()
@@ -55,6 +69,54 @@ def load_backbone(
         state = _read_state(path) if is_file else _download(architecture, weights)
         load_weights(backbone, state, name=weights)
     return backbone.eval()
+
+
+def check_size(path: Path, architecture: str) -> None:
+    """Raise ValueError if the file is missing, or takes more memory than a checkpoint of the architecture can."""
+    if not path.is_file():
+        raise ValueError(f"weights file {path} is missing: put it there, or correct backbone.weights in params.yaml")
+    most = MOST_COPIES * NUMBER_BYTES * num_parameters(architecture) + SPARE_BYTES
+    if (size := path.stat().st_size) > most:
+        raise ValueError(
+            f"weights file {path} has {size:,} bytes, expected at most {most:,} for {architecture}: name the "
+            "architecture that it was trained with, or save its state dict alone"
+        )
+    if path.suffix != ".safetensors":
+        if zipfile.is_zipfile(path):
+            check_archive(path)
+        check_pickle(path)
+
+
+def check_archive(path: Path) -> None:
+    """Raise ValueError if an archive, which torch.save writes, takes more room in memory than on the disk."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+    except Exception as error:  # a stranger's file can make zipfile raise almost any error
+        raise ValueError(f"weights file {path} is not a whole archive ({one_line(error)}): copy it again") from error
+    # torch.save never packs, and parts that overlap count more than once
+    is_packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+    if is_packed or sum(part.file_size for part in parts) > path.stat().st_size:
+        raise ValueError(
+            f"weights file {path} is packed, so a small file could fill the memory, and was not read: save it with "
+            "torch.save, or as safetensors"
+        )
+
+
+def check_pickle(path: Path) -> None:
+    """Raise ValueError if a pickle in the file makes bytes that the file does not hold: a line of it fills the memory.
+
+    The bytes of an archive are not packed, so a pickle in it stands in the file as it is.
+    """
+    behind = b""
+    with path.open("rb") as file:
+        while part := file.read(BYTES_AT_ONCE):
+            if BYTEARRAY in behind + part:
+                raise ValueError(
+                    f"weights file {path} makes bytes that it does not hold, so a small file could fill the memory, "
+                    "and was not read: save a state dict alone"
+                )
+            behind = part[-len(BYTEARRAY) :]
 
 
 def load_weights(backbone: Backbone, state: dict[str, Tensor], *, name: str) -> None:
@@ -138,8 +200,6 @@ def _download(architecture: str, name: str) -> dict[str, Tensor]:
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise ValueError(f"weights file {path} is missing: put it there, or correct backbone.weights in params.yaml")
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, framework="pt") as file:
@@ -147,7 +207,8 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         except SafetensorError as error:
             raise ValueError(f"weights file {path} is not a whole safetensors file ({error}): copy it again") from error
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        # mapped, so that only what is used is read; the older format cannot be
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # a stranger's file can make torch raise almost any error
         reason = one_line(error)
         raise ValueError(
@@ -163,7 +224,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
 def _header(path: Path) -> dict[str, Any]:
     """Return the transform in a safetensors file's header (JSON under the key `transform`), or {} if there is none."""
-    if path.suffix != ".safetensors" or not path.is_file():
+    if path.suffix != ".safetensors":
         return {}
     try:
         with safe_open(path, framework="pt") as file:

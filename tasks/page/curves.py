@@ -5,15 +5,20 @@ from typing import Any
 
 import pandas as pd
 
+# columns by the name of their line; the calibrated loss is drawn last, over the others
+LINES = {
+    "loss": {"train": "train_loss", "raw": "val_loss", "val": "val_calibrated_loss"},
+    "accuracy": {"train": "train_accuracy", "val": "val_accuracy"},
+}
 
-def curves(table: pd.DataFrame, measure: str, *, width: int = 330, height: int = 150) -> dict[str, Any]:
+
+def curves(table: pd.DataFrame, measure: str, *, width: int = 270, height: int = 140) -> dict[str, Any]:
     """Return the loss or the accuracy of each epoch as points of an SVG of width x height, and the kept epoch's place.
 
     The axis of losses begins at 0. The axis of accuracies begins at the lowest one and ends at 1.
     """
     epochs = max(int(table["epoch"].max()), 1)
-    columns = {split: f"{split}_{measure}" for split in ("train", "val")}
-    values = table[list(columns.values())]
+    values = table[list(LINES[measure].values())]
     top = 1.0 if measure == "accuracy" else float(values.max().max()) or 1.0
     bottom = min(float(values.min().min()), 0.99) if measure == "accuracy" else 0.0
 
@@ -21,11 +26,11 @@ def curves(table: pd.DataFrame, measure: str, *, width: int = 330, height: int =
         return epoch / epochs * width
 
     lines = {
-        split: " ".join(
+        line: " ".join(
             f"{x(epoch):.1f},{height - (value - bottom) / (top - bottom) * height:.1f}"
             for epoch, value in table[["epoch", column]].dropna().to_numpy().tolist()
         )
-        for split, column in columns.items()
+        for line, column in LINES[measure].items()
     }
     kept = x(float(table.loc[table["is_kept"] == 1, "epoch"].iloc[0]))
     return {

@@ -15,5 +15,6 @@ class PageOptions:
     title: str
     max_quarantined_rows: Count
     max_pictures: Count
+    max_examples: Count
     picture_size: Annotated[int, Field(ge=8, le=512)]  # px, the longer side
     max_points: Count

@@ -1,16 +1,33 @@
 """Pack what the page's map draws: the places of held-out samples on a plane, and their predictions."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from safetensors.numpy import load_file
 
 from tasks.page.packing import pack, pack_within
 
 NONE = 65535  # the index that means "no label"
 MAX_PATH_BYTES = 1_500_000  # bytes of the page that paths may take
+
+
+def read_places(path: Path, *, num_samples: int) -> NDArray[np.uint16]:
+    """Return the places (num_samples, 2) of the held-out samples, in the order of the manifest.
+
+    Raises:
+        ValueError: the file is missing, or has the places of other samples.
+    """
+    try:
+        places: NDArray[np.uint16] = load_file(path)["places"]
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing: run `dvc repro evaluate`, or `dvc pull evaluate`") from None
+    if len(places) != num_samples:
+        raise ValueError(f"{path} has {len(places)} places, expected {num_samples}: run `dvc repro evaluate`")
+    return places
 
 
 def points(

@@ -9,7 +9,7 @@ import jinja2
 from markupsafe import Markup
 
 TEMPLATE = Path(__file__).parent / "template"
-SCRIPTS = ("unpack.js", "gallery.js", "quarantine.js", "confusion.js", "map.js")
+SCRIPTS = ("unpack.js", "gallery.js", "quarantine.js", "confusion.js", "map.js", "print.js")
 
 
 def render(content: dict[str, Any]) -> str:

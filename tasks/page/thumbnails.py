@@ -27,15 +27,16 @@ def thumbnails(rows: pd.DataFrame, *, raw: Path, size: int) -> dict[str, str]:
             validated.
     """
     unique = rows.drop_duplicates("sample_id")
-
-    def draw(batch: str, path: str, identity: str) -> str:
-        place = raw / batch / path
-        content = read_verified(place, identity, batch=raw / batch)
-        image = decode_verified(content, partial(decode_image, shorter_side=size), path=place)
-        return data_uri(image, size=size)
-
     samples = list(zip(unique["batch"], unique["path"], unique["sample_id"], strict=True))
-    return dict(zip(unique["sample_id"], spread(samples, lambda sample: draw(*sample)), strict=True))
+    drawn = spread(samples, lambda sample: thumbnail(raw / sample[0], sample[1], sample[2], size=size))
+    return dict(zip(unique["sample_id"], drawn, strict=True))
+
+
+def thumbnail(batch: Path, path: str, sample_id: str, *, size: int) -> str:
+    """Return the thumbnail of the sample at `path` in a batch. Raises ValueError as `thumbnails` does."""
+    content = read_verified(batch / path, sample_id, batch=batch)
+    image = decode_verified(content, partial(decode_image, shorter_side=size), path=batch / path)
+    return data_uri(image, size=size)
 
 
 def data_uri(picture: Image.Image, *, size: int) -> str:

@@ -33,10 +33,14 @@ class Modality:
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """The answers of each model, by name, and those of the candidate to altered samples, by alteration."""
+    """The answers of each model, by name, and those of the candidate to altered samples, by alteration.
+
+    `features` (n, dim) float16 are the candidate's own, from which its head answers.
+    """
 
     models: dict[str, TargetProbabilities]
     altered: dict[str, TargetProbabilities]
+    features: NDArray[np.float16]
 
 
 def ask(
@@ -81,12 +85,14 @@ def ask(
     }
 
     embed(samples.content, [*views.values(), *passing.values()], names=samples.paths, show=show)
+    models = {}
+    for name in sorted(answerers, key="candidate".__eq__):  # the candidate is last: one model's features in memory
+        features = views[recipe_of[name]].store.all_looks(samples.ids).vectors
+        models[name] = answerers[name].probabilities(features)
     return Asked(
-        models={
-            name: answerer.probabilities(views[recipe_of[name]].store.all_looks(samples.ids).vectors)
-            for name, answerer in answerers.items()
-        },
+        models=models,
         altered={name: candidate.probabilities(view.vectors) for name, view in passing.items()},
+        features=features,
     )
 
 

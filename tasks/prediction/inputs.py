@@ -1,19 +1,19 @@
-"""Find the images in the folders, files and tables (CSV, Parquet) that a person names, as a stream.
+"""Find the images in the folders, files and tables (CSV, TSV, JSON lines, Parquet) that a person names, as a stream.
 
 The paths in a table come from a stranger. They lead to files below the table's folder, or below the given `root`, and
 nowhere else.
 """
 
-import csv
-import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-
-from tasks.data.raw import label_table, parquet_table
-from tasks.data.raw.entries import file_entry, readable, text
+from tasks.data.raw import parquet_table
+from tasks.data.raw.cells import is_text
+from tasks.data.raw.entries import file_entry, readable, walk_folders
+from tasks.data.raw.label_rows import PATH, read_columns, read_rows
+from tasks.data.raw.usual_names import is_table_of_labels
 from tasks.data.samples.contents import read_content
 from tasks.data.samples.defects import DefectError
 from tasks.data.samples.parquet_cells import (
@@ -25,10 +25,6 @@ from tasks.data.samples.parquet_cells import (
     open_table,
     stamp_of,
 )
-
-PATH = label_table.PATH
-ROWS_AT_ONCE = 1024  # paths read together from a Parquet file
-LONGEST_ROW = 1_000_000  # characters in a line of CSV
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,25 +83,25 @@ def read_input(item: Input, *, max_file_bytes: int) -> bytes:
 def _in_folder(folder: Path, *, root: Path | None, left_out: Callable[[Path], bool]) -> Iterator[Input]:
     """Yield the images of a folder, with the names of one folder at a time in memory.
 
-    Hidden files are yielded with a reason. A `labels.csv` is skipped: it only labels its neighbours.
+    Hidden files are yielded with a reason. A table of labels at the top is skipped: it only labels its neighbours.
     """
-    closed: list[OSError] = []
-    for place, folders, names in os.walk(folder, onerror=closed.append):
-        folders.sort()
-        inside = Path(place)
-        links = [name for name in folders if (inside / name).is_symlink()]
-        for name in sorted(names + links):
-            path = inside / name
-            inner = path.relative_to(folder).as_posix()
-            if left_out(path) or inner == label_table.NAME:
+    for names, unread in walk_folders(folder):
+        for inner in names:
+            path = folder / inner
+            if left_out(path) or _only_labels(path, inner):
                 continue
             entry = file_entry(folder, inner, {}, is_walked=True, place=f"the folder {folder}")
             if entry.reason:
                 yield _defect(path, entry.reason, entry.detail)
             else:
                 yield from _in_file(path, root=root, is_table=parquet_table.is_parquet(path))
-        while closed:
-            yield _defect(Path(closed.pop().filename), "unreadable", "the folder may not be read")
+        for entry in unread:
+            yield _defect(folder / entry.path, entry.reason, entry.detail)
+
+
+def _only_labels(path: Path, inner: str) -> bool:
+    """Return whether a file of a folder is the table that labels the others, not one that holds images itself."""
+    return is_table_of_labels(inner) and (not parquet_table.is_parquet(path) or _has_paths(path))
 
 
 def _in_file(path: Path, *, root: Path | None, is_table: bool | None = None) -> Iterator[Input]:
@@ -116,48 +112,25 @@ def _in_file(path: Path, *, root: Path | None, is_table: bool | None = None) -> 
         yield _defect(path, "missing_file", "no such file or folder")
     elif not path.is_file():
         yield _defect(path, "not_an_image", "not a regular file")
-    elif is_table is None and path.suffix.lower() in (".csv", ".tsv"):
-        yield from _in_csv(path, root=root)
+    elif is_table is None and path.suffix.lower() in (".csv", ".tsv", ".jsonl"):
+        yield from _in_table(path, root=root)
     else:
         yield Input(path=readable(str(path)), place=path)
 
 
-def _in_csv(table: Path, *, root: Path | None) -> Iterator[Input]:
+def _in_table(table: Path, *, root: Path | None) -> Iterator[Input]:
+    """Yield the images at the paths in a table."""
     try:
-        # surrogateescape keeps bytes that are not UTF-8 inside their own row
-        file = table.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
-    except OSError as error:
-        yield _defect(table, "unreadable", one_line(error))
-        return
-    with file:
-        first = file.readline(label_table.LONGEST_HEADER)
-        file.seek(0)
-        rows = csv.reader(
-            iter(lambda: file.readline(LONGEST_ROW), ""), delimiter=label_table.delimiter(first), strict=True
-        )
-        try:
-            header = [text(name) for name in next(rows, [])]
-        except csv.Error as error:
-            header = [str(error)]
-        if header.count(PATH) != 1:
-            names = ", ".join(header)[:200]
-            yield _defect(table, "unreadable_table", f"columns {names}; expected one column {PATH}")
-            return
-        column = header.index(PATH)
-        while True:
-            try:
-                row = next(rows, None)
-            except csv.Error as error:
-                yield _defect(Path(f"{table}:{rows.line_num}"), "unreadable_row", str(error))
-                continue
-            if row is None:
-                return
-            if len(row) != len(header):
-                if row:  # an empty line is not a row
-                    detail = f"{len(row)} cells, expected {len(header)}"
-                    yield _defect(Path(f"{table}:{rows.line_num}"), "unreadable_row", detail)
-                continue
-            yield _of_table(table, row[column], root=root)
+        columns = read_columns(table)
+        if columns.count(PATH) != 1:
+            raise UnreadableTableError(f"columns {', '.join(columns)[:200]}; expected one column {PATH}")
+        for row in read_rows(table, columns, lists=Counter()):
+            if row.problem:
+                yield _defect(Path(f"{table}:{row.number}"), "unreadable_row", row.problem)
+            else:
+                yield _of_table(table, row.cells.get(PATH) or "", root=root)
+    except BROKEN as error:
+        yield _defect(table, "unreadable_table", one_line(error))
 
 
 def _in_parquet(table: Path, *, root: Path | None) -> Iterator[Input]:
@@ -167,35 +140,31 @@ def _in_parquet(table: Path, *, root: Path | None) -> Iterator[Input]:
     """
     try:
         layout = layout_of(table, stamp_of(table))
-        if layout.column.lower() not in NAMES and _has_paths(open_table(table).schema_arrow):
-            yield from _paths_in_parquet(table, root=root)
-            return
-        digits = len(str(max(layout.num_rows - 1, 0)))
-        for number in range(layout.num_rows):
-            place = table / f"{number:0{digits}d}"
-            yield Input(path=readable(str(place)), place=place)
+        has_paths = layout.column.lower() not in NAMES and _has_paths(table)
     except UnreadableTableError as no_images:
-        yield from _paths_in_parquet(table, root=root, fault=f"{no_images}; or a column {PATH} of text")
-    except BROKEN as error:
-        yield _defect(table, "unreadable_table", one_line(error))
-
-
-def _paths_in_parquet(table: Path, *, root: Path | None, fault: str = "") -> Iterator[Input]:
-    """Yield the images at the paths in the table's column; if there is no such column, `fault` is the detail."""
-    try:
-        file = open_table(table)
-        if not _has_paths(file.schema_arrow):
-            yield _defect(table, "unreadable_table", fault)
+        if not _has_paths(table):
+            yield _defect(table, "unreadable_table", f"{no_images}; or a column {PATH} of text")
             return
-        for rows in file.iter_batches(ROWS_AT_ONCE, columns=[PATH], use_threads=False):
-            for path in parquet_table.cells_of(rows.column(0)):
-                yield _of_table(table, (path or b"").decode("utf-8", "surrogateescape"), root=root)
+        has_paths = True
     except BROKEN as error:
         yield _defect(table, "unreadable_table", one_line(error))
+        return
+    if has_paths:
+        yield from _in_table(table, root=root)
+        return
+    digits = len(str(max(layout.num_rows - 1, 0)))
+    for number in range(layout.num_rows):
+        place = table / f"{number:0{digits}d}"
+        yield Input(path=readable(str(place)), place=place)
 
 
-def _has_paths(schema: pa.Schema) -> bool:
-    return schema.names.count(PATH) == 1 and parquet_table.is_text(schema.field(PATH).type)
+def _has_paths(table: Path) -> bool:
+    """Return whether a Parquet file has a column of paths."""
+    try:
+        columns = read_columns(table)
+        return columns.count(PATH) == 1 and is_text(open_table(table).schema_arrow.field(columns.index(PATH)).type)
+    except BROKEN:
+        return False
 
 
 def _of_table(table: Path, path: str, *, root: Path | None) -> Input:

@@ -1,15 +1,18 @@
-"""Write predictions, as they come, to a Parquet file, a group of rows at a time."""
+"""Write predictions, as they come, to a file: Parquet, a group of rows at a time; CSV or JSON, row by row."""
 
+import csv
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.data.raw.parquet_table import is_parquet
 from tasks.data.samples.parquet_cells import BROKEN
+from tasks.prediction.stream import Answers
 
 ROWS_AT_ONCE = 16_384  # rows in memory, and in a row group; fewer if a row has many classes
 CLASSES_AT_ONCE = 8 * ROWS_AT_ONCE
@@ -27,8 +30,60 @@ SCHEMA = pa.schema(
     }
 )
 
+CSV_COLUMNS = [name for name in SCHEMA.names if not name.startswith("top_")]  # a cell holds no list
+JSON_BEGINNING = '[\n{"path": '
 
-class PredictionWriter:
+
+def rows(answers: Answers, classes: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
+    """Yield a row for each input and target, in the order of the inputs."""
+    numbers = {place: number for number, place in enumerate(answers.places)}
+    ranked = {target: (values.tolist(), indices.tolist()) for target, (values, indices) in answers.ranked.items()}
+    for place, (item, sample_id) in enumerate(zip(answers.inputs, answers.sample_ids, strict=True)):
+        for target, names in classes.items():
+            row: dict[str, Any] = {"path": item.path, "sample_id": sample_id or None, "target": target}
+            if item.reason:
+                yield row | {"reason": item.reason, "detail": item.detail}
+                continue
+            values, indices = (part[numbers[place]] for part in ranked[target])
+            labels = [names[index] for index in indices]
+            yield row | {
+                "label": labels[0], "probability": values[0], "top_labels": labels, "top_probabilities": values
+            }  # fmt: skip
+
+
+class Writer(Protocol):
+    def add(self, row: dict[str, Any]) -> None:
+        """Take a row, a dictionary by SCHEMA's column names; a column that it lacks becomes null."""
+
+
+class CsvWriter:
+    """Writes CSV without the columns of lists."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.rows = csv.DictWriter(file, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
+        self.rows.writeheader()
+
+    def add(self, row: dict[str, Any]) -> None:
+        self.rows.writerow(row)
+
+
+class JsonWriter:
+    """Writes a JSON array of objects, one a line."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.file = file
+        self.is_empty = True
+
+    def add(self, row: dict[str, Any]) -> None:
+        whole = {name: row.get(name) for name in SCHEMA.names}
+        self.file.write(("[\n" if self.is_empty else ",\n") + json.dumps(whole, ensure_ascii=False, allow_nan=False))
+        self.is_empty = False
+
+    def end(self) -> None:
+        self.file.write("[]\n" if self.is_empty else "\n]\n")
+
+
+class ParquetWriter:
     """Collects rows, which are dictionaries by SCHEMA's column names, and writes them in groups.
 
     A column that a row lacks becomes null.
@@ -53,16 +108,30 @@ class PredictionWriter:
 
 
 def holds_predictions(path: Path) -> bool:
-    """Return whether the file is a whole table that this module wrote."""
+    """Return whether the file is one that this module wrote."""
+    beginning = {".csv": ",".join(CSV_COLUMNS) + "\n", ".json": JSON_BEGINNING}.get(path.suffix.lower())
     try:
+        if beginning is not None and path.is_file():
+            with path.open("rb") as file:
+                return file.read(len(beginning)) == beginning.encode()
         return is_parquet(path) and bool(pq.read_schema(path).equals(SCHEMA))
     except BROKEN:
         return False
 
 
 @contextmanager
-def prediction_writer(path: Path) -> Iterator[PredictionWriter]:
-    with pq.ParquetWriter(path, SCHEMA, compression="zstd") as file:
-        writer = PredictionWriter(file)
-        yield writer
-        writer.flush()
+def prediction_writer(path: Path, *, ending: str = ".parquet") -> Iterator[Writer]:
+    """A writer of the format that an ending names: .csv, .json, or Parquet for any other."""
+    if ending == ".csv":
+        with path.open("w", encoding="utf-8", newline="") as file:
+            yield CsvWriter(file)
+    elif ending == ".json":
+        with path.open("w", encoding="utf-8") as file:
+            objects = JsonWriter(file)
+            yield objects
+            objects.end()
+    else:
+        with pq.ParquetWriter(path, SCHEMA, compression="zstd") as table:
+            groups = ParquetWriter(table)
+            yield groups
+            groups.flush()

@@ -81,11 +81,11 @@ def answer_stream(
         _check_finite(probabilities, decoded)
         yield Answers(
             inputs=decoded.inputs, sample_ids=decoded.sample_ids, places=decoded.places,
-            ranked={target: _ranked(values, top_k) for target, values in probabilities.items()},
+            ranked={target: ranked(values, top_k) for target, values in probabilities.items()},
         )  # fmt: skip
 
 
-def _ranked(probabilities: NDArray[np.float64], top_k: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+def ranked(probabilities: NDArray[np.float64], top_k: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """The likeliest classes first; of equals the one that comes first."""
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
     return np.take_along_axis(probabilities, order, axis=1), order

@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
 from tasks.data.admission.options import ValidateOptions
@@ -19,6 +18,7 @@ from tasks.embedding.options import PlanOptions
 from tasks.gate.options import GateOptions
 from tasks.images.options import SizeLimits
 from tasks.machine.bounds import Count, MinibatchSize
+from tasks.machine.yaml_text import read_yaml
 from tasks.metrics.options import MeasureOptions
 from tasks.models.options import BackboneOptions
 from tasks.page.options import PageOptions
@@ -49,10 +49,17 @@ class EvaluateParams(MeasureOptions):
     perturbations: list[Literal["flipped", "shifted", "recompressed"]]
 
 
+def _there(preset: str) -> str:
+    if preset == "text":
+        raise ValueError("text cannot be learned yet: choose small, photographs or custom")
+    return preset
+
+
 @dataclass(frozen=True, kw_only=True)
 class Params:
     """All sections."""
 
+    preset: Annotated[Literal["small", "photographs", "text", "custom"], AfterValidator(_there)]
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     scan: ScanParams
     validate_: Annotated[ValidateOptions, Field(alias="validate")]
@@ -69,15 +76,12 @@ class Params:
 def load_params(path: Path) -> Params:
     """Read and check params.yaml. Raises ValueError naming each wrong key, its value and what was expected."""
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
+        content = read_yaml(path)
     except FileNotFoundError:
         raise ValueError(f"there is no {path}: run from the root of the repository") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, Mapping):
-        raise ValueError(
-            f"{path} holds {type(content).__name__}, expected sections: {', '.join(_keys(_model(Params)))}"
-        )
+        held = "is empty" if content is None else "holds no sections"
+        raise ValueError(f"{path} {held}, expected sections: {', '.join(_keys(_model(Params)))}: restore it with git")
     try:
         return checked(Params, content)
     except ValidationError as error:
@@ -94,7 +98,7 @@ def checked(section: type[Section], content: Any) -> Section:
 
 
 def section(params: Params, name: str) -> Any:
-    """Return a section (or `seed`) by the name that it has in params.yaml."""
+    """Return a section (or `seed`, or `preset`) by the name that it has in params.yaml."""
     return getattr(params, {"validate": "validate_"}.get(name, name))
 
 
@@ -121,6 +125,8 @@ def _describe(error: Any) -> str:
         return f"{key} is unknown, expected one of {', '.join(_keys(_owner(place)))}: correct the spelling or remove it"
     if error["type"] == "missing":
         return f"{key} is missing: add it"
+    if error["type"] == "model_type" and error["input"] is None:
+        return f"{key} is empty, expected the keys {', '.join(_keys(_section(place)))}: restore them with git"
     message = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
     if error["type"] in ("float_type", "int_type") and _is_number(error["input"]):
         message += " (YAML takes 1e-3 for text: write 0.001 or 1.0e-3)"
@@ -141,8 +147,13 @@ def _is_number(text: Any) -> bool:
 
 def _owner(place: list[str]) -> type[BaseModel]:
     """Return the model of the section that the last key of a place belongs to."""
+    return _section(place[:-1])
+
+
+def _section(place: list[str]) -> type[BaseModel]:
+    """Return the model of the section at a place; of all sections at no place."""
     owner = _model(Params)
-    for part in place[:-1]:
+    for part in place:
         field = next(field for name, field in owner.model_fields.items() if (field.alias or name) == part)
         assert isinstance(field.annotation, type)
         owner = field.annotation

@@ -96,7 +96,8 @@ def test_key_that_is_declared_alone_is_all_that_the_verb_uses_of_its_section(sta
 
 
 def test_every_section_is_used_by_a_stage():
-    assert set(PARAMS) == {key.partition(".")[0] for each in STAGES for key in declared_params(each)}
+    names = set(PARAMS) - {"preset"}  # it says what the others were chosen for, and no stage reads it
+    assert names == {key.partition(".")[0] for each in STAGES for key in declared_params(each)}
 
 
 @pytest.mark.parametrize("stage", STAGES)

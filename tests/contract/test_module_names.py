@@ -15,7 +15,7 @@ KEPT = {"tasks": {"validate"}}
 def names_at_the_root(room):
     """The modules and packages that would be importable by their own names if the folder were on Python's path."""
     places = [place for place in (ROOT / room).iterdir() if place.suffix == ".py" or any(place.glob("*.py"))]
-    return {place.stem for place in places} - {"__init__"}
+    return {place.stem for place in places} - {"__init__", "__main__"}
 
 
 @pytest.mark.parametrize("room", ["flows", "tasks"])

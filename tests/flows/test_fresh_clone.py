@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from flows.proposal import Proposal, propose
+from flows.sharing.proposal import Proposal, propose
 from flows.workspace.working_copy import commit
 from tests.kit.programs import git, run
 

@@ -21,8 +21,8 @@ from flows.landing.copies import check_room, copy, size
 from flows.landing.intake import take
 from flows.landing.listing import Landing
 from flows.landing.places import open_store
-from flows.notify import ALARMS
 from flows.server.alarms import AGAIN, HOURS, LAST_ALARM
+from flows.server.automations import ALARMS
 from flows.workspace.batches import listed, tracked
 from flows.workspace.hold import LOCK, only_writer
 from tasks.data.manifest.batches import read_batches
@@ -318,9 +318,9 @@ def test_wrong_quiet_seconds_are_refused_in_one_line(monkeypatch, capsys, second
 
 
 def test_batches_are_listed_as_they_landed(prefect_api, workspace, land):
-    land({"b/1.png": b"1"})
+    land({"b/x/1.png": b"1"})
     time.sleep(0.02)
-    assert run(land({"a/1.png": b"2"})).is_completed()
+    assert run(land({"a/x/1.png": b"2"})).is_completed()
     assert listed() == ["b", "a"]
 
 

@@ -3,7 +3,9 @@
 import io
 import json
 import re
+import shlex
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -16,6 +18,8 @@ from tasks.data.admission.options import Split
 from tasks.data.admission.splits import side_of
 from tasks.data.samples.samples import sample_id
 from tests.kit.programs import git, run_module
+
+ROOT = Path(__file__).parents[2]
 
 
 def stages_run(printed: str) -> list[str]:
@@ -31,7 +35,13 @@ def test_change_of_a_finetuning_parameter_reruns_from_finetune_on(undisturbed):
     assert re.findall(r"Running stage '(.+)':", printed) == ["finetune", "evaluate", "regression", "report"]
 
 
+def test_run_ends_with_the_page_and_the_next_command(undisturbed):
+    printed = (undisturbed / "printed").read_text("utf-8")
+    assert "the page is data/report/index.html; next: `graftline promote` puts the candidate in use\n" in printed
+
+
 def test_forced_run_gives_the_same_lock_byte_for_byte_and_a_clean_tree(project, dvc):
+    dvc(project, "config", "--local", "cache.type", "hardlink")
     before = (project / "dvc.lock").read_bytes()
     assert len(stages_run(dvc(project, "repro", "--force"))) == 10
     assert (project / "dvc.lock").read_bytes() == before
@@ -42,7 +52,9 @@ def test_forced_run_gives_the_same_lock_byte_for_byte_and_a_clean_tree(project, 
 def mixed(finished, tmp_path_factory, dvc, digits):
     """The project after a run with batches of every layout beside its first one, and what DVC printed. Change neither.
 
-    The batch `copy` holds a mirrored copy of a held-out sample, which is itself drawn to train."""
+    DVC makes symbolic links of the new batches, and of all that this run makes. The batch `copy` holds a mirrored copy
+    of a held-out sample, which is itself drawn to train.
+    """
     project = shutil.copytree(finished, tmp_path_factory.mktemp("mixed") / "project", symlinks=True)
     raw = project / "data/raw"
     pictures = {name: sorted((digits / name).iterdir())[30:90] for name in map(str, range(10))}
@@ -58,6 +70,9 @@ def mixed(finished, tmp_path_factory, dvc, digits):
     pq.write_table(pa.table({"image": images, "label": labels}), raw / "rows.parquet", row_group_size=50)
     put_mirrored_copy(project)
     (project / "data/batches.yaml").write_text('batches: [first, "table", "rows.parquet", copy]\n', "utf-8")
+    dvc(project, "config", "--local", "cache.type", "symlink")
+    dvc(project, "add", *(f"data/raw/{batch}" for batch in ("table", "rows.parquet", "copy")))
+    assert (raw / "table/labels.csv").is_symlink()
     return project, dvc(project, "repro")
 
 
@@ -137,12 +152,18 @@ def test_experiment_is_compared_with_the_commit_it_started_from(project, dvc):
     assert "label.candidate.accuracy" not in changed
     shown = json.loads(dvc(project, "exp", "show", "--json"))
     assert [len(revision["experiments"] or []) for revision in shown] == [0, 1]  # the workspace, the commit
+    docs = (ROOT / "docs/experiments.md").read_text("utf-8")
+    [command] = re.findall(r"^dvc (exp show .*?)\n```", docs, flags=re.MULTILINE | re.DOTALL)
+    printed = dvc(project, *shlex.split(command.replace("\\\n", " ")), "--csv")
+    columns = next(line for line in printed.splitlines() if "rev" in line).split(",")
+    assert {"label.candidate.accuracy", "evaluate.perturbations"} <= set(columns)
+    assert len(columns) <= 10
 
 
 def test_plots_are_drawn_from_what_the_stages_wrote(project, dvc):
     dvc(project, "plots", "show", "--out", "plots")
     page = (project / "plots/index.html").read_text("utf-8")
-    for title in ("Learning curves, loss", "Confusion matrix", "Reliability"):
+    for title in ("Loss of fine-tuning", "Confusion of the candidate", "Reliability of the candidate"):
         assert title in page
 
 
@@ -160,7 +181,9 @@ def test_model_in_use_is_compared_on_todays_heldout_samples(project, dvc):
     commit(project, "promoted")
     dvc(project, "push")
     shutil.rmtree(project / "data/models/baseline")
+    dvc(project, "config", "--local", "cache.type", "symlink")
     dvc(project, "pull", "data/models/baseline.dvc")
+    assert (project / "data/models/baseline/model.safetensors").is_symlink()
     registry = json.loads((project / "data/classes.json").read_text("utf-8"))
     assert registry == {"version": 1, "classes": {"label": [str(digit) for digit in range(10)]}}
     assert stages_run(dvc(project, "repro")) == ["validate", "evaluate", "regression", "report"]

@@ -33,12 +33,15 @@ def test_accepted_run_has_a_task_run_for_each_stage_with_its_log_and_artifacts(h
     with get_client(sync_client=True) as client:
         runs = [run for run in client.read_task_runs() if run.flow_run_id == state.state_details.flow_run_id]
         artifacts = client.read_artifacts()
+        run_name = client.read_flow_run(state.state_details.flow_run_id).name
         logs = " ".join(log.message for log in client.read_logs())
     assert [run.name for run in sorted(runs, key=lambda run: run.start_time)] == ["regression", "report"]
     data = {artifact.key: artifact.data for artifact in artifacts}
     assert "# The candidate is accepted" in data["verdict"]
     assert "candidate" in data["comparison"]
-    assert data["plot-1"].startswith("data:image/svg+xml;base64,")
+    assert '"class": "3"' in data["confusion-matrix-of-label"]
+    assert data["reliability-diagram"].startswith("data:image/svg+xml;base64,")
+    assert run_name == "first: accepted"
     assert "report/index.html" in data["report"]
     assert "pass label accuracy" in logs
 

@@ -11,6 +11,7 @@ import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import yaml
@@ -60,8 +61,20 @@ def calls():
 
 @pytest.fixture(scope="module")
 def workspace(finished, tmp_path_factory):
-    """A finished project that is served; its clock runs faster."""
-    return hurried(finished, tmp_path_factory.mktemp("served") / "workspace", seconds=30)
+    """A finished project that is served; its clock runs faster. Runs of `retrain` differ by their deployment."""
+    workspace = hurried(finished, tmp_path_factory.mktemp("served") / "workspace", seconds=30)
+    plan = yaml.safe_load((workspace / "prefect.yaml").read_text("utf-8"))
+    retrain = plan["deployments"][0]
+    others = {
+        "asking": {"promote": "approved", "approval_hours": 1},
+        "asking in vain": {"promote": "approved", "approval_hours": 2 / 3600},
+        "sharing": {"publish_to": "branch"},
+    }
+    for name, parameters in others.items():
+        other = retrain | {"name": name, "parameters": retrain["parameters"] | parameters}
+        plan["deployments"].append(other | {"schedules": [], "triggers": []})
+    (workspace / "prefect.yaml").write_text(yaml.safe_dump(plan), "utf-8")
+    return workspace
 
 
 @pytest.fixture(scope="module")
@@ -103,10 +116,12 @@ def alarms(server, calls, workspace):
 
 @pytest.fixture(scope="module")
 def start(server, serving, alarms):
-    """Ask for a run of `retrain` with parameters of its own, and return it once it is in one of the states."""
+    """Ask for a run of a deployment of `retrain`, and return it once it is in one of the states."""
 
-    def begin(*states: str, **parameters) -> dict:
-        run = server.post(f"deployments/{server.deployment('retrain')}/create_flow_run", parameters=parameters)
+    def begin(*states: str, deployment: str = "retrain") -> dict:
+        once = str(uuid4())  # a server that is busy may have made the run all the same
+        place = f"deployments/{server.deployment(deployment, flow='retrain')}/create_flow_run"
+        run = server.post(place, idempotency_key=once)
         return server.wait(run["id"], *states)
 
     return begin
@@ -193,7 +208,7 @@ def test_rejected_candidate_is_reported_to_the_webhook_in_words(start, calls, wo
     assert "the candidate is rejected: label accuracy" in call["message"]
     assert call["text"].startswith("retrain is failed: the candidate is rejected")
     assert "/runs/flow-run/" in call["url"]
-    other = start("Failed", publish_to="branch")  # there is no remote
+    other = start("Failed", deployment="sharing")  # there is no remote
     until(lambda: any(call["run"] == other["name"] for call in calls[0]))
     assert [call["run"] for call in calls[0]] == [run["name"], other["name"]]  # one call a run, though set up twice
 
@@ -201,21 +216,21 @@ def test_rejected_candidate_is_reported_to_the_webhook_in_words(start, calls, wo
 def test_candidate_that_a_person_declines_is_not_put_in_use(start, server, workspace, set_param):
     before = promotions(workspace)
     set_param(workspace, "min_accuracy", 0.32)
-    lost = start("Suspended", promote="approved", approval_hours=1)
+    lost = start("Suspended", deployment="asking")
     server.forget(lost)  # like a server that lost its database; the next run asks again
-    run = start("Suspended", promote="approved", approval_hours=1)
+    run = start("Suspended", deployment="asking")
     question(server, run)
     server.post(f"flow_runs/{run['id']}/resume", run_input={"approve": False, "why": "the lamp was broken"})
     run = server.wait(run["id"], "Completed", "Failed")
     assert run["state"]["message"] == "the candidate is accepted, and was not approved: the lamp was broken"
     assert promotions(workspace) == before
-    assert start("Completed", promote="approved")["state"]["message"] == "nothing to do"
+    assert start("Completed", deployment="asking")["state"]["message"] == "nothing to do"
 
 
 def test_candidate_without_an_answer_in_time_fails_its_run(start, server, calls, workspace, set_param):
     before = promotions(workspace)
     set_param(workspace, "min_accuracy", 0.33)
-    run = start("Failed", promote="approved", approval_hours=2 / 3600)
+    run = start("Failed", deployment="asking in vain")
     assert run["state"]["message"] == "The flow was paused and never resumed."
     assert promotions(workspace) == before
     until(lambda: any("never resumed" in call["message"] for call in calls[0]))
@@ -225,15 +240,15 @@ def test_approved_candidate_is_put_in_use_despite_other_runs_and_nobody_is_asked
     start, server, calls, workspace, set_param
 ):
     set_param(workspace, "min_accuracy", 0.34)
-    run = start("Suspended", promote="approved", approval_hours=1)
+    run = start("Suspended", deployment="asking")
     assert promotions(workspace) == []
     until(lambda: any(call["run"] == run["name"] and call["state"] == "Suspended" for call in calls[0]))
     assert "# The candidate is accepted" in question(server, run)
-    nightly = start("Completed", "Suspended", promote="approved")
-    asked = f"the candidate is accepted, and the run {run['name']} asks a person about it"
+    nightly = start("Completed", "Suspended", deployment="asking")
+    asked = f"the candidate is accepted, and another run asks a person about it: {run['name']}"
     assert nightly["state"]["message"] == asked
     with held(workspace):
-        other = start("Running", promote="approved")
+        other = start("Running", deployment="asking")
         until(lambda: "waiting" in server.logs(other))
         answer = {"approve": True, "approved_by": "Ada", "why": "it is better"}
         server.post(f"flow_runs/{run['id']}/resume", run_input=answer)
@@ -308,7 +323,7 @@ def test_saved_block_replaces_the_webhook(server, workspace, calls, start):
     for arguments in (["-c", lines, address], ["-m", "flows.notify", "--block", "custom-webhook/alarm"]):
         programs.run(sys.executable, *arguments, cwd=workspace, env=server.environment)
     before = len(received)
-    start("Failed", publish_to="branch")  # there is no remote
+    start("Failed", deployment="sharing")  # there is no remote
     [call] = until(lambda: received[before:])
     assert call["path"].endswith("/block")
     assert call["state"] == "Graftline: retrain is failed"

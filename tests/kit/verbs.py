@@ -55,6 +55,7 @@ def run_verb(
     folder: Path,
     environment: dict[str, str] | None = None,
     max_file_bytes: int | None = None,
+    max_more_bytes: int | None = None,
     fresh: bool = False,
 ) -> Finished:
     """Run `python -m tasks.VERB ARGUMENTS` in a folder; a fork runs it unless it has to be a `fresh` interpreter.
@@ -62,12 +63,17 @@ def run_verb(
     Args:
         environment: added to this process's own.
         max_file_bytes: the disk looks full after so many bytes of a file.
+        max_more_bytes: of memory that the verb, and each process that it starts, may take beyond what a fork has.
     """
     environment = QUIET | (environment or {})
 
     def limit() -> None:
         if max_file_bytes is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))
+        if max_more_bytes is not None:
+            pages = int(Path("/proc/self/statm").read_text("utf-8").split()[0])
+            most = pages * resource.getpagesize() + max_more_bytes
+            resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
     if fresh or torch.cuda.is_available():  # a fork cannot use a GPU
         settings = {"cwd": folder, "env": os.environ | environment, "preexec_fn": limit}
@@ -117,13 +123,13 @@ def _work_apart(work: Callable[[], None], writers: tuple[int, int]) -> None:
     sys.stdout = os.fdopen(1, "w", encoding="utf-8")
     sys.stderr = os.fdopen(2, "w", encoding="utf-8", buffering=1)
     logging.getLogger().handlers.clear()  # those of pytest
-    status = _status_of(work)
+    status = status_of(work)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # what the tests' process does at its end, such as Prefect's shutdown, belongs to no verb
 
 
-def _status_of(work: Callable[[], None]) -> int:
+def status_of(work: Callable[[], None]) -> int:
     """Do the work, and return the exit status that Python would give it; print what it raises, as Python does."""
     try:
         work()

@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,6 @@ ROOT = Path(__file__).parents[2]
 HOOK = Path(__file__).parent / "hook"
 ADDRESS = "GRAFTLINE_WARM_STAGES"
 LATE = ("great_expectations.expectations", "sklearn.decomposition", "torch._dynamo", "torch._inductor", "tqdm")
-MAX_SECONDS = 120.0  # for the imports
 
 
 @contextmanager
@@ -38,18 +38,18 @@ def warm_stages() -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "socket"
         command = [sys.executable, "-m", "tests.kit.warm_stages", str(place)]
-        process = subprocess.Popen(
+        started = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, preexec_fn=die_with_the_tests,
             start_new_session=True,
         )  # fmt: skip
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"ready\n"
-            paths = [str(HOOK), *filter(None, [os.environ.get("PYTHONPATH")])]
-            yield {ADDRESS: str(place), "PYTHONPATH": os.pathsep.join(paths)}
-        finally:
-            process.kill()
-            process.wait()
+        with started as process:
+            try:
+                assert process.stdout is not None
+                assert process.stdout.readline() == b"ready\n"
+                paths = [str(HOOK), *filter(None, [os.environ.get("PYTHONPATH")])]
+                yield {ADDRESS: str(place), "PYTHONPATH": os.pathsep.join(paths)}
+            finally:
+                process.kill()
 
 
 def serve(place: Path) -> None:
@@ -128,21 +128,13 @@ def _become(request: dict[str, Any], streams: list[int]) -> None:
         import torch
 
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    from tests.kit.verbs import status_of  # it imports torch, which whoever starts this process need not wait for
+
     name, *arguments = request["arguments"]
     sys.argv = [name, *arguments]
     sys.path[0] = request["folder"]
     sys.modules.pop(name, None)  # it runs as __main__
-    status: Any = 0
-    try:
-        runpy.run_module(name, run_name="__main__", alter_sys=True)
-    except SystemExit as error:
-        status = error.code or 0
-        if not isinstance(status, int):
-            sys.stderr.write(f"{status}\n")
-            status = 1
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-        status = 1
+    status = status_of(partial(runpy.run_module, name, run_name="__main__", alter_sys=True))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,6 +14,7 @@ from uuid import uuid4
 import httpx
 import yaml
 
+from flows.server.password import CLIENT
 from tests.kit.programs import SECONDS
 
 NO_NIGHT = "0 3 29 2 *"  # so that none falls into a test
@@ -49,6 +51,7 @@ class Server:
         self.home = home
         self.environment = environment
         self.api = environment["PREFECT_API_URL"]
+        self.login = tuple(environment[CLIENT].split(":", 1))
 
     def post(self, path: str, **body: Any) -> Any:
         return self._answer("POST", path, body)
@@ -81,10 +84,9 @@ class Server:
 
         return until(look, seconds=seconds)
 
-    def deployment(self, name: str) -> str:
-        """Return the identifier of a deployment once it exists."""
-
-        return str(until(lambda: self._found(f"deployments/name/{name}/{name}"))["id"])
+    def deployment(self, name: str, *, flow: str = "") -> str:
+        """Return the identifier of a deployment once it exists; its flow has the same name, or is given."""
+        return str(until(lambda: self._found(f"deployments/name/{flow or name}/{name}"))["id"])
 
     def input(self, run: dict[str, Any], key: str) -> Any:
         """Return an input of a run, or None where it is not stored yet."""
@@ -95,6 +97,12 @@ class Server:
         lines = self.post("logs/filter", logs={"flow_run_id": {"any_": [run["id"]]}}, sort="TIMESTAMP_ASC")
         return "\n".join(line["message"] for line in lines)
 
+    @cached_property
+    def _token(self) -> dict[str, str]:
+        """The headers by which a request that changes something shows that it comes from no other page."""
+        token = self._answer("GET", "csrf-token?client=tests")["token"]
+        return {"Prefect-Csrf-Client": "tests", "Prefect-Csrf-Token": token}
+
     def _found(self, path: str) -> Any:
         answer = self._asked("GET", path)
         return None if answer.status_code == httpx.codes.NOT_FOUND else _content(answer)
@@ -103,8 +111,11 @@ class Server:
         return _content(self._asked(method, path, body))
 
     def _asked(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        headers = self._token if method != "GET" else {}
         for _ in range(20):
-            answer = httpx.request(method, f"{self.api}/{path}", json=body, timeout=60)
+            answer = httpx.request(
+                method, f"{self.api}/{path}", json=body, headers=headers, auth=self.login, timeout=60
+            )
             if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:  # its database is busy
                 break
             time.sleep(1)

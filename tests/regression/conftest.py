@@ -1,4 +1,4 @@
-"""The fixtures of the gate's tests, such as `heldout`, `candidate`, `baseline`, `metrics`, `params` and `rule`.
+"""The fixtures of the gate's tests, such as `heldout`, `candidate`, `head`, `baseline`, `metrics`, `params` and `rule`.
 
 A missing artifact is an error. A test of your own:
 
@@ -79,6 +79,12 @@ def baseline(predictions: pd.DataFrame, metrics: dict[str, Any]) -> pd.DataFrame
     return answers_of("baseline", predictions) if "baseline" in next(iter(metrics.values())) else None
 
 
+@pytest.fixture(scope="session")
+def head(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Return the answers of the head alone, with the columns of `candidate`."""
+    return answers_of("head", predictions)
+
+
 def answers_of(model: str, predictions: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
@@ -104,7 +110,7 @@ def slices(evaluation: Evaluation) -> pd.DataFrame:
 
 @pytest.fixture(scope="session")
 def metrics(evaluation: Evaluation) -> dict[str, Any]:
-    """Return, by target, the numbers of `candidate` and `head`.
+    """Return, by target, the numbers of `candidate` and `head`, and the `majority_class` of train.
 
     If a model is in use, there are also `baseline` and `flips`. If the two models are compared on a part of the samples
     only, `shared` has the numbers of both on that part.
@@ -158,7 +164,8 @@ def rule(request: pytest.FixtureRequest, record_property: Callable[[str, Any], N
     """Return a function that records a number and its limit.
 
     The test fails at its end if a number is on the wrong side of its limit, so that all numbers are reported.
-    `smallest_detectable` is the smallest effect that the rule could have detected, if it is known.
+    `smallest_detectable` is the smallest effect that the rule could have detected, if it is known. `parameter` is the
+    key of the section `regression` that has the limit, if one has it.
     """
     broken = request.node.stash.setdefault(BROKEN, [])
 
@@ -169,6 +176,7 @@ def rule(request: pytest.FixtureRequest, record_property: Callable[[str, Any], N
         at_least: float | None = None,
         at_most: float | None = None,
         smallest_detectable: float | None = None,
+        parameter: str | None = None,
     ) -> None:
         if (at_least is None) == (at_most is None):
             raise ValueError(f"the rule {name!r} must have one limit, at_least or at_most")
@@ -182,7 +190,8 @@ def rule(request: pytest.FixtureRequest, record_property: Callable[[str, Any], N
         bound = f"at {'most' if at_least is None else 'least'} {limit:.4g}"
         text = f"{name}: {value:.4g}, {bound}"
         recorded = {"name": name, "value": value, "limit": limit, "bound": bound, "passed": passed}
-        record_property("rule", recorded | {"text": text, "smallest_detectable": smallest_detectable})
+        about = {"text": text, "smallest_detectable": smallest_detectable, "parameter": parameter}
+        record_property("rule", recorded | about)
         if not passed:
             broken.append(text)
 

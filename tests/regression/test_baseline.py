@@ -1,4 +1,4 @@
-"""The rules against the model in use. On the first run there is no such model, and only the floors judge."""
+"""The rules against the model in use. A target that it does not have is judged by test_first.py."""
 
 from tasks.gate.non_inferiority import compare_slices
 from tasks.metrics.significance import Flips, mcnemar, smallest_detectable_excess
@@ -22,6 +22,7 @@ def test_candidate_is_not_worse_overall_or_on_a_slice(flips, slices, params, rul
                 comparison.p_value,
                 at_least=comparison.significance,
                 smallest_detectable=comparison.smallest_detectable,
+                parameter="significance",
             )
 
 
@@ -33,7 +34,13 @@ def test_few_samples_that_were_right_are_wrong_now(flips, params, rule):
     for target, on_all in flips.items():
         detectable = smallest_detectable_excess(budget, num_samples=on_all.num_samples)
         share = on_all.negative / on_all.num_samples
-        rule(f"{target} share of negative flips", share, at_most=budget, smallest_detectable=detectable)
+        rule(
+            f"{target} share of negative flips",
+            share,
+            at_most=budget,
+            smallest_detectable=detectable,
+            parameter="max_negative_flips",
+        )
 
 
 def flips_of(row) -> Flips:

@@ -60,10 +60,11 @@ class Data:
                 shape=self.vectors[rows].shape,
                 recipe="r",
             )
+            num_probed = self.num_probed[batch] if isinstance(self.num_probed, dict) else self.num_probed
             probes = Probes(
                 kinds=("flipped",),
-                cosines=np.full((self.num_probed, 1), 0.9, dtype=np.float32),
-                distances=np.full((self.num_probed, 1), self.reach, dtype=np.uint16),
+                cosines=np.full((num_probed, 1), 0.9, dtype=np.float32),
+                distances=np.full((num_probed, 1), self.reach, dtype=np.uint16),
             )
             write_hashes(
                 self.folder / "hashes" / f"{batch}.safetensors",
@@ -107,6 +108,21 @@ def test_copies_of_held_out_samples_leave_train_and_val_and_name_their_twin(data
         "a": {"train": 1, "val": 1, "heldout": 1},
         "b": {"train": 0, "val": 0, "heldout": 1},
     }
+
+
+def test_pool_neither_leaks_nor_moves_the_limits(data):
+    """A pool among the samples finds what is found without it."""
+    given, alone = data(), data(("a",))
+    given.copy(80, 3)
+    alone.vectors, alone.hashes = given.vectors[:100].copy(), given.hashes[:100].copy()
+    expected = alone.audit()
+    given.splits[100:] = "pool"
+    given.vectors[100:], given.hashes[100:] = given.vectors[80], given.hashes[80]
+    given.num_probed = {"a": 8, "b": 0}
+    leaks, leaked, found = given.audit()
+    assert leaks.equals(expected[0])
+    assert leaked.equals(expected[1])
+    assert found["limits"] == expected[2]["limits"]
 
 
 def test_held_out_sample_never_leaves(data):

@@ -208,9 +208,10 @@ def test_probes_have_a_row_a_sample_and_a_column_a_kind(embed, listed, workspace
     assert (found.distances[:, found.kinds.index("flipped")] < 40).all()
 
 
-def test_held_out_samples_are_not_probed(embed, listed, workspace, batch):
-    listed(splits=("heldout",))
-    embed()
+@pytest.mark.parametrize("split", ["heldout", "pool"])
+def test_samples_of_held_out_and_the_pool_are_embedded_and_not_probed(embed, listed, workspace, batch, split):
+    listed(splits=(split,))
+    assert counted(embed()) == 6
     assert probes(workspace, batch, 6).cosines.shape == (0, len(ALTERED_COPIES))
 
 

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 
+from tasks.evaluate import majority_class
 from tasks.metrics.measures import is_known, measure
 from tasks.models.bundle import DESCRIPTION, WEIGHTS, check_baseline
 from tasks.prediction.answers import answers
@@ -122,6 +123,11 @@ def test_table_says_for_each_sample_what_it_is_and_what_each_model_says():
     assert table["baseline"].tolist() == ["cat", "cat", "dog", "dog"]
     assert table["baseline_confidence"].tolist() == [0.9, 0.8, 0.6, 0.7]
     assert table["baseline_label_probability"].tolist() == [0.9, 0.2, 0.6, 0.3]
+
+
+def test_majority_class_is_the_most_common_label_and_of_several_the_first():
+    labels = pd.Series(["eel", "dog", "dog", "eel", None, None, None], dtype="str")
+    assert majority_class(labels, ["cat", "dog", "eel"]) == "dog"
 
 
 def test_head_alone_predicts_from_the_embeddings(tmp_path):

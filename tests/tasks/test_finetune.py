@@ -19,7 +19,7 @@ from PIL import Image
 from tasks.data.health.leaks import COLUMNS, LEAKS
 from tasks.data.manifest.tables import write_table
 from tasks.data.samples.samples import Samples, sample_id
-from tasks.finetune import digest
+from tasks.finetune import digest_of_data
 from tasks.images.augment import AugmentedViews
 from tasks.images.decode import decode_image
 from tasks.machine.files import write_json
@@ -193,6 +193,16 @@ def refused(shell, workspace):
     error = shell("finetune", *arguments()).error
     assert not (workspace / "out").exists()
     return error
+
+
+def test_pool_changes_no_byte_of_the_candidate(inputs, workspace, shell):
+    assert shell("finetune", *arguments()).status == 0
+    before = outputs(workspace, "out")
+    pool = inputs.drop(columns="label").assign(batch="pool", split="pool", sample_id="p" + inputs["sample_id"].str[1:])
+    write_table(workspace / "manifest/pool.parquet", pool)  # whose files are not here
+    (workspace / "batches.yaml").write_text("batches: [first, pool]", "utf-8")
+    assert shell("finetune", *arguments()).status == 0
+    assert outputs(workspace, "out") == before
 
 
 def test_head_of_other_classes_is_refused(inputs, workspace, shell, backbone):
@@ -401,7 +411,7 @@ def manifest():
 
 def test_version_of_the_data_is_the_same_in_another_order_and_place():
     moved = manifest()[::-1].assign(batch="c", path=["9", "8", "7"])
-    assert digest(moved) == digest(manifest())
+    assert digest_of_data(moved) == digest_of_data(manifest())
 
 
 @pytest.mark.parametrize(
@@ -409,20 +419,27 @@ def test_version_of_the_data_is_the_same_in_another_order_and_place():
     [{"label": ["cat", "cat", "cat"]}, {"split": ["train", "train", "train"]}, {"sample_id": ["x", "y", "w"]}],
 )
 def test_version_of_the_data_is_another_for_other_data(changed):
-    assert digest(manifest().assign(**changed)) != digest(manifest())
+    assert digest_of_data(manifest().assign(**changed)) != digest_of_data(manifest())
 
 
 def test_curves_have_a_row_an_epoch_with_the_gaps_and_the_epoch_kept():
     history = History(
         epochs=[
-            Epoch(epoch=0, train=None, val=Scores(loss=1.0, accuracy=0.5)),
-            Epoch(epoch=1, train=Scores(loss=0.75, accuracy=0.75), val=Scores(loss=1.0, accuracy=0.5)),
+            Epoch(epoch=0, train=None, val=Scores(loss=1.0, accuracy=0.5), val_calibrated_loss=0.9),
+            Epoch(
+                epoch=1,
+                train=Scores(loss=0.75, accuracy=0.75),
+                val=Scores(loss=1.0, accuracy=0.5),
+                val_calibrated_loss=0.8,
+            ),
         ],
         kept=1,
     )
     table = curve_table(history)
-    assert table.loc[0].dropna().to_dict() == {"epoch": 0, "val_loss": 1.0, "val_accuracy": 0.5, "is_kept": 0}
+    assert table.loc[0].dropna().to_dict() == {
+        "epoch": 0, "val_loss": 1.0, "val_calibrated_loss": 0.9, "val_accuracy": 0.5, "is_kept": 0
+    }  # fmt: skip
     assert table.loc[1].to_dict() == {
-        "epoch": 1, "train_loss": 0.75, "train_accuracy": 0.75, "val_loss": 1.0, "val_accuracy": 0.5, "is_kept": 1,
-        "loss_gap": 0.25, "accuracy_gap": 0.25,
+        "epoch": 1, "train_loss": 0.75, "train_accuracy": 0.75, "val_loss": 1.0, "val_calibrated_loss": 0.8,
+        "val_accuracy": 0.5, "is_kept": 1, "loss_gap": 0.25, "accuracy_gap": 0.25,
     }  # fmt: skip

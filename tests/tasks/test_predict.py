@@ -122,6 +122,20 @@ def test_bad_inputs_become_rows_with_a_reason_and_the_run_goes_on(bundle, pictur
     assert told.loc["cut.png", "sample_id"] == sample_id(bad["cut.png"])
 
 
+def test_run_that_answers_nothing_fails_and_says_why(bundle, tmp_path, shell):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    out = tmp_path / "out.parquet"
+    done = shell("predict", bundle, folder, "-o", out, "--device", "cpu")
+    assert f"nothing was predicted: there is no file in {folder}" in done.error
+    for number in range(5):
+        (folder / f"{number}.png").write_bytes(b"%PDF-1.7")
+    done = shell("predict", bundle, folder, "-o", out, "--device", "cpu")
+    assert "nothing was predicted: 5 not_an_image (for example" in done.error
+    assert "a PDF document: save its pages as images" in done.error
+    assert len(pd.read_parquet(out)) == 10
+
+
 def test_neighbours_that_cannot_be_read_change_no_prediction(bundle, pictures, tmp_path):
     predict(bundle, [pictures], out=tmp_path / "alone.parquet", device="cpu")
     for number in range(40):
@@ -157,6 +171,18 @@ def test_predictions_that_are_reached_another_way_are_not_read_again(bundle, pic
     (tmp_path / "link").symlink_to(pictures)
     for name in ("first.parquet", "second.parquet", "second.parquet"):
         assert predict(bundle, [pictures], out=tmp_path / way / name, device="cpu") == {"": 40}
+
+
+@pytest.mark.parametrize("kind", ["file", "dangling", "folder"])
+def test_planted_link_beside_the_output_is_never_followed(bundle, pictures, tmp_path, kind):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/key").write_text("precious", "utf-8")
+    target = {"file": "own/key", "dangling": "own/new", "folder": "own"}[kind]
+    (pictures / ".out.parquet.part").symlink_to(tmp_path / target)
+    assert predict(bundle, [pictures], out=pictures / "out.parquet", device="cpu") == {"": 40}
+    assert (tmp_path / "own/key").read_text("utf-8") == "precious"
+    assert [path.name for path in (tmp_path / "own").iterdir()] == ["key"]
+    assert len(pd.read_parquet(pictures / "out.parquet")) == 80
 
 
 @pytest.mark.parametrize(
@@ -230,7 +256,7 @@ def test_more_classes_are_asked_for_than_there_are(bundle, pictures, tmp_path):
 def test_probability_that_is_not_finite_is_an_error_and_no_prediction(bundle, pictures, tmp_path, monkeypatch):
     model, _ = load_bundle(bundle)
     model.temperatures["place"] = 1e-320
-    monkeypatch.setattr("tasks.predict.load_bundle", lambda folder: (model, {}))
+    monkeypatch.setattr("tasks.models.bundle.load_bundle", lambda folder: (model, {}))
     with pytest.raises(ValueError, match=r"probabilities of .*00\.png for place are not finite"):
         predict(bundle, [pictures], out=tmp_path / "out.parquet", device="cpu")
     assert not (tmp_path / "out.parquet").exists()
@@ -242,7 +268,8 @@ def test_backbone_and_what_is_no_bundle_are_refused(bundle, pictures, tmp_path, 
     save_bundle(tmp_path / "backbone", Classifier(model.backbone, {}), lineage={})
     out = ("-o", tmp_path / "out.parquet")
     assert "a backbone, which has no classes" in shell("predict", tmp_path / "backbone", pictures, *out).error
-    assert "model.json is missing" in shell("predict", pictures, pictures, *out).error
+    assert "holds neither model.json nor model.safetensors" in shell("predict", pictures, pictures, *out).error
+    assert "/nope is not there: name the folder of a bundle" in shell("predict", "/nope", pictures, *out).error
 
 
 def test_model_is_used_without_any_code_of_training(bundle, pictures, tmp_path):
@@ -258,3 +285,27 @@ def test_model_is_used_without_any_code_of_training(bundle, pictures, tmp_path):
     assert "tasks.prediction.stream" in names
     rooms = ("tasks.training", "tasks.finetune", "tasks.train_head", "tasks.evaluate", "prefect", "dvc", "great")
     assert [name for name in names if name.startswith(rooms)] == []
+
+
+def test_without_an_output_file_a_line_for_each_picture_and_target_is_printed(bundle, pictures, shell):
+    done = shell("predict", "--bundle", bundle, pictures / "00.png", pictures / "none.png", "--device", "cpu")
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [line[:2] for line in lines[:2]] == [[str(pictures / "00.png"), target] for target in CLASSES]
+    assert all(label in CLASSES[target] and 0 < float(share) <= 1 for _, target, label, share in lines[:2])
+    assert [line[2] for line in lines[2:]] == ["missing_file", "missing_file"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "json"])
+def test_ending_of_the_output_file_decides_its_format(bundle, pictures, tmp_path, ending):
+    read = {"csv": pd.read_csv, "json": pd.read_json}[ending]
+    predict(bundle, [pictures], out=tmp_path / "out.parquet", device="cpu")
+    for _ in range(2):  # it may replace earlier predictions
+        predict(bundle, [pictures], out=tmp_path / f"out.{ending}", device="cpu")
+    expected, table = pd.read_parquet(tmp_path / "out.parquet"), read(tmp_path / f"out.{ending}")
+    assert table["label"].tolist() == expected["label"].tolist()
+    assert np.allclose(table["probability"], expected["probability"], atol=1e-9)
+    (tmp_path / f"mine.{ending}").write_text("mine", "utf-8")
+    with pytest.raises(ValueError, match="holds no predictions"):
+        predict(bundle, [pictures], out=tmp_path / f"mine.{ending}", device="cpu")
+    with pytest.raises(ValueError, match=r"out\.txt ends in \.txt, expected \.parquet, \.csv, \.json"):
+        predict(bundle, [pictures], out=tmp_path / "out.txt", device="cpu")

@@ -60,6 +60,16 @@ def write_leaks(folder, ids):
     pd.DataFrame({"sample_id": ids}, columns=COLUMNS).to_csv(folder / "audit" / LEAKS, index=False)
 
 
+def add_pool(folder, manifest, vectors):
+    """Add a batch of unlabelled samples, whose vectors would mislead."""
+    pool = manifest.drop(columns="label").assign(batch="b", split="pool", sample_id="p" + manifest["sample_id"])
+    write_table(folder / "validated" / "manifest" / "b.parquet", pool)
+    write_embeddings(
+        folder / "embeddings" / "b.safetensors", [-vectors.astype(np.float16)], shape=vectors.shape, recipe="r"
+    )
+    (folder / "batches.yaml").write_text("batches: [a, b]", "utf-8")
+
+
 def train(folder, *, out="head", **changes):
     run(
         manifests=folder / "validated" / "manifest",
@@ -103,6 +113,12 @@ def test_held_out_labels_have_no_influence(inputs):
     write_table(folder / "validated" / "manifest" / "a.parquet", changed)
     after = train(folder)
     assert is_same(before, after)
+
+
+def test_pool_has_no_influence(inputs):
+    before = train(inputs[0])
+    add_pool(*inputs)
+    assert is_same(before, train(inputs[0]))
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

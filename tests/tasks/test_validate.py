@@ -24,6 +24,7 @@ def params(*, budget=None, limits=None, severity="error", **changes):
     settings = {
         "targets": None,
         "classes": {},
+        "merge": {},
         "min_samples_per_class": 3,
         "split_salt": "graftline",
         "val_fraction": 0.25,
@@ -96,8 +97,8 @@ def test_every_file_of_a_batch_is_used_or_quarantined(land, validate, samples):
     land("b", pd.concat([samples("b", ["cat", "dog"] * 20), samples("a", ["cat"]).assign(path="cat/copy.png")]))
     out = validate()
     assert report_in(out)["batches"] == {
-        "a": {"in": 62, "used": 60, "quarantined.empty_file": 2},
-        "b": {"in": 41, "used": 40, "quarantined.exact_duplicate": 1},
+        "a": {"in": 62, "used": 60, "pool": 0, "quarantined.empty_file": 2},
+        "b": {"in": 41, "used": 40, "pool": 0, "quarantined.exact_duplicate": 1},
     }
     assert [len(pd.read_parquet(out / "manifest" / f"{batch}.parquet")) for batch in "ab"] == [60, 40]
     assert len(pd.read_csv(out / "quarantine.csv")) == 3
@@ -135,22 +136,25 @@ def test_batch_of_defects_alone_says_that_no_picture_is_usable(land, validate, s
     assert len(pd.read_csv(tmp_path / "validated" / "quarantine.csv")) == 2
 
 
-def test_batch_in_which_nothing_has_a_label_says_that_no_picture_is_usable(land, validate, samples, tmp_path):
+def test_data_in_which_nothing_has_a_label_waits_and_the_run_says_where_labels_come_from(
+    land, validate, samples, tmp_path
+):
     land("a", samples("a", ["cat", "dog"]).drop(columns="label"), defects("1.png"))
-    with pytest.raises(ValueError, match=r"no usable images at all \(3 quarantined\)"):
+    with pytest.raises(ValueError, match=r"none of 2 samples has a label \(1 quarantined\): .*labels\.csv\?"):
         validate()
-    assert sorted(ledger_in(tmp_path / "validated")["reason"]) == ["empty_file", "label_missing", "label_missing"]
+    assert ledger_in(tmp_path / "validated")["reason"].tolist() == ["empty_file"]
+    assert pd.read_parquet(tmp_path / "validated/manifest/a.parquet")["split"].tolist() == ["pool", "pool"]
 
 
 def test_data_of_one_class_is_refused_by_the_expectation_it_breaks(land, validate, samples):
     land("a", samples("a", ["cat"] * 40))
-    with pytest.raises(ValueError, match="does not meet expect_column_unique_value_count_to_be_between label"):
+    with pytest.raises(ValueError, match=r"^label has 1 class \('cat'\) in a, expected at least 2 \(validate\.exp"):
         validate()
 
 
 def test_too_few_samples_are_refused_with_the_number_found(land, validate, samples):
     land("a", samples("a", ["cat", "dog"] * 30))
-    with pytest.raises(ValueError, match=r"expect_table_row_count_to_be_between .*'min_value': 61}.* observed 60"):
+    with pytest.raises(ValueError, match=r"60 samples can be used, expected at least 61 \(validate\.exp"):
         validate(limits={"min_samples": 61})
 
 
@@ -195,7 +199,7 @@ def test_fixed_file_is_released_by_the_next_run(land, validate, samples):
     assert ledger_in(validate())["path"].tolist() == ["cat/0000.png"]
     land("a", whole)
     assert ledger_in(validate()).empty
-    assert report_in(validate())["batches"] == {"a": {"in": 60, "used": 60}}
+    assert report_in(validate())["batches"] == {"a": {"in": 60, "used": 60, "pool": 0}}
 
 
 def test_samples_in_probation_count_against_no_budget(land, validate, samples):
@@ -272,14 +276,14 @@ def test_warning_is_told_and_lets_the_run_go_on(land, validate, samples, caplog)
     out = validate(severity="warning", limits={"max_label_drift": 0.3})
     [unmet] = [each for each in report_in(out)["expectations"] if not each["success"]]
     assert (unmet["column"], unmet["severity"]) == ("significant_distance", "warning")
-    assert "warning: the data does not meet" in caplog.text
+    assert "warning: the labels differ from those of the batches before: batch b by 0.50 in label" in caplog.text
 
 
 def test_class_that_looks_renamed_is_told(land, validate, samples, caplog):
     land("a", samples("a", ["cat", "dog"] * 30))
-    land("b", samples("b", ["Cat", "dog"] * 30))
+    land("b", samples("b", ["cats", "dog"] * 30))
     changes = report_in(validate())["class_changes"]["label"]["b"]
-    assert changes["perhaps_renamed"] == {"count": 1, "named": [["cat", "Cat"]]}
+    assert changes["perhaps_renamed"] == {"count": 1, "named": [["cat", "cats"]]}
     assert "is it renamed?" in caplog.text
 
 
@@ -288,7 +292,7 @@ def test_column_of_one_batch_is_in_no_manifest_of_another(land, validate, sample
     land("a", samples("a", ["cat", "dog"] * 30))
     before = (validate() / "manifest" / "a.parquet").read_bytes()
     land("b", samples("b", ["cat", "dog"] * 30).assign(colour=["red", "blue"] * 30))
-    out = validate()
+    out = validate(targets=["label", "colour"])
     assert (out / "manifest" / "a.parquet").read_bytes() == before
     assert json.loads((out / "classes.json").read_text("utf-8"))["colour"] == ["blue", "red"]
 
@@ -297,7 +301,7 @@ def test_column_of_numbers_of_which_each_stands_alone_is_no_target(land, validat
     land("a", samples("a", ["cat", "dog"] * 30).assign(serial=[f"n{i}" for i in range(60)]))
     out = validate()
     assert json.loads((out / "classes.json").read_text("utf-8")) == {"label": ["cat", "dog"]}
-    assert report_in(out)["passed_over"] == ["serial"]
+    assert report_in(out)["passed_over"] == {"serial": "no value of it has 3 samples"}
     assert list(report_in(out)["probation"]) == ["label"]
 
 
@@ -307,3 +311,150 @@ def test_only_chosen_columns_are_learned_and_the_others_stay_in_the_manifest(lan
     assert list(json.loads((out / "classes.json").read_text("utf-8"))) == ["colour"]
     kept = pd.read_parquet(out / "manifest" / "a.parquet")
     assert set(kept.columns) >= {*FACTS} - {"perceptual_hash"} | {"label", "colour", "group", "domain", "split"}
+
+
+def unlabelled(table):
+    return table.drop(columns="label").assign(path=[f"{number}.png" for number in range(len(table))])
+
+
+def test_batch_without_labels_waits_in_the_pool_outside_every_limit(land, validate, samples, caplog):
+    land("a", samples("a", ["cat", "dog"] * 30))
+    before = (validate() / "manifest/a.parquet").read_bytes()
+    land("b", unlabelled(samples("b", ["cat"] * 500)), defects("readme.txt").assign(reason="not_a_sample"))
+    caplog.set_level("INFO", "graftline")
+    out = validate(budget={"overall": 0.0, "batch": 0.0, "class": 0.0}, limits={"max_missing_labels": 0.0})
+    assert report_in(out)["batches"]["b"] == {"in": 501, "used": 0, "pool": 500, "quarantined.not_a_sample": 1}
+    assert set(pd.read_parquet(out / "manifest/b.parquet")["split"]) == {"pool"}
+    assert (out / "manifest/a.parquet").read_bytes() == before
+    assert "validated 60 samples of 2 classes, 500 without a label in the pool, 0 quarantined, 1 others" in caplog.text
+
+
+def test_targets_are_shown_with_the_counts_of_their_classes(land, validate, samples, caplog):
+    land("a", samples("a", ["cat", "dog", "dog"] * 20).assign(colour="red"))
+    caplog.set_level("INFO", "graftline")
+    validate(limits={"min_classes": 1})
+    assert "target label: 'dog' 40, 'cat' 20\n" in caplog.text
+    assert "target colour: 'red' 60\n" in caplog.text
+
+
+def test_column_that_is_not_learned_is_said_with_what_would_learn_it(land, validate, samples, caplog):
+    land("a", samples("a", ["cat", "dog"] * 30).assign(patient_id=["p1", "p2"] * 30))
+    out = validate()
+    remark = (
+        "not learned: 'patient_id' (its name is that of an id or a time). To learn a column too, name the targets: "
+        'validate.targets: ["label", "patient_id"]'
+    )
+    assert report_in(out)["remarks"] == [remark]
+    assert f"warning: {remark}" in caplog.text
+    assert report_in(validate(targets=["label"]))["remarks"] == []
+
+
+def test_batch_that_calls_the_target_otherwise_is_asked_about(land, validate, samples):
+    land("a", samples("a", ["cat", "dog"] * 30))
+    land("b", samples("b", ["cat", "dog"] * 30).rename(columns={"label": "class"}))
+    out = validate()
+    assert list(json.loads((out / "classes.json").read_text("utf-8"))) == ["label"]
+    assert report_in(out)["batches"]["b"]["pool"] == 60
+    assert report_in(out)["remarks"] == [
+        "batch b has no 'label', but its 'class' has the same classes ('cat', 'dog'): is it 'label'? Then call the "
+        "column 'label' there"
+    ]
+
+
+def test_line_that_is_said_merges_two_spellings(land, validate, samples, tmp_path):
+    land("a", samples("a", ["cat", "dog"] * 30))
+    land("b", samples("b", ["Cat", "dog"] * 10), defects("Cat/torn.png", label="Cat"))
+    [remark] = report_in(validate())["remarks"]
+    assert remark.startswith('label has 1 pair of classes that differ in spelling alone: "cat" (30) and "Cat" (10).')
+    merge = yaml.safe_load(remark.partition("validate.merge: ")[2].partition(";")[0])
+    out = validate(merge=merge)
+    assert json.loads((out / "classes.json").read_text("utf-8")) == {"label": ["cat", "dog"]}
+    assert report_in(out)["remarks"] == []
+    assert set(pd.read_parquet(out / "manifest/b.parquet")["label"]) == {"cat", "dog"}
+    with pytest.raises(ValueError, match=r"class 'cat' of label are quarantined"):
+        validate(merge=merge, budget={"class": 0.0})
+
+
+def test_cell_of_several_classes_is_asked_about(land, validate, samples):
+    land("a", samples("a", ["red", "round", "red|round"] * 20))
+    [remark] = report_in(validate())["remarks"]
+    assert remark.startswith('label has 1 class with the names of several: "red|round" (20).')
+
+
+def test_class_that_is_called_as_if_there_were_no_label_is_asked_about(land, validate, samples):
+    land("a", samples("a", ["cat", "dog", "NaN"] * 20))
+    [remark] = report_in(validate())["remarks"]
+    assert remark.startswith('label has 1 class called as if there were no label: "NaN" (20).')
+    merge = yaml.safe_load(remark.partition("validate.merge: ")[2])
+    assert report_in(validate(merge=merge))["remarks"] == []
+
+
+def test_classes_that_all_hold_the_same_folders_are_asked_about(land, validate, samples):
+    table = samples("a", ["0_train", "1_test"] * 20 + ["1_test", "0_train"] * 20)
+    inner = ["cat/"] * 40 + ["dog/"] * 40
+    land(
+        "a", table.assign(path=[path.replace("/", f"/{name}") for path, name in zip(table["path"], inner, strict=True)])
+    )
+    [remark] = report_in(validate())["remarks"]
+    assert remark.startswith(
+        "batch a has the classes '0_train', '1_test', and each holds the same folders ('cat', 'dog')"
+    )
+
+
+def test_batch_without_a_side_to_judge_on_is_told_what_to_call_it(land, validate, samples):
+    table = samples("a", ["cat", "dog"] * 30)
+    land("a", table.assign(split=["train"] * 40 + ["val"] * 20))
+    with pytest.raises(
+        ValueError, match=r"^batch a names train and val, but no held-out: .* call it test; .* 0 heldout"
+    ):
+        validate()
+
+
+def test_folder_around_all_class_folders_is_asked_about(land, validate, samples, tmp_path):
+    table = samples("a", ["cat", "dog"] * 30)
+    land("a", table.assign(path="pets/" + table["path"], label="pets"))
+    with pytest.raises(
+        ValueError, match=r"^batch a has one class, .*'pets' \('cat', 'dog'\): is it one folder too deep"
+    ):
+        validate()
+    assert len(report_in(tmp_path / "validated")["remarks"]) == 1
+
+
+def test_later_batch_that_is_one_folder_too_deep_stops_the_run(land, validate, samples):
+    land("a", samples("a", ["cat", "dog"] * 30))
+    table = samples("b", ["cat", "dog"] * 30)
+    land("b", table.assign(path="pets/" + table["path"], label="pets"))
+    with pytest.raises(
+        ValueError, match=r"batch b .* is it one folder too deep\?.* called like a class of other batches"
+    ):
+        validate(limits={"max_label_drift": 1.0})
+
+
+def test_stop_says_the_commonest_reasons_the_table_first(land, validate, samples):
+    table = defects("labels.csv").assign(reason="unreadable_table", detail="columns image, class; expected path")
+    land("a", unlabelled(samples("a", ["cat"] * 20)), pd.concat([table, defects("1.png", "2.png")]))
+    with pytest.raises(
+        ValueError, match=r"Set aside: 1 unreadable_table, such as a/labels\.csv \(columns image, .*\); 2 empty_file"
+    ):
+        validate()
+
+
+def test_later_batch_whose_table_cannot_be_read_stops_the_run_though_its_files_wait(land, validate, samples):
+    land("a", samples("a", ["cat", "dog"] * 30))
+    table = defects("labels.csv").assign(reason="unreadable_table", detail="not UTF-8: save it as UTF-8")
+    land("b", unlabelled(samples("b", ["cat"] * 200)), table)
+    with pytest.raises(ValueError, match=r"nothing of batch b can be used, .* b/labels\.csv \(not UTF-8: save it as"):
+        validate()
+
+
+def test_class_of_which_every_row_is_lost_is_said_by_name(land, validate, samples, caplog):
+    land("a", samples("a", ["cat", "dog"] * 30), defects("eel/1.png", "eel/2.png", label="eel"))
+    out = validate()
+    assert list(report_in(out)["lost_classes"]["label"]) == ["eel"]
+    assert "every sample of class 'eel' of label is lost: 2 empty_file, such as a/eel/1.png" in caplog.text
+
+
+def test_batch_that_names_no_val_is_said_to_give_a_part_of_train(land, validate, samples):
+    land("a", samples("a", ["cat", "dog"] * 60).assign(split=["train", "train", "heldout"] * 40))
+    [remark] = report_in(validate(limits={"max_missing_labels": 1.0}))["remarks"]
+    assert remark.startswith("batch a names train and held-out, but no val: a part of its train samples is val")

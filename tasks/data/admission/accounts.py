@@ -1,4 +1,4 @@
-"""Counts of the samples that came, are used or are quarantined, so that none is lost, and the limits they keep."""
+"""Counts of the samples that came, are used, wait in the pool or are quarantined, and the limits that these keep."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,32 +7,44 @@ from typing import Any
 import pandas as pd
 
 from tasks.data.admission.options import QuarantineLimits
-from tasks.data.admission.quarantine import WAITING
+from tasks.data.admission.quarantine import NO_LOSS, OF_A_TABLE, WAITING, commonest
+from tasks.data.manifest.manifest import POOL, used_of
 
 
 def account(
     samples: pd.DataFrame, defects: pd.DataFrame, manifest: pd.DataFrame, ledger: pd.DataFrame, batches: list[str]
 ) -> dict[str, dict[str, int]]:
-    """Count by batch the samples that came `in`, are `used`, or are quarantined for a reason. The sums agree."""
+    """Count by batch what came `in`, is `used`, is in the `pool`, or is quarantined for a reason. The sums agree."""
     came = pd.concat([samples["batch"], defects["batch"]]).value_counts()
-    used = manifest["batch"].value_counts()
+    is_pool = manifest["split"] == POOL
+    used, pool = manifest.loc[~is_pool, "batch"].value_counts(), manifest.loc[is_pool, "batch"].value_counts()
     reasons = {str(batch): rows.value_counts() for batch, rows in ledger.groupby("batch")["reason"]}
     counts = {}
     for batch in batches:
         quarantined = (
             {f"quarantined.{reason}": int(n) for reason, n in reasons[batch].items()} if batch in reasons else {}
         )
-        counts[batch] = {"in": int(came.get(batch, 0)), "used": int(used.get(batch, 0))} | quarantined
-        assert counts[batch]["in"] == counts[batch]["used"] + sum(quarantined.values()), batch
+        num_in, num_used, num_pool = (int(number.get(batch, 0)) for number in (came, used, pool))
+        assert num_in == num_used + num_pool + sum(quarantined.values()), batch
+        counts[batch] = {"in": num_in, "used": num_used, "pool": num_pool} | quarantined
     return counts
 
 
-def labels_of(ledger: pd.DataFrame, samples: pd.DataFrame, defects: pd.DataFrame, targets: list[str]) -> pd.DataFrame:
-    """Return the labels that the samples of the ledger came with, a column a target."""
-    texts = defects["said"]
-    labels = pd.DataFrame([json.loads(text) for text in texts], index=defects.index).reindex(columns=targets)
-    came = pd.concat([defects[["batch", "path"]].join(labels), samples[["batch", "path", *targets]]])
-    return ledger[["batch", "path"]].merge(came.drop_duplicates(["batch", "path"]), how="left")[targets]
+def labels_of(ledger: pd.DataFrame, samples: pd.DataFrame, defects: pd.DataFrame) -> pd.DataFrame:
+    """Return the labels that the samples of the ledger came with, a column a target.
+
+    Args:
+        samples: columns batch, path and the targets.
+        defects: the same columns.
+    """
+    came = pd.concat([defects, samples]).drop_duplicates(["batch", "path"])
+    return ledger[["batch", "path"]].merge(came, how="left").drop(columns=["batch", "path"])
+
+
+def labels_said(defects: pd.DataFrame, targets: list[str]) -> pd.DataFrame:
+    """Return batch and path of the defects, and the labels that they came with, a column a target."""
+    labels = pd.DataFrame([json.loads(text) for text in defects["said"]], index=defects.index)
+    return defects[["batch", "path"]].join(labels.reindex(columns=targets))
 
 
 def budget(
@@ -43,28 +55,59 @@ def budget(
     classes: Mapping[str, Sequence[str]],
     limits: QuarantineLimits,
 ) -> dict[str, Any]:
-    """Return the quarantined fraction of all samples, and the fractions that exceed their limits.
+    """Return the quarantined fraction of all samples, and the fractions that exceed their limits, with the reasons.
 
-    A limit holds for all samples, for a batch, or for a class in use. Samples in probation do not count.
+    A limit holds for all samples, for a batch, or for a class in use. Reasons of NO_LOSS do not count, and the pool
+    counts only in a batch in which nothing has a label: there it is what the losses are a fraction of.
     """
-    counts = ledger["reason"] != WAITING
+    is_lost = ~ledger["reason"].isin(NO_LOSS)
+    lost = ledger[is_lost]
+    used = used_of(manifest)
+    labelled = {*used["batch"].unique(), *ledger.loc[labels.notna().any(axis=1), "batch"].unique()}
+    counted = pd.concat([used, manifest[(manifest["split"] == POOL) & ~manifest["batch"].isin(labelled)]])
 
-    def fractions(used: "pd.Series[Any]", lost: "pd.Series[Any]") -> Iterator[tuple[str, float]]:
-        num_lost = lost[counts].value_counts()
-        num_used = used.value_counts()
-        for name, num in num_lost.items():
-            yield str(name), float(num / (num + num_used.get(name, 0)))
+    def shares(kept: "pd.Series[Any]", gone: "pd.Series[Any]") -> Iterator[tuple[str, float, pd.DataFrame]]:
+        num_kept = kept.value_counts()
+        for name, num in gone.value_counts().items():
+            yield str(name), float(num / (num + num_kept.get(name, 0))), lost[gone == name]
 
-    overall = float(counts.sum() / max(len(manifest) + counts.sum(), 1))
-    shares = [("all samples", overall, limits.overall)]
-    shares += [(f"batch {name}", share, limits.batch) for name, share in fractions(manifest["batch"], ledger["batch"])]
+    overall = float(len(lost) / max(len(counted) + len(lost), 1))
+    fractions = [("all samples", overall, limits.overall, lost)]
+    fractions += [
+        (f"batch {name}", share, limits.batch, rows) for name, share, rows in shares(counted["batch"], lost["batch"])
+    ]
     for target, names in classes.items():
         in_use = set(names)
-        of_classes = fractions(manifest[target], labels[target])
-        shares += [
-            (f"class {name!r} of {target}", share, limits.class_) for name, share in of_classes if name in in_use
+        of_classes = shares(used[target], labels.loc[is_lost, target])
+        fractions += [
+            (f"class {name!r} of {target}", share, limits.class_, rows)
+            for name, share, rows in of_classes
+            if name in in_use
         ]
     exceeded = [
-        {"of": of, "quarantined_fraction": share, "limit": limit} for of, share, limit in shares if share > limit
+        {"of": of, "quarantined_fraction": share, "limit": limit, "reasons": commonest(rows)}
+        for of, share, limit, rows in fractions
+        if share > limit
     ]
     return {"quarantined_fraction": overall, "exceeded": sorted(exceeded, key=lambda excess: str(excess["of"]))}
+
+
+def lost_classes(manifest: pd.DataFrame, ledger: pd.DataFrame, *, labels: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """Return, by target, each class of which every sample is lost, with the reasons.
+
+    A class in probation waits, and one that params.yaml does not let in is not lost.
+    """
+    gone = ~ledger["reason"].isin([*NO_LOSS, "unknown_class"])
+    lost: dict[str, dict[str, str]] = {}
+    for target in map(str, labels.columns):
+        there = {*manifest[target].dropna().unique(), *labels.loc[ledger["reason"] == WAITING, target].dropna()}
+        names = sorted(set(labels.loc[gone, target].dropna()) - there)
+        if names:
+            lost[target] = {name: commonest(ledger[gone & (labels[target] == name)]) for name in names}
+    return lost
+
+
+def batches_without_table(ledger: pd.DataFrame, counts: Mapping[str, Mapping[str, int]]) -> dict[str, str]:
+    """Return the batches of which a table cannot be read and nothing is used, with the reasons of the batch."""
+    broken = ledger.loc[ledger["reason"] == OF_A_TABLE, "batch"].unique()
+    return {batch: commonest(ledger[ledger["batch"] == batch]) for batch in broken if not counts[batch]["used"]}

@@ -1,6 +1,6 @@
 """Decide about every scanned sample: which split and labels it has in the manifest, or why it is set aside."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,14 +8,14 @@ import pandas as pd
 
 from tasks.data.admission.classes import classes_in_order
 from tasks.data.admission.options import AdmissionOptions
-from tasks.data.admission.quarantine import WAITING, duplicates, labels_not_let_in, ledger_of, missing_labels
-from tasks.data.admission.splits import split_of_any_copy
-from tasks.data.raw.entries import FACTS, KEYS
+from tasks.data.admission.quarantine import WAITING, duplicates, labels_not_let_in, ledger_of, unlabelled_copies
+from tasks.data.admission.splits import batches_without_val, split_of_any_copy, with_val
+from tasks.data.manifest.manifest import POOL
 
 
 @dataclass(frozen=True, kw_only=True)
 class Admission:
-    """The decisions: every sample is a row of the manifest or of the ledger.
+    """The decisions: every sample is a row of the manifest or of the ledger. The manifest has the pool, too.
 
     `classes` are the classes in use, by target, in the order of the logits. `probation` counts the samples of each
     class in probation, by target.
@@ -37,6 +37,9 @@ def admit(
 ) -> Admission:
     """Admit samples to the manifest, and list the others in the ledger.
 
+    A sample without a label for any target is in the pool, whatever split the data name. A copy that has a label, in
+    any batch, stands for it.
+
     Args:
         samples: columns batch, path, sample_id, group, split and the targets. Batches are in the order they landed.
         targets: the columns to learn.
@@ -50,10 +53,15 @@ def admit(
     def set_aside(reasons: pd.DataFrame) -> None:
         nonlocal samples
         ledgers.append(ledger_of(samples, reasons))
-        samples = samples.drop(reasons.index)
+        samples = samples.drop(reasons.index) if len(reasons) else samples
 
-    set_aside(missing_labels(samples, targets=targets))
+    without_val = batches_without_val(samples, targets=targets)
+    if without_val:
+        samples["split"] = with_val(samples, without_val, split=split)
     samples["split"] = split_of_any_copy(samples)
+    set_aside(unlabelled_copies(samples, targets=targets))
+    pool = samples[samples[list(targets)].isna().all(axis=1)].assign(split=POOL)
+    samples = samples.drop(pool.index)
     set_aside(duplicates(samples, targets=targets))
     allowed = {target: options.classes.get(target) or list(samples[target].dropna().unique()) for target in targets}
     set_aside(labels_not_let_in(samples, allowed=allowed, reason="unknown_class", details={}))
@@ -74,37 +82,8 @@ def admit(
     samples["split"] = samples["split"].fillna(keys.map({key: split(key) for key in keys.unique()}))
     ledger = pd.concat(ledgers, ignore_index=True)
     in_use = {target: names for target, names in classes.items() if names}
-    return Admission(manifest=samples, ledger=ledger, classes=in_use, probation=probation)
-
-
-def target_columns(
-    samples: pd.DataFrame, options: AdmissionOptions, *, registered: Collection[str]
-) -> tuple[list[str], list[str]]:
-    """Return the targets among the columns of the samples, and the columns that are ignored.
-
-    Without `chosen`, a column is a target if its classes are fixed or registered, or if one of its values is frequent
-    enough to be a class, which a serial number is not. If there is no such column, all columns are targets.
-
-    Args:
-        registered: the targets whose classes are registered.
-
-    Raises:
-        ValueError: the samples have no column for a chosen target, or for a target with fixed classes.
-    """
-    columns = [name for name in samples.columns if name not in (*FACTS, *KEYS)]
-    for key, names in (("targets", options.targets or []), ("classes", options.classes)):
-        missing = [name for name in names if name not in columns]
-        if missing:
-            raise ValueError(
-                f"validate.{key} names {missing[0]!r}, which no batch has, expected one of "
-                f"{', '.join(columns) or 'none'}: correct the spelling, or label the data"
-            )
-    known = {*options.classes, *registered}
-    likely = [
-        name for name in columns if name in known or samples[name].value_counts().max() >= options.min_samples_per_class
-    ]
-    targets = list(options.targets or likely or columns)
-    return targets, [name for name in columns if name not in targets]
+    manifest = pd.concat([samples, pool]).sort_index() if len(pool) else samples
+    return Admission(manifest=manifest, ledger=ledger, classes=in_use, probation=probation)
 
 
 def _landed(column: "pd.Series[Any]") -> "pd.Series[Any]":

@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from tasks.data.admission.spellings import plain
+
 MOST_COMPARED = 10_000  # pairs of names; beyond that, only names that differ in case or spaces are reported
 ALIKE = 0.8  # difflib's ratio from which a new name may be a renamed missing one
 
@@ -57,17 +59,13 @@ def class_changes(
 
 
 def _renamed(missing: Sequence[str], new: Sequence[str]) -> list[list[str]]:
-    by_plain_name = {_plain(name): name for name in missing}
+    by_plain_name = {plain(name): name for name in missing}
     cutoff = ALIKE if len(missing) * len(new) <= MOST_COMPARED else 1.0
-    pairs = ((_nearest(_plain(name), by_plain_name, cutoff), name) for name in new)
-    return [[by_plain_name[plain], name] for plain, name in pairs if plain is not None]
+    pairs = ((_nearest(plain(name), by_plain_name, cutoff), name) for name in new)
+    return [[by_plain_name[nearest], name] for nearest, name in pairs if nearest is not None]
 
 
-def _nearest(plain: str, names: Collection[str], cutoff: float) -> str | None:
-    if plain in names or cutoff == 1.0:
-        return plain if plain in names else None
-    return next(iter(get_close_matches(plain, names, n=1, cutoff=cutoff)), None)
-
-
-def _plain(name: str) -> str:
-    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
+def _nearest(name: str, names: Collection[str], cutoff: float) -> str | None:
+    if name in names or cutoff == 1.0:
+        return name if name in names else None
+    return next(iter(get_close_matches(name, names, n=1, cutoff=cutoff)), None)

@@ -13,10 +13,9 @@ import pandas as pd
 
 from tasks.data.admission.drift import label_drift
 from tasks.data.admission.options import ExpectationLimit, ExpectationLimits, ExpectationOptions
-from tasks.data.manifest.manifest import SPLITS
+from tasks.data.admission.shortfalls import ASPECT_RATIO, CLASS_FRACTION, sentence
+from tasks.data.manifest.manifest import SPLITS, used_of
 
-# columns that we add; a target is unlikely to have such a name
-ASPECT_RATIO, CLASS_FRACTION = "graftline.aspect_ratio", "graftline.class_fraction."
 SEVERITIES = {"error": "critical", "warning": "warning"}  # our names, and Great Expectations'
 
 
@@ -36,7 +35,7 @@ def make_examination(
     classes: Mapping[str, Sequence[str]],
     min_image_size: int,
 ) -> Examination:
-    """Return the tables that the manifest gives, and what is expected of them.
+    """Return the tables that the manifest gives, and what is expected of them. The pool is left out.
 
     Args:
         manifest: all batches, in their order.
@@ -45,6 +44,9 @@ def make_examination(
         min_image_size: px, the shorter side.
     """
     targets = list(classes)
+    used = used_of(manifest)
+    of_pool_alone = set(manifest["batch"].unique()) - set(used["batch"].unique())
+    manifest, batches = used, [batch for batch in batches if batch not in of_pool_alone]
     drift = label_drift(manifest, targets=targets, significance=options.drift_significance)
     return Examination(
         tables=tables(manifest, drift, batches=batches, targets=targets),
@@ -58,36 +60,39 @@ def suites(
     """Return what is expected of each table: `samples` and `batches`."""
     gxe = _library().expectations
 
-    def expect(kind: Any, severity: str = "error", **settings: Any) -> Any:
-        return kind(severity=SEVERITIES[severity], **settings)
+    def expect(kind: Any, name: str, severity: str = "error", **settings: Any) -> Any:
+        meta = {"name": name, "target": "", "limit": 0.0} | settings.pop("meta", {})
+        return kind(severity=SEVERITIES[severity], meta=meta, **settings)
 
-    def limited(kind: Any, limit: ExpectationLimit, bound: str, **settings: Any) -> Any:
-        return expect(kind, limit.severity, **{bound: limit.limit}, **settings)
+    def limited(kind: Any, name: str, bound: str = "", target: str = "", **settings: Any) -> Any:
+        limit: ExpectationLimit = getattr(limits, name)
+        bounds = {bound or f"{name[:3]}_value": limit.limit if not bound else 1 - limit.limit}
+        meta = {"target": target, "limit": limit.limit}
+        return expect(kind, name, limit.severity, meta=meta, **bounds, **settings)
 
     between, not_null = gxe.ExpectColumnValuesToBeBetween, gxe.ExpectColumnValuesToNotBeNull
     samples = [
-        limited(gxe.ExpectTableRowCountToBeBetween, limits.min_samples, "min_value"),
-        expect(gxe.ExpectColumnValuesToBeUnique, column="sample_id"),
-        expect(gxe.ExpectColumnValuesToMatchRegex, column="sample_id", regex="^[0-9a-f]{64}$"),
-        expect(gxe.ExpectColumnDistinctValuesToEqualSet, column="split", value_set=list(SPLITS)),
-        expect(between, column="width", min_value=min_image_size),
-        expect(between, column="height", min_value=min_image_size),
-        limited(between, limits.max_aspect_ratio, "max_value", column=ASPECT_RATIO),
-        *(expect(not_null, column=column) for column in ("sample_id", "batch", "path", "split")),
+        limited(gxe.ExpectTableRowCountToBeBetween, "min_samples"),
+        expect(gxe.ExpectColumnValuesToBeUnique, "every sample once", column="sample_id"),
+        expect(gxe.ExpectColumnValuesToMatchRegex, "a SHA-256", column="sample_id", regex="^[0-9a-f]{64}$"),
+        expect(gxe.ExpectColumnDistinctValuesToEqualSet, "splits", column="split", value_set=list(SPLITS)),
+        expect(between, "a width", column="width", min_value=min_image_size),
+        expect(between, "a height", column="height", min_value=min_image_size),
+        limited(between, "max_aspect_ratio", column=ASPECT_RATIO),
+        *(expect(not_null, f"a {column}", column=column) for column in ("sample_id", "batch", "path", "split")),
     ]
     for target, classes in targets.items():
         share = CLASS_FRACTION + target
-        missing = limits.max_missing_labels
         samples += [
-            expect(gxe.ExpectColumnDistinctValuesToBeInSet, column=target, value_set=list(classes)),
-            limited(gxe.ExpectColumnUniqueValueCountToBeBetween, limits.min_classes, "min_value", column=target),
-            limited(between, limits.min_class_fraction, "min_value", column=share),
-            limited(between, limits.max_class_fraction, "max_value", column=share),
-            expect(not_null, missing.severity, column=target, mostly=1 - missing.limit),
+            expect(gxe.ExpectColumnDistinctValuesToBeInSet, "classes in use", column=target, value_set=list(classes)),
+            limited(gxe.ExpectColumnUniqueValueCountToBeBetween, "min_classes", target=target, column=target),
+            limited(between, "min_class_fraction", target=target, column=share),
+            limited(between, "max_class_fraction", target=target, column=share),
+            limited(not_null, "max_missing_labels", "mostly", target=target, column=target),
         ]
     batches = [
-        limited(gxe.ExpectColumnMinToBeBetween, limits.min_samples_per_batch, "min_value", column="num_samples"),
-        limited(between, limits.max_label_drift, "max_value", column="significant_distance"),
+        limited(gxe.ExpectColumnMinToBeBetween, "min_samples_per_batch", column="num_samples"),
+        limited(between, "max_label_drift", column="significant_distance"),
     ]
     return {"samples": samples, "batches": batches}
 
@@ -116,7 +121,8 @@ def tables(
 def check_expectations(examination: Examination) -> list[dict[str, Any]]:
     """Return a result an expectation, sorted and without clocks.
 
-    A result has table, expectation, column, expected, observed, num_unexpected, severity and success.
+    A result has table, expectation, column, expected, observed, num_unexpected, severity and success; its `name` in
+    params.yaml, and the `sentence` that says what is lacking, "" where it is met.
     """
     gx = _library()
     context = gx.get_context(mode="ephemeral")
@@ -125,7 +131,10 @@ def check_expectations(examination: Examination) -> list[dict[str, Any]]:
     for name, table in examination.tables.items():
         batch = _definition(context, name).get_batch({"dataframe": table})
         suite = gx.ExpectationSuite(name=name, expectations=list(examination.suites[name]))
-        results += [_result(name, result) for result in batch.validate(suite, result_format="SUMMARY").results]
+        results += [
+            _result(name, result, examination.tables)
+            for result in batch.validate(suite, result_format="SUMMARY").results
+        ]
     return sorted(results, key=lambda result: (result["table"], result["expectation"], result["column"]))
 
 
@@ -168,17 +177,23 @@ def _definition(context: Any, name: str) -> Any:
     return context.data_sources.add_pandas(name).add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
 
 
-def _result(table: str, result: Any) -> dict[str, Any]:
+def _result(table: str, result: Any, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     plain = result.to_json_dict()  # its numbers are numpy's otherwise
     config, details = plain["expectation_config"], plain["result"]
+    about = config["meta"]
+    is_met = bool(plain["success"])
     ours = {theirs: severity for severity, theirs in SEVERITIES.items()}
     return {
         "table": table,
         "expectation": config["type"],
+        "name": about["name"],
         "column": config["kwargs"].get("column", ""),
         "expected": {key: value for key, value in config["kwargs"].items() if key not in ("column", "batch_id")},
         "observed": details.get("observed_value"),
         "num_unexpected": details.get("unexpected_count", 0),
         "severity": ours[config["severity"]],
-        "success": bool(plain["success"]),
+        "success": is_met,
+        "sentence": ""
+        if is_met
+        else sentence(about["name"], target=about["target"], limit=about["limit"], tables=tables),
     }

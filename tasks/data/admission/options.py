@@ -10,11 +10,21 @@ from tasks.machine.bounds import Count, Fraction, NotNegative, OpenFraction
 
 @dataclass(frozen=True, kw_only=True)
 class AdmissionOptions:
-    """The columns to learn (None: all that can be classes), the classes that are let in, and when a new one is."""
+    """The columns to learn (None: those that the first batches have), the classes, and when a new one is let in."""
 
     targets: Annotated[list[str], Field(min_length=1)] | None
     classes: dict[str, Annotated[list[str], Field(min_length=1)]]  # by target; no entry lets in all
+    merge: dict[str, dict[str, str]]  # by target, the class that a label counts as; one that counts as itself stays
     min_samples_per_class: Count
+
+    def __post_init__(self) -> None:
+        for target, classes in self.merge.items():
+            for label, name in classes.items():
+                if classes.get(name, name) != name:
+                    raise ValueError(
+                        f"merge sends {label!r} of {target} to {name!r}, and {name!r} to {classes[name]!r}: "
+                        f"send {label!r} to {classes[name]!r}"
+                    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,3 +84,7 @@ class ValidateOptions(ExpectationOptions, Split, AdmissionOptions):
     """The section `validate`."""
 
     max_quarantined: QuarantineLimits
+
+    def __post_init__(self) -> None:
+        AdmissionOptions.__post_init__(self)
+        Split.__post_init__(self)

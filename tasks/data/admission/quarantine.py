@@ -8,13 +8,26 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 LEDGER_COLUMNS = ["batch", "path", "sample_id", "reason", "detail"]
-WAITING = "class_in_probation"  # the sample itself is good, so no quarantine limit counts it
+WAITING = "class_in_probation"  # the sample itself is good
+COPY = "unlabelled_copy"
+NOT_A_SAMPLE = "not_a_sample"  # a file that nobody meant as one
+NO_LOSS = (WAITING, COPY, NOT_A_SAMPLE)  # no quarantine limit counts these reasons
+OF_A_TABLE = "unreadable_table"
+MAX_REASONS = 3  # that a message names
+LONGEST_DETAIL = 200  # characters of a message
 
 
-def missing_labels(samples: pd.DataFrame, *, targets: Sequence[str]) -> pd.DataFrame:
-    """Set aside samples that have no label for any target."""
-    rows = samples[samples[list(targets)].isna().all(axis=1)]
-    return _reasons(rows, "label_missing", f"no label for {', '.join(targets)}")
+def unlabelled_copies(samples: pd.DataFrame, *, targets: Sequence[str]) -> pd.DataFrame:
+    """Set aside copies without a label of a sample that is there with a label, or is there without one already."""
+    is_unlabelled = samples[list(targets)].isna().all(axis=1)
+    unlabelled, labelled = samples[is_unlabelled], samples[~is_unlabelled]
+    is_copy = unlabelled.duplicated("sample_id")
+    if len(unlabelled):
+        is_copy |= unlabelled["sample_id"].isin(labelled["sample_id"])
+    copies = unlabelled[is_copy]
+    firsts = [rows[rows["sample_id"].isin(copies["sample_id"])] for rows in (labelled, unlabelled)]
+    place = copies["sample_id"].map(_places(pd.concat(firsts).drop_duplicates("sample_id")))
+    return _reasons(copies, COPY, "").assign(detail="no label, and the same bytes as " + place)
 
 
 def duplicates(samples: pd.DataFrame, *, targets: Sequence[str]) -> pd.DataFrame:
@@ -27,13 +40,34 @@ def duplicates(samples: pd.DataFrame, *, targets: Sequence[str]) -> pd.DataFrame
     is_conflict = copies["sample_id"].map(num_labels) > 1
     is_later = copies.duplicated("sample_id", keep="first")
     is_same_path = copies.duplicated(["batch", "path"], keep="first")
-    firsts = copies[~is_later].set_index("sample_id")
-    place = copies["sample_id"].map(firsts["batch"] + "/" + firsts["path"])
-    conflicts = _reasons(copies[is_conflict], "conflicting_labels", "the same bytes have different labels")
     repeats = copies[~is_conflict & is_later]
-    later = _reasons(repeats, "exact_duplicate", "").assign(detail="the same bytes as " + place[repeats.index])
+    place = repeats["sample_id"].map(_places(copies[~is_later]))
+    later = _reasons(repeats, "exact_duplicate", "").assign(detail="the same bytes as " + place)
     later.loc[is_same_path[repeats.index], ["reason", "detail"]] = ["duplicate_path", "the path is listed twice"]
-    return pd.concat([conflicts, later])
+    return pd.concat([_conflicts(copies[is_conflict], targets=targets), later])
+
+
+def _conflicts(copies: pd.DataFrame, *, targets: Sequence[str]) -> pd.DataFrame:
+    """Set aside copies whose labels conflict; the detail names a copy with another label, and its label."""
+    conflicts = _reasons(copies, "conflicting_labels", "")
+    for target in reversed(list(targets)):
+        labelled = copies.dropna(subset=[target])
+        first = labelled.drop_duplicates("sample_id")
+        is_other = labelled[target] != labelled["sample_id"].map(first.set_index("sample_id")[target])
+        other = labelled[is_other].drop_duplicates("sample_id")
+        own = copies[copies["sample_id"].isin(other["sample_id"])]
+        has_first = own[target] == own["sample_id"].map(first.set_index("sample_id")[target])
+        for rows, twins in ((own[has_first], other), (own[~has_first], first)):
+            label, place = (rows["sample_id"].map(of) for of in (twins.set_index("sample_id")[target], _places(twins)))
+            detail = "the same bytes are " + label.map(repr) + f" of {target} in " + place
+            conflicts.loc[rows.index, "detail"] = detail
+    return conflicts
+
+
+def _places(samples: pd.DataFrame) -> "pd.Series[str]":
+    """Return the batch and path of samples, by sample_id."""
+    places = samples.set_index("sample_id")
+    return places["batch"] + "/" + places["path"]
 
 
 def labels_not_let_in(
@@ -65,6 +99,30 @@ def labels_not_let_in(
 def ledger_of(samples: pd.DataFrame, reasons: pd.DataFrame) -> pd.DataFrame:
     """Return the ledger's rows: batch, path and sample_id of the samples, and the reasons why they were set aside."""
     return samples.loc[reasons.index, ["batch", "path", "sample_id"]].join(reasons)
+
+
+def commonest(ledger: pd.DataFrame) -> str:
+    """Return the commonest reasons of rows of the ledger, with their numbers and an example each; "" without rows.
+
+    What is wrong with a table comes first, because rows follow from it; reasons of NO_LOSS come last.
+    """
+    num_rows = ledger["reason"].value_counts()
+    order = sorted(
+        num_rows.index, key=lambda reason: (reason != OF_A_TABLE, reason in NO_LOSS, -num_rows[reason], reason)
+    )
+    named = [f"{num_rows[reason]:,} {reason}, such as {_example(ledger, reason)}" for reason in order[:MAX_REASONS]]
+    return "; ".join(named + [f"and {len(order) - MAX_REASONS} other reasons"] * (len(order) > MAX_REASONS))
+
+
+def _example(ledger: pd.DataFrame, reason: str) -> str:
+    row = ledger[ledger["reason"] == reason].iloc[0]
+    return shown(f"{row['batch']}/{row['path']} ({row['detail'][:LONGEST_DETAIL]})")
+
+
+def shown(text: str) -> str:
+    """Return a text of the data in one line, with what a terminal would obey written as an escape."""
+    line = " ".join(text.split())
+    return line if line.isprintable() else "".join(mark if mark.isprintable() else ascii(mark)[1:-1] for mark in line)
 
 
 def _reasons(rows: pd.DataFrame, reason: str, detail: str) -> pd.DataFrame:

@@ -4,7 +4,7 @@ It follows from the sample alone, so that it never changes when others come or g
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tasks.data.admission.options import Split
-from tasks.data.manifest.manifest import SPLITS
+from tasks.data.manifest.manifest import SPLITS, used_of
 
 _PREFERENCE = {"heldout": 0, "val": 1, "train": 2}
 
@@ -55,6 +55,32 @@ def held_out_before(rows: pd.DataFrame, *, now: Split, before: Split | None) -> 
     return np.array([side_of(key, now) != "heldout" or side_of(key, before) == "heldout" for key in keys], dtype=bool)
 
 
+def batches_without_val(samples: pd.DataFrame, *, targets: Sequence[str]) -> list[str]:
+    """Return the batches whose labelled samples are named train and held-out, but never val."""
+    return _batches_that_name({"train", "heldout"}, samples, targets=targets)
+
+
+def batches_without_heldout(samples: pd.DataFrame, *, targets: Sequence[str]) -> list[str]:
+    """Return the batches whose labelled samples are named train and val, but never held-out."""
+    return _batches_that_name({"train", "val"}, samples, targets=targets)
+
+
+def _batches_that_name(splits: set[str], samples: pd.DataFrame, *, targets: Sequence[str]) -> list[str]:
+    named = samples[samples["split"].notna() & samples[list(targets)].notna().any(axis=1)]
+    by_batch = {str(batch): set(rows.unique()) for batch, rows in named.groupby("batch", sort=False)["split"]}
+    return [batch for batch, names in by_batch.items() if names == splits]
+
+
+def with_val(samples: pd.DataFrame, batches: Sequence[str], *, split: Callable[[str], str]) -> "pd.Series[str]":
+    """Return the named splits, with val in place of train where `split` puts a sample of these batches into val.
+
+    Otherwise nothing could choose between settings. What is named held-out stays so.
+    """
+    train = samples[samples["batch"].isin(batches) & (samples["split"] == "train")]
+    keys = train["group"].fillna(train["sample_id"])
+    return samples["split"].where(~samples.index.isin(keys.index[keys.map(split) == "val"]), "val")
+
+
 def split_of_any_copy(samples: pd.DataFrame) -> "pd.Series[str]":
     """Return the split that the data names for a sample or a copy of it: held-out before val before train."""
     named = samples.dropna(subset=["split"])
@@ -82,5 +108,5 @@ def small_classes(manifest: pd.DataFrame, classes: Mapping[str, Sequence[str]]) 
 
 def groups_across_splits(manifest: pd.DataFrame) -> list[str]:
     """Return the groups whose samples the data put on several sides."""
-    sides = manifest.groupby("group")["split"].nunique()
+    sides = used_of(manifest).groupby("group")["split"].nunique()
     return sorted(sides[sides > 1].index)

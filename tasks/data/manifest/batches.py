@@ -1,9 +1,11 @@
 """Read the list of batches, data/batches.yaml, which is the version of the dataset."""
 
 import re
+from datetime import date
 from pathlib import Path
+from typing import Any
 
-import yaml
+from tasks.machine.yaml_text import parse_yaml, read_yaml
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -18,11 +20,10 @@ def read_batches(path: Path) -> list[str]:
     if not batches:
         raise ValueError(f"{path} lists no batches: put images in data/raw/<batch>/<class>/ and list <batch>")
     for batch in batches:
+        if kind := _other_kind(batch):
+            raise ValueError(f'{path} lists {batch}, which YAML takes for a {kind}: write "{batch}", in quotes')
         if not isinstance(batch, str) or not NAME.fullmatch(batch):
-            raise ValueError(
-                f"{path} lists {batch!r}, expected a name of letters, digits, '.', '_' and '-' "
-                "(in quotes if it is a number)"
-            )
+            raise ValueError(f"{path} lists {batch!r}, expected a name of letters, digits, '.', '_' and '-'")
     if len(set(batches)) < len(batches):
         raise ValueError(f"{path} lists a batch twice, expected each once: {', '.join(batches)}")
     return batches
@@ -34,10 +35,7 @@ def list_batches(path: Path) -> list[str]:
     Raises:
         ValueError: the file has no list `batches`.
     """
-    try:
-        return parse_batches(path.read_text("utf-8"), path=path)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8: {error}") from error
+    return _listed(read_yaml(path), path=path)
 
 
 def parse_batches(text: str, *, path: Path) -> list[str]:
@@ -46,13 +44,19 @@ def parse_batches(text: str, *, path: Path) -> list[str]:
     Raises:
         ValueError: the text has no list `batches`.
     """
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    return _listed(parse_yaml(text, path=path), path=path)
+
+
+def _listed(content: Any, *, path: Path) -> list[str]:
     batches = content.get("batches") if isinstance(content, dict) else None
     if not isinstance(batches, list):
         raise ValueError(
             f"{path} has no list `batches`, expected `batches: []` or the names of the folders of data/raw/"
         )
     return batches
+
+
+def _other_kind(name: Any) -> str:
+    """Return what YAML takes a name for that is not in quotes; "" for text."""
+    kinds = {"yes or no": bool, "date": date, "number": int | float}
+    return next((kind for kind, its_type in kinds.items() if isinstance(name, its_type)), "")

@@ -10,12 +10,14 @@ import pandas as pd
 from tasks.data.manifest.tables import read_table
 
 SPLITS = ("train", "val", "heldout")
+TRAINING = ("train", "val")  # the splits that weights and choices come from
+POOL = "pool"  # the split of a sample without a label: nothing learns from it, and it judges nothing
 
 
 def read_manifest(folder: Path, batches: Sequence[str]) -> pd.DataFrame:
     """Return the manifests of all `batches`, in their order, as one table.
 
-    Columns: sample_id, batch, path, split, width, height, and one a target.
+    Columns: sample_id, batch, path, split (one of SPLITS, or POOL), width, height, and one a target.
 
     Raises:
         ValueError: the file of a batch is missing, so that no stage succeeds on a part of the data.
@@ -25,6 +27,12 @@ def read_manifest(folder: Path, batches: Sequence[str]) -> pd.DataFrame:
 
 def read_batch(folder: Path, batch: str) -> pd.DataFrame:
     return read_table(folder / f"{batch}.parquet", batch=batch)
+
+
+def used_of(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of samples that are learned from or judge: all but the pool."""
+    is_pool = manifest["split"] == POOL
+    return manifest[~is_pool] if is_pool.any() else manifest
 
 
 def version_of(rows: pd.DataFrame, targets: list[str]) -> str:

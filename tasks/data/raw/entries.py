@@ -1,36 +1,42 @@
 """The entries of a batch: one for everything in it that is, or should be, a sample, with its labels or its defect."""
 
 import os
+import re
 import stat
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+
+from tasks.data.raw.usual_names import MOST_FOLDERS, split_called
+from tasks.machine.dvc_files import is_cached
 
 # the columns that a table may have besides the path and the labels
 KEYS = ("group", "domain", "split")
 # facts that are read from an image's bytes, or follow from its place; a table's column of such a name is ignored
 FACTS = ("batch", "path", "sample_id", "format", "mode", "width", "height", "perceptual_hash")
+LABEL = "label"  # the target that folders name, and the usual name of one in a table
+KNOWN = {*KEYS, *FACTS, LABEL}  # columns that are meant in any case of letters
+WHOLE_FLOAT = re.compile(r"([+-]?[0-9]+)\.0+")
 
-SPLIT_NAMES = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "heldout": "heldout", "held-out": "heldout", "held_out": "heldout", "test": "heldout",
-}  # fmt: skip
+HIDDEN = "hidden_file"
+NOT_A_SAMPLE = "not_a_sample"  # nobody meant it as one; no limit counts it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A sample to inspect, or the `reason` why it cannot be used.
+    """A sample to inspect, with or without a label, or the `reason` why it cannot be used.
 
     `path` is relative to the batch; a row of a Parquet file is `<file>/<number>`, as if the file were a folder.
-    `said` holds the label of each target, and group, domain and split where the batch gives them.
+    `said` holds the label of each target, and group, domain and split where the batch gives them. `is_named` says that
+    a row of a table names it: then it is meant as a sample, whatever it is called.
     """
 
     path: str
     said: Mapping[str, str] = field(default_factory=dict)
     reason: str = ""
     detail: str = ""
+    is_named: bool = False
 
 
 def defect(path: str, reason: str, detail: str, said: Mapping[str, str] | None = None) -> Entry:
@@ -38,26 +44,42 @@ def defect(path: str, reason: str, detail: str, said: Mapping[str, str] | None =
 
 
 def said_in_row(row: Mapping[str, str | None]) -> dict[str, str]:
-    """Return the cells of a table's row that are not blank, by column and without spaces around them.
+    """Return the cells of a table's row that are not blank, by column, as they are compared.
 
     Columns named in FACTS are left out.
 
     Raises:
         ValueError: the cell `split` is not the name of a split.
     """
-    cells = {text(name): text(cell) for name, cell in row.items() if cell is not None}
+    cells = {name: text(cell) for name, cell in row.items() if cell is not None}
     said = {name: cell for name, cell in cells.items() if cell and name and name not in FACTS}
     if "split" in said:
-        split = SPLIT_NAMES.get(said["split"].lower())
+        split = split_called(said["split"])
         if split is None:
             raise ValueError(f"split is {said['split']!r}, expected train, val, heldout or nothing")
         said["split"] = split
     return said
 
 
-def text(label: str) -> str:
-    """Return a label as it is compared: without spaces around it, and with accents in one form (Unicode NFC)."""
-    return unicodedata.normalize("NFC", label.strip())
+def text(cell: str) -> str:
+    """Return a label as it is compared, in every layout.
+
+    It has no spaces around it, accents in one form (Unicode NFC), and 1.0 is 1: programs write whole numbers both ways.
+    """
+    plain = unicodedata.normalize("NFC", cell.strip())
+    whole = WHOLE_FLOAT.fullmatch(plain)
+    return whole[1] if whole else plain
+
+
+def column(name: str) -> str:
+    """Return the name of a column as it is compared; a known name in lower case."""
+    plain = unicodedata.normalize("NFC", name.strip())
+    return plain.lower() if plain.lower() in KNOWN else plain
+
+
+def targets_among(columns: Iterable[str]) -> list[str]:
+    """Return the columns that may be targets."""
+    return [name for name in columns if name and name not in FACTS and name not in KEYS]
 
 
 def file_entry(
@@ -65,7 +87,7 @@ def file_entry(
 ) -> Entry:
     """Return the entry of the file `path` in `root`, or a defect if there is no such file or it lies outside of `root`.
 
-    No file is opened here.
+    A link to DVC's cache is the file itself. No file is opened here.
 
     Args:
         path: from an untrusted table, or from `walk`.
@@ -81,29 +103,38 @@ def file_entry(
         if not parts or "\0" in path:
             return defect(path, "missing_file", "the path names no file", said)
         path = str(PurePosixPath(path))
+    problem = _problem(root, path, place=place, is_walked=is_walked)
+    if problem:
+        return defect(path, *problem, said)
     if path.startswith(".") or "/." in path:
-        return defect(path, "hidden_file", "its name, or the name of a folder around it, begins with a dot", said)
-    try:
-        if is_walked and stat.S_ISREG(os.lstat(root / path).st_mode):
-            return Entry(path=path, said=said)
-        target = (root / path).resolve()
-        if not target.is_relative_to(root.resolve()):
-            return defect(path, "outside_batch", f"a link that leaves {place}", said)
-        if not target.exists():
-            return defect(path, "missing_file", _missing_detail(path), said)
-        if not target.is_file():
-            return defect(path, "not_an_image", "not a regular file", said)
-    except RuntimeError:  # Python 3.11 raises it for links in a circle
-        return defect(path, "missing_file", "a link that leads nowhere", said)
-    except PermissionError:
-        return defect(path, "unreadable", "no permission to read the folder", said)
-    except OSError as error:  # for example, the name is too long for any disk
-        return defect(path, "missing_file", error.strerror or "the path names no file", said)
+        return defect(path, HIDDEN, "its name, or the name of a folder around it, begins with a dot", said)
     return Entry(path=path, said=said)
 
 
-def _missing_detail(path: str) -> str:
-    return "no such file" + (": expected '/' between folders" if "\\" in path else "")
+def _problem(root: Path, path: str, *, place: str, is_walked: bool) -> tuple[str, str] | None:
+    """Return the reason and the detail of what is no file of `root`."""
+    try:
+        if is_walked and stat.S_ISREG(os.lstat(root / path).st_mode):
+            return None
+        target = (root / path).resolve()
+        if not target.is_relative_to(root.resolve()) and not _is_link_to_cache(root, path, target):
+            return "outside_batch", f"a link that leaves {place}"
+        if not target.exists():
+            return "missing_file", "no such file"
+        if not target.is_file():
+            return "not_an_image", "not a regular file"
+    except RuntimeError:  # Python 3.11 raises it for links in a circle
+        return "missing_file", "a link that leads nowhere"
+    except PermissionError:
+        return "unreadable", "no permission to read the folder"
+    except OSError as error:  # for example, the name is too long for any disk
+        return "missing_file", error.strerror or "the path names no file"
+    return None
+
+
+def _is_link_to_cache(root: Path, path: str, target: Path) -> bool:
+    """Return whether a file of `root`, and no folder on the way to it, is a link into DVC's cache."""
+    return (root / path).parent.resolve().is_relative_to(root.resolve()) and is_cached(target, root=root)
 
 
 def readable(name: str) -> str:
@@ -114,16 +145,39 @@ def readable(name: str) -> str:
         return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def walk(root: Path) -> tuple[list[str], list[str]]:
-    """Return all files below a folder, and the folders that cannot be read, as sorted paths relative to the folder.
+def walk(root: Path) -> tuple[list[str], list[Entry]]:
+    """Return all files below a folder, as sorted paths relative to it, and a defect for each folder that is not read.
 
     A link to a folder counts as a file.
     """
-    closed: list[str] = []
     files: list[str] = []
-    for parent, folders, names in os.walk(root, onerror=lambda error: closed.append(error.filename)):
-        inside = os.path.relpath(parent, root)
-        prefix = "" if inside == "." else f"{inside}/"
-        links = [name for name in folders if os.path.islink(f"{parent}/{name}")]  # noqa: PTH114  a Path is slower
-        files += [f"{prefix}{name}" for name in names + links]
-    return sorted(files), sorted(os.path.relpath(folder, root) for folder in closed)
+    unread: list[Entry] = []
+    for names, problems in walk_folders(root):
+        files += names
+        unread += problems
+    return sorted(files), sorted(unread, key=lambda entry: entry.path)
+
+
+def walk_folders(root: Path) -> Iterator[tuple[list[str], list[Entry]]]:
+    """Yield the files of one folder at a time, as `walk` does: a folder before those in it, both in sorted order."""
+    pending = [""]
+    while pending:
+        folder = pending.pop()
+        prefix = f"{folder}/" if folder else ""
+        files: list[str] = []
+        folders: list[str] = []
+        problems: list[Entry] = []
+        if prefix.count("/") > MOST_FOLDERS:
+            detail = f"more than {MOST_FOLDERS} folders around it: it is not read, move it up"
+            yield [], [defect(folder, "too_deep", detail)]
+            continue
+        try:
+            with os.scandir(root / folder) as children:
+                for child in children:
+                    (folders if child.is_dir(follow_symlinks=False) else files).append(f"{prefix}{child.name}")
+        except PermissionError:
+            problems = [defect(folder, "unreadable", "no permission to read the folder")]
+        except OSError as error:  # for example, its path is longer than the system allows
+            problems = [defect(folder, "unreadable", f"the folder cannot be read: {error.strerror}")]
+        yield sorted(files), problems
+        pending += sorted(folders, reverse=True)

@@ -1,44 +1,264 @@
-"""List the entries of a batch of any layout: labels.csv, Parquet files or class folders."""
+"""List the entries of a batch of any layout: tables beside files, Parquet files or class folders.
 
-from collections.abc import Iterator
-from pathlib import Path
+In every layout a level of folders called after splits is the split.
+"""
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 
 from tasks.data.raw import class_folders, label_table, parquet_table
-from tasks.data.raw.entries import Entry, defect, file_entry, walk
+from tasks.data.raw.entries import NOT_A_SAMPLE, Entry, defect, file_entry, targets_among, walk
+from tasks.data.raw.label_rows import PATH, read_columns
+from tasks.data.raw.nearest import Files
+from tasks.data.raw.usual_names import (
+    OTHER_TABLE_ENDINGS,
+    TABLE_ENDINGS,
+    TABLE_STEMS,
+    companion,
+    has_ending,
+    is_table_of_labels,
+    split_called,
+)
+from tasks.data.samples.parquet_cells import BROKEN, layout_of, stamp_of
+
+logger = logging.getLogger("graftline")
+
+UNREAD = (*(ending for ending in TABLE_ENDINGS if ending != parquet_table.ENDING), *OTHER_TABLE_ENDINGS)
+EXPECTED = (
+    "expected labels.csv or metadata.csv (or .tsv, .jsonl, .parquet) with a column path and a column for each target"
+)
+SHARD = re.compile(r"[-_.]\d.*")  # behind the split, in the name of a Parquet file: train-00000-of-00002.parquet
+MOST_WRAPPERS = 3  # folders around all of a batch
+MOST_LINES = 20  # of a text, that show whether it lists files
+LONGEST_START = 2**16  # bytes of a text that are looked at
+COCO = re.compile(r'^\s*\[\s*\{|"(?:file_?names?|image_?paths?)"\s*:|"(?:images|annotations)"\s*:\s*\[', re.IGNORECASE)
+JSON_TEXT = re.compile(r'"([^"\\]{1,300})"')
+PACKED = (".gz", ".zip", ".bz2", ".xz")
 
 
-def find_entries(batch: Path) -> list[Entry]:
+def find_entries(batch: Path, *, endings: tuple[str, ...] = ()) -> list[Entry]:
     """Return an entry for everything in a batch, which is a folder or a single Parquet file. Nothing is skipped.
 
-    With a `labels.csv` at the top, its rows are the samples. Otherwise the rows of every Parquet file are samples,
+    With a table of labels at the top, its rows are the samples. Otherwise the rows of every Parquet file are samples,
     wherever the file lies, and every other file belongs to its class folder.
+
+    Args:
+        endings: of a sample's name.
+
+    Raises:
+        ValueError: a file at the top can only be a table of labels, but is none that is read; there are several tables;
+            or it cannot be told whether a folder is a class or a split.
     """
-    return list(_find(batch))
+    try:
+        return list(_find(batch, endings))
+    except ValueError as error:
+        raise ValueError(f"{batch}: {error}") from error
 
 
-def _find(batch: Path) -> Iterator[Entry]:
+def _find(batch: Path, endings: tuple[str, ...]) -> Iterator[Entry]:
     if batch.is_file():
         if parquet_table.is_parquet(batch):
             yield from parquet_table.find_rows(batch, prefix="")
         else:
             yield defect(batch.name, "unreadable_table", "expected a folder, or a Parquet file")
         return
-    files, closed = walk(batch)
-    for folder in closed:
-        yield defect(folder, "unreadable", "no permission to read the folder")
-    if label_table.NAME in files:
-        yield from label_table.find_rows(batch, files)
+    paths, unread = walk(batch)
+    yield from unread
+    base = _base(paths, endings)
+    tables = _tables(batch, paths, base)
+    if tables:
+        splits = _splits_of_folders(paths, base)
+        entries = list(label_table.find_rows(batch, tables, Files(batch, paths, endings=endings)))
+        yield from _with_splits(entries, lambda path: splits.get(path.removeprefix(base).split("/")[0]))
         return
-    tables = [path for path in files if _is_table(batch, path)]
-    for path in tables:
-        yield from parquet_table.find_rows(batch / path, prefix=f"{path}/")
-    yield from class_folders.find_files(batch, sorted(set(files) - set(tables)))
-    yield from class_folders.find_empty_folders(batch, [*files, *closed])
+    parquet = [path for path in paths if _is_parquet(batch, path)]
+    others = sorted(set(paths) - set(parquet))
+    _refuse_unread_tables(batch, others, parquet, base=base)
+    splits = class_folders.split_folders(paths, base=base)
+    if splits:
+        logger.info("%s: %s", batch, ", ".join(f"the folder {name!r} is {split}" for name, split in splits.items()))
+    entries = [entry for path in parquet for entry in parquet_table.find_rows(batch / path, prefix=f"{path}/")]
+    entries += class_folders.find_files(batch, others, base=base, splits=splits)
+    filled = [*paths, *(entry.path for entry in unread)]
+    entries += class_folders.find_empty_folders(batch, filled, base=base, splits=splits)
+    yield from _with_splits(_said_once(entries), _split_of(paths, base, splits))
 
 
-def _is_table(batch: Path, path: str) -> bool:
+def _base(paths: Sequence[str], endings: tuple[str, ...]) -> str:
+    """Return the folder that holds the whole batch, with a slash behind it, where its content shows that; or ""."""
+    base = ""
+    for _ in range(MOST_WRAPPERS):
+        inside = [path.removeprefix(base) for path in paths if not companion(path) and "/." not in f"/{path}"]
+        tops = {path.split("/")[0] for path in inside if "/" in path}
+        if len(tops) != 1 or any(
+            has_ending(path, endings) or is_table_of_labels(path) for path in inside if "/" not in path
+        ):
+            return ""
+        [top] = tops
+        if split_called(top):
+            return ""
+        base += f"{top}/"
+        within = [path for path in paths if path.startswith(base)]
+        if any(is_table_of_labels(path.removeprefix(base)) for path in within):
+            return base
+        folders = [path.removeprefix(base).split("/")[:-1] for path in within]
+        if any(len(parts) > 1 and split_called(parts[0]) for parts in folders):
+            return base
+    return ""
+
+
+def _tables(batch: Path, paths: Sequence[str], base: str) -> list[str]:
+    """Return the tables of labels: the one at the top, else one for each split.
+
+    Raises:
+        ValueError: two tables have an equal right to be it.
+    """
+    at_top = [path for path in paths if path.startswith(base) and "/" not in path.removeprefix(base)]
+    usual = [path for path in at_top if is_table_of_labels(path.removeprefix(base)) and _may_be_table(batch, path)]
+    for stem in TABLE_STEMS:
+        alike = [path for path in usual if PurePosixPath(path).stem.lower() == stem]
+        preferred = [path for path in alike if path.lower().endswith(f"{TABLE_STEMS[0]}.csv")] or alike
+        if len(preferred) > 1:
+            raise ValueError(f"{' and '.join(preferred)} may both be the table of labels: keep one of them")
+        if preferred:
+            return preferred
+    return [path for path in paths if path.startswith(base) and _is_of_split(path.removeprefix(base), batch / path)]
+
+
+def _is_of_split(path: str, table: Path) -> bool:
+    """Return whether a table lies in a folder called after a split, as Hugging Face datasets writes it."""
+    folder, _, name = path.partition("/")
+    return bool(split_called(folder)) and is_table_of_labels(name) and _has_paths(table)
+
+
+def _may_be_table(batch: Path, path: str) -> bool:
+    """Return whether a file can be a table of paths. Only labels.… is one whatever is wrong with it."""
+    is_parquet = path.lower().endswith(parquet_table.ENDING)
+    if PurePosixPath(path.lower()).stem == TABLE_STEMS[0] and not is_parquet:
+        return True
+    return not file_entry(batch, path, {}, is_walked=True).reason and _has_paths(batch / path)
+
+
+def _has_paths(table: Path) -> bool:
+    try:
+        return PATH in read_columns(table)
+    except BROKEN:
+        return False
+
+
+def _refuse_unread_tables(batch: Path, others: Sequence[str], parquet: Sequence[str], *, base: str) -> None:
+    """Raise ValueError where a file at the top can only be a table of the `others`, and no table was read."""
+    files = Files(batch, others)
+    for path in (*others, *parquet):
+        name = path.removeprefix(base)
+        if not path.startswith(base) or "/" in name or path.startswith(".") or companion(path):
+            continue
+        if file_entry(batch, path, {}, is_walked=True).reason:
+            continue
+        bare = name[: name.rfind(".")] if has_ending(name, PACKED) else name
+        is_table = has_ending(bare, UNREAD) if path not in parquet else others and not _has_images(batch / path)
+        if is_table or _lists_files(batch / path, files):
+            raise ValueError(
+                f"{path}{_columns(batch / path)} is not read as a table of labels; {EXPECTED}: "
+                "rename it so, or move it out of the batch"
+            )
+
+
+def _has_images(table: Path) -> bool:
+    try:
+        return bool(layout_of(table, stamp_of(table)))
+    except BROKEN:
+        return False
+
+
+def _columns(table: Path) -> str:
+    """Return the columns of a table for a message; "" where it has none that can be read."""
+    if not has_ending(table.name, TABLE_ENDINGS):
+        return ""
+    try:
+        names = [name for name in read_columns(table) if name.isprintable()]
+    except BROKEN:
+        return ""
+    return f" (columns {', '.join(names)[:200]})" if names else ""
+
+
+def _lists_files(path: Path, files: Files) -> bool:
+    """Return whether a text is a list of files, one a line, names files in JSON, or describes them as COCO does."""
+    if not has_ending(path.name, ("", ".txt", ".lst", ".list", ".dat", ".json")):
+        return False
+    try:
+        with path.open("rb") as file:
+            start = file.read(LONGEST_START).decode("utf-8", "replace")
+    except OSError:
+        return False
+
+    def fits(name: str) -> bool:
+        return bool(files.find(name) or files.nearest(name)[0])
+
+    if path.suffix.lower() == ".json":
+        texts = JSON_TEXT.findall(start)[: 2 * MOST_LINES]
+        num_fitting = sum(fits(name) for name in texts if "." in name or "/" in name)  # not "1", the number of a class
+        return bool(COCO.search(start)) or (num_fitting > 1 and num_fitting > len(texts) / 3)
+    lines = [line for line in start.splitlines() if line.strip()][:MOST_LINES]
+    cells = [re.split(r"[\s,;]+", line.strip(), maxsplit=1) for line in lines]
+    fitting = [parts for parts in cells if len(parts) > 1 and fits(parts[0])]
+    return len(fitting) > len(lines) / 2
+
+
+def _is_parquet(batch: Path, path: str) -> bool:
     """Return whether the file is a Parquet table, and neither hidden nor a link that leaves the batch."""
-    has_ending = path.lower().endswith(parquet_table.ENDING)
+    has_name = path.lower().endswith(parquet_table.ENDING)
     return (
-        has_ending and not file_entry(batch, path, {}, is_walked=True).reason and parquet_table.is_parquet(batch / path)
+        has_name and not file_entry(batch, path, {}, is_walked=True).reason and parquet_table.is_parquet(batch / path)
     )
+
+
+def _splits_of_folders(paths: Sequence[str], base: str) -> dict[str, str]:
+    """Return the folders called after splits, which cannot be classes: a table has the classes."""
+    folders = {path.removeprefix(base).split("/")[0] for path in paths if "/" in path.removeprefix(base)}
+    return {name: split for name in folders if (split := split_called(name))}
+
+
+def _split_of(paths: Sequence[str], base: str, splits: dict[str, str]) -> Callable[[str], str | None]:
+    """Return a function that returns the split that a path stands below, or that its Parquet file is called after."""
+    has_inner = not splits and class_folders.has_inner_splits(paths, base=base)
+
+    def split_of(path: str) -> str | None:
+        parts = path.removeprefix(base).split("/")
+        if split := splits.get(parts[0]):
+            return split
+        if has_inner and len(parts) > 1:
+            return split_called(parts[1])
+        shard = next((part for part in parts if part.lower().endswith(parquet_table.ENDING)), "")
+        return split_called(SHARD.sub("", shard.lower().removesuffix(parquet_table.ENDING)))
+
+    return split_of
+
+
+def _with_splits(entries: Sequence[Entry], split_of: Callable[[str], str | None]) -> Iterator[Entry]:
+    """Yield the entries with the split of their place, where they say none themselves.
+
+    Where all that has a label is `train`, there is no side to judge on: then a hash divides these samples, as ever.
+    """
+    named = [entry.said.get("split") or split_of(entry.path) for entry in entries]
+    labelled = {split for entry, split in zip(entries, named, strict=True) if targets_among(entry.said)}
+    for entry, split in zip(entries, named, strict=True):
+        if split is None or "split" in entry.said or (split == "train" and labelled == {"train"}):
+            yield entry
+        else:
+            yield replace(entry, said={**entry.said, "split": split})
+
+
+def _said_once(entries: Sequence[Entry]) -> list[Entry]:
+    """Leave out what a shard says about a column that an earlier one says too."""
+    seen: set[str] = set()
+    kept = []
+    for entry in entries:
+        if entry.reason != NOT_A_SAMPLE or entry.detail not in seen:
+            kept.append(entry)
+        if entry.reason == NOT_A_SAMPLE:
+            seen.add(entry.detail)
+    return kept

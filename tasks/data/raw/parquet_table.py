@@ -4,18 +4,23 @@ Every other column of single values is a target, or is group, domain or split.
 """
 
 import json
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.data.raw.entries import Entry, defect, said_in_row
-from tasks.data.samples.parquet_cells import BROKEN, layout_of, one_line, open_table, stamp_of
+from tasks.data.raw.cells import Cells, cell_text, check_number, is_list, is_single
+from tasks.data.raw.entries import NOT_A_SAMPLE, Entry, column, defect, said_in_row, targets_among
+from tasks.data.samples.parquet_cells import BROKEN, UnreadableTableError, layout_of, one_line, stamp_of
+
+logger = logging.getLogger("graftline")
 
 MAGIC = b"PAR1"
 ENDING = ".parquet"
+# a column of such a name is meant as a target
+TARGET_NAMES = {"label", "labels", "class", "classes", "category", "categories", "target", "targets", "tag", "tags"}
 
 
 def is_parquet(path: Path) -> bool:
@@ -30,63 +35,62 @@ def is_parquet(path: Path) -> bool:
 
 
 def find_rows(file: Path, *, prefix: str) -> Iterator[Entry]:
-    """Yield an entry for each row of the file, readable or not; its path is `prefix` and the row's number."""
+    """Yield an entry for each row of the file, readable or not; its path is `prefix` and the row's number.
+
+    A column that holds several values a row is no target, and has an entry that says so.
+    """
     table_path = prefix.removesuffix("/") or file.name
     try:
         layout = layout_of(file, stamp_of(file))
         schema = pq.read_schema(file)
+        check_number(schema.names)
         names = _class_names(schema)
-        columns = [field.name for field in schema if field.name != layout.column and _is_single(field.type)]
+        columns = {
+            field.name: column(field.name) for field in schema if field.name != layout.column and is_single(field.type)
+        }
+        _check_once(list(columns.values()))
+        reader = Cells(file, list(columns))
     except BROKEN as error:
         yield defect(table_path, "unreadable_table", one_line(error))
         return
     if not layout.num_rows:
         yield defect(table_path, "unreadable_table", "the table has no rows")
         return
+    several = [field.name for field in schema if field.name != layout.column and is_list(field.type)]
+    yield from list_columns(several, table=table_path, has_targets=bool(targets_among(columns.values())))
     digits = len(str(max(layout.num_rows - 1, 0)))
     for group, (start, end) in enumerate(zip(layout.starts, (*layout.starts[1:], layout.num_rows), strict=True)):
-        try:
-            cells_by_column, problem = _cells(file, group, columns), ""
-        except BROKEN as error:
-            cells_by_column, problem = [], f"its row group cannot be read: {one_line(error)}"
+        rows = reader.in_group(group)
         for number in range(start, end):
             path = f"{prefix}{number:0{digits}d}"
             try:
-                if problem:
-                    raise ValueError(problem)
-                row = {name: _cell(cells[number - start], names.get(name)) for name, cells in cells_by_column}
-                yield Entry(path=path, said=said_in_row(row))
+                cells = {columns[name]: cell_text(cell, names.get(name)) for name, cell in next(rows).items()}
+                yield Entry(path=path, said=said_in_row(cells), is_named=True)
             except ValueError as error:
                 yield defect(path, "unreadable_row", one_line(error))
 
 
-def _cells(file: Path, group: int, columns: list[str]) -> list[tuple[str, list[Any]]]:
-    """Return the name of each column with its cells in a row group."""
-    if not columns:
-        return []
-    table = open_table(file).read_row_group(group, columns=columns, use_threads=False)
-    return [(name, cells_of(table.column(name))) for name in columns]
+def list_columns(names: Sequence[str], *, table: str, has_targets: bool) -> Iterator[Entry]:
+    """Yield an entry that names each column of several values a row: a defect of the table if it has no other target.
+
+    Args:
+        table: the path of the table in its batch.
+        has_targets: whether the table has a column of single values.
+    """
+    for name in names:
+        said = f"column {name} holds several values a row; a target has one: give each its own column"
+        is_meant = not has_targets and name.strip().lower() in TARGET_NAMES
+        logger.warning("warning: %s: %s", table, said)
+        if is_meant:
+            yield defect(table, "unreadable_table", said)
+        else:
+            yield defect(f"{table}:{name}", NOT_A_SAMPLE, said)
 
 
-def cells_of(column: pa.Array | pa.ChunkedArray) -> list[Any]:
-    """Return the cells of a column; text as bytes, so that a cell that is not UTF-8 affects its own row alone."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    cells: list[Any] = (column.cast(pa.large_binary()) if is_text(column.type) else column).to_pylist()
-    return cells
-
-
-def is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        return is_text(kind.value_type)
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
-def _is_single(kind: pa.DataType) -> bool:
-    """Return whether a column of this type holds one word or number a row."""
-    if pa.types.is_dictionary(kind):
-        return _is_single(kind.value_type)
-    return bool(is_text(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_floating(kind))
+def _check_once(columns: Sequence[str]) -> None:
+    twice = sorted({name for name in columns if columns.count(name) > 1})
+    if twice:
+        raise UnreadableTableError(f"column {twice[0]} appears twice")
 
 
 def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
@@ -98,21 +102,10 @@ def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
             for name, feature in features.items()
             if isinstance(feature, dict) and "names" in feature
         }
-    except (KeyError, TypeError, AttributeError, ValueError):
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
         return {}
     return {
-        column: names
-        for column, names in names_by_column.items()
-        if isinstance(names, list) and all(isinstance(name, str) for name in names)
+        name: names
+        for name, names in names_by_column.items()
+        if isinstance(names, list) and all(isinstance(each, str) for each in names)
     }
-
-
-def _cell(cell: Any, names: list[str] | None) -> str | None:
-    """Return a cell as text. The number of a named class becomes its name; the number of no class becomes None."""
-    if cell is None or cell != cell:  # NaN
-        return None
-    if isinstance(cell, bytes):
-        return cell.decode()
-    if names is not None and isinstance(cell, int):
-        return names[cell] if 0 <= cell < len(names) else None
-    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)

@@ -125,6 +125,8 @@ class Store:
             writer.close()
 
     def _make_folder(self) -> Path:
+        if self.folder.is_symlink():
+            raise ValueError(f"{self.folder} is a link, which may lead anywhere: remove it")
         self.folder.mkdir(exist_ok=True)
         if not (self.folder / RECIPE).exists():
             _put(self.folder / RECIPE, self.recipe)

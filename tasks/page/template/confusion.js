@@ -50,7 +50,7 @@ function drawConfusion(canvas, { names, row, column, count }) {
 }
 
 for (const canvas of document.querySelectorAll("canvas[data-confusion]")) {
-  whenNear(canvas, async () => {
+  whenIdle(async () => {
     const { names, cells } = data.confusions[canvas.dataset.confusion];
     const [row, column, count] = await Promise.all([uint16(cells.row), uint16(cells.column), uint32(cells.count)]);
     drawConfusion(canvas, { names, row, column, count });

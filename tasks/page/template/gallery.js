@@ -1,10 +1,11 @@
 const gallery = byId("gallery");
 if (gallery) {
-  const PAGE = 24;
+  const FIRST = 12; // three rows of the first screen
+  const MORE = 40;
   const items = [...gallery.children];
   const more = byId("gallery-more");
   let matching = items;
-  let limit = PAGE;
+  let limit = FIRST;
   const show = () => {
     const shown = new Set(matching.slice(0, limit));
     for (const item of items) item.hidden = !shown.has(item);
@@ -23,13 +24,13 @@ if (gallery) {
     matches,
     show: (passing) => {
       matching = passing;
-      limit = PAGE;
+      limit = FIRST;
       show();
     },
   });
   more.addEventListener("click", () => {
     const first = matching[limit];
-    limit += PAGE;
+    limit += MORE;
     show();
     rove(first);
     first.querySelector("button").focus();

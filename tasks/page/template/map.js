@@ -3,6 +3,7 @@ const LARGEST = 65535;
 const REACH = 16; // px from the pointer within which it picks a sample
 // Okabe and Ito 2008
 const HUES = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a100", "#7a7a7a"];
+const SHAPES = ["square", "circle", "triangle", "diamond"]; // when the hues are used up
 const OUTCOMES = {
   right: ["grey", "right"],
   gained: ["green", "right, but wrong in the model in use"],
@@ -53,6 +54,7 @@ function makeChart({ x, y, batch, paths, targets }) {
     return hue.value === "class" ? target.label[k] : outcome(target, k);
   }
   const paint = (key) => (hue.value === "outcome" ? colour(OUTCOMES[key][0]) : HUES[key % HUES.length]);
+  const shapeOf = (key) => (hue.value === "outcome" ? 0 : Math.floor(key / HUES.length) % SHAPES.length);
   function nameOf(key) {
     if (hue.value === "outcome") return OUTCOMES[key][1];
     return hue.value === "batch" ? points.batches[key] : target.names[key];
@@ -76,17 +78,17 @@ function makeChart({ x, y, batch, paths, targets }) {
   }
 
   function legend() {
-    const few = shown.slice(0, 12).map(([key, members]) => {
+    const few = shown.slice(0, 24).map(([key, members]) => {
       const item = document.createElement("li");
       const swatch = document.createElement("span");
-      swatch.className = "swatch";
+      swatch.className = `swatch ${SHAPES[shapeOf(key)]}`;
       swatch.style.background = paint(key);
       item.append(swatch, named(nameOf(key)), ` (${members.length.toLocaleString("en")})`);
       return item;
     });
-    if (shown.length > 12) {
+    if (shown.length > 24) {
       const rest = document.createElement("li");
-      rest.textContent = `and ${shown.length - 12} more; the ${HUES.length} colours repeat`;
+      rest.textContent = `and ${shown.length - 24} more: point at a sample to read its class`;
       few.push(rest);
     }
     byId("map-legend").replaceChildren(...few);
@@ -101,6 +103,27 @@ function makeChart({ x, y, batch, paths, targets }) {
     draw();
   }
 
+  // squares, circles, triangles and diamonds of the same width
+  function mark(shape, left, top, wide) {
+    const half = wide / 2;
+    if (shape === 0) return context.fillRect(left - half, top - half, wide, wide);
+    context.beginPath();
+    if (shape === 1) context.arc(left, top, half * 1.1, 0, 2 * Math.PI);
+    else {
+      context.moveTo(left, top - half * 1.3);
+      context.lineTo(left + half * 1.3, shape === 2 ? top + half : top);
+      if (shape === 3) context.lineTo(left, top + half * 1.3);
+      context.lineTo(left - half * 1.3, shape === 2 ? top + half : top);
+    }
+    context.fill();
+  }
+
+  function ring(left, top, radius) {
+    context.beginPath();
+    context.arc(left, top, radius, 0, 2 * Math.PI);
+    context.stroke();
+  }
+
   function draw() {
     context.setTransform(size.scale, 0, 0, size.scale, 0, 0);
     context.clearRect(0, 0, size.width, size.height);
@@ -110,22 +133,24 @@ function makeChart({ x, y, batch, paths, targets }) {
       context.globalAlpha = key === "right" && total > 2000 ? 0.45 : 0.85;
       // a rare outcome has larger dots, so that frequent ones do not hide it
       const among = hue.value === "outcome" ? members.length : total;
-      const wide = Math.min(6, Math.max(1.5, Math.min(4.5, 130 / Math.sqrt(among))) * Math.sqrt(view.zoom));
+      const wide = Math.min(10, Math.max(1.5, Math.min(7, 150 / Math.sqrt(among))) * Math.sqrt(view.zoom));
       for (const k of members) {
         const [left, top] = place(k);
         const isInside = left > -9 && top > -9 && left < size.width + 9 && top < size.height + 9;
-        if (isInside) context.fillRect(left - wide / 2, top - wide / 2, wide, wide);
+        if (isInside) mark(shapeOf(key), left, top, wide);
       }
     }
     context.globalAlpha = 1;
-    if (chosen >= 0) {
-      const [left, top] = place(chosen);
-      context.strokeStyle = colour("ink");
-      context.lineWidth = 2;
-      context.beginPath();
-      context.arc(left, top, 8, 0, 2 * Math.PI);
-      context.stroke();
+    context.strokeStyle = colour("ink");
+    if (hue.value !== "outcome") {
+      context.lineWidth = 1;
+      const radius = Math.max(3, Math.min(6, 150 / Math.sqrt(total)));
+      for (const k of shown.flatMap(([, members]) => members)) {
+        if (target.candidate[k] !== target.label[k]) ring(...place(k), radius);
+      }
     }
+    context.lineWidth = 2;
+    if (chosen >= 0) ring(...place(chosen), 9);
   }
 
   function nearest(left, top, allowed) {
@@ -152,6 +177,11 @@ function makeChart({ x, y, batch, paths, targets }) {
       picture.src = byId(`picture-${number}`).src;
       picture.alt = "";
       parts.push(picture);
+    } else {
+      const none = document.createElement("p");
+      none.className = "thumb none";
+      none.textContent = "no picture, to keep the page small";
+      parts.push(none);
     }
     const list = document.createElement("dl");
     const add = (title, name, more = "") => {
@@ -211,8 +241,11 @@ function makeChart({ x, y, batch, paths, targets }) {
     requestAnimationFrame(() => {
       waiting = false;
       const box = canvas.getBoundingClientRect();
-      const [k, distance] = nearest(event.clientX - box.left, event.clientY - box.top, () => true);
-      if (distance <= REACH) showSample(k);
+      const at = [event.clientX - box.left, event.clientY - box.top];
+      const [pictured, near] = nearest(...at, (a, b, k) => k in points.pictures);
+      const [k, distance] = nearest(...at, () => true);
+      if (near <= REACH / 2) showSample(pictured);
+      else if (distance <= REACH) showSample(k);
     });
   };
   canvas.addEventListener("pointermove", point);
@@ -258,7 +291,7 @@ function makeChart({ x, y, batch, paths, targets }) {
 }
 
 const openChart = () => (chart ??= readPoints().then(makeChart));
-whenNear(canvas, openChart);
+whenIdle(openChart);
 byId("gallery")?.addEventListener("click", async (event) => {
   const button = event.target.closest("button[data-row]");
   if (!button || button.dataset.row === "-1") return;

@@ -14,18 +14,13 @@ function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }
 
-function whenNear(element, act) {
-  const observer = new IntersectionObserver((entries) => {
-    if (entries.some((entry) => entry.isIntersecting)) {
-      observer.disconnect();
-      act();
-    }
-  }, { rootMargin: "300px" });
-  observer.observe(element);
+// after the page is shown, and before anybody prints it
+function whenIdle(act) {
+  addEventListener("load", () => (window.requestIdleCallback ?? setTimeout)(() => act()));
 }
 
 function onScheme(act) {
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", act);
+  for (const query of ["(prefers-color-scheme: dark)", "print"]) matchMedia(query).addEventListener("change", act);
 }
 
 function filterBy(form, items, { matches, show }) {

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tasks.machine.files import whole_file
+from tasks.machine.files import remove, whole_file
 
 STALE_DAYS = 14
 
@@ -55,7 +55,7 @@ class Checkpoint:
             for path in self.path.parent.glob(pattern):
                 with suppress(FileNotFoundError):  # another run, which shares the folder, was faster
                     if path.stat().st_mtime < stale:
-                        path.unlink()
+                        remove(path)
 
 
 def _difference(found: str, expected: str) -> str:

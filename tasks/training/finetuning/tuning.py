@@ -188,16 +188,23 @@ def summary(tuned: Tuned, options: FinetuneOptions) -> dict[str, Any]:
 def curve_table(history: History) -> pd.DataFrame:
     """Return a row an epoch: loss and accuracy on train and val, their gaps, and whether the epoch was kept.
 
-    A gap is above 0 where train is better. Epoch 0 is the head alone and has no training scores.
+    A gap is above 0 where train is better. Epoch 0 is the head alone and has no training scores. `val_calibrated_loss`
+    chose the epoch: label smoothing raises `val_loss`, though the model answers no worse.
     """
     rows: list[dict[str, float]] = []
     for epoch in history.epochs:
-        row: dict[str, float] = {"epoch": epoch.epoch, "is_kept": int(epoch.epoch == history.kept)}
+        row: dict[str, float] = {
+            "epoch": epoch.epoch,
+            "val_calibrated_loss": epoch.val_calibrated_loss,
+            "is_kept": int(epoch.epoch == history.kept),
+        }
         for split, scores in (("train", epoch.train), ("val", epoch.val)):
             if scores is not None:
                 row |= {f"{split}_loss": scores.loss, f"{split}_accuracy": scores.accuracy}
         rows.append(row)
-    columns = ["epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "is_kept"]
+    columns = [
+        "epoch", "train_loss", "train_accuracy", "val_loss", "val_calibrated_loss", "val_accuracy", "is_kept"
+    ]  # fmt: skip
     table = pd.DataFrame(rows, columns=columns)
     table["loss_gap"] = table["val_loss"] - table["train_loss"]
     table["accuracy_gap"] = table["train_accuracy"] - table["val_accuracy"]

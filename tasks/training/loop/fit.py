@@ -22,6 +22,8 @@ from tasks.training.loop.scores import Minibatch, Scores, Total, forward, score
 
 logger = logging.getLogger("graftline")
 
+ROUNDING = 1e-6  # nats of val loss by which equal epochs may differ: a temperature is found to about so much
+
 Pool = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]  # a `map` over threads
 Ending = Literal["every epoch was run", "val loss stopped falling", "the loss was not finite"]
 
@@ -53,6 +55,7 @@ class Epoch:
     epoch: int
     train: Scores | None
     val: Scores
+    val_calibrated_loss: float  # in nats, with the temperatures that fit val best; it chooses the epoch to keep
 
 
 @dataclass(kw_only=True)
@@ -290,12 +293,17 @@ class _State:
     def end_epoch(self, train: "Total | None", val: "Total") -> None:
         """Record the scores of the epoch, and its weights if it is the one to keep."""
         epoch = len(self.history.epochs)
-        self.history.epochs.append(Epoch(epoch=epoch, train=train.scores() if train else None, val=val.scores()))
         losses = val.calibrated_losses()
+        self.history.epochs.append(
+            Epoch(
+                epoch=epoch, train=train.scores() if train else None, val=val.scores(),
+                val_calibrated_loss=float(losses.mean()),
+            )
+        )  # fmt: skip
         excess = losses - self.lowest if epoch else -np.ones(2)
         if excess.mean() < 0:
             self.lowest, self.lowest_epoch = losses, epoch
-        if excess.mean() <= (excess.std(ddof=1) / math.sqrt(len(excess)) if len(excess) > 1 else 0):
+        if excess.mean() <= ROUNDING + (excess.std(ddof=1) / math.sqrt(len(excess)) if len(excess) > 1 else 0):
             self.history.kept = epoch
             for name, tensor in self.changing.items():
                 self.kept[name].copy_(tensor)
@@ -345,7 +353,7 @@ class _State:
         self.history.kept = facts["kept"]
         for epoch in facts["epochs"]:
             train = Scores(**epoch["train"]) if epoch["train"] else None
-            self.history.epochs.append(Epoch(epoch=epoch["epoch"], train=train, val=Scores(**epoch["val"])))
+            self.history.epochs.append(Epoch(**epoch | {"train": train, "val": Scores(**epoch["val"])}))
         logger.info("resumes after epoch %d, where an earlier run was stopped", len(self.history.epochs) - 1)
         return True
 

@@ -11,8 +11,11 @@ LOWEST, HIGHEST = 0.01, 100.0
 def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
     """Return the temperature with the lowest log-loss of softmax(logits / temperature) (Guo et al. 2017).
 
-    It lies in LOWEST..HIGHEST, and is 1.0 without labels. The log-loss is convex in 1 / temperature, so there is one
-    minimum.
+    A label counts as 1 - 1 / (n + 2), and the rest is spread over all classes, as Platt (1999) smooths the targets of
+    his calibration. Else a model that is right about all of a small val would be called certain of everything.
+
+    The temperature lies in LOWEST..HIGHEST, and is 1.0 without labels. The log-loss is convex in 1 / temperature, so
+    there is one minimum.
 
     Args:
         logits: (n, num_classes).
@@ -22,7 +25,8 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> 
         return 1.0
     centred = logits.astype(np.float64)
     centred -= centred.max(axis=1, keepdims=True)
-    of_label = centred[np.arange(len(labels)), labels].mean()
+    doubt = 1 / (len(labels) + 2)
+    of_label = (1 - doubt) * centred[np.arange(len(labels)), labels].mean() + doubt * centred.mean()
 
     def log_loss(log_inverse: float) -> float:
         inverse = np.exp(log_inverse)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from flows.in_use.log import append, find, read_log, taken_back
-from flows.retrain import decide
+from flows.server.retraining import decide
 
 LOG = Path("data/models/promotions.jsonl")
 

@@ -207,7 +207,7 @@ def test_verdict_that_was_written_by_hand_is_refused(project):
 @pytest.mark.parametrize(
     ("name", "before", "after", "changed"),
     [
-        ("params.yaml", "min_accuracy: 0.9 ", "min_accuracy: 0.99 ", "params.yaml"),
+        ("params.yaml", "min_accuracy: null ", "min_accuracy: 0.99 ", "params.yaml"),
         ("tests/regression/golden.csv", "sample_id", "sample_id ", "tests/regression"),
         ("data/models/baseline.json", "{}", "{ }", "data/models/baseline.json"),
     ],
@@ -251,21 +251,23 @@ def test_forced_candidate_of_another_description_has_no_verdict_in_the_log(proje
 
 @pytest.fixture(scope="module")
 def put_in_use(evaluated, dvc, tmp_path_factory):
-    """A project with a promoted candidate: dvc.lock was not committed, tag v4 was taken, DVC stages files itself."""
+    """A project with a promoted candidate: no file of its run was committed, v4 was taken, DVC stages files itself."""
     copy = tmp_path_factory.mktemp("put-in-use") / "project"
     shutil.copytree(evaluated, copy, symlinks=True)
     with (copy / "dvc.lock").open("a") as lock:
         lock.write("# as the run left it\n")
+    with (copy / "data/decisions.json").open("a") as decisions:
+        decisions.write("\n")
     git("tag", "classifier@v4.0.0", folder=copy)
     dvc(copy, "config", "--local", "core.autostage", "true")
     promote(copy)
     return copy
 
 
-def test_commit_of_a_promotion_has_the_lock_that_says_how_the_model_was_made(put_in_use):
+def test_commit_of_a_promotion_has_what_says_how_the_model_was_made_and_judged(put_in_use):
     """Even if nobody committed it before."""
     committed = git("show", "--name-only", "--format=", "classifier@v5.0.0^{}", folder=put_in_use).split()
-    assert "dvc.lock" in committed
+    assert {"dvc.lock", "data/decisions.json"} <= set(committed)
 
 
 def test_version_whose_tag_is_taken_is_skipped(put_in_use):

@@ -10,6 +10,7 @@ import pytest
 
 from flows.landing.listing import Landing, Mark
 from flows.landing.places import open_store
+from tests.kit.deep import deep_folder
 
 # botocore and moto cause them
 pytestmark = [
@@ -116,6 +117,48 @@ def test_batch_that_is_itself_a_link_and_a_pipe_are_refused(land):
         "'a/pipe' is not a regular file",
         "'link' is a link that leads to no file of the batch",
     ]
+
+
+def problems(landing):
+    return {batch.name: batch.problem for batch in look(landing).batches}
+
+
+def test_folder_that_a_program_made_is_no_batch(land):
+    listing = look(land({"a/x/1.png": b"1", "__MACOSX/a/x/._1.png": b"2", "@eaDir/1.png": b"3", "lost+found/x": b""}))
+    assert [batch.name for batch in listing.batches] == ["a"]
+    assert listing.strays == ("@eaDir", "__MACOSX", "lost+found")
+
+
+def test_bare_class_folders_are_refused_by_name(land):
+    landing = land({"kestrel/1.png": b"1", "merlin/1.png": b"2", "b/x/1.png": b"3", "c.parquet": b"4"})
+    found = problems(landing)
+    assert found["b"] == found["c.parquet"] == ""
+    assert found["kestrel"] == found["merlin"]
+    assert found["merlin"].startswith("looks like a class folder, as it holds files alone, without a table")
+
+
+def test_bare_folders_of_splits_are_refused_by_name(land):
+    found = problems(land({"train/x/1.png": b"1", "Test/x/1.png": b"2", "2024/x/1.png": b"3"}))
+    assert found["2024"] == ""
+    assert found["train"] == found["Test"]
+    assert found["train"].startswith("is called after a split: put the folders of all splits into one folder")
+
+
+def test_folders_without_labels_are_batches_where_a_marker_or_a_table_says_so(land):
+    landing = land({"a/1.png": b"1", "a/_COMPLETE": b"", "b/1.png": b"2", "b/labels.csv": b"path", "c/1.png": b"3"})
+    assert set(problems(landing).values()) == {""}
+    land({"d/1.png": b"4"})
+    assert [name for name, problem in problems(landing).items() if problem] == ["c", "d"]
+    Landing(open_store(str(landing)), marker="_COMPLETE").mark("c", MARK)
+    assert set(problems(landing).values()) == {""}
+
+
+def test_folder_that_is_far_too_deep_is_refused_with_its_batch_only(land):
+    landing = land({"a/x/1.png": b"1", "b/x/1.png": b"1"})
+    with deep_folder(landing / "b", depth=150, file=b"deep"):
+        found = problems(landing)
+    assert found["a"] == ""
+    assert "has more than 100 folders around it" in found["b"]
 
 
 @pytest.mark.parametrize("name", [".dvcignore", ".git/config", ".dvc/config", "x/__pycache__/y"])

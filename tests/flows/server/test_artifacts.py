@@ -3,7 +3,7 @@
 import base64
 from xml.etree import ElementTree
 
-from flows.server.artifacts import SHOWN, charts, in_words, rows
+from flows.server.artifacts import SHOWN, charts, confusions, in_words, rows
 
 HOSTILE = "<script>alert(1)</script> | **b** [a](javascript:alert(2))\n# `x`"
 
@@ -24,12 +24,19 @@ def test_names_from_the_data_are_text_in_the_table():
     candidate = dict.fromkeys(SHOWN, 0.5) | {"intervals": {"accuracy": [0.4, 0.6]}}
     [row] = rows({"<b>label</b>": {"candidate": candidate, "flips": {"negative": 1}}})
     assert row["target"] == "‹b›label‹/b›"
-    assert row["interval"] == "0.4000 to 0.6000"
+    assert row["interval of accuracy"] == "0.4000 to 0.6000"
+
+
+def test_confusion_matrix_has_a_row_for_each_class_and_counts_the_answers():
+    table = "target,label,candidate\nlabel,<b>,cat\nlabel,cat,cat\nlabel,cat,cat\n"
+    assert confusions(table) == {
+        "label": [{"class": "‹b›", "as ‹b›": "0", "as cat": "1"}, {"class": "cat", "as ‹b›": "0", "as cat": "2"}]
+    }
 
 
 def test_charts_of_the_report_can_stand_alone(finished):
     drawings = charts((finished / "data/report/index.html").read_text("utf-8"))
-    assert [label.split()[0] for label, _ in drawings] == ["Reliability", "Loss", "Accuracy"]
+    assert [label.split()[0] for label, _ in drawings] == ["Loss", "Accuracy", "Reliability"]
     for _, address in drawings:
         picture = ElementTree.fromstring(base64.b64decode(address.partition(",")[2]))  # noqa: S314  our own
         assert picture.tag == "{http://www.w3.org/2000/svg}svg"

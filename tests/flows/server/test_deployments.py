@@ -10,6 +10,8 @@ import yaml
 from prefect.settings import get_current_settings
 
 from flows.server.deployments import read_deployments
+from flows.server.plan import parameters_of
+from flows.server.secrets import check_variable
 from tests.kit.programs import run_module
 
 ROOT = Path(__file__).parents[3]
@@ -60,6 +62,27 @@ def test_server_that_is_started_here_releases_the_limits_of_lost_runs_and_forget
     assert server.services.db_vacuum.retention_period == timedelta(days=30)
 
 
+def test_variable_that_steers_a_program_is_no_secret():
+    programs = ["PATH", "GIT_CONFIG_KEY_0", "LD_PRELOAD", "PYTHONSTARTUP", "DVC_ROOT", "SHELL", "BASH_ENV", "A=B"]
+    for name in [
+        *programs,
+        "PREFECT_API_URL",
+        "AWS_CONFIG_FILE",
+        "HTTPS_PROXY",
+        "GRAFTLINE_SECRETS",
+        "git_ssh_command",
+        "OPENSSL_CONF",  # it names a library that is loaded
+        "TORCHINDUCTOR_CACHE_DIR",
+        "CXX",
+        "FSSPEC_S3",
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+    ]:
+        with pytest.raises(ValueError, match="could tell a program what to run"):
+            check_variable(name)
+    for name in ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "GITLAB_TOKEN", "STORE_LOGIN", "DB_PASS"):
+        check_variable(name)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -75,6 +98,11 @@ def test_server_that_is_started_here_releases_the_limits_of_lost_runs_and_forget
         ({"concurrency_limit": {"limit": 1, "colision_strategy": "ENQUEUE"}}, "retrain: colision_strategy is unknown"),
         ({"parameters": {"promot": "never"}}, "retrain: promot is unknown, expected one of promote, publish_to"),
         ({"parameters": {"promote": "always"}}, "retrain: .*promote"),
+        (
+            {"parameters": {"secrets": {"GIT_CONFIG_COUNT": "one"}}},
+            "retrain: the secrets name the variable 'GIT_CONFIG",
+        ),
+        ({"name": "ingest"}, "two deployments are called ingest"),
         ({"entrypoint": "flows.retrain.train"}, "retrain: entrypoint 'flows.retrain.train' leads to no flow"),
         ({"entrypoint": "flows.nowhere.train"}, "retrain: entrypoint 'flows.nowhere.train' leads to no flow"),
         ({"entrypoint": "retrain"}, "retrain: entrypoint 'retrain' leads to no flow"),
@@ -89,6 +117,14 @@ def test_mistake_in_the_file_is_reported_by_name_in_one_line(change, settings, m
     with pytest.raises(ValueError, match=f"prefect.yaml: {message}") as error:
         read_deployments(change(**settings))
     assert "\n" not in str(error.value)
+
+
+def test_run_may_have_the_parameters_of_a_schedule_or_a_trigger():
+    starts = {"schedules": [{"cron": "0 3 * * *", "parameters": {"pull": True}}], "triggers": [{"expect": ["landed"]}]}
+    assert parameters_of({"parameters": {"promote": "never"}} | starts) == [
+        {"promote": "never"}, {"promote": "never", "pull": True}, {"promote": "never"},
+    ]  # fmt: skip
+    assert parameters_of({}) == [{}]
 
 
 @pytest.mark.parametrize(
@@ -118,9 +154,9 @@ def test_file_without_deployments_is_refused(tmp_path, text, message):
     ],
 )
 @pytest.mark.parametrize("command", ["flows.serve", "flows.deploy"])
-def test_deployments_that_cannot_be_served_are_reported_in_one_line(tmp_path, command, settings, message):
+def test_deployments_that_cannot_be_served_are_reported_in_one_line(workspace, tmp_path, command, settings, message):
     environment = os.environ | {"PREFECT_HOME": str(tmp_path), "PREFECT_CLIENT_MAX_RETRIES": "0"} | settings
-    done = run_module(command, status=1, cwd=ROOT, env=environment)
+    done = run_module(command, status=1, cwd=workspace, env=environment)
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
 
@@ -139,7 +175,7 @@ def test_deployments_that_cannot_be_served_are_reported_in_one_line(tmp_path, co
     ],
 )
 def test_wrong_address_of_an_alarm_is_refused_and_not_shown(monkeypatch, capfd, variable, address):
-    from flows.notify import by_environment
+    from flows.server.automations import by_environment
 
     monkeypatch.setenv(variable, address)
     with pytest.raises(ValueError, match=variable) as error:

@@ -7,7 +7,7 @@ import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 
-from flows.sharing.publish import OWED, check_publishable, commit_run, publish
+from flows.sharing.publish import OWED, about_run, check_publishable, commit_run, publish
 from flows.workspace.dvc import DvcError
 from flows.workspace.git import BY_GATE, RefusedError
 from flows.workspace.working_copy import commit
@@ -98,6 +98,12 @@ def test_data_is_pushed_first_then_the_run_cache_then_git(made, before, tmp_path
     assert git("log", "-1", "--format=%s") == "retrain: 0123456789ab is accepted"
     assert {path.name for path in (tmp_path / "mount/store").iterdir()} == {"files", "runs"}
     assert not OWED.exists()
+
+
+def test_message_of_a_run_has_its_data_and_its_duration(workspace):
+    (workspace / "data/batches.yaml").write_text("batches: [first, second]\n", "utf-8")
+    assert about_run(75.2) == "Data: 2 batches, the newest is second. Duration: 1 min 15 s."
+    assert about_run(None) == "Data: 2 batches, the newest is second."
 
 
 def test_published_run_is_not_pushed_again(made, before):

@@ -5,7 +5,7 @@ import sys
 import termios
 from pathlib import Path
 
-from tasks.machine.progress import progress
+from tasks.machine.progress import progress, shown_seconds
 from tests.kit.programs import run
 
 ROOT = Path(__file__).parents[3]
@@ -33,4 +33,9 @@ def test_log_has_a_line_now_and_then_for_long_work(monkeypatch, caplog):
     monkeypatch.setattr("tasks.machine.progress.LINE_SECONDS", 0.0)
     with caplog.at_level(logging.INFO, logger="graftline"):
         assert list(progress(range(2), total=2, what="embed a", unit="images")) == [0, 1]
-    assert [record.message for record in caplog.records] == ["embed a: 1 of 2 images", "embed a: 2 of 2 images"]
+    expected = ["embed a: 1 of 2 images, about 0 s left", "embed a: 2 of 2 images, about 0 s left"]
+    assert [record.message for record in caplog.records] == expected
+
+
+def test_time_that_is_left_is_told_in_a_unit_for_people():
+    assert [shown_seconds(seconds) for seconds in (40, 600, 9000)] == ["40 s", "10 min", "2.5 h"]

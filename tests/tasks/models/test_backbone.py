@@ -1,6 +1,7 @@
 import os
 import re
 import urllib.request
+import zipfile
 
 import pytest
 import torch
@@ -275,6 +276,46 @@ class Trap:
 
     def __reduce__(self):
         return os.mkdir, (str(self.mark),)
+
+
+def test_packed_weights_file_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    """A few kB that would take 100 MB."""
+    monkeypatch.setattr("torch.load", lambda *args, **options: pytest.fail("it was read"))
+    torch.save({"conv1.0.weight": torch.zeros(25 * 10**6)}, tmp_path / "plain.pth")
+    for packing in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        with zipfile.ZipFile(tmp_path / "plain.pth") as plain, zipfile.ZipFile(tmp_path / "packed.pth", "w") as packed:
+            for name in plain.namelist():
+                packed.writestr(name, plain.read(name), compress_type=packing)
+        with pytest.raises(ValueError, match=r"packed\.pth is packed, so a small file could fill the memory"):
+            load_backbone(SMALL, weights=str(tmp_path / "packed.pth"), image_size=32)
+
+
+@pytest.mark.parametrize("is_archive", [True, False])
+def test_pickle_that_makes_bytes_out_of_a_number_is_refused_before_it_is_read(tmp_path, monkeypatch, is_archive):
+    """A kB that would take 4 GB."""
+    monkeypatch.setattr("torch.load", lambda *args, **options: pytest.fail("it was read"))
+    bomb = b"\x80\x02}U\x01xcbuiltins\nbytearray\n\x8a\x05" + (4 * 10**9).to_bytes(5, "little") + b"\x85Rs."
+    if is_archive:
+        with zipfile.ZipFile(tmp_path / "bomb.pth", "w") as archive:
+            archive.writestr("bomb/data.pkl", bomb)
+    else:
+        (tmp_path / "bomb.pth").write_bytes(bomb)
+    with pytest.raises(ValueError, match=r"bomb\.pth makes bytes that it does not hold"):
+        load_backbone(SMALL, weights=str(tmp_path / "bomb.pth"), image_size=32)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_weights_file_that_is_too_large_for_its_network_is_not_read(tmp_path, suffix):
+    with (tmp_path / f"weights{suffix}").open("wb") as file:
+        file.truncate(10**10)  # it takes no room on the disk
+    with pytest.raises(ValueError, match=r"has 10,000,000,000 bytes, expected at most .* for shufflenet_v2_x0_5"):
+        load_backbone(SMALL, weights=str(tmp_path / f"weights{suffix}"), image_size=32)
+
+
+def test_weights_file_in_the_older_format_of_torch_is_read(small_network, tmp_path):
+    torch.save(small_network.state_dict(), tmp_path / "weights.pth", _use_new_zipfile_serialization=False)
+    vectors = features(load_backbone(SMALL, weights=str(tmp_path / "weights.pth"), image_size=64), images(64))
+    assert_same_features(vectors, classifier_input(small_network, "fc", images(64)))
 
 
 def test_code_in_a_weights_file_is_refused_and_never_run(tmp_path):

@@ -164,7 +164,7 @@ def test_possible_description_that_was_changed_by_hand_is_refused(saved, changes
 
 
 def test_large_network_is_not_built_for_a_small_file(saved, monkeypatch):
-    monkeypatch.setattr("tasks.models.bundle.Backbone", lambda *_, **__: pytest.fail("a network was built"))
+    monkeypatch.setattr("tasks.models.bundle.grafted", lambda *_: pytest.fail("a network was built"))
     (saved / WEIGHTS).write_bytes((2).to_bytes(8, "little") + b"{}")
     describe(saved, architecture="regnet_y_128gf", transform=SANE | {"crop_size": 1024})
     with pytest.raises(ValueError, match="its weights have 0 numbers, expected at least 64481289"):
@@ -173,11 +173,10 @@ def test_large_network_is_not_built_for_a_small_file(saved, monkeypatch):
 
 @pytest.mark.parametrize("architecture", models.list_models(module=models))
 def test_every_network_without_its_classes_has_more_weights_than_the_least(architecture):
-    if not architecture.startswith("regnet"):  # built with values only; the smallest keeps 85 %
-        network = build_network_outline(architecture)
-        network.set_submodule(classification_layer(network), torch.nn.Identity())
-        weights = sum(tensor.numel() for tensor in network.state_dict().values())
-        assert weights > 2 * LEAST_WEIGHTS * num_parameters(architecture)
+    network = build_network_outline(architecture)
+    network.set_submodule(classification_layer(network), torch.nn.Identity())
+    weights = sum(tensor.numel() for tensor in network.state_dict().values())
+    assert weights > 2 * LEAST_WEIGHTS * num_parameters(architecture)
 
 
 @pytest.mark.parametrize("archive", [True, False])
@@ -209,11 +208,19 @@ def test_link_that_leaves_the_bundle_is_refused(saved, tmp_path, name):
 
 
 def test_link_of_dvc_into_its_cache_is_followed(saved, tmp_path):
-    kept = tmp_path / "cache/files/md5/ab" / ("c" * 30)
+    bundle = tmp_path / "project/data/models/candidate"
+    bundle.mkdir(parents=True)
+    (saved / DESCRIPTION).rename(bundle / DESCRIPTION)
+    kept = tmp_path / "project/.dvc/cache/files/md5/ab" / ("c" * 30)
     kept.parent.mkdir(parents=True)
     (saved / WEIGHTS).rename(kept)
-    (saved / WEIGHTS).symlink_to(kept)
-    load_bundle(saved)
+    (bundle / WEIGHTS).symlink_to(kept)
+    load_bundle(bundle)
+    (tmp_path / "project/.dvc").rename(tmp_path / "other")
+    (bundle / WEIGHTS).unlink()
+    (bundle / WEIGHTS).symlink_to(tmp_path / "other/cache/files/md5/ab" / kept.name)
+    with pytest.raises(ValueError, match="is a link that leads out of the bundle"):
+        load_bundle(bundle)
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, DESCRIPTION])
@@ -355,6 +362,29 @@ def test_heads_that_the_weights_lack_take_no_memory(tmp_path):
     describe(tmp_path, classes=classes, temperatures={"label": 1.0}, hidden_features=2**16)
     with pytest.raises(ValueError, match="its weights do not fit: they lack heads"):
         load_bundle(tmp_path)
+
+
+def test_large_network_that_the_weights_lack_is_not_built_and_not_run(saved, monkeypatch):
+    """RegNet too, whose widths torchvision computes with tensors."""
+    numbers = LEAST_WEIGHTS * num_parameters("regnet_x_400mf")
+    save_file({"stem": torch.zeros(int(numbers) + 1)}, saved / WEIGHTS)
+    describe(saved, architecture="regnet_x_400mf", transform=SANE | {"crop_size": 1024})
+    made = []
+    monkeypatch.setattr("torch.nn.init.normal_", lambda tensor, **options: made.append(tensor))
+    with pytest.raises(ValueError, match="its weights do not fit: they lack"):
+        load_bundle(saved)
+    assert made
+    assert all(tensor.is_meta for tensor in made)
+
+
+@pytest.mark.parametrize(
+    ("place", "message"), [("gone", "is not there"), ("file", "is a file"), ("empty", "holds neither")]
+)
+def test_place_without_a_bundle_is_refused_with_what_to_name(tmp_path, place, message):
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=rf"{place} {message}.*: name the folder of a bundle; the model in use is"):
+        load_bundle(tmp_path / place)
 
 
 def test_header_that_claims_more_than_the_file_has_is_refused(saved):

@@ -11,8 +11,9 @@ import pytest
 
 from tasks.data.manifest.tables import write_table, write_text_table
 from tasks.data.samples.samples import sample_id
-from tasks.data.vectors.embeddings import write_embeddings
+from tasks.data.vectors.tensors import Tensor, write_tensors
 from tasks.machine.files import write_json
+from tasks.metrics import projection
 from tasks.page.options import PageOptions
 from tasks.report import run
 
@@ -27,14 +28,15 @@ class Project:
     samples: pd.DataFrame
 
     def draw(self, **changed: Any) -> Path:
-        params = {"title": "Graftline", "max_quarantined_rows": 100, "max_pictures": 40, "picture_size": 48}
-        folders = ("validated", "audit", "training", "evaluation", "regression", "embeddings", "raw")
+        params = {"title": "Graftline", "max_quarantined_rows": 100, "max_pictures": 40, "picture_size": 48,
+                  "max_examples": 8, "max_points": 1000}  # fmt: skip
+        folders = ("validated", "audit", "training", "evaluation", "regression", "raw")
         out = self.folder / "report" / "index.html"
         run(
             **{name: self.folder / name for name in folders},
             batches=self.folder / "batches.yaml",
             out=out,
-            report=PageOptions(**{"max_points": 1000} | params | changed),
+            report=PageOptions(**params | changed),
         )
         return out
 
@@ -69,7 +71,7 @@ def project(tmp_path, picture) -> Write:
         table = pd.DataFrame({"batch": np.where(numbers < num_samples // 2, "a", "b"), "label": labels})
         table["path"] = [f"{label}/{number}.png" for number, label in enumerate(labels)]
         table["sample_id"] = [put(tmp_path, row.batch, row.path, picture(row.Index)) for row in table.itertuples()]
-        write_data(tmp_path, table, quarantine, validation or {}, audit or {}, spread)
+        write_data(tmp_path, table, quarantine, validation or {}, audit or {})
         mistakes = {"candidate": wrong, "head": wrong} | ({} if was_wrong is None else {"baseline": was_wrong})
         predictions = table[["sample_id", "batch", "path"]].assign(
             target="label", label=labels, is_leaked=False, is_shared=num_shared is None or numbers < num_shared
@@ -80,6 +82,9 @@ def project(tmp_path, picture) -> Write:
             predictions[f"{model}_confidence"] = 0.75
             predictions[f"{model}_label_probability"] = np.where(is_wrong, 0.2, 0.75)
         write_results(tmp_path, predictions, verdict=verdict, slices=slices, reason=reason, num_decisions=num_decisions)
+        features = (spread * np.random.default_rng(0).normal(size=(num_samples, 8))).astype(np.float16)
+        places = Tensor(shape=(num_samples, 2), dtype=np.uint16, pieces=[projection.project(features)])
+        write_tensors(tmp_path / "evaluation" / "places.safetensors", {"places": places}, metadata={})
         return Project(folder=tmp_path, samples=table)
 
     return write
@@ -114,22 +119,20 @@ def put(folder, batch, path, image):
     return sample_id(file.read_bytes())
 
 
-def write_data(folder, table, quarantine, validation, audit, spread):
+def write_data(folder, table, quarantine, validation, audit):
     (folder / "batches.yaml").write_text("batches: [a, b]\n", "utf-8")
-    for name in ("validated/manifest", "audit", "embeddings"):
+    for name in ("validated/manifest", "audit"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     ledger = pd.DataFrame(list(quarantine), columns=["batch", "path", "sample_id", "reason", "detail"])
     write_text_table(folder / "validated" / "quarantine.csv", ledger)
     counts = {}
     for batch, rows in table.assign(split="heldout").groupby("batch"):
         write_table(folder / "validated" / "manifest" / f"{batch}.parquet", rows)
-        vectors = spread * np.random.default_rng(len(batch)).normal(size=(len(rows), 8))
-        path = folder / "embeddings" / f"{batch}.safetensors"
-        write_embeddings(path, [vectors.astype(np.float16)], shape=(len(rows), 8), recipe="made up")
         aside = ledger.loc[ledger["batch"] == batch, "reason"].value_counts()
         reasons = {f"quarantined.{reason}": int(count) for reason, count in aside.items()}
-        counts[batch] = {"in": len(rows) + sum(reasons.values()), "used": len(rows)} | reasons
-    empty = {"class_changes": {}, "probation": {}, "without_samples": {}, "expectations": []}
+        counts[batch] = {"in": len(rows) + sum(reasons.values()), "used": len(rows), "pool": 0} | reasons
+    empty = {name: {} for name in ("class_changes", "lost_classes", "probation", "without_samples")}
+    empty |= {"expectations": [], "remarks": []}
     write_json(folder / "validated" / "validation.json", {"batches": counts} | empty | validation)
     health = {"num_leaks": 0, "num_leaked": 0, "limits": {"separates": True, "expected_recall": 0.99}}
     leaks = {batch: {"train": 0, "val": 0, "heldout": 0} for batch in counts}
@@ -178,7 +181,7 @@ def write_results(folder, predictions, *, verdict, slices, reason, num_decisions
               "num_heldout": len(predictions), "baseline": baseline, "candidate": "c" * 64,
               "num_decisions": num_decisions, "is_worn": num_decisions > 20}  # fmt: skip
     write_json(folder / "regression" / "verdict.json", judged)
-    losses = {"train_loss": [None, 0.6], "val_loss": [1.0, 0.5]}
+    losses = {"train_loss": [None, 0.6], "val_loss": [1.0, 0.5], "val_calibrated_loss": [0.9, 0.4]}
     scores = losses | {"train_accuracy": [None, 0.7], "val_accuracy": [0.5, 0.8]}
     curves = pd.DataFrame({"epoch": [0, 1], "is_kept": [0, 1]} | scores)
     curves.to_csv(folder / "training" / "curves.csv", index=False)

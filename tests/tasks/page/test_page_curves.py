@@ -6,7 +6,8 @@ from tasks.page.curves import curves
 def epochs(*, losses, kept):
     numbers = range(len(losses))
     is_kept = [int(epoch == kept) for epoch in numbers]
-    return pd.DataFrame({"epoch": numbers, "train_loss": losses, "val_loss": losses, "is_kept": is_kept})
+    lines = dict.fromkeys(("train_loss", "val_loss", "val_calibrated_loss"), losses)
+    return pd.DataFrame({"epoch": numbers, "is_kept": is_kept} | lines)
 
 
 def test_curve_goes_from_edge_to_edge_and_marks_the_kept_epoch():

@@ -3,12 +3,16 @@ import io
 import re
 import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from tasks.data.samples.samples import sample_id
 from tasks.machine.files import read_json, write_json
+from tasks.page.quarantine import DECODED
 
+ROOT = Path(__file__).parents[3]
 HOSTILE = "<script>alert(1)</script>"
 
 
@@ -166,7 +170,7 @@ def test_page_says_that_it_shows_a_part_of_a_long_ledger(page):
 
 def test_counts_of_a_batch_are_shown(page):
     text = words(page(quarantine=[["a", "cat/none.png", "", "empty_file", "no bytes"]]))
-    assert "a 7 6 0 0 6 1 0 1 empty file" in text
+    assert "a 7 6 0 0 6 0 1 0 1 empty file" in text
 
 
 def test_quarantined_image_is_shown_only_if_it_can_be_decoded(page, quarantined):
@@ -180,9 +184,31 @@ def test_quarantined_image_is_shown_only_if_it_can_be_decoded(page, quarantined)
     assert not {"cat/bomb.png", "../../secret.png"} & set(shown)
 
 
+def test_page_is_drawn_with_rows_of_every_reason(project, quarantined):
+    """The ledger has a picture for each reason, one removed since, one that changed, a text and an unread file."""
+    reasons = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/data.md").read_text("utf-8"), re.M)
+    rows = [
+        row
+        for reason in reasons
+        for row in (
+            quarantined(f"cat/{reason}.png", reason),
+            ["a", f"cat/gone-{reason}.png", "0" * 64, reason, "detail"],
+            ["a", f"cat/{reason}.png", "0" * 64, reason, "it had other bytes"],
+            ["a", "notes.txt", sample_id(b"notes"), reason, "detail"],
+            ["a", "notes.txt", "", reason, "never read"],
+        )
+    ]
+    written = project(quarantine=rows)
+    (written.folder / "raw/a/notes.txt").write_bytes(b"notes")
+    shown = Tags(written.draw(max_quarantined_rows=len(rows)).read_text("utf-8")).pictures
+    assert {path for path in shown if path.removeprefix("cat/").removesuffix(".png") in reasons} == {
+        f"cat/{reason}.png" for reason in DECODED
+    }
+
+
 def test_thumbnails_are_small_and_have_no_metadata(project):
     shown = Tags(project().draw(picture_size=8).read_text("utf-8")).pictures
-    assert set(shown) == {"dog/1.png", "cat/6.png"}
+    assert {"dog/1.png", "cat/6.png"} < set(shown)
     for source in shown.values():
         content = base64.b64decode(source.removeprefix("data:image/webp;base64,"))
         with Image.open(io.BytesIO(content)) as small:
@@ -218,12 +244,26 @@ def test_changes_of_the_classes_are_shown(page):
 
 def test_unmet_expectation_is_shown_with_its_severity(page):
     unmet = {
-        "expectation": "expect_x", "column": "y", "expected": {"max_value": 0.3}, "observed": None, "num_unexpected": 4,
-        "severity": "warning", "success": False,
+        "name": "min_samples", "sentence": "9 samples can be used, expected at least <10>", "severity": "warning",
+        "success": False,
     }  # fmt: skip
-    assert "warning: expect_x y: expected {&#39;max_value&#39;: 0.3}" in words(
+    assert "warning: 9 samples can be used, expected at least &lt;10&gt;." in words(
         page(validation={"expectations": [unmet]})
     )
+
+
+def test_pool_is_counted_apart_from_what_is_used_and_quarantined(page):
+    counts = {"a": {"in": 9, "used": 6, "pool": 3}, "b": {"in": 7, "used": 6, "pool": 0, "quarantined.torn": 1}}
+    text = words(page(validation={"batches": counts}))
+    assert "a 9 6 0 0 6 3 0 0" in text
+    assert "b newest 7 6 0 0 6 0 1 0 1 torn" in text
+
+
+def test_remarks_and_lost_classes_are_shown(page):
+    lost = {"label": {"<eel>": "2 empty_file, such as a/<eel>/1.png"}}
+    text = words(page(validation={"remarks": ["not learned: '<id>'"], "lost_classes": lost}))
+    assert "not learned: &#39;&lt;id&gt;&#39;." in text
+    assert "Every sample of class &lt;eel&gt; of label is lost: 2 empty_file, such as a/&lt;eel&gt;/1.png." in text
 
 
 def test_leaks_are_reported(page):
@@ -265,7 +305,7 @@ def test_slice_has_the_number_of_samples_of_the_model_in_use_if_it_is_smaller(pa
 
 def test_learning_curves_are_shown_in_numbers(page):
     text = words(page())
-    assert "0 – 1.0000 – 0.5000 1 kept 0.6000 0.5000 0.7000 0.8000" in text
+    assert "0 – 1.0000 0.9000 – 0.5000 1 kept 0.6000 0.5000 0.4000 0.7000 0.8000" in text
 
 
 def test_page_says_that_a_held_out_set_is_worn(page):
@@ -277,11 +317,49 @@ def test_page_says_how_fine_tuning_ended_and_why(page):
     text = words(page(reason=f"the candidate is the head alone: {HOSTILE} may be chance"))
     assert "The candidate is the head alone: &lt;script&gt;alert(1)&lt;/script&gt; may be chance." in text
     assert "2 of 9 blocks of the backbone were trained for 1 epoch; every epoch was run." in text
-    assert "In epoch 1 the loss on val is 0.250 above the loss on train. If the gap grows" in text
+    assert "In epoch 1 the loss on val is 0.250 above the loss on train, before calibration. If the gap grows" in text
 
 
 def test_missing_table_of_slices_is_an_error_with_the_command(project):
     written = project()
     (written.folder / "evaluation" / "slices.csv").unlink()
     with pytest.raises(ValueError, match=r"slices\.csv is missing: run `dvc repro evaluate`"):
+        written.draw()
+
+
+def test_each_class_is_shown_by_right_answers_of_the_newest_batches(page):
+    html = page(num_samples=40, wrong=[21])
+    text = words(html)
+    assert "cat 20 of 20 right" in text
+    assert "dog 19 of 20 right" in text
+    shown = set(Tags(html).pictures) - {"dog/21.png"}  # the wrong one
+    assert len(shown) == 8
+    assert {name.partition("/")[0] for name in shown} == {"cat", "dog"}
+    assert all(int(name.partition("/")[2].removesuffix(".png")) >= 20 for name in shown)  # batch b
+
+
+def test_samples_of_the_pool_are_counted_and_are_not_quarantined(page):
+    counts = {"a": {"in": 11, "used": 6, "pool": 5}, "b": {"in": 6, "used": 6, "pool": 0}}
+    text = words(page(validation={"batches": counts}))
+    assert "a 11 6 0 0 6 5 0 0" in text
+    assert "b newest 6 6 0 0 6 0 0 0" in text
+
+
+def test_lineage_is_read_in_words_and_short_hashes(page):
+    html = page()
+    assert f'<code title="{"d" * 64}">{"d" * 12}</code>' in html
+    assert f"version of the data {'d' * 12} " in words(html)
+    assert "made with torch 2" in words(html)
+    assert "data 12 samples of 2 batches, the newest is b" in words(html)
+
+
+def test_places_of_another_held_out_set_are_refused(project):
+    few = (project(num_samples=4).folder / "evaluation/places.safetensors").read_bytes()
+    written = project(num_samples=12)
+    places = written.folder / "evaluation/places.safetensors"
+    places.write_bytes(few)
+    with pytest.raises(ValueError, match=r"places\.safetensors has 4 places, expected 12: run `dvc repro evaluate`"):
+        written.draw()
+    places.unlink()
+    with pytest.raises(ValueError, match=r"places\.safetensors is missing: run `dvc repro evaluate`"):
         written.draw()

@@ -154,7 +154,7 @@ def test_gallery_is_filtered_by_class_batch_and_kind(project, browse):
 
 def test_gallery_shows_more_on_demand(project, browse):
     window = browse(project(num_samples=40, wrong=range(30)).draw())
-    assert len(visible_pictures(window)) == 24
+    assert len(visible_pictures(window)) == 12
     window.locator("#gallery-more").click()
     assert len(visible_pictures(window)) == 30
     assert not window.locator("#gallery-more").is_visible()
@@ -184,6 +184,43 @@ def test_pointing_at_the_map_shows_the_sample(project, browse):
     assert window.locator("#map-sample img").evaluate(width) == 16
 
 
+def test_pointing_at_a_right_sample_shows_its_picture_too(project, browse):
+    window = browse(project(num_samples=2, wrong=[], spread=0.0).draw())
+    draw_the_map(window)
+    window.locator("#map-canvas").hover()
+    window.wait_for_selector("#map-sample img")
+    assert window.locator("#map-legend").inner_text().split("\n") == ["cat (1)", "dog (1)"]
+
+
+def test_first_screen_has_the_verdict_the_worst_errors_the_confusion_and_the_loss(project, browse):
+    written = project(names=[str(digit) for digit in range(10)], num_samples=200, wrong=range(30), was_wrong=[30, 40])
+    window = browse(written.draw(), width=1280, height=720)
+    assert window.locator(".chart").first.get_attribute("aria-label").startswith("Loss")
+    for selector in ("#verdict", ".tiles", "#gallery li >> nth=3", ".matrix", ".chart >> nth=0"):
+        box = window.locator(selector).bounding_box()
+        assert box["y"] + box["height"] <= 720, selector
+        assert box["x"] + box["width"] <= 1280, selector
+
+
+def test_printed_page_has_all_that_is_folded_or_filtered_away_on_the_screen(project, browse, quarantined):
+    rows = [quarantined("cat/twice.png", "exact_duplicate"), ["b", "cat/none.png", "", "empty_file", "no bytes"]]
+    window = browse(project(num_samples=40, wrong=range(30), quarantine=rows).draw(), scheme="dark")
+    window.locator("#quarantine-filters [data-key=reason]").select_option("empty_file")
+    assert window.locator("#quarantine tbody tr:visible").count() == 1
+    folded = window.locator("details:not([open])")
+    assert folded.count() >= 1
+    window.emulate_media(media="print", color_scheme="dark")
+    window.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert folded.count() == 0
+    assert len(visible_pictures(window)) == 30
+    assert window.locator("#quarantine tbody tr:visible").count() == 2
+    assert window.evaluate("getComputedStyle(document.body).color") == "rgb(29, 33, 38)"  # dark ink, on white paper
+    is_cut = "(area) => getComputedStyle(area).overflow !== 'visible'"
+    assert [area.get_attribute("aria-label") for area in window.locator(".scroll").all() if area.evaluate(is_cut)] == []
+    window.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert folded.count() >= 1
+
+
 def test_number_stays_after_a_class_that_is_written_from_right_to_left(project, browse):
     hebrew = "\u05d7\u05ea\u05d5\u05dc"
     window = browse(project(names=(hebrew, "dog"), wrong=[1]).draw())
@@ -205,6 +242,7 @@ def test_number_stays_after_a_class_that_is_written_from_right_to_left(project, 
 def test_arrow_keys_move_over_the_map_and_its_legend_counts_the_filtered_samples(project, browse):
     window = browse(project(wrong=[1, 6], was_wrong=[6, 7]).draw())
     draw_the_map(window)
+    window.locator("#map-colour").select_option("outcome")
     legend = window.locator("#map-legend")
     assert "wrong, but right in the model in use (1)" in legend.inner_text()
     paths = set()
@@ -321,8 +359,14 @@ def test_map_is_drawn_in_the_colours_of_the_scheme(project, browse):
     for scheme in ("light", "dark"):
         window = browse(path, scheme=scheme)
         draw_the_map(window)
+        window.locator("#map-colour").select_option("outcome")
+        window.locator("#map-outcome").select_option("wrong")
         lightness[scheme] = window.locator("#map-canvas").evaluate(mean_lightness)
+    window.emulate_media(media="print", color_scheme="dark")
+    window.wait_for_timeout(100)
+    printed = window.locator("#map-canvas").evaluate(mean_lightness)
     assert lightness["dark"] > lightness["light"] > 0
+    assert printed == pytest.approx(lightness["light"], rel=0.05)
 
 
 def test_map_with_too_many_samples_shows_some_at_random_and_says_so(project, browse):

@@ -8,6 +8,7 @@ import pytest
 
 from tasks.data.samples.defects import DefectError
 from tasks.prediction.inputs import Input, find_inputs, read_input
+from tests.kit.deep import deep_folder
 
 
 @pytest.fixture
@@ -50,9 +51,23 @@ def test_missing_file_or_table_has_a_reason(pictures):
     assert reasons(pictures / "none.png", pictures / "none.csv") == ["missing_file", "missing_file"]
 
 
-def test_labels_csv_of_a_folder_is_skipped(pictures):
-    table(pictures / "labels.csv", "path,label\nb.png,x\n")
+@pytest.mark.parametrize("name", ["labels.csv", "metadata.csv", "metadata.jsonl"])
+def test_table_of_labels_in_a_folder_is_skipped(pictures, name):
+    table(pictures / name, "path,label\nb.png,x\n")
     assert len(inputs(pictures)) == 3
+
+
+def test_table_of_another_tool_is_read(pictures):
+    lines = ['{"file_name": "b.png", "tags": ["x"]}', "[", '{"file_name": "a/1.png"}', "{}"]
+    path = table(pictures / "metadata.jsonl", "\n".join(lines))
+    assert contents(path) == [b"b.png", b"a/1.png"]
+    assert reasons(path) == ["", "unreadable_row", "", "missing_file"]
+    assert contents(table(pictures / "list.tsv", "note\tfile_name\nx\tb.png\n")) == [b"b.png"]
+
+
+def test_folder_that_is_far_too_deep_has_a_reason_and_costs_no_other_image(pictures):
+    with deep_folder(pictures, depth=150):
+        assert sorted(reasons(pictures)) == ["", "", "", "too_deep"]
 
 
 def test_file_that_is_left_out_is_skipped(pictures):
@@ -95,9 +110,9 @@ def test_unreadable_rows_do_not_stop_the_others(pictures):
 
 
 def test_csv_without_a_column_of_paths_has_a_reason(pictures):
-    [item] = inputs(table(pictures / "list.csv", "file,label\nb.png,x\n"))
+    [item] = inputs(table(pictures / "list.csv", "picture,label\nb.png,x\n"))
     assert item.reason == "unreadable_table"
-    assert "file, label" in item.detail
+    assert "picture, label" in item.detail
     assert reasons(table(pictures / "empty.csv", "")) == ["unreadable_table"]
 
 

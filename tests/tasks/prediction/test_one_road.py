@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from tasks.data.samples.samples import sample_id
 from tasks.evaluate import IMAGES
 from tasks.images.decode import decode_image
+from tasks.metrics.projection import project
 from tasks.models.bundle import load_bundle
 from tasks.models.classifier import Classifier
 from tasks.predict import predict
@@ -56,6 +58,20 @@ def test_exported_file_gives_what_evaluate_judged(judged, tmp_path, format):
     columns = [model.classes["label"].index(label) for label in table["label"]]
     of_label = probabilities[np.arange(len(table)), columns]
     assert np.abs(of_label - table["candidate_label_probability"].to_numpy()).max() <= MOST_DIFFERENCE
+
+
+def test_map_of_the_page_is_drawn_from_the_features_that_the_candidate_answers_from(judged, finished):
+    bundle, table, files = judged
+    model, _ = load_bundle(bundle)
+    answerer = Answerer(model, device="cpu")
+    transform = answerer.transform
+    images = [decode_image(file.read_bytes(), shorter_side=transform.shorter_side) for file in files]
+    pixels = torch.stack([transform.prepare(image) for image in images])
+    size = answerer.embedder.plan.minibatch_size
+    features = torch.cat([answerer.vectors(part) for part in torch.split(pixels, size)]).numpy()
+    places = load_file(finished / "data/evaluation/places.safetensors")["places"]
+    assert len(places) == len(table)
+    assert np.array_equal(places, project(features))
 
 
 DECODED = []  # the contents that were decoded

@@ -50,7 +50,7 @@ def test_misspelt_key_is_named_in_the_section_whose_name_python_cannot_use(refus
     message = refusal(lambda content: content["validate"].update(split_slat="x"))
     assert message.startswith(
         "validate.split_slat is unknown, "
-        "expected one of targets, classes, min_samples_per_class, split_salt, val_fraction"
+        "expected one of targets, classes, merge, min_samples_per_class, split_salt, val_fraction"
     )
 
 
@@ -61,11 +61,37 @@ def test_missing_key_is_named(refusal):
 
 def test_unknown_section_is_named_with_the_known_ones(refusal):
     message = refusal(lambda content: content.update(fintune={"epochs": 3}))
-    assert message.startswith("fintune is unknown, expected one of seed, scan, validate, backbone")
+    assert message.startswith("fintune is unknown, expected one of preset, seed, scan, validate, backbone")
 
 
 def test_missing_section_is_named(refusal):
     assert refusal(lambda content: content.pop("embed")) == "embed is missing: add it"
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "null\n"])
+def test_empty_file_is_refused_with_the_sections_it_should_have(tmp_path, text):
+    (tmp_path / "params.yaml").write_text(text, "utf-8")
+    with pytest.raises(
+        ValueError, match=r"params\.yaml is empty, expected sections: preset, seed, scan, validate"
+    ) as refused:
+        load_params(tmp_path / "params.yaml")
+    assert "NoneType" not in str(refused.value)
+
+
+def test_empty_section_is_refused_with_the_keys_it_should_have(refusal):
+    message = refusal(lambda content: content.update(audit=None))
+    assert message == "audit is empty, expected the keys recall, max_false_alarms: restore them with git"
+
+
+def test_key_that_is_given_twice_is_refused_by_name(tmp_path):
+    (tmp_path / "params.yaml").write_text("seed: 0\nseed: 1\n", "utf-8")
+    with pytest.raises(ValueError, match=r"params\.yaml gives the key 'seed' twice"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_label_that_would_be_merged_twice_is_refused(refusal):
+    message = refusal(lambda content: content["validate"].update(merge={"label": {"a": "b", "b": "c"}}))
+    assert message == "validate: merge sends 'a' of label to 'b', and 'b' to 'c': send 'a' to 'c'"
 
 
 def test_section_that_holds_a_number_is_refused_by_name(refusal):
@@ -139,13 +165,6 @@ def test_file_that_is_no_yaml_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"params\.yaml is not YAML") as refused:
         load_params(path)
     assert "\n" not in str(refused.value)
-
-
-def test_empty_file_is_told_the_sections(tmp_path):
-    path = tmp_path / "params.yaml"
-    path.write_text("", "utf-8")
-    with pytest.raises(ValueError, match=r"params\.yaml holds NoneType, expected sections: seed, scan, validate"):
-        load_params(path)
 
 
 def test_loaded_params_cannot_be_changed():

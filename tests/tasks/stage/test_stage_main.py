@@ -233,8 +233,6 @@ def test_missing_ledger_is_told_by_name_in_one_line(shell, workspace):
         "e",
         "--regression",
         "r",
-        "--embeddings",
-        "m",
         "--batches",
         "b",
         "--raw",

@@ -5,9 +5,8 @@ from functools import partial
 from math import sqrt
 
 import pandas as pd
-import pytest
 
-from tasks.data.admission.admission import admit, target_columns
+from tasks.data.admission.admission import admit
 from tasks.data.admission.options import AdmissionOptions, Split
 from tasks.data.admission.splits import groups_across_splits, side_of, small_classes
 
@@ -17,7 +16,7 @@ HALF = partial(side_of, split=Split(salt="graftline", val_fraction=0.25, heldout
 def admitted(*tables, targets=("label",), registered=None, fixed=None, min_samples_per_class=1, split=HALF):
     return admit(
         pd.concat(tables, ignore_index=True),
-        AdmissionOptions(targets=None, classes=fixed or {}, min_samples_per_class=min_samples_per_class),
+        AdmissionOptions(targets=None, classes=fixed or {}, merge={}, min_samples_per_class=min_samples_per_class),
         targets=list(targets),
         registered=registered or {},
         split=split,
@@ -62,6 +61,18 @@ def test_all_copies_with_conflicting_labels_are_set_aside(samples):
     ]
 
 
+def test_conflict_names_the_twin_and_its_label(samples):
+    table = samples("a", ["cat", "dog", "eel"], ids=["x", "x", "y"]).assign(colour=["red", "red", "red"])
+    later = samples("b", ["eel"], ids=["y"]).assign(colour="blue")
+    admission = admitted(table, later, targets=["label", "colour"])
+    assert admission.ledger["detail"].tolist() == [
+        "the same bytes are 'dog' of label in a/dog/0001.png",
+        "the same bytes are 'cat' of label in a/cat/0000.png",
+        "the same bytes are 'blue' of colour in b/eel/0000.png",
+        "the same bytes are 'red' of colour in a/eel/0002.png",
+    ]
+
+
 def test_conflict_also_sets_aside_the_copies_that_agree(samples):
     admission = admitted(samples("a", ["cat", "cat", "dog"], ids=["x", "x", "x"]))
     assert [reason for *_, reason in set_aside(admission)] == ["conflicting_labels"] * 3
@@ -85,10 +96,38 @@ def test_path_that_a_table_lists_twice_with_other_labels_is_a_conflict(samples):
     assert [reason for *_, reason in set_aside(admitted(table))] == ["conflicting_labels"] * 2
 
 
-def test_sample_without_a_label_is_set_aside_before_its_labelled_copy(samples):
-    table = samples("a", ["cat", "cat"], ids=["x", "x"])
-    table.loc[0, "label"] = None
-    assert set_aside(admitted(table)) == [("a", "cat/0000.png", "label_missing")]
+def unlabelled(table, *numbers):
+    table.loc[list(numbers), "label"] = None
+    return table
+
+
+def test_sample_without_a_label_is_in_the_pool_whatever_split_the_data_name(samples):
+    table = unlabelled(samples("a", ["cat", "cat"]), 0).assign(split=["heldout", "train"])
+    admission = admitted(table)
+    assert admission.manifest["split"].tolist() == ["pool", "train"]
+    assert admission.ledger.empty
+
+
+def test_sample_of_the_pool_that_comes_back_with_a_label_is_used_once(samples):
+    """Its first copy stays in the ledger as a copy, which no limit counts."""
+    first = unlabelled(samples("a", ["cat"] * 3, ids=["x", "y", "z"]), 0, 1, 2).assign(split="heldout")
+    admission = admitted(first, samples("b", ["cat", "cat"], ids=["x", "w"]))
+    assert set_aside(admission) == [("a", "cat/0000.png", "unlabelled_copy")]
+    assert admission.ledger["detail"].tolist() == ["no label, and the same bytes as b/cat/0000.png"]
+    used = admission.manifest.set_index("sample_id")["split"]
+    assert sorted(used.index) == ["w", "x", "y", "z"]
+    assert used["x"] == "heldout"  # named before there was a label
+    assert used[["y", "z"]].tolist() == ["pool", "pool"]
+
+
+def test_copy_in_the_pool_is_there_once(samples):
+    admission = admitted(unlabelled(samples("a", ["cat"] * 2, ids=["x", "x"]), 0, 1), samples("b", ["cat"]))
+    assert set_aside(admission) == [("a", "cat/0001.png", "unlabelled_copy")]
+
+
+def test_unlabelled_copy_takes_no_side_in_a_conflict_of_labels(samples):
+    table = unlabelled(samples("a", ["cat", "cat", "dog"], ids=["x", "x", "x"]), 0)
+    assert [reason for *_, reason in set_aside(admitted(table))] == ["unlabelled_copy"] + ["conflicting_labels"] * 2
 
 
 def test_sample_with_a_label_of_one_target_of_two_is_used(samples):
@@ -164,6 +203,30 @@ def test_explicit_split_wins(samples):
     assert groups_across_splits(admission.manifest) == ["one"]
 
 
+def test_part_of_train_is_val_in_a_batch_that_names_train_and_held_out_alone(samples):
+    table = samples("a", ["cat"] * 300).assign(split=["train", "train", "heldout"] * 100)
+    later = samples("b", ["cat"] * 100).assign(split="train", group="one")
+    before = admitted(table).manifest.set_index("sample_id")["split"]
+    after = admitted(table, later).manifest.set_index("sample_id")["split"]
+    assert after[before.index].equals(before)
+    assert set(after[after.index.difference(before.index)]) == {"train"}
+    counts = Counter(before)
+    assert counts["heldout"] == 100
+    assert abs(counts["val"] - 50) < 4 * sqrt(200 * 0.25 * 0.75)
+
+
+def test_group_stays_together_where_a_part_of_train_is_val(samples):
+    groups = [f"patient {number % 20}" for number in range(300)]
+    table = samples("a", ["cat"] * 300).assign(split=["train", "train", "heldout"] * 100, group=groups)
+    used = admitted(table).manifest
+    assert used[used["split"] != "heldout"].groupby("group")["split"].nunique().eq(1).all()
+
+
+def test_batch_that_names_val_keeps_its_splits(samples):
+    table = samples("a", ["cat"] * 90).assign(split=["train", "val", "heldout"] * 30)
+    assert admitted(table).manifest["split"].tolist() == table["split"].tolist()
+
+
 def test_class_that_is_not_in_every_split_is_reported_with_its_counts(samples):
     table = samples("a", ["cat"] * 3 + ["dog"] * 3)
     table["split"] = ["train", "val", "heldout", "train", "train", "heldout"]
@@ -176,30 +239,3 @@ def test_every_sample_is_in_the_manifest_or_in_the_ledger(samples):
     table = samples("a", ["cat", "dog", "eel"] * 20, ids=[f"{i % 35}" for i in range(60)])
     admission = admitted(table, min_samples_per_class=5, fixed={"label": ["cat", "dog"]})
     assert sorted([*admission.manifest["path"], *admission.ledger["path"]]) == sorted(table["path"])
-
-
-def columns(table, *, chosen=None, fixed=(), registered=()):
-    options = AdmissionOptions(targets=chosen, classes={name: ["cat"] for name in fixed}, min_samples_per_class=2)
-    return target_columns(table, options, registered=registered)
-
-
-def test_facts_and_keys_are_not_targets(samples):
-    table = samples("a", ["cat", "cat"]).assign(colour="red")
-    assert columns(table) == (["label", "colour"], [])
-    assert columns(table, chosen=["colour"]) == (["colour"], ["label"])
-
-
-def test_column_of_unique_values_is_ignored(samples):
-    table = samples("a", ["cat", "cat"]).assign(serial=["1", "2"])
-    assert columns(table) == (["label"], ["serial"])
-    assert columns(table, registered=["serial"]) == (["label", "serial"], [])
-
-
-def test_data_too_small_for_any_class_keeps_its_targets(samples):
-    assert columns(samples("a", ["cat", "dog"])) == (["label"], [])
-
-
-@pytest.mark.parametrize(("key", "settings"), [("targets", {"chosen": ["colour"]}), ("classes", {"fixed": ["colour"]})])
-def test_error_for_a_target_that_no_batch_has_names_it(samples, key, settings):
-    with pytest.raises(ValueError, match=rf"validate\.{key} names 'colour', which no batch has, expected one of label"):
-        columns(samples("a", ["cat"]), **settings)

@@ -118,3 +118,57 @@ def test_pages_show_each_expectation_and_run_nothing_of_a_name(manifest, tmp_pat
     assert "sample_id" in shown
     assert re.search(r"Failed|failed", shown)
     assert "<script>alert(1)</script>" not in shown
+
+
+@pytest.mark.parametrize(
+    ("changes", "limits", "words"),
+    [
+        ({}, {"min_samples": 21}, "20 samples can be used, expected at least 21 "),
+        (
+            {"label": "cat"},
+            {"max_class_fraction": 1.0},
+            "label has 1 class ('cat') in a, expected at least 2 ",
+        ),
+        (
+            {},
+            {"min_class_fraction": 0.6},
+            "of the labels of label, 50.0% are 'cat', 50.0% are 'dog', expected at least 60",
+        ),
+        (
+            {},
+            {"max_class_fraction": 0.4},
+            "of the labels of label, 50.0% are 'cat', 50.0% are 'dog', expected at most 40",
+        ),
+        (
+            {"label": ["cat", "dog"] * 5 + [None] * 10},
+            {},
+            "50.0% of the samples have no label of label (50.0% in a), expected at most 20.0% ",
+        ),
+        (
+            {"width": 40},
+            {},
+            "20 images of a are longer than 2 times their width, such as a/cat/0000.png with 40 x 16 px",
+        ),
+        ({"split": "train"}, {}, "no sample is in val, heldout, expected some in each split"),
+    ],
+)
+def test_sentence_says_what_was_seen_and_what_was_expected(manifest, changes, limits, words):
+    found = check_expectations(examination(manifest.assign(**changes), **limits))
+    [unmet] = [result for result in found if not result["success"]]
+    assert unmet["sentence"].startswith(words)
+    assert unmet["name"] == "splits" or f"(validate.expectations.{unmet['name']}): " in unmet["sentence"]
+
+
+def test_sentence_names_the_batches(manifest, samples):
+    more = pd.concat([manifest, samples("b", ["cat"] * 15).assign(split="train")], ignore_index=True)
+    limits = {"min_class_fraction": 0.0, "max_class_fraction": 1.0, "min_samples_per_batch": 16}
+    found = {each["name"]: each["sentence"] for each in check_expectations(examination(more, **limits))}
+    assert found["min_samples_per_batch"].startswith(
+        "of the samples that can be used, batch b has 15, expected at least 16"
+    )
+    assert "batch b by 0.50 in label, expected at most 0.3 " in found["max_label_drift"]
+
+
+def test_pool_is_expected_to_be_nothing(manifest, samples):
+    pool = samples("b", ["cat"] * 50).assign(split="pool", label=None, width=4000)
+    assert broken(pd.concat([manifest, pool], ignore_index=True)) == []

@@ -69,7 +69,8 @@ def raw(workspace, picture, bomb):
     picture(next(seeds)).save(cat / "pages.tiff", save_all=True, append_images=[picture(next(seeds))])
     picture(next(seeds), width=4).save(cat / "small.png")
     (cat / "bomb.png").write_bytes(bomb)
-    Image.new("F", (16, 16)).save(cat / "real.tiff")
+    Image.new("LAB", (16, 16)).save(cat / "lab.tiff")
+    Image.new("L", (16, 16), 9).save(cat / "blank.png")
     (cat / "link.png").symlink_to("/etc/hostname")
     (cat / "gone.png").symlink_to("nowhere")
     (cat / ".hidden.png").write_bytes(whole)
@@ -160,11 +161,12 @@ def test_each_kind_of_bad_input_is_in_the_ledger_with_its_reason(run):
             "cat/pages.tiff": "animated",
             "cat/small.png": "too_small",
             "cat/bomb.png": "too_many_pixels",
-            "cat/real.tiff": "unsupported_mode",
+            "cat/lab.tiff": "unsupported_mode",
+            "cat/blank.png": "blank",
             "cat/link.png": "outside_batch",
             "cat/gone.png": "missing_file",
             "cat/.hidden.png": "hidden_file",
-            "copy.png": "label_missing",
+            "copy.png": "unlabelled_copy",
             "nothing": "empty_class_folder",
             "unknown/1.png": "unknown_class",
             "dog/copy of a cat.png": "conflicting_labels",
@@ -173,8 +175,6 @@ def test_each_kind_of_bad_input_is_in_the_ledger_with_its_reason(run):
             "cat/04.png": "conflicting_labels",
         },
         "table": {
-            "unnamed.png": "label_missing",
-            "blank.png": "label_missing",
             "../secret.png": "outside_batch",
             "/etc/hostname": "outside_batch",
             "missing.png": "missing_file",

@@ -36,9 +36,17 @@ def test_name_that_is_unsafe_in_a_path_or_a_shell_is_refused(read, name):
         read(f"batches: [{name!r}]")
 
 
-def test_name_that_yaml_reads_as_a_number_is_refused_with_the_remedy(read):
-    with pytest.raises(ValueError, match=r"lists 2024, .*in quotes if it is a number"):
-        read("batches: [2024]")
+@pytest.mark.parametrize(
+    ("name", "kind"), [("2024", "number"), ("2.5", "number"), ("2026-11-20", "date"), ("yes", "yes or no")]
+)
+def test_name_that_yaml_reads_as_something_else_is_refused_with_the_remedy(read, name, kind):
+    with pytest.raises(ValueError, match=rf"lists .*, which YAML takes for a {kind}: write \".*\", in quotes"):
+        read(f"batches: [{name}]")
+
+
+def test_list_that_is_given_twice_is_refused(read):
+    with pytest.raises(ValueError, match=r"gives the key 'batches' twice, in lines 1 and 2"):
+        read("batches: [a]\nbatches: [b]\n")
 
 
 def test_batch_listed_twice_is_refused(read):

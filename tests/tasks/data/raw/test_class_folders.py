@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from tasks.data.raw.layouts import find_entries
+from tests.kit.deep import deep_folder
 
 
 @pytest.fixture
@@ -36,9 +37,9 @@ def test_entries_are_sorted_by_path(root):
     assert paths == ["10/x.png", "9/x.png", "a/x.png", "b/x.png", "cat/1.png"]
 
 
-def test_file_in_no_class_folder_is_a_defect(root):
+def test_file_in_no_class_folder_is_a_sample_without_a_label(root):
     (root / "stray.png").touch()
-    assert labels_and_reasons(root)["stray.png"] == (None, "label_missing")
+    assert labels_and_reasons(root)["stray.png"] == (None, "")
 
 
 def test_class_folder_without_files_is_a_defect(root):
@@ -122,10 +123,28 @@ def test_spaces_and_the_form_of_accents_make_no_other_class(root):
     assert labels == {"caf\u00e9"}
 
 
-def test_class_folder_with_a_blank_name_gives_no_sample(root):
+def test_class_folder_with_a_blank_name_gives_samples_without_a_label(root):
     for name in (" ", "\u00a0"):
         (root / name).mkdir()
         (root / name / "1.png").touch()
-    assert {reason for path, (_, reason) in labels_and_reasons(root).items() if path != "cat/1.png"} == {
-        "label_missing"
-    }
+    assert [entry for path, entry in labels_and_reasons(root).items() if path != "cat/1.png"] == [(None, "")] * 2
+
+
+def test_whole_float_is_the_whole_number(root):
+    for name in ("1", "1.0", "2.50"):
+        (root / name).mkdir()
+        (root / name / "1.png").touch()
+    assert {label for label, _ in labels_and_reasons(root).values()} == {"cat", "1", "2.50"}
+
+
+def test_folder_that_a_program_made_for_itself_is_no_empty_class(root):
+    for name in (".git", "__MACOSX", "@eaDir"):
+        (root / name).mkdir()
+    assert list(labels_and_reasons(root)) == ["cat/1.png"]
+
+
+def test_folder_that_is_far_too_deep_is_a_defect_and_costs_no_other_file(root):
+    with deep_folder(root / "cat", depth=150):
+        sound, deep = sorted(find_entries(root), key=lambda entry: entry.reason)
+    assert (sound.path, sound.reason) == ("cat/1.png", "")
+    assert (deep.path.count("/"), deep.reason) == (100, "too_deep")

@@ -11,7 +11,7 @@ from tasks.data.raw.layouts import find_entries
 
 @pytest.fixture
 def batch(tmp_path):
-    folder = tmp_path / "batch"
+    folder = tmp_path / "raw/batch"
     (folder / "deep").mkdir(parents=True)
     for name in ("1.png", "2.png", "deep/3.png"):
         (folder / name).touch()
@@ -23,16 +23,15 @@ def table(batch, text, *, encoding="utf-8"):
 
 
 def labels_or_reasons(batch):
-    """Return by path a row's cells, or the reason of its defect; files that no row names are left out."""
+    """Return by path a row's cells, or the reason of its defect; samples that no row names are left out."""
     return {
-        entry.path: entry.reason or dict(entry.said)
-        for entry in find_entries(batch)
-        if "does not name the file" not in entry.detail
+        entry.path: entry.reason or dict(entry.said) for entry in find_entries(batch) if entry.is_named or entry.reason
     }
 
 
 def unnamed(batch):
-    return [entry.path for entry in find_entries(batch) if "does not name the file" in entry.detail]
+    """Return the samples that no row names: they have no label."""
+    return [entry.path for entry in find_entries(batch) if not (entry.is_named or entry.reason or entry.said)]
 
 
 def test_row_names_a_file_and_its_labels(batch):
@@ -104,23 +103,30 @@ def test_open_quote_costs_only_the_rows_behind_it(batch):
     assert unnamed(batch) == ["2.png", "deep/3.png"]
 
 
-def test_row_that_is_not_utf8_does_not_affect_the_others(batch):
-    table(batch, b"path,label\n1.png,caf\xe9\n2.png,dog\n\xff.png,dog\n")
-    assert labels_or_reasons(batch) == {
-        "1.png": "unreadable_row",
-        "2.png": {"label": "dog"},
-        "\\xff.png": "name_not_text",
-    }
+def test_table_that_is_not_utf8_is_one_defect_and_its_files_have_no_label(batch):
+    """Else a few classes would lose all their rows, and the others none."""
+    table(batch, b"path,label\n1.png,caf\xe9\n2.png,dog\n")
+    [entry] = [entry for entry in find_entries(batch) if entry.reason]
+    assert (entry.path, entry.reason) == ("labels.csv", "unreadable_table")
+    assert entry.detail == "1 of its 3 lines are not UTF-8 (the first is line 2): save the table as UTF-8"
+    assert unnamed(batch) == ["1.png", "2.png", "deep/3.png"]
+
+
+def test_long_line_may_be_read_in_pieces_that_end_within_a_character(batch):
+    """A table of old Macs has no end of a line that files know."""
+    table(batch, "path,label\r" + f"1.png,{'é' * 1000}\r" * 600)
+    assert not [entry for entry in find_entries(batch) if entry.reason == "unreadable_table"]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "no header: expected a column path and a column for each target"),
+        ("", "columns ; expected path and a column for each target"),
         ("image,label\n1.png,cat\n", "columns image, label; expected path and a column for each target"),
         ("path,label,label\n1.png,cat,dog\n", "column label appears twice"),
         ("path,group\n1.png,one\n", "columns path, group; expected a column for each target"),
-        ("path,label\n1.png,cat\n".encode("utf-16"), "the header is not UTF-8"),
+        ("path,label\n1.png,cat\n".encode("utf-16"), "are not UTF-8 (the first is line 1): save the table as UTF-8"),
+        ("path,Label,label\n1.png,cat,dog\n", "column label appears twice"),
     ],
 )
 def test_unreadable_table_is_a_defect_and_its_files_are_accounted_for(batch, text, message):
@@ -152,7 +158,6 @@ def test_table_that_is_a_pipe_is_not_opened(batch):
         ("out.png", "outside_batch"),
         ("way/secret.png", "outside_batch"),
         ("gone.png", "missing_file"),
-        ("deep\\3.png", "missing_file"),
         ("a" * 5000, "missing_file"),
         ("deep/3.png/x", "missing_file"),
         ("", "missing_file"),
@@ -208,3 +213,86 @@ def test_file_of_any_name_is_found_by_its_row(tmp_path_factory, name):
     if name == "labels.csv":
         return
     assert [(entry.path, entry.reason) for entry in find_entries(batch)] == [(name, "")]
+
+
+def test_keys_are_columns_in_any_case_of_letters(batch):
+    table(batch, "Path,LABEL,Split,Group,Domain,Colour\n1.png,cat,Test,g,d,red\n")
+    said = {"label": "cat", "split": "heldout", "group": "g", "domain": "d", "Colour": "red"}
+    assert labels_or_reasons(batch) == {"1.png": said}
+
+
+@pytest.mark.parametrize("name", ["file_name", "filename", "FileName", "filepath", "image_path"])
+def test_column_of_paths_may_be_called_as_other_tools_call_it(batch, name):
+    table(batch, f"label,{name}\ncat,1.png\n")
+    assert labels_or_reasons(batch) == {"1.png": {"label": "cat"}}
+
+
+@pytest.mark.parametrize(("cell", "label"), [("1.0", "1"), ("-3.00", "-3"), ("1.5", "1.5"), ("1.0.0", "1.0.0")])
+def test_whole_float_is_the_whole_number(batch, cell, label):
+    table(batch, f"path,label\n1.png,{cell}\n")
+    assert labels_or_reasons(batch)["1.png"] == {"label": label}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "deep/3",
+        "DEEP/3.PNG",
+        "deep\\3.png",
+        ".\\Deep\\3",
+        "./deep//3.png",
+        "3.png",
+        "3",
+        "batch/deep/3.png",
+        "raw/batch/deep/3.png",
+        "/home/ann/batch/deep/3.png",
+        "C:\\birds\\batch\\deep\\3.png",
+    ],
+)
+def test_path_that_is_not_quite_the_files_means_the_one_file_that_fits(batch, path):
+    table(batch, f"path,label\n{path},cat\n")
+    assert labels_or_reasons(batch) == {"deep/3.png": {"label": "cat"}}
+    assert unnamed(batch) == ["1.png", "2.png"]
+
+
+def test_folder_called_like_the_batch_in_a_path_that_leads_elsewhere_is_no_batch(batch):
+    table(batch, "path,label\nother/batch/1.png,cat\n")
+    [entry] = [entry for entry in find_entries(batch) if entry.said]
+    assert entry.reason == "missing_file"
+
+
+def test_absolute_path_of_a_file_of_the_batch_means_that_file(batch):
+    table(batch, f"path,label\n{batch}/deep/3.png,cat\n")
+    assert labels_or_reasons(batch) == {"deep/3.png": {"label": "cat"}}
+
+
+def test_path_that_several_files_fit_means_none_of_them(batch):
+    (batch / "deep/2.jpg").touch()
+    (batch / "2.jpg").touch()
+    table(batch, "path,label\n2,cat\n")
+    [entry] = [entry for entry in find_entries(batch) if entry.said]
+    assert (entry.reason, entry.detail) == ("missing_file", "no such file, and 2 fit it: 2.jpg, 2.png")
+
+
+def test_note_beside_a_sample_leaves_no_doubt_about_the_sample(batch):
+    (batch / "1.txt").touch()
+    (batch / "._1.png").touch()
+    table(batch, "path,label\n1,cat\n")
+    [entry] = [entry for entry in find_entries(batch, endings=(".png",)) if entry.said]
+    assert (entry.path, entry.reason) == ("1.png", "")
+
+
+def test_file_of_another_ending_is_named_and_not_taken(batch):
+    table(batch, "path,label\n1.jpg,cat\nother/2.png,cat\n")
+    details = {entry.path: entry.detail for entry in find_entries(batch) if entry.reason}
+    assert details == {"1.jpg": "no such file: is it 1.png?", "other/2.png": "no such file"}
+
+
+@pytest.mark.parametrize(
+    "path", ["batch/../../secret.png", "/x/batch/../secret.png", "\\..\\secret.png", "C:\\secret.png"]
+)
+def test_path_that_resembles_a_file_leads_to_no_other_place(batch, tmp_path, path):
+    (tmp_path / "secret.png").touch()
+    table(batch, f"path,label\n{path},cat\n")
+    [entry] = [entry for entry in find_entries(batch) if entry.said]
+    assert entry.reason in ("missing_file", "outside_batch")

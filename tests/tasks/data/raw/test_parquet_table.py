@@ -37,7 +37,7 @@ def labels_or_reasons(batch):
 
 
 def contents(batch):
-    return [read_content(batch / entry.path) for entry in find_entries(batch)]
+    return [read_content(batch / entry.path) for entry in find_entries(batch) if not entry.reason]
 
 
 def test_row_is_a_sample_with_its_labels(batch):
@@ -75,9 +75,27 @@ def test_numbers_and_truth_values_are_labels(batch):
     ]  # fmt: skip
 
 
-def test_column_of_lists_is_ignored(batch):
-    write(batch / "x.parquet", label=["cat"] * 3, boxes=[[1, 2], [], None])
-    assert list(labels_or_reasons(batch).values()) == [{"label": "cat"}] * 3
+def test_column_of_lists_is_named_once_and_no_target(batch):
+    for name in ("x", "y"):
+        write(batch / f"{name}.parquet", label=["cat"] * 3, boxes=[[1, 2], [], None])
+    named, *rows = sorted(find_entries(batch), key=lambda entry: not entry.reason)
+    assert [dict(row.said) for row in rows] == [{"label": "cat"}] * 6
+    assert (named.path, named.reason) == ("x.parquet:boxes", "not_a_sample")
+    assert named.detail == "column boxes holds several values a row; a target has one: give each its own column"
+
+
+def test_labels_that_are_lists_are_a_defect_of_the_table(batch):
+    write(batch / "x.parquet", labels=[[0, 1], [1], []])
+    assert labels_or_reasons(batch) == {
+        "x.parquet": "unreadable_table", "x.parquet/0": {}, "x.parquet/1": {}, "x.parquet/2": {},
+    }  # fmt: skip
+
+
+def test_shards_called_after_splits_are_the_split(batch):
+    for name in ("train-00000-of-00001", "validation-00000-of-00001", "test"):
+        write(batch / f"{name}.parquet", images=[name.encode()], label=["cat"])
+    splits = {path.split("-")[0].split(".")[0]: said["split"] for path, said in labels_or_reasons(batch).items()}
+    assert splits == {"train": "train", "validation": "val", "test": "heldout"}
 
 
 def test_names_of_rows_sort_in_the_order_of_the_rows(batch):
@@ -231,3 +249,9 @@ def test_damaged_table_gives_rows_or_defects_and_never_an_error(batch):
             if not entry.reason:
                 with contextlib.suppress(UnreadableTableError):
                     assert isinstance(read_content(batch / entry.path), bytes)
+
+
+def test_table_with_too_many_columns_is_a_defect(batch):
+    write(batch / "x.parquet", **{f"column_{number}": [1, 2, 3] for number in range(1000)})
+    [entry] = find_entries(batch)
+    assert (entry.reason, entry.detail) == ("unreadable_table", "1001 columns, expected at most 1000")

@@ -25,7 +25,9 @@ def judged(quality, *, labels=LABELS):
 def history(*, kept=2, epochs=3, ending="every epoch was run"):
     scores = Scores(loss=1.0, accuracy=0.5)
     return History(
-        epochs=[Epoch(epoch=each, train=None, val=scores) for each in range(epochs)], kept=kept, ending=ending
+        epochs=[Epoch(epoch=each, train=None, val=scores, val_calibrated_loss=scores.loss) for each in range(epochs)],
+        kept=kept,
+        ending=ending,
     )
 
 

@@ -30,8 +30,13 @@ def test_wrong_confidence_is_set_right(calibrated, factor):
     assert log_loss(factor * logits / temperature, labels) < log_loss(factor * logits, labels)
 
 
-def test_logits_that_are_always_right_get_a_temperature_all_the_same():
-    assert 0.009 < fit_temperature(np.eye(3) * 10, np.arange(3)) < 1.0
+@pytest.mark.parametrize("n", [3, 45, 3000])
+def test_model_that_is_right_about_all_of_val_is_as_sure_as_so_many_samples_allow(n):
+    labels = np.arange(n) % 3
+    logits = np.eye(3)[labels] * 10
+    confidence = softmax(logits / fit_temperature(logits, labels), axis=1).max(axis=1)
+    doubt = 1 / (n + 2)  # of Platt's targets
+    assert confidence == pytest.approx(np.full(n, 1 - doubt + doubt / 3), abs=1e-4)
 
 
 def test_without_labels_it_is_one():

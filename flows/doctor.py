@@ -1,0 +1,111 @@
+"""Checks what this machine and this checkout have, and says what to do about what is missing: `graftline doctor`."""
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+LEAST_DISK = 5e9  # bytes: a first run on 2,000 pictures takes 1 GB
+LEAST_MEMORY = 2e9  # bytes: finetune takes 1 GB
+
+
+def main(words: list[str] | None = None) -> None:
+    argparse.ArgumentParser(prog="graftline doctor", description=__doc__).parse_args(words)
+    checks: dict[str, Callable[[], str]] = {
+        "Python": python, "git": git, "DVC remote": dvc_remote, "weights": weights, "disk": disk, "memory": memory,
+        "Prefect": prefect_server,
+    }  # fmt: skip
+    has_failed = False
+    for about, check in checks.items():
+        try:
+            mark, line = "ok  ", check()
+        except NoteError as error:
+            mark, line = "note", str(error)
+        except (OSError, ValueError) as error:
+            mark, line, has_failed = "FAIL", str(error), True
+        sys.stdout.write(f"{mark}  {about:10}  {line}\n")
+        sys.stdout.flush()
+    sys.exit(1 if has_failed else 0)
+
+
+class NoteError(Exception):
+    """What is missing is needed only for more than a run on this machine."""
+
+
+def python() -> str:
+    """Return the version. Raises ValueError for another than 3.11."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] != (3, 11):
+        raise ValueError(f"this is Python {version}, expected 3.11: make setup PYTHON=/path/to/python3.11")
+    return f"{version} at {sys.executable}"
+
+
+def git() -> str:
+    """Return that git knows this checkout and whose commits these are. Raises ValueError where it is no checkout."""
+    from flows.workspace.git import has_identity, is_git_checkout
+
+    if not shutil.which("git"):
+        raise ValueError("git is not installed: install it with the system's package manager")
+    if not is_git_checkout():
+        raise ValueError(f"{Path.cwd()} is not a git checkout: run from the root of a clone")
+    if not has_identity():
+        raise NoteError(
+            "runs commit as graftline; for your own name: `git config --global user.name NAME`, and user.email alike"
+        )
+    return "this is a checkout, and commits have a name"
+
+
+def dvc_remote() -> str:
+    """Return the default remote of DVC."""
+    from tasks.machine.dvc_files import dvc_settings
+
+    settings = dvc_settings()
+    name = settings.get("core", "remote", fallback="")
+    if not name:
+        raise NoteError(
+            "none: data and models stay on this machine; `dvc remote add -d NAME URL` names a place for them"
+        )
+    return name
+
+
+def weights() -> str:
+    """Return that the weights of params.yaml can be had. Raises ValueError where they cannot."""
+    from flows.workspace.parameters import proposal
+
+    proposal(None)
+    return "those that params.yaml names are here, or can be downloaded"
+
+
+def disk() -> str:
+    """Return the room on this disk. Raises ValueError for too little."""
+    free = shutil.disk_usage(Path.cwd()).free
+    if free < LEAST_DISK:
+        raise ValueError(f"{free / 1e9:.1f} GB are free, expected {LEAST_DISK / 1e9:.0f}: make room, `dvc gc -w` helps")
+    return f"{free / 1e9:.0f} GB are free"
+
+
+def memory() -> str:
+    """Return the memory of this machine. Raises ValueError for too little."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if total < LEAST_MEMORY:
+        raise ValueError(
+            f"{total / 1e9:.1f} GB, expected {LEAST_MEMORY / 1e9:.0f}: lower minibatch_size, image_size in params.yaml"
+        )
+    return f"{total / 1e9:.0f} GB"
+
+
+def prefect_server() -> str:
+    """Return that a Prefect server answers."""
+    from flows.server.reach import check_server
+
+    try:
+        check_server()
+    except ConnectionError as error:
+        raise NoteError(f"{error}; a single run needs none") from None
+    return "a server answers"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""What the last run found, in lines for a person: the held-out metrics, the verdict, the page, and what is next."""
+
+from flows.in_use.next_step import next_command
+from flows.in_use.verdict import ADVICE, read_object, read_verdict
+from flows.workspace import paths
+
+
+def outcome() -> list[str]:
+    """Return the held-out table, the verdict, the page and the next command; nothing where no candidate was judged.
+
+    Raises:
+        ValueError: a file is damaged.
+    """
+    if not (paths.verdict().is_file() and paths.metrics().is_file()):
+        return []
+    verdict = read_verdict()
+    lines = [f"Held-out metrics, {verdict['num_heldout']} samples that no training used"]
+    for target, models in read_object(paths.metrics(), advice=ADVICE).items():
+        for name, measured in models.items():
+            if "accuracy" in measured:
+                interval = " to ".join(f"{end:.3f}" for end in measured["intervals"]["accuracy"])
+                lines.append(
+                    f"  {target}, {name:9}  accuracy {measured['accuracy']:.4f} ({interval})"
+                    f"  macro F1 {measured['macro_f1']:.4f}  log-loss {measured['log_loss']:.4f}"
+                )
+    lines += ["", f"Gate: the candidate is {verdict['verdict']}"]
+    lines += [f"  {'pass' if rule['passed'] else 'FAIL'}  {rule['text']}" for rule in verdict["rules"]]
+    page = paths.report()
+    lines += ["", f"Report   {page.resolve()}   (graftline report opens it)"] if page.is_file() else [""]
+    return [*lines, f"Next     {next_command(verdict)}"]

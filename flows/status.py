@@ -1,0 +1,104 @@
+"""Says what is in use and since when, what is stale, what waits, and what the last run found: `graftline status`."""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+Line = tuple[str, str]  # what it is about, and what there is to say
+
+
+def main(words: list[str] | None = None) -> None:
+    argparse.ArgumentParser(prog="graftline status", description=__doc__).parse_args(words)
+    try:
+        for about, line in status():
+            sys.stdout.write(f"{about:10} {line}\n")
+            sys.stdout.flush()
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+
+
+def status() -> Iterator[Line]:
+    """Yield the lines. Raises ValueError where a file of this project is damaged."""
+    from flows.workspace.batches import extent_of, listed, tracked
+
+    yield "in use", in_use()
+    names = listed()
+    files = sum(extent_of(name)[0] for name in names if name in tracked().values())
+    counted = f"{len(names):,} listed, {files:,} files" if names else "none yet: `graftline train PHOTOS/`"
+    yield "batches", counted
+    done = subprocess.run([sys.executable, "-m", "flows.stale"], capture_output=True, text=True, check=False)
+    yield "stale", (done.stdout or done.stderr).strip()
+    for line in waiting():
+        yield "waits", line
+    yield "last run", last_run()
+
+
+def in_use() -> str:
+    """Return the model in use, since when, and its accuracy."""
+    from flows.in_use.log import read_log
+
+    entries = read_log()
+    if not entries:
+        return "no model yet: `graftline promote` puts an accepted candidate in use"
+    last = entries[-1]
+    since = f" since {last['when']}" if "when" in last else ""
+    metrics = last.get("metrics") or {}
+    accuracies = [f"{target} {one['accuracy']:.1%}" for target, one in metrics.items() if "accuracy" in one]
+    held_out = f", held-out accuracy: {', '.join(accuracies)}" if accuracies else ""
+    return f"v{last['version']} ({last['model_sha256'][:12]}){since}{held_out}"
+
+
+def waiting() -> Iterator[str]:
+    """Yield a line for each kind of thing that waits: samples, copies, batches of the landing, a candidate."""
+    from flows.in_use.verdict import read_object, read_verdict
+    from flows.landing.arrivals import unfinished
+    from flows.workspace import paths
+
+    if paths.validation().is_file():
+        counts = read_object(paths.validation(), advice="run `dvc repro` again")["batches"].values()
+        kinds = dict.fromkeys(kind for batch in counts for kind in batch if kind not in ("in", "used"))
+        totals = {kind: sum(batch.get(kind, 0) for batch in counts) for kind in kinds}
+        if numbers := [f"{total:,} {kind.replace('.', ': ')}" for kind, total in totals.items() if total]:
+            yield f"samples: {', '.join(numbers)}"
+    if copies := sum(1 for _ in unfinished()):
+        yield f"copies: {copies} that a killed run left; the next `graftline train` or `ingest` goes on"
+    if address := os.environ.get("GRAFTLINE_LANDING"):
+        yield f"landing: {landed(address)}"
+    if paths.verdict().is_file() and paths.candidate().is_dir():
+        from flows.in_use.place import digests, recorded
+
+        if read_verdict()["verdict"] == "accepted" and digests(paths.candidate()) != recorded():
+            yield "candidate: accepted and not in use: `graftline promote`"
+
+
+def landed(address: str) -> str:
+    """Return how many batches of the landing were not taken yet."""
+    from flows.landing.listing import Landing
+    from flows.landing.places import open_store
+
+    try:
+        landing = Landing(open_store(address), marker="_COMPLETE")
+        listing = landing.look()
+    except (OSError, ValueError) as error:
+        return str(error)
+    new = sum(landing.mark_of(batch, marks=listing.marks) is None for batch in listing.batches)
+    return f"{new} of {len(listing.batches)} batches were not taken yet: `graftline ingest {address}`"
+
+
+def last_run() -> str:
+    """Return the verdict of the last run, with the rules that its candidate breaks."""
+    from flows.in_use.verdict import read_verdict
+    from flows.workspace import paths
+
+    if not paths.verdict().is_file():
+        return "none has judged a candidate"
+    verdict = read_verdict()
+    broken = [rule["text"] for rule in verdict["rules"] if not rule["passed"]]
+    reasons = f": {'; '.join(broken)}" if broken else ""
+    return f"candidate {verdict['candidate'][:12]} is {verdict['verdict']}{reasons}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Ask a person about what looks wrong and may be right: a sentence each, with what to do."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from tasks.data.admission.columns import perhaps_one_target
+from tasks.data.admission.nesting import alike_inside
+from tasks.data.admission.options import AdmissionOptions
+from tasks.data.admission.shortfalls import number_of
+from tasks.data.admission.spellings import alike, line, plain, quoted, several_in_one
+from tasks.data.admission.splits import batches_without_heldout, batches_without_val
+
+MAX_SHOWN = 10  # names in a sentence
+NO_JUDGE = "names train and val, but no held-out"
+TOO_DEEP = "is it one folder too deep?"
+# by their `plain` form: what programs and people write where a sample has no label
+NO_LABEL = {
+    "nan", "null", "none", "na", "n/a", "<na>", "nil", "#n/a", "?", plain("-1"), "unlabelled", "unlabeled", "nolabel",
+}  # fmt: skip
+KEEP = "to keep one as it is, merge it into itself"
+
+
+def about_columns(
+    samples: pd.DataFrame, targets: Sequence[str], passed_over: Mapping[str, str], options: AdmissionOptions
+) -> Iterator[str]:
+    """Yield what to ask about the choice of targets, unless `validate.targets` makes it.
+
+    Args:
+        passed_over: the columns that are no target, and why.
+    """
+    if options.targets:
+        return
+    renamed = perhaps_one_target(samples, targets, passed_over)
+    others = [name for name in passed_over if name not in [found["column"] for found in renamed]]
+    if others:
+        columns = ", ".join(f"{name!r} ({passed_over[name]})" for name in others)
+        choice = ", ".join(map(quoted, [*targets, others[0]]))
+        yield f"not learned: {columns}. To learn a column too, name the targets: validate.targets: [{choice}]"
+    for found in renamed:
+        target, column = found["target"], found["column"]
+        classes = ", ".join(map(repr, found["classes"][:MAX_SHOWN]))
+        yield (
+            f"batch {', '.join(found['batches'])} has no {target!r}, but its {column!r} has the same classes "
+            f"({classes}): is it {target!r}? Then call the column {target!r} there"
+        )
+
+
+def about_splits(samples: pd.DataFrame, targets: Sequence[str]) -> Iterator[str]:
+    """Yield what to know about the splits that the data name."""
+    batches = batches_without_val(samples, targets=targets)
+    if batches:
+        yield (
+            f"batch {', '.join(batches)} names train and held-out, but no val: a part of its train samples is val, as "
+            "validate.val_fraction says. To choose it yourself, name some of them val"
+        )
+    batches = batches_without_heldout(samples, targets=targets)
+    if batches:
+        yield (
+            f"batch {', '.join(batches)} {NO_JUDGE}: nothing of it can judge the model. If its val is to judge, call "
+            "it test; then a part of its train samples is val"
+        )
+
+
+def about_names(
+    samples: pd.DataFrame,
+    targets: Sequence[str],
+    registered: Mapping[str, Sequence[str]],
+    options: AdmissionOptions,
+) -> Iterator[str]:
+    """Yield what to ask about the names of classes, unless `validate.merge` decides about them."""
+    for target in targets:
+        first = [*registered.get(target, []), *options.classes.get(target, [])]
+        merge = options.merge.get(target, {})
+        counts = dict.fromkeys(first, 0) | {str(name): int(n) for name, n in samples[target].value_counts().items()}
+        pairs = alike(counts, first=first, merge=merge)
+        if pairs:
+            shown = ", ".join(
+                f"{quoted(old)} ({counts[old]:,}) and {quoted(new)} ({counts[new]:,})" for old, new in pairs[:MAX_SHOWN]
+            )
+            merging = line(target, {**merge, **{new: old for old, new in pairs[:MAX_SHOWN]}})
+            yield (
+                f"{target} has {number_of(len(pairs), 'pair')} of classes that differ in spelling alone: {shown}. "
+                f"To merge them: {merging}; {KEEP}"
+            )
+        empty = [name for name in counts if plain(name) in NO_LABEL and name not in merge and name not in first]
+        if empty:
+            shown = ", ".join(f"{quoted(name)} ({counts[name]:,})" for name in empty)
+            yield (
+                f"{target} has {number_of(len(empty), 'class', 'classes')} called as if there were no label: {shown}. "
+                "A sample without a label has a blank cell, or lies in no class folder; if it is a class, merge it "
+                f"into itself: {line(target, {**merge, **{name: name for name in empty}})}"
+            )
+        several = several_in_one(counts, merge=merge)
+        if several:
+            named = list(several)[:MAX_SHOWN]
+            shown = ", ".join(f"{quoted(name)} ({counts[name]:,})" for name in named)
+            merging = line(target, {**merge, **{name: several[name][0] for name in named}})
+            yield (
+                f"{target} has {number_of(len(several), 'class', 'classes')} with the names of several: {shown}. "
+                "A target has one class a sample: give each its own column, or merge it into one of them: "
+                f"{merging}; {KEEP}"
+            )
+
+
+def about_inner_folders(samples: pd.DataFrame, target: str) -> Iterator[str]:
+    """Yield what to ask about batches whose class folders all hold the same folders: these may be the classes."""
+    for batch, found in alike_inside(samples, target=target).items():
+        classes, folders = (", ".join(map(repr, names[:MAX_SHOWN])) for names in found)
+        yield (
+            f"batch {batch} has the classes {classes}, and each holds the same folders ({folders}): {TOO_DEEP} If "
+            "these are the classes, call the folders around them train, val and test, or move them together"
+        )
+
+
+def about_folders(batch: str, found: Mapping[str, Any]) -> str:
+    """Return what to ask about a batch whose class folders may lie too deep; `found` is what `wrapped` returns."""
+    folders = ", ".join(map(repr, found["folders"][:MAX_SHOWN]))
+    return (
+        f"batch {batch} has one class, all of it in folders of {found['folder']!r} ({folders}): {TOO_DEEP} "
+        f"Then move these folders up, into data/raw/{batch}/"
+    )

@@ -1,0 +1,151 @@
+"""Read the single values of a Parquet file, row by row, within bounds: a few kilobytes may stand for gigabytes."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.data.samples.parquet_cells import BROKEN, ROWS_AT_ONCE, UnreadableTableError, one_line
+
+MOST_COLUMNS = 1000  # of a table of labels
+FEWEST_BYTES = 2**26  # of single values that a file of any size may hold
+BYTES_A_BYTE = 100  # of the file: more is no table of labels, whatever compressed it
+CELL_BYTES = 32  # that a cell counts beside its text: a number too takes room in memory
+
+
+def check_number(columns: Sequence[str]) -> None:
+    """Raise UnreadableTableError if a table has more columns than one of labels can have."""
+    if len(columns) > MOST_COLUMNS:
+        raise UnreadableTableError(f"{len(columns)} columns, expected at most {MOST_COLUMNS}")
+
+
+class Cells:
+    """The cells of some columns of a Parquet file.
+
+    A cell that occurs often is in memory once, as it is in the file.
+    """
+
+    def __init__(self, file: Path, columns: Sequence[str]) -> None:
+        plain = pq.ParquetFile(file)
+        self.columns = list(columns)
+        groups = range(plain.metadata.num_row_groups)
+        delta = {chunk.path_in_schema for group in groups for chunk in _chunks(plain, group) if _is_delta(chunk)}
+        text = [name for name in columns if is_text(plain.schema_arrow.field(name).type) and name not in delta]
+        self.table = pq.ParquetFile(file, read_dictionary=text)
+        self.most = self.left = FEWEST_BYTES + BYTES_A_BYTE * file.stat().st_size
+
+    def in_group(self, group: int) -> Iterator[dict[str, Any]]:
+        """Return an iterator of the rows of a row group: each cell by its column, text as bytes.
+
+        It has no end: behind a row that cannot be read, and behind the last one, `next` raises UnreadableTableError.
+        """
+        return _Rows(self._rows(group))
+
+    def _rows(self, group: int) -> Iterator[dict[str, Any]]:
+        known = self.table.metadata.row_group(group)
+        if not self.columns:
+            yield from ({} for _ in range(known.num_rows))
+            return
+        chunks = [chunk for chunk in _chunks(self.table, group) if chunk.path_in_schema in self.columns]
+        in_pages = sum(chunk.total_uncompressed_size for chunk in chunks)
+        if in_pages > self.most:
+            raise UnreadableTableError(self._too_much())
+        rows_at_once = ROWS_AT_ONCE
+        if any(map(_is_delta, chunks)):  # no cell is larger than the pages
+            rows_at_once = max(min(rows_at_once, FEWEST_BYTES // max(in_pages, 1)), 1)
+        for rows in self.table.iter_batches(rows_at_once, row_groups=[group], columns=self.columns, use_threads=False):
+            columns = [self._cells(column) for column in rows.columns]
+            for cells in zip(*columns, strict=True):
+                yield dict(zip(rows.schema.names, cells, strict=True))
+
+    def _cells(self, column: pa.Array) -> list[Any]:
+        if pa.types.is_dictionary(column.type) and is_text(column.type):
+            values = _as_bytes(column.dictionary)
+            known: dict[int | None, Any] = {None: None}
+            cells = []
+            for code in column.indices.to_pylist():
+                if code not in known:
+                    known[code] = values[code].as_py()
+                cells.append(known[code])
+        else:
+            if pa.types.is_dictionary(column.type):
+                column = column.cast(column.type.value_type)
+            cells = (_as_bytes(column) if is_text(column.type) else column).to_pylist()
+        self.left -= CELL_BYTES * len(cells) + sum(len(cell) for cell in cells if isinstance(cell, bytes))
+        if self.left < 0:
+            raise UnreadableTableError(self._too_much())
+        return cells
+
+    def _too_much(self) -> str:
+        return f"its columns, other than the images, hold more than {self.most} bytes: no table of labels is that large"
+
+
+def _chunks(table: pq.ParquetFile, group: int) -> list[pq.ColumnChunkMetaData]:
+    known = table.metadata.row_group(group)
+    return [known.column(number) for number in range(known.num_columns)]
+
+
+def _is_delta(chunk: pq.ColumnChunkMetaData) -> bool:
+    """Return whether cells are written as what they add to others; pyarrow makes no dictionary of these."""
+    return any(encoding.startswith("DELTA") for encoding in chunk.encodings)
+
+
+class _Rows:
+    """Rows that raise the same error again and again, once one cannot be read."""
+
+    def __init__(self, rows: Iterator[dict[str, Any]]) -> None:
+        self.rows = rows
+        self.problem = ""
+
+    def __iter__(self) -> "_Rows":
+        return self
+
+    def __next__(self) -> dict[str, Any]:
+        if not self.problem:
+            try:
+                return next(self.rows)
+            except StopIteration:
+                self.problem = "its row group ends before the row"
+            except BROKEN as error:
+                self.problem = f"its row group cannot be read: {one_line(error)}"
+        raise UnreadableTableError(self.problem)
+
+
+def cell_text(cell: Any, names: list[str] | None = None) -> str | None:
+    """Return a cell as text. The number of a named class becomes its name; the number of no class becomes None.
+
+    Raises:
+        ValueError: the cell is not UTF-8.
+    """
+    if cell is None or cell != cell:  # NaN
+        return None
+    if isinstance(cell, bytes):
+        return cell.decode()
+    if names is not None and isinstance(cell, int):
+        return names[cell] if 0 <= cell < len(names) else None
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
+
+
+def is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return is_text(kind.value_type)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def is_single(kind: pa.DataType) -> bool:
+    """Return whether a column of this type holds one word or number a row."""
+    if pa.types.is_dictionary(kind):
+        return is_single(kind.value_type)
+    return bool(is_text(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_floating(kind))
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Return whether a column of this type holds several values a row."""
+    return bool(pa.types.is_nested(kind))
+
+
+def _as_bytes(column: pa.Array) -> pa.Array:
+    """Return a column of text as bytes, so that a cell that is not UTF-8 affects its own row alone."""
+    return column.cast(pa.binary() if pa.types.is_string(column.type) else pa.large_binary())

@@ -1,0 +1,69 @@
+"""What Pillow does not say about a JPEG: the number of its scans, and whether its data reach the end of the picture."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from PIL import Image
+
+# in coded pixels, only 0, another 0xff or a restart follow 0xff, and no decoder accepts markers below 0xc0
+MARKER = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of a frame; the others are tables
+PROGRESSIVE = (0xC2, 0xCA)
+START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
+NUM_COEFFICIENTS = 64  # of a block, in a component
+GREY = range(127, 129)  # what libjpeg fills a picture with when its data end: 128, or 127 in an inverted CMYK
+FILLER = bytes(range(1, 255)) * 4  # for the coded pixels that are not there, if any are missing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scans:
+    """The scans of a JPEG up to its end marker.
+
+    Data behind that marker, such as a phone's film, and in its notes, such as a thumbnail, does not count.
+    """
+
+    count: int
+    is_whole: bool  # they give each coefficient of each component to its last bit
+    end: int  # the place of the end marker; the length of the content if there is none
+
+
+def scans_of(content: bytes) -> Scans:
+    """Return the scans of a JPEG, without decoding them."""
+    count, place = 0, 2
+    # of each component the bits that its coefficients lack; an empty entry lacks all of them
+    missing: dict[int, list[int | None]] = {}
+    num_coefficients = 1
+    while (marker := MARKER.search(content, place)) and (kind := marker[1][0]) != END_OF_IMAGE:
+        start = marker.end()
+        place = start + int.from_bytes(content[start : start + 2], "big")
+        if kind == START_OF_SCAN:
+            count += 1
+            segment = content[start + 3 : place]
+            *components, first, last, bits = segment if len(segment) > 4 else bytes(3)
+            for lacks in (missing[component] for component in components[::2] if component in missing):
+                if num_coefficients == 1:
+                    lacks[0] = 0
+                else:
+                    lacks[first : last + 1] = [bits & 15] * len(lacks[first : last + 1])
+        elif kind in FRAMES:
+            num_coefficients = NUM_COEFFICIENTS if kind in PROGRESSIVE else 1  # a scan gives all at once
+            missing = {component: [None] * num_coefficients for component in content[start + 8 : place : 3]}
+    is_whole = not any(lack or lack is None for lacks in missing.values() for lack in lacks)
+    return Scans(count=count, is_whole=is_whole, end=marker.start() if marker else len(content))
+
+
+def is_cut(image: Image.Image, content: bytes, *, decode: Callable[[bytes], Image.Image]) -> bool:
+    """Return whether the data of a decoded JPEG end before the picture does.
+
+    libjpeg reports that to nobody and fills the rest with grey. So if the last pixel has that grey, further data are
+    put behind those that are there: a decoder that needs them shows another picture.
+
+    Args:
+        decode: decodes a JPEG, best to a small size.
+    """
+    last = image.getpixel((image.width - 1, image.height - 1))
+    if not all(value in GREY for value in (last if isinstance(last, tuple) else (last,))):
+        return False
+    end = scans_of(content).end
+    return decode(content).tobytes() != decode(content[:end] + FILLER + content[end:]).tobytes()

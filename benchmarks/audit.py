@@ -53,8 +53,8 @@ from tasks.data.manifest.tables import write_table
 from tasks.data.samples.samples import sample_id
 from tasks.data.vectors.embeddings import write_embeddings
 from tasks.images.alterations import brightened, cropped, flipped, recompressed, resized
-from tasks.images.decode import decode_image
-from tasks.images.perceptual_hash import HASHES_SHAPE
+from tasks.images.copy_hash import HASHES_SHAPE
+from tasks.images.decode import decode_sample
 from tasks.machine.files import write_json
 from tasks.stage.params import Params, load_params
 
@@ -146,6 +146,7 @@ class PlantedSet:
         shutil.copy(WEIGHTS, place)
         backbone.run(
             out=place / "backbone",
+            modality="images",
             backbone=replace(
                 params.backbone,
                 architecture="squeezenet1_1",
@@ -217,7 +218,7 @@ class PlantedSet:
                     path = f"{row.label}/{kind}-{original}.jpg"
                     file = self.place / "raw" / f"planted-{seed}" / path
                     file.parent.mkdir(parents=True, exist_ok=True)
-                    file.write_bytes(jpeg(alter(decode_image(content), chance)))
+                    file.write_bytes(jpeg(alter(decode_sample(content), chance)))
                     described = describe(file, self.place / "raw" / f"planted-{seed}")
                     copy = described["sample_id"]
                     used, judge = (copy, row.sample_id) if other == "train" else (row.sample_id, copy)
@@ -237,12 +238,14 @@ class PlantedSet:
             out=self.place / "embeddings" / f"{batch}.safetensors",
             hashes=self.place / "hashes" / f"{batch}.safetensors",
             embed=self.params.embed,
+            modality="images",
         )
 
     def audit(self, batches: list[str]) -> tuple[pd.DataFrame, dict[str, Any]]:
         """Return the leaks in these batches, and the limits that were set."""
         (self.place / "batches.yaml").write_text(json.dumps({"batches": batches}), "utf-8")  # JSON is YAML
         audit.run(
+            modality="images",
             manifests=self.place / "manifests",
             classes=self.place / "classes.json",
             embeddings=self.place / "embeddings",

@@ -63,8 +63,8 @@ from tasks.data.samples.samples import Samples, sample_id
 from tasks.data.vectors.embeddings import read_embeddings, write_embeddings
 from tasks.embedding.embedder import AUTO, Embedder, Plan, plan
 from tasks.embedding.engine import StoredView, embed, open_store
-from tasks.images.decode import decode_image
-from tasks.images.perceptual_hash import HASHES_SHAPE, perceptual_hashes
+from tasks.images.copy_hash import HASHES_SHAPE, copy_hashes
+from tasks.images.decode import decode_sample
 from tasks.machine.cores import one_thread_each, spread
 from tasks.models.backbone import Backbone
 from tasks.models.bundle import save_bundle
@@ -127,7 +127,8 @@ from tasks.embed import run
 from tasks.stage.params import load_params
 place, batch = Path(sys.argv[1]), sys.argv[2]
 run(raw=place / "raw" / batch, manifest=place / f"{batch}.parquet", backbone=place / "backbone", store=place / "store",
-    out=place / f"{batch}.vectors", hashes=place / f"{batch}.hashes", embed=load_params(Path("params.yaml")).embed)
+    out=place / f"{batch}.vectors", hashes=place / f"{batch}.hashes", embed=load_params(Path("params.yaml")).embed,
+    modality="images")
 print(peak_bytes())
 """
 
@@ -167,10 +168,10 @@ class Engine:
         """Embed the files, write vectors and hashes to disk, and return the vectors (n, dim)."""
         out, name = Path(store).parent, Path(store).name
         kept = open_store(
-            Path(store), self.embedder, backbone=self.fingerprint, decode=decode_image, hash_of=perceptual_hashes,
+            Path(store), self.embedder, backbone=self.fingerprint, decode=decode_sample, hash_of=copy_hashes,
             hashes_shape=HASHES_SHAPE,
         )  # fmt: skip
-        samples = Samples(files.rows(), raw=Path("/"), decode=decode_image)
+        samples = Samples(files.rows(), raw=Path("/"), decode=decode_sample)
         view = StoredView(embedder=self.embedder, store=kept, keys=files.ids)
         embed(samples.content, [view], names=samples.paths)
         shape = (len(files.ids), self.embedder.dim)
@@ -218,7 +219,7 @@ class Engine:
 
         def decode(path: Path) -> None:
             torch.get_num_threads()
-            transform.prepare(decode_image(path.read_bytes(), shorter_side=transform.shorter_side))
+            transform.prepare(decode_sample(path.read_bytes(), shorter_side=transform.shorter_side))
 
         start = time.perf_counter()
         with one_thread_each():

@@ -51,7 +51,7 @@ from benchmarks.kit.matmul import matmul_flops
 from tasks.data.samples.samples import Positions, Samples, sample_id
 from tasks.embedding.embedder import Embedder, plan
 from tasks.images.augment import AugmentedViews
-from tasks.images.decode import decode_image
+from tasks.images.decode import decode_sample
 from tasks.images.transform import Transform
 from tasks.machine.cores import one_thread_each, spread
 from tasks.models.classifier import Classifier
@@ -184,7 +184,7 @@ def one_seed(
     labels = np.array([names.index(name) for name in rows["label"]])
     torch.manual_seed(seed)
     backbone = load_backbone("resnet18", weights=RANDOM)
-    samples = Samples(rows, raw=place / "signs", decode=decode_image)
+    samples = Samples(rows, raw=place / "signs", decode=decode_sample)
     learn_statistics(backbone, samples, train[:256])
     model = Classifier(backbone, {"label": names})
     graft_head(model, samples, labels, train, val, head)
@@ -274,7 +274,7 @@ def learn_statistics(backbone: Any, samples: Samples[Any], rows: Positions) -> N
 
     With the statistics of an untrained network, its features say nothing.
     """
-    some = Samples(samples.rows.iloc[rows], raw=samples.raw, decode=decode_image)
+    some = Samples(samples.rows.iloc[rows], raw=samples.raw, decode=decode_sample)
     for part in backbone.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
             part.momentum = None  # the mean over all minibatches
@@ -300,7 +300,7 @@ def graft_head(
     size = embedder.plan.minibatch_size
 
     def features(rows: Positions) -> Any:
-        some = Samples(samples.rows.iloc[rows], raw=samples.raw, decode=decode_image)
+        some = Samples(samples.rows.iloc[rows], raw=samples.raw, decode=decode_sample)
         with one_thread_each():
             return torch.cat([embedder(pixels) for pixels in minibatches(some, backbone.transform, size=size)])
 

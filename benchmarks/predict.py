@@ -31,7 +31,7 @@ from benchmarks.embed import PACS, SQUEEZENET, Files, find_files, show
 from benchmarks.kit.machine import Claim, finish, parser
 from tasks.data.samples.samples import Samples
 from tasks.embedding.embedder import Embeds
-from tasks.images.decode import decode_image
+from tasks.images.decode import decode_sample
 from tasks.machine.cores import in_turn
 from tasks.models.bundle import load_bundle, save_bundle
 from tasks.models.classifier import Classifier
@@ -125,7 +125,7 @@ def run_predict(answerer: Answerer, files: Files, *, out: Path) -> None:
 
 
 def run_engine(embedder: Embeds, files: Files) -> None:
-    samples = Samples(files.rows(), raw=Path("/"), decode=decode_image)
+    samples = Samples(files.rows(), raw=Path("/"), decode=decode_sample)
     size = embedder.plan.minibatch_size
     minibatches = (range(start, min(start + size, len(samples))) for start in range(0, len(samples), size))
 

@@ -36,6 +36,7 @@ from flows.workspace.working_copy import make_workspace
 from tasks.data.raw.layouts import find_entries
 from tasks.machine.processes import CHUNK
 from tasks.scan import inspect_entries
+from tasks.stage.modality import room
 from tasks.stage.params import load_params, section
 
 PACS = SHARED / "data/pacs-photo-cartoon.tar"
@@ -50,6 +51,7 @@ VALIDATE = """
 import json, resource, sys, time
 from pathlib import Path
 import great_expectations, great_expectations.expectations
+from tasks.stage.modality import room
 from tasks.stage.params import load_params
 from tasks.validate import run
 place, params = Path(sys.argv[1]), load_params(Path(sys.argv[2]))
@@ -99,7 +101,7 @@ def time_scan(root: Path, *, rounds: int) -> dict[str, Any]:
     paths = [root / entry.path for entry in find_entries(root)]
 
     def scan() -> None:
-        samples, defects = inspect_entries(root, find_entries(root), params)
+        samples, defects = inspect_entries(root, find_entries(root), params, decode=room("images", "decode"))
         assert len(samples) == len(paths), defects
 
     def bare() -> None:

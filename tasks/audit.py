@@ -18,15 +18,23 @@ from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import TRAINING, read_manifest
 from tasks.data.manifest.tables import write_text_table
 from tasks.data.vectors.embeddings import read_embeddings
-from tasks.images.perceptual_hash import DISTANCE
 from tasks.machine.files import read_json, whole_folder, write_json
 from tasks.stage.main import main
+from tasks.stage.modality import Modality, room
 
 logger = logging.getLogger("graftline")
 
 
 def run(
-    *, manifests: Path, classes: Path, embeddings: Path, hashes: Path, batches: Path, out: Path, audit: TwinOptions
+    *,
+    manifests: Path,
+    classes: Path,
+    embeddings: Path,
+    hashes: Path,
+    batches: Path,
+    out: Path,
+    audit: TwinOptions,
+    modality: Modality,
 ) -> None:
     """Find what leaked between training and the held-out set."""
     names = read_batches(batches)
@@ -36,8 +44,9 @@ def run(
     is_heldout = (manifest["split"] == "heldout").to_numpy()
     is_used = manifest["split"].isin(TRAINING).to_numpy()  # the pool is on neither side
     used, judge = (Side(vectors=vectors[np.flatnonzero(side)], hashes=bits[side]) for side in (is_used, is_heldout))
-    limits = set_limits(probes, used.hashes, judge.hashes, distance=DISTANCE, options=audit)
-    twins = find_twins(used, judge, distance=DISTANCE, min_cosine=limits.min_cosine, max_distance=limits.max_distance)
+    distance = room(modality, "copy_hash").DISTANCE
+    limits = set_limits(probes, used.hashes, judge.hashes, distance=distance, options=audit)
+    twins = find_twins(used, judge, distance=distance, min_cosine=limits.min_cosine, max_distance=limits.max_distance)
     leaks = table(manifest, twins.left, ours=np.flatnonzero(is_used), theirs=np.flatnonzero(is_heldout))
     leaked = table(manifest, twins.right.swapped(), ours=np.flatnonzero(is_heldout), theirs=np.flatnonzero(is_used))
     check_something_is_left(manifest, leaks, read_json(classes))
@@ -60,7 +69,7 @@ def run(
     )  # fmt: skip
     if not described["separates"]:
         logger.info(
-            "only %.0f %% of altered copies can be distinguished from other images of this data: leaks may remain",
+            "only %.0f %% of altered copies can be distinguished from other samples of this data: leaks may remain",
             100 * described["expected_recall"],
         )
 
@@ -83,7 +92,7 @@ def check_something_is_left(manifest: pd.DataFrame, leaks: pd.DataFrame, classes
     problems = small_classes(manifest[~manifest["sample_id"].isin(leaks["sample_id"])], classes)
     if problems:
         raise ValueError(
-            f"without the near-duplicates of held-out samples, {problems[0]}: add other pictures of it, or lower "
+            f"without the near-duplicates of held-out samples, {problems[0]}: add other samples of it, or lower "
             "audit.max_false_alarms if these are different ones"
         )
 

@@ -7,19 +7,20 @@ from tasks.machine.files import whole_folder
 from tasks.models.bundle import save_bundle, versions
 from tasks.models.classifier import Classifier
 from tasks.models.options import BackboneOptions
-from tasks.models.weights import load_backbone
+from tasks.models.weights import load_pretrained
 from tasks.stage.main import main
+from tasks.stage.modality import Modality
 
 logger = logging.getLogger("graftline")
 
 
-def run(*, out: Path, backbone: BackboneOptions) -> None:
+def run(*, out: Path, backbone: BackboneOptions, modality: Modality) -> None:
     """Find or fetch the pretrained weights, so that no later stage needs the network."""
-    pretrained = load_backbone(**vars(backbone))
+    pretrained = load_pretrained(backbone, modality=modality)
     fingerprint = pretrained.fingerprint()
     with whole_folder(out) as folder:
         save_bundle(folder, Classifier(pretrained, {}), lineage={"fingerprint": fingerprint, "versions": versions()})
-    logger.info("backbone %s: %d features, fingerprint %s", backbone.architecture, pretrained.dim, fingerprint[:12])
+    logger.info("backbone %s: %d features, fingerprint %s", pretrained.architecture, pretrained.dim, fingerprint[:12])
 
 
 if __name__ == "__main__":

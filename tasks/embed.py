@@ -1,4 +1,4 @@
-"""The images of a batch and a frozen backbone in; a vector and the perceptual hashes of every sample out.
+"""The samples of a batch and a frozen backbone in; a vector and the hashes of every sample out.
 
 They come in the manifest's order. The embedding store keeps them under the sample's id and all that they depend on, so
 that only samples that the store lacks are read.
@@ -7,6 +7,7 @@ that only samples that the store lacks are read.
 import hashlib
 import logging
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,77 +16,95 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.data.health.bits import hash_words
+from tasks.data.health.bits import HashDistance, hash_words
 from tasks.data.health.hashes import Probes, write_hashes
 from tasks.data.manifest.manifest import POOL, TRAINING, read_batch
 from tasks.data.samples.samples import Samples
 from tasks.data.vectors.embeddings import pair_cosines, write_embeddings
-from tasks.embedding.embedder import Embedder, plan
+from tasks.embedding.embedder import Embeds
 from tasks.embedding.engine import StoredView, open_store
 from tasks.embedding.engine import embed as look_at
 from tasks.embedding.looks import LookStore
-from tasks.images.alterations import ALTERED_COPIES
-from tasks.images.decode import decode_image
-from tasks.images.perceptual_hash import DISTANCE, HASHES_SHAPE, perceptual_hashes
+from tasks.embedding.ready import make_ready
 from tasks.machine import sources
 from tasks.machine.files import whole_file
 from tasks.machine.progress import progress
 from tasks.models.bundle import load_bundle
 from tasks.stage.main import main
+from tasks.stage.modality import Modality, room
 from tasks.stage.params import EmbedParams
 
 logger = logging.getLogger("graftline")
 
-LONGEST_PROBED = 13_000  # px a side; Pillow crops no more than 178,956,970 px, and a large image takes long to alter
 SAMPLES_PER_PROBE = 50  # so that probing costs a small batch little
 
 
-def run(*, raw: Path, manifest: Path, backbone: Path, store: Path, out: Path, hashes: Path, embed: EmbedParams) -> None:
+def run(
+    *,
+    raw: Path,
+    manifest: Path,
+    backbone: Path,
+    store: Path,
+    out: Path,
+    hashes: Path,
+    embed: EmbedParams,
+    modality: Modality,
+) -> None:
     """Embed the samples that the manifest of one batch names.
 
     Args:
         raw: the batch, a folder or a Parquet file
         out: the safetensors file of the vectors
-        hashes: the safetensors file of the perceptual hashes
+        hashes: the safetensors file of the hashes by which copies are found
     """
     start = time.monotonic()
     rows = read_batch(manifest.parent, manifest.stem)
     model, _ = load_bundle(backbone)
     fingerprint = model.backbone.fingerprint()  # computed, not read: others may share the store
-    chosen = plan(embed)
-    embedder = Embedder(model.backbone, chosen)
+    embedder = make_ready(model.backbone, embed)
+    decode, copy_hash = room(modality, "decode"), room(modality, "copy_hash")
     kept = open_store(
-        store, embedder, backbone=fingerprint, decode=decode_image, hash_of=perceptual_hashes, hashes_shape=HASHES_SHAPE
-    )
-    samples = Samples(rows, raw=raw.parent, decode=decode_image)
+        store, embedder, backbone=fingerprint, decode=decode.decode_sample, hash_of=copy_hash.copy_hashes,
+        hashes_shape=copy_hash.HASHES_SHAPE,
+    )  # fmt: skip
+    samples = Samples(rows, raw=raw.parent, decode=decode.decode_sample, read=decode.read)
     show = partial(progress, what=f"embed {manifest.stem}", unit="minibatches")
     view = StoredView(embedder=embedder, store=kept, keys=samples.ids)
     [new] = look_at(samples.content, [view], names=samples.paths, show=show)
-    probes = probe(samples, embedder=embedder, store=kept, num_probed=embed.num_probed)
+    probes = probe(
+        samples, room(modality, "alterations"), embedder=embedder, store=kept, num_probed=embed.num_probed,
+        distance=copy_hash.DISTANCE,
+    )  # fmt: skip
     with whole_file(out) as path:
         vectors = (looks.vectors for looks in kept.looks(samples.ids))
         write_embeddings(path, vectors, shape=(len(rows), embedder.dim), recipe=fingerprint)
     with whole_file(hashes) as path:
         bits = (looks.hashes for looks in kept.looks(samples.ids))
-        write_hashes(path, bits, shape=(len(rows), *HASHES_SHAPE), probes=probes)
+        write_hashes(path, bits, shape=(len(rows), *copy_hash.HASHES_SHAPE), probes=probes)
     logger.info(
-        "embedded %s of %s images (%s, %s on %s) -> (%d, %d) in %.0f s",
-        f"{new:,}", f"{len(rows):,}", chosen.precision, chosen.execution, chosen.device, len(rows), embedder.dim,
+        "embedded %s of %s samples (%s, %s on %s) -> (%d, %d) in %.0f s",
+        f"{new:,}", f"{len(rows):,}", embedder.plan.precision, embedder.plan.execution,
+        embedder.plan.device, len(rows), embedder.dim,
         time.monotonic() - start,
     )  # fmt: skip
 
 
 def probe(
     samples: Samples[Any],
+    alterations: Any,
     *,
-    embedder: Embedder,
+    embedder: Embeds,
     store: LookStore,
     num_probed: int,
+    distance: HashDistance,
 ) -> Probes:
-    """Return how near the altered copies of a few samples stay to their originals; train and val are probed."""
-    rows = probed(samples.rows, num_probed=num_probed)
+    """Return how near the altered copies of a few samples stay to their originals; train and val are probed.
+
+    `alterations` is that part of the modality's room.
+    """
+    rows = probed(samples.rows, may_be_altered=alterations.may_be_altered, num_probed=num_probed)
     chosen = samples.rows.iloc[rows]
-    kinds = list(ALTERED_COPIES)
+    kinds = list(alterations.ALTERED_COPIES)
     code = sources.digest("tasks.embed")  # the copies depend on this module and on the alterations, the samples do not
     strengths = [int(identity[:8], 16) / 0xFFFFFFFF for identity in chosen["sample_id"]]
     names = [f"{path} ({kind})" for path in chosen["path"] for kind in kinds]
@@ -100,7 +119,7 @@ def probe(
 
     def alter(number: int, sample: Any) -> Any:
         row, kind = divmod(number, len(kinds))
-        return ALTERED_COPIES[kinds[kind]](sample, strengths[row])
+        return alterations.ALTERED_COPIES[kinds[kind]](sample, strengths[row])
 
     look_at(content, [StoredView(embedder=embedder, store=store, keys=keys, alter=alter)], names=names)
     copies, originals = store.all_looks(keys), store.all_looks(chosen["sample_id"].tolist())
@@ -109,14 +128,15 @@ def probe(
     return Probes(
         kinds=tuple(kinds),
         cosines=pair_cosines(copies.vectors, originals.vectors[of_copy]).astype(np.float32).reshape(shape),
-        distances=DISTANCE.of_pairs(hash_words(copies.hashes), hash_words(originals.hashes[of_copy])).reshape(shape),
+        distances=distance.of_pairs(hash_words(copies.hashes), hash_words(originals.hashes[of_copy])).reshape(shape),
     )
 
 
-def probed(rows: pd.DataFrame, *, num_probed: int) -> NDArray[np.intp]:
+def probed(
+    rows: pd.DataFrame, *, may_be_altered: Callable[[pd.DataFrame], "pd.Series[bool]"], num_probed: int
+) -> NDArray[np.intp]:
     """Return the rows to probe: at most `num_probed` and one in SAMPLES_PER_PROBE, but one if there is any."""
-    is_small = rows[["width", "height"]].max(axis=1) <= LONGEST_PROBED
-    in_use = np.flatnonzero(rows["split"].isin(TRAINING) & is_small)
+    in_use = np.flatnonzero(rows["split"].isin(TRAINING) & may_be_altered(rows))
     count = min(num_probed, -(-int((rows["split"] != POOL).sum()) // SAMPLES_PER_PROBE))
     return in_use[np.argsort(rows["sample_id"].to_numpy()[in_use])[:count]]  # a SHA-256 is a fair draw
 

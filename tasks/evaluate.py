@@ -15,9 +15,6 @@ from tasks.data.manifest.manifest import read_manifest, version_of
 from tasks.data.manifest.tables import write_table, write_text_table
 from tasks.data.vectors.embeddings import read_embeddings
 from tasks.data.vectors.tensors import Tensor, write_tensors
-from tasks.images.alterations import PERTURBATIONS
-from tasks.images.decode import decode_image
-from tasks.images.perceptual_hash import HASHES_SHAPE, perceptual_hashes
 from tasks.machine.files import read_json, sha256, whole_folder, write_json
 from tasks.machine.progress import progress
 from tasks.metrics.calibration import reliability
@@ -27,15 +24,14 @@ from tasks.metrics.slices import check_slices, slice_table
 from tasks.models.bundle import WEIGHTS, check_baseline, folder_bytes, load_bundle
 from tasks.prediction.answers import Answerer, TargetProbabilities
 from tasks.prediction.answers import answers as answers_of_heads
-from tasks.prediction.heldout import Modality, ask, in_classes_of, prediction_table
+from tasks.prediction.heldout import Parts, ask, in_classes_of, prediction_table
 from tasks.stage.main import main
+from tasks.stage.modality import Modality, room
 from tasks.stage.params import EvaluateParams
 from tasks.targets.classes import MISSING, label_indices
 from tasks.targets.head import load_heads
 
 logger = logging.getLogger("graftline")
-
-IMAGES = Modality(decode=decode_image, hash_of=perceptual_hashes, hashes_shape=HASHES_SHAPE, alterations=PERTURBATIONS)
 
 
 def run(
@@ -53,6 +49,7 @@ def run(
     baseline: Path,
     out: Path,
     evaluate: EvaluateParams,
+    modality: Modality,
     seed: int,
 ) -> None:
     """Measure the candidate, the head alone and the model in use on the same held-out samples."""
@@ -60,6 +57,7 @@ def run(
     is_heldout = (manifest["split"] == "heldout").to_numpy()
     rows = manifest[is_heldout].reset_index(drop=True)
     check_slices(rows, evaluate.slices)
+    parts = parts_of(modality, evaluate.perturbations)
     model, lineage = load_bundle(candidate)
     classes = model.classes
     vectors = read_embeddings(embeddings, read_batches(batches), num_samples=len(manifest))  # (n, dim)
@@ -83,7 +81,7 @@ def run(
                 f"{len(rows):,}",
             )
     show = partial(progress, what="evaluate", unit="minibatches")
-    asked = ask(answerers, rows, raw=raw, store=store, modality=IMAGES, alterations=evaluate.perturbations, show=show)
+    asked = ask(answerers, rows, raw=raw, store=store, parts=parts, alterations=evaluate.perturbations, show=show)
     in_order = {
         name: in_classes_of(answers, known=answerers[name].classes, wanted=classes, num_rows=len(rows))
         for name, answers in asked.models.items()
@@ -148,6 +146,18 @@ def run(
     for target, measured in metrics.items():
         accuracies = ", ".join(f"{name} {measured[name]['accuracy']:.4f}" for name in predictions)
         logger.info("evaluated %s on %s held-out samples: accuracy of %s", target, f"{len(rows):,}", accuracies)
+
+
+def parts_of(modality: Modality, perturbations: list[str]) -> Parts:
+    """Return what the modality's room has for `ask`. Raises ValueError where it lacks a perturbation."""
+    decode, copy_hash = room(modality, "decode"), room(modality, "copy_hash")
+    known = room(modality, "alterations").PERTURBATIONS
+    if unknown := [name for name in perturbations if name not in known]:
+        raise ValueError(f"evaluate.perturbations names {unknown[0]!r}, expected some of {', '.join(known)}")
+    return Parts(
+        read=decode.read, decode=decode.decode_sample, hash_of=copy_hash.copy_hashes,
+        hashes_shape=copy_hash.HASHES_SHAPE, alterations=known,
+    )  # fmt: skip
 
 
 def majority_class(labels: "pd.Series[str]", names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Manifest, leaks, head, backbone and images in; the candidate, the better of head and fine-tuned on val, out."""
+"""Manifest, leaks, head, backbone and samples in; the candidate, the better of head and fine-tuned on val, out."""
 
 import hashlib
 import logging
@@ -16,12 +16,11 @@ from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import TRAINING, read_manifest
 from tasks.data.samples.samples import Samples
 from tasks.embedding.embedder import plan
-from tasks.images.augment import AugmentedViews
-from tasks.images.decode import decode_image
 from tasks.machine import sources
 from tasks.machine.files import read_json, whole_folder, write_json
 from tasks.models.bundle import load_bundle, save_bundle, versions
 from tasks.stage.main import main
+from tasks.stage.modality import Modality, room
 from tasks.targets.classes import MISSING
 from tasks.training.finetuning.checkpoint import Checkpoint
 from tasks.training.finetuning.grafting import graft
@@ -45,6 +44,7 @@ def run(
     out: Path,
     curves: Path,
     finetune: FinetuneOptions,
+    modality: Modality,
     seed: int,
 ) -> None:
     """Train the last blocks of the backbone and the head, starting from the trained head (LP-FT, Kumar et al. 2022)."""
@@ -73,8 +73,9 @@ def run(
         "split": read_json(split),
         "versions": versions(),
     }
-    samples = Samples(manifest, raw=raw, decode=decode_image)
-    views = AugmentedViews(augmentation=finetune, seed=seed)
+    decode = room(modality, "decode")
+    samples = Samples(manifest, raw=raw, decode=decode.decode_sample, read=decode.read)
+    views = room(modality, "augment").AugmentedViews(augmentation=finetune, seed=seed)
     source = open_source(
         samples, model, data, views=views, scratch=scratch, backbone=lineage["fingerprint"], options=finetune
     )

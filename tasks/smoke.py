@@ -13,10 +13,10 @@ import pandas as pd
 import torch
 
 from tasks.data.samples.samples import Samples
-from tasks.images.decode import decode_image
 from tasks.models.bundle import load_bundle
 from tasks.prediction.answers import Answerer
 from tasks.prediction.latency import latency
+from tasks.stage.modality import room
 from tasks.stage.shell import run_verb
 
 logger = logging.getLogger("graftline")
@@ -67,8 +67,9 @@ def compare(answerer: Answerer, table: pd.DataFrame, *, raw: Path) -> tuple[floa
     rows = chosen.drop_duplicates("sample_id").reset_index(drop=True)
     if rows.empty:
         raise ValueError("evaluate predicted no held-out sample: land more data")
-    samples = Samples(rows, raw=raw, decode=decode_image)
     transform = answerer.transform
+    decode = room(transform.modality, "decode")
+    samples = Samples(rows, raw=raw, decode=decode.decode_sample, read=decode.read)
     decoded = [samples.decoded(row, shorter_side=transform.shorter_side) for row in range(len(samples))]
     answers = answerer.answer([transform.prepare(sample) for sample in decoded])
     place = {identity: row for row, identity in enumerate(rows["sample_id"])}

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks.images.decode import decode_image
+from tasks.images.decode import decode_sample
 from tasks.models.bundle import load_bundle, save_bundle
 from tasks.models.classifier import Classifier
 from tasks.models.weights import load_backbone
@@ -38,7 +38,7 @@ def test_five_statements_classify_an_image_without_this_project(tmp_path, archit
     Image.fromarray(noise).resize((300, 200), Image.Resampling.BILINEAR).save(tmp_path / "picture.png")
     done = run(sys.executable, "-c", CODE, cwd=tmp_path, env={"OMP_NUM_THREADS": "1"})
     probability, label = done.stdout.strip().split(" ", 1)
-    image = decode_image((tmp_path / "picture.png").read_bytes())
+    image = decode_sample((tmp_path / "picture.png").read_bytes())
     loaded, _ = load_bundle(tmp_path / "model")
     [[expected]] = plain_probabilities(loaded, [backbone.transform.prepare(image)[None]])
     assert label == loaded.classes["label"][int(expected.argmax())]

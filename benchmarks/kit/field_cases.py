@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.kit.labelled import SHARED
-from tasks.images.decode import decode_image
+from tasks.images.decode import decode_sample
 
 ROOT = Path(__file__).parents[2]
 CASES = SHARED / "cases/data_cases.py"
@@ -137,4 +137,4 @@ def environment() -> dict[str, str]:
 
 def spread(path: Path) -> float:
     """Return the standard deviation of a picture as a model sees it, in levels of 255."""
-    return float(np.asarray(decode_image(path.read_bytes())).std())
+    return float(np.asarray(decode_sample(path.read_bytes())).std())

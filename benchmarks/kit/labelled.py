@@ -17,7 +17,7 @@ from PIL import Image
 from tasks.data.admission.options import Split
 from tasks.data.admission.splits import side_of
 from tasks.data.samples.samples import sample_id
-from tasks.images.decode import decode_image
+from tasks.images.decode import decode_sample
 from tasks.models.backbone import Backbone, Features
 from tasks.models.weights import RANDOM, load_backbone
 
@@ -114,7 +114,7 @@ def read_tar(tar: str, network: Network, side_of: SideOf) -> Labelled:
             if file is None:
                 continue
             path, content = PurePath(member.name), file.read()
-            pixels.append(transform.prepare(decode_image(content, shorter_side=2 * network.image_size)).numpy())
+            pixels.append(transform.prepare(decode_sample(content, shorter_side=2 * network.image_size)).numpy())
             names.append(path.parent.name)
             sides.append(side_of(path, content))
     classes, labels = np.unique(names, return_inverse=True)

@@ -193,20 +193,21 @@ def work(place: Path, stores: Path, *, out: Path, is_first: bool) -> dict[str, A
 
     import tasks as evaluated_code
     from tasks.data.manifest.tables import write_table
+    from tasks.data.samples.contents import read_content
     from tasks.data.samples.samples import Samples
     from tasks.embed import run
     from tasks.embedding.boundary import find_boundary
     from tasks.embedding.embedder import AUTO, Embedder, plan
     from tasks.images.alterations import PERTURBATIONS
     from tasks.images.augment import AugmentedViews
-    from tasks.images.decode import decode_image
+    from tasks.images.copy_hash import HASHES_SHAPE, copy_hashes
+    from tasks.images.decode import decode_sample
     from tasks.images.options import Augmentation
-    from tasks.images.perceptual_hash import HASHES_SHAPE, perceptual_hashes
     from tasks.models.bundle import load_bundle, save_bundle
     from tasks.models.classifier import Classifier
     from tasks.models.weights import load_backbone
     from tasks.prediction.answers import Answerer
-    from tasks.prediction.heldout import Modality, ask
+    from tasks.prediction.heldout import Parts, ask
     from tasks.stage.params import load_params
     from tasks.training.finetuning.activations import Activations
     from tasks.training.finetuning.options import ActivationOptions
@@ -235,11 +236,12 @@ def work(place: Path, stores: Path, *, out: Path, is_first: bool) -> dict[str, A
     run(
         raw=place / "raw/batch", manifest=place / "manifest/batch.parquet", backbone=place / "backbone",
         store=stores / "looks", out=out / "vectors", hashes=out / "hashes", embed=params.embed,
+        modality="images",
     )  # fmt: skip
     results = {name: sha256((out / name).read_bytes()).hexdigest() for name in ("vectors", "hashes")}
     model, _ = load_bundle(place / "backbone")
     rows = pd.read_parquet(place / "manifest/batch.parquet")
-    samples = Samples(rows, raw=place / "raw", decode=decode_image)
+    samples = Samples(rows, raw=place / "raw", decode=decode_sample)
     boundary = find_boundary(model.backbone, model.backbone.blocks()[-1:])
     assert boundary is not None
     every = np.arange(NUM_IMAGES)
@@ -255,12 +257,13 @@ def work(place: Path, stores: Path, *, out: Path, is_first: bool) -> dict[str, A
     activations.keep()
     views = [*activations.minibatches(every, 0, size=2), *activations.minibatches(every[:1], None, size=2)]
     results["views"] = sha256(torch.cat(views).numpy().tobytes()).hexdigest()
-    images = Modality(
-        decode=decode_image, hash_of=perceptual_hashes, hashes_shape=HASHES_SHAPE, alterations=PERTURBATIONS
-    )
+    images = Parts(
+        read=read_content, decode=decode_sample, hash_of=copy_hashes, hashes_shape=HASHES_SHAPE,
+        alterations=PERTURBATIONS,
+    )  # fmt: skip
     asked = ask(
         {"candidate": Answerer(model, device="cpu")}, rows, raw=place / "raw", store=stores / "looks",
-        modality=images, alterations=["flipped"],
+        parts=images, alterations=["flipped"],
     )  # fmt: skip
     answers = [asked.models["candidate"]["label"], asked.altered["flipped"]["label"]]
     results["answers"] = sha256(np.concatenate(answers).tobytes()).hexdigest()

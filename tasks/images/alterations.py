@@ -3,10 +3,12 @@
 import io
 from collections.abc import Callable
 
+import pandas as pd
 from PIL import Image, ImageEnhance, ImageOps
 
-from tasks.images.decode import decode_image
+from tasks.images.decode import decode_sample
 
+LONGEST = 13_000  # px a side; Pillow crops no more than 178,956,970 px, and a large image takes long to alter
 CROP_FRACTION = 0.95  # of each side, kept by a crop
 
 
@@ -20,7 +22,7 @@ def recompressed(image: Image.Image, *, quality: int) -> Image.Image:
     """Encode the image as a JPEG of this quality, 1..95, and decode it."""
     content = io.BytesIO()
     image.save(content, "JPEG", quality=quality)
-    return decode_image(content.getvalue())
+    return decode_sample(content.getvalue())
 
 
 def cropped(image: Image.Image, *, across: float, down: float) -> Image.Image:
@@ -50,6 +52,11 @@ def shifted(image: Image.Image, *, fraction: float) -> Image.Image:
 
 def brightened(image: Image.Image, *, factor: float) -> Image.Image:
     return ImageEnhance.Brightness(image).enhance(factor)
+
+
+def may_be_altered(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Return whether the samples of manifest rows are small enough to be altered."""
+    return rows[["width", "height"]].max(axis=1) <= LONGEST
 
 
 # by kind: a function of the image and the strength of the alteration, 0..1

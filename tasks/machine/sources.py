@@ -8,12 +8,14 @@ import argparse
 import ast
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "tasks"
+MODALITIES = ("images", "text")
+ROOM = "tasks.${modality}."  # a part of the room of the modality that params.yaml names
 # This code starts a verb, shows progress, finds, reads and writes files, or declares what params.yaml may set. It
 # cannot change a value, so a change of it makes nothing stale.
 PLUMBING = (
@@ -43,15 +45,24 @@ def digest(*modules: str) -> str:
 
 def reached(*modules: str, root: Path = ROOT) -> list[str]:
     """Return the files below `tasks/` that run when the modules do, as sorted paths; PLUMBING is left out."""
-    waiting = [_file(module, root) for module in modules]
+    return sorted(_reached(modules, MODALITIES, root))
+
+
+def _reached(modules: Iterable[str], modalities: Sequence[str], root: Path) -> set[str]:
+    """Return what `reached` does, with the rooms of these modalities alone where a verb takes parts of its room."""
+    waiting = list(modules)
     seen: set[str] = set()
     while waiting:
-        path = waiting.pop()
+        module = waiting.pop()
+        if module.startswith(ROOM):
+            waiting += [f"{PACKAGE}.{name}.{module.removeprefix(ROOM)}" for name in modalities]
+            continue
+        path = _file(module, root)
         if path is None or path in seen or _is_plumbing(path):
             continue
         seen.add(path)
-        waiting += [_file(module, root) for module in _imports(root / path, _stamp(root / path))]
-    return sorted(path for path in seen if (root / path).stat().st_size)
+        waiting += _imports(root / path, _stamp(root / path))
+    return {path for path in seen if (root / path).stat().st_size}
 
 
 def deps(verb: str, *others: str, root: Path = ROOT) -> list[str]:
@@ -60,19 +71,29 @@ def deps(verb: str, *others: str, root: Path = ROOT) -> list[str]:
     Args:
         others: the other deps of the verb's stage, such as `tests/regression`; what Python there imports counts too.
 
-    A folder of other files that lies beside a reached module, such as templates, belongs to it.
+    A folder of other files that lies beside a reached module, such as templates, belongs to it. A part of a room that
+    the modality of params.yaml chooses is `tasks/${modality}/decode`.
     """
     beside = [
         file for other in others for file in [root / other, *(root / other).rglob("*.py")] if file.suffix == ".py"
     ]
-    files = set(reached(verb, *(module for file in beside for module in _imports(file, _stamp(file))), root=root))
+    modules = [verb, *(module for file in beside for module in _imports(file, _stamp(file)))]
+    files = _reached(modules, (), root)
+    parts: set[str] = set()
+    for modality in MODALITIES:
+        for file in _reached(modules, (modality,), root) - files:
+            inside = Path(file).parts[2:]
+            if file.startswith(f"{PACKAGE}/{modality}/"):
+                parts.add("/".join((PACKAGE, "${modality}", inside[0])))
+            else:
+                files.add(file)
     folders = {folder for file in files for folder in Path(file).parents if folder.parts[:1] == (PACKAGE,)}
     whole = [str(folder) for folder in sorted(folders) if folder != Path(PACKAGE) and _modules(folder, root) <= files]
     outermost = [folder for folder in whole if not any(folder.startswith(f"{other}/") for other in whole)]
     data = {str(folder) for file in files for folder in _data_folders(Path(file).parent, root)}
     single = [file for file in {*files, *data} if not any(file.startswith(f"{folder}/") for folder in outermost)]
     verb_file = str(_file(verb, root))
-    return [verb_file, *sorted({*outermost, *single} - {verb_file})]
+    return [verb_file, *sorted({*outermost, *single, *parts} - {verb_file})]
 
 
 def renewed(text: str, *, root: Path = ROOT) -> str:
@@ -130,6 +151,10 @@ def _found_imports(nodes: Iterable[ast.AST]) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.module, "imports are absolute here"
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "room":
+            part = node.args[1]
+            assert isinstance(part, ast.Constant), "the part of a room is named where it is taken"
+            yield f"{ROOM}{part.value!s}"
         for name in names:
             parts = name.split(".")
             yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1))

@@ -5,10 +5,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from tasks.text.options import TokenOptions
+
 
 @dataclass(frozen=True, kw_only=True)
-class BackboneOptions:
-    """The arguments of `tasks.models.weights.load_backbone`."""
+class BackboneOptions(TokenOptions):
+    """The arguments of `tasks.models.weights.load_pretrained`."""
 
     architecture: str
     weights: str

@@ -23,6 +23,8 @@ from tasks.models.architecture import (
     one_line,
 )
 from tasks.models.backbone import Backbone, Features
+from tasks.models.encoder import Encoder
+from tasks.models.options import BackboneOptions
 
 MOST_COPIES = 16  # of the weights in a checkpoint: an optimizer has two or three, a moving average one
 NUMBER_BYTES = 4
@@ -30,6 +32,18 @@ BYTES_AT_ONCE = 2**20
 SPARE_BYTES = 2**28  # for a layer of many thousand classes, and for what else a checkpoint holds
 BYTEARRAY = b"\nbytearray\n"  # a pickle names it so; torch lets it make any number of bytes out of one number
 RANDOM = "random"  # instead of a weights name: an untrained backbone, for training from scratch
+
+
+def load_pretrained(options: BackboneOptions, *, modality: str) -> Backbone | Encoder:
+    """Return the backbone that params.yaml names. Raises ValueError as `load_backbone` and `load_encoder` do."""
+    if modality == "text":
+        from tasks.models.encoder_files import load_encoder
+
+        return load_encoder(options.weights, max_tokens=options.max_tokens, long=options.long)
+    return load_backbone(
+        architecture=options.architecture, weights=options.weights, features=options.features,
+        image_size=options.image_size, decode=options.decode,
+    )  # fmt: skip
 
 
 def load_backbone(

@@ -9,7 +9,7 @@ import pandas as pd
 from PIL import Image
 
 from tasks.data.samples.samples import decode_verified, read_verified
-from tasks.images.decode import decode_image
+from tasks.images.decode import decode_sample
 from tasks.machine.cores import spread
 
 QUALITY = 70  # of WebP, 0..100
@@ -35,7 +35,7 @@ def thumbnails(rows: pd.DataFrame, *, raw: Path, size: int) -> dict[str, str]:
 def thumbnail(batch: Path, path: str, sample_id: str, *, size: int) -> str:
     """Return the thumbnail of the sample at `path` in a batch. Raises ValueError as `thumbnails` does."""
     content = read_verified(batch / path, sample_id, batch=batch)
-    image = decode_verified(content, partial(decode_image, shorter_side=size), path=batch / path)
+    image = decode_verified(content, partial(decode_sample, shorter_side=size), path=batch / path)
     return data_uri(image, size=size)
 
 

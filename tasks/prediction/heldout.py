@@ -22,9 +22,10 @@ from tasks.targets.classes import likeliest
 
 
 @dataclass(frozen=True, kw_only=True)
-class Modality:
-    """The parts of a modality: a decoder that takes `shorter_side`, a perceptual hash, and alterations by name."""
+class Parts:
+    """The parts of a modality: a reader, a decoder that takes `shorter_side`, a hash, and alterations by name."""
 
+    read: Callable[[Path], bytes]
     decode: Callable[..., Any]
     hash_of: Hash
     hashes_shape: tuple[int, int]
@@ -49,7 +50,7 @@ def ask(
     *,
     raw: Path,
     store: Path,
-    modality: Modality,
+    parts: Parts,
     alterations: Sequence[str],
     show: Show = lambda items, total: items,
 ) -> Asked:
@@ -63,13 +64,13 @@ def ask(
     Raises:
         ValueError: a sample is missing or has other bytes than it had, or a vector is not finite.
     """
-    samples = Samples(rows, raw=raw, decode=modality.decode)
+    samples = Samples(rows, raw=raw, decode=parts.decode, read=parts.read)
     views: dict[str, StoredView] = {}  # by the recipe: models that share a backbone share its vectors
     recipe_of = {}
     for name, answerer in answerers.items():
         kept = open_store(
-            store, answerer.embedder, backbone=answerer.fingerprint, decode=modality.decode, hash_of=modality.hash_of,
-            hashes_shape=modality.hashes_shape,
+            store, answerer.embedder, backbone=answerer.fingerprint, decode=parts.decode, hash_of=parts.hash_of,
+            hashes_shape=parts.hashes_shape,
         )  # fmt: skip
         recipe_of[name] = kept.fingerprint
         views[kept.fingerprint] = StoredView(embedder=answerer.embedder, store=kept, keys=samples.ids)
@@ -78,8 +79,8 @@ def ask(
         name: PassingView(
             embedder=candidate.embedder,
             vectors=np.empty((len(rows), candidate.embedder.dim), dtype=np.float16),
-            decode=modality.decode,
-            alter=modality.alterations[name],
+            decode=parts.decode,
+            alter=parts.alterations[name],
         )
         for name in alterations
     }

@@ -112,7 +112,10 @@ class Predictor:
         try:
             if item.reason:
                 raise DefectError(item.reason, item.detail)
-            return self.answerer.transform.prepare(self.decode(read_input(item, max_file_bytes=MAX_FILE_BYTES)))
+            pixels: Tensor = self.answerer.transform.prepare(
+                self.decode(read_input(item, max_file_bytes=MAX_FILE_BYTES))
+            )
+            return pixels
         except DefectError as error:
             raise ValueError(f"{item.path} is no picture ({error.reason}: {error}): leave it out") from error
 
@@ -122,7 +125,8 @@ class Predictor:
             raise ValueError(
                 f"an array is {array.dtype} {array.shape}, expected uint8 (height, width, 3) or (height, width)"
             )
-        return self.answerer.transform.prepare(Image.fromarray(array).convert("RGB"))
+        pixels: Tensor = self.answerer.transform.prepare(Image.fromarray(array).convert("RGB"))
+        return pixels
 
 
 def _sorted(pictures: Picture | Iterable[Picture]) -> tuple[list[Path], list[NDArray[np.uint8]]]:

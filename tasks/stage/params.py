@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from tasks.data.admission.options import ValidateOptions
 from tasks.data.health.options import TwinOptions
-from tasks.data.raw.options import ReadingLimits
+from tasks.data.raw.options import ReadingLimits, TextTables
 from tasks.embedding.options import PlanOptions
 from tasks.gate.options import GateOptions
 from tasks.images.options import SizeLimits
@@ -22,6 +22,8 @@ from tasks.machine.yaml_text import read_yaml
 from tasks.metrics.options import MeasureOptions
 from tasks.models.options import BackboneOptions
 from tasks.page.options import PageOptions
+from tasks.stage.modality import Modality
+from tasks.text.options import TextLimits
 from tasks.training.finetuning.options import FinetuneOptions
 from tasks.training.heads.options import HeadOptions
 
@@ -29,7 +31,7 @@ Section = TypeVar("Section")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScanParams(ReadingLimits, SizeLimits):
+class ScanParams(TextLimits, TextTables, ReadingLimits, SizeLimits):
     """The section `scan`."""
 
 
@@ -46,20 +48,15 @@ class EvaluateParams(MeasureOptions):
 
     minibatch_size: MinibatchSize | None
     slices: list[str]
-    perturbations: list[Literal["flipped", "shifted", "recompressed"]]
-
-
-def _there(preset: str) -> str:
-    if preset == "text":
-        raise ValueError("text cannot be learned yet: choose small, photographs or custom")
-    return preset
+    perturbations: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Params:
     """All sections."""
 
-    preset: Annotated[Literal["small", "photographs", "text", "custom"], AfterValidator(_there)]
+    preset: Literal["small", "photographs", "text", "custom"]
+    modality: Modality
     seed: Annotated[int, Field(ge=0, lt=2**31)]
     scan: ScanParams
     validate_: Annotated[ValidateOptions, Field(alias="validate")]
@@ -98,7 +95,7 @@ def checked(section: type[Section], content: Any) -> Section:
 
 
 def section(params: Params, name: str) -> Any:
-    """Return a section (or `seed`, or `preset`) by the name that it has in params.yaml."""
+    """Return a section (or `seed`, `preset` or `modality`) by the name that it has in params.yaml."""
     return getattr(params, {"validate": "validate_"}.get(name, name))
 
 

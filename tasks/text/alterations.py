@@ -5,6 +5,10 @@ import re
 import string
 from collections.abc import Callable
 
+import pandas as pd
+
+from tasks.text.copy_hash import LEAST_CHARACTERS, MOST_CHARACTERS
+
 SENTENCE = re.compile(r"(?<=[.!?])\s+")
 WORDS_REPLACED = 20  # one in so many
 
@@ -42,6 +46,11 @@ def mistyped(text: str) -> str:
         if middle:
             words[place] = word[: middle - 1] + word[middle] + word[middle - 1] + word[middle + 1 :]
     return " ".join(words)
+
+
+def may_be_altered(rows: pd.DataFrame) -> "pd.Series[bool]":
+    """Return whether the samples of manifest rows have a hash that altered copies share, and are quickly altered."""
+    return rows["characters"].between(2 * LEAST_CHARACTERS, MOST_CHARACTERS)
 
 
 # by kind: a function of the text and the strength of the alteration, 0..1

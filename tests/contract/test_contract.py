@@ -28,7 +28,7 @@ def command(stage):
 
 
 def example(text):
-    return text.replace("${item.batch}", "2024-01")
+    return text.replace("${item.batch}", "2024-01").replace("${modality}", PARAMS["modality"])
 
 
 def parameters(stage):

@@ -23,6 +23,8 @@ RUN_BY_USERS = ("flows", "tasks", "tests/regression")
 # imports of what only an extra has; the file imports them inside a function
 FROM_AN_EXTRA = {
     "tasks/prediction/export.py": {"onnxruntime"},  # names the missing packages and the command
+    "tasks/models/encoder.py": {"transformers"},
+    "tasks/text/tokenizer.py": {"tokenizers"},
     "tasks/demo/glyphs.py": {"matplotlib"},  # makes the shipped backbone again; no stage does
 }
 

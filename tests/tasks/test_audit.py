@@ -10,7 +10,7 @@ from tasks.data.health.leaks import LEAKED, LEAKS, read_leaks
 from tasks.data.health.options import TwinOptions
 from tasks.data.manifest.tables import write_table
 from tasks.data.vectors.embeddings import write_embeddings
-from tasks.images.perceptual_hash import HASHES_SHAPE
+from tasks.images.copy_hash import HASHES_SHAPE
 from tasks.machine.files import write_json
 
 PARAMS = TwinOptions(recall=0.99, max_false_alarms=0.001)
@@ -75,6 +75,7 @@ class Data:
         write_json(self.folder / "classes.json", self.classes)
         (self.folder / "batches.yaml").write_text(f"batches: {json.dumps(self.names)}", "utf-8")
         run(
+            modality="images",
             manifests=self.folder / "validated" / "manifest",
             classes=self.folder / "classes.json",
             embeddings=self.folder / "embeddings",
@@ -211,7 +212,7 @@ def test_class_that_leaked_as_a_whole_is_refused(data):
         given.copy(80, number)
     with pytest.raises(
         ValueError,
-        match=r"near-duplicates of held-out samples, class 'bird' of label has 0 train, .*: add other pictures",
+        match=r"near-duplicates of held-out samples, class 'bird' of label has 0 train, .*: add other samples",
     ):
         given.audit()
 
@@ -230,6 +231,7 @@ def test_missing_hashes_are_named_with_the_remedy(data, tmp_path):
     (tmp_path / "hashes" / "b.safetensors").unlink()
     with pytest.raises(ValueError, match=r"b\.safetensors is missing, though batch b is listed: run `dvc pull"):
         run(
+            modality="images",
             manifests=tmp_path / "validated" / "manifest",
             classes=tmp_path / "classes.json",
             embeddings=tmp_path / "embeddings",

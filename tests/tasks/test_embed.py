@@ -13,7 +13,7 @@ from tasks.data.manifest.tables import write_table
 from tasks.data.samples.samples import sample_id
 from tasks.data.vectors.embeddings import read_embeddings
 from tasks.images.alterations import ALTERED_COPIES
-from tasks.images.perceptual_hash import perceptual_hashes
+from tasks.images.copy_hash import copy_hashes
 from tasks.models.bundle import save_bundle
 from tasks.models.classifier import Classifier
 from tasks.models.description import with_digest
@@ -85,7 +85,7 @@ def test_vectors_and_hashes_are_in_the_order_of_the_manifest(embed, listed, work
     order = listed(["dog/0.png", "cat/0.png", "dog/2.png"])
     assert counted(embed()) == 3
     hashes, _ = read_hashes(workspace / "out/hashes", [batch.name], num_samples=3)
-    assert all(np.array_equal(hashes[row], perceptual_hashes(picture(seed))) for row, seed in enumerate([3, 0, 5]))
+    assert all(np.array_equal(hashes[row], copy_hashes(picture(seed))) for row, seed in enumerate([3, 0, 5]))
     vectors = read_embeddings(workspace / "out/embeddings", [batch.name], num_samples=3)[:]
     listed(order[::-1])
     assert counted(embed(store="another")) == 3

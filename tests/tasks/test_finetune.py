@@ -21,7 +21,7 @@ from tasks.data.manifest.tables import write_table
 from tasks.data.samples.samples import Samples, sample_id
 from tasks.finetune import digest_of_data
 from tasks.images.augment import AugmentedViews
-from tasks.images.decode import decode_image
+from tasks.images.decode import decode_sample
 from tasks.machine.files import write_json
 from tasks.models.bundle import load_bundle, save_bundle
 from tasks.models.classifier import Classifier
@@ -299,7 +299,7 @@ def tune(inputs, workspace):
             val=np.flatnonzero(inputs["split"] == "val"),
         )
         source = open_source(
-            Samples(inputs, raw=workspace / "raw", decode=decode_image), model, data,
+            Samples(inputs, raw=workspace / "raw", decode=decode_sample), model, data,
             views=AugmentedViews(augmentation=chosen, seed=seed), scratch=workspace / "own",
             backbone=model.backbone.fingerprint(), options=chosen,
         )  # fmt: skip

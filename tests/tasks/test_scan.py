@@ -10,13 +10,16 @@ from tasks.data.samples.samples import sample_id
 from tasks.scan import run
 from tasks.stage.params import ScanParams
 
-PARAMS = ScanParams(min_image_size=8, max_image_pixels=10_000, max_file_bytes=100_000, max_decode_seconds=5.0)
+PARAMS = ScanParams(
+    min_image_size=8, max_image_pixels=10_000, max_file_bytes=100_000, max_decode_seconds=5.0,
+    text_columns=None, encoding=None, min_characters=1, max_characters=1000,
+)  # fmt: skip
 
 
 @pytest.fixture
 def scan(tmp_path):
     def go(raw):
-        run(raw=raw, out=tmp_path / "scanned", scan=PARAMS)
+        run(raw=raw, out=tmp_path / "scanned", scan=PARAMS, modality="images")
         defects = pd.read_parquet(tmp_path / "scanned" / "defects.parquet")
         return pd.read_parquet(tmp_path / "scanned" / "samples.parquet"), defects
 

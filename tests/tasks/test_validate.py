@@ -12,7 +12,10 @@ from tasks.validate import run
 
 pytestmark = pytest.mark.usefixtures("great_expectations")
 
-SCAN = ScanParams(min_image_size=8, max_image_pixels=10**6, max_file_bytes=10**6, max_decode_seconds=5.0)
+SCAN = ScanParams(
+    min_image_size=8, max_image_pixels=10**6, max_file_bytes=10**6, max_decode_seconds=5.0,
+    text_columns=None, encoding=None, min_characters=1, max_characters=1000,
+)  # fmt: skip
 LIMITS = {
     "min_samples": 10, "min_samples_per_batch": 1, "min_classes": 2,
     "min_class_fraction": 0.0, "max_class_fraction": 1.0,

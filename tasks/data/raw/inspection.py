@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from tasks.data.raw.options import ReadingLimits
-from tasks.data.samples.contents import read_content
 from tasks.data.samples.defects import DefectError
 from tasks.data.samples.parquet_cells import UnreadableTableError
 from tasks.data.samples.samples import sample_id
@@ -31,34 +30,41 @@ def inspect_all(
     root: Path,
     paths: Sequence[str],
     inspect: Callable[[bytes], Any],
+    *,
+    read: Callable[[Path], bytes],
     limits: ReadingLimits,
 ) -> Iterator[Inspection]:
     """Yield an inspection for each of the paths in the batch `root`, in their order.
 
     Args:
         inspect: decodes a sample's bytes and returns its facts, or raises DefectError. It must be picklable.
+        read: the modality's function that returns a sample's bytes by its path.
     """
     detail = f"its decoder crashed, ran out of memory, or took longer than {limits.max_decode_seconds:g} s"
     yield from spread_to_processes(
         paths,
-        partial(_inspect, root=root, inspect=inspect, max_file_bytes=limits.max_file_bytes),
+        partial(_inspect, root=root, inspect=inspect, read=read, max_file_bytes=limits.max_file_bytes),
         max_seconds=limits.max_decode_seconds,
         dead=lambda path: Inspection(reason="unreadable", detail=detail),
     )
 
 
-def _inspect(path: str, *, root: Path, inspect: Callable[[bytes], Any], max_file_bytes: int) -> Inspection:
-    return inspect_sample(root / path, inspect, max_file_bytes=max_file_bytes)
+def _inspect(
+    path: str, *, root: Path, inspect: Callable[[bytes], Any], read: Callable[[Path], bytes], max_file_bytes: int
+) -> Inspection:
+    return inspect_sample(root / path, inspect, read=read, max_file_bytes=max_file_bytes)
 
 
-def inspect_sample(path: Path, inspect: Callable[[bytes], Any], *, max_file_bytes: int) -> Inspection:
+def inspect_sample(
+    path: Path, inspect: Callable[[bytes], Any], *, read: Callable[[Path], bytes], max_file_bytes: int
+) -> Inspection:
     """Read and decode one sample.
 
     A problem of the sample is returned as its reason; an error of the disk is raised.
     """
     try:
         size = _num_bytes(path)
-        content = b"" if size > max_file_bytes else read_content(path)
+        content = b"" if size > max_file_bytes else read(path)
     except PermissionError:
         return Inspection(reason="unreadable", detail="no permission to read the file")
     except FileNotFoundError:

@@ -24,15 +24,24 @@ class Samples(Generic[Sample]):
     Args:
         raw: the folder that holds the batches.
         decode: the modality's function that decodes a sample's bytes.
+        read: the modality's function that returns a sample's bytes by its path.
     """
 
-    def __init__(self, rows: pd.DataFrame, *, raw: Path, decode: Callable[..., Sample]) -> None:
+    def __init__(
+        self,
+        rows: pd.DataFrame,
+        *,
+        raw: Path,
+        decode: Callable[..., Sample],
+        read: Callable[[Path], bytes] = read_content,
+    ) -> None:
         self.rows = rows
         self.ids: list[str] = rows["sample_id"].tolist()
         self.paths: list[str] = rows["path"].tolist()
         self.batches: list[str] = rows["batch"].tolist()
         self.raw = raw
         self.decode = decode
+        self.read = read
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -40,7 +49,7 @@ class Samples(Generic[Sample]):
     def content(self, row: int) -> bytes:
         """Return a sample's bytes. Raises ValueError where they are missing, or changed after they were validated."""
         batch = self.raw / self.batches[row]
-        return read_verified(batch / self.paths[row], self.ids[row], batch=batch)
+        return read_verified(batch / self.paths[row], self.ids[row], batch=batch, read=self.read)
 
     def decoded(self, row: int, *, shorter_side: int | None = None) -> Sample:
         """Return the decoded sample. Raises ValueError as `content` does, and where it cannot be decoded."""
@@ -53,14 +62,14 @@ def sample_id(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def read_verified(path: Path, expected_id: str, *, batch: Path) -> bytes:
+def read_verified(path: Path, expected_id: str, *, batch: Path, read: Callable[[Path], bytes] = read_content) -> bytes:
     """Return the bytes of the sample at `path`.
 
     Raises:
         ValueError: the sample is missing, cannot be read, or its SHA-256 is not `expected_id`.
     """
     try:
-        content = read_content(path)
+        content = read(path)
     except FileNotFoundError:
         raise ValueError(f"sample {path} is missing: restore it, or run `dvc pull {batch}.dvc`") from None
     except (UnreadableTableError, IsADirectoryError) as error:

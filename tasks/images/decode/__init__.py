@@ -10,16 +10,20 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from tasks.data.samples.contents import read_content as read  # noqa: F401  of the shape of a room
 from tasks.data.samples.defects import DefectError
 from tasks.images.decode.deep_colours import declared_range, spread_colours
 from tasks.images.decode.depth import to_8_bits
 from tasks.images.decode.jpeg import is_cut, scans_of
 from tasks.images.decode.opening import CODESTREAM, damage, identified, open_image
+from tasks.images.decode.other_files import ENDINGS as ENDINGS
 from tasks.images.decode.tiff import odd_tag
 from tasks.images.options import SizeLimits
 
 logger = logging.getLogger("graftline")
 
+NUMBERS = ("width", "height")  # facts that are whole numbers
+NOT_ONE = ("not_an_image", "empty_file")  # reasons of bytes that do not begin like an image
 MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "I", "F")
 MOST_SCANS = 100  # of a progressive JPEG; each is a pass over all pixels. Encoders make about ten, a bomb thousands
 MOST_TILE_PX = 2**22  # of a TIFF, which is read a whole tile at once; more only where the image itself has half of it
@@ -30,7 +34,7 @@ TILE_WIDTH, TILE_LENGTH = 322, 323  # tags of TIFF
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageFacts:
+class Facts:
     """The facts in an image file; width and height in px, as stored (before EXIF orientation)."""
 
     format: str
@@ -39,7 +43,7 @@ class ImageFacts:
     height: int
 
 
-def inspect_image(content: bytes, *, limits: SizeLimits) -> ImageFacts:
+def inspect_content(content: bytes, *, limits: SizeLimits) -> Facts:
     """Decode the whole image once and return its facts.
 
     Sizes are checked in the header, before anything is decoded.
@@ -49,14 +53,14 @@ def inspect_image(content: bytes, *, limits: SizeLimits) -> ImageFacts:
     """
     image = _open_within(content, limits)
     # a phone's JPEG with a second image behind the first (MPO) counts as a JPEG
-    facts = ImageFacts(
+    facts = Facts(
         format=str(image.format).replace("MPO", "JPEG"), mode=image.mode, width=image.width, height=image.height
     )
     _decode_opened(image, content, shorter_side=None, is_turned=False)
     return facts
 
 
-def decode_image(content: bytes, *, shorter_side: int | None = None) -> Image.Image:
+def decode_sample(content: bytes, *, shorter_side: int | None = None) -> Image.Image:
     """Return the image as RGB: upright by its EXIF orientation, with transparency on white.
 
     Grey is repeated in every channel, more than 8 bits are spread over 8 (see `tasks.images.decode.depth`), a palette
@@ -75,16 +79,16 @@ def decode_image(content: bytes, *, shorter_side: int | None = None) -> Image.Im
 
 
 def decode_stranger(content: bytes, *, limits: SizeLimits, shorter_side: int | None) -> Image.Image:
-    """Return `decode_image` of bytes that were not inspected before.
+    """Return `decode_sample` of bytes that were not inspected before.
 
     Raises:
-        DefectError: the image cannot be used, with the reason, as from `inspect_image`.
+        DefectError: the image cannot be used, with the reason, as from `inspect_content`.
     """
     return _decode_opened(_open_within(content, limits), content, shorter_side=shorter_side, is_turned=True)
 
 
 def _decode_opened(image: Image.Image, content: bytes, *, shorter_side: int | None, is_turned: bool) -> Image.Image:
-    """Return what `decode_image` does, upright if `is_turned`.
+    """Return what `decode_sample` does, upright if `is_turned`.
 
     Raises:
         DefectError: the image is damaged, one of several in its file, or blank.
@@ -127,7 +131,7 @@ def _load(image: Image.Image, *, shorter_side: int | None) -> list[Any]:
 
 
 def _rgb(image: Image.Image, content: bytes, *, tiles: Sequence[Any], is_turned: bool) -> Image.Image:
-    """Return a loaded image as `decode_image` does, upright if `is_turned`."""
+    """Return a loaded image as `decode_sample` does, upright if `is_turned`."""
     declared = declared_range(image, content, tiles)
     spread_colours(image, content, tiles, declared=declared)
     if is_turned:

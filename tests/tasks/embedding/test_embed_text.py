@@ -6,11 +6,12 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
+from tasks.data.samples.text_cells import canonical
 from tasks.embedding.embedder import AUTO
 from tasks.embedding.engine import StoredView, embed, open_store
 from tasks.embedding.ready import make_ready
-from tasks.text.decode import canonical, decode_text
-from tasks.text.shingle_hash import HASHES_SHAPE, shingle_hash
+from tasks.text.copy_hash import HASHES_SHAPE, copy_hashes
+from tasks.text.decode import decode_sample
 from tests.tasks.models.test_encoder import TEXTS, encoder
 
 pytest.importorskip("transformers", reason="needs the extra [text]: pip install -e '.[text]'")
@@ -21,7 +22,7 @@ class Engine:
         backbone = encoder("bert")
         self.embedder = make_ready(backbone, replace(AUTO, device="cpu", precision=precision))
         self.store = open_store(
-            path, self.embedder, backbone=backbone.fingerprint(), decode=decode_text, hash_of=shingle_hash,
+            path, self.embedder, backbone=backbone.fingerprint(), decode=decode_sample, hash_of=copy_hashes,
             hashes_shape=HASHES_SHAPE,
         )  # fmt: skip
 

@@ -15,8 +15,8 @@ import torch
 from tasks.data.samples.samples import sample_id
 from tasks.embedding.embedder import AUTO, Embedder, plan
 from tasks.embedding.engine import StoredView, embed, open_store
-from tasks.images.decode import decode_image
-from tasks.images.perceptual_hash import HASHES_SHAPE, perceptual_hashes
+from tasks.images.copy_hash import HASHES_SHAPE, copy_hashes
+from tasks.images.decode import decode_sample
 from tasks.models.weights import load_backbone
 from tests.kit import programs
 from tests.kit.watching import until
@@ -66,7 +66,7 @@ class Engine:
         self.num_passes = 0
         self.spoil = lambda features: features
         self.store = open_store(
-            path, self.embedder, backbone=backbone.fingerprint(), decode=decode_image, hash_of=perceptual_hashes,
+            path, self.embedder, backbone=backbone.fingerprint(), decode=decode_sample, hash_of=copy_hashes,
             hashes_shape=HASHES_SHAPE,
         )  # fmt: skip
 
@@ -99,7 +99,7 @@ def test_vectors_and_hashes_are_those_of_the_pictures(engine, backbone, picture)
     with torch.inference_mode():
         expected = backbone(backbone.transform.normalize(pixels))
     assert torch.cosine_similarity(torch.from_numpy(looks.vectors).float(), expected, dim=1).min() >= 0.999
-    assert all(np.array_equal(looks.hashes[seed], perceptual_hashes(picture(seed))) for seed in range(10))
+    assert all(np.array_equal(looks.hashes[seed], copy_hashes(picture(seed))) for seed in range(10))
 
 
 def test_only_new_samples_are_decoded_and_run_through_the_backbone(engine, picture):
@@ -164,12 +164,12 @@ def test_vectors_computed_before_a_sample_vanished_stay(engine, picture):
     assert engine.embed(pictures) == SIZE
 
 
-@pytest.mark.parametrize("decode", [partial(decode_image, shorter_side=8), lambda content, *, shorter_side: None])
+@pytest.mark.parametrize("decode", [partial(decode_sample, shorter_side=8), lambda content, *, shorter_side: None])
 def test_decoder_of_which_the_recipe_would_miss_a_part_is_refused(engine, backbone, tmp_path, decode):
     with pytest.raises(AssertionError):
         open_store(
             tmp_path / "other", engine.embedder, backbone=backbone.fingerprint(), decode=decode,
-            hash_of=perceptual_hashes, hashes_shape=HASHES_SHAPE,
+            hash_of=copy_hashes, hashes_shape=HASHES_SHAPE,
         )  # fmt: skip
 
 
@@ -185,8 +185,8 @@ from PIL import Image
 from tasks.data.samples.samples import sample_id
 from tasks.embedding.embedder import AUTO, Embedder, plan
 from tasks.embedding.engine import StoredView, embed, open_store
-from tasks.images.decode import decode_image
-from tasks.images.perceptual_hash import HASHES_SHAPE, perceptual_hashes
+from tasks.images.decode import decode_sample
+from tasks.images.copy_hash import HASHES_SHAPE, copy_hashes
 from tasks.models.weights import load_backbone
 
 features = ["stage2", "stage3", "stage4", "conv5"]
@@ -202,7 +202,7 @@ def picture(row):
 numbers = range(400)
 ids, names = [sample_id(str(n).encode()) for n in numbers], list(map(str, numbers))
 store = open_store(
-    Path(sys.argv[1]), embedder, backbone=backbone.fingerprint(), decode=decode_image, hash_of=perceptual_hashes,
+    Path(sys.argv[1]), embedder, backbone=backbone.fingerprint(), decode=decode_sample, hash_of=copy_hashes,
     hashes_shape=HASHES_SHAPE,
 )
 print("ready", flush=True)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tasks.embedding.looks import Looks, unpack
-from tasks.images.perceptual_hash import HASHES_SHAPE
+from tasks.images.copy_hash import HASHES_SHAPE
 
 
 @pytest.mark.parametrize("n", [0, 1, 5])

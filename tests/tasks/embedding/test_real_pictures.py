@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from tasks.embedding.embedder import AUTO, Embedder, plan
-from tasks.images.decode import decode_image
+from tasks.images.decode import decode_sample
 from tasks.machine.cores import one_thread_each
 from tasks.models.weights import load_backbone
 
@@ -44,7 +44,7 @@ def embed(contents, *, decode="full", precision="fp32"):
     """Return the vectors (n, dim)."""
     backbone = load_backbone("squeezenet1_1", weights=str(WEIGHTS), decode=decode)
     transform = backbone.transform
-    images = [decode_image(content, shorter_side=transform.shorter_side) for content in contents]
+    images = [decode_sample(content, shorter_side=transform.shorter_side) for content in contents]
     pixels = torch.stack([transform.prepare(image) for image in images])
     embedder = Embedder(backbone, plan(replace(AUTO, device="cpu", precision=precision, minibatch_size=16)))
     with one_thread_each():
@@ -65,7 +65,7 @@ def test_bf16_agrees_with_fp32_for_every_photograph():
 @pytest.mark.parametrize("times", [3, 10])
 def test_scaled_decoding_agrees_with_full_for_every_photograph(times):
     contents = [enlarged(content, times=times) for content in photographs(PACS, every=100)]
-    scaled = decode_image(contents[0], shorter_side=256)
+    scaled = decode_sample(contents[0], shorter_side=256)
     assert min(scaled.size) < min(Image.open(io.BytesIO(contents[0])).size)
     assert least_cosine(embed(contents, decode="scaled"), embed(contents)) >= 0.99
 

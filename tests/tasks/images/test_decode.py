@@ -12,7 +12,7 @@ from PIL import Image, PngImagePlugin
 
 from tasks.data.samples.defects import DefectError
 from tasks.data.samples.samples import read_verified, sample_id
-from tasks.images.decode import decode_image, inspect_image
+from tasks.images.decode import decode_sample, inspect_content
 from tasks.images.options import SizeLimits
 
 ORIENTATION = 0x0112  # the EXIF tag
@@ -25,7 +25,7 @@ def encode(image, **options):
 
 
 def inspect(content, *, min_image_size=8, max_image_pixels=10_000):
-    return inspect_image(content, limits=SizeLimits(min_image_size=min_image_size, max_image_pixels=max_image_pixels))
+    return inspect_content(content, limits=SizeLimits(min_image_size=min_image_size, max_image_pixels=max_image_pixels))
 
 
 def defect_of(content, **limits):
@@ -36,7 +36,7 @@ def defect_of(content, **limits):
 
 
 def pixels(content):
-    image = decode_image(content)
+    image = decode_sample(content)
     assert image.mode == "RGB"
     return np.asarray(image)  # (height, width, 3)
 
@@ -95,7 +95,7 @@ def test_format_is_that_of_the_bytes_and_not_of_the_name(tmp_path, picture):
     path = tmp_path / "photo.jpg"
     path.write_bytes(encode(picture(), format="PNG"))
     assert inspect(path.read_bytes()).format == "PNG"
-    assert decode_image(read_verified(path, sample_id(path.read_bytes()), batch="a")).size == (16, 16)
+    assert decode_sample(read_verified(path, sample_id(path.read_bytes()), batch="a")).size == (16, 16)
 
 
 def test_grey_is_repeated_in_every_channel():
@@ -504,7 +504,7 @@ def test_error_for_a_missing_sample_names_it(tmp_path):
     ],
 )
 def test_jpeg_that_is_twice_too_large_is_decoded_to_a_smaller_size(size, expected):
-    image = decode_image(encode(Image.new("RGB", size, (10, 200, 30)), format="JPEG"), shorter_side=256)
+    image = decode_sample(encode(Image.new("RGB", size, (10, 200, 30)), format="JPEG"), shorter_side=256)
     assert image.size == expected
     assert np.abs(np.asarray(image).astype(int) - (10, 200, 30)).max() <= 2
 
@@ -513,14 +513,14 @@ def test_jpeg_decoded_to_a_smaller_size_is_turned_upright():
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     content = encode(Image.new("RGB", (1024, 600)), format="JPEG", exif=exif)
-    assert decode_image(content, shorter_side=256).size == (300, 512)
+    assert decode_sample(content, shorter_side=256).size == (300, 512)
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
 def test_grey_and_cmyk_jpegs_are_decoded_to_a_smaller_size_too(mode):
-    image = decode_image(encode(Image.new(mode, (1024, 1024)), format="JPEG"), shorter_side=256)
+    image = decode_sample(encode(Image.new(mode, (1024, 1024)), format="JPEG"), shorter_side=256)
     assert (image.size, image.mode) == ((256, 256), "RGB")
 
 
 def test_png_is_decoded_at_full_size():
-    assert decode_image(encode(Image.new("RGB", (1024, 1024)), format="PNG"), shorter_side=256).size == (1024, 1024)
+    assert decode_sample(encode(Image.new("RGB", (1024, 1024)), format="PNG"), shorter_side=256).size == (1024, 1024)

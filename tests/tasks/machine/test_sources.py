@@ -117,6 +117,6 @@ def test_no_warm_store_misses_a_change_of_any_module(tmp_path):
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True, timeout=280)
     modules = {facts["module"]: facts for facts in map(json.loads, done.stdout.splitlines())}
     assert [name for name, facts in modules.items() if facts["stale"]] == []
-    rooms = {"embedding": ("embedder", "engine"), "images": ("alterations", "augment", "perceptual_hash", "transform")}
+    rooms = {"embedding": ("embedder", "engine"), "images": ("alterations", "augment", "copy_hash", "transform")}
     changing = {f"tasks.{room}.{name}" for room, names in rooms.items() for name in names} | {"tasks.embed"}
     assert changing <= {name for name, facts in modules.items() if facts["touches"]}, "the changes change nothing"

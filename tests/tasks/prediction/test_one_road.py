@@ -10,8 +10,8 @@ import torch
 from safetensors.numpy import load_file
 
 from tasks.data.samples.samples import sample_id
-from tasks.evaluate import IMAGES
-from tasks.images.decode import decode_image
+from tasks.evaluate import parts_of
+from tasks.images.decode import decode_sample
 from tasks.metrics.projection import project
 from tasks.models.bundle import load_bundle
 from tasks.models.classifier import Classifier
@@ -44,7 +44,7 @@ def test_exported_file_gives_what_evaluate_judged(judged, tmp_path, format):
     path = tmp_path / "model"
     export(model, path, format=format)
     transform = model.backbone.transform
-    images = [decode_image(file.read_bytes(), shorter_side=transform.shorter_side) for file in files]
+    images = [decode_sample(file.read_bytes(), shorter_side=transform.shorter_side) for file in files]
     pixels = torch.stack([transform.prepare(image) for image in images])
     if format == "onnx":
         import onnxruntime
@@ -65,7 +65,7 @@ def test_map_of_the_page_is_drawn_from_the_features_that_the_candidate_answers_f
     model, _ = load_bundle(bundle)
     answerer = Answerer(model, device="cpu")
     transform = answerer.transform
-    images = [decode_image(file.read_bytes(), shorter_side=transform.shorter_side) for file in files]
+    images = [decode_sample(file.read_bytes(), shorter_side=transform.shorter_side) for file in files]
     pixels = torch.stack([transform.prepare(image) for image in images])
     size = answerer.embedder.plan.minibatch_size
     features = torch.cat([answerer.vectors(part) for part in torch.split(pixels, size)]).numpy()
@@ -79,7 +79,7 @@ DECODED = []  # the contents that were decoded
 
 def counting_decode(content, *, shorter_side):
     DECODED.append(content)
-    return decode_image(content, shorter_side=shorter_side)
+    return decode_sample(content, shorter_side=shorter_side)
 
 
 @pytest.fixture
@@ -91,14 +91,14 @@ def asked(tmp_path, batch, classifier):
 
     def run(models, num_rows, alterations=()):
         DECODED.clear()
-        modality = replace(IMAGES, decode=counting_decode)
+        parts = replace(parts_of("images", []), decode=counting_decode)
         answerers = {name: Answerer(model, device="cpu") for name, model in models.items()}
         found = ask(
             answerers,
             rows[:num_rows],
             raw=batch.parent,
             store=tmp_path / "store",
-            modality=modality,
+            parts=parts,
             alterations=alterations,
         )
         return found, len(DECODED)

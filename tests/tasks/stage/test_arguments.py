@@ -32,7 +32,7 @@ def test_arguments_come_from_the_signature_and_other_parameters_are_sections():
     arguments = verb.parser.parse_args(["--store", "s", "--unused-since", "2026-01-31", "--damaged"])
     assert (arguments.store, arguments.damaged, arguments.recipe) == (Path("s"), True, None)
     assert str(arguments.unused_since) == "2026-01-31"
-    assert verb_of(ROOT / "tasks/evaluate.py", has_params=True).sections == ["evaluate", "seed"]
+    assert verb_of(ROOT / "tasks/evaluate.py", has_params=True).sections == ["evaluate", "modality", "seed"]
 
 
 def test_verbs_are_listed_with_what_they_do():

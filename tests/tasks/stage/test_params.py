@@ -61,7 +61,7 @@ def test_missing_key_is_named(refusal):
 
 def test_unknown_section_is_named_with_the_known_ones(refusal):
     message = refusal(lambda content: content.update(fintune={"epochs": 3}))
-    assert message.startswith("fintune is unknown, expected one of preset, seed, scan, validate, backbone")
+    assert message.startswith("fintune is unknown, expected one of preset, modality, seed, scan, validate, backbone")
 
 
 def test_missing_section_is_named(refusal):
@@ -72,7 +72,7 @@ def test_missing_section_is_named(refusal):
 def test_empty_file_is_refused_with_the_sections_it_should_have(tmp_path, text):
     (tmp_path / "params.yaml").write_text(text, "utf-8")
     with pytest.raises(
-        ValueError, match=r"params\.yaml is empty, expected sections: preset, seed, scan, validate"
+        ValueError, match=r"params\.yaml is empty, expected sections: preset, modality, seed, scan, validate"
     ) as refused:
         load_params(tmp_path / "params.yaml")
     assert "NoneType" not in str(refused.value)

@@ -98,7 +98,9 @@ def test_missing_batch_is_told_in_one_line(shell, workspace):
 def test_misspelt_param_is_told_in_one_line(shell, batch, workspace):
     set_param(workspace, "scan", "min_imge_size", 8)
     done = shell("scan", "--raw", batch, "--out", "scanned")
-    assert done.error.startswith("params.yaml: scan.min_imge_size is unknown, expected one of min_image_size")
+    assert done.error.startswith(
+        "params.yaml: scan.min_imge_size is unknown, expected one of min_image_size"
+    )
     assert done.stderr.count("\n") == 1
 
 
@@ -117,7 +119,7 @@ def test_full_disk_leaves_no_half_written_table(shell, batch, workspace):
 
 
 def test_full_disk_leaves_the_output_of_the_run_before(shell, batch, workspace):
-    scan(raw=batch, out=workspace / "scanned", scan=load_params(workspace / "params.yaml").scan)
+    scan(raw=batch, out=workspace / "scanned", scan=load_params(workspace / "params.yaml").scan, modality="images")
     before = {each.name: each.read_bytes() for each in (workspace / "scanned").iterdir()}
     (batch / "cat" / "0.png").unlink()
     assert shell("scan", "--raw", batch, "--out", workspace / "scanned", max_file_bytes=1000).status == 1
@@ -174,7 +176,12 @@ def test_missing_list_of_batches_is_told_in_one_line(shell):
 
 
 def test_torn_scan_is_told_by_name_in_one_line(shell, workspace, batch):
-    scan(raw=batch, out=workspace / "scanned" / batch.name, scan=load_params(workspace / "params.yaml").scan)
+    scan(
+        raw=batch,
+        out=workspace / "scanned" / batch.name,
+        scan=load_params(workspace / "params.yaml").scan,
+        modality="images",
+    )
     table = workspace / "scanned" / batch.name / "samples.parquet"
     table.write_bytes(table.read_bytes()[:-20])
     (workspace / "batches.yaml").write_text(f'batches: ["{batch.name}"]', "utf-8")

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from tasks.data.samples.defects import DefectError
-from tasks.text.decode import canonical, decode_text, inspect_text
+from tasks.data.samples.text_cells import canonical
+from tasks.text.decode import decode_sample, inspect_content
 from tasks.text.options import TextLimits
 
 LIMITS = TextLimits(min_characters=1, max_characters=1000)
@@ -13,14 +14,14 @@ LIMITS = TextLimits(min_characters=1, max_characters=1000)
 
 def reason(content: bytes) -> str:
     with pytest.raises(DefectError) as caught:
-        inspect_text(content, limits=LIMITS)
+        inspect_content(content, limits=LIMITS)
     return caught.value.reason
 
 
 @pytest.mark.parametrize("text", ["NA", "null", "None", "nan", "1.0", "TRUE", "a\0b", "[SEP]", "\x1b[31mred", "=1+1"])
 def test_any_text_that_can_be_seen_is_a_sample_unchanged(text):
-    assert decode_text(canonical([text])) == text
-    assert inspect_text(canonical([text]), limits=LIMITS).characters == len(text)
+    assert decode_sample(canonical([text])) == text
+    assert inspect_content(canonical([text]), limits=LIMITS).characters == len(text)
 
 
 @pytest.mark.parametrize("text", ["", "  \n\t", "\u200b\u200e\ufeff", "\u2066 \u2069"])
@@ -35,7 +36,7 @@ def test_text_has_the_same_bytes_whatever_its_accents_and_line_ends():
 
 
 def test_blank_cells_are_no_lines_of_the_text():
-    assert decode_text(canonical(["Title", " ", "Body"])) == "Title\nBody"
+    assert decode_sample(canonical(["Title", " ", "Body"])) == "Title\nBody"
 
 
 def test_half_a_surrogate_pair_is_not_text():
@@ -58,4 +59,4 @@ def test_text_that_is_too_long_has_a_reason():
     [("AT&amp;T", True), ("a <b>bold</b> word", True), ("Wall St. #39;s", True), ("5 < 6 > 2", False), ("R&D", False)],
 )
 def test_remains_of_html_are_found(text, has):
-    assert inspect_text(canonical([text]), limits=LIMITS).has_markup is has
+    assert inspect_content(canonical([text]), limits=LIMITS).has_markup is has

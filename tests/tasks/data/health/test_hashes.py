@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tasks.data.health.hashes import Probes, read_hashes, write_hashes
-from tasks.images.perceptual_hash import HASHES_SHAPE
+from tasks.images.copy_hash import HASHES_SHAPE
 
 
 def write(folder, batch, *, n=4, num_probed=2, seed=0):

@@ -3,7 +3,7 @@ import pytest
 
 from tasks.data.health.bits import hash_words
 from tasks.data.health.near_duplicates import Side, find_twins
-from tasks.images.perceptual_hash import DISTANCE, HASHES_SHAPE
+from tasks.images.copy_hash import DISTANCE, HASHES_SHAPE
 
 NUM_LEFT, NUM_RIGHT, DIM = 150, 70, 24
 

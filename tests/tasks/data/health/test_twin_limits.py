@@ -5,7 +5,7 @@ from tasks.data.health.bits import hash_words
 from tasks.data.health.hashes import Probes
 from tasks.data.health.options import TwinOptions
 from tasks.data.health.twin_limits import fit_strangers, reach, recall_by_kind, set_limits
-from tasks.images.perceptual_hash import DISTANCE, HASHES_SHAPE
+from tasks.images.copy_hash import DISTANCE, HASHES_SHAPE
 
 OPTIONS = TwinOptions(recall=0.99, max_false_alarms=0.001)
 

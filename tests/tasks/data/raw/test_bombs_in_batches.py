@@ -14,7 +14,10 @@ from tasks.stage.params import ScanParams
 from tests.kit.deep import deep_folder
 from tests.kit.verbs import run_in_fork
 
-PARAMS = ScanParams(min_image_size=8, max_image_pixels=10_000, max_file_bytes=100_000, max_decode_seconds=5.0)
+PARAMS = ScanParams(
+    min_image_size=8, max_image_pixels=10_000, max_file_bytes=100_000, max_decode_seconds=5.0,
+    text_columns=None, encoding=None, min_characters=1, max_characters=1000,
+)  # fmt: skip
 GIB = 2**30
 ROWS = 22_000
 LONG = "c" * 450_000
@@ -28,7 +31,7 @@ def scanned(batch, *, files=0):
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + GIB
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        run(raw=batch, out=out, scan=PARAMS)
+        run(raw=batch, out=out, scan=PARAMS, modality="images")
 
     done = run_in_fork(work)
     assert done.status == 0, done.stderr[-2000:]

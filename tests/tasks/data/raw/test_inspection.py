@@ -12,21 +12,22 @@ from PIL import Image
 
 from tasks.data.raw.inspection import inspect_all, inspect_sample
 from tasks.data.raw.options import ReadingLimits
+from tasks.data.samples.contents import read_content
 from tasks.data.samples.defects import DefectError
 from tasks.data.samples.samples import sample_id
 from tasks.images import decode
-from tasks.images.decode import decode_image, decode_stranger, inspect_image
+from tasks.images.decode import decode_sample, decode_stranger, inspect_content
 from tasks.images.options import SizeLimits
 from tasks.machine import processes
 
-INSPECT = partial(inspect_image, limits=SizeLimits(min_image_size=8, max_image_pixels=10_000))
+INSPECT = partial(inspect_content, limits=SizeLimits(min_image_size=8, max_image_pixels=10_000))
 
 LARGE = SizeLimits(min_image_size=8, max_image_pixels=10**7)
 
 
 def inspected(folder, paths, inspect=INSPECT, *, max_file_bytes=100_000, max_decode_seconds=5.0):
     limits = ReadingLimits(max_file_bytes=max_file_bytes, max_decode_seconds=max_decode_seconds)
-    return list(inspect_all(folder, paths, inspect, limits))
+    return list(inspect_all(folder, paths, inspect, read=read_content, limits=limits))
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_photograph_with_a_film_behind_it_is_accepted(progressive):
     noise = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
     Image.fromarray(noise).save(stream, "JPEG", progressive=progressive, exif=thumbnail, restart_marker_blocks=2)
     film = 200 * b"\xff\xda\x00\x08"
-    facts = inspect_image(stream.getvalue() + film, limits=LARGE)
+    facts = inspect_content(stream.getvalue() + film, limits=LARGE)
     assert (facts.width, facts.format) == (48, "JPEG")
 
 
@@ -97,13 +98,13 @@ def test_scans_behind_a_note_that_holds_an_end_marker_are_counted():
     at = content.index(b"\xff\xda")
     note = b"\xff\xfe\x00\x06\xff\xd9\xff\xd9"
     with pytest.raises(DefectError, match="a JPEG of 106 scans"):
-        inspect_image(content[:at] + note + content[at:], limits=LARGE)
+        inspect_content(content[:at] + note + content[at:], limits=LARGE)
 
 
 def test_image_that_takes_too_long_is_a_defect(tmp_path, picture):
     (tmp_path / "slow.jpg").write_bytes(scanned_over_and_over(90))
     picture().save(tmp_path / "sound.png")
-    inspect = partial(inspect_image, limits=LARGE)
+    inspect = partial(inspect_content, limits=LARGE)
     slow, sound = inspected(tmp_path, ["slow.jpg", "sound.png"], inspect, max_file_bytes=10**9, max_decode_seconds=0.05)
     assert (slow.reason, sound.reason) == ("unreadable", "")
     assert "took longer than 0.05 s" in slow.detail
@@ -112,17 +113,20 @@ def test_image_that_takes_too_long_is_a_defect(tmp_path, picture):
 def test_file_above_the_limit_is_not_read(tmp_path):
     with (tmp_path / "huge.png").open("wb") as file:
         file.truncate(10**12)  # takes no room on the disk, and would not fit into memory
-    inspection = inspect_sample(tmp_path / "huge.png", INSPECT, max_file_bytes=100_000)
+    inspection = inspect_sample(tmp_path / "huge.png", INSPECT, read=read_content, max_file_bytes=100_000)
     assert (inspection.reason, inspection.sample_id) == ("too_many_bytes", "")
 
 
 def test_file_that_disappears_is_a_defect(tmp_path):
-    assert inspect_sample(tmp_path / "gone.png", INSPECT, max_file_bytes=100_000).reason == "missing_file"
+    assert (
+        inspect_sample(tmp_path / "gone.png", INSPECT, read=read_content, max_file_bytes=100_000).reason
+        == "missing_file"
+    )
 
 
 def test_defect_of_a_file_that_was_read_has_the_sample_id(tmp_path):
     (tmp_path / "1.png").write_bytes(b"text")
-    inspection = inspect_sample(tmp_path / "1.png", INSPECT, max_file_bytes=100_000)
+    inspection = inspect_sample(tmp_path / "1.png", INSPECT, read=read_content, max_file_bytes=100_000)
     assert (inspection.reason, inspection.sample_id) == ("not_an_image", sample_id(b"text"))
 
 
@@ -165,5 +169,5 @@ def test_flipped_and_cut_bytes_give_facts_or_a_reason_for_each_file(tmp_path, re
     assert {"truncated", "unreadable"} <= {inspection.reason for inspection in inspections}
     for path, inspection in zip(paths, inspections, strict=True):
         if inspection.facts:  # later stages can decode every image that was accepted
-            image = decode_image((tmp_path / path).read_bytes())
+            image = decode_sample((tmp_path / path).read_bytes())
             assert np.asarray(image).shape[2] == 3

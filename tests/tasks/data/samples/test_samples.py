@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from tasks.data.samples.samples import Samples, sample_id
-from tasks.images.decode import decode_image
+from tasks.images.decode import decode_sample
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def rows(batch):
 
 
 def test_samples_come_in_the_order_of_the_rows(rows, batch, picture):
-    samples = Samples(rows.iloc[::-1], raw=batch.parent, decode=decode_image)
+    samples = Samples(rows.iloc[::-1], raw=batch.parent, decode=decode_sample)
     assert len(samples) == 6
     for position, seed in enumerate(range(5, -1, -1)):
         assert samples.decoded(position).tobytes() == picture(seed).tobytes()
@@ -27,7 +27,7 @@ def test_samples_come_in_the_order_of_the_rows(rows, batch, picture):
 
 def test_sample_that_changed_after_validation_is_refused(rows, batch, picture):
     picture(99).save(batch / rows["path"][4])
-    samples = Samples(rows, raw=batch.parent, decode=decode_image)
+    samples = Samples(rows, raw=batch.parent, decode=decode_sample)
     for read in (samples.content, samples.decoded):
         with pytest.raises(ValueError, match=rf"{rows['path'][4]} changed after it was validated"):
             read(4)

@@ -13,7 +13,7 @@ from tasks.data.store.store import list_recipes
 from tasks.embedding.boundary import find_boundary, frozen_part
 from tasks.embedding.embedder import AUTO, Embedder, plan
 from tasks.images.augment import AugmentedViews
-from tasks.images.decode import decode_image
+from tasks.images.decode import decode_sample
 from tasks.images.options import Augmentation
 from tasks.models.weights import load_backbone
 from tasks.training.finetuning.activations import Activations, Pictures
@@ -72,7 +72,7 @@ def open_activations(tmp_path, backbone, rows):
         val=VAL,
         **limits,
     ):
-        samples = Samples(rows(seeds), raw=tmp_path / "raw", decode=decode_image)
+        samples = Samples(rows(seeds), raw=tmp_path / "raw", decode=decode_sample)
         boundary = boundary_of(backbone, count)
         chosen = plan(replace(AUTO, device="cpu", precision=precision, minibatch_size=4))
         made = Activations(
@@ -326,7 +326,7 @@ def test_store_that_holds_other_files_is_refused(open_activations, tmp_path):
 
 @pytest.fixture
 def pictures(tmp_path, backbone, rows):
-    samples = Samples(rows(range(7)), raw=tmp_path / "raw", decode=decode_image)
+    samples = Samples(rows(range(7)), raw=tmp_path / "raw", decode=decode_sample)
     return Pictures(
         samples, transform=backbone.transform, views=AugmentedViews(augmentation=Augmentation(**MUCH), seed=0)
     )

@@ -5,7 +5,7 @@ import pytest
 
 from tasks.data.health.bits import hash_words
 from tasks.text.alterations import ALTERED_COPIES
-from tasks.text.shingle_hash import DISTANCE, HASHES_SHAPE, NUM_BITS, shingle_hash
+from tasks.text.copy_hash import DISTANCE, HASHES_SHAPE, NUM_BITS, copy_hashes
 
 TEXT = """
 market price rise fall company report quarter profit loss share stock oil energy court minister election vote
@@ -19,13 +19,13 @@ def text(seed: int, *, num_words: int = 40) -> str:
 
 
 def distance(left: str, right: str) -> int:
-    words = (hash_words(shingle_hash(each)[None]) for each in (left, right))
+    words = (hash_words(copy_hashes(each)[None]) for each in (left, right))
     return int(DISTANCE.of_pairs(*words)[0])
 
 
 def test_hash_has_its_shape_and_is_always_the_same():
-    assert shingle_hash(text(0)).shape == HASHES_SHAPE
-    assert (shingle_hash(text(0)) == shingle_hash(text(0))).all()
+    assert copy_hashes(text(0)).shape == HASHES_SHAPE
+    assert (copy_hashes(text(0)) == copy_hashes(text(0))).all()
 
 
 @pytest.mark.parametrize("kind", ["in other case", "without punctuation", "folded"])
@@ -58,4 +58,4 @@ def test_texts_with_few_characters_are_no_copies_of_each_other():
 
 @pytest.mark.parametrize("odd", ["\ud83d" * 30, "\0" * 30, "\u0e01" * 500_000, "e" + "\u0301" * 500_000])
 def test_any_string_has_a_hash(odd):
-    assert shingle_hash(odd).shape == HASHES_SHAPE
+    assert copy_hashes(odd).shape == HASHES_SHAPE

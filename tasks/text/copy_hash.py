@@ -32,7 +32,7 @@ _FACTORS = np.frombuffer(hashlib.shake_256(b"graftline shingles").digest(8 * NUM
 _POWERS = np.array([0x100000001B3**power % 2**64 for power in range(SHINGLE)], dtype=np.uint64)
 
 
-def shingle_hash(text: str) -> NDArray[np.uint8]:
+def copy_hashes(text: str) -> NDArray[np.uint8]:
     """Return the hash (1, NUM_BITS / 8) of a text."""
     plain = " ".join(_NO_WORD.sub(" ", unicodedata.normalize("NFKC", text).casefold()).split())[:MOST_CHARACTERS]
     if len(plain) < LEAST_CHARACTERS:

@@ -5,7 +5,7 @@ from scipy.fft import dctn
 
 from tasks.data.health.bits import hash_words
 from tasks.images.alterations import ALTERED_COPIES, cropped
-from tasks.images.perceptual_hash import DISTANCE, HASHES_SHAPE, NUM_BITS, perceptual_hashes
+from tasks.images.copy_hash import DISTANCE, HASHES_SHAPE, NUM_BITS, copy_hashes
 
 COPY, STRANGER = 48, 80  # bits: near and far in these tests
 
@@ -28,7 +28,7 @@ def scene():
 
 
 def distance(one, other):
-    return int(distances(perceptual_hashes(one)[None], perceptual_hashes(other)[None])[0])
+    return int(distances(copy_hashes(one)[None], copy_hashes(other)[None])[0])
 
 
 def distances(one, other):
@@ -51,14 +51,14 @@ def test_hashes_differ_from_the_published_method_in_a_few_bits_at_most(scene, wi
     image = scene(3, width=width, height=height)
     corners = [(x * width // 40, y * height // 40) for y in (0, 1, 2) for x in (0, 1, 2)]
     views = [image, *(image.crop((x, y, x + width * 19 // 20, y + height * 19 // 20)) for x, y in corners)]
-    hashes = np.unpackbits(perceptual_hashes(image), axis=1)
+    hashes = np.unpackbits(copy_hashes(image), axis=1)
     differing = [int((bits != published_bits(view)).sum()) for bits, view in zip(hashes, views, strict=True)]
     assert max(differing) <= 12
 
 
 def test_images_of_one_colour_are_copies_of_each_other():
     hashes = {
-        perceptual_hashes(Image.new("RGB", (width, 40), (level, level, level))).tobytes()
+        copy_hashes(Image.new("RGB", (width, 40), (level, level, level))).tobytes()
         for width in (32, 100, 300)
         for level in (1, 100, 255)
     }
@@ -137,6 +137,6 @@ def test_no_pairs_have_no_distances():
 
 @pytest.mark.parametrize("size", [(8, 8), (1, 300), (3000, 40), (64, 64)])
 def test_image_of_any_size_has_hashes(scene, size):
-    hashes = perceptual_hashes(scene(0, width=size[0], height=size[1]))
+    hashes = copy_hashes(scene(0, width=size[0], height=size[1]))
     assert hashes.shape == HASHES_SHAPE
     assert hashes.dtype == np.uint8

@@ -1,0 +1,25 @@
+"""The two modalities, images and text, each with a room of the same shape: `tasks/images` and `tasks/text`.
+
+A verb takes from a room what it needs: `room(modality, "decode")`. So a project loads the code of its modality alone,
+and `tasks.machine.sources` finds these calls as it finds imports.
+"""
+
+from importlib import import_module
+from typing import Any, Literal
+
+Modality = Literal["images", "text"]
+
+
+def room(modality: Modality, part: str) -> Any:
+    """Return a module of the modality's room, such as `tasks.text.decode`.
+
+    Every part has the same names in both rooms:
+
+    - `decode`: `ENDINGS` of the files of samples, `Facts` and those of them that are NUMBERS, `NOT_ONE`, `read`,
+      `inspect_content`, `decode_sample`, `decode_stranger`;
+    - `copy_hash`: `copy_hashes`, `HASHES_SHAPE`, `DISTANCE`;
+    - `alterations`: `ALTERED_COPIES`, `PERTURBATIONS`, `may_be_altered`;
+    - `augment`: `AugmentedViews`;
+    - `preview`: `preview`, what the page shows of a sample.
+    """
+    return import_module(f"tasks.{modality}.{part}")

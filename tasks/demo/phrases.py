@@ -5,7 +5,7 @@ A word in braces is a slot, which SLOTS fills. No sentence is taken from anybody
 
 SLOTS = {
     "amount": ["4.90", "12.50", "19.99", "24.00", "31.40", "39.95", "48.00", "59.90", "64.75", "120.00"],
-    "cause": ["storm", "move", "update", "power cut", "holiday", "weekend", "change of plan", "visit of the technician"],
+    "cause": ["storm", "move", "update", "power cut", "holiday", "weekend", "new plan", "visit of the technician"],
     "day": ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"],
     "device": ["router", "modem", "set-top box", "repeater", "handset", "mesh station", "network card", "mini switch"],
     "month": ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October"],

@@ -8,6 +8,7 @@ import hashlib
 import json
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -16,14 +17,28 @@ from torch import Tensor, nn
 from tasks.embedding.fusion import trace
 from tasks.models.classifier import Classifier
 from tasks.models.encoder import Encoder
+from tasks.models.words import Words
+from tasks.targets.head import SparseRow
 from tasks.text.transform import TextTransform
+from tasks.text.words import WORD
 
-TOKENIZER = "tokenizer.json"  # lies beside an exported text classifier
+# these lie beside an exported text classifier, the second where it reads words
+TOKENIZER = "tokenizer.json"
+VOCABULARY = "words.json"
 SIZES = (1, 3)  # samples in the minibatches that are compared
 LENGTHS = (5, 61)  # tokens of the texts that are compared
+NUM_TERMS = 12  # of each of these texts
 
 Axes = dict[int, torch.export.Dim]  # by number: those that are free
-Minibatch = tuple[tuple[Tensor, ...], Any]  # the inputs of the file, and the same as the transform prepares it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """A minibatch of n samples on which an exported file is compared with the classifier."""
+
+    inputs: tuple[Tensor, ...]  # of the file
+    prepared: Any  # the same as the transform makes it
+    words: Sequence[SparseRow] = ()  # n, where the classifier reads words
 
 
 class Deployed(nn.Module):
@@ -36,11 +51,15 @@ class Deployed(nn.Module):
         self.heads = copy.deepcopy(model.heads)
         self.temperatures = [model.temperatures[target] for target in model.classes]
 
-    def probabilities(self, features: Tensor) -> tuple[Tensor, ...]:
-        """(n, dim) -> (n, num_classes) of each target."""
+    def logits(self, features: Tensor) -> list[Tensor]:
+        """(n, dim) -> (n, num_classes) of each target, before the temperature."""
         features = features.half().float()  # rounded like the vectors of the store
-        pairs = zip(self.heads, self.temperatures, strict=True)
-        return tuple((head(features) / temperature).softmax(dim=1) for head, temperature in pairs)
+        return [head(features) for head in self.heads]
+
+    def probabilities(self, logits: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """(n, num_classes) of each target -> the same."""
+        pairs = zip(logits, self.temperatures, strict=True)
+        return tuple((of_target / temperature).softmax(dim=1) for of_target, temperature in pairs)
 
     @abstractmethod
     def example(self) -> tuple[Tensor, ...]:
@@ -51,7 +70,7 @@ class Deployed(nn.Module):
         """Return the axes of each input that may have any length."""
 
     @abstractmethod
-    def noise(self, generator: torch.Generator) -> Iterator[Minibatch]:
+    def noise(self, generator: torch.Generator) -> Iterator[Noise]:
         """Yield minibatches on which the file is compared with the classifier."""
 
     @abstractmethod
@@ -79,7 +98,7 @@ class DeployedImages(Deployed):
         self.register_buffer("shift", -mean / std)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        return self.probabilities(self.network(pixels.float() * self.scale + self.shift))
+        return self.probabilities(self.logits(self.network(pixels.float() * self.scale + self.shift)))
 
     def example(self) -> tuple[Tensor]:
         return (torch.zeros(2, 3, self.transform.crop_size, self.transform.crop_size, dtype=torch.uint8),)
@@ -87,11 +106,11 @@ class DeployedImages(Deployed):
     def free_axes(self) -> dict[str, Axes]:
         return {"pixels": {0: torch.export.Dim("n", min=1)}}
 
-    def noise(self, generator: torch.Generator) -> Iterator[Minibatch]:
+    def noise(self, generator: torch.Generator) -> Iterator[Noise]:
         side = self.transform.crop_size
         for n in SIZES:
             pixels = torch.randint(0, 256, (n, 3, side, side), dtype=torch.uint8, generator=generator)
-            yield (pixels,), pixels
+            yield Noise(inputs=(pixels,), prepared=pixels)
 
     def metadata(self) -> dict[str, Any]:
         return {"transform": self.transform.to_dict()}
@@ -126,9 +145,13 @@ class DeployedTexts(Deployed):
         self.padding = int(encoder.config.get("pad_token_id") or 0)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        return self.probabilities(self.logits(self.vectors(input_ids, attention_mask)))
+
+    def vectors(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """(n, length) both -> (n, dim)."""
         positions = torch.arange(input_ids.shape[1], device=input_ids.device)[None] + self.first_position
         hidden = self.network(input_ids=input_ids, attention_mask=attention_mask, position_ids=positions)
-        return self.probabilities(self.pool(hidden.last_hidden_state.float(), attention_mask[..., None]))
+        return self.pool(hidden.last_hidden_state.float(), attention_mask[..., None])
 
     def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """(n, length, dim) and (n, length, 1) -> (n, dim), as `Encoder.pool` does with each text alone."""
@@ -143,21 +166,21 @@ class DeployedTexts(Deployed):
 
     def free_axes(self) -> dict[str, Axes]:
         axes = {0: torch.export.Dim("n", min=1), 1: torch.export.Dim("length", min=2)}
-        return dict.fromkeys(self.inputs, axes)
+        return {"input_ids": axes, "attention_mask": axes}
 
-    def noise(self, generator: torch.Generator) -> Iterator[Minibatch]:
+    def noise(self, generator: torch.Generator) -> Iterator[Noise]:
         short, long = (min(length, self.transform.max_tokens) for length in LENGTHS)
         for lengths in (*([length] * n for n in SIZES for length in (short, long)), [long, short, (short + long) // 2]):
             rows = [
                 torch.randint(self.transform.vocab_size, (length,), generator=generator).tolist() for length in lengths
             ]
-            yield self._rows(rows), [[row] for row in rows]
+            yield Noise(inputs=self._rows(rows), prepared=[[row] for row in rows])
 
     def metadata(self) -> dict[str, Any]:
         return {
             "transform": {"long": self.transform.long, "max_tokens": self.transform.max_tokens},
             "pooling": self.pooling,
-            "tokenizer": {"file": TOKENIZER, "sha256": hashlib.sha256(self._tokenizer()).hexdigest()},
+            "tokenizer": _described(TOKENIZER, self.files()),
         }
 
     def files(self) -> dict[str, bytes]:
@@ -182,7 +205,64 @@ class DeployedTexts(Deployed):
         return ids, mask
 
 
+class DeployedTextsAndWords(DeployedTexts):
+    """Takes a third input, `words` (n, num_terms) float32: what a text has of the vocabulary in the file beside it.
+
+    A row holds (1 + log(count)) * idf of each term that the text has, and is scaled to length 1.
+    """
+
+    inputs = ("input_ids", "attention_mask", "words")
+
+    def __init__(self, model: Classifier) -> None:
+        super().__init__(model)
+        assert model.words is not None
+        self.words: Words = copy.deepcopy(model.words)
+        self.num_terms = len(self.words.hashes)
+
+    def forward(  # type: ignore[override]
+        self, input_ids: Tensor, attention_mask: Tensor, words: Tensor
+    ) -> tuple[Tensor, ...]:
+        of_vectors, parts = self.logits(self.vectors(input_ids, attention_mask)), self.words
+        joined = []
+        for number, (factors, of_vector) in enumerate(zip(parts.factors.values(), of_vectors, strict=True)):
+            weight, bias = parts.get_buffer(f"weight{number}"), parts.get_buffer(f"bias{number}")
+            joined.append(factors.of_vector * of_vector + factors.of_words * (words @ weight.T + bias))
+        return self.probabilities(joined)
+
+    def example(self) -> tuple[Tensor, ...]:
+        return (*super().example(), torch.zeros(2, self.num_terms))
+
+    def free_axes(self) -> dict[str, Axes]:
+        axes = super().free_axes()
+        return axes | {"words": {0: axes["input_ids"][0]}}
+
+    def noise(self, generator: torch.Generator) -> Iterator[Noise]:
+        for noise in super().noise(generator):
+            n = len(noise.prepared)
+            words = torch.zeros(n, self.num_terms)
+            for row in words:
+                row[torch.randperm(self.num_terms, generator=generator)[:NUM_TERMS]] = 1 / NUM_TERMS**0.5
+            sparse = [(row.nonzero()[:, 0].numpy(), row[row > 0].numpy()) for row in words]
+            yield Noise(inputs=(*noise.inputs, words), prepared=noise.prepared, words=sparse)
+
+    def metadata(self) -> dict[str, Any]:
+        return super().metadata() | {"words": _described(VOCABULARY, self.files())}
+
+    def files(self) -> dict[str, bytes]:
+        """Return the tokenizer, and the vocabulary: the idf of each term, in order, by the hash of the term (hex)."""
+        digests = self.words.hashes.numpy().astype("<i8").tobytes()
+        names = [digests[start : start + 8].hex() for start in range(0, len(digests), 8)]
+        idf = dict(zip(names, self.words.idf.tolist(), strict=True))
+        return super().files() | {VOCABULARY: json.dumps({"word": WORD.pattern, "idf": idf}).encode()}
+
+
 def deployed(model: Classifier) -> Deployed:
     """Return the classifier in the form that is exported. Raises ValueError as `DeployedTexts` does."""
-    made = (DeployedTexts if isinstance(model.backbone, Encoder) else DeployedImages)(model)
-    return made.requires_grad_(False).eval()
+    form: type[Deployed] = DeployedImages
+    if isinstance(model.backbone, Encoder):
+        form = DeployedTexts if model.words is None else DeployedTextsAndWords
+    return form(model).requires_grad_(False).eval()
+
+
+def _described(name: str, files: dict[str, bytes]) -> dict[str, str]:
+    return {"file": name, "sha256": hashlib.sha256(files[name]).hexdigest()}

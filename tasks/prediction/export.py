@@ -33,7 +33,7 @@ Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 
 
 def export(model: Classifier, path: Path, *, format: str) -> float:
-    """Write the file, and what has to lie beside it: the tokenizer of a text classifier.
+    """Write the file, and what has to lie beside it: what makes the inputs of a text classifier.
 
     Return the largest difference between the file's probabilities and the classifier's.
 
@@ -79,8 +79,9 @@ def max_abs_difference(model: Classifier, form: Deployed, run: Run) -> float:
     """Return the largest difference of a probability, on noise in minibatches of several sizes."""
     answerer = Answerer(model, device="cpu")
     differences = []
-    for inputs, prepared in form.noise(torch.Generator().manual_seed(0)):
-        for exported, expected in zip(run(inputs), answerer.answer(prepared).values(), strict=True):
+    for noise in form.noise(torch.Generator().manual_seed(0)):
+        answers = answerer.answer(noise.prepared, noise.words)
+        for exported, expected in zip(run(noise.inputs), answers.values(), strict=True):
             differences.append(float(np.abs(exported.double().numpy() - expected).max()))
     return max(differences)
 

@@ -1,15 +1,24 @@
 """A text classifier as one file that other programs run, with the tokenizer that they need beside it."""
 
 import json
+import math
+import re
+import unicodedata
+from collections import Counter
 from dataclasses import replace
+from hashlib import blake2b
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
 from tasks.models.classifier import Classifier
+from tasks.models.words import Words
 from tasks.prediction.answers import Answerer
 from tasks.prediction.export import METADATA, MOST_DIFFERENCE, export
+from tasks.targets.head import Factors, WordLayer
+from tasks.text.words import fit_vocabulary, terms_of
 from tests.tasks.models.test_encoder import TEXTS, encoder
 
 pytest.importorskip("transformers", reason="needs the extra [text]: pip install -e '.[text]'")
@@ -31,7 +40,8 @@ def build(kind="bert", *, pooling="mean", **changed):
 
 def expected(model, texts):
     answerer = Answerer(model, device="cpu")
-    return list(answerer.answer([answerer.transform.prepare(text) for text in texts]).values())
+    prepared, words = ([work(text) for text in texts] for work in (answerer.transform.prepare, answerer.words))
+    return list(answerer.answer(prepared, words).values())
 
 
 def rows(folder, texts):
@@ -40,6 +50,17 @@ def rows(folder, texts):
     tokenizer.encode_special_tokens = True
     encoded = tokenizer.encode_batch(texts)
     return np.array([row.ids for row in encoded]), np.array([row.attention_mask for row in encoded])
+
+
+def counted(folder, text):
+    """Return the words of a text as a program counts them, with the file beside the export."""
+    facts = json.loads((folder / "words.json").read_text("utf-8"))
+    found = re.findall(facts["word"], unicodedata.normalize("NFKC", text).casefold())
+    counts = Counter(
+        blake2b(term.encode(), digest_size=8).hexdigest() for term in [*found, *map(" ".join, pairwise(found))]
+    )
+    row = np.array([(1 + math.log(counts[term])) * idf if term in counts else 0 for term, idf in facts["idf"].items()])
+    return row / (np.linalg.norm(row) or 1)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +85,32 @@ def test_onnx_answers_as_the_bundle_for_any_texts(tmp_path, kind, pooling):
     assert facts["transform"] == {"long": "head", "max_tokens": 16}
     assert facts["pooling"] == pooling
     assert facts["tokenizer"]["file"] == "tokenizer.json"
+
+
+def test_file_of_a_classifier_that_reads_words_takes_them_too(tmp_path):
+    import onnxruntime
+
+    model = build()
+    vocabulary = fit_vocabulary([terms_of(text) for text in TEXTS])
+    draws = np.random.default_rng(0)
+    layers = {
+        target: WordLayer(
+            layer=(
+                draws.normal(size=(len(names), len(vocabulary))).astype(np.float32),
+                draws.normal(size=len(names)).astype(np.float32),
+            ),
+            factors=Factors(of_vector=0.4, of_words=0.6),
+        )
+        for target, names in CLASSES.items()
+    }
+    model.words = Words.of(vocabulary, layers)
+    assert export(model, tmp_path / "model.onnx", format="onnx") <= MOST_DIFFERENCE
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    ids, mask = rows(tmp_path, TEXTS)
+    words = np.array([counted(tmp_path, text) for text in TEXTS], dtype=np.float32)
+    outputs = session.run(None, {"input_ids": ids, "attention_mask": mask, "words": words})
+    for output, probabilities in zip(outputs, expected(model, TEXTS), strict=True):
+        assert np.abs(output - probabilities).max() <= MOST_DIFFERENCE
 
 
 def test_torchscript_answers_as_the_bundle(tmp_path):

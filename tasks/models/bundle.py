@@ -16,6 +16,7 @@ from torch import Tensor
 from torchvision.models.feature_extraction import get_graph_node_names
 
 from tasks.images.transform import Transform
+from tasks.machine.extras import MissingExtraError
 from tasks.machine.files import sha256, write_json
 from tasks.models.architecture import (
     build_network_outline,
@@ -92,6 +93,7 @@ def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
     All files are read from the same bundle, even if the folder is replaced during the read.
 
     Raises:
+        MissingExtraError: the model's modality needs packages that are not installed.
         ValueError: a check fails, or a weight is not finite.
     """
     check_is_bundle(folder)
@@ -107,6 +109,8 @@ def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
             model = grafted(build_backbone(), description)
             fill(model, read_tensors(weights), name="its weights", advice=ADVICE)
             return model.eval(), description.lineage
+    except MissingExtraError:
+        raise
     except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{folder} is not a whole bundle ({reason}): make it again, or run `dvc checkout`") from error

@@ -1,4 +1,4 @@
-"""Write the demo's data for text: support tickets made from a grammar, as two batches of one table each.
+"""Write the demo's data for text: a batch of support tickets, made from a grammar, as one table.
 
 The tickets are as hard as real ones: many mention a second matter, some are vague, some were labelled in haste, people
 mistype, and some send the same message twice. A few rows are no samples at all.
@@ -29,18 +29,18 @@ ALSO = ["By the way:", "Also,", "On top of that:", "Something else:", "That asid
 Row = tuple[str, str]  # text and label
 
 
-def run(*, out: Path, seed: int = 0) -> None:
-    """Write a folder for each batch, with one table.
+def run(*, out: Path) -> None:
+    """Write a batch as a folder with one table.
 
     Args:
-        out: the folder in which the batches are made
+        out: the folder of the batch, called tickets-spring or tickets-summer
     """
-    chance = random.Random(seed)
-    for name, num_rows in BATCHES.items():
-        rows = batch(num_rows, chance)
-        with whole_folder(out / name) as folder:
-            (folder / TABLE).write_bytes(table(rows))
-        logger.info("wrote %s rows to %s", f"{len(rows):,}", out / name / TABLE)
+    if out.name not in BATCHES:
+        raise ValueError(f"{out} is no batch of tickets: call it {' or '.join(BATCHES)}")
+    rows = batch(BATCHES[out.name], random.Random(out.name))
+    with whole_folder(out) as folder:
+        (folder / TABLE).write_bytes(table(rows))
+    logger.info("wrote %s rows to %s", f"{len(rows):,}", out / TABLE)
 
 
 def batch(num_rows: int, chance: random.Random) -> list[Row]:

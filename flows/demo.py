@@ -18,7 +18,7 @@ from flows.in_use.outcome import outcome
 from flows.in_use.verdict import read_object, read_verdict
 from flows.server.password import FILE as PASSWORD
 from flows.workspace import paths
-from flows.workspace.parameters import modality, proposal, set_parameters
+from flows.workspace.parameters import Change, modality, proposal, set_parameters
 from flows.workspace.working_copy import commit, make_workspace
 from tasks.machine.files import write_whole
 
@@ -33,16 +33,18 @@ class Example:
     maker: str  # the module that writes a batch
     batches: list[str]  # in the order in which they landed
     measure: list[str]  # the module whose last line is the table, and its arguments
+    changes: list[Change]  # of params.yaml, besides what is proposed for the first batch
     measures_run: bool  # it reads what the flow made; else it runs beside the flow, whose stages leave a core free
 
 
 EXAMPLES = {
     "images": Example(
         place=Path("demo"), maker="tasks.demo.digits", batches=["digits"],
-        measure=["benchmarks.transfer", "--quick", "--data", "digits"], measures_run=False,
+        measure=["benchmarks.transfer", "--quick", "--data", "digits"], changes=[], measures_run=False,
     ),
     "text": Example(
         place=Path("demo-text"), maker="tasks.demo.tickets", batches=["tickets-spring", "tickets-summer"],
+        changes=[{"key": "finetune.epochs", "value": 5, "why": "a demo is short"}],
         measure=["tasks.demo.worth"], measures_run=True,
     ),
 }  # fmt: skip
@@ -65,7 +67,7 @@ def main() -> None:
     put_batches(example)
     try:
         if modality() != chosen:
-            set_parameters(proposal(paths.raw() / example.batches[0])["changes"])
+            set_parameters([*proposal(paths.raw() / example.batches[0])["changes"], *example.changes])
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     measuring = None if TABLE.is_file() or example.measures_run else start_measuring(example)

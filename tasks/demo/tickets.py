@@ -19,9 +19,9 @@ logger = logging.getLogger("graftline")
 BATCHES = {"tickets-spring": 700, "tickets-summer": 300}  # rows with a label
 TABLE = "tickets.csv"
 UNLABELLED = 20  # rows of each batch
-SECOND_MATTER = 0.12  # share of the tickets that mention a matter of another label too
+SECOND_MATTER = 0.15  # share of the tickets that mention a matter of another label too
 VAGUELY = 0.12  # share of the tickets whose first sentence tells nothing
-IN_HASTE = 0.02  # share of the tickets with another label than the right one
+IN_HASTE = 0.03  # share of the tickets with another label than the right one
 AGAIN = 0.03  # share of the tickets that were sent twice, the second time with small changes
 MISTYPED = 0.006  # share of the letters
 ALSO = ["By the way:", "Also,", "On top of that:", "Something else:", "That aside,"]
@@ -56,7 +56,9 @@ def batch(num_rows: int, chance: random.Random) -> list[Row]:
             rows.append((f"FW: {mistyped(text, chance).lower()}", label))
     rows = rows[:num_rows]
     rows += [(ticket(chance.choice(list(MATTERS)), chance), "") for _ in range(UNLABELLED)]
-    rows += [("", "fault"), ("\u200b \n", "login"), rows[0], (rows[1][0], "a second label")]
+    text, label = rows[1]
+    contradiction = (text, chance.choice([other for other in MATTERS if other != label]))
+    rows += [("", "fault"), ("\u200b \n", "login"), rows[0], contradiction]
     chance.shuffle(rows)
     return rows
 

@@ -134,7 +134,7 @@ def show_views(place: Path) -> None:
         f"""
 Report   {paths.report().resolve()}
 Prefect  .venv/bin/prefect server start       then open http://127.0.0.1:4200
-DVC      cd {place}, then ../.venv/bin/dvc dag, metrics show, plots show, exp run -S finetune.epochs=5, exp show
+DVC      cd {place}, then ../.venv/bin/dvc dag, metrics show, plots show, exp run -S finetune.epochs=8, exp show
          (the demo is a working copy of its own; remove it with rm -r {place})"""
     )
 

@@ -14,11 +14,15 @@ from tasks.images.decode import decode_sample
 from tasks.models.bundle import load_bundle, save_bundle
 from tasks.models.classifier import Classifier
 from tasks.models.weights import load_backbone
+from tasks.prediction.export import export
 from tests.kit.plain import plain_probabilities
 from tests.kit.programs import run
 
 ROOT = Path(__file__).parent.parent
-[CODE] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/predict.md").read_text("utf-8"), flags=re.DOTALL)
+[CODE], [CODE_OF_TEXTS] = (
+    re.findall(r"```python\n(.*?)```", (ROOT / f"docs/{page}.md").read_text("utf-8"), flags=re.DOTALL)
+    for page in ("predict", "text")
+)
 STAGES = ["stage2", "stage3", "stage4", "conv5"]
 
 
@@ -53,3 +57,26 @@ def test_the_statements_are_five_and_import_nothing_of_this_project():
         "import", "json", "safetensors", "torch", "torchvision", "as", "tv", "models",
         "feature_extraction", "extraction",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("reads_words", [False, True])
+def test_exported_texts_need_neither_torch_nor_transformers_nor_this_project(tmp_path, reads_words):
+    pytest.importorskip("transformers", reason="needs the extra [text]: pip install -e '.[text]'")
+    from tests.tasks.models.test_encoder import encoder
+    from tests.tasks.prediction.test_export_text import expected, words_of
+
+    torch.manual_seed(1)
+    model = Classifier(encoder("bert"), {"label": ["bill", "parcel"]}, temperatures={"label": 0.01})
+    [texts] = re.findall(r"^texts = (.*)$", CODE_OF_TEXTS, flags=re.MULTILINE)
+    texts = ast.literal_eval(texts)
+    if reads_words:
+        model.words = words_of(texts, model.classes)
+    (tmp_path / "model").mkdir()
+    export(model, tmp_path / "model/model.onnx", format="onnx")
+    blocked = "import sys\nsys.modules |= dict.fromkeys(['torch', 'transformers', 'tasks', 'flows'])\n"
+    done = run(sys.executable, "-c", blocked + CODE_OF_TEXTS, cwd=tmp_path, env={"OMP_NUM_THREADS": "1"})
+    [probabilities] = expected(model, texts)
+    for line, row in zip(done.stdout.splitlines(), probabilities, strict=True):
+        label, probability = line.split()
+        assert label == model.classes["label"][int(row.argmax())]
+        assert float(probability) == pytest.approx(float(row.max()), abs=2e-3)

@@ -63,6 +63,22 @@ def counted(folder, text):
     return row / (np.linalg.norm(row) or 1)
 
 
+def words_of(texts, classes):
+    """Return the part of a classifier that reads words, with random weights."""
+    vocabulary = fit_vocabulary([terms_of(text) for text in texts])
+    draws = np.random.default_rng(0)
+    layers = {
+        target: WordLayer(
+            layer=tuple(
+                draws.normal(size=size).astype(np.float32) for size in ((len(names), len(vocabulary)), len(names))
+            ),
+            factors=Factors(of_vector=0.4, of_words=0.6),
+        )
+        for target, names in classes.items()
+    }
+    return Words.of(vocabulary, layers)
+
+
 @pytest.mark.parametrize(
     ("kind", "pooling"), [("bert", "mean"), ("roberta", "cls"), ("modernbert", "max"), ("deberta-v2", "mean")]
 )
@@ -91,19 +107,7 @@ def test_file_of_a_classifier_that_reads_words_takes_them_too(tmp_path):
     import onnxruntime
 
     model = build()
-    vocabulary = fit_vocabulary([terms_of(text) for text in TEXTS])
-    draws = np.random.default_rng(0)
-    layers = {
-        target: WordLayer(
-            layer=(
-                draws.normal(size=(len(names), len(vocabulary))).astype(np.float32),
-                draws.normal(size=len(names)).astype(np.float32),
-            ),
-            factors=Factors(of_vector=0.4, of_words=0.6),
-        )
-        for target, names in CLASSES.items()
-    }
-    model.words = Words.of(vocabulary, layers)
+    model.words = words_of(TEXTS, CLASSES)
     assert export(model, tmp_path / "model.onnx", format="onnx") <= MOST_DIFFERENCE
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
     ids, mask = rows(tmp_path, TEXTS)

@@ -16,6 +16,7 @@ from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import TRAINING, read_manifest
 from tasks.data.samples.samples import Samples
 from tasks.embedding.embedder import plan
+from tasks.embedding.recipe import PACKAGES
 from tasks.machine import sources
 from tasks.machine.files import read_json, whole_folder, write_json
 from tasks.models.bundle import load_bundle, save_bundle, versions
@@ -79,7 +80,7 @@ def run(
     source = open_source(
         samples, model, data, views=views, scratch=scratch, backbone=lineage["fingerprint"], options=finetune
     )
-    checkpoint = Checkpoint(scratch / "checkpoints", recipe=facts | on_this_machine(manifest, finetune))
+    checkpoint = Checkpoint(scratch / "checkpoints", recipe=facts | on_this_machine(manifest, finetune, modality))
     tuned = fine_tune(model, source, data, options=finetune, seed=seed, keeper=checkpoint)
     if not tuned.verdict.is_finetuned:
         model = graft(load_bundle(backbone)[0].backbone, head, classes=read_json(classes))
@@ -99,14 +100,14 @@ def run(
     )  # fmt: skip
 
 
-def on_this_machine(manifest: pd.DataFrame, options: FinetuneOptions) -> dict[str, Any]:
+def on_this_machine(manifest: pd.DataFrame, options: FinetuneOptions, modality: Modality) -> dict[str, Any]:
     """Return what the steps of a training depend on besides the facts of a candidate.
 
     A run resumes from a checkpoint only if both are the same.
     """
     order = hashlib.sha256("".join(manifest["sample_id"]).encode())
-    chosen = plan(options)
-    packages = {name: version(name) for name in ("numpy", "pillow", "scipy", "torch", "torchvision")}
+    chosen = plan(options, modality=modality)
+    packages = {name: version(name) for name in (*PACKAGES[modality], "scipy")}
     return {
         "code": sources.digest("tasks.finetune"),
         "order": order.hexdigest(),

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import statistics
 import time
 from dataclasses import asdict
 from importlib.metadata import version
@@ -26,7 +27,15 @@ from tasks.targets.classes import MISSING
 from tasks.training.finetuning.checkpoint import Checkpoint
 from tasks.training.finetuning.grafting import graft
 from tasks.training.finetuning.options import FinetuneOptions
-from tasks.training.finetuning.tuning import Data, curve_table, fine_tune, label_tensor, open_source, summary
+from tasks.training.finetuning.tuning import (
+    Data,
+    curve_table,
+    fine_tune,
+    label_tensor,
+    lengths_of,
+    open_source,
+    summary,
+)
 
 logger = logging.getLogger("graftline")
 
@@ -65,6 +74,10 @@ def run(
                 f"{manifests} has no labelled samples of {side} that are no leaks, expected at least one: land more "
                 "samples, or change validate.val_fraction"
             )
+    decode = room(modality, "decode")
+    samples = Samples(manifest, raw=raw, decode=decode.decode_sample, read=decode.read)
+    views = room(modality, "augment").AugmentedViews(augmentation=finetune, seed=seed)
+    lengths = lengths_of(samples, model.backbone.transform) if modality == "text" else None
     facts = {
         "backbone": lineage["fingerprint"],
         "data": digest_of_data(manifest),
@@ -74,12 +87,12 @@ def run(
         "split": read_json(split),
         "versions": versions(),
     }
-    decode = room(modality, "decode")
-    samples = Samples(manifest, raw=raw, decode=decode.decode_sample, read=decode.read)
-    views = room(modality, "augment").AugmentedViews(augmentation=finetune, seed=seed)
+    if lengths:
+        facts["median_tokens"] = round(statistics.median(map(sum, lengths)))  # of a text, for its latency
     source = open_source(
-        samples, model, data, views=views, scratch=scratch, backbone=lineage["fingerprint"], options=finetune
-    )
+        samples, model, data, views=views, scratch=scratch, backbone=lineage["fingerprint"], options=finetune,
+        lengths=lengths,
+    )  # fmt: skip
     checkpoint = Checkpoint(scratch / "checkpoints", recipe=facts | on_this_machine(manifest, finetune, modality))
     tuned = fine_tune(model, source, data, options=finetune, seed=seed, keeper=checkpoint)
     if not tuned.verdict.is_finetuned:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -86,6 +86,11 @@ def fine_tune(
     cut = boundary_of(model, options.unfreeze)
     model.to(chosen.device)  # before it is shared: to move a buffer makes another
     if options.method == "lora":
+        if not all_blocks(model):
+            raise ValueError(
+                f"finetune.method is lora, but {model.backbone.architecture} has no layers that run one after the "
+                "other: set it to full"
+            )
         adapt(model.backbone, blocks, rank=options.lora_rank, seed=seed)
     trained = Trained(model, cut)
     num_train, size = len(data.train), options.minibatch_size
@@ -140,10 +145,11 @@ def open_source(
     scratch: Path,
     backbone: str,
     options: FinetuneOptions,
+    lengths: Sequence[Lengths] | None = None,
 ) -> Source:
     """Return the source of a training: the samples, or the activations of the frozen layers if there are any.
 
-    Activations that fit into the budget are computed now.
+    Activations that fit into the budget are computed now. `lengths`, of texts, are those that `lengths_of` returns.
     """
     network, modality = model.backbone, modality_of(model.backbone)
     options = for_modality(options, modality)
@@ -152,6 +158,7 @@ def open_source(
         if options.unfreeze != "all":
             logger.info("the activations of the frozen layers cannot be kept: they are computed anew in every epoch")
         return WholeSamples(samples, transform=network.transform, views=views)
+    assert (lengths is not None) == (modality == "text")
     start = time.monotonic()
     chosen = plan(options, modality=modality)
     if isinstance(cut, Boundary):
@@ -160,8 +167,7 @@ def open_source(
         embedder = HiddenStates(network, replace(chosen, minibatch_size=TEXTS[chosen.device]), boundary=cut)
     source = Activations(
         samples, embedder=embedder, boundary=cut, backbone=backbone, views=views, options=options, train=data.train,
-        val=data.val, path=scratch / "activations",
-        lengths=lengths_of(samples, network.transform) if modality == "text" else None,
+        val=data.val, path=scratch / "activations", lengths=lengths,
     )  # fmt: skip
     computed = source.keep(show=partial(progress, what="activations", unit="minibatches"))
     logger.info(

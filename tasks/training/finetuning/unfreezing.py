@@ -1,6 +1,5 @@
 """A classifier and the blocks to unfreeze in; the part of it that is trained, and its groups of parameters, out."""
 
-from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor, nn

@@ -205,11 +205,14 @@ class WholeSamples:
     def __init__(self, samples: Samples[Any], *, transform: Transform | TextTransform, views: Views) -> None:
         self.samples = samples
         self.num_views = None  # without a limit
-        self.transform = transform
+        self.transform: Any = transform
         self.views = views
 
     def minibatches(self, rows: Positions, view: int | None, *, size: int) -> Iterator[Any]:
-        """Yield tensors (size, 3, height, width) float32 or packed texts, in the order of `rows`; the last are fewer."""
+        """Yield `size` samples, fewer in the last minibatch, in the order of `rows`.
+
+        Images are tensors (size, 3, height, width) float32, texts are packed.
+        """
         side = self.transform.shorter_side
         read = spread(rows, lambda row: self.transform.prepare(self.samples.decoded(int(row), shorter_side=side)))
         for start in range(0, len(rows), size):

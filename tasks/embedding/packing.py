@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from tasks.embedding.embedder import DTYPES, Plan
+from tasks.embedding.layers import FrozenLayers
 from tasks.machine.cores import compute_deterministically
 from tasks.models.encoder import Encoder
-from tasks.models.encoder_layers import FrozenLayers
 from tasks.text.packed import PAGE, to_pages
 from tasks.text.transform import TextTransform, Windows
 

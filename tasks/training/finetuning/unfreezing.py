@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from tasks.embedding.boundary import Boundary, find_boundary, trained_part
 from tasks.embedding.fusion import trace
+from tasks.embedding.layers import TrainedLayers, find_layers
 from tasks.models.classifier import Classifier
 from tasks.models.encoder import Encoder
-from tasks.models.encoder_layers import TrainedLayers, find_layers
 from tasks.text.packed import Packed
 from tasks.training.finetuning.adapters import adapter_parameters
 from tasks.training.finetuning.options import UnfreezingOptions

@@ -10,11 +10,11 @@ import torch
 
 from tasks.data.samples.samples import Samples, sample_id
 from tasks.data.samples.text_cells import canonical
+from tasks.embedding.layers import FrozenLayers
 from tasks.embedding.packing import TextEmbedder
 from tasks.machine import cores
 from tasks.models.bundle import load_bundle, save_bundle
 from tasks.models.classifier import Classifier
-from tasks.models.encoder_layers import FrozenLayers
 from tasks.prediction.answers import Answerer
 from tasks.stage.params import load_params
 from tasks.text.augment import AugmentedViews

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tasks.models.encoder_layers import FrozenLayers, TrainedLayers, find_layers
+from tasks.embedding.layers import FrozenLayers, TrainedLayers, find_layers
 from tasks.text.packed import PAGE, Packed, num_pages, to_pages
 from tests.tasks.models.test_encoder import KINDS, TEXTS, encoder
 

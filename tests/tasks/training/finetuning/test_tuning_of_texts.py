@@ -8,15 +8,21 @@ import pandas as pd
 import pytest
 import torch
 
+from tasks import finetune
+from tasks.data.health.leaks import COLUMNS, LEAKS
+from tasks.data.manifest.tables import write_table
 from tasks.data.samples.samples import Samples, sample_id
 from tasks.data.samples.text_cells import canonical
 from tasks.embedding.layers import FrozenLayers
 from tasks.embedding.packing import TextEmbedder
 from tasks.machine import cores
+from tasks.machine.files import write_json
 from tasks.models.bundle import load_bundle, save_bundle
 from tasks.models.classifier import Classifier
 from tasks.prediction.answers import Answerer
+from tasks.prediction.latency import example, latency
 from tasks.stage.params import load_params
+from tasks.targets.head import Head, save_heads
 from tasks.text.augment import AugmentedViews
 from tasks.text.decode import decode_sample, read
 from tasks.text.packed import PAGE, Packed
@@ -272,3 +278,50 @@ def test_encoder_without_layers_in_a_row_is_trained_whole_or_refused(project):
 def test_adapters_of_images_are_refused(project):
     with pytest.raises(ValueError, match=r"finetune.method is lora, which is for text encoders: set it to full"):
         for_modality(project.options(method="lora"), "images")
+
+
+# the verb, and the latency of what it makes
+
+
+@pytest.fixture
+def arguments(project):
+    """All that `tasks.finetune.run` takes."""
+    folder = project.folder
+    for name in ("manifest", "audit", "backbone", "head"):
+        (folder / name).mkdir()
+    write_table(folder / "manifest/first.parquet", project.rows)
+    write_json(folder / "classes.json", CLASSES)
+    write_json(folder / "split.json", {"salt": "graftline", "val_fraction": 0.15, "heldout_fraction": 0.2})
+    (folder / "batches.yaml").write_text("batches: [first]", "utf-8")
+    pd.DataFrame([], columns=COLUMNS).to_csv(folder / "audit" / LEAKS, index=False)
+    backbone = project.model().backbone
+    save_bundle(folder / "backbone", Classifier(backbone, {}), lineage={"fingerprint": backbone.fingerprint()})
+    layer = np.zeros((2, backbone.dim), np.float32), np.zeros(2, np.float32)
+    save_heads(folder / "head", {"topic": Head(layers=(layer,))}, classes=CLASSES, facts={})
+    names = ("classes.json", "split.json", "batches.yaml", "manifests", "audit", "raw", "backbone", "head", "scratch")
+    paths = {name.partition(".")[0]: folder / name for name in names} | {"manifests": folder / "manifest"}
+    return paths | {"finetune": project.options(), "modality": "text", "seed": 0}
+
+
+def test_verb_writes_the_same_candidate_again_without_computing_an_activation(project, arguments, caplog):
+    caplog.set_level("INFO")
+    for name in ("one", "two"):
+        finetune.run(**arguments, out=project.folder / name, curves=project.folder / f"{name}-curves")
+    assert " 0 of them computed now" in caplog.text
+    for file in ("model.safetensors", "model.json", "tokenizer.json"):
+        assert (project.folder / "one" / file).read_bytes() == (project.folder / "two" / file).read_bytes()
+    assert load_bundle(project.folder / "one")[1]["stage"] == "finetuned"
+
+
+def test_latency_is_that_of_a_text_of_the_median_length_and_says_so(project, arguments):
+    finetune.run(**arguments, out=project.folder / "candidate", curves=project.folder / "curves")
+    model, lineage = load_bundle(project.folder / "candidate")
+    words = [len(text_of(number).split()) for number in range(NUM_TRAIN + NUM_VAL)]
+    median = round(np.median(words)) + 2  # with the special tokens
+    assert str(latency(model, lineage)).endswith(f" ms for one sample, a text of {median} tokens, the median")
+
+
+@pytest.mark.parametrize(("told", "expected"), [(10**9, 64), (-3, 64), ("many", 64), (9, 9)])
+def test_length_that_a_stranger_tells_is_bounded(project, told, expected):
+    [window] = example(project.model().backbone.transform, {"median_tokens": told})
+    assert len(window) == expected

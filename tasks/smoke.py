@@ -17,6 +17,7 @@ from tasks.prediction.answers import Answerer
 from tasks.prediction.latency import example, latency
 from tasks.stage.modality import room
 from tasks.stage.shell import run_verb
+from tasks.targets.head import NO_WORDS
 
 logger = logging.getLogger("graftline")
 
@@ -36,7 +37,7 @@ def run(*, bundle: Path, predictions: Path | None, raw: Path | None) -> None:
     result: dict[str, float] = {"num_compared": 0}
     if predictions is None or raw is None:
         samples = [example(answerer.transform, lineage)] * 2
-        if not all(np.isfinite(values).all() for values in answerer.answer(samples).values()):
+        if not all(np.isfinite(values).all() for values in answerer.answer(samples, [NO_WORDS] * 2).values()):
             raise ValueError(f"{bundle} gives probabilities that are not finite: its weights are damaged")
         message = f"{bundle} loads and predicts"
     else:
@@ -68,7 +69,9 @@ def compare(answerer: Answerer, table: pd.DataFrame, *, raw: Path) -> tuple[floa
     decode = room(transform.modality, "decode")
     samples = Samples(rows, raw=raw, decode=decode.decode_sample, read=decode.read)
     decoded = [samples.decoded(row, shorter_side=transform.shorter_side) for row in range(len(samples))]
-    answers = answerer.answer([transform.prepare(sample) for sample in decoded])
+    answers = answerer.answer(
+        [transform.prepare(sample) for sample in decoded], [answerer.words(sample) for sample in decoded]
+    )
     place = {identity: row for row, identity in enumerate(rows["sample_id"])}
     differences = []
     for target, names in answerer.classes.items():

@@ -10,6 +10,7 @@ import torch
 
 from tasks.models.classifier import Classifier
 from tasks.prediction.answers import Answerer
+from tasks.targets.head import NO_WORDS
 from tasks.text.transform import MOST_WINDOWS
 
 NUM_RUNS = 20
@@ -37,7 +38,7 @@ def latency(model: Classifier, lineage: Mapping[str, Any]) -> Latency:
     seconds = []
     for _ in range(NUM_WARM + NUM_RUNS):
         start = time.perf_counter()
-        answerer.answer([prepared])
+        answerer.answer([prepared], [NO_WORDS])
         seconds.append(time.perf_counter() - start)
     words = "one sample"
     if answerer.transform.modality == "text":

@@ -3,7 +3,7 @@
 Nothing is kept: any number of inputs may pass.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -16,7 +16,8 @@ from tasks.data.samples.defects import DefectError
 from tasks.data.samples.samples import sample_id
 from tasks.machine.cores import in_turn
 from tasks.prediction.answers import Answerer, TargetProbabilities
-from tasks.prediction.inputs import Input, read_input
+from tasks.prediction.inputs import Input
+from tasks.prediction.reading import Reading
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,8 @@ class Answers:
     inputs: list[Input]  # n; those that are no samples have a reason
     sample_ids: list[str]  # n; "" where there were no bytes
     places: list[int]  # m, the positions of the samples among the inputs
+    remarks: list[dict[str, Any]]  # m, of `Reading.remarks`
+    vectors: NDArray[np.float16]  # (m, dim)
     ranked: dict[
         str, tuple[NDArray[np.float64], NDArray[np.intp]]
     ]  # by target: probabilities (m, k), the likeliest first, and classes
@@ -38,17 +41,12 @@ class Decoded:
     inputs: list[Input]
     sample_ids: list[str]
     places: list[int]
+    remarks: list[dict[str, Any]]
     prepared: list[Any]
 
 
-def answer_stream(
-    inputs: Iterable[Input], answerer: Answerer, *, decode: Callable[[bytes], Any], max_file_bytes: int, top_k: int
-) -> Iterator[Answers]:
+def answer_stream(inputs: Iterable[Input], answerer: Answerer, *, reading: Reading, top_k: int) -> Iterator[Answers]:
     """Yield the answers to minibatches, in the order of the inputs.
-
-    Args:
-        decode: the modality's decoder of bytes that nobody has inspected; raises DefectError.
-        max_file_bytes: of a sample.
 
     Raises:
         ValueError: a probability is not finite; the first such sample is named.
@@ -58,14 +56,18 @@ def answer_stream(
     minibatches = iter(lambda: list(islice(remaining, size)), [])
 
     def read(minibatch: list[Input]) -> Decoded:
-        decoded = Decoded(inputs=[], sample_ids=[], places=[], prepared=[])
+        decoded = Decoded(inputs=[], sample_ids=[], places=[], remarks=[], prepared=[])
         for place, item in enumerate(minibatch):
             identity = ""
             try:
                 if not item.reason:
-                    content = read_input(item, max_file_bytes=max_file_bytes)
-                    identity = sample_id(content)
-                    decoded.prepared.append(answerer.transform.prepare(decode(content)))
+                    sample = item.decoded
+                    if sample is None:
+                        content = reading.content(item)
+                        identity = sample_id(content)
+                        sample = reading.decode(content)
+                    decoded.prepared.append(answerer.transform.prepare(sample))
+                    decoded.remarks.append(reading.remarks(sample))
                     decoded.places.append(place)
             except DefectError as error:
                 item = replace(item, reason=error.reason, detail=str(error))
@@ -76,11 +78,14 @@ def answer_stream(
     def compute(decoded: Decoded) -> tuple[Decoded, Tensor | None]:
         return decoded, answerer.vectors(answerer.transform.stack(decoded.prepared)) if decoded.prepared else None
 
-    for decoded, vectors in in_turn(minibatches, read, compute, device=answerer.embedder.plan.device):
-        probabilities = {} if vectors is None else answerer.probabilities(vectors.numpy())
+    none = np.empty((0, answerer.embedder.dim), np.float16)
+    for decoded, computed in in_turn(minibatches, read, compute, device=answerer.embedder.plan.device):
+        vectors = none if computed is None else computed.numpy()
+        probabilities = {} if computed is None else answerer.probabilities(vectors)
         _check_finite(probabilities, decoded)
         yield Answers(
-            inputs=decoded.inputs, sample_ids=decoded.sample_ids, places=decoded.places,
+            inputs=decoded.inputs, sample_ids=decoded.sample_ids, places=decoded.places, remarks=decoded.remarks,
+            vectors=vectors,
             ranked={target: ranked(values, top_k) for target, values in probabilities.items()},
         )  # fmt: skip
 

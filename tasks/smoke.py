@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from tasks.data.samples.samples import Samples
 from tasks.models.bundle import load_bundle
 from tasks.prediction.answers import Answerer
 from tasks.prediction.latency import latency
-from tasks.prediction.reading import example_of
 from tasks.stage.modality import room
 from tasks.stage.shell import run_verb
 
@@ -26,7 +26,7 @@ TOLERANCE = 1e-3  # of a probability: evaluate computes in the same way, maybe o
 
 
 def run(*, bundle: Path, predictions: Path | None, raw: Path | None) -> None:
-    """Load a bundle and predict: with --predictions and --raw some held-out samples, to compare, else an example.
+    """Load a bundle and predict: with --predictions and --raw some held-out samples, to compare, else grey images.
 
     Prints one JSON object. Exits with 1 where it cannot predict, or where the predictions differ.
     """
@@ -36,9 +36,12 @@ def run(*, bundle: Path, predictions: Path | None, raw: Path | None) -> None:
         raise ValueError("--predictions and --raw belong together: give both or neither")
     result: dict[str, float] = {"num_compared": 0}
     if predictions is None or raw is None:
-        examples = [answerer.transform.prepare(example_of(answerer.transform.modality))] * 2
-        if not all(np.isfinite(values).all() for values in answerer.answer(examples).values()):
-            raise ValueError(f"{bundle} gives probabilities that are not finite: its weights are damaged")
+        size = answerer.transform.crop_size
+        grey = torch.full((2, 3, size, size), 128, dtype=torch.uint8)
+        if not all(np.isfinite(values).all() for values in answerer.answer(grey).values()):
+            raise ValueError(
+                f"{bundle} gives probabilities of a grey picture that are not finite: its weights are damaged"
+            )
         message = f"{bundle} loads and predicts"
     else:
         worst, num_compared = compare(answerer, pd.read_parquet(predictions), raw=raw)

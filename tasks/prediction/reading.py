@@ -6,8 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from tasks.data.raw.options import TextTables
 from tasks.images import decode as images
 from tasks.images.options import SizeLimits
@@ -75,8 +73,3 @@ class Reading:
         return {
             "truncated": self.transform.is_cut(sample), "share_unknown": self.transform.share_unknown(sample)
         }  # fmt: skip
-
-
-def example_of(modality: str) -> Any:
-    """Return a decoded sample, which shows whether a model answers: a grey image, or a text."""
-    return "An example." if modality == "text" else Image.new("RGB", (64, 64), (128, 128, 128))

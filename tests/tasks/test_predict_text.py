@@ -189,7 +189,7 @@ def test_notebook_refuses_what_is_no_text_in_a_sentence(bundle, tmp_path):
         model.embed(["a", " "])
     with pytest.raises(ValueError, match="1 texts and 1 paths are mixed"):
         model.predict(["a", Path("a.txt")])
-    with pytest.raises(ValueError, match="DataFrame is neither a text nor a path: .*hand in a column"):
+    with pytest.raises(ValueError, match=r"DataFrame is neither a text nor a path: .*hand in a column"):
         model.predict(pd.DataFrame({"text": ["a"]}))
     with pytest.raises(ValueError, match="float is neither a text nor a path"):
         model.predict(["a", float("nan")])

@@ -18,6 +18,7 @@ from tasks.machine.cores import in_turn
 from tasks.prediction.answers import Answerer, TargetProbabilities
 from tasks.prediction.inputs import Input
 from tasks.prediction.reading import Reading
+from tasks.targets.head import SparseRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,7 @@ class Decoded:
     places: list[int]
     remarks: list[dict[str, Any]]
     prepared: list[Any]
+    words: list[SparseRow]
 
 
 def answer_stream(inputs: Iterable[Input], answerer: Answerer, *, reading: Reading, top_k: int) -> Iterator[Answers]:
@@ -56,7 +58,7 @@ def answer_stream(inputs: Iterable[Input], answerer: Answerer, *, reading: Readi
     minibatches = iter(lambda: list(islice(remaining, size)), [])
 
     def read(minibatch: list[Input]) -> Decoded:
-        decoded = Decoded(inputs=[], sample_ids=[], places=[], remarks=[], prepared=[])
+        decoded = Decoded(inputs=[], sample_ids=[], places=[], remarks=[], prepared=[], words=[])
         for place, item in enumerate(minibatch):
             identity = ""
             try:
@@ -67,6 +69,7 @@ def answer_stream(inputs: Iterable[Input], answerer: Answerer, *, reading: Readi
                         identity = sample_id(content)
                         sample = reading.decode(content)
                     decoded.prepared.append(answerer.transform.prepare(sample))
+                    decoded.words.append(answerer.words(sample))
                     decoded.remarks.append(reading.remarks(sample))
                     decoded.places.append(place)
             except DefectError as error:
@@ -81,7 +84,7 @@ def answer_stream(inputs: Iterable[Input], answerer: Answerer, *, reading: Readi
     none = np.empty((0, answerer.embedder.dim), np.float16)
     for decoded, computed in in_turn(minibatches, read, compute, device=answerer.embedder.plan.device):
         vectors = none if computed is None else computed.numpy()
-        probabilities = {} if computed is None else answerer.probabilities(vectors)
+        probabilities = {} if computed is None else answerer.probabilities(vectors, decoded.words)
         _check_finite(probabilities, decoded)
         yield Answers(
             inputs=decoded.inputs, sample_ids=decoded.sample_ids, places=decoded.places, remarks=decoded.remarks,

@@ -11,6 +11,10 @@ from tasks.text.tokenizer import load_tokenizer
 Long = Literal["head", "head_tail", "windows"]
 CHARACTERS_A_TOKEN = 100  # at most, in a text that is worth reading; a longer word is one unknown token
 MOST_WINDOWS = 64  # of one text
+EXAMPLE = (
+    "A model is trained again when new texts have landed, and it is judged on texts that it has never seen. Nothing "
+    "takes the place of the model in use unless it answers at least as many of them as that one does."
+)
 
 Windows = list[list[int]]  # the token ids of the windows of a text, special tokens included
 
@@ -63,6 +67,11 @@ class TextTransform:
     def stack(prepared: Sequence[Windows]) -> list[Windows]:
         """Return a minibatch of texts, which keep their own lengths."""
         return list(prepared)
+
+    @staticmethod
+    def example() -> str:
+        """Return a text of two sentences."""
+        return EXAMPLE
 
     def prepare(self, text: str) -> Windows:
         """Return the windows of a text: one, unless `long` is windows."""

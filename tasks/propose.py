@@ -107,9 +107,9 @@ def run(
         raw: the batch, anywhere: a folder, a Parquet file or a table of texts
         backbones: the folder in which weights files lie
     """
-    current = {f"backbone.{name}": value for name, value in vars(backbone).items()} | {
-        "modality": modality, "finetune.flip": finetune.flip, "scan.text_columns": scan.text_columns
-    }  # fmt: skip
+    sections = {"scan": scan, "backbone": backbone, "finetune": finetune}
+    current = {f"{name}.{key}": value for name, section in sections.items() for key, value in vars(section).items()}
+    current["modality"] = modality
     facts, suits, changes = None, preset, list[Change]()
     if raw is not None and not raw.exists():
         raise ValueError(f"there is no batch at {raw}: name a folder or a table")

@@ -140,7 +140,7 @@ def test_folders_of_texts_and_of_their_tables_are_recognised_and_pictures_stay_p
         file.write_text("a text", "utf-8")
     assert propose(workspace / "texts") == ("text", ENCODER)
     (workspace / "tables").mkdir()
-    assert propose(table("label,text,body", name="tables/train.tsv", body="x").parent) == ("text", ENCODER)
+    assert propose(table("label,text,note", name="tables/train.csv").parent) == ("text", ENCODER)
     (workspace / "backbones").mkdir(exist_ok=True)
     (workspace / "backbones/squeezenet1_1-imagenet.safetensors").touch()
     for file in sorted(pictures(64).rglob("*.png")):

@@ -11,14 +11,16 @@ from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from tasks.data.raw import parquet_table
 from tasks.data.raw.cells import is_text
-from tasks.data.raw.entries import file_entry, readable, walk_folders
+from tasks.data.raw.entries import Entry, file_entry, readable, walk_folders
 from tasks.data.raw.label_rows import PATH, read_columns, read_rows
 from tasks.data.raw.options import TextTables
-from tasks.data.raw.usual_names import TABLE_ENDINGS, has_ending, is_table_of_labels
+from tasks.data.raw.parquet_table import digits_of
+from tasks.data.raw.text_file import with_encoding
+from tasks.data.raw.text_table import USUAL_COLUMNS, RefusedTableError, columns_of_text, shape_of
+from tasks.data.raw.usual_names import is_table_of_labels
 from tasks.data.samples.contents import read_content
 from tasks.data.samples.defects import DefectError
 from tasks.data.samples.parquet_cells import (
@@ -30,10 +32,9 @@ from tasks.data.samples.parquet_cells import (
     open_table,
     stamp_of,
 )
-from tasks.data.samples.text_cells import canonical
+from tasks.data.samples.text_cells import canonical, place_of_rows
 
 STDIN = Path("-")
-USUAL = ("text", "sentence", "content", "body", "message")
 LONGEST_LINE = 1_000_000  # characters of standard input
 
 
@@ -168,7 +169,7 @@ def _only_labels(path: Path, inner: str, *, texts: TextTables | None) -> bool:
     if texts is None:
         return not parquet_table.is_parquet(path) or _has_paths(path)
     try:
-        return not _text_columns(read_columns(path), texts)
+        return not _text_columns(path, shape_of(path, texts).columns, texts)
     except BROKEN:
         return False
 
@@ -177,7 +178,7 @@ def _in_file(
     path: Path, *, root: Path | None, texts: TextTables | None = None, is_table: bool | None = None
 ) -> Iterator[Input]:
     """Yield the rows of a table, or the file itself as one sample."""
-    if texts and has_ending(path.name, TABLE_ENDINGS) and path.is_file():
+    if texts and is_table(path) and path.is_file():
         yield from _in_text_table(path, root=root, texts=texts)
     elif not texts and parquet_table.is_parquet(path) if is_table is None else is_table:
         yield from _in_parquet(path, root=root)
@@ -187,6 +188,9 @@ def _in_file(
         yield _defect(path, "not_text" if texts else "not_an_image", "not a regular file")
     elif is_table is None and path.suffix.lower() in (".csv", ".tsv", ".jsonl"):
         yield from _in_table(path, root=root)
+    elif texts and texts.encoding:
+        entry = with_encoding(path.parent, Entry(path=path.name, is_named=True), endings=(), otherwise=texts.encoding)
+        yield Input(path=readable(str(path)), place=path.parent / entry.path)
     else:
         yield Input(path=readable(str(path)), place=path)
 
@@ -194,39 +198,36 @@ def _in_file(
 def _in_text_table(table: Path, *, root: Path | None, texts: TextTables) -> Iterator[Input]:
     """Yield the texts in a table, one a row, or those at the paths in its column of paths."""
     try:
-        columns = read_columns(table)
-        names = _text_columns(columns, texts)
-        if not names:
-            yield from _in_table(table, root=root)
-            return
-        place = table / ",".join(quote(name, safe="") for name in names)
-        for row in read_rows(table, columns, lists=Counter()):
-            path = readable(str(place / str(row.number)))
-            if row.problem:
-                yield Input(path=path, reason="unreadable_row", detail=readable(row.problem))
-            else:
-                yield text_input([row.cells.get(name) or "" for name in names], path=path)
+        shape = shape_of(table, texts)
+        names = _text_columns(table, shape.columns, texts)
     except BROKEN as error:
-        yield _defect(table, "unreadable_table", one_line(error))
+        yield _defect(table, "unreadable_table", one_line(error).replace("scan.encoding", "--encoding"))
+        return
+    if not names:
+        yield from _in_table(table, root=root)
+        return
+    place, digits = table / place_of_rows(names, encoding=shape.encoding), digits_of(shape.num_rows)
+    for number in range(shape.num_rows):
+        row = place / f"{number:0{digits}d}"
+        yield Input(path=readable(str(row)), place=row)
 
 
-def _text_columns(columns: Sequence[str], texts: TextTables) -> list[str]:
+def _text_columns(table: Path, columns: list[str], texts: TextTables) -> list[str]:
     """Return the columns that make a text; none for a table that lists files.
 
     Raises:
         UnreadableTableError: it has neither.
     """
-    wanted = texts.text_columns
-    names = [name for name in columns if name.lower() in USUAL] if wanted is None else wanted
-    missing = [name for name in names if columns.count(name) != 1]
-    if not missing and (wanted or len(names) == 1):
-        return names
-    if PATH in columns:
-        return []
-    has = f"columns {', '.join(columns)[:200]}; expected"
-    if wanted:
-        raise UnreadableTableError(f"{has} {', '.join(wanted)}, which make a text: {missing[0]} is missing")
-    raise UnreadableTableError(f"{has} one called {', '.join(USUAL)}: name the columns of the texts (--text-columns)")
+    try:
+        return columns_of_text(columns, texts)
+    except RefusedTableError as error:
+        if PATH in read_columns(table):
+            return []
+        wanted = texts.text_columns
+        expected = f"{', '.join(wanted)}, each once" if wanted else f"one called {', '.join(USUAL_COLUMNS)}"
+        raise UnreadableTableError(
+            f"columns {', '.join(columns)[:200]}; expected {expected}: --text-columns names others"
+        ) from error
 
 
 def _in_table(table: Path, *, root: Path | None) -> Iterator[Input]:

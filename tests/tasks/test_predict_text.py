@@ -103,21 +103,13 @@ def test_bad_texts_have_a_reason_and_every_row_has_an_answer(bundle, tmp_path):
     assert table["reason"].tolist() == ["too_many_characters"]
 
 
-@pytest.mark.parametrize(
-    ("header", "message"),
-    [
-        ("title,text", "columns title, text; expected title, body, which make a text: body is missing"),
-        ("title,title,body", "title, body, which make a text"),
-    ],
-)
-def test_columns_that_are_missing_are_named_and_others_can_be_named_instead(bundle, tmp_path, shell, header, message):
-    (tmp_path / "other.csv").write_text(f"{header}\na,b,c\n"[: None if header.count(",") > 1 else -3] + "\n", "utf-8")
+def test_columns_that_are_missing_are_named_and_others_can_be_named_instead(bundle, tmp_path, shell):
+    (tmp_path / "other.csv").write_text("title,text\na,b\n", "utf-8")
     done = shell("predict", bundle, tmp_path / "other.csv", "-o", tmp_path / "o.parquet", "--device", "cpu")
-    assert message in done.error
-    if header == "title,text":
-        done = shell("predict", bundle, tmp_path / "other.csv", "--text-columns", "text,title", "--device", "cpu")
-        assert done.status == 0, done.stderr
-        assert done.stdout.startswith(f"{tmp_path}/other.csv/text,title/")
+    assert "columns title, text; expected title, body, each once: --text-columns names others" in done.error
+    done = shell("predict", bundle, tmp_path / "other.csv", "--text-columns", "text,title", "--device", "cpu")
+    assert done.status == 0, done.stderr
+    assert done.stdout.startswith(f"{tmp_path}/other.csv/text,title/0\t")
 
 
 def test_model_that_names_no_columns_reads_the_one_with_a_usual_name(tmp_path):
@@ -129,10 +121,22 @@ def test_model_that_names_no_columns_reads_the_one_with_a_usual_name(tmp_path):
     assert "columns id, remark; expected one called text, sentence, content, body, message" in detail
 
 
-def test_encoding_of_a_table_can_be_named(bundle, tmp_path):
-    (tmp_path / "old.csv").write_bytes("title,body\nä,é\n".encode("cp1252"))
-    table = answered(bundle, tmp_path / "old.csv", tmp_path=tmp_path, encoding="cp1252")
-    assert table["sample_id"].tolist() == [sample_id(canonical(["ä", "é"]))]
+def test_encoding_can_be_named_and_is_asked_for(bundle, tmp_path):
+    (tmp_path / "old.csv").write_bytes("title,body\nä,é\nö,ü\n".encode("cp1252"))
+    (tmp_path / "old.txt").write_bytes("ä".encode("cp1252"))
+    paths = [tmp_path / "old.csv", tmp_path / "old.txt"]
+    unread = answered(bundle, *paths, tmp_path=tmp_path)
+    assert unread["reason"].tolist() == ["unreadable_table", "not_text"]
+    assert "name its encoding in --encoding, such as cp1252" in unread["detail"][0]
+    table = answered(bundle, *paths, tmp_path=tmp_path, encoding="cp1252")
+    assert table["sample_id"].tolist() == [sample_id(canonical(cells)) for cells in (["ä", "é"], ["ö", "ü"], ["ä"])]
+    with pytest.raises(ValueError, match="the encoding 'nonsense' is unknown"):
+        answered(bundle, *paths, tmp_path=tmp_path, encoding="nonsense")
+
+
+def test_labels_and_other_columns_of_a_table_are_left_alone(bundle, tmp_path):
+    (tmp_path / "a.csv").write_text("title,split,body,label\na,none of them,b,\nc,,d,x\n", "utf-8")
+    assert answered(bundle, tmp_path / "a.csv", tmp_path=tmp_path)["reason"].isna().all()
 
 
 def piped(bundle, content, *, arguments=(), stdin=subprocess.PIPE):

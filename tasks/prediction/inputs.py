@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from tasks.data.raw import parquet_table
+from tasks.data.raw import parquet_table, text_table
 from tasks.data.raw.cells import is_text
 from tasks.data.raw.entries import Entry, file_entry, readable, walk_folders
 from tasks.data.raw.label_rows import PATH, read_columns, read_rows
@@ -178,7 +178,7 @@ def _in_file(
     path: Path, *, root: Path | None, texts: TextTables | None = None, is_table: bool | None = None
 ) -> Iterator[Input]:
     """Yield the rows of a table, or the file itself as one sample."""
-    if texts and is_table(path) and path.is_file():
+    if texts and text_table.is_table(path) and path.is_file():
         yield from _in_text_table(path, root=root, texts=texts)
     elif not texts and parquet_table.is_parquet(path) if is_table is None else is_table:
         yield from _in_parquet(path, root=root)

@@ -33,6 +33,9 @@ class Reading:
         lineage: the model's, which names the columns that make a text.
         columns: those that make a text, instead.
         encoding: of texts; None is UTF-8, or what the mark at a file's start says.
+
+    Raises:
+        ValueError: the model reads images and is given columns or an encoding, or its lineage names no columns.
     """
 
     def __init__(
@@ -47,9 +50,12 @@ class Reading:
         self.transform = transform
         self.limits = limits or Limits()
         self.is_text = transform.modality == "text"
-        self.tables = None
-        if self.is_text:
-            self.tables = TextTables(text_columns=columns or lineage.get("text_columns"), encoding=encoding)
+        if not self.is_text and (columns or encoding):
+            raise ValueError("the model reads images: --text-columns and --encoding are for models of texts")
+        own = lineage.get("text_columns")
+        if own is not None and not (isinstance(own, list) and own and all(isinstance(name, str) for name in own)):
+            raise ValueError(f"the bundle names the text_columns {str(own)[:60]}, expected a list of names")
+        self.tables = TextTables(text_columns=columns or own, encoding=encoding) if self.is_text else None
         room: Any = text if self.is_text else images
         self.decode: Callable[[bytes], Any] = partial(
             room.decode_stranger, limits=self.limits, shorter_side=transform.shorter_side

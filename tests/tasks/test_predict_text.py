@@ -139,6 +139,11 @@ def test_labels_and_other_columns_of_a_table_are_left_alone(bundle, tmp_path):
     assert answered(bundle, tmp_path / "a.csv", tmp_path=tmp_path)["reason"].isna().all()
 
 
+def test_columns_of_a_strangers_bundle_are_checked(tmp_path):
+    with pytest.raises(ValueError, match=r"the bundle names the text_columns \[3\], expected a list of names"):
+        tasks.load(saved(tmp_path / "bundle", text_columns=[3]))
+
+
 def piped(bundle, content, *, arguments=(), stdin=subprocess.PIPE):
     command = [sys.executable, "-m", "tasks.predict", bundle, "-", "--device", "cpu", *arguments]
     given = {"input": content} if stdin is subprocess.PIPE else {"stdin": stdin}

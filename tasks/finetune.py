@@ -26,6 +26,7 @@ from tasks.models.bundle import load_bundle, save_bundle, versions
 from tasks.models.words import Words
 from tasks.stage.main import main
 from tasks.stage.modality import Modality, room
+from tasks.stage.params import ScanParams
 from tasks.targets.classes import MISSING
 from tasks.training.finetuning.checkpoint import Checkpoint
 from tasks.training.finetuning.grafting import graft
@@ -58,6 +59,7 @@ def run(
     curves: Path,
     finetune: FinetuneOptions,
     modality: Modality,
+    scan: ScanParams,
     seed: int,
 ) -> None:
     """Train the last blocks of the backbone and the head, starting from the trained head (LP-FT, Kumar et al. 2022)."""
@@ -94,6 +96,8 @@ def run(
     }
     if lengths:
         facts["median_tokens"] = round(statistics.median(map(sum, lengths)))  # of a text, for its latency
+    if modality == "text":
+        facts["text_columns"] = scan.text_columns  # predict reads the tables that it is given as scan does
     source = open_source(
         samples, model, data, views=views, scratch=scratch, backbone=lineage["fingerprint"], options=finetune,
         lengths=lengths,

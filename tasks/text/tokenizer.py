@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+from tasks.machine.extras import require
+
 MOST_BYTES = 64 * 2**20
 MOST_ADDED_TOKENS = 10_000
 # the components whose work grows with the text alone; by the part of tokenizer.json
@@ -32,9 +34,11 @@ def load_tokenizer(content: bytes, *, vocab_size: int) -> Any:
         vocab_size: the rows of the encoder's embedding.
 
     Raises:
+        MissingExtraError: the library is not installed.
         ValueError: the file is too large, is not JSON, has a component that is not allowed, or has an id that the
             encoder does not know.
     """
+    require("text")
     from tokenizers import Tokenizer
 
     if len(content) > MOST_BYTES:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tasks.data.samples.samples import sample_id
 from tasks.machine.files import read_json, write_json
-from tasks.page.quarantine import DECODED
+from tasks.page.previews import DECODED
 
 ROOT = Path(__file__).parents[3]
 HOSTILE = "<script>alert(1)</script>"

@@ -97,7 +97,7 @@ def run(
         "subject": subject,
         "targets": targets,
         "gallery": gallery.to_dict("records"),
-        "classes": by_class(shown[shown["kind"] == RIGHT], predictions),
+        "classes": by_class(shown[shown["kind"] == RIGHT], predictions) if previews.are_shown else [],
         "num_classes": len(predictions[["target", "label"]].drop_duplicates()),
         "gallery_classes": sorted(set(gallery["label"]) | set(gallery["candidate"])),
         "num_wrong": int((predictions["candidate"] != predictions["label"]).sum()),

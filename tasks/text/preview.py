@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from difflib import SequenceMatcher
 from typing import TypedDict
 
@@ -30,8 +31,7 @@ def is_shown(options: Snippets) -> bool:
 
 def preview(text: str, options: Snippets) -> str:
     """Return the beginning of a text as plain text, which the page still has to escape."""
-    excerpt, is_cut = _excerpt(_folded(text))
-    return _harmless(excerpt, options) + CUT * is_cut
+    return "".join(_harmless(piece, options) for piece, _ in _shortened([(_folded(text), False)]))
 
 
 def preview_twins(one: str, other: str, options: Snippets) -> tuple[list[Piece], list[Piece]]:
@@ -40,28 +40,46 @@ def preview_twins(one: str, other: str, options: Snippets) -> tuple[list[Piece],
     signs = enumerate(zip(*texts, strict=False))
     first = next((place for place, (sign, own) in signs if sign != own), min(map(len, texts)))
     start = first - LEAD if first > LONGEST - LEAD else 0
-    (left, is_left_cut), (right, is_right_cut) = (_excerpt(text, start) for text in texts)
-    pieces = PIECE.findall(left), PIECE.findall(right)
-    runs = SequenceMatcher(None, *pieces, autojunk=False).get_opcodes()
-    if (is_left_cut or is_right_cut) and runs and runs[-1][0] in ("delete", "insert"):
-        runs.pop()  # one excerpt ends earlier, where the texts may go on alike
+    # more is compared than is shown, so that what one twin has more of moves nothing else out of sight
+    left, right = (PIECE.findall(text[start : start + 2 * LONGEST]) for text in texts)
+    runs = SequenceMatcher(None, left, right, autojunk=False).get_opcodes()
     sides = []
-    for (from_, to), own, is_cut in (((1, 3), pieces[0], is_left_cut), ((3, 5), pieces[1], is_right_cut)):
-        parts = [Piece(text=CUT, is_changed=False)] if start else []
-        for run in runs:
-            if piece := "".join(own[slice(*run[from_:to])]):
-                parts.append(Piece(text=_harmless(piece, options), is_changed=run[0] != "equal"))
-        sides.append(parts + [Piece(text=CUT, is_changed=False)] * is_cut)
+    for pieces, at in ((left, 1), (right, 3)):
+        spans = [("".join(pieces[run[at] : run[at + 1]]), run[0] != "equal") for run in runs]
+        shown = [(CUT * bool(start), False), *_shortened(spans)]
+        sides.append([Piece(text=_harmless(text, options), is_changed=changed) for text, changed in _joined(shown)])
     return sides[0], sides[1]
 
 
+def _shortened(spans: list[tuple[str, bool]]) -> Iterator[tuple[str, bool]]:
+    """Yield the first LONGEST characters of the spans, and a sign that others follow."""
+    room = LONGEST
+    for text, is_changed in spans:
+        yield text[:room], is_changed
+        if len(text) > room:
+            yield CUT, False
+            return
+        room -= len(text)
+
+
+def _joined(spans: list[tuple[str, bool]]) -> list[tuple[str, bool]]:
+    """Join neighbours that are both changed or both not; a blank between two changed ones is changed too."""
+    spans = [span for span in spans if span[0]]
+    joined: list[tuple[str, bool]] = []
+    for at, (text, is_changed) in enumerate(spans):
+        is_changed |= 0 < at < len(spans) - 1 and not text.strip() and spans[at - 1][1] and spans[at + 1][1]
+        if joined and joined[-1][1] == is_changed:
+            joined[-1] = (joined[-1][0] + text, is_changed)
+        else:
+            joined.append((text, is_changed))
+    return joined
+
+
 def _folded(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _excerpt(text: str, start: int = 0) -> tuple[str, bool]:
-    """Return at most LONGEST characters of a text, and whether others follow."""
-    return text[start : start + LONGEST], len(text) > start + LONGEST
+    """Return the first line, which may be a title, and the others as a second one, with single blanks."""
+    title, *others = (" ".join(line.split()) for line in text.strip().splitlines() or [""])
+    rest = " ".join(filter(None, others))
+    return f"{title}\n{rest}" if rest else title
 
 
 def _harmless(text: str, options: Snippets) -> str:
@@ -73,6 +91,8 @@ def _seen(sign: str) -> str:
     if unicodedata.category(sign) not in ACTING or sign in JOINERS:
         return sign
     code = ord(sign)
+    if sign == "\n":
+        return sign
     if code < 0x20:
         return chr(0x2400 + code)  # the picture of the control character
     return f"⟨U+{code:04X}⟩"

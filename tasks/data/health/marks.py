@@ -43,5 +43,5 @@ def warn_of_marks(counts: Mapping[str, Mapping[str, Any]], limits: MarkLimits) -
         if (unknown := own["share_unknown"]) > limits.max_unknown:
             yield (
                 f"{100 * unknown:.0f} % of the tokens of batch {batch} are unknown to the encoder (audit.max_unknown "
-                f"is {limits.max_unknown:g}): if it does not know their language, name one that does in backbone.weights"
+                f"is {limits.max_unknown:g}): name one that knows their language in backbone.weights"
             )

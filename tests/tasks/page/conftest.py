@@ -81,7 +81,9 @@ def project(tmp_path, picture) -> Write:
         table["sample_id"] = [
             put(tmp_path, row.batch, row.path, picture(row.Index))
             if texts is None
-            else put_text(tmp_path, row.batch, row.path, texts[row.Index % len(texts)])
+            else put_text(
+                tmp_path, row.batch, row.path, texts[row.Index % len(texts)] + " again" * (row.Index // len(texts))
+            )
             for row in table.itertuples()
         ]
         write_data(tmp_path, table, quarantine, validation or {}, audit or {})

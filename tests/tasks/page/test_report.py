@@ -378,7 +378,7 @@ def test_texts_are_not_on_the_page_unless_params_allow_it(page):
 def test_texts_are_shown_escaped_and_with_masked_digits(page):
     html = page(texts=[LETTER], show_text=True)
     quoted = "Miss Quincunx of •• Elm Street said {{ • * • }} &amp; &lt;b&gt;so&lt;/b&gt;"
-    assert html.count(f'<blockquote dir="auto" id="preview-0">{quoted}</blockquote>') == 1
+    assert f">{quoted}</blockquote>" in html
     assert "of 14 Elm Street" in page(texts=[LETTER], show_text=True, mask_digits=False)
     assert Tags(html).pictures == {}
 

@@ -119,7 +119,9 @@ def write_batch(folder: Path) -> None:
 
 
 def test_no_word_of_a_text_is_written_or_said(chain):
-    files = [file for file in (chain.folder / "data").rglob("*") if file.is_file() and "raw" not in file.parts]
+    # a model may count words, and then holds them; it never leaves for git, the logs or the page
+    places = {"raw", "head", "candidate"}
+    files = [file for file in (chain.folder / "data").rglob("*") if file.is_file() and not places & {*file.parts}]
     assert {"quarantine.csv", "leaks.csv", "predictions.parquet", "slices.csv"} <= {file.name for file in files}
     for file in files:
         if file.suffix == ".parquet":

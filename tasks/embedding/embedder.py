@@ -46,7 +46,8 @@ class Embeds(Protocol):
     plan: Plan
     architecture: str
     dim: int
-    transform: Any  # of the modality: `prepare(sample)`, `stack(prepared)` and `shorter_side`
+    # of the modality: `prepare(sample)`, `stack(prepared)`, `shorter_side`, `marks(sample, prepared)` and `num_marks`
+    transform: Any
 
     def __call__(self, minibatch: Any, /) -> Tensor: ...
 

@@ -28,6 +28,6 @@ def recipe(embedder: Embeds, *modules: str, handed_in: tuple[Callable[..., Any],
     return embedder.plan.recipe() | {
         "architecture": embedder.architecture,
         "backbone": backbone,
-        "code": sources.digest(*modules, *(function.__module__ for function in handed_in)),
+        "code": sources.digest(*modules, type(embedder).__module__, *(function.__module__ for function in handed_in)),
         "versions": {name: version(name) for name in PACKAGES[embedder.transform.modality]},
     }

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 import torchvision.transforms.v2.functional as tvf
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
@@ -37,6 +38,7 @@ class Transform:
     interpolation: str = "bilinear"
     decode: Decode = "full"  # for bundles that do not state it
     modality: ClassVar[Literal["images"]] = "images"
+    num_marks: ClassVar[int] = 0  # an image is read whole
 
     @classmethod
     def from_preset(cls, preset: Any) -> Self:
@@ -80,6 +82,11 @@ class Transform:
     def stack(pixels: Sequence[Tensor]) -> Tensor:
         """Stack n tensors (3, height, width) to (n, 3, height, width), channels last in memory, like decoded pixels."""
         return torch.stack([image.permute(1, 2, 0) for image in pixels]).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def marks(image: Image.Image, pixels: Tensor) -> NDArray[np.uint8]:
+        """Return the marks (num_marks,) of an image and its pixels: none."""
+        return np.empty(0, dtype=np.uint8)
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """Normalise (n, 3, size, size) uint8 to (n, 3, size, size) float32, channels last, as the backbone expects."""

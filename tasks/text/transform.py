@@ -1,10 +1,14 @@
 """Apply the evaluation transform of an encoder: turn a text into the windows of token ids that it reads."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tasks.text.tokenizer import load_tokenizer
 
@@ -29,6 +33,7 @@ class TextTransform:
     long: Long = "head"
     modality: ClassVar[Literal["text"]] = "text"
     shorter_side: ClassVar[None] = None  # a text is decoded whole
+    num_marks: ClassVar[int] = 2
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -49,6 +54,12 @@ class TextTransform:
         """Return the number of tokens of a text that fit into a window."""
         before, behind = self._special
         return self.max_tokens - len(before) - len(behind)
+
+    @property
+    def longest(self) -> str:
+        """Return in words how much of a text is read."""
+        windows = f"{MOST_WINDOWS} windows of " if self.long == "windows" else ""
+        return f"{windows}{self.max_tokens} tokens"
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a token id depends on besides the text; JSON."""
@@ -75,16 +86,28 @@ class TextTransform:
         return len(text) > most * CHARACTERS_A_TOKEN or len(self._ids(text[: most * CHARACTERS_A_TOKEN])) > most
 
     def share_unknown(self, text: str) -> float:
-        """Return the share of the text's tokens that the vocabulary lacks, 0..1."""
-        unknown = self.unknown_id
-        ids = self._ids(text[: self.room * CHARACTERS_A_TOKEN])
-        return sum(token == unknown for token in ids) / max(len(ids), 1)
+        """Return the share of the tokens read that the vocabulary lacks, 0..1."""
+        return self._share_unknown(self.prepare(text))
+
+    def marks(self, text: str, windows: Windows) -> NDArray[np.uint8]:
+        """Return the marks (2,) of a text and its windows: whether it is cut, and 255 x its share of unknown tokens."""
+        # a text whose last window has room is not cut, and need not be tokenised again
+        may_be_cut = len(windows[-1]) == self.max_tokens or len(text) > self.room * CHARACTERS_A_TOKEN
+        is_cut = may_be_cut and self.is_cut(text)
+        return np.array([is_cut, round(255 * self._share_unknown(windows))], dtype=np.uint8)
+
+    def _share_unknown(self, windows: Windows) -> float:
+        before, behind = map(len, self._special)
+        ids = [token for window in windows for token in window[before : len(window) - behind]]
+        return ids.count(self.unknown_id) / max(len(ids), 1)
 
     @cached_property
-    def unknown_id(self) -> int | None:
-        """Return the id of the token that stands for whatever the vocabulary lacks; None where it lacks nothing."""
-        name = getattr(self.tokenizer.model, "unk_token", None)
-        return None if name is None else self.tokenizer.token_to_id(name)
+    def unknown_id(self) -> int:
+        """Return the id of the token that stands for whatever the vocabulary lacks; -1 where it lacks nothing."""
+        model = json.loads(self.tokenizer_json)["model"]
+        name = model.get("unk_token")
+        found = model.get("unk_id") if name is None else self.tokenizer.token_to_id(name)  # Unigram has an id alone
+        return -1 if found is None else found
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids

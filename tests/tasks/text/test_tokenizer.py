@@ -74,6 +74,22 @@ def test_absurd_text_costs_no_more_than_its_window(long, odd):
 
 def test_share_of_unknown_tokens():
     assert transform().share_unknown("a b zzz") == pytest.approx(1 / 3)
+    assert transform().share_unknown("") == 0
+    pieces = [["[PAD]", 0.0], ["<unk>", 0.0], ["[CLS]", 0.0], ["[SEP]", 0.0], ["a", -1.0], ["\u2581a", -1.0]]
+    unigram = described(model={"type": "Unigram", "unk_id": 1, "vocab": pieces}, added_tokens=[], post_processor=None)
+    made = TextTransform(tokenizer_json=unigram, vocab_size=6, max_tokens=8)
+    assert made.share_unknown("a z") == pytest.approx(1 / 2)
+
+
+@pytest.mark.parametrize("long", ["head", "head_tail", "windows"])
+@pytest.mark.parametrize(
+    "text", ["", "a b zzz", "a b c d e f", "a b c d e f g", "zzz " * 7, "a " * 500, "x" * 10_000, "\u0e2a" * 30]
+)
+def test_marks_of_a_text_are_what_is_asked_of_it_alone(text, long):
+    made = transform(long=long)
+    is_cut, share_unknown = made.marks(text, made.prepare(text)).tolist()
+    assert is_cut == made.is_cut(text)
+    assert share_unknown == round(255 * made.share_unknown(text))
 
 
 @pytest.mark.parametrize(

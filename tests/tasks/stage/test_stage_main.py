@@ -98,9 +98,7 @@ def test_missing_batch_is_told_in_one_line(shell, workspace):
 def test_misspelt_param_is_told_in_one_line(shell, batch, workspace):
     set_param(workspace, "scan", "min_imge_size", 8)
     done = shell("scan", "--raw", batch, "--out", "scanned")
-    assert done.error.startswith(
-        "params.yaml: scan.min_imge_size is unknown, expected one of min_image_size"
-    )
+    assert done.error.startswith("params.yaml: scan.min_imge_size is unknown, expected one of min_image_size")
     assert done.stderr.count("\n") == 1
 
 

@@ -75,7 +75,8 @@ cut = n - 1000
 rows = np.arange(n)
 before = peak_bytes()
 options = HeadOptions(
-    head="logistic", class_weights="none", hidden_features=1, l2_strengths=[0.01], max_iterations=500
+    head="logistic", class_weights="none", hidden_features=1, l2_strengths=[0.01], max_iterations=500,
+    words="never",
 )
 fit_head(
     (vectors.part(rows[:cut]), labels[:cut]), (vectors.part(rows[cut:]), labels[cut:]), options,

@@ -121,8 +121,8 @@ def download(name: str, *, revision: str | None = None) -> Path:
     except Exception as error:  # of the hub, of the network or of the disk: there are many
         raise ValueError(
             f"encoder {name}{f' at revision {revision}' if revision else ''} is no folder here, is not cached and "
-            f"cannot be downloaded ({one_line(error)}): download {', '.join(FILES[:3])} of https://huggingface.co/{name} "
-            "on another machine, and name their folder in backbone.weights"
+            f"cannot be downloaded ({one_line(error)}): download {', '.join(FILES[:3])} of "
+            f"https://huggingface.co/{name} on another machine, and name their folder in backbone.weights"
         ) from error
 
 

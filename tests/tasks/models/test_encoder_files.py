@@ -2,6 +2,7 @@
 
 import json
 import threading
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -71,7 +72,8 @@ class Hub(BaseHTTPRequestHandler):
 
     def answer(self, content, *, kind="application/octet-stream"):
         self.send_response(200)
-        headers = {"Content-Type": kind, "Content-Length": len(content), "ETag": '"0"', "X-Repo-Commit": REVISION}
+        etag = f'"{sha256(content).hexdigest()}"'
+        headers = {"Content-Type": kind, "Content-Length": len(content), "ETag": etag, "X-Repo-Commit": REVISION}
         for name, value in headers.items():
             self.send_header(name, str(value))
         self.end_headers()

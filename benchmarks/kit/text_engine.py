@@ -141,7 +141,7 @@ def operations_of(news: News) -> float:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         for window in some:
             encoder(torch.tensor(window), [len(window)])
-    return counter.get_total_flops() / sum(map(len, some)) * sum(map(len, windows)) / len(windows)
+    return float(counter.get_total_flops()) / sum(map(len, some)) * sum(map(len, windows)) / len(windows)
 
 
 def padding_of(news: News) -> float:
@@ -199,7 +199,7 @@ def in_process(store: Path, listed: Path, *, cores: int, is_killed: bool) -> Non
 
 
 def stored_bytes(store: Path) -> int:
-    return sum(path.stat().st_size for path in store.rglob("*.values")) if store.exists() else 0
+    return sum(path.stat().st_size for path in store.glob("*/*.values"))
 
 
 def time_added(texts: Sequence[str], fraction: float, *, place: Path, rounds: int) -> dict[str, Any]:

@@ -112,12 +112,12 @@ class Judge:
         """Return the answers on held-out of the head as it is shipped, of its parts, and of the candidate."""
         project = self.project
         manifests = project.manifest(place.name, train, val)
-        common = {
+        common: dict[str, Any] = {
             "manifests": manifests, "classes": project.place / "classes.json", "audit": project.place / "no-leaks",
             "batches": project.place / "batches.yaml", "raw": project.place / "raw", "modality": "text", "seed": seed,
         }  # fmt: skip
         out = project.place / f"head-{place.name}"
-        train_head.run(embeddings=project.place / "embeddings", out=out, train_head=project.params.train_head, **common)  # type: ignore[arg-type]
+        train_head.run(embeddings=project.place / "embeddings", out=out, train_head=project.params.train_head, **common)
         rows = project.rows.iloc[self.news.heldout].reset_index(drop=True)
         decode = room("text", "decode")
         samples = Samples[str](rows, raw=project.place / "raw", decode=decode.decode_sample, read=decode.read)
@@ -134,7 +134,7 @@ class Judge:
                 split=project.place / "split.json", backbone=project.place / "backbone", head=out,
                 scratch=project.place / "scratch", out=place / "candidate", curves=place / "curves",
                 finetune=project.params.finetune, **common,
-            )  # type: ignore[arg-type]  # fmt: skip
+            )  # fmt: skip
             model, lineage = load_bundle(place / "candidate")
             asked = ask(
                 {"candidate": Answerer(model)}, rows, raw=project.place / "raw", store=project.place / "store",

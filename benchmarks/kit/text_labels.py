@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,8 @@ from tasks.targets.classes import likeliest
 from tasks.targets.head import Head, load_heads
 from tasks.text.words import load_vocabulary
 
-STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # C of scikit-learn's logistic regression; val chooses
+STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # C of scikit-learn's logistic regression, of which val chooses
+DEFAULT = 1.0  # scikit-learn's own
 
 # The trainer as the README of SetFit has it, in an interpreter of its own that has setfit
 SETFIT = """
@@ -158,20 +159,24 @@ class Judge:
         def counts_of(rows: Rows) -> Any:
             return counts.transform(texts[rows])
 
+        features = {"plain encoder": vectors_of, "plain words": counts_of}
         return {
-            "plain encoder": self.regression(vectors_of, train, val),
-            "plain words": self.regression(counts_of, train, val),
+            f"{name}{suffix}": self.regression(features_of, train, val, strengths)
+            for name, features_of in features.items()
+            for suffix, strengths in (("", (DEFAULT,)), (", chosen", STRENGTHS))
         }
 
-    def regression(self, features: Callable[[Rows], Any], train: Rows, val: Rows) -> NDArray[np.int64]:
+    def regression(
+        self, features: Callable[[Rows], Any], train: Rows, val: Rows, strengths: Sequence[float]
+    ) -> NDArray[np.int64]:
         """Return the answers of the strength with the best accuracy on val; of equal ones, of scikit-learn's own."""
         from sklearn.linear_model import LogisticRegression
 
         labels = self.news.labels
         fitted = [
-            LogisticRegression(C=strength, max_iter=2000).fit(features(train), labels[train]) for strength in STRENGTHS
+            LogisticRegression(C=strength, max_iter=2000).fit(features(train), labels[train]) for strength in strengths
         ]
-        best = max(fitted, key=lambda model: (model.score(features(val), labels[val]), model.C == 1.0))
+        best = max(fitted, key=lambda model: (model.score(features(val), labels[val]), model.C == DEFAULT))
         answers: NDArray[np.int64] = best.predict(features(self.news.heldout))
         return answers
 

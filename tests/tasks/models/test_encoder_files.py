@@ -1,6 +1,7 @@
 """The files of an encoder: from a folder, from a package whose weights are pinned, and from a hub on this machine."""
 
 import json
+import socket
 import threading
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -105,6 +106,15 @@ def test_encoder_of_a_folder_has_its_own_pooling_limit_and_weights(folder):
     assert (loaded.pooling, loaded.transform.max_tokens) == ("cls", 12)
     for name, tensor in encoder("bert").network.state_dict().items():
         assert torch.equal(loaded.network.state_dict()[name], tensor)
+
+
+def test_encoder_that_is_here_is_loaded_without_asking_anybody(folder, monkeypatch):
+    def refuse(*arguments):
+        raise AssertionError(f"asked for {arguments}")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    assert load_encoder(str(folder)).dim == 32
 
 
 def test_name_on_the_hub_brings_the_named_files_alone_and_then_comes_from_the_cache(hub):

@@ -12,10 +12,6 @@ Long = Literal["head", "head_tail", "windows"]
 CHARACTERS_A_TOKEN = 100  # at most, in a text that is worth reading; a longer word is one unknown token
 MOST_WINDOWS = 64  # of one text
 MOST_SPECIAL = 4  # tokens that a tokenizer adds to a text; published ones add two
-EXAMPLE = (
-    "A model is trained again when new texts have landed, and it is judged on texts that it has never seen. Nothing "
-    "takes the place of the model in use unless it answers at least as many of them as that one does."
-)
 
 Windows = list[list[int]]  # the token ids of the windows of a text, special tokens included
 
@@ -76,11 +72,6 @@ class TextTransform:
     def stack(prepared: Sequence[Windows]) -> list[Windows]:
         """Return a minibatch of texts, which keep their own lengths."""
         return list(prepared)
-
-    @staticmethod
-    def example() -> str:
-        """Return a text of two sentences."""
-        return EXAMPLE
 
     def prepare(self, text: str) -> Windows:
         """Return the windows of a text: one, unless `long` is windows."""

@@ -35,7 +35,7 @@ from benchmarks.pipeline import ROOT, SHARED, SIGNS, dvc
 from flows.workspace.working_copy import make_workspace
 from tasks.data.raw.layouts import find_entries
 from tasks.machine.processes import CHUNK
-from tasks.scan import inspect_entries
+from tasks.scan import inspect_entries, types_of_facts
 from tasks.stage.modality import room
 from tasks.stage.params import load_params, section
 
@@ -57,7 +57,7 @@ from tasks.validate import run
 place, params = Path(sys.argv[1]), load_params(Path(sys.argv[2]))
 start = time.perf_counter()
 run(scanned=place / "scanned", batches=place / "batches.yaml", registry=place / "classes.json", out=place / "validated",
-    validate=params.validate_, scan=params.scan)
+    validate=params.validate_, scan=params.scan, modality="images")
 seconds = time.perf_counter() - start
 print(json.dumps({"seconds": seconds, "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}))
 """
@@ -101,7 +101,13 @@ def time_scan(root: Path, *, rounds: int) -> dict[str, Any]:
     paths = [root / entry.path for entry in find_entries(root)]
 
     def scan() -> None:
-        samples, defects = inspect_entries(root, find_entries(root), params, decode=room("images", "decode"))
+        samples, defects = inspect_entries(
+            root,
+            find_entries(root),
+            params,
+            decode=room("images", "decode"),
+            facts=types_of_facts(room("images", "facts").Facts),
+        )
         assert len(samples) == len(paths), defects
 
     def bare() -> None:

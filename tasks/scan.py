@@ -2,10 +2,11 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -30,22 +31,24 @@ def run(*, raw: Path, out: Path, scan: ScanParams, modality: Modality) -> None:
     """Inspect every sample of a batch once.
 
     Args:
-        raw: the batch, a folder or a Parquet file
+        raw: the batch, a folder or a table of samples
     """
     if not raw.exists():
         raise ValueError(f"there is no batch {raw}: put it there, `dvc pull` it, or take it out of data/batches.yaml")
     decode = room(modality, "decode")
-    entries = find_entries(raw, endings=decode.ENDINGS)
-    samples, defects = inspect_entries(raw, entries, scan, decode=decode)
+    facts = types_of_facts(room(modality, "facts").Facts)
+    entries = find_entries(raw, endings=decode.ENDINGS, texts=scan if modality == "text" else None)
+    samples, defects = inspect_entries(raw, entries, scan, decode=decode, facts=facts)
     assert len(samples) + len(defects) == len(entries)
     with whole_folder(out) as folder:
         write_table(folder / "samples.parquet", samples)
         write_table(folder / "defects.parquet", defects)
-    targets = samples.columns.difference(["path", "sample_id", *names_of_facts(decode), *KEYS])
+    targets = samples.columns.difference(["path", "sample_id", *facts, *KEYS])
     is_loss = defects["reason"] != NOT_A_SAMPLE
     counts = {
         "samples": len(samples),
         "of them without a label": int(samples[targets].isna().all(axis=1).sum()),
+        "of them with remains of HTML": int(samples["has_markup"].sum()) if "has_markup" in samples else 0,
         "defects": int(is_loss.sum()),
         "others that are no samples": int((~is_loss).sum()),
     }
@@ -54,13 +57,19 @@ def run(*, raw: Path, out: Path, scan: ScanParams, modality: Modality) -> None:
 
 
 def inspect_entries(
-    raw: Path, entries: Sequence[Entry], scan: ScanParams, *, decode: Any
+    raw: Path, entries: Sequence[Entry], scan: ScanParams, *, decode: Any, facts: Mapping[str, str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the samples and the defects, sorted by path.
 
     Samples have path, sample_id, the modality's facts, group, domain, split and a column a target; defects have path,
-    sample_id, reason, detail and, in `said`, the labels of the entry as JSON. `decode` is that part of the room.
+    sample_id, reason, detail and, in `said`, the labels of the entry as JSON. A column of a table that is called
+    like a fact is left out: the facts are taken from the bytes.
+
+    Args:
+        decode: that part of the room of the modality.
+        facts: the names of the facts, with the types of their columns.
     """
+    said_of = [{name: cell for name, cell in entry.said.items() if name not in facts} for entry in entries]
     is_read = [entry.reason in ("", HIDDEN) for entry in entries]
     to_inspect = [entry.path for entry, read in zip(entries, is_read, strict=True) if read]
     inspect = partial(decode.inspect_content, limits=scan)
@@ -68,19 +77,19 @@ def inspect_entries(
     shown = progress(inspections, total=len(to_inspect), what=f"scan {raw}", unit="samples")
     samples: list[dict[str, object]] = []
     defects: list[dict[str, object]] = []
-    for entry, read in zip(entries, is_read, strict=True):
+    for entry, read, said in zip(entries, is_read, said_of, strict=True):
         seen = (
             judge(entry, next(shown), decode=decode) if read else Inspection(reason=entry.reason, detail=entry.detail)
         )
         row: dict[str, object] = {"path": entry.path, "sample_id": seen.sample_id}
         if seen.facts is None:
-            labels = json.dumps(dict(entry.said), sort_keys=True)
+            labels = json.dumps(said, sort_keys=True)
             defects.append(row | {"reason": seen.reason, "detail": seen.detail, "said": labels})
         else:
-            samples.append(row | vars(seen.facts) | dict(entry.said))
-    targets = dict.fromkeys(name for entry in entries for name in targets_among(entry.said))
+            samples.append(row | vars(seen.facts) | said)
+    targets = dict.fromkeys(name for said in said_of for name in targets_among(said))
     return (
-        _table(samples, ["path", "sample_id", *names_of_facts(decode), *KEYS, *targets], numbers=decode.NUMBERS),
+        _table(samples, ["path", "sample_id", *facts, *KEYS, *targets], types=facts),
         _table(defects, ["path", "sample_id", "reason", "detail", "said"]),
     )
 
@@ -88,12 +97,15 @@ def inspect_entries(
 def judge(entry: Entry, seen: Inspection, *, decode: Any) -> Inspection:
     """Return the inspection of a file, with the reason why it is no sample where it has one.
 
-    A file that is neither called like a sample nor begins like one is none that somebody lost. The name of a hidden
-    file does not count: programs call their own files after the samples beside them.
+    A file that is neither called like a sample nor begins like one is none that somebody lost. Any file may begin like
+    a text, so that there the name alone counts. The name of a hidden file does not count: programs call their own files
+    after the samples beside them.
     """
     if not entry.is_named:
         what = companion(entry.path)
         is_called = has_ending(entry.path, decode.ENDINGS) and entry.reason != HIDDEN
+        if not what and not is_called and decode.NOT_ONE is None:
+            what = f"its name does not end in {' or '.join(decode.ENDINGS)}"
         if not what and not is_called and seen.reason in decode.NOT_ONE:
             is_apple_double = PurePosixPath(entry.path).name.startswith(APPLE_DOUBLE)
             what = "what macOS keeps of the file beside it" if is_apple_double else f"{BESIDE}: {seen.detail}"
@@ -104,14 +116,17 @@ def judge(entry: Entry, seen: Inspection, *, decode: Any) -> Inspection:
     return seen
 
 
-def names_of_facts(decode: Any) -> list[str]:
-    return [field.name for field in fields(decode.Facts)]
+def types_of_facts(of_sample: Any) -> dict[str, str]:
+    """Return the names of the fields of Facts, with the types of their columns."""
+    types: dict[Any, str] = {int: "int64", bool: "bool", str: "str"}
+    return {field.name: types[field.type] for field in fields(of_sample)}
 
 
-def _table(rows: list[dict[str, object]], columns: list[str], *, numbers: Sequence[str] = ()) -> pd.DataFrame:
-    table = pd.DataFrame(rows, columns=columns)
-    types = {name: "int64" if name in numbers else "str" for name in columns}
-    return table.astype(types).sort_values(columns, kind="stable", ignore_index=True)
+def _table(
+    rows: list[dict[str, object]], columns: list[str], *, types: Mapping[str, str] = MappingProxyType({})
+) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=columns).astype({name: types.get(name, "str") for name in columns})
+    return table.sort_values(columns, kind="stable", ignore_index=True)
 
 
 if __name__ == "__main__":

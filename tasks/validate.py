@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,15 +35,24 @@ from tasks.data.manifest.manifest import SPLITS, used_of
 from tasks.data.manifest.tables import read_table, write_table, write_text_table
 from tasks.machine.files import whole_folder, write_json
 from tasks.stage.main import main
+from tasks.stage.modality import Modality, room
 from tasks.stage.params import ScanParams
 
 logger = logging.getLogger("graftline")
 
+FEWEST_UNIQUE = 100  # classes: fewer may be so many while the first samples of each land
 MAX_NAMED = 50  # of the classes in probation, or groups, all of which the report counts
 
 
 def run(
-    *, scanned: Path, batches: Path, registry: Path, out: Path, validate: ValidateOptions, scan: ScanParams
+    *,
+    scanned: Path,
+    batches: Path,
+    registry: Path,
+    out: Path,
+    validate: ValidateOptions,
+    scan: ScanParams,
+    modality: Modality,
 ) -> None:
     """Decide which samples are used, and on which side of the split they are."""
     names = read_batches(batches)
@@ -50,7 +60,8 @@ def run(
     samples = merged(pd.concat(by_batch.values(), ignore_index=True), validate.merge)
     defects = pd.concat([read_scanned(scanned, batch, "defects") for batch in names], ignore_index=True)
     registered = read_registry(registry)
-    targets, passed_over = target_columns(samples, validate, registered=registered.classes)
+    facts = [field.name for field in fields(room(modality, "facts").Facts)]
+    targets, passed_over = target_columns(samples, validate, registered=registered.classes, facts=facts)
     admission = admit(
         samples, validate, targets=targets, registered=registered.classes, split=partial(side_of, split=validate)
     )
@@ -88,7 +99,10 @@ def run(
         "unreadable_tables": batches_without_table(ledger, counts),
         "without_samples": without_samples(manifest, registered),
         "splits": small_classes(manifest, admission.classes),
-        "expectations": expectations(manifest, names, admission, validate, min_image_size=scan.min_image_size),
+        "expectations": expectations(
+            manifest, names, admission, validate, facts=facts, min_image_size=scan.min_image_size
+        ),
+        "mostly_unique": mostly_unique(samples, targets),
     }
     with whole_folder(out) as folder:
         (folder / "manifest").mkdir()
@@ -150,14 +164,28 @@ def expectations(
     admission: Admission,
     options: ExpectationOptions,
     *,
+    facts: Sequence[str],
     min_image_size: int,
 ) -> list[dict[str, Any]]:
     """Return the results of Great Expectations; none where no sample is used."""
     if used_of(manifest).empty:
         return []
     return check_expectations(
-        make_examination(manifest, options, batches=batches, classes=admission.classes, min_image_size=min_image_size)
-    )
+        make_examination(
+            manifest, options,
+            batches=batches, classes=admission.classes, facts=facts, min_image_size=min_image_size,
+        )
+    )  # fmt: skip
+
+
+def mostly_unique(samples: pd.DataFrame, targets: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return the targets with more classes than half of their labels, as a column of texts or of names has them."""
+    counts = {name: {"classes": samples[name].nunique(), "labels": int(samples[name].count())} for name in targets}
+    return {
+        name: count
+        for name, count in counts.items()
+        if count["classes"] > FEWEST_UNIQUE and 2 * count["classes"] > count["labels"]
+    }
 
 
 def classes_elsewhere(samples: pd.DataFrame, batch: str, targets: Sequence[str], registered: Registry) -> set[str]:
@@ -211,16 +239,21 @@ def problems(report: dict[str, Any], out: Path) -> Iterator[str]:
     waiting = sum(classes["count"] for classes in report["probation"].values())
     for batch, reasons in report["unreadable_tables"].items():
         yield f"nothing of batch {batch} can be used, because its table cannot be read: mend it. Set aside: {reasons}"
+    for target, count in report["mostly_unique"].items():
+        yield (
+            f"{target} has {count['classes']:,} classes in {count['labels']:,} labels, expected several samples "
+            "of each: name the columns to learn in validate.targets; a column of the text belongs in scan.text_columns"
+        )
     if not num_used and waiting:
         yield (
             f"no sample can be used: all {waiting} classes wait for more samples, see {ledger}: add samples, or lower "
             f"validate.min_samples_per_class.{because}"
         )
     elif not num_used:
-        found = f"none of {num_pool:,} samples has a label" if num_pool else "no usable images at all"
+        found = f"none of {num_pool:,} samples has a label" if num_pool else "no usable samples at all"
         yield (
             f"{found} ({num_quarantined:,} quarantined): see {ledger}; is there data/raw/<batch>/<class>/, or "
-            f"data/raw/<batch>/labels.csv?{because}"
+            f"data/raw/<batch>/labels.csv, or a table of texts?{because}"
         )
     for excess in report["budget"]["exceeded"]:
         yield (

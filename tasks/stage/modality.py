@@ -15,8 +15,9 @@ def room(modality: Modality, part: str) -> Any:
 
     Every part has the same names in both rooms:
 
-    - `decode`: `ENDINGS` of the files of samples, `Facts` and those of them that are NUMBERS, `NOT_ONE`, `read`,
-      `inspect_content`, `decode_sample`, `decode_stranger`;
+    - `facts`: `Facts`, what scan writes of a sample beside its labels;
+    - `decode`: `ENDINGS` of the files of samples, `NOT_ONE` (reasons of bytes that do not begin like a sample;
+      None where the name alone tells), `read`, `inspect_content`, `decode_sample`, `decode_stranger`;
     - `copy_hash`: `copy_hashes`, `HASHES_SHAPE`, `DISTANCE`;
     - `alterations`: `ALTERED_COPIES`, `PERTURBATIONS`, `may_be_altered`;
     - `augment`: `AugmentedViews`;

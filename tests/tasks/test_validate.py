@@ -19,7 +19,7 @@ SCAN = ScanParams(
 LIMITS = {
     "min_samples": 10, "min_samples_per_batch": 1, "min_classes": 2,
     "min_class_fraction": 0.0, "max_class_fraction": 1.0,
-    "max_missing_labels": 0.5, "max_label_drift": 0.5, "max_aspect_ratio": 20.0,
+    "max_missing_labels": 0.5, "max_label_drift": 0.5, "max_aspect_ratio": 20.0, "max_markup_fraction": 0.1,
 }  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def register(folder, classes, version=0):
 def validate(tmp_path):
     """Runs validate; returns the folder it wrote."""
 
-    def go(**changes):
+    def go(*, modality="images", **changes):
         out = tmp_path / "validated"
         run(
             scanned=tmp_path / "scanned",
@@ -81,6 +81,7 @@ def validate(tmp_path):
             out=out,
             validate=params(**changes),
             scan=SCAN,
+            modality=modality,
         )
         return out
 
@@ -134,7 +135,7 @@ def test_budget_that_is_just_met_lets_the_run_go_on(land, validate, samples):
 
 def test_batch_of_defects_alone_says_that_no_picture_is_usable(land, validate, samples, tmp_path):
     land("a", samples("a", ["cat"])[:0], defects("cat/1.png", "cat/2.png"))
-    with pytest.raises(ValueError, match=r"no usable images at all \(2 quarantined\): see .*quarantine\.csv"):
+    with pytest.raises(ValueError, match=r"no usable samples at all \(2 quarantined\): see .*quarantine\.csv"):
         validate()
     assert len(pd.read_csv(tmp_path / "validated" / "quarantine.csv")) == 2
 

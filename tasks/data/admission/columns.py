@@ -22,7 +22,7 @@ MOST_NUMBERS = 30  # different whole numbers; a column with more of them is like
 
 
 def target_columns(
-    samples: pd.DataFrame, options: AdmissionOptions, *, registered: Collection[str]
+    samples: pd.DataFrame, options: AdmissionOptions, *, registered: Collection[str], facts: Collection[str]
 ) -> tuple[list[str], dict[str, str]]:
     """Return the targets among the columns of the samples, and why each of the other columns is passed over.
 
@@ -34,12 +34,13 @@ def target_columns(
     Args:
         samples: in the order in which the batches landed.
         registered: the targets whose classes are registered.
+        facts: the columns of the facts of a sample.
 
     Raises:
         ValueError: the samples have no column for a chosen target, or for a target with fixed classes; or a target
             differs in case alone from another column.
     """
-    columns = [name for name in samples.columns if name not in (*FACTS, *KEYS)]
+    columns = [name for name in samples.columns if name not in (*FACTS, *KEYS, *facts)]
     for key, names in (("targets", options.targets or []), ("classes", options.classes)):
         missing = [name for name in names if name not in columns]
         if missing:
@@ -48,7 +49,7 @@ def target_columns(
                 f"{', '.join(columns) or 'none'}: correct the spelling, or label the data"
             )
     targets, passed_over = _choice(samples, columns, options, registered=registered)
-    seen = {name.casefold(): name for name in (*FACTS, *KEYS)}
+    seen = {name.casefold(): name for name in (*FACTS, *KEYS, *facts)}
     for name in targets:
         if (other := seen.setdefault(name.casefold(), name)) != name:
             raise ValueError(

@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pandas as pd
 
 from tasks.data.admission.drift import label_drift
 from tasks.data.admission.options import ExpectationLimit, ExpectationLimits, ExpectationOptions
-from tasks.data.admission.shortfalls import ASPECT_RATIO, CLASS_FRACTION, sentence
+from tasks.data.admission.shortfalls import ASPECT_RATIO, CLASS_FRACTION, MARKUP_FRACTION, sentence
 from tasks.data.manifest.manifest import SPLITS, used_of
 
 SEVERITIES = {"error": "critical", "warning": "warning"}  # our names, and Great Expectations'
@@ -33,6 +33,7 @@ def make_examination(
     *,
     batches: Sequence[str],
     classes: Mapping[str, Sequence[str]],
+    facts: Collection[str],
     min_image_size: int,
 ) -> Examination:
     """Return the tables that the manifest gives, and what is expected of them. The pool is left out.
@@ -41,6 +42,7 @@ def make_examination(
         manifest: all batches, in their order.
         batches: their names, including those that have no sample left.
         classes: the classes in use, by target.
+        facts: the names of the facts of a sample, which are those of an image or those of a text.
         min_image_size: px, the shorter side.
     """
     targets = list(classes)
@@ -49,13 +51,17 @@ def make_examination(
     manifest, batches = used, [batch for batch in batches if batch not in of_pool_alone]
     drift = label_drift(manifest, targets=targets, significance=options.drift_significance)
     return Examination(
-        tables=tables(manifest, drift, batches=batches, targets=targets),
-        suites=suites(targets=classes, limits=options.expectations, min_image_size=min_image_size),
+        tables=tables(manifest, drift, batches=batches, targets=targets, facts=facts),
+        suites=suites(targets=classes, limits=options.expectations, facts=facts, min_image_size=min_image_size),
     )
 
 
 def suites(
-    *, targets: Mapping[str, Sequence[str]], limits: ExpectationLimits, min_image_size: int
+    *,
+    targets: Mapping[str, Sequence[str]],
+    limits: ExpectationLimits,
+    facts: Collection[str],
+    min_image_size: int,
 ) -> dict[str, list[Any]]:
     """Return what is expected of each table: `samples` and `batches`."""
     gxe = _library().expectations
@@ -76,11 +82,16 @@ def suites(
         expect(gxe.ExpectColumnValuesToBeUnique, "every sample once", column="sample_id"),
         expect(gxe.ExpectColumnValuesToMatchRegex, "a SHA-256", column="sample_id", regex="^[0-9a-f]{64}$"),
         expect(gxe.ExpectColumnDistinctValuesToEqualSet, "splits", column="split", value_set=list(SPLITS)),
-        expect(between, "a width", column="width", min_value=min_image_size),
-        expect(between, "a height", column="height", min_value=min_image_size),
-        limited(between, "max_aspect_ratio", column=ASPECT_RATIO),
         *(expect(not_null, f"a {column}", column=column) for column in ("sample_id", "batch", "path", "split")),
     ]
+    if _is_of_images(facts):
+        samples += [
+            expect(between, "a width", column="width", min_value=min_image_size),
+            expect(between, "a height", column="height", min_value=min_image_size),
+            limited(between, "max_aspect_ratio", column=ASPECT_RATIO),
+        ]
+    else:
+        samples.append(expect(between, "characters", column="characters", min_value=1))
     for target, classes in targets.items():
         share = CLASS_FRACTION + target
         samples += [
@@ -94,28 +105,42 @@ def suites(
         limited(gxe.ExpectColumnMinToBeBetween, "min_samples_per_batch", column="num_samples"),
         limited(between, "max_label_drift", column="significant_distance"),
     ]
+    if not _is_of_images(facts):
+        batches.append(limited(between, "max_markup_fraction", column=MARKUP_FRACTION))
     return {"samples": samples, "batches": batches}
 
 
 def tables(
-    manifest: pd.DataFrame, drift: pd.DataFrame, *, batches: Sequence[str], targets: Sequence[str]
+    manifest: pd.DataFrame,
+    drift: pd.DataFrame,
+    *,
+    batches: Sequence[str],
+    targets: Sequence[str],
+    facts: Collection[str],
 ) -> dict[str, pd.DataFrame]:
     """Return the tables of the suites.
 
-    `samples` is the manifest with the aspect ratio of every sample and the shares that its classes have of all labels,
-    0..1. `batches` has a row a batch and target, with the number of samples and the drift.
+    `samples` is the manifest with the aspect ratio of every image and the shares that its classes have of all labels,
+    0..1. `batches` has a row a batch and target, with the number of samples, the drift, and the share of the texts that
+    have remains of HTML, 0..1.
     """
-    long, short = manifest[["width", "height"]].max(axis=1), manifest[["width", "height"]].min(axis=1)
     shares = {
         CLASS_FRACTION + target: manifest.groupby(target)[target].transform("size") / max(manifest[target].count(), 1)
         for target in targets
     }
     sizes = manifest.groupby("batch").size().reindex(list(batches), fill_value=0).rename("num_samples")
-    columns = ["sample_id", "batch", "path", "split", "width", "height", *targets]
-    return {
-        "samples": manifest[columns].assign(**{ASPECT_RATIO: long / short}, **shares),
-        "batches": sizes.rename_axis("batch").reset_index().merge(drift, on="batch", how="left"),
-    }
+    samples = manifest[["sample_id", "batch", "path", "split", *facts, *targets]].assign(**shares)
+    by_batch = sizes.rename_axis("batch").reset_index().merge(drift, on="batch", how="left")
+    if _is_of_images(facts):
+        sides = manifest[["width", "height"]]
+        samples[ASPECT_RATIO] = sides.max(axis=1) / sides.min(axis=1)
+    else:
+        by_batch[MARKUP_FRACTION] = by_batch["batch"].map(manifest.groupby("batch")["has_markup"].mean())
+    return {"samples": samples, "batches": by_batch}
+
+
+def _is_of_images(facts: Collection[str]) -> bool:
+    return "width" in facts
 
 
 def check_expectations(examination: Examination) -> list[dict[str, Any]]:

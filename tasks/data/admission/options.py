@@ -68,7 +68,8 @@ class ExpectationLimits:
     max_class_fraction: ExpectationLimit
     max_missing_labels: ExpectationLimit
     max_label_drift: ExpectationLimit
-    max_aspect_ratio: ExpectationLimit
+    max_aspect_ratio: ExpectationLimit  # of images
+    max_markup_fraction: ExpectationLimit  # of texts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from tasks.data.admission.quarantine import shown
 
 # columns that we add; a target is unlikely to have such a name
 ASPECT_RATIO, CLASS_FRACTION = "graftline.aspect_ratio", "graftline.class_fraction."
+MARKUP_FRACTION = "markup_fraction"
 MOST_NAMED = 5
 TABLES = Mapping[str, pd.DataFrame]
 
@@ -96,6 +97,15 @@ def _max_aspect_ratio(samples: pd.DataFrame, batches: pd.DataFrame, target: str,
     )
 
 
+def _max_markup_fraction(samples: pd.DataFrame, batches: pd.DataFrame, target: str, limit: float) -> tuple[str, str]:
+    many = batches[batches[MARKUP_FRACTION] > limit].drop_duplicates("batch")
+    named = _named(f"{row.markup_fraction:.1%} of batch {row.batch}" for row in many.itertuples())
+    return (
+        f"texts have remains of HTML, such as <b> or &lt;: {named}, expected at most {limit:.1%}",
+        "the model learns them with the text: clean the texts before they land, and those that it answers alike",
+    )
+
+
 _SEEN = {
     "min_samples": _min_samples,
     "min_samples_per_batch": _min_samples_per_batch,
@@ -105,6 +115,7 @@ _SEEN = {
     "max_missing_labels": _max_missing_labels,
     "max_label_drift": _max_label_drift,
     "max_aspect_ratio": _max_aspect_ratio,
+    "max_markup_fraction": _max_markup_fraction,
 }
 
 

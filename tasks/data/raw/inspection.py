@@ -71,6 +71,8 @@ def inspect_sample(
         return Inspection(reason="missing_file", detail="it disappeared while the batch was scanned")
     except UnreadableTableError as error:
         return Inspection(reason="unreadable_row", detail=str(error))
+    except DefectError as defect:
+        return Inspection(reason=defect.reason, detail=str(defect))
     if (size := max(size, len(content))) > max_file_bytes:
         return Inspection(reason="too_many_bytes", detail=f"{size} bytes, expected at most {max_file_bytes}")
     identity = sample_id(content)

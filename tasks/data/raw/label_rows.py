@@ -19,7 +19,14 @@ import pyarrow.parquet as pq
 
 from tasks.data.raw.cells import MOST_COLUMNS, Cells, cell_text, check_number, is_list, is_single
 from tasks.data.raw.entries import column, targets_among
-from tasks.data.samples.parquet_cells import BROKEN, UnreadableTableError, one_line, open_table
+from tasks.data.samples.parquet_cells import (
+    BROKEN,
+    UnreadableTableError,
+    one_line,
+    open_table,
+    row_groups,
+    stamp_of,
+)
 
 PATH = "path"
 PATHS = (PATH, "file_name", "filename", "file_path", "filepath", "image_path", "img_path", "file")
@@ -200,9 +207,7 @@ def _json_row(line: str, *, number: int, lists: Counter[str]) -> Row:
 def _parquet_rows(table: Path, columns: Sequence[str], *, lists: Counter[str]) -> Iterator[Row]:
     file = _open_parquet(table)
     num_rows, size = file.metadata.num_rows, table.stat().st_size
-    sizes = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
-    if any(rows < 0 for rows in sizes) or sum(sizes) != num_rows:
-        raise UnreadableTableError("its counts of rows contradict each other")
+    groups = row_groups(table, stamp_of(table))
     if num_rows > ROWS_A_BYTE * size:
         raise UnreadableTableError(f"it claims {num_rows} rows in {size} bytes: no row is that small")
     fields = list(zip(columns, file.schema_arrow, strict=True))
@@ -210,9 +215,9 @@ def _parquet_rows(table: Path, columns: Sequence[str], *, lists: Counter[str]) -
     single = {field.name: name for name, field in fields if is_single(field.type)}
     reader = Cells(table, list(single))
     number = 0
-    for group, num_in_group in enumerate(sizes):
+    for group, numbers in enumerate(groups.ranges()):
         rows = reader.in_group(group)
-        for _ in range(num_in_group):
+        for _ in numbers:
             number += 1
             try:
                 texts = {single[name]: _text(single[name], cell) for name, cell in next(rows).items()}

@@ -1,4 +1,4 @@
-"""List the entries of a batch of any layout: tables beside files, Parquet files or class folders.
+"""List the entries of a batch of any layout: tables beside files, tables of samples, or class folders.
 
 In every layout a level of folders called after splits is the split.
 """
@@ -6,13 +6,14 @@ In every layout a level of folders called after splits is the split.
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from tasks.data.raw import class_folders, label_table, parquet_table
+from tasks.data.raw import class_folders, label_table, parquet_table, text_file, text_table
 from tasks.data.raw.entries import NOT_A_SAMPLE, Entry, defect, file_entry, targets_among, walk
 from tasks.data.raw.label_rows import PATH, read_columns
 from tasks.data.raw.nearest import Files
+from tasks.data.raw.options import TextTables
 from tasks.data.raw.usual_names import (
     OTHER_TABLE_ENDINGS,
     TABLE_ENDINGS,
@@ -30,6 +31,7 @@ UNREAD = (*(ending for ending in TABLE_ENDINGS if ending != parquet_table.ENDING
 EXPECTED = (
     "expected labels.csv or metadata.csv (or .tsv, .jsonl, .parquet) with a column path and a column for each target"
 )
+EXPECTED_TEXTS = f"expected a table of texts ({', '.join(text_table.ENDINGS)}) with a column of the text"
 SHARD = re.compile(r"[-_.]\d.*")  # behind the split, in the name of a Parquet file: train-00000-of-00002.parquet
 MOST_WRAPPERS = 3  # folders around all of a batch
 MOST_LINES = 20  # of a text, that show whether it lists files
@@ -39,52 +41,95 @@ JSON_TEXT = re.compile(r'"([^"\\]{1,300})"')
 PACKED = (".gz", ".zip", ".bz2", ".xz")
 
 
-def find_entries(batch: Path, *, endings: tuple[str, ...] = ()) -> list[Entry]:
-    """Return an entry for everything in a batch, which is a folder or a single Parquet file. Nothing is skipped.
+@dataclass(frozen=True, kw_only=True)
+class Finder:
+    """What the samples of a batch look like: the endings of their files, and the tables that hold them.
 
-    With a table of labels at the top, its rows are the samples. Otherwise the rows of every Parquet file are samples,
-    wherever the file lies, and every other file belongs to its class folder.
+    `texts` says how tables of texts are read; None looks for Parquet files of images.
+    """
+
+    endings: tuple[str, ...]
+    texts: TextTables | None
+
+    @property
+    def table_endings(self) -> tuple[str, ...]:
+        """Of the tables whose rows are samples."""
+        return (parquet_table.ENDING,) if self.texts is None else text_table.ENDINGS
+
+    def is_table(self, file: Path) -> bool:
+        """Return whether the rows of a file are samples."""
+        return parquet_table.is_parquet(file) if self.texts is None else text_table.is_table(file)
+
+    def rows(self, file: Path, *, prefix: str) -> Iterator[Entry]:
+        """Yield the entries of the rows of a table."""
+        if self.texts is None:
+            return parquet_table.find_rows(file, prefix=prefix)
+        return text_table.find_rows(file, prefix=prefix, options=self.texts)
+
+    def file(self, batch: Path, entry: Entry) -> Entry:
+        """Return the entry of a file, with what its path has to say of how the file is read."""
+        if self.texts is None or self.texts.encoding is None:
+            return entry
+        return text_file.with_encoding(batch, entry, endings=self.endings, otherwise=self.texts.encoding)
+
+
+def find_entries(batch: Path, *, endings: tuple[str, ...] = (), texts: TextTables | None = None) -> list[Entry]:
+    """Return an entry for everything in a batch, which is a folder or a single table. Nothing is skipped.
+
+    With a table of labels at the top, the files that its rows name are the samples. Otherwise every other file belongs
+    to its class folder. The rows of tables of texts, and without a table of labels those of Parquet files of images,
+    are samples too, wherever the table lies.
 
     Args:
         endings: of a sample's name.
+        texts: how tables of texts are read, where the batch is of texts.
 
     Raises:
         ValueError: a file at the top can only be a table of labels, but is none that is read; there are several tables;
-            or it cannot be told whether a folder is a class or a split.
+            it cannot be told whether a folder is a class or a split; or a table of texts would lose samples.
     """
     try:
-        return list(_find(batch, endings))
+        return list(_find(batch, Finder(endings=endings, texts=texts)))
     except ValueError as error:
         raise ValueError(f"{batch}: {error}") from error
 
 
-def _find(batch: Path, endings: tuple[str, ...]) -> Iterator[Entry]:
+def _find(batch: Path, finder: Finder) -> Iterator[Entry]:
+    endings = finder.endings
     if batch.is_file():
-        if parquet_table.is_parquet(batch):
-            yield from parquet_table.find_rows(batch, prefix="")
+        if finder.is_table(batch):
+            yield from finder.rows(batch, prefix="")
         else:
-            yield defect(batch.name, "unreadable_table", "expected a folder, or a Parquet file")
+            kinds = "a Parquet file" if finder.texts is None else f"a table ({', '.join(text_table.ENDINGS)})"
+            yield defect(batch.name, "unreadable_table", f"expected a folder, or {kinds}")
         return
     paths, unread = walk(batch)
     yield from unread
     base = _base(paths, endings)
-    tables = _tables(batch, paths, base)
+    tables = _tables(batch, paths, base, finder)
+    of_samples = [path for path in paths if path not in tables and _holds_samples(batch, path, finder)]
     if tables:
         splits = _splits_of_folders(paths, base)
-        entries = list(label_table.find_rows(batch, tables, Files(batch, paths, endings=endings)))
+        files = paths if finder.texts is None else sorted(set(paths) - set(of_samples))
+        entries = [
+            finder.file(batch, entry)
+            for entry in label_table.find_rows(batch, tables, Files(batch, files, endings=endings))
+        ]
+        if finder.texts is not None:
+            entries += [entry for path in of_samples for entry in finder.rows(batch / path, prefix=f"{path}/")]
         yield from _with_splits(entries, lambda path: splits.get(path.removeprefix(base).split("/")[0]))
         return
-    parquet = [path for path in paths if _is_parquet(batch, path)]
-    others = sorted(set(paths) - set(parquet))
-    _refuse_unread_tables(batch, others, parquet, base=base)
+    others = sorted(set(paths) - set(of_samples))
+    _refuse_unread_tables(batch, others, of_samples, base=base, finder=finder)
     splits = class_folders.split_folders(paths, base=base)
     if splits:
         logger.info("%s: %s", batch, ", ".join(f"the folder {name!r} is {split}" for name, split in splits.items()))
-    entries = [entry for path in parquet for entry in parquet_table.find_rows(batch / path, prefix=f"{path}/")]
-    entries += class_folders.find_files(batch, others, base=base, splits=splits)
+    entries = [entry for path in of_samples for entry in finder.rows(batch / path, prefix=f"{path}/")]
+    found = class_folders.find_files(batch, others, base=base, splits=splits)
+    entries += [finder.file(batch, entry) for entry in found]
     filled = [*paths, *(entry.path for entry in unread)]
     entries += class_folders.find_empty_folders(batch, filled, base=base, splits=splits)
-    yield from _with_splits(_said_once(entries), _split_of(paths, base, splits))
+    yield from _with_splits(_said_once(entries), _split_of(paths, base, splits, finder))
 
 
 def _base(paths: Sequence[str], endings: tuple[str, ...]) -> str:
@@ -110,14 +155,25 @@ def _base(paths: Sequence[str], endings: tuple[str, ...]) -> str:
     return ""
 
 
-def _tables(batch: Path, paths: Sequence[str], base: str) -> list[str]:
+def _tables(batch: Path, paths: Sequence[str], base: str, finder: Finder) -> list[str]:
     """Return the tables of labels: the one at the top, else one for each split.
 
     Raises:
         ValueError: two tables have an equal right to be it.
     """
+
+    def names_files(table: Path) -> bool:
+        is_of_texts = finder.texts is not None and text_table.has_texts(table, finder.texts)
+        has_files = any(has_ending(path, finder.endings) for path in paths)
+        return _has_paths(table) and (has_files or not is_of_texts)
+
     at_top = [path for path in paths if path.startswith(base) and "/" not in path.removeprefix(base)]
-    usual = [path for path in at_top if is_table_of_labels(path.removeprefix(base)) and _may_be_table(batch, path)]
+    usual = [
+        path
+        for path in at_top
+        if is_table_of_labels(path.removeprefix(base))
+        and _may_be_table(batch, path, names_files, is_of_images=finder.texts is None)
+    ]
     for stem in TABLE_STEMS:
         alike = [path for path in usual if PurePosixPath(path).stem.lower() == stem]
         preferred = [path for path in alike if path.lower().endswith(f"{TABLE_STEMS[0]}.csv")] or alike
@@ -125,21 +181,25 @@ def _tables(batch: Path, paths: Sequence[str], base: str) -> list[str]:
             raise ValueError(f"{' and '.join(preferred)} may both be the table of labels: keep one of them")
         if preferred:
             return preferred
-    return [path for path in paths if path.startswith(base) and _is_of_split(path.removeprefix(base), batch / path)]
+    return [
+        path
+        for path in paths
+        if path.startswith(base) and _is_of_split(path.removeprefix(base)) and names_files(batch / path)
+    ]
 
 
-def _is_of_split(path: str, table: Path) -> bool:
+def _is_of_split(path: str) -> bool:
     """Return whether a table lies in a folder called after a split, as Hugging Face datasets writes it."""
     folder, _, name = path.partition("/")
-    return bool(split_called(folder)) and is_table_of_labels(name) and _has_paths(table)
+    return bool(split_called(folder)) and is_table_of_labels(name)
 
 
-def _may_be_table(batch: Path, path: str) -> bool:
-    """Return whether a file can be a table of paths. Only labels.… is one whatever is wrong with it."""
+def _may_be_table(batch: Path, path: str, names_files: Callable[[Path], bool], *, is_of_images: bool) -> bool:
+    """Return whether a file can be a table of paths. Beside images only labels.… is one whatever is wrong with it."""
     is_parquet = path.lower().endswith(parquet_table.ENDING)
-    if PurePosixPath(path.lower()).stem == TABLE_STEMS[0] and not is_parquet:
+    if is_of_images and PurePosixPath(path.lower()).stem == TABLE_STEMS[0] and not is_parquet:
         return True
-    return not file_entry(batch, path, {}, is_walked=True).reason and _has_paths(batch / path)
+    return not file_entry(batch, path, {}, is_walked=True).reason and names_files(batch / path)
 
 
 def _has_paths(table: Path) -> bool:
@@ -149,20 +209,23 @@ def _has_paths(table: Path) -> bool:
         return False
 
 
-def _refuse_unread_tables(batch: Path, others: Sequence[str], parquet: Sequence[str], *, base: str) -> None:
+def _refuse_unread_tables(
+    batch: Path, others: Sequence[str], of_samples: Sequence[str], *, base: str, finder: Finder
+) -> None:
     """Raise ValueError where a file at the top can only be a table of the `others`, and no table was read."""
     files = Files(batch, others)
-    for path in (*others, *parquet):
+    for path in (*others, *(of_samples if finder.texts is None else ())):
         name = path.removeprefix(base)
         if not path.startswith(base) or "/" in name or path.startswith(".") or companion(path):
             continue
         if file_entry(batch, path, {}, is_walked=True).reason:
             continue
         bare = name[: name.rfind(".")] if has_ending(name, PACKED) else name
-        is_table = has_ending(bare, UNREAD) if path not in parquet else others and not _has_images(batch / path)
-        if is_table or _lists_files(batch / path, files):
+        is_table = has_ending(bare, UNREAD) if path not in of_samples else others and not _has_images(batch / path)
+        if is_table or (not has_ending(path, finder.endings) and _lists_files(batch / path, files)):
+            expected = EXPECTED if finder.texts is None else EXPECTED_TEXTS
             raise ValueError(
-                f"{path}{_columns(batch / path)} is not read as a table of labels; {EXPECTED}: "
+                f"{path}{_columns(batch / path)} is not read as a table of labels; {expected}: "
                 "rename it so, or move it out of the batch"
             )
 
@@ -208,12 +271,11 @@ def _lists_files(path: Path, files: Files) -> bool:
     return len(fitting) > len(lines) / 2
 
 
-def _is_parquet(batch: Path, path: str) -> bool:
-    """Return whether the file is a Parquet table, and neither hidden nor a link that leaves the batch."""
-    has_name = path.lower().endswith(parquet_table.ENDING)
-    return (
-        has_name and not file_entry(batch, path, {}, is_walked=True).reason and parquet_table.is_parquet(batch / path)
-    )
+def _holds_samples(batch: Path, path: str, finder: Finder) -> bool:
+    """Return whether the rows of a file are samples, and it is neither hidden nor a link that leaves the batch."""
+    if not has_ending(path, finder.table_endings) or file_entry(batch, path, {}, is_walked=True).reason:
+        return False
+    return finder.is_table(batch / path) and not (finder.texts is not None and companion(path))
 
 
 def _splits_of_folders(paths: Sequence[str], base: str) -> dict[str, str]:
@@ -222,8 +284,8 @@ def _splits_of_folders(paths: Sequence[str], base: str) -> dict[str, str]:
     return {name: split for name in folders if (split := split_called(name))}
 
 
-def _split_of(paths: Sequence[str], base: str, splits: dict[str, str]) -> Callable[[str], str | None]:
-    """Return a function that returns the split that a path stands below, or that its Parquet file is called after."""
+def _split_of(paths: Sequence[str], base: str, splits: dict[str, str], finder: Finder) -> Callable[[str], str | None]:
+    """Return a function that returns the split that a path stands below, or that its table is called after."""
     has_inner = not splits and class_folders.has_inner_splits(paths, base=base)
 
     def split_of(path: str) -> str | None:
@@ -232,8 +294,8 @@ def _split_of(paths: Sequence[str], base: str, splits: dict[str, str]) -> Callab
             return split
         if has_inner and len(parts) > 1:
             return split_called(parts[1])
-        shard = next((part for part in parts if part.lower().endswith(parquet_table.ENDING)), "")
-        return split_called(SHARD.sub("", shard.lower().removesuffix(parquet_table.ENDING)))
+        shard = next((part for part in parts if has_ending(part, finder.table_endings)), "")
+        return split_called(SHARD.sub("", PurePosixPath(shard.lower()).stem))
 
     return split_of
 

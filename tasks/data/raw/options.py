@@ -5,6 +5,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from tasks.data.raw.entries import FACTS, KEYS, LABEL, column
+from tasks.data.samples.text_encoding import known_encoding
 from tasks.machine.bounds import Count, Positive
 
 
@@ -22,3 +24,13 @@ class TextTables:
 
     text_columns: Annotated[list[str], Field(min_length=1)] | None
     encoding: str | None
+
+    def __post_init__(self) -> None:
+        names = [column(name) for name in self.text_columns or []]
+        for name in names:
+            if not name or name in (*KEYS, LABEL, *FACTS):
+                raise ValueError(f"text_columns names {name!r}, which is no text, expected the columns of the text")
+        if len(set(names)) < len(names):
+            raise ValueError("text_columns names a column twice")
+        if self.encoding is not None:
+            known_encoding(self.encoding)

@@ -5,7 +5,7 @@ Every other column of single values is a target, or is group, domain or split.
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +13,14 @@ import pyarrow.parquet as pq
 
 from tasks.data.raw.cells import Cells, cell_text, check_number, is_list, is_single
 from tasks.data.raw.entries import NOT_A_SAMPLE, Entry, column, defect, said_in_row, targets_among
-from tasks.data.samples.parquet_cells import BROKEN, UnreadableTableError, layout_of, one_line, stamp_of
+from tasks.data.samples.parquet_cells import (
+    BROKEN,
+    RowGroups,
+    UnreadableTableError,
+    layout_of,
+    one_line,
+    stamp_of,
+)
 
 logger = logging.getLogger("graftline")
 
@@ -42,32 +49,44 @@ def find_rows(file: Path, *, prefix: str) -> Iterator[Entry]:
     table_path = prefix.removesuffix("/") or file.name
     try:
         layout = layout_of(file, stamp_of(file))
-        schema = pq.read_schema(file)
-        check_number(schema.names)
-        names = _class_names(schema)
-        columns = {
-            field.name: column(field.name) for field in schema if field.name != layout.column and is_single(field.type)
-        }
-        _check_once(list(columns.values()))
-        reader = Cells(file, list(columns))
+        yield from label_rows(file, table_path=table_path, groups=layout, others={layout.column}, prefix=prefix)
     except BROKEN as error:
         yield defect(table_path, "unreadable_table", one_line(error))
-        return
-    if not layout.num_rows:
-        yield defect(table_path, "unreadable_table", "the table has no rows")
-        return
-    several = [field.name for field in schema if field.name != layout.column and is_list(field.type)]
+
+
+def label_rows(
+    file: Path, *, table_path: str, groups: RowGroups, others: Collection[str], prefix: str
+) -> Iterator[Entry]:
+    """Yield an entry for each row, with its labels from all columns but the `others`, which hold the sample.
+
+    Raises one of BROKEN, before the first entry, where the columns cannot be read.
+    """
+    schema = pq.read_schema(file)
+    check_number(schema.names)
+    names = _class_names(schema)
+    fields = [field for field in schema if field.name not in others]
+    columns = {field.name: column(field.name) for field in fields if is_single(field.type)}
+    _check_once(list(columns.values()))
+    reader = Cells(file, list(columns))
+    if not groups.num_rows:
+        raise UnreadableTableError("the table has no rows")
+    several = [field.name for field in fields if is_list(field.type)]
     yield from list_columns(several, table=table_path, has_targets=bool(targets_among(columns.values())))
-    digits = len(str(max(layout.num_rows - 1, 0)))
-    for group, (start, end) in enumerate(zip(layout.starts, (*layout.starts[1:], layout.num_rows), strict=True)):
+    digits = digits_of(groups.num_rows)
+    for group, numbers in enumerate(groups.ranges()):
         rows = reader.in_group(group)
-        for number in range(start, end):
+        for number in numbers:
             path = f"{prefix}{number:0{digits}d}"
             try:
                 cells = {columns[name]: cell_text(cell, names.get(name)) for name, cell in next(rows).items()}
                 yield Entry(path=path, said=said_in_row(cells), is_named=True)
             except ValueError as error:
                 yield defect(path, "unreadable_row", one_line(error))
+
+
+def digits_of(num_rows: int) -> int:
+    """Return the digits of the number of a row, the same for all rows, so that their paths sort in their order."""
+    return len(str(max(num_rows - 1, 0)))
 
 
 def list_columns(names: Sequence[str], *, table: str, has_targets: bool) -> Iterator[Entry]:

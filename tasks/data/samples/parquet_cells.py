@@ -1,6 +1,6 @@
-"""Read images from a Parquet file: find their column, and return an image's bytes by the number of its row.
+"""Read cells of a Parquet file by the number of their row: of any columns, or of the column of images.
 
-The column holds plain bytes or, as Hugging Face datasets writes it, structs with `bytes` and `path`.
+A column of images holds plain bytes or, as Hugging Face datasets writes it, structs with `bytes` and `path`.
 """
 
 from bisect import bisect_right
@@ -10,6 +10,7 @@ from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 NAMES = ("image", "img", "picture", "photo")
 ROWS_AT_ONCE = 1024
 KEPT_ROW_GROUPS = 2  # in memory, so that rows read in order cost one read a row group
-MOST_GROUP_BYTES = 2**30  # of a row group's images; equal rows may take a thousandth of that in the file
+MOST_GROUP_BYTES = 2**30  # of the cells of a row group; equal rows may take a thousandth of that in the file
 _reading = Lock()  # threads that need the same layout or row group read it once
 # the errors that pyarrow raises for damaged files
 BROKEN = (pa.ArrowException, OSError, ValueError, LookupError, OverflowError, MemoryError)
@@ -28,12 +29,22 @@ class UnreadableTableError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
-    """The column that holds the images, and the number of each row group's first row."""
+class RowGroups:
+    """The number of each row group's first row, and of all rows."""
 
-    column: str
     starts: tuple[int, ...]
     num_rows: int
+
+    def ranges(self) -> list[range]:
+        """Return the numbers of the rows of each group."""
+        return [range(*ends) for ends in zip(self.starts, (*self.starts[1:], self.num_rows), strict=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout(RowGroups):
+    """The row groups, and the column that holds the images."""
+
+    column: str
 
 
 def read_picture(file: Path, row: int) -> bytes:
@@ -42,25 +53,46 @@ def read_picture(file: Path, row: int) -> bytes:
     Raises:
         UnreadableTableError: the row has no image, or cannot be read.
     """
-    try:
-        stamp = stamp_of(file)
-        with _reading:
-            layout = layout_of(file, stamp)
-            if not 0 <= row < layout.num_rows:
-                raise UnreadableTableError(f"{file.name} has no row {row}")
-            group = bisect_right(layout.starts, row) - 1
-            cells = _image_cells(file, stamp, group)
-        if isinstance(cells, str):
-            raise UnreadableTableError(cells)
-        cell = cells[row - layout.starts[group]].as_py()
-    except UnreadableTableError:
-        raise
-    except BROKEN as error:
-        raise UnreadableTableError(one_line(error)) from error
+    [cell] = read_cells(file, None, row, what="images")
     content = cell.get("bytes") if isinstance(cell, dict) else cell
     if content is None:
         raise UnreadableTableError("the row has no image bytes")
     return bytes(content)
+
+
+def read_cells(file: Path, columns: tuple[str, ...] | None, row: int, *, what: str) -> list[Any]:
+    """Return the cells of a row in some columns; None takes the column of images. `what` they are is for messages.
+
+    Raises:
+        UnreadableTableError: the file has no such row, or a cell of it cannot be read.
+    """
+    try:
+        stamp = stamp_of(file)
+        with _reading:
+            if columns is None:
+                columns = (layout_of(file, stamp).column,)
+            groups = row_groups(file, stamp)
+            if not 0 <= row < groups.num_rows:
+                raise UnreadableTableError(f"{file.name} has no row {row}")
+            group = bisect_right(groups.starts, row) - 1
+            cells = _cells_of_group(file, stamp, columns, group, what)
+        if isinstance(cells, str):
+            raise UnreadableTableError(cells)
+        return [column[row - groups.starts[group]].as_py() for column in cells]
+    except UnreadableTableError:
+        raise
+    except BROKEN as error:
+        raise UnreadableTableError(one_line(error)) from error
+
+
+@lru_cache(maxsize=16)
+def row_groups(file: Path, stamp: tuple[int, int]) -> RowGroups:
+    """Return the row groups of a file in the state of `stamp`. Raises UnreadableTableError for counts that lie."""
+    metadata = open_table(file).metadata
+    sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    if any(size < 0 for size in sizes) or sum(sizes) != metadata.num_rows:
+        raise UnreadableTableError("its counts of rows contradict each other")
+    return RowGroups(starts=tuple(accumulate(sizes[:-1], initial=0)) if sizes else (), num_rows=metadata.num_rows)
 
 
 @lru_cache(maxsize=16)
@@ -73,9 +105,7 @@ def layout_of(file: Path, stamp: tuple[int, int]) -> Layout:
     Raises:
         UnreadableTableError: there is not exactly one column of images, or the counts of rows are wrong.
     """
-    table = open_table(file)
-    metadata = table.metadata
-    schema = table.schema_arrow
+    schema = open_table(file).schema_arrow
     twice = sorted(name for name, count in Counter(schema.names).items() if count > 1)
     if twice:
         raise UnreadableTableError(f"column {twice[0]} appears twice")
@@ -88,38 +118,34 @@ def layout_of(file: Path, stamp: tuple[int, int]) -> Layout:
             f"columns {columns}; expected a column of images (bytes, or a struct with bytes), "
             "named image if there are several"
         )
-    sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-    if any(size < 0 for size in sizes) or sum(sizes) != metadata.num_rows:
-        raise UnreadableTableError("its counts of rows contradict each other")
-    if metadata.num_rows > stamp[1]:
-        raise UnreadableTableError(f"it claims {metadata.num_rows} rows in {stamp[1]} bytes: no image is that small")
-    return Layout(
-        column=names[0],
-        starts=tuple(accumulate(sizes[:-1], initial=0)) if sizes else (),
-        num_rows=metadata.num_rows,
-    )
+    groups = row_groups(file, stamp)
+    if groups.num_rows > stamp[1]:
+        raise UnreadableTableError(f"it claims {groups.num_rows} rows in {stamp[1]} bytes: no image is that small")
+    return Layout(column=names[0], **vars(groups))
 
 
 @lru_cache(maxsize=KEPT_ROW_GROUPS)
-def _image_cells(file: Path, stamp: tuple[int, int], group: int) -> pa.ChunkedArray | str:
-    """Return the images of a row group, or the reason why they are not read, so that its next row does not try too."""
-    name = layout_of(file, stamp).column
+def _cells_of_group(
+    file: Path, stamp: tuple[int, int], columns: tuple[str, ...], group: int, what: str
+) -> list[pa.ChunkedArray] | str:
+    """Return the columns of a row group, or the reason why they are not read, so that its next row does not try too."""
     table = open_table(file)
     known = table.metadata.row_group(group)
     parts = [known.column(number) for number in range(known.num_columns)]
-    # the size of the column's pages: no cell is larger than that, but equal cells may be stored there once
-    in_pages = sum(part.total_uncompressed_size for part in parts if f"{part.path_in_schema}.".startswith(f"{name}."))
-    too_many = f"its row group has more than {MOST_GROUP_BYTES} bytes of images: write smaller row groups"
+    starts = tuple(f"{name}." for name in columns)
+    # the size of the columns' pages: no cell is larger than that, but equal cells may be stored there once
+    in_pages = sum(part.total_uncompressed_size for part in parts if f"{part.path_in_schema}.".startswith(starts))
+    too_many = f"its row group has more than {MOST_GROUP_BYTES} bytes of {what}: write smaller row groups"
     if in_pages > MOST_GROUP_BYTES:
         return too_many
     rows = min(ROWS_AT_ONCE, MOST_GROUP_BYTES // max(in_pages, 1))
-    chunks, num_bytes = [], 0
-    for batch in table.iter_batches(rows, row_groups=[group], columns=[name], use_threads=False):
-        chunks.append(batch.column(0))
+    batches, num_bytes = [], 0
+    for batch in table.iter_batches(rows, row_groups=[group], columns=list(columns), use_threads=False):
+        batches.append(batch)
         num_bytes += batch.nbytes
         if num_bytes > MOST_GROUP_BYTES:
             return too_many
-    return pa.chunked_array(chunks)
+    return [pa.chunked_array([batch.column(name) for batch in batches]) for name in columns]
 
 
 def open_table(file: Path) -> pq.ParquetFile:

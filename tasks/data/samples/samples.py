@@ -72,7 +72,7 @@ def read_verified(path: Path, expected_id: str, *, batch: Path, read: Callable[[
         content = read(path)
     except FileNotFoundError:
         raise ValueError(f"sample {path} is missing: restore it, or run `dvc pull {batch}.dvc`") from None
-    except (UnreadableTableError, IsADirectoryError) as error:
+    except (UnreadableTableError, DefectError, IsADirectoryError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"sample {path} cannot be read ({reason}): restore it") from error
     identity = sample_id(content)

@@ -4,7 +4,6 @@ import logging
 import math
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,11 +17,11 @@ from tasks.images.decode.jpeg import is_cut, scans_of
 from tasks.images.decode.opening import CODESTREAM, damage, identified, open_image
 from tasks.images.decode.other_files import ENDINGS as ENDINGS
 from tasks.images.decode.tiff import odd_tag
+from tasks.images.facts import Facts
 from tasks.images.options import SizeLimits
 
 logger = logging.getLogger("graftline")
 
-NUMBERS = ("width", "height")  # facts that are whole numbers
 NOT_ONE = ("not_an_image", "empty_file")  # reasons of bytes that do not begin like an image
 MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "I", "F")
 MOST_SCANS = 100  # of a progressive JPEG; each is a pass over all pixels. Encoders make about ten, a bomb thousands
@@ -31,16 +30,6 @@ LEAST_SPREAD = 4  # of 255 levels, between the darkest and the brightest value o
 FEW_PX = 2**14  # whose extremes are found as fast as eight px
 PX_AT_ONCE = 2**22  # that are laid on white together
 TILE_WIDTH, TILE_LENGTH = 322, 323  # tags of TIFF
-
-
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """The facts in an image file; width and height in px, as stored (before EXIF orientation)."""
-
-    format: str
-    mode: str
-    width: int
-    height: int
 
 
 def inspect_content(content: bytes, *, limits: SizeLimits) -> Facts:

@@ -2,27 +2,18 @@
 
 import json
 import re
-from dataclasses import dataclass
 
 from tasks.data.samples.defects import DefectError
 from tasks.data.samples.text_cells import read_text as read  # noqa: F401  of the shape of a room
+from tasks.text.decode.other_files import what_it_is
+from tasks.text.facts import Facts
 from tasks.text.options import TextLimits
 
 ENDINGS = (".txt",)  # of files that are one text each
-NUMBERS = ("characters", "words")  # facts that are whole numbers
-NOT_ONE = ("not_text",)  # reasons of bytes that do not begin like a text
+NOT_ONE = None  # any bytes may begin like a text, so that its name tells what a file is
 # they are no sign of their own: zero-width characters, marks of direction, byte-order marks
 INVISIBLE = re.compile(r"[\s\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]+")
 MARKUP = re.compile(r"<[a-zA-Z!/][^<>]{0,1000}>|&(?:[a-zA-Z]{2,8}|#\d{1,7}|#x[0-9a-fA-F]{1,6});|(?<!&)#\d{2,5};")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """The facts of a text: its characters, its words, and whether remains of HTML stand in it."""
-
-    characters: int
-    words: int
-    has_markup: bool
 
 
 def inspect_content(content: bytes, *, limits: TextLimits) -> Facts:
@@ -41,14 +32,14 @@ def decode_sample(content: bytes, *, shorter_side: None = None) -> str:
     `shorter_side` is an image's, and nothing here.
 
     Raises:
-        DefectError: the bytes are not canonical.
+        DefectError: the bytes are not canonical, which are those of a file that is no text; the detail says what it is.
     """
     try:
         cells = json.loads(content.decode())
     except (ValueError, RecursionError):
         cells = None
     if not isinstance(cells, list) or not all(isinstance(cell, str) for cell in cells):
-        raise DefectError("not_text", "the bytes are no list of cells")
+        raise DefectError("not_text", what_it_is(content))
     return "\n".join(cell for cell in cells if cell.strip())
 
 

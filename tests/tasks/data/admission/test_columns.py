@@ -9,7 +9,9 @@ from tasks.data.admission.options import AdmissionOptions
 
 def columns(*tables, chosen=None, fixed=(), registered=()):
     """Return the targets, and the columns that are passed over."""
-    targets, passed_over = chosen_of(*tables, chosen=chosen, fixed=fixed, registered=registered)
+    targets, passed_over = chosen_of(
+        *tables, chosen=chosen, fixed=fixed, registered=registered, facts=["format", "mode", "width", "height"]
+    )
     return targets, list(passed_over)
 
 
@@ -17,7 +19,12 @@ def chosen_of(*tables, chosen=None, fixed=(), registered=()):
     options = AdmissionOptions(
         targets=chosen, classes={name: ["cat"] for name in fixed}, merge={}, min_samples_per_class=2
     )
-    return target_columns(pd.concat(tables, ignore_index=True), options, registered=registered)
+    return target_columns(
+        pd.concat(tables, ignore_index=True),
+        options,
+        registered=registered,
+        facts=["format", "mode", "width", "height"],
+    )
 
 
 def test_facts_and_keys_are_not_targets(samples):

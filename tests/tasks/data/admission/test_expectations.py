@@ -9,10 +9,12 @@ from tasks.data.admission.options import ExpectationLimit, ExpectationLimits, Ex
 
 pytestmark = pytest.mark.usefixtures("great_expectations")
 
+IMAGE, TEXT = ("format", "mode", "width", "height"), ("characters", "words", "has_markup")
 LIMITS = {
     "min_samples": 20, "min_samples_per_batch": 1, "min_classes": 2,
     "min_class_fraction": 0.5, "max_class_fraction": 0.5,
     "max_missing_labels": 0.2, "max_label_drift": 0.3, "max_aspect_ratio": 2.0,
+    "max_markup_fraction": 0.1,
 }  # fmt: skip
 
 
@@ -22,13 +24,14 @@ def manifest(samples):
     return table.assign(split=["train", "train", "val", "val", "heldout"] * 4)
 
 
-def examination(manifest, *, classes=("cat", "dog"), min_image_size=16, severity="error", **limits):
+def examination(manifest, *, classes=("cat", "dog"), min_image_size=16, severity="error", facts=IMAGE, **limits):
     named = {name: ExpectationLimit(limit=limit, severity=severity) for name, limit in (LIMITS | limits).items()}
     return make_examination(
         manifest,
         ExpectationOptions(drift_significance=0.01, expectations=ExpectationLimits(**named)),
         batches=list(dict.fromkeys(manifest["batch"])),
         classes={"label": list(classes)},
+        facts=facts,
         min_image_size=min_image_size,
     )
 

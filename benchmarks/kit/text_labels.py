@@ -44,7 +44,7 @@ about = json.load(open(sys.argv[1]))
 model = SetFitModel.from_pretrained(about["model"])
 data = Dataset.from_dict({"text": about["texts"], "label": about["labels"]})
 arguments = TrainingArguments(batch_size=16, num_epochs=1, seed=about["seed"], report_to="none", save_strategy="no",
-                              output_dir=sys.argv[2], disable_tqdm=True)
+                              output_dir=sys.argv[2], show_progress_bar=False)
 Trainer(model=model, args=arguments, train_dataset=data).train()
 predicted = [int(label) for label in model.predict(about["heldout"])]
 print(json.dumps(predicted))

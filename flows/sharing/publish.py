@@ -26,7 +26,7 @@ Publish = Literal["no", "branch", "main"]
 OWED = Path(".dvc/tmp/graftline-unpublished")  # exists while a run has something that others lack
 # these decide what a run makes; a person commits them
 GIVEN = [Path("params.yaml"), paths.PIPELINE, Path("tasks"), Path("tests/regression"), Path("backbones"),
-         Path("requirements.lock"), Path(".dvc/config")]  # fmt: skip
+         Path("requirements.lock"), Path("requirements-text.lock"), Path(".dvc/config")]  # fmt: skip
 RETRY_SECONDS = "10,60,300"
 
 

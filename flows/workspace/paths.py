@@ -109,6 +109,13 @@ def stages(file: Path = PIPELINE) -> list[str]:
     return list(_pipeline(file)["stages"])
 
 
+def inputs(stage: str) -> list[str]:
+    """Return the arguments of a stage's command without its `--out`. Raises KeyError where there is no such stage."""
+    words = shlex.split(_pipeline()["stages"][stage]["cmd"])
+    pairs = [words[place : place + 2] for place, word in enumerate(words) if word.startswith("--") and word != "--out"]
+    return [word for pair in pairs for word in pair]
+
+
 def _option(stage: str, name: str) -> Path:
     """Return the path that the stage's command has for `--name`.
 

@@ -28,7 +28,7 @@ TINY = 1e-12  # where a text has no term of the vocabulary
 FEW_TEXTS = 1_000  # of fewer texts, a term of a single one counts as well
 
 _BLANKLESS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_WORD = re.compile(f"[{_BLANKLESS}]|[^\\W{_BLANKLESS}]+")  # scripts without blanks: a character is a word
+WORD = re.compile(f"[{_BLANKLESS}]|[^\\W{_BLANKLESS}]+")  # scripts without blanks: a character is a word
 
 Terms = tuple[NDArray[np.int64], NDArray[np.int64]]  # the hashes of a text's terms, ascending, and how often each comes
 
@@ -59,7 +59,7 @@ class Vocabulary:
 
 def terms_of(text: str) -> Terms:
     """Count the terms of a text."""
-    words = _WORD.findall(unicodedata.normalize("NFKC", text[:MOST_CHARACTERS]).casefold())
+    words = WORD.findall(unicodedata.normalize("NFKC", text[:MOST_CHARACTERS]).casefold())
     counted = Counter([*words, *map(" ".join, pairwise(words))])
     digests = b"".join(blake2b(term.encode("utf-8", "surrogatepass"), digest_size=8).digest() for term in counted)
     hashes = np.frombuffer(digests, dtype="<i8").astype(np.int64)

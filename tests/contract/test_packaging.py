@@ -76,20 +76,27 @@ def test_every_package_that_a_stage_or_a_flow_imports_is_a_dependency():
     assert from_an_extra == FROM_AN_EXTRA
 
 
-def test_lock_has_every_dependency_with_hashes_and_no_address():
-    text = (ROOT / "requirements.lock").read_text("utf-8")
-    assert "://" not in text
-    assert re.findall(r"^-.*", text, flags=re.MULTILINE) == []  # no option, such as an index
-    blocks = re.split(r"\n(?=[a-z0-9])", text)
-    assert [block for block in blocks if "--hash=sha256:" not in block] == []
+def test_locks_have_every_dependency_once_with_hashes_and_no_address():
     locked = {}
-    for block in blocks:
-        name, version = re.match(r"([a-z0-9._-]+)==(\S+)", block).groups()
-        locked.setdefault(canonicalize_name(name), []).append(version)
+    for lock in tracked("requirements*.lock"):
+        text = lock.read_text("utf-8")
+        assert "://" not in text
+        assert re.findall(r"^-.*", text, flags=re.MULTILINE) == []  # no option, such as an index
+        blocks = re.split(r"\n(?=[a-z0-9])", text)
+        assert [block for block in blocks if "--hash=sha256:" not in block] == []
+        for block in blocks:
+            name, version = re.match(r"([a-z0-9._-]+)==(\S+)", block).groups()
+            locked.setdefault(canonicalize_name(name), []).append((lock.name, version))
+    assert [name for name, found in locked.items() if len({file for file, _ in found}) > 1] == []
     for line in [*PROJECT["dependencies"], *(line for extra in EXTRAS.values() for line in extra)]:
         requirement = Requirement(line)
-        versions = locked[canonicalize_name(requirement.name)]
+        versions = [version for _, version in locked[canonicalize_name(requirement.name)]]
         assert [version for version in versions if version not in requirement.specifier] == [], line
+
+
+def test_what_only_texts_need_is_in_no_lock_of_every_user():
+    everybody = (ROOT / "requirements.lock").read_text("utf-8")
+    assert re.findall(r"^(?:tokenizers|transformers|huggingface-hub|timm)==", everybody, flags=re.MULTILINE) == []
 
 
 def test_no_text_proposes_to_install_the_project_by_its_name():
@@ -139,7 +146,8 @@ def test_an_editable_install_runs_the_code_of_the_clone(sources, tmp_path):
     assert shown.split() == [str(sources / "flows/__init__.py"), str(sources / "tasks/__init__.py")]
 
 
-INSTALLER = """
+MADE_FROM = ("Makefile", "requirements.lock", "requirements-text.lock")  # a .venv
+INSTALLER = '''
 # plays pip, which installs uv, which installs dvc: scripts that name their interpreter, as real ones do
 import sys
 from pathlib import Path
@@ -151,8 +159,11 @@ def write_script(name, text):
 
 if __name__ == "__main__":
     Path("installs").open("a").write("once\\n")
-    write_script("uv", "import pip; pip.write_script('dvc', 'import sys; print(sys.executable)')")
-"""
+    write_script("uv", """import pip, sys
+pip.write_script('dvc', 'import sys; print(sys.executable)')
+pip.Path('locks').open('a').write(f'{sys.argv[-1]}\\\\n')
+""")
+'''
 
 
 @pytest.fixture
@@ -160,7 +171,7 @@ def checkout(tmp_path):
     """A folder with the files that `make setup` reads; beside it an interpreter whose venvs need no package index."""
     folder = tmp_path / "p"
     folder.mkdir()
-    for name in ("Makefile", "requirements.lock"):
+    for name in MADE_FROM:
         shutil.copy(ROOT / name, folder)
     (tmp_path / "installer.py").write_text(INSTALLER, "utf-8")
     interpreter = Path(sys.executable).resolve()
@@ -235,12 +246,37 @@ def test_a_checkout_that_was_moved_is_set_up_anew(checkout):
     assert installs(moved) == 2
 
 
+def locks(folder):
+    """Return the locks that were installed, in order."""
+    lines = (folder / "locks").read_text("utf-8").splitlines()
+    return [line for line in lines if line.endswith(".lock")]
+
+
+def test_an_extra_is_added_on_demand_and_stays_when_the_checkout_moves(checkout):
+    python = f"PYTHON={checkout.parent / 'python3.11'}"
+    make(checkout, "setup", python)
+    assert locks(checkout) == ["requirements.lock"]
+    for _ in range(2):
+        make(checkout, "setup", python, "EXTRAS=text")
+    make(checkout, "setup", python)
+    assert locks(checkout) == ["requirements.lock", "requirements-text.lock"]
+    moved = checkout.rename(checkout.with_name("q"))
+    make(moved, "setup", python)
+    assert locks(moved) == 2 * ["requirements.lock", "requirements-text.lock"]
+
+
+def test_an_unknown_extra_is_refused_in_one_line(checkout):
+    [line] = make(checkout, "setup", "EXTRAS=txet", status=2).splitlines()
+    assert "EXTRAS=txet has an unknown extra, expected some of: text" in line
+    assert not (checkout / ".venv").exists()
+
+
 def test_a_venv_that_is_a_link_is_replaced_and_its_target_left_alone(checkout):
     python = f"PYTHON={checkout.parent / 'python3.11'}"
     make(checkout, "setup", python)
     other = checkout.with_name("q")
     other.mkdir()
-    for name in ("Makefile", "requirements.lock"):
+    for name in MADE_FROM:
         shutil.copy(checkout / name, other)
     (other / ".venv").symlink_to(checkout / ".venv")
     make(other, "setup", python)

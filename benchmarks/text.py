@@ -49,7 +49,7 @@ class Bench:
     def __init__(self, place: Path, *, quick: bool, setfit: str | None) -> None:
         self.place, self.quick, self.setfit = place, quick, setfit
         self.news = news.News.read()
-        self.params = news.params_for_text()
+        self.params = news.write_params(place / "params.yaml")
         self._project: news.Project | None = None
 
     @property

@@ -3,13 +3,14 @@
 import csv
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import pandas as pd
+import yaml
 from numpy.typing import NDArray
 
 from benchmarks.kit.labelled import SHARED
@@ -19,6 +20,7 @@ from tasks.data.manifest.tables import write_table
 from tasks.data.samples.samples import sample_id
 from tasks.data.samples.text_cells import canonical
 from tasks.machine.files import write_json
+from tasks.propose import PRESETS
 from tasks.stage.params import Params, load_params
 from tasks.targets.classes import label_indices
 
@@ -90,10 +92,14 @@ class News:
         return made
 
 
-def params_for_text() -> Params:
-    """Return the parameters that a text project begins with."""
-    params = load_params(ROOT / "params.yaml")
-    return replace(params, modality="text", backbone=replace(params.backbone, weights=MINILM))
+def write_params(path: Path) -> Params:
+    """Write the parameters that a text project begins with, those of the preset for texts, and return them."""
+    content = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))
+    for key, value in (PRESETS["text"] | {"preset": "text", "backbone.weights": MINILM}).items():
+        section, _, name = key.rpartition(".")
+        (content[section] if section else content)[name] = value
+    path.write_text(yaml.safe_dump(content), "utf-8")
+    return load_params(path)
 
 
 class Project:

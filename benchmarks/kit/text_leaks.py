@@ -23,7 +23,7 @@ from tasks.text.alterations import ALTERED_COPIES, mistyped
 PLANTED = 20  # pairs of each kind in a draw, half of them with the copy in train
 SHINGLE = 3  # words
 COPIED = 0.25  # share of the shingles of two texts that they have in common: one was copied from the other
-RARE = 15  # texts that have a word: two that share two such words report the same event
+RARE = 0.005  # share of all texts that have a word: two that share two such words report the same event
 
 Alter = Callable[[str, float], str]
 
@@ -113,7 +113,9 @@ class Planted:
         one, other = shingles(left), shingles(right)
         if len(one & other) >= COPIED * max(min(len(one), len(other)), 1):
             return "copies"
-        shared = {word for word in words_of(left) & words_of(right) if self.num_texts[word] <= RARE}
+        shared = {
+            word for word in words_of(left) & words_of(right) if self.num_texts[word] <= RARE * len(self.news.texts)
+        }
         return "same event" if len(shared) >= 2 else "strangers"
 
     def embed(self, batch: str, rows: pd.DataFrame) -> pd.DataFrame:

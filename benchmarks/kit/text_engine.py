@@ -148,9 +148,9 @@ def padding_of(news: News) -> float:
     """Return the tokens that are computed over those of the texts, in the order of the data."""
     embedder = Engine().embedder
     lengths = [len(embedder.transform.prepare(text)[0]) for text in news.texts]
-    size = embedder.plan.minibatch_size
-    passes = [pack(lengths[start : start + size], embedder.tokens) for start in range(0, len(lengths), size)]
-    return sum(map(len, passes)) * embedder.tokens / sum(lengths)
+    size, tokens = embedder.plan.minibatch_size, embedder.passes.tokens
+    passes = [pack(lengths[start : start + size], tokens) for start in range(0, len(lengths), size)]
+    return sum(map(len, passes)) * tokens / sum(lengths)
 
 
 def least_cosine(left: NDArray[Any], right: NDArray[Any]) -> float:

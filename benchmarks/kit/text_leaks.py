@@ -113,10 +113,9 @@ class Planted:
         one, other = shingles(left), shingles(right)
         if len(one & other) >= COPIED * max(min(len(one), len(other)), 1):
             return "copies"
-        shared = {
-            word for word in words_of(left) & words_of(right) if self.num_texts[word] <= RARE * len(self.news.texts)
-        }
-        return "same event" if len(shared) >= 2 else "strangers"
+        most = RARE * len(self.news.texts)
+        rare = [word for word in words_of(left) & words_of(right) if self.num_texts[word] <= most]
+        return "same event" if len(rare) >= 2 else "strangers"
 
     def embed(self, batch: str, rows: pd.DataFrame) -> pd.DataFrame:
         """Embed the rows of a batch, and return them."""

@@ -81,4 +81,4 @@ def write_project(place: Path, news: News, *, num_texts: int) -> None:
         writer.writerows(news.recombined(num_texts))
     write_params(place / "params.yaml")
     (place / "batches.yaml").write_text(json.dumps({"batches": [BATCH]}), "utf-8")  # JSON is YAML
-    (place / "registry.json").write_text("{}", "utf-8")
+    (place / "registry.json").write_text(json.dumps({"classes": {}, "version": 0}), "utf-8")

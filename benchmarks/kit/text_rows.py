@@ -44,7 +44,7 @@ class Table:
 
 
 def fuzz(place: Path, params: Params, *, num_tables: int) -> dict[str, Any]:
-    """Return how many whole rows of the tables were lost without a word, and how many rows nobody wrote."""
+    """Return how many rows of the tables were lost without a word, and how many samples nobody wrote."""
     show(f"{num_tables} tables with damaged rows")
     chance = np.random.default_rng(0)
     counts: Counter[str] = Counter(tables=num_tables, rows=num_tables * NUM_ROWS)
@@ -59,7 +59,11 @@ def fuzz(place: Path, params: Params, *, num_tables: int) -> dict[str, Any]:
 
 
 def scan_table(place: Path, table: Table, params: Params) -> Counter[str]:
-    """Scan a table, and return the rows that are samples, defects, lost and invented; a refused table loses none."""
+    """Scan a table, and return how many rows are samples and defects, and what became of the others.
+
+    A row is lost if neither a sample nor a defect stands for it. A sample is invented if its text is that of no whole
+    row, beyond one for each damaged row. A whole row beside a damaged one may be a defect: then a person is told.
+    """
     raw = place / "raw" / "tables"
     raw.mkdir(parents=True)
     (raw / table.name).write_bytes(table.content)
@@ -70,10 +74,14 @@ def scan_table(place: Path, table: Table, params: Params) -> Counter[str]:
         return Counter(refused=1, lost=0 if table.may_be_refused and names_line else NUM_ROWS)
     samples, defects = (pd.read_parquet(place / "scanned" / f"{name}.parquet") for name in ("samples", "defects"))
     num_defects = int((defects["reason"] != NOT_A_SAMPLE).sum())
+    others = len(set(samples["sample_id"]) - set(table.whole))
     return Counter(
-        samples=len(samples), defects=num_defects, lost=len(set(table.whole) - set(samples["sample_id"])),
-        invented=max(len(samples) + num_defects - NUM_ROWS, 0),
-    )  # fmt: skip
+        samples=len(samples),
+        defects=num_defects,
+        lost=max(NUM_ROWS - len(samples) - num_defects, 0),
+        invented=max(others - (NUM_ROWS - len(table.whole)), 0),
+        whole_but_defects=len(set(table.whole) - set(samples["sample_id"])),
+    )
 
 
 def make_table(chance: Generator, number: int) -> Table:

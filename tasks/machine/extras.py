@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-PACKAGES = {"text": ("tokenizers", "transformers")}  # by extra, as pyproject.toml has them
+PACKAGES = {"text": ("huggingface_hub", "tokenizers", "transformers")}  # modules, by extra of pyproject.toml
 
 
 class MissingExtraError(ValueError):

@@ -10,11 +10,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.text.tokenizer import load_tokenizer
+from tasks.text.tokenizer import load_tokenizer, unknown_id, without_panic
 
 Long = Literal["head", "head_tail", "windows"]
 CHARACTERS_A_TOKEN = 100  # at most, in a text that is worth reading; a longer word is one unknown token
 MOST_WINDOWS = 64  # of one text
+MOST_SPECIAL = 4  # tokens that a tokenizer adds to a text; published ones add two
 
 Windows = list[list[int]]  # the token ids of the windows of a text, special tokens included
 
@@ -42,12 +43,20 @@ class TextTransform:
     @cached_property
     def _special(self) -> tuple[list[int], list[int]]:
         """Return the special tokens before and behind a text."""
-        bare = self.tokenizer.encode("a", add_special_tokens=False).ids
-        whole = self.tokenizer.encode("a").ids
-        for start in range(len(whole) - len(bare) + 1):
-            if whole[start : start + len(bare)] == bare:
+        bare = self._ids("a")
+        whole: list[int] = without_panic(lambda: self.tokenizer.encode("a").ids)
+        num_special = len(whole) - len(bare)
+        for start in range(num_special + 1):
+            if whole[start : start + len(bare)] == bare and num_special <= MOST_SPECIAL:
+                if max(whole, default=0) >= self.vocab_size:
+                    raise ValueError(
+                        f"tokenizer.json adds the token id {max(whole)}, expected ids below {self.vocab_size}"
+                    )
                 return whole[:start], whole[start + len(bare) :]
-        raise ValueError("tokenizer.json changes the tokens of a text when it adds the special ones")
+        raise ValueError(
+            f"tokenizer.json makes {len(whole)} tokens of {len(bare)}, expected at most {MOST_SPECIAL} special ones "
+            "around them"
+        )
 
     @property
     def room(self) -> int:
@@ -102,15 +111,12 @@ class TextTransform:
         return ids.count(self.unknown_id) / max(len(ids), 1)
 
     @cached_property
-    def unknown_id(self) -> int:
-        """Return the id of the token that stands for whatever the vocabulary lacks; -1 where it lacks nothing."""
-        model = json.loads(self.tokenizer_json)["model"]
-        name = model.get("unk_token")
-        found = model.get("unk_id") if name is None else self.tokenizer.token_to_id(name)  # Unigram has an id alone
-        return -1 if found is None else found
+    def unknown_id(self) -> int | None:
+        """Return the id of the token that stands for what the vocabulary lacks; None where it lacks nothing."""
+        return unknown_id(self.tokenizer_json)
 
     def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        ids: list[int] = without_panic(lambda: self.tokenizer.encode(text, add_special_tokens=False).ids)
         return ids
 
     def _cut(self, text: str) -> Sequence[list[int]]:

@@ -72,11 +72,10 @@ def describe_backbone(backbone: Backbone | Encoder) -> dict[str, Any]:
             "config": backbone.config, "pooling": backbone.pooling, "is_normalised": backbone.is_normalised
         }  # fmt: skip
         return {"modality": "text", "encoder": encoder}
-    return {
-        "features": backbone.features,
-        "nodes": nodes(backbone),
-        "transform": backbone.transform.to_dict(),
-    }
+    own = {"features": backbone.features, "transform": backbone.transform.to_dict()}
+    if backbone.library == "torchvision":
+        return own | {"nodes": nodes(backbone)}
+    return own | {"library": backbone.library, "config": backbone.config}
 
 
 def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
@@ -145,14 +144,17 @@ def builder(
     if isinstance(description, TextDescription):
         return partial(Encoder, **encoder_parts(description.encoder, tokenizer))
     assert isinstance(description, ImageDescription)
-    check_architecture(description.architecture)
-    if header.num_numbers < (least := int(LEAST_WEIGHTS * num_parameters(description.architecture))):
-        raise ValueError(f"its weights have {header.num_numbers} numbers, expected at least {least}; {ADVICE}")
+    if description.library == "torchvision":
+        check_architecture(description.architecture)
+        if header.num_numbers < (least := int(LEAST_WEIGHTS * num_parameters(description.architecture))):
+            raise ValueError(f"its weights have {header.num_numbers} numbers, expected at least {least}; {ADVICE}")
     return partial(
         Backbone,
         description.architecture,
         features=description.features,
         transform=Transform.from_dict(description.transform.model_dump()),
+        library=description.library,
+        config=description.config,
     )
 
 

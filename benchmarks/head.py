@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from threadpoolctl import threadpool_limits
 
-from benchmarks.kit.machine import Claim, finish, parse_arguments
+from benchmarks.kit.machine import Claim, finish, parse_arguments, show
 from tasks.stage.params import load_params
 from tasks.training.heads.logistic import LinearHead, Solver, fit_head
 from tasks.training.heads.options import HeadOptions
@@ -75,7 +75,8 @@ cut = n - 1000
 rows = np.arange(n)
 before = peak_bytes()
 options = HeadOptions(
-    head="logistic", class_weights="none", hidden_features=1, l2_strengths=[0.01], max_iterations=500
+    head="logistic", class_weights="none", hidden_features=1, l2_strengths=[0.01], max_iterations=500,
+    words="never",
 )
 fit_head(
     (vectors.part(rows[:cut]), labels[:cut]), (vectors.part(rows[cut:]), labels[cut:]), options,
@@ -258,10 +259,6 @@ def peak_from_disk(n: int, dim: int) -> dict[str, int]:
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
     start = time.perf_counter()
     return work(), time.perf_counter() - start
-
-
-def show(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from tasks.data.health.leaks import is_leaked
 from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import read_manifest, version_of
 from tasks.data.manifest.tables import write_table, write_text_table
+from tasks.data.samples.samples import Samples
 from tasks.data.vectors.embeddings import read_embeddings
 from tasks.data.vectors.tensors import Tensor, write_tensors
 from tasks.machine.files import read_json, sha256, whole_folder, write_json
@@ -22,16 +23,19 @@ from tasks.metrics.measures import is_known, measure, share_unchanged
 from tasks.metrics.projection import project
 from tasks.metrics.slices import check_slices, slice_table
 from tasks.models.bundle import WEIGHTS, check_baseline, folder_bytes, load_bundle
-from tasks.prediction.answers import Answerer, TargetProbabilities
+from tasks.prediction.answers import Answerer, TargetProbabilities, answers_of_words
 from tasks.prediction.answers import answers as answers_of_heads
-from tasks.prediction.heldout import Parts, ask, in_classes_of, prediction_table
+from tasks.prediction.heldout import Parts, ask, in_classes_of, prediction_table, words_of
 from tasks.stage.main import main
 from tasks.stage.modality import Modality, room
 from tasks.stage.params import EvaluateParams
 from tasks.targets.classes import MISSING, label_indices
 from tasks.targets.head import load_heads
+from tasks.text.words import load_vocabulary
 
 logger = logging.getLogger("graftline")
+
+WORDS_ALONE = "words_alone"  # the name of the head's words; the manifest has the number of words as `words`
 
 
 def run(
@@ -52,7 +56,7 @@ def run(
     modality: Modality,
     seed: int,
 ) -> None:
-    """Measure the candidate, the head alone and the model in use on the same held-out samples."""
+    """Measure the candidate, the head alone, its words alone and the model in use on the same held-out samples."""
     manifest = read_manifest(manifests, read_batches(batches))
     is_heldout = (manifest["split"] == "heldout").to_numpy()
     rows = manifest[is_heldout].reset_index(drop=True)
@@ -87,9 +91,11 @@ def run(
         for name, answers in asked.models.items()
     }
     heads, _ = load_heads(head)
+    words = words_of(Samples(rows, raw=raw, decode=parts.decode, read=parts.read), load_vocabulary(head))
     predictions: dict[str, TargetProbabilities] = {
         "candidate": in_order.pop("candidate"),
-        "head": answers_of_heads(heads, vectors[np.flatnonzero(is_heldout)].astype(np.float16)),
+        "head": answers_of_heads(heads, vectors[np.flatnonzero(is_heldout)].astype(np.float16), words),
+        **({WORDS_ALONE: answers_of_words(heads, words)} if words else {}),
         **in_order,
     }
     metrics, tables, confusions, reliabilities, slices = {}, [], [], [], []

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from tasks.data.health.leaks import leaves_training
 from tasks.data.manifest.batches import read_batches
@@ -19,6 +21,7 @@ from tasks.embedding.embedder import plan
 from tasks.machine import sources
 from tasks.machine.files import read_json, whole_folder, write_json
 from tasks.models.bundle import load_bundle, save_bundle, versions
+from tasks.models.words import Words
 from tasks.stage.main import main
 from tasks.stage.modality import Modality, room
 from tasks.targets.classes import MISSING
@@ -53,10 +56,14 @@ def run(
     manifest = manifest[~leaves_training(manifest, audit) & manifest["split"].isin(TRAINING)].reset_index(drop=True)
     pretrained, lineage = load_bundle(backbone)
     model = graft(pretrained.backbone, head, classes=read_json(classes))
+    decode = room(modality, "decode")
+    samples = Samples(manifest, raw=raw, decode=decode.decode_sample, read=decode.read)
+    val = np.flatnonzero(manifest["split"] == "val")
     data = Data(
         labels=label_tensor(manifest, model.classes),
         train=np.flatnonzero(manifest["split"] == "train"),
-        val=np.flatnonzero(manifest["split"] == "val"),
+        val=val,
+        words=word_logits(model.words, (samples.decoded(row) for row in val.tolist())) if model.words else (),
     )
     for side, rows in (("train", data.train), ("val", data.val)):
         if not (data.labels[rows] != MISSING).any():
@@ -73,8 +80,6 @@ def run(
         "split": read_json(split),
         "versions": versions(),
     }
-    decode = room(modality, "decode")
-    samples = Samples(manifest, raw=raw, decode=decode.decode_sample, read=decode.read)
     views = room(modality, "augment").AugmentedViews(augmentation=finetune, seed=seed)
     source = open_source(
         samples, model, data, views=views, scratch=scratch, backbone=lineage["fingerprint"], options=finetune
@@ -87,6 +92,8 @@ def run(
         "stage": "finetuned" if tuned.verdict.is_finetuned else "head",
         "epoch": tuned.history.kept if tuned.verdict.is_finetuned else 0,
     }
+    if model.words and not any(own.of_words for own in model.words.factors.values()):
+        model.words = None
     with whole_folder(out) as folder:
         save_bundle(folder, model, lineage=description)
     with whole_folder(curves) as folder:
@@ -97,6 +104,13 @@ def run(
         "fine-tuned for %d epochs in %.0f s: %s", len(tuned.history.epochs) - 1, time.monotonic() - start,
         tuned.verdict.reason,
     )  # fmt: skip
+
+
+def word_logits(words: Words, texts: Iterable[str]) -> list[NDArray[np.float32]]:
+    """Return the logits (n, num_classes) of n texts by their words alone, for each target."""
+    vocabulary = words.vocabulary()
+    rows = [vocabulary.row(text) for text in texts]
+    return [layer.logits(rows) for layer in words.layers().values()]
 
 
 def on_this_machine(manifest: pd.DataFrame, options: FinetuneOptions) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from tasks.data.samples.samples import Samples
 from tasks.models.bundle import load_bundle
@@ -26,7 +25,7 @@ TOLERANCE = 1e-3  # of a probability: evaluate computes in the same way, maybe o
 
 
 def run(*, bundle: Path, predictions: Path | None, raw: Path | None) -> None:
-    """Load a bundle and predict: with --predictions and --raw some held-out samples, to compare, else grey images.
+    """Load a bundle and predict: with --predictions and --raw some held-out samples, to compare, else an example.
 
     Prints one JSON object. Exits with 1 where it cannot predict, or where the predictions differ.
     """
@@ -36,12 +35,9 @@ def run(*, bundle: Path, predictions: Path | None, raw: Path | None) -> None:
         raise ValueError("--predictions and --raw belong together: give both or neither")
     result: dict[str, float] = {"num_compared": 0}
     if predictions is None or raw is None:
-        size = answerer.transform.crop_size
-        grey = torch.full((2, 3, size, size), 128, dtype=torch.uint8)
-        if not all(np.isfinite(values).all() for values in answerer.answer(grey).values()):
-            raise ValueError(
-                f"{bundle} gives probabilities of a grey picture that are not finite: its weights are damaged"
-            )
+        prepared, words = answerer.example()
+        if not all(np.isfinite(values).all() for values in answerer.answer(prepared, words).values()):
+            raise ValueError(f"{bundle} gives probabilities of an example that are not finite: its weights are damaged")
         message = f"{bundle} loads and predicts"
     else:
         worst, num_compared = compare(answerer, pd.read_parquet(predictions), raw=raw)
@@ -71,7 +67,9 @@ def compare(answerer: Answerer, table: pd.DataFrame, *, raw: Path) -> tuple[floa
     decode = room(transform.modality, "decode")
     samples = Samples(rows, raw=raw, decode=decode.decode_sample, read=decode.read)
     decoded = [samples.decoded(row, shorter_side=transform.shorter_side) for row in range(len(samples))]
-    answers = answerer.answer([transform.prepare(sample) for sample in decoded])
+    answers = answerer.answer(
+        [transform.prepare(sample) for sample in decoded], [answerer.words(sample) for sample in decoded]
+    )
     place = {identity: row for row, identity in enumerate(rows["sample_id"])}
     differences = []
     for target, names in answerer.classes.items():

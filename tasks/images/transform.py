@@ -70,6 +70,10 @@ class Transform:
         """Return the least px of a decoded image's shorter side, if the file has them; None for all px of the file."""
         return max(self.resize_size, LEAST_DECODED) if self.decode == "scaled" else None
 
+    def example(self) -> Image.Image:
+        """Return a grey image."""
+        return Image.new("RGB", (self.crop_size, self.crop_size), (128, 128, 128))
+
     def prepare(self, image: Image.Image) -> Tensor:
         """Return an RGB image of any size as (3, crop_size, crop_size) uint8.
 

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from functools import partial
 from io import BufferedReader
 from pathlib import Path
@@ -37,6 +38,8 @@ from tasks.models.description import (
 from tasks.models.encoder import Encoder, check_sizes
 from tasks.models.weight_file import Header, check_content, check_header, check_place, read_header, read_tensors
 from tasks.models.weights import fill
+from tasks.models.words import Words
+from tasks.targets.head import Factors
 from tasks.text.tokenizer import MOST_BYTES as MOST_TOKENIZER_BYTES
 from tasks.text.transform import TextTransform
 
@@ -61,6 +64,9 @@ def save_bundle(folder: Path, model: Classifier, *, lineage: dict[str, Any]) -> 
         "lineage": lineage,
         "weights_sha256": sha256(folder / WEIGHTS),
     }
+    if model.words:
+        factors = {target: asdict(own) for target, own in model.words.factors.items()}
+        description["words"] = {"num_terms": len(model.words.hashes), "factors": factors}
     write_json(folder / DESCRIPTION, with_digest(description))
 
 
@@ -105,6 +111,8 @@ def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
             check_header(header, outline(description, build_backbone), advice=ADVICE)
             model = grafted(build_backbone(), description)
             fill(model, read_tensors(weights), name="its weights", advice=ADVICE)
+            if model.words:
+                model.words.vocabulary()  # checks it
             return model.eval(), description.lineage
     except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -179,11 +187,14 @@ def encoder_parts(fields: EncoderFields, file: BufferedReader | None) -> dict[st
 
 
 def grafted(backbone: Backbone | Encoder, description: Description) -> Classifier:
+    fields = description.words if isinstance(description, TextDescription) else None
+    factors = {target: Factors(**own.model_dump()) for target, own in fields.factors.items()} if fields else {}
     return Classifier(
         backbone,
         description.classes,
         hidden_features=description.hidden_features,
         temperatures=description.temperatures,
+        words=Words(fields.num_terms, description.classes, factors) if fields else None,
     )
 
 

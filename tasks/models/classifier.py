@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from tasks.models.backbone import Backbone
 from tasks.models.encoder import Encoder
+from tasks.models.words import Words
 
 
 class Classifier(nn.Module):
@@ -17,7 +18,8 @@ class Classifier(nn.Module):
 
     `classes` names the classes of each target in the order of its logits. A head is one linear layer, or two with
     `hidden_features` and a ReLU between them. `temperatures` divide the logits of a target before they become
-    probabilities; a target that is not named has 1.0.
+    probabilities; a target that is not named has 1.0. `words` are those of a classifier of texts that reads them too:
+    whoever answers joins their logits, because the backbone does not know the text.
     """
 
     def __init__(
@@ -27,6 +29,7 @@ class Classifier(nn.Module):
         *,
         hidden_features: int | None = None,
         temperatures: Mapping[str, float] | None = None,
+        words: Words | None = None,
     ) -> None:
         super().__init__()
         self.backbone: Any = backbone  # its transform and its forward pass are the modality's
@@ -34,8 +37,10 @@ class Classifier(nn.Module):
         self.hidden_features = hidden_features
         self.temperatures = dict.fromkeys(classes, 1.0) | dict(temperatures or {})
         self.heads = nn.ModuleList(build_head(backbone.dim, len(names), hidden_features) for names in classes.values())
+        self.words = words
 
     def forward(self, *samples: Any) -> list[Tensor]:
+        """Return the logits of the backbone's vectors, without those of words."""
         features = self.backbone(*samples)  # (n, dim)
         return [head(features) for head in self.heads]
 

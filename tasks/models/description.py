@@ -19,6 +19,7 @@ from tasks.models.options import Library
 MOST_BYTES = 64 * 2**20  # of model.json: the names of 100,000 classes are a few MB
 MOST_TARGETS = 1_000  # one head each; building this many takes half a second
 MOST_CLASSES = 1_000_000  # of one target
+MOST_TERMS = 2**24  # of a vocabulary; those that are made here have fewer
 SHOWN = 60  # characters of a stranger's text that a message repeats
 
 Name = Annotated[str, Field(min_length=1, max_length=10_000)]
@@ -55,6 +56,20 @@ class EncoderFields(Strict):
     max_tokens: Annotated[int, Field(ge=8, le=1_048_576)]
     long: Literal["head", "head_tail", "windows"]
     tokenizer_sha256: Digest
+
+
+class FactorFields(Strict):
+    """The fields of `tasks.targets.head.Factors`."""
+
+    of_vector: Annotated[float, Field(ge=0, le=1)]
+    of_words: Annotated[float, Field(ge=0, le=1e3, allow_inf_nan=False)]
+
+
+class WordFields(Strict):
+    """The words that a classifier of texts reads: how many terms its vocabulary has, and how much they count."""
+
+    num_terms: Annotated[int, Field(ge=1, le=MOST_TERMS)]
+    factors: Annotated[dict[str, FactorFields], Field(max_length=MOST_TARGETS)]
 
 
 class Description(Strict):
@@ -95,6 +110,13 @@ class TextDescription(Description):
     """The content of model.json for text."""
 
     encoder: EncoderFields
+    words: WordFields | None = None
+
+    @model_validator(mode="after")
+    def _words_agree(self) -> "TextDescription":
+        if self.words and list(self.words.factors) != list(self.classes):
+            raise ValueError("words.factors and classes have other targets")
+        return self
 
 
 # a bundle that states no modality is of images

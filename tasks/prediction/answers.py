@@ -2,7 +2,8 @@
 
 The vector of a sample passes through float16, as the embedding store keeps it. The precision is fp32 unless somebody
 chooses another, because every processor computes with it: what the gate judged is what answers, on any machine. The
-head computes each row by itself, so that no bit of an answer depends on the samples beside it.
+head computes each row by itself, so that no bit of an answer depends on the samples beside it. A head that reads words
+takes them from the text itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from tasks.embedding.ready import make_ready
 from tasks.machine.cores import spread
 from tasks.models.classifier import Classifier
 from tasks.targets import classes
-from tasks.targets.head import Head
+from tasks.targets.head import NO_WORDS, Head, SparseRow
 
 PRECISION = "fp32"
 ROWS_AT_ONCE = 1024  # of vectors, by a core
@@ -44,6 +45,7 @@ class Answerer:
         self.fingerprint = model.backbone.fingerprint()
         self.classes = model.classes
         self.heads = heads_of(model)
+        self.vocabulary = model.words.vocabulary() if model.words else None
 
     def vectors(self, minibatch: Any) -> Tensor:
         """Return the vectors (n, dim) float16, on the processor, of a minibatch that the transform stacked.
@@ -52,12 +54,21 @@ class Answerer:
         """
         return self.embedder(minibatch).half().to("cpu", non_blocking=True)
 
-    def probabilities(self, vectors: NDArray[np.float16]) -> TargetProbabilities:
-        """Vectors (n, dim) float16 -> calibrated probabilities."""
-        return answers(self.heads, vectors)
+    def words(self, sample: Any) -> SparseRow:
+        """Return the words of a decoded sample, none where the heads read none."""
+        return self.vocabulary.row(sample) if self.vocabulary else NO_WORDS
 
-    def answer(self, prepared: Sequence[Any] | Tensor) -> TargetProbabilities:
-        """Return the calibrated probabilities of any number of samples that the transform prepared.
+    def probabilities(self, vectors: NDArray[np.float16], words: Sequence[SparseRow] = ()) -> TargetProbabilities:
+        """Return the calibrated probabilities of samples, of their vectors (n, dim) float16 and their words (n)."""
+        return answers(self.heads, vectors, words)
+
+    def example(self) -> tuple[list[Any], list[SparseRow]]:
+        """Return one prepared sample, the transform's own example, and its words."""
+        sample = self.transform.example()
+        return [self.transform.prepare(sample)], [self.words(sample)]
+
+    def answer(self, prepared: Sequence[Any] | Tensor, words: Sequence[SparseRow] = ()) -> TargetProbabilities:
+        """Return the calibrated probabilities of any number of samples that the transform prepared, and their words.
 
         Images are prepared as pixels (3, size, size) uint8, so that `prepared` may be (n, 3, size, size).
         """
@@ -66,26 +77,46 @@ class Answerer:
         parts = [self.vectors(self.transform.stack(prepared[start : start + size])) for start in starts]
         if self.embedder.plan.device == "cuda":
             torch.cuda.synchronize()
-        return self.probabilities(torch.cat(parts).numpy())
+        return self.probabilities(torch.cat(parts).numpy(), words)
 
 
 def heads_of(model: Classifier) -> dict[str, Head]:
     """Return the head of each target as NumPy layers, the reverse of `Classifier.graft`."""
     heads = {}
+    of_words = model.words.layers() if model.words else {}
     for head, target in zip(model.heads, model.classes, strict=True):
         linear = [part for part in head.modules() if isinstance(part, nn.Linear)]
         layers = tuple((part.weight.detach().cpu().numpy(), part.bias.detach().cpu().numpy()) for part in linear)
-        heads[target] = Head(layers=layers, temperature=model.temperatures[target])
+        heads[target] = Head(layers=layers, temperature=model.temperatures[target], words=of_words.get(target))
     return heads
 
 
-def answers(heads: Mapping[str, Head], vectors: NDArray[np.float16]) -> TargetProbabilities:
-    """Return the calibrated probabilities that heads, by target, give to vectors (n, dim) float16."""
+def answers(
+    heads: Mapping[str, Head], vectors: NDArray[np.float16], words: Sequence[SparseRow] = ()
+) -> TargetProbabilities:
+    """Return the calibrated probabilities that heads, by target, give to vectors (n, dim) float16.
+
+    `words` (n) are the samples' own, which heads that read words need.
+    """
     rows = vectors.astype(np.float32)
     return {
-        target: classes.probabilities(logits_by_row(head, rows), temperature=head.temperature)
+        target: classes.probabilities(joined(head, logits_by_row(head, rows), words), temperature=head.temperature)
         for target, head in heads.items()
     }
+
+
+def answers_of_words(heads: Mapping[str, Head], words: Sequence[SparseRow]) -> TargetProbabilities:
+    """Return the calibrated probabilities that the words of samples alone give to heads that read words, by target."""
+    return {
+        target: classes.probabilities(head.words.logits(words), temperature=1.0)
+        for target, head in heads.items()
+        if head.words
+    }
+
+
+def joined(head: Head, logits: NDArray[np.float32], words: Sequence[SparseRow]) -> NDArray[np.float32]:
+    """Return the logits (n, num_classes) of vectors, joined with those of the words where the head reads them."""
+    return logits if head.words is None else head.words.join(logits, words)
 
 
 def logits_by_row(head: Head, rows: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -65,11 +65,16 @@ def export(model: Classifier, path: Path, *, format: str) -> float:
     """Write the file, and return the largest difference between its probabilities and the classifier's.
 
     Raises:
-        ValueError: the classifier has no targets, a package that the export needs is not installed, the network cannot
-            be exported, or a probability differs by more than MOST_DIFFERENCE.
+        ValueError: the classifier has no targets, or reads words, a package that the export needs is not installed,
+            the network cannot be exported, or a probability differs by more than MOST_DIFFERENCE.
     """
     if not model.classes:
         raise ValueError("a backbone has no classes: export the bundle of a classifier")
+    if model.words:
+        raise ValueError(
+            "the classifier reads words beside vectors, which no exported file does: set train_head.words to never in "
+            "params.yaml, and train again"
+        )
     if format == "onnx" and INPUT in model.classes:
         raise ValueError(f"a target has the name {INPUT}, which is the name of ONNX's input: export it as torch")
     with whole_file(path) as beside:

@@ -19,6 +19,8 @@ from tasks.embedding.engine import PassingView, Show, StoredView, embed, open_st
 from tasks.embedding.looks import Hash
 from tasks.prediction.answers import Answerer, TargetProbabilities
 from tasks.targets.classes import likeliest
+from tasks.targets.head import SparseRow
+from tasks.text.words import Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,8 @@ class Parts:
 @dataclass(frozen=True, kw_only=True)
 class Asked:
     """The answers of each model, by name, and those of the candidate to altered samples, by alteration.
+
+    Where a model reads words, they come from the samples themselves, not from the store.
 
     `features` (n, dim) float16 are the candidate's own, from which its head answers.
     """
@@ -89,12 +93,21 @@ def ask(
     models = {}
     for name in sorted(answerers, key="candidate".__eq__):  # the candidate is last: one model's features in memory
         features = views[recipe_of[name]].store.all_looks(samples.ids).vectors
-        models[name] = answerers[name].probabilities(features)
-    return Asked(
-        models=models,
-        altered={name: candidate.probabilities(view.vectors) for name, view in passing.items()},
-        features=features,
-    )
+        models[name] = answerers[name].probabilities(features, words_of(samples, answerers[name].vocabulary))
+    altered = {}
+    for name, view in passing.items():
+        words = words_of(samples, candidate.vocabulary, alter=view.alter)
+        altered[name] = candidate.probabilities(view.vectors, words)
+    return Asked(models=models, altered=altered, features=features)
+
+
+def words_of(
+    samples: Samples[Any], vocabulary: Vocabulary | None, *, alter: Callable[[Any], Any] = lambda sample: sample
+) -> list[SparseRow]:
+    """Return the words of samples, which may be altered before; without a vocabulary nothing is read."""
+    if vocabulary is None:
+        return []
+    return [vocabulary.row(alter(samples.decoded(row))) for row in range(len(samples))]
 
 
 def in_classes_of(

@@ -17,6 +17,7 @@ from tasks.data.samples.samples import sample_id
 from tasks.machine.cores import in_turn
 from tasks.prediction.answers import Answerer, TargetProbabilities
 from tasks.prediction.inputs import Input, read_input
+from tasks.targets.head import SparseRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class Decoded:
     sample_ids: list[str]
     places: list[int]
     prepared: list[Any]
+    words: list[SparseRow]
 
 
 def answer_stream(
@@ -58,14 +60,16 @@ def answer_stream(
     minibatches = iter(lambda: list(islice(remaining, size)), [])
 
     def read(minibatch: list[Input]) -> Decoded:
-        decoded = Decoded(inputs=[], sample_ids=[], places=[], prepared=[])
+        decoded = Decoded(inputs=[], sample_ids=[], places=[], prepared=[], words=[])
         for place, item in enumerate(minibatch):
             identity = ""
             try:
                 if not item.reason:
                     content = read_input(item, max_file_bytes=max_file_bytes)
                     identity = sample_id(content)
-                    decoded.prepared.append(answerer.transform.prepare(decode(content)))
+                    sample = decode(content)
+                    decoded.prepared.append(answerer.transform.prepare(sample))
+                    decoded.words.append(answerer.words(sample))
                     decoded.places.append(place)
             except DefectError as error:
                 item = replace(item, reason=error.reason, detail=str(error))
@@ -77,7 +81,7 @@ def answer_stream(
         return decoded, answerer.vectors(answerer.transform.stack(decoded.prepared)) if decoded.prepared else None
 
     for decoded, vectors in in_turn(minibatches, read, compute, device=answerer.embedder.plan.device):
-        probabilities = {} if vectors is None else answerer.probabilities(vectors.numpy())
+        probabilities = {} if vectors is None else answerer.probabilities(vectors.numpy(), decoded.words)
         _check_finite(probabilities, decoded)
         yield Answers(
             inputs=decoded.inputs, sample_ids=decoded.sample_ids, places=decoded.places,

@@ -6,11 +6,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
-from tasks.text.tokenizer import load_tokenizer
+from tasks.text.tokenizer import load_tokenizer, unknown_id, without_panic
 
 Long = Literal["head", "head_tail", "windows"]
 CHARACTERS_A_TOKEN = 100  # at most, in a text that is worth reading; a longer word is one unknown token
 MOST_WINDOWS = 64  # of one text
+MOST_SPECIAL = 4  # tokens that a tokenizer adds to a text; published ones add two
+EXAMPLE = (
+    "A model is trained again when new texts have landed, and it is judged on texts that it has never seen. Nothing "
+    "takes the place of the model in use unless it answers at least as many of them as that one does."
+)
 
 Windows = list[list[int]]  # the token ids of the windows of a text, special tokens included
 
@@ -37,12 +42,20 @@ class TextTransform:
     @cached_property
     def _special(self) -> tuple[list[int], list[int]]:
         """Return the special tokens before and behind a text."""
-        bare = self.tokenizer.encode("a", add_special_tokens=False).ids
-        whole = self.tokenizer.encode("a").ids
-        for start in range(len(whole) - len(bare) + 1):
-            if whole[start : start + len(bare)] == bare:
+        bare = self._ids("a")
+        whole: list[int] = without_panic(lambda: self.tokenizer.encode("a").ids)
+        num_special = len(whole) - len(bare)
+        for start in range(num_special + 1):
+            if whole[start : start + len(bare)] == bare and num_special <= MOST_SPECIAL:
+                if max(whole, default=0) >= self.vocab_size:
+                    raise ValueError(
+                        f"tokenizer.json adds the token id {max(whole)}, expected ids below {self.vocab_size}"
+                    )
                 return whole[:start], whole[start + len(bare) :]
-        raise ValueError("tokenizer.json changes the tokens of a text when it adds the special ones")
+        raise ValueError(
+            f"tokenizer.json makes {len(whole)} tokens of {len(bare)}, expected at most {MOST_SPECIAL} special ones "
+            "around them"
+        )
 
     @property
     def room(self) -> int:
@@ -64,6 +77,11 @@ class TextTransform:
         """Return a minibatch of texts, which keep their own lengths."""
         return list(prepared)
 
+    @staticmethod
+    def example() -> str:
+        """Return a text of two sentences."""
+        return EXAMPLE
+
     def prepare(self, text: str) -> Windows:
         """Return the windows of a text: one, unless `long` is windows."""
         before, behind = self._special
@@ -82,12 +100,11 @@ class TextTransform:
 
     @cached_property
     def unknown_id(self) -> int | None:
-        """Return the id of the token that stands for whatever the vocabulary lacks; None where it lacks nothing."""
-        name = getattr(self.tokenizer.model, "unk_token", None)
-        return None if name is None else self.tokenizer.token_to_id(name)
+        """Return the id of the token that stands for what the vocabulary lacks; None where it lacks nothing."""
+        return unknown_id(self.tokenizer_json)
 
     def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        ids: list[int] = without_panic(lambda: self.tokenizer.encode(text, add_special_tokens=False).ids)
         return ids
 
     def _cut(self, text: str) -> Sequence[list[int]]:

@@ -22,7 +22,7 @@ from tasks.metrics.significance import Flips
 
 Rule = Callable[..., None]
 BROKEN = pytest.StashKey[list[str]]()
-MODELS = ("candidate", "baseline", "head")
+MODELS = ("candidate", "baseline", "head", "words_alone")
 
 
 @dataclass(frozen=True)

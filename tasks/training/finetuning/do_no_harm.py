@@ -1,5 +1,6 @@
 """The results of the head alone and of the fine-tuned model on val in; the choice between them, and why, out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +8,8 @@ from numpy.typing import NDArray
 
 from tasks.metrics.significance import paired_t_test
 from tasks.targets.classes import is_right, losses
+from tasks.targets.head import Factors
+from tasks.training.heads.joining import join
 from tasks.training.loop.fit import History
 from tasks.training.loop.scores import Total
 from tasks.training.loop.temperature import fit_temperature
@@ -31,22 +34,28 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """The results of a model on val: a temperature a target, and the losses and hits of labelled samples."""
+    """The results of a model on val: temperature and factors a target, losses and hits of labelled samples."""
 
     temperatures: list[float]
+    factors: list[Factors]
     losses: NDArray[np.float64]  # (m,) log-loss of a sample, summed over its targets
     hits: NDArray[np.bool_]  # (num_labels,) whether the answer is the label
 
     @classmethod
-    def of(cls, total: Total) -> "Judged":
-        temperatures, hits = [], []
+    def of(cls, total: Total, words: Sequence[NDArray[np.floating]] = ()) -> "Judged":
+        """Judge the logits of a model, joined with those of the words of val, (n, num_classes) a target, if any."""
+        temperatures, factors, hits = [], [], []
         sums = np.full(total.num_samples, np.nan)
-        for rows, logits, labels in total.by_target():
+        for target, (rows, logits, labels) in enumerate(total.by_target()):
+            factors.append(Factors())
+            if words:
+                joined = join(logits, words[target][rows], labels)
+                factors[-1], logits = joined.factors, joined.logits
             temperatures.append(fit_temperature(logits, labels))
             own = losses(logits / temperatures[-1], labels)
             sums[rows] = np.where(np.isnan(sums[rows]), own, sums[rows] + own)
             hits.append(is_right(logits, labels))
-        return cls(temperatures=temperatures, losses=sums[~np.isnan(sums)], hits=np.concatenate(hits))
+        return cls(temperatures=temperatures, factors=factors, losses=sums[~np.isnan(sums)], hits=np.concatenate(hits))
 
     def on_val(self) -> OnVal:
         return OnVal(loss=float(self.losses.sum() / max(len(self.hits), 1)), accuracy=float(self.hits.mean()))

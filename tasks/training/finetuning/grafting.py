@@ -6,11 +6,13 @@ import torch
 
 from tasks.models.backbone import Backbone
 from tasks.models.classifier import Classifier
+from tasks.models.words import Words
 from tasks.targets.head import load_heads
+from tasks.text.words import load_vocabulary
 
 
 def graft(backbone: Backbone, head: Path, *, classes: dict[str, list[str]]) -> Classifier:
-    """Return the backbone with the trained heads of the folder `head`.
+    """Return the backbone with the trained heads of the folder `head`, and the words that they read.
 
     Raises ValueError unless they have these classes, by target, and take the features of the backbone.
     """
@@ -27,11 +29,14 @@ def graft(backbone: Backbone, head: Path, *, classes: dict[str, list[str]]) -> C
             f"{head} was trained on {', '.join(map(str, sorted(dims)))} features, the backbone gives {backbone.dim}: "
             "run train_head again"
         )
+    vocabulary = load_vocabulary(head)
+    layers = {target: own.words for target, own in heads.items() if own.words}
     model = Classifier(
         backbone,
         known,
         hidden_features=next((own.hidden_features for own in heads.values()), None),
         temperatures={target: own.temperature for target, own in heads.items()},
+        words=Words.of(vocabulary, layers) if vocabulary else None,
     )
     model.graft(
         {

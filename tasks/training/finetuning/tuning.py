@@ -2,14 +2,16 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tasks.data.samples.samples import Positions, Samples
@@ -42,11 +44,15 @@ class Source(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Labels (n, num_targets) int64, MISSING where there is none, and the samples of train and val."""
+    """Labels (n, num_targets) int64, MISSING where there is none, and the samples of train and val.
+
+    `words` are the logits (num_val, num_classes) that the words of val have, by target, where the heads read words.
+    """
 
     labels: Tensor
     train: Positions
     val: Positions
+    words: Sequence[NDArray[np.floating]] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +74,7 @@ def fine_tune(
 ) -> Tuned:
     """Train the head and the unfrozen blocks of `model`, and compare it with the model as it came.
 
-    Afterwards `model` has the weights of the best epoch and the temperatures that fit them.
+    Afterwards `model` has the weights of the best epoch, and the temperatures and factors of words that fit them.
     """
     chosen = plan(options)
     is_bf16 = chosen.precision == "bf16"
@@ -100,13 +106,15 @@ def fine_tune(
     def show(items: Iterable[Minibatch], epoch: int) -> Iterator[Minibatch]:
         return progress(items, total=total, what=f"fine-tune {epoch}/{epochs}", unit="minibatches")
 
-    before = Judged.of(score(trained, val(), is_bf16=is_bf16))
+    before = Judged.of(score(trained, val(), is_bf16=is_bf16), data.words)
     history = fit(
         trained, options, seed=seed, is_bf16=is_bf16, groups=make_groups(model, options, epochs=epochs),
         minibatches=train, num_minibatches=total, val_minibatches=val, keeper=keeper, show=show,
     )  # fmt: skip
-    after = Judged.of(score(trained, val(), is_bf16=is_bf16))
+    after = Judged.of(score(trained, val(), is_bf16=is_bf16), data.words)
     model.cpu().temperatures = dict(zip(model.classes, after.temperatures, strict=True))
+    if model.words:
+        model.words.factors = dict(zip(model.classes, after.factors, strict=True))
     verdict = judge(head=before, finetuned=after, history=history, significance=options.significance)
     return Tuned(
         history=history,

@@ -17,6 +17,7 @@ class HeadOptions:
     class_weights: balanced gives every class the same weight in all.
     hidden_features: the width of the hidden layer of an mlp.
     l2_strengths, max_iterations: of logistic regression; val chooses one of the strengths.
+    words: auto joins a head on the words of a text with the head on its vector; an image has none.
     """
 
     head: Literal["logistic", "centroid", "mlp"]
@@ -24,3 +25,4 @@ class HeadOptions:
     hidden_features: Annotated[int, Field(ge=1, le=65536)]
     l2_strengths: Annotated[list[Positive], Field(min_length=1)]
     max_iterations: Count
+    words: Literal["auto", "never"]

@@ -98,9 +98,7 @@ def test_missing_batch_is_told_in_one_line(shell, workspace):
 def test_misspelt_param_is_told_in_one_line(shell, batch, workspace):
     set_param(workspace, "scan", "min_imge_size", 8)
     done = shell("scan", "--raw", batch, "--out", "scanned")
-    assert done.error.startswith(
-        "params.yaml: scan.min_imge_size is unknown, expected one of min_image_size"
-    )
+    assert done.error.startswith("params.yaml: scan.min_imge_size is unknown, expected one of min_image_size")
     assert done.stderr.count("\n") == 1
 
 
@@ -141,7 +139,8 @@ def test_full_disk_leaves_no_half_written_weights(shell, workspace, manifest):
     before = everything(workspace)
     done = shell(
         "train_head", "--manifests", "data/validated/manifest", "--classes", "data/validated/classes.json",
-        "--embeddings", ".", "--audit", ".", "--batches", "batches.yaml", "--out", "head", max_file_bytes=100,
+        "--embeddings", ".", "--audit", ".", "--batches", "batches.yaml", "--raw", "data/raw", "--out", "head",
+        max_file_bytes=100,
     )  # fmt: skip
     assert everything(workspace) == before
     assert "File too large" in done.error
@@ -211,7 +210,7 @@ def test_missing_manifest_of_a_listed_batch_is_told_in_one_line(shell, workspace
     )
     done = shell(
         "train_head", "--manifests", manifest.parent, "--classes", "classes.json",
-        "--embeddings", ".", "--audit", ".", "--batches", "batches.yaml", "--out", "head",
+        "--embeddings", ".", "--audit", ".", "--batches", "batches.yaml", "--raw", "data/raw", "--out", "head",
     )  # fmt: skip
     assert done.error.startswith(f"{manifest.with_name('second.parquet')} is missing, though batch second is listed")
     assert done.stderr.count("\n") == 1

@@ -8,7 +8,9 @@ from tasks.training.heads.logistic import fit_head
 from tasks.training.heads.mlp import fit_mlp
 from tasks.training.heads.options import HeadOptions
 
-OPTIONS = HeadOptions(head="mlp", class_weights="none", hidden_features=32, l2_strengths=[0.001], max_iterations=100)
+OPTIONS = HeadOptions(
+    head="mlp", class_weights="none", hidden_features=32, l2_strengths=[0.001], max_iterations=100, words="never"
+)
 
 
 def problem(*, n, seed):

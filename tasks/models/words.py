@@ -1,0 +1,64 @@
+"""The part of a classifier that reads the words of texts: a vocabulary, and a linear layer and factors a target."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tasks.targets.head import Factors, WordLayer
+from tasks.text.words import Vocabulary
+
+
+class Words(nn.Module):
+    """Holds the tensors of the words of a classifier. Whoever answers takes them as NumPy arrays.
+
+    Args:
+        num_terms: of the vocabulary.
+        classes: the classes of each target.
+        factors: of each target.
+    """
+
+    hashes: Tensor  # (num_terms,) int64
+    idf: Tensor  # (num_terms,)
+
+    def __init__(self, num_terms: int, classes: Mapping[str, Sequence[str]], factors: Mapping[str, Factors]) -> None:
+        super().__init__()
+        self.factors = dict(factors)
+        self.register_buffer("hashes", torch.zeros(num_terms, dtype=torch.int64))
+        self.register_buffer("idf", torch.zeros(num_terms))
+        for number, names in enumerate(classes.values()):
+            self.register_buffer(f"weight{number}", torch.zeros(len(names), num_terms))
+            self.register_buffer(f"bias{number}", torch.zeros(len(names)))
+
+    @classmethod
+    def of(cls, vocabulary: Vocabulary, layers: Mapping[str, WordLayer]) -> "Words":
+        """Return the words of a vocabulary and the layer of each target."""
+        sizes = {target: [""] * len(layer.layer[1]) for target, layer in layers.items()}
+        words = cls(len(vocabulary), sizes, {target: layer.factors for target, layer in layers.items()})
+        words.hashes.copy_(torch.from_numpy(vocabulary.hashes))
+        words.idf.copy_(torch.from_numpy(vocabulary.idf))
+        for number, layer in enumerate(layers.values()):
+            for name, values in zip(("weight", "bias"), layer.layer, strict=True):
+                words.get_buffer(f"{name}{number}").copy_(torch.from_numpy(values))
+        return words
+
+    def vocabulary(self) -> Vocabulary:
+        """Return the vocabulary. Raises ValueError where its hashes are not in order."""
+        hashes = self.hashes.cpu().numpy()
+        if not (np.diff(hashes) > 0).all():
+            raise ValueError("the hashes of its words are not in ascending order")
+        return Vocabulary(hashes=hashes, idf=self.idf.cpu().numpy())
+
+    def layers(self) -> dict[str, WordLayer]:
+        """Return the layer of each target."""
+        return {
+            target: WordLayer(
+                layer=(
+                    self.get_buffer(f"weight{number}").cpu().numpy(),
+                    self.get_buffer(f"bias{number}").cpu().numpy(),
+                ),
+                factors=factors,
+            )
+            for number, (target, factors) in enumerate(self.factors.items())
+        }

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-LEAST_DISK = 5e9  # bytes: a first run on 2,000 pictures takes 1 GB
+LEAST_DISK = 5e9  # bytes: a first run on 2,000 samples takes 1 GB
 LEAST_MEMORY = 2e9  # bytes: finetune takes 1 GB
 
 
@@ -91,7 +91,8 @@ def memory() -> str:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if total < LEAST_MEMORY:
         raise ValueError(
-            f"{total / 1e9:.1f} GB, expected {LEAST_MEMORY / 1e9:.0f}: lower minibatch_size, image_size in params.yaml"
+            f"{total / 1e9:.1f} GB, expected {LEAST_MEMORY / 1e9:.0f}: lower minibatch_size, image_size or max_tokens "
+            "in params.yaml"
         )
     return f"{total / 1e9:.0f} GB"
 

@@ -17,7 +17,7 @@ def main(words: list[str] | None = None) -> None:
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     if not page.is_file():
-        sys.exit(f"error: there is no page at {page}: `graftline train PHOTOS/` or `graftline retrain` makes it")
+        sys.exit(f"error: there is no page at {page}: `graftline train DATA` or `graftline retrain` makes it")
     has_display = sys.platform == "darwin" or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys())
     sys.stdout.write(f"{page}\n")
     if has_display and not arguments.path:

@@ -26,7 +26,7 @@ def status() -> Iterator[Line]:
     yield "in use", in_use()
     names = listed()
     files = sum(extent_of(name)[0] for name in names if name in tracked().values())
-    counted = f"{len(names):,} listed, {files:,} files" if names else "none yet: `graftline train PHOTOS/`"
+    counted = f"{len(names):,} listed, {files:,} files" if names else "none yet: `graftline train DATA`"
     yield "batches", counted
     done = subprocess.run([sys.executable, "-m", "flows.stale"], capture_output=True, text=True, check=False)
     yield "stale", (done.stdout or done.stderr).strip()
@@ -76,10 +76,12 @@ def waiting() -> Iterator[str]:
 def landed(address: str) -> str:
     """Return how many batches of the landing were not taken yet."""
     from flows.landing.listing import Landing
+    from flows.landing.options import MARKER
     from flows.landing.places import open_store
+    from flows.workspace.parameters import modality
 
     try:
-        landing = Landing(open_store(address), marker="_COMPLETE")
+        landing = Landing(open_store(address), marker=MARKER, modality=modality())
         listing = landing.look()
     except (OSError, ValueError) as error:
         return str(error)

@@ -1,6 +1,6 @@
-"""Takes a folder of pictures to a judged model: `graftline train PHOTOS/`.
+"""Takes a folder or a table of samples to a judged model: `graftline train PHOTOS/`, `graftline train REVIEWS.csv`.
 
-The folder becomes a batch of this project. On the first one, what suits it is written into params.yaml, with the
+It becomes a batch of this project. On the first one, what suits it is written into params.yaml, with the
 reasons. Then the flow `retrain` brings the chain up to date.
 """
 
@@ -22,18 +22,18 @@ def main(words: list[str] | None = None) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Take the folder, bring the chain up to date, print the outcome, and return the exit status."""
+    """Take the samples, bring the chain up to date, print the outcome, and return the exit status."""
     # Prefect is imported with these, which takes a second that --help need not wait
     from flows.in_use.outcome import outcome
     from flows.landing.handed import described, link_batches, source_of, take_handed
     from flows.workspace.batches import listed
     from flows.workspace.dvc import DvcError
     from flows.workspace.hold import only_writer
-    from flows.workspace.parameters import check_parameters, proposal, set_parameters
+    from flows.workspace.parameters import check_parameters, modality, proposal, set_parameters
     from flows.workspace.redaction import in_a_line
 
     try:
-        source = source_of(arguments.source)
+        source = source_of(arguments.source, may_be_texts=not listed() or modality() == "text")
         with only_writer():
             check_parameters(has_batches=False)
             is_first = not listed()
@@ -62,7 +62,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "source",
         type=Path,
-        help="a folder of class folders, a folder with labels.csv, a Parquet file, or a folder of them",
+        help="a folder of class folders, a folder with labels.csv, a Parquet file, a table of texts (.csv, .tsv, "
+        ".jsonl), or a folder of them",
     )
     parser.add_argument("--name", metavar="BATCH", help="the name of the batch; default: that of the folder")
     parser.add_argument(

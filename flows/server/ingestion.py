@@ -24,6 +24,7 @@ from flows.workspace import paths
 from flows.workspace.batches import loose_ends, tracked
 from flows.workspace.dvc import DvcError
 from flows.workspace.hold import only_writer
+from flows.workspace.parameters import modality
 from flows.workspace.redaction import in_a_line
 
 
@@ -66,7 +67,7 @@ def ingest(
             raw, root = paths.raw().resolve(), Path(store.address)
             if raw.is_relative_to(root) or root.is_relative_to(raw):
                 raise ValueError(f"the landing {root} contains {paths.raw()}, or lies in it: expected a place apart")
-            report = take_all(Landing(store, marker=marker), quiet_seconds=quiet_seconds)
+            report = take_all(Landing(store, marker=marker, modality=modality()), quiet_seconds=quiet_seconds)
     except BlockingIOError as error:
         return (Completed if skip_if_busy else Failed)(message=str(error))
     except (OSError, ValueError) as error:
@@ -101,7 +102,10 @@ def take_all(landing: Landing, *, quiet_seconds: float) -> Report:
     if not (listing.batches or listing.strays or listing.marks):
         report.warnings.append(f"{landing.store.address} is empty")
     for name in listing.strays:
-        report.warnings.append(f"{shown(name)} is not a batch: expected folders of data and .parquet files")
+        endings = ", ".join(landing.single_files)
+        report.warnings.append(
+            f"{shown(name)} is not a batch: expected folders of data and files that end in {endings}"
+        )
     for batch in sorted(listing.batches, key=lambda batch: (batch.changed, batch.name)):  # in the order of landing
         name = shown(batch.name)
         mark = landing.mark_of(batch, marks=listing.marks)

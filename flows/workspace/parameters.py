@@ -13,9 +13,22 @@ from flows.workspace import paths
 from tasks.machine.files import write_whole
 
 PARAMS = Path("params.yaml")
+MODALITIES = ("images", "text")
 MARK = "# graftline train: "  # begins the line that gives the reason of a proposed value
 
 Change = dict[str, Any]  # key, such as backbone.image_size or preset; value; why
+
+
+def modality() -> str:
+    """Return the modality that params.yaml names. Raises ValueError where it names none, or cannot be read."""
+    try:
+        content = yaml.safe_load(PARAMS.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{PARAMS} cannot be read ({type(error).__name__}): restore it with git") from error
+    named = content.get("modality") if isinstance(content, dict) else None
+    if named not in MODALITIES:
+        raise ValueError(f"{PARAMS}: modality is {named!r}, expected {' or '.join(MODALITIES)}")
+    return str(named)
 
 
 def check_parameters(*, has_batches: bool = True) -> None:

@@ -23,6 +23,7 @@ PLUMBING = (
     "tasks/stage",
     "tasks/machine/bounds.py",
     "tasks/machine/dvc_files.py",
+    "tasks/machine/extras.py",
     "tasks/machine/files.py",
     "tasks/machine/lifeline.py",
     "tasks/machine/progress.py",

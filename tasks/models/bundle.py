@@ -17,6 +17,7 @@ from torch import Tensor
 from torchvision.models.feature_extraction import get_graph_node_names
 
 from tasks.images.transform import Transform
+from tasks.machine.extras import MissingExtraError
 from tasks.machine.files import sha256, write_json
 from tasks.models.architecture import (
     build_network_outline,
@@ -97,6 +98,7 @@ def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
     All files are read from the same bundle, even if the folder is replaced during the read.
 
     Raises:
+        MissingExtraError: the model's modality needs packages that are not installed.
         ValueError: a check fails, or a weight is not finite.
     """
     check_is_bundle(folder)
@@ -114,6 +116,8 @@ def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
             if model.words:
                 model.words.vocabulary()  # checks it
             return model.eval(), description.lineage
+    except MissingExtraError:
+        raise
     except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{folder} is not a whole bundle ({reason}): make it again, or run `dvc checkout`") from error

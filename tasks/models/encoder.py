@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from tasks.machine.extras import require
 from tasks.text.transform import TextTransform
 
 Pooling = Literal["mean", "cls", "max"]
@@ -89,8 +90,10 @@ def build_network(config: dict[str, Any]) -> tuple[Any, bool]:
     """Return the untrained network, without dropout, and whether it takes packed texts.
 
     Raises:
+        MissingExtraError: transformers is not installed.
         ValueError: its kind is not known to transformers, or a size is beyond MOST.
     """
+    require("text")
     from transformers import AttentionInterface, AutoConfig, AutoModel
     from transformers.masking_utils import AttentionMaskInterface
 

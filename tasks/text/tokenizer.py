@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
+from tasks.machine.extras import require
+
 MOST_BYTES = 64 * 2**20
 MOST_ADDED_TOKENS = 10_000
 MOST_COMPONENTS = 32  # of one part; published ones have up to 8
@@ -49,9 +51,11 @@ def load_tokenizer(content: bytes, *, vocab_size: int) -> Any:
         vocab_size: the rows of the encoder's embedding.
 
     Raises:
+        MissingExtraError: the library is not installed.
         ValueError: the file is too large, is not JSON, has a component that is not allowed, or has an id that the
             encoder does not know.
     """
+    require("text")
     from tokenizers import Tokenizer
 
     if len(content) > MOST_BYTES:

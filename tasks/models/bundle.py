@@ -98,7 +98,7 @@ def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
     All files are read from the same bundle, even if the folder is replaced during the read.
 
     Raises:
-        MissingExtraError: the model's modality needs packages that are not installed.
+        MissingExtraError: the model's modality or library needs packages that are not installed.
         ValueError: a check fails, or a weight is not finite.
     """
     check_is_bundle(folder)

@@ -1,13 +1,13 @@
 """The libraries that networks for images come from: torchvision is always there, timm and transformers are extras."""
 
-from importlib.util import find_spec
 from typing import Any
 
+from tasks.machine.extras import require
 from tasks.models.options import Library
 
 
 def networks_of(library: Library) -> Any:
-    """Return the module that builds the networks of timm or transformers. Raises ValueError if it is not installed.
+    """Return the module that builds the networks of timm or transformers. Raises MissingExtraError.
 
     Such a module has:
     - `build_network(architecture, config, image_size=…, is_pooled=…)`: an untrained network that maps normalised images
@@ -15,10 +15,7 @@ def networks_of(library: Library) -> Any:
     - `find_pretrained(architecture, place)`: its config, its transform and the file of its weights;
     - `own_tensors(architecture, network, config, state)`: the tensors of a published file in the network's own names.
     """
-    if find_spec(library) is None:
-        raise ValueError(
-            f"backbone.library is {library}, which is not installed: run `pip install -e '.[{library}]'` in the clone"
-        )
+    require(library)
     if library == "timm":
         from tasks.models import timm_networks
 

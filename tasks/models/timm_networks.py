@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tasks.images.transform import Transform
 from tasks.models.architecture import one_line
-from tasks.models.weight_folder import Pretrained, find_folder, read_json, weights_in
+from tasks.models.weight_folder import Pretrained, find_folder, read_config, weights_in
 
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # classifiers that only pretraining uses
 POOLINGS = ("avg", "avgmax", "max", "token", "map")
@@ -96,9 +96,11 @@ def find_pretrained(architecture: str, place: str | None) -> Pretrained:
     if place is None or place.endswith(".safetensors"):
         own = timm.get_pretrained_cfg(architecture)
         facts = own.to_dict() if own else {}
-        return Pretrained(config={}, transform=make_transform(facts, name=architecture), file=Path(place) if place else None)
+        return Pretrained(
+            config={}, transform=make_transform(facts, name=architecture), file=Path(place) if place else None
+        )
     folder = find_folder(place)
-    content = read_json(folder / "config.json")
+    content = read_config(folder / "config.json")
     named = str(content.get("architecture"))
     if named.split(".")[0] != architecture.split(".")[0]:
         raise ValueError(

@@ -16,12 +16,11 @@ from torch import Tensor, nn
 
 from tasks.images.transform import Transform
 from tasks.models.architecture import one_line
-from tasks.models.weight_folder import Pretrained, find_folder, read_json, weights_in
+from tasks.models.encoder import check_sizes
+from tasks.models.weight_folder import Pretrained, find_folder, read_config, weights_in
 
 ATTENTION = "graftline_images"  # the name of the attention function among those of transformers
-# of a config.json: numbers that say how often a part is repeated, and all others
-MOST_PARTS, MOST_SIZE = 256, 2**20
-REPEATED = ("layer", "depth", "block", "stage", "repeat", "group", "head", "register")
+MOST_PARTS = 256  # of a list or of names and values in a config.json, such as the widths of stages
 # what a config.json holds besides the network: names of classes, who made it, and code or formats that are not read
 NOT_OF_NETWORK = (
     "_name_or_path", "architectures", "auto_map", "dtype", "id2label", "label2id", "problem_type",
@@ -44,14 +43,16 @@ def find_pretrained(architecture: str, place: str | None) -> Pretrained:
     if place is None:
         raise ValueError("backbone.weights is random, which transformers cannot be: name a folder with config.json")
     folder = find_folder(place)
-    config = tower_config(read_json(folder / "config.json"))
+    config = tower_config(read_config(folder / "config.json"))
     if config.get("model_type") != architecture:
         raise ValueError(
             f"{folder / 'config.json'} is of the architecture {str(config.get('model_type'))[:60]!r}, and "
             f"backbone.architecture is {architecture}: make them the same"
         )
     path = folder / "preprocessor_config.json"
-    return Pretrained(config=config, transform=make_transform(read_json(path), name=str(path)), file=weights_in(folder))
+    return Pretrained(
+        config=config, transform=make_transform(read_config(path), name=str(path)), file=weights_in(folder)
+    )
 
 
 def tower_config(content: dict[str, Any]) -> dict[str, Any]:
@@ -190,6 +191,7 @@ def _class_and_config(config: dict[str, Any]) -> tuple[Any, Any]:
     from transformers import AttentionInterface, AutoConfig, AutoModel
     from transformers.masking_utils import AttentionMaskInterface
 
+    check_lists(config)
     check_sizes(config)
     AttentionInterface.register(ATTENTION, attend)
     AttentionMaskInterface.register(ATTENTION, lambda *_, **__: None)
@@ -219,10 +221,8 @@ def _has_dense_pooler(network_class: Any, known: Any) -> bool:
         return any(name.startswith("pooler.dense") for name, _ in network_class(known).named_parameters())
 
 
-def check_sizes(config: dict[str, Any]) -> None:
-    """Raise ValueError where a number in a stranger's config.json is beyond bounds, or its model_type is missing."""
-    if not isinstance(config.get("model_type"), str):
-        raise ValueError("config.json has no model_type, expected one such as dinov2")
+def check_lists(config: dict[str, Any]) -> None:
+    """Raise ValueError where a list in a stranger's config.json has too many parts."""
     remaining: list[tuple[str, Any]] = list(config.items())
     while remaining:
         name, value = remaining.pop()
@@ -230,12 +230,6 @@ def check_sizes(config: dict[str, Any]) -> None:
             if len(value) > MOST_PARTS:
                 raise ValueError(f"config.json has {name[:60]} of {len(value)} parts, expected at most {MOST_PARTS}")
             remaining += value.items() if isinstance(value, dict) else [(name, part) for part in value]
-        elif isinstance(value, int) and abs(value) > (most := MOST_PARTS if _is_repeated(name) else MOST_SIZE):
-            raise ValueError(f"config.json has {name[:60]} {str(value)[:40]}, expected at most {most}")
-
-
-def _is_repeated(name: str) -> bool:
-    return any(word in name for word in REPEATED) and "size" not in name and "dim" not in name
 
 
 def attend(

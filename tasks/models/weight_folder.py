@@ -22,8 +22,11 @@ from tasks.models.architecture import one_line
 PACKAGE = "package:"
 PIN = "@sha256:"
 HUB_NAME = re.compile(r"(?P<name>[\w-][\w.-]*/[\w-][\w.-]*)(?:@(?P<revision>[\w-][\w./-]*))?", re.ASCII)
-FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
-MOST_BYTES = 2**24  # of a JSON file; those with the names of 20,000 classes have 2 MB
+FILES = (
+    "config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json", "modules.json",
+    "sentence_bert_config.json", "1_Pooling/config.json",
+)  # fmt: skip
+MOST_BYTES = 2**22  # of a JSON file; those with the names of 20,000 classes have 2 MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +56,7 @@ def check_pin(file: Path, digest: str | None) -> None:
     """Raise ValueError unless the file has this SHA-256; None allows any."""
     if digest and (actual := sha256(file)) != digest:
         raise ValueError(
-            f"weights file {file} has SHA-256 {actual}, expected {digest}: get the file that you pinned, or pin this one"
+            f"weights file {file} has SHA-256 {actual}, expected {digest}: get the file that was pinned, or pin this"
         )
 
 
@@ -61,18 +64,21 @@ def find_folder(place: str) -> Path:
     """Return the folder that `place` names. A package is only found, not imported.
 
     The files of a name on the hub are downloaded, unless they are cached.
-
-    Raises ValueError where there is no such folder.
     """
     if place.startswith(PACKAGE):
         folder = _in_package(place)
-    elif (named := HUB_NAME.fullmatch(place)) and not Path(place).parent.exists():
+    elif (named := HUB_NAME.fullmatch(place)) and Path(place).parts[0] not in _here():
         return download(named["name"], revision=named["revision"])
     else:
         folder = Path(place)
     if not folder.is_dir():
-        raise ValueError(f"backbone.weights names {place}, which is no folder: name one with {' and '.join(FILES[:2])}")
+        raise ValueError(f"backbone.weights: {place} is no folder: name one with config.json and model.safetensors")
     return folder
+
+
+def _here() -> set[str]:
+    """Return the names in this folder: what begins with one is a path, and no name on the hub."""
+    return {path.name for path in Path().iterdir()}
 
 
 def _in_package(place: str) -> Path:
@@ -96,22 +102,33 @@ def download(name: str, *, revision: str | None = None) -> Path:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
     except Exception as error:  # of the hub, of the network or of the disk: there are many
         raise ValueError(
-            f"weights {name}{f' at revision {revision}' if revision else ''} are no folder here, are not cached and "
-            f"cannot be downloaded ({one_line(error)}): download {', '.join(FILES)} of https://huggingface.co/{name} "
-            "on another machine, and name their folder in backbone.weights"
+            f"{name}{f' at revision {revision}' if revision else ''} is no folder here, is not cached and cannot be "
+            f"downloaded ({one_line(error)}): download config.json, model.safetensors and preprocessor_config.json (of "
+            f"a text encoder tokenizer.json) of https://huggingface.co/{name} on another machine, and name their "
+            "folder in backbone.weights"
         ) from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the content of a JSON file. Raises ValueError where it is missing, large, or holds no names and values."""
+def read_json(path: Path, default: Any = None) -> Any:
+    """Return the content of a JSON file; `default`, unless that is None, where there is no such file.
+
+    Raises ValueError where it is missing, large or no JSON.
+    """
     if not path.is_file():
+        if default is not None:
+            return default
         raise ValueError(f"{path} is missing: copy it there, or name another folder in backbone.weights")
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(f"{path} has more than {MOST_BYTES} bytes")
     try:
-        content = json.loads(path.read_bytes().decode())
+        return json.loads(path.read_bytes().decode())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON ({one_line(error)})") from error
+        raise ValueError(f"{path} is not JSON ({error})") from error
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the names and values in a JSON file. Raises ValueError as `read_json` does, or where it holds no such."""
+    content = read_json(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds {type(content).__name__}, expected names and values")
     return content
@@ -132,7 +149,7 @@ def opened(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt") as file:
             yield file
     except SafetensorError as error:
-        raise ValueError(f"weights file {path} is not a whole safetensors file ({error}): copy it again") from error
+        raise ValueError(f"{path} is not a whole safetensors file ({error}): copy it again") from error
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

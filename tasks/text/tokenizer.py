@@ -7,9 +7,9 @@ from collections.abc import Callable
 from itertools import chain
 from typing import Any, TypeVar
 
-Result = TypeVar("Result")
-
 from tasks.machine.extras import require
+
+Result = TypeVar("Result")
 
 MOST_BYTES = 64 * 2**20
 MOST_ADDED_TOKENS = 10_000

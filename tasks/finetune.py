@@ -80,7 +80,7 @@ def run(
         "params": asdict(finetune),
         "seed": seed,
         "split": read_json(split),
-        "versions": versions(),
+        "versions": versions(model.backbone),
     }
     if modality == "text":
         facts["text_columns"] = scan.text_columns  # predict reads the tables that it is given as scan does

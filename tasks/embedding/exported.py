@@ -56,7 +56,7 @@ def _count_images_nearby(graph: fx.Graph) -> None:
         for count in counts:
             if count in node.all_input_nodes and node not in counts:
                 with graph.inserting_before(node):
-                    near = graph.call_function(aten.sym_size.int, (latest, 0))
+                    near = graph.call_method("size", (latest, 0))
                 node.replace_input_with(count, near)
         value = node.meta.get("val")
         if isinstance(value, Tensor) and value.ndim and str(value.shape[0]) == number:

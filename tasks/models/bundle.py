@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
+from importlib.metadata import version
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -223,11 +224,13 @@ def nodes(backbone: Backbone) -> list[str]:
     return [before[-1]]
 
 
-def versions() -> dict[str, str]:
+def versions(backbone: Backbone | Encoder) -> dict[str, str]:
     """Return the versions of the packages that a model's numbers depend on."""
     import torchvision
 
-    return {"torch": torch.__version__, "torchvision": torchvision.__version__}
+    library = "torchvision" if isinstance(backbone, Encoder) else backbone.library
+    own = {} if library == "torchvision" else {library: version(library)}
+    return own | {"torch": torch.__version__, "torchvision": torchvision.__version__}
 
 
 def check_baseline(baseline: Path, record: dict[str, str]) -> None:

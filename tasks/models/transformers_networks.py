@@ -21,6 +21,13 @@ from tasks.models.weight_folder import Pretrained, find_folder, read_config, wei
 
 ATTENTION = "graftline_images"  # the name of the attention function among those of transformers
 MOST_PARTS = 256  # of a list or of names and values in a config.json, such as the widths of stages
+# the encoders of images that are read: each gives a vector of one image alone, and loads no other network. Others of
+# transformers hide parts of an image by chance, take films, or fetch a network of timm by its name
+KINDS = (
+    "beit", "clip_vision_model", "convnext", "convnextv2", "data2vec-vision", "deit", "dinov2",
+    "dinov2_with_registers", "dinov3_convnext", "dinov3_vit", "efficientnet", "focalnet", "ijepa", "mobilenet_v2",
+    "mobilevit", "regnet", "resnet", "siglip_vision_model", "swin", "swinv2", "vit", "vit_msn",
+)  # fmt: skip
 # what a config.json holds besides the network: names of classes, who made it, and code or formats that are not read
 NOT_OF_NETWORK = (
     "_name_or_path", "architectures", "auto_map", "dtype", "id2label", "label2id", "problem_type",
@@ -195,7 +202,8 @@ def _class_and_config(config: dict[str, Any]) -> tuple[Any, Any]:
     check_sizes(config)
     AttentionInterface.register(ATTENTION, attend)
     AttentionMaskInterface.register(ATTENTION, lambda *_, **__: None)
-    kind = config["model_type"]
+    if (kind := config["model_type"]) not in KINDS:
+        raise ValueError(f"config.json has model_type {kind[:60]!r}, expected one of {', '.join(KINDS)}")
     try:
         known = AutoConfig.for_model(**config)
     except Exception as error:  # a stranger's config can make transformers raise almost any error
@@ -206,7 +214,9 @@ def _class_and_config(config: dict[str, Any]) -> tuple[Any, Any]:
     network_class: Any = AutoModel._model_mapping.get(type(known), None)
     if isinstance(network_class, tuple):
         network_class = network_class[0]
-    if getattr(network_class, "main_input_name", None) != "pixel_values":
+    if getattr(network_class, "main_input_name", None) != "pixel_values" or kind.endswith(
+        "_mae"
+    ):  # hides parts by chance
         raise ValueError(f"config.json: transformers has no encoder of images for {kind[:60]!r}")
     known._attn_implementation = ATTENTION if network_class._supports_attention_backend else "eager"
     return network_class, known

@@ -138,7 +138,7 @@ def forged(folder, tmp_path, **changes):
     [
         ({"library": "keras"}, "library expected 'torchvision', 'timm' or 'transformers'"),
         ({"config": lambda own: own | {"num_hidden_layers": 10**6}}, "num_hidden_layers 1000000"),
-        ({"config": lambda own: own | {"model_type": "vision_of_a_stranger"}}, "transformers builds no"),
+        ({"config": lambda own: own | {"model_type": "vision_of_a_stranger"}}, "has model_type 'vision_of"),
         ({"config": lambda own: own | {"hidden_size": 8000}}, "another shape"),
         ({"library": "timm", "architecture": "test_resnet"}, "config of test_resnet is"),
     ],
@@ -180,10 +180,11 @@ def test_weights_that_lack_a_tensor_are_refused_by_name(folder):
         load_backbone("dinov2", weights=str(folder), library="transformers")
 
 
-def test_text_encoder_is_no_encoder_of_images(folder):
-    changed(folder, model_type="bert")
-    with pytest.raises(ValueError, match="transformers has no encoder of images for 'bert'"):
-        load_backbone("bert", weights=str(folder), library="transformers")
+@pytest.mark.parametrize("kind", ["bert", "vit_mae", "timm_wrapper"])
+def test_network_that_is_no_encoder_of_images_alone_is_refused_by_name(folder, kind):
+    changed(folder, model_type=kind)
+    with pytest.raises(ValueError, match=f"has model_type '{kind}', expected one of beit, .*vit_msn"):
+        load_backbone(kind, weights=str(folder), library="transformers")
 
 
 IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}

@@ -145,52 +145,69 @@ def own_tensors(
 
 def make_transform(facts: dict[str, Any], *, name: str) -> Transform:
     """Return the evaluation transform that a preprocessor_config.json describes. Raises ValueError for any other."""
-
-    def refuse(key: str, expected: str) -> ValueError:
-        return ValueError(f"{name} has {key} {str(facts.get(key))[:60]}, expected {expected}")
-
-    for key in ("do_resize", "do_rescale"):
-        if not facts.get(key, True):
-            raise refuse(key, "true")
-    if facts.get("do_flip_channel_order") or facts.get("do_pad"):
-        raise refuse("do_flip_channel_order" if facts.get("do_flip_channel_order") else "do_pad", "false")
-    if abs(float(facts.get("rescale_factor", 1 / 255)) * 255 - 1) > 1e-3:
-        raise refuse("rescale_factor", "1/255")
-    number = facts.get("resample")
-    if not isinstance(number, int) or not 0 <= number < len(INTERPOLATIONS):
-        raise refuse("resample", f"0 to {len(INTERPOLATIONS) - 1}, a filter of Pillow")
-    kind = str(facts.get("image_processor_type", facts.get("feature_extractor_type", "")))
-    crops = bool(facts.get("do_center_crop", "crop_size" in facts))
-    size = facts.get("size")
-    if isinstance(size, int) and not isinstance(size, bool):
-        side, squashes = size, not (crops or kind.startswith(("CLIP", "ConvN")))
-    elif isinstance(size, dict) and isinstance(size.get("shortest_edge"), int):
-        side, squashes = size["shortest_edge"], False
-    elif isinstance(size, dict) and isinstance(size.get("height"), int) and size["height"] == size.get("width"):
-        side, squashes = size["height"], True
-    else:
-        raise refuse("size", "shortest_edge, or height and width of a square")
-    crop, resize = side, side
-    if "crop_pct" in facts or kind.startswith("ConvN"):
-        share = facts.get("crop_pct") or CONVNEXT_CROP
-        resize, squashes = (side, True) if side >= LARGE else (int(side / share), False)
-    elif crops:
-        cropped = facts.get("crop_size", side)
-        crop = cropped.get("height") if isinstance(cropped, dict) else cropped
-        if not isinstance(crop, int) or (isinstance(cropped, dict) and crop != cropped.get("width")):
-            raise refuse("crop_size", "height and width of a square")
-    is_normalised = facts.get("do_normalize", True)
-    mean, std = (facts.get(key) if is_normalised else default for key, default in
-                 (("image_mean", [0.0] * 3), ("image_std", [1.0] * 3)))  # fmt: skip
-    for key, values in (("image_mean", mean), ("image_std", std)):
-        if not isinstance(values, list) or len(values) != 3 or not all(isinstance(one, int | float) for one in values):
-            raise refuse(key, "three numbers")
+    number, is_normalised = facts.get("resample"), facts.get("do_normalize", True)
+    mean, std = (facts.get("image_mean"), facts.get("image_std")) if is_normalised else ([0.0] * 3, [1.0] * 3)
+    expected = {
+        "do_resize": (facts.get("do_resize", True), "true"),
+        "do_rescale": (facts.get("do_rescale", True), "true"),
+        "do_pad": (not facts.get("do_pad"), "false"),
+        "do_flip_channel_order": (not facts.get("do_flip_channel_order"), "false"),
+        "rescale_factor": (_is_near(facts.get("rescale_factor", 1 / 255), 1 / 255), "1/255"),
+        "resample": (isinstance(number, int) and 0 <= number < len(INTERPOLATIONS), "0 to 5, a filter of Pillow"),
+        "image_mean": (_is_triple(mean), "three numbers"),
+        "image_std": (_is_triple(std), "three numbers"),
+        "size": (
+            _sizes(facts) is not None,
+            "shortest_edge, or a square, and a square crop_size",
+        ),
+    }
+    for key, (is_met, what) in expected.items():
+        if not is_met:
+            raise ValueError(f"{name} has {key} {str(facts.get(key))[:60]}, expected {what}")
+    resize, crop, squashes = _sizes(facts) or (0, 0, False)
     return Transform.from_dict(
         {
             "resize_size": resize, "crop_size": crop, "mean": mean, "std": std,
-            "interpolation": INTERPOLATIONS[number], "resize": "squash" if squashes else "shorter_side",
+            "interpolation": INTERPOLATIONS[number or 0], "resize": "squash" if squashes else "shorter_side",
         }
     )  # fmt: skip
+
+
+def _sizes(facts: dict[str, Any]) -> tuple[int, int, bool] | None:
+    """Return the sizes (px) of resizing and of the crop, and whether both sides are resized; None where unknown."""
+    kind = str(facts.get("image_processor_type", facts.get("feature_extractor_type", "")))
+    crops = bool(facts.get("do_center_crop", "crop_size" in facts))
+    size = facts.get("size")
+    if isinstance(size, dict) and _is_size(size.get("shortest_edge")):
+        side, squashes = size["shortest_edge"], False
+    elif (square := _square(size)) is not None:  # a number alone meant the shorter side to CLIP and to ConvNeXt
+        side, squashes = square, isinstance(size, dict) or not (crops or kind.startswith(("CLIP", "ConvN")))
+    else:
+        return None
+    if "crop_pct" in facts or kind.startswith("ConvN"):
+        share = facts.get("crop_pct") or CONVNEXT_CROP
+        return (side, side, True) if side >= LARGE else (int(side / share), side, False)
+    crop = _square(facts.get("crop_size", side)) if crops else side
+    return None if crop is None else (side, crop, squashes)
+
+
+def _square(size: Any) -> int | None:
+    """Return the side of `224` or `{"height": 224, "width": 224}`."""
+    if isinstance(size, dict):
+        size = size.get("height") if size.get("height") == size.get("width") else None
+    return size if _is_size(size) else None
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_near(value: Any, other: float) -> bool:
+    return isinstance(value, int | float) and abs(value / other - 1) < 1e-3
+
+
+def _is_triple(values: Any) -> bool:
+    return isinstance(values, list) and len(values) == 3 and all(isinstance(value, int | float) for value in values)
 
 
 def _class_and_config(config: dict[str, Any]) -> tuple[Any, Any]:
@@ -214,10 +231,6 @@ def _class_and_config(config: dict[str, Any]) -> tuple[Any, Any]:
     network_class: Any = AutoModel._model_mapping.get(type(known), None)
     if isinstance(network_class, tuple):
         network_class = network_class[0]
-    if getattr(network_class, "main_input_name", None) != "pixel_values" or kind.endswith(
-        "_mae"
-    ):  # hides parts by chance
-        raise ValueError(f"config.json: transformers has no encoder of images for {kind[:60]!r}")
     known._attn_implementation = ATTENTION if network_class._supports_attention_backend else "eager"
     return network_class, known
 

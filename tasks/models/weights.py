@@ -35,6 +35,7 @@ NUMBER_BYTES = 4
 BYTES_AT_ONCE = 2**20
 SPARE_BYTES = 2**28  # for a layer of many thousand classes, and for what else a checkpoint holds
 BYTEARRAY = b"\nbytearray\n"  # a pickle names it so; torch lets it make any number of bytes out of one number
+MOST_CROP, MOST_RESIZE = 1024, 2048  # px; a bundle takes no larger ones
 RANDOM = "random"  # instead of a weights name: an untrained backbone, for training from scratch
 
 
@@ -114,6 +115,11 @@ def _load_other(
     file = pretrained.file
     header = _header(file) if file else {}
     transform = _resized(Transform.from_dict(header) if header else pretrained.transform, image_size, decode)
+    if transform.crop_size > MOST_CROP or transform.resize_size > MOST_RESIZE:
+        raise ValueError(
+            f"weights {weights} take images of {transform.crop_size} px, resized to {transform.resize_size} px, "
+            f"expected at most {MOST_CROP} and {MOST_RESIZE}: set backbone.image_size"
+        )
     build = partial(
         Backbone, architecture, features=features, transform=transform, library=library, config=pretrained.config
     )

@@ -92,7 +92,7 @@ def run(
         "params": asdict(finetune),
         "seed": seed,
         "split": read_json(split),
-        "versions": versions(),
+        "versions": versions(model.backbone),
     }
     if lengths:
         facts["median_tokens"] = round(statistics.median(map(sum, lengths)))  # of a text, for its latency

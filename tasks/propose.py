@@ -297,7 +297,7 @@ def check_encoder(weights: str) -> None:
     """Raise ValueError where the weights are no text encoder's, or the libraries that run one are not installed."""
     require("text")
     if Path(weights).is_dir() or weights.startswith(PACKAGE):
-        from tasks.models.encoder_files import find_folder
+        from tasks.models.weight_folder import find_folder
 
         find_folder(weights)
     elif Path(weights).suffix in FILES or weights == "random":

@@ -28,7 +28,8 @@ from tasks.embedding.embedder import AUTO, DTYPES, Precision, plan
 from tasks.embedding.engine import StoredView, embed, open_store
 from tasks.embedding.packing import TextEmbedder, pack
 from tasks.machine.cores import one_thread_each
-from tasks.models.encoder_files import find_folder, load_encoder
+from tasks.models.encoder_files import load_encoder
+from tasks.models.weight_folder import find_folder
 from tasks.text.copy_hash import HASHES_SHAPE, copy_hashes
 from tasks.text.decode import decode_sample
 

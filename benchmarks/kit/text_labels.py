@@ -22,7 +22,7 @@ from tasks.data.samples.samples import Samples
 from tasks.data.vectors.embeddings import read_embeddings
 from tasks.evaluate import parts_of
 from tasks.models.bundle import load_bundle
-from tasks.models.encoder_files import find_folder
+from tasks.models.weight_folder import find_folder
 from tasks.prediction.answers import Answerer, answers_of_words
 from tasks.prediction.answers import answers as answers_of_heads
 from tasks.prediction.heldout import ask, words_of

@@ -28,6 +28,7 @@ class TextEmbedder:
     def __init__(self, encoder: Encoder, plan: Plan) -> None:
         self.plan = plan
         self.architecture = encoder.architecture
+        self.packages = ("numpy", "tokenizers", "torch", "transformers")
         self.dim = encoder.dim
         self.transform = encoder.transform
         self.encoder = encoder

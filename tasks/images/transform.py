@@ -18,6 +18,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 Decode = Literal["full", "scaled"]
+Resize = Literal["shorter_side", "squash"]
 
 LONGEST = 20  # times the shorter side; of a longer strip only the middle is resized, as the crop shows no more
 LEAST_DECODED = 128  # px of the shorter side; the image decoded for a small backbone is also hashed to find copies
@@ -26,6 +27,9 @@ LEAST_DECODED = 128  # px of the shorter side; the image decoded for a small bac
 @dataclass(frozen=True, kw_only=True)
 class Transform:
     """Resize the shorter side to `resize_size` px, crop the centre to `crop_size` px, scale to 0..1, normalise.
+
+    `resize` "squash" resizes both sides to `resize_size` px instead, so that nothing is cut off and a long image is
+    distorted, as SigLIP was trained.
 
     `decode` applies to a JPEG that is at least twice too large. "full" decodes it at full size; "scaled" decodes it to
     a half, a quarter or an eighth of each side, which libjpeg computes from the frequencies, four to ten times as fast.
@@ -37,6 +41,7 @@ class Transform:
     std: tuple[float, ...] = IMAGENET_STD
     interpolation: str = "bilinear"
     decode: Decode = "full"  # for bundles that do not state it
+    resize: Resize = "shorter_side"
     modality: ClassVar[Literal["images"]] = "images"
     num_marks: ClassVar[int] = 0  # an image is read whole
 
@@ -56,7 +61,11 @@ class Transform:
         return cls(**fields | {"mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Return the fields. The usual `resize` is left out, so that fingerprints of before it was there stay true."""
+        fields = asdict(self)
+        if self.resize == "shorter_side":
+            del fields["resize"]
+        return fields
 
     @property
     def shorter_side(self) -> int | None:
@@ -70,11 +79,12 @@ class Transform:
         """
         image = _middle(image)
         interpolation = InterpolationMode(self.interpolation)
+        size = [self.resize_size] if self.resize == "shorter_side" else [self.resize_size, self.resize_size]
         if interpolation is not InterpolationMode.BILINEAR:  # torch resizes differently
-            image = tvf.resize(image, [self.resize_size], interpolation)
+            image = tvf.resize(image, size, interpolation)
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (3, height, width), channels last in memory
         if interpolation is InterpolationMode.BILINEAR:  # four times as fast as Pillow's
-            pixels = tvf.resize(pixels, [self.resize_size], interpolation, antialias=True)
+            pixels = tvf.resize(pixels, size, interpolation, antialias=True)
         cropped: Tensor = tvf.center_crop(pixels, [self.crop_size])
         return cropped
 

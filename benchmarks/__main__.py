@@ -20,6 +20,7 @@ NAMES = (
     "pipeline",
     "predict",
     "report",
+    "text",
     "transfer",
     "validate",
 )

@@ -55,7 +55,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.kit.machine import Claim, finish
+from benchmarks.kit.machine import Claim, finish, show
 from benchmarks.kit.matmul import matmul_flops
 from tasks.data.health.hashes import Probes, read_hashes, write_hashes
 from tasks.data.manifest.tables import write_table
@@ -444,10 +444,6 @@ def find_files(root: Path, *, limit: int | None) -> Files:
 def fresh(path: Path) -> Path:
     shutil.rmtree(path, ignore_errors=True)
     return path
-
-
-def show(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def parse_arguments() -> argparse.Namespace:

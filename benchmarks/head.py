@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 from threadpoolctl import threadpool_limits
 
-from benchmarks.kit.machine import Claim, finish, parse_arguments
+from benchmarks.kit.machine import Claim, finish, parse_arguments, show
 from tasks.stage.params import load_params
 from tasks.training.heads.logistic import LinearHead, Solver, fit_head
 from tasks.training.heads.options import HeadOptions
@@ -259,10 +259,6 @@ def peak_from_disk(n: int, dim: int) -> dict[str, int]:
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
     start = time.perf_counter()
     return work(), time.perf_counter() - start
-
-
-def show(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -27,8 +27,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.embed import PACS, SQUEEZENET, Files, find_files, show
-from benchmarks.kit.machine import Claim, finish, parser
+from benchmarks.embed import PACS, SQUEEZENET, Files, find_files
+from benchmarks.kit.machine import Claim, finish, parser, show
 from tasks.data.samples.samples import Samples
 from tasks.embedding.embedder import Embeds
 from tasks.images.decode import decode_sample

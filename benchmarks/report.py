@@ -32,6 +32,7 @@ from PIL import Image, ImageFilter
 
 from benchmarks.kit.machine import Claim, finish, parse_arguments
 from tasks import report
+from tasks.data.health.leaks import COLUMNS, LEAKS
 from tasks.data.manifest.tables import write_table, write_text_table
 from tasks.data.vectors.tensors import Tensor, write_tensors
 from tasks.machine.files import write_json
@@ -85,7 +86,13 @@ def draw(place: Path) -> Path:
     out = place / "report" / "index.html"
     folders = ("validated", "audit", "training", "evaluation", "regression", "raw")
     params = load_params(ROOT / "params.yaml").report
-    report.run(**{name: place / name for name in folders}, batches=place / "batches.yaml", out=out, report=params)
+    report.run(
+        **{name: place / name for name in folders},
+        batches=place / "batches.yaml",
+        out=out,
+        report=params,
+        modality="images",
+    )
     return out
 
 
@@ -180,8 +187,11 @@ def write_data(place: Path, manifest: pd.DataFrame, rng: Generator) -> None:
         "num_leaked": 985,
         "batches": leaks,
         "limits": {"separates": True, "expected_recall": 0.98},
+        "marks": None,
+        "warnings": [],
     }
     write_json(place / "audit" / "audit.json", health)
+    write_text_table(place / "audit" / LEAKS, pd.DataFrame(columns=COLUMNS))
 
 
 def write_results(place: Path, predictions: pd.DataFrame) -> None:

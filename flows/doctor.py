@@ -91,7 +91,8 @@ def memory() -> str:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if total < LEAST_MEMORY:
         raise ValueError(
-            f"{total / 1e9:.1f} GB, expected {LEAST_MEMORY / 1e9:.0f}: lower minibatch_size, image_size, max_tokens in params.yaml"
+            f"{total / 1e9:.1f} GB, expected {LEAST_MEMORY / 1e9:.0f}: lower minibatch_size, image_size or max_tokens "
+            "in params.yaml"
         )
     return f"{total / 1e9:.0f} GB"
 

@@ -1,4 +1,7 @@
-"""Manifest, embeddings and hashes in; the near-duplicates between train or val and held-out, and their limits, out."""
+"""Manifest, embeddings and hashes in; the near-duplicates between train or val and held-out, and their limits, out.
+
+Of texts it also counts what the encoder could not read.
+"""
 
 import logging
 from pathlib import Path
@@ -9,10 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tasks.data.admission.splits import small_classes
-from tasks.data.health.hashes import read_hashes
+from tasks.data.health.hashes import read_hashes, read_marks
 from tasks.data.health.leaks import COLUMNS, LEAKED, LEAKS
+from tasks.data.health.marks import count_marks, warn_of_marks
 from tasks.data.health.near_duplicates import Pairs, Side, find_twins
-from tasks.data.health.options import TwinOptions
 from tasks.data.health.twin_limits import TwinLimits, set_limits
 from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import TRAINING, read_manifest
@@ -21,6 +24,7 @@ from tasks.data.vectors.embeddings import read_embeddings
 from tasks.machine.files import read_json, whole_folder, write_json
 from tasks.stage.main import main
 from tasks.stage.modality import Modality, room
+from tasks.stage.params import AuditParams
 
 logger = logging.getLogger("graftline")
 
@@ -33,10 +37,10 @@ def run(
     hashes: Path,
     batches: Path,
     out: Path,
-    audit: TwinOptions,
+    audit: AuditParams,
     modality: Modality,
 ) -> None:
-    """Find what leaked between training and the held-out set."""
+    """Find what leaked between training and the held-out set, and what of the texts no encoder read."""
     names = read_batches(batches)
     manifest = read_manifest(manifests, names)
     vectors = read_embeddings(embeddings, names, num_samples=len(manifest))
@@ -50,12 +54,16 @@ def run(
     leaks = table(manifest, twins.left, ours=np.flatnonzero(is_used), theirs=np.flatnonzero(is_heldout))
     leaked = table(manifest, twins.right.swapped(), ours=np.flatnonzero(is_heldout), theirs=np.flatnonzero(is_used))
     check_something_is_left(manifest, leaks, read_json(classes))
+    marks = {batch: own for batch in names if (own := read_marks(hashes, batch)) is not None}
+    warnings = list(warn_of_marks({batch: count_marks(own) for batch, own in marks.items()}, audit)) if marks else []
     described = describe(limits, num_probes=probes.cosines.size, num_used=len(used.vectors))
     summary = {
         "limits": described,
         "batches": {batch: count(leaks, leaked, batch) for batch in names},
         "num_leaks": len(leaks),
         "num_leaked": len(leaked),
+        "marks": count_marks(np.concatenate(list(marks.values()))) if marks else None,
+        "warnings": warnings,
     }
     with whole_folder(out) as folder:
         write_text_table(folder / LEAKS, leaks)
@@ -67,6 +75,8 @@ def run(
         f"{len(used.vectors):,}", f"{len(judge.vectors):,}", f"{len(leaks):,}", f"{len(leaked):,}",
         limits.min_cosine, limits.max_distance,
     )  # fmt: skip
+    for warning in warnings:
+        logger.warning("warning: %s", warning)
     if not described["separates"]:
         logger.info(
             "only %.0f %% of altered copies can be distinguished from other samples of this data: leaks may remain",

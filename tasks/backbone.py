@@ -19,7 +19,8 @@ def run(*, out: Path, backbone: BackboneOptions, modality: Modality) -> None:
     pretrained = load_pretrained(backbone, modality=modality)
     fingerprint = pretrained.fingerprint()
     with whole_folder(out) as folder:
-        save_bundle(folder, Classifier(pretrained, {}), lineage={"fingerprint": fingerprint, "versions": versions()})
+        lineage = {"fingerprint": fingerprint, "versions": versions(pretrained)}
+        save_bundle(folder, Classifier(pretrained, {}), lineage=lineage)
     logger.info("backbone %s: %d features, fingerprint %s", pretrained.architecture, pretrained.dim, fingerprint[:12])
 
 

@@ -1,4 +1,4 @@
-"""The samples of a batch and a frozen backbone in; a vector and the hashes of every sample out.
+"""The samples of a batch and a frozen backbone in; a vector, the hashes and the marks of every sample out.
 
 They come in the manifest's order. The embedding store keeps them under the sample's id and all that they depend on, so
 that only samples that the store lacks are read.
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from tasks.data.health.bits import HashDistance, hash_words
 from tasks.data.health.hashes import Probes, write_hashes
+from tasks.data.health.marks import count_marks, describe_marks
 from tasks.data.manifest.manifest import POOL, TRAINING, read_batch
 from tasks.data.samples.samples import Samples
 from tasks.data.vectors.embeddings import pair_cosines, write_embeddings
@@ -55,7 +56,7 @@ def run(
     Args:
         raw: the batch, a folder or a Parquet file
         out: the safetensors file of the vectors
-        hashes: the safetensors file of the hashes by which copies are found
+        hashes: the safetensors file of the hashes by which copies are found, and of the marks of texts
     """
     start = time.monotonic()
     rows = read_batch(manifest.parent, manifest.stem)
@@ -78,15 +79,18 @@ def run(
     with whole_file(out) as path:
         vectors = (looks.vectors for looks in kept.looks(samples.ids))
         write_embeddings(path, vectors, shape=(len(rows), embedder.dim), recipe=fingerprint)
+    marks = kept.all_marks(samples.ids)
     with whole_file(hashes) as path:
         bits = (looks.hashes for looks in kept.looks(samples.ids))
-        write_hashes(path, bits, shape=(len(rows), *copy_hash.HASHES_SHAPE), probes=probes)
+        write_hashes(path, bits, shape=(len(rows), *copy_hash.HASHES_SHAPE), probes=probes, marks=marks)
     logger.info(
         "embedded %s of %s samples (%s, %s on %s) -> (%d, %d) in %.0f s",
         f"{new:,}", f"{len(rows):,}", embedder.plan.precision, embedder.plan.execution,
         embedder.plan.device, len(rows), embedder.dim,
         time.monotonic() - start,
     )  # fmt: skip
+    if marks is not None:
+        logger.info(describe_marks(count_marks(marks), longest=embedder.transform.longest))
 
 
 def probe(

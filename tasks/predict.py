@@ -1,4 +1,4 @@
-"""A bundle and images in; the label and calibrated probability of every image and target out.
+"""A bundle and samples in; the label and calibrated probability of every sample and target out.
 
 With --export the bundle becomes one file that other programs run.
 """
@@ -9,19 +9,16 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # each function imports what it needs: --help needs no torch
     from tasks.prediction.answers import Answerer
+    from tasks.prediction.reading import Reading
     from tasks.prediction.stream import Answers
 
 logger = logging.getLogger("graftline")
 
-MIN_IMAGE_SIZE = 1  # px
-MAX_IMAGE_PIXELS = 100_000_000
-MAX_FILE_BYTES = 500_000_000
 ENDINGS = (".parquet", ".csv", ".json")
 FORMATS = ("onnx", "torch")  # of an export
 
@@ -33,19 +30,22 @@ def predict(
     out: Path | None,
     top_k: int = 5,
     root: Path | None = None,
-    max_image_pixels: int = MAX_IMAGE_PIXELS,
-    max_file_bytes: int = MAX_FILE_BYTES,
+    limits: dict[str, int] | None = None,
+    text_columns: list[str] | None = None,
+    encoding: str | None = None,
     **choices: Any,
 ) -> Counter[str]:
-    """Classify the images of the inputs. Return how many have no label for a reason, and how many have one ("").
+    """Classify the samples of the inputs. Return how many have no label for a reason, and how many have one ("").
 
     `out` names the format by its ending: .parquet, .csv or .json; without it a line for each answer is printed.
-    `choices` are fields of `tasks.embedding.options.PlanOptions`. Earlier predictions are inputs only if they are
-    named. Raises ValueError where the bundle is not whole or has no targets, or where `out` would replace a file that
-    holds no predictions.
+    `limits` are fields of `tasks.prediction.reading.Limits`; `text_columns` and `encoding` are those of tables of
+    texts, see `Reading`. `choices` are fields of `tasks.embedding.options.PlanOptions`. Earlier predictions are inputs
+    only if they are named. Raises ValueError where the bundle is not whole or has no targets, where it reads images and
+    is given columns or an encoding, or where `out` would replace a file that holds no predictions.
     """
     from tasks.models.bundle import load_bundle
     from tasks.prediction.answers import Answerer
+    from tasks.prediction.reading import Limits, Reading
 
     if out is not None:
         check_out(out, bundle=bundle)
@@ -53,35 +53,21 @@ def predict(
         check_replaced(out, inputs)
     if root is not None and not root.is_dir():
         raise ValueError(f"the root {root} is no folder: name the one where the paths in tables begin")
-    model, _ = load_bundle(bundle)
+    model, lineage = load_bundle(bundle)
     answerer = Answerer(model, **choices)
-    return predict_with(
-        answerer,
-        inputs,
-        out=out,
-        top_k=top_k,
-        root=root,
-        max_image_pixels=max_image_pixels,
-        max_file_bytes=max_file_bytes,
-    )
+    reading = Reading(
+        answerer.transform, lineage, limits=Limits(**limits or {}), columns=text_columns, encoding=encoding
+    )  # fmt: skip
+    return predict_with(answerer, reading, inputs, out=out, top_k=top_k, root=root)
 
 
 def predict_with(
-    answerer: "Answerer",
-    inputs: Sequence[Path],
-    *,
-    out: Path | None,
-    top_k: int,
+    answerer: "Answerer", reading: "Reading", inputs: Sequence[Path], *, out: Path | None, top_k: int,
     root: Path | None = None,
-    max_image_pixels: int = MAX_IMAGE_PIXELS,
-    max_file_bytes: int = MAX_FILE_BYTES,
-) -> Counter[str]:
+) -> Counter[str]:  # fmt: skip
     """Do what `predict` does, with a model that is loaded."""
-    from tasks.images.decode import decode_stranger
-    from tasks.images.options import SizeLimits
     from tasks.machine.files import beside_of
     from tasks.machine.progress import progress
-    from tasks.prediction.inputs import find_inputs
     from tasks.prediction.prediction_table import holds_predictions
     from tasks.prediction.stream import answer_stream
 
@@ -90,17 +76,12 @@ def predict_with(
             return True
         return holds_predictions(path)
 
-    listed = find_inputs(inputs, root=root, left_out=is_ours)
-    decode = partial(
-        decode_stranger,
-        limits=SizeLimits(min_image_size=MIN_IMAGE_SIZE, max_image_pixels=max_image_pixels),
-        shorter_side=answerer.transform.shorter_side,
-    )  # fmt: skip
-    answers = answer_stream(listed, answerer, decode=decode, max_file_bytes=max_file_bytes, top_k=top_k)
+    listed = reading.find(inputs, root=root, left_out=is_ours)
+    answers = answer_stream(listed, answerer, reading=reading, top_k=top_k)
     shown = progress(answers, total=None, what="predict", unit="minibatches")
     if out is None:
         return print_predictions(answers, answerer.classes)
-    return write_predictions(out, shown, answerer.classes)
+    return write_predictions(out, shown, answerer.classes, modality=answerer.transform.modality)
 
 
 def check_out(out: Path, *, bundle: Path) -> None:
@@ -148,13 +129,15 @@ def print_predictions(answers: Iterable["Answers"], classes: dict[str, list[str]
     return counts
 
 
-def write_predictions(out: Path, answers: Iterable["Answers"], classes: dict[str, list[str]]) -> Counter[str]:
+def write_predictions(
+    out: Path, answers: Iterable["Answers"], classes: dict[str, list[str]], *, modality: str
+) -> Counter[str]:  # fmt: skip
     """Write answers as they come, and count the inputs by the reason why they have no label."""
     from tasks.machine.files import whole_file
     from tasks.prediction.prediction_table import prediction_writer, rows
 
     counts: Counter[str] = Counter()
-    with whole_file(out) as path, prediction_writer(path, ending=out.suffix.lower()) as writer:
+    with whole_file(out) as path, prediction_writer(path, modality=modality, ending=out.suffix.lower()) as writer:
         for part in answers:
             counts.update(item.reason for item in part.inputs)
             for row in rows(part, classes):
@@ -180,10 +163,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return
         start = time.monotonic()
         chosen = {"device": options.device, "precision": options.precision, "minibatch_size": options.minibatch_size}
-        choices = {name: value for name, value in chosen.items() if value is not None}
+        most = {name: getattr(options, name) for name in ("max_image_pixels", "max_characters", "max_file_bytes")}
+        choices, limits = (
+            {name: value for name, value in given.items() if value is not None} for given in (chosen, most)
+        )
         counts = predict(
-            options.bundle, options.inputs, out=options.out, top_k=options.top_k, root=options.root,
-            max_image_pixels=options.max_image_pixels, max_file_bytes=options.max_file_bytes, **choices,
+            options.bundle, options.inputs, out=options.out, top_k=options.top_k, root=options.root, limits=limits,
+            text_columns=options.text_columns, encoding=options.encoding, **choices,
         )  # fmt: skip
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.items()) if reason)
         if not counts[""]:
@@ -208,7 +194,7 @@ def example(out: Path | None) -> str:
 
 
 def no_file(inputs: Sequence[Path]) -> str:
-    return f"there is no file in {', '.join(map(str, inputs))}, besides earlier predictions"
+    return f"there is no sample in {', '.join(map(str, inputs))}, besides earlier predictions"
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -219,15 +205,20 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "inputs", type=Path, nargs="*",
-        help="folders, pictures, CSV and Parquet files; without --bundle the first is the bundle's folder",
+        help="folders, files and tables (CSV, TSV, JSON Lines, Parquet), or - for texts on standard input, one a line; "
+        "without --bundle the first is the bundle's folder",
     )  # fmt: skip
     parser.add_argument("--bundle", type=Path, help="the folder of the model")
     parser.add_argument(
         "-o", "--out", type=Path,
         help="a file that ends in .parquet, .csv or .json; without it labels are printed; with --export the new file",
     )  # fmt: skip
-    parser.add_argument("--top-k", type=count, default=5, help="classes a picture; default: 5")
+    parser.add_argument("--top-k", type=count, default=5, help="classes a sample; default: 5")
     parser.add_argument("--root", type=Path, help="where the paths in tables begin; default: the folder of the table")
+    parser.add_argument(
+        "--text-columns", type=columns, metavar="A,B", help="of tables of texts; default: those that the model learned"
+    )
+    parser.add_argument("--encoding", help="of texts, such as cp1252; default: UTF-8, or a file's mark")
     parser.add_argument("--export", choices=FORMATS, help="write the bundle as one file of this format")
     parser.add_argument(
         "--device",
@@ -238,17 +229,26 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--precision", choices=("auto", "bf16", "fp32"), help="default: fp32, in which evaluate judged the bundle"
     )
-    parser.add_argument("--minibatch-size", type=count, help="pictures; default: 16 on cpu, 256 on cuda")
-    parser.add_argument("--max-image-pixels", type=count, default=MAX_IMAGE_PIXELS, help="width x height")
-    parser.add_argument("--max-file-bytes", type=count, default=MAX_FILE_BYTES, help="of a picture")
+    parser.add_argument("--minibatch-size", type=count, help="samples; default: 16 on cpu, 256 on cuda")
+    parser.add_argument("--max-image-pixels", type=count, help="width x height; default: 100000000")
+    parser.add_argument("--max-characters", type=count, help="of a text; default: 1000000")
+    parser.add_argument("--max-file-bytes", type=count, help="of a sample; default: 500000000")
     options = parser.parse_intermixed_args(arguments)
     if options.bundle is None and options.inputs:
         options.bundle = options.inputs.pop(0)
     if options.bundle and not options.inputs and not options.export:
-        parser.error("there is no input: name pictures, folders or tables")
+        parser.error("there is no input: name files, folders or tables")
     if options.bundle is None or bool(options.inputs) == bool(options.export) or (options.export and not options.out):
         parser.error("expected a bundle and inputs, or a bundle, --export and -o without inputs")
     return options
+
+
+def columns(text: str) -> list[str]:
+    """Return the names of columns that commas separate."""
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"{text!r}, expected the names of columns with commas between them")
+    return names
 
 
 def count(text: str) -> int:

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from tasks.data.raw.layouts import find_entries
+from tasks.data.raw.text_table import USUAL_COLUMNS, has_texts
 from tasks.data.samples.contents import read_content
 from tasks.data.samples.defects import DefectError
 from tasks.images.decode import ENDINGS, decode_stranger
@@ -28,7 +29,7 @@ from tasks.models.options import BackboneOptions
 from tasks.stage.main import main
 from tasks.stage.modality import Modality
 from tasks.stage.params import ScanParams
-from tasks.text.recognition import USUAL, tables_of_texts, text_columns
+from tasks.text.recognition import tables_of_texts, text_columns
 from tasks.training.finetuning.options import FinetuneOptions
 
 NUM_READ = 64  # samples, evenly over the batch
@@ -107,16 +108,16 @@ def run(
         raw: the batch, anywhere: a folder, a Parquet file or a table of texts
         backbones: the folder in which weights files lie
     """
-    current = {f"backbone.{name}": value for name, value in vars(backbone).items()} | {
-        "modality": modality, "finetune.flip": finetune.flip, "scan.text_columns": scan.text_columns
-    }  # fmt: skip
+    sections = {"scan": scan, "backbone": backbone, "finetune": finetune}
+    current = {f"{name}.{key}": value for name, section in sections.items() for key, value in vars(section).items()}
+    current["modality"] = modality
     facts, suits, changes = None, preset, list[Change]()
     if raw is not None and not raw.exists():
         raise ValueError(f"there is no batch at {raw}: name a folder or a table")
     if raw is not None and preset != "custom":
-        tables = tables_of_texts(raw, image_endings=ENDINGS)
+        tables = tables_of_texts(raw, scan, image_endings=ENDINGS)
         if tables is not None or modality == "text":
-            suits, changes = propose_for_texts(tables or [], preset=preset, current=current)
+            suits, changes = propose_for_texts(tables or [], scan, preset=preset, current=current)
         else:
             facts = look_at(raw, scan)
             if facts.side is not None:
@@ -126,8 +127,8 @@ def run(
         check_encoder(after["backbone.weights"])
     elif raw is not None and raw.is_file() and raw.suffix.lower() != ".parquet":
         raise ValueError(
-            f"{raw.name} is no table of texts: expected a column {', '.join(USUAL)}, or one whose cells are several "
-            "words long; a table of the labels of images is called labels.csv and lies beside them"
+            f"{raw.name} is no table of texts: expected a column {', '.join(USUAL_COLUMNS)}, or one whose cells are "
+            "several words long; a table of the labels of images is called labels.csv and lies beside them"
         )
     else:
         check_weights(after["backbone.architecture"], after["backbone.weights"])
@@ -199,7 +200,7 @@ def propose(facts: Facts, *, preset: str, current: Mapping[str, Any], backbones:
 
 
 def propose_for_texts(
-    tables: Sequence[Path], *, preset: str, current: Mapping[str, Any]
+    tables: Sequence[Path], scan: ScanParams, *, preset: str, current: Mapping[str, Any]
 ) -> tuple[str, list[Change]]:  # fmt: skip
     """Return the preset for texts, and the changes that it needs.
 
@@ -215,7 +216,8 @@ def propose_for_texts(
     own = PRESETS["small" if preset == "text" else preset]  # preset text is named by a person, in the file as shipped
     whys = {"backbone.weights": "all-MiniLM-L6-v2, which is installed"}
     wanted = [Change(key=key, value=value, why=whys.get(key, seen)) for key, value in PRESETS["text"].items()]
-    if columns := text_columns(tables[0]) if tables else None:
+    columns = text_columns(tables[0], scan) if tables and not has_texts(tables[0], scan) else None
+    if columns:
         why = f"the columns of {tables[0].name} with a usual name, or several words long"
         wanted.append(Change(key="scan.text_columns", value=columns, why=why))
     changes = unchanged(wanted, own=own, current=current)
@@ -295,7 +297,7 @@ def check_encoder(weights: str) -> None:
     """Raise ValueError where the weights are no text encoder's, or the libraries that run one are not installed."""
     require("text")
     if Path(weights).is_dir() or weights.startswith(PACKAGE):
-        from tasks.models.encoder_files import find_folder
+        from tasks.models.weight_folder import find_folder
 
         find_folder(weights)
     elif Path(weights).suffix in FILES or weights == "random":

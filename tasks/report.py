@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tasks.data.health.leaks import LEAKS, read_leaks
+from tasks.data.health.marks import describe_marks
 from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import SPLITS, read_manifest, used_of
 from tasks.data.manifest.tables import read_text_table
@@ -18,16 +20,16 @@ from tasks.page.examples import by_class, examples
 from tasks.page.gallery import worst
 from tasks.page.options import PageOptions
 from tasks.page.points import points, read_places
-from tasks.page.quarantine import with_pictures
+from tasks.page.previews import Previews
 from tasks.page.reliability import dots
 from tasks.page.render import render
 from tasks.page.slices import read_slices, slices
-from tasks.page.thumbnails import thumbnails
 from tasks.stage.main import main
+from tasks.stage.modality import Modality, room
 
 logger = logging.getLogger("graftline")
 
-RIGHT = "right"  # the kind of a picture that shows no error
+RIGHT = "right"  # the kind of a sample that shows no error
 
 
 def run(
@@ -41,6 +43,7 @@ def run(
     raw: Path,
     out: Path,
     report: PageOptions,
+    modality: Modality,
 ) -> None:
     """Draw the page."""
     names = read_batches(batches)
@@ -66,32 +69,35 @@ def run(
         ],
         ignore_index=True,
     )
-    pictures = thumbnails(shown, raw=raw, size=report.picture_size)
+    previews = Previews(raw=raw, decode=room(modality, "decode"), preview=room(modality, "preview"), options=report)
+    preview_of = previews.of_samples(shown)
     heldout = np.flatnonzero(manifest["split"] == "heldout")
     drawn = drawn_rows(manifest["sample_id"], heldout, limit=report.max_points)
     places = read_places(evaluation / "places.safetensors", num_samples=len(heldout))
     samples = manifest.iloc[drawn].reset_index(drop=True)
-    numbered = shown["sample_id"].drop_duplicates()
+    numbered = shown.loc[shown["sample_id"].isin(preview_of), "sample_id"].drop_duplicates()
     mapped = points(
         samples,
         places[np.searchsorted(heldout, drawn)],
         predictions,
-        pictures=dict(zip(numbered, numbered.index, strict=True)),
+        previews=dict(zip(numbered, numbered.index, strict=True)),
     )
     position = {identity: at for at, identity in enumerate(samples["sample_id"])}
     shown = shown.assign(
-        picture=shown["sample_id"].map(pictures),
+        preview=[preview_of.get(identity) for identity in shown["sample_id"]],
         row=shown["sample_id"].map(position).fillna(-1).astype(int),
         number=shown.index,
     )
     gallery = shown[shown["kind"] != RIGHT]
     content = {
         "title": report.title,
+        "modality": modality,
+        "are_shown": previews.are_shown,
         "verdict": read_json(regression / "verdict.json"),
         "subject": subject,
         "targets": targets,
         "gallery": gallery.to_dict("records"),
-        "classes": by_class(shown[shown["kind"] == RIGHT], predictions),
+        "classes": by_class(shown[shown["kind"] == RIGHT], predictions) if previews.are_shown else [],
         "num_classes": len(predictions[["target", "label"]].drop_duplicates()),
         "gallery_classes": sorted(set(gallery["label"]) | set(gallery["candidate"])),
         "num_wrong": int((predictions["candidate"] != predictions["label"]).sum()),
@@ -102,8 +108,10 @@ def run(
         ],
         "validation": validation,
         "audit": health,
+        "marks": describe_marks(health["marks"]) if health["marks"] else "",
+        "twins": previews.of_twins(read_leaks(audit / LEAKS), limit=report.max_twins),
         "num_quarantined": len(ledger),
-        "quarantine": with_pictures(newest.head(report.max_quarantined_rows), raw=raw, size=report.picture_size),
+        "quarantine": previews.of_ledger(newest.head(report.max_quarantined_rows)),
         "finetuning": read_json(training / "finetuning.json"),
         "curves": {measure: curves(epochs, measure) for measure in LINES},
         "epochs": numbers(epochs),

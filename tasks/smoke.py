@@ -14,9 +14,10 @@ import pandas as pd
 from tasks.data.samples.samples import Samples
 from tasks.models.bundle import load_bundle
 from tasks.prediction.answers import Answerer
-from tasks.prediction.latency import latency
+from tasks.prediction.latency import example, latency
 from tasks.stage.modality import room
 from tasks.stage.shell import run_verb
+from tasks.targets.head import NO_WORDS
 
 logger = logging.getLogger("graftline")
 
@@ -25,19 +26,19 @@ TOLERANCE = 1e-3  # of a probability: evaluate computes in the same way, maybe o
 
 
 def run(*, bundle: Path, predictions: Path | None, raw: Path | None) -> None:
-    """Load a bundle and predict: with --predictions and --raw some held-out samples, to compare, else an example.
+    """Load a bundle and predict: with --predictions and --raw some held-out samples, to compare, else a made-up one.
 
     Prints one JSON object. Exits with 1 where it cannot predict, or where the predictions differ.
     """
-    model, _ = load_bundle(bundle)
+    model, lineage = load_bundle(bundle)
     answerer = Answerer(model, device="cpu")
     if (predictions is None) != (raw is None):
         raise ValueError("--predictions and --raw belong together: give both or neither")
     result: dict[str, float] = {"num_compared": 0}
     if predictions is None or raw is None:
-        prepared, words = answerer.example()
-        if not all(np.isfinite(values).all() for values in answerer.answer(prepared, words).values()):
-            raise ValueError(f"{bundle} gives probabilities of an example that are not finite: its weights are damaged")
+        samples = [example(answerer.transform, lineage)] * 2
+        if not all(np.isfinite(values).all() for values in answerer.answer(samples, [NO_WORDS] * 2).values()):
+            raise ValueError(f"{bundle} gives probabilities that are not finite: its weights are damaged")
         message = f"{bundle} loads and predicts"
     else:
         worst, num_compared = compare(answerer, pd.read_parquet(predictions), raw=raw)
@@ -48,8 +49,9 @@ def run(*, bundle: Path, predictions: Path | None, raw: Path | None) -> None:
             )
         message = f"{bundle} agrees with evaluate on {num_compared} predictions (to {worst:.1e})"
         result = {"num_compared": num_compared, "max_abs_difference": worst}
-    result["latency_milliseconds"] = round(latency(model), 1)
-    logger.info("%s, %.1f ms for one sample", message, result["latency_milliseconds"])
+    took = latency(model, lineage)
+    result["latency_milliseconds"] = round(took.milliseconds, 1)
+    logger.info("%s, %s", message, took)
     sys.stdout.write(json.dumps(result, sort_keys=True) + "\n")
 
 

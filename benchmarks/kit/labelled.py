@@ -19,6 +19,7 @@ from tasks.data.admission.splits import side_of
 from tasks.data.samples.samples import sample_id
 from tasks.images.decode import decode_sample
 from tasks.models.backbone import Backbone, Features
+from tasks.models.options import Library
 from tasks.models.weights import RANDOM, load_backbone
 
 SHARED = Path(__file__).parents[3] / "shared"
@@ -40,10 +41,14 @@ class Network:
     weights: str
     features: Features
     image_size: int
+    library: Library = "torchvision"
 
     def load(self, *, is_pretrained: bool = True) -> Backbone:
         weights = self.weights if is_pretrained else RANDOM
-        return load_backbone(self.architecture, weights=weights, features=self.features, image_size=self.image_size)
+        return load_backbone(
+            self.architecture, weights=weights, library=self.library, features=self.features,
+            image_size=self.image_size,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,16 +109,17 @@ def read_digits() -> Labelled:
     )
 
 
-def read_tar(tar: str, network: Network, side_of: SideOf) -> Labelled:
-    """Return the images in the class folders of a tar of the shared data."""
+def read_tar(tar: str, network: Network, side_of: SideOf, *, inside: str | None = None) -> Labelled:
+    """Return the images in the class folders of a tar of the shared data; `inside` names a folder around them."""
     transform = network.load().transform
     pixels, names, sides = [], [], []
     with tarfile.open(SHARED / "data" / tar) as archive:
         for member in sorted(archive.getmembers(), key=lambda member: member.name):
             file = archive.extractfile(member)
-            if file is None:
+            path = PurePath(member.name)
+            if file is None or (inside and inside not in path.parts):
                 continue
-            path, content = PurePath(member.name), file.read()
+            content = file.read()
             pixels.append(transform.prepare(decode_sample(content, shorter_side=2 * network.image_size)).numpy())
             names.append(path.parent.name)
             sides.append(side_of(path, content))

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import re
+import sys
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -39,6 +40,11 @@ def describe_machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("torch", "torchvision", "dvc", "prefect", "great-expectations")},
     }
+
+
+def show(text: str) -> None:
+    """Tell the person who waits what is measured now."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def peak_bytes() -> int:

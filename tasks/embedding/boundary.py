@@ -105,13 +105,24 @@ def _names(backbone: Backbone, trained: Sequence[nn.Module]) -> tuple[str, ...]:
 
 
 def _crossing(graph: fx.GraphModule, trained: tuple[str, ...]) -> list[fx.Node]:
-    """Return the frozen steps whose results trained steps use, in order."""
+    """Return the frozen steps whose results trained steps use, in order.
+
+    A step whose result depends on no image, such as the angles of positions, is computed again in the trained part. So
+    is one without weights whose result is not a row per image, such as a size, or a map with its axes exchanged.
+    """
     is_trained: set[fx.Node] = set()
+    of_image: set[fx.Node] = set()
     for node in graph.graph.nodes:
+        if node.op == "placeholder" or of_image.intersection(node.all_input_nodes):
+            of_image.add(node)
         has_weights = (node.op == "call_module" and node.target in trained) or (
             node.op == "get_attr" and str(node.target).rpartition(".")[0] in trained
         )
         if has_weights or is_trained.intersection(node.all_input_nodes) or node.op == "output":
+            is_trained.add(node)
+    for node in reversed(graph.graph.nodes):
+        is_light = node.op in ("call_function", "call_method") and _shape_of_one(node) is None
+        if (node not in of_image or is_light) and is_trained.intersection(node.users):
             is_trained.add(node)
     return [
         node for node in graph.graph.nodes if node not in is_trained and is_trained.intersection(node.users)

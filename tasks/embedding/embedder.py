@@ -3,7 +3,7 @@
 import ctypes
 import shutil
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol
 
 import torch
@@ -24,6 +24,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 # samples; of images more than the caches of a CPU hold would be slower, and texts are packed into passes of their own
 MINIBATCH_SIZES = {"images": {"cpu": 16, "cuda": 256}, "text": {"cpu": 256, "cuda": 4096}}
 LARGEST_BLOCK = 2**30  # bytes
+PACKAGES = ("numpy", "pillow", "torch", "torchvision")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +46,10 @@ class Embeds(Protocol):
 
     plan: Plan
     architecture: str
+    packages: tuple[str, ...]  # whose versions the features depend on
     dim: int
-    transform: Any  # of the modality: `prepare(sample)`, `stack(prepared)` and `shorter_side`
+    # of the modality: `prepare(sample)`, `stack(prepared)`, `shorter_side`, `marks(sample, prepared)` and `num_marks`
+    transform: Any
 
     def __call__(self, minibatch: Any, /) -> Tensor: ...
 
@@ -96,8 +99,11 @@ class Embedder:
 
     def __init__(self, backbone: Backbone, plan: Plan, *, boundary: Boundary | None = None) -> None:
         compute_deterministically()
+        if backbone.library == "transformers" and plan.execution == "fused":
+            plan = replace(plan, execution="eager")  # its graph consists of torch's own operations, see `exported`
         self.plan = plan
         self.architecture = backbone.architecture
+        self.packages = PACKAGES + (() if backbone.library == "torchvision" else (backbone.library,))
         self.dim = boundary.width if boundary else backbone.dim
         self.transform = backbone.transform
         size = self.transform.crop_size
@@ -110,7 +116,10 @@ class Embedder:
             graph = frozen_part(backbone, boundary) if boundary else trace(backbone)
             if plan.execution != "eager":
                 fold(graph)
-            graph.to(plan.device, DTYPES[plan.precision]).to(memory_format=torch.channels_last)
+            graph.to(plan.device, DTYPES[plan.precision])
+            for tensor in (*graph.parameters(), *graph.buffers()):
+                if tensor.ndim == 4:
+                    tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
             pixels = torch.zeros(plan.minibatch_size, 3, size, size, dtype=torch.uint8)
             if plan.execution == "fused" and _has_onednn(plan.device):
                 fuse(graph, self.network_input(pixels))

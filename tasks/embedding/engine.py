@@ -40,7 +40,10 @@ def open_store(
     `backbone` is the fingerprint of its weights and transform.
     """
     facts = recipe(embedder, __name__, handed_in=(decode, hash_of), backbone=backbone)
-    return LookStore(path, recipe=facts, dim=embedder.dim, hashes_shape=hashes_shape, decode=decode, hash_of=hash_of)
+    return LookStore(
+        path, recipe=facts, dim=embedder.dim, hashes_shape=hashes_shape, decode=decode, hash_of=hash_of,
+        num_marks=embedder.transform.num_marks,
+    )  # fmt: skip
 
 
 class View(Protocol):
@@ -158,7 +161,7 @@ def embed(
         looked = look(minibatches, read, views, names=names, wanted=wanted)
         for parts in show(looked, total=len(minibatches)):
             for part in parts:
-                looks = Looks(vectors=part.vectors.numpy(), hashes=part.hashes)
+                looks = Looks(vectors=part.vectors.numpy(), hashes=part.hashes, marks=part.marks)
                 is_finite = np.all(np.isfinite(looks.vectors), axis=1)
                 adding[part.view](part.positions[is_finite], looks[is_finite])
                 if not is_finite.all():
@@ -177,16 +180,18 @@ class Decoded:
     positions: Positions
     prepared: Any  # a minibatch, as the view's transform stacks it
     hashes: NDArray[np.uint8]  # (n, num_views, bytes)
+    marks: NDArray[np.uint8]  # (n, num_marks)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LookedAt:
-    """The vectors and hashes that one view computed for the samples of a minibatch."""
+    """What one view computed for the samples of a minibatch."""
 
     view: int
     positions: Positions
     vectors: Tensor  # (n, dim) float16
     hashes: NDArray[np.uint8]
+    marks: NDArray[np.uint8]
 
 
 def look(
@@ -205,21 +210,25 @@ def look(
     def decode(positions: Positions) -> list[Decoded]:
         prepared: list[list[Any]] = [[] for _ in views]
         hashes: list[list[NDArray[np.uint8]]] = [[] for _ in views]
+        marks: list[list[NDArray[np.uint8]]] = [[] for _ in views]
         for at in positions.tolist():  # one at a time: a decoded sample may be large
             content, decoded = read(at), {}
             for number in np.flatnonzero(wanted[:, at]).tolist():
                 view = views[number]
-                side = view.embedder.transform.shorter_side
+                transform = view.embedder.transform
+                side = transform.shorter_side
                 if side not in decoded:
                     decode_at = partial(view.decode, shorter_side=side)
                     decoded[side] = decode_verified(content, decode_at, path=Path(names[at]))
                 seen = view.altered(at, decoded[side])
-                prepared[number].append(view.embedder.transform.prepare(seen))
+                prepared[number].append(transform.prepare(seen))
                 hashes[number].append(view.hash_of(seen))
+                marks[number].append(transform.marks(seen, prepared[number][-1]))
         return [
             Decoded(
                 view=number, positions=positions[wanted[number, positions]],
                 prepared=view.embedder.transform.stack(prepared[number]), hashes=np.stack(hashes[number]),
+                marks=np.stack(marks[number]),
             )
             for number, view in enumerate(views)
             if prepared[number]
@@ -228,7 +237,7 @@ def look(
     def compute(parts: list[Decoded]) -> list[LookedAt]:
         return [
             LookedAt(
-                view=part.view, positions=part.positions, hashes=part.hashes,
+                view=part.view, positions=part.positions, hashes=part.hashes, marks=part.marks,
                 vectors=views[part.view].embedder(part.prepared).half().to("cpu", non_blocking=True),
             )
             for part in parts

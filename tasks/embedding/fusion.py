@@ -8,6 +8,7 @@ compile time, and which steps are fused depends only on the network.
 """
 
 import copy
+import inspect
 import math
 import operator
 from typing import Any
@@ -19,6 +20,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision import ops
 
+from tasks.embedding.exported import export_graph
 from tasks.models.backbone import Backbone, mean_over_positions
 
 IDENTITIES = (nn.Identity, nn.Dropout, ops.StochasticDepth)  # in evaluation mode
@@ -42,7 +44,7 @@ def trace(backbone: Backbone, *, shares_weights: bool = False) -> fx.GraphModule
     network = copy.deepcopy(backbone.network, memo={id(tensor): tensor for tensor in shared}).eval()
     for part in network.modules():
         part._forward_hooks.clear()
-    graph = fx.GraphModule(network, _Tracer(autowrap_modules=(math, ops)).trace(network))
+    graph = _graph_of(network, backbone)
     output = graph.graph.output_node()
     # the last node of each part: a part that runs more than once has several keys, but one name in the values
     stacks = ((node, node.meta.get("nn_module_stack", {}).values()) for node in graph.graph.nodes)
@@ -50,14 +52,33 @@ def trace(backbone: Backbone, *, shares_weights: bool = False) -> fx.GraphModule
     features = []
     for name in backbone.sources:  # averaged right where the map is made: a later step may write over it
         with graph.graph.inserting_after(maps[name]):
-            order: dict[str, Any] = {"is_channels_last": backbone.keeps_channels_last(name)}
-            features.append(graph.graph.call_function(mean_over_positions, (maps[name],), order))
+            features.append(graph.graph.call_function(mean_over_positions, (maps[name],), backbone.order_of(name)))
     with graph.graph.inserting_before(output):
         joined = graph.graph.call_function(torch.cat, (features, 1)) if features else output.args[0]
         output.args = (graph.graph.call_method("flatten", (joined, 1)),)
     graph.graph.eliminate_dead_code()
     graph.recompile()
     return graph
+
+
+def _graph_of(network: nn.Module, backbone: Backbone) -> fx.GraphModule:
+    """Return a graph of the network: torch.fx follows torchvision and timm, torch.export whatever transformers does."""
+    if backbone.library == "transformers":
+        return export_graph(network, image_size=backbone.transform.crop_size)
+    if backbone.library == "torchvision":
+        return fx.GraphModule(network, _Tracer(autowrap_modules=(math, ops)).trace(network))
+    from tasks.models.timm_networks import untraced
+
+    leaves, functions = untraced()
+    tracer = _Tracer(autowrap_modules=(math, ops), autowrap_functions=functions)
+    tracer.leaves = leaves
+    others = list(inspect.signature(network.forward).parameters.values())[1:]
+    defaults = {parameter.name: parameter.default for parameter in others}
+    graph = tracer.trace(network, concrete_args=defaults or None)
+    for node in list(graph.nodes):
+        if node.target is torch._assert:  # of sizes that never change here; it would keep steps from being fused
+            graph.erase_node(node)
+    return fx.GraphModule(network, graph)
 
 
 class FusedConvolution(nn.Module):
@@ -95,9 +116,14 @@ def fold(graph: fx.GraphModule) -> None:
             _replace(graph, [node], node.args[0])
         elif isinstance(part, nn.BatchNorm2d):
             convolution = _part(graph, node.args[0])
-            if isinstance(convolution, nn.Conv2d) and len(node.args[0].users) == 1:
+            # of the kinds of convolution, these two use their weights as they are
+            if type(convolution).__name__ in ("Conv2d", "Conv2dSame") and len(node.args[0].users) == 1:
                 graph.set_submodule(node.args[0].target, fuse_conv_bn_eval(convolution, part))
-                _replace(graph, [node], node.args[0])
+                activation = getattr(part, "act", None)  # timm's normalisation ends in one
+                if isinstance(activation, nn.Module) and not isinstance(activation, IDENTITIES):
+                    node.target = f"{node.target}.act"
+                else:
+                    _replace(graph, [node], node.args[0])
     graph.recompile()
 
 
@@ -111,7 +137,7 @@ def fuse(graph: fx.GraphModule, images: Tensor) -> None:
     ShapeProp(graph).propagate(images)
     for node in list(graph.graph.nodes):
         convolution = _part(graph, node)
-        if not (isinstance(convolution, nn.Conv2d) and convolution.padding_mode == "zeros"):
+        if type(convolution) is not nn.Conv2d or convolution.padding_mode != "zeros":
             continue
         done, other = [node], None
         follower = _only_user(node)
@@ -169,5 +195,7 @@ def _replace(graph: fx.GraphModule, nodes: list[fx.Node], new: fx.Node) -> None:
 
 
 class _Tracer(fx.Tracer):
+    leaves: tuple[type[nn.Module], ...] = ()
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, IDENTITIES) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, (*IDENTITIES, *self.leaves)) or super().is_leaf_module(m, module_qualified_name)

@@ -1,4 +1,4 @@
-"""Pack a sample's vector and hashes into one value of the store, and unpack it."""
+"""Pack a sample's vector, hashes and marks into one value of the store, and unpack it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,22 +20,26 @@ class Looks:
 
     vectors: NDArray[np.float16]  # (n, dim)
     hashes: NDArray[np.uint8]  # (n, num_views, bytes)
+    marks: NDArray[np.uint8]  # (n, num_marks): what the backbone could not read of a sample; images have none
 
     def __getitem__(self, rows: NDArray[np.bool_]) -> "Looks":
-        return Looks(vectors=self.vectors[rows], hashes=self.hashes[rows])
+        return Looks(vectors=self.vectors[rows], hashes=self.hashes[rows], marks=self.marks[rows])
 
     def pack(self) -> NDArray[np.uint8]:
         """Return the values (n, value_bytes) of the store."""
         n, dim = self.vectors.shape
         vectors = np.ascontiguousarray(self.vectors).view(np.uint8).reshape(n, 2 * dim)
-        return np.concatenate([vectors, self.hashes.reshape(n, prod(self.hashes.shape[1:]))], axis=1)
+        return np.concatenate([vectors, self.hashes.reshape(n, prod(self.hashes.shape[1:])), self.marks], axis=1)
 
 
-def unpack(values: NDArray[np.uint8], *, hashes_shape: tuple[int, int]) -> Looks:
+def unpack(values: NDArray[np.uint8], *, dim: int, hashes_shape: tuple[int, int]) -> Looks:
     """Reverse `pack`; `hashes_shape` is (num_views, bytes)."""
-    n, num_bytes = len(values), prod(hashes_shape)
-    vectors = np.ascontiguousarray(values[:, :-num_bytes]).view(np.float16)
-    return Looks(vectors=vectors, hashes=values[:, -num_bytes:].reshape(n, *hashes_shape))
+    vectors, hashes, marks = np.split(values, [2 * dim, 2 * dim + prod(hashes_shape)], axis=1)
+    return Looks(
+        vectors=np.ascontiguousarray(vectors).view(np.float16),
+        hashes=hashes.reshape(len(values), *hashes_shape),
+        marks=marks,
+    )
 
 
 class LookStore(Store):
@@ -50,19 +54,31 @@ class LookStore(Store):
         hashes_shape: tuple[int, int],
         decode: Callable[..., Any],
         hash_of: Hash,
+        num_marks: int,
     ) -> None:
-        super().__init__(path, recipe=recipe, value_bytes=2 * dim + prod(hashes_shape))
+        super().__init__(path, recipe=recipe, value_bytes=2 * dim + prod(hashes_shape) + num_marks)
         self.dim = dim
         self.decode = decode
         self.hash_of = hash_of
         self.hashes_shape = hashes_shape
+        self.num_marks = num_marks
 
     def looks(self, sample_ids: Sequence[str]) -> Iterator[Looks]:
         """Yield the looks of the samples in their order, in chunks; see `Store.read`."""
         for values in self.read(sample_ids):
-            yield unpack(values, hashes_shape=self.hashes_shape)
+            yield self._unpack(values)
 
     def all_looks(self, sample_ids: Sequence[str]) -> Looks:
         """Return the looks of a few samples at once."""
         values = [np.empty((0, self.value_bytes), dtype=np.uint8), *self.read(sample_ids)]
-        return unpack(np.concatenate(values), hashes_shape=self.hashes_shape)
+        return self._unpack(np.concatenate(values))
+
+    def all_marks(self, sample_ids: Sequence[str]) -> NDArray[np.uint8] | None:
+        """Return the marks (n, num_marks) of the samples; None where the modality has none."""
+        if not self.num_marks:
+            return None
+        marks = [np.empty((0, self.num_marks), dtype=np.uint8), *(looks.marks for looks in self.looks(sample_ids))]
+        return np.concatenate(marks)
+
+    def _unpack(self, values: NDArray[np.uint8]) -> Looks:
+        return unpack(values, dim=self.dim, hashes_shape=self.hashes_shape)

@@ -8,11 +8,6 @@ from typing import Any
 from tasks.embedding.embedder import Embeds
 from tasks.machine import sources
 
-PACKAGES = {
-    "images": ("numpy", "pillow", "torch", "torchvision"),
-    "text": ("numpy", "tokenizers", "torch", "transformers"),
-}
-
 
 def recipe(embedder: Embeds, *modules: str, handed_in: tuple[Callable[..., Any], ...], backbone: str) -> dict[str, Any]:
     """Return all that the kept values depend on besides the sample.
@@ -28,6 +23,6 @@ def recipe(embedder: Embeds, *modules: str, handed_in: tuple[Callable[..., Any],
     return embedder.plan.recipe() | {
         "architecture": embedder.architecture,
         "backbone": backbone,
-        "code": sources.digest(*modules, *(function.__module__ for function in handed_in)),
-        "versions": {name: version(name) for name in PACKAGES[embedder.transform.modality]},
+        "code": sources.digest(*modules, type(embedder).__module__, *(function.__module__ for function in handed_in)),
+        "versions": {name: version(name) for name in embedder.packages},
     }

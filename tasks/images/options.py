@@ -17,6 +17,13 @@ class SizeLimits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PictureSize:
+    """The size of an image on the page: px of its longer side."""
+
+    picture_size: Annotated[int, Field(ge=8, le=512)]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Augmentation:
     """The limits within which a view of an image is rotated, shifted, scaled and, on request, mirrored."""
 

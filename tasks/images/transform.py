@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 import torchvision.transforms.v2.functional as tvf
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
@@ -17,6 +18,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 Decode = Literal["full", "scaled"]
+Resize = Literal["shorter_side", "squash"]
 
 LONGEST = 20  # times the shorter side; of a longer strip only the middle is resized, as the crop shows no more
 LEAST_DECODED = 128  # px of the shorter side; the image decoded for a small backbone is also hashed to find copies
@@ -25,6 +27,9 @@ LEAST_DECODED = 128  # px of the shorter side; the image decoded for a small bac
 @dataclass(frozen=True, kw_only=True)
 class Transform:
     """Resize the shorter side to `resize_size` px, crop the centre to `crop_size` px, scale to 0..1, normalise.
+
+    `resize` "squash" resizes both sides to `resize_size` px instead, so that nothing is cut off and a long image is
+    distorted, as SigLIP was trained.
 
     `decode` applies to a JPEG that is at least twice too large. "full" decodes it at full size; "scaled" decodes it to
     a half, a quarter or an eighth of each side, which libjpeg computes from the frequencies, four to ten times as fast.
@@ -36,7 +41,9 @@ class Transform:
     std: tuple[float, ...] = IMAGENET_STD
     interpolation: str = "bilinear"
     decode: Decode = "full"  # for bundles that do not state it
+    resize: Resize = "shorter_side"
     modality: ClassVar[Literal["images"]] = "images"
+    num_marks: ClassVar[int] = 0  # an image is read whole
 
     @classmethod
     def from_preset(cls, preset: Any) -> Self:
@@ -54,16 +61,16 @@ class Transform:
         return cls(**fields | {"mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Return the fields. The usual `resize` is left out, so that fingerprints of before it was there stay true."""
+        fields = asdict(self)
+        if self.resize == "shorter_side":
+            del fields["resize"]
+        return fields
 
     @property
     def shorter_side(self) -> int | None:
         """Return the least px of a decoded image's shorter side, if the file has them; None for all px of the file."""
         return max(self.resize_size, LEAST_DECODED) if self.decode == "scaled" else None
-
-    def example(self) -> Image.Image:
-        """Return a grey image."""
-        return Image.new("RGB", (self.crop_size, self.crop_size), (128, 128, 128))
 
     def prepare(self, image: Image.Image) -> Tensor:
         """Return an RGB image of any size as (3, crop_size, crop_size) uint8.
@@ -72,11 +79,12 @@ class Transform:
         """
         image = _middle(image)
         interpolation = InterpolationMode(self.interpolation)
+        size = [self.resize_size] if self.resize == "shorter_side" else [self.resize_size, self.resize_size]
         if interpolation is not InterpolationMode.BILINEAR:  # torch resizes differently
-            image = tvf.resize(image, [self.resize_size], interpolation)
+            image = tvf.resize(image, size, interpolation)
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (3, height, width), channels last in memory
         if interpolation is InterpolationMode.BILINEAR:  # four times as fast as Pillow's
-            pixels = tvf.resize(pixels, [self.resize_size], interpolation, antialias=True)
+            pixels = tvf.resize(pixels, size, interpolation, antialias=True)
         cropped: Tensor = tvf.center_crop(pixels, [self.crop_size])
         return cropped
 
@@ -84,6 +92,11 @@ class Transform:
     def stack(pixels: Sequence[Tensor]) -> Tensor:
         """Stack n tensors (3, height, width) to (n, 3, height, width), channels last in memory, like decoded pixels."""
         return torch.stack([image.permute(1, 2, 0) for image in pixels]).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def marks(image: Image.Image, pixels: Tensor) -> NDArray[np.uint8]:
+        """Return the marks (num_marks,) of an image and its pixels: none."""
+        return np.empty(0, dtype=np.uint8)
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """Normalise (n, 3, size, size) uint8 to (n, 3, size, size) float32, channels last, as the backbone expects."""

@@ -2,7 +2,12 @@
 
 from importlib.util import find_spec
 
-PACKAGES = {"text": ("tokenizers", "transformers")}  # by extra, as pyproject.toml has them
+# modules, by extra of pyproject.toml
+PACKAGES = {
+    "text": ("huggingface_hub", "tokenizers", "transformers"),
+    "timm": ("timm",),
+    "transformers": ("transformers",),
+}
 
 
 class MissingExtraError(ValueError):
@@ -14,7 +19,8 @@ def require(extra: str) -> None:
     missing = [name for name in PACKAGES[extra] if find_spec(name) is None]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
+        needs = f"the package {extra}" if missing == [extra] else f"{extra} needs {' and '.join(missing)}, which"
         raise MissingExtraError(
-            f"{extra} needs {' and '.join(missing)}, which {verb} not installed: run `make setup EXTRAS={extra}`, or "
-            f"`pip install -e '.[{extra}]'` in the clone"
+            f"{needs} {verb} not installed: run `make setup EXTRAS={extra}`, or `pip install -e '.[{extra}]'` in the "
+            "clone"
         )

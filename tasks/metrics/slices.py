@@ -39,7 +39,8 @@ def slice_table(rows: pd.DataFrame, *, columns: Sequence[str], target: str, conf
     Args:
         rows: the columns of the manifest, label, candidate, is_shared and, if there is a baseline, baseline. The
             candidate is compared with the baseline on the rows where is_shared: the baseline knows their class.
-        columns: `class` for the labels, `size` for the shorter side in px, or a column of the manifest.
+        columns: `class` for the labels, `size` for an image's shorter side in px or a text's words, or a column of
+            the manifest.
     """
     slices = []
     for column in columns:
@@ -51,17 +52,18 @@ def slice_table(rows: pd.DataFrame, *, columns: Sequence[str], target: str, conf
 def groups(rows: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield the slices of a column with their values. A sample without a value is in no slice."""
     if column == SIZE:
-        lows = powers_of_two(rows[["width", "height"]].min(axis=1).to_numpy())
+        sizes, unit = (rows[["width", "height"]].min(axis=1), "px") if "width" in rows else (rows["words"], "words")
+        lows = powers_of_two(sizes.to_numpy())
         for low in np.unique(lows).tolist():
-            yield f"{low} to {2 * low - 1} px", rows[lows == low]
+            yield f"{low} to {2 * low - 1} {unit}" if low > 1 else f"1 {unit.removesuffix('s')}", rows[lows == low]
         return
     for value, members in rows.groupby(rows["label"] if column == CLASS else rows[column], sort=True):
         yield str(value), members
 
 
-def powers_of_two(sides: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return for each side (n,), in px, the largest power of two that is not above it: 64 for 100."""
-    return 2 ** np.floor(np.log2(np.maximum(sides, 1))).astype(np.int64)
+def powers_of_two(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return for each size (n,) the largest power of two that is not above it: 64 for 100."""
+    return 2 ** np.floor(np.log2(np.maximum(sizes, 1))).astype(np.int64)
 
 
 def measure(members: pd.DataFrame, confidence: float) -> dict[str, float | int | None]:

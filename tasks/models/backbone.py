@@ -1,4 +1,4 @@
-"""A pretrained torchvision classifier with its last layer cut off: images in, features out."""
+"""A pretrained network for images with its last layer cut off: images in, features out."""
 
 import hashlib
 import json
@@ -12,6 +12,8 @@ from torchvision import models
 
 from tasks.images.transform import Transform
 from tasks.models.architecture import build_network, build_network_outline, classification_layer, one_line
+from tasks.models.libraries import networks_of
+from tasks.models.options import Library
 
 Features = Literal["penultimate", "pooled"] | Sequence[str]
 
@@ -24,16 +26,36 @@ class Backbone(nn.Module):
     - "pooled": the mean of its last feature map over all positions;
     - names of submodules: their outputs, averaged over all positions and concatenated (features of several depths).
 
-    Raises ValueError for an unknown architecture, an unknown submodule, or an image size that the network cannot take.
+    `library` is where the network comes from, and `config` what else it is built from: of transformers its config.json.
+
+    Raises ValueError for an unknown architecture, an unknown submodule, an image size that the network cannot take, or
+    a library that is not installed.
     """
 
-    def __init__(self, architecture: str, *, features: Features, transform: Transform) -> None:
+    def __init__(
+        self,
+        architecture: str,
+        *,
+        features: Features,
+        transform: Transform,
+        library: Library = "torchvision",
+        config: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         self.architecture = architecture
+        self.library: Library = library
+        self.config = config or {}
         self.features = features
         self.transform = transform
-        self.network = build_network(architecture, image_size=transform.crop_size)
-        self.network.set_submodule(classification_layer(self.network), nn.Identity())
+        if library == "torchvision":
+            self.network = build_network(architecture, image_size=transform.crop_size)
+            self.network.set_submodule(classification_layer(self.network), nn.Identity())
+        else:
+            self.network = networks_of(library).build_network(
+                architecture, self.config, image_size=transform.crop_size, is_pooled=features == "pooled"
+            )
+        # tokens of a map that stand before those of positions; torchvision's transformers count theirs as a position
+        self.num_prefix_tokens = 0 if library == "torchvision" else int(getattr(self.network, "num_prefix_tokens", 0))
         self._captured: dict[tuple[int, str], Tensor] = {}  # by thread: several threads may run the network at once
         self.sources: tuple[str, ...] = ()
         self.sources = self._find_sources()
@@ -54,7 +76,9 @@ class Backbone(nn.Module):
         Any change of architecture, features, transform or weights gives another fingerprint.
         """
         digest = hashlib.sha256()
-        recipe = [self.architecture, self.features, self.transform.to_dict()]
+        recipe: list[Any] = [self.architecture, self.features, self.transform.to_dict()]
+        if self.library != "torchvision":
+            recipe += [self.library, self.config]
         digest.update(json.dumps(recipe, sort_keys=True).encode())
         for name, tensor in sorted(self.network.state_dict().items()):
             digest.update(name.encode())
@@ -91,7 +115,12 @@ class Backbone(nn.Module):
         return tuple(self.features)
 
     def _last_feature_map(self) -> tuple[str, ...]:
-        """Return the name of the part that makes the last map; () if the classification layer reads that map's mean."""
+        """Return the name of the part that makes the last map; () if the network's output is that map's mean."""
+        if self.library == "transformers":
+            return ()
+        if self.library == "timm":
+            size = self.transform.crop_size
+            return (networks_of("timm").last_map(self.network.eval(), torch.zeros(1, 3, size, size)),)
         layer = classification_layer(build_network_outline(self.architecture))
         top = layer.split(".")[0]
         is_transformer = isinstance(self.network, models.VisionTransformer)  # its last layer reads only the class token
@@ -121,17 +150,23 @@ class Backbone(nn.Module):
 
     def keeps_channels_last(self, name: str) -> bool:
         """Return whether a part outputs its maps as (n, height, width, channels)."""
-        return self.architecture.startswith("swin") and name != "permute"
+        if self.library == "torchvision":
+            return self.architecture.startswith("swin") and name != "permute"
+        return getattr(self.network, "output_fmt", None) == "NHWC"
+
+    def order_of(self, name: str) -> dict[str, Any]:
+        """Return how `mean_over_positions` finds the positions in a part's output."""
+        return {"is_channels_last": self.keeps_channels_last(name), "num_prefix": self.num_prefix_tokens}
 
     def _capture(self, name: str) -> Any:
-        is_channels_last = self.keeps_channels_last(name)
+        order: dict[str, Any] = self.order_of(name)
 
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             if not isinstance(output, Tensor) or output.ndim not in (2, 3, 4):
                 raise ValueError(
                     f"backbone.features names {name!r}, whose output is not a feature map: name a part that contains it"
                 )
-            self._captured[get_ident(), name] = mean_over_positions(output, is_channels_last=is_channels_last)
+            self._captured[get_ident(), name] = mean_over_positions(output, **order)
 
         return hook
 
@@ -154,23 +189,22 @@ class Backbone(nn.Module):
             self.train(was_training)
 
 
-def mean_over_positions(features: Tensor, *, is_channels_last: bool = False) -> Tensor:
+def mean_over_positions(features: Tensor, *, is_channels_last: bool = False, num_prefix: int = 0) -> Tensor:
     """Return the mean over all positions, (n, channels).
 
-    `features` are (n, channels, height, width), (n, height, width, channels), tokens (n, positions, channels), or
-    (n, channels), which stay as they are.
+    `features` are (n, channels, height, width), (n, height, width, channels), tokens (n, positions, channels), of which
+    the first `num_prefix` are left out, or (n, channels), which stay as they are.
     """
     if features.ndim == 3:
-        return features.mean(dim=1)
+        return features[:, num_prefix:].mean(dim=1)
     if features.ndim == 4:
         return features.flatten(1, 2).mean(dim=1) if is_channels_last else features.flatten(2).mean(dim=2)
     return features
 
 
 def _parts(module: nn.Module) -> Iterator[nn.Module]:
-    containers = (nn.Sequential, nn.ModuleList, models.regnet.AnyStage, models.vision_transformer.Encoder)
     for child in module.children():
-        if type(child) in containers:
+        if type(child) in (nn.Sequential, nn.ModuleList) or type(child).__name__.endswith(("Stage", "Encoder")):
             yield from _parts(child)
         elif any(True for _ in child.parameters()):
             yield child

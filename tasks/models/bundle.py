@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
+from importlib.metadata import version
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -79,11 +80,10 @@ def describe_backbone(backbone: Backbone | Encoder) -> dict[str, Any]:
             "config": backbone.config, "pooling": backbone.pooling, "is_normalised": backbone.is_normalised
         }  # fmt: skip
         return {"modality": "text", "encoder": encoder}
-    return {
-        "features": backbone.features,
-        "nodes": nodes(backbone),
-        "transform": backbone.transform.to_dict(),
-    }
+    own = {"features": backbone.features, "transform": backbone.transform.to_dict()}
+    if backbone.library == "torchvision":
+        return own | {"nodes": nodes(backbone)}
+    return own | {"library": backbone.library, "config": backbone.config}
 
 
 def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
@@ -99,7 +99,7 @@ def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
     All files are read from the same bundle, even if the folder is replaced during the read.
 
     Raises:
-        MissingExtraError: the model's modality needs packages that are not installed.
+        MissingExtraError: the model's modality or library needs packages that are not installed.
         ValueError: a check fails, or a weight is not finite.
     """
     check_is_bundle(folder)
@@ -157,14 +157,17 @@ def builder(
     if isinstance(description, TextDescription):
         return partial(Encoder, **encoder_parts(description.encoder, tokenizer))
     assert isinstance(description, ImageDescription)
-    check_architecture(description.architecture)
-    if header.num_numbers < (least := int(LEAST_WEIGHTS * num_parameters(description.architecture))):
-        raise ValueError(f"its weights have {header.num_numbers} numbers, expected at least {least}; {ADVICE}")
+    if description.library == "torchvision":
+        check_architecture(description.architecture)
+        if header.num_numbers < (least := int(LEAST_WEIGHTS * num_parameters(description.architecture))):
+            raise ValueError(f"its weights have {header.num_numbers} numbers, expected at least {least}; {ADVICE}")
     return partial(
         Backbone,
         description.architecture,
         features=description.features,
         transform=Transform.from_dict(description.transform.model_dump()),
+        library=description.library,
+        config=description.config,
     )
 
 
@@ -221,11 +224,13 @@ def nodes(backbone: Backbone) -> list[str]:
     return [before[-1]]
 
 
-def versions() -> dict[str, str]:
+def versions(backbone: Backbone | Encoder) -> dict[str, str]:
     """Return the versions of the packages that a model's numbers depend on."""
     import torchvision
 
-    return {"torch": torch.__version__, "torchvision": torchvision.__version__}
+    library = "torchvision" if isinstance(backbone, Encoder) else backbone.library
+    own = {} if library == "torchvision" else {library: version(library)}
+    return own | {"torch": torch.__version__, "torchvision": torchvision.__version__}
 
 
 def check_baseline(baseline: Path, record: dict[str, str]) -> None:

@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from tasks.models.options import Library
+
 MOST_BYTES = 64 * 2**20  # of model.json: the names of 100,000 classes are a few MB
 MOST_TARGETS = 1_000  # one head each; building this many takes half a second
 MOST_CLASSES = 1_000_000  # of one target
@@ -42,6 +44,7 @@ class TransformFields(Strict):
     std: Annotated[list[Scale], Field(min_length=3, max_length=3)]
     interpolation: Literal["nearest", "nearest-exact", "bilinear", "bicubic", "box", "hamming", "lanczos"] = "bilinear"
     decode: Literal["full", "scaled"] = "full"
+    resize: Literal["shorter_side", "squash"] = "shorter_side"
 
 
 class EncoderFields(Strict):
@@ -97,6 +100,8 @@ class Description(Strict):
 class ImageDescription(Description):
     """The content of model.json for images."""
 
+    library: Library = "torchvision"
+    config: Annotated[dict[str, Any], Field(max_length=1000)] = {}
     features: Literal["penultimate", "pooled"] | Annotated[list[Name], Field(min_length=1, max_length=1000)]
     transform: TransformFields
 

@@ -6,6 +6,7 @@ no bit of a vector depends on the texts beside it.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import local
@@ -19,8 +20,11 @@ from tasks.text.transform import TextTransform
 
 Pooling = Literal["mean", "cls", "max"]
 PACKED = "graftline_packed"  # the name of the attention function among those of transformers
-MOST = {"num_hidden_layers": 64, "hidden_size": 8192, "vocab_size": 1_000_000, "max_position_embeddings": 1_048_576,
+MOST = {"num_hidden_layers": 64, "hidden_size": 8192, "vocab_size": 1_000_000, "max_position_embeddings": 131_072,
         "intermediate_size": 65_536, "num_attention_heads": 256}  # fmt: skip
+MOST_PARTS = 256  # of any other number of parts of a network, such as layers or groups
+MOST_SIZE = 2**20  # of any other number
+PARTS = re.compile(r"layer|group|block|depth|expert")
 _packed = local()  # the lengths of the texts of the pass that this thread computes
 
 
@@ -57,10 +61,16 @@ class Encoder(nn.Module):
             ids: (T,) the token ids of the texts, one behind the other.
             lengths: of the texts; they sum to T.
         """
+        return torch.stack([self.pool(part) for part in self.hidden(ids, lengths)])
+
+    def hidden(self, ids: Tensor, lengths: Sequence[int]) -> Sequence[Tensor]:
+        """Return the last hidden states of packed texts, a tensor (length, dim) a text."""
+        if len(lengths) > 1 and not self.is_packable:
+            return [self.hidden(part, [len(part)])[0] for part in torch.split(ids, list(lengths))]
         positions = torch.cat([torch.arange(length, device=ids.device) for length in lengths]) + self.first_position
         with attending_within(lengths):
             hidden = self.network(input_ids=ids[None], position_ids=positions[None]).last_hidden_state[0]  # (T, dim)
-        return torch.stack([self.pool(part) for part in torch.split(hidden, list(lengths))])
+        return torch.split(hidden, list(lengths))
 
     def pool(self, hidden: Tensor) -> Tensor:
         """(length, dim) of one text -> (dim,) float32."""
@@ -70,6 +80,13 @@ class Encoder(nn.Module):
         else:
             vector = hidden[0] if self.pooling == "cls" else hidden.amax(dim=0)
         return nn.functional.normalize(vector, dim=0) if self.is_normalised else vector
+
+    def joined(self, vectors: Tensor) -> Tensor:
+        """Return the vector (dim,) of a text whose windows have the vectors (num_windows, dim)."""
+        if len(vectors) == 1:
+            return vectors[0]
+        joined = vectors.mean(dim=0)
+        return nn.functional.normalize(joined, dim=0) if self.is_normalised else joined
 
     def fingerprint(self) -> str:
         """Return the SHA-256 (hex) of everything that a vector depends on besides the text."""
@@ -110,23 +127,45 @@ def build_network(config: dict[str, Any]) -> tuple[Any, bool]:
         raise ValueError(f"config.json: transformers has no encoder for {kind!r}")
     if isinstance(network_class, tuple):
         network_class = network_class[0]
+    check_sizes({name: getattr(known, name, 1) for name in MOST} | {"model_type": kind})  # under their usual names
     is_packable = bool(getattr(network_class, "_supports_attention_backend", False))
     options = {"add_pooling_layer": False} if "add_pooling_layer" in network_class.__init__.__code__.co_varnames else {}
     try:
         known._attn_implementation = PACKED if is_packable else "eager"
-        return network_class(known, **options).eval(), is_packable
+        network = network_class(known, **options).eval()
     except Exception as error:
         raise ValueError(f"config.json: transformers cannot build this {kind} ({_one_line(error)})") from error
+    if any(getattr(module, "is_causal", False) for module in network.modules()):
+        raise ValueError(
+            f"config.json: this {kind} is a decoder, whose tokens see only those before them: name an encoder"
+        )
+    return network, is_packable
 
 
 def check_sizes(config: dict[str, Any]) -> None:
-    """Raise ValueError where a size in a stranger's config.json is no whole number or beyond MOST."""
+    """Raise ValueError where a size in a stranger's config.json is no whole number or beyond bounds."""
     for name, most in MOST.items():
         size = config.get(name, 1)
         if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= most:
             raise ValueError(f"config.json has {name} {str(size)[:40]}, expected a whole number from 1 to {most}")
+    for name, number in _numbers(config):
+        if abs(number) > (most := MOST.get(name) or (MOST_PARTS if PARTS.search(name) else MOST_SIZE)):
+            raise ValueError(f"config.json has {name} {str(number)[:40]}, expected at most {most}")
     if not isinstance(config.get("model_type"), str):
         raise ValueError("config.json has no model_type, expected one such as bert")
+
+
+def _numbers(config: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """Yield the whole numbers of a config, at any depth, with the name that they stand under."""
+    remaining: list[tuple[str, Any]] = list(config.items())
+    while remaining:
+        name, value = remaining.pop()
+        if isinstance(value, dict):
+            remaining += value.items()
+        elif isinstance(value, list):
+            remaining += [(name, part) for part in value]
+        elif isinstance(value, int) and "theta" not in name:  # of rotary positions, which is large and no size
+            yield name, value
 
 
 def first_position(network: Any) -> int:

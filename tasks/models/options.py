@@ -7,11 +7,14 @@ from pydantic import Field
 
 from tasks.text.options import TokenOptions
 
+Library = Literal["torchvision", "timm", "transformers"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneOptions(TokenOptions):
     """The arguments of `tasks.models.weights.load_pretrained`."""
 
+    library: Library
     architecture: str
     weights: str
     features: Literal["penultimate", "pooled"] | Annotated[list[str], Field(min_length=1)]

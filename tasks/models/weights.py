@@ -1,10 +1,11 @@
-"""Pretrained weights, from torchvision by name or from a file: load them into a backbone. No code in a file is run."""
+"""Pretrained weights, by name or from a file: load them into a backbone. No code in a file is run."""
 
 import json
 import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -21,16 +22,20 @@ from tasks.models.architecture import (
     classification_layer,
     num_parameters,
     one_line,
+    without_values,
 )
 from tasks.models.backbone import Backbone, Features
 from tasks.models.encoder import Encoder
-from tasks.models.options import BackboneOptions
+from tasks.models.libraries import networks_of
+from tasks.models.options import BackboneOptions, Library
+from tasks.models.weight_folder import check_pin, read_tensors, split_pin
 
 MOST_COPIES = 16  # of the weights in a checkpoint: an optimizer has two or three, a moving average one
 NUMBER_BYTES = 4
 BYTES_AT_ONCE = 2**20
 SPARE_BYTES = 2**28  # for a layer of many thousand classes, and for what else a checkpoint holds
 BYTEARRAY = b"\nbytearray\n"  # a pickle names it so; torch lets it make any number of bytes out of one number
+MOST_CROP, MOST_RESIZE = 1024, 2048  # px; a bundle takes no larger ones
 RANDOM = "random"  # instead of a weights name: an untrained backbone, for training from scratch
 
 
@@ -41,7 +46,7 @@ def load_pretrained(options: BackboneOptions, *, modality: str) -> Backbone | En
 
         return load_encoder(options.weights, max_tokens=options.max_tokens, long=options.long)
     return load_backbone(
-        architecture=options.architecture, weights=options.weights, features=options.features,
+        architecture=options.architecture, weights=options.weights, library=options.library, features=options.features,
         image_size=options.image_size, decode=options.decode,
     )  # fmt: skip
 
@@ -50,6 +55,7 @@ def load_backbone(
     architecture: str,
     *,
     weights: str,
+    library: Library = "torchvision",
     features: Features = "penultimate",
     image_size: int | None = None,
     decode: Decode = "full",
@@ -57,22 +63,30 @@ def load_backbone(
     """Return a pretrained backbone.
 
     Args:
-        architecture: the torchvision name of a classifier.
+        architecture: the name of a classifier in its library.
         weights: the torchvision name of weights (downloaded unless cached; their hash is checked), a safetensors or
-            state-dict file (loaded without running code), or "random".
+            state-dict file (loaded without running code), or "random". Of the other libraries see their
+            `find_pretrained`; a state-dict file is not read. `@sha256:…` behind it allows no other file.
+        library: torchvision, timm or transformers.
         features: see `Backbone`.
         image_size: side of the square that the network sees, in px; None for the size in the weights' own transform.
         decode: see `Transform`.
 
     Raises:
-        ValueError: the architecture or the weights are unknown, the weights are of another architecture, or they are
-            neither here nor can be downloaded.
+        ValueError: the architecture or the weights are unknown, the weights are of another architecture or have another
+            SHA-256, they are neither here nor can be downloaded, or the library is not installed.
     """
+    weights, digest = split_pin(weights)
+    if library != "torchvision":
+        return _load_other(
+            library, architecture, weights, digest, features=features, image_size=image_size, decode=decode
+        )
     check_architecture(architecture)
     path = Path(weights)
     is_file = path.suffix in (".safetensors", ".pt", ".pth")
     if is_file:
-        check_size(path, architecture)
+        check_size(path, most_bytes=most_bytes(num_parameters(architecture)), architecture=architecture)
+        check_pin(path, digest)
     header = _header(path) if is_file else {}
     if is_file or weights == RANDOM:
         preset = models.get_model_weights(architecture).DEFAULT.transforms()
@@ -80,19 +94,65 @@ def load_backbone(
         preset = _named_weights(architecture, weights).transforms()
     backbone = Backbone(architecture, features=features, transform=_transform(preset, header, image_size, decode))
     if weights != RANDOM:
-        state = _read_state(path) if is_file else _download(architecture, weights)
+        state = _read_state(path) if is_file else _download(architecture, weights, digest)
         load_weights(backbone, state, name=weights)
     return backbone.eval()
 
 
-def check_size(path: Path, architecture: str) -> None:
+def _load_other(
+    library: Library,
+    architecture: str,
+    weights: str,
+    digest: str | None,
+    *,
+    features: Features,
+    image_size: int | None,
+    decode: Decode,
+) -> Backbone:
+    """Return a pretrained backbone of timm or transformers."""
+    knows = networks_of(library)
+    pretrained = knows.find_pretrained(architecture, None if weights == RANDOM else weights)
+    file = pretrained.file
+    header = _header(file) if file else {}
+    transform = _resized(Transform.from_dict(header) if header else pretrained.transform, image_size, decode)
+    if transform.crop_size > MOST_CROP or transform.resize_size > MOST_RESIZE:
+        raise ValueError(
+            f"weights {weights} take images of {transform.crop_size} px, resized to {transform.resize_size} px, "
+            f"expected at most {MOST_CROP} and {MOST_RESIZE}: set backbone.image_size"
+        )
+    build = partial(
+        Backbone, architecture, features=features, transform=transform, library=library, config=pretrained.config
+    )
+    if file is None:
+        return build().eval()
+    outline = without_values(build).network.state_dict()
+    numbers = sum(tensor.numel() for tensor in outline.values())
+    check_size(file, most_bytes=most_bytes(numbers), architecture=architecture)
+    if (size := file.stat().st_size) < numbers:
+        raise ValueError(f"weights file {file} has {size:,} bytes, but {architecture} has {numbers:,} numbers")
+    check_pin(file, digest)
+    backbone = build()
+    try:
+        state = knows.own_tensors(architecture, backbone.network, pretrained.config, read_tensors(file))
+    except Exception as error:  # a stranger's file can make the library raise almost any error
+        raise ValueError(f"weights {weights} do not fit {architecture}: {one_line(error)}") from error
+    advice = f"name the architecture that they were trained with instead of {architecture}"
+    fill(backbone.network, state, name=f"weights {weights}", advice=advice, optional=("num_batches_tracked",))
+    return backbone.eval()
+
+
+def most_bytes(num_numbers: int) -> int:
+    """Return how many bytes a checkpoint of a network with so many numbers may have."""
+    return MOST_COPIES * NUMBER_BYTES * num_numbers + SPARE_BYTES
+
+
+def check_size(path: Path, *, most_bytes: int, architecture: str) -> None:
     """Raise ValueError if the file is missing, or takes more memory than a checkpoint of the architecture can."""
     if not path.is_file():
         raise ValueError(f"weights file {path} is missing: put it there, or correct backbone.weights in params.yaml")
-    most = MOST_COPIES * NUMBER_BYTES * num_parameters(architecture) + SPARE_BYTES
-    if (size := path.stat().st_size) > most:
+    if (size := path.stat().st_size) > most_bytes:
         raise ValueError(
-            f"weights file {path} has {size:,} bytes, expected at most {most:,} for {architecture}: name the "
+            f"weights file {path} has {size:,} bytes, expected at most {most_bytes:,} for {architecture}: name the "
             "architecture that it was trained with, or save its state dict alone"
         )
     if path.suffix != ".safetensors":
@@ -196,7 +256,7 @@ def _named_weights(architecture: str, name: str) -> Any:
         ) from None
 
 
-def _download(architecture: str, name: str) -> dict[str, Tensor]:
+def _download(architecture: str, name: str, digest: str | None) -> dict[str, Tensor]:
     weights = _named_weights(architecture, name)
     place = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
     advice = f"download {weights.url} on another machine and put it at {place}, or name a file in backbone.weights"
@@ -210,6 +270,7 @@ def _download(architecture: str, name: str) -> dict[str, Tensor]:
         raise ValueError(
             f"weights {architecture} {name} at {place} are damaged ({error}): remove them, then {advice}"
         ) from error
+    check_pin(place, digest)
     return state
 
 
@@ -254,5 +315,9 @@ def _header(path: Path) -> dict[str, Any]:
 
 
 def _transform(preset: Any, header: dict[str, Any], image_size: int | None, decode: Decode) -> Transform:
-    transform = replace(Transform.from_dict(header) if header else Transform.from_preset(preset), decode=decode)
+    return _resized(Transform.from_dict(header) if header else Transform.from_preset(preset), image_size, decode)
+
+
+def _resized(transform: Transform, image_size: int | None, decode: Decode) -> Transform:
+    transform = replace(transform, decode=decode)
     return transform if image_size is None else replace(transform, resize_size=image_size, crop_size=image_size)

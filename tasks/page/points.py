@@ -35,7 +35,7 @@ def points(
     places: NDArray[np.uint16],
     predictions: pd.DataFrame,
     *,
-    pictures: Mapping[str, int],
+    previews: Mapping[str, int],
     max_path_bytes: int = MAX_PATH_BYTES,
 ) -> dict[str, Any]:
     """Return the points of the map as packed arrays of length n.
@@ -44,7 +44,7 @@ def points(
         samples: n held-out rows with sample_id, batch, path
         places: (n, 2)
         predictions: one row per sample and target; samples without a label have none
-        pictures: the number of the thumbnail on the page, by sample_id
+        previews: the number of the preview on the page, by sample_id
         max_path_bytes: bytes of the page that paths may take
 
     Returns:
@@ -65,7 +65,7 @@ def points(
         "batch": pack(samples["batch"].map({name: number for number, name in enumerate(batches)}).to_numpy(np.uint16)),
         "paths": paths,
         "num_paths": num_paths,
-        "pictures": {str(position[identity]): number for identity, number in pictures.items() if identity in position},
+        "previews": {str(position[identity]): number for identity, number in previews.items() if identity in position},
         "targets": [_target(str(target), members, position) for target, members in rows.groupby("target")],
     }
 

@@ -62,11 +62,6 @@ class Answerer:
         """Return the calibrated probabilities of samples, of their vectors (n, dim) float16 and their words (n)."""
         return answers(self.heads, vectors, words)
 
-    def example(self) -> tuple[list[Any], list[SparseRow]]:
-        """Return one prepared sample, the transform's own example, and its words."""
-        sample = self.transform.example()
-        return [self.transform.prepare(sample)], [self.words(sample)]
-
     def answer(self, prepared: Sequence[Any] | Tensor, words: Sequence[SparseRow] = ()) -> TargetProbabilities:
         """Return the calibrated probabilities of any number of samples that the transform prepared, and their words.
 

@@ -1,18 +1,25 @@
-"""Find the images in the folders, files and tables (CSV, TSV, JSON lines, Parquet) that a person names, as a stream.
+"""Find the samples in the folders, files and tables (CSV, TSV, JSON lines, Parquet) that a person names, as a stream.
 
 The paths in a table come from a stranger. They lead to files below the table's folder, or below the given `root`, and
 nowhere else.
 """
 
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
+from typing import Any
 
-from tasks.data.raw import parquet_table
+from tasks.data.raw import parquet_table, text_table
 from tasks.data.raw.cells import is_text
-from tasks.data.raw.entries import file_entry, readable, walk_folders
+from tasks.data.raw.entries import Entry, file_entry, readable, walk_folders
 from tasks.data.raw.label_rows import PATH, read_columns, read_rows
+from tasks.data.raw.options import TextTables
+from tasks.data.raw.parquet_table import digits_of
+from tasks.data.raw.text_file import with_encoding
+from tasks.data.raw.text_table import USUAL_COLUMNS, RefusedTableError, columns_of_text, shape_of
 from tasks.data.raw.usual_names import is_table_of_labels
 from tasks.data.samples.contents import read_content
 from tasks.data.samples.defects import DefectError
@@ -25,50 +32,83 @@ from tasks.data.samples.parquet_cells import (
     open_table,
     stamp_of,
 )
+from tasks.data.samples.text_cells import canonical, place_of_rows
+
+STDIN = Path("-")
+LONGEST_LINE = 1_000_000  # characters of standard input
 
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
-    """An image to classify, or the `reason` why it cannot be one.
+    """A sample to classify, or the `reason` why it cannot be one.
 
-    `path` is its name for people. `place` is where its bytes are (see `tasks.data.samples.contents`); it is None if
-    there is a `reason`.
+    `path` is its name for people. `place` is where its bytes are, for the modality's `read`. What has no place has its
+    bytes as `content`, or is `decoded` already, or has a `reason`.
     """
 
     path: str
     place: Path | None = None
+    content: bytes | None = None
+    decoded: Any = None
     reason: str = ""
     detail: str = ""
 
 
 def find_inputs(
-    named: Iterable[Path], *, root: Path | None = None, left_out: Callable[[Path], bool] = lambda path: False
+    named: Iterable[Path],
+    *,
+    root: Path | None = None,
+    left_out: Callable[[Path], bool] = lambda path: False,
+    texts: TextTables | None = None,
 ) -> Iterator[Input]:
-    """Yield every image below the named paths, in their order; inside a folder in sorted order.
+    """Yield every sample below the named paths, in their order; inside a folder in sorted order.
 
-    Anything that cannot be an image is yielded with a reason. Paths for which `left_out` is true are skipped.
+    Anything that cannot be a sample is yielded with a reason. Paths for which `left_out` is true are skipped.
+
+    Args:
+        texts: how texts stand in tables; None finds images.
+
+    Raises:
+        ValueError: standard input, which `-` names, is closed.
     """
     for path in named:
+        if texts and path == STDIN:
+            yield from _lines(texts)
+            continue
         try:
             is_folder = path.is_dir()
         except OSError as error:  # for example, the name is too long for any disk
             yield _defect(path, "missing_file", error.strerror or one_line(error))
             continue
         if is_folder:
-            yield from _in_folder(path, root=root, left_out=left_out)
+            yield from _in_folder(path, root=root, left_out=left_out, texts=texts)
         else:
-            yield from _in_file(path, root=root)
+            yield from _in_file(path, root=root, texts=texts)
 
 
-def read_input(item: Input, *, max_file_bytes: int) -> bytes:
-    """Return the bytes of an input that has a place. Raises DefectError if it cannot be read or is too large."""
+def text_input(cells: Sequence[str], *, path: str) -> Input:
+    """Return the input of a text whose cells are in memory."""
+    try:
+        return Input(path=path, content=canonical(cells))
+    except DefectError as error:
+        return Input(path=path, reason=error.reason, detail=str(error))
+
+
+def read_input(item: Input, *, max_file_bytes: int, read: Callable[[Path], bytes] = read_content) -> bytes:
+    """Return the bytes of an input. Raises DefectError if it cannot be read or is too large.
+
+    Args:
+        read: the modality's function that returns a sample's bytes by its place.
+    """
+    if item.content is not None:
+        return item.content
     assert item.place is not None
     try:
         size = item.place.stat().st_size
     except OSError:
         size = 0  # a row of a table has no size on disk; if the file is gone, reading it raises the error
     try:
-        content = b"" if size > max_file_bytes else read_content(item.place)
+        content = b"" if size > max_file_bytes else read(item.place)
     except FileNotFoundError:
         raise DefectError("missing_file", "the file was removed after it was found") from None
     except UnreadableTableError as error:
@@ -80,46 +120,118 @@ def read_input(item: Input, *, max_file_bytes: int) -> bytes:
     return content
 
 
-def _in_folder(folder: Path, *, root: Path | None, left_out: Callable[[Path], bool]) -> Iterator[Input]:
-    """Yield the images of a folder, with the names of one folder at a time in memory.
+def _lines(texts: TextTables) -> Iterator[Input]:
+    """Yield the lines of standard input, each of which is a text."""
+    if sys.stdin is None:
+        raise ValueError("standard input is closed: pipe texts into it, one a line, or name files")
+    encoding = texts.encoding or "utf-8-sig"
+    with open(0, encoding=encoding, errors="surrogateescape", closefd=False) as lines:
+        for number in count(1):
+            line, path = lines.readline(LONGEST_LINE + 1), f"line {number}"
+            if not line:
+                return
+            if len(line) > LONGEST_LINE and not line.endswith("\n"):
+                while len(rest := lines.readline(LONGEST_LINE)) == LONGEST_LINE and not rest.endswith("\n"):
+                    pass
+                yield Input(path=path, reason="too_many_characters", detail=f"expected at most {LONGEST_LINE}")
+                continue
+            item = text_input([line.removesuffix("\n")], path=path)
+            yield replace(item, detail=f"the line is not {texts.encoding or 'UTF-8'}") if item.reason else item
+
+
+def _in_folder(
+    folder: Path, *, root: Path | None, left_out: Callable[[Path], bool], texts: TextTables | None
+) -> Iterator[Input]:
+    """Yield the samples of a folder, with the names of one folder at a time in memory.
 
     Hidden files are yielded with a reason. A table of labels at the top is skipped: it only labels its neighbours.
     """
     for names, unread in walk_folders(folder):
         for inner in names:
             path = folder / inner
-            if left_out(path) or _only_labels(path, inner):
+            if left_out(path) or _only_labels(path, inner, texts=texts):
                 continue
             entry = file_entry(folder, inner, {}, is_walked=True, place=f"the folder {folder}")
             if entry.reason:
                 yield _defect(path, entry.reason, entry.detail)
+            elif texts:
+                yield from _in_file(path, root=root, texts=texts)
             else:
                 yield from _in_file(path, root=root, is_table=parquet_table.is_parquet(path))
         for entry in unread:
             yield _defect(folder / entry.path, entry.reason, entry.detail)
 
 
-def _only_labels(path: Path, inner: str) -> bool:
-    """Return whether a file of a folder is the table that labels the others, not one that holds images itself."""
-    return is_table_of_labels(inner) and (not parquet_table.is_parquet(path) or _has_paths(path))
+def _only_labels(path: Path, inner: str, *, texts: TextTables | None) -> bool:
+    """Return whether a file of a folder is the table that labels the others, not one that holds samples itself."""
+    if not is_table_of_labels(inner):
+        return False
+    if texts is None:
+        return not parquet_table.is_parquet(path) or _has_paths(path)
+    try:
+        return not _text_columns(path, shape_of(path, texts).columns, texts)
+    except BROKEN:
+        return False
 
 
-def _in_file(path: Path, *, root: Path | None, is_table: bool | None = None) -> Iterator[Input]:
-    """Yield the rows of a table, or the file itself as one image."""
-    if parquet_table.is_parquet(path) if is_table is None else is_table:
+def _in_file(
+    path: Path, *, root: Path | None, texts: TextTables | None = None, is_table: bool | None = None
+) -> Iterator[Input]:
+    """Yield the rows of a table, or the file itself as one sample."""
+    if texts and text_table.is_table(path) and path.is_file():
+        yield from _in_text_table(path, root=root, texts=texts)
+    elif not texts and parquet_table.is_parquet(path) if is_table is None else is_table:
         yield from _in_parquet(path, root=root)
     elif not path.exists():
         yield _defect(path, "missing_file", "no such file or folder")
     elif not path.is_file():
-        yield _defect(path, "not_an_image", "not a regular file")
+        yield _defect(path, "not_text" if texts else "not_an_image", "not a regular file")
     elif is_table is None and path.suffix.lower() in (".csv", ".tsv", ".jsonl"):
         yield from _in_table(path, root=root)
+    elif texts and texts.encoding:
+        entry = with_encoding(path.parent, Entry(path=path.name, is_named=True), endings=(), otherwise=texts.encoding)
+        yield Input(path=readable(str(path)), place=path.parent / entry.path)
     else:
         yield Input(path=readable(str(path)), place=path)
 
 
+def _in_text_table(table: Path, *, root: Path | None, texts: TextTables) -> Iterator[Input]:
+    """Yield the texts in a table, one a row, or those at the paths in its column of paths."""
+    try:
+        shape = shape_of(table, texts)
+        names = _text_columns(table, shape.columns, texts)
+    except BROKEN as error:
+        yield _defect(table, "unreadable_table", one_line(error).replace("scan.encoding", "--encoding"))
+        return
+    if not names:
+        yield from _in_table(table, root=root)
+        return
+    place, digits = table / place_of_rows(names, encoding=shape.encoding), digits_of(shape.num_rows)
+    for number in range(shape.num_rows):
+        row = place / f"{number:0{digits}d}"
+        yield Input(path=readable(str(row)), place=row)
+
+
+def _text_columns(table: Path, columns: list[str], texts: TextTables) -> list[str]:
+    """Return the columns that make a text; none for a table that lists files.
+
+    Raises:
+        UnreadableTableError: it has neither.
+    """
+    try:
+        return columns_of_text(columns, texts)
+    except RefusedTableError as error:
+        if PATH in read_columns(table):
+            return []
+        wanted = texts.text_columns
+        expected = f"{', '.join(wanted)}, each once" if wanted else f"one called {', '.join(USUAL_COLUMNS)}"
+        raise UnreadableTableError(
+            f"columns {', '.join(columns)[:200]}; expected {expected}: --text-columns names others"
+        ) from error
+
+
 def _in_table(table: Path, *, root: Path | None) -> Iterator[Input]:
-    """Yield the images at the paths in a table."""
+    """Yield the samples at the paths in a table."""
     try:
         columns = read_columns(table)
         if columns.count(PATH) != 1:

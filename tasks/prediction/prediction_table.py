@@ -29,8 +29,17 @@ SCHEMA = pa.schema(
         "detail": pa.string(),
     }
 )
+SCHEMAS = {
+    "images": SCHEMA,
+    "text": pa.schema(
+        [
+            *SCHEMA,
+            ("truncated", pa.bool_()),  # whether the encoder reads a part of the text alone
+            ("share_unknown", pa.float64()),  # of the tokens, that the encoder's vocabulary lacks
+        ]
+    ),
+}  # by modality
 
-CSV_COLUMNS = [name for name in SCHEMA.names if not name.startswith("top_")]  # a cell holds no list
 JSON_BEGINNING = '[\n{"path": '
 
 
@@ -46,21 +55,26 @@ def rows(answers: Answers, classes: dict[str, list[str]]) -> Iterator[dict[str, 
                 continue
             values, indices = (part[numbers[place]] for part in ranked[target])
             labels = [names[index] for index in indices]
-            yield row | {
+            yield row | answers.remarks[numbers[place]] | {
                 "label": labels[0], "probability": values[0], "top_labels": labels, "top_probabilities": values
             }  # fmt: skip
 
 
+def csv_columns(schema: pa.Schema) -> list[str]:
+    """Return the columns of a CSV file, whose cells hold no lists."""
+    return [name for name in schema.names if not name.startswith("top_")]
+
+
 class Writer(Protocol):
     def add(self, row: dict[str, Any]) -> None:
-        """Take a row, a dictionary by SCHEMA's column names; a column that it lacks becomes null."""
+        """Take a row, a dictionary by the schema's column names; a column that it lacks becomes null."""
 
 
 class CsvWriter:
     """Writes CSV without the columns of lists."""
 
-    def __init__(self, file: TextIO) -> None:
-        self.rows = csv.DictWriter(file, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
+    def __init__(self, file: TextIO, schema: pa.Schema) -> None:
+        self.rows = csv.DictWriter(file, csv_columns(schema), extrasaction="ignore", lineterminator="\n")
         self.rows.writeheader()
 
     def add(self, row: dict[str, Any]) -> None:
@@ -70,12 +84,13 @@ class CsvWriter:
 class JsonWriter:
     """Writes a JSON array of objects, one a line."""
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: TextIO, schema: pa.Schema) -> None:
         self.file = file
+        self.names = schema.names
         self.is_empty = True
 
     def add(self, row: dict[str, Any]) -> None:
-        whole = {name: row.get(name) for name in SCHEMA.names}
+        whole = {name: row.get(name) for name in self.names}
         self.file.write(("[\n" if self.is_empty else ",\n") + json.dumps(whole, ensure_ascii=False, allow_nan=False))
         self.is_empty = False
 
@@ -84,7 +99,7 @@ class JsonWriter:
 
 
 class ParquetWriter:
-    """Collects rows, which are dictionaries by SCHEMA's column names, and writes them in groups.
+    """Collects rows, which are dictionaries by the schema's column names, and writes them in groups.
 
     A column that a row lacks becomes null.
     """
@@ -102,36 +117,40 @@ class ParquetWriter:
 
     def flush(self) -> None:
         if self.waiting:
-            self.file.write_table(pa.Table.from_pylist(self.waiting, schema=SCHEMA))
+            self.file.write_table(pa.Table.from_pylist(self.waiting, schema=self.file.schema))
             self.waiting = []
             self.num_classes = 0
 
 
 def holds_predictions(path: Path) -> bool:
     """Return whether the file is one that this module wrote."""
-    beginning = {".csv": ",".join(CSV_COLUMNS) + "\n", ".json": JSON_BEGINNING}.get(path.suffix.lower())
+    ending = path.suffix.lower()
+    headers = [",".join(csv_columns(schema)) for schema in SCHEMAS.values()]
     try:
-        if beginning is not None and path.is_file():
+        if ending in (".csv", ".json") and path.is_file():
             with path.open("rb") as file:
-                return file.read(len(beginning)) == beginning.encode()
-        return is_parquet(path) and bool(pq.read_schema(path).equals(SCHEMA))
+                if ending == ".json":
+                    return file.read(len(JSON_BEGINNING)) == JSON_BEGINNING.encode()
+                return file.readline(max(map(len, headers)) + 1) in [f"{header}\n".encode() for header in headers]
+        return is_parquet(path) and any(pq.read_schema(path).equals(schema) for schema in SCHEMAS.values())
     except BROKEN:
         return False
 
 
 @contextmanager
-def prediction_writer(path: Path, *, ending: str = ".parquet") -> Iterator[Writer]:
+def prediction_writer(path: Path, *, modality: str, ending: str = ".parquet") -> Iterator[Writer]:
     """A writer of the format that an ending names: .csv, .json, or Parquet for any other."""
+    schema = SCHEMAS[modality]
     if ending == ".csv":
         with path.open("w", encoding="utf-8", newline="") as file:
-            yield CsvWriter(file)
+            yield CsvWriter(file, schema)
     elif ending == ".json":
         with path.open("w", encoding="utf-8") as file:
-            objects = JsonWriter(file)
+            objects = JsonWriter(file, schema)
             yield objects
             objects.end()
     else:
-        with pq.ParquetWriter(path, SCHEMA, compression="zstd") as table:
+        with pq.ParquetWriter(path, schema, compression="zstd") as table:
             groups = ParquetWriter(table)
             yield groups
             groups.flush()

@@ -1,31 +1,24 @@
-"""A model for a notebook: `tasks.load(bundle)` answers pictures, and embeds them, as `python -m tasks.predict` does."""
+"""A model for a notebook: `tasks.load(bundle)` answers samples, and embeds them, as `python -m tasks.predict` does."""
 
 from collections.abc import Iterable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
-from tasks.data.samples.defects import DefectError
 from tasks.embedding.options import PlanOptions
-from tasks.images.decode import decode_stranger
-from tasks.images.options import SizeLimits
 from tasks.models.bundle import load_bundle
 from tasks.prediction.answers import Answerer
-from tasks.prediction.inputs import Input, find_inputs, read_input
-from tasks.prediction.prediction_table import SCHEMA, rows
-from tasks.prediction.stream import Answers, answer_stream, ranked
+from tasks.prediction.inputs import Input, text_input
+from tasks.prediction.prediction_table import SCHEMAS, rows
+from tasks.prediction.reading import Reading
+from tasks.prediction.stream import Answers, answer_stream
 
-LIMITS = SizeLimits(min_image_size=1, max_image_pixels=100_000_000)
-MAX_FILE_BYTES = 500_000_000  # of a picture
-
-Picture: TypeAlias = str | Path | NDArray[np.uint8]  # a path, or pixels (height, width, 3) or (height, width)
+# a path, or pixels (height, width, 3) or (height, width); for a model of texts a str is a text, and a Path is a path
+Sample: TypeAlias = str | Path | NDArray[np.uint8]
 
 
 class Predictor:
@@ -39,116 +32,95 @@ class Predictor:
         _check(choices)
         model, self.lineage = load_bundle(Path(bundle))
         self.answerer = Answerer(model, **choices)
-        self.decode = partial(
-            decode_stranger, limits=LIMITS, shorter_side=self.answerer.transform.shorter_side
-        )  # fmt: skip
+        self.reading = Reading(self.answerer.transform, self.lineage)
 
     @property
     def classes(self) -> dict[str, list[str]]:
         """Return the classes of each target."""
         return self.answerer.classes
 
-    def predict(self, pictures: Picture | Iterable[Picture], *, top_k: int = 5) -> pd.DataFrame:
-        """Return a row for each picture and target, in order.
+    def predict(self, samples: Sample | Iterable[Sample], *, top_k: int = 5) -> pd.DataFrame:
+        """Return a row for each sample and target, in order.
 
-        The columns are those of the Parquet file that `python -m tasks.predict` writes. What is no picture has a
-        `reason` and no label. A path may be a folder or a table of paths, too.
+        The columns are those of the Parquet file that `python -m tasks.predict` writes. What is no sample has a
+        `reason` and no label. A path may be a folder or a table, too.
 
         Raises:
-            ValueError: paths and arrays are mixed, an array is not uint8 (height, width, 3) or (height, width), another
-                thing is no path, or `top_k` is below 1.
+            ValueError: paths are mixed with arrays or texts, an array is not uint8 (height, width, 3) or (height,
+                width), another thing is no sample, or `top_k` is below 1.
         """
         if top_k < 1:
             raise ValueError(f"top_k is {top_k}, expected at least 1")
-        paths, arrays = _sorted(pictures)
-        if arrays:
-            answers = self._of_arrays(arrays, top_k=top_k)
-        else:
-            inputs = find_inputs(paths)
-            answers = answer_stream(
-                inputs, self.answerer, decode=self.decode, max_file_bytes=MAX_FILE_BYTES, top_k=top_k
-            )
-        table = [row for part in answers for row in rows(part, self.classes)]
-        return pd.DataFrame(table, columns=SCHEMA.names)
+        table = [row for part in self._answers(samples, top_k=top_k) for row in rows(part, self.classes)]
+        return pd.DataFrame(table, columns=SCHEMAS[self.answerer.transform.modality].names)
 
-    def embed(self, pictures: Picture | Iterable[Picture]) -> NDArray[np.float16]:
+    def embed(self, samples: Sample | Iterable[Sample]) -> NDArray[np.float16]:
         """Return the vectors (n, dim) that the heads read, in order.
 
         Raises:
-            ValueError: an input is no picture, or as for `predict`.
+            ValueError: an input is no sample, or as for `predict`.
         """
-        paths, arrays = _sorted(pictures)
-        pixels = map(self._pixels_of_array, arrays) if arrays else map(self._pixels_of_file, find_inputs(paths))
-        vectors = [part for _, part in self._vectors(pixels)]
-        return np.concatenate(vectors) if vectors else np.empty((0, self.answerer.embedder.dim), np.float16)
+        vectors = [np.empty((0, self.answerer.embedder.dim), np.float16)]
+        for part in self._answers(samples, top_k=1):
+            for item in part.inputs:
+                if item.reason:
+                    what = "text" if self.reading.is_text else "picture"
+                    raise ValueError(f"{item.path} is no {what} ({item.reason}: {item.detail}): leave it out")
+            vectors.append(part.vectors)
+        return np.concatenate(vectors)
 
-    def _of_arrays(self, arrays: list[NDArray[np.uint8]], *, top_k: int) -> Iterator[Answers]:
-        for first, vectors in self._vectors(map(self._pixels_of_array, arrays)):
-            n = len(vectors)
-            yield Answers(
-                inputs=[Input(path=f"array {first + number}") for number in range(n)],
-                sample_ids=[""] * n,
-                places=list(range(n)),
-                ranked={
-                    target: ranked(values, top_k) for target, values in self.answerer.probabilities(vectors).items()
-                },
-            )
+    def _answers(self, samples: Sample | Iterable[Sample], *, top_k: int) -> Iterator[Answers]:
+        inputs = self._texts(_listed(samples)) if self.reading.is_text else self._images(samples)
+        return answer_stream(inputs, self.answerer, reading=self.reading, top_k=top_k)
 
-    def _vectors(self, pixels: Iterable[Tensor]) -> Iterator[tuple[int, NDArray[np.float16]]]:
-        """Yield the vectors of minibatches, each with the number of its first picture."""
-        size = self.answerer.embedder.plan.minibatch_size
-        waiting, first = list[Tensor](), 0
-        for picture in [*pixels, None]:
-            if picture is not None:
-                waiting.append(picture)
-            if waiting and (picture is None or len(waiting) == size):
-                vectors = self.answerer.vectors(self.answerer.transform.stack(waiting))
-                if self.answerer.embedder.plan.device == "cuda":
-                    torch.cuda.synchronize()
-                yield first, vectors.numpy()
-                first, waiting = first + len(waiting), []
+    def _texts(self, items: list[Any]) -> Iterator[Input]:
+        expected = "a text nor a path: a str is a text, a Path leads to a file; of a DataFrame, hand in a column"
+        if _kind_of(items, {str: "texts", Path: "paths"}, expected=expected) == "paths":
+            return self.reading.find(items)
+        return (text_input([text], path=f"text {number}") for number, text in enumerate(items))
 
-    def _pixels_of_file(self, item: Input) -> Tensor:
-        try:
-            if item.reason:
-                raise DefectError(item.reason, item.detail)
-            pixels: Tensor = self.answerer.transform.prepare(
-                self.decode(read_input(item, max_file_bytes=MAX_FILE_BYTES))
-            )
-            return pixels
-        except DefectError as error:
-            raise ValueError(f"{item.path} is no picture ({error.reason}: {error}): leave it out") from error
-
-    def _pixels_of_array(self, array: NDArray[np.uint8]) -> Tensor:
-        is_fit = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
-        if array.dtype != np.uint8 or not is_fit or not array.size:
-            raise ValueError(
-                f"an array is {array.dtype} {array.shape}, expected uint8 (height, width, 3) or (height, width)"
-            )
-        pixels: Tensor = self.answerer.transform.prepare(Image.fromarray(array).convert("RGB"))
-        return pixels
+    def _images(self, samples: Sample | Iterable[Sample]) -> Iterator[Input]:
+        is_several = isinstance(samples, np.ndarray) and samples.ndim == 4  # (n, height, width, 3)
+        listed: list[Any] = [*samples] if is_several else _listed(samples)  # type: ignore[misc]
+        items: list[Any] = [Path(item) if isinstance(item, str) else item for item in listed]
+        expected = "a path nor an array: of a Pillow image, np.asarray(image.convert('RGB')) makes an array"
+        if _kind_of(items, {Path: "paths", np.ndarray: "arrays"}, expected=expected) == "paths":
+            return self.reading.find(items)
+        for array in items:
+            _check_pixels(array)
+        return (
+            Input(path=f"array {number}", decoded=Image.fromarray(array).convert("RGB"))
+            for number, array in enumerate(items)
+        )
 
 
-def _sorted(pictures: Picture | Iterable[Picture]) -> tuple[list[Path], list[NDArray[np.uint8]]]:
-    """Return the paths and the arrays, one of which is empty."""
-    items: list[Any]
-    if isinstance(pictures, np.ndarray) and pictures.dtype.kind not in "OU":  # else a column of paths
-        items = list(pictures) if pictures.ndim == 4 else [pictures]  # (n, height, width, 3) is n pictures
-    elif isinstance(pictures, Iterable) and not isinstance(pictures, str | bytes):
-        items = list(pictures)
-    else:
-        items = [pictures]
+def _listed(samples: Any) -> list[Any]:
+    """Return the samples as a list. An array of objects or text is a column of paths or texts."""
+    is_column = isinstance(samples, np.ndarray) and samples.dtype.kind in "OUT"
+    is_one = isinstance(samples, str | bytes | np.ndarray | pd.DataFrame)
+    if is_column or (isinstance(samples, Iterable) and not is_one):
+        return [str(item) if isinstance(item, np.str_) else item for item in samples]
+    return [samples]
+
+
+def _kind_of(items: list[Any], kinds: dict[type, str], *, expected: str) -> str:
+    """Return the name of the kind that all items are of; "" where there is none. Raises ValueError for other items."""
     for item in items:
-        if not isinstance(item, str | Path | np.ndarray):
-            raise ValueError(
-                f"{type(item).__name__} is neither a path nor an array: of a Pillow image, "
-                "np.asarray(image.convert('RGB')) makes an array"
-            )
-    arrays = [item for item in items if isinstance(item, np.ndarray)]
-    paths = [Path(item) for item in items if not isinstance(item, np.ndarray)]
-    if arrays and paths:
-        raise ValueError(f"{len(paths)} paths and {len(arrays)} arrays are mixed: ask for them apart")
-    return paths, arrays
+        if not isinstance(item, tuple(kinds)):
+            raise ValueError(f"{type(item).__name__} is neither {expected}")
+    counts = {name: sum(isinstance(item, kind) for item in items) for kind, name in kinds.items()}
+    if all(counts.values()):
+        said = " and ".join(f"{number} {name}" for name, number in counts.items())
+        raise ValueError(f"{said} are mixed: ask for them apart")
+    return next((name for name, number in counts.items() if number), "")
+
+
+def _check_pixels(array: NDArray[Any]) -> None:
+    is_fit = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
+    if array.dtype != np.uint8 or not is_fit or not array.size:
+        raise ValueError(
+            f"an array is {array.dtype} {array.shape}, expected uint8 (height, width, 3) or (height, width)"
+        )
 
 
 def _check(choices: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 Nothing is kept: any number of inputs may pass.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -16,7 +16,8 @@ from tasks.data.samples.defects import DefectError
 from tasks.data.samples.samples import sample_id
 from tasks.machine.cores import in_turn
 from tasks.prediction.answers import Answerer, TargetProbabilities
-from tasks.prediction.inputs import Input, read_input
+from tasks.prediction.inputs import Input
+from tasks.prediction.reading import Reading
 from tasks.targets.head import SparseRow
 
 
@@ -27,6 +28,8 @@ class Answers:
     inputs: list[Input]  # n; those that are no samples have a reason
     sample_ids: list[str]  # n; "" where there were no bytes
     places: list[int]  # m, the positions of the samples among the inputs
+    remarks: list[dict[str, Any]]  # m, of `Reading.remarks`
+    vectors: NDArray[np.float16]  # (m, dim)
     ranked: dict[
         str, tuple[NDArray[np.float64], NDArray[np.intp]]
     ]  # by target: probabilities (m, k), the likeliest first, and classes
@@ -39,18 +42,13 @@ class Decoded:
     inputs: list[Input]
     sample_ids: list[str]
     places: list[int]
+    remarks: list[dict[str, Any]]
     prepared: list[Any]
     words: list[SparseRow]
 
 
-def answer_stream(
-    inputs: Iterable[Input], answerer: Answerer, *, decode: Callable[[bytes], Any], max_file_bytes: int, top_k: int
-) -> Iterator[Answers]:
+def answer_stream(inputs: Iterable[Input], answerer: Answerer, *, reading: Reading, top_k: int) -> Iterator[Answers]:
     """Yield the answers to minibatches, in the order of the inputs.
-
-    Args:
-        decode: the modality's decoder of bytes that nobody has inspected; raises DefectError.
-        max_file_bytes: of a sample.
 
     Raises:
         ValueError: a probability is not finite; the first such sample is named.
@@ -60,16 +58,19 @@ def answer_stream(
     minibatches = iter(lambda: list(islice(remaining, size)), [])
 
     def read(minibatch: list[Input]) -> Decoded:
-        decoded = Decoded(inputs=[], sample_ids=[], places=[], prepared=[], words=[])
+        decoded = Decoded(inputs=[], sample_ids=[], places=[], remarks=[], prepared=[], words=[])
         for place, item in enumerate(minibatch):
             identity = ""
             try:
                 if not item.reason:
-                    content = read_input(item, max_file_bytes=max_file_bytes)
-                    identity = sample_id(content)
-                    sample = decode(content)
+                    sample = item.decoded
+                    if sample is None:
+                        content = reading.content(item)
+                        identity = sample_id(content)
+                        sample = reading.decode(content)
                     decoded.prepared.append(answerer.transform.prepare(sample))
                     decoded.words.append(answerer.words(sample))
+                    decoded.remarks.append(reading.remarks(sample))
                     decoded.places.append(place)
             except DefectError as error:
                 item = replace(item, reason=error.reason, detail=str(error))
@@ -80,11 +81,14 @@ def answer_stream(
     def compute(decoded: Decoded) -> tuple[Decoded, Tensor | None]:
         return decoded, answerer.vectors(answerer.transform.stack(decoded.prepared)) if decoded.prepared else None
 
-    for decoded, vectors in in_turn(minibatches, read, compute, device=answerer.embedder.plan.device):
-        probabilities = {} if vectors is None else answerer.probabilities(vectors.numpy(), decoded.words)
+    none = np.empty((0, answerer.embedder.dim), np.float16)
+    for decoded, computed in in_turn(minibatches, read, compute, device=answerer.embedder.plan.device):
+        vectors = none if computed is None else computed.numpy()
+        probabilities = {} if computed is None else answerer.probabilities(vectors, decoded.words)
         _check_finite(probabilities, decoded)
         yield Answers(
-            inputs=decoded.inputs, sample_ids=decoded.sample_ids, places=decoded.places,
+            inputs=decoded.inputs, sample_ids=decoded.sample_ids, places=decoded.places, remarks=decoded.remarks,
+            vectors=vectors,
             ranked={target: ranked(values, top_k) for target, values in probabilities.items()},
         )  # fmt: skip
 

@@ -21,6 +21,6 @@ def room(modality: Modality, part: str) -> Any:
     - `copy_hash`: `copy_hashes`, `HASHES_SHAPE`, `DISTANCE`;
     - `alterations`: `ALTERED_COPIES`, `PERTURBATIONS`, `may_be_altered`;
     - `augment`: `AugmentedViews`;
-    - `preview`: `preview`, what the page shows of a sample.
+    - `preview`: `is_shown`, `preview` and `preview_twins`, what the page shows of samples.
     """
     return import_module(f"tasks.{modality}.{part}")

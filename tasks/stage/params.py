@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
 from tasks.data.admission.options import ValidateOptions
-from tasks.data.health.options import TwinOptions
+from tasks.data.health.options import MarkLimits, TwinOptions
 from tasks.data.raw.options import ReadingLimits, TextTables
 from tasks.embedding.options import PlanOptions
 from tasks.gate.options import GateOptions
@@ -43,6 +43,11 @@ class EmbedParams(PlanOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AuditParams(MarkLimits, TwinOptions):
+    """The section `audit`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateParams(MeasureOptions):
     """The section `evaluate`."""
 
@@ -62,7 +67,7 @@ class Params:
     validate_: Annotated[ValidateOptions, Field(alias="validate")]
     backbone: BackboneOptions
     embed: EmbedParams
-    audit: TwinOptions
+    audit: AuditParams
     train_head: HeadOptions
     finetune: FinetuneOptions
     evaluate: EvaluateParams

@@ -61,7 +61,7 @@ def errors_in_one_line() -> Iterator[None]:
             raise
         logger.error(
             "error: not enough memory: free some, or lower the minibatch_size of this stage in params.yaml, or "
-            "image_size, where it has them"
+            "image_size or max_tokens, where it has them"
         )
         sys.exit(1)
     except KeyboardInterrupt:

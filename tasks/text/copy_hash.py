@@ -1,7 +1,8 @@
 """Compute the shingle hash of a text: bits that change little when the text is copied and altered.
 
 The hash is a 1-bit MinHash ("b-Bit Minwise Hashing", Li and König 2010) of the shingles of a text: every run of
-5 characters of its words, in lower case and without punctuation. Each of the 512 bits is the last bit of the least of
+5 characters of its words, in lower case and without punctuation, tags and addresses of pages, because strangers from
+one site have those in common. Each of the 512 bits is the last bit of the least of
 all shingles under a hash function of its own. Two texts differ in about 256 x (1 - J) bits, J the Jaccard similarity
 of their shingles: half of the bits where they share none.
 
@@ -10,6 +11,7 @@ the text as it stands, so that it lies as far from any other text as chance has 
 """
 
 import hashlib
+import html
 import re
 import unicodedata
 
@@ -27,6 +29,7 @@ MOST_CHARACTERS = 20_000  # of a longer text the first, which cost 0.1 s
 CHUNK = 256  # shingles at a time, so that their hashes stay in the cache
 
 _NO_WORD = re.compile(r"[\W_]+")
+_MARKUP = re.compile(r"<[a-zA-Z!/][^<>]{0,1000}>|\bhttps?://\S+")
 # odd numbers, so that each multiplication permutes 2**64 (Dietzfelbinger et al. 1997)
 _FACTORS = np.frombuffer(hashlib.shake_256(b"graftline shingles").digest(8 * NUM_BITS), dtype="<u8") | np.uint64(1)
 _POWERS = np.array([0x100000001B3**power % 2**64 for power in range(SHINGLE)], dtype=np.uint64)
@@ -34,7 +37,8 @@ _POWERS = np.array([0x100000001B3**power % 2**64 for power in range(SHINGLE)], d
 
 def copy_hashes(text: str) -> NDArray[np.uint8]:
     """Return the hash (1, NUM_BITS / 8) of a text."""
-    plain = " ".join(_NO_WORD.sub(" ", unicodedata.normalize("NFKC", text).casefold()).split())[:MOST_CHARACTERS]
+    words = _MARKUP.sub(" ", html.unescape(unicodedata.normalize("NFKC", text))).casefold()
+    plain = " ".join(_NO_WORD.sub(" ", words).split())[:MOST_CHARACTERS]
     if len(plain) < LEAST_CHARACTERS:
         drawn = hashlib.shake_256(text.encode("utf-8", "surrogatepass")).digest(NUM_BITS // 8)
         return np.frombuffer(drawn, dtype=np.uint8)[None].copy()

@@ -20,3 +20,11 @@ class TokenOptions:
 
     max_tokens: Annotated[int, Field(ge=8, le=8192)] | None
     long: Literal["head", "head_tail", "windows"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snippets:
+    """Whether the page shows texts, and whether it masks their digits."""
+
+    show_text: bool
+    mask_digits: bool

@@ -1,20 +1,21 @@
 """Apply the evaluation transform of an encoder: turn a text into the windows of token ids that it reads."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
-from tasks.text.tokenizer import load_tokenizer
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.text.tokenizer import load_tokenizer, unknown_id, without_panic
 
 Long = Literal["head", "head_tail", "windows"]
 CHARACTERS_A_TOKEN = 100  # at most, in a text that is worth reading; a longer word is one unknown token
 MOST_WINDOWS = 64  # of one text
-EXAMPLE = (
-    "A model is trained again when new texts have landed, and it is judged on texts that it has never seen. Nothing "
-    "takes the place of the model in use unless it answers at least as many of them as that one does."
-)
+MOST_SPECIAL = 4  # tokens that a tokenizer adds to a text; published ones add two
 
 Windows = list[list[int]]  # the token ids of the windows of a text, special tokens included
 
@@ -33,6 +34,7 @@ class TextTransform:
     long: Long = "head"
     modality: ClassVar[Literal["text"]] = "text"
     shorter_side: ClassVar[None] = None  # a text is decoded whole
+    num_marks: ClassVar[int] = 2
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -41,18 +43,32 @@ class TextTransform:
     @cached_property
     def _special(self) -> tuple[list[int], list[int]]:
         """Return the special tokens before and behind a text."""
-        bare = self.tokenizer.encode("a", add_special_tokens=False).ids
-        whole = self.tokenizer.encode("a").ids
-        for start in range(len(whole) - len(bare) + 1):
-            if whole[start : start + len(bare)] == bare:
+        bare = self._ids("a")
+        whole: list[int] = without_panic(lambda: self.tokenizer.encode("a").ids)
+        num_special = len(whole) - len(bare)
+        for start in range(num_special + 1):
+            if whole[start : start + len(bare)] == bare and num_special <= MOST_SPECIAL:
+                if max(whole, default=0) >= self.vocab_size:
+                    raise ValueError(
+                        f"tokenizer.json adds the token id {max(whole)}, expected ids below {self.vocab_size}"
+                    )
                 return whole[:start], whole[start + len(bare) :]
-        raise ValueError("tokenizer.json changes the tokens of a text when it adds the special ones")
+        raise ValueError(
+            f"tokenizer.json makes {len(whole)} tokens of {len(bare)}, expected at most {MOST_SPECIAL} special ones "
+            "around them"
+        )
 
     @property
     def room(self) -> int:
         """Return the number of tokens of a text that fit into a window."""
         before, behind = self._special
         return self.max_tokens - len(before) - len(behind)
+
+    @property
+    def longest(self) -> str:
+        """Return in words how much of a text is read."""
+        windows = f"{MOST_WINDOWS} windows of " if self.long == "windows" else ""
+        return f"{windows}{self.max_tokens} tokens"
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a token id depends on besides the text; JSON."""
@@ -68,11 +84,6 @@ class TextTransform:
         """Return a minibatch of texts, which keep their own lengths."""
         return list(prepared)
 
-    @staticmethod
-    def example() -> str:
-        """Return a text of two sentences."""
-        return EXAMPLE
-
     def prepare(self, text: str) -> Windows:
         """Return the windows of a text: one, unless `long` is windows."""
         before, behind = self._special
@@ -84,19 +95,28 @@ class TextTransform:
         return len(text) > most * CHARACTERS_A_TOKEN or len(self._ids(text[: most * CHARACTERS_A_TOKEN])) > most
 
     def share_unknown(self, text: str) -> float:
-        """Return the share of the text's tokens that the vocabulary lacks, 0..1."""
-        unknown = self.unknown_id
-        ids = self._ids(text[: self.room * CHARACTERS_A_TOKEN])
-        return sum(token == unknown for token in ids) / max(len(ids), 1)
+        """Return the share of the tokens read that the vocabulary lacks, 0..1."""
+        return self._share_unknown(self.prepare(text))
+
+    def marks(self, text: str, windows: Windows) -> NDArray[np.uint8]:
+        """Return the marks (2,) of a text and its windows: whether it is cut, and 255 x its share of unknown tokens."""
+        # a text whose last window has room is not cut, and need not be tokenised again
+        may_be_cut = len(windows[-1]) == self.max_tokens or len(text) > self.room * CHARACTERS_A_TOKEN
+        is_cut = may_be_cut and self.is_cut(text)
+        return np.array([is_cut, round(255 * self._share_unknown(windows))], dtype=np.uint8)
+
+    def _share_unknown(self, windows: Windows) -> float:
+        before, behind = map(len, self._special)
+        ids = [token for window in windows for token in window[before : len(window) - behind]]
+        return ids.count(self.unknown_id) / max(len(ids), 1)
 
     @cached_property
     def unknown_id(self) -> int | None:
-        """Return the id of the token that stands for whatever the vocabulary lacks; None where it lacks nothing."""
-        name = getattr(self.tokenizer.model, "unk_token", None)
-        return None if name is None else self.tokenizer.token_to_id(name)
+        """Return the id of the token that stands for what the vocabulary lacks; None where it lacks nothing."""
+        return unknown_id(self.tokenizer_json)
 
     def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        ids: list[int] = without_panic(lambda: self.tokenizer.encode(text, add_special_tokens=False).ids)
         return ids
 
     def _cut(self, text: str) -> Sequence[list[int]]:

@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.kit.programs import SECONDS, run_module
 from tests.kit.sharing import made_once
 
 ROOT = Path(__file__).parents[2]
+MEMORY = Path("/dev/shm")
 CHANGED = ("backbone_learning_rate", 0.0001)  # of fine-tuning
 
 
@@ -32,18 +34,23 @@ def prefect_api():
 
 
 @pytest.fixture(scope="session")
-def new_home(tmp_path_factory) -> Callable[[], Path]:
-    """Make a home for a Prefect server. Its database has its tables, which take 3 s of processor, copied."""
+def new_home(tmp_path_factory) -> Iterator[Callable[[], Path]]:
+    """Make a home for a Prefect server. Its database has its tables, which take 3 s of processor, copied.
+
+    It lies in memory where there is a folder for that: on a slow disk Prefect finds its SQLite database locked, and
+    then loses a message or sends it twice.
+    """
 
     def make(place: Path) -> None:
         environment = os.environ | {"PREFECT_HOME": str(place / "home"), "PREFECT_API_URL": ""}
         run_module("prefect", "server", "database", "upgrade", "--yes", env=environment)
 
     def copy() -> Path:
-        return shutil.copytree(template, tmp_path_factory.mktemp("prefect") / "home")
+        return shutil.copytree(template, Path(tempfile.mkdtemp(dir=place)) / "home")
 
     template = made_once(tmp_path_factory, "prefect", make) / "home"
-    return copy
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None, ignore_cleanup_errors=True) as place:
+        yield copy
 
 
 @pytest.fixture(scope="session")

@@ -52,7 +52,7 @@ def test_doctor_and_status_of_a_new_clone_say_what_to_do(workspace):
     assert "FAIL" not in doctor
     status = run_module("flows.status").stdout
     assert "in use     no model yet: `graftline promote`" in status
-    assert "batches    none yet: `graftline train PHOTOS/`" in status
+    assert "batches    none yet: `graftline train DATA`" in status
 
 
 def test_interrupted_training_says_how_to_go_on(monkeypatch, capsys):

@@ -5,6 +5,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ import yaml
 from flows.server.password import CLIENT
 from tests.kit.programs import SECONDS
 
+ENDS = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 NO_NIGHT = "0 3 29 2 *"  # so that none falls into a test
 
 
@@ -76,11 +78,14 @@ class Server:
         return [run for run in runs if not states or run["state"]["name"] in states]
 
     def wait(self, identifier: str, *states: str, seconds: float = SECONDS) -> dict[str, Any]:
-        """Return the run once it is in one of these states."""
+        """Return the run once it is in one of these states. A test fails where the run ended in another."""
 
         def look() -> Any:
             run = self._answer("GET", f"flow_runs/{identifier}")
-            return run if run["state"]["name"] in states else None
+            state = run["state"]
+            has_ended = state["type"] in ENDS and state["name"] not in states
+            assert not has_ended, f"{state['name']}, not {states}: {state['message']}\n{self.logs(run)}"
+            return run if state["name"] in states else None
 
         return until(look, seconds=seconds)
 
@@ -113,13 +118,14 @@ class Server:
     def _asked(self, method: str, path: str, body: Any = None) -> httpx.Response:
         headers = self._token if method != "GET" else {}
         for _ in range(20):
-            answer = httpx.request(
-                method, f"{self.api}/{path}", json=body, headers=headers, auth=self.login, timeout=60
-            )
-            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:  # its database is busy
-                break
+            with suppress(httpx.TimeoutException):
+                answer = httpx.request(
+                    method, f"{self.api}/{path}", json=body, headers=headers, auth=self.login, timeout=60
+                )
+                if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:  # its database is busy
+                    return answer
             time.sleep(1)
-        return answer
+        raise AssertionError(f"{path}: the server is busy all the time")
 
 
 def _content(answer: httpx.Response) -> Any:

@@ -7,13 +7,13 @@ import pytest
 from tasks.audit import run
 from tasks.data.health.hashes import Probes, write_hashes
 from tasks.data.health.leaks import LEAKED, LEAKS, read_leaks
-from tasks.data.health.options import TwinOptions
 from tasks.data.manifest.tables import write_table
 from tasks.data.vectors.embeddings import write_embeddings
 from tasks.images.copy_hash import HASHES_SHAPE
 from tasks.machine.files import write_json
+from tasks.stage.params import AuditParams
 
-PARAMS = TwinOptions(recall=0.99, max_false_alarms=0.001)
+PARAMS = AuditParams(recall=0.99, max_false_alarms=0.001, max_cut=0.1, max_unknown=0.05)
 PER_BATCH = 100  # samples: 60 train, 15 val, 25 held out
 
 

@@ -127,7 +127,7 @@ def test_run_that_answers_nothing_fails_and_says_why(bundle, tmp_path, shell):
     folder.mkdir()
     out = tmp_path / "out.parquet"
     done = shell("predict", bundle, folder, "-o", out, "--device", "cpu")
-    assert f"nothing was predicted: there is no file in {folder}" in done.error
+    assert f"nothing was predicted: there is no sample in {folder}" in done.error
     for number in range(5):
         (folder / f"{number}.png").write_bytes(b"%PDF-1.7")
     done = shell("predict", bundle, folder, "-o", out, "--device", "cpu")

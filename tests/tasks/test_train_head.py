@@ -8,15 +8,23 @@ import torch
 
 from tasks.data.health.leaks import COLUMNS, LEAKS
 from tasks.data.manifest.tables import write_table
+from tasks.data.samples.samples import sample_id
+from tasks.data.samples.text_cells import canonical
 from tasks.data.vectors.embeddings import write_embeddings
 from tasks.machine.files import write_json
 from tasks.targets.head import load_heads
+from tasks.text.words import load_vocabulary, terms_of
 from tasks.train_head import run
 from tasks.training.heads.options import HeadOptions
 
 CLASSES = ["cat", "dog", "eel"]
 PARAMS = HeadOptions(
-    head="logistic", class_weights="none", hidden_features=16, l2_strengths=[0.01, 1.0], max_iterations=200
+    head="logistic",
+    class_weights="none",
+    hidden_features=16,
+    l2_strengths=[0.01, 1.0],
+    max_iterations=200,
+    words="auto",
 )
 
 
@@ -70,15 +78,17 @@ def add_pool(folder, manifest, vectors):
     (folder / "batches.yaml").write_text("batches: [a, b]", "utf-8")
 
 
-def train(folder, *, out="head", **changes):
+def train(folder, *, out="head", modality="images", **changes):
     run(
         manifests=folder / "validated" / "manifest",
         classes=folder / "validated" / "classes.json",
         embeddings=folder / "embeddings",
         audit=folder / "audit",
         batches=folder / "batches.yaml",
+        raw=folder / "raw",
         out=folder / out,
         train_head=replace(PARAMS, **changes),
+        modality=modality,
         seed=0,
     )
     heads, _ = load_heads(folder / out)
@@ -230,3 +240,81 @@ def test_target_without_labels_on_val_is_not_calibrated(inputs):
     folder, manifest, _ = inputs
     change(folder, manifest.assign(label=manifest["label"].where(manifest["split"] != "val", None)))
     assert train(folder).temperature == 1.0
+
+
+# texts
+
+
+def put_texts(folder, manifest, write):
+    """Give every sample a text, which `write` makes of its row."""
+    place = folder / "raw" / "a"
+    place.mkdir(parents=True, exist_ok=True)
+    texts = [write(row) for row in manifest.itertuples()]
+    for number, text in enumerate(texts):
+        (place / f"{number}.txt").write_text(text, "utf-8")
+    change(
+        folder,
+        manifest.assign(
+            sample_id=[sample_id(canonical([text])) for text in texts], path=[f"{n}.txt" for n in range(len(texts))]
+        ),
+    )
+
+
+def telling(row):
+    return f"number {row.Index} is a {row.label}"
+
+
+def test_words_that_tell_more_than_the_vectors_count_more(inputs, caplog):
+    folder, manifest, _ = inputs
+    put_texts(folder, manifest, telling)
+    write_embeddings(
+        folder / "embeddings" / "a.safetensors",
+        [np.random.default_rng(1).normal(size=(90, 3)).astype(np.float16)],
+        shape=(90, 3),
+        recipe="r",
+    )
+    with caplog.at_level("INFO", logger="graftline"):
+        head = train(folder, modality="text")
+    vocabulary = load_vocabulary(folder / "head")
+    rows = [vocabulary.row(f"is a {name}") for name in CLASSES]
+    assert head.words.join(np.zeros((3, 3), np.float32), rows).argmax(axis=1).tolist() == [0, 1, 2]
+    assert head.words.factors.of_vector < 0.5
+    assert "of words 1.0000, joined 1.0000 (words count " in caplog.text
+
+
+def test_vocabulary_is_that_of_train(inputs):
+    """A text of val or held-out has no influence on it; held-out and leaked texts need not even be there."""
+    folder, manifest, _ = inputs
+    put_texts(folder, manifest, lambda row: f"{row.split} {row.label} {row.Index}")
+    leaked = pd.read_parquet(folder / "validated" / "manifest" / "a.parquet").query("split == 'train'").head(2)
+    write_leaks(folder, leaked["sample_id"].tolist())
+    for number in [*np.flatnonzero(manifest["split"] == "heldout"), *leaked.index]:
+        (folder / "raw" / "a" / f"{number}.txt").unlink()
+    train(folder, modality="text")
+    known = load_vocabulary(folder / "head").hashes
+    assert np.isin(terms_of("train")[0], known).all()
+    assert not np.isin(terms_of("val")[0], known).any()
+    assert not np.isin(terms_of("heldout")[0], known).any()
+    assert not np.isin(terms_of(str(leaked.index[0]))[0], known).any()
+
+
+def test_same_texts_give_the_same_bytes(inputs):
+    folder, manifest, _ = inputs
+    put_texts(folder, manifest, telling)
+    train(folder, modality="text")
+    train(folder, modality="text", out="again")
+    for file in ("head.safetensors", "head.json", "words.safetensors"):
+        assert (folder / "head" / file).read_bytes() == (folder / "again" / file).read_bytes()
+
+
+@pytest.mark.parametrize("case", ["never", "images", "no words"])
+def test_head_reads_no_words_where_there_are_none_to_read(inputs, case):
+    folder, manifest, _ = inputs
+    if case == "no words":
+        put_texts(folder, manifest, lambda row: "🎉" * (row.Index + 1))
+    head = train(
+        folder, modality="images" if case == "images" else "text", words="never" if case == "never" else "auto"
+    )
+    assert head.words is None
+    assert load_vocabulary(folder / "head") is None
+    assert is_same(head, train(folder, out="again"))

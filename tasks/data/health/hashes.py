@@ -1,4 +1,7 @@
-"""Read and write the perceptual hashes of a batch, with probes: altered copies of samples and how near they stay."""
+"""Read and write the hashes of a batch, with probes: altered copies of samples and how near they stay.
+
+The marks of texts stand beside them: see `tasks.data.health.marks`.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.data.vectors.embeddings import read_tensors
+from tasks.data.vectors.embeddings import open_tensors, read_tensors
 from tasks.data.vectors.tensors import Tensor, write_tensors
 
 TENSORS = ("hashes", "probe_cosines", "probe_distances")
+MARKS = "marks"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,19 +27,28 @@ class Probes:
 
 
 def write_hashes(
-    path: Path, hashes: Iterable[NDArray[np.uint8]], *, shape: tuple[int, int, int], probes: Probes
+    path: Path,
+    hashes: Iterable[NDArray[np.uint8]],
+    *,
+    shape: tuple[int, int, int],
+    probes: Probes,
+    marks: NDArray[np.uint8] | None = None,
 ) -> None:
     """Write the hashes and the probes of a batch.
 
     Args:
         hashes: pieces that together are `shape` = (num_samples, num_views, bytes), in the order of the manifest.
+        marks: (num_samples, num_marks); None for images, which have none.
     """
     tensors = (
         Tensor(shape=shape, dtype=np.uint8, pieces=hashes),
         Tensor(shape=probes.cosines.shape, dtype=np.float32, pieces=[probes.cosines]),
         Tensor(shape=probes.distances.shape, dtype=np.uint16, pieces=[probes.distances]),
     )
-    write_tensors(path, dict(zip(TENSORS, tensors, strict=True)), metadata={"kinds": ",".join(probes.kinds)})
+    named = dict(zip(TENSORS, tensors, strict=True))
+    if marks is not None:
+        named[MARKS] = Tensor(shape=marks.shape, dtype=np.uint8, pieces=[marks])
+    write_tensors(path, named, metadata={"kinds": ",".join(probes.kinds)})
 
 
 def read_hashes(folder: Path, batches: Sequence[str], *, num_samples: int) -> tuple[NDArray[np.uint8], Probes]:
@@ -54,3 +67,14 @@ def read_hashes(folder: Path, batches: Sequence[str], *, num_samples: int) -> tu
     if len(hashes) != num_samples:
         raise ValueError(f"{len(hashes)} hashes for {num_samples} samples: run embed again")
     return hashes, Probes(kinds=tuple(files[0][1].split(",")), cosines=cosines, distances=distances)
+
+
+def read_marks(folder: Path, batch: str) -> NDArray[np.uint8] | None:
+    """Return the marks (num_samples, num_marks) of a batch; None for images.
+
+    Raises:
+        ValueError: the file is missing or torn.
+    """
+    with open_tensors(folder, batch, what="hashes", fact="kinds") as (file, _):
+        marks: NDArray[np.uint8] | None = file.get_tensor(MARKS) if MARKS in set(file.keys()) else None
+    return marks

@@ -1,8 +1,8 @@
-"""What params.yaml sets for the search for near-duplicates."""
+"""What params.yaml sets for the search for near-duplicates, and for warnings about texts."""
 
 from dataclasses import dataclass
 
-from tasks.machine.bounds import OpenFraction
+from tasks.machine.bounds import Fraction, OpenFraction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -11,3 +11,11 @@ class TwinOptions:
 
     recall: OpenFraction
     max_false_alarms: OpenFraction
+
+
+@dataclass(frozen=True, kw_only=True)
+class MarkLimits:
+    """The shares of a batch above which a warning is given: of texts that are cut, and of unknown tokens."""
+
+    max_cut: Fraction
+    max_unknown: Fraction

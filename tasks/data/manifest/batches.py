@@ -18,7 +18,7 @@ def read_batches(path: Path) -> list[str]:
     """
     batches = list_batches(path)
     if not batches:
-        raise ValueError(f"{path} lists no batches: put images in data/raw/<batch>/<class>/ and list <batch>")
+        raise ValueError(f"{path} lists no batches: put samples in data/raw/<batch>/ and list <batch>")
     for batch in batches:
         if kind := _other_kind(batch):
             raise ValueError(f'{path} lists {batch}, which YAML takes for a {kind}: write "{batch}", in quotes')

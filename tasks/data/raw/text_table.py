@@ -7,6 +7,7 @@ table of labels. No cell of a text is taken for a number or for missing: `NA`, `
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tasks.data.raw.options import TextTables
 from tasks.data.raw.parquet_table import digits_of, label_rows, list_columns
 from tasks.data.raw.usual_names import has_ending
 from tasks.data.samples import text_tables
-from tasks.data.samples.parquet_cells import BROKEN, UnreadableTableError, one_line, row_groups, stamp_of
+from tasks.data.samples.parquet_cells import BROKEN, RowGroups, UnreadableTableError, one_line, row_groups, stamp_of
 from tasks.data.samples.text_cells import place_of_rows
 from tasks.data.samples.text_encoding import UTF_8, encoding_of, mark_of
 from tasks.data.samples.text_tables import CsvTable, TextTable, open_text_table
@@ -31,6 +32,15 @@ USUAL_COLUMNS = ("text", "sentence", "content", "body", "message")
 LONGEST_PLACE = 1000  # bytes of a path that name the columns
 LONGEST_NAME = 30  # characters of a column that a message shows: where the header is missing, a name is a text
 ROWS_A_BYTE = 8  # of a Parquet file: labels may repeat, texts hardly do
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """The columns of a table, called as in the file, the number of its rows, and its encoding."""
+
+    columns: list[str]
+    num_rows: int
+    encoding: str
 
 
 class RefusedTableError(ValueError):
@@ -45,10 +55,23 @@ def is_table(path: Path) -> bool:
 def has_texts(table: Path, options: TextTables) -> bool:
     """Return whether a table has the columns of a text."""
     try:
-        columns = _columns_of_parquet(table) if _is_parquet(table) else _open(table, options)[0].columns
-        return bool(_text_columns(columns, options))
+        return bool(columns_of_text(shape_of(table, options).columns, options))
     except (RefusedTableError, *BROKEN):
         return False
+
+
+def shape_of(file: Path, options: TextTables) -> Shape:
+    """Return the shape of a table. Raises UnreadableTableError where it cannot be read."""
+    try:
+        if is_parquet(file):
+            groups = _groups(file)
+            return Shape(columns=_columns_of_parquet(file), num_rows=groups.num_rows, encoding=UTF_8)
+        if not file.stat().st_size:
+            raise UnreadableTableError("the file has no bytes")
+        table, encoding = open_table(file, options)
+        return Shape(columns=table.columns, num_rows=len(table), encoding=encoding)
+    except BROKEN as error:
+        raise UnreadableTableError(one_line(error)) from error
 
 
 def find_rows(file: Path, *, prefix: str, options: TextTables) -> Iterator[Entry]:
@@ -59,7 +82,7 @@ def find_rows(file: Path, *, prefix: str, options: TextTables) -> Iterator[Entry
     """
     table_path = prefix.removesuffix("/") or file.name
     try:
-        if _is_parquet(file):
+        if is_parquet(file):
             yield from _parquet_rows(file, table_path=table_path, prefix=prefix, options=options)
         elif file.stat().st_size:
             yield from _text_rows(file, table_path=table_path, prefix=prefix, options=options)
@@ -71,14 +94,12 @@ def find_rows(file: Path, *, prefix: str, options: TextTables) -> Iterator[Entry
 
 def _parquet_rows(file: Path, *, table_path: str, prefix: str, options: TextTables) -> Iterator[Entry]:
     try:
-        groups = row_groups(file, stamp_of(file))
-        if groups.num_rows > ROWS_A_BYTE * file.stat().st_size:
-            raise UnreadableTableError(f"it claims {groups.num_rows} rows in {file.stat().st_size} bytes")
+        groups = _groups(file)
         columns = _columns_of_parquet(file)
     except BROKEN as error:
         yield defect(table_path, "unreadable_table", one_line(error))
         return
-    texts = _text_columns(columns, options)
+    texts = columns_of_text(columns, options)
     types = {field.name: field.type for field in pq.read_schema(file)}
     for name in texts:
         if not is_text(types[name]):
@@ -90,19 +111,26 @@ def _parquet_rows(file: Path, *, table_path: str, prefix: str, options: TextTabl
         yield defect(table_path, "unreadable_table", one_line(error))
 
 
+def _groups(file: Path) -> RowGroups:
+    groups = row_groups(file, stamp_of(file))
+    if groups.num_rows > ROWS_A_BYTE * file.stat().st_size:
+        raise UnreadableTableError(f"it claims {groups.num_rows} rows in {file.stat().st_size} bytes")
+    return groups
+
+
 def _columns_of_parquet(file: Path) -> list[str]:
     return list(pq.read_schema(file).names)
 
 
 def _text_rows(file: Path, *, table_path: str, prefix: str, options: TextTables) -> Iterator[Entry]:
     try:
-        table, encoding = _open(file, options)
+        table, encoding = open_table(file, options)
     except UnreadableTableError as error:
         raise RefusedTableError(str(error)) from error
     if not len(table):
         yield defect(table_path, "unreadable_table", "the table has no rows")
         return
-    texts = _text_columns(table.columns, options)
+    texts = columns_of_text(table.columns, options)
     place, digits = f"{prefix}{place_of_rows(texts, encoding=encoding)}/", digits_of(len(table))
     targets: set[str] = set()
     lists: Counter[str] = Counter()
@@ -127,7 +155,7 @@ def _text_rows(file: Path, *, table_path: str, prefix: str, options: TextTables)
     yield from list_columns(list(lists), table=table_path, has_targets=bool(targets))
 
 
-def _open(file: Path, options: TextTables) -> tuple[TextTable, str]:
+def open_table(file: Path, options: TextTables) -> tuple[TextTable, str]:
     """Return a table and the encoding that its path has to name; UTF-8 where it need not."""
     encoding = UTF_8
     if options.encoding is not None:
@@ -145,7 +173,7 @@ def _said(labels: Mapping[str, Any], *, lists: Counter[str]) -> dict[str, str]:
     return said_in_row(texts)
 
 
-def _text_columns(columns: list[str], options: TextTables) -> list[str]:
+def columns_of_text(columns: list[str], options: TextTables) -> list[str]:
     """Return the columns of the text, called as in the file.
 
     Raises:
@@ -182,5 +210,5 @@ def _shown(name: str) -> str:
     return repr(name) if len(name) <= LONGEST_NAME else f"(a cell of {len(name)} characters)"
 
 
-def _is_parquet(path: Path) -> bool:
+def is_parquet(path: Path) -> bool:
     return has_ending(path.name, (parquet_table.ENDING,))

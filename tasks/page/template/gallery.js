@@ -1,6 +1,6 @@
 const gallery = byId("gallery");
 if (gallery) {
-  const FIRST = 12; // three rows of the first screen
+  const FIRST = gallery.classList.contains("texts") ? 5 : 12; // what the first screen has room for
   const MORE = 40;
   const items = [...gallery.children];
   const more = byId("gallery-more");
@@ -11,10 +11,10 @@ if (gallery) {
     for (const item of items) item.hidden = !shown.has(item);
     more.hidden = matching.length <= limit;
     more.textContent = `Show more (${matching.length - shown.size})`;
-    byId("gallery-count").textContent = `${matching.length} of ${items.length} images`;
+    byId("gallery-count").textContent = `${matching.length} of ${items.length} ${gallery.dataset.kind}`;
     rove(matching[0]);
   };
-  // the Tab key stops once for all images, and arrow keys move between them, as in a toolbar (WAI-ARIA)
+  // the Tab key stops once for all samples, and arrow keys move between them, as in a toolbar (WAI-ARIA)
   const rove = (chosen) => {
     for (const item of items) item.querySelector("button").tabIndex = item === chosen ? 0 : -1;
   };

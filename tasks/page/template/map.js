@@ -171,16 +171,16 @@ function makeChart({ x, y, batch, paths, targets }) {
     chosen = k;
     draw();
     const parts = [];
-    const number = points.pictures[k];
+    const number = points.previews[k];
     if (number !== undefined) {
-      const picture = document.createElement("img");
-      picture.src = byId(`picture-${number}`).src;
-      picture.alt = "";
-      parts.push(picture);
+      const preview = byId(`preview-${number}`).cloneNode(true);
+      for (const name of ["id", "loading", "title"]) preview.removeAttribute(name);
+      if (preview.alt) preview.alt = "";
+      parts.push(preview);
     } else {
       const none = document.createElement("p");
       none.className = "thumb none";
-      none.textContent = "no picture, to keep the page small";
+      none.textContent = canvas.dataset.none;
       parts.push(none);
     }
     const list = document.createElement("dl");
@@ -242,9 +242,9 @@ function makeChart({ x, y, batch, paths, targets }) {
       waiting = false;
       const box = canvas.getBoundingClientRect();
       const at = [event.clientX - box.left, event.clientY - box.top];
-      const [pictured, near] = nearest(...at, (a, b, k) => k in points.pictures);
+      const [previewed, near] = nearest(...at, (a, b, k) => k in points.previews);
       const [k, distance] = nearest(...at, () => true);
-      if (near <= REACH / 2) showSample(pictured);
+      if (near <= REACH / 2) showSample(previewed);
       else if (distance <= REACH) showSample(k);
     });
   };

@@ -16,6 +16,7 @@ from tasks.training.heads.options import ClassWeights, HeadOptions
 from tasks.training.heads.quasi_newton import TOLERANCE, Memory, Solution, new_memory, objective, solve
 from tasks.training.heads.rows import IN_MEMORY_BYTES, Array, Labels, TrainingRows, Vectors, check_finite
 from tasks.training.heads.whitening import Whitening
+from tasks.training.loop.temperature import fit_temperature
 
 logger = logging.getLogger("graftline")
 
@@ -44,6 +45,7 @@ def fit_head(
     options: HeadOptions,
     *,
     classes: Sequence[str],
+    is_calibrated: bool = False,
     in_memory_bytes: int = IN_MEMORY_BYTES,
 ) -> LinearHead:
     """Return the head with the lowest log-loss on `val` along a path of L2 strengths; without val, the middle one.
@@ -57,6 +59,8 @@ def fit_head(
         options: `head` and `hidden_features` do not count here. Balanced class weights give a row the weight
             n / (num_classes * the number of its class).
         classes: the names of the classes, for messages.
+        is_calibrated: compare the strengths by the log-loss that is left after a temperature, as the head is shipped.
+            Else few labels choose a weak strength for its confidence, where a strong one is right more often.
         in_memory_bytes: standardised rows that need more are read anew for each pass; the result has the same bits.
 
     Raises:
@@ -73,7 +77,7 @@ def fit_head(
         without_val = strengths[len(strengths) // 2]
         best: Candidate | None = None
         for l2, solution in solver.path(strengths, relative_tolerance=CHOICE_TOLERANCE):
-            loss = log_loss(*solver.fold(solution), val)
+            loss = (calibrated_loss if is_calibrated else log_loss)(*solver.fold(solution), val)
             is_better = l2 == without_val if loss is None else best is None or loss < (best.val_log_loss or 0.0)
             if is_better:
                 best = Candidate(l2, solution, replace(solver.memory), loss)
@@ -163,15 +167,30 @@ def weights_of_classes(rows: TrainingRows, class_weights: ClassWeights) -> Array
 
 def log_loss(weight: Array, bias: Array, val: tuple[Vectors, Labels]) -> float | None:
     """Return the mean log-loss over val in nats; None without labels."""
-    vectors, labels = val
+    _, labels = val
     if not len(labels):
         return None
+    return sum(float(losses(logits, here).sum()) for logits, here in val_logits(weight, bias, val)) / len(labels)
+
+
+def calibrated_loss(weight: Array, bias: Array, val: tuple[Vectors, Labels]) -> float | None:
+    """Return the mean log-loss over val in nats, after the temperature that val chooses; None without labels."""
+    _, labels = val
+    if not len(labels):
+        return None
+    logits = np.concatenate([logits for logits, _ in val_logits(weight, bias, val)])
+    return float(losses(logits / fit_temperature(logits, labels), labels).mean())
+
+
+def val_logits(weight: Array, bias: Array, val: tuple[Vectors, Labels]) -> Iterator[tuple[Array, Labels]]:
+    """Yield the logits and the labels of val, VAL_ROWS rows at a time."""
+    vectors, labels = val
     weight, bias = weight.T.astype(np.float32), bias.astype(np.float32)
 
-    def of_rows(start: int) -> float:
+    def of_rows(start: int) -> tuple[Array, Labels]:
         chunk, here = vectors[start : start + VAL_ROWS], labels[start : start + VAL_ROWS]
         logits = (chunk.astype(np.float32) @ weight + bias).astype(np.float64)
         check_finite(logits)
-        return float(losses(logits, here).sum())
+        return logits, here
 
-    return sum(spread(range(0, len(labels), VAL_ROWS), of_rows)) / len(labels)
+    yield from spread(range(0, len(labels), VAL_ROWS), of_rows)

@@ -21,11 +21,11 @@ def photos(tmp_path):
 
 def test_folder_becomes_a_batch_once_and_stays_as_it_is(workspace, photos):
     before = hash_of(photos)
-    handed = take_handed(source_of(photos), name=None, log=print)
+    handed = take_handed(source_of(photos, may_be_texts=True), name=None, log=print)
     assert (handed.batch, handed.is_new) == ("My-photos", True)
     assert listed() == ["My-photos"]
     assert digest_of("My-photos") == hash_of(Path("data/raw/My-photos")) == before == hash_of(photos)
-    again = take_handed(source_of(photos), name="another", log=print)
+    again = take_handed(source_of(photos, may_be_texts=True), name="another", log=print)
     assert (again.batch, again.is_new) == ("My-photos", False)
     assert listed() == ["My-photos"]
 
@@ -43,9 +43,9 @@ def test_second_folder_is_a_second_batch_and_one_with_files_of_the_first_is_refu
 
 def test_folder_that_lies_among_the_raw_batches_stays_there(workspace, photos):
     place = photos.rename(workspace / "data/raw/mine")
-    assert take_handed(source_of(place), name=None, log=print).is_new
+    assert take_handed(source_of(place, may_be_texts=True), name=None, log=print).is_new
     assert listed() == ["mine"]
-    assert not take_handed(source_of(place), name=None, log=print).is_new
+    assert not take_handed(source_of(place, may_be_texts=True), name=None, log=print).is_new
 
 
 def test_links_store_a_batch_once(workspace, photos):
@@ -59,7 +59,7 @@ def test_links_store_a_batch_once(workspace, photos):
 
 def test_place_that_is_no_batch_is_refused_in_a_sentence(workspace, photos, tmp_path):
     (photos / "labels.csv").write_text("path,label\n", "utf-8")
-    assert source_of(photos / "labels.csv") == photos
+    assert source_of(photos / "labels.csv", may_be_texts=True) == photos
     for path, problem in {
         tmp_path / "none": "there is nothing at",
         photos / "cat/1.jpg": "is a file: name the folder",
@@ -68,8 +68,20 @@ def test_place_that_is_no_batch_is_refused_in_a_sentence(workspace, photos, tmp_
         workspace / "data": "is no place for a batch",  # it holds data/raw
     }.items():
         with pytest.raises(ValueError, match=problem):
-            source_of(path)
+            source_of(path, may_be_texts=True)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="is empty: name a folder with pictures in it"):
+    with pytest.raises(ValueError, match="is empty: name a folder with samples in it"):
         take_handed(tmp_path / "empty", name=None, log=print)
     assert yaml.safe_load(Path("data/batches.yaml").read_text("utf-8")) == {"batches": []}
+
+
+def test_table_of_texts_is_a_batch_and_keeps_its_ending(workspace, tmp_path):
+    for name in ("My reviews.csv", "more.JSONL"):
+        (tmp_path / name).write_text(f"text,label\n{name},good\n", "utf-8")
+    source = source_of(tmp_path / "My reviews.csv", may_be_texts=True)
+    assert take_handed(source, name=None, log=print).batch == "My-reviews.csv"
+    assert take_handed(tmp_path / "more.JSONL", name="second", log=print).batch == "second.JSONL"
+    assert not take_handed(source, name="again", log=print).is_new
+    assert Path("data/raw/My-reviews.csv").read_bytes() == source.read_bytes()
+    assert listed() == ["My-reviews.csv", "second.JSONL"]
+    assert source_of(source, may_be_texts=False) == tmp_path

@@ -44,6 +44,17 @@ def test_batches_are_the_folders_and_the_parquet_files_and_nothing_hidden(land):
     assert listing.marks >= {".graftline/a.json"}
 
 
+def test_tables_are_batches_of_texts_and_no_batches_of_images(land):
+    landing = land(
+        {"a.csv": b"1", "b.TSV": b"1", "c.jsonl": b"1", "d.parquet": b"1", "e.txt": b"1", "a.csv._COMPLETE": b""}
+    )
+    listing = Landing(open_store(str(landing)), marker="_COMPLETE", modality="text").look()
+    assert [batch.name for batch in listing.batches] == ["a.csv", "b.TSV", "c.jsonl", "d.parquet"]
+    assert [batch.has_marker for batch in listing.batches] == [True, False, False, False]
+    assert listing.strays == ("e.txt",)
+    assert [batch.name for batch in look(landing).batches] == ["d.parquet"]
+
+
 def test_marker_makes_a_batch_whole_at_once_and_does_not_belong_to_it(land):
     landing = land({"a/x/1.png": b"1", "b.parquet": b"2"})
     assert [bool(batch.why_not_whole(HOUR)) for batch in look(landing).batches] == [True, True]

@@ -29,6 +29,7 @@ def here(bare_workspace):
         ("写真", "batch"),
         ("x.dvc", "x-dvc"),
         ("my data.parquet", "my-data.parquet"),
+        (f"{'n' * 255}.csv", f"{'n' * 96}.csv"),
         ("n" * 255, "n" * 100),
     ],
 )
@@ -82,6 +83,8 @@ def test_taken_name_gets_the_contents_hash_unless_that_is_taken_too(here):
     assert free_name("a", "0123456789") == "a-01234567"
     (RAW / "b.parquet").touch()
     assert free_name("b.parquet", "0123456789") == "b-01234567.parquet"
+    (RAW / "b.csv").touch()
+    assert free_name("b.csv", "0123456789") == "b-01234567.csv"
     (RAW / "a-01234567.dvc").touch()
     with pytest.raises(ValueError, match="a-01234567 exists, and DVC does not track it"):
         free_name("a", "0123456789")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.workspace.parameters import MARK, PARAMS, set_parameters
+from flows.workspace.parameters import MARK, PARAMS, modality, set_parameters
 
 CHANGES = [
     {"key": "preset", "value": "photographs", "why": "in colour"},
@@ -35,6 +35,19 @@ def test_second_proposal_replaces_value_and_reason(workspace):
     set_parameters([{"key": "backbone.image_size", "value": None, "why": "they are large"}])
     set_parameters(CHANGES)
     assert PARAMS.read_bytes() == text
+
+
+def test_modality_is_read_and_one_that_is_none_is_refused(workspace):
+    assert modality() == "images"
+    set_parameters([{"key": "modality", "value": "text", "why": "reviews.csv holds texts"}])
+    assert modality() == "text"
+    for content, problem in {
+        "modality: sound\n": "modality is 'sound', expected images or text",
+        "a: [": "cannot be read",
+    }.items():
+        PARAMS.write_text(content, "utf-8")
+        with pytest.raises(ValueError, match=problem):
+            modality()
 
 
 def test_parameter_that_is_missing_is_named(workspace):

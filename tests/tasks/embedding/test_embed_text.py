@@ -10,6 +10,7 @@ from tasks.data.samples.text_cells import canonical
 from tasks.embedding.embedder import AUTO
 from tasks.embedding.engine import StoredView, embed, open_store
 from tasks.embedding.ready import make_ready
+from tasks.machine import sources
 from tasks.text.copy_hash import HASHES_SHAPE, copy_hashes
 from tasks.text.decode import decode_sample
 from tests.tasks.models.test_encoder import TEXTS, encoder
@@ -46,6 +47,24 @@ def test_new_texts_alone_are_computed_and_no_vector_depends_on_another(tmp_path)
         _, alone = Engine(tmp_path / f"alone{number}").embed([text])
         np.testing.assert_array_equal(alone.vectors[0], looks.vectors[number])
         np.testing.assert_array_equal(alone.hashes[0], looks.hashes[number])
+
+
+def test_code_that_tokenises_and_packs_is_part_of_the_recipe(tmp_path, monkeypatch):
+    modules = []
+    monkeypatch.setattr(sources, "digest", lambda *names: modules.extend(names) or "a digest")
+    Engine(tmp_path)
+    parts = {"tasks/text/transform.py", "tasks/embedding/packing.py", "tasks/models/encoder.py"}
+    assert parts <= set(sources.reached(*modules))
+
+
+def test_marks_of_texts_are_kept_with_their_vectors(tmp_path):
+    engine = Engine(tmp_path / "store")
+    texts = ["a b c", "a zyx", "a " * 50]
+    _, looks = engine.embed(texts)
+    assert looks.marks.tolist() == [[0, 0], [0, 128], [1, 0]]
+    keys = [sha256(canonical([text])).hexdigest() for text in texts]
+    assert engine.store.all_marks(keys).tolist() == looks.marks.tolist()
+    assert engine.store.all_marks([]).shape == (0, 2)
 
 
 def test_other_precision_is_another_recipe(tmp_path):

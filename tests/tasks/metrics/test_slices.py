@@ -42,6 +42,12 @@ def test_sizes_are_powers_of_two_of_the_shorter_side_in_order():
     assert table("size", sides).index.tolist() == ["8 to 15 px", "16 to 31 px", "64 to 127 px"]
 
 
+def test_sizes_of_texts_are_powers_of_two_of_their_words():
+    texts = ROWS.drop(columns=["width", "height"]).assign(words=[1, 63, 40, 128])
+    assert table("size", texts).index.tolist() == ["1 word", "32 to 63 words", "128 to 255 words"]
+    assert table("size", texts)["num_samples"].tolist() == [1, 2, 1]
+
+
 def test_sample_without_a_value_is_in_no_slice():
     assert table("camera")["num_samples"].to_dict() == {"left": 3}
 

@@ -7,7 +7,7 @@ import torch
 
 from tasks.embedding.embedder import AUTO, plan
 from tasks.embedding.packing import TextEmbedder, pack
-from tasks.models.encoder import Encoder, build_network, check_sizes
+from tasks.models.encoder import Encoder, build_network
 from tests.tasks.text.test_tokenizer import VOCABULARY, transform
 
 pytest.importorskip("transformers", reason="needs the extra [text]: pip install -e '.[text]'")
@@ -83,11 +83,17 @@ def test_passes_hold_every_window_once_and_never_more_than_their_size():
         ({"model_type": "bert", "num_hidden_layers": 10**6}, "num_hidden_layers 1000000"),
         ({"model_type": "bert", "hidden_size": "32"}, "hidden_size 32"),
         ({"model_type": "bert", "vocab_size": True}, "vocab_size True"),
+        ({"model_type": "distilbert", "n_layers": 10**6}, "n_layers 1000000, expected at most 256"),
+        ({"model_type": "distilbert", "n_layers": 100}, "num_hidden_layers 100"),
+        ({"model_type": "distilbert", "dim": 10**6}, "hidden_size 1000000"),
+        ({"model_type": "albert", "inner_group_num": 10**9}, "inner_group_num 1000000000, expected at most 256"),
+        ({"model_type": "bert", "more": [{"chunk": -(10**10)}]}, "chunk -10000000000, expected at most 1048576"),
+        ({"model_type": "gpt2", "n_embd": 32, "n_layer": 1, "n_head": 2}, "gpt2 is a decoder"),
     ],
 )
-def test_size_beyond_bounds_is_refused_by_name(config, message):
+def test_size_beyond_bounds_and_decoder_are_refused_by_name(config, message):
     with pytest.raises(ValueError, match=message):
-        check_sizes(config)
+        build_network(config)
 
 
 def test_encoder_that_transformers_does_not_have_is_refused():

@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tasks.data.health.leaks import COLUMNS, LEAKS
 from tasks.data.manifest.tables import write_table, write_text_table
 from tasks.data.samples.samples import sample_id
+from tasks.data.samples.text_cells import read_text
 from tasks.data.vectors.tensors import Tensor, write_tensors
 from tasks.machine.files import write_json
 from tasks.metrics import projection
@@ -29,7 +31,8 @@ class Project:
 
     def draw(self, **changed: Any) -> Path:
         params = {"title": "Graftline", "max_quarantined_rows": 100, "max_pictures": 40, "picture_size": 48,
-                  "max_examples": 8, "max_points": 1000}  # fmt: skip
+                  "max_examples": 8, "max_points": 1000, "max_twins": 8, "show_text": False,
+                  "mask_digits": True}  # fmt: skip
         folders = ("validated", "audit", "training", "evaluation", "regression", "raw")
         out = self.folder / "report" / "index.html"
         run(
@@ -37,6 +40,7 @@ class Project:
             batches=self.folder / "batches.yaml",
             out=out,
             report=PageOptions(**params | changed),
+            modality="text" if self.samples["path"].str.endswith(".txt").all() else "images",
         )
         return out
 
@@ -47,7 +51,8 @@ def project(tmp_path, picture) -> Write:
 
     Half of the samples are in batch a and half in b; their labels take turns. The candidate is wrong on the samples in
     `wrong`, and the model in use, if any, on those in `was_wrong`; a wrong answer is the next class. The two models are
-    compared on the first `num_shared` samples, or on all.
+    compared on the first `num_shared` samples, or on all. The samples are images, or `texts`. Of each pair of numbers
+    in `leaks` the first left training as a near-duplicate of the second.
     """
 
     def write(
@@ -65,13 +70,24 @@ def project(tmp_path, picture) -> Write:
         slices=None,
         num_decisions=1,
         num_shared=None,
+        texts=None,
+        leaks=(),
     ):
         numbers = np.arange(num_samples)
         labels = np.array(names)[numbers % len(names)]
         table = pd.DataFrame({"batch": np.where(numbers < num_samples // 2, "a", "b"), "label": labels})
-        table["path"] = [f"{label}/{number}.png" for number, label in enumerate(labels)]
-        table["sample_id"] = [put(tmp_path, row.batch, row.path, picture(row.Index)) for row in table.itertuples()]
+        ending = "png" if texts is None else "txt"
+        table["path"] = [f"{label}/{number}.{ending}" for number, label in enumerate(labels)]
+        table["sample_id"] = [
+            put(tmp_path, row.batch, row.path, picture(row.Index))
+            if texts is None
+            else put_text(
+                tmp_path, row.batch, row.path, texts[row.Index % len(texts)] + " again" * (row.Index // len(texts))
+            )
+            for row in table.itertuples()
+        ]
         write_data(tmp_path, table, quarantine, validation or {}, audit or {})
+        write_leaks(tmp_path, table, leaks)
         mistakes = {"candidate": wrong, "head": wrong} | ({} if was_wrong is None else {"baseline": was_wrong})
         predictions = table[["sample_id", "batch", "path"]].assign(
             target="label", label=labels, is_leaked=False, is_shared=num_shared is None or numbers < num_shared
@@ -95,7 +111,11 @@ def page(project):
     """Return a function that writes a project and returns its page as text; it takes the arguments of both."""
 
     def read(**arguments):
-        changed = {key: arguments.pop(key) for key in ("title", "max_quarantined_rows") if key in arguments}
+        changed = {
+            key: arguments.pop(key)
+            for key in ("title", "max_quarantined_rows", "show_text", "mask_digits", "max_twins")
+            if key in arguments
+        }
         return project(**arguments).draw(**changed).read_text("utf-8")
 
     return read
@@ -119,6 +139,23 @@ def put(folder, batch, path, image):
     return sample_id(file.read_bytes())
 
 
+def put_text(folder, batch, path, text):
+    """Put a text into a batch and return its sample_id."""
+    file = folder / "raw" / batch / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(text.encode())
+    return sample_id(read_text(file))
+
+
+def write_leaks(folder, table, leaks):
+    """Write the leaks: pairs of samples by their numbers, the first ones the most alike."""
+    names = ["batch", "path", "sample_id"]
+    one, other = (table[names].iloc[[pair[side] for pair in leaks]].reset_index(drop=True) for side in (0, 1))
+    rows = one.join(other.add_prefix("twin_"))
+    rows = rows.assign(split="train", cosine=0.9876, hash_distance=range(4, 4 + len(leaks)))
+    write_text_table(folder / "audit" / LEAKS, rows[COLUMNS])
+
+
 def write_data(folder, table, quarantine, validation, audit):
     (folder / "batches.yaml").write_text("batches: [a, b]\n", "utf-8")
     for name in ("validated/manifest", "audit"):
@@ -135,6 +172,7 @@ def write_data(folder, table, quarantine, validation, audit):
     empty |= {"expectations": [], "remarks": []}
     write_json(folder / "validated" / "validation.json", {"batches": counts} | empty | validation)
     health = {"num_leaks": 0, "num_leaked": 0, "limits": {"separates": True, "expected_recall": 0.99}}
+    health |= {"marks": None, "warnings": []}
     leaks = {batch: {"train": 0, "val": 0, "heldout": 0} for batch in counts}
     write_json(folder / "audit" / "audit.json", health | {"batches": leaks} | audit)
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tasks.data.samples.samples import sample_id
 from tasks.machine.files import read_json, write_json
-from tasks.page.quarantine import DECODED
+from tasks.page.previews import DECODED
 
 ROOT = Path(__file__).parents[3]
 HOSTILE = "<script>alert(1)</script>"
@@ -363,3 +363,73 @@ def test_places_of_another_held_out_set_are_refused(project):
     places.unlink()
     with pytest.raises(ValueError, match=r"places\.safetensors is missing: run `dvc repro evaluate`"):
         written.draw()
+
+
+LETTER = "Miss Quincunx of 14 Elm Street said {{ 7 * 7 }} & <b>so</b>"
+
+
+def test_texts_are_not_on_the_page_unless_params_allow_it(page):
+    html = page(texts=[LETTER], leaks=[(2, 0)], audit={"num_leaks": 1, "num_leaked": 1})
+    assert "Quincunx" not in html
+    assert "The texts themselves are not shown: report.show_text: true in params.yaml shows them." in words(html)
+    assert "a/dog/1.txt" in html
+
+
+def test_texts_are_shown_escaped_and_with_masked_digits(page):
+    html = page(texts=[LETTER], show_text=True)
+    quoted = "Miss Quincunx of •• Elm Street said {{ • * • }} &amp; &lt;b&gt;so&lt;/b&gt;"
+    assert f">{quoted}</blockquote>" in html
+    assert "of 14 Elm Street" in page(texts=[LETTER], show_text=True, mask_digits=False)
+    assert Tags(html).pictures == {}
+
+
+def test_text_in_the_ledger_is_shown_only_if_it_could_be_decoded_and_may_be_shown(project, tmp_path):
+    (tmp_path / "raw/a").mkdir(parents=True)
+    for name in ("twice", "none"):
+        (tmp_path / f"raw/a/{name}.txt").write_text(f"words of {name}", "utf-8")
+    rows = [
+        ["a", f"{name}.txt", sample_id(f'["words of {name}"]'.encode()), reason, "detail"]
+        for name, reason in (("twice", "exact_duplicate"), ("none", "no_text"))
+    ]
+    written = project(texts=["cat"], quarantine=rows)
+    assert "words of" not in written.draw().read_text("utf-8")
+    shown = written.draw(show_text=True).read_text("utf-8")
+    assert "words of twice" in shown
+    assert "words of none" not in shown
+
+
+def test_near_duplicates_are_shown_beside_their_twins_the_least_alike_first(page):
+    pairs = {"leaks": [(2, 0), (3, 1)], "audit": {"num_leaks": 2, "num_leaked": 2}}
+    html = page(texts=["a cat", "a dog", "a big cat", "the dog"], show_text=True, **pairs)
+    first, second = html[html.index('class="twins"') :].split("</li>")[:2]
+    assert "<mark>the</mark> dog" in first
+    assert "<mark>a</mark> dog" in first
+    assert "a <mark>big </mark>cat" in second
+    assert "cosine 0.988, 4 bits of the hash differ" in words(second)
+    assert "2 of 2 near-duplicates beside their held-out twins" in words(html)
+    assert "1 of 2 near-duplicates" in words(page(texts=["a", "b"], max_twins=1, **pairs))
+
+
+def test_near_duplicates_among_images_are_shown_beside_their_twins(page):
+    html = page(leaks=[(2, 0)], audit={"num_leaks": 1, "num_leaked": 1})
+    shown = Tags(html[html.index('class="twins"') :].split("</ul>")[0]).pictures
+    assert list(shown) == ["cat/2.png", "cat/0.png"]
+    assert len({*shown.values()}) == 2
+
+
+def test_page_says_what_the_encoder_could_not_read(page):
+    marks = {"num_samples": 7600, "num_cut": 2, "share_unknown": 0.003}
+    text = words(page(texts=["a"], audit={"marks": marks, "warnings": ["40 % of the tokens of batch <b> are unknown"]}))
+    assert "2 of 7,600 texts are longer than the encoder reads and are cut; 0.3 % of tokens are unknown to the" in text
+    assert "warning: 40 % of the tokens of batch &lt;b&gt; are unknown." in text
+    assert "longer than the encoder reads" not in words(page())
+
+
+def test_words_alone_are_compared_where_they_were_measured(project):
+    written = project()
+    path = written.folder / "evaluation/metrics.json"
+    metrics = read_json(path)
+    metrics["label"]["words_alone"] = metrics["label"]["head"] | {"accuracy": 0.8125}
+    write_json(path, metrics)
+    text = words(written.draw().read_text("utf-8"))
+    assert "Words alone 0.8125" in text

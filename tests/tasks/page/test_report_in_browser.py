@@ -376,3 +376,72 @@ def test_map_with_too_many_samples_shows_some_at_random_and_says_so(project, bro
     counts = re.findall(r"\((\d+)\)", window.locator("#map-legend").inner_text())
     assert sum(map(int, counts)) == 20
     assert "20 of 60 samples, chosen at random" in window.locator("section", has=window.locator("#map")).inner_text()
+
+
+HEBREW = "\u05e9\u05dc\u05d5\u05dd"
+HOSTILE_TEXTS = [
+    HOSTILE,
+    "</textarea></blockquote></script><script>alert(2)</script><img src=x onerror=alert(3)>",
+    "{{ 7 * 7 }} {% raw %} {# gone #} ${1}",
+    f"\u202e{HEBREW} \u2066abc\x1b[31m",
+    "x" * 10_000,
+    "e" + "\u0301" * 10_000,
+    "<!-- " + "\u2028" * 50,
+    "javascript:alert(4) &lt;script&gt; \0",
+]
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (375, "dark")])
+def test_text_from_a_stranger_is_shown_and_does_nothing(project, browse, width, scheme):
+    leaks = [(number, number + 1) for number in range(0, len(HOSTILE_TEXTS), 2)]
+    written = project(
+        num_samples=16, wrong=range(8), texts=HOSTILE_TEXTS, leaks=leaks, audit={"num_leaks": 4, "num_leaked": 4}
+    )
+    window = browse(written.draw(show_text=True, mask_digits=False, max_examples=16), width=width, scheme=scheme)
+    draw_the_map(window)
+    for details in window.locator("details").all():
+        details.evaluate("(element) => { element.open = true; }")
+    shown = window.locator("#gallery blockquote").all_text_contents()
+    for part in (HOSTILE, "</textarea></blockquote></script>", "{{ 7 * 7 }} {% raw %} {# gone #} ${1}"):
+        assert any(text.startswith(part) for text in shown)
+    assert any(f"⟨U+202E⟩{HEBREW} ⟨U+2066⟩abc␛[31m" in text for text in shown)
+    assert max(map(len, shown)) <= 301 * 8
+    window.locator("#gallery button[data-row]").first.click()
+    window.wait_for_selector("#map-sample blockquote")
+    assert (
+        window.locator("#map-sample blockquote").inner_text()
+        == window.locator("#gallery blockquote").first.inner_text()
+    )
+    assert window.locator("blockquote *:not(mark)").count() == 0
+    assert window.locator("script").count() == 2
+    assert window.evaluate("document.documentElement.scrollWidth") <= width
+    assert window.seen == []
+
+
+def test_answer_stays_after_a_text_that_is_written_from_right_to_left(project, browse):
+    window = browse(project(texts=[f"{HEBREW} " * 3], wrong=[1]).draw(show_text=True))
+    quote = window.locator("#gallery blockquote").first
+    assert quote.evaluate("(element) => getComputedStyle(element).unicodeBidi") == "isolate"
+    assert quote.evaluate("(element) => getComputedStyle(element).direction") == "rtl"
+    assert window.locator("#gallery li p").first.inner_text() == "dog taken for cat 75 % sure"
+    starts = "(element) => element.getBoundingClientRect().left"
+    answer = window.locator("#gallery li p b").first
+    assert answer.evaluate(starts) == pytest.approx(window.locator("#gallery li").first.evaluate(starts), abs=1)
+
+
+@pytest.mark.parametrize("is_shown", [True, False])
+def test_texts_can_be_read_and_reached_as_images_can(project, browse, is_shown):
+    written = project(wrong=[1, 6], texts=["a cat", "one dog"], leaks=[(2, 1)], audit={"num_leaks": 1, "num_leaked": 1})
+    for scheme in ("light", "dark"):
+        window = browse(written.draw(show_text=is_shown), scheme=scheme)
+        draw_the_map(window)
+        for details in window.locator("details").all():
+            details.evaluate("(element) => { element.open = true; }")
+        assert [contrast for contrast in window.evaluate(CONTRASTS) if contrast[0] < 4.5] == []
+    window.locator("#gallery button").first.focus()
+    window.keyboard.press("ArrowRight")
+    window.keyboard.press("Enter")
+    window.wait_for_selector("#map-sample dd")
+    assert ("dog" in window.locator("#map-sample").inner_text()) or not is_shown
+    assert window.locator("#map-sample blockquote").count() == is_shown
+    assert window.locator("#gallery-count").inner_text() == "2 of 2 texts"

@@ -80,7 +80,10 @@ def test_empty_file_is_refused_with_the_sections_it_should_have(tmp_path, text):
 
 def test_empty_section_is_refused_with_the_keys_it_should_have(refusal):
     message = refusal(lambda content: content.update(audit=None))
-    assert message == "audit is empty, expected the keys recall, max_false_alarms: restore them with git"
+    assert (
+        message
+        == "audit is empty, expected the keys recall, max_false_alarms, max_cut, max_unknown: restore them with git"
+    )
 
 
 def test_key_that_is_given_twice_is_refused_by_name(tmp_path):

@@ -164,7 +164,7 @@ def test_output_folder_that_may_not_be_written_is_told_in_one_line(shell, batch,
 def test_empty_list_of_batches_is_told_in_one_line(shell, workspace):
     (workspace / "batches.yaml").write_text("batches: []", "utf-8")
     done = shell(*VALIDATE)
-    assert done.error.startswith("batches.yaml lists no batches: put images in data/raw/<batch>/<class>/")
+    assert done.error.startswith("batches.yaml lists no batches: put samples in data/raw/<batch>/")
     assert done.stderr.count("\n") == 1
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tasks.machine.files import read_json
-from tasks.targets.head import Head, load_heads, save_heads
+from tasks.targets.head import Factors, Head, WordLayer, load_heads, save_heads
 
 CLASSES = {"animal": ["cat", "dog"], "place": ["in", "out", "far"]}
 
@@ -58,3 +58,33 @@ def test_hidden_layer_is_rectified():
     one = (np.array([[1.0], [-1.0]], np.float32), np.zeros(2, np.float32))
     other = (np.eye(2, dtype=np.float32), np.array([0.0, 1.0], np.float32))
     assert Head(layers=(one, other)).logits(np.array([[3.0], [-2.0]])).tolist() == [[3.0, 1.0], [0.0, 3.0]]
+
+
+WORDS = WordLayer(
+    layer=(np.arange(8, dtype=np.float32).reshape(2, 4), np.ones(2, np.float32)),
+    factors=Factors(of_vector=0.5, of_words=2.0),
+)
+ROWS = [
+    (np.array([0, 3]), np.array([0.6, 0.8], np.float32)),
+    (np.empty(0, np.int64), np.empty(0, np.float32)),
+    (np.array([1]), np.array([1.0], np.float32)),
+]
+
+
+def test_words_that_a_head_reads_come_back(tmp_path, heads):
+    read = heads | {"animal": Head(layers=heads["animal"].layers, words=WORDS)}
+    save_heads(tmp_path, read, classes=CLASSES, facts={})
+    back, _ = load_heads(tmp_path)
+    assert back["place"].words is None
+    assert back["animal"].words.factors == WORDS.factors
+    assert np.array_equal(back["animal"].words.logits(ROWS), WORDS.logits(ROWS))
+
+
+def test_logits_of_words_are_added_to_those_of_vectors_and_depend_on_no_other_text():
+    logits = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]], np.float32)
+    expected = [[0.5 + 2 * 3.4, 2 * (1 + 0.6 * 4 + 0.8 * 7)], [2.0, 0.5 + 2.0], [2 * 2.0, 2 * 6.0]]
+    assert WORDS.join(logits, ROWS) == pytest.approx(np.array(expected), rel=1e-6)
+    for number in range(3):
+        alone = WORDS.join(logits[number : number + 1], ROWS[number : number + 1])
+        assert np.array_equal(alone[0], WORDS.join(logits, ROWS)[number])
+    assert WORDS.logits([]).shape == (0, 2)

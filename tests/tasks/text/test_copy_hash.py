@@ -59,3 +59,10 @@ def test_texts_with_few_characters_are_no_copies_of_each_other():
 @pytest.mark.parametrize("odd", ["\ud83d" * 30, "\0" * 30, "\u0e01" * 500_000, "e" + "\u0301" * 500_000])
 def test_any_string_has_a_hash(odd):
     assert copy_hashes(odd).shape == HASHES_SHAPE
+
+
+def test_tags_and_addresses_that_strangers_share_make_them_no_copies():
+    link = '&lt;A HREF="http://www.example.com/FullQuote.aspx?ticker=ABC.N target=/stocks/quickinfo/fullquote"&gt;'
+    pairs = [(f"{link}{text(2 * seed)}&lt;/A&gt;", f"{link}{text(2 * seed + 1)}&lt;/A&gt;") for seed in range(30)]
+    plain = [(text(2 * seed), text(2 * seed + 1)) for seed in range(30)]
+    assert [distance(*pair) for pair in pairs] == [distance(*pair) for pair in plain]

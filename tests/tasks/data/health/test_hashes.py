@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from tasks.data.health.hashes import Probes, read_hashes, write_hashes
+from tasks.data.health.hashes import Probes, read_hashes, read_marks, write_hashes
 from tasks.images.copy_hash import HASHES_SHAPE
 
 
-def write(folder, batch, *, n=4, num_probed=2, seed=0):
+def write(folder, batch, *, n=4, num_probed=2, seed=0, marks=None):
     generator = np.random.default_rng(seed)
     hashes = generator.integers(0, 256, (n, *HASHES_SHAPE), dtype=np.uint8)
     probes = Probes(
@@ -13,7 +13,7 @@ def write(folder, batch, *, n=4, num_probed=2, seed=0):
         cosines=generator.random((num_probed, 2), dtype=np.float32),
         distances=generator.integers(0, 99, (num_probed, 2), dtype=np.uint16),
     )
-    write_hashes(folder / f"{batch}.safetensors", [hashes], shape=hashes.shape, probes=probes)
+    write_hashes(folder / f"{batch}.safetensors", [hashes], shape=hashes.shape, probes=probes, marks=marks)
     return hashes, probes
 
 
@@ -57,3 +57,12 @@ def test_equal_hashes_give_equal_bytes(tmp_path):
     for batch in "ab":
         write(tmp_path, batch)
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+def test_marks_of_texts_stand_beside_the_hashes_and_images_have_none(tmp_path):
+    marks = np.array([[0, 7], [1, 255], [0, 0], [1, 0]], dtype=np.uint8)
+    write(tmp_path, "a", marks=marks)
+    write(tmp_path, "b")
+    assert np.array_equal(read_marks(tmp_path, "a"), marks)
+    assert read_marks(tmp_path, "b") is None
+    assert len(read_hashes(tmp_path, ["a"], num_samples=4)[0]) == 4

@@ -18,7 +18,7 @@ def test_batches_come_in_the_order_of_the_file(read):
 
 
 def test_empty_list_is_refused_with_the_remedy(read):
-    with pytest.raises(ValueError, match=r"batches\.yaml lists no batches: put images in data/raw/<batch>/<class>/"):
+    with pytest.raises(ValueError, match=r"batches\.yaml lists no batches: put samples in data/raw/<batch>/"):
         read("batches: []")
 
 

@@ -133,3 +133,16 @@ def test_losses_of_a_samples_targets_are_summed_and_missing_labels_left_out():
     assert found.losses == pytest.approx(np.log(2) * np.array([2, 1, 2]))
     assert len(found.hits) == 5
     assert found.on_val().loss == pytest.approx(np.log(2))
+
+
+def test_model_is_judged_with_the_words_that_it_would_be_joined_with():
+    """What words already know is no gain of fine-tuning."""
+    logits = torch.from_numpy(np.random.default_rng(1).normal(size=(100, 2)))
+    words = 2 * np.eye(2)[LABELS] + np.random.default_rng(2).normal(size=(100, 2))
+    total = Total()
+    total.add([logits], torch.from_numpy(LABELS)[:, None])
+    alone, joined = Judged.of(total), Judged.of(total, [words])
+    assert alone.factors[0].of_words == 0
+    assert joined.factors[0].of_words > 0
+    assert joined.on_val().accuracy > alone.on_val().accuracy + 0.2
+    assert joined.on_val().loss < alone.on_val().loss - 0.2

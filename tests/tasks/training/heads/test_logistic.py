@@ -223,3 +223,16 @@ def test_too_few_iterations_are_told(caplog):
 def test_without_labels_on_val_the_strength_in_the_middle_is_taken():
     head = fit(val=(VAL[0][:0], VAL[1][:0]), l2_strengths=[0.001, 0.1, 10.0])
     assert (head.l2, head.val_log_loss) == (0.1, None)
+
+
+def test_strength_that_is_right_more_often_is_chosen_where_a_temperature_follows():
+    chance = np.random.default_rng(0)
+    centres = chance.normal(size=(3, 40)) * 0.4
+    labels = np.arange(600) % 3
+    rows = centres[labels] + chance.normal(size=(600, 40))
+    train, val, judge = ((rows[part], labels[part]) for part in (slice(60), slice(60, 120), slice(120, None)))
+    strengths = (0.0001, 0.01, 0.1, 1.0, 10.0)
+    heads = [fit(train, val, l2_strengths=strengths, is_calibrated=is_calibrated) for is_calibrated in (False, True)]
+    accuracies = [(head.log_probabilities(judge[0]).argmax(axis=1) == judge[1]).mean() for head in heads]
+    assert heads[1].l2 > heads[0].l2
+    assert accuracies[1] >= accuracies[0]

@@ -1,0 +1,155 @@
+"""The verbs on texts, one after the other: what they write and say holds no word of a text."""
+
+import logging
+from dataclasses import replace
+from importlib import import_module
+from inspect import signature
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from tasks.machine.files import read_json, write_json
+from tasks.models.bundle import save_bundle
+from tasks.models.classifier import Classifier
+from tasks.stage.params import load_params, section
+from tasks.training.finetuning.grafting import graft
+from tests.tasks.models.test_encoder import encoder
+
+pytest.importorskip("transformers", reason="needs the extra [text]: pip install -e '.[text]'")
+
+ROOT = Path(__file__).parents[2]
+WORD = "zyxomma"  # stands in every text, and in no code
+
+
+class Chain:
+    """A project of texts, and its verbs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        params = load_params(ROOT / "params.yaml")
+        perturbations = ["lowercase", "folded", "mistyped"]
+        self.params = replace(
+            params,
+            modality="text",
+            validate_=replace(params.validate_, min_samples_per_class=5),
+            train_head=replace(params.train_head, l2_strengths=[0.01]),
+            evaluate=replace(params.evaluate, num_resamples=20, perturbations=perturbations),
+        )
+        data = folder / "data"
+        data.mkdir()
+        (data / "batches.yaml").write_text("batches: [first]\n", "utf-8")
+        write_json(data / "classes.json", {"classes": {}, "version": 0})
+        write_json(data / "baseline.json", {})
+        raw = data / "raw"
+        self.paths = {
+            "scan": {"raw": raw / "first", "out": data / "scanned/first"},
+            "validate": {"scanned": data / "scanned", "registry": data / "classes.json", "out": data / "validated"},
+            "embed": {
+                "raw": raw / "first", "manifest": data / "validated/manifest/first.parquet",
+                "backbone": data / "backbone", "out": data / "embeddings/first.safetensors",
+                "hashes": data / "hashes/first.safetensors",
+            },
+            "audit": {"hashes": data / "hashes", "out": data / "audit"},
+            "train_head": {"out": data / "head"},
+            "evaluate": {
+                "head": data / "head", "candidate": data / "candidate", "baseline_record": data / "baseline.json",
+                "baseline": data / "baseline", "out": data / "evaluation",
+            },
+        }  # fmt: skip
+        self.shared = {
+            "batches": data / "batches.yaml", "raw": raw, "manifests": data / "validated/manifest",
+            "classes": data / "validated/classes.json", "split": data / "validated/split.json",
+            "embeddings": data / "embeddings", "audit": data / "audit", "store": data / "store",
+        }  # fmt: skip
+
+    def do(self, verb: str) -> None:
+        run = import_module(f"tasks.{verb}").run
+        values = self.paths[verb]
+        for name, parameter in signature(run).parameters.items():
+            if name not in values:
+                is_path = parameter.annotation is Path
+                values[name] = self.shared[name] if is_path else section(self.params, name)
+        run(**values)
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory, great_expectations) -> Chain:
+    """A finished chain; `said` has what it logged."""
+    made = Chain(tmp_path_factory.mktemp("texts"))
+    data = made.folder / "data"
+    write_batch(data / "raw/first")
+    backbone = encoder("bert")
+    (data / "backbone").mkdir()
+    torch.manual_seed(0)
+    lineage = {"fingerprint": backbone.fingerprint()}
+    save_bundle(data / "backbone", Classifier(backbone, {"label": ["x", "y"]}).eval(), lineage=lineage)
+    lines: list[str] = []
+    listener = logging.Handler()
+    listener.emit = lambda record: lines.append(record.getMessage())
+    logger = logging.getLogger("graftline")
+    logger.addHandler(listener)
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    for verb in ("scan", "validate", "embed", "audit", "train_head"):
+        made.do(verb)
+    (data / "candidate").mkdir()
+    model = graft(backbone, data / "head", classes=read_json(data / "validated/classes.json"))
+    save_bundle(data / "candidate", model, lineage={"stage": "head"})
+    made.do("evaluate")
+    logger.removeHandler(listener)
+    logger.setLevel(before)
+    made.said = "\n".join(lines)
+    return made
+
+
+def write_batch(folder: Path) -> None:
+    """Write 60 texts of two classes, a near-duplicate of each third, and files that cannot be used."""
+    for number in range(60):
+        label, letters = ("early", "a b c d e") if number % 2 else ("late", "f g h i j")
+        text = f"{letters} {WORD} {number} " + " ".join("abcdefghij"[int(digit)] for digit in str((number + 2) ** 20))
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        (folder / label / f"{number:02d}.txt").write_text(text, "utf-8")
+        if number % 3 == 0:
+            (folder / label / f"{number:02d}-copy.txt").write_text(f"{text.upper()}!", "utf-8")
+    odd = {"same": f"a b c {WORD}", "again": f"a b c {WORD}", "bad": f"{WORD} \udcff", "blank": " \n"}
+    for name, text in odd.items():
+        (folder / "late" / f"{name}.txt").write_bytes(text.encode("utf-8", "surrogateescape"))
+
+
+def test_no_word_of_a_text_is_written_or_said(chain):
+    # a model may count words, and then holds them; it never leaves for git, the logs or the page
+    places = {"raw", "head", "candidate"}
+    files = [file for file in (chain.folder / "data").rglob("*") if file.is_file() and not places & {*file.parts}]
+    assert {"quarantine.csv", "leaks.csv", "predictions.parquet", "slices.csv"} <= {file.name for file in files}
+    for file in files:
+        if file.suffix == ".parquet":
+            table = pd.read_parquet(file)
+            content = table.to_csv() + ",".join(map(str, table.columns))
+        else:
+            content = file.read_bytes().decode("latin-1")
+        assert WORD not in content.lower(), file
+    assert WORD not in chain.said.lower()
+
+
+def test_what_the_encoder_could_not_read_is_counted_and_said(chain):
+    marks = read_json(chain.folder / "data/audit/audit.json")["marks"]
+    assert marks["num_samples"] == 81
+    assert 0.05 < marks["share_unknown"] < 0.6
+    assert f"{marks['num_cut']} of 81 texts are longer than 16 tokens and are cut; " in chain.said
+    assert "% of the tokens of batch first are unknown to the encoder (audit.max_unknown is 0.05)" in chain.said
+
+
+def test_perturbations_and_slices_of_texts_are_measured(chain):
+    unchanged = read_json(chain.folder / "data/evaluation/metrics.json")["label"]["candidate"]["unchanged"]
+    assert set(unchanged) == {"lowercase", "folded", "mistyped"}
+    assert unchanged["folded"] == 1.0
+    slices = pd.read_csv(chain.folder / "data/evaluation/slices.csv")
+    sizes = slices.loc[slices["column"] == "size", "value"].tolist()
+    assert "32 to 63 words" in sizes
+    assert all(size.endswith(" words") for size in sizes)
+
+
+def test_near_duplicates_of_held_out_texts_leave_training(chain):
+    assert read_json(chain.folder / "data/audit/audit.json")["num_leaks"] >= 2

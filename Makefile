@@ -18,7 +18,7 @@ help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 # PYTHON=/path/to/python3.11 names the interpreter
-setup: .venv/.ready $(BIN)/graftline $(WANTED:%=.venv/.with-%) ## make .venv; EXTRAS=text adds what texts need
+setup: .venv/.ready $(BIN)/graftline $(WANTED:%=.venv/.with-%) ## make .venv; EXTRAS=text adds what texts need, EXTRAS=timm the networks of timm
 
 # The scripts of .venv name the folder that it was made in: after a move of the checkout .venv is made anew.
 ifneq ($(shell cat .venv/.ready 2> /dev/null),$(CURDIR))
@@ -82,12 +82,15 @@ deps: setup ## write the code deps of dvc.yaml from the imports
 
 COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-annotate --no-emit-index-url --upgrade
-BEYOND_THE_FIRST = --constraint requirements.lock \
-	$$(sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.lock)
+# the locks of extras agree with each other, and leave out what the first has
+BEYOND = --constraint requirements.lock $$(sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.lock)
+AS_TEXT = $(BEYOND) --constraint requirements-text.lock
 
 lock: setup ## move the locks to the newest versions that pyproject.toml allows
 	$(COMPILE) --extra dev --extra export --extra s3 -o requirements.lock
-	$(COMPILE) --extra text --extra minilm $(BEYOND_THE_FIRST) -o requirements-text.lock
+	$(COMPILE) --extra text --extra minilm $(BEYOND) -o requirements-text.lock
+	$(COMPILE) --extra transformers $(AS_TEXT) -o requirements-transformers.lock
+	$(COMPILE) --extra timm $(AS_TEXT) -o requirements-timm.lock
 
 bench: setup ## run every benchmark and keep its JSON in benchmarks/results/
 	$(BIN)/python -m benchmarks

@@ -24,9 +24,9 @@ from tasks.machine.files import write_whole
 Publish = Literal["no", "branch", "main"]
 
 OWED = Path(".dvc/tmp/graftline-unpublished")  # exists while a run has something that others lack
-# these decide what a run makes; a person commits them
+# these decide what a run makes; a person commits them; git expands the star
 GIVEN = [Path("params.yaml"), paths.PIPELINE, Path("tasks"), Path("tests/regression"), Path("backbones"),
-         Path("requirements.lock"), Path("requirements-text.lock"), Path(".dvc/config")]  # fmt: skip
+         Path("requirements*.lock"), Path(".dvc/config")]  # fmt: skip
 RETRY_SECONDS = "10,60,300"
 
 

@@ -77,7 +77,7 @@ def test_every_package_that_a_stage_or_a_flow_imports_is_a_dependency():
     assert from_an_extra == FROM_AN_EXTRA
 
 
-def test_locks_have_every_dependency_once_with_hashes_and_no_address():
+def test_locks_have_every_dependency_with_hashes_and_no_address_and_agree():
     locked = {}
     for lock in tracked("requirements*.lock"):
         text = lock.read_text("utf-8")
@@ -88,7 +88,10 @@ def test_locks_have_every_dependency_once_with_hashes_and_no_address():
         for block in blocks:
             name, version = re.match(r"([a-z0-9._-]+)==(\S+)", block).groups()
             locked.setdefault(canonicalize_name(name), []).append((lock.name, version))
-    assert [name for name, found in locked.items() if len({file for file, _ in found}) > 1] == []
+    for name, found in locked.items():
+        versions = {lock: {version for other, version in found if other == lock} for lock, _ in found}
+        assert len(set(map(frozenset, versions.values()))) == 1, name
+        assert "requirements.lock" not in versions or len(versions) == 1, f"{name} is locked twice"
     for line in [*PROJECT["dependencies"], *(line for extra in EXTRAS.values() for line in extra)]:
         requirement = Requirement(line)
         versions = [version for _, version in locked[canonicalize_name(requirement.name)]]
@@ -268,7 +271,7 @@ def test_an_extra_is_added_on_demand_and_stays_when_the_checkout_moves(checkout)
 
 def test_an_unknown_extra_is_refused_in_one_line(checkout):
     [line] = make(checkout, "setup", "EXTRAS=txet", status=2).splitlines()
-    assert "EXTRAS=txet has an unknown extra, expected some of: text" in line
+    assert "EXTRAS=txet has an unknown extra, expected some of: text" in line  # which is the only lock here
     assert not (checkout / ".venv").exists()
 
 

@@ -49,6 +49,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.kit.machine import Claim, finish, parse_arguments
 from benchmarks.kit.matmul import matmul_flops
 from tasks.data.samples.samples import Positions, Samples, sample_id
+from tasks.embedding.boundary import Boundary
 from tasks.embedding.embedder import Embedder, plan
 from tasks.images.augment import AugmentedViews
 from tasks.images.decode import decode_sample
@@ -200,7 +201,7 @@ def one_seed(
     plain = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
     boundary = boundary_of(model, 1)
-    assert boundary is not None
+    assert isinstance(boundary, Boundary)
     chosen = plan(options)
     source = Activations(
         samples, embedder=Embedder(backbone, chosen, boundary=boundary), boundary=boundary, backbone=f"seed {seed}",
@@ -324,7 +325,7 @@ def whole_network(model: Classifier) -> dict[str, Tensor]:
 def flops_of(model: Classifier) -> float:
     """Return the floating-point operations per image of the forward and backward pass of the trained part."""
     boundary = boundary_of(model, 1)
-    assert boundary is not None
+    assert isinstance(boundary, Boundary)
     trained = Trained(model, boundary)
     with FlopCounterMode(display=False) as counter:
         trained(torch.zeros(8, boundary.width))[0].sum().backward()

@@ -39,6 +39,7 @@ from tasks.models.weights import RANDOM, load_backbone
 from tasks.predict import predict_with
 from tasks.prediction.answers import Answerer
 from tasks.prediction.export import FORMATS, export
+from tasks.prediction.reading import Reading
 
 ROUNDS = 5
 NUM_CLASSES = 7
@@ -120,7 +121,8 @@ def measure(architecture: str, files: Files, *, place: Path) -> dict[str, Any]:
 
 
 def run_predict(answerer: Answerer, files: Files, *, out: Path) -> None:
-    counts = predict_with(answerer, [files.paths[0].parent], out=out, top_k=5)
+    reading = Reading(answerer.transform, {})
+    counts = predict_with(answerer, reading, [files.paths[0].parent], out=out, top_k=5)
     assert counts == {"": len(files.paths)}
 
 

@@ -19,7 +19,6 @@ from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import TRAINING, read_manifest
 from tasks.data.samples.samples import Samples
 from tasks.embedding.embedder import plan
-from tasks.embedding.recipe import PACKAGES
 from tasks.machine import sources
 from tasks.machine.files import read_json, whole_folder, write_json
 from tasks.models.bundle import load_bundle, save_bundle, versions
@@ -102,7 +101,9 @@ def run(
         samples, model, data, views=views, scratch=scratch, backbone=lineage["fingerprint"], options=finetune,
         lengths=lengths,
     )  # fmt: skip
-    checkpoint = Checkpoint(scratch / "checkpoints", recipe=facts | on_this_machine(manifest, finetune, modality))
+    checkpoint = Checkpoint(
+        scratch / "checkpoints", recipe=facts | on_this_machine(manifest, finetune, modality, model.backbone.packages)
+    )
     tuned = fine_tune(model, source, data, options=finetune, seed=seed, keeper=checkpoint)
     if not tuned.verdict.is_finetuned:
         model = graft(load_bundle(backbone)[0].backbone, head, classes=read_json(classes))
@@ -131,18 +132,19 @@ def word_logits(words: Words, texts: Iterable[str]) -> list[NDArray[np.float32]]
     return [layer.logits(rows) for layer in words.layers().values()]
 
 
-def on_this_machine(manifest: pd.DataFrame, options: FinetuneOptions, modality: Modality) -> dict[str, Any]:
+def on_this_machine(
+    manifest: pd.DataFrame, options: FinetuneOptions, modality: Modality, packages: Iterable[str]
+) -> dict[str, Any]:
     """Return what the steps of a training depend on besides the facts of a candidate.
 
     A run resumes from a checkpoint only if both are the same.
     """
     order = hashlib.sha256("".join(manifest["sample_id"]).encode())
     chosen = plan(options, modality=modality)
-    packages = {name: version(name) for name in (*PACKAGES[modality], "scipy")}
     return {
         "code": sources.digest("tasks.finetune"),
         "order": order.hexdigest(),
-        "packages": packages,
+        "packages": {name: version(name) for name in (*packages, "scipy")},
         "plan": chosen.recipe(),
     }
 

@@ -28,7 +28,7 @@ class TextEmbedder:
     def __init__(self, encoder: Encoder, plan: Plan) -> None:
         self.plan = plan
         self.architecture = encoder.architecture
-        self.packages = ("numpy", "tokenizers", "torch", "transformers")
+        self.packages = encoder.packages
         self.dim = encoder.dim
         self.transform = encoder.transform
         self.encoder = encoder
@@ -50,6 +50,7 @@ class HiddenStates:
     def __init__(self, encoder: Encoder, plan: Plan, *, boundary: int) -> None:
         self.plan = plan
         self.architecture = encoder.architecture
+        self.packages = encoder.packages
         self.dim = PAGE * encoder.dim
         self.transform = encoder.transform
         frozen = FrozenLayers(encoder, boundary)

@@ -1,7 +1,6 @@
 """Apply the evaluation transform of an encoder: turn a text into the windows of token ids that it reads."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property

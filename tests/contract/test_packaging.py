@@ -269,6 +269,13 @@ def test_an_extra_is_added_on_demand_and_stays_when_the_checkout_moves(checkout)
     assert locks(moved) == 2 * ["requirements.lock", "requirements-text.lock"]
 
 
+def test_a_clone_of_a_project_of_texts_gets_what_texts_need(checkout):
+    text = (ROOT / "params.yaml").read_text("utf-8")
+    (checkout / "params.yaml").write_text(text.replace("modality: images", "modality: text"), "utf-8")
+    make(checkout, "setup", f"PYTHON={checkout.parent / 'python3.11'}")
+    assert locks(checkout) == ["requirements.lock", "requirements-text.lock"]
+
+
 def test_an_unknown_extra_is_refused_in_one_line(checkout):
     [line] = make(checkout, "setup", "EXTRAS=txet", status=2).splitlines()
     assert "EXTRAS=txet has an unknown extra, expected some of: text" in line  # which is the only lock here

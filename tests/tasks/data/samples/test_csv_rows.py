@@ -77,8 +77,9 @@ def test_unbalanced_quote_loses_and_invents_no_row(table, place, removes):
     try:
         found = read(content)
     except UnreadableTableError as refused:
-        assert "has an odd number of quotes" in str(refused)
-        return
+        if "has an odd number of quotes" in str(refused):
+            return
+        raise
     assert len(found) == len(rows)
     for row, original in zip(found, rows, strict=True):
         assert row is None or [cell.replace('"', "") for cell in row] == [cell.replace('"', "") for cell in original]

@@ -24,7 +24,9 @@ RUN_BY_USERS = ("flows", "tasks", "tests/regression")
 FROM_AN_EXTRA = {
     "tasks/prediction/export.py": {"onnxruntime"},  # names the missing packages and the command
     "tasks/models/encoder.py": {"transformers"},
-    "tasks/models/encoder_files.py": {"huggingface_hub"},
+    "tasks/models/timm_networks.py": {"timm"},
+    "tasks/models/transformers_networks.py": {"transformers"},
+    "tasks/models/weight_folder.py": {"huggingface_hub"},
     "tasks/text/tokenizer.py": {"tokenizers"},
     "tasks/demo/glyphs.py": {"matplotlib"},  # makes the shipped backbone again; no stage does
 }

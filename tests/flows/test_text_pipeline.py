@@ -16,7 +16,10 @@ from tests.kit.verbs import QUIET
 pytest.importorskip("transformers", reason="needs the extra [text]: pip install -e '.[text]'")
 
 BATCH = "tickets-summer"
-PARAMETERS = {"modality": "text", "backbone.weights": "backbones/tiny", "finetune.epochs": 1, "finetune.unfreeze": 1}
+PARAMETERS = {
+    "modality": "text", "backbone.weights": "backbones/tiny", "backbone.max_tokens": 64, "finetune.epochs": 1,
+    "finetune.unfreeze": 1,
+}  # fmt: skip
 
 
 def put_encoder(folder):

@@ -59,7 +59,7 @@ def run(
     for fraction in FRACTIONS:
         draws = [
             trained(
-                *(drawn(side, labels, fraction, seed) for side in (train, val)), heldout,
+                drawn(train, labels, fraction, seed), drawn(val, labels, fraction, seed), heldout,
                 vectors=vectors, terms=terms, labels=labels, names=names, options=train_head,
             )
             for seed in range(NUM_DRAWS if fraction < 1 else 1)

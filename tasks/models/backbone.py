@@ -45,13 +45,7 @@ class Backbone(nn.Module):
         self.architecture = architecture
         self.library: Library = library
         own = () if library == "torchvision" else (library,)
-        self.packages: tuple[str, ...] = (
-            "numpy",
-            "pillow",
-            "torch",
-            "torchvision",
-            *own,
-        )  # whose versions a feature depends on
+        self.packages: tuple[str, ...] = ("numpy", "pillow", "torch", "torchvision", *own)  # whose versions a feature depends on
         self.config = config or {}
         self.features = features
         self.transform = transform

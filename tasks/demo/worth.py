@@ -54,7 +54,7 @@ def run(
     train, val, heldout = (np.flatnonzero(is_used & (manifest["split"] == split)) for split in (*TRAINING, "heldout"))
     everything = np.arange(len(manifest))
     vectors = read_embeddings(embeddings, read_batches(batches), num_samples=len(manifest)).part(everything)[:]
-    terms = [terms_of(samples.decoded(row)) if is_used[row] else terms_of("") for row in everything]
+    terms = [terms_of(samples.decoded(row) if is_used[row] else "") for row in everything.tolist()]
     rows = []
     for fraction in FRACTIONS:
         draws = [

@@ -125,7 +125,7 @@ class DeployedTexts(Deployed):
     Raises ValueError where the classifier averages the windows of a long text, which no row holds.
     """
 
-    inputs = ("input_ids", "attention_mask")
+    inputs: ClassVar[tuple[str, ...]] = ("input_ids", "attention_mask")
 
     def __init__(self, model: Classifier) -> None:
         super().__init__(model)
@@ -161,7 +161,7 @@ class DeployedTexts(Deployed):
             vectors = hidden[:, 0] if self.pooling == "cls" else hidden.masked_fill(mask == 0, -torch.inf).amax(dim=1)
         return nn.functional.normalize(vectors, dim=1) if self.is_normalised else vectors
 
-    def example(self) -> tuple[Tensor, Tensor]:
+    def example(self) -> tuple[Tensor, ...]:
         return self._rows([[self.padding] * 7, [self.padding] * 6])
 
     def free_axes(self) -> dict[str, Axes]:

@@ -45,7 +45,8 @@ class Backbone(nn.Module):
         self.architecture = architecture
         self.library: Library = library
         own = () if library == "torchvision" else (library,)
-        self.packages: tuple[str, ...] = ("numpy", "pillow", "torch", "torchvision", *own)  # whose versions a feature depends on
+        # a feature depends on the versions of these
+        self.packages: tuple[str, ...] = ("numpy", "pillow", "torch", "torchvision", *own)
         self.config = config or {}
         self.features = features
         self.transform = transform

@@ -51,7 +51,8 @@ class Encoder(nn.Module):
         self.is_normalised = is_normalised
         self.network, self.is_packable = build_network(config)
         self.architecture = str(config["model_type"])
-        self.packages: tuple[str, ...] = ("numpy", "tokenizers", "torch", "transformers")  # whose versions a vector depends on
+        # a vector depends on the versions of these
+        self.packages: tuple[str, ...] = ("numpy", "tokenizers", "torch", "transformers")
         self.dim = int(self.network.config.hidden_size)
         self.first_position = first_position(self.network)
 

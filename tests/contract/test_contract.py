@@ -118,6 +118,7 @@ def test_paths_given_to_the_command_are_declared(stage):
     declared = [example(each) for each in [*STAGES[stage]["deps"], *STAGES[stage]["outs"]]]
     by_content = {
         "embed": {r"\${GRAFTLINE_STORE:-data/store}"},
+        "train_head": {"data/raw"},
         "finetune": {"data/raw", r"\${GRAFTLINE_SCRATCH:-data/scratch}"},
         "evaluate": {"data/raw", "data/models/baseline", r"\${GRAFTLINE_STORE:-data/store}"},
         "regression": {"data/decisions.json"},

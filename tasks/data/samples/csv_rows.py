@@ -135,7 +135,7 @@ def _best_survey(content: bytes, delimiter: bytes, *, start: int, line: int, num
     best = survey("doubled")
     if best.num_doubtful and b'\\"' in content:
         best = min(best, survey("backslashed"), key=lambda found: found.num_doubtful)
-    if delimiter == b"\t" and (best.num_doubtful or best.spans_lines) and not best.has_doubled:
+    if delimiter == b"\t" and num_columns > 1 and (best.num_doubtful or best.spans_lines) and not best.has_doubled:
         plain = survey("none")  # as programs write TSV that know of no quotes
         best = best if plain.problems else plain
     return best

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import statistics
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -18,6 +19,7 @@ from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import TRAINING, read_manifest
 from tasks.data.samples.samples import Samples
 from tasks.embedding.embedder import plan
+from tasks.embedding.recipe import PACKAGES
 from tasks.machine import sources
 from tasks.machine.files import read_json, whole_folder, write_json
 from tasks.models.bundle import load_bundle, save_bundle, versions
@@ -29,7 +31,15 @@ from tasks.targets.classes import MISSING
 from tasks.training.finetuning.checkpoint import Checkpoint
 from tasks.training.finetuning.grafting import graft
 from tasks.training.finetuning.options import FinetuneOptions
-from tasks.training.finetuning.tuning import Data, curve_table, fine_tune, label_tensor, open_source, summary
+from tasks.training.finetuning.tuning import (
+    Data,
+    curve_table,
+    fine_tune,
+    label_tensor,
+    lengths_of,
+    open_source,
+    summary,
+)
 
 logger = logging.getLogger("graftline")
 
@@ -73,6 +83,8 @@ def run(
                 f"{manifests} has no labelled samples of {side} that are no leaks, expected at least one: land more "
                 "samples, or change validate.val_fraction"
             )
+    views = room(modality, "augment").AugmentedViews(augmentation=finetune, seed=seed)
+    lengths = lengths_of(samples, model.backbone.transform) if modality == "text" else None
     facts = {
         "backbone": lineage["fingerprint"],
         "data": digest_of_data(manifest),
@@ -82,13 +94,14 @@ def run(
         "split": read_json(split),
         "versions": versions(),
     }
-    if modality == "text":
+    if lengths:
+        facts["median_tokens"] = round(statistics.median(map(sum, lengths)))  # of a text, for its latency
         facts["text_columns"] = scan.text_columns  # predict reads the tables that it is given as scan does
-    views = room(modality, "augment").AugmentedViews(augmentation=finetune, seed=seed)
     source = open_source(
-        samples, model, data, views=views, scratch=scratch, backbone=lineage["fingerprint"], options=finetune
-    )
-    checkpoint = Checkpoint(scratch / "checkpoints", recipe=facts | on_this_machine(manifest, finetune))
+        samples, model, data, views=views, scratch=scratch, backbone=lineage["fingerprint"], options=finetune,
+        lengths=lengths,
+    )  # fmt: skip
+    checkpoint = Checkpoint(scratch / "checkpoints", recipe=facts | on_this_machine(manifest, finetune, modality))
     tuned = fine_tune(model, source, data, options=finetune, seed=seed, keeper=checkpoint)
     if not tuned.verdict.is_finetuned:
         model = graft(load_bundle(backbone)[0].backbone, head, classes=read_json(classes))
@@ -117,14 +130,14 @@ def word_logits(words: Words, texts: Iterable[str]) -> list[NDArray[np.float32]]
     return [layer.logits(rows) for layer in words.layers().values()]
 
 
-def on_this_machine(manifest: pd.DataFrame, options: FinetuneOptions) -> dict[str, Any]:
+def on_this_machine(manifest: pd.DataFrame, options: FinetuneOptions, modality: Modality) -> dict[str, Any]:
     """Return what the steps of a training depend on besides the facts of a candidate.
 
     A run resumes from a checkpoint only if both are the same.
     """
     order = hashlib.sha256("".join(manifest["sample_id"]).encode())
-    chosen = plan(options)
-    packages = {name: version(name) for name in ("numpy", "pillow", "scipy", "torch", "torchvision")}
+    chosen = plan(options, modality=modality)
+    packages = {name: version(name) for name in (*PACKAGES[modality], "scipy")}
     return {
         "code": sources.digest("tasks.finetune"),
         "order": order.hexdigest(),

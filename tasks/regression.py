@@ -120,9 +120,9 @@ def measure_latency(candidate: Path) -> float:
     from tasks.models.bundle import load_bundle
     from tasks.prediction.latency import latency
 
-    milliseconds = latency(load_bundle(candidate)[0])
-    logger.info("the candidate takes %.1f ms for one sample", milliseconds)
-    return milliseconds
+    took = latency(*load_bundle(candidate))
+    logger.info("the candidate takes %s", took)
+    return took.milliseconds
 
 
 def judge(recorder: Recorder, subject: dict[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def run(*, bundle: Path, predictions: Path | None, raw: Path | None) -> None:
 
     Prints one JSON object. Exits with 1 where it cannot predict, or where the predictions differ.
     """
-    model, _ = load_bundle(bundle)
+    model, lineage = load_bundle(bundle)
     answerer = Answerer(model, device="cpu")
     if (predictions is None) != (raw is None):
         raise ValueError("--predictions and --raw belong together: give both or neither")
@@ -48,8 +48,9 @@ def run(*, bundle: Path, predictions: Path | None, raw: Path | None) -> None:
             )
         message = f"{bundle} agrees with evaluate on {num_compared} predictions (to {worst:.1e})"
         result = {"num_compared": num_compared, "max_abs_difference": worst}
-    result["latency_milliseconds"] = round(latency(model), 1)
-    logger.info("%s, %.1f ms for one sample", message, result["latency_milliseconds"])
+    took = latency(model, lineage)
+    result["latency_milliseconds"] = round(took.milliseconds, 1)
+    logger.info("%s, %s", message, took)
     sys.stdout.write(json.dumps(result, sort_keys=True) + "\n")
 
 

@@ -7,12 +7,14 @@ each window alone. So no vector depends on what is packed beside it.
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tasks.embedding.embedder import DTYPES, Plan
+from tasks.embedding.layers import FrozenLayers
 from tasks.machine.cores import compute_deterministically
 from tasks.models.encoder import Encoder
-from tasks.text.transform import Windows
+from tasks.text.packed import PAGE, to_pages
+from tasks.text.transform import TextTransform, Windows
 
 TOKENS = {"cpu": 512, "cuda": 16384}  # of a pass; a pass on a processor stays in its caches
 
@@ -24,49 +26,74 @@ class TextEmbedder:
     """
 
     def __init__(self, encoder: Encoder, plan: Plan) -> None:
-        compute_deterministically()
         self.plan = plan
         self.architecture = encoder.architecture
         self.dim = encoder.dim
         self.transform = encoder.transform
-        self.tokens = max(TOKENS[plan.device], encoder.transform.max_tokens)
-        self.encoder = encoder.to(plan.device, DTYPES[plan.precision])
-        self.filler = encoder.transform.prepare("")[0][0]
+        self.encoder = encoder
+        self.passes = Passes(encoder, plan, transform=encoder.transform, is_packable=encoder.is_packable)
+
+    def __call__(self, texts: Sequence[Windows]) -> Tensor:
+        windows = self.passes([window for text in texts for window in text])
+        vectors = torch.stack([vector.float() for vector in windows])
+        of_texts = torch.split(vectors, [len(text) for text in texts])
+        return torch.stack([self.encoder.joined(part) for part in of_texts])
+
+
+class HiddenStates:
+    """Maps the windows of n texts to pages (num_pages, `dim`) of the hidden states that enter the layer `boundary`.
+
+    The pages of a text lie one behind the other, see `tasks.text.packed`. Threads may call it as a TextEmbedder.
+    """
+
+    def __init__(self, encoder: Encoder, plan: Plan, *, boundary: int) -> None:
+        self.plan = plan
+        self.architecture = encoder.architecture
+        self.dim = PAGE * encoder.dim
+        self.transform = encoder.transform
+        frozen = FrozenLayers(encoder, boundary)
+        self.passes = Passes(frozen, plan, transform=encoder.transform, is_packable=encoder.is_packable)
+
+    def __call__(self, texts: Sequence[Windows]) -> Tensor:
+        windows = iter(self.passes([window for text in texts for window in text]))
+        return torch.cat([to_pages(torch.cat([next(windows) for _ in text])) for text in texts])
+
+
+class Passes:
+    """Computes windows in passes of one shape, so that no bit depends on the windows that share a pass.
+
+    `network` maps packed token ids (T,) and the lengths of the windows to a tensor a window. It moves to the device and
+    the precision of the plan. A network that is not packable takes one window at a time.
+    """
+
+    def __init__(self, network: nn.Module, plan: Plan, *, transform: TextTransform, is_packable: bool) -> None:
+        compute_deterministically()
+        self.plan = plan
+        self.is_packable = is_packable
+        self.longest = transform.max_tokens
+        self.tokens = max(TOKENS[plan.device], self.longest)
+        self.filler = transform.prepare("")[0][0]
+        self.network = network.to(plan.device, DTYPES[plan.precision])
 
     @torch.inference_mode()
-    def __call__(self, texts: Sequence[Windows]) -> Tensor:
-        windows = [window for text in texts for window in text]
-        vectors = torch.empty(len(windows), self.dim)
-        if self.encoder.is_packable:
-            for places in pack([len(window) for window in windows], self.tokens):
-                vectors[places] = self._pass([windows[place] for place in places])
-        else:
-            for place, window in enumerate(windows):
-                vectors[place] = self._alone(window)
-        of_texts = torch.split(vectors, [len(text) for text in texts])
-        return torch.stack([self._joined(part) for part in of_texts])
+    def __call__(self, windows: Sequence[list[int]]) -> list[Tensor]:
+        """Return what the network makes of each window, on the processor."""
+        if not self.is_packable:
+            return [self._pass([window], filler=0)[0] for window in windows]
+        results: dict[int, Tensor] = {}
+        for places in pack([len(window) for window in windows], self.tokens):
+            lengths = sum(len(windows[place]) for place in places)
+            made = self._pass([windows[place] for place in places], filler=self.tokens - lengths)
+            results |= dict(zip(places, made, strict=True))
+        return [results[place] for place in range(len(windows))]
 
-    def _pass(self, windows: list[list[int]]) -> Tensor:
-        lengths = [len(window) for window in windows]
-        rest = self.tokens - sum(lengths)
+    def _pass(self, windows: list[list[int]], *, filler: int) -> list[Tensor]:
         # the filler is one more text of the pass, or several where it is longer than a text may be
-        longest = self.transform.max_tokens
-        fillers = [min(longest, rest - start) for start in range(0, rest, longest)]
-        ids = [token for window in windows for token in window] + [self.filler] * rest
+        fillers = [min(self.longest, filler - start) for start in range(0, filler, self.longest)]
+        ids = [token for window in windows for token in window] + [self.filler] * filler
         packed = torch.tensor(ids, device=self.plan.device)
-        vectors: Tensor = self.encoder(packed, lengths + fillers)
-        return vectors[: len(windows)].cpu()
-
-    def _alone(self, window: list[int]) -> Tensor:
-        vectors: Tensor = self.encoder(torch.tensor(window, device=self.plan.device), [len(window)])
-        return vectors[0].cpu()
-
-    def _joined(self, vectors: Tensor) -> Tensor:
-        """(num_windows, dim) of one text -> (dim,)."""
-        if len(vectors) == 1:
-            return vectors[0]
-        joined = vectors.mean(dim=0)
-        return torch.nn.functional.normalize(joined, dim=0) if self.encoder.is_normalised else joined
+        made = self.network(packed, [len(window) for window in windows] + fillers)[: len(windows)]
+        return list(made.cpu()) if isinstance(made, Tensor) else [part.cpu() for part in made]
 
 
 def pack(lengths: Sequence[int], size: int) -> list[list[int]]:

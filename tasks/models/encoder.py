@@ -57,10 +57,16 @@ class Encoder(nn.Module):
             ids: (T,) the token ids of the texts, one behind the other.
             lengths: of the texts; they sum to T.
         """
+        return torch.stack([self.pool(part) for part in self.hidden(ids, lengths)])
+
+    def hidden(self, ids: Tensor, lengths: Sequence[int]) -> Sequence[Tensor]:
+        """Return the last hidden states of packed texts, a tensor (length, dim) a text."""
+        if len(lengths) > 1 and not self.is_packable:
+            return [self.hidden(part, [len(part)])[0] for part in torch.split(ids, list(lengths))]
         positions = torch.cat([torch.arange(length, device=ids.device) for length in lengths]) + self.first_position
         with attending_within(lengths):
             hidden = self.network(input_ids=ids[None], position_ids=positions[None]).last_hidden_state[0]  # (T, dim)
-        return torch.stack([self.pool(part) for part in torch.split(hidden, list(lengths))])
+        return torch.split(hidden, list(lengths))
 
     def pool(self, hidden: Tensor) -> Tensor:
         """(length, dim) of one text -> (dim,) float32."""
@@ -70,6 +76,13 @@ class Encoder(nn.Module):
         else:
             vector = hidden[0] if self.pooling == "cls" else hidden.amax(dim=0)
         return nn.functional.normalize(vector, dim=0) if self.is_normalised else vector
+
+    def joined(self, vectors: Tensor) -> Tensor:
+        """Return the vector (dim,) of a text whose windows have the vectors (num_windows, dim)."""
+        if len(vectors) == 1:
+            return vectors[0]
+        joined = vectors.mean(dim=0)
+        return nn.functional.normalize(joined, dim=0) if self.is_normalised else joined
 
     def fingerprint(self) -> str:
         """Return the SHA-256 (hex) of everything that a vector depends on besides the text."""

@@ -1,8 +1,8 @@
 """Samples in; their activations at the freeze boundary, which the trained part of a model takes, out.
 
-The frozen layers give the same activations of an image in every epoch and in every later run. A store of their own
+The frozen layers give the same activations of a sample in every epoch and in every later run. A store of their own
 keeps those of a few augmented views of each sample, within a budget of bytes. Activations that it does not keep are
-computed anew each time, to the same bits.
+computed anew each time, to the same bits. A value in the store is the view of an image, or a page of a text.
 """
 
 import hashlib
@@ -22,17 +22,19 @@ from tasks.data.samples.samples import Positions, Samples
 from tasks.data.store.segments import KEY, list_segments, remove_segment, segment_bytes
 from tasks.data.store.store import MOST_VALUE_BYTES, Reader, Store, list_recipes
 from tasks.embedding.boundary import Boundary
-from tasks.embedding.embedder import DTYPES, Embedder
+from tasks.embedding.embedder import DTYPES, Embeds
 from tasks.embedding.recipe import recipe
 from tasks.images.transform import Transform
 from tasks.machine.cores import num_cores, one_thread_each, spread
+from tasks.text.packed import Lengths, Packed, num_pages
+from tasks.text.transform import TextTransform
 from tasks.training.finetuning.options import ActivationOptions
 
 SamplesInView = tuple[Positions, int | None]  # samples, and the view of all of them
 
 
 class Views(Protocol):
-    """Makes a numbered view of images: pixels (n, 3, size, size) uint8 of samples -> the same shape.
+    """Makes a numbered view of a minibatch that the transform stacked: pixels (n, 3, size, size) uint8, or n texts.
 
     `facts` are all that the views depend on besides the samples and the number.
     """
@@ -40,11 +42,11 @@ class Views(Protocol):
     @property
     def facts(self) -> dict[str, Any]: ...
 
-    def __call__(self, pixels: Tensor, sample_ids: Sequence[str], view: int) -> Tensor: ...
+    def __call__(self, prepared: Any, sample_ids: Sequence[str], view: int, /) -> Any: ...
 
 
 class Activations:
-    """The activations of samples, (n, width), at the boundary of `embedder`.
+    """The activations of samples at the boundary of `embedder`, which returns values (num_values, width) of samples.
 
     Args:
         views: makes the augmented views; the view None is the unchanged sample.
@@ -53,36 +55,44 @@ class Activations:
             nothing, and values larger than a store takes are not kept.
         path: the folder of the store, which is made if there is none.
         backbone: the fingerprint of its weights and transform.
+        lengths: of texts, the lengths of the windows of each sample. A text fills as many pages as they need; of an
+            image there is one value.
     """
 
     def __init__(
         self,
         samples: Samples[Any],
         *,
-        embedder: Embedder,
-        boundary: Boundary,
+        embedder: Embeds,
+        boundary: Boundary | int,
         backbone: str,
         views: Views,
         options: ActivationOptions,
         train: Positions,
         val: Positions,
         path: Path,
+        lengths: Sequence[Lengths] | None = None,
     ) -> None:
         self.samples = samples
         self.embedder = embedder
         self.views = views
+        self.lengths = lengths
+        self.num_values = (
+            np.ones(len(samples), dtype=np.intp) if lengths is None else np.array([*map(num_pages, lengths)], np.intp)
+        )  # of each sample
         self.most_bytes = round(options.cache_gigabytes * 1e9)
         self.value_bytes = embedder.dim * DTYPES[embedder.plan.precision].itemsize
         self.record_bytes = self.value_bytes + KEY.itemsize  # on disk
         room = self.most_bytes // self.record_bytes if self.value_bytes <= MOST_VALUE_BYTES else 0
         self.num_views = options.num_views
-        self.num_wanted = len(val) + len(train) * self.num_views
-        self.num_kept = min(room, self.num_wanted)
-        wanted: list[SamplesInView] = [(val, None), *((train, view) for view in range(self.num_views))]
-        starts = np.cumsum([0, *(len(rows) for rows, _ in wanted)])
-        self.wanted = [
-            (rows[: max(self.num_kept - start, 0)], view) for (rows, view), start in zip(wanted, starts, strict=False)
-        ]
+        self.wanted: list[SamplesInView] = []  # that are kept
+        self.num_wanted = self.num_kept = 0  # values
+        for rows, view in [(val, None), *((train, view) for view in range(self.num_views))]:
+            ends = self.num_wanted + np.cumsum(self.num_values[rows])
+            kept = rows[ends <= room]
+            self.wanted.append((kept, view))
+            self.num_kept += int(self.num_values[kept].sum())
+            self.num_wanted += int(self.num_values[rows].sum())
         handed_in = (samples.decode, type(views))
         self.store = (
             open_activations(path, embedder, boundary=boundary, backbone=backbone, handed_in=handed_in)
@@ -91,28 +101,27 @@ class Activations:
         )
 
     def keys(self, rows: Positions, view: int | None) -> list[str]:
-        """Return the keys of the samples in the store: SHA-256, hex."""
-        ids = [self.samples.ids[row] for row in rows]
-        if view is None:
-            return ids
-        facts = json.dumps([self.views.facts, view], sort_keys=True)
-        return [hashlib.sha256(f"{sample_id} {facts}".encode()).hexdigest() for sample_id in ids]
+        """Return the keys of the samples' values in the store: SHA-256, hex."""
+        facts = "" if view is None else json.dumps([self.views.facts, view], sort_keys=True)
+        return [
+            key_of(self.samples.ids[row], facts, page=page) for row in rows for page in range(self.num_values[row])
+        ]  # fmt: skip
 
     def compute(self, rows: Positions, view: int | None) -> Tensor:
-        """Return (k, width). Call it where each thread computes on one core, see `one_thread_each`."""
+        """Return (num_values, width). Call it where each thread computes on one core, see `one_thread_each`."""
         size, parts = self.embedder.plan.minibatch_size, []
+        transform = self.embedder.transform
         for some in np.split(rows, range(size, len(rows), size)):
-            transform = self.embedder.transform
-            pixels = transform.stack(
+            prepared = transform.stack(
                 [transform.prepare(self.samples.decoded(int(row), shorter_side=transform.shorter_side)) for row in some]
             )
             if view is not None:
-                pixels = self.views(pixels, [self.samples.ids[row] for row in some], view)
-            parts.append(self.embedder(pixels).to("cpu", DTYPES[self.embedder.plan.precision]))
+                prepared = self.views(prepared, [self.samples.ids[row] for row in some], view)
+            parts.append(self.embedder(prepared).to("cpu", DTYPES[self.embedder.plan.precision]))
         return torch.cat(parts)
 
     def keep(self, *, show: Callable[..., Iterator[Any]] = lambda items, total: items) -> int:
-        """Compute the views that the store lacks, and return how many.
+        """Compute the values that the store lacks, and return how many.
 
         `show` passes minibatches on, and shows how many of `total` have passed.
         """
@@ -125,7 +134,7 @@ class Activations:
         size = self.embedder.plan.minibatch_size
         parts: list[SamplesInView] = []
         for rows, view in self.wanted:
-            missing = rows[self.store.missing(self.keys(rows, view))]
+            missing = self.missing(rows, view)
             parts += [(missing[start : start + size], view) for start in range(0, len(missing), size)]
 
         def work(part: SamplesInView) -> tuple[list[str], NDArray[np.uint8]]:
@@ -135,27 +144,41 @@ class Activations:
         with self.store.writer() as writer, one_thread_each():
             for keys, values in show(spread(parts, work, ahead=2 * num_cores()), total=len(parts)):
                 writer.add(keys, values)
-        return sum(len(rows) for rows, _ in parts)
+        return sum(int(self.num_values[rows].sum()) for rows, _ in parts)
+
+    def missing(self, rows: Positions, view: int | None) -> Positions:
+        """Return the samples of which a value is missing in the store."""
+        assert self.store is not None
+        owners = np.repeat(np.arange(len(rows)), self.num_values[rows])
+        return rows[np.unique(owners[self.store.missing(self.keys(rows, view))])]
 
     def num_missing(self) -> int:
-        """Return how many views are to be kept and not in the store."""
-        assert self.store is not None
-        return sum(len(self.store.missing(self.keys(*part))) for part in self.wanted)
+        """Return how many values are to be kept and not in the store."""
+        return sum(int(self.num_values[self.missing(*part)].sum()) for part in self.wanted)
 
-    def minibatches(self, rows: Positions, view: int | None, *, size: int) -> Iterator[Tensor]:
-        """Yield tensors (size, width) float32, the last one shorter, in the order of `rows`."""
+    def minibatches(self, rows: Positions, view: int | None, *, size: int) -> Iterator[Any]:
+        """Yield the activations of `size` samples, fewer in the last minibatch, in the order of `rows`; in float32.
+
+        Those of images are tensors (size, width), those of texts are packed.
+        """
+        starts = np.append(0, np.cumsum(self.num_values[rows]))  # of the values of each row, among those of all
         with self._reader(rows, view) as reader:
 
-            def load(start: int) -> Tensor:
-                part = np.arange(start, min(start + size, len(rows)))
-                is_kept = ~np.isin(part, reader.missing) if reader else np.zeros(len(part), bool)
-                loaded = torch.empty(len(part), self.embedder.dim)
+            def load(start: int) -> Any:
+                end = min(start + size, len(rows))
+                values = np.arange(starts[start], starts[end])
+                owners = np.repeat(np.arange(start, end), self.num_values[rows[start:end]])
+                lacking = np.unique(owners[np.isin(values, reader.missing)]) if reader else np.arange(start, end)
+                is_kept = ~np.isin(owners, lacking)
+                loaded = torch.empty(len(values), self.embedder.dim)
                 if reader and is_kept.any():
-                    loaded[torch.from_numpy(is_kept)] = self.from_bytes(reader.values(part[is_kept])).float()
-                if not is_kept.all():
+                    loaded[torch.from_numpy(is_kept)] = self.from_bytes(reader.values(values[is_kept])).float()
+                if len(lacking):
                     torch.set_num_threads(1)  # in this thread and later ones; the thread that trains keeps its number
-                    loaded[torch.from_numpy(~is_kept)] = self.compute(rows[part[~is_kept]], view).float()
-                return loaded
+                    loaded[torch.from_numpy(~is_kept)] = self.compute(rows[lacking], view).float()
+                if self.lengths is None:
+                    return loaded
+                return Packed.of_pages(loaded, [self.lengths[row] for row in rows[start:end]])
 
             yield from spread(range(0, len(rows), size), load, ahead=num_cores())
 
@@ -173,23 +196,37 @@ class Activations:
         return torch.from_numpy(values).view(DTYPES[self.embedder.plan.precision])
 
 
-class Pictures:
-    """Normalised images (n, 3, size, size), for a model without frozen layers; it has the methods of `Activations`."""
+class WholeSamples:
+    """Samples for a model without frozen layers: normalised images, or packed token ids.
 
-    def __init__(self, samples: Samples[Any], *, transform: Transform, views: Views) -> None:
+    It has the methods of `Activations`.
+    """
+
+    def __init__(self, samples: Samples[Any], *, transform: Transform | TextTransform, views: Views) -> None:
         self.samples = samples
         self.num_views = None  # without a limit
-        self.transform = transform
+        self.transform: Any = transform
         self.views = views
 
-    def minibatches(self, rows: Positions, view: int | None, *, size: int) -> Iterator[Tensor]:
-        """Yield tensors (size, 3, height, width) float32, the last one shorter, in the order of `rows`."""
+    def minibatches(self, rows: Positions, view: int | None, *, size: int) -> Iterator[Any]:
+        """Yield `size` samples, fewer in the last minibatch, in the order of `rows`.
+
+        Images are tensors (size, 3, height, width) float32, texts are packed.
+        """
         side = self.transform.shorter_side
         read = spread(rows, lambda row: self.transform.prepare(self.samples.decoded(int(row), shorter_side=side)))
         for start in range(0, len(rows), size):
-            pixels = self.transform.stack(list(islice(read, size)))
+            prepared = self.transform.stack(list(islice(read, size)))
             ids = [self.samples.ids[row] for row in rows[start : start + size]]
-            yield self.transform.normalize(pixels if view is None else self.views(pixels, ids, view))
+            seen = prepared if view is None else self.views(prepared, ids, view)
+            yield Packed.of_ids(seen) if isinstance(self.transform, TextTransform) else self.transform.normalize(seen)
+
+
+def key_of(sample_id: str, facts: str, *, page: int) -> str:
+    """Return the key of a value: SHA-256, hex. The first value of an unchanged sample has the sample's own."""
+    if not facts and not page:
+        return sample_id
+    return hashlib.sha256(f"{sample_id} {facts} {page}".encode()).hexdigest()
 
 
 def to_bytes(activations: Tensor) -> NDArray[np.uint8]:
@@ -199,12 +236,18 @@ def to_bytes(activations: Tensor) -> NDArray[np.uint8]:
 
 
 def open_activations(
-    path: Path, embedder: Embedder, *, boundary: Boundary, backbone: str, handed_in: tuple[Callable[..., Any], ...]
+    path: Path,
+    embedder: Embeds,
+    *,
+    boundary: Boundary | int,
+    backbone: str,
+    handed_in: tuple[Callable[..., Any], ...],
 ) -> Store:
     """Open the activations at a boundary; `handed_in` are the functions that decode samples and make views of them."""
     facts = recipe(embedder, __name__, handed_in=handed_in, backbone=backbone)
     size = embedder.dim * DTYPES[embedder.plan.precision].itemsize
-    return Store(path, recipe=facts | {"boundary": boundary.steps}, value_bytes=size)
+    place = boundary.steps if isinstance(boundary, Boundary) else boundary
+    return Store(path, recipe=facts | {"boundary": place}, value_bytes=size)
 
 
 def make_room(store: Store, *, needed_bytes: Callable[[], int], most_bytes: int) -> None:

@@ -13,7 +13,7 @@ from tasks.training.loop.options import FitOptions
 
 @dataclass(frozen=True, kw_only=True)
 class UnfreezingOptions:
-    """The blocks that are trained, counted from the output, and their learning rates."""
+    """The blocks that are trained, counted from the output, and their learning rates. Those of text are layers."""
 
     unfreeze: Literal["all"] | Annotated[int, Field(ge=0)]
     gradual: bool
@@ -25,14 +25,25 @@ class UnfreezingOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ActivationOptions:
-    """The augmented views of each training image, and the gigabytes of their activations that are kept on disk."""
+    """The augmented views of each training image, and the gigabytes of their activations that are kept on disk.
+
+    A text has one view, itself.
+    """
 
     num_views: Count
     cache_gigabytes: NotNegative
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneOptions(ActivationOptions, DeviceOptions, Augmentation, FitOptions, UnfreezingOptions):
+class AdapterOptions:
+    """Whether the blocks are trained in full, or by low-rank matrices of `lora_rank` beside their own."""
+
+    method: Literal["full", "lora"]
+    lora_rank: Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneOptions(ActivationOptions, DeviceOptions, Augmentation, FitOptions, AdapterOptions, UnfreezingOptions):
     """The section `finetune`. `significance` is that of the test that the fine-tuned model beats the head."""
 
     minibatch_size: MinibatchSize

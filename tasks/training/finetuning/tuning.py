@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,19 +15,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tasks.data.samples.samples import Positions, Samples
-from tasks.embedding.embedder import Embedder, plan
+from tasks.embedding.boundary import Boundary
+from tasks.embedding.embedder import Embedder, Embeds, Modality, plan
+from tasks.embedding.packing import HiddenStates
+from tasks.embedding.ready import modality_of
+from tasks.machine.cores import spread
 from tasks.machine.progress import progress
 from tasks.models.classifier import Classifier
 from tasks.targets.classes import label_indices
-from tasks.training.finetuning.activations import Activations, Pictures, Views
+from tasks.text.packed import Lengths
+from tasks.text.transform import TextTransform
+from tasks.training.finetuning.activations import Activations, Views, WholeSamples
+from tasks.training.finetuning.adapters import adapt, merge
 from tasks.training.finetuning.do_no_harm import Judged, Verdict, judge
 from tasks.training.finetuning.options import FinetuneOptions
-from tasks.training.finetuning.unfreezing import Trained, boundary_of, make_groups, unfrozen_blocks
+from tasks.training.finetuning.unfreezing import Trained, all_blocks, boundary_of, make_groups, unfrozen_blocks
 from tasks.training.loop.fit import EPOCHS_OF_SEED, History, Keeper, fit
 from tasks.training.loop.schedule import for_samples
-from tasks.training.loop.scores import Minibatch, score
+from tasks.training.loop.scores import Inputs, Minibatch, score
 
 logger = logging.getLogger("graftline")
+
+TEXTS = {"cpu": 64, "cuda": 256}  # that a core turns into activations at once, so that these stay small
 
 
 class Source(Protocol):
@@ -39,7 +48,7 @@ class Source(Protocol):
     @property
     def num_views(self) -> int | None: ...
 
-    def minibatches(self, rows: Positions, view: int | None, *, size: int) -> Iterator[Tensor]: ...
+    def minibatches(self, rows: Positions, view: int | None, *, size: int) -> Iterator[Inputs]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +85,20 @@ def fine_tune(
 
     Afterwards `model` has the weights of the best epoch, and the temperatures and factors of words that fit them.
     """
-    chosen = plan(options)
+    chosen = plan(options, modality=modality_of(model.backbone))
     is_bf16 = chosen.precision == "bf16"
+    options = for_modality(options, modality_of(model.backbone))
+    blocks = unfrozen_blocks(model, options.unfreeze)
     cut = boundary_of(model, options.unfreeze)
-    trained = Trained(model.to(chosen.device), cut)  # before it is shared: to move a buffer makes another
+    model.to(chosen.device)  # before it is shared: to move a buffer makes another
+    if options.method == "lora":
+        if not all_blocks(model):
+            raise ValueError(
+                f"finetune.method is lora, but {model.backbone.architecture} has no layers that run one after the "
+                "other: set it to full"
+            )
+        adapt(model.backbone, blocks, rank=options.lora_rank, seed=seed)
+    trained = Trained(model, cut)
     num_train, size = len(data.train), options.minibatch_size
     if options.update_statistics and min(num_train, size) < 2:
         raise ValueError(
@@ -111,6 +130,7 @@ def fine_tune(
         trained, options, seed=seed, is_bf16=is_bf16, groups=make_groups(model, options, epochs=epochs),
         minibatches=train, num_minibatches=total, val_minibatches=val, keeper=keeper, show=show,
     )  # fmt: skip
+    merge(model)
     after = Judged.of(score(trained, val(), is_bf16=is_bf16), data.words)
     model.cpu().temperatures = dict(zip(model.classes, after.temperatures, strict=True))
     if model.words:
@@ -119,8 +139,8 @@ def fine_tune(
     return Tuned(
         history=history,
         verdict=verdict,
-        num_blocks=len(unfrozen_blocks(model, options.unfreeze)),
-        num_all_blocks=len(model.backbone.blocks()),
+        num_blocks=len(blocks),
+        num_all_blocks=len(all_blocks(model)),
     )
 
 
@@ -133,30 +153,61 @@ def open_source(
     scratch: Path,
     backbone: str,
     options: FinetuneOptions,
+    lengths: Sequence[Lengths] | None = None,
 ) -> Source:
-    """Return the source of a training: the images, or the activations of the frozen layers if there are any.
+    """Return the source of a training: the samples, or the activations of the frozen layers if there are any.
 
-    Activations that fit into the budget are computed now.
+    Activations that fit into the budget are computed now. `lengths`, of texts, are those that `lengths_of` returns.
     """
-    transform = model.backbone.transform
+    network, modality = model.backbone, modality_of(model.backbone)
+    options = for_modality(options, modality)
     cut = boundary_of(model, options.unfreeze)
     if cut is None:
         if options.unfreeze != "all":
             logger.info("the activations of the frozen layers cannot be kept: they are computed anew in every epoch")
-        return Pictures(samples, transform=transform, views=views)
+        return WholeSamples(samples, transform=network.transform, views=views)
+    assert (lengths is not None) == (modality == "text")
     start = time.monotonic()
-    chosen = plan(options)
+    chosen = plan(options, modality=modality)
+    if isinstance(cut, Boundary):
+        embedder: Embeds = Embedder(network, chosen, boundary=cut)
+    else:
+        embedder = HiddenStates(network, replace(chosen, minibatch_size=TEXTS[chosen.device]), boundary=cut)
     source = Activations(
-        samples, embedder=Embedder(model.backbone, chosen, boundary=cut), boundary=cut, backbone=backbone,
-        views=views, options=options, train=data.train, val=data.val, path=scratch / "activations",
+        samples, embedder=embedder, boundary=cut, backbone=backbone, views=views, options=options, train=data.train,
+        val=data.val, path=scratch / "activations", lengths=lengths,
     )  # fmt: skip
     computed = source.keep(show=partial(progress, what="activations", unit="minibatches"))
     logger.info(
-        "activations of %s images: %s of %s views kept, %s of them computed now in %.0f s (%.1f kB each)",
+        "activations of %s samples: %s of %s values kept, %s of them computed now in %.0f s (%.1f kB each)",
         f"{len(samples):,}", f"{source.num_kept:,}", f"{source.num_wanted:,}", f"{computed:,}",
         time.monotonic() - start, source.value_bytes / 1000,
     )  # fmt: skip
     return source
+
+
+def for_modality(options: FinetuneOptions, modality: Modality) -> FinetuneOptions:
+    """Return the options as the modality takes them.
+
+    A text has one view, and texts of different lengths are not mixed.
+
+    Raises:
+        ValueError: `mixup` mixes texts, or `method` adapts the layers of images.
+    """
+    if modality == "images":
+        if options.method == "lora":
+            raise ValueError("finetune.method is lora, which is for text encoders: set it to full")
+        return options
+    if options.mixup:
+        raise ValueError(
+            f"finetune.mixup is {options.mixup:g}, but texts of different lengths cannot be mixed: set it to 0"
+        )
+    return replace(options, num_views=1, mixup=0.0)
+
+
+def lengths_of(samples: Samples[Any], transform: TextTransform) -> list[Lengths]:
+    """Return the lengths of the windows of each text, in tokens."""
+    return list(spread(range(len(samples)), lambda row: tuple(map(len, transform.prepare(samples.decoded(row))))))
 
 
 def num_full(num_rows: int, size: int) -> int:

@@ -1,13 +1,16 @@
 """A classifier and the blocks to unfreeze in; the part of it that is trained, and its groups of parameters, out."""
 
-from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor, nn
 
 from tasks.embedding.boundary import Boundary, find_boundary, trained_part
 from tasks.embedding.fusion import trace
+from tasks.embedding.layers import TrainedLayers, find_layers
 from tasks.models.classifier import Classifier
+from tasks.models.encoder import Encoder
+from tasks.text.packed import Packed
+from tasks.training.finetuning.adapters import adapter_parameters
 from tasks.training.finetuning.options import UnfreezingOptions
 from tasks.training.loop.fit import Group
 from tasks.training.loop.schedule import first_epoch
@@ -16,58 +19,93 @@ from tasks.training.loop.schedule import first_epoch
 class Trained(nn.Module):
     """The part of a classifier behind the freeze boundary, which shares the weights of the classifier.
 
-    It maps activations (n, width) to logits, a tensor (n, num_classes) a target. Without a boundary it is the whole
-    classifier and takes normalised images.
+    It maps activations, (n, width) or packed, to logits, a tensor (n, num_classes) a target. Without a boundary it is
+    the whole classifier and takes normalised images or packed token ids.
     """
 
-    def __init__(self, model: Classifier, boundary: Boundary | None) -> None:
+    def __init__(self, model: Classifier, boundary: Boundary | int | None) -> None:
         super().__init__()
-        backbone = model.backbone
-        self.top: nn.Module = trained_part(backbone, boundary) if boundary else trace(backbone, shares_weights=True)
+        backbone, self.top = model.backbone, nn.Module()
+        if isinstance(backbone, Encoder):
+            assert not isinstance(boundary, Boundary)
+            self.top = TrainedLayers(backbone, boundary)
+        else:
+            assert not isinstance(boundary, int)
+            self.top = trained_part(backbone, boundary) if boundary else trace(backbone, shares_weights=True)
         self.heads = model.heads
 
-    def forward(self, inputs: Tensor) -> list[Tensor]:
+    def forward(self, inputs: Tensor | Packed) -> list[Tensor]:
         features = self.top(inputs)  # (n, dim)
         return [head(features) for head in self.heads]
+
+
+def all_blocks(model: Classifier) -> list[nn.ModuleList]:
+    """Return the blocks of the backbone, from the input to the output: those of an encoder are its layers."""
+    if isinstance(model.backbone, Encoder):
+        layers = find_layers(model.backbone)
+        return layers.blocks() if layers else []
+    blocks: list[nn.ModuleList] = model.backbone.blocks()
+    return blocks
 
 
 def unfrozen_blocks(model: Classifier, last: Literal["all"] | int) -> list[nn.ModuleList]:
     """Return the last blocks that the backbone's features come from, from the output to the input.
 
     Blocks behind them would not change the features.
+
+    Raises:
+        ValueError: an encoder has no layers that run one after the other, and not all of it is to be trained.
     """
-    graph = trace(model.backbone, shares_weights=True)
-    graph.delete_all_unused_submodules()
-    used = {id(parameter) for parameter in graph.parameters()}
-    blocks = [block for block in model.backbone.blocks()[::-1] if any(id(own) in used for own in block.parameters())]
+    blocks = all_blocks(model)[::-1]
+    if not isinstance(model.backbone, Encoder):
+        graph = trace(model.backbone, shares_weights=True)
+        graph.delete_all_unused_submodules()
+        used = {id(parameter) for parameter in graph.parameters()}
+        blocks = [block for block in blocks if any(id(own) in used for own in block.parameters())]
+    elif not blocks and last != "all":
+        raise ValueError(
+            f"finetune.unfreeze is {last}, but {model.backbone.architecture} has no layers that run one after the "
+            "other: set it to all"
+        )
     return blocks if last == "all" else blocks[:last]
 
 
-def boundary_of(model: Classifier, last: Literal["all"] | int) -> Boundary | None:
-    """Return the boundary between the frozen and the trained part; None where nothing is frozen."""
-    return None if last == "all" else find_boundary(model.backbone, unfrozen_blocks(model, last))
+def boundary_of(model: Classifier, last: Literal["all"] | int) -> Boundary | int | None:
+    """Return the boundary between the frozen and the trained part; None where nothing is frozen.
+
+    Of an encoder it is the number of its first trained layer. Raises ValueError as `unfrozen_blocks` does.
+    """
+    if last == "all":
+        return None
+    trained = unfrozen_blocks(model, last)
+    if isinstance(model.backbone, Encoder):
+        return len(all_blocks(model)) - len(trained)
+    return find_boundary(model.backbone, trained)
 
 
 def make_groups(model: Classifier, options: UnfreezingOptions, *, epochs: int) -> list[Group]:
     """Return the head's group, then one a block, from the output to the input.
 
     The rate of a block is `learning_rate_decay` times that of the block behind it (discriminative rates, Howard & Ruder
-    2018). With "all", parameters outside of blocks train as the first block does.
+    2018). With "all", parameters outside of blocks train as the first block does. Of blocks with adapters (see
+    `tasks.training.finetuning.adapters`), the adapters alone are trained.
     """
     heads, decay = list(model.heads.parameters()), options.weight_decay
     groups = [Group(parameters=heads, learning_rate=options.head_learning_rate, weight_decay=decay)]
     blocks = unfrozen_blocks(model, options.unfreeze)
-    parameters: list[Sequence[nn.Parameter]] = [list(block.parameters()) for block in blocks]
-    if options.unfreeze == "all" and parameters:
-        known = {id(parameter) for block in parameters for parameter in block}
-        rest = [parameter for parameter in model.backbone.parameters() if id(parameter) not in known]
-        parameters[-1] = [*parameters[-1], *rest]
+    parameters = [adapter_parameters(block) for block in blocks]
+    if not any(parameters):
+        parameters = [list(block.parameters()) for block in blocks]
+        if options.unfreeze == "all":
+            known = {id(parameter) for block in parameters for parameter in block}
+            rest = [parameter for parameter in model.backbone.parameters() if id(parameter) not in known]
+            parameters = [*parameters[:-1], [*(parameters[-1] if parameters else []), *rest]]
     groups += [
         Group(
             parameters=block,
             learning_rate=options.backbone_learning_rate * options.learning_rate_decay**depth,
             weight_decay=decay,
-            from_epoch=first_epoch(depth, num_blocks=len(blocks), epochs=epochs) if options.gradual else 1,
+            from_epoch=first_epoch(depth, num_blocks=len(parameters), epochs=epochs) if options.gradual else 1,
         )
         for depth, block in enumerate(parameters)
     ]

@@ -18,7 +18,7 @@ from tasks.targets.classes import MISSING
 from tasks.training.loop.losses import summed_cross_entropy
 from tasks.training.loop.options import FitOptions
 from tasks.training.loop.schedule import learning_rate_factor
-from tasks.training.loop.scores import Minibatch, Scores, Total, forward, score
+from tasks.training.loop.scores import Inputs, Minibatch, Scores, Total, forward, score
 
 logger = logging.getLogger("graftline")
 
@@ -70,7 +70,7 @@ class History:
 class Shard(NamedTuple):
     """A part of a minibatch: inputs, labels, the labels mixed in, and the share of the former labels."""
 
-    inputs: Tensor
+    inputs: Inputs
     labels: Tensor
     other: Tensor
     share: float
@@ -206,7 +206,7 @@ class _State:
     def train(self, minibatch: Minibatch, *, num_steps: int, total: "Total") -> bool:
         """Do one step. Return False, and change nothing, where the loss is not finite."""
         device = self.parameters[0].device
-        inputs, labels = (tensor.to(device, non_blocking=True) for tensor in minibatch)
+        inputs, labels = (each.to(device, non_blocking=True) for each in minibatch)
         parameters = [parameter for parameter in self.parameters if parameter.requires_grad]
         shards = self._shards(inputs, labels)
         count = int((labels != MISSING).sum())
@@ -235,7 +235,7 @@ class _State:
         total.add([torch.cat(parts) for parts in zip(*logits, strict=True)], labels)
         return True
 
-    def _shards(self, inputs: Tensor, labels: Tensor) -> list[Shard]:
+    def _shards(self, inputs: Inputs, labels: Tensor) -> list[Shard]:
         """Return the minibatch, mixed if the options say so, in parts for one core each."""
         share, other = 1.0, labels
         if self.options.mixup:
@@ -243,7 +243,7 @@ class _State:
             partner = torch.from_numpy(self.chance.permutation(len(labels))).to(labels.device)
             inputs, other = torch.lerp(inputs[partner], inputs, share), labels[partner]
         size = SHARD if self.pool else len(labels)
-        split = (torch.split(tensor, size) for tensor in (inputs, labels, other))
+        split = (each.split(size) for each in (inputs, labels, other))
         return [Shard(one, its, mixed, share) for one, its, mixed in zip(*split, strict=True)]
 
     def _shard_gradients(

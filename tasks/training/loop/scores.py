@@ -13,7 +13,9 @@ from tasks.machine.cores import num_cores, one_thread_each, spread
 from tasks.targets.classes import MISSING, is_right, losses
 from tasks.training.loop.temperature import fit_temperature
 
-Minibatch = tuple[Tensor, Tensor]  # inputs of the model (n, ...), label indices (n, num_targets)
+# what the model takes of n samples: a tensor (n, ...) or what has its `to`, `split` and `device`, such as packed texts
+Inputs = Any
+Minibatch = tuple[Inputs, Tensor]  # with label indices (n, num_targets)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +26,7 @@ class Scores:
     accuracy: float
 
 
-def forward(model: nn.Module, inputs: Tensor, *, is_bf16: bool) -> list[Tensor]:
+def forward(model: nn.Module, inputs: Inputs, *, is_bf16: bool) -> list[Tensor]:
     """Return logits (n, num_classes) float32, a tensor a target."""
     with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=is_bf16):
         logits: list[Tensor] = model(inputs)

@@ -16,7 +16,7 @@ from tasks.images.augment import AugmentedViews
 from tasks.images.decode import decode_sample
 from tasks.images.options import Augmentation
 from tasks.models.weights import load_backbone
-from tasks.training.finetuning.activations import Activations, Pictures
+from tasks.training.finetuning.activations import Activations, WholeSamples
 from tasks.training.finetuning.options import ActivationOptions
 
 NUM_TRAIN, NUM_VAL, NUM_VIEWS = 9, 4, 3
@@ -327,7 +327,7 @@ def test_store_that_holds_other_files_is_refused(open_activations, tmp_path):
 @pytest.fixture
 def pictures(tmp_path, backbone, rows):
     samples = Samples(rows(range(7)), raw=tmp_path / "raw", decode=decode_sample)
-    return Pictures(
+    return WholeSamples(
         samples, transform=backbone.transform, views=AugmentedViews(augmentation=Augmentation(**MUCH), seed=0)
     )
 

@@ -45,8 +45,11 @@ def predict(
     """
     from tasks.models.bundle import load_bundle
     from tasks.prediction.answers import Answerer
+    from tasks.prediction.inputs import STDIN
     from tasks.prediction.reading import Limits, Reading
 
+    if STDIN in inputs and sys.stdin is None:
+        raise ValueError("standard input is closed: pipe texts into it, one a line, or name files")
     if out is not None:
         check_out(out, bundle=bundle)
         check_ending(out)

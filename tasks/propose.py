@@ -55,6 +55,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "backbone.features": ["stage2", "stage3", "stage4", "conv5"],
         "backbone.image_size": None,
         "finetune.flip": False,
+        "finetune.unfreeze": 4,
         "scan.text_columns": None,
     },
     "photographs": {
@@ -62,9 +63,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "backbone.features": "penultimate",
         "backbone.image_size": None,
         "finetune.flip": True,
+        "finetune.unfreeze": 4,
         "scan.text_columns": None,
     },
-    "text": {"modality": "text", "backbone.weights": ENCODER},
+    "text": {"modality": "text", "backbone.weights": ENCODER, "finetune.unfreeze": 2},
     "custom": {},
 }
 
@@ -214,7 +216,10 @@ def propose_for_texts(
     """
     seen = f"{tables[0].name} holds texts" if tables else "each file is a text"
     own = PRESETS["small" if preset == "text" else preset]  # preset text is named by a person, in the file as shipped
-    whys = {"backbone.weights": "all-MiniLM-L6-v2, which is installed"}
+    whys = {
+        "backbone.weights": "all-MiniLM-L6-v2, which is installed",
+        "finetune.unfreeze": "its last layers; the first of them are the most general",
+    }
     wanted = [Change(key=key, value=value, why=whys.get(key, seen)) for key, value in PRESETS["text"].items()]
     columns = text_columns(tables[0], scan) if tables and not has_texts(tables[0], scan) else None
     if columns:

@@ -4,7 +4,6 @@ The paths in a table come from a stranger. They lead to files below the table's 
 nowhere else.
 """
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -67,9 +66,6 @@ def find_inputs(
 
     Args:
         texts: how texts stand in tables; None finds images.
-
-    Raises:
-        ValueError: standard input, which `-` names, is closed.
     """
     for path in named:
         if texts and path == STDIN:
@@ -122,8 +118,6 @@ def read_input(item: Input, *, max_file_bytes: int, read: Callable[[Path], bytes
 
 def _lines(texts: TextTables) -> Iterator[Input]:
     """Yield the lines of standard input, each of which is a text."""
-    if sys.stdin is None:
-        raise ValueError("standard input is closed: pipe texts into it, one a line, or name files")
     encoding = texts.encoding or "utf-8-sig"
     with open(0, encoding=encoding, errors="surrogateescape", closefd=False) as lines:
         for number in count(1):

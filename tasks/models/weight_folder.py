@@ -5,6 +5,7 @@ No code in a file is run.
 
 import importlib.util
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -96,6 +97,7 @@ def download(name: str, *, revision: str | None = None) -> Path:
 
     Raises ValueError where they are neither cached nor can be downloaded.
     """
+    os.environ.setdefault("DO_NOT_TRACK", "1")  # read by the library as it is imported
     from huggingface_hub import snapshot_download
 
     try:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-MODELS = {"candidate": "Candidate", "baseline": "Model in use", "head": "Head alone", "words": "Words alone"}
+MODELS = {"candidate": "Candidate", "baseline": "Model in use", "head": "Head alone", "words_alone": "Words alone"}
 MEASURES = {
     "accuracy": ("Accuracy", "higher"),
     "macro_f1": ("Macro F1", "higher"),

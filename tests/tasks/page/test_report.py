@@ -429,7 +429,7 @@ def test_words_alone_are_compared_where_they_were_measured(project):
     written = project()
     path = written.folder / "evaluation/metrics.json"
     metrics = read_json(path)
-    metrics["label"]["words"] = metrics["label"]["head"] | {"accuracy": 0.8125}
+    metrics["label"]["words_alone"] = metrics["label"]["head"] | {"accuracy": 0.8125}
     write_json(path, metrics)
     text = words(written.draw().read_text("utf-8"))
     assert "Words alone 0.8125" in text

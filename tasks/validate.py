@@ -242,7 +242,7 @@ def problems(report: dict[str, Any], out: Path) -> Iterator[str]:
     for target, count in report["mostly_unique"].items():
         yield (
             f"{target} has {count['classes']:,} classes in {count['labels']:,} labels, expected several samples "
-            "of each: name the columns to learn in validate.targets; a column of the text belongs in scan.text_columns"
+            "of each: name the columns to learn in validate.targets; columns of the text belong in `text_columns` of `scan`"
         )
     if not num_used and waiting:
         yield (

@@ -108,6 +108,12 @@ def test_every_file_of_a_batch_is_used_or_quarantined(land, validate, samples):
     assert len(pd.read_csv(out / "quarantine.csv")) == 3
 
 
+def test_column_of_texts_that_is_taken_for_a_target_is_named(land, validate, samples):
+    land("a", samples("a", [f"title {number}" for number in range(150)]))
+    with pytest.raises(ValueError, match=r"all 150 classes wait .* or has 'label' no classes"):
+        validate()
+
+
 def test_batch_that_lands_leaves_the_bytes_of_the_old_manifests(land, validate, samples):
     land("a", samples("a", ["cat", "dog"] * 30))
     before = (validate() / "manifest" / "a.parquet").read_bytes()

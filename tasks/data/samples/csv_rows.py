@@ -23,6 +23,7 @@ MOST_COLUMNS = 1000
 MAX_NAMED = 5  # lines in a message
 LINE = re.compile(rb"[^\r\n]*+")
 LINE_END = re.compile(rb"\r\n|\r|\n")
+MISFIT = "its quotes do not fit: write a quote within quotes twice"
 Quoting = Literal["doubled", "backslashed", "none"]  # how a quote is written within quotes; or quotes mean nothing
 
 
@@ -135,7 +136,7 @@ def _best_survey(content: bytes, delimiter: bytes, *, start: int, line: int, num
     best = survey("doubled")
     if best.num_doubtful and b'\\"' in content:
         best = min(best, survey("backslashed"), key=lambda found: found.num_doubtful)
-    if delimiter == b"\t" and (best.num_doubtful or best.spans_lines) and not best.has_doubled:
+    if delimiter == b"\t" and num_columns > 1 and (best.num_doubtful or best.spans_lines) and not best.has_doubled:
         plain = survey("none")  # as programs write TSV that know of no quotes
         best = best if plain.problems else plain
     return best
@@ -170,7 +171,7 @@ def _note(found: _Survey, row: bytes, *, at: int, line: int, is_whole: bool) -> 
     num_quotes = row.count(b'"') if dialect.quoting != "none" else 0
     if not is_whole:
         found.num_damaged += 1
-        found.problems[number] = "its quotes do not fit: write a quote within quotes twice"
+        found.problems[number] = MISFIT
         if num_quotes % 2:
             found.open_lines.append(line)
             if row.count(dialect.delimiter) < found.num_columns - 1:
@@ -194,6 +195,8 @@ def _note(found: _Survey, row: bytes, *, at: int, line: int, is_whole: bool) -> 
         found.stray_lines.append(line)
         if num_cells != found.num_columns:
             found.odd_lines.append(line)
+        elif any(style):  # the quote may have moved the end of a cell
+            found.problems[number] = MISFIT
 
 
 def _num_cells(content: bytes, start: int, delimiter: bytes) -> int:

@@ -69,9 +69,12 @@ def read_cells(file: Path, columns: tuple[str, ...] | None, row: int, *, what: s
     try:
         stamp = stamp_of(file)
         with _reading:
+            groups: RowGroups
             if columns is None:
-                columns = (layout_of(file, stamp).column,)
-            groups = row_groups(file, stamp)
+                groups = layout = layout_of(file, stamp)
+                columns = (layout.column,)
+            else:
+                groups = row_groups(file, stamp)
             if not 0 <= row < groups.num_rows:
                 raise UnreadableTableError(f"{file.name} has no row {row}")
             group = bisect_right(groups.starts, row) - 1
@@ -88,7 +91,11 @@ def read_cells(file: Path, columns: tuple[str, ...] | None, row: int, *, what: s
 @lru_cache(maxsize=16)
 def row_groups(file: Path, stamp: tuple[int, int]) -> RowGroups:
     """Return the row groups of a file in the state of `stamp`. Raises UnreadableTableError for counts that lie."""
-    metadata = open_table(file).metadata
+    return _row_groups(open_table(file))
+
+
+def _row_groups(table: pq.ParquetFile) -> RowGroups:
+    metadata = table.metadata
     sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
     if any(size < 0 for size in sizes) or sum(sizes) != metadata.num_rows:
         raise UnreadableTableError("its counts of rows contradict each other")
@@ -105,7 +112,8 @@ def layout_of(file: Path, stamp: tuple[int, int]) -> Layout:
     Raises:
         UnreadableTableError: there is not exactly one column of images, or the counts of rows are wrong.
     """
-    schema = open_table(file).schema_arrow
+    table = open_table(file)
+    schema = table.schema_arrow
     twice = sorted(name for name, count in Counter(schema.names).items() if count > 1)
     if twice:
         raise UnreadableTableError(f"column {twice[0]} appears twice")
@@ -118,7 +126,7 @@ def layout_of(file: Path, stamp: tuple[int, int]) -> Layout:
             f"columns {columns}; expected a column of images (bytes, or a struct with bytes), "
             "named image if there are several"
         )
-    groups = row_groups(file, stamp)
+    groups = _row_groups(table)
     if groups.num_rows > stamp[1]:
         raise UnreadableTableError(f"it claims {groups.num_rows} rows in {stamp[1]} bytes: no image is that small")
     return Layout(column=names[0], **vars(groups))

@@ -101,5 +101,7 @@ def _of_file(content: bytes, *, encoding: str | None) -> bytes:
         text = content[len(mark) :].decode(MARKS[mark] if mark else encoding or UTF_8)
     except UnicodeError:
         return content
+    if encoding and "\0" in text:  # any bytes are text in an encoding of single bytes
+        return content
     # the last line end is the file's, not the text's
     return canonical([LINE_END.sub("\n", text).removesuffix("\n")])

@@ -22,7 +22,7 @@ KINDS = {
 
 
 def what_it_is(content: bytes) -> str:
-    """Return what the bytes of a file are that is no text, and what to do, such as "a PDF document: save it as text"."""
+    """Return what the bytes of a file are that is no text, and what to do: "a PDF document: save it as text"."""
     for start, kind in KINDS.items():
         if content.startswith(start):
             return ": ".join(kind)

@@ -99,6 +99,24 @@ def test_long_picture_is_reported(manifest):
     assert broken(table) == [("expect_column_values_to_be_between", "graftline.aspect_ratio")]
 
 
+@pytest.fixture
+def texts(manifest):
+    return manifest.drop(columns=[*IMAGE]).assign(characters=10, words=2, has_markup=[True, False] * 10)
+
+
+def test_texts_are_expected_to_have_no_sides(texts):
+    assert broken(texts, facts=TEXT, max_markup_fraction=0.5) == []
+
+
+def test_batch_with_remains_of_html_is_reported(texts):
+    found = check_expectations(examination(texts, facts=TEXT, max_markup_fraction=0.49))
+    [unmet] = [result for result in found if not result["success"]]
+    assert unmet["sentence"].startswith(
+        "texts have remains of HTML, such as <b> or &lt;: 50.0% of batch a, expected at most 49.0% "
+        "(validate.expectations.max_markup_fraction): "
+    )
+
+
 def test_batch_whose_labels_drift_is_reported(manifest, samples):
     table = pd.concat([manifest, samples("b", ["cat"] * 20).assign(split="train")], ignore_index=True)
     assert broken(table, min_class_fraction=0.0, max_class_fraction=1.0) == [

@@ -84,7 +84,7 @@ def run(
     )
     position = {identity: at for at, identity in enumerate(samples["sample_id"])}
     shown = shown.assign(
-        preview=[preview_of.get(identity) for identity in shown["sample_id"]],
+        preview=pd.Series(map(preview_of.get, shown["sample_id"]), index=shown.index, dtype=object),
         row=shown["sample_id"].map(position).fillna(-1).astype(int),
         number=shown.index,
     )

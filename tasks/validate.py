@@ -40,7 +40,6 @@ from tasks.stage.params import ScanParams
 
 logger = logging.getLogger("graftline")
 
-FEWEST_UNIQUE = 100  # classes: fewer may be so many while the first samples of each land
 MAX_NAMED = 50  # of the classes in probation, or groups, all of which the report counts
 
 
@@ -102,7 +101,6 @@ def run(
         "expectations": expectations(
             manifest, names, admission, validate, facts=facts, min_image_size=scan.min_image_size
         ),
-        "mostly_unique": mostly_unique(samples, targets),
     }
     with whole_folder(out) as folder:
         (folder / "manifest").mkdir()
@@ -178,16 +176,6 @@ def expectations(
     )  # fmt: skip
 
 
-def mostly_unique(samples: pd.DataFrame, targets: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Return the targets with more classes than half of their labels, as a column of texts or of names has them."""
-    counts = {name: {"classes": samples[name].nunique(), "labels": int(samples[name].count())} for name in targets}
-    return {
-        name: count
-        for name, count in counts.items()
-        if count["classes"] > FEWEST_UNIQUE and 2 * count["classes"] > count["labels"]
-    }
-
-
 def classes_elsewhere(samples: pd.DataFrame, batch: str, targets: Sequence[str], registered: Registry) -> set[str]:
     """Return the classes that are registered, or that other batches have."""
     others = samples.loc[samples["batch"] != batch, list(targets)]
@@ -239,21 +227,18 @@ def problems(report: dict[str, Any], out: Path) -> Iterator[str]:
     waiting = sum(classes["count"] for classes in report["probation"].values())
     for batch, reasons in report["unreadable_tables"].items():
         yield f"nothing of batch {batch} can be used, because its table cannot be read: mend it. Set aside: {reasons}"
-    for target, count in report["mostly_unique"].items():
-        yield (
-            f"{target} has {count['classes']:,} classes in {count['labels']:,} labels, expected several samples "
-            "of each: name the columns to learn in validate.targets; put a column of the text into text_columns"
-        )
+    target = max(report["probation"], key=lambda name: report["probation"][name]["count"], default="")
     if not num_used and waiting:
         yield (
             f"no sample can be used: all {waiting} classes wait for more samples, see {ledger}: add samples, or lower "
-            f"validate.min_samples_per_class.{because}"
+            f"validate.min_samples_per_class; or has {target!r} no classes, but texts or names? Then "
+            f"name the columns to learn in validate.targets.{because}"
         )
     elif not num_used:
         found = f"none of {num_pool:,} samples has a label" if num_pool else "no usable samples at all"
         yield (
             f"{found} ({num_quarantined:,} quarantined): see {ledger}; is there data/raw/<batch>/<class>/, or "
-            f"data/raw/<batch>/labels.csv, or a table of texts?{because}"
+            f"data/raw/<batch>/labels.csv? A table of texts has a column for each target.{because}"
         )
     for excess in report["budget"]["exceeded"]:
         yield (

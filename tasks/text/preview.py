@@ -43,12 +43,15 @@ def preview_twins(one: str, other: str, options: Snippets) -> tuple[list[Piece],
     # more is compared than is shown, so that what one twin has more of moves nothing else out of sight
     left, right = (PIECE.findall(text[start : start + 2 * LONGEST]) for text in texts)
     runs = SequenceMatcher(None, left, right, autojunk=False).get_opcodes()
-    sides = []
-    for pieces, at in ((left, 1), (right, 3)):
-        spans = [("".join(pieces[run[at] : run[at + 1]]), run[0] != "equal") for run in runs]
-        shown = [(CUT * bool(start), False), *_shortened(spans)]
-        sides.append([Piece(text=_harmless(text, options), is_changed=changed) for text, changed in _joined(shown)])
-    return sides[0], sides[1]
+    ours = [("".join(left[first:stop]), kind != "equal") for kind, first, stop, _, _ in runs]
+    theirs = [("".join(right[first:stop]), kind != "equal") for kind, _, _, first, stop in runs]
+    return _pieces(ours, start, options), _pieces(theirs, start, options)
+
+
+def _pieces(spans: list[tuple[str, bool]], start: int, options: Snippets) -> list[Piece]:
+    """Return the beginning of the spans, which are a text from the character `start` on, as the page shows it."""
+    shown = [(CUT * bool(start), False), *_shortened(spans)]
+    return [Piece(text=_harmless(text, options), is_changed=is_changed) for text, is_changed in _joined(shown)]
 
 
 def _shortened(spans: list[tuple[str, bool]]) -> Iterator[tuple[str, bool]]:

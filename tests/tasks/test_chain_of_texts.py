@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from tasks import scan
 from tasks.machine.files import read_json, write_json
 from tasks.models.bundle import save_bundle
 from tasks.models.classifier import Classifier
@@ -131,6 +132,29 @@ def test_no_word_of_a_text_is_written_or_said(chain):
             content = file.read_bytes().decode("latin-1")
         assert WORD not in content.lower(), file
     assert WORD not in chain.said.lower()
+
+
+def test_no_word_of_a_damaged_row_is_written_or_said(chain, tmp_path, caplog):
+    rows = {
+        "news.csv": b'text,label\n"%s one",a\n"%s "two" three",b\n%s,b,more\n\xff %s,b\n\n,b\n%s,b\n',
+        "news.jsonl": b'{"text": "%s", "label": "a"}\n{"text": "%s\n{"text": ["%s"], "label": "b"}\n%s\n',
+        "open.csv": b'text,label\n%s,a\n"%s never closed,a\n%s,b\n',
+    }
+    caplog.set_level(logging.INFO, logger="graftline")
+    for name, content in rows.items():
+        (tmp_path / name).write_bytes(content.replace(b"%s", WORD.encode()))
+        out = tmp_path / f"scanned-{name}"
+        if name == "open.csv":
+            with pytest.raises(ValueError, match="odd number of quotes") as caught:
+                scan.run(raw=tmp_path / name, out=out, scan=chain.params.scan, modality="text")
+            assert WORD not in str(caught.value).lower()
+            continue
+        scan.run(raw=tmp_path / name, out=out, scan=chain.params.scan, modality="text")
+        samples, defects = (pd.read_parquet(out / f"{kind}.parquet") for kind in ("samples", "defects"))
+        assert len(samples) >= 1
+        assert len(defects) >= 2
+        assert WORD not in (samples.to_csv() + defects.to_csv()).lower()
+    assert WORD not in caplog.text.lower()
 
 
 def test_what_the_encoder_could_not_read_is_counted_and_said(chain):

@@ -14,10 +14,11 @@ def test_pages_are_drawn_from_what_validate_wrote(workspace, picture, tmp_path):
     for number in range(80):
         (raw / f"class {number % 2}").mkdir(parents=True, exist_ok=True)
         picture(number).save(raw / f"class {number % 2}" / f"{number}.png")
-    scan.run(raw=raw, out=workspace / "scanned/a", scan=params.scan)
+    scan.run(raw=raw, out=workspace / "scanned/a", scan=params.scan, modality="images")
     (workspace / "batches.yaml").write_text("batches: [a]", "utf-8")
     (workspace / "classes.json").write_text('{"version": 0, "classes": {}}', "utf-8")
-    folders = {"batches": workspace / "batches.yaml", "validate": params.validate_, "scan": params.scan}
+    sections = {"validate": params.validate_, "scan": params.scan, "modality": "images"}
+    folders = {"batches": workspace / "batches.yaml"} | sections
     registry = workspace / "classes.json"
     validate.run(scanned=workspace / "scanned", registry=registry, out=workspace / "validated", **folders)
     data_docs.run(validated=workspace / "validated", out=tmp_path / "docs", **folders)

@@ -9,9 +9,7 @@ from tasks.data.admission.options import AdmissionOptions
 
 def columns(*tables, chosen=None, fixed=(), registered=()):
     """Return the targets, and the columns that are passed over."""
-    targets, passed_over = chosen_of(
-        *tables, chosen=chosen, fixed=fixed, registered=registered, facts=["format", "mode", "width", "height"]
-    )
+    targets, passed_over = chosen_of(*tables, chosen=chosen, fixed=fixed, registered=registered)
     return targets, list(passed_over)
 
 

@@ -121,7 +121,7 @@ def run(workspace, raw):
         )
         names = ["folders", "table", "parquet"]
         for name in names:
-            scan.run(raw=raw / name, out=workspace / "scanned" / name, scan=params.scan)
+            scan.run(raw=raw / name, out=workspace / "scanned" / name, scan=params.scan, modality="images")
         (workspace / "batches.yaml").write_text(yaml.safe_dump({"batches": names}), "utf-8")
         (workspace / "classes.json").write_text('{"version": 0, "classes": {}}', "utf-8")
         validate.run(
@@ -131,6 +131,7 @@ def run(workspace, raw):
             out=workspace / "validated",
             validate=settings,
             scan=params.scan,
+            modality="images",
         )
         return ledger(), json.loads((workspace / "validated/validation.json").read_text("utf-8"))
 

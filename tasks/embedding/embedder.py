@@ -24,7 +24,6 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 # samples; of images more than the caches of a CPU hold would be slower, and texts are packed into passes of their own
 MINIBATCH_SIZES = {"images": {"cpu": 16, "cuda": 256}, "text": {"cpu": 256, "cuda": 4096}}
 LARGEST_BLOCK = 2**30  # bytes
-PACKAGES = ("numpy", "pillow", "torch", "torchvision")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +45,6 @@ class Embeds(Protocol):
 
     plan: Plan
     architecture: str
-    packages: tuple[str, ...]  # whose versions the features depend on
     dim: int
     transform: Any  # of the modality: `prepare(sample)`, `stack(prepared)` and `shorter_side`
 
@@ -102,7 +100,7 @@ class Embedder:
             plan = replace(plan, execution="eager")  # its graph consists of torch's own operations, see `exported`
         self.plan = plan
         self.architecture = backbone.architecture
-        self.packages = PACKAGES + (() if backbone.library == "torchvision" else (backbone.library,))
+        self.library = backbone.library
         self.dim = boundary.width if boundary else backbone.dim
         self.transform = backbone.transform
         size = self.transform.crop_size

@@ -27,7 +27,6 @@ class TextEmbedder:
         compute_deterministically()
         self.plan = plan
         self.architecture = encoder.architecture
-        self.packages = ("numpy", "tokenizers", "torch", "transformers")
         self.dim = encoder.dim
         self.transform = encoder.transform
         self.tokens = max(TOKENS[plan.device], encoder.transform.max_tokens)

@@ -5,8 +5,13 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
-from tasks.embedding.embedder import Embeds
+from tasks.embedding.embedder import Embedder, Embeds
 from tasks.machine import sources
+
+PACKAGES = {
+    "images": ("numpy", "pillow", "torch", "torchvision"),
+    "text": ("numpy", "tokenizers", "torch", "transformers"),
+}
 
 
 def recipe(embedder: Embeds, *modules: str, handed_in: tuple[Callable[..., Any], ...], backbone: str) -> dict[str, Any]:
@@ -20,9 +25,10 @@ def recipe(embedder: Embeds, *modules: str, handed_in: tuple[Callable[..., Any],
     for function in handed_in:  # what a partial or a closure holds besides would be in no recipe
         assert not isinstance(function, partial)
         assert "<" not in function.__qualname__, function
+    library = (embedder.library,) if isinstance(embedder, Embedder) else ()
     return embedder.plan.recipe() | {
         "architecture": embedder.architecture,
         "backbone": backbone,
         "code": sources.digest(*modules, *(function.__module__ for function in handed_in)),
-        "versions": {name: version(name) for name in embedder.packages},
+        "versions": {name: version(name) for name in {*PACKAGES[embedder.transform.modality], *library}},
     }

@@ -30,5 +30,5 @@ def recipe(embedder: Embeds, *modules: str, handed_in: tuple[Callable[..., Any],
         "architecture": embedder.architecture,
         "backbone": backbone,
         "code": sources.digest(*modules, *(function.__module__ for function in handed_in)),
-        "versions": {name: version(name) for name in {*PACKAGES[embedder.transform.modality], *library}},
+        "versions": {name: version(name) for name in sorted({*PACKAGES[embedder.transform.modality], *library})},
     }

@@ -11,14 +11,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tasks.images.transform import Transform
+from tasks.images.transform import IMAGENET_MEAN, IMAGENET_STD, Transform
 from tasks.models.architecture import one_line
-from tasks.models.weight_folder import Pretrained, find_folder, read_config, weights_in
+from tasks.models.weight_folder import Pretrained, find_folder, is_triple, read_config, weights_in
 
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # classifiers that only pretraining uses
 POOLINGS = ("avg", "avgmax", "max", "token", "map")
 RESIZE = {"center": "shorter_side", "squash": "squash"}  # timm's crop_mode: what `Transform` calls it
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
+# of a network's model_args, those that are read, or that change no feature; so do the rates of dropout
+ARGUMENTS = (
+    "dynamic_img_pad",
+    "dynamic_img_size",
+    "global_pool",
+    "img_size",
+    "in_chans",
+    "num_classes",
+    "strict_img_size",
+)
+CROP_PCT = 0.875  # where timm names none
 FEW = 20  # names that a message shows
 
 
@@ -107,9 +118,10 @@ def find_pretrained(architecture: str, place: str | None) -> Pretrained:
             f"{folder / 'config.json'} is of the architecture {named[:60]!r}, and backbone.architecture is "
             f"{architecture}: make them the same"
         )
-    facts, arguments = content.get("pretrained_cfg", content), content.get("model_args") or {}
-    unknown = sorted(set(arguments) - {"global_pool", "img_size", "num_classes", "in_chans"})
-    if unknown:
+    facts, arguments = dict(content.get("pretrained_cfg") or content), dict(content.get("model_args") or {})
+    if (size := arguments.get("img_size")) is not None:
+        facts["input_size"] = [arguments.get("in_chans", 3), *(size if isinstance(size, list) else [size, size])]
+    if unknown := sorted(name for name in arguments if name not in ARGUMENTS and not name.endswith("_rate")):
         raise ValueError(f"{folder / 'config.json'} changes the architecture by {unknown[0][:60]}, which is not read")
     return Pretrained(
         config={name: arguments[name] for name in ("global_pool",) if name in arguments},
@@ -120,25 +132,29 @@ def find_pretrained(architecture: str, place: str | None) -> Pretrained:
 
 def make_transform(facts: dict[str, Any], *, name: str) -> Transform:
     """Return the evaluation transform that timm's pretrained_cfg describes. Raises ValueError where it is another."""
-    channels, height, width = facts.get("input_size", (3, 224, 224))
+    size = facts.get("input_size", (3, 224, 224))
+    channels, height, width = size if isinstance(size, list | tuple) and len(size) == 3 else (0, 0, 0)
     crop_mode, interpolation = facts.get("crop_mode") or "center", facts.get("interpolation") or "bicubic"
-    if channels != 3 or height != width:
-        raise ValueError(f"{name} has input_size {[channels, height, width]}, expected 3 channels and a square")
+    if channels != 3 or height != width or not isinstance(height, int):
+        raise ValueError(f"{name} has input_size {str(size)[:60]}, expected 3 channels and a square")
     if crop_mode not in RESIZE or interpolation not in INTERPOLATIONS:
         raise ValueError(
             f"{name} has crop_mode {crop_mode} and interpolation {interpolation}, expected {' or '.join(RESIZE)} and "
             f"one of {', '.join(INTERPOLATIONS)}"
         )
+    mean, std = facts.get("mean") or IMAGENET_MEAN, facts.get("std") or IMAGENET_STD
+    crop_pct = facts.get("crop_pct") or CROP_PCT
+    if not is_triple(mean) or not is_triple(std) or not isinstance(crop_pct, int | float) or not 0.1 <= crop_pct <= 2:
+        raise ValueError(
+            f"{name} has mean {str(mean)[:40]}, std {str(std)[:40]} and crop_pct {str(crop_pct)[:40]}, expected three "
+            "numbers, three numbers and a share"
+        )
     return Transform.from_dict(
         {
-            "resize_size": math.floor(height / (facts.get("crop_pct") or 0.875)),
-            "crop_size": height,
-            "mean": facts.get("mean") or (0.485, 0.456, 0.406),
-            "std": facts.get("std") or (0.229, 0.224, 0.225),
-            "interpolation": interpolation,
-            "resize": RESIZE[crop_mode],
+            "resize_size": math.floor(height / crop_pct), "crop_size": height, "mean": mean, "std": std,
+            "interpolation": interpolation, "resize": RESIZE[crop_mode],
         }
-    )
+    )  # fmt: skip
 
 
 def own_tensors(

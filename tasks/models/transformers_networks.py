@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tasks.images.transform import Transform
 from tasks.models.architecture import one_line
 from tasks.models.encoder import check_sizes
-from tasks.models.weight_folder import Pretrained, find_folder, read_config, weights_in
+from tasks.models.weight_folder import Pretrained, find_folder, is_triple, read_config, weights_in
 
 ATTENTION = "graftline_images"  # the name of the attention function among those of transformers
 MOST_PARTS = 256  # of a list or of names and values in a config.json, such as the widths of stages
@@ -154,8 +154,8 @@ def make_transform(facts: dict[str, Any], *, name: str) -> Transform:
         "do_flip_channel_order": (not facts.get("do_flip_channel_order"), "false"),
         "rescale_factor": (_is_near(facts.get("rescale_factor", 1 / 255), 1 / 255), "1/255"),
         "resample": (isinstance(number, int) and 0 <= number < len(INTERPOLATIONS), "0 to 5, a filter of Pillow"),
-        "image_mean": (_is_triple(mean), "three numbers"),
-        "image_std": (_is_triple(std), "three numbers"),
+        "image_mean": (is_triple(mean), "three numbers"),
+        "image_std": (is_triple(std), "three numbers"),
         "size": (
             _sizes(facts) is not None,
             "shortest_edge, or a square, and a square crop_size",
@@ -204,10 +204,6 @@ def _is_size(value: Any) -> bool:
 
 def _is_near(value: Any, other: float) -> bool:
     return isinstance(value, int | float) and abs(value / other - 1) < 1e-3
-
-
-def _is_triple(values: Any) -> bool:
-    return isinstance(values, list) and len(values) == 3 and all(isinstance(value, int | float) for value in values)
 
 
 def _class_and_config(config: dict[str, Any]) -> tuple[Any, Any]:

@@ -136,6 +136,12 @@ def read_config(path: Path) -> dict[str, Any]:
     return content
 
 
+def is_triple(values: Any) -> bool:
+    """Return whether these are three numbers, one for each channel."""
+    is_list = isinstance(values, list | tuple) and len(values) == 3
+    return is_list and all(isinstance(value, int | float) for value in values)
+
+
 def weights_in(folder: Path) -> Path:
     """Return the file of the weights. Raises ValueError where it is missing."""
     file = folder / "model.safetensors"

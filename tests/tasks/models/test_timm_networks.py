@@ -141,7 +141,7 @@ def published(tmp_path):
 
     torch.manual_seed(3)
     network = timm.create_model(SMALL, num_classes=7).eval()
-    save_for_hf(network, tmp_path / "published")
+    save_for_hf(network, tmp_path / "published", safe_serialization=True)
     return network, tmp_path / "published"
 
 
@@ -160,6 +160,23 @@ def test_folder_as_timm_writes_it_gives_its_features_and_its_own_transform(publi
     with torch.inference_mode():
         expected = network.forward_head(network.forward_features(images), pre_logits=True)
         assert_same(backbone(images), expected)
+
+
+def test_folder_of_another_image_size_and_pooling_is_built_as_it_was_saved(tmp_path):
+    from timm.models import save_for_hf
+
+    torch.manual_seed(0)
+    network = timm.create_model("test_vit", num_classes=5, img_size=64, global_pool="avg", drop_path_rate=0.1).eval()
+    save_for_hf(network, tmp_path, safe_serialization=True)
+    backbone = load_backbone("test_vit", weights=str(tmp_path), library="timm")
+    assert backbone.transform.crop_size == 64
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        expected = network.forward_head(network.forward_features(images), pre_logits=True)
+        assert_same(backbone(images), expected)
+    (tmp_path / "bundle").mkdir()
+    save_bundle(tmp_path / "bundle", Classifier(backbone, {}), lineage={})
+    assert load_bundle(tmp_path / "bundle")[0].backbone.fingerprint() == backbone.fingerprint()
 
 
 def test_positions_of_a_transformer_are_brought_to_another_image_size(tmp_path):

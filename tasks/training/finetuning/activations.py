@@ -209,7 +209,7 @@ class WholeSamples:
         self.views = views
 
     def minibatches(self, rows: Positions, view: int | None, *, size: int) -> Iterator[Any]:
-        """Yield tensors (size, 3, height, width) float32 or packed texts, in the order of `rows`; the last is smaller."""
+        """Yield tensors (size, 3, height, width) float32 or packed texts, as `rows` are; the last is smaller."""
         side = self.transform.shorter_side
         read = spread(rows, lambda row: self.transform.prepare(self.samples.decoded(int(row), shorter_side=side)))
         for start in range(0, len(rows), size):

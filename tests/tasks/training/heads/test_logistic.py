@@ -223,3 +223,22 @@ def test_too_few_iterations_are_told(caplog):
 def test_without_labels_on_val_the_strength_in_the_middle_is_taken():
     head = fit(val=(VAL[0][:0], VAL[1][:0]), l2_strengths=[0.001, 0.1, 10.0])
     assert (head.l2, head.val_log_loss) == (0.1, None)
+
+
+def test_cautious_choice_is_better_with_few_labels_and_no_worse_with_many():
+    generator = np.random.default_rng(5)
+    directions = generator.normal(size=(3, 60))
+
+    def draw(n):
+        labels = np.arange(n) % 3
+        return 0.35 * directions[labels] + generator.normal(size=(n, 60)), labels
+
+    heldout, labels = draw(3000)
+
+    def accuracy(num_train, num_val, *, cautious):
+        strengths = (1e-4, 1e-3, 1e-2, 0.1, 1.0)
+        heads = [fit(draw(num_train), draw(num_val), l2_strengths=strengths, cautious=cautious) for _ in range(10)]
+        return np.mean([(head.log_probabilities(heldout).argmax(axis=1) == labels).mean() for head in heads])
+
+    assert accuracy(15, 6, cautious=True) > accuracy(15, 6, cautious=False)
+    assert accuracy(900, 300, cautious=True) > accuracy(900, 300, cautious=False) - 0.005

@@ -69,7 +69,8 @@ def run(
         )
         train, val = ((vectors.part(rows), labels[rows]) for rows in (train_rows, val_rows))
         try:
-            layers, l2 = fit(train, val, names, train_head, modality=modality, seed=seed)
+            # heads of images stay what they were
+            layers, l2 = fit(train, val, names, train_head, cautious=modality == "text", seed=seed)
             logits = val_logits(Head(layers=layers), val, num_classes=len(names))
             head = Head(layers=layers, temperature=fit_temperature(logits, val[1]))
             summary = f"val accuracy {accuracy(logits, val[1]):.4f}"
@@ -121,10 +122,13 @@ def fit(
     names: list[str],
     options: HeadOptions,
     *,
-    modality: Modality,
+    cautious: bool,
     seed: int,
 ) -> tuple[tuple[Layer, ...], float | None]:
-    """Return the layers of the head that the options name, and the L2 strength if val chose one."""
+    """Return the layers of the head that the options name, and the L2 strength if val chose one.
+
+    `cautious` is that of `fit_head`.
+    """
     if options.head == "centroid":
         return (half_size(fit_centroids(train, classes=names)),), None
     if options.head == "mlp":
@@ -132,7 +136,7 @@ def fit(
 
         layers = fit_mlp(train, val, options, classes=names, seed=seed)
         return tuple(half_size(layer) for layer in layers), None
-    head = fit_head(train, val, options, classes=names, is_calibrated=modality == "text")
+    head = fit_head(train, val, options, classes=names, cautious=cautious)
     return (half_size((head.weight, head.bias)),), head.l2
 
 

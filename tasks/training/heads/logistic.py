@@ -23,6 +23,8 @@ logger = logging.getLogger("graftline")
 NUM_EXTRAPOLATED = 3  # solutions behind the curve that leads to the next
 CHOICE_TOLERANCE = 5e-4  # of the objective, enough to compare strengths on val; the best is then solved to TOLERANCE
 VAL_ROWS = 1024  # whose logits are computed at a time
+STRONGER = (3.0, 10.0, 30.0)  # strengths that a cautious choice tries besides
+CAUTION = 0.25  # nats of val's labels in all, that a cautious choice asks for a strength over the next stronger one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +47,8 @@ def fit_head(
     options: HeadOptions,
     *,
     classes: Sequence[str],
-    is_calibrated: bool = False,
     in_memory_bytes: int = IN_MEMORY_BYTES,
+    cautious: bool = False,
 ) -> LinearHead:
     """Return the head with the lowest log-loss on `val` along a path of L2 strengths; without val, the middle one.
 
@@ -59,9 +61,9 @@ def fit_head(
         options: `head` and `hidden_features` do not count here. Balanced class weights give a row the weight
             n / (num_classes * the number of its class).
         classes: the names of the classes, for messages.
-        is_calibrated: compare the strengths by the log-loss that is left after a temperature, as the head is shipped.
-            Else few labels choose a weak strength for its confidence, where a strong one is right more often.
         in_memory_bytes: standardised rows that need more are read anew for each pass; the result has the same bits.
+        cautious: suits few labels. Features have one scale, stronger strengths are tried, too, and a weaker one has to
+            be worth it on val, by its log-loss after temperature scaling.
 
     Raises:
         ValueError: fewer than two classes in train, a class without samples, or numbers that are not finite.
@@ -69,15 +71,17 @@ def fit_head(
     # each core works on other chunks of rows, so that the bits of the sums do not depend on the number of cores
     with threadpool_limits(1):
         solver = Solver(
-            TrainingRows(*train, classes, in_memory_bytes=in_memory_bytes),
+            TrainingRows(*train, classes, in_memory_bytes=in_memory_bytes, has_one_scale=cautious),
             options.class_weights,
             max_iterations=options.max_iterations,
         )
-        strengths = sorted(set(options.l2_strengths), reverse=True)
+        strengths = sorted({*options.l2_strengths, *(STRONGER if cautious else ())}, reverse=True)
         without_val = strengths[len(strengths) // 2]
         best: Candidate | None = None
-        for l2, solution in solver.path(strengths, relative_tolerance=CHOICE_TOLERANCE):
-            loss = (calibrated_loss if is_calibrated else log_loss)(*solver.fold(solution), val)
+        for number, (l2, solution) in enumerate(solver.path(strengths, relative_tolerance=CHOICE_TOLERANCE)):
+            loss = log_loss(*solver.fold(solution), val)
+            if cautious and loss is not None:
+                loss = calibrated_log_loss(*solver.fold(solution), val) + CAUTION * number / len(val[1])
             is_better = l2 == without_val if loss is None else best is None or loss < (best.val_log_loss or 0.0)
             if is_better:
                 best = Candidate(l2, solution, replace(solver.memory), loss)
@@ -167,30 +171,29 @@ def weights_of_classes(rows: TrainingRows, class_weights: ClassWeights) -> Array
 
 def log_loss(weight: Array, bias: Array, val: tuple[Vectors, Labels]) -> float | None:
     """Return the mean log-loss over val in nats; None without labels."""
-    _, labels = val
+    vectors, labels = val
     if not len(labels):
         return None
-    return sum(float(losses(logits, here).sum()) for logits, here in val_logits(weight, bias, val)) / len(labels)
+
+    def of_rows(start: int) -> float:
+        logits = val_logits(weight, bias, vectors[start : start + VAL_ROWS])
+        return float(losses(logits, labels[start : start + VAL_ROWS]).sum())
+
+    return sum(spread(range(0, len(labels), VAL_ROWS), of_rows)) / len(labels)
 
 
-def calibrated_loss(weight: Array, bias: Array, val: tuple[Vectors, Labels]) -> float | None:
-    """Return the mean log-loss over val in nats, after the temperature that val chooses; None without labels."""
-    _, labels = val
-    if not len(labels):
-        return None
-    logits = np.concatenate([logits for logits, _ in val_logits(weight, bias, val)])
+def calibrated_log_loss(weight: Array, bias: Array, val: tuple[Vectors, Labels]) -> float:
+    """Return the mean log-loss over val in nats, with the temperature that makes it lowest."""
+    vectors, labels = val
+    starts = range(0, len(labels), VAL_ROWS)
+    parts = list(spread(starts, lambda start: val_logits(weight, bias, vectors[start : start + VAL_ROWS])))
+    logits = np.concatenate(parts)
     return float(losses(logits / fit_temperature(logits, labels), labels).mean())
 
 
-def val_logits(weight: Array, bias: Array, val: tuple[Vectors, Labels]) -> Iterator[tuple[Array, Labels]]:
-    """Yield the logits and the labels of val, VAL_ROWS rows at a time."""
-    vectors, labels = val
-    weight, bias = weight.T.astype(np.float32), bias.astype(np.float32)
-
-    def of_rows(start: int) -> tuple[Array, Labels]:
-        chunk, here = vectors[start : start + VAL_ROWS], labels[start : start + VAL_ROWS]
-        logits = (chunk.astype(np.float32) @ weight + bias).astype(np.float64)
-        check_finite(logits)
-        return logits, here
-
-    yield from spread(range(0, len(labels), VAL_ROWS), of_rows)
+def val_logits(weight: Array, bias: Array, vectors: NDArray[np.floating]) -> Array:
+    """Return (k, num_classes) of vectors (k, dim), multiplied in float32."""
+    product = vectors.astype(np.float32) @ weight.T.astype(np.float32) + bias.astype(np.float32)
+    logits: Array = product.astype(np.float64)
+    check_finite(logits)
+    return logits

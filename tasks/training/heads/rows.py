@@ -39,7 +39,8 @@ class TrainingRows:
     """Labelled vectors, standardised to mean 0 and variance 1 of a feature, less for one that hardly varies.
 
     The chunks depend on the shape of the problem alone. So sums over them have the same bits whether the rows are kept
-    in memory or read anew for each pass, and for any number of cores.
+    in memory or read anew for each pass, and for any number of cores. With `has_one_scale` all features are divided by
+    one number, which makes their mean variance 1.
 
     Raises:
         ValueError: fewer than two classes in the labels, a class without labels, or numbers that are not finite.
@@ -53,6 +54,7 @@ class TrainingRows:
         *,
         num_threads: int | None = None,
         in_memory_bytes: int = IN_MEMORY_BYTES,
+        has_one_scale: bool = False,
     ) -> None:
         check_classes(labels, classes)
         self.vectors, self.labels = vectors, labels
@@ -61,6 +63,8 @@ class TrainingRows:
         size = min(max(CHUNK_NUMBERS // max(self.dim, self.num_classes), MIN_ROWS), MAX_ROWS)
         self.slices = [slice(start, min(start + size, self.num)) for start in range(0, self.num, size)]
         self.mean, self.scale = self._moments()
+        if has_one_scale:
+            self.scale = np.full_like(self.scale, np.sqrt((self.scale**2).mean()))
         self._kept: dict[int, NDArray[np.float32]] | None = {} if self.num * self.dim * 4 <= in_memory_bytes else None
 
     def map(self, work: Callable[[Chunk], T]) -> Iterator[T]:

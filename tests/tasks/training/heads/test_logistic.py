@@ -225,14 +225,20 @@ def test_without_labels_on_val_the_strength_in_the_middle_is_taken():
     assert (head.l2, head.val_log_loss) == (0.1, None)
 
 
-def test_strength_that_is_right_more_often_is_chosen_where_a_temperature_follows():
-    chance = np.random.default_rng(0)
-    centres = chance.normal(size=(3, 40)) * 0.4
-    labels = np.arange(600) % 3
-    rows = centres[labels] + chance.normal(size=(600, 40))
-    train, val, judge = ((rows[part], labels[part]) for part in (slice(60), slice(60, 120), slice(120, None)))
-    strengths = (0.0001, 0.01, 0.1, 1.0, 10.0)
-    heads = [fit(train, val, l2_strengths=strengths, is_calibrated=is_calibrated) for is_calibrated in (False, True)]
-    accuracies = [(head.log_probabilities(judge[0]).argmax(axis=1) == judge[1]).mean() for head in heads]
-    assert heads[1].l2 > heads[0].l2
-    assert accuracies[1] >= accuracies[0]
+def test_cautious_choice_is_better_with_few_labels_and_no_worse_with_many():
+    generator = np.random.default_rng(5)
+    directions = generator.normal(size=(3, 60))
+
+    def draw(n):
+        labels = np.arange(n) % 3
+        return 0.35 * directions[labels] + generator.normal(size=(n, 60)), labels
+
+    heldout, labels = draw(3000)
+
+    def accuracy(num_train, num_val, *, cautious):
+        strengths = (1e-4, 1e-3, 1e-2, 0.1, 1.0)
+        heads = [fit(draw(num_train), draw(num_val), l2_strengths=strengths, cautious=cautious) for _ in range(10)]
+        return np.mean([(head.log_probabilities(heldout).argmax(axis=1) == labels).mean() for head in heads])
+
+    assert accuracy(15, 6, cautious=True) > accuracy(15, 6, cautious=False)
+    assert accuracy(900, 300, cautious=True) > accuracy(900, 300, cautious=False) - 0.005

@@ -17,9 +17,10 @@ def test_pages_are_drawn_from_what_validate_wrote(workspace, picture, tmp_path):
     scan.run(raw=raw, out=workspace / "scanned/a", scan=params.scan, modality="images")
     (workspace / "batches.yaml").write_text("batches: [a]", "utf-8")
     (workspace / "classes.json").write_text('{"version": 0, "classes": {}}', "utf-8")
-    folders = {"batches": workspace / "batches.yaml", "validate": params.validate_, "scan": params.scan}
+    folders = {"batches": workspace / "batches.yaml"}
+    folders |= {"validate": params.validate_, "scan": params.scan, "modality": "images"}
     registry = workspace / "classes.json"
-    validate.run(scanned=workspace / "scanned", registry=registry, out=workspace / "validated", modality="images", **folders)
+    validate.run(scanned=workspace / "scanned", registry=registry, out=workspace / "validated", **folders)
     data_docs.run(validated=workspace / "validated", out=tmp_path / "docs", **folders)
     [page] = (tmp_path / "docs/validations/samples").rglob("*.html")
     assert "graftline.class_fraction.label" in page.read_text("utf-8")

@@ -107,7 +107,7 @@ class TextTransform:
     def _share_unknown(self, windows: Windows) -> float:
         before, behind = map(len, self._special)
         ids = [token for window in windows for token in window[before : len(window) - behind]]
-        return ids.count(self.unknown_id) / max(len(ids), 1)
+        return sum(token == self.unknown_id for token in ids) / max(len(ids), 1)
 
     @cached_property
     def unknown_id(self) -> int | None:

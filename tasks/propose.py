@@ -56,6 +56,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "backbone.image_size": None,
         "finetune.flip": False,
         "finetune.unfreeze": 4,
+        "finetune.backbone_learning_rate": 0.0005,
+        "finetune.minibatch_size": 32,
         "scan.text_columns": None,
     },
     "photographs": {
@@ -64,9 +66,17 @@ PRESETS: dict[str, dict[str, Any]] = {
         "backbone.image_size": None,
         "finetune.flip": True,
         "finetune.unfreeze": 4,
+        "finetune.backbone_learning_rate": 0.0005,
+        "finetune.minibatch_size": 32,
         "scan.text_columns": None,
     },
-    "text": {"modality": "text", "backbone.weights": ENCODER, "finetune.unfreeze": 2},
+    "text": {
+        "modality": "text",
+        "backbone.weights": ENCODER,
+        "finetune.unfreeze": 1,
+        "finetune.backbone_learning_rate": 0.001,
+        "finetune.minibatch_size": 16,
+    },
     "custom": {},
 }
 
@@ -218,7 +228,9 @@ def propose_for_texts(
     own = PRESETS["small" if preset == "text" else preset]  # preset text is named by a person, in the file as shipped
     whys = {
         "backbone.weights": "all-MiniLM-L6-v2, which is installed",
-        "finetune.unfreeze": "its last layers; the first of them are the most general",
+        "finetune.unfreeze": "its last layer; the first ones are the most general",
+        "finetune.backbone_learning_rate": "what suited one layer of an encoder",
+        "finetune.minibatch_size": "what suited few texts",
     }
     wanted = [Change(key=key, value=value, why=whys.get(key, seen)) for key, value in PRESETS["text"].items()]
     columns = text_columns(tables[0], scan) if tables and not has_texts(tables[0], scan) else None

@@ -117,8 +117,8 @@ def fold(graph: fx.GraphModule) -> None:
         elif isinstance(part, nn.BatchNorm2d):
             convolution = _part(graph, node.args[0])
             # of the kinds of convolution, these two use their weights as they are
-            is_plain = type(convolution).__name__ in ("Conv2d", "Conv2dSame")
-            if isinstance(convolution, nn.Conv2d) and is_plain and len(node.args[0].users) == 1:
+            has_own_weights = type(convolution).__name__ in ("Conv2d", "Conv2dSame")
+            if isinstance(convolution, nn.Conv2d) and has_own_weights and len(node.args[0].users) == 1:
                 graph.set_submodule(node.args[0].target, fuse_conv_bn_eval(convolution, part))
                 activation = getattr(part, "act", None)  # timm's normalisation ends in one
                 if isinstance(activation, nn.Module) and not isinstance(activation, IDENTITIES):

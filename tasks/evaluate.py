@@ -74,6 +74,11 @@ def run(
     if in_use is not None:
         check_baseline(baseline, record)
         model, learned = load_bundle(baseline)
+        if (own := model.backbone.transform.modality) != modality:
+            raise ValueError(
+                f"the model in use reads {own}, and params.yaml has modality: {modality}: start a project of its own "
+                "for it, in another clone"
+            )
         known = model.classes
         answerers["baseline"] = Answerer(model, minibatch_size=evaluate.minibatch_size)
         is_new = held_out_before(rows, now=Split(**read_json(split)), before=read_split(learned.get("split")))

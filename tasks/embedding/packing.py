@@ -74,7 +74,7 @@ class Passes:
         self.is_packable = is_packable
         self.longest = transform.max_tokens
         self.tokens = max(TOKENS[plan.device], self.longest)
-        self.filler = transform.prepare("")[0][0]
+        self.filler = transform.filler
         self.network = network.to(plan.device, DTYPES[plan.precision])
 
     @torch.inference_mode()

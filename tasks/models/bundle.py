@@ -228,7 +228,9 @@ def versions(backbone: Backbone | Encoder) -> dict[str, str]:
     """Return the versions of the packages that a model's numbers depend on."""
     import torchvision
 
-    library = "torchvision" if isinstance(backbone, Encoder) else backbone.library
+    if isinstance(backbone, Encoder):
+        return {name: version(name) for name in backbone.packages}
+    library = backbone.library
     own = {} if library == "torchvision" else {library: version(library)}
     return own | {"torch": torch.__version__, "torchvision": torchvision.__version__}
 

@@ -22,8 +22,19 @@ Pooling = Literal["mean", "cls", "max"]
 PACKED = "graftline_packed"  # the name of the attention function among those of transformers
 MOST = {"num_hidden_layers": 64, "hidden_size": 8192, "vocab_size": 1_000_000, "max_position_embeddings": 131_072,
         "intermediate_size": 65_536, "num_attention_heads": 256}  # fmt: skip
+MOST_TOKENS = 8192  # of a text: a pass has as many
 MOST_PARTS = 256  # of any other number of parts of a network, such as layers or groups
 MOST_SIZE = 2**20  # of any other number
+# encoders of texts; other kinds of transformers are of images or sound, are decoders, or read files and addresses that
+# their config.json names
+KINDS = (
+    "albert", "bert", "camembert", "convbert", "data2vec-text", "deberta", "deberta-v2", "distilbert", "electra",
+    "ernie", "eurobert", "gte", "ibert", "jina_embeddings_v3", "megatron-bert", "mobilebert", "modernbert", "mpnet",
+    "nomic_bert", "nystromformer", "rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "squeezebert",
+    "xlm-roberta", "xlm-roberta-xl", "xmod",
+)  # fmt: skip
+# what a config.json may ask for besides a network: other outputs, or the same in pieces
+NOT_OF_NETWORK = ("auto_map", "chunk_size_feed_forward", "output_attentions", "output_hidden_states", "return_dict")
 PARTS = re.compile(r"layer|group|block|depth|expert")
 _packed = local()  # the lengths of the texts of the pass that this thread computes
 
@@ -50,6 +61,7 @@ class Encoder(nn.Module):
         self.pooling = pooling
         self.is_normalised = is_normalised
         self.network, self.is_packable = build_network(config)
+        check_limit(transform.max_tokens, config, self.network)
         self.architecture = str(config["model_type"])
         # a vector depends on the versions of these
         self.packages: tuple[str, ...] = ("numpy", "tokenizers", "torch", "transformers")
@@ -116,7 +128,9 @@ def build_network(config: dict[str, Any]) -> tuple[Any, bool]:
     AttentionInterface.register(PACKED, attend_within_texts)
     AttentionMaskInterface.register(PACKED, lambda *_, **__: None)
     kind = str(config.get("model_type"))
-    plain = {name: value for name, value in config.items() if not name.endswith("dropout_prob") and name != "auto_map"}
+    if kind not in KINDS:
+        raise ValueError(f"config.json has model_type {kind[:60]!r}, expected an encoder of texts: {', '.join(KINDS)}")
+    plain = {name: value for name, value in config.items() if name not in NOT_OF_NETWORK and "dropout_prob" not in name}
     try:
         known = AutoConfig.for_model(**plain)
     except Exception as error:  # a stranger's config can make transformers raise almost any error
@@ -130,7 +144,9 @@ def build_network(config: dict[str, Any]) -> tuple[Any, bool]:
     if isinstance(network_class, tuple):
         network_class = network_class[0]
     check_sizes({name: getattr(known, name, 1) for name in MOST} | {"model_type": kind})  # under their usual names
-    is_packable = bool(getattr(network_class, "_supports_attention_backend", False))
+    # MobileBERT joins each token with its neighbours, whatever text they belong to
+    joins_tokens = bool(getattr(known, "trigram_input", False))
+    is_packable = bool(getattr(network_class, "_supports_attention_backend", False)) and not joins_tokens
     options = {"add_pooling_layer": False} if "add_pooling_layer" in network_class.__init__.__code__.co_varnames else {}
     try:
         known._attn_implementation = PACKED if is_packable else "eager"
@@ -168,6 +184,18 @@ def _numbers(config: dict[str, Any]) -> Iterator[tuple[str, int]]:
             remaining += [(name, part) for part in value]
         elif isinstance(value, int) and "theta" not in name:  # of rotary positions, which is large and no size
             yield name, value
+
+
+def check_limit(max_tokens: Any, config: dict[str, Any], network: Any) -> None:
+    """Raise ValueError where the encoder has no positions for so many tokens of a text."""
+    most = most_tokens(config, network)
+    if not isinstance(max_tokens, int) or not 8 <= max_tokens <= most:
+        raise ValueError(f"max_tokens is {str(max_tokens)[:40]}, expected 8 to {most}, which the encoder can read")
+
+
+def most_tokens(config: dict[str, Any], network: Any) -> int:
+    """Return how many tokens of a text the encoder can read, special ones included."""
+    return min(int(config.get("max_position_embeddings", 8192)) - first_position(network), MOST_TOKENS)
 
 
 def first_position(network: Any) -> int:

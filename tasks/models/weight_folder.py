@@ -25,7 +25,7 @@ PIN = "@sha256:"
 HUB_NAME = re.compile(r"(?P<name>[\w-][\w.-]*/[\w-][\w.-]*)(?:@(?P<revision>[\w-][\w./-]*))?", re.ASCII)
 FILES = (
     "config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json", "modules.json",
-    "sentence_bert_config.json", "1_Pooling/config.json",
+    "sentence_bert_config.json", "tokenizer_config.json", "1_Pooling/config.json",
 )  # fmt: skip
 MOST_BYTES = 2**22  # of a JSON file; those with the names of 20,000 classes have 2 MB
 
@@ -128,9 +128,9 @@ def read_json(path: Path, default: Any = None) -> Any:
         raise ValueError(f"{path} is not JSON ({error})") from error
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path, default: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return the names and values in a JSON file. Raises ValueError as `read_json` does, or where it holds no such."""
-    content = read_json(path)
+    content = read_json(path, default)
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds {type(content).__name__}, expected names and values")
     return content

@@ -40,9 +40,9 @@ class Answerer:
         if not model.classes:
             raise ValueError("the bundle is a backbone, which has no classes: name the bundle of a classifier")
         options = replace(AUTO, **{"precision": PRECISION} | choices)
+        self.fingerprint = model.backbone.fingerprint()  # before it is cast to the precision of this machine
         self.embedder = make_ready(model.backbone, options)
         self.transform = self.embedder.transform
-        self.fingerprint = model.backbone.fingerprint()
         self.classes = model.classes
         self.heads = heads_of(model)
         self.vocabulary = model.words.vocabulary() if model.words else None

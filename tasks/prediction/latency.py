@@ -53,5 +53,5 @@ def example(transform: Any, lineage: Mapping[str, Any]) -> Any:
     longest, known = transform.max_tokens, lineage.get("median_tokens")
     most = longest * (MOST_WINDOWS if transform.long == "windows" else 1)
     num_tokens = min(known if isinstance(known, int) and known > 0 else MEDIAN_TOKENS, most)
-    token = transform.prepare("")[0][0]
+    token = transform.filler
     return [[token] * min(longest, num_tokens - start) for start in range(0, num_tokens, longest)]

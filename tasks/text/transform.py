@@ -58,6 +58,12 @@ class TextTransform:
         )
 
     @property
+    def filler(self) -> int:
+        """Return the id of a token that stands where no text is."""
+        before, behind = self._special
+        return (*before, *behind, 0)[0]
+
+    @property
     def room(self) -> int:
         """Return the number of tokens of a text that fit into a window."""
         before, behind = self._special
@@ -86,7 +92,8 @@ class TextTransform:
     def prepare(self, text: str) -> Windows:
         """Return the windows of a text: one, unless `long` is windows."""
         before, behind = self._special
-        return [[*before, *ids, *behind] for ids in self._cut(text)]
+        # a text of no tokens has one all the same, where the tokenizer adds no special ones
+        return [[*before, *ids, *behind] or [self.filler] for ids in self._cut(text)]
 
     def is_cut(self, text: str) -> bool:
         """Return whether tokens of the text are left out of all windows."""

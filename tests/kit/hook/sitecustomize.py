@@ -7,7 +7,17 @@ gone, Python goes on as it would have without this file.
 import os
 import sys
 
-if sys.orig_argv[1:2] == ["-m"] and sys.orig_argv[2:3] and sys.orig_argv[2].startswith("tasks."):
+
+def has_streams() -> bool:
+    """Return whether input, output and errors are open: else a socket would take the place of a closed one."""
+    try:
+        return all(os.fstat(stream) for stream in (0, 1, 2))
+    except OSError:
+        return False
+
+
+is_verb = sys.orig_argv[1:2] == ["-m"] and sys.orig_argv[2:3] and sys.orig_argv[2].startswith("tasks.")
+if is_verb and has_streams():
     import json
     import resource
     import signal

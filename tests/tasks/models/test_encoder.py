@@ -88,7 +88,7 @@ def test_passes_hold_every_window_once_and_never_more_than_their_size():
         ({"model_type": "distilbert", "dim": 10**6}, "hidden_size 1000000"),
         ({"model_type": "albert", "inner_group_num": 10**9}, "inner_group_num 1000000000, expected at most 256"),
         ({"model_type": "bert", "more": [{"chunk": -(10**10)}]}, "chunk -10000000000, expected at most 1048576"),
-        ({"model_type": "gpt2", "n_embd": 32, "n_layer": 1, "n_head": 2}, "gpt2 is a decoder"),
+        ({"model_type": "gpt2", "n_embd": 32, "n_layer": 1, "n_head": 2}, "'gpt2', expected an encoder of texts"),
     ],
 )
 def test_size_beyond_bounds_and_decoder_are_refused_by_name(config, message):
@@ -97,5 +97,5 @@ def test_size_beyond_bounds_and_decoder_are_refused_by_name(config, message):
 
 
 def test_encoder_that_transformers_does_not_have_is_refused():
-    with pytest.raises(ValueError, match="builds no 'secret'"):
+    with pytest.raises(ValueError, match="'secret', expected an encoder of texts"):
         build_network({"model_type": "secret", "auto_map": {"AutoModel": "evil.Model"}})

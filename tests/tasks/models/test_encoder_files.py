@@ -1,6 +1,7 @@
 """The files of an encoder: from a folder, from a package whose weights are pinned, and from a hub on this machine."""
 
 import json
+import re
 import socket
 import threading
 from hashlib import sha256
@@ -186,11 +187,77 @@ def test_weights_that_lack_a_layer_or_are_torn_are_refused(folder):
     [
         ("config.json", b"{", "config.json is not JSON"),
         ("config.json", b" " * (2**22 + 1), "config.json has more than 4194304 bytes"),
-        ("sentence_bert_config.json", b'{"max_seq_length": 10000}', "max_tokens is 10000, expected 8 to 64"),
-        ("sentence_bert_config.json", b'{"max_seq_length": "all"}', "max_tokens is all, expected 8 to 64"),
     ],
 )
 def test_damaged_file_is_refused_by_name(folder, name, content, message):
     (folder / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
         load_encoder(str(folder))
+
+
+def test_names_of_norms_that_old_files_have_are_read(folder):
+    expected = load_encoder(str(folder)).network.state_dict()
+    state = load_file(folder / "model.safetensors")
+    old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    renamed = {re.sub("|".join(old), lambda found: old[found[0]], name): tensor for name, tensor in state.items()}
+    assert renamed.keys() != state.keys()
+    save_file(renamed, folder / "model.safetensors")
+    read = load_encoder(str(folder)).network.state_dict()
+    assert all(torch.equal(read[name], tensor) for name, tensor in expected.items())
+
+
+def test_what_a_config_says_of_its_author_gets_into_no_bundle(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"_name_or_path": "/root/x", "id2label": {"0": "/etc"}}))
+    assert load_encoder(str(folder)).config == config
+
+
+@pytest.mark.parametrize(
+    ("written", "pooling"),
+    [
+        ({"pooling_mode": "cls"}, "cls"),
+        ({"pooling_mode": "max"}, "max"),
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}, "mean"),
+        ({"pooling_mode_max_tokens": True}, "max"),
+        ({}, "mean"),
+    ],
+)
+def test_pooling_is_that_of_old_and_new_files(folder, written, pooling):
+    (folder / "1_Pooling/config.json").write_text(json.dumps(written))
+    assert load_encoder(str(folder)).pooling == pooling
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "problem"),
+    [
+        (
+            "1_Pooling/config.json",
+            {"pooling_mode": "lasttoken"},
+            "pools by lasttoken, expected one of mean, cls and max",
+        ),
+        ("1_Pooling/config.json", [], "holds list, expected names and values"),
+        ("modules.json", [{"type": "sentence_transformers.models.Dense"}], "has 'Dense', expected Transformer"),
+        ("modules.json", 5, "has '', expected Transformer"),
+        ("config.json", [], "holds list, expected names and values"),
+        ("sentence_bert_config.json", [1], "holds list, expected names and values"),
+        (
+            "config.json",
+            {"model_type": "timm_wrapper", "architecture": "hf-hub:someone/evil"},
+            "encoder of texts: albert",
+        ),
+    ],
+)
+def test_file_that_asks_for_what_is_not_built_is_refused_by_name(folder, file, content, problem):
+    (folder / file).write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=re.escape(problem)):
+        load_encoder(str(folder))
+
+
+def test_limit_of_the_files_beyond_the_positions_is_that_of_the_positions(folder):
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 5000}')
+    made = load_encoder(str(folder))
+    assert made.transform.max_tokens == made.config["max_position_embeddings"]
+    with pytest.raises(
+        ValueError, match=r"backbone\.max_tokens is 5000, expected 8 to \d+, which the encoder can read"
+    ):
+        load_encoder(str(folder), max_tokens=5000)

@@ -77,7 +77,7 @@ def test_bundle_needs_its_own_tokenizer(bundle):
     [
         ({"config": {"model_type": "bert", "num_hidden_layers": 10**6}}, "num_hidden_layers 1000000"),
         ({"config": {"model_type": "bert", "vocab_size": 10**6, "hidden_size": 8184}}, "do not fit|another shape|lack"),
-        ({"config": {"model_type": "evil"}}, "builds no 'evil'"),
+        ({"config": {"model_type": "evil"}}, "'evil', expected an encoder of texts"),
         ({"pooling": "secret"}, "encoder.pooling"),
         ({"max_tokens": 10**9}, "encoder.max_tokens"),
     ],

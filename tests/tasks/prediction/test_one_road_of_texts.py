@@ -12,8 +12,8 @@ from tasks.models.classifier import Classifier
 from tasks.prediction.answers import Answerer
 from tasks.prediction.heldout import ask
 from tasks.prediction.inputs import Input
+from tasks.prediction.reading import Reading
 from tasks.prediction.stream import answer_stream
-from tasks.text.decode import decode_sample
 from tests.tasks.models.test_encoder import TEXTS, encoder
 from tests.tasks.models.test_text_bundle import words
 
@@ -51,8 +51,7 @@ def test_stream_and_heldout_give_the_same_bits(rows, models, tmp_path):
     )  # fmt: skip
     inputs = [Input(path=path, place=tmp_path / "raw" / "news" / path) for path in rows["path"]]
     for name, answerer in answerers.items():
-        contents = lambda content: decode_sample(canonical([content.decode()]))  # noqa: E731
-        [found] = answer_stream(inputs, answerer, decode=contents, max_file_bytes=10**6, top_k=3)
+        [found] = answer_stream(inputs, answerer, reading=Reading(answerer.transform, {}), top_k=3)
         probabilities, classes = found.ranked["topic"]
         np.testing.assert_array_equal(np.take_along_axis(asked.models[name]["topic"], classes, axis=1), probabilities)
     candidate = answerers["candidate"]

@@ -20,7 +20,7 @@ from tasks.stage.main import main
 from tasks.stage.modality import Modality, room
 from tasks.targets.classes import MISSING, is_right, label_indices, losses
 from tasks.targets.head import NO_WORDS, Head, Layer, WordLayer, save_heads
-from tasks.text.words import Vocabulary, fit_vocabulary, save_vocabulary, terms_of
+from tasks.text.words import MOST_TERMS, Vocabulary, fit_vocabulary, save_vocabulary, terms_of
 from tasks.training.heads.centroid import fit_centroids
 from tasks.training.heads.joining import join
 from tasks.training.heads.logistic import fit_head
@@ -31,6 +31,7 @@ from tasks.training.loop.temperature import fit_temperature
 
 logger = logging.getLogger("graftline")
 
+MOST_WEIGHTS = 2**22  # of the head on words: terms x classes; fitting it takes 25 times as many numbers
 VAL_ROWS = 4096  # vectors that are read at a time
 
 
@@ -59,7 +60,8 @@ def run(
     words = None
     if modality == "text" and train_head.words == "auto":
         is_labelled = np.any([labels != MISSING for labels in labels_of.values()], axis=0)
-        words = count_words(manifest, np.flatnonzero(is_labelled & stays & manifest["split"].isin(TRAINING)), raw=raw)
+        read = np.flatnonzero(is_labelled & stays & manifest["split"].isin(TRAINING))
+        words = count_words(manifest, read, raw=raw, num_classes=max(map(len, names_of.values())))
     heads: dict[str, Head] = {}
     facts: dict[str, dict[str, Any]] = {"l2": {}, "val_log_loss": {}}
     for target, names in names_of.items():
@@ -100,16 +102,17 @@ class Words:
     rows: csr_array
 
 
-def count_words(manifest: pd.DataFrame, read: NDArray[np.intp], *, raw: Path) -> Words | None:
+def count_words(manifest: pd.DataFrame, read: NDArray[np.intp], *, raw: Path, num_classes: int) -> Words | None:
     """Return the counted words of the rows `read` of the manifest; None where train has no word.
 
-    The vocabulary is that of train.
+    The vocabulary is that of train. It is smaller where there are many classes, whose weights all lie in memory.
     """
     decode = room("text", "decode")
     samples = Samples[str](manifest, raw=raw, decode=decode.decode_sample, read=decode.read)
     terms = {row: terms_of(samples.decoded(row)) for row in read.tolist()}
     is_train = (manifest["split"] == "train").to_numpy()
-    vocabulary = fit_vocabulary([terms[row] for row in terms if is_train[row]])
+    most_terms = min(MOST_TERMS, MOST_WEIGHTS // num_classes)
+    vocabulary = fit_vocabulary([terms[row] for row in terms if is_train[row]], most_terms=most_terms)
     if not len(vocabulary):
         return None
     rows = [vocabulary.weigh(terms[row]) if row in terms else NO_WORDS for row in range(len(manifest))]

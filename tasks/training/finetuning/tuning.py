@@ -24,7 +24,7 @@ from tasks.machine.progress import progress
 from tasks.models.classifier import Classifier
 from tasks.targets.classes import label_indices
 from tasks.text.packed import Lengths
-from tasks.text.transform import TextTransform
+from tasks.text.transform import MOST_WINDOWS, TextTransform
 from tasks.training.finetuning.activations import Activations, Views, WholeSamples
 from tasks.training.finetuning.adapters import adapt, merge
 from tasks.training.finetuning.do_no_harm import Judged, Verdict, judge
@@ -36,6 +36,7 @@ from tasks.training.loop.scores import Inputs, Minibatch, score
 
 logger = logging.getLogger("graftline")
 
+TOKENS_AT_ONCE = 2**15  # at most, of these texts
 TEXTS = {"cpu": 64, "cuda": 256}  # that a core turns into activations at once, so that these stay small
 
 
@@ -172,7 +173,10 @@ def open_source(
     if isinstance(cut, Boundary):
         embedder: Embeds = Embedder(network, chosen, boundary=cut)
     else:
-        embedder = HiddenStates(network, replace(chosen, minibatch_size=TEXTS[chosen.device]), boundary=cut)
+        # few long texts have as many activations as many short ones
+        longest = network.transform.max_tokens * (MOST_WINDOWS if network.transform.long == "windows" else 1)
+        size = max(min(TEXTS[chosen.device], TOKENS_AT_ONCE // longest), 1)
+        embedder = HiddenStates(network, replace(chosen, minibatch_size=size), boundary=cut)
     source = Activations(
         samples, embedder=embedder, boundary=cut, backbone=backbone, views=views, options=options, train=data.train,
         val=data.val, path=scratch / "activations", lengths=lengths,

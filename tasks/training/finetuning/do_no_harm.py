@@ -52,7 +52,7 @@ class Judged:
                 joined = join(logits, words[target][rows], labels)
                 factors[-1], logits = joined.factors, joined.logits
             temperatures.append(fit_temperature(logits, labels))
-            own = losses(logits / temperatures[-1], labels)
+            own = losses(logits / fit_temperature(logits, labels, doubt=0.0), labels)
             sums[rows] = np.where(np.isnan(sums[rows]), own, sums[rows] + own)
             hits.append(is_right(logits, labels))
         return cls(temperatures=temperatures, factors=factors, losses=sums[~np.isnan(sums)], hits=np.concatenate(hits))

@@ -8,11 +8,12 @@ from scipy.special import logsumexp
 LOWEST, HIGHEST = 0.01, 100.0
 
 
-def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
+def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64], *, doubt: float | None = None) -> float:
     """Return the temperature with the lowest log-loss of softmax(logits / temperature) (Guo et al. 2017).
 
-    A label counts as 1 - 1 / (n + 2), and the rest is spread over all classes, as Platt (1999) smooths the targets of
-    his calibration. Else a model that is right about all of a small val would be called certain of everything.
+    A label counts as 1 - doubt, and the rest is spread over all classes. By default the doubt is 1 / (n + 2), as Platt
+    (1999) smooths the targets of his calibration. Else a model that is right about all of a small val would be called
+    certain of everything. Without doubt the log-loss is the least: that compares two models.
 
     The temperature lies in LOWEST..HIGHEST, and is 1.0 without labels. The log-loss is convex in 1 / temperature, so
     there is one minimum.
@@ -25,7 +26,8 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> 
         return 1.0
     centred = logits.astype(np.float64)
     centred -= centred.max(axis=1, keepdims=True)
-    doubt = 1 / (len(labels) + 2)
+    if doubt is None:
+        doubt = 1 / (len(labels) + 2)
     of_label = (1 - doubt) * centred[np.arange(len(labels)), labels].mean() + doubt * centred.mean()
 
     def log_loss(log_inverse: float) -> float:

@@ -296,7 +296,8 @@ def arguments(project):
     pd.DataFrame([], columns=COLUMNS).to_csv(folder / "audit" / LEAKS, index=False)
     backbone = project.model().backbone
     save_bundle(folder / "backbone", Classifier(backbone, {}), lineage={"fingerprint": backbone.fingerprint()})
-    layer = np.zeros((2, backbone.dim), np.float32), np.zeros(2, np.float32)
+    weight = np.random.default_rng(0).normal(0, 0.1, (2, backbone.dim)).astype(np.float32)
+    layer = weight, np.zeros(2, np.float32)
     save_heads(folder / "head", {"topic": Head(layers=(layer,))}, classes=CLASSES, facts={})
     names = ("classes.json", "split.json", "batches.yaml", "manifests", "audit", "raw", "backbone", "head", "scratch")
     paths = {name.partition(".")[0]: folder / name for name in names} | {"manifests": folder / "manifest"}

@@ -140,7 +140,8 @@ def run(
     elif raw is not None and raw.is_file() and raw.suffix.lower() != ".parquet":
         raise ValueError(
             f"{raw.name} is no table of texts: expected a column {', '.join(USUAL_COLUMNS)}, or one whose cells are "
-            "several words long; a table of the labels of images is called labels.csv and lies beside them"
+            "several words long, or name yours in scan.text_columns; a table of the labels of images is called "
+            "labels.csv, has a column path and lies beside them"
         )
     else:
         check_weights(after["backbone.architecture"], after["backbone.weights"])

@@ -24,7 +24,7 @@ from flows.workspace.batches import (
 )
 from flows.workspace.dvc import dvc
 from flows.workspace.hashes import hash_of
-from tasks.data.raw.usual_names import TABLE_ENDINGS, has_ending, is_table_of_labels
+from tasks.data.raw.usual_names import TEXT_TABLE_ENDINGS, has_ending, is_table_of_labels
 from tasks.machine.dvc_files import dvc_settings
 
 LINKS = "reflink,hardlink,symlink"
@@ -41,8 +41,8 @@ class Handed:
 def source_of(path: Path, *, may_be_texts: bool) -> Path:
     """Return the folder or file that a person means as a batch.
 
-    A table of labels stands for the folder that it describes, and so does any other table but Parquet, unless it may be
-    a table of texts.
+    A table of labels that names files stands for their folder, and so does every table but Parquet, unless it may be a
+    table of texts.
 
     Raises:
         ValueError: it can be no batch.
@@ -51,10 +51,12 @@ def source_of(path: Path, *, may_be_texts: bool) -> Path:
     if not path.exists():
         raise ValueError(f"there is nothing at {path}: name a folder of samples, a table or a Parquet file")
     path = path.resolve()
-    if path.is_file() and not has_ending(path.name, TABLE_ENDINGS):
+    if path.is_file() and not has_ending(path.name, TEXT_TABLE_ENDINGS):
+        if path.suffix.lower() == ".json":
+            raise ValueError(f"{path} is no table that is read: write it as JSON Lines (.jsonl), an object a line")
         raise ValueError(f"{path} is a file: name the folder that it lies in, or a table")
     is_parquet = path.suffix.lower() == ".parquet"
-    if path.is_file() and not is_parquet and (is_table_of_labels(path.name) or not may_be_texts):
+    if path.is_file() and not is_parquet and (not may_be_texts or _names_files(path)):
         path = path.parent
     inside, root = paths.raw().resolve(), Path.cwd().resolve()
     holds_project = root.is_relative_to(path) or inside.is_relative_to(path)
@@ -121,6 +123,17 @@ def link_batches(log: Log) -> None:
         f"cache.type of this checkout is {LINKS} now: a batch takes its room once, in DVC's cache, and its files here "
         "are links that nobody can write to; `dvc config --local --unset cache.type` undoes it"
     )
+
+
+def _names_files(table: Path) -> bool:
+    """Return whether a table is called like one of labels and has a column of paths."""
+    from tasks.data.raw.label_rows import PATH, read_columns
+    from tasks.data.samples.parquet_cells import BROKEN
+
+    try:
+        return is_table_of_labels(table.name) and PATH in read_columns(table)
+    except BROKEN:
+        return False
 
 
 def _take_in_place(batch: str, *, name: str | None, log: Log) -> Handed:

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 
 from flows.landing.places import LandedFile, Store
-from tasks.data.raw.usual_names import COMPANION_FOLDERS, MOST_FOLDERS, TABLE_ENDINGS, has_ending, split_called
+from tasks.data.raw.usual_names import COMPANION_FOLDERS, MOST_FOLDERS, TEXT_TABLE_ENDINGS, has_ending, split_called
 
 MARKS = ".graftline"
 IGNORED_BY_DVC = {".dvcignore", ".dvc", ".git", ".hg", "__pycache__"}
-TABLES = (".csv", ".tsv", ".jsonl", ".parquet", ".xlsx", ".json")  # endings of files that may give labels
+TABLES = (*TEXT_TABLE_ENDINGS, ".xlsx", ".json")  # endings of files that may give labels
 # endings of the files that are a batch each, by modality: a table of any kind may hold texts
-SINGLE_FILES = {"images": (".parquet",), "text": TABLE_ENDINGS}
+SINGLE_FILES = {"images": (".parquet",), "text": TEXT_TABLE_ENDINGS}
 LONGEST_MARK = 200  # bytes; a longer name of a batch leaves no room for an ending
 
 

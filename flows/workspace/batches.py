@@ -10,7 +10,7 @@ import yaml
 
 from flows.workspace import paths
 from tasks.data.manifest.batches import list_batches, parse_batches
-from tasks.data.raw.usual_names import TABLE_ENDINGS
+from tasks.data.raw.usual_names import TEXT_TABLE_ENDINGS
 from tasks.machine.files import write_whole
 
 LONGEST_NAME = 100  # characters; artifacts of a batch have its name with an ending
@@ -132,7 +132,7 @@ def _possible_names(name: str, digest: str) -> tuple[str, str]:
 def _split(name: str) -> tuple[str, str]:
     """Split a name into stem and ending; only that of a table counts as an ending."""
     ending = PurePosixPath(name).suffix
-    return (name.removesuffix(ending), ending) if ending.lower() in TABLE_ENDINGS else (name, "")
+    return (name.removesuffix(ending), ending) if ending.lower() in TEXT_TABLE_ENDINGS else (name, "")
 
 
 def _dvc_file(batch: str) -> Path:

@@ -18,8 +18,15 @@ from tasks.data.raw.label_rows import PATH, read_columns, read_rows
 from tasks.data.raw.options import TextTables
 from tasks.data.raw.parquet_table import digits_of
 from tasks.data.raw.text_file import with_encoding
-from tasks.data.raw.text_table import USUAL_COLUMNS, RefusedTableError, columns_of_text, shape_of
-from tasks.data.raw.usual_names import is_table_of_labels
+from tasks.data.raw.text_table import (
+    USUAL_COLUMNS,
+    RefusedTableError,
+    column_twice,
+    columns_of_text,
+    shape_of,
+    shown,
+)
+from tasks.data.raw.usual_names import has_ending, is_table_of_labels
 from tasks.data.samples.contents import read_content
 from tasks.data.samples.defects import DefectError
 from tasks.data.samples.parquet_cells import (
@@ -32,6 +39,7 @@ from tasks.data.samples.parquet_cells import (
     stamp_of,
 )
 from tasks.data.samples.text_cells import canonical, place_of_rows
+from tasks.text.decode import ENDINGS
 
 STDIN = Path("-")
 LONGEST_LINE = 1_000_000  # characters of standard input
@@ -119,7 +127,7 @@ def read_input(item: Input, *, max_file_bytes: int, read: Callable[[Path], bytes
 def _lines(texts: TextTables) -> Iterator[Input]:
     """Yield the lines of standard input, each of which is a text."""
     encoding = texts.encoding or "utf-8-sig"
-    with open(0, encoding=encoding, errors="surrogateescape", closefd=False) as lines:
+    with open(0, encoding=encoding, errors="surrogateescape", newline="\n", closefd=False) as lines:
         for number in count(1):
             line, path = lines.readline(LONGEST_LINE + 1), f"line {number}"
             if not line:
@@ -129,7 +137,7 @@ def _lines(texts: TextTables) -> Iterator[Input]:
                     pass
                 yield Input(path=path, reason="too_many_characters", detail=f"expected at most {LONGEST_LINE}")
                 continue
-            item = text_input([line.removesuffix("\n")], path=path)
+            item = text_input([line.removesuffix("\n").removesuffix("\r")], path=path)
             yield replace(item, detail=f"the line is not {texts.encoding or 'UTF-8'}") if item.reason else item
 
 
@@ -148,6 +156,10 @@ def _in_folder(
             entry = file_entry(folder, inner, {}, is_walked=True, place=f"the folder {folder}")
             if entry.reason:
                 yield _defect(path, entry.reason, entry.detail)
+            elif texts and not has_ending(inner, (*ENDINGS, *text_table.ENDINGS, ".json")):
+                yield _defect(
+                    path, "not_text", "in a folder only .txt and tables are read: name the file itself, or rename it"
+                )
             elif texts:
                 yield from _in_file(path, root=root, texts=texts)
             else:
@@ -180,6 +192,8 @@ def _in_file(
         yield _defect(path, "missing_file", "no such file or folder")
     elif not path.is_file():
         yield _defect(path, "not_text" if texts else "not_an_image", "not a regular file")
+    elif texts and path.suffix.lower() == ".json":
+        yield _defect(path, "unreadable_table", "write it as JSON Lines (.jsonl), an object a line")
     elif is_table is None and path.suffix.lower() in (".csv", ".tsv", ".jsonl"):
         yield from _in_table(path, root=root)
     elif texts and texts.encoding:
@@ -217,10 +231,12 @@ def _text_columns(table: Path, columns: list[str], texts: TextTables) -> list[st
     except RefusedTableError as error:
         if PATH in read_columns(table):
             return []
+        if problem := column_twice(columns):
+            raise UnreadableTableError(problem) from error
         wanted = texts.text_columns
         expected = f"{', '.join(wanted)}, each once" if wanted else f"one called {', '.join(USUAL_COLUMNS)}"
         raise UnreadableTableError(
-            f"columns {', '.join(columns)[:200]}; expected {expected}: --text-columns names others"
+            f"columns {shown(columns)}; expected {expected}: --text-columns names others"
         ) from error
 
 
@@ -229,7 +245,7 @@ def _in_table(table: Path, *, root: Path | None) -> Iterator[Input]:
     try:
         columns = read_columns(table)
         if columns.count(PATH) != 1:
-            raise UnreadableTableError(f"columns {', '.join(columns)[:200]}; expected one column {PATH}")
+            raise UnreadableTableError(f"columns {shown(columns)}; expected one column {PATH}")
         for row in read_rows(table, columns, lists=Counter()):
             if row.problem:
                 yield _defect(Path(f"{table}:{row.number}"), "unreadable_row", row.problem)

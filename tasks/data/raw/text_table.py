@@ -6,7 +6,7 @@ table of labels. No cell of a text is taken for a number or for missing: `NA`, `
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,7 @@ from tasks.data.raw.cells import MOST_COLUMNS, cell_text, is_text
 from tasks.data.raw.entries import NOT_A_SAMPLE, Entry, column, defect, readable, said_in_row, targets_among
 from tasks.data.raw.options import TextTables
 from tasks.data.raw.parquet_table import digits_of, label_rows, list_columns
-from tasks.data.raw.usual_names import has_ending
-from tasks.data.samples import text_tables
+from tasks.data.raw.usual_names import TEXT_TABLE_ENDINGS, has_ending
 from tasks.data.samples.parquet_cells import BROKEN, RowGroups, UnreadableTableError, one_line, row_groups, stamp_of
 from tasks.data.samples.text_cells import place_of_rows
 from tasks.data.samples.text_encoding import UTF_8, encoding_of, mark_of
@@ -27,7 +26,7 @@ from tasks.data.samples.text_tables import CsvTable, TextTable, open_text_table
 
 logger = logging.getLogger("graftline")
 
-ENDINGS = (*text_tables.ENDINGS, parquet_table.ENDING)
+ENDINGS = TEXT_TABLE_ENDINGS
 USUAL_COLUMNS = ("text", "sentence", "content", "body", "message")
 LONGEST_PLACE = 1000  # bytes of a path that name the columns
 LONGEST_NAME = 30  # characters of a column that a message shows: where the header is missing, a name is a text
@@ -180,9 +179,8 @@ def columns_of_text(columns: list[str], options: TextTables) -> list[str]:
         RefusedTableError: they are not there, or it cannot be told which they are.
     """
     called = {column(name): name for name in columns}
-    twice = sorted(name for name, count in Counter(map(column, columns)).items() if name and count > 1)
-    if twice:
-        raise RefusedTableError(f"column {_shown(twice[0])} appears twice: call each otherwise")
+    if problem := column_twice(columns):
+        raise RefusedTableError(problem)
     if options.text_columns:
         wanted = [column(name) for name in options.text_columns]
         missing = [name for name in wanted if name not in called]
@@ -196,18 +194,26 @@ def columns_of_text(columns: list[str], options: TextTables) -> list[str]:
             "scan.text_columns, such as [title, body]"
         )
     if not found:
-        shown = ", ".join(map(_shown, columns))[:200]
         raise RefusedTableError(
-            f"columns {shown}; expected {expected}. Is its first line no header, then add one; is it no table of "
-            "texts, then move it out of the batch"
+            f"columns {shown(columns)}; expected {expected}. Is its first line no header, then add one; is it no table "
+            "of texts, then move it out of the batch"
         )
     if len(place_of_rows(found)) > LONGEST_PLACE:
         raise RefusedTableError("the names of the columns of the text are too long: shorten them")
     return found
 
 
-def _shown(name: str) -> str:
-    return repr(name) if len(name) <= LONGEST_NAME else f"(a cell of {len(name)} characters)"
+def column_twice(columns: Sequence[str]) -> str:
+    """Return what is wrong with a column that appears twice; "" if there is none."""
+    counts = Counter(map(column, columns))
+    twice = sorted(name for name in counts if name and counts[name] > 1)
+    return f"column {shown(twice[:1])} appears twice: call each otherwise" if twice else ""
+
+
+def shown(columns: Iterable[str]) -> str:
+    """Return the names of columns for a message, without those that may be a text."""
+    names = (repr(name) if len(name) <= LONGEST_NAME else f"(a cell of {len(name)} characters)" for name in columns)
+    return ", ".join(names)[:200]
 
 
 def is_parquet(path: Path) -> bool:

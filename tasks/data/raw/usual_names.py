@@ -16,6 +16,7 @@ MOST_FOLDERS = 100  # around a file of a batch; deeper ones are made by mistake,
 # of a table of labels, the first that is there wins; keras and Hugging Face datasets write the others
 TABLE_STEMS = ("labels", "metadata")
 TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
+TEXT_TABLE_ENDINGS = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".parquet")  # of tables whose rows are texts
 # of files that can be nothing but a table, though none that is read
 OTHER_TABLE_ENDINGS = (".ndjson", ".tab", ".xlsx", ".xls", ".xlsm", ".ods", ".feather", ".arrow", ".sqlite")
 

@@ -18,7 +18,6 @@ from tasks.data.samples.text_encoding import MARKS, UTF_8, is_plain, is_utf8, is
 
 JSON_ENDINGS = (".jsonl", ".ndjson")
 TAB_ENDINGS = (".tsv", ".tab")
-ENDINGS = (".csv", *TAB_ENDINGS, *JSON_ENDINGS)
 MOST_BYTES = 2**30  # of a table
 FIRST_ROWS = 1000  # of JSON, whose keys are the columns
 NO_OBJECT = 'no JSON object, such as {"text": …, "label": …}'

@@ -59,10 +59,12 @@ def test_links_store_a_batch_once(workspace, photos):
 
 def test_place_that_is_no_batch_is_refused_in_a_sentence(workspace, photos, tmp_path):
     (photos / "labels.csv").write_text("path,label\n", "utf-8")
+    (photos / "all.json").write_text("[]", "utf-8")
     assert source_of(photos / "labels.csv", may_be_texts=True) == photos
     for path, problem in {
         tmp_path / "none": "there is nothing at",
         photos / "cat/1.jpg": "is a file: name the folder",
+        photos / "all.json": "write it as JSON Lines",
         workspace: "is no place for a batch",
         workspace.parent: "is no place for a batch",
         workspace / "data": "is no place for a batch",  # it holds data/raw
@@ -78,7 +80,7 @@ def test_place_that_is_no_batch_is_refused_in_a_sentence(workspace, photos, tmp_
 def test_table_of_texts_is_a_batch_and_keeps_its_ending(workspace, tmp_path):
     folder = tmp_path / "texts"
     folder.mkdir()
-    for name in ("My reviews.csv", "more.JSONL"):
+    for name in ("My reviews.csv", "more.JSONL", "labels.csv"):
         (folder / name).write_text(f"text,label\n{name},good\n", "utf-8")
     source = source_of(folder / "My reviews.csv", may_be_texts=True)
     assert take_handed(source, name=None, log=print).batch == "My-reviews.csv"
@@ -87,3 +89,21 @@ def test_table_of_texts_is_a_batch_and_keeps_its_ending(workspace, tmp_path):
     assert Path("data/raw/My-reviews.csv").read_bytes() == source.read_bytes()
     assert listed() == ["My-reviews.csv", "second.JSONL"]
     assert source_of(source, may_be_texts=False) == folder
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        ("labels.csv", "text,label"),
+        ("metadata.jsonl", '{"text": "a", "label": "b"}'),
+        ("labels.tsv", "Ann\xff\tb"),
+        ("a.ndjson", '{"text": "a"}'),
+        ("a.tab", "text\tlabel"),
+    ],
+)
+def test_table_of_texts_never_stands_for_the_folder_around_it(workspace, tmp_path, name, first):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / name).write_bytes(f"{first}\n".encode("latin-1"))
+    source = source_of(tmp_path / "home" / name, may_be_texts=True)
+    assert source.name == name
+    assert take_handed(source, name="mine", log=print).batch == f"mine{source.suffix}"

@@ -112,7 +112,7 @@ def test_unreadable_rows_do_not_stop_the_others(pictures):
 def test_csv_without_a_column_of_paths_has_a_reason(pictures):
     [item] = inputs(table(pictures / "list.csv", "picture,label\nb.png,x\n"))
     assert item.reason == "unreadable_table"
-    assert "picture, label" in item.detail
+    assert "'picture', 'label'" in item.detail
     assert reasons(table(pictures / "empty.csv", "")) == ["unreadable_table"]
 
 

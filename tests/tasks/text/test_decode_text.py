@@ -24,7 +24,9 @@ def test_any_text_that_can_be_seen_is_a_sample_unchanged(text):
     assert inspect_content(canonical([text]), limits=LIMITS).characters == len(text)
 
 
-@pytest.mark.parametrize("text", ["", "  \n\t", "\u200b\u200e\ufeff", "\u2066 \u2069"])
+@pytest.mark.parametrize(
+    "text", ["", "  \n\t", "\u200b\u200e\ufeff", "\u2066 \u2069", "\x00\x1b\x7f", "\u2800\u3164\ufe0f"]
+)
 def test_text_that_nobody_can_see_has_a_reason(text):
     assert reason(canonical([text])) == "no_text"
 

@@ -80,6 +80,18 @@ def test_id_or_measurement_beside_a_label_is_passed_over_with_the_reason(samples
     assert passed_over[name].startswith(("its name is", "it holds numbers"))
 
 
+@pytest.mark.parametrize("values", [[f"tel {number}" for number in range(39)], [f"a b c {n}" for n in range(21)] * 2])
+def test_texts_beside_a_label_are_passed_over_with_the_reason_and_no_cell(samples, values):
+    table = samples("a", ["cat"] * 40).assign(subject=(values + values)[:40])
+    assert chosen_of(table) == (["label"], {"subject": "its cells differ like texts"})
+    assert columns(table.drop(columns="label")) == ([], ["subject"])
+
+
+def test_texts_are_no_target_in_data_too_small_for_any_class(samples):
+    table = samples("a", ["cat", "dog"]).assign(subject=["Ann Lee", "Bob Ray"])
+    assert chosen_of(table) == (["label"], {"subject": "no value of it has 2 samples"})
+
+
 @pytest.mark.parametrize("name", ["label", "class_id", "digit"])
 def test_numbers_that_may_be_classes_are_a_target(samples, name):
     table = samples("a", ["0", "1", "0", "1"]).rename(columns={"label": name})

@@ -25,6 +25,11 @@ def test_class_with_files_of_its_own_is_a_class():
     assert found("birds/1.png", "birds/2.png") == {}
 
 
+def test_encoding_behind_the_path_of_a_text_is_no_folder():
+    assert found("pos/1.txt/;cp1252", "pos/2.txt/;cp1252") == {}
+    assert inside("pos/1.txt/;cp1252", "pos/2.txt/;cp1252", "neg/1.txt/;cp1252", "neg/2.txt/;cp1252") == {}
+
+
 def test_two_classes_are_classes():
     assert found("birds/kestrel/1.png", "cats/merlin/2.png") == {}
 

@@ -1,6 +1,8 @@
 """Takes one folder or file that a person names: it becomes a tracked and listed batch, as one of a landing does."""
 
+import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +26,12 @@ from flows.workspace.batches import (
 )
 from flows.workspace.dvc import dvc
 from flows.workspace.hashes import hash_of
-from tasks.data.raw.usual_names import TEXT_TABLE_ENDINGS, has_ending, is_table_of_labels
+from tasks.data.raw.usual_names import PATHS, TEXT_TABLE_ENDINGS, has_ending, is_table_of_labels
 from tasks.machine.dvc_files import dvc_settings
 
 LINKS = "reflink,hardlink,symlink"
+
+LONGEST_HEADER = 2**16  # bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,13 +131,16 @@ def link_batches(log: Log) -> None:
 
 def _names_files(table: Path) -> bool:
     """Return whether a table is called like one of labels and has a column of paths."""
-    from tasks.data.raw.label_rows import PATH, read_columns
-    from tasks.data.samples.parquet_cells import BROKEN
-
-    try:
-        return is_table_of_labels(table.name) and PATH in read_columns(table)
-    except BROKEN:
+    if not is_table_of_labels(table.name):
         return False
+    with table.open("rb") as file:
+        first = file.readline(LONGEST_HEADER).decode("utf-8-sig", "replace")
+    try:
+        row = json.loads(first)
+        columns = list(row) if isinstance(row, dict) else []
+    except (ValueError, RecursionError):  # no JSON Lines, so its first line has the columns
+        columns = re.split(r"[,;\t]", first)
+    return any(column.strip(" \"'\r\n").lower() in PATHS for column in columns)
 
 
 def _take_in_place(batch: str, *, name: str | None, log: Log) -> Handed:

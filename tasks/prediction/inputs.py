@@ -14,7 +14,7 @@ from typing import Any
 from tasks.data.raw import parquet_table, text_table
 from tasks.data.raw.cells import is_text
 from tasks.data.raw.entries import Entry, file_entry, readable, walk_folders
-from tasks.data.raw.label_rows import PATH, read_columns, read_rows
+from tasks.data.raw.label_rows import read_columns, read_rows
 from tasks.data.raw.options import TextTables
 from tasks.data.raw.parquet_table import digits_of
 from tasks.data.raw.text_file import with_encoding
@@ -26,7 +26,7 @@ from tasks.data.raw.text_table import (
     shape_of,
     shown,
 )
-from tasks.data.raw.usual_names import has_ending, is_table_of_labels
+from tasks.data.raw.usual_names import PATH, has_ending, is_table_of_labels
 from tasks.data.samples.contents import read_content
 from tasks.data.samples.defects import DefectError
 from tasks.data.samples.parquet_cells import (

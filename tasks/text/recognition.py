@@ -8,7 +8,7 @@ from statistics import mean
 from typing import Any
 
 from tasks.data.raw.entries import KEYS, LABEL, walk
-from tasks.data.raw.label_rows import PATHS, read_columns, read_rows
+from tasks.data.raw.label_rows import read_columns, read_rows
 from tasks.data.raw.options import TextTables
 from tasks.data.raw.parquet_table import TARGET_NAMES
 from tasks.data.raw.text_table import (
@@ -20,7 +20,7 @@ from tasks.data.raw.text_table import (
     open_table,
     shape_of,
 )
-from tasks.data.raw.usual_names import companion, has_ending
+from tasks.data.raw.usual_names import PATHS, companion, has_ending
 from tasks.data.samples.parquet_cells import BROKEN, UnreadableTableError, layout_of, stamp_of
 from tasks.text.decode import ENDINGS
 

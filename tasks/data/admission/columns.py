@@ -139,7 +139,7 @@ def _differ_like_texts(name: str, labels: "pd.Series[Any]") -> bool:
     if {word.lower() for word in WORDS.findall(name)} & OF_A_LABEL:
         return False
     cells = labels.dropna().astype(str)
-    has_words = len(cells) and cells.str.split().str.len().mean() >= LEAST_WORDS
+    has_words = len(cells) and cells.map(lambda cell: len(cell.split())).mean() >= LEAST_WORDS
     return 1 < cells.nunique() > len(cells) * (MOST_DIFFERENT_TEXTS if has_words else MOST_DIFFERENT)
 
 

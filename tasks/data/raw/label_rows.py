@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from tasks.data.raw.cells import MOST_COLUMNS, Cells, cell_text, check_number, is_list, is_single
 from tasks.data.raw.entries import column, targets_among
+from tasks.data.raw.usual_names import PATH, PATHS
 from tasks.data.samples.parquet_cells import (
     BROKEN,
     UnreadableTableError,
@@ -28,8 +29,6 @@ from tasks.data.samples.parquet_cells import (
     stamp_of,
 )
 
-PATH = "path"
-PATHS = (PATH, "file_name", "filename", "file_path", "filepath", "image_path", "img_path", "file")
 DELIMITERS = (",", ";", "\t")
 LONGEST_HEADER = 100_000  # characters
 LONGEST_ROW = 1_000_000  # characters

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from tasks.data.raw.entries import Entry, defect, file_entry, readable, said_in_row
-from tasks.data.raw.label_rows import PATH, Row, check_columns, check_text, read_columns, read_rows
+from tasks.data.raw.label_rows import Row, check_columns, check_text, read_columns, read_rows
 from tasks.data.raw.nearest import Files
 from tasks.data.raw.parquet_table import list_columns
+from tasks.data.raw.usual_names import PATH
 from tasks.data.samples.parquet_cells import BROKEN, one_line
 
 logger = logging.getLogger("graftline")

@@ -11,11 +11,12 @@ from pathlib import Path, PurePosixPath
 
 from tasks.data.raw import class_folders, label_table, parquet_table, text_file, text_table
 from tasks.data.raw.entries import NOT_A_SAMPLE, Entry, defect, file_entry, targets_among, walk
-from tasks.data.raw.label_rows import PATH, read_columns
+from tasks.data.raw.label_rows import read_columns
 from tasks.data.raw.nearest import Files
 from tasks.data.raw.options import TextTables
 from tasks.data.raw.usual_names import (
     OTHER_TABLE_ENDINGS,
+    PATH,
     TABLE_ENDINGS,
     TABLE_STEMS,
     companion,

@@ -61,6 +61,10 @@ def split_called(name: str) -> str | None:
     return SPLIT_NAMES.get(name.strip().lower())
 
 
+PATH = "path"  # the column that names the file of a sample, and what else it may be called
+PATHS = (PATH, "file_name", "filename", "file_path", "filepath", "image_path", "img_path", "file")
+
+
 def companion(path: str) -> str:
     """Return what a file is that a program wrote beside its user's files; "" for every other file."""
     *folders, name = path.lower().split("/")

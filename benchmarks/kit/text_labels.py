@@ -141,7 +141,8 @@ class Judge:
                 {"candidate": Answerer(model)}, rows, raw=project.place / "raw", store=project.place / "store",
                 parts=parts_of("text", []), alterations=[],
             )  # fmt: skip
-            answers["candidate"] = asked.models["candidate"]
+            # a candidate that is the head alone gained nothing, whatever the rounding of its vectors changes
+            answers["candidate"] = asked.models["candidate"] if lineage["stage"] == "finetuned" else answers["head"]
             show(f"  the candidate is {lineage['stage']}")
         shutil.rmtree(out)
         return {name: likeliest(answer["label"]) for name, answer in answers.items()}

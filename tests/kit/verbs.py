@@ -75,7 +75,8 @@ def run_verb(
             most = pages * resource.getpagesize() + max_more_bytes
             resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
-    if fresh or torch.cuda.is_available():  # a fork cannot use a GPU
+    # a fork cannot use a GPU; and once torch.export ran in this process, no fork of it can train
+    if fresh or torch.cuda.is_available() or "torch.export._trace" in sys.modules:
         settings = {"cwd": folder, "env": os.environ | environment, "preexec_fn": limit}
         done = run_module(f"tasks.{verb}", *arguments, status=None, **settings)
         return Finished(status=done.returncode, stdout=done.stdout, stderr=done.stderr)

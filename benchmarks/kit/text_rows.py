@@ -62,7 +62,7 @@ def scan_table(place: Path, table: Table, params: Params) -> Counter[str]:
     """Scan a table, and return how many rows are samples and defects, and what became of the others.
 
     A row is lost if neither a sample nor a defect stands for it. A sample is invented if its text is that of no whole
-    row, beyond one for each damaged row. A whole row beside a damaged one may be a defect: then a person is told.
+    row, beyond one for each damaged row. A whole row beside a damaged one may be a defect: then the scan reports it.
     """
     raw = place / "raw" / "tables"
     raw.mkdir(parents=True)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.machine.extras import require
+from tasks.models.architecture import one_line
 from tasks.text.transform import TextTransform
 
 Pooling = Literal["mean", "cls", "max"]
@@ -34,7 +35,7 @@ KINDS = (
     "xlm-roberta", "xlm-roberta-xl", "xmod",
 )  # fmt: skip
 # what a config.json may ask for besides a network: other outputs, or the same in pieces
-NOT_OF_NETWORK = ("auto_map", "chunk_size_feed_forward", "output_attentions", "output_hidden_states", "return_dict")
+OTHER_OUTPUTS = ("auto_map", "chunk_size_feed_forward", "output_attentions", "output_hidden_states", "return_dict")
 PARTS = re.compile(r"layer|group|block|depth|expert")
 _packed = local()  # the lengths of the texts of the pass that this thread computes
 
@@ -130,11 +131,11 @@ def build_network(config: dict[str, Any]) -> tuple[Any, bool]:
     kind = str(config.get("model_type"))
     if kind not in KINDS:
         raise ValueError(f"config.json has model_type {kind[:60]!r}, expected an encoder of texts: {', '.join(KINDS)}")
-    plain = {name: value for name, value in config.items() if name not in NOT_OF_NETWORK and "dropout_prob" not in name}
+    plain = {name: value for name, value in config.items() if name not in OTHER_OUTPUTS and "dropout_prob" not in name}
     try:
         known = AutoConfig.for_model(**plain)
     except Exception as error:  # a stranger's config can make transformers raise almost any error
-        raise ValueError(f"config.json: transformers builds no {kind!r} ({_one_line(error)})") from error
+        raise ValueError(f"config.json: transformers builds no {kind!r} ({one_line(error)})") from error
     for name in vars(known):
         if "dropout" in name and isinstance(getattr(known, name), float):
             setattr(known, name, 0.0)  # a vector must not depend on chance
@@ -152,7 +153,7 @@ def build_network(config: dict[str, Any]) -> tuple[Any, bool]:
         known._attn_implementation = PACKED if is_packable else "eager"
         network = network_class(known, **options).eval()
     except Exception as error:
-        raise ValueError(f"config.json: transformers cannot build this {kind} ({_one_line(error)})") from error
+        raise ValueError(f"config.json: transformers cannot build this {kind} ({one_line(error)})") from error
     if any(getattr(module, "is_causal", False) for module in network.modules()):
         raise ValueError(
             f"config.json: this {kind} is a decoder, whose tokens see only those before them: name an encoder"
@@ -241,7 +242,3 @@ def _band(length: int, window: int | None, device: torch.device) -> Tensor | Non
         return None
     places = torch.arange(length, device=device)
     return (places[:, None] - places).abs() < window
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -54,7 +54,7 @@ class Finder:
 
     @property
     def table_endings(self) -> tuple[str, ...]:
-        """Of the tables whose rows are samples."""
+        """Return the endings of the tables whose rows are samples."""
         return (parquet_table.ENDING,) if self.texts is None else text_table.ENDINGS
 
     def is_table(self, file: Path) -> bool:

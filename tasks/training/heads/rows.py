@@ -32,35 +32,36 @@ class Vectors(Protocol):
 class Chunk:
     number: int
     vectors: NDArray[np.float32]  # (k, dim) standardised
-    labels: Labels  # (k,)
+    labels: Labels  # (k,); empty where the rows have none
 
 
-class TrainingRows:
-    """Labelled vectors, standardised to mean 0 and variance 1 of a feature, less for one that hardly varies.
+class StandardRows:
+    """Vectors, standardised to mean 0 and variance 1 of a feature, less for one that hardly varies.
 
     The chunks depend on the shape of the problem alone. So sums over them have the same bits whether the rows are kept
     in memory or read anew for each pass, and for any number of cores. With `has_one_scale` all features are divided by
     one number, which makes their mean variance 1.
 
+    Args:
+        num_outputs: of the head that is trained on them; with many, chunks have fewer rows.
+
     Raises:
-        ValueError: fewer than two classes in the labels, a class without labels, or numbers that are not finite.
+        ValueError: numbers that are not finite.
     """
 
     def __init__(
         self,
         vectors: Vectors,
-        labels: Labels,
-        classes: Sequence[str],
         *,
+        num_outputs: int = 1,
         num_threads: int | None = None,
         in_memory_bytes: int = IN_MEMORY_BYTES,
         has_one_scale: bool = False,
     ) -> None:
-        check_classes(labels, classes)
-        self.vectors, self.labels = vectors, labels
-        self.num, self.dim, self.num_classes = vectors.shape[0], vectors.shape[1], len(classes)
+        self.vectors, self.labels = vectors, np.empty(0, dtype=np.int64)
+        self.num, self.dim = vectors.shape[0], vectors.shape[1]
         self.num_threads = num_threads or num_cores()
-        size = min(max(CHUNK_NUMBERS // max(self.dim, self.num_classes), MIN_ROWS), MAX_ROWS)
+        size = min(max(CHUNK_NUMBERS // max(self.dim, num_outputs), MIN_ROWS), MAX_ROWS)
         self.slices = [slice(start, min(start + size, self.num)) for start in range(0, self.num, size)]
         self.mean, self.scale = self._moments()
         if has_one_scale:
@@ -118,6 +119,27 @@ class TrainingRows:
             count += more
         scale = np.sqrt(squares / count)
         return mean, np.maximum(scale, max(SMALLEST_SCALE * scale.max(), SMALLEST_SCALE**4))
+
+
+class TrainingRows(StandardRows):
+    """Standardised vectors with the labels of classes.
+
+    Raises:
+        ValueError: fewer than two classes in the labels, a class without labels, or numbers that are not finite.
+    """
+
+    def __init__(
+        self,
+        vectors: Vectors,
+        labels: Labels,
+        classes: Sequence[str],
+        *,
+        num_threads: int | None = None,
+        in_memory_bytes: int = IN_MEMORY_BYTES,
+    ) -> None:
+        check_classes(labels, classes)
+        super().__init__(vectors, num_outputs=len(classes), num_threads=num_threads, in_memory_bytes=in_memory_bytes)
+        self.labels, self.num_classes = labels, len(classes)
 
 
 def check_classes(labels: Labels, classes: Sequence[str]) -> None:

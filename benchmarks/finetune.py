@@ -309,7 +309,7 @@ def graft_head(
         (features(train).double().numpy(), labels[train]),
         (features(val[:200]).double().numpy(), labels[val[:200]]),
         replace(options, class_weights="none", l2_strengths=[0.1], max_iterations=200),
-        classes=model.classes["label"],
+        classes=model.targets["label"].names,
     )
     model.graft({"label": [(torch.from_numpy(head.weight), torch.from_numpy(head.bias))]})
 

@@ -23,7 +23,7 @@ from tasks.metrics.measures import is_known, measure, share_unchanged
 from tasks.metrics.projection import project
 from tasks.metrics.slices import check_slices, slice_table
 from tasks.models.bundle import WEIGHTS, check_baseline, folder_bytes, load_bundle
-from tasks.prediction.answers import Answerer, TargetProbabilities, answers_of_words
+from tasks.prediction.answers import Answerer, TargetAnswers, answers_of_words
 from tasks.prediction.answers import answers as answers_of_heads
 from tasks.prediction.heldout import Parts, ask, in_classes_of, prediction_table, words_of
 from tasks.stage.main import main
@@ -63,7 +63,8 @@ def run(
     check_slices(rows, evaluate.slices)
     parts = parts_of(modality, evaluate.perturbations)
     model, lineage = load_bundle(candidate)
-    classes = model.classes
+    targets = model.targets
+    classes = {name: list(target.names) for name, target in targets.items()}
     vectors = read_embeddings(embeddings, read_batches(batches), num_samples=len(manifest))  # (n, dim)
     leaked = is_leaked(rows, audit)
     answerers = {"candidate": Answerer(model, minibatch_size=evaluate.minibatch_size)}
@@ -79,7 +80,7 @@ def run(
                 f"the model in use reads {own}, and params.yaml has modality: {modality}: start a project of its own "
                 "for it, in another clone"
             )
-        known = model.classes
+        known = {name: list(target.names) for name, target in model.targets.items()}
         answerers["baseline"] = Answerer(model, minibatch_size=evaluate.minibatch_size)
         is_new = held_out_before(rows, now=Split(**read_json(split)), before=read_split(learned.get("split")))
         if not is_new.all():
@@ -95,11 +96,11 @@ def run(
         name: in_classes_of(answers, known=answerers[name].classes, wanted=classes, num_rows=len(rows))
         for name, answers in asked.models.items()
     }
-    heads, _ = load_heads(head)
+    heads, head_targets = load_heads(head)
     words = words_of(Samples(rows, raw=raw, decode=parts.decode, read=parts.read), load_vocabulary(head))
-    predictions: dict[str, TargetProbabilities] = {
+    predictions: dict[str, TargetAnswers] = {
         "candidate": in_order.pop("candidate"),
-        "head": answers_of_heads(heads, vectors[np.flatnonzero(is_heldout)].astype(np.float16), words),
+        "head": answers_of_heads(heads, head_targets, vectors[np.flatnonzero(is_heldout)].astype(np.float16), words),
         **({WORDS_ALONE: answers_of_words(heads, words)} if words else {}),
         **in_order,
     }

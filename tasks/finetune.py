@@ -26,7 +26,6 @@ from tasks.models.words import Words
 from tasks.stage.main import main
 from tasks.stage.modality import Modality, room
 from tasks.stage.params import ScanParams
-from tasks.targets.classes import MISSING
 from tasks.training.finetuning.checkpoint import Checkpoint
 from tasks.training.finetuning.grafting import graft
 from tasks.training.finetuning.options import FinetuneOptions
@@ -66,18 +65,18 @@ def run(
     manifest = read_manifest(manifests, read_batches(batches))
     manifest = manifest[~leaves_training(manifest, audit) & manifest["split"].isin(TRAINING)].reset_index(drop=True)
     pretrained, lineage = load_bundle(backbone)
-    model = graft(pretrained.backbone, head, classes=read_json(classes))
+    model = graft(pretrained.backbone, head, targets=read_json(classes))
     decode = room(modality, "decode")
     samples = Samples(manifest, raw=raw, decode=decode.decode_sample, read=decode.read)
     val = np.flatnonzero(manifest["split"] == "val")
     data = Data(
-        labels=label_tensor(manifest, model.classes),
+        labels=label_tensor(manifest, model.targets),
         train=np.flatnonzero(manifest["split"] == "train"),
         val=val,
         words=word_logits(model.words, map(samples.decoded, val.tolist())) if model.words else (),
     )
     for side, rows in (("train", data.train), ("val", data.val)):
-        if not (data.labels[rows] != MISSING).any():
+        if data.labels[rows].isnan().all():
             raise ValueError(
                 f"{manifests} has no labelled samples of {side} that are no leaks, expected at least one: land more "
                 "samples, or change validate.val_fraction"
@@ -106,7 +105,7 @@ def run(
     )
     tuned = fine_tune(model, source, data, options=finetune, seed=seed, keeper=checkpoint)
     if not tuned.verdict.is_finetuned:
-        model = graft(load_bundle(backbone)[0].backbone, head, classes=read_json(classes))
+        model = graft(load_bundle(backbone)[0].backbone, head, targets=read_json(classes))
     description = facts | {
         "stage": "finetuned" if tuned.verdict.is_finetuned else "head",
         "epoch": tuned.history.kept if tuned.verdict.is_finetuned else 0,

@@ -20,6 +20,7 @@ from tasks.stage.main import main
 from tasks.stage.modality import Modality, room
 from tasks.targets.classes import MISSING, is_right, label_indices, losses
 from tasks.targets.head import NO_WORDS, Head, Layer, WordLayer, save_heads
+from tasks.targets.temperature import fit_temperature
 from tasks.text.words import MOST_TERMS, Vocabulary, fit_vocabulary, save_vocabulary, terms_of
 from tasks.training.heads.centroid import fit_centroids
 from tasks.training.heads.joining import join
@@ -27,7 +28,6 @@ from tasks.training.heads.logistic import fit_head
 from tasks.training.heads.options import HeadOptions
 from tasks.training.heads.rows import Array, Labels, Vectors, check_finite
 from tasks.training.heads.words import fit_words, logits_of, sparse_rows
-from tasks.training.loop.temperature import fit_temperature
 
 logger = logging.getLogger("graftline")
 
@@ -89,7 +89,7 @@ def run(
             f"{len(train[1]):,}", "" if l2 is None else f"l2 {l2:g}, ", summary, head.temperature,
         )  # fmt: skip
     with whole_folder(out) as folder:
-        save_heads(folder, heads, classes=names_of, facts={"head": train_head.head, **facts})
+        save_heads(folder, heads, targets=names_of, facts={"head": train_head.head, **facts})
         if words is not None:
             save_vocabulary(folder, words.vocabulary)
 

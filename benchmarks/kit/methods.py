@@ -200,6 +200,7 @@ def scratch(task: Task) -> Outcome:
             update_statistics=True,
             label_smoothing=options.label_smoothing,
         ),
+        targets=list(model.targets.values()),
         seed=task.seed,
         groups=[
             Group(
@@ -278,7 +279,7 @@ def prediction_of(model: Classifier, labelled: Labelled) -> Predict:
     def predict(rows: Positions) -> NDArray[np.int64]:
         parts = (torch.from_numpy(labelled.pixels[part]) for part in np.split(rows, range(64, len(rows), 64)))
         answerer = Answerer(model, device="cpu")
-        target = next(iter(model.classes))
+        target = next(iter(model.targets))
         return likeliest(answerer.answer(torch.cat(list(parts)))[target])
 
     return predict

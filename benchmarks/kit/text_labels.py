@@ -122,12 +122,13 @@ class Judge:
         rows = project.rows.iloc[self.news.heldout].reset_index(drop=True)
         decode = room("text", "decode")
         samples = Samples[str](rows, raw=project.place / "raw", decode=decode.decode_sample, read=decode.read)
-        heads, _ = load_heads(out)
+        heads, targets = load_heads(out)
         words = words_of(samples, load_vocabulary(out))
         vectors = self.vectors[self.news.heldout]
         alone = {target: Head(layers=head.layers, temperature=head.temperature) for target, head in heads.items()}
         answers = {
-            "head": answers_of_heads(heads, vectors, words), "encoder": answers_of_heads(alone, vectors, []),
+            "head": answers_of_heads(heads, targets, vectors, words),
+            "encoder": answers_of_heads(alone, targets, vectors, []),
             "words": answers_of_words(heads, words),
         }  # fmt: skip
         if is_finetuned:

@@ -53,9 +53,14 @@ def run(*, out: Path, card: Path) -> None:
     glyphs = draw_glyphs(classes, TRAIN_FONTS), draw_glyphs(classes, VAL_FONTS)
     torch.set_num_threads(1)  # with more, the bytes would depend on the number of cores
     torch.manual_seed(options.seed)
-    model = Classifier(Backbone(options.architecture, features="penultimate", transform=TRANSFORM), {"glyph": classes})
+    model = Classifier(
+        Backbone(options.architecture, features="penultimate", transform=TRANSFORM), {"glyph": list(classes)}
+    )
     train(model, glyphs, options)
-    learned, unseen = (score(model, val_minibatches(drawn, options)).scores().accuracy for drawn in glyphs)
+    learned, unseen = (
+        score(model, val_minibatches(drawn, options), targets=list(model.targets.values())).scores().accuracy
+        for drawn in glyphs
+    )
     with whole_file(out) as path:
         state = {name: tensor.contiguous() for name, tensor in model.backbone.network.state_dict().items()}
         half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
@@ -86,6 +91,7 @@ def train(
             update_statistics=True,
             label_smoothing=options.label_smoothing,
         ),
+        targets=list(model.targets.values()),
         seed=options.seed,
         groups=parameter_groups(model, options),
         minibatches=minibatches,

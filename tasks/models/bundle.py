@@ -42,6 +42,7 @@ from tasks.models.weight_file import Header, check_content, check_header, check_
 from tasks.models.weights import fill
 from tasks.models.words import Words
 from tasks.targets.head import Factors
+from tasks.targets.kinds import facts_of, targets_of
 from tasks.text.tokenizer import MOST_BYTES as MOST_TOKENIZER_BYTES
 from tasks.text.transform import TextTransform
 
@@ -60,7 +61,7 @@ def save_bundle(folder: Path, model: Classifier, *, lineage: dict[str, Any]) -> 
         (folder / TOKENIZER).write_bytes(backbone.transform.tokenizer_json)
     description = describe_backbone(backbone) | {
         "architecture": backbone.architecture,
-        "classes": model.classes,
+        "classes": facts_of(model.targets),
         "hidden_features": model.hidden_features,
         "temperatures": model.temperatures,
         "lineage": lineage,
@@ -194,12 +195,14 @@ def encoder_parts(fields: EncoderFields, file: BufferedReader | None) -> dict[st
 def grafted(backbone: Backbone | Encoder, description: Description) -> Classifier:
     fields = description.words if isinstance(description, TextDescription) else None
     factors = {target: Factors(**own.model_dump()) for target, own in fields.factors.items()} if fields else {}
+    targets = targets_of(description.classes)
+    sizes = {target: targets[target].num_outputs for target in factors}
     return Classifier(
         backbone,
-        description.classes,
+        targets,
         hidden_features=description.hidden_features,
         temperatures=description.temperatures,
-        words=Words(fields.num_terms, description.classes, factors) if fields else None,
+        words=Words(fields.num_terms, sizes, factors) if fields else None,
     )
 
 

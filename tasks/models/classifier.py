@@ -9,23 +9,25 @@ from torch import Tensor, nn
 from tasks.models.backbone import Backbone
 from tasks.models.encoder import Encoder
 from tasks.models.words import Words
+from tasks.targets.kinds import targets_of
+from tasks.targets.target import Facts, Target
 
 
 class Classifier(nn.Module):
-    """Maps what the backbone takes of n samples to logits (n, num_classes), one tensor per target, in order.
+    """Maps what the backbone takes of n samples to logits (n, num_outputs), one tensor per target, in order.
 
     A backbone of images takes them normalised, (n, 3, size, size); a text encoder takes packed token ids and lengths.
 
-    `classes` names the classes of each target in the order of its logits. A head is one linear layer, or two with
-    `hidden_features` and a ReLU between them. `temperatures` divide the logits of a target before they become
-    probabilities; a target that is not named has 1.0. `words` are those of a classifier of texts that reads them too:
+    `targets` are what it answers, by name, or their facts, in the order of the heads. A head is one linear layer, or
+    two with `hidden_features` and a ReLU between them. `temperatures` divide the logits of a target before they become
+    answers; a target that is not named has 1.0. `words` are those of a classifier of texts that reads them too:
     whoever answers joins their logits, because the backbone does not know the text.
     """
 
     def __init__(
         self,
         backbone: Backbone | Encoder,
-        classes: Mapping[str, Sequence[str]],
+        targets: Mapping[str, Target | Facts],
         *,
         hidden_features: int | None = None,
         temperatures: Mapping[str, float] | None = None,
@@ -33,10 +35,12 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone: Any = backbone  # its transform and its forward pass are the modality's
-        self.classes = {target: list(names) for target, names in classes.items()}
+        self.targets = targets_of(targets)
         self.hidden_features = hidden_features
-        self.temperatures = dict.fromkeys(classes, 1.0) | dict(temperatures or {})
-        self.heads = nn.ModuleList(build_head(backbone.dim, len(names), hidden_features) for names in classes.values())
+        self.temperatures = dict.fromkeys(targets, 1.0) | dict(temperatures or {})
+        self.heads = nn.ModuleList(
+            build_head(backbone.dim, own.num_outputs, hidden_features) for own in self.targets.values()
+        )
         self.words = words
 
     def forward(self, *samples: Any) -> list[Tensor]:
@@ -50,14 +54,14 @@ class Classifier(nn.Module):
         A layer is a pair of weight (num_outputs, num_inputs) and bias (num_outputs,).
         """
         with torch.no_grad():
-            for head, target in zip(self.heads, self.classes, strict=True):
+            for head, target in zip(self.heads, self.targets, strict=True):
                 linear = [part for part in head.modules() if isinstance(part, nn.Linear)]
                 for layer, (weight, bias) in zip(linear, heads[target], strict=True):
                     layer.weight.copy_(weight)
                     layer.bias.copy_(bias)
 
 
-def build_head(dim: int, num_classes: int, hidden_features: int | None) -> nn.Module:
+def build_head(dim: int, num_outputs: int, hidden_features: int | None) -> nn.Module:
     if hidden_features is None:
-        return nn.Linear(dim, num_classes)
-    return nn.Sequential(nn.Linear(dim, hidden_features), nn.ReLU(), nn.Linear(hidden_features, num_classes))
+        return nn.Linear(dim, num_outputs)
+    return nn.Sequential(nn.Linear(dim, hidden_features), nn.ReLU(), nn.Linear(hidden_features, num_outputs))

@@ -15,10 +15,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tasks.models.options import Library
+from tasks.targets.kinds import targets_of
 
 MOST_BYTES = 64 * 2**20  # of model.json: the names of 100,000 classes are a few MB
 MOST_TARGETS = 1_000  # one head each; building this many takes half a second
-MOST_CLASSES = 1_000_000  # of one target
 MOST_TERMS = 2**24  # of a vocabulary; those that are made here have fewer
 SHOWN = 60  # characters of a stranger's text that a message repeats
 
@@ -76,9 +76,7 @@ class Description(Strict):
     """The content of model.json that a model of either modality has."""
 
     architecture: Name
-    classes: Annotated[
-        dict[Name, Annotated[list[Name], Field(min_length=1, max_length=MOST_CLASSES)]], Field(max_length=MOST_TARGETS)
-    ]
+    classes: Annotated[dict[Name, Any], Field(max_length=MOST_TARGETS)]  # the facts of each target
     hidden_features: Annotated[int, Field(ge=1, le=65536)] | None
     temperatures: Annotated[dict[str, Scale], Field(max_length=MOST_TARGETS)]
     lineage: dict[str, Any]
@@ -87,9 +85,7 @@ class Description(Strict):
 
     @model_validator(mode="after")
     def _agree(self) -> "Description":
-        for target, names in self.classes.items():
-            if len(set(names)) < len(names):
-                raise ValueError(f"target {target[:SHOWN]!r} has a class twice")
+        targets_of(self.classes)
         if unknown := set(self.temperatures) - set(self.classes):
             raise ValueError(f"temperatures name the unknown target {min(unknown)[:SHOWN]!r}")
         if missing := set(self.classes) - set(self.temperatures):
@@ -114,8 +110,8 @@ class TextDescription(Description):
 
     @model_validator(mode="after")
     def _words_agree(self) -> "TextDescription":
-        if self.words and list(self.words.factors) != list(self.classes):
-            raise ValueError("words.factors and classes have other targets")
+        if self.words and not set(self.words.factors) <= set(self.classes):
+            raise ValueError("words.factors has a target that classes lack")
         return self
 
 

@@ -1,6 +1,6 @@
 """The part of a classifier that reads the words of texts: a vocabulary, and a linear layer and factors a target."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -14,26 +14,26 @@ class Words(nn.Module):
 
     Args:
         num_terms: of the vocabulary.
-        classes: the classes of each target.
+        sizes: the outputs of each target that reads words.
         factors: of each target.
     """
 
     hashes: Tensor  # (num_terms,) int64
     idf: Tensor  # (num_terms,)
 
-    def __init__(self, num_terms: int, classes: Mapping[str, Sequence[str]], factors: Mapping[str, Factors]) -> None:
+    def __init__(self, num_terms: int, sizes: Mapping[str, int], factors: Mapping[str, Factors]) -> None:
         super().__init__()
         self.factors = dict(factors)
         self.register_buffer("hashes", torch.zeros(num_terms, dtype=torch.int64))
         self.register_buffer("idf", torch.zeros(num_terms))
-        for number, names in enumerate(classes.values()):
-            self.register_buffer(f"weight{number}", torch.zeros(len(names), num_terms))
-            self.register_buffer(f"bias{number}", torch.zeros(len(names)))
+        for number, size in enumerate(sizes.values()):
+            self.register_buffer(f"weight{number}", torch.zeros(size, num_terms))
+            self.register_buffer(f"bias{number}", torch.zeros(size))
 
     @classmethod
     def of(cls, vocabulary: Vocabulary, layers: Mapping[str, WordLayer]) -> "Words":
         """Return the words of a vocabulary and the layer of each target."""
-        sizes = {target: [""] * len(layer.layer[1]) for target, layer in layers.items()}
+        sizes = {target: len(layer.layer[1]) for target, layer in layers.items()}
         words = cls(len(vocabulary), sizes, {target: layer.factors for target, layer in layers.items()})
         words.hashes.copy_(torch.from_numpy(vocabulary.hashes))
         words.idf.copy_(torch.from_numpy(vocabulary.idf))

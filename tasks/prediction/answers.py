@@ -22,11 +22,12 @@ from tasks.machine.cores import spread
 from tasks.models.classifier import Classifier
 from tasks.targets import classes
 from tasks.targets.head import NO_WORDS, Head, SparseRow
+from tasks.targets.target import Target
 
 PRECISION = "fp32"
 ROWS_AT_ONCE = 1024  # of vectors, by a core
 
-TargetProbabilities = dict[str, NDArray[np.float64]]  # by target: (n, num_classes)
+TargetAnswers = dict[str, NDArray[np.float64]]  # by target, as `Target.answers` returns them
 
 
 class Answerer:
@@ -37,15 +38,20 @@ class Answerer:
     """
 
     def __init__(self, model: Classifier, **choices: Any) -> None:
-        if not model.classes:
-            raise ValueError("the bundle is a backbone, which has no classes: name the bundle of a classifier")
+        if not model.targets:
+            raise ValueError("the bundle is a backbone, which has no targets: name the bundle of a classifier")
         options = replace(AUTO, **{"precision": PRECISION} | choices)
         self.fingerprint = model.backbone.fingerprint()  # before it is cast to the precision of this machine
         self.embedder = make_ready(model.backbone, options)
         self.transform = self.embedder.transform
-        self.classes = model.classes
+        self.targets = model.targets
         self.heads = heads_of(model)
         self.vocabulary = model.words.vocabulary() if model.words else None
+
+    @property
+    def classes(self) -> dict[str, list[str]]:
+        """Return the names of the classes, labels or steps of each target."""
+        return {name: list(target.names) for name, target in self.targets.items()}
 
     def vectors(self, minibatch: Any) -> Tensor:
         """Return the vectors (n, dim) float16, on the processor, of a minibatch that the transform stacked.
@@ -58,12 +64,12 @@ class Answerer:
         """Return the words of a decoded sample, none where the heads read none."""
         return self.vocabulary.row(sample) if self.vocabulary else NO_WORDS
 
-    def probabilities(self, vectors: NDArray[np.float16], words: Sequence[SparseRow] = ()) -> TargetProbabilities:
-        """Return the calibrated probabilities of samples, of their vectors (n, dim) float16 and their words (n)."""
-        return answers(self.heads, vectors, words)
+    def answers(self, vectors: NDArray[np.float16], words: Sequence[SparseRow] = ()) -> TargetAnswers:
+        """Return the calibrated answers to samples, of their vectors (n, dim) float16 and their words (n)."""
+        return answers(self.heads, self.targets, vectors, words)
 
-    def answer(self, prepared: Sequence[Any] | Tensor, words: Sequence[SparseRow] = ()) -> TargetProbabilities:
-        """Return the calibrated probabilities of any number of samples that the transform prepared, and their words.
+    def answer(self, prepared: Sequence[Any] | Tensor, words: Sequence[SparseRow] = ()) -> TargetAnswers:
+        """Return the calibrated answers to any number of samples that the transform prepared, and their words.
 
         Images are prepared as pixels (3, size, size) uint8, so that `prepared` may be (n, 3, size, size).
         """
@@ -72,14 +78,14 @@ class Answerer:
         parts = [self.vectors(self.transform.stack(prepared[start : start + size])) for start in starts]
         if self.embedder.plan.device == "cuda":
             torch.cuda.synchronize()
-        return self.probabilities(torch.cat(parts).numpy(), words)
+        return self.answers(torch.cat(parts).numpy(), words)
 
 
 def heads_of(model: Classifier) -> dict[str, Head]:
     """Return the head of each target as NumPy layers, the reverse of `Classifier.graft`."""
     heads = {}
     of_words = model.words.layers() if model.words else {}
-    for head, target in zip(model.heads, model.classes, strict=True):
+    for head, target in zip(model.heads, model.targets, strict=True):
         linear = [part for part in head.modules() if isinstance(part, nn.Linear)]
         layers = tuple((part.weight.detach().cpu().numpy(), part.bias.detach().cpu().numpy()) for part in linear)
         heads[target] = Head(layers=layers, temperature=model.temperatures[target], words=of_words.get(target))
@@ -87,20 +93,23 @@ def heads_of(model: Classifier) -> dict[str, Head]:
 
 
 def answers(
-    heads: Mapping[str, Head], vectors: NDArray[np.float16], words: Sequence[SparseRow] = ()
-) -> TargetProbabilities:
-    """Return the calibrated probabilities that heads, by target, give to vectors (n, dim) float16.
+    heads: Mapping[str, Head],
+    targets: Mapping[str, Target],
+    vectors: NDArray[np.float16],
+    words: Sequence[SparseRow] = (),
+) -> TargetAnswers:
+    """Return the calibrated answers that heads, by target, give to vectors (n, dim) float16.
 
     `words` (n) are the samples' own, which heads that read words need.
     """
     rows = vectors.astype(np.float32)
     return {
-        target: classes.probabilities(joined(head, logits_by_row(head, rows), words), temperature=head.temperature)
-        for target, head in heads.items()
+        name: targets[name].answers(joined(head, logits_by_row(head, rows), words), temperature=head.temperature)
+        for name, head in heads.items()
     }
 
 
-def answers_of_words(heads: Mapping[str, Head], words: Sequence[SparseRow]) -> TargetProbabilities:
+def answers_of_words(heads: Mapping[str, Head], words: Sequence[SparseRow]) -> TargetAnswers:
     """Return the calibrated probabilities that the words of samples alone give to heads that read words, by target."""
     return {
         target: classes.probabilities(head.words.logits(words), temperature=1.0)
@@ -115,7 +124,7 @@ def joined(head: Head, logits: NDArray[np.float32], words: Sequence[SparseRow]) 
 
 
 def logits_by_row(head: Head, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(n, dim) -> (n, num_classes). A product of matrices would choose its kernel, and so its last bits, by n."""
+    """(n, dim) -> (n, num_outputs). A product of matrices would choose its kernel, and so its last bits, by n."""
     chunks = [rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE)]
     if len(chunks) < 2:
         return _logits_of(head, rows)

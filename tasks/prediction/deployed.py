@@ -49,17 +49,17 @@ class Deployed(nn.Module):
     def __init__(self, model: Classifier) -> None:
         super().__init__()
         self.heads = copy.deepcopy(model.heads)
-        self.temperatures = [model.temperatures[target] for target in model.classes]
+        self.targets = [(target, model.temperatures[name]) for name, target in model.targets.items()]
 
     def logits(self, features: Tensor) -> list[Tensor]:
-        """(n, dim) -> (n, num_classes) of each target, before the temperature."""
+        """(n, dim) -> (n, num_outputs) of each target, before the temperature."""
         features = features.half().float()  # rounded like the vectors of the store
         return [head(features) for head in self.heads]
 
-    def probabilities(self, logits: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """(n, num_classes) of each target -> the same."""
-        pairs = zip(logits, self.temperatures, strict=True)
-        return tuple((of_target / temperature).softmax(dim=1) for of_target, temperature in pairs)
+    def answers(self, logits: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """(n, num_outputs) of each target -> what `Target.answers` returns."""
+        pairs = zip(logits, self.targets, strict=True)
+        return tuple(target.deployed(own, temperature=temperature) for own, (target, temperature) in pairs)
 
     @abstractmethod
     def example(self) -> tuple[Tensor, ...]:
@@ -98,7 +98,7 @@ class DeployedImages(Deployed):
         self.register_buffer("shift", -mean / std)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        return self.probabilities(self.logits(self.network(pixels.float() * self.scale + self.shift)))
+        return self.answers(self.logits(self.network(pixels.float() * self.scale + self.shift)))
 
     def example(self) -> tuple[Tensor]:
         return (torch.zeros(2, 3, self.transform.crop_size, self.transform.crop_size, dtype=torch.uint8),)
@@ -145,7 +145,7 @@ class DeployedTexts(Deployed):
         self.padding = int(encoder.config.get("pad_token_id") or 0)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
-        return self.probabilities(self.logits(self.vectors(input_ids, attention_mask)))
+        return self.answers(self.logits(self.vectors(input_ids, attention_mask)))
 
     def vectors(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(n, length) both -> (n, dim)."""
@@ -227,7 +227,7 @@ class DeployedTextsAndWords(DeployedTexts):
         for number, (factors, of_vector) in enumerate(zip(parts.factors.values(), of_vectors, strict=True)):
             weight, bias = parts.get_buffer(f"weight{number}"), parts.get_buffer(f"bias{number}")
             joined.append(factors.of_vector * of_vector + factors.of_words * (words @ weight.T + bias))
-        return self.probabilities(joined)
+        return self.answers(joined)
 
     def example(self) -> tuple[Tensor, ...]:
         return (*super().example(), torch.zeros(2, self.num_terms))

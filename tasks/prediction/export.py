@@ -24,6 +24,7 @@ from tasks.machine.files import whole_file, write_whole
 from tasks.models.classifier import Classifier
 from tasks.prediction.answers import Answerer
 from tasks.prediction.deployed import Deployed, deployed
+from tasks.targets.kinds import facts_of
 
 FORMATS = ("onnx", "torch")
 MOST_DIFFERENCE = 1e-3  # of a probability
@@ -41,16 +42,16 @@ def export(model: Classifier, path: Path, *, format: str) -> float:
         ValueError: the classifier has no targets, a package that the export needs is not installed, the network cannot
             be exported, another tokenizer lies beside the file, or a probability differs by more than MOST_DIFFERENCE.
     """
-    if not model.classes:
+    if not model.targets:
         raise ValueError("a backbone has no classes: export the bundle of a classifier")
     form = deployed(model.eval())
-    if format == "onnx" and (taken := [name for name in form.inputs if name in model.classes]):
+    if format == "onnx" and (taken := [name for name in form.inputs if name in model.targets]):
         raise ValueError(f"a target has the name {taken[0]}, which is the name of ONNX's input: export it as torch")
     check_beside(path, form.files())
     facts = metadata(model, form)
     with whole_file(path) as beside:
         try:
-            run = (_write_onnx if format == "onnx" else _write_torchscript)(form, beside, list(model.classes), facts)
+            run = (_write_onnx if format == "onnx" else _write_torchscript)(form, beside, list(model.targets), facts)
         except (ValueError, OSError, MemoryError):
             raise
         except Exception as error:  # exporters can raise almost any error
@@ -88,7 +89,7 @@ def max_abs_difference(model: Classifier, form: Deployed, run: Run) -> float:
 
 def metadata(model: Classifier, form: Deployed) -> dict[str, str]:
     """Return the classes, and how the inputs are made, as JSON by name."""
-    facts = {"classes": model.classes} | form.metadata()
+    facts = {"classes": facts_of(model.targets)} | form.metadata()
     return {name: json.dumps(fact, ensure_ascii=False) for name, fact in facts.items()}
 
 

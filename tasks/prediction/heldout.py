@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tasks.data.samples.samples import Samples
 from tasks.embedding.engine import PassingView, Show, StoredView, embed, open_store
 from tasks.embedding.looks import Hash
-from tasks.prediction.answers import Answerer, TargetProbabilities
+from tasks.prediction.answers import Answerer, TargetAnswers
 from tasks.targets.classes import likeliest
 from tasks.targets.head import SparseRow
 from tasks.text.words import Vocabulary
@@ -43,8 +43,8 @@ class Asked:
     `features` (n, dim) float16 are the candidate's own, from which its head answers.
     """
 
-    models: dict[str, TargetProbabilities]
-    altered: dict[str, TargetProbabilities]
+    models: dict[str, TargetAnswers]
+    altered: dict[str, TargetAnswers]
     features: NDArray[np.float16]
 
 
@@ -93,11 +93,11 @@ def ask(
     models = {}
     for name in sorted(answerers, key="candidate".__eq__):  # the candidate is last: one model's features in memory
         features = views[recipe_of[name]].store.all_looks(samples.ids).vectors
-        models[name] = answerers[name].probabilities(features, words_of(samples, answerers[name].vocabulary))
+        models[name] = answerers[name].answers(features, words_of(samples, answerers[name].vocabulary))
     altered = {}
     for name, view in passing.items():
         words = words_of(samples, candidate.vocabulary, alter=view.alter)
-        altered[name] = candidate.probabilities(view.vectors, words)
+        altered[name] = candidate.answers(view.vectors, words)
     return Asked(models=models, altered=altered, features=features)
 
 
@@ -111,12 +111,12 @@ def words_of(
 
 
 def in_classes_of(
-    probabilities: TargetProbabilities,
+    probabilities: TargetAnswers,
     *,
     known: Mapping[str, list[str]],
     wanted: Mapping[str, list[str]],
     num_rows: int,
-) -> TargetProbabilities:
+) -> TargetAnswers:
     """Return probabilities in the order of the `wanted` classes, by target; zero for an unknown class.
 
     A target that the model does not know has equal probabilities.

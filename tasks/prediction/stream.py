@@ -15,7 +15,7 @@ from torch import Tensor
 from tasks.data.samples.defects import DefectError
 from tasks.data.samples.samples import sample_id
 from tasks.machine.cores import in_turn
-from tasks.prediction.answers import Answerer, TargetProbabilities
+from tasks.prediction.answers import Answerer, TargetAnswers
 from tasks.prediction.inputs import Input
 from tasks.prediction.reading import Reading
 from tasks.targets.head import SparseRow
@@ -84,7 +84,7 @@ def answer_stream(inputs: Iterable[Input], answerer: Answerer, *, reading: Readi
     none = np.empty((0, answerer.embedder.dim), np.float16)
     for decoded, computed in in_turn(minibatches, read, compute, device=answerer.embedder.plan.device):
         vectors = none if computed is None else computed.numpy()
-        probabilities = {} if computed is None else answerer.probabilities(vectors, decoded.words)
+        probabilities = {} if computed is None else answerer.answers(vectors, decoded.words)
         _check_finite(probabilities, decoded)
         yield Answers(
             inputs=decoded.inputs, sample_ids=decoded.sample_ids, places=decoded.places, remarks=decoded.remarks,
@@ -99,7 +99,7 @@ def ranked(probabilities: NDArray[np.float64], top_k: int) -> tuple[NDArray[np.f
     return np.take_along_axis(probabilities, order, axis=1), order
 
 
-def _check_finite(probabilities: TargetProbabilities, decoded: Decoded) -> None:
+def _check_finite(probabilities: TargetAnswers, decoded: Decoded) -> None:
     for target, values in probabilities.items():
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(bad):

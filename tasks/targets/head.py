@@ -11,6 +11,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from tasks.machine.files import read_json, write_json
+from tasks.targets.kinds import facts_of, targets_of
+from tasks.targets.target import Facts, Target
 
 Layer = tuple[NDArray[np.float32], NDArray[np.float32]]  # weight (num_outputs, num_inputs), bias (num_outputs,)
 SparseRow = tuple[NDArray[np.int64], NDArray[np.float32]]  # the terms of a text: places in a vocabulary, and weights
@@ -53,7 +55,7 @@ class WordLayer:
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """Linear layers with a ReLU between each and the next; the probabilities are softmax(logits / temperature).
+    """Linear layers with a ReLU between each and the next. The target makes answers of the logits and the temperature.
 
     Where the head reads words too, the logits are joined before the temperature.
     """
@@ -73,7 +75,7 @@ class Head:
         return int(self.layers[0][0].shape[0]) if len(self.layers) > 1 else None
 
     def logits(self, vectors: NDArray[np.floating]) -> NDArray[np.float32]:
-        """(n, dim) -> (n, num_classes), of the vectors alone, before the temperature."""
+        """(n, dim) -> (n, num_outputs), of the vectors alone, before the temperature."""
         passed = vectors.astype(np.float32)
         for number, (weight, bias) in enumerate(self.layers):
             passed = (np.maximum(passed, 0) if number else passed) @ weight.T + bias
@@ -81,9 +83,9 @@ class Head:
 
 
 def save_heads(
-    folder: Path, heads: Mapping[str, Head], *, classes: Mapping[str, Sequence[str]], facts: Mapping[str, Any]
+    folder: Path, heads: Mapping[str, Head], *, targets: Mapping[str, Target | Facts], facts: Mapping[str, Any]
 ) -> None:
-    """Write the head of each target, the names of its classes, and what else there is to know."""
+    """Write the head of each target, the target itself, and what else there is to know."""
     words = {target: head.words for target, head in heads.items() if head.words}
     layers = {f"{target}.{number}": layer for target, head in heads.items() for number, layer in enumerate(head.layers)}
     layers |= {f"{target}.words": part.layer for target, part in words.items()}
@@ -96,7 +98,7 @@ def save_heads(
         {name: np.ascontiguousarray(each, dtype=np.float32) for name, each in sorted(tensors.items())}, folder / WEIGHTS
     )
     known = {
-        "classes": classes,
+        "classes": facts_of(targets_of(targets)),
         "num_layers": {target: len(head.layers) for target, head in heads.items()},
         "temperature": {target: head.temperature for target, head in heads.items()},
     }
@@ -105,11 +107,11 @@ def save_heads(
     write_json(folder / DESCRIPTION, {**known, **facts})
 
 
-def load_heads(folder: Path) -> tuple[dict[str, Head], dict[str, list[str]]]:
-    """The heads and the names of the classes, by target. Raises ValueError where something is missing or torn."""
+def load_heads(folder: Path) -> tuple[dict[str, Head], dict[str, Target]]:
+    """The heads and the targets, by name. Raises ValueError where something is missing or torn."""
     described = read_json(folder / DESCRIPTION)
     try:
-        classes: dict[str, list[str]] = described["classes"]
+        targets = targets_of(described["classes"])
         tensors = load_file(folder / WEIGHTS)
         factors = described.get("factors", {})
         heads = {
@@ -126,10 +128,10 @@ def load_heads(folder: Path) -> tuple[dict[str, Head], dict[str, list[str]]]:
                 if target in factors
                 else None,
             )
-            for target in classes
+            for target in targets
         }
-    except (FileNotFoundError, KeyError, TypeError, SafetensorError) as error:
+    except (FileNotFoundError, KeyError, TypeError, ValueError, SafetensorError) as error:
         raise ValueError(
             f"{folder} is not a whole head ({error}): run train_head again, or `dvc checkout` it"
         ) from error
-    return heads, classes
+    return heads, targets

@@ -96,7 +96,7 @@ def chain(tmp_path_factory, great_expectations) -> Chain:
     for verb in ("scan", "validate", "embed", "audit", "train_head"):
         made.do(verb)
     (data / "candidate").mkdir()
-    model = graft(backbone, data / "head", classes=read_json(data / "validated/classes.json"))
+    model = graft(backbone, data / "head", targets=read_json(data / "validated/classes.json"))
     save_bundle(data / "candidate", model, lineage={"stage": "head"})
     made.do("evaluate")
     logger.removeHandler(listener)

@@ -132,7 +132,7 @@ def test_majority_class_is_the_most_common_label_and_of_several_the_first():
 
 def test_head_alone_predicts_from_the_embeddings(tmp_path):
     layer = np.eye(2, dtype=np.float32), np.array([0.0, 1.0], dtype=np.float32)
-    save_heads(tmp_path, {"label": Head(layers=(layer,))}, classes={"label": ["cat", "dog"]}, facts={})
+    save_heads(tmp_path, {"label": Head(layers=(layer,))}, targets={"label": ["cat", "dog"]}, facts={})
     heads, _ = load_heads(tmp_path)
     found = answers(heads, np.array([[3.0, 0.0], [0.0, 0.0]], dtype=np.float16))
     assert found["label"] == pytest.approx(softmax([[3.0, 1.0], [0.0, 1.0]], axis=1))

@@ -95,7 +95,7 @@ def put_head(workspace, classes, *, dim):
         target: Head(layers=((np.zeros((len(names), dim), np.float32), np.zeros(len(names), np.float32)),))
         for target, names in classes.items()
     }
-    save_heads(workspace / "head", heads, classes=classes, facts={})
+    save_heads(workspace / "head", heads, targets=classes, facts={})
 
 
 def put_params(workspace, **changes):
@@ -216,9 +216,9 @@ def test_head_of_other_classes_is_refused(inputs, workspace, shell, backbone):
 
 def test_head_of_another_target_is_refused(backbone, tmp_path):
     layer = np.ones((2, backbone.dim), np.float32), np.ones(2, np.float32)
-    save_heads(tmp_path, {"kind": Head(layers=(layer,))}, classes={"kind": ["cat", "dog"]}, facts={})
+    save_heads(tmp_path, {"kind": Head(layers=(layer,))}, targets={"kind": ["cat", "dog"]}, facts={})
     with pytest.raises(ValueError, match=r"knows 2 classes of kind \(cat, dog\), the manifest has no target 'kind'"):
-        graft(backbone, tmp_path, classes=CLASSES)
+        graft(backbone, tmp_path, targets=CLASSES)
 
 
 def test_head_of_other_features_is_refused(inputs, workspace, shell, backbone):
@@ -390,8 +390,8 @@ def test_labels_have_a_column_a_target_and_minus_1_for_none():
 def test_trained_head_is_grafted_on(backbone, tmp_path):
     weight = np.random.default_rng(0).normal(size=(2, backbone.dim)).astype(np.float32)
     head = Head(layers=((weight, np.ones(2, dtype=np.float32)),))
-    save_heads(tmp_path, {"label": head}, classes=CLASSES, facts={})
-    model = graft(backbone, tmp_path, classes=CLASSES)
+    save_heads(tmp_path, {"label": head}, targets=CLASSES, facts={})
+    model = graft(backbone, tmp_path, targets=CLASSES)
     assert np.array_equal(model.heads[0].weight.detach().numpy(), weight)
     assert model.heads[0].bias.tolist() == [1.0, 1.0]
     assert not model.training

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.metrics.significance import paired_t_test
-from tasks.targets.classes import is_right, losses
+from tasks.targets.classes import Classes
 from tasks.targets.head import Factors
+from tasks.targets.target import Target
 from tasks.training.heads.joining import join
 from tasks.training.loop.fit import History
 from tasks.training.loop.scores import Total
-from tasks.training.loop.temperature import fit_temperature
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +34,9 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """The results of a model on val: temperature and factors a target, losses and hits of labelled samples."""
+    """The results of a model on val: the calibrated targets, temperatures and factors, losses and hits of samples."""
 
+    targets: list[Target]
     temperatures: list[float]
     factors: list[Factors]
     losses: NDArray[np.float64]  # (m,) log-loss of a sample, summed over its targets
@@ -44,18 +45,24 @@ class Judged:
     @classmethod
     def of(cls, total: Total, words: Sequence[NDArray[np.floating]] = ()) -> "Judged":
         """Judge the logits of a model, joined with those of the words of val, (n, num_classes) a target, if any."""
-        temperatures, factors, hits = [], [], []
+        targets, temperatures, factors, hits = [], [], [], []
         sums = np.full(total.num_samples, np.nan)
-        for target, (rows, logits, labels) in enumerate(total.by_target()):
+        for number, (target, rows, logits, truths) in enumerate(total.by_target()):
             factors.append(Factors())
-            if words:
-                joined = join(logits, words[target][rows], labels)
+            if words and isinstance(target, Classes):
+                joined = join(logits, words[number][rows], truths)
                 factors[-1], logits = joined.factors, joined.logits
-            temperatures.append(fit_temperature(logits, labels))
-            own = losses(logits / fit_temperature(logits, labels, doubt=0.0), labels)
+            calibrated, temperature = target.calibrate(logits, truths)
+            targets.append(calibrated)
+            temperatures.append(temperature)
+            compared, without_doubt = target.calibrate(logits, truths, doubt=0.0)
+            own = compared.losses(logits, truths, temperature=without_doubt)
             sums[rows] = np.where(np.isnan(sums[rows]), own, sums[rows] + own)
-            hits.append(is_right(logits, labels))
-        return cls(temperatures=temperatures, factors=factors, losses=sums[~np.isnan(sums)], hits=np.concatenate(hits))
+            hits.append(calibrated.is_right(calibrated.answers(logits, temperature=temperature), truths))
+        return cls(
+            targets=targets, temperatures=temperatures, factors=factors, losses=sums[~np.isnan(sums)],
+            hits=np.concatenate(hits),
+        )  # fmt: skip
 
     def on_val(self) -> OnVal:
         return OnVal(loss=float(self.losses.sum() / max(len(self.hits), 1)), accuracy=float(self.hits.mean()))

@@ -1,5 +1,6 @@
 """Put trained heads on a backbone."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -8,19 +9,25 @@ from tasks.models.backbone import Backbone
 from tasks.models.classifier import Classifier
 from tasks.models.words import Words
 from tasks.targets.head import load_heads
+from tasks.targets.kinds import declared_of, targets_of
+from tasks.targets.target import Facts, Target
 from tasks.text.words import load_vocabulary
 
+WORD_OF = {"classes": "classes", "several": "labels", "ordinal": "steps"}
 
-def graft(backbone: Backbone, head: Path, *, classes: dict[str, list[str]]) -> Classifier:
+
+def graft(backbone: Backbone, head: Path, *, targets: Mapping[str, Target | Facts]) -> Classifier:
     """Return the backbone with the trained heads of the folder `head`, and the words that they read.
 
-    Raises ValueError unless they have these classes, by target, and take the features of the backbone.
+    Raises ValueError unless they have these targets, as declared, and take the features of the backbone.
     """
     heads, known = load_heads(head)
-    for target in sorted({*classes, *known}):
-        if known.get(target) != classes.get(target):
+    targets = targets_of(targets)
+    declared = declared_of(known), declared_of(targets)
+    for target in sorted({*known, *targets}):
+        if declared[0].get(target) != declared[1].get(target):
             raise ValueError(
-                f"{head} knows {describe(known, target)}, the manifest has {describe(classes, target)}: "
+                f"{head} knows {describe(known, target)}, the manifest has {describe(targets, target)}: "
                 "run train_head again"
             )
     dims = {own.dim for own in heads.values()}
@@ -47,8 +54,11 @@ def graft(backbone: Backbone, head: Path, *, classes: dict[str, list[str]]) -> C
     return model.eval()
 
 
-def describe(classes: dict[str, list[str]], target: str) -> str:
-    if target not in classes:
+def describe(targets: Mapping[str, Target], target: str) -> str:
+    if target not in targets:
         return f"no target {target!r}"
-    names = ", ".join(classes[target][:5]) + (", …" if len(classes[target]) > 5 else "")
-    return f"{len(classes[target])} classes of {target} ({names})"
+    names = targets[target].names
+    if not names:
+        return f"the {targets[target].kind} {target}"
+    shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+    return f"{len(names)} {WORD_OF[targets[target].kind]} of {target} ({shown})"

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,8 @@ from tasks.embedding.ready import modality_of
 from tasks.machine.cores import spread
 from tasks.machine.progress import progress
 from tasks.models.classifier import Classifier
-from tasks.targets.classes import label_indices
+from tasks.targets.kinds import targets_of
+from tasks.targets.target import Facts, Target
 from tasks.text.packed import Lengths
 from tasks.text.transform import MOST_WINDOWS, TextTransform
 from tasks.training.finetuning.activations import Activations, Views, WholeSamples
@@ -54,7 +55,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Labels (n, num_targets) int64, MISSING where there is none, and the samples of train and val.
+    """Labels (n, total width) float32 as `label_tensor` makes them, and the samples of train and val.
 
     `words` are the logits (num_val, num_classes) that the words of val have, by target, where the heads read words.
     """
@@ -126,16 +127,19 @@ def fine_tune(
     def show(items: Iterable[Minibatch], epoch: int) -> Iterator[Minibatch]:
         return progress(items, total=total, what=f"fine-tune {epoch}/{epochs}", unit="minibatches")
 
-    before = Judged.of(score(trained, val(), is_bf16=is_bf16), data.words)
+    targets = list(model.targets.values())
+    before = Judged.of(score(trained, val(), targets=targets, is_bf16=is_bf16), data.words)
     history = fit(
-        trained, options, seed=seed, is_bf16=is_bf16, groups=make_groups(model, options, epochs=epochs),
-        minibatches=train, num_minibatches=total, val_minibatches=val, keeper=keeper, show=show,
+        trained, options, targets=targets, seed=seed, is_bf16=is_bf16,
+        groups=make_groups(model, options, epochs=epochs), minibatches=train, num_minibatches=total,
+        val_minibatches=val, keeper=keeper, show=show,
     )  # fmt: skip
     merge(model)
-    after = Judged.of(score(trained, val(), is_bf16=is_bf16), data.words)
-    model.cpu().temperatures = dict(zip(model.classes, after.temperatures, strict=True))
+    after = Judged.of(score(trained, val(), targets=targets, is_bf16=is_bf16), data.words)
+    model.cpu().temperatures = dict(zip(model.targets, after.temperatures, strict=True))
+    model.targets = dict(zip(model.targets, after.targets, strict=True))
     if model.words:
-        model.words.factors = dict(zip(model.classes, after.factors, strict=True))
+        model.words.factors = dict(zip(model.targets, after.factors, strict=True))
     verdict = judge(head=before, finetuned=after, history=history, significance=options.significance)
     return Tuned(
         history=history,
@@ -222,13 +226,14 @@ def num_full(num_rows: int, size: int) -> int:
     return max(num_rows // size, 1)
 
 
-def label_tensor(rows: pd.DataFrame, classes: dict[str, list[str]]) -> Tensor:
-    """Return label indices (n, num_targets) int64."""
-    return (
-        torch.tensor([label_indices(rows[target], names) for target, names in classes.items()])
-        .reshape(len(classes), -1)
-        .T
-    )
+def label_tensor(rows: pd.DataFrame, targets: Mapping[str, Target | Facts]) -> Tensor:
+    """Return the truths of all targets side by side, (n, total width) float32, NaN where a label is missing."""
+    columns = []
+    for name, target in targets_of(targets).items():
+        truths = target.encode(rows[name])
+        columns.append(truths.reshape(len(rows), -1).astype(np.float32))
+        columns[-1][~target.has_label(truths)] = np.nan
+    return torch.from_numpy(np.concatenate(columns, axis=1))
 
 
 def summary(tuned: Tuned, options: FinetuneOptions) -> dict[str, Any]:

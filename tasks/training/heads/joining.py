@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from tasks.targets.classes import losses
 from tasks.targets.head import Factors
-from tasks.training.loop.temperature import fit_temperature
+from tasks.targets.temperature import fit_temperature
 
 SHARES = np.array([0.0, 0.25, 0.5, 0.75, 1.0])  # of the words
 DOUBT = 4.0  # a share is so many times less likely than the one before it, until val says otherwise

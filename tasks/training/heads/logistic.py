@@ -11,12 +11,12 @@ from threadpoolctl import threadpool_limits
 
 from tasks.machine.cores import spread
 from tasks.targets.classes import log_probabilities, losses
+from tasks.targets.temperature import fit_temperature
 from tasks.training.heads.multinomial import Multinomial, Pass
 from tasks.training.heads.options import ClassWeights, HeadOptions
 from tasks.training.heads.quasi_newton import TOLERANCE, Memory, Solution, new_memory, objective, solve
 from tasks.training.heads.rows import IN_MEMORY_BYTES, Array, Labels, TrainingRows, Vectors, check_finite
 from tasks.training.heads.whitening import Whitening
-from tasks.training.loop.temperature import fit_temperature
 
 logger = logging.getLogger("graftline")
 

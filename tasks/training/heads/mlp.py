@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tasks.targets.classes import Classes
 from tasks.training.heads.options import HeadOptions
 from tasks.training.heads.rows import Array, Labels, TrainingRows, Vectors, check_finite
 from tasks.training.loop.fit import PLAIN, Group, fit
@@ -63,6 +64,7 @@ def fit_mlp(
     fit(
         model,
         replace(PLAIN, epochs=EPOCHS, warmup_fraction=WARMUP_FRACTION, patience_epochs=PATIENCE_EPOCHS),
+        targets=[Classes(tuple(classes))],
         seed=seed,
         groups=[Group(parameters=list(model.parameters()), learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY)],
         minibatches=lambda epoch: shuffled(rows, np.random.default_rng((seed, epoch)), size, passes, balanced=balanced),
@@ -104,7 +106,7 @@ def shuffled(
             )
             full = len(picks) // size * size
             for part in picks[:full].reshape(-1, size):
-                yield torch.from_numpy(vectors[part]), torch.from_numpy(labels[part])[:, None]
+                yield torch.from_numpy(vectors[part]), columns_of(labels[part])
             waiting = [(vectors[picks[full:]], labels[picks[full:]])]
             num_waiting = len(picks) - full
 
@@ -114,4 +116,9 @@ def minibatches_of(rows: TrainingRows, val: tuple[Vectors, Labels]) -> Iterator[
     for start in range(0, len(labels), VAL_ROWS):
         chunk = vectors[start : start + VAL_ROWS]
         check_finite(chunk)
-        yield torch.from_numpy(rows.standardise(chunk)), torch.from_numpy(labels[start : start + VAL_ROWS])[:, None]
+        yield torch.from_numpy(rows.standardise(chunk)), columns_of(labels[start : start + VAL_ROWS])
+
+
+def columns_of(labels: Labels) -> Tensor:
+    """Return labels (n,) as the training loop takes them, (n, 1) float32."""
+    return torch.from_numpy(labels.astype(np.float32))[:, None]

@@ -136,9 +136,13 @@ class TrainingRows(StandardRows):
         *,
         num_threads: int | None = None,
         in_memory_bytes: int = IN_MEMORY_BYTES,
+        has_one_scale: bool = False,
     ) -> None:
         check_classes(labels, classes)
-        super().__init__(vectors, num_outputs=len(classes), num_threads=num_threads, in_memory_bytes=in_memory_bytes)
+        super().__init__(
+            vectors, num_outputs=len(classes), num_threads=num_threads, in_memory_bytes=in_memory_bytes,
+            has_one_scale=has_one_scale,
+        )  # fmt: skip
         self.labels, self.num_classes = labels, len(classes)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 
-from tasks.training.heads.rows import Array, Labels, TrainingRows, Vectors
+from tasks.training.heads.rows import Array, TrainingRows
 
 SHARES = (0.5, 0.9, 0.99)  # of the prior covariance that the other heads give
 NUM_FOLDS = 5
@@ -61,4 +61,5 @@ class SharingRows(TrainingRows):
         return self.prior.stretch(standard) if self.prior else standard
 
     def fold(self, weight: Array, bias: Array) -> tuple[Array, Array]:
-        return super().fold(self.prior.stretch(weight.astype(np.float64)) if self.prior else weight, bias)
+        stretched = self.prior.stretch(weight.astype(np.float32)).astype(np.float64) if self.prior else weight
+        return super().fold(stretched, bias)

@@ -10,10 +10,10 @@ from threadpoolctl import threadpool_limits
 
 from tasks.targets.classes import log_probabilities, losses
 from tasks.targets.head import SparseRow
+from tasks.targets.temperature import fit_temperature
 from tasks.training.heads.logistic import LinearHead
 from tasks.training.heads.options import HeadOptions
 from tasks.training.heads.rows import Array, Labels, check_classes
-from tasks.training.loop.temperature import fit_temperature
 
 STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01)  # of L2 against the summed loss: rows have norm 1, so they suit any number
 TOLERANCE = 1e-6  # of the steepest slope of the mean loss

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from tasks.machine.cores import core_pool
-from tasks.targets.classes import MISSING
-from tasks.training.loop.losses import summed_cross_entropy
+from tasks.targets.target import Target
+from tasks.training.loop.losses import label_counts, summed_losses
 from tasks.training.loop.options import FitOptions
 from tasks.training.loop.schedule import learning_rate_factor
 from tasks.training.loop.scores import Inputs, Minibatch, Scores, Total, forward, score
@@ -87,6 +87,7 @@ def fit(
     model: nn.Module,
     options: FitOptions,
     *,
+    targets: Sequence[Target],
     seed: int,
     is_bf16: bool = False,
     groups: Sequence[Group],
@@ -105,7 +106,7 @@ def fit(
     kept before stays.
 
     Args:
-        model: maps inputs to logits, a tensor (n, num_classes) a target.
+        model: maps inputs to logits, a tensor (n, num_outputs) a target.
         options: with a number of epochs and a mixup, see `tasks.training.loop.schedule.for_samples`.
         is_bf16: whether matrix products are in bfloat16, everything else in float32 (autocast).
         groups: the parameters to train; all others of the model are frozen.
@@ -118,17 +119,17 @@ def fit(
     assert epochs is not None, "`for_samples` settles it"
     num_steps = max(epochs * num_minibatches, 1)
     with one_core_each(model, options) as pool:
-        state = _State(model, options, groups, seed=seed, is_bf16=is_bf16, pool=pool)
+        state = _State(model, options, groups, targets=targets, seed=seed, is_bf16=is_bf16, pool=pool)
         history = state.history
         if not (keeper and state.restore(keeper.load())):
-            state.end_epoch(None, score(model, val_minibatches(), is_bf16=is_bf16))
+            state.end_epoch(None, score(model, val_minibatches(), targets=targets, is_bf16=is_bf16))
         for epoch in range(len(history.epochs), epochs + 1):
             patience = options.patience_epochs
             if patience is not None and epoch - 1 - state.lowest_epoch >= patience:
                 history.ending = "val loss stopped falling"
                 break
             state.begin_epoch(epoch)
-            train = Total()
+            train = Total(targets)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed * EPOCHS_OF_SEED + epoch)  # dropout draws from the one generator of torch
                 for minibatch in show(minibatches(epoch), epoch):
@@ -137,7 +138,7 @@ def fit(
                         break
             if history.ending == "every epoch was run":
                 with state.averaged():
-                    val = score(model, val_minibatches(), is_bf16=is_bf16)
+                    val = score(model, val_minibatches(), targets=targets, is_bf16=is_bf16)
                     if math.isfinite(val.scores().loss):
                         state.end_epoch(train, val)
                     else:
@@ -165,6 +166,7 @@ class _State:
         options: FitOptions,
         groups: Sequence[Group],
         *,
+        targets: Sequence[Target],
         seed: int,
         is_bf16: bool,
         pool: Pool | None,
@@ -173,6 +175,7 @@ class _State:
         self.pool = pool
         self.chance = np.random.default_rng()  # for one epoch
         self.options = options
+        self.targets = targets
         self.seed = seed
         self.is_bf16 = is_bf16
         self.groups = groups
@@ -209,7 +212,7 @@ class _State:
         inputs, labels = (each.to(device, non_blocking=True) for each in minibatch)
         parameters = [parameter for parameter in self.parameters if parameter.requires_grad]
         shards = self._shards(inputs, labels)
-        count = int((labels != MISSING).sum())
+        count = int(label_counts(self.targets, labels).sum())
         work = partial(self._shard_gradients, parameters=parameters, count=max(count, 1))
         self.optimizer.zero_grad()
         loss, logits = 0.0, []
@@ -252,9 +255,10 @@ class _State:
         """Return the shard's part of the loss, its logits, and the gradients of its part of the loss."""
         logits = forward(self.model, shard.inputs, is_bf16=self.is_bf16)
         smoothing = self.options.label_smoothing
-        loss = shard.share * summed_cross_entropy(logits, shard.labels, label_smoothing=smoothing)
+        summed = partial(summed_losses, self.targets, logits, label_smoothing=smoothing)
+        loss = shard.share * summed(shard.labels).sum()
         if shard.share < 1:
-            loss = loss + (1 - shard.share) * summed_cross_entropy(logits, shard.other, label_smoothing=smoothing)
+            loss = loss + (1 - shard.share) * summed(shard.other).sum()
         loss = loss / count
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
         return loss.item(), [tensor.detach() for tensor in logits], list(gradients)
@@ -352,8 +356,8 @@ class _State:
         self.step = facts["step"]
         self.history.kept = facts["kept"]
         for epoch in facts["epochs"]:
-            train = Scores(**epoch["train"]) if epoch["train"] else None
-            self.history.epochs.append(Epoch(**epoch | {"train": train, "val": Scores(**epoch["val"])}))
+            scores = {side: scores_of(epoch[side]) for side in ("train", "val")}
+            self.history.epochs.append(Epoch(**epoch | scores))
         logger.info("resumes after epoch %d, where an earlier run was stopped", len(self.history.epochs) - 1)
         return True
 
@@ -386,9 +390,22 @@ def one_core_each(model: nn.Module, options: FitOptions) -> Iterator[Pool | None
         yield pool
 
 
+def scores_of(facts: dict[str, Any] | None) -> Scores | None:
+    """Return the scores that a checkpoint keeps as JSON."""
+    return Scores(**facts | {"accuracies": tuple(facts["accuracies"])}) if facts else None
+
+
 def _line(epoch: Epoch, epochs: int) -> str:
     assert epoch.train is not None
-    return (
-        f"epoch {epoch.epoch}/{epochs}: train loss {epoch.train.loss:.4f} accuracy {epoch.train.accuracy:.4f}, "
-        f"val loss {epoch.val.loss:.4f} accuracy {epoch.val.accuracy:.4f}"
-    )
+    parts = [
+        f"{side} loss {scores.loss:.4f} accuracy {_shares(scores)}"
+        for side, scores in (("train", epoch.train), ("val", epoch.val))
+    ]
+    return f"epoch {epoch.epoch}/{epochs}: {', '.join(parts)}"
+
+
+def _shares(scores: Scores) -> str:
+    """Return the share of right answers, a target."""
+    if not scores.accuracies:
+        return f"{scores.accuracy:.4f}"
+    return " / ".join("-" if share is None else f"{share:.4f}" for share in scores.accuracies)

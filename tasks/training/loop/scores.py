@@ -1,6 +1,6 @@
 """Loss and accuracy of a model over minibatches."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,20 +10,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tasks.machine.cores import num_cores, one_thread_each, spread
-from tasks.targets.classes import MISSING, is_right, losses
-from tasks.training.loop.temperature import fit_temperature
+from tasks.targets.target import Target, Truths
+from tasks.training.loop.losses import columns_of
 
 # what the model takes of n samples: a tensor (n, ...) or what has its `to`, `split` and `device`, such as packed texts
 Inputs = Any
-Minibatch = tuple[Inputs, Tensor]  # with label indices (n, num_targets)
+Minibatch = tuple[Inputs, Tensor]  # with labels (n, total width) float32, NaN where one is missing
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Mean cross-entropy in nats and accuracy in 0..1, over all labels of all targets."""
+    """Mean loss and accuracy (the share of right answers, 0..1) over all labels of all targets, and of each target."""
 
     loss: float
     accuracy: float
+    accuracies: tuple[float | None, ...] = ()  # None of a target without labels; empty where there is one target
 
 
 def forward(model: nn.Module, inputs: Inputs, *, is_bf16: bool) -> list[Tensor]:
@@ -33,10 +34,12 @@ def forward(model: nn.Module, inputs: Inputs, *, is_bf16: bool) -> list[Tensor]:
     return [tensor.float() for tensor in logits]
 
 
-def score(model: nn.Module, minibatches: Iterable[Minibatch], *, is_bf16: bool = False) -> "Total":
+def score(
+    model: nn.Module, minibatches: Iterable[Minibatch], *, targets: Sequence[Target], is_bf16: bool = False
+) -> "Total":
     """Return the logits of the model in evaluation mode."""
     model.eval()
-    total = Total()
+    total = Total(targets)
     device = next(model.parameters()).device
 
     @torch.no_grad()
@@ -54,7 +57,8 @@ def score(model: nn.Module, minibatches: Iterable[Minibatch], *, is_bf16: bool =
 class Total:
     """Gathers the logits and labels of minibatches."""
 
-    def __init__(self) -> None:
+    def __init__(self, targets: Sequence[Target]) -> None:
+        self.targets = targets
         self._logits: list[list[Tensor]] = []
         self._labels: list[Tensor] = []
 
@@ -69,29 +73,33 @@ class Total:
     def scores(self) -> Scores:
         parts: list[NDArray[Any]] = [np.empty(0)]
         hits: list[NDArray[Any]] = [np.empty(0)]
-        for _, logits, labels in self.by_target():
+        for target, _, logits, truths in self.by_target():
             with np.errstate(invalid="ignore"):  # logits that are not finite give such a loss, which `fit` reports
-                parts.append(losses(logits, labels))
-            hits.append(is_right(logits, labels))
+                parts.append(target.losses(logits, truths))
+                hits.append(target.is_right(target.answers(logits, temperature=1.0), truths))
         count = max(sum(map(len, parts)), 1)
         return Scores(
-            loss=float(np.concatenate(parts).sum()) / count, accuracy=float(np.concatenate(hits).sum()) / count
+            loss=float(np.concatenate(parts).sum()) / count,
+            accuracy=float(np.concatenate(hits).sum()) / count,
+            accuracies=tuple(float(own.mean()) if len(own) else None for own in hits[1:])
+            if len(self.targets) > 1
+            else (),
         )
 
     def calibrated_losses(self) -> NDArray[np.float64]:
-        """Return (num_labels,) in nats, with the temperature of each target that makes their mean lowest.
+        """Return (num_labels,), with the calibration of each target that makes their mean lowest.
 
         So label smoothing and overconfidence do not hide how well the classes are distinguished.
         """
         parts = [np.empty(0)]
-        for _, logits, labels in self.by_target():
-            temperature = fit_temperature(logits, labels, doubt=0.0)
-            parts.append(losses(logits / temperature, labels))
+        for target, _, logits, truths in self.by_target():
+            calibrated, temperature = target.calibrate(logits, truths, doubt=0.0)
+            parts.append(calibrated.losses(logits, truths, temperature=temperature))
         return np.concatenate(parts)
 
-    def by_target(self) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.int64]]]:
-        """Yield for each target the samples that have a label (m,), their logits (m, num_classes) and labels (m,)."""
-        labels = torch.cat(self._labels).numpy()
-        for target, parts in enumerate(zip(*self._logits, strict=True)):
-            rows = np.flatnonzero(labels[:, target] != MISSING)
-            yield rows, torch.cat(parts).double().numpy()[rows], labels[rows, target]
+    def by_target(self) -> Iterator[tuple[Target, NDArray[np.intp], NDArray[np.float64], Truths]]:
+        """Yield each target with the samples that have a label (m,), their logits (m, num_outputs) and truths."""
+        columns = columns_of(self.targets, torch.cat(self._labels))
+        for target, labels, parts in zip(self.targets, columns, zip(*self._logits, strict=True), strict=True):
+            rows = np.flatnonzero(~np.isnan(labels[:, 0].numpy()))
+            yield target, rows, torch.cat(parts).double().numpy()[rows], target.truths_of(labels.numpy()[rows])

@@ -22,7 +22,7 @@ def heads():
 
 
 def test_heads_of_all_targets_come_back(tmp_path, heads):
-    save_heads(tmp_path, heads, classes=CLASSES, facts={"l2": {"animal": 0.1, "place": 1.0}})
+    save_heads(tmp_path, heads, targets=CLASSES, facts={"l2": {"animal": 0.1, "place": 1.0}})
     back, classes = load_heads(tmp_path)
     assert classes == CLASSES
     vectors = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
@@ -33,7 +33,7 @@ def test_heads_of_all_targets_come_back(tmp_path, heads):
 
 
 def test_torn_head_is_refused_by_name(tmp_path, heads):
-    save_heads(tmp_path, heads, classes=CLASSES, facts={})
+    save_heads(tmp_path, heads, targets=CLASSES, facts={})
     path = tmp_path / "head.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ValueError, match=f"{tmp_path} is not a whole head .*: run train_head again"):
@@ -41,7 +41,7 @@ def test_torn_head_is_refused_by_name(tmp_path, heads):
 
 
 def test_head_without_weights_is_refused_by_name(tmp_path, heads):
-    save_heads(tmp_path, heads, classes=CLASSES, facts={})
+    save_heads(tmp_path, heads, targets=CLASSES, facts={})
     (tmp_path / "head.safetensors").unlink()
     with pytest.raises(ValueError, match=f"{tmp_path} is not a whole head"):
         load_heads(tmp_path)
@@ -49,7 +49,7 @@ def test_head_without_weights_is_refused_by_name(tmp_path, heads):
 
 def test_target_without_a_head_is_refused_by_name(tmp_path, heads):
     del heads["place"]
-    save_heads(tmp_path, heads, classes=CLASSES, facts={})
+    save_heads(tmp_path, heads, targets=CLASSES, facts={})
     with pytest.raises(ValueError, match=r"is not a whole head .*place"):
         load_heads(tmp_path)
 
@@ -73,7 +73,7 @@ ROWS = [
 
 def test_words_that_a_head_reads_come_back(tmp_path, heads):
     read = heads | {"animal": Head(layers=heads["animal"].layers, words=WORDS)}
-    save_heads(tmp_path, read, classes=CLASSES, facts={})
+    save_heads(tmp_path, read, targets=CLASSES, facts={})
     back, _ = load_heads(tmp_path)
     assert back["place"].words is None
     assert back["animal"].words.factors == WORDS.factors

@@ -298,7 +298,7 @@ def arguments(project):
     save_bundle(folder / "backbone", Classifier(backbone, {}), lineage={"fingerprint": backbone.fingerprint()})
     weight = np.random.default_rng(0).normal(0, 0.1, (2, backbone.dim)).astype(np.float32)
     layer = weight, np.zeros(2, np.float32)
-    save_heads(folder / "head", {"topic": Head(layers=(layer,))}, classes=CLASSES, facts={})
+    save_heads(folder / "head", {"topic": Head(layers=(layer,))}, targets=CLASSES, facts={})
     names = ("classes.json", "split.json", "batches.yaml", "manifests", "audit", "raw", "backbone", "head", "scratch")
     paths = {name.partition(".")[0]: folder / name for name in names} | {"manifests": folder / "manifest"}
     scan = load_params(ROOT / "params.yaml").scan

@@ -3,8 +3,8 @@ import pytest
 
 from tasks.targets.classes import is_right, losses
 from tasks.targets.head import Factors
+from tasks.targets.temperature import fit_temperature
 from tasks.training.heads.joining import join
-from tasks.training.loop.temperature import fit_temperature
 
 
 def problem(n, *, seed=0, vectors=1.0, words=1.0):

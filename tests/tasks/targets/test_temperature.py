@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
-from tasks.training.loop.temperature import fit_temperature
+from tasks.targets.temperature import fit_temperature
 
 
 @pytest.fixture

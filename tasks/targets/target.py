@@ -1,0 +1,145 @@
+"""What every kind of target has: how a column is encoded, the loss, the answer, calibration, and the error of a sample.
+
+A target is a column to learn. Its kind has a module of its own in this room; `kinds.py` finds it. The head gives a
+target its outputs, called logits for every kind. They become answers, which a person or a paired test compares.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # verbs that need no torch do not wait for it
+    from torch import Tensor
+
+Floats = NDArray[Any]  # of floating point
+Truths = NDArray[Any]  # what `encode` returns: (n,) of int64 or float64, or (n, num_labels) float64
+Facts = list[str] | dict[str, Any]  # JSON: a list is the kind `classes`
+
+
+class Target(ABC):
+    """A target: its kind, and what is known of it. Immutable.
+
+    `names` are the classes, labels or steps in the order of the outputs; a number has none. Some fields are declared in
+    params.yaml, and those that `calibrate` sets follow from val.
+    """
+
+    kind: ClassVar[str]
+    names: tuple[str, ...]
+
+    @property
+    @abstractmethod
+    def num_outputs(self) -> int:
+        """Return how many outputs the head has."""
+
+    @property
+    def width(self) -> int:
+        """Return how many columns the truths of this target take in a tensor of labels."""
+        return 1
+
+    @property
+    @abstractmethod
+    def unit(self) -> str:
+        """Return the unit of `errors`, for people."""
+
+    @abstractmethod
+    def facts(self) -> Facts:
+        """Return everything that is known, as JSON; `kinds.target_of` reads it."""
+
+    @abstractmethod
+    def declared(self) -> Facts:
+        """Return the facts without those that `standardised` and `calibrate` set."""
+
+    @abstractmethod
+    def read(self, cell: str) -> str:
+        """Return a cell of a table in the one form of its value. Raises ValueError, in one line, where it has none."""
+
+    @abstractmethod
+    def encode(self, labels: pd.Series) -> Truths:
+        """Return the truths of labels (n,) that `read` wrote; a missing label is missing there, too.
+
+        Raises ValueError for a class, label or step that is not in `names`.
+        """
+
+    @abstractmethod
+    def has_label(self, truths: Truths) -> NDArray[np.bool_]:
+        """Return (n,): whether each truth is there."""
+
+    def truths_of(self, columns: NDArray[np.float32]) -> Truths:
+        """Return truths, all there, from their columns (n, width) in a tensor of labels."""
+        return columns[:, 0].astype(np.float64)
+
+    def standardised(self, truths: Truths) -> Self:
+        """Return the target with the scale of the truths of train, where the kind has one."""
+        return self
+
+    @abstractmethod
+    def answers(self, logits: Floats, *, temperature: float) -> NDArray[np.float64]:
+        """Return the calibrated answers of logits (n, num_outputs).
+
+        They are probabilities (n, num_names), or for a number (n, 3): value, low and high end of its interval.
+        """
+
+    @abstractmethod
+    def calibrate(self, logits: Floats, truths: Truths, *, doubt: float | None = None) -> tuple[Self, float]:
+        """Return the target and the temperature with which these logits fit the truths of val best.
+
+        All truths are there. `doubt` is that of `fit_temperature`: 0.0 compares models, None is for use.
+        """
+
+    @abstractmethod
+    def losses(self, logits: Floats, truths: Truths, *, temperature: float = 1.0) -> Floats:
+        """Return the loss (n,) of each sample that training minimises, of logits (n, num_outputs).
+
+        It is in nats, or for a number in squared standard deviations of train.
+        """
+
+    @abstractmethod
+    def errors(self, answers: Floats, truths: Truths) -> NDArray[np.float64]:
+        """Return the error (n,) of each answer, in `unit`: what every paired test compares."""
+
+    @abstractmethod
+    def is_right(self, answers: Floats, truths: Truths) -> NDArray[np.bool_]:
+        """Return (n,): whether each answer counts as right."""
+
+    @abstractmethod
+    def constant(self, truths: Truths) -> NDArray[np.float64]:
+        """Return the one answer (1, …) with the least mean error on these truths: what a model without inputs says."""
+
+    @abstractmethod
+    def shown(self, answers: Floats) -> list[str]:
+        """Return the text (n) of each answer, in the form of `read`."""
+
+    @abstractmethod
+    def aligned(self, answers: Floats, wanted: "Target") -> "tuple[NDArray[np.float64], Target] | None":
+        """Return answers of this target in the order of the `wanted` names, and the target that judges them.
+
+        What this target does not know is never its answer. None where the two cannot be compared.
+        """
+
+    @abstractmethod
+    def summed_loss(self, logits: "Tensor", truths: "Tensor", *, label_smoothing: float = 0.0) -> "Tensor":
+        """Return the summed training loss of logits (n, num_outputs) and truths (n, width) float, NaN where missing."""
+
+    @abstractmethod
+    def deployed(self, logits: "Tensor", *, temperature: float) -> "Tensor":
+        """Return what `answers` does, as operations that an exported file has."""
+
+
+def sigmoid(values: Floats) -> NDArray[np.float64]:
+    with np.errstate(over="ignore", invalid="ignore"):  # values that are not finite stay; the caller reports them
+        return np.asarray(1 / (1 + np.exp(-values.astype(np.float64))))
+
+
+def places(labels: pd.Series, names: Sequence[str], *, what: str) -> NDArray[np.int64]:
+    """Return the place (n,) of each label in `names`, -1 where there is none. Raises ValueError for another label."""
+    index = {name: position for position, name in enumerate(names)}
+    unknown = sorted(set(labels.dropna()) - set(index))
+    if unknown:
+        raise ValueError(
+            f"the manifest has {what} {unknown[0]!r}, expected one of {', '.join(names)}: train the head again"
+        )
+    return np.array([-1 if pd.isna(label) else index[label] for label in labels], dtype=np.int64)

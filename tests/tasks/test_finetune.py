@@ -294,7 +294,7 @@ def tune(inputs, workspace):
     def run(model, *, seed=0, **changes):
         chosen = params(**changes)
         data = Data(
-            labels=label_tensor(inputs, model.classes),
+            labels=label_tensor(inputs, model.targets),
             train=np.flatnonzero(inputs["split"] == "train"),
             val=np.flatnonzero(inputs["split"] == "val"),
         )
@@ -381,10 +381,11 @@ def test_train_has_full_minibatches_only():
     assert [num_full(count, 4) for count in (3, 4, 7, 8)] == [1, 1, 1, 2]
 
 
-def test_labels_have_a_column_a_target_and_minus_1_for_none():
+def test_labels_have_a_column_a_target_and_nan_for_none():
     rows = pd.DataFrame({"animal": ["cat", "dog"], "place": ["out", None]})
     found = label_tensor(rows, {"animal": ["cat", "dog"], "place": ["in", "out"]})
-    assert found.tolist() == [[0, 1], [1, -1]]
+    assert found.dtype == torch.float32
+    np.testing.assert_array_equal(found, [[0, 1], [1, np.nan]])
 
 
 def test_trained_head_is_grafted_on(backbone, tmp_path):

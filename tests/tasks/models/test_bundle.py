@@ -46,7 +46,7 @@ def test_bundle_gives_identical_probabilities(classifier, tmp_path):
     save_bundle(tmp_path, model, lineage={"seed": 3})
     back, lineage = load_bundle(tmp_path)
     assert lineage == {"seed": 3}
-    assert back.classes == model.classes
+    assert back.targets == model.targets
     assert back.backbone.transform == model.backbone.transform
     assert back.backbone.fingerprint() == model.backbone.fingerprint()
     for one, other in zip(plain_probabilities(model, [PIXELS]), plain_probabilities(back, [PIXELS]), strict=True):
@@ -242,7 +242,7 @@ def test_path_that_leaves_the_bundle_is_refused_in_every_field(saved, path, plac
 
 def test_name_of_a_class_may_look_like_a_path(classifier, tmp_path):
     save_bundle(tmp_path, classifier({"../t": ["/", "n/a", ".."]}), lineage={})
-    assert load_bundle(tmp_path)[0].classes == {"../t": ["/", "n/a", ".."]}
+    assert load_bundle(tmp_path)[0].targets["../t"].names == ("/", "n/a", "..")
 
 
 @pytest.mark.parametrize("step", ["check_content", "read_header", "read_tensors"])

@@ -55,7 +55,7 @@ def test_exported_file_gives_what_evaluate_judged(judged, tmp_path, format):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # TorchScript is no longer developed
             probabilities = torch.jit.load(str(path))(pixels)[0].numpy()
-    columns = [model.classes["label"].index(label) for label in table["label"]]
+    columns = [model.targets["label"].names.index(label) for label in table["label"]]
     of_label = probabilities[np.arange(len(table)), columns]
     assert np.abs(of_label - table["candidate_label_probability"].to_numpy()).max() <= MOST_DIFFERENCE
 
@@ -67,8 +67,8 @@ def test_map_of_the_page_is_drawn_from_the_features_that_the_candidate_answers_f
     transform = answerer.transform
     images = [decode_sample(file.read_bytes(), shorter_side=transform.shorter_side) for file in files]
     pixels = torch.stack([transform.prepare(image) for image in images])
-    size = answerer.embedder.plan.minibatch_size
-    features = torch.cat([answerer.vectors(part) for part in torch.split(pixels, size)]).numpy()
+    size = answerer.plan.minibatch_size
+    features = torch.cat([answerer.vectors(part)[0] for part in torch.split(pixels, size)]).numpy()
     places = load_file(finished / "data/evaluation/places.safetensors")["places"]
     assert len(places) == len(table)
     assert np.array_equal(places, project(features))

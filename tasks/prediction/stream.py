@@ -96,7 +96,8 @@ def _check_finite(answers: TargetAnswers, decoded: Decoded, *, targets: Mapping[
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(bad):
             path = decoded.inputs[decoded.places[int(bad[0])]].path
+            what = "probabilities" if targets[target].names else "numbers"
             raise ValueError(
-                f"the {'probabilities' if targets[target].names else 'numbers'} of {path} for {target} are not finite: the weights of the bundle may be damaged, "
+                f"the {what} of {path} for {target} are not finite: the weights of the bundle may be damaged, "
                 "or numbers in its network too large for this precision"
             )

@@ -123,7 +123,7 @@ def test_targets_of_every_kind_are_answered_as_the_bundle_answers_them(tmp_path,
         )
         assert len(set(target.shown(answers[name]))) > 1 or not is_number
     assert json.loads(facts["classes"]) == facts_of(model.targets)
-    assert json.loads(facts["columns"]) == dict.fromkeys(["value", "scale", "linear"], ["value", "low", "high"])
+    assert json.loads(facts["columns"]) == {name: ["value", "low", "high"] for name in ("value", "scale", "linear")}
 
 
 def test_full_disk_is_an_error_and_leaves_no_file(tmp_path):

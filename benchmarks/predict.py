@@ -98,7 +98,7 @@ def measure(architecture: str, files: Files, *, place: Path) -> dict[str, Any]:
     start = time.perf_counter()
     model, _ = load_bundle(bundle)
     answerer = Answerer(model)
-    embedder = answerer.embedder
+    embedder = answerer.trunks[0].embedder
     raw: dict[str, Any] = {"prepare_seconds": time.perf_counter() - start, "plan": embedder.plan.recipe()}
     work: dict[str, Callable[[], None]] = {
         "predict": lambda: run_predict(answerer, files, out=place / "out.parquet"),

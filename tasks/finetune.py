@@ -29,17 +29,12 @@ from tasks.stage.params import ScanParams
 from tasks.training.finetuning.checkpoint import Checkpoint
 from tasks.training.finetuning.grafting import graft
 from tasks.training.finetuning.options import FinetuneOptions
-from tasks.training.finetuning.tuning import (
-    Data,
-    curve_table,
-    fine_tune,
-    label_tensor,
-    lengths_of,
-    open_source,
-    summary,
-)
+from tasks.training.finetuning.trunks import Names, fine_tune_trunks
+from tasks.training.finetuning.tuning import Data, label_tensor, lengths_of, open_source
 
 logger = logging.getLogger("graftline")
+
+OF_SEVERAL = ("balance", "trunks")  # params that change nothing where there is one target
 
 
 def run(
@@ -60,7 +55,7 @@ def run(
     scan: ScanParams,
     seed: int,
 ) -> None:
-    """Train the last blocks of the backbone and the head, starting from the trained head (LP-FT, Kumar et al. 2022)."""
+    """Train the last blocks of the backbone and the heads, starting from trained heads (LP-FT, Kumar et al. 2022)."""
     start = time.monotonic()
     manifest = read_manifest(manifests, read_batches(batches))
     manifest = manifest[~leaves_training(manifest, audit) & manifest["split"].isin(TRAINING)].reset_index(drop=True)
@@ -73,7 +68,7 @@ def run(
         labels=label_tensor(manifest, model.targets),
         train=np.flatnonzero(manifest["split"] == "train"),
         val=val,
-        words=word_logits(model.words, map(samples.decoded, val.tolist())) if model.words else (),
+        words=word_logits(model.words, map(samples.decoded, val.tolist())) if model.words else {},
     )
     for side, rows in (("train", data.train), ("val", data.val)):
         if data.labels[rows].isnan().all():
@@ -83,11 +78,12 @@ def run(
             )
     views = room(modality, "augment").AugmentedViews(augmentation=finetune, seed=seed)
     lengths = lengths_of(samples, model.backbone.transform) if modality == "text" else None
+    is_one = len(model.targets) == 1
     facts = {
         "backbone": lineage["fingerprint"],
         "data": digest_of_data(manifest),
         "head": digest_of(head),
-        "params": asdict(finetune),
+        "params": {name: own for name, own in asdict(finetune).items() if not (is_one and name in OF_SEVERAL)},
         "seed": seed,
         "split": read_json(split),
         "versions": versions(model.backbone),
@@ -100,35 +96,39 @@ def run(
         samples, model, data, views=views, scratch=scratch, backbone=lineage["fingerprint"], options=finetune,
         lengths=lengths,
     )  # fmt: skip
-    checkpoint = Checkpoint(
-        scratch / "checkpoints", recipe=facts | on_this_machine(manifest, finetune, modality, model.backbone.packages)
-    )
-    tuned = fine_tune(model, source, data, options=finetune, seed=seed, keeper=checkpoint)
-    if not tuned.verdict.is_finetuned:
-        model = graft(load_bundle(backbone)[0].backbone, head, targets=read_json(classes))
-    description = facts | {
-        "stage": "finetuned" if tuned.verdict.is_finetuned else "head",
-        "epoch": tuned.history.kept if tuned.verdict.is_finetuned else 0,
-    }
+    recipe = facts | on_this_machine(manifest, finetune, modality, model.backbone.packages)
+
+    def checkpoint(names: Names) -> Checkpoint:
+        return Checkpoint(scratch / "checkpoints", recipe=recipe if is_one else recipe | {"training": names})
+
+    outcome = fine_tune_trunks(
+        model, source, data, options=finetune, seed=seed, keeper_of=checkpoint,
+        build_backbone=lambda: load_bundle(backbone)[0].backbone,
+    )  # fmt: skip
+    description = facts | {"stage": "finetuned" if any(outcome.chosen.values()) else "head", "epoch": outcome.epoch}
+    if not is_one:
+        description["trunks"] = outcome.trunks()
     if model.words and not any(own.of_words for own in model.words.factors.values()):
         model.words = None
     with whole_folder(out) as folder:
         save_bundle(folder, model, lineage=description)
     with whole_folder(curves) as folder:
-        curve_table(tuned.history).to_csv(folder / "curves.csv", index=False)
-        write_json(folder / "finetuning.json", summary(tuned, finetune))
-    checkpoint.remove()
+        outcome.curves().to_csv(folder / "curves.csv", index=False)
+        write_json(folder / "finetuning.json", outcome.facts())
+    for names in outcome.tuned:
+        checkpoint(names).remove()
     logger.info(
-        "fine-tuned for %d epochs in %.0f s: %s", len(tuned.history.epochs) - 1, time.monotonic() - start,
-        tuned.verdict.reason,
+        "fine-tuned for %d epochs in %.0f s: %s",
+        sum(len(tuned.history.epochs) - 1 for tuned in outcome.tuned.values()), time.monotonic() - start,
+        "; ".join(verdict.reason for verdict in outcome.verdicts.values()),
     )  # fmt: skip
 
 
-def word_logits(words: Words, texts: Iterable[str]) -> list[NDArray[np.float32]]:
+def word_logits(words: Words, texts: Iterable[str]) -> dict[str, NDArray[np.float32]]:
     """Return the logits (n, num_classes) of n texts by their words alone, for each target."""
     vocabulary = words.vocabulary()
     rows = [vocabulary.row(text) for text in texts]
-    return [layer.logits(rows) for layer in words.layers().values()]
+    return {target: layer.logits(rows) for target, layer in words.layers().items()}
 
 
 def on_this_machine(

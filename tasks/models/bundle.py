@@ -50,6 +50,7 @@ WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
 TOKENIZER = "tokenizer.json"  # of a text encoder
 ADVICE = "they are of another model"
+OF_BACKBONE = "backbone."  # begins the names of its tensors
 LEAST_WEIGHTS = 0.1  # share of the architecture's parameters; the smallest has a quarter left without its classes
 
 
@@ -67,6 +68,8 @@ def save_bundle(folder: Path, model: Classifier, *, lineage: dict[str, Any]) -> 
         "lineage": lineage,
         "weights_sha256": sha256(folder / WEIGHTS),
     }
+    if model.trunks:
+        description["trunks"] = model.trunk_of
     if model.words:
         factors = {target: asdict(own) for target, own in model.words.factors.items()}
         description["words"] = {"num_terms": len(model.words.hashes), "factors": factors}
@@ -93,7 +96,7 @@ def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
     A bundle may come from a stranger, so it is checked first. Before a network is built:
     - every value in model.json is possible, and the file is as it was saved;
     - the weights are a whole safetensors file with the SHA-256 in model.json;
-    - the number of weights is one that the architecture can have;
+    - the number of weights is one that the architecture can have, for each of its trunks;
     - of a text encoder, the sizes in its config are within bounds, and the tokenizer is the one that was saved.
     Before the network is filled, the tensors are exactly those that it has.
 
@@ -113,7 +116,7 @@ def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
             header = read_header(weights)
             build_backbone = builder(description, header, tokenizer)
             check_header(header, outline(description, build_backbone), advice=ADVICE)
-            model = grafted(build_backbone(), description)
+            model = grafted(build_backbone, description)
             fill(model, read_tensors(weights), name="its weights", advice=ADVICE)
             if model.words:
                 model.words.vocabulary()  # checks it
@@ -160,7 +163,8 @@ def builder(
     assert isinstance(description, ImageDescription)
     if description.library == "torchvision":
         check_architecture(description.architecture)
-        if header.num_numbers < (least := int(LEAST_WEIGHTS * num_parameters(description.architecture))):
+        least = int(LEAST_WEIGHTS * num_parameters(description.architecture)) * description.num_trunks
+        if header.num_numbers < least:
             raise ValueError(f"its weights have {header.num_numbers} numbers, expected at least {least}; {ADVICE}")
     return partial(
         Backbone,
@@ -192,26 +196,36 @@ def encoder_parts(fields: EncoderFields, file: BufferedReader | None) -> dict[st
     }  # fmt: skip
 
 
-def grafted(backbone: Backbone | Encoder, description: Description) -> Classifier:
+def grafted(
+    build_backbone: Callable[[], Backbone | Encoder], description: Description, *, num_trunks: int | None = None
+) -> Classifier:
+    """Return the untrained classifier, with the described number of trunks or another one."""
     fields = description.words if isinstance(description, TextDescription) else None
     factors = {target: Factors(**own.model_dump()) for target, own in fields.factors.items()} if fields else {}
     targets = targets_of(description.classes)
     sizes = {target: targets[target].num_outputs for target in factors}
+    trunks = [build_backbone() for _ in range(num_trunks or description.num_trunks)]
     return Classifier(
-        backbone,
+        trunks[0],
         targets,
         hidden_features=description.hidden_features,
         temperatures=description.temperatures,
         words=Words(fields.num_terms, sizes, factors) if fields else None,
+        trunks=trunks[1:],
+        trunk_of=description.trunks,
     )
 
 
 def outline(description: Description, build_backbone: Callable[[], Backbone | Encoder]) -> dict[str, Tensor]:
     """Return the tensors that the weights must match: their names, shapes and types.
 
-    They have no values, because a description may ask for a network and heads of any size.
+    They have no values, because a description may ask for a network and heads of any size. One trunk is built, because
+    it may ask for any number of them, too: the others have the same tensors.
     """
-    return without_values(lambda: grafted(build_backbone(), description)).state_dict()
+    tensors = without_values(lambda: grafted(build_backbone, description, num_trunks=1)).state_dict()
+    of_trunk = {name.removeprefix(OF_BACKBONE): own for name, own in tensors.items() if name.startswith(OF_BACKBONE)}
+    others = range(1, description.num_trunks)
+    return tensors | {f"trunks.{number}.{name}": own for number in others for name, own in of_trunk.items()}
 
 
 def nodes(backbone: Backbone) -> list[str]:

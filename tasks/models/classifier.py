@@ -1,4 +1,4 @@
-"""A classifier: a backbone with a head grafted on for each target. Samples in, logits out."""
+"""A classifier: a backbone, or several, with a head grafted on for each target. Samples in, logits out."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,6 +22,9 @@ class Classifier(nn.Module):
     two with `hidden_features` and a ReLU between them. `temperatures` divide the logits of a target before they become
     answers; a target that is not named has 1.0. `words` are those of a classifier of texts that reads them too:
     whoever answers joins their logits, because the backbone does not know the text.
+
+    The backbone is trunk 0. Targets may have other trunks, of the same architecture and transform: `trunks` are those
+    from number 1 on, and `trunk_of` has the number of each target's own.
     """
 
     def __init__(
@@ -32,10 +35,13 @@ class Classifier(nn.Module):
         hidden_features: int | None = None,
         temperatures: Mapping[str, float] | None = None,
         words: Words | None = None,
+        trunks: Sequence[Backbone | Encoder] = (),
+        trunk_of: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         self.backbone: Any = backbone  # its transform and its forward pass are the modality's
         self.targets = targets_of(targets)
+        self.plant(trunks, trunk_of or {})
         self.hidden_features = hidden_features
         self.temperatures = dict.fromkeys(targets, 1.0) | dict(temperatures or {})
         self.heads = nn.ModuleList(
@@ -43,10 +49,31 @@ class Classifier(nn.Module):
         )
         self.words = words
 
+    def plant(self, trunks: Sequence[Backbone | Encoder], trunk_of: Mapping[str, int]) -> None:
+        """Set the trunks from number 1 on, and the trunk of each target: 0, the backbone, for one that is not named."""
+        self.trunks = nn.ModuleDict({str(number): trunk for number, trunk in enumerate(trunks, start=1)})
+        self.trunk_of = dict.fromkeys(self.targets, 0) | dict(trunk_of)
+
+    def all_trunks(self) -> list[Any]:
+        """Return the trunks in the order of their numbers, the backbone first."""
+        return [self.backbone, *self.trunks.values()]
+
     def forward(self, *samples: Any) -> list[Tensor]:
-        """Return the logits of the backbone's vectors, without those of words."""
-        features = self.backbone(*samples)  # (n, dim)
-        return [head(features) for head in self.heads]
+        """Return the logits of the trunks' vectors, without those of words."""
+        features = [trunk(*samples) for trunk in self.all_trunks()]  # (n, dim) each
+        return [head(features[self.trunk_of[name]]) for name, head in zip(self.targets, self.heads, strict=True)]
+
+    def part(self, names: Sequence[str]) -> "Classifier":
+        """Return a classifier of some of the targets, without words, that shares the weights of backbone and heads."""
+        part = Classifier(
+            self.backbone,
+            {name: self.targets[name] for name in names},
+            hidden_features=self.hidden_features,
+            temperatures={name: self.temperatures[name] for name in names},
+        )
+        heads = dict(zip(self.targets, self.heads, strict=True))
+        part.heads = nn.ModuleList(heads[name] for name in names)
+        return part.train(self.training)
 
     def graft(self, heads: Mapping[str, Sequence[tuple[Tensor, Tensor]]]) -> None:
         """Set the linear layers of each target's head.

@@ -20,6 +20,7 @@ from tasks.targets.kinds import targets_of
 MOST_BYTES = 64 * 2**20  # of model.json: the names of 100,000 classes are a few MB
 MOST_TARGETS = 1_000  # one head each; building this many takes half a second
 MOST_TERMS = 2**24  # of a vocabulary; those that are made here have fewer
+NAMED = ("classes", "temperatures", "trunks")  # the parts that targets and classes are named in
 SHOWN = 60  # characters of a stranger's text that a message repeats
 
 Name = Annotated[str, Field(min_length=1, max_length=10_000)]
@@ -79,6 +80,7 @@ class Description(Strict):
     classes: Annotated[dict[Name, Any], Field(max_length=MOST_TARGETS)]  # the facts of each target
     hidden_features: Annotated[int, Field(ge=1, le=65536)] | None
     temperatures: Annotated[dict[str, Scale], Field(max_length=MOST_TARGETS)]
+    trunks: Annotated[dict[str, int], Field(max_length=MOST_TARGETS)] = {}  # the number of each target's, if several
     lineage: dict[str, Any]
     weights_sha256: Digest
     description_sha256: Digest
@@ -90,7 +92,17 @@ class Description(Strict):
             raise ValueError(f"temperatures name the unknown target {min(unknown)[:SHOWN]!r}")
         if missing := set(self.classes) - set(self.temperatures):
             raise ValueError(f"temperatures lack the target {min(missing)[:SHOWN]!r}")
+        if self.trunks and self.trunks.keys() != self.classes.keys():
+            raise ValueError("trunks and classes do not name the same targets")
+        numbers = set(self.trunks.values())
+        if self.trunks and (len(numbers) < 2 or numbers != set(range(len(numbers)))):
+            raise ValueError(f"trunks are numbered {sorted(numbers)[:5]}, expected 0, 1 and so on, each with a target")
         return self
+
+    @property
+    def num_trunks(self) -> int:
+        """Return how many trunks the model has."""
+        return len(set(self.trunks.values())) or 1
 
 
 class ImageDescription(Description):
@@ -136,8 +148,7 @@ def read_description(file: BufferedReader) -> Description:
     modality = str(content.get("modality", "images"))
     if modality not in KINDS:
         raise ValueError(f"{file.name}: modality {modality[:SHOWN]!r} is unknown, expected {' or '.join(KINDS)}")
-    # names of classes are only shown and never opened, so they may be any text
-    for text in _texts({key: value for key, value in content.items() if key not in ("classes", "temperatures")}):
+    for text in _texts(_without_names(content)):
         if _leads_out(text):
             raise ValueError(f"{file.name} names {text[:SHOWN]!r}, which leads out of the bundle")
     try:
@@ -160,6 +171,13 @@ def with_digest(content: dict[str, Any]) -> dict[str, Any]:
     others = {key: value for key, value in content.items() if key != "description_sha256"}
     canonical = json.dumps(others, sort_keys=True, separators=(",", ":"))
     return others | {"description_sha256": hashlib.sha256(canonical.encode()).hexdigest()}
+
+
+def _without_names(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the content without the names of targets and classes: they are only shown, so they may be any text."""
+    content = {key: value for key, value in content.items() if key not in NAMED}
+    lineage = content.get("lineage")
+    return content | ({"lineage": lineage | {"trunks": None}} if isinstance(lineage, dict) else {})
 
 
 def _texts(value: Any) -> Iterator[str]:

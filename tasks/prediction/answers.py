@@ -3,11 +3,11 @@
 The vector of a sample passes through float16, as the embedding store keeps it. The precision is fp32 unless somebody
 chooses another, because every processor computes with it: what the gate judged is what answers, on any machine. The
 head computes each row by itself, so that no bit of an answer depends on the samples beside it. A head that reads words
-takes them from the text itself.
+takes them from the text itself. Where targets have trunks of their own, each trunk gives a vector of the sample.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tasks.embedding.embedder import AUTO
+from tasks.embedding.embedder import AUTO, Embeds
 from tasks.embedding.ready import make_ready
 from tasks.machine.cores import spread
 from tasks.models.classifier import Classifier
@@ -30,6 +30,14 @@ ROWS_AT_ONCE = 1024  # of vectors, by a core
 TargetAnswers = dict[str, NDArray[np.float64]]  # by target, as `Target.answers` returns them
 
 
+@dataclass(frozen=True, kw_only=True)
+class Trunk:
+    """A backbone as it computes on this machine, and its fingerprint."""
+
+    fingerprint: str
+    embedder: Embeds
+
+
 class Answerer:
     """A classifier, prepared to run on this machine.
 
@@ -41,9 +49,14 @@ class Answerer:
         if not model.targets:
             raise ValueError("the bundle is a backbone, which has no targets: name the bundle of a classifier")
         options = replace(AUTO, **{"precision": PRECISION} | choices)
-        self.fingerprint = model.backbone.fingerprint()  # before it is cast to the precision of this machine
-        self.embedder = make_ready(model.backbone, options)
-        self.transform = self.embedder.transform
+        self.trunks = [
+            # the fingerprint comes first: an embedder casts to the precision of this machine
+            Trunk(fingerprint=backbone.fingerprint(), embedder=make_ready(backbone, options))
+            for backbone in model.all_trunks()
+        ]
+        self.trunk_of = model.trunk_of
+        self.plan = self.trunks[0].embedder.plan
+        self.transform = self.trunks[0].embedder.transform
         self.targets = model.targets
         self.heads = heads_of(model)
         self.vocabulary = model.words.vocabulary() if model.words else None
@@ -53,32 +66,42 @@ class Answerer:
         """Return the names of the classes, labels or steps of each target."""
         return {name: list(target.names) for name, target in self.targets.items()}
 
-    def vectors(self, minibatch: Any) -> Tensor:
-        """Return the vectors (n, dim) float16, on the processor, of a minibatch that the transform stacked.
+    @property
+    def dim(self) -> int:
+        """Return the length of the vectors of each trunk."""
+        return self.trunks[0].embedder.dim
+
+    def vectors(self, minibatch: Any) -> list[Tensor]:
+        """Return the vectors (n, dim) float16 of a minibatch that the transform stacked, on the processor, one a trunk.
 
         n is at most the plan's minibatch size. On a GPU they are still being computed when the call returns.
         """
-        return self.embedder(minibatch).half().to("cpu", non_blocking=True)
+        return [trunk.embedder(minibatch).half().to("cpu", non_blocking=True) for trunk in self.trunks]
 
     def words(self, sample: Any) -> SparseRow:
         """Return the words of a decoded sample, none where the heads read none."""
         return self.vocabulary.row(sample) if self.vocabulary else NO_WORDS
 
-    def answers(self, vectors: NDArray[np.float16], words: Sequence[SparseRow] = ()) -> TargetAnswers:
-        """Return the calibrated answers to samples, of their vectors (n, dim) float16 and their words (n)."""
-        return answers(self.heads, self.targets, vectors, words)
+    def answers(self, vectors: Sequence[NDArray[np.float16]], words: Sequence[SparseRow] = ()) -> TargetAnswers:
+        """Return the calibrated answers to samples, of their vectors (n, dim) float16, a trunk, and their words (n)."""
+        of_trunks = [
+            answers({name: head for name, head in self.heads.items() if self.trunk_of[name] == number}, self.targets,
+                    own, words)
+            for number, own in enumerate(vectors)
+        ]  # fmt: skip
+        return {name: of_trunks[self.trunk_of[name]][name] for name in self.targets}
 
     def answer(self, prepared: Sequence[Any] | Tensor, words: Sequence[SparseRow] = ()) -> TargetAnswers:
         """Return the calibrated answers to any number of samples that the transform prepared, and their words.
 
         Images are prepared as pixels (3, size, size) uint8, so that `prepared` may be (n, 3, size, size).
         """
-        size = self.embedder.plan.minibatch_size
+        size = self.plan.minibatch_size
         starts = range(0, len(prepared), size)
         parts = [self.vectors(self.transform.stack(prepared[start : start + size])) for start in starts]
-        if self.embedder.plan.device == "cuda":
+        if self.plan.device == "cuda":
             torch.cuda.synchronize()
-        return self.answers(torch.cat(parts).numpy(), words)
+        return self.answers([torch.cat(own).numpy() for own in zip(*parts, strict=True)], words)
 
 
 def heads_of(model: Classifier) -> dict[str, Head]:

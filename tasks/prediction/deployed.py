@@ -50,11 +50,12 @@ class Deployed(nn.Module):
         super().__init__()
         self.heads = copy.deepcopy(model.heads)
         self.targets = [(target, model.temperatures[name]) for name, target in model.targets.items()]
+        self.trunk_of = [model.trunk_of[name] for name in model.targets]
 
-    def logits(self, features: Tensor) -> list[Tensor]:
-        """(n, dim) -> (n, num_outputs) of each target, before the temperature."""
-        features = features.half().float()  # rounded like the vectors of the store
-        return [head(features) for head in self.heads]
+    def logits(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """(n, dim) of each trunk -> (n, num_outputs) of each target, before the temperature."""
+        rounded = [own.half().float() for own in features]  # like the vectors of the store
+        return [head(rounded[number]) for head, number in zip(self.heads, self.trunk_of, strict=True)]
 
     def answers(self, logits: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """(n, num_outputs) of each target -> what `Target.answers` returns."""
@@ -91,14 +92,16 @@ class DeployedImages(Deployed):
 
     def __init__(self, model: Classifier) -> None:
         super().__init__(model)
-        self.network: nn.Module = trace(model.backbone)
+        self.network, *more = (trace(trunk) for trunk in model.all_trunks())
+        self.more: Any = nn.ModuleList(more)
         self.transform = model.backbone.transform
         mean, std = (torch.tensor(channels).view(1, 3, 1, 1) for channels in (self.transform.mean, self.transform.std))
         self.register_buffer("scale", 1 / (255 * std))
         self.register_buffer("shift", -mean / std)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        return self.answers(self.logits(self.network(pixels.float() * self.scale + self.shift)))
+        images = pixels.float() * self.scale + self.shift
+        return self.answers(self.logits([network(images) for network in (self.network, *self.more)]))
 
     def example(self) -> tuple[Tensor]:
         return (torch.zeros(2, 3, self.transform.crop_size, self.transform.crop_size, dtype=torch.uint8),)
@@ -139,19 +142,24 @@ class DeployedTexts(Deployed):
         self.pooling, self.is_normalised, self.first_position = (
             encoder.pooling, encoder.is_normalised, encoder.first_position
         )  # fmt: skip
-        self.network = copy.deepcopy(encoder.network)
+        self.network, *more = (copy.deepcopy(trunk.network) for trunk in model.all_trunks())
+        self.more: Any = nn.ModuleList(more)
         if encoder.is_packable:
-            self.network.set_attn_implementation("eager")
+            for network in (self.network, *more):
+                network.set_attn_implementation("eager")
         self.padding = int(encoder.config.get("pad_token_id") or 0)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
         return self.answers(self.logits(self.vectors(input_ids, attention_mask)))
 
-    def vectors(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(n, length) both -> (n, dim)."""
+    def vectors(self, input_ids: Tensor, attention_mask: Tensor) -> list[Tensor]:
+        """(n, length) both -> (n, dim) of each trunk."""
         positions = torch.arange(input_ids.shape[1], device=input_ids.device)[None] + self.first_position
-        hidden = self.network(input_ids=input_ids, attention_mask=attention_mask, position_ids=positions)
-        return self.pool(hidden.last_hidden_state.float(), attention_mask[..., None])
+        hidden = [
+            network(input_ids=input_ids, attention_mask=attention_mask, position_ids=positions)
+            for network in (self.network, *self.more)
+        ]
+        return [self.pool(own.last_hidden_state.float(), attention_mask[..., None]) for own in hidden]
 
     def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """(n, length, dim) and (n, length, 1) -> (n, dim), as `Encoder.pool` does with each text alone."""
@@ -217,16 +225,17 @@ class DeployedTextsAndWords(DeployedTexts):
         super().__init__(model)
         assert model.words is not None
         self.words: Words = copy.deepcopy(model.words)
+        self.names = list(model.targets)
         self.num_terms = len(self.words.hashes)
 
     def forward(  # type: ignore[override]
         self, input_ids: Tensor, attention_mask: Tensor, words: Tensor
     ) -> tuple[Tensor, ...]:
-        of_vectors, parts = self.logits(self.vectors(input_ids, attention_mask)), self.words
-        joined = []
-        for number, (factors, of_vector) in enumerate(zip(parts.factors.values(), of_vectors, strict=True)):
+        joined, parts = self.logits(self.vectors(input_ids, attention_mask)), self.words
+        for number, (name, factors) in enumerate(parts.factors.items()):
             weight, bias = parts.get_buffer(f"weight{number}"), parts.get_buffer(f"bias{number}")
-            joined.append(factors.of_vector * of_vector + factors.of_words * (words @ weight.T + bias))
+            place = self.names.index(name)
+            joined[place] = factors.of_vector * joined[place] + factors.of_words * (words @ weight.T + bias)
         return self.answers(joined)
 
     def example(self) -> tuple[Tensor, ...]:

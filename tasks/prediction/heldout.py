@@ -7,6 +7,7 @@ head alone takes the vectors that are there.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ class Asked:
 
     Where a model reads words, they come from the samples themselves, not from the store.
 
-    `features` (n, dim) float16 are the candidate's own, from which its head answers.
+    `features` (n, dim) float16 are those of the candidate's first trunk.
     """
 
     models: dict[str, TargetAnswers]
@@ -70,35 +71,40 @@ def ask(
     """
     samples = Samples(rows, raw=raw, decode=parts.decode, read=parts.read)
     views: dict[str, StoredView] = {}  # by the recipe: models that share a backbone share its vectors
-    recipe_of = {}
+    recipes_of: dict[str, list[str]] = {}  # by the name of the model, one a trunk
     for name, answerer in answerers.items():
-        kept = open_store(
-            store, answerer.embedder, backbone=answerer.fingerprint, decode=parts.decode, hash_of=parts.hash_of,
-            hashes_shape=parts.hashes_shape,
-        )  # fmt: skip
-        recipe_of[name] = kept.fingerprint
-        views[kept.fingerprint] = StoredView(embedder=answerer.embedder, store=kept, keys=samples.ids)
+        recipes_of[name] = []
+        for trunk in answerer.trunks:
+            kept = open_store(
+                store, trunk.embedder, backbone=trunk.fingerprint, decode=parts.decode, hash_of=parts.hash_of,
+                hashes_shape=parts.hashes_shape,
+            )  # fmt: skip
+            recipes_of[name].append(kept.fingerprint)
+            views[kept.fingerprint] = StoredView(embedder=trunk.embedder, store=kept, keys=samples.ids)
     candidate = answerers["candidate"]
     passing = {
-        name: PassingView(
-            embedder=candidate.embedder,
-            vectors=np.empty((len(rows), candidate.embedder.dim), dtype=np.float16),
-            decode=parts.decode,
-            alter=parts.alterations[name],
-        )
+        name: [
+            PassingView(
+                embedder=trunk.embedder,
+                vectors=np.empty((len(rows), trunk.embedder.dim), dtype=np.float16),
+                decode=parts.decode,
+                alter=parts.alterations[name],
+            )
+            for trunk in candidate.trunks
+        ]
         for name in alterations
     }
 
-    embed(samples.content, [*views.values(), *passing.values()], names=samples.paths, show=show)
+    embed(samples.content, [*views.values(), *chain(*passing.values())], names=samples.paths, show=show)
     models = {}
     for name in sorted(answerers, key="candidate".__eq__):  # the candidate is last: one model's features in memory
-        features = views[recipe_of[name]].store.all_looks(samples.ids).vectors
+        features = [views[recipe].store.all_looks(samples.ids).vectors for recipe in recipes_of[name]]
         models[name] = answerers[name].answers(features, words_of(samples, answerers[name].vocabulary))
     altered = {}
-    for name, view in passing.items():
-        words = words_of(samples, candidate.vocabulary, alter=view.alter)
-        altered[name] = candidate.answers(view.vectors, words)
-    return Asked(models=models, altered=altered, features=features)
+    for name, of_trunks in passing.items():
+        words = words_of(samples, candidate.vocabulary, alter=parts.alterations[name])
+        altered[name] = candidate.answers([view.vectors for view in of_trunks], words)
+    return Asked(models=models, altered=altered, features=features[0])
 
 
 def words_of(

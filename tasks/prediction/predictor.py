@@ -62,18 +62,18 @@ class Predictor:
         return pd.DataFrame(table, columns=schema.names)
 
     def embed(self, samples: Sample | Iterable[Sample]) -> NDArray[np.float16]:
-        """Return the vectors (n, dim) that the heads read, in order.
+        """Return the vectors (n, dim) that the heads read, in order; those of several trunks side by side.
 
         Raises:
             ValueError: an input is no sample, or as for `predict`.
         """
-        vectors = [np.empty((0, self.answerer.embedder.dim), np.float16)]
+        vectors = [np.empty((0, self.answerer.dim * len(self.answerer.trunks)), np.float16)]
         for part in self._answers(samples):
             for item in part.inputs:
                 if item.reason:
                     what = "text" if self.reading.is_text else "picture"
                     raise ValueError(f"{item.path} is no {what} ({item.reason}: {item.detail}): leave it out")
-            vectors.append(part.vectors)
+            vectors.append(np.hstack(part.vectors))
         return np.concatenate(vectors)
 
     def _answers(self, samples: Sample | Iterable[Sample]) -> Iterator[Answers]:

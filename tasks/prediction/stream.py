@@ -30,7 +30,7 @@ class Answers:
     sample_ids: list[str]  # n; "" where there were no bytes
     places: list[int]  # m, the positions of the samples among the inputs
     remarks: list[dict[str, Any]]  # m, of `Reading.remarks`
-    vectors: NDArray[np.float16]  # (m, dim)
+    vectors: list[NDArray[np.float16]]  # (m, dim) each, one a trunk
     answers: TargetAnswers  # (m, …) each; none where there is no sample
 
 
@@ -53,7 +53,7 @@ def answer_stream(inputs: Iterable[Input], answerer: Answerer, *, reading: Readi
         ValueError: an answer is not finite; the first such sample is named.
     """
     remaining = iter(inputs)
-    size = answerer.embedder.plan.minibatch_size
+    size = answerer.plan.minibatch_size
     minibatches = iter(lambda: list(islice(remaining, size)), [])
 
     def read(minibatch: list[Input]) -> Decoded:
@@ -77,13 +77,13 @@ def answer_stream(inputs: Iterable[Input], answerer: Answerer, *, reading: Readi
             decoded.sample_ids.append(identity)
         return decoded
 
-    def compute(decoded: Decoded) -> tuple[Decoded, Tensor | None]:
-        return decoded, answerer.vectors(answerer.transform.stack(decoded.prepared)) if decoded.prepared else None
+    def compute(decoded: Decoded) -> tuple[Decoded, list[Tensor]]:
+        return decoded, answerer.vectors(answerer.transform.stack(decoded.prepared)) if decoded.prepared else []
 
-    none = np.empty((0, answerer.embedder.dim), np.float16)
-    for decoded, computed in in_turn(minibatches, read, compute, device=answerer.embedder.plan.device):
-        vectors = none if computed is None else computed.numpy()
-        answers = {} if computed is None else answerer.answers(vectors, decoded.words)
+    none = [np.empty((0, answerer.dim), np.float16) for _ in answerer.trunks]
+    for decoded, computed in in_turn(minibatches, read, compute, device=answerer.plan.device):
+        vectors = [own.numpy() for own in computed] or none
+        answers = answerer.answers(vectors, decoded.words) if computed else {}
         _check_finite(answers, decoded, targets=answerer.targets)
         yield Answers(
             inputs=decoded.inputs, sample_ids=decoded.sample_ids, places=decoded.places, remarks=decoded.remarks,

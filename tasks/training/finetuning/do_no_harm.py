@@ -1,7 +1,8 @@
-"""The results of the head alone and of the fine-tuned model on val in; the choice between them, and why, out."""
+"""The results of two models on val in; the choice between them for one target, and why, out."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,68 @@ from tasks.training.loop.scores import Total
 
 @dataclass(frozen=True, kw_only=True)
 class OnVal:
+    """Means over the labels of val: the calibrated loss, the share of right answers, and the error in `unit`.
+
+    Of classes there is no error, which would say no more than the accuracy.
+    """
+
     loss: float
     accuracy: float
+    error: float | None = None
+    unit: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What a model's logits on val say of one target: its calibration, and the loss and error of each sample.
+
+    `losses` are calibrated without doubt, so that models can be compared: in nats, or for a number in squared standard
+    deviations of train.
+    """
+
+    target: Target  # calibrated
+    temperature: float
+    factors: Factors
+    losses: NDArray[np.float64]  # (m,)
+    errors: NDArray[np.float64]  # (m,) in the target's unit
+    hits: NDArray[np.bool_]  # (m,) whether the answer is right
+
+    @classmethod
+    def of(
+        cls, total: Total, names: Mapping[str, Target], words: Mapping[str, NDArray[np.floating]] | None = None
+    ) -> "dict[str, Judged]":
+        """Judge the logits of a model on val for each target, joined with those of the words, if any.
+
+        Args:
+            names: the targets of `total`, by name.
+            words: the logits (n, num_classes) of the words of val, by target.
+        """
+        judged = {}
+        for name, (target, rows, logits, truths) in zip(names, total.by_target(), strict=True):
+            factors = Factors()
+            if words and name in words:
+                joined = join(logits, words[name][rows], truths)
+                factors, logits = joined.factors, joined.logits
+            calibrated, temperature = target.calibrate(logits, truths)
+            compared, without_doubt = target.calibrate(logits, truths, doubt=0.0)
+            answers = calibrated.answers(logits, temperature=temperature)
+            judged[name] = cls(
+                target=calibrated, temperature=temperature, factors=factors,
+                losses=np.asarray(compared.losses(logits, truths, temperature=without_doubt), np.float64),
+                errors=calibrated.errors(answers, truths), hits=calibrated.is_right(answers, truths),
+            )  # fmt: skip
+        return judged
+
+    def on_val(self) -> OnVal:
+        loss, accuracy = float(self.losses.sum() / len(self.losses)), float(self.hits.mean())
+        if isinstance(self.target, Classes):
+            return OnVal(loss=loss, accuracy=accuracy)
+        return OnVal(loss=loss, accuracy=accuracy, error=float(self.errors.mean()), unit=self.target.unit)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Whether the fine-tuned model beats the head on val, and why. Losses are mean log-losses in nats, calibrated."""
+    """Whether the fine-tuned model beats the head on val, and why."""
 
     is_finetuned: bool
     reason: str
@@ -31,72 +87,66 @@ class Verdict:
     head: OnVal
     finetuned: OnVal
 
-
-@dataclass(frozen=True, kw_only=True)
-class Judged:
-    """The results of a model on val: the calibrated targets, temperatures and factors, losses and hits of samples."""
-
-    targets: list[Target]
-    temperatures: list[float]
-    factors: list[Factors]
-    losses: NDArray[np.float64]  # (m,) log-loss of a sample, summed over its targets
-    hits: NDArray[np.bool_]  # (num_labels,) whether the answer is the label
-
-    @classmethod
-    def of(cls, total: Total, words: Sequence[NDArray[np.floating]] = ()) -> "Judged":
-        """Judge the logits of a model, joined with those of the words of val, (n, num_classes) a target, if any."""
-        targets, temperatures, factors, hits = [], [], [], []
-        sums = np.full(total.num_samples, np.nan)
-        for number, (target, rows, logits, truths) in enumerate(total.by_target()):
-            factors.append(Factors())
-            if words and isinstance(target, Classes):
-                joined = join(logits, words[number][rows], truths)
-                factors[-1], logits = joined.factors, joined.logits
-            calibrated, temperature = target.calibrate(logits, truths)
-            targets.append(calibrated)
-            temperatures.append(temperature)
-            compared, without_doubt = target.calibrate(logits, truths, doubt=0.0)
-            own = compared.losses(logits, truths, temperature=without_doubt)
-            sums[rows] = np.where(np.isnan(sums[rows]), own, sums[rows] + own)
-            hits.append(calibrated.is_right(calibrated.answers(logits, temperature=temperature), truths))
-        return cls(
-            targets=targets, temperatures=temperatures, factors=factors, losses=sums[~np.isnan(sums)],
-            hits=np.concatenate(hits),
-        )  # fmt: skip
-
-    def on_val(self) -> OnVal:
-        return OnVal(loss=float(self.losses.sum() / max(len(self.hits), 1)), accuracy=float(self.hits.mean()))
+    def facts(self) -> dict[str, Any]:
+        """Return the verdict as JSON."""
+        sides = {
+            side: {name: value for name, value in asdict(own).items() if value is not None}
+            for side, own in (("head", self.head), ("finetuned", self.finetuned))
+        }
+        return {"is_finetuned": self.is_finetuned, "reason": self.reason, "p_value": self.p_value} | sides
 
 
-def judge(*, head: Judged, finetuned: Judged, history: History, significance: float) -> Verdict:
-    """Choose the fine-tuned model only if it does no harm.
+def beats(other: Judged, judged: Judged, *, significance: float) -> tuple[bool, float]:
+    """Return whether a model is better than `judged` and does no harm, and the p-value.
 
-    Its log-loss on val has to be lower by a one-sided paired t-test over the samples, both models calibrated, and its
-    accuracy no lower.
+    Its loss on val has to be lower by a one-sided paired t-test over the samples, both models calibrated, and its mean
+    error no larger. For classes that is: its accuracy is no lower.
+    """
+    p_value = paired_t_test(judged.losses - other.losses)
+    return p_value < significance and other.errors.mean() <= judged.errors.mean(), p_value
+
+
+def judge(
+    *,
+    head: Judged,
+    finetuned: Judged,
+    history: History,
+    significance: float,
+    subject: str = "the candidate",
+    model: str = "the fine-tuned model",
+) -> Verdict:
+    """Choose the fine-tuned model for a target only if it `beats` the head.
+
+    Args:
+        history: of the training of the fine-tuned model.
+        subject: what is chosen, as the reason names it.
+        model: the fine-tuned model, as the reason names it.
     """
     before, after = head.on_val(), finetuned.on_val()
-    p_value = paired_t_test(head.losses - finetuned.losses)
-    moved = (
-        f"val log-loss {before.loss:.4f} -> {after.loss:.4f} (p = {p_value:.2g}), "
+    is_finetuned, p_value = beats(finetuned, head, significance=significance)
+    of_classes = isinstance(head.target, Classes)
+    loss = "val log-loss" if of_classes else "val loss"
+    moved = f"{loss} {before.loss:.4f} -> {after.loss:.4f} (p = {p_value:.2g}), " + (
         f"accuracy {before.accuracy:.4f} -> {after.accuracy:.4f}"
+        if of_classes
+        else f"error {before.error:.4g} -> {after.error:.4g} ({after.unit})"
     )
-    is_finetuned = False
     if len(history.epochs) == 1:
-        reason = "no epoch was trained"
+        is_finetuned, reason = False, "no epoch was trained"
     elif history.kept == 0:
-        reason = f"every epoch had a higher val log-loss than the head, {before.loss:.4f}"
-    elif after.accuracy < before.accuracy:
-        reason = f"fine-tuning made it less accurate: {moved}"
-    elif not p_value < significance:
+        is_finetuned, reason = False, f"every epoch had a higher {loss} than the head, {before.loss:.4f}"
+    elif finetuned.errors.mean() > head.errors.mean():
+        reason = f"fine-tuning made it {'less accurate' if of_classes else 'worse'}: {moved}"
+    elif not is_finetuned:
         reason = f"what fine-tuning gained may be chance: {moved}, expected p < {significance:g}"
     else:
-        is_finetuned, reason = True, f"fine-tuning made it better: {moved}"
+        reason = f"fine-tuning made it better: {moved}"
     if history.ending == "the loss was not finite":
         reason += (
             f"; training ended in epoch {len(history.epochs)}, where the loss was not finite: lower the learning rates"
         )
-    kept = f"the fine-tuned model of epoch {history.kept}" if is_finetuned else "the head alone"
+    kept = f"{model} of epoch {history.kept}" if is_finetuned else "the head alone"
     return Verdict(
-        is_finetuned=is_finetuned, reason=f"the candidate is {kept}: {reason}", p_value=p_value, head=before,
+        is_finetuned=is_finetuned, reason=f"{subject} is {kept}: {reason}", p_value=p_value, head=before,
         finetuned=after,
     )  # fmt: skip

@@ -44,7 +44,12 @@ class AdapterOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneOptions(ActivationOptions, DeviceOptions, Augmentation, FitOptions, AdapterOptions, UnfreezingOptions):
-    """The section `finetune`. `significance` is that of the test that the fine-tuned model beats the head."""
+    """The section `finetune`.
+
+    trunks: of several targets, whether one trunk is trained for all, one for each, or both, of which val chooses.
+    significance: of the test that the fine-tuned model beats the head.
+    """
 
     minibatch_size: MinibatchSize
+    trunks: Literal["auto", "shared", "each"]
     significance: OpenFraction

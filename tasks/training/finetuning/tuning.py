@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,6 +32,7 @@ from tasks.training.finetuning.do_no_harm import Judged, Verdict, judge
 from tasks.training.finetuning.options import FinetuneOptions
 from tasks.training.finetuning.unfreezing import Trained, all_blocks, boundary_of, make_groups, unfrozen_blocks
 from tasks.training.loop.fit import EPOCHS_OF_SEED, History, Keeper, fit
+from tasks.training.loop.losses import columns_of
 from tasks.training.loop.schedule import for_samples
 from tasks.training.loop.scores import Inputs, Minibatch, score
 
@@ -63,15 +64,40 @@ class Data:
     labels: Tensor
     train: Positions
     val: Positions
-    words: Sequence[NDArray[np.floating]] = ()
+    words: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
+
+    def part(self, targets: Mapping[str, Target], names: Sequence[str]) -> "Data":
+        """Return the data of some of all `targets`, with the samples that have a label of one of them."""
+        columns = dict(zip(targets, columns_of(list(targets.values()), self.labels), strict=True))
+        has_label = torch.stack([~columns[name][:, 0].isnan() for name in names]).any(dim=0).numpy()
+        is_kept = has_label[self.val]
+        return Data(
+            labels=torch.cat([columns[name] for name in names], dim=1),
+            train=self.train[has_label[self.train]],
+            val=self.val[is_kept],
+            words={name: own[is_kept] for name, own in self.words.items() if name in names},
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tuned:
+    """What came of a training: its epochs, and what its targets' answers on val were before and are now."""
+
     history: History
-    verdict: Verdict
+    before: dict[str, Judged]
+    after: dict[str, Judged]
     num_blocks: int  # that were trained
     num_all_blocks: int  # of the backbone
+    significance: float  # of the verdict
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return whether the fine-tuned model beats the head alone, of a training for one target."""
+        [target] = self.after
+        return judge(
+            head=self.before[target], finetuned=self.after[target], history=self.history,
+            significance=self.significance,
+        )  # fmt: skip
 
 
 def fine_tune(
@@ -82,10 +108,12 @@ def fine_tune(
     options: FinetuneOptions,
     seed: int,
     keeper: Keeper | None = None,
+    what: str = "fine-tune",
 ) -> Tuned:
-    """Train the head and the unfrozen blocks of `model`, and compare it with the model as it came.
+    """Train the heads and the unfrozen blocks of `model`, one trunk for all its targets, and judge it on val.
 
     Afterwards `model` has the weights of the best epoch, and the temperatures and factors of words that fit them.
+    `what` names the training where its progress is shown.
     """
     chosen = plan(options, modality=modality_of(model.backbone))
     is_bf16 = chosen.precision == "bf16"
@@ -125,28 +153,34 @@ def fine_tune(
         )
 
     def show(items: Iterable[Minibatch], epoch: int) -> Iterator[Minibatch]:
-        return progress(items, total=total, what=f"fine-tune {epoch}/{epochs}", unit="minibatches")
+        return progress(items, total=total, what=f"{what} {epoch}/{epochs}", unit="minibatches")
 
     targets = list(model.targets.values())
-    before = Judged.of(score(trained, val(), targets=targets, is_bf16=is_bf16), data.words)
+    before = Judged.of(score(trained, val(), targets=targets, is_bf16=is_bf16), model.targets, data.words)
     history = fit(
-        trained, options, targets=targets, seed=seed, is_bf16=is_bf16,
+        trained, options, targets=targets, names=list(model.targets), seed=seed, is_bf16=is_bf16,
         groups=make_groups(model, options, epochs=epochs), minibatches=train, num_minibatches=total,
         val_minibatches=val, keeper=keeper, show=show,
     )  # fmt: skip
     merge(model)
-    after = Judged.of(score(trained, val(), targets=targets, is_bf16=is_bf16), data.words)
-    model.cpu().temperatures = dict(zip(model.targets, after.temperatures, strict=True))
-    model.targets = dict(zip(model.targets, after.targets, strict=True))
-    if model.words:
-        model.words.factors = dict(zip(model.targets, after.factors, strict=True))
-    verdict = judge(head=before, finetuned=after, history=history, significance=options.significance)
+    after = Judged.of(score(trained, val(), targets=targets, is_bf16=is_bf16), model.targets, data.words)
+    calibrate(model.cpu(), after)
     return Tuned(
         history=history,
-        verdict=verdict,
+        before=before,
+        after=after,
         num_blocks=len(blocks),
         num_all_blocks=len(all_blocks(model)),
+        significance=options.significance,
     )
+
+
+def calibrate(model: Classifier, judged: Mapping[str, Judged]) -> None:
+    """Set what val says of each target: its calibration, its temperature, and the factors of words."""
+    for name, own in judged.items():
+        model.targets[name], model.temperatures[name] = own.target, own.temperature
+        if model.words and name in model.words.factors:
+            model.words.factors[name] = own.factors
 
 
 def open_source(
@@ -236,9 +270,9 @@ def label_tensor(rows: pd.DataFrame, targets: Mapping[str, Target | Facts]) -> T
     return torch.from_numpy(np.concatenate(columns, axis=1))
 
 
-def summary(tuned: Tuned, options: FinetuneOptions) -> dict[str, Any]:
-    """Return what the report shows of the fine-tuning."""
-    history, verdict = tuned.history, tuned.verdict
+def summary(tuned: Tuned) -> dict[str, Any]:
+    """Return what the report shows of a training."""
+    history = tuned.history
     best = history.epochs[history.kept]
     gap = None if best.train is None else best.val.loss - best.train.loss
     return {
@@ -248,8 +282,7 @@ def summary(tuned: Tuned, options: FinetuneOptions) -> dict[str, Any]:
         "loss_gap": gap,
         "num_all_blocks": tuned.num_all_blocks,
         "num_blocks": tuned.num_blocks,
-        "significance": options.significance,
-        "verdict": asdict(verdict),
+        "significance": tuned.significance,
     }
 
 
@@ -277,3 +310,19 @@ def curve_table(history: History) -> pd.DataFrame:
     table["loss_gap"] = table["val_loss"] - table["train_loss"]
     table["accuracy_gap"] = table["train_accuracy"] - table["val_accuracy"]
     return table
+
+
+def target_curves(history: History, place: int, name: str, target: Target) -> pd.DataFrame:
+    """Return a row an epoch, by its number: the accuracy of one of several targets on train and val, or its error.
+
+    `place` is that of the target in the training.
+    """
+    measure = "accuracy" if target.kind == "classes" else "error"
+    sides = {
+        f"{side}_{measure}.{name}": [
+            None if scores is None else getattr(scores.of_targets[place], measure)
+            for scores in (getattr(epoch, side) for epoch in history.epochs)
+        ]
+        for side in ("train", "val")
+    }
+    return pd.DataFrame(sides, index=[epoch.epoch for epoch in history.epochs], dtype=float)

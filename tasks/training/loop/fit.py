@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -15,10 +15,10 @@ from torchvision.ops import StochasticDepth
 
 from tasks.machine.cores import core_pool
 from tasks.targets.target import Target
-from tasks.training.loop.losses import label_counts, summed_losses
+from tasks.training.loop.losses import Uncertainty, label_counts, summed_losses
 from tasks.training.loop.options import FitOptions
 from tasks.training.loop.schedule import learning_rate_factor
-from tasks.training.loop.scores import Inputs, Minibatch, Scores, Total, forward, score
+from tasks.training.loop.scores import Inputs, Minibatch, OfTarget, Scores, Total, forward, score
 
 logger = logging.getLogger("graftline")
 
@@ -34,7 +34,7 @@ EPOCHS_OF_SEED = 100_003  # so that no two seeds share one
 SHARD = 8
 PLAIN = FitOptions(
     epochs=None, warmup_fraction=0.0, decay_towards="zero", label_smoothing=0.0, mixup=0.0, averaging=0.0,
-    gradient_norm=1.0, patience_epochs=None, update_statistics=False,
+    gradient_norm=1.0, patience_epochs=None, balance="equal", update_statistics=False,
 )  # fmt: skip
 
 
@@ -88,6 +88,7 @@ def fit(
     options: FitOptions,
     *,
     targets: Sequence[Target],
+    names: Sequence[str] = (),
     seed: int,
     is_bf16: bool = False,
     groups: Sequence[Group],
@@ -100,16 +101,17 @@ def fit(
     """Train with AdamW (Loshchilov & Hutter 2019) under a linear warm-up and a cosine to zero, and keep one epoch.
 
     The latest epoch whose val loss, calibrated by a temperature, is within one standard error (paired, over the labels)
-    of the lowest is kept. Differences within that error are chance, and a later epoch has a lower learning rate (after
-    the rule of Breiman et al. 1984). The model as it came counts as epoch 0, so that training never ends in a model
-    that is clearly worse on val. Training stops early on val loss, and at a loss that is not finite; then the epoch
-    kept before stays.
+    of the lowest is kept; each of several targets counts the same. Differences within that error are chance, and a
+    later epoch has a lower learning rate (after the rule of Breiman et al. 1984). The model as it came counts as epoch
+    0, so that training never ends in a model that is clearly worse on val. Training stops early on val loss, and at a
+    loss that is not finite; then the epoch kept before stays.
 
     Args:
         model: maps inputs to logits, a tensor (n, num_outputs) a target.
         options: with a number of epochs and a mixup, see `tasks.training.loop.schedule.for_samples`.
+        names: those of several targets, for the log.
         is_bf16: whether matrix products are in bfloat16, everything else in float32 (autocast).
-        groups: the parameters to train; all others of the model are frozen.
+        groups: the parameters to train, those of the heads first; all others of the model are frozen.
         minibatches: the number of an epoch -> its minibatches, always the same.
         keeper: keeps the state of the training after every epoch. A training whose state it has resumes from there, to
             the same bytes as if it had never stopped.
@@ -118,6 +120,7 @@ def fit(
     epochs = options.epochs
     assert epochs is not None, "`for_samples` settles it"
     num_steps = max(epochs * num_minibatches, 1)
+    named = dict(zip(names or map(str, range(len(targets))), targets, strict=True))
     with one_core_each(model, options) as pool:
         state = _State(model, options, groups, targets=targets, seed=seed, is_bf16=is_bf16, pool=pool)
         history = state.history
@@ -149,7 +152,7 @@ def fit(
                     epoch, history.kept,
                 )  # fmt: skip
                 break
-            logger.info(_line(history.epochs[-1], epochs))
+            logger.info(_line(history.epochs[-1], epochs, named))
             if keeper:
                 keeper.save(state.tensors(), facts=state.facts())
         state.return_to_kept()
@@ -178,6 +181,14 @@ class _State:
         self.targets = targets
         self.seed = seed
         self.is_bf16 = is_bf16
+        self.uncertainty = (
+            Uncertainty(len(targets)).to(groups[0].parameters[0].device)
+            if options.balance == "uncertainty" and len(targets) > 1
+            else None
+        )
+        if self.uncertainty:
+            weighing = Group(parameters=[self.uncertainty.log_variances], learning_rate=groups[0].learning_rate)
+            groups = [*groups, weighing]
         self.groups = groups
         self.step = 0
         self.history = History()
@@ -212,8 +223,8 @@ class _State:
         inputs, labels = (each.to(device, non_blocking=True) for each in minibatch)
         parameters = [parameter for parameter in self.parameters if parameter.requires_grad]
         shards = self._shards(inputs, labels)
-        count = int(label_counts(self.targets, labels).sum())
-        work = partial(self._shard_gradients, parameters=parameters, count=max(count, 1))
+        counts = label_counts(self.targets, labels)
+        work = partial(self._shard_gradients, parameters=parameters, counts=counts.clamp(min=1))
         self.optimizer.zero_grad()
         loss, logits = 0.0, []
         # added up in their order: the same bits each time
@@ -222,6 +233,8 @@ class _State:
             logits.append(part_logits)
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+        if self.uncertainty:
+            self.uncertainty.add_penalty(counts)
         if not math.isfinite(loss):
             return False
         factor = learning_rate_factor(self.step, num_steps=num_steps, warmup_fraction=self.options.warmup_fraction)
@@ -250,16 +263,17 @@ class _State:
         return [Shard(one, its, mixed, share) for one, its, mixed in zip(*split, strict=True)]
 
     def _shard_gradients(
-        self, shard: Shard, *, parameters: list[nn.Parameter], count: int
+        self, shard: Shard, *, parameters: list[nn.Parameter], counts: Tensor
     ) -> tuple[float, list[Tensor], list[Tensor]]:
         """Return the shard's part of the loss, its logits, and the gradients of its part of the loss."""
         logits = forward(self.model, shard.inputs, is_bf16=self.is_bf16)
         smoothing = self.options.label_smoothing
         summed = partial(summed_losses, self.targets, logits, label_smoothing=smoothing)
-        loss = shard.share * summed(shard.labels).sum()
+        losses = shard.share * summed(shard.labels)
         if shard.share < 1:
-            loss = loss + (1 - shard.share) * summed(shard.other).sum()
-        loss = loss / count
+            losses = losses + (1 - shard.share) * summed(shard.other)
+        losses = losses / counts
+        loss = (losses * self.uncertainty.weights() if self.uncertainty else losses).sum()
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
         return loss.item(), [tensor.detach() for tensor in logits], list(gradients)
 
@@ -321,6 +335,8 @@ class _State:
         kept = {f"model.{name}": tensor for name, tensor in self.changing.items()}
         kept |= {f"kept.{name}": tensor for name, tensor in self.kept.items()}
         kept["lowest"] = torch.from_numpy(self.lowest)
+        if self.uncertainty:
+            kept["log_variances"] = self.uncertainty.log_variances
         kept |= {f"average.{number}": tensor for number, tensor in enumerate(self.average)}
         for number, parameter in enumerate(self.parameters):
             kept |= {f"optimizer.{number}.{key}": value for key, value in self.optimizer.state[parameter].items()}
@@ -345,6 +361,8 @@ class _State:
             self.kept[name].copy_(tensors[f"kept.{name}"])
         for number, average in enumerate(self.average):
             average.copy_(tensors[f"average.{number}"])
+        if self.uncertainty:
+            self.uncertainty.log_variances.copy_(tensors["log_variances"])
         for name, tensor in tensors.items():
             if name.startswith("optimizer."):
                 _, index, key = name.split(".")
@@ -392,20 +410,27 @@ def one_core_each(model: nn.Module, options: FitOptions) -> Iterator[Pool | None
 
 def scores_of(facts: dict[str, Any] | None) -> Scores | None:
     """Return the scores that a checkpoint keeps as JSON."""
-    return Scores(**facts | {"accuracies": tuple(facts["accuracies"])}) if facts else None
+    return Scores(**facts | {"of_targets": tuple(OfTarget(**own) for own in facts["of_targets"])}) if facts else None
 
 
-def _line(epoch: Epoch, epochs: int) -> str:
+def _line(epoch: Epoch, epochs: int, targets: Mapping[str, Target]) -> str:
     assert epoch.train is not None
     parts = [
-        f"{side} loss {scores.loss:.4f} accuracy {_shares(scores)}"
+        f"{side} loss {scores.loss:.4f} {_measures(scores, targets)}"
         for side, scores in (("train", epoch.train), ("val", epoch.val))
     ]
     return f"epoch {epoch.epoch}/{epochs}: {', '.join(parts)}"
 
 
-def _shares(scores: Scores) -> str:
-    """Return the share of right answers, a target."""
-    if not scores.accuracies:
-        return f"{scores.accuracy:.4f}"
-    return " / ".join("-" if share is None else f"{share:.4f}" for share in scores.accuracies)
+def _measures(scores: Scores, targets: Mapping[str, Target]) -> str:
+    """Return the accuracy, or the mean error where that says more; of several targets each one's own, by name."""
+    own = {name: _measure(scores, targets[name]) for name, scores in zip(targets, scores.of_targets, strict=True)}
+    return next(iter(own.values())) if len(own) == 1 else f"({', '.join(map(' '.join, own.items()))})"
+
+
+def _measure(scores: OfTarget, target: Target) -> str:
+    if scores.error is None or scores.accuracy is None:
+        return "without labels"
+    if target.kind == "classes":
+        return f"accuracy {scores.accuracy:.4f}"
+    return f"error {scores.error:.4g} ({target.unit})"

@@ -22,6 +22,7 @@ class FitOptions:
         faster, (1 + step) / (10 + step), so that it forgets the start. Statistics of normalisation are not averaged.
     gradient_norm: the norm to which larger gradients are clipped (Pascanu et al. 2013); None clips none.
     patience_epochs: the epochs without a lower val loss, calibrated, after which training stops; None never stops.
+    balance: how the losses of several targets are weighed, see `tasks.training.loop.losses`.
     update_statistics: whether the normalisation layers of the trained parts use and learn the statistics of
         minibatches. Otherwise they use those that they came with, as frozen parts always do.
     """
@@ -34,4 +35,5 @@ class FitOptions:
     averaging: Annotated[float, Field(ge=0, lt=1)]
     gradient_norm: Positive | None
     patience_epochs: Count | None
+    balance: Literal["equal", "uncertainty"]
     update_statistics: bool

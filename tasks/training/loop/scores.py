@@ -1,4 +1,4 @@
-"""Loss and accuracy of a model over minibatches."""
+"""Loss, accuracy and error of a model over minibatches."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,12 +19,21 @@ Minibatch = tuple[Inputs, Tensor]  # with labels (n, total width) float32, NaN w
 
 
 @dataclass(frozen=True, kw_only=True)
+class OfTarget:
+    """Mean loss, accuracy and error over the labels of a target; None without labels. The error is in its unit."""
+
+    loss: float | None = None
+    accuracy: float | None = None
+    error: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Mean loss and accuracy (the share of right answers, 0..1) over all labels of all targets, and of each target."""
+    """Mean loss and accuracy (the share of right answers, 0..1), of each target and the mean of these."""
 
     loss: float
     accuracy: float
-    accuracies: tuple[float | None, ...] = ()  # None of a target without labels; empty where there is one target
+    of_targets: tuple[OfTarget, ...] = ()
 
 
 def forward(model: nn.Module, inputs: Inputs, *, is_bf16: bool) -> list[Tensor]:
@@ -71,31 +80,29 @@ class Total:
         return sum(map(len, self._labels))
 
     def scores(self) -> Scores:
-        parts: list[NDArray[Any]] = [np.empty(0)]
-        hits: list[NDArray[Any]] = [np.empty(0)]
-        for target, _, logits, truths in self.by_target():
-            with np.errstate(invalid="ignore"):  # logits that are not finite give such a loss, which `fit` reports
-                parts.append(target.losses(logits, truths))
-                hits.append(target.is_right(target.answers(logits, temperature=1.0), truths))
-        count = max(sum(map(len, parts)), 1)
+        own = tuple(_scores_of(target, logits, truths) for target, _, logits, truths in self.by_target())
+        losses = [scores.loss for scores in own if scores.loss is not None]
+        accuracies = [scores.accuracy for scores in own if scores.accuracy is not None]
         return Scores(
-            loss=float(np.concatenate(parts).sum()) / count,
-            accuracy=float(np.concatenate(hits).sum()) / count,
-            accuracies=tuple(float(own.mean()) if len(own) else None for own in hits[1:])
-            if len(self.targets) > 1
-            else (),
+            loss=sum(losses) / max(len(losses), 1),
+            accuracy=sum(accuracies) / max(len(accuracies), 1),
+            of_targets=own,
         )
 
     def calibrated_losses(self) -> NDArray[np.float64]:
         """Return (num_labels,), with the calibration of each target that makes their mean lowest.
 
-        So label smoothing and overconfidence do not hide how well the classes are distinguished.
+        So label smoothing and overconfidence do not hide how well the classes are distinguished. Those of several
+        targets are scaled, so that each target counts as much in the mean, whatever its number of labels.
         """
-        parts = [np.empty(0)]
+        parts = []
         for target, _, logits, truths in self.by_target():
             calibrated, temperature = target.calibrate(logits, truths, doubt=0.0)
             parts.append(calibrated.losses(logits, truths, temperature=temperature))
-        return np.concatenate(parts)
+        num_labels, num_targets = sum(map(len, parts)), sum(len(part) > 0 for part in parts)
+        if num_targets > 1:
+            parts = [part * (num_labels / (num_targets * max(len(part), 1))) for part in parts]
+        return np.concatenate([np.empty(0), *parts])
 
     def by_target(self) -> Iterator[tuple[Target, NDArray[np.intp], NDArray[np.float64], Truths]]:
         """Yield each target with the samples that have a label (m,), their logits (m, num_outputs) and truths."""
@@ -103,3 +110,15 @@ class Total:
         for target, labels, parts in zip(self.targets, columns, zip(*self._logits, strict=True), strict=True):
             rows = np.flatnonzero(~np.isnan(labels[:, 0].numpy()))
             yield target, rows, torch.cat(parts).double().numpy()[rows], target.truths_of(labels.numpy()[rows])
+
+
+def _scores_of(target: Target, logits: NDArray[np.float64], truths: Truths) -> OfTarget:
+    if not len(truths):
+        return OfTarget()
+    with np.errstate(invalid="ignore"):  # logits that are not finite give such a loss, which `fit` reports
+        answers = target.answers(logits, temperature=1.0)
+        return OfTarget(
+            loss=float(target.losses(logits, truths).sum()) / len(truths),
+            accuracy=float(target.is_right(answers, truths).sum()) / len(truths),
+            error=float(target.errors(answers, truths).mean()),
+        )

@@ -1,0 +1,198 @@
+"""Fine-tune one trunk for all targets, and one for each; what answers a target best on val stays.
+
+A trunk that all targets share learns from all labels, and a sample passes through the network once. Where targets pull
+it in different directions, a trunk of its own serves a target better. Val decides for each target: its own trunk, the
+shared one, or the head alone on the backbone as it came.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from tasks.models.backbone import Backbone
+from tasks.models.classifier import Classifier
+from tasks.models.encoder import Encoder
+from tasks.targets.target import Target
+from tasks.training.finetuning.do_no_harm import Verdict, beats, judge
+from tasks.training.finetuning.options import FinetuneOptions
+from tasks.training.finetuning.tuning import (
+    Data,
+    Source,
+    Tuned,
+    calibrate,
+    curve_table,
+    fine_tune,
+    summary,
+    target_curves,
+)
+from tasks.training.loop.fit import Keeper
+
+logger = logging.getLogger("graftline")
+
+Names = tuple[str, ...]  # of the targets that a training is for
+Kind = Literal["head", "shared", "own"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of the trainings.
+
+    `chosen` has for each target of the model the training whose trunk answers it, None for the head alone. A target
+    without labels on train or val is in no training, and has no verdict.
+    """
+
+    targets: Mapping[str, Target]
+    tuned: dict[Names, Tuned]
+    verdicts: dict[str, Verdict]
+    chosen: dict[str, Names | None]
+
+    @property
+    def epoch(self) -> int:
+        """Return the epoch that was kept, the latest of the chosen trainings; 0 for heads alone."""
+        return max(self.tuned[names].history.kept if names else 0 for names in self.chosen.values())
+
+    def trunks(self) -> dict[str, Kind]:
+        """Return whose trunk answers each target."""
+        return {
+            name: "head" if names is None else "own" if names == (name,) else "shared"
+            for name, names in self.chosen.items()
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the report shows, as JSON. Of several trainings the first gives the facts that have no target."""
+        trainings = {names: summary(tuned) for names, tuned in self.tuned.items()}
+        facts = next(iter(trainings.values()))
+        verdicts = {name: verdict.facts() for name, verdict in self.verdicts.items()}
+        if len(self.targets) == 1:
+            return facts | {"verdict": next(iter(verdicts.values()))}
+        return facts | {
+            "verdicts": verdicts,
+            "trunks": self.trunks(),
+            "trainings": [{"targets": list(names)} | own for names, own in trainings.items()],
+        }
+
+    def curves(self) -> pd.DataFrame:
+        """Return the curves of the first training; of several targets also each one's own, in the training chosen."""
+        first = next(iter(self.tuned))
+        table = curve_table(self.tuned[first].history)
+        if len(self.targets) == 1:
+            return table
+        for name in self.verdicts:
+            names = self.chosen[name] or (first if name in first else (name,))
+            own = target_curves(self.tuned[names].history, names.index(name), name, self.targets[name])
+            table = table.join(own, on="epoch")
+        return table
+
+
+def fine_tune_trunks(
+    model: Classifier,
+    source: Source,
+    data: Data,
+    *,
+    options: FinetuneOptions,
+    seed: int,
+    keeper_of: Callable[[Names], Keeper | None],
+    build_backbone: Callable[[], Backbone | Encoder],
+) -> Outcome:
+    """Train as `options.trunks` says, and give `model` for each target what answers it best on val.
+
+    With `auto` a target takes its own trunk where that `beats` the shared one; then it takes a trunk only where that
+    beats the head alone. A target that no training improves keeps its head and the backbone, to the bit.
+
+    Args:
+        keeper_of: the targets of a training -> what keeps its state.
+        build_backbone: returns a backbone like that of `model`, whose weights do not matter.
+
+    Raises:
+        ValueError: no target has labels on both sides.
+    """
+    parts = {name: data.part(model.targets, [name]) for name in model.targets}
+    learned = tuple(name for name, part in parts.items() if len(part.train) and len(part.val))
+    if not learned:
+        raise ValueError("no target has labels both on train and on val, expected at least one: land more samples")
+    start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    tuned: dict[Names, Tuned] = {}
+    moved: dict[Names | None, dict[str, Tensor]] = {None: {}}
+    for names in trainings(learned, options.trunks):
+        what = "fine-tune"
+        if len(model.targets) > 1:
+            trunk = f"one trunk for {', '.join(names)}" if len(names) > 1 else f"a trunk for {names[0]} alone"
+            logger.info("fine-tuning %s", trunk)
+            what += " all targets" if len(names) > 1 else f" {names[0]}"
+        tuned[names] = fine_tune(
+            model.part(names), source, data.part(model.targets, names), options=options, seed=seed,
+            keeper=keeper_of(names), what=what,
+        )  # fmt: skip
+        moved[names] = {
+            name: tensor.clone() for name, tensor in model.state_dict().items() if not torch.equal(tensor, start[name])
+        }
+        put(model, start)
+    outcome = choose(model.targets, learned, tuned, significance=options.significance)
+    assemble(model, {names: start | own for names, own in moved.items()}, outcome.chosen, build_backbone=build_backbone)
+    calibrate(model, {name: tuned[names].after[name] for name, names in outcome.chosen.items() if names})
+    return outcome
+
+
+def trainings(learned: Names, trunks: Literal["auto", "shared", "each"]) -> list[Names]:
+    """Return the targets of each training, the shared one first."""
+    shared = [learned] if trunks != "each" else []
+    own = [(name,) for name in learned] if trunks != "shared" else []
+    return list(dict.fromkeys([*shared, *own]))
+
+
+def choose(targets: Mapping[str, Target], learned: Names, tuned: dict[Names, Tuned], *, significance: float) -> Outcome:
+    """Choose a training, or none, for each target."""
+    chosen: dict[str, Names | None] = dict.fromkeys(targets)
+    verdicts = {}
+    for name in learned:
+        own, best = (name,), learned if learned in tuned else (name,)
+        if own in tuned and own != best:
+            is_better, _ = beats(tuned[own].after[name], tuned[best].after[name], significance=significance)
+            best = own if is_better else best
+        wording = {}
+        if len(targets) > 1:
+            trunk = "its own trunk" if best == own else "the shared trunk"
+            wording = {"subject": f"the model for {name}", "model": trunk}
+        verdicts[name] = judge(
+            head=tuned[best].before[name], finetuned=tuned[best].after[name], history=tuned[best].history,
+            significance=significance, **wording,
+        )  # fmt: skip
+        if verdicts[name].is_finetuned:
+            chosen[name] = best
+    return Outcome(targets=targets, tuned=tuned, verdicts=verdicts, chosen=chosen)
+
+
+def assemble(
+    model: Classifier,
+    weights: Mapping[Names | None, Mapping[str, Tensor]],
+    chosen: Mapping[str, Names | None],
+    *,
+    build_backbone: Callable[[], Backbone | Encoder],
+) -> None:
+    """Give the model the chosen trunks and heads, of the weights of each training.
+
+    Trunk 0 is the backbone as it came where a head is kept alone, else the shared trunk if there is one.
+    """
+    order = sorted(dict.fromkeys(chosen.values()), key=lambda names: (names is not None, -len(names or ())))
+    others = [build_backbone().eval() for _ in order[1:]]
+    model.plant(others, {name: order.index(names) for name, names in chosen.items()})
+    for names, trunk in zip(order, model.all_trunks(), strict=True):
+        put(trunk, _below("backbone.", weights[names]))
+    for number, (head, names) in enumerate(zip(model.heads, chosen.values(), strict=True)):
+        put(head, _below(f"heads.{number}.", weights[names]))
+
+
+@torch.no_grad()
+def put(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Set all tensors of a module."""
+    for name, tensor in module.state_dict().items():
+        tensor.copy_(weights[name])
+
+
+def _below(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}

@@ -19,6 +19,11 @@ def logged(models: Mapping[str, Any]) -> dict[str, Any]:
 def error_in_words(error: float, unit: str, *, interval: Sequence[float] | None = None) -> str:
     """Return `3.2 degrees (2.9 to 3.5)`, or `4.1% wrong labels` where the unit is the share of wrong labels."""
     is_share = unit.startswith(SHARE)
-    numbers = [f"{number:.1%}" if is_share else f"{number:.4g}" for number in (error, *(interval or ()))]
+    numbers = [f"{number:.1%}" if is_share else short(number) for number in (error, *(interval or ()))]
     named = "" if unit == NO_UNIT else f" {unit.removeprefix(SHARE)}"
     return f"{numbers[0]}{named}" + (f" ({' to '.join(numbers[1:])})" if interval else "")
+
+
+def short(number: float) -> str:
+    """Return a number with four digits, or those before its point."""
+    return f"{number:.0f}" if 1e4 <= abs(number) < 1e15 else f"{number:.4g}"

@@ -139,10 +139,10 @@ def write_predictions(
 ) -> Counter[str]:  # fmt: skip
     """Write answers as they come, and count the inputs by the reason why they have no label."""
     from tasks.machine.files import whole_file
-    from tasks.prediction.prediction_table import has_numbers, prediction_writer, rows, schema_of
+    from tasks.prediction.prediction_table import prediction_writer, rows, schema_of
 
     counts: Counter[str] = Counter()
-    schema = schema_of(modality, has_numbers=has_numbers(targets))
+    schema = schema_of(modality, targets.values())
     with whole_file(out) as path, prediction_writer(path, schema, ending=out.suffix.lower()) as writer:
         for part in answers:
             counts.update(item.reason for item in part.inputs)

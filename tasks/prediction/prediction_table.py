@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -43,17 +43,13 @@ COLUMNS_OF_TEXTS = {
 JSON_BEGINNING = '[\n{"path": '
 
 
-def schema_of(modality: str, *, has_numbers: bool) -> pa.Schema:
+def schema_of(modality: str, targets: Iterable[Target]) -> pa.Schema:
     """Return the columns of predictions. Those of numbers are there where a target is a number."""
-    of_numbers, of_texts = COLUMNS_OF_NUMBERS if has_numbers else {}, COLUMNS_OF_TEXTS if modality == "text" else {}
-    return pa.schema(COLUMNS | of_numbers | MORE_COLUMNS | of_texts)
+    of_numbers = COLUMNS_OF_NUMBERS if any(isinstance(target, Number) for target in targets) else {}
+    return pa.schema(COLUMNS | of_numbers | MORE_COLUMNS | (COLUMNS_OF_TEXTS if modality == "text" else {}))
 
 
-def has_numbers(targets: Mapping[str, Target]) -> bool:
-    return any(isinstance(target, Number) for target in targets.values())
-
-
-SCHEMAS = [schema_of(modality, has_numbers=some) for modality in ("images", "text") for some in (False, True)]
+SCHEMAS = [schema_of(modality, targets) for modality in ("images", "text") for targets in ([], [Number()])]
 
 
 def rows(
@@ -82,7 +78,7 @@ def cells_of(
         columns["probability"] = said.tolist()
     if isinstance(target, Number):
         known = NUMBER_COLUMNS if target.interval else NUMBER_COLUMNS[:1]
-        columns |= dict(zip(known, answers.T.tolist(), strict=False))
+        columns |= dict(zip(known, answers.T[: len(known)].tolist(), strict=True))
     else:
         order = np.argsort(-answers, axis=1, kind="stable")[:, :top_k]  # of equals the one that comes first
         columns["top_labels"] = [[target.names[place] for place in row] for row in order.tolist()]

@@ -13,7 +13,7 @@ from tasks.embedding.options import PlanOptions
 from tasks.models.bundle import load_bundle
 from tasks.prediction.answers import Answerer
 from tasks.prediction.inputs import Input, text_input
-from tasks.prediction.prediction_table import has_numbers, rows, schema_of
+from tasks.prediction.prediction_table import rows, schema_of
 from tasks.prediction.reading import Reading
 from tasks.prediction.stream import Answers, answer_stream
 from tasks.targets.target import Target
@@ -58,7 +58,7 @@ class Predictor:
         if top_k < 1:
             raise ValueError(f"top_k is {top_k}, expected at least 1")
         table = [row for part in self._answers(samples) for row in rows(part, self.targets, top_k=top_k)]
-        schema = schema_of(self.answerer.transform.modality, has_numbers=has_numbers(self.targets))
+        schema = schema_of(self.answerer.transform.modality, self.targets.values())
         return pd.DataFrame(table, columns=schema.names)
 
     def embed(self, samples: Sample | Iterable[Sample]) -> NDArray[np.float16]:

@@ -52,13 +52,14 @@ def labels_of(digit: int, *, mass: float) -> dict[str, str]:
 
 
 def four_targets(**others: Target) -> dict[str, Target]:
-    """Return calibrated targets, one of each kind; `others` replace them or come behind them."""
-    return {
+    """Return calibrated targets, one of each kind, and `others`, in the order of their names, as a bundle has them."""
+    targets: dict[str, Target] = {
         "label": Classes(tuple("0123456789")),
         "value": Number(measure="points", centre=4.5, scale=2.87, interval=(-1.25, 2.5)),
         "traits": Several(("even", "loop"), slopes=(1.2, 0.8), shifts=(0.1, -0.2), thresholds=(0.4, 0.6)),
         "size": Ordinal(STEPS),
-    } | others
+    }
+    return dict(sorted((targets | others).items()))
 
 
 def untrained(backbone: Any, targets: dict[str, Target], *, spread: float = 1.0) -> Classifier:

@@ -100,7 +100,8 @@ def test_targets_of_every_kind_are_answered_as_the_bundle_answers_them(tmp_path,
     # a small scale beside a large centre; parts of the network have these names, too
     time = Number(measure="s", centre=1.7e9, scale=20.0, interval=(-30.0, 40.0), tolerance=5.0)
     backbone = load_backbone("shufflenet_v2_x0_5", weights="random", image_size=64)
-    model = untrained(backbone, four_targets(scale=time, linear=Number(centre=3e-20, scale=1e-25)), spread=5)
+    model = untrained(backbone, four_targets(scale=time, linear=Number(centre=0.5, scale=1e-3)), spread=5)
+    model.plant([load_backbone("shufflenet_v2_x0_5", weights="random", image_size=64)], {"size": 1, "value": 1})
     assert export(model, tmp_path / "model", format=format) <= MOST_DIFFERENCE
     if format == "onnx":
         import onnxruntime
@@ -123,7 +124,7 @@ def test_targets_of_every_kind_are_answered_as_the_bundle_answers_them(tmp_path,
         )
         assert len(set(target.shown(answers[name]))) > 1 or not is_number
     assert json.loads(facts["classes"]) == facts_of(model.targets)
-    assert json.loads(facts["columns"]) == {name: ["value", "low", "high"] for name in ("value", "scale", "linear")}
+    assert json.loads(facts["columns"]) == {name: ["value", "low", "high"] for name in ("linear", "scale", "value")}
 
 
 def test_full_disk_is_an_error_and_leaves_no_file(tmp_path):

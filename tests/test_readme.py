@@ -36,8 +36,8 @@ STAGES = ["stage2", "stage3", "stage4", "conv5"]
 def test_five_statements_classify_an_image_without_this_project(tmp_path, architecture, features, image_size):
     torch.manual_seed(1)
     backbone = load_backbone(architecture, weights="random", features=features, image_size=image_size)
-    angle = Number(measure="degrees", centre=180.0, scale=90.0)
-    targets = {"label": Classes(("a cat", "a dog", "an eel")), "angle": angle}
+    rotation = Number(measure="degrees", centre=180.0, scale=90.0)
+    targets = {"label": Classes(("a cat", "a dog", "an eel")), "rotation": rotation}
     model = Classifier(backbone, targets, temperatures={"label": 0.5})
     with torch.no_grad():
         model.heads[0].bias.copy_(torch.tensor([0.1, 0.9, 0.0]))
@@ -55,7 +55,7 @@ def test_five_statements_classify_an_image_without_this_project(tmp_path, archit
     assert label == loaded.targets["label"].names[int(expected.argmax())]
     assert float(probability) == pytest.approx(float(expected.max()), abs=2e-3)
     value, unit = number.split()
-    assert float(value) == pytest.approx(Answerer(loaded, device="cpu").answer(pixels)["angle"][0, 0], abs=0.2)
+    assert float(value) == pytest.approx(Answerer(loaded, device="cpu").answer(pixels)["rotation"][0, 0], abs=0.2)
     assert unit == "degrees"
 
 

@@ -101,7 +101,6 @@ def test_targets_of_every_kind_are_answered_as_the_bundle_answers_them(tmp_path,
     time = Number(measure="s", centre=1.7e9, scale=20.0, interval=(-30.0, 40.0), tolerance=5.0)
     backbone = load_backbone("shufflenet_v2_x0_5", weights="random", image_size=64)
     model = untrained(backbone, four_targets(scale=time, linear=Number(centre=0.5, scale=1e-3)), spread=5)
-    model.plant([load_backbone("shufflenet_v2_x0_5", weights="random", image_size=64)], {"size": 1, "value": 1})
     assert export(model, tmp_path / "model", format=format) <= MOST_DIFFERENCE
     if format == "onnx":
         import onnxruntime

@@ -26,6 +26,7 @@ from tasks.machine.files import write_json
 from tasks.models.bundle import load_bundle, save_bundle
 from tasks.models.classifier import Classifier
 from tasks.models.weights import load_backbone
+from tasks.prediction.answers import Answerer
 from tasks.stage.params import load_params
 from tasks.targets.head import Head, save_heads
 from tasks.training.finetuning.grafting import graft
@@ -284,6 +285,64 @@ def test_rate_that_is_far_too_high_keeps_the_head_and_says_why(inputs, workspace
     assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
 
 
+# several targets
+
+
+FACTS = {"angle": {"kind": "number", "level": 0.9, "loss": "squared", "unit": "degrees"}, "label": ["cat", "dog"]}
+
+
+@pytest.fixture
+def class_and_noise(inputs, workspace):
+    """A label that pictures tell, and a number that follows nothing; some samples lack one of them."""
+    chance = np.random.default_rng(0)
+    rows = np.arange(len(inputs))
+    angles = pd.Series([repr(float(value)) for value in chance.normal(100, 20, len(rows))])
+    manifest = inputs.assign(label=inputs["label"].mask(rows % 7 == 3), angle=angles.mask(rows % 5 == 4))
+    write_table(workspace / "manifest/first.parquet", manifest)
+    write_json(workspace / "classes.json", FACTS)
+    features = ["stage2", "stage3", "stage4", "conv5"]
+    glyphs = load_backbone(
+        "shufflenet_v2_x1_0", weights=str(ROOT / "backbones/glyphs.safetensors"), features=features, image_size=SIZE
+    )
+    save_bundle(workspace / "backbone", Classifier(glyphs, {}), lineage={"fingerprint": glyphs.fingerprint()})
+    layers = {name: (np.zeros((size, glyphs.dim), np.float32), np.zeros(size, np.float32))
+              for name, size in (("angle", 1), ("label", 2))}  # fmt: skip
+    number = FACTS["angle"] | {"centre": 100.0, "scale": 20.0, "interval": [-30.0, 30.0]}
+    save_heads(
+        workspace / "head", {name: Head(layers=(layer,)) for name, layer in layers.items()},
+        targets=FACTS | {"angle": number}, facts={},
+    )  # fmt: skip
+    put_params(workspace, epochs=6, unfreeze=2)
+
+
+def test_target_that_fine_tuning_harms_keeps_its_head_while_the_other_is_fine_tuned(class_and_noise, workspace, shell):
+    done = shell("finetune", *arguments())
+    assert done.status == 0, done.stderr
+    assert "fine-tuning one trunk for angle, label" in done.stderr
+    assert "fine-tuning a trunk for angle alone" in done.stderr
+    assert done.stderr.count("of them computed now") == 1  # activations serve all trainings
+    assert "angle error" in done.stderr
+    found = json.loads((workspace / "out/curves/finetuning.json").read_text("utf-8"))
+    assert not found["verdicts"]["angle"]["is_finetuned"]
+    assert found["verdicts"]["label"]["is_finetuned"]
+    assert checkpoints(workspace) == []
+    model, lineage = load_bundle(workspace / "out/candidate")
+    assert lineage["stage"] == "finetuned"
+    assert lineage["trunks"] == found["trunks"]
+    assert found["trunks"]["angle"] == "head"
+    described = json.loads((workspace / "out/candidate/model.json").read_text("utf-8"))
+    assert described["trunks"] == model.trunk_of == {"angle": 0, "label": 1}
+    # it answers as its parts do
+    came = graft(load_bundle(workspace / "backbone")[0].backbone, workspace / "head", targets=FACTS)
+    trunk = Classifier(model.trunks["1"], {"label": model.targets["label"]}, temperatures=model.temperatures)
+    trunk.heads = model.heads[1:]
+    pictures = torch.stack([model.backbone.transform.prepare(draw(number)) for number in range(6)])
+    whole, before, tuned = (Answerer(own, device="cpu").answer(pictures) for own in (model, came, trunk))
+    assert np.array_equal(whole["angle"], before["angle"])
+    assert np.array_equal(whole["label"], tuned["label"])
+    assert whole["label"].argmax(axis=1).tolist() == [0, 1] * 3
+
+
 # in this process
 
 
@@ -294,7 +353,7 @@ def tune(inputs, workspace):
     def run(model, *, seed=0, **changes):
         chosen = params(**changes)
         data = Data(
-            labels=label_tensor(inputs, model.classes),
+            labels=label_tensor(inputs, model.targets),
             train=np.flatnonzero(inputs["split"] == "train"),
             val=np.flatnonzero(inputs["split"] == "val"),
         )
@@ -381,10 +440,11 @@ def test_train_has_full_minibatches_only():
     assert [num_full(count, 4) for count in (3, 4, 7, 8)] == [1, 1, 1, 2]
 
 
-def test_labels_have_a_column_a_target_and_minus_1_for_none():
+def test_labels_have_a_column_a_target_and_nan_for_none():
     rows = pd.DataFrame({"animal": ["cat", "dog"], "place": ["out", None]})
     found = label_tensor(rows, {"animal": ["cat", "dog"], "place": ["in", "out"]})
-    assert found.tolist() == [[0, 1], [1, -1]]
+    assert found.dtype == torch.float32
+    np.testing.assert_array_equal(found, [[0, 1], [1, np.nan]])
 
 
 def test_trained_head_is_grafted_on(backbone, tmp_path):

@@ -103,7 +103,7 @@ def beats(other: Judged, judged: Judged, *, significance: float) -> tuple[bool, 
     error no larger. For classes that is: its accuracy is no lower.
     """
     p_value = paired_t_test(judged.losses - other.losses)
-    return p_value < significance and other.errors.mean() <= judged.errors.mean(), p_value
+    return bool(p_value < significance and other.errors.mean() <= judged.errors.mean()), p_value
 
 
 def judge(

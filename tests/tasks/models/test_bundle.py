@@ -46,7 +46,7 @@ def test_bundle_gives_identical_probabilities(classifier, tmp_path):
     save_bundle(tmp_path, model, lineage={"seed": 3})
     back, lineage = load_bundle(tmp_path)
     assert lineage == {"seed": 3}
-    assert back.classes == model.classes
+    assert back.targets == model.targets
     assert back.backbone.transform == model.backbone.transform
     assert back.backbone.fingerprint() == model.backbone.fingerprint()
     for one, other in zip(plain_probabilities(model, [PIXELS]), plain_probabilities(back, [PIXELS]), strict=True):
@@ -242,7 +242,7 @@ def test_path_that_leaves_the_bundle_is_refused_in_every_field(saved, path, plac
 
 def test_name_of_a_class_may_look_like_a_path(classifier, tmp_path):
     save_bundle(tmp_path, classifier({"../t": ["/", "n/a", ".."]}), lineage={})
-    assert load_bundle(tmp_path)[0].classes == {"../t": ["/", "n/a", ".."]}
+    assert load_bundle(tmp_path)[0].targets["../t"].names == ("/", "n/a", "..")
 
 
 @pytest.mark.parametrize("step", ["check_content", "read_header", "read_tensors"])
@@ -311,8 +311,8 @@ def test_tensor_of_another_type_is_refused_by_name(saved):
         ({"temperatures": {}}, "temperatures lack the target 'label'"),
         ({"temperatures": {"label": float("nan")}}, "temperatures.label expected a finite number"),
         ({"temperatures": {"other": 1.0}}, "temperatures name the unknown target 'other'"),
-        ({"classes": {"label": ["cat", "cat", "eel"]}}, "target 'label' has a class twice"),
-        ({"classes": {"label": []}}, "classes.label"),
+        ({"classes": {"label": ["cat", "cat", "eel"]}}, "target 'label': a class, label or step is there twice"),
+        ({"classes": {"label": []}}, "target 'label': List should have at least 1 item"),
         ({"classes": {str(n): ["cat"] for n in range(1001)}}, "classes Dictionary should have at most 1000 items"),
         (
             {"temperatures": {str(n): 1.0 for n in range(1001)}},
@@ -392,4 +392,73 @@ def test_header_that_claims_more_than_the_file_has_is_refused(saved):
     (saved / WEIGHTS).write_bytes((2**62).to_bytes(8, "little") + content[8:])
     describe(saved)
     with pytest.raises(ValueError, match="cut off, or is not a safetensors file"):
+        load_bundle(saved)
+
+
+# several trunks
+
+
+@pytest.fixture
+def planted(classifier, tmp_path):
+    """Save a bundle of two targets, each with a trunk, and return its folder."""
+    model = classifier({"animal": ["cat", "dog"], "place": ["in", "out"]})
+    model.plant([classifier(seed=1).backbone], {"place": 1})
+    save_bundle(tmp_path, model, lineage={"trunks": {"animal": "head", "../place": "own"}})
+    return tmp_path
+
+
+def test_trunks_survive_a_bundle(planted, classifier):
+    back, _ = load_bundle(planted)
+    assert back.trunk_of == {"animal": 0, "place": 1}
+    found = [trunk.fingerprint() for trunk in back.all_trunks()]
+    assert found == [classifier(seed=seed).backbone.fingerprint() for seed in (0, 1)]
+    assert {name.split(".")[0] for name in load_file(planted / WEIGHTS)} == {"backbone", "heads", "trunks"}
+
+
+def test_bundle_of_one_trunk_does_not_name_trunks(saved):
+    assert "trunks" not in json.loads((saved / DESCRIPTION).read_text("utf-8"))
+    assert not any(name.startswith("trunks") for name in load_file(saved / WEIGHTS))
+
+
+@pytest.mark.parametrize(
+    ("trunks", "fault"),
+    [
+        ({"animal": 0, "place": 2}, "trunks are numbered"),
+        ({"animal": 1, "place": 1}, "trunks are numbered"),
+        ({"animal": 0, "place": 0}, "trunks are numbered"),
+        ({"animal": 0, "place": -1}, "trunks are numbered"),
+        ({"animal": 0}, "do not name the same targets"),
+        ({"animal": 0, "place": "1"}, "valid integer"),
+        (None, "unknown trunks.1"),
+    ],
+)
+def test_numbers_of_trunks_that_do_not_fit_are_refused(planted, trunks, fault):
+    describe(planted, trunks=trunks)
+    with pytest.raises(ValueError, match=f"is not a whole bundle .*{fault}"):
+        load_bundle(planted)
+
+
+def test_trunk_whose_weights_lack_a_tensor_or_are_not_finite_is_refused(planted):
+    tensors = load_file(planted / WEIGHTS)
+    name = "trunks.1.network.conv1.0.weight"
+    save_file({key: tensor for key, tensor in tensors.items() if key != name}, planted / WEIGHTS)
+    describe(planted)
+    with pytest.raises(ValueError, match=f"lack {name}"):
+        load_bundle(planted)
+    save_file(tensors | {name: tensors[name] * torch.nan}, planted / WEIGHTS)
+    describe(planted)
+    with pytest.raises(ValueError, match=f"{name} has numbers that are not finite"):
+        load_bundle(planted)
+
+
+def test_description_that_asks_for_more_trunks_than_there_are_weights_is_refused_before_one_is_built(
+    saved, monkeypatch
+):
+    names = [f"t{number}" for number in range(300)]
+    describe(
+        saved, classes={name: ["a", "b"] for name in names}, temperatures=dict.fromkeys(names, 1.0),
+        trunks={name: number for number, name in enumerate(names)},
+    )  # fmt: skip
+    monkeypatch.setattr(bundle, "grafted", None)
+    with pytest.raises(ValueError, match=r"its weights have \d+ numbers, expected at least"):
         load_bundle(saved)

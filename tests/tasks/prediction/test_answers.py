@@ -44,9 +44,9 @@ def test_vectors_of_the_store_give_the_same_bits_as_the_pixels(classifier):
     model = classifier(CLASSES)
     answerer = Answerer(model, device="cpu")
     images = pixels(n=5)
-    vectors = answerer.vectors(images).numpy()
+    [vectors] = (own.numpy() for own in answerer.vectors(images))
     assert vectors.dtype == np.float16
-    from_vectors, from_pixels = answers(answerer.heads, vectors), answerer.answer(images)
+    from_vectors, from_pixels = answers(answerer.heads, answerer.targets, vectors), answerer.answer(images)
     assert all(np.array_equal(from_vectors[target], from_pixels[target]) for target in CLASSES)
 
 
@@ -69,5 +69,5 @@ def test_model_does_not_change_while_it_answers(classifier):
 
 
 def test_backbone_without_targets_is_refused(classifier):
-    with pytest.raises(ValueError, match="a backbone, which has no classes"):
+    with pytest.raises(ValueError, match="a backbone, which has no targets"):
         Answerer(Classifier(classifier().backbone, {}))

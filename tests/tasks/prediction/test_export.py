@@ -142,3 +142,13 @@ def test_full_disk_is_an_error_and_leaves_no_file(tmp_path):
 def test_backbone_has_nothing_to_export(tmp_path, format):
     with pytest.raises(ValueError, match="a backbone has no targets"):
         export(Classifier(build().backbone, {}), tmp_path / "model", format=format)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_targets_of_several_trunks_are_exported_each_with_its_own(tmp_path, format):
+    model, other = build(), build(features=["conv5"])
+    with torch.no_grad():
+        for parameter in other.backbone.parameters():
+            parameter.mul_(1.1)
+    model.plant([other.backbone], {"place of it": 1})
+    assert export(model, tmp_path / "model", format=format) <= MOST_DIFFERENCE

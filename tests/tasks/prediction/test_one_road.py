@@ -67,8 +67,8 @@ def test_map_of_the_page_is_drawn_from_the_features_that_the_candidate_answers_f
     transform = answerer.transform
     images = [decode_sample(file.read_bytes(), shorter_side=transform.shorter_side) for file in files]
     pixels = torch.stack([transform.prepare(image) for image in images])
-    size = answerer.embedder.plan.minibatch_size
-    features = torch.cat([answerer.vectors(part) for part in torch.split(pixels, size)]).numpy()
+    size = answerer.plan.minibatch_size
+    features = torch.cat([answerer.vectors(part)[0] for part in torch.split(pixels, size)]).numpy()
     places = load_file(finished / "data/evaluation/places.safetensors")["places"]
     assert len(places) == len(table)
     assert np.array_equal(places, project(features))
@@ -127,3 +127,19 @@ def test_models_that_share_a_backbone_share_its_vectors(asked, classifier):
     backbone = classifier().backbone
     asked({"candidate": Classifier(backbone, {"label": ["cat", "dog"]})}, 6)
     assert asked({"candidate": Classifier(backbone, {"place": ["in", "out"]})}, 6)[1] == 0
+
+
+def test_targets_of_several_trunks_are_answered_from_their_own_vectors(asked, classifier):
+    """From the store, of altered samples and straight from the pixels."""
+    classes = {"animal": ["cat", "dog"], "place": ["in", "out"]}
+    one, other = classifier(classes, seed=0), classifier(classes, seed=1)
+    expected = [asked({"candidate": model}, 6, ["flipped"])[0] for model in (one, other)]
+    both = classifier(classes, seed=0)
+    both.heads[1] = other.heads[1]
+    both.plant([other.backbone], {"place": 1})
+    found, num_decoded = asked({"candidate": both}, 6)
+    assert num_decoded == 0  # the store has the vectors of both trunks
+    found, _ = asked({"candidate": both}, 6, ["flipped"])
+    for target, own in zip(classes, expected, strict=True):
+        assert np.array_equal(found.models["candidate"][target], own.models["candidate"][target])
+        assert np.array_equal(found.altered["flipped"][target], own.altered["flipped"][target])

@@ -33,7 +33,7 @@ def test_arrays_are_answered_as_their_files_are(model, files):
     assert by_array["probability"].tolist() == by_file["probability"].tolist()
     assert by_array["path"][3] == "array 3"
     assert (model.embed(np.stack(arrays)) == model.embed(files)).all()
-    assert model.embed(files).shape == (20, model.answerer.embedder.dim)
+    assert model.embed(files).shape == (20, model.answerer.dim)
 
 
 def test_what_is_no_picture_has_a_reason_and_no_vector(model, files, tmp_path):

@@ -257,7 +257,7 @@ def test_adapter_changes_nothing_at_the_start_and_its_merged_layers_give_what_it
 def test_fine_tuned_encoder_embeds_to_the_bit_whatever_the_neighbours(project):
     model = project.model()
     project.tune(model)
-    embedder = TextEmbedder(model.backbone, Answerer(model, device="cpu").embedder.plan)
+    embedder = TextEmbedder(model.backbone, Answerer(model, device="cpu").plan)
     windows = [embedder.transform.prepare(text_of(number)) for number in range(9)]
     assert torch.equal(embedder(windows)[4], embedder([windows[4]])[0])
 

@@ -9,13 +9,18 @@ import torch
 from torch import nn
 
 from tasks.machine import cores as cores_module
-from tasks.targets.classes import MISSING
+from tasks.targets.classes import Classes
+from tasks.targets.number import Number
 from tasks.training.finetuning.checkpoint import Checkpoint
 from tasks.training.loop import fit as loop
 from tasks.training.loop.fit import PLAIN, Group, fit
-from tasks.training.loop.losses import summed_cross_entropy
+from tasks.training.loop.losses import summed_losses
 from tasks.training.loop.schedule import learning_rate_factor
 from tasks.training.loop.scores import score
+
+
+PAIR = Classes(("dark", "bright"))
+MISSING = math.nan
 
 
 class Net(nn.Module):
@@ -60,7 +65,7 @@ class Reads(nn.Module):
 def data(*, n=24, seed=0, minibatch=8):
     """Minibatches of pictures whose label is told by their brightness."""
     generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(0, 2, (n, 1), generator=generator)
+    labels = torch.randint(0, 2, (n, 1), generator=generator).float()
     images = torch.randn(n, 3, 4, 4, generator=generator) + labels[:, :, None, None]
     return list(zip(images.split(minibatch), labels.split(minibatch), strict=True))
 
@@ -85,12 +90,16 @@ def train(
     seed=0,
     is_bf16=False,
     lr=0.01,
+    targets=(PAIR,),
+    names=(),
     **changes,
 ):
     """Fit all of the model unless `groups` says what."""
     return fit(
         model,
         replace(PLAIN, **{"epochs": 3} | changes),
+        targets=targets,
+        names=names,
         seed=seed,
         is_bf16=is_bf16,
         groups=groups or [Group(parameters=list(model.parameters()), learning_rate=lr)],
@@ -225,7 +234,7 @@ def test_rate_rises_over_the_warm_up_and_falls_as_a_cosine_whatever_the_epochs()
     def minibatches(epoch):
         for _ in range(4):
             places.append(model.weight.item())
-            yield images, torch.zeros(1, 1, dtype=torch.long)
+            yield images, torch.zeros(1, 1)
 
     train(
         model,
@@ -268,7 +277,7 @@ def test_gradient_of_one_sample_in_many_that_is_far_too_large_is_clipped():
     small, large = (torch.tensor([[[[-scale, 0.0]]]]) for scale in (1.0, 1000.0))
 
     def minibatches(epoch):
-        label = torch.zeros(1, 1, dtype=torch.long)
+        label = torch.zeros(1, 1)
         yield from ((images, label) for images in (small, large, small, small))
 
     for each, norm in ((model, None), (clipped, 0.1)):
@@ -277,7 +286,7 @@ def test_gradient_of_one_sample_in_many_that_is_far_too_large_is_clipped():
             minibatches=minibatches,
             num_minibatches=4,
             epochs=1,
-            val=lambda: [(large, torch.zeros(1, 1, dtype=torch.long))],
+            val=lambda: [(large, torch.zeros(1, 1))],
             gradient_norm=norm,
         )
     assert model.weight.item() != clipped.weight.item()
@@ -290,7 +299,7 @@ def test_gradient_of_one_sample_in_many_that_is_far_too_large_is_clipped():
 def test_smoothed_labels_keep_a_model_from_being_sure():
     def surest(smoothing):
         model = Says(0.0, 0.0)
-        minibatch = torch.zeros(8, 1, 1, 1), torch.zeros(8, 1, dtype=torch.long)
+        minibatch = torch.zeros(8, 1, 1, 1), torch.zeros(8, 1)
         train(
             model,
             minibatches=lambda epoch: [minibatch] * 100,
@@ -318,7 +327,7 @@ def test_mixup_teaches_both_labels_by_their_share():
 
     images = torch.zeros(8, 1, 1, 2)
     images[:4, 0, 0, 0] = 1.0
-    minibatch = [(images, torch.tensor([[0]] * 4 + [[1]] * 4))]
+    minibatch = [(images, torch.tensor([[0.0]] * 4 + [[1.0]] * 4))]
     train(
         Watches(), minibatches=lambda epoch: minibatch, num_minibatches=1, val=lambda: minibatch, epochs=20, mixup=1.0
     )
@@ -331,7 +340,7 @@ def test_mixup_teaches_both_labels_by_their_share():
 def test_mixed_minibatch_has_the_loss_of_its_shares():
     """A loss that does not depend on the picture: it is that of the labels, whose numbers mixing does not change."""
     model, plain = Says(0.3, -0.2), Says(0.3, -0.2)
-    minibatch = [(torch.zeros(8, 1, 1, 1), torch.tensor([[0]] * 6 + [[1]] * 2))]
+    minibatch = [(torch.zeros(8, 1, 1, 1), torch.tensor([[0.0]] * 6 + [[1.0]] * 2))]
     for each, mixup in ((model, 0.4), (plain, 0.0)):
         train(
             each, minibatches=lambda epoch: minibatch, num_minibatches=1, val=lambda: minibatch, epochs=5, mixup=mixup
@@ -349,7 +358,7 @@ def test_average_of_the_weights_is_what_is_scored_and_kept():
     model, places = Reads(), []
     images = torch.zeros(1, 1, 1, 2)
     images[0, 0, 0, 0] = 1.0
-    minibatch = (images, torch.zeros(1, 1, dtype=torch.long))
+    minibatch = (images, torch.zeros(1, 1))
 
     def minibatches(epoch):
         for _ in range(6):
@@ -364,7 +373,7 @@ def test_average_of_the_weights_is_what_is_scored_and_kept():
         decay = min(0.6, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * place
     assert model.weight.item() == pytest.approx(expected, rel=1e-5)
-    assert history.epochs[1].val == score(model, [minibatch]).scores()
+    assert history.epochs[1].val == score(model, [minibatch], targets=[PAIR]).scores()
     assert model.weight.item() < places[-1]
 
 
@@ -455,7 +464,7 @@ def test_model_ends_as_it_was_in_the_epoch_kept():
     model, history = learns_then_forgets(3, epochs=8, lr=0.05)
     assert 0 < history.kept < 8
     assert history.epochs[8].val.loss > history.epochs[history.kept].val.loss
-    assert score(model, VAL).scores() == history.epochs[history.kept].val
+    assert score(model, VAL, targets=[PAIR]).scores() == history.epochs[history.kept].val
 
 
 def test_model_that_was_best_as_it_came_is_given_back_untouched():
@@ -477,7 +486,7 @@ def score_of_epochs(logits_by_epoch, *, labels, **settings):
     def val():
         images = torch.zeros(len(labels), 1, 1, 2)
         images[:, 0, 0] = torch.as_tensor(next(epoch), dtype=torch.float32)
-        return [(images, torch.as_tensor(labels)[:, None])]
+        return [(images, torch.as_tensor(labels, dtype=torch.float32)[:, None])]
 
     return train(Reads(), val=val, minibatches=lambda epoch: data(n=8), num_minibatches=1, lr=1e-12,
                  epochs=len(logits_by_epoch) - 1, **settings)  # fmt: skip
@@ -546,7 +555,7 @@ def test_no_epochs_leave_the_model_with_its_scores():
     before = copy_of(model)
     history = train(model, epochs=0)
     assert (history.kept, len(history.epochs), history.ending) == (0, 1, "every epoch was run")
-    assert history.epochs[0].val == score(model, VAL).scores()
+    assert history.epochs[0].val == score(model, VAL, targets=[PAIR]).scores()
     assert moved(model, before) == set()
 
 
@@ -586,7 +595,7 @@ def test_loss_that_is_no_number_ends_the_training_with_the_weights_kept_before(c
     assert (history.kept, len(history.epochs)) == (2, 3)
     seen = train(until_then, minibatches=spoilt_from(3), epochs=5, averaging=0.9)
     assert seen.epochs == history.epochs
-    assert score(model, VAL).scores() == history.epochs[2].val
+    assert score(model, VAL, targets=[PAIR]).scores() == history.epochs[2].val
     assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
 
 
@@ -703,21 +712,22 @@ def test_patience_remembers_what_was_before_the_stop(tmp_path):
 
 def test_missing_label_does_not_count_in_the_loss():
     logits = torch.tensor([[2.0, 0.0], [5.0, -5.0], [0.0, 1.0]])
-    found = summed_cross_entropy([logits], torch.tensor([[0], [MISSING], [0]]))
+    [found] = summed_losses([PAIR], [logits], torch.tensor([[0], [MISSING], [0]]))
     assert found.item() == pytest.approx(math.log(1 + math.exp(-2)) + math.log(1 + math.exp(1)), rel=1e-5)
 
 
-def test_loss_is_summed_over_all_labels_of_all_targets():
+def test_loss_of_each_target_is_summed_over_its_own_labels():
     even = torch.zeros(2, 2)
     sure = torch.tensor([[0.0, 100.0], [0.0, 100.0]])
-    labels = torch.tensor([[0, 1], [0, MISSING]])
-    assert summed_cross_entropy([even, sure], labels).item() == pytest.approx(math.log(2) * 2, rel=1e-5)
+    labels = torch.tensor([[0, 0], [0, MISSING]])
+    found = summed_losses([PAIR, PAIR], [even, sure], labels)
+    assert found.tolist() == pytest.approx([math.log(2) * 2, 100.0], rel=1e-5)
 
 
 def test_smoothed_label_is_shared_among_all_classes():
     logits = torch.tensor([[3.0, 0.0, 0.0, 0.0]])
     likely, unlikely = (math.log(math.exp(3) + 3) - logit for logit in (3.0, 0.0))
-    smoothed = summed_cross_entropy([logits], torch.tensor([[0]]), label_smoothing=0.2)
+    [smoothed] = summed_losses([Classes(tuple("abcd"))], [logits], torch.tensor([[0.0]]), label_smoothing=0.2)
     assert smoothed.item() == pytest.approx(0.85 * likely + 0.15 * unlikely, rel=1e-5)
 
 
@@ -743,7 +753,9 @@ def test_two_targets_with_missing_labels_are_learned_together():
             for images, labels in minibatches
         ]
 
-    history = train(model, minibatches=lambda epoch: both(TRAIN), val=lambda: both(VAL), epochs=10)
+    history = train(
+        model, targets=(PAIR, PAIR), minibatches=lambda epoch: both(TRAIN), val=lambda: both(VAL), epochs=25
+    )
     assert history.epochs[history.kept].val.accuracy > 0.8
 
 
@@ -751,14 +763,150 @@ def test_missing_label_does_not_count_in_the_scores():
     images = torch.zeros(4, 1, 1, 2)
     images[:, 0, 0, 0] = 1.0  # says class 0
     labels = torch.tensor([[0], [1], [MISSING], [MISSING]])
-    found = score(Reads(), [(images, labels)]).scores()
+    found = score(Reads(), [(images, labels)], targets=[PAIR]).scores()
     assert found.accuracy == 0.5
     assert found.loss == pytest.approx(math.log(1 + math.exp(-1)) + 0.5)
 
 
 def test_scores_weigh_every_sample_alike_whatever_its_minibatch():
     images = torch.randn(5, 1, 1, 2, generator=torch.Generator().manual_seed(0))
-    labels = torch.tensor([[0], [1], [0], [1], [1]])
-    whole = score(Reads(), [(images, labels)]).scores()
-    parts = score(Reads(), [(images[:4], labels[:4]), (images[4:], labels[4:])]).scores()
+    labels = torch.tensor([[0.0], [1.0], [0.0], [1.0], [1.0]])
+    whole = score(Reads(), [(images, labels)], targets=[PAIR]).scores()
+    parts = score(Reads(), [(images[:4], labels[:4]), (images[4:], labels[4:])], targets=[PAIR]).scores()
     assert parts == whole
+
+
+# several targets
+
+
+ANGLE = Number(measure="degrees", centre=100.0, scale=50.0)
+CLASS_AND_ANGLE = {"targets": (PAIR, ANGLE), "names": ("shade", "angle")}
+
+
+class TwoHeads(Net):
+    """A class and a number of a picture."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            self.heads = nn.ModuleList([nn.Linear(16, 2), nn.Linear(16, 1)])
+
+
+def with_angles(minibatches, *, missing=(), noise=0.0):
+    """Add a number that follows the brightness, and random labels instead where `noise` is 1."""
+    chance = torch.Generator().manual_seed(5)
+    added = []
+    for images, labels in minibatches:
+        angles = 100 + 50 * (images.mean(dim=(1, 2, 3))[:, None] - 0.5)
+        angles = (1 - noise) * angles + noise * (100 + 50 * torch.randn(len(labels), 1, generator=chance))
+        both = torch.cat([labels, angles], dim=1)
+        both[:, missing] = MISSING
+        added.append((images, both))
+    return added
+
+
+def train_both(model, *, missing=(), noise=0.0, **settings):
+    return train(
+        model, minibatches=lambda epoch: with_angles(TRAIN, missing=missing, noise=noise),
+        val=lambda: with_angles(VAL, missing=missing, noise=noise), **CLASS_AND_ANGLE | settings,
+    )  # fmt: skip
+
+
+class Remembers(Checkpoint):
+    """Keeps the training, and remembers the logarithms of the variances after each epoch."""
+
+    def __init__(self, folder):
+        super().__init__(folder, recipe={})
+        self.seen = []
+
+    def save(self, tensors, *, facts):
+        super().save(tensors, facts=facts)
+        self.seen.append(tensors["log_variances"].detach().clone())
+
+
+def test_class_and_number_are_learned_together_and_each_has_a_measure_of_its_own(caplog):
+    with caplog.at_level(logging.INFO, logger="graftline"):
+        history = train_both(TwoHeads(), epochs=15, lr=0.02)
+    first, last = (epoch.val.of_targets for epoch in (history.epochs[0], history.epochs[history.kept]))
+    assert last[0].accuracy > 0.8
+    assert last[1].error < 0.6 * first[1].error
+    assert f"val loss {history.epochs[1].val.loss:.4f} (shade accuracy " in caplog.text
+    assert ", angle error " in caplog.text
+    assert "(degrees))" in caplog.text
+
+
+def test_target_without_any_label_changes_no_bit_of_the_others():
+    alone, beside = Net(), TwoHeads()
+    beside.heads[0].load_state_dict(alone.heads[0].state_dict())
+    train(alone)
+    train_both(beside, missing=[1])
+    assert all(map(torch.equal, alone.body.parameters(), beside.body.parameters()))
+    assert all(map(torch.equal, alone.heads[0].parameters(), beside.heads[0].parameters()))
+
+
+def test_missing_labels_of_one_target_leave_the_weight_of_the_others():
+    """Of the same labels, it does not matter how many another target has."""
+    torch.manual_seed(0)
+    logits = [torch.randn(8, 2, requires_grad=True), torch.randn(8, 1, requires_grad=True)]
+
+    class Fixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.shades, self.angles = (nn.Parameter(own.detach().clone()) for own in logits)
+
+        def forward(self, images):
+            return [self.shades, self.angles]
+
+    moves = []
+    for num_missing in (0, 6):
+        labels = torch.cat([torch.tensor([[0.0], [1.0]] * 4), 100 + 50 * torch.randn(8, 1)], dim=1)
+        labels[:num_missing, 1] = MISSING
+        model = Fixed()
+        shown = [(torch.zeros(8, 1), labels)]
+        # without Adam's scaling, the length of the step would be that of the gradient; its first step has its sign
+        state = loop._State(
+            model, replace(PLAIN, epochs=1, gradient_norm=None),
+            [Group(parameters=list(model.parameters()), learning_rate=0.01)],
+            targets=(PAIR, ANGLE), seed=0, is_bf16=False, pool=None,
+        )  # fmt: skip
+        state.train(shown[0], num_steps=1, total=loop.Total((PAIR, ANGLE)))
+        moves.append(model.shades.grad.clone())
+    assert torch.equal(*moves)
+
+
+def test_target_whose_labels_are_noise_comes_to_weigh_less(tmp_path):
+    seen = {}
+    for noise in (0.0, 1.0):
+        keeper = Remembers(tmp_path / str(noise))
+        train_both(TwoHeads(), noise=noise, epochs=8, lr=0.05, balance="uncertainty", keeper=keeper)
+        seen[noise] = torch.stack(keeper.seen)
+    assert seen[1.0][-1, 1] > seen[0.0][-1, 1] + 0.05  # the second is the angle's
+    assert (seen[0.0].diff(dim=0) != 0).all()
+
+
+def test_balance_changes_nothing_where_there_is_one_target():
+    assert trained_content(balance="uncertainty") == trained_content()
+
+
+@pytest.mark.parametrize("balance", ["equal", "uncertainty"])
+def test_training_of_several_targets_that_was_stopped_goes_on_to_the_same_bytes(tmp_path, balance):
+    def tuned(keeper=None):
+        model = TwoHeads()
+        history = train_both(model, epochs=5, balance=balance, averaging=0.5, mixup=0.3, keeper=keeper)
+        return content(model), history
+
+    with pytest.raises(KilledError):
+        tuned(KilledAfter(tmp_path, epoch=2))
+    assert tuned(Checkpoint(tmp_path, recipe={})) == tuned()
+
+
+def test_epoch_is_chosen_by_targets_not_by_their_numbers_of_labels():
+    """A target with a tenth of the labels counts as much as the other."""
+    total = loop.Total((PAIR, PAIR))
+    labels = torch.tensor([[0.0, 1.0], [1.0, 0.0]] * 10)
+    labels[2:, 1] = MISSING
+    total.add([torch.zeros(20, 2), torch.zeros(20, 2)], labels)
+    losses = total.calibrated_losses()
+    assert losses[:20].sum() == pytest.approx(losses[20:].sum())
+    assert losses.mean() == pytest.approx(math.log(2))

@@ -1,0 +1,233 @@
+"""Several targets are fine-tuned together and apart; each takes what answers it best on val."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from tasks.data.samples.samples import Samples, sample_id
+from tasks.images.augment import AugmentedViews
+from tasks.images.decode import decode_sample
+from tasks.models.bundle import load_bundle, save_bundle
+from tasks.models.classifier import Classifier
+from tasks.models.weights import load_backbone
+from tasks.prediction.answers import Answerer
+from tasks.stage.params import load_params
+from tasks.targets.classes import Classes
+from tasks.targets.head import Factors
+from tasks.targets.number import Number
+from tasks.training.finetuning.checkpoint import Checkpoint
+from tasks.training.finetuning.do_no_harm import Judged
+from tasks.training.finetuning.trunks import assemble, choose, fine_tune_trunks, trainings
+from tasks.training.finetuning.tuning import Data, Tuned, label_tensor, open_source
+from tasks.training.loop.fit import Epoch, History
+from tasks.training.loop.scores import OfTarget, Scores
+
+ROOT = Path(__file__).parents[4]
+SIZE, NUM_TRAIN, NUM_VAL = 32, 48, 24
+TARGETS = {"angle": Number(measure="degrees", centre=100.0, scale=20.0), "label": Classes(("cat", "dog"))}
+BOTH, ANGLE, LABEL = ("angle", "label"), ("angle",), ("label",)
+
+
+# what is trained, and what each target takes
+
+
+def test_auto_trains_the_shared_trunk_and_one_a_target():
+    assert trainings(BOTH, "auto") == [BOTH, ANGLE, LABEL]
+    assert trainings(BOTH, "shared") == [BOTH]
+    assert trainings(BOTH, "each") == [ANGLE, LABEL]
+    assert trainings(LABEL, "auto") == [LABEL]
+
+
+def judged(loss, error):
+    spread = np.random.default_rng(0).uniform(0.9, 1.1, 50)
+    return Judged(
+        target=TARGETS["label"], temperature=1.0, factors=Factors(), losses=loss * spread, errors=np.full(50, error),
+        hits=np.full(50, error < 0.5),
+    )  # fmt: skip
+
+
+def tuned(**after):
+    """Return a training after which targets have these losses and errors on val; before it each has 1.0 and 0.4."""
+    scores = Scores(loss=1.0, accuracy=0.5, of_targets=tuple(OfTarget(accuracy=0.5, error=0.5) for _ in after))
+    epochs = [Epoch(epoch=each, train=scores, val=scores, val_calibrated_loss=1.0) for each in range(3)]
+    return Tuned(
+        history=History(epochs=epochs, kept=2), before=dict.fromkeys(after, judged(1.0, 0.4)),
+        after={name: judged(*values) for name, values in after.items()}, num_blocks=1, num_all_blocks=5,
+        significance=0.05,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("shared", "own", "expected"),
+    [
+        ((0.6, 0.3), (0.4, 0.2), "own"),  # its own trunk is better by the test
+        ((0.6, 0.3), (0.6, 0.3), "shared"),  # it is no better
+        ((0.6, 0.3), (0.4, 0.35), "shared"),  # its loss is lower, and it is wrong more often
+        ((1.2, 0.5), (0.6, 0.3), "own"),  # the shared trunk harms it
+        ((1.2, 0.5), (1.3, 0.5), "head"),  # both do
+    ],
+)
+def test_target_takes_its_own_trunk_only_where_that_beats_the_shared_one_and_a_trunk_only_where_it_beats_the_head(
+    shared, own, expected
+):
+    outcome = choose(
+        TARGETS, BOTH, {BOTH: tuned(angle=(0.5, 0.1), label=shared), ANGLE: tuned(angle=(0.5, 0.1)), LABEL: tuned(label=own)},
+        significance=0.05,
+    )  # fmt: skip
+    assert outcome.trunks() == {"angle": "shared", "label": expected}
+    assert outcome.facts()["trunks"] == outcome.trunks()
+    verdicts = outcome.facts()["verdicts"]
+    assert {name: verdict["is_finetuned"] for name, verdict in verdicts.items()} == {
+        "angle": True, "label": expected != "head"
+    }  # fmt: skip
+    named = {"own": "its own trunk", "shared": "the shared trunk", "head": "the head alone"}
+    assert verdicts["label"]["reason"].startswith(f"the model for label is {named[expected]}")
+
+
+def test_curves_have_a_column_for_each_target_and_side():
+    outcome = choose(TARGETS, BOTH, {BOTH: tuned(angle=(0.5, 0.1), label=(0.5, 0.1))}, significance=0.05)
+    own = [name for name in outcome.curves() if "." in name]
+    assert own == ["train_error.angle", "val_error.angle", "train_accuracy.label", "val_accuracy.label"]
+
+
+# a bundle of several trunks
+
+
+def new_model(seed=0, targets=TARGETS):
+    torch.manual_seed(seed)
+    return Classifier(load_backbone("shufflenet_v2_x0_5", weights="random", image_size=SIZE), targets).eval()
+
+
+def pixels(n=5):
+    return torch.randint(0, 256, (n, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def answers_of(model):
+    return Answerer(model, device="cpu").answer(pixels())
+
+
+@pytest.mark.parametrize("chosen", [(None, LABEL), (ANGLE, LABEL), (BOTH, LABEL), (BOTH, BOTH), (None, BOTH)])
+def test_assembled_model_answers_each_target_as_its_training_did_after_a_bundle_too(tmp_path, chosen):
+    """Each training is a model of its own seed here."""
+    by_target = dict(zip(BOTH, chosen, strict=True))
+    models = {names: new_model(seed) for seed, names in enumerate((None, BOTH, ANGLE, LABEL))}
+    model = new_model(9)
+    weights = {names: own.state_dict() for names, own in models.items()}
+    assemble(model, weights, by_target, build_backbone=lambda: new_model(7).backbone)
+    assert len(model.all_trunks()) == len(set(chosen))
+    assert model.trunk_of["label"] == (0 if len(set(chosen)) == 1 else 1)
+    save_bundle(tmp_path, model, lineage={})
+    for assembled in (model, load_bundle(tmp_path)[0]):
+        found = answers_of(assembled)
+        for name, names in by_target.items():
+            assert np.array_equal(found[name], answers_of(models[names])[name])
+
+
+# with pictures
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Pictures of noise, whose label is told by a bright half; a number that follows nothing; labels missing."""
+    chance = np.random.default_rng(0)
+    (tmp_path / "raw/first").mkdir(parents=True)
+    rows = []
+    for number in range(NUM_TRAIN + NUM_VAL):
+        noise = np.random.default_rng(number).integers(0, 180, (SIZE, SIZE, 3), dtype=np.uint8)
+        noise[:, : SIZE // 2] += 60 * (number % 2)
+        path = tmp_path / f"raw/first/{number}.png"
+        Image.fromarray(noise).save(path)
+        rows.append(
+            {
+                "batch": "first", "path": path.name, "sample_id": sample_id(path.read_bytes()),
+                "label": None if number % 7 == 3 else ["cat", "dog"][number % 2],
+                "angle": None if number % 5 == 4 else repr(float(chance.normal(100, 20))),
+            }
+        )  # fmt: skip
+    return Project(tmp_path, pd.DataFrame(rows))
+
+
+class Project:
+    def __init__(self, folder, rows):
+        self.folder, self.rows = folder, rows
+
+    def tune(self, model, *, keeper_of=lambda names: None, hidden=(), **changes):
+        """Fine-tune a model; `hidden` targets have no labels."""
+        options = replace(
+            load_params(ROOT / "params.yaml").finetune,
+            **{"epochs": 4, "minibatch_size": 8, "precision": "fp32", "num_views": 2, "unfreeze": 1, "device": "cpu"} | changes,
+        )  # fmt: skip
+        rows = self.rows.assign(**dict.fromkeys(hidden))
+        data = Data(
+            labels=label_tensor(rows, model.targets),
+            train=np.arange(NUM_TRAIN),
+            val=np.arange(NUM_TRAIN, NUM_TRAIN + NUM_VAL),
+        )
+        samples = Samples(rows, raw=self.folder / "raw", decode=decode_sample)
+        source = open_source(
+            samples, model, data, views=AugmentedViews(augmentation=options, seed=0), scratch=self.folder / "scratch",
+            backbone=model.backbone.fingerprint(), options=options,
+        )  # fmt: skip
+        return fine_tune_trunks(
+            model, source, data, options=options, seed=0, keeper_of=keeper_of,
+            build_backbone=lambda: new_model().backbone,
+        )  # fmt: skip
+
+
+def bits(model):
+    return {name: tensor.numpy().tobytes() for name, tensor in model.state_dict().items()}
+
+
+class KilledError(Exception):
+    """Stands for a kill -9."""
+
+
+class Dies(Checkpoint):
+    def save(self, tensors, *, facts):
+        super().save(tensors, facts=facts)
+        if len(facts["epochs"]) == 3:
+            raise KilledError
+
+
+def test_run_that_is_killed_in_any_training_goes_on_to_the_same_bytes(project, tmp_path):
+    undisturbed, balance = new_model(), "uncertainty"
+    expected = project.tune(undisturbed, balance=balance)
+
+    def keeper(names, kind=Checkpoint):
+        return kind(tmp_path / "checkpoints", recipe={"training": names})
+
+    for doomed in expected.tuned:
+        with pytest.raises(KilledError):
+            project.tune(
+                new_model(), balance=balance,
+                keeper_of=lambda names, doomed=doomed: keeper(names, Dies if names == doomed else Checkpoint),
+            )  # fmt: skip
+    resumed = new_model()
+    found = project.tune(resumed, balance=balance, keeper_of=keeper)
+    assert bits(resumed) == bits(undisturbed)
+    assert found.facts() == expected.facts()
+    assert resumed.targets == undisturbed.targets
+
+
+def test_target_without_any_label_changes_no_bit_of_the_other(project):
+    alone, beside = new_model(targets={"label": TARGETS["label"]}), new_model()
+    beside.heads[1].load_state_dict(alone.heads[0].state_dict())
+    eager = {"significance": 0.99, "head_learning_rate": 0.01, "backbone_learning_rate": 0.005}
+    expected = project.tune(alone, **eager).tuned[LABEL]
+    outcome = project.tune(beside, hidden=["angle"], **eager)
+    assert list(outcome.tuned) == [LABEL]
+    assert outcome.tuned[LABEL].history == expected.history
+    assert outcome.tuned[LABEL].history.kept > 0
+    assert np.array_equal(outcome.tuned[LABEL].after["label"].losses, expected.after["label"].losses)
+    assert np.array_equal(answers_of(alone)["label"], answers_of(beside)["label"])
+    assert np.array_equal(answers_of(new_model())["angle"], answers_of(beside)["angle"])
+
+
+def test_targets_that_have_labels_on_one_side_only_are_refused_in_one_line(project):
+    with pytest.raises(ValueError, match="no target has labels both on train and on val, expected at least one: land"):
+        project.tune(new_model(), hidden=["angle", "label"])

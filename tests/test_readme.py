@@ -14,12 +14,15 @@ from tasks.images.decode import decode_sample
 from tasks.models.bundle import load_bundle, save_bundle
 from tasks.models.classifier import Classifier
 from tasks.models.weights import load_backbone
+from tasks.prediction.answers import Answerer
 from tasks.prediction.export import export
+from tasks.targets.classes import Classes
+from tasks.targets.number import Number
 from tests.kit.plain import plain_probabilities
 from tests.kit.programs import run
 
 ROOT = Path(__file__).parent.parent
-[CODE], [CODE_OF_TEXTS] = (
+[CODE, CODE_OF_A_NUMBER], [CODE_OF_TEXTS] = (
     re.findall(r"```python\n(.*?)```", (ROOT / f"docs/{page}.md").read_text("utf-8"), flags=re.DOTALL)
     for page in ("predict", "text")
 )
@@ -33,20 +36,27 @@ STAGES = ["stage2", "stage3", "stage4", "conv5"]
 def test_five_statements_classify_an_image_without_this_project(tmp_path, architecture, features, image_size):
     torch.manual_seed(1)
     backbone = load_backbone(architecture, weights="random", features=features, image_size=image_size)
-    model = Classifier(backbone, {"label": ["a cat", "a dog", "an eel"]}, temperatures={"label": 0.5})
+    rotation = Number(measure="degrees", centre=180.0, scale=90.0)
+    targets = {"label": Classes(("a cat", "a dog", "an eel")), "rotation": rotation}
+    model = Classifier(backbone, targets, temperatures={"label": 0.5})
     with torch.no_grad():
         model.heads[0].bias.copy_(torch.tensor([0.1, 0.9, 0.0]))
     (tmp_path / "model").mkdir()
     save_bundle(tmp_path / "model", model, lineage={})
     noise = np.random.default_rng(3).integers(0, 256, (7, 9, 3), dtype=np.uint8)
     Image.fromarray(noise).resize((300, 200), Image.Resampling.BILINEAR).save(tmp_path / "picture.png")
-    done = run(sys.executable, "-c", CODE, cwd=tmp_path, env={"OMP_NUM_THREADS": "1"})
-    probability, label = done.stdout.strip().split(" ", 1)
+    done = run(sys.executable, "-c", CODE + CODE_OF_A_NUMBER, cwd=tmp_path, env={"OMP_NUM_THREADS": "1"})
+    said, number = done.stdout.splitlines()
+    probability, label = said.split(" ", 1)
     image = decode_sample((tmp_path / "picture.png").read_bytes())
     loaded, _ = load_bundle(tmp_path / "model")
-    [[expected]] = plain_probabilities(loaded, [backbone.transform.prepare(image)[None]])
+    pixels = backbone.transform.prepare(image)[None]
+    [expected], _ = plain_probabilities(loaded, [pixels])
     assert label == loaded.targets["label"].names[int(expected.argmax())]
     assert float(probability) == pytest.approx(float(expected.max()), abs=2e-3)
+    value, unit = number.split()
+    assert float(value) == pytest.approx(Answerer(loaded, device="cpu").answer(pixels)["rotation"][0, 0], abs=0.2)
+    assert unit == "degrees"
 
 
 def test_the_statements_are_five_and_import_nothing_of_this_project():
@@ -70,7 +80,7 @@ def test_exported_texts_need_neither_torch_nor_transformers_nor_this_project(tmp
     [texts] = re.findall(r"^texts = (.*)$", CODE_OF_TEXTS, flags=re.MULTILINE)
     texts = ast.literal_eval(texts)
     if reads_words:
-        model.words = words_of(texts, {"label": ["bill", "parcel"]})
+        model.words = words_of(texts, {"label": model.targets["label"].names})
     (tmp_path / "model").mkdir()
     export(model, tmp_path / "model/model.onnx", format="onnx")
     blocked = "import sys\nsys.modules |= dict.fromkeys(['torch', 'transformers', 'tasks', 'flows'])\n"

@@ -56,6 +56,7 @@ LEAST_WEIGHTS = 0.1  # share of the architecture's parameters; the smallest has 
 
 def save_bundle(folder: Path, model: Classifier, *, lineage: dict[str, Any]) -> None:
     """Write a classifier and its lineage into `folder`. A backbone is saved as a classifier without targets."""
+    assert list(model.targets) == sorted(model.targets), "JSON is sorted, and heads are numbered in its order"
     save_file({name: tensor.contiguous() for name, tensor in sorted(model.state_dict().items())}, folder / WEIGHTS)
     backbone = model.backbone
     if isinstance(backbone, Encoder):

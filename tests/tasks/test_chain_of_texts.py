@@ -2,8 +2,6 @@
 
 import logging
 from dataclasses import replace
-from importlib import import_module
-from inspect import signature
 from pathlib import Path
 
 import pandas as pd
@@ -11,75 +9,31 @@ import pytest
 import torch
 
 from tasks import scan
-from tasks.machine.files import read_json, write_json
+from tasks.machine.files import read_json
 from tasks.models.bundle import save_bundle
 from tasks.models.classifier import Classifier
-from tasks.stage.params import load_params, section
+from tasks.stage.params import load_params
 from tasks.training.finetuning.grafting import graft
+from tests.kit.chain import ROOT, Chain
 from tests.tasks.models.test_encoder import encoder
 
 pytest.importorskip("transformers", reason="needs the extra [text]: pip install -e '.[text]'")
 
-ROOT = Path(__file__).parents[2]
 WORD = "zyxomma"  # stands in every text, and in no code
-
-
-class Chain:
-    """A project of texts, and its verbs."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        params = load_params(ROOT / "params.yaml")
-        perturbations = ["lowercase", "folded", "mistyped"]
-        self.params = replace(
-            params,
-            modality="text",
-            validate_=replace(params.validate_, min_samples_per_class=5),
-            train_head=replace(params.train_head, l2_strengths=[0.01]),
-            evaluate=replace(params.evaluate, num_resamples=20, perturbations=perturbations),
-        )
-        data = folder / "data"
-        data.mkdir()
-        (data / "batches.yaml").write_text("batches: [first]\n", "utf-8")
-        write_json(data / "classes.json", {"classes": {}, "version": 0})
-        write_json(data / "baseline.json", {})
-        raw = data / "raw"
-        self.paths = {
-            "scan": {"raw": raw / "first", "out": data / "scanned/first"},
-            "validate": {"scanned": data / "scanned", "registry": data / "classes.json", "out": data / "validated"},
-            "embed": {
-                "raw": raw / "first", "manifest": data / "validated/manifest/first.parquet",
-                "backbone": data / "backbone", "out": data / "embeddings/first.safetensors",
-                "hashes": data / "hashes/first.safetensors",
-            },
-            "audit": {"hashes": data / "hashes", "out": data / "audit"},
-            "train_head": {"out": data / "head"},
-            "evaluate": {
-                "head": data / "head", "candidate": data / "candidate", "baseline_record": data / "baseline.json",
-                "baseline": data / "baseline", "out": data / "evaluation",
-            },
-        }  # fmt: skip
-        self.shared = {
-            "batches": data / "batches.yaml", "raw": raw, "manifests": data / "validated/manifest",
-            "classes": data / "validated/classes.json", "split": data / "validated/split.json",
-            "embeddings": data / "embeddings", "audit": data / "audit", "store": data / "store",
-        }  # fmt: skip
-
-    def do(self, verb: str) -> None:
-        run = import_module(f"tasks.{verb}").run
-        values = self.paths[verb]
-        for name, parameter in signature(run).parameters.items():
-            if name not in values:
-                is_path = parameter.annotation is Path
-                values[name] = self.shared[name] if is_path else section(self.params, name)
-        run(**values)
 
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory, great_expectations) -> Chain:
     """A finished chain; `said` has what it logged."""
-    made = Chain(tmp_path_factory.mktemp("texts"))
-    data = made.folder / "data"
+    params = load_params(ROOT / "params.yaml")
+    made = Chain(
+        tmp_path_factory.mktemp("texts"),
+        modality="text",
+        validate_=replace(params.validate_, min_samples_per_class=5),
+        train_head=replace(params.train_head, l2_strengths=[0.01]),
+        evaluate=replace(params.evaluate, num_resamples=20, perturbations=["lowercase", "folded", "mistyped"]),
+    )
+    data = made.data
     write_batch(data / "raw/first")
     backbone = encoder("bert")
     (data / "backbone").mkdir()
@@ -93,8 +47,7 @@ def chain(tmp_path_factory, great_expectations) -> Chain:
     logger.addHandler(listener)
     before = logger.level
     logger.setLevel(logging.INFO)
-    for verb in ("scan", "validate", "embed", "audit", "train_head"):
-        made.do(verb)
+    made.do("scan", "validate", "embed", "audit", "train_head")
     (data / "candidate").mkdir()
     model = graft(backbone, data / "head", targets=read_json(data / "validated/classes.json"))
     save_bundle(data / "candidate", model, lineage={"stage": "head"})

@@ -1,0 +1,70 @@
+"""The verbs of a project, one after the other, in the process of the tests and without DVC."""
+
+from dataclasses import replace
+from importlib import import_module
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from tasks.machine.files import read_json, write_json
+from tasks.stage.params import Params, load_params, section
+
+ROOT = Path(__file__).parents[2]
+
+
+class Chain:
+    """A project with one batch, `first`, in `folder`. `changes` replace sections of params.yaml."""
+
+    def __init__(self, folder: Path, **changes: Any) -> None:
+        self.folder, self.data = folder, folder / "data"
+        self.params: Params = replace(load_params(ROOT / "params.yaml"), **changes)
+        data = self.data
+        data.mkdir(parents=True)
+        (data / "batches.yaml").write_text("batches: [first]\n", "utf-8")
+        write_json(data / "classes.json", {"classes": {}, "version": 0})
+        write_json(data / "baseline.json", {})
+        write_json(data / "decisions.json", [])
+        raw = data / "raw"
+        self.paths: dict[str, dict[str, Path]] = {
+            "scan": {"raw": raw / "first", "out": data / "scanned/first"},
+            "validate": {"scanned": data / "scanned", "registry": data / "classes.json", "out": data / "validated"},
+            "backbone": {"out": data / "backbone"},
+            "embed": {
+                "raw": raw / "first", "manifest": data / "validated/manifest/first.parquet",
+                "backbone": data / "backbone", "out": data / "embeddings/first.safetensors",
+                "hashes": data / "hashes/first.safetensors",
+            },
+            "audit": {"hashes": data / "hashes", "out": data / "audit"},
+            "train_head": {"out": data / "head"},
+            "finetune": {"out": data / "candidate", "curves": data / "training", "scratch": data / "scratch"},
+            "evaluate": {
+                "baseline_record": data / "baseline.json", "baseline": data / "baseline", "out": data / "evaluation"
+            },
+            "regression": {
+                "tests": ROOT / "tests/regression", "decisions": data / "decisions.json", "out": data / "regression"
+            },
+            "report": {"out": folder / "report.html"},
+        }  # fmt: skip
+        self.shared = {
+            "batches": data / "batches.yaml", "raw": raw, "manifests": data / "validated/manifest",
+            "classes": data / "validated/classes.json", "split": data / "validated/split.json",
+            "embeddings": data / "embeddings", "audit": data / "audit", "store": data / "store",
+            "backbone": data / "backbone", "head": data / "head", "candidate": data / "candidate",
+            "validated": data / "validated", "training": data / "training", "evaluation": data / "evaluation",
+            "regression": data / "regression",
+        }  # fmt: skip
+
+    def do(self, *verbs: str) -> None:
+        """Run verbs. The candidate's folder and others that a verb makes must not be there yet."""
+        for verb in verbs:
+            run = import_module(f"tasks.{verb}").run
+            values: dict[str, Any] = dict(self.paths[verb])
+            for name, parameter in signature(run).parameters.items():
+                if name not in values:
+                    is_path = parameter.annotation is Path
+                    values[name] = self.shared[name] if is_path else section(self.params, name)
+            run(**values)
+
+    def json(self, path: str) -> Any:
+        """Return the JSON of a file below data/."""
+        return read_json(self.data / path)

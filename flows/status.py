@@ -36,8 +36,9 @@ def status() -> Iterator[Line]:
 
 
 def in_use() -> str:
-    """Return the model in use, since when, and its accuracy."""
+    """Return the model in use, since when, and its accuracy, or error for targets of other kinds than classes."""
     from flows.in_use.log import read_log
+    from flows.in_use.measures import error_in_words
 
     entries = read_log()
     if not entries:
@@ -46,7 +47,11 @@ def in_use() -> str:
     since = f" since {last['when']}" if "when" in last else ""
     metrics = last.get("metrics") or {}
     accuracies = [f"{target} {one['accuracy']:.1%}" for target, one in metrics.items() if "accuracy" in one]
-    held_out = f", held-out accuracy: {', '.join(accuracies)}" if accuracies else ""
+    errors = [
+        f"{target} {error_in_words(one['error'], one['unit'])}" for target, one in metrics.items() if "unit" in one
+    ]
+    measures = {"accuracy": accuracies, "error": errors}
+    held_out = "".join(f", held-out {name}: {', '.join(said)}" for name, said in measures.items() if said)
     return f"v{last['version']} ({last['model_sha256'][:12]}){since}{held_out}"
 
 

@@ -1,4 +1,4 @@
-"""A bundle and samples in; the label and calibrated probability of every sample and target out.
+"""A bundle and samples in; the label and calibrated probability of every sample and target out, or its number.
 
 With --export the bundle becomes one file that other programs run.
 """
@@ -8,7 +8,7 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # each function imports what it needs: --help needs no torch
     from tasks.prediction.answers import Answerer
     from tasks.prediction.reading import Reading
     from tasks.prediction.stream import Answers
+    from tasks.targets.target import Target
 
 logger = logging.getLogger("graftline")
 
@@ -80,11 +81,11 @@ def predict_with(
         return holds_predictions(path)
 
     listed = reading.find(inputs, root=root, left_out=is_ours)
-    answers = answer_stream(listed, answerer, reading=reading, top_k=top_k)
+    answers = answer_stream(listed, answerer, reading=reading)
     shown = progress(answers, total=None, what="predict", unit="minibatches")
     if out is None:
-        return print_predictions(answers, answerer.classes)
-    return write_predictions(out, shown, answerer.classes, modality=answerer.transform.modality)
+        return print_predictions(answers, answerer.targets)
+    return write_predictions(out, shown, answerer.targets, modality=answerer.transform.modality, top_k=top_k)
 
 
 def check_out(out: Path, *, bundle: Path) -> None:
@@ -115,16 +116,17 @@ def check_replaced(out: Path, inputs: Sequence[Path]) -> None:
         raise ValueError(f"{out} is there and holds no predictions: remove it, or name another file")
 
 
-def print_predictions(answers: Iterable["Answers"], classes: dict[str, list[str]]) -> Counter[str]:
+def print_predictions(answers: Iterable["Answers"], targets: Mapping[str, "Target"]) -> Counter[str]:
     """Print a line for each input and target as the answers come, and count the inputs like `write_predictions`."""
     from tasks.prediction.prediction_table import rows
 
     counts: Counter[str] = Counter()
     for part in answers:
         counts.update(item.reason for item in part.inputs)
-        for row in rows(part, classes):
-            said = [row["target"]] if len(classes) > 1 else []
-            said += [row["reason"], row["detail"]] if "reason" in row else [row["label"], f"{row['probability']:.3f}"]
+        for row in rows(part, targets, top_k=1, in_words=True):
+            said = [row["target"]] if len(targets) > 1 else []
+            said += [row["reason"], row["detail"]] if "reason" in row else [row["label"]]
+            said += [f"{row['probability']:.3f}"] if "probability" in row else []
             sys.stdout.write(
                 "\t".join(text if text.isprintable() else ascii(text) for text in [row["path"], *said]) + "\n"
             )
@@ -133,17 +135,18 @@ def print_predictions(answers: Iterable["Answers"], classes: dict[str, list[str]
 
 
 def write_predictions(
-    out: Path, answers: Iterable["Answers"], classes: dict[str, list[str]], *, modality: str
+    out: Path, answers: Iterable["Answers"], targets: Mapping[str, "Target"], *, modality: str, top_k: int
 ) -> Counter[str]:  # fmt: skip
     """Write answers as they come, and count the inputs by the reason why they have no label."""
     from tasks.machine.files import whole_file
-    from tasks.prediction.prediction_table import prediction_writer, rows
+    from tasks.prediction.prediction_table import has_numbers, prediction_writer, rows, schema_of
 
     counts: Counter[str] = Counter()
-    with whole_file(out) as path, prediction_writer(path, modality=modality, ending=out.suffix.lower()) as writer:
+    schema = schema_of(modality, has_numbers=has_numbers(targets))
+    with whole_file(out) as path, prediction_writer(path, schema, ending=out.suffix.lower()) as writer:
         for part in answers:
             counts.update(item.reason for item in part.inputs)
-            for row in rows(part, classes):
+            for row in rows(part, targets, top_k=top_k):
                 writer.add(row)
     return counts
 
@@ -216,7 +219,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "-o", "--out", type=Path,
         help="a file that ends in .parquet, .csv or .json; without it labels are printed; with --export the new file",
     )  # fmt: skip
-    parser.add_argument("--top-k", type=count, default=5, help="classes a sample; default: 5")
+    parser.add_argument("--top-k", type=count, default=5, help="classes, labels or steps a sample; default: 5")
     parser.add_argument("--root", type=Path, help="where the paths in tables begin; default: the folder of the table")
     parser.add_argument(
         "--text-columns", type=columns, metavar="A,B", help="of tables of texts; default: those that the model learned"

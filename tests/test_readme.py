@@ -45,7 +45,7 @@ def test_five_statements_classify_an_image_without_this_project(tmp_path, archit
     image = decode_sample((tmp_path / "picture.png").read_bytes())
     loaded, _ = load_bundle(tmp_path / "model")
     [[expected]] = plain_probabilities(loaded, [backbone.transform.prepare(image)[None]])
-    assert label == loaded.classes["label"][int(expected.argmax())]
+    assert label == loaded.targets["label"].names[int(expected.argmax())]
     assert float(probability) == pytest.approx(float(expected.max()), abs=2e-3)
 
 
@@ -70,7 +70,7 @@ def test_exported_texts_need_neither_torch_nor_transformers_nor_this_project(tmp
     [texts] = re.findall(r"^texts = (.*)$", CODE_OF_TEXTS, flags=re.MULTILINE)
     texts = ast.literal_eval(texts)
     if reads_words:
-        model.words = words_of(texts, model.classes)
+        model.words = words_of(texts, {"label": model.targets["label"].names})
     (tmp_path / "model").mkdir()
     export(model, tmp_path / "model/model.onnx", format="onnx")
     blocked = "import sys\nsys.modules |= dict.fromkeys(['torch', 'transformers', 'tasks', 'flows'])\n"
@@ -78,5 +78,5 @@ def test_exported_texts_need_neither_torch_nor_transformers_nor_this_project(tmp
     [probabilities] = expected(model, texts)
     for line, row in zip(done.stdout.splitlines(), probabilities, strict=True):
         label, probability = line.split()
-        assert label == model.classes["label"][int(row.argmax())]
+        assert label == model.targets["label"].names[int(row.argmax())]
         assert float(probability) == pytest.approx(float(row.max()), abs=2e-3)

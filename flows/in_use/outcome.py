@@ -1,5 +1,6 @@
 """What the last run found, in lines for a person: the held-out metrics, the verdict, the page, and what is next."""
 
+from flows.in_use.measures import error_in_words
 from flows.in_use.next_step import next_command
 from flows.in_use.verdict import ADVICE, read_object, read_verdict
 from flows.workspace import paths
@@ -17,7 +18,12 @@ def outcome() -> list[str]:
     lines = [f"Held-out metrics, {verdict['num_heldout']} samples that no training used"]
     for target, models in read_object(paths.metrics(), advice=ADVICE).items():
         for name, measured in models.items():
-            if "accuracy" in measured:
+            if "unit" in models:
+                if isinstance(measured, dict) and "error" in measured:
+                    interval = measured.get("intervals", {}).get("error")
+                    error = error_in_words(measured["error"], models["unit"], interval=interval)
+                    lines.append(f"  {target}, {name:9}  error {error}")
+            elif "accuracy" in measured:
                 interval = " to ".join(f"{end:.3f}" for end in measured["intervals"]["accuracy"])
                 lines.append(
                     f"  {target}, {name:9}  accuracy {measured['accuracy']:.4f} ({interval})"

@@ -7,14 +7,13 @@ from typing import Any
 
 import yaml
 
+from flows.in_use.measures import logged
 from flows.workspace import paths
 from flows.workspace.dvc import lines_of
 from flows.workspace.hashes import hash_of
 from flows.workspace.lockfile import LOCK_FILE
 
 ADVICE = "run `dvc repro` again"
-
-LOGGED = ("accuracy", "macro_f1", "log_loss", "calibration_error")  # the metrics that the log keeps
 
 
 def check_verdict(bundle: Path, model_sha256: str, *, in_use: str | None) -> None:
@@ -70,7 +69,7 @@ def facts(bundle: Path, model_sha256: str) -> dict[str, Any]:
             known["verdict_sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
     metrics = read_object(paths.metrics(), advice=ADVICE)
     known["metrics"] = {
-        target: {name: models["candidate"][name] for name in LOGGED if name in models["candidate"]}
+        target: logged(models)
         for target, models in metrics.items()
         if isinstance(models, dict) and "candidate" in models
     }

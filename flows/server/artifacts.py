@@ -15,6 +15,7 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
+from flows.in_use.measures import LOGGED, error_in_words
 from flows.in_use.verdict import ADVICE, read_object, read_verdict
 from flows.workspace import paths
 
@@ -24,19 +25,21 @@ STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 ALONE = "svg { font-family: system-ui, sans-serif; background: var(--card) }"
 MAX_CLASSES = 30  # of a confusion matrix that is shown; the report page has every one
 MODELS = {"candidate": "candidate", "baseline": "model in use", "head": "head alone"}
-SHOWN = ("accuracy", "macro_f1", "log_loss", "calibration_error")
+SHOWN = (*LOGGED, "error")  # the error is that of targets of other kinds than classes
 
 
 def show() -> dict[str, Any]:
     """Post the artifacts, and return the verdict."""
     verdict = read_verdict()
+    metrics = read_object(paths.metrics(), advice=ADVICE)
     create_markdown_artifact(in_words(verdict), key="verdict", description="the gate's verdict, rule by rule")
     create_table_artifact(
-        rows(read_object(paths.metrics(), advice=ADVICE)),
+        rows(metrics),
         key="comparison",
         description="candidate, head alone and model in use",
     )
-    for target, matrix in confusions((paths.evaluation() / "confusion.csv").read_text("utf-8")).items():
+    confused = (paths.evaluation() / "confusion.csv").read_text("utf-8")
+    for target, matrix in confusions(confused, names=names_of(metrics)).items():
         create_table_artifact(
             matrix, key=f"confusion-matrix-of-{key(target)}", description="true classes in rows, answers in columns"
         )
@@ -77,32 +80,56 @@ def in_words(verdict: dict[str, Any]) -> str:
 
 
 def rows(metrics: dict[str, Any]) -> list[dict[str, str]]:
-    """Return a row for each target and model."""
-    return [
-        {"target": in_a_cell(target), "model": MODELS[model]}
-        | {name.replace("_", " "): f"{measured[name]:.4f}" for name in SHOWN}
-        | {"interval of accuracy": " to ".join(f"{end:.4f}" for end in measured["intervals"]["accuracy"])}
+    """Return a row for each target and model. All rows have the same columns, some of them empty."""
+    table = [
+        {"target": in_a_cell(target), "model": MODELS[model]} | cells(measured, unit=models.get("unit"))
         for target, models in metrics.items()
         for model, measured in models.items()
         if model in MODELS
     ]
+    columns = dict.fromkeys(name for row in table for name in row)
+    return [{name: row.get(name, "") for name in columns} for row in table]
 
 
-def confusions(table: str) -> dict[str, list[dict[str, str]]]:
+def cells(measured: dict[str, Any], *, unit: str | None) -> dict[str, str]:
+    """Return what the table says of a model: four metrics of classes, or the error of a target of another kind."""
+    intervals = measured.get("intervals", {})
+    if unit is not None:
+        return {"error": in_a_cell(error_in_words(measured["error"], unit, interval=intervals.get("error")))}
+    return {name.replace("_", " "): f"{measured[name]:.4f}" for name in LOGGED} | {
+        "interval of accuracy": " to ".join(f"{end:.4f}" for end in intervals["accuracy"])
+    }
+
+
+def names_of(metrics: dict[str, Any]) -> dict[str, list[str]]:
+    """Return, of each target that has a confusion matrix, the steps in the order of their scale; classes have none."""
+    kinds = {target: models.get("kind", "classes") for target, models in metrics.items()}
+    about = read_object(paths.candidate() / "model.json", advice=ADVICE) if "ordinal" in kinds.values() else {}
+    return {
+        target: about["classes"][target]["steps"] if kind == "ordinal" else []
+        for target, kind in kinds.items()
+        if kind in ("classes", "ordinal")
+    }
+
+
+def confusions(table: str, *, names: dict[str, list[str]]) -> dict[str, list[dict[str, str]]]:
     """Return the confusion matrix of each target, a row for each true class, where there are at most MAX_CLASSES.
 
-    `table` is CSV with the columns target, label and candidate, a row for each held-out sample.
+    Args:
+        table: CSV with the columns target, label and candidate, a row for each held-out sample.
+        names: the names in order, of each target that has a matrix; others follow in the order of the alphabet.
     """
     counts: dict[str, Counter[tuple[str, str]]] = {}
     for sample in csv.DictReader(io.StringIO(table, newline="")):
         counts.setdefault(sample["target"], Counter())[sample["label"], sample["candidate"]] += 1
     matrices = {}
-    for target, cells in counts.items():
-        names = sorted({name for pair in cells for name in pair})
-        if len(names) <= MAX_CLASSES:
+    for target, order in names.items():
+        pairs = counts.get(target, Counter())
+        known = list(dict.fromkeys([*order, *sorted({name for pair in pairs for name in pair})]))
+        if pairs and len(known) <= MAX_CLASSES:
             matrices[target] = [
-                {"class": in_a_cell(label)} | {f"as {in_a_cell(name)}": f"{cells[label, name]:,}" for name in names}
-                for label in names
+                {"class": in_a_cell(label)} | {f"as {in_a_cell(name)}": f"{pairs[label, name]:,}" for name in known}
+                for label in known
             ]
     return matrices
 

@@ -67,7 +67,7 @@ def compared(since: str) -> list[str]:
     headlines = [row for row in differing if is_headline(row.name)]
     others = [row for row in differing if not is_headline(row.name)]
     lines = [f"## Metrics since {since[:12]}", ""]
-    lines += table(headlines) if headlines else ["None of accuracy, macro F1, log-loss and calibration error differs."]
+    lines += table(headlines) if headlines else ["No accuracy, macro F1, log-loss, calibration error or error differs."]
     if others:
         lines += ["", f"<details><summary>{len(others)} others</summary>", "", *table(others), "", "</details>"]
     return lines
@@ -101,7 +101,7 @@ def number(value: Any, *, sign: str = "") -> str:
 
 
 def is_headline(name: str) -> bool:
-    """Return whether the metric is one of the four shown first, such as `label.candidate.accuracy`."""
+    """Return whether the metric is one of those shown first, such as `label.candidate.accuracy`."""
     _, _, rest = name.rpartition(".candidate.")
     return rest in SHOWN
 

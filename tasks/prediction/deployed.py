@@ -1,6 +1,6 @@
-"""A classifier in the form that is exported: plain tensors in, calibrated probabilities out, for each modality.
+"""A classifier in the form that is exported: plain tensors in, calibrated answers out, for each modality.
 
-The outputs are probabilities (n, num_classes) float32, one tensor per target, for any n.
+The outputs are what `Target.answers` returns, one tensor per target, for any n.
 """
 
 import copy

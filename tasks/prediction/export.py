@@ -1,8 +1,9 @@
 """Write a classifier as one file that other programs run, and check the file against the classifier.
 
 `tasks.prediction.deployed` says what the file takes, which is an image's pixels or a text's token ids. The file
-contains normalisation, heads and temperatures. The outputs are calibrated probabilities (n, num_classes) float32, one
-tensor per target. The metadata has the classes and the transform.
+contains normalisation, heads and calibration. The outputs are the answers, one tensor per target, as
+`Target.answers` returns them: probabilities (n, num_names) float32, or for a number (n, 3) float64, which are the value
+and the ends of its interval. The metadata has the facts of the targets and the transform.
 
 The format `torch` is TorchScript. Its readers (libtorch, `torch.jit.load`) make tensors and run operations, and import
 nothing. `torch.export.load` may fall back to Python's pickle, which would run a stranger's code.
@@ -10,6 +11,7 @@ nothing. `torch.export.load` may fall back to Python's pickle, which would run a
 
 import importlib.util
 import io
+import itertools
 import json
 import warnings
 from collections.abc import Callable, Sequence
@@ -25,9 +27,11 @@ from tasks.models.classifier import Classifier
 from tasks.prediction.answers import Answerer
 from tasks.prediction.deployed import Deployed, deployed
 from tasks.targets.kinds import facts_of
+from tasks.targets.number import COLUMNS as NUMBER_COLUMNS
+from tasks.targets.number import Number
 
 FORMATS = ("onnx", "torch")
-MOST_DIFFERENCE = 1e-3  # of a probability
+MOST_DIFFERENCE = 1e-3  # of a probability, or of a number in standard deviations of train
 METADATA = "graftline.json"  # the extra file of TorchScript
 
 Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]
@@ -36,14 +40,14 @@ Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 def export(model: Classifier, path: Path, *, format: str) -> float:
     """Write the file, and what has to lie beside it: what makes the inputs of a text classifier.
 
-    Return the largest difference between the file's probabilities and the classifier's.
+    Return the largest difference between the file's answers and the classifier's.
 
     Raises:
         ValueError: the classifier has no targets, a package that the export needs is not installed, the network cannot
-            be exported, another tokenizer lies beside the file, or a probability differs by more than MOST_DIFFERENCE.
+            be exported, another tokenizer lies beside the file, or an answer differs by more than MOST_DIFFERENCE.
     """
     if not model.targets:
-        raise ValueError("a backbone has no classes: export the bundle of a classifier")
+        raise ValueError("a backbone has no targets: export the bundle of a classifier")
     form = deployed(model.eval())
     if format == "onnx" and (taken := [name for name in form.inputs if name in model.targets]):
         raise ValueError(f"a target has the name {taken[0]}, which is the name of ONNX's input: export it as torch")
@@ -77,19 +81,26 @@ def check_beside(path: Path, files: dict[str, bytes]) -> None:
 
 
 def max_abs_difference(model: Classifier, form: Deployed, run: Run) -> float:
-    """Return the largest difference of a probability, on noise in minibatches of several sizes."""
+    """Return the largest difference of an answer, on noise in minibatches of several sizes.
+
+    That of a number is in standard deviations of train.
+    """
+    scales = [target.scale if isinstance(target, Number) else 1.0 for target in model.targets.values()]
     answerer = Answerer(model, device="cpu")
     differences = []
     for noise in form.noise(torch.Generator().manual_seed(0)):
         answers = answerer.answer(noise.prepared, noise.words)
-        for exported, expected in zip(run(noise.inputs), answers.values(), strict=True):
-            differences.append(float(np.abs(exported.double().numpy() - expected).max()))
-    return max(differences)
+        for exported, expected, scale in zip(run(noise.inputs), answers.values(), scales, strict=True):
+            differences.append(float(np.abs(exported.double().numpy() - expected).max()) / scale)
+    return float(np.max(differences))  # NaN where one is
 
 
 def metadata(model: Classifier, form: Deployed) -> dict[str, str]:
-    """Return the classes, and how the inputs are made, as JSON by name."""
-    facts = {"classes": facts_of(model.targets)} | form.metadata()
+    """Return the facts of the targets, the columns of numbers, and how the inputs are made, as JSON by name."""
+    facts: dict[str, Any] = {"classes": facts_of(model.targets)}
+    if numbers := [name for name, target in model.targets.items() if isinstance(target, Number)]:
+        facts["columns"] = dict.fromkeys(numbers, NUMBER_COLUMNS)
+    facts |= form.metadata()
     return {name: json.dumps(fact, ensure_ascii=False) for name, fact in facts.items()}
 
 
@@ -108,9 +119,22 @@ def _write_onnx(form: Deployed, path: Path, targets: list[str], facts: dict[str,
             output_names=targets,
             dynamic_shapes=form.free_axes(),
         )
+    make_room(program.model.graph, targets)
     program.model.metadata_props.update(facts)
     program.save(path, external_data=False)
     return _onnx_session(path, form.inputs)
+
+
+def make_room(graph: Any, targets: Sequence[str]) -> None:
+    """Rename the inner values of ONNX's graph that are called like a target: no two values may share a name."""
+    values = [*graph.initializers.values(), *(value for node in graph for value in node.outputs)]
+    names = {value.name for value in values} | {*targets}
+    outputs = {id(value) for value in graph.outputs}
+    for value in values:
+        if value.name in targets and id(value) not in outputs:
+            free = (f"{value.name}_{number}" for number in itertools.count())
+            value.name = next(name for name in free if name not in names)
+            names.add(value.name)
 
 
 def _onnx_session(path: Path, names: Sequence[str]) -> Run:

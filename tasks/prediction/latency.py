@@ -28,7 +28,7 @@ class Latency:
 
 
 def latency(model: Classifier, lineage: Mapping[str, Any]) -> Latency:
-    """Return the time from one prepared sample to its probabilities, on this processor: the median of NUM_RUNS.
+    """Return the time from one prepared sample to its answers, on this processor: the median of NUM_RUNS.
 
     The sample is a grey image, or a text of the median length of those that the model learned from: what it shows or
     says makes no difference.

@@ -2,62 +2,92 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from tasks.data.raw.parquet_table import is_parquet
 from tasks.data.samples.parquet_cells import BROKEN
 from tasks.prediction.stream import Answers
+from tasks.targets.number import COLUMNS as NUMBER_COLUMNS
+from tasks.targets.number import Number
+from tasks.targets.target import Target
 
 ROWS_AT_ONCE = 16_384  # rows in memory, and in a row group; fewer if a row has many classes
 CLASSES_AT_ONCE = 8 * ROWS_AT_ONCE
-SCHEMA = pa.schema(
-    {
-        "path": pa.string(),
-        "sample_id": pa.string(),  # SHA-256 of the bytes, hex
-        "target": pa.string(),
-        "label": pa.string(),
-        "probability": pa.float64(),  # of the label, calibrated
-        "top_labels": pa.list_(pa.string()),  # the likeliest first
-        "top_probabilities": pa.list_(pa.float64()),
-        "reason": pa.string(),  # why there is no label; null if there is one
-        "detail": pa.string(),
-    }
-)
-SCHEMAS = {
-    "images": SCHEMA,
-    "text": pa.schema(
-        [
-            *SCHEMA,
-            ("truncated", pa.bool_()),  # whether the encoder reads a part of the text alone
-            ("share_unknown", pa.float64()),  # of the tokens, that the encoder's vocabulary lacks
-        ]
-    ),
-}  # by modality
+COLUMNS = {
+    "path": pa.string(),
+    "sample_id": pa.string(),  # SHA-256 of the bytes, hex
+    "target": pa.string(),
+    "label": pa.string(),
+    "probability": pa.float64(),  # of the label, calibrated; null for several labels at once and for a number
+}
+COLUMNS_OF_NUMBERS = dict.fromkeys(NUMBER_COLUMNS, pa.float64())  # low and high are null where there is no interval
+MORE_COLUMNS = {
+    "top_labels": pa.list_(pa.string()),  # the likeliest first; null for a number
+    "top_probabilities": pa.list_(pa.float64()),
+    "reason": pa.string(),  # why there is no label; null if there is one
+    "detail": pa.string(),
+}
+COLUMNS_OF_TEXTS = {
+    "truncated": pa.bool_(),  # whether the encoder reads a part of the text alone
+    "share_unknown": pa.float64(),  # of the tokens, that the encoder's vocabulary lacks
+}
 
 JSON_BEGINNING = '[\n{"path": '
 
 
-def rows(answers: Answers, classes: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
-    """Yield a row for each input and target, in the order of the inputs."""
+def schema_of(modality: str, *, has_numbers: bool) -> pa.Schema:
+    """Return the columns of predictions. Those of numbers are there where a target is a number."""
+    of_numbers, of_texts = COLUMNS_OF_NUMBERS if has_numbers else {}, COLUMNS_OF_TEXTS if modality == "text" else {}
+    return pa.schema(COLUMNS | of_numbers | MORE_COLUMNS | of_texts)
+
+
+def has_numbers(targets: Mapping[str, Target]) -> bool:
+    return any(isinstance(target, Number) for target in targets.values())
+
+
+SCHEMAS = [schema_of(modality, has_numbers=some) for modality in ("images", "text") for some in (False, True)]
+
+
+def rows(
+    answers: Answers, targets: Mapping[str, Target], *, top_k: int, in_words: bool = False
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """Yield a row for each input and target, in the order of the inputs; `in_words` the label is for a person."""
     numbers = {place: number for number, place in enumerate(answers.places)}
-    ranked = {target: (values.tolist(), indices.tolist()) for target, (values, indices) in answers.ranked.items()}
+    cells = {
+        name: cells_of(targets[name], own, top_k=top_k, in_words=in_words) for name, own in answers.answers.items()
+    }
     for place, (item, sample_id) in enumerate(zip(answers.inputs, answers.sample_ids, strict=True)):
-        for target, names in classes.items():
+        for target in targets:
             row: dict[str, Any] = {"path": item.path, "sample_id": sample_id or None, "target": target}
             if item.reason:
                 yield row | {"reason": item.reason, "detail": item.detail}
-                continue
-            values, indices = (part[numbers[place]] for part in ranked[target])
-            labels = [names[index] for index in indices]
-            yield row | answers.remarks[numbers[place]] | {
-                "label": labels[0], "probability": values[0], "top_labels": labels, "top_probabilities": values
-            }  # fmt: skip
+            else:
+                yield row | answers.remarks[numbers[place]] | cells[target][numbers[place]]
+
+
+def cells_of(
+    target: Target, answers: NDArray[np.float64], *, top_k: int, in_words: bool
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Return the cells (m) that say the answers (m, …) of a target, by column."""
+    columns: dict[str, list[Any]] = {"label": target.in_words(answers) if in_words else target.shown(answers)}
+    if (said := target.said_probabilities(answers)) is not None:
+        columns["probability"] = said.tolist()
+    if isinstance(target, Number):
+        known = NUMBER_COLUMNS if target.interval else NUMBER_COLUMNS[:1]
+        columns |= dict(zip(known, answers.T.tolist(), strict=False))
+    else:
+        order = np.argsort(-answers, axis=1, kind="stable")[:, :top_k]  # of equals the one that comes first
+        columns["top_labels"] = [[target.names[place] for place in row] for row in order.tolist()]
+        columns["top_probabilities"] = np.take_along_axis(answers, order, axis=1).tolist()
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def csv_columns(schema: pa.Schema) -> list[str]:
@@ -125,22 +155,21 @@ class ParquetWriter:
 def holds_predictions(path: Path) -> bool:
     """Return whether the file is one that this module wrote."""
     ending = path.suffix.lower()
-    headers = [",".join(csv_columns(schema)) for schema in SCHEMAS.values()]
+    headers = [",".join(csv_columns(schema)) for schema in SCHEMAS]
     try:
         if ending in (".csv", ".json") and path.is_file():
             with path.open("rb") as file:
                 if ending == ".json":
                     return file.read(len(JSON_BEGINNING)) == JSON_BEGINNING.encode()
                 return file.readline(max(map(len, headers)) + 1) in [f"{header}\n".encode() for header in headers]
-        return is_parquet(path) and any(pq.read_schema(path).equals(schema) for schema in SCHEMAS.values())
+        return is_parquet(path) and any(pq.read_schema(path).equals(schema) for schema in SCHEMAS)
     except BROKEN:
         return False
 
 
 @contextmanager
-def prediction_writer(path: Path, *, modality: str, ending: str = ".parquet") -> Iterator[Writer]:
+def prediction_writer(path: Path, schema: pa.Schema, *, ending: str = ".parquet") -> Iterator[Writer]:
     """A writer of the format that an ending names: .csv, .json, or Parquet for any other."""
-    schema = SCHEMAS[modality]
     if ending == ".csv":
         with path.open("w", encoding="utf-8", newline="") as file:
             yield CsvWriter(file, schema)

@@ -13,9 +13,10 @@ from tasks.embedding.options import PlanOptions
 from tasks.models.bundle import load_bundle
 from tasks.prediction.answers import Answerer
 from tasks.prediction.inputs import Input, text_input
-from tasks.prediction.prediction_table import SCHEMAS, rows
+from tasks.prediction.prediction_table import has_numbers, rows, schema_of
 from tasks.prediction.reading import Reading
 from tasks.prediction.stream import Answers, answer_stream
+from tasks.targets.target import Target
 
 # a path, or pixels (height, width, 3) or (height, width); for a model of texts a str is a text, and a Path is a path
 Sample: TypeAlias = str | Path | NDArray[np.uint8]
@@ -25,7 +26,7 @@ class Predictor:
     """A loaded bundle. Its answers are those of `python -m tasks.predict`, to the last bit.
 
     `choices` are fields of `tasks.embedding.options.PlanOptions`, such as device="cpu". Raises ValueError where one is
-    unknown, or where the bundle is not whole or has no classes.
+    unknown, or where the bundle is not whole or has no targets.
     """
 
     def __init__(self, bundle: str | Path, **choices: Any) -> None:
@@ -36,14 +37,19 @@ class Predictor:
 
     @property
     def classes(self) -> dict[str, list[str]]:
-        """Return the classes of each target."""
+        """Return the names of the classes, labels or steps of each target."""
         return self.answerer.classes
+
+    @property
+    def targets(self) -> dict[str, Target]:
+        """Return the targets, each with its kind and what is known of it, such as the unit of a number."""
+        return self.answerer.targets
 
     def predict(self, samples: Sample | Iterable[Sample], *, top_k: int = 5) -> pd.DataFrame:
         """Return a row for each sample and target, in order.
 
         The columns are those of the Parquet file that `python -m tasks.predict` writes. What is no sample has a
-        `reason` and no label. A path may be a folder or a table, too.
+        `reason` and no label. A path may be a folder or a table, too. `top_k` is the length of a row's `top_labels`.
 
         Raises:
             ValueError: paths are mixed with arrays or texts, an array is not uint8 (height, width, 3) or (height,
@@ -51,8 +57,9 @@ class Predictor:
         """
         if top_k < 1:
             raise ValueError(f"top_k is {top_k}, expected at least 1")
-        table = [row for part in self._answers(samples, top_k=top_k) for row in rows(part, self.classes)]
-        return pd.DataFrame(table, columns=SCHEMAS[self.answerer.transform.modality].names)
+        table = [row for part in self._answers(samples) for row in rows(part, self.targets, top_k=top_k)]
+        schema = schema_of(self.answerer.transform.modality, has_numbers=has_numbers(self.targets))
+        return pd.DataFrame(table, columns=schema.names)
 
     def embed(self, samples: Sample | Iterable[Sample]) -> NDArray[np.float16]:
         """Return the vectors (n, dim) that the heads read, in order.
@@ -61,7 +68,7 @@ class Predictor:
             ValueError: an input is no sample, or as for `predict`.
         """
         vectors = [np.empty((0, self.answerer.embedder.dim), np.float16)]
-        for part in self._answers(samples, top_k=1):
+        for part in self._answers(samples):
             for item in part.inputs:
                 if item.reason:
                     what = "text" if self.reading.is_text else "picture"
@@ -69,9 +76,9 @@ class Predictor:
             vectors.append(part.vectors)
         return np.concatenate(vectors)
 
-    def _answers(self, samples: Sample | Iterable[Sample], *, top_k: int) -> Iterator[Answers]:
+    def _answers(self, samples: Sample | Iterable[Sample]) -> Iterator[Answers]:
         inputs = self._texts(_listed(samples)) if self.reading.is_text else self._images(samples)
-        return answer_stream(inputs, self.answerer, reading=self.reading, top_k=top_k)
+        return answer_stream(inputs, self.answerer, reading=self.reading)
 
     def _texts(self, items: list[Any]) -> Iterator[Input]:
         items = ["" if pd.api.types.is_scalar(item) and pd.isna(item) else item for item in items]

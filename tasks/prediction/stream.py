@@ -1,9 +1,9 @@
-"""Answers to a stream of inputs: the likeliest classes of each sample, or the reason why it has none.
+"""Answers to a stream of inputs: what the model says of each sample, or the reason why it says nothing.
 
 Nothing is kept: any number of inputs may pass.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -19,6 +19,7 @@ from tasks.prediction.answers import Answerer, TargetAnswers
 from tasks.prediction.inputs import Input
 from tasks.prediction.reading import Reading
 from tasks.targets.head import SparseRow
+from tasks.targets.target import Target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +31,7 @@ class Answers:
     places: list[int]  # m, the positions of the samples among the inputs
     remarks: list[dict[str, Any]]  # m, of `Reading.remarks`
     vectors: NDArray[np.float16]  # (m, dim)
-    ranked: dict[
-        str, tuple[NDArray[np.float64], NDArray[np.intp]]
-    ]  # by target: probabilities (m, k), the likeliest first, and classes
+    answers: TargetAnswers  # (m, …) each; none where there is no sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +46,11 @@ class Decoded:
     words: list[SparseRow]
 
 
-def answer_stream(inputs: Iterable[Input], answerer: Answerer, *, reading: Reading, top_k: int) -> Iterator[Answers]:
+def answer_stream(inputs: Iterable[Input], answerer: Answerer, *, reading: Reading) -> Iterator[Answers]:
     """Yield the answers to minibatches, in the order of the inputs.
 
     Raises:
-        ValueError: a probability is not finite; the first such sample is named.
+        ValueError: an answer is not finite; the first such sample is named.
     """
     remaining = iter(inputs)
     size = answerer.embedder.plan.minibatch_size
@@ -84,27 +83,20 @@ def answer_stream(inputs: Iterable[Input], answerer: Answerer, *, reading: Readi
     none = np.empty((0, answerer.embedder.dim), np.float16)
     for decoded, computed in in_turn(minibatches, read, compute, device=answerer.embedder.plan.device):
         vectors = none if computed is None else computed.numpy()
-        probabilities = {} if computed is None else answerer.answers(vectors, decoded.words)
-        _check_finite(probabilities, decoded)
+        answers = {} if computed is None else answerer.answers(vectors, decoded.words)
+        _check_finite(answers, decoded, targets=answerer.targets)
         yield Answers(
             inputs=decoded.inputs, sample_ids=decoded.sample_ids, places=decoded.places, remarks=decoded.remarks,
-            vectors=vectors,
-            ranked={target: ranked(values, top_k) for target, values in probabilities.items()},
+            vectors=vectors, answers=answers,
         )  # fmt: skip
 
 
-def ranked(probabilities: NDArray[np.float64], top_k: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """The likeliest classes first; of equals the one that comes first."""
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
-    return np.take_along_axis(probabilities, order, axis=1), order
-
-
-def _check_finite(probabilities: TargetAnswers, decoded: Decoded) -> None:
-    for target, values in probabilities.items():
+def _check_finite(answers: TargetAnswers, decoded: Decoded, *, targets: Mapping[str, Target]) -> None:
+    for target, values in answers.items():
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(bad):
             path = decoded.inputs[decoded.places[int(bad[0])]].path
             raise ValueError(
-                f"the probabilities of {path} for {target} are not finite: the weights of the bundle may be damaged, "
+                f"the {'probabilities' if targets[target].names else 'numbers'} of {path} for {target} are not finite: the weights of the bundle may be damaged, "
                 "or numbers in its network too large for this precision"
             )

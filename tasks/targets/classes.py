@@ -102,6 +102,9 @@ class Classes(Target):
         counts = np.bincount(truths, minlength=len(self.names))
         return np.asarray(np.arange(len(self.names)) == counts.argmax(), np.float64)[None]
 
+    def said_probabilities(self, answers: Floats) -> NDArray[np.float64]:
+        return np.asarray(answers.max(axis=1))
+
     def shown(self, answers: Floats) -> list[str]:
         return [self.names[place] for place in likeliest(answers)]
 

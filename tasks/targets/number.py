@@ -17,6 +17,7 @@ NumberLoss = Literal["squared", "huber"]
 HUBER_WIDTH = 1.345  # standard deviations: 95 % as exact as least squares where the errors are normal (Huber 1964)
 LEVEL = 0.9  # of an interval
 TOLERANCE = 0.5  # standard deviations of train: an answer so near counts as right where nobody names a tolerance
+COLUMNS = ("value", "low", "high")  # of an answer
 LARGEST = 1e30  # in float32 its square is still far from infinite after it is standardised
 
 
@@ -119,6 +120,20 @@ class Number(Target):
     def shown(self, answers: Floats) -> list[str]:
         return [repr(float(value)) for value in answers[:, 0]]
 
+    def in_words(self, answers: Floats) -> list[str]:
+        """Return `12.3 degrees (8.1 to 16.4)`, with two digits of the interval's width, or else of the scale."""
+        width = self.interval[1] - self.interval[0] if self.interval else 0.0
+        decimals = min(max(1 - math.floor(math.log10(width or self.scale)), 0), 12)
+
+        def short(number: float) -> str:
+            return f"{number:.6g}" if abs(number) >= 1e15 else f"{round(number, decimals) + 0.0:.{decimals}f}"
+
+        texts = []
+        for value, low, high in answers.tolist():
+            ends = f" ({short(low)} to {short(high)})" if self.interval else ""
+            texts.append(f"{short(value)} {self.measure}".rstrip() + ends)
+        return texts
+
     def aligned(self, answers: Floats, wanted: Target) -> tuple[NDArray[np.float64], Target] | None:
         same = isinstance(wanted, Number) and wanted.measure == self.measure
         return (np.asarray(answers, np.float64), wanted) if same else None
@@ -138,7 +153,7 @@ class Number(Target):
     def deployed(self, logits: "Tensor", *, temperature: float) -> "Tensor":
         import torch
 
-        value = self.centre + self.scale * logits[:, :1]
+        value = self.centre + self.scale * logits[:, :1].double()  # float32 loses a small scale beside a large centre
         low, high = self.interval or (0.0, 0.0)
         return torch.cat([value, value + low, value + high], dim=1)
 

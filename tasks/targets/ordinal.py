@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 from tasks.targets.classes import MISSING
 from tasks.targets.target import Floats, Target, Truths, places, sigmoid
@@ -66,6 +65,8 @@ class Ordinal(Target):
     def calibrate(self, logits: Floats, truths: Truths, *, doubt: float | None = None) -> tuple[Self, float]:
         if not len(truths):
             return self, 1.0
+        from scipy.optimize import minimize_scalar  # whoever uses a model does not wait for it
+
         if doubt is None:
             doubt = 1 / (len(truths) + 2)
 
@@ -96,6 +97,9 @@ class Ordinal(Target):
     def constant(self, truths: Truths) -> NDArray[np.float64]:
         middle = int(np.sort(truths)[(len(truths) - 1) // 2])
         return np.asarray(np.arange(len(self.names)) == middle, np.float64)[None]
+
+    def said_probabilities(self, answers: Floats) -> NDArray[np.float64]:
+        return np.asarray(answers[np.arange(len(answers)), self.step_of(answers)])
 
     def shown(self, answers: Floats) -> list[str]:
         return [self.names[step] for step in self.step_of(answers)]

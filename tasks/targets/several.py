@@ -124,6 +124,10 @@ class Several(Target):
     def shown(self, answers: Floats) -> list[str]:
         return [write([self.names[column] for column in np.flatnonzero(row)]) for row in self.said(answers)]
 
+    def in_words(self, answers: Floats) -> list[str]:
+        rows = (np.flatnonzero(row) for row in self.said(answers))
+        return [", ".join(sorted(self.names[column] for column in row)) or "(none)" for row in rows]
+
     def aligned(self, answers: Floats, wanted: Target) -> tuple[NDArray[np.float64], Target] | None:
         if not isinstance(wanted, Several):
             return None

@@ -113,6 +113,14 @@ class Target(ABC):
     def shown(self, answers: Floats) -> list[str]:
         """Return the text (n) of each answer, in the form of `read`."""
 
+    def in_words(self, answers: Floats) -> list[str]:
+        """Return the text (n) of each answer, for a person."""
+        return self.shown(answers)
+
+    def said_probabilities(self, answers: Floats) -> NDArray[np.float64] | None:
+        """Return the probability (n,) of what each answer says; None where the kind has no such probability."""
+        return None
+
     @abstractmethod
     def aligned(self, answers: Floats, wanted: "Target") -> "tuple[NDArray[np.float64], Target] | None":
         """Return answers of this target in the order of the `wanted` names, and the target that judges them.

@@ -2,8 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
 
 LOWEST, HIGHEST = 0.01, 100.0
 
@@ -24,6 +22,9 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64], *, 
     """
     if not len(labels):
         return 1.0
+    from scipy.optimize import minimize_scalar  # whoever uses a model does not wait for it
+    from scipy.special import logsumexp
+
     centred = logits.astype(np.float64)
     centred -= centred.max(axis=1, keepdims=True)
     if doubt is None:

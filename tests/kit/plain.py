@@ -15,5 +15,5 @@ def plain_probabilities(model: Classifier, minibatches: Iterable[Tensor]) -> lis
     logits = [model(model.backbone.transform.normalize(pixels)) for pixels in minibatches]
     return [
         (torch.cat(parts).double() / model.temperatures[target]).softmax(dim=1)
-        for target, parts in zip(model.classes, zip(*logits, strict=True), strict=True)
+        for target, parts in zip(model.targets, zip(*logits, strict=True), strict=True)
     ]

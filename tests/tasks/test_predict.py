@@ -17,12 +17,16 @@ import pytest
 import torch
 from PIL import Image
 
+import tasks
 from tasks.data.samples.samples import sample_id
 from tasks.models.bundle import load_bundle, save_bundle
 from tasks.models.classifier import Classifier
 from tasks.models.weights import load_backbone
 from tasks.predict import predict
 from tasks.prediction import prediction_table
+from tasks.prediction.answers import Answerer
+from tasks.targets.number import Number
+from tests.kit.four_targets import four_targets, untrained
 from tests.kit.plain import plain_probabilities
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +45,15 @@ def bundle(tmp_path_factory):
     model = Classifier(backbone, CLASSES, temperatures=TEMPERATURES)
     folder = tmp_path_factory.mktemp("bundle")
     save_bundle(folder, model, lineage={})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def four(bundle, tmp_path_factory):
+    """A bundle with a target of each kind, and a number without an interval."""
+    folder = tmp_path_factory.mktemp("four")
+    targets = four_targets(angle=Number(measure="degrees", scale=90.0))
+    save_bundle(folder, untrained(load_bundle(bundle)[0].backbone, targets, spread=3), lineage={})
     return folder
 
 
@@ -241,7 +254,10 @@ def test_run_that_fails_leaves_the_predictions_of_before(bundle, pictures, tmp_p
 def test_no_input_that_is_a_picture_gives_a_whole_file(bundle, tmp_path):
     (tmp_path / "none").mkdir()
     predict(bundle, [tmp_path / "none"], out=tmp_path / "out.parquet", device="cpu")
-    assert pd.read_parquet(tmp_path / "out.parquet").columns.tolist() == prediction_table.SCHEMA.names
+    assert (
+        pd.read_parquet(tmp_path / "out.parquet").columns.tolist()
+        == prediction_table.schema_of("images", has_numbers=False).names
+    )
 
 
 def test_more_classes_are_asked_for_than_there_are(bundle, pictures, tmp_path):
@@ -267,7 +283,7 @@ def test_backbone_and_what_is_no_bundle_are_refused(bundle, pictures, tmp_path, 
     (tmp_path / "backbone").mkdir()
     save_bundle(tmp_path / "backbone", Classifier(model.backbone, {}), lineage={})
     out = ("-o", tmp_path / "out.parquet")
-    assert "a backbone, which has no classes" in shell("predict", tmp_path / "backbone", pictures, *out).error
+    assert "a backbone, which has no targets" in shell("predict", tmp_path / "backbone", pictures, *out).error
     assert "holds neither model.json nor model.safetensors" in shell("predict", pictures, pictures, *out).error
     assert "/nope is not there: name the folder of a bundle" in shell("predict", "/nope", pictures, *out).error
 
@@ -277,13 +293,22 @@ def test_model_is_used_without_any_code_of_training(bundle, pictures, tmp_path):
     code = (
         "import runpy, sys; sys.argv[0] = 'predict'\n"
         "runpy.run_module('tasks.predict', run_name='__main__', alter_sys=True)\n"
-        "print(*[name for name in sys.modules if name.startswith(('tasks.', 'prefect', 'dvc', 'great'))])"
+        "print(*[name for name in sys.modules if name.startswith(('tasks.', 'prefect', 'dvc', 'great', 'scipy'))])"
     )
     command = [sys.executable, "-c", code, str(bundle), str(pictures), "-o", str(tmp_path / "out.parquet")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
     names = done.stdout.split()
     assert "tasks.prediction.stream" in names
-    rooms = ("tasks.training", "tasks.finetune", "tasks.train_head", "tasks.evaluate", "prefect", "dvc", "great")
+    rooms = (
+        "tasks.training",
+        "tasks.finetune",
+        "tasks.train_head",
+        "tasks.evaluate",
+        "prefect",
+        "dvc",
+        "great",
+        "scipy",
+    )
     assert [name for name in names if name.startswith(rooms)] == []
 
 
@@ -309,3 +334,68 @@ def test_ending_of_the_output_file_decides_its_format(bundle, pictures, tmp_path
         predict(bundle, [pictures], out=tmp_path / f"mine.{ending}", device="cpu")
     with pytest.raises(ValueError, match=r"out\.txt ends in \.txt, expected \.parquet, \.csv, \.json"):
         predict(bundle, [pictures], out=tmp_path / "out.txt", device="cpu")
+
+
+def test_each_kind_of_target_has_its_columns(four, pictures, tmp_path):
+    assert predict(four, [pictures], out=tmp_path / "out.parquet", device="cpu", top_k=2) == {"": 40}
+    table = pd.read_parquet(tmp_path / "out.parquet")
+    model, _ = load_bundle(four)
+    paths = sorted(pictures.iterdir())
+    prepared = [model.backbone.transform.prepare(Image.open(path).convert("RGB")) for path in paths]
+    answers = Answerer(model, device="cpu").answer(prepared)
+    by_target = {name: rows.reset_index(drop=True) for name, rows in table.groupby("target")}
+    for name, target in model.targets.items():
+        rows, own = by_target[name], answers[name]
+        assert rows["label"].tolist() == target.shown(own)
+        truths = target.encode(rows["label"])  # it is in the form of the manifest
+        if isinstance(target, Number):
+            assert truths.tolist() == rows["value"].tolist() == own[:, 0].tolist()
+            ends = rows[["low", "high"]].to_numpy()
+            np.testing.assert_array_equal(ends, own[:, 1:] if target.interval else np.full_like(own[:, 1:], np.nan))
+            assert rows[["probability", "top_labels", "top_probabilities"]].isna().all(axis=None)
+        else:
+            assert rows[["value", "low", "high"]].isna().all(axis=None)
+            assert rows["top_labels"].map(list).tolist() == [
+                [target.names[place] for place in row[:2]] for row in np.argsort(-own, axis=1)
+            ]
+            assert np.stack(rows["top_probabilities"]).tolist() == (-np.sort(-own, axis=1)[:, :2]).tolist()
+    size = by_target["size"]
+    steps = [model.targets["size"].names.index(label) for label in size["label"]]
+    assert size["probability"].tolist() == answers["size"][np.arange(40), steps].tolist()
+    assert by_target["traits"]["probability"].isna().all()
+    columns = ["path", "sample_id", "target", "label", "probability", "value", "low", "high", "reason", "detail"]
+    assert [name for name in table if not name.startswith("top_")] == columns
+    loaded = tasks.load(four, device="cpu")
+    pd.testing.assert_frame_equal(loaded.predict(pictures, top_k=2).drop(columns=["reason", "detail"]),
+                                  table.drop(columns=["reason", "detail"]), check_dtype=False)  # fmt: skip
+    assert loaded.targets == model.targets
+    assert loaded.classes["value"] == []
+
+
+@pytest.mark.parametrize("ending", ["csv", "json", "parquet"])
+def test_predictions_with_numbers_may_be_replaced_and_are_no_input(four, pictures, ending):
+    read = {"csv": pd.read_csv, "json": pd.read_json, "parquet": pd.read_parquet}[ending]
+    for _ in range(2):
+        assert predict(four, [pictures], out=pictures / f"out.{ending}", device="cpu") == {"": 40}
+    table = read(pictures / f"out.{ending}").set_index("target")
+    assert table.loc["value", "value"].between(table.loc["value", "low"], table.loc["value", "high"]).all()
+    assert set(table.loc["traits", "label"]) <= {"[]", '["even"]', '["loop"]', '["even","loop"]'}
+
+
+def test_printed_answers_are_in_words(four, pictures, shell):
+    done = shell("predict", four, pictures / "00.png", "--device", "cpu")
+    lines = {line.split("\t")[1]: line.split("\t")[2:] for line in done.stdout.splitlines()}
+    assert re.fullmatch(r"-?\d+\.\d points \(-?\d+\.\d to -?\d+\.\d\)", lines["value"][0])
+    assert re.fullmatch(r"-?\d+ degrees", lines["angle"][0])
+    assert lines["traits"] in (["(none)"], ["even"], ["loop"], ["even, loop"])
+    assert lines["size"][0] in ("thin", "medium", "bold")
+    assert [len(line) for line in lines.values()] == [2, 1, 1, 2, 1]  # classes and steps have a probability
+
+
+def test_number_that_is_not_finite_is_an_error_and_no_prediction(four, pictures, tmp_path, monkeypatch):
+    model, _ = load_bundle(four)
+    with torch.no_grad():
+        model.heads[1].bias.fill_(torch.inf)
+    monkeypatch.setattr("tasks.models.bundle.load_bundle", lambda folder: (model, {}))
+    with pytest.raises(ValueError, match=r"the numbers of .*00\.png for value are not finite"):
+        predict(four, [pictures], out=tmp_path / "out.parquet", device="cpu")

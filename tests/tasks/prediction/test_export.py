@@ -10,7 +10,11 @@ import torch
 
 from tasks.models.classifier import Classifier
 from tasks.models.weights import load_backbone
+from tasks.prediction.answers import Answerer
 from tasks.prediction.export import FORMATS, METADATA, MOST_DIFFERENCE, export
+from tasks.targets.kinds import facts_of
+from tasks.targets.number import Number
+from tests.kit.four_targets import four_targets, untrained
 from tests.kit.plain import plain_probabilities
 from tests.kit.programs import run
 
@@ -85,13 +89,41 @@ def test_error_about_a_missing_package_names_the_remedy(tmp_path, monkeypatch):
         export(build(), tmp_path / "model.onnx", format="onnx")
 
 
-@pytest.mark.parametrize(
-    ("target", "message"), [("pixels", "a target has the name pixels, which is the name"), ("scale", r"name \(scale\)")]
-)
-def test_target_with_the_name_of_a_part_of_the_file_is_refused_by_name(tmp_path, target, message):
-    with pytest.raises(ValueError, match=message):
-        export(build(classes={"animal": ["cat", "dog"], target: ["in", "out"]}), tmp_path / "model", format="onnx")
+def test_target_with_the_name_of_the_input_is_refused_by_name(tmp_path):
+    with pytest.raises(ValueError, match="a target has the name pixels, which is the name"):
+        export(build(classes={"animal": ["cat", "dog"], "pixels": ["in", "out"]}), tmp_path / "model", format="onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_targets_of_every_kind_are_answered_as_the_bundle_answers_them(tmp_path, format):
+    # a small scale beside a large centre; parts of the network have these names, too
+    time = Number(measure="s", centre=1.7e9, scale=20.0, interval=(-30.0, 40.0), tolerance=5.0)
+    backbone = load_backbone("shufflenet_v2_x0_5", weights="random", image_size=64)
+    model = untrained(backbone, four_targets(scale=time, linear=Number(centre=3e-20, scale=1e-25)), spread=5)
+    assert export(model, tmp_path / "model", format=format) <= MOST_DIFFERENCE
+    if format == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(tmp_path / "model"), providers=["CPUExecutionProvider"])
+        assert [output.name for output in session.get_outputs()] == list(model.targets)
+        outputs, facts = session.run(None, {"pixels": noise(5)}), session.get_modelmeta().custom_metadata_map
+    else:
+        files = {METADATA: ""}
+        with pytest.warns(FutureWarning, match="deprecated"):
+            loaded = torch.jit.load(tmp_path / "model", _extra_files=files)
+        outputs = [output.numpy() for output in loaded(torch.from_numpy(noise(5)))]
+        facts = json.loads(files[METADATA])
+    answers = Answerer(model, device="cpu").answer(torch.from_numpy(noise(5)))
+    for (name, target), output in zip(model.targets.items(), outputs, strict=True):
+        is_number = isinstance(target, Number)
+        assert output.dtype == (np.float64 if is_number else np.float32)
+        np.testing.assert_allclose(
+            output, answers[name], rtol=0, atol=MOST_DIFFERENCE * (target.scale if is_number else 1)
+        )
+        assert len(set(target.shown(answers[name]))) > 1 or not is_number
+    assert json.loads(facts["classes"]) == facts_of(model.targets)
+    assert json.loads(facts["columns"]) == dict.fromkeys(["value", "scale", "linear"], ["value", "low", "high"])
 
 
 def test_full_disk_is_an_error_and_leaves_no_file(tmp_path):
@@ -108,5 +140,5 @@ def test_full_disk_is_an_error_and_leaves_no_file(tmp_path):
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_backbone_has_nothing_to_export(tmp_path, format):
-    with pytest.raises(ValueError, match="a backbone has no classes"):
+    with pytest.raises(ValueError, match="a backbone has no targets"):
         export(Classifier(build().backbone, {}), tmp_path / "model", format=format)

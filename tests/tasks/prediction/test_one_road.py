@@ -55,7 +55,7 @@ def test_exported_file_gives_what_evaluate_judged(judged, tmp_path, format):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # TorchScript is no longer developed
             probabilities = torch.jit.load(str(path))(pixels)[0].numpy()
-    columns = [model.classes["label"].index(label) for label in table["label"]]
+    columns = [model.targets["label"].names.index(label) for label in table["label"]]
     of_label = probabilities[np.arange(len(table)), columns]
     assert np.abs(of_label - table["candidate_label_probability"].to_numpy()).max() <= MOST_DIFFERENCE
 

@@ -1,12 +1,15 @@
 """Candidate, baseline and the held-out samples in; predictions, metrics and plot data out. It judges nothing."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from tasks.data.admission.options import Split
 from tasks.data.admission.splits import held_out_before, read_split
@@ -36,7 +39,7 @@ from tasks.targets.classes import Classes
 from tasks.targets.head import load_heads
 from tasks.targets.kinds import target_of
 from tasks.targets.ordinal import Ordinal
-from tasks.targets.target import Target
+from tasks.targets.target import Target, Truths
 from tasks.text.words import load_vocabulary
 
 logger = logging.getLogger("graftline")
@@ -113,48 +116,33 @@ def run(
     comparable = {
         name for name in predictions.get("baseline", {}) if name in known and known[name].kind == targets[name].kind
     }
-    metrics, tables, confusions, reliabilities, slices = {}, [], [NO_CONFUSION], [NO_RELIABILITY], []
+    found = {}
     for name, target in targets.items():
         truths = target.encode(rows[name])
         is_there = target.has_label(truths)
-        truths, there = truths[is_there], rows[is_there].reset_index(drop=True)
-        by_model = {model: of[name].of(is_there) for model, of in predictions.items() if name in of}
         in_use_target = known[name] if name in comparable else None if in_use else target
-        is_shared = is_known(truths, target, known=in_use_target) & is_new[is_there]
-        metrics[name] = measure(truths, by_model, evaluate, leaked=leaked[is_there], is_shared=is_shared, seed=seed)
-        own = prediction_table(there, name, truths, by_model)
-        of_train = manifest.loc[manifest["split"] == "train", name]
-        if isinstance(target, Classes):
-            majority = majority_class(of_train, list(target.names))
-            right = float((there[name] == majority).mean())
-            metrics[name]["majority_class"] = {"name": majority, "heldout_share": right}
-            bins, _ = reliability(
-                labels=truths, probabilities=by_model["candidate"].answers, num_bins=evaluate.calibration_bins
-            )
-            reliabilities.append(bins.assign(target=name))
-        else:
-            constant = constant_answer(target, of_train, num_rows=len(there))
-            own["constant_error"] = constant.errors(truths)
-            metrics[name]["constant"] = {"answer": constant.shown()[0], "error": float(own["constant_error"].mean())}
-        metrics[name]["candidate"]["unchanged"] = {
-            alteration: share_unchanged(by_model["candidate"], Answered(answers[name], target).of(is_there))
-            for alteration, answers in asked.altered.items()
-        }
-        own = own.assign(is_leaked=leaked[is_there], is_shared=is_shared)
-        table = own.join(there[[column for column in there if column not in own]])
-        of_truth = KINDS[target.kind].parts(truths, target) if target.kind in KINDS else None
-        slices.append(
-            slice_table(table, columns=evaluate.slices, target=name, confidence=evaluate.confidence, parts=of_truth)
+        found[name] = measure_target(
+            name,
+            rows[is_there].reset_index(drop=True),
+            truths[is_there],
+            {model: answered[name].of(is_there) for model, answered in predictions.items() if name in answered},
+            altered={each: Answered(answers[name][is_there], target) for each, answers in asked.altered.items()},
+            of_train=manifest.loc[manifest["split"] == "train", name],
+            leaked=leaked[is_there],
+            is_shared=is_known(truths[is_there], target, known=in_use_target) & is_new[is_there],
+            evaluate=evaluate,
+            seed=seed,
         )
-        tables.append(table.drop(columns=[column for column in ("split", *targets) if column not in own]))
-        if isinstance(target, Classes | Ordinal):
-            confusions.append(tables[-1][["target", "label", "candidate"]])
+    metrics = {name: measured.metrics for name, measured in found.items()}
+    tables = [measured.table_without(["split", *targets]) for measured in found.values()]
     with whole_folder(out) as folder:
         write_table(folder / "predictions.parquet", joined_tables(tables))
         write_json(folder / "metrics.json", metrics)
+        confusions = [of.own[["target", "label", "candidate"]] for of in found.values() if of.has_confusion]
         pd.concat(confusions or [NO_CONFUSION]).to_csv(folder / "confusion.csv", index=False)
+        reliabilities = [of.reliability for of in found.values() if of.reliability is not None]
         pd.concat(reliabilities or [NO_RELIABILITY]).to_csv(folder / "reliability.csv", index=False)
-        write_text_table(folder / "slices.csv", pd.concat(slices))
+        write_text_table(folder / "slices.csv", pd.concat([measured.slices for measured in found.values()]))
         places = Tensor(shape=(len(rows), 2), dtype=np.uint16, pieces=[project(asked.features)])
         write_tensors(folder / "places.safetensors", {"places": places}, metadata={})
         subject = {"candidate": sha256(candidate / WEIGHTS), "baseline": in_use, "stage": lineage["stage"]}
@@ -176,6 +164,71 @@ def run(
         what, key = (f"error in {measured['unit']}", "error") if "kind" in measured else ("accuracy", "accuracy")
         values = ", ".join(f"{model} {measured[model][key]:.4f}" for model in predictions if model in measured)
         logger.info("evaluated %s on %s held-out samples: %s of %s", name, f"{len(rows):,}", what, values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What is found of a target: its measures, a row a sample that has it, its slices, and bins of classes.
+
+    own: the columns of `table` that are not the manifest's, and those that name a sample.
+    """
+
+    metrics: dict[str, Any]
+    table: pd.DataFrame
+    own: pd.DataFrame
+    slices: pd.DataFrame
+    has_confusion: bool
+    reliability: pd.DataFrame | None
+
+    def table_without(self, columns: Sequence[str]) -> pd.DataFrame:
+        """Return the table without columns of the manifest."""
+        return self.table.drop(columns=[column for column in columns if column not in self.own])
+
+
+def measure_target(
+    name: str,
+    rows: pd.DataFrame,
+    truths: Truths,
+    by_model: Mapping[str, Answered],
+    *,
+    altered: Mapping[str, Answered],
+    of_train: "pd.Series[str]",
+    leaked: NDArray[np.bool_],
+    is_shared: NDArray[np.bool_],
+    evaluate: EvaluateParams,
+    seed: int,
+) -> Measured:
+    """Measure each model's answers to the samples that have a target.
+
+    Args:
+        rows: those of the manifest (n); truths, leaked and is_shared are theirs, and so are all answers.
+        altered: the candidate's answers to altered samples, by alteration.
+        of_train: the labels of train.
+    """
+    target = by_model["candidate"].target
+    metrics = measure(truths, by_model, evaluate, leaked=leaked, is_shared=is_shared, seed=seed)
+    own = prediction_table(rows, name, truths, by_model)
+    bins, parts = None, None
+    if isinstance(target, Classes):
+        majority = majority_class(of_train, list(target.names))
+        metrics["majority_class"] = {"name": majority, "heldout_share": float((rows[name] == majority).mean())}
+        probabilities = by_model["candidate"].answers
+        bins, _ = reliability(labels=truths, probabilities=probabilities, num_bins=evaluate.calibration_bins)
+        bins = bins.assign(target=name)
+    else:
+        constant = constant_answer(target, of_train, num_rows=len(rows))
+        own["constant_error"] = constant.errors(truths)
+        metrics["constant"] = {"answer": constant.shown()[0], "error": float(own["constant_error"].mean())}
+        parts = KINDS[target.kind].parts(truths, target)
+    unchanged = {each: share_unchanged(by_model["candidate"], answered) for each, answered in altered.items()}
+    metrics["candidate"]["unchanged"] = unchanged
+    own = own.assign(is_leaked=leaked, is_shared=is_shared)
+    table = own.join(rows[[column for column in rows if column not in own]])
+    slices = slice_table(table, columns=evaluate.slices, target=name, confidence=evaluate.confidence, parts=parts)
+    return Measured(
+        metrics=metrics, table=table, own=own, slices=slices, has_confusion=isinstance(target, Classes | Ordinal),
+        reliability=bins,
+    )  # fmt: skip
 
 
 def parts_of(modality: Modality, perturbations: list[str]) -> Parts:

@@ -99,7 +99,7 @@ def difference(target: Target, given: NDArray[np.float64], table: pd.DataFrame, 
         if unknown := set(table["label"]) - set(target.names):
             raise ValueError(f"evaluate has the class {min(unknown)!r} of {name}, which the bundle lacks")
         of_label = given[np.arange(len(given)), table["label"].map(target.names.index).to_numpy()]
-        return np.abs(of_label - table["candidate_label_probability"].to_numpy())
+        return np.asarray(np.abs(of_label - table["candidate_label_probability"].to_numpy()))
     if isinstance(target, Number):
         expected = table[[f"candidate_{part}" for part in ("value", "low", "high")]].to_numpy() / target.scale
         given = given / target.scale

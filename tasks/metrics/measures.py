@@ -101,7 +101,7 @@ def is_known(truths: Truths, target: Target, *, known: Target | None) -> NDArray
     if not target.names:
         return np.ones(len(truths), bool)
     new = np.array([name not in known.names for name in target.names])
-    return ~(truths[:, new] > 0.5).any(axis=1) if truths.ndim > 1 else ~new[truths]
+    return np.asarray(~(truths[:, new] > 0.5).any(axis=1) if truths.ndim > 1 else ~new[truths])
 
 
 def share_unchanged(before: Answered, after: Answered) -> float:

@@ -167,5 +167,5 @@ def prediction_table(rows: pd.DataFrame, name: str, truths: Truths, by_model: Ma
 def joined_tables(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Return the tables of all targets as one; a cell of a column that a target does not have is missing."""
     table = pd.concat(tables, ignore_index=True)
-    flags = [name for name in table if name.endswith("_is_right") and table[name].dtype == object]
+    flags = [name for name in map(str, table) if name.endswith("_is_right") and table[name].dtype == object]
     return table.astype(dict.fromkeys(flags, "boolean"))

@@ -88,7 +88,7 @@ def rows_of_errors(n: int, *, kind: str, draws: int, judge: dict[str, Any]) -> l
     seed = [n, ERRORS.index(kind)]
     equal = blocked(errors_of(n, kind=kind, rise=0.0), [*seed, 0], draws=draws, **judge)
     rise = equal["smallest_detectable"]
-    for _ in range(3):  # more answers differ after a rise, which raises what is detectable
+    for _ in range(8):  # more answers differ after a rise, which raises what is detectable
         rise = blocked(errors_of(n, kind=kind, rise=rise), [*seed, 1], draws=NUM_ASKED, **judge)["smallest_detectable"]
     worse = blocked(errors_of(n, kind=kind, rise=rise), [*seed, 2], draws=draws, **judge)
     return [{"n": n, "errors": kind, "rise": 0.0} | equal, {"n": n, "errors": kind, "rise": rise} | worse]

@@ -13,6 +13,7 @@ from scipy.stats import t
 
 from tasks.gate.options import GateOptions
 from tasks.machine.files import whole_file, write_json
+from tasks.metrics.outcomes import right_answers
 from tasks.stage.main import main
 
 logger = logging.getLogger("graftline")
@@ -27,7 +28,7 @@ def run(*, predictions: Path, out: Path, regression: GateOptions) -> None:
         ids = of_target[0]["sample_id"].tolist()
         if any(table["sample_id"].tolist() != ids for table in of_target):
             raise ValueError(f"the tables in {predictions} are of other held-out samples: make them anew")
-        is_right = np.stack([(table["candidate"] == table["label"]).to_numpy() for table in of_target])
+        is_right = np.stack([right_answers(table, model="candidate") for table in of_target])
         churns[target] = asdict(measure_churn(is_right, significance=regression.significance))
     with whole_file(out) as path:
         write_json(path, churns)
@@ -62,7 +63,7 @@ def measure_churn(is_right: NDArray[np.bool_], *, significance: float) -> Churn:
     chance of `significance`. Raises ValueError for fewer than three retrainings.
 
     Args:
-        is_right: (num_retrainings, n), whether an answer equals its label.
+        is_right: (num_retrainings, n), whether an answer is right.
     """
     num = len(is_right)
     if num < 3:

@@ -1,11 +1,15 @@
 """Candidate, baseline and the held-out samples in; predictions, metrics and plot data out. It judges nothing."""
 
 import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from tasks.data.admission.options import Split
 from tasks.data.admission.splits import held_out_before, read_split
@@ -18,23 +22,30 @@ from tasks.data.vectors.embeddings import read_embeddings
 from tasks.data.vectors.tensors import Tensor, write_tensors
 from tasks.machine.files import read_json, sha256, whole_folder, write_json
 from tasks.machine.progress import progress
+from tasks.metrics.answered import Answered
 from tasks.metrics.calibration import reliability
-from tasks.metrics.measures import is_known, measure, share_unchanged
+from tasks.metrics.kinds import KINDS
+from tasks.metrics.measures import is_known, measure, names_without_samples, share_unchanged
 from tasks.metrics.projection import project
 from tasks.metrics.slices import check_slices, slice_table
 from tasks.models.bundle import WEIGHTS, check_baseline, folder_bytes, load_bundle
 from tasks.prediction.answers import Answerer, TargetAnswers, answers_of_words
 from tasks.prediction.answers import answers as answers_of_heads
-from tasks.prediction.heldout import Parts, ask, in_classes_of, prediction_table, words_of
+from tasks.prediction.heldout import Parts, ask, in_names_of, joined_tables, prediction_table, words_of
 from tasks.stage.main import main
 from tasks.stage.modality import Modality, room
 from tasks.stage.params import EvaluateParams
-from tasks.targets.classes import MISSING, label_indices
+from tasks.targets.classes import Classes
 from tasks.targets.head import load_heads
+from tasks.targets.kinds import target_of
+from tasks.targets.ordinal import Ordinal
+from tasks.targets.target import Target, Truths
 from tasks.text.words import load_vocabulary
 
 logger = logging.getLogger("graftline")
 
+NO_CONFUSION = pd.DataFrame(columns=["target", "label", "candidate"], dtype=str)
+NO_RELIABILITY = pd.DataFrame(columns=["confidence", "accuracy", "count", "target"])
 WORDS_ALONE = "words_alone"  # the name of the head's words; the manifest has the number of words as `words`
 
 
@@ -64,13 +75,12 @@ def run(
     parts = parts_of(modality, evaluate.perturbations)
     model, lineage = load_bundle(candidate)
     targets = model.targets
-    classes = {name: list(target.names) for name, target in targets.items()}
     vectors = read_embeddings(embeddings, read_batches(batches), num_samples=len(manifest))  # (n, dim)
     leaked = is_leaked(rows, audit)
     answerers = {"candidate": Answerer(model, minibatch_size=evaluate.minibatch_size)}
     record = read_json(baseline_record)
     in_use = record.get("model_sha256")
-    known: dict[str, list[str]] = {}
+    known: dict[str, Target] = {}
     is_new = np.ones(len(rows), dtype=bool)  # to the model in use
     if in_use is not None:
         check_baseline(baseline, record)
@@ -80,7 +90,7 @@ def run(
                 f"the model in use reads {own}, and params.yaml has modality: {modality}: start a project of its own "
                 "for it, in another clone"
             )
-        known = {name: list(target.names) for name, target in model.targets.items()}
+        known = model.targets
         answerers["baseline"] = Answerer(model, minibatch_size=evaluate.minibatch_size)
         is_new = held_out_before(rows, now=Split(**read_json(split)), before=read_split(learned.get("split")))
         if not is_new.all():
@@ -92,72 +102,133 @@ def run(
             )
     show = partial(progress, what="evaluate", unit="minibatches")
     asked = ask(answerers, rows, raw=raw, store=store, parts=parts, alterations=evaluate.perturbations, show=show)
-    in_order = {
-        name: in_classes_of(answers, known=answerers[name].classes, wanted=classes, num_rows=len(rows))
-        for name, answers in asked.models.items()
-    }
     heads, head_targets = load_heads(head)
     words = words_of(Samples(rows, raw=raw, decode=parts.decode, read=parts.read), load_vocabulary(head))
-    predictions: dict[str, TargetAnswers] = {
+    of_head = answers_of_heads(heads, head_targets, vectors[np.flatnonzero(is_heldout)].astype(np.float16), words)
+    wants = partial(in_names_of, wanted=targets, num_rows=len(rows))
+    in_order = {name: wants(answers, known=answerers[name].targets) for name, answers in asked.models.items()}
+    predictions: dict[str, dict[str, Answered]] = {
         "candidate": in_order.pop("candidate"),
-        "head": answers_of_heads(heads, head_targets, vectors[np.flatnonzero(is_heldout)].astype(np.float16), words),
-        **({WORDS_ALONE: answers_of_words(heads, words)} if words else {}),
+        "head": wants(of_head, known=head_targets),
+        **({WORDS_ALONE: answered_words(answers_of_words(heads, words), targets)} if words else {}),
         **in_order,
     }
-    metrics, tables, confusions, reliabilities, slices = {}, [], [], [], []
-    for target, names in classes.items():
-        labels = np.array(label_indices(rows[target], names))
-        is_there = labels != MISSING
-        by_model = {name: probabilities[target][is_there] for name, probabilities in predictions.items()}
-        there = rows[is_there].reset_index(drop=True)
-        is_shared = (
-            is_known(labels[is_there], names, known=known.get(target, []) if in_use else names) & is_new[is_there]
+    comparable = {
+        name for name in predictions.get("baseline", {}) if name in known and known[name].kind == targets[name].kind
+    }
+    found = {}
+    for name, target in targets.items():
+        truths = target.encode(rows[name])
+        is_there = target.has_label(truths)
+        in_use_target = known[name] if name in comparable else None if in_use else target
+        found[name] = measure_target(
+            name,
+            rows[is_there].reset_index(drop=True),
+            truths[is_there],
+            {model: answered[name].of(is_there) for model, answered in predictions.items() if name in answered},
+            altered={each: Answered(answers[name][is_there], target) for each, answers in asked.altered.items()},
+            of_train=manifest.loc[manifest["split"] == "train", name],
+            leaked=leaked[is_there],
+            is_shared=is_known(truths[is_there], target, known=in_use_target) & is_new[is_there],
+            evaluate=evaluate,
+            seed=seed,
         )
-        metrics[target] = measure(
-            labels[is_there], by_model, names, evaluate, leaked=leaked[is_there], is_shared=is_shared, seed=seed
-        )
-        majority = majority_class(manifest.loc[manifest["split"] == "train", target], names)
-        right = float((there[target] == majority).mean())
-        metrics[target]["majority_class"] = {"name": majority, "heldout_share": right}
-        metrics[target]["candidate"]["unchanged"] = {
-            name: share_unchanged(by_model["candidate"], probabilities[target][is_there])
-            for name, probabilities in asked.altered.items()
-        }
-        own = prediction_table(there, target, labels[is_there], by_model, names)
-        own = own.assign(is_leaked=leaked[is_there], is_shared=is_shared)
-        table = own.join(there[[column for column in there if column not in own]])
-        slices.append(slice_table(table, columns=evaluate.slices, target=target, confidence=evaluate.confidence))
-        tables.append(table.drop(columns=[column for column in ("split", *classes) if column not in own]))
-        confusions.append(tables[-1][["target", "label", "candidate"]])
-        bins, _ = reliability(
-            labels=labels[is_there], probabilities=by_model["candidate"], num_bins=evaluate.calibration_bins
-        )
-        reliabilities.append(bins.assign(target=target))
+    metrics = {name: measured.metrics for name, measured in found.items()}
+    tables = [measured.table_without(["split", *targets]) for measured in found.values()]
     with whole_folder(out) as folder:
-        write_table(folder / "predictions.parquet", pd.concat(tables, ignore_index=True))
+        write_table(folder / "predictions.parquet", joined_tables(tables))
         write_json(folder / "metrics.json", metrics)
-        pd.concat(confusions).to_csv(folder / "confusion.csv", index=False)
-        pd.concat(reliabilities).to_csv(folder / "reliability.csv", index=False)
-        write_text_table(folder / "slices.csv", pd.concat(slices))
+        confusions = [of.own[["target", "label", "candidate"]] for of in found.values() if of.has_confusion]
+        pd.concat(confusions or [NO_CONFUSION]).to_csv(folder / "confusion.csv", index=False)
+        reliabilities = [of.reliability for of in found.values() if of.reliability is not None]
+        pd.concat(reliabilities or [NO_RELIABILITY]).to_csv(folder / "reliability.csv", index=False)
+        write_text_table(folder / "slices.csv", pd.concat([measured.slices for measured in found.values()]))
         places = Tensor(shape=(len(rows), 2), dtype=np.uint16, pieces=[project(asked.features)])
         write_tensors(folder / "places.safetensors", {"places": places}, metadata={})
         subject = {"candidate": sha256(candidate / WEIGHTS), "baseline": in_use, "stage": lineage["stage"]}
         sizes = {"candidate_bytes": folder_bytes(candidate)} | (
             {"baseline_bytes": folder_bytes(baseline)} if in_use else {}
         )
-        heldout = {"heldout": version_of(rows, list(classes)), "num_heldout": len(rows)}
+        heldout = {"heldout": version_of(rows, list(targets)), "num_heldout": len(rows)}
         lost = {
-            target: [name for name in names if name not in classes.get(target, [])] for target, names in known.items()
+            name: [each for each in target.names if name not in targets or each not in targets[name].names]
+            for name, target in known.items()
+            if name in comparable or (name not in targets and isinstance(target, Classes))
         }
-        unseen = {
-            target: [name for name in names if name not in metrics[target]["candidate"]["recall"]]
-            for target, names in classes.items()
-        }
+        unseen = {name: names_without_samples(metrics[name]["candidate"], target) for name, target in targets.items()}
         about = {"confidence": evaluate.confidence, "lost_classes": lost, "classes_without_samples": unseen}
+        if gone := [name for name in known if name not in targets and name not in lost]:
+            about["lost_targets"] = gone
         write_json(folder / "subject.json", subject | sizes | heldout | about | {"lineage": lineage})
-    for target, measured in metrics.items():
-        accuracies = ", ".join(f"{name} {measured[name]['accuracy']:.4f}" for name in predictions)
-        logger.info("evaluated %s on %s held-out samples: accuracy of %s", target, f"{len(rows):,}", accuracies)
+    for name, measured in metrics.items():
+        what, key = (f"error in {measured['unit']}", "error") if "kind" in measured else ("accuracy", "accuracy")
+        values = ", ".join(f"{model} {measured[model][key]:.4f}" for model in predictions if model in measured)
+        logger.info("evaluated %s on %s held-out samples: %s of %s", name, f"{len(rows):,}", what, values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What is found of a target: its measures, a row a sample that has it, its slices, and bins of classes.
+
+    own: the columns of `table` that are not the manifest's, and those that name a sample.
+    """
+
+    metrics: dict[str, Any]
+    table: pd.DataFrame
+    own: pd.DataFrame
+    slices: pd.DataFrame
+    has_confusion: bool
+    reliability: pd.DataFrame | None
+
+    def table_without(self, columns: Sequence[str]) -> pd.DataFrame:
+        """Return the table without columns of the manifest."""
+        return self.table.drop(columns=[column for column in columns if column not in self.own])
+
+
+def measure_target(
+    name: str,
+    rows: pd.DataFrame,
+    truths: Truths,
+    by_model: Mapping[str, Answered],
+    *,
+    altered: Mapping[str, Answered],
+    of_train: "pd.Series[str]",
+    leaked: NDArray[np.bool_],
+    is_shared: NDArray[np.bool_],
+    evaluate: EvaluateParams,
+    seed: int,
+) -> Measured:
+    """Measure each model's answers to the samples that have a target.
+
+    Args:
+        rows: those of the manifest (n); truths, leaked and is_shared are theirs, and so are all answers.
+        altered: the candidate's answers to altered samples, by alteration.
+        of_train: the labels of train.
+    """
+    target = by_model["candidate"].target
+    metrics = measure(truths, by_model, evaluate, leaked=leaked, is_shared=is_shared, seed=seed)
+    own = prediction_table(rows, name, truths, by_model)
+    bins, parts = None, None
+    if isinstance(target, Classes):
+        majority = majority_class(of_train, list(target.names))
+        metrics["majority_class"] = {"name": majority, "heldout_share": float((rows[name] == majority).mean())}
+        probabilities = by_model["candidate"].answers
+        bins, _ = reliability(labels=truths, probabilities=probabilities, num_bins=evaluate.calibration_bins)
+        bins = bins.assign(target=name)
+    else:
+        constant = constant_answer(target, of_train, num_rows=len(rows))
+        own["constant_error"] = constant.errors(truths)
+        metrics["constant"] = {"answer": constant.shown()[0], "error": float(own["constant_error"].mean())}
+        parts = KINDS[target.kind].parts(truths, target)
+    unchanged = {each: share_unchanged(by_model["candidate"], answered) for each, answered in altered.items()}
+    metrics["candidate"]["unchanged"] = unchanged
+    own = own.assign(is_leaked=leaked, is_shared=is_shared)
+    table = own.join(rows[[column for column in rows if column not in own]])
+    slices = slice_table(table, columns=evaluate.slices, target=name, confidence=evaluate.confidence, parts=parts)
+    return Measured(
+        metrics=metrics, table=table, own=own, slices=slices, has_confusion=isinstance(target, Classes | Ordinal),
+        reliability=bins,
+    )  # fmt: skip
 
 
 def parts_of(modality: Modality, perturbations: list[str]) -> Parts:
@@ -170,6 +241,18 @@ def parts_of(modality: Modality, perturbations: list[str]) -> Parts:
         read=decode.read, decode=decode.decode_sample, hash_of=copy_hash.copy_hashes,
         hashes_shape=copy_hash.HASHES_SHAPE, alterations=known,
     )  # fmt: skip
+
+
+def answered_words(answers: TargetAnswers, targets: Mapping[str, Target]) -> dict[str, Answered]:
+    """Return the answers of the words alone, by target; the targets whose heads read words are of classes."""
+    return {name: Answered(probabilities, targets[name]) for name, probabilities in answers.items()}
+
+
+def constant_answer(target: Target, labels: "pd.Series[str]", *, num_rows: int) -> Answered:
+    """Return the best constant answer to the labels of train, as the answers to `num_rows` samples."""
+    plain = target_of(target.declared())  # no threshold of the candidate has a part in it
+    truths = target.encode(labels)
+    return Answered(np.repeat(plain.constant(truths[plain.has_label(truths)]), num_rows, axis=0), plain)
 
 
 def majority_class(labels: "pd.Series[str]", names: list[str]) -> str:

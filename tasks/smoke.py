@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from tasks.data.samples.samples import Samples
 from tasks.models.bundle import load_bundle
@@ -17,7 +18,10 @@ from tasks.prediction.answers import Answerer
 from tasks.prediction.latency import example, latency
 from tasks.stage.modality import room
 from tasks.stage.shell import run_verb
+from tasks.targets.classes import Classes
 from tasks.targets.head import NO_WORDS
+from tasks.targets.number import Number
+from tasks.targets.target import Target
 
 logger = logging.getLogger("graftline")
 
@@ -56,9 +60,10 @@ def run(*, bundle: Path, predictions: Path | None, raw: Path | None) -> None:
 
 
 def compare(answerer: Answerer, table: pd.DataFrame, *, raw: Path) -> tuple[float, int]:
-    """Return the largest difference of a true class's probability, and how many there are.
+    """Return the largest difference of an answer, and how many there are. Raises ValueError where there are none.
 
-    Raises ValueError where there are none.
+    Of classes the probability of the true class is compared, of several labels and of steps that of each. The
+    difference of a number is divided by the deviation of train.
     """
     ids = sorted(set(table["sample_id"]))[:NUM_SAMPLES]  # a SHA-256 is a fair draw
     chosen = table[table["sample_id"].isin(ids)]
@@ -74,21 +79,38 @@ def compare(answerer: Answerer, table: pd.DataFrame, *, raw: Path) -> tuple[floa
     )
     place = {identity: row for row, identity in enumerate(rows["sample_id"])}
     differences = []
-    for target, names in answerer.classes.items():
-        of_target = chosen[chosen["target"] == target]
+    for name, target in answerer.targets.items():
+        of_target = chosen[chosen["target"] == name]
         if of_target.empty:
             continue
-        if unknown := set(of_target["label"]) - set(names):
-            raise ValueError(f"evaluate has the class {min(unknown)!r} of {target}, which the bundle lacks")
-        at = of_target["sample_id"].map(place).to_numpy(), of_target["label"].map(names.index).to_numpy()
-        expected = of_target["candidate_label_probability"].to_numpy()
-        differences.append(np.abs(answers[target][at] - expected))
+        given = answers[name][of_target["sample_id"].map(place).to_numpy()]
+        differences.append(difference(target, given, of_target, name=name))
     if not differences:
         raise ValueError(
             f"evaluate predicted none of the targets {', '.join(answerer.classes)}: run `dvc repro evaluate`"
         )
     every = np.concatenate(differences)
     return float(every.max()), len(every)
+
+
+def difference(target: Target, given: NDArray[np.float64], table: pd.DataFrame, *, name: str) -> NDArray[np.float64]:
+    """Return how far answers (n, …) lie from those in evaluate's rows (n). Raises ValueError for an unknown label."""
+    if isinstance(target, Classes):
+        if unknown := set(table["label"]) - set(target.names):
+            raise ValueError(f"evaluate has the class {min(unknown)!r} of {name}, which the bundle lacks")
+        of_label = given[np.arange(len(given)), table["label"].map(target.names.index).to_numpy()]
+        return np.asarray(np.abs(of_label - table["candidate_label_probability"].to_numpy()))
+    if isinstance(target, Number):
+        expected = table[[f"candidate_{part}" for part in ("value", "low", "high")]].to_numpy() / target.scale
+        given = given / target.scale
+    else:
+        expected = np.stack(table["candidate_probabilities"].to_list())
+    if expected.shape != given.shape:
+        raise ValueError(
+            f"evaluate has {expected.shape[1]} probabilities of {name}, expected the {given.shape[1]} of the bundle: "
+            "run `dvc repro evaluate`"
+        )
+    return np.asarray(np.abs(given - expected).max(axis=1))
 
 
 if __name__ == "__main__":

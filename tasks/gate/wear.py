@@ -17,11 +17,14 @@ class Wear:
     confidence: float
 
     def margin(self, value: float, num_samples: int) -> float:
-        """Return how far above its floor a share (accuracy, recall) of `num_samples` must be.
+        """Return how far above its floor a share (accuracy, recall) of `num_samples` must be."""
+        return self.margin_of_mean(sqrt(max(value * (1 - value), 0.0) / max(num_samples, 1)))
 
-        It is the widening of the share's normal interval when the confidence has to hold for all decisions together
+    def margin_of_mean(self, standard_error: float) -> float:
+        """Return how far on the right side of its limit a mean must be, of its standard error.
+
+        It is the widening of its normal interval when the confidence has to hold for all decisions together
         (Bonferroni; Dunn 1961). The margin of the first decision is 0.
         """
-        error = sqrt(max(value * (1 - value), 0.0) / max(num_samples, 1))
         outside = 1 - self.confidence
-        return float((norm.isf(outside / 2 / self.num_decisions) - norm.isf(outside / 2)) * error)
+        return float((norm.isf(outside / 2 / self.num_decisions) - norm.isf(outside / 2)) * standard_error)

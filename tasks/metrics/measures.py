@@ -1,24 +1,28 @@
 """All measures of a model on held-out samples, and of the candidate against the baseline."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from tasks.metrics.accuracy import measure_accuracy
+from tasks.metrics.answered import Answered
 from tasks.metrics.bootstrap import intervals
 from tasks.metrics.calibration import reliability, squared_errors
+from tasks.metrics.kinds import measure_errors
 from tasks.metrics.options import MeasureOptions
-from tasks.metrics.significance import compare
-from tasks.targets.classes import is_right, likeliest
+from tasks.metrics.significance import compare, compare_errors
+from tasks.targets.classes import Classes, is_right
+from tasks.targets.target import Target, Truths
 
 
 def measure(
-    labels: NDArray[np.int64],
-    by_model: dict[str, NDArray[np.float64]],
-    names: list[str],
+    truths: Truths,
+    by_model: Mapping[str, Answered],
     options: MeasureOptions,
     *,
     leaked: NDArray[np.bool_],
@@ -31,37 +35,38 @@ def measure(
     part of the samples is shared, `shared` has the measures of both models on that part, because they cannot be
     compared on the others.
 
+    A target of another kind than `classes` has its `kind` and `unit`, too, and the `change` of the errors.
+
     Args:
+        truths: those of n samples, all there.
         leaked: (n,), whether a sample has a near-duplicate in train or val.
         is_shared: (n,).
     """
-    ask = partial(measure_model, names=names, options=options, seed=seed)
-    measured: dict[str, Any] = {
-        name: ask(labels, probabilities, leaked=leaked) for name, probabilities in by_model.items()
-    }
+    ask = partial(measure_model, options=options, seed=seed)
+    measured: dict[str, Any] = {name: ask(truths, answered, leaked=leaked) for name, answered in by_model.items()}
+    target = by_model["candidate"].target
+    if not isinstance(target, Classes):
+        measured |= {"kind": target.kind, "unit": target.unit}
     if "baseline" not in by_model:
         return measured
-    both = {name: by_model[name][is_shared] for name in ("candidate", "baseline")}
-    hits = {name: is_right(probabilities, labels[is_shared]) for name, probabilities in both.items()}
-    measured["flips"] = asdict(compare(candidate=hits["candidate"], baseline=hits["baseline"]))
+    both = {name: by_model[name].of(is_shared) for name in ("candidate", "baseline")}
+    known = truths[is_shared]
+    measured["flips"] = asdict(compare(**{name: answered.is_right(known) for name, answered in both.items()}))
+    if not isinstance(target, Classes):
+        errors = {name: answered.errors(known) for name, answered in both.items()}
+        measured["change"] = asdict(compare_errors(**errors))
     if is_shared.any() and not is_shared.all():
-        measured["shared"] = {
-            name: ask(labels[is_shared], probabilities, leaked=leaked[is_shared])
-            for name, probabilities in both.items()
-        }
+        measured["shared"] = {name: ask(known, answered, leaked=leaked[is_shared]) for name, answered in both.items()}
     return measured
 
 
 def measure_model(
-    labels: NDArray[np.int64],
-    probabilities: NDArray[np.float64],
-    *,
-    names: list[str],
-    options: MeasureOptions,
-    leaked: NDArray[np.bool_],
-    seed: int,
+    truths: Truths, answered: Answered, *, options: MeasureOptions, leaked: NDArray[np.bool_], seed: int
 ) -> dict[str, Any]:
-    """Return the measures of a model that gives the samples these probabilities, (n, num_classes)."""
+    """Return the measures of a model that gives the samples these answers."""
+    if not isinstance(answered.target, Classes):
+        return measure_errors(truths, answered, options=options, leaked=leaked, seed=seed)
+    labels, probabilities, names = truths, answered.answers, answered.target.names
     accuracy = measure_accuracy(labels=labels, probabilities=probabilities)
     _, error = reliability(labels=labels, probabilities=probabilities, num_bins=options.calibration_bins)
     return {
@@ -86,14 +91,30 @@ def measure_model(
     }
 
 
-def is_known(labels: NDArray[np.int64], names: list[str], *, known: list[str]) -> NDArray[np.bool_]:
-    """Return (n,): whether the classes of labels (n,), places in `names`, are among the known ones."""
-    return np.isin(labels, [place for place, name in enumerate(names) if name in known])
+def is_known(truths: Truths, target: Target, *, known: Target | None) -> NDArray[np.bool_]:
+    """Return (n,): whether the model in use knows what is true of each sample; `known` is its target, None for none.
+
+    The target is the candidate's. Both can be compared, so that numbers and steps are known.
+    """
+    if known is None:
+        return np.zeros(len(truths), bool)
+    if not target.names:
+        return np.ones(len(truths), bool)
+    new = np.array([name not in known.names for name in target.names])
+    return np.asarray(~(truths[:, new] > 0.5).any(axis=1) if truths.ndim > 1 else ~new[truths])
 
 
-def share_unchanged(before: NDArray[np.float64], after: NDArray[np.float64]) -> float:
-    """Return the share of samples, (n, num_classes), whose likeliest class stays the same."""
-    return float((likeliest(before) == likeliest(after)).mean())
+def share_unchanged(before: Answered, after: Answered) -> float:
+    """Return the share of samples whose answer stays: the one before counts as the truth of the one after."""
+    return float(after.is_right(before.target.encode(pd.Series(before.shown(), dtype=str))).mean())
+
+
+def names_without_samples(measured: Mapping[str, Any], target: Target) -> list[str]:
+    """Return the classes, labels or steps that no sample has, of the measures of a model."""
+    counted = measured.get("recall") or {
+        name: of_label for name, of_label in measured.get("labels", {}).items() if of_label["num"]
+    }
+    return [name for name in target.names if name not in counted]
 
 
 def accuracy_of(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float | None:

@@ -1,14 +1,15 @@
-"""Test whether a difference between two classifiers on the same samples is more than chance."""
+"""Test whether a difference between two models on the same samples is more than chance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, floor
+from math import ceil, floor, log2, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta, binom, ttest_1samp
+from scipy.stats import beta, binom, norm, t, ttest_1samp
 
 POWER = 0.8  # a rule detects the smallest detectable effect with this probability
+LEAST_FOR_T = 30  # differences other than zero; of fewer, all signs are tried
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +27,63 @@ class Flips:
     num_samples: int
     p_value: float
 
+    def smallest_detectable(self, *, significance: float) -> float:
+        """Return the smallest loss of accuracy, 0..1, that the test would detect."""
+        return smallest_detectable_loss(self, significance=significance)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorChange:
+    """How far the errors of the candidate lie above those of the baseline on the same samples, in the target's unit.
+
+    mean, deviation: of the differences candidate - baseline, (num_samples,); 0 where there are none.
+
+    num_different: the differences other than zero.
+
+    p_value: the result of the one-sided paired test that the candidate is worse (see `paired_test`).
+    """
+
+    mean: float
+    deviation: float
+    num_different: int
+    num_samples: int
+    p_value: float
+
+    def smallest_detectable(self, *, significance: float) -> float | None:
+        """Return the smallest rise of the mean error that the test would detect with the probability POWER.
+
+        The deviation is assumed to stay the same, or to be larger if so few differences cannot show any rise. The
+        noncentral t is approximated (Johnson & Welch 1940). None if no answer differs, or for too few samples.
+        """
+        fewest = floor(log2(1 / significance)) + 1  # differences that the sign-flip test needs
+        if not self.deviation or self.num_samples < max(fewest, 2):
+            return None
+        freedom = self.num_samples - 1
+        critical = float(t.isf(significance, freedom))
+        spread = float(norm.ppf(POWER)) * sqrt(1 + critical**2 / (2 * freedom))
+        by_t = (critical * (1 - 1 / (4 * freedom)) + spread) * self.deviation / sqrt(self.num_samples)
+        usual = self.deviation * sqrt(self.num_samples / self.num_different)  # size of a difference
+        return max(by_t, fewest * usual / self.num_samples)
+
 
 def compare(*, candidate: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> Flips:
     """Count the flips. `candidate` and `baseline`, (n,), state for the same samples whether each model is right."""
     negative = int((baseline & ~candidate).sum())
     positive = int((candidate & ~baseline).sum())
     return Flips(negative=negative, positive=positive, num_samples=len(candidate), p_value=mcnemar(negative, positive))
+
+
+def compare_errors(*, candidate: NDArray[np.float64], baseline: NDArray[np.float64]) -> ErrorChange:
+    """Compare the errors (n,) of two models on the same samples."""
+    differences = candidate - baseline
+    n = len(differences)
+    return ErrorChange(
+        mean=float(differences.mean()) if n else 0.0,
+        deviation=float(differences.std(ddof=1)) if n > 1 else 0.0,
+        num_different=int(np.count_nonzero(differences)),
+        num_samples=n,
+        p_value=paired_test(differences),
+    )
 
 
 def mcnemar(negative: int, positive: int) -> float:
@@ -86,12 +138,46 @@ def smallest_detectable_excess(ceiling: float, *, num_samples: int) -> float:
     return float(beta.ppf(POWER, fewest, num_samples - fewest + 1)) - ceiling
 
 
+def paired_test(differences: NDArray[np.float64]) -> float:
+    """Return the one-sided p-value that the mean of the differences (n,) is above zero only by chance.
+
+    With LEAST_FOR_T differences other than zero it is that of the t-test, else that of the sign-flip test: the t-test
+    would trust few differences too much, as where two models differ on five of a thousand samples.
+    """
+    if np.count_nonzero(differences) < LEAST_FOR_T:
+        return sign_flip_test(differences)
+    return paired_t_test(differences)
+
+
 def paired_t_test(differences: NDArray[np.float64]) -> float:
     """Return the p-value of the one-sided paired t-test (Student 1908).
 
-    It is the probability of so large a mean of the differences (n,) if the true mean is zero or less. Return 1 if there
-    are too few differences, or if all are equal.
+    It is the probability of so large a mean of the differences (n,) if the true mean is zero or less. If all are equal
+    there is no t, and the p-value is that of the sign-flip test. Return 1 if there are too few differences.
     """
-    if len(differences) < 2 or not np.ptp(differences):
+    if len(differences) < 2:
         return 1.0
+    if not np.ptp(differences):
+        return float(0.5 ** len(differences)) if differences[0] > 0 else 1.0
     return float(ttest_1samp(differences, 0.0, alternative="greater").pvalue)
+
+
+def sign_flip_test(differences: NDArray[np.float64]) -> float:
+    """Return the exact one-sided p-value of the permutation test for paired samples (Fisher 1935).
+
+    It is the share of all choices of signs with a sum as large as that of the differences (n,), at most about 30 of
+    which are other than zero. The sums of one half of them are looked up among those of the other half.
+    """
+    values = differences[differences != 0]
+    first, second = (sums_of_signs(half) for half in np.array_split(values, 2))
+    least = values.sum() - 1e-9 * np.abs(values).sum()  # sums that are equal but for their last bits count
+    hits = len(second) - np.searchsorted(np.sort(second), least - first)
+    return float(hits.sum() / 2.0 ** len(values))
+
+
+def sums_of_signs(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the sums (2^n,) of values (n,) with every choice of their signs."""
+    sums = np.zeros(1)
+    for value in values:
+        sums = np.concatenate([sums - value, sums + value])
+    return sums

@@ -1,19 +1,25 @@
 """Measure the candidate and the baseline on slices of the held-out samples."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from tasks.metrics.accuracy import wilson
-from tasks.metrics.significance import compare
+from tasks.metrics.outcomes import right_answers
+from tasks.metrics.significance import compare, compare_errors
 
 CLASS, SIZE = "class", "size"  # slices that are not columns of the manifest
 COLUMNS = (
     "target", "column", "value", "num_samples", "candidate_accuracy", "candidate_low", "candidate_high",
     "num_shared", "baseline_accuracy", "negative_flips", "positive_flips",
 )  # fmt: skip
+# where a target is of another kind than classes: mean errors, and the fields of `significance.ErrorChange`
+ERROR_COLUMNS = ("candidate_error", "baseline_error", "mean", "deviation", "num_different", "p_value")
+
+Part = tuple[str, NDArray[np.bool_]]
 
 
 def check_slices(rows: pd.DataFrame, columns: Sequence[str]) -> None:
@@ -33,24 +39,42 @@ def check_slices(rows: pd.DataFrame, columns: Sequence[str]) -> None:
             )
 
 
-def slice_table(rows: pd.DataFrame, *, columns: Sequence[str], target: str, confidence: float) -> pd.DataFrame:
+def slice_table(
+    rows: pd.DataFrame,
+    *,
+    columns: Sequence[str],
+    target: str,
+    confidence: float,
+    parts: Iterable[Part] | None = None,
+) -> pd.DataFrame:
     """Return a table with one row per slice of `rows`, and the columns COLUMNS.
+
+    Where the rows have `candidate_error`, it has ERROR_COLUMNS, too, and an accuracy is the share of right answers.
 
     Args:
         rows: the columns of the manifest, label, candidate, is_shared and, if there is a baseline, baseline. The
             candidate is compared with the baseline on the rows where is_shared: the baseline knows their class.
         columns: `class` for the labels, `size` for an image's shorter side in px or a text's words, or a column of
             the manifest.
+        parts: the slices of `class`, by name, as masks of the rows; None for one slice a label.
     """
+    by_truth = None if parts is None else list(parts)
     slices = []
     for column in columns:
-        for value, members in groups(rows, column):
+        for value, members in groups(rows, column, parts=by_truth):
             slices.append({"target": target, "column": column, "value": value} | measure(members, confidence))
-    return pd.DataFrame(slices, columns=list(COLUMNS))
+    has_errors = "candidate_error" in rows
+    return pd.DataFrame(slices, columns=[*COLUMNS, *(ERROR_COLUMNS if has_errors else ())])
 
 
-def groups(rows: pd.DataFrame, column: str) -> Iterator[tuple[str, pd.DataFrame]]:
+def groups(
+    rows: pd.DataFrame, column: str, *, parts: Sequence[Part] | None = None
+) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield the slices of a column with their values. A sample without a value is in no slice."""
+    if column == CLASS and parts is not None:
+        for name, of_part in parts:
+            yield name, rows[of_part]
+        return
     if column == SIZE:
         sizes, unit = (rows[["width", "height"]].min(axis=1), "px") if "width" in rows else (rows["words"], "words")
         lows = powers_of_two(sizes.to_numpy())
@@ -67,7 +91,7 @@ def powers_of_two(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def measure(members: pd.DataFrame, confidence: float) -> dict[str, float | int | None]:
-    is_right = (members["candidate"] == members["label"]).to_numpy()
+    is_right = right_answers(members, model="candidate")
     low, high = wilson(int(is_right.sum()), len(members), confidence=confidence)
     measured: dict[str, float | int | None] = {
         "num_samples": len(members),
@@ -75,14 +99,23 @@ def measure(members: pd.DataFrame, confidence: float) -> dict[str, float | int |
         "candidate_low": low,
         "candidate_high": high,
     }
+    if "candidate_error" in members:
+        measured["candidate_error"] = float(members["candidate_error"].mean())
     is_shared = members["is_shared"].to_numpy()
-    if "baseline" in members and is_shared.any():
-        was_right = (members["baseline"] == members["label"]).to_numpy()[is_shared]
-        flips = compare(candidate=is_right[is_shared], baseline=was_right)
-        measured |= {
-            "num_shared": int(is_shared.sum()),
-            "baseline_accuracy": float(was_right.mean()),
-            "negative_flips": flips.negative,
-            "positive_flips": flips.positive,
-        }
+    if "baseline" not in members or not is_shared.any():
+        return measured
+    was_right = right_answers(members, model="baseline")[is_shared]
+    flips = compare(candidate=is_right[is_shared], baseline=was_right)
+    measured |= {
+        "num_shared": int(is_shared.sum()),
+        "baseline_accuracy": float(was_right.mean()),
+        "negative_flips": flips.negative,
+        "positive_flips": flips.positive,
+    }
+    if "candidate_error" in members:
+        shared = members[is_shared]
+        errors = {model: shared[f"{model}_error"].to_numpy() for model in ("candidate", "baseline")}
+        change = asdict(compare_errors(**errors))
+        measured |= {"baseline_error": float(errors["baseline"].mean())}
+        measured |= {name: value for name, value in change.items() if name in ERROR_COLUMNS}
     return measured

@@ -1,4 +1,4 @@
-"""The answers of models to held-out samples, in the class order of the candidate.
+"""The answers of models to held-out samples, in the names of the candidate.
 
 Each sample is read once for all models and perturbations. The vectors of a model stay in the embedding store, under its
 backbone, the sample and the recipe. So the model in use costs new held-out samples only, and a candidate that is the
@@ -18,9 +18,12 @@ from numpy.typing import NDArray
 from tasks.data.samples.samples import Samples
 from tasks.embedding.engine import PassingView, Show, StoredView, embed, open_store
 from tasks.embedding.looks import Hash
+from tasks.metrics.answered import Answered
 from tasks.prediction.answers import Answerer, TargetAnswers
-from tasks.targets.classes import likeliest
+from tasks.targets.classes import Classes, likeliest
 from tasks.targets.head import SparseRow
+from tasks.targets.number import Number
+from tasks.targets.target import Target, Truths
 from tasks.text.words import Vocabulary
 
 
@@ -116,45 +119,59 @@ def words_of(
     return [vocabulary.row(alter(samples.decoded(row))) for row in range(len(samples))]
 
 
-def in_classes_of(
-    probabilities: TargetAnswers,
-    *,
-    known: Mapping[str, list[str]],
-    wanted: Mapping[str, list[str]],
-    num_rows: int,
-) -> TargetAnswers:
-    """Return probabilities in the order of the `wanted` classes, by target; zero for an unknown class.
+def in_names_of(
+    answers: TargetAnswers, *, known: Mapping[str, Target], wanted: Mapping[str, Target], num_rows: int
+) -> dict[str, Answered]:
+    """Return a model's answers in the names of the `wanted` targets, by target, with its own calibration.
 
-    A target that the model does not know has equal probabilities.
+    An unknown class has the probability zero. A target of classes that the model does not know has equal probabilities;
+    one of another kind, or one that cannot be compared because its unit or its steps are others, is left out.
     """
-    return {
-        target: in_class_order(probabilities[target], known[target], names)
-        if target in probabilities
-        else np.full((num_rows, len(names)), 1 / len(names))
-        for target, names in wanted.items()
-    }
+    found = {}
+    for name, target in wanted.items():
+        aligned = known[name].aligned(answers[name], target) if name in known else None
+        if aligned is not None:
+            found[name] = Answered(*aligned)
+        elif isinstance(target, Classes):
+            found[name] = Answered(np.full((num_rows, len(target.names)), 1 / len(target.names)), target)
+    return found
 
 
-def in_class_order(probabilities: NDArray[np.float64], known: list[str], wanted: list[str]) -> NDArray[np.float64]:
-    """(n, len(known)) -> (n, len(wanted))."""
-    ordered = np.zeros((len(probabilities), len(wanted)))
-    for column, name in enumerate(known):
-        if name in wanted:
-            ordered[:, wanted.index(name)] = probabilities[:, column]
-    return ordered
+def prediction_table(rows: pd.DataFrame, name: str, truths: Truths, by_model: Mapping[str, Answered]) -> pd.DataFrame:
+    """Return a row a sample that has the target: its label, and each model's answer.
 
-
-def prediction_table(
-    rows: pd.DataFrame,
-    target: str,
-    labels: NDArray[np.int64],
-    by_model: dict[str, NDArray[np.float64]],
-    names: list[str],
-) -> pd.DataFrame:
-    """Return a row a sample: its label, and each model's answer with the probabilities of answer and label."""
-    table = rows[["sample_id", "batch", "path"]].assign(target=target, label=np.array(names)[labels])
-    for name, probabilities in by_model.items():
-        table[name] = np.array(names)[likeliest(probabilities)]
-        table[f"{name}_confidence"] = probabilities.max(axis=1)
-        table[f"{name}_label_probability"] = probabilities[np.arange(len(labels)), labels]
+    For classes each answer has the probabilities of answer and label. For other kinds it has `_error` and `_is_right`,
+    and the `_probabilities` in the order of the names; for a number its `_value`, and the `_low` and `_high` end of its
+    interval.
+    """
+    target = by_model["candidate"].target
+    table = rows[["sample_id", "batch", "path"]].assign(target=name)
+    if isinstance(target, Classes):
+        names = np.array(target.names)
+        table["label"] = names[truths]
+        for model, answered in by_model.items():
+            probabilities = answered.answers
+            table[model] = names[likeliest(probabilities)]
+            table[f"{model}_confidence"] = probabilities.max(axis=1)
+            table[f"{model}_label_probability"] = probabilities[np.arange(len(truths)), truths]
+        return table
+    table["label"] = rows[name]
+    if isinstance(target, Number):
+        table["label_value"] = truths
+    for model, answered in by_model.items():
+        table[model] = answered.shown()
+        table[f"{model}_error"] = answered.errors(truths)
+        table[f"{model}_is_right"] = answered.is_right(truths)
+        if isinstance(target, Number):
+            for column, part in enumerate(("value", "low", "high")):
+                table[f"{model}_{part}"] = answered.answers[:, column]
+        else:
+            table[f"{model}_probabilities"] = pd.Series(list(answered.answers), index=table.index, dtype=object)
     return table
+
+
+def joined_tables(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return the tables of all targets as one; a cell of a column that a target does not have is missing."""
+    table = pd.concat(tables, ignore_index=True)
+    flags = [name for name in map(str, table) if name.endswith("_is_right") and table[name].dtype == object]
+    return table.astype(dict.fromkeys(flags, "boolean"))

@@ -52,6 +52,11 @@ class Number(Target):
     def unit(self) -> str:
         return self.measure or "its own unit"
 
+    @property
+    def allowed_error(self) -> float:
+        """Return the largest error, in `measure`, of an answer that counts as right."""
+        return TOLERANCE * self.scale if self.tolerance is None else self.tolerance
+
     def declared(self) -> dict[str, Any]:
         facts: dict[str, Any] = {"kind": self.kind, "level": self.level, "loss": self.loss, "unit": self.measure}
         return facts | ({} if self.tolerance is None else {"tolerance": self.tolerance})
@@ -106,8 +111,7 @@ class Number(Target):
         return np.asarray(np.abs(answers[:, 0] - truths))
 
     def is_right(self, answers: Floats, truths: Truths) -> NDArray[np.bool_]:
-        nearest = TOLERANCE * self.scale if self.tolerance is None else self.tolerance
-        return np.asarray(self.errors(answers, truths) <= nearest)
+        return np.asarray(self.errors(answers, truths) <= self.allowed_error)
 
     def constant(self, truths: Truths) -> NDArray[np.float64]:
         middle = float(np.median(truths))

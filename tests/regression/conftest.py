@@ -5,6 +5,13 @@ A missing artifact is an error. A test of your own:
     def test_no_zebra_is_called_a_horse(heldout, candidate, rule):
         zebras = heldout["label"] == "zebra"
         rule("zebras called horses", (candidate["label"][zebras] == "horse").mean(), at_most=0.01)
+
+The label of a kind other than `classes` is text, too: `["even","loop"]` of several labels, the step of a scale, `12.5`
+of a number. Their errors are in the target's unit:
+
+    def test_no_angle_is_far_off(heldout, candidate, rule):
+        angles = heldout["target"] == "angle"
+        rule("largest error in degrees", candidate["error"][angles].max(), at_most=90)
 """
 
 import json
@@ -18,11 +25,15 @@ import pandas as pd
 import pytest
 
 from tasks.gate.wear import Wear
-from tasks.metrics.significance import Flips
+from tasks.metrics.outcomes import right_answers
+from tasks.metrics.significance import ErrorChange, Flips
+from tasks.metrics.slices import ERROR_COLUMNS
 
 Rule = Callable[..., None]
 BROKEN = pytest.StashKey[list[str]]()
 MODELS = ("candidate", "baseline", "head", "words_alone")
+OF_CLASSES = ("confidence", "label_probability")  # what a model's answer has beside its text
+OF_OTHERS = ("error", "value", "low", "high", "probabilities")
 
 
 @dataclass(frozen=True)
@@ -57,9 +68,12 @@ def predictions(evaluation: Evaluation) -> pd.DataFrame:
 def heldout(predictions: pd.DataFrame) -> pd.DataFrame:
     """Return one row per held-out sample and target.
 
-    The columns are sample_id, batch, path, target, label, is_leaked, is_shared and other columns of the manifest.
+    The columns are sample_id, batch, path, target, label, is_leaked, is_shared and other columns of the manifest. A
+    target of another kind than `classes` has `constant_error`, the error of the best constant answer to train, and a
+    number has `label_value`.
     """
-    answers = [f"{model}{suffix}" for model in MODELS for suffix in ("", "_confidence", "_label_probability")]
+    parts = ["", *(f"_{name}" for name in (*OF_CLASSES, *OF_OTHERS, "is_right"))]
+    answers = [f"{model}{part}" for model in MODELS for part in parts]
     return predictions.drop(columns=[column for column in answers if column in predictions])
 
 
@@ -67,8 +81,10 @@ def heldout(predictions: pd.DataFrame) -> pd.DataFrame:
 def candidate(predictions: pd.DataFrame) -> pd.DataFrame:
     """Return the candidate's answer to each row of `heldout`.
 
-    The columns are label (the answer), confidence (the probability of the answer), label_probability (the probability
-    of the true label) and is_right.
+    The columns are label (the answer), is_right, and for classes confidence (the probability of the answer) and
+    label_probability (the probability of the true label). For other kinds they are error (in the target's unit), for
+    several labels and for steps probabilities (a list in the order of the names), and for a number value, low and high
+    (the answer, and its interval).
     """
     return answers_of("candidate", predictions)
 
@@ -86,24 +102,19 @@ def head(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def answers_of(model: str, predictions: pd.DataFrame) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "label": predictions[model],
-            "confidence": predictions[f"{model}_confidence"],
-            "label_probability": predictions[f"{model}_label_probability"],
-            "is_right": predictions[model] == predictions["label"],
-        }
-    )
+    table = pd.DataFrame({"label": predictions[model], "is_right": right_answers(predictions, model=model)})
+    parts = [name for name in (*OF_CLASSES, *OF_OTHERS) if f"{model}_{name}" in predictions]
+    return table.assign(**{name: predictions[f"{model}_{name}"] for name in parts})
 
 
 @pytest.fixture(scope="session")
 def slices(evaluation: Evaluation) -> pd.DataFrame:
     """Return one row per target and slice, with the columns in tasks/metrics/slices.py."""
-    counts = ("num_shared", "negative_flips", "positive_flips")
+    numbers = ("num_shared", "negative_flips", "positive_flips", *ERROR_COLUMNS)
     return pd.read_csv(
         evaluation.folder / "slices.csv",
         keep_default_na=False,
-        na_values=dict.fromkeys(counts, ""),
+        na_values=dict.fromkeys(numbers, ""),
         dtype={"value": str},
     )
 
@@ -114,6 +125,10 @@ def metrics(evaluation: Evaluation) -> dict[str, Any]:
 
     If a model is in use, there are also `baseline` and `flips`. If the two models are compared on a part of the samples
     only, `shared` has the numbers of both on that part.
+
+    A target of another kind than `classes` has its `kind` and `unit`, `constant` (the best constant answer to train)
+    instead of `majority_class`, and the `change` of its errors beside `flips`. The models have `error`, the mean error
+    in that unit, and the measures in the kind's module of tasks/metrics.
     """
     return evaluation.json("metrics.json")
 
@@ -137,6 +152,15 @@ def flips(metrics: dict[str, Any], subject: dict[str, Any]) -> dict[str, Flips]:
             "is new to both and of a class that both know: land more data, or promote the candidate with --force --why"
         )
     return by_target
+
+
+@pytest.fixture(scope="session")
+def paired(metrics: dict[str, Any], flips: dict[str, Flips]) -> dict[str, Flips | ErrorChange]:
+    """Return, by target, what compares the two models: the flips of classes, the change of the errors else."""
+    return {
+        target: ErrorChange(**metrics[target]["change"]) if "kind" in metrics[target] else of_classes
+        for target, of_classes in flips.items()
+    }
 
 
 @pytest.fixture(scope="session")
@@ -165,7 +189,8 @@ def rule(request: pytest.FixtureRequest, record_property: Callable[[str, Any], N
 
     The test fails at its end if a number is on the wrong side of its limit, so that all numbers are reported.
     `smallest_detectable` is the smallest effect that the rule could have detected, if it is known. `parameter` is the
-    key of the section `regression` that has the limit, if one has it.
+    key of the section `regression` that has the limit, if one has it. `unit` is that of the value or of the effect,
+    where it is neither a share nor a probability.
     """
     broken = request.node.stash.setdefault(BROKEN, [])
 
@@ -177,6 +202,7 @@ def rule(request: pytest.FixtureRequest, record_property: Callable[[str, Any], N
         at_most: float | None = None,
         smallest_detectable: float | None = None,
         parameter: str | None = None,
+        unit: str | None = None,
     ) -> None:
         if (at_least is None) == (at_most is None):
             raise ValueError(f"the rule {name!r} must have one limit, at_least or at_most")
@@ -191,7 +217,7 @@ def rule(request: pytest.FixtureRequest, record_property: Callable[[str, Any], N
         text = f"{name}: {value:.4g}, {bound}"
         recorded = {"name": name, "value": value, "limit": limit, "bound": bound, "passed": passed}
         about = {"text": text, "smallest_detectable": smallest_detectable, "parameter": parameter}
-        record_property("rule", recorded | about)
+        record_property("rule", recorded | about | ({"unit": unit} if unit else {}))
         if not passed:
             broken.append(text)
 

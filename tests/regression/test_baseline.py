@@ -1,19 +1,20 @@
 """The rules against the model in use. A target that it does not have is judged by test_first.py."""
 
 from tasks.gate.non_inferiority import compare_slices
-from tasks.metrics.significance import Flips, mcnemar, smallest_detectable_excess
+from tasks.metrics.significance import ErrorChange, Flips, mcnemar, smallest_detectable_excess
 
 
-def test_candidate_is_not_worse_overall_or_on_a_slice(flips, slices, params, rule):
-    for target, on_all in flips.items():
+def test_candidate_is_not_worse_overall_or_on_a_slice(paired, slices, metrics, params, rule):
+    for target, on_all in paired.items():
+        of_row = flips_of if isinstance(on_all, Flips) else change_of
         on_slices = {
-            f"{row.column} {row.value}": flips_of(row)
+            f"{row.column} {row.value}": of_row(row)
             for row in slices[slices["target"] == target].dropna(subset=["num_shared"]).itertuples()
         }
         whole, parts = compare_slices(
             on_all,
             on_slices,
-            significance=params["significance"] / len(flips),
+            significance=params["significance"] / len(paired),
             min_samples=params["min_slice_samples"],
         )
         for name, comparison in {"all samples": whole, **parts}.items():
@@ -23,6 +24,7 @@ def test_candidate_is_not_worse_overall_or_on_a_slice(flips, slices, params, rul
                 at_least=comparison.significance,
                 smallest_detectable=comparison.smallest_detectable,
                 parameter="significance",
+                unit=metrics[target].get("unit"),
             )
 
 
@@ -48,3 +50,10 @@ def flips_of(row) -> Flips:
     return Flips(
         negative=negative, positive=positive, num_samples=int(row.num_shared), p_value=mcnemar(negative, positive)
     )
+
+
+def change_of(row) -> ErrorChange:
+    return ErrorChange(
+        mean=row.mean, deviation=row.deviation, num_different=int(row.num_different), num_samples=int(row.num_shared),
+        p_value=row.p_value,
+    )  # fmt: skip

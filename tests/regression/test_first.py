@@ -1,12 +1,13 @@
 """The rules for a target that no model in use has, as on the first run: is the candidate worth anything?
 
-Both are exact McNemar tests (McNemar 1947) on the same held-out samples. No number is asked for: data on which 88 % is
-good pass, and a model that learned nothing fails.
+Both are paired tests on the same held-out samples: for classes exact McNemar tests (McNemar 1947), for other kinds
+tests of the samples' errors. No number is asked for: data on which 88 % is good pass, and a model that learned nothing
+fails.
 """
 
 import pytest
 
-from tasks.metrics.significance import compare, mcnemar, smallest_detectable_loss
+from tasks.metrics.significance import compare, compare_errors
 
 
 @pytest.fixture(scope="session")
@@ -16,32 +17,43 @@ def new_targets(metrics, subject):
 
 
 def test_candidate_beats_the_majority_class(new_targets, metrics, heldout, candidate, params, rule):
-    """The majority class is the most common one in train: a model that learned nothing else answers it always."""
+    """The majority class is the most common one in train: a model that learned nothing else answers it always.
+
+    For other kinds it is the constant answer with the least mean error on train, such as the median.
+    """
     for target in new_targets:
-        rows, majority = heldout["target"] == target, metrics[target]["majority_class"]["name"]
-        flips = compare(
-            candidate=candidate["is_right"][rows].to_numpy(), baseline=(heldout["label"][rows] == majority).to_numpy()
-        )
+        rows, measured = (heldout["target"] == target).to_numpy(), metrics[target]
+        if "kind" in measured:
+            answer = measured["constant"]["answer"]
+            gain = compare_errors(
+                candidate=heldout["constant_error"].to_numpy()[rows], baseline=candidate["error"].to_numpy()[rows]
+            )
+        else:
+            answer = measured["majority_class"]["name"]
+            is_it = (heldout["label"][rows] == answer).to_numpy()
+            gain = compare(candidate=is_it, baseline=candidate["is_right"].to_numpy()[rows])
         rule(
-            f"{target} p-value that the candidate is no better than always answering {majority}",
-            mcnemar(flips.positive, flips.negative),
+            f"{target} p-value that the candidate is no better than always answering {answer}",
+            gain.p_value,
             at_most=params["significance"],
-            smallest_detectable=smallest_detectable_loss(flips, significance=params["significance"]),
+            smallest_detectable=gain.smallest_detectable(significance=params["significance"]),
             parameter="significance",
+            unit=measured.get("unit"),
         )
 
 
-def test_candidate_is_not_worse_than_its_head_alone(new_targets, heldout, candidate, head, params, rule):
+def test_candidate_is_not_worse_than_its_head_alone(new_targets, metrics, heldout, candidate, head, params, rule):
     """The head alone is the simple model: on the backbone as it came, without fine-tuning."""
     for target in new_targets:
         rows = (heldout["target"] == target).to_numpy()
-        right = {"candidate": candidate["is_right"].to_numpy()[rows], "baseline": head["is_right"].to_numpy()[rows]}
-        flips = compare(**right)
+        compare_models, compared = (compare_errors, "error") if "kind" in metrics[target] else (compare, "is_right")
+        loss = compare_models(candidate=candidate[compared].to_numpy()[rows], baseline=head[compared].to_numpy()[rows])
         significance = params["significance"] / len(new_targets)
         rule(
             f"{target} p-value that the candidate is no worse than its head alone",
-            flips.p_value,
+            loss.p_value,
             at_least=significance,
-            smallest_detectable=smallest_detectable_loss(flips, significance=significance),
+            smallest_detectable=loss.smallest_detectable(significance=significance),
             parameter="significance",
+            unit=metrics[target].get("unit"),
         )

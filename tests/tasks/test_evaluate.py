@@ -4,11 +4,13 @@ import pytest
 from scipy.special import softmax
 
 from tasks.evaluate import majority_class
+from tasks.metrics.answered import Answered
 from tasks.metrics.measures import is_known, measure
 from tasks.models.bundle import DESCRIPTION, WEIGHTS, check_baseline
 from tasks.prediction.answers import answers
-from tasks.prediction.heldout import in_class_order, in_classes_of, prediction_table
+from tasks.prediction.heldout import in_names_of, prediction_table
 from tasks.stage.params import EvaluateParams
+from tasks.targets.classes import Classes
 from tasks.targets.head import Head, load_heads, save_heads
 
 PARAMS = EvaluateParams(
@@ -21,27 +23,36 @@ POOR = np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.3, 0.7]])
 
 
 def measured(by_model, names=("cat", "dog"), *, leaked=NONE, is_shared=~NONE):
-    return measure(LABELS, by_model, list(names), PARAMS, leaked=leaked, is_shared=is_shared, seed=0)
+    answered = {model: Answered(probabilities, Classes(tuple(names))) for model, probabilities in by_model.items()}
+    return measure(LABELS, answered, PARAMS, leaked=leaked, is_shared=is_shared, seed=0)
+
+
+def in_order(answers, known, wanted):
+    found = in_names_of(
+        {"label": np.array(answers)}, known={"label": Classes(tuple(known))}, wanted={"label": Classes(tuple(wanted))},
+        num_rows=len(answers),
+    )  # fmt: skip
+    return found["label"].answers.tolist()
 
 
 def test_classes_of_the_baseline_are_put_in_the_order_of_the_candidate():
-    given = np.array([[0.1, 0.2, 0.7]])
-    assert in_class_order(given, ["a", "b", "c"], ["c", "a", "b"]).tolist() == [[0.7, 0.1, 0.2]]
+    assert in_order([[0.1, 0.2, 0.7]], "abc", "cab") == [[0.7, 0.1, 0.2]]
 
 
 def test_class_that_the_baseline_does_not_know_has_no_probability():
-    assert in_class_order(np.array([[0.4, 0.6]]), ["a", "b"], ["b", "new", "a"]).tolist() == [[0.6, 0.0, 0.4]]
+    assert in_order([[0.4, 0.6]], "ab", ["b", "new", "a"]) == [[0.6, 0.0, 0.4]]
 
 
 def test_class_that_only_the_baseline_knows_is_left_out():
-    assert in_class_order(np.array([[0.1, 0.9]]), ["a", "gone"], ["a", "b"]).tolist() == [[0.1, 0.0]]
+    assert in_order([[0.1, 0.9]], ["a", "gone"], "ab") == [[0.1, 0.0]]
 
 
 def test_target_that_the_baseline_does_not_know_has_equal_probabilities():
-    known, wanted = {"place": ["in", "out"]}, {"place": ["out", "in"], "animal": ["cat", "dog", "eel", "fox"]}
-    found = in_classes_of({"place": np.array([[0.3, 0.7]] * 3)}, known=known, wanted=wanted, num_rows=3)
-    assert found["place"].tolist() == [[0.7, 0.3]] * 3
-    assert found["animal"].tolist() == [[0.25] * 4] * 3
+    wanted = {"place": Classes(("out", "in")), "animal": Classes(("cat", "dog", "eel", "fox"))}
+    known = {"place": Classes(("in", "out"))}
+    found = in_names_of({"place": np.array([[0.3, 0.7]] * 3)}, known=known, wanted=wanted, num_rows=3)
+    assert found["place"].answers.tolist() == [[0.7, 0.3]] * 3
+    assert found["animal"].answers.tolist() == [[0.25] * 4] * 3
 
 
 def test_first_run_has_no_flips():
@@ -75,13 +86,15 @@ def test_numbers_on_the_samples_that_both_can_know_are_told_where_these_are_a_pa
 
 
 def test_target_that_the_baseline_does_not_have_has_no_flips():
-    assert not is_known(LABELS, ["cat", "dog"], known=[]).any()
-    found = measured({"candidate": POOR, "baseline": GOOD}, is_shared=is_known(LABELS, ["cat", "dog"], known=[]))
+    is_shared = is_known(LABELS, Classes(("cat", "dog")), known=None)
+    assert not is_shared.any()
+    found = measured({"candidate": POOR, "baseline": GOOD}, is_shared=is_shared)
     assert (found["flips"]["num_samples"], found["flips"]["p_value"]) == (0, 1.0)
 
 
 def test_class_is_known_by_its_name_wherever_it_stands():
-    assert is_known(np.array([0, 1, 2]), ["cat", "dog", "eel"], known=["eel", "cat"]).tolist() == [True, False, True]
+    target, known = Classes(("cat", "dog", "eel")), Classes(("eel", "cat"))
+    assert is_known(np.array([0, 1, 2]), target, known=known).tolist() == [True, False, True]
 
 
 def test_intervals_are_told_for_every_model_and_hold_what_was_measured():
@@ -117,7 +130,9 @@ def test_accuracy_without_leaks_is_none_where_all_leaked():
 
 def test_table_says_for_each_sample_what_it_is_and_what_each_model_says():
     rows = pd.DataFrame({"sample_id": list("wxyz"), "batch": "a", "path": list("1234"), "label": "left out"})
-    table = prediction_table(rows, "label", LABELS, {"candidate": GOOD, "baseline": POOR}, ["cat", "dog"])
+    target = Classes(("cat", "dog"))
+    by_model = {"candidate": Answered(GOOD, target), "baseline": Answered(POOR, target)}
+    table = prediction_table(rows, "label", LABELS, by_model)
     assert table["label"].tolist() == ["cat", "dog", "dog", "cat"]
     assert table["candidate"].tolist() == ["cat", "dog", "dog", "cat"]
     assert table["baseline"].tolist() == ["cat", "cat", "dog", "dog"]
@@ -133,8 +148,8 @@ def test_majority_class_is_the_most_common_label_and_of_several_the_first():
 def test_head_alone_predicts_from_the_embeddings(tmp_path):
     layer = np.eye(2, dtype=np.float32), np.array([0.0, 1.0], dtype=np.float32)
     save_heads(tmp_path, {"label": Head(layers=(layer,))}, targets={"label": ["cat", "dog"]}, facts={})
-    heads, _ = load_heads(tmp_path)
-    found = answers(heads, np.array([[3.0, 0.0], [0.0, 0.0]], dtype=np.float16))
+    heads, targets = load_heads(tmp_path)
+    found = answers(heads, targets, np.array([[3.0, 0.0], [0.0, 0.0]], dtype=np.float16))
     assert found["label"] == pytest.approx(softmax([[3.0, 1.0], [0.0, 1.0]], axis=1))
 
 

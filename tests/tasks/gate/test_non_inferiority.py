@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tasks.gate.non_inferiority import compare_slices
-from tasks.metrics.significance import Flips, holm, mcnemar, smallest_detectable_loss
+from tasks.metrics.significance import Flips, compare_errors, holm, mcnemar, smallest_detectable_loss
 
 
 def flips(negative, positive, num_samples=1000):
@@ -64,3 +64,21 @@ def test_without_flips_the_smallest_detectable_loss_is_five_flips():
 
 def test_too_few_samples_show_no_loss():
     assert smallest_detectable_loss(flips(0, 0, num_samples=4), significance=0.05) == 1.0
+
+
+def test_rise_of_the_errors_on_a_single_slice_is_detected_there():
+    generator = np.random.default_rng(0)
+    errors, of_slice = generator.exponential(1.0, 400), np.arange(400) < 60
+    worse = np.where(of_slice, errors + 0.5 + generator.random(400), generator.permutation(errors))
+    whole, slices = compare_slices(
+        compare_errors(candidate=worse, baseline=errors),
+        {
+            name: compare_errors(candidate=worse[of], baseline=errors[of])
+            for name, of in {"steep": of_slice, "flat": ~of_slice}.items()
+        },
+        significance=0.05,
+        min_samples=30,
+    )
+    assert {name: comparison.is_worse for name, comparison in slices.items()} == {"steep": True, "flat": False}
+    assert slices["steep"].smallest_detectable < slices["flat"].smallest_detectable < 1.0
+    assert whole.smallest_detectable > 0

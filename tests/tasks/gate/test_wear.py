@@ -17,3 +17,8 @@ def test_margin_is_the_widening_of_the_interval():
 def test_margin_with_more_samples_is_smaller():
     wear = Wear(num_decisions=10, confidence=0.95)
     assert wear.margin(0.9, 4000) == pytest.approx(wear.margin(0.9, 1000) / 2)
+
+
+def test_margin_of_a_mean_is_that_of_a_share_with_its_standard_error():
+    wear = Wear(num_decisions=10, confidence=0.95)
+    assert wear.margin_of_mean((0.9 * 0.1 / 1000) ** 0.5) == pytest.approx(wear.margin(0.9, 1000))

@@ -1,3 +1,5 @@
+from itertools import product
+
 import numpy as np
 import pytest
 from scipy.stats import binom
@@ -5,7 +7,10 @@ from scipy.stats import binom
 from tasks.metrics.significance import (
     POWER,
     compare,
+    compare_errors,
     paired_t_test,
+    paired_test,
+    sign_flip_test,
     smallest_detectable_excess,
     smallest_detectable_shortfall,
 )
@@ -60,6 +65,59 @@ def test_t_test_of_a_case_computed_by_hand():
 @pytest.mark.parametrize("differences", [[], [3.0], [0.0, 0.0, 0.0]])
 def test_too_few_differences_and_equal_models_show_nothing(differences):
     assert paired_t_test(np.array(differences)) == 1.0
+
+
+def test_equal_losses_are_evidence_as_strong_as_their_number():
+    assert paired_t_test(np.full(10, 0.3)) == pytest.approx(1 / 1024)
+    assert paired_t_test(np.full(10, -0.3)) == 1.0
+
+
+def test_sign_flip_test_counts_every_choice_of_signs():
+    differences = np.array([3.0, -1.0, 2.0, 0.5, 2.0, 0.0, -0.5])
+    sums = [np.dot(signs, differences) for signs in product([-1, 1], repeat=7)]
+    expected = np.mean(np.array(sums) >= differences.sum() - 1e-9)
+    assert sign_flip_test(differences) == pytest.approx(expected)
+
+
+def test_samples_on_which_both_are_equally_far_off_do_not_matter_to_the_sign_flip_test():
+    few = np.array([3.0, 1.0, 2.0, 0.5])
+    assert sign_flip_test(np.append(few, np.zeros(1000))) == sign_flip_test(few) == 1 / 16
+
+
+@pytest.mark.parametrize("differences", [[], [0.0], [0.0, 0.0]])
+def test_models_with_equal_errors_do_not_differ(differences):
+    assert paired_test(np.array(differences)) == 1.0
+
+
+def test_five_worse_answers_among_a_thousand_are_judged_by_their_signs():
+    """The t-test would say 0.013."""
+    worse = np.zeros(1000)
+    worse[:5] = 1.0
+    assert paired_test(worse) == 1 / 32
+
+
+def test_rise_of_the_errors_is_detected_with_the_promised_power():
+    """Draw pairs of models whose errors differ by the smallest detectable rise in the mean."""
+    generator = np.random.default_rng(0)
+    spread = generator.exponential(1.0, 200) * generator.choice([-1.0, 1.0], 200)
+    rise = compare_errors(candidate=spread, baseline=np.zeros(200)).smallest_detectable(significance=0.05)
+    deviation = spread.std(ddof=1) / np.sqrt(2)  # that of the Laplace distribution is sqrt(2)
+    found = [paired_test(generator.laplace(rise, deviation, 200)) < 0.05 for _ in range(2000)]
+    assert np.mean(found) == pytest.approx(POWER, abs=0.03)
+
+
+def test_few_answers_that_differ_cannot_show_a_small_rise():
+    """Five differences are needed at 5 %, each as large as the one that there is."""
+    one = np.zeros(100)
+    one[0] = 2.0
+    found = compare_errors(candidate=one, baseline=np.zeros(100))
+    assert found.smallest_detectable(significance=0.05) == pytest.approx(5 * 2.0 / 100, rel=0.02)
+
+
+@pytest.mark.parametrize("differences", [[], [3.0], [0.0] * 50, [1.0, 2.0, 3.0, 4.0]])
+def test_effect_that_cannot_be_known_is_none(differences):
+    found = compare_errors(candidate=np.array(differences), baseline=np.zeros(len(differences)))
+    assert found.smallest_detectable(significance=0.05) is None
 
 
 def test_shortfall_is_detected_with_the_promised_power():

@@ -58,6 +58,21 @@ def test_without_a_baseline_there_are_no_flips():
     assert np.isfinite(slices["candidate_low"].astype(float)).all()
 
 
+def test_slices_of_another_kind_have_the_errors_of_both_models_and_their_test():
+    rows = ROWS.assign(
+        candidate_error=[1.0, 2.0, 0.0, 9.0], candidate_is_right=[True, False, True, False],
+        baseline_error=[0.0, 1.5, 0.0, 3.0], baseline_is_right=[True, True, True, True],
+    )  # fmt: skip
+    parts = [("low", np.array([True, True, True, False])), ("high", np.array([False, False, False, True]))]
+    slices = slice_table(rows, columns=["class"], target="age", confidence=0.95, parts=parts).set_index("value")
+    low = slices.loc["low"]
+    assert (low["candidate_error"], low["baseline_error"], low["mean"]) == (1.0, 0.5, 0.5)
+    assert (low["num_different"], low["p_value"]) == (2, 1 / 4)
+    assert (low["candidate_accuracy"], low["baseline_accuracy"], low["negative_flips"]) == (2 / 3, 1.0, 1)
+    assert slices.loc["high"][["candidate_error", "candidate_accuracy"]].tolist() == [9.0, 0.0]
+    assert np.isnan(slices.loc["high"]["baseline_error"])
+
+
 def test_error_names_a_column_that_the_manifest_lacks():
     with pytest.raises(ValueError, match=r"evaluate\.slices names 'domain', expected class, size or a column"):
         check_slices(ROWS, ["class", "domain"])

@@ -66,9 +66,7 @@ def label_rows(
     names = _class_names(schema)
     fields = [field for field in schema if field.name not in others]
     of_labels = lists_of_labels(file, [field.name for field in fields if targets_among([column(field.name)])])
-    columns = {
-        field.name: column(field.name) for field in fields if is_single(field.type) or field.name in of_labels
-    }
+    columns = {field.name: column(field.name) for field in fields if is_single(field.type) or field.name in of_labels}
     _check_once(list(columns.values()))
     reader = Cells(file, list(columns))
     if not groups.num_rows:

@@ -91,7 +91,7 @@ def test_list_of_labels_is_read_as_json(batch, lists, texts):
 def test_list_that_is_not_utf8_is_a_defect_of_its_row(batch):
     tags = pa.array([[b"red"], [b"\xff"], [b"blue"]], pa.list_(pa.binary())).view(pa.list_(pa.string()))
     pq.write_table(pa.table({"image": IMAGES, "tags": tags}), batch / "x.parquet")
-    assert [said for said in labels_or_reasons(batch).values()] == [
+    assert list(labels_or_reasons(batch).values()) == [
         {"tags": '["red"]'}, "unreadable_row", {"tags": '["blue"]'},
     ]  # fmt: skip
 

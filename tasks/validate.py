@@ -293,8 +293,8 @@ def problems(report: dict[str, Any], out: Path) -> Iterator[str]:
     for lost in report.get("lost_labels", []):
         yield (
             f"{lost['fraction']:.1%} of the labels of {lost['target']} are set aside, expected at most "
-            f"{lost['limit']:.1%}: mend what {out / 'labels.csv'} names, declare its kind in validate.targets, or raise "
-            f"validate.max_quarantined.overall. Set aside: {lost['reasons']}"
+            f"{lost['limit']:.1%}: mend what {out / 'labels.csv'} names, declare its kind in validate.targets, or "
+            f"raise validate.max_quarantined.overall. Set aside: {lost['reasons']}"
         )
     target = max(report["probation"], key=lambda name: report["probation"][name]["count"], default="")
     if not num_used and waiting:

@@ -1,7 +1,7 @@
 """What params.yaml declares of targets: the column, its kind, and what that kind has to know."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 Declaration = dict[str, Any]  # `kind`, and some of KEYS of that kind
 Declared = list[str] | dict[str, str | Declaration] | None  # of `validate.targets`
@@ -47,17 +47,15 @@ def _checked(name: str, said: Any) -> str | Declaration:
     if unknown:
         keys = ", ".join(KEYS[kind]) or "nothing else"
         raise ValueError(f"{name!r} of the kind {kind} has {unknown[0]!r}, expected {keys}: correct the spelling")
-    if isinstance(said, str):
-        return said
-    assert isinstance(own, dict)
-    for key in sorted({"steps", "columns"} & own.keys()):
-        own = (
-            own | {key: [str(each) if type(each) is int else each for each in own[key]]} if _is_list(own[key]) else own
-        )
-        if not own[key]:
-            raise ValueError(f"{name!r} has no {key}: name them")
-    _check_values(name, own)
-    return own
+    if isinstance(said, dict):
+        said = {key: _as_texts(value) if key in ("steps", "columns") else value for key, value in said.items()}
+        _check_values(name, said)
+    return cast("str | Declaration", said)
+
+
+def _as_texts(values: Any) -> Any:
+    """Return whole numbers in a list as texts, as cells of a table have them."""
+    return [str(each) if type(each) is int else each for each in values] if isinstance(values, list) else values
 
 
 def _check_values(name: str, own: Declaration) -> None:
@@ -72,7 +70,3 @@ def _check_values(name: str, own: Declaration) -> None:
     columns = own.get("columns", [])
     if len(set(columns)) < len(columns):
         raise ValueError(f"{name!r} names a column twice: name it once")
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list)

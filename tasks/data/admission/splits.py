@@ -121,7 +121,7 @@ def small_classes(manifest: pd.DataFrame, targets: Mapping[str, Target]) -> list
 def _not_everywhere(
     labels: "pd.Series[str]", splits: "pd.Series[str]", what: str, names: Sequence[str]
 ) -> Iterator[str]:
-    counts = pd.crosstab(labels, splits[labels.index]).reindex(columns=list(SPLITS), fill_value=0)
+    counts = pd.crosstab(labels.array, splits[labels.index].array).reindex(columns=list(SPLITS), fill_value=0)
     small = counts[(counts == 0).any(axis=1) & counts.index.isin(names)]
     for name, (train, val, heldout) in zip(small.index, small.to_numpy().tolist(), strict=True):
         yield (f"{what.format(name)} has {train} train, {val} val, {heldout} heldout samples, expected one of each")

@@ -76,7 +76,7 @@ def run(
     defects = pd.concat([read_scanned(scanned, batch, "defects") for batch in names], ignore_index=True)
     registered = read_registry(registry)
     facts = [field.name for field in fields(room(modality, "facts").Facts)]
-    joined = joined_columns(came.columns, validate.targets, registered=registered.classes)
+    joined = joined_columns(list(came.columns), validate.targets, registered=registered.classes)
     columns, passed_over = target_columns(
         came, validate, registered=registered.classes, facts=facts, joined=joined
     )  # fmt: skip
@@ -121,7 +121,7 @@ def run(
             *about_splits(samples, list(targets)),
             *about_names(samples, targets, registered.names, validate),
             *about_kinds(samples, targets, validate.targets),
-            *without_columns(list(came.columns), list(targets), validate.targets),
+            *without_columns(list(came.columns), targets, validate.targets),
             *(about_folders(batch, deep) for batch, deep in too_deep.items()),
             *(remark for target in are_classes for remark in about_inner_folders(samples, target)),
         ],

@@ -145,7 +145,7 @@ def _in_use(
     targets: Mapping[str, Target], names: Mapping[str, Sequence[str]], samples: pd.DataFrame
 ) -> dict[str, Target]:
     """Return the targets that have a class or a label in use, with these."""
-    found = {}
+    found: dict[str, Target] = {}
     for name, target in targets.items():
         if name not in names:
             found |= {name: target} if samples[name].notna().any() else {}

@@ -1,6 +1,6 @@
 """Decide the kind of each target: as params.yaml declares it, as the model in use has it, or as its labels look."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -25,7 +25,7 @@ class Kinds:
 
 
 def joined_columns(
-    columns: Sequence[str], targets: Declared, *, registered: Mapping[str, Facts]
+    columns: Collection[str], targets: Declared, *, registered: Mapping[str, Facts]
 ) -> dict[str, list[str]]:
     """Return the columns of each target whose labels have a column each.
 
@@ -81,7 +81,7 @@ def decided_kinds(
     return Kinds(targets=found, reasons=reasons)
 
 
-def without_columns(columns: Sequence[str], names: Sequence[str], targets: Declared) -> Iterator[str]:
+def without_columns(columns: Sequence[str], names: Collection[str], targets: Declared) -> Iterator[str]:
     """Yield what to know of each target that params.yaml declares and for which no batch has a label."""
     for name in declarations(targets):
         if name not in names:

@@ -4,6 +4,7 @@ Of texts it also counts what the encoder could not read.
 """
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from tasks.machine.files import read_json, whole_folder, write_json
 from tasks.stage.main import main
 from tasks.stage.modality import Modality, room
 from tasks.stage.params import AuditParams
+from tasks.targets.kinds import targets_of
+from tasks.targets.target import Target
 
 logger = logging.getLogger("graftline")
 
@@ -53,7 +56,7 @@ def run(
     twins = find_twins(used, judge, distance=distance, min_cosine=limits.min_cosine, max_distance=limits.max_distance)
     leaks = table(manifest, twins.left, ours=np.flatnonzero(is_used), theirs=np.flatnonzero(is_heldout))
     leaked = table(manifest, twins.right.swapped(), ours=np.flatnonzero(is_heldout), theirs=np.flatnonzero(is_used))
-    check_something_is_left(manifest, leaks, read_json(classes))
+    check_something_is_left(manifest, leaks, targets_of(read_json(classes)))
     marks = {batch: own for batch in names if (own := read_marks(hashes, batch)) is not None}
     warnings = list(warn_of_marks({batch: count_marks(own) for batch, own in marks.items()}, audit)) if marks else []
     described = describe(limits, num_probes=probes.cosines.size, num_used=len(used.vectors))
@@ -97,9 +100,9 @@ def table(manifest: pd.DataFrame, pairs: Pairs, *, ours: NDArray[np.intp], their
     return rows.sort_values(["batch", "path"], ignore_index=True)
 
 
-def check_something_is_left(manifest: pd.DataFrame, leaks: pd.DataFrame, classes: dict[str, list[str]]) -> None:
+def check_something_is_left(manifest: pd.DataFrame, leaks: pd.DataFrame, targets: Mapping[str, Target]) -> None:
     """Raise ValueError where a class would have no sample left in train or val."""
-    problems = small_classes(manifest[~manifest["sample_id"].isin(leaks["sample_id"])], classes)
+    problems = small_classes(manifest[~manifest["sample_id"].isin(leaks["sample_id"])], targets)
     if problems:
         raise ValueError(
             f"without the near-duplicates of held-out samples, {problems[0]}: add other samples of it, or lower "

@@ -12,6 +12,7 @@ from tasks.machine.files import read_json, whole_folder
 from tasks.stage.main import main
 from tasks.stage.modality import Modality, room
 from tasks.stage.params import ScanParams
+from tasks.targets.kinds import targets_of
 
 logger = logging.getLogger("graftline")
 
@@ -31,7 +32,7 @@ def run(
         read_manifest(validated / "manifest", names),
         validate,
         batches=names,
-        classes=read_json(validated / "classes.json"),
+        targets=targets_of(read_json(validated / "classes.json")),
         facts=[field.name for field in fields(room(modality, "facts").Facts)],
         min_image_size=scan.min_image_size,
     )

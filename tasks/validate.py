@@ -1,19 +1,30 @@
 """All scanned batches in; the manifest, the quarantine ledger, the classes and the validation report out."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from tasks.data.admission.accounts import account, batches_without_table, budget, labels_of, labels_said, lost_classes
-from tasks.data.admission.admission import Admission, admit
+from tasks.data.admission.accounts import (
+    account,
+    account_labels,
+    batches_without_table,
+    budget,
+    labels_of,
+    labels_said,
+    lost_classes,
+    lost_labels,
+)
+from tasks.data.admission.admission import admit
 from tasks.data.admission.classes import class_changes
 from tasks.data.admission.columns import target_columns
 from tasks.data.admission.expectations import check_expectations, make_examination
+from tasks.data.admission.labels import LABEL_COLUMNS, names_of, num_labels, read_labels
 from tasks.data.admission.nesting import named_like_classes, wrapped
 from tasks.data.admission.options import ExpectationOptions, ValidateOptions
 from tasks.data.admission.quarantine import LEDGER_COLUMNS, NOT_A_SAMPLE, commonest
@@ -25,11 +36,13 @@ from tasks.data.admission.remarks import (
     about_columns,
     about_folders,
     about_inner_folders,
+    about_kinds,
     about_names,
     about_splits,
 )
 from tasks.data.admission.spellings import merged, plain
 from tasks.data.admission.splits import facts_of, groups_across_splits, side_of, small_classes
+from tasks.data.admission.target_kinds import decided_kinds, joined_columns, without_columns
 from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import SPLITS, used_of
 from tasks.data.manifest.tables import read_table, write_table, write_text_table
@@ -37,9 +50,12 @@ from tasks.machine.files import whole_folder, write_json
 from tasks.stage.main import main
 from tasks.stage.modality import Modality, room
 from tasks.stage.params import ScanParams
+from tasks.targets.kinds import declared_of
+from tasks.targets.target import Target
 
 logger = logging.getLogger("graftline")
 
+GROWING = ("classes", "several")  # the kinds that a batch may bring new names of
 MAX_NAMED = 50  # of the classes in probation, or groups, all of which the report counts
 
 
@@ -56,27 +72,44 @@ def run(
     """Decide which samples are used, and on which side of the split they are."""
     names = read_batches(batches)
     by_batch = {batch: read_scanned(scanned, batch, "samples") for batch in names}
-    samples = merged(pd.concat(by_batch.values(), ignore_index=True), validate.merge)
+    came = merged(pd.concat(by_batch.values(), ignore_index=True), validate.merge)
     defects = pd.concat([read_scanned(scanned, batch, "defects") for batch in names], ignore_index=True)
     registered = read_registry(registry)
     facts = [field.name for field in fields(room(modality, "facts").Facts)]
-    targets, passed_over = target_columns(samples, validate, registered=registered.classes, facts=facts)
+    joined = joined_columns(list(came.columns), validate.targets, registered=registered.classes)
+    columns, passed_over = target_columns(
+        came, validate, registered=registered.classes, facts=facts, joined=joined
+    )  # fmt: skip
+    kinds = decided_kinds(
+        came.reindex(columns=columns), columns, validate.targets, registered=registered.classes
+    )  # fmt: skip
+    targets = kinds.targets
+    samples, unread = read_labels(came, targets, joined=joined, merge=validate.merge)
+    given = {name: num_labels(samples[name], own) for name, own in targets.items()}
     admission = admit(
-        samples, validate, targets=targets, registered=registered.classes, split=partial(side_of, split=validate)
+        samples, validate, targets=targets, registered=registered.names, split=partial(side_of, split=validate)
     )
+    set_aside = pd.concat([unread, admission.labels]).sort_values(LABEL_COLUMNS, ignore_index=True)
+    of_labels = account_labels(
+        {name: num + int((unread["target"] == name).sum()) for name, num in given.items()},
+        admission.manifest, set_aside, admission.labels_of_ledger, targets=targets,
+    )  # fmt: skip
     manifest = admission.manifest
     ledger = pd.concat([defects[LEDGER_COLUMNS], admission.ledger], ignore_index=True)
     ledger = ledger.sort_values(LEDGER_COLUMNS, ignore_index=True)
-    labels = labels_of(
-        ledger, samples[["batch", "path", *targets]], merged(labels_said(defects, targets), validate.merge)
-    )
+    named = [name for name, own in targets.items() if own.kind in ("classes", "ordinal")]
+    labels = labels_of(ledger, samples[["batch", "path", *named]], merged(labels_said(defects, named), validate.merge))
+    in_use = {name: own.names for name, own in admission.targets.items() if name in named}
+    are_classes = [name for name, own in targets.items() if own.kind == "classes"]
     counts = account(samples, defects, manifest, ledger, names)
-    too_deep = {batch: deep for target in targets for batch, deep in wrapped(samples, target=target).items()}
+    too_deep = {batch: deep for target in are_classes for batch, deep in wrapped(samples, target=target).items()}
     report: dict[str, Any] = {
         "batches": counts,
-        "budget": budget(manifest, ledger, labels=labels, classes=admission.classes, limits=validate.max_quarantined),
-        "classes": {target: count_by_class(manifest, target, own) for target, own in admission.classes.items()},
-        "class_changes": {target: named_changes(samples, target, registered) for target in targets},
+        "budget": budget(manifest, ledger, labels=labels, classes=in_use, limits=validate.max_quarantined),
+        "classes": {name: counted(manifest, name, own) for name, own in admission.targets.items()},
+        "class_changes": {
+            name: named_changes(samples, name, own, registered) for name, own in targets.items() if own.kind in GROWING
+        },
         "lost_classes": lost_classes(manifest, ledger, labels=labels),
         "passed_over": passed_over,
         "groups_across_splits": _named(groups_across_splits(manifest)),
@@ -84,44 +117,55 @@ def run(
         "registry_version": registered.version,
         "reasons": commonest(ledger),
         "remarks": [
-            *about_columns(samples, targets, passed_over, validate),
-            *about_splits(samples, targets),
-            *about_names(samples, targets, registered.classes, validate),
+            *about_columns(came, targets, passed_over, validate),
+            *about_splits(samples, list(targets)),
+            *about_names(samples, targets, registered.names, validate),
+            *about_kinds(samples, targets, validate.targets),
+            *without_columns(list(came.columns), targets, validate.targets),
             *(about_folders(batch, deep) for batch, deep in too_deep.items()),
-            *(remark for target in targets for remark in about_inner_folders(samples, target)),
+            *(remark for target in are_classes for remark in about_inner_folders(samples, target)),
         ],
         "too_deep": [
             f"{about_folders(batch, deep)}: a folder in it is called like a class of other batches"
             for batch, deep in too_deep.items()
-            if named_like_classes(deep, classes_elsewhere(samples, batch, targets, registered))
+            if named_like_classes(deep, classes_elsewhere(samples, batch, are_classes, registered))
         ],
         "unreadable_tables": batches_without_table(ledger, counts),
-        "without_samples": without_samples(manifest, registered),
-        "splits": small_classes(manifest, admission.classes),
+        "without_samples": without_samples(manifest, admission.targets, registered),
+        "splits": small_classes(manifest, admission.targets),
         "expectations": expectations(
-            manifest, names, admission, validate, facts=facts, min_image_size=scan.min_image_size
+            manifest, names, admission.targets, validate, facts=facts, min_image_size=scan.min_image_size
         ),
     }
+    if any(own.kind != "classes" for own in targets.values()) or len(set_aside):
+        report["labels"] = of_labels
+        report["lost_labels"] = lost_labels(of_labels, set_aside, limits=validate.max_quarantined)
+    if kinds.reasons:
+        report["kinds"] = {name: {"kind": targets[name].kind, "reason": why} for name, why in kinds.reasons.items()}
     with whole_folder(out) as folder:
         (folder / "manifest").mkdir()
         used = dict(list(manifest.groupby("batch")))
         for batch, table in by_batch.items():
-            rows = used.get(batch, manifest[:0])[["batch", *table.columns.drop("batch")]]
+            of_batch = [name for name, own in joined.items() if name in targets and {*own} & {*table.columns}]
+            rows = used.get(batch, manifest[:0])[["batch", *table.columns.drop("batch"), *of_batch]]
             write_table(folder / "manifest" / f"{batch}.parquet", rows.sort_values("path").reset_index(drop=True))
         write_text_table(folder / "quarantine.csv", ledger)
-        write_json(folder / "classes.json", admission.classes)
+        write_text_table(folder / "labels.csv", set_aside)
+        write_json(folder / "classes.json", declared_of(admission.targets))
         write_json(folder / "split.json", facts_of(validate))
         write_json(folder / "validation.json", report)
     for warning in warnings(report):
         logger.warning("warning: %s", warning)
-    for target, by_class in report["classes"].items():
-        logger.info("target %s: %s", target, shown_counts(by_class))
+    for name, own in report.get("kinds", {}).items():
+        logger.info("target %s is of the kind %s: %s", name, own["kind"], own["reason"])
+    for name, counts_of in report["classes"].items():
+        logger.info("target %s: %s", name, shown_counts(counts_of, admission.targets[name]))
     num_pool = sum(count["pool"] for count in counts.values())
     num_others = int((ledger["reason"] == NOT_A_SAMPLE).sum())
     logger.info(
         "validated %s samples of %d classes, %s%s quarantined%s",
         f"{len(manifest) - num_pool:,}",
-        sum(map(len, admission.classes.values())),
+        sum(len(own.names) for own in admission.targets.values()),
         f"{num_pool:,} without a label in the pool, " if num_pool else "",
         f"{len(ledger) - num_others:,}",
         f", {num_others:,} others that are no samples" if num_others else "",
@@ -135,31 +179,41 @@ def read_scanned(scanned: Path, batch: str, kind: str) -> pd.DataFrame:
     return read_table(scanned / batch / f"{kind}.parquet", batch=batch).assign(batch=batch)
 
 
-def count_by_class(manifest: pd.DataFrame, target: str, classes: list[str]) -> dict[str, dict[str, int]]:
-    """Count the samples of every class, by split."""
-    counts = manifest.groupby([target, "split"]).size()
-    return {name: {split: int(counts.get((name, split), 0)) for split in SPLITS} for name in classes}
+def counted(manifest: pd.DataFrame, name: str, target: Target) -> dict[str, dict[str, Any]]:
+    """Count the samples of every class, label or step, by split; of a number return its range and median by split."""
+    labels, splits = manifest[name].dropna(), manifest["split"]
+    if target.kind == "number":
+        by_split = {split: target.encode(labels[splits == split]) for split in SPLITS}
+        return {
+            split: {"count": len(of), "min": float(of.min()), "median": float(np.median(of)), "max": float(of.max())}
+            for split, of in by_split.items()
+            if len(of)
+        }
+    names = names_of(labels, target)
+    counts = names.groupby([names, splits[names.index].array]).size()
+    return {each: {split: int(counts.get((each, split), 0)) for split in SPLITS} for each in target.names}
 
 
-def named_changes(samples: pd.DataFrame, target: str, registered: Registry) -> dict[str, Any]:
-    """Return the class changes of every batch; of long lists the first entries and their number."""
-    changes = class_changes(samples, target=target, registered=registered.classes.get(target, []))
+def named_changes(samples: pd.DataFrame, name: str, target: Target, registered: Registry) -> dict[str, Any]:
+    """Return the changes of classes or labels of every batch; of long lists the first entries and their number."""
+    rows = samples[["batch"]].join(names_of(samples[name], target), how="left")
+    changes = class_changes(rows, target=name, registered=registered.names.get(name, []))
     return {batch: {kind: _named(names) for kind, names in change.items()} for batch, change in changes.items()}
 
 
-def without_samples(manifest: pd.DataFrame, registered: Registry) -> dict[str, Any]:
-    """Return the registered classes that have no samples left, by target."""
-    there = {target: set(manifest[target].dropna()) if target in manifest else set() for target in registered.classes}
+def without_samples(manifest: pd.DataFrame, targets: Mapping[str, Target], registered: Registry) -> dict[str, Any]:
+    """Return the registered classes, labels and steps that have no samples left, by target."""
+    there = {name: set(names_of(manifest[name], own)) for name, own in targets.items()}
     gone = {
-        target: [name for name in names if name not in there[target]] for target, names in registered.classes.items()
+        name: [each for each in known if each not in there.get(name, ())] for name, known in registered.names.items()
     }
-    return {target: _named(names) for target, names in gone.items() if names}
+    return {name: _named(names) for name, names in gone.items() if names}
 
 
 def expectations(
     manifest: pd.DataFrame,
     batches: list[str],
-    admission: Admission,
+    targets: Mapping[str, Target],
     options: ExpectationOptions,
     *,
     facts: Sequence[str],
@@ -171,7 +225,7 @@ def expectations(
     return check_expectations(
         make_examination(
             manifest, options,
-            batches=batches, classes=admission.classes, facts=facts, min_image_size=min_image_size,
+            batches=batches, targets=targets, facts=facts, min_image_size=min_image_size,
         )
     )  # fmt: skip
 
@@ -180,12 +234,16 @@ def classes_elsewhere(samples: pd.DataFrame, batch: str, targets: Sequence[str],
     """Return the classes that are registered, or that other batches have."""
     others = samples.loc[samples["batch"] != batch, list(targets)]
     return {str(name) for target in targets for name in others[target].dropna().unique()}.union(
-        *registered.classes.values()
+        *registered.names.values()
     )
 
 
-def shown_counts(by_class: dict[str, dict[str, int]]) -> str:
-    """Return the classes and their numbers of samples in a line, the largest first."""
+def shown_counts(by_class: Mapping[str, Mapping[str, Any]], target: Target) -> str:
+    """Return the classes and their numbers of samples in a line, the largest first; of a number its range."""
+    if target.kind == "number":
+        own = by_class.values()
+        low, high = min(of["min"] for of in own), max(of["max"] for of in own)
+        return f"{sum(of['count'] for of in own):,} numbers from {low:g} to {high:g}"
     counts = {name: sum(splits.values()) for name, splits in by_class.items()}
     largest = sorted(counts, key=lambda name: (-counts[name], name))
     more = len(largest) - MAX_SHOWN
@@ -195,6 +253,11 @@ def shown_counts(by_class: dict[str, dict[str, int]]) -> str:
 def warnings(report: dict[str, Any]) -> Iterator[str]:
     """Yield what a person should know that does not stop the run."""
     yield from report["remarks"]
+    for name, counts in report.get("labels", {}).items():
+        if counts["set_aside"]:
+            reasons = ", ".join(f"{num:,} {reason}" for reason, num in counts["set_aside"].items())
+            num, given = sum(counts["set_aside"].values()), counts["given"]
+            yield f"{num:,} of {given:,} labels of {name} are set aside, see labels.csv: {reasons}"
     for result in report["expectations"]:
         if not result["success"] and result["severity"] == "warning":
             yield result["sentence"]
@@ -227,6 +290,12 @@ def problems(report: dict[str, Any], out: Path) -> Iterator[str]:
     waiting = sum(classes["count"] for classes in report["probation"].values())
     for batch, reasons in report["unreadable_tables"].items():
         yield f"nothing of batch {batch} can be used, because its table cannot be read: mend it. Set aside: {reasons}"
+    for lost in report.get("lost_labels", []):
+        yield (
+            f"{lost['fraction']:.1%} of the labels of {lost['target']} are set aside, expected at most "
+            f"{lost['limit']:.1%}: mend what {out / 'labels.csv'} names, declare its kind in validate.targets, or "
+            f"raise validate.max_quarantined.overall. Set aside: {lost['reasons']}"
+        )
     target = max(report["probation"], key=lambda name: report["probation"][name]["count"], default="")
     if not num_used and waiting:
         yield (

@@ -1,4 +1,5 @@
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -468,3 +469,267 @@ def test_batch_that_names_no_val_is_said_to_give_a_part_of_train(land, validate,
     land("a", samples("a", ["cat", "dog"] * 60).assign(split=["train", "train", "heldout"] * 40))
     [remark] = report_in(validate(limits={"max_missing_labels": 1.0}))["remarks"]
     assert remark.startswith("batch a names train and held-out, but no val: a part of its train samples is val")
+
+
+KINDS = {
+    "label": "classes",
+    "angle": {"kind": "number", "unit": "degrees"},
+    "tags": "several",
+    "grade": {"kind": "ordinal", "steps": ["poor", "fair", "good"]},
+}
+
+
+def of_kinds(samples, batch="a", num=60, **changes):
+    """A batch with a target of each kind."""
+    columns = {
+        "angle": [str(number * 7 % 360) for number in range(num)],
+        "tags": ["red|round", "round", "[]", '["red"]'] * (num // 4),
+        "grade": ["poor", "fair", "good", "fair", "poor"] * (num // 5),
+    }
+    return samples(batch, ["cat", "dog"] * (num // 2)).assign(**columns | changes).astype({"angle": "str"})
+
+
+def read(out, batch="a"):
+    """Return the manifest of a batch in the order of the rows that landed."""
+    table = pd.read_parquet(out / f"manifest/{batch}.parquet")
+    return table.iloc[table["path"].str[-8:].argsort()].reset_index(drop=True)
+
+
+def labels_in(out):
+    table = read_text_table(out / "labels.csv")
+    return [tuple(row) for row in table[["path", "target", "label", "reason"]].to_numpy()]
+
+
+def replaced(values, **at):
+    """Return values with others at some places, such as x3 for the fourth."""
+    changed = list(values)
+    for place, value in at.items():
+        changed[int(place[1:])] = value
+    return changed
+
+
+def test_target_of_each_kind_has_labels_in_one_form_and_its_facts(land, validate, samples):
+    land("a", of_kinds(samples, tags=[" round|red", "round", "[]", '["red", "red"]'] * 15))
+    out = validate(targets=KINDS)
+    assert json.loads((out / "classes.json").read_text("utf-8")) == {
+        "label": ["cat", "dog"],
+        "angle": {"kind": "number", "level": 0.9, "loss": "squared", "unit": "degrees"},
+        "tags": {"kind": "several", "labels": ["red", "round"]},
+        "grade": {"kind": "ordinal", "steps": ["poor", "fair", "good"]},
+    }
+    assert set(read(out)["tags"]) == {'["red","round"]', '["round"]', "[]", '["red"]'}
+    assert read(out)["angle"].tolist()[:3] == ["0.0", "7.0", "14.0"]
+    counted = report_in(out)["classes"]
+    assert sum(counted["tags"]["red"].values()) == 30
+    assert sum(counted["grade"]["poor"].values()) == 24
+    assert sum(of["count"] for of in counted["angle"].values()) == 60
+    assert labels_in(out) == []
+    assert report_in(out)["labels"]["tags"] == {
+        "given": 60, "used": 60, "of_quarantined_samples": 0, "set_aside": {},
+    }  # fmt: skip
+
+
+def test_bad_label_is_set_aside_and_its_sample_keeps_the_others(land, validate, samples, caplog):
+    table = of_kinds(samples)
+    bad = table.assign(
+        angle=replaced(table["angle"], x0="north", x1="inf", x2="nan"),
+        tags=replaced(table["tags"], x3="red||round", x4="|".join(map(str, range(1001)))),
+        grade=replaced(table["grade"], x5="superb"),
+    )
+    land("a", bad)
+    out = validate(targets=KINDS)
+    assert report_in(out)["batches"]["a"] == {"in": 60, "used": 60, "pool": 0}
+    assert sorted((target, label[:10], reason) for _, target, label, reason in labels_in(out)) == [
+        ("angle", "inf", "no_number"), ("angle", "nan", "no_number"), ("angle", "north", "no_number"),
+        ("grade", "superb", "unknown_step"), ("tags", "0|1|2|3|4|", "no_labels"), ("tags", "red||round", "no_labels"),
+    ]  # fmt: skip
+    assert max(len(label) for _, _, label, _ in labels_in(out)) == 200
+    assert report_in(out)["labels"]["angle"]["set_aside"] == {"no_number": 3}
+    assert "3 of 60 labels of angle are set aside, see labels.csv: 3 no_number" in caplog.text
+    with pytest.raises(ValueError, match=r"5\.0% of the labels of angle are set aside, expected at most 4\.0%: mend"):
+        validate(targets=KINDS, budget={"overall": 0.04})
+
+
+def test_sample_whose_only_label_is_bad_waits_in_the_pool(land, validate, samples):
+    table = of_kinds(samples, label=None)
+    land("a", table.assign(angle=replaced(table["angle"], x0="north")))
+    out = validate(targets={"angle": "number"})
+    assert report_in(out)["batches"]["a"] == {"in": 60, "used": 59, "pool": 1}
+    assert read(out)["angle"].isna().sum() == 1
+
+
+def test_column_a_label_is_joined_to_a_target(land, validate, samples):
+    table = samples("a", ["cat", "dog"] * 30).assign(
+        even=replaced(["1", "0", "yes", "no"] * 15, x0="maybe", x1=None, x2=None),
+        loop=replaced(["1", "0"] * 30, x2=None),
+    )
+    land("a", table)
+    land("b", samples("b", ["cat", "dog"] * 5))
+    out = validate(targets={"label": "classes", "has": {"kind": "several", "columns": ["even", "loop"]}})
+    assert json.loads((out / "classes.json").read_text("utf-8"))["has"] == {
+        "kind": "several", "labels": ["even", "loop"], "columns": ["even", "loop"],
+    }  # fmt: skip
+    given = read(out)
+    assert given["has"].isna().sum() == 3
+    assert given["has"].value_counts().to_dict() == {'["even","loop"]': 28, "[]": 29}
+    assert [(label, reason) for _, _, label, reason in labels_in(out)] == [
+        ('{"even": "maybe", "loop": "1"}', "no_labels"), ('{"even": null, "loop": "0"}', "no_labels"),
+    ]  # fmt: skip
+    assert "has" not in read(out, "b")
+    with pytest.raises(ValueError, match=r"joins 'odd' to 'has', and no batch has such a column"):
+        validate(targets={"has": {"kind": "several", "columns": ["odd"]}})
+
+
+def test_label_waits_and_is_left_out_of_its_samples_until_enough_have_it(land, validate, samples):
+    land("a", of_kinds(samples, tags=replaced(["red|round", "round", "[]", "red"] * 15, x0="red|rare", x1="rare")))
+    targets = {"label": "classes", "tags": "several"}
+    out = validate(targets=targets)
+    assert json.loads((out / "classes.json").read_text("utf-8"))["tags"]["labels"] == ["red", "round"]
+    assert read(out)["tags"].tolist()[:2] == ['["red"]', "[]"]
+    assert [row[1:] for row in labels_in(out)] == [("tags", "rare", "class_in_probation")] * 2
+    assert report_in(out)["probation"]["tags"] == {"count": 1, "named": {"rare": 2}}
+    land("b", of_kinds(samples, "b", 60, tags="rare|blue"))
+    out = validate(targets=targets, limits={"max_label_drift": 1.0})
+    assert json.loads((out / "classes.json").read_text("utf-8"))["tags"]["labels"] == ["red", "round", "blue", "rare"]
+    assert read(out)["tags"].tolist()[0] == '["rare","red"]'
+
+
+def test_labels_that_are_merged_are_one_label(land, validate, samples):
+    land("a", of_kinds(samples, tags=["round", "red|Red", "[]", "Red"] * 15))
+    out = validate(targets=KINDS, merge={"tags": {"Red": "red"}})
+    assert set(read(out)["tags"]) == {'["red"]', '["round"]', "[]"}
+
+
+def test_class_that_a_sample_loses_beside_another_label_is_listed(land, validate, samples):
+    land("a", samples("a", ["cat", "dog"] * 30).assign(colour=["red"] * 58 + ["blue"] * 2))
+    out = validate(limits={"min_classes": 1})
+    assert [row[1:] for row in labels_in(out)] == [("colour", "blue", "class_in_probation")] * 2
+    assert report_in(out)["labels"]["colour"]["set_aside"] == {"class_in_probation": 2}
+
+
+def test_project_of_classes_alone_has_no_more_keys(land, validate, samples):
+    land("a", samples("a", ["cat", "dog"] * 30))
+    out = validate()
+    assert (out / "labels.csv").read_text("utf-8") == '"batch","path","sample_id","target","label","reason","detail"\n'
+    assert {"labels", "lost_labels", "kinds"}.isdisjoint(report_in(out))
+
+
+def test_kind_is_proposed_with_its_reason(land, validate, samples, caplog):
+    caplog.set_level("INFO", "graftline")
+    land(
+        "a",
+        of_kinds(samples, tags=["round|blue", "red|blue", "red|round"] * 20, size=["small", "medium", "large"] * 20),
+    )
+    out = validate(targets=dict.fromkeys(["label", "angle", "tags", "size"], "auto"))
+    assert {name: own["kind"] for name, own in report_in(out)["kinds"].items()} == {
+        "label": "classes", "angle": "number", "tags": "several", "size": "ordinal",
+    }  # fmt: skip
+    assert json.loads((out / "classes.json").read_text("utf-8"))["size"]["steps"] == ["small", "medium", "large"]
+    assert "target angle is of the kind number: it has 60 different numbers from 0 to 357" in caplog.text
+
+
+def test_number_that_is_learned_as_classes_is_asked_about_with_a_line_that_works(land, validate, samples, tmp_path):
+    land("a", of_kinds(samples, angle=[str(number % 40) for number in range(80)], num=80))
+    settings = {"limits": {"min_class_fraction": 0.0}, "min_samples_per_class": 1}
+    with pytest.raises(ValueError, match="class"):  # too few samples of each number
+        validate(targets=["label", "angle"], **settings)
+    [remark] = report_in(tmp_path / "validated")["remarks"]
+    assert remark.startswith("angle is learned as classes, and it has 40 different numbers from 0 to 39: is it")
+    targets = yaml.safe_load(remark.partition("validate.targets: ")[2].partition(";")[0])
+    assert targets == {"label": "classes", "angle": "number"}
+    assert report_in(validate(targets=targets))["remarks"] == []
+
+
+def test_column_of_lists_is_asked_about_and_learned_by_the_line_that_is_said(land, validate, samples):
+    land("a", samples("a", ["cat", "dog"] * 30).assign(tags=['["red","round"]', "[]", '["red"]'] * 20))
+    [remark] = report_in(validate())["remarks"]
+    assert remark.startswith("not learned: 'tags' (it holds lists, such as of labels).")
+    targets = yaml.safe_load(remark.partition("validate.targets: ")[2])
+    assert json.loads((validate(targets=targets) / "classes.json").read_text("utf-8"))["tags"]["kind"] == "several"
+
+
+def test_scale_without_steps_is_refused_unless_it_is_known(land, validate, samples):
+    land("a", of_kinds(samples, grade=["a", "b", "c"] * 20))
+    with pytest.raises(ValueError, match=r"makes 'grade' ordinal without steps: name them from the lowest"):
+        validate(targets={"grade": "ordinal"})
+    land("a", of_kinds(samples))
+    out = validate(targets={"grade": "ordinal"})
+    assert json.loads((out / "classes.json").read_text("utf-8"))["grade"]["steps"] == ["poor", "fair", "good"]
+
+
+@pytest.mark.parametrize(
+    ("targets", "words"),
+    [
+        (
+            {"angle": "classes"},
+            "makes 'angle' of the kind classes, but the model in use has it as number",
+        ),
+        (
+            {"grade": {"kind": "ordinal", "steps": ["fair", "poor", "good"]}},
+            "the steps fair, poor, good, but",
+        ),
+    ],
+)
+def test_target_in_use_keeps_its_kind_and_its_steps(land, validate, samples, tmp_path, targets, words):
+    land("a", of_kinds(samples))
+    facts = {
+        "angle": {"kind": "number", "unit": "degrees", "level": 0.9, "loss": "huber"},
+        "grade": {"kind": "ordinal", "steps": ["poor", "fair", "good"]},
+        "tags": {"kind": "several", "labels": ["round", "gone"]},
+    }
+    register(tmp_path, facts)
+    with pytest.raises(ValueError, match=re.escape(words)):
+        validate(targets=targets)
+    for same in (None, dict.fromkeys(facts, "auto"), ["angle", "grade", "tags"]):
+        out = validate(targets=same)
+        known = facts | {"tags": {"kind": "several", "labels": ["round", "gone", "red"]}}
+        assert json.loads((out / "classes.json").read_text("utf-8")) == known
+
+
+def test_target_without_any_label_is_left_out_and_changes_no_byte_of_the_others(land, validate, samples, caplog):
+    land("a", of_kinds(samples))
+    targets = {"label": "classes", "angle": "number"}
+    before = {path.name: path.read_bytes() for path in validate(targets=targets).rglob("*.*") if path.is_file()}
+    out = validate(targets={"label": "classes", "angle": "number", "angel": "number"})
+    after = {path.name: path.read_bytes() for path in out.rglob("*.*") if path.is_file()}
+    assert {name for name in before if before[name] != after[name]} == {"validation.json"}
+    assert "no batch has a label of 'angel': it is left out; is it the column 'angle'?" in caplog.text
+
+
+def test_domain_and_group_are_targets_where_they_are_named(land, validate, samples):
+    groups = [f"g{number // 3}" for number in range(60)]
+    table = samples("a", ["cat", "dog"] * 30).assign(domain=["photo"] * 40 + ["sketch"] * 20, group=groups)
+    land("a", table)
+    known = json.loads((validate(targets=["label", "domain"]) / "classes.json").read_text("utf-8"))
+    assert known == {"label": ["cat", "dog"], "domain": ["photo", "sketch"]}
+    out = validate(targets={"label": "classes", "group": "classes"}, min_samples_per_class=30)
+    assert read(out).groupby(table["group"])["split"].nunique().max() == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"angle": "5"}, "target 'angle' is constant: every label of train is 5.0, expected different numbers"),
+        ({"grade": "fair"}, "target 'grade' is constant: every label of train is 'fair', expected each of its steps"),
+        ({"tags": ["red|round", "red"] * 30}, "label 'red' of tags is constant: all "),
+    ],
+)
+def test_constant_target_is_refused_by_name(land, validate, samples, changes, words):
+    land("a", of_kinds(samples, **changes))
+    with pytest.raises(ValueError, match=re.escape(words)):
+        validate(targets=KINDS)
+
+
+@pytest.mark.parametrize("split", ["train", "val", "heldout"])
+def test_target_without_labels_on_a_side_is_refused_by_name(land, validate, samples, split):
+    table = of_kinds(samples).assign(split=["train", "val", "heldout"] * 20)
+    land("a", table.assign(angle=table["angle"].where(table["split"] != split)))
+    with pytest.raises(ValueError, match=f"target 'angle' has no label in {split}, expected some in each split"):
+        validate(targets={"label": "classes", "angle": "number"})
+
+
+def test_drift_of_numbers_and_of_a_label_names_the_batch(land, validate, samples):
+    land("a", of_kinds(samples))
+    land("b", of_kinds(samples, "b", angle=[str(1000 + number) for number in range(60)], tags="red|round"))
+    with pytest.raises(ValueError, match=r"batch b by 1\.00 in angle, batch b by 0\.50 in tags, expected at most 0\.4"):
+        validate(targets=KINDS, limits={"max_label_drift": 0.4})

@@ -6,9 +6,11 @@ from typing import Any
 
 import pandas as pd
 
+from tasks.data.admission.labels import num_labels
 from tasks.data.admission.options import QuarantineLimits
-from tasks.data.admission.quarantine import NO_LOSS, OF_A_TABLE, WAITING, commonest
+from tasks.data.admission.quarantine import NO_LOSS, OF_A_TABLE, UNKNOWN, WAITING, commonest
 from tasks.data.manifest.manifest import POOL, used_of
+from tasks.targets.target import Target
 
 
 def account(
@@ -28,6 +30,46 @@ def account(
         assert num_in == num_used + num_pool + sum(quarantined.values()), batch
         counts[batch] = {"in": num_in, "used": num_used, "pool": num_pool} | quarantined
     return counts
+
+
+def account_labels(
+    given: Mapping[str, int],
+    manifest: pd.DataFrame,
+    labels: pd.DataFrame,
+    of_ledger: Mapping[str, int],
+    *,
+    targets: Mapping[str, Target],
+) -> dict[str, dict[str, Any]]:
+    """Count by target the labels that were `given`, are `used`, are `set_aside` for a reason, or whose sample is.
+
+    The sums agree. Each of several labels counts; one that cannot be read counts once.
+    """
+    reasons = {str(target): rows.value_counts() for target, rows in labels.groupby("target")["reason"]}
+    counts = {}
+    for name, target in targets.items():
+        set_aside = {str(reason): int(n) for reason, n in sorted(reasons.get(name, pd.Series(dtype=int)).items())}
+        used = num_labels(manifest[name], target)
+        assert given[name] == used + sum(set_aside.values()) + of_ledger[name], name
+        counts[name] = {
+            "given": given[name], "used": used, "of_quarantined_samples": of_ledger[name], "set_aside": set_aside,
+        }  # fmt: skip
+    return counts
+
+
+def lost_labels(
+    counts: Mapping[str, Mapping[str, Any]], labels: pd.DataFrame, *, limits: QuarantineLimits
+) -> list[dict[str, Any]]:
+    """Return the targets that lose more of their labels than the limit for all samples, with the reasons.
+
+    Classes and labels that wait, or that params.yaml does not let in, are not lost.
+    """
+    lost = labels[~labels["reason"].isin([WAITING, UNKNOWN])]
+    shares = {name: float((lost["target"] == name).sum() / max(own["given"], 1)) for name, own in counts.items()}
+    return [
+        {"target": name, "fraction": share, "limit": limits.overall, "reasons": commonest(lost[lost["target"] == name])}
+        for name, share in shares.items()
+        if share > limits.overall
+    ]
 
 
 def labels_of(ledger: pd.DataFrame, samples: pd.DataFrame, defects: pd.DataFrame) -> pd.DataFrame:

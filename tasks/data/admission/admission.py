@@ -1,37 +1,54 @@
 """Decide about every scanned sample: which split and labels it has in the manifest, or why it is set aside."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from tasks.data.admission.classes import classes_in_order
+from tasks.data.admission.labels import LABEL_COLUMNS, labels_set_aside, names_of, num_labels, without_labels
 from tasks.data.admission.options import AdmissionOptions
-from tasks.data.admission.quarantine import WAITING, duplicates, labels_not_let_in, ledger_of, unlabelled_copies
+from tasks.data.admission.quarantine import (
+    UNKNOWN,
+    WAITING,
+    duplicates,
+    labels_not_let_in,
+    ledger_of,
+    not_let_in,
+    unlabelled_copies,
+)
 from tasks.data.admission.splits import batches_without_val, split_of_any_copy, with_val
 from tasks.data.manifest.manifest import POOL
+from tasks.targets.classes import Classes
+from tasks.targets.several import Several
+from tasks.targets.target import Target
+
+MOST_LABELS = 5_000  # different ones of a target of several
 
 
 @dataclass(frozen=True, kw_only=True)
 class Admission:
     """The decisions: every sample is a row of the manifest or of the ledger. The manifest has the pool, too.
 
-    `classes` are the classes in use, by target, in the order of the logits. `probation` counts the samples of each
-    class in probation, by target.
+    `targets` have the classes or labels in use, in the order of the logits; one that has no label at all is left out.
+    `probation` counts the samples of each class in probation, by target. `labels` are those that are set aside while
+    their sample has others or waits in the pool, and `labels_of_ledger` counts those of the samples in the ledger.
     """
 
     manifest: pd.DataFrame
     ledger: pd.DataFrame
-    classes: dict[str, list[str]]
+    targets: dict[str, Target]
     probation: dict[str, dict[str, int]]
+    labels: pd.DataFrame
+    labels_of_ledger: dict[str, int]
 
 
 def admit(
     samples: pd.DataFrame,
     options: AdmissionOptions,
     *,
-    targets: Sequence[str],
+    targets: Mapping[str, Target],
     registered: Mapping[str, Sequence[str]],
     split: Callable[[str], str],
 ) -> Admission:
@@ -42,48 +59,100 @@ def admit(
 
     Args:
         samples: columns batch, path, sample_id, group, split and the targets. Batches are in the order they landed.
-        targets: the columns to learn.
-        registered: by target, the classes of the model in use, which keep their places.
+        targets: the columns to learn, without their classes and labels.
+        registered: by target, the classes or labels of the model in use, which keep their places.
         split: returns the split of a group, or of a sample_id.
     """
     samples = samples.sort_values(["batch", "path"], key=_landed, kind="stable", ignore_index=True)
+    groups = samples["group"].fillna(samples["sample_id"])  # a group may be a target, too
     min_samples = options.min_samples_per_class
     ledgers: list[pd.DataFrame] = []
+    pools: list[pd.DataFrame] = []
+    labels = [pd.DataFrame(columns=LABEL_COLUMNS, dtype="str")]
+    gone = dict.fromkeys(targets, 0)
 
     def set_aside(reasons: pd.DataFrame) -> None:
         nonlocal samples
         ledgers.append(ledger_of(samples, reasons))
+        for name, target in targets.items():
+            gone[name] += num_labels(samples.loc[reasons.index, name], target)
         samples = samples.drop(reasons.index) if len(reasons) else samples
 
-    without_val = batches_without_val(samples, targets=targets)
+    def let_wait() -> None:
+        nonlocal samples
+        pools.append(samples[samples[list(targets)].isna().all(axis=1)].assign(split=POOL))
+        samples = samples.drop(pools[-1].index)
+
+    def let_in(allowed: Mapping[str, Sequence[str]], reason: str, details: Mapping[tuple[str, str], str]) -> None:
+        for name, names in allowed.items():
+            samples[name], out = without_labels(samples[name], targets[name], allowed=names)
+            said = {label: details.get((name, label), not_let_in(name, label)) for label in out.unique()}
+            labels.append(labels_set_aside(samples, name, out, reason=reason, details=said))
+
+    without_val = batches_without_val(samples, targets=list(targets))
     if without_val:
         samples["split"] = with_val(samples, without_val, split=split)
     samples["split"] = split_of_any_copy(samples)
-    set_aside(unlabelled_copies(samples, targets=targets))
-    pool = samples[samples[list(targets)].isna().all(axis=1)].assign(split=POOL)
-    samples = samples.drop(pool.index)
-    set_aside(duplicates(samples, targets=targets))
-    allowed = {target: options.classes.get(target) or list(samples[target].dropna().unique()) for target in targets}
-    set_aside(labels_not_let_in(samples, allowed=allowed, reason="unknown_class", details={}))
-    _drop_labels(samples, allowed)
-    classes, probation = {}, {}
-    for target in targets:
-        classes[target], probation[target] = classes_in_order(
-            samples, target=target, registered=registered.get(target, []), min_samples=min_samples
-        )
-    details = {
-        (target, name): f"class {name!r} of {target} has {count} of {min_samples} samples: it waits for more"
-        for target, counts in probation.items()
-        for name, count in counts.items()
+    set_aside(unlabelled_copies(samples, targets=list(targets)))
+    let_wait()
+    set_aside(duplicates(samples, targets=list(targets)))
+    of_kind = {kind: [name for name, own in targets.items() if own.kind == kind] for kind in ("classes", "several")}
+    always = [name for name in targets if name not in of_kind["classes"]]
+    named = [*of_kind["classes"], *of_kind["several"]]
+    allowed = {
+        name: options.classes.get(name) or list(names_of(samples[name], targets[name]).unique()) for name in named
     }
-    set_aside(labels_not_let_in(samples, allowed=classes, reason=WAITING, details=details))
-    _drop_labels(samples, classes)
-    keys = samples["group"].fillna(samples["sample_id"])
+    classes = {name: allowed[name] for name in of_kind["classes"]}
+    set_aside(labels_not_let_in(samples, allowed=classes, always=always, reason=UNKNOWN, details={}))
+    let_in(allowed, UNKNOWN, {})
+    in_use, probation = {}, {}
+    for name in named:
+        in_use[name], probation[name] = classes_in_order(
+            samples[["batch"]].join(names_of(samples[name], targets[name]), how="right").reset_index(drop=True),
+            target=name, registered=registered.get(name, []), min_samples=min_samples,
+        )  # fmt: skip
+    for name in of_kind["several"]:
+        if len(in_use[name]) > MOST_LABELS:
+            raise ValueError(
+                f"{name} has {len(in_use[name]):,} different labels, expected at most {MOST_LABELS:,}: is its "
+                "separator right? Or raise validate.min_samples_per_class"
+            )
+    details = {
+        (name, label): f"{what} {label!r} of {name} has {count} of {min_samples} samples: it waits for more"
+        for what, kind in (("class", "classes"), ("label", "several"))
+        for name in of_kind[kind]
+        for label, count in probation[name].items()
+    }
+    let_in({name: in_use[name] for name in of_kind["several"]}, WAITING, details)
+    let_wait()
+    classes = {name: in_use[name] for name in of_kind["classes"]}
+    set_aside(labels_not_let_in(samples, allowed=classes, always=always, reason=WAITING, details=details))
+    let_in(classes, WAITING, details)
+    keys = groups[samples.index]
     samples["split"] = samples["split"].fillna(keys.map({key: split(key) for key in keys.unique()}))
-    ledger = pd.concat(ledgers, ignore_index=True)
-    in_use = {target: names for target, names in classes.items() if names}
-    manifest = pd.concat([samples, pool]).sort_index() if len(pool) else samples
-    return Admission(manifest=manifest, ledger=ledger, classes=in_use, probation=probation)
+    num_waiting = sum(map(len, pools))
+    return Admission(
+        manifest=pd.concat([samples, *pools]).sort_index() if num_waiting else samples,
+        ledger=pd.concat(ledgers, ignore_index=True),
+        targets=_in_use(targets, in_use, samples),
+        probation=probation,
+        labels=pd.concat(labels, ignore_index=True),
+        labels_of_ledger=gone,
+    )
+
+
+def _in_use(
+    targets: Mapping[str, Target], names: Mapping[str, Sequence[str]], samples: pd.DataFrame
+) -> dict[str, Target]:
+    """Return the targets that have a class or a label in use, with these."""
+    found: dict[str, Target] = {}
+    for name, target in targets.items():
+        if name not in names:
+            found |= {name: target} if samples[name].notna().any() else {}
+        elif names[name]:
+            assert isinstance(target, Classes | Several)
+            found[name] = replace(target, names=tuple(names[name]))
+    return found
 
 
 def _landed(column: "pd.Series[Any]") -> "pd.Series[Any]":
@@ -91,9 +160,3 @@ def _landed(column: "pd.Series[Any]") -> "pd.Series[Any]":
     if column.name != "batch":
         return column
     return pd.Series(pd.factorize(column)[0], index=column.index)
-
-
-def _drop_labels(samples: pd.DataFrame, allowed: Mapping[str, Sequence[str]]) -> None:
-    """Remove the labels that are not allowed; the samples have other labels."""
-    for target, names in allowed.items():
-        samples[target] = samples[target].where(samples[target].isin(names))

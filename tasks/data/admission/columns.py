@@ -1,13 +1,13 @@
 """Choose the columns that are learned, the targets, and say why each other column is passed over."""
 
 import re
-from collections.abc import Collection, Sequence
-from decimal import Decimal
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from tasks.data.admission.options import AdmissionOptions
+from tasks.data.admission.proposals import MOST_NUMBERS, is_list, number_in
 from tasks.data.admission.spellings import plain
 from tasks.data.raw.entries import FACTS, KEYS
 from tasks.data.raw.usual_names import split_called
@@ -18,15 +18,22 @@ OF_AN_IDENTITY = {
     "id", "ids", "uid", "uuid", "guid", "idx", "index", "serial", "date", "time", "datetime", "timestamp", "md5",
     "sha256", "hash",
 }  # fmt: skip
-MOST_NUMBERS = 30  # different whole numbers; a column with more of them is likely a measurement, such as an age
 # a column whose cells differ this much holds texts, which may be private: of cells of several words, and of any cells
 MOST_DIFFERENT_TEXTS, MOST_DIFFERENT = 0.5, 0.9
 LEAST_WORDS = 4.0  # of a cell on average, from which it is a text and not a name
 LIKE_TEXTS = "its cells differ like texts"
+NUMBERS = "it holds numbers, such as a measurement"
+LISTS = "it holds lists, such as of labels"
+KINDS = {NUMBERS: "number", LISTS: "several"}  # that such a column may have
 
 
 def target_columns(
-    samples: pd.DataFrame, options: AdmissionOptions, *, registered: Collection[str], facts: Collection[str]
+    samples: pd.DataFrame,
+    options: AdmissionOptions,
+    *,
+    registered: Collection[str],
+    facts: Collection[str],
+    joined: Mapping[str, Collection[str]],
 ) -> tuple[list[str], dict[str, str]]:
     """Return the targets among the columns of the samples, and why each of the other columns is passed over.
 
@@ -34,26 +41,33 @@ def target_columns(
     model is in use, the first batches decide: a target is a column that the first batch with labels has, and in which
     a value is frequent enough to be a class by the time when that first holds for any column. So a column that is no
     target on the first day does not become one later. If there is no such column, all columns are targets whose cells
-    do not differ like texts.
+    do not differ like texts. `domain` and `group` are targets where they are named, or registered. A target that is
+    declared with its kind, and that no batch has, is left out where there is another one.
 
     Args:
         samples: in the order in which the batches landed.
         registered: the targets whose classes are registered.
         facts: the columns of the facts of a sample.
+        joined: by target, the columns that each stand for one of its labels.
 
     Raises:
         ValueError: the samples have no column for a chosen target, or for a target with fixed classes; or a target
             differs in case alone from another column.
     """
-    columns = [name for name in samples.columns if name not in (*FACTS, *KEYS, *facts)]
+    parts = {column: f"it is a label of {name!r}" for name, own in joined.items() for column in own}
+    asked = {*(options.targets or ()), *registered} & {"domain", "group"}
+    roles = {name for name in asked if samples[name].notna().any()}
+    own = [name for name in samples.columns if name not in (*FACTS, *KEYS, *facts, *parts) or name in roles]
+    columns = [*own, *joined]
     for key, names in (("targets", options.targets or []), ("classes", options.classes)):
         missing = [name for name in names if name not in columns]
-        if missing:
+        if missing and not (key == "targets" and isinstance(options.targets, dict) and len(missing) < len(names)):
             raise ValueError(
                 f"validate.{key} names {missing[0]!r}, which no batch has, expected one of "
                 f"{', '.join(columns) or 'none'}: correct the spelling, or label the data"
             )
-    targets, passed_over = _choice(samples, columns, options, registered=registered)
+    targets, passed_over = _choice(samples, columns, options, registered=registered, joined=joined)
+    passed_over |= parts
     seen = {name.casefold(): name for name in (*FACTS, *KEYS, *facts)}
     for name in targets:
         if (other := seen.setdefault(name.casefold(), name)) != name:
@@ -65,16 +79,25 @@ def target_columns(
 
 
 def _choice(
-    samples: pd.DataFrame, columns: list[str], options: AdmissionOptions, *, registered: Collection[str]
+    samples: pd.DataFrame,
+    columns: list[str],
+    options: AdmissionOptions,
+    *,
+    registered: Collection[str],
+    joined: Collection[str],
 ) -> tuple[list[str], dict[str, str]]:
     if options.targets:
-        return list(options.targets), _others(columns, options.targets, "validate.targets does not name it")
+        named = [name for name in options.targets if name in columns]
+        return named, _others(columns, named, "validate.targets does not name it")
     known = [name for name in columns if name in {*options.classes, *registered}]
     if any(name in registered for name in known):
         return known, _others(columns, known, "the model in use does not have it")
+    columns = [name for name in columns if name not in joined]
     first, passed_over = _of_the_first_batches(samples, columns, min_samples=options.min_samples_per_class)
     targets = [name for name in columns if name in {*known, *first}]
-    targets = targets or [name for name in columns if not _differ_like_texts(name, samples[name])]
+    targets = targets or [
+        name for name in columns if not _differ_like_texts(name, samples[name]) and not _are_lists(samples[name])
+    ]
     return targets, {name: why for name, why in passed_over.items() if name not in targets}
 
 
@@ -93,7 +116,8 @@ def _of_the_first_batches(
     earliest = min(begins.values(), default=0)
     why = {
         name: (
-            f"no value of it has {min_samples} samples" if name not in since
+            LISTS if _are_lists(samples[name])
+            else f"no value of it has {min_samples} samples" if name not in since
             else "batches before it taught other columns" if begins[name] > earliest
             else _unlike_classes(name, samples[name])
         )
@@ -101,7 +125,11 @@ def _of_the_first_batches(
     }  # fmt: skip
     likely = [name for name, reason in why.items() if not reason]
     if not likely:  # rather a doubtful target than none; the log shows its classes
-        likely = [name for name in columns if name in since and begins[name] == earliest and why[name] != LIKE_TEXTS]
+        likely = [
+            name
+            for name in columns
+            if name in since and begins[name] == earliest and why[name] not in (LIKE_TEXTS, LISTS)
+        ]
     first = min((since[name] for name in likely), default=None)
     targets = [name for name in likely if since[name] == first]
     late = f"no value of it had {min_samples} samples when the other columns were first learned"
@@ -126,12 +154,16 @@ def _unlike_classes(name: str, labels: "pd.Series[Any]") -> str:
     values = [str(value) for value in labels.dropna().unique()]
     if len({split_called(value) for value in values} - {None}) > 1 and all(map(split_called, values)):
         return "it holds names of splits: if it divides the samples, call it 'split'"
-    numbers = [_number(value) for value in values]
+    numbers = [number_in(value) for value in values]
     if any(number is None for number in numbers):
         return LIKE_TEXTS if _differ_like_texts(name, labels) else ""
     if len(numbers) > MOST_NUMBERS or any(number != number.to_integral_value() for number in numbers if number):
-        return "it holds numbers, such as a measurement"
+        return NUMBERS
     return ""
+
+
+def _are_lists(labels: "pd.Series[Any]") -> bool:
+    return any(map(is_list, labels.dropna().unique()))
 
 
 def _differ_like_texts(name: str, labels: "pd.Series[Any]") -> bool:
@@ -141,14 +173,6 @@ def _differ_like_texts(name: str, labels: "pd.Series[Any]") -> bool:
     cells = labels.dropna().astype(str)
     has_words = len(cells) and cells.map(lambda cell: len(cell.split())).mean() >= LEAST_WORDS
     return 1 < cells.nunique() > len(cells) * (MOST_DIFFERENT_TEXTS if has_words else MOST_DIFFERENT)
-
-
-def _number(text: str) -> Decimal | None:
-    try:
-        number = Decimal(text)
-    except ArithmeticError:
-        return None
-    return number if number.is_finite() else None
 
 
 def perhaps_one_target(samples: pd.DataFrame, targets: Sequence[str], others: Collection[str]) -> list[dict[str, Any]]:

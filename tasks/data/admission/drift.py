@@ -1,34 +1,70 @@
 """Measure how far the labels of each batch are from those of the batches before it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2_contingency
+from numpy.typing import NDArray
+from scipy.stats import chi2_contingency, ks_2samp
+
+from tasks.targets.target import Target
 
 COLUMNS = ["batch", "target", "num_labels", "distance", "p_value", "significant_distance"]
 
 
-def label_drift(manifest: pd.DataFrame, *, targets: Sequence[str], significance: float) -> pd.DataFrame:
+def label_drift(manifest: pd.DataFrame, *, targets: Mapping[str, Target], significance: float) -> pd.DataFrame:
     """Return a row for every target and every batch with labels for it, except the first such batch, in their order.
 
     Columns (COLUMNS):
-        distance: the total variation distance, 0 to 1, between the class fractions of the batch and of all before it.
-        p_value: of the chi-square test of homogeneity (Pearson 1900).
+        distance: 0 to 1, between the labels of the batch and those of all before it. For classes and steps it is the
+            total variation distance of their fractions, for several labels the largest one of a label. For numbers it
+            is the largest distance of the two distribution functions (Kolmogorov-Smirnov).
+        p_value: of the chi-square test of homogeneity (Pearson 1900), for several labels the least one times their
+            number (Bonferroni), for numbers of the two-sample Kolmogorov-Smirnov test.
         significant_distance: the distance if p_value is below `significance`, else 0. A small batch may be far from
             the others by chance.
     """
     rows = []
-    for target in targets:
-        labelled = manifest.dropna(subset=[target])
+    for name, target in targets.items():
+        labelled = manifest.dropna(subset=[name])
         order = list(dict.fromkeys(labelled["batch"]))
-        counts = pd.crosstab(labelled["batch"], labelled[target]).reindex(order).to_numpy()
-        so_far = counts.cumsum(axis=0)  # (num_batches, num_classes)
-        for number in range(1, len(order)):
-            now, before = counts[number], so_far[number - 1]
-            both = np.stack([now, before])[:, now + before > 0]
-            distance = float(np.abs(now / now.sum() - before / before.sum()).sum() / 2)
-            p_value = float(chi2_contingency(both, correction=False).pvalue) if both.shape[1] > 1 else 1.0
+        far = {"number": _numbers, "several": _several}.get(target.kind, _classes)
+        sizes = labelled["batch"].value_counts()
+        for number, (distance, p_value) in enumerate(far(labelled, name, target, order), start=1):
             significant = distance if p_value < significance else 0.0
-            rows.append((order[number], target, int(now.sum()), distance, p_value, significant))
+            rows.append((order[number], name, int(sizes[order[number]]), distance, p_value, significant))
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _classes(labelled: pd.DataFrame, name: str, target: Target, order: list[str]) -> list[tuple[float, float]]:
+    counts = pd.crosstab(labelled["batch"], labelled[name]).reindex(order).to_numpy()
+    so_far = counts.cumsum(axis=0)  # (num_batches, num_classes)
+    return [_homogeneous(now, before) for now, before in zip(counts[1:], so_far, strict=False)]
+
+
+def _several(labelled: pd.DataFrame, name: str, target: Target, order: list[str]) -> list[tuple[float, float]]:
+    truths = pd.DataFrame(target.encode(labelled[name])).groupby(labelled["batch"].to_numpy())
+    counts = np.stack([truths.sum().loc[order], truths.size().loc[order].to_numpy()[:, None] - truths.sum().loc[order]])
+    so_far = counts.cumsum(axis=1)  # (2, num_batches, num_labels)
+    found = []
+    for number in range(1, len(order)):
+        each = [
+            _homogeneous(counts[:, number, label], so_far[:, number - 1, label]) for label in range(len(target.names))
+        ]
+        distance, p_value = min(each, key=lambda one: (one[1], -one[0]))
+        found.append((distance, min(p_value * len(each), 1.0)))
+    return found
+
+
+def _numbers(labelled: pd.DataFrame, name: str, target: Target, order: list[str]) -> list[tuple[float, float]]:
+    values = target.encode(labelled[name])
+    place = labelled["batch"].map({batch: number for number, batch in enumerate(order)}).to_numpy()
+    tests = [ks_2samp(values[place == number], values[place < number]) for number in range(1, len(order))]
+    return [(float(test.statistic), float(test.pvalue)) for test in tests]
+
+
+def _homogeneous(now: NDArray[np.int64], before: NDArray[np.int64]) -> tuple[float, float]:
+    """Return the distance of the fractions of counts (num_classes,), and the p-value of their difference."""
+    both = np.stack([now, before])[:, now + before > 0]
+    distance = float(np.abs(now / now.sum() - before / before.sum()).sum() / 2)
+    return distance, float(chi2_contingency(both, correction=False).pvalue) if both.shape[1] > 1 else 1.0

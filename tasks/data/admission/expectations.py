@@ -12,9 +12,11 @@ from typing import Any
 import pandas as pd
 
 from tasks.data.admission.drift import label_drift
+from tasks.data.admission.labels import names_of
 from tasks.data.admission.options import ExpectationLimit, ExpectationLimits, ExpectationOptions
-from tasks.data.admission.shortfalls import ASPECT_RATIO, CLASS_FRACTION, MARKUP_FRACTION, sentence
+from tasks.data.admission.shortfalls import ASPECT_RATIO, CLASS_FRACTION, MARKUP_FRACTION, MOST_FRACTION, sentence
 from tasks.data.manifest.manifest import SPLITS, used_of
+from tasks.targets.target import Target
 
 SEVERITIES = {"error": "critical", "warning": "warning"}  # our names, and Great Expectations'
 
@@ -32,7 +34,7 @@ def make_examination(
     options: ExpectationOptions,
     *,
     batches: Sequence[str],
-    classes: Mapping[str, Sequence[str]],
+    targets: Mapping[str, Target],
     facts: Collection[str],
     min_image_size: int,
 ) -> Examination:
@@ -41,24 +43,23 @@ def make_examination(
     Args:
         manifest: all batches, in their order.
         batches: their names, including those that have no sample left.
-        classes: the classes in use, by target.
+        targets: with the classes and labels in use.
         facts: the names of the facts of a sample, which are those of an image or those of a text.
         min_image_size: px, the shorter side.
     """
-    targets = list(classes)
     used = used_of(manifest)
     of_pool_alone = set(manifest["batch"].unique()) - set(used["batch"].unique())
     manifest, batches = used, [batch for batch in batches if batch not in of_pool_alone]
     drift = label_drift(manifest, targets=targets, significance=options.drift_significance)
     return Examination(
         tables=tables(manifest, drift, batches=batches, targets=targets, facts=facts),
-        suites=suites(targets=classes, limits=options.expectations, facts=facts, min_image_size=min_image_size),
+        suites=suites(targets=targets, limits=options.expectations, facts=facts, min_image_size=min_image_size),
     )
 
 
 def suites(
     *,
-    targets: Mapping[str, Sequence[str]],
+    targets: Mapping[str, Target],
     limits: ExpectationLimits,
     facts: Collection[str],
     min_image_size: int,
@@ -92,15 +93,21 @@ def suites(
         ]
     else:
         samples.append(expect(between, "characters", column="characters", min_value=1))
-    for target, classes in targets.items():
+    in_set, num_unique = gxe.ExpectColumnDistinctValuesToBeInSet, gxe.ExpectColumnUniqueValueCountToBeBetween
+    for target, own in targets.items():
         share = CLASS_FRACTION + target
-        samples += [
-            expect(gxe.ExpectColumnDistinctValuesToBeInSet, "classes in use", column=target, value_set=list(classes)),
-            limited(gxe.ExpectColumnUniqueValueCountToBeBetween, "min_classes", target=target, column=target),
-            limited(between, "min_class_fraction", target=target, column=share),
-            limited(between, "max_class_fraction", target=target, column=share),
-            limited(not_null, "max_missing_labels", "mostly", target=target, column=target),
-        ]
+        if own.kind in ("classes", "ordinal"):
+            samples += [
+                expect(in_set, "classes in use", column=target, value_set=list(own.names)),
+                limited(num_unique, "min_classes", target=target, column=target),
+            ]
+        if own.kind != "number":
+            most = MOST_FRACTION + target if own.kind == "several" else share
+            samples += [
+                limited(between, "min_class_fraction", target=target, column=share),
+                limited(between, "max_class_fraction", target=target, column=most),
+            ]
+        samples.append(limited(not_null, "max_missing_labels", "mostly", target=target, column=target))
     batches = [
         limited(gxe.ExpectColumnMinToBeBetween, "min_samples_per_batch", column="num_samples"),
         limited(between, "max_label_drift", column="significant_distance"),
@@ -115,19 +122,25 @@ def tables(
     drift: pd.DataFrame,
     *,
     batches: Sequence[str],
-    targets: Sequence[str],
+    targets: Mapping[str, Target],
     facts: Collection[str],
 ) -> dict[str, pd.DataFrame]:
     """Return the tables of the suites.
 
     `samples` is the manifest with the aspect ratio of every image and the shares that its classes have of all labels,
-    0..1. `batches` has a row a batch and target, with the number of samples, the drift, and the share of the texts that
+    0..1; of several labels, the share of the samples that have the rarest, and the commonest one.
+    `batches` has a row a batch and target, with the number of samples, the drift, and the share of the texts that
     have remains of HTML, 0..1.
     """
-    shares = {
-        CLASS_FRACTION + target: manifest.groupby(target)[target].transform("size") / max(manifest[target].count(), 1)
-        for target in targets
-    }
+    shares: dict[str, Any] = {}
+    for target, own in targets.items():
+        num = max(manifest[target].count(), 1)
+        if own.kind == "several":
+            share = names_of(manifest[target], own).map(names_of(manifest[target], own).value_counts()) / num
+            by_sample = share.groupby(level=0)
+            shares |= {CLASS_FRACTION + target: by_sample.min(), MOST_FRACTION + target: by_sample.max()}
+        elif own.kind != "number":
+            shares[CLASS_FRACTION + target] = manifest.groupby(target)[target].transform("size") / num
     sizes = manifest.groupby("batch").size().reindex(list(batches), fill_value=0).rename("num_samples")
     samples = manifest[["sample_id", "batch", "path", "split", *facts, *targets]].assign(**shares)
     by_batch = sizes.rename_axis("batch").reset_index().merge(drift, on="batch", how="left")

@@ -3,21 +3,33 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PlainValidator
 
+from tasks.data.admission.declarations import Declared, checked_targets, declarations
 from tasks.machine.bounds import Count, Fraction, NotNegative, OpenFraction
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdmissionOptions:
-    """The columns to learn (None: those that the first batches have), the classes, and when a new one is let in."""
+    """The columns to learn (None: those that the first batches have), the classes, and when a new one is let in.
 
-    targets: Annotated[list[str], Field(min_length=1)] | None
+    `targets` may be a list of columns, or map each to its kind: see `declarations`.
+    """
+
+    targets: Annotated[Declared, PlainValidator(checked_targets)]
     classes: dict[str, Annotated[list[str], Field(min_length=1)]]  # by target; no entry lets in all
     merge: dict[str, dict[str, str]]  # by target, the class that a label counts as; one that counts as itself stays
     min_samples_per_class: Count
 
     def __post_init__(self) -> None:
+        declared = declarations(self.targets)
+        for key, names in (("classes", self.classes), ("merge", self.merge)):
+            for target in names:
+                kind = declared.get(target, {}).get("kind")
+                if kind == "number" or (kind == "ordinal" and key == "classes"):
+                    raise ValueError(
+                        f"{key} names {target!r}, which validate.targets makes {kind}: take it out of validate.{key}"
+                    )
         for target, classes in self.merge.items():
             for label, name in classes.items():
                 if classes.get(name, name) != name:

@@ -3,12 +3,13 @@
 A function that sets samples aside returns a table of `reason` and `detail`, with the index of those samples.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pandas as pd
 
 LEDGER_COLUMNS = ["batch", "path", "sample_id", "reason", "detail"]
 WAITING = "class_in_probation"  # the sample itself is good
+UNKNOWN = "unknown_class"
 COPY = "unlabelled_copy"
 NOT_A_SAMPLE = "not_a_sample"  # a file that nobody meant as one
 NO_LOSS = (WAITING, COPY, NOT_A_SAMPLE)  # no quarantine limit counts these reasons
@@ -71,29 +72,36 @@ def _places(samples: pd.DataFrame) -> "pd.Series[str]":
 
 
 def labels_not_let_in(
-    samples: pd.DataFrame, *, allowed: Mapping[str, Sequence[str]], reason: str, details: Mapping[tuple[str, str], str]
+    samples: pd.DataFrame,
+    *,
+    allowed: Mapping[str, Sequence[str]],
+    always: Collection[str],
+    reason: str,
+    details: Mapping[tuple[str, str], str],
 ) -> pd.DataFrame:
     """Set aside samples that have labels, but none that is allowed for its target.
 
     Args:
         samples: with the columns of the targets.
         allowed: by target, the classes that are allowed.
+        always: the targets of which every label is allowed.
         reason: the reason code in the ledger.
         details: by target and class, the detail in the ledger; without an entry it says that the class is not allowed.
     """
-    is_in = pd.Series(False, index=samples.index)
+    is_in = samples[list(always)].notna().any(axis=1)
     for target, names in allowed.items():
         is_in |= samples[target].isin(names)
     rows = samples[~is_in]
     reasons = _reasons(rows, reason, "")
     for target in reversed(list(allowed)):
         labels = rows[target].dropna()
-        detail_of = {
-            name: details.get((target, name), f"class {name!r} of {target} is not one of the fixed classes")
-            for name in labels.unique()
-        }
+        detail_of = {name: details.get((target, name), not_let_in(target, name)) for name in labels.unique()}
         reasons.loc[labels.index, "detail"] = labels.map(detail_of)
     return reasons
+
+
+def not_let_in(target: str, name: str) -> str:
+    return f"class {name!r} of {target} is not one of the fixed classes"
 
 
 def ledger_of(samples: pd.DataFrame, reasons: pd.DataFrame) -> pd.DataFrame:

@@ -1,18 +1,33 @@
-"""Read the registry of classes: the classes of each target in the order of the logits. It only grows."""
+"""Read the registry of classes: what is known of each target in use, in the order of the logits. It only grows.
+
+What is known of a target, its facts, is a list of its classes, or for another kind an object that names the kind. Flows
+read the registry too, so that nothing here imports the kinds themselves.
+"""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+Facts = list[str] | dict[str, Any]
+
+NAMES = {"several": "labels", "ordinal": "steps"}  # the key of the names, by kind; a number has none
+# what training sets; it changes with each model, and is no part of the registry
+OF_TRAINING = ("slopes", "shifts", "thresholds", "centre", "scale", "interval")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Registry:
-    """The classes of the model in use. The version counts how often they were extended."""
+    """The targets of the model in use, by name. The version counts how often they were extended."""
 
     version: int = 0
-    classes: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by target
+    classes: Mapping[str, Facts] = field(default_factory=dict)  # the facts, by target
+
+    @property
+    def names(self) -> dict[str, list[str]]:
+        """Return the classes, labels or steps, by target."""
+        return {target: names_in(facts) for target, facts in self.classes.items()}
 
 
 def read_registry(path: Path) -> Registry:
@@ -32,12 +47,40 @@ def read_registry(path: Path) -> Registry:
     return Registry(version=content["version"], classes=content["classes"])
 
 
+def kind_in(facts: Facts) -> str:
+    return "classes" if isinstance(facts, list) else str(facts["kind"])
+
+
+def names_in(facts: Facts) -> list[str]:
+    """Return the classes, labels or steps of a target."""
+    return facts if isinstance(facts, list) else list(facts.get(NAMES.get(kind_in(facts), ""), []))
+
+
+def declared(facts: Facts) -> Facts:
+    """Return the facts without what training sets."""
+    return facts if isinstance(facts, list) else {key: value for key, value in facts.items() if key not in OF_TRAINING}
+
+
+def continues(facts: Facts, *, registered: Facts) -> bool:
+    """Return whether a target has the registered kind, and its names in the same places; a scale has no others."""
+    names, known = names_in(facts), names_in(registered)
+    kind = kind_in(facts)
+    return kind == kind_in(registered) and names[: len(known)] == known and (kind != "ordinal" or names == known)
+
+
 def _is_registry(content: Any) -> bool:
     if not isinstance(content, dict) or not isinstance(content.get("version"), int):
         return False
     classes = content.get("classes")
-    return isinstance(classes, dict) and all(map(_is_list_of_classes, classes.values()))
+    return isinstance(classes, dict) and all(map(_are_facts, classes.values()))
 
 
-def _is_list_of_classes(names: Any) -> bool:
+def _are_facts(facts: Any) -> bool:
+    if isinstance(facts, dict):
+        kind = facts.get("kind")
+        return kind == "number" or (kind in NAMES and _is_list_of_names(facts.get(NAMES[kind])))
+    return _is_list_of_names(facts)
+
+
+def _is_list_of_names(names: Any) -> bool:
     return isinstance(names, list) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)

@@ -5,12 +5,17 @@ from typing import Any
 
 import pandas as pd
 
-from tasks.data.admission.columns import perhaps_one_target
+from tasks.data.admission.columns import KINDS, perhaps_one_target
+from tasks.data.admission.declarations import Declared
+from tasks.data.admission.labels import names_of
 from tasks.data.admission.nesting import alike_inside
 from tasks.data.admission.options import AdmissionOptions
+from tasks.data.admission.proposals import line as kind_line
+from tasks.data.admission.proposals import propose
 from tasks.data.admission.shortfalls import number_of
 from tasks.data.admission.spellings import alike, line, plain, quoted, several_in_one
 from tasks.data.admission.splits import batches_without_heldout, batches_without_val
+from tasks.targets.target import Target
 
 MAX_SHOWN = 10  # names in a sentence
 NO_JUDGE = "names train and val, but no held-out"
@@ -23,7 +28,7 @@ KEEP = "to keep one as it is, merge it into itself"
 
 
 def about_columns(
-    samples: pd.DataFrame, targets: Sequence[str], passed_over: Mapping[str, str], options: AdmissionOptions
+    samples: pd.DataFrame, targets: Mapping[str, Target], passed_over: Mapping[str, str], options: AdmissionOptions
 ) -> Iterator[str]:
     """Yield what to ask about the choice of targets, unless `validate.targets` makes it.
 
@@ -32,12 +37,14 @@ def about_columns(
     """
     if options.targets:
         return
-    renamed = perhaps_one_target(samples, targets, passed_over)
+    renamed = perhaps_one_target(samples, [name for name in targets if targets[name].kind == "classes"], passed_over)
     others = [name for name in passed_over if name not in [found["column"] for found in renamed]]
     if others:
         columns = ", ".join(f"{name!r} ({passed_over[name]})" for name in others)
-        choice = ", ".join(map(quoted, [*targets, others[0]]))
-        yield f"not learned: {columns}. To learn a column too, name the targets: validate.targets: [{choice}]"
+        choice = f"validate.targets: [{', '.join(map(quoted, [*targets, others[0]]))}]"
+        if kind := KINDS.get(passed_over[others[0]]):
+            choice = kind_line(others[0], {"kind": kind}, others={name: own.kind for name, own in targets.items()})
+        yield f"not learned: {columns}. To learn a column too, name the targets: {choice}"
     for found in renamed:
         target, column = found["target"], found["column"]
         classes = ", ".join(map(repr, found["classes"][:MAX_SHOWN]))
@@ -45,6 +52,21 @@ def about_columns(
             f"batch {', '.join(found['batches'])} has no {target!r}, but its {column!r} has the same classes "
             f"({classes}): is it {target!r}? Then call the column {target!r} there"
         )
+
+
+def about_kinds(samples: pd.DataFrame, targets: Mapping[str, Target], declared: Declared) -> Iterator[str]:
+    """Yield what to ask about classes that look like another kind, unless `validate.targets` says the kind."""
+    for name, target in targets.items():
+        if isinstance(declared, dict) or target.kind != "classes":
+            continue
+        found = propose(samples[name])
+        wanted = found.question or (found.declaration() if found.kind != "classes" else None)
+        if wanted:
+            others = {other: own.kind for other, own in targets.items()}
+            yield (
+                f"{name} is learned as classes, and {found.reason}: is it of the kind {wanted['kind']}? Then write "
+                f"{kind_line(name, wanted, others=others)}; else write classes there"
+            )
 
 
 def about_splits(samples: pd.DataFrame, targets: Sequence[str]) -> Iterator[str]:
@@ -65,15 +87,18 @@ def about_splits(samples: pd.DataFrame, targets: Sequence[str]) -> Iterator[str]
 
 def about_names(
     samples: pd.DataFrame,
-    targets: Sequence[str],
+    targets: Mapping[str, Target],
     registered: Mapping[str, Sequence[str]],
     options: AdmissionOptions,
 ) -> Iterator[str]:
-    """Yield what to ask about the names of classes, unless `validate.merge` decides about them."""
-    for target in targets:
+    """Yield what to ask about the names of classes and labels, unless `validate.merge` decides about them."""
+    for target, own in targets.items():
+        if own.kind not in ("classes", "several"):
+            continue
         first = [*registered.get(target, []), *options.classes.get(target, [])]
         merge = options.merge.get(target, {})
-        counts = dict.fromkeys(first, 0) | {str(name): int(n) for name, n in samples[target].value_counts().items()}
+        names = names_of(samples[target], own)
+        counts = dict.fromkeys(first, 0) | {str(name): int(n) for name, n in names.value_counts().items()}
         pairs = alike(counts, first=first, merge=merge)
         if pairs:
             shown = ", ".join(
@@ -92,15 +117,16 @@ def about_names(
                 "A sample without a label has a blank cell, or lies in no class folder; if it is a class, merge it "
                 f"into itself: {line(target, {**merge, **{name: name for name in empty}})}"
             )
-        several = several_in_one(counts, merge=merge)
-        if several:
+        several = several_in_one(counts, merge=merge) if own.kind == "classes" else {}
+        is_asked = not isinstance(options.targets, dict) and several and propose(samples[target]).kind == "several"
+        if several and not is_asked:  # `about_kinds` asks then
             named = list(several)[:MAX_SHOWN]
             shown = ", ".join(f"{quoted(name)} ({counts[name]:,})" for name in named)
             merging = line(target, {**merge, **{name: several[name][0] for name in named}})
             yield (
                 f"{target} has {number_of(len(several), 'class', 'classes')} with the names of several: {shown}. "
-                "A target has one class a sample: give each its own column, or merge it into one of them: "
-                f"{merging}; {KEEP}"
+                "Classes are one a sample: give each its own column, declare the kind several (validate.targets: "
+                f"{{{quoted(target)}: several}}), or merge it into one of them: {merging}; {KEEP}"
             )
 
 

@@ -1,5 +1,6 @@
 """Say in a sentence what the manifest lacks: the batch, what was seen, what was expected, and what to do."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from tasks.data.admission.quarantine import shown
 
 # columns that we add; a target is unlikely to have such a name
 ASPECT_RATIO, CLASS_FRACTION = "graftline.aspect_ratio", "graftline.class_fraction."
+MOST_FRACTION = "graftline.most_fraction."  # of several labels
 MARKUP_FRACTION = "markup_fraction"
 MOST_NAMED = 5
 TABLES = Mapping[str, pd.DataFrame]
@@ -130,6 +132,8 @@ def _of_every_manifest(name: str, samples: pd.DataFrame) -> str:
 
 
 def _share_of_classes(samples: pd.DataFrame, target: str) -> "pd.Series[float]":
+    if MOST_FRACTION + target in samples:  # several labels
+        return samples[target].dropna().map(json.loads).explode().value_counts() / samples[target].count()
     return samples[target].value_counts(normalize=True)
 
 

@@ -4,7 +4,7 @@ It follows from the sample alone, so that it never changes when others come or g
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -12,8 +12,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tasks.data.admission.labels import names_of
 from tasks.data.admission.options import Split
 from tasks.data.manifest.manifest import SPLITS, used_of
+from tasks.targets.target import Target
 
 _PREFERENCE = {"heldout": 0, "val": 1, "train": 2}
 
@@ -90,20 +92,55 @@ def split_of_any_copy(samples: pd.DataFrame) -> "pd.Series[str]":
     return samples["sample_id"].map(first.set_index("sample_id")["split"]).astype("str")
 
 
-def small_classes(manifest: pd.DataFrame, classes: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return a message for each class that has samples, but not in every split: it could not be learned or judged.
+def small_classes(manifest: pd.DataFrame, targets: Mapping[str, Target]) -> list[str]:
+    """Return a message for each class, label, step or number that could not be learned or judged.
 
-    A class without any samples keeps its place and gets no message.
+    A class or a label that has samples needs one in each split; without any samples it keeps its place and gets no
+    message. A label is also lacking somewhere in train. A step needs a sample in train, a number two different ones;
+    for both, val and held-out need a label.
     """
     problems = []
-    for target, names in classes.items():
-        counts = pd.crosstab(manifest[target], manifest["split"]).reindex(columns=list(SPLITS), fill_value=0)
-        small = counts[(counts == 0).any(axis=1) & counts.index.isin(names)]
-        problems += [
-            f"class {name!r} of {target} has {train} train, {val} val, {heldout} heldout samples, expected one of each"
-            for name, (train, val, heldout) in zip(small.index, small.to_numpy().tolist(), strict=True)
-        ]
+    for name, target in targets.items():
+        labels, splits = manifest[name].dropna(), manifest["split"]
+        if target.kind == "classes":
+            problems += list(_not_everywhere(labels, splits, f"class {{!r}} of {name}", target.names))
+        elif target.kind == "several":
+            problems += list(_not_everywhere(names_of(labels, target), splits, f"label {{!r}} of {name}", target.names))
+            of_train = labels[splits == "train"]
+            counts = names_of(of_train, target).value_counts()
+            problems += [
+                f"label {label!r} of {name} is constant: all {len(of_train):,} samples of train have it"
+                for label in target.names
+                if counts.get(label, 0) == len(of_train) > 0
+            ]
+        else:
+            problems += list(_lacking(labels, splits, name, target))
     return problems
+
+
+def _not_everywhere(
+    labels: "pd.Series[str]", splits: "pd.Series[str]", what: str, names: Sequence[str]
+) -> Iterator[str]:
+    counts = pd.crosstab(labels.array, splits[labels.index].array).reindex(columns=list(SPLITS), fill_value=0)
+    small = counts[(counts == 0).any(axis=1) & counts.index.isin(names)]
+    for name, (train, val, heldout) in zip(small.index, small.to_numpy().tolist(), strict=True):
+        yield (f"{what.format(name)} has {train} train, {val} val, {heldout} heldout samples, expected one of each")
+
+
+def _lacking(labels: "pd.Series[str]", splits: "pd.Series[str]", name: str, target: Target) -> Iterator[str]:
+    missing = [split for split in SPLITS if not (splits[labels.index] == split).any()]
+    if missing:
+        yield f"target {name!r} has no label in {' and '.join(missing)}, expected some in each split"
+        return
+    of_train = labels[splits == "train"].unique()
+    if target.kind == "number" and len(of_train) == 1:
+        yield f"target {name!r} is constant: every label of train is {of_train[0]}, expected different numbers"
+    if target.kind == "ordinal":
+        lacking = [step for step in target.names if step not in of_train]
+        if len(of_train) == 1:
+            yield f"target {name!r} is constant: every label of train is {of_train[0]!r}, expected each of its steps"
+        elif lacking:
+            yield f"step {lacking[0]!r} of {name} has no train sample, expected at least one"
 
 
 def groups_across_splits(manifest: pd.DataFrame) -> list[str]:

@@ -1,17 +1,22 @@
 """Read the single values of a Parquet file, row by row, within bounds: a few kilobytes may stand for gigabytes."""
 
+import json
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tasks.data.raw.entries import targets_among, text
 from tasks.data.samples.parquet_cells import BROKEN, ROWS_AT_ONCE, UnreadableTableError, one_line
 
 MOST_COLUMNS = 1000  # of a table of labels
 FEWEST_BYTES = 2**26  # of single values that a file of any size may hold
 BYTES_A_BYTE = 100  # of the file: more is no table of labels, whatever compressed it
+MOST_A_ROW = 100  # values, on average, of a column of lists: one with more holds vectors, and no labels
 CELL_BYTES = 32  # that a cell counts beside its text: a number too takes room in memory
 
 
@@ -32,8 +37,10 @@ class Cells:
         self.columns = list(columns)
         groups = range(plain.metadata.num_row_groups)
         delta = {chunk.path_in_schema for group in groups for chunk in _chunks(plain, group) if _is_delta(chunk)}
-        text = [name for name in columns if is_text(plain.schema_arrow.field(name).type) and name not in delta]
-        self.table = pq.ParquetFile(file, read_dictionary=text)
+        types = {name: plain.schema_arrow.field(name).type for name in columns}
+        text = [name for name, kind in types.items() if is_text(kind.value_type if _is_list(kind) else kind)]
+        paths = {chunk.path_in_schema for group in groups for chunk in _chunks(plain, group) if _is_of(chunk, text)}
+        self.table = pq.ParquetFile(file, read_dictionary=sorted(paths - delta))
         self.most = self.left = FEWEST_BYTES + BYTES_A_BYTE * file.stat().st_size
 
     def in_group(self, group: int) -> Iterator[dict[str, Any]]:
@@ -48,7 +55,7 @@ class Cells:
         if not self.columns:
             yield from ({} for _ in range(known.num_rows))
             return
-        chunks = [chunk for chunk in _chunks(self.table, group) if chunk.path_in_schema in self.columns]
+        chunks = [chunk for chunk in _chunks(self.table, group) if _is_of(chunk, self.columns)]
         in_pages = sum(chunk.total_uncompressed_size for chunk in chunks)
         if in_pages > self.most:
             raise UnreadableTableError(self._too_much())
@@ -61,6 +68,9 @@ class Cells:
                 yield dict(zip(rows.schema.names, cells, strict=True))
 
     def _cells(self, column: pa.Array) -> list[Any]:
+        if _is_list(column.type):
+            parts, lengths = iter(self._cells(column.flatten())), pc.list_value_length(column).to_pylist()
+            return [None if length is None else list(islice(parts, length)) for length in lengths]
         if pa.types.is_dictionary(column.type) and is_text(column.type):
             values = _as_bytes(column.dictionary)
             known: dict[int | None, Any] = {None: None}
@@ -85,6 +95,12 @@ class Cells:
 def _chunks(table: pq.ParquetFile, group: int) -> list[pq.ColumnChunkMetaData]:
     known = table.metadata.row_group(group)
     return [known.column(number) for number in range(known.num_columns)]
+
+
+def _is_of(chunk: pq.ColumnChunkMetaData, columns: Sequence[str]) -> bool:
+    """Return whether a chunk belongs to one of the columns; that of a list stands below its column."""
+    path = chunk.path_in_schema
+    return path in columns or any(path.startswith(f"{name}.") for name in columns)
 
 
 def _is_delta(chunk: pq.ColumnChunkMetaData) -> bool:
@@ -116,9 +132,13 @@ class _Rows:
 def cell_text(cell: Any, names: list[str] | None = None) -> str | None:
     """Return a cell as text. The number of a named class becomes its name; the number of no class becomes None.
 
+    A list becomes JSON, each of its texts as `entries.text` returns it, in the order of the list.
+
     Raises:
         ValueError: the cell is not UTF-8.
     """
+    if isinstance(cell, list):
+        return json.dumps([_part(each, names) for each in cell], ensure_ascii=False, separators=(",", ":"))
     if cell is None or cell != cell:  # NaN
         return None
     if isinstance(cell, bytes):
@@ -126,6 +146,13 @@ def cell_text(cell: Any, names: list[str] | None = None) -> str | None:
     if names is not None and isinstance(cell, int):
         return names[cell] if 0 <= cell < len(names) else None
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
+
+
+def _part(cell: Any, names: list[str] | None) -> str | int | float | None:
+    if isinstance(cell, float | bool) or (isinstance(cell, int) and names is None):
+        return int(cell) if isinstance(cell, float) and cell.is_integer() else cell
+    part = cell_text(cell, names)
+    return None if part is None else text(part)
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -141,9 +168,34 @@ def is_single(kind: pa.DataType) -> bool:
     return bool(is_text(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_floating(kind))
 
 
-def is_list(kind: pa.DataType) -> bool:
+def is_nested(kind: pa.DataType) -> bool:
     """Return whether a column of this type holds several values a row."""
     return bool(pa.types.is_nested(kind))
+
+
+def lists_of_labels(file: Path, columns: Sequence[str]) -> set[str]:
+    """Return those of the columns of a Parquet file that hold lists of texts or numbers, and may hold labels."""
+    table = pq.ParquetFile(file)
+    groups = range(table.metadata.num_row_groups)
+    most = MOST_A_ROW * max(table.metadata.num_rows, 1)
+    found = set()
+    for field in table.schema_arrow:
+        if field.name in columns and targets_among([field.name]) and _is_list(field.type):
+            chunks = (chunk for group in groups for chunk in _chunks(table, group) if _is_of(chunk, [field.name]))
+            found |= {field.name} if sum(chunk.num_values for chunk in chunks) <= most else set()
+    return found
+
+
+def is_label(name: str, cell: Any) -> bool:
+    """Return whether a value in JSON may be a label, or what else a column of this name says of a sample."""
+    if isinstance(cell, list):
+        return bool(targets_among([name])) and not any(isinstance(each, list | dict) for each in cell)
+    return not isinstance(cell, dict)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    is_one = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(is_one) and is_single(kind.value_type)
 
 
 def _as_bytes(column: pa.Array) -> pa.Array:

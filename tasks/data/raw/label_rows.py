@@ -17,7 +17,16 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from tasks.data.raw.cells import MOST_COLUMNS, Cells, cell_text, check_number, is_list, is_single
+from tasks.data.raw.cells import (
+    MOST_COLUMNS,
+    Cells,
+    cell_text,
+    check_number,
+    is_label,
+    is_nested,
+    is_single,
+    lists_of_labels,
+)
 from tasks.data.raw.entries import column, targets_among
 from tasks.data.raw.usual_names import PATH, PATHS
 from tasks.data.samples.parquet_cells import (
@@ -77,7 +86,7 @@ def read_rows(table: Path, columns: Sequence[str], *, lists: Counter[str]) -> It
     """Yield the rows of a table, whose `columns` are those of `read_columns`.
 
     Args:
-        lists: counts, by column, the cells that hold several values and are left out.
+        lists: counts, by column, the cells that hold several values, are no list of labels, and are left out.
 
     Raises:
         UnreadableTableError: a Parquet file has more rows than a table of its size can have, or the lines of JSON have
@@ -196,11 +205,9 @@ def _json_row(line: str, *, number: int, lists: Counter[str]) -> Row:
     if not isinstance(content, dict):
         return Row(number=number, cells={}, problem=NO_OBJECT)
     cells = dict(zip(_named(list(content)), content.values(), strict=True))
-    lists.update(name for name, cell in cells.items() if isinstance(cell, list | dict))
-    return Row(
-        number=number,
-        cells={name: cell_text(cell) for name, cell in cells.items() if not isinstance(cell, list | dict)},
-    )
+    labels = {name: cell for name, cell in cells.items() if is_label(name, cell)}
+    lists.update(cells.keys() - labels.keys())
+    return Row(number=number, cells={name: cell_text(cell) for name, cell in labels.items()})
 
 
 def _parquet_rows(table: Path, columns: Sequence[str], *, lists: Counter[str]) -> Iterator[Row]:
@@ -210,16 +217,17 @@ def _parquet_rows(table: Path, columns: Sequence[str], *, lists: Counter[str]) -
     if num_rows > ROWS_A_BYTE * size:
         raise UnreadableTableError(f"it claims {num_rows} rows in {size} bytes: no row is that small")
     fields = list(zip(columns, file.schema_arrow, strict=True))
-    lists.update(name for name, field in fields if is_list(field.type))
-    single = {field.name: name for name, field in fields if is_single(field.type)}
-    reader = Cells(table, list(single))
+    of_labels = lists_of_labels(table, [field.name for name, field in fields if targets_among([name])])
+    read = {field.name: name for name, field in fields if is_single(field.type) or field.name in of_labels}
+    lists.update(name for name, field in fields if is_nested(field.type) and field.name not in read)
+    reader = Cells(table, list(read))
     number = 0
     for group, numbers in enumerate(groups.ranges()):
         rows = reader.in_group(group)
         for _ in numbers:
             number += 1
             try:
-                texts = {single[name]: _text(single[name], cell) for name, cell in next(rows).items()}
+                texts = {read[name]: _text(read[name], cell) for name, cell in next(rows).items()}
                 yield Row(number=number, cells=texts)
             except ValueError as error:
                 yield Row(number=number, cells={}, problem=one_line(error))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.data.raw.cells import Cells, cell_text, check_number, is_list, is_single
+from tasks.data.raw.cells import Cells, cell_text, check_number, is_nested, is_single, lists_of_labels
 from tasks.data.raw.entries import NOT_A_SAMPLE, Entry, column, defect, said_in_row, targets_among
 from tasks.data.samples.parquet_cells import (
     BROKEN,
@@ -44,7 +44,7 @@ def is_parquet(path: Path) -> bool:
 def find_rows(file: Path, *, prefix: str) -> Iterator[Entry]:
     """Yield an entry for each row of the file, readable or not; its path is `prefix` and the row's number.
 
-    A column that holds several values a row is no target, and has an entry that says so.
+    A column of lists is read as JSON. One that holds other values is no target, and has an entry that says so.
     """
     table_path = prefix.removesuffix("/") or file.name
     try:
@@ -65,12 +65,13 @@ def label_rows(
     check_number(schema.names)
     names = _class_names(schema)
     fields = [field for field in schema if field.name not in others]
-    columns = {field.name: column(field.name) for field in fields if is_single(field.type)}
+    of_labels = lists_of_labels(file, [field.name for field in fields if targets_among([column(field.name)])])
+    columns = {field.name: column(field.name) for field in fields if is_single(field.type) or field.name in of_labels}
     _check_once(list(columns.values()))
     reader = Cells(file, list(columns))
     if not groups.num_rows:
         raise UnreadableTableError("the table has no rows")
-    several = [field.name for field in fields if is_list(field.type)]
+    several = [field.name for field in fields if is_nested(field.type) and field.name not in of_labels]
     yield from list_columns(several, table=table_path, has_targets=bool(targets_among(columns.values())))
     digits = digits_of(groups.num_rows)
     for group, numbers in enumerate(groups.ranges()):
@@ -90,7 +91,7 @@ def digits_of(num_rows: int) -> int:
 
 
 def list_columns(names: Sequence[str], *, table: str, has_targets: bool) -> Iterator[Entry]:
-    """Yield an entry that names each column of several values a row: a defect of the table if it has no other target.
+    """Yield an entry that names each column of values that no list of labels is: a defect where it is the only target.
 
     Args:
         table: the path of the table in its batch.
@@ -116,10 +117,9 @@ def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
     """Return the names of numbered classes by column, where Hugging Face datasets wrote them into the file."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        own = {name: feature.get("feature", feature) for name, feature in features.items() if isinstance(feature, dict)}
         names_by_column = {
-            name: feature["names"]
-            for name, feature in features.items()
-            if isinstance(feature, dict) and "names" in feature
+            name: feature["names"] for name, feature in own.items() if isinstance(feature, dict) and "names" in feature
         }
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
         return {}

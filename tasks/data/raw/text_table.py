@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from tasks.data.raw import parquet_table
-from tasks.data.raw.cells import MOST_COLUMNS, cell_text, is_text
+from tasks.data.raw.cells import MOST_COLUMNS, cell_text, is_label, is_text
 from tasks.data.raw.entries import NOT_A_SAMPLE, Entry, column, defect, readable, said_in_row, targets_among
 from tasks.data.raw.options import TextTables
 from tasks.data.raw.parquet_table import digits_of, label_rows, list_columns
@@ -165,8 +165,8 @@ def open_table(file: Path, options: TextTables) -> tuple[TextTable, str]:
 
 def _said(labels: Mapping[str, Any], *, lists: Counter[str]) -> dict[str, str]:
     """Return what a row says of its sample. Raises ValueError where it cannot be said."""
-    lists.update(name for name, cell in labels.items() if isinstance(cell, list | dict))
-    texts = {name: cell_text(cell) for name, cell in labels.items() if not isinstance(cell, list | dict)}
+    texts = {name: cell_text(cell) for name, cell in labels.items() if is_label(name, cell)}
+    lists.update(labels.keys() - texts.keys())
     if any(readable(name) != name or readable(cell or "") != (cell or "") for name, cell in texts.items()):
         raise ValueError("not UTF-8")
     return said_in_row(texts)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from flows.in_use.registry import extended_registry
+from flows.in_use.registry import classes_of, extended_registry
 from tasks.data.admission.registry import Registry
 
 
@@ -53,3 +53,18 @@ def test_damaged_registry_is_named(register, bare_workspace, content):
     (bare_workspace / "data/classes.json").write_text(content, "utf-8")
     with pytest.raises(ValueError, match=r"data/classes\.json is damaged"):
         extended_registry({"label": ["cat"]})
+
+
+def test_scale_with_other_steps_is_refused(register):
+    register(1, grade={"kind": "ordinal", "steps": ["low", "high"]})
+    with pytest.raises(ValueError, match="classes of grade do not begin with those of"):
+        extended_registry({"grade": {"kind": "ordinal", "steps": ["low", "medium", "high"]}})
+
+
+def test_model_of_other_kinds_is_registered_without_what_it_learned(register, tmp_path):
+    register(1, label=["cat"])
+    angle = {"kind": "number", "level": 0.9, "loss": "squared", "unit": "degrees"}
+    classes = {"label": ["cat"], "angle": angle | {"centre": 3.0, "scale": 2.0, "interval": [-1.0, 1.0]}}
+    (tmp_path / "model.json").write_text(json.dumps({"classes": classes}), "utf-8")
+    grown = extended_registry(classes_of(tmp_path))
+    assert grown == Registry(version=2, classes={"label": ["cat"], "angle": angle})

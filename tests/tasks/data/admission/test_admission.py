@@ -9,15 +9,17 @@ import pandas as pd
 from tasks.data.admission.admission import admit
 from tasks.data.admission.options import AdmissionOptions, Split
 from tasks.data.admission.splits import groups_across_splits, side_of, small_classes
+from tasks.targets.classes import Classes
+from tasks.targets.kinds import declared_of, targets_of
 
 HALF = partial(side_of, split=Split(salt="graftline", val_fraction=0.25, heldout_fraction=0.25))
 
 
-def admitted(*tables, targets=("label",), registered=None, fixed=None, min_samples_per_class=1, split=HALF):
+def admitted(*tables, targets=("label",), registered=None, fixed=None, min_samples_per_class=1, split=HALF, **kind_of):
     return admit(
         pd.concat(tables, ignore_index=True),
         AdmissionOptions(targets=None, classes=fixed or {}, merge={}, min_samples_per_class=min_samples_per_class),
-        targets=list(targets),
+        targets={name: kind_of.get(name, Classes(())) for name in targets},
         registered=registered or {},
         split=split,
     )
@@ -135,7 +137,7 @@ def test_sample_with_a_label_of_one_target_of_two_is_used(samples):
     table.loc[0, "label"] = None
     admission = admitted(table, targets=["label", "colour"])
     assert admission.ledger.empty
-    assert admission.classes == {"label": ["dog"], "colour": ["red"]}
+    assert declared_of(admission.targets) == {"label": ["dog"], "colour": ["red"]}
 
 
 def test_sample_of_a_class_that_is_not_allowed_is_set_aside(samples):
@@ -147,12 +149,12 @@ def test_sample_of_a_class_that_is_not_allowed_is_set_aside(samples):
 def test_new_class_is_in_probation_until_it_has_enough_samples(samples):
     first = samples("a", ["cat"] * 5 + ["eel"] * 2)
     admission = admitted(first, min_samples_per_class=3)
-    assert admission.classes == {"label": ["cat"]}
+    assert declared_of(admission.targets) == {"label": ["cat"]}
     assert admission.probation == {"label": {"eel": 2}}
     assert [reason for *_, reason in set_aside(admission)] == ["class_in_probation"] * 2
     assert "class 'eel' of label has 2 of 3 samples" in admission.ledger["detail"][0]
     admission = admitted(first, samples("b", ["eel"]), min_samples_per_class=3)
-    assert admission.classes == {"label": ["cat", "eel"]}
+    assert declared_of(admission.targets) == {"label": ["cat", "eel"]}
     assert admission.ledger.empty
 
 
@@ -161,14 +163,14 @@ def test_sample_of_a_class_in_probation_keeps_its_other_label(samples):
     admission = admitted(table, targets=["label", "colour"], min_samples_per_class=2)
     assert admission.ledger.empty
     assert admission.manifest["label"].isna().sum() == 1
-    assert admission.classes == {"label": ["cat"], "colour": ["red"]}
+    assert declared_of(admission.targets) == {"label": ["cat"], "colour": ["red"]}
 
 
 def test_registered_class_is_never_in_probation_and_keeps_its_place(samples):
     admission = admitted(
         samples("a", ["ant"] * 5 + ["dog"]), registered={"label": ["dog", "cat"]}, min_samples_per_class=3
     )
-    assert admission.classes == {"label": ["dog", "cat", "ant"]}
+    assert declared_of(admission.targets) == {"label": ["dog", "cat", "ant"]}
     assert admission.ledger.empty
 
 
@@ -230,7 +232,7 @@ def test_batch_that_names_val_keeps_its_splits(samples):
 def test_class_that_is_not_in_every_split_is_reported_with_its_counts(samples):
     table = samples("a", ["cat"] * 3 + ["dog"] * 3)
     table["split"] = ["train", "val", "heldout", "train", "train", "heldout"]
-    assert small_classes(table, {"label": ["cat", "dog", "eel"]}) == [
+    assert small_classes(table, targets_of({"label": ["cat", "dog", "eel"]})) == [
         "class 'dog' of label has 2 train, 0 val, 1 heldout samples, expected one of each"
     ]
 

@@ -22,6 +22,7 @@ def chosen_of(*tables, chosen=None, fixed=(), registered=()):
         options,
         registered=registered,
         facts=["format", "mode", "width", "height"],
+        joined={},
     )
 
 

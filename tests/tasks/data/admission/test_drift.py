@@ -3,6 +3,7 @@ import pytest
 from scipy.stats import chi2_contingency
 
 from tasks.data.admission.drift import label_drift
+from tasks.targets.classes import Classes
 
 
 def manifest(**labels_by_batch):
@@ -11,7 +12,7 @@ def manifest(**labels_by_batch):
 
 
 def drift(table):
-    return label_drift(table, targets=["label"], significance=0.01)
+    return label_drift(table, targets={"label": Classes(())}, significance=0.01)
 
 
 def test_first_batch_has_no_drift():

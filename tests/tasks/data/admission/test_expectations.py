@@ -6,6 +6,7 @@ import pytest
 
 from tasks.data.admission.expectations import check_expectations, make_examination, write_data_docs
 from tasks.data.admission.options import ExpectationLimit, ExpectationLimits, ExpectationOptions
+from tasks.targets.classes import Classes
 
 pytestmark = pytest.mark.usefixtures("great_expectations")
 
@@ -30,7 +31,7 @@ def examination(manifest, *, classes=("cat", "dog"), min_image_size=16, severity
         manifest,
         ExpectationOptions(drift_significance=0.01, expectations=ExpectationLimits(**named)),
         batches=list(dict.fromkeys(manifest["batch"])),
-        classes={"label": list(classes)},
+        targets={"label": Classes(tuple(classes))},
         facts=facts,
         min_image_size=min_image_size,
     )

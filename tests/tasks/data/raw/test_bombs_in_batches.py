@@ -54,9 +54,12 @@ def by_prefix(rows=ROWS):
     return pa.array([LONG] * rows, pa.large_string())
 
 
-def test_labels_of_gigabytes_in_a_dictionary_are_unreadable_rows(raw):
+@pytest.mark.parametrize("in_lists", [False, True])
+def test_labels_of_gigabytes_in_a_dictionary_are_unreadable_rows(raw, in_lists):
     codes = pa.array(np.zeros(ROWS, dtype=np.int8))
-    table = pa.table({"image": images(), "label": pa.DictionaryArray.from_arrays(codes, [LONG])})
+    label = pa.DictionaryArray.from_arrays(codes, [LONG])
+    label = pa.ListArray.from_arrays(np.arange(ROWS + 1, dtype=np.int32), label) if in_lists else label
+    table = pa.table({"image": images(), "label": label})
     pq.write_table(table, raw / "x.parquet", store_schema=False, compression="zstd")
     assert (raw / "x.parquet").stat().st_size < 200_000
     defects = scanned(raw)

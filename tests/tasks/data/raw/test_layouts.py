@@ -153,7 +153,7 @@ def test_folder_around_a_table_and_its_files_is_no_class(batch):
 )
 def test_line_that_is_no_row_does_not_affect_the_others(batch, line, reason):
     put(batch, "1.png")
-    put(batch, "metadata.jsonl", content=f'{{"file_name": "1.png", "label": 1.0, "box": [1]}}\n{line}\n'.encode())
+    put(batch, "metadata.jsonl", content=f'{{"file_name": "1.png", "label": 1.0, "box": [[1]]}}\n{line}\n'.encode())
     found = said(batch)
     assert found["1.png"] == ("1", None)
     assert found["metadata.jsonl:2"] == reason

@@ -75,17 +75,51 @@ def test_numbers_and_truth_values_are_labels(batch):
     ]  # fmt: skip
 
 
-def test_column_of_lists_is_named_once_and_no_target(batch):
+@pytest.mark.parametrize(
+    ("lists", "texts"),
+    [
+        ([["red", " round "], [], None], ['["red","round"]', "[]", None]),
+        ([[3, 1], [2], [None]], ["[3,1]", "[2]", "[null]"]),
+        ([[0.5, 1.0], [2.0], []], ["[0.5,1]", "[2]", "[]"]),
+    ],
+)
+def test_list_of_labels_is_read_as_json(batch, lists, texts):
+    write(batch / "x.parquet", tags=lists)
+    assert [said.get("tags") for said in labels_or_reasons(batch).values()] == texts
+
+
+def test_list_that_is_not_utf8_is_a_defect_of_its_row(batch):
+    tags = pa.array([[b"red"], [b"\xff"], [b"blue"]], pa.list_(pa.binary())).view(pa.list_(pa.string()))
+    pq.write_table(pa.table({"image": IMAGES, "tags": tags}), batch / "x.parquet")
+    assert list(labels_or_reasons(batch).values()) == [
+        {"tags": '["red"]'}, "unreadable_row", {"tags": '["blue"]'},
+    ]  # fmt: skip
+
+
+def test_numbered_classes_in_a_list_have_their_names(batch):
+    features = {"tags": {"feature": {"names": ["red", "round"], "_type": "ClassLabel"}, "_type": "Sequence"}}
+    table = pa.table({"image": IMAGES, "tags": [[1, 0], [], [0]]})
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    pq.write_table(table.replace_schema_metadata(metadata), batch / "x.parquet")
+    assert [said["tags"] for said in labels_or_reasons(batch).values()] == ['["round","red"]', "[]", '["red"]']
+
+
+def test_column_of_vectors_is_no_list_of_labels(batch):
+    write(batch / "x.parquet", label=["cat"] * 3, vector=[[0.5] * 101] * 3)
+    assert labels_or_reasons(batch)["x.parquet:vector"] == "not_a_sample"
+
+
+def test_column_of_objects_is_named_once_and_no_target(batch):
     for name in ("x", "y"):
-        write(batch / f"{name}.parquet", label=["cat"] * 3, boxes=[[1, 2], [], None])
+        write(batch / f"{name}.parquet", label=["cat"] * 3, boxes=[[[1, 2]], [], None])
     named, *rows = sorted(find_entries(batch), key=lambda entry: not entry.reason)
     assert [dict(row.said) for row in rows] == [{"label": "cat"}] * 6
     assert (named.path, named.reason) == ("x.parquet:boxes", "not_a_sample")
     assert named.detail == "column boxes holds several values a row; a target has one: give each its own column"
 
 
-def test_labels_that_are_lists_are_a_defect_of_the_table(batch):
-    write(batch / "x.parquet", labels=[[0, 1], [1], []])
+def test_labels_that_are_lists_of_lists_are_a_defect_of_the_table(batch):
+    write(batch / "x.parquet", labels=[[[0, 1]], [[1]], []])
     assert labels_or_reasons(batch) == {
         "x.parquet": "unreadable_table", "x.parquet/0": {}, "x.parquet/1": {}, "x.parquet/2": {},
     }  # fmt: skip

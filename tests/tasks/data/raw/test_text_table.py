@@ -212,8 +212,16 @@ def test_table_without_rows_is_a_defect(batch, name, content):
     assert texts(batch) == {name: "unreadable_table"}
 
 
-def test_several_labels_in_a_cell_are_refused_by_name(batch):
-    (batch / "x.jsonl").write_text('{"text": "one", "labels": ["a", "b"]}\n', "utf-8")
+def test_list_of_labels_is_read_as_json(batch):
+    (batch / "x.jsonl").write_text(
+        '{"text": "one", "labels": ["b", "a "], "split": ["x"]}\n{"text": "two", "labels": []}\n', "utf-8"
+    )
+    said = [dict(entry.said) for entry in entries(batch) if not entry.reason]
+    assert said == [{"labels": '["b","a"]'}, {"labels": "[]"}]
+
+
+def test_objects_as_labels_are_refused_by_name(batch):
+    (batch / "x.jsonl").write_text('{"text": "one", "labels": [{"name": "a"}, {"name": "b"}]}\n', "utf-8")
     [named] = [entry for entry in entries(batch) if entry.reason]
     assert named.reason == "unreadable_table"
     assert named.detail.startswith("column labels holds several values a row; a target has one")

@@ -25,6 +25,7 @@ PARAMS = HeadOptions(
     l2_strengths=[0.01, 1.0],
     max_iterations=200,
     words="auto",
+    sharing="auto",
 )
 
 

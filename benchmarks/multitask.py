@@ -106,7 +106,7 @@ def main() -> None:
 
 def gain_claim(name: str, runs: list[dict[str, Any]], least: float) -> Claim:
     mean, half_width = mean_and_half_width([run["gain_points"] for run in runs])
-    show(f"{name}: {mean:+.2f} ± {half_width or float('nan'):.2f}")
+    show(f"{name}: {mean:+.2f} ± {half_width:.2f}")
     return Claim(name=f"multitask.{name}", value=mean, target=least, at_least=True)
 
 

@@ -27,9 +27,11 @@ logger = logging.getLogger("graftline")
 
 SHARES = (0.9, 0.99, 0.5)  # of the prior covariance that the other heads give; where the first is no better, none is
 NUM_FOLDS = 5
-LEAST_LABELS = 10  # with fewer, a standard error says nothing
+LEAST_LABELS = 10  # with fewer, or with half as many that the folds can judge, a standard error says nothing
 FEW_LABELS = 50  # below it, loss and error have to agree
 MOST_LABELS = 2_000  # with more, a target knows enough by itself, and the folds would cost more than they give
+MANY_LABELS = 500  # from so many on, a target is given up that is no better in the first folds
+SCREENED_FOLDS = 2
 EVERY = 2  # of how many strengths one is tried
 CHOICE_TOLERANCE = 5e-3  # of the objective, enough to compare losses
 
@@ -111,6 +113,19 @@ def share(
     return chosen, tried
 
 
+@dataclass(frozen=True, kw_only=True)
+class FoldResult:
+    """The losses and errors (num_strengths, m) of the rows (m,) of a fold, and the weights of each strength.
+
+    They are NaN for a class that the other folds do not have.
+    """
+
+    losses: Array
+    errors: Array
+    weights: list[Array]
+    target: Target  # of the weights
+
+
 class _Trial:
     """The heads of all folds. The givers of a fold have seen none of its rows, and at most MOST_LABELS others."""
 
@@ -128,7 +143,7 @@ class _Trial:
         self.options, self.has_one_scale = options, has_one_scale
         self.strengths = sorted(set(options.l2_strengths), reverse=True)[::EVERY]
         self._rows: dict[tuple[bytes, int], StandardRows] = {}
-        self._givers: dict[tuple[str, int], Array | None] = {}
+        self._alone: dict[tuple[str, int], FoldResult | None] = {}
 
     def compare(self, name: str) -> Comparison | None:
         """Return the comparison of a target alone and together; None where it cannot be compared."""
@@ -136,24 +151,31 @@ class _Trial:
         if not LEAST_LABELS <= len(own.rows) <= MOST_LABELS:
             return None
         givers = tuple(other for other in self.labelled if other != name)
-        alone = self.cross_validated(name, (), share=0.0)
-        is_there = ~np.isnan(alone[0][0])
-        if is_there.sum() < LEAST_LABELS:
-            return None
-        losses, errors, _ = best_of(*alone, is_there, self.strengths)
         comparison: Comparison | None = None
         for share_of_others in SHARES:
-            results = self.cross_validated(name, givers, share=share_of_others)
-            with_losses, with_errors, l2 = best_of(*results, is_there, self.strengths)
+            alone: list[FoldResult] = []
+            together: list[FoldResult] = []
+            for fold in range(NUM_FOLDS):
+                before = self.alone(name, fold)
+                if before is None:
+                    continue
+                alone.append(before)
+                together.append(self.together_in(name, fold, givers, share=share_of_others))
+                is_screened = fold + 1 == SCREENED_FOLDS and len(own.rows) >= MANY_LABELS and not comparison
+                if is_screened and best_of(together)[0].mean() >= best_of(alone)[0].mean():
+                    break
+            if not alone or len(best_of(alone)[0]) < LEAST_LABELS // 2:
+                return None
+            (losses, errors, _), (with_losses, with_errors, best) = best_of(alone), best_of(together)
+            gain = losses - with_losses
             if comparison and with_losses.mean() >= comparison.together:
                 continue
-            gain = losses - with_losses
             standard_error = float(gain.std(ddof=1) / np.sqrt(len(gain)))
             agrees = len(own.rows) >= FEW_LABELS or with_errors.mean() < errors.mean()
             comparison = Comparison(
                 alone=float(losses.mean()), together=float(with_losses.mean()), standard_error=standard_error,
                 num_labels=len(own.rows), is_shared=bool(gain.mean() > standard_error and agrees), givers=givers,
-                share=share_of_others, l2=l2,
+                share=share_of_others, l2=self.strengths[best],
             )  # fmt: skip
             if gain.mean() <= 0:
                 break
@@ -164,52 +186,63 @@ class _Trial:
         own = self.labelled[name]
         rows = labelled_rows(own.target, self.part(own.rows), own.truths, has_one_scale=self.has_one_scale)
         given = [directions(self.labelled[giver].target, self.heads[giver].weight) for giver in comparison.givers]
-        prior = prior_of([rows_of * rows.scale for rows_of in given], share=comparison.share)
+        prior = prior_of([weight * rows.scale for weight in given], share=comparison.share)
         [(l2, (weight, bias))] = path_of(own.target, rows.under(prior), own.truths, self.options, [comparison.l2])
         return LinearHead(weight=weight, bias=bias, l2=l2, val_log_loss=None)
 
-    def cross_validated(self, name: str, givers: Sequence[str], *, share: float) -> tuple[Array, Array]:
-        """Return the losses and errors (num_strengths, n) of a target; NaN for a class that its fold has not seen."""
+    def alone(self, name: str, fold: int) -> FoldResult | None:
+        """Return the results of a fold without others; None where nothing can be learned, or judged, there."""
+        if (name, fold) not in self._alone:
+            own = self.labelled[name]
+            learned, judged = known(*self.split(own, fold))
+            self._alone[name, fold] = None
+            if learned is not None:
+                rows = self.rows_of(learned.rows, fold)
+                self._alone[name, fold] = self.result(learned, judged, own.only(self.folds[own.rows] == fold), rows)
+        return self._alone[name, fold]
+
+    def together_in(self, name: str, fold: int, givers: Sequence[str], *, share: float) -> FoldResult:
+        """Return the results of a fold under the prior of heads that have not seen it."""
         own = self.labelled[name]
-        losses, errors = (np.full((len(self.strengths), len(own.rows)), np.nan) for _ in range(2))
-        for fold in range(NUM_FOLDS):
-            is_out = self.folds[own.rows] == fold
-            learned, judged = known(own.only(~is_out), own.only(is_out))
-            if learned is None or not len(judged.rows):
-                continue
-            rows = self.rows_of(learned.rows, fold)
-            if givers:
-                given = [self.giver(giver, fold) for giver in givers]
-                prior = prior_of([weight * rows.scale for weight in given if weight is not None], share=share)
-                rows = rows.under(prior)
-            places = np.flatnonzero(np.isin(own.rows, judged.rows))
-            vectors = self.part(judged.rows)[: len(judged.rows)]
-            path = path_of(
-                learned.target, rows, learned.truths, self.options, self.strengths, relative_tolerance=CHOICE_TOLERANCE
-            )
-            for number, (_, (weight, bias)) in enumerate(path):
-                logits = val_logits(weight, bias, vectors)
-                answers = learned.target.answers(logits, temperature=1.0)
-                losses[number, places] = learned.target.losses(logits, judged.truths)
-                errors[number, places] = learned.target.errors(answers, judged.truths)
-        return losses, errors
+        learned, judged = known(*self.split(own, fold))
+        assert learned is not None, "it was learned alone"
+        rows = self.rows_of(learned.rows, fold)
+        given = [self.giver(giver, fold) for giver in givers]
+        prior = prior_of([weight * rows.scale for weight in given if weight is not None], share=share)
+        return self.result(learned, judged, own.only(self.folds[own.rows] == fold), rows.under(prior))
+
+    def result(self, learned: Labelled, judged: Labelled, fold: Labelled, rows: StandardRows) -> FoldResult:
+        path = path_of(
+            learned.target, rows, learned.truths, self.options, self.strengths, relative_tolerance=CHOICE_TOLERANCE
+        )
+        losses, errors = (np.full((len(self.strengths), len(fold.rows)), np.nan) for _ in range(2))
+        places = np.isin(fold.rows, judged.rows)
+        weights: list[Array] = []
+        vectors = self.part(judged.rows)[: len(judged.rows)]
+        for number, (_, (weight, bias)) in enumerate(path):
+            logits = val_logits(weight, bias, vectors)
+            losses[number, places] = learned.target.losses(logits, judged.truths)
+            answers = learned.target.answers(logits, temperature=1.0)
+            errors[number, places] = learned.target.errors(answers, judged.truths)
+            weights.append(weight)
+        return FoldResult(losses=losses, errors=errors, weights=weights, target=learned.target)
 
     def giver(self, name: str, fold: int) -> Array | None:
-        """Return the directions (k, dim) of a head that has seen no row of a fold; None where it has seen too few."""
-        if (name, fold) not in self._givers:
-            own = self.labelled[name]
-            outside = own.only(self.folds[own.rows] != fold)
-            few = len(outside.rows) > MOST_LABELS
-            learned, _ = known(outside.only(evenly(len(outside.rows))) if few else outside, outside)
-            self._givers[name, fold] = None
-            if learned is not None:
-                rows, l2 = self.rows_of(learned.rows, fold), self.heads[name].l2
-                path = path_of(
-                    learned.target, rows, learned.truths, self.options, [l2], relative_tolerance=CHOICE_TOLERANCE
-                )
-                [(_, (weight, _))] = path
-                self._givers[name, fold] = directions(learned.target, weight)
-        return self._givers[name, fold]
+        """Return the directions (k, dim) of a head that has seen no row of a fold; None where it has seen too few.
+
+        Of the strengths that are tried, it has the one nearest to that of the head of all rows.
+        """
+        result = self.alone(name, fold)
+        if result is None:
+            return None
+        distances = np.abs(np.log(self.strengths) - np.log(self.heads[name].l2))
+        return directions(result.target, result.weights[int(distances.argmin())])
+
+    def split(self, own: Labelled, fold: int) -> tuple[Labelled, Labelled]:
+        """Return the rows outside of a fold, at most MOST_LABELS, and those in it."""
+        is_out = self.folds[own.rows] == fold
+        learned = own.only(~is_out)
+        return learned.only(evenly(len(learned.rows))), own.only(is_out)
 
     def rows_of(self, rows: Positions, fold: int) -> StandardRows:
         """Return standardised rows, the same for all targets that have these."""
@@ -219,16 +252,19 @@ class _Trial:
         return self._rows[key]
 
 
-def best_of(
-    losses: Array, errors: Array, is_there: NDArray[np.bool_], strengths: Sequence[float]
-) -> tuple[Array, Array, float]:
-    """Return losses and errors (m,) of the rows that are there, with the strength of the lowest mean loss."""
-    best = int(losses[:, is_there].mean(axis=1).argmin())
-    return losses[best, is_there], errors[best, is_there], strengths[best]
+def best_of(results: Sequence[FoldResult]) -> tuple[Array, Array, int]:
+    """Return losses and errors (m,) of all rows that could be judged, and the place of the best strength."""
+    losses, errors = (np.concatenate([getattr(result, name) for result in results], axis=1)
+                      for name in ("losses", "errors"))  # fmt: skip
+    is_there = ~np.isnan(losses[0])
+    best = int(losses[:, is_there].mean(axis=1).argmin()) if is_there.any() else 0
+    return losses[best, is_there], errors[best, is_there], best
 
 
 def evenly(n: int) -> NDArray[np.bool_]:
-    """Return (n,), MOST_LABELS of them true, evenly spaced."""
+    """Return (n,), at most MOST_LABELS of them true, evenly spaced."""
+    if n <= MOST_LABELS:
+        return np.ones(n, bool)
     is_kept = np.zeros(n, bool)
     is_kept[np.linspace(0, n - 1, MOST_LABELS).astype(int)] = True
     return is_kept

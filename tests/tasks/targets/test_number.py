@@ -27,7 +27,7 @@ def test_number_comes_back_from_its_text(value):
 
 @pytest.mark.parametrize("cell", ["", "warm", "1_000", "1,5", "0x10"])
 def test_text_that_is_no_number_is_refused(cell):
-    with pytest.raises(ValueError, match="is no number, expected one such as -12.5"):
+    with pytest.raises(ValueError, match=r"is no number, expected one such as -12\.5"):
         TARGET.read(cell)
 
 

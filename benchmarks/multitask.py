@@ -35,6 +35,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from scipy.special import expit, logsumexp
+from threadpoolctl import threadpool_limits
 
 from benchmarks.kit.labelled import missing
 from benchmarks.kit.machine import Claim, finish, parse_arguments, show
@@ -285,7 +286,8 @@ def compare(
     standard = rows.standardise(vectors).astype(np.float64)
 
     def ours() -> tuple[NDArray[Any], NDArray[Any]]:
-        [(_, layer)] = path_of(target, labelled_rows(target, vectors, truths), truths, options, [L2])
+        with threadpool_limits(1):  # as `fit_linear` does
+            [(_, layer)] = path_of(target, labelled_rows(target, vectors, truths), truths, options, [L2])
         return layer
 
     def theirs() -> Any:

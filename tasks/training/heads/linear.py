@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from tasks.machine.cores import spread
 from tasks.targets.classes import Classes
@@ -43,16 +44,17 @@ def fit_linear(
     if isinstance(target, Classes):
         return fit_head(train, val, options, classes=target.names, cautious=cautious)
     vectors, truths = train
-    rows = labelled_rows(target, vectors, truths, has_one_scale=cautious)
     strengths = sorted({*options.l2_strengths, *(STRONGER if cautious else ())}, reverse=True)
     without_val = strengths[len(strengths) // 2]
     best: LinearHead | None = None
     lowest = np.inf
-    for number, (l2, (weight, bias)) in enumerate(path_of(target, rows, truths, options, strengths)):
-        loss = val_loss(target, weight, bias, val)
-        compared = np.inf if loss is None else loss + (CAUTION * number / len(val[1]) if cautious else 0.0)
-        if l2 == without_val if loss is None else best is None or compared < lowest:
-            best, lowest = LinearHead(weight=weight, bias=bias, l2=l2, val_log_loss=loss), compared
+    with threadpool_limits(1):  # each core works on other rows, so the bits do not depend on the number of cores
+        rows = labelled_rows(target, vectors, truths, has_one_scale=cautious)
+        for number, (l2, (weight, bias)) in enumerate(path_of(target, rows, truths, options, strengths)):
+            loss = val_loss(target, weight, bias, val)
+            compared = np.inf if loss is None else loss + (CAUTION * number / len(val[1]) if cautious else 0.0)
+            if l2 == without_val if loss is None else best is None or compared < lowest:
+                best, lowest = LinearHead(weight=weight, bias=bias, l2=l2, val_log_loss=loss), compared
     assert best is not None
     return best
 

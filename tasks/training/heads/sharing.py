@@ -25,7 +25,7 @@ from tasks.training.heads.rows import Array, StandardRows, Vectors
 
 logger = logging.getLogger("graftline")
 
-SHARES = (0.9, 0.99, 0.5)  # of the prior covariance that the other heads give; where the first is no better, none is
+SHARES = (0.5, 0.9, 0.99)  # of the prior covariance that the other heads give; where the first is no better, none is
 NUM_FOLDS = 5
 LEAST_LABELS = 10  # with fewer, or with half as many that the folds can judge, a standard error says nothing
 FEW_LABELS = 50  # below it, loss and error have to agree

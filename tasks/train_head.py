@@ -40,6 +40,7 @@ from tasks.training.heads.words import fit_words, logits_of, sparse_rows
 logger = logging.getLogger("graftline")
 
 MOST_WEIGHTS = 2**22  # of the head on words: terms x classes; fitting it takes 25 times as many numbers
+MOST_NUMBERS = 2**26  # of val's vectors that are read into memory, once for all strengths and targets
 VAL_ROWS = 4096  # vectors that are read at a time
 
 
@@ -81,12 +82,17 @@ def run(
     def standard(rows: bytes) -> StandardRows:
         return StandardRows(vectors.part(np.frombuffer(rows, np.intp)), has_one_scale=is_cautious)
 
+    @lru_cache(maxsize=1)
+    def judges(rows: bytes) -> Vectors:
+        part = vectors.part(np.frombuffer(rows, np.intp))
+        return part[: len(part)] if part.shape[0] * part.shape[1] <= MOST_NUMBERS else part
+
     fitted: dict[str, Fitted] = {}
     for name, part in train.items():
         known = standard(part.rows.tobytes()) if len(train) > 1 else vectors.part(part.rows)
         try:
             fitted[name] = fit(
-                part.target, (known, part.truths), (vectors.part(val[name].rows), val[name].truths), train_head,
+                part.target, (known, part.truths), (judges(val[name].rows.tobytes()), val[name].truths), train_head,
                 cautious=is_cautious, seed=seed,
             )  # fmt: skip
         except ValueError as error:
@@ -98,7 +104,7 @@ def run(
     for name, part in train.items():
         target, truths, head = part.target, val[name].truths, Head(layers=fitted[name].layers)
         try:
-            logits = val_logits(head, (vectors.part(val[name].rows), truths), num_outputs=target.num_outputs)
+            logits = val_logits(head, (judges(val[name].rows.tobytes()), truths), num_outputs=target.num_outputs)
         except ValueError as error:
             raise ValueError(f"target {name}: {error}") from error
         target, temperature = target.calibrate(logits, truths)

@@ -24,7 +24,13 @@ Vectors = NDArray[np.floating]
 Positions = NDArray[np.intp]
 
 NUM_PLANTED, NUM_FEATURES, NUM_DIRECTIONS, NUM_CLASSES = 3120, 96, 6, 8
-VEHICLES = ("airplane", "automobile", "ship", "truck")
+GROUPS = {
+    "airplane": "air or water", "ship": "air or water", "automobile": "road", "truck": "road", "cat": "pet",
+    "dog": "pet", "deer": "hoofed", "horse": "hoofed", "bird": "small and wild", "frog": "small and wild",
+}  # fmt: skip
+VEHICLE_OR_ANIMAL = {
+    name: "vehicle" if group in ("air or water", "road") else "animal" for name, group in GROUPS.items()
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,24 +18,20 @@ SETTLED = 1e-4  # standard deviations, of the fit to any row
 
 
 class Gram:
-    """The mean of the rows (dim,), and the products of the centred rows over n: (dim, dim), or (n, n) of few rows."""
+    """The products of the standardised rows, whose mean is 0, over n: (dim, dim), or (n, n) of few rows."""
 
     def __init__(self, rows: StandardRows) -> None:
         self.rows = rows
-        self.mean = sum(rows.map(lambda chunk: chunk.vectors.sum(axis=0, dtype=np.float64))) / rows.num  # (dim,)
-        self.few: NDArray[np.float32] | None = None  # (n, dim) centred
+        self.few: NDArray[np.float32] | None = None  # (n, dim)
         if rows.num < rows.dim:
-            self.few = np.concatenate(list(rows.map(self.centred)))
+            self.few = np.concatenate(list(rows.map(vectors_of)))
             whole = self.few.astype(np.float64)
             self.products = whole @ whole.T / rows.num
             return
         self.products = np.zeros((rows.dim, rows.dim))
-        for product in rows.map(lambda chunk: own_products(self.centred(chunk))):
+        for product in rows.map(lambda chunk: own_products(chunk.vectors)):
             self.products += product
         self.products /= rows.num
-
-    def centred(self, chunk: Chunk) -> NDArray[np.float32]:
-        return np.asarray(chunk.vectors - self.mean.astype(np.float32))
 
     def factor(self, l2: float) -> tuple[Array, bool]:
         matrix = self.products.copy(order="F")
@@ -44,16 +40,16 @@ class Gram:
         return factor, is_lower
 
     def weight(self, factor: tuple[Array, bool], numbers: Array) -> Array:
-        """Return the weights (dim,) with the least squares of centred rows to centred numbers (n,)."""
+        """Return the weights (dim,) with the least squares to centred numbers (n,)."""
         if self.few is not None:
             return np.asarray(self.few.T @ cho_solve(factor, numbers, check_finite=False)) / self.rows.num
-        parts = self.rows.map(lambda chunk: numbers[self.rows.slices[chunk.number]] @ self.centred(chunk))
+        parts = self.rows.map(lambda chunk: numbers[self.rows.slices[chunk.number]] @ chunk.vectors)
         return np.asarray(cho_solve(factor, sum(parts) / self.rows.num, check_finite=False))
 
     def scores(self, weight: Array) -> Array:
-        """Return the products (n,) of the centred rows with the weights."""
+        """Return the products (n,) of the rows with the weights."""
         weight = weight.astype(np.float32)
-        return np.concatenate(list(self.rows.map(lambda chunk: self.centred(chunk) @ weight))).astype(np.float64)
+        return np.concatenate(list(self.rows.map(lambda chunk: chunk.vectors @ weight))).astype(np.float64)
 
 
 def path(
@@ -67,11 +63,11 @@ def path(
     gram = rows.once("gram", Gram)
     for l2 in sorted(set(l2_strengths), reverse=True):
         weight, middle = solve(gram, gram.factor(l2), numbers, loss=loss)
-        yield l2, rows.fold(weight[None], np.array([middle - float(weight @ gram.mean)]))
+        yield l2, rows.fold(weight[None], np.array([middle]))
 
 
 def solve(gram: Gram, factor: tuple[Array, bool], numbers: Array, *, loss: NumberLoss) -> tuple[Array, float]:
-    """Return the weights (dim,) and the number where the mean of the rows lies."""
+    """Return the weights (dim,) and the bias."""
     middle = float(numbers.mean())
     weight = gram.weight(factor, numbers - middle)
     if loss == "squared":
@@ -85,6 +81,10 @@ def solve(gram: Gram, factor: tuple[Array, bool], numbers: Array, *, loss: Numbe
         if np.abs(fit - before).max() <= SETTLED:
             break
     return weight, middle
+
+
+def vectors_of(chunk: Chunk) -> NDArray[np.float32]:
+    return chunk.vectors
 
 
 def own_products(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

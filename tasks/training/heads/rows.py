@@ -18,6 +18,7 @@ T = TypeVar("T")
 SMALLEST_SCALE = 0.01  # of the largest: a feature that hardly varies counts less than the others
 MIN_ROWS, MAX_ROWS = 256, 1024  # of a chunk: enough for fast matrix products, few enough for a core's cache
 CHUNK_NUMBERS = 2**20  # of a chunk's rows or logits
+FEW_CHUNKS = 2  # threads cost more than the work on so few
 IN_MEMORY_BYTES = 2**31  # standardised rows within it are kept, which saves about a fifth of each pass
 
 
@@ -130,8 +131,8 @@ class StandardRows:
 
     def _in_order(self, work: Callable[[int], T]) -> Iterator[T]:
         """Yield `work(number)` for the number of every chunk."""
-        if len(self.slices) == 1:
-            yield work(0)  # a pool of threads costs more than the work on so few rows
+        if len(self.slices) <= FEW_CHUNKS:
+            yield from map(work, range(len(self.slices)))
             return
         ahead = 2 * self.num_threads  # so that few results wait
         yield from spread(range(len(self.slices)), work, ahead=ahead, num_threads=self.num_threads)

@@ -30,8 +30,7 @@ NUM_FOLDS = 5
 LEAST_LABELS = 10  # with fewer, or with half as many that the folds can judge, a standard error says nothing
 FEW_LABELS = 50  # below it, loss and error have to agree
 MOST_LABELS = 2_000  # with more, a target knows enough by itself, and the folds would cost more than they give
-MANY_LABELS = 500  # from so many on, a target is given up that is no better in the first folds
-SCREENED_FOLDS = 2
+MANY_LABELS = 500  # from so many on, a target is given up that is no better in the first fold
 EVERY = 2  # of how many strengths one is tried
 CHOICE_TOLERANCE = 5e-3  # of the objective, enough to compare losses
 
@@ -161,8 +160,8 @@ class _Trial:
                     continue
                 alone.append(before)
                 together.append(self.together_in(name, fold, givers, share=share_of_others))
-                is_screened = fold + 1 == SCREENED_FOLDS and len(own.rows) >= MANY_LABELS and not comparison
-                if is_screened and best_of(together)[0].mean() >= best_of(alone)[0].mean():
+                is_first = len(alone) == 1 and len(own.rows) >= MANY_LABELS and not comparison
+                if is_first and best_of(together)[0].mean() >= best_of(alone)[0].mean():
                     break
             if not alone or len(best_of(alone)[0]) < LEAST_LABELS // 2:
                 return None

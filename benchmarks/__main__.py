@@ -16,6 +16,7 @@ NAMES = (
     "gate",
     "head",
     "house",
+    "multitask",
     "ood",
     "orchestration",
     "pipeline",

@@ -76,7 +76,7 @@ rows = np.arange(n)
 before = peak_bytes()
 options = HeadOptions(
     head="logistic", class_weights="none", hidden_features=1, l2_strengths=[0.01], max_iterations=500,
-    words="never",
+    words="never", sharing="never",
 )
 fit_head(
     (vectors.part(rows[:cut]), labels[:cut]), (vectors.part(rows[cut:]), labels[cut:]), options,

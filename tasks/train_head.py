@@ -1,7 +1,9 @@
 """Manifest, embeddings, leaks and texts in; a head for every target, chosen and calibrated on val, out."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +20,27 @@ from tasks.data.vectors.embeddings import read_embeddings
 from tasks.machine.files import read_json, whole_folder
 from tasks.stage.main import main
 from tasks.stage.modality import Modality, room
-from tasks.targets.classes import MISSING, is_right, label_indices, losses
+from tasks.targets.classes import Classes, is_right
 from tasks.targets.head import NO_WORDS, Head, Layer, WordLayer, save_heads
-from tasks.targets.temperature import fit_temperature
+from tasks.targets.kinds import targets_of
+from tasks.targets.number import Number, least_for
+from tasks.targets.ordinal import Ordinal
+from tasks.targets.several import Several
+from tasks.targets.target import Target
 from tasks.text.words import MOST_TERMS, Vocabulary, fit_vocabulary, save_vocabulary, terms_of
 from tasks.training.heads.centroid import fit_centroids
 from tasks.training.heads.joining import join
-from tasks.training.heads.logistic import fit_head
+from tasks.training.heads.linear import fit_linear
+from tasks.training.heads.logistic import LinearHead
 from tasks.training.heads.options import HeadOptions
-from tasks.training.heads.rows import Array, Labels, Vectors, check_finite
+from tasks.training.heads.rows import Array, Labels, StandardRows, Vectors, check_finite
+from tasks.training.heads.sharing import Comparison, Labelled, folds_of, share
 from tasks.training.heads.words import fit_words, logits_of, sparse_rows
 
 logger = logging.getLogger("graftline")
 
 MOST_WEIGHTS = 2**22  # of the head on words: terms x classes; fitting it takes 25 times as many numbers
+MOST_NUMBERS = 2**26  # of val's vectors that are read into memory, once for all strengths and targets
 VAL_ROWS = 4096  # vectors that are read at a time
 
 
@@ -55,43 +64,157 @@ def run(
     manifest = read_manifest(manifests, read_batches(batches))
     vectors = read_embeddings(embeddings, read_batches(batches), num_samples=len(manifest))  # (n, dim)
     stays = ~leaves_training(manifest, audit)
-    names_of: dict[str, list[str]] = read_json(classes)
-    labels_of = {target: np.array(label_indices(manifest[target], names)) for target, names in names_of.items()}
+    train, val = (
+        labelled(targets_of(read_json(classes)), manifest, (manifest["split"] == split).to_numpy() & stays)
+        for split in TRAINING
+    )
+    train = with_labels(train)
     words = None
-    if modality == "text" and train_head.words == "auto":
-        is_labelled = np.any([labels != MISSING for labels in labels_of.values()], axis=0)
-        read = np.flatnonzero(is_labelled & stays & manifest["split"].isin(TRAINING))
-        words = count_words(manifest, read, raw=raw, num_classes=max(map(len, names_of.values())))
-    heads: dict[str, Head] = {}
-    facts: dict[str, dict[str, Any]] = {"l2": {}, "val_log_loss": {}}
-    for target, names in names_of.items():
-        labels = labels_of[target]
-        train_rows, val_rows = (
-            np.flatnonzero((manifest["split"] == split).to_numpy() & (labels != MISSING) & stays) for split in TRAINING
+    of_classes = {name: part.target for name, part in train.items() if isinstance(part.target, Classes)}
+    if modality == "text" and train_head.words == "auto" and of_classes:
+        read = np.unique(np.concatenate([part[name].rows for name in of_classes for part in (train, val)]))
+        words = count_words(
+            manifest, read, raw=raw, num_classes=max(target.num_outputs for target in of_classes.values())
         )
-        train, val = ((vectors.part(rows), labels[rows]) for rows in (train_rows, val_rows))
+    is_cautious = modality == "text"  # heads of images stay what they were
+
+    @lru_cache(maxsize=1)  # targets on the same rows share what is known of them
+    def standard(rows: bytes) -> StandardRows:
+        return StandardRows(vectors.part(np.frombuffer(rows, np.intp)), has_one_scale=is_cautious)
+
+    @lru_cache(maxsize=1)
+    def judges(rows: bytes) -> Vectors:
+        part = vectors.part(np.frombuffer(rows, np.intp))
+        return part[: len(part)] if part.shape[0] * part.shape[1] <= MOST_NUMBERS else part
+
+    fitted: dict[str, Fitted] = {}
+    for name, part in train.items():
+        known = standard(part.rows.tobytes()) if len(train) > 1 else vectors.part(part.rows)
         try:
-            # heads of images stay what they were
-            layers, l2 = fit(train, val, names, train_head, cautious=modality == "text", seed=seed)
-            logits = val_logits(Head(layers=layers), val, num_classes=len(names))
-            head = Head(layers=layers, temperature=fit_temperature(logits, val[1]))
-            summary = f"val accuracy {accuracy(logits, val[1]):.4f}"
-            if words is not None:
-                of_train, of_val = ((words.rows[rows], labels[rows]) for rows in (train_rows, val_rows))
-                head, logits, summary = with_words(head, logits, of_train, of_val, names, train_head)
+            fitted[name] = fit(
+                part.target, (known, part.truths), (judges(val[name].rows.tobytes()), val[name].truths), train_head,
+                cautious=is_cautious, seed=seed,
+            )  # fmt: skip
         except ValueError as error:
-            raise ValueError(f"target {target}: {error}") from error
-        heads[target] = head
-        facts["l2"][target] = l2
-        facts["val_log_loss"][target] = log_loss(logits / head.temperature, val[1])
+            raise ValueError(f"target {name}: {error}") from error
+    fitted, compared = shared(fitted, train, manifest, vectors.part, train_head, has_one_scale=is_cautious)
+    heads: dict[str, Head] = {}
+    targets: dict[str, Target] = {}
+    facts: dict[str, dict[str, Any]] = {"l2": {}, "val_log_loss": {}}
+    for name, part in train.items():
+        target, truths, head = part.target, val[name].truths, Head(layers=fitted[name].layers)
+        try:
+            logits = val_logits(head, (judges(val[name].rows.tobytes()), truths), num_outputs=target.num_outputs)
+        except ValueError as error:
+            raise ValueError(f"target {name}: {error}") from error
+        target, temperature = target.calibrate(logits, truths)
+        head = replace(head, temperature=temperature)
+        summary = measured(target, logits, truths, temperature=temperature)
+        if words is not None and isinstance(target, Classes):
+            of_train, of_val = ((words.rows[side.rows], side.truths) for side in (part, val[name]))
+            head, logits, summary = with_words(head, logits, of_train, of_val, list(target.names), train_head)
+        if isinstance(target, Number) and len(truths) < least_for(target.level):
+            logger.warning(
+                "target %s: val has %d labels, expected at least %d for an interval that holds %g %% of the truths: it "
+                "holds fewer; label more samples", name, len(truths), least_for(target.level), 100 * target.level,
+            )  # fmt: skip
+        heads[name], targets[name], l2 = head, target, fitted[name].l2
+        facts["l2"][name] = l2
+        loss = float(target.losses(logits, truths, temperature=head.temperature).mean()) if len(truths) else None
+        facts.setdefault("val_loss" if isinstance(target, Number) else "val_log_loss", {})[name] = loss
         logger.info(
-            "trained the %s head of %s on %s vectors: %s%s, temperature %.3f", train_head.head, target,
-            f"{len(train[1]):,}", "" if l2 is None else f"l2 {l2:g}, ", summary, head.temperature,
+            "trained the %s head of %s on %s vectors: %s%s, temperature %.3f", train_head.head, name,
+            f"{len(part.rows):,}", "" if l2 is None else f"l2 {l2:g}, ", summary, head.temperature,
         )  # fmt: skip
+    if compared:
+        facts["sharing"] = {name: comparison.facts() for name, comparison in compared.items()}
     with whole_folder(out) as folder:
-        save_heads(folder, heads, targets=names_of, facts={"head": train_head.head, **facts})
+        save_heads(folder, heads, targets=targets, facts={"head": train_head.head, **facts})
         if words is not None:
             save_vocabulary(folder, words.vocabulary)
+
+
+def labelled(targets: Mapping[str, Target], manifest: pd.DataFrame, is_used: NDArray[np.bool_]) -> dict[str, Labelled]:
+    """Return the rows that are used and have a label, with their truths, for each target."""
+    parts = {}
+    for name, target in targets.items():
+        truths = target.encode(manifest[name] if name in manifest else pd.Series([None] * len(manifest)))
+        rows = np.flatnonzero(is_used & target.has_label(truths))
+        parts[name] = Labelled(target=target, rows=rows, truths=truths[rows])
+    return parts
+
+
+def with_labels(train: dict[str, Labelled]) -> dict[str, Labelled]:
+    """Return the targets that have labels in train, with the scale of train.
+
+    A target without any gets no head, and changes nothing in the others. Raises ValueError where none has labels.
+    """
+    parts = {}
+    for name, part in train.items():
+        if not len(part.rows) and any(len(other.rows) for other in train.values()):
+            logger.warning("target %s: no sample of train has a label, so it gets no head: label some", name)
+            continue
+        try:
+            parts[name] = replace(part, target=part.target.standardised(part.truths))
+        except ValueError as error:
+            raise ValueError(f"target {name}: {error}") from error
+    return parts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """The layers of a head before calibration, and the linear head where it is one."""
+
+    layers: tuple[Layer, ...]
+    linear: LinearHead | None = None
+
+    @property
+    def l2(self) -> float | None:
+        """Return the strength that val, or cross-validation, chose."""
+        return self.linear.l2 if self.linear else None
+
+
+def shared(
+    fitted: dict[str, Fitted],
+    train: Mapping[str, Labelled],
+    manifest: pd.DataFrame,
+    part: Callable[[NDArray[np.intp]], Vectors],
+    options: HeadOptions,
+    *,
+    has_one_scale: bool,
+) -> tuple[dict[str, Fitted], dict[str, Comparison]]:
+    """Return the heads, in place of some those that learn from the others, and how they compare."""
+    linear = {name: head.linear for name, head in fitted.items() if head.linear}
+    if options.sharing == "never" or len(linear) < 2:
+        return fitted, {}
+    groups = manifest["group"].fillna(manifest["sample_id"]) if "group" in manifest else manifest["sample_id"]
+    heads, compared = share(
+        train, linear, part, folds_of(groups.astype(str)), options, has_one_scale=has_one_scale
+    )  # fmt: skip
+    for name, comparison in compared.items():
+        logger.info(
+            "%s with the heads of %s: cross-validated loss %.4f, alone %.4f (standard error of the difference %.4f), "
+            "so it %s", name, ", ".join(comparison.givers), comparison.together, comparison.alone,
+            comparison.standard_error, "shares" if comparison.is_shared else "stays alone",
+        )  # fmt: skip
+    return {name: linear_head(heads[name]) if name in heads else head for name, head in fitted.items()}, compared
+
+
+def linear_head(head: LinearHead) -> Fitted:
+    return Fitted(layers=(half_size((head.weight, head.bias)),), linear=head)
+
+
+def measured(target: Target, logits: Array, truths: Labels, *, temperature: float) -> str:
+    """Return how good the answers on val are, for people."""
+    if not len(truths):
+        return "no labels on val"
+    if isinstance(target, Classes):
+        return f"val accuracy {accuracy(logits, truths):.4f}"
+    answers = target.answers(logits, temperature=temperature)
+    if isinstance(target, Several):
+        return f"val macro-F1 {macro_f1(target.said(answers), truths > 0.5):.4f}"
+    measure = "mean distance" if isinstance(target, Ordinal) else "mean absolute error"
+    return f"val {measure} {target.errors(answers, truths).mean():.4g} {target.unit}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,27 +243,27 @@ def count_words(manifest: pd.DataFrame, read: NDArray[np.intp], *, raw: Path, nu
 
 
 def fit(
+    target: Target,
     train: tuple[Vectors, Labels],
     val: tuple[Vectors, Labels],
-    names: list[str],
     options: HeadOptions,
     *,
     cautious: bool,
     seed: int,
-) -> tuple[tuple[Layer, ...], float | None]:
-    """Return the layers of the head that the options name, and the L2 strength if val chose one.
-
-    `cautious` is that of `fit_head`.
-    """
+) -> Fitted:
+    """Return the head that the options name. `cautious` is that of `fit_head`."""
     if options.head == "centroid":
-        return (half_size(fit_centroids(train, classes=names)),), None
+        if not isinstance(target, Classes):
+            raise ValueError(
+                f"the head is centroid, which is for classes alone, and this target is {target.kind}: set "
+                "train_head.head to logistic"
+            )
+        return Fitted(layers=(half_size(fit_centroids(train, classes=target.names)),))
     if options.head == "mlp":
         from tasks.training.heads.mlp import fit_mlp  # torch takes seconds to import
 
-        layers = fit_mlp(train, val, options, classes=names, seed=seed)
-        return tuple(half_size(layer) for layer in layers), None
-    head = fit_head(train, val, options, classes=names, cautious=cautious)
-    return (half_size((head.weight, head.bias)),), head.l2
+        return Fitted(layers=tuple(map(half_size, fit_mlp(train, val, options, target=target, seed=seed))))
+    return linear_head(fit_linear(target, train, val, options, cautious=cautious))
 
 
 def with_words(
@@ -173,11 +296,11 @@ def half_size(layer: tuple[Array, Array]) -> Layer:
     return weight.astype(np.float32), bias.astype(np.float32)
 
 
-def val_logits(head: Head, val: tuple[Vectors, Labels], *, num_classes: int) -> Array:
-    """Return the logits of val, (n, num_classes)."""
+def val_logits(head: Head, val: tuple[Vectors, Labels], *, num_outputs: int) -> Array:
+    """Return the logits of val, (n, num_outputs)."""
     vectors, labels = val
     starts = range(0, len(labels), VAL_ROWS)
-    parts: list[NDArray[np.floating]] = [np.empty((0, num_classes))]
+    parts: list[NDArray[np.floating]] = [np.empty((0, num_outputs))]
     for start in starts:
         chunk = vectors[start : start + VAL_ROWS]
         check_finite(chunk)
@@ -191,11 +314,11 @@ def accuracy(logits: Array, labels: Labels) -> float:
     return float(is_right(logits, labels).mean()) if len(labels) else float("nan")
 
 
-def log_loss(logits: Array, labels: Labels) -> float | None:
-    """Return the mean log-loss in nats; None without labels."""
-    if not len(labels):
-        return None
-    return float(losses(logits, labels).mean())
+def macro_f1(said: NDArray[np.bool_], truths: NDArray[np.bool_]) -> float:
+    """Return the mean F1 over the labels, of (n, num_labels); a label that is neither said nor true is left out."""
+    in_all = said.sum(axis=0) + truths.sum(axis=0)
+    hits = (said & truths).sum(axis=0)
+    return float((2 * hits[in_all > 0] / in_all[in_all > 0]).mean()) if in_all.any() else float("nan")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Spread work over the cores or the GPU of this machine: results come in the order of the items."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
@@ -27,8 +27,11 @@ def spread(
 ) -> Iterator[Result]:
     """Yield `work(item)` for every item, in the order of the items, from `num_threads` threads (None: one a core).
 
-    At most `ahead` items are in progress or wait to be taken.
+    At most `ahead` items are in progress or wait to be taken. A single item of a sequence needs no thread.
     """
+    if isinstance(items, Sequence) and len(items) == 1:
+        yield work(items[0])
+        return
     waiting: list[Future[Result]] = []
     remaining = iter(items)
     with ThreadPoolExecutor(num_threads or num_cores()) as pool:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 NumberLoss = Literal["squared", "huber"]
 HUBER_WIDTH = 1.345  # standard deviations: 95 % as exact as least squares where the errors are normal (Huber 1964)
+MEDIAN_TO_DEVIATION = 1.4826  # of normal numbers, from the median of their distances to the median
 LEVEL = 0.9  # of an interval
 TOLERANCE = 0.5  # standard deviations of train: an answer so near counts as right where nobody names a tolerance
 COLUMNS = ("value", "low", "high")  # of an answer
@@ -30,7 +31,8 @@ class Number(Target):
     prediction; Vovk et al. 2005, Lei et al. 2018). The error is the distance to the truth, in `measure`.
 
     Args:
-        loss: `huber` is linear beyond HUBER_WIDTH standard deviations of train.
+        loss: `huber` is linear beyond HUBER_WIDTH scales. Its scale is the robust standard deviation of train, by the
+            median of the distances to the median, so that numbers that lie far off do not widen it.
         tolerance: an answer at most so far from the truth counts as right.
     """
 
@@ -85,7 +87,11 @@ class Number(Target):
         if not len(truths) or not np.ptp(truths):
             found = f"the one number {truths[0]:g}" if len(truths) else "no number"
             raise ValueError(f"train has {found}, expected at least two different ones: label more samples")
-        return replace(self, centre=float(truths.mean()), scale=float(truths.std()))
+        centre, scale = float(truths.mean()), float(truths.std())
+        if self.loss == "huber":
+            centre = float(np.median(truths))
+            scale = MEDIAN_TO_DEVIATION * float(np.median(np.abs(truths - centre))) or scale
+        return replace(self, centre=centre, scale=scale)
 
     def values(self, logits: Floats) -> NDArray[np.float64]:
         """Return the values (n,) of logits (n, 1)."""

@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +26,7 @@ PARAMS = HeadOptions(
     l2_strengths=[0.01, 1.0],
     max_iterations=200,
     words="auto",
+    sharing="auto",
 )
 
 
@@ -91,8 +93,7 @@ def train(folder, *, out="head", modality="images", **changes):
         modality=modality,
         seed=0,
     )
-    heads, _ = load_heads(folder / out)
-    return heads["label"]
+    return load_heads(folder / out)[0].get("label")
 
 
 def is_same(one, other):
@@ -317,3 +318,128 @@ def test_head_reads_no_words_where_there_are_none_to_read(inputs, case):
     assert head.words is None
     assert load_vocabulary(folder / "head") is None
     assert is_same(head, train(folder, modality=modality, words="never", out="again"))
+
+
+# other kinds, and several targets
+
+DEGREES = {"kind": "number", "level": 0.5, "loss": "squared", "unit": "degrees"}
+OTHERS = {
+    "marks": {"kind": "several", "labels": ["round", "sharp"]},
+    "grade": {"kind": "ordinal", "steps": ["low", "mid", "high"]},
+    "angle": DEGREES,
+}
+
+
+@pytest.fixture
+def kinds(inputs):
+    """Beside the classes: marks, a grade and an angle, which follow from the vectors; some samples have no angle."""
+    folder, manifest, vectors = inputs
+    angles = 30 * vectors[:, 0] + 5
+    more = {
+        "marks": [json.dumps([name for name, is_on in zip(("round", "sharp"), row, strict=True) if is_on])
+                  for row in vectors[:, :2] > 2],
+        "grade": np.array(["low", "mid", "high"])[np.digitize(vectors[:, 2], (0.5, 3.0))],
+        "angle": [None if row % 9 == 0 else repr(angle) for row, angle in enumerate(angles.tolist())],
+    }  # fmt: skip
+    change(folder, manifest.assign(**more))
+    write_json(folder / "validated" / "classes.json", {"label": CLASSES} | OTHERS)
+    return folder, manifest.assign(**more), vectors
+
+
+def described(folder, out="head"):
+    return json.loads((folder / out / "head.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("head", ["logistic", "mlp"])
+def test_every_kind_gets_a_head_and_a_line_in_its_own_measure(kinds, caplog, head):
+    folder, manifest, vectors = kinds
+    with caplog.at_level("INFO", logger="graftline"):
+        train(folder, head=head)
+    heads, targets = load_heads(folder / "head")
+    assert set(targets) == {"label", "marks", "grade", "angle"}
+    is_unseen = ((manifest["split"] == "heldout") & manifest["angle"].notna()).to_numpy()
+    for name, least in {"label": 0.9, "marks": 0.8, "grade": 0.7, "angle": 0.8}.items():
+        target = targets[name]
+        truths = target.encode(manifest[name][is_unseen])
+        answers = target.answers(heads[name].logits(vectors[is_unseen]), temperature=heads[name].temperature)
+        assert target.is_right(answers, truths).mean() > least
+    for measure in ("label .* val accuracy", "marks .* val macro-F1", "grade .* val mean distance .* steps",
+                    "angle .* val mean absolute error .* degrees"):  # fmt: skip
+        assert re.search(f"trained the {head} head of {measure}", caplog.text)
+    assert targets["angle"].interval is not None
+    assert len(targets["marks"].thresholds) == 2
+    assert described(folder)["val_loss"].keys() == {"angle"}
+
+
+def test_centroids_of_a_number_are_refused(kinds):
+    with pytest.raises(ValueError, match=r"^target angle: the head is centroid, which is for classes alone, and this"):
+        train(kinds[0], head="centroid")
+
+
+def test_too_few_numbers_on_val_for_the_interval_are_told(kinds, caplog):
+    folder, _, _ = kinds
+    write_json(folder / "validated" / "classes.json", {"label": CLASSES, "angle": DEGREES | {"level": 0.99}})
+    train(folder)
+    assert "target angle: val has 2" in caplog.text
+    assert "expected at least 199 for an interval that holds 99 % of the truths" in caplog.text
+
+
+def test_target_without_labels_changes_nothing_in_the_others(kinds, caplog):
+    folder, manifest, _ = kinds
+    train(folder)
+    change(folder, manifest.assign(colour=None))
+    classes = {"label": CLASSES, "colour": ["blue", "red"]} | OTHERS
+    write_json(folder / "validated" / "classes.json", classes)
+    train(folder, out="again")
+    assert "target colour: no sample of train has a label, so it gets no head: label some" in caplog.text
+    for file in ("head.safetensors", "head.json"):
+        assert (folder / "head" / file).read_bytes() == (folder / "again" / file).read_bytes()
+
+
+def test_targets_say_how_they_compare_with_sharing_and_one_alone_says_nothing(kinds):
+    folder, _, _ = kinds
+    train(folder)
+    sharing = described(folder)["sharing"]
+    assert set(sharing) == {"label", "marks", "grade", "angle"}
+    assert sharing["grade"].keys() == {"alone", "together", "standard_error", "num_labels", "is_shared", "with"}
+    assert sharing["grade"]["with"] == ["angle", "label", "marks"]
+    train(folder, sharing="never", out="never")
+    assert "sharing" not in described(folder, "never")
+    write_json(folder / "validated" / "classes.json", {"label": CLASSES})
+    train(folder, out="one")
+    assert described(folder, "one").keys() == {"classes", "head", "l2", "num_layers", "temperature", "val_log_loss"}
+
+
+def test_target_that_shares_learns_from_the_head_of_another(tmp_path, caplog):
+    """One with few labels, of which another with many knows where to look."""
+    generator = np.random.default_rng(0)
+    vectors = generator.normal(size=(800, 64))
+    scores = 3 * vectors[:, :3] @ generator.normal(size=(3, 6))
+    splits = np.array((["train"] * 3 + ["val", "heldout"]) * 160)
+    few = pd.Series([f"f{step}" for step in scores[:, :3].argmax(axis=1)])
+    is_left_out = (splits != "heldout") & (np.arange(800) >= 150)
+    manifest = pd.DataFrame({
+        "batch": "a", "sample_id": [f"s{number:03d}" for number in range(800)], "split": splits,
+        "few": few.mask(is_left_out, None), "many": [f"m{step}" for step in scores[:, 3:].argmax(axis=1)],
+    })  # fmt: skip
+    for place in ("validated/manifest", "embeddings"):
+        (tmp_path / place).mkdir(parents=True)
+    change(tmp_path, manifest)
+    write_json(tmp_path / "validated" / "classes.json", {"few": ["f0", "f1", "f2"], "many": ["m0", "m1", "m2"]})
+    write_embeddings(
+        tmp_path / "embeddings" / "a.safetensors", [vectors.astype(np.float16)], shape=vectors.shape, recipe="r"
+    )
+    (tmp_path / "batches.yaml").write_text("batches: [a]", "utf-8")
+    write_leaks(tmp_path, [])
+
+    def right(sharing):
+        train(tmp_path, sharing=sharing, out=sharing)
+        heads, targets = load_heads(tmp_path / sharing)
+        is_heldout = splits == "heldout"
+        truths = targets["few"].encode(few[is_heldout])
+        return (heads["few"].logits(vectors[is_heldout]).argmax(axis=1) == truths).mean()
+
+    with caplog.at_level("INFO", logger="graftline"):
+        assert right("auto") > right("never") + 0.05
+    assert described(tmp_path, "auto")["sharing"]["few"]["is_shared"]
+    assert re.search(r"few with the heads of many: cross-validated loss .*, so it shares", caplog.text)

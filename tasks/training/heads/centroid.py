@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tasks.training.heads.multinomial import label_sums
+from tasks.training.heads.cross_entropy import label_sums
 from tasks.training.heads.rows import Array, Labels, TrainingRows, Vectors
 
 
@@ -15,7 +15,7 @@ def fit_centroids(train: tuple[Vectors, Labels], *, classes: Sequence[str]) -> t
     the errors are those of `fit_head`.
     """
     rows = TrainingRows(*train, classes)
-    sums = np.zeros((rows.num_classes, rows.dim + 1))
+    sums = np.zeros((rows.num_outputs, rows.dim + 1))
     for present, own in rows.map(label_sums):
         sums[present] += own
     centres = sums[:, :-1] / sums[:, -1:]

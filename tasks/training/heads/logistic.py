@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from tasks.machine.cores import spread
 from tasks.targets.classes import log_probabilities, losses
 from tasks.targets.temperature import fit_temperature
-from tasks.training.heads.multinomial import Multinomial, Pass
+from tasks.training.heads.cross_entropy import CrossEntropy, Pass
 from tasks.training.heads.options import ClassWeights, HeadOptions
 from tasks.training.heads.quasi_newton import TOLERANCE, Memory, Solution, new_memory, objective, solve
 from tasks.training.heads.rows import IN_MEMORY_BYTES, Array, Labels, TrainingRows, Vectors, check_finite
@@ -105,8 +105,8 @@ class Solver:
     def __init__(self, rows: TrainingRows, class_weights: ClassWeights = "none", *, max_iterations: int) -> None:
         self.rows = rows
         self.max_iterations = max_iterations
-        self.loss = Multinomial(rows, weights_of_classes(rows, class_weights))
-        self.whitening = Whitening(rows)
+        self.loss = CrossEntropy(rows, weights_of_classes(rows, class_weights))
+        self.whitening = rows.once("whitening", Whitening)
         self.memory = new_memory(self.loss.sums)
 
     def solve(
@@ -143,7 +143,7 @@ class Solver:
                 there = self.loss.at(ahead)
                 if objective(there, ahead, l2) < objective(found, start, l2):
                     start, found = ahead, there
-            before = solved[-1][1].objective if solved else math.log(self.rows.num_classes)
+            before = solved[-1][1].objective if solved else self.loss.without_knowledge
             tolerance = max(TOLERANCE, relative_tolerance * before)
             solved = [*solved, (l2, self.solve(l2, start=start, found=found, tolerance=tolerance))][-NUM_EXTRAPOLATED:]
             yield solved[-1]
@@ -164,9 +164,16 @@ def extrapolate(points: Sequence[tuple[float, Array]], l2: float) -> Array:
 
 
 def weights_of_classes(rows: TrainingRows, class_weights: ClassWeights) -> Array:
-    """Return (num_classes,): the weight of a row of each class, 1 on average over the rows."""
-    counts = np.bincount(rows.labels, minlength=rows.num_classes)
-    return rows.num / (rows.num_classes * counts) if class_weights == "balanced" else np.ones(rows.num_classes)
+    """Return (num_classes,): the weight of a row of each class, 1 on average over the rows.
+
+    For several labels: (2, num_labels), the weight of a row without each label and with it.
+    """
+    if rows.labels.ndim == 2:
+        hits = rows.labels.sum(axis=0)
+        counts = np.stack([rows.num - hits, hits])
+        return rows.num / (2 * counts) if class_weights == "balanced" else np.ones_like(counts)
+    counts = np.bincount(rows.labels, minlength=rows.num_outputs)
+    return rows.num / (rows.num_outputs * counts) if class_weights == "balanced" else np.ones(rows.num_outputs)
 
 
 def log_loss(weight: Array, bias: Array, val: tuple[Vectors, Labels]) -> float | None:

@@ -1,6 +1,6 @@
 """The head with a hidden layer: labelled vectors in, two linear layers with a ReLU between them out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tasks.targets.classes import Classes
+from tasks.targets.target import Target
+from tasks.training.heads.linear import labelled_rows
 from tasks.training.heads.options import HeadOptions
-from tasks.training.heads.rows import Array, Labels, TrainingRows, Vectors, check_finite
+from tasks.training.heads.rows import Array, Labels, StandardRows, Vectors, check_finite
 from tasks.training.loop.fit import PLAIN, Group, fit
 from tasks.training.loop.scores import Minibatch
 
@@ -25,13 +26,13 @@ VAL_ROWS = 4096
 
 
 class OneHead(nn.Module):
-    """Maps vectors (n, dim) to [logits (n, num_classes)], as the training loop expects of a model."""
+    """Maps vectors (n, dim) to [logits (n, num_outputs)], as the training loop expects of a model."""
 
     def __init__(self, *sizes: int) -> None:
         super().__init__()
-        dim, hidden_features, num_classes = sizes
+        dim, hidden_features, num_outputs = sizes
         self.hidden = nn.Linear(dim, hidden_features)
-        self.output = nn.Linear(hidden_features, num_classes)
+        self.output = nn.Linear(hidden_features, num_outputs)
 
     def forward(self, vectors: Tensor) -> list[Tensor]:
         return [self.output(self.hidden(vectors).relu())]
@@ -42,29 +43,29 @@ def fit_mlp(
     val: tuple[Vectors, Labels],
     options: HeadOptions,
     *,
-    classes: Sequence[str],
+    target: Target,
     seed: int,
 ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     """Return weight and bias of both layers, of the epoch that `tasks.training.loop.fit` keeps.
 
-    `train`, `val` and the errors are those of `fit_head`. With balanced class weights, rows are drawn so that all
-    classes come equally often.
+    `train`, `val` and the errors are those of `fit_linear`. With balanced class weights, rows are drawn so that all
+    classes, or steps, come equally often.
     """
-    rows = TrainingRows(*train, classes)
+    rows = labelled_rows(target, *train)
     if not len(val[1]):
         raise ValueError(
             "val has no labels, by which the epoch of an mlp is chosen: land more samples, or set train_head.head to "
             "logistic"
         )
     torch.manual_seed(seed)
-    model = OneHead(rows.dim, options.hidden_features, rows.num_classes)
-    balanced = options.class_weights == "balanced"
+    model = OneHead(rows.dim, options.hidden_features, target.num_outputs)
+    balanced = options.class_weights == "balanced" and target.kind in ("classes", "ordinal")
     size = min(MINIBATCH_SIZE, rows.num)
     passes = -(-SMALLEST_EPOCH * size // rows.num)
     fit(
         model,
         replace(PLAIN, epochs=EPOCHS, warmup_fraction=WARMUP_FRACTION, patience_epochs=PATIENCE_EPOCHS),
-        targets=[Classes(tuple(classes))],
+        targets=[target],
         seed=seed,
         groups=[Group(parameters=list(model.parameters()), learning_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY)],
         minibatches=lambda epoch: shuffled(rows, np.random.default_rng((seed, epoch)), size, passes, balanced=balanced),
@@ -79,14 +80,14 @@ def fit_mlp(
 
 
 def shuffled(
-    rows: TrainingRows, generator: np.random.Generator, size: int, passes: int, *, balanced: bool
+    rows: StandardRows, generator: np.random.Generator, size: int, passes: int, *, balanced: bool
 ) -> Iterator[Minibatch]:
     """Yield all rows `passes` times, in full minibatches.
 
     Chunks come in a random order, and the rows of a few chunks at a time are mixed, so that rows on disk are read in
     pieces.
     """
-    counts = np.bincount(rows.labels, minlength=rows.num_classes)
+    counts = np.bincount(rows.labels) if balanced else np.empty(0)
     waiting: list[tuple[NDArray[np.float32], Labels]] = []
     num_waiting = 0
     for _ in range(passes):
@@ -98,12 +99,11 @@ def shuffled(
             if num_waiting < 16 * size and place + 1 < len(order):
                 continue
             vectors, labels = (np.concatenate(parts) for parts in zip(*waiting, strict=True))
-            chances = 1 / counts[labels]
-            picks = (
-                generator.choice(len(labels), len(labels), p=chances / chances.sum())
-                if balanced
-                else generator.permutation(len(labels))
-            )
+            if balanced:
+                chances = 1 / counts[labels]
+                picks = generator.choice(len(labels), len(labels), p=chances / chances.sum())
+            else:
+                picks = generator.permutation(len(labels))
             full = len(picks) // size * size
             for part in picks[:full].reshape(-1, size):
                 yield torch.from_numpy(vectors[part]), columns_of(labels[part])
@@ -111,7 +111,7 @@ def shuffled(
             num_waiting = len(picks) - full
 
 
-def minibatches_of(rows: TrainingRows, val: tuple[Vectors, Labels]) -> Iterator[Minibatch]:
+def minibatches_of(rows: StandardRows, val: tuple[Vectors, Labels]) -> Iterator[Minibatch]:
     vectors, labels = val
     for start in range(0, len(labels), VAL_ROWS):
         chunk = vectors[start : start + VAL_ROWS]
@@ -120,5 +120,6 @@ def minibatches_of(rows: TrainingRows, val: tuple[Vectors, Labels]) -> Iterator[
 
 
 def columns_of(labels: Labels) -> Tensor:
-    """Return labels (n,) as the training loop takes them, (n, 1) float32."""
-    return torch.from_numpy(labels.astype(np.float32))[:, None]
+    """Return labels (n,) or (n, width) as the training loop takes them, (n, width) float32."""
+    columns = torch.from_numpy(labels.astype(np.float32))
+    return columns if columns.ndim == 2 else columns[:, None]

@@ -16,7 +16,8 @@ class HeadOptions:
 
     class_weights: balanced gives every class the same weight in all.
     hidden_features: the width of the hidden layer of an mlp.
-    l2_strengths, max_iterations: of logistic regression; val chooses one of the strengths.
+    l2_strengths, max_iterations: of a linear head; val chooses one of the strengths.
+    sharing: auto lets a target of several learn from the heads of the others where cross-validation says that it pays.
     words: auto joins a head on the words of a text with the head on its vector; an image has none.
     """
 
@@ -26,3 +27,4 @@ class HeadOptions:
     l2_strengths: Annotated[list[Positive], Field(min_length=1)]
     max_iterations: Count
     words: Literal["auto", "never"]
+    sharing: Literal["auto", "never"]

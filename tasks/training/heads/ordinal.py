@@ -5,142 +5,136 @@ score = weight @ vector. Its loss is convex in weight and thresholds together (P
 the one minimum.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.special import expit
-from threadpoolctl import threadpool_limits
 
-from tasks.training.heads.rows import Array, Chunk, Labels, TrainingRows, Vectors, check_finite
+from tasks.training.heads.options import ClassWeights
+from tasks.training.heads.rows import Array, Chunk, Labels, TrainingRows
 
 TOLERANCE = 1e-6  # nats: half the squared Newton decrement, an estimate of the excess over the least loss
 MOST_ITERATIONS = 100
 SUFFICIENT = 1e-4  # of the decrease that the slope promises (Armijo)
 SHORTEST = 2.0**-30  # a step below it changes nothing that float64 shows
-VAL_ROWS = 4096  # whose scores are computed at a time
 
 
-@dataclass(frozen=True, kw_only=True)
-class OrdinalHead:
-    """score (n,) = vectors (n, dim) @ weight; step k lies between thresholds k - 1 and k, of (num_steps - 1,)."""
+class Cumulative:
+    """The mean negative log-likelihood of steps (n,) over rows. A point is (dim + num_steps - 1,), thresholds last.
 
-    weight: Array
-    thresholds: Array
-    l2: float
-    val_log_loss: float | None  # nats; None where val has no labels
-
-    def probabilities(self, vectors: NDArray[np.floating]) -> Array:
-        """Return (n, num_steps) of vectors (n, dim)."""
-        return step_probabilities(vectors @ self.weight, self.thresholds)
-
-
-def fit_ordinal(
-    train: tuple[Vectors, Labels], val: tuple[Vectors, Labels], l2_strengths: Sequence[float], *, steps: Sequence[str]
-) -> OrdinalHead:
-    """Return the head with the lowest log-loss on `val` among the L2 strengths; without val, the middle one.
-
-    It minimises the mean negative log-likelihood + l2 / 2 * |weight|^2 over standardised features; thresholds are free.
+    With fewer rows than features, a point lies in the space of the rows, where all minima lie, too.
 
     Args:
-        train, val: (vectors (n, dim), steps (n,) in 0..num_steps-1).
-        steps: the names of the steps, from the lowest to the highest, for messages.
-
-    Raises:
-        ValueError: a step without samples in train, fewer than two steps, or numbers that are not finite.
+        class_weights: balanced gives every step the same weight in all.
     """
-    with threadpool_limits(1):  # each core works on other rows, so the bits do not depend on the number of cores
-        rows = TrainingRows(*train, steps)
-        strengths = sorted(set(l2_strengths), reverse=True)
-        without_val = strengths[len(strengths) // 2]
-        point, best = start(rows), None
-        for l2 in strengths:
-            point = solve(rows, l2, point=point)
-            weight, shift = rows.fold(point[None, : rows.dim], np.zeros(1))
-            thresholds = point[rows.dim :] - shift[0]
-            loss = log_loss(weight[0], thresholds, val)
-            head = OrdinalHead(weight=weight[0], thresholds=thresholds, l2=l2, val_log_loss=loss)
-            if l2 == without_val if loss is None else best is None or loss < (best.val_log_loss or 0.0):
-                best = head
-        assert best is not None
-        return best
 
+    def __init__(self, rows: TrainingRows, class_weights: ClassWeights = "none") -> None:
+        self.rows, self.num_steps = rows, rows.num_outputs
+        counts = np.bincount(rows.labels, minlength=self.num_steps)
+        self.step_weights = (
+            rows.num / (self.num_steps * counts) if class_weights == "balanced" else np.ones(len(counts))
+        )
+        self.basis = rows.once("basis", basis_of) if rows.num < rows.dim else None  # (dim, n)
+        self.dim = rows.num if self.basis is not None else rows.dim
 
-def start(rows: TrainingRows) -> Array:
-    """Return the best point (dim + num_steps - 1,) whose weight is 0: the thresholds that the steps' shares give."""
-    below = np.cumsum(np.bincount(rows.labels, minlength=rows.num_classes))[:-1] / rows.num
-    return np.concatenate([np.zeros(rows.dim), np.log(below / (1 - below))])
+    def path(self, l2_strengths: Sequence[float]) -> Iterator[tuple[float, tuple[Array, Array]]]:
+        """Yield the strengths and their layers for features that are not standardised, from strong to weak.
 
+        They minimise the mean loss + l2 / 2 * |weight|^2 over standardised features; thresholds are free. A layer has
+        weight (num_steps - 1, dim), whose rows are equal, and bias (num_steps - 1,).
+        """
+        point = self.start()
+        for l2 in sorted(set(l2_strengths), reverse=True):
+            point = self.solve(l2, point=point)
+            yield l2, self.layer(point)
 
-def solve(rows: TrainingRows, l2: float, *, point: Array) -> Array:
-    """Return the minimum for one strength, by Newton's method with a line search from `point` on."""
-    ridge = np.concatenate([np.full(rows.dim, l2), np.zeros(len(point) - rows.dim)])
+    def layer(self, point: Array) -> tuple[Array, Array]:
+        weight = point[: self.dim] if self.basis is None else self.basis @ point[: self.dim]
+        return self.rows.fold(np.tile(weight, (self.num_steps - 1, 1)), -point[self.dim :])
 
-    def objective(there: Array) -> float:
-        if (np.diff(there[rows.dim :]) <= 0).any():
+    def start(self) -> Array:
+        """Return the best point whose weight is 0: the thresholds that the steps' shares give."""
+        counts = np.bincount(self.rows.labels, minlength=self.num_steps) * self.step_weights
+        below = np.cumsum(counts)[:-1] / self.rows.num
+        return np.concatenate([np.zeros(self.dim), np.log(below / (1 - below))])
+
+    def solve(self, l2: float, *, point: Array) -> Array:
+        """Return the minimum for one strength, by Newton's method with a line search from `point` on."""
+        ridge = np.concatenate([np.full(self.dim, l2), np.zeros(len(point) - self.dim)])
+        value = self.objective(point, l2)
+        for _ in range(MOST_ITERATIONS):
+            gradient, hessian = self.derivatives(point)
+            gradient += ridge * point
+            hessian[np.diag_indices_from(hessian)] += ridge
+            step = cho_solve(cho_factor(hessian, check_finite=False), gradient, check_finite=False)
+            promised = float(gradient @ step)
+            if promised / 2 <= TOLERANCE:
+                break
+            length = 1.0
+            while (reached := self.objective(point - length * step, l2)) > value - SUFFICIENT * length * promised:
+                length /= 2
+                if length < SHORTEST:
+                    return point
+            point, value = point - length * step, reached
+        return point
+
+    def objective(self, point: Array, l2: float) -> float:
+        if (np.diff(point[self.dim :]) <= 0).any():
             return np.inf
-        loss = sum(rows.map(lambda chunk: loss_of(chunk, there)))
-        return loss / rows.num + float(ridge @ there**2) / 2
+        weight, thresholds = point[: self.dim].astype(np.float32), point[self.dim :]
 
-    value = objective(point)
-    for _ in range(MOST_ITERATIONS):
-        gradient, hessian = derivatives(rows, point)
-        gradient += ridge * point
-        hessian[np.diag_indices_from(hessian)] += ridge
-        step = cho_solve(cho_factor(hessian, check_finite=False), gradient, check_finite=False)
-        promised = float(gradient @ step)
-        if promised / 2 <= TOLERANCE:
-            break
-        length = 1.0
-        while (reached := objective(point - length * step)) > value - SUFFICIENT * length * promised:
-            length /= 2
-            if length < SHORTEST:
-                return point
-        point, value = point - length * step, reached
-    return point
+        def loss_of(chunk: Chunk) -> float:
+            own = losses(self.features(chunk) @ weight, thresholds, chunk.labels)
+            return float(self.step_weights[chunk.labels] @ own)
 
+        return sum(self.rows.map(loss_of)) / self.rows.num + l2 / 2 * float((point[: self.dim] ** 2).sum())
 
-def derivatives(rows: TrainingRows, point: Array) -> tuple[Array, Array]:
-    """Return the gradient (p,) and the second derivative (p, p) of the mean loss, p = dim + num_steps - 1."""
-    gradient, hessian = np.zeros_like(point), np.zeros((len(point), len(point)))
-    for first, second in rows.map(lambda chunk: derivatives_of(chunk, point)):
-        gradient += first
-        hessian += second
-    return gradient / rows.num, hessian / rows.num
+    def features(self, chunk: Chunk) -> NDArray[np.float32]:
+        return chunk.vectors if self.basis is None else chunk.vectors @ self.basis
+
+    def derivatives(self, point: Array) -> tuple[Array, Array]:
+        """Return the gradient (p,) and the second derivative (p, p) of the mean loss, p = dim + num_steps - 1."""
+        gradient, hessian = np.zeros_like(point), np.zeros((len(point), len(point)))
+        for first, second in self.rows.map(
+            lambda chunk: derivatives_of(self.features(chunk), chunk.labels, self.step_weights[chunk.labels], point)
+        ):
+            gradient += first
+            hessian += second
+        return gradient / self.rows.num, hessian / self.rows.num
 
 
-def loss_of(chunk: Chunk, point: Array) -> float:
-    """Return the summed negative log-likelihood of a chunk, in nats."""
-    dim = chunk.vectors.shape[1]
-    return float(losses(chunk.vectors @ point[:dim].astype(np.float32), point[dim:], chunk.labels).sum())
+def basis_of(rows: TrainingRows) -> NDArray[np.float32]:
+    """Return an orthonormal basis (dim, n) of the standardised rows, fewer than features."""
+    stacked = np.concatenate(list(rows.map(lambda chunk: chunk.vectors))).astype(np.float64)
+    return np.asarray(np.linalg.qr(stacked.T)[0], np.float32)
 
 
-def derivatives_of(chunk: Chunk, point: Array) -> tuple[Array, Array]:
-    """Return the summed gradient and second derivative of a chunk. Features are multiplied in float32."""
-    vectors, steps = chunk.vectors, chunk.labels
+def derivatives_of(vectors: NDArray[np.float32], steps: Labels, weights: Array, point: Array) -> tuple[Array, Array]:
+    """Return the summed gradient and second derivative of rows that count `weights`. Features multiply in float32."""
     dim, num = vectors.shape[1], len(point) - vectors.shape[1]
     scores = (vectors @ point[:dim].astype(np.float32)).astype(np.float64)
     upper, lower = bounds(scores, point[dim:], steps)
     above, below = expit(upper), expit(lower)
-    spread = 1 - np.exp(lower - upper)
-    high = (1 - above) / ((1 - below) * spread)  # density at the upper bound over the step's probability
-    low = below / (above * spread)
-    by_score = 1 - above - below
+    # the densities at both bounds over the step's probability, as products: a difference has no digits left far out
+    spread = -np.expm1(lower - upper)
+    high = weights * expit(-upper) / (expit(-lower) * spread)
+    low = weights * below / (above * spread)
+    by_score = weights * (1 - above - below)
     rows = np.arange(len(steps))
     at = np.zeros((len(steps), num + 2))  # by threshold, with one below the lowest and one above the highest step
     at[rows, steps + 1], at[rows, steps] = -high, low
     mixed = np.zeros_like(at)
-    mixed[rows, steps + 1] = -above * (1 - above)
-    mixed[rows, steps] = -below * (1 - below)
+    mixed[rows, steps + 1] = -weights * above * (1 - above)
+    mixed[rows, steps] = -weights * below * (1 - below)
     hessian = np.zeros((len(point), len(point)))
-    curvature = above * (1 - above) + below * (1 - below)
+    curvature = weights * (above * (1 - above) + below * (1 - below))
     weighted = vectors * curvature.astype(np.float32)[:, None]
     hessian[:dim, :dim] = vectors.T @ weighted
     hessian[:dim, dim:] = vectors.T @ mixed[:, 1:-1].astype(np.float32)
     hessian[dim:, :dim] = hessian[:dim, dim:].T
-    own = at[:, 1:-1].T @ at[:, 1:-1]
+    own = at[:, 1:-1].T @ (at[:, 1:-1] / weights[:, None])
     own[np.diag_indices(num)] += np.bincount(steps, -high * (1 - 2 * above), num + 1)[:num]
     own[np.diag_indices(num)] += np.bincount(steps, low * (1 - 2 * below), num + 1)[1:]
     hessian[dim:, dim:] = own
@@ -159,26 +153,6 @@ def losses(scores: NDArray[np.floating], thresholds: Array, steps: Labels) -> Ar
     # sigmoid(upper) - sigmoid(lower), as a product: the difference of two numbers near 1 would have no digits left
     with np.errstate(divide="ignore"):
         return -(log_sigmoid(upper) + log_sigmoid(-lower) + np.log1p(-np.exp(lower - upper)))
-
-
-def step_probabilities(scores: NDArray[np.floating], thresholds: Array) -> Array:
-    """Return the probabilities (n, num_steps) of each step, for scores (n,)."""
-    below = expit(thresholds - np.asarray(scores, np.float64)[:, None])
-    ends = np.concatenate([np.zeros((len(below), 1)), below, np.ones((len(below), 1))], axis=1)
-    return np.diff(ends, axis=1)
-
-
-def log_loss(weight: Array, thresholds: Array, val: tuple[Vectors, Labels]) -> float | None:
-    """Return the mean log-loss over val in nats; None without labels."""
-    vectors, steps = val
-    if not len(steps):
-        return None
-    total = 0.0
-    for first in range(0, len(steps), VAL_ROWS):
-        chunk = vectors[first : first + VAL_ROWS]
-        check_finite(chunk)
-        total += float(losses(chunk @ weight, thresholds, steps[first : first + VAL_ROWS]).sum())
-    return total / len(steps)
 
 
 def log_sigmoid(values: Array) -> Array:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tasks.training.heads.multinomial import Multinomial, Pass
+from tasks.training.heads.cross_entropy import CrossEntropy, Pass
 from tasks.training.heads.rows import Array
 from tasks.training.heads.whitening import Whitening
 
@@ -29,7 +29,7 @@ class Memory:
 
 @dataclass(frozen=True, kw_only=True)
 class Solution:
-    """A point (num_classes, dim + 1), the bias last, with the results of a pass there."""
+    """A point (num_outputs, dim + 1), the bias last, with the results of a pass there."""
 
     point: Array
     found: Pass
@@ -46,7 +46,7 @@ def new_memory(point: Array) -> Memory:
 
 
 def solve(
-    loss: Multinomial,
+    loss: CrossEntropy,
     l2: float,
     *,
     start: Array,

@@ -1,151 +1,91 @@
-"""The head for a number on frozen features: ridge regression, in closed form for every strength at once.
+"""The head for a number on frozen features: ridge regression, whose Gram matrix serves every strength and every number.
 
-A robust loss (Huber 1964) weighs rows down that lie far off, again and again until nothing moves (iteratively
-reweighted least squares, Holland & Welsch 1977).
+A robust loss (Huber 1964) pulls numbers that lie far off towards the fit, and solves again, until nothing moves
+(modified residuals, Huber 1981): the Gram matrix and its factors stay the same.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
-from threadpoolctl import threadpool_limits
+from scipy.linalg import cho_factor, cho_solve
 
-from tasks.training.heads.rows import Array, Chunk, StandardRows, Vectors, check_finite
+from tasks.targets.number import HUBER_WIDTH, NumberLoss
+from tasks.training.heads.rows import Array, Chunk, StandardRows
 
-NumberLoss = Literal["squared", "huber"]
-HUBER_WIDTH = 1.345  # standard deviations: 95 % as exact as least squares where the errors are normal (Huber 1964)
-MEDIAN_TO_DEVIATION = 1.4826  # of normal numbers, from the median of their distances to the median
-MOST_REWEIGHTINGS = 20
-SETTLED = 1e-4  # of a row's weight
-VAL_ROWS = 4096  # that are predicted at a time
+MOST_ITERATIONS = 200
+SETTLED = 1e-4  # standard deviations, of the fit to any row
 
 
-@dataclass(frozen=True, kw_only=True)
-class NumberHead:
-    """number (n,) = vectors (n, dim) @ weight + bias, in the target's own unit."""
+class Gram:
+    """The products of the standardised rows, whose mean is 0, over n: (dim, dim), or (n, n) of few rows."""
 
-    weight: Array
-    bias: float
-    l2: float
-    val_error: float | None  # mean loss on val, in the squared standard deviation of train; None without val
+    def __init__(self, rows: StandardRows) -> None:
+        self.rows = rows
+        self.few: NDArray[np.float32] | None = None  # (n, dim)
+        if rows.num < rows.dim:
+            self.few = np.concatenate(list(rows.map(vectors_of)))
+            whole = self.few.astype(np.float64)
+            self.products = whole @ whole.T / rows.num
+            return
+        self.products = np.zeros((rows.dim, rows.dim))
+        for product in rows.map(lambda chunk: own_products(chunk.vectors)):
+            self.products += product
+        self.products /= rows.num
 
-    def predict(self, vectors: NDArray[np.floating]) -> Array:
-        """Return the numbers (n,) of vectors (n, dim)."""
-        return np.asarray(vectors @ self.weight + self.bias)
+    def factor(self, l2: float) -> tuple[Array, bool]:
+        matrix = self.products.copy(order="F")
+        matrix[np.diag_indices_from(matrix)] += l2
+        factor, is_lower = cho_factor(matrix, overwrite_a=True, check_finite=False)
+        return factor, is_lower
+
+    def weight(self, factor: tuple[Array, bool], numbers: Array) -> Array:
+        """Return the weights (dim,) with the least squares to centred numbers (n,)."""
+        if self.few is not None:
+            return np.asarray(self.few.T @ cho_solve(factor, numbers, check_finite=False)) / self.rows.num
+        parts = self.rows.map(lambda chunk: numbers[self.rows.slices[chunk.number]] @ chunk.vectors)
+        return np.asarray(cho_solve(factor, sum(parts) / self.rows.num, check_finite=False))
+
+    def scores(self, weight: Array) -> Array:
+        """Return the products (n,) of the rows with the weights."""
+        weight = weight.astype(np.float32)
+        return np.concatenate(list(self.rows.map(lambda chunk: chunk.vectors @ weight))).astype(np.float64)
 
 
-def fit_number(
-    train: tuple[Vectors, Array], val: tuple[Vectors, Array], l2_strengths: Sequence[float], *, loss: NumberLoss
-) -> NumberHead:
-    """Return the head with the lowest mean loss on `val` among the L2 strengths; without val, the middle one.
+def path(
+    rows: StandardRows, numbers: Array, l2_strengths: Sequence[float], *, loss: NumberLoss
+) -> Iterator[tuple[float, tuple[Array, Array]]]:
+    """Yield the strengths and their layers for features that are not standardised, from strong to weak.
 
-    It minimises mean loss + l2 / 2 * |weight|^2 over features and numbers that are standardised on train; the bias is
-    free. `squared` is half the square; `huber` is linear beyond HUBER_WIDTH robust standard deviations.
-
-    Args:
-        train, val: (vectors (n, dim), numbers (n,)).
-
-    Raises:
-        ValueError: fewer than two different numbers in train, or numbers that are not finite.
+    They minimise the mean loss + l2 / 2 * |weight|^2 over standardised features and numbers (n,); the bias is free.
+    `squared` is half the square; `huber` is linear beyond HUBER_WIDTH. A layer has weight (1, dim) and bias (1,).
     """
-    vectors, numbers = train
-    check_numbers(numbers)
-    with threadpool_limits(1):  # each core works on other rows, so the bits do not depend on the number of cores
-        rows = StandardRows(vectors)
-        centre, scale = float(numbers.mean()), float(numbers.std())
-        target = (numbers - centre) / scale
-        strengths = sorted(set(l2_strengths), reverse=True)
-        without_val = strengths[len(strengths) // 2]
-        weights = np.ones(rows.num)
-        least_squares = solve(rows, target, weights, strengths)
-        best: NumberHead | None = None
-        for l2, (weight, bias) in zip(strengths, least_squares, strict=True):
-            if loss == "huber":
-                weight, bias = reweighted(rows, target, l2, weight=weight, bias=bias)
-            own, shift = rows.fold(scale * weight[None], np.array([scale * bias + centre]))
-            error = mean_error(own[0], shift[0], val, scale=scale, loss=loss)
-            head = NumberHead(weight=own[0], bias=float(shift[0]), l2=l2, val_error=error)
-            if l2 == without_val if error is None else best is None or error < (best.val_error or 0.0):
-                best = head
-        assert best is not None
-        return best
+    gram = rows.once("gram", Gram)
+    for l2 in sorted(set(l2_strengths), reverse=True):
+        weight, middle = solve(gram, gram.factor(l2), numbers, loss=loss)
+        yield l2, rows.fold(weight[None], np.array([middle]))
 
 
-def solve(rows: StandardRows, target: Array, weights: Array, strengths: Sequence[float]) -> list[tuple[Array, float]]:
-    """Return weight (dim,) and bias of weighted ridge regression for each strength, from one decomposition.
-
-    With fewer rows than features the decomposition is that of the products (n, n) of the rows.
-    """
-    total = weights.sum()
-    means = sum(rows.map(lambda chunk: weights[rows.slices[chunk.number]] @ chunk.vectors)) / total  # (dim,)
-    middle = float(weights @ target) / total
-    right = np.sqrt(weights / rows.num) * (target - middle)
-    if rows.num < rows.dim:
-        few = np.concatenate([chunk.astype(np.float64) for chunk in rows.map(lambda chunk: chunk.vectors)]) - means
-        few *= np.sqrt(weights / rows.num)[:, None]
-        values, basis = eigh(few @ few.T, check_finite=False)
-        along = basis.T @ right
-        solved = [few.T @ (basis @ (along / (np.maximum(values, 0) + l2))) for l2 in strengths]
-    else:
-        products, sums = np.zeros((rows.dim, rows.dim)), np.zeros(rows.dim)
-
-        def part(chunk: Chunk) -> tuple[NDArray[np.float32], Array]:
-            centred = (chunk.vectors - means).astype(np.float32)
-            centred *= np.sqrt(weights[rows.slices[chunk.number]] / rows.num).astype(np.float32)[:, None]
-            return centred.T @ centred, right[rows.slices[chunk.number]] @ centred
-
-        for product, of_target in rows.map(part):
-            products += product
-            sums += of_target
-        values, basis = eigh(products, check_finite=False)
-        along = basis.T @ sums
-        solved = [basis @ (along / (np.maximum(values, 0) + l2)) for l2 in strengths]
-    return [(weight, middle - float(weight @ means)) for weight in solved]
-
-
-def reweighted(rows: StandardRows, target: Array, l2: float, *, weight: Array, bias: float) -> tuple[Array, float]:
-    """Return the minimum of Huber's loss for one strength, from a least-squares solution on."""
-    weights = np.ones(rows.num)
-    for _ in range(MOST_REWEIGHTINGS):
-        errors = np.abs(target - scores(rows, weight) - bias)
-        width = HUBER_WIDTH * MEDIAN_TO_DEVIATION * float(np.median(errors))
-        new = np.minimum(1.0, width / np.maximum(errors, 1e-12))
-        if np.abs(new - weights).max() <= SETTLED:
-            break
-        weights = new
-        [(weight, bias)] = solve(rows, target, weights, [l2])
-    return weight, bias
-
-
-def scores(rows: StandardRows, weight: Array) -> Array:
-    return np.concatenate(list(rows.map(lambda chunk: chunk.vectors @ weight)))
-
-
-def mean_error(
-    weight: Array, bias: float, val: tuple[Vectors, Array], *, scale: float, loss: NumberLoss
-) -> float | None:
-    """Return the mean loss over val of numbers in units of `scale`; None without numbers."""
-    vectors, numbers = val
-    if not len(numbers):
-        return None
-    parts = []
-    for first in range(0, len(numbers), VAL_ROWS):
-        chunk = vectors[first : first + VAL_ROWS]
-        check_finite(chunk)
-        parts.append(np.abs(numbers[first : first + VAL_ROWS] - (chunk @ weight + bias)) / scale)
-    errors = np.concatenate(parts)
+def solve(gram: Gram, factor: tuple[Array, bool], numbers: Array, *, loss: NumberLoss) -> tuple[Array, float]:
+    """Return the weights (dim,) and the bias."""
+    middle = float(numbers.mean())
+    weight = gram.weight(factor, numbers - middle)
     if loss == "squared":
-        return float((errors**2).mean() / 2)
-    width = HUBER_WIDTH * MEDIAN_TO_DEVIATION * float(np.median(errors))
-    return float(np.where(errors <= width, errors**2 / 2, width * (errors - width / 2)).mean())
+        return weight, middle
+    fit = gram.scores(weight) + middle
+    for _ in range(MOST_ITERATIONS):
+        pulled = fit + np.clip(numbers - fit, -HUBER_WIDTH, HUBER_WIDTH)
+        middle = float(pulled.mean())
+        weight = gram.weight(factor, pulled - middle)
+        before, fit = fit, gram.scores(weight) + middle
+        if np.abs(fit - before).max() <= SETTLED:
+            break
+    return weight, middle
 
 
-def check_numbers(numbers: Array) -> None:
-    if not np.isfinite(numbers).all():
-        raise ValueError("train has numbers that are not finite: mend these labels, or take them out")
-    if len(numbers) < 2 or not np.ptp(numbers):
-        found = f"the one number {numbers[0]:g}" if len(numbers) else "no number"
-        raise ValueError(f"train has {found}, expected at least two different ones: label more samples")
+def vectors_of(chunk: Chunk) -> NDArray[np.float32]:
+    return chunk.vectors
+
+
+def own_products(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(vectors.T @ vectors)

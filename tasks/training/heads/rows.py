@@ -1,21 +1,24 @@
 """The rows that a head is trained on: vectors, in memory or on disk, and labels in; standardised chunks out."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks.machine.cores import num_cores, spread
+from tasks.training.heads.prior import Prior
 
 Array = NDArray[np.float64]
-Labels = NDArray[np.int64]
+Labels = NDArray[Any]  # (n,) int64 places of classes or steps; (n, num_labels) of 0 and 1 for several; (n,) numbers
 T = TypeVar("T")
 
 SMALLEST_SCALE = 0.01  # of the largest: a feature that hardly varies counts less than the others
 MIN_ROWS, MAX_ROWS = 256, 1024  # of a chunk: enough for fast matrix products, few enough for a core's cache
 CHUNK_NUMBERS = 2**20  # of a chunk's rows or logits
+FEW_CHUNKS = 2  # threads cost more than the work on so few
 IN_MEMORY_BYTES = 2**31  # standardised rows within it are kept, which saves about a fifth of each pass
 
 
@@ -32,7 +35,7 @@ class Vectors(Protocol):
 class Chunk:
     number: int
     vectors: NDArray[np.float32]  # (k, dim) standardised
-    labels: Labels  # (k,); empty where the rows have none
+    labels: Labels  # (k,) or (k, num_labels); empty where the rows have none
 
 
 class StandardRows:
@@ -40,7 +43,7 @@ class StandardRows:
 
     The chunks depend on the shape of the problem alone. So sums over them have the same bits whether the rows are kept
     in memory or read anew for each pass, and for any number of cores. With `has_one_scale` all features are divided by
-    one number, which makes their mean variance 1.
+    one number, which makes their mean variance 1. Rows may be given as vectors: what is known of them is then shared.
 
     Args:
         num_outputs: of the head that is trained on them; with many, chunks have fewer rows.
@@ -58,15 +61,42 @@ class StandardRows:
         in_memory_bytes: int = IN_MEMORY_BYTES,
         has_one_scale: bool = False,
     ) -> None:
-        self.vectors, self.labels = vectors, np.empty(0, dtype=np.int64)
         self.num, self.dim = vectors.shape[0], vectors.shape[1]
-        self.num_threads = num_threads or num_cores()
         size = min(max(CHUNK_NUMBERS // max(self.dim, num_outputs), MIN_ROWS), MAX_ROWS)
         self.slices = [slice(start, min(start + size, self.num)) for start in range(0, self.num, size)]
+        self.labels: Labels = np.empty(0, dtype=np.int64)
+        if isinstance(vectors, StandardRows) and vectors.slices == self.slices:
+            self.__dict__ |= vectors.__dict__ | {"labels": self.labels, "num_outputs": num_outputs}
+            return
+        self.vectors, self.num_outputs = vectors, num_outputs
+        self.prior: Prior | None = vectors.prior if isinstance(vectors, StandardRows) else None
+        self.num_threads = num_threads or num_cores()
         self.mean, self.scale = self._moments()
         if has_one_scale:
             self.scale = np.full_like(self.scale, np.sqrt((self.scale**2).mean()))
         self._kept: dict[int, NDArray[np.float32]] | None = {} if self.num * self.dim * 4 <= in_memory_bytes else None
+        self._known: dict[str, Any] = {}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.num, self.dim
+
+    def __getitem__(self, rows: slice, /) -> NDArray[np.floating]:
+        """Return vectors as they came."""
+        return self.vectors[rows]
+
+    def once(self, name: str, make: Callable[[Self], T]) -> T:
+        """Return what `make` makes of the rows without their labels, made once for all heads on these rows."""
+        if name not in self._known:
+            self._known[name] = make(self)
+        known: T = self._known[name]
+        return known
+
+    def under(self, prior: Prior | None) -> Self:
+        """Return these rows so that a plain L2 strength acts on them as this prior."""
+        rows = copy.copy(self)
+        rows.prior, rows._known, rows._kept = prior, {}, None if self._kept is None else {}
+        return rows
 
     def map(self, work: Callable[[Chunk], T]) -> Iterator[T]:
         """Yield `work(chunk)` for every chunk, in their order, from as many threads as there are cores."""
@@ -86,21 +116,26 @@ class StandardRows:
         standardised = vectors.astype(np.float32)
         standardised -= self.mean.astype(np.float32)
         standardised *= (1 / self.scale).astype(np.float32)
-        return standardised
+        return self.prior.stretch(standardised) if self.prior else standardised
 
     def fold(self, weight: Array, bias: Array) -> tuple[Array, Array]:
         """Return a linear layer for vectors that are not standardised, from one for standardised vectors.
 
         Both have weight (k, dim) and bias (k,).
         """
+        if self.prior:
+            weight = self.prior.stretch(weight.astype(np.float32)).astype(np.float64)
         weight = weight / self.scale
         # `standardise` rounds the mean, and the layer was learned with the rounded one
         return weight, bias - weight @ self.mean.astype(np.float32).astype(np.float64)
 
     def _in_order(self, work: Callable[[int], T]) -> Iterator[T]:
         """Yield `work(number)` for the number of every chunk."""
+        if len(self.slices) <= FEW_CHUNKS:
+            yield from map(work, range(len(self.slices)))
+            return
         ahead = 2 * self.num_threads  # so that few results wait
-        return spread(range(len(self.slices)), work, ahead=ahead, num_threads=self.num_threads)
+        yield from spread(range(len(self.slices)), work, ahead=ahead, num_threads=self.num_threads)
 
     def _moments(self) -> tuple[Array, Array]:
         """Return mean and scale (dim,), from the summed moments of the chunks (Chan et al. 1979)."""
@@ -122,7 +157,7 @@ class StandardRows:
 
 
 class TrainingRows(StandardRows):
-    """Standardised vectors with the labels of classes.
+    """Standardised vectors with the labels of classes, or with 0 and 1 for each of several labels.
 
     Raises:
         ValueError: fewer than two classes in the labels, a class without labels, or numbers that are not finite.
@@ -137,25 +172,30 @@ class TrainingRows(StandardRows):
         num_threads: int | None = None,
         in_memory_bytes: int = IN_MEMORY_BYTES,
         has_one_scale: bool = False,
+        what: str = "class",
     ) -> None:
-        check_classes(labels, classes)
+        if labels.ndim == 1:
+            check_classes(labels, classes, what=what)
         super().__init__(
             vectors, num_outputs=len(classes), num_threads=num_threads, in_memory_bytes=in_memory_bytes,
             has_one_scale=has_one_scale,
         )  # fmt: skip
-        self.labels, self.num_classes = labels, len(classes)
+        self.labels = labels
 
 
-def check_classes(labels: Labels, classes: Sequence[str]) -> None:
+def check_classes(labels: Labels, classes: Sequence[str], *, what: str = "class") -> None:
     counts = np.bincount(labels, minlength=len(classes))
     if len(counts) > len(classes):
-        raise ValueError(f"labels up to {len(counts) - 1} for {len(classes)} classes")
+        raise ValueError(
+            f"labels up to {len(counts) - 1} for {len(classes)} {'steps' if what == 'step' else 'classes'}"
+        )
     if (counts > 0).sum() < 2:
-        raise ValueError(f"train has {(counts > 0).sum()} class, expected at least 2: add samples of another class")
+        raise ValueError(f"train has {(counts > 0).sum()} {what}, expected at least 2: add samples of another {what}")
     absent = [name for name, count in zip(classes, counts, strict=True) if not count]
     if absent:
         more = f" and of {len(absent) - 1} more" if len(absent) > 1 else ""
-        raise ValueError(f"train has no sample of class {absent[0]}{more}: add some, or take it from the classes")
+        where = "scale" if what == "step" else "classes"
+        raise ValueError(f"train has no sample of {what} {absent[0]}{more}: add some, or take it from the {where}")
 
 
 def check_finite(numbers: NDArray[np.floating]) -> None:

@@ -1,65 +1,294 @@
-"""What the heads of related targets say about the head of another: the directions in which its weights may be large.
+"""Decide which targets learn from the heads of the others, by their loss on rows that neither has seen.
 
-The heads of other targets give a prior for the rows of this one's weights: normal, with a covariance between that of no
-knowledge, 1, and that of the other heads' weights (empirical Bayes; "Regularized multi-task learning", Evgeniou and
-Pontil 2004, has the case of a common mean). The fit stays convex, and the result stays one linear layer. So a model
-that shares is as fast, as small and as easily exported as one that does not.
-
-A target shares only where its cross-validated loss falls by more than one standard error (Breiman et al. 1984).
+A target shares only where its cross-validated loss falls by more than one standard error (Breiman et al. 1984), and
+where it has few labels only if its error does not rise either. What is shared is in `prior.py`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
+from threadpoolctl import threadpool_limits
 
-from tasks.training.heads.rows import Array, TrainingRows
+from tasks.targets.classes import Classes
+from tasks.targets.ordinal import Ordinal
+from tasks.targets.target import Target, Truths
+from tasks.training.heads.linear import labelled_rows, path_of
+from tasks.training.heads.logistic import LinearHead, val_logits
+from tasks.training.heads.options import HeadOptions
+from tasks.training.heads.prior import prior_of
+from tasks.training.heads.rows import Array, StandardRows, Vectors
 
-SHARES = (0.5, 0.9, 0.99)  # of the prior covariance that the other heads give
+logger = logging.getLogger("graftline")
+
+SHARES = (0.5, 0.9, 0.99)  # of the prior covariance that the other heads give; where the first is no better, none is
 NUM_FOLDS = 5
+LEAST_LABELS = 10  # with fewer, or with half as many that the folds can judge, a standard error says nothing
+FEW_LABELS = 50  # below it, loss and error have to agree
+MOST_LABELS = 2_000  # with more, a target knows enough by itself, and the folds would cost more than they give
+MANY_LABELS = 500  # from so many on, a target is given up that is no better in the first fold
+EVERY = 2  # of how many strengths one is tried
+CHOICE_TOLERANCE = 5e-3  # of the objective, enough to compare losses
+
+Positions = NDArray[np.intp]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prior:
-    """A covariance of weights over standardised features: (1 - share) + share * sum of variances * basis basis^T.
+class Labelled:
+    """The labelled rows of train of a target: their places (n,) in the manifest, in order, and their truths."""
 
-    `basis` (dim, r) is orthonormal, and the mean variance over all dim directions is 1.
+    target: Target
+    rows: Positions
+    truths: Truths
+
+    def only(self, is_kept: NDArray[np.bool_]) -> "Labelled":
+        return replace(self, rows=self.rows[is_kept], truths=self.truths[is_kept])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The mean cross-validated losses of a target alone and with the heads of `givers`, and the standard error of their
+    difference. `share` and `l2` are those of the best head that shares.
     """
 
-    basis: Array
-    variances: Array  # (r,)
+    alone: float
+    together: float
+    standard_error: float
+    num_labels: int
+    is_shared: bool
+    givers: tuple[str, ...]
     share: float
+    l2: float
 
-    def stretch(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return vectors (k, dim) times the root of the covariance: a plain L2 strength then acts as this prior."""
-        kept = np.sqrt(1 - self.share)
-        added = np.sqrt(1 - self.share + self.share * self.variances) - kept
-        along = (vectors @ self.basis.astype(np.float32)) * added.astype(np.float32)
-        stretched: NDArray[np.float32] = np.float32(kept) * vectors + along @ self.basis.T.astype(np.float32)
-        return stretched
-
-
-def prior_of(weights: Sequence[Array], scale: Array, *, share: float) -> Prior:
-    """Return the prior that the weights (num_outputs, dim) of other heads give for features with this scale (dim,)."""
-    centred = [(weight - weight.mean(axis=0)) * scale for weight in weights]  # a shift of all classes says nothing
-    rows = np.concatenate([weight / np.linalg.norm(weight) for weight in centred if weight.any()])
-    values, vectors = eigh(rows @ rows.T)
-    is_there = values > 1e-9 * values.max()
-    basis = rows.T @ (vectors[:, is_there] / np.sqrt(values[is_there]))
-    return Prior(basis=basis, variances=values[is_there] * len(scale) / values[is_there].sum(), share=share)
+    def facts(self) -> dict[str, Any]:
+        return {
+            "alone": self.alone,
+            "together": self.together,
+            "standard_error": self.standard_error,
+            "num_labels": self.num_labels,
+            "is_shared": self.is_shared,
+            "with": list(self.givers),
+        }
 
 
-class SharingRows(TrainingRows):
-    """Rows on which a plain L2 strength acts as a prior from other heads."""
+def folds_of(ids: Iterable[str]) -> NDArray[np.int64]:
+    """Return the fold (n,) of each sample or group, by a hash of its name."""
+    return np.array([hashlib.sha256(f"fold {name}".encode()).digest()[0] % NUM_FOLDS for name in ids], np.int64)
 
-    prior: Prior | None = None
 
-    def standardise(self, vectors: NDArray[np.floating]) -> NDArray[np.float32]:
-        standard = super().standardise(vectors)
-        return self.prior.stretch(standard) if self.prior else standard
+def share(
+    labelled: Mapping[str, Labelled],
+    heads: Mapping[str, LinearHead],
+    part: Callable[[Positions], Vectors],
+    folds: NDArray[np.int64],
+    options: HeadOptions,
+    *,
+    has_one_scale: bool = False,
+) -> tuple[dict[str, LinearHead], dict[str, Comparison]]:
+    """Return the heads, those that share in place of the ones alone, and the comparison of each target that was tried.
 
-    def fold(self, weight: Array, bias: Array) -> tuple[Array, Array]:
-        stretched = self.prior.stretch(weight.astype(np.float32)).astype(np.float64) if self.prior else weight
-        return super().fold(stretched, bias)
+    A target is tried with LEAST_LABELS to MOST_LABELS labels. Its givers are all other targets.
+
+    Args:
+        labelled: the targets with labels in train.
+        heads: the head of each target alone.
+        part: the vectors of some rows of the manifest.
+        folds: the fold (n,) of every row of the manifest.
+    """
+    if len(labelled) < 2:
+        return dict(heads), {}
+    with threadpool_limits(1):
+        trial = _Trial(labelled, heads, part, folds, options, has_one_scale=has_one_scale)
+        comparisons = {name: trial.compare(name) for name in labelled}
+        tried = {name: comparison for name, comparison in comparisons.items() if comparison}
+        chosen = dict(heads)
+        for name, comparison in tried.items():
+            if comparison.is_shared:
+                chosen[name] = trial.together(name, comparison)
+    return chosen, tried
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldResult:
+    """The losses and errors (num_strengths, m) of the rows (m,) of a fold, and the weights of each strength.
+
+    They are NaN for a class that the other folds do not have.
+    """
+
+    losses: Array
+    errors: Array
+    weights: list[Array]
+    target: Target  # of the weights
+
+
+class _Trial:
+    """The heads of all folds. The givers of a fold have seen none of its rows, and at most MOST_LABELS others."""
+
+    def __init__(
+        self,
+        labelled: Mapping[str, Labelled],
+        heads: Mapping[str, LinearHead],
+        part: Callable[[Positions], Vectors],
+        folds: NDArray[np.int64],
+        options: HeadOptions,
+        *,
+        has_one_scale: bool,
+    ) -> None:
+        self.labelled, self.heads, self.part, self.folds = labelled, heads, part, folds
+        self.options, self.has_one_scale = options, has_one_scale
+        self.strengths = sorted(set(options.l2_strengths), reverse=True)[::EVERY]
+        self._rows: dict[tuple[bytes, int], StandardRows] = {}
+        self._alone: dict[tuple[str, int], FoldResult | None] = {}
+
+    def compare(self, name: str) -> Comparison | None:
+        """Return the comparison of a target alone and together; None where it cannot be compared."""
+        own = self.labelled[name]
+        if not LEAST_LABELS <= len(own.rows) <= MOST_LABELS:
+            return None
+        givers = tuple(other for other in self.labelled if other != name)
+        comparison: Comparison | None = None
+        for share_of_others in SHARES:
+            alone: list[FoldResult] = []
+            together: list[FoldResult] = []
+            for fold in range(NUM_FOLDS):
+                before = self.alone(name, fold)
+                if before is None:
+                    continue
+                alone.append(before)
+                together.append(self.together_in(name, fold, givers, share=share_of_others))
+                is_first = len(alone) == 1 and len(own.rows) >= MANY_LABELS and not comparison
+                if is_first and best_of(together)[0].mean() >= best_of(alone)[0].mean():
+                    break
+            if not alone or len(best_of(alone)[0]) < LEAST_LABELS // 2:
+                return None
+            (losses, errors, _), (with_losses, with_errors, best) = best_of(alone), best_of(together)
+            gain = losses - with_losses
+            if comparison and with_losses.mean() >= comparison.together:
+                continue
+            standard_error = float(gain.std(ddof=1) / np.sqrt(len(gain)))
+            agrees = len(own.rows) >= FEW_LABELS or with_errors.mean() < errors.mean()
+            comparison = Comparison(
+                alone=float(losses.mean()), together=float(with_losses.mean()), standard_error=standard_error,
+                num_labels=len(own.rows), is_shared=bool(gain.mean() > standard_error and agrees), givers=givers,
+                share=share_of_others, l2=self.strengths[best],
+            )  # fmt: skip
+            if gain.mean() <= 0:
+                break
+        return comparison
+
+    def together(self, name: str, comparison: Comparison) -> LinearHead:
+        """Return the head of all rows under the prior that the other heads give."""
+        own = self.labelled[name]
+        rows = labelled_rows(own.target, self.part(own.rows), own.truths, has_one_scale=self.has_one_scale)
+        given = [directions(self.labelled[giver].target, self.heads[giver].weight) for giver in comparison.givers]
+        prior = prior_of([weight * rows.scale for weight in given], share=comparison.share)
+        [(l2, (weight, bias))] = path_of(own.target, rows.under(prior), own.truths, self.options, [comparison.l2])
+        return LinearHead(weight=weight, bias=bias, l2=l2, val_log_loss=None)
+
+    def alone(self, name: str, fold: int) -> FoldResult | None:
+        """Return the results of a fold without others; None where nothing can be learned, or judged, there."""
+        if (name, fold) not in self._alone:
+            own = self.labelled[name]
+            learned, judged = known(*self.split(own, fold))
+            self._alone[name, fold] = None
+            if learned is not None:
+                rows = self.rows_of(learned.rows, fold)
+                self._alone[name, fold] = self.result(learned, judged, own.only(self.folds[own.rows] == fold), rows)
+        return self._alone[name, fold]
+
+    def together_in(self, name: str, fold: int, givers: Sequence[str], *, share: float) -> FoldResult:
+        """Return the results of a fold under the prior of heads that have not seen it."""
+        own = self.labelled[name]
+        learned, judged = known(*self.split(own, fold))
+        assert learned is not None, "it was learned alone"
+        rows = self.rows_of(learned.rows, fold)
+        given = [self.giver(giver, fold) for giver in givers]
+        prior = prior_of([weight * rows.scale for weight in given if weight is not None], share=share)
+        return self.result(learned, judged, own.only(self.folds[own.rows] == fold), rows.under(prior))
+
+    def result(self, learned: Labelled, judged: Labelled, fold: Labelled, rows: StandardRows) -> FoldResult:
+        path = path_of(
+            learned.target, rows, learned.truths, self.options, self.strengths, relative_tolerance=CHOICE_TOLERANCE
+        )
+        losses, errors = (np.full((len(self.strengths), len(fold.rows)), np.nan) for _ in range(2))
+        places = np.isin(fold.rows, judged.rows)
+        weights: list[Array] = []
+        vectors = self.part(judged.rows)[: len(judged.rows)]
+        for number, (_, (weight, bias)) in enumerate(path):
+            logits = val_logits(weight, bias, vectors)
+            losses[number, places] = learned.target.losses(logits, judged.truths)
+            answers = learned.target.answers(logits, temperature=1.0)
+            errors[number, places] = learned.target.errors(answers, judged.truths)
+            weights.append(weight)
+        return FoldResult(losses=losses, errors=errors, weights=weights, target=learned.target)
+
+    def giver(self, name: str, fold: int) -> Array | None:
+        """Return the directions (k, dim) of a head that has seen no row of a fold; None where it has seen too few.
+
+        Of the strengths that are tried, it has the one nearest to that of the head of all rows.
+        """
+        result = self.alone(name, fold)
+        if result is None:
+            return None
+        distances = np.abs(np.log(self.strengths) - np.log(self.heads[name].l2))
+        return directions(result.target, result.weights[int(distances.argmin())])
+
+    def split(self, own: Labelled, fold: int) -> tuple[Labelled, Labelled]:
+        """Return the rows outside of a fold, at most MOST_LABELS, and those in it."""
+        is_out = self.folds[own.rows] == fold
+        learned = own.only(~is_out)
+        return learned.only(evenly(len(learned.rows))), own.only(is_out)
+
+    def rows_of(self, rows: Positions, fold: int) -> StandardRows:
+        """Return standardised rows, the same for all targets that have these."""
+        key = hashlib.sha256(rows.tobytes()).digest(), fold
+        if key not in self._rows:
+            self._rows[key] = StandardRows(self.part(rows), has_one_scale=self.has_one_scale)
+        return self._rows[key]
+
+
+def best_of(results: Sequence[FoldResult]) -> tuple[Array, Array, int]:
+    """Return losses and errors (m,) of all rows that could be judged, and the place of the best strength."""
+    losses, errors = (np.concatenate([getattr(result, name) for result in results], axis=1)
+                      for name in ("losses", "errors"))  # fmt: skip
+    is_there = ~np.isnan(losses[0])
+    best = int(losses[:, is_there].mean(axis=1).argmin()) if is_there.any() else 0
+    return losses[best, is_there], errors[best, is_there], best
+
+
+def evenly(n: int) -> NDArray[np.bool_]:
+    """Return (n,), at most MOST_LABELS of them true, evenly spaced."""
+    if n <= MOST_LABELS:
+        return np.ones(n, bool)
+    is_kept = np.zeros(n, bool)
+    is_kept[np.linspace(0, n - 1, MOST_LABELS).astype(int)] = True
+    return is_kept
+
+
+def directions(target: Target, weight: Array) -> Array:
+    """Return the rows of a head's weights that say something: a shift of all classes does not, nor does a copy."""
+    if isinstance(target, Classes):
+        return np.asarray(weight - weight.mean(axis=0))
+    return weight[:1] if isinstance(target, Ordinal) else weight
+
+
+def known(learned: Labelled, judged: Labelled) -> tuple[Labelled | None, Labelled]:
+    """Return both with the classes or steps that are in the learned rows alone; None where nothing can be learned."""
+    if not isinstance(learned.target, Classes | Ordinal):
+        is_learnable = len(learned.rows) > 1 and bool(np.ptp(learned.truths, axis=0).any())
+        return (learned if is_learnable else None), judged
+    present = np.unique(learned.truths)
+    if len(present) < 2:
+        return None, judged
+    target = replace(learned.target, names=tuple(learned.target.names[place] for place in present))
+    is_known = np.isin(judged.truths, present)
+    return (
+        replace(learned, target=target, truths=np.searchsorted(present, learned.truths)),
+        replace(
+            judged.only(is_known), target=target, truths=np.searchsorted(present, judged.truths[is_known])
+        ),
+    )  # fmt: skip

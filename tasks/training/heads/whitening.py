@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from tasks.machine.cores import spread
-from tasks.training.heads.multinomial import Pass
-from tasks.training.heads.rows import Array, TrainingRows
+from tasks.training.heads.cross_entropy import Pass
+from tasks.training.heads.rows import Array, StandardRows
 
 ROWS_PER_FEATURE = 16  # for the covariance: with 2 a solution takes about twice as many passes
 NUM_GROUPS = 4  # of chunks, whose products are computed on a core each
@@ -23,7 +23,7 @@ class Whitening:
     With fewer rows than features, the factors are those of the products (n, n) of the rows, by Woodbury's identity.
     """
 
-    def __init__(self, rows: TrainingRows) -> None:
+    def __init__(self, rows: StandardRows) -> None:
         stride = max(rows.num // (ROWS_PER_FEATURE * rows.dim), 1)
         groups = np.array_split(np.arange(len(rows.slices)), min(NUM_GROUPS, len(rows.slices)))
         num = sum(len(range(*chunk.indices(rows.num))[::stride]) for chunk in rows.slices)
@@ -41,11 +41,11 @@ class Whitening:
         self._factor = lru_cache(maxsize=NUM_FACTORS)(self._factorise)
 
     def apply_inverse(self, gradient: Array, *, at: Pass, l2: float) -> Array:
-        """Return gradients (…, num_classes, dim + 1) times an approximate inverse of the second derivative.
+        """Return gradients (…, num_outputs, dim + 1) times an approximate inverse of the second derivative.
 
-        For class k that derivative is the mean of p (1 - p) x x^T over the rows, with x = (vector, 1). The
+        For output k that derivative is the mean of p (1 - p) x x^T over the rows, with x = (vector, 1). The
         approximation is a_k (C + c_k c_k^T), where C is the covariance of all rows, a_k the mean of p (1 - p), and c_k
-        the mean vector under that weight: to move the origin to c_k makes it block diagonal. Columns of other classes
+        the mean vector under that weight: to move the origin to c_k makes it block diagonal. Columns of other outputs
         are left out.
         """
         floor = 1e-3 * at.curvature.mean() + 1e-9
@@ -79,7 +79,7 @@ class Whitening:
         return factor, is_lower
 
 
-def sum_of_products(rows: TrainingRows, chunks: NDArray[np.int64], stride: int) -> NDArray[np.float32]:
+def sum_of_products(rows: StandardRows, chunks: NDArray[np.int64], stride: int) -> NDArray[np.float32]:
     """Return (dim, dim): the sum of x x^T over every stride-th row of the chunks."""
     vectors = np.concatenate([rows.chunk(int(number)).vectors[::stride].copy() for number in chunks])
     return np.asarray(vectors.T @ vectors)

@@ -3,6 +3,7 @@ import pytest
 
 from tasks.machine.files import read_json
 from tasks.targets.head import Factors, Head, WordLayer, load_heads, save_heads
+from tasks.targets.kinds import facts_of
 
 CLASSES = {"animal": ["cat", "dog"], "place": ["in", "out", "far"]}
 
@@ -24,7 +25,7 @@ def heads():
 def test_heads_of_all_targets_come_back(tmp_path, heads):
     save_heads(tmp_path, heads, targets=CLASSES, facts={"l2": {"animal": 0.1, "place": 1.0}})
     back, classes = load_heads(tmp_path)
-    assert classes == CLASSES
+    assert facts_of(classes) == CLASSES
     vectors = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
     for target, head in heads.items():
         assert np.array_equal(back[target].logits(vectors), head.logits(vectors))

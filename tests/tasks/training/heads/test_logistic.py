@@ -34,7 +34,7 @@ def fit(
 ):
     options = HeadOptions(
         head="logistic", class_weights=class_weights, hidden_features=1, l2_strengths=list(l2_strengths),
-        max_iterations=max_iterations, words="never",
+        max_iterations=max_iterations, words="never", sharing="never",
     )  # fmt: skip
     return fit_head(train, val, options, classes=names(num_classes), **settings)
 

@@ -4,12 +4,19 @@ import numpy as np
 import pytest
 import torch
 
+from tasks.targets.classes import Classes
 from tasks.training.heads.logistic import fit_head
 from tasks.training.heads.mlp import fit_mlp
 from tasks.training.heads.options import HeadOptions
 
 OPTIONS = HeadOptions(
-    head="mlp", class_weights="none", hidden_features=32, l2_strengths=[0.001], max_iterations=100, words="never"
+    head="mlp",
+    class_weights="none",
+    hidden_features=32,
+    l2_strengths=[0.001],
+    max_iterations=100,
+    words="never",
+    sharing="never",
 )
 
 
@@ -42,9 +49,9 @@ def test_what_no_linear_head_can_learn_is_learned(class_weights):
     linear = fit_head(TRAIN, VAL, OPTIONS, classes=["a", "b"])
     assert (linear.log_probabilities(HELDOUT[0]).argmax(axis=1) == HELDOUT[1]).mean() < 0.7
     options = replace(OPTIONS, class_weights=class_weights)
-    assert accuracy(fit_mlp(TRAIN, VAL, options, classes=["a", "b"], seed=0)) > 0.95
+    assert accuracy(fit_mlp(TRAIN, VAL, options, target=Classes(("a", "b")), seed=0)) > 0.95
 
 
 def test_fewer_rows_than_a_minibatch_are_enough():
     few = TRAIN[0][:60], TRAIN[1][:60]
-    assert accuracy(fit_mlp(few, VAL, OPTIONS, classes=["a", "b"], seed=0)) > 0.85
+    assert accuracy(fit_mlp(few, VAL, OPTIONS, target=Classes(("a", "b")), seed=0)) > 0.85

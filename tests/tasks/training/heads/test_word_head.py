@@ -31,7 +31,9 @@ SETS = [
 
 def fit(train=SETS[0], val=SETS[1], **changes):
     settings = {"class_weights": "none", "max_iterations": 500} | changes
-    options = HeadOptions(head="logistic", hidden_features=1, l2_strengths=[1.0], words="auto", **settings)
+    options = HeadOptions(
+        head="logistic", hidden_features=1, l2_strengths=[1.0], words="auto", sharing="auto", **settings
+    )
     return fit_words(train, val, options, classes=NAMES)
 
 

@@ -18,7 +18,7 @@ from tasks.targets.classes import Classes
 from tasks.targets.ordinal import Ordinal
 from tasks.targets.target import Target, Truths
 from tasks.training.heads.linear import labelled_rows, path_of
-from tasks.training.heads.logistic import LinearHead, val_logits
+from tasks.training.heads.logistic import STRONGER, LinearHead, val_logits
 from tasks.training.heads.options import HeadOptions
 from tasks.training.heads.prior import prior_of
 from tasks.training.heads.rows import Array, StandardRows, Vectors
@@ -87,7 +87,7 @@ def share(
     folds: NDArray[np.int64],
     options: HeadOptions,
     *,
-    has_one_scale: bool = False,
+    cautious: bool = False,
 ) -> tuple[dict[str, LinearHead], dict[str, Comparison]]:
     """Return the heads, those that share in place of the ones alone, and the comparison of each target that was tried.
 
@@ -98,11 +98,12 @@ def share(
         heads: the head of each target alone.
         part: the vectors of some rows of the manifest.
         folds: the fold (n,) of every row of the manifest.
+        cautious: as the heads alone were fitted, see `fit_head`.
     """
     if len(labelled) < 2:
         return dict(heads), {}
     with threadpool_limits(1):
-        trial = _Trial(labelled, heads, part, folds, options, has_one_scale=has_one_scale)
+        trial = _Trial(labelled, heads, part, folds, options, cautious=cautious)
         comparisons = {name: trial.compare(name) for name in labelled}
         tried = {name: comparison for name, comparison in comparisons.items() if comparison}
         chosen = dict(heads)
@@ -136,11 +137,12 @@ class _Trial:
         folds: NDArray[np.int64],
         options: HeadOptions,
         *,
-        has_one_scale: bool,
+        cautious: bool,
     ) -> None:
         self.labelled, self.heads, self.part, self.folds = labelled, heads, part, folds
-        self.options, self.has_one_scale = options, has_one_scale
-        self.strengths = sorted(set(options.l2_strengths), reverse=True)[::EVERY]
+        self.options, self.has_one_scale = options, cautious
+        stronger = STRONGER if cautious else ()
+        self.strengths = sorted({*options.l2_strengths, *stronger}, reverse=True)[::EVERY]
         self._rows: dict[tuple[bytes, int], StandardRows] = {}
         self._alone: dict[tuple[str, int], FoldResult | None] = {}
 

@@ -1,7 +1,7 @@
 """Decide which targets learn from the heads of the others, by their loss on rows that neither has seen.
 
-A target shares only where its cross-validated loss falls by more than one standard error (Breiman et al. 1984), and
-where it has few labels only if its error does not rise either. What is shared is in `prior.py`.
+A target shares only where its cross-validated loss, calibrated, falls by more than one standard error (Breiman et al.
+1984) and its error does not rise. What is shared is in `prior.py`.
 """
 
 import hashlib
@@ -28,9 +28,11 @@ logger = logging.getLogger("graftline")
 SHARES = (0.5, 0.9, 0.99)  # of the prior covariance that the other heads give; where the first is no better, none is
 NUM_FOLDS = 5
 LEAST_LABELS = 10  # with fewer, or with half as many that the folds can judge, a standard error says nothing
-FEW_LABELS = 50  # below it, loss and error have to agree
+FEW_LABELS = 50  # below it, the error has to fall, too
 MOST_LABELS = 2_000  # with more, a target knows enough by itself, and the folds would cost more than they give
 MANY_LABELS = 500  # from so many on, a target is given up that is no better in the first fold
+# a head is calibrated before it is used: a strong L2 strength must not win because it is less sure of itself
+TEMPERATURES = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
 EVERY = 2  # of how many strengths one is tried
 CHOICE_TOLERANCE = 5e-3  # of the objective, enough to compare losses
 
@@ -115,9 +117,8 @@ def share(
 
 @dataclass(frozen=True, kw_only=True)
 class FoldResult:
-    """The losses and errors (num_strengths, m) of the rows (m,) of a fold, and the weights of each strength.
-
-    They are NaN for a class that the other folds do not have.
+    """The losses and errors (num_strengths * num_temperatures, m) of the rows (m,) of a fold, NaN for a class that the
+    other folds do not have; and the weights of each strength.
     """
 
     losses: Array
@@ -172,11 +173,12 @@ class _Trial:
             if comparison and with_losses.mean() >= comparison.together:
                 continue
             standard_error = float(gain.std(ddof=1) / np.sqrt(len(gain)))
-            agrees = len(own.rows) >= FEW_LABELS or with_errors.mean() < errors.mean()
+            fall = errors.mean() - with_errors.mean()
+            agrees = fall > 0 if len(own.rows) < FEW_LABELS else fall >= 0
             comparison = Comparison(
                 alone=float(losses.mean()), together=float(with_losses.mean()), standard_error=standard_error,
                 num_labels=len(own.rows), is_shared=bool(gain.mean() > standard_error and agrees), givers=givers,
-                share=share_of_others, l2=self.strengths[best],
+                share=share_of_others, l2=self.strengths[best // len(TEMPERATURES)],
             )  # fmt: skip
             if gain.mean() <= 0:
                 break
@@ -216,15 +218,16 @@ class _Trial:
         path = path_of(
             learned.target, rows, learned.truths, self.options, self.strengths, relative_tolerance=CHOICE_TOLERANCE
         )
-        losses, errors = (np.full((len(self.strengths), len(fold.rows)), np.nan) for _ in range(2))
+        losses, errors = (np.full((len(self.strengths) * len(TEMPERATURES), len(fold.rows)), np.nan) for _ in range(2))
         places = np.isin(fold.rows, judged.rows)
         weights: list[Array] = []
         vectors = self.part(judged.rows)[: len(judged.rows)]
         for number, (_, (weight, bias)) in enumerate(path):
             logits = val_logits(weight, bias, vectors)
-            losses[number, places] = learned.target.losses(logits, judged.truths)
-            answers = learned.target.answers(logits, temperature=1.0)
-            errors[number, places] = learned.target.errors(answers, judged.truths)
+            own = learned.target.errors(learned.target.answers(logits, temperature=1.0), judged.truths)
+            for step, temperature in enumerate(TEMPERATURES, number * len(TEMPERATURES)):
+                losses[step, places] = learned.target.losses(logits, judged.truths, temperature=temperature)
+                errors[step, places] = own
             weights.append(weight)
         return FoldResult(losses=losses, errors=errors, weights=weights, target=learned.target)
 
@@ -254,7 +257,7 @@ class _Trial:
 
 
 def best_of(results: Sequence[FoldResult]) -> tuple[Array, Array, int]:
-    """Return losses and errors (m,) of all rows that could be judged, and the place of the best strength."""
+    """Return losses and errors (m,) of all rows that could be judged, and the place of the lowest loss."""
     losses, errors = (np.concatenate([getattr(result, name) for result in results], axis=1)
                       for name in ("losses", "errors"))  # fmt: skip
     is_there = ~np.isnan(losses[0])

@@ -265,9 +265,9 @@ def intervals(seeds: range, options: HeadOptions, *, most: int) -> list[dict[str
         rows = {"angle": (np.sort(train_rows), np.sort(val))}
         trained = train(vectors, {"angle": Number(measure="degrees")}, {"angle": angles}, rows, options)
         head, target = trained.alone["angle"], Number(measure="degrees").standardised(angles[rows["angle"][0]])
-        logits_of = lambda some, head=head: vectors[some] @ head.weight.T + head.bias  # noqa: E731
-        target, _ = target.calibrate(logits_of(val), angles[val])
-        answers = target.answers(logits_of(heldout), temperature=1.0)
+        logits = vectors @ head.weight.T + head.bias
+        target, _ = target.calibrate(logits[val], angles[val])
+        answers = target.answers(logits[heldout], temperature=1.0)
         is_inside = (answers[:, 1] <= angles[heldout]) & (angles[heldout] <= answers[:, 2])
         runs.append({
             "seed": seed,

@@ -97,7 +97,7 @@ def run(
             )  # fmt: skip
         except ValueError as error:
             raise ValueError(f"target {name}: {error}") from error
-    fitted, compared = shared(fitted, train, manifest, vectors.part, train_head, has_one_scale=is_cautious)
+    fitted, compared = shared(fitted, train, manifest, vectors.part, train_head, cautious=is_cautious)
     heads: dict[str, Head] = {}
     targets: dict[str, Target] = {}
     facts: dict[str, dict[str, Any]] = {"l2": {}, "val_log_loss": {}}
@@ -181,15 +181,16 @@ def shared(
     part: Callable[[NDArray[np.intp]], Vectors],
     options: HeadOptions,
     *,
-    has_one_scale: bool,
+    cautious: bool,
 ) -> tuple[dict[str, Fitted], dict[str, Comparison]]:
     """Return the heads, in place of some those that learn from the others, and how they compare."""
     linear = {name: head.linear for name, head in fitted.items() if head.linear}
     if options.sharing == "never" or len(linear) < 2:
         return fitted, {}
-    groups = manifest["group"].fillna(manifest["sample_id"]) if "group" in manifest else manifest["sample_id"]
+    has_groups = "group" in manifest and "group" not in train
+    groups = manifest["group"].fillna(manifest["sample_id"]) if has_groups else manifest["sample_id"]
     heads, compared = share(
-        train, linear, part, folds_of(groups.astype(str)), options, has_one_scale=has_one_scale
+        train, linear, part, folds_of(groups.astype(str)), options, cautious=cautious
     )  # fmt: skip
     for name, comparison in compared.items():
         logger.info(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from benchmarks.kit.labelled import SHARED, squeezenet
 from tasks.embedding.embedder import AUTO, Embedder, plan
@@ -110,7 +111,7 @@ def pictures(tar: str, image_size: int, *, most: int, turned: bool = False) -> t
             picture = decode_sample(file.read(), shorter_side=2 * image_size)
             if turned:
                 angles.append(180 * chance(f"angle {member.name}") - 90)
-                picture = picture.rotate(angles[-1], resample=2)
+                picture = picture.rotate(angles[-1], resample=Image.Resampling.BILINEAR)
             pixels.append(backbone.transform.prepare(picture))
             paths.append(PurePath(member.name))
     embedder = Embedder(backbone, plan(replace(AUTO, device="cpu")))

@@ -1,7 +1,7 @@
 """Decide which targets learn from the heads of the others, by their loss on rows that neither has seen.
 
-A target shares only where its cross-validated loss falls by more than one standard error (Breiman et al. 1984), and
-where it has few labels only if its error does not rise either. What is shared is in `prior.py`.
+A target shares only where its cross-validated loss, calibrated, falls by more than one standard error (Breiman et al.
+1984) and its error does not rise. What is shared is in `prior.py`.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from tasks.targets.classes import Classes
 from tasks.targets.ordinal import Ordinal
 from tasks.targets.target import Target, Truths
 from tasks.training.heads.linear import labelled_rows, path_of
-from tasks.training.heads.logistic import LinearHead, val_logits
+from tasks.training.heads.logistic import STRONGER, LinearHead, val_logits
 from tasks.training.heads.options import HeadOptions
 from tasks.training.heads.prior import prior_of
 from tasks.training.heads.rows import Array, StandardRows, Vectors
@@ -28,9 +28,11 @@ logger = logging.getLogger("graftline")
 SHARES = (0.5, 0.9, 0.99)  # of the prior covariance that the other heads give; where the first is no better, none is
 NUM_FOLDS = 5
 LEAST_LABELS = 10  # with fewer, or with half as many that the folds can judge, a standard error says nothing
-FEW_LABELS = 50  # below it, loss and error have to agree
+FEW_LABELS = 50  # below it, the error has to fall, too
 MOST_LABELS = 2_000  # with more, a target knows enough by itself, and the folds would cost more than they give
 MANY_LABELS = 500  # from so many on, a target is given up that is no better in the first fold
+# a head is calibrated before it is used: a strong L2 strength must not win because it is less sure of itself
+TEMPERATURES = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
 EVERY = 2  # of how many strengths one is tried
 CHOICE_TOLERANCE = 5e-3  # of the objective, enough to compare losses
 
@@ -87,7 +89,7 @@ def share(
     folds: NDArray[np.int64],
     options: HeadOptions,
     *,
-    has_one_scale: bool = False,
+    cautious: bool = False,
 ) -> tuple[dict[str, LinearHead], dict[str, Comparison]]:
     """Return the heads, those that share in place of the ones alone, and the comparison of each target that was tried.
 
@@ -98,11 +100,12 @@ def share(
         heads: the head of each target alone.
         part: the vectors of some rows of the manifest.
         folds: the fold (n,) of every row of the manifest.
+        cautious: as the heads alone were fitted, see `fit_head`.
     """
     if len(labelled) < 2:
         return dict(heads), {}
     with threadpool_limits(1):
-        trial = _Trial(labelled, heads, part, folds, options, has_one_scale=has_one_scale)
+        trial = _Trial(labelled, heads, part, folds, options, cautious=cautious)
         comparisons = {name: trial.compare(name) for name in labelled}
         tried = {name: comparison for name, comparison in comparisons.items() if comparison}
         chosen = dict(heads)
@@ -114,9 +117,8 @@ def share(
 
 @dataclass(frozen=True, kw_only=True)
 class FoldResult:
-    """The losses and errors (num_strengths, m) of the rows (m,) of a fold, and the weights of each strength.
-
-    They are NaN for a class that the other folds do not have.
+    """The losses and errors (num_strengths * num_temperatures, m) of the rows (m,) of a fold, NaN for a class that the
+    other folds do not have; and the weights of each strength.
     """
 
     losses: Array
@@ -136,11 +138,12 @@ class _Trial:
         folds: NDArray[np.int64],
         options: HeadOptions,
         *,
-        has_one_scale: bool,
+        cautious: bool,
     ) -> None:
         self.labelled, self.heads, self.part, self.folds = labelled, heads, part, folds
-        self.options, self.has_one_scale = options, has_one_scale
-        self.strengths = sorted(set(options.l2_strengths), reverse=True)[::EVERY]
+        self.options, self.has_one_scale = options, cautious
+        stronger = STRONGER if cautious else ()
+        self.strengths = sorted({*options.l2_strengths, *stronger}, reverse=True)[::EVERY]
         self._rows: dict[tuple[bytes, int], StandardRows] = {}
         self._alone: dict[tuple[str, int], FoldResult | None] = {}
 
@@ -170,11 +173,12 @@ class _Trial:
             if comparison and with_losses.mean() >= comparison.together:
                 continue
             standard_error = float(gain.std(ddof=1) / np.sqrt(len(gain)))
-            agrees = len(own.rows) >= FEW_LABELS or with_errors.mean() < errors.mean()
+            fall = errors.mean() - with_errors.mean()
+            agrees = fall > 0 if len(own.rows) < FEW_LABELS else fall >= 0
             comparison = Comparison(
                 alone=float(losses.mean()), together=float(with_losses.mean()), standard_error=standard_error,
                 num_labels=len(own.rows), is_shared=bool(gain.mean() > standard_error and agrees), givers=givers,
-                share=share_of_others, l2=self.strengths[best],
+                share=share_of_others, l2=self.strengths[best // len(TEMPERATURES)],
             )  # fmt: skip
             if gain.mean() <= 0:
                 break
@@ -214,15 +218,16 @@ class _Trial:
         path = path_of(
             learned.target, rows, learned.truths, self.options, self.strengths, relative_tolerance=CHOICE_TOLERANCE
         )
-        losses, errors = (np.full((len(self.strengths), len(fold.rows)), np.nan) for _ in range(2))
+        losses, errors = (np.full((len(self.strengths) * len(TEMPERATURES), len(fold.rows)), np.nan) for _ in range(2))
         places = np.isin(fold.rows, judged.rows)
         weights: list[Array] = []
         vectors = self.part(judged.rows)[: len(judged.rows)]
         for number, (_, (weight, bias)) in enumerate(path):
             logits = val_logits(weight, bias, vectors)
-            losses[number, places] = learned.target.losses(logits, judged.truths)
-            answers = learned.target.answers(logits, temperature=1.0)
-            errors[number, places] = learned.target.errors(answers, judged.truths)
+            own = learned.target.errors(learned.target.answers(logits, temperature=1.0), judged.truths)
+            for step, temperature in enumerate(TEMPERATURES, number * len(TEMPERATURES)):
+                losses[step, places] = learned.target.losses(logits, judged.truths, temperature=temperature)
+                errors[step, places] = own
             weights.append(weight)
         return FoldResult(losses=losses, errors=errors, weights=weights, target=learned.target)
 
@@ -252,7 +257,7 @@ class _Trial:
 
 
 def best_of(results: Sequence[FoldResult]) -> tuple[Array, Array, int]:
-    """Return losses and errors (m,) of all rows that could be judged, and the place of the best strength."""
+    """Return losses and errors (m,) of all rows that could be judged, and the place of the lowest loss."""
     losses, errors = (np.concatenate([getattr(result, name) for result in results], axis=1)
                       for name in ("losses", "errors"))  # fmt: skip
     is_there = ~np.isnan(losses[0])

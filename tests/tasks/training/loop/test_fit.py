@@ -18,7 +18,6 @@ from tasks.training.loop.losses import summed_losses
 from tasks.training.loop.schedule import learning_rate_factor
 from tasks.training.loop.scores import score
 
-
 PAIR = Classes(("dark", "bright"))
 MISSING = math.nan
 

@@ -153,3 +153,13 @@ def test_second_export_shares_the_tokenizer(tmp_path):
     for name in ("one.pt", "two.pt"):
         export(build(), tmp_path / name, format="torch")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["one.pt", "tokenizer.json", "two.pt"]
+
+
+def test_target_without_words_and_with_a_trunk_of_its_own_is_exported_beside_one_that_reads_words(tmp_path):
+    model, other = build(), encoder("bert")
+    model.words = words_of(TEXTS, {"topic": CLASSES["topic"]})
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.1)
+    model.plant([other], {"tone": 1})
+    assert export(model, tmp_path / "model.pt", format="torch") <= MOST_DIFFERENCE

@@ -29,6 +29,7 @@ from tasks.training.loop.scores import OfTarget, Scores
 
 ROOT = Path(__file__).parents[4]
 SIZE, NUM_TRAIN, NUM_VAL = 32, 48, 24
+SHORT = {"epochs": 4, "minibatch_size": 8, "precision": "fp32", "num_views": 2, "unfreeze": 1, "device": "cpu"}
 TARGETS = {"angle": Number(measure="degrees", centre=100.0, scale=20.0), "label": Classes(("cat", "dog"))}
 BOTH, ANGLE, LABEL = ("angle", "label"), ("angle",), ("label",)
 
@@ -75,10 +76,8 @@ def tuned(**after):
 def test_target_takes_its_own_trunk_only_where_that_beats_the_shared_one_and_a_trunk_only_where_it_beats_the_head(
     shared, own, expected
 ):
-    outcome = choose(
-        TARGETS, BOTH, {BOTH: tuned(angle=(0.5, 0.1), label=shared), ANGLE: tuned(angle=(0.5, 0.1)), LABEL: tuned(label=own)},
-        significance=0.05,
-    )  # fmt: skip
+    after = {BOTH: tuned(angle=(0.5, 0.1), label=shared), ANGLE: tuned(angle=(0.5, 0.1)), LABEL: tuned(label=own)}
+    outcome = choose(TARGETS, BOTH, after, significance=0.05)
     assert outcome.trunks() == {"angle": "shared", "label": expected}
     assert outcome.facts()["trunks"] == outcome.trunks()
     verdicts = outcome.facts()["verdicts"]
@@ -158,10 +157,7 @@ class Project:
 
     def tune(self, model, *, keeper_of=lambda names: None, hidden=(), **changes):
         """Fine-tune a model; `hidden` targets have no labels."""
-        options = replace(
-            load_params(ROOT / "params.yaml").finetune,
-            **{"epochs": 4, "minibatch_size": 8, "precision": "fp32", "num_views": 2, "unfreeze": 1, "device": "cpu"} | changes,
-        )  # fmt: skip
+        options = replace(load_params(ROOT / "params.yaml").finetune, **SHORT | changes)
         rows = self.rows.assign(**dict.fromkeys(hidden))
         data = Data(
             labels=label_tensor(rows, model.targets),

@@ -64,6 +64,8 @@ class ErrorChange:
         spread = float(norm.ppf(POWER)) * sqrt(1 + critical**2 / (2 * freedom))
         by_t = (critical * (1 - 1 / (4 * freedom)) + spread) * self.deviation / sqrt(self.num_samples)
         usual = self.deviation * sqrt(self.num_samples / self.num_different)  # size of a difference
+        if self.num_different < LEAST_FOR_T:
+            by_t += usual / self.num_samples  # a sum of few signs moves in steps, of which a half is lost
         return max(by_t, fewest * usual / self.num_samples)
 
 

@@ -53,7 +53,7 @@ Pairs = Callable[[np.random.Generator], tuple[Paired, dict[str, Paired]]]
 def main() -> None:
     draws = NUM_DRAWS // (10 if parse_arguments(__doc__).quick else 1)
     params = load_params(ROOT / "params.yaml").regression
-    judge = {"significance": params.significance, "least": params.min_slice_samples}
+    judge: dict[str, Any] = {"significance": params.significance, "least": params.min_slice_samples}
     rows = [
         {"n": n, "flips": share, "loss": loss}
         | blocked(flips_of(n, share=share, loss=loss), [n, round(1e4 * share), round(1e4 * loss)], draws=draws, **judge)

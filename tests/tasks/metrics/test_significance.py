@@ -106,6 +106,12 @@ def test_rise_of_the_errors_is_detected_with_the_promised_power():
     assert np.mean(found) == pytest.approx(POWER, abs=0.03)
 
 
+def test_errors_that_differ_in_their_last_bits_are_equal():
+    errors = np.random.default_rng(0).exponential(3.0, 100)
+    found = compare_errors(candidate=errors * (1 + 1e-6), baseline=errors)
+    assert (found.num_different, found.p_value) == (0, 1.0)
+
+
 def test_few_answers_that_differ_cannot_show_a_small_rise():
     """Five differences are needed at 5 %, each as large as the one that there is."""
     one = np.zeros(100)

@@ -55,7 +55,7 @@ class Proposal:
 
 def propose(labels: "pd.Series[Any]") -> Proposal:
     """Return the kind that labels (n,) have by their form. Classes are what has no other form."""
-    counts = Counter(map(str, labels.dropna()))
+    counts = Counter({str(cell): int(num) for cell, num in labels.value_counts().items()})
     for found in (each(counts) for each in (_of_lists, _of_numbers, _of_stars, _of_a_scale, _of_joined)):
         if found is not None:
             return found

@@ -102,7 +102,7 @@ def _of_numbers(counts: Counter[str]) -> Proposal | None:
     if not values or sum(counts[cell] for cell in values) < LEAST_SHARE * counts.total():
         return None
     different = sorted(set(values.values()))
-    found = f"{len(different):,} different numbers from {different[0]:g} to {different[-1]:g}"
+    found = f"{len(different):,} different numbers from {float(different[0]):g} to {float(different[-1]):g}"
     if len(different) > MOST_NUMBERS or any(value != value.to_integral_value() for value in different):
         return Proposal(kind="number", reason=f"it has {found}")
     is_rating = len(different) >= LEAST_STEPS and different[0] == 1 and different[-1] == RATING

@@ -733,3 +733,19 @@ def test_drift_of_numbers_and_of_a_label_names_the_batch(land, validate, samples
     land("b", of_kinds(samples, "b", angle=[str(1000 + number) for number in range(60)], tags="red|round"))
     with pytest.raises(ValueError, match=r"batch b by 1\.00 in angle, batch b by 0\.50 in tags, expected at most 0\.4"):
         validate(targets=KINDS, limits={"max_label_drift": 0.4})
+
+
+def test_more_labels_than_a_head_can_have_are_refused_in_a_line(land, validate, samples):
+    many = ["|".join(f"w{row * 100 + place}" for place in range(100)) for row in range(60)]
+    land("a", of_kinds(samples, tags=many))
+    with pytest.raises(ValueError, match=r"tags has 6,000 different labels, expected at most 5,000: is its separator"):
+        validate(targets=KINDS, min_samples_per_class=1)
+
+
+def test_column_of_numbers_is_learned_by_the_line_that_is_said(land, validate, samples):
+    angles = [str(number // 3) for number in range(120)]
+    land("a", of_kinds(samples, num=120, angle=angles).drop(columns=["tags", "grade"]))
+    [remark] = report_in(validate())["remarks"]
+    targets = yaml.safe_load(remark.partition("validate.targets: ")[2])
+    assert targets == {"label": "classes", "angle": "number"}
+    assert json.loads((validate(targets=targets) / "classes.json").read_text("utf-8"))["angle"]["kind"] == "number"

@@ -163,7 +163,8 @@ def _unlike_classes(name: str, labels: "pd.Series[Any]") -> str:
 
 
 def _are_lists(labels: "pd.Series[Any]") -> bool:
-    return any(map(is_list, labels.dropna().unique()))
+    cells = labels.dropna().astype(str).unique()
+    return 2 * sum(map(is_list, cells)) > len(cells)
 
 
 def _differ_like_texts(name: str, labels: "pd.Series[Any]") -> bool:

@@ -55,7 +55,7 @@ class Proposal:
 
 def propose(labels: "pd.Series[Any]") -> Proposal:
     """Return the kind that labels (n,) have by their form. Classes are what has no other form."""
-    counts = Counter(map(str, labels.dropna()))
+    counts = Counter({str(cell): int(num) for cell, num in labels.value_counts().items()})
     for found in (each(counts) for each in (_of_lists, _of_numbers, _of_stars, _of_a_scale, _of_joined)):
         if found is not None:
             return found
@@ -102,7 +102,7 @@ def _of_numbers(counts: Counter[str]) -> Proposal | None:
     if not values or sum(counts[cell] for cell in values) < LEAST_SHARE * counts.total():
         return None
     different = sorted(set(values.values()))
-    found = f"{len(different):,} different numbers from {different[0]:g} to {different[-1]:g}"
+    found = f"{len(different):,} different numbers from {float(different[0]):g} to {float(different[-1]):g}"
     if len(different) > MOST_NUMBERS or any(value != value.to_integral_value() for value in different):
         return Proposal(kind="number", reason=f"it has {found}")
     is_rating = len(different) >= LEAST_STEPS and different[0] == 1 and different[-1] == RATING

@@ -1,20 +1,22 @@
 import pandas as pd
 import pytest
 
-from tasks.page.comparison import MEASURES, comparison, outcomes
+from tasks.page.comparison import MEASURES, comparison
+from tasks.page.outcomes import outcomes
 from tasks.page.reliability import dots
 from tasks.page.slices import MAX_ROWS, slices
+from tasks.targets.classes import Classes
 
 
 def measured(value, width=0.1):
-    values = dict.fromkeys(MEASURES, value)
-    return values | {"intervals": {key: [value - width, value + width] for key in MEASURES}}
+    keys = MEASURES["classes"]
+    return dict.fromkeys(keys, value) | {"intervals": {key: [value - width, value + width] for key in keys}}
 
 
 def compare(*, num_shared=9, shared=None, **models):
     """Return the rows of the first table."""
     metrics = {name: measured(value) for name, value in models.items()} | ({"shared": shared} if shared else {})
-    return comparison(metrics | {"flips": {"num_samples": num_shared}}, {})[0]
+    return comparison(metrics | {"flips": {"num_samples": num_shared}}, {}, target=Classes(("x", "y")))[0]
 
 
 def test_higher_accuracy_is_better_and_higher_loss_is_worse():

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from tasks.page.points import NONE, points
+from tasks.targets.classes import Classes
 
 
 def unpacked(text, dtype="<u2"):
@@ -28,11 +29,12 @@ def predictions():
     return pd.DataFrame({"sample_id": ["u", "s"], "target": "label"} | answers)
 
 
+LABEL = {"label": Classes(("x", "y"))}
 PLACES = np.array([[0, 65535], [1, 2], [3, 4]], dtype=np.uint16)
 
 
 def test_each_sample_keeps_its_place_its_prediction_and_its_path(samples, predictions):
-    packed = points(samples, PLACES, predictions, previews={"u": 7, "of another": 8})
+    packed = points(samples, PLACES, predictions, targets=LABEL, previews={"u": 7, "of another": 8})
     assert (unpacked(packed["x"]), unpacked(packed["y"])) == ([0, 1, 3], [65535, 2, 4])
     assert [packed["batches"][number] for number in unpacked(packed["batch"])] == ["b", "a", "b"]
     assert texts(packed["paths"]) == ["1", "2\n", "ü/3"]
@@ -50,7 +52,7 @@ def test_paths_of_wrong_predictions_are_kept_if_not_all_fit(predictions):
     paths = [rng.bytes(50).hex() for _ in range(100)]
     many = pd.DataFrame({"sample_id": [str(number) for number in range(100)], "batch": "a", "path": paths})
     wrong = predictions.head(1).assign(sample_id="99", label="y")
-    packed = points(many, np.zeros((100, 2), np.uint16), wrong, previews={}, max_path_bytes=3000)
+    packed = points(many, np.zeros((100, 2), np.uint16), wrong, targets=LABEL, previews={}, max_path_bytes=3000)
     kept = [number for number, path in enumerate(texts(packed["paths"])) if path]
     assert len(packed["paths"]) <= 3000
     assert len(kept) == packed["num_paths"] > 10
@@ -58,5 +60,5 @@ def test_paths_of_wrong_predictions_are_kept_if_not_all_fit(predictions):
 
 
 def test_paths_that_do_not_fit_at_all_are_left_out(samples, predictions):
-    packed = points(samples, PLACES, predictions, previews={}, max_path_bytes=1)
+    packed = points(samples, PLACES, predictions, targets=LABEL, previews={}, max_path_bytes=1)
     assert texts(packed["paths"]) == ["", "", ""]

@@ -1,0 +1,79 @@
+"""Describe each target for the page: what it asks for, its measures, the comparison of models, and the drawings."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from tasks.page.comparison import comparison, headline
+from tasks.page.confusion import confusion
+from tasks.page.labels import labels
+from tasks.page.outcomes import outcomes
+from tasks.page.reliability import dots
+from tasks.page.scatter import scatter
+from tasks.page.slices import slices
+from tasks.page.wording import described, figure, unit_of
+from tasks.targets.number import Number
+from tasks.targets.several import Several
+from tasks.targets.target import Target
+
+BY_CLASS = ("classes", "ordinal")  # the kinds whose answers are names
+
+
+def describe_targets(
+    predictions: pd.DataFrame,
+    *,
+    targets: Mapping[str, Target],
+    metrics: dict[str, Any],
+    reliability: pd.DataFrame,
+    table: pd.DataFrame,
+    sizes: dict[str, int],
+) -> list[dict[str, Any]]:
+    """Return what the page shows of every target."""
+    return [
+        {
+            "name": name,
+            "index": index,
+            "kind": targets[name].kind,
+            "described": described(targets[name]),
+            "unit": unit_of(targets[name]),
+            "candidate": measured["candidate"],
+            "headline": headline(measured["candidate"], targets[name]),
+            "comparison": comparison(measured, sizes, target=targets[name]),
+            "outcomes": compared(rows, measured, targets[name]) if "baseline" in measured else None,
+            "num_heldout": len(rows),
+            "reliability": dots(reliability[reliability["target"] == name]),
+            "slices": slices(table[table["target"] == name]),
+        }
+        | drawing(rows, measured["candidate"], targets[name])
+        for index, (name, measured) in enumerate(metrics.items())
+        for rows in [predictions[predictions["target"] == name]]
+    ]
+
+
+def compared(rows: pd.DataFrame, measured: dict[str, Any], target: Target) -> dict[str, Any]:
+    """Return the outcomes with, for a number, the mean change of the error in words, and the p-value of the gate."""
+    counted = outcomes(rows)
+    change = counted["error_change"]
+    words = None
+    if isinstance(target, Number) and change is not None:
+        words = ("+" if change > 0 else "") + figure(change, digits=3) + unit_of(target)
+    return counted | {"change_in_words": words, "p_value": measured["flips"].get("p_value")}
+
+
+def drawing(rows: pd.DataFrame, measured: dict[str, Any], target: Target) -> dict[str, Any]:
+    """Return the drawing of the target's kind, by its name."""
+    if isinstance(target, Number):
+        return {"scatter": scatter(rows, target)}
+    if isinstance(target, Several):
+        return {"labels": labels(rows, target, measured["labels"])}
+    return {"confusion": confusion(rows, scale=target.names if target.kind == "ordinal" else ())}
+
+
+def packed(targets: list[dict[str, Any]]) -> list[dict[str, Any] | None]:
+    """Return the data of each confusion matrix that the page draws instead of a table; None for any other target."""
+    matrices = [target.get("confusion") for target in targets]
+    return [
+        {"names": matrix["names"], "cells": matrix["cells"]} if matrix and not matrix["rows"] else None
+        for matrix in matrices
+    ]

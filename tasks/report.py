@@ -16,7 +16,7 @@ from tasks.machine.files import read_json, whole_file
 from tasks.page.curves import LINES, curves, numbers
 from tasks.page.examples import by_class, examples
 from tasks.page.gallery import worst
-from tasks.page.label_ledger import read_labels, set_aside
+from tasks.page.label_ledger import read_labels
 from tasks.page.options import PageOptions
 from tasks.page.outcomes import errors
 from tasks.page.points import points, read_places
@@ -53,7 +53,8 @@ def run(
     names = read_batches(batches)
     ledger = read_text_table(validated / "quarantine.csv")
     manifest = read_manifest(validated / "manifest", names)
-    newest = ledger.sort_values("batch", key=lambda column: column.map(names[::-1].index), kind="stable")
+    newest = newest_first(ledger, names)
+    labels = read_labels(validated / "labels.csv")
     predictions = pd.read_parquet(evaluation / "predictions.parquet")
     epochs = pd.read_csv(training / "curves.csv")
     validation = read_json(validated / "validation.json")
@@ -67,6 +68,7 @@ def run(
         reliability=pd.read_csv(evaluation / "reliability.csv", dtype={"target": "str"}, keep_default_na=False),
         table=read_slices(evaluation / "slices.csv"),
         sizes={model: subject[f"{model}_bytes"] for model in ("candidate", "baseline") if f"{model}_bytes" in subject},
+        epochs=epochs,
     )
     by_name = predictions[predictions["target"].map(lambda name: targets[name].kind in BY_CLASS)]
     shown = pd.concat(
@@ -121,7 +123,8 @@ def run(
         "twins": previews.of_twins(read_leaks(audit / LEAKS), limit=report.max_twins),
         "num_quarantined": len(ledger),
         "quarantine": previews.of_ledger(newest.head(report.max_quarantined_rows)),
-        "set_aside": set_aside(read_labels(validated / "labels.csv"), names, limit=report.max_quarantined_rows),
+        "num_set_aside": len(labels),
+        "set_aside": newest_first(labels, names).head(report.max_quarantined_rows).to_dict("records"),
         "sharing": read_json(head / "head.json").get("sharing", {}),
         "finetuning": read_json(training / "finetuning.json"),
         "curves": {measure: curves(epochs, measure) for measure in LINES},
@@ -141,6 +144,10 @@ def next_step(verdict: dict[str, Any]) -> str:
     if verdict["verdict"] == "accepted":
         return "next: `graftline promote` puts the candidate in use"
     return "next: mend the data or params.yaml, then run again; or `graftline promote --force --why '…'`"
+
+
+def newest_first(ledger: pd.DataFrame, batches: list[str]) -> pd.DataFrame:
+    return ledger.sort_values("batch", key=lambda column: column.map(batches[::-1].index), kind="stable")
 
 
 def in_words_of(gallery: pd.DataFrame, targets: dict[str, Target]) -> pd.DataFrame:

@@ -21,7 +21,9 @@ MEASURES = {
         "mean_average_precision": ("Mean average precision", "higher"),
         "macro_f1": ("Macro F1", "higher"),
         "micro_f1": ("Micro F1", "higher"),
+        "all_right": ("Share with every label right", "higher"),
         "hamming": ("Share of wrong labels", "lower"),
+        "calibration_error": ("Calibration error", "lower"),
     },
     "ordinal": {
         "mean_distance": ("Mean distance", "lower"),
@@ -53,7 +55,8 @@ def comparison(measured: dict[str, Any], sizes: dict[str, int], *, target: Targe
         del on_all["baseline"]
     tables = [_table(models, target) for models in (measured.get("shared"), on_all) if models]
     bundles = [_cell(name, sizes[name] / 1e6) for name in MODELS if name in sizes]
-    tables[0].append(_row("Bundle on disk", "lower", bundles, digits=2, unit=" MB"))
+    if bundles:
+        tables[0].append(_row("Bundle on disk", "lower", bundles, digits=2, unit=" MB"))
     return tables
 
 
@@ -61,16 +64,15 @@ def headline(candidate: dict[str, Any], target: Target) -> dict[str, str]:
     """Return the first measure of the target's kind with its interval, as texts."""
     key, (title, _) = next(iter(MEASURES[target.kind].items()))
 
-    def text(value: float | None) -> str:
-        if value is None:
-            return "–"
-        if target.kind == "classes":
-            return f"{100 * value:.1f} %"
-        return figure(value, digits=3) + (unit_of(target) if key in IN_UNITS else "")
+    def text(value: float) -> str:
+        return f"{100 * value:.1f} %" if target.kind == "classes" else figure(value, digits=3)
 
-    low, high = candidate["intervals"].get(key) or (None, None)
-    ends = "" if low is None else f"{text(low)} to {text(high)}"
-    return {"title": title[0].lower() + title[1:], "value": text(candidate[key]), "ends": ends}
+    value, ends = candidate[key], candidate["intervals"].get(key)
+    return {
+        "title": title[0].lower() + title[1:],
+        "value": "–" if value is None else text(value) + (unit_of(target) if key in IN_UNITS else ""),
+        "ends": " to ".join(map(text, ends)) if ends else "",
+    }
 
 
 def _table(models: dict[str, Any], target: Target) -> list[dict[str, Any]]:

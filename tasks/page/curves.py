@@ -12,15 +12,41 @@ LINES = {
 }
 
 
-def curves(table: pd.DataFrame, measure: str, *, width: int = 270, height: int = 140) -> dict[str, Any]:
-    """Return the loss or the accuracy of each epoch as points of an SVG of width x height, and the kept epoch's place.
+def curves(table: pd.DataFrame, measure: str) -> dict[str, Any]:
+    """Return the loss or the accuracy of each epoch as points of an SVG, and the kept epoch's place."""
+    kept = float(table.loc[table["is_kept"] == 1, "epoch"].iloc[0])
+    return _drawn(table, LINES[measure], is_share=measure == "accuracy", kept=kept)
 
-    The axis of losses begins at 0. The axis of accuracies begins at the lowest one and ends at 1.
+
+def target_curves(table: pd.DataFrame, target: str) -> dict[str, Any] | None:
+    """Return the curves of one of several targets: its `measure` is the accuracy or the mean error.
+
+    None where it was not trained, or is the only target.
+    """
+    for measure in ("accuracy", "error"):
+        lines = {side: f"{side}_{measure}.{target}" for side in ("train", "val")}
+        if lines["val"] in table and table[lines["val"]].notna().any():
+            return _drawn(table, lines, is_share=measure == "accuracy") | {"measure": measure}
+    return None
+
+
+def _drawn(
+    table: pd.DataFrame,
+    columns: dict[str, str],
+    *,
+    is_share: bool,
+    kept: float | None = None,
+    width: int = 270,
+    height: int = 140,
+) -> dict[str, Any]:
+    """Return lines as points of an SVG of width x height.
+
+    The axis of losses and errors begins at 0. The axis of accuracies begins at the lowest one and ends at 1.
     """
     epochs = max(int(table["epoch"].max()), 1)
-    values = table[list(LINES[measure].values())]
-    top = 1.0 if measure == "accuracy" else float(values.max().max()) or 1.0
-    bottom = min(float(values.min().min()), 0.99) if measure == "accuracy" else 0.0
+    values = table[list(columns.values())]
+    top = 1.0 if is_share else float(values.max().max()) or 1.0
+    bottom = min(float(values.min().min()), 0.99) if is_share else 0.0
 
     def x(epoch: float) -> float:
         return epoch / epochs * width
@@ -30,16 +56,15 @@ def curves(table: pd.DataFrame, measure: str, *, width: int = 270, height: int =
             f"{x(epoch):.1f},{height - (value - bottom) / (top - bottom) * height:.1f}"
             for epoch, value in table[["epoch", column]].dropna().to_numpy().tolist()
         )
-        for line, column in LINES[measure].items()
+        for line, column in columns.items()
     }
-    kept = x(float(table.loc[table["is_kept"] == 1, "epoch"].iloc[0]))
     return {
         "width": width,
         "height": height,
         "top": top,
         "bottom": bottom,
         "epochs": epochs,
-        "kept": kept,
+        "kept": None if kept is None else x(kept),
         "lines": lines,
     }
 

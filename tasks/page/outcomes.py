@@ -16,7 +16,7 @@ def is_right(rows: pd.DataFrame, model: str) -> NDArray[np.bool_]:
     """Return (n,): whether the model's answers are right: a class if it is the label, else as `evaluate` judged it."""
     same = (rows[model] == rows["label"]).to_numpy()
     judged = rows.get(f"{model}_is_right")
-    return same if judged is None else np.where(judged.isna(), same, judged.fillna(0).astype(bool))
+    return same if judged is None else np.where(judged.isna(), same, judged.fillna(False).astype(bool))
 
 
 def errors(rows: pd.DataFrame) -> NDArray[np.float64]:
@@ -30,7 +30,7 @@ def outcomes(predictions: pd.DataFrame) -> dict[str, Any]:
     """Count how the candidate and the model in use answer the samples on which they are compared.
 
     Return the four outcomes with their share of these samples, in percent, and the candidate's `gain` in accuracy
-    (-1..1). `error_change` is the mean change of the error, if there are errors, in the unit of the target.
+    (-1..1).
     """
     rows = predictions[predictions["is_shared"].astype(bool)]
     now, was = (is_right(rows, model) for model in ("candidate", "baseline"))
@@ -41,11 +41,9 @@ def outcomes(predictions: pd.DataFrame) -> dict[str, Any]:
         "neither": ("wrong in both", ~now & ~was),
     }
     num = {kind: int(which.sum()) for kind, (_, which) in counts.items()}
-    change = (rows["candidate_error"] - rows["baseline_error"]).mean() if "baseline_error" in rows else np.nan
     return {
         "num_shared": len(rows),
         "gain": (num["gained"] - num["lost"]) / max(len(rows), 1),
-        "error_change": None if pd.isna(change) else float(change),
         "parts": [
             {"kind": kind, "title": title, "count": num[kind], "share": 100 * num[kind] / max(len(rows), 1)}
             for kind, (title, _) in counts.items()

@@ -1,5 +1,6 @@
 """The answers to a number: a scatter against the truth with intervals, a histogram of the errors, and both as tables."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,8 @@ def scatter(rows: pd.DataFrame, target: Number) -> dict[str, Any]:
 
     Returns:
         dots, spans: by `inside` and `outside` (whether the interval holds the truth), a path of an SVG of SIDE x SIDE
-        ticks: texts along both axes, from the bottom
-        ideal: the line on which answer and truth are equal, as x1, y1, x2, y2
+        ticks: round numbers along both axes, each with its `text` and how far it is from the bottom (`at`)
+        dot: the width of a dot
         num_dots: drawn ones, of more than MAX_DOTS a random part
         num_beyond: drawn ones on the edge, because they are far from all others
         groups: rows of a table, from the lowest truths to the highest
@@ -52,7 +53,10 @@ def scatter(rows: pd.DataFrame, target: Number) -> dict[str, Any]:
             name: "".join(f"M{a:.1f} {b:.1f}V{c:.1f}" for a, b, c in _pairs(which, x, *ends))
             for name, which in sides.items()
         },
-        "ticks": [figure(value, digits=3) for value in np.linspace(bottom, top, 5)],
+        "ticks": [
+            {"text": figure(value), "at": float(SIDE * (value - bottom) / (top - bottom))} for value in ticks(bottom, top)
+        ],
+        "dot": min(max(75 / max(len(drawn), 1) ** 0.5, 2.0), 6.0),
         "num_dots": len(drawn),
         "num_beyond": int(is_beyond.sum()),
         "level": target.level,
@@ -81,6 +85,13 @@ def span(values: Values) -> tuple[float, float]:
         wide = abs(bottom) / 10 or 1.0
         bottom, top = bottom - wide, top + wide
     return float(bottom), float(top)
+
+
+def ticks(bottom: float, top: float) -> list[float]:
+    """Return three to seven round numbers from bottom to top: multiples of 1, 2 or 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(top - bottom))
+    step = next(part * power for part in (0.2, 0.5, 1, 2) if (top - bottom) / (part * power) <= 6)
+    return [number * step for number in range(math.ceil(bottom / step), math.floor(top / step) + 1)]
 
 
 def groups(rows: pd.DataFrame) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from tasks.page.comparison import comparison, headline
 from tasks.page.confusion import confusion
+from tasks.page.curves import target_curves
 from tasks.page.labels import labels
 from tasks.page.outcomes import outcomes
 from tasks.page.reliability import dots
@@ -28,8 +29,9 @@ def describe_targets(
     reliability: pd.DataFrame,
     table: pd.DataFrame,
     sizes: dict[str, int],
+    epochs: pd.DataFrame,
 ) -> list[dict[str, Any]]:
-    """Return what the page shows of every target."""
+    """Return what the page shows of every target. The first one has the sizes of the bundles."""
     return [
         {
             "name": name,
@@ -39,10 +41,12 @@ def describe_targets(
             "unit": unit_of(targets[name]),
             "candidate": measured["candidate"],
             "headline": headline(measured["candidate"], targets[name]),
-            "comparison": comparison(measured, sizes, target=targets[name]),
-            "outcomes": compared(rows, measured, targets[name]) if "baseline" in measured else None,
+            "comparison": comparison(measured, sizes if not index else {}, target=targets[name]),
+            "outcomes": outcomes(rows) if "baseline" in measured else None,
+            "change": change_of(measured, targets[name]),
             "num_heldout": len(rows),
             "reliability": dots(reliability[reliability["target"] == name]),
+            "curves": target_curves(epochs, name),
             "slices": slices(table[table["target"] == name]),
         }
         | drawing(rows, measured["candidate"], targets[name])
@@ -51,14 +55,16 @@ def describe_targets(
     ]
 
 
-def compared(rows: pd.DataFrame, measured: dict[str, Any], target: Target) -> dict[str, Any]:
-    """Return the outcomes with, for a number, the mean change of the error in words, and the p-value of the gate."""
-    counted = outcomes(rows)
-    change = counted["error_change"]
-    words = None
-    if isinstance(target, Number) and change is not None:
-        words = ("+" if change > 0 else "") + figure(change, digits=3) + unit_of(target)
-    return counted | {"change_in_words": words, "p_value": measured["flips"].get("p_value")}
+def change_of(measured: dict[str, Any], target: Target) -> dict[str, Any] | None:
+    """Return how much the error changes from the model in use to the candidate, in words, and the gate's p-value.
+
+    None for classes, whose errors are the outcomes, and where nothing is compared.
+    """
+    change = measured.get("change")
+    if not change or not change["num_samples"]:
+        return None
+    words = ("+" if change["mean"] > 0 else "") + figure(change["mean"], digits=3) + unit_of(target)
+    return {"words": words, "mean": change["mean"], "p_value": change["p_value"]}
 
 
 def drawing(rows: pd.DataFrame, measured: dict[str, Any], target: Target) -> dict[str, Any]:

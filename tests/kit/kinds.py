@@ -96,6 +96,8 @@ def measures(rows: pd.DataFrame, known: Any, *, models: Sequence[str] = MODELS) 
         measured[model] = values | {"intervals": ends}
         if kind == "classes":
             measured[model] |= {"accuracy_without_leaks": None, "num_leaked": 0, "recall": {}}
+        if kind == "number":
+            measured[model] |= {"level": known["level"], "tolerance": known["tolerance"]}
         if kind == "several":
             has = {name: rows["label"].map(lambda cell, name=name: name in json.loads(cell)) for name in known["labels"]}
             measured[model]["labels"] = {
@@ -104,5 +106,8 @@ def measures(rows: pd.DataFrame, known: Any, *, models: Sequence[str] = MODELS) 
                 for place, name in enumerate(known["labels"])
             }  # fmt: skip
     if "baseline" in models:
-        measured["flips"] = {"negative": 3, "positive": 9, "num_samples": len(rows), "p_value": 0.0123}
+        if kind != "classes":
+            change = float((rows["candidate_error"] - rows["baseline_error"]).mean())
+            measured["change"] = {"mean": change, "num_samples": len(rows), "p_value": 0.0123}
+        measured["flips"] = {"negative": 3, "positive": 9, "num_samples": len(rows), "p_value": 1.0}
     return measured

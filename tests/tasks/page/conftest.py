@@ -115,8 +115,8 @@ def kinds(project) -> Write:
     A target is a kind, or the facts of one. Where `models` lacks `baseline`, no model is in use.
     """
 
-    def write(*, models=MODELS, num_samples=40, sharing=None, labels=(), **kinds):
-        written = project(num_samples=num_samples, was_wrong=[] if "baseline" in models else None)
+    def write(*, models=MODELS, num_samples=40, sharing=None, labels=(), validation=None, **kinds):
+        written = project(num_samples=num_samples, validation=validation, was_wrong=[] if "baseline" in models else None)
         known = {name: facts(kind) if isinstance(kind, str) else kind for name, kind in kinds.items()}
         write_targets(written.folder, known, **({"sharing": sharing} if sharing else {}))
         samples = written.samples[["sample_id", "batch", "path"]]
@@ -130,13 +130,18 @@ def kinds(project) -> Write:
         by_class = [bins.assign(target=name) for name, own in known.items() if isinstance(own, list)]
         pd.concat([bins.head(0), *by_class]).to_csv(evaluation / "reliability.csv", index=False)
         slices = pd.read_csv(evaluation / "slices.csv")
-        pd.concat([slices.assign(target=name) for name in known]).to_csv(evaluation / "slices.csv", index=False)
+        errors = {"candidate_error": 0.5, "baseline_error": 0.75 if "baseline" in models else None}
+        own_slices = [
+            slices.assign(target=name, **({} if isinstance(own, list) else errors)) for name, own in known.items()
+        ]
+        pd.concat(own_slices).to_csv(evaluation / "slices.csv", index=False)
         path = written.folder / "training" / "finetuning.json"
         if len(known) > 1:
             tuned = read_json(path)
             reason = tuned.pop("verdict")["reason"]
             verdicts = {name: {"is_finetuned": name == "angle", "reason": reason} for name in known}
-            write_json(path, tuned | {"verdicts": verdicts})
+            write_json(path, tuned | {"verdicts": verdicts, "trunks": dict.fromkeys(known, "head") | {"angle": "own"}})
+            write_target_curves(written.folder / "training" / "curves.csv", known)
         if labels:
             columns = ["batch", "path", "sample_id", "target", "label", "reason", "detail"]
             write_text_table(written.folder / "validated" / "labels.csv", pd.DataFrame(list(labels), columns=columns))
@@ -221,6 +226,14 @@ def write_targets(folder, facts, **head):
     write_json(folder / "validated" / "classes.json", facts)
     (folder / "head").mkdir(exist_ok=True)
     write_json(folder / "head" / "head.json", {"classes": facts} | head)
+
+
+def write_target_curves(path, known):
+    curves = pd.read_csv(path)
+    for name, own in known.items():
+        measure, values = ("accuracy", [0.5, 0.75]) if isinstance(own, list) else ("error", [9.0, 7.0])
+        curves[f"train_{measure}.{name}"], curves[f"val_{measure}.{name}"] = [None, 0.7], values
+    curves.to_csv(path, index=False)
 
 
 def write_results(folder, predictions, *, verdict, slices, reason, num_decisions):

@@ -83,7 +83,8 @@ def _table(models: dict[str, Any], target: Target) -> list[dict[str, Any]]:
             continue
         unit = unit_of(target) if key in IN_UNITS else ""
         level = target.level if better == "level" and isinstance(target, Number) else None
-        rows.append(_row(title, better, cells, unit=unit, digits=_digits(cells) if unit else 4, level=level))
+        in_unit = f"{title},{unit}" if unit else title
+        rows.append(_row(in_unit, better, cells, digits=_digits(cells) if unit else 4, level=level))
     return rows
 
 

@@ -12,10 +12,14 @@ LINES = {
 }
 
 
-def curves(table: pd.DataFrame, measure: str) -> dict[str, Any]:
-    """Return the loss or the accuracy of each epoch as points of an SVG, and the kept epoch's place."""
+def curves(table: pd.DataFrame, measure: str, *, width: int = 270, height: int = 140) -> dict[str, Any]:
+    """Return the loss or the accuracy of each epoch as points of an SVG of width x height, and the kept epoch's place.
+
+    The axis of losses begins at 0. The axis of accuracies begins at the lowest one and ends at 1.
+    """
+    drawn = _drawn(table, LINES[measure], is_share=measure == "accuracy", width=width, height=height)
     kept = float(table.loc[table["is_kept"] == 1, "epoch"].iloc[0])
-    return _drawn(table, LINES[measure], is_share=measure == "accuracy", kept=kept)
+    return drawn | {"kept": kept / drawn["epochs"] * width}
 
 
 def target_curves(table: pd.DataFrame, target: str) -> dict[str, Any] | None:
@@ -35,14 +39,10 @@ def _drawn(
     columns: dict[str, str],
     *,
     is_share: bool,
-    kept: float | None = None,
     width: int = 270,
     height: int = 140,
 ) -> dict[str, Any]:
-    """Return lines as points of an SVG of width x height.
-
-    The axis of losses and errors begins at 0. The axis of accuracies begins at the lowest one and ends at 1.
-    """
+    """Return lines by their columns; the axis of shares ends at 1, and any other begins at 0."""
     epochs = max(int(table["epoch"].max()), 1)
     values = table[list(columns.values())]
     top = 1.0 if is_share else float(values.max().max()) or 1.0
@@ -64,7 +64,7 @@ def _drawn(
         "top": top,
         "bottom": bottom,
         "epochs": epochs,
-        "kept": None if kept is None else x(kept),
+        "kept": None,
         "lines": lines,
     }
 

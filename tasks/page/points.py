@@ -19,7 +19,7 @@ from tasks.targets.target import Target
 
 NONE = 65535  # the index that means "no label"
 MAX_PATH_BYTES = 1_500_000  # bytes of the page that paths may take
-MAX_WORD_BYTES = 500_000  # that the answers of one model to one target may take, if they are no classes
+MAX_WORD_BYTES = 300_000  # that the answers of one model to one target may take, if they are no classes
 NUM_RANGES = 8  # of a number, each with its colour
 OUTCOMES = ("right", "gained", "wrong", "lost")  # in the order that the page's script knows
 
@@ -58,10 +58,12 @@ def points(
         max_path_bytes: bytes of the page that paths may take
 
     Returns:
-        `x`, `y`, `batch` (index into `batches`) and `paths`. For each target its `kind`, if it is not `classes`, and `label` (index into
-        `names`, or NONE). The names of a number are ranges; several labels at once have none. If the answers are classes
-        or steps: `candidate`, `baseline` (index into `names`, or NONE), and for classes `confidence` (0..255). Else
-        `outcome` (index into OUTCOMES), and `words`: the texts of truth and answers, by model.
+        `x`, `y`, `batch` (index into `batches`) and `paths`. For each target its `kind`, if it is not `classes`, and
+        `label` (index into `names`, or NONE). The names of a number are ranges; several labels at once have none.
+
+        If the answers are classes or steps: `candidate`, `baseline` (index into `names`, or NONE), and for classes
+        `confidence` (0..255). Else `outcome` (index into OUTCOMES), and `words`: the texts of truth and answers, by
+        model.
     """
     position = pd.Series(np.arange(len(samples)), index=samples["sample_id"])
     is_wrong = samples["sample_id"].isin(predictions.loc[~is_right(predictions, "candidate"), "sample_id"])
@@ -103,7 +105,13 @@ def _target(target: Target, rows: pd.DataFrame, position: "pd.Series[int]") -> d
             texts[positions] = in_words(rows[column].fillna(""), target)
             words[column], _ = pack_within(texts.tolist(), order=by_size, max_bytes=MAX_WORD_BYTES)
         outcome = spread(_outcomes(rows, models), fill=0)
-        return {"kind": target.kind, "names": names, "label": spread(places, fill=NONE), "outcome": outcome, "words": words}
+        return {
+            "kind": target.kind,
+            "names": names,
+            "label": spread(places, fill=NONE),
+            "outcome": outcome,
+            "words": words,
+        }
     known = set().union(*(rows[column].dropna() for column in ("label", *models)))
     names = sorted(known) if target.kind == "classes" else list(target.names)
     index = {label: number for number, label in enumerate(names)}

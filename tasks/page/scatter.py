@@ -1,4 +1,4 @@
-"""The answers to a number: a scatter against the truth with intervals, a histogram of the errors, and both as tables."""
+"""The answers to a number: a scatter against the truth with intervals, a histogram of errors, and both as tables."""
 
 import math
 from typing import Any
@@ -54,7 +54,8 @@ def scatter(rows: pd.DataFrame, target: Number) -> dict[str, Any]:
             for name, which in sides.items()
         },
         "ticks": [
-            {"text": figure(value), "at": float(SIDE * (value - bottom) / (top - bottom))} for value in ticks(bottom, top)
+            {"text": figure(value), "at": float(SIDE * (value - bottom) / (top - bottom))}
+            for value in ticks(bottom, top)
         ],
         "dot": min(max(75 / max(len(drawn), 1) ** 0.5, 2.0), 6.0),
         "num_dots": len(drawn),
@@ -123,7 +124,7 @@ def histogram(errors: Values, *, width: int = SIDE, height: int = 140) -> dict[s
     The axis ends at the largest of 99 % of the distances to zero; what is farther off is in the last bars. `quantiles`
     are rows of a table.
     """
-    reach = float(np.quantile(np.abs(errors), 0.99)) if len(errors) else 0.0
+    reach = float(np.quantile(np.abs(errors), 0.99, method="lower")) if len(errors) else 0.0
     reach = reach or 1.0
     counts, _ = np.histogram(np.clip(errors, -reach, reach), bins=NUM_BINS, range=(-reach, reach))
     step, most = width / NUM_BINS, max(int(counts.max()), 1)

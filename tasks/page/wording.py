@@ -38,9 +38,7 @@ def in_words(labels: Iterable[str], target: Target) -> list[str]:
     if isinstance(target, Number):
         return [figure(float(label)) + unit_of(target) if label else "" for label in labels]
     if isinstance(target, Several):
-        return [
-            shortened(", ".join(json.loads(label)) or "none of the labels") if label else "" for label in labels
-        ]
+        return [shortened(", ".join(json.loads(label)) or "none of the labels") if label else "" for label in labels]
     return list(labels)
 
 

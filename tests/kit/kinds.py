@@ -93,13 +93,15 @@ def measures(rows: pd.DataFrame, known: Any, *, models: Sequence[str] = MODELS) 
         }[kind]  # fmt: skip
         values = {key: float(value) for key, value in values.items()}
         ends = {key: [value - 0.02 * abs(value), value + 0.02 * abs(value)] for key, value in values.items()}
-        measured[model] = values | {"intervals": ends}
+        measured[model] = values | {"intervals": ends, "num_leaked": 0, "error_without_leaks": values["error"]}
         if kind == "classes":
-            measured[model] |= {"accuracy_without_leaks": None, "num_leaked": 0, "recall": {}}
+            measured[model] |= {"accuracy_without_leaks": None, "recall": {}}
         if kind == "number":
             measured[model] |= {"level": known["level"], "tolerance": known["tolerance"]}
         if kind == "several":
-            has = {name: rows["label"].map(lambda cell, name=name: name in json.loads(cell)) for name in known["labels"]}
+            has = {
+                name: rows["label"].map(lambda cell, name=name: name in json.loads(cell)) for name in known["labels"]
+            }
             measured[model]["labels"] = {
                 name: {"average_precision": 0.5 + 0.45 / (1 + place) if has[name].any() else None,
                        "f1": 0.75 if has[name].any() else None, "threshold": 0.5, "num": int(has[name].sum())}

@@ -1,5 +1,6 @@
 const NONE = 65535; // the index that means "no label"
 const LARGEST = 65535;
+const LEFT_OUT = "left out to keep the page small";
 const REACH = 16; // px from the pointer within which it picks a sample
 // Okabe and Ito 2008
 const HUES = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a100", "#7a7a7a"];
@@ -47,7 +48,8 @@ const isWrong = (kind) => kind === "wrong" || kind === "lost";
 
 // what a model answered, in words; the model `label` is the truth
 function answer(target, model, k) {
-  return target.words ? target.words.get(model)?.[k] : target[model] && target.names[target[model][k]];
+  if (!target.words) return target[model] && target.names[target[model][k]];
+  return target.words.has(model) ? target.words.get(model)[k] || LEFT_OUT : undefined;
 }
 
 // the colour of a part 0..1 of the way from the first colour of the ramp to the last
@@ -226,7 +228,7 @@ function makeChart({ x, y, batch, paths, targets }) {
       if (was !== undefined) add("model in use", was);
     }
     add("batch", points.batches[batch[k]]);
-    add("path", paths[k] || "left out to keep the page small");
+    add("path", paths[k] || LEFT_OUT);
     byId("map-sample").replaceChildren(...parts, list);
   }
 

@@ -116,13 +116,17 @@ def kinds(project) -> Write:
     """
 
     def write(*, models=MODELS, num_samples=40, sharing=None, labels=(), validation=None, **kinds):
-        written = project(num_samples=num_samples, validation=validation, was_wrong=[] if "baseline" in models else None)
+        written = project(
+            num_samples=num_samples, validation=validation, was_wrong=[] if "baseline" in models else None
+        )
         known = {name: facts(kind) if isinstance(kind, str) else kind for name, kind in kinds.items()}
         write_targets(written.folder, known, **({"sharing": sharing} if sharing else {}))
         samples = written.samples[["sample_id", "batch", "path"]]
         rows = {name: answers(samples, name, own, models=models) for name, own in known.items()}
         evaluation = written.folder / "evaluation"
-        pd.concat(rows.values(), ignore_index=True).to_parquet(evaluation / "predictions.parquet")
+        table = pd.concat(rows.values(), ignore_index=True)
+        flags = [name for name in table if name.endswith("_is_right")]
+        table.astype(dict.fromkeys(flags, "boolean")).to_parquet(evaluation / "predictions.parquet")
         write_json(
             evaluation / "metrics.json", {name: measures(rows[name], known[name], models=models) for name in known}
         )

@@ -7,6 +7,8 @@ import pytest
 
 from tasks.page.points import NONE, points
 from tasks.targets.classes import Classes
+from tasks.targets.number import Number
+from tasks.targets.several import Several
 
 
 def unpacked(text, dtype="<u2"):
@@ -62,3 +64,32 @@ def test_paths_of_wrong_predictions_are_kept_if_not_all_fit(predictions):
 def test_paths_that_do_not_fit_at_all_are_left_out(samples, predictions):
     packed = points(samples, PLACES, predictions, targets=LABEL, previews={}, max_path_bytes=1)
     assert texts(packed["paths"]) == ["", "", ""]
+
+
+def judged(**own):
+    """Return two answers of s and u, of which the model in use had the first wrong and the second right."""
+    sides = {"candidate_is_right": [True, False], "baseline_is_right": [False, True], "candidate_error": [0.0, 1.0]}
+    return pd.DataFrame({"sample_id": ["s", "u"], "target": "label"} | own | sides)
+
+
+def test_number_has_ranges_as_its_classes_and_its_answers_in_words(samples):
+    own = {
+        "label": ["0.0", "80.0"],
+        "label_value": [0.0, 80.0],
+        "candidate": ["0.5", "12.25"],
+        "baseline": ["9.0", "80.0"],
+    }
+    packed = points(samples, PLACES, judged(**own), targets={"label": Number(measure="kg")}, previews={})
+    [target] = packed["targets"]
+    assert target["names"][0] == "0 to 10 kg"
+    assert unpacked(target["label"]) == [0, NONE, 7]
+    assert unpacked(target["outcome"], "u1")[::2] == [1, 3]  # gained, lost
+    assert texts(target["words"]["candidate"]) == ["0.5 kg", "", "12.25 kg"]
+
+
+def test_several_labels_have_no_classes_and_are_named_together(samples):
+    own = {"label": ['["a","b"]', "[]"], "candidate": ['["a","b"]', '["b"]'], "baseline": ["[]", "[]"]}
+    packed = points(samples, PLACES, judged(**own), targets={"label": Several(("a", "b"))}, previews={})
+    [target] = packed["targets"]
+    assert target["names"] == []
+    assert texts(target["words"]["label"]) == ["a, b", "", "none of the labels"]

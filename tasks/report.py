@@ -70,7 +70,8 @@ def run(
         sizes={model: subject[f"{model}_bytes"] for model in ("candidate", "baseline") if f"{model}_bytes" in subject},
         epochs=epochs,
     )
-    by_name = predictions[predictions["target"].map(lambda name: targets[name].kind in BY_CLASS)]
+    named_kinds = [name for name, target in targets.items() if target.kind in BY_CLASS]
+    by_name = predictions[predictions["target"].isin(named_kinds)]
     shown = pd.concat(
         [
             worst(predictions, limit=report.max_pictures),

@@ -160,7 +160,7 @@ def in_words_of(gallery: pd.DataFrame, targets: dict[str, Target]) -> pd.DataFra
         for name, target in targets.items()
         for rows in [gallery[gallery["target"] == name]]
     ]
-    return pd.concat(parts).loc[gallery.index]
+    return pd.concat(parts).reindex(gallery.index)
 
 
 def drawn_rows(identities: "pd.Series[str]", heldout: Any, *, limit: int) -> Any:

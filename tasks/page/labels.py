@@ -45,7 +45,7 @@ def labels(rows: pd.DataFrame, target: Several, measured: dict[str, Any]) -> dic
 
 def _rank(label: dict[str, Any]) -> float:
     value = label.get("average_precision")
-    return math.inf if value is None else value
+    return math.inf if value is None else float(value)
 
 
 def _is_drawn(label: dict[str, Any], num_samples: int) -> bool:

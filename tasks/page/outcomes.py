@@ -21,9 +21,9 @@ def is_right(rows: pd.DataFrame, model: str) -> NDArray[np.bool_]:
 
 def errors(rows: pd.DataFrame) -> NDArray[np.float64]:
     """Return the candidate's error (n,) on each row: of a class 1 where it is wrong, else in the unit of the target."""
-    wrong = 1.0 - is_right(rows, "candidate")
+    wrong = np.asarray(~is_right(rows, "candidate"), np.float64)
     measured = rows.get("candidate_error")
-    return wrong if measured is None else np.where(measured.isna(), wrong, measured.to_numpy(np.float64))
+    return wrong if measured is None else np.where(measured.isna(), wrong, np.asarray(measured, np.float64))
 
 
 def outcomes(predictions: pd.DataFrame) -> dict[str, Any]:

@@ -104,16 +104,10 @@ def _target(target: Target, rows: pd.DataFrame, position: "pd.Series[int]") -> d
             texts = np.full(len(position), "", dtype=object)
             texts[positions] = in_words(rows[column].fillna(""), target)
             words[column], _ = pack_within(texts.tolist(), order=by_size, max_bytes=MAX_WORD_BYTES)
-        outcome = spread(_outcomes(rows, models), fill=0)
-        return {
-            "kind": target.kind,
-            "names": names,
-            "label": spread(places, fill=NONE),
-            "outcome": outcome,
-            "words": words,
-        }
-    known = set().union(*(rows[column].dropna() for column in ("label", *models)))
-    names = sorted(known) if target.kind == "classes" else list(target.names)
+        packed = {"label": spread(places, fill=NONE), "outcome": spread(_outcomes(rows, models), fill=0)}
+        return {"kind": target.kind, "names": names, "words": words} | packed
+    by_model = (rows[column].dropna() for column in ("label", *models))
+    names = sorted(set().union(*by_model)) if target.kind == "classes" else list(target.names)
     index = {label: number for number, label in enumerate(names)}
     packed = {
         column: spread(rows[column].map(index).fillna(NONE).to_numpy(np.uint16), fill=NONE)

@@ -68,11 +68,12 @@ def scatter(rows: pd.DataFrame, target: Number) -> dict[str, Any]:
 
 def _column(rows: pd.DataFrame, name: str) -> Values:
     full = f"candidate_{name}" if name in ("low", "high") else f"{name}_value"
-    return rows[full].to_numpy(np.float64)
+    return np.asarray(rows[full], np.float64)
 
 
 def _pairs(which: NDArray[np.bool_], *columns: Values) -> list[list[float]]:
-    return np.stack([column[which] for column in columns], axis=1).tolist()
+    pairs: list[list[float]] = np.stack([column[which] for column in columns], axis=1).tolist()
+    return pairs
 
 
 def span(values: Values) -> tuple[float, float]:

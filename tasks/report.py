@@ -13,19 +13,22 @@ from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import SPLITS, read_manifest, used_of
 from tasks.data.manifest.tables import read_text_table
 from tasks.machine.files import read_json, whole_file
-from tasks.page.comparison import comparison, outcomes
-from tasks.page.confusion import confusion
 from tasks.page.curves import LINES, curves, numbers
 from tasks.page.examples import by_class, examples
 from tasks.page.gallery import worst
+from tasks.page.label_ledger import read_labels
 from tasks.page.options import PageOptions
+from tasks.page.outcomes import errors
 from tasks.page.points import points, read_places
 from tasks.page.previews import Previews
-from tasks.page.reliability import dots
 from tasks.page.render import render
-from tasks.page.slices import read_slices, slices
+from tasks.page.slices import read_slices
+from tasks.page.targets import BY_CLASS, describe_targets, packed
+from tasks.page.wording import in_words, off
 from tasks.stage.main import main
 from tasks.stage.modality import Modality, room
+from tasks.targets.kinds import targets_of
+from tasks.targets.target import Target
 
 logger = logging.getLogger("graftline")
 
@@ -39,6 +42,7 @@ def run(
     training: Path,
     evaluation: Path,
     regression: Path,
+    head: Path,
     batches: Path,
     raw: Path,
     out: Path,
@@ -49,23 +53,29 @@ def run(
     names = read_batches(batches)
     ledger = read_text_table(validated / "quarantine.csv")
     manifest = read_manifest(validated / "manifest", names)
-    newest = ledger.sort_values("batch", key=lambda column: column.map(names[::-1].index), kind="stable")
+    newest = newest_first(ledger, names)
+    labels = read_labels(validated / "labels.csv")
     predictions = pd.read_parquet(evaluation / "predictions.parquet")
     epochs = pd.read_csv(training / "curves.csv")
     validation = read_json(validated / "validation.json")
     health = read_json(audit / "audit.json")
     subject = read_json(evaluation / "subject.json")
-    targets = describe_targets(
+    targets = targets_of(read_json(validated / "classes.json"))
+    described = describe_targets(
         predictions,
+        targets=targets,
         metrics=read_json(evaluation / "metrics.json"),
         reliability=pd.read_csv(evaluation / "reliability.csv", dtype={"target": "str"}, keep_default_na=False),
         table=read_slices(evaluation / "slices.csv"),
         sizes={model: subject[f"{model}_bytes"] for model in ("candidate", "baseline") if f"{model}_bytes" in subject},
+        epochs=epochs,
     )
+    named_kinds = [name for name, target in targets.items() if target.kind in BY_CLASS]
+    by_name = predictions[predictions["target"].isin(named_kinds)]
     shown = pd.concat(
         [
             worst(predictions, limit=report.max_pictures),
-            examples(predictions, names, limit=report.max_examples).assign(kind=RIGHT),
+            examples(by_name, names, limit=report.max_examples).assign(kind=RIGHT),
         ],
         ignore_index=True,
     )
@@ -80,6 +90,7 @@ def run(
         samples,
         places[np.searchsorted(heldout, drawn)],
         predictions,
+        targets=targets,
         previews=dict(zip(numbered, numbered.index, strict=True)),
     )
     position = {identity: at for at, identity in enumerate(samples["sample_id"])}
@@ -88,19 +99,20 @@ def run(
         row=shown["sample_id"].map(position).fillna(-1).astype(int),
         number=shown.index,
     )
-    gallery = shown[shown["kind"] != RIGHT]
+    gallery = in_words_of(shown[shown["kind"] != RIGHT], targets)
+    named = gallery[gallery["target"].isin(by_name["target"])]
     content = {
         "title": report.title,
         "modality": modality,
         "are_shown": previews.are_shown,
         "verdict": read_json(regression / "verdict.json"),
         "subject": subject,
-        "targets": targets,
+        "targets": described,
         "gallery": gallery.to_dict("records"),
-        "classes": by_class(shown[shown["kind"] == RIGHT], predictions) if previews.are_shown else [],
-        "num_classes": len(predictions[["target", "label"]].drop_duplicates()),
-        "gallery_classes": sorted(set(gallery["label"]) | set(gallery["candidate"])),
-        "num_wrong": int((predictions["candidate"] != predictions["label"]).sum()),
+        "classes": by_class(shown[shown["kind"] == RIGHT], by_name) if previews.are_shown else [],
+        "num_classes": len(by_name[["target", "label"]].drop_duplicates()),
+        "gallery_classes": sorted(set(named["label"]) | set(named["candidate"])),
+        "num_wrong": int((errors(predictions) > 0).sum()),
         "num_heldout_rows": len(heldout),
         "num_used": len(used_of(manifest)),
         "batches": [
@@ -112,10 +124,13 @@ def run(
         "twins": previews.of_twins(read_leaks(audit / LEAKS), limit=report.max_twins),
         "num_quarantined": len(ledger),
         "quarantine": previews.of_ledger(newest.head(report.max_quarantined_rows)),
+        "num_set_aside": len(labels),
+        "set_aside": newest_first(labels, names).head(report.max_quarantined_rows).to_dict("records"),
+        "sharing": read_json(head / "head.json").get("sharing", {}),
         "finetuning": read_json(training / "finetuning.json"),
         "curves": {measure: curves(epochs, measure) for measure in LINES},
         "epochs": numbers(epochs),
-        "packed": {"points": mapped, "confusions": [packed(target["confusion"]) for target in targets]},
+        "packed": {"points": mapped, "confusions": packed(described)},
     }
     with whole_file(out) as path:
         path.write_text(render(content), "utf-8")
@@ -132,36 +147,20 @@ def next_step(verdict: dict[str, Any]) -> str:
     return "next: mend the data or params.yaml, then run again; or `graftline promote --force --why '…'`"
 
 
-def describe_targets(
-    predictions: pd.DataFrame,
-    *,
-    metrics: dict[str, Any],
-    reliability: pd.DataFrame,
-    table: pd.DataFrame,
-    sizes: dict[str, int],
-) -> list[dict[str, Any]]:
-    """Return what the page shows of every target."""
-    described = []
-    for name, measured in metrics.items():
-        rows = predictions[predictions["target"] == name]
-        described.append(
-            {
-                "name": name,
-                "candidate": measured["candidate"],
-                "comparison": comparison(measured, sizes),
-                "outcomes": outcomes(rows) if "baseline" in measured else None,
-                "num_heldout": len(rows),
-                "confusion": confusion(rows),
-                "reliability": dots(reliability[reliability["target"] == name]),
-                "slices": slices(table[table["target"] == name]),
-            }
+def newest_first(ledger: pd.DataFrame, batches: list[str]) -> pd.DataFrame:
+    return ledger.sort_values("batch", key=lambda column: column.map(batches[::-1].index), kind="stable")
+
+
+def in_words_of(gallery: pd.DataFrame, targets: dict[str, Target]) -> pd.DataFrame:
+    """Return the gallery with `truth` and `answer` in words, and `off`: how sure, or how far off, the answer is."""
+    parts = [
+        rows.assign(
+            truth=in_words(rows["label"], target), answer=in_words(rows["candidate"], target), off=off(rows, target)
         )
-    return described
-
-
-def packed(matrix: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the data of a confusion matrix that the page draws instead of a table; None for a table."""
-    return None if matrix["rows"] else {"names": matrix["names"], "cells": matrix["cells"]}
+        for name, target in targets.items()
+        for rows in [gallery[gallery["target"] == name]]
+    ]
+    return pd.concat(parts).reindex(gallery.index)
 
 
 def drawn_rows(identities: "pd.Series[str]", heldout: Any, *, limit: int) -> Any:

@@ -1,5 +1,6 @@
 """The confusion matrix of a target: a table if it fits the page, cells for a drawing, and the most confused pairs."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,17 +13,21 @@ MAX_PAIRS = 12
 SHADES = 10
 
 
-def confusion(predictions: pd.DataFrame) -> dict[str, Any]:
+def confusion(predictions: pd.DataFrame, *, scale: Sequence[str] = ()) -> dict[str, Any]:
     """Count the classes in `label` (rows, actual) against those in `candidate` (columns, predicted).
 
+    Args:
+        scale: the steps in their order, if the classes are steps
+
     Returns:
-        names: the classes in order
+        names: the steps, or the classes in order
         cells: the k cells that are not 0, as packed arrays `row`, `column` (uint16) and `count` (uint32)
         rows: the table, with each cell's share of its row in SHADES steps; None for more than MAX_TABLE classes
+        is_scale: whether the classes are steps
         pairs: at most MAX_PAIRS pairs of different classes, the most frequent first
         num_pairs: the number of all such pairs
     """
-    names = sorted(set(predictions["label"]) | set(predictions["candidate"]))
+    names = list(scale) or sorted(set(predictions["label"]) | set(predictions["candidate"]))
     index = {name: number for number, name in enumerate(names)}
     actual, predicted = (predictions[column].map(index).to_numpy(np.int64) for column in ("label", "candidate"))
     flat, count = np.unique(actual * len(names) + predicted, return_counts=True)
@@ -33,6 +38,7 @@ def confusion(predictions: pd.DataFrame) -> dict[str, Any]:
     pairs = wrong[np.argsort(-count[wrong], kind="stable")][:MAX_PAIRS]
     return {
         "names": names,
+        "is_scale": bool(scale),
         "cells": {
             "row": pack(row.astype(np.uint16)),
             "column": pack(column.astype(np.uint16)),

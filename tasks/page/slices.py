@@ -11,6 +11,7 @@ from tasks.data.manifest.tables import read_text_table
 MAX_ROWS = 40  # slices of one column on the page; slices.csv has them all
 NUMBERS = ("num_samples", "candidate_accuracy", "candidate_low", "candidate_high", "num_shared", "baseline_accuracy",
            "negative_flips", "positive_flips")  # fmt: skip
+ERRORS = ("candidate_error", "baseline_error")  # where a target is of another kind than classes
 PLACES = {
     "candidate_accuracy": "at",
     "candidate_low": "low_at",
@@ -20,12 +21,16 @@ PLACES = {
 
 
 def read_slices(path: Path) -> pd.DataFrame:
-    """Return one row per slice: target, column, value and NUMBERS. A name stays text even if it looks like a number."""
+    """Return one row per slice: target, column, value, NUMBERS and, if they are there, ERRORS.
+
+    A name stays text even if it looks like a number.
+    """
     try:
         table = read_text_table(path)
     except FileNotFoundError:
         raise ValueError(f"{path} is missing: run `dvc repro evaluate`, or `dvc pull evaluate`") from None
-    return table.assign(**{name: pd.to_numeric(table[name]) for name in NUMBERS})
+    numbers = [name for name in (*NUMBERS, *ERRORS) if name in table]
+    return table.assign(**{name: pd.to_numeric(table[name]) for name in numbers})
 
 
 def slices(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -49,5 +54,8 @@ def slices(table: pd.DataFrame) -> list[dict[str, Any]]:
         places["baseline_at"] = places["baseline_at"].where(shown["num_shared"] == shown["num_samples"])
         placed = shown.assign(**places).astype(object)
         records = placed.where(placed.notna(), None).to_dict("records")
-        columns.append({"column": str(column), "rows": records, "num_rows": len(rows), "bottom": bottom})
+        has_errors = "candidate_error" in shown and bool(shown["candidate_error"].notna().any())
+        columns.append(
+            {"column": str(column), "rows": records, "num_rows": len(rows), "bottom": bottom, "has_errors": has_errors}
+        )
     return columns

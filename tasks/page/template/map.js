@@ -1,8 +1,11 @@
 const NONE = 65535; // the index that means "no label"
 const LARGEST = 65535;
+const LEFT_OUT = "left out to keep the page small";
 const REACH = 16; // px from the pointer within which it picks a sample
 // Okabe and Ito 2008
 const HUES = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a100", "#7a7a7a"];
+// from low to high, for steps of a scale and ranges of a number; of similar lightness, so that both schemes show all
+const RAMP = [[47, 111, 208], [26, 158, 143], [217, 154, 0], [200, 64, 42]];
 const SHAPES = ["square", "circle", "triangle", "diamond"]; // when the hues are used up
 const OUTCOMES = {
   right: ["grey", "right"],
@@ -18,11 +21,16 @@ async function readPoints() {
   const [x, y, batch] = await Promise.all([uint16(points.x), uint16(points.y), uint16(points.batch)]);
   const paths = await texts(points.paths);
   const targets = await Promise.all(points.targets.map(async (packed) => ({
+    kind: packed.kind,
     names: packed.names,
     label: await uint16(packed.label),
-    candidate: await uint16(packed.candidate),
+    candidate: packed.candidate && (await uint16(packed.candidate)),
     baseline: packed.baseline && (await uint16(packed.baseline)),
-    confidence: await uint8(packed.confidence),
+    confidence: packed.confidence && (await uint8(packed.confidence)),
+    outcome: packed.outcome && (await uint8(packed.outcome)),
+    words: packed.words && new Map(await Promise.all(
+      Object.entries(packed.words).map(async ([model, packedTexts]) => [model, await texts(packedTexts)]),
+    )),
   })));
   return { x, y, batch, paths, targets };
 }
@@ -30,9 +38,26 @@ async function readPoints() {
 function outcome(target, k) {
   const label = target.label[k];
   if (label === NONE) return null;
+  if (target.outcome) return Object.keys(OUTCOMES)[target.outcome[k]];
   const was = target.baseline ? target.baseline[k] === label : null;
   if (target.candidate[k] === label) return was === false ? "gained" : "right";
   return was === true ? "lost" : "wrong";
+}
+
+const isWrong = (kind) => kind === "wrong" || kind === "lost";
+
+// what a model answered, in words; the model `label` is the truth
+function answer(target, model, k) {
+  if (!target.words) return target[model] && target.names[target[model][k]];
+  return target.words.has(model) ? target.words.get(model)[k] || LEFT_OUT : undefined;
+}
+
+// the colour of a part 0..1 of the way from the first colour of the ramp to the last
+function ramp(part) {
+  const at = part * (RAMP.length - 1);
+  const from = Math.min(Math.floor(at), RAMP.length - 2);
+  const mixed = RAMP[from].map((value, band) => Math.round(value + (at - from) * (RAMP[from + 1][band] - value)));
+  return `rgb(${mixed})`;
 }
 
 function makeChart({ x, y, batch, paths, targets }) {
@@ -53,8 +78,13 @@ function makeChart({ x, y, batch, paths, targets }) {
     if (hue.value === "batch") return batch[k];
     return hue.value === "class" ? target.label[k] : outcome(target, k);
   }
-  const paint = (key) => (hue.value === "outcome" ? colour(OUTCOMES[key][0]) : HUES[key % HUES.length]);
-  const shapeOf = (key) => (hue.value === "outcome" ? 0 : Math.floor(key / HUES.length) % SHAPES.length);
+  const isRamp = () => ["ordinal", "number"].includes(target.kind) && hue.value === "class";
+  function paint(key) {
+    if (isRamp()) return ramp(key / Math.max(target.names.length - 1, 1));
+    return hue.value === "outcome" ? colour(OUTCOMES[key][0]) : HUES[key % HUES.length];
+  }
+  const shapeOf = (key) =>
+    hue.value === "outcome" || isRamp() ? 0 : Math.floor(key / HUES.length) % SHAPES.length;
   function nameOf(key) {
     if (hue.value === "outcome") return OUTCOMES[key][1];
     return hue.value === "batch" ? points.batches[key] : target.names[key];
@@ -66,7 +96,7 @@ function makeChart({ x, y, batch, paths, targets }) {
     for (let k = 0; k < x.length; k++) {
       const kind = outcome(target, k);
       if (kind === null || (wanted !== null && target.label[k] !== wanted)) continue;
-      if (show.value === "wrong" ? kind !== "wrong" && kind !== "lost" : show.value && kind !== show.value) continue;
+      if (show.value === "wrong" ? !isWrong(kind) : show.value && kind !== show.value) continue;
       const key = keyOf(k);
       if (!groups.has(key)) groups.set(key, []);
       groups.get(key).push(k);
@@ -146,7 +176,7 @@ function makeChart({ x, y, batch, paths, targets }) {
       context.lineWidth = 1;
       const radius = Math.max(3, Math.min(6, 150 / Math.sqrt(total)));
       for (const k of shown.flatMap(([, members]) => members)) {
-        if (target.candidate[k] !== target.label[k]) ring(...place(k), radius);
+        if (isWrong(outcome(target, k))) ring(...place(k), radius);
       }
     }
     context.lineWidth = 2;
@@ -191,12 +221,14 @@ function makeChart({ x, y, batch, paths, targets }) {
       list.append(term, value);
     };
     if (target.label[k] !== NONE) {
-      add("label", target.names[target.label[k]]);
-      add("candidate", target.names[target.candidate[k]], `, ${Math.round(target.confidence[k] / 2.55)} % sure`);
-      if (target.baseline) add("model in use", target.names[target.baseline[k]]);
+      add("label", answer(target, "label", k));
+      const sure = target.confidence ? `, ${Math.round(target.confidence[k] / 2.55)} % sure` : "";
+      add("candidate", answer(target, "candidate", k), sure);
+      const was = answer(target, "baseline", k);
+      if (was !== undefined) add("model in use", was);
     }
     add("batch", points.batches[batch[k]]);
-    add("path", paths[k] || "left out to keep the page small");
+    add("path", paths[k] || LEFT_OUT);
     byId("map-sample").replaceChildren(...parts, list);
   }
 
@@ -271,6 +303,12 @@ function makeChart({ x, y, batch, paths, targets }) {
   byId("zoom-all").addEventListener("click", () => zoomTo(1));
 
   function nameClasses() {
+    const byClass = hue.querySelector("[value=class]");
+    byClass.hidden = byClass.disabled = only.closest("label").hidden = !target.names.length;
+    if (byClass.hidden && hue.value === "class") hue.value = "outcome";
+    const word = { ordinal: "step", number: "range" }[target.kind] ?? "class";
+    byClass.textContent = word;
+    only.previousSibling.data = word[0].toUpperCase() + word.slice(1);
     const options = target.names.map((name, at) => new Option(name, at));
     only.replaceChildren(new Option("all", ""), ...options);
   }

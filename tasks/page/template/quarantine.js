@@ -1,12 +1,13 @@
-const quarantine = byId("quarantine");
-if (quarantine) {
-  const rows = [...quarantine.tBodies[0].rows];
-  filterBy(byId("quarantine-filters"), rows, {
+for (const name of ["quarantine", "labels"]) {
+  const table = byId(name);
+  if (!table) continue;
+  const rows = [...table.tBodies[0].rows];
+  filterBy(byId(`${name}-filters`), rows, {
     matches: (row, key, value) => row.dataset[key] === value,
     show: (passing) => {
       const shown = new Set(passing);
       for (const row of rows) row.hidden = !shown.has(row);
-      byId("quarantine-count").textContent = `${passing.length} of ${rows.length} rows`;
+      byId(`${name}-count`).textContent = `${passing.length} of ${rows.length} rows`;
     },
   });
 }

@@ -14,10 +14,11 @@ from tasks.data.manifest.tables import write_table, write_text_table
 from tasks.data.samples.samples import sample_id
 from tasks.data.samples.text_cells import read_text
 from tasks.data.vectors.tensors import Tensor, write_tensors
-from tasks.machine.files import write_json
+from tasks.machine.files import read_json, write_json
 from tasks.metrics import projection
 from tasks.page.options import PageOptions
 from tasks.report import run
+from tests.kit.kinds import MODELS, answers, facts, measures
 
 Write = Callable[..., "Project"]
 
@@ -33,7 +34,7 @@ class Project:
         params = {"title": "Graftline", "max_quarantined_rows": 100, "max_pictures": 40, "picture_size": 48,
                   "max_examples": 8, "max_points": 1000, "max_twins": 8, "show_text": False,
                   "mask_digits": True}  # fmt: skip
-        folders = ("validated", "audit", "training", "evaluation", "regression", "raw")
+        folders = ("validated", "audit", "training", "evaluation", "regression", "head", "raw")
         out = self.folder / "report" / "index.html"
         run(
             **{name: self.folder / name for name in folders},
@@ -87,6 +88,7 @@ def project(tmp_path, picture) -> Write:
             for row in table.itertuples()
         ]
         write_data(tmp_path, table, quarantine, validation or {}, audit or {})
+        write_targets(tmp_path, {"label": sorted(names)})
         write_leaks(tmp_path, table, leaks)
         mistakes = {"candidate": wrong, "head": wrong} | ({} if was_wrong is None else {"baseline": was_wrong})
         predictions = table[["sample_id", "batch", "path"]].assign(
@@ -102,6 +104,52 @@ def project(tmp_path, picture) -> Write:
         places = Tensor(shape=(num_samples, 2), dtype=np.uint16, pieces=[projection.project(features)])
         write_tensors(tmp_path / "evaluation" / "places.safetensors", {"places": places}, metadata={})
         return Project(folder=tmp_path, samples=table)
+
+    return write
+
+
+@pytest.fixture
+def kinds(project) -> Write:
+    """Return a function that writes a project with targets of several kinds, by their names.
+
+    A target is a kind, or the facts of one. Where `models` lacks `baseline`, no model is in use.
+    """
+
+    def write(*, models=MODELS, num_samples=40, sharing=None, labels=(), validation=None, **kinds):
+        written = project(
+            num_samples=num_samples, validation=validation, was_wrong=[] if "baseline" in models else None
+        )
+        known = {name: facts(kind) if isinstance(kind, str) else kind for name, kind in kinds.items()}
+        write_targets(written.folder, known, **({"sharing": sharing} if sharing else {}))
+        samples = written.samples[["sample_id", "batch", "path"]]
+        rows = {name: answers(samples, name, own, models=models) for name, own in known.items()}
+        evaluation = written.folder / "evaluation"
+        table = pd.concat(rows.values(), ignore_index=True)
+        flags = [name for name in table if name.endswith("_is_right")]
+        table.astype(dict.fromkeys(flags, "boolean")).to_parquet(evaluation / "predictions.parquet")
+        write_json(
+            evaluation / "metrics.json", {name: measures(rows[name], known[name], models=models) for name in known}
+        )
+        bins = pd.read_csv(evaluation / "reliability.csv")
+        by_class = [bins.assign(target=name) for name, own in known.items() if isinstance(own, list)]
+        pd.concat([bins.head(0), *by_class]).to_csv(evaluation / "reliability.csv", index=False)
+        slices = pd.read_csv(evaluation / "slices.csv")
+        errors = {"candidate_error": 0.5, "baseline_error": 0.75 if "baseline" in models else None}
+        own_slices = [
+            slices.assign(target=name, **({} if isinstance(own, list) else errors)) for name, own in known.items()
+        ]
+        pd.concat(own_slices).to_csv(evaluation / "slices.csv", index=False)
+        path = written.folder / "training" / "finetuning.json"
+        if len(known) > 1:
+            tuned = read_json(path)
+            reason = tuned.pop("verdict")["reason"]
+            verdicts = {name: {"is_finetuned": name == "angle", "reason": reason} for name in known}
+            write_json(path, tuned | {"verdicts": verdicts, "trunks": dict.fromkeys(known, "head") | {"angle": "own"}})
+            write_target_curves(written.folder / "training" / "curves.csv", known)
+        if labels:
+            columns = ["batch", "path", "sample_id", "target", "label", "reason", "detail"]
+            write_text_table(written.folder / "validated" / "labels.csv", pd.DataFrame(list(labels), columns=columns))
+        return written
 
     return write
 
@@ -175,6 +223,21 @@ def write_data(folder, table, quarantine, validation, audit):
     health |= {"marks": None, "warnings": []}
     leaks = {batch: {"train": 0, "val": 0, "heldout": 0} for batch in counts}
     write_json(folder / "audit" / "audit.json", health | {"batches": leaks} | audit)
+
+
+def write_targets(folder, facts, **head):
+    """Write the facts of targets by name, and what else `head.json` has."""
+    write_json(folder / "validated" / "classes.json", facts)
+    (folder / "head").mkdir(exist_ok=True)
+    write_json(folder / "head" / "head.json", {"classes": facts} | head)
+
+
+def write_target_curves(path, known):
+    curves = pd.read_csv(path)
+    for name, own in known.items():
+        measure, values = ("accuracy", [0.5, 0.75]) if isinstance(own, list) else ("error", [9.0, 7.0])
+        curves[f"train_{measure}.{name}"], curves[f"val_{measure}.{name}"] = [None, 0.7], values
+    curves.to_csv(path, index=False)
 
 
 def write_results(folder, predictions, *, verdict, slices, reason, num_decisions):

@@ -1,20 +1,23 @@
 import pandas as pd
 import pytest
 
-from tasks.page.comparison import MEASURES, comparison, outcomes
+from tasks.page.comparison import MEASURES, comparison
+from tasks.page.outcomes import outcomes
 from tasks.page.reliability import dots
 from tasks.page.slices import MAX_ROWS, slices
+from tasks.targets.classes import Classes
+from tasks.targets.number import Number
 
 
 def measured(value, width=0.1):
-    values = dict.fromkeys(MEASURES, value)
-    return values | {"intervals": {key: [value - width, value + width] for key in MEASURES}}
+    keys = MEASURES["classes"]
+    return dict.fromkeys(keys, value) | {"intervals": {key: [value - width, value + width] for key in keys}}
 
 
 def compare(*, num_shared=9, shared=None, **models):
     """Return the rows of the first table."""
     metrics = {name: measured(value) for name, value in models.items()} | ({"shared": shared} if shared else {})
-    return comparison(metrics | {"flips": {"num_samples": num_shared}}, {})[0]
+    return comparison(metrics | {"flips": {"num_samples": num_shared}}, {}, target=Classes(("x", "y")))[0]
 
 
 def test_higher_accuracy_is_better_and_higher_loss_is_worse():
@@ -36,6 +39,18 @@ def test_without_a_model_in_use_nothing_is_compared():
     [row, *_] = compare(candidate=0.6, head=0.6)
     assert row["change"] is None
     assert [cell["model"] for cell in row["cells"]] == ["candidate", "head"]
+
+
+def test_coverage_nearer_to_the_level_is_better_and_a_missing_measure_has_no_row():
+    models = {
+        name: {"coverage": value, "r2": None, "width": 12345.678, "intervals": {"coverage": [0.5, 1.0]}}
+        for name, value in (("candidate", 0.92), ("baseline", 0.99))
+    }
+    number = Number(measure="kg", level=0.9)
+    [coverage, width] = comparison(models | {"flips": {"num_samples": 9}}, {}, target=number)[0]
+    assert (coverage["better"], coverage["change"], coverage["is_better"]) == ("nearer to 0.9", -0.07, True)
+    assert (width["title"], width["digits"]) == ("Width of the interval, kg", 0)
+    assert width["cells"][0]["at"] is None
 
 
 def test_change_that_is_too_small_to_be_seen_is_neither_better_nor_worse():

@@ -36,3 +36,11 @@ def test_more_targets_than_the_limit_have_one_image_each():
 def test_without_a_model_in_use_there_are_no_flips():
     alone = predictions([("x", "y", 0.1)]).drop(columns="baseline")
     assert worst(alone, limit=6)["kind"].tolist() == ["error"]
+
+
+def test_largest_errors_of_a_number_come_first_after_its_flips():
+    rows = predictions([("1.0", "2.0", 0.0)] * 3).drop(columns="candidate_label_probability")
+    judged = {"candidate_error": [1.0, 3.0, 2.0], "candidate_is_right": [True, False, False]}
+    gallery = worst(rows.assign(**judged, baseline_is_right=[True, False, True]), limit=6)
+    assert gallery["sample_id"].tolist() == ["label2", "label1", "label0"]
+    assert gallery["kind"].tolist() == ["negative flip", "error", "error"]

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.kit.kinds import facts
+
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
            "--disable-sync", "--no-first-run"]  # fmt: skip
@@ -445,3 +447,61 @@ def test_texts_can_be_read_and_reached_as_images_can(project, browse, is_shown):
     assert ("dog" in window.locator("#map-sample").inner_text()) or not is_shown
     assert window.locator("#map-sample blockquote").count() == is_shown
     assert window.locator("#gallery-count").inner_text() == "2 of 2 texts"
+
+
+ALL_KINDS = {"shape": "classes", "parts": "several", "quality": "ordinal", "angle": "number"}
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (375, "dark")])
+def test_targets_of_every_kind_can_be_read_and_fit_the_screen(kinds, browse, width, scheme):
+    row = ["a", "cat/0.png", "0" * 64, "angle", "north", "no_number", "'north' is no number"]
+    window = browse(kinds(**ALL_KINDS, labels=[row]).draw(), width=width, height=812, scheme=scheme)
+    draw_the_map(window)
+    for details in window.locator("details").all():
+        details.evaluate("(element) => { element.open = true; }")
+    contrasts = window.evaluate(CONTRASTS)
+    assert len(contrasts) > 300
+    assert [(contrast, text) for contrast, text in contrasts if contrast < 4.5] == []
+    assert window.evaluate("document.documentElement.scrollWidth") <= width
+    for region in window.locator(".scroll").all() if width == 375 else []:
+        assert region.evaluate("(area) => area.scrollWidth <= area.clientWidth"), region.get_attribute("aria-label")
+    nodes = window.context.new_cdp_session(window).send("Accessibility.getFullAXTree")["nodes"]
+    pictures = [node["name"]["value"] for node in nodes if not node["ignored"] and node["role"]["value"] == "image"]
+    assert {"Answers of angle against the truth; the table below has them in groups"} <= set(pictures)
+    assert window.seen == []
+
+
+def test_map_shows_each_target_in_the_way_of_its_kind(kinds, browse):
+    window = browse(kinds(**ALL_KINDS).draw())
+    draw_the_map(window)
+    colours, legend, sample = (window.locator(f"#map-{name}") for name in ("colour", "legend", "sample"))
+    assert colours.locator("option:checked").inner_text() == "range"
+    assert len(legend.inner_text().split("\n")) == 8
+    window.locator("#map-canvas").press("ArrowRight")
+    assert re.search(r"candidate\n\n?−?[\d.]+ degrees", sample.inner_text())
+    window.locator("#map-target").select_option("parts")
+    assert colours.locator("option:checked").inner_text() == "outcome"
+    assert not window.locator("#map-class").is_visible()
+    assert "right, but wrong in the model in use" in legend.inner_text()
+    window.locator("#map-target").select_option("quality")
+    colours.select_option("step")
+    assert [line.partition(" (")[0] for line in legend.inner_text().split("\n")] == ["poor", "fair", "good", "perfect"]
+    assert window.seen == []
+
+
+def test_hostile_names_and_units_of_every_kind_do_nothing(kinds, browse):
+    names = [HOSTILE, 'x" onmouseover="alert(2)', "</svg>", "none"]
+    targets = {f"number {HOSTILE}": "number", "parts": "several", "steps": "ordinal"}
+    known = {name: facts(kind, names=names, unit=f"</text>{HOSTILE}") for name, kind in targets.items()}
+    window = browse(kinds(**known).draw())
+    draw_the_map(window)
+    for place in range(3):
+        window.locator("#map-target").select_option(index=place)
+        window.locator("#map-canvas").press("ArrowRight")
+        shown = " ".join(window.locator(".map, #map-legend").all_inner_texts())
+        assert HOSTILE in shown or place == 1  # the sample that several labels are shown of may have another one
+    for word in window.locator(".name, .multiples p", has_text="alert").all()[:20]:
+        if word.is_visible():
+            word.hover()
+    assert window.locator("script").count() == 2
+    assert window.seen == []

@@ -1,0 +1,52 @@
+"""Say which answers are right, and count how the candidate and the model in use answer the same samples."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+
+def has_answers(rows: pd.DataFrame, model: str) -> bool:
+    """Return whether the model answered any of these rows: it may know only some of the targets."""
+    return model in rows and bool(rows[model].notna().any())
+
+
+def is_right(rows: pd.DataFrame, model: str) -> NDArray[np.bool_]:
+    """Return (n,): whether the model's answers are right: a class if it is the label, else as `evaluate` judged it."""
+    same = (rows[model] == rows["label"]).to_numpy()
+    judged = rows.get(f"{model}_is_right")
+    return same if judged is None else np.where(judged.isna(), same, judged.fillna(False).astype(bool))
+
+
+def errors(rows: pd.DataFrame) -> NDArray[np.float64]:
+    """Return the candidate's error (n,) on each row: of a class 1 where it is wrong, else in the unit of the target."""
+    wrong = np.asarray(~is_right(rows, "candidate"), np.float64)
+    measured = rows.get("candidate_error")
+    return wrong if measured is None else np.where(measured.isna(), wrong, np.asarray(measured, np.float64))
+
+
+def outcomes(predictions: pd.DataFrame) -> dict[str, Any]:
+    """Count how the candidate and the model in use answer the samples on which they are compared.
+
+    Return the four outcomes with their share of these samples, in percent, and the candidate's `gain` in accuracy
+    (-1..1).
+    """
+    rows = predictions[predictions["is_shared"].astype(bool)]
+    now, was = (is_right(rows, model) for model in ("candidate", "baseline"))
+    counts = {
+        "both": ("right in both", now & was),
+        "gained": ("gained: only the candidate is right", now & ~was),
+        "lost": ("lost: only the model in use is right", ~now & was),
+        "neither": ("wrong in both", ~now & ~was),
+    }
+    num = {kind: int(which.sum()) for kind, (_, which) in counts.items()}
+    return {
+        "num_shared": len(rows),
+        "gain": (num["gained"] - num["lost"]) / max(len(rows), 1),
+        "parts": [
+            {"kind": kind, "title": title, "count": num[kind], "share": 100 * num[kind] / max(len(rows), 1)}
+            for kind, (title, _) in counts.items()
+        ],
+        "num": num,
+    }

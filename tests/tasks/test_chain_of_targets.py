@@ -81,11 +81,9 @@ def chain(tmp_path_factory, great_expectations):
 
 def test_bad_labels_are_set_aside_and_their_samples_learn_the_rest(chain):
     labels = pd.read_csv(chain.data / "validated/labels.csv", dtype=str)
-    assert sorted(zip(labels["target"], labels["label"], strict=True)) == [
-        ("stroke", "huge"),
-        ("traits", "perhaps"),
-        ("value", "many"),
-    ]
+    assert dict(zip(labels["target"], labels["label"], strict=True)) == {
+        "value": "many", "stroke": "huge", "traits": '{"even": "perhaps", "loop": "0"}'
+    }  # fmt: skip
     manifest = pd.read_parquet(chain.data / "validated/manifest/first.parquet")
     assert len(manifest) == NUM
     assert manifest["label"].notna().all()

@@ -1,5 +1,6 @@
 """Real projects for the tests: working copies of this repository with a little of the handwritten digits in them."""
 
+import gc
 import importlib
 import os
 import random
@@ -20,6 +21,17 @@ from tests.kit.warm_stages import warm_stages
 
 ROOT = Path(__file__).parent.parent
 LONG = ("ingest", "crashes", "serve", "pipeline", "fresh_clone", "churn_flow", "retrain", "work_pool")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Look for no garbage among what the modules of all tests import, now or later: there is none, and it is much."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,6 +8,7 @@ imported torch but nothing of the project.
 import ast
 import compileall
 import copy
+import gc
 import json
 import os
 import shutil
@@ -60,6 +61,7 @@ def main() -> None:
     sys.dont_write_bytecode = True
     for name in PRELOADED:  # forks have them
         import_module(name)
+    gc.freeze()  # no fork looks through the objects of these modules for garbage
 
     put_images(place / "raw/batch")
     warm = folder / "warm"
@@ -107,10 +109,15 @@ def mutants(source: str) -> Iterator[str]:
     """
     tree = ast.parse(source)
     doubled = copy.deepcopy(tree)
-    for node in ast.walk(doubled):
-        if isinstance(node, ast.Return | ast.keyword | ast.Lambda) and is_changeable(node):
-            change(node)
-    yield TWICE.replace("value + 1", "value") + ast.unparse(doubled)
+    handed_on = [
+        node
+        for node in ast.walk(doubled)
+        if isinstance(node, ast.Return | ast.keyword | ast.Lambda) and is_changeable(node)
+    ]
+    for node in handed_on:
+        change(node)
+    if handed_on:
+        yield TWICE.replace("value + 1", "value") + ast.unparse(doubled)
     places = [number for number, node in enumerate(ast.walk(tree)) if is_changeable(node)]
     middle = len(places) // 2
     for place in sorted(places, key=lambda place: abs(places.index(place) - middle)):

@@ -3,6 +3,7 @@
 A fork need not repeat the imports.
 """
 
+import gc
 import importlib
 import logging
 import multiprocessing
@@ -124,6 +125,7 @@ def _work_apart(work: Callable[[], None], writers: tuple[int, int]) -> None:
     sys.stdout = os.fdopen(1, "w", encoding="utf-8")
     sys.stderr = os.fdopen(2, "w", encoding="utf-8", buffering=1)
     logging.getLogger().handlers.clear()  # those of pytest
+    gc.freeze()  # what the tests' process has is not looked through for garbage again and again
     status = status_of(work)
     sys.stdout.flush()
     sys.stderr.flush()

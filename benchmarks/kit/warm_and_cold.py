@@ -61,7 +61,6 @@ def main() -> None:
     sys.dont_write_bytecode = True
     for name in PRELOADED:  # forks have them
         import_module(name)
-    gc.freeze()  # no fork looks through the objects of these modules for garbage
 
     put_images(place / "raw/batch")
     warm = folder / "warm"
@@ -170,6 +169,7 @@ def forked(code: Path, place: Path, stores: Path | None, *, is_first: bool = Fal
         os.close(reading)
         status = 1
         try:
+            gc.freeze()  # no fork looks through the objects of the modules that it has for garbage
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, 2)
             sys.path.insert(0, str(code))

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from benchmarks.kit.prefect_server import prefect_server
@@ -35,6 +37,8 @@ def prefect_api(new_home):
         temporary_settings({PREFECT_API_URL: environment["PREFECT_API_URL"]}),
     ):
         yield
+        for worker in (APILogWorker, EventsWorker):  # else they look for the server until the tests are killed
+            worker.drain_all()
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ import torch
 from tests.kit.programs import SECONDS, run_module
 
 ROOT = Path(__file__).parents[2]
+TRAINING = ("train_head", "finetune")  # the verbs that ask torch for gradients
 QUIET = {
     "PYTHONPATH": str(ROOT),
     "PYTHONDONTWRITEBYTECODE": "1",
@@ -77,7 +78,7 @@ def run_verb(
             resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
     # a fork cannot use a GPU; and once torch.export ran in this process, no fork of it can train
-    if fresh or torch.cuda.is_available() or "torch.export._trace" in sys.modules:
+    if fresh or torch.cuda.is_available() or (verb in TRAINING and "torch.export._trace" in sys.modules):
         settings = {"cwd": folder, "env": os.environ | environment, "preexec_fn": limit}
         done = run_module(f"tasks.{verb}", *arguments, status=None, **settings)
         return Finished(status=done.returncode, stdout=done.stdout, stderr=done.stderr)

@@ -8,6 +8,7 @@ imported torch but nothing of the project.
 import ast
 import compileall
 import copy
+import gc
 import json
 import os
 import shutil
@@ -107,10 +108,15 @@ def mutants(source: str) -> Iterator[str]:
     """
     tree = ast.parse(source)
     doubled = copy.deepcopy(tree)
-    for node in ast.walk(doubled):
-        if isinstance(node, ast.Return | ast.keyword | ast.Lambda) and is_changeable(node):
-            change(node)
-    yield TWICE.replace("value + 1", "value") + ast.unparse(doubled)
+    handed_on = [
+        node
+        for node in ast.walk(doubled)
+        if isinstance(node, ast.Return | ast.keyword | ast.Lambda) and is_changeable(node)
+    ]
+    for node in handed_on:
+        change(node)
+    if handed_on:
+        yield TWICE.replace("value + 1", "value") + ast.unparse(doubled)
     places = [number for number, node in enumerate(ast.walk(tree)) if is_changeable(node)]
     middle = len(places) // 2
     for place in sorted(places, key=lambda place: abs(places.index(place) - middle)):
@@ -163,6 +169,7 @@ def forked(code: Path, place: Path, stores: Path | None, *, is_first: bool = Fal
         os.close(reading)
         status = 1
         try:
+            gc.freeze()  # no fork looks through the objects of the modules that it has for garbage
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, 2)
             sys.path.insert(0, str(code))

@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from prefect.testing.utilities import prefect_test_harness
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from benchmarks.kit.prefect_server import prefect_server
 from flows.workspace.working_copy import make_workspace
-from tests.kit.programs import SECONDS, run_module
+from tests.kit.programs import run_module
 from tests.kit.sharing import made_once
 
 ROOT = Path(__file__).parents[2]
@@ -24,13 +27,18 @@ def stages(warm):
 
 
 @pytest.fixture(scope="module")
-def prefect_api():
-    """A Prefect server for flows that run in the test's own process. It stores events at once."""
-    setting = "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL"
-    os.environ[setting] = "0.1"
-    with prefect_test_harness(server_startup_timeout=int(SECONDS)):
+def prefect_api(new_home):
+    """A Prefect server for flows that run in the test's own process. It asks for no password, and stores events at
+    once."""
+    home = new_home()
+    at_once = {"PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.1"}
+    with (
+        prefect_server(home, folder=home, **at_once) as environment,
+        temporary_settings({PREFECT_API_URL: environment["PREFECT_API_URL"]}),
+    ):
         yield
-    del os.environ[setting]
+        for worker in (APILogWorker, EventsWorker):  # else they look for the server until the tests are killed
+            worker.drain_all()
 
 
 @pytest.fixture(scope="session")

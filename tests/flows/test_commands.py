@@ -1,7 +1,6 @@
-"""The command `graftline`: what it lists, what it starts, and what its help needs."""
+"""The command `graftline`: what it lists, and what it starts."""
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from flows import train
 from flows.__main__ import command_of, modules, usage
 from flows.status import waiting
-from tests.kit.programs import run, run_module
+from tests.kit.programs import run_module
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,15 +34,6 @@ def test_predict_without_a_model_in_use_says_how_to_get_one(empty_project, monke
     monkeypatch.chdir(empty_project)
     with pytest.raises(ValueError, match=r"no model is in use: `graftline promote` puts"):
         command_of("predict", ["a.jpg"])
-
-
-@pytest.mark.parametrize("door", modules(ROOT / "flows"))
-def test_help_of_a_door_starts_nothing_and_waits_for_no_prefect(door):
-    done = run(sys.executable, "-X", "importtime", "-m", f"flows.{door}", "--help", cwd=ROOT)
-    assert done.stdout.startswith("usage: ")
-    assert "show this help message" in done.stdout
-    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
-    assert imported & {"prefect", "torch", "dvc"} == set()
 
 
 def test_doctor_and_status_of_a_new_clone_say_what_to_do(workspace):

@@ -27,7 +27,7 @@ from tests.kit.warm_stages import ADDRESS
 from tests.kit.watching import until
 
 ROOT = Path(__file__).parents[2]
-BY_HAND = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "SHELL": "/bin/sh"}
+SHELL = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "SHELL": "/bin/sh"}
 
 
 def contents(project, *names):
@@ -55,15 +55,16 @@ def at_work(process, stage):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def home(new_home, undisturbed):
-    """The folder in which runs without a server keep what Prefect knows of them.
+def warm_stages(new_home, undisturbed):
+    """The setting with which stages start warm. Without it each is a process that its DVC started.
 
-    Each stage is a process that its DVC started, and none is handed to a warm one.
+    Runs without a server keep what Prefect knows of them in a folder of this module's own.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_HOME", str(new_home()))
+        address = os.environ[ADDRESS]
         patch.delenv(ADDRESS)
-        yield
+        yield {ADDRESS: address}
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,12 @@ def server(new_home):
     """The environment of runs that have a Prefect server."""
     with prefect_server(new_home()) as environment:
         yield environment
+
+
+@pytest.fixture
+def warm_environment(server, warm_stages):
+    """The environment of runs of which no test looks at the processes of the stages."""
+    return server | warm_stages
 
 
 def retrained(project, environment):
@@ -153,7 +160,7 @@ def test_stage_that_just_began_does_nothing_for_a_killed_dvc(stale, tmp_path):
     output = tmp_path / "output"
     with output.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dvc", "repro"], cwd=stale, stdout=file, stderr=file, env=BY_HAND
+            [sys.executable, "-m", "dvc", "repro"], cwd=stale, stdout=file, stderr=file, env=os.environ | SHELL
         )
     [stage] = [pid for pid, command in at_work(process, "finetune").items() if "-m tasks.finetune" in command]
     process.kill()
@@ -195,10 +202,10 @@ def test_what_was_finished_since_dvc_lock_was_last_kept_comes_from_the_run_cache
     assert outcome(copy_of_undisturbed) == expected
 
 
-def test_second_run_beside_another_is_refused_and_the_first_ends_undisturbed(stale, expected, server):
-    first = start(stale, **server)
+def test_second_run_beside_another_is_refused_and_the_first_ends_undisturbed(stale, expected, warm_environment):
+    first = start(stale, **warm_environment)
     at_work(first, "finetune")
-    second = retrained(stale, server)
+    second = retrained(stale, warm_environment)
     assert second.returncode == 1
     assert f"process {first.pid} is at work in" in second.stdout + second.stderr
     first.communicate(timeout=SECONDS)
@@ -206,14 +213,14 @@ def test_second_run_beside_another_is_refused_and_the_first_ends_undisturbed(sta
     assert outcome(stale) == expected
 
 
-def test_run_whose_prefect_server_goes_away_ends_and_the_next_finishes_it(stale, expected, server, new_home):
+def test_run_whose_prefect_server_goes_away_ends_and_the_next_finishes_it(stale, expected, warm_environment, new_home):
     with prefect_server(new_home()) as environment:
         process = start(stale, **environment, PREFECT_CLIENT_MAX_RETRIES="1")
         started = at_work(process, "finetune")
     printed, _ = process.communicate(timeout=SECONDS)
     assert process.returncode != 0, printed
     until(lambda: not any(map(is_running, started)), seconds=10)
-    assert retrained(stale, server).returncode == 0
+    assert retrained(stale, warm_environment).returncode == 0
     assert outcome(stale) == expected
 
 
@@ -225,7 +232,9 @@ def test_run_whose_prefect_server_goes_away_ends_and_the_next_finishes_it(stale,
         ("finetune", "data/scratch"),
     ],
 )
-def test_full_disk_costs_a_stage_its_run_and_nothing_that_was_there(project, great_expectations, stage, lost):
+def test_full_disk_costs_a_stage_its_run_and_nothing_that_was_there(
+    project, great_expectations, warm_stages, stage, lost
+):
     """No file may grow beyond 200 bytes.
 
     The shell starts the next run where the bytes depend on the number of threads; elsewhere the next run is a fork.
@@ -245,7 +254,7 @@ def test_full_disk_costs_a_stage_its_run_and_nothing_that_was_there(project, gre
     assert contents(project, *outs) == before
     assert not list((project / "data").rglob(".*.part"))
     if stage in ("train_head", "finetune"):
-        run("/bin/sh", "-c", command, cwd=project, env=BY_HAND)
+        run("/bin/sh", "-c", command, cwd=project, env=os.environ | SHELL | warm_stages)
     else:
         done = run_verb(verb, arguments, folder=project)
         assert done.status == 0, done.stderr
@@ -264,18 +273,20 @@ def small_disk(tmp_path):
     run("umount", "--lazy", place)
 
 
-def test_run_on_a_disk_that_fills_up_says_so_and_the_next_one_finishes_it(stale, expected, server, small_disk):
+def test_run_on_a_disk_that_fills_up_says_so_and_the_next_one_finishes_it(
+    stale, expected, warm_environment, small_disk
+):
     """Early or late in all that the run writes: the stages, DVC and its cache."""
     project = shutil.copytree(stale, small_disk / "project", symlinks=True)
     ballast = small_disk / "ballast"
     for kilobytes in (4, 300):
         ballast.unlink(missing_ok=True)
         ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free - 1024 * kilobytes))
-        failed = retrained(project, server)
+        failed = retrained(project, warm_environment)
         assert failed.returncode == 1, kilobytes
         assert "No space left on device" in failed.stdout + failed.stderr, kilobytes
     ballast.unlink()
-    done = retrained(project, server)
+    done = retrained(project, warm_environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert outcome(project) == expected
 
@@ -291,7 +302,7 @@ def test_files_from_the_past_and_from_the_future_make_nothing_stale(project, dvc
 @pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can run something as another user, by setpriv"
 )
-def test_run_of_another_user_with_read_only_raw_data_succeeds(stale, tmp_path):
+def test_run_of_another_user_with_read_only_raw_data_succeeds(stale, server, tmp_path):
     """The user may read everything, because Python may be in a home folder."""
     nobody = 65534
     as_nobody = ["setpriv", f"--reuid={nobody}", f"--regid={nobody}", "--clear-groups"]
@@ -302,6 +313,6 @@ def test_run_of_another_user_with_read_only_raw_data_succeeds(stale, tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     os.chown(home, nobody, nobody)
-    run(*as_nobody, *RETRAIN, cwd=stale, env=os.environ | {"HOME": str(home), "PREFECT_HOME": str(home / "prefect")})
+    run(*as_nobody, *RETRAIN, cwd=stale, env=server | {"HOME": str(home), "PREFECT_HOME": str(home / "prefect")})
     assert json.loads((stale / "data/regression/verdict.json").read_text("utf-8"))["verdict"] == "accepted"
     assert (stale / "data/regression/verdict.json").stat().st_uid == nobody

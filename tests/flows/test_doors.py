@@ -19,6 +19,7 @@ def test_help_is_shown_before_anything_heavy_is_imported(door, tmp_path):
     settings = {"PYTHONPATH": str(ROOT), "PYTHONVERBOSE": "1", "PATH": "", "HOME": str(tmp_path)}
     done = run_module(f"flows.{door}", "--help", cwd=tmp_path, env=settings)
     assert done.stdout.startswith("usage: ")
+    assert "show this help message" in done.stdout
     imported = {line.split()[1].strip("'") for line in done.stderr.splitlines() if line.startswith("import ")}
     assert "argparse" in imported
     assert imported.isdisjoint(HEAVY)

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from benchmarks.kit.prefect_server import prefect_server
 from flows.sharing.proposal import Proposal, propose
 from flows.workspace.working_copy import commit
 from tests.kit.programs import git, run
@@ -22,21 +23,25 @@ def hub(project, tmp_path):
     return path
 
 
+@pytest.fixture(scope="module")
+def server(new_home):
+    """The environment of jobs that have a Prefect server."""
+    with prefect_server(new_home()) as environment:
+        yield environment
+
+
 @pytest.fixture
-def job(hub, new_home, tmp_path):
+def job(hub, server, tmp_path):
     """A function that runs `.ci/retrain` in a fresh clone.
 
     It returns the clone's folder, the exit status, all that was printed, and the facts of the proposal.
     """
 
-    home = str(new_home())
-
     def run_job(name, **settings):
         clone = tmp_path / name
         git("clone", "--quiet", str(hub), str(clone), folder=tmp_path)
-        environment = {"PYTHON": sys.executable, "PREFECT_HOME": home, "PREFECT_API_URL": ""}
         merged = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        done = run(clone / ".ci/retrain", status=None, env=os.environ | environment | settings, **merged)
+        done = run(clone / ".ci/retrain", status=None, env=server | {"PYTHON": sys.executable} | settings, **merged)
         facts = dict(line.split("=", 1) for line in (clone / "proposal/facts.env").read_text("utf-8").splitlines())
         return clone, done.returncode, done.stdout, facts
 
@@ -50,7 +55,7 @@ def test_two_clones_on_one_machine_share_one_training(project, hub, job, set_par
     git("push", "--quiet", "origin", "main", folder=project)
     main = git("rev-parse", "main", folder=hub)
 
-    first, status, printed, facts = job("first")
+    first, status, printed, facts = job("first", PREFECT_API_URL="")  # Prefect starts a server for this run
     assert status == 0, printed
     assert "Running stage 'evaluate'" in printed
     assert "Running stage 'finetune'" not in printed

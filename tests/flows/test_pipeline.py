@@ -176,8 +176,21 @@ def test_change_of_a_gate_tolerance_reruns_regression_and_report_alone(project, 
     assert "The candidate is rejected" in (project / "data/report/index.html").read_text("utf-8")
 
 
-def test_model_in_use_is_compared_on_todays_heldout_samples(project, dvc):
+@pytest.fixture(scope="module")
+def promoted(finished, tmp_path_factory):
+    """The project after its candidate was put in use. Copy it, never change it."""
+    project = shutil.copytree(finished, tmp_path_factory.mktemp("promoted") / "project", symlinks=True)
     run_module("flows.promote", cwd=project)
+    return project
+
+
+@pytest.fixture
+def in_use(promoted, tmp_path):
+    return shutil.copytree(promoted, tmp_path / "project", symlinks=True)
+
+
+def test_model_in_use_is_compared_on_todays_heldout_samples(in_use, dvc):
+    project = in_use
     commit(project, "promoted")
     dvc(project, "push")
     shutil.rmtree(project / "data/models/baseline")
@@ -192,9 +205,9 @@ def test_model_in_use_is_compared_on_todays_heldout_samples(project, dvc):
     assert (measured["flips"]["negative"], measured["flips"]["positive"], measured["flips"]["p_value"]) == (0, 0, 1.0)
 
 
-def test_model_in_use_is_compared_after_a_rotation_on_samples_it_did_not_learn_from(project, dvc, set_param):
+def test_model_in_use_is_compared_after_a_rotation_on_samples_it_did_not_learn_from(in_use, dvc, set_param):
+    project = in_use
     before = Split(**json.loads((project / "data/validated/split.json").read_text("utf-8")))
-    run_module("flows.promote", cwd=project)
     set_param(project, "split_salt", "second")
     assert "that neither learned from" in dvc(project, "repro")
     predictions = pd.read_parquet(project / "data/evaluation/predictions.parquet")

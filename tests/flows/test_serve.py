@@ -31,7 +31,7 @@ TOKEN = "T0PSECRET/B0/xyzzy"  # noqa: S105  it looks like the last part of a Sla
 @pytest.fixture(scope="module")
 def server(new_home):
     home = new_home()
-    with prefect_server(home, PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS="5") as environment:
+    with prefect_server(home) as environment:
         yield Server(home, environment)
 
 
@@ -61,8 +61,11 @@ def calls():
 
 @pytest.fixture(scope="module")
 def workspace(finished, tmp_path_factory):
-    """A finished project that is served; its clock runs faster. Runs of `retrain` differ by their deployment."""
-    workspace = hurried(finished, tmp_path_factory.mktemp("served") / "workspace", seconds=30)
+    """A finished project that is served. Runs of `retrain` differ by their deployment.
+
+    The landing is looked at when a test asks for it; test_work_pool.py waits for the schedule.
+    """
+    workspace = hurried(finished, tmp_path_factory.mktemp("served") / "workspace", seconds=86_400)
     plan = yaml.safe_load((workspace / "prefect.yaml").read_text("utf-8"))
     retrain = plan["deployments"][0]
     others = {
@@ -119,12 +122,16 @@ def start(server, serving, alarms):
     """Ask for a run of a deployment of `retrain`, and return it once it is in one of the states."""
 
     def begin(*states: str, deployment: str = "retrain") -> dict:
-        once = str(uuid4())  # a server that is busy may have made the run all the same
-        place = f"deployments/{server.deployment(deployment, flow='retrain')}/create_flow_run"
-        run = server.post(place, idempotency_key=once)
-        return server.wait(run["id"], *states)
+        return server.wait(requested(server, "retrain", deployment=deployment), *states)
 
     return begin
+
+
+def requested(server: Server, flow: str, *, deployment: str) -> str:
+    """Ask for a run, and return its identifier."""
+    once = str(uuid4())  # a server that is busy may have made the run all the same
+    place = f"deployments/{server.deployment(deployment, flow=flow)}/create_flow_run"
+    return str(server.post(place, idempotency_key=once)["id"])
 
 
 def question(server: Server, run: dict) -> str:
@@ -274,7 +281,8 @@ def test_batch_that_lands_and_one_that_follows_at_once_are_trained_on(server, se
     for batch, first in (("second", 30), ("third", 60)):
         put_batch(digits, landing / batch, first=first)
         (landing / batch / "_COMPLETE").touch()
-        until(lambda batch=batch: f"landed 1 batch (240 files, 33.6 kB): {batch}" in ingested(server))
+        landed = f"landed 1 batch (240 files, 33.6 kB): {batch}"
+        until(lambda landed=landed: ingested(server) == landed, pause_seconds=5)  # a run may hold the workspace
     used = []
 
     def done():
@@ -291,8 +299,9 @@ def test_batch_that_lands_and_one_that_follows_at_once_are_trained_on(server, se
     assert server.runs("ingest", "Failed", "Crashed") == []
 
 
-def ingested(server: Server) -> list[str]:
-    return [run["state"]["message"] for run in server.runs("ingest", "Completed")]
+def ingested(server: Server) -> str:
+    """Have the landing looked at, and return the message of that run."""
+    return str(server.wait(requested(server, "ingest", deployment="ingest"), "Completed")["state"]["message"])
 
 
 def test_address_of_the_webhook_is_in_no_log_and_no_file(server, alarms, serving, calls):

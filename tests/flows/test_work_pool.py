@@ -65,7 +65,7 @@ def test_what_lands_starts_a_run_of_a_worker_of_the_pool_and_postgres_keeps_the_
     finished, server, set_param, tmp_path
 ):
     """The batch of a finished project lands anew, after a change that has it evaluated, judged and reported anew."""
-    workspace, landing = hurried(finished, tmp_path / "workspace", seconds=10), tmp_path / "landing"
+    workspace, landing = hurried(finished, tmp_path / "workspace", seconds=30), tmp_path / "landing"
     landing.mkdir()
     set_param(workspace, "perturbations", "[recompressed]")
     shutil.move(workspace / "data/raw/first", landing / "first")

@@ -3,6 +3,7 @@
 A fork need not repeat the imports.
 """
 
+import gc
 import importlib
 import logging
 import multiprocessing
@@ -21,6 +22,7 @@ import torch
 from tests.kit.programs import SECONDS, run_module
 
 ROOT = Path(__file__).parents[2]
+TRAINING = ("train_head", "finetune")  # the verbs that ask torch for gradients
 QUIET = {
     "PYTHONPATH": str(ROOT),
     "PYTHONDONTWRITEBYTECODE": "1",
@@ -76,7 +78,7 @@ def run_verb(
             resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
     # a fork cannot use a GPU; and once torch.export ran in this process, no fork of it can train
-    if fresh or torch.cuda.is_available() or "torch.export._trace" in sys.modules:
+    if fresh or torch.cuda.is_available() or (verb in TRAINING and "torch.export._trace" in sys.modules):
         settings = {"cwd": folder, "env": os.environ | environment, "preexec_fn": limit}
         done = run_module(f"tasks.{verb}", *arguments, status=None, **settings)
         return Finished(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
@@ -124,6 +126,7 @@ def _work_apart(work: Callable[[], None], writers: tuple[int, int]) -> None:
     sys.stdout = os.fdopen(1, "w", encoding="utf-8")
     sys.stderr = os.fdopen(2, "w", encoding="utf-8", buffering=1)
     logging.getLogger().handlers.clear()  # those of pytest
+    gc.freeze()  # what the tests' process has is not looked through for garbage again and again
     status = status_of(work)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -6,6 +6,7 @@ has other code than this checkout, or another user starts it. PYTHONPATH without
 the tests of crashes need it.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -59,6 +60,7 @@ def serve(place: Path) -> None:
             importlib.import_module(f"tasks.{file.stem}" if file.stem != "__init__" else "tasks")
     for name in LATE:
         importlib.import_module(name)
+    gc.freeze()  # no stage looks through the objects of all these modules for garbage
     code = _code_of(ROOT)
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(place))

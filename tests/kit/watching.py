@@ -118,11 +118,11 @@ class Server:
 
     def _asked(self, method: str, path: str, body: Any = None) -> httpx.Response:
         headers = self._token if method != "GET" else {}
+        settings = {"json": body, "headers": headers, "auth": self.login, "timeout": 60}
+        settings["verify"] = False  # else httpx reads all certificates for each request
         for _ in range(20):
             with suppress(httpx.TimeoutException):
-                answer = httpx.request(
-                    method, f"{self.api}/{path}", json=body, headers=headers, auth=self.login, timeout=60
-                )
+                answer = httpx.request(method, f"{self.api}/{path}", **settings)
                 if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:  # its database is busy
                     return answer
             time.sleep(1)

@@ -162,8 +162,9 @@ def run(
         write_json(folder / "subject.json", subject | sizes | heldout | about | {"lineage": lineage})
     for name, measured in metrics.items():
         what, key = (f"error in {measured['unit']}", "error") if "kind" in measured else ("accuracy", "accuracy")
-        values = ", ".join(f"{model} {measured[model][key]:.4f}" for model in predictions if model in measured)
-        logger.info("evaluated %s on %s held-out samples: %s of %s", name, f"{len(rows):,}", what, values)
+        form = ".4g" if "kind" in measured else ".4f"
+        values = ", ".join(f"{model} {measured[model][key]:{form}}" for model in predictions if model in measured)
+        logger.info("evaluated %s on %s held-out samples: %s of %s", name, f"{len(found[name].own):,}", what, values)
 
 
 @dataclass(frozen=True, kw_only=True)

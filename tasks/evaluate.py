@@ -17,6 +17,7 @@ from tasks.data.health.leaks import is_leaked
 from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import read_manifest, version_of
 from tasks.data.manifest.tables import write_table, write_text_table
+from tasks.data.raw.entries import KEYS
 from tasks.data.samples.samples import Samples
 from tasks.data.vectors.embeddings import read_embeddings
 from tasks.data.vectors.tensors import Tensor, write_tensors
@@ -134,7 +135,8 @@ def run(
             seed=seed,
         )
     metrics = {name: measured.metrics for name, measured in found.items()}
-    tables = [measured.table_without(["split", *targets]) for measured in found.values()]
+    told = ["split", *(name for name in targets if name not in KEYS)]  # a domain that is learned stays a domain
+    tables = [measured.table_without(told) for measured in found.values()]
     with whole_folder(out) as folder:
         write_table(folder / "predictions.parquet", joined_tables(tables))
         write_json(folder / "metrics.json", metrics)
@@ -162,8 +164,9 @@ def run(
         write_json(folder / "subject.json", subject | sizes | heldout | about | {"lineage": lineage})
     for name, measured in metrics.items():
         what, key = (f"error in {measured['unit']}", "error") if "kind" in measured else ("accuracy", "accuracy")
-        values = ", ".join(f"{model} {measured[model][key]:.4f}" for model in predictions if model in measured)
-        logger.info("evaluated %s on %s held-out samples: %s of %s", name, f"{len(rows):,}", what, values)
+        form = ".4g" if "kind" in measured else ".4f"
+        values = ", ".join(f"{model} {measured[model][key]:{form}}" for model in predictions if model in measured)
+        logger.info("evaluated %s on %s held-out samples: %s of %s", name, f"{len(found[name].own):,}", what, values)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,7 +42,7 @@ from tasks.data.admission.remarks import (
 )
 from tasks.data.admission.spellings import merged, plain
 from tasks.data.admission.splits import facts_of, groups_across_splits, side_of, small_classes
-from tasks.data.admission.target_kinds import decided_kinds, joined_columns, without_columns
+from tasks.data.admission.target_kinds import decided_kinds, joined_columns, without_labels
 from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import SPLITS, used_of
 from tasks.data.manifest.tables import read_table, write_table, write_text_table
@@ -90,9 +90,10 @@ def run(
         samples, validate, targets=targets, registered=registered.names, split=partial(side_of, split=validate)
     )
     set_aside = pd.concat([unread, admission.labels]).sort_values(LABEL_COLUMNS, ignore_index=True)
+    given = {name: num + int((unread["target"] == name).sum()) for name, num in given.items()}
+    labelled = {name for name, num in given.items() if num}
     of_labels = account_labels(
-        {name: num + int((unread["target"] == name).sum()) for name, num in given.items()},
-        admission.manifest, set_aside, admission.labels_of_ledger, targets=targets,
+        given, admission.manifest, set_aside, admission.labels_of_ledger, targets=targets,
     )  # fmt: skip
     manifest = admission.manifest
     ledger = pd.concat([defects[LEDGER_COLUMNS], admission.ledger], ignore_index=True)
@@ -121,7 +122,7 @@ def run(
             *about_splits(samples, list(targets)),
             *about_names(samples, targets, registered.names, validate),
             *about_kinds(samples, targets, validate.targets),
-            *without_columns(list(came.columns), targets, validate.targets),
+            *without_labels(list(came.columns), labelled | set(admission.targets), validate.targets),
             *(about_folders(batch, deep) for batch, deep in too_deep.items()),
             *(remark for target in are_classes for remark in about_inner_folders(samples, target)),
         ],
@@ -318,10 +319,12 @@ def problems(report: dict[str, Any], out: Path) -> Iterator[str]:
     yield from report["too_deep"]
     no_judge = "".join(f"{remark}. " for remark in report["remarks"] if NO_JUDGE in remark)
     for shortage in report["splits"]:
-        yield (
-            f"{no_judge}{shortage}: add samples of it, give some a `split`, or raise validate.min_samples_per_class."
-            f"{because}"
+        advice = (
+            "add samples of it, give some a `split`, or raise validate.min_samples_per_class"
+            if shortage.endswith("expected one of each")
+            else "label other samples, give some a `split`, or take the target out of validate.targets"
         )
+        yield f"{no_judge}{shortage}: {advice}.{because}"
     for result in report["expectations"]:
         if not result["success"] and result["severity"] == "error":
             of_classes = result["name"] == "min_classes"

@@ -69,10 +69,13 @@ def in_words(verdict: dict[str, Any]) -> str:
         "|---|---|---|---|---|",
     ]
     for rule in sorted(verdict["rules"], key=lambda rule: bool(rule["passed"])):
-        detectable = rule["smallest_detectable"]
+        detectable, unit = rule["smallest_detectable"], rule.get("unit")
+        effect = "" if detectable is None else f"{detectable:.2g}"
+        if effect and unit:
+            effect = plain(error_in_words(detectable, unit))
         lines.append(
             f"| {plain(rule['name'])} | {rule['value']:.4g} | {rule['bound']} "
-            f"| {'' if detectable is None else format(detectable, '.2g')} "
+            f"| {effect} "
             f"| {'pass' if rule['passed'] else '**fail**'} |"
         )
     lines += [f"\nDid not pass: {plain(problem)}" for problem in verdict["problems"]]

@@ -49,10 +49,13 @@ def details(answered: Answered, truths: Truths) -> dict[str, Any]:
 
 
 def parts(truths: Truths, target: Target) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Yield the quarters of the truths (n,), named by their range."""
+    """Yield the quarters of the truths (n,) that have samples, named by their range."""
     assert isinstance(target, Number)
     ends = np.unique(np.quantile(truths, np.linspace(0, 1, NUM_PARTS + 1)))
+    digits = next(digits for digits in range(6, 18) if len({f"{end:.{digits}g}" for end in ends}) == len(ends))
     part = np.searchsorted(ends[1:-1], truths, side="right")
     for number in range(max(len(ends) - 1, 1)):
+        if not (part == number).any():  # of two truths no quarter lies between
+            continue
         low, high = ends[number], ends[min(number + 1, len(ends) - 1)]
-        yield f"{low:.6g} to {high:.6g} {target.measure}".strip(), part == number
+        yield f"{low:.{digits}g} to {high:.{digits}g} {target.measure}".strip(), part == number

@@ -79,7 +79,7 @@ def said_and_true(answered: Answered, truths: Truths) -> tuple[NDArray[np.bool_]
 
 def mean_of_present(values: Array, num: Array) -> Array:
     """Return the mean (r,) of values (r, num_labels) over the labels with samples, NaN where none has any."""
-    return ratio((values * (num > 0)).sum(axis=1), (num > 0).sum(axis=1))
+    return ratio(np.where(num > 0, values, 0).sum(axis=1), (num > 0).sum(axis=1))
 
 
 def average_precisions(probabilities: Array, is_true: NDArray[np.bool_], weights: Array) -> Array:

@@ -83,7 +83,7 @@ def compare_errors(*, candidate: NDArray[np.float64], baseline: NDArray[np.float
     differences = np.where(np.abs(candidate - baseline) > least, candidate - baseline, 0.0)
     return ErrorChange(
         mean=float(differences.mean()) if n else 0.0,
-        deviation=float(differences.std(ddof=1)) if n > 1 else 0.0,
+        deviation=float(differences.std(ddof=1)) if n > 1 and np.ptp(differences) else 0.0,
         num_different=int(np.count_nonzero(differences)),
         num_samples=n,
         p_value=paired_test(differences),

@@ -40,6 +40,7 @@ MEASURES = {
         "width": ("Width of the interval", "lower"),
     },
 }
+SMALL = 1e-3  # smaller numbers with a unit have an exponent
 IN_UNITS = ("mean_distance", "mean_absolute_error", "root_mean_squared_error", "width")
 
 
@@ -84,29 +85,40 @@ def _table(models: dict[str, Any], target: Target) -> list[dict[str, Any]]:
         unit = unit_of(target) if key in IN_UNITS else ""
         level = target.level if better == "level" and isinstance(target, Number) else None
         in_unit = f"{title},{unit}" if unit else title
-        rows.append(_row(in_unit, better, cells, digits=_digits(cells) if unit else 4, level=level))
+        rows.append(_row(in_unit, better, cells, digits=_digits(cells) if key in IN_UNITS else 4, level=level))
     return rows
 
 
-def _digits(cells: list[dict[str, Any]]) -> int:
-    """Return how many decimals show four significant digits of the largest value."""
+def _digits(cells: list[dict[str, Any]]) -> int | None:
+    """Return how many decimals show four significant digits of the largest value; None for an exponent instead."""
     largest = max(abs(cell["value"]) for cell in cells)
-    return min(max(3 - math.floor(math.log10(largest)), 0), 6) if largest else 4
+    if not largest:
+        return 4
+    return max(3 - math.floor(math.log10(largest)), 0) if largest >= SMALL else None
 
 
 def _row(
-    title: str, better: str, cells: list[dict[str, Any]], *, digits: int = 4, unit: str = "", level: float | None = None
+    title: str,
+    better: str,
+    cells: list[dict[str, Any]],
+    *,
+    digits: int | None = 4,
+    unit: str = "",
+    level: float | None = None,
 ) -> dict[str, Any]:
     """Return a row with the change from the model in use to the candidate, rounded as on the page.
 
-    The change is None if one of the two models is missing. With a `level`, the value nearer to it is better.
+    The change is None if one of the two models is missing. With a `level`, the value nearer to it is better. `digits`
+    are decimals; None for four significant digits.
     """
     wanted = better if level is None else f"nearer to {level:g}"
     row = {"title": title, "better": wanted, "cells": cells, "digits": digits, "unit": unit}
     values = {cell["model"]: cell["value"] for cell in cells}
     if not values.keys() >= {"candidate", "baseline"}:
         return row | {"change": None, "is_better": None}
-    change = round(values["candidate"] - values["baseline"], digits) + 0.0  # turns -0.0 into 0.0
+    change = values["candidate"] - values["baseline"]
+    if digits is not None:
+        change = round(change, digits) + 0.0  # turns -0.0 into 0.0
     gain = change if level is None else abs(values["baseline"] - level) - abs(values["candidate"] - level)
     return row | {"change": change, "is_better": None if not change else (gain > 0) == (better != "lower")}
 
@@ -120,6 +132,8 @@ def _cells(key: str, models: dict[str, Any]) -> list[dict[str, Any]]:
     """
     values = {name: models[name][key] for name in MODELS if name in models and models[name].get(key) is not None}
     ends = {name: models[name]["intervals"][key] for name in values if models[name]["intervals"].get(key)}
+    if key == "width":  # all intervals of a model are equally wide, so that chance has no part in it
+        ends = {}
     bottom, top = min((low for low, _ in ends.values()), default=0), max((high for _, high in ends.values()), default=0)
 
     def place(value: float) -> float:

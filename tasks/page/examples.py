@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from tasks.page.outcomes import is_right
+from tasks.metrics.outcomes import right_answers
 
 
 def examples(predictions: pd.DataFrame, batches: Sequence[str], *, limit: int) -> pd.DataFrame:
@@ -15,7 +15,7 @@ def examples(predictions: pd.DataFrame, batches: Sequence[str], *, limit: int) -
     first, because their files are at hand; in a batch, the smallest sample_ids are a random draw that stays the same.
     """
     age = {batch: number for number, batch in enumerate(reversed(batches))}
-    right = predictions[is_right(predictions, "candidate")]
+    right = predictions[right_answers(predictions, model="candidate")]
     right = right.assign(age=right["batch"].map(age)).sort_values(["target", "label", "age", "sample_id"])
     classes = right.groupby(["target", "label"], sort=False)
     return classes.head(max(limit // max(classes.ngroups, 1), 1)).head(limit).drop(columns="age").reset_index(drop=True)
@@ -25,7 +25,7 @@ def by_class(chosen: pd.DataFrame, predictions: pd.DataFrame) -> list[dict[str, 
     """Return the classes of the chosen examples, with their rows and with how many held-out samples are right."""
     keys = ["target", "label"]
     num_heldout = predictions.groupby(keys).size().to_dict()
-    num_right = predictions[is_right(predictions, "candidate")].groupby(keys).size().to_dict()
+    num_right = predictions[right_answers(predictions, model="candidate")].groupby(keys).size().to_dict()
     return [
         {
             "target": rows["target"].iloc[0],

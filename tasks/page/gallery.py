@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from tasks.page.outcomes import errors, has_answers, is_right
+from tasks.metrics.outcomes import right_answers
+from tasks.page.outcomes import errors, has_answers
 
 FLIP = "negative flip"
 ERROR = "error"
@@ -25,7 +26,7 @@ def worst(predictions: pd.DataFrame, *, limit: int) -> pd.DataFrame:
 def _worst(rows: pd.DataFrame, *, limit: int) -> pd.DataFrame:
     wrong = rows.assign(_error=errors(rows), kind=ERROR)
     if has_answers(rows, "baseline"):
-        is_flip = is_right(rows, "baseline") & ~is_right(rows, "candidate")
+        is_flip = right_answers(rows, model="baseline") & ~right_answers(rows, model="candidate")
         wrong["kind"] = np.where(is_flip, FLIP, ERROR)
     order = [name for name in ("_error", "candidate_label_probability", "sample_id") if name in wrong]
     wrong = wrong[wrong["_error"] > 0].sort_values(order, ascending=[name != "_error" for name in order])

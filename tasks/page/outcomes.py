@@ -6,22 +6,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tasks.metrics.outcomes import right_answers
+
 
 def has_answers(rows: pd.DataFrame, model: str) -> bool:
     """Return whether the model answered any of these rows: it may know only some of the targets."""
     return model in rows and bool(rows[model].notna().any())
 
 
-def is_right(rows: pd.DataFrame, model: str) -> NDArray[np.bool_]:
-    """Return (n,): whether the model's answers are right: a class if it is the label, else as `evaluate` judged it."""
-    same = (rows[model] == rows["label"]).to_numpy()
-    judged = rows.get(f"{model}_is_right")
-    return same if judged is None else np.where(judged.isna(), same, judged.fillna(False).astype(bool))
-
-
 def errors(rows: pd.DataFrame) -> NDArray[np.float64]:
     """Return the candidate's error (n,) on each row: of a class 1 where it is wrong, else in the unit of the target."""
-    wrong = np.asarray(~is_right(rows, "candidate"), np.float64)
+    wrong = np.asarray(~right_answers(rows, model="candidate"), np.float64)
     measured = rows.get("candidate_error")
     return wrong if measured is None else np.where(measured.isna(), wrong, np.asarray(measured, np.float64))
 
@@ -33,7 +28,7 @@ def outcomes(predictions: pd.DataFrame) -> dict[str, Any]:
     (-1..1).
     """
     rows = predictions[predictions["is_shared"].astype(bool)]
-    now, was = (is_right(rows, model) for model in ("candidate", "baseline"))
+    now, was = (right_answers(rows, model=model) for model in ("candidate", "baseline"))
     counts = {
         "both": ("right in both", now & was),
         "gained": ("gained: only the candidate is right", now & ~was),

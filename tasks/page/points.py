@@ -10,7 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from tasks.page.outcomes import errors, has_answers, is_right
+from tasks.metrics.outcomes import right_answers
+from tasks.page.outcomes import errors, has_answers
 from tasks.page.packing import pack, pack_within
 from tasks.page.scatter import span
 from tasks.page.wording import figure, in_words, unit_of
@@ -66,7 +67,7 @@ def points(
         model.
     """
     position = pd.Series(np.arange(len(samples)), index=samples["sample_id"])
-    is_wrong = samples["sample_id"].isin(predictions.loc[~is_right(predictions, "candidate"), "sample_id"])
+    is_wrong = samples["sample_id"].isin(predictions.loc[~right_answers(predictions, model="candidate"), "sample_id"])
     wrong_first = np.argsort(~is_wrong.to_numpy(), kind="stable")
     paths, num_paths = pack_within(samples["path"].tolist(), order=wrong_first, max_bytes=max_path_bytes)
     batches = list(dict.fromkeys(samples["batch"]))
@@ -122,8 +123,8 @@ def _target(target: Target, rows: pd.DataFrame, position: "pd.Series[int]") -> d
 
 def _outcomes(rows: pd.DataFrame, models: list[str]) -> NDArray[np.uint8]:
     """Return the index (n,) of each row's outcome in OUTCOMES."""
-    now = is_right(rows, "candidate")
-    was = is_right(rows, "baseline") if "baseline" in models else now
+    now = right_answers(rows, model="candidate")
+    was = right_answers(rows, model="baseline") if "baseline" in models else now
     return np.where(now, np.where(was, 0, 1), np.where(was, 3, 2)).astype(np.uint8)
 
 

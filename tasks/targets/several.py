@@ -10,13 +10,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tasks.targets.classes import reordered
-from tasks.targets.target import Floats, Target, Truths, sigmoid
+from tasks.targets.target import Floats, Target, Truths, first_of, sigmoid
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SEPARATOR = "|"
 MOST_AT_ONCE = 1_000  # labels in a cell
+LONGEST = 1_000  # characters of a label
 SMALLEST = 1e-12  # of a probability
 LEAST_EACH = 5  # samples with a label, and without it, from which val sets its calibration and threshold
 MOST_STEPS = 30  # of Newton's method
@@ -77,7 +78,7 @@ class Several(Target):
             for name in json.loads(cell):
                 if name not in index:
                     raise ValueError(
-                        f"the manifest has label {name!r}, expected some of {', '.join(self.names)}: train the head "
+                        f"the manifest has label {name!r}, expected some of {first_of(self.names)}: train the head "
                         "again"
                     )
                 truths[row, index[name]] = 1
@@ -170,9 +171,20 @@ def labels_of(cell: str, *, separator: str = SEPARATOR) -> list[str]:
             f"{short(cell)} has an empty label, expected labels with {separator!r} between them: correct it, or name "
             "its separator in validate.targets; [] is none of the labels"
         )
+    if not all(map(is_name, names)):
+        raise ValueError(f"{short(cell)} has a label that is not UTF-8, or has more than {LONGEST:,} characters")
     if len(names) > MOST_AT_ONCE:
         raise ValueError(f"{len(names):,} labels at once, expected at most {MOST_AT_ONCE:,}: is the separator right?")
     return sorted(set(names))
+
+
+def is_name(name: str) -> bool:
+    """Return whether a label can be written, and is no text by its length."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # JSON may escape a half of a character
+        return False
+    return len(name) <= LONGEST
 
 
 def write(names: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # verbs that need no torch do not wait for it
 Floats = NDArray[Any]  # of floating point
 Truths = NDArray[Any]  # what `encode` returns: (n,) of int64 or float64, or (n, num_labels) float64
 Facts = list[str] | dict[str, Any]  # JSON: a list is the kind `classes`
+MOST_SHOWN = 20  # names in a message
 
 
 class Target(ABC):
@@ -148,6 +149,12 @@ def places(labels: pd.Series, names: Sequence[str], *, what: str) -> NDArray[np.
     unknown = sorted(set(labels.dropna()) - set(index))
     if unknown:
         raise ValueError(
-            f"the manifest has {what} {unknown[0]!r}, expected one of {', '.join(names)}: train the head again"
+            f"the manifest has {what} {unknown[0]!r}, expected one of {first_of(names)}: train the head again"
         )
     return np.array([-1 if pd.isna(label) else index[label] for label in labels], dtype=np.int64)
+
+
+def first_of(names: Sequence[str]) -> str:
+    """Return the first names, each cut short, for a message."""
+    shown = ", ".join(name[:60] for name in names[:MOST_SHOWN])
+    return f"{shown} and {len(names) - MOST_SHOWN:,} more" if len(names) > MOST_SHOWN else shown

@@ -100,7 +100,7 @@ class Project:
         (folder / "batches.yaml").write_text("batches: [first]\n", "utf-8")
         write_json(folder / "baseline.json", {})
         answerer = Answerer(Classifier(self.backbone, TARGETS), device="cpu")
-        vectors = answerer.vectors(self.backbone.transform.stack(pictures)).numpy()
+        vectors = answerer.vectors(self.backbone.transform.stack(pictures))[0].numpy()
         self.vectors = vectors
         write_embeddings(
             folder / "embeddings/first.safetensors", [vectors], shape=vectors.shape,
@@ -175,10 +175,11 @@ def first(project):
 def judged(project, shell_in):
     """Judge an evaluation by the shipped rules; returns the status and the rules by name."""
 
-    def judge(evaluation, *, golden=(), **limits):
+    def judge(evaluation, *, golden=(), own="", **limits):
         folder = project.folder / f"judged {evaluation.name} {len(list(project.folder.iterdir()))}"
         rules = shutil.copytree(ROOT / "tests/regression", folder / "rules")
         pd.DataFrame(golden, columns=["sample_id", "target", "label"]).to_csv(rules / "golden.csv", index=False)
+        (rules / "test_own.py").write_text(own, "utf-8")
         text = (ROOT / "params.yaml").read_text("utf-8")
         for name, limit in limits.items():
             [line] = [line for line in text.splitlines() if line.startswith(f"  {name}:")]
@@ -305,7 +306,9 @@ def test_target_in_another_unit_is_new_and_has_no_column_of_the_model_in_use(pro
     assert ("baseline" in metrics["percent"], "baseline" in metrics["traits"]) == (False, True)
     table = pd.read_parquet(evaluation / "predictions.parquet")
     assert table.loc[table["target"] == "percent", ["baseline", "baseline_error"]].isna().all(axis=None)
-    done, rules, _ = judged(evaluation)
+    write_json(evaluation / "metrics.json", {"percent": metrics.pop("percent")} | metrics)
+    own = "def test_own(heldout, baseline): assert baseline[heldout.target == 'traits']['error'].notna().all()\n"
+    done, rules, _ = judged(evaluation, own=own)
     assert done.status == 0, done.stderr
     assert "percent p-value that the candidate is no worse than its head alone" in rules
     assert "traits p-value that the candidate is no worse than its head alone" not in rules

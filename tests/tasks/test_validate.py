@@ -749,3 +749,49 @@ def test_column_of_numbers_is_learned_by_the_line_that_is_said(land, validate, s
     targets = yaml.safe_load(remark.partition("validate.targets: ")[2])
     assert targets == {"label": "classes", "angle": "number"}
     assert json.loads((validate(targets=targets) / "classes.json").read_text("utf-8"))["angle"]["kind"] == "number"
+
+
+def test_column_of_lists_without_a_label_is_left_out_with_a_warning(land, validate, samples, caplog):
+    land("a", of_kinds(samples, tags="[]", grade=None))
+    assert set(json.loads((validate(targets=KINDS) / "classes.json").read_text("utf-8"))) == {"label", "angle"}
+    for name in ("tags", "grade"):
+        assert f"no batch has a label of {name!r}: it is left out\n" in caplog.text
+
+
+def test_another_separator_is_asked_about(land, validate, samples):
+    table = of_kinds(samples, tags=["red;round", "red;blue", "blue;round", "red", "[]"] * 12)
+    land("a", table)
+    [remark] = report_in(validate(targets=KINDS))["remarks"]
+    assert "labels of tags have ';' in them" in remark
+    said = yaml.safe_load(f"{{{remark.partition('write ')[2].partition(' in validate.targets')[0]}}}")
+    out = validate(targets=KINDS | said)
+    assert report_in(out)["remarks"] == []
+    assert json.loads((out / "classes.json").read_text("utf-8"))["tags"]["labels"] == ["blue", "red", "round"]
+    assert report_in(validate(targets=KINDS | {"tags": {"kind": "several", "separator": "|"}}))["remarks"] == []
+
+
+def test_half_of_a_character_is_a_bad_label(land, validate, samples):
+    table = of_kinds(samples)
+    land("a", table.assign(tags=replaced(table["tags"], x3='["\\ud800"]')))
+    assert [row[1:] for row in labels_in(validate(targets=KINDS))] == [("tags", '["\\ud800"]', "no_labels")]
+
+
+@pytest.mark.parametrize("column", ["width", "path", "split"])
+def test_column_of_a_sample_itself_is_no_label(land, validate, samples, column):
+    land("a", of_kinds(samples))
+    with pytest.raises(ValueError, match=f"joins '{column}' to 'x', expected columns of labels: take it out"):
+        validate(targets={"x": {"kind": "several", "columns": [column, "label"]}})
+
+
+@pytest.mark.parametrize("targets", [None, ["has"], {"has": "several"}])
+def test_target_in_use_keeps_its_columns_of_labels(land, validate, samples, tmp_path, targets):
+    table = samples("a", ["cat", "dog"] * 30).assign(even=["1", "0"] * 30, loop=["1", "1", "0"] * 20)
+    land("a", table)
+    facts = {"has": {"kind": "several", "labels": ["even", "loop"], "columns": ["even", "loop"]}}
+    register(tmp_path, facts)
+    out = validate(targets=targets)
+    assert json.loads((out / "classes.json").read_text("utf-8")) == facts
+    assert {"even", "loop"}.isdisjoint(report_in(out)["passed_over"])
+    register(tmp_path, {"has": {"kind": "several", "labels": ["even", "gone"], "columns": ["even", "gone"]}})
+    with pytest.raises(ValueError, match="gone"):
+        validate(targets=targets)

@@ -54,7 +54,7 @@ def target_columns(
         ValueError: the samples have no column for a chosen target, or for a target with fixed classes; or a target
             differs in case alone from another column.
     """
-    parts = {column: f"it is a label of {name!r}" for name, own in joined.items() for column in own}
+    parts = {column for own in joined.values() for column in own}
     asked = {*(options.targets or ()), *registered} & {"domain", "group"}
     roles = {name for name in asked if samples[name].notna().any()}
     own = [name for name in samples.columns if name not in (*FACTS, *KEYS, *facts, *parts) or name in roles]
@@ -66,8 +66,13 @@ def target_columns(
                 f"validate.{key} names {missing[0]!r}, which no batch has, expected one of "
                 f"{', '.join(columns) or 'none'}: correct the spelling, or label the data"
             )
+    for name, labels in joined.items():
+        if taken := [column for column in labels if column in (*FACTS, *KEYS, *facts)]:
+            raise ValueError(
+                f"validate.targets joins {taken[0]!r} to {name!r}, expected columns of labels: take it out, or give a "
+                "column of labels another name"
+            )
     targets, passed_over = _choice(samples, columns, options, registered=registered, joined=joined)
-    passed_over |= parts
     seen = {name.casefold(): name for name in (*FACTS, *KEYS, *facts)}
     for name in targets:
         if (other := seen.setdefault(name.casefold(), name)) != name:

@@ -28,7 +28,11 @@ def checked_targets(said: Any) -> Declared:
         if twice := [name for name in said if said.count(name) > 1]:
             raise ValueError(f"{twice[0]!r} is there twice: name it once")
         return said
-    return {name: _checked(name, own) for name, own in said.items()}
+    checked = {name: _checked(name, own) for name, own in said.items()}
+    for name, own in declarations(checked).items():
+        if taken := [column for column in own.get("columns", []) if column in checked]:
+            raise ValueError(f"{taken[0]!r} is a target, and a label of {name!r}: name it once")
+    return checked
 
 
 def declarations(targets: Declared) -> dict[str, Declaration]:

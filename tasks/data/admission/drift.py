@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import chi2_contingency, ks_2samp
+from scipy.stats import chi2, chi2_contingency, ks_2samp
 
+from tasks.data.admission.labels import names_of
 from tasks.targets.target import Target
 
 COLUMNS = ["batch", "target", "num_labels", "distance", "p_value", "significant_distance"]
@@ -43,16 +44,19 @@ def _classes(labelled: pd.DataFrame, name: str, target: Target, order: list[str]
 
 
 def _several(labelled: pd.DataFrame, name: str, target: Target, order: list[str]) -> list[tuple[float, float]]:
-    truths = pd.DataFrame(target.encode(labelled[name])).groupby(labelled["batch"].to_numpy())
-    counts = np.stack([truths.sum().loc[order], truths.size().loc[order].to_numpy()[:, None] - truths.sum().loc[order]])
-    so_far = counts.cumsum(axis=1)  # (2, num_batches, num_labels)
+    labels = names_of(labelled[name], target)
+    with_label = pd.crosstab(labelled.loc[labels.index, "batch"].array, labels.array)
+    hits = with_label.reindex(index=order, columns=list(target.names), fill_value=0).to_numpy(float)
+    sizes = labelled["batch"].value_counts()[order].to_numpy(float)[:, None]
     found = []
-    for number in range(1, len(order)):
-        each = [
-            _homogeneous(counts[:, number, label], so_far[:, number - 1, label]) for label in range(len(target.names))
-        ]
-        distance, p_value = min(each, key=lambda one: (one[1], -one[0]))
-        found.append((distance, min(p_value * len(each), 1.0)))
+    for now, before, n, m in zip(hits[1:], hits.cumsum(axis=0), sizes[1:], sizes.cumsum(axis=0), strict=False):
+        distances = np.abs(now / n - before / m)
+        both = now + before
+        spread = both * (n + m - both)  # 0 where all samples have the label, or none
+        statistics = distances**2 * n * m * (n + m) / np.where(spread > 0, spread, 1)
+        p_values = chi2.sf(statistics, 1)
+        least = np.lexsort((-distances, p_values))[0]
+        found.append((float(distances[least]), min(float(p_values[least]) * len(p_values), 1.0)))
     return found
 
 

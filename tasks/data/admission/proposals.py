@@ -62,6 +62,13 @@ def propose(labels: "pd.Series[Any]") -> Proposal:
     return Proposal(kind="classes", reason=f"its {len(counts):,} different cells have the form of names")
 
 
+def other_separator(labels: "pd.Series[Any]", separator: str) -> str | None:
+    """Return the separator that seems to stand within single labels (n,), other than their own; None for none."""
+    found = _of_joined(Counter(map(str, labels)))
+    other = str(found.settings.get("separator", JOINTS[0])) if found else separator
+    return None if other == separator else other
+
+
 def known_scale(names: Sequence[str]) -> list[str]:
     """Return the names in the order of a scale that has them all; [] where there is none, or too few are there."""
     spelt = {plain(name): name for name in names}

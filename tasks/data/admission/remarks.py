@@ -6,15 +6,16 @@ from typing import Any
 import pandas as pd
 
 from tasks.data.admission.columns import KINDS, perhaps_one_target
-from tasks.data.admission.declarations import Declared
+from tasks.data.admission.declarations import Declared, declarations
 from tasks.data.admission.labels import names_of
 from tasks.data.admission.nesting import alike_inside
 from tasks.data.admission.options import AdmissionOptions
 from tasks.data.admission.proposals import line as kind_line
-from tasks.data.admission.proposals import propose
+from tasks.data.admission.proposals import other_separator, propose
 from tasks.data.admission.shortfalls import number_of
 from tasks.data.admission.spellings import alike, line, plain, quoted, several_in_one
 from tasks.data.admission.splits import batches_without_heldout, batches_without_val
+from tasks.targets.several import Several
 from tasks.targets.target import Target
 
 MAX_SHOWN = 10  # names in a sentence
@@ -55,8 +56,16 @@ def about_columns(
 
 
 def about_kinds(samples: pd.DataFrame, targets: Mapping[str, Target], declared: Declared) -> Iterator[str]:
-    """Yield what to ask about classes that look like another kind, unless `validate.targets` says the kind."""
+    """Yield what to ask about kinds, unless `validate.targets` says it: classes of another kind, another separator."""
     for name, target in targets.items():
+        if isinstance(target, Several) and "separator" not in declarations(declared).get(name, {}):
+            other = other_separator(names_of(samples[name], target), target.separator)
+            if other:
+                yield (
+                    f"labels of {name} have {other!r} in them, and their parts are in several: is it the separator? "
+                    f"Then write {quoted(name)}: {{kind: several, separator: {quoted(other)}}} in validate.targets; "
+                    f"else separator: {quoted(target.separator)}"
+                )
         if isinstance(declared, dict) or target.kind != "classes":
             continue
         found = propose(samples[name])

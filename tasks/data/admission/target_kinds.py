@@ -47,8 +47,9 @@ def joined_columns(
             raise ValueError(
                 f"validate.targets joins {', '.join(own)} to {name!r}, which is a column itself: call it otherwise"
             )
-    if targets is None:
-        joined |= {name: own["columns"] for name, own in known.items() if {*own["columns"]} & {*columns}}
+    if not isinstance(targets, dict):
+        used = {name: own["columns"] for name, own in known.items() if {*own["columns"]} & {*columns}}
+        joined |= {name: own for name, own in used.items() if targets is None or name in targets}
     return joined
 
 
@@ -81,11 +82,15 @@ def decided_kinds(
     return Kinds(targets=found, reasons=reasons)
 
 
-def without_columns(columns: Sequence[str], names: Collection[str], targets: Declared) -> Iterator[str]:
-    """Yield what to know of each target that params.yaml declares and for which no batch has a label."""
+def without_labels(columns: Sequence[str], names: Collection[str], targets: Declared) -> Iterator[str]:
+    """Yield what to know of each target that params.yaml declares and for which no batch has a label.
+
+    Args:
+        names: the targets that have a label, or are in use.
+    """
     for name in declarations(targets):
         if name not in names:
-            alike = get_close_matches(name, columns, n=1)
+            alike = get_close_matches(name, columns, n=1) if name not in columns else []
             shown = f"; is it the column {alike[0]!r}?" if alike else ""
             yield f"no batch has a label of {name!r}: it is left out{shown}"
 

@@ -57,7 +57,8 @@ class Cells:
             return
         chunks = [chunk for chunk in _chunks(self.table, group) if _is_of(chunk, self.columns)]
         in_pages = sum(chunk.total_uncompressed_size for chunk in chunks)
-        if in_pages > self.most:
+        in_lists = sum(chunk.num_values for chunk in chunks if chunk.path_in_schema not in self.columns)
+        if in_pages > self.most or CELL_BYTES * in_lists > self.left:  # one list of a small file may have billions
             raise UnreadableTableError(self._too_much())
         rows_at_once = ROWS_AT_ONCE
         if any(map(_is_delta, chunks)):  # no cell is larger than the pages

@@ -20,6 +20,14 @@ def test_names_from_the_data_are_text_in_the_verdict():
     assert [line for line in text.splitlines() if line.startswith("#")] == ["# The candidate is rejected"]
 
 
+def test_effect_that_a_rule_could_have_detected_has_its_unit():
+    rule = {"name": "angle mean error", "value": 3.0, "bound": "at most 4", "passed": True, "smallest_detectable": 0.5}
+    verdict = {"verdict": "accepted", "baseline": None, "candidate": "c" * 64, "num_heldout": 9, "problems": []}
+    for unit, words in {"degrees": "| 0.5 degrees |", "share of wrong labels": "| 50.0% wrong labels |"}.items():
+        assert words in in_words(verdict | {"rules": [rule | {"unit": unit}]})
+    assert "<b>" not in in_words(verdict | {"rules": [rule | {"unit": "<b>"}]})
+
+
 def test_names_from_the_data_are_text_in_the_table():
     candidate = dict.fromkeys(LOGGED, 0.5) | {"intervals": {"accuracy": [0.4, 0.6]}}
     [row] = rows({"<b>label</b>": {"candidate": candidate, "flips": {"negative": 1}}})

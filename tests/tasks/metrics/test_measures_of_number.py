@@ -59,7 +59,15 @@ def test_parts_are_quarters_of_the_truths_named_by_their_range():
     }
 
 
-@pytest.mark.parametrize(("truths", "names"), [([5.0] * 4, ["5 to 5"]), ([0.0] * 9 + [1.0], ["0 to 1"])])
+def test_parts_of_numbers_that_agree_in_many_digits_have_names_of_their_own():
+    names = [name for name, _ in parts(1_700_000_000 + np.arange(101.0), Number())]
+    assert len(set(names)) == 4
+
+
+@pytest.mark.parametrize(
+    ("truths", "names"),
+    [([0.0, 1.0], ["0 to 0.25", "0.75 to 1"]), ([5.0] * 4, ["5 to 5"]), ([0.0] * 9 + [1.0], ["0 to 1"])],
+)
 def test_every_sample_is_in_a_part_where_many_truths_are_equal(truths, names):
     found = list(parts(np.array(truths), Number()))
     assert [name for name, _ in found] == names

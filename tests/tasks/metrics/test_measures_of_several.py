@@ -39,6 +39,15 @@ def test_sample_that_is_drawn_twice_counts_twice():
         assert {name: values[number] for name, values in found.items()} == pytest.approx(again)
 
 
+def test_label_that_is_neither_there_nor_said_has_no_part_in_the_means():
+    answered, truths = made_up()
+    answered.answers[:, 1], truths[:, 1] = 0, 0
+    measured = measure_once(measures(answered, truths, num_bins=15), n=len(truths))
+    said = answered.answers >= np.array(TARGET.thresholds)
+    others = f1_score(truths[:, [0, 2]], said[:, [0, 2]], average="macro")
+    assert measured["macro_f1"] == pytest.approx(others)
+
+
 def test_label_without_samples_has_no_precision_and_no_part_in_the_means():
     answered, truths = made_up()
     truths[:, 1] = 0

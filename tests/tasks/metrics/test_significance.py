@@ -112,6 +112,12 @@ def test_errors_that_differ_in_their_last_bits_are_equal():
     assert (found.num_different, found.p_value) == (0, 1.0)
 
 
+def test_equal_differences_have_no_deviation_of_their_last_bits():
+    change = compare_errors(candidate=np.full(63, 1 / 3), baseline=np.zeros(63))
+    assert change.deviation == 0
+    assert change.smallest_detectable(significance=0.05) is None
+
+
 def test_few_answers_that_differ_cannot_show_a_small_rise():
     """Five differences are needed at 5 %, each as large as the one that there is."""
     one = np.zeros(100)

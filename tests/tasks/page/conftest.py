@@ -143,7 +143,10 @@ def kinds(project) -> Write:
         if len(known) > 1:
             tuned = read_json(path)
             reason = tuned.pop("verdict")["reason"]
-            verdicts = {name: {"is_finetuned": name == "angle", "reason": reason} for name in known}
+            verdicts = {
+                name: {"is_finetuned": name == "angle", "reason": reason.replace("candidate", f"model for {name}")}
+                for name in known
+            }
             write_json(path, tuned | {"verdicts": verdicts, "trunks": dict.fromkeys(known, "head") | {"angle": "own"}})
             write_target_curves(written.folder / "training" / "curves.csv", known)
         if labels:

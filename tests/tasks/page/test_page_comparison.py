@@ -113,3 +113,12 @@ def test_long_table_of_slices_is_cut_and_counted():
 def test_dot_of_a_bin_is_below_the_diagonal_if_the_model_is_too_sure():
     [dot] = dots(pd.DataFrame({"confidence": [0.9], "accuracy": [0.5], "count": [4]}), side=100)
     assert (dot["x"], dot["y"], dot["y_ideal"]) == (90, 50, pytest.approx(10))
+
+
+def test_width_has_no_interval_of_chance_and_small_numbers_keep_their_digits():
+    own = {"mean_absolute_error": 5.18e-31, "width": 2e-4}
+    models = {"candidate": own | {"intervals": {"mean_absolute_error": [4e-31, 6e-31], "width": [2e-4, 2e-4]}}}
+    [error, width] = comparison(models, {}, target=Number())[0]
+    assert error["digits"] is None
+    assert error["cells"][0]["low"] == 4e-31
+    assert width["cells"][0]["at"] is None

@@ -1,5 +1,6 @@
 """The page of a project whose targets are numbers, steps of a scale, or several labels at once."""
 
+import json
 import re
 
 import pytest
@@ -30,6 +31,19 @@ def test_number_is_shown_with_its_unit_and_the_coverage_beside_the_level(read):
     assert "Mean absolute error, degrees lower is better; −" in text
     assert "Coverage of the interval nearer to 0.9 is better; +" in text
     assert re.search(r"the mean error changes by −[\d.]+ degrees\. The gate's test that it got worse has the p-v", text)
+
+
+def test_tiny_numbers_without_a_unit_are_not_shown_as_zero(kinds):
+    project = kinds(angle=facts("number", unit=""))
+    file = project.folder / "evaluation/metrics.json"
+    metrics = json.loads(file.read_text("utf-8"))
+    for model in ("candidate", "baseline", "head"):
+        metrics["angle"][model] |= {"mean_absolute_error": 5.18e-31, "width": 2e-30}
+        metrics["angle"][model]["intervals"] |= {"mean_absolute_error": [4e-31, 6e-31], "width": [2e-30, 2e-30]}
+    file.write_text(json.dumps(metrics), "utf-8")
+    text = words(project.draw().read_text("utf-8"))
+    assert "Candidate 5.18e-31 4e-31 to 6e-31" in text
+    assert "Candidate 2e-30 Model in use 2e-30" in text
 
 
 def test_scatter_and_histogram_are_in_the_page_as_tables_too(read):
@@ -104,7 +118,7 @@ def test_page_says_whether_each_target_is_fine_tuned_and_whether_it_shares(read)
 
 def test_reason_and_curves_of_each_target_are_shown(read):
     html = read(shape="classes", angle="number")
-    assert "angle : the candidate is the head alone. shape : the candidate is" in section(html, "Fine-tuning")
+    assert "The model for angle is the head alone. The model for shape is" in section(html, "Fine-tuning")
     assert 'aria-label="Accuracy of shape in each epoch; val, and train dashed"' in html
     assert 'aria-label="Mean error of angle in each epoch; val, and train dashed"' in html
 

@@ -49,6 +49,8 @@ def test_labels_come_back_from_either_form(names):
         ('["a", ', "is no list of labels"),
         ('[["a"]]', "is no list of labels"),
         ("[" * 100_000, "is no list of labels"),
+        ('["\\ud800"]', "has a label that is not UTF-8"),
+        (f"a|{'b' * 1_001}", "or has more than 1,000 characters"),
         ("|".join(map(str, range(5 * MOST_AT_ONCE))), "5,000 labels at once, expected at most 1,000"),
     ],
 )

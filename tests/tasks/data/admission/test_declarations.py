@@ -41,6 +41,7 @@ def test_steps_may_be_whole_numbers():
         ({"a": {"kind": "ordinal", "steps": ["x"]}}, "'a': steps"),
         ({"a": {"kind": "ordinal", "steps": ["x", "x"]}}, "'a': a class, label or step is there twice"),
         ({"a": {"kind": "several", "columns": ["x", "x"]}}, "'a' names a column twice"),
+        ({"a": {"kind": "several", "columns": ["x"]}, "x": "classes"}, "'x' is a target, and a label of 'a'"),
     ],
 )  # fmt: skip
 def test_declaration_that_says_no_target_is_refused_in_a_line(said, words):

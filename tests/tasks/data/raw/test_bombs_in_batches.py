@@ -1,6 +1,7 @@
 """Small files that stand for gigabytes: each has a reason in the ledger, and is never in memory whole."""
 
 import resource
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tasks.data.raw.cells import Cells, lists_of_labels
+from tasks.data.samples.parquet_cells import UnreadableTableError
 from tasks.scan import run
 from tasks.stage.params import ScanParams
 from tests.kit.deep import deep_folder
@@ -52,6 +55,21 @@ def images(rows=ROWS):
 def by_prefix(rows=ROWS):
     """Return cells of which each begins like the one before: DELTA_BYTE_ARRAY writes that as a number."""
     return pa.array([LONG] * rows, pa.large_string())
+
+
+def test_list_of_millions_among_empty_ones_is_refused_before_it_is_read(tmp_path):
+    many, num_rows = 20_000_000, 250_000
+    ends = np.concatenate([[0], np.full(num_rows, many)]).astype(np.int32)
+    tags = pa.ListArray.from_arrays(ends, pa.array(np.zeros(many, np.int8)))
+    table = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"tags": tags}), table, compression="zstd")
+    assert table.stat().st_size < 10_000
+    assert lists_of_labels(table, ["tags"]) == {"tags"}
+    tracemalloc.start()
+    with pytest.raises(UnreadableTableError, match="no table of labels is that large"):
+        next(Cells(table, ["tags"]).in_group(0))
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("in_lists", [False, True])

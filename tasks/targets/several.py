@@ -139,7 +139,7 @@ class Several(Target):
         import torch.nn.functional as F
 
         is_there = ~truths.isnan()
-        softened = truths.nan_to_num() * (1 - label_smoothing) + label_smoothing / 2
+        softened = truths.nan_to_num().to(logits.dtype) * (1 - label_smoothing) + label_smoothing / 2
         losses = F.binary_cross_entropy_with_logits(logits, softened, reduction="none")
         return (losses * is_there).sum() / len(self.names)
 
@@ -170,6 +170,8 @@ def labels_of(cell: str, *, separator: str = SEPARATOR) -> list[str]:
             f"{short(cell)} has an empty label, expected labels with {separator!r} between them: correct it, or name "
             "its separator in validate.targets; [] is none of the labels"
         )
+    if any("\ud800" <= letter <= "\udfff" for name in names for letter in name):
+        raise ValueError(f"{short(cell)} has half a letter (a lone surrogate), which is no text: correct it")
     if len(names) > MOST_AT_ONCE:
         raise ValueError(f"{len(names):,} labels at once, expected at most {MOST_AT_ONCE:,}: is the separator right?")
     return sorted(set(names))

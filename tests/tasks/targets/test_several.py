@@ -48,6 +48,7 @@ def test_labels_come_back_from_either_form(names):
         ("", "has an empty label"),
         ('["a", ', "is no list of labels"),
         ('[["a"]]', "is no list of labels"),
+        (r'["\ud800"]', "has half a letter"),
         ("[" * 100_000, "is no list of labels"),
         ("|".join(map(str, range(5 * MOST_AT_ONCE))), "5,000 labels at once, expected at most 1,000"),
     ],

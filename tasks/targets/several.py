@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tasks.targets.classes import reordered
-from tasks.targets.target import Floats, Target, Truths, sigmoid
+from tasks.targets.target import Floats, Target, Truths, listed, sigmoid
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,8 +77,7 @@ class Several(Target):
             for name in json.loads(cell):
                 if name not in index:
                     raise ValueError(
-                        f"the manifest has label {name!r}, expected some of {', '.join(self.names)}: train the head "
-                        "again"
+                        f"the manifest has label {name!r}, expected some of {listed(self.names)}: train the head again"
                     )
                 truths[row, index[name]] = 1
         return truths

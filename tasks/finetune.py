@@ -26,6 +26,7 @@ from tasks.models.words import Words
 from tasks.stage.main import main
 from tasks.stage.modality import Modality, room
 from tasks.stage.params import ScanParams
+from tasks.targets.target import Facts
 from tasks.training.finetuning.checkpoint import Checkpoint
 from tasks.training.finetuning.grafting import graft
 from tasks.training.finetuning.options import FinetuneOptions
@@ -60,7 +61,7 @@ def run(
     manifest = read_manifest(manifests, read_batches(batches))
     manifest = manifest[~leaves_training(manifest, audit) & manifest["split"].isin(TRAINING)].reset_index(drop=True)
     pretrained, lineage = load_bundle(backbone)
-    model = graft(pretrained.backbone, head, targets=read_json(classes))
+    model = graft(pretrained.backbone, head, targets=with_heads(read_json(classes), manifest))
     decode = room(modality, "decode")
     samples = Samples(manifest, raw=raw, decode=decode.decode_sample, read=decode.read)
     val = np.flatnonzero(manifest["split"] == "val")
@@ -122,6 +123,12 @@ def run(
         sum(len(tuned.history.epochs) - 1 for tuned in outcome.tuned.values()), time.monotonic() - start,
         "; ".join(verdict.reason for verdict in outcome.verdicts.values()),
     )  # fmt: skip
+
+
+def with_heads(targets: dict[str, Facts], manifest: pd.DataFrame) -> dict[str, Facts]:
+    """Return the targets that have labels on train, as `train_head` gives a head to these alone; all if none has."""
+    train = manifest[manifest["split"] == "train"]
+    return {name: own for name, own in targets.items() if name in train and train[name].notna().any()} or targets
 
 
 def word_logits(words: Words, texts: Iterable[str]) -> dict[str, NDArray[np.float32]]:

@@ -80,7 +80,8 @@ def run(
 
     @lru_cache(maxsize=1)  # targets on the same rows share what is known of them
     def standard(rows: bytes) -> StandardRows:
-        return StandardRows(vectors.part(np.frombuffer(rows, np.intp)), has_one_scale=is_cautious)
+        has_one_scale = is_cautious and train_head.head == "logistic"  # as each kind of head takes them alone
+        return StandardRows(vectors.part(np.frombuffer(rows, np.intp)), has_one_scale=has_one_scale)
 
     @lru_cache(maxsize=1)
     def judges(rows: bytes) -> Vectors:

@@ -87,7 +87,9 @@ class Description(Strict):
 
     @model_validator(mode="after")
     def _agree(self) -> "Description":
-        targets_of(self.classes)
+        targets = targets_of(self.classes)
+        if empty := [name for name, target in targets.items() if not target.num_outputs]:
+            raise ValueError(f"the target {empty[0][:SHOWN]!r} has no labels")
         if unknown := set(self.temperatures) - set(self.classes):
             raise ValueError(f"temperatures name the unknown target {min(unknown)[:SHOWN]!r}")
         if missing := set(self.classes) - set(self.temperatures):

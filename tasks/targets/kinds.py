@@ -16,7 +16,7 @@ MOST_NAMES = 1_000_000  # of one target
 MOST_STEPS = 1_000  # of a scale
 
 Name = Annotated[str, Field(min_length=1, max_length=10_000)]
-Finite = Annotated[float, Field(ge=-1e30, le=1e30, allow_inf_nan=False)]
+Finite = Annotated[float, Field(ge=-1e32, le=1e32, allow_inf_nan=False)]  # distances of numbers up to LARGEST, too
 Numbers = Annotated[list[Finite], Field(max_length=MOST_NAMES)]
 
 
@@ -39,6 +39,8 @@ class SeveralFacts(_Strict):
         for values in (self.slopes, self.shifts, self.thresholds):
             if values and len(values) != len(self.labels):
                 raise ValueError(f"{len(values)} numbers for {len(self.labels)} labels")
+        if bool(self.slopes) != bool(self.shifts):
+            raise ValueError("slopes without shifts, or shifts without slopes")
         own = {name: tuple(getattr(self, name)) for name in ("columns", "slopes", "shifts", "thresholds")}
         return Several(tuple(self.labels), separator=self.separator, **own)
 
@@ -62,10 +64,12 @@ class NumberFacts(_Strict):
     level: Annotated[float, Field(gt=0, lt=1)] = LEVEL
     tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     centre: Finite = 0.0
-    scale: Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)] = 1.0
+    scale: Annotated[float, Field(gt=0, le=1e32, allow_inf_nan=False)] = 1.0
     interval: Annotated[list[Finite], Field(min_length=2, max_length=2)] | None = None
 
     def target(self) -> Target:
+        if self.interval and self.interval[0] > self.interval[1]:
+            raise ValueError(f"the interval begins at {self.interval[0]:g}, above its end {self.interval[1]:g}")
         ends = {"interval": (self.interval[0], self.interval[1])} if self.interval else {}
         return Number(
             measure=self.unit, loss=self.loss, level=self.level, tolerance=self.tolerance, centre=self.centre,
@@ -86,7 +90,7 @@ _OTHERS: dict[str, type[SeveralFacts] | type[OrdinalFacts] | type[NumberFacts]] 
 def target_of(facts: Facts) -> Target:
     """Return the target that has these facts. Raises ValueError, in one line, where they are none."""
     kind = facts.get("kind") if isinstance(facts, dict) else None
-    if not isinstance(facts, list) and kind not in _OTHERS:
+    if not isinstance(facts, list) and not (isinstance(kind, str) and kind in _OTHERS):
         raise ValueError(f"expected a list of classes, or the kind {', '.join(_OTHERS)}, found {str(facts)[:60]}")
     try:
         target: Target = (

@@ -91,6 +91,8 @@ class Number(Target):
         if self.loss == "huber":
             centre = float(np.median(truths))
             scale = MEDIAN_TO_DEVIATION * float(np.median(np.abs(truths - centre))) or scale
+        if not scale:
+            raise ValueError(f"train has numbers that differ by {np.ptp(truths):g} at most: give them in another unit")
         return replace(self, centre=centre, scale=scale)
 
     def values(self, logits: Floats) -> NDArray[np.float64]:
@@ -148,7 +150,7 @@ class Number(Target):
         import torch.nn.functional as F
 
         is_there = ~truths[:, 0].isnan()
-        wanted = (truths[:, 0].nan_to_num(nan=self.centre) - self.centre) / self.scale
+        wanted = ((truths[:, 0].nan_to_num(nan=self.centre) - self.centre) / self.scale).to(logits.dtype)
         losses = (
             F.mse_loss(logits[:, 0], wanted, reduction="none") / 2
             if self.loss == "squared"

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tasks.targets.classes import MISSING
-from tasks.targets.target import Floats, Target, Truths, first_of, places, sigmoid
+from tasks.targets.target import Floats, Target, Truths, listed, places, sigmoid
 from tasks.targets.temperature import HIGHEST, LOWEST
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Ordinal(Target):
 
     def read(self, cell: str) -> str:
         if cell.strip() not in self.names:
-            raise ValueError(f"{cell.strip()[:60]!r} is no step, expected one of {first_of(self.names)}")
+            raise ValueError(f"{cell.strip()[:60]!r} is no step, expected one of {listed(self.names)}")
         return cell.strip()
 
     def encode(self, labels: pd.Series) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tasks.targets.classes import reordered
-from tasks.targets.target import Floats, Target, Truths, first_of, sigmoid
+from tasks.targets.target import Floats, Target, Truths, listed, sigmoid
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,8 +78,7 @@ class Several(Target):
             for name in json.loads(cell):
                 if name not in index:
                     raise ValueError(
-                        f"the manifest has label {name!r}, expected some of {first_of(self.names)}: train the head "
-                        "again"
+                        f"the manifest has label {name!r}, expected some of {listed(self.names)}: train the head again"
                     )
                 truths[row, index[name]] = 1
         return truths
@@ -140,7 +139,7 @@ class Several(Target):
         import torch.nn.functional as F
 
         is_there = ~truths.isnan()
-        softened = truths.nan_to_num() * (1 - label_smoothing) + label_smoothing / 2
+        softened = truths.nan_to_num().to(logits.dtype) * (1 - label_smoothing) + label_smoothing / 2
         losses = F.binary_cross_entropy_with_logits(logits, softened, reduction="none")
         return (losses * is_there).sum() / len(self.names)
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:  # verbs that need no torch do not wait for it
 
 Floats = NDArray[Any]  # of floating point
 Truths = NDArray[Any]  # what `encode` returns: (n,) of int64 or float64, or (n, num_labels) float64
+MOST_LISTED, MOST_LETTERS = 20, 60  # names in a message, and letters of each
 Facts = list[str] | dict[str, Any]  # JSON: a list is the kind `classes`
-MOST_SHOWN = 20  # names in a message
 
 
 class Target(ABC):
@@ -143,18 +143,18 @@ def sigmoid(values: Floats) -> NDArray[np.float64]:
         return np.asarray(1 / (1 + np.exp(-values.astype(np.float64))))
 
 
+def listed(names: Sequence[str]) -> str:
+    """Return names as a message lists them: the first of many, each cut short."""
+    shown = [name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 1]}…" for name in names[:MOST_LISTED]]
+    return ", ".join([*shown, "…"] if len(names) > MOST_LISTED else shown)
+
+
 def places(labels: pd.Series, names: Sequence[str], *, what: str) -> NDArray[np.int64]:
     """Return the place (n,) of each label in `names`, -1 where there is none. Raises ValueError for another label."""
     index = {name: position for position, name in enumerate(names)}
     unknown = sorted(set(labels.dropna()) - set(index))
     if unknown:
         raise ValueError(
-            f"the manifest has {what} {unknown[0]!r}, expected one of {first_of(names)}: train the head again"
+            f"the manifest has {what} {unknown[0]!r}, expected one of {listed(names)}: train the head again"
         )
     return np.array([-1 if pd.isna(label) else index[label] for label in labels], dtype=np.int64)
-
-
-def first_of(names: Sequence[str]) -> str:
-    """Return the first names, each cut short, for a message."""
-    shown = ", ".join(name[:60] for name in names[:MOST_SHOWN])
-    return f"{shown} and {len(names) - MOST_SHOWN:,} more" if len(names) > MOST_SHOWN else shown

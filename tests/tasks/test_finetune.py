@@ -215,6 +215,20 @@ def test_head_of_other_classes_is_refused(inputs, workspace, shell, backbone):
     assert refused(shell, workspace) == expected
 
 
+def test_target_without_a_head_because_train_has_no_label_of_it_changes_nothing(inputs, workspace, shell):
+    assert shell("finetune", *arguments()).status == 0
+    before = outputs(workspace, "out")
+    of_val = inputs["label"].where(inputs["split"] == "val")
+    write_table(workspace / "manifest/first.parquet", inputs.assign(colour=of_val))
+    write_json(workspace / "classes.json", CLASSES | {"colour": CLASSES["label"]})
+    done = shell("finetune", *arguments(out="more"))
+    assert done.status == 0, done.stderr
+    after = outputs(workspace, "more")
+    weights = "candidate/model.safetensors"
+    assert after[weights] == before[weights]
+    assert after["curves/curves.csv"] == before["curves/curves.csv"]
+
+
 def test_head_of_another_target_is_refused(backbone, tmp_path):
     layer = np.ones((2, backbone.dim), np.float32), np.ones(2, np.float32)
     save_heads(tmp_path, {"kind": Head(layers=(layer,))}, targets={"kind": ["cat", "dog"]}, facts={})

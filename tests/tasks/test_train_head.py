@@ -283,6 +283,16 @@ def test_words_that_tell_more_than_the_vectors_count_more(inputs, caplog):
     assert "of words 1.0000, joined 1.0000 (words count " in caplog.text
 
 
+@pytest.mark.parametrize("kind", ["centroid", "mlp"])
+def test_head_of_texts_is_the_same_beside_another_target(inputs, kind):
+    folder, manifest, _ = inputs
+    alone = train(folder, modality="text", words="never", head=kind)
+    write_table(folder / "validated" / "manifest" / "a.parquet", manifest.assign(other=manifest["label"]))
+    write_json(folder / "validated" / "classes.json", {"label": CLASSES, "other": CLASSES})
+    beside = train(folder, out="both", modality="text", words="never", head=kind)
+    assert is_same(alone, beside)
+
+
 def test_vocabulary_is_that_of_train(inputs):
     """A text of val or held-out has no influence on it; held-out and leaked texts need not even be there."""
     folder, manifest, _ = inputs

@@ -101,8 +101,9 @@ def fine_tune_trunks(
 ) -> Outcome:
     """Train as `options.trunks` says, and give `model` for each target what answers it best on val.
 
-    With `auto` a target takes its own trunk where that `beats` the shared one; then it takes a trunk only where that
-    beats the head alone. A target that no training improves keeps its head and the backbone, to the bit.
+    A target takes a trunk only where that `beats` the head alone. With `auto`, where both trunks do, it takes its own
+    only where that beats the shared one. A target that no training improves keeps its head and the backbone, to the
+    bit.
 
     Args:
         keeper_of: the targets of a training -> what keeps its state.
@@ -150,21 +151,30 @@ def choose(targets: Mapping[str, Target], learned: Names, tuned: dict[Names, Tun
     chosen: dict[str, Names | None] = dict.fromkeys(targets)
     verdicts = {}
     for name in learned:
-        own, best = (name,), learned if learned in tuned else (name,)
-        if own in tuned and own != best:
+        own = (name,)
+        judged = {
+            names: judge(
+                head=tuned[names].before[name], finetuned=tuned[names].after[name], history=tuned[names].history,
+                significance=significance, **(wording(name, is_own=names == own) if len(targets) > 1 else {}),
+            )
+            for names in dict.fromkeys([learned, own])
+            if names in tuned
+        }  # fmt: skip
+        # where no trunk beats the head, the verdict is that on the better one
+        better = [names for names, verdict in judged.items() if verdict.is_finetuned] or list(judged)
+        best = better[0]
+        if own in better and own != best:
             is_better, _ = beats(tuned[own].after[name], tuned[best].after[name], significance=significance)
             best = own if is_better else best
-        wording = {}
-        if len(targets) > 1:
-            trunk = "its own trunk" if best == own else "the shared trunk"
-            wording = {"subject": f"the model for {name}", "model": trunk}
-        verdicts[name] = judge(
-            head=tuned[best].before[name], finetuned=tuned[best].after[name], history=tuned[best].history,
-            significance=significance, **wording,
-        )  # fmt: skip
+        verdicts[name] = judged[best]
         if verdicts[name].is_finetuned:
             chosen[name] = best
     return Outcome(targets=targets, tuned=tuned, verdicts=verdicts, chosen=chosen)
+
+
+def wording(name: str, *, is_own: bool) -> dict[str, str]:
+    """Return the words of `judge` for one of several targets."""
+    return {"subject": f"the model for {name}", "model": "its own trunk" if is_own else "the shared trunk"}
 
 
 def assemble(

@@ -23,6 +23,7 @@ from tasks.machine.cores import spread
 from tasks.machine.progress import progress
 from tasks.models.classifier import Classifier
 from tasks.targets.kinds import targets_of
+from tasks.targets.number import Number
 from tasks.targets.target import Facts, Target
 from tasks.text.packed import Lengths
 from tasks.text.transform import MOST_WINDOWS, TextTransform
@@ -56,7 +57,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Labels (n, total width) float32 as `label_tensor` makes them, and the samples of train and val.
+    """Labels (n, total width) as `label_tensor` makes them, and the samples of train and val.
 
     `words` are the logits (num_val, num_classes) that the words of val have, by target, where the heads read words.
     """
@@ -261,11 +262,15 @@ def num_full(num_rows: int, size: int) -> int:
 
 
 def label_tensor(rows: pd.DataFrame, targets: Mapping[str, Target | Facts]) -> Tensor:
-    """Return the truths of all targets side by side, (n, total width) float32, NaN where a label is missing."""
-    columns = []
-    for name, target in targets_of(targets).items():
+    """Return the truths of all targets side by side, (n, total width), NaN where a label is missing.
+
+    They are float32, or float64 where one is a number: float32 loses a small difference beside a large number.
+    """
+    known, columns = targets_of(targets), []
+    precision = np.float64 if any(isinstance(target, Number) for target in known.values()) else np.float32
+    for name, target in known.items():
         truths = target.encode(rows[name])
-        columns.append(truths.reshape(len(rows), -1).astype(np.float32))
+        columns.append(truths.reshape(len(rows), -1).astype(precision))
         columns[-1][~target.has_label(truths)] = np.nan
     return torch.from_numpy(np.concatenate(columns, axis=1))
 

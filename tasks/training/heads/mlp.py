@@ -120,6 +120,7 @@ def minibatches_of(rows: StandardRows, val: tuple[Vectors, Labels]) -> Iterator[
 
 
 def columns_of(labels: Labels) -> Tensor:
-    """Return labels (n,) or (n, width) as the training loop takes them, (n, width) float32."""
-    columns = torch.from_numpy(labels.astype(np.float32))
+    """Return labels (n,) or (n, width) as the training loop takes them, (n, width); numbers stay float64."""
+    are_numbers = labels.ndim == 1 and labels.dtype == np.float64
+    columns = torch.from_numpy(labels if are_numbers else labels.astype(np.float32))
     return columns if columns.ndim == 2 else columns[:, None]

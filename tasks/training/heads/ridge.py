@@ -18,10 +18,12 @@ SETTLED = 1e-4  # standard deviations, of the fit to any row
 
 
 class Gram:
-    """The products of the standardised rows, whose mean is 0, over n: (dim, dim), or (n, n) of few rows."""
+    """The products of the standardised rows, whose mean is 0, over n: (dim, dim), or (n, n) of few rows.
+
+    The rows keep it, so it does not keep them: a circle would stay in memory until the garbage collector runs.
+    """
 
     def __init__(self, rows: StandardRows) -> None:
-        self.rows = rows
         self.few: NDArray[np.float32] | None = None  # (n, dim)
         if rows.num < rows.dim:
             self.few = np.concatenate(list(rows.map(vectors_of)))
@@ -39,17 +41,12 @@ class Gram:
         factor, is_lower = cho_factor(matrix, overwrite_a=True, check_finite=False)
         return factor, is_lower
 
-    def weight(self, factor: tuple[Array, bool], numbers: Array) -> Array:
+    def weight(self, rows: StandardRows, factor: tuple[Array, bool], numbers: Array) -> Array:
         """Return the weights (dim,) with the least squares to centred numbers (n,)."""
         if self.few is not None:
-            return np.asarray(self.few.T @ cho_solve(factor, numbers, check_finite=False)) / self.rows.num
-        parts = self.rows.map(lambda chunk: numbers[self.rows.slices[chunk.number]] @ chunk.vectors)
-        return np.asarray(cho_solve(factor, sum(parts) / self.rows.num, check_finite=False))
-
-    def scores(self, weight: Array) -> Array:
-        """Return the products (n,) of the rows with the weights."""
-        weight = weight.astype(np.float32)
-        return np.concatenate(list(self.rows.map(lambda chunk: chunk.vectors @ weight))).astype(np.float64)
+            return np.asarray(self.few.T @ cho_solve(factor, numbers, check_finite=False)) / rows.num
+        parts = rows.map(lambda chunk: numbers[rows.slices[chunk.number]] @ chunk.vectors)
+        return np.asarray(cho_solve(factor, sum(parts) / rows.num, check_finite=False))
 
 
 def path(
@@ -62,25 +59,33 @@ def path(
     """
     gram = rows.once("gram", Gram)
     for l2 in sorted(set(l2_strengths), reverse=True):
-        weight, middle = solve(gram, gram.factor(l2), numbers, loss=loss)
+        weight, middle = solve(rows, gram, gram.factor(l2), numbers, loss=loss)
         yield l2, rows.fold(weight[None], np.array([middle]))
 
 
-def solve(gram: Gram, factor: tuple[Array, bool], numbers: Array, *, loss: NumberLoss) -> tuple[Array, float]:
+def solve(
+    rows: StandardRows, gram: Gram, factor: tuple[Array, bool], numbers: Array, *, loss: NumberLoss
+) -> tuple[Array, float]:  # fmt: skip
     """Return the weights (dim,) and the bias."""
     middle = float(numbers.mean())
-    weight = gram.weight(factor, numbers - middle)
+    weight = gram.weight(rows, factor, numbers - middle)
     if loss == "squared":
         return weight, middle
-    fit = gram.scores(weight) + middle
+    fit = scores(rows, weight) + middle
     for _ in range(MOST_ITERATIONS):
         pulled = fit + np.clip(numbers - fit, -HUBER_WIDTH, HUBER_WIDTH)
         middle = float(pulled.mean())
-        weight = gram.weight(factor, pulled - middle)
-        before, fit = fit, gram.scores(weight) + middle
+        weight = gram.weight(rows, factor, pulled - middle)
+        before, fit = fit, scores(rows, weight) + middle
         if np.abs(fit - before).max() <= SETTLED:
             break
     return weight, middle
+
+
+def scores(rows: StandardRows, weight: Array) -> Array:
+    """Return the products (n,) of the rows with the weights."""
+    weight = weight.astype(np.float32)
+    return np.concatenate(list(rows.map(lambda chunk: chunk.vectors @ weight))).astype(np.float64)
 
 
 def vectors_of(chunk: Chunk) -> NDArray[np.float32]:

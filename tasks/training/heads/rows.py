@@ -68,11 +68,12 @@ class StandardRows:
         if isinstance(vectors, StandardRows) and vectors.slices == self.slices:
             self.__dict__ |= vectors.__dict__ | {"labels": self.labels, "num_outputs": num_outputs}
             return
+        self.has_one_scale = has_one_scale or (isinstance(vectors, StandardRows) and vectors.has_one_scale)
         self.vectors, self.num_outputs = vectors, num_outputs
         self.prior: Prior | None = vectors.prior if isinstance(vectors, StandardRows) else None
         self.num_threads = num_threads or num_cores()
         self.mean, self.scale = self._moments()
-        if has_one_scale:
+        if self.has_one_scale:
             self.scale = np.full_like(self.scale, np.sqrt((self.scale**2).mean()))
         self._kept: dict[int, NDArray[np.float32]] | None = {} if self.num * self.dim * 4 <= in_memory_bytes else None
         self._known: dict[str, Any] = {}

@@ -249,11 +249,18 @@ class _Trial:
         return learned.only(evenly(len(learned.rows))), own.only(is_out)
 
     def rows_of(self, rows: Positions, fold: int) -> StandardRows:
-        """Return standardised rows, the same for all targets that have these."""
+        """Return standardised rows, the same for all targets that have these.
+
+        The latest are kept, one a fold: with what is known of them they may take hundreds of megabytes.
+        """
         key = hashlib.sha256(rows.tobytes()).digest(), fold
-        if key not in self._rows:
-            self._rows[key] = StandardRows(self.part(rows), has_one_scale=self.has_one_scale)
-        return self._rows[key]
+        known = self._rows.pop(key, None)
+        if known is None:
+            while len(self._rows) >= NUM_FOLDS:
+                del self._rows[next(iter(self._rows))]
+            known = StandardRows(self.part(rows), has_one_scale=self.has_one_scale)
+        self._rows[key] = known
+        return known
 
 
 def best_of(results: Sequence[FoldResult]) -> tuple[Array, Array, int]:

@@ -1,6 +1,6 @@
 """The covariance of the rows, and the approximate inverse curvature of the cross-entropy that follows from it."""
 
-from functools import lru_cache, reduce
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ class Whitening:
             )
             self._products = reduce(np.add, products) / np.float32(num)
         self._least = NEGLIGIBLE * float(np.linalg.norm(self._products))
-        self._factor = lru_cache(maxsize=NUM_FACTORS)(self._factorise)
+        self._factors: dict[float, tuple[NDArray[np.floating], bool]] = {}  # by the ridge, the latest last
 
     def apply_inverse(self, gradient: Array, *, at: Pass, l2: float) -> Array:
         """Return gradients (…, num_outputs, dim + 1) times an approximate inverse of the second derivative.
@@ -67,6 +67,14 @@ class Whitening:
             inner = cho_solve(factor, self._few @ columns, check_finite=False)
             solved = (columns - self._few.T @ inner) / ridge
         return np.asarray(solved.T, np.float64).reshape(moved.shape)
+
+    def _factor(self, ridge: float) -> tuple[NDArray[np.floating], bool]:
+        # no lru_cache, whose reference to this object would keep the matrices until the garbage collector runs
+        factor = self._factors.pop(ridge, None) or self._factorise(ridge)
+        while len(self._factors) >= NUM_FACTORS:
+            del self._factors[next(iter(self._factors))]
+        self._factors[ridge] = factor
+        return factor
 
     def _factorise(self, ridge: float) -> tuple[NDArray[np.floating], bool]:
         """Return the Cholesky factor, of a larger ridge where rounding leaves none for this one."""

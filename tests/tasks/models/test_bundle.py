@@ -313,6 +313,7 @@ def test_tensor_of_another_type_is_refused_by_name(saved):
         ({"temperatures": {"other": 1.0}}, "temperatures name the unknown target 'other'"),
         ({"classes": {"label": ["cat", "cat", "eel"]}}, "target 'label': a class, label or step is there twice"),
         ({"classes": {"label": []}}, "target 'label': List should have at least 1 item"),
+        ({"classes": {"label": {"kind": "several", "labels": []}}}, "the target 'label' has no labels"),
         ({"classes": {str(n): ["cat"] for n in range(1001)}}, "classes Dictionary should have at most 1000 items"),
         (
             {"temperatures": {str(n): 1.0 for n in range(1001)}},

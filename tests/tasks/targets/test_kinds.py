@@ -30,7 +30,7 @@ TARGETS = st.one_of(
     st.builds(
         Number, measure=st.text(max_size=9), loss=st.sampled_from(["squared", "huber"]), level=st.floats(0.01, 0.99),
         tolerance=st.none() | st.floats(0, 9), centre=FINITE, scale=st.floats(1e-9, 1e30),
-        interval=st.none() | st.tuples(FINITE, FINITE),
+        interval=st.none() | st.tuples(FINITE, FINITE).map(sorted).map(tuple),
     ),
 )  # fmt: skip
 
@@ -61,6 +61,7 @@ def test_classes_are_a_plain_list():
     [
         (3, "expected a list of classes, or the kind several, ordinal, number, found 3"),
         ({"kind": "ranking"}, "expected a list of classes, or the kind"),
+        ({"kind": ["number"]}, "expected a list of classes, or the kind"),
         ([], "at least 1 item"),
         (["a", 1], "valid string"),
         (["a", "a"], "a class, label or step is there twice"),
@@ -69,6 +70,8 @@ def test_classes_are_a_plain_list():
         ({"kind": "number", "scale": 0.0}, "scale expected greater than 0"),
         ({"kind": "number", "scale": float("nan")}, "scale expected"),
         ({"kind": "number", "colour": "red"}, "colour"),
+        ({"kind": "number", "interval": [5.0, -5.0]}, "the interval begins at 5, above its end -5"),
+        ({"kind": "several", "labels": ["a"], "slopes": [1.0]}, "slopes without shifts"),
         ({"kind": "several", "labels": ["a", "b"], "slopes": [1.0]}, "1 numbers for 2 labels"),
     ],
 )

@@ -7,7 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.targets.kinds import target_of
 from tasks.targets.number import LARGEST, Number, conformal, least_for
+from tasks.targets.several import Several
+from tasks.training.finetuning.tuning import label_tensor
 
 TARGET = Number(measure="degrees", centre=10.0, scale=4.0)
 DRAWS = {
@@ -41,6 +44,29 @@ def test_number_that_is_not_finite_is_refused(cell):
 def test_train_without_two_numbers_is_refused(truths, found):
     with pytest.raises(ValueError, match=f"train has {found}, expected at least two different ones"):
         Number().standardised(np.array(truths))
+
+
+def test_numbers_that_differ_by_less_than_a_scale_can_say_are_refused():
+    with pytest.raises(ValueError, match="train has numbers that differ by 1e-200 at most: give them in another unit"):
+        Number().standardised(np.array([0.0, 1e-200]))
+
+
+@pytest.mark.parametrize("loss", ["squared", "huber"])
+def test_target_with_the_largest_numbers_comes_back_from_its_facts(loss):
+    truths = LARGEST * np.array([1.0, -1.0, 1.0, -1.0, 0.0])
+    target, _ = Number(loss=loss).standardised(truths).calibrate(np.ones((5, 1)), truths)
+    assert target_of(target.facts()) == target
+
+
+def test_small_differences_beside_a_large_number_are_learned_and_judged_exactly():
+    target = Number(centre=2e9, scale=1.0)
+    labels = label_tensor(pd.DataFrame({"time": ["2000000001.5", None]}), {"time": target})
+    assert target.truths_of(labels[:1].numpy())[0] == 2e9 + 1.5
+    logits = torch.ones(2, 1)
+    assert float(target.summed_loss(logits, labels)) == pytest.approx(0.5**2 / 2)
+    assert target.summed_loss(logits, labels).dtype == logits.dtype
+    mixed = label_tensor(pd.DataFrame({"tags": ['["a"]']}), {"tags": Several(("a",))}).double()
+    assert Several(("a",)).summed_loss(logits[:1], mixed).dtype == logits.dtype
 
 
 def test_number_far_off_does_not_widen_the_scale_of_a_robust_loss():

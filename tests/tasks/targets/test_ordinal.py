@@ -86,3 +86,13 @@ def test_loss_in_training_leaves_missing_steps_out_and_falls_towards_the_truth()
 def test_scales_are_compared_only_where_they_have_the_same_steps():
     assert TARGET.aligned(np.eye(4), Ordinal(("poor", "fair", "good"))) is None
     assert TARGET.aligned(np.eye(4), TARGET)[1] == TARGET
+
+
+def test_message_about_an_unknown_step_of_a_long_scale_is_short():
+    target = Ordinal(tuple(f"{number:05d}" + "x" * 500 for number in range(1000)))
+    with pytest.raises(ValueError, match="no step, expected one of 00000x") as raised:
+        target.read("huge")
+    assert len(str(raised.value)) < 2000
+    with pytest.raises(ValueError, match="the manifest has step 'huge'") as raised:
+        target.encode(pd.Series(["huge"]))
+    assert len(str(raised.value)) < 2000

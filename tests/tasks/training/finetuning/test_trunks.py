@@ -70,6 +70,7 @@ def tuned(**after):
         ((0.6, 0.3), (0.6, 0.3), "shared"),  # it is no better
         ((0.6, 0.3), (0.4, 0.35), "shared"),  # its loss is lower, and it is wrong more often
         ((1.2, 0.5), (0.6, 0.3), "own"),  # the shared trunk harms it
+        ((0.7, 0.45), (0.8, 0.35), "own"),  # the shared trunk is wrong more often than the head
         ((1.2, 0.5), (1.3, 0.5), "head"),  # both do
     ],
 )

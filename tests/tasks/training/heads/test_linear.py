@@ -174,3 +174,10 @@ def test_prior_lets_weights_be_large_in_the_directions_of_other_heads_alone():
     assert standard[0] > 0.85
     assert standard[1] < 0.05
     assert prior_of([np.zeros((2, DIM))], share=0.9) is None
+
+
+def test_rows_of_one_scale_keep_it_where_many_labels_cut_them_into_other_chunks():
+    rows = StandardRows(VECTORS, has_one_scale=True)
+    others = StandardRows(rows, num_outputs=4000)
+    assert others.slices != rows.slices
+    assert others.scale == pytest.approx(rows.scale)

@@ -1,3 +1,5 @@
+import weakref
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from tasks.targets.ordinal import Ordinal
 from tasks.targets.several import Several
 from tasks.training.heads.linear import fit_linear
 from tasks.training.heads.options import HeadOptions
+from tasks.training.heads.rows import StandardRows
 from tasks.training.heads.sharing import MOST_LABELS, NUM_FOLDS, Labelled, folds_of, share
 
 OPTIONS = HeadOptions(
@@ -137,3 +140,22 @@ def test_fold_of_a_sample_depends_on_its_name_alone():
     folds = folds_of(names)
     assert folds_of(reversed(names)).tolist() == folds[::-1].tolist()
     assert np.bincount(folds, minlength=NUM_FOLDS).min() > 300
+
+
+def test_rows_of_few_folds_are_in_memory_however_many_targets_have_labels_of_their_own(monkeypatch):
+    vectors, labelled = problem(*["number"] * 5, num_labels=N)
+    labelled = {
+        name: own.only(np.arange(N) % 7 != number) for number, (name, own) in enumerate(labelled.items())
+    }  # fmt: skip
+    made, alive = [], []
+
+    def counted(*arguments, **options):
+        rows = StandardRows(*arguments, **options)
+        made.append(weakref.ref(rows))
+        alive.append(sum(each() is not None for each in made))
+        return rows
+
+    monkeypatch.setattr("tasks.training.heads.sharing.StandardRows", counted)
+    shared(vectors, labelled)
+    assert len(made) > 5 * NUM_FOLDS - 1
+    assert max(alive) <= NUM_FOLDS + 1

@@ -68,7 +68,7 @@ class StandardRows:
         if isinstance(vectors, StandardRows) and vectors.slices == self.slices:
             self.__dict__ |= vectors.__dict__ | {"labels": self.labels, "num_outputs": num_outputs}
             return
-        self.has_one_scale = has_one_scale or (isinstance(vectors, StandardRows) and vectors.has_one_scale)
+        self.has_one_scale: bool = has_one_scale or (isinstance(vectors, StandardRows) and vectors.has_one_scale)
         self.vectors, self.num_outputs = vectors, num_outputs
         self.prior: Prior | None = vectors.prior if isinstance(vectors, StandardRows) else None
         self.num_threads = num_threads or num_cores()

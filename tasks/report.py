@@ -60,7 +60,10 @@ def run(
     validation = read_json(validated / "validation.json")
     health = read_json(audit / "audit.json")
     subject = read_json(evaluation / "subject.json")
-    targets = targets_of(read_json(validated / "classes.json"))
+    answered = set(predictions["target"])  # a target has no head where all its labels of train leaked
+    targets = {
+        name: target for name, target in targets_of(read_json(validated / "classes.json")).items() if name in answered
+    }
     described = describe_targets(
         predictions,
         targets=targets,

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from tasks.machine.files import read_json, write_json
 from tests.kit.kinds import facts
 from tests.tasks.page.test_report import HOSTILE, Tags, words
 
@@ -163,3 +164,10 @@ def test_page_of_two_samples_is_drawn(read):
     few = {"models": ("candidate", "head"), "num_samples": 2}
     for name, kind in (("angle", "number"), ("parts", "several"), ("quality", "ordinal")):
         assert "The candidate is accepted" in words(read(**{name: kind}, **few))
+
+
+def test_page_is_drawn_where_a_target_has_no_head(kinds):
+    written = kinds(shape="classes")
+    known = read_json(written.folder / "validated/classes.json")
+    write_json(written.folder / "validated/classes.json", known | {"angle": facts("number")})
+    assert "The candidate is accepted" in words(written.draw().read_text("utf-8"))

@@ -86,7 +86,7 @@ _OTHERS: dict[str, type[SeveralFacts] | type[OrdinalFacts] | type[NumberFacts]] 
 def target_of(facts: Facts) -> Target:
     """Return the target that has these facts. Raises ValueError, in one line, where they are none."""
     kind = facts.get("kind") if isinstance(facts, dict) else None
-    if not isinstance(facts, list) and kind not in _OTHERS:
+    if not isinstance(facts, list) and not (isinstance(kind, str) and kind in _OTHERS):
         raise ValueError(f"expected a list of classes, or the kind {', '.join(_OTHERS)}, found {str(facts)[:60]}")
     try:
         target: Target = (

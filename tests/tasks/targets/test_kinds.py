@@ -61,6 +61,7 @@ def test_classes_are_a_plain_list():
     [
         (3, "expected a list of classes, or the kind several, ordinal, number, found 3"),
         ({"kind": "ranking"}, "expected a list of classes, or the kind"),
+        ({"kind": ["number"]}, "expected a list of classes, or the kind"),
         ([], "at least 1 item"),
         (["a", 1], "valid string"),
         (["a", "a"], "a class, label or step is there twice"),

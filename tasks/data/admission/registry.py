@@ -78,7 +78,8 @@ def _is_registry(content: Any) -> bool:
 def _are_facts(facts: Any) -> bool:
     if isinstance(facts, dict):
         kind = facts.get("kind")
-        return kind == "number" or (kind in NAMES and _is_list_of_names(facts.get(NAMES[kind])))
+        is_named = isinstance(kind, str) and kind in NAMES and _is_list_of_names(facts.get(NAMES[kind]))
+        return kind == "number" or (is_named and _is_list_of_names(facts.get("columns", [])))
     return _is_list_of_names(facts)
 
 

@@ -38,6 +38,8 @@ def test_error_for_a_file_that_is_not_json_names_it(tmp_path, content):
         {"version": "1", "classes": {}},
         {"version": 1, "classes": 3},
         {"version": 1, "classes": []},
+        {"version": 1, "classes": {"label": {"kind": ["number"]}}},
+        {"version": 1, "classes": {"label": {"kind": "several", "labels": ["cat"], "columns": 3}}},
     ],
 )
 def test_error_for_a_damaged_registry_names_it(tmp_path, content):

@@ -133,7 +133,7 @@ def test_sample_without_its_words_is_not_answered(model):
         ({"num_terms": 5}, "another shape|have the shape|shape"),
         ({"factors": {"topic": {"of_vector": -1.0, "of_words": 1.0}}}, "words.factors.topic.of_vector"),
         ({"factors": {"topic": {"of_vector": 1.0, "of_words": 1e30}}}, "words.factors.topic.of_words"),
-        ({"factors": {"other": {"of_vector": 1.0, "of_words": 1.0}}}, "other targets"),
+        ({"factors": {"other": {"of_vector": 1.0, "of_words": 1.0}}}, "a target that classes lack"),
         (None, "words"),
     ],
 )

@@ -239,6 +239,8 @@ def test_missing_ledger_is_told_by_name_in_one_line(shell, workspace):
         "e",
         "--regression",
         "r",
+        "--head",
+        "h",
         "--batches",
         "b",
         "--raw",

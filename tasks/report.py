@@ -131,7 +131,8 @@ def run(
         "set_aside": newest_first(labels, names).head(report.max_quarantined_rows).to_dict("records"),
         "sharing": read_json(head / "head.json").get("sharing", {}),
         "finetuning": read_json(training / "finetuning.json"),
-        "curves": {measure: curves(epochs, measure) for measure in LINES},
+        # an accuracy over several targets says nothing: each has its own
+        "curves": {measure: curves(epochs, measure) for measure in LINES if measure == "loss" or len(targets) == 1},
         "epochs": numbers(epochs),
         "packed": {"points": mapped, "confusions": packed(described)},
     }

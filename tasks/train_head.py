@@ -197,7 +197,7 @@ def shared(
         logger.info(
             "%s with the heads of %s: cross-validated loss %.4f, alone %.4f (standard error of the difference %.4f), "
             "so it %s", name, ", ".join(comparison.givers), comparison.together, comparison.alone,
-            comparison.standard_error, "shares" if comparison.is_shared else "stays alone",
+            comparison.standard_error, comparison.outcome,
         )  # fmt: skip
     return {name: linear_head(heads[name]) if name in heads else head for name, head in fitted.items()}, compared
 

@@ -66,6 +66,14 @@ class Comparison:
     share: float
     l2: float
 
+    @property
+    def outcome(self) -> str:
+        """Return in words what becomes of the target."""
+        if self.is_shared:
+            return "shares"
+        falls = self.alone - self.together > self.standard_error
+        return "stays alone, because its error would not fall with its loss" if falls else "stays alone"
+
     def facts(self) -> dict[str, Any]:
         return {
             "alone": self.alone,

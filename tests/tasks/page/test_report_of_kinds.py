@@ -122,6 +122,8 @@ def test_reason_and_curves_of_each_target_are_shown(read):
     assert "The model for angle is the head alone. The model for shape is" in section(html, "Fine-tuning")
     assert 'aria-label="Accuracy of shape in each epoch; val, and train dashed"' in html
     assert 'aria-label="Mean error of angle in each epoch; val, and train dashed"' in html
+    assert "Accuracy (share right)" not in section(html, "Fine-tuning")  # a mean over targets says nothing
+    assert "Accuracy (share right)" in section(read(shape="classes"), "Fine-tuning")
 
 
 def test_slices_of_a_number_have_the_mean_error(read):

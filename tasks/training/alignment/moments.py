@@ -22,28 +22,37 @@ class Moments:
     mean: Array
     deviation: Array
 
-    def standardise(self, vectors: NDArray[np.floating]) -> Array:
+    def standardise(self, vectors: NDArray[np.floating]) -> NDArray[np.float32]:
         """(n, dim) -> (n, dim)."""
-        return (np.asarray(vectors, np.float64) - self.mean) / self.deviation
+        return ((vectors - self.mean) / self.deviation).astype(np.float32)
 
     def fold(self, weight: Array, bias: Array) -> tuple[Array, Array]:
         """Return the layer (k, dim), (k,) for vectors as they are, from one for standardised vectors."""
         own = weight / self.deviation
         return own, bias - own @ self.mean
 
+    def unfold(self, weight: Array, bias: Array) -> tuple[Array, Array]:
+        """Return the layer (k, dim), (k,) for standardised vectors, from one for vectors as they are."""
+        return weight * self.deviation, bias + weight @ self.mean
 
-def moments_of(vectors: NDArray[np.floating], *, prior: Moments | None = None) -> Moments:
-    """Return the moments of a domain's vectors (n, dim).
+    def onto(self, others: "Moments") -> "Moments":
+        """Return moments that standardise a domain's vectors to these other moments instead of to 0 and 1."""
+        deviation = self.deviation / others.deviation
+        return Moments(mean=self.mean - others.mean * deviation, deviation=deviation)
+
+
+def moments_of(
+    vectors: NDArray[np.floating], *, weights: Array | None = None, prior: Moments | None = None
+) -> Moments:
+    """Return the moments of a domain's vectors (n, dim), which count as much as their weights (n,) say.
 
     With `prior`, those of the source, they are drawn towards these as if PRIOR_SAMPLES samples had them.
-
-    Raises:
-        ValueError: there are no vectors.
     """
-    if not len(vectors):
-        raise ValueError("a domain has no samples: land some, or take it out of adapt.targets")
     values = np.asarray(vectors, np.float64)
-    mean, variance = values.mean(axis=0), values.var(axis=0)
+    weights = np.ones(len(values)) if weights is None else weights
+    weights = weights / weights.sum()
+    mean = weights @ values
+    variance = weights @ (values - mean) ** 2
     if prior is not None:
         share = len(values) / (len(values) + PRIOR_SAMPLES)
         variance = share * variance + (1 - share) * (prior.deviation**2 + share * (mean - prior.mean) ** 2)

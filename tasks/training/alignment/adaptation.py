@@ -1,0 +1,215 @@
+"""Adapt a head to a target domain: labelled sources and an unlabelled target in, a linear head with its facts out."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from tasks.targets.classes import likeliest
+from tasks.training.alignment import gate, labelled
+from tasks.training.alignment.adapters import train_adapter
+from tasks.training.alignment.domains import Array, DomainHead, Domains
+from tasks.training.alignment.infomax import maximise_information
+from tasks.training.alignment.objective import Answered, Layer, fit_layer
+from tasks.training.alignment.options import AdaptOptions
+from tasks.training.alignment.reweighting import classifier_weights, effective_samples, kernel_weights
+from tasks.training.alignment.shares import estimate_shares
+from tasks.training.alignment.source_only import Fit, calibrated, fit_sources
+from tasks.training.alignment.spaces import Space, as_they_are, correlated, scaled, standardised
+
+logger = logging.getLogger("graftline")
+
+LEAST_EFFECTIVE = 20.0  # samples that weights must leave
+REWEIGHTING_STEPS = 60  # of L-BFGS, from the sources' own head on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adaptation:
+    """The head of the target, the sources' own head beside it, and how many answers on the target differ."""
+
+    head: DomainHead
+    source_only: DomainHead
+    changed: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """A layer for the target in a space, and the facts of the method that found it."""
+
+    space: Space
+    layer: Layer
+    facts: dict[str, Any]
+
+
+class Problem:
+    """The domains with what several methods need of them, computed once."""
+
+    def __init__(self, domains: Domains, options: AdaptOptions, *, seed: int) -> None:
+        self.domains, self.options, self.seed = domains, options, seed
+
+    @cached_property
+    def plain(self) -> Space:
+        return as_they_are(self.domains)
+
+    @cached_property
+    def base(self) -> Fit:
+        return fit_sources(self.plain, self.domains)
+
+    @cached_property
+    def standardised(self) -> Space:
+        return standardised(self.domains)
+
+    @cached_property
+    def standardised_base(self) -> Fit:
+        return fit_sources(self.standardised, self.domains)
+
+    @cached_property
+    def scaled(self) -> tuple[Space, Fit]:
+        space, moments = scaled(self.domains)
+        return space, replace(self.base, layer=moments.unfold(*self.base.layer))
+
+    @cached_property
+    def verdict(self) -> gate.Verdict:
+        return gate.choose(self.plain, self.domains, self.base, seed=self.seed)
+
+
+def adapt(domains: Domains, options: AdaptOptions | None = None, *, seed: int) -> Adaptation:
+    """Return the head of the target domain.
+
+    Where a method cannot work on these domains, the sources' own head stays, with a warning and a `reason` in the facts.
+    Where samples of the target are labelled, `labelled.choose` decides what these labels add.
+    """
+    problem = Problem(domains, options or AdaptOptions(), seed=seed)
+    target, asked = domains.target, problem.options.method
+    facts: dict[str, Any] = {"asked": asked, "num_samples": len(target.vectors)} | remarks(domains)
+    method: str = asked
+    try:
+        check(domains, problem.options)
+        if asked == "auto":
+            method = problem.verdict.method
+            facts |= problem.verdict.facts()
+        found = METHODS[method](problem)
+    except Unsuited as error:
+        method, found = "source", source_only(problem)
+        facts["reason"] = f"the sources' own head stays: {error}"
+        logger.warning("domain %s: %s", target.name, facts["reason"])
+    if target.is_labelled.any():
+        is_far = method == "infomax"
+        layer, more = labelled.choose(found.space, domains, found.layer, is_far=is_far, seed=seed)
+        found = replace(found, layer=layer)
+        facts |= more
+    own = source_only(problem)
+    head, beside = (
+        head_of(which, method=name, facts=known | which.facts)
+        for which, name, known in ((found, method, facts), (own, "source", {}))
+    )
+    answers = (likeliest(each.logits(target.vectors)) for each in (head, beside))
+    return Adaptation(head=head, source_only=beside, changed=float(np.not_equal(*answers).mean()))
+
+
+class Unsuited(ValueError):
+    """A method cannot work on these domains; the message says why."""
+
+
+def check(domains: Domains, options: AdaptOptions) -> None:
+    vectors = domains.target.vectors
+    if len(vectors) < options.min_unlabelled:
+        raise Unsuited(
+            f"it has {len(vectors)} samples, expected at least {options.min_unlabelled}: land more of them, or lower "
+            "adapt.min_unlabelled"
+        )
+    if (vectors == vectors[0]).all():
+        raise Unsuited(f"all of its {len(vectors)} samples have the same vector: look at its files")
+
+
+def remarks(domains: Domains) -> dict[str, Any]:
+    """Return, where there are any, the classes that a source lacks and the number of features constant in a domain."""
+    facts: dict[str, Any] = {"absent_classes": absent} if (absent := domains.absent()) else {}
+    parts = [*(source.train[0] for source in domains.sources), domains.target.vectors]
+    is_constant = np.stack([(part == part[0]).all(axis=0) for part in parts])
+    if num := int((is_constant.any(axis=0) & ~is_constant.all(axis=0)).sum()):
+        facts["constant_features"] = num  # that vary in another domain
+    return facts
+
+
+def source_only(problem: Problem) -> Found:
+    return Found(problem.plain, problem.base.layer, {"l2": problem.base.l2})
+
+
+def standardise(problem: Problem) -> Found:
+    fit = problem.standardised_base
+    return Found(problem.standardised, fit.layer, {"l2": fit.l2})
+
+
+def infomax(problem: Problem) -> Found:
+    """Standardise each domain by itself, then maximise the information."""
+    space, fit = problem.standardised, problem.standardised_base
+    return Found(space, maximise_information(space, problem.domains, fit), {"l2": fit.l2})
+
+
+def infomax_as_is(problem: Problem) -> Found:
+    """Maximise the information on vectors as they are, from the sources' own head on."""
+    space, fit = problem.scaled
+    return Found(space, maximise_information(space, problem.domains, fit), {"l2": fit.l2})
+
+
+def label_shift(problem: Problem) -> Found:
+    """Move the answers of the calibrated head to the shares that expectation maximisation estimates."""
+    plain, base, domains = problem.plain, problem.base, problem.domains
+    weight, bias = (part / base.temperature for part in base.layer)
+    shares = estimate_shares(calibrated(base, plain.target @ base.layer[0].T + base.layer[1]), domains.shares)
+    facts = {name: round_shares(domains, value) for name, value in (("shares", domains.shares), ("estimated", shares))}
+    return Found(plain, (weight, bias + np.log(shares / domains.shares)), {"l2": base.l2} | facts)
+
+
+def reweight(problem: Problem) -> Found:
+    """Fit the sources' samples as much as they resemble the target's."""
+    (space, fit), domains = problem.scaled, problem.domains
+    weights_of = classifier_weights if problem.options.weights == "classifier" else kernel_weights
+    weights = weights_of(space.train, space.target, seed=problem.seed)
+    effective = effective_samples(weights)
+    if not effective >= LEAST_EFFECTIVE:
+        raise Unsuited(
+            f"its samples resemble {effective:.1f} of the sources' {len(weights):,} samples, expected at least "
+            f"{LEAST_EFFECTIVE:g}: weights cannot help, try method infomax"
+        )
+    rows = Answered.labelled(
+        space.train, domains.labels, num_classes=len(domains.classes), weights=weights / weights.sum()
+    )
+    layer = fit_layer(rows, start=fit.layer, l2=fit.l2, most_steps=REWEIGHTING_STEPS)
+    return Found(space, layer, {"l2": fit.l2, "effective_samples": effective})
+
+
+def align(problem: Problem) -> Found:
+    """Make the domains alike by CORAL, or through an adapter that MMD or DANN trains."""
+    kind = problem.options.align
+    if kind == "coral":
+        space = correlated(problem.domains)
+        fit = fit_sources(space, problem.domains)
+        return Found(space, fit.layer, {"l2": fit.l2, "align": kind})
+    space, fit = problem.standardised, problem.standardised_base
+    layer = train_adapter(space, problem.domains, fit, kind=kind, seed=problem.seed)
+    return Found(space, layer, {"l2": fit.l2, "align": kind})
+
+
+METHODS: Mapping[str, Callable[[Problem], Found]] = {
+    "source": source_only,
+    "standardise": standardise,
+    "infomax": infomax,
+    "infomax_as_is": infomax_as_is,
+    "label_shift": label_shift,
+    "reweight": reweight,
+    "align": align,
+}
+
+
+def head_of(found: Found, *, method: str, facts: dict[str, Any]) -> DomainHead:
+    weight, bias = found.space.fold(*found.layer)
+    return DomainHead(weight=weight, bias=bias, method=method, facts=facts)
+
+
+def round_shares(domains: Domains, shares: Array) -> dict[str, float]:
+    return {name: round(float(share), 4) for name, share in zip(domains.classes, shares, strict=True)}

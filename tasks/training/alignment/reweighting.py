@@ -1,0 +1,68 @@
+"""Weights of source samples by how much likelier they are in the target domain: importance weighting (Shimodaira 2000).
+
+It pays where the domains overlap. The effective sample size says whether they do.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from tasks.training.alignment.domains import Array
+from tasks.training.alignment.separation import cross_fitted_scores
+from tasks.training.alignment.moments import moments_of
+
+MOST_RATIO = 10.0  # weights of single samples are clipped: larger ones let a few samples speak for all
+KERNEL_PENALTY = 1.0  # of a mean weight other than 1
+NUM_CENTRES = 1000  # samples of the target that the kernel compares with, drawn by chance
+
+
+def classifier_weights(source: NDArray[np.float32], target: NDArray[np.float32], *, seed: int) -> Array:
+    """Return weights (n,), 1 on average, from the cross-fitted classifier of domains (Bickel et al. 2009)."""
+    logits = cross_fitted_scores(source, target, seed=seed)[0][: len(source)]
+    ratios = np.minimum(np.exp(np.minimum(logits, np.log(MOST_RATIO))), MOST_RATIO)
+    return _to_one(ratios)
+
+
+def kernel_weights(source: NDArray[np.float32], target: NDArray[np.float32], *, seed: int) -> Array:
+    """Return weights (n,), 1 on average, that bring the source's mean to the target's in a kernel's space.
+
+    It is kernel mean matching (Huang et al. 2006) with a Gaussian kernel, whose width is the median distance of
+    samples of the target. A weight lies in 0..MOST_RATIO.
+    """
+    generator = np.random.default_rng(seed)
+    moments = moments_of(np.concatenate([source, target]))
+    rows, centres = moments.standardise(source), moments.standardise(target)
+    if len(centres) > NUM_CENTRES:
+        centres = centres[np.sort(generator.choice(len(centres), NUM_CENTRES, replace=False))]
+    width = np.median(_squares(centres, centres)) or 1.0
+    kernel = np.exp(_squares(rows, rows) / -width)
+    wanted = np.exp(_squares(rows, centres) / -width).mean(axis=1)
+    n = len(rows)
+
+    def distance(weights: Array) -> tuple[float, Array]:
+        pulled = kernel @ weights / n
+        excess = weights.mean() - 1
+        value = weights @ pulled / (2 * n) - weights @ wanted / n + KERNEL_PENALTY / 2 * excess**2
+        return float(value) * n, pulled - wanted + KERNEL_PENALTY * excess
+
+    found = minimize(
+        distance, np.ones(n), jac=True, method="L-BFGS-B", bounds=[(0, MOST_RATIO)] * n, options={"maxiter": 100}
+    )
+    return _to_one(found.x)
+
+
+def effective_samples(weights: Array) -> float:
+    """Return how many samples of equal weight carry as much as these (Kish 1965)."""
+    return float(weights.sum() ** 2 / (weights**2).sum())
+
+
+def _to_one(weights: Array) -> Array:
+    """Scale the weights to a mean of 1; weights that are all 0 stay 0."""
+    mean = weights.mean()
+    return np.asarray(weights / mean if mean > 0 else weights)
+
+
+def _squares(rows: NDArray[np.float32], others: NDArray[np.float32]) -> Array:
+    """Return the squared distances (n, m)."""
+    squares = (rows**2).sum(axis=1)[:, None] + (others**2).sum(axis=1) - 2 * rows @ others.T
+    return np.asarray(np.maximum(squares, 0), np.float64)

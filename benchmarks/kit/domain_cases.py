@@ -83,6 +83,19 @@ def agencies(domains: dict[str, Embedded], seed: int) -> Iterator[Case]:
     yield case("news_AP_Reuters", "news", domains["AP"], domains["Reuters"], seed, share=0.5)
 
 
+def fresh(pictures: dict[str, Embedded], texts: dict[str, Embedded] | None, seed: int) -> Iterator[Case]:
+    """Yield the cases on which nothing was chosen."""
+    strong = ("jpeg", "turned", "grey", "tint")
+    yield from controlled(pictures, seed, prefix="fresh", strong=strong, mild=("mildjpeg",))
+    if texts:
+        source, titles = texts["source"], texts["titles"]
+        yield case("fresh_titles", "strong", source, titles, seed)
+        yield case("fresh_titles_few", "few", source, titles, seed, num_unlabelled=FEW)
+        yield case("fresh_titles_labels", "labels", source, titles, seed, kept=half_rare)
+        yield case("fresh_titles_steep", "labels", source, titles, seed, kept=steep)
+        yield case("fresh_descriptions", "strong", titles, source, seed)
+
+
 def case(
     name: str, group: str, source: Embedded, target: Embedded, seed: int, *, share: float | None = None,
     num_unlabelled: int = NUM_UNLABELLED, kept: Callable[[int], NDArray[np.float64]] | None = None,
@@ -93,8 +106,8 @@ def case(
     are fewer, half. `kept` gives the share of each class that is left, of the number of classes.
     """
     generator = np.random.default_rng(seed)
-    of_source = generator.permutation(len(source.labels))[:MOST_SAMPLES] if share else generator.permutation(
-        len(source.labels)
+    of_source = (
+        generator.permutation(len(source.labels))[:MOST_SAMPLES] if share else generator.permutation(len(source.labels))
     )
     of_source = of_source[: round(SOURCE_SHARE * len(of_source))]
     cut = round(VAL_SHARE * len(of_source))

@@ -1,5 +1,6 @@
 """Domains for the benchmark of adaptation: public sets, and the same pictures under controlled changes, embedded once."""
 
+import csv
 import io
 import re
 import tarfile
@@ -85,25 +86,35 @@ def news(cache: Path) -> dict[str, Embedded]:
 
     The names are taken out of the texts, so that they tell nothing.
     """
-    import csv
-
-    from benchmarks.kit.news import AG_NEWS, MINILM
-    from tasks.embedding.packing import TextEmbedder
-    from tasks.models.encoder_files import load_encoder
-
-    with AG_NEWS.open(encoding="utf-8", newline="") as file:
-        rows = [(f"{row['title']}\n{row['description']}", row["label"]) for row in csv.DictReader(file)]
-    classes = sorted({label for _, label in rows})
     parts: dict[str, tuple[list[str], list[str]]] = {name: ([], []) for name in ("source", *SOURCES)}
-    for text, label in rows:
+    for title, description, label in news_rows():
+        text = f"{title}\n{description}"
         named = {name for name in SOURCES if re.search(rf"\b{name}\b", text, re.IGNORECASE if name == "Reuters" else 0)}
         if len(named) < 2:
             texts, labels = parts[named.pop() if named else "source"]
             texts.append(re.sub(rf"\s*\(?\b({'|'.join(SOURCES)}|REUTERS)\b\)?\s*(- )?", " ", text))
             labels.append(label)
+    return embedded_texts("news", parts, cache)
+
+
+def news_rows() -> list[tuple[str, str, str]]:
+    """Return title, description and label of each item of AG News."""
+    from benchmarks.kit.news import AG_NEWS
+
+    with AG_NEWS.open(encoding="utf-8", newline="") as file:
+        return [(row["title"], row["description"], row["label"]) for row in csv.DictReader(file)]
+
+
+def embedded_texts(prefix: str, parts: dict[str, tuple[list[str], list[str]]], cache: Path) -> dict[str, Embedded]:
+    """Return domains of texts and their labels from the cache, or embed them with MiniLM and keep them there."""
+    from benchmarks.kit.news import MINILM
+    from tasks.embedding.packing import TextEmbedder
+    from tasks.models.encoder_files import load_encoder
+
+    classes = sorted({label for _, labels in parts.values() for label in labels})
     found = {}
     for name, (texts, labels) in parts.items():
-        file = cache / f"news-{name}.npz"
+        file = cache / f"{prefix}-{name}.npz"
         if not file.is_file():
             show(f"embedding {len(texts):,} texts of {name}")
             embedder = TextEmbedder(load_encoder(MINILM), plan(AUTO, modality="text"))
@@ -116,6 +127,26 @@ def news(cache: Path) -> dict[str, Embedded]:
             keep(file, np.concatenate(pieces), [classes.index(label) for label in labels])
         found[name] = kept(file, classes)
     return found
+
+
+def fresh_cifar(cache: Path) -> dict[str, Embedded]:
+    """Return CIFAR-10 under changes that set no number: other pictures as `source`, the rest under each change."""
+    pictures = list(tar_pictures("cifar10-12k.tar"))
+    order = np.random.default_rng(0).permutation([place for place, (path, _) in enumerate(pictures) if "train" in path])
+    source, others = ([pictures[place] for place in np.sort(part)] for part in (order[4000:7000], order[7000:9000]))
+    classes = sorted({PurePath(path).parent.name for path, _ in pictures})
+    return changed_domains("fresh", source, others, FRESH_CHANGES, classes, cache, image_size=112)
+
+
+def fresh_news(cache: Path) -> dict[str, Embedded]:
+    """Return AG News as descriptions, `source`, and as the titles of other items."""
+    parts: dict[str, tuple[list[str], list[str]]] = {"descriptions": ([], []), "titles": ([], [])}
+    for number, (title, description, label) in enumerate(news_rows()):
+        name, text = ("titles", title) if number % 3 == 0 else ("descriptions", description)
+        parts[name][0].append(text)
+        parts[name][1].append(label)
+    found = embedded_texts("news", parts, cache)
+    return {"source": found["descriptions"], "titles": found["titles"]}
 
 
 def changed_domains(
@@ -201,6 +232,30 @@ def noisy(deviation: float) -> Change:
     return lambda pixels, generator: pixels + deviation * generator.standard_normal(pixels.shape, dtype=np.float32)
 
 
+def as_jpeg(quality: int) -> Change:
+    def change(pixels: Pixels, generator: np.random.Generator) -> Pixels:
+        content = io.BytesIO()
+        Image.fromarray(np.round(pixels * 255).astype(np.uint8)).save(content, "JPEG", quality=quality)
+        return np.asarray(decode_sample(content.getvalue()), np.float32) / 255
+
+    return change
+
+
+def turned(degrees: float) -> Change:
+    """Turn by up to so many degrees, to either side."""
+
+    def change(pixels: Pixels, generator: np.random.Generator) -> Pixels:
+        image = Image.fromarray(np.round(pixels * 255).astype(np.uint8))
+        image = image.rotate(generator.uniform(-degrees, degrees), Image.Resampling.BICUBIC)
+        return np.asarray(image, np.float32) / 255
+
+    return change
+
+
+def in_grey(pixels: Pixels, generator: np.random.Generator) -> Pixels:
+    return np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2)
+
+
 def with_contrast(factor: float) -> Change:
     return lambda pixels, generator: 0.5 + factor * (pixels - 0.5)
 
@@ -261,4 +316,12 @@ HAND_CHANGES: dict[str, Change] = {
     "mildlight": lit(brightness=0.9),
     "wall": on_background(is_photograph=False),
     "photo": on_background(is_photograph=True),
+}
+FRESH_CHANGES: dict[str, Change] = {
+    "clean": as_it_is,
+    "jpeg": as_jpeg(8),
+    "turned": turned(45),
+    "grey": in_grey,
+    "tint": lit(brightness=0.8, tint=(1.0, 0.8, 0.6)),
+    "mildjpeg": as_jpeg(50),
 }

@@ -14,7 +14,7 @@ def drawn(num, *, seed, move=0.0, stretch=1.0, shares=(1 / 3, 1 / 3, 1 / 3)):
     centres = np.random.default_rng(99).standard_normal((len(CLASSES), DIM))
     ways = np.random.default_rng(98).standard_normal((2, DIM))
     labels = generator.choice(len(CLASSES), num, p=shares)
-    vectors = centres[labels] + 0.7 * generator.standard_normal((num, DIM))
+    vectors = centres[labels] + 1.3 * generator.standard_normal((num, DIM))
     return (vectors * stretch ** ways[0] + move * ways[1]).astype(np.float32), labels
 
 

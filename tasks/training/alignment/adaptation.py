@@ -16,9 +16,9 @@ from tasks.training.alignment.infomax import maximise_information
 from tasks.training.alignment.objective import Answered, Layer, fit_layer
 from tasks.training.alignment.options import AdaptOptions
 from tasks.training.alignment.reweighting import classifier_weights, effective_samples, kernel_weights
-from tasks.training.alignment.shares import estimate_shares
+from tasks.training.alignment.shares import estimate_shares, predicted_shares
 from tasks.training.alignment.source_only import Fit, calibrated, fit_sources
-from tasks.training.alignment.spaces import Space, as_they_are, correlated, scaled, standardised
+from tasks.training.alignment.spaces import Space, as_they_are, correlated, scaled, standardised, with_shares
 
 logger = logging.getLogger("graftline")
 
@@ -145,9 +145,15 @@ def standardise(problem: Problem) -> Found:
 
 
 def infomax(problem: Problem) -> Found:
-    """Standardise each domain by itself, then maximise the information."""
-    space, fit = problem.standardised, problem.standardised_base
-    return Found(space, maximise_information(space, problem.domains, fit), {"l2": fit.l2})
+    """Standardise each domain by itself at the target's shares of the classes, then maximise the information.
+
+    The shares are those that `infomax_as_is` predicts. Wrong ones cost little: the head starts anew from the sources'.
+    """
+    fit, domains = problem.standardised_base, problem.domains
+    (scaled, _), found = problem.scaled, infomax_as_is(problem)
+    shares = predicted_shares(scaled.target @ found.layer[0].T + found.layer[1], domains.shares)
+    space = with_shares(problem.standardised, domains.labels, shares / domains.shares)
+    return Found(space, maximise_information(space, domains, fit), {"l2": fit.l2})
 
 
 def infomax_as_is(problem: Problem) -> Found:

@@ -53,7 +53,7 @@ def train_adapter(space: Space, domains: Domains, start: Fit, *, kind: Literal["
     unlike: Callable[[Tensor, Tensor, float], Tensor] = mean_discrepancy
     if kind == "dann":
 
-        def unlike(ours: Tensor, theirs: Tensor, progress: float) -> Tensor:
+        def unlike(ours: "Tensor", theirs: "Tensor", progress: float) -> "Tensor":
             ramp = 2 / (1 + np.exp(-10 * progress)) - 1  # as Ganin et al. turn the adversary on
             both = torch.cat([ours, theirs])
             turned = both.detach() * (1 + ramp) - both * ramp  # the same values, the gradient reversed

@@ -66,7 +66,9 @@ class Domains:
     def __post_init__(self) -> None:
         target = self.target
         if not self.sources:
-            raise ValueError(f"there is one domain only, {target.name}: adaptation needs labelled samples of another one")
+            raise ValueError(
+                f"there is one domain only, {target.name}: adaptation needs labelled samples of another one"
+            )
         if not len(target.vectors):
             raise ValueError(f"the target domain {target.name} has no samples: land some, or take it from the targets")
         for source in self.sources:
@@ -80,6 +82,15 @@ class Domains:
             check_finite(source.train[0])
             check_finite(source.val[0])
         check_finite(target.vectors)
+        for name, labels, least in (
+            *((source.name, part[1], 0) for source in self.sources for part in (source.train, source.val)),
+            (target.name, target.labels, MISSING),
+        ):
+            if len(labels) and not least <= labels.min() <= labels.max() < len(self.classes):
+                raise ValueError(
+                    f"domain {name} has labels {labels.min()} to {labels.max()}, expected {least} to "
+                    f"{len(self.classes) - 1}: all domains need one list of classes"
+                )
         counts = np.bincount(self.labels, minlength=len(self.classes))
         known = target.labels[target.is_labelled]
         for label in np.flatnonzero(counts == 0):

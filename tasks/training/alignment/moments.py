@@ -41,9 +41,7 @@ class Moments:
         return Moments(mean=self.mean - others.mean * deviation, deviation=deviation)
 
 
-def moments_of(
-    vectors: NDArray[np.floating], *, weights: Array | None = None, prior: Moments | None = None
-) -> Moments:
+def moments_of(vectors: NDArray[np.floating], *, weights: Array | None = None, prior: Moments | None = None) -> Moments:
     """Return the moments of a domain's vectors (n, dim), which count as much as their weights (n,) say.
 
     With `prior`, those of the source, they are drawn towards these as if PRIOR_SAMPLES samples had them.

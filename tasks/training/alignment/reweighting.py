@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from tasks.training.alignment.domains import Array
-from tasks.training.alignment.separation import cross_fitted_scores
 from tasks.training.alignment.moments import moments_of
+from tasks.training.alignment.separation import cross_fitted_scores
 
 MOST_RATIO = 10.0  # weights of single samples are clipped: larger ones let a few samples speak for all
 KERNEL_PENALTY = 1.0  # of a mean weight other than 1
+LEAST_LIKENESS = 1e-3  # mean kernel of the source sample that resembles the target most: below it nothing does
 NUM_CENTRES = 1000  # samples of the target that the kernel compares with, drawn by chance
 
 
@@ -27,7 +28,7 @@ def kernel_weights(source: NDArray[np.float32], target: NDArray[np.float32], *, 
     """Return weights (n,), 1 on average, that bring the source's mean to the target's in a kernel's space.
 
     It is kernel mean matching (Huang et al. 2006) with a Gaussian kernel, whose width is the median distance of
-    samples of the target. A weight lies in 0..MOST_RATIO.
+    samples of the target. A weight lies in 0..MOST_RATIO; all are 0 where no source sample resembles the target.
     """
     generator = np.random.default_rng(seed)
     moments = moments_of(np.concatenate([source, target]))
@@ -38,6 +39,8 @@ def kernel_weights(source: NDArray[np.float32], target: NDArray[np.float32], *, 
     kernel = np.exp(_squares(rows, rows) / -width)
     wanted = np.exp(_squares(rows, centres) / -width).mean(axis=1)
     n = len(rows)
+    if wanted.max() < LEAST_LIKENESS:
+        return np.zeros(n)
 
     def distance(weights: Array) -> tuple[float, Array]:
         pulled = kernel @ weights / n
@@ -53,7 +56,8 @@ def kernel_weights(source: NDArray[np.float32], target: NDArray[np.float32], *, 
 
 def effective_samples(weights: Array) -> float:
     """Return how many samples of equal weight carry as much as these (Kish 1965)."""
-    return float(weights.sum() ** 2 / (weights**2).sum())
+    squares = float((weights**2).sum())
+    return float(weights.sum()) ** 2 / squares if squares else 0.0
 
 
 def _to_one(weights: Array) -> Array:

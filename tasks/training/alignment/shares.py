@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2_contingency
 
+from tasks.targets.classes import log_probabilities
 from tasks.training.alignment.domains import Array, Labels
 
 PRIOR_SAMPLES = 20  # that the source's shares count for
@@ -12,17 +13,17 @@ CONVERGED = 1e-6
 LEAST_SHARE = 1e-4
 
 
-def estimate_shares(log_probabilities: Array, shares: Array) -> Array:
+def estimate_shares(log_p: Array, shares: Array) -> Array:
     """Return the share (k,) of each class in a domain where p(vector | class) is that of the source.
 
     It is the maximum of likelihood that expectation maximisation finds (Saerens, Latinne and Decaestecker 2002), with
     the source's shares as a prior that counts PRIOR_SAMPLES samples.
 
     Args:
-        log_probabilities: (m, k), those of a calibrated head of the source.
+        log_p: log-probabilities (m, k), those of a calibrated head of the source.
         shares: (k,) of the source's train.
     """
-    likelihoods = np.exp(log_probabilities) / shares
+    likelihoods = np.exp(log_p) / shares
     estimated = shares
     for _ in range(MOST_STEPS):
         posteriors = likelihoods * estimated
@@ -32,6 +33,12 @@ def estimate_shares(log_probabilities: Array, shares: Array) -> Array:
         if abs(estimated - previous).max() < CONVERGED:
             break
     return np.asarray(np.maximum(estimated, LEAST_SHARE))
+
+
+def predicted_shares(logits: Array, shares: Array) -> Array:
+    """Return the share (k,) of each class in the answers of logits (m, k), with the source's shares as a prior."""
+    counts = np.exp(log_probabilities(logits)).sum(axis=0) + PRIOR_SAMPLES * shares
+    return np.asarray(counts / counts.sum())
 
 
 def histogram_p_value(source: Labels, target: Labels, *, num_classes: int) -> float:

@@ -1,6 +1,7 @@
 """The head of the sources alone, which stands beside every adaptation; its strength is chosen on the sources' val."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from threadpoolctl import threadpool_limits
@@ -27,7 +28,7 @@ class Fit:
     val_logits: Array  # (num_val, k)
 
 
-def fit_sources(space: Space, domains: Domains) -> Fit:
+def fit_sources(space: Space, domains: Domains, *, strengths: Sequence[float] = STRENGTHS) -> Fit:
     """Return the logistic regression over all sources with the least log-loss on their val; without val, a middle one.
 
     Each strength is tried in every space, so that the source's own head is tuned as carefully as an adapted one.
@@ -37,13 +38,13 @@ def fit_sources(space: Space, domains: Domains) -> Fit:
     least = math.inf
     with threadpool_limits(1):
         solver = Solver(TrainingRows(space.train, labels, domains.classes), max_iterations=MOST_ITERATIONS)
-        for l2, solution in solver.path(STRENGTHS, relative_tolerance=CHOICE_TOLERANCE):
+        for l2, solution in solver.path(strengths, relative_tolerance=CHOICE_TOLERANCE):
             weight, bias = solver.fold(solution)
             logits = space.val @ weight.T + bias
             if len(val_labels):
                 loss = float(losses(logits, val_labels).mean())
             else:
-                loss = abs(math.log(l2 / STRENGTHS[len(STRENGTHS) // 2]))
+                loss = abs(math.log(l2 / strengths[len(strengths) // 2]))
             if loss < least:
                 least = loss
                 temperature = fit_temperature(logits, val_labels)

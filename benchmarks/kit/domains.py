@@ -1,4 +1,4 @@
-"""Domains for the benchmark of adaptation: public sets, and the same pictures under controlled changes, embedded once."""
+"""Domains for the benchmark of adaptation: public sets and the same pictures under changes, embedded once."""
 
 import csv
 import io

@@ -79,8 +79,8 @@ class Problem:
 def adapt(domains: Domains, options: AdaptOptions | None = None, *, seed: int) -> Adaptation:
     """Return the head of the target domain.
 
-    Where a method cannot work on these domains, the sources' own head stays, with a warning and a `reason` in the facts.
-    Where samples of the target are labelled, `labelled.choose` decides what these labels add.
+    Where a method cannot work on these domains, the sources' own head stays, with a warning and a `reason` in the
+    facts. Where samples of the target are labelled, `labelled.choose` decides what these labels add.
     """
     problem = Problem(domains, options or AdaptOptions(), seed=seed)
     target, asked = domains.target, problem.options.method
@@ -92,7 +92,7 @@ def adapt(domains: Domains, options: AdaptOptions | None = None, *, seed: int) -
             method = problem.verdict.method
             facts |= problem.verdict.facts()
         found = METHODS[method](problem)
-    except Unsuited as error:
+    except UnsuitedError as error:
         method, found = "source", source_only(problem)
         facts["reason"] = f"the sources' own head stays: {error}"
         logger.warning("domain %s: %s", target.name, facts["reason"])
@@ -110,19 +110,19 @@ def adapt(domains: Domains, options: AdaptOptions | None = None, *, seed: int) -
     return Adaptation(head=head, source_only=beside, changed=float(np.not_equal(*answers).mean()))
 
 
-class Unsuited(ValueError):
+class UnsuitedError(ValueError):
     """A method cannot work on these domains; the message says why."""
 
 
 def check(domains: Domains, options: AdaptOptions) -> None:
     vectors = domains.target.vectors
     if len(vectors) < options.min_unlabelled:
-        raise Unsuited(
+        raise UnsuitedError(
             f"it has {len(vectors)} samples, expected at least {options.min_unlabelled}: land more of them, or lower "
             "adapt.min_unlabelled"
         )
     if (vectors == vectors[0]).all():
-        raise Unsuited(f"all of its {len(vectors)} samples have the same vector: look at its files")
+        raise UnsuitedError(f"all of its {len(vectors)} samples have the same vector: look at its files")
 
 
 def remarks(domains: Domains) -> dict[str, Any]:
@@ -178,7 +178,7 @@ def reweight(problem: Problem) -> Found:
     weights = weights_of(space.train, space.target, seed=problem.seed)
     effective = effective_samples(weights)
     if not effective >= LEAST_EFFECTIVE:
-        raise Unsuited(
+        raise UnsuitedError(
             f"its samples resemble {effective:.1f} of the sources' {len(weights):,} samples, expected at least "
             f"{LEAST_EFFECTIVE:g}: weights cannot help, try method infomax"
         )

@@ -17,7 +17,7 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A labelled domain: vectors (n, dim) and labels (n,) of train, and of val. `recipe` says how they were embedded."""
+    """A labelled domain: vectors (n, dim) and labels (n,) of train, and of val. `recipe` is how they were embedded."""
 
     name: str
     train: tuple[Vectors, Labels]

@@ -14,6 +14,7 @@ from tasks.training.alignment.separation import cross_fitted_scores
 MOST_RATIO = 10.0  # weights of single samples are clipped: larger ones let a few samples speak for all
 KERNEL_PENALTY = 1.0  # of a mean weight other than 1
 LEAST_LIKENESS = 1e-3  # mean kernel of the source sample that resembles the target most: below it nothing does
+MOST_ROWS = 5000  # samples of the sources that the kernel compares, drawn by chance; the others get no weight
 NUM_CENTRES = 1000  # samples of the target that the kernel compares with, drawn by chance
 
 
@@ -31,6 +32,11 @@ def kernel_weights(source: NDArray[np.float32], target: NDArray[np.float32], *, 
     samples of the target. A weight lies in 0..MOST_RATIO; all are 0 where no source sample resembles the target.
     """
     generator = np.random.default_rng(seed)
+    if len(source) > MOST_ROWS:
+        drawn = np.sort(generator.choice(len(source), MOST_ROWS, replace=False))
+        weights = np.zeros(len(source))
+        weights[drawn] = kernel_weights(source[drawn], target, seed=seed)
+        return _to_one(weights)
     moments = moments_of(np.concatenate([source, target]))
     rows, centres = moments.standardise(source), moments.standardise(target)
     if len(centres) > NUM_CENTRES:

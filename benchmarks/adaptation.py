@@ -238,8 +238,10 @@ def seconds_of_a_stage(found: dict[str, Draw]) -> list[float]:
     case = next((case for case in found["pacs"](0) if case.group == "pacs"), None) if "pacs" in found else None
     if case is None:
         return []
-    parts = [np.resize(np.concatenate([a, b]), (1500, *a.shape[1:])) for a, b in zip(case.train, case.val, strict=True)]
-    source = Source(name="source", train=(parts[0][:1200], parts[1][:1200]), val=(parts[0][1200:], parts[1][1200:]))
+    vectors, labels = (np.concatenate([part, more]) for part, more in zip(case.train, case.val, strict=True))
+    rows = np.resize(np.arange(len(labels)), 1500)
+    parts = [(vectors[part], labels[part]) for part in (rows[:1200], rows[1200:])]
+    source = Source(name="source", train=parts[0], val=parts[1])
     target = Target.unlabelled("target", np.resize(case.unlabelled, (750, case.unlabelled.shape[1])))
     domains = Domains(sources=[source], target=target, classes=case.classes)
     seconds = []
@@ -279,7 +281,7 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def mean(runs: Sequence[dict[str, Any]], method: str) -> float:
-    return statistics.mean(run["accuracy"][method] for run in runs)
+    return statistics.mean(float(run["accuracy"][method]) for run in runs)
 
 
 def gain(run: dict[str, Any], method: str = "auto") -> float:
@@ -288,7 +290,8 @@ def gain(run: dict[str, Any], method: str = "auto") -> float:
 
 def best_in_hindsight(runs: Sequence[dict[str, Any]]) -> float:
     """Return the mean accuracy of source-only at the strength that is best on the samples that judge."""
-    return max(statistics.mean(run["by_strength"][l2] for run in runs) for l2 in runs[0]["by_strength"])
+    strengths = runs[0]["by_strength"]
+    return max(statistics.mean(float(run["by_strength"][l2]) for run in runs) for l2 in strengths)
 
 
 def make_claims(rows: Sequence[dict[str, Any]], alarms: dict[str, Any], seconds: Sequence[float]) -> list[Claim]:

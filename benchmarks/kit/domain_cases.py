@@ -133,7 +133,7 @@ def half_rare(num_classes: int) -> NDArray[np.float64]:
 
 
 def steep(num_classes: int) -> NDArray[np.float64]:
-    return np.maximum(STEEP ** np.arange(num_classes), LEAST_STEEP)
+    return np.maximum(np.power(STEEP, np.arange(num_classes)), LEAST_STEEP)
 
 
 def part(domain: Embedded, rows: Rows) -> Embedded:

@@ -18,7 +18,7 @@ from tasks.embedding.embedder import AUTO, Embedder, plan
 from tasks.images.decode import decode_sample
 from tasks.machine.cores import one_thread_each
 
-Pixels = NDArray[np.float32]  # (height, width, 3) in 0..1
+Pixels = NDArray[np.floating]  # (height, width, 3) in 0..1
 Change = Callable[[Pixels, np.random.Generator], Pixels]
 Labelled = tuple[Image.Image, str]  # a picture and its class
 

@@ -96,7 +96,7 @@ class Domains:
         for label in np.flatnonzero(counts == 0):
             has = f"the target domain {target.name} has labels of it" if label in known else "nor has the target"
             raise ValueError(
-                f"no source domain has a sample of class {self.classes[label]} in train, {has}: label some in a source "
+                f"no source domain has a sample of class {self.classes[int(label)]} in train, {has}: label some in a source "
                 "domain, or take the class out"
             )
 

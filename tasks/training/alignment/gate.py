@@ -6,6 +6,7 @@ anything moved; the classes' shares are tried as the only cause before the featu
 
 import math
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from tasks.targets.classes import likeliest
@@ -59,18 +60,18 @@ def choose(plain: Space, domains: Domains, base: Fit, *, seed: int) -> Verdict:
     shares = estimate_shares(calibrated(base, logits), domains.shares)
     kept = resampled(domains.labels, shares / domains.shares, seed=seed)
     rest = tell_apart(plain.train[kept], plain.target, seed=seed)
-    about = {"seen": seen, "rest": rest, "shares": shares}
+    verdict = partial(Verdict, seen=seen, rest=rest, shares=shares)
     if not _is_seen(rest):
-        return Verdict(method="label_shift", reason="the domains differ by their classes' shares alone", **about)
+        return verdict(method="label_shift", reason="the domains differ by their classes' shares alone")
     if not is_seen:
         reason = "the predicted classes' shares moved, and not they alone, but too little is seen to undo it"
-        return Verdict(method="source", reason=reason, **about)
+        return verdict(method="source", reason=reason)
     if rest.auc >= STRONG_AUC:
-        return Verdict(method="infomax", reason="the domains are far apart", **about)
+        return verdict(method="infomax", reason="the domains are far apart")
     if len(plain.target) < MODERATE_SAMPLES:
         reason = f"the shift is moderate, and fewer than {MODERATE_SAMPLES} samples do not pay for undoing it"
-        return Verdict(method="source", reason=reason, **about)
-    return Verdict(method="infomax_as_is", reason="the domains differ moderately", **about)
+        return verdict(method="source", reason=reason)
+    return verdict(method="infomax_as_is", reason="the domains differ moderately")
 
 
 def _is_seen(separation: Separation) -> bool:

@@ -76,7 +76,8 @@ def correlated(domains: Domains) -> Space:
     """Give the sources the target's means and correlations: CORAL (Sun, Feng and Saenko 2016)."""
     plain = as_they_are(domains)
     mean, covariance = _covariance(plain.target)
-    train, val = [], []
+    train: list[NDArray[np.float32]] = []
+    val: list[NDArray[np.float32]] = []
     for source in domains.sources:
         its_mean, its_covariance = _covariance(source.train[0])
         across = _power(its_covariance, -0.5) @ _power(covariance, 0.5)

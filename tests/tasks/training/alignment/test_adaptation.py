@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tasks.training.alignment.adaptation import adapt
-from tasks.training.alignment.domains import Domains, Source, Target
+from tasks.training.alignment import labelled
+from tasks.training.alignment.adaptation import Problem, adapt
+from tasks.training.alignment.domains import DomainHead, Domains, Source, Target
 from tasks.training.alignment.options import AdaptOptions
 from tests.kit.domains import CLASSES, DIM, accuracy, domains, drawn, source
 
@@ -95,18 +96,27 @@ def test_permuting_the_labels_that_judge_changes_no_byte_of_the_head():
     assert heads[0].facts == heads[1].facts
 
 
-def test_a_label_of_the_target_that_does_not_judge_counts():
-    first, second = (adapt(with_labels(num)[0], seed=0).head for num in (40, 60))
-    assert first.facts["num_labels"] == 40
-    assert set(first.facts["brier"]) == {"adapted", "informed", "pooled", "towards", "propagated"}
-    assert first.facts["labels"] != "adapted" or second.facts["labels"] != "adapted"
-
-
-def test_labels_of_the_target_are_worth_something():
+def test_labels_of_the_target_that_do_not_judge_count():
     problem, vectors, labels = with_labels(60)
-    unlabelled = replace(problem, target=Target.unlabelled("cartoon", problem.target.vectors))
-    with_few = accuracy(adapt(problem, seed=0).head, vectors, labels)
-    assert with_few >= accuracy(adapt(unlabelled, seed=0).head, vectors, labels)
+    own = adapt(problem, AdaptOptions(method="source"), seed=0)
+    assert own.head.facts["num_labels"] == 60
+    assert set(own.head.facts["brier"]) == {"adapted", "informed", "pooled", "towards", "propagated"}
+    assert own.head.facts["labels"] != "adapted"
+    assert accuracy(own.head, vectors, labels) > accuracy(own.source_only, vectors, labels) + 0.1
+
+
+@pytest.mark.parametrize("candidate", labelled.CANDIDATES)
+def test_each_candidate_with_labels_is_better_there_than_the_sources_own_head(candidate):
+    problem, vectors, labels = with_labels(60)
+    rows = np.flatnonzero(problem.target.is_labelled)
+    work = Problem(problem, AdaptOptions(), seed=0)
+    few = labelled.Few(
+        space=work.standardised, domains=problem, adapted=work.standardised_base.layer, rows=rows,
+        labels=problem.target.labels[rows],
+    )  # fmt: skip
+    weight, bias = work.standardised.fold(*labelled.CANDIDATES[candidate](few))
+    head = DomainHead(weight=weight, bias=bias, method=candidate)
+    assert accuracy(head, vectors, labels) > accuracy(adapt(problem, seed=0).source_only, vectors, labels) + 0.1
 
 
 def test_each_of_several_sources_is_standardised_by_itself():

@@ -63,7 +63,6 @@ METHODS = {
     "mmd": AdaptOptions(method="align", align="mmd"),
     "dann": AdaptOptions(method="align", align="dann"),
 }
-PEERED = ("pacs", "strong")  # groups of cases on which the peers run
 STRONG = ("blur", "noise", "contrast")  # of cifar
 ALARM_SIZES = (30, 50, 100, 200, 400)
 ALARM_DRAWS = 12
@@ -172,7 +171,7 @@ def measure(case: Case, seed: int, skada: Any) -> dict[str, Any]:
     row |= {"accuracy": accuracies, "seconds": seconds, "by_strength": by_strength(domains, case)}
     if case.group == "pacs":
         row["labelled"] = {str(num): accuracy(with_labels(case, num, seed).head, case) for num in LABELS}
-    if skada and case.group in PEERED:
+    if skada and (case.group == "pacs" or case.name in [f"cifar_{change}" for change in STRONG]):
         row["peers"] = {name: peer(case) for name, peer in peers(skada).items()}
     return row
 

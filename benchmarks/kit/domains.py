@@ -276,14 +276,13 @@ def on_background(*, is_photograph: bool) -> Change:
 
     def change(pixels: Pixels, generator: np.random.Generator) -> Pixels:
         height, width = pixels.shape[:2]
+        behind: Pixels = pixels * np.array([0.55, 0.75, 0.6], np.float32)
         if is_photograph:
             if not pictures:
                 pictures.extend(content for _, content in tar_pictures("cifar10-12k.tar"))
             content = pictures[generator.integers(len(pictures))]
             image = decode_sample(content).resize((width, height), Image.Resampling.BICUBIC)
             behind = np.asarray(image, np.float32) / 255
-        else:
-            behind = pixels * np.array([0.55, 0.75, 0.6], np.float32)
         hand = hand_mask(pixels)[:, :, None]
         return hand * pixels + (1 - hand) * behind
 

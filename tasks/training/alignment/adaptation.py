@@ -23,6 +23,7 @@ from tasks.training.alignment.spaces import Space, as_they_are, correlated, scal
 logger = logging.getLogger("graftline")
 
 LEAST_EFFECTIVE = 20.0  # samples that weights must leave
+NUM_ROUNDS = 2  # of infomax
 REWEIGHTING_STEPS = 60  # of L-BFGS, from the sources' own head on
 
 
@@ -147,13 +148,16 @@ def standardise(problem: Problem) -> Found:
 def infomax(problem: Problem) -> Found:
     """Standardise each domain by itself at the target's shares of the classes, then maximise the information.
 
-    The shares are those that `infomax_as_is` predicts. Wrong ones cost little: the head starts anew from the sources'.
+    The shares are at first those that `infomax_as_is` predicts, then those of the round before. A head that standardises
+    at wrong shares is not kept: each round starts anew from the sources' head.
     """
     fit, domains = problem.standardised_base, problem.domains
-    (scaled, _), found = problem.scaled, infomax_as_is(problem)
-    shares = predicted_shares(scaled.target @ found.layer[0].T + found.layer[1], domains.shares)
-    space = with_shares(problem.standardised, domains.labels, shares / domains.shares)
-    return Found(space, maximise_information(space, domains, fit), {"l2": fit.l2})
+    found = infomax_as_is(problem)
+    for _ in range(NUM_ROUNDS):
+        shares = predicted_shares(found.space.target @ found.layer[0].T + found.layer[1], domains.shares)
+        space = with_shares(problem.standardised, domains.labels, shares / domains.shares)
+        found = Found(space, maximise_information(space, domains, fit), {"l2": fit.l2})
+    return replace(found, facts=found.facts | {"estimated": named(domains, shares)})
 
 
 def infomax_as_is(problem: Problem) -> Found:
@@ -167,7 +171,7 @@ def label_shift(problem: Problem) -> Found:
     plain, base, domains = problem.plain, problem.base, problem.domains
     weight, bias = (part / base.temperature for part in base.layer)
     shares = estimate_shares(calibrated(base, plain.target @ base.layer[0].T + base.layer[1]), domains.shares)
-    facts = {name: round_shares(domains, value) for name, value in (("shares", domains.shares), ("estimated", shares))}
+    facts = {name: named(domains, value) for name, value in (("shares", domains.shares), ("estimated", shares))}
     return Found(plain, (weight, bias + np.log(shares / domains.shares)), {"l2": base.l2} | facts)
 
 
@@ -217,5 +221,5 @@ def head_of(found: Found, *, method: str, facts: dict[str, Any]) -> DomainHead:
     return DomainHead(weight=weight, bias=bias, method=method, facts=facts)
 
 
-def round_shares(domains: Domains, shares: Array) -> dict[str, float]:
+def named(domains: Domains, shares: Array) -> dict[str, float]:
     return {name: round(float(share), 4) for name, share in zip(domains.classes, shares, strict=True)}

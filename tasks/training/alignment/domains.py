@@ -94,10 +94,11 @@ class Domains:
         counts = np.bincount(self.labels, minlength=len(self.classes))
         known = target.labels[target.is_labelled]
         for label in np.flatnonzero(counts == 0):
+            name = self.classes[int(label)]
             has = f"the target domain {target.name} has labels of it" if label in known else "nor has the target"
             raise ValueError(
-                f"no source domain has a sample of class {self.classes[int(label)]} in train, {has}: label some in a source "
-                "domain, or take the class out"
+                f"no source domain has a sample of class {name} in train, {has}: label some in a source, or take "
+                "the class out"
             )
 
     @property

@@ -148,8 +148,8 @@ def standardise(problem: Problem) -> Found:
 def infomax(problem: Problem) -> Found:
     """Standardise each domain by itself at the target's shares of the classes, then maximise the information.
 
-    The shares are at first those that `infomax_as_is` predicts, then those of the round before. A head that standardises
-    at wrong shares is not kept: each round starts anew from the sources' head.
+    The shares are at first those that `infomax_as_is` predicts, then those of the round before. Each round starts anew
+    from the sources' head, so that a head at wrong shares is not kept.
     """
     fit, domains = problem.standardised_base, problem.domains
     found = infomax_as_is(problem)
@@ -157,7 +157,7 @@ def infomax(problem: Problem) -> Found:
         shares = predicted_shares(found.space.target @ found.layer[0].T + found.layer[1], domains.shares)
         space = with_shares(problem.standardised, domains.labels, shares / domains.shares)
         found = Found(space, maximise_information(space, domains, fit), {"l2": fit.l2})
-    return replace(found, facts=found.facts | {"estimated": named(domains, shares)})
+    return replace(found, facts=found.facts | both(domains, shares))
 
 
 def infomax_as_is(problem: Problem) -> Found:
@@ -171,8 +171,7 @@ def label_shift(problem: Problem) -> Found:
     plain, base, domains = problem.plain, problem.base, problem.domains
     weight, bias = (part / base.temperature for part in base.layer)
     shares = estimate_shares(calibrated(base, plain.target @ base.layer[0].T + base.layer[1]), domains.shares)
-    facts = {name: named(domains, value) for name, value in (("shares", domains.shares), ("estimated", shares))}
-    return Found(plain, (weight, bias + np.log(shares / domains.shares)), {"l2": base.l2} | facts)
+    return Found(plain, (weight, bias + np.log(shares / domains.shares)), {"l2": base.l2} | both(domains, shares))
 
 
 def reweight(problem: Problem) -> Found:
@@ -221,5 +220,10 @@ def head_of(found: Found, *, method: str, facts: dict[str, Any]) -> DomainHead:
     return DomainHead(weight=weight, bias=bias, method=method, facts=facts)
 
 
-def named(domains: Domains, shares: Array) -> dict[str, float]:
-    return {name: round(float(share), 4) for name, share in zip(domains.classes, shares, strict=True)}
+def both(domains: Domains, estimated: Array) -> dict[str, dict[str, float]]:
+    """Return the facts on the classes' shares in the sources, `shares`, and in the target, `estimated`."""
+
+    def named(shares: Array) -> dict[str, float]:
+        return {name: round(float(share), 4) for name, share in zip(domains.classes, shares, strict=True)}
+
+    return {"shares": named(domains.shares), "estimated": named(estimated)}

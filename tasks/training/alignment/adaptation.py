@@ -137,7 +137,8 @@ def remarks(domains: Domains) -> dict[str, Any]:
 
 
 def source_only(problem: Problem) -> Found:
-    return Found(problem.plain, problem.base.layer, {"l2": problem.base.l2})
+    space, fit = problem.scaled
+    return Found(space, fit.layer, {"l2": fit.l2})
 
 
 def standardise(problem: Problem) -> Found:
@@ -168,10 +169,10 @@ def infomax_as_is(problem: Problem) -> Found:
 
 def label_shift(problem: Problem) -> Found:
     """Move the answers of the calibrated head to the shares that expectation maximisation estimates."""
-    plain, base, domains = problem.plain, problem.base, problem.domains
-    weight, bias = (part / base.temperature for part in base.layer)
-    shares = estimate_shares(calibrated(base, plain.target @ base.layer[0].T + base.layer[1]), domains.shares)
-    return Found(plain, (weight, bias + np.log(shares / domains.shares)), {"l2": base.l2} | both(domains, shares))
+    (space, fit), domains = problem.scaled, problem.domains
+    weight, bias = (part / fit.temperature for part in fit.layer)
+    shares = estimate_shares(calibrated(fit, space.target @ fit.layer[0].T + fit.layer[1]), domains.shares)
+    return Found(space, (weight, bias + np.log(shares / domains.shares)), {"l2": fit.l2} | both(domains, shares))
 
 
 def reweight(problem: Problem) -> Found:

@@ -26,6 +26,7 @@ Seconds are processor seconds of one core. Intervals are 95 % over the seeds (t 
 """
 
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -81,13 +82,16 @@ def main() -> None:
             found[name] = draw()
         except FileNotFoundError as error:
             skipped[name] = str(error)
-    rows = []
+    rows = read_rows(arguments.keep)
+    done = {(row["case"], row["seed"]) for row in rows}
     with threadpool_limits(1), one_thread_each():
         for seed in range(1 if arguments.quick else arguments.seeds):
             for name, cases in found.items():
                 for case in cases(seed):
-                    show(f"seed {seed}, {case.name}")
-                    rows.append(measure(case, seed, skada) | {"set": name, "seed": seed})
+                    if (case.name, seed) not in done:
+                        show(f"seed {seed}, {case.name}")
+                        rows.append(measure(case, seed, skada) | {"set": name, "seed": seed})
+                        keep_row(rows[-1], arguments.keep)
         alarms = false_alarms(found)
         seconds = seconds_of_a_stage(found)
     finish(
@@ -104,8 +108,19 @@ def parse_arguments() -> argparse.Namespace:
     )
     command.add_argument("--cache", type=Path, default=Path("data/scratch/domains"), help="where embeddings are kept")
     command.add_argument("--skada", type=Path, help="the folder that skada was installed into, if it is not importable")
+    command.add_argument("--keep", type=Path, help="the file of finished runs, to resume from")
     command.add_argument("--seeds", type=int, default=NUM_SEEDS, help="the number of seeds; --quick takes one")
     return command.parse_args()
+
+
+def read_rows(kept: Path | None) -> list[dict[str, Any]]:
+    return list(map(json.loads, kept.read_text("utf-8").splitlines())) if kept and kept.is_file() else []
+
+
+def keep_row(row: dict[str, Any], kept: Path | None) -> None:
+    if kept:
+        with kept.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
 
 
 Draw = Callable[[int], Iterator[Case]]
@@ -168,8 +183,9 @@ def measure(case: Case, seed: int, skada: Any) -> dict[str, Any]:
         if name == "auto":
             row["auto"] = about(found)
             accuracies["source"] = accuracy(found.source_only, case)
-    row |= {"accuracy": accuracies, "seconds": seconds, "by_strength": by_strength(domains, case)}
+    row |= {"accuracy": accuracies, "seconds": seconds}
     if case.group == "pacs":
+        row["by_strength"] = by_strength(domains, case)
         row["labelled"] = {str(num): accuracy(with_labels(case, num, seed).head, case) for num in LABELS}
     if skada and (case.group == "pacs" or case.name in [f"cifar_{change}" for change in STRONG]):
         row["peers"] = {name: peer(case) for name, peer in peers(skada).items()}
@@ -260,10 +276,10 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         entry["accuracy"] = {method: mean(runs, method) for method in runs[0]["accuracy"]}
         entry["gain"], entry["gain_half_width"] = mean_and_half_width([gain(run) for run in runs])
         entry["gains"] = [gain(run) for run in runs]
-        entry["source_best_in_hindsight"] = best_in_hindsight(runs)
         entry["auto"] = [run["auto"] for run in runs]
         entry["seconds"] = {key: statistics.median(run["seconds"][key] for run in runs) for key in runs[0]["seconds"]}
         if "labelled" in runs[0]:
+            entry["source_best_in_hindsight"] = best_in_hindsight(runs)
             entry["labelled"] = {
                 key: statistics.mean(run["labelled"][key] for run in runs) for key in runs[0]["labelled"]
             }

@@ -5,7 +5,7 @@ from typing import Literal
 
 from tasks.machine.bounds import Count
 
-Method = Literal["auto", "source", "standardise", "infomax", "label_shift", "reweight", "align"]
+Method = Literal["auto", "source", "standardise", "infomax", "infomax_as_is", "label_shift", "reweight", "align"]
 
 
 @dataclass(frozen=True, kw_only=True)

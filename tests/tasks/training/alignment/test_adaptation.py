@@ -44,6 +44,16 @@ def test_auto_moves_only_the_shares_where_only_they_moved():
     assert accuracy(found.head, vectors, labels) >= accuracy(found.source_only, vectors, labels)
 
 
+@pytest.mark.parametrize(("num", "method"), [(300, "infomax_as_is"), (60, "source")])
+def test_a_moderate_shift_is_undone_carefully_and_with_few_samples_not_at_all(num, method):
+    problem, labels = domains(num=num, move=0.4)
+    found = adapt(problem, seed=0)
+    assert found.head.method == method
+    assert 0.6 < found.head.facts["separation"]["auc"] < 0.8
+    vectors = problem.target.vectors
+    assert accuracy(found.head, vectors, labels) >= accuracy(found.source_only, vectors, labels)
+
+
 @pytest.mark.parametrize(
     "options",
     [

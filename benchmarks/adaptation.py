@@ -45,7 +45,7 @@ from benchmarks.kit.summary import CONFIDENCE, mean_and_half_width
 from tasks.machine.cores import one_thread_each
 from tasks.targets.classes import MISSING
 from tasks.training.alignment.adaptation import Adaptation, Problem, adapt
-from tasks.training.alignment.domains import DomainHead, Domains, Source, Target
+from tasks.training.alignment.domains import DomainHead, Domains, SourceDomain, TargetDomain
 from tasks.training.alignment.options import AdaptOptions
 from tasks.training.alignment.separation import tell_apart
 from tasks.training.alignment.source_only import STRENGTHS, fit_sources
@@ -201,10 +201,10 @@ def about(found: Adaptation) -> dict[str, Any]:
     return {"method": found.head.method, "changed": found.changed} | {key: facts[key] for key in keys if key in facts}
 
 
-def domains_of(case: Case, target: Target | None = None) -> Domains:
-    source = Source(name="source", train=case.train, val=case.val)
+def domains_of(case: Case, target: TargetDomain | None = None) -> Domains:
+    source = SourceDomain(name="source", train=case.train, val=case.val)
     return Domains(
-        sources=[source], target=target or Target.unlabelled(case.name, case.unlabelled), classes=case.classes
+        sources=[source], target=target or TargetDomain.unlabelled(case.name, case.unlabelled), classes=case.classes
     )
 
 
@@ -215,7 +215,7 @@ def with_labels(case: Case, num: int, seed: int) -> Adaptation:
     for label in range(len(case.classes)):
         rows = generator.permutation(np.flatnonzero(case.hidden == label))[:num]
         labels[rows] = label
-    target = Target(name=case.name, vectors=case.unlabelled, labels=labels)
+    target = TargetDomain(name=case.name, vectors=case.unlabelled, labels=labels)
     return adapt(domains_of(case, target), seed=seed)
 
 
@@ -259,8 +259,8 @@ def seconds_of_a_stage(found: dict[str, Draw]) -> list[float]:
     vectors, labels = (np.concatenate([part, more]) for part, more in zip(case.train, case.val, strict=True))
     rows = np.resize(np.arange(len(labels)), 1500)
     parts = [(vectors[part], labels[part]) for part in (rows[:1200], rows[1200:])]
-    source = Source(name="source", train=parts[0], val=parts[1])
-    target = Target.unlabelled("target", np.resize(case.unlabelled, (750, case.unlabelled.shape[1])))
+    source = SourceDomain(name="source", train=parts[0], val=parts[1])
+    target = TargetDomain.unlabelled("target", np.resize(case.unlabelled, (750, case.unlabelled.shape[1])))
     domains = Domains(sources=[source], target=target, classes=case.classes)
     seconds = []
     for _ in range(3):

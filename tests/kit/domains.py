@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tasks.training.alignment.domains import Domains, Source, Target
+from tasks.training.alignment.domains import Domains, SourceDomain, TargetDomain
 
 CLASSES = ["cat", "dog", "owl"]
 DIM = 12
@@ -21,13 +21,13 @@ def drawn(num, *, seed, move=0.0, stretch=1.0, shares=(1 / 3, 1 / 3, 1 / 3)):
 def source(name="photo", *, num=300, seed=0, **shift):
     cut = num * 4 // 5
     vectors, labels = drawn(num, seed=seed, **shift)
-    return Source(name=name, train=(vectors[:cut], labels[:cut]), val=(vectors[cut:], labels[cut:]))
+    return SourceDomain(name=name, train=(vectors[:cut], labels[:cut]), val=(vectors[cut:], labels[cut:]))
 
 
 def domains(*, num=300, seed=1, sources=None, **shift):
     """Return a source and an unlabelled target, and the target's labels."""
     vectors, labels = drawn(num, seed=seed, **shift)
-    target = Target.unlabelled("cartoon", vectors)
+    target = TargetDomain.unlabelled("cartoon", vectors)
     return Domains(sources=sources or [source()], target=target, classes=CLASSES), labels
 
 

@@ -16,7 +16,7 @@ Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class SourceDomain:
     """A labelled domain: vectors (n, dim) and labels (n,) of train, and of val. `recipe` is how they were embedded."""
 
     name: str
@@ -26,7 +26,7 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Target:
+class TargetDomain:
     """The domain to adapt to: vectors (m, dim), and labels (m,), MISSING where a sample has none."""
 
     name: str
@@ -59,8 +59,8 @@ class Domains:
             recipes or widths, or numbers that are not finite.
     """
 
-    sources: Sequence[Source]
-    target: Target
+    sources: Sequence[SourceDomain]
+    target: TargetDomain
     classes: Sequence[str]
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from tasks.training.alignment import labelled
 from tasks.training.alignment.adaptation import Problem, adapt
-from tasks.training.alignment.domains import DomainHead, Domains, Source, Target
+from tasks.training.alignment.domains import DomainHead, Domains, SourceDomain, TargetDomain
 from tasks.training.alignment.options import AdaptOptions
 from tests.kit.domains import CLASSES, DIM, accuracy, domains, drawn, source
 
@@ -96,7 +96,7 @@ def with_labels(num_labels, *, permuted=False):
     if permuted:
         labels[judges] = np.random.default_rng(5).permutation(labels[judges])
     known = np.where(judges | (np.arange(400) < 100 + num_labels), labels, -1)
-    target = Target.without_judges("cartoon", vectors, known, judges=judges)
+    target = TargetDomain.without_judges("cartoon", vectors, known, judges=judges)
     return Domains(sources=[source()], target=target, classes=CLASSES), vectors[judges], labels[judges]
 
 
@@ -169,7 +169,7 @@ def test_a_feature_that_is_constant_in_one_domain_is_told_and_does_no_harm():
     ids=["few samples", "one vector", "disjoint supports"],
 )  # fmt: skip
 def test_the_head_of_the_sources_stays_with_a_warning(target, options, reason, caplog):
-    problem = Domains(sources=[source()], target=Target.unlabelled("cartoon", target), classes=CLASSES)
+    problem = Domains(sources=[source()], target=unlabelled(target), classes=CLASSES)
     found = adapt(problem, options, seed=0)
     assert found.head.method == "source"
     assert found.head.weight.tobytes() == found.source_only.weight.tobytes()
@@ -178,35 +178,38 @@ def test_the_head_of_the_sources_stays_with_a_warning(target, options, reason, c
 
 
 def changed(**changes):
-    return {"sources": [source()], "target": Target.unlabelled("cartoon", drawn(50, seed=1)[0]), "classes": CLASSES} | (
-        changes
-    )
+    target = unlabelled(drawn(50, seed=1)[0])
+    return {"sources": [source()], "target": target, "classes": CLASSES} | changes
+
+
+def unlabelled(vectors):
+    return TargetDomain.unlabelled("cartoon", vectors)
 
 
 def without_class(label):
     vectors, labels = drawn(200, seed=0)
     has = labels != label
-    return Source(name="photo", train=(vectors[has], labels[has]), val=(vectors[:10], labels[:10]))
+    return SourceDomain(name="photo", train=(vectors[has], labels[has]), val=(vectors[:10], labels[:10]))
 
 
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
         (changed(sources=[]), "one domain only, cartoon"),
-        (changed(target=Target.unlabelled("cartoon", np.empty((0, DIM)))), "target domain cartoon has no samples"),
+        (changed(target=unlabelled(np.empty((0, DIM)))), "target domain cartoon has no samples"),
         (changed(sources=[without_class(2)]), "no source domain has a sample of class owl in train"),
         (
             changed(
                 sources=[without_class(2)],
-                target=Target(name="cartoon", vectors=np.zeros((3, DIM)), labels=np.array([2, -1, 0])),
+                target=TargetDomain(name="cartoon", vectors=np.zeros((3, DIM)), labels=np.array([2, -1, 0])),
             ),
             "the target domain cartoon has labels of it",
         ),
         (changed(classes=[*CLASSES, "cow"]), "class cow"),
         (changed(classes=CLASSES[:2]), "domain photo has labels 0 to 2, expected 0 to 1"),
-        (changed(target=Target.unlabelled("cartoon", np.zeros((3, 5)))), "different recipes"),
-        (changed(target=Target.unlabelled("cartoon", np.zeros((3, DIM)), recipe="other")), "different recipes"),
-        (changed(target=Target.unlabelled("cartoon", np.full((30, DIM), np.nan))), "not finite"),
+        (changed(target=unlabelled(np.zeros((3, 5)))), "different recipes"),
+        (changed(target=TargetDomain.unlabelled("cartoon", np.zeros((3, DIM)), recipe="other")), "different recipes"),
+        (changed(target=unlabelled(np.full((30, DIM), np.nan))), "not finite"),
         (changed(sources=[replace(source(), train=(np.empty((0, DIM)), np.empty(0, int)))]), "no labelled samples"),
     ],
 )  # fmt: skip

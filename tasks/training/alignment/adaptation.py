@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from tasks.targets.classes import likeliest
 from tasks.training.alignment import gate, labelled
@@ -83,7 +84,12 @@ def adapt(domains: Domains, options: AdaptOptions | None = None, *, seed: int) -
     Where a method cannot work on these domains, the sources' own head stays, with a warning and a `reason` in the
     facts. Where samples of the target are labelled, `labelled.choose` decides what these labels add.
     """
-    problem = Problem(domains, options or AdaptOptions(), seed=seed)
+    with threadpool_limits(1):  # so that no bit depends on the number of cores
+        return solve(Problem(domains, options or AdaptOptions(), seed=seed))
+
+
+def solve(problem: Problem) -> Adaptation:
+    domains = problem.domains
     target, asked = domains.target, problem.options.method
     facts: dict[str, Any] = {"asked": asked, "num_samples": len(target.vectors)} | remarks(domains)
     method: str = asked
@@ -99,7 +105,7 @@ def adapt(domains: Domains, options: AdaptOptions | None = None, *, seed: int) -
         logger.warning("domain %s: %s", target.name, facts["reason"])
     if target.is_labelled.any():
         is_far = method == "infomax"
-        layer, more = labelled.choose(found.space, domains, found.layer, is_far=is_far, seed=seed)
+        layer, more = labelled.choose(found.space, domains, found.layer, is_far=is_far, seed=problem.seed)
         found = replace(found, layer=layer)
         facts |= more
     own = source_only(problem)

@@ -4,8 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from threadpoolctl import threadpool_limits
-
 from tasks.targets.classes import log_probabilities, losses
 from tasks.targets.temperature import fit_temperature
 from tasks.training.alignment.domains import Array, Domains
@@ -36,19 +34,18 @@ def fit_sources(space: Space, domains: Domains, *, strengths: Sequence[float] = 
     labels, val_labels = domains.labels, domains.val_labels
     best: Fit | None = None
     least = math.inf
-    with threadpool_limits(1):
-        solver = Solver(TrainingRows(space.train, labels, domains.classes), max_iterations=MOST_ITERATIONS)
-        for l2, solution in solver.path(strengths, relative_tolerance=CHOICE_TOLERANCE):
-            weight, bias = solver.fold(solution)
-            logits = space.val @ weight.T + bias
-            if len(val_labels):
-                loss = float(losses(logits, val_labels).mean())
-            else:
-                loss = abs(math.log(l2 / strengths[len(strengths) // 2]))
-            if loss < least:
-                least = loss
-                temperature = fit_temperature(logits, val_labels)
-                best = Fit(layer=(weight, bias), l2=l2, temperature=temperature, val_logits=logits)
+    solver = Solver(TrainingRows(space.train, labels, domains.classes), max_iterations=MOST_ITERATIONS)
+    for l2, solution in solver.path(strengths, relative_tolerance=CHOICE_TOLERANCE):
+        weight, bias = solver.fold(solution)
+        logits = space.val @ weight.T + bias
+        if len(val_labels):
+            loss = float(losses(logits, val_labels).mean())
+        else:
+            loss = abs(math.log(l2 / strengths[len(strengths) // 2]))
+        if loss < least:
+            least = loss
+            temperature = fit_temperature(logits, val_labels)
+            best = Fit(layer=(weight, bias), l2=l2, temperature=temperature, val_logits=logits)
     assert best is not None
     return best
 

@@ -146,6 +146,14 @@ def test_a_class_that_one_source_lacks_may_come_from_another():
     assert accuracy(head, problem.target.vectors, labels) > 0.8
 
 
+def test_sources_without_val_get_a_middle_strength():
+    part = replace(source(), val=(np.empty((0, DIM), np.float32), np.empty(0, np.int64)))
+    problem, labels = domains(sources=[part], **MOVED)
+    found = adapt(problem, seed=0)
+    assert found.source_only.facts["l2"] == 0.01
+    assert accuracy(found.head, problem.target.vectors, labels) > 0.8
+
+
 def test_a_feature_that_is_constant_in_one_domain_is_told_and_does_no_harm():
     problem, labels = domains(**MOVED)
     problem.target.vectors[:, 3] = 0.25

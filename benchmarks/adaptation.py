@@ -65,6 +65,7 @@ METHODS = {
     "dann": AdaptOptions(method="align", align="dann"),
 }
 SLOW_PEERS = ("kernel",)  # a minute on 2,560 source samples: on the pairs of PACS alone
+CONTROLLED = ("cifar", "hands", "fresh")  # sets whose cases `labels` and `steep` move nothing but the shares
 STRONG = ("blur", "noise", "contrast")  # of cifar
 ALARM_SIZES = (30, 50, 100, 200, 400)
 ALARM_DRAWS = 12
@@ -97,7 +98,7 @@ def main() -> None:
         seconds = seconds_of_a_stage(found)
     finish(
         settings={"quick": arguments.quick, "seeds": arguments.seeds, "confidence": CONFIDENCE, "skipped": skipped},
-        raw={"cases": summarise(rows), "false_alarms": alarms, "seconds": seconds},
+        raw={"cases": summarise(rows), "half_widths": half_widths(rows), "false_alarms": alarms, "seconds": seconds},
         claims=make_claims(rows, alarms, seconds),
     )
 
@@ -312,7 +313,17 @@ def best_in_hindsight(runs: Sequence[dict[str, Any]]) -> float:
     return max(statistics.mean(float(run["by_strength"][l2]) for run in runs) for l2 in strengths)
 
 
+def half_widths(rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    """Return the half width of the interval of each claim that differs from seed to seed, from its value at each."""
+    values: dict[str, list[float]] = {}
+    for seed in dict.fromkeys(row["seed"] for row in rows):
+        for claim in make_claims([row for row in rows if row["seed"] == seed], {"draws": 0}, []):
+            values.setdefault(claim.name, []).append(claim.value)
+    return {name: mean_and_half_width(its)[1] for name, its in values.items()}
+
+
 def make_claims(rows: Sequence[dict[str, Any]], alarms: dict[str, Any], seconds: Sequence[float]) -> list[Claim]:
+    """Return the claims on the runs. Those on false alarms and seconds stay away where they were not measured."""
     by_case: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         by_case.setdefault(row["case"], []).append(row)
@@ -330,7 +341,7 @@ def make_claims(rows: Sequence[dict[str, Any]], alarms: dict[str, Any], seconds:
     for name, cases, target in (
         ("gain_points.controlled", [f"cifar_{change}" for change in STRONG], 12.0),
         ("no_shift_points", [name for name, runs in by_case.items() if runs[0]["group"] == "none"], HARM),
-        ("label_shift_points", ["cifar_labels", "cifar_steep", "hands_labels", "hands_steep"], 0.0),
+        ("label_shift_points", [f"{name}_{kind}" for name in CONTROLLED for kind in ("labels", "steep")], 0.0),
     ):
         known = [gains[case] for case in cases if case in gains]
         if known:

@@ -27,7 +27,7 @@ def main() -> None:
     result = read("adaptation")
     page = PAGE.read_text("utf-8")
     page = replaced(page, "cases", cases_table(result["raw"]["cases"]))
-    page = replaced(page, "claims", claims_table(result["claims"]))
+    page = replaced(page, "claims", claims_table(result["claims"], result["raw"]["half_widths"]))
     PAGE.write_text(page, "utf-8")
 
 
@@ -48,11 +48,13 @@ def times(chosen: tuple[str, int]) -> str:
     return f"{chosen[0]} {chosen[1]} x"
 
 
-def claims_table(claims: list[dict[str, Any]]) -> str:
+def claims_table(claims: list[dict[str, Any]], half_widths: dict[str, float | None]) -> str:
     lines = ["| claim | measured | target | holds |", "|---|---|---|---|"]
     for claim in claims:
         name = claim["name"].removeprefix("adaptation.")
-        lines.append(f"| {name} | {claim['value']:.3g} | {claim['target']:g} | {'yes' if claim['holds'] else 'no'} |")
+        width = half_widths.get(claim["name"])
+        value = f"{claim['value']:.3g}" + (f" ± {width:.2g}" if width else "")
+        lines.append(f"| {name} | {value} | {claim['target']:g} | {'yes' if claim['holds'] else 'no'} |")
     return "\n".join(lines) + "\n"
 
 

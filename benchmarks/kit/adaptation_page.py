@@ -36,7 +36,8 @@ def cases_table(cases: list[dict[str, Any]]) -> str:
     lines = ["| case | " + " | ".join(COLUMNS.values()) + " | gain of auto | auto chose |"]
     lines.append("|" + "---|" * (len(COLUMNS) + 3))
     for case in cases:
-        accuracies = " | ".join(f"{case['accuracy'][name]:.1f}" for name in COLUMNS)
+        known = case["accuracy"]
+        accuracies = " | ".join(f"{known[name]:.1f}" if name in known else "" for name in COLUMNS)
         width = case["gain_half_width"]
         gain = f"{case['gain']:+.1f}" + (f" ± {width:.1f}" if width is not None else "")
         chosen = Counter(run["method"] for run in case["auto"])

@@ -16,14 +16,13 @@ from tasks.training.alignment.domains import Array, DomainHead, Domains
 from tasks.training.alignment.infomax import maximise_information
 from tasks.training.alignment.objective import Answered, Layer, fit_layer
 from tasks.training.alignment.options import AdaptOptions
-from tasks.training.alignment.reweighting import classifier_weights, effective_samples, kernel_weights
+from tasks.training.alignment.reweighting import classifier_weights, effective_samples, flattened, kernel_weights
 from tasks.training.alignment.shares import estimate_shares, predicted_shares
 from tasks.training.alignment.source_only import Fit, calibrated, fit_sources
 from tasks.training.alignment.spaces import Space, as_they_are, correlated, scaled, standardised, with_shares
 
 logger = logging.getLogger("graftline")
 
-LEAST_EFFECTIVE = 20.0  # samples that weights must leave
 NUM_ROUNDS = 2  # of infomax
 REWEIGHTING_STEPS = 60  # of L-BFGS, from the sources' own head on
 
@@ -183,20 +182,24 @@ def label_shift(problem: Problem) -> Found:
 
 def reweight(problem: Problem) -> Found:
     """Fit the sources' samples as much as they resemble the target's."""
-    (space, fit), domains = problem.scaled, problem.domains
+    domains = problem.domains
+    space, _ = scaled(domains, by_all=True)
+    fit = fit_sources(space, domains)
     weights_of = classifier_weights if problem.options.weights == "classifier" else kernel_weights
     weights = weights_of(space.train, space.target, seed=problem.seed)
     effective = effective_samples(weights)
-    if not effective >= LEAST_EFFECTIVE:
+    if not effective:
         raise UnsuitedError(
-            f"its samples resemble {effective:.1f} of the sources' {len(weights):,} samples, expected at least "
-            f"{LEAST_EFFECTIVE:g}: weights cannot help, try method infomax"
+            f"none of the sources' {len(weights):,} samples resembles its samples: weights cannot help, try method "
+            "infomax"
         )
+    weights = flattened(weights)
     rows = Answered.labelled(
         space.train, domains.labels, num_classes=len(domains.classes), weights=weights / weights.sum()
     )
     layer = fit_layer(rows, start=fit.layer, l2=fit.l2, most_steps=REWEIGHTING_STEPS)
-    return Found(space, layer, {"l2": fit.l2, "effective_samples": effective})
+    facts = {"effective_samples": effective, "effective_samples_flattened": effective_samples(weights)}
+    return Found(space, layer, {"l2": fit.l2} | facts)
 
 
 def align(problem: Problem) -> Found:

@@ -5,13 +5,15 @@ It pays where the domains overlap. The effective sample size says whether they d
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import brentq, minimize
 
 from tasks.training.alignment.domains import Array
 from tasks.training.alignment.moments import moments_of
 from tasks.training.alignment.separation import cross_fitted_scores
 
-MOST_RATIO = 10.0  # weights of single samples are clipped: larger ones let a few samples speak for all
+LEAST_ODDS = 0.05  # of being of the target, of the source sample that resembles it most: below, nothing does
+EFFECTIVE_SHARE = 0.3  # of the source samples that flattened weights are worth
+MOST_WEIGHT = 10.0  # of a sample, with a kernel
 KERNEL_PENALTY = 1.0  # of a mean weight other than 1
 LEAST_LIKENESS = 1e-3  # mean kernel of the source sample that resembles the target most: below it nothing does
 MOST_ROWS = 5000  # samples of the sources that the kernel compares, drawn by chance; the others get no weight
@@ -19,17 +21,21 @@ NUM_CENTRES = 1000  # samples of the target that the kernel compares with, drawn
 
 
 def classifier_weights(source: NDArray[np.float32], target: NDArray[np.float32], *, seed: int) -> Array:
-    """Return weights (n,), 1 on average, from the cross-fitted classifier of domains (Bickel et al. 2009)."""
+    """Return weights (n,), 1 on average, from the cross-fitted classifier of domains (Bickel et al. 2009).
+
+    All are 0 where no source sample resembles the target.
+    """
     logits = cross_fitted_scores(source, target, seed=seed)[0][: len(source)]
-    ratios = np.minimum(np.exp(np.minimum(logits, np.log(MOST_RATIO))), MOST_RATIO)
-    return _to_one(ratios)
+    if logits.max() < np.log(LEAST_ODDS):
+        return np.zeros(len(source))
+    return _to_one(np.exp(logits - logits.max()))
 
 
 def kernel_weights(source: NDArray[np.float32], target: NDArray[np.float32], *, seed: int) -> Array:
     """Return weights (n,), 1 on average, that bring the source's mean to the target's in a kernel's space.
 
     It is kernel mean matching (Huang et al. 2006) with a Gaussian kernel, whose width is the median distance of
-    samples of the target. A weight lies in 0..MOST_RATIO; all are 0 where no source sample resembles the target.
+    samples of the target. A weight lies in 0..MOST_WEIGHT; all are 0 where no source sample resembles the target.
     """
     generator = np.random.default_rng(seed)
     if len(source) > MOST_ROWS:
@@ -55,9 +61,23 @@ def kernel_weights(source: NDArray[np.float32], target: NDArray[np.float32], *, 
         return float(value) * n, pulled - wanted + KERNEL_PENALTY * excess
 
     found = minimize(
-        distance, np.ones(n), jac=True, method="L-BFGS-B", bounds=[(0, MOST_RATIO)] * n, options={"maxiter": 100}
+        distance, np.ones(n), jac=True, method="L-BFGS-B", bounds=[(0, MOST_WEIGHT)] * n, options={"maxiter": 100}
     )
     return _to_one(found.x)
+
+
+def flattened(weights: Array) -> Array:
+    """Return the weights to the highest power up to 1 at which they are worth EFFECTIVE_SHARE of the samples.
+
+    Weights of domains that hardly overlap let a few samples speak for all; a power below 1 (Shimodaira 2000) trades
+    their variance for a bias to the source.
+    """
+    wanted = EFFECTIVE_SHARE * len(weights)
+    logs = np.log(np.maximum(weights, 1e-12))
+    if effective_samples(weights) >= wanted:
+        return weights
+    power = brentq(lambda power: effective_samples(np.exp(power * logs)) - wanted, 0.0, 1.0)
+    return _to_one(np.exp(power * logs))
 
 
 def effective_samples(weights: Array) -> float:

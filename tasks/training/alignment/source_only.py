@@ -1,19 +1,18 @@
 """The head of the sources alone, which stands beside every adaptation; its strength is chosen on the sources' val."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tasks.targets.classes import log_probabilities, losses
+from tasks.targets.classes import log_probabilities
 from tasks.targets.temperature import fit_temperature
 from tasks.training.alignment.domains import Array, Domains
 from tasks.training.alignment.objective import Layer
 from tasks.training.alignment.spaces import Space
-from tasks.training.heads.logistic import CHOICE_TOLERANCE, Solver
-from tasks.training.heads.rows import TrainingRows
+from tasks.training.heads.logistic import fit_head
+from tasks.training.heads.options import HeadOptions
 
 STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
-MOST_ITERATIONS = 300
+MOST_ITERATIONS = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,27 +26,20 @@ class Fit:
 
 
 def fit_sources(space: Space, domains: Domains, *, strengths: Sequence[float] = STRENGTHS) -> Fit:
-    """Return the logistic regression over all sources with the least log-loss on their val; without val, a middle one.
+    """Return the head on frozen features (`heads.logistic`) over all sources, by the strength that their val chooses.
 
-    Each strength is tried in every space, so that the source's own head is tuned as carefully as an adapted one.
+    Each strength is tried in every space, so that the sources' own head is tuned as carefully as an adapted one.
     """
-    labels, val_labels = domains.labels, domains.val_labels
-    best: Fit | None = None
-    least = math.inf
-    solver = Solver(TrainingRows(space.train, labels, domains.classes), max_iterations=MOST_ITERATIONS)
-    for l2, solution in solver.path(strengths, relative_tolerance=CHOICE_TOLERANCE):
-        weight, bias = solver.fold(solution)
-        logits = space.val @ weight.T + bias
-        if len(val_labels):
-            loss = float(losses(logits, val_labels).mean())
-        else:
-            loss = abs(math.log(l2 / strengths[len(strengths) // 2]))
-        if loss < least:
-            least = loss
-            temperature = fit_temperature(logits, val_labels)
-            best = Fit(layer=(weight, bias), l2=l2, temperature=temperature, val_logits=logits)
-    assert best is not None
-    return best
+    options = HeadOptions(
+        head="logistic", class_weights="none", hidden_features=1, l2_strengths=list(strengths),
+        max_iterations=MOST_ITERATIONS, words="never",
+    )  # fmt: skip
+    val = space.val, domains.val_labels
+    head = fit_head((space.train, domains.labels), val, options, classes=domains.classes)
+    logits = space.val @ head.weight.T + head.bias
+    return Fit(
+        layer=(head.weight, head.bias), l2=head.l2, temperature=fit_temperature(logits, val[1]), val_logits=logits
+    )
 
 
 def calibrated(fit: Fit, logits: Array) -> Array:

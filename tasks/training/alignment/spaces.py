@@ -50,10 +50,13 @@ def standardised(domains: Domains) -> Space:
     )
 
 
-def scaled(domains: Domains) -> tuple[Space, Moments]:
-    """Divide all domains by the moments of the sources together, which changes their scale and nothing between them."""
+def scaled(domains: Domains, *, by_all: bool = False) -> tuple[Space, Moments]:
+    """Divide all domains by the moments of the sources, or of the sources and the target together.
+
+    It changes the scale of the features and nothing between the domains.
+    """
     plain = as_they_are(domains)
-    own = moments_of(plain.train)
+    own = moments_of(np.concatenate([plain.train, plain.target]) if by_all else plain.train)
     train, val, target = map(own.standardise, (plain.train, plain.val, plain.target))
     return Space(train=train, val=val, target=target, fold=own.fold), own
 

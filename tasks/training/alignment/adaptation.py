@@ -37,8 +37,8 @@ class Adaptation:
 
 
 @dataclass(frozen=True)
-class Found:
-    """A layer for the target in a space, and the facts of the method that found it."""
+class SpaceHead:
+    """The layer of the target in a space, and the facts of the method that fitted it."""
 
     space: Space
     layer: Layer
@@ -88,8 +88,8 @@ def adapt(domains: Domains, options: AdaptOptions | None = None, *, seed: int) -
 
 
 def solve(problem: Problem) -> Adaptation:
-    domains = problem.domains
-    target, asked = domains.target, problem.options.method
+    domains, asked = problem.domains, problem.options.method
+    target = domains.target
     facts: dict[str, Any] = {"asked": asked, "num_samples": len(target.vectors)} | remarks(domains)
     method: str = asked
     try:
@@ -97,23 +97,20 @@ def solve(problem: Problem) -> Adaptation:
         if asked == "auto":
             method = problem.verdict.method
             facts |= problem.verdict.facts()
-        found = METHODS[method](problem)
+        adapted = METHODS[method](problem)
     except UnsuitedError as error:
-        method, found = "source", source_only(problem)
+        method, adapted = "source", source_only(problem)
         facts["reason"] = f"the sources' own head stays: {error}"
         logger.warning("domain %s: %s", target.name, facts["reason"])
     if target.is_labelled.any():
         is_far = method == "infomax"
-        layer, more = labelled.choose(found.space, domains, found.layer, is_far=is_far, seed=problem.seed)
-        found = replace(found, layer=layer)
+        layer, more = labelled.choose(adapted.space, domains, adapted.layer, is_far=is_far, seed=problem.seed)
+        adapted = replace(adapted, layer=layer)
         facts |= more
-    own = source_only(problem)
-    head, beside = (
-        head_of(which, method=name, facts=known | which.facts)
-        for which, name, known in ((found, method, facts), (own, "source", {}))
-    )
-    answers = (likeliest(each.logits(target.vectors)) for each in (head, beside))
-    return Adaptation(head=head, source_only=beside, changed=float(np.not_equal(*answers).mean()))
+    head = folded(adapted, method=method, facts=facts)
+    beside = folded(source_only(problem), method="source", facts={})
+    answers, before = (likeliest(one.logits(target.vectors)) for one in (head, beside))
+    return Adaptation(head=head, source_only=beside, changed=float((answers != before).mean()))
 
 
 class UnsuitedError(ValueError):
@@ -141,46 +138,46 @@ def remarks(domains: Domains) -> dict[str, Any]:
     return facts
 
 
-def source_only(problem: Problem) -> Found:
+def source_only(problem: Problem) -> SpaceHead:
     space, fit = problem.scaled
-    return Found(space, fit.layer, {"l2": fit.l2})
+    return SpaceHead(space, fit.layer, {"l2": fit.l2})
 
 
-def standardise(problem: Problem) -> Found:
+def standardise(problem: Problem) -> SpaceHead:
     fit = problem.standardised_base
-    return Found(problem.standardised, fit.layer, {"l2": fit.l2})
+    return SpaceHead(problem.standardised, fit.layer, {"l2": fit.l2})
 
 
-def infomax(problem: Problem) -> Found:
+def infomax(problem: Problem) -> SpaceHead:
     """Standardise each domain by itself at the target's shares of the classes, then maximise the information.
 
     The shares are at first those that `infomax_as_is` predicts, then those of the round before. Each round starts anew
     from the sources' head, so that a head at wrong shares is not kept.
     """
     fit, domains = problem.standardised_base, problem.domains
-    found = infomax_as_is(problem)
+    adapted = infomax_as_is(problem)
     for _ in range(NUM_ROUNDS):
-        shares = predicted_shares(found.space.target @ found.layer[0].T + found.layer[1], domains.shares)
+        shares = predicted_shares(adapted.space.target @ adapted.layer[0].T + adapted.layer[1], domains.shares)
         space = with_shares(problem.standardised, domains.labels, shares / domains.shares)
-        found = Found(space, maximise_information(space, domains, fit), {"l2": fit.l2})
-    return replace(found, facts=found.facts | both(domains, shares))
+        adapted = SpaceHead(space, maximise_information(space, domains, fit), {"l2": fit.l2})
+    return replace(adapted, facts=adapted.facts | both(domains, shares))
 
 
-def infomax_as_is(problem: Problem) -> Found:
+def infomax_as_is(problem: Problem) -> SpaceHead:
     """Maximise the information on vectors as they are, from the sources' own head on."""
     space, fit = problem.scaled
-    return Found(space, maximise_information(space, problem.domains, fit), {"l2": fit.l2})
+    return SpaceHead(space, maximise_information(space, problem.domains, fit), {"l2": fit.l2})
 
 
-def label_shift(problem: Problem) -> Found:
+def label_shift(problem: Problem) -> SpaceHead:
     """Move the answers of the calibrated head to the shares that expectation maximisation estimates."""
     (space, fit), domains = problem.scaled, problem.domains
     weight, bias = (part / fit.temperature for part in fit.layer)
     shares = estimate_shares(calibrated(fit, space.target @ fit.layer[0].T + fit.layer[1]), domains.shares)
-    return Found(space, (weight, bias + np.log(shares / domains.shares)), {"l2": fit.l2} | both(domains, shares))
+    return SpaceHead(space, (weight, bias + np.log(shares / domains.shares)), {"l2": fit.l2} | both(domains, shares))
 
 
-def reweight(problem: Problem) -> Found:
+def reweight(problem: Problem) -> SpaceHead:
     """Fit the sources' samples as much as they resemble the target's."""
     domains = problem.domains
     space, _ = scaled(domains, by_all=True)
@@ -199,22 +196,22 @@ def reweight(problem: Problem) -> Found:
     )
     layer = fit_layer(rows, start=fit.layer, l2=fit.l2, most_steps=REWEIGHTING_STEPS)
     facts = {"effective_samples": effective, "effective_samples_flattened": effective_samples(weights)}
-    return Found(space, layer, {"l2": fit.l2} | facts)
+    return SpaceHead(space, layer, {"l2": fit.l2} | facts)
 
 
-def align(problem: Problem) -> Found:
+def align(problem: Problem) -> SpaceHead:
     """Make the domains alike by CORAL, or through an adapter that MMD or DANN trains."""
     kind = problem.options.align
     if kind == "coral":
         space = correlated(problem.domains)
         fit = fit_sources(space, problem.domains)
-        return Found(space, fit.layer, {"l2": fit.l2, "align": kind})
+        return SpaceHead(space, fit.layer, {"l2": fit.l2, "align": kind})
     space, fit = problem.standardised, problem.standardised_base
     layer = train_adapter(space, problem.domains, fit, kind=kind, seed=problem.seed)
-    return Found(space, layer, {"l2": fit.l2, "align": kind})
+    return SpaceHead(space, layer, {"l2": fit.l2, "align": kind})
 
 
-METHODS: Mapping[str, Callable[[Problem], Found]] = {
+METHODS: Mapping[str, Callable[[Problem], SpaceHead]] = {
     "source": source_only,
     "standardise": standardise,
     "infomax": infomax,
@@ -225,9 +222,9 @@ METHODS: Mapping[str, Callable[[Problem], Found]] = {
 }
 
 
-def head_of(found: Found, *, method: str, facts: dict[str, Any]) -> DomainHead:
-    weight, bias = found.space.fold(*found.layer)
-    return DomainHead(weight=weight, bias=bias, method=method, facts=facts)
+def folded(adapted: SpaceHead, *, method: str, facts: dict[str, Any]) -> DomainHead:
+    weight, bias = adapted.space.fold(*adapted.layer)
+    return DomainHead(weight=weight, bias=bias, method=method, facts=facts | adapted.facts)
 
 
 def both(domains: Domains, estimated: Array) -> dict[str, dict[str, float]]:

@@ -1,0 +1,63 @@
+"""Write the tables of docs/adaptation.md from the results of `benchmarks.adaptation`.
+
+`python -m benchmarks.kit.adaptation_page` replaces the text between the marks `<!-- NAME -->` and `<!-- /NAME -->` of
+the page; the rest is written by hand.
+"""
+
+from collections import Counter
+from typing import Any
+
+from benchmarks.kit.transfer_page import ROOT, read, replaced
+
+PAGE = ROOT / "docs/adaptation.md"
+COLUMNS = {
+    "source": "source-only",
+    "auto": "auto",
+    "standardise": "standardise",
+    "infomax": "infomax",
+    "label_shift": "label_shift",
+    "reweight": "reweight",
+    "coral": "CORAL",
+    "mmd": "MMD",
+    "dann": "DANN",
+}
+
+
+def main() -> None:
+    result = read("adaptation")
+    page = PAGE.read_text("utf-8")
+    page = replaced(page, "cases", cases_table(result["raw"]["cases"]))
+    page = replaced(page, "claims", claims_table(result["claims"], result["raw"]["half_widths"]))
+    PAGE.write_text(page, "utf-8")
+
+
+def cases_table(cases: list[dict[str, Any]]) -> str:
+    """Return a row a case: accuracies in per cent, and the gain of auto with its interval and its methods."""
+    lines = ["| case | " + " | ".join(COLUMNS.values()) + " | gain of auto | auto chose |"]
+    lines.append("|" + "---|" * (len(COLUMNS) + 3))
+    for case in cases:
+        known = case["accuracy"]
+        accuracies = " | ".join(f"{known[name]:.1f}" if name in known else "" for name in COLUMNS)
+        width = case["gain_half_width"]
+        gain = f"{case['gain']:+.1f}" + (f" ± {width:.1f}" if width is not None else "")
+        chosen = Counter(run["method"] for run in case["auto"])
+        lines.append(f"| {case['case']} | {accuracies} | {gain} | {', '.join(map(times, chosen.items()))} |")
+    return "\n".join(lines) + "\n"
+
+
+def times(chosen: tuple[str, int]) -> str:
+    return f"{chosen[0]} {chosen[1]} x"
+
+
+def claims_table(claims: list[dict[str, Any]], half_widths: dict[str, float | None]) -> str:
+    lines = ["| claim | measured | target | holds |", "|---|---|---|---|"]
+    for claim in claims:
+        name = claim["name"].removeprefix("adaptation.")
+        width = half_widths.get(claim["name"])
+        value = f"{claim['value']:.3g}" + (f" ± {width:.2g}" if width else "")
+        lines.append(f"| {name} | {value} | {claim['target']:g} | {'yes' if claim['holds'] else 'no'} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Whether a classifier can tell the samples of two domains apart: the test for covariate shift that needs no labels.
+
+Logistic regression learns it on one half of the samples and judges the other ("Failing loudly", Rabanser et al. 2019;
+classifier two-sample tests, Lopez-Paz and Oquab 2017).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import eigh
+from scipy.stats import rankdata
+from threadpoolctl import threadpool_limits
+
+from tasks.training.alignment.moments import Array, moments_of
+from tasks.training.heads.logistic import Solver
+from tasks.training.heads.rows import TrainingRows
+
+NUM_COMPONENTS = 32
+L2 = 0.01
+MOST_SAMPLES = 4000  # of a domain, evenly drawn: more make the answer surer and not another
+MOST_ITERATIONS = 200
+LEAST_SAMPLES = 4  # of a domain: two a fold
+
+
+@dataclass(frozen=True, kw_only=True)
+class Separation:
+    """The area under the ROC curve of the classifier of domains, 0.5 by chance and 1.0 at most, and its z-score."""
+
+    auc: float
+    z: float
+
+
+def tell_apart(source: NDArray[np.floating], target: NDArray[np.floating], *, seed: int) -> Separation:
+    """Return how well a classifier separates source (n, dim) from target (m, dim).
+
+    z is the distance of the area from 0.5 in standard errors under the hypothesis of no shift (Mann and Whitney 1947).
+    """
+    generator = np.random.default_rng(seed)
+    source, target = (_drawn(part, generator) for part in (source, target))
+    if min(len(source), len(target)) < LEAST_SAMPLES:
+        return Separation(auc=0.5, z=0.0)
+    scores, folds = cross_fitted_scores(source, target, seed=seed)
+    domains = np.repeat([0, 1], [len(source), len(target)])
+    # each half has a classifier of its own, whose scores are comparable among themselves alone
+    counts = [_wins(scores[folds == fold], domains[folds == fold]) for fold in (0, 1)]
+    wins, pairs, variance = (sum(part) for part in zip(*counts, strict=True))
+    return Separation(auc=wins / pairs, z=(wins - pairs / 2) / math.sqrt(variance))
+
+
+def cross_fitted_scores(
+    source: NDArray[np.floating], target: NDArray[np.floating], *, seed: int
+) -> tuple[Array, NDArray[np.int64]]:
+    """Return the logits (n + m,) of being of the target, of the source's samples first, and the fold of each sample.
+
+    Each half is judged by a classifier, principal components included, that learned from the other half. Both domains
+    count the same in it, so that the exponential of a logit is a ratio of densities.
+    """
+    generator = np.random.default_rng(seed)
+    vectors = np.concatenate([source, target]).astype(np.float32)
+    domains = np.repeat([0, 1], [len(source), len(target)])
+    folds = np.concatenate([generator.permutation(len(part)) % 2 for part in (source, target)])
+    scores = np.empty(len(vectors))
+    with threadpool_limits(1):
+        for fold in (0, 1):
+            learns = folds != fold
+            scores[~learns] = _classifier(vectors[learns], domains[learns])(vectors[~learns])
+    return scores, folds
+
+
+def _drawn(vectors: NDArray[np.floating], generator: np.random.Generator) -> NDArray[np.floating]:
+    if len(vectors) <= MOST_SAMPLES:
+        return vectors
+    return vectors[np.sort(generator.choice(len(vectors), MOST_SAMPLES, replace=False))]
+
+
+def _classifier(
+    vectors: NDArray[np.float32], domains: NDArray[np.int64]
+) -> Callable[[NDArray[np.float32]], NDArray[np.floating]]:
+    moments = moments_of(vectors)
+    centred = moments.standardise(vectors)
+    num = min(NUM_COMPONENTS, *centred.shape)
+    _, basis = eigh(centred.T @ centred, subset_by_index=[centred.shape[1] - num, centred.shape[1] - 1])
+    solver = Solver(
+        TrainingRows(centred @ basis, domains, ["source", "target"]), "balanced", max_iterations=MOST_ITERATIONS
+    )
+    weight, bias = solver.fold(solver.solve(L2))
+    along = basis @ (weight[1] - weight[0])
+    return lambda others: moments.standardise(others) @ along + (bias[1] - bias[0])
+
+
+def _wins(scores: Array, domains: NDArray[np.int64]) -> tuple[float, int, float]:
+    """Return in how many pairs the target's sample has the higher score, of how many, and the variance by chance."""
+    n, m = int((domains == 0).sum()), int((domains == 1).sum())
+    ranks = rankdata(scores)
+    return float(ranks[domains == 1].sum()) - m * (m + 1) / 2, n * m, n * m * (n + m + 1) / 12

@@ -32,7 +32,7 @@ def fit_sources(space: Space, domains: Domains, *, strengths: Sequence[float] = 
     """
     options = HeadOptions(
         head="logistic", class_weights="none", hidden_features=1, l2_strengths=list(strengths),
-        max_iterations=MOST_ITERATIONS, words="never",
+        max_iterations=MOST_ITERATIONS, words="never", sharing="never",
     )  # fmt: skip
     val = space.val, domains.val_labels
     head = fit_head((space.train, domains.labels), val, options, classes=domains.classes)

@@ -151,10 +151,11 @@ def listed(names: Sequence[str]) -> str:
 
 def places(labels: pd.Series, names: Sequence[str], *, what: str) -> NDArray[np.int64]:
     """Return the place (n,) of each label in `names`, -1 where there is none. Raises ValueError for another label."""
-    index = {name: position for position, name in enumerate(names)}
-    unknown = sorted(set(labels.dropna()) - set(index))
+    cells = labels.to_numpy(dtype=object)
+    found = pd.Index(list(names), dtype=object).get_indexer(cells)  # type: ignore[arg-type]
+    unknown = sorted(set(cells[(found < 0) & labels.notna().to_numpy()]))
     if unknown:
         raise ValueError(
             f"the manifest has {what} {unknown[0]!r}, expected one of {listed(names)}: train the head again"
         )
-    return np.array([-1 if pd.isna(label) else index[label] for label in labels], dtype=np.int64)
+    return np.asarray(found, dtype=np.int64)

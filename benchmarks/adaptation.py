@@ -46,8 +46,8 @@ from tasks.machine.cores import one_thread_each
 from tasks.targets.classes import MISSING
 from tasks.training.alignment.adaptation import Adaptation, Problem, adapt
 from tasks.training.alignment.domains import DomainHead, Domains, SourceDomain, TargetDomain
-from tasks.training.alignment.options import AdaptOptions
 from tasks.training.alignment.separation import tell_apart
+from tasks.training.alignment.settings import AdaptOptions
 from tasks.training.alignment.source_only import STRENGTHS, fit_sources
 
 NUM_SEEDS = 5

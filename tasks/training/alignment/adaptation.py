@@ -15,8 +15,8 @@ from tasks.training.alignment.adapters import train_adapter
 from tasks.training.alignment.domains import Array, DomainHead, Domains
 from tasks.training.alignment.infomax import maximise_information
 from tasks.training.alignment.objective import Answered, Layer, fit_layer
-from tasks.training.alignment.options import AdaptOptions
 from tasks.training.alignment.reweighting import classifier_weights, effective_samples, flattened, kernel_weights
+from tasks.training.alignment.settings import AdaptOptions
 from tasks.training.alignment.shares import estimate_shares, predicted_shares
 from tasks.training.alignment.source_only import Fit, calibrated, fit_sources
 from tasks.training.alignment.spaces import Space, as_they_are, correlated, scaled, standardised, with_shares

@@ -8,7 +8,7 @@ import pytest
 from tasks.training.alignment import labelled
 from tasks.training.alignment.adaptation import Problem, adapt
 from tasks.training.alignment.domains import DomainHead, Domains, SourceDomain, TargetDomain
-from tasks.training.alignment.options import AdaptOptions
+from tasks.training.alignment.settings import AdaptOptions
 from tests.kit.domains import CLASSES, DIM, accuracy, domains, drawn, source
 
 MOVED = {"move": 3.0, "stretch": 2.0}

@@ -365,7 +365,7 @@ def over_ordinal(seed: int, smaller: int) -> dict[str, float]:
     steps = np.digitize(scores[:, 0], np.quantile(scores[:, 0], (0.2, 0.4, 0.6, 0.8))).astype(np.int64)
 
     def objective(standard: NDArray[Any], weight: NDArray[Any], bias: NDArray[Any]) -> float:
-        """Of rows that are equal and thresholds -bias."""
+        """Return the objective of weights (k, dim) whose rows are equal, and of thresholds -bias."""
         below = expit(-bias - (standard @ weight[0])[:, None])
         ends = np.hstack([np.zeros((len(below), 1)), below, np.ones((len(below), 1))])
         likelihood = np.diff(ends, axis=1)[np.arange(len(steps)), steps]

@@ -22,7 +22,7 @@ from tasks.data.samples.text_cells import canonical
 from tasks.machine.files import write_json
 from tasks.propose import PRESETS
 from tasks.stage.params import Params, load_params
-from tasks.targets.classes import label_indices
+from tasks.targets.classes import Classes
 
 ROOT = Path(__file__).parents[2]
 AG_NEWS = SHARED / "data/ag-news.csv"
@@ -61,7 +61,7 @@ class News:
         names = sorted({row["label"] for row in rows})
         fractions = np.array([int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 2**32 for text in texts])
         return cls(
-            texts=texts, names=names, labels=np.array(label_indices(pd.Series([row["label"] for row in rows]), names)),
+            texts=texts, names=names, labels=Classes(tuple(names)).encode(pd.Series([row["label"] for row in rows])),
             heldout=np.flatnonzero(fractions < HELDOUT_FRACTION), pool=np.flatnonzero(fractions >= HELDOUT_FRACTION),
         )  # fmt: skip
 

@@ -25,7 +25,7 @@ from tasks.data.vectors.embeddings import read_embeddings
 from tasks.machine.files import read_json
 from tasks.stage.main import main
 from tasks.stage.modality import Modality, room
-from tasks.targets.classes import is_right, label_indices
+from tasks.targets.classes import Classes, is_right
 from tasks.text.words import fit_vocabulary, terms_of
 from tasks.training.heads.joining import join
 from tasks.training.heads.logistic import fit_head
@@ -49,7 +49,7 @@ def run(
     manifest = read_manifest(manifests, read_batches(batches))
     decode = room(modality, "decode")
     samples = Samples[str](manifest, raw=raw, decode=decode.decode_sample, read=decode.read)
-    labels = np.array(label_indices(manifest[TARGET], names))
+    labels = Classes(tuple(names)).encode(manifest[TARGET])
     is_used = (labels >= 0) & ~leaves_training(manifest, audit)
     train, val, heldout = (np.flatnonzero(is_used & (manifest["split"] == split)) for split in (*TRAINING, "heldout"))
     everything = np.arange(len(manifest))

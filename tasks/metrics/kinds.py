@@ -25,7 +25,7 @@ class Kind:
     """What a kind measures.
 
     error: the name of the measure that is the mean of `Target.errors`.
-    details: what else is told of a model, such as the measures of each label.
+    details: what else is reported of a model, such as the measures of each label.
     parts: the slices by the truth, with the samples (n,) of each.
     """
 

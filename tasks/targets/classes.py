@@ -17,11 +17,6 @@ if TYPE_CHECKING:
 MISSING = -1  # the index of a label that a sample does not have; cross_entropy leaves it out
 
 
-def label_indices(labels: pd.Series, classes: Sequence[str]) -> list[int]:
-    """Return the index of each label in `classes`; MISSING where there is none. Raises ValueError for another class."""
-    return [int(place) for place in places(labels, classes, what="class")]
-
-
 def probabilities(logits: Floats, *, temperature: float) -> NDArray[np.float64]:
     """Return the calibrated probabilities (n, num_classes) of logits (n, num_classes)."""
     with np.errstate(over="ignore", invalid="ignore"):  # values that are not finite stay; the caller reports them
@@ -75,7 +70,7 @@ class Classes(Target):
         return cell
 
     def encode(self, labels: pd.Series) -> NDArray[np.int64]:
-        return np.array(label_indices(labels, self.names), dtype=np.int64)
+        return places(labels, self.names, what="class")
 
     def has_label(self, truths: Truths) -> NDArray[np.bool_]:
         return np.asarray(truths != MISSING)

@@ -6,6 +6,7 @@ from tasks.metrics.answered import Answered
 from tasks.metrics.number import details, measures, parts
 from tasks.metrics.resampling import measure_once
 from tasks.targets.number import Number
+from tests.kit.draws import check_draws
 
 TARGET = Number(measure="degrees", tolerance=1.0, scale=10.0, interval=(-1.5, 2.0))
 
@@ -31,12 +32,7 @@ def test_measures_are_those_of_scikit_learn():
 
 
 def test_sample_that_is_drawn_twice_counts_twice():
-    answered, truths = made_up(60)
-    weights = np.random.default_rng(1).poisson(1.0, (1, 60)).astype(float)
-    rows = np.repeat(np.arange(60), weights[0].astype(int))
-    found = {name: values[0] for name, values in measures(answered, truths, num_bins=15)(weights).items()}
-    again = measure_once(measures(answered.of(rows), truths[rows], num_bins=15), n=len(rows))
-    assert found == pytest.approx(again)
+    check_draws(measures, *made_up(60))
 
 
 def test_equal_truths_have_no_r2():
@@ -44,7 +40,7 @@ def test_equal_truths_have_no_r2():
     assert measure_once(measures(answered, 0 * truths, num_bins=15), n=5)["r2"] is None
 
 
-def test_level_and_tolerance_are_told():
+def test_level_and_tolerance_are_reported():
     answered, truths = made_up(5)
     assert details(answered, truths) == {"level": 0.9, "tolerance": 1.0}
 

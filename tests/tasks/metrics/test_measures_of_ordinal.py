@@ -6,6 +6,7 @@ from tasks.metrics.answered import Answered
 from tasks.metrics.ordinal import details, measures, parts
 from tasks.metrics.resampling import measure_once
 from tasks.targets.ordinal import Ordinal
+from tests.kit.draws import check_draws
 
 TARGET = Ordinal(("poor", "fair", "good", "superb"))
 
@@ -27,12 +28,7 @@ def test_measures_are_those_of_scikit_learn():
 
 
 def test_sample_that_is_drawn_twice_counts_twice():
-    answered, truths = made_up(60)
-    weights = np.random.default_rng(1).poisson(1.0, (1, 60)).astype(float)
-    rows = np.repeat(np.arange(60), weights[0].astype(int))
-    found = {name: values[0] for name, values in measures(answered, truths, num_bins=15)(weights).items()}
-    again = measure_once(measures(answered.of(rows), truths[rows], num_bins=15), n=len(rows))
-    assert found == pytest.approx(again)
+    check_draws(measures, *made_up(60))
 
 
 def test_kappa_of_a_single_step_has_no_value():

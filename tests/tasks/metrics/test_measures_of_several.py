@@ -7,6 +7,7 @@ from tasks.metrics.calibration import bins_of
 from tasks.metrics.resampling import measure_once
 from tasks.metrics.several import details, measures, parts
 from tasks.targets.several import Several
+from tests.kit.draws import check_draws
 
 TARGET = Several(("even", "loop", "tall"), thresholds=(0.4, 0.5, 0.7))
 
@@ -30,13 +31,7 @@ def test_measures_are_those_of_scikit_learn():
 
 
 def test_sample_that_is_drawn_twice_counts_twice():
-    answered, truths = made_up(80)
-    weights = np.random.default_rng(1).poisson(1.0, (5, 80)).astype(float)
-    found = measures(answered, truths, num_bins=15)(weights)
-    for number, drawn in enumerate(weights):
-        rows = np.repeat(np.arange(80), drawn.astype(int))
-        again = measure_once(measures(answered.of(rows), truths[rows], num_bins=15), n=len(rows))
-        assert {name: values[number] for name, values in found.items()} == pytest.approx(again)
+    check_draws(measures, *made_up(80))
 
 
 def test_label_that_is_neither_there_nor_said_has_no_part_in_the_means():

@@ -3,7 +3,7 @@ import pytest
 
 from tasks.data.manifest.manifest import read_manifest
 from tasks.data.manifest.tables import write_table
-from tasks.targets.classes import MISSING, label_indices
+from tasks.targets.classes import MISSING, Classes
 
 
 def test_batches_are_read_in_the_requested_order(tmp_path):
@@ -33,9 +33,9 @@ def test_equal_tables_give_equal_bytes(tmp_path):
 
 
 def test_label_becomes_its_index_among_the_classes_and_no_label_is_missing():
-    assert label_indices(pd.Series(["dog", None, "cat"]), ["dog", "cat"]) == [0, MISSING, 1]
+    assert Classes(("dog", "cat")).encode(pd.Series(["dog", None, "cat"])).tolist() == [0, MISSING, 1]
 
 
 def test_error_for_a_label_outside_the_classes_names_it():
     with pytest.raises(ValueError, match="the manifest has class 'eel', expected one of dog, cat"):
-        label_indices(pd.Series(["dog", "eel"]), ["dog", "cat"])
+        Classes(("dog", "cat")).encode(pd.Series(["dog", "eel"]))

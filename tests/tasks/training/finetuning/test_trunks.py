@@ -133,7 +133,7 @@ def test_assembled_model_answers_each_target_as_its_training_did_after_a_bundle_
 
 @pytest.fixture
 def project(tmp_path):
-    """Pictures of noise, whose label is told by a bright half; a number that follows nothing; labels missing."""
+    """Pictures of noise, whose label shows in a bright half; a number that follows nothing; labels missing."""
     chance = np.random.default_rng(0)
     (tmp_path / "raw/first").mkdir(parents=True)
     rows = []

@@ -845,7 +845,7 @@ def test_target_without_any_label_changes_no_bit_of_the_others():
 
 
 def test_missing_labels_of_one_target_leave_the_weight_of_the_others():
-    """Of the same labels, it does not matter how many another target has."""
+    """The number of labels of one target does not change the loss of another."""
     torch.manual_seed(0)
     logits = [torch.randn(8, 2, requires_grad=True), torch.randn(8, 1, requires_grad=True)]
 

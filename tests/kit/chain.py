@@ -1,5 +1,6 @@
 """The verbs of a project, one after the other, in the process of the tests and without DVC."""
 
+import sys
 from dataclasses import replace
 from importlib import import_module
 from inspect import signature
@@ -64,6 +65,10 @@ class Chain:
                     is_path = parameter.annotation is Path
                     values[name] = self.shared[name] if is_path else section(self.params, name)
             run(**values)
+        # a test that judges by a copy of the gate's tests needs their names for itself
+        for name, module in list(sys.modules.items()):
+            if Path(getattr(module, "__file__", None) or "").parent == ROOT / "tests/regression":
+                del sys.modules[name]
 
     def json(self, path: str) -> Any:
         """Return the JSON of a file below data/."""

@@ -37,6 +37,7 @@ from tasks.models.description import (
     read_description,
     with_digest,
 )
+from tasks.models.domains import AdaptedHeads
 from tasks.models.encoder import Encoder, check_sizes
 from tasks.models.weight_file import Header, check_content, check_header, check_place, read_header, read_tensors
 from tasks.models.weights import fill
@@ -71,6 +72,8 @@ def save_bundle(folder: Path, model: Classifier, *, lineage: dict[str, Any]) -> 
     }
     if model.trunks:
         description["trunks"] = model.trunk_of
+    if model.domains:
+        description["domains"] = {domain: list(targets) for domain, targets in model.domains.targets_of.items()}
     if model.words:
         factors = {target: asdict(own) for target, own in model.words.factors.items()}
         description["words"] = {"num_terms": len(model.words.hashes), "factors": factors}
@@ -205,6 +208,7 @@ def grafted(
     factors = {target: Factors(**own.model_dump()) for target, own in fields.factors.items()} if fields else {}
     targets = targets_of(description.classes)
     sizes = {target: targets[target].num_outputs for target in factors}
+    outputs = {name: target.num_outputs for name, target in targets.items()}
     trunks = [build_backbone() for _ in range(num_trunks or description.num_trunks)]
     return Classifier(
         trunks[0],
@@ -214,6 +218,7 @@ def grafted(
         words=Words(fields.num_terms, sizes, factors) if fields else None,
         trunks=trunks[1:],
         trunk_of=description.trunks,
+        domains=AdaptedHeads(description.domains, outputs, dim=trunks[0].dim) if description.domains else None,
     )
 
 

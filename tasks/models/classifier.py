@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.models.backbone import Backbone
+from tasks.models.domains import AdaptedHeads
 from tasks.models.encoder import Encoder
 from tasks.models.words import Words
 from tasks.targets.kinds import targets_of
@@ -25,6 +26,9 @@ class Classifier(nn.Module):
 
     The backbone is trunk 0. Targets may have other trunks, of the same architecture and transform: `trunks` are those
     from number 1 on, and `trunk_of` has the number of each target's own.
+
+    `domains` are heads for samples of domains that it was adapted to. They have no part in the forward pass:
+    `of_domain` returns the classifier that answers to samples of a domain.
     """
 
     def __init__(
@@ -37,6 +41,7 @@ class Classifier(nn.Module):
         words: Words | None = None,
         trunks: Sequence[Backbone | Encoder] = (),
         trunk_of: Mapping[str, int] | None = None,
+        domains: AdaptedHeads | None = None,
     ) -> None:
         super().__init__()
         self.backbone: Any = backbone  # its transform and its forward pass are the modality's
@@ -48,6 +53,7 @@ class Classifier(nn.Module):
             build_head(backbone.dim, own.num_outputs, hidden_features) for own in self.targets.values()
         )
         self.words = words
+        self.domains = domains
 
     def plant(self, trunks: Sequence[Backbone | Encoder], trunk_of: Mapping[str, int]) -> None:
         """Set the trunks from number 1 on, and the trunk of each target: 0, the backbone, for one that is not named."""
@@ -74,6 +80,28 @@ class Classifier(nn.Module):
         heads = dict(zip(self.targets, self.heads, strict=True))
         part.heads = nn.ModuleList(heads[name] for name in names)
         return part.train(self.training)
+
+    def of_domain(self, domain: str) -> "Classifier":
+        """Return the classifier for samples of a domain, which shares the weights of this one.
+
+        A target that has a head of the domain answers by it, without words and at temperature 1. The others answer as
+        before.
+
+        Raises:
+            KeyError: the classifier is not adapted to the domain.
+        """
+        adapted = self.domains.of_domain(domain) if self.domains else {}
+        if not adapted:
+            raise KeyError(domain)
+        own = Classifier(
+            self.backbone, self.targets, hidden_features=self.hidden_features,
+            temperatures=self.temperatures | dict.fromkeys(adapted, 1.0),
+            words=self.words.without(adapted) if self.words else None,
+            trunks=list(self.trunks.values()), trunk_of=self.trunk_of,
+        )  # fmt: skip
+        heads = dict(zip(self.targets, self.heads, strict=True)) | adapted
+        own.heads = nn.ModuleList(heads.values())
+        return own.train(self.training)
 
     def graft(self, heads: Mapping[str, Sequence[tuple[Tensor, Tensor]]]) -> None:
         """Set the linear layers of each target's head.

@@ -20,7 +20,8 @@ from tasks.targets.kinds import targets_of
 MOST_BYTES = 64 * 2**20  # of model.json: the names of 100,000 classes are a few MB
 MOST_TARGETS = 1_000  # one head each; building this many takes half a second
 MOST_TERMS = 2**24  # of a vocabulary; those that are made here have fewer
-NAMED = ("classes", "temperatures", "trunks")  # the parts that targets and classes are named in
+MOST_DOMAINS = 1_000  # that a classifier is adapted to
+NAMED = ("classes", "temperatures", "trunks", "domains")  # the parts that targets, classes and domains are named in
 SHOWN = 60  # characters of a stranger's text that a message repeats
 
 Name = Annotated[str, Field(min_length=1, max_length=10_000)]
@@ -81,6 +82,8 @@ class Description(Strict):
     hidden_features: Annotated[int, Field(ge=1, le=65536)] | None
     temperatures: Annotated[dict[str, Scale], Field(max_length=MOST_TARGETS)]
     trunks: Annotated[dict[str, int], Field(max_length=MOST_TARGETS)] = {}  # the number of each target's, if several
+    # the targets that have a head of each domain; the order is that of the heads
+    domains: Annotated[dict[Name, Annotated[list[Name], Field(min_length=1)]], Field(max_length=MOST_DOMAINS)] = {}
     lineage: dict[str, Any]
     weights_sha256: Digest
     description_sha256: Digest
@@ -96,6 +99,9 @@ class Description(Strict):
             raise ValueError(f"temperatures lack the target {min(missing)[:SHOWN]!r}")
         if self.trunks and self.trunks.keys() != self.classes.keys():
             raise ValueError("trunks and classes do not name the same targets")
+        for domain, adapted in self.domains.items():
+            if len(set(adapted)) < len(adapted) or not set(adapted) <= set(self.classes):
+                raise ValueError(f"the domain {domain[:SHOWN]!r} names a target twice, or one that classes lack")
         numbers = set(self.trunks.values())
         if self.trunks and (len(numbers) < 2 or numbers != set(range(len(numbers)))):
             raise ValueError(f"trunks are numbered {sorted(numbers)[:5]}, expected 0, 1 and so on, each with a target")

@@ -1,6 +1,6 @@
 """The part of a classifier that reads the words of texts: a vocabulary, and a linear layer and factors a target."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,11 @@ class Words(nn.Module):
             for name, values in zip(("weight", "bias"), layer.layer, strict=True):
                 words.get_buffer(f"{name}{number}").copy_(torch.from_numpy(values))
         return words
+
+    def without(self, targets: Collection[str]) -> "Words | None":
+        """Return the words of the other targets; None where there are none."""
+        layers = {target: layer for target, layer in self.layers().items() if target not in targets}
+        return Words.of(self.vocabulary(), layers) if layers else None
 
     def vocabulary(self) -> Vocabulary:
         """Return the vocabulary. Raises ValueError where its hashes are not in order."""

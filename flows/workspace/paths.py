@@ -46,6 +46,11 @@ def candidate() -> Path:
     return _option("finetune", "out")
 
 
+def adaptation() -> Path:
+    """Return the folder with the facts of the domains that the candidate is adapted to."""
+    return _option("report", "adaptation")
+
+
 def evaluation() -> Path:
     """Return the folder of predictions and metrics."""
     return _option("evaluate", "out")

@@ -35,6 +35,11 @@ def used_of(manifest: pd.DataFrame) -> pd.DataFrame:
     return manifest[~is_pool] if is_pool.any() else manifest
 
 
+def domains_of(manifest: pd.DataFrame) -> "pd.Series[str]":
+    """Return the domain (n,) of each sample: its cell in the column `domain`, or its batch where that is empty."""
+    return manifest["domain"].fillna(manifest["batch"]).astype(str)
+
+
 def version_of(rows: pd.DataFrame, targets: list[str]) -> str:
     """Return the SHA-256 (hex) of the ids and labels of held-out samples, whatever the order of the rows."""
     columns = rows[["sample_id", *targets]].astype(object)

@@ -115,8 +115,8 @@ def sides_of(rows: "pd.DataFrame", model: "Classifier", adapt: AdaptOptions) -> 
     wanted = domains_to_adapt_to(domain, has_any(labels), adapt)
     if not wanted:
         logger.info(
-            "adapted to no domain: adapt.targets is auto, and beside labelled domains there is none of which most samples, "
-            "and at least %d, have no label", adapt.min_unlabelled,
+            "adapted to no domain: adapt.targets is auto, and beside labelled domains there is none of which most "
+            "samples, and at least %d, have no label", adapt.min_unlabelled,
         )  # fmt: skip
         return None
     return Sides.of(rows, domain, labels, wanted=wanted)

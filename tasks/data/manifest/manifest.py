@@ -36,8 +36,9 @@ def used_of(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def domains_of(manifest: pd.DataFrame) -> "pd.Series[str]":
-    """Return the domain (n,) of each sample: its cell in the column `domain`, or its batch where that is empty."""
-    return manifest["domain"].fillna(manifest["batch"]).astype(str)
+    """Return the domain (n,) of each sample: what the column `domain` says, and the batch where it says nothing."""
+    batches = manifest["batch"].rename("domain")
+    return manifest["domain"].fillna(batches).astype("str") if "domain" in manifest else batches
 
 
 def version_of(rows: pd.DataFrame, targets: list[str]) -> str:

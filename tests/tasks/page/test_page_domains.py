@@ -4,7 +4,7 @@ import pytest
 
 from tasks.page import domains as page_domains
 from tasks.training.alignment import gate
-from tests.kit.adapted import domain, judged, of_target
+from tests.kit.domain_facts import domain, judged, of_target
 from tests.tasks.page.test_report import HOSTILE, words
 
 SAMPLES = [("cartoon", "target", number, 5 - number) for number in range(3)] + [

@@ -49,8 +49,10 @@ def judged(measured: dict[str, Any] | None) -> str:
 
 def in_a_line(row: dict[str, str]) -> str:
     """Return a row as a line for a terminal."""
-    what = f"{row['method']}, {row['answers changed']} of its answers changed" if row["method"] != "source" else (
-        "not adapted, the general head answers"
+    what = (
+        f"{row['method']}, {row['answers changed']} of its answers changed"
+        if row["method"] != "source"
+        else ("not adapted, the general head answers")
     )
     accuracy = row["held-out accuracy"]
     return f"{row['domain']}, {row['target']}: {what}; {accuracy if accuracy == NOT_JUDGED else f'accuracy {accuracy}'}"

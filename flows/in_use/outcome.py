@@ -8,7 +8,9 @@ from flows.workspace import paths
 
 
 def outcome() -> list[str]:
-    """Return the held-out table, the domains to adapt to, the verdict, the page and the next command; nothing where no candidate was judged.
+    """Return the held-out table, the domains to adapt to, the verdict, the page and the next command.
+
+    Nothing is returned where no candidate was judged.
 
     Raises:
         ValueError: a file is damaged.

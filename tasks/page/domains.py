@@ -34,7 +34,9 @@ SIDES = ("target", "source")  # of unlike.csv, in the order of the page
 
 
 def read_domains(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Return the domains of adaptation.json, and the samples of unlike.csv: domain, side, batch, path, sample_id, logit.
+    """Return the domains of adaptation.json, and the samples of unlike.csv, of each side the most unlike first.
+
+    The table has the columns domain, side (of SIDES), batch, path and sample_id.
 
     Raises:
         ValueError: a file is missing.
@@ -46,12 +48,9 @@ def read_domains(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
 
 
 def bounded(unlike: pd.DataFrame, *, limit: int) -> pd.DataFrame:
-    """Return at most `limit` samples, an equal share of each domain and side, at least one, the most unlike first."""
-    logits = pd.to_numeric(unlike["logit"])
-    score = logits.where(unlike["side"] == "target", -logits)
-    ordered = unlike.assign(score=score).sort_values(["domain", "score", "sample_id"], ascending=[True, False, True])
-    sides = ordered.groupby(["domain", "side"], sort=False)
-    return sides.head(max(limit // max(sides.ngroups, 1), 1)).drop(columns="score").reset_index(drop=True)
+    """Return about `limit` samples: of each domain and side an equal share, and at least one, in the table's order."""
+    sides = unlike.groupby(["domain", "side"], sort=False)
+    return sides.head(max(limit // max(sides.ngroups, 1), 1)).reset_index(drop=True)
 
 
 def describe_domains(
@@ -113,7 +112,7 @@ def described(target: str, facts: dict[str, Any], *, is_adapted: bool) -> dict[s
         "words": words,
         "reason": facts.get("reason"),
         "changed": facts["changed"],
-        "shares": shares(facts) if "estimated" in facts else None,
+        "shares": shares(facts) if "estimated" in facts else [],
         "num_classes": len(facts.get("estimated", ())),
         "labels": labels and {"chosen": LABELLED.get(labels, labels), "candidates": candidates(facts)},
         "num_labels": facts.get("num_labels", 0),
@@ -148,4 +147,5 @@ def judged(measured: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return the held-out accuracy of each model on a domain; None where no held-out sample of it has a label."""
     if not measured or not measured["num_samples"]:
         return None
-    return {"num_samples": measured["num_samples"], "cells": cells_of("accuracy", measured), "flips": measured.get("flips")}
+    cells = cells_of("accuracy", measured)
+    return {"num_samples": measured["num_samples"], "cells": cells, "flips": measured["flips"]}

@@ -107,6 +107,9 @@ def solve(problem: Problem) -> Adaptation:
         layer, more = labelled.choose(adapted.space, domains, adapted.layer, is_far=is_far, seed=problem.seed)
         adapted = replace(adapted, layer=layer)
         facts |= more
+    if "estimated" not in adapted.facts:  # the method estimates no shares: those of its answers
+        weight, bias = adapted.layer
+        facts |= both(domains, predicted_shares(adapted.space.target @ weight.T + bias, domains.shares))
     head = folded(adapted, method=method, facts=facts)
     beside = folded(source_only(problem), method="source", facts={})
     answers, before = (likeliest(one.logits(target.vectors)) for one in (head, beside))

@@ -55,8 +55,8 @@ def project(tmp_path, picture) -> Write:
     compared on the first `num_shared` samples, or on all. The samples are images, or `texts`. Of each pair of numbers
     in `leaks` the first left training as a near-duplicate of the second.
 
-    `domains` are facts by name, as `tests.kit.domain_facts` makes them; `unlike` are domain, side, number of a sample and
-    logit; `judged` are the measures of held-out samples by domain.
+    `domains` are facts by name, as `tests.kit.domain_facts` makes them; `unlike` are domain, side, number of a sample
+    and logit; `judged` are the measures of held-out samples by domain.
     """
 
     def write(

@@ -17,13 +17,14 @@ def domain(
     **facts: Any,
 ) -> dict[str, Any]:
     """Return the facts of a domain. Without `targets` it has one, `label`, adapted by infomax, with these `facts`."""
+    labelled = {"num_labels": num_labels} if num_labels else {}
     return {
         "num_samples": num_samples,
         "num_labels": num_labels,
         "sources": sources or {"photo": 1200},
         "separation": {"auc": auc, "z": z},
         "is_adapted": is_adapted,
-        "targets": targets or {"label": of_target(classes, **facts)},
+        "targets": targets or {"label": of_target(classes, **labelled | facts)},
     }
 
 

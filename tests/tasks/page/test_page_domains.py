@@ -77,12 +77,10 @@ def test_shares_of_the_classes_begin_with_the_largest_change(section):
 def test_head_that_few_labels_choose_is_marked_among_the_others(section):
     brier = {"adapted": 0.41, "informed": 0.33, "pooled": 0.36}
     facts = domain(num_labels=9, labels="informed", brier=brier)
-    facts["targets"]["label"]["num_labels"] = 9
     text = words(section(domains={"cartoon": facts}))
     assert "What its 9 labels add, by cross-validation over them" in text
     assert "the information on the unlabelled samples chosen 0.3300 the sources and these labels" in text
     too_few = domain(num_labels=1, labels="adapted")
-    too_few["targets"]["label"]["num_labels"] = 1
     assert "Its 1 label is too few for a cross-validation" in words(section(domains={"cartoon": too_few}))
 
 

@@ -78,10 +78,10 @@ def describe_domains(
                 for target, own in facts["targets"].items()
             ],
             "sides": [
-                {"side": side, "rows": rows.assign(preview=rows["sample_id"].map(previews.get)).to_dict("records")}
+                {"side": side, "rows": shown}
                 for side in SIDES
-                for rows in [unlike[(unlike["domain"] == name) & (unlike["side"] == side)]]
-                if len(rows)
+                for rows in [unlike[(unlike["domain"] == name) & (unlike["side"] == side)].to_dict("records")]
+                if (shown := [row | {"preview": previews.get(row["sample_id"])} for row in rows])
             ],
         }
         for name, facts in domains.items()

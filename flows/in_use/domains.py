@@ -27,7 +27,7 @@ def domains(metrics: dict[str, Any]) -> list[dict[str, str]]:
             "target": printable(target),
             "samples": f"{facts['num_samples']:,}",
             "labels": f"{facts['num_labels']:,}",
-            "told apart (AUC)": f"{seen['auc']:.3f}" if (seen := facts.get("separation")) else "",
+            "told apart (AUC)": f"{facts['separation']['auc']:.3f}",
             "method": own["method"],
             "answers changed": f"{own['changed']:.1%}",
             "held-out accuracy": judged(metrics.get(target, {}).get("domains", {}).get(name)),

@@ -70,7 +70,7 @@ def describe_domains(
             "num_samples": facts["num_samples"],
             "num_labels": facts["num_labels"],
             "sources": facts["sources"],
-            "separation": separation(facts.get("separation")),
+            "separation": separation(facts["separation"]),
             "is_adapted": facts["is_adapted"],
             "targets": [
                 described(target, own, is_adapted=facts["is_adapted"])
@@ -88,10 +88,8 @@ def describe_domains(
     ]
 
 
-def separation(seen: dict[str, float] | None) -> dict[str, Any] | None:
+def separation(seen: dict[str, float]) -> dict[str, Any]:
     """Return the area under the ROC curve, its place on a scale 0..100 from chance to certainty, and what it means."""
-    if not seen:
-        return None
     is_apart = seen["auc"] >= LEAST_AUC and seen["z"] >= LEAST_Z
     place = 200 * (min(max(seen["auc"], 0.5), 1.0) - 0.5)
     return seen | {"is_apart": is_apart, "place": place}

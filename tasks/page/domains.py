@@ -37,14 +37,8 @@ def read_domains(folder: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     """Return the domains of adaptation.json, and the samples of unlike.csv, of each side the most unlike first.
 
     The table has the columns domain, side (of SIDES), batch, path and sample_id.
-
-    Raises:
-        ValueError: a file is missing.
     """
-    try:
-        return read_json(folder / "adaptation.json")["domains"], read_text_table(folder / "unlike.csv")
-    except FileNotFoundError as error:
-        raise ValueError(f"{error.filename} is missing: run `dvc repro adapt`, or `dvc pull adapt`") from None
+    return read_json(folder / "adaptation.json")["domains"], read_text_table(folder / "unlike.csv")
 
 
 def bounded(unlike: pd.DataFrame, *, limit: int) -> pd.DataFrame:

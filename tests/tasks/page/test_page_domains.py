@@ -134,13 +134,6 @@ def test_sample_that_changed_since_is_refused(project):
         written.draw()
 
 
-def test_missing_facts_are_told_with_the_command_that_makes_them(project):
-    written = project()
-    (written.folder / "adaptation/adaptation.json").unlink()
-    with pytest.raises(ValueError, match=r"adaptation\.json is missing: run `dvc repro adapt`"):
-        written.draw()
-
-
 def test_page_calls_apart_what_the_gate_acts_on():
     assert (page_domains.LEAST_AUC, page_domains.LEAST_Z) == (gate.LEAST_AUC, gate.LEAST_Z)
 

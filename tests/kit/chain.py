@@ -54,7 +54,7 @@ class Chain:
             "backbone": data / "backbone", "head": data / "head", "trained": data / "trained",
             "candidate": data / "candidate",
             "validated": data / "validated", "training": data / "training", "evaluation": data / "evaluation",
-            "regression": data / "regression",
+            "regression": data / "regression", "adaptation": data / "adaptation",
         }  # fmt: skip
 
     def do(self, *verbs: str) -> None:

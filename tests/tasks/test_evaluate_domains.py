@@ -137,7 +137,7 @@ def project(tmp_path_factory):
     made = Project(tmp_path_factory.mktemp("domains"))
     fitted = made.fitted("label", batch="negative", split="pool")
     made.bundle("adapted", negative=fitted, sketch=fitted)
-    made.bundle("harmed", negative=tuple(-part for part in fitted))
+    made.bundle("harmed", photo=tuple(-part for part in made.layers["label"]))
     made.bundle("plain")
     return made
 
@@ -276,9 +276,9 @@ def test_candidate_that_a_domain_gains_from_is_accepted_and_a_domain_without_lab
 def test_candidate_that_a_domain_is_harmed_by_is_rejected_with_what_a_person_can_do(project, judged):
     done, verdict = judged(project.evaluated("harmed"))
     assert done.status == 1
-    rule = rule_of(verdict, "head of the domain negative")
+    rule = rule_of(verdict, "head of the domain photo")
     assert not rule["passed"]
-    assert rule["advice"] == "leave negative out of adapt.targets, or try another adapt.method, in params.yaml"
+    assert rule["advice"] == "leave photo out of adapt.targets, or try another adapt.method, in params.yaml"
     assert f"{rule['name']}: {rule['advice']}" in done.stderr
 
 

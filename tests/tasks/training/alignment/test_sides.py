@@ -44,6 +44,13 @@ def test_batches_without_a_domain_are_one_source():
     assert found.num_sources() == {"one": 2, "two": 3}
 
 
+def test_names_of_domains_stay_on_their_line_of_a_message():
+    found = made(["a\nb"] * 5 + ["c\td"] * 3, ["one"] * 8, wanted=["c\td"])
+    [source] = found.source_domains("label", np.zeros((len(found.sources), 1), np.float32), recipe="r")
+    target = found.target_domain("c\td", "label", np.zeros((3, 1), np.float32), recipe="r")
+    assert (source.name, target.name) == (r"'a\nb'", r"'c\td'")
+
+
 def test_batch_can_be_the_domain_to_adapt_to():
     found = made([None] * 8, ["one"] * 5 + ["two"] * 3, wanted=["two"])
     assert found.targets["two"].tolist() == [5, 6, 7]

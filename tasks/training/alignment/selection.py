@@ -40,8 +40,8 @@ def domains_to_adapt_to(domain: "pd.Series[str]", is_labelled: NDArray[np.bool_]
     if not is_labelled[~domain.isin(wanted)].any():
         others = "there is no other domain" if wanted == known else "no other domain has a label"
         raise ValueError(
-            f"adapt.targets names {', '.join(map(repr, wanted))}, and {others}: land labelled samples of another domain, or set "
-            "adapt.targets to []"
+            f"adapt.targets names {', '.join(map(repr, wanted))}, and {others}: land labelled samples of "
+            "another domain, or set adapt.targets to []"
         )
     return wanted
 

@@ -33,6 +33,8 @@ def status() -> Iterator[Line]:
     for line in waiting():
         yield "waits", line
     yield "last run", last_run()
+    for line in adapted():
+        yield "domain", line
 
 
 def in_use() -> str:
@@ -105,6 +107,16 @@ def last_run() -> str:
     broken = [rule["text"] for rule in verdict["rules"] if not rule["passed"]]
     reasons = f": {'; '.join(broken)}" if broken else ""
     return f"candidate {verdict['candidate'][:12]} is {verdict['verdict']}{reasons}"
+
+
+def adapted() -> Iterator[str]:
+    """Yield a line for each domain that the last run's candidate was to be adapted to."""
+    from flows.in_use.domains import domains, in_a_line
+    from flows.in_use.verdict import ADVICE, read_object
+    from flows.workspace import paths
+
+    if paths.metrics().is_file():
+        yield from map(in_a_line, domains(read_object(paths.metrics(), advice=ADVICE)))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from tasks.data.manifest.manifest import SPLITS, read_manifest, used_of
 from tasks.data.manifest.tables import read_text_table
 from tasks.machine.files import read_json, whole_file
 from tasks.page.curves import LINES, curves, numbers
+from tasks.page.domains import bounded, describe_domains, read_domains
 from tasks.page.examples import by_class, examples
 from tasks.page.gallery import worst
 from tasks.page.label_ledger import read_labels
@@ -43,6 +44,7 @@ def run(
     evaluation: Path,
     regression: Path,
     head: Path,
+    adaptation: Path,
     batches: Path,
     raw: Path,
     out: Path,
@@ -64,10 +66,11 @@ def run(
     targets = {
         name: target for name, target in targets_of(read_json(validated / "classes.json")).items() if name in answered
     }
+    metrics = read_json(evaluation / "metrics.json")
     described = describe_targets(
         predictions,
         targets=targets,
-        metrics=read_json(evaluation / "metrics.json"),
+        metrics=metrics,
         reliability=pd.read_csv(evaluation / "reliability.csv", dtype={"target": "str"}, keep_default_na=False),
         table=read_slices(evaluation / "slices.csv"),
         sizes={model: subject[f"{model}_bytes"] for model in ("candidate", "baseline") if f"{model}_bytes" in subject},
@@ -84,6 +87,8 @@ def run(
     )
     previews = Previews(raw=raw, decode=room(modality, "decode"), preview=room(modality, "preview"), options=report)
     preview_of = previews.of_samples(shown)
+    domains, unlike = read_domains(adaptation)
+    unlike = bounded(unlike, limit=report.max_pictures)
     heldout = np.flatnonzero(manifest["split"] == "heldout")
     drawn = drawn_rows(manifest["sample_id"], heldout, limit=report.max_points)
     places = read_places(evaluation / "places.safetensors", num_samples=len(heldout))
@@ -113,6 +118,9 @@ def run(
         "targets": described,
         "gallery": gallery.to_dict("records"),
         "classes": by_class(shown[shown["kind"] == RIGHT], by_name) if previews.are_shown else [],
+        "domains": describe_domains(
+            domains, unlike, metrics=metrics, previews=previews.of_samples(unlike) if domains else {}
+        ),
         "num_classes": len(by_name[["target", "label"]].drop_duplicates()),
         "gallery_classes": sorted(set(named["label"]) | set(named["candidate"])),
         "num_wrong": int((errors(predictions) > 0).sum()),

@@ -1,5 +1,6 @@
 """What the last run found, in lines for a person: the held-out metrics, the verdict, the page, and what is next."""
 
+from flows.in_use.domains import domains, in_a_line
 from flows.in_use.measures import error_in_words
 from flows.in_use.next_step import next_command
 from flows.in_use.verdict import ADVICE, read_object, read_verdict
@@ -7,7 +8,9 @@ from flows.workspace import paths
 
 
 def outcome() -> list[str]:
-    """Return the held-out table, the verdict, the page and the next command; nothing where no candidate was judged.
+    """Return the held-out table, the domains to adapt to, the verdict, the page and the next command.
+
+    Nothing is returned where no candidate was judged.
 
     Raises:
         ValueError: a file is damaged.
@@ -16,8 +19,11 @@ def outcome() -> list[str]:
         return []
     verdict = read_verdict()
     lines = [f"Held-out metrics, {verdict['num_heldout']} samples that no training used"]
-    for target, models in read_object(paths.metrics(), advice=ADVICE).items():
+    metrics = read_object(paths.metrics(), advice=ADVICE)
+    for target, models in metrics.items():
         for name, measured in models.items():
+            if name == "domains":  # their names are no measures
+                continue
             if "unit" in models:
                 if isinstance(measured, dict) and "error" in measured:
                     interval = measured.get("intervals", {}).get("error")
@@ -29,6 +35,8 @@ def outcome() -> list[str]:
                     f"  {target}, {name:9}  accuracy {measured['accuracy']:.4f} ({interval})"
                     f"  macro F1 {measured['macro_f1']:.4f}  log-loss {measured['log_loss']:.4f}"
                 )
+    if adapted := domains(metrics):
+        lines += ["", "Domains", *(f"  {in_a_line(row)}" for row in adapted)]
     lines += ["", f"Gate: the candidate is {verdict['verdict']}"]
     lines += [f"  {'pass' if rule['passed'] else 'FAIL'}  {rule['text']}" for rule in verdict["rules"]]
     page = paths.report()

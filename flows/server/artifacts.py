@@ -15,6 +15,7 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
+from flows.in_use.domains import domains
 from flows.in_use.measures import LOGGED, error_in_words
 from flows.in_use.verdict import ADVICE, read_object, read_verdict
 from flows.workspace import paths
@@ -38,6 +39,13 @@ def show() -> dict[str, Any]:
         key="comparison",
         description="candidate, head alone and model in use",
     )
+    if adapted := domains(metrics):
+        table = [{column: in_a_cell(value) for column, value in row.items()} for row in adapted]
+        create_table_artifact(
+            table,
+            key="domains",
+            description="domains to adapt to; probabilities are not calibrated on those that are adapted",
+        )
     confused = (paths.evaluation() / "confusion.csv").read_text("utf-8")
     for target, matrix in confusions(confused, names=names_of(metrics)).items():
         create_table_artifact(
@@ -99,7 +107,7 @@ def cells(measured: dict[str, Any], *, unit: str | None) -> dict[str, str]:
     intervals = measured.get("intervals", {})
     if unit is not None:
         return {"error": in_a_cell(error_in_words(measured["error"], unit, interval=intervals.get("error")))}
-    return {name.replace("_", " "): f"{measured[name]:.4f}" for name in LOGGED} | {
+    return {name.replace("_", " "): f"{measured[name]:.4f}" for name in LOGGED if name in measured} | {
         "interval of accuracy": " to ".join(f"{end:.4f}" for end in intervals["accuracy"])
     }
 

@@ -7,7 +7,13 @@ from tasks.page.wording import figure, unit_of
 from tasks.targets.number import Number
 from tasks.targets.target import Target
 
-MODELS = {"candidate": "Candidate", "baseline": "Model in use", "head": "Head alone", "words_alone": "Words alone"}
+MODELS = {
+    "candidate": "Candidate",
+    "general": "General head",  # of the candidate, where it has others for a domain
+    "baseline": "Model in use",
+    "head": "Head alone",
+    "words_alone": "Words alone",
+}
 # by kind; the first one is what the top of the page shows
 MEASURES = {
     "classes": {
@@ -79,7 +85,7 @@ def headline(candidate: dict[str, Any], target: Target) -> dict[str, str]:
 def _table(models: dict[str, Any], target: Target) -> list[dict[str, Any]]:
     rows = []
     for key, (title, better) in MEASURES[target.kind].items():
-        cells = _cells(key, models)
+        cells = cells_of(key, models)
         if not cells:
             continue
         unit = unit_of(target) if key in IN_UNITS else ""
@@ -123,7 +129,7 @@ def _row(
     return row | {"change": change, "is_better": None if not change else (gain > 0) == (better != "lower")}
 
 
-def _cells(key: str, models: dict[str, Any]) -> list[dict[str, Any]]:
+def cells_of(key: str, models: dict[str, Any]) -> list[dict[str, Any]]:
     """Return one cell for each model that has the measure.
 
     `at`, `low_at` and `high_at` are places on a scale 0..100 that spans all intervals. An interval without width is

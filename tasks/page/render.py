@@ -26,7 +26,9 @@ def render(content: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "allow_nan": False, "separators": (",", ":")}
-    style = (TEMPLATE / "style.css").read_text("utf-8")
+    # a page without domains has no rule for them
+    sheets = ("style.css", "domains.css") if content["domains"] else ("style.css",)
+    style = "".join((TEMPLATE / name).read_text("utf-8") for name in sheets)
     parts = "\n".join((TEMPLATE / name).read_text("utf-8") for name in SCRIPTS)
     script = f'"use strict";\n(() => {{\n{parts}}})();\n'
     policy = (

@@ -49,7 +49,11 @@ def shortened(text: str) -> str:
 def off(rows: pd.DataFrame, target: Target) -> list[str]:
     """Return how sure the candidate is of a class, or how far another answer is from the truth."""
     if target.kind == "classes":
-        return [f"{100 * value:.0f} % sure" for value in rows["candidate_confidence"]]
+        is_adapted = rows["general"].notna() if "general" in rows else [False] * len(rows)
+        return [
+            f"{100 * value:.0f} % sure{', not calibrated' if adapted else ''}"
+            for value, adapted in zip(rows["candidate_confidence"], is_adapted, strict=True)
+        ]
     errors = rows["candidate_error"].tolist()
     if isinstance(target, Several):
         counts = [round(error * len(target.names)) for error in errors]

@@ -34,7 +34,7 @@ class Project:
         params = {"title": "Graftline", "max_quarantined_rows": 100, "max_pictures": 40, "picture_size": 48,
                   "max_examples": 8, "max_points": 1000, "max_twins": 8, "show_text": False,
                   "mask_digits": True}  # fmt: skip
-        folders = ("validated", "audit", "training", "evaluation", "regression", "head", "raw")
+        folders = ("validated", "audit", "training", "evaluation", "regression", "head", "raw", "adaptation")
         out = self.folder / "report" / "index.html"
         run(
             **{name: self.folder / name for name in folders},
@@ -54,6 +54,9 @@ def project(tmp_path, picture) -> Write:
     `wrong`, and the model in use, if any, on those in `was_wrong`; a wrong answer is the next class. The two models are
     compared on the first `num_shared` samples, or on all. The samples are images, or `texts`. Of each pair of numbers
     in `leaks` the first left training as a near-duplicate of the second.
+
+    `domains` are facts by name, as `tests.kit.domain_facts` makes them; `unlike` are domain, side, number of a sample
+    and logit; `judged` are the measures of held-out samples by domain.
     """
 
     def write(
@@ -73,6 +76,9 @@ def project(tmp_path, picture) -> Write:
         num_shared=None,
         texts=None,
         leaks=(),
+        domains=None,
+        unlike=(),
+        judged=None,
     ):
         numbers = np.arange(num_samples)
         labels = np.array(names)[numbers % len(names)]
@@ -90,6 +96,7 @@ def project(tmp_path, picture) -> Write:
         write_data(tmp_path, table, quarantine, validation or {}, audit or {})
         write_targets(tmp_path, {"label": sorted(names)})
         write_leaks(tmp_path, table, leaks)
+        write_adaptation(tmp_path, table, domains or {}, unlike)
         mistakes = {"candidate": wrong, "head": wrong} | ({} if was_wrong is None else {"baseline": was_wrong})
         predictions = table[["sample_id", "batch", "path"]].assign(
             target="label", label=labels, is_leaked=False, is_shared=num_shared is None or numbers < num_shared
@@ -100,6 +107,10 @@ def project(tmp_path, picture) -> Write:
             predictions[f"{model}_confidence"] = 0.75
             predictions[f"{model}_label_probability"] = np.where(is_wrong, 0.2, 0.75)
         write_results(tmp_path, predictions, verdict=verdict, slices=slices, reason=reason, num_decisions=num_decisions)
+        if judged:
+            path = tmp_path / "evaluation" / "metrics.json"
+            metrics = read_json(path)
+            write_json(path, metrics | {"label": metrics["label"] | {"domains": judged}})
         features = (spread * np.random.default_rng(0).normal(size=(num_samples, 8))).astype(np.float16)
         places = Tensor(shape=(num_samples, 2), dtype=np.uint16, pieces=[projection.project(features)])
         write_tensors(tmp_path / "evaluation" / "places.safetensors", {"places": places}, metadata={})
@@ -205,6 +216,17 @@ def write_leaks(folder, table, leaks):
     rows = one.join(other.add_prefix("twin_"))
     rows = rows.assign(split="train", cosine=0.9876, hash_distance=range(4, 4 + len(leaks)))
     write_text_table(folder / "audit" / LEAKS, rows[COLUMNS])
+
+
+def write_adaptation(folder, table, domains, unlike):
+    rows = [
+        [domain, side, *table.loc[number, ["batch", "path", "sample_id"]], logit]
+        for domain, side, number, logit in unlike
+    ]
+    (folder / "adaptation").mkdir(exist_ok=True)
+    write_json(folder / "adaptation" / "adaptation.json", {"domains": domains})
+    columns = ["domain", "side", "batch", "path", "sample_id", "logit"]
+    write_text_table(folder / "adaptation" / "unlike.csv", pd.DataFrame(rows, columns=columns))
 
 
 def write_data(folder, table, quarantine, validation, audit):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kit.domain_facts import domain, judged
 from tests.kit.kinds import facts
 
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
@@ -504,5 +505,31 @@ def test_hostile_names_and_units_of_every_kind_do_nothing(kinds, browse):
     for word in window.locator(".name, .multiples p", has_text="alert").all()[:20]:
         if word.is_visible():
             word.hover()
+    assert window.locator("script").count() == 2
+    assert window.seen == []
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (375, "dark")])
+def test_domains_with_names_from_a_stranger_can_be_read_and_fit_the_screen(project, browse, width, scheme):
+    names = ["n" * 200, HEBREW * 20, HOSTILE, 'x" onmouseover="alert(2)', *(f"domain {number}" for number in range(8))]
+    classes = [*(f"class {number}" for number in range(17)), HOSTILE, HEBREW, "Donaudampfschifffahrtsgesellschaft"]
+    known = {"classes": classes, "sources": dict.fromkeys(names, 100), "absent_classes": {names[0]: classes}}
+    brier = {"adapted": 0.41, "informed": 0.33}
+    written = project(
+        num_samples=24,
+        domains={name: domain(**known, labels="informed", num_labels=9, brier=brier) for name in names},
+        unlike=[(name, side, number, 0.5) for name in names for side in ("target", "source") for number in range(12)],
+        judged={names[0]: judged(), names[2]: judged()},
+    )
+    window = browse(written.draw(max_pictures=240), width=width, height=812, scheme=scheme)
+    for details in window.locator("details").all():
+        details.evaluate("(element) => { element.open = true; }")
+    assert [(contrast, text) for contrast, text in window.evaluate(CONTRASTS) if contrast < 4.5] == []
+    assert window.evaluate("document.documentElement.scrollWidth") <= width
+    for region in window.locator(".domain .scroll").all() if width == 375 else []:
+        assert region.evaluate("(area) => area.scrollWidth <= area.clientWidth"), region.get_attribute("aria-label")
+    assert window.locator(".domain img").count() == 240
+    for name in (names[1], HOSTILE):
+        assert name in window.locator(".domain summary", has_text=name).first.inner_text()
     assert window.locator("script").count() == 2
     assert window.seen == []

@@ -1,0 +1,62 @@
+"""What the last run found of each domain to adapt to: a row for each domain and target, and a line a person reads."""
+
+from typing import Any
+
+from flows.in_use.verdict import read_object
+from flows.workspace import paths
+
+ADVICE = "run `dvc repro adapt` again"
+NOT_JUDGED = "not judged: no held-out sample has a label"
+
+
+def domains(metrics: dict[str, Any]) -> list[dict[str, str]]:
+    """Return a row for each domain and target; none where a project adapts to no domain, or has not run yet.
+
+    Args:
+        metrics: as `evaluate` writes them.
+
+    Raises:
+        ValueError: the file of the domains is damaged.
+    """
+    file = paths.adaptation() / "adaptation.json"
+    if not file.is_file():
+        return []
+    return [
+        {
+            "domain": printable(name),
+            "target": printable(target),
+            "samples": f"{facts['num_samples']:,}",
+            "labels": f"{facts['num_labels']:,}",
+            "told apart (AUC)": f"{facts['separation']['auc']:.3f}",
+            "method": own["method"],
+            "answers changed": f"{own['changed']:.1%}",
+            "held-out accuracy": judged(metrics.get(target, {}).get("domains", {}).get(name)),
+        }
+        for name, facts in read_object(file, advice=ADVICE)["domains"].items()
+        for target, own in facts["targets"].items()
+    ]
+
+
+def judged(measured: dict[str, Any] | None) -> str:
+    """Return the accuracy on a domain, with that of the general head beside it."""
+    if not measured or not measured["num_samples"]:
+        return NOT_JUDGED
+    accuracies = [f"{measured['candidate']['accuracy']:.4f}"]
+    if "general" in measured:
+        accuracies.append(f"general head {measured['general']['accuracy']:.4f}")
+    return f"{', '.join(accuracies)}, on {measured['num_samples']:,} samples"
+
+
+def in_a_line(row: dict[str, str]) -> str:
+    """Return a row as a line for a terminal."""
+    what = (
+        f"{row['method']}, {row['answers changed']} of its answers changed"
+        if row["method"] != "source"
+        else ("not adapted, the general head answers")
+    )
+    accuracy = row["held-out accuracy"]
+    return f"{row['domain']}, {row['target']}: {what}; {accuracy if accuracy == NOT_JUDGED else f'accuracy {accuracy}'}"
+
+
+def printable(name: str) -> str:
+    return name if name.isprintable() else ascii(name)

@@ -301,8 +301,9 @@ def arguments(project):
     save_heads(folder / "head", {"topic": Head(layers=(layer,))}, targets=CLASSES, facts={})
     names = ("classes.json", "split.json", "batches.yaml", "manifests", "audit", "raw", "backbone", "head", "scratch")
     paths = {name.partition(".")[0]: folder / name for name in names} | {"manifests": folder / "manifest"}
-    scan = load_params(ROOT / "params.yaml").scan
-    return paths | {"finetune": project.options(), "scan": scan, "modality": "text", "seed": 0}
+    params = load_params(ROOT / "params.yaml")
+    sections = {"finetune": project.options(), "adapt": params.adapt, "scan": params.scan}
+    return paths | sections | {"modality": "text", "seed": 0}
 
 
 def test_verb_writes_the_same_candidate_again_without_computing_an_activation(project, arguments, caplog):

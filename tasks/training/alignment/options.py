@@ -1,0 +1,27 @@
+"""What params.yaml sets for adapting heads to other domains."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tasks.machine.bounds import Count
+
+Method = Literal["auto", "source", "standardise", "infomax", "infomax_as_is", "label_shift", "reweight", "align"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptOptions:
+    """Which domains heads are adapted to, and how.
+
+    targets: the names of domains; auto takes every domain most of whose samples have no label, if a classifier tells it
+        apart from the others.
+    method: auto tells by a classifier of domains whether to adapt, and how; `source` never does.
+    align: the map of method align: coral aligns correlations, mmd and dann train an adapter.
+    weights: what tells method reweight how alike a source sample is: a classifier of domains, or a kernel.
+    min_unlabelled: with fewer samples of the target domain the source's head stays.
+    """
+
+    targets: Literal["auto"] | list[str]
+    method: Method
+    align: Literal["coral", "mmd", "dann"]
+    weights: Literal["classifier", "kernel"]
+    min_unlabelled: Count

@@ -66,7 +66,7 @@ def domains_to_align(
     logger.info(
         "fine-tuning aligns the features of %s (%s samples, without labels) by %s; val has few of its labels or none, "
         "so the choice on val cannot see what it gains there: held-out labels of the domain can, in the gate",
-        ", ".join(names), f"{sum(counts[name] for name in names):,}", options.align,
+        ", ".join(names), f"{len(samples_of(manifest, names)):,}", options.align,
     )  # fmt: skip
     return names
 

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from tasks.data.health.leaks import leaves_training
 from tasks.data.manifest.batches import read_batches
-from tasks.data.manifest.domains import domains_of
-from tasks.data.manifest.manifest import POOL, TRAINING, read_manifest
+from tasks.data.manifest.manifest import POOL, TRAINING, domains_of, read_manifest
 from tasks.data.samples.samples import Samples
 from tasks.embedding.embedder import plan
 from tasks.machine import sources

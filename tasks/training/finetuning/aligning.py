@@ -7,8 +7,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from tasks.data.manifest.domains import domains_of
-from tasks.data.manifest.manifest import POOL
+from tasks.data.manifest.manifest import POOL, domains_of
 from tasks.data.samples.samples import Positions
 from tasks.training.finetuning.options import FinetuneOptions
 

@@ -193,7 +193,7 @@ class _State:
         seed: int,
         is_bf16: bool,
         pool: Pool | None,
-        alignment: Alignment | None,
+        alignment: Alignment | None = None,
     ) -> None:
         self.model = model
         self.alignment = alignment
@@ -241,7 +241,9 @@ class _State:
                 parameter.requires_grad_(epoch >= group.from_epoch)
         set_training_mode(self.model, update_statistics=self.options.update_statistics)
 
-    def train(self, minibatch: Minibatch, unlabelled: Unlabelled | None, *, num_steps: int, total: "Total") -> bool:
+    def train(
+        self, minibatch: Minibatch, unlabelled: Unlabelled | None = None, *, num_steps: int, total: "Total"
+    ) -> bool:
         """Do one step. Return False, and change nothing, where the loss is not finite."""
         device = self.parameters[0].device
         inputs, labels = (each.to(device, non_blocking=True) for each in minibatch)

@@ -8,6 +8,10 @@ from torch import nn
 
 from tasks.targets.head import Layer
 
+# what a person says in place of a domain's name: the one that the samples tell, and the general heads
+AUTO = "auto"
+NONE = "none"
+
 
 class AdaptedHeads(nn.Module):
     """Linear heads by domain and target, and the teller of domains.
@@ -28,9 +32,14 @@ class AdaptedHeads(nn.Module):
 
     @classmethod
     def of(cls, layers: Mapping[str, Mapping[str, Layer]], teller: Layer) -> Self:
-        """Return the heads of these layers, by domain and target, both in alphabetical order."""
+        """Return the heads of these layers, by domain and target, both in alphabetical order.
+
+        Raises:
+            ValueError: a domain has a name that means something else.
+        """
         sizes = {target: len(bias) for own in layers.values() for target, (_, bias) in own.items()}
         assert list(layers) == sorted(layers), "JSON is sorted, and heads are numbered in its order"
+        check_name_of_domain(*layers)
         made = cls({domain: list(own) for domain, own in layers.items()}, sizes, dim=teller[0].shape[1])
         wanted = [layer for own in layers.values() for layer in own.values()]
         linear = [head for own in made.heads for head in own]  # type: ignore[attr-defined]
@@ -44,3 +53,10 @@ class AdaptedHeads(nn.Module):
         """Return the heads of a domain, by target. Raises KeyError for an unknown domain."""
         heads = dict(zip(self.targets_of, self.heads, strict=True))[domain]
         return dict(zip(self.targets_of[domain], heads, strict=True))  # type: ignore[arg-type]
+
+
+def check_name_of_domain(*names: str) -> None:
+    """Raise ValueError where a domain has a name that means something else."""
+    for name in names:
+        if name in (AUTO, NONE):
+            raise ValueError(f"a domain is called {name!r}, which means something else: rename it")

@@ -50,8 +50,10 @@ from tasks.training.heads.logistic import fit_head
 ROOT = Path(__file__).parent.parent
 NUM_SEEDS = 3
 SOURCE_SHARE, VAL_SHARE, TARGET_SHARE = 0.8, 0.2, 0.5
-ALIGNED = {f"{kind}_{weight:g}": (kind, weight) for weight in (0.1, 1.0) for kind in ("coral", "mmd", "dann")}
-CHANGES = {"unfreeze": 2, "num_views": 1, "flip": True, "device": "cpu"}  # of the section finetune
+ALIGNED: dict[str, tuple[Any, float]] = {
+    f"{kind}_{weight:g}": (kind, weight) for weight in (0.1, 1.0) for kind in ("coral", "mmd", "dann")
+}
+CHANGES: dict[str, Any] = {"unfreeze": 2, "num_views": 1, "flip": True, "device": "cpu"}  # of the section finetune
 TARGET = "label"
 HEADS = ("general", "infomax")
 INFOMAX = AdaptOptions(targets=[], method="infomax", align="coral", weights="classifier", min_unlabelled=20)
@@ -253,7 +255,7 @@ def make_claims(rows: list[dict[str, Any]]) -> list[Claim]:
 
     def gain(training: str, head: str) -> float:
         runs = [key for key in found if key[2] == training]
-        return statistics.mean(found[key][head] - found[*key[:2], "plain"][head] for key in runs)
+        return statistics.mean(float(found[key][head] - found[*key[:2], "plain"][head]) for key in runs)
 
     return [
         Claim(

@@ -39,6 +39,6 @@ def test_candidate_is_aligned_to_the_unlabelled_domain(tmp_path, great_expectati
     )  # fmt: skip
     write_digits(chain.data / "raw/first")
     chain.do("scan", "validate", "backbone", "embed", "audit", "train_head", "finetune")
-    lineage = json.loads((chain.data / "candidate/model.json").read_text("utf-8"))["lineage"]
+    lineage = json.loads((chain.data / "trained/model.json").read_text("utf-8"))["lineage"]
     assert lineage["aligned_to"] == ["dark"]
     assert f"aligns the features of dark ({NUM_DARK} samples, without labels) by coral" in caplog.text

@@ -49,7 +49,7 @@ def train_adapter(space: Space, domains: Domains, start: Fit, *, kind: Literal["
             loss = loss + start.l2 / 2 * (weight**2).sum()
             loss = loss + STRENGTHS[kind] * unlike(adapted[0], adapted[1], step / NUM_STEPS)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
     with torch.no_grad():
         folded = weight + (weight @ outward.T) @ inward.T

@@ -156,7 +156,8 @@ def fine_tune(
         order = torch.randperm(
             num_train, generator=torch.Generator().manual_seed(seed * EPOCHS_OF_SEED + epoch)
         ).numpy()
-        return data.train[order[: total * size]]
+        rows: Positions = data.train[order[: total * size]]
+        return rows
 
     def view_of(epoch: int) -> int:
         return epoch if source.num_views is None else (epoch - 1) % source.num_views

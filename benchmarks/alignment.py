@@ -261,7 +261,7 @@ def make_claims(rows: list[dict[str, Any]]) -> list[Claim]:
         Claim(
             name=f"alignment.{head}_over_plain_points.{training}", value=gain(training, head), target=0.0, at_least=True
         )
-        for head in (*HEADS, *(f"last_{head}" for head in HEADS))
+        for head in HEADS
         for training in ALIGNED
     ]
 

@@ -26,7 +26,7 @@ def test_claims_are_the_mean_gains_over_plain_fine_tuning():
         for number, training in enumerate(ALIGNED):
             rows += [row("photo_cartoon", seed, training, 52 + number), row("cartoon_photo", seed, training, 76 + seed)]
     claims = {claim.name: claim.value for claim in make_claims(rows)}
-    assert len(claims) == 4 * len(ALIGNED)
+    assert len(claims) == 2 * len(ALIGNED)
     first = next(iter(ALIGNED))
     for head in HEADS:
         assert claims[f"alignment.{head}_over_plain_points.{first}"] == pytest.approx((2 + 2 - 4 - 3) / 4)

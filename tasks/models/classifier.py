@@ -98,7 +98,7 @@ class Classifier(nn.Module):
             own = Classifier(
                 self.backbone, self.targets, hidden_features=self.hidden_features,
                 temperatures=self.temperatures | dict.fromkeys(adapted, 1.0), words=words,
-                trunks=list(self.trunks.values()), trunk_of=self.trunk_of,
+                trunks=self.all_trunks()[1:], trunk_of=self.trunk_of,
             )  # fmt: skip
         heads = dict(zip(self.targets, self.heads, strict=True)) | adapted
         own.heads = nn.ModuleList(heads.values())

@@ -1,7 +1,7 @@
 """The domains that a classifier is adapted to: linear heads of each, and the layer that tells the domains apart."""
 
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -24,7 +24,7 @@ class AdaptedHeads(nn.Module):
     def __init__(self, targets_of: Mapping[str, Sequence[str]], num_outputs: Mapping[str, int], *, dim: int) -> None:
         super().__init__()
         self.targets_of = {domain: tuple(targets) for domain, targets in targets_of.items()}
-        self.heads = nn.ModuleList(
+        self.heads: Any = nn.ModuleList(
             nn.ModuleList(nn.Linear(dim, num_outputs[target]) for target in targets)
             for targets in self.targets_of.values()
         )
@@ -42,7 +42,7 @@ class AdaptedHeads(nn.Module):
         check_name_of_domain(*layers)
         made = cls({domain: list(own) for domain, own in layers.items()}, sizes, dim=teller[0].shape[1])
         wanted = [layer for own in layers.values() for layer in own.values()]
-        linear = [head for own in made.heads for head in own]  # type: ignore[attr-defined]
+        linear = [head for own in made.heads for head in own]
         with torch.no_grad():
             for part, (weight, bias) in zip([*linear, made.teller], [*wanted, teller], strict=True):
                 part.weight.copy_(torch.from_numpy(weight))
@@ -52,7 +52,7 @@ class AdaptedHeads(nn.Module):
     def of_domain(self, domain: str) -> dict[str, nn.Linear]:
         """Return the heads of a domain, by target. Raises KeyError for an unknown domain."""
         heads = dict(zip(self.targets_of, self.heads, strict=True))[domain]
-        return dict(zip(self.targets_of[domain], heads, strict=True))  # type: ignore[arg-type]
+        return dict(zip(self.targets_of[domain], heads, strict=True))
 
 
 def check_name_of_domain(*names: str) -> None:

@@ -134,8 +134,8 @@ def by_domain(
     """
     answers = {target: values.copy() for target, values in general.items()} if answerer.domains else general
     for domain in answerer.domains.targets_of if answerer.domains else ():
-        rows = np.flatnonzero(domains == domain)
-        if len(rows):
+        rows = np.flatnonzero(domains == domain).tolist()
+        if rows:
             own_words = [words[row] for row in rows] if words else []
             own = answerer.of_domain(domain).answers([of_trunk[rows] for of_trunk in vectors], own_words)
             for target, values in own.items():

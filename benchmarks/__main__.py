@@ -8,6 +8,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 NAMES = (
     "adaptation",
+    "alignment",
     "audit",
     "backbones",
     "chaos",

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tasks.data.health.leaks import leaves_training
 from tasks.data.manifest.batches import read_batches
-from tasks.data.manifest.manifest import TRAINING, read_manifest
+from tasks.data.manifest.manifest import POOL, TRAINING, domains_of, read_manifest
 from tasks.data.samples.samples import Samples
 from tasks.embedding.embedder import plan
 from tasks.machine import sources
@@ -27,6 +27,8 @@ from tasks.stage.main import main
 from tasks.stage.modality import Modality, room
 from tasks.stage.params import ScanParams
 from tasks.targets.target import Facts
+from tasks.training.alignment.options import AdaptOptions
+from tasks.training.finetuning.aligning import domains_to_align, samples_of
 from tasks.training.finetuning.checkpoint import Checkpoint
 from tasks.training.finetuning.grafting import graft
 from tasks.training.finetuning.options import FinetuneOptions
@@ -35,6 +37,7 @@ from tasks.training.finetuning.tuning import Data, label_tensor, lengths_of, ope
 
 logger = logging.getLogger("graftline")
 
+OF_ALIGNMENT = ("align", "align_weight")  # params that change nothing where nothing is aligned
 OF_SEVERAL = ("balance", "trunks")  # params that change nothing where there is one target
 
 
@@ -52,6 +55,7 @@ def run(
     out: Path,
     curves: Path,
     finetune: FinetuneOptions,
+    adapt: AdaptOptions,
     modality: Modality,
     scan: ScanParams,
     seed: int,
@@ -59,7 +63,10 @@ def run(
     """Train the last blocks of the backbone and the heads, starting from trained heads (LP-FT, Kumar et al. 2022)."""
     start = time.monotonic()
     manifest = read_manifest(manifests, read_batches(batches))
-    manifest = manifest[~leaves_training(manifest, audit) & manifest["split"].isin(TRAINING)].reset_index(drop=True)
+    manifest = manifest[~leaves_training(manifest, audit) & manifest["split"].isin((*TRAINING, POOL))]
+    aligned = domains_to_align(manifest, finetune, targets=adapt.targets, least=adapt.min_unlabelled)
+    is_used = manifest["split"].isin(TRAINING) | domains_of(manifest).isin(aligned)
+    manifest = manifest[is_used].reset_index(drop=True)
     pretrained, lineage = load_bundle(backbone)
     model = graft(pretrained.backbone, head, targets=with_heads(read_json(classes), manifest))
     decode = room(modality, "decode")
@@ -69,6 +76,7 @@ def run(
         labels=label_tensor(manifest, model.targets),
         train=np.flatnonzero(manifest["split"] == "train"),
         val=val,
+        unlabelled=samples_of(manifest, aligned),
         words=word_logits(model.words, map(samples.decoded, val.tolist())) if model.words else {},
     )
     for side, rows in (("train", data.train), ("val", data.val)):
@@ -80,15 +88,18 @@ def run(
     views = room(modality, "augment").AugmentedViews(augmentation=finetune, seed=seed)
     lengths = lengths_of(samples, model.backbone.transform) if modality == "text" else None
     is_one = len(model.targets) == 1
+    unused = {*(OF_SEVERAL if is_one else ()), *(OF_ALIGNMENT if finetune.align == "never" else ())}
     facts = {
         "backbone": lineage["fingerprint"],
         "data": digest_of_data(manifest),
         "head": digest_of(head),
-        "params": {name: own for name, own in asdict(finetune).items() if not (is_one and name in OF_SEVERAL)},
+        "params": {name: own for name, own in asdict(finetune).items() if name not in unused},
         "seed": seed,
         "split": read_json(split),
         "versions": versions(model.backbone),
     }
+    if aligned:
+        facts["aligned_to"] = aligned
     if lengths:
         facts["median_tokens"] = round(statistics.median(map(sum, lengths)))  # of a text, for its latency
     if modality == "text":
@@ -98,6 +109,8 @@ def run(
         lengths=lengths,
     )  # fmt: skip
     recipe = facts | on_this_machine(manifest, finetune, modality, model.backbone.packages)
+    if aligned:
+        recipe["aligned"] = digest_of_ids(manifest["sample_id"].iloc[data.unlabelled])
 
     def checkpoint(names: Names) -> Checkpoint:
         return Checkpoint(scratch / "checkpoints", recipe=recipe if is_one else recipe | {"training": names})
@@ -145,14 +158,18 @@ def on_this_machine(
 
     A run resumes from a checkpoint only if both are the same.
     """
-    order = hashlib.sha256("".join(manifest["sample_id"]).encode())
     chosen = plan(options, modality=modality)
     return {
         "code": sources.digest("tasks.finetune"),
-        "order": order.hexdigest(),
+        "order": digest_of_ids(manifest["sample_id"]),
         "packages": {name: version(name) for name in (*packages, "scipy")},
         "plan": chosen.recipe(),
     }
+
+
+def digest_of_ids(sample_ids: Iterable[str]) -> str:
+    """Return the SHA-256 (hex) of the ids of samples, in this order."""
+    return hashlib.sha256("".join(sample_ids).encode()).hexdigest()
 
 
 def digest_of_data(manifest: pd.DataFrame) -> str:

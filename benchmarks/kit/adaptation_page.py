@@ -1,4 +1,4 @@
-"""Write the tables of docs/adaptation.md from the results of `benchmarks.adaptation`.
+"""Write the tables of docs/adaptation.md from the results of `benchmarks.adaptation` and `benchmarks.alignment`.
 
 `python -m benchmarks.kit.adaptation_page` replaces the text between the marks `<!-- NAME -->` and `<!-- /NAME -->` of
 the page; the rest is written by hand.
@@ -28,6 +28,7 @@ def main() -> None:
     page = PAGE.read_text("utf-8")
     page = replaced(page, "cases", cases_table(result["raw"]["cases"]))
     page = replaced(page, "claims", claims_table(result["claims"], result["raw"]["half_widths"]))
+    page = replaced(page, "alignment", alignment_table(read("alignment")["raw"]["means"]))
     PAGE.write_text(page, "utf-8")
 
 
@@ -47,6 +48,29 @@ def cases_table(cases: list[dict[str, Any]]) -> str:
 
 def times(chosen: tuple[str, int]) -> str:
     return f"{chosen[0]} {chosen[1]} x"
+
+
+def alignment_table(means: list[dict[str, Any]]) -> str:
+    """Return a row a training: accuracies of the general and the adapted head, in per cent, and how often val took it.
+
+    Those of the last epoch stand in brackets where val chose another.
+    """
+    found = {(entry["case"], entry["training"]): entry for entry in means}
+    cases = list(dict.fromkeys(case for case, _ in found))
+    heads = [f"{case.replace('_', ' → ')}, {head}" for case in cases for head in ("general head", "adapted head")]
+    lines = ["| training | " + " | ".join(heads) + " | taken by val |", "|" + "---|" * (len(heads) + 2)]
+    for training in dict.fromkeys(training for _, training in found):
+        own = [found[case, training] for case in cases]
+        cells = []
+        for entry in own:
+            for head in ("general", "infomax"):
+                last = entry.get(f"last_{head}", entry[head])
+                cells.append(f"{entry[head]:.1f}" + (f" ({last:.1f})" if last != entry[head] else ""))
+        taken = ""
+        if training != "frozen":
+            taken = f"{sum(entry['num_finetuned'] for entry in own)} of {sum(entry['num_runs'] for entry in own)}"
+        lines.append(f"| {training} | {' | '.join(cells)} | {taken} |")
+    return "\n".join(lines) + "\n"
 
 
 def claims_table(claims: list[dict[str, Any]], half_widths: dict[str, float | None]) -> str:

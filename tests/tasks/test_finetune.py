@@ -206,6 +206,39 @@ def test_pool_changes_no_byte_of_the_candidate(inputs, workspace, shell):
     assert outputs(workspace, "out") == before
 
 
+def test_pool_of_another_domain_is_aligned_to_on_request(inputs, workspace, shell):
+    """Its samples are darker; the candidate is the same again, whatever is kept of the activations."""
+    rows = []
+    for number in range(24):
+        path = workspace / f"raw/dark/{number:03d}.png"
+        path.parent.mkdir(exist_ok=True)
+        draw(100 + number).point(lambda level: level // 3).save(path)
+        rows.append({"batch": "dark", "path": path.name, "sample_id": sample_id(path.read_bytes()), "split": "pool"})
+    write_table(workspace / "manifest/dark.parquet", pd.DataFrame(rows).assign(width=SIZE, height=SIZE))
+    (workspace / "batches.yaml").write_text("batches: [first, dark]", "utf-8")
+    put_params(workspace, align="dann", **EAGER)
+    assert "adapt.targets names no domain: name one there" in refused(shell, workspace)
+    content = yaml.safe_load((workspace / "params.yaml").read_text("utf-8"))
+    content["adapt"]["targets"] = ["dark"]
+    (workspace / "params.yaml").write_text(yaml.safe_dump(content), "utf-8")
+    done = shell("finetune", *arguments())
+    assert done.status == 0, done.stderr
+    assert "aligns the features of dark (24 samples, without labels) by dann" in done.stderr
+    assert f"{NUM_VAL + 2 * (NUM_TRAIN + 24)} of them computed now" in done.stderr
+    _, lineage = load_bundle(workspace / "out/candidate")
+    assert (lineage["aligned_to"], lineage["params"]["align"]) == (["dark"], "dann")
+    content["finetune"]["cache_gigabytes"] = 0.0
+    (workspace / "params.yaml").write_text(yaml.safe_dump(content), "utf-8")
+    assert shell("finetune", *arguments(out="again")).status == 0
+    weights = "candidate/model.safetensors"
+    assert outputs(workspace, "again")[weights] == outputs(workspace, "out")[weights]
+    put_params(workspace, **EAGER)
+    assert shell("finetune", *arguments(out="plain")).status == 0
+    assert outputs(workspace, "plain")[weights] != outputs(workspace, "out")[weights]
+    _, lineage = load_bundle(workspace / "plain/candidate")
+    assert not {"aligned_to", "align", "align_weight"} & {*lineage, *lineage["params"]}
+
+
 def test_head_of_other_classes_is_refused(inputs, workspace, shell, backbone):
     put_head(workspace, {"label": ["cat", "eel", "owl"]}, dim=backbone.dim)
     expected = (

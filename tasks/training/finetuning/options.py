@@ -43,7 +43,20 @@ class AdapterOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneOptions(ActivationOptions, DeviceOptions, Augmentation, FitOptions, AdapterOptions, UnfreezingOptions):
+class AlignmentOptions:
+    """By what term, and how strongly over the loss, the features of other domains are made like those of the sources.
+
+    See `tasks.training.alignment.discrepancy`.
+    """
+
+    align: Literal["never", "coral", "mmd", "dann"]
+    align_weight: Positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneOptions(
+    ActivationOptions, DeviceOptions, Augmentation, FitOptions, AdapterOptions, AlignmentOptions, UnfreezingOptions
+):
     """The section `finetune`.
 
     trunks: of several targets, whether one trunk is trained for all, one for each, or both, of which val chooses.

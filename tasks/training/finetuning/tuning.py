@@ -27,11 +27,13 @@ from tasks.targets.number import Number
 from tasks.targets.target import Facts, Target
 from tasks.text.packed import Lengths
 from tasks.text.transform import MOST_WINDOWS, TextTransform
+from tasks.training.alignment.discrepancy import discrepancy_of
 from tasks.training.finetuning.activations import Activations, Views, WholeSamples
 from tasks.training.finetuning.adapters import adapt, merge
 from tasks.training.finetuning.do_no_harm import Judged, Verdict, judge
 from tasks.training.finetuning.options import FinetuneOptions
 from tasks.training.finetuning.unfreezing import Trained, all_blocks, boundary_of, make_groups, unfrozen_blocks
+from tasks.training.loop.alignment import Alignment, Unlabelled
 from tasks.training.loop.fit import EPOCHS_OF_SEED, History, Keeper, fit
 from tasks.training.loop.losses import columns_of
 from tasks.training.loop.schedule import for_samples
@@ -59,13 +61,20 @@ class Source(Protocol):
 class Data:
     """Labels (n, total width) as `label_tensor` makes them, and the samples of train and val.
 
+    `unlabelled` are the samples of the domains to align to, in train or in the pool, whose labels an alignment ignores.
     `words` are the logits (num_val, num_classes) that the words of val have, by target, where the heads read words.
     """
 
     labels: Tensor
     train: Positions
     val: Positions
+    unlabelled: Positions = field(default_factory=lambda: np.empty(0, np.intp))
     words: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
+
+    @property
+    def augmented(self) -> Positions:
+        """Return the samples whose augmented views are learned from: train, then the others of `unlabelled`."""
+        return np.concatenate([self.train, self.unlabelled[~np.isin(self.unlabelled, self.train)]])
 
     def part(self, targets: Mapping[str, Target], names: Sequence[str]) -> "Data":
         """Return the data of some of all `targets`, with the samples that have a label of one of them."""
@@ -76,6 +85,7 @@ class Data:
             labels=torch.cat([columns[name] for name in names], dim=1),
             train=self.train[has_label[self.train]],
             val=self.val[is_kept],
+            unlabelled=self.unlabelled,
             words={name: own[is_kept] for name, own in self.words.items() if name in names},
         )
 
@@ -136,17 +146,33 @@ def fine_tune(
             f"finetune.update_statistics needs minibatches of at least 2 samples, found {min(num_train, size)}: raise "
             "finetune.minibatch_size, land more samples, or turn it off"
         )
-    options = for_samples(options, num_train, minibatch_size=size)
+    is_aligned = options.align != "never" and len(data.unlabelled) > 0
+    # features of mixed samples belong to no domain
+    options = for_samples(replace(options, mixup=0.0) if is_aligned else options, num_train, minibatch_size=size)
     epochs = options.epochs or 0
     total = num_full(num_train, size)
 
-    def train(epoch: int) -> Iterator[Minibatch]:
+    def rows_of(epoch: int) -> Positions:
         order = torch.randperm(
             num_train, generator=torch.Generator().manual_seed(seed * EPOCHS_OF_SEED + epoch)
         ).numpy()
-        rows = data.train[order[: total * size]]
-        view = epoch if source.num_views is None else (epoch - 1) % source.num_views
-        yield from zip(source.minibatches(rows, view, size=size), torch.split(data.labels[rows], size), strict=True)
+        rows: Positions = data.train[order[: total * size]]
+        return rows
+
+    def view_of(epoch: int) -> int:
+        return epoch if source.num_views is None else (epoch - 1) % source.num_views
+
+    def train(epoch: int) -> Iterator[Minibatch]:
+        rows = rows_of(epoch)
+        labels = torch.split(data.labels[rows], size)
+        yield from zip(source.minibatches(rows, view_of(epoch), size=size), labels, strict=True)
+
+    def unlabelled(epoch: int) -> Iterator[Unlabelled]:
+        is_source = np.split(~np.isin(rows_of(epoch), data.unlabelled), range(size, total * size, size))
+        rows = drawn(data.unlabelled, total * size, seed=seed, epoch=epoch)
+        missing = torch.split(torch.full_like(data.labels[rows], torch.nan), size)
+        inputs = source.minibatches(rows, view_of(epoch), size=size)
+        yield from zip(zip(inputs, missing, strict=True), is_source, strict=True)
 
     def val() -> Iterator[Minibatch]:
         yield from zip(
@@ -156,12 +182,20 @@ def fine_tune(
     def show(items: Iterable[Minibatch], epoch: int) -> Iterator[Minibatch]:
         return progress(items, total=total, what=f"{what} {epoch}/{epochs}", unit="minibatches")
 
+    alignment = None
+    if is_aligned:
+        assert options.align != "never"
+        drawing = torch.Generator().manual_seed(seed)
+        alignment = Alignment(
+            term=discrepancy_of(options.align, model.backbone.dim, drawing).to(chosen.device),
+            weight=options.align_weight, learning_rate=options.head_learning_rate, minibatches=unlabelled,
+        )  # fmt: skip
     targets = list(model.targets.values())
     before = Judged.of(score(trained, val(), targets=targets, is_bf16=is_bf16), model.targets, data.words)
     history = fit(
         trained, options, targets=targets, names=list(model.targets), seed=seed, is_bf16=is_bf16,
         groups=make_groups(model, options, epochs=epochs), minibatches=train, num_minibatches=total,
-        val_minibatches=val, keeper=keeper, show=show,
+        val_minibatches=val, alignment=alignment, keeper=keeper, show=show,
     )  # fmt: skip
     merge(model)
     after = Judged.of(score(trained, val(), targets=targets, is_bf16=is_bf16), model.targets, data.words)
@@ -174,6 +208,13 @@ def fine_tune(
         num_all_blocks=len(all_blocks(model)),
         significance=options.significance,
     )
+
+
+def drawn(rows: Positions, num: int, *, seed: int, epoch: int) -> Positions:
+    """Return `num` samples in an order of the epoch: each is drawn as often as any other, give or take one."""
+    chance = np.random.default_rng((seed, epoch))
+    rounds = [chance.permutation(rows) for _ in range(-(-num // len(rows)))]
+    return np.concatenate(rounds)[:num]
 
 
 def calibrate(model: Classifier, judged: Mapping[str, Judged]) -> None:
@@ -217,8 +258,8 @@ def open_source(
         size = max(min(TEXTS[chosen.device], TOKENS_AT_ONCE // longest), 1)
         embedder = HiddenStates(network, replace(chosen, minibatch_size=size), boundary=cut)
     source = Activations(
-        samples, embedder=embedder, boundary=cut, backbone=backbone, views=views, options=options, train=data.train,
-        val=data.val, path=scratch / "activations", lengths=lengths,
+        samples, embedder=embedder, boundary=cut, backbone=backbone, views=views, options=options,
+        train=data.augmented, val=data.val, path=scratch / "activations", lengths=lengths,
     )  # fmt: skip
     computed = source.keep(show=partial(progress, what="activations", unit="minibatches"))
     logger.info(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import repeat
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ from torchvision.ops import StochasticDepth
 
 from tasks.machine.cores import core_pool
 from tasks.targets.target import Target
+from tasks.training.loop.alignment import Alignment, Unlabelled
 from tasks.training.loop.losses import Uncertainty, label_counts, summed_losses
 from tasks.training.loop.options import FitOptions
 from tasks.training.loop.schedule import learning_rate_factor
@@ -76,6 +78,17 @@ class Shard(NamedTuple):
     share: float
 
 
+class Passed(NamedTuple):
+    """What a forward pass of a shard gave: its part of the loss, its logits, and its features where they are compared.
+
+    All of them carry gradients.
+    """
+
+    loss: Tensor
+    logits: list[Tensor]
+    features: Tensor | None  # (n, dim) float32
+
+
 class Keeper(Protocol):
     """Keeps the state of a training; see `tasks.training.finetuning.checkpoint`."""
 
@@ -95,6 +108,7 @@ def fit(
     minibatches: Callable[[int], Iterable[Minibatch]],
     num_minibatches: int,
     val_minibatches: Callable[[], Iterable[Minibatch]],
+    alignment: Alignment | None = None,
     keeper: Keeper | None = None,
     show: Callable[[Iterable[Minibatch], int], Iterator[Minibatch]] = lambda items, epoch: iter(items),
 ) -> History:
@@ -113,6 +127,8 @@ def fit(
         is_bf16: whether matrix products are in bfloat16, everything else in float32 (autocast).
         groups: the parameters to train, those of the heads first; all others of the model are frozen.
         minibatches: the number of an epoch -> its minibatches, always the same.
+        alignment: a term over whole minibatches, beside the loss. Its model takes `with_features`, and then returns the
+            features before the logits.
         keeper: keeps the state of the training after every epoch. A training whose state it has resumes from there, to
             the same bytes as if it had never stopped.
         show: wraps the minibatches of an epoch, to show progress.
@@ -122,7 +138,9 @@ def fit(
     num_steps = max(epochs * num_minibatches, 1)
     named = dict(zip(names or map(str, range(len(targets))), targets, strict=True))
     with one_core_each(model, options) as pool:
-        state = _State(model, options, groups, targets=targets, seed=seed, is_bf16=is_bf16, pool=pool)
+        state = _State(
+            model, options, groups, targets=targets, seed=seed, is_bf16=is_bf16, pool=pool, alignment=alignment
+        )
         history = state.history
         if not (keeper and state.restore(keeper.load())):
             state.end_epoch(None, score(model, val_minibatches(), targets=targets, is_bf16=is_bf16))
@@ -135,8 +153,10 @@ def fit(
             train = Total(targets)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed * EPOCHS_OF_SEED + epoch)  # dropout draws from the one generator of torch
-                for minibatch in show(minibatches(epoch), epoch):
-                    if not state.train(minibatch, num_steps=num_steps, total=train):
+                shown = show(minibatches(epoch), epoch)
+                pairs = zip(shown, alignment.minibatches(epoch), strict=True) if alignment else zip(shown, repeat(None))
+                for minibatch, unlabelled in pairs:
+                    if not state.train(minibatch, unlabelled, num_steps=num_steps, total=train):
                         history.ending = "the loss was not finite"
                         break
             if history.ending == "every epoch was run":
@@ -173,8 +193,10 @@ class _State:
         seed: int,
         is_bf16: bool,
         pool: Pool | None,
+        alignment: Alignment | None = None,
     ) -> None:
         self.model = model
+        self.alignment = alignment
         self.pool = pool
         self.chance = np.random.default_rng()  # for one epoch
         self.options = options
@@ -189,6 +211,8 @@ class _State:
         if self.uncertainty:
             weighing = Group(parameters=[self.uncertainty.log_variances], learning_rate=groups[0].learning_rate)
             groups = [*groups, weighing]
+        if alignment and (own := list(alignment.term.parameters())):
+            groups = [*groups, Group(parameters=own, learning_rate=alignment.learning_rate)]
         self.groups = groups
         self.step = 0
         self.history = History()
@@ -217,18 +241,33 @@ class _State:
                 parameter.requires_grad_(epoch >= group.from_epoch)
         set_training_mode(self.model, update_statistics=self.options.update_statistics)
 
-    def train(self, minibatch: Minibatch, *, num_steps: int, total: "Total") -> bool:
+    def train(
+        self, minibatch: Minibatch, unlabelled: Unlabelled | None = None, *, num_steps: int, total: "Total"
+    ) -> bool:
         """Do one step. Return False, and change nothing, where the loss is not finite."""
         device = self.parameters[0].device
         inputs, labels = (each.to(device, non_blocking=True) for each in minibatch)
         parameters = [parameter for parameter in self.parameters if parameter.requires_grad]
         shards = self._shards(inputs, labels)
         counts = label_counts(self.targets, labels)
-        work = partial(self._shard_gradients, parameters=parameters, counts=counts.clamp(min=1))
+        forth = partial(self._pass, counts=counts.clamp(min=1))
+        back = partial(_gradients, parameters=parameters)
+        run = self.pool or map
         self.optimizer.zero_grad()
         loss, logits = 0.0, []
+        if self.alignment and unlabelled:
+            (others, missing), is_source = unlabelled
+            beside = self._split(others.to(device, non_blocking=True), missing.to(device))
+            passed = list(run(forth, [*shards, *beside]))
+            features = [part.features for part in passed if part.features is not None]
+            loss, pulls = self.alignment.pull(
+                features[: len(shards)], features[len(shards) :], is_source=is_source, progress=self.step / num_steps
+            )
+            results = run(lambda pair: back(*pair), zip(passed, pulls, strict=True))
+        else:
+            results = run(lambda shard: back(forth(shard)), shards)
         # added up in their order: the same bits each time
-        for part_loss, part_logits, gradients in (self.pool or map)(work, shards):
+        for part_loss, part_logits, gradients in results:
             loss += part_loss
             logits.append(part_logits)
             for parameter, gradient in zip(parameters, gradients, strict=True):
@@ -248,7 +287,7 @@ class _State:
         if self.average:
             decay = min(self.options.averaging, (1 + self.step) / (10 + self.step))
             torch._foreach_lerp_(self.average, [parameter.detach() for parameter in self.parameters], 1 - decay)
-        total.add([torch.cat(parts) for parts in zip(*logits, strict=True)], labels)
+        total.add([torch.cat(parts) for parts in zip(*logits[: len(shards)], strict=True)], labels)
         return True
 
     def _shards(self, inputs: Inputs, labels: Tensor) -> list[Shard]:
@@ -258,15 +297,18 @@ class _State:
             share = float(self.chance.beta(self.options.mixup, self.options.mixup))
             partner = torch.from_numpy(self.chance.permutation(len(labels))).to(labels.device)
             inputs, other = torch.lerp(inputs[partner], inputs, share), labels[partner]
+        return self._split(inputs, labels, other, share=share)
+
+    def _split(self, inputs: Inputs, labels: Tensor, other: Tensor | None = None, *, share: float = 1.0) -> list[Shard]:
         size = SHARD if self.pool else len(labels)
-        split = (each.split(size) for each in (inputs, labels, other))
+        split = (each.split(size) for each in (inputs, labels, labels if other is None else other))
         return [Shard(one, its, mixed, share) for one, its, mixed in zip(*split, strict=True)]
 
-    def _shard_gradients(
-        self, shard: Shard, *, parameters: list[nn.Parameter], counts: Tensor
-    ) -> tuple[float, list[Tensor], list[Tensor]]:
-        """Return the shard's part of the loss, its logits, and the gradients of its part of the loss."""
-        logits = forward(self.model, shard.inputs, is_bf16=self.is_bf16)
+    def _pass(self, shard: Shard, *, counts: Tensor) -> Passed:
+        """Return the shard's part of the loss, its logits, and its features where there is an alignment."""
+        with_features = {"with_features": True} if self.alignment else {}
+        logits = forward(self.model, shard.inputs, is_bf16=self.is_bf16, **with_features)
+        features = logits.pop(0) if self.alignment else None
         smoothing = self.options.label_smoothing
         summed = partial(summed_losses, self.targets, logits, label_smoothing=smoothing)
         losses = shard.share * summed(shard.labels)
@@ -274,8 +316,7 @@ class _State:
             losses = losses + (1 - shard.share) * summed(shard.other)
         losses = losses / counts
         loss = (losses * self.uncertainty.weights() if self.uncertainty else losses).sum()
-        gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
-        return loss.item(), [tensor.detach() for tensor in logits], list(gradients)
+        return Passed(loss, logits, features)
 
     @torch.no_grad()
     def _decay(self, factor: float) -> None:
@@ -337,6 +378,8 @@ class _State:
         kept["lowest"] = torch.from_numpy(self.lowest)
         if self.uncertainty:
             kept["log_variances"] = self.uncertainty.log_variances
+        if self.alignment:
+            kept |= {f"alignment.{name}": tensor for name, tensor in self.alignment.term.state_dict().items()}
         kept |= {f"average.{number}": tensor for number, tensor in enumerate(self.average)}
         for number, parameter in enumerate(self.parameters):
             kept |= {f"optimizer.{number}.{key}": value for key, value in self.optimizer.state[parameter].items()}
@@ -363,6 +406,9 @@ class _State:
             average.copy_(tensors[f"average.{number}"])
         if self.uncertainty:
             self.uncertainty.log_variances.copy_(tensors["log_variances"])
+        if self.alignment:
+            for name, tensor in self.alignment.term.state_dict().items():
+                tensor.copy_(tensors[f"alignment.{name}"])
         for name, tensor in tensors.items():
             if name.startswith("optimizer."):
                 _, index, key = name.split(".")
@@ -378,6 +424,17 @@ class _State:
             self.history.epochs.append(Epoch(**epoch | scores))
         logger.info("resumes after epoch %d, where an earlier run was stopped", len(self.history.epochs) - 1)
         return True
+
+
+def _gradients(
+    passed: Passed, pull: Tensor | None = None, *, parameters: list[nn.Parameter]
+) -> tuple[float, list[Tensor], list[Tensor]]:
+    """Return the loss of a shard, its logits, and the gradients of its loss and of what pulls at its features."""
+    outputs, along = [passed.loss], [torch.ones_like(passed.loss)]
+    if pull is not None and passed.features is not None:
+        outputs, along = [*outputs, passed.features], [*along, pull]
+    gradients = torch.autograd.grad(outputs, parameters, along, allow_unused=True, materialize_grads=True)
+    return passed.loss.item(), [tensor.detach() for tensor in passed.logits], list(gradients)
 
 
 def set_training_mode(model: nn.Module, *, update_statistics: bool) -> None:

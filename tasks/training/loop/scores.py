@@ -36,11 +36,11 @@ class Scores:
     of_targets: tuple[OfTarget, ...] = ()
 
 
-def forward(model: nn.Module, inputs: Inputs, *, is_bf16: bool) -> list[Tensor]:
-    """Return logits (n, num_classes) float32, a tensor a target."""
+def forward(model: nn.Module, inputs: Inputs, *, is_bf16: bool, **asked: bool) -> list[Tensor]:
+    """Return logits (n, num_classes) float32, a tensor a target, and before them what else the model is `asked` for."""
     with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=is_bf16):
-        logits: list[Tensor] = model(inputs)
-    return [tensor.float() for tensor in logits]
+        parts: list[Tensor] = model(inputs, **asked)
+    return [tensor.float() for tensor in parts]
 
 
 def score(

@@ -267,6 +267,19 @@ def test_texts_are_not_mixed(project):
         project.tune(project.model(), mixup=0.3)
 
 
+def test_texts_of_another_domain_are_aligned_to(project):
+    """Their labels are there, and no training sees them."""
+    project.data = replace(project.data, train=np.arange(24), unlabelled=np.arange(24, NUM_TRAIN))
+    aligned, plain = project.model(), project.model()
+    project.tune(aligned, align="mmd")
+    project.tune(plain)
+    assert moved(aligned, bits(plain))
+    project.data.labels[24:NUM_TRAIN] = 1 - project.data.labels[24:NUM_TRAIN]
+    again = project.model()
+    project.tune(again, align="mmd")
+    assert not moved(again, bits(aligned))
+
+
 def test_encoder_without_layers_in_a_row_is_trained_whole_or_refused(project):
     with pytest.raises(ValueError, match=r"finetune.unfreeze is 1, but albert has no layers .*: set it to all"):
         project.tune(project.model("albert"))
@@ -301,8 +314,9 @@ def arguments(project):
     save_heads(folder / "head", {"topic": Head(layers=(layer,))}, targets=CLASSES, facts={})
     names = ("classes.json", "split.json", "batches.yaml", "manifests", "audit", "raw", "backbone", "head", "scratch")
     paths = {name.partition(".")[0]: folder / name for name in names} | {"manifests": folder / "manifest"}
-    scan = load_params(ROOT / "params.yaml").scan
-    return paths | {"finetune": project.options(), "scan": scan, "modality": "text", "seed": 0}
+    params = load_params(ROOT / "params.yaml")
+    sections = {"finetune": project.options(), "adapt": params.adapt, "scan": params.scan}
+    return paths | sections | {"modality": "text", "seed": 0}
 
 
 def test_verb_writes_the_same_candidate_again_without_computing_an_activation(project, arguments, caplog):

@@ -21,7 +21,13 @@ MOST_BYTES = 64 * 2**20  # of model.json: the names of 100,000 classes are a few
 MOST_TARGETS = 1_000  # one head each; building this many takes half a second
 MOST_TERMS = 2**24  # of a vocabulary; those that are made here have fewer
 MOST_DOMAINS = 1_000  # that a classifier is adapted to
-NAMED = ("classes", "temperatures", "trunks", "domains")  # the parts that targets, classes and domains are named in
+NAMED = (
+    "classes",
+    "temperatures",
+    "trunks",
+    "domains",
+    "statistics",
+)  # the parts that targets, classes and domains are named in
 SHOWN = 60  # characters of a stranger's text that a message repeats
 
 Name = Annotated[str, Field(min_length=1, max_length=10_000)]
@@ -84,6 +90,8 @@ class Description(Strict):
     trunks: Annotated[dict[str, int], Field(max_length=MOST_TARGETS)] = {}  # the number of each target's, if several
     # the targets that have a head of each domain; the order is that of the heads
     domains: Annotated[dict[Name, Annotated[list[Name], Field(min_length=1)]], Field(max_length=MOST_DOMAINS)] = {}
+    # the domains that have statistics of normalisation layers of their own, in the order of the statistics
+    statistics: Annotated[list[str], Field(max_length=MOST_DOMAINS)] = []
     lineage: dict[str, Any]
     weights_sha256: Digest
     description_sha256: Digest
@@ -102,6 +110,8 @@ class Description(Strict):
         for domain, adapted in self.domains.items():
             if len(set(adapted)) < len(adapted) or not set(adapted) <= set(self.classes):
                 raise ValueError(f"the domain {domain[:SHOWN]!r} names a target twice, or one that classes lack")
+        if list(self.statistics) != sorted(set(self.statistics) & set(self.domains)):
+            raise ValueError("statistics name a domain twice, out of order, or one that domains lack")
         numbers = set(self.trunks.values())
         if self.trunks and (len(numbers) < 2 or numbers != set(range(len(numbers)))):
             raise ValueError(f"trunks are numbered {sorted(numbers)[:5]}, expected 0, 1 and so on, each with a target")

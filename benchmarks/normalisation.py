@@ -22,7 +22,6 @@ the head of the fine-tuned network itself. Intervals are 95 % over the seeds (t 
 be installed. --keep names the file of finished runs, to resume from. --quick: one seed.
 """
 
-import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -39,13 +38,12 @@ from torch import Tensor
 from benchmarks.adaptation import keep_row, read_rows
 from benchmarks.kit import domains as sets
 from benchmarks.kit.domain_cases import steep
-from benchmarks.kit.labelled import GLYPHS, HELDOUT, POOL, Labelled, Network, missing
+from benchmarks.kit.labelled import GLYPHS, POOL, Labelled, Network, missing
 from benchmarks.kit.lite0 import ARCHITECTURE, convert, find_file
 from benchmarks.kit.machine import Claim, finish, parser, show
 from benchmarks.kit.methods import TARGET, Draw, Recipe, Task, Views, train_head
 from benchmarks.kit.summary import CONFIDENCE, mean_and_half_width
 from tasks.embedding.embedder import AUTO, Embedder, plan
-from tasks.images.decode import decode_sample
 from tasks.machine.cores import one_thread_each
 from tasks.models.backbone import Backbone
 from tasks.models.classifier import Classifier
@@ -54,19 +52,17 @@ from tasks.stage.params import load_params
 from tasks.training.alignment.adaptation import adapt
 from tasks.training.alignment.domains import Domains, SourceDomain, TargetDomain
 from tasks.training.alignment.settings import AdaptOptions
-from tasks.training.alignment.statistics import moments_of_layers, own_statistics
+from tasks.training.alignment.statistics import MINIBATCH_SIZE, MOST_SAMPLES, moments_of_layers, own_statistics
 from tasks.training.finetuning.tuning import fine_tune
 
 ROOT = Path(__file__).parent.parent
 Rows = NDArray[np.int64]
 
 NUM_SEEDS = 3
-MOST_SAMPLES = 1670  # of a domain
+MOST_PICTURES = 1670  # of a domain
 MOST_JUDGES = 600
 NUM_UNLABELLED = 500
 FEW = 50
-MOST_OBSERVED = 500  # source samples whose activations make the sources' moments
-MINIBATCH_SIZE = 64  # of a pass that observes activations
 EPOCHS = 3
 STATISTICS = ("shared", "own", "moments")
 
@@ -136,7 +132,7 @@ def pacs(weights: Path) -> Group:
     contents: dict[str, list[tuple[str, bytes]]] = {"photo": [], "cartoon": []}
     for path, content in sets.tar_pictures("pacs-photo-cartoon.tar"):
         contents[Path(path).parts[-3]].append((path, content))
-    order = np.random.default_rng(0).permutation(len(contents["cartoon"]))[:MOST_SAMPLES]
+    order = np.random.default_rng(0).permutation(len(contents["cartoon"]))[:MOST_PICTURES]
     contents["cartoon"] = [contents["cartoon"][place] for place in np.sort(order)]
     cases = [
         (*pair, kind) for pair in (("photo", "cartoon"), ("cartoon", "photo")) for kind in ("full", "few", "steep")
@@ -250,7 +246,7 @@ class Model:
         self.vectors = {name: embedded(self.backbone, own.pixels[rows]) for name, rows in
                         (("train", self.train), ("val", self.val))}  # fmt: skip
         self.labels = own.labels
-        some = own.pixels[self.train[:MOST_OBSERVED]]
+        some = own.pixels[self.train[:MOST_SAMPLES]]
         self.usual = moments_of_layers(self.backbone, normalised(self.backbone, some))
 
     def fine_tuned(self, own: Pictures) -> Classifier:

@@ -6,16 +6,47 @@ So a layer gets the statistics with which the target's activations have the mean
 activations have there. The sources keep theirs.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from tasks.data.samples.samples import Samples
+from tasks.machine.cores import one_thread_each, spread
 from tasks.models.normalisation import normalisation_layers, running_statistics, with_statistics
 
+MOST_SAMPLES = 500  # of a domain, whose activations make its moments; each has many positions
+MINIBATCH_SIZE = 64  # of a pass that looks at activations
 PRIOR_SAMPLES = 16  # that the sources' moments count for (Schneider et al. 2020)
+
+
+def statistics_of_domain(trunks: Sequence[Any], *, sources: Samples[Any], target: Samples[Any]) -> Tensor:
+    """Return the statistics (num_trunks, 2, num_channels) of the target domain, for `AdaptedHeads.of`.
+
+    They come from at most MOST_SAMPLES samples of either side, drawn evenly from their ids in order.
+    """
+    found = []
+    with one_thread_each():
+        for trunk in trunks:
+            num = min(len(target), MOST_SAMPLES)
+            usual = moments_of_layers(trunk, minibatches(sources, trunk.transform))
+            found.append(own_statistics(trunk, minibatches(target, trunk.transform), num_samples=num, usual=usual))
+    return torch.stack(found)
+
+
+def minibatches(samples: Samples[Any], transform: Any) -> Iterator[Tensor]:
+    """Yield normalised images (n, 3, size, size) of at most MOST_SAMPLES samples, in minibatches of about one size."""
+    order = np.argsort(np.array(samples.ids), kind="stable")
+    rows = order[np.linspace(0, len(order) - 1, min(len(order), MOST_SAMPLES)).round().astype(int)]
+    pixels = spread(
+        rows.tolist(), lambda row: transform.prepare(samples.decoded(row, shorter_side=transform.shorter_side))
+    )
+    for part in np.array_split(rows, -(-len(rows) // MINIBATCH_SIZE)):
+        yield transform.normalize(transform.stack(list(islice(pixels, len(part)))))
 
 
 @torch.no_grad()

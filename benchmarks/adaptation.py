@@ -30,6 +30,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,23 +47,24 @@ from tasks.machine.cores import one_thread_each
 from tasks.targets.classes import MISSING
 from tasks.training.alignment.adaptation import Adaptation, Problem, adapt
 from tasks.training.alignment.domains import DomainHead, Domains, SourceDomain, TargetDomain
+from tasks.training.alignment.options import AdaptOptions
 from tasks.training.alignment.separation import tell_apart
-from tasks.training.alignment.settings import AdaptOptions
 from tasks.training.alignment.source_only import STRENGTHS, fit_sources
 
 NUM_SEEDS = 5
 LABELS = (1, 5, 10)  # of the target, a class
 HARM = -0.5  # points
+AUTO = AdaptOptions(targets=[], method="auto", align="coral", weights="classifier", min_unlabelled=20)
 METHODS = {
-    "auto": AdaptOptions(method="auto"),
-    "standardise": AdaptOptions(method="standardise"),
-    "infomax": AdaptOptions(method="infomax"),
-    "label_shift": AdaptOptions(method="label_shift"),
-    "reweight": AdaptOptions(method="reweight"),
-    "kernel": AdaptOptions(method="reweight", weights="kernel"),
-    "coral": AdaptOptions(method="align", align="coral"),
-    "mmd": AdaptOptions(method="align", align="mmd"),
-    "dann": AdaptOptions(method="align", align="dann"),
+    "auto": AUTO,
+    "standardise": replace(AUTO, method="standardise"),
+    "infomax": replace(AUTO, method="infomax"),
+    "label_shift": replace(AUTO, method="label_shift"),
+    "reweight": replace(AUTO, method="reweight"),
+    "kernel": replace(AUTO, method="reweight", weights="kernel"),
+    "coral": replace(AUTO, method="align", align="coral"),
+    "mmd": replace(AUTO, method="align", align="mmd"),
+    "dann": replace(AUTO, method="align", align="dann"),
 }
 SLOW_PEERS = ("kernel",)  # a minute on 2,560 source samples: on the pairs of PACS alone
 CONTROLLED = ("cifar", "hands", "fresh")  # sets whose cases `labels` and `steep` move nothing but the shares
@@ -220,12 +222,12 @@ def with_labels(case: Case, num: int, seed: int) -> Adaptation:
         rows = generator.permutation(np.flatnonzero(case.hidden == label))[:num]
         labels[rows] = label
     target = TargetDomain(name=case.name, vectors=case.unlabelled, labels=labels)
-    return adapt(domains_of(case, target), seed=seed)
+    return adapt(domains_of(case, target), AUTO, seed=seed)
 
 
 def by_strength(domains: Domains, case: Case) -> dict[str, float]:
     """Return the accuracy of source-only at each strength."""
-    problem = Problem(domains, AdaptOptions(), seed=0)
+    problem = Problem(domains, AUTO, seed=0)
     found = {}
     for l2 in STRENGTHS:
         weight, bias = fit_sources(problem.plain, domains, strengths=[l2]).layer
@@ -269,7 +271,7 @@ def seconds_of_a_stage(found: dict[str, Draw]) -> list[float]:
     seconds = []
     for _ in range(3):
         start = time.process_time()
-        adapt(domains, seed=0)
+        adapt(domains, AUTO, seed=0)
         seconds.append(time.process_time() - start)
     return seconds
 

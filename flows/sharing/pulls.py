@@ -10,7 +10,7 @@ from flows.workspace.dvc import dvc
 # they are small, a part for each batch; DVC pulls no folder of such parts that a stage depends on, so the stage would
 # run on those there
 PARTS = ("scan", "validate", "embed")
-OUTCOME = ("finetune", "evaluate", "regression", "report")
+OUTCOME = ("adapt", "evaluate", "regression", "report")
 NAMED = re.compile(r"`dvc pull (\S+\.dvc)`")  # in the line in which a stage names a missing file
 
 Log = Callable[[str], None]

@@ -42,8 +42,8 @@ def validation() -> Path:
 
 
 def candidate() -> Path:
-    """Return the folder of the bundle that the last run trained."""
-    return _option("finetune", "out")
+    """Return the folder of the bundle that the last run trained, and adapted to other domains where it was asked to."""
+    return _option("adapt", "out")
 
 
 def evaluation() -> Path:

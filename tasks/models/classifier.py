@@ -95,12 +95,13 @@ class Classifier(nn.Module):
             raise KeyError(domain)
         assert self.domains
         backbone, *trunks = self.domains.trunks_of(domain, self.all_trunks())
-        own = Classifier(
-            backbone, self.targets, hidden_features=self.hidden_features,
-            temperatures=self.temperatures | dict.fromkeys(adapted, 1.0),
-            words=self.words.without(adapted) if self.words else None,
-            trunks=trunks, trunk_of=self.trunk_of,
-        )  # fmt: skip
+        words = self.words.without(adapted) if self.words else None
+        with torch.device("meta"):  # the heads that it is built with are replaced
+            own = Classifier(
+                backbone, self.targets, hidden_features=self.hidden_features,
+                temperatures=self.temperatures | dict.fromkeys(adapted, 1.0), words=words,
+                trunks=trunks, trunk_of=self.trunk_of,
+            )  # fmt: skip
         heads = dict(zip(self.targets, self.heads, strict=True)) | adapted
         own.heads = nn.ModuleList(heads.values())
         return own.train(self.training)

@@ -12,6 +12,10 @@ from torch import Tensor, nn
 from tasks.models.normalisation import with_statistics
 from tasks.targets.head import Layer
 
+# what a person says in place of a domain's name: the one that the samples tell, and the general heads
+AUTO = "auto"
+NONE = "none"
+
 
 class AdaptedHeads(nn.Module):
     """Linear heads by domain and target, and the teller of domains.
@@ -48,11 +52,15 @@ class AdaptedHeads(nn.Module):
         """Return the heads of these layers, by domain and target, both in alphabetical order.
 
         `statistics` (num_trunks, 2, num_channels) are those of the domains that have some of their own.
+
+        Raises:
+            ValueError: a domain has a name that means something else.
         """
         own = dict(sorted((statistics or {}).items()))
         sizes = {target: len(bias) for heads in layers.values() for target, (_, bias) in heads.items()}
         assert list(layers) == sorted(layers), "JSON is sorted, and heads are numbered in its order"
         assert own.keys() <= layers.keys(), "statistics belong to heads that were fitted on their vectors"
+        check_name_of_domain(*layers)
         made = cls(
             {domain: list(heads) for domain, heads in layers.items()}, sizes, dim=teller[0].shape[1],
             statistics_of=list(own), shape=next(iter(own.values())).shape if own else (),
@@ -83,3 +91,9 @@ class AdaptedHeads(nn.Module):
         """Raise ValueError where the statistics of a domain have a negative variance."""
         if self.statistics is not None and bool((self.statistics[:, :, 1] < 0).any()):
             raise ValueError("the statistics of a domain have a negative variance")
+
+def check_name_of_domain(*names: str) -> None:
+    """Raise ValueError where a domain has a name that means something else."""
+    for name in names:
+        if name in (AUTO, NONE):
+            raise ValueError(f"a domain is called {name!r}, which means something else: rename it")

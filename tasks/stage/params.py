@@ -24,6 +24,7 @@ from tasks.models.options import BackboneOptions
 from tasks.page.options import PageOptions
 from tasks.stage.modality import Modality
 from tasks.text.options import TextLimits
+from tasks.training.alignment.options import AdaptOptions
 from tasks.training.finetuning.options import FinetuneOptions
 from tasks.training.heads.options import HeadOptions
 
@@ -70,6 +71,7 @@ class Params:
     audit: AuditParams
     train_head: HeadOptions
     finetune: FinetuneOptions
+    adapt: AdaptOptions
     evaluate: EvaluateParams
     regression: GateOptions
     report: PageOptions

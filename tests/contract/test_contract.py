@@ -120,6 +120,7 @@ def test_paths_given_to_the_command_are_declared(stage):
         "embed": {r"\${GRAFTLINE_STORE:-data/store}"},
         "train_head": {"data/raw"},
         "finetune": {"data/raw", r"\${GRAFTLINE_SCRATCH:-data/scratch}"},
+        "adapt": {"data/raw", r"\${GRAFTLINE_STORE:-data/store}"},
         "evaluate": {"data/raw", "data/models/baseline", r"\${GRAFTLINE_STORE:-data/store}"},
         "regression": {"data/decisions.json"},
         "report": {"data/raw"},

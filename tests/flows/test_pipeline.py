@@ -32,7 +32,7 @@ def test_second_run_does_nothing(project, dvc):
 
 def test_change_of_a_finetuning_parameter_reruns_from_finetune_on(undisturbed):
     printed = (undisturbed / "printed").read_text("utf-8")
-    assert re.findall(r"Running stage '(.+)':", printed) == ["finetune", "evaluate", "regression", "report"]
+    assert re.findall(r"Running stage '(.+)':", printed) == ["finetune", "adapt", "evaluate", "regression", "report"]
 
 
 def test_run_ends_with_the_page_and_the_next_command(undisturbed):
@@ -97,7 +97,7 @@ def test_new_batches_are_scanned_and_embedded_alone(mixed):
     assert sorted(run[:3]) == [f"scan@{batch}" for batch in new]
     assert run[3] == "validate"
     assert sorted(run[4:7]) == [f"embed@{batch}" for batch in new]
-    assert run[7:] == ["audit", "train_head", "finetune", "evaluate", "regression", "report"]
+    assert run[7:] == ["audit", "train_head", "finetune", "adapt", "evaluate", "regression", "report"]
 
 
 def test_batches_of_every_layout_mix_in_one_model(mixed, dvc):

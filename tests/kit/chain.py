@@ -37,7 +37,8 @@ class Chain:
             },
             "audit": {"hashes": data / "hashes", "out": data / "audit"},
             "train_head": {"out": data / "head"},
-            "finetune": {"out": data / "candidate", "curves": data / "training", "scratch": data / "scratch"},
+            "finetune": {"out": data / "trained", "curves": data / "training", "scratch": data / "scratch"},
+            "adapt": {"out": data / "candidate", "facts": data / "adaptation"},
             "evaluate": {
                 "baseline_record": data / "baseline.json", "baseline": data / "baseline", "out": data / "evaluation"
             },
@@ -50,7 +51,8 @@ class Chain:
             "batches": data / "batches.yaml", "raw": raw, "manifests": data / "validated/manifest",
             "classes": data / "validated/classes.json", "split": data / "validated/split.json",
             "embeddings": data / "embeddings", "audit": data / "audit", "store": data / "store",
-            "backbone": data / "backbone", "head": data / "head", "candidate": data / "candidate",
+            "backbone": data / "backbone", "head": data / "head", "trained": data / "trained",
+            "candidate": data / "candidate",
             "validated": data / "validated", "training": data / "training", "evaluation": data / "evaluation",
             "regression": data / "regression",
         }  # fmt: skip

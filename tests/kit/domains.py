@@ -3,6 +3,7 @@
 import numpy as np
 
 from tasks.training.alignment.domains import Domains, SourceDomain, TargetDomain
+from tasks.training.alignment.options import AdaptOptions
 
 CLASSES = ["cat", "dog", "owl"]
 DIM = 12
@@ -29,6 +30,12 @@ def domains(*, num=300, seed=1, sources=None, **shift):
     vectors, labels = drawn(num, seed=seed, **shift)
     target = TargetDomain.unlabelled("cartoon", vectors)
     return Domains(sources=sources or [source()], target=target, classes=CLASSES), labels
+
+
+def asked(**changes):
+    """Return the section `adapt` with the values of params.yaml, but for these."""
+    usual = {"targets": [], "method": "auto", "align": "coral", "weights": "classifier", "min_unlabelled": 20}
+    return AdaptOptions(**usual | changes)
 
 
 def accuracy(head, vectors, labels):

@@ -71,7 +71,17 @@ def chain(tmp_path_factory, great_expectations):
     before = logger.level
     logger.setLevel(logging.INFO)
     made.do(
-        "scan", "validate", "backbone", "embed", "audit", "train_head", "finetune", "evaluate", "regression", "report"
+        "scan",
+        "validate",
+        "backbone",
+        "embed",
+        "audit",
+        "train_head",
+        "finetune",
+        "adapt",
+        "evaluate",
+        "regression",
+        "report",
     )
     logger.removeHandler(listener)
     logger.setLevel(before)

@@ -59,10 +59,14 @@ class BatchFile:
 
 
 class Embeddings:
-    """The vectors of several batches as one (n, dim) array, whose rows are read when they are indexed."""
+    """The vectors of several batches as one (n, dim) array, whose rows are read when they are indexed.
 
-    def __init__(self, files: Sequence[BatchFile]) -> None:
+    `recipe` is the fingerprint of the backbone that made them.
+    """
+
+    def __init__(self, files: Sequence[BatchFile], *, recipe: str = "") -> None:
         self.files = files
+        self.recipe = recipe
         self.starts = np.cumsum([0, *(file.num_rows for file in files)])
         self.shape = (int(self.starts[-1]), files[0].dim if files else 0)
 
@@ -132,7 +136,7 @@ def read_embeddings(folder: Path, batches: Sequence[str], *, num_samples: int) -
         files.append(BatchFile(path=path, offset=_offset(path, "vectors"), num_rows=num_rows, dim=dim))
     if len(recipes) > 1:
         raise ValueError(f"batches {', '.join(recipes.values())} were embedded by different backbones: run embed again")
-    joined = Embeddings(files)
+    joined = Embeddings(files, recipe=next(iter(recipes), ""))
     if len(joined) != num_samples:
         raise ValueError(f"{len(joined)} embeddings for {num_samples} samples: run embed again")
     return joined

@@ -12,11 +12,11 @@ from threadpoolctl import threadpool_limits
 from tasks.targets.classes import likeliest
 from tasks.training.alignment import gate, labelled
 from tasks.training.alignment.adapters import train_adapter
-from tasks.training.alignment.domains import Array, DomainHead, Domains
+from tasks.training.alignment.domains import Array, DomainHead, Domains, UnsuitedError
 from tasks.training.alignment.infomax import maximise_information
 from tasks.training.alignment.objective import Answered, Layer, fit_layer
+from tasks.training.alignment.options import AdaptOptions
 from tasks.training.alignment.reweighting import classifier_weights, effective_samples, flattened, kernel_weights
-from tasks.training.alignment.settings import AdaptOptions
 from tasks.training.alignment.shares import estimate_shares, predicted_shares
 from tasks.training.alignment.source_only import Fit, calibrated, fit_sources
 from tasks.training.alignment.spaces import Space, as_they_are, correlated, scaled, standardised, with_shares
@@ -77,14 +77,14 @@ class Problem:
         return gate.choose(self.plain, self.domains, self.base, seed=self.seed)
 
 
-def adapt(domains: Domains, options: AdaptOptions | None = None, *, seed: int) -> Adaptation:
+def adapt(domains: Domains, options: AdaptOptions, *, seed: int) -> Adaptation:
     """Return the head of the target domain.
 
     Where a method cannot work on these domains, the sources' own head stays, with a warning and a `reason` in the
     facts. Where samples of the target are labelled, `labelled.choose` decides what these labels add.
     """
     with threadpool_limits(1):  # so that no bit depends on the number of cores
-        return solve(Problem(domains, options or AdaptOptions(), seed=seed))
+        return solve(Problem(domains, options, seed=seed))
 
 
 def solve(problem: Problem) -> Adaptation:
@@ -111,10 +111,6 @@ def solve(problem: Problem) -> Adaptation:
     beside = folded(source_only(problem), method="source", facts={})
     answers, before = (likeliest(one.logits(target.vectors)) for one in (head, beside))
     return Adaptation(head=head, source_only=beside, changed=float((answers != before).mean()))
-
-
-class UnsuitedError(ValueError):
-    """A method cannot work on these domains; the message says why."""
 
 
 def check(domains: Domains, options: AdaptOptions) -> None:

@@ -15,6 +15,10 @@ Vectors = NDArray[np.floating]
 Labels = NDArray[np.int64]
 
 
+class UnsuitedError(ValueError):
+    """These domains, or the method asked for, cannot be adapted; the message says why. The sources' own head stays."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SourceDomain:
     """A labelled domain: vectors (n, dim) and labels (n,) of train, and of val. `recipe` is how they were embedded."""
@@ -55,8 +59,8 @@ class Domains:
     """The sources and the target. Labels are indices into `classes`.
 
     Raises:
-        ValueError: there is no source or no sample of the target, a class that no source has, vectors of different
-            recipes or widths, or numbers that are not finite.
+        UnsuitedError: there is no source or no sample of the target, or a class that no source has.
+        ValueError: vectors of different recipes or widths, or numbers that are not finite.
     """
 
     sources: Sequence[SourceDomain]
@@ -66,11 +70,13 @@ class Domains:
     def __post_init__(self) -> None:
         target = self.target
         if not self.sources:
-            raise ValueError(
+            raise UnsuitedError(
                 f"there is one domain only, {target.name}: adaptation needs labelled samples of another one"
             )
         if not len(target.vectors):
-            raise ValueError(f"the target domain {target.name} has no samples: land some, or take it from the targets")
+            raise UnsuitedError(
+                f"the target domain {target.name} has no samples: land some, or take it from the targets"
+            )
         for source in self.sources:
             if not len(source.train[1]):
                 raise ValueError(f"the source domain {source.name} has no labelled samples in train: label some")
@@ -96,7 +102,7 @@ class Domains:
         for label in np.flatnonzero(counts == 0):
             name = self.classes[int(label)]
             has = f"the target domain {target.name} has labels of it" if label in known else "nor has the target"
-            raise ValueError(
+            raise UnsuitedError(
                 f"no source domain has a sample of class {name} in train, {has}: label some in a source, or take "
                 "the class out"
             )

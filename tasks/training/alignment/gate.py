@@ -52,7 +52,7 @@ def choose(plain: Space, domains: Domains, base: Fit, *, seed: int) -> Verdict:
     """
     seen = tell_apart(plain.train, plain.target, seed=seed)
     logits = plain.target @ base.layer[0].T + base.layer[1]
-    is_seen = _is_seen(seen)
+    is_seen = can_tell(seen)
     if not is_seen:
         p_value = histogram_p_value(likeliest(base.val_logits), likeliest(logits), num_classes=len(domains.classes))
         if p_value >= SIGNIFICANCE:
@@ -61,7 +61,7 @@ def choose(plain: Space, domains: Domains, base: Fit, *, seed: int) -> Verdict:
     kept = resampled(domains.labels, shares / domains.shares, seed=seed)
     rest = tell_apart(plain.train[kept], plain.target, seed=seed)
     verdict = partial(Verdict, seen=seen, rest=rest, shares=shares)
-    if not _is_seen(rest):
+    if not can_tell(rest):
         return verdict(method="label_shift", reason="the domains differ by their classes' shares alone")
     if not is_seen:
         reason = "the predicted classes' shares moved, and not they alone, but too little is seen to undo it"
@@ -74,5 +74,6 @@ def choose(plain: Space, domains: Domains, base: Fit, *, seed: int) -> Verdict:
     return verdict(method="infomax_as_is", reason="the domains differ moderately")
 
 
-def _is_seen(separation: Separation) -> bool:
+def can_tell(separation: Separation) -> bool:
+    """Return whether the classifier of domains sees a difference that is worth adapting to."""
     return separation.auc >= LEAST_AUC and separation.z >= LEAST_Z and math.isfinite(separation.z)

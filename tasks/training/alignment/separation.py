@@ -33,21 +33,38 @@ class Separation:
     z: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A separation, and how it was seen: the rows drawn of each side, and the logit that each is of the target."""
+
+    separation: Separation
+    source: tuple[NDArray[np.intp], Array]
+    target: tuple[NDArray[np.intp], Array]
+
+
 def tell_apart(source: NDArray[np.floating], target: NDArray[np.floating], *, seed: int) -> Separation:
     """Return how well a classifier separates source (n, dim) from target (m, dim).
 
     z is the distance of the area from 0.5 in standard errors under the hypothesis of no shift (Mann and Whitney 1947).
     """
+    return compare(source, target, seed=seed).separation
+
+
+def compare(source: NDArray[np.floating], target: NDArray[np.floating], *, seed: int) -> Comparison:
+    """Return what `tell_apart` does, with the logits of the samples."""
     generator = np.random.default_rng(seed)
-    source, target = (_drawn(part, generator) for part in (source, target))
-    if min(len(source), len(target)) < LEAST_SAMPLES:
-        return Separation(auc=0.5, z=0.0)
-    scores, folds = cross_fitted_scores(source, target, seed=seed)
-    domains = np.repeat([0, 1], [len(source), len(target)])
+    rows = [_drawn(len(part), generator) for part in (source, target)]
+    n, m = map(len, rows)
+    if min(n, m) < LEAST_SAMPLES:
+        nothing = np.empty(0, np.intp), np.empty(0)
+        return Comparison(separation=Separation(auc=0.5, z=0.0), source=nothing, target=nothing)
+    scores, folds = cross_fitted_scores(source[rows[0]], target[rows[1]], seed=seed)
+    domains = np.repeat([0, 1], [n, m])
     # each half has a classifier of its own, whose scores are comparable among themselves alone
     counts = [_wins(scores[folds == fold], domains[folds == fold]) for fold in (0, 1)]
     wins, pairs, variance = (sum(part) for part in zip(*counts, strict=True))
-    return Separation(auc=wins / pairs, z=(wins - pairs / 2) / math.sqrt(variance))
+    separation = Separation(auc=wins / pairs, z=(wins - pairs / 2) / math.sqrt(variance))
+    return Comparison(separation=separation, source=(rows[0], scores[:n]), target=(rows[1], scores[n:]))
 
 
 def cross_fitted_scores(
@@ -70,10 +87,10 @@ def cross_fitted_scores(
     return scores, folds
 
 
-def _drawn(vectors: NDArray[np.floating], generator: np.random.Generator) -> NDArray[np.floating]:
-    if len(vectors) <= MOST_SAMPLES:
-        return vectors
-    return vectors[np.sort(generator.choice(len(vectors), MOST_SAMPLES, replace=False))]
+def _drawn(num: int, generator: np.random.Generator) -> NDArray[np.intp]:
+    if num <= MOST_SAMPLES:
+        return np.arange(num)
+    return np.sort(generator.choice(num, MOST_SAMPLES, replace=False))
 
 
 def _classifier(

@@ -28,7 +28,7 @@ def test_path_is_that_of_the_workspace_that_is_the_current_directory(bare_worksp
     assert paths.candidate() == Path("data/models/candidate")
     (bare_workspace / "other").mkdir()
     (bare_workspace / "other/dvc.yaml").write_text(
-        "stages:\n  finetune:\n    cmd: exec true --out elsewhere/candidate\n", "utf-8"
+        "stages:\n  adapt:\n    cmd: exec true --out elsewhere/candidate\n", "utf-8"
     )
     monkeypatch.chdir(bare_workspace / "other")
     assert paths.candidate() == Path("elsewhere/candidate")
@@ -49,10 +49,10 @@ def test_files_beside_the_model_in_use_and_the_list_of_batches_follow_them(bare_
     [
         ("stages: [", "dvc.yaml is not YAML: .*: mend it"),
         ("[]", "dvc.yaml has no `stages`: mend it"),
-        ("stages: {}", "dvc.yaml has no stage finetune whose command has --out: mend it"),
+        ("stages: {}", "dvc.yaml has no stage adapt whose command has --out: mend it"),
         (
-            "stages: {finetune: {cmd: exec true --out}}",
-            "dvc.yaml has no stage finetune whose command has --out: mend it",
+            "stages: {adapt: {cmd: exec true --out}}",
+            "dvc.yaml has no stage adapt whose command has --out: mend it",
         ),
     ],
 )

@@ -8,8 +8,7 @@ import pytest
 from tasks.training.alignment import labelled
 from tasks.training.alignment.adaptation import Problem, adapt
 from tasks.training.alignment.domains import DomainHead, Domains, SourceDomain, TargetDomain
-from tasks.training.alignment.settings import AdaptOptions
-from tests.kit.domains import CLASSES, DIM, accuracy, domains, drawn, source
+from tests.kit.domains import CLASSES, DIM, accuracy, asked, domains, drawn, source
 
 MOVED = {"move": 3.0, "stretch": 2.0}
 UNEVEN = {"shares": (0.8, 0.15, 0.05)}
@@ -17,7 +16,7 @@ UNEVEN = {"shares": (0.8, 0.15, 0.05)}
 
 def test_auto_adapts_to_features_that_moved():
     problem, labels = domains(**MOVED)
-    found = adapt(problem, seed=0)
+    found = adapt(problem, asked(), seed=0)
     assert found.head.method == "infomax"
     vectors = problem.target.vectors
     assert accuracy(found.head, vectors, labels) > accuracy(found.source_only, vectors, labels) + 0.2
@@ -26,7 +25,7 @@ def test_auto_adapts_to_features_that_moved():
 
 def test_auto_keeps_the_head_of_the_sources_where_nothing_moved():
     problem, _ = domains()
-    found = adapt(problem, seed=0)
+    found = adapt(problem, asked(), seed=0)
     assert found.head.method == "source"
     assert found.head.weight.tobytes() == found.source_only.weight.tobytes()
     assert found.changed == 0
@@ -36,7 +35,7 @@ def test_auto_keeps_the_head_of_the_sources_where_nothing_moved():
 
 def test_auto_moves_only_the_shares_where_only_they_moved():
     problem, labels = domains(num=600, **UNEVEN)
-    found = adapt(problem, seed=0)
+    found = adapt(problem, asked(), seed=0)
     assert found.head.method == "label_shift"
     estimated = found.head.facts["estimated"]
     assert list(estimated.values()) == pytest.approx(UNEVEN["shares"], abs=0.05)
@@ -47,7 +46,7 @@ def test_auto_moves_only_the_shares_where_only_they_moved():
 @pytest.mark.parametrize(("num", "method"), [(300, "infomax_as_is"), (60, "source")])
 def test_a_moderate_shift_is_undone_carefully_and_with_few_samples_not_at_all(num, method):
     problem, labels = domains(num=num, move=0.4)
-    found = adapt(problem, seed=0)
+    found = adapt(problem, asked(), seed=0)
     assert found.head.method == method
     assert 0.6 < found.head.facts["separation"]["auc"] < 0.8
     vectors = problem.target.vectors
@@ -57,11 +56,11 @@ def test_a_moderate_shift_is_undone_carefully_and_with_few_samples_not_at_all(nu
 @pytest.mark.parametrize(
     "options",
     [
-        AdaptOptions(method="standardise"),
-        AdaptOptions(method="infomax"),
-        AdaptOptions(method="align", align="coral"),
-        AdaptOptions(method="align", align="mmd"),
-        AdaptOptions(method="align", align="dann"),
+        asked(method="standardise"),
+        asked(method="infomax"),
+        asked(method="align", align="coral"),
+        asked(method="align", align="mmd"),
+        asked(method="align", align="dann"),
     ],
     ids=lambda options: f"{options.method} {options.align}",
 )
@@ -71,20 +70,22 @@ def test_each_map_of_the_domains_gives_a_linear_head_that_is_better_there(option
     assert head.weight.shape == (len(CLASSES), DIM)
     assert head.method == options.method
     vectors = problem.target.vectors
-    assert accuracy(head, vectors, labels) > accuracy(adapt(problem, seed=0).source_only, vectors, labels) + 0.1
+    assert (
+        accuracy(head, vectors, labels) > accuracy(adapt(problem, asked(), seed=0).source_only, vectors, labels) + 0.1
+    )
 
 
 @pytest.mark.parametrize("weights", ["classifier", "kernel"])
 def test_weights_favour_the_source_samples_that_resemble_the_target(weights):
     problem, labels = domains(**UNEVEN)
-    head = adapt(problem, AdaptOptions(method="reweight", weights=weights), seed=0).head
+    head = adapt(problem, asked(method="reweight", weights=weights), seed=0).head
     assert 20 < head.facts["effective_samples"] < 239
     assert accuracy(head, problem.target.vectors, labels) > 0.8
 
 
 def test_the_same_seed_gives_the_same_bytes():
     problem, _ = domains(**MOVED)
-    for options in (AdaptOptions(), AdaptOptions(method="align", align="dann")):
+    for options in (asked(), asked(method="align", align="dann")):
         first, second = (adapt(problem, options, seed=3).head for _ in range(2))
         assert first.weight.tobytes() + first.bias.tobytes() == second.weight.tobytes() + second.bias.tobytes()
 
@@ -101,14 +102,14 @@ def with_labels(num_labels, *, permuted=False):
 
 
 def test_permuting_the_labels_that_judge_changes_no_byte_of_the_head():
-    heads = [adapt(with_labels(40, permuted=permuted)[0], seed=0).head for permuted in (False, True)]
+    heads = [adapt(with_labels(40, permuted=permuted)[0], asked(), seed=0).head for permuted in (False, True)]
     assert heads[0].weight.tobytes() + heads[0].bias.tobytes() == heads[1].weight.tobytes() + heads[1].bias.tobytes()
     assert heads[0].facts == heads[1].facts
 
 
 def test_labels_of_the_target_that_do_not_judge_count():
     problem, vectors, labels = with_labels(60)
-    own = adapt(problem, AdaptOptions(method="source"), seed=0)
+    own = adapt(problem, asked(method="source"), seed=0)
     assert own.head.facts["num_labels"] == 60
     assert set(own.head.facts["brier"]) == {"adapted", "informed", "pooled", "towards", "propagated"}
     assert own.head.facts["labels"] != "adapted"
@@ -119,20 +120,22 @@ def test_labels_of_the_target_that_do_not_judge_count():
 def test_each_candidate_with_labels_is_better_there_than_the_sources_own_head(candidate):
     problem, vectors, labels = with_labels(60)
     rows = np.flatnonzero(problem.target.is_labelled)
-    work = Problem(problem, AdaptOptions(), seed=0)
+    work = Problem(problem, asked(), seed=0)
     few = labelled.Few(
         space=work.standardised, domains=problem, adapted=work.standardised_base.layer, rows=rows,
         labels=problem.target.labels[rows],
     )  # fmt: skip
     weight, bias = work.standardised.fold(*labelled.CANDIDATES[candidate](few))
     head = DomainHead(weight=weight, bias=bias, method=candidate)
-    assert accuracy(head, vectors, labels) > accuracy(adapt(problem, seed=0).source_only, vectors, labels) + 0.1
+    assert (
+        accuracy(head, vectors, labels) > accuracy(adapt(problem, asked(), seed=0).source_only, vectors, labels) + 0.1
+    )
 
 
 def test_each_of_several_sources_is_standardised_by_itself():
     sources = [source("photo"), source("sketch", seed=5, move=-4.0, stretch=1.5)]
     problem, labels = domains(sources=sources, **MOVED)
-    head = adapt(problem, AdaptOptions(method="infomax"), seed=0).head
+    head = adapt(problem, asked(method="infomax"), seed=0).head
     assert accuracy(head, problem.target.vectors, labels) > 0.8
 
 
@@ -141,7 +144,7 @@ def test_a_class_that_one_source_lacks_may_come_from_another():
     has = part.train[1] != 2
     part = replace(part, train=(part.train[0][has], part.train[1][has]))
     problem, labels = domains(sources=[source("photo"), part], **MOVED)
-    head = adapt(problem, seed=0).head
+    head = adapt(problem, asked(), seed=0).head
     assert head.facts["absent_classes"] == {"sketch": ["owl"]}
     assert accuracy(head, problem.target.vectors, labels) > 0.8
 
@@ -149,7 +152,7 @@ def test_a_class_that_one_source_lacks_may_come_from_another():
 def test_sources_without_val_get_a_middle_strength():
     part = replace(source(), val=(np.empty((0, DIM), np.float32), np.empty(0, np.int64)))
     problem, labels = domains(sources=[part], **MOVED)
-    found = adapt(problem, seed=0)
+    found = adapt(problem, asked(), seed=0)
     assert found.source_only.facts["l2"] == 0.01
     assert accuracy(found.head, problem.target.vectors, labels) > 0.8
 
@@ -158,19 +161,19 @@ def test_a_feature_that_is_constant_in_one_domain_is_told_and_does_no_harm():
     problem, labels = domains(**MOVED)
     problem.target.vectors[:, 3] = 0.25
     for method in ("auto", "standardise", "infomax", "align", "reweight"):
-        head = adapt(problem, AdaptOptions(method=method), seed=0).head
+        head = adapt(problem, asked(method=method), seed=0).head
         assert head.facts["constant_features"] == 1
         assert np.isfinite(head.weight).all()
-    assert accuracy(adapt(problem, seed=0).head, problem.target.vectors, labels) > 0.8
+    assert accuracy(adapt(problem, asked(), seed=0).head, problem.target.vectors, labels) > 0.8
 
 
 @pytest.mark.parametrize(
     ("target", "options", "reason"),
     [
-        (drawn(7, seed=1, **MOVED)[0], AdaptOptions(), "it has 7 samples, expected at least 20"),
-        (np.ones((50, DIM), np.float32), AdaptOptions(), "all of its 50 samples have the same vector"),
+        (drawn(7, seed=1, **MOVED)[0], asked(), "it has 7 samples, expected at least 20"),
+        (np.ones((50, DIM), np.float32), asked(), "all of its 50 samples have the same vector"),
         (
-            drawn(100, seed=1, move=300.0)[0], AdaptOptions(method="reweight", weights="kernel"),
+            drawn(100, seed=1, move=300.0)[0], asked(method="reweight", weights="kernel"),
             "none of the sources' 240 samples resembles its samples",
         ),
     ],

@@ -1,4 +1,4 @@
-"""What an adaptation to another domain can be asked for."""
+"""What params.yaml sets for adapting heads to other domains."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,15 +10,18 @@ Method = Literal["auto", "source", "standardise", "infomax", "infomax_as_is", "l
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptOptions:
-    """How a head is adapted to a target domain.
+    """Which domains heads are adapted to, and how.
 
+    targets: the names of domains; auto takes every domain most of whose samples have no label, if a classifier tells it
+        apart from the others.
     method: auto tells by a classifier of domains whether to adapt, and how; `source` never does.
     align: the map of method align: coral aligns correlations, mmd and dann train an adapter.
     weights: what tells method reweight how alike a source sample is: a classifier of domains, or a kernel.
-    min_unlabelled: with fewer samples of the target the source's head stays.
+    min_unlabelled: with fewer samples of the target domain the source's head stays.
     """
 
-    method: Method = "auto"
-    align: Literal["coral", "mmd", "dann"] = "coral"
-    weights: Literal["classifier", "kernel"] = "classifier"
-    min_unlabelled: Count = 20
+    targets: Literal["auto"] | list[str]
+    method: Method
+    align: Literal["coral", "mmd", "dann"]
+    weights: Literal["classifier", "kernel"]
+    min_unlabelled: Count

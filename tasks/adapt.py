@@ -1,0 +1,183 @@
+"""The trained model and samples of other domains in; the candidate, with linear heads of these domains, out."""
+
+import csv
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.machine.files import whole_folder, write_json
+from tasks.machine.progress import progress
+from tasks.stage.main import main
+from tasks.stage.modality import Modality, room
+from tasks.training.alignment.options import AdaptOptions
+
+if TYPE_CHECKING:  # torch and pandas take seconds to import, and most projects adapt to no domain
+    import pandas as pd
+
+    from tasks.models.classifier import Classifier
+    from tasks.prediction.trunk_vectors import TrunkVectors
+    from tasks.training.alignment.adapted_domain import AdaptedDomain, TargetSpace
+    from tasks.training.alignment.domains import Vectors
+    from tasks.training.alignment.selection import Positions
+    from tasks.training.alignment.sides import Sides
+
+logger = logging.getLogger("graftline")
+
+FACTS, UNLIKE = "adaptation.json", "unlike.csv"
+UNLIKE_COLUMNS = ("domain", "side", "batch", "path", "sample_id", "logit")
+TELLER_SAMPLES = 4000  # of each adapted domain that the teller learns from
+
+
+def run(
+    *,
+    manifests: Path,
+    audit: Path,
+    batches: Path,
+    raw: Path,
+    embeddings: Path,
+    store: Path,
+    trained: Path,
+    out: Path,
+    facts: Path,
+    adapt: AdaptOptions,
+    modality: Modality,
+    seed: int,
+) -> None:
+    """Adapt the heads of classes to the target domains, by samples that are not held out.
+
+    Without a domain to adapt to, the candidate is the trained model, byte for byte.
+
+    Args:
+        trained: the bundle of the trained model
+        facts: the folder that what became of each domain goes to
+    """
+    if not adapt.targets:
+        logger.info("adapted to no domain: adapt.targets is empty")
+        write_facts(facts, {})
+        copy_model(trained, out)
+        return
+    from tasks.data.health.leaks import leaves_training
+    from tasks.data.manifest.batches import read_batches
+    from tasks.data.manifest.manifest import read_manifest
+    from tasks.data.vectors.embeddings import read_embeddings
+    from tasks.models.bundle import load_bundle
+    from tasks.prediction.answers import Answerer
+    from tasks.prediction.trunk_vectors import TrunkVectors
+    from tasks.training.alignment.adapted_domain import adapt_domain
+
+    manifest = read_manifest(manifests, read_batches(batches))
+    kept = read_embeddings(embeddings, read_batches(batches), num_samples=len(manifest))
+    is_used = (manifest["split"] != "heldout").to_numpy() & ~leaves_training(manifest, audit)
+    rows = manifest[is_used].reset_index(drop=True)
+    model, _ = load_bundle(trained)
+    sides = sides_of(rows, model, adapt)
+    if not sides:
+        write_facts(facts, {})
+        copy_model(trained, out)
+        return
+    decode, copy_hash = room(modality, "decode"), room(modality, "copy_hash")
+    vectors = TrunkVectors(
+        answerer=Answerer(model), embeddings=kept, rows=rows, numbers=is_used.nonzero()[0], raw=raw, store=store,
+        read=decode.read, decode=decode.decode_sample, hash_of=copy_hash.copy_hashes,
+        hashes_shape=copy_hash.HASHES_SHAPE, show=partial(progress, what="adapt", unit="minibatches"),
+    )  # fmt: skip
+    spaces = spaces_of(model, vectors)
+    domains = {name: adapt_domain(name, sides, spaces, adapt, seed=seed) for name in sides.targets}
+    write_facts(facts, domains)
+    if any(domain.layers for domain in domains.values()):
+        save_adapted(out, trained, domains, adapt, sides=sides, look=partial(vectors.of_trunk, 0))
+    else:
+        copy_model(trained, out)
+
+
+def sides_of(rows: "pd.DataFrame", model: "Classifier", adapt: AdaptOptions) -> "Sides | None":
+    """Return the sources and the domains to adapt to; None, with a line in the log, where `auto` finds none.
+
+    Raises:
+        ValueError: no target has classes, or the domains that adapt.targets names are not there or leave no source.
+    """
+    from tasks.data.manifest.manifest import domains_of
+    from tasks.targets.classes import Classes
+    from tasks.training.alignment.selection import domains_to_adapt_to
+    from tasks.training.alignment.sides import Sides, has_any
+
+    labels = {name: own.encode(rows[name]) for name, own in model.targets.items() if isinstance(own, Classes)}
+    if not labels:
+        raise ValueError(
+            f"adapt.targets is {adapt.targets!r}, and the model has no target of the kind classes, which alone can be "
+            "adapted: set adapt.targets to []"
+        )
+    domain = domains_of(rows)
+    wanted = domains_to_adapt_to(domain, has_any(labels), adapt)
+    if not wanted:
+        logger.info(
+            "adapted to no domain: adapt.targets is auto, and beside labelled domains there is none of which most "
+            "samples, and at least %d, have no label", adapt.min_unlabelled,
+        )  # fmt: skip
+        return None
+    return Sides.of(rows, domain, labels, wanted=wanted)
+
+
+def spaces_of(model: "Classifier", vectors: "TrunkVectors") -> "dict[str, TargetSpace]":
+    """Return the targets that can be adapted, each with the trunk that is its own."""
+    from tasks.targets.classes import Classes
+    from tasks.training.alignment.adapted_domain import TargetSpace
+
+    return {
+        name: TargetSpace(
+            classes=target.names, look=partial(vectors.of_trunk, model.trunk_of[name]),
+            recipe=vectors.recipe(model.trunk_of[name]),
+        )
+        for name, target in model.targets.items()
+        if isinstance(target, Classes)
+    }  # fmt: skip
+
+
+def save_adapted(
+    out: Path, trained: Path, domains: "Mapping[str, AdaptedDomain]", adapt: AdaptOptions, *, sides: "Sides",
+    look: "Callable[[Positions], Vectors]",
+) -> None:  # fmt: skip
+    """Write the trained model with the heads of the domains, and the teller that tells the domains apart.
+
+    Args:
+        look: positions of the manifest's rows (k,) -> the vectors (k, dim) of the first trunk.
+    """
+    from tasks.models.bundle import load_bundle, save_bundle
+    from tasks.models.domains import AdaptedHeads
+    from tasks.training.alignment.teller import fit_teller
+
+    layers = {name: domain.layers for name, domain in sorted(domains.items()) if domain.layers}
+    teller = fit_teller(look(sides.sources), {name: look(sides.part_of(name, most=TELLER_SAMPLES)) for name in layers})
+    model, lineage = load_bundle(trained)
+    model.domains = AdaptedHeads.of(layers, teller)
+    methods = {
+        name: {target: domains[name].facts["targets"][target]["method"] for target in own}
+        for name, own in layers.items()
+    }
+    with whole_folder(out) as folder:
+        save_bundle(folder, model, lineage=lineage | {"adapt": {"domains": methods, "params": asdict(adapt)}})
+
+
+def write_facts(out: Path, domains: "Mapping[str, AdaptedDomain]") -> None:
+    """Write what became of each domain, and the samples of each side that are most unlike the other."""
+    with whole_folder(out) as folder:
+        write_json(folder / FACTS, {"domains": {name: domain.facts for name, domain in domains.items()}})
+        with (folder / UNLIKE).open("w", encoding="utf-8", newline="") as file:
+            table = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n")
+            table.writerow(UNLIKE_COLUMNS)
+            for domain in domains.values():
+                table.writerows(domain.unlike)
+
+
+def copy_model(trained: Path, out: Path) -> None:
+    with whole_folder(out) as folder:
+        for path in sorted(trained.iterdir()):
+            shutil.copyfile(path, folder / path.name)
+
+
+if __name__ == "__main__":
+    main(run)

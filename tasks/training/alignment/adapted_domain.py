@@ -1,0 +1,130 @@
+"""One domain of a project: its heads of all targets, with the facts and the samples most unlike the other side."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from tasks.targets.head import Layer
+from tasks.training.alignment.adaptation import adapt
+from tasks.training.alignment.domains import DomainHead, Domains, UnsuitedError, Vectors
+from tasks.training.alignment.gate import STRONG_AUC, can_tell
+from tasks.training.alignment.options import AdaptOptions
+from tasks.training.alignment.selection import Positions
+from tasks.training.alignment.separation import Comparison, Separation, compare
+from tasks.training.alignment.sides import Sides
+
+logger = logging.getLogger("graftline")
+
+MOST_UNLIKE = 12  # samples of each side that are listed
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetSpace:
+    """A target of the kind classes with the trunk that is its own.
+
+    look: positions of the manifest's rows (k,) -> vectors (k, dim).
+    recipe: how the trunk makes them.
+    """
+
+    classes: tuple[str, ...]
+    look: Callable[[Positions], Vectors]
+    recipe: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptedDomain:
+    """What became of a domain: the linear layer of each target that has a head of it, and the facts as JSON.
+
+    `unlike` has a row a sample: domain, side, batch, path, sample_id, and the logit that it is of the domain.
+    """
+
+    layers: dict[str, Layer]
+    facts: dict[str, Any]
+    unlike: list[tuple[str, str, str, str, str, float]]
+
+
+def adapt_domain(
+    name: str, sides: Sides, targets: Mapping[str, TargetSpace], options: AdaptOptions, *, seed: int
+) -> AdaptedDomain:
+    """Adapt the head of each target to a domain.
+
+    A target whose method ends as `source` gets no head of the domain: the model answers there as everywhere.
+    """
+    seen: Comparison | None = None
+    layers: dict[str, Layer] = {}
+    facts: dict[str, Any] = {}
+    for target, space in targets.items():
+        vectors = space.look(sides.sources), space.look(sides.targets[name])
+        if seen is None:
+            seen = compare(vectors[0][sides.is_train], vectors[1], seed=seed)
+            logger.info("domain %s: %s", name, described(seen.separation, sides, name))
+        try:
+            if options.targets == "auto" and options.method != "auto" and not can_tell(seen.separation):
+                raise UnsuitedError("a classifier cannot tell the domains apart")
+            domains = Domains(
+                sources=sides.source_domains(target, vectors[0], recipe=space.recipe),
+                target=sides.target_domain(name, target, vectors[1], recipe=space.recipe),
+                classes=space.classes,
+            )
+        except UnsuitedError as error:
+            reason = f"the model answers there as everywhere: {error}"
+            facts[target] = {"asked": options.method, "method": "source", "reason": reason, "changed": 0.0}
+            logger.warning("warning: domain %s, %s: %s", name, target, reason)
+            continue
+        found = adapt(domains, options, seed=seed)
+        facts[target] = found.head.facts | {"method": found.head.method, "changed": found.changed}
+        if is_another(found.head):
+            layers[target] = found.head.weight.astype(np.float32), found.head.bias.astype(np.float32)
+        logger.info("domain %s, %s: %s", name, target, told(found.head, changed=found.changed))
+    assert seen is not None, "a domain is adapted for one target at least"
+    about = {
+        "num_samples": len(sides.targets[name]), "num_labels": sides.num_labels(name), "sources": sides.num_sources(),
+        "separation": asdict(seen.separation), "is_adapted": bool(layers), "targets": facts,
+    }  # fmt: skip
+    return AdaptedDomain(layers=layers, facts=about, unlike=most_unlike(name, sides, seen))
+
+
+def is_another(head: DomainHead) -> bool:
+    """Return whether a head is not the sources' own: by its method, or because labels of the domain moved it."""
+    return head.method != "source" or head.facts.get("labels", "adapted") != "adapted"
+
+
+def most_unlike(name: str, sides: Sides, seen: Comparison) -> list[tuple[str, str, str, str, str, float]]:
+    """Return the samples of each side that are least like the other side, the least alike first."""
+    found = []
+    for side, (drawn, logits), rows, sign in (
+        ("source", seen.source, sides.sources[sides.is_train], 1),
+        ("target", seen.target, sides.targets[name], -1),
+    ):
+        for place in np.argsort(sign * logits, kind="stable")[:MOST_UNLIKE].tolist():
+            row = sides.rows.iloc[rows[drawn[place]]]
+            found.append((name, side, row["batch"], row["path"], row["sample_id"], round(float(logits[place]), 4)))
+    return found
+
+
+def described(seen: Separation, sides: Sides, name: str) -> str:
+    """Return for people how far a domain is from the sources."""
+    if not can_tell(seen):
+        how = "a classifier cannot tell them apart"
+    else:
+        how = "they are far apart" if seen.auc >= STRONG_AUC else "they differ moderately"
+    others = " and ".join(f"{num:,} of {source}" for source, num in sides.num_sources().items())
+    return (
+        f"{len(sides.targets[name]):,} samples, {sides.num_labels(name):,} of them labelled, beside {others}: {how} "
+        f"(AUC {seen.auc:.2f}, where 0.5 is chance; z {seen.z:.1f})"
+    )
+
+
+def told(head: DomainHead, *, changed: float) -> str:
+    """Return for people what an adaptation did."""
+    reason = f" ({head.facts['reason']})" if "reason" in head.facts else ""
+    if not is_another(head):
+        return f"source{reason}: the model answers there as everywhere"
+    labels = f", {head.facts['num_labels']:,} labels: {head.facts['labels']}" if "labels" in head.facts else ""
+    return (
+        f"{head.method}{reason}{labels}; {changed:.1%} of the answers differ from those of the sources' own head; "
+        "probabilities are not calibrated on this domain"
+    )

@@ -35,6 +35,7 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from benchmarks.adaptation import AUTO as ASKED
 from benchmarks.adaptation import keep_row, read_rows
 from benchmarks.kit import domains as sets
 from benchmarks.kit.domain_cases import steep
@@ -51,7 +52,6 @@ from tasks.models.normalisation import normalisation_layers, with_statistics
 from tasks.stage.params import load_params
 from tasks.training.alignment.adaptation import adapt
 from tasks.training.alignment.domains import Domains, SourceDomain, TargetDomain
-from tasks.training.alignment.settings import AdaptOptions
 from tasks.training.alignment.statistics import MINIBATCH_SIZE, MOST_SAMPLES, moments_of_layers, own_statistics
 from tasks.training.finetuning.tuning import fine_tune
 
@@ -309,8 +309,8 @@ class Model:
         domains = Domains(
             sources=[source], target=TargetDomain.unlabelled(name, unlabelled), classes=self.group.classes
         )
-        auto = adapt(domains, AdaptOptions(method="auto"), seed=self.seed)
-        infomax = adapt(domains, AdaptOptions(method="infomax"), seed=self.seed)
+        auto = adapt(domains, ASKED, seed=self.seed)
+        infomax = adapt(domains, replace(ASKED, method="infomax"), seed=self.seed)
         self.method = auto.head.method
         heads = {"source": auto.source_only.logits, "auto": auto.head.logits, "infomax": infomax.head.logits}
         if self.tuned:

@@ -92,6 +92,7 @@ class AdaptedHeads(nn.Module):
         if self.statistics is not None and bool((self.statistics[:, :, 1] < 0).any()):
             raise ValueError("the statistics of a domain have a negative variance")
 
+
 def check_name_of_domain(*names: str) -> None:
     """Raise ValueError where a domain has a name that means something else."""
     for name in names:

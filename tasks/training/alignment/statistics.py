@@ -3,9 +3,11 @@
 Adaptive batch normalisation (Li et al. 2016) puts the target's own means and variances into every layer. Those of a
 pretrained network are not the sources' own, so this alone would move the target's vectors even where no domain shifted.
 So a layer gets the statistics with which the target's activations have the mean and the deviation that the sources'
-activations have there. The sources keep theirs.
+activations have there. The sources keep theirs. The upper layers keep theirs, too: their channels tell the classes,
+and other shares of the classes would look like a shift.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -21,6 +23,7 @@ from tasks.models.normalisation import normalisation_layers, running_statistics,
 
 MOST_SAMPLES = 500  # of a domain, whose activations make its moments; each has many positions
 MINIBATCH_SIZE = 64  # of a pass that looks at activations
+LOWER_SHARE = 0.5  # of the layers, from the input on, that get statistics of the domain's own
 PRIOR_SAMPLES = 16  # that the sources' moments count for (Schneider et al. 2020)
 
 
@@ -54,7 +57,7 @@ def own_statistics(trunk: Any, minibatches: Iterable[Tensor], *, num_samples: in
     """Return the running means and variances (2, num_channels) of a domain, for `with_statistics`.
 
     The moments of its `num_samples` samples are drawn towards those of the sources, `usual`, as if PRIOR_SAMPLES
-    samples had these. Within the pass each minibatch is normalised by moments of its own.
+    samples had these. Within the pass each minibatch is normalised by moments of its own. The upper layers keep theirs.
 
     `minibatches` are what the trunk takes of the samples, all of about the same size.
     """
@@ -62,13 +65,16 @@ def own_statistics(trunk: Any, minibatches: Iterable[Tensor], *, num_samples: in
     layers = normalisation_layers(own)
     share = num_samples / (num_samples + PRIOR_SAMPLES)
     running = [(layer.running_mean, layer.running_var) for layer in layers]
+    num_lower = math.ceil(LOWER_SHARE * len(layers))
 
     def normalise(number: int, moments: Tensor) -> None:
+        if number >= num_lower:
+            return
         layers[number].running_mean, layers[number].running_var = moved(
             drawn(moments, usual[number], share), usual[number], running[number], eps=layers[number].eps
         )
 
-    for number, moments in enumerate(moments_of_layers(own, minibatches, before=normalise)):
+    for number, moments in enumerate(moments_of_layers(own, minibatches, before=normalise)[:num_lower]):
         normalise(number, moments)
     return running_statistics(own)
 

@@ -102,6 +102,7 @@ def sides_of(rows: "pd.DataFrame", model: "Classifier", adapt: AdaptOptions) -> 
         ValueError: no target has classes, or the domains that adapt.targets names are not there or leave no source.
     """
     from tasks.data.manifest.manifest import domains_of
+    from tasks.models.domains import check_name_of_domain
     from tasks.targets.classes import Classes
     from tasks.training.alignment.selection import domains_to_adapt_to
     from tasks.training.alignment.sides import Sides, has_any
@@ -114,6 +115,7 @@ def sides_of(rows: "pd.DataFrame", model: "Classifier", adapt: AdaptOptions) -> 
         )
     domain = domains_of(rows)
     wanted = domains_to_adapt_to(domain, has_any(labels), adapt)
+    check_name_of_domain(*wanted)
     if not wanted:
         logger.info(
             "adapted to no domain: adapt.targets is auto, and beside labelled domains there is none of which most "

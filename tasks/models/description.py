@@ -120,6 +120,8 @@ class Description(Strict):
                 raise ValueError(f"the domain {domain[:SHOWN]!r} names the unknown target {min(unknown)[:SHOWN]!r}")
             if len(set(adapted)) < len(adapted):
                 raise ValueError(f"the domain {domain[:SHOWN]!r} names a target twice")
+        if self.statistics != sorted(set(self.statistics) & set(self.domains)):
+            raise ValueError("statistics name a domain twice, out of order, or one that domains lack")
 
     @property
     def num_trunks(self) -> int:

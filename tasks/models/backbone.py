@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from functools import partial
 from threading import get_ident
 from typing import Any, Literal
 
@@ -64,7 +63,7 @@ class Backbone(nn.Module):
         self.sources: tuple[str, ...] = ()
         self.sources = self._find_sources()
         for name in self.sources:
-            self.network.get_submodule(name).register_forward_hook(partial(self._capture, name))
+            self.network.get_submodule(name).register_forward_hook(self._capture(name))
         self.dim = int(self._probe().shape[1])
         self.network.to(memory_format=torch.channels_last)  # this makes convolutions faster, on a CPU too
 
@@ -162,12 +161,17 @@ class Backbone(nn.Module):
         """Return how `mean_over_positions` finds the positions in a part's output."""
         return {"is_channels_last": self.keeps_channels_last(name), "num_prefix": self.num_prefix_tokens}
 
-    def _capture(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
-        if not isinstance(output, Tensor) or output.ndim not in (2, 3, 4):
-            raise ValueError(
-                f"backbone.features names {name!r}, whose output is not a feature map: name a part that contains it"
-            )
-        self._captured[get_ident(), name] = mean_over_positions(output, **self.order_of(name))
+    def _capture(self, name: str) -> Any:
+        order: dict[str, Any] = self.order_of(name)
+
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            if not isinstance(output, Tensor) or output.ndim not in (2, 3, 4):
+                raise ValueError(
+                    f"backbone.features names {name!r}, whose output is not a feature map: name a part that contains it"
+                )
+            self._captured[get_ident(), name] = mean_over_positions(output, **order)
+
+        return hook
 
     def _probe(self) -> Tensor:
         size = self.transform.crop_size

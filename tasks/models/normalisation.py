@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from tasks.models.backbone import Backbone
+
 
 def normalisation_layers(network: nn.Module) -> list[_BatchNorm]:
     """Return the layers that normalise by running statistics, in the order of the network's parts."""
@@ -30,8 +32,10 @@ def with_statistics(trunk: Any, statistics: Tensor) -> Any:
 
     `statistics` (2, num_channels) are as `running_statistics` returns them.
     """
-    shared = [*trunk.parameters(), *trunk.buffers()]
-    own = copy.deepcopy(trunk, memo={id(tensor): tensor for tensor in shared})
+    shared: list[Any] = [*trunk.parameters(), *trunk.buffers()]
+    if isinstance(trunk, Backbone):
+        shared.append(trunk._captured)  # the hooks of a copy write where those of the trunk do
+    own = copy.deepcopy(trunk, memo={id(part): part for part in shared})
     layers = normalisation_layers(own)
     parts = torch.split(statistics, [layer.num_features for layer in layers], dim=1)
     for layer, (mean, variance) in zip(layers, parts, strict=True):

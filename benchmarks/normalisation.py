@@ -28,7 +28,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -55,6 +55,7 @@ from tasks.stage.params import load_params
 from tasks.training.alignment.adaptation import adapt
 from tasks.training.alignment.adapted_domain import UNSHIFTED
 from tasks.training.alignment.domains import Domains, SourceDomain, TargetDomain
+from tasks.training.alignment.options import Method
 from tasks.training.alignment.statistics import MINIBATCH_SIZE, MOST_SAMPLES, moments_of_layers, own_statistics
 from tasks.training.finetuning.tuning import fine_tune
 
@@ -286,7 +287,7 @@ class Model:
         num = FEW if kind == "few" else min(NUM_UNLABELLED, len(order) // 2)
         adapts, judges = order[:num], order[num : num + MOST_JUDGES]
         found: dict[str, Any] = {}
-        method: str | None = None
+        method: Method | None = None
         for statistics in STATISTICS if self.group.network.image_size < MODERATE else STATISTICS[:2]:
             backbone = self.backbone
             if statistics != "shared":
@@ -301,7 +302,7 @@ class Model:
             heads = self.heads(domains)
             if method is None:
                 chosen = adapt(domains, ASKED, seed=self.seed).head
-                method = chosen.method
+                method = cast("Method", chosen.method)
             else:
                 chosen = adapt(domains, replace(ASKED, method=method), seed=self.seed).head
             heads["auto"] = chosen.logits
@@ -323,7 +324,7 @@ class Model:
 
     def heads(self, domains: Domains) -> dict[str, Callable[[Any], Any]]:
         infomax = adapt(domains, replace(ASKED, method="infomax"), seed=self.seed)
-        heads = {"source": infomax.source_only.logits, "infomax": infomax.head.logits}
+        heads: dict[str, Callable[[Any], Any]] = {"source": infomax.source_only.logits, "infomax": infomax.head.logits}
         if self.tuned:
             [own] = self.tuned.heads
             heads["general"] = lambda vectors: own(torch.from_numpy(vectors)).detach().numpy()

@@ -146,9 +146,12 @@ def by_domain(
         vectors: those of the samples (n, dim), a trunk; the words and the domains (n,) are theirs, too.
     """
     answers = {target: values.copy() for target, values in general.items()} if answerer.domains else general
-    for domain in answerer.domains.targets_of if answerer.domains else ():
+    known = answerer.domains
+    for domain in known.targets_of if known else ():
+        if known and domain in known.statistics_of:
+            continue
         rows = np.flatnonzero(domains == domain)
-        if len(rows) and domain not in answerer.domains.statistics_of:
+        if len(rows):
             own_words = [words[row] for row in rows] if words else []
             own = answerer.of_domain(domain).answers([of_trunk[rows] for of_trunk in vectors], own_words)
             put(answers, own, rows)

@@ -100,11 +100,11 @@ def adapt_domain(
     if normalise and any(facts[target]["method"] not in UNSHIFTED for target in layers):
         statistics, spaces = normalise(name)
         for target, domains in known.items():
-            vectors = spaces[target].look(sides.targets[name])
-            again = replace(domains, target=replace(domains.target, vectors=vectors))
+            own = spaces[target].look(sides.targets[name])
+            again = replace(domains, target=replace(domains.target, vectors=own))
             found = adapt(again, replace(options, method=facts[target]["method"]), seed=seed)
             before = likeliest(found.source_only.logits(domains.target.vectors))
-            changed = float((likeliest(found.head.logits(vectors)) != before).mean())
+            changed = float((likeliest(found.head.logits(own)) != before).mean())
             facts[target] |= found.head.facts | {
                 "asked": options.method, "changed": changed, "statistics": "own"
             }  # fmt: skip

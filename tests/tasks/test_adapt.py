@@ -232,7 +232,7 @@ def test_domain_with_statistics_of_its_own_is_answered_better_by_one_road(normal
         pd.testing.assert_frame_equal(told, named)
         label = told[told["target"] == "label"]
         for answers in (asked_for.models["candidate"], asked_for.altered["same"]):
-            assert np.array_equal(answers["label"][part["place"]].max(axis=1), label["confidence"])
+            assert np.array_equal(answers["label"][part["place"]].max(axis=1), label["probability"])
 
 
 def ask_model(bundle, rows, chain):

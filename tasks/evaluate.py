@@ -122,7 +122,7 @@ def run(
         **({WORDS_ALONE: answered_words(answers_of_words(heads, words), targets)} if words else {}),
         **in_order,
     }
-    general = wants(asked.general, known=targets)
+    general = wants(asked.general, known=targets) if has_domains else predictions["candidate"]
     comparable = {
         name for name in predictions.get("baseline", {}) if name in known and known[name].kind == targets[name].kind
     }

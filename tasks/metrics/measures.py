@@ -61,8 +61,10 @@ def measure(
         errors = {name: answered.errors(known) for name, answered in both.items()}
         measured["change"] = asdict(compare_errors(**errors))
     if is_shared.any() and not is_shared.all():
-        of_shared = {"leaked": leaked[is_shared], "is_adapted": is_adapted[is_shared]}
-        measured["shared"] = {name: ask(known, answered, **of_shared) for name, answered in both.items()}
+        measured["shared"] = {
+            name: ask(known, answered, leaked=leaked[is_shared], is_adapted=is_adapted[is_shared])
+            for name, answered in both.items()
+        }
     return measured
 
 

@@ -37,7 +37,7 @@ class AdaptedHeads(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.targets_of = {domain: tuple(targets) for domain, targets in targets_of.items()}
-        self.heads = nn.ModuleList(
+        self.heads: Any = nn.ModuleList(
             nn.ModuleList(nn.Linear(dim, num_outputs[target]) for target in targets)
             for targets in self.targets_of.values()
         )
@@ -66,7 +66,7 @@ class AdaptedHeads(nn.Module):
             statistics_of=list(own), shape=next(iter(own.values())).shape if own else (),
         )  # fmt: skip
         wanted = [layer for heads in layers.values() for layer in heads.values()]
-        linear = [head for heads in made.heads for head in heads]  # type: ignore[attr-defined]
+        linear = [head for heads in made.heads for head in heads]
         with torch.no_grad():
             for part, (weight, bias) in zip([*linear, made.teller], [*wanted, teller], strict=True):
                 part.weight.copy_(torch.from_numpy(weight))
@@ -78,7 +78,7 @@ class AdaptedHeads(nn.Module):
     def of_domain(self, domain: str) -> dict[str, nn.Linear]:
         """Return the heads of a domain, by target. Raises KeyError for an unknown domain."""
         heads = dict(zip(self.targets_of, self.heads, strict=True))[domain]
-        return dict(zip(self.targets_of[domain], heads, strict=True))  # type: ignore[arg-type]
+        return dict(zip(self.targets_of[domain], heads, strict=True))
 
     def trunks_of(self, domain: str, trunks: Sequence[Any]) -> list[Any]:
         """Return the trunks for samples of a domain, in their order. They share the weights of these trunks."""

@@ -118,8 +118,8 @@ def ask(
         altered[name] = by_domain(candidate.answers(vectors, words), candidate, vectors, words, domains=domains)
     for name, answerer in answerers.items():
         for domain in answerer.domains.statistics_of if answerer.domains else ():
-            places = np.flatnonzero(domains == domain)
-            if len(places):
+            places = np.flatnonzero(domains == domain).tolist()
+            if places:
                 own = ask(
                     {"candidate": answerer.of_domain(domain)}, rows.iloc[places], raw=raw, store=store, parts=parts,
                     alterations=alterations if name == "candidate" else (), show=show,
@@ -150,15 +150,15 @@ def by_domain(
     for domain in known.targets_of if known else ():
         if known and domain in known.statistics_of:
             continue
-        rows = np.flatnonzero(domains == domain)
-        if len(rows):
+        rows = np.flatnonzero(domains == domain).tolist()
+        if rows:
             own_words = [words[row] for row in rows] if words else []
             own = answerer.of_domain(domain).answers([of_trunk[rows] for of_trunk in vectors], own_words)
             put(answers, own, rows)
     return answers
 
 
-def put(answers: TargetAnswers, own: TargetAnswers, rows: NDArray[np.intp]) -> None:
+def put(answers: TargetAnswers, own: TargetAnswers, rows: Sequence[int]) -> None:
     """Replace the answers of these rows by others."""
     for target, values in own.items():
         answers[target][rows] = values

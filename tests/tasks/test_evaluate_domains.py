@@ -28,22 +28,21 @@ from tasks.targets.head import Head, save_heads
 from tests.kit.chain import ROOT
 
 SIZE = 32  # px
-TARGETS = {"label": ["bright", "dark"], "side": ["left", "right"]}
+TARGETS = {"label": ["bright", "dark"], "tint": ["blue", "red"]}
 # of each batch the number of pictures and the splits; the manifest names the domain of the sketches alone
 BATCHES = {"photo": (96, ("train", "heldout", "val", "train")), "negative": (96, ("pool", "heldout"))}
 NUM_SKETCHES = 12
 
 
 def draw(number, batch):
-    """A grey picture, brighter on one side, whose colours a negative turns round; and what is true of it."""
+    """A bright or dark picture, as a negative or not, with a tint; and what is true of it."""
     generator = np.random.default_rng(number)
-    level, side = int(generator.choice([40, 140])), str(generator.choice(TARGETS["side"]))
+    level, tint = int(generator.choice([60, 160])), str(generator.choice(TARGETS["tint"]))
     pixels = np.full((SIZE, SIZE, 3), level) + generator.integers(0, 15, (SIZE, SIZE, 3))
-    half = slice(0, SIZE // 2) if side == "left" else slice(SIZE // 2, SIZE)
-    pixels[:, half] += 60
     pixels = 255 - pixels if batch == "negative" else pixels
+    pixels[..., 0 if tint == "red" else 2] += 40
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), {
-        "label": "bright" if level > 100 else "dark", "side": side
+        "label": "bright" if level > 100 else "dark", "tint": tint
     }  # fmt: skip
 
 
@@ -138,7 +137,7 @@ def project(tmp_path_factory):
     made = Project(tmp_path_factory.mktemp("domains"))
     fitted = made.fitted("label", batch="negative", split="pool")
     made.bundle("adapted", negative=fitted, sketch=fitted)
-    made.bundle("harmed", negative=tuple(-part for part in fitted))
+    made.bundle("harmed", photo=tuple(-part for part in made.layers["label"]))
     made.bundle("plain")
     return made
 
@@ -203,10 +202,10 @@ def test_domain_of_a_sample_is_its_batch_where_the_manifest_names_none(adapted):
 
 
 def test_target_without_a_head_of_the_domain_keeps_the_general_head(adapted, plain):
-    sides = [each.table[each.table["target"] == "side"].reset_index(drop=True) for each in (adapted, plain)]
+    tints = [each.table[each.table["target"] == "tint"].reset_index(drop=True) for each in (adapted, plain)]
     columns = ["candidate", "candidate_confidence"]
-    assert sides[0][columns].equals(sides[1][columns])
-    assert "domains" not in adapted.metrics["side"]
+    assert tints[0][columns].equals(tints[1][columns])
+    assert "domains" not in adapted.metrics["tint"]
 
 
 def test_measures_of_a_domain_have_its_own_head_beside_the_general_head(adapted):
@@ -226,7 +225,7 @@ def test_calibration_is_measured_without_the_samples_of_adapted_domains(adapted,
     measured = adapted.metrics["label"]["candidate"]
     assert measured["num_calibrated"] == len(others) == 24
     reliability = pd.read_csv(adapted.folder / "reliability.csv").groupby("target")["count"].sum()
-    assert reliability.to_dict() == {"label": 24, "side": 72}
+    assert reliability.to_dict() == {"label": 24, "tint": 72}
     gap = abs((others["candidate"] == others["label"]).mean() - others["candidate_confidence"].mean())
     assert gap <= measured["calibration_error"] + 1e-9
     assert measured["calibration_error"] < plain.metrics["label"]["candidate"]["calibration_error"] - 0.1
@@ -277,9 +276,9 @@ def test_candidate_that_a_domain_gains_from_is_accepted_and_a_domain_without_lab
 def test_candidate_that_a_domain_is_harmed_by_is_rejected_with_what_a_person_can_do(project, judged):
     done, verdict = judged(project.evaluated("harmed"))
     assert done.status == 1
-    rule = rule_of(verdict, "head of the domain negative")
+    rule = rule_of(verdict, "head of the domain photo")
     assert not rule["passed"]
-    assert rule["advice"] == "leave negative out of adapt.targets, or try another adapt.method, in params.yaml"
+    assert rule["advice"] == "leave photo out of adapt.targets, or try another adapt.method, in params.yaml"
     assert f"{rule['name']}: {rule['advice']}" in done.stderr
 
 
@@ -296,7 +295,7 @@ def test_model_in_use_answers_by_its_own_heads_of_domains(project, judged):
 
 
 def test_domain_that_only_the_model_in_use_is_adapted_to_is_told_and_judged_as_a_slice(lost, judged):
-    assert lost.subject["lost_domains"] == {"label": ["negative", "sketch"], "side": []}
+    assert lost.subject["lost_domains"] == {"label": ["negative", "sketch"], "tint": []}
     done, verdict = judged(lost)
     assert verdict["lost_domains"] == ["label negative", "label sketch"]
     assert "its general head answers: label negative, label sketch" in done.stderr
@@ -307,4 +306,4 @@ def test_domain_that_only_the_model_in_use_is_adapted_to_is_told_and_judged_as_a
 def test_calibration_rule_says_what_it_leaves_out(adapted, judged):
     _, verdict = judged(adapted, max_calibration_error=0.9)
     assert rule_of(verdict, "label calibration error")["name"] == "label calibration error outside adapted domains"
-    assert rule_of(verdict, "side calibration error")["name"] == "side calibration error"
+    assert rule_of(verdict, "tint calibration error")["name"] == "tint calibration error"

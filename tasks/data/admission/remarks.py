@@ -145,7 +145,8 @@ def about_inner_folders(samples: pd.DataFrame, target: str) -> Iterator[str]:
         classes, folders = (", ".join(map(repr, names[:MAX_SHOWN])) for names in found)
         yield (
             f"batch {batch} has the classes {classes}, and each holds the same folders ({folders}): {TOO_DEEP} If "
-            "these are the classes, call the folders around them train, val and test, or move them together"
+            "these are the classes, call the folders around them train, val and test, or move them together; if those "
+            "around them are domains, make each a batch of its own"
         )
 
 

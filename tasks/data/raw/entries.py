@@ -12,7 +12,8 @@ from tasks.data.raw.usual_names import MOST_FOLDERS, split_called
 from tasks.machine.dvc_files import is_cached
 
 # the columns that a table may have besides the path and the labels
-KEYS = ("group", "domain", "split")
+DOMAIN = "domain"  # where a sample comes from
+KEYS = ("group", DOMAIN, "split")
 # facts that are read from an image's bytes, or follow from its place; a table's column of such a name is ignored
 FACTS = ("batch", "path", "sample_id", "format", "mode", "width", "height", "perceptual_hash")
 LABEL = "label"  # the target that folders name, and the usual name of one in a table

@@ -27,7 +27,7 @@ from tasks.data.raw.cells import (
     is_single,
     lists_of_labels,
 )
-from tasks.data.raw.entries import column, targets_among
+from tasks.data.raw.entries import DOMAIN, column, targets_among
 from tasks.data.raw.usual_names import PATH, PATHS
 from tasks.data.samples.parquet_cells import (
     BROKEN,
@@ -122,7 +122,7 @@ def check_text(table: Path) -> None:
 
 
 def check_columns(columns: Sequence[str]) -> None:
-    """Raise UnreadableTableError unless the columns of a table have paths and targets, each once."""
+    """Raise UnreadableTableError unless the columns of a table have paths, and targets or domains, each once."""
     shown = ", ".join(columns)[:200]
     check_number(columns)
     if PATH not in columns:
@@ -132,8 +132,8 @@ def check_columns(columns: Sequence[str]) -> None:
     twice = sorted(name for name, count in Counter(columns).items() if name and count > 1)
     if twice:
         raise UnreadableTableError(f"column {twice[0]} appears twice")
-    if not targets_among(columns):
-        raise UnreadableTableError(f"columns {shown}; expected a column for each target, such as label")
+    if not targets_among(columns) and DOMAIN not in columns:  # samples without labels may have a domain
+        raise UnreadableTableError(f"columns {shown}; expected a column for each target, such as label, or {DOMAIN}")
 
 
 def _open(table: Path) -> io.TextIOWrapper:

@@ -15,7 +15,7 @@ from tasks.training.alignment.gate import STRONG_AUC, can_tell
 from tasks.training.alignment.options import AdaptOptions
 from tasks.training.alignment.selection import Positions
 from tasks.training.alignment.separation import Comparison, Separation, compare
-from tasks.training.alignment.sides import Sides
+from tasks.training.alignment.sides import Sides, printable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,7 +75,7 @@ def adapt_domain(
         vectors = space.look(sides.sources), space.look(sides.targets[name])
         if seen is None:
             seen = compare(vectors[0][sides.is_train], vectors[1], seed=seed)
-            logger.info("domain %s: %s", name, described(seen.separation, sides, name))
+            logger.info("domain %s: %s", printable(name), described(seen.separation, sides, name))
         try:
             if options.targets == "auto" and options.method != "auto" and not can_tell(seen.separation):
                 raise UnsuitedError("a classifier cannot tell the domains apart")
@@ -87,14 +87,14 @@ def adapt_domain(
         except UnsuitedError as error:
             reason = f"the model answers there as everywhere: {error}"
             facts[target] = {"asked": options.method, "method": "source", "reason": reason, "changed": 0.0}
-            logger.warning("warning: domain %s, %s: %s", name, target, reason)
+            logger.warning("warning: domain %s, %s: %s", printable(name), target, reason)
             continue
         known[target] = domains
         found = adapt(domains, options, seed=seed)
         facts[target] = found.head.facts | {"method": found.head.method, "changed": found.changed}
         if is_another(found.head):
             layers[target] = found.head.weight.astype(np.float32), found.head.bias.astype(np.float32)
-        logger.info("domain %s, %s: %s", name, target, told(found.head, changed=found.changed))
+        logger.info("domain %s, %s: %s", printable(name), target, told(found.head, changed=found.changed))
     assert seen is not None, "a domain is adapted for one target at least"
     statistics = None
     if normalise and any(facts[target]["method"] not in UNSHIFTED for target in layers):
@@ -142,7 +142,7 @@ def described(seen: Separation, sides: Sides, name: str) -> str:
         how = "a classifier cannot tell them apart"
     else:
         how = "they are far apart" if seen.auc >= STRONG_AUC else "they differ moderately"
-    others = " and ".join(f"{num:,} of {source}" for source, num in sides.num_sources().items())
+    others = " and ".join(f"{num:,} of {printable(source)}" for source, num in sides.num_sources().items())
     return (
         f"{len(sides.targets[name]):,} samples, {sides.num_labels(name):,} of them labelled, beside {others}: {how} "
         f"(AUC {seen.auc:.2f}, where 0.5 is chance; z {seen.z:.1f})"

@@ -31,7 +31,7 @@ def domains_to_adapt_to(domain: "pd.Series[str]", is_labelled: NDArray[np.bool_]
         return wanted if is_labelled[~domain.isin(wanted)].any() else []
     for name in options.targets:
         if name not in known:
-            shown = ", ".join(known[:MOST_NAMED]) + (", …" if len(known) > MOST_NAMED else "")
+            shown = ", ".join(map(repr, known[:MOST_NAMED])) + (", …" if len(known) > MOST_NAMED else "")
             raise ValueError(
                 f"adapt.targets names the domain {name!r}, which no sample of train, val or the pool has, expected one "
                 f"of {shown}: correct the spelling, or land samples of it"
@@ -40,8 +40,8 @@ def domains_to_adapt_to(domain: "pd.Series[str]", is_labelled: NDArray[np.bool_]
     if not is_labelled[~domain.isin(wanted)].any():
         others = "there is no other domain" if wanted == known else "no other domain has a label"
         raise ValueError(
-            f"adapt.targets names {', '.join(wanted)}, and {others}: land labelled samples of another domain, or set "
-            "adapt.targets to []"
+            f"adapt.targets names {', '.join(map(repr, wanted))}, and {others}: land labelled samples of "
+            "another domain, or set adapt.targets to []"
         )
     return wanted
 

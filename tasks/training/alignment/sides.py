@@ -72,13 +72,13 @@ class Sides:
             parts = (is_own & self.is_train, is_own & ~self.is_train)
             train, val = ((vectors[rows], labels[rows]) for rows in parts)
             if len(train[1]):
-                found.append(SourceDomain(name=name, train=train, val=val, recipe=recipe))
+                found.append(SourceDomain(name=printable(name), train=train, val=val, recipe=recipe))
         return found
 
     def target_domain(self, domain: str, target: str, vectors: Vectors, *, recipe: str) -> TargetDomain:
         """Return a domain to adapt to; `vectors` (m, dim) are those of `self.targets[domain]`."""
         labels = self.labels[target][self.targets[domain]]
-        return TargetDomain(name=domain, vectors=vectors, labels=labels, recipe=recipe)
+        return TargetDomain(name=printable(domain), vectors=vectors, labels=labels, recipe=recipe)
 
     def part_of(self, domain: str, *, most: int) -> Positions:
         """Return an even draw of the positions of a domain to adapt to."""
@@ -93,6 +93,11 @@ class Sides:
         """Return how many samples of each domain the sources have."""
         counts = self.domain.iloc[self.sources].value_counts()
         return {name: int(counts[name]) for name in sorted(counts.index)}
+
+
+def printable(name: str) -> str:
+    """Return the name of a domain for a line of the log: a table may call it anything."""
+    return name if name.isprintable() else ascii(name)
 
 
 def has_any(labels: Mapping[str, Labels]) -> NDArray[np.bool_]:

@@ -137,6 +137,11 @@ def test_unreadable_table_is_a_defect_and_its_files_are_accounted_for(batch, tex
     assert unnamed(batch) == ["1.png", "2.png", "deep/3.png"]
 
 
+def test_table_of_domains_alone_names_samples_without_a_label(batch):
+    table(batch, "path,domain\n1.png,cartoon\n2.png,\ndeep/3.png,photo\n")
+    assert labels_or_reasons(batch) == {"1.png": {"domain": "cartoon"}, "2.png": {}, "deep/3.png": {"domain": "photo"}}
+
+
 def test_table_that_is_a_link_out_of_the_batch_is_not_read(batch, tmp_path):
     (tmp_path / "secret").write_text("path,label\n1.png,cat\n")
     (batch / "labels.csv").symlink_to(tmp_path / "secret")

@@ -54,7 +54,9 @@ from tasks.training.alignment.source_only import STRENGTHS, fit_sources
 NUM_SEEDS = 5
 LABELS = (1, 5, 10)  # of the target, a class
 HARM = -0.5  # points
-AUTO = AdaptOptions(targets=[], method="auto", align="coral", weights="classifier", min_unlabelled=20)
+AUTO = AdaptOptions(
+    targets=[], method="auto", align="coral", weights="classifier", statistics="shared", min_unlabelled=20
+)
 METHODS = {
     "auto": AUTO,
     "standardise": replace(AUTO, method="standardise"),

@@ -4,7 +4,7 @@ import csv
 import logging
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # torch and pandas take seconds to import, and most projects 
 
     from tasks.models.classifier import Classifier
     from tasks.prediction.trunk_vectors import TrunkVectors
-    from tasks.training.alignment.adapted_domain import AdaptedDomain, TargetSpace
+    from tasks.training.alignment.adapted_domain import AdaptedDomain, Normalised, TargetSpace
     from tasks.training.alignment.domains import Vectors
     from tasks.training.alignment.selection import Positions
     from tasks.training.alignment.sides import Sides
@@ -86,7 +86,8 @@ def run(
         hashes_shape=copy_hash.HASHES_SHAPE, show=partial(progress, what="adapt", unit="minibatches"),
     )  # fmt: skip
     spaces = spaces_of(model, vectors)
-    domains = {name: adapt_domain(name, sides, spaces, adapt, seed=seed) for name in sides.targets}
+    normalise = partial(normalised, model, vectors, sides) if can_normalise(model, adapt) else None
+    domains = {name: adapt_domain(name, sides, spaces, adapt, seed=seed, normalise=normalise) for name in sides.targets}
     write_facts(facts, domains)
     if any(domain.layers for domain in domains.values()):
         save_adapted(out, trained, domains, adapt, sides=sides, look=partial(vectors.of_trunk, 0))
@@ -139,6 +140,33 @@ def spaces_of(model: "Classifier", vectors: "TrunkVectors") -> "dict[str, Target
     }  # fmt: skip
 
 
+def can_normalise(model: "Classifier", adapt: AdaptOptions) -> bool:
+    """Return whether domains get statistics of their own; a line in the log says where no layer has any."""
+    from tasks.models.normalisation import num_channels
+
+    if adapt.statistics == "shared":
+        return False
+    if not num_channels(model.backbone):
+        logger.info("adapt.statistics is own, but %s has no batch normalisation", model.backbone.architecture)
+    return num_channels(model.backbone) > 0
+
+
+def normalised(model: "Classifier", vectors: "TrunkVectors", sides: "Sides", name: str) -> "Normalised":
+    """Return the statistics of a domain's own, and the targets' vectors of trunks that normalise by them."""
+    from tasks.models.classifier import Classifier
+    from tasks.models.normalisation import with_statistics
+    from tasks.prediction.answers import Answerer
+    from tasks.training.alignment.statistics import statistics_of_domain
+
+    trunks = model.all_trunks()
+    statistics = statistics_of_domain(
+        trunks, sources=vectors.samples(sides.sources[sides.is_train]), target=vectors.samples(sides.targets[name])
+    )
+    first, *others = (with_statistics(trunk, own) for trunk, own in zip(trunks, statistics, strict=True))
+    own = Classifier(first, model.targets, trunks=others, trunk_of=model.trunk_of)
+    return statistics, spaces_of(model, replace(vectors, answerer=Answerer(own)))
+
+
 def save_adapted(
     out: Path, trained: Path, domains: "Mapping[str, AdaptedDomain]", adapt: AdaptOptions, *, sides: "Sides",
     look: "Callable[[Positions], Vectors]",
@@ -155,7 +183,8 @@ def save_adapted(
     layers = {name: domain.layers for name, domain in sorted(domains.items()) if domain.layers}
     teller = fit_teller(look(sides.sources), {name: look(sides.part_of(name, most=TELLER_SAMPLES)) for name in layers})
     model, lineage = load_bundle(trained)
-    model.domains = AdaptedHeads.of(layers, teller)
+    statistics = {name: own for name in layers if (own := domains[name].statistics) is not None}
+    model.domains = AdaptedHeads.of(layers, teller, statistics)
     methods = {
         name: {target: domains[name].facts["targets"][target]["method"] for target in own}
         for name, own in layers.items()

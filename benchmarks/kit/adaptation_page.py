@@ -1,4 +1,4 @@
-"""Write the tables of docs/adaptation.md from the results of `benchmarks.adaptation` and `benchmarks.alignment`.
+"""Write the tables of docs/adaptation.md from the results of `benchmarks.{adaptation,alignment,normalisation}`.
 
 `python -m benchmarks.kit.adaptation_page` replaces the text between the marks `<!-- NAME -->` and `<!-- /NAME -->` of
 the page; the rest is written by hand.
@@ -29,6 +29,7 @@ def main() -> None:
     page = replaced(page, "cases", cases_table(result["raw"]["cases"]))
     page = replaced(page, "claims", claims_table(result["claims"], result["raw"]["half_widths"]))
     page = replaced(page, "alignment", alignment_table(read("alignment")["raw"]["means"]))
+    page = replaced(page, "normalisation", normalisation_table(read("normalisation")["raw"]))
     PAGE.write_text(page, "utf-8")
 
 
@@ -43,6 +44,21 @@ def cases_table(cases: list[dict[str, Any]]) -> str:
         gain = f"{case['gain']:+.1f}" + (f" ± {width:.1f}" if width is not None else "")
         chosen = Counter(run["method"] for run in case["auto"])
         lines.append(f"| {case['case']} | {accuracies} | {gain} | {', '.join(map(times, chosen.items()))} |")
+    return "\n".join(lines) + "\n"
+
+
+def normalisation_table(cases: list[dict[str, Any]]) -> str:
+    """Return a row a case and network: accuracies by statistics and head, and the gain of `own` with its interval."""
+    lines = ["| case | network | general head | source-only | auto | source-only, own | auto, own | gain of own |"]
+    lines.append("|" + "---|" * 8)
+    for case in cases:
+        general = f"{case['shared']['general']:.1f}" if case["is_tuned"] else ""
+        accuracies = (case[statistics][head] for statistics in ("shared", "own") for head in ("source", "auto"))
+        shown = " | ".join(f"{accuracy:.1f}" for accuracy in accuracies)
+        width = case["gain_half_width"]
+        gain = f"{case['gain']:+.1f}" + (f" ± {width:.1f}" if width is not None else "")
+        network = "fine-tuned" if case["is_tuned"] else "frozen"
+        lines.append(f"| {case['case']} | {network} | {general} | {shown} | {gain} |")
     return "\n".join(lines) + "\n"
 
 

@@ -155,20 +155,24 @@ def changed_domains(
 ) -> dict[str, Embedded]:  # fmt: skip
     """Return `source` as it is and, by the name of each change, the other pictures under it."""
 
-    def read(pictures: list[tuple[str, bytes]], change: Change) -> Iterator[Labelled]:
-        generator = np.random.default_rng(0)
-        for path, content in pictures:
-            image = decode_sample(content, shorter_side=2 * image_size)
-            pixels = change(np.asarray(image, np.float32) / 255, generator)
-            changed = Image.fromarray(np.round(pixels.clip(0, 1) * 255).astype(np.uint8))
-            yield changed, PurePath(path).parent.name
-
     def domain(of: str, pictures: list[tuple[str, bytes]], change: Change) -> Embedded:
-        return embedded(f"{name}-{of}", cache, lambda: read(pictures, change), classes, image_size=image_size)
+        return embedded(
+            f"{name}-{of}", cache, lambda: changed(pictures, change, image_size=image_size), classes,
+            image_size=image_size,
+        )  # fmt: skip
 
     return {"source": domain("source", source, as_it_is)} | {
         of: domain(of, others, change) for of, change in changes.items()
     }
+
+
+def changed(pictures: Iterable[tuple[str, bytes]], change: Change, *, image_size: int) -> Iterator[Labelled]:
+    """Yield the pictures under a change, for a square of `image_size` px, and their classes."""
+    generator = np.random.default_rng(0)
+    for path, content in pictures:
+        image = decode_sample(content, shorter_side=2 * image_size)
+        pixels = change(np.asarray(image, np.float32) / 255, generator)
+        yield Image.fromarray(np.round(pixels.clip(0, 1) * 255).astype(np.uint8)), PurePath(path).parent.name
 
 
 def tar_pictures(tar: str) -> Iterator[tuple[str, bytes]]:

@@ -39,6 +39,7 @@ from tasks.models.description import (
 )
 from tasks.models.domains import AdaptedHeads
 from tasks.models.encoder import Encoder, check_sizes
+from tasks.models.normalisation import num_channels
 from tasks.models.weight_file import Header, check_content, check_header, check_place, read_header, read_tensors
 from tasks.models.weights import fill
 from tasks.models.words import Words
@@ -75,6 +76,8 @@ def save_bundle(folder: Path, model: Classifier, *, lineage: dict[str, Any]) -> 
     if model.domains:
         assert list(model.domains.targets_of) == sorted(model.domains.targets_of), "as for the targets"
         description["domains"] = {domain: list(targets) for domain, targets in model.domains.targets_of.items()}
+        if model.domains.statistics_of:
+            description["statistics"] = list(model.domains.statistics_of)
     if model.words:
         factors = {target: asdict(own) for target, own in model.words.factors.items()}
         description["words"] = {"num_terms": len(model.words.hashes), "factors": factors}
@@ -125,6 +128,8 @@ def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
             fill(model, read_tensors(weights), name="its weights", advice=ADVICE)
             if model.words:
                 model.words.vocabulary()  # checks it
+            if model.domains:
+                model.domains.check()
             return model.eval(), description.lineage
     except MissingExtraError:
         raise
@@ -219,8 +224,19 @@ def grafted(
         words=Words(fields.num_terms, sizes, factors) if fields else None,
         trunks=trunks[1:],
         trunk_of=description.trunks,
-        domains=AdaptedHeads(description.domains, outputs, dim=trunks[0].dim) if description.domains else None,
+        domains=adapted_heads(description, outputs, trunks[0]) if description.domains else None,
     )
+
+
+def adapted_heads(description: Description, num_outputs: dict[str, int], trunk: Backbone | Encoder) -> AdaptedHeads:
+    """Return the untrained heads of domains. Raises ValueError for statistics that the trunk has no layers for."""
+    channels = num_channels(trunk)
+    if description.statistics and not channels:
+        raise ValueError(f"statistics are those of {description.statistics[0]!r}, but no layer normalises by any")
+    return AdaptedHeads(
+        description.domains, num_outputs, dim=trunk.dim, statistics_of=description.statistics,
+        shape=(description.num_trunks, 2, channels),
+    )  # fmt: skip
 
 
 def outline(description: Description, build_backbone: Callable[[], Backbone | Encoder]) -> dict[str, Tensor]:

@@ -85,7 +85,7 @@ class Classifier(nn.Module):
         """Return the classifier for samples of a domain, which shares the weights of this one.
 
         A target that has a head of the domain answers by it, without words and at temperature 1. The others answer as
-        before.
+        before. Where the domain has statistics of its own, all trunks normalise by them.
 
         Raises:
             KeyError: the classifier is not adapted to the domain.
@@ -93,12 +93,14 @@ class Classifier(nn.Module):
         adapted = self.domains.of_domain(domain) if self.domains else {}
         if not adapted:
             raise KeyError(domain)
+        assert self.domains
+        backbone, *trunks = self.domains.trunks_of(domain, self.all_trunks())
         words = self.words.without(adapted) if self.words else None
         with torch.device("meta"):  # the heads that it is built with are replaced
             own = Classifier(
-                self.backbone, self.targets, hidden_features=self.hidden_features,
+                backbone, self.targets, hidden_features=self.hidden_features,
                 temperatures=self.temperatures | dict.fromkeys(adapted, 1.0), words=words,
-                trunks=self.all_trunks()[1:], trunk_of=self.trunk_of,
+                trunks=trunks, trunk_of=self.trunk_of,
             )  # fmt: skip
         heads = dict(zip(self.targets, self.heads, strict=True)) | adapted
         own.heads = nn.ModuleList(heads.values())

@@ -23,7 +23,7 @@ MOST_TARGETS = 1_000  # one head each; building this many takes half a second
 MOST_TERMS = 2**24  # of a vocabulary; those that are made here have fewer
 MOST_DOMAINS = 1_000  # that a classifier is adapted to
 MOST_ADAPTED = 10_000  # heads of all domains together
-NAMED = ("classes", "temperatures", "trunks", "domains")  # the parts that targets, classes and domains are named in
+NAMED = ("classes", "temperatures", "trunks", "domains", "statistics")  # where targets, classes and domains are named
 SHOWN = 60  # characters of a stranger's text that a message repeats
 
 Name = Annotated[str, Field(min_length=1, max_length=10_000)]
@@ -86,6 +86,8 @@ class Description(Strict):
     trunks: Annotated[dict[str, int], Field(max_length=MOST_TARGETS)] = {}  # the number of each target's, if several
     # the targets that have a head of each domain; the order is that of the heads
     domains: Annotated[dict[Name, Annotated[list[Name], Field(min_length=1)]], Field(max_length=MOST_DOMAINS)] = {}
+    # the domains that have statistics of normalisation layers of their own, in the order of the statistics
+    statistics: Annotated[list[str], Field(max_length=MOST_DOMAINS)] = []
     lineage: dict[str, Any]
     weights_sha256: Digest
     description_sha256: Digest
@@ -118,6 +120,8 @@ class Description(Strict):
                 raise ValueError(f"the domain {domain[:SHOWN]!r} names the unknown target {min(unknown)[:SHOWN]!r}")
             if len(set(adapted)) < len(adapted):
                 raise ValueError(f"the domain {domain[:SHOWN]!r} names a target twice")
+        if self.statistics != sorted(set(self.statistics) & set(self.domains)):
+            raise ValueError("statistics name a domain twice, out of order, or one that domains lack")
 
     @property
     def num_trunks(self) -> int:

@@ -50,19 +50,23 @@ class Answerer:
     def __init__(self, model: Classifier, **choices: Any) -> None:
         if not model.targets:
             raise ValueError("the bundle is a backbone, which has no targets: name the bundle of a classifier")
-        options = replace(AUTO, **{"precision": PRECISION} | choices)
-        self.trunks = [
-            # the fingerprint comes first: an embedder casts to the precision of this machine
-            Trunk(fingerprint=backbone.fingerprint(), embedder=make_ready(backbone, options))
-            for backbone in model.all_trunks()
-        ]
+        self._options = replace(AUTO, **{"precision": PRECISION} | choices)
+        self.trunks = self._ready(model)
         self.trunk_of = model.trunk_of
         self.plan = self.trunks[0].embedder.plan
         self.transform = self.trunks[0].embedder.transform
         self.targets = model.targets
         self.adapted: dict[str, str] = {}  # by target, the domain that its head is adapted to
+        self._trunks_of: dict[str, list[Trunk]] = {}  # of the domains that have statistics of their own
         self._model = model if model.domains else None  # its backbone takes memory, and these trunks have their own
         self._take_heads(model)
+
+    def _ready(self, model: Classifier) -> list[Trunk]:
+        return [
+            # the fingerprint comes first: an embedder casts to the precision of this machine
+            Trunk(fingerprint=backbone.fingerprint(), embedder=make_ready(backbone, self._options))
+            for backbone in model.all_trunks()
+        ]
 
     def _take_heads(self, model: Classifier) -> None:
         self.heads = heads_of(model)
@@ -74,15 +78,22 @@ class Answerer:
         return self._model.domains if self._model else None
 
     def of_domain(self, domain: str) -> "Answerer":
-        """Return what answers to samples of a domain, with the same trunks: see `Classifier.of_domain`.
+        """Return what answers to samples of a domain: see `Classifier.of_domain`.
+
+        It has the same trunks, unless the domain has statistics of its own.
 
         Raises:
             KeyError: the classifier is not adapted to the domain.
         """
         if self._model is None or self._model.domains is None:
             raise KeyError(domain)
-        own = copy(self)
-        own._take_heads(self._model.of_domain(domain))
+        own, model = copy(self), self._model.of_domain(domain)
+        own._take_heads(model)
+        if domain in self._model.domains.statistics_of:
+            if domain not in self._trunks_of:
+                self._trunks_of[domain] = self._ready(model)
+            own.trunks = self._trunks_of[domain]
+        own._model = None
         own.adapted = dict.fromkeys(self._model.domains.targets_of[domain], domain)
         return own
 

@@ -116,6 +116,17 @@ def ask(
         words = words_of(samples, candidate.vocabulary, alter=parts.alterations[name])
         vectors = [view.vectors for view in of_trunks]
         altered[name] = by_domain(candidate.answers(vectors, words), candidate, vectors, words, domains=domains)
+    for name, answerer in answerers.items():
+        for domain in answerer.domains.statistics_of if answerer.domains else ():
+            places = np.flatnonzero(domains == domain).tolist()
+            if places:
+                own = ask(
+                    {"candidate": answerer.of_domain(domain)}, rows.iloc[places], raw=raw, store=store, parts=parts,
+                    alterations=alterations if name == "candidate" else (), show=show,
+                )  # fmt: skip
+                put(models[name], own.models["candidate"], places)
+                for alteration, answers in own.altered.items():
+                    put(altered[alteration], answers, places)
     return Asked(models=models, general=general, altered=altered, features=features[0])
 
 
@@ -129,18 +140,28 @@ def by_domain(
 ) -> TargetAnswers:
     """Return the general heads' answers with those to samples of an adapted domain replaced by its own heads' answers.
 
+    A domain with statistics of its own is left as it is: its heads take other vectors.
+
     Args:
         vectors: those of the samples (n, dim), a trunk; the words and the domains (n,) are theirs, too.
     """
     answers = {target: values.copy() for target, values in general.items()} if answerer.domains else general
-    for domain in answerer.domains.targets_of if answerer.domains else ():
+    known = answerer.domains
+    for domain in known.targets_of if known else ():
+        if known and domain in known.statistics_of:
+            continue
         rows = np.flatnonzero(domains == domain).tolist()
         if rows:
             own_words = [words[row] for row in rows] if words else []
             own = answerer.of_domain(domain).answers([of_trunk[rows] for of_trunk in vectors], own_words)
-            for target, values in own.items():
-                answers[target][rows] = values
+            put(answers, own, rows)
     return answers
+
+
+def put(answers: TargetAnswers, own: TargetAnswers, rows: Sequence[int]) -> None:
+    """Replace the answers of these rows by others."""
+    for target, values in own.items():
+        answers[target][rows] = values
 
 
 def words_of(

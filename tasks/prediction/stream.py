@@ -9,12 +9,13 @@ from itertools import chain, islice
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from tasks.data.samples.defects import DefectError
 from tasks.data.samples.samples import sample_id
-from tasks.machine.cores import in_turn
+from tasks.machine.cores import in_turn, one_thread_each
 from tasks.models.domains import AUTO
 from tasks.prediction.answers import Answerer, TargetAnswers
 from tasks.prediction.domains import NUM_TOLD, of_named, of_told
@@ -82,7 +83,7 @@ def told_stream(minibatches: Iterator[Embedded], answerer: Answerer) -> Iterator
     """Yield each minibatch with what answers it: the heads of the domain that the first samples tell.
 
     The samples among the NUM_TOLD inputs from the first sample on tell it, whatever the size of a minibatch is. They
-    wait until it is known.
+    wait until it is known. Where the domain has statistics of its own, samples are embedded again.
     """
     waiting: list[Embedded] = []
     places: list[int] = []  # of the samples among the inputs that wait
@@ -100,7 +101,20 @@ def told_stream(minibatches: Iterator[Embedded], answerer: Answerer) -> Iterator
     if waiting:
         num_told = sum(place - places[0] < NUM_TOLD for place in places)
         own = of_told(answerer, np.concatenate([vectors[0] for _, vectors in waiting])[:num_told])
-        yield from ((own, minibatch) for minibatch in chain(waiting, minibatches))
+        for decoded, vectors in chain(waiting, minibatches):
+            if own.trunks is not answerer.trunks and decoded.prepared:
+                vectors = embedded_again(decoded, own)
+            decoded.prepared.clear()
+            yield own, (decoded, vectors)
+
+
+def embedded_again(decoded: Decoded, own: Answerer) -> list[NDArray[np.float16]]:
+    """Return the vectors (m, dim) that the trunks of a domain give to samples which other trunks embedded."""
+    with one_thread_each():
+        vectors = own.vectors(own.transform.stack(decoded.prepared))
+    if own.plan.device == "cuda":
+        torch.cuda.synchronize()
+    return [of_trunk.numpy() for of_trunk in vectors]
 
 
 def embedded_stream(inputs: Iterable[Input], answerer: Answerer, *, reading: Reading) -> Iterator[Embedded]:
@@ -132,9 +146,11 @@ def embedded_stream(inputs: Iterable[Input], answerer: Answerer, *, reading: Rea
 
     def compute(decoded: Decoded) -> tuple[Decoded, list[Tensor]]:
         vectors = answerer.vectors(answerer.transform.stack(decoded.prepared)) if decoded.prepared else []
-        decoded.prepared.clear()
+        if not keeps_prepared:
+            decoded.prepared.clear()
         return decoded, vectors
 
+    keeps_prepared = answerer.domains is not None and bool(answerer.domains.statistics_of)
     none = [np.empty((0, answerer.dim), np.float16) for _ in answerer.trunks]
     for decoded, computed in in_turn(minibatches, read, compute, device=answerer.plan.device):
         yield decoded, [own.numpy() for own in computed] or none

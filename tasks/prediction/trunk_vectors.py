@@ -45,6 +45,10 @@ class TrunkVectors:
         """Return how a trunk makes vectors: the fingerprint of its weights and its transform."""
         return self.answerer.trunks[trunk].fingerprint
 
+    def samples(self, positions: NDArray[np.intp]) -> Samples[Any]:
+        """Return k of the rows' samples themselves."""
+        return Samples(self.rows.iloc[positions], raw=self.raw, decode=self.decode, read=self.read)
+
     def of_trunk(self, number: int, positions: NDArray[np.intp]) -> NDArray[np.float32]:
         """Return the vectors (k, dim) of k of the rows.
 
@@ -54,7 +58,7 @@ class TrunkVectors:
         trunk = self.answerer.trunks[number]
         if trunk.fingerprint == self.embeddings.recipe:
             return self.embeddings[self.numbers[positions]]
-        samples = Samples(self.rows.iloc[positions], raw=self.raw, decode=self.decode, read=self.read)
+        samples = self.samples(positions)
         kept = open_store(
             self.store, trunk.embedder, backbone=trunk.fingerprint, decode=self.decode, hash_of=self.hash_of,
             hashes_shape=self.hashes_shape,

@@ -34,7 +34,10 @@ def domains(*, num=300, seed=1, sources=None, **shift):
 
 def asked(**changes):
     """Return the section `adapt` with the values of params.yaml, but for these."""
-    usual = {"targets": [], "method": "auto", "align": "coral", "weights": "classifier", "min_unlabelled": 20}
+    usual = {
+        "targets": [], "method": "auto", "align": "coral", "weights": "classifier", "statistics": "shared",
+        "min_unlabelled": 20,
+    }  # fmt: skip
     return AdaptOptions(**usual | changes)
 
 

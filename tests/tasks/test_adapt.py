@@ -14,11 +14,14 @@ from PIL import Image
 from tasks import adapt
 from tasks.data.manifest.tables import write_table
 from tasks.data.vectors.embeddings import read_embeddings, write_embeddings
+from tasks.images import copy_hash, decode
 from tasks.machine.files import read_json
 from tasks.models.backbone import Backbone
 from tasks.models.bundle import load_bundle, save_bundle
 from tasks.models.classifier import Classifier
 from tasks.prediction.answers import Answerer
+from tasks.prediction.heldout import Parts, ask
+from tasks.prediction.predictor import Predictor
 from tasks.stage.params import load_params
 from tasks.targets.classes import likeliest
 from tasks.training.finetuning.grafting import graft
@@ -28,6 +31,7 @@ from tests.kit.domains import asked
 NUM = 700
 TARGETS = ("label", "parity")
 AUTO = asked(targets="auto")
+OWN = asked(targets="auto", statistics="own")
 
 
 def write_digits(folder: Path) -> None:
@@ -203,6 +207,45 @@ def test_labels_of_held_out_samples_change_no_byte(adapted, stage):
 
     stage.change_manifest(permute)
     assert content(stage.run(AUTO)) == content(adapted)
+
+
+@pytest.fixture(scope="module")
+def normalised(chain, tmp_path_factory):
+    """The folder of a candidate whose night has statistics of batch normalisation of its own."""
+    return Stage(chain, tmp_path_factory.mktemp("normalised")).run(OWN)
+
+
+def test_domain_with_statistics_of_its_own_is_answered_by_one_road(normalised, chain):
+    facts = read_json(normalised / "adaptation/adaptation.json")["domains"]["night"]["targets"]
+    assert {own["statistics"] for own in facts.values()} == {"own"}
+    table = pd.read_parquet(chain.data / "validated/manifest/first.parquet")
+    rows = table[table["split"] == "heldout"].assign(batch="first")
+    asked_for = ask_model(normalised / "candidate", rows, chain)
+    predictor = Predictor(normalised / "candidate")
+    for domain, part in rows.assign(place=range(len(rows))).groupby("domain"):
+        paths = [chain.data / "raw/first" / path for path in part["path"]]
+        told, named = (
+            predictor.predict(paths, domain=how) for how in ("auto", "night" if domain == "night" else "none")
+        )
+        pd.testing.assert_frame_equal(told, named)
+        label = told[told["target"] == "label"]
+        for answers in (asked_for.models["candidate"], asked_for.altered["same"]):
+            assert np.array_equal(answers["label"][part["place"]].max(axis=1), label["probability"])
+
+
+def ask_model(bundle, rows, chain):
+    parts = Parts(
+        read=decode.read, decode=decode.decode_sample, hash_of=copy_hash.copy_hashes,
+        hashes_shape=copy_hash.HASHES_SHAPE, alterations={"same": lambda picture: picture},
+    )  # fmt: skip
+    return ask(
+        {"candidate": Answerer(load_bundle(bundle)[0])}, rows, raw=chain.data / "raw", store=chain.shared["store"],
+        parts=parts, alterations=["same"],
+    )  # fmt: skip
+
+
+def test_statistics_of_a_domain_are_the_same_each_time(normalised, stage):
+    assert content(stage.run(OWN)) == content(normalised)
 
 
 def test_without_a_domain_to_adapt_to_the_candidate_is_the_trained_model(stage, chain):

@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tasks.targets.classes import likeliest
 from tasks.targets.head import Layer
 from tasks.training.alignment.adaptation import adapt
 from tasks.training.alignment.domains import DomainHead, Domains, UnsuitedError, Vectors
@@ -16,8 +17,12 @@ from tasks.training.alignment.selection import Positions
 from tasks.training.alignment.separation import Comparison, Separation, compare
 from tasks.training.alignment.sides import Sides, printable
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 logger = logging.getLogger("graftline")
 
+UNSHIFTED = ("source", "label_shift")  # methods that see no shift of the features
 MOST_UNLIKE = 12  # samples of each side that are listed
 
 
@@ -39,23 +44,33 @@ class AdaptedDomain:
     """What became of a domain: the linear layer of each target that has a head of it, and the facts as JSON.
 
     `unlike` has a row a sample: domain, side, batch, path, sample_id, and the logit that it is of the domain.
+    `statistics` (num_trunks, 2, num_channels) are its own, where it has some; the layers take vectors under these.
     """
 
     layers: dict[str, Layer]
     facts: dict[str, Any]
     unlike: list[tuple[str, str, str, str, str, float]]
+    statistics: "Tensor | None" = None
+
+
+Normalised = tuple["Tensor", Mapping[str, TargetSpace]]  # statistics of a domain's own, and its targets under these
 
 
 def adapt_domain(
-    name: str, sides: Sides, targets: Mapping[str, TargetSpace], options: AdaptOptions, *, seed: int
-) -> AdaptedDomain:
+    name: str, sides: Sides, targets: Mapping[str, TargetSpace], options: AdaptOptions, *, seed: int,
+    normalise: Callable[[str], Normalised] | None = None,
+) -> AdaptedDomain:  # fmt: skip
     """Adapt the head of each target to a domain.
 
     A target whose method ends as `source` gets no head of the domain: the model answers there as everywhere.
+
+    `normalise` estimates statistics of a domain's own. Where the domain is shifted, all its heads are then adapted once
+    more, by the same methods, on the vectors that its samples have under these statistics.
     """
     seen: Comparison | None = None
     layers: dict[str, Layer] = {}
     facts: dict[str, Any] = {}
+    known: dict[str, Domains] = {}
     for target, space in targets.items():
         vectors = space.look(sides.sources), space.look(sides.targets[name])
         if seen is None:
@@ -74,17 +89,33 @@ def adapt_domain(
             facts[target] = {"asked": options.method, "method": "source", "reason": reason, "changed": 0.0}
             logger.warning("warning: domain %s, %s: %s", printable(name), target, reason)
             continue
+        known[target] = domains
         found = adapt(domains, options, seed=seed)
         facts[target] = found.head.facts | {"method": found.head.method, "changed": found.changed}
         if is_another(found.head):
             layers[target] = found.head.weight.astype(np.float32), found.head.bias.astype(np.float32)
         logger.info("domain %s, %s: %s", printable(name), target, told(found.head, changed=found.changed))
     assert seen is not None, "a domain is adapted for one target at least"
+    statistics = None
+    if normalise and any(facts[target]["method"] not in UNSHIFTED for target in layers):
+        statistics, spaces = normalise(name)
+        for target, domains in known.items():
+            own = spaces[target].look(sides.targets[name])
+            again = replace(domains, target=replace(domains.target, vectors=own))
+            found = adapt(again, replace(options, method=facts[target]["method"]), seed=seed)
+            before = likeliest(found.source_only.logits(domains.target.vectors))
+            changed = float((likeliest(found.head.logits(own)) != before).mean())
+            facts[target] |= found.head.facts | {
+                "asked": options.method, "changed": changed, "statistics": "own"
+            }  # fmt: skip
+            layers[target] = found.head.weight.astype(np.float32), found.head.bias.astype(np.float32)
+        logger.info("domain %s: batch normalisation has statistics of its own", name)
     about = {
         "num_samples": len(sides.targets[name]), "num_labels": sides.num_labels(name), "sources": sides.num_sources(),
         "separation": asdict(seen.separation), "is_adapted": bool(layers), "targets": facts,
     }  # fmt: skip
-    return AdaptedDomain(layers=layers, facts=about, unlike=most_unlike(name, sides, seen))
+    unlike = most_unlike(name, sides, seen)
+    return AdaptedDomain(layers=layers, facts=about, unlike=unlike, statistics=statistics)
 
 
 def is_another(head: DomainHead) -> bool:

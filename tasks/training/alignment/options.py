@@ -17,6 +17,7 @@ class AdaptOptions:
     method: auto tells by a classifier of domains whether to adapt, and how; `source` never does.
     align: the map of method align: coral aligns correlations, mmd and dann train an adapter.
     weights: what tells method reweight how alike a source sample is: a classifier of domains, or a kernel.
+    statistics: shared, or own for running statistics of a domain's own in the batch-normalisation layers.
     min_unlabelled: with fewer samples of the target domain the source's head stays.
     """
 
@@ -24,4 +25,5 @@ class AdaptOptions:
     method: Method
     align: Literal["coral", "mmd", "dann"]
     weights: Literal["classifier", "kernel"]
+    statistics: Literal["shared", "own"]
     min_unlabelled: Count

@@ -20,7 +20,7 @@ def adapted(model: Classifier, targets_of: Mapping[str, Sequence[str]], *, seed:
     return model.eval()
 
 
-def teach(model: Classifier, *, of_sources: Tensor, of_domain: Tensor, logit: float = 6.0) -> None:
+def teach(model: Classifier, *, of_sources: Tensor, of_domain: Tensor, logit: float = 12.0) -> None:
     """Let the teller of a classifier with one domain tell vectors (n, dim) of the sources from those of the domain."""
     assert model.domains is not None
     ends = of_sources.double().mean(dim=0), of_domain.double().mean(dim=0)

@@ -17,7 +17,7 @@ import tasks  # noqa: F401  it says how threads wait, before torch starts any
 from benchmarks.kit import small_project
 from tests.kit.programs import SECONDS, run_module
 from tests.kit.sharing import made_once
-from tests.kit.warm_stages import warm_stages
+from tests.kit.warm_starts import warm_starts
 
 ROOT = Path(__file__).parent.parent
 LONG = (
@@ -99,8 +99,8 @@ def set_param() -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def warm() -> Iterator[None]:
-    """Stages start without the seconds that their imports take, from here on."""
-    with warm_stages() as environment, pytest.MonkeyPatch.context() as patch:
+    """Stages, doors, DVC and Prefect start without the seconds that their imports take, from here on."""
+    with warm_starts() as environment, pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
         yield

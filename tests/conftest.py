@@ -98,10 +98,10 @@ def set_param() -> Callable[..., None]:
 
 
 @pytest.fixture(scope="session")
-def warm() -> Iterator[None]:
+def warm(tmp_path_factory) -> Iterator[None]:
     """Stages, doors, DVC and Prefect start without the seconds that their imports take, from here on."""
-    with warm_starts() as environment, pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in warm_starts(tmp_path_factory).items():
             patch.setenv(name, value)
         yield
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -69,10 +70,22 @@ def warm_starts(new_home, undisturbed):
 
 
 @pytest.fixture(scope="module")
-def server(new_home, warm_starts):
+def served(new_home, warm_starts):
+    """A context in which there is another Prefect server, with the environment of runs that have it."""
+
+    @contextmanager
+    def serve():
+        with prefect_server(new_home(), **warm_starts) as environment:
+            yield {name: value for name, value in environment.items() if name not in warm_starts}
+
+    return serve
+
+
+@pytest.fixture(scope="module")
+def server(served):
     """The environment of runs that have a Prefect server."""
-    with prefect_server(new_home(), **warm_starts) as environment:
-        yield {name: value for name, value in environment.items() if name not in warm_starts}
+    with served() as environment:
+        yield environment
 
 
 @pytest.fixture
@@ -110,8 +123,8 @@ def test_sigterm_ends_a_run_and_its_processes_within_ten_seconds(stale):
     assert process.returncode != 0
 
 
-def test_sigterm_ends_a_run_whose_prefect_server_is_gone_as_soon(stale, new_home):
-    with prefect_server(new_home()) as environment:
+def test_sigterm_ends_a_run_whose_prefect_server_is_gone_as_soon(stale, served):
+    with served() as environment:
         process = start(stale, **environment)
         started = at_work(process, "finetune")
     process.send_signal(signal.SIGTERM)
@@ -221,9 +234,11 @@ def test_second_run_beside_another_is_refused_and_the_first_ends_undisturbed(
     assert outcome(stale) == expected
 
 
-def test_run_whose_prefect_server_goes_away_ends_and_the_next_finishes_it(stale, expected, retrained, new_home):
-    with prefect_server(new_home()) as environment:
-        process = start(stale, **environment, PREFECT_CLIENT_MAX_RETRIES="1")
+def test_run_whose_prefect_server_goes_away_ends_and_the_next_finishes_it(
+    stale, expected, retrained, served, warm_environment
+):
+    with served() as environment:
+        process = start(stale, **warm_environment | environment, PREFECT_CLIENT_MAX_RETRIES="1")
         started = at_work(process, "finetune")
     printed, _ = process.communicate(timeout=SECONDS)
     assert process.returncode != 0, printed

@@ -1,7 +1,7 @@
 """Start the programs of the tests' projects in forks of processes that have imported everything.
 
 In a small project the imports of a stage, of DVC, of a door and of Prefect take far longer than their work. While
-`warm_starts` is open, hook/sitecustomize.py hands `python -m tasks.VERB` over to one process, whoever starts it, DVC to
+the tests run, hook/sitecustomize.py hands `python -m tasks.VERB` over to one process, whoever starts it, DVC to
 another, doors and Prefect to a third. A program is not handed over where its project has other code than this checkout,
 or another user starts it, or its environment lacks the address. The tests of crashes take the addresses away, because
 the process that was started only waits then: the fork that works is a child of another process.
@@ -16,6 +16,7 @@ import pkgutil
 import resource
 import runpy
 import selectors
+import shutil
 import signal
 import socket
 import struct
@@ -23,13 +24,16 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from tasks.machine.files import read_json, write_json
 from tests.kit.programs import status_of
+from tests.kit.sharing import made_once
 from tests.kit.watching import die_with_the_tests
 
 ROOT = Path(__file__).parents[2]
@@ -57,36 +61,32 @@ IMPORTED = {
 }  # fmt: skip
 
 
-@contextmanager
-def warm_starts() -> Iterator[dict[str, str]]:
-    """Start the processes, and yield the environment of those who are to use them."""
-    with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        places = {kind: f"{folder}/{kind}" for kind in KINDS}
-        processes = [stack.enter_context(_started(kind, place)) for kind, place in places.items()]
+def warm_starts(factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return the environment of those who are to use the processes, which all workers share and which end with them."""
+
+    def make(place: Path) -> None:
+        sockets = tempfile.mkdtemp()  # the path of a socket has at most 107 bytes
+        places = {kind: f"{sockets}/{kind}" for kind in KINDS}
+        tests = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-m", "tests.kit.warm_starts", kind, socket, str(tests)],
+                cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True,
+            )
+            for kind, socket in places.items()
+        ]  # fmt: skip
         for process in processes:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"ready\n"
-        paths = [str(HOOK), *filter(None, [os.environ.get("PYTHONPATH")])]
-        yield places | {"PYTHONPATH": os.pathsep.join(paths)}
+            with process.stdout:
+                assert process.stdout.readline() == b"ready\n"
+            process.returncode = 0  # nobody waits for it
+        write_json(place / "places.json", places)
+
+    paths = [str(HOOK), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return read_json(made_once(factory, "warm", make) / "places.json") | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
-@contextmanager
-def _started(kind: str, place: str) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "tests.kit.warm_starts", kind, place]
-    started = subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, preexec_fn=die_with_the_tests,
-        start_new_session=True,
-    )  # fmt: skip
-    with started as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def serve(kind: str, place: str) -> None:
-    """Import everything, then fork a program for each request until the tests end."""
+def serve(kind: str, place: str, tests: int) -> None:
+    """Import everything, then fork a program for each request until the process of the tests ends."""
     for name in IMPORTED[kind]:
         importlib.import_module(name)
     gc.freeze()  # no fork looks through the objects of all these modules for garbage
@@ -96,10 +96,15 @@ def serve(kind: str, place: str) -> None:
     listening.listen(16)
     os.write(1, b"ready\n")
     waiting = selectors.DefaultSelector()
+    end = os.pidfd_open(tests)
+    waiting.register(end, selectors.EVENT_READ)
     waiting.register(listening, selectors.EVENT_READ)
     at_work = set()
     while True:
         for key, _ in waiting.select():
+            if key.fileobj == end:
+                shutil.rmtree(Path(place).parent, ignore_errors=True)
+                return
             if key.fileobj is listening:
                 connection, _ = listening.accept()
                 if (pid := _fork(connection, kind, code)) is not None:
@@ -222,4 +227,4 @@ def _code_of(folder: Path, kind: str) -> dict[str, bytes]:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], sys.argv[2])
+    serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))

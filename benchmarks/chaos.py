@@ -106,8 +106,13 @@ def kill_and_finish(
     generator: random.Random,
     seconds: float,
     expected: dict[str, bytes],
+    *,
+    last: dict[str, str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return one row per kill that came in time, with the state of the project at the end."""
+    """Return one row per kill that came in time, with the state of the project at the end.
+
+    The run that nothing kills has the environment `last`, by default that of the others.
+    """
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(template, copy, symlinks=True)
     kills = []
@@ -125,7 +130,7 @@ def kill_and_finish(
         kills.append(kill)
     if not kills:
         return []
-    done = subprocess.run(RUN, cwd=copy, env=environment, capture_output=True, text=True, timeout=RUN_SECONDS)
+    done = subprocess.run(RUN, cwd=copy, env=last or environment, capture_output=True, text=True, timeout=RUN_SECONDS)
     actual = contents(copy) if done.returncode == 0 else {}
     different = sorted(name for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name))
     shown = done.stdout.splitlines()[-5:] if done.returncode != 0 else different

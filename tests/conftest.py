@@ -17,13 +17,13 @@ import tasks  # noqa: F401  it says how threads wait, before torch starts any
 from benchmarks.kit import small_project
 from tests.kit.programs import SECONDS, run_module
 from tests.kit.sharing import made_once
-from tests.kit.warm_stages import warm_stages
+from tests.kit.warm_starts import warm_starts
 
 ROOT = Path(__file__).parent.parent
 LONG = (
     "flows/test_ingest", "flows/test_crashes", "tasks/machine/test_sources", "flows/test_serve", "flows/test_pipeline",
     "flows/test_fresh_clone", "flows/test_photographs", "flows/test_churn_flow", "flows/test_work_pool",
-    "flows/test_retrain",
+    "flows/test_retrain", "tasks/test_finetune",
 )  # fmt: skip
 
 
@@ -45,8 +45,9 @@ def pytest_unconfigure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest, so that no worker is left with one at the end.
 
-    The first and the third need no finished project; the second makes it meanwhile. GRAFTLINE_TEST_SEED shuffles the
-    files instead: none may depend on another.
+    The first and the third need no finished project; the second makes it meanwhile. The last trains in forks: it
+    needs a process of its own for each training once a test of the same worker called torch.export.
+    GRAFTLINE_TEST_SEED shuffles the files instead: none may depend on another.
     """
     files = list(dict.fromkeys(item.path for item in items))
     if seed := os.environ.get("GRAFTLINE_TEST_SEED"):
@@ -98,10 +99,10 @@ def set_param() -> Callable[..., None]:
 
 
 @pytest.fixture(scope="session")
-def warm() -> Iterator[None]:
-    """Stages start without the seconds that their imports take, from here on."""
-    with warm_stages() as environment, pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
+def warm(tmp_path_factory) -> Iterator[None]:
+    """Stages, doors, DVC and Prefect start without the seconds that their imports take, from here on."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in warm_starts(tmp_path_factory).items():
             patch.setenv(name, value)
         yield
 

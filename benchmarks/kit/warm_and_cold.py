@@ -2,7 +2,7 @@
 
 `python -m benchmarks.kit.warm_and_cold FOLDER [--most N]` prints a JSON object a module: how many changes were tried,
 whether one of them changed a result, and whether a warm store missed it. Every run is a fork of this process, which has
-imported torch but nothing of the project.
+imported torch, and of the project only what reads code: it need not read again what did not change.
 """
 
 import ast
@@ -26,8 +26,10 @@ ROOT = Path(__file__).parents[2]
 NUM_IMAGES = 5
 STORES = ("looks", "activations")
 PRELOADED = (
-    "pandas", "pyarrow.parquet", "pydantic", "safetensors.torch", "threadpoolctl", "torchvision", "tqdm", "yaml",
+    "multiprocessing.synchronize", "pandas", "pyarrow.dataset", "pyarrow.parquet", "pydantic.main",
+    "pydantic.type_adapter", "safetensors.torch", "threadpoolctl", "torchvision.transforms.v2", "tqdm", "yaml",
 )  # fmt: skip
+READERS = ("tasks", "tasks.machine", "tasks.machine.sources")  # forks have them, unless one of them is changed
 # what a changed module begins with: tensors and arrays of numbers come back as others, all else as it is
 TWICE = """
 def _twice(value):
@@ -64,9 +66,12 @@ def main() -> None:
 
     put_images(place / "raw/batch")
     warm = folder / "warm"
+    sys.path.insert(0, str(code))
     reference = forked(code, place, warm, is_first=True)
-    again = forked(code, place, warm)
     assert reference is not None
+    sys.modules.pop("tasks", None)  # benchmarks imports it, for how threads wait
+    import_module("tasks.machine.sources").digest(*reference["modules"])  # it keeps what it has read of each file
+    again = forked(code, place, warm)
     assert again is not None
     assert again["results"] == reference["results"], "warm stores give other bytes than cold ones"
     for name in reference["modules"]:
@@ -77,19 +82,19 @@ def tried(name: str, code: Path, place: Path, *, warm: Path, reference: dict[str
     """Change a module until a result changes, at most `most` times; a change that cannot run is none."""
     path = code / f"{name.replace('.', '/')}.py"
     path = path if path.is_file() else path.with_suffix("") / "__init__.py"
-    source = path.read_text("utf-8")
+    source, stamp = path.read_text("utf-8"), path.stat()
     facts: dict[str, Any] = {"module": name, "tried": 0, "touches": False, "stale": False}
     try:
         for mutant in mutants(source):
             path.write_text(mutant, "utf-8")
-            cold = forked(code, place, None)
+            cold = forked(code, place, None, changed=name)
             if cold is None:
                 continue
             facts["tried"] += 1
             if cold["results"] != reference:
                 kept = warm.with_name("kept")
                 shutil.copytree(warm, kept)
-                after = forked(code, place, kept)
+                after = forked(code, place, kept, changed=name)
                 shutil.rmtree(kept)
                 facts |= {"touches": True, "stale": after is None or after["results"] != cold["results"]}
                 break
@@ -97,6 +102,7 @@ def tried(name: str, code: Path, place: Path, *, warm: Path, reference: dict[str
                 break
     finally:
         path.write_text(source, "utf-8")
+        os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # it is the file that was read
     return facts
 
 
@@ -159,8 +165,13 @@ def put_images(folder: Path) -> None:
         image.save(folder / f"{number}.{'png' if number % 2 else 'jpg'}")
 
 
-def forked(code: Path, place: Path, stores: Path | None, *, is_first: bool = False) -> dict[str, Any] | None:
-    """Run `work` with the project's code from `code` in a fork; None where it fails. Without `stores` they are cold."""
+def forked(
+    code: Path, place: Path, stores: Path | None, *, is_first: bool = False, changed: str = ""
+) -> dict[str, Any] | None:
+    """Run `work` with the project's code from `code` in a fork; None where it fails. Without `stores` they are cold.
+
+    The module `changed` has other code than when this process began.
+    """
     own = place.with_name("own")
     shutil.rmtree(own, ignore_errors=True)
     reading, writing = os.pipe()
@@ -172,8 +183,9 @@ def forked(code: Path, place: Path, stores: Path | None, *, is_first: bool = Fal
             gc.freeze()  # no fork looks through the objects of the modules that it has for garbage
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, 2)
-            sys.path.insert(0, str(code))
-            sys.modules.pop("tasks", None)  # benchmarks imports it, for how threads wait
+            if is_first or changed in READERS:
+                for name in READERS:
+                    sys.modules.pop(name, None)
             content = json.dumps(work(place, stores or own / "stores", out=own / "out", is_first=is_first))
             with os.fdopen(writing, "w") as pipe:
                 pipe.write(content)

@@ -22,8 +22,8 @@ CHANGED = ("backbone_learning_rate", 0.0001)  # of fine-tuning
 
 
 @pytest.fixture(scope="session", autouse=True)
-def stages(warm):
-    """Each stage that a flow runs starts warm."""
+def starts(warm):
+    """Each door, and each program that a flow runs, starts warm."""
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from flows.workspace.hold import only_writer
 from flows.workspace.paths import stages
 from tests.kit.programs import SECONDS, run
 from tests.kit.verbs import run_verb
-from tests.kit.warm_stages import ADDRESS
+from tests.kit.warm_starts import KINDS, STAGES
 from tests.kit.watching import until
 
 ROOT = Path(__file__).parents[2]
@@ -55,33 +56,48 @@ def at_work(process, stage):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def warm_stages(new_home, undisturbed):
-    """The setting with which stages start warm. Without it each is a process that its DVC started.
+def warm_starts(new_home, undisturbed):
+    """The settings with which programs start warm. Without them each is a process that the run or its DVC started.
 
     Runs without a server keep what Prefect knows of them in a folder of this module's own.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_HOME", str(new_home()))
-        address = os.environ[ADDRESS]
-        patch.delenv(ADDRESS)
-        yield {ADDRESS: address}
+        settings = {name: os.environ[name] for name in KINDS}
+        for name in settings:
+            patch.delenv(name)
+        yield settings
 
 
 @pytest.fixture(scope="module")
-def server(new_home):
+def served(new_home, warm_starts):
+    """A context in which there is another Prefect server, with the environment of runs that have it."""
+
+    @contextmanager
+    def serve():
+        with prefect_server(new_home(), **warm_starts) as environment:
+            yield {name: value for name, value in environment.items() if name not in warm_starts}
+
+    return serve
+
+
+@pytest.fixture(scope="module")
+def server(served):
     """The environment of runs that have a Prefect server."""
-    with prefect_server(new_home()) as environment:
+    with served() as environment:
         yield environment
 
 
 @pytest.fixture
-def warm_environment(server, warm_stages):
+def warm_environment(server, warm_starts):
     """The environment of runs of which no test looks at the processes of the stages."""
-    return server | warm_stages
+    return server | {STAGES: warm_starts[STAGES]}
 
 
-def retrained(project, environment):
-    return run(*RETRAIN, status=None, cwd=project, env=environment)
+@pytest.fixture
+def retrained(server, warm_starts):
+    """Retrain a project to the end. No test looks at the processes of such a run."""
+    return lambda project: run(*RETRAIN, status=None, cwd=project, env=server | warm_starts)
 
 
 @pytest.fixture
@@ -107,8 +123,8 @@ def test_sigterm_ends_a_run_and_its_processes_within_ten_seconds(stale):
     assert process.returncode != 0
 
 
-def test_sigterm_ends_a_run_whose_prefect_server_is_gone_as_soon(stale, new_home):
-    with prefect_server(new_home()) as environment:
+def test_sigterm_ends_a_run_whose_prefect_server_is_gone_as_soon(stale, served):
+    with served() as environment:
         process = start(stale, **environment)
         started = at_work(process, "finetune")
     process.send_signal(signal.SIGTERM)
@@ -170,15 +186,16 @@ def test_stage_that_just_began_does_nothing_for_a_killed_dvc(stale, tmp_path):
     assert output.read_text("utf-8").splitlines()[-1] == "error: the DVC that started this was killed: run it again"
 
 
-def test_run_that_is_killed_again_and_again_ends_in_the_same_bytes(stale, expected, server, tmp_path):
+def test_run_that_is_killed_again_and_again_ends_in_the_same_bytes(stale, expected, server, warm_starts, tmp_path):
     """The kills hit a stage, DVC while it writes dvc.lock, or a run while Prefect starts it, by chance."""
-    kills = kill_and_finish(stale, tmp_path / "copy", server, random.Random(115), 8.0, expected)
+    last = server | warm_starts
+    kills = kill_and_finish(stale, tmp_path / "copy", server, random.Random(115), 8.0, expected, last=last)
     assert kills
     assert all(kill["is_identical"] for kill in kills), kills
 
 
 @pytest.mark.parametrize("cut", [0, b"    outs:"])
-def test_dvc_lock_that_is_cut_off_is_made_whole_by_the_next_run(copy_of_undisturbed, expected, server, cut):
+def test_dvc_lock_that_is_cut_off_is_made_whole_by_the_next_run(copy_of_undisturbed, expected, retrained, cut):
     """A kill while DVC writes leaves an empty file, or YAML that lacks the outputs of a stage.
 
     tests/flows/workspace/test_lockfile.py cuts the file everywhere.
@@ -186,26 +203,30 @@ def test_dvc_lock_that_is_cut_off_is_made_whole_by_the_next_run(copy_of_undistur
     lock = copy_of_undisturbed / "dvc.lock"
     whole = lock.read_bytes()
     lock.write_bytes(whole[: whole.rindex(cut) if isinstance(cut, bytes) else cut])
-    done = retrained(copy_of_undisturbed, server)
+    done = retrained(copy_of_undisturbed)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "nothing to do" in done.stdout + done.stderr
     assert outcome(copy_of_undisturbed) == expected
 
 
-def test_what_was_finished_since_dvc_lock_was_last_kept_comes_from_the_run_cache(copy_of_undisturbed, expected, server):
+def test_what_was_finished_since_dvc_lock_was_last_kept_comes_from_the_run_cache(
+    copy_of_undisturbed, expected, retrained
+):
     (copy_of_undisturbed / ".dvc/tmp/graftline-dvc.lock").unlink()
     (copy_of_undisturbed / "dvc.lock").write_bytes(b"")
-    done = retrained(copy_of_undisturbed, server)
+    done = retrained(copy_of_undisturbed)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Stage 'finetune' is cached" in done.stdout + done.stderr
     assert "Running stage" not in done.stdout + done.stderr
     assert outcome(copy_of_undisturbed) == expected
 
 
-def test_second_run_beside_another_is_refused_and_the_first_ends_undisturbed(stale, expected, warm_environment):
+def test_second_run_beside_another_is_refused_and_the_first_ends_undisturbed(
+    stale, expected, warm_environment, retrained
+):
     first = start(stale, **warm_environment)
     at_work(first, "finetune")
-    second = retrained(stale, warm_environment)
+    second = retrained(stale)
     assert second.returncode == 1
     assert f"process {first.pid} is at work in" in second.stdout + second.stderr
     first.communicate(timeout=SECONDS)
@@ -213,14 +234,16 @@ def test_second_run_beside_another_is_refused_and_the_first_ends_undisturbed(sta
     assert outcome(stale) == expected
 
 
-def test_run_whose_prefect_server_goes_away_ends_and_the_next_finishes_it(stale, expected, warm_environment, new_home):
-    with prefect_server(new_home()) as environment:
-        process = start(stale, **environment, PREFECT_CLIENT_MAX_RETRIES="1")
+def test_run_whose_prefect_server_goes_away_ends_and_the_next_finishes_it(
+    stale, expected, retrained, served, warm_environment
+):
+    with served() as environment:
+        process = start(stale, **warm_environment | environment, PREFECT_CLIENT_MAX_RETRIES="1")
         started = at_work(process, "finetune")
     printed, _ = process.communicate(timeout=SECONDS)
     assert process.returncode != 0, printed
     until(lambda: not any(map(is_running, started)), seconds=10)
-    assert retrained(stale, warm_environment).returncode == 0
+    assert retrained(stale).returncode == 0
     assert outcome(stale) == expected
 
 
@@ -233,7 +256,7 @@ def test_run_whose_prefect_server_goes_away_ends_and_the_next_finishes_it(stale,
     ],
 )
 def test_full_disk_costs_a_stage_its_run_and_nothing_that_was_there(
-    project, great_expectations, warm_stages, stage, lost
+    project, great_expectations, warm_starts, stage, lost
 ):
     """No file may grow beyond 200 bytes.
 
@@ -254,7 +277,7 @@ def test_full_disk_costs_a_stage_its_run_and_nothing_that_was_there(
     assert contents(project, *outs) == before
     assert not list((project / "data").rglob(".*.part"))
     if stage in ("train_head", "finetune"):
-        run("/bin/sh", "-c", command, cwd=project, env=os.environ | SHELL | warm_stages)
+        run("/bin/sh", "-c", command, cwd=project, env=os.environ | SHELL | warm_starts)
     else:
         done = run_verb(verb, arguments, folder=project)
         assert done.status == 0, done.stderr
@@ -273,20 +296,18 @@ def small_disk(tmp_path):
     run("umount", "--lazy", place)
 
 
-def test_run_on_a_disk_that_fills_up_says_so_and_the_next_one_finishes_it(
-    stale, expected, warm_environment, small_disk
-):
+def test_run_on_a_disk_that_fills_up_says_so_and_the_next_one_finishes_it(stale, expected, retrained, small_disk):
     """Early or late in all that the run writes: the stages, DVC and its cache."""
     project = shutil.copytree(stale, small_disk / "project", symlinks=True)
     ballast = small_disk / "ballast"
     for kilobytes in (4, 300):
         ballast.unlink(missing_ok=True)
         ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free - 1024 * kilobytes))
-        failed = retrained(project, warm_environment)
+        failed = retrained(project)
         assert failed.returncode == 1, kilobytes
         assert "No space left on device" in failed.stdout + failed.stderr, kilobytes
     ballast.unlink()
-    done = retrained(project, warm_environment)
+    done = retrained(project)
     assert done.returncode == 0, done.stdout + done.stderr
     assert outcome(project) == expected
 

@@ -17,11 +17,11 @@ import pytest
 import yaml
 
 from benchmarks.kit.prefect_server import prefect_server
-from benchmarks.kit.process_tree import descendants, is_running
+from benchmarks.kit.process_tree import is_running
 from benchmarks.kit.small_project import put_batch
 from tests.kit import programs
 from tests.kit.programs import SECONDS
-from tests.kit.watching import Server, die_with_the_tests, hurried, until
+from tests.kit.watching import Server, die_with_the_tests, hurried, processes_in, until
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
@@ -342,8 +342,8 @@ def test_saved_block_replaces_the_webhook(server, workspace, calls, start):
 def test_sigterm_ends_serving_and_the_run_at_work_within_ten_seconds(server, serving, workspace, start, set_param):
     set_param(workspace, "seed", 7)
     run = start("Running")
-    until(lambda: stages(serving))
-    started = descendants(serving.process.pid)
+    until(lambda: stages(workspace))
+    started = processes_in(workspace)
     before = time.monotonic()
     serving.process.send_signal(signal.SIGTERM)
     serving.process.wait(timeout=60)
@@ -352,7 +352,7 @@ def test_sigterm_ends_serving_and_the_run_at_work_within_ten_seconds(server, ser
     assert server.wait(run["id"], "Cancelled", "Crashed", seconds=30)
 
 
-def stages(serving: Serving) -> list[str]:
+def stages(workspace: Path) -> list[str]:
     """Return the command lines of the stages at work."""
-    commands = descendants(serving.process.pid).values()
+    commands = processes_in(workspace).values()
     return [command for command in commands if "-m tasks." in command and "-m tasks.check " not in command]

@@ -2,7 +2,8 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,3 +38,18 @@ def git(*arguments: str | Path, folder: Path | None = None, status: int = 0) -> 
     """Run git as a person would, and return what it printed."""
     identity = ("-c", "user.name=a person", "-c", "user.email=person@localhost")
     return run("git", *identity, *arguments, status=status, cwd=folder).stdout
+
+
+def status_of(work: Callable[[], None]) -> int:
+    """Do the work, and return the exit status that Python would give it; print what it raises, as Python does."""
+    try:
+        work()
+    except SystemExit as error:
+        if error.code is None or isinstance(error.code, int):
+            return error.code or 0
+        print(error.code, file=sys.stderr)  # noqa: T201
+        return 1
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0

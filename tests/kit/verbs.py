@@ -11,15 +11,16 @@ import os
 import resource
 import runpy
 import sys
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
 
-from tests.kit.programs import SECONDS, run_module
+from tests.kit.programs import SECONDS, run_module, status_of
 
 ROOT = Path(__file__).parents[2]
 TRAINING = ("train_head", "finetune")  # the verbs that ask torch for gradients
@@ -77,24 +78,48 @@ def run_verb(
             most = pages * resource.getpagesize() + max_more_bytes
             resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
-    # a fork cannot use a GPU; and once torch.export ran in this process, no fork of it can train
-    if fresh or torch.cuda.is_available() or (verb in TRAINING and "torch.export._trace" in sys.modules):
+    if fresh or not _can_fork(verb):
         settings = {"cwd": folder, "env": os.environ | environment, "preexec_fn": limit}
         done = run_module(f"tasks.{verb}", *arguments, status=None, **settings)
         return Finished(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
     def work() -> None:
         limit()
-        os.chdir(folder)
-        os.environ.update(environment)
-        torch.set_num_threads(1)  # the threads of OpenMP do not outlive a fork
-        sys.argv = [verb, *arguments]
-        del sys.modules[f"tasks.{verb}"]  # it runs as __main__
-        runpy.run_module(f"tasks.{verb}", run_name="__main__", alter_sys=True)
+        _run_here(verb, arguments, folder, environment)
 
-    for module in (f"tasks.{verb}", "torch._inductor"):  # the second is what deterministic algorithms import
-        importlib.import_module(module)  # here, so that no fork has to
     return run_in_fork(work)
+
+
+@contextmanager
+def running_verb(verb: str, arguments: list[str], *, folder: Path) -> Iterator[BaseProcess]:
+    """A process that runs `python -m tasks.VERB ARGUMENTS` in a folder until the block ends, and is killed then."""
+    start = multiprocessing.get_context("fork" if _can_fork(verb) else "spawn")
+    process = start.Process(target=_run_here, args=(verb, arguments, folder, QUIET))
+    process.start()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join(SECONDS)
+
+
+def _can_fork(verb: str) -> bool:
+    """Return whether a fork of this process can run the verb; then it imports here what no fork has to import."""
+    # a fork cannot use a GPU; and once torch.export ran in this process, no fork of it can train
+    if torch.cuda.is_available() or (verb in TRAINING and "torch.export._trace" in sys.modules):
+        return False
+    for module in (f"tasks.{verb}", "torch._inductor"):  # the second is what deterministic algorithms import
+        importlib.import_module(module)
+    return True
+
+
+def _run_here(verb: str, arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
+    os.chdir(folder)
+    os.environ.update(environment)
+    torch.set_num_threads(1)  # the threads of OpenMP do not outlive a fork
+    sys.argv = [verb, *arguments]
+    sys.modules.pop(f"tasks.{verb}", None)  # it runs as __main__
+    runpy.run_module(f"tasks.{verb}", run_name="__main__", alter_sys=True)
 
 
 def run_in_fork(work: Callable[[], None]) -> Finished:
@@ -131,21 +156,6 @@ def _work_apart(work: Callable[[], None], writers: tuple[int, int]) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # what the tests' process does at its end, such as Prefect's shutdown, belongs to no verb
-
-
-def status_of(work: Callable[[], None]) -> int:
-    """Do the work, and return the exit status that Python would give it; print what it raises, as Python does."""
-    try:
-        work()
-    except SystemExit as error:
-        if error.code is None or isinstance(error.code, int):
-            return error.code or 0
-        print(error.code, file=sys.stderr)  # noqa: T201
-        return 1
-    except BaseException:
-        traceback.print_exc()
-        return 1
-    return 0
 
 
 def _read(file: int) -> str:

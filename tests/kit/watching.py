@@ -35,6 +35,17 @@ def die_with_the_tests() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
+def processes_in(folder: Path) -> dict[int, str]:
+    """Return the command lines, by pid, of the processes that work in the folder. Linux only."""
+    commands = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            if (process / "cwd").readlink() == folder:
+                line = (process / "cmdline").read_bytes().replace(b"\0", b" ")
+                commands[int(process.name)] = line.decode(errors="replace")
+    return commands
+
+
 def hurried(project: Path, target: Path, *, seconds: int) -> Path:
     """A copy of it in which the landing is looked at so often; prefect.yaml has 60 s. Each look is a process."""
     shutil.copytree(project, target, symlinks=True)

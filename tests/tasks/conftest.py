@@ -57,7 +57,7 @@ def shell(shell_in: Shell, workspace: Path) -> Shell:
     return functools.partial(shell_in, workspace)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def picture() -> Callable[..., Image.Image]:
     """An RGB picture of noise, another for each seed."""
 

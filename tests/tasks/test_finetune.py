@@ -1,11 +1,7 @@
 """The verb from the shell, as it is stopped, fed with what does not fit, and run again."""
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,7 +29,7 @@ from tasks.training.finetuning.grafting import graft
 from tasks.training.finetuning.tuning import Data, curve_table, fine_tune, label_tensor, num_full, open_source
 from tasks.training.loop.fit import Epoch, History
 from tasks.training.loop.scores import Scores
-from tests.kit.programs import SECONDS
+from tests.kit.verbs import running_verb
 from tests.kit.watching import until
 
 ROOT = Path(__file__).parents[2]
@@ -131,18 +127,9 @@ def checkpoints(workspace):
 
 def kill_when(workspace, is_time):
     """Start the verb and kill it -9 as soon as it is time; asserts that it was still at work."""
-    run = subprocess.Popen(
-        [sys.executable, "-m", "tasks.finetune", *arguments()],
-        cwd=workspace,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        until(lambda: run.poll() is not None or is_time(), pause_seconds=0.005)
-        assert run.poll() is None
-    finally:
-        run.send_signal(signal.SIGKILL)
-        run.wait(timeout=SECONDS)
+    with running_verb("finetune", arguments(), folder=workspace) as run:
+        until(lambda: not run.is_alive() or is_time(), pause_seconds=0.005)
+        assert run.is_alive()
 
 
 def epochs_kept(workspace):

@@ -13,6 +13,7 @@ from benchmarks.kit.process_tree import is_running
 from flows.workspace.dvc import DvcError, lines_of
 from flows.workspace.hold import only_writer
 from tests.kit.programs import SECONDS, running
+from tests.kit.warm_starts import DVC
 
 ROOT = Path(__file__).parents[3]
 DEAF = 'trap "" TERM; echo number $$; sleep 300'  # a stage that ignores SIGTERM
@@ -37,12 +38,18 @@ def pipeline(tmp_path, monkeypatch, dvc):
     return make
 
 
+@pytest.fixture
+def own_dvc(pipeline, monkeypatch):
+    """DVC is the process that was started, and no fork of another."""
+    monkeypatch.delenv(DVC)
+
+
 def number_in(lines):
     """Return the process number that the stage prints."""
     return next(int(line.split()[1]) for line in lines if line.startswith("number "))
 
 
-def test_stage_that_ignores_sigterm_is_killed_when_the_lines_are_closed(pipeline):
+def test_stage_that_ignores_sigterm_is_killed_when_the_lines_are_closed(pipeline, own_dvc):
     pipeline(DEAF)
     lines = lines_of("repro")
     stage = number_in(lines)
@@ -50,7 +57,7 @@ def test_stage_that_ignores_sigterm_is_killed_when_the_lines_are_closed(pipeline
     assert not is_running(stage)
 
 
-def test_workspace_of_a_killed_run_is_free_once_its_stage_is_gone(pipeline):
+def test_workspace_of_a_killed_run_is_free_once_its_stage_is_gone(pipeline, own_dvc):
     """The run has no process around it, like those that Prefect starts."""
     pipeline(DEAF)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -145,7 +145,6 @@ def test_no_secret_leaves_the_place_where_its_user_put_it(project, new_home, tmp
 
     def retrain(server):
         environment = server | {
-            "PYTHONPATH": str(project),
             "GRAFTLINE_RETRY_SECONDS": "0",
             "AWS_MAX_ATTEMPTS": "1",
             "AWS_SECRET_ACCESS_KEY": SECRET,

@@ -1,4 +1,4 @@
-"""Hand `python -m tasks.VERB` over to the process of `tests.kit.warm_stages`, which has imported everything.
+"""Hand `python -m MODULE` over to a process of `tests.kit.warm_starts`, which has imported what the module needs.
 
 Python runs this file before anything else, because its folder is on PYTHONPATH. Where the process declines, or is
 gone, Python goes on as it would have without this file.
@@ -6,6 +6,15 @@ gone, Python goes on as it would have without this file.
 
 import os
 import sys
+
+
+def address() -> str | None:
+    """Return the address of the process that has imported what this program needs; None where there is none."""
+    if sys.orig_argv[1:2] != ["-m"] or len(sys.orig_argv) < 3:
+        return None
+    kinds = {"tasks": "STAGES", "dvc": "DVC", "flows": "DOORS", "prefect": "DOORS", "uvicorn": "DOORS"}
+    kind = kinds.get(sys.orig_argv[2].partition(".")[0])
+    return os.environ.get(f"GRAFTLINE_WARM_{kind}")
 
 
 def has_streams() -> bool:
@@ -16,8 +25,7 @@ def has_streams() -> bool:
         return False
 
 
-is_verb = sys.orig_argv[1:2] == ["-m"] and sys.orig_argv[2:3] and sys.orig_argv[2].startswith("tasks.")
-if is_verb and has_streams():
+if (place := address()) and has_streams():
     import json
     import resource
     import signal
@@ -30,18 +38,22 @@ if is_verb and has_streams():
         "environment": dict(os.environ),
         "limits": {name: resource.getrlimit(getattr(resource, name)) for name in limits},
     }
-    status = ""
+    pid, status = "", ""
     with socket.socket(socket.AF_UNIX) as connection:
         try:
-            connection.connect(os.environ["GRAFTLINE_WARM_STAGES"])
-        except (KeyError, OSError):
+            connection.connect(place)
+        except OSError:
             pass
         else:
             socket.send_fds(connection, [b" "], [0, 1, 2])
             connection.sendall(json.dumps(request).encode() + b"\n")
-            status = connection.makefile().readline().strip()
+            answer = connection.makefile()
+            if pid := answer.readline().strip():  # an empty one declines
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    signal.signal(number, lambda number, _: os.kill(int(pid), number))
+                status = answer.readline().strip()
     if status.startswith("-"):  # the signal that ended it
         signal.signal(-int(status), signal.SIG_DFL)
         os.kill(os.getpid(), -int(status))
-    if status:
-        os._exit(int(status))
+    if pid:
+        os._exit(int(status or 70))

@@ -229,10 +229,10 @@ def other_run(tmp_path):
         yield start
 
 
-@pytest.fixture
-def undisturbed(tmp_path, picture):
+@pytest.fixture(scope="module")
+def undisturbed(backbone, picture, tmp_path_factory):
     """Return the packed looks of images 0 to 399 from a run with a store of its own."""
-    alone = Engine(load(), tmp_path / "other")
+    alone = Engine(backbone, tmp_path_factory.mktemp("undisturbed"))
     alone.embed(Pictures(picture, range(400)))
     return alone.looks(Pictures(picture, range(400))).pack()
 

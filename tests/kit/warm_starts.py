@@ -1,0 +1,230 @@
+"""Start the programs of the tests' projects in forks of processes that have imported everything.
+
+In a small project the imports of a stage, of DVC, of a door and of Prefect take far longer than their work. While
+the tests run, hook/sitecustomize.py hands `python -m tasks.VERB` over to one process, whoever starts it, DVC to
+another, doors and Prefect to a third. A program is not handed over where its project has other code than this checkout,
+or another user starts it, or its environment lacks the address. The tests of crashes take the addresses away, because
+the process that was started only waits then: the fork that works is a child of another process.
+"""
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import resource
+import runpy
+import selectors
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.machine.files import read_json, write_json
+from tests.kit.programs import status_of
+from tests.kit.sharing import made_once
+from tests.kit.watching import die_with_the_tests
+
+ROOT = Path(__file__).parents[2]
+HOOK = Path(__file__).parent / "hook"
+STAGES, DVC, DOORS = KINDS = "GRAFTLINE_WARM_STAGES", "GRAFTLINE_WARM_DVC", "GRAFTLINE_WARM_DOORS"
+CODE = {STAGES: ("tasks",), DVC: (), DOORS: ("flows", "tasks")}  # the project's packages that these programs run
+IMPORTED = {
+    STAGES: (
+        *(f"tasks.{file.stem}" for file in sorted((ROOT / "tasks").glob("*.py")) if not file.stem.startswith("__")),
+        "great_expectations.expectations", "sklearn.decomposition", "torch._dynamo", "torch._inductor", "tqdm",
+    ),
+    DVC: (
+        "configobj", "dulwich.porcelain", "dvc.cachemgr", "dvc.cli.parser", "dvc.data_cloud", "dvc.repo.artifacts",
+        "dvc.repo.brancher", "dvc.repo.datasets", "dvc.repo.experiments", "dvc.repo.graph", "dvc.repo.metrics.show",
+        "dvc.repo.open_repo", "dvc.repo.params.show", "dvc.repo.plots", "dvc.repo.stage", "dvc.repo.worktree",
+        "dvc.rwlock", "dvc.scm", "dvc.utils.strictyaml", "dvc_data.hashfile.db.local", "dvc_data.index.checkout",
+        "dvc_data.index.push", "dvc_render", "fsspec.implementations.memory", "networkx", "platformdirs", "psutil",
+        "pygit2", "pyparsing", "ruamel.yaml", "scmrepo.fs", "scmrepo.git", "zc.lockfile",
+    ),
+    DOORS: (
+        *(module.name for module in pkgutil.walk_packages([str(ROOT / "flows")], "flows.")),
+        "anyio._backends._asyncio", "prefect.cli.deploy", "prefect.engine", "prefect.runner",
+        "prefect.server.api.server", "prefect.utilities.visualization", "prefect.workers.process", "uvicorn.main",
+    ),
+}  # fmt: skip
+
+
+def warm_starts(factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return the environment of those who are to use the processes, which all workers share and which end with them."""
+
+    def make(place: Path) -> None:
+        sockets = tempfile.mkdtemp()  # the path of a socket has at most 107 bytes
+        places = {kind: f"{sockets}/{kind}" for kind in KINDS}
+        tests = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-m", "tests.kit.warm_starts", kind, socket, str(tests)],
+                cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True,
+            )
+            for kind, socket in places.items()
+        ]  # fmt: skip
+        for process in processes:
+            with process.stdout:
+                assert process.stdout.readline() == b"ready\n"
+            process.returncode = 0  # nobody waits for it
+        write_json(place / "places.json", places)
+
+    paths = [str(HOOK), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return read_json(made_once(factory, "warm", make) / "places.json") | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+def serve(kind: str, place: str, tests: int) -> None:
+    """Import everything, then fork a program for each request until the process of the tests ends."""
+    for name in IMPORTED[kind]:
+        importlib.import_module(name)
+    gc.freeze()  # no fork looks through the objects of all these modules for garbage
+    code = _code_of(ROOT, kind)
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(place)
+    listening.listen(16)
+    os.write(1, b"ready\n")
+    waiting = selectors.DefaultSelector()
+    end = os.pidfd_open(tests)
+    waiting.register(end, selectors.EVENT_READ)
+    waiting.register(listening, selectors.EVENT_READ)
+    at_work = set()
+    while True:
+        for key, _ in waiting.select():
+            if key.fileobj == end:
+                shutil.rmtree(Path(place).parent, ignore_errors=True)
+                return
+            if key.fileobj is listening:
+                connection, _ = listening.accept()
+                if (pid := _fork(connection, kind, code)) is not None:
+                    ending = os.pidfd_open(pid)
+                    waiting.register(ending, selectors.EVENT_READ, (connection, pid))
+                    waiting.register(connection, selectors.EVENT_READ, pid)
+                    at_work.add(pid)
+            elif isinstance(key.data, int):  # whoever asked is gone
+                if key.data in at_work:
+                    waiting.unregister(key.fileobj)
+                    _kill(key.data)
+            else:
+                connection, pid = key.data
+                at_work.remove(pid)
+                waiting.unregister(key.fileobj)
+                os.close(key.fd)
+                _kill(pid)  # what it leaves in its process group
+                _answer(connection, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+                if connection in waiting.get_map():
+                    waiting.unregister(connection)
+                connection.close()
+
+
+def _kill(pid: int) -> None:
+    """Kill the process and, where it has a process group of its own, all of that."""
+    for kill in (os.kill, os.killpg):
+        with suppress(ProcessLookupError):
+            kill(pid, signal.SIGKILL)
+
+
+def _answer(connection: socket.socket, number: int | str) -> None:
+    with suppress(OSError):  # whoever asked may be gone
+        connection.sendall(f"{number}\n".encode())
+
+
+def _fork(connection: socket.socket, kind: str, code: dict[str, bytes]) -> int | None:
+    """Start the program that the other side asks for, and return its process; None where it is declined."""
+    _, streams, _, _ = socket.recv_fds(connection, 1, 3)
+    line = connection.makefile("rb").readline()
+    if not line.endswith(b"\n"):  # whoever asked is gone
+        return _declined(connection, streams)
+    request = json.loads(line)
+    peer = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    is_ours = _code_of(Path(request["folder"]), kind) in (code, {})  # a folder without any code runs none
+    if not is_ours or peer[1] != os.getuid():
+        return _declined(connection, streams)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _become(request, streams, kind)
+        finally:
+            os._exit(70)  # no fork comes back to the loop
+    for stream in streams:
+        os.close(stream)
+    _answer(connection, pid)
+    return pid
+
+
+def _declined(connection: socket.socket, streams: list[int]) -> None:
+    for stream in streams:
+        os.close(stream)
+    _answer(connection, "")
+    connection.close()
+
+
+def _become(request: dict[str, Any], streams: list[int], kind: str) -> None:
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    sys.stdin = os.fdopen(0, closefd=False)  # as Python's own: who replaces one closes no stream
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = os.fdopen(2, "w", encoding="utf-8", buffering=1, closefd=False)
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    for name, limit in request["limits"].items():
+        resource.setrlimit(getattr(resource, name), limit)
+    name, *arguments = request["arguments"]
+    sys.argv = [name, *arguments]
+    sys.path[0] = request["folder"]
+    if kind == STAGES:
+        _use_threads()
+    else:
+        os.setsid()  # all that it starts ends with it
+        die_with_the_tests()
+    if kind == DOORS:
+        _read_settings()
+    if not hasattr(sys.modules.get(name), "__path__"):  # a package stays: its __main__ runs
+        sys.modules.pop(name, None)
+    status = status_of(partial(runpy.run_module, name, run_name="__main__", alter_sys=True))
+    if kind == DOORS:  # Prefect sends the rest of its log
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _use_threads() -> None:
+    if "OMP_NUM_THREADS" in os.environ:
+        import torch
+
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+def _read_settings() -> None:
+    """Let Prefect read its settings anew: those of the folder and of the environment of whoever asks."""
+    from prefect.context import refresh_global_settings_context
+    from prefect.logging import configuration
+
+    refresh_global_settings_context()
+    configuration.PROCESS_LOGGING_CONFIG.clear()
+    configuration.setup_logging()
+
+
+def _code_of(folder: Path, kind: str) -> dict[str, bytes]:
+    files = [file for package in CODE[kind] for file in (folder / package).rglob("*")]
+    files = [file for file in files if file.suffix in (".py", ".html", ".css", ".js")]
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))

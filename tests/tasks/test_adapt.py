@@ -153,7 +153,7 @@ def accuracies(bundle: Path, chain: Chain) -> dict[str, tuple[float, float]]:
 
 def test_heads_of_a_domain_are_right_more_often_there(adapted, chain):
     for name, (general, own) in accuracies(adapted / "candidate", chain).items():
-        assert own > general + 0.1, name
+        assert 1 - own < 0.6 * (1 - general), name
 
 
 def test_facts_say_what_became_of_each_domain_and_target(adapted):

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from tasks.targets.head import Layer
-from tasks.training.alignment.domains import Vectors
+from tasks.training.alignment.domains import Array, Vectors
 from tasks.training.heads.logistic import Solver
 from tasks.training.heads.rows import TrainingRows
 
@@ -30,11 +30,14 @@ def fit_teller(sources: Vectors, domains: Mapping[str, Vectors]) -> Layer:
     parts, names = [sources, *domains.values()], ["the sources", *domains]
     vectors = np.concatenate(parts).astype(np.float32)
     sides = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    folds = np.concatenate([np.arange(len(part)) % NUM_FOLDS for part in parts])
+    num_folds = min(NUM_FOLDS, *map(len, parts))
+    folds = np.concatenate([np.arange(len(part)) % num_folds for part in parts])
     logits = np.empty((len(vectors), len(parts)), np.float32)
     with threadpool_limits(1):  # so that no bit depends on the number of cores
         weight, bias = solved(vectors, sides, names)
-        for fold in range(NUM_FOLDS):
+        if num_folds < 2:
+            return weight.astype(np.float32), bias.astype(np.float32)
+        for fold in range(num_folds):
             kept = folds != fold
             other_weight, other_bias = solved(vectors[kept], sides[kept], names)
             logits[~kept] = vectors[~kept] @ other_weight.T + other_bias
@@ -42,6 +45,6 @@ def fit_teller(sources: Vectors, domains: Mapping[str, Vectors]) -> Layer:
         return (scale @ weight).astype(np.float32), (scale @ bias + shift).astype(np.float32)
 
 
-def solved(vectors: Vectors, sides: NDArray[np.int64], names: Sequence[str]) -> Layer:
+def solved(vectors: Vectors, sides: NDArray[np.int64], names: Sequence[str]) -> tuple[Array, Array]:
     solver = Solver(TrainingRows(vectors, sides, list(names)), "balanced", max_iterations=MOST_ITERATIONS)
     return solver.fold(solver.solve(L2))

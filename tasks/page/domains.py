@@ -67,8 +67,7 @@ def describe_domains(
             "separation": separation(facts["separation"]),
             "is_adapted": facts["is_adapted"],
             "targets": [
-                described(target, own)
-                | {"judged": judged(metrics.get(target, {}).get("domains", {}).get(name))}
+                described(target, own) | {"judged": judged(metrics.get(target, {}).get("domains", {}).get(name))}
                 for target, own in facts["targets"].items()
             ],
             "sides": [

@@ -32,9 +32,9 @@ from tasks.metrics.outcomes import GENERAL
 from tasks.metrics.projection import project
 from tasks.metrics.slices import check_slices, slice_table
 from tasks.models.bundle import WEIGHTS, check_baseline, folder_bytes, load_bundle
+from tasks.models.domains import shown
 from tasks.prediction.answers import Answerer, TargetAnswers, answers_of_words
 from tasks.prediction.answers import answers as answers_of_heads
-from tasks.prediction.domains import shown
 from tasks.prediction.heldout import Parts, ask, in_names_of, joined_tables, prediction_table, words_of
 from tasks.stage.main import main
 from tasks.stage.modality import Modality, room

@@ -167,6 +167,7 @@ def test_facts_say_what_became_of_each_domain_and_target(adapted):
     assert set(night["targets"]) == set(TARGETS)
     assert night["targets"]["label"]["method"] == "infomax"
     assert night["targets"]["label"]["changed"] > 0.1
+    assert night["targets"]["label"]["is_adapted"]
     _, lineage = load_bundle(adapted / "candidate")
     assert lineage["adapt"]["domains"] == {"night": {"label": "infomax", "parity": "infomax"}}
     assert lineage["adapt"]["params"]["targets"] == "auto"

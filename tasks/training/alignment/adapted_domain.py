@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.data.manifest.names import listed, printable
+from tasks.machine.names import listed, printable
 from tasks.targets.classes import likeliest
 from tasks.targets.head import Layer
 from tasks.training.alignment.adaptation import adapt

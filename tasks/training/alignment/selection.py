@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.data.manifest.names import listed, printable
+from tasks.machine.names import listed, printable
 from tasks.training.alignment.options import AdaptOptions
 
 MOST_SAMPLES = 20_000  # of all sources together, and of a target domain

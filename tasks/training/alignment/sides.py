@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.data.manifest.names import printable
+from tasks.machine.names import printable
 from tasks.targets.classes import MISSING
 from tasks.training.alignment.domains import Labels, SourceDomain, TargetDomain, Vectors
 from tasks.training.alignment.selection import Positions, even_draw, labelled_first

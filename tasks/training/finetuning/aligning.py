@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from tasks.data.manifest.manifest import POOL, domains_of
-from tasks.data.manifest.names import listed, printable
 from tasks.data.samples.samples import Positions
+from tasks.machine.names import listed, printable
 from tasks.training.finetuning.options import FinetuneOptions
 
 logger = logging.getLogger("graftline")

@@ -96,6 +96,25 @@ def fresh(pictures: dict[str, Embedded], texts: dict[str, Embedded] | None, seed
         yield case("fresh_descriptions", "strong", titles, source, seed)
 
 
+def second(
+    pictures: dict[str, Embedded], hands: dict[str, Embedded], texts: dict[str, Embedded] | None, seed: int
+) -> Iterator[Case]:
+    """Yield other cases on which nothing was chosen: every change alone, with few samples and with shifted labels."""
+    source, clean = pictures["source"], pictures["clean"]
+    yield case("second_none", "none", source, clean, seed)
+    yield case("second_none_few", "none", source, clean, seed, num_unlabelled=FEW)
+    yield case("second_labels", "labels", source, clean, seed, kept=half_rare)
+    yield case("second_steep", "labels", source, clean, seed, kept=steep)
+    for domains in (pictures, hands, texts or {}):
+        for name in [name for name in domains if name not in ("source", "clean")]:
+            source, target = domains["source"], domains[name]
+            group = "mild" if name.startswith("mild") else "strong"
+            yield case(f"second_{name}", group, source, target, seed)
+            yield case(f"second_{name}_few", "few", source, target, seed, num_unlabelled=FEW)
+            yield case(f"second_{name}_labels", "labels", source, target, seed, kept=half_rare)
+            yield case(f"second_{name}_steep", "labels", source, target, seed, kept=steep)
+
+
 def case(
     name: str, group: str, source: Embedded, target: Embedded, seed: int, *, share: float | None = None,
     num_unlabelled: int = NUM_UNLABELLED, kept: Callable[[int], NDArray[np.float64]] | None = None,

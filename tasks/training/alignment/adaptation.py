@@ -24,7 +24,7 @@ from tasks.training.alignment.spaces import Space, as_they_are, correlated, scal
 logger = logging.getLogger("graftline")
 
 NUM_ROUNDS = 2  # of infomax
-REWEIGHTING_STEPS = 60  # of L-BFGS, from the sources' own head on
+REWEIGHTING_STEPS = 15  # of L-BFGS, from zero on: more fit the few samples that the weights leave
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +194,8 @@ def reweight(problem: Problem) -> SpaceHead:
     rows = Answered.labelled(
         space.train, domains.labels, num_classes=len(domains.classes), weights=weights / weights.sum()
     )
-    layer = fit_layer(rows, start=fit.layer, l2=fit.l2, most_steps=REWEIGHTING_STEPS)
+    zero = np.zeros_like(fit.layer[0]), np.zeros_like(fit.layer[1])
+    layer = fit_layer(rows, start=zero, l2=fit.l2, most_steps=REWEIGHTING_STEPS)
     facts = {"effective_samples": effective, "effective_samples_flattened": effective_samples(weights)}
     return SpaceHead(space, layer, {"l2": fit.l2} | facts)
 

@@ -13,7 +13,9 @@ samples that are learned from without labels and samples that judge alone. Group
 - fresh: CIFAR-10 as JPEG of quality 8, rotated, in grey and tinted; titles of AG News for a model of their
   descriptions, and the reverse. The first form of the method and of its gate was chosen without this group;
 - second: other pictures of CIFAR-10, dark, half covered, coarse, vivid and slightly zoomed; mirrored and sharpened
-  hands; news cut short and with gaps. Nothing was chosen on this group.
+  hands; news cut short and with gaps;
+- third: other pictures of CIFAR-10 in fog and of few colours; bright hands; news in which letters are missing. Nothing
+  was chosen on this group.
 
 Labels are shifted twice: half of the classes at 15 %, and steeply, each class half as common as the one before it.
 Methods: `auto`, each method by name, and source-only at every strength. For `gain_points` source-only has the strength
@@ -40,7 +42,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.kit import domains as sets
 from benchmarks.kit.adaptation_peers import find_skada, peers
-from benchmarks.kit.domain_cases import Case, agencies, controlled, fresh, pairs, second
+from benchmarks.kit.domain_cases import Case, agencies, controlled, fresh, pairs, second, third
 from benchmarks.kit.labelled import missing
 from benchmarks.kit.machine import Claim, finish, parser, show
 from benchmarks.kit.summary import CONFIDENCE, mean_and_half_width
@@ -67,7 +69,7 @@ METHODS = {
     "dann": AdaptOptions(method="align", align="dann"),
 }
 SLOW_PEERS = ("kernel",)  # a minute on 2,560 source samples: on the pairs of PACS alone
-UNTOUCHED = ("fresh", "second")  # sets with claims of their own
+UNTOUCHED = ("fresh", "second", "third")  # sets with claims of their own
 CONTROLLED = ("cifar", "hands", "fresh", "second")  # sets whose cases `labels` and `steep` move nothing but the shares
 STRONG = ("blur", "noise", "contrast")  # of cifar
 TRAINED = ("mmd", "dann")  # methods that train an adapter, half of all the time: on two groups of cases alone
@@ -157,32 +159,41 @@ def sources_of_cases(arguments: argparse.Namespace) -> dict[str, Callable[[], Dr
         strong = ("dim", "warm", "wall", "photo", "side")
         return lambda seed: controlled(domains, seed, prefix="hands", strong=strong, mild=("mildlight",))
 
-    def news() -> Draw:
-        from benchmarks.kit.news import missing as missing_news
+    def missing_news() -> str | None:
+        from benchmarks.kit.news import missing as reason
 
+        return reason()
+
+    def news() -> Draw:
         if reason := missing_news():
             raise FileNotFoundError(reason)
         domains = sets.news(cache)
         return lambda seed: agencies(domains, seed)
 
-    def untouched() -> Draw:
+    def fresh_cases() -> Draw:
         shared("cifar10-12k.tar")
-        from benchmarks.kit.news import missing as missing_news
-
         pictures = sets.fresh_cifar(cache)
         texts = None if missing_news() else sets.fresh_news(cache)
         return lambda seed: fresh(pictures, texts, seed)
 
-    def untouched_too() -> Draw:
+    def second_cases() -> Draw:
         for tar in ("cifar10-12k.tar", "sign-digits.tar"):
             shared(tar)
-        from benchmarks.kit.news import missing as missing_news
-
         pictures, hands = sets.second_cifar(cache), sets.second_hands(cache)
         texts = None if missing_news() else sets.second_news(cache)
         return lambda seed: second(pictures, hands, texts, seed)
 
-    return {"pacs": pacs, "cifar": cifar, "hands": hands, "news": news, "fresh": untouched, "second": untouched_too}
+    def third_cases() -> Draw:
+        for tar in ("cifar10-12k.tar", "sign-digits.tar"):
+            shared(tar)
+        pictures, hands = sets.third_cifar(cache), sets.third_hands(cache)
+        texts = None if missing_news() else sets.third_news(cache)
+        return lambda seed: third(pictures, hands, texts, seed)
+
+    return {
+        "pacs": pacs, "cifar": cifar, "hands": hands, "news": news, "fresh": fresh_cases, "second": second_cases,
+        "third": third_cases,
+    }  # fmt: skip
 
 
 def measure(case: Case, seed: int, skada: Any) -> dict[str, Any]:

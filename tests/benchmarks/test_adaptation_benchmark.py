@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks.adaptation import make_claims, summarise
-from benchmarks.kit.domain_cases import case, half_rare, second, steep
-from benchmarks.kit.domains import SECOND_CHANGES, SECOND_HAND_CHANGES, Embedded
+from benchmarks.kit.domain_cases import case, half_rare, second, steep, third
+from benchmarks.kit.domains import SECOND_CHANGES, SECOND_HAND_CHANGES, THIRD_CHANGES, THIRD_HAND_CHANGES, Embedded
 
 CLASSES = ["a", "b", "c", "d"]
 
@@ -44,7 +44,17 @@ def test_a_case_of_the_second_group_shifts_the_features_the_shares_or_both():
     assert {drawn.group for drawn in cases.values()} == {"none", "strong", "mild", "few", "labels"}
 
 
-@pytest.mark.parametrize("change", [*SECOND_CHANGES.values(), *SECOND_HAND_CHANGES.values()])
+def test_the_third_group_has_every_change_alone_and_with_shifted_shares():
+    pictures = {name: domain(400, 1000 * place) for place, name in enumerate(("source", "clean", "fog"))}
+    hands = {name: domain(400, 1000 * place) for place, name in enumerate(("source", "bright"))}
+    names = [drawn.name for drawn in third(pictures, hands, None, 0)]
+    assert names == [f"third_{change}{end}" for change in ("fog", "bright") for end in ("", "_labels", "_steep")]
+
+
+CHANGES = [SECOND_CHANGES, SECOND_HAND_CHANGES, THIRD_CHANGES, THIRD_HAND_CHANGES]
+
+
+@pytest.mark.parametrize("change", [change for changes in CHANGES for change in changes.values()])
 def test_a_change_keeps_the_size_of_a_picture(change):
     pixels = np.random.default_rng(0).random((24, 32, 3)).astype(np.float32)
     changed = change(pixels, np.random.default_rng(1))

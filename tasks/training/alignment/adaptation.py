@@ -14,6 +14,7 @@ from tasks.training.alignment import gate, labelled
 from tasks.training.alignment.adapters import train_adapter
 from tasks.training.alignment.domains import Array, DomainHead, Domains
 from tasks.training.alignment.infomax import maximise_information
+from tasks.training.alignment.joint import have_shares_moved, standardised_shares
 from tasks.training.alignment.objective import Answered, Layer, fit_layer
 from tasks.training.alignment.reweighting import classifier_weights, effective_samples, flattened, kernel_weights
 from tasks.training.alignment.settings import AdaptOptions
@@ -74,7 +75,24 @@ class Problem:
 
     @cached_property
     def verdict(self) -> gate.Verdict:
-        return gate.choose(self.plain, self.domains, self.base, seed=self.seed)
+        verdict = gate.choose(self.plain, self.domains, self.base, seed=self.seed)
+        if verdict.method not in ("infomax", "infomax_as_is") or not self.have_shares_moved(verdict.shares):
+            return verdict
+        return replace(verdict, method="joint", reason="the features moved, and the classes' shares with them")
+
+    @cached_property
+    def informed(self) -> "SpaceHead":
+        return infomax(self)
+
+    @cached_property
+    def standardised_shares(self) -> Array:
+        return standardised_shares(self.standardised, self.domains, self.standardised_base)
+
+    def have_shares_moved(self, plain: Array) -> bool:
+        (weight, bias), domains, adapted = self.base.layer, self.domains, self.informed
+        log_p = calibrated(self.base, self.plain.target @ weight.T + bias)
+        informed = predicted_shares(adapted.space.target @ adapted.layer[0].T + adapted.layer[1], domains.shares)
+        return have_shares_moved(domains, log_p, plain=plain, standardised=self.standardised_shares, informed=informed)
 
 
 def adapt(domains: Domains, options: AdaptOptions | None = None, *, seed: int) -> Adaptation:
@@ -169,12 +187,31 @@ def infomax_as_is(problem: Problem) -> SpaceHead:
     return SpaceHead(space, maximise_information(space, problem.domains, fit), {"l2": fit.l2})
 
 
+def joint(problem: Problem) -> SpaceHead:
+    """Take the mean of two heads' answers that both know the target's shares, as the geometric mean of probabilities.
+
+    One is the sources' own head at these shares, the other maximises the information at standardised features.
+    """
+    domains, shares, fit = problem.domains, problem.standardised_shares, problem.standardised_base
+    own = at_shares(problem.base, domains, shares)
+    at = with_shares(problem.standardised, domains.labels, shares / domains.shares)
+    informed = at.fold(*maximise_information(at, domains, fit, expected=shares))
+    space, moments = scaled(domains)
+    weight, bias = ((part + other) / 2 for part, other in zip(own, informed, strict=True))
+    return SpaceHead(space, moments.unfold(weight, bias), {"l2": fit.l2} | both(domains, shares))
+
+
 def label_shift(problem: Problem) -> SpaceHead:
     """Move the answers of the calibrated head to the shares that expectation maximisation estimates."""
     (space, fit), domains = problem.scaled, problem.domains
-    weight, bias = (part / fit.temperature for part in fit.layer)
     shares = estimate_shares(calibrated(fit, space.target @ fit.layer[0].T + fit.layer[1]), domains.shares)
-    return SpaceHead(space, (weight, bias + np.log(shares / domains.shares)), {"l2": fit.l2} | both(domains, shares))
+    return SpaceHead(space, at_shares(fit, domains, shares), {"l2": fit.l2} | both(domains, shares))
+
+
+def at_shares(fit: Fit, domains: Domains, shares: Array) -> Layer:
+    """Return the calibrated layer whose answers are moved from the sources' shares to these (k,)."""
+    weight, bias = (part / fit.temperature for part in fit.layer)
+    return weight, bias + np.log(shares / domains.shares)
 
 
 def reweight(problem: Problem) -> SpaceHead:
@@ -215,8 +252,9 @@ def align(problem: Problem) -> SpaceHead:
 METHODS: Mapping[str, Callable[[Problem], SpaceHead]] = {
     "source": source_only,
     "standardise": standardise,
-    "infomax": infomax,
+    "infomax": lambda problem: problem.informed,
     "infomax_as_is": infomax_as_is,
+    "joint": joint,
     "label_shift": label_shift,
     "reweight": reweight,
     "align": align,

@@ -14,7 +14,7 @@ from tasks.training.alignment import gate, labelled
 from tasks.training.alignment.adapters import train_adapter
 from tasks.training.alignment.domains import Array, DomainHead, Domains
 from tasks.training.alignment.infomax import maximise_information
-from tasks.training.alignment.joint import have_shares_moved, standardised_shares
+from tasks.training.alignment.joint import LEAST_MOVED, have_shares_moved, standardised_shares
 from tasks.training.alignment.objective import Answered, Layer, fit_layer
 from tasks.training.alignment.reweighting import classifier_weights, effective_samples, flattened, kernel_weights
 from tasks.training.alignment.settings import AdaptOptions
@@ -76,7 +76,7 @@ class Problem:
     @cached_property
     def verdict(self) -> gate.Verdict:
         verdict = gate.choose(self.plain, self.domains, self.base, seed=self.seed)
-        if verdict.method not in ("infomax", "infomax_as_is") or not self.have_shares_moved(verdict.shares):
+        if verdict.method not in LEAST_MOVED or not self.have_shares_moved(verdict):
             return verdict
         return replace(verdict, method="joint", reason="the features moved, and the classes' shares with them")
 
@@ -88,11 +88,17 @@ class Problem:
     def standardised_shares(self) -> Array:
         return standardised_shares(self.standardised, self.domains, self.standardised_base)
 
-    def have_shares_moved(self, plain: Array) -> bool:
+    def have_shares_moved(self, verdict: gate.Verdict) -> bool:
         (weight, bias), domains, adapted = self.base.layer, self.domains, self.informed
-        log_p = calibrated(self.base, self.plain.target @ weight.T + bias)
-        informed = predicted_shares(adapted.space.target @ adapted.layer[0].T + adapted.layer[1], domains.shares)
-        return have_shares_moved(domains, log_p, plain=plain, standardised=self.standardised_shares, informed=informed)
+        assert verdict.shares is not None
+        return have_shares_moved(
+            domains,
+            calibrated(self.base, self.plain.target @ weight.T + bias),
+            plain=verdict.shares,
+            standardised=self.standardised_shares,
+            informed=predicted_shares(adapted.space.target @ adapted.layer[0].T + adapted.layer[1], domains.shares),
+            least_moved=LEAST_MOVED[verdict.method],
+        )
 
 
 def adapt(domains: Domains, options: AdaptOptions | None = None, *, seed: int) -> Adaptation:

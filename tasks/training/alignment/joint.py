@@ -15,7 +15,7 @@ from tasks.training.alignment.spaces import Space, with_shares
 
 NUM_ROUNDS = 10
 LEAST_MOVED = {"infomax": 0.25, "infomax_as_is": 0.3}  # of the samples change class, by what is done else
-NEARER = 0.75
+NEARER = 0.75  # than the answers of infomax
 LEAST_KEPT = 2 / 3  # of the answers of the sources' head, when it is told the shares
 
 
@@ -38,13 +38,15 @@ def have_shares_moved(
 ) -> bool:
     """Return whether the shares (k,) estimated at standardised features can be trusted, and have moved.
 
-    They can where the estimate at vectors as they are, `plain`, is nearer to them than to that of `infomax`, and does
-    not overturn the answers of the sources' head, log_p (m, k): a head that is so unsure finds shares that nobody has.
+    They can where the estimate at vectors as they are, `plain`, is nearer to them than to that of `infomax`, about as
+    far from the latter, and does not overturn the answers of the sources' head, log_p (m, k): a head that is so unsure
+    finds shares that nobody has.
     """
     kept = likeliest(log_p) == likeliest(log_p + np.log(plain / domains.shares))
     return bool(
         distance(standardised, domains.shares) >= least_moved
         and distance(standardised, plain) <= NEARER * distance(plain, informed)
+        and distance(standardised, informed) * NEARER <= distance(plain, informed)
         and kept.mean() >= LEAST_KEPT
     )
 

@@ -64,7 +64,7 @@ def test_shares_are_trusted_where_the_estimates_agree(change, moved):
 
 
 def test_auto_names_the_joint_shift_where_the_estimates_agree():
-    problem, _ = problem_of(move=0.4, shares=(0.15, 0.7, 0.15))
+    problem, _ = problem_of(move=0.3, shares=(0.15, 0.7, 0.15))
     found = adapt(problem.domains, seed=0).head
     assert found.method == "joint"
     assert "shares with them" in found.facts["reason"]

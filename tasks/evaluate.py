@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from tasks.data.admission.options import Split
 from tasks.data.admission.splits import held_out_before, read_split
 from tasks.data.health.leaks import is_leaked
 from tasks.data.manifest.batches import read_batches
-from tasks.data.manifest.manifest import read_manifest, version_of
+from tasks.data.manifest.manifest import domains_of, read_manifest, version_of
 from tasks.data.manifest.tables import write_table, write_text_table
 from tasks.data.raw.entries import KEYS
 from tasks.data.samples.samples import Samples
@@ -25,8 +25,10 @@ from tasks.machine.files import read_json, sha256, whole_folder, write_json
 from tasks.machine.progress import progress
 from tasks.metrics.answered import Answered
 from tasks.metrics.calibration import reliability
+from tasks.metrics.domains import measure_domains
 from tasks.metrics.kinds import KINDS
 from tasks.metrics.measures import is_known, measure, names_without_samples, share_unchanged
+from tasks.metrics.outcomes import GENERAL
 from tasks.metrics.projection import project
 from tasks.metrics.slices import check_slices, slice_table
 from tasks.models.bundle import WEIGHTS, check_baseline, folder_bytes, load_bundle
@@ -47,6 +49,7 @@ logger = logging.getLogger("graftline")
 
 NO_CONFUSION = pd.DataFrame(columns=["target", "label", "candidate"], dtype=str)
 NO_RELIABILITY = pd.DataFrame(columns=["confidence", "accuracy", "count", "target"])
+DOMAIN = "domain"  # a column that tells which head answered, where a model has heads of domains
 WORDS_ALONE = "words_alone"  # the name of the head's words; the manifest has the number of words as `words`
 
 
@@ -101,6 +104,11 @@ def run(
                 f"{is_new.sum():,}",
                 f"{len(rows):,}",
             )
+    adapted_to = {name: domains_by_target(answerer) for name, answerer in answerers.items()}
+    has_domains = any(answerer.domains for answerer in answerers.values())
+    domains = domains_of(rows)
+    if has_domains and DOMAIN not in evaluate.slices:
+        evaluate = replace(evaluate, slices=[*evaluate.slices, DOMAIN])
     show = partial(progress, what="evaluate", unit="minibatches")
     asked = ask(answerers, rows, raw=raw, store=store, parts=parts, alterations=evaluate.perturbations, show=show)
     heads, head_targets = load_heads(head)
@@ -114,6 +122,7 @@ def run(
         **({WORDS_ALONE: answered_words(answers_of_words(heads, words), targets)} if words else {}),
         **in_order,
     }
+    general = wants(asked.general, known=targets) if has_domains else predictions["candidate"]
     comparable = {
         name for name in predictions.get("baseline", {}) if name in known and known[name].kind == targets[name].kind
     }
@@ -122,11 +131,14 @@ def run(
         truths = target.encode(rows[name])
         is_there = target.has_label(truths)
         in_use_target = known[name] if name in comparable else None if in_use else target
+        own_rows, own_domains = rows[is_there].reset_index(drop=True), domains[is_there].reset_index(drop=True)
         found[name] = measure_target(
             name,
-            rows[is_there].reset_index(drop=True),
+            own_rows.assign(domain=own_domains) if has_domains else own_rows,
             truths[is_there],
             {model: answered[name].of(is_there) for model, answered in predictions.items() if name in answered},
+            general=general[name].of(is_there),
+            domains=own_domains.where(own_domains.isin(adapted_to["candidate"][name])),
             altered={each: Answered(answers[name][is_there], target) for each, answers in asked.altered.items()},
             of_train=manifest.loc[manifest["split"] == "train", name],
             leaked=leaked[is_there],
@@ -159,6 +171,7 @@ def run(
         }
         unseen = {name: names_without_samples(metrics[name]["candidate"], target) for name, target in targets.items()}
         about = {"confidence": evaluate.confidence, "lost_classes": lost, "classes_without_samples": unseen}
+        about |= about_domains(adapted_to["candidate"], metrics, before=adapted_to.get("baseline", {}))
         if gone := [name for name in known if name not in targets and name not in lost]:
             about["lost_targets"] = gone
         write_json(folder / "subject.json", subject | sizes | heldout | about | {"lineage": lineage})
@@ -167,6 +180,12 @@ def run(
         form = ".4g" if "kind" in measured else ".4f"
         values = ", ".join(f"{model} {measured[model][key]:{form}}" for model in predictions if model in measured)
         logger.info("evaluated %s on %s held-out samples: %s of %s", name, f"{len(found[name].own):,}", what, values)
+        for domain, own in measured.get("domains", {}).items():
+            logger.info(
+                "of these, %s are of the domain %s: accuracy of its own head %.4f, of the general head %.4f; "
+                "probabilities are not calibrated on this domain",
+                f"{own['num_samples']:,}", domain, own["candidate"]["accuracy"], own[GENERAL]["accuracy"],
+            )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +213,8 @@ def measure_target(
     truths: Truths,
     by_model: Mapping[str, Answered],
     *,
+    general: Answered,
+    domains: "pd.Series[str]",
     altered: Mapping[str, Answered],
     of_train: "pd.Series[str]",
     leaked: NDArray[np.bool_],
@@ -205,19 +226,32 @@ def measure_target(
 
     Args:
         rows: those of the manifest (n); truths, leaked and is_shared are theirs, and so are all answers.
+        general: the answers of the candidate's general head.
+        domains: (n,), the domain whose head gives the candidate's answer; missing where the general head does.
         altered: the candidate's answers to altered samples, by alteration.
         of_train: the labels of train.
     """
     target = by_model["candidate"].target
-    metrics = measure(truths, by_model, evaluate, leaked=leaked, is_shared=is_shared, seed=seed)
+    is_adapted = domains.notna().to_numpy()
+    known = {"leaked": leaked, "is_shared": is_shared}
+    metrics = measure(truths, by_model, evaluate, **known, is_adapted=is_adapted, seed=seed)
     own = prediction_table(rows, name, truths, by_model)
+    if is_adapted.any():
+        metrics["domains"] = measure_domains(
+            truths, {**by_model, GENERAL: general}, evaluate, **known, domains=domains, seed=seed
+        )
+        beside = prediction_table(rows[is_adapted], name, truths[is_adapted], {GENERAL: general.of(is_adapted)})
+        own = own.join(beside[[column for column in beside if column not in own]])
     bins, parts = None, None
     if isinstance(target, Classes):
         majority = majority_class(of_train, list(target.names))
         metrics["majority_class"] = {"name": majority, "heldout_share": float((rows[name] == majority).mean())}
-        probabilities = by_model["candidate"].answers
-        bins, _ = reliability(labels=truths, probabilities=probabilities, num_bins=evaluate.calibration_bins)
-        bins = bins.assign(target=name)
+        if not is_adapted.all():
+            probabilities = by_model["candidate"].answers[~is_adapted]
+            bins, _ = reliability(
+                labels=truths[~is_adapted], probabilities=probabilities, num_bins=evaluate.calibration_bins
+            )
+            bins = bins.assign(target=name)
     else:
         constant = constant_answer(target, of_train, num_rows=len(rows))
         own["constant_error"] = constant.errors(truths)
@@ -244,6 +278,25 @@ def parts_of(modality: Modality, perturbations: list[str]) -> Parts:
         read=decode.read, decode=decode.decode_sample, hash_of=copy_hash.copy_hashes,
         hashes_shape=copy_hash.HASHES_SHAPE, alterations=known,
     )  # fmt: skip
+
+
+def domains_by_target(answerer: Answerer) -> dict[str, list[str]]:
+    """Return the domains that a model has a head of, by target."""
+    targets_of = answerer.domains.targets_of if answerer.domains else {}
+    return {name: [domain for domain, own in targets_of.items() if name in own] for name in answerer.targets}
+
+
+def about_domains(
+    by_target: Mapping[str, list[str]], metrics: Mapping[str, Any], *, before: Mapping[str, list[str]]
+) -> dict[str, Any]:
+    """Return, by target, the candidate's domains without a held-out label, and those that only the model in use has."""
+    unjudged = {
+        name: [domain for domain in own if domain not in metrics[name].get("domains", {})]
+        for name, own in by_target.items()
+    }
+    lost = {name: [each for each in before.get(name, []) if each not in own] for name, own in by_target.items()}
+    about = {"domains_without_samples": unjudged} if any(by_target.values()) else {}
+    return about | ({"lost_domains": lost} if any(lost.values()) else {})
 
 
 def answered_words(answers: TargetAnswers, targets: Mapping[str, Target]) -> dict[str, Answered]:

@@ -34,18 +34,23 @@ def predict(
     limits: dict[str, int] | None = None,
     text_columns: list[str] | None = None,
     encoding: str | None = None,
+    domain: str = "auto",
     **choices: Any,
 ) -> Counter[str]:
     """Classify the samples of the inputs. Return how many have no label for a reason, and how many have one ("").
 
     `out` names the format by its ending: .parquet, .csv or .json; without it a line for each answer is printed.
     `limits` are fields of `tasks.prediction.reading.Limits`; `text_columns` and `encoding` are those of tables of
-    texts, see `Reading`. `choices` are fields of `tasks.embedding.options.PlanOptions`. Earlier predictions are inputs
-    only if they are named. Raises ValueError where the bundle is not whole or has no targets, where it reads images and
-    is given columns or an encoding, or where `out` would replace a file that holds no predictions.
+    texts, see `Reading`. `domain` is whose heads answer, see `Predictor`. `choices` are fields of
+    `tasks.embedding.options.PlanOptions`. Earlier predictions are inputs only if they are named.
+
+    Raises:
+        ValueError: the bundle is not whole, has no targets or does not know the domain, it reads images and is given
+            columns or an encoding, or `out` would replace a file that holds no predictions.
     """
     from tasks.models.bundle import load_bundle
     from tasks.prediction.answers import Answerer
+    from tasks.prediction.domains import check_domain
     from tasks.prediction.inputs import STDIN
     from tasks.prediction.reading import Limits, Reading
 
@@ -58,16 +63,17 @@ def predict(
     if root is not None and not root.is_dir():
         raise ValueError(f"the root {root} is no folder: name the one where the paths in tables begin")
     model, lineage = load_bundle(bundle)
+    check_domain(domain, model.domains)
     answerer = Answerer(model, **choices)
     reading = Reading(
         answerer.transform, lineage, limits=Limits(**limits or {}), columns=text_columns, encoding=encoding
     )  # fmt: skip
-    return predict_with(answerer, reading, inputs, out=out, top_k=top_k, root=root)
+    return predict_with(answerer, reading, inputs, out=out, top_k=top_k, root=root, domain=domain)
 
 
 def predict_with(
     answerer: "Answerer", reading: "Reading", inputs: Sequence[Path], *, out: Path | None, top_k: int,
-    root: Path | None = None,
+    root: Path | None = None, domain: str = "auto",
 ) -> Counter[str]:  # fmt: skip
     """Do what `predict` does, with a model that is loaded."""
     from tasks.machine.files import beside_of
@@ -81,11 +87,11 @@ def predict_with(
         return holds_predictions(path)
 
     listed = reading.find(inputs, root=root, left_out=is_ours)
-    answers = answer_stream(listed, answerer, reading=reading)
+    answers = answer_stream(listed, answerer, reading=reading, domain=domain)
     shown = progress(answers, total=None, what="predict", unit="minibatches")
     if out is None:
         return print_predictions(answers, answerer.targets)
-    return write_predictions(out, shown, answerer.targets, modality=answerer.transform.modality, top_k=top_k)
+    return write_predictions(out, shown, answerer, top_k=top_k)
 
 
 def check_out(out: Path, *, bundle: Path) -> None:
@@ -135,14 +141,17 @@ def print_predictions(answers: Iterable["Answers"], targets: Mapping[str, "Targe
 
 
 def write_predictions(
-    out: Path, answers: Iterable["Answers"], targets: Mapping[str, "Target"], *, modality: str, top_k: int
+    out: Path, answers: Iterable["Answers"], answerer: "Answerer", *, top_k: int
 ) -> Counter[str]:  # fmt: skip
     """Write answers as they come, and count the inputs by the reason why they have no label."""
     from tasks.machine.files import whole_file
     from tasks.prediction.prediction_table import prediction_writer, rows, schema_of
 
     counts: Counter[str] = Counter()
-    schema = schema_of(modality, targets.values())
+    targets = answerer.targets
+    schema = schema_of(
+        answerer.transform.modality, targets.values(), has_domains=answerer.domains is not None
+    )  # fmt: skip
     with whole_file(out) as path, prediction_writer(path, schema, ending=out.suffix.lower()) as writer:
         for part in answers:
             counts.update(item.reason for item in part.inputs)
@@ -158,14 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     set_up()
     with errors_in_one_line():
         if options.export:
-            from tasks.models.bundle import load_bundle
-            from tasks.prediction.export import export
-
-            check_out(options.out, bundle=options.bundle)
-            if options.out.exists():
-                raise ValueError(f"{options.out} is there already: remove it, or name another file")
-            difference = export(load_bundle(options.bundle)[0], options.out, format=options.export)
-            logger.info("wrote %s, which agrees with %s to %.1e", options.out, options.bundle, difference)
+            export_to(options.out, options.bundle, format=options.export, domain=options.domain)
             return
         start = time.monotonic()
         chosen = {"device": options.device, "precision": options.precision, "minibatch_size": options.minibatch_size}
@@ -175,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         counts = predict(
             options.bundle, options.inputs, out=options.out, top_k=options.top_k, root=options.root, limits=limits,
-            text_columns=options.text_columns, encoding=options.encoding, **choices,
+            text_columns=options.text_columns, encoding=options.encoding, domain=options.domain, **choices,
         )  # fmt: skip
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.items()) if reason)
         if not counts[""]:
@@ -187,6 +189,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "predicted %s of %s in %.0f s%s%s", f"{counts['']:,}", f"{counts.total():,}", time.monotonic() - start,
             f" -> {options.out}" if options.out else "", f"; without a label: {reasons}" if reasons else "",
         )  # fmt: skip
+
+
+def export_to(out: Path, bundle: Path, *, format: str, domain: str) -> None:
+    """Write the bundle as one file, with the heads of a domain, or the general ones for auto and none.
+
+    Raises:
+        ValueError: the file is there already, or as for `load_bundle`, `check_domain` and `export`.
+    """
+    from tasks.models.bundle import load_bundle
+    from tasks.models.domains import AUTO, NONE
+    from tasks.prediction.domains import check_domain, shown
+    from tasks.prediction.export import export
+
+    check_out(out, bundle=bundle)
+    if out.exists():
+        raise ValueError(f"{out} is there already: remove it, or name another file")
+    model, _ = load_bundle(bundle)
+    check_domain(domain, model.domains)
+    heads = ", its general heads" if model.domains else ""
+    if domain not in (AUTO, NONE):
+        heads = f", its heads of the domain {shown(domain)}, whose probabilities are not calibrated"
+        model = model.of_domain(domain)
+    difference = export(model, out, format=format)
+    logger.info("wrote %s, which agrees with %s to %.1e%s", out, bundle, difference, heads)
 
 
 def example(out: Path | None) -> str:
@@ -225,6 +251,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--text-columns", type=columns, metavar="A,B", help="of tables of texts; default: those that the model learned"
     )
     parser.add_argument("--encoding", help="of texts, such as cp1252; default: UTF-8, or a file's mark")
+    parser.add_argument(
+        "--domain", default="auto",
+        help="whose heads answer, of a model that is adapted to domains: a name, none for the general heads, or auto: "
+        "the domain that most of the first samples are of; default: auto, and with --export none",
+    )  # fmt: skip
     parser.add_argument("--export", choices=FORMATS, help="write the bundle as one file of this format")
     parser.add_argument(
         "--device",

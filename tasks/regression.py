@@ -66,10 +66,12 @@ def run(*, evaluation: Path, candidate: Path, tests: Path, decisions: Path, out:
         verdict = judge(recorder, subject) | {
             "num_decisions": number,
             "untested_slices": untested(evaluation / "slices.csv", regression.min_slice_samples),
-            "classes_without_samples": [
-                f"{target} {name}" for target, names in subject["classes_without_samples"].items() for name in names
-            ],
+            "classes_without_samples": named(subject["classes_without_samples"]),
             "is_worn": number > regression.max_decisions,
+        }
+        # only where candidate or model in use is adapted to a domain
+        verdict |= {
+            name: named(subject[name]) for name in ("domains_without_samples", "lost_domains") if name in subject
         }
         write_json(folder / "verdict.json", verdict)
     decided = {name: verdict[name] for name in ("candidate", "heldout", "verdict")}
@@ -80,6 +82,13 @@ def run(*, evaluation: Path, candidate: Path, tests: Path, decisions: Path, out:
         logger.info("not compared by themselves, for want of samples: %d slices, such as %s", len(few), few[0])
     if missing := verdict["classes_without_samples"]:
         logger.warning("not judged, for want of any held-out sample: %s", ", ".join(missing))
+    if unjudged := verdict.get("domains_without_samples"):
+        logger.warning("adapted domains not judged, for want of any held-out label: %s", ", ".join(unjudged))
+    if lost := verdict.get("lost_domains"):
+        logger.warning(
+            "the model in use is adapted to domains that the candidate is not adapted to; its general head answers: %s",
+            ", ".join(lost),
+        )
     for problem in verdict["problems"]:
         logger.error("%s", problem)
     if verdict["is_worn"]:
@@ -101,6 +110,9 @@ def advise(verdict: dict[str, Any]) -> None:
     for parameter in dict.fromkeys(rule["parameter"] for rule in broken if rule["parameter"]):
         names = "; ".join(rule["name"] for rule in broken if rule["parameter"] == parameter)
         logger.info("regression.%s in params.yaml has the limit of: %s", parameter, names)
+    for rule in broken:
+        if "advice" in rule:
+            logger.info("%s: %s", rule["name"], rule["advice"])
     logger.info("see the errors: `dvc repro --ignore-errors report` writes the page, as `python -m flows.retrain` does")
     logger.info("use it all the same: `python -m flows.promote --force --why '…'`")
 
@@ -113,6 +125,11 @@ def untested(slices: Path, min_samples: int) -> list[str]:
             for row in csv.DictReader(file)
             if row["num_shared"] and float(row["num_shared"]) < min_samples
         ]
+
+
+def named(by_target: dict[str, list[str]]) -> list[str]:
+    """Return the names as texts that begin with their target."""
+    return [f"{target} {name}" for target, names in by_target.items() for name in names]
 
 
 def measure_latency(candidate: Path) -> float:

@@ -62,14 +62,31 @@ def run(*, bundle: Path, predictions: Path | None, raw: Path | None) -> None:
 def compare(answerer: Answerer, table: pd.DataFrame, *, raw: Path) -> tuple[float, int]:
     """Return the largest difference of an answer, and how many there are. Raises ValueError where there are none.
 
+    A sample of a domain that the model is adapted to is answered by its heads, as evaluate does.
     Of classes the probability of the true class is compared, of several labels and of steps that of each. The
     difference of a number is divided by the deviation of train.
     """
     ids = sorted(set(table["sample_id"]))[:NUM_SAMPLES]  # a SHA-256 is a fair draw
     chosen = table[table["sample_id"].isin(ids)]
-    rows = chosen.drop_duplicates("sample_id").reset_index(drop=True)
-    if rows.empty:
+    if chosen.empty:
         raise ValueError("evaluate predicted no held-out sample: land more data")
+    known = answerer.domains.targets_of if answerer.domains else {}
+    named = chosen["domain"] if known and "domain" in chosen else pd.Series("", index=chosen.index)
+    differences: list[NDArray[np.float64]] = []
+    for domain, part in chosen.groupby(named.where(named.isin(list(known)), "")):
+        own = answerer.of_domain(str(domain)) if domain else answerer
+        differences += differences_of(own, part, raw=raw)
+    if not differences:
+        raise ValueError(
+            f"evaluate predicted none of the targets {', '.join(answerer.classes)}: run `dvc repro evaluate`"
+        )
+    every = np.concatenate(differences)
+    return float(every.max()), len(every)
+
+
+def differences_of(answerer: Answerer, chosen: pd.DataFrame, *, raw: Path) -> list[NDArray[np.float64]]:
+    """Return how far the answers lie from those in evaluate's rows, one array a target that has some."""
+    rows = chosen.drop_duplicates("sample_id").reset_index(drop=True)
     transform = answerer.transform
     decode = room(transform.modality, "decode")
     samples = Samples(rows, raw=raw, decode=decode.decode_sample, read=decode.read)
@@ -85,12 +102,7 @@ def compare(answerer: Answerer, table: pd.DataFrame, *, raw: Path) -> tuple[floa
             continue
         given = answers[name][of_target["sample_id"].map(place).to_numpy()]
         differences.append(difference(target, given, of_target, name=name))
-    if not differences:
-        raise ValueError(
-            f"evaluate predicted none of the targets {', '.join(answerer.classes)}: run `dvc repro evaluate`"
-        )
-    every = np.concatenate(differences)
-    return float(every.max()), len(every)
+    return differences
 
 
 def difference(target: Target, given: NDArray[np.float64], table: pd.DataFrame, *, name: str) -> NDArray[np.float64]:

@@ -99,7 +99,7 @@ def cells(measured: dict[str, Any], *, unit: str | None) -> dict[str, str]:
     intervals = measured.get("intervals", {})
     if unit is not None:
         return {"error": in_a_cell(error_in_words(measured["error"], unit, interval=intervals.get("error")))}
-    return {name.replace("_", " "): f"{measured[name]:.4f}" for name in LOGGED} | {
+    return {name.replace("_", " "): f"{measured[name]:.4f}" for name in LOGGED if name in measured} | {
         "interval of accuracy": " to ".join(f"{end:.4f}" for end in intervals["accuracy"])
     }
 

@@ -27,6 +27,7 @@ def measure(
     *,
     leaked: NDArray[np.bool_],
     is_shared: NDArray[np.bool_],
+    is_adapted: NDArray[np.bool_],
     seed: int,
 ) -> dict[str, Any]:
     """Return the measures of each model and, where there is a baseline, the flips from it to the candidate.
@@ -41,9 +42,13 @@ def measure(
         truths: those of n samples, all there.
         leaked: (n,), whether a sample has a near-duplicate in train or val.
         is_shared: (n,).
+        is_adapted: (n,), whether the candidate answers by the head of a domain that it is adapted to. Such answers are
+            not calibrated: no model's calibration error counts them.
     """
-    ask = partial(measure_model, options=options, seed=seed)
-    measured: dict[str, Any] = {name: ask(truths, answered, leaked=leaked) for name, answered in by_model.items()}
+    ask = partial(measure_with_adapted, options=options, seed=seed)
+    measured: dict[str, Any] = {
+        name: ask(truths, answered, leaked=leaked, is_adapted=is_adapted) for name, answered in by_model.items()
+    }
     target = by_model["candidate"].target
     if not isinstance(target, Classes):
         measured |= {"kind": target.kind, "unit": target.unit}
@@ -56,8 +61,36 @@ def measure(
         errors = {name: answered.errors(known) for name, answered in both.items()}
         measured["change"] = asdict(compare_errors(**errors))
     if is_shared.any() and not is_shared.all():
-        measured["shared"] = {name: ask(known, answered, leaked=leaked[is_shared]) for name, answered in both.items()}
+        measured["shared"] = {
+            name: ask(known, answered, leaked=leaked[is_shared], is_adapted=is_adapted[is_shared])
+            for name, answered in both.items()
+        }
     return measured
+
+
+def measure_with_adapted(
+    truths: Truths,
+    answered: Answered,
+    *,
+    options: MeasureOptions,
+    leaked: NDArray[np.bool_],
+    is_adapted: NDArray[np.bool_],
+    seed: int,
+) -> dict[str, Any]:
+    """Return the measures of a model where some samples are answered by heads of domains.
+
+    The calibration error is that of the others, whose number is `num_calibrated`; there is none without others.
+    """
+    ask = partial(measure_model, options=options, seed=seed)
+    measured = ask(truths, answered, leaked=leaked)
+    if not is_adapted.any():
+        return measured
+    name, others = "calibration_error", ~is_adapted
+    del measured[name], measured["intervals"][name]
+    if others.any():
+        part = ask(truths[others], answered.of(others), leaked=leaked[others])
+        measured[name], measured["intervals"][name] = part[name], part["intervals"][name]
+    return measured | {"num_calibrated": int(others.sum())}
 
 
 def measure_model(

@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+GENERAL = "general"  # the name of the candidate's general head, where the head of a domain answers for the candidate
+
 
 def right_answers(table: pd.DataFrame, *, model: str) -> NDArray[np.bool_]:
     """Return (n,): whether the model's answer in each row is right.

@@ -73,6 +73,7 @@ def save_bundle(folder: Path, model: Classifier, *, lineage: dict[str, Any]) -> 
     if model.trunks:
         description["trunks"] = model.trunk_of
     if model.domains:
+        assert list(model.domains.targets_of) == sorted(model.domains.targets_of), "as for the targets"
         description["domains"] = {domain: list(targets) for domain, targets in model.domains.targets_of.items()}
     if model.words:
         factors = {target: asdict(own) for target, own in model.words.factors.items()}

@@ -93,12 +93,13 @@ class Classifier(nn.Module):
         adapted = self.domains.of_domain(domain) if self.domains else {}
         if not adapted:
             raise KeyError(domain)
-        own = Classifier(
-            self.backbone, self.targets, hidden_features=self.hidden_features,
-            temperatures=self.temperatures | dict.fromkeys(adapted, 1.0),
-            words=self.words.without(adapted) if self.words else None,
-            trunks=list(self.trunks.values()), trunk_of=self.trunk_of,
-        )  # fmt: skip
+        words = self.words.without(adapted) if self.words else None
+        with torch.device("meta"):  # the heads that it is built with are replaced
+            own = Classifier(
+                self.backbone, self.targets, hidden_features=self.hidden_features,
+                temperatures=self.temperatures | dict.fromkeys(adapted, 1.0), words=words,
+                trunks=self.all_trunks()[1:], trunk_of=self.trunk_of,
+            )  # fmt: skip
         heads = dict(zip(self.targets, self.heads, strict=True)) | adapted
         own.heads = nn.ModuleList(heads.values())
         return own.train(self.training)

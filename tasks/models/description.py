@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from tasks.models.domains import check_name_of_domain
 from tasks.models.options import Library
 from tasks.targets.kinds import targets_of
 
@@ -21,6 +22,7 @@ MOST_BYTES = 64 * 2**20  # of model.json: the names of 100,000 classes are a few
 MOST_TARGETS = 1_000  # one head each; building this many takes half a second
 MOST_TERMS = 2**24  # of a vocabulary; those that are made here have fewer
 MOST_DOMAINS = 1_000  # that a classifier is adapted to
+MOST_ADAPTED = 10_000  # heads of all domains together
 NAMED = ("classes", "temperatures", "trunks", "domains")  # the parts that targets, classes and domains are named in
 SHOWN = 60  # characters of a stranger's text that a message repeats
 
@@ -99,13 +101,23 @@ class Description(Strict):
             raise ValueError(f"temperatures lack the target {min(missing)[:SHOWN]!r}")
         if self.trunks and self.trunks.keys() != self.classes.keys():
             raise ValueError("trunks and classes do not name the same targets")
-        for domain, adapted in self.domains.items():
-            if len(set(adapted)) < len(adapted) or not set(adapted) <= set(self.classes):
-                raise ValueError(f"the domain {domain[:SHOWN]!r} names a target twice, or one that classes lack")
+        self._check_domains()
         numbers = set(self.trunks.values())
         if self.trunks and (len(numbers) < 2 or numbers != set(range(len(numbers)))):
             raise ValueError(f"trunks are numbered {sorted(numbers)[:5]}, expected 0, 1 and so on, each with a target")
         return self
+
+    def _check_domains(self) -> None:
+        if list(self.domains) != sorted(self.domains):
+            raise ValueError("domains are not in alphabetical order, which is that of the heads")
+        if (num := sum(map(len, self.domains.values()))) > MOST_ADAPTED:
+            raise ValueError(f"domains have {num} heads, expected at most {MOST_ADAPTED}")
+        check_name_of_domain(*self.domains)
+        for domain, adapted in self.domains.items():
+            if unknown := set(adapted) - set(self.classes):
+                raise ValueError(f"the domain {domain[:SHOWN]!r} names the unknown target {min(unknown)[:SHOWN]!r}")
+            if len(set(adapted)) < len(adapted):
+                raise ValueError(f"the domain {domain[:SHOWN]!r} names a target twice")
 
     @property
     def num_trunks(self) -> int:
@@ -182,10 +194,10 @@ def with_digest(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_names(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the content without the names of targets and classes: they are only shown, so they may be any text."""
+    """Return the content without the names of targets, classes and domains, which may be any text: they are shown."""
     content = {key: value for key, value in content.items() if key not in NAMED}
     lineage = content.get("lineage")
-    return content | ({"lineage": lineage | {"trunks": None}} if isinstance(lineage, dict) else {})
+    return content | ({"lineage": lineage | {"trunks": None, "adapt": None}} if isinstance(lineage, dict) else {})
 
 
 def _texts(value: Any) -> Iterator[str]:

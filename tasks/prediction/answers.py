@@ -7,6 +7,7 @@ takes them from the text itself. Where targets have trunks of their own, each tr
 """
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -20,8 +21,9 @@ from tasks.embedding.embedder import AUTO, Embeds
 from tasks.embedding.ready import make_ready
 from tasks.machine.cores import spread
 from tasks.models.classifier import Classifier
+from tasks.models.domains import AdaptedHeads
 from tasks.targets import classes
-from tasks.targets.head import NO_WORDS, Head, SparseRow
+from tasks.targets.head import NO_WORDS, Head, Layer, SparseRow
 from tasks.targets.target import Target
 
 PRECISION = "fp32"
@@ -58,8 +60,31 @@ class Answerer:
         self.plan = self.trunks[0].embedder.plan
         self.transform = self.trunks[0].embedder.transform
         self.targets = model.targets
+        self.adapted: dict[str, str] = {}  # by target, the domain that its head is adapted to
+        self._model = model if model.domains else None  # its backbone takes memory, and these trunks have their own
+        self._take_heads(model)
+
+    def _take_heads(self, model: Classifier) -> None:
         self.heads = heads_of(model)
         self.vocabulary = model.words.vocabulary() if model.words else None
+
+    @property
+    def domains(self) -> AdaptedHeads | None:
+        """Return the heads of the domains that the classifier is adapted to."""
+        return self._model.domains if self._model else None
+
+    def of_domain(self, domain: str) -> "Answerer":
+        """Return what answers to samples of a domain, with the same trunks: see `Classifier.of_domain`.
+
+        Raises:
+            KeyError: the classifier is not adapted to the domain.
+        """
+        if self._model is None or self._model.domains is None:
+            raise KeyError(domain)
+        own = copy(self)
+        own._take_heads(self._model.of_domain(domain))
+        own.adapted = dict.fromkeys(self._model.domains.targets_of[domain], domain)
+        return own
 
     @property
     def classes(self) -> dict[str, list[str]]:
@@ -109,10 +134,15 @@ def heads_of(model: Classifier) -> dict[str, Head]:
     heads = {}
     of_words = model.words.layers() if model.words else {}
     for head, target in zip(model.heads, model.targets, strict=True):
-        linear = [part for part in head.modules() if isinstance(part, nn.Linear)]
-        layers = tuple((part.weight.detach().cpu().numpy(), part.bias.detach().cpu().numpy()) for part in linear)
+        layers = layers_of(head)
         heads[target] = Head(layers=layers, temperature=model.temperatures[target], words=of_words.get(target))
     return heads
+
+
+def layers_of(module: nn.Module) -> tuple[Layer, ...]:
+    """Return the linear layers of a module as NumPy arrays that share its memory."""
+    linear = [part for part in module.modules() if isinstance(part, nn.Linear)]
+    return tuple((part.weight.detach().cpu().numpy(), part.bias.detach().cpu().numpy()) for part in linear)
 
 
 def answers(

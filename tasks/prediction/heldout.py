@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tasks.data.manifest.manifest import domains_of
 from tasks.data.samples.samples import Samples
 from tasks.embedding.engine import PassingView, Show, StoredView, embed, open_store
 from tasks.embedding.looks import Hash
@@ -42,12 +43,16 @@ class Parts:
 class Asked:
     """The answers of each model, by name, and those of the candidate to altered samples, by alteration.
 
+    A sample of a domain that a model is adapted to is answered by its heads of that domain. `general` are the answers
+    of the candidate's general heads to all samples.
+
     Where a model reads words, they come from the samples themselves, not from the store.
 
     `features` (n, dim) float16 are those of the candidate's first trunk.
     """
 
     models: dict[str, TargetAnswers]
+    general: TargetAnswers
     altered: dict[str, TargetAnswers]
     features: NDArray[np.float16]
 
@@ -99,15 +104,43 @@ def ask(
     }
 
     embed(samples.content, [*views.values(), *chain(*passing.values())], names=samples.paths, show=show)
+    domains = domains_of(rows).to_numpy(object)
     models = {}
     for name in sorted(answerers, key="candidate".__eq__):  # the candidate is last: one model's features in memory
         features = [views[recipe].store.all_looks(samples.ids).vectors for recipe in recipes_of[name]]
-        models[name] = answerers[name].answers(features, words_of(samples, answerers[name].vocabulary))
+        words = words_of(samples, answerers[name].vocabulary)
+        general = answerers[name].answers(features, words)
+        models[name] = by_domain(general, answerers[name], features, words, domains=domains)
     altered = {}
     for name, of_trunks in passing.items():
         words = words_of(samples, candidate.vocabulary, alter=parts.alterations[name])
-        altered[name] = candidate.answers([view.vectors for view in of_trunks], words)
-    return Asked(models=models, altered=altered, features=features[0])
+        vectors = [view.vectors for view in of_trunks]
+        altered[name] = by_domain(candidate.answers(vectors, words), candidate, vectors, words, domains=domains)
+    return Asked(models=models, general=general, altered=altered, features=features[0])
+
+
+def by_domain(
+    general: TargetAnswers,
+    answerer: Answerer,
+    vectors: Sequence[NDArray[np.float16]],
+    words: Sequence[SparseRow],
+    *,
+    domains: NDArray[np.object_],
+) -> TargetAnswers:
+    """Return the general heads' answers with those to samples of an adapted domain replaced by its own heads' answers.
+
+    Args:
+        vectors: those of the samples (n, dim), a trunk; the words and the domains (n,) are theirs, too.
+    """
+    answers = {target: values.copy() for target, values in general.items()} if answerer.domains else general
+    for domain in answerer.domains.targets_of if answerer.domains else ():
+        rows = np.flatnonzero(domains == domain).tolist()
+        if rows:
+            own_words = [words[row] for row in rows] if words else []
+            own = answerer.of_domain(domain).answers([of_trunk[rows] for of_trunk in vectors], own_words)
+            for target, values in own.items():
+                answers[target][rows] = values
+    return answers
 
 
 def words_of(
@@ -144,7 +177,7 @@ def prediction_table(rows: pd.DataFrame, name: str, truths: Truths, by_model: Ma
     and the `_probabilities` in the order of the names; for a number its `_value`, and the `_low` and `_high` end of its
     interval.
     """
-    target = by_model["candidate"].target
+    target = next(iter(by_model.values())).target
     table = rows[["sample_id", "batch", "path"]].assign(target=name)
     if isinstance(target, Classes):
         names = np.array(target.names)

@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -29,6 +30,7 @@ COLUMNS = {
     "probability": pa.float64(),  # of the label, calibrated; null for several labels at once and for a number
 }
 COLUMNS_OF_NUMBERS = dict.fromkeys(NUMBER_COLUMNS, pa.float64())  # low and high are null where there is no interval
+COLUMN_OF_DOMAINS = {"domain": pa.string()}  # whose adapted head answered; null is the general head
 MORE_COLUMNS = {
     "top_labels": pa.list_(pa.string()),  # the likeliest first; null for a number
     "top_probabilities": pa.list_(pa.float64()),
@@ -43,13 +45,21 @@ COLUMNS_OF_TEXTS = {
 JSON_BEGINNING = '[\n{"path": '
 
 
-def schema_of(modality: str, targets: Iterable[Target]) -> pa.Schema:
-    """Return the columns of predictions. Those of numbers are there where a target is a number."""
+def schema_of(modality: str, targets: Iterable[Target], *, has_domains: bool = False) -> pa.Schema:
+    """Return the columns of predictions.
+
+    Those of numbers are there where a target is a number, that of domains where the model is adapted to some.
+    """
     of_numbers = COLUMNS_OF_NUMBERS if any(isinstance(target, Number) for target in targets) else {}
-    return pa.schema(COLUMNS | of_numbers | MORE_COLUMNS | (COLUMNS_OF_TEXTS if modality == "text" else {}))
+    of_domains = COLUMN_OF_DOMAINS if has_domains else {}
+    of_texts = COLUMNS_OF_TEXTS if modality == "text" else {}
+    return pa.schema(COLUMNS | of_numbers | of_domains | MORE_COLUMNS | of_texts)
 
 
-SCHEMAS = [schema_of(modality, targets) for modality in ("images", "text") for targets in ([], [Number()])]
+SCHEMAS = [
+    schema_of(modality, targets, has_domains=has_domains)
+    for modality, targets, has_domains in product(("images", "text"), ([], [Number()]), (False, True))
+]
 
 
 def rows(
@@ -66,7 +76,8 @@ def rows(
             if item.reason:
                 yield row | {"reason": item.reason, "detail": item.detail}
             else:
-                yield row | answers.remarks[numbers[place]] | cells[target][numbers[place]]
+                domain = {"domain": answers.adapted[target]} if target in answers.adapted else {}
+                yield row | domain | answers.remarks[numbers[place]] | cells[target][numbers[place]]
 
 
 def cells_of(

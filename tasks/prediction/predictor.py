@@ -11,7 +11,9 @@ from PIL import Image
 
 from tasks.embedding.options import PlanOptions
 from tasks.models.bundle import load_bundle
+from tasks.models.domains import AUTO, NONE
 from tasks.prediction.answers import Answerer
+from tasks.prediction.domains import check_domain
 from tasks.prediction.inputs import Input, text_input
 from tasks.prediction.prediction_table import rows, schema_of
 from tasks.prediction.reading import Reading
@@ -25,13 +27,19 @@ Sample: TypeAlias = str | Path | NDArray[np.uint8]
 class Predictor:
     """A loaded bundle. Its answers are those of `python -m tasks.predict`, to the last bit.
 
-    `choices` are fields of `tasks.embedding.options.PlanOptions`, such as device="cpu". Raises ValueError where one is
-    unknown, or where the bundle is not whole or has no targets.
+    `domain` is the one that the samples are of, among those that the model is adapted to. "none" asks the general
+    heads; "auto" lets the samples tell the domain, anew at each call. `choices` are fields of
+    `tasks.embedding.options.PlanOptions`, such as device="cpu".
+
+    Raises:
+        ValueError: a choice or the domain is unknown, or the bundle is not whole or has no targets.
     """
 
-    def __init__(self, bundle: str | Path, **choices: Any) -> None:
+    def __init__(self, bundle: str | Path, *, domain: str = AUTO, **choices: Any) -> None:
         _check(choices)
         model, self.lineage = load_bundle(Path(bundle))
+        check_domain(domain, model.domains)
+        self.domain = domain
         self.answerer = Answerer(model, **choices)
         self.reading = Reading(self.answerer.transform, self.lineage)
 
@@ -45,20 +53,33 @@ class Predictor:
         """Return the targets, each with its kind and what is known of it, such as the unit of a number."""
         return self.answerer.targets
 
-    def predict(self, samples: Sample | Iterable[Sample], *, top_k: int = 5) -> pd.DataFrame:
+    @property
+    def domains(self) -> dict[str, tuple[str, ...]]:
+        """Return the domains that the model is adapted to, each with the targets that have a head of it."""
+        return self.answerer.domains.targets_of if self.answerer.domains else {}
+
+    def predict(
+        self, samples: Sample | Iterable[Sample], *, top_k: int = 5, domain: str | None = None
+    ) -> pd.DataFrame:  # fmt: skip
         """Return a row for each sample and target, in order.
 
         The columns are those of the Parquet file that `python -m tasks.predict` writes. What is no sample has a
         `reason` and no label. A path may be a folder or a table, too. `top_k` is the length of a row's `top_labels`.
+        `domain` is the one that all samples are of; None is what the model was loaded with.
 
         Raises:
             ValueError: paths are mixed with arrays or texts, an array is not uint8 (height, width, 3) or (height,
-                width), another thing is no sample, or `top_k` is below 1.
+                width), another thing is no sample, `top_k` is below 1, or the domain is unknown.
         """
         if top_k < 1:
             raise ValueError(f"top_k is {top_k}, expected at least 1")
-        table = [row for part in self._answers(samples) for row in rows(part, self.targets, top_k=top_k)]
-        schema = schema_of(self.answerer.transform.modality, self.targets.values())
+        domain = self.domain if domain is None else domain
+        check_domain(domain, self.answerer.domains)
+        answers = self._answers(samples, domain=domain)
+        table = [row for part in answers for row in rows(part, self.targets, top_k=top_k)]
+        schema = schema_of(
+            self.answerer.transform.modality, self.targets.values(), has_domains=bool(self.domains)
+        )  # fmt: skip
         return pd.DataFrame(table, columns=schema.names)
 
     def embed(self, samples: Sample | Iterable[Sample]) -> NDArray[np.float16]:
@@ -68,7 +89,7 @@ class Predictor:
             ValueError: an input is no sample, or as for `predict`.
         """
         vectors = [np.empty((0, self.answerer.dim * len(self.answerer.trunks)), np.float16)]
-        for part in self._answers(samples):
+        for part in self._answers(samples, domain=NONE):
             for item in part.inputs:
                 if item.reason:
                     what = "text" if self.reading.is_text else "picture"
@@ -76,9 +97,9 @@ class Predictor:
             vectors.append(np.hstack(part.vectors))
         return np.concatenate(vectors)
 
-    def _answers(self, samples: Sample | Iterable[Sample]) -> Iterator[Answers]:
+    def _answers(self, samples: Sample | Iterable[Sample], *, domain: str) -> Iterator[Answers]:
         inputs = self._texts(_listed(samples)) if self.reading.is_text else self._images(samples)
-        return answer_stream(inputs, self.answerer, reading=self.reading)
+        return answer_stream(inputs, self.answerer, reading=self.reading, domain=domain)
 
     def _texts(self, items: list[Any]) -> Iterator[Input]:
         items = ["" if pd.api.types.is_scalar(item) and pd.isna(item) else item for item in items]
@@ -137,7 +158,7 @@ def _check(choices: dict[str, Any]) -> None:
     hints = get_type_hints(PlanOptions)
     for name, value in choices.items():
         if name not in hints:
-            raise ValueError(f"{name} is unknown, expected one of {', '.join(hints)}")
+            raise ValueError(f"{name} is unknown, expected one of {', '.join(['domain', *hints])}")
         values = get_args(hints[name]) if get_origin(hints[name]) is Literal else ()
         if values and value not in values:
             raise ValueError(f"{name} is {value!r}, expected one of {', '.join(values)}")

@@ -1,12 +1,12 @@
 """Answers to a stream of inputs: what the model says of each sample, or the reason why it says nothing.
 
-Nothing is kept: any number of inputs may pass.
+No more is kept than the beginning that tells the domain: any number of inputs may pass.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Any
+from itertools import chain, islice
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,9 @@ from torch import Tensor
 from tasks.data.samples.defects import DefectError
 from tasks.data.samples.samples import sample_id
 from tasks.machine.cores import in_turn
+from tasks.models.domains import AUTO
 from tasks.prediction.answers import Answerer, TargetAnswers
+from tasks.prediction.domains import NUM_TOLD, of_named, of_told
 from tasks.prediction.inputs import Input
 from tasks.prediction.reading import Reading
 from tasks.targets.head import SparseRow
@@ -26,12 +28,13 @@ from tasks.targets.target import Target
 class Answers:
     """The answers to a minibatch of n inputs, m of which are samples."""
 
-    inputs: list[Input]  # n; those that are no samples have a reason
+    inputs: list[Input]  # n, without their bytes; those that are no samples have a reason
     sample_ids: list[str]  # n; "" where there were no bytes
     places: list[int]  # m, the positions of the samples among the inputs
     remarks: list[dict[str, Any]]  # m, of `Reading.remarks`
     vectors: list[NDArray[np.float16]]  # (m, dim) each, one a trunk
     answers: TargetAnswers  # (m, …) each; none where there is no sample
+    adapted: dict[str, str]  # by target, the domain whose head answered, where it was not the general head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +49,62 @@ class Decoded:
     words: list[SparseRow]
 
 
-def answer_stream(inputs: Iterable[Input], answerer: Answerer, *, reading: Reading) -> Iterator[Answers]:
+Embedded: TypeAlias = tuple[Decoded, list[NDArray[np.float16]]]  # vectors (m, dim) of each trunk
+
+
+def answer_stream(
+    inputs: Iterable[Input], answerer: Answerer, *, reading: Reading, domain: str = AUTO
+) -> Iterator[Answers]:
     """Yield the answers to minibatches, in the order of the inputs.
+
+    Args:
+        domain: whose heads answer, one that `check_domain` allows. AUTO is the one that most of the first samples are
+            of: the NUM_TOLD inputs from the first sample on wait for each other.
 
     Raises:
         ValueError: an answer is not finite; the first such sample is named.
     """
+    is_told = domain == AUTO and answerer.domains is not None
+    if not is_told:
+        answerer = of_named(answerer, domain)
+    minibatches = embedded_stream(inputs, answerer, reading=reading)
+    with_heads = told_stream(minibatches, answerer) if is_told else ((answerer, each) for each in minibatches)
+    for own, (decoded, vectors) in with_heads:
+        answers = own.answers(vectors, decoded.words) if decoded.places else {}
+        _check_finite(answers, decoded, targets=own.targets)
+        yield Answers(
+            inputs=decoded.inputs, sample_ids=decoded.sample_ids, places=decoded.places, remarks=decoded.remarks,
+            vectors=vectors, answers=answers, adapted=own.adapted,
+        )  # fmt: skip
+
+
+def told_stream(minibatches: Iterator[Embedded], answerer: Answerer) -> Iterator[tuple[Answerer, Embedded]]:
+    """Yield each minibatch with what answers it: the heads of the domain that the first samples tell.
+
+    The samples among the NUM_TOLD inputs from the first sample on tell it, whatever the size of a minibatch is. They
+    wait until it is known.
+    """
+    waiting: list[Embedded] = []
+    places: list[int] = []  # of the samples among the inputs that wait
+    num_inputs = 0
+    for minibatch in minibatches:
+        decoded, _ = minibatch
+        if not places and not decoded.places:
+            yield answerer, minibatch  # no sample
+            continue
+        waiting.append(minibatch)
+        places += [num_inputs + place for place in decoded.places]
+        num_inputs += len(decoded.inputs)
+        if num_inputs - places[0] >= NUM_TOLD:
+            break
+    if waiting:
+        num_told = sum(place - places[0] < NUM_TOLD for place in places)
+        own = of_told(answerer, np.concatenate([vectors[0] for _, vectors in waiting])[:num_told])
+        yield from ((own, minibatch) for minibatch in chain(waiting, minibatches))
+
+
+def embedded_stream(inputs: Iterable[Input], answerer: Answerer, *, reading: Reading) -> Iterator[Embedded]:
+    """Yield what is read of minibatches, and the samples' vectors, in the order of the inputs."""
     remaining = iter(inputs)
     size = answerer.plan.minibatch_size
     minibatches = iter(lambda: list(islice(remaining, size)), [])
@@ -73,22 +126,18 @@ def answer_stream(inputs: Iterable[Input], answerer: Answerer, *, reading: Readi
                     decoded.places.append(place)
             except DefectError as error:
                 item = replace(item, reason=error.reason, detail=str(error).replace("scan.encoding", "--encoding"))
-            decoded.inputs.append(item)
+            decoded.inputs.append(replace(item, content=None, decoded=None))
             decoded.sample_ids.append(identity)
         return decoded
 
     def compute(decoded: Decoded) -> tuple[Decoded, list[Tensor]]:
-        return decoded, answerer.vectors(answerer.transform.stack(decoded.prepared)) if decoded.prepared else []
+        vectors = answerer.vectors(answerer.transform.stack(decoded.prepared)) if decoded.prepared else []
+        decoded.prepared.clear()
+        return decoded, vectors
 
     none = [np.empty((0, answerer.dim), np.float16) for _ in answerer.trunks]
     for decoded, computed in in_turn(minibatches, read, compute, device=answerer.plan.device):
-        vectors = [own.numpy() for own in computed] or none
-        answers = answerer.answers(vectors, decoded.words) if computed else {}
-        _check_finite(answers, decoded, targets=answerer.targets)
-        yield Answers(
-            inputs=decoded.inputs, sample_ids=decoded.sample_ids, places=decoded.places, remarks=decoded.remarks,
-            vectors=vectors, answers=answers,
-        )  # fmt: skip
+        yield decoded, [own.numpy() for own in computed] or none
 
 
 def _check_finite(answers: TargetAnswers, decoded: Decoded, *, targets: Mapping[str, Target]) -> None:

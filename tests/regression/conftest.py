@@ -12,6 +12,14 @@ of a number. Their errors are in the target's unit:
     def test_no_angle_is_far_off(heldout, candidate, rule):
         angles = heldout["target"] == "angle"
         rule("largest error in degrees", candidate["error"][angles].max(), at_most=90)
+
+A candidate that is adapted to domains answers their samples by heads of their own. `general` has what its general head
+would answer there, and `heldout` has the column `domain`:
+
+    def test_cartoons_gain_from_their_own_head(heldout, candidate, general, rule):
+        cartoons = heldout["domain"] == "cartoon"
+        gain = candidate["is_right"][cartoons].mean() - general["is_right"][cartoons].mean()
+        rule("gain of accuracy on cartoons", gain, at_least=0.1)
 """
 
 import json
@@ -25,13 +33,13 @@ import pandas as pd
 import pytest
 
 from tasks.gate.wear import Wear
-from tasks.metrics.outcomes import right_answers
+from tasks.metrics.outcomes import GENERAL, right_answers
 from tasks.metrics.significance import ErrorChange, Flips
 from tasks.metrics.slices import ERROR_COLUMNS
 
 Rule = Callable[..., None]
 BROKEN = pytest.StashKey[list[str]]()
-MODELS = ("candidate", "baseline", "head", "words_alone")
+MODELS = ("candidate", "baseline", "head", "words_alone", GENERAL)
 OF_CLASSES = ("confidence", "label_probability")  # what a model's answer has beside its text
 OF_OTHERS = ("error", "value", "low", "high", "probabilities")
 
@@ -70,7 +78,7 @@ def heldout(predictions: pd.DataFrame) -> pd.DataFrame:
 
     The columns are sample_id, batch, path, target, label, is_leaked, is_shared and other columns of the manifest. A
     target of another kind than `classes` has `constant_error`, the error of the best constant answer to train, and a
-    number has `label_value`.
+    number has `label_value`. Where the candidate or the model in use is adapted to domains, every row has its `domain`.
     """
     parts = ["", *(f"_{name}" for name in (*OF_CLASSES, *OF_OTHERS, "is_right"))]
     answers = [f"{model}{part}" for model in MODELS for part in parts]
@@ -85,8 +93,25 @@ def candidate(predictions: pd.DataFrame) -> pd.DataFrame:
     label_probability (the probability of the true label). For other kinds they are error (in the target's unit), for
     several labels and for steps probabilities (a list in the order of the names), and for a number value, low and high
     (the answer, and its interval).
+
+    A sample of a domain that the candidate is adapted to is answered by its head of that domain, whose confidence is
+    not calibrated.
     """
     return answers_of("candidate", predictions)
+
+
+@pytest.fixture(scope="session")
+def general(predictions: pd.DataFrame) -> pd.DataFrame | None:
+    """Return what the candidate's general head answers to each row of `heldout`, with the columns of `candidate`.
+
+    It differs from `candidate` in samples of the domains that the candidate is adapted to. None where none of these
+    has a held-out label.
+    """
+    if GENERAL not in predictions:
+        return None
+    answers, own = answers_of("candidate", predictions), answers_of(GENERAL, predictions.dropna(subset=[GENERAL]))
+    answers.loc[own.index, own.columns] = own
+    return answers
 
 
 @pytest.fixture(scope="session")
@@ -132,13 +157,22 @@ def metrics(evaluation: Evaluation) -> dict[str, Any]:
     A target of another kind than `classes` has its `kind` and `unit`, `constant` (the best constant answer to train)
     instead of `majority_class`, and the `change` of its errors beside `flips`. The models have `error`, the mean error
     in that unit, and the measures in the kind's module of tasks/metrics.
+
+    A target that is adapted to domains with held-out labels has `domains`: by name `num_samples`, the numbers of
+    `candidate` and of its `general` head there, those of `baseline` if it can be compared on all of them, and the
+    `flips` from the general head to the domain's. The calibration error of all models then leaves these samples out;
+    `num_calibrated` is the number of the others. There is no calibration error if there are none.
     """
     return evaluation.json("metrics.json")
 
 
 @pytest.fixture(scope="session")
 def subject(evaluation: Evaluation) -> dict[str, Any]:
-    """Return what was measured: digests and bundle sizes (bytes) of candidate and baseline, lost classes, lineage."""
+    """Return what was measured: digests and bundle sizes (bytes) of candidate and baseline, lost classes, lineage.
+
+    It has `domains_without_samples` if the candidate is adapted to domains: by target, those without a held-out label.
+    `lost_domains` are there if the model in use is adapted to domains that the candidate is not adapted to.
+    """
     return evaluation.json("subject.json")
 
 
@@ -193,7 +227,7 @@ def rule(request: pytest.FixtureRequest, record_property: Callable[[str, Any], N
     The test fails at its end if a number is on the wrong side of its limit, so that all numbers are reported.
     `smallest_detectable` is the smallest effect that the rule could have detected, if it is known. `parameter` is the
     key of the section `regression` that has the limit, if one has it. `unit` is that of the value or of the effect,
-    where it is neither a share nor a probability.
+    where it is neither a share nor a probability. `advice` says what a person can do if the rule is broken.
     """
     broken = request.node.stash.setdefault(BROKEN, [])
 
@@ -206,6 +240,7 @@ def rule(request: pytest.FixtureRequest, record_property: Callable[[str, Any], N
         smallest_detectable: float | None = None,
         parameter: str | None = None,
         unit: str | None = None,
+        advice: str | None = None,
     ) -> None:
         if (at_least is None) == (at_most is None):
             raise ValueError(f"the rule {name!r} must have one limit, at_least or at_most")
@@ -220,7 +255,8 @@ def rule(request: pytest.FixtureRequest, record_property: Callable[[str, Any], N
         text = f"{name}: {value:.4g}, {bound}"
         recorded = {"name": name, "value": value, "limit": limit, "bound": bound, "passed": passed}
         about = {"text": text, "smallest_detectable": smallest_detectable, "parameter": parameter}
-        record_property("rule", recorded | about | ({"unit": unit} if unit else {}))
+        optional = {"unit": unit, "advice": advice}
+        record_property("rule", recorded | about | {key: text for key, text in optional.items() if text})
         if not passed:
             broken.append(text)
 

@@ -53,13 +53,17 @@ def test_no_class_is_lost(metrics, heldout, subject, wear, params, rule):
 
 
 def test_confidence_is_calibrated(metrics, heldout, subject, wear, params, rule):
-    """The interval of a number holds the truth as often as its floor says."""
+    """The interval of a number holds the truth as often as its floor says.
+
+    The heads of domains are not calibrated: the samples that they answer have no part in the calibration error.
+    """
     ceiling = params["max_calibration_error"]
     for target, measured in having("calibration_error", metrics) if ceiling is not None else ():
         low, high = measured["candidate"]["intervals"]["calibration_error"]
         standard_error = (high - low) / 2 / norm.isf((1 - subject["confidence"]) / 2)
+        where = " outside adapted domains" if "num_calibrated" in measured["candidate"] else ""
         rule(
-            f"{target} calibration error",
+            f"{target} calibration error{where}",
             measured["candidate"]["calibration_error"],
             at_most=ceiling,
             smallest_detectable=float(norm.ppf(POWER) * standard_error),
@@ -70,6 +74,13 @@ def test_confidence_is_calibrated(metrics, heldout, subject, wear, params, rule)
         count, coverage = int((heldout["target"] == target).sum()), measured["candidate"]["coverage"]
         name = f"{target} share within the interval"
         reach(rule, name, coverage, count, floor, wear, parameter="min_interval_coverage")
+    for target, measured in having("num_calibrated", metrics) if ceiling is not None else ():
+        if not measured["candidate"]["num_calibrated"]:
+            raise LookupError(
+                f"every held-out sample of {target} is of a domain that the candidate is adapted to, so that none can "
+                "judge its calibration: land labelled samples of other domains, or set "
+                "regression.max_calibration_error: null"
+            )
 
 
 def test_answers_do_not_change_with_what_should_not_matter(metrics, heldout, params, rule):

@@ -22,9 +22,9 @@ NONE = np.zeros(4, dtype=bool)
 POOR = np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.3, 0.7]])
 
 
-def measured(by_model, names=("cat", "dog"), *, leaked=NONE, is_shared=~NONE):
+def measured(by_model, names=("cat", "dog"), *, leaked=NONE, is_shared=~NONE, is_adapted=NONE):
     answered = {model: Answered(probabilities, Classes(tuple(names))) for model, probabilities in by_model.items()}
-    return measure(LABELS, answered, PARAMS, leaked=leaked, is_shared=is_shared, seed=0)
+    return measure(LABELS, answered, PARAMS, leaked=leaked, is_shared=is_shared, is_adapted=is_adapted, seed=0)
 
 
 def in_order(answers, known, wanted):
@@ -95,6 +95,17 @@ def test_target_that_the_baseline_does_not_have_has_no_flips():
 def test_class_is_known_by_its_name_wherever_it_stands():
     target, known = Classes(("cat", "dog", "eel")), Classes(("eel", "cat"))
     assert is_known(np.array([0, 1, 2]), target, known=known).tolist() == [True, False, True]
+
+
+def test_answers_by_heads_of_domains_have_no_part_in_the_calibration_error():
+    is_adapted = np.array([False, True, True, False])
+    found = measured({"candidate": GOOD, "baseline": POOR}, is_adapted=is_adapted)
+    assert found["candidate"]["calibration_error"] == pytest.approx(0.2)  # 0.9 and 0.7 sure, and right
+    assert found["candidate"]["num_calibrated"] == found["baseline"]["num_calibrated"] == 2
+    assert found["candidate"]["accuracy"] == 1.0
+    found = measured({"candidate": GOOD}, is_adapted=~NONE)
+    assert found["candidate"]["num_calibrated"] == 0
+    assert "calibration_error" not in {**found["candidate"], **found["candidate"]["intervals"]}
 
 
 def test_intervals_are_told_for_every_model_and_hold_what_was_measured():

@@ -403,6 +403,14 @@ def test_class_of_which_no_sample_is_held_out_is_told(shell, workspace):
     assert "not judged, for want of any held-out sample: label eel" in done.stderr
 
 
+def test_calibration_that_no_sample_can_judge_is_no_acceptance(shell, workspace):
+    set_floors(workspace)
+    measured(workspace / "evaluation", num_calibrated=0)
+    done = shell(*judging("out"))
+    assert done.status == 1
+    assert "every held-out sample of label is of a domain that the candidate is adapted to" in done.stderr
+
+
 def test_nothing_around_the_gate_s_folder_has_a_part_in_the_verdict(shell, workspace):
     """DVC watches that folder alone: neither another conftest.py, nor a setting, nor an installed plugin of pytest."""
     measured(workspace / "evaluation")

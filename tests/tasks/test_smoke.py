@@ -9,8 +9,11 @@ import pandas as pd
 import pytest
 import torch
 
-from tasks.data.samples.samples import sample_id
-from tasks.models.bundle import load_bundle
+from tasks.data.samples.contents import read_content
+from tasks.data.samples.samples import Samples, sample_id
+from tasks.images.decode import decode_sample
+from tasks.models.bundle import load_bundle, save_bundle
+from tests.kit.adapted import adapted
 from tests.kit.plain import plain_probabilities
 from tests.kit.programs import run
 
@@ -54,6 +57,27 @@ def test_bundle_that_predicts_something_else_fails(bundle, evaluated, batch, she
     done = shell("smoke", "--bundle", bundle, "--predictions", evaluated, "--raw", batch.parent)
     assert "differ from" in done.error
     assert "by 0.002, expected at most 0.001" in done.error
+
+
+def test_samples_of_a_domain_are_compared_with_the_answers_of_its_heads(bundle, evaluated, batch, shell):
+    model = adapted(load_bundle(bundle)[0], {"drawing": ["label"]})
+    save_bundle(bundle, model, lineage={})
+    table = pd.read_parquet(evaluated)
+    table["domain"] = ["drawing"] * 4 + ["photo", None]
+    pixels = Samples(table, raw=batch.parent, decode=decode_sample, read=read_content)
+    prepared = [model.backbone.transform.prepare(pixels.decoded(row)) for row in range(len(table))]
+    given = {
+        name: plain_probabilities(own, [torch.stack(prepared)])[0]
+        for name, own in (("drawing", model.of_domain("drawing")), ("general", model))
+    }
+    by_heads = ["drawing"] * 4 + ["general"] * 2
+    columns = [NAMES.index(label) for label in table["label"]]
+    table["candidate_label_probability"] = [float(given[name][row, columns[row]]) for row, name in enumerate(by_heads)]
+    arguments = ("--bundle", bundle, "--predictions", evaluated, "--raw", batch.parent)
+    table.to_parquet(evaluated)
+    assert "agrees with evaluate on 6 predictions" in shell("smoke", *arguments).stderr
+    table.assign(domain=None).to_parquet(evaluated)
+    assert "differ from" in shell("smoke", *arguments).error
 
 
 def test_nothing_to_compare_is_no_agreement(bundle, evaluated, batch, shell):

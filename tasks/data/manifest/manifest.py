@@ -35,6 +35,12 @@ def used_of(manifest: pd.DataFrame) -> pd.DataFrame:
     return manifest[~is_pool] if is_pool.any() else manifest
 
 
+def domains_of(manifest: pd.DataFrame) -> "pd.Series[str]":
+    """Return the domain (n,) of each sample: what the column `domain` says, and the batch where it says nothing."""
+    batches = manifest["batch"].rename("domain")
+    return manifest["domain"].fillna(batches).astype("str") if "domain" in manifest else batches
+
+
 def version_of(rows: pd.DataFrame, targets: list[str]) -> str:
     """Return the SHA-256 (hex) of the ids and labels of held-out samples, whatever the order of the rows."""
     columns = rows[["sample_id", *targets]].astype(object)

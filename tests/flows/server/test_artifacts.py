@@ -35,6 +35,13 @@ def test_names_from_the_data_are_text_in_the_table():
     assert row["interval of accuracy"] == "0.4000 to 0.6000"
 
 
+def test_calibration_error_that_no_sample_could_show_is_left_out():
+    measured = {"accuracy": 0.5, "macro_f1": 0.5, "log_loss": 1.0, "intervals": {"accuracy": [0.25, 0.75]}}
+    with_error = measured | {"calibration_error": 0.125}
+    candidate, head = rows({"label": {"candidate": measured, "head": with_error}})
+    assert (candidate["calibration error"], head["calibration error"]) == ("", "0.1250")
+
+
 def test_confusion_matrix_has_a_row_for_each_class_and_counts_the_answers():
     table = "target,label,candidate\nlabel,<b>,cat\nlabel,cat,cat\nlabel,cat,cat\n"
     assert confusions(table, names={"label": []}) == {

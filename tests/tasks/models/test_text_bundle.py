@@ -13,6 +13,7 @@ from tasks.models.words import Words
 from tasks.prediction.answers import Answerer
 from tasks.targets.head import Factors, WordLayer
 from tasks.text.words import fit_vocabulary, terms_of
+from tests.kit.adapted import adapted
 from tests.tasks.models.test_encoder import TEXTS, encoder
 
 pytest.importorskip("transformers", reason="needs the extra [text]: pip install -e '.[text]'")
@@ -151,3 +152,28 @@ def test_vocabulary_out_of_order_is_refused(model, tmp_path):
     save_bundle(tmp_path, model, lineage={})
     with pytest.raises(ValueError, match="hashes of its words are not in ascending order"):
         load_bundle(tmp_path)
+
+
+# domains
+
+
+def test_head_of_a_domain_reads_no_words_and_the_others_still_do(model, tmp_path):
+    both = Classifier(model.backbone, {"tone": ["calm", "loud"], "topic": ["sport", "world", "trade"]}).eval()
+    layer = words().layers()["topic"]
+    tone = WordLayer(layer=(layer.layer[0][:2], layer.layer[1][:2]), factors=layer.factors)
+    both.words = Words.of(words().vocabulary(), {"tone": tone, "topic": layer})
+    adapted(both, {"forum": ["topic"], "mail": ["tone", "topic"]})
+    save_bundle(tmp_path, both, lineage={})
+    loaded, _ = load_bundle(tmp_path)
+    general = Answerer(loaded, device="cpu")
+    prepared, rows = ([work(text) for text in TEXTS] for work in (general.transform.prepare, general.words))
+    before = general.answer(prepared, rows)
+    forum, mail = general.of_domain("forum"), general.of_domain("mail")
+    own = forum.answer(prepared, [forum.words(text) for text in TEXTS])
+    np.testing.assert_array_equal(own["tone"], before["tone"])
+    [vectors] = general.vectors(general.transform.stack(prepared))
+    logits = loaded.domains.of_domain("forum")["topic"](vectors.float()).double()
+    np.testing.assert_allclose(own["topic"], logits.softmax(dim=1).detach().numpy(), atol=1e-5)
+    assert mail.vocabulary is None
+    assert not np.allclose(mail.answer(prepared)["tone"], before["tone"])
+    np.testing.assert_array_equal(mail.answer(prepared, rows)["tone"], mail.answer(prepared)["tone"])

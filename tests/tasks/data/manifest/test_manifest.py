@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from tasks.data.manifest.manifest import read_manifest
+from tasks.data.manifest.manifest import domains_of, read_manifest
 from tasks.data.manifest.tables import write_table
 from tasks.targets.classes import MISSING, Classes
 
@@ -39,3 +39,9 @@ def test_label_becomes_its_index_among_the_classes_and_no_label_is_missing():
 def test_error_for_a_label_outside_the_classes_names_it():
     with pytest.raises(ValueError, match="the manifest has class 'eel', expected one of dog, cat"):
         Classes(("dog", "cat")).encode(pd.Series(["dog", "eel"]))
+
+
+def test_domain_of_a_sample_is_its_batch_where_the_manifest_names_none():
+    table = pd.DataFrame({"batch": ["a", "a", "b"], "domain": ["sea", None, None]}).astype({"domain": "str"})
+    assert domains_of(table).tolist() == ["sea", "a", "b"]
+    assert domains_of(table.drop(columns="domain")).tolist() == ["a", "a", "b"]

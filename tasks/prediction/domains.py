@@ -1,0 +1,71 @@
+"""Which heads answer: the general ones, or those of the domain that a person names or that the samples tell."""
+
+import logging
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.models.domains import AUTO, NONE, AdaptedHeads
+from tasks.prediction.answers import Answerer, layers_of, logits_by_row
+from tasks.targets.classes import probabilities
+from tasks.targets.head import Head
+
+logger = logging.getLogger("graftline")
+
+NUM_TOLD = 512  # inputs whose samples tell the domain of all
+MAJORITY = 0.5  # of the mean probability, above which a domain's heads answer
+SOURCES = "the sources"
+SHOWN = 300  # characters of the names of a stranger's domains
+
+
+def check_domain(domain: str, heads: AdaptedHeads | None) -> None:
+    """Raise ValueError unless `domain` is AUTO, NONE or one of the domains that there are heads of."""
+    known = list(heads.targets_of) if heads else []
+    if domain in (AUTO, NONE, *known):
+        return
+    if not known:
+        raise ValueError(f"the domain is {domain!r:.60}, but the model is adapted to no domain: leave it out")
+    raise ValueError(
+        f"the domain is {domain!r:.60}, but the model is adapted to {', '.join(map(shown, known))[:SHOWN]}: "
+        f"name one of these, or {AUTO}, or {NONE}"
+    )
+
+
+def of_named(answerer: Answerer, domain: str) -> Answerer:
+    """Return the answerer with the heads of a domain, or the general ones for AUTO and NONE."""
+    return answerer if domain in (AUTO, NONE) else _of_domain(answerer, domain, sure="")
+
+
+def of_told(answerer: Answerer, vectors: NDArray[np.float16]) -> Answerer:
+    """Return the answerer with the heads of the domain that samples are of, by their vectors (n, dim), n at least 1.
+
+    The vectors are of the first trunk. A domain's heads answer where the mean of its probabilities is above MAJORITY.
+    Else the general heads answer: they have learned from labels, and were judged on all domains.
+    """
+    assert answerer.domains is not None
+    teller = Head(layers=layers_of(answerer.domains.teller))
+    shares = probabilities(logits_by_row(teller, vectors.astype(np.float32)), temperature=1.0).mean(axis=0)
+    over = f"over {len(vectors):,} sample{'s' if len(vectors) > 1 else ''}"
+    likeliest = 1 + int(shares[1:].argmax())
+    domain = list(answerer.domains.targets_of)[likeliest - 1]
+    if shares[likeliest] > MAJORITY:
+        return _of_domain(answerer, domain, sure=f" (mean probability {shares[likeliest]:.2f} {over})")
+    logger.info(
+        "the general heads answer: %s the mean probability of the sources is %.2f, that of %s %.2f, expected above %s "
+        "for its heads", over, shares[0], shown(domain), shares[likeliest], MAJORITY,
+    )  # fmt: skip
+    return answerer
+
+
+def _of_domain(answerer: Answerer, domain: str, *, sure: str) -> Answerer:
+    own = answerer.of_domain(domain)
+    logger.info(
+        "the domain is %s%s: its heads answer %s; probabilities are not calibrated on this domain",
+        shown(domain), sure, ", ".join(map(shown, own.adapted)),
+    )  # fmt: skip
+    return own
+
+
+def shown(name: str) -> str:
+    """Return a name for a line of the log."""
+    return name if name.isprintable() else ascii(name)

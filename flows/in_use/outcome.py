@@ -30,6 +30,7 @@ def outcome() -> list[str]:
                     f"  macro F1 {measured['macro_f1']:.4f}  log-loss {measured['log_loss']:.4f}"
                 )
     lines += ["", f"Gate: the candidate is {verdict['verdict']}"]
+    lines += [f"  undecided  {doubt}" for doubt in verdict.get("doubts", [])]
     lines += [f"  {'pass' if rule['passed'] else 'FAIL'}  {rule['text']}" for rule in verdict["rules"]]
     page = paths.report()
     lines += ["", f"Report   {page.resolve()}   (graftline report opens it)"] if page.is_file() else [""]

@@ -14,6 +14,6 @@ def clusters(rows: pd.DataFrame, audit: Path) -> "pd.Series[str] | None":
     which the audit found.
     """
     twins = read_leaks(audit / LEAKED).drop_duplicates("sample_id").set_index("sample_id")["twin_sample_id"]
-    twin = rows["sample_id"].map(twins)
-    found = rows["group"].fillna(twin).fillna(rows["sample_id"]).astype(str)
+    group, twin = rows["group"].astype(object), rows["sample_id"].map(twins).astype(object)
+    found = group.where(group.notna(), twin.where(twin.notna(), rows["sample_id"])).astype(str)
     return found if found.duplicated().any() else None

@@ -14,7 +14,8 @@ slices, which are the classes, five batches and three sizes of random, unequal s
   that wait, apart.
 - creep_points_after_20: how many points are lost after 20 promotions, or 100 nights, in which every candidate is half a
   point worse than the model in use, and no person looks.
-- passes_alone: the share of nights in which an equal model is put in use without a person, at 1,000 samples.
+- passes_alone_at_1000: the share of nights in which an equal model is put in use without a person, at 1,000 held-out
+  samples and up to `MOST_FLIPS` flips; a person puts the others in use.
 
 The other kinds of targets compare errors: `skewed` ones of a number (a difficulty of the sample that both models share,
 times what each adds, both lognormal), and `steps` of a scale, which differ on one sample in ten.
@@ -135,8 +136,10 @@ def main() -> None:
                 value=float(max(*shown, *(row["accepted_ever"] for row in tries))),
             ),
             Claim(name="gate.power_3_points_at_1000", value=float(min(caught)), target=0.8, at_least=True),
-            Claim(name="gate.creep_points_after_20", value=float(max(creep)), target=100 * params.margin, at_least=False),
-            Claim(name="gate.passes_alone_at_1000", value=float(min(alone)), target=0.6, at_least=True),
+            Claim(
+                name="gate.creep_points_after_20", target=100 * params.margin, at_least=False, value=float(max(creep))
+            ),
+            Claim(name="gate.passes_alone_at_1000", value=float(min(alone)), target=0.5, at_least=True),
             Claim(
                 name="gate.false_block_rate_of_errors", target=0.05, at_least=False,
                 value=max(row["rate"] for row in of_errors if not row["rise"]),
@@ -219,7 +222,7 @@ def row_of_slices(
 ) -> dict[str, Any]:
     """Return how often slices alone block equal models, and leave a doubt about them; groups flip as a whole."""
     generator = np.random.default_rng([n, size, round(100 * flips), num_classes, 1])
-    draws = NUM_OF_SLICES // part // (4 if n > 1000 else 1)
+    draws = NUM_OF_SLICES // part // (2 if n > 1000 else 1)
     groups = np.repeat(np.arange(n // size), size)
     blocked = doubted = 0
     for number in range(draws):
@@ -295,18 +298,19 @@ def row_of_tries(n: int, *, size: int, flips: float, params: GateOptions, part: 
 def row_of_chains(n: int, *, flips: float, step: float, params: GateOptions, part: int) -> dict[str, Any]:
     """Return what happens night for night where each candidate is `step` worse than the model in use.
 
-    A candidate that waits or is rejected is not put in use. The held-out set stays the same.
+    Of equal models (`step` of 0) a person puts those in use that wait. Of others a candidate that waits is not put in
+    use. The held-out set stays the same.
 
     Returns:
         lost: the mean loss of true accuracy after PROMOTIONS, or after NIGHTS; promotions: their mean number; passes:
-        the share of the nights with a promotion.
+        the share of the nights in which a candidate was put in use without a person.
     """
     generator = np.random.default_rng([n, round(100 * flips), round(1e4 * step), 4])
     chains, margin = CHAINS // part, params.margin or 0.0
     accuracy = np.full(chains, 0.9)
     in_use = generator.random((chains, n)) < 0.9
     anchor, is_anchor = in_use.copy(), np.ones(chains, bool)
-    tries, row, promotions, nights = (np.zeros(chains, int) for _ in range(4))
+    tries, row, promotions, nights, num_passed = (np.zeros(chains, int) for _ in range(5))
     for _ in range(NIGHTS):
         is_on = promotions < PROMOTIONS
         nights += is_on
@@ -323,11 +327,15 @@ def row_of_chains(n: int, *, flips: float, step: float, params: GateOptions, par
         lost, won = counted(candidate, anchor)
         is_held = is_anchor | (score(lost, won, lost + won, n=n, size=1, margin=margin) > levels)
         is_ahead = (row < params.max_undecided) & (negative - positive + leads * np.sqrt(negative + positive) <= 0)
-        is_near = is_held | (lost - won <= n * margin / 2)
+        is_near = is_held | (
+            (row < params.max_undecided) & (lost - won + leads * np.sqrt(lost + won) <= n * margin / 2)
+        )
         is_accepted = is_shown & is_held
-        is_promoted = is_on & (is_shown | (~is_worse & is_ahead)) & is_near
+        passes = is_on & (is_shown | (~is_worse & is_ahead)) & is_near
+        num_passed += passes
+        is_promoted = passes | (is_on & (is_shown | ~is_worse)) if not step else passes
         tries = np.where(is_promoted, 0, tries + 1)
-        row = np.where(is_promoted, np.where(is_accepted, 0, row + 1), row)
+        row = np.where(passes, np.where(is_accepted, 0, row + 1), np.where(is_promoted, 0, row))
         in_use = np.where(is_promoted[:, None], candidate, in_use)
         accuracy, promotions = accuracy - step * is_promoted, promotions + is_promoted
         lost, won = counted(in_use, anchor)
@@ -337,7 +345,7 @@ def row_of_chains(n: int, *, flips: float, step: float, params: GateOptions, par
     found = {
         "lost": (0.9 - accuracy).mean(),
         "promotions": promotions.mean(),
-        "passes": promotions.sum() / nights.sum(),
+        "passes": num_passed.sum() / nights.sum(),
     }
     return {"n": n, "flips": flips, "step": step} | {name: float(value) for name, value in found.items()}
 

@@ -2,20 +2,21 @@
 
 from scipy.stats import norm
 
-FIRST_SHARE = 0.8  # of the chance; most comparisons see one try
+FIRST_SHARE = 0.7  # of the chance; most comparisons see one try
+OTHERS_SHARE = 0.1  # that of all further tries; the rest is kept, because groups make the score test a little too bold
 SUM_OF_SQUARES = 1.6449340668482264  # 1 + 1/4 + 1/9 + … = π²/6
 
 
 def level_of_try(level: float, *, earlier: float) -> float:
-    """Return the level at which a try is tested, so that all tries together are wrong with a chance of `level`.
+    """Return the level at which a try is tested, so that all tries together are wrong with a chance of `level` at most.
 
-    The first has FIRST_SHARE of it. The k-th after it has a part of the rest that falls as 1/k².
+    The first has FIRST_SHARE of it. The k-th after it has a part of OTHERS_SHARE that falls as 1/k².
 
     Args:
         earlier: the number of earlier tries; one on a held-out set of which a half is new counts as a half.
     """
     if earlier >= 1:
-        return level * (1 - FIRST_SHARE) / SUM_OF_SQUARES / earlier**2
+        return level * OTHERS_SHARE / SUM_OF_SQUARES / earlier**2
     second = level_of_try(level, earlier=1)
     return level * FIRST_SHARE + earlier * (second - level * FIRST_SHARE)
 

@@ -66,7 +66,9 @@ def test_candidate_is_not_worse_overall_or_on_a_slice(
                 remark("unseen", f"{target} {name} could lose up to {most}")
 
 
-def test_small_losses_do_not_add_up(paired, candidate, anchors, metrics, subject, params, level, doubt):
+def test_small_losses_do_not_add_up(
+    paired, candidate, anchors, metrics, subject, params, level, tries, undecided_before, doubt
+):
     """The anchor is the best model that was in use. It is kept until a model in use is shown to be better."""
     for target, (rows, on_all) in paired.items():
         anchor, margin = anchors.get(target), margin_of(target, metrics, params)
@@ -76,11 +78,12 @@ def test_small_losses_do_not_add_up(paired, candidate, anchors, metrics, subject
         compared = against(anchor, own, model="candidate", is_of_classes=on_all.is_of_classes)
         if compared.num_samples >= params["min_slice_samples"] and compared.p_value_of_margin(margin) >= level:
             unit = metrics[target].get("unit")
+            most = margin / 2 - lead_of_try(earlier=tries) * compared.standard_error
             words = f"loss of {amount(compared.mean, unit)}" if compared.mean > 0 else "no loss"
             doubt(
                 f"{target}: these held-out samples do not show that it lost less than {amount(margin, unit)} against "
                 f"the best model that was in use, {anchor.model[:12]}; they have {words}",
-                waits=compared.mean > margin / 2,
+                waits=compared.mean > most or undecided_before >= params["max_undecided"],
             )
 
 

@@ -232,7 +232,11 @@ def row_of_slices(
         whole = Paired(losses=losses, groups=groups, is_of_classes=True)
         p_values = joint_p_values(whole, members, num_flips=NUM_SIGNS)
         significance, level = params.significance, level_of_try(params.significance, earlier=0)
-        limits = {"significance": significance * SLICES_SHARE, "margin": params.slice_margin, "level": level}
+        limits: dict[str, Any] = {
+            "significance": significance * SLICES_SHARE,
+            "margin": params.slice_margin,
+            "level": level,
+        }
         worst = [place for place, p_value in enumerate(p_values) if p_value < 2 * significance]
         found = [
             Comparison(paired=whole.of(members[place]), p_value=p_values[place], significance_alone=0.0, **limits)
@@ -383,7 +387,12 @@ def blocked_by_errors(
             is_worse = p_values.min() < params.significance * SLICES_SHARE
         count += is_worse
         if number < NUM_ASKED:
-            limits = {"significance": params.significance, "margin": None, "slice_margin": None, "level": level}
+            limits: dict[str, Any] = {
+                "significance": params.significance,
+                "margin": None,
+                "slice_margin": None,
+                "level": level,
+            }
             some = {name: members[name] for name in list(members)[:1]}
             detectable.append(compare_slices(whole, some, **limits)[0].smallest_detectable or 0.0)
     return {"rate": float(count / draws), "smallest_detectable": float(np.mean(detectable))}

@@ -153,7 +153,8 @@ def run(
             seed=seed,
         )
     metrics = {name: measured.metrics for name, measured in found.items()}
-    told = ["split", *(name for name in targets if name not in KEYS)]  # a domain that is learned stays a domain
+    # a domain that is learned stays a domain, and the gate needs the columns of the slices
+    told = ["split", *(name for name in targets if name not in KEYS and name not in evaluate.slices)]
     tables = [measured.table_without(told) for measured in found.values()]
     with whole_folder(out) as folder:
         write_table(folder / "predictions.parquet", joined_tables(tables))
@@ -240,7 +241,7 @@ def measure_target(
     target = by_model["candidate"].target
     is_adapted = domains.notna().to_numpy()
     groups = pd.factorize(rows[CLUSTER])[0].astype(np.int64) if CLUSTER in rows else None
-    known = {"leaked": leaked, "is_shared": is_shared, "groups": groups}
+    known: dict[str, Any] = {"leaked": leaked, "is_shared": is_shared, "groups": groups}
     metrics = measure(truths, by_model, evaluate, **known, is_adapted=is_adapted, seed=seed)
     own = prediction_table(rows, name, truths, by_model)
     if is_adapted.any():

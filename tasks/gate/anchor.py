@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from tasks.machine.files import whole_file, write_json
@@ -68,7 +69,9 @@ def against(anchor: Anchor, rows: pd.DataFrame, *, model: str, is_of_classes: bo
     known = rows["sample_id"].str[:DIGITS].map(anchor.errors)
     is_there = known.notna().to_numpy()
     groups = pd.factorize(rows["group"][is_there])[0].astype(np.int64)
-    other, own = known[is_there].to_numpy(float), rows[model][is_there].to_numpy(float)
+    other: NDArray[np.float64]
+    own: NDArray[np.float64]
+    other, own = known[is_there].to_numpy(np.float64), rows[model][is_there].to_numpy(np.float64)
     if is_of_classes:
         return paired_classes(candidate=own == 0, other=other == 0, groups=groups)
     return paired_errors(candidate=own, other=other, groups=groups)
@@ -79,7 +82,7 @@ def _raised(anchor: Anchor | None, rows: pd.DataFrame, model: str, min_samples: 
         is_of_classes = set(np.unique(rows["baseline"])) <= {0.0, 1.0}
         lead = against(anchor, rows, model="baseline", is_of_classes=is_of_classes)
         better = Paired(losses=-lead.losses, groups=lead.groups, is_of_classes=is_of_classes)
-        if lead.num_samples >= min(min_samples, len(rows)) and better.p_value >= BETTER:
+        if lead.num_groups >= min(min_samples, rows["group"].nunique()) and better.p_value >= BETTER:
             return anchor
     kept = rows.sort_values("sample_id").head(MOST)
     pairs = zip(kept["sample_id"], kept["baseline"], strict=True)

@@ -87,15 +87,18 @@ def compare_slices(
     }
 
 
-def with_pooled(slices: Mapping[str, NDArray[np.bool_]], *, min_samples: int) -> dict[str, NDArray[np.bool_]]:
+def with_pooled(
+    slices: Mapping[str, NDArray[np.bool_]], *, groups: NDArray[np.int64], min_samples: int
+) -> dict[str, NDArray[np.bool_]]:
     """Return the slices and, for each column, one more of all those with too few samples, where there are several.
 
     Args:
         slices: the samples (n,) of each, by its column and value, "class cat".
+        groups: (n,), the number of each sample's group. A group counts as one sample.
     """
     small: dict[str, list[NDArray[np.bool_]]] = {}
     for name, of in slices.items():
-        if of.sum() < min_samples:
+        if len(np.unique(groups[of])) < min_samples:
             small.setdefault(name.split(" ", 1)[0], []).append(of)
     pooled = {
         f"{column}: the {len(masks)} small ones together": np.logical_or.reduce(masks)

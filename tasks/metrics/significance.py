@@ -122,7 +122,7 @@ def differences(*, candidate: NDArray[np.float64], baseline: NDArray[np.float64]
 
 def by_group(values: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the sum of the values (n,) in each group."""
-    return np.bincount(groups, weights=values)
+    return np.bincount(groups, weights=values).astype(np.float64)
 
 
 def part_of(groups: NDArray[np.int64] | None, rows: NDArray[np.bool_]) -> NDArray[np.int64] | None:

@@ -17,14 +17,14 @@ def test_candidate_is_not_worse_overall_or_on_a_slice(
         significance = false_blocks["comparison"] / len(paired)
         whole, parts = compare_slices(
             on_all,
-            with_pooled(slices_of(rows, columns), min_samples=params["min_slice_samples"]),
+            with_pooled(slices_of(rows, columns), groups=on_all.groups, min_samples=params["min_slice_samples"]),
             significance=significance,
             margin=margin,
             slice_margin=None if unit else params["slice_margin"],
             level=level,
         )
         for name, comparison in {"all samples": whole, **parts}.items():
-            if comparison.paired.num_samples < params["min_slice_samples"] and not comparison.is_worse:
+            if comparison.paired.num_groups < params["min_slice_samples"] and not comparison.is_worse:
                 continue  # it was tested with the others, and says little by itself
             if comparison.p_value < comparison.significance and comparison.is_shown:
                 rule(
@@ -76,7 +76,7 @@ def test_small_losses_do_not_add_up(
             continue
         own = rows[["sample_id"]].assign(group=groups_of(rows), candidate=errors_of(candidate.loc[rows.index]))
         compared = against(anchor, own, model="candidate", is_of_classes=on_all.is_of_classes)
-        if compared.num_samples >= params["min_slice_samples"] and compared.p_value_of_margin(margin) >= level:
+        if compared.num_groups >= params["min_slice_samples"] and compared.p_value_of_margin(margin) >= level:
             unit = metrics[target].get("unit")
             most = margin / 2 - lead_of_try(earlier=tries) * compared.standard_error
             words = f"loss of {amount(compared.mean, unit)}" if compared.mean > 0 else "no loss"

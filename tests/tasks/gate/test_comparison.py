@@ -48,7 +48,7 @@ def test_more_slices_need_more_evidence():
 
 def test_small_slices_of_a_column_are_tested_together_too():
     slices = {"class a": first(20), "class b": first(40) & ~first(20), "class c": ~first(40), "batch x": first(10)}
-    pooled = with_pooled(slices, min_samples=30)
+    pooled = with_pooled(slices, groups=np.arange(1000), min_samples=30)
     assert set(pooled) - set(slices) == {"class: the 2 small ones together"}
     assert pooled["class: the 2 small ones together"].sum() == 40
 

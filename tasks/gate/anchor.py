@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from tasks.machine.files import whole_file, write_json
@@ -69,9 +68,7 @@ def against(anchor: Anchor, rows: pd.DataFrame, *, model: str, is_of_classes: bo
     known = rows["sample_id"].str[:DIGITS].map(anchor.errors)
     is_there = known.notna().to_numpy()
     groups = pd.factorize(rows["group"][is_there])[0].astype(np.int64)
-    other: NDArray[np.float64]
-    own: NDArray[np.float64]
-    other, own = known[is_there].to_numpy(np.float64), rows[model][is_there].to_numpy(np.float64)
+    other, own = (np.asarray(errors[is_there], np.float64) for errors in (known, rows[model]))
     if is_of_classes:
         return paired_classes(candidate=own == 0, other=other == 0, groups=groups)
     return paired_errors(candidate=own, other=other, groups=groups)

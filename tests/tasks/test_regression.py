@@ -390,7 +390,7 @@ def test_slice_that_is_too_small_to_show_a_loss_is_listed(shell, workspace):
     measured(workspace / "evaluation", baseline="b" * 64, flips=flips_of(0, 0), slices=[row])
     shell(*judging("out"))
     verdict = json.loads((workspace / "out" / "verdict.json").read_text("utf-8"))
-    assert verdict["unseen"] == [f"label class {name} could lose up to 13.3 points" for name in ("cat", "dog")]
+    assert verdict["unseen"] == [f"label class {name} could lose up to 14.1 points" for name in ("cat", "dog")]
 
 
 def test_models_that_no_sample_compares_are_no_acceptance(shell, workspace):

@@ -45,7 +45,7 @@ VICTIMS = ("flow", "dvc", "stage")
 LOOK_SECONDS = 0.002  # between two checks whether the moment has come; DVC writes dvc.lock in 50 ms
 RUN_SECONDS = 900  # timeout of a run
 SURVIVOR_SECONDS = 10.0
-COMPARED = ("dvc.lock", "data/models/candidate", "data/regression", "data/report/index.html", "data/decisions.json")
+COMPARED = ("dvc.lock", "data/models/candidate", "data/regression", "data/report/index.html", "data/decisions.jsonl")
 
 
 def main() -> None:

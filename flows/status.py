@@ -59,7 +59,7 @@ def in_use() -> str:
 
 def waiting() -> Iterator[str]:
     """Yield a line for each kind of thing that waits: samples, copies, batches of the landing, a candidate."""
-    from flows.in_use.verdict import read_object, read_verdict
+    from flows.in_use.verdict import may_promote, read_object, read_verdict
     from flows.landing.arrivals import unfinished
     from flows.workspace import paths
 
@@ -76,8 +76,11 @@ def waiting() -> Iterator[str]:
     if paths.verdict().is_file() and paths.candidate().is_dir():
         from flows.in_use.place import digests, recorded
 
-        if read_verdict()["verdict"] == "accepted" and digests(paths.candidate()) != recorded():
-            yield "candidate: accepted and not in use: `graftline promote`"
+        verdict = read_verdict()
+        is_waiting = may_promote(verdict) or verdict["verdict"] == "undecided"
+        if is_waiting and digests(paths.candidate()) != recorded():
+            force = "" if may_promote(verdict) else " --force --why '…'"
+            yield f"candidate: {verdict['verdict']} and not in use: `graftline promote{force}`"
 
 
 def landed(address: str) -> str:
@@ -104,7 +107,7 @@ def last_run() -> str:
     if not paths.verdict().is_file():
         return "none has judged a candidate"
     verdict = read_verdict()
-    broken = [rule["text"] for rule in verdict["rules"] if not rule["passed"]]
+    broken = [rule["text"] for rule in verdict["rules"] if not rule["passed"]] + verdict.get("doubts", [])
     reasons = f": {'; '.join(broken)}" if broken else ""
     return f"candidate {verdict['candidate'][:12]} is {verdict['verdict']}{reasons}"
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tasks.data.admission.options import Split
 from tasks.data.admission.splits import held_out_before, read_split
+from tasks.data.health.clusters import clusters
 from tasks.data.health.leaks import is_leaked
 from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import domains_of, read_manifest, version_of
@@ -50,6 +51,7 @@ logger = logging.getLogger("graftline")
 
 NO_CONFUSION = pd.DataFrame(columns=["target", "label", "candidate"], dtype=str)
 NO_RELIABILITY = pd.DataFrame(columns=["confidence", "accuracy", "count", "target"])
+CLUSTER = "cluster"  # a column that tells the group of a sample, where samples come in groups
 DOMAIN = "domain"  # a column that tells which head answered, where a model has heads of domains
 WORDS_ALONE = "words_alone"  # the name of the head's words; the manifest has the number of words as `words`
 
@@ -82,6 +84,7 @@ def run(
     targets = model.targets
     vectors = read_embeddings(embeddings, read_batches(batches), num_samples=len(manifest))  # (n, dim)
     leaked = is_leaked(rows, audit)
+    cluster = clusters(rows, audit)
     answerers = {"candidate": Answerer(model, minibatch_size=evaluate.minibatch_size)}
     record = read_json(baseline_record)
     in_use = record.get("model_sha256")
@@ -135,7 +138,10 @@ def run(
         own_rows, own_domains = rows[is_there].reset_index(drop=True), domains[is_there].reset_index(drop=True)
         found[name] = measure_target(
             name,
-            own_rows.assign(domain=own_domains) if has_domains else own_rows,
+            own_rows.assign(
+                **({DOMAIN: own_domains} if has_domains else {}),
+                **({} if cluster is None else {CLUSTER: cluster[is_there].to_numpy()}),
+            ),
             truths[is_there],
             {model: answered[name].of(is_there) for model, answered in predictions.items() if name in answered},
             general=general[name].of(is_there),
@@ -148,7 +154,8 @@ def run(
             seed=seed,
         )
     metrics = {name: measured.metrics for name, measured in found.items()}
-    told = ["split", *(name for name in targets if name not in KEYS)]  # a domain that is learned stays a domain
+    # a domain that is learned stays a domain, and the gate needs the columns of the slices
+    told = ["split", *(name for name in targets if name not in KEYS and name not in evaluate.slices)]
     tables = [measured.table_without(told) for measured in found.values()]
     with whole_folder(out) as folder:
         write_table(folder / "predictions.parquet", joined_tables(tables))
@@ -234,7 +241,8 @@ def measure_target(
     """
     target = by_model["candidate"].target
     is_adapted = domains.notna().to_numpy()
-    known = {"leaked": leaked, "is_shared": is_shared}
+    groups = pd.factorize(rows[CLUSTER])[0].astype(np.int64) if CLUSTER in rows else None
+    known: dict[str, Any] = {"leaked": leaked, "is_shared": is_shared, "groups": groups}
     metrics = measure(truths, by_model, evaluate, **known, is_adapted=is_adapted, seed=seed)
     own = prediction_table(rows, name, truths, by_model)
     if is_adapted.any():
@@ -257,7 +265,8 @@ def measure_target(
         constant = constant_answer(target, of_train, num_rows=len(rows))
         own["constant_error"] = constant.errors(truths)
         metrics["constant"] = {"answer": constant.shown()[0], "error": float(own["constant_error"].mean())}
-        parts = KINDS[target.kind].parts(truths, target)
+        parts = list(KINDS[target.kind].parts(truths, target))
+        own["parts"] = [[part for part, has in parts if has[row]] for row in range(len(rows))]
     unchanged = {each: share_unchanged(by_model["candidate"], answered) for each, answered in altered.items()}
     metrics["candidate"]["unchanged"] = unchanged
     own = own.assign(is_leaked=leaked, is_shared=is_shared)

@@ -1,38 +1,59 @@
 """Predictions and metrics in; the verdict of the regression tests (JSON and JUnit) out.
 
-It also adds a line to the list of decisions, and exits with 1 when it rejects the candidate.
+It also adds a line to the list of decisions, and keeps the anchor. It exits with 1 when it rejects the candidate, and
+with 3 when the candidate is undecided and waits for a person. DVC stops at every status but 0, so that an undecided
+candidate that needs no person ends with 0.
 """
 
-import csv
 import json
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from tasks.gate.decisions import Decision, number_of, read_decisions, write_down
+from tasks.gate.anchor import raised, read_anchors, write_anchors
+from tasks.gate.decisions import Decision, read_decisions, sample_of, tries, undecided_in_a_row, worn, write_down
 from tasks.gate.options import GateOptions
 from tasks.gate.recorder import Recorder, remove_clocks
+from tasks.gate.tables import rows_in_use
 from tasks.machine.files import read_json, whole_folder, write_json
 from tasks.stage.main import main
 
 logger = logging.getLogger("graftline")
 
-
+WAITS = 3  # the exit status where the candidate is undecided and waits for a person
 ARTIFACTS = ("subject.json", "metrics.json", "predictions.parquet", "slices.csv")  # that evaluate writes
 
 
-def run(*, evaluation: Path, candidate: Path, tests: Path, decisions: Path, out: Path, regression: GateOptions) -> None:
+def run(
+    *,
+    evaluation: Path,
+    candidate: Path,
+    tests: Path,
+    decisions: Path,
+    anchor: Path,
+    out: Path,
+    regression: GateOptions,
+) -> None:
     """Run the regression tests on what evaluate measured."""
     for name in ARTIFACTS:
         if not (evaluation / name).is_file():
             raise ValueError(f"{evaluation / name} is missing: run `dvc repro evaluate`, or `dvc pull`")
     subject = read_json(evaluation / "subject.json")
-    number = number_of(read_decisions(decisions), candidate=subject["candidate"], heldout=subject["heldout"])
+    predictions = pd.read_parquet(evaluation / "predictions.parquet")
+    decision = Decision(
+        candidate=subject["candidate"], heldout=subject["heldout"], baseline=subject["baseline"], verdict="",
+        sample=sample_of(predictions["sample_id"]),
+    )  # fmt: skip
+    log = read_decisions(decisions)
+    number = 1 + round(worn(log, decision))
+    keep_anchor(anchor, predictions, subject, evaluation=evaluation, min_samples=regression.min_slice_samples)
     recorder = Recorder()
     with whole_folder(out) as folder:
         junit = folder / "junit.xml"
@@ -54,7 +75,8 @@ def run(*, evaluation: Path, candidate: Path, tests: Path, decisions: Path, out:
             f"--limits={json.dumps(asdict(regression))}",
             f"--junit-xml={junit}",
         ]
-        arguments += [f"--num-decisions={number}"]
+        arguments += [f"--tries={tries(log, decision)}", f"--anchor={anchor}"]
+        arguments += [f"--undecided={undecided_in_a_row(log, subject['baseline'])}"]
         if regression.max_latency_milliseconds is not None:
             arguments += [f"--latency-milliseconds={measure_latency(candidate)}"]
         for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
@@ -63,9 +85,8 @@ def run(*, evaluation: Path, candidate: Path, tests: Path, decisions: Path, out:
         if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or not recorder.outcomes:
             raise ValueError(f"the regression tests in {tests} did not run ({status!s}): see the lines above")
         remove_clocks(junit)
-        verdict = judge(recorder, subject) | {
+        verdict = judge(recorder, subject, promotes=regression.promotes) | {
             "num_decisions": number,
-            "untested_slices": untested(evaluation / "slices.csv", regression.min_slice_samples),
             "classes_without_samples": named(subject["classes_without_samples"]),
             "is_worn": number > regression.max_decisions,
         }
@@ -74,12 +95,17 @@ def run(*, evaluation: Path, candidate: Path, tests: Path, decisions: Path, out:
             name: named(subject[name]) for name in ("domains_without_samples", "lost_domains") if name in subject
         }
         write_json(folder / "verdict.json", verdict)
-    decided = {name: verdict[name] for name in ("candidate", "heldout", "verdict")}
-    write_down(decisions, Decision.model_validate(decided))
+    waits = verdict["verdict"] == "undecided" and not verdict["promotes"]
+    if subject["candidate"] != subject["baseline"]:  # a model in use was decided about before
+        write_down(decisions, decision.model_copy(update={"verdict": verdict["verdict"], "waits": waits}))
     for rule in sorted(verdict["rules"], key=lambda rule: not rule["passed"]):
         logger.info("%s %s", "pass" if rule["passed"] else "FAIL", rule["text"])
-    if few := verdict["untested_slices"]:
-        logger.info("not compared by themselves, for want of samples: %d slices, such as %s", len(few), few[0])
+    if unseen := verdict.get("unseen"):
+        logger.info(
+            "a loss of more than regression.slice_margin is not ruled out on %d slices: %s", len(unseen), unseen[0]
+        )
+    if small := verdict.get("classes_too_small"):
+        logger.info("too few held-out samples for regression.min_class_recall: %s", ", ".join(small))
     if missing := verdict["classes_without_samples"]:
         logger.warning("not judged, for want of any held-out sample: %s", ", ".join(missing))
     if unjudged := verdict.get("domains_without_samples"):
@@ -98,14 +124,16 @@ def run(*, evaluation: Path, candidate: Path, tests: Path, decisions: Path, out:
             number,
             regression.max_decisions,
         )
-    logger.info("the candidate is %s", verdict["verdict"])
-    if verdict["verdict"] != "accepted":
+    for doubt in verdict.get("doubts", []):
+        logger.warning("undecided: %s", doubt)
+    logger.info("the candidate is %s%s", verdict["verdict"], " and waits for a person" if waits else "")
+    if verdict["verdict"] == "rejected" or waits:
         advise(verdict)
-        sys.exit(1)
+        sys.exit(WAITS if waits else 1)
 
 
 def advise(verdict: dict[str, Any]) -> None:
-    """Log what a person can do about a rejected candidate. The model in use stays, and the page shows the errors."""
+    """Log what a person can do about a candidate that is not put in use. The page shows the errors."""
     broken = [rule for rule in verdict["rules"] if not rule["passed"]]
     for parameter in dict.fromkeys(rule["parameter"] for rule in broken if rule["parameter"]):
         names = "; ".join(rule["name"] for rule in broken if rule["parameter"] == parameter)
@@ -117,14 +145,19 @@ def advise(verdict: dict[str, Any]) -> None:
     logger.info("use it all the same: `python -m flows.promote --force --why '…'`")
 
 
-def untested(slices: Path, min_samples: int) -> list[str]:
-    """Return the slices with too few samples of classes that both models know to compare the models on."""
-    with slices.open(encoding="utf-8", newline="") as file:
-        return [
-            f"{row['target']} {row['column']} {row['value']}"
-            for row in csv.DictReader(file)
-            if row["num_shared"] and float(row["num_shared"]) < min_samples
-        ]
+def keep_anchor(
+    path: Path, predictions: pd.DataFrame, subject: dict[str, Any], *, evaluation: Path, min_samples: int
+) -> None:
+    """Make the model in use the anchor of the targets on which it is shown to be better, or which have none."""
+    if subject["baseline"] is None:
+        return
+    measured = read_json(evaluation / "metrics.json")
+    targets = [target for target in subject["lost_classes"] if "flips" in measured.get(target, {})]
+    before = read_anchors(path)
+    rows = rows_in_use(predictions, targets)
+    after = raised(before, rows, model=subject["baseline"], min_samples=min_samples)
+    if after != before:
+        write_anchors(path, after)
 
 
 def named(by_target: dict[str, list[str]]) -> list[str]:
@@ -143,11 +176,21 @@ def measure_latency(candidate: Path) -> float:
     return took.milliseconds
 
 
-def judge(recorder: Recorder, subject: dict[str, Any]) -> dict[str, Any]:
-    """Return the verdict: accepted if every test passed. A test that was skipped or could not run did not pass."""
-    is_accepted = all(outcome == "passed" for outcome in recorder.outcomes)
+def judge(recorder: Recorder, subject: dict[str, Any], *, promotes: Sequence[str]) -> dict[str, Any]:
+    """Return the verdict: accepted if every test passed and none has a doubt, undecided if one has.
+
+    A test that was skipped or could not run did not pass. `promotes` of the verdict is whether the candidate may be put
+    in use without a person.
+
+    Args:
+        promotes: the verdicts on which that may be.
+    """
+    is_passed = all(outcome == "passed" for outcome in recorder.outcomes)
+    verdict = "rejected" if not is_passed else "undecided" if recorder.doubts else "accepted"
+    about = {"doubts": [doubt["text"] for doubt in recorder.doubts]} if recorder.doubts else {}
     return {
-        "verdict": "accepted" if is_accepted else "rejected",
+        "verdict": verdict,
+        "promotes": verdict in promotes and not any(doubt["waits"] for doubt in recorder.doubts),
         "candidate": subject["candidate"],
         "baseline": subject["baseline"],
         "heldout": subject["heldout"],
@@ -156,6 +199,8 @@ def judge(recorder: Recorder, subject: dict[str, Any]) -> dict[str, Any]:
         "num_failed": sum(outcome != "passed" for outcome in recorder.outcomes),
         "problems": recorder.problems,
         "rules": sorted(recorder.rules, key=lambda rule: str(rule["name"])),
+        **about,
+        **{name: sorted(texts) for name, texts in recorder.remarks.items()},
     }
 
 

@@ -154,8 +154,10 @@ def next_step(verdict: dict[str, Any]) -> str:
     """Return what a person does next about the candidate."""
     if verdict["candidate"] == verdict["baseline"]:
         return "the candidate is in use; next: new data"
-    if verdict["verdict"] == "accepted":
+    if verdict.get("promotes", verdict["verdict"] == "accepted"):
         return "next: `graftline promote` puts the candidate in use"
+    if verdict["verdict"] == "undecided":
+        return "next: land more data; or look at the page, and `graftline promote --force --why '…'`"
     return "next: mend the data or params.yaml, then run again; or `graftline promote --force --why '…'`"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flows.in_use.place import recorded
-from flows.in_use.verdict import read_verdict
+from flows.in_use.verdict import may_promote, read_verdict
 from flows.workspace import paths
 from flows.workspace.batches import listed
 
@@ -20,8 +20,12 @@ def next_command(verdict: Mapping[str, Any]) -> str:
     """Return the command that follows from a verdict, with what it does."""
     if verdict["candidate"] == (recorded() or {}).get("model_sha256"):
         return "new data; `graftline predict FILE…` asks the candidate, which is in use"
-    if verdict["verdict"] == "accepted":
+    if may_promote(verdict):
         return "`graftline promote` puts the candidate in use"
+    if verdict["verdict"] == "undecided":
+        return (
+            "land more data; or look at the page, and put the candidate in use by `graftline promote --force --why '…'`"
+        )
     return (
         "mend the data or change params.yaml, then run again; or put the candidate in use all the same, by "
         "`graftline promote --force --why '…'`"

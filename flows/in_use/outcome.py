@@ -38,6 +38,7 @@ def outcome() -> list[str]:
     if adapted := domains(metrics):
         lines += ["", "Domains", *(f"  {in_a_line(row)}" for row in adapted)]
     lines += ["", f"Gate: the candidate is {verdict['verdict']}"]
+    lines += [f"  undecided  {doubt}" for doubt in verdict.get("doubts", [])]
     lines += [f"  {'pass' if rule['passed'] else 'FAIL'}  {rule['text']}" for rule in verdict["rules"]]
     page = paths.report()
     lines += ["", f"Report   {page.resolve()}   (graftline report opens it)"] if page.is_file() else [""]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +18,19 @@ ADVICE = "run `dvc repro` again"
 
 
 def check_verdict(bundle: Path, model_sha256: str, *, in_use: str | None) -> None:
-    """Check that the gate accepts this bundle, a copy of the candidate.
+    """Check that the gate lets this bundle, a copy of the candidate, be put in use without a person's word.
 
     Args:
         in_use: the SHA-256 of the weights in use.
 
     Raises:
-        ValueError: there is no verdict, or it rejects, or it is about other weights or another model.json, or it
-            compared with another model than the one in use.
+        ValueError: there is no verdict, or it does not allow it, or it is about other weights or another model.json, or
+            it compared with another model than the one in use.
     """
     if not paths.verdict().is_file():
         raise ValueError(f"there is no verdict at {paths.verdict()}: run `dvc repro` first")
     verdict = read_verdict()
-    if verdict.get("verdict") != "accepted":
+    if not may_promote(verdict):
         raise ValueError(
             f"the candidate is {verdict.get('verdict')}: {paths.report()} has the reasons; "
             "--force --why '…' puts it in use all the same"
@@ -46,6 +47,11 @@ def check_verdict(bundle: Path, model_sha256: str, *, in_use: str | None) -> Non
     changed = [f"{path}" for path, digest in hashes.items() if locked("evaluate", "deps", f"{path}") != digest]
     if changed := changed or changes("regression"):
         raise ValueError(f"{changed[0]} changed after the verdict: {ADVICE}")
+
+
+def may_promote(verdict: Mapping[str, Any]) -> bool:
+    """Return whether a candidate with this verdict may be put in use without a person's word."""
+    return bool(verdict.get("promotes", verdict.get("verdict") == "accepted"))
 
 
 def changes(stage: str) -> list[str]:

@@ -17,7 +17,7 @@ from prefect.artifacts import (
 
 from flows.in_use.domains import domains
 from flows.in_use.measures import LOGGED, error_in_words
-from flows.in_use.verdict import ADVICE, read_object, read_verdict
+from flows.in_use.verdict import ADVICE, may_promote, read_object, read_verdict
 from flows.workspace import paths
 
 CHART = re.compile(r'<svg class="chart[^>]*aria-label="(?P<label>[^"]*)".*?</svg>', re.DOTALL)
@@ -86,6 +86,10 @@ def in_words(verdict: dict[str, Any]) -> str:
             f"| {effect} "
             f"| {'pass' if rule['passed'] else '**fail**'} |"
         )
+    lines += [f"\nUndecided: {plain(doubt)}" for doubt in verdict.get("doubts", [])]
+    if verdict["verdict"] == "undecided":
+        passes = "It may be put in use all the same." if may_promote(verdict) else "It waits for a person."
+        lines.append(f"\n{passes}")
     lines += [f"\nDid not pass: {plain(problem)}" for problem in verdict["problems"]]
     return "\n".join(lines)
 

@@ -20,6 +20,7 @@ from flows.workspace.paths import stages
 
 BEGINNING = re.compile(r"(?:Running stage|Stage) '(?P<stage>[^'@]+)(?:@[^']*)?'")
 REJECTED = "the candidate is rejected"  # a line that the stage `regression` prints
+WAITS = "the candidate is undecided and waits for a person"  # the same
 PROGRESS = re.compile(r"(?P<work>.+): (?P<done>[\d,]+) of (?P<total>[\d,]+) \w+(?:, about .+ left)?$")
 
 
@@ -71,11 +72,11 @@ def narrate_stage(stage: str, lines: Iterator[str]) -> State[Any]:
     """Log the lines of a stage as they come, and show its progress."""
     logger = get_run_logger()
     progress: UUID | None = None
-    is_rejected = False
+    refused: str | None = None
     try:
         for line in lines:
             logger.info(line)
-            is_rejected |= line == REJECTED
+            refused = line if line in (REJECTED, WAITS) else refused
             if count := PROGRESS.match(line):
                 percent = 100.0 * _number(count["done"]) / max(_number(count["total"]), 1)
                 if progress is None:
@@ -83,7 +84,7 @@ def narrate_stage(stage: str, lines: Iterator[str]) -> State[Any]:
                 else:
                     update_progress_artifact(progress, percent, description=count["work"])
     except DvcError as error:
-        return Failed(message=REJECTED if is_rejected else str(error))
+        return Failed(message=refused or str(error))
     if progress is not None:
         update_progress_artifact(progress, 100.0)
     return Completed(message="done")

@@ -1,7 +1,7 @@
 """The flow `retrain`: it brings the pipeline of dvc.yaml up to date.
 
-On request the candidate is then put in use, and all of it is published. A rejected candidate fails the run, after its
-artifacts are posted.
+On request the candidate is then put in use, and all of it is published. A candidate that is rejected, or that is
+undecided and waits for a person, fails the run, after its artifacts are posted.
 """
 
 import time
@@ -18,9 +18,10 @@ from flows.in_use.log import read_log, taken_back
 from flows.in_use.place import digests, settle_unfinished
 from flows.in_use.promotion import is_in_use
 from flows.in_use.promotion import promote as promote_candidate
+from flows.in_use.verdict import may_promote
 from flows.server.approval import AskedError, ask, check_approvable, is_resumed
 from flows.server.artifacts import show
-from flows.server.narration import BEGINNING, REJECTED, name_run, narrate
+from flows.server.narration import BEGINNING, REJECTED, WAITS, name_run, narrate
 from flows.server.plan import check_planned
 from flows.server.secrets import Secrets, take_secrets
 from flows.sharing.publish import Publish, check_dvc_remote, check_publishable, commit_run, publish
@@ -53,8 +54,9 @@ def retrain(
     """Bring every stage of dvc.yaml up to date, and report the result.
 
     Args:
-        promote: when an accepted candidate is put in use: never; as soon as it is `accepted`; or once a person
-            `approved` it in Prefect.
+        promote: when a candidate is put in use: never; as soon as it is `accepted`, or undecided where
+            regression.promotes allows it; or once a person `approved` it in Prefect, who is asked about an undecided
+            one that waits, too.
         publish_to: where data and models go to the DVC remote, and then the commit to git's remote: `no`; to a `branch`
             of the candidate's own, for a pull request; or to the branch that is checked out, `main` or another.
         approval_hours: how long the run waits, suspended, for a person.
@@ -80,7 +82,7 @@ def retrain(
                 result = decide(verdict, promote=promote, hours=approval_hours, is_partial=pull)
                 UNDECIDED.unlink(missing_ok=True)
             except AskedError as other:
-                result = f"the candidate is accepted, and {other}"
+                result = f"the candidate is {verdict['verdict'] if verdict else 'accepted'}, and {other}"
     except NotNeededError as other:
         return Completed(message=str(other))
     except (OSError, ValueError, DvcError) as error:
@@ -93,7 +95,8 @@ def retrain(
             return Failed(
                 message=f"{result}; not published: {in_a_line(error)}; all of it is here, and the next run publishes it"
             )
-    if verdict and verdict["verdict"] != "accepted":
+    is_refused = verdict is not None and verdict["verdict"] != "accepted" and not may_promote(verdict)
+    if is_refused and not is_in_use(digests(paths.candidate())):  # a person may have approved it
         return Failed(message=result)
     logger.info(result)
     return Completed(message=result)
@@ -112,8 +115,8 @@ def reproduce(*, is_answered: bool, is_published: bool, is_partial: bool) -> Ver
         check_dvc_remote()
         pull_parts(log)
     ran, failed = bring_up_to_date(is_partial=is_partial)
-    if failed and failed.message == REJECTED:
-        # the report has the reason, so it is written for a rejected candidate too
+    if failed and failed.message in (REJECTED, WAITS):
+        # the report has the reason, so it is written for such a candidate too
         bring_up_to_date("--ignore-errors", "report", is_partial=is_partial)
     elif failed:
         raise DvcError(f"{ran[-1]}: {failed.message}")
@@ -156,43 +159,46 @@ def noted(lines: Lines, problems: list[str]) -> Lines:
 
 
 def decide(verdict: Verdict | None, *, promote: Promote, hours: float, is_partial: bool) -> str:
-    """Put an accepted candidate in use if that is wanted, and return the result of the run, in words.
+    """Put the candidate in use if that is wanted and allowed, and return the result of the run, in words.
 
     Raises:
         AskedError: another run asks a person, and decides.
     """
     if verdict is None:
         return "nothing to do"
-    candidate = verdict["candidate"]
-    if verdict["verdict"] != "accepted":
+    candidate, waits, judged = verdict["candidate"], not may_promote(verdict), f"the candidate is {verdict['verdict']}"
+    if verdict["verdict"] == "rejected":
         broken = [rule["text"] for rule in verdict["rules"] if not rule["passed"]] + verdict["problems"]
         return f"{REJECTED}: {'; '.join(broken)}; see {paths.report()}"
+    if waits and promote != "approved":
+        doubts = verdict.get("doubts", ["regression.promotes asks a person"])
+        return f"{judged} and waits for a person: {'; '.join(doubts)}; see {paths.report()}"
     if promote == "never":
-        return "the candidate is accepted"
+        return judged
     if promote == "accepted" and (rollback := taken_back(read_log(), candidate)):
         reason = rollback["why"] or "no reason given"
         return (
-            f"the candidate is accepted, and not put in use: v{rollback['version']} rolled it back ({reason}), "
+            f"{judged}, and not put in use: v{rollback['version']} rolled it back ({reason}), "
             "so that only a person can put it in use, by `python -m flows.promote`"
         )
     if is_in_use(digests(paths.candidate())):
-        return "the candidate is accepted, and in use already"
+        return f"{judged}, and in use already"
     if promote == "accepted":
-        return f"the candidate is accepted, and in use: {put_in_use(BY_GATE, is_partial=is_partial)}"
+        return f"{judged}, and in use: {put_in_use(BY_GATE, is_partial=is_partial)}"
     answer = ask(verdict, hours=hours)
     if not answer.approve:
-        return f"the candidate is accepted, and was not approved: {answer.why or 'no reason given'}"
+        return f"{judged}, and was not approved: {answer.why or 'no reason given'}"
     why = f"approved by {answer.approved_by or 'somebody'}: {answer.why or 'no reason given'}"
-    return f"the candidate is accepted, approved, and in use: {put_in_use(why, is_partial=is_partial)}"
+    return f"{judged}, approved, and in use: {put_in_use(why, is_partial=is_partial, force=waits)}"
 
 
 @task(task_run_name="promote", cache_policy=NO_CACHE, persist_result=False)
-def put_in_use(why: str, *, is_partial: bool) -> str:
-    """Put the candidate in use, and return the SHA-256 of its weights."""
+def put_in_use(why: str, *, is_partial: bool, force: bool = False) -> str:
+    """Put the candidate in use, and return the SHA-256 of its weights. With `force` a person decided, not the gate."""
     log = get_run_logger().info
     while True:
         try:
-            return promote_candidate(log, why=why)
+            return promote_candidate(log, why=why, force=force)
         except ValueError as error:  # the check in a fresh process reads images, which may be missing
             if not (is_partial and pull_named(str(error), log)):
                 raise

@@ -71,6 +71,11 @@ def decisions() -> Path:
     return _option("regression", "decisions")
 
 
+def anchor() -> Path:
+    """Return the errors of the best model that was in use."""
+    return _option("regression", "anchor")
+
+
 def report() -> Path:
     """Return the report page."""
     return _option("report", "out")

@@ -1,49 +1,115 @@
-"""The log of all decisions of the gate: read it, add to it, and count the decisions on a held-out set."""
+"""The log of all decisions of the gate: read it, add to it, and count the decisions on a held-out set.
 
+It has a JSON object in each line, so that git merges the logs of two clones by keeping the lines of both.
+"""
+
+import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from tasks.machine.files import whole_file, write_json
+from tasks.machine.files import write_whole
+
+SAMPLE = 64  # the number of sample_ids that a decision keeps
+DIGITS = 12  # of each
 
 
 class Decision(BaseModel):
-    """A verdict on a candidate. `candidate` and `heldout` are digests of the candidate and of the held-out set."""
+    """A verdict on a candidate. `candidate`, `baseline` and `heldout` are digests of both models and the held-out set.
+
+    sample: the beginnings of the smallest sample_ids that are held out, at most SAMPLE, in order. As sample_ids are
+    hashes, they are a random sample of the set, and tell how much of another set is old (bottom-k, Broder 1997).
+    waits: whether only a person may put the undecided candidate in use.
+    Decisions of earlier versions lack baseline and sample.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     candidate: str
     heldout: str
     verdict: str
+    baseline: str | None = None
+    sample: list[str] = []
+    waits: bool = False
 
 
 def read_decisions(path: Path) -> list[Decision]:
-    """Return the decisions in their order; none if there is no file yet. Raises ValueError if the file is malformed."""
+    """Return the decisions in their order; none if there is no file yet.
+
+    A list in JSON is read, too, as earlier versions wrote it, in this file or in one that ends with `.json`. Of several
+    on the same candidate and held-out set the last counts.
+
+    Raises ValueError if the file is malformed.
+    """
+    if not path.exists() and path.suffix == ".jsonl":
+        path = path.with_suffix(".json")
     if not path.exists():
         return []
     try:
-        return TypeAdapter(list[Decision]).validate_json(path.read_bytes())
+        text = path.read_text("utf-8")
+        is_list = text.lstrip().startswith("[")
+        lines: Any = json.loads(text) if is_list else [json.loads(line) for line in text.rstrip("\n").split("\n")]
+        decisions = TypeAdapter(list[Decision]).validate_python(lines)
     except ValidationError as error:
         place = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise ValueError(f"{path} is not a list of decisions (at {place or 'its top'}): restore it with git") from None
+    except ValueError:
+        raise ValueError(f"{path} is not a list of decisions (at its top): restore it with git") from None
+    return list({(each.candidate, each.heldout): each for each in decisions}.values())
 
 
-def number_of(decisions: list[Decision], *, candidate: str, heldout: str) -> int:
-    """Return the number of the candidate's decision on that held-out set, from 1.
+def sample_of(sample_ids: Iterable[str]) -> list[str]:
+    """Return the sample of a held-out set that a decision keeps."""
+    return sorted({sample_id[:DIGITS] for sample_id in sample_ids})[:SAMPLE]
 
-    A candidate that is judged again keeps its number.
+
+def share_old(now: Decision, *, before: Decision) -> float:
+    """Return the share of one decision's held-out set that was in the set of an earlier one, 0..1."""
+    if now.heldout == before.heldout:
+        return 1.0
+    ends = [each.sample[-1] for each in (now, before) if len(each.sample) == SAMPLE]
+    own = [sample_id for sample_id in now.sample if not ends or sample_id <= min(ends)]
+    return len(set(own) & set(before.sample)) / len(own) if own else 0.0
+
+
+def worn(decisions: list[Decision], now: Decision) -> float:
+    """Return how many earlier decisions wore the held-out set; each counts by the share of the set that is old.
+
+    A candidate that is judged again does not count, nor do those that were judged after it.
     """
-    judged = [decision.candidate for decision in decisions if decision.heldout == heldout]
-    return 1 + (judged.index(candidate) if candidate in judged else len(judged))
+    return sum(share_old(now, before=each) for each in _before(decisions, now))
+
+
+def tries(decisions: list[Decision], now: Decision) -> float:
+    """Return how many earlier candidates were compared with the same model in use, counted as `worn` counts them."""
+    return sum(share_old(now, before=each) for each in _before(decisions, now) if each.baseline == now.baseline)
+
+
+def undecided_in_a_row(decisions: list[Decision], model: str | None) -> int:
+    """Return how many undecided candidates in a row were put in use without a person, `model` the last of them."""
+    by_candidate = {each.candidate: each for each in decisions}
+    seen: set[str | None] = set()
+    while model in by_candidate and model not in seen:
+        decision = by_candidate[model]
+        if decision.verdict != "undecided" or decision.waits:
+            break
+        seen.add(model)
+        model = decision.baseline
+    return len(seen)
 
 
 def write_down(path: Path, decision: Decision) -> None:
     """Add the decision to the file, or replace the earlier one on the same candidate and held-out set."""
-    decisions = read_decisions(path)
-    same = [(earlier.candidate, earlier.heldout) == (decision.candidate, decision.heldout) for earlier in decisions]
-    if any(same):
-        decisions[same.index(True)] = decision
-    else:
-        decisions.append(decision)
-    with whole_file(path) as beside:
-        write_json(beside, [entry.model_dump() for entry in decisions])
+    decisions = {(each.candidate, each.heldout): each for each in read_decisions(path)}
+    decisions[decision.candidate, decision.heldout] = decision
+    lines = [json.dumps(each.model_dump(exclude_defaults=True), sort_keys=True) for each in decisions.values()]
+    write_whole(path, "".join(f"{line}\n" for line in lines).encode())
+
+
+def _before(decisions: list[Decision], now: Decision) -> list[Decision]:
+    judged = [(each.candidate, each.heldout) for each in decisions]
+    own = (now.candidate, now.heldout)
+    earlier = decisions[: judged.index(own)] if own in judged else decisions
+    return [each for each in earlier if each.candidate != now.candidate]

@@ -10,11 +10,14 @@ import pytest
 class Recorder:
     """A pytest plugin that keeps the findings of the rules, the outcomes of the tests, and their problems.
 
-    A problem is the reason why a test did not judge the candidate.
+    A problem is the reason why a test did not judge the candidate. A doubt is the reason why the candidate is neither
+    shown to be as good as another model, nor worse. Remarks are texts by the name of their list.
     """
 
     def __init__(self) -> None:
         self.rules: list[dict[str, Any]] = []
+        self.doubts: list[dict[str, Any]] = []
+        self.remarks: dict[str, list[str]] = {}
         self.outcomes: list[str] = []
         self.problems: list[str] = []
 
@@ -28,6 +31,10 @@ class Recorder:
             return
         rules = [value for key, value in report.user_properties if key == "rule" and isinstance(value, dict)]
         self.rules += rules
+        self.doubts += [value for key, value in report.user_properties if key == "doubt" and isinstance(value, dict)]
+        for key, value in report.user_properties:
+            if key == "remark" and isinstance(value, dict):
+                self.remarks.setdefault(value["list"], []).append(value["text"])
         self.outcomes.append("error" if report.when != "call" else report.outcome)
         if report.outcome != "passed" and all(rule["passed"] for rule in rules):
             self.problems.append(f"{report.nodeid.split('::')[-1]}: {reason_of(report)}")

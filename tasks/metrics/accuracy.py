@@ -47,7 +47,27 @@ def measure_accuracy(*, labels: Labels, probabilities: Probabilities) -> Accurac
     )
 
 
-def wilson(hits: int, n: int, *, confidence: float) -> tuple[float, float]:
-    """Return both ends of the confidence interval of a share (Wilson 1927)."""
-    interval = binomtest(hits, n).proportion_ci(confidence, method="wilson")
+def wilson(hits: int, n: int, *, confidence: float, design_effect: float = 1.0) -> tuple[float, float]:
+    """Return both ends of the confidence interval of a share (Wilson 1927).
+
+    Samples that come in groups count as fewer, by the design effect (Korn & Graubard 1998).
+    """
+    fewer = max(round(n / design_effect), 1)
+    interval = binomtest(min(round(hits / design_effect), fewer), fewer).proportion_ci(confidence, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def design_effect(hits: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> float:
+    """Return by how much groups multiply the variance of the share of hits (n,), at least 1 (Rao & Scott 1992).
+
+    One group of the mean size that agrees wholly is added: few groups that happen to differ prove nothing.
+
+    Args:
+        groups: (n,), the number of each sample's group, from 0; None where each sample is a group of its own.
+    """
+    if groups is None or not len(hits):
+        return 1.0
+    rests = hits - hits.mean()
+    mean_size = float((np.bincount(groups) ** 2).sum() / len(hits))  # of the group of a sample
+    between = float((np.bincount(groups, weights=rests) ** 2).sum()) + mean_size**2
+    return max(between / (float((rests**2).sum()) + mean_size), 1.0)

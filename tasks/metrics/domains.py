@@ -1,7 +1,6 @@
 """Measure the heads that a candidate has for domains, each beside its general head."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from tasks.metrics.answered import Answered
 from tasks.metrics.measures import measure_model
 from tasks.metrics.options import MeasureOptions
 from tasks.metrics.outcomes import GENERAL
-from tasks.metrics.significance import compare
+from tasks.metrics.significance import compare, part_of, recorded
 from tasks.targets.target import Truths
 
 
@@ -25,6 +24,7 @@ def measure_domains(
     leaked: NDArray[np.bool_],
     is_shared: NDArray[np.bool_],
     seed: int,
+    groups: NDArray[np.int64] | None = None,
 ) -> dict[str, Any]:
     """Return, by domain, the measures of the candidate, which has a head for it, and of its general head.
 
@@ -41,9 +41,12 @@ def measure_domains(
         rows = (domains == domain).to_numpy(bool)
         own = {name: by_model[name].of(rows) for name in by_model if name != "baseline" or is_shared[rows].all()}
         is_right = {name: answered.is_right(truths[rows]) for name, answered in own.items()}
-        flips = compare(candidate=is_right["candidate"], baseline=is_right[GENERAL])
-        measured[domain] = {"num_samples": len(truths[rows]), "flips": asdict(flips)} | {
-            name: measure_model(truths[rows], answered, options=options, leaked=leaked[rows], seed=seed)
+        own_groups = part_of(groups, rows)
+        flips = compare(candidate=is_right["candidate"], baseline=is_right[GENERAL], groups=own_groups)
+        measured[domain] = {"num_samples": len(truths[rows]), "flips": recorded(flips)} | {
+            name: measure_model(
+                truths[rows], answered, options=options, leaked=leaked[rows], seed=seed, groups=own_groups
+            )
             for name, answered in own.items()
         }
     return measured

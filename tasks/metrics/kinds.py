@@ -43,7 +43,13 @@ KINDS = {
 
 
 def measure_errors(
-    truths: Truths, answered: Answered, *, options: MeasureOptions, leaked: NDArray[np.bool_], seed: int
+    truths: Truths,
+    answered: Answered,
+    *,
+    options: MeasureOptions,
+    leaked: NDArray[np.bool_],
+    seed: int,
+    groups: NDArray[np.int64] | None = None,
 ) -> dict[str, Any]:
     """Return the measures of a model: `error` in the target's unit, those of the kind, and their intervals.
 
@@ -62,6 +68,7 @@ def measure_errors(
         confidence=options.confidence,
         num_resamples=options.num_resamples,
         generator=np.random.default_rng(seed),
+        groups=groups,
     )
     without_leaks = answered.errors(truths)[~leaked]
     return {

@@ -1,7 +1,6 @@
 """All measures of a model on held-out samples, and of the candidate against the baseline."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -15,7 +14,7 @@ from tasks.metrics.bootstrap import intervals
 from tasks.metrics.calibration import reliability, squared_errors
 from tasks.metrics.kinds import measure_errors
 from tasks.metrics.options import MeasureOptions
-from tasks.metrics.significance import compare, compare_errors
+from tasks.metrics.significance import compare, compare_errors, part_of, recorded
 from tasks.targets.classes import Classes, is_right
 from tasks.targets.target import Target, Truths
 
@@ -29,6 +28,7 @@ def measure(
     is_shared: NDArray[np.bool_],
     is_adapted: NDArray[np.bool_],
     seed: int,
+    groups: NDArray[np.int64] | None = None,
 ) -> dict[str, Any]:
     """Return the measures of each model and, where there is a baseline, the flips from it to the candidate.
 
@@ -44,10 +44,12 @@ def measure(
         is_shared: (n,).
         is_adapted: (n,), whether the candidate answers by the head of a domain that it is adapted to. Such answers are
             not calibrated: no model's calibration error counts them.
+        groups: (n,), the number of each sample's group, from 0; None where each sample is a group of its own.
     """
     ask = partial(measure_with_adapted, options=options, seed=seed)
     measured: dict[str, Any] = {
-        name: ask(truths, answered, leaked=leaked, is_adapted=is_adapted) for name, answered in by_model.items()
+        name: ask(truths, answered, leaked=leaked, is_adapted=is_adapted, groups=groups)
+        for name, answered in by_model.items()
     }
     target = by_model["candidate"].target
     if not isinstance(target, Classes):
@@ -55,14 +57,15 @@ def measure(
     if "baseline" not in by_model:
         return measured
     both = {name: by_model[name].of(is_shared) for name in ("candidate", "baseline")}
-    known = truths[is_shared]
-    measured["flips"] = asdict(compare(**{name: answered.is_right(known) for name, answered in both.items()}))
+    known, shared_groups = truths[is_shared], part_of(groups, is_shared)
+    is_right_of = {name: answered.is_right(known) for name, answered in both.items()}
+    measured["flips"] = recorded(compare(**is_right_of, groups=shared_groups))
     if not isinstance(target, Classes):
         errors = {name: answered.errors(known) for name, answered in both.items()}
-        measured["change"] = asdict(compare_errors(**errors))
+        measured["change"] = recorded(compare_errors(**errors, groups=shared_groups))
     if is_shared.any() and not is_shared.all():
         measured["shared"] = {
-            name: ask(known, answered, leaked=leaked[is_shared], is_adapted=is_adapted[is_shared])
+            name: ask(known, answered, leaked=leaked[is_shared], is_adapted=is_adapted[is_shared], groups=shared_groups)
             for name, answered in both.items()
         }
     return measured
@@ -76,29 +79,36 @@ def measure_with_adapted(
     leaked: NDArray[np.bool_],
     is_adapted: NDArray[np.bool_],
     seed: int,
+    groups: NDArray[np.int64] | None = None,
 ) -> dict[str, Any]:
     """Return the measures of a model where some samples are answered by heads of domains.
 
     The calibration error is that of the others, whose number is `num_calibrated`; there is none without others.
     """
     ask = partial(measure_model, options=options, seed=seed)
-    measured = ask(truths, answered, leaked=leaked)
+    measured = ask(truths, answered, leaked=leaked, groups=groups)
     if not is_adapted.any():
         return measured
     name, others = "calibration_error", ~is_adapted
     del measured[name], measured["intervals"][name]
     if others.any():
-        part = ask(truths[others], answered.of(others), leaked=leaked[others])
+        part = ask(truths[others], answered.of(others), leaked=leaked[others], groups=part_of(groups, others))
         measured[name], measured["intervals"][name] = part[name], part["intervals"][name]
     return measured | {"num_calibrated": int(others.sum())}
 
 
 def measure_model(
-    truths: Truths, answered: Answered, *, options: MeasureOptions, leaked: NDArray[np.bool_], seed: int
+    truths: Truths,
+    answered: Answered,
+    *,
+    options: MeasureOptions,
+    leaked: NDArray[np.bool_],
+    seed: int,
+    groups: NDArray[np.int64] | None = None,
 ) -> dict[str, Any]:
     """Return the measures of a model that gives the samples these answers."""
     if not isinstance(answered.target, Classes):
-        return measure_errors(truths, answered, options=options, leaked=leaked, seed=seed)
+        return measure_errors(truths, answered, options=options, leaked=leaked, seed=seed, groups=groups)
     labels, probabilities, names = truths, answered.answers, answered.target.names
     accuracy = measure_accuracy(labels=labels, probabilities=probabilities)
     _, error = reliability(labels=labels, probabilities=probabilities, num_bins=options.calibration_bins)
@@ -117,6 +127,7 @@ def measure_model(
             confidence=options.confidence,
             num_resamples=options.num_resamples,
             generator=np.random.default_rng(seed),
+            groups=groups,
         ),
         "recall": {
             name: float(recall) for name, recall in zip(names, accuracy.recall, strict=True) if recall == recall

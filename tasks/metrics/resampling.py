@@ -32,17 +32,23 @@ def intervals_of(
     confidence: float,
     num_resamples: int,
     generator: np.random.Generator,
+    groups: NDArray[np.int64] | None = None,
 ) -> dict[str, tuple[float, float]]:
     """Return a confidence interval for each of the `measured` values of n samples.
 
     The method is that of `bootstrap.intervals`: the Poisson bootstrap, with Wilson's interval for shares and a shifted
-    one for the calibration error.
+    one for the calibration error. Where samples come in `groups` (n,), numbered from 0, whole groups are counted.
     """
+    num_groups = n if groups is None else int(groups.max()) + 1
+    effect = (
+        1.0 if groups is None else float((np.bincount(groups) ** 2).sum() / n)
+    )  # if a group is right or wrong whole
     num = min(num_resamples, max(MOST_VALUES // (n * num_outputs), FEWEST))
     at_once = max(AT_ONCE // n, 1)
     drawn: list[dict[str, Any]] = []
     for start in range(0, num, at_once):
-        drawn.append(measures(generator.poisson(1.0, (min(at_once, num - start), n)).astype(float)))
+        weights = generator.poisson(1.0, (min(at_once, num - start), num_groups)).astype(float)
+        drawn.append(measures(weights if groups is None else weights[:, groups]))
     ends = {}
     for name, value in measured.items():
         if value is None:
@@ -51,7 +57,11 @@ def intervals_of(
         if name == "calibration_error":  # noise alone raises it in a resample
             resampled = np.maximum(resampled + value - np.nanmedian(resampled), 0)
         low, high = np.nanquantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2])
-        ends[name] = wilson(round(value * n), n, confidence=confidence) if name in SHARES else (float(low), float(high))
+        ends[name] = (
+            wilson(round(value * n), n, confidence=confidence, design_effect=effect)
+            if name in SHARES
+            else (float(low), float(high))
+        )
     return ends
 
 

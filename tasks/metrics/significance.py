@@ -1,7 +1,7 @@
 """Test whether a difference between two models on the same samples is more than chance."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import ceil, floor, log2, sqrt
 
 import numpy as np
@@ -20,13 +20,17 @@ class Flips:
     negative: the baseline is right, the candidate is wrong. positive: the other way round.
 
     p_value: the result of the one-sided exact McNemar test (McNemar 1947) that the candidate is worse. It is the
-    probability that so many of the flips are negative if both models are equally good.
+    probability that so many of the flips are negative if both models are equally good. Where samples come in groups,
+    the signs of whole groups are flipped instead.
+
+    design_effect: by how much the groups multiply the variance; so many samples tell as much as one.
     """
 
     negative: int
     positive: int
     num_samples: int
     p_value: float
+    design_effect: float = 1.0
 
     def smallest_detectable(self, *, significance: float) -> float:
         """Return the smallest loss of accuracy, 0..1, that the test would detect."""
@@ -39,7 +43,7 @@ class ErrorChange:
 
     mean, deviation: of the differences candidate - baseline, (num_samples,); 0 where there are none.
 
-    num_different: the differences other than zero.
+    num_different: the differences other than zero. Where samples come in groups, those of groups.
 
     p_value: the result of the one-sided paired test that the candidate is worse (see `paired_test`).
     """
@@ -69,30 +73,89 @@ class ErrorChange:
         return max(by_t, fewest * usual / self.num_samples)
 
 
-def compare(*, candidate: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> Flips:
-    """Count the flips. `candidate` and `baseline`, (n,), state for the same samples whether each model is right."""
+def compare(
+    *, candidate: NDArray[np.bool_], baseline: NDArray[np.bool_], groups: NDArray[np.int64] | None = None
+) -> Flips:
+    """Count the flips. `candidate` and `baseline`, (n,), state for the same samples whether each model is right.
+
+    groups: (n,), the number of each sample's group, from 0; None where each sample is a group of its own.
+    """
     negative = int((baseline & ~candidate).sum())
     positive = int((candidate & ~baseline).sum())
-    return Flips(negative=negative, positive=positive, num_samples=len(candidate), p_value=mcnemar(negative, positive))
+    counts = {"negative": negative, "positive": positive, "num_samples": len(candidate)}
+    if groups is None:
+        return Flips(**counts, p_value=mcnemar(negative, positive))
+    sums = by_group(baseline.astype(float) - candidate, groups)
+    effect = max(float((sums**2).sum()) / max(negative + positive, 1), 1.0)
+    return Flips(**counts, p_value=sign_flips_of_counts(sums), design_effect=effect)
 
 
-def compare_errors(*, candidate: NDArray[np.float64], baseline: NDArray[np.float64]) -> ErrorChange:
+def compare_errors(
+    *, candidate: NDArray[np.float64], baseline: NDArray[np.float64], groups: NDArray[np.int64] | None = None
+) -> ErrorChange:
     """Compare the errors (n,) of two models on the same samples; those that differ in their last bits are equal."""
-    n = len(baseline)
-    least = EQUAL * float(baseline.mean()) if n else 0.0
-    differences = np.where(np.abs(candidate - baseline) > least, candidate - baseline, 0.0)
+    return compare_errors_by(differences(candidate=candidate, baseline=baseline), groups=groups)
+
+
+def compare_errors_by(losses: NDArray[np.float64], *, groups: NDArray[np.int64] | None) -> ErrorChange:
+    """Compare two models by how far the candidate's errors lie above the other's (n,).
+
+    Where samples come in groups, the sums of groups are tested, and `deviation` is that of a sample that is alone.
+    """
+    n = len(losses)
+    sums = losses if groups is None else by_group(losses, groups)
+    spread = float(sums.std(ddof=1)) if len(sums) > 1 and np.ptp(sums) else 0.0
     return ErrorChange(
-        mean=float(differences.mean()) if n else 0.0,
-        deviation=float(differences.std(ddof=1)) if n > 1 and np.ptp(differences) else 0.0,
-        num_different=int(np.count_nonzero(differences)),
+        mean=float(losses.mean()) if n else 0.0,
+        deviation=spread if len(sums) == n else spread * sqrt(len(sums) / n),
+        num_different=int(np.count_nonzero(sums)),
         num_samples=n,
-        p_value=paired_test(differences),
+        p_value=paired_test(sums),
     )
+
+
+def differences(*, candidate: NDArray[np.float64], baseline: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how far the candidate's errors lie above the baseline's (n,); 0 where only their last bits differ."""
+    least = EQUAL * float(baseline.mean()) if len(baseline) else 0.0
+    return np.where(np.abs(candidate - baseline) > least, candidate - baseline, 0.0)
+
+
+def by_group(values: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the sum of the values (n,) in each group."""
+    return np.bincount(groups, weights=values).astype(np.float64)
+
+
+def part_of(groups: NDArray[np.int64] | None, rows: NDArray[np.bool_]) -> NDArray[np.int64] | None:
+    """Return the numbers of the groups of some samples, from 0; None where there are no groups."""
+    return None if groups is None else np.unique(groups[rows], return_inverse=True)[1]
+
+
+def recorded(compared: Flips | ErrorChange) -> dict[str, float | int]:
+    """Return the fields as JSON; there is a design effect where samples come in groups."""
+    facts = asdict(compared)
+    return {name: value for name, value in facts.items() if name != "design_effect" or value != 1.0}
 
 
 def mcnemar(negative: int, positive: int) -> float:
     """Return the one-sided exact p-value that more flips are negative than chance explains."""
     return float(binom.sf(negative - 1, negative + positive, 0.5))
+
+
+def sign_flips_of_counts(sums: NDArray[np.float64]) -> float:
+    """Return the exact one-sided p-value that the whole numbers (groups,) are above zero only by chance.
+
+    It is the share of all choices of their signs with a sum as large. Numbers of one size make a binomial, and those of
+    several sizes are convolved. Without groups, all are 1 or -1, and the test is McNemar's.
+    """
+    sizes, counts = np.unique(np.abs(sums[sums != 0]).astype(np.int64), return_counts=True)
+    if not len(sizes) or sizes[-1] == 1:
+        return mcnemar(int((sums > 0).sum()), int((sums < 0).sum()))
+    shares = np.ones(1)  # of choices, by the sum of the numbers whose sign is positive
+    for size, count in zip(sizes, counts, strict=True):
+        own = np.zeros(size * count + 1)
+        own[::size] = binom.pmf(np.arange(count + 1), count, 0.5)
+        shares = np.convolve(shares, own)
+    return float(min(shares[int(sums[sums > 0].sum()) :].sum(), 1.0))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -109,16 +172,18 @@ def smallest_detectable_loss(flips: Flips, *, significance: float) -> float:
     """Return the smallest true loss of accuracy, 0..1, that the McNemar test would detect with the probability POWER.
 
     The number of flips is assumed to stay the same, or to be larger if so few flips cannot show any loss. Return 1 if
-    there are too few samples to show any loss.
+    there are too few samples to show any loss. Groups count as fewer samples, by the design effect.
     """
-    for num_flips in range(max(flips.negative + flips.positive, 1), flips.num_samples + 1):
+    n = round(flips.num_samples / flips.design_effect)
+    fewest = round((flips.negative + flips.positive) / flips.design_effect)
+    for num_flips in range(max(fewest, 1), n + 1):
         # the test rejects from this number of negative flips on
         critical = int(binom.isf(significance, num_flips, 0.5)) + 1
         if critical > num_flips:
             continue
         shares = np.linspace(0.5, 1.0, 501)
         is_detected = binom.sf(critical - 1, num_flips, shares) >= POWER
-        return float((2 * shares[is_detected.argmax()] - 1) * num_flips / flips.num_samples)
+        return float((2 * shares[is_detected.argmax()] - 1) * num_flips / n)
     return 1.0
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.metrics.accuracy import wilson
+from tasks.metrics.accuracy import design_effect, wilson
 from tasks.metrics.outcomes import right_answers
-from tasks.metrics.significance import compare, compare_errors
+from tasks.metrics.significance import compare, compare_errors, part_of
 
 CLASS, SIZE = "class", "size"  # slices that are not columns of the manifest
 COLUMNS = (
@@ -52,8 +52,9 @@ def slice_table(
     Where the rows have `candidate_error`, it has ERROR_COLUMNS, too, and an accuracy is the share of right answers.
 
     Args:
-        rows: the columns of the manifest, label, candidate, is_shared and, if there is a baseline, baseline. The
-            candidate is compared with the baseline on the rows where is_shared: the baseline knows their class.
+        rows: the columns of the manifest, label, candidate, is_shared and, if there is a baseline, baseline; `cluster`
+            where samples come in groups. The candidate is compared with the baseline on the rows where is_shared: the
+            baseline knows their class.
         columns: `class` for the labels, `size` for an image's shorter side in px or a text's words, or a column of
             the manifest.
         parts: the slices of `class`, by name, as masks of the rows; None for one slice a label.
@@ -92,7 +93,9 @@ def powers_of_two(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def measure(members: pd.DataFrame, confidence: float) -> dict[str, float | int | None]:
     is_right = right_answers(members, model="candidate")
-    low, high = wilson(int(is_right.sum()), len(members), confidence=confidence)
+    groups = pd.factorize(members["cluster"])[0] if "cluster" in members else None
+    effect = design_effect(is_right, groups)
+    low, high = wilson(int(is_right.sum()), len(members), confidence=confidence, design_effect=effect)
     measured: dict[str, float | int | None] = {
         "num_samples": len(members),
         "candidate_accuracy": float(is_right.mean()),
@@ -105,7 +108,8 @@ def measure(members: pd.DataFrame, confidence: float) -> dict[str, float | int |
     if "baseline" not in members or not is_shared.any():
         return measured
     was_right = right_answers(members, model="baseline")[is_shared]
-    flips = compare(candidate=is_right[is_shared], baseline=was_right)
+    shared_groups = part_of(groups, is_shared)
+    flips = compare(candidate=is_right[is_shared], baseline=was_right, groups=shared_groups)
     measured |= {
         "num_shared": int(is_shared.sum()),
         "baseline_accuracy": float(was_right.mean()),
@@ -115,7 +119,7 @@ def measure(members: pd.DataFrame, confidence: float) -> dict[str, float | int |
     if "candidate_error" in members:
         shared = members[is_shared]
         errors = {model: shared[f"{model}_error"].to_numpy() for model in ("candidate", "baseline")}
-        change = asdict(compare_errors(**errors))
+        change = asdict(compare_errors(**errors, groups=shared_groups))
         measured |= {"baseline_error": float(errors["baseline"].mean())}
         measured |= {name: value for name, value in change.items() if name in ERROR_COLUMNS}
     return measured

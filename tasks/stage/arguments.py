@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 HELP = {"-h", "--help"}
 # an argument means the same in every verb; where it does not, the section `Args:` of `run` says so
 MEANINGS = {
+    "anchor": "the JSON file with the errors of the best model that was in use",
     "audit": "the folder that audit wrote: the leaks, and the limits of a near-copy",
     "backbone": "the bundle of the pretrained backbone",
     "backbones": "the folder of weights files",
@@ -24,7 +25,7 @@ MEANINGS = {
     "classes": "the JSON file with the classes of every target",
     "curves": "the folder that the learning curves go to",
     "damaged": "remove the values that do not match their checksums",
-    "decisions": "the JSON file with the candidates that were judged on one held-out set",
+    "decisions": "the file with a JSON object a line, for each candidate that was judged",
     "embeddings": "the folder of vectors, a safetensors file a batch",
     "evaluation": "the folder that evaluate wrote: predictions and metrics",
     "hashes": "perceptual hashes: a safetensors file a batch, or their folder",

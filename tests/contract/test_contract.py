@@ -117,7 +117,7 @@ def test_paths_given_to_the_command_are_declared(stage):
     - the raw batches and the model in use: manifest and record fix their content;
     - the list of batches: a stage depends on a key of it;
     - the embedding store and the scratch folder: they save time and change no result;
-    - the list of decisions: a candidate that is judged again keeps its place in it.
+    - the list of decisions and the anchor: a candidate that is judged again keeps its place, and its verdict.
     """
     declared = [example(each) for each in [*STAGES[stage]["deps"], *STAGES[stage]["outs"]]]
     by_content = {
@@ -126,7 +126,7 @@ def test_paths_given_to_the_command_are_declared(stage):
         "finetune": {"data/raw", r"\${GRAFTLINE_SCRATCH:-data/scratch}"},
         "adapt": {"data/raw", r"\${GRAFTLINE_STORE:-data/store}"},
         "evaluate": {"data/raw", "data/models/baseline", r"\${GRAFTLINE_STORE:-data/store}"},
-        "regression": {"data/decisions.json"},
+        "regression": {"data/decisions.jsonl", "data/anchor.json"},
         "report": {"data/raw"},
     }.get(stage, set())
     for path in set(options(stage).values()) - by_content - set(declared_files(stage)):

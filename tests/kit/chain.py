@@ -24,7 +24,6 @@ class Chain:
         (data / "batches.yaml").write_text("batches: [first]\n", "utf-8")
         write_json(data / "classes.json", {"classes": {}, "version": 0})
         write_json(data / "baseline.json", {})
-        write_json(data / "decisions.json", [])
         raw = data / "raw"
         self.paths: dict[str, dict[str, Path]] = {
             "scan": {"raw": raw / "first", "out": data / "scanned/first"},
@@ -43,7 +42,8 @@ class Chain:
                 "baseline_record": data / "baseline.json", "baseline": data / "baseline", "out": data / "evaluation"
             },
             "regression": {
-                "tests": ROOT / "tests/regression", "decisions": data / "decisions.json", "out": data / "regression"
+                "tests": ROOT / "tests/regression", "decisions": data / "decisions.jsonl",
+                "anchor": data / "anchor.json", "out": data / "regression"
             },
             "report": {"out": folder / "report.html"},
         }  # fmt: skip

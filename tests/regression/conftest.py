@@ -29,12 +29,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
-from tasks.gate.wear import Wear
+from tasks.gate.anchor import Anchors, read_anchors
+from tasks.gate.floor import FLOORS_SHARE
+from tasks.gate.tables import groups_of, paired_with
+from tasks.gate.tries import level_of_try
 from tasks.metrics.outcomes import GENERAL, right_answers
-from tasks.metrics.significance import ErrorChange, Flips
+from tasks.metrics.paired import Paired
+from tasks.metrics.significance import Flips
 from tasks.metrics.slices import ERROR_COLUMNS
 
 Rule = Callable[..., None]
@@ -57,7 +63,11 @@ class Evaluation:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--evaluation", type=Path, required=True, help="the folder that `evaluate` wrote")
-    parser.addoption("--num-decisions", type=int, required=True, help="decisions on this held-out set, with this one")
+    parser.addoption(
+        "--tries", type=float, default=0.0, help="earlier candidates that the model in use was compared with"
+    )
+    parser.addoption("--undecided", type=int, default=0, help="undecided candidates in a row that are in use")
+    parser.addoption("--anchor", type=Path, help="the errors of the best model that was in use")
     parser.addoption("--latency-milliseconds", type=float, help="the candidate's latency; only if params has a budget")
     parser.addoption("--limits", required=True, help="the section `regression` of params.yaml, as JSON")
 
@@ -79,6 +89,8 @@ def heldout(predictions: pd.DataFrame) -> pd.DataFrame:
     The columns are sample_id, batch, path, target, label, is_leaked, is_shared and other columns of the manifest. A
     target of another kind than `classes` has `constant_error`, the error of the best constant answer to train, and a
     number has `label_value`. Where the candidate or the model in use is adapted to domains, every row has its `domain`.
+    Where samples come in groups, every row has its `cluster`. A target of another kind than `classes` has `parts`, the
+    slices of `class` that each row is in.
     """
     parts = ["", *(f"_{name}" for name in (*OF_CLASSES, *OF_OTHERS, "is_right"))]
     answers = [f"{model}{part}" for model in MODELS for part in parts]
@@ -192,12 +204,63 @@ def flips(metrics: dict[str, Any], subject: dict[str, Any]) -> dict[str, Flips]:
 
 
 @pytest.fixture(scope="session")
-def paired(metrics: dict[str, Any], flips: dict[str, Flips]) -> dict[str, Flips | ErrorChange]:
-    """Return, by target, what compares the two models: the flips of classes, the change of the errors else."""
+def groups(heldout: pd.DataFrame) -> NDArray[np.int64]:
+    """Return (n,) the number of the group of each row of `heldout`. Most samples are groups of their own."""
+    return groups_of(heldout)
+
+
+@pytest.fixture(scope="session")
+def paired(
+    heldout: pd.DataFrame, candidate: pd.DataFrame, baseline: pd.DataFrame | None, flips: dict[str, Flips]
+) -> dict[str, tuple[pd.DataFrame, Paired]]:
+    """Return, by target, the rows of `heldout` that can compare candidate and model in use, and both on these rows."""
+    if baseline is None:
+        return {}
+    shared = {target: ((heldout["target"] == target) & heldout["is_shared"]).to_numpy(bool) for target in flips}
     return {
-        target: ErrorChange(**metrics[target]["change"]) if "kind" in metrics[target] else of_classes
-        for target, of_classes in flips.items()
+        target: (heldout[rows], paired_with(heldout[rows], candidate[rows], baseline[rows]))
+        for target, rows in shared.items()
     }
+
+
+@pytest.fixture(scope="session")
+def anchors(request: pytest.FixtureRequest) -> Anchors:
+    """Return, by target, the errors of the best model that was in use."""
+    path = request.config.getoption("--anchor")
+    return read_anchors(path) if path else {}
+
+
+@pytest.fixture(scope="session")
+def tries(request: pytest.FixtureRequest) -> float:
+    """Return how many earlier candidates were compared with the same model in use on this held-out set.
+
+    One that was compared on a held-out set of which a half is new counts as a half.
+    """
+    earlier: float = request.config.getoption("--tries")
+    return earlier
+
+
+@pytest.fixture(scope="session")
+def undecided_before(request: pytest.FixtureRequest) -> int:
+    """Return how many undecided candidates in a row were put in use without a person; the model in use is the last."""
+    number: int = request.config.getoption("--undecided")
+    return number
+
+
+@pytest.fixture(scope="session")
+def level(params: dict[str, Any], tries: float) -> float:
+    """Return the chance that a candidate that lost the margin counts as shown to be as good; tries divide it."""
+    return level_of_try(params["significance"], earlier=tries)
+
+
+@pytest.fixture(scope="session")
+def false_blocks(params: dict[str, Any]) -> dict[str, float]:
+    """Return the chance of a false alarm that the `comparison` with other models has, and that the `floors` have."""
+    floors = ("min_accuracy", "min_class_recall", "min_interval_coverage", "min_unchanged")
+    has_floors = any(params[name] is not None for name in floors) or bool(params["max_error"])
+    for_floors = FLOORS_SHARE if has_floors else 0.0
+    significance = params["significance"]
+    return {"comparison": significance * (1 - for_floors), "floors": significance * for_floors}
 
 
 @pytest.fixture(scope="session")
@@ -205,12 +268,6 @@ def params(request: pytest.FixtureRequest) -> dict[str, Any]:
     """Return the section `regression` of params.yaml."""
     section: dict[str, Any] = json.loads(request.config.getoption("--limits"))
     return section
-
-
-@pytest.fixture(scope="session")
-def wear(request: pytest.FixtureRequest, subject: dict[str, Any]) -> Wear:
-    """Return the number of decisions on this held-out set, and the margin that follows from it."""
-    return Wear(num_decisions=request.config.getoption("--num-decisions"), confidence=subject["confidence"])
 
 
 @pytest.fixture(scope="session")
@@ -261,6 +318,29 @@ def rule(request: pytest.FixtureRequest, record_property: Callable[[str, Any], N
             broken.append(text)
 
     return check
+
+
+@pytest.fixture
+def doubt(record_property: Callable[[str, Any], None]) -> Callable[..., None]:
+    """Return a function that records why the candidate is undecided: it is neither shown to be as good, nor worse.
+
+    A candidate that `waits` is put in use by a person alone.
+    """
+
+    def record(text: str, *, waits: bool) -> None:
+        record_property("doubt", {"text": text, "waits": waits})
+
+    return record
+
+
+@pytest.fixture
+def remark(record_property: Callable[[str, Any], None]) -> Callable[[str, str], None]:
+    """Return a function that adds a text to one of the verdict's lists, such as `unseen`."""
+
+    def record(name: str, text: str) -> None:
+        record_property("remark", {"list": name, "text": text})
+
+    return record
 
 
 @pytest.hookimpl(wrapper=True)

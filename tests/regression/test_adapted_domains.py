@@ -7,7 +7,7 @@ not judged, and the verdict lists it.
 from tasks.metrics.significance import Flips, holm
 
 
-def test_head_of_a_domain_is_not_worse_than_the_general_head(metrics, params, rule):
+def test_head_of_a_domain_is_not_worse_than_the_general_head(metrics, false_blocks, rule):
     judged = [
         (target, domain if domain.isprintable() else ascii(domain), Flips(**measured["flips"]))
         for target, of_target in metrics.items()
@@ -18,8 +18,8 @@ def test_head_of_a_domain_is_not_worse_than_the_general_head(metrics, params, ru
         rule(
             f"{target} p-value that the head of the domain {domain} is no worse there than the general head",
             p_value,
-            at_least=params["significance"],
-            smallest_detectable=flips.smallest_detectable(significance=params["significance"] / len(judged)),
+            at_least=false_blocks["comparison"],
+            smallest_detectable=flips.smallest_detectable(significance=false_blocks["comparison"] / len(judged)),
             parameter="significance",
             advice=f"leave {domain} out of adapt.targets, or try another adapt.method, in params.yaml",
         )

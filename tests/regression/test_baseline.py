@@ -1,30 +1,89 @@
 """The rules against the model in use. A target that it does not have is judged by test_first.py."""
 
-from tasks.gate.non_inferiority import compare_slices
-from tasks.metrics.significance import ErrorChange, Flips, mcnemar, smallest_detectable_excess
+from tasks.gate.anchor import against
+from tasks.gate.comparison import compare_slices, is_doubtful, with_pooled
+from tasks.gate.tables import errors_of, groups_of, slices_of
+from tasks.gate.tries import lead_of_try
+from tasks.metrics.significance import smallest_detectable_excess
 
 
-def test_candidate_is_not_worse_overall_or_on_a_slice(paired, slices, metrics, params, rule):
-    for target, on_all in paired.items():
-        of_row = flips_of if isinstance(on_all, Flips) else change_of
-        on_slices = {
-            f"{row.column} {row.value}": of_row(row)
-            for row in slices[slices["target"] == target].dropna(subset=["num_shared"]).itertuples()
-        }
+def test_candidate_is_not_worse_overall_or_on_a_slice(
+    paired, slices, metrics, subject, params, level, tries, undecided_before, false_blocks, rule, doubt, remark
+):
+    """It is rejected if it is significantly worse, and undecided if the samples do not show that it is as good."""
+    for target, (rows, on_all) in paired.items():
+        margin, unit = margin_of(target, metrics, params), metrics[target].get("unit")
+        columns = dict.fromkeys(slices.loc[slices["target"] == target, "column"])
+        significance = false_blocks["comparison"] / len(paired)
         whole, parts = compare_slices(
             on_all,
-            on_slices,
-            significance=params["significance"] / len(paired),
-            min_samples=params["min_slice_samples"],
+            with_pooled(slices_of(rows, columns), groups=on_all.groups, min_samples=params["min_slice_samples"]),
+            significance=significance,
+            margin=margin,
+            slice_margin=None if unit else params["slice_margin"],
+            level=level,
         )
         for name, comparison in {"all samples": whole, **parts}.items():
+            if comparison.paired.num_groups < params["min_slice_samples"] and not comparison.is_worse:
+                continue  # it was tested with the others, and says little by itself
+            if comparison.p_value < comparison.significance and comparison.is_shown:
+                rule(
+                    f"{target} loss on {name} that is not ruled out",
+                    comparison.bound,
+                    at_most=comparison.margin,
+                    parameter=parameter_of(name, unit),
+                    unit=unit,
+                )
+                continue
             rule(
                 f"{target} p-value that the candidate is no worse on {name}",
                 comparison.p_value,
                 at_least=comparison.significance,
                 smallest_detectable=comparison.smallest_detectable,
                 parameter="significance",
-                unit=metrics[target].get("unit"),
+                unit=unit,
+            )
+        if subject["candidate"] == subject["baseline"]:
+            continue
+        if margin is not None and not whole.is_shown and not whole.is_worse:
+            lead = lead_of_try(earlier=tries) * on_all.standard_error
+            behind = f"it is {amount(on_all.mean, unit)} behind" if on_all.mean > 0 else "it is not behind"
+            is_row_full = undecided_before >= params["max_undecided"]
+            row = f"; {undecided_before} undecided ones in a row were put in use before" if is_row_full else ""
+            doubt(
+                f"{target}: {undecided(whole, level=level, unit=unit)}; {behind} on these{row}",
+                waits=is_row_full or on_all.mean + lead > 0,
+            )
+        for name, comparison in parts.items():
+            if comparison.margin is None or comparison.is_worse:
+                continue
+            if is_doubtful(comparison, significance=significance):
+                lost = amount(comparison.paired.mean, unit)
+                doubt(f"{target}: it lost {lost} on {name}, p-value {comparison.p_value:.2g}", waits=True)
+            bound = comparison.bound
+            if bound is None or bound > comparison.margin:
+                most = amount(1.0 if bound is None else bound, unit)
+                remark("unseen", f"{target} {name} could lose up to {most}")
+
+
+def test_small_losses_do_not_add_up(
+    paired, candidate, anchors, metrics, subject, params, level, tries, undecided_before, doubt
+):
+    """The anchor is the best model that was in use. It is kept until a model in use is shown to be better."""
+    for target, (rows, on_all) in paired.items():
+        anchor, margin = anchors.get(target), margin_of(target, metrics, params)
+        if anchor is None or margin is None or anchor.model in (subject["baseline"], subject["candidate"]):
+            continue
+        own = rows[["sample_id"]].assign(group=groups_of(rows), candidate=errors_of(candidate.loc[rows.index]))
+        compared = against(anchor, own, model="candidate", is_of_classes=on_all.is_of_classes)
+        if compared.num_groups >= params["min_slice_samples"] and compared.p_value_of_margin(margin) >= level:
+            unit = metrics[target].get("unit")
+            most = margin / 2 - lead_of_try(earlier=tries) * compared.standard_error
+            words = f"loss of {amount(compared.mean, unit)}" if compared.mean > 0 else "no loss"
+            doubt(
+                f"{target}: these held-out samples do not show that it lost less than {amount(margin, unit)} against "
+                f"the best model that was in use, {anchor.model[:12]}; they have {words}",
+                waits=compared.mean > most or undecided_before >= params["max_undecided"],
             )
 
 
@@ -45,15 +104,30 @@ def test_few_samples_that_were_right_are_wrong_now(flips, params, rule):
         )
 
 
-def flips_of(row) -> Flips:
-    negative, positive = int(row.negative_flips), int(row.positive_flips)
-    return Flips(
-        negative=negative, positive=positive, num_samples=int(row.num_shared), p_value=mcnemar(negative, positive)
+def margin_of(target, metrics, params):
+    """Return the loss that is allowed: of accuracy, or in the unit of a target of another kind; None for any."""
+    return params["error_margin"].get(target) if "kind" in metrics[target] else params["margin"]
+
+
+def parameter_of(name, unit):
+    return "error_margin" if unit else "margin" if name == "all samples" else "slice_margin"
+
+
+def undecided(whole, *, level, unit):
+    """Return in words what this held-out set can show."""
+    bound, needed = whole.bound, whole.paired.samples_that_show(whole.margin, level=level)
+    shows = "no limit of its loss" if bound is None else f"that it lost less than {amount(bound, unit)}"
+    words = f"this held-out set shows {shows}, expected {amount(whole.margin, unit)}"
+    if needed is None:
+        return words
+    more = max(needed - whole.paired.num_samples, 0)
+    return (
+        f"{words}; {more:,} more held-out samples would show it of an equal model with a probability of 80 %"
+        if more
+        else words
     )
 
 
-def change_of(row) -> ErrorChange:
-    return ErrorChange(
-        mean=row.mean, deviation=row.deviation, num_different=int(row.num_different), num_samples=int(row.num_shared),
-        p_value=row.p_value,
-    )  # fmt: skip
+def amount(loss, unit):
+    """Return a loss in words."""
+    return f"{loss:.3g} {unit}" if unit else f"{100 * loss:.1f} points"

@@ -7,7 +7,7 @@ fails.
 
 import pytest
 
-from tasks.metrics.significance import compare, compare_errors
+from tasks.metrics.paired import paired_classes, paired_errors
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +16,7 @@ def new_targets(metrics, subject):
     return [target for target in metrics if target not in subject["lost_classes"]]
 
 
-def test_candidate_beats_the_majority_class(new_targets, metrics, heldout, candidate, params, rule):
+def test_candidate_beats_the_majority_class(new_targets, metrics, heldout, candidate, groups, params, rule):
     """The majority class is the most common one in train: a model that learned nothing else answers it always.
 
     For other kinds it is the constant answer with the least mean error on train, such as the median.
@@ -25,13 +25,12 @@ def test_candidate_beats_the_majority_class(new_targets, metrics, heldout, candi
         rows, measured = (heldout["target"] == target).to_numpy(), metrics[target]
         if "kind" in measured:
             answer = measured["constant"]["answer"]
-            gain = compare_errors(
-                candidate=heldout["constant_error"].to_numpy()[rows], baseline=candidate["error"].to_numpy()[rows]
-            )
+            constant, own = heldout["constant_error"].to_numpy()[rows], candidate["error"].to_numpy()[rows]
+            gain = paired_errors(candidate=constant, other=own, groups=groups[rows])
         else:
             answer = measured["majority_class"]["name"]
             is_it = (heldout["label"][rows] == answer).to_numpy()
-            gain = compare(candidate=is_it, baseline=candidate["is_right"].to_numpy()[rows])
+            gain = paired_classes(candidate=is_it, other=candidate["is_right"].to_numpy()[rows], groups=groups[rows])
         rule(
             f"{target} p-value that the candidate is no better than always answering {answer}",
             gain.p_value,
@@ -42,13 +41,16 @@ def test_candidate_beats_the_majority_class(new_targets, metrics, heldout, candi
         )
 
 
-def test_candidate_is_not_worse_than_its_head_alone(new_targets, metrics, heldout, candidate, head, params, rule):
+def test_candidate_is_not_worse_than_its_head_alone(
+    new_targets, metrics, heldout, candidate, head, groups, false_blocks, rule
+):
     """The head alone is the simple model: on the backbone as it came, without fine-tuning."""
     for target in new_targets:
         rows = (heldout["target"] == target).to_numpy()
-        compare_models, compared = (compare_errors, "error") if "kind" in metrics[target] else (compare, "is_right")
-        loss = compare_models(candidate=candidate[compared].to_numpy()[rows], baseline=head[compared].to_numpy()[rows])
-        significance = params["significance"] / len(new_targets)
+        pair, compared = (paired_errors, "error") if "kind" in metrics[target] else (paired_classes, "is_right")
+        own, of_head = (model[compared].to_numpy()[rows] for model in (candidate, head))
+        loss = pair(candidate=own, other=of_head, groups=groups[rows])
+        significance = false_blocks["comparison"] / len(new_targets)
         rule(
             f"{target} p-value that the candidate is no worse than its head alone",
             loss.p_value,

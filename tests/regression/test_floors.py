@@ -1,22 +1,24 @@
 """The rules for every candidate; a floor that is null in params.yaml is none.
 
-The floor of a share rises a little with each decision on one held-out set, and the ceiling of an error falls.
+A share breaks its floor where it is significantly below, so that a model that is as good as its floor is rarely
+rejected, however few samples there are.
 """
 
-from math import sqrt
-
+import numpy as np
 from scipy.stats import norm
 
-from tasks.metrics.significance import POWER, smallest_detectable_shortfall
+from tasks.gate.floor import least_share, p_value_of_floor
+from tasks.metrics.accuracy import design_effect
+from tasks.metrics.significance import POWER, by_group, smallest_detectable_shortfall
 
 
-def test_accuracy_is_above_the_floor(metrics, heldout, candidate, wear, params, rule):
+def test_accuracy_is_above_the_floor(metrics, heldout, candidate, groups, params, false_blocks, rule):
     """A target of another kind than `classes` has a ceiling of its mean error instead, in its unit."""
-    floor = params["min_accuracy"]
+    floor, level = params["min_accuracy"], false_blocks["floors"] / num_floors(metrics, params)
     for target, measured in having("accuracy", metrics) if floor is not None else ():
-        count = int((heldout["target"] == target).sum())
+        num = effective(candidate, groups, heldout["target"] == target)
         accuracy = measured["candidate"]["accuracy"]
-        reach(rule, f"{target} accuracy", accuracy, count, floor, wear, parameter="min_accuracy")
+        reach(rule, f"{target} accuracy", accuracy, num, floor, level=level, parameter="min_accuracy")
     units = {target: measured["unit"] for target, measured in having("error", metrics)}
     for target, ceiling in params["max_error"].items():
         if target not in units:
@@ -24,35 +26,45 @@ def test_accuracy_is_above_the_floor(metrics, heldout, candidate, wear, params, 
                 f"regression.max_error names {target!r}, expected a target of the kind several, ordinal or number "
                 f"({', '.join(units) or 'there is none'}): correct params.yaml; classes have min_accuracy"
             )
-        errors = candidate["error"][heldout["target"] == target]
-        standard_error = errors.std(ddof=1) / sqrt(len(errors)) if len(errors) > 1 else 0.0
-        margin = wear.margin_of_mean(standard_error)
+        rows = (heldout["target"] == target).to_numpy(bool)
+        errors = candidate["error"][rows].to_numpy()
+        rests = by_group(errors - errors.mean(), np.unique(groups[rows], return_inverse=True)[1])
+        standard_error = float(np.sqrt((rests**2).sum())) / len(errors)
+        margin = float(norm.isf(level)) * standard_error  # chance explains so much
         rule(
-            f"{target} mean error",
+            f"{target} mean error beside a ceiling of {ceiling:g}",
             errors.mean(),
-            at_most=ceiling - margin,
-            smallest_detectable=max(float(norm.ppf(POWER)) * standard_error - margin, 0.0),
+            at_most=ceiling + margin,
+            smallest_detectable=float(norm.ppf(POWER)) * standard_error + margin,
             parameter="max_error",
             unit=units[target],
         )
 
 
-def test_no_class_is_lost(metrics, heldout, subject, wear, params, rule):
+def test_no_class_is_lost(metrics, heldout, candidate, groups, subject, params, false_blocks, rule, remark):
     for target in subject.get("lost_targets", []):
         rule(f"{target} is a target of the model in use, and the candidate lacks it", 1, at_most=0)
     for target, names in subject["lost_classes"].items():
         rule(f"{target} classes that the model in use knows and the candidate does not", len(names), at_most=0)
-    floor = params["min_class_recall"]
+    floor, level = params["min_class_recall"], false_blocks["floors"] / num_floors(metrics, params)
     for target, measured in having("recall", metrics) if floor is not None else ():
-        counts = heldout.loc[heldout["target"] == target, "label"].value_counts()
         recalls = measured["candidate"]["recall"]
-        # the class that is farthest below its floor, or least above it; the floor of a small class rises more
-        least = min(recalls, key=lambda name: recalls[name] - wear.margin(recalls[name], counts[name]))
-        count, name = int(counts[least]), f"{target} recall of {least}"
-        reach(rule, name, recalls[least], count, floor, wear, parameter="min_class_recall")
+        is_target = heldout["target"] == target
+        nums = {name: effective(candidate, groups, is_target & (heldout["label"] == name)) for name in recalls}
+        small = [name for name, num in nums.items() if not least_share(floor, num_samples=num, level=level)]
+        for name in small:
+            remark("classes_too_small", f"{target} {name}")
+        judged = {name: nums[name] for name in recalls if name not in small}
+        if not judged:
+            continue
+        of_class = level / len(judged)  # Holm's first step: the class with the least p-value decides
+        p_values = {name: p_value_of_floor(recalls[name], floor=floor, num_samples=judged[name]) for name in judged}
+        least = min(judged, key=p_values.__getitem__)
+        name = f"{target} recall of {least}"
+        reach(rule, name, recalls[least], judged[least], floor, level=of_class, parameter="min_class_recall")
 
 
-def test_confidence_is_calibrated(metrics, heldout, subject, wear, params, rule):
+def test_confidence_is_calibrated(metrics, heldout, candidate, groups, subject, params, false_blocks, rule):
     """The interval of a number holds the truth as often as its floor says.
 
     The heads of domains are not calibrated: the samples that they answer have no part in the calibration error.
@@ -69,11 +81,13 @@ def test_confidence_is_calibrated(metrics, heldout, subject, wear, params, rule)
             smallest_detectable=float(norm.ppf(POWER) * standard_error),
             parameter="max_calibration_error",
         )
-    floor = params["min_interval_coverage"]
+    floor, level = params["min_interval_coverage"], false_blocks["floors"] / num_floors(metrics, params)
     for target, measured in having("coverage", metrics) if floor is not None else ():
-        count, coverage = int((heldout["target"] == target).sum()), measured["candidate"]["coverage"]
+        is_target, coverage = heldout["target"] == target, measured["candidate"]["coverage"]
+        is_within = heldout["label_value"].between(candidate["low"], candidate["high"])
+        num = effective(candidate.assign(is_right=is_within), groups, is_target)
         name = f"{target} share within the interval"
-        reach(rule, name, coverage, count, floor, wear, parameter="min_interval_coverage")
+        reach(rule, name, coverage, num, floor, level=level, parameter="min_interval_coverage")
     for target, measured in having("num_calibrated", metrics) if ceiling is not None else ():
         if not measured["candidate"]["num_calibrated"]:
             raise LookupError(
@@ -83,13 +97,13 @@ def test_confidence_is_calibrated(metrics, heldout, subject, wear, params, rule)
             )
 
 
-def test_answers_do_not_change_with_what_should_not_matter(metrics, heldout, params, rule):
-    floor = params["min_unchanged"]
+def test_answers_do_not_change_with_what_should_not_matter(metrics, heldout, params, false_blocks, rule):
+    floor, level = params["min_unchanged"], false_blocks["floors"] / num_floors(metrics, params)
     for target, measured in metrics.items() if floor is not None else ():
         count = int((heldout["target"] == target).sum())
         for perturbation, share in measured["candidate"]["unchanged"].items():
             name = f"{target} answers unchanged when {perturbation}"
-            reach(rule, name, share, count, floor, parameter="min_unchanged")
+            reach(rule, name, share, count, floor, level=level, parameter="min_unchanged")
 
 
 def test_bundle_is_no_larger_than_its_budget(subject, params, rule):
@@ -111,8 +125,31 @@ def having(name, metrics):
     return [(target, measured) for target, measured in metrics.items() if name in measured["candidate"]]
 
 
-def reach(rule, name, share, num_samples, floor, wear=None, *, parameter):
-    """Check a share of `num_samples` against a floor, which rises with the wear."""
-    margin = wear.margin(share, num_samples) if wear else 0.0
-    detectable = smallest_detectable_shortfall(floor, num_samples=num_samples, margin=margin)
-    rule(name, share, at_least=floor + margin, smallest_detectable=detectable, parameter=parameter)
+def num_floors(metrics, params):
+    """Return among how many floors the chance of a false alarm is divided, at least 1."""
+    by_measure = {"min_accuracy": "accuracy", "min_class_recall": "recall", "min_interval_coverage": "coverage"}
+    floors = [
+        target
+        for name, measure in by_measure.items()
+        if params[name] is not None
+        for target, _ in having(measure, metrics)
+    ]
+    if params["min_unchanged"] is not None:
+        floors += [each for measured in metrics.values() for each in measured["candidate"]["unchanged"]]
+    return max(len(floors) + len(params["max_error"]), 1)
+
+
+def effective(candidate, groups, rows):
+    """Return how many samples the rows tell as much as: those that come in groups count as fewer."""
+    rows = rows.to_numpy(bool)
+    is_right = candidate["is_right"].to_numpy(bool)[rows]
+    return len(is_right) / design_effect(is_right, np.unique(groups[rows], return_inverse=True)[1])
+
+
+def reach(rule, name, share, num_samples, floor, *, level, parameter):
+    """Check that a share of `num_samples` is not significantly below its floor."""
+    limit = least_share(floor, num_samples=num_samples, level=level)
+    n = max(round(num_samples), 1)
+    detectable = smallest_detectable_shortfall(floor, num_samples=n, margin=limit - floor)
+    title = f"{name} beside a floor of {floor:g}"
+    rule(title, share, at_least=limit, smallest_detectable=detectable, parameter=parameter)

@@ -68,7 +68,7 @@ class Project:
                 rows.append(
                     {"batch": batch, "path": path.name, "sample_id": sample_id(path.read_bytes()),
                      "domain": "sketch" if is_sketch else None, "split": split, "width": SIZE, "height": SIZE,
-                     "truth": labels} | (labels if split != "pool" else dict.fromkeys(labels))
+                     "group": None, "truth": labels} | (labels if split != "pool" else dict.fromkeys(labels))
                 )  # fmt: skip
                 pictures.append(self.backbone.transform.prepare(picture))
             tables.append(pd.DataFrame(rows))
@@ -174,7 +174,7 @@ def judged(project, shell_in):
         (folder / "params.yaml").write_text(text, "utf-8")
         done = shell_in(
             folder, "regression", "--evaluation", evaluation.folder, "--candidate", project.folder / "adapted",
-            "--tests", "rules", "--decisions", "decisions.json", "--out", "out",
+            "--tests", "rules", "--decisions", "decisions.jsonl", "--anchor", "anchor.json", "--out", "out",
         )  # fmt: skip
         return done, read_json(folder / "out/verdict.json")
 

@@ -110,6 +110,28 @@ def test_model_counts_as_rolled_back_until_a_person_puts_it_in_use_again():
     assert taken_back([], "a") is None
 
 
+def test_retraining_does_not_put_an_undecided_candidate_that_waits_in_use():
+    verdict = {
+        "verdict": "undecided",
+        "promotes": False,
+        "candidate": "b",
+        "rules": [],
+        "problems": [],
+        "doubts": ["few"],
+    }
+    result = decide(verdict, promote="accepted", hours=1, is_partial=False)
+    assert "the candidate is undecided and waits for a person: few; see" in result
+
+
+def test_undecided_candidate_that_passes_is_treated_as_an_accepted_one():
+    for line in (entry(1, "a"), entry(2, "b", "a"), entry(3, "a", "b", "rollback") | {"why": "worse at night"}):
+        append(line)
+    verdict = {"verdict": "undecided", "promotes": True, "candidate": "b"}
+    assert decide(verdict, promote="never", hours=1, is_partial=False) == "the candidate is undecided"
+    result = decide(verdict, promote="accepted", hours=1, is_partial=False)
+    assert "the candidate is undecided, and not put in use: v3 rolled it back" in result
+
+
 def test_retraining_does_not_put_a_rolled_back_model_in_use():
     for line in (entry(1, "a"), entry(2, "b", "a"), entry(3, "a", "b", "rollback") | {"why": "worse at night"}):
         append(line)

@@ -256,7 +256,7 @@ def put_in_use(evaluated, dvc, tmp_path_factory):
     shutil.copytree(evaluated, copy, symlinks=True)
     with (copy / "dvc.lock").open("a") as lock:
         lock.write("# as the run left it\n")
-    with (copy / "data/decisions.json").open("a") as decisions:
+    with (copy / "data/decisions.jsonl").open("a") as decisions:
         decisions.write("\n")
     git("tag", "classifier@v4.0.0", folder=copy)
     dvc(copy, "config", "--local", "core.autostage", "true")
@@ -267,7 +267,7 @@ def put_in_use(evaluated, dvc, tmp_path_factory):
 def test_commit_of_a_promotion_has_what_says_how_the_model_was_made_and_judged(put_in_use):
     """Even if nobody committed it before."""
     committed = git("show", "--name-only", "--format=", "classifier@v5.0.0^{}", folder=put_in_use).split()
-    assert {"dvc.lock", "data/decisions.json"} <= set(committed)
+    assert {"dvc.lock", "data/decisions.jsonl"} <= set(committed)
 
 
 def test_version_whose_tag_is_taken_is_skipped(put_in_use):

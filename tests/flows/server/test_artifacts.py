@@ -20,6 +20,16 @@ def test_names_from_the_data_are_text_in_the_verdict():
     assert [line for line in text.splitlines() if line.startswith("#")] == ["# The candidate is rejected"]
 
 
+def test_undecided_verdict_says_why_and_whether_a_person_is_asked():
+    verdict = {"verdict": "undecided", "baseline": "b" * 64, "candidate": "c" * 64, "num_heldout": 9, "problems": []}
+    verdict |= {"rules": [], "doubts": [f"label: {HOSTILE}"]}
+    text = in_words(verdict | {"promotes": False})
+    assert "# The candidate is undecided" in text
+    assert "Undecided: label: \\<script\\>" in text
+    assert "It waits for a person." in text
+    assert "It may be put in use all the same." in in_words(verdict | {"promotes": True})
+
+
 def test_effect_that_a_rule_could_have_detected_has_its_unit():
     rule = {"name": "angle mean error", "value": 3.0, "bound": "at most 4", "passed": True, "smallest_detectable": 0.5}
     verdict = {"verdict": "accepted", "baseline": None, "candidate": "c" * 64, "num_heldout": 9, "problems": []}

@@ -30,7 +30,7 @@ stages:
     frozen: true
     cmd: exec true --raw data/raw/first
   regression:
-    cmd: exec sh judge.sh --decisions data/decisions.json --out data/regression
+    cmd: exec sh judge.sh --decisions data/decisions.jsonl --anchor data/anchor.json --out data/regression
     deps: [params.yaml]
     outs: [data/regression]
   # {CANDIDATE}

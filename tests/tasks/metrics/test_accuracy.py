@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from tasks.metrics.accuracy import measure_accuracy, wilson
+from tasks.metrics.accuracy import design_effect, measure_accuracy, wilson
 
 # Six samples of three classes. Predicted: 0 0 1 1 1 2; samples 0, 1, 3 and 5 are right.
 LABELS = np.array([0, 0, 0, 1, 2, 2])
@@ -62,3 +62,12 @@ def test_more_confidence_is_a_wider_interval():
 def test_no_samples_are_refused_with_the_remedy():
     with pytest.raises(ValueError, match=r"there are no held-out samples: add data, or raise validate\.heldout_fr"):
         measure(LABELS[:0], PROBABILITIES[:0])
+
+
+def test_groups_that_are_right_or_wrong_as_a_whole_count_once():
+    hits = np.repeat([True, True, True, False] * 25, 5)
+    assert design_effect(hits, np.repeat(np.arange(100), 5)) == pytest.approx(5, rel=0.05)
+    assert design_effect(hits, np.arange(500)) == 1.0
+    wide, narrow = (wilson(375, 500, confidence=0.95, design_effect=effect) for effect in (5.0, 1.0))
+    assert wide == wilson(75, 100, confidence=0.95)
+    assert wide[0] < narrow[0] < narrow[1] < wide[1]

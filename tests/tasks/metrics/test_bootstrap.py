@@ -67,3 +67,18 @@ def test_equal_seeds_give_equal_intervals_and_others_do_not():
 def test_brier_score_of_a_sure_and_right_model_is_0_and_of_a_sure_and_wrong_one_2():
     labels = np.array([0, 0])
     assert squared_errors(labels=labels, probabilities=np.array([[1.0, 0.0], [0.0, 1.0]])).tolist() == [0.0, 2.0]
+
+
+def test_interval_of_samples_that_come_in_groups_is_that_of_as_many_samples_as_groups():
+    """Each of 150 samples is there ten times: the intervals are those of the 150, not narrower."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 2, 150)
+    probabilities = generator.dirichlet([1, 1], 150)
+    options = {"num_bins": 5, "confidence": 0.95, "num_resamples": 1000}
+    alone = intervals(labels=labels, probabilities=probabilities, generator=np.random.default_rng(1), **options)
+    grouped = intervals(
+        labels=np.repeat(labels, 10), probabilities=np.repeat(probabilities, 10, axis=0),
+        groups=np.repeat(np.arange(150), 10), generator=np.random.default_rng(1), **options,
+    )  # fmt: skip
+    for name, (low, high) in alone.items():
+        assert grouped[name] == pytest.approx((low, high), abs=0.15 * (high - low)), name

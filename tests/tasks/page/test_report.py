@@ -61,6 +61,20 @@ def test_page_says_that_the_candidate_is_accepted(page):
     assert "No model is in use yet" in text
 
 
+@pytest.mark.parametrize(
+    ("promotes", "what_follows"),
+    [(True, "It may be put in use all the same, because it is not behind."), (False, "It waits for a person.")],
+)
+def test_undecided_candidate_is_shown_with_its_doubts_and_what_follows(judged, promotes, what_follows):
+    doubt = f"label: shows that it lost less than 3.1 points {HOSTILE}"
+    text = judged(
+        verdict="undecided", promotes=promotes, doubts=[doubt], unseen=["label class cat could lose up to 9 points"]
+    )
+    assert "? The candidate is undecided The only rule holds" in text
+    assert f"{what_follows} label: shows that it lost less than 3.1 points &lt;script&gt;" in text
+    assert "1 slice could have lost more than the margin unseen label class cat could lose up to 9 points" in text
+
+
 def test_rejected_candidate_is_shown_with_the_rule_that_it_broke(page):
     text = words(page(verdict="rejected", was_wrong=[]))
     assert "The candidate is rejected 1 of 1 rule is broken, on 12 held-out samples." in text

@@ -1,0 +1,87 @@
+"""The anchor: the best model that was in use, by its held-out answers, so that many small losses do not add up unseen.
+
+Its errors travel with git. The anchor stays until a model in use is shown to be better.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from tasks.machine.files import whole_file, write_json
+from tasks.metrics.paired import Paired, paired_classes, paired_errors
+
+MOST = 20_000  # samples whose errors are kept: those with the smallest sample_ids, a random part
+BETTER = 0.01  # the p-value below which a model in use is shown to be better; as good ones rarely are by chance
+DIGITS = 16  # of a sample_id
+
+
+class Anchor(BaseModel):
+    """The errors of the best model that was in use, by the beginning of the sample_id. Of classes 1 is wrong."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    model: str
+    errors: dict[str, float]
+
+
+Anchors = dict[str, Anchor]  # by target
+
+
+def read_anchors(path: Path) -> Anchors:
+    """Return the anchors; none if there is no file yet. Raises ValueError if the file is malformed."""
+    if not path.exists():
+        return {}
+    try:
+        return TypeAdapter(Anchors).validate_json(path.read_bytes())
+    except ValidationError:
+        raise ValueError(f"{path} does not have the errors of the anchor: restore it with git") from None
+
+
+def write_anchors(path: Path, anchors: Mapping[str, Anchor]) -> None:
+    with whole_file(path) as beside:
+        write_json(beside, {target: anchor.model_dump() for target, anchor in anchors.items()})
+
+
+def raised(anchors: Anchors, rows: Mapping[str, pd.DataFrame], *, model: str, min_samples: int) -> Anchors:
+    """Return the anchors after a look at the model in use, which becomes the anchor where it is shown to be better.
+
+    It becomes the anchor, too, where there is none, or where too few samples are left on which the anchor's errors are
+    known.
+
+    Args:
+        rows: by target, a row a sample that the model in use did not learn from: `sample_id`, its `baseline` error, and
+            `group`.
+        model: the digest of the model in use.
+    """
+    return anchors | {target: _raised(anchors.get(target), table, model, min_samples) for target, table in rows.items()}
+
+
+def against(anchor: Anchor, rows: pd.DataFrame, *, model: str, is_of_classes: bool) -> Paired:
+    """Compare a model with the anchor on the samples of which the anchor's errors are known.
+
+    Args:
+        rows: as of `raised`, with the errors of `model`, a column.
+    """
+    known = rows["sample_id"].str[:DIGITS].map(anchor.errors)
+    is_there = known.notna().to_numpy()
+    groups = pd.factorize(rows["group"][is_there])[0].astype(np.int64)
+    other, own = (np.asarray(errors[is_there], np.float64) for errors in (known, rows[model]))
+    if is_of_classes:
+        return paired_classes(candidate=own == 0, other=other == 0, groups=groups)
+    return paired_errors(candidate=own, other=other, groups=groups)
+
+
+def _raised(anchor: Anchor | None, rows: pd.DataFrame, model: str, min_samples: int) -> Anchor:
+    if anchor is not None and anchor.model != model:
+        is_of_classes = set(np.unique(rows["baseline"])) <= {0.0, 1.0}
+        lead = against(anchor, rows, model="baseline", is_of_classes=is_of_classes)
+        better = Paired(losses=-lead.losses, groups=lead.groups, is_of_classes=is_of_classes)
+        if lead.num_groups >= min(min_samples, rows["group"].nunique()) and better.p_value >= BETTER:
+            return anchor
+    kept = rows.sort_values("sample_id").head(MOST)
+    pairs = zip(kept["sample_id"], kept["baseline"], strict=True)
+    errors = {sample_id[:DIGITS]: float(error) for sample_id, error in pairs}
+    return Anchor(model=model, errors=errors)

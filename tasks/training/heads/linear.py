@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from tasks.machine.cores import spread
 from tasks.targets.classes import Classes
 from tasks.targets.number import Number
 from tasks.targets.several import Several
 from tasks.targets.target import Target, Truths
-from tasks.training.heads.logistic import CAUTION, STRONGER, VAL_ROWS, LinearHead, Solver, fit_head, val_logits
+from tasks.training.heads.choice import Choice
+from tasks.training.heads.logistic import LinearHead, Solver, all_val_logits, fit_head
 from tasks.training.heads.options import HeadOptions
 from tasks.training.heads.ordinal import Cumulative
 from tasks.training.heads.ridge import path
@@ -44,17 +44,17 @@ def fit_linear(
     if isinstance(target, Classes):
         return fit_head(train, val, options, classes=target.names, cautious=cautious)
     vectors, truths = train
-    strengths = sorted({*options.l2_strengths, *(STRONGER if cautious else ())}, reverse=True)
-    without_val = strengths[len(strengths) // 2]
+    choice = Choice(options.l2_strengths, cautious=cautious)
     best: LinearHead | None = None
-    lowest = np.inf
     with threadpool_limits(1):  # each core works on other rows, so the bits do not depend on the number of cores
         rows = labelled_rows(target, vectors, truths, has_one_scale=cautious)
-        for number, (l2, (weight, bias)) in enumerate(path_of(target, rows, truths, options, strengths)):
-            loss = val_loss(target, weight, bias, val)
-            compared = np.inf if loss is None else loss + (CAUTION * number / len(val[1]) if cautious else 0.0)
-            if l2 == without_val if loss is None else best is None or compared < lowest:
-                best, lowest = LinearHead(weight=weight, bias=bias, l2=l2, val_log_loss=loss), compared
+        for l2, (weight, bias) in path_of(target, rows, truths, options, choice.strengths):
+            losses = val_losses(target, weight, bias, val)
+            if choice.takes(l2, losses):
+                loss = float(losses.mean()) if len(losses) else None
+                best = LinearHead(weight=weight, bias=bias, l2=l2, val_log_loss=loss)
+            if choice.is_over:
+                break
     assert best is not None
     return best
 
@@ -121,14 +121,11 @@ def with_constants(layer: Layer64, truths: Truths, is_learned: NDArray[np.bool_]
     return weight, bias
 
 
-def val_loss(target: Target, weight: Array, bias: Array, val: tuple[Vectors, Truths]) -> float | None:
-    """Return the mean loss on val, calibrated; None without labels."""
+def val_losses(target: Target, weight: Array, bias: Array, val: tuple[Vectors, Truths]) -> Array:
+    """Return the losses (n,) on val, calibrated."""
     vectors, truths = val
     if not len(truths):
-        return None
-    starts = range(0, len(truths), VAL_ROWS)
-    logits = np.concatenate(
-        list(spread(starts, lambda start: val_logits(weight, bias, vectors[start : start + VAL_ROWS])))
-    )
+        return np.empty(0)
+    logits = all_val_logits(weight, bias, vectors)
     calibrated, temperature = target.calibrate(logits, truths, doubt=0.0)
-    return float(calibrated.losses(logits, truths, temperature=temperature).mean())
+    return np.asarray(calibrated.losses(logits, truths, temperature=temperature))

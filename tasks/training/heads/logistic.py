@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from tasks.machine.cores import spread
 from tasks.targets.classes import log_probabilities, losses
 from tasks.targets.temperature import fit_temperature
+from tasks.training.heads.choice import Choice
 from tasks.training.heads.cross_entropy import CrossEntropy, Pass
 from tasks.training.heads.options import ClassWeights, HeadOptions
 from tasks.training.heads.quasi_newton import TOLERANCE, Memory, Solution, new_memory, objective, solve
@@ -23,8 +24,6 @@ logger = logging.getLogger("graftline")
 NUM_EXTRAPOLATED = 3  # solutions behind the curve that leads to the next
 CHOICE_TOLERANCE = 5e-4  # of the objective, enough to compare strengths on val; the best is then solved to TOLERANCE
 VAL_ROWS = 1024  # whose logits are computed at a time
-STRONGER = (3.0, 10.0, 30.0)  # strengths that a cautious choice tries besides
-CAUTION = 0.25  # nats of val's labels in all, that a cautious choice asks for a strength over the next stronger one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,20 +74,19 @@ def fit_head(
             options.class_weights,
             max_iterations=options.max_iterations,
         )
-        strengths = sorted({*options.l2_strengths, *(STRONGER if cautious else ())}, reverse=True)
-        without_val = strengths[len(strengths) // 2]
+        choice = Choice(options.l2_strengths, cautious=cautious)
         best: Candidate | None = None
-        for number, (l2, solution) in enumerate(solver.path(strengths, relative_tolerance=CHOICE_TOLERANCE)):
-            loss = log_loss(*solver.fold(solution), val)
-            if cautious and loss is not None:
-                loss = calibrated_log_loss(*solver.fold(solution), val) + CAUTION * number / len(val[1])
-            is_better = l2 == without_val if loss is None else best is None or loss < (best.val_log_loss or 0.0)
-            if is_better:
-                best = Candidate(l2, solution, replace(solver.memory), loss)
+        for l2, solution in solver.path(choice.strengths, relative_tolerance=CHOICE_TOLERANCE):
+            if choice.takes(l2, val_losses(*solver.fold(solution), val, is_calibrated=cautious)):
+                best = Candidate(l2, solution, replace(solver.memory))
+            if choice.is_over:
+                break
         assert best is not None
         solver.memory = best.memory
         weight, bias = solver.fold(solver.solve(best.l2, start=best.solution.point, found=best.solution.found))
-        return LinearHead(weight=weight, bias=bias, l2=best.l2, val_log_loss=log_loss(weight, bias, val))
+        losses_of_val = val_losses(weight, bias, val, is_calibrated=False)
+        val_log_loss = float(losses_of_val.mean()) if len(losses_of_val) else None
+        return LinearHead(weight=weight, bias=bias, l2=best.l2, val_log_loss=val_log_loss)
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,6 @@ class Candidate:
     l2: float
     solution: Solution
     memory: Memory
-    val_log_loss: float | None
 
 
 class Solver:
@@ -176,26 +173,18 @@ def weights_of_classes(rows: TrainingRows, class_weights: ClassWeights) -> Array
     return rows.num / (rows.num_outputs * counts) if class_weights == "balanced" else np.ones(rows.num_outputs)
 
 
-def log_loss(weight: Array, bias: Array, val: tuple[Vectors, Labels]) -> float | None:
-    """Return the mean log-loss over val in nats; None without labels."""
+def val_losses(weight: Array, bias: Array, val: tuple[Vectors, Labels], *, is_calibrated: bool) -> Array:
+    """Return the log-losses (n,) on val in nats, calibrated with the temperature that makes their mean lowest."""
     vectors, labels = val
-    if not len(labels):
-        return None
-
-    def of_rows(start: int) -> float:
-        logits = val_logits(weight, bias, vectors[start : start + VAL_ROWS])
-        return float(losses(logits, labels[start : start + VAL_ROWS]).sum())
-
-    return sum(spread(range(0, len(labels), VAL_ROWS), of_rows)) / len(labels)
+    logits = all_val_logits(weight, bias, vectors)
+    return losses(logits / fit_temperature(logits, labels) if is_calibrated else logits, labels)
 
 
-def calibrated_log_loss(weight: Array, bias: Array, val: tuple[Vectors, Labels]) -> float:
-    """Return the mean log-loss over val in nats, with the temperature that makes it lowest."""
-    vectors, labels = val
-    starts = range(0, len(labels), VAL_ROWS)
-    parts = list(spread(starts, lambda start: val_logits(weight, bias, vectors[start : start + VAL_ROWS])))
-    logits = np.concatenate(parts)
-    return float(losses(logits / fit_temperature(logits, labels), labels).mean())
+def all_val_logits(weight: Array, bias: Array, vectors: Vectors) -> Array:
+    """Return (n, num_classes) of vectors (n, dim), VAL_ROWS at a time."""
+    starts = range(0, vectors.shape[0], VAL_ROWS)
+    parts = spread(starts, lambda start: val_logits(weight, bias, vectors[start : start + VAL_ROWS]))
+    return np.concatenate([np.empty((0, len(bias))), *parts])
 
 
 def val_logits(weight: Array, bias: Array, vectors: NDArray[np.floating]) -> Array:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg.blas import ssyrk
 
 from tasks.targets.number import HUBER_WIDTH, NumberLoss
 from tasks.training.heads.rows import Array, Chunk, StandardRows
@@ -20,6 +21,7 @@ SETTLED = 1e-4  # standard deviations, of the fit to any row
 class Gram:
     """The products of the standardised rows, whose mean is 0, over n: (dim, dim), or (n, n) of few rows.
 
+    It has the upper triangle, in float64: the products of a chunk are in float32, and their sums in float64.
     The rows keep it, so it does not keep them: a circle would stay in memory until the garbage collector runs.
     """
 
@@ -30,7 +32,7 @@ class Gram:
             whole = self.few.astype(np.float64)
             self.products = whole @ whole.T / rows.num
             return
-        self.products = np.zeros((rows.dim, rows.dim))
+        self.products = np.zeros((rows.dim, rows.dim), order="F")
         for product in rows.map(lambda chunk: own_products(chunk.vectors)):
             self.products += product
         self.products /= rows.num
@@ -41,12 +43,20 @@ class Gram:
         factor, is_lower = cho_factor(matrix, overwrite_a=True, check_finite=False)
         return factor, is_lower
 
-    def weight(self, rows: StandardRows, factor: tuple[Array, bool], numbers: Array) -> Array:
-        """Return the weights (dim,) with the least squares to centred numbers (n,)."""
+    def right_side(self, rows: StandardRows, numbers: Array) -> Array:
+        """Return the products (dim,) of the rows with centred numbers (n,) over n; of few rows, the numbers over n."""
         if self.few is not None:
-            return np.asarray(self.few.T @ cho_solve(factor, numbers, check_finite=False)) / rows.num
-        parts = rows.map(lambda chunk: numbers[rows.slices[chunk.number]] @ chunk.vectors)
-        return np.asarray(cho_solve(factor, sum(parts) / rows.num, check_finite=False))
+            return numbers / rows.num
+        single = numbers.astype(np.float32)
+        products = np.zeros(rows.dim)
+        for product in rows.map(lambda chunk: single[rows.slices[chunk.number]] @ chunk.vectors):
+            products += product
+        return products / rows.num
+
+    def weight(self, factor: tuple[Array, bool], right_side: Array) -> Array:
+        """Return the weights (dim,) with the least squares."""
+        solved = cho_solve(factor, right_side, check_finite=False)
+        return np.asarray(solved if self.few is None else self.few.T @ solved)
 
 
 def path(
@@ -58,24 +68,26 @@ def path(
     `squared` is half the square; `huber` is linear beyond HUBER_WIDTH. A layer has weight (1, dim) and bias (1,).
     """
     gram = rows.once("gram", Gram)
-    for l2 in sorted(set(l2_strengths), reverse=True):
-        weight, middle = solve(rows, gram, gram.factor(l2), numbers, loss=loss)
-        yield l2, rows.fold(weight[None], np.array([middle]))
-
-
-def solve(
-    rows: StandardRows, gram: Gram, factor: tuple[Array, bool], numbers: Array, *, loss: NumberLoss
-) -> tuple[Array, float]:  # fmt: skip
-    """Return the weights (dim,) and the bias."""
     middle = float(numbers.mean())
-    weight = gram.weight(rows, factor, numbers - middle)
-    if loss == "squared":
-        return weight, middle
+    right_side = gram.right_side(rows, numbers - middle)
+    for l2 in sorted(set(l2_strengths), reverse=True):
+        factor = gram.factor(l2)
+        weight, bias = gram.weight(factor, right_side), middle
+        if loss == "huber":
+            weight, bias = pulled(rows, gram, factor, numbers, start=(weight, bias))
+        yield l2, rows.fold(weight[None], np.array([bias]))
+
+
+def pulled(
+    rows: StandardRows, gram: Gram, factor: tuple[Array, bool], numbers: Array, *, start: tuple[Array, float]
+) -> tuple[Array, float]:
+    """Return the weights (dim,) and the bias with the least Huber loss, from those with the least squares on."""
+    weight, middle = start
     fit = scores(rows, weight) + middle
     for _ in range(MOST_ITERATIONS):
-        pulled = fit + np.clip(numbers - fit, -HUBER_WIDTH, HUBER_WIDTH)
-        middle = float(pulled.mean())
-        weight = gram.weight(rows, factor, pulled - middle)
+        nearer = fit + np.clip(numbers - fit, -HUBER_WIDTH, HUBER_WIDTH)
+        middle = float(nearer.mean())
+        weight = gram.weight(factor, gram.right_side(rows, nearer - middle))
         before, fit = fit, scores(rows, weight) + middle
         if np.abs(fit - before).max() <= SETTLED:
             break
@@ -93,4 +105,5 @@ def vectors_of(chunk: Chunk) -> NDArray[np.float32]:
 
 
 def own_products(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(vectors.T @ vectors)
+    """Return the upper triangle of the products (dim, dim) of the features of vectors (k, dim)."""
+    return np.asarray(ssyrk(1.0, vectors.T))

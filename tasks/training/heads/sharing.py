@@ -17,8 +17,9 @@ from threadpoolctl import threadpool_limits
 from tasks.targets.classes import Classes
 from tasks.targets.ordinal import Ordinal
 from tasks.targets.target import Target, Truths
+from tasks.training.heads.choice import STRONGER
 from tasks.training.heads.linear import labelled_rows, path_of
-from tasks.training.heads.logistic import STRONGER, LinearHead, val_logits
+from tasks.training.heads.logistic import LinearHead, val_logits
 from tasks.training.heads.options import HeadOptions
 from tasks.training.heads.prior import prior_of
 from tasks.training.heads.rows import Array, StandardRows, Vectors

@@ -110,7 +110,7 @@ def probe(
     chosen = samples.rows.iloc[rows]
     kinds = list(alterations.ALTERED_COPIES)
     code = sources.digest("tasks.embed")  # the copies depend on this module and on the alterations, the samples do not
-    strengths = [int(identity[:8], 16) / 0xFFFFFFFF for identity in chosen["sample_id"]]
+    strengths = [strength_of(identity) for identity in chosen["sample_id"]]
     names = [f"{path} ({kind})" for path in chosen["path"] for kind in kinds]
     keys = [
         hashlib.sha256(f"{identity} {kind} {strength} {code}".encode()).hexdigest()
@@ -134,6 +134,14 @@ def probe(
         cosines=pair_cosines(copies.vectors, originals.vectors[of_copy]).astype(np.float32).reshape(shape),
         distances=distance.of_pairs(hash_words(copies.hashes), hash_words(originals.hashes[of_copy])).reshape(shape),
     )
+
+
+def strength_of(identity: str) -> float:
+    """Return how much the copies of a sample are altered, 0..1.
+
+    It comes from the last digits of the id: `probed` chooses by the first ones, so that these are all nearly 0.
+    """
+    return int(identity[-8:], 16) / 0xFFFFFFFF
 
 
 def probed(

@@ -12,6 +12,7 @@ from tasks.data.health.hashes import read_hashes
 from tasks.data.manifest.tables import write_table
 from tasks.data.samples.samples import sample_id
 from tasks.data.vectors.embeddings import read_embeddings
+from tasks.embed import probed, strength_of
 from tasks.images.alterations import ALTERED_COPIES
 from tasks.images.copy_hash import copy_hashes
 from tasks.models.bundle import save_bundle
@@ -206,6 +207,14 @@ def test_probes_have_a_row_a_sample_and_a_column_a_kind(embed, listed, workspace
     assert found.cosines.shape == found.distances.shape == (1, len(ALTERED_COPIES))  # one in 50
     assert (found.cosines > 0.5).all()
     assert (found.distances[:, found.kinds.index("flipped")] < 40).all()
+
+
+def test_probed_samples_are_altered_weakly_and_strongly():
+    rows = pd.DataFrame({"sample_id": [sample_id(bytes([n % 256, n // 256])) for n in range(5000)], "split": "train"})
+    chosen = probed(rows, may_be_altered=lambda rows: rows["split"] == "train", num_probed=32)
+    strengths = sorted(strength_of(identity) for identity in rows["sample_id"].iloc[chosen])
+    assert strengths[3] < 0.25
+    assert strengths[-4] > 0.75
 
 
 @pytest.mark.parametrize("split", ["heldout", "pool"])

@@ -24,6 +24,7 @@ class Probes:
     kinds: tuple[str, ...]
     cosines: NDArray[np.float32]  # (num_probed, num_kinds)
     distances: NDArray[np.uint16]  # (num_probed, num_kinds)
+    weights: NDArray[np.float64] | None = None  # (num_probed,): the samples that a row stands for; None for one batch
 
 
 def write_hashes(
@@ -66,7 +67,10 @@ def read_hashes(folder: Path, batches: Sequence[str], *, num_samples: int) -> tu
     )
     if len(hashes) != num_samples:
         raise ValueError(f"{len(hashes)} hashes for {num_samples} samples: run embed again")
-    return hashes, Probes(kinds=tuple(files[0][1].split(",")), cosines=cosines, distances=distances)
+    # a small batch has more probes a sample than a large one, and must not set the limits of all
+    weights = np.concatenate([np.full(len(own), len(of) / max(len(own), 1)) for (of, own, _), _ in files])
+    kinds = tuple(files[0][1].split(","))
+    return hashes, Probes(kinds=kinds, cosines=cosines, distances=distances, weights=weights)
 
 
 def read_marks(folder: Path, batch: str) -> NDArray[np.uint8] | None:

@@ -67,11 +67,15 @@ def set_limits(
 def reach(probes: Probes, *, recall: float) -> tuple[float, int]:
     """Return the largest cosine and the least distance that together catch a share `recall` of the copies.
 
-    Each of the two may lose half of the copies that may be lost.
+    Each of the two may lose half of the copies that may be lost. A probe counts as much as the samples that it stands
+    for.
     """
     lost = (1 - recall) / 2
-    min_cosine = np.quantile(probes.cosines, lost, method="lower")
-    max_distance = np.quantile(probes.distances, 1 - lost, method="higher")
+    weights = np.ones(len(probes.cosines)) if probes.weights is None else probes.weights
+    of_copies = np.repeat(weights, len(probes.kinds))
+    # the first value at which the weights reach the share, so that no more than half is lost
+    min_cosine = np.quantile(probes.cosines.ravel(), lost, weights=of_copies, method="inverted_cdf")
+    max_distance = np.quantile(probes.distances.ravel(), 1 - lost, weights=of_copies, method="inverted_cdf")
     return float(min_cosine), int(max_distance)
 
 

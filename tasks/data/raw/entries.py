@@ -115,7 +115,7 @@ def file_entry(
 def _problem(root: Path, path: str, *, place: str, is_walked: bool) -> tuple[str, str] | None:
     """Return the reason and the detail of what is no file of `root`."""
     try:
-        if is_walked and stat.S_ISREG(os.lstat(root / path).st_mode):
+        if is_walked and stat.S_ISREG(os.lstat(f"{root}/{path}").st_mode):
             return None
         target = (root / path).resolve()
         if not target.is_relative_to(root.resolve()) and not _is_link_to_cache(root, path, target):

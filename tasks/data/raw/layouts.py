@@ -295,8 +295,8 @@ def _split_of(paths: Sequence[str], base: str, splits: dict[str, str], finder: F
             return split
         if has_inner and len(parts) > 1:
             return split_called(parts[1])
-        shard = next((part for part in parts if has_ending(part, finder.table_endings)), "")
-        return split_called(SHARD.sub("", PurePosixPath(shard.lower()).stem))
+        shard = next((part for part in parts if has_ending(part, finder.table_endings)), None)
+        return split_called(SHARD.sub("", PurePosixPath(shard.lower()).stem)) if shard else None
 
     return split_of
 

@@ -27,7 +27,7 @@ MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK",
 MOST_SCANS = 100  # of a progressive JPEG; each is a pass over all pixels. Encoders make about ten, a bomb thousands
 MOST_TILE_PX = 2**22  # of a TIFF, which is read a whole tile at once; more only where the image itself has half of it
 LEAST_SPREAD = 4  # of 255 levels, between the darkest and the brightest value of a channel
-FEW_PX = 2**14  # whose extremes are found as fast as eight px
+FEW_PX = 8  # that show of most images that they are not blank
 PX_AT_ONCE = 2**22  # that are laid on white together
 TILE_WIDTH, TILE_LENGTH = 322, 323  # tags of TIFF
 
@@ -89,7 +89,7 @@ def _decode_opened(image: Image.Image, content: bytes, *, shorter_side: int | No
         if image.format in ("JPEG", "MPO") and is_cut(image, content, decode=_decoded_small):
             raise DefectError("truncated", "its data end before the picture does, and the rest would be grey")
         decoded = _rgb(image, content, tiles=tiles, is_turned=is_turned)
-        spread = _spread(decoded)
+        spread = LEAST_SPREAD if _few_px_differ(decoded) else _spread(decoded)
     except DefectError:
         raise
     except MemoryError:
@@ -128,16 +128,17 @@ def _rgb(image: Image.Image, content: bytes, *, tiles: Sequence[Any], is_turned:
     return _to_rgb(image, declared=declared)
 
 
+def _few_px_differ(image: Image.Image) -> bool:
+    """Return whether FEW_PX of an RGB image, from corner to corner, show that it is not blank."""
+    pixels: Any = image.load()
+    width, height = image.size
+    reds, greens, blues = zip(*[pixels[width * n // FEW_PX, height * n // FEW_PX] for n in range(FEW_PX)], strict=True)
+    return any(max(levels) - min(levels) >= LEAST_SPREAD for levels in (greens, reds, blues))
+
+
 def _spread(image: Image.Image) -> int:
-    """Return the levels between the least and the largest value of a channel of an RGB image, or enough of them."""
-    spread = 0
-    if image.width * image.height > FEW_PX:  # most images are not blank, and a few px show it
-        places = ((image.width * n // 8, image.height * n // 8) for n in range(8))
-        few = [image.getpixel(place) for place in places]
-        spread = max(max(channel) - min(channel) for channel in zip(*few, strict=True))
-    if spread < LEAST_SPREAD:
-        spread = max(largest - least for least, largest in image.getextrema())  # type: ignore[misc]
-    return int(spread)
+    """Return the levels between the least and the largest value of a channel of an RGB image."""
+    return max(int(largest - least) for least, largest in image.getextrema())  # type: ignore[misc]
 
 
 def _open_within(content: bytes, limits: SizeLimits) -> Image.Image:
@@ -145,11 +146,11 @@ def _open_within(content: bytes, limits: SizeLimits) -> Image.Image:
     if not content:
         raise DefectError("empty_file", "the file has no bytes")
     image = open_image(content)
-    size = f"{image.width} x {image.height} px"
-    if min(image.size) < limits.min_image_size:
-        raise DefectError("too_small", f"{size}, expected at least {limits.min_image_size} px")
-    if image.width * image.height > limits.max_image_pixels:
-        raise DefectError("too_many_pixels", f"{size}, expected at most {limits.max_image_pixels}")
+    width, height = image.size
+    if min(width, height) < limits.min_image_size:
+        raise DefectError("too_small", f"{width} x {height} px, expected at least {limits.min_image_size} px")
+    if width * height > limits.max_image_pixels:
+        raise DefectError("too_many_pixels", f"{width} x {height} px, expected at most {limits.max_image_pixels}")
     if image.format in ("JPEG", "MPO"):
         scans = scans_of(content)
         if scans.count > MOST_SCANS:
@@ -158,8 +159,8 @@ def _open_within(content: bytes, limits: SizeLimits) -> Image.Image:
             raise DefectError("truncated", "some scans of the JPEG are missing, so that the picture would be coarse")
     if image.format == "TIFF" and (tag := odd_tag(content)):
         raise DefectError("unreadable", f"the number of its tag {tag} is of a type that no program writes")
-    if (promised := _promised_px(image, content)) > max(MOST_TILE_PX, 2 * image.width * image.height):
-        raise DefectError("too_many_pixels", f"{size} in the header, but its data are of {promised} px")
+    if (promised := _promised_px(image, content)) > max(MOST_TILE_PX, 2 * width * height):
+        raise DefectError("too_many_pixels", f"{width} x {height} px in the header, but its data are of {promised} px")
     if not _is_convertible(image.mode):
         raise DefectError("unsupported_mode", f"pixels of mode {image.mode}, expected grey, RGB, CMYK or a palette")
     return image

@@ -1,7 +1,7 @@
 """What Pillow does not say about a JPEG: the number of its scans, and whether its data reach the end of the picture."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from PIL import Image
@@ -18,29 +18,28 @@ FILLER = bytes(range(1, 255)) * 4  # for the coded pixels that are not there, if
 
 @dataclass(frozen=True, kw_only=True)
 class Scans:
-    """The scans of a JPEG up to its end marker.
+    """The scans of a JPEG that its decoder reads.
 
-    Data behind that marker, such as a phone's film, and in its notes, such as a thumbnail, does not count.
+    Data behind the end marker, such as a phone's film, and in notes, such as a thumbnail, does not count.
     """
 
     count: int
     is_whole: bool  # they give each coefficient of each component to its last bit
-    end: int  # the place of the end marker; the length of the content if there is none
 
 
 def scans_of(content: bytes) -> Scans:
     """Return the scans of a JPEG, without decoding them."""
-    count, place = 0, 2
+    count = 0
     # of each component the bits that its coefficients lack; an empty entry lacks all of them
     missing: dict[int, list[int | None]] = {}
-    num_coefficients = 1
-    while (marker := MARKER.search(content, place)) and (kind := marker[1][0]) != END_OF_IMAGE:
-        start = marker.end()
-        place = start + int.from_bytes(content[start : start + 2], "big")
+    num_coefficients, frame = 1, b""
+    for kind, start, end in _segments(content):
         if kind == START_OF_SCAN:
             count += 1
-            segment = content[start + 3 : place]
+            segment = content[start + 3 : end]
             *components, first, last, bits = segment if len(segment) > 4 else bytes(3)
+            if num_coefficients == 1 and bytes(components[::2]) == frame:
+                return Scans(count=count, is_whole=True)  # all is in this scan, and libjpeg refuses another
             for lacks in (missing[component] for component in components[::2] if component in missing):
                 if num_coefficients == 1:
                     lacks[0] = 0
@@ -48,9 +47,10 @@ def scans_of(content: bytes) -> Scans:
                     lacks[first : last + 1] = [bits & 15] * len(lacks[first : last + 1])
         elif kind in FRAMES:
             num_coefficients = NUM_COEFFICIENTS if kind in PROGRESSIVE else 1  # a scan gives all at once
-            missing = {component: [None] * num_coefficients for component in content[start + 8 : place : 3]}
+            frame = content[start + 8 : end : 3]
+            missing = {component: [None] * num_coefficients for component in frame}
     is_whole = not any(lack or lack is None for lacks in missing.values() for lack in lacks)
-    return Scans(count=count, is_whole=is_whole, end=marker.start() if marker else len(content))
+    return Scans(count=count, is_whole=is_whole)
 
 
 def is_cut(image: Image.Image, content: bytes, *, decode: Callable[[bytes], Image.Image]) -> bool:
@@ -65,5 +65,23 @@ def is_cut(image: Image.Image, content: bytes, *, decode: Callable[[bytes], Imag
     last = image.getpixel((image.width - 1, image.height - 1))
     if not all(value in GREY for value in (last if isinstance(last, tuple) else (last,))):
         return False
-    end = scans_of(content).end
+    end = _end_of_image(content)
     return decode(content).tobytes() != decode(content[:end] + FILLER + content[end:]).tobytes()
+
+
+def _segments(content: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield the marker of each segment before the end marker, and the places where its content starts and ends."""
+    place = 2
+    while (marker := MARKER.search(content, place)) and (kind := marker[1][0]) != END_OF_IMAGE:
+        start = marker.end()
+        place = start + int.from_bytes(content[start : start + 2], "big")
+        yield kind, start, place
+
+
+def _end_of_image(content: bytes) -> int:
+    """Return the place of the end marker; the length of the content if there is none."""
+    place = 2
+    for _, _, end in _segments(content):
+        place = end
+    marker = MARKER.search(content, place)
+    return marker.start() if marker else len(content)

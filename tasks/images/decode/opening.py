@@ -5,7 +5,20 @@ import struct
 import zlib
 from contextlib import suppress
 
-from PIL import Image, UnidentifiedImageError
+# the import registers the decoders of FORMATS; `Image.init` would import four times as many
+from PIL import (  # noqa: F401
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 
 from tasks.data.samples.defects import DefectError
 from tasks.images.decode.other_files import what_it_is
@@ -42,7 +55,6 @@ def identified(content: bytes) -> Image.Image:
 
     That limit holds for the whole process; ours is a parameter.
     """
-    Image.init()
     for name in FORMATS:
         _, accept = Image.OPEN[name]
         if accept and accept(content[:16]) is not True:
@@ -52,9 +64,19 @@ def identified(content: bytes) -> Image.Image:
     raise UnidentifiedImageError
 
 
+class _Jpeg(JpegImagePlugin.JpegImageFile):
+    """A JPEG without its resolution in dpi: to look for that in an EXIF block takes longer than the rest of opening."""
+
+    def _read_dpi_from_exif(self) -> None:
+        pass
+
+
 def _opened(name: str, content: bytes) -> Image.Image:
     factory, _ = Image.OPEN[name]
     try:
+        # several images in one JPEG (MPO) are left to Pillow
+        if name == "JPEG" and "mp" not in (image := _Jpeg(io.BytesIO(content), "")).info:
+            return image
         return factory(io.BytesIO(content), "")
     except ValueError as error:
         if name == "PPM":  # many a text begins like one, such as "P5 is …"

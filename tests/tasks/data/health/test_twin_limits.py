@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -33,6 +35,16 @@ def test_reach_catches_the_requested_share(recall):
     recalls = recall_by_kind(probes(), min_cosine=min_cosine, max_distance=max_distance)
     assert set(recalls) == {"flipped", "cropped"}
     assert all(reached >= recall for reached in recalls.values())
+
+
+def test_outlier_of_a_small_batch_does_not_set_the_limits_of_a_large_one():
+    distances = np.full((40, 2), 30, dtype=np.uint16)
+    distances[-1] = 90
+    cosines = np.full((40, 2), 0.9, dtype=np.float32)
+    weights = np.array([200.0] * 32 + [50.0] * 8)
+    found = Probes(kinds=("flipped", "cropped"), cosines=cosines, distances=distances, weights=weights)
+    assert reach(found, recall=0.98)[1] == 30
+    assert reach(replace(found, weights=None), recall=0.98)[1] == 90
 
 
 def test_copies_set_the_limits_if_strangers_are_far():

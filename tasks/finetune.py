@@ -1,4 +1,4 @@
-"""Manifest, leaks, head, backbone and samples in; the candidate, the better of head and fine-tuned on val, out."""
+"""Manifest, leaks, head, backbone and samples in; the candidate, between head and fine-tuned as val fits, out."""
 
 import hashlib
 import logging
@@ -120,8 +120,10 @@ def run(
         build_backbone=lambda: load_bundle(backbone)[0].backbone,
     )  # fmt: skip
     description = facts | {"stage": "finetuned" if any(outcome.chosen.values()) else "head", "epoch": outcome.epoch}
-    if not is_one:
-        description["trunks"] = outcome.trunks()
+    if is_one:
+        description["share"] = outcome.shares()[next(iter(model.targets))]
+    else:
+        description |= {"shares": outcome.shares(), "trunks": outcome.trunks()}
     if model.words and not any(own.of_words for own in model.words.factors.values()):
         model.words = None
     with whole_folder(out) as folder:

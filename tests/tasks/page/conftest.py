@@ -156,6 +156,7 @@ def kinds(project) -> Write:
             reason = tuned.pop("verdict")["reason"]
             verdicts = {
                 name: {"is_finetuned": name == "angle", "reason": reason.replace("candidate", f"model for {name}")}
+                | choice(name != "angle")
                 for name in known
             }
             write_json(path, tuned | {"verdicts": verdicts, "trunks": dict.fromkeys(known, "head") | {"angle": "own"}})
@@ -312,8 +313,15 @@ def write_results(folder, predictions, *, verdict, slices, reason, num_decisions
     curves = pd.DataFrame({"epoch": [0, 1], "is_kept": [0, 1]} | scores)
     curves.to_csv(folder / "training" / "curves.csv", index=False)
     tuned = {"ending": "every epoch was run", "epoch_kept": 1, "epochs": 1, "loss_gap": 0.25, "num_all_blocks": 9,
-             "num_blocks": 2, "verdict": {"reason": reason}}  # fmt: skip
+             "num_blocks": 2, "verdict": {"reason": reason} | choice("head alone" in reason)}  # fmt: skip
     write_json(folder / "training" / "finetuning.json", tuned)
+
+
+def choice(is_head):
+    """Return the part of a verdict that says what was chosen among what."""
+    shares = (0.0, 0.25, 0.5, 0.75, 1.0)
+    candidates = [{"share": share, "loss": 0.9 - share / 2, "accuracy": 0.5 + share / 4} for share in shares]
+    return {"candidates": candidates, "p_value": 0.01 if is_head else 0.8, "share": 0.0 if is_head else 0.75}
 
 
 def numbers(accuracy):

@@ -38,7 +38,7 @@ from tasks.training.finetuning.tuning import Data, label_tensor, lengths_of, ope
 logger = logging.getLogger("graftline")
 
 OF_ALIGNMENT = ("align", "align_weight")  # params that change nothing where nothing is aligned
-OF_SEVERAL = ("balance", "trunks")  # params that change nothing where there is one target
+OF_SEVERAL = ("balance", "significance", "trunks")  # params that change nothing where there is one target
 
 
 def run(

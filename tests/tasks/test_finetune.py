@@ -408,7 +408,7 @@ def new_model(architecture="shufflenet_v2_x0_5"):
     return Classifier(load_backbone(architecture, weights="random", image_size=SIZE), CLASSES).eval()
 
 
-EAGER = {"significance": 0.01, "head_learning_rate": 0.01, "backbone_learning_rate": 0.005, "epochs": 6}
+EAGER = {"harm_significance": 0.01, "head_learning_rate": 0.01, "backbone_learning_rate": 0.005, "epochs": 6}
 
 
 def is_statistic(name):

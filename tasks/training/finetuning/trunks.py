@@ -163,7 +163,7 @@ def choose(targets: Mapping[str, Target], learned: Names, tuned: dict[Names, Tun
     subject: dict[str, Any] = {"subject": "the model for {}".format} if len(targets) > 1 else {}
     judged = {
         names: judge(
-            own.paths(), history=own.history, significance=significance, **subject,
+            own.paths(), history=own.history, significance=own.harm_significance, **subject,
             **({"model": "its own trunk" if len(names) == 1 else "the shared trunk"} if subject else {}),
         )
         for names, own in tuned.items()

@@ -102,7 +102,7 @@ class Tuned:
     judged: dict[float, dict[str, Judged]]
     num_blocks: int  # that were trained
     num_all_blocks: int  # of the backbone
-    significance: float  # of the verdict
+    harm_significance: float  # of the verdict
 
     def paths(self) -> dict[str, dict[float, Judged]]:
         """Return the results by target and share of the way."""
@@ -111,7 +111,7 @@ class Tuned:
     @property
     def verdict(self) -> Verdict:
         """Return the share of the way that is taken, of a training for one target."""
-        [verdict] = judge(self.paths(), history=self.history, significance=self.significance).values()
+        [verdict] = judge(self.paths(), history=self.history, significance=self.harm_significance).values()
         return verdict
 
 
@@ -218,7 +218,7 @@ def fine_tune(
         judged=judged,
         num_blocks=len(blocks),
         num_all_blocks=len(all_blocks(model)),
-        significance=options.significance,
+        harm_significance=options.harm_significance,
     )
 
 
@@ -337,10 +337,10 @@ def summary(tuned: Tuned) -> dict[str, Any]:
         "ending": history.ending,
         "epoch_kept": history.kept,
         "epochs": len(history.epochs) - 1,
+        "harm_significance": tuned.harm_significance,
         "loss_gap": gap,
         "num_all_blocks": tuned.num_all_blocks,
         "num_blocks": tuned.num_blocks,
-        "significance": tuned.significance,
     }
 
 

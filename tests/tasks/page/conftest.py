@@ -298,7 +298,7 @@ def write_results(folder, predictions, *, verdict, slices, reason, num_decisions
     pd.DataFrame(slices, columns=columns).to_csv(folder / "evaluation" / "slices.csv", index=False)
     bins = {"confidence": [0.75], "accuracy": [0.8], "count": [len(predictions)], "target": ["label"]}
     pd.DataFrame(bins).to_csv(folder / "evaluation" / "reliability.csv", index=False)
-    lineage = {"epoch": 2, "data": "d" * 64, "backbone": "b" * 64, "versions": {"torch": "2"}}
+    lineage = {"epoch": 2, "share": 0.75, "data": "d" * 64, "backbone": "b" * 64, "versions": {"torch": "2"}}
     subject = {"stage": "finetuned", "candidate": "c" * 64, "lineage": lineage, "candidate_bytes": 45_000_000}
     write_json(folder / "evaluation" / "subject.json", subject | ({"baseline_bytes": 44_000_000} if baseline else {}))
     passed = verdict == "accepted"

@@ -64,7 +64,7 @@ def tuned(**after):
         for share in SHARES
     }
     return Tuned(
-        history=History(epochs=epochs, kept=2), judged=path, num_blocks=1, num_all_blocks=5, significance=0.05
+        history=History(epochs=epochs, kept=2), judged=path, num_blocks=1, num_all_blocks=5, harm_significance=0.05
     )  # fmt: skip
 
 
@@ -224,7 +224,7 @@ def test_run_that_is_killed_in_any_training_goes_on_to_the_same_bytes(project, t
 def test_target_without_any_label_changes_no_bit_of_the_other(project):
     alone, beside = new_model(targets={"label": TARGETS["label"]}), new_model()
     beside.heads[1].load_state_dict(alone.heads[0].state_dict())
-    eager = {"significance": 0.01, "head_learning_rate": 0.01, "backbone_learning_rate": 0.005}
+    eager = {"harm_significance": 0.01, "head_learning_rate": 0.01, "backbone_learning_rate": 0.005}
     expected = project.tune(alone, **eager).tuned[LABEL]
     outcome = project.tune(beside, hidden=["angle"], **eager)
     assert list(outcome.tuned) == [LABEL]
@@ -240,7 +240,7 @@ def test_target_without_any_label_changes_no_bit_of_the_other(project):
 def test_each_target_answers_by_the_weights_at_its_share_of_the_way_with_their_calibration(project, update_statistics):
     """And val is judged as the model that is saved answers it."""
     model = new_model()
-    eager = {"significance": 0.01, "head_learning_rate": 0.01, "backbone_learning_rate": 0.005}
+    eager = {"harm_significance": 0.01, "head_learning_rate": 0.01, "backbone_learning_rate": 0.005}
     outcome = project.tune(model, trunks="each", update_statistics=update_statistics, **eager)
     assert outcome.trunks() == {"angle": "own", "label": "own"}
     images = torch.stack([model.backbone.transform.prepare(image) for image in project.images()])

@@ -39,7 +39,7 @@ CLASSES = {"topic": ["early", "late"]}
 NUM_TRAIN, NUM_VAL = 40, 24
 EAGER = {
     "epochs": 6, "minibatch_size": 8, "head_learning_rate": 0.02, "backbone_learning_rate": 0.005, "unfreeze": 1,
-    "significance": 0.01, "precision": "fp32", "device": "cpu", "mixup": 0.0,
+    "harm_significance": 0.01, "precision": "fp32", "device": "cpu", "mixup": 0.0,
 }  # fmt: skip
 
 

@@ -112,9 +112,13 @@ def train(folder: Path, *, fraction: float, seed: int, recipe: Recipe, out: Path
         arrays: dict[str, Any] = {f"{side}_labels": labelled.labels[rows] for side, rows in sides.items()}
         for share in SHARES:
             arrays |= {f"{side}_{share:g}": path.logits(share, rows) for side, rows in sides.items()}
-    facts = {"num_train": len(task.draw.train), "kept": path.tuned.history.kept, "seconds": path.seconds}
+    facts: dict[str, Any] = {
+        "num_train": len(task.draw.train),
+        "kept": path.tuned.history.kept,
+        "seconds": path.seconds,
+    }
     with whole_file(out) as file, file.open("wb") as opened:
-        np.savez(opened, **arrays, **facts)
+        np.savez(opened, **arrays | facts)
     return path.seconds
 
 

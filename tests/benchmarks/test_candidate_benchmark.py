@@ -19,17 +19,17 @@ def run(qualities, *, heldout, num_val, kept=1):
 
 
 def test_rules_take_what_val_says():
-    rising = run((0, 1, 2, 3, 4), heldout=(1, 2, 3, 3, 4), num_val=200)
+    rising = run((0, 0.5, 1, 1.5, 2), heldout=(1, 2, 3, 3, 4), num_val=200)
     assert rising["shares"] == {"chosen": 1, "finetuned": 1, "lowest_loss": 1, "middle": 0.5, "paired_test": 1}
-    falling = run((4, 3, 2, 1, 0), heldout=(4, 3, 3, 2, 1), num_val=200)
+    falling = run((2, 1.5, 1, 0.5, 0), heldout=(4, 3, 3, 2, 1), num_val=200)
     assert falling["shares"] == {"chosen": 0, "finetuned": 1, "lowest_loss": 0, "middle": 0.5, "paired_test": 0}
     assert run((1, 1, 1, 1, 1), heldout=(1, 1, 1, 1, 1), num_val=200, kept=0)["shares"]["chosen"] == 0
 
 
 def test_claims_are_the_gains_over_the_head_in_points_of_held_out_accuracy():
     rows = [
-        run((0, 1, 2, 3, 4), heldout=(1, 2, 3, 3, 4), num_val=200),
-        run((0, 1, 2, 3, 4), heldout=(2, 2, 3, 3, 1), num_val=4),
+        run((0, 0.5, 1, 1.5, 2), heldout=(1, 2, 3, 3, 4), num_val=200),
+        run((0, 0.5, 1, 1.5, 2), heldout=(2, 2, 3, 3, 1), num_val=4),
     ]
     assert gains(rows, "finetuned") == {"mean": 25.0, "worst": -25.0, "few_val": -25.0}
     claims = {claim.name: claim.value for claim in claims_of({name: gains(rows, name) for name in rows[0]["shares"]})}

@@ -142,11 +142,13 @@ def fine_tune_trunks(
     outcome = choose(model.targets, learned, tuned, significance=options.significance)
     shares = outcome.shares()
     weights: dict[Names | None, dict[str, Tensor]] = {None: start}
-    for name, names in outcome.chosen.items():
-        if names:
-            weights[names] = start | weights_at(shares[name], start, moved[names])
+    judged = {}
+    for name, taken in outcome.chosen.items():
+        if taken:
+            weights[taken] = start | weights_at(shares[name], start, moved[taken])
+            judged[name] = tuned[taken].judged[shares[name]][name]
     assemble(model, weights, outcome.chosen, build_backbone=build_backbone)
-    calibrate(model, {name: tuned[names].judged[shares[name]][name] for name, names in outcome.chosen.items() if names})
+    calibrate(model, judged)
     return outcome
 
 
@@ -160,11 +162,10 @@ def trainings(learned: Names, trunks: Literal["auto", "shared", "each"]) -> list
 def choose(targets: Mapping[str, Target], learned: Names, tuned: dict[Names, Tuned], *, significance: float) -> Outcome:
     """Choose a training, or none, for each target."""
     chosen: dict[str, Names | None] = dict.fromkeys(targets)
-    subject: dict[str, Any] = {"subject": "the model for {}".format} if len(targets) > 1 else {}
     judged = {
         names: judge(
-            own.paths(), history=own.history, significance=own.harm_significance, **subject,
-            **({"model": "its own trunk" if len(names) == 1 else "the shared trunk"} if subject else {}),
+            own.paths(), history=own.history, significance=own.harm_significance,
+            **(wording(is_own=len(names) == 1) if len(targets) > 1 else {}),
         )
         for names, own in tuned.items()
     }  # fmt: skip
@@ -182,6 +183,11 @@ def choose(targets: Mapping[str, Target], learned: Names, tuned: dict[Names, Tun
         if verdicts[name].is_finetuned:
             chosen[name] = best
     return Outcome(targets=targets, tuned=tuned, verdicts=verdicts, chosen=chosen)
+
+
+def wording(*, is_own: bool) -> dict[str, Any]:
+    """Return the words of `judge` for several targets."""
+    return {"subject": "the model for {}".format, "model": "its own trunk" if is_own else "the shared trunk"}
 
 
 def assemble(

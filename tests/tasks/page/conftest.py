@@ -161,6 +161,9 @@ def kinds(project) -> Write:
             }
             write_json(path, tuned | {"verdicts": verdicts, "trunks": dict.fromkeys(known, "head") | {"angle": "own"}})
             write_target_curves(written.folder / "training" / "curves.csv", known)
+            subject = read_json(evaluation / "subject.json")
+            subject["lineage"]["shares"] = dict.fromkeys(known, 0.0) | {"angle": subject["lineage"].pop("share")}
+            write_json(evaluation / "subject.json", subject)
         if labels:
             columns = ["batch", "path", "sample_id", "target", "label", "reason", "detail"]
             write_text_table(written.folder / "validated" / "labels.csv", pd.DataFrame(list(labels), columns=columns))

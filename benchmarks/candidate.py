@@ -23,7 +23,7 @@ seed, 5 and 100 % of the labels, short trainings.
 
 import argparse
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ from tasks.machine.files import whole_file
 from tasks.metrics.significance import paired_t_test
 from tasks.stage.params import load_params
 from tasks.targets.classes import Classes, likeliest
-from tasks.training.finetuning.do_no_harm import Judged, judge
+from tasks.training.finetuning.do_no_harm import Candidates, Judged, judge
 from tasks.training.finetuning.path import FINETUNED, HEAD, MIDDLE, SHARES
 from tasks.training.loop.fit import Epoch, History
 from tasks.training.loop.scores import Scores, Total
@@ -50,7 +50,6 @@ from tasks.training.loop.scores import Scores, Total
 FEW_VAL = 20  # samples
 NOTHING = Scores(loss=0.0, accuracy=0.0)
 
-Candidates = Mapping[float, Judged]
 Rule = Callable[[Candidates, float], float]  # what val says of the candidates, and the significance -> the share chosen
 
 

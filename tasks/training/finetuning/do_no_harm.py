@@ -90,7 +90,7 @@ class Judged:
         return OnVal(loss=loss, accuracy=accuracy, error=float(self.errors.mean()), unit=self.target.unit)
 
 
-Path = Mapping[float, Judged]  # by the share of the way from the head alone to the fine-tuned model
+Candidates = Mapping[float, Judged]  # by the share of the way from the head alone to the fine-tuned model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +131,7 @@ def beats(other: Judged, judged: Judged, *, significance: float) -> bool:
     return bool(p_value < significance and other.errors.mean() <= judged.errors.mean())
 
 
-def choose_share(paths: Sequence[Path]) -> float:
+def choose_share(paths: Sequence[Candidates]) -> float:
     """Return the share of the way, beyond the head, that fits val best, of one training for these targets.
 
     It is the one nearest to the posterior mean: the prior favours the middle, and the likelihood is that of the labels
@@ -144,7 +144,7 @@ def choose_share(paths: Sequence[Path]) -> float:
 
 
 def judge(
-    paths: Mapping[str, Path],
+    paths: Mapping[str, Candidates],
     *,
     history: History,
     significance: float,

@@ -56,7 +56,9 @@ ALIGNED: dict[str, tuple[Any, float]] = {
 CHANGES: dict[str, Any] = {"unfreeze": 2, "num_views": 1, "flip": True, "device": "cpu"}  # of the section finetune
 TARGET = "label"
 HEADS = ("general", "infomax")
-INFOMAX = AdaptOptions(targets=[], method="infomax", align="coral", weights="classifier", min_unlabelled=20)
+INFOMAX = AdaptOptions(
+    targets=[], method="infomax", align="coral", weights="classifier", min_unlabelled=20, statistics="shared"
+)
 
 
 def main() -> None:

@@ -32,6 +32,7 @@ from tasks.metrics.outcomes import GENERAL
 from tasks.metrics.projection import project
 from tasks.metrics.slices import check_slices, slice_table
 from tasks.models.bundle import WEIGHTS, check_baseline, folder_bytes, load_bundle
+from tasks.models.domains import shown
 from tasks.prediction.answers import Answerer, TargetAnswers, answers_of_words
 from tasks.prediction.answers import answers as answers_of_heads
 from tasks.prediction.heldout import Parts, ask, in_names_of, joined_tables, prediction_table, words_of
@@ -184,7 +185,7 @@ def run(
             logger.info(
                 "of these, %s are of the domain %s: accuracy of its own head %.4f, of the general head %.4f; "
                 "probabilities are not calibrated on this domain",
-                f"{own['num_samples']:,}", domain, own["candidate"]["accuracy"], own[GENERAL]["accuracy"],
+                f"{own['num_samples']:,}", shown(domain), own["candidate"]["accuracy"], own[GENERAL]["accuracy"],
             )  # fmt: skip
 
 

@@ -198,8 +198,8 @@ def export_to(out: Path, bundle: Path, *, format: str, domain: str) -> None:
         ValueError: the file is there already, or as for `load_bundle`, `check_domain` and `export`.
     """
     from tasks.models.bundle import load_bundle
-    from tasks.models.domains import AUTO, NONE
-    from tasks.prediction.domains import check_domain, shown
+    from tasks.models.domains import AUTO, NONE, shown
+    from tasks.prediction.domains import check_domain
     from tasks.prediction.export import export
 
     check_out(out, bundle=bundle)

@@ -128,8 +128,9 @@ def untested(slices: Path, min_samples: int) -> list[str]:
 
 
 def named(by_target: dict[str, list[str]]) -> list[str]:
-    """Return the names as texts that begin with their target."""
-    return [f"{target} {name}" for target, names in by_target.items() for name in names]
+    """Return the names as texts of one line that begin with their target."""
+    texts = [f"{target} {name}" for target, names in by_target.items() for name in names]
+    return [text if text.isprintable() else ascii(text) for text in texts]
 
 
 def measure_latency(candidate: Path) -> float:

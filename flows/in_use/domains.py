@@ -6,6 +6,7 @@ from flows.in_use.verdict import read_object
 from flows.workspace import paths
 
 ADVICE = "run `dvc repro adapt` again"
+OWN, GENERAL = "of its own", "general"
 NOT_JUDGED = "not judged: no held-out sample has a label"
 
 
@@ -28,13 +29,23 @@ def domains(metrics: dict[str, Any]) -> list[dict[str, str]]:
             "samples": f"{facts['num_samples']:,}",
             "labels": f"{facts['num_labels']:,}",
             "told apart (AUC)": f"{facts['separation']['auc']:.3f}",
-            "method": own["method"],
+            "head": OWN if own["is_adapted"] else GENERAL,
+            "method": method_of(own),
             "answers changed": f"{own['changed']:.1%}",
-            "held-out accuracy": judged(metrics.get(target, {}).get("domains", {}).get(name)),
+            "held-out accuracy": judged(metrics.get(target, {}).get("domains", {}).get(name))
+            if own["is_adapted"]
+            else "",
         }
         for name, facts in read_object(file, advice=ADVICE)["domains"].items()
         for target, own in facts["targets"].items()
     ]
+
+
+def method_of(facts: dict[str, Any]) -> str:
+    """Return what adapted the head: a method, or where no method did, the labels or the domain's own statistics."""
+    if facts["method"] != "source" or not facts["is_adapted"]:
+        return str(facts["method"])
+    return "its labels" if facts.get("labels", "adapted") != "adapted" else "statistics of its own"
 
 
 def judged(measured: dict[str, Any] | None) -> str:
@@ -49,13 +60,11 @@ def judged(measured: dict[str, Any] | None) -> str:
 
 def in_a_line(row: dict[str, str]) -> str:
     """Return a row as a line for a terminal."""
-    what = (
-        f"{row['method']}, {row['answers changed']} of its answers changed"
-        if row["method"] != "source"
-        else ("not adapted, the general head answers")
-    )
-    accuracy = row["held-out accuracy"]
-    return f"{row['domain']}, {row['target']}: {what}; {accuracy if accuracy == NOT_JUDGED else f'accuracy {accuracy}'}"
+    name, accuracy = f"{row['domain']}, {row['target']}", row["held-out accuracy"]
+    if row["head"] == GENERAL:
+        return f"{name}: not adapted, the general head answers"
+    told = accuracy if accuracy == NOT_JUDGED else f"accuracy {accuracy}"
+    return f"{name}: {row['method']}, {row['answers changed']} of its answers changed; {told}"
 
 
 def printable(name: str) -> str:

@@ -67,8 +67,7 @@ def describe_domains(
             "separation": separation(facts["separation"]),
             "is_adapted": facts["is_adapted"],
             "targets": [
-                described(target, own, is_adapted=facts["is_adapted"])
-                | {"judged": judged(metrics.get(target, {}).get("domains", {}).get(name))}
+                described(target, own) | {"judged": judged(metrics.get(target, {}).get("domains", {}).get(name))}
                 for target, own in facts["targets"].items()
             ],
             "sides": [
@@ -89,7 +88,7 @@ def separation(seen: dict[str, float]) -> dict[str, Any]:
     return seen | {"is_apart": is_apart, "place": place}
 
 
-def described(target: str, facts: dict[str, Any], *, is_adapted: bool) -> dict[str, Any]:
+def described(target: str, facts: dict[str, Any]) -> dict[str, Any]:
     """Return what was done for a target of a domain, in words, with the shares of its classes before and after."""
     method, labels = facts["method"], facts.get("labels")
     words = METHODS.get(method)
@@ -97,9 +96,11 @@ def described(target: str, facts: dict[str, Any], *, is_adapted: bool) -> dict[s
         words = f"{words} {ALIGNED[facts['align']]}"
     return {
         "name": target,
-        # labels may move the head of a domain for which no method without labels does anything
-        "is_adapted": is_adapted and (method != "source" or labels not in (None, "adapted")),
+        "is_adapted": facts["is_adapted"],
         "method": method,
+        # labels may move the head of a domain for which no method without labels does anything
+        "is_by_labels": method == "source" and labels not in (None, "adapted"),
+        "has_statistics": facts.get("statistics") == "own",
         "asked": facts["asked"],
         "words": words,
         "reason": facts.get("reason"),

@@ -7,7 +7,7 @@ from operator import itemgetter
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.models.domains import AUTO, NONE, AdaptedHeads
+from tasks.models.domains import AUTO, NONE, AdaptedHeads, shown
 from tasks.prediction.answers import Answerer, layers_of, logits_by_row
 from tasks.targets.classes import probabilities
 from tasks.targets.head import Head
@@ -65,8 +65,3 @@ def _of_domain(answerer: Answerer, domain: str, *, sure: str) -> Answerer:
         shown(domain), sure, ", ".join(map(shown, own.adapted)),
     )  # fmt: skip
     return own
-
-
-def shown(name: str) -> str:
-    """Return a name for a line of the log."""
-    return name if name.isprintable() else ascii(name)

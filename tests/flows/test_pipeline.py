@@ -43,7 +43,7 @@ def test_run_ends_with_the_page_and_the_next_command(undisturbed):
 def test_forced_run_gives_the_same_lock_byte_for_byte_and_a_clean_tree(project, dvc):
     dvc(project, "config", "--local", "cache.type", "hardlink")
     before = (project / "dvc.lock").read_bytes()
-    assert len(stages_run(dvc(project, "repro", "--force"))) == 10
+    assert len(stages_run(dvc(project, "repro", "--force"))) == 11
     assert (project / "dvc.lock").read_bytes() == before
     assert git("status", "--porcelain", folder=project) == ""
 

@@ -24,7 +24,7 @@ def domain(
         "sources": sources or {"photo": 1200},
         "separation": {"auc": auc, "z": z},
         "is_adapted": is_adapted,
-        "targets": targets or {"label": of_target(classes, **labelled | facts)},
+        "targets": targets or {"label": of_target(classes, is_adapted=is_adapted, **labelled | facts)},
     }
 
 
@@ -37,6 +37,7 @@ def of_target(classes: Sequence[str] = ("cat", "dog"), **facts: Any) -> dict[str
         "asked": "auto",
         "reason": "the domains are far apart",
         "changed": 0.234,
+        "is_adapted": True,
         "separation": {"auc": 0.97, "z": 28.1},
         "shares": dict(zip(classes, shares, strict=True)),
         "estimated": dict(zip(classes, shares[::-1], strict=True)),

@@ -9,7 +9,7 @@ from tasks.metrics.significance import Flips, holm
 
 def test_head_of_a_domain_is_not_worse_than_the_general_head(metrics, params, rule):
     judged = [
-        (target, domain, Flips(**measured["flips"]))
+        (target, domain if domain.isprintable() else ascii(domain), Flips(**measured["flips"]))
         for target, of_target in metrics.items()
         for domain, measured in of_target.get("domains", {}).items()
     ]

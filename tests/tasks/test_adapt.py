@@ -153,7 +153,7 @@ def accuracies(bundle: Path, chain: Chain) -> dict[str, tuple[float, float]]:
 
 def test_heads_of_a_domain_are_right_more_often_there(adapted, chain):
     for name, (general, own) in accuracies(adapted / "candidate", chain).items():
-        assert own > general + 0.1, name
+        assert 1 - own < 0.6 * (1 - general), name
 
 
 def test_facts_say_what_became_of_each_domain_and_target(adapted):
@@ -167,6 +167,7 @@ def test_facts_say_what_became_of_each_domain_and_target(adapted):
     assert set(night["targets"]) == set(TARGETS)
     assert night["targets"]["label"]["method"] == "infomax"
     assert night["targets"]["label"]["changed"] > 0.1
+    assert night["targets"]["label"]["is_adapted"]
     _, lineage = load_bundle(adapted / "candidate")
     assert lineage["adapt"]["domains"] == {"night": {"label": "infomax", "parity": "infomax"}}
     assert lineage["adapt"]["params"]["targets"] == "auto"

@@ -13,7 +13,7 @@ from tasks.data.manifest.tables import write_text_table
 from tasks.gate.recorder import Recorder
 from tasks.machine.files import write_json
 from tasks.metrics.slices import COLUMNS
-from tasks.regression import judge
+from tasks.regression import judge, named
 
 LABELS = ("cat",) * 20 + ("dog",) * 20
 ROOT = Path(__file__).parents[2]
@@ -427,3 +427,8 @@ def test_damaged_list_of_decisions_is_restored_and_not_begun_anew(shell, workspa
     measured(workspace / "evaluation")
     (workspace / "decisions.json").write_bytes(content)
     assert "decisions.json is not a list of decisions (at its top): restore it with git" in shell(*judging("out")).error
+
+
+def test_names_of_domains_and_classes_are_told_on_one_line():
+    texts = named({"label": ["fog\x1b[31m\n red", "night"]})
+    assert texts == [r"'label fog\x1b[31m\n red'", "label night"]

@@ -109,10 +109,11 @@ def adapt_domain(
                 "asked": options.method, "changed": changed, "statistics": "own"
             }  # fmt: skip
             layers[target] = found.head.weight.astype(np.float32), found.head.bias.astype(np.float32)
-        logger.info("domain %s: batch normalisation has statistics of its own", name)
+        logger.info("domain %s: batch normalisation has statistics of its own", printable(name))
     about = {
         "num_samples": len(sides.targets[name]), "num_labels": sides.num_labels(name), "sources": sides.num_sources(),
-        "separation": asdict(seen.separation), "is_adapted": bool(layers), "targets": facts,
+        "separation": asdict(seen.separation), "is_adapted": bool(layers),
+        "targets": {target: own | {"is_adapted": target in layers} for target, own in facts.items()},
     }  # fmt: skip
     unlike = most_unlike(name, sides, seen)
     return AdaptedDomain(layers=layers, facts=about, unlike=unlike, statistics=statistics)

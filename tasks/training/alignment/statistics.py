@@ -64,7 +64,7 @@ def own_statistics(trunk: Any, minibatches: Iterable[Tensor], *, num_samples: in
     own = with_statistics(trunk, running_statistics(trunk))
     layers = normalisation_layers(own)
     share = num_samples / (num_samples + PRIOR_SAMPLES)
-    running = [(layer.running_mean, layer.running_var) for layer in layers]
+    running: list[tuple[Any, Any]] = [(layer.running_mean, layer.running_var) for layer in layers]
     num_lower = math.ceil(LOWER_SHARE * len(layers))
 
     def normalise(number: int, moments: Tensor) -> None:

@@ -19,7 +19,7 @@ METRICS = {"label": {"candidate": ACCURACY, "domains": {"accuracy": judged(), "n
 DOMAINS = {
     "accuracy": domain(),
     "fog\x1b[31m": domain(num_labels=3),
-    "night": domain({"label": of_target(), "tone": of_target(method="source", changed=0.0)}),
+    "night": domain({"label": of_target(), "tone": of_target(method="source", changed=0.0, is_adapted=False)}),
 }
 NIGHT = "night, label: infomax, 23.4% of its answers changed; accuracy 0.7500, general head 0.5000, on 40 samples"
 
@@ -44,10 +44,9 @@ def test_end_of_a_run_and_status_have_a_line_for_each_domain_and_target():
     lines = outcome()
     start = lines.index("Domains") + 1
     told = [line.strip() for line in lines[start : start + 4]]
-    assert told[2:] == [
-        NIGHT,
-        "night, tone: not adapted, the general head answers; not judged: no held-out sample has a label",
-    ]
+    assert told[1].endswith("; not judged: no held-out sample has a label")
+    # held-out samples of a domain that keeps the general head are judged as all others are
+    assert told[2:] == [NIGHT, "night, tone: not adapted, the general head answers"]
     assert told == list(adapted())
     assert not any("accuracy, accuracy" in line for line in lines[:start])
 
@@ -55,6 +54,17 @@ def test_end_of_a_run_and_status_have_a_line_for_each_domain_and_target():
 @pytest.mark.usefixtures("adapted_run")
 def test_name_of_a_domain_cannot_act_in_a_terminal():
     assert all(in_a_line(row).isprintable() for row in domains(METRICS))
+
+
+@pytest.mark.parametrize(
+    ("facts", "method"), [({"labels": "pooled"}, "its labels"), ({"statistics": "own"}, "statistics of its own")]
+)
+@pytest.mark.usefixtures("adapted_run")
+def test_domain_may_be_adapted_where_no_method_without_labels_did_anything(facts, method):
+    file = paths.adaptation() / "adaptation.json"
+    file.write_text(json.dumps({"domains": {"night": domain(method="source", **facts)}}), "utf-8")
+    [row] = domains(METRICS)
+    assert in_a_line(row) == NIGHT.replace("infomax", method)
 
 
 @pytest.mark.usefixtures("adapted_run")

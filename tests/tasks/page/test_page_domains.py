@@ -89,6 +89,13 @@ def test_labels_alone_may_adapt_a_domain(section):
     assert "Adapted by its labels. Reason: it has 7 samples." in words(section(domains={"cartoon": facts}))
 
 
+def test_statistics_of_a_domain_alone_may_adapt_it(section):
+    facts = domain(method="source", reason="a classifier cannot tell the domains apart", statistics="own")
+    text = words(section(domains={"cartoon": facts}))
+    assert "Adapted by statistics of its own alone." in text
+    assert "23.4 % of the answers" in text
+
+
 def test_facts_that_only_some_methods_have_are_told(section):
     facts = domain(
         method="reweight", asked="reweight", reason=None, effective_samples=85.4, effective_samples_flattened=360.2,

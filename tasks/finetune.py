@@ -27,7 +27,6 @@ from tasks.stage.main import main
 from tasks.stage.modality import Modality, room
 from tasks.stage.params import ScanParams
 from tasks.targets.target import Facts
-from tasks.training.alignment.options import AdaptOptions
 from tasks.training.finetuning.aligning import domains_to_align, samples_of
 from tasks.training.finetuning.checkpoint import Checkpoint
 from tasks.training.finetuning.grafting import graft
@@ -37,7 +36,7 @@ from tasks.training.finetuning.tuning import Data, label_tensor, lengths_of, ope
 
 logger = logging.getLogger("graftline")
 
-OF_ALIGNMENT = ("align", "align_weight")  # params that change nothing where nothing is aligned
+OF_ALIGNMENT = ("align", "align_to", "align_weight")  # params that change nothing where nothing is aligned
 OF_SEVERAL = ("balance", "significance", "trunks")  # params that change nothing where there is one target
 
 
@@ -55,7 +54,6 @@ def run(
     out: Path,
     curves: Path,
     finetune: FinetuneOptions,
-    adapt: AdaptOptions,
     modality: Modality,
     scan: ScanParams,
     seed: int,
@@ -64,7 +62,7 @@ def run(
     start = time.monotonic()
     manifest = read_manifest(manifests, read_batches(batches))
     manifest = manifest[~leaves_training(manifest, audit) & manifest["split"].isin((*TRAINING, POOL))]
-    aligned = domains_to_align(manifest, finetune, targets=adapt.targets, least=adapt.min_unlabelled)
+    aligned = domains_to_align(manifest, finetune)
     is_used = manifest["split"].isin(TRAINING) | domains_of(manifest).isin(aligned)
     manifest = manifest[is_used].reset_index(drop=True)
     pretrained, lineage = load_bundle(backbone)

@@ -1,6 +1,6 @@
 """Cases of domain adaptation: draw labelled source samples, unlabelled target samples, and those that judge."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,6 +94,37 @@ def fresh(pictures: dict[str, Embedded], texts: dict[str, Embedded] | None, seed
         yield case("fresh_titles_labels", "labels", source, titles, seed, kept=half_rare)
         yield case("fresh_titles_steep", "labels", source, titles, seed, kept=steep)
         yield case("fresh_descriptions", "strong", titles, source, seed)
+
+
+def second(
+    pictures: dict[str, Embedded], hands: dict[str, Embedded], texts: dict[str, Embedded] | None, seed: int
+) -> Iterator[Case]:
+    """Yield no shift, few samples and shifted labels, and every change alone and with each of them."""
+    source, clean = pictures["source"], pictures["clean"]
+    yield case("second_none", "none", source, clean, seed)
+    yield case("second_none_few", "none", source, clean, seed, num_unlabelled=FEW)
+    yield case("second_labels", "labels", source, clean, seed, kept=half_rare)
+    yield case("second_steep", "labels", source, clean, seed, kept=steep)
+    yield from each_change((pictures, hands, texts or {}), seed, prefix="second", has_few=True)
+
+
+def third(
+    pictures: dict[str, Embedded], hands: dict[str, Embedded], texts: dict[str, Embedded] | None, seed: int
+) -> Iterator[Case]:
+    """Yield cases on which no rule was chosen: every change alone and with shifted labels."""
+    yield from each_change((pictures, hands, texts or {}), seed, prefix="third", has_few=False)
+
+
+def each_change(sets: Iterable[dict[str, Embedded]], seed: int, *, prefix: str, has_few: bool) -> Iterator[Case]:
+    for domains in sets:
+        for name in [name for name in domains if name not in ("source", "clean")]:
+            source, target = domains["source"], domains[name]
+            group = "mild" if name.startswith("mild") else "strong"
+            yield case(f"{prefix}_{name}", group, source, target, seed)
+            if has_few:
+                yield case(f"{prefix}_{name}_few", "few", source, target, seed, num_unlabelled=FEW)
+            yield case(f"{prefix}_{name}_labels", "labels", source, target, seed, kept=half_rare)
+            yield case(f"{prefix}_{name}_steep", "labels", source, target, seed, kept=steep)
 
 
 def case(

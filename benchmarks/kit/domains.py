@@ -23,6 +23,9 @@ Change = Callable[[Pixels, np.random.Generator], Pixels]
 Labelled = tuple[Image.Image, str]  # a picture and its class
 
 NUM_CIFAR_SOURCE = 4000
+NUM_SHORT_WORDS = 6  # of a text that is cut short
+GAPS = 0.5  # of the words that are left out
+TYPOS = 0.12  # of the letters that are missing
 SOURCES = ("AP", "Reuters", "AFP")  # agencies that AG News names in its texts
 
 
@@ -131,11 +134,7 @@ def embedded_texts(prefix: str, parts: dict[str, tuple[list[str], list[str]]], c
 
 def fresh_cifar(cache: Path) -> dict[str, Embedded]:
     """Return CIFAR-10 under changes that set no number: other pictures as `source`, the rest under each change."""
-    pictures = list(tar_pictures("cifar10-12k.tar"))
-    order = np.random.default_rng(0).permutation([place for place, (path, _) in enumerate(pictures) if "train" in path])
-    source, others = ([pictures[place] for place in np.sort(part)] for part in (order[4000:7000], order[7000:9000]))
-    classes = sorted({PurePath(path).parent.name for path, _ in pictures})
-    return changed_domains("fresh", source, others, FRESH_CHANGES, classes, cache, image_size=112)
+    return parts_of_cifar("fresh", cache, FRESH_CHANGES, source=slice(4000, 7000), others=slice(7000, 9000))
 
 
 def fresh_news(cache: Path) -> dict[str, Embedded]:
@@ -147,6 +146,78 @@ def fresh_news(cache: Path) -> dict[str, Embedded]:
         parts[name][1].append(label)
     found = embedded_texts("news", parts, cache)
     return {"source": found["descriptions"], "titles": found["titles"]}
+
+
+def second_cifar(cache: Path) -> dict[str, Embedded]:
+    """Return CIFAR-10 under changes that set no number: pictures that no case judged by, and other ones as `source`."""
+    return parts_of_cifar("second", cache, SECOND_CHANGES, source=slice(7000, None), others=slice(2000))
+
+
+def second_hands(cache: Path) -> dict[str, Embedded]:
+    """Return the signed digits in other halves, the second one under changes that set no number."""
+    return halves_of_hands("secondhands", cache, SECOND_HAND_CHANGES, seed=1)
+
+
+def second_news(cache: Path) -> dict[str, Embedded]:
+    """Return AG News as it is, `source`, and other items cut short, and with words left out."""
+    generator = np.random.default_rng(0)
+    parts: dict[str, tuple[list[str], list[str]]] = {name: ([], []) for name in ("whole", "short", "gaps")}
+    for number, (title, description, label) in enumerate(news_rows()):
+        words = f"{title} {description}".split()
+        name = ("whole", "short", "gaps")[number % 3]
+        if name == "short":
+            words = words[:NUM_SHORT_WORDS]
+        elif name == "gaps":
+            words = [word for word in words if generator.random() >= GAPS] or words[:1]
+        parts[name][0].append(" ".join(words))
+        parts[name][1].append(label)
+    found = embedded_texts("secondnews", parts, cache)
+    return {"source": found["whole"], "short": found["short"], "gaps": found["gaps"]}
+
+
+def third_cifar(cache: Path) -> dict[str, Embedded]:
+    """Return CIFAR-10 under changes that set no number: pictures that no case judged by, and other ones as `source`."""
+    return parts_of_cifar("third", cache, THIRD_CHANGES, source=slice(1500, 4500), others=slice(4500, 6500))
+
+
+def third_hands(cache: Path) -> dict[str, Embedded]:
+    """Return the signed digits in halves of their own, the second one under a change that set no number."""
+    return halves_of_hands("thirdhands", cache, THIRD_HAND_CHANGES, seed=2)
+
+
+def third_news(cache: Path) -> dict[str, Embedded]:
+    """Return AG News as it is, `source`, and other items in which letters are missing."""
+    generator = np.random.default_rng(0)
+    parts: dict[str, tuple[list[str], list[str]]] = {name: ([], []) for name in ("whole", "typos")}
+    for number, (title, description, label) in enumerate(news_rows()):
+        text, name = f"{title} {description}", ("whole", "typos")[number % 2]
+        if name == "typos":
+            text = "".join(letter for letter in text if generator.random() >= TYPOS)
+        parts[name][0].append(text)
+        parts[name][1].append(label)
+    found = embedded_texts("thirdnews", parts, cache)
+    return {"source": found["whole"], "typos": found["typos"]}
+
+
+def parts_of_cifar(
+    name: str, cache: Path, changes: dict[str, Change], *, source: slice, others: slice
+) -> dict[str, Embedded]:
+    """Return parts of CIFAR-10's train pictures in a random order: `source`, and others under each change."""
+    pictures = list(tar_pictures("cifar10-12k.tar"))
+    order = np.random.default_rng(0).permutation([place for place, (path, _) in enumerate(pictures) if "train" in path])
+    drawn, rest = ([pictures[place] for place in np.sort(order[part])] for part in (source, others))
+    classes = sorted({PurePath(path).parent.name for path, _ in pictures})
+    return changed_domains(name, drawn, rest, changes, classes, cache, image_size=112)
+
+
+def halves_of_hands(name: str, cache: Path, changes: dict[str, Change], *, seed: int) -> dict[str, Embedded]:
+    pictures = list(tar_pictures("sign-digits.tar"))
+    is_source = np.random.default_rng(seed).permutation(len(pictures)) % 2 == 0
+    source, others = (
+        [picture for picture, here in zip(pictures, is_source, strict=True) if here == side] for side in (True, False)
+    )
+    classes = [str(digit) for digit in range(10)]
+    return changed_domains(name, source, others, changes, classes, cache, image_size=112)
 
 
 def changed_domains(
@@ -260,6 +331,72 @@ def in_grey(pixels: Pixels, generator: np.random.Generator) -> Pixels:
     return np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2)
 
 
+def saturated(factor: float) -> Change:
+    """Draw each colour away from its grey, by this factor."""
+    return lambda pixels, generator: (grey := pixels.mean(axis=2, keepdims=True)) + factor * (pixels - grey)
+
+
+def raised(gamma: float) -> Change:
+    """Raise each brightness in 0..1 to this power."""
+    return lambda pixels, generator: pixels**gamma
+
+
+def covered(share: float) -> Change:
+    """Cover a square of this share of the width with grey, anywhere."""
+
+    def change(pixels: Pixels, generator: np.random.Generator) -> Pixels:
+        height, width = pixels.shape[:2]
+        side = round(share * width)
+        top, left = (int(generator.integers(max(room - side, 0) + 1)) for room in (height, width))
+        hidden = pixels.copy()
+        hidden[top : top + side, left : left + side] = 0.5
+        return hidden
+
+    return change
+
+
+def zoomed(share: float) -> Change:
+    """Show the middle of the picture alone, this share of its width, as large as the whole was."""
+
+    def change(pixels: Pixels, generator: np.random.Generator) -> Pixels:
+        height, width = pixels.shape[:2]
+        top, left = (round(room * (1 - share) / 2) for room in (height, width))
+        image = Image.fromarray(np.round(pixels * 255).astype(np.uint8))
+        image = image.crop((left, top, width - left, height - top)).resize((width, height), Image.Resampling.BICUBIC)
+        return np.asarray(image, np.float32) / 255
+
+    return change
+
+
+def coarse(share: float) -> Change:
+    """Make the picture this share as large, and as large as before again."""
+
+    def change(pixels: Pixels, generator: np.random.Generator) -> Pixels:
+        height, width = pixels.shape[:2]
+        image = Image.fromarray(np.round(pixels * 255).astype(np.uint8))
+        image = image.resize((max(round(share * width), 1), max(round(share * height), 1)), Image.Resampling.BILINEAR)
+        return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC), np.float32) / 255
+
+    return change
+
+
+def mirrored(pixels: Pixels, generator: np.random.Generator) -> Pixels:
+    return pixels[:, ::-1]
+
+
+def sharpened(percent: int) -> Change:
+    def change(pixels: Pixels, generator: np.random.Generator) -> Pixels:
+        image = Image.fromarray(np.round(pixels * 255).astype(np.uint8))
+        image = image.filter(ImageFilter.UnsharpMask(radius=2, percent=percent, threshold=0))
+        return np.asarray(image, np.float32) / 255
+
+    return change
+
+
+def posterised(num_levels: int) -> Change:
+    return lambda pixels, generator: np.round(pixels * (num_levels - 1)) / (num_levels - 1)
+
+
 def with_contrast(factor: float) -> Change:
     return lambda pixels, generator: 0.5 + factor * (pixels - 0.5)
 
@@ -328,3 +465,17 @@ FRESH_CHANGES: dict[str, Change] = {
     "tint": lit(brightness=0.8, tint=(1.0, 0.8, 0.6)),
     "mildjpeg": as_jpeg(50),
 }
+SECOND_CHANGES: dict[str, Change] = {
+    "clean": as_it_is,
+    "dark": raised(2.5),
+    "covered": covered(0.5),
+    "coarse": coarse(0.5),
+    "vivid": saturated(2.5),
+    "mildzoom": zoomed(0.85),
+}
+SECOND_HAND_CHANGES: dict[str, Change] = {"clean": as_it_is, "mirrored": mirrored, "sharp": sharpened(300)}
+THIRD_CHANGES: dict[str, Change] = {
+    "fog": lambda pixels, generator: 0.5 * pixels + 0.45,
+    "posterised": posterised(3),
+}
+THIRD_HAND_CHANGES: dict[str, Change] = {"bright": lit(brightness=1.7)}

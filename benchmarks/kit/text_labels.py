@@ -135,7 +135,7 @@ class Judge:
             finetune.run(
                 split=project.place / "split.json", backbone=project.place / "backbone", head=out,
                 scratch=project.place / "scratch", out=place / "candidate", curves=place / "curves",
-                finetune=project.params.finetune, adapt=project.params.adapt, scan=project.params.scan, **common,
+                finetune=project.params.finetune, scan=project.params.scan, **common,
             )  # fmt: skip
             model, lineage = load_bundle(place / "candidate")
             asked = ask(

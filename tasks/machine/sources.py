@@ -26,6 +26,7 @@ PLUMBING = (
     "tasks/machine/extras.py",
     "tasks/machine/files.py",
     "tasks/machine/lifeline.py",
+    "tasks/machine/names.py",
     "tasks/machine/progress.py",
     "tasks/machine/sources.py",
     "tasks/machine/yaml_text.py",

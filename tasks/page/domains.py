@@ -18,6 +18,7 @@ METHODS = {
     "infomax": "each domain is standardised by itself, then the head is moved until its answers are sure and spread "
     "over the classes",
     "infomax_as_is": "the head is moved until its answers are sure and spread over the classes",
+    "joint": "the answers are moved to the estimated shares of the classes, and the features' shift is undone at them",
     "label_shift": "the answers are moved to the estimated shares of the classes",
     "reweight": "a sample of the sources counts as much as it resembles this domain",
     "align": "the domains are made alike",

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks.adaptation import make_claims, summarise
-from benchmarks.kit.domain_cases import case, half_rare, steep
-from benchmarks.kit.domains import Embedded
+from benchmarks.kit.domain_cases import case, half_rare, second, steep, third
+from benchmarks.kit.domains import SECOND_CHANGES, SECOND_HAND_CHANGES, THIRD_CHANGES, THIRD_HAND_CHANGES, Embedded
 
 CLASSES = ["a", "b", "c", "d"]
 
@@ -32,6 +32,36 @@ def test_a_steep_shift_makes_each_class_rarer_than_the_one_before():
     assert (np.diff(counts) < 0).all()
 
 
+def test_a_case_of_the_second_group_shifts_the_features_the_shares_or_both():
+    pictures = {name: domain(400, 1000 * place) for place, name in enumerate(("source", "clean", "dark", "mildzoom"))}
+    hands = {name: domain(400, 1000 * place) for place, name in enumerate(("source", "clean", "sharp"))}
+    cases = {drawn.name: drawn for drawn in second(pictures, hands, None, 0)}
+    for name in ("dark", "mildzoom", "sharp"):
+        assert len(cases[f"second_{name}_few"].unlabelled) == 50
+        plain, shifted = (np.bincount(cases[f"second_{name}{end}"].judges[1]) for end in ("", "_steep"))
+        assert plain.max() < 2 * plain.min()
+        assert shifted.max() > 3 * shifted.min()
+    assert {drawn.group for drawn in cases.values()} == {"none", "strong", "mild", "few", "labels"}
+
+
+def test_the_third_group_has_every_change_alone_and_with_shifted_shares():
+    pictures = {name: domain(400, 1000 * place) for place, name in enumerate(("source", "clean", "fog"))}
+    hands = {name: domain(400, 1000 * place) for place, name in enumerate(("source", "bright"))}
+    names = [drawn.name for drawn in third(pictures, hands, None, 0)]
+    assert names == [f"third_{change}{end}" for change in ("fog", "bright") for end in ("", "_labels", "_steep")]
+
+
+CHANGES = [SECOND_CHANGES, SECOND_HAND_CHANGES, THIRD_CHANGES, THIRD_HAND_CHANGES]
+
+
+@pytest.mark.parametrize("change", [change for changes in CHANGES for change in changes.values()])
+def test_a_change_keeps_the_size_of_a_picture(change):
+    pixels = np.random.default_rng(0).random((24, 32, 3)).astype(np.float32)
+    changed = change(pixels, np.random.default_rng(1))
+    assert changed.shape == pixels.shape
+    assert np.isfinite(changed).all()
+
+
 def row(name, seed, *, source, auto, best, group="pacs", set_name="pacs"):
     return {
         "case": name, "group": group, "set": set_name, "seed": seed,
@@ -55,3 +85,11 @@ def test_claims_are_computed_from_the_runs():
     assert claims["adaptation.detection_false_alarms"] == 0.02
     assert claims["adaptation.seconds"] == 2.0
     assert summarise(rows)[0]["gain"] == 20.5
+
+
+def test_a_group_on_which_nothing_was_chosen_has_claims_of_its_own():
+    rows = [row("photo_cartoon", 0, source=30, auto=50, best=60)]
+    rows += [row("second_dark", 0, source=70, auto=69, best=74, group="strong", set_name="second")]
+    claims = {claim.name: claim.value for claim in make_claims(rows, {"draws": 0}, [])}
+    assert claims["adaptation.cases_below_half_point.second"] == claims["adaptation.cases_below_half_point"] == 1
+    assert claims["adaptation.oracle_share.second"] == pytest.approx(-1 / 4)

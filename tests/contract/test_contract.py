@@ -95,6 +95,10 @@ def test_key_that_is_declared_alone_is_all_that_the_verb_uses_of_its_section(sta
     assert used == alone
 
 
+def test_a_change_of_what_is_adapted_to_trains_nothing_again():
+    assert {each for each in STAGES if any(key.startswith("adapt") for key in declared_params(each))} == {"adapt"}
+
+
 def test_every_section_is_used_by_a_stage():
     names = set(PARAMS) - {"preset"}  # it says what the others were chosen for, and no stage reads it
     assert names == {key.partition(".")[0] for each in STAGES for key in declared_params(each)}

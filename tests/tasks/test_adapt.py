@@ -367,10 +367,10 @@ def forget_others(table):
 @pytest.mark.parametrize(
     ("targets", "change", "message"),
     [
-        (["dawn"], None, r"adapt.targets names the domain 'dawn', which no sample of train, val or the pool has, "
-         "expected one of 'day', 'night': correct the spelling, or land samples of it"),
-        (["night", "day"], None, "adapt.targets names 'day', 'night', and there is no other domain: land"),
-        (["night"], forget_others, "adapt.targets names 'night', and no other domain has a label: land"),
+        (["dawn"], None, r"adapt.targets names the domain dawn, which no sample of train, val or the pool has, "
+         "expected one of day, night: correct the spelling, or land samples of it"),
+        (["night", "day"], None, "adapt.targets names day, night, and there is no other domain: land"),
+        (["night"], forget_others, "adapt.targets names night, and no other domain has a label: land"),
         (["none"], call_night_none,
          "a domain is called 'none', which means something else: rename it"),
     ],

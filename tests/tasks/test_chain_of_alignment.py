@@ -34,8 +34,7 @@ def test_candidate_is_aligned_to_the_unlabelled_domain(tmp_path, great_expectati
     params = load_params(ROOT / "params.yaml")
     chain = Chain(
         tmp_path, validate_=replace(params.validate_, min_samples_per_class=5),
-        finetune=replace(params.finetune, epochs=2, num_views=1, align="coral"),
-        adapt=replace(params.adapt, targets="auto"),
+        finetune=replace(params.finetune, epochs=2, num_views=1, align="coral", align_to="auto"),
     )  # fmt: skip
     write_digits(chain.data / "raw/first")
     chain.do("scan", "validate", "backbone", "embed", "audit", "train_head", "finetune")

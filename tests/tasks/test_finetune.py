@@ -204,18 +204,15 @@ def test_pool_of_another_domain_is_aligned_to_on_request(inputs, workspace, shel
     write_table(workspace / "manifest/dark.parquet", pd.DataFrame(rows).assign(width=SIZE, height=SIZE))
     (workspace / "batches.yaml").write_text("batches: [first, dark]", "utf-8")
     put_params(workspace, align="dann", **EAGER)
-    assert "adapt.targets names no domain: name one there" in refused(shell, workspace)
-    content = yaml.safe_load((workspace / "params.yaml").read_text("utf-8"))
-    content["adapt"]["targets"] = ["dark"]
-    (workspace / "params.yaml").write_text(yaml.safe_dump(content), "utf-8")
+    assert "finetune.align_to names no domain: name one there" in refused(shell, workspace)
+    put_params(workspace, align="dann", align_to=["dark"], **EAGER)
     done = shell("finetune", *arguments())
     assert done.status == 0, done.stderr
     assert "aligns the features of dark (24 samples, without labels) by dann" in done.stderr
     assert f"{NUM_VAL + 2 * (NUM_TRAIN + 24)} of them computed now" in done.stderr
     _, lineage = load_bundle(workspace / "out/candidate")
     assert (lineage["aligned_to"], lineage["params"]["align"]) == (["dark"], "dann")
-    content["finetune"]["cache_gigabytes"] = 0.0
-    (workspace / "params.yaml").write_text(yaml.safe_dump(content), "utf-8")
+    put_params(workspace, align="dann", align_to=["dark"], cache_gigabytes=0.0, **EAGER)
     assert shell("finetune", *arguments(out="again")).status == 0
     weights = "candidate/model.safetensors"
     assert outputs(workspace, "again")[weights] == outputs(workspace, "out")[weights]
@@ -223,7 +220,7 @@ def test_pool_of_another_domain_is_aligned_to_on_request(inputs, workspace, shel
     assert shell("finetune", *arguments(out="plain")).status == 0
     assert outputs(workspace, "plain")[weights] != outputs(workspace, "out")[weights]
     _, lineage = load_bundle(workspace / "plain/candidate")
-    assert not {"aligned_to", "align", "align_weight"} & {*lineage, *lineage["params"]}
+    assert not {"aligned_to", "align", "align_to", "align_weight"} & {*lineage, *lineage["params"]}
 
 
 def test_head_of_other_classes_is_refused(inputs, workspace, shell, backbone):

@@ -14,6 +14,7 @@ from tasks.training.alignment import gate, labelled
 from tasks.training.alignment.adapters import train_adapter
 from tasks.training.alignment.domains import Array, DomainHead, Domains, UnsuitedError
 from tasks.training.alignment.infomax import maximise_information
+from tasks.training.alignment.joint import LEAST_MOVED, have_shares_moved, standardised_shares
 from tasks.training.alignment.objective import Answered, Layer, fit_layer
 from tasks.training.alignment.options import AdaptOptions
 from tasks.training.alignment.reweighting import classifier_weights, effective_samples, flattened, kernel_weights
@@ -24,7 +25,7 @@ from tasks.training.alignment.spaces import Space, as_they_are, correlated, scal
 logger = logging.getLogger("graftline")
 
 NUM_ROUNDS = 2  # of infomax
-REWEIGHTING_STEPS = 60  # of L-BFGS, from the sources' own head on
+REWEIGHTING_STEPS = 15  # of L-BFGS, from zero on: more fit the few samples that the weights leave
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,30 @@ class Problem:
 
     @cached_property
     def verdict(self) -> gate.Verdict:
-        return gate.choose(self.plain, self.domains, self.base, seed=self.seed)
+        verdict = gate.choose(self.plain, self.domains, self.base, seed=self.seed)
+        if verdict.method not in LEAST_MOVED or not self.have_shares_moved(verdict):
+            return verdict
+        return replace(verdict, method="joint", reason="the features moved, and the classes' shares with them")
+
+    @cached_property
+    def informed(self) -> "SpaceHead":
+        return infomax(self)
+
+    @cached_property
+    def standardised_shares(self) -> Array:
+        return standardised_shares(self.standardised, self.domains, self.standardised_base)
+
+    def have_shares_moved(self, verdict: gate.Verdict) -> bool:
+        (weight, bias), domains, adapted = self.base.layer, self.domains, self.informed
+        assert verdict.shares is not None
+        return have_shares_moved(
+            domains,
+            calibrated(self.base, self.plain.target @ weight.T + bias),
+            plain=verdict.shares,
+            standardised=self.standardised_shares,
+            informed=predicted_shares(adapted.space.target @ adapted.layer[0].T + adapted.layer[1], domains.shares),
+            least_moved=LEAST_MOVED[verdict.method],
+        )
 
 
 def adapt(domains: Domains, options: AdaptOptions, *, seed: int) -> Adaptation:
@@ -168,12 +192,31 @@ def infomax_as_is(problem: Problem) -> SpaceHead:
     return SpaceHead(space, maximise_information(space, problem.domains, fit), {"l2": fit.l2})
 
 
+def joint(problem: Problem) -> SpaceHead:
+    """Take the mean of two heads' answers that both know the target's shares, as the geometric mean of probabilities.
+
+    One is the sources' own head at these shares, the other maximises the information at standardised features.
+    """
+    domains, shares, fit = problem.domains, problem.standardised_shares, problem.standardised_base
+    own = at_shares(problem.base, domains, shares)
+    at = with_shares(problem.standardised, domains.labels, shares / domains.shares)
+    informed = at.fold(*maximise_information(at, domains, fit, expected=shares))
+    space, moments = scaled(domains)
+    weight, bias = ((part + other) / 2 for part, other in zip(own, informed, strict=True))
+    return SpaceHead(space, moments.unfold(weight, bias), {"l2": fit.l2} | both(domains, shares))
+
+
 def label_shift(problem: Problem) -> SpaceHead:
     """Move the answers of the calibrated head to the shares that expectation maximisation estimates."""
     (space, fit), domains = problem.scaled, problem.domains
-    weight, bias = (part / fit.temperature for part in fit.layer)
     shares = estimate_shares(calibrated(fit, space.target @ fit.layer[0].T + fit.layer[1]), domains.shares)
-    return SpaceHead(space, (weight, bias + np.log(shares / domains.shares)), {"l2": fit.l2} | both(domains, shares))
+    return SpaceHead(space, at_shares(fit, domains, shares), {"l2": fit.l2} | both(domains, shares))
+
+
+def at_shares(fit: Fit, domains: Domains, shares: Array) -> Layer:
+    """Return the calibrated layer whose answers are moved from the sources' shares to these (k,)."""
+    weight, bias = (part / fit.temperature for part in fit.layer)
+    return weight, bias + np.log(shares / domains.shares)
 
 
 def reweight(problem: Problem) -> SpaceHead:
@@ -193,7 +236,8 @@ def reweight(problem: Problem) -> SpaceHead:
     rows = Answered.labelled(
         space.train, domains.labels, num_classes=len(domains.classes), weights=weights / weights.sum()
     )
-    layer = fit_layer(rows, start=fit.layer, l2=fit.l2, most_steps=REWEIGHTING_STEPS)
+    zero = np.zeros_like(fit.layer[0]), np.zeros_like(fit.layer[1])
+    layer = fit_layer(rows, start=zero, l2=fit.l2, most_steps=REWEIGHTING_STEPS)
     facts = {"effective_samples": effective, "effective_samples_flattened": effective_samples(weights)}
     return SpaceHead(space, layer, {"l2": fit.l2} | facts)
 
@@ -213,8 +257,9 @@ def align(problem: Problem) -> SpaceHead:
 METHODS: Mapping[str, Callable[[Problem], SpaceHead]] = {
     "source": source_only,
     "standardise": standardise,
-    "infomax": infomax,
+    "infomax": lambda problem: problem.informed,
     "infomax_as_is": infomax_as_is,
+    "joint": joint,
     "label_shift": label_shift,
     "reweight": reweight,
     "align": align,

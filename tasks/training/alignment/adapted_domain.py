@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tasks.machine.names import listed, printable
 from tasks.targets.classes import likeliest
 from tasks.targets.head import Layer
 from tasks.training.alignment.adaptation import adapt
@@ -15,7 +16,7 @@ from tasks.training.alignment.gate import STRONG_AUC, can_tell
 from tasks.training.alignment.options import AdaptOptions
 from tasks.training.alignment.selection import Positions
 from tasks.training.alignment.separation import Comparison, Separation, compare
-from tasks.training.alignment.sides import Sides, printable
+from tasks.training.alignment.sides import Sides
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -143,7 +144,7 @@ def described(seen: Separation, sides: Sides, name: str) -> str:
         how = "a classifier cannot tell them apart"
     else:
         how = "they are far apart" if seen.auc >= STRONG_AUC else "they differ moderately"
-    others = " and ".join(f"{num:,} of {printable(source)}" for source, num in sides.num_sources().items())
+    others = listed([f"{num:,} of {printable(source)}" for source, num in sides.num_sources().items()], joint=" and ")
     return (
         f"{len(sides.targets[name]):,} samples, {sides.num_labels(name):,} of them labelled, beside {others}: {how} "
         f"(AUC {seen.auc:.2f}, where 0.5 is chance; z {seen.z:.1f})"

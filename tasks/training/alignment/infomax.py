@@ -4,7 +4,7 @@ The loss is that of the source's labels minus a strength times the information t
 ("Discriminative clustering by regularized information maximization", Krause et al. 2010; SHOT, Liang et al. 2020).
 """
 
-from tasks.training.alignment.domains import Domains
+from tasks.training.alignment.domains import Array, Domains
 from tasks.training.alignment.objective import Answered, Layer, fit_layer
 from tasks.training.alignment.source_only import Fit
 from tasks.training.alignment.spaces import Space
@@ -13,9 +13,13 @@ STRENGTH = 0.1
 MOST_STEPS = 25  # of L-BFGS: the loss has no single minimum, and the start is a good head
 
 
-def maximise_information(space: Space, domains: Domains, start: Fit) -> Layer:
-    """Return the layer for the target in this space that is found from the sources' own layer on."""
+def maximise_information(space: Space, domains: Domains, start: Fit, *, expected: Array | None = None) -> Layer:
+    """Return the layer for the target in this space that is found from the sources' own layer on.
+
+    With the `expected` shares (k,) of the classes, answers are spread as these say, and else evenly.
+    """
     rows = Answered.labelled(space.train, domains.labels, num_classes=len(domains.classes))
     return fit_layer(
-        rows, start=start.layer, l2=start.l2, most_steps=MOST_STEPS, unlabelled=space.target, strength=STRENGTH
-    )
+        rows, start=start.layer, l2=start.l2, most_steps=MOST_STEPS, unlabelled=space.target, strength=STRENGTH,
+        expected=expected,
+    )  # fmt: skip

@@ -21,7 +21,7 @@ MOST_FOLDS = 5
 NUM_NEIGHBOURS = 10
 PROPAGATION = 0.5  # of an answer comes from the neighbours (Zhou et al. 2004)
 NUM_ROUNDS = 20  # of propagation
-MOST_SAMPLES = 4000  # that labels are propagated to
+MOST_SAMPLES = 4000  # that labels are propagated to, beside half as many that have one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,16 +113,21 @@ def propagated(few: Few) -> Layer:
     weight, bias = towards_adapted(few)
     chosen = np.arange(len(few.space.target))
     if len(chosen) > MOST_SAMPLES:
-        chosen = np.union1d(few.rows, np.linspace(0, len(chosen) - 1, MOST_SAMPLES).astype(np.int64))
+        chosen = np.union1d(even(few.rows, MOST_SAMPLES // 2), even(chosen, MOST_SAMPLES))
     vectors = few.space.target[chosen]
-    labelled = np.searchsorted(chosen, few.rows)
+    labelled = np.isin(chosen, few.rows)
     answers = np.exp(log_probabilities(vectors @ weight.T + bias))
-    answers[labelled] = np.eye(len(few.domains.classes))[few.labels]
+    answers[labelled] = np.eye(len(few.domains.classes))[few.labels[np.isin(few.rows, chosen)]]
     shares = propagate(vectors, answers)
     shares[labelled] = answers[labelled]
     third = Answered(vectors=vectors, shares=shares, weights=np.full(len(chosen), 1 / (3 * len(chosen))))
     rows = few.of_sources(1 / 3) + few.of_target(1 / 3) + third
     return fit_layer(rows, start=few.adapted, l2=L2, most_steps=MOST_STEPS)
+
+
+def even(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Return at most `most` of the rows, evenly drawn."""
+    return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64)]
 
 
 def propagate(vectors: NDArray[np.float32], answers: Array) -> Array:

@@ -36,13 +36,14 @@ class Answered:
 
 def fit_layer(
     rows: Answered, *, start: Layer, l2: float, towards: Layer | None = None, most_steps: int,
-    unlabelled: NDArray[np.float32] | None = None, strength: float = 0.0,
+    unlabelled: NDArray[np.float32] | None = None, strength: float = 0.0, expected: Array | None = None,
 ) -> Layer:  # fmt: skip
     """Return the layer with the least loss that L-BFGS finds in so many steps from `start` on.
 
     The loss is the weighted cross-entropy of the rows, plus l2 / 2 * |weight - that of `towards`|^2, minus `strength`
     times the information that answers on `unlabelled` (m, dim) carry: the entropy of the mean answer minus the mean
-    entropy of an answer (Krause et al. 2010). With information the loss has no single minimum, and the start counts.
+    entropy of an answer (Krause et al. 2010), or, with the `expected` shares (k,) of the classes, minus the divergence
+    of the mean answer from them. With information the loss has no single minimum, and the start counts.
     """
     num_classes, dim = start[0].shape
     centre = np.zeros((num_classes, dim)) if towards is None else towards[0]
@@ -52,7 +53,7 @@ def fit_layer(
         value, slope = cross_entropy(rows, logits_of(rows.vectors, weight, bias))
         of_weight, of_bias = slope.T.astype(np.float32) @ rows.vectors, slope.sum(axis=0)
         if unlabelled is not None:
-            information, slope = information_of(logits_of(unlabelled, weight, bias))
+            information, slope = information_of(logits_of(unlabelled, weight, bias), expected)
             value -= strength * information
             of_weight -= strength * (slope.T.astype(np.float32) @ unlabelled)
             of_bias -= strength * slope.sum(axis=0)
@@ -78,11 +79,16 @@ def cross_entropy(rows: Answered, logits: Array) -> tuple[float, Array]:
     return -float((weighted * log_p).sum()), slope
 
 
-def information_of(logits: Array) -> tuple[float, Array]:
-    """Return the entropy of the mean answer minus the mean entropy, in nats, and its slope (m, k) by the logits."""
+def information_of(logits: Array, expected: Array | None = None) -> tuple[float, Array]:
+    """Return the information in nats, and its slope (m, k) by the logits.
+
+    It is the entropy of the mean answer minus the mean entropy, or, with `expected` shares (k,), minus the
+    Kullback-Leibler divergence of the mean answer from them and minus the mean entropy.
+    """
     log_p = log_probabilities(logits)
     p = np.exp(log_p)
-    log_mean = np.log(np.maximum(p.mean(axis=0), 1e-12))
-    information = float((p * log_p).sum(axis=1).mean() - np.exp(log_mean) @ log_mean)
+    mean = np.maximum(p.mean(axis=0), 1e-12)
+    log_mean = np.log(mean if expected is None else mean / expected)
+    information = float((p * log_p).sum(axis=1).mean() - mean @ log_mean)
     inner = log_p - log_mean  # the slope by a probability, but for constants
     return information, p * (inner - (p * inner).sum(axis=1, keepdims=True)) / len(p)

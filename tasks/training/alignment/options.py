@@ -5,7 +5,9 @@ from typing import Literal
 
 from tasks.machine.bounds import Count
 
-Method = Literal["auto", "source", "standardise", "infomax", "infomax_as_is", "label_shift", "reweight", "align"]
+Method = Literal[
+    "auto", "source", "standardise", "infomax", "infomax_as_is", "joint", "label_shift", "reweight", "align"
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tasks.machine.names import listed, printable
 from tasks.training.alignment.options import AdaptOptions
 
 MOST_SAMPLES = 20_000  # of all sources together, and of a target domain
-MOST_NAMED = 10  # domains in a message
 
 Positions = NDArray[np.intp]
 
@@ -31,16 +31,15 @@ def domains_to_adapt_to(domain: "pd.Series[str]", is_labelled: NDArray[np.bool_]
         return wanted if is_labelled[~domain.isin(wanted)].any() else []
     for name in options.targets:
         if name not in known:
-            shown = ", ".join(map(repr, known[:MOST_NAMED])) + (", …" if len(known) > MOST_NAMED else "")
             raise ValueError(
-                f"adapt.targets names the domain {name!r}, which no sample of train, val or the pool has, expected one "
-                f"of {shown}: correct the spelling, or land samples of it"
+                f"adapt.targets names the domain {printable(name)}, which no sample of train, val or the pool has, "
+                f"expected one of {listed(known)}: correct the spelling, or land samples of it"
             )
     wanted = [name for name in known if name in options.targets]
     if not is_labelled[~domain.isin(wanted)].any():
         others = "there is no other domain" if wanted == known else "no other domain has a label"
         raise ValueError(
-            f"adapt.targets names {', '.join(map(repr, wanted))}, and {others}: land labelled samples of "
+            f"adapt.targets names {listed(wanted)}, and {others}: land labelled samples of "
             "another domain, or set adapt.targets to []"
         )
     return wanted

@@ -9,11 +9,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tasks.machine.names import printable
 from tasks.targets.classes import MISSING
 from tasks.training.alignment.domains import Labels, SourceDomain, TargetDomain, Vectors
 from tasks.training.alignment.selection import Positions, even_draw, labelled_first
 
 UNNAMED = "batches without a domain"  # the name of their source, where they are several
+FEW = "domains of few samples"  # the same
+LEAST_SAMPLES = 20  # of train, that make a domain a source of its own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +60,15 @@ class Sides:
     def source_names(self) -> "pd.Series[str]":
         """The name (k,) of the source that each drawn sample is of.
 
-        Batches without a domain are one source together: a batch may lack classes, and would look like a shift.
+        Batches without a domain are one source together: a batch may lack classes, and would look like a shift. So are
+        domains of few samples: each of these, standardised by itself, would lose what tells its classes.
         """
         rows = self.rows.iloc[self.sources]
         unnamed = rows.loc[rows["domain"].isna(), "batch"].unique()
-        return rows["domain"].fillna(unnamed[0] if len(unnamed) == 1 else UNNAMED).astype(str)
+        names = rows["domain"].fillna(unnamed[0] if len(unnamed) == 1 else UNNAMED).astype(str)
+        num_train = pd.Series(self.is_train, index=names.index).groupby(names).transform("sum")
+        is_few = num_train < LEAST_SAMPLES
+        return names.mask(is_few, FEW) if names[is_few].nunique() > 1 else names
 
     def source_domains(self, target: str, vectors: Vectors, *, recipe: str) -> list[SourceDomain]:
         """Return the sources that have labels of a target on train; `vectors` (k, dim) are those of `self.sources`."""
@@ -90,14 +97,9 @@ class Sides:
         return int(has_any(self.labels)[self.targets[domain]].sum())
 
     def num_sources(self) -> dict[str, int]:
-        """Return how many samples of each domain the sources have."""
-        counts = self.domain.iloc[self.sources].value_counts()
+        """Return how many samples each of the sources has."""
+        counts = self.source_names.value_counts()
         return {name: int(counts[name]) for name in sorted(counts.index)}
-
-
-def printable(name: str) -> str:
-    """Return the name of a domain for a line of the log: a table may call it anything."""
-    return name if name.isprintable() else ascii(name)
 
 
 def has_any(labels: Mapping[str, Labels]) -> NDArray[np.bool_]:

@@ -37,9 +37,10 @@ def as_they_are(domains: Domains) -> Space:
 
 
 def standardised(domains: Domains) -> Space:
-    """Standardise each domain by itself; the moments of a target with few samples are drawn to those of the sources."""
-    moments = [moments_of(source.train[0]) for source in domains.sources]
+    """Standardise each domain by itself; the moments of one with few samples are drawn to those of all sources."""
     prior = moments_of(_joined([source.train[0] for source in domains.sources]))
+    is_one = len(domains.sources) == 1
+    moments = [moments_of(source.train[0], prior=None if is_one else prior) for source in domains.sources]
     own = moments_of(domains.target.vectors, prior=prior)
     pairs = list(zip(moments, domains.sources, strict=True))
     return Space(

@@ -2,29 +2,28 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from tasks.data.manifest.manifest import POOL, domains_of
 from tasks.data.samples.samples import Positions
+from tasks.machine.names import listed, printable
 from tasks.training.finetuning.options import FinetuneOptions
 
 logger = logging.getLogger("graftline")
 
+LEAST_SAMPLES = 20  # of a domain: fewer do not tell where its features lie
 
-def domains_to_align(
-    manifest: pd.DataFrame, options: FinetuneOptions, *, targets: Literal["auto"] | Sequence[str], least: int
-) -> list[str]:
+
+def domains_to_align(manifest: pd.DataFrame, options: FinetuneOptions) -> list[str]:
     """Return the domains to align to, in alphabetical order; none where fine-tuning aligns nothing.
 
     Where no domain has enough samples, or no sample of another has a label, a warning says so, and there is none.
 
     Args:
         manifest: the samples of train, val and the pool.
-        targets: the names; `auto` are the domains most of whose samples are in the pool.
-        least: domains with fewer samples than that are left out.
+        options: domains of `align_to` with fewer than LEAST_SAMPLES samples are left out.
 
     Raises:
         ValueError: no domain is named, a named domain has no samples, or mixup is on.
@@ -32,40 +31,39 @@ def domains_to_align(
     if options.align == "never":
         return []
     asked = f"finetune.align is {options.align}, but"
-    if not targets:
-        raise ValueError(f"{asked} adapt.targets names no domain: name one there, or set finetune.align to never")
+    if not options.align_to:
+        raise ValueError(f"{asked} finetune.align_to names no domain: name one there, or set finetune.align to never")
     if options.mixup:
         raise ValueError(
             f"{asked} finetune.mixup is {options.mixup:g}, and features of mixed samples belong to no domain: set it "
             "to 0"
         )
     domains, is_pool = domains_of(manifest), manifest["split"] == POOL
-    if targets == "auto":
+    if options.align_to == "auto":
         shares = is_pool.groupby(domains).mean()
         names = sorted(shares.index[shares > 0.5])
     else:
-        names = sorted(set(targets))
+        names = sorted(set(options.align_to))
         if unknown := [name for name in names if not (domains == name).any()]:
-            known = ", ".join(sorted(domains.unique()))
             raise ValueError(
-                f"adapt.targets names the domain {unknown[0]!r}, of which train, val and the pool have no sample, "
-                f"expected some of {known}: correct it"
+                f"finetune.align_to names the domain {printable(unknown[0])}, of which train, val and the pool have no "
+                f"sample, expected some of {listed(sorted(domains.unique()))}: correct it"
             )
     counts = {name: len(samples_of(manifest, [name])) for name in names}
-    names = [name for name in names if counts[name] >= least]
+    names = [name for name in names if counts[name] >= LEAST_SAMPLES]
     reason = None
     if not names:
-        few = ", ".join(f"{name} has {num}" for name, num in counts.items())
-        reason = f"expected at least {least} samples, {few}" if few else "no domain is mostly unlabelled"
+        few = listed([f"{printable(name)} has {num}" for name, num in counts.items()])
+        reason = f"expected at least {LEAST_SAMPLES} samples, {few}" if few else "no domain is mostly unlabelled"
     elif not ((manifest["split"] == "train") & ~domains.isin(names)).any():
-        reason = f"train has no labelled sample outside of {', '.join(names)}"
+        reason = f"train has no labelled sample outside of {listed(names)}"
     if reason:
         logger.warning("%s there is no domain to align to: %s; fine-tuning goes on without", asked, reason)
         return []
     logger.info(
         "fine-tuning aligns the features of %s (%s samples, without labels) by %s; val has few of its labels or none, "
         "so the choice on val cannot see what it gains there: held-out labels of the domain can, in the gate",
-        ", ".join(names), f"{len(samples_of(manifest, names)):,}", options.align,
+        listed(names), f"{len(samples_of(manifest, names)):,}", options.align,
     )  # fmt: skip
     return names
 

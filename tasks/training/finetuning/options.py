@@ -47,9 +47,12 @@ class AlignmentOptions:
     """By what term, and how strongly over the loss, the features of other domains are made like those of the sources.
 
     See `tasks.training.alignment.discrepancy`.
+
+    align_to: the names of the other domains; auto takes every domain most of whose samples are in the pool.
     """
 
     align: Literal["never", "coral", "mmd", "dann"]
+    align_to: Literal["auto"] | list[str]
     align_weight: Positive
 
 

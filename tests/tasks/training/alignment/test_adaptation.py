@@ -139,6 +139,19 @@ def test_each_of_several_sources_is_standardised_by_itself():
     assert accuracy(head, problem.target.vectors, labels) > 0.8
 
 
+def test_sources_of_a_few_samples_each_do_no_harm():
+    """Standardised by its own moments alone, a single sample is the same as any other."""
+    vectors, labels = drawn(300, seed=0)
+    single = [
+        SourceDomain(name=str(row), train=(vectors[[row]], labels[[row]]), val=(vectors[:0], labels[:0]))
+        for row in range(len(vectors))
+    ]
+    together, truth = domains(move=1.0)
+    found = adapt(replace(together, sources=single), asked(method="standardise"), seed=0)
+    right = accuracy(found.head, together.target.vectors, truth)
+    assert right > accuracy(found.source_only, together.target.vectors, truth)
+
+
 def test_a_class_that_one_source_lacks_may_come_from_another():
     part = source("sketch", seed=5)
     has = part.train[1] != 2

@@ -7,7 +7,7 @@ from scipy.optimize import check_grad
 from tasks.training.alignment.objective import Answered, cross_entropy, fit_layer, information_of
 
 
-@pytest.mark.parametrize("of", ["labels", "information"])
+@pytest.mark.parametrize("of", ["labels", "information", "information at shares"])
 def test_the_slope_is_that_of_the_loss(of):
     generator = np.random.default_rng(0)
     logits = generator.standard_normal((9, 4))
@@ -17,7 +17,9 @@ def test_the_slope_is_that_of_the_loss(of):
 
     def function(flat):
         at = flat.reshape(9, 4)
-        return cross_entropy(rows, at) if of == "labels" else information_of(at)
+        if of == "labels":
+            return cross_entropy(rows, at)
+        return information_of(at, None if of == "information" else np.array([0.4, 0.3, 0.2, 0.1]))
 
     error = check_grad(lambda flat: function(flat)[0], lambda flat: function(flat)[1].ravel(), logits.ravel())
     assert error < 1e-6
@@ -42,3 +44,11 @@ def test_a_row_without_weight_changes_nothing():
         for x, y, w in ((vectors, labels, weights), (vectors[:15], labels[:15], weights[:15]))
     ]
     np.testing.assert_allclose(layers[0][0], layers[1][0], atol=1e-5)
+
+
+def test_information_at_shares_is_most_for_sure_answers_that_have_these_shares():
+    sure = 50 * np.eye(2)[[0, 0, 0, 1]]
+    shares = np.array([0.75, 0.25])
+    assert information_of(sure, shares)[0] == pytest.approx(0, abs=1e-9)
+    assert information_of(sure[2:], shares)[0] < -0.1
+    assert information_of(sure / 50, shares)[0] < -0.1

@@ -23,7 +23,8 @@ def made(domains, batches, *, wanted):
     return sides(domains=domains, batches=batches, splits=splits, labels=LABELS, wanted=wanted)
 
 
-def test_sources_are_the_other_domains_with_their_own_train_and_val():
+def test_sources_are_the_other_domains_with_their_own_train_and_val(monkeypatch):
+    monkeypatch.setattr("tasks.training.alignment.sides.LEAST_SAMPLES", 2)
     found = made(["a", "a", "a", "b", "b", "c", "c", "c"], ["one"] * 8, wanted=["c"])
     vectors = np.arange(len(found.sources))[:, None].astype(np.float32)
     first, second = found.source_domains("label", vectors, recipe="r")
@@ -41,7 +42,16 @@ def test_batches_without_a_domain_are_one_source():
     found = made([None] * 5 + ["c"] * 3, ["one", "one", "two", "two", "two", "x", "x", "x"], wanted=["c"])
     [source] = found.source_domains("label", np.zeros((len(found.sources), 1), np.float32), recipe="r")
     assert source.name == "batches without a domain"
-    assert found.num_sources() == {"one": 2, "two": 3}
+    assert found.num_sources() == {"batches without a domain": 5}
+
+
+def test_domains_of_few_samples_are_one_source():
+    """Standardised by themselves, they would lose what tells their classes; a column may name thousands of them."""
+    found = made(["a", "a", "a", "b", "b", "c", "c", "c"], ["one"] * 8, wanted=["c"])
+    [source] = found.source_domains("label", np.zeros((len(found.sources), 1), np.float32), recipe="r")
+    assert source.name == "domains of few samples"
+    assert len(source.train[1]) == 4
+    assert found.num_sources() == {"domains of few samples": 5}
 
 
 def test_names_of_domains_stay_on_their_line_of_a_message():

@@ -26,8 +26,8 @@ def manifest(**counts):
 PHOTO_AND_CARTOON = manifest(photo=(30, 5, 0), cartoon=(4, 2, 30))
 
 
-def asked(rows, *, targets, least=20, **changes):
-    return domains_to_align(rows, replace(OPTIONS, **{"align": "mmd"} | changes), targets=targets, least=least)
+def asked(rows, *, targets, **changes):
+    return domains_to_align(rows, replace(OPTIONS, **{"align": "mmd", "align_to": targets} | changes))
 
 
 def test_nothing_is_aligned_unless_asked_for():
@@ -72,8 +72,8 @@ def test_fine_tuning_goes_on_without_where_there_is_no_domain_to_align_to(caplog
 @pytest.mark.parametrize(
     ("targets", "changes", "message"),
     [
-        ([], {}, "finetune.align is mmd, but adapt.targets names no domain: name one there, or set finetune.align to"),
-        (["sketch"], {}, "names the domain 'sketch', of which .* no sample, expected some of cartoon, photo: correct"),
+        ([], {}, "finetune.align is mmd, but finetune.align_to names no domain: name one there, or set"),
+        (["sketch"], {}, "names the domain sketch, of which .* no sample, expected some of cartoon, photo: correct"),
         (["cartoon"], {"mixup": 0.3}, "finetune.align is mmd, but finetune.mixup is 0.3, .*: set it to 0"),
     ],
 )

@@ -11,9 +11,9 @@ and 100 % are labelled, at least two images per class, drawn by a seed. A fifth 
 chooses (regularisation, epoch, head or fine-tuned); the others train. All methods get the same draws.
 
 - head: logistic regression on the frozen features.
-- finetune: fine-tuning from that head on. `accuracy` is that of the model that the pipeline would ship: the head, if
-  the fine-tuned model is not better on val (one-sided paired t test of the log-losses, 5 %). `raw_accuracy` is that of
-  the fine-tuned model, whatever the test decides.
+- finetune: fine-tuning from that head on. `accuracy` is that of the model that the pipeline would ship: the head, the
+  fine-tuned model or weights between them, as val chooses. `raw_accuracy` is that of the fine-tuned model, whatever val
+  chooses. `benchmarks.candidate` compares such rules on the same runs.
 - scratch: the same network at the same image size, from random weights; `RECIPES` has its training.
 
 Intervals are 95 % over the seeds (t distribution). `heldout_half_width` is the further uncertainty that comes from the

@@ -1,4 +1,4 @@
-"""Manifest, leaks, head, backbone and samples in; the candidate, the better of head and fine-tuned on val, out."""
+"""Manifest, leaks, head, backbone and samples in; the candidate, between head and fine-tuned as val fits, out."""
 
 import hashlib
 import logging
@@ -37,7 +37,7 @@ from tasks.training.finetuning.tuning import Data, label_tensor, lengths_of, ope
 logger = logging.getLogger("graftline")
 
 OF_ALIGNMENT = ("align", "align_to", "align_weight")  # params that change nothing where nothing is aligned
-OF_SEVERAL = ("balance", "trunks")  # params that change nothing where there is one target
+OF_SEVERAL = ("balance", "significance", "trunks")  # params that change nothing where there is one target
 
 
 def run(
@@ -118,8 +118,10 @@ def run(
         build_backbone=lambda: load_bundle(backbone)[0].backbone,
     )  # fmt: skip
     description = facts | {"stage": "finetuned" if any(outcome.chosen.values()) else "head", "epoch": outcome.epoch}
-    if not is_one:
-        description["trunks"] = outcome.trunks()
+    if is_one:
+        description["share"] = outcome.shares()[next(iter(model.targets))]
+    else:
+        description |= {"shares": outcome.shares(), "trunks": outcome.trunks()}
     if model.words and not any(own.of_words for own in model.words.factors.values()):
         model.words = None
     with whole_folder(out) as folder:

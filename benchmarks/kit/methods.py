@@ -29,7 +29,8 @@ from tasks.models.classifier import Classifier
 from tasks.prediction.answers import Answerer
 from tasks.targets.classes import likeliest
 from tasks.training.finetuning.options import FinetuneOptions
-from tasks.training.finetuning.tuning import Data, fine_tune, num_full
+from tasks.training.finetuning.path import FINETUNED, Weights, put, weights_at
+from tasks.training.finetuning.tuning import Data, Tuned, fine_tune, num_full
 from tasks.training.heads.logistic import LinearHead, fit_head
 from tasks.training.heads.options import HeadOptions
 from tasks.training.loop.fit import PLAIN, Group, History, fit
@@ -151,24 +152,58 @@ def head(task: Task) -> Outcome:
     return {"": lambda rows: head.log_probabilities(vectors(rows)).argmax(axis=1)}, {"l2": head.l2}
 
 
-def finetune(task: Task) -> Outcome:
-    """Fine-tune from the trained head on (LP-FT, Kumar et al. 2022).
+@dataclass(frozen=True, kw_only=True)
+class FinetunedPath:
+    """A fine-tuning, and the weights on the way to it. `seconds` of processor time it took."""
 
-    The fine-tuned model is shipped if it beats that head on val; otherwise the head is.
-    """
+    model: Classifier
+    labelled: Labelled
+    start: Weights
+    end: Weights
+    tuned: Tuned
+    seconds: float
+
+    def logits(self, share: float, rows: Positions) -> NDArray[np.float32]:
+        """Return the logits (n, num_classes) of the weights at a share of the way."""
+        put(self.model, weights_at(share, self.start, self.end))
+        normalize = self.model.backbone.transform.normalize
+        with torch.inference_mode():
+            parts = [
+                self.model(normalize(torch.from_numpy(self.labelled.pixels[part])))[0]
+                for part in np.split(rows, range(64, len(rows), 64))
+            ]
+        return torch.cat(parts).numpy()
+
+    def predict(self, share: float) -> Predict:
+        def predict(rows: Positions) -> NDArray[np.int64]:
+            put(self.model, weights_at(share, self.start, self.end))
+            return prediction_of(self.model, self.labelled)(rows)
+
+        return predict
+
+
+def finetuned_path(task: Task) -> FinetunedPath:
+    """Fine-tune from the trained head on (LP-FT, Kumar et al. 2022)."""
+    began = time.process_time()
     backbone = task.labelled.network.load()
-    vectors = embedding(task.labelled, backbone)
-    head = train_head(task, vectors)
+    head = train_head(task, embedding(task.labelled, backbone))
     model = Classifier(backbone, {TARGET: task.labelled.classes})
     model.graft({TARGET: [(torch.from_numpy(head.weight), torch.from_numpy(head.bias))]})
+    start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     tuned = fine_tune(model, Views(model, task), task.data, options=task.options, seed=task.seed)
-    shipped = tuned.verdict.is_finetuned
-    facts = facts_of(tuned.history) | {"p_value": tuned.verdict.p_value, "is_tuned": shipped}
-    raw = prediction_of(model, task.labelled)
-    return {
-        "": raw if shipped else lambda rows: head.log_probabilities(vectors(rows)).argmax(axis=1),
-        "raw_": raw,
-    }, facts
+    return FinetunedPath(
+        model=model, labelled=task.labelled, start=start,
+        end={name: tensor.clone() for name, tensor in model.state_dict().items()},
+        tuned=tuned, seconds=time.process_time() - began,
+    )  # fmt: skip
+
+
+def finetune(task: Task) -> Outcome:
+    """Fine-tune from the trained head on. What val chooses on the way is shipped."""
+    path = finetuned_path(task)
+    verdict = path.tuned.verdict
+    facts = {"p_value": verdict.p_value, "is_tuned": verdict.is_finetuned, "share": verdict.share}
+    return {"": path.predict(verdict.share), "raw_": path.predict(FINETUNED)}, facts_of(path.tuned.history) | facts
 
 
 def finetune_from_random_head(task: Task) -> Outcome:

@@ -201,7 +201,9 @@ def _without_names(content: dict[str, Any]) -> dict[str, Any]:
     """Return the content without the names of targets, classes and domains, which may be any text: they are shown."""
     content = {key: value for key, value in content.items() if key not in NAMED}
     lineage = content.get("lineage")
-    return content | ({"lineage": lineage | {"trunks": None, "adapt": None}} if isinstance(lineage, dict) else {})
+    return content | (
+        {"lineage": lineage | {"trunks": None, "shares": None, "adapt": None}} if isinstance(lineage, dict) else {}
+    )
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -1,7 +1,7 @@
-"""The results of two models on val in; the choice between them for one target, and why, out."""
+"""The results of a training on val in; the weights to take on its path from head to fine-tuned, and why, out."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,16 @@ from numpy.typing import NDArray
 from tasks.metrics.significance import paired_t_test
 from tasks.targets.classes import Classes
 from tasks.targets.head import Factors
+from tasks.targets.number import Number
 from tasks.targets.target import Target
+from tasks.training.finetuning.path import FINETUNED, HEAD, MIDDLE, SHARES
 from tasks.training.heads.joining import join
 from tasks.training.loop.fit import History
 from tasks.training.loop.scores import Total
+
+# before val is asked, how likely each share of the way is: binomial, the middle is six times as likely as an end
+PRIOR = (1, 4, 6, 4, 1)
+WAYS = {0.25: "a quarter of the way to ", 0.5: "half of the way to ", 0.75: "three quarters of the way to ", 1.0: ""}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +76,13 @@ class Judged:
             )  # fmt: skip
         return judged
 
+    def log_likelihood(self) -> float:
+        """Return that of the labels of val, in nats: of a number with the deviation that fits its errors best."""
+        total = float(self.losses.sum())
+        if isinstance(self.target, Number):
+            return -len(self.losses) / 2 * float(np.log(max(total, np.finfo(float).tiny)))
+        return -total
+
     def on_val(self) -> OnVal:
         loss, accuracy = float(self.losses.sum() / len(self.losses)), float(self.hits.mean())
         if isinstance(self.target, Classes):
@@ -77,76 +90,125 @@ class Judged:
         return OnVal(loss=loss, accuracy=accuracy, error=float(self.errors.mean()), unit=self.target.unit)
 
 
+Candidates = Mapping[float, Judged]  # by the share of the way from the head alone to the fine-tuned model
+
+
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Whether the fine-tuned model beats the head on val, and why."""
+    """The share of the way that is taken for a target, the results of all shares on val, and why.
 
-    is_finetuned: bool
+    `p_value` is that of the test that the middle of the way is worse than the head.
+    """
+
+    share: float
     reason: str
     p_value: float
-    head: OnVal
-    finetuned: OnVal
+    candidates: dict[float, OnVal]
+
+    @property
+    def is_finetuned(self) -> bool:
+        return self.share > HEAD
 
     def facts(self) -> dict[str, Any]:
         """Return the verdict as JSON."""
-        sides = {
-            side: {name: value for name, value in asdict(own).items() if value is not None}
-            for side, own in (("head", self.head), ("finetuned", self.finetuned))
-        }
-        return {"is_finetuned": self.is_finetuned, "reason": self.reason, "p_value": self.p_value} | sides
+        candidates = [
+            {"share": share} | {name: value for name, value in asdict(own).items() if value is not None}
+            for share, own in self.candidates.items()
+        ]
+        return {
+            "candidates": candidates, "is_finetuned": self.is_finetuned, "p_value": self.p_value,
+            "reason": self.reason, "share": self.share,
+        }  # fmt: skip
 
 
-def beats(other: Judged, judged: Judged, *, significance: float) -> tuple[bool, float]:
-    """Return whether a model is better than `judged` and does no harm, and the p-value.
+def beats(other: Judged, judged: Judged, *, significance: float) -> bool:
+    """Return whether a model is better than `judged` and does no harm.
 
     Its loss on val has to be lower by a one-sided paired t-test over the samples, both models calibrated, and its mean
     error no larger. For classes that is: its accuracy is no lower.
     """
     p_value = paired_t_test(judged.losses - other.losses)
-    return bool(p_value < significance and other.errors.mean() <= judged.errors.mean()), p_value
+    return bool(p_value < significance and other.errors.mean() <= judged.errors.mean())
+
+
+def choose_share(paths: Sequence[Candidates]) -> float:
+    """Return the share of the way, beyond the head, that fits val best, of one training for these targets.
+
+    It is the one nearest to the posterior mean: the prior favours the middle, and the likelihood is that of the labels
+    of val. So few labels choose about the middle, and many the share with the lowest loss.
+    """
+    evidence = np.array([sum(path[share].log_likelihood() for path in paths) for share in SHARES])
+    posterior = np.exp(evidence - evidence.max()) * PRIOR
+    mean = float(posterior @ SHARES / posterior.sum())
+    return min(SHARES[1:], key=lambda share: abs(share - mean))
 
 
 def judge(
+    paths: Mapping[str, Candidates],
     *,
-    head: Judged,
-    finetuned: Judged,
     history: History,
     significance: float,
-    subject: str = "the candidate",
+    subject: Callable[[str], str] = lambda target: "the candidate",
     model: str = "the fine-tuned model",
-) -> Verdict:
-    """Choose the fine-tuned model for a target only if it `beats` the head.
+) -> dict[str, Verdict]:
+    """Choose, for each target of a training, between the head alone and one share of the way, the same for all.
+
+    A target keeps its head only where the middle of the way is worse. The others choose the share together, because
+    each share would be a trunk of its own.
 
     Args:
-        history: of the training of the fine-tuned model.
-        subject: what is chosen, as the reason names it.
+        paths: the results on val by target; of the head alone if no epoch was kept.
+        history: of the training.
+        subject: target -> what is chosen, as the reason names it.
         model: the fine-tuned model, as the reason names it.
     """
-    before, after = head.on_val(), finetuned.on_val()
-    is_finetuned, p_value = beats(finetuned, head, significance=significance)
-    of_classes = isinstance(head.target, Classes)
+    p_values, takers = dict.fromkeys(paths, 1.0), []
+    if history.kept:
+        p_values = {name: paired_t_test(path[MIDDLE].losses - path[HEAD].losses) for name, path in paths.items()}
+        takers = [name for name, p_value in p_values.items() if p_value >= significance]
+    share = choose_share([paths[name] for name in takers]) if takers else HEAD
+    verdicts = {}
+    for name, path in paths.items():
+        verdict = Verdict(
+            share=share if name in takers else HEAD, reason="", p_value=p_values[name],
+            candidates={each: judged.on_val() for each, judged in path.items()},
+        )  # fmt: skip
+        reason = reason_of(
+            verdict, history, significance=significance, of_classes=isinstance(path[HEAD].target, Classes)
+        )
+        chosen = WAYS[verdict.share] + f"{model} of epoch {history.kept}" if verdict.is_finetuned else "the head alone"
+        verdicts[name] = replace(verdict, reason=f"{subject(name)} is {chosen}: {reason}")
+    return verdicts
+
+
+def reason_of(verdict: Verdict, history: History, *, significance: float, of_classes: bool) -> str:
+    head, *others = verdict.candidates.values()
     loss = "val log-loss" if of_classes else "val loss"
-    moved = f"{loss} {before.loss:.4f} -> {after.loss:.4f} (p = {p_value:.2g}), " + (
-        f"accuracy {before.accuracy:.4f} -> {after.accuracy:.4f}"
-        if of_classes
-        else f"error {before.error:.4g} -> {after.error:.4g} ({after.unit})"
-    )
     if len(history.epochs) == 1:
-        is_finetuned, reason = False, "no epoch was trained"
-    elif history.kept == 0:
-        is_finetuned, reason = False, f"every epoch had a higher {loss} than the head, {before.loss:.4f}"
-    elif finetuned.errors.mean() > head.errors.mean():
-        reason = f"fine-tuning made it {'less accurate' if of_classes else 'worse'}: {moved}"
-    elif not is_finetuned:
-        reason = f"what fine-tuning gained may be chance: {moved}, expected p < {significance:g}"
+        reason = "no epoch was trained"
+    elif not others:
+        reason = f"every epoch had a higher {loss} than the head, {head.loss:.4f}"
     else:
-        reason = f"fine-tuning made it better: {moved}"
+        shown = verdict.candidates[verdict.share if verdict.is_finetuned else MIDDLE]
+        measured = (
+            f"accuracy {head.accuracy:.4f} -> {shown.accuracy:.4f}"
+            if of_classes
+            else f"error {head.error:.4g} -> {shown.error:.4g} ({shown.unit})"
+        )
+        reason = f"{loss} {losses_of(verdict.candidates)}; {measured}"
+        if verdict.p_value < significance:
+            allowed = f"p = {verdict.p_value:.2g}, expected at least {significance:g}"
+            reason = f"half of the way, fine-tuning made it worse ({allowed}): {reason}"
     if history.ending == "the loss was not finite":
         reason += (
             f"; training ended in epoch {len(history.epochs)}, where the loss was not finite: lower the learning rates"
         )
-    kept = f"{model} of epoch {history.kept}" if is_finetuned else "the head alone"
-    return Verdict(
-        is_finetuned=is_finetuned, reason=f"{subject} is {kept}: {reason}", p_value=p_value, head=before,
-        finetuned=after,
-    )  # fmt: skip
+    return reason
+
+
+def losses_of(candidates: Mapping[float, OnVal]) -> str:
+    """Return the loss of each share of the way, for a person."""
+    words = {HEAD: "of the head alone", FINETUNED: "fine-tuned"}
+    return ", ".join(
+        f"{own.loss:.4f} {words.get(share) or f'at {share:.0%} of the way'}" for share, own in candidates.items()
+    )

@@ -63,9 +63,11 @@ class FinetuneOptions(
     """The section `finetune`.
 
     trunks: of several targets, whether one trunk is trained for all, one for each, or both, of which val chooses.
-    significance: of the test that the fine-tuned model beats the head.
+    harm_significance: of the test that half of the way to the fine-tuned model is worse than the head.
+    significance: of the test that a target's own trunk beats the shared one.
     """
 
     minibatch_size: MinibatchSize
     trunks: Literal["auto", "shared", "each"]
+    harm_significance: OpenFraction
     significance: OpenFraction

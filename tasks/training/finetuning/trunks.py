@@ -2,7 +2,8 @@
 
 A trunk that all targets share learns from all labels, and a sample passes through the network once. Where targets pull
 it in different directions, a trunk of its own serves a target better. Val decides for each target: its own trunk, the
-shared one, or the head alone on the backbone as it came.
+shared one, or the head alone on the backbone as it came. It also decides how far each trunk goes on the way from there
+to its fine-tuned weights.
 """
 
 import logging
@@ -12,7 +13,7 @@ from typing import Any, Literal
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tasks.models.backbone import Backbone
 from tasks.models.classifier import Classifier
@@ -20,6 +21,7 @@ from tasks.models.encoder import Encoder
 from tasks.targets.target import Target
 from tasks.training.finetuning.do_no_harm import Verdict, beats, judge
 from tasks.training.finetuning.options import FinetuneOptions
+from tasks.training.finetuning.path import HEAD, put, weights_at
 from tasks.training.finetuning.tuning import (
     Data,
     Source,
@@ -63,6 +65,10 @@ class Outcome:
             for name, names in self.chosen.items()
         }
 
+    def shares(self) -> dict[str, float]:
+        """Return the share of the way to its trunk that answers each target, 0 for the head alone."""
+        return {name: self.verdicts[name].share if names else HEAD for name, names in self.chosen.items()}
+
     def facts(self) -> dict[str, Any]:
         """Return what the report shows, as JSON. Of several trainings the first gives the facts that have no target."""
         trainings = {names: summary(tuned) for names, tuned in self.tuned.items()}
@@ -101,9 +107,9 @@ def fine_tune_trunks(
 ) -> Outcome:
     """Train as `options.trunks` says, and give `model` for each target what answers it best on val.
 
-    A target takes a trunk only where that `beats` the head alone. With `auto`, where both trunks do, it takes its own
-    only where that beats the shared one. A target that no training improves keeps its head and the backbone, to the
-    bit.
+    A target keeps its head alone, and the backbone to the bit, only where a trunk harms it; else it takes the share of
+    the way to that trunk which fits val best. With `auto`, where neither trunk harms it, it takes its own only where
+    that `beats` the shared one.
 
     Args:
         keeper_of: the targets of a training -> what keeps its state.
@@ -118,7 +124,7 @@ def fine_tune_trunks(
         raise ValueError("no target has labels both on train and on val, expected at least one: land more samples")
     start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     tuned: dict[Names, Tuned] = {}
-    moved: dict[Names | None, dict[str, Tensor]] = {None: {}}
+    moved: dict[Names, dict[str, Tensor]] = {}
     for names in trainings(learned, options.trunks):
         what = "fine-tune"
         if len(model.targets) > 1:
@@ -134,8 +140,15 @@ def fine_tune_trunks(
         }
         put(model, start)
     outcome = choose(model.targets, learned, tuned, significance=options.significance)
-    assemble(model, {names: start | own for names, own in moved.items()}, outcome.chosen, build_backbone=build_backbone)
-    calibrate(model, {name: tuned[names].after[name] for name, names in outcome.chosen.items() if names})
+    shares = outcome.shares()
+    weights: dict[Names | None, dict[str, Tensor]] = {None: start}
+    judged = {}
+    for name, taken in outcome.chosen.items():
+        if taken:
+            weights[taken] = start | weights_at(shares[name], start, moved[taken])
+            judged[name] = tuned[taken].judged[shares[name]][name]
+    assemble(model, weights, outcome.chosen, build_backbone=build_backbone)
+    calibrate(model, judged)
     return outcome
 
 
@@ -149,32 +162,32 @@ def trainings(learned: Names, trunks: Literal["auto", "shared", "each"]) -> list
 def choose(targets: Mapping[str, Target], learned: Names, tuned: dict[Names, Tuned], *, significance: float) -> Outcome:
     """Choose a training, or none, for each target."""
     chosen: dict[str, Names | None] = dict.fromkeys(targets)
+    judged = {
+        names: judge(
+            own.paths(), history=own.history, significance=own.harm_significance,
+            **(wording(is_own=len(names) == 1) if len(targets) > 1 else {}),
+        )
+        for names, own in tuned.items()
+    }  # fmt: skip
     verdicts = {}
     for name in learned:
         own = (name,)
-        judged = {
-            names: judge(
-                head=tuned[names].before[name], finetuned=tuned[names].after[name], history=tuned[names].history,
-                significance=significance, **(wording(name, is_own=names == own) if len(targets) > 1 else {}),
-            )
-            for names in dict.fromkeys([learned, own])
-            if names in tuned
-        }  # fmt: skip
-        # where no trunk beats the head, the verdict is that on the better one
-        better = [names for names, verdict in judged.items() if verdict.is_finetuned] or list(judged)
+        verdict_of = {names: judged[names][name] for names in dict.fromkeys([learned, own]) if names in tuned}
+        # where every trunk harms, the verdict is that on the first one
+        better = [names for names, verdict in verdict_of.items() if verdict.is_finetuned] or list(verdict_of)
         best = better[0]
         if own in better and own != best:
-            is_better, _ = beats(tuned[own].after[name], tuned[best].after[name], significance=significance)
-            best = own if is_better else best
-        verdicts[name] = judged[best]
+            one, other = (tuned[names].judged[verdict_of[names].share][name] for names in (own, best))
+            best = own if beats(one, other, significance=significance) else best
+        verdicts[name] = verdict_of[best]
         if verdicts[name].is_finetuned:
             chosen[name] = best
     return Outcome(targets=targets, tuned=tuned, verdicts=verdicts, chosen=chosen)
 
 
-def wording(name: str, *, is_own: bool) -> dict[str, str]:
-    """Return the words of `judge` for one of several targets."""
-    return {"subject": f"the model for {name}", "model": "its own trunk" if is_own else "the shared trunk"}
+def wording(*, is_own: bool) -> dict[str, Any]:
+    """Return the words of `judge` for several targets."""
+    return {"subject": "the model for {}".format, "model": "its own trunk" if is_own else "the shared trunk"}
 
 
 def assemble(
@@ -195,13 +208,6 @@ def assemble(
         put(trunk, _below("backbone.", weights[names]))
     for number, (head, names) in enumerate(zip(model.heads, chosen.values(), strict=True)):
         put(head, _below(f"heads.{number}.", weights[names]))
-
-
-@torch.no_grad()
-def put(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Set all tensors of a module."""
-    for name, tensor in module.state_dict().items():
-        tensor.copy_(weights[name])
 
 
 def _below(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -32,6 +32,7 @@ from tasks.training.finetuning.activations import Activations, Views, WholeSampl
 from tasks.training.finetuning.adapters import adapt, merge
 from tasks.training.finetuning.do_no_harm import Judged, Verdict, judge
 from tasks.training.finetuning.options import FinetuneOptions
+from tasks.training.finetuning.path import HEAD, SHARES, put, weights_at
 from tasks.training.finetuning.unfreezing import Trained, all_blocks, boundary_of, make_groups, unfrozen_blocks
 from tasks.training.loop.alignment import Alignment, Unlabelled
 from tasks.training.loop.fit import EPOCHS_OF_SEED, History, Keeper, fit
@@ -92,23 +93,26 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Tuned:
-    """What came of a training: its epochs, and what its targets' answers on val were before and are now."""
+    """What came of a training: its epochs, and what its targets' answers on val are, by the share of the way.
+
+    `judged` has the share 0, the head alone. Where an epoch was kept, it has all of the SHARES, see `path`.
+    """
 
     history: History
-    before: dict[str, Judged]
-    after: dict[str, Judged]
+    judged: dict[float, dict[str, Judged]]
     num_blocks: int  # that were trained
     num_all_blocks: int  # of the backbone
-    significance: float  # of the verdict
+    harm_significance: float  # of the verdict
+
+    def paths(self) -> dict[str, dict[float, Judged]]:
+        """Return the results by target and share of the way."""
+        return {name: {share: own[name] for share, own in self.judged.items()} for name in self.judged[HEAD]}
 
     @property
     def verdict(self) -> Verdict:
-        """Return whether the fine-tuned model beats the head alone, of a training for one target."""
-        [target] = self.after
-        return judge(
-            head=self.before[target], finetuned=self.after[target], history=self.history,
-            significance=self.significance,
-        )  # fmt: skip
+        """Return the share of the way that is taken, of a training for one target."""
+        [verdict] = judge(self.paths(), history=self.history, significance=self.harm_significance).values()
+        return verdict
 
 
 def fine_tune(
@@ -123,8 +127,8 @@ def fine_tune(
 ) -> Tuned:
     """Train the heads and the unfrozen blocks of `model`, one trunk for all its targets, and judge it on val.
 
-    Afterwards `model` has the weights of the best epoch, and the temperatures and factors of words that fit them.
-    `what` names the training where its progress is shown.
+    Afterwards `model` has the weights of the best epoch, and the temperatures and factors of words that fit them. The
+    weights on the way to them are judged, too. `what` names the training where its progress is shown.
     """
     chosen = plan(options, modality=modality_of(model.backbone))
     is_bf16 = chosen.precision == "bf16"
@@ -132,6 +136,7 @@ def fine_tune(
     blocks = unfrozen_blocks(model, options.unfreeze)
     cut = boundary_of(model, options.unfreeze)
     model.to(chosen.device)  # before it is shared: to move a buffer makes another
+    start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     if options.method == "lora":
         if not all_blocks(model):
             raise ValueError(
@@ -191,22 +196,29 @@ def fine_tune(
             weight=options.align_weight, learning_rate=options.head_learning_rate, minibatches=unlabelled,
         )  # fmt: skip
     targets = list(model.targets.values())
-    before = Judged.of(score(trained, val(), targets=targets, is_bf16=is_bf16), model.targets, data.words)
+
+    def judge_on_val() -> dict[str, Judged]:
+        return Judged.of(score(trained, val(), targets=targets, is_bf16=is_bf16), model.targets, data.words)
+
+    judged = {HEAD: judge_on_val()}
     history = fit(
         trained, options, targets=targets, names=list(model.targets), seed=seed, is_bf16=is_bf16,
         groups=make_groups(model, options, epochs=epochs), minibatches=train, num_minibatches=total,
         val_minibatches=val, alignment=alignment, keeper=keeper, show=show,
     )  # fmt: skip
     merge(model)
-    after = Judged.of(score(trained, val(), targets=targets, is_bf16=is_bf16), model.targets, data.words)
-    calibrate(model.cpu(), after)
+    if history.kept:
+        end = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        for share in SHARES[1:]:
+            put(model, weights_at(share, start, end))
+            judged[share] = judge_on_val()
+    calibrate(model.cpu(), judged[max(judged)])
     return Tuned(
         history=history,
-        before=before,
-        after=after,
+        judged=judged,
         num_blocks=len(blocks),
         num_all_blocks=len(all_blocks(model)),
-        significance=options.significance,
+        harm_significance=options.harm_significance,
     )
 
 
@@ -325,10 +337,10 @@ def summary(tuned: Tuned) -> dict[str, Any]:
         "ending": history.ending,
         "epoch_kept": history.kept,
         "epochs": len(history.epochs) - 1,
+        "harm_significance": tuned.harm_significance,
         "loss_gap": gap,
         "num_all_blocks": tuned.num_all_blocks,
         "num_blocks": tuned.num_blocks,
-        "significance": tuned.significance,
     }
 
 

@@ -156,10 +156,14 @@ def kinds(project) -> Write:
             reason = tuned.pop("verdict")["reason"]
             verdicts = {
                 name: {"is_finetuned": name == "angle", "reason": reason.replace("candidate", f"model for {name}")}
+                | choice(name != "angle")
                 for name in known
             }
             write_json(path, tuned | {"verdicts": verdicts, "trunks": dict.fromkeys(known, "head") | {"angle": "own"}})
             write_target_curves(written.folder / "training" / "curves.csv", known)
+            subject = read_json(evaluation / "subject.json")
+            subject["lineage"]["shares"] = dict.fromkeys(known, 0.0) | {"angle": subject["lineage"].pop("share")}
+            write_json(evaluation / "subject.json", subject)
         if labels:
             columns = ["batch", "path", "sample_id", "target", "label", "reason", "detail"]
             write_text_table(written.folder / "validated" / "labels.csv", pd.DataFrame(list(labels), columns=columns))
@@ -297,7 +301,7 @@ def write_results(folder, predictions, *, verdict, slices, reason, num_decisions
     pd.DataFrame(slices, columns=columns).to_csv(folder / "evaluation" / "slices.csv", index=False)
     bins = {"confidence": [0.75], "accuracy": [0.8], "count": [len(predictions)], "target": ["label"]}
     pd.DataFrame(bins).to_csv(folder / "evaluation" / "reliability.csv", index=False)
-    lineage = {"epoch": 2, "data": "d" * 64, "backbone": "b" * 64, "versions": {"torch": "2"}}
+    lineage = {"epoch": 2, "share": 0.75, "data": "d" * 64, "backbone": "b" * 64, "versions": {"torch": "2"}}
     subject = {"stage": "finetuned", "candidate": "c" * 64, "lineage": lineage, "candidate_bytes": 45_000_000}
     write_json(folder / "evaluation" / "subject.json", subject | ({"baseline_bytes": 44_000_000} if baseline else {}))
     passed = verdict == "accepted"
@@ -312,8 +316,15 @@ def write_results(folder, predictions, *, verdict, slices, reason, num_decisions
     curves = pd.DataFrame({"epoch": [0, 1], "is_kept": [0, 1]} | scores)
     curves.to_csv(folder / "training" / "curves.csv", index=False)
     tuned = {"ending": "every epoch was run", "epoch_kept": 1, "epochs": 1, "loss_gap": 0.25, "num_all_blocks": 9,
-             "num_blocks": 2, "verdict": {"reason": reason}}  # fmt: skip
+             "num_blocks": 2, "verdict": {"reason": reason} | choice("head alone" in reason)}  # fmt: skip
     write_json(folder / "training" / "finetuning.json", tuned)
+
+
+def choice(is_head):
+    """Return the part of a verdict that says what was chosen among what."""
+    shares = (0.0, 0.25, 0.5, 0.75, 1.0)
+    candidates = [{"share": share, "loss": 0.9 - share / 2, "accuracy": 0.5 + share / 4} for share in shares]
+    return {"candidates": candidates, "p_value": 0.01 if is_head else 0.8, "share": 0.0 if is_head else 0.75}
 
 
 def numbers(accuracy):

@@ -334,6 +334,16 @@ def test_page_says_how_fine_tuning_ended_and_why(page):
     assert "In epoch 1 the loss on val is 0.250 above the loss on train, before calibration. If the gap grows" in text
 
 
+def test_page_says_what_was_chosen_among_what_with_each_val_loss(page):
+    text = words(page(reason="the candidate is three quarters of the way to the fine-tuned model of epoch 2"))
+    assert "It is three quarters of the way to the fine-tuned model of epoch 2." in text
+    assert (
+        "head alone 0.9000 0.5000 25 % of the way 0.7750 0.5625 50 % of the way 0.6500 0.6250 "
+        "75 % of the way chosen 0.5250 0.6875 fine-tuned 0.4000 0.7500" in text
+    )
+    assert "head alone chosen 0.9000" in words(page())
+
+
 def test_missing_table_of_slices_is_an_error_with_the_command(project):
     written = project()
     (written.folder / "evaluation" / "slices.csv").unlink()

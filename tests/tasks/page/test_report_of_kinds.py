@@ -120,6 +120,9 @@ def test_page_says_whether_each_target_is_fine_tuned_and_whether_it_shares(read)
 def test_reason_and_curves_of_each_target_are_shown(read):
     html = read(shape="classes", angle="number")
     assert "The model for angle is the head alone. The model for shape is" in section(html, "Fine-tuning")
+    assert re.search("angle ?: 75 % of the way chosen", section(html, "Fine-tuning"))
+    assert re.search("shape ?: head alone chosen", section(html, "Fine-tuning"))
+    assert "It is the fine-tuned model of epoch 2." in words(html)
     assert 'aria-label="Accuracy of shape in each epoch; val, and train dashed"' in html
     assert 'aria-label="Mean error of angle in each epoch; val, and train dashed"' in html
     assert "Accuracy (share right)" not in section(html, "Fine-tuning")  # a mean over targets says nothing

@@ -22,6 +22,7 @@ from tasks.targets.head import Factors
 from tasks.targets.number import Number
 from tasks.training.finetuning.checkpoint import Checkpoint
 from tasks.training.finetuning.do_no_harm import Judged
+from tasks.training.finetuning.path import SHARES
 from tasks.training.finetuning.trunks import assemble, choose, fine_tune_trunks, trainings
 from tasks.training.finetuning.tuning import Data, Tuned, label_tensor, open_source
 from tasks.training.loop.fit import Epoch, History
@@ -56,10 +57,14 @@ def tuned(**after):
     """Return a training after which targets have these losses and errors on val; before it each has 1.0 and 0.4."""
     scores = Scores(loss=1.0, accuracy=0.5, of_targets=tuple(OfTarget(accuracy=0.5, error=0.5) for _ in after))
     epochs = [Epoch(epoch=each, train=scores, val=scores, val_calibrated_loss=1.0) for each in range(3)]
+    path = {
+        share: {
+            name: judged(1 + share * (loss - 1), 0.4 + share * (error - 0.4)) for name, (loss, error) in after.items()
+        }
+        for share in SHARES
+    }
     return Tuned(
-        history=History(epochs=epochs, kept=2), before=dict.fromkeys(after, judged(1.0, 0.4)),
-        after={name: judged(*values) for name, values in after.items()}, num_blocks=1, num_all_blocks=5,
-        significance=0.05,
+        history=History(epochs=epochs, kept=2), judged=path, num_blocks=1, num_all_blocks=5, harm_significance=0.05
     )  # fmt: skip
 
 
@@ -70,23 +75,25 @@ def tuned(**after):
         ((0.6, 0.3), (0.6, 0.3), "shared"),  # it is no better
         ((0.6, 0.3), (0.4, 0.35), "shared"),  # its loss is lower, and it is wrong more often
         ((1.2, 0.5), (0.6, 0.3), "own"),  # the shared trunk harms it
-        ((0.7, 0.45), (0.8, 0.35), "own"),  # the shared trunk is wrong more often than the head
         ((1.2, 0.5), (1.3, 0.5), "head"),  # both do
     ],
 )
-def test_target_takes_its_own_trunk_only_where_that_beats_the_shared_one_and_a_trunk_only_where_it_beats_the_head(
+def test_target_takes_its_own_trunk_only_where_that_beats_the_shared_one_and_keeps_its_head_where_both_harm(
     shared, own, expected
 ):
     after = {BOTH: tuned(angle=(0.5, 0.1), label=shared), ANGLE: tuned(angle=(0.5, 0.1)), LABEL: tuned(label=own)}
     outcome = choose(TARGETS, BOTH, after, significance=0.05)
     assert outcome.trunks() == {"angle": "shared", "label": expected}
     assert outcome.facts()["trunks"] == outcome.trunks()
+    assert outcome.shares()["angle"] > 0
+    assert (outcome.shares()["label"] > 0) == (expected != "head")
     verdicts = outcome.facts()["verdicts"]
     assert {name: verdict["is_finetuned"] for name, verdict in verdicts.items()} == {
         "angle": True, "label": expected != "head"
     }  # fmt: skip
-    named = {"own": "its own trunk", "shared": "the shared trunk", "head": "the head alone"}
-    assert verdicts["label"]["reason"].startswith(f"the model for label is {named[expected]}")
+    assert all(verdict["reason"].startswith(f"the model for {name} is ") for name, verdict in verdicts.items())
+    named = {"own": "its own trunk of epoch 2", "shared": "the shared trunk of epoch 2", "head": "the head alone"}
+    assert named[expected] in verdicts["label"]["reason"]
 
 
 def test_curves_have_a_column_for_each_target_and_side():
@@ -107,8 +114,8 @@ def pixels(n=5):
     return torch.randint(0, 256, (n, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def answers_of(model):
-    return Answerer(model, device="cpu").answer(pixels())
+def answers_of(model, images=None):
+    return Answerer(model, device="cpu").answer(pixels() if images is None else images)
 
 
 @pytest.mark.parametrize("chosen", [(None, LABEL), (ANGLE, LABEL), (BOTH, LABEL), (BOTH, BOTH), (None, BOTH)])
@@ -155,6 +162,9 @@ def project(tmp_path):
 class Project:
     def __init__(self, folder, rows):
         self.folder, self.rows = folder, rows
+
+    def images(self):
+        return [Image.open(self.folder / "raw/first" / path) for path in self.rows["path"]]
 
     def tune(self, model, *, keeper_of=lambda names: None, hidden=(), **changes):
         """Fine-tune a model; `hidden` targets have no labels."""
@@ -214,15 +224,34 @@ def test_run_that_is_killed_in_any_training_goes_on_to_the_same_bytes(project, t
 def test_target_without_any_label_changes_no_bit_of_the_other(project):
     alone, beside = new_model(targets={"label": TARGETS["label"]}), new_model()
     beside.heads[1].load_state_dict(alone.heads[0].state_dict())
-    eager = {"significance": 0.99, "head_learning_rate": 0.01, "backbone_learning_rate": 0.005}
+    eager = {"harm_significance": 0.01, "head_learning_rate": 0.01, "backbone_learning_rate": 0.005}
     expected = project.tune(alone, **eager).tuned[LABEL]
     outcome = project.tune(beside, hidden=["angle"], **eager)
     assert list(outcome.tuned) == [LABEL]
     assert outcome.tuned[LABEL].history == expected.history
     assert outcome.tuned[LABEL].history.kept > 0
-    assert np.array_equal(outcome.tuned[LABEL].after["label"].losses, expected.after["label"].losses)
+    found = outcome.tuned[LABEL].judged[1.0]["label"]
+    assert np.array_equal(found.losses, expected.judged[1.0]["label"].losses)
     assert np.array_equal(answers_of(alone)["label"], answers_of(beside)["label"])
     assert np.array_equal(answers_of(new_model())["angle"], answers_of(beside)["angle"])
+
+
+@pytest.mark.parametrize("update_statistics", [False, True])
+def test_each_target_answers_by_the_weights_at_its_share_of_the_way_with_their_calibration(project, update_statistics):
+    """And val is judged as the model that is saved answers it."""
+    model = new_model()
+    eager = {"harm_significance": 0.01, "head_learning_rate": 0.01, "backbone_learning_rate": 0.005}
+    outcome = project.tune(model, trunks="each", update_statistics=update_statistics, **eager)
+    assert outcome.trunks() == {"angle": "own", "label": "own"}
+    images = torch.stack([model.backbone.transform.prepare(image) for image in project.images()])
+    found = answers_of(model, images)
+    for name, names in outcome.chosen.items():
+        own = outcome.tuned[names].judged[outcome.shares()[name]][name]
+        assert model.temperatures[name] == own.temperature
+        rows = project.rows[name].iloc[NUM_TRAIN:].notna().to_numpy()
+        truths = own.target.encode(project.rows[name].iloc[NUM_TRAIN:][rows])
+        errors = own.target.errors(found[name][NUM_TRAIN:][rows], truths)
+        assert errors == pytest.approx(own.errors, rel=1e-3)
 
 
 def test_targets_that_have_labels_on_one_side_only_are_refused_in_one_line(project):

@@ -39,7 +39,7 @@ CLASSES = {"topic": ["early", "late"]}
 NUM_TRAIN, NUM_VAL = 40, 24
 EAGER = {
     "epochs": 6, "minibatch_size": 8, "head_learning_rate": 0.02, "backbone_learning_rate": 0.005, "unfreeze": 1,
-    "significance": 0.99, "precision": "fp32", "device": "cpu", "mixup": 0.0,
+    "harm_significance": 0.01, "precision": "fp32", "device": "cpu", "mixup": 0.0,
 }  # fmt: skip
 
 
@@ -163,7 +163,7 @@ def test_other_kinds_learn_too(project, kind):
     model = project.model(kind)
     before = bits(model)
     tuned = project.tune(model)
-    assert tuned.verdict.finetuned.loss < tuned.verdict.head.loss
+    assert tuned.verdict.candidates[1.0].loss < tuned.verdict.candidates[0.0].loss
     changed = moved(model, before)
     assert any(".1." in name for name in changed)
     assert not any(".0." in name for name in changed - {"heads.0.weight", "heads.0.bias"})
@@ -221,7 +221,7 @@ def test_adapters_are_merged_so_that_the_saved_model_answers_as_the_trained_one(
     model = project.model()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     tuned = project.tune(model, method="lora", lora_rank=2, backbone_learning_rate=0.05)
-    assert tuned.verdict.finetuned.loss < tuned.verdict.head.loss
+    assert tuned.verdict.candidates[1.0].loss < tuned.verdict.candidates[0.0].loss
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     for name in changed - {"heads.0.weight", "heads.0.bias"}:
         assert name.startswith("backbone.network.encoder.layer.1.")
@@ -233,7 +233,7 @@ def test_adapters_are_merged_so_that_the_saved_model_answers_as_the_trained_one(
     prepared = [model.backbone.transform.prepare(text_of(number)) for number in range(NUM_TRAIN + NUM_VAL)]
     answers = Answerer(load_bundle(folder)[0], device="cpu").answer(prepared)["topic"]
     hits = answers[NUM_TRAIN:].argmax(axis=1) == project.data.labels[project.data.val][:, 0].numpy()
-    assert hits.mean() == tuned.verdict.finetuned.accuracy
+    assert hits.mean() == tuned.verdict.candidates[1.0].accuracy
 
 
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta", "modernbert", "deberta-v2", "mpnet"])

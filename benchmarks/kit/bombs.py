@@ -161,7 +161,7 @@ def put_packed_weights(folder: Path) -> None:
     """A state dict in an archive of a few MB, packed."""
     put_params(folder)
     set_param(folder, "architecture", ARCHITECTURE)
-    set_param(folder, "weights", "backbones/bomb.pth")
+    set_param(folder, "backbone.weights", "backbones/bomb.pth")
     (folder / "backbones").mkdir()
     plain = io.BytesIO()
     torch.save({"conv1.0.weight": torch.zeros(1)}, plain)

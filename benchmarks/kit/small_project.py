@@ -33,12 +33,15 @@ def make_project(folder: Path, *, batches: int = 1) -> Path:
 
 
 def set_param(project: Path, key: str, value: object) -> None:
-    """Change a line of params.yaml."""
+    """Change a line of params.yaml. A key that two sections have needs its section: `backbone.weights`."""
     path = project / "params.yaml"
     lines = path.read_text("utf-8").splitlines()
-    [number] = [number for number, line in enumerate(lines) if line.strip().startswith(f"{key}:")]
+    section, _, name = key.rpartition(".")
+    start = lines.index(f"{section}:") if section else 0
+    numbers = [number for number, line in enumerate(lines[start:], start) if line.strip().startswith(f"{name}:")]
+    [number] = numbers[:1] if section else numbers
     indent = lines[number][: len(lines[number]) - len(lines[number].lstrip())]
-    lines[number] = f"{indent}{key}: {value}"
+    lines[number] = f"{indent}{name}: {value}"
     path.write_text("\n".join(lines) + "\n", "utf-8")
 
 

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 HELP = {"-h", "--help"}
 # an argument means the same in every verb; where it does not, the section `Args:` of `run` says so
 MEANINGS = {
+    "adaptation": "the folder that adapt wrote: what became of each domain",
     "anchor": "the JSON file with the errors of the best model that was in use",
     "audit": "the folder that audit wrote: the leaks, and the limits of a near-copy",
     "backbone": "the bundle of the pretrained backbone",

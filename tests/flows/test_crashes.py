@@ -51,8 +51,15 @@ def start(project, command=RETRAIN, **environment):
 
 def at_work(process, stage):
     """Wait until a run is in that stage, and return the processes that it started."""
-    until(lambda: any(f"-m tasks.{stage} " in command for command in descendants(process.pid).values()))
-    return descendants(process.pid)
+    found = {}
+
+    def is_there():
+        found.clear()
+        found.update(descendants(process.pid))
+        return any(f"-m tasks.{stage} " in command for command in found.values())
+
+    until(is_there)
+    return found
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -219,7 +219,7 @@ def test_missing_manifest_of_a_listed_batch_is_told_in_one_line(shell, workspace
 def test_missing_evaluation_is_told_in_one_line(shell):
     done = shell(
         "regression", "--evaluation", "evaluation", "--candidate", "c", "--tests", "tests", "--decisions", "d",
-        "--out", "regression",
+        "--anchor", "anchor.json", "--out", "regression",
     )  # fmt: skip
     assert done.error == "evaluation/subject.json is missing: run `dvc repro evaluate`, or `dvc pull`"
     assert done.stderr.count("\n") == 1
@@ -241,6 +241,8 @@ def test_missing_ledger_is_told_by_name_in_one_line(shell, workspace):
         "r",
         "--head",
         "h",
+        "--adaptation",
+        "d",
         "--batches",
         "b",
         "--raw",

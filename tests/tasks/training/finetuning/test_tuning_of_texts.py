@@ -315,7 +315,7 @@ def arguments(project):
     names = ("classes.json", "split.json", "batches.yaml", "manifests", "audit", "raw", "backbone", "head", "scratch")
     paths = {name.partition(".")[0]: folder / name for name in names} | {"manifests": folder / "manifest"}
     params = load_params(ROOT / "params.yaml")
-    sections = {"finetune": project.options(), "adapt": params.adapt, "scan": params.scan}
+    sections = {"finetune": project.options(), "scan": params.scan}
     return paths | sections | {"modality": "text", "seed": 0}
 
 

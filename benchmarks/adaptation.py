@@ -30,11 +30,11 @@ Seconds are processor seconds of one core. Intervals are 95 % over the seeds (t 
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks.kit import domains as sets
 from benchmarks.kit.adaptation_peers import find_skada, peers
 from benchmarks.kit.domain_cases import Case, agencies, controlled, fresh, pairs, second, third
+from benchmarks.kit.kept_rows import keep_row, read_rows
 from benchmarks.kit.labelled import missing
 from benchmarks.kit.machine import Claim, finish, parser, show
 from benchmarks.kit.summary import CONFIDENCE, mean_and_half_width
@@ -125,16 +126,6 @@ def parse_arguments() -> argparse.Namespace:
     return command.parse_args()
 
 
-def read_rows(kept: Path | None) -> list[dict[str, Any]]:
-    return list(map(json.loads, kept.read_text("utf-8").splitlines())) if kept and kept.is_file() else []
-
-
-def keep_row(row: dict[str, Any], kept: Path | None) -> None:
-    if kept:
-        with kept.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-
-
 Draw = Callable[[int], Iterator[Case]]
 
 
@@ -180,23 +171,19 @@ def sources_of_cases(arguments: argparse.Namespace) -> dict[str, Callable[[], Dr
         texts = None if missing_news() else sets.fresh_news(cache)
         return lambda seed: fresh(pictures, texts, seed)
 
-    def second_cases() -> Draw:
+    def of_three(
+        cases: Callable[..., Iterator[Case]], *embedded: Callable[[Path], dict[str, sets.Embedded]]
+    ) -> Draw:  # fmt: skip
         for tar in ("cifar10-12k.tar", "sign-digits.tar"):
             shared(tar)
-        pictures, hands = sets.second_cifar(cache), sets.second_hands(cache)
-        texts = None if missing_news() else sets.second_news(cache)
-        return lambda seed: second(pictures, hands, texts, seed)
-
-    def third_cases() -> Draw:
-        for tar in ("cifar10-12k.tar", "sign-digits.tar"):
-            shared(tar)
-        pictures, hands = sets.third_cifar(cache), sets.third_hands(cache)
-        texts = None if missing_news() else sets.third_news(cache)
-        return lambda seed: third(pictures, hands, texts, seed)
+        pictures, hands, news = embedded
+        found = pictures(cache), hands(cache), None if missing_news() else news(cache)
+        return lambda seed: cases(*found, seed)
 
     return {
-        "pacs": pacs, "cifar": cifar, "hands": hands, "news": news, "fresh": fresh_cases, "second": second_cases,
-        "third": third_cases,
+        "pacs": pacs, "cifar": cifar, "hands": hands, "news": news, "fresh": fresh_cases,
+        "second": partial(of_three, second, sets.second_cifar, sets.second_hands, sets.second_news),
+        "third": partial(of_three, third, sets.third_cifar, sets.third_hands, sets.third_news),
     }  # fmt: skip
 
 

@@ -16,7 +16,6 @@ the seeds (t distribution). Seconds are processor seconds of a training.
 """
 
 import argparse
-import json
 import statistics
 import time
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from benchmarks.kit import domains as sets
+from benchmarks.kit.kept_rows import keep_row, read_rows
 from benchmarks.kit.labelled import missing, squeezenet
 from benchmarks.kit.machine import Claim, finish, parser, show
 from benchmarks.kit.summary import CONFIDENCE, mean_and_half_width
@@ -97,16 +97,6 @@ def parse_arguments() -> argparse.Namespace:
     command.add_argument("--epochs", type=int, default=6, help="of each training")
     command.add_argument("--size", type=int, default=112, help="of the pictures, px")
     return command.parse_args()
-
-
-def read_rows(kept: Path | None) -> list[dict[str, Any]]:
-    return list(map(json.loads, kept.read_text("utf-8").splitlines())) if kept and kept.is_file() else []
-
-
-def keep_row(row: dict[str, Any], kept: Path | None) -> None:
-    if kept:
-        with kept.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
 
 
 @dataclass(frozen=True, kw_only=True)

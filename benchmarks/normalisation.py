@@ -38,9 +38,9 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from benchmarks.adaptation import AUTO as ASKED
-from benchmarks.adaptation import keep_row, read_rows
 from benchmarks.kit import domains as sets
 from benchmarks.kit.domain_cases import steep
+from benchmarks.kit.kept_rows import keep_row, read_rows
 from benchmarks.kit.labelled import GLYPHS, POOL, Labelled, Network, missing
 from benchmarks.kit.lite0 import ARCHITECTURE, convert, find_file
 from benchmarks.kit.machine import Claim, finish, parser, show

@@ -28,7 +28,6 @@ scratch with all labels.
 """
 
 import argparse
-import json
 import math
 import statistics
 import sys
@@ -38,6 +37,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.kit.kept_rows import keep_row, read_rows
 from benchmarks.kit.labelled import (
     HELDOUT,
     POOL,
@@ -150,8 +150,7 @@ def run_all(sets: Sequence[str], place: Path, *, seeds: int, is_quick: bool, kep
                     digest = chosen.digest()
                     recipes[digest] = chosen
                     plan.append({"data": data, "fraction": fraction, "method": method, "seed": seed, "recipe": digest})
-    lines = kept.read_text("utf-8").splitlines() if kept and kept.is_file() else []
-    done = {identity(run): run for run in map(json.loads, lines)}
+    done = {identity(run): run for run in read_rows(kept)}
     left = [run for run in plan if identity(run) not in done]
     calls = [
         {"folder": place / run["data"], "method": run["method"], "fraction": run["fraction"], "seed": run["seed"]}
@@ -162,9 +161,7 @@ def run_all(sets: Sequence[str], place: Path, *, seeds: int, is_quick: bool, kep
         done[identity(run)] = run | result
         line = f"{run['data']}, {run['fraction']:.0%} of the labels, {run['method']}: accuracy {result['accuracy']:.3f}"
         print(f"{line} in {result['processor_seconds']:.1f} s", file=sys.stderr, flush=True)
-        if kept:
-            with kept.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(run | result) + "\n")
+        keep_row(run | result, kept)
     return [done[identity(run)] for run in plan]
 
 

@@ -23,6 +23,7 @@ from tasks.data.samples.samples import Samples
 from tasks.data.vectors.embeddings import read_embeddings
 from tasks.data.vectors.tensors import Tensor, write_tensors
 from tasks.machine.files import read_json, sha256, whole_folder, write_json
+from tasks.machine.names import on_one_line
 from tasks.machine.progress import progress
 from tasks.metrics.answered import Answered
 from tasks.metrics.calibration import reliability
@@ -33,7 +34,6 @@ from tasks.metrics.outcomes import GENERAL
 from tasks.metrics.projection import project
 from tasks.metrics.slices import check_slices, slice_table
 from tasks.models.bundle import WEIGHTS, check_baseline, folder_bytes, load_bundle
-from tasks.models.domains import shown
 from tasks.prediction.answers import Answerer, TargetAnswers, answers_of_words
 from tasks.prediction.answers import answers as answers_of_heads
 from tasks.prediction.heldout import Parts, ask, in_names_of, joined_tables, prediction_table, words_of
@@ -192,7 +192,7 @@ def run(
             logger.info(
                 "of these, %s are of the domain %s: accuracy of its own head %.4f, of the general head %.4f; "
                 "probabilities are not calibrated on this domain",
-                f"{own['num_samples']:,}", shown(domain), own["candidate"]["accuracy"], own[GENERAL]["accuracy"],
+                f"{own['num_samples']:,}", on_one_line(domain), own["candidate"]["accuracy"], own[GENERAL]["accuracy"],
             )  # fmt: skip
 
 

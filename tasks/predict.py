@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.machine.names import on_one_line
+
 if TYPE_CHECKING:  # each function imports what it needs: --help needs no torch
     from tasks.prediction.answers import Answerer
     from tasks.prediction.reading import Reading
@@ -133,9 +135,7 @@ def print_predictions(answers: Iterable["Answers"], targets: Mapping[str, "Targe
             said = [row["target"]] if len(targets) > 1 else []
             said += [row["reason"], row["detail"]] if "reason" in row else [row["label"]]
             said += [f"{row['probability']:.3f}"] if "probability" in row else []
-            sys.stdout.write(
-                "\t".join(text if text.isprintable() else ascii(text) for text in [row["path"], *said]) + "\n"
-            )
+            sys.stdout.write("\t".join(map(on_one_line, [row["path"], *said])) + "\n")
         sys.stdout.flush()
     return counts
 
@@ -198,7 +198,7 @@ def export_to(out: Path, bundle: Path, *, format: str, domain: str) -> None:
         ValueError: the file is there already, or as for `load_bundle`, `check_domain` and `export`.
     """
     from tasks.models.bundle import load_bundle
-    from tasks.models.domains import AUTO, NONE, shown
+    from tasks.models.domains import AUTO, NONE
     from tasks.prediction.domains import check_domain
     from tasks.prediction.export import export
 
@@ -209,7 +209,7 @@ def export_to(out: Path, bundle: Path, *, format: str, domain: str) -> None:
     check_domain(domain, model.domains)
     heads = ", its general heads" if model.domains else ""
     if domain not in (AUTO, NONE):
-        heads = f", its heads of the domain {shown(domain)}, whose probabilities are not calibrated"
+        heads = f", its heads of the domain {on_one_line(domain)}, whose probabilities are not calibrated"
         model = model.of_domain(domain)
     difference = export(model, out, format=format)
     logger.info("wrote %s, which agrees with %s to %.1e%s", out, bundle, difference, heads)

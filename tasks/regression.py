@@ -23,6 +23,7 @@ from tasks.gate.options import GateOptions
 from tasks.gate.recorder import Recorder, remove_clocks
 from tasks.gate.tables import rows_in_use
 from tasks.machine.files import read_json, whole_folder, write_json
+from tasks.machine.names import on_one_line
 from tasks.stage.main import main
 
 logger = logging.getLogger("graftline")
@@ -163,7 +164,7 @@ def keep_anchor(
 def named(by_target: dict[str, list[str]]) -> list[str]:
     """Return the names as texts of one line that begin with their target."""
     texts = [f"{target} {name}" for target, names in by_target.items() for name in names]
-    return [text if text.isprintable() else ascii(text) for text in texts]
+    return list(map(on_one_line, texts))
 
 
 def measure_latency(candidate: Path) -> float:

@@ -1,4 +1,4 @@
-"""Names that a table gives to domains, as a line of the log shows them: a table may call a domain anything."""
+"""Texts of strangers, such as the names of domains, as a line shows them: a table may call a domain anything."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,14 @@ MOST_NAMED = 10  # domains in a line
 MOST_CHARACTERS = 60  # of a name
 
 
+def on_one_line(text: str) -> str:
+    """Return a text whose unprintable characters are escaped, line breaks among them."""
+    return text if text.isprintable() else ascii(text)
+
+
 def printable(name: str) -> str:
     """Return a name on one line, cut where it is long."""
-    shown = name if name.isprintable() else ascii(name)
+    shown = on_one_line(name)
     return shown if len(shown) <= MOST_CHARACTERS else shown[: MOST_CHARACTERS - 1] + "…"
 
 

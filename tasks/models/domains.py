@@ -98,8 +98,3 @@ def check_name_of_domain(*names: str) -> None:
     for name in names:
         if name in (AUTO, NONE):
             raise ValueError(f"a domain is called {name!r}, which means something else: rename it")
-
-
-def shown(name: str) -> str:
-    """Return the name of a domain for a line of the log: a table may call it anything."""
-    return name if name.isprintable() else ascii(name)

@@ -7,7 +7,8 @@ from operator import itemgetter
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.models.domains import AUTO, NONE, AdaptedHeads, shown
+from tasks.machine.names import on_one_line
+from tasks.models.domains import AUTO, NONE, AdaptedHeads
 from tasks.prediction.answers import Answerer, layers_of, logits_by_row
 from tasks.targets.classes import probabilities
 from tasks.targets.head import Head
@@ -27,7 +28,7 @@ def check_domain(domain: str, heads: AdaptedHeads | None) -> None:
     if not known:
         raise ValueError(f"the domain is {domain!r:.60}, but the model is adapted to no domain: leave it out")
     raise ValueError(
-        f"the domain is {domain!r:.60}, but the model is adapted to {', '.join(map(shown, known))[:SHOWN]}: "
+        f"the domain is {domain!r:.60}, but the model is adapted to {', '.join(map(on_one_line, known))[:SHOWN]}: "
         f"name one of these, or {AUTO}, or {NONE}"
     )
 
@@ -53,7 +54,7 @@ def of_told(answerer: Answerer, vectors: NDArray[np.float16]) -> Answerer:
         return _of_domain(answerer, domain, sure=f" (mean probability {share:.2f} {over})")
     logger.info(
         "the general heads answer: %s the mean probability of the sources is %.2f, and that of %s %.2f is not surely "
-        "above a half", over, shares[0], shown(domain), share,
+        "above a half", over, shares[0], on_one_line(domain), share,
     )  # fmt: skip
     return answerer
 
@@ -62,6 +63,6 @@ def _of_domain(answerer: Answerer, domain: str, *, sure: str) -> Answerer:
     own = answerer.of_domain(domain)
     logger.info(
         "the domain is %s%s: its heads answer %s; probabilities are not calibrated on this domain",
-        shown(domain), sure, ", ".join(map(shown, own.adapted)),
+        on_one_line(domain), sure, ", ".join(map(on_one_line, own.adapted)),
     )  # fmt: skip
     return own

@@ -4,12 +4,13 @@ The slice `domain` compares the candidate with the model in use (test_baseline.p
 not judged, and the verdict lists it.
 """
 
+from tasks.machine.names import on_one_line
 from tasks.metrics.significance import Flips, holm
 
 
 def test_head_of_a_domain_is_not_worse_than_the_general_head(metrics, false_blocks, rule):
     judged = [
-        (target, domain if domain.isprintable() else ascii(domain), Flips(**measured["flips"]))
+        (target, on_one_line(domain), Flips(**measured["flips"]))
         for target, of_target in metrics.items()
         for domain, measured in of_target.get("domains", {}).items()
     ]

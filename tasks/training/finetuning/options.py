@@ -44,7 +44,7 @@ class AdapterOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class AlignmentOptions:
-    """By what term, and how strongly over the loss, the features of other domains are made like those of the sources.
+    """The term that makes the features of other domains like those of the sources, and its weight over the loss.
 
     See `tasks.training.alignment.discrepancy`.
 

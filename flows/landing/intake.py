@@ -15,6 +15,7 @@ from flows.server.events import deliver
 from flows.workspace import paths
 from flows.workspace.batches import extent_of, fit_name, free_name, namesakes, tracked
 from flows.workspace.hashes import hash_of, sizes
+from tasks.machine.names import on_one_line
 
 EVENT = "dataset.landed"
 
@@ -55,15 +56,16 @@ def is_to_be_read(batch: LandedBatch, mark: Mark | None, *, have: Mapping[str, s
     """
     if mark is None:
         return True
+    name = on_one_line(batch.name)
     if mark.md5 not in have:
         report.warnings.append(
-            f"{shown(batch.name)} was taken as {shown(mark.batch)}, which is not here: pull it with git and DVC, "
+            f"{name} was taken as {on_one_line(mark.batch)}, which is not here: pull it with git and DVC, "
             f"or remove its file in {MARKS} at the landing and run again"
         )
         return False
     if not os.path.lexists(paths.raw() / have[mark.md5]):
         report.warnings.append(
-            f"{shown(batch.name)} was taken as {have[mark.md5]}, but its files are not here: dvc pull, "
+            f"{name} was taken as {have[mark.md5]}, but its files are not here: dvc pull, "
             f"or remove its mark in {MARKS} at the landing to copy it again"
         )
         return False
@@ -80,7 +82,7 @@ def take(batch: LandedBatch, mark: Mark | None, landing: Landing, log: Log, *, i
         OSError: it cannot be copied.
         ValueError: it cannot be taken as it is, or it was taken before and still has some of those files.
     """
-    name = shown(batch.name)
+    name = on_one_line(batch.name)
     if batch.problem:
         raise ValueError(batch.problem)
     fit = fit_name(batch.name)
@@ -133,7 +135,7 @@ def complete(arrival: Arrival, place: Path, landing: Landing, log: Log, *, is_fi
         Event(
             event=EVENT,
             resource=Resource(resource),
-            payload=payload | {"source": f"{arrival.landing}/{shown(arrival.name)}"},
+            payload=payload | {"source": f"{arrival.landing}/{on_one_line(arrival.name)}"},
             id=uuid.UUID(arrival.event),
         )
     )
@@ -166,8 +168,3 @@ def refuse_changed(batch: LandedBatch, earlier: Collection[str], landing: Landin
             files = f"{abs(num_more):,} file{'s' if abs(num_more) > 1 else ''} {'more' if num_more > 0 else 'fewer'}"
             change = files if num_more else "other content"
             raise ValueError(f"changed after it was taken as {name}: {change}: put new files in a batch of their own")
-
-
-def shown(name: str) -> str:
-    """Return a name from outside as it may be shown in one line."""
-    return name if name.isprintable() else ascii(name)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tasks.machine.dvc_files import dvc_settings
+from tasks.machine.names import on_one_line
 
 HIDDEN = "***"
 SHORTEST = 6  # characters; a shorter value may be an ordinary word
@@ -35,7 +36,7 @@ IN_SETTING = re.compile(r"\b((?:account|shared_?access)_?(?:key|signature)=)[^;\
 
 def in_a_line(error: Exception) -> str:
     """Return the message of an error in one line without secrets, fit for Prefect's database."""
-    return redactor()(" ".join(str(error).split())) or type(error).__name__
+    return on_one_line(redactor()(" ".join(str(error).split()))) or type(error).__name__
 
 
 def redactor() -> Callable[[str], str]:

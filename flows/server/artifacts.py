@@ -145,9 +145,7 @@ def confusions(table: str, *, names: dict[str, list[str]]) -> dict[str, list[dic
         known = list(dict.fromkeys([*map(plotted, order), *sorted({name for pair in pairs for name in pair})]))
         if pairs and len(known) <= MAX_CLASSES:
             matrices[target] = [
-                {"class": without_markup(label)}
-                | {f"as {without_markup(name)}": f"{pairs[label, name]:,}" for name in known}
-                for label in known
+                {"class": label} | {f"as {name}": f"{pairs[label, name]:,}" for name in known} for label in known
             ]
     return matrices
 

@@ -26,7 +26,7 @@ def read_text_table(path: Path) -> pd.DataFrame:
 
 
 def write_plotted(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as CSV for the plots of dvc.yaml, with every name, those of columns too, as `plotted` returns it."""
+    """Write a table as CSV for the plots of dvc.yaml, with names, those of columns too, as `plotted` returns them."""
     table.map(_plotted).rename(columns=plotted).to_csv(path, index=False)
 
 

@@ -144,8 +144,10 @@ def confusions(table: str, *, names: dict[str, list[str]]) -> dict[str, list[dic
         pairs = counts.get(plotted(target), Counter())
         known = list(dict.fromkeys([*map(plotted, order), *sorted({name for pair in pairs for name in pair})]))
         if pairs and len(known) <= MAX_CLASSES:
+            shown = {name: without_markup(name) for name in known}
             matrices[target] = [
-                {"class": label} | {f"as {name}": f"{pairs[label, name]:,}" for name in known} for label in known
+                {"class": shown[label]} | {f"as {shown[name]}": f"{pairs[label, name]:,}" for name in known}
+                for label in known
             ]
     return matrices
 

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import pickle
 import re
 import warnings
 import zipfile
@@ -320,12 +319,10 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
 def _why_unread(error: Exception) -> str:
     """Return why torch read no state dict. Its own message advises to switch off what keeps a stranger's code out."""
-    if isinstance(error, pickle.UnpicklingError):
-        named = GLOBAL.search(str(error))
-        return (
-            f"it holds {printable(named[1])}, which is code" if named else "it is damaged, or holds more than tensors"
-        )
-    return one_line(error)
+    if "weights_only" not in str(error):
+        return one_line(error)
+    named = GLOBAL.search(str(error))
+    return f"it holds {printable(named[1])}, which is code" if named else "it is damaged, or holds more than tensors"
 
 
 def _header(path: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Inputs that a stranger may hand in: real files that were changed, and names that give orders.
 
-Each is planted in a folder of its own, with the door that takes it. A seed gives the same inputs again.
+A seed gives the same inputs again.
 """
 
 import io
@@ -8,12 +8,10 @@ import json
 import os
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -55,18 +53,6 @@ NAMES = {
 NUL = "a\0b"  # in a cell alone: no file can be called so
 
 
-@dataclass(frozen=True, kw_only=True)
-class Planted:
-    """Inputs of one kind in a folder, and the door that takes them.
-
-    `door` is a function of `benchmarks.hostile`; it returns how many of the inputs it accounted for.
-    """
-
-    kind: str
-    door: str
-    num: int  # inputs
-
-
 def changed(content: bytes, seed: int) -> bytes:
     """Return a real file as a stranger, a bad disk or a torn copy may have left it."""
     draw = random.Random(seed)
@@ -81,7 +67,7 @@ def changed(content: bytes, seed: int) -> bytes:
             del data[start:]
         case 2:  # a number in a header
             place = draw.randrange(min(size, 200))
-            data[place : place + 4] = draw.choice([b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\0", b"\xff\xff\xff\x7f"])
+            data[place : place + 4] = bytes.fromhex(draw.choice(["ffffffff", "7fffffff", "00000000", "ffffff7f"]))
         case 3:
             data[start : start + draw.randint(1, 100)] = bytes(draw.randint(1, 100))
         case 4:
@@ -134,11 +120,11 @@ def put_table(folder: Path, content: bytes, *, name: str = "labels.csv", num: in
     (folder / "raw" / name).write_bytes(content)
 
 
-def tables() -> Iterator[tuple[str, str, bytes]]:
+def tables(first: int) -> Iterator[tuple[str, str, bytes]]:
     """Yield the kind, the file's name and the content of tables of labels."""
     rows = "path,label\n0.png,cat\n1.png,dog\n2.png,cat\n3.png,dog\n"
     json_rows = "".join(json.dumps({"path": f"{number}.png", "label": "cat"}) + "\n" for number in range(4))
-    for seed in range(12):
+    for seed in range(first, first + 12):
         yield "labels.csv, bytes changed", "labels.csv", changed(rows.encode(), seed)
         yield "labels.jsonl, bytes changed", "labels.jsonl", changed(json_rows.encode(), seed)
     for kind, name in [*NAMES.items(), ("NUL", NUL)]:
@@ -168,11 +154,11 @@ def parquet(columns: dict[str, Any] | None = None) -> bytes:
     return content.getvalue()
 
 
-def parquets() -> Iterator[tuple[str, bytes]]:
+def parquets(first: int) -> Iterator[tuple[str, bytes]]:
     whole = parquet()
-    for seed in range(24):
+    for seed in range(first, first + 24):
         yield "Parquet, bytes changed", changed(whole, seed)
-    for seed in range(12):  # the footer alone
+    for seed in range(first, first + 12):  # the footer alone
         yield "Parquet, footer changed", whole[:-300] + changed(whole[-300:-8], seed) + whole[-8:]
     pictures = [{"bytes": b"", "path": None}, {"bytes": None, "path": "/etc/passwd"}]
     yield "Parquet, no bytes", parquet({"image": pictures, "label": ["a", "b"]})
@@ -181,11 +167,11 @@ def parquets() -> Iterator[tuple[str, bytes]]:
         yield "Parquet, names that give orders", parquet({"image": images, NAMES[kind]: [NAMES[kind]]})
 
 
-def texts() -> Iterator[tuple[str, str, bytes]]:
+def texts(first: int) -> Iterator[tuple[str, str, bytes]]:
     """Yield the kind, the file's name and the content of tables and files of texts."""
     table = "text,label\n" + "".join(f"a sentence of words number {number},cat\n" for number in range(6))
     lines = "".join(json.dumps({"text": f"sentence {number}", "label": "cat"}) + "\n" for number in range(6))
-    for seed in range(12):
+    for seed in range(first, first + 12):
         yield "texts.csv, bytes changed", "texts.csv", changed(table.encode(), seed)
         yield "texts.jsonl, bytes changed", "texts.jsonl", changed(lines.encode(), seed)
     for kind in ("escape sequence", "bidi override", "line break", "script"):
@@ -195,7 +181,7 @@ def texts() -> Iterator[tuple[str, str, bytes]]:
     yield "text, bytes", "cat/a.txt", bytes(range(256)) * 20
 
 
-def weights() -> Iterator[tuple[str, str, Callable[[], bytes]]]:
+def weights(first: int) -> Iterator[tuple[str, str, Callable[[], bytes]]]:
     """Yield the kind, the ending and a function that makes the content of weights files."""
     state: dict[str, Any] = dict(build_network(ARCHITECTURE).state_dict())
 
@@ -206,7 +192,7 @@ def weights() -> Iterator[tuple[str, str, Callable[[], bytes]]]:
 
     layer = state[LAYER]
     plain, safe = saved(layer), save({name: tensor.contiguous() for name, tensor in state.items()})
-    for seed in range(12):
+    for seed in range(first, first + 12):
         yield "state dict, bytes changed", ".pth", lambda seed=seed: changed(plain, seed)  # type: ignore[misc]
         yield "safetensors, bytes changed", ".safetensors", lambda seed=seed: changed(safe, seed)  # type: ignore[misc]
         header = safe[:20_000]
@@ -242,7 +228,7 @@ def put_bundle(folder: Path) -> Path:
     return bundle
 
 
-def harmed_bundles() -> Iterator[tuple[str, Callable[[Path], None]]]:
+def harmed_bundles(first: int) -> Iterator[tuple[str, Callable[[Path], None]]]:
     """Yield the kind and a function that harms a bundle in its place."""
 
     def content(file: str, seed: int) -> Callable[[Path], None]:
@@ -255,14 +241,15 @@ def harmed_bundles() -> Iterator[tuple[str, Callable[[Path], None]]]:
 
         return harm
 
-    for seed in range(12):
+    for seed in range(first, first + 12):
         yield "model.json, bytes changed", content(DESCRIPTION, seed)
-    for seed in range(6):
+    for seed in range(first, first + 6):
         yield "model.safetensors, bytes changed", content(WEIGHTS, seed)
     yield "model.json, huge", described("hidden_features", 10**12)
     yield "model.json, wrong kinds", described("transform", [None])
     yield "model.json, path", described("architecture", "../../evil")
-    yield "model.json, names that give orders", described("classes", {NAMES["escape sequence"]: [NAMES["line break"], "b"]})
+    names = {NAMES["escape sequence"]: [NAMES["line break"], "b"]}
+    yield "model.json, names that give orders", described("classes", names)
     yield "model.json, deep", lambda bundle: _rewrite(bundle / DESCRIPTION, lambda _: b"[" * 100_000)
     yield "model.json is a link", _link
 
@@ -276,10 +263,10 @@ def _rewrite(file: Path, change: Callable[[bytes], bytes]) -> None:
     file.write_bytes(change(file.read_bytes()))
 
 
-def settings() -> Iterator[tuple[str, str, bytes]]:
+def settings(first: int) -> Iterator[tuple[str, str, bytes]]:
     """Yield the kind, the file's name and the content of settings and ledgers that lie in git."""
     params = (ROOT / "params.yaml").read_bytes()
-    for seed in range(12):
+    for seed in range(first, first + 12):
         yield "params.yaml, bytes changed", "params.yaml", changed(params, seed)
     yield "params.yaml, tag of Python", "params.yaml", b'!!python/object/apply:os.system ["touch evil"]\n'
     bomb = b"a: &a [x, x]\n" + b"".join(b"%c: &%c [*%c, *%c]\n" % (c, c, c - 1, c - 1) for c in range(98, 123))
@@ -288,8 +275,9 @@ def settings() -> Iterator[tuple[str, str, bytes]]:
     for name in NAMES.values():
         yield "batches.yaml, names that give orders", "batches.yaml", json.dumps({"batches": [name]}).encode()
     registry = b'{"classes": {"label": ["cat", "dog"]}, "version": 3}\n'
-    decision = json.dumps({"candidate": "a" * 64, "heldout": "b" * 64, "baseline": None, "verdict": "accepted"}).encode()
-    for seed in range(12):
+    known = {"candidate": "a" * 64, "heldout": "b" * 64, "baseline": None, "verdict": "accepted"}
+    decision = json.dumps(known).encode()
+    for seed in range(first, first + 12):
         yield "classes.json, bytes changed", "classes.json", changed(registry, seed)
         yield "decisions.jsonl, bytes changed", "decisions.jsonl", changed(decision + b"\n" + decision + b"\n", seed)
 

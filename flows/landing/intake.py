@@ -124,6 +124,14 @@ def take(batch: LandedBatch, mark: Mark | None, landing: Landing, log: Log, *, i
 def complete(arrival: Arrival, place: Path, landing: Landing, log: Log, *, is_first: bool = True) -> Report:
     """Do what remains for a batch that was copied. Finally the landing is marked."""
     settle(arrival, place=place, log=log)
+    deliver(event_of(arrival, is_first=is_first))
+    warnings = mark_as_taken(arrival, landing) if arrival.landing == landing.store.address else []
+    finish(place)
+    return Report(landed=[arrival], warnings=warnings)
+
+
+def event_of(arrival: Arrival, *, is_first: bool) -> Event:
+    """Return the event of a batch that landed."""
     payload = {"batch": arrival.batch, "files": arrival.files, "bytes": arrival.bytes}
     resource = {
         "prefect.resource.id": f"graftline.batch.{arrival.batch}",
@@ -131,17 +139,12 @@ def complete(arrival: Arrival, place: Path, landing: Landing, log: Log, *, is_fi
         "graftline.project": Path.cwd().name,
         "graftline.order": "first" if is_first else "further",  # the trigger in prefect.yaml reads it
     }
-    deliver(
-        Event(
-            event=EVENT,
-            resource=Resource(resource),
-            payload=payload | {"source": f"{arrival.landing}/{on_one_line(arrival.name)}"},
-            id=uuid.UUID(arrival.event),
-        )
+    return Event(
+        event=EVENT,
+        resource=Resource(resource),
+        payload=payload | {"source": on_one_line(f"{arrival.landing}/{arrival.name}")},
+        id=uuid.UUID(arrival.event),
     )
-    warnings = mark_as_taken(arrival, landing) if arrival.landing == landing.store.address else []
-    finish(place)
-    return Report(landed=[arrival], warnings=warnings)
 
 
 def mark_as_taken(arrival: Arrival, landing: Landing) -> list[str]:

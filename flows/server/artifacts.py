@@ -56,7 +56,7 @@ def show() -> dict[str, Any]:
     report = paths.report()
     page = report.read_text("utf-8") if report.is_file() else ""
     for label, picture in charts(page):
-        create_image_artifact(picture, key=key(label.partition(";")[0]), description=label)
+        create_image_artifact(picture, key=key(label.partition(";")[0]), description=plain(label))
     if page:
         # a browser follows no link from a server's page to a file: the address is shown so that a person can paste it
         address = report.resolve().as_uri()

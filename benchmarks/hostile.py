@@ -207,7 +207,9 @@ def looked_at(folder: Path) -> int:
         landing.mark_of(batch, marks=listing.marks)
         on_one_line(f"{batch.name} {batch.problem} {batch.why_not_whole(1.0)}")
     assert {"stray.exe"} <= {*listing.strays}
-    return sum(batch.name in inputs.NAMES.values() or "\\" in batch.name for batch in listing.batches)
+    names = {name.replace("/", "\\") for name in inputs.NAMES.values()}
+    hidden = {name for name in names if name.startswith(".")}  # as documented: a landing leaves them alone
+    return len(names & ({batch.name for batch in listing.batches} | hidden))
 
 
 def told(folder: Path, *, name: str) -> int:

@@ -270,10 +270,12 @@ def settings(first: int) -> Iterator[tuple[str, str, bytes]]:
         yield "params.yaml, bytes changed", "params.yaml", changed(params, seed)
     yield "params.yaml, tag of Python", "params.yaml", b'!!python/object/apply:os.system ["touch evil"]\n'
     bomb = b"a: &a [x, x]\n" + b"".join(b"%c: &%c [*%c, *%c]\n" % (c, c, c - 1, c - 1) for c in range(98, 123))
-    yield "params.yaml, aliases", "params.yaml", bomb
+    yield "params.yaml, aliases", "params.yaml", params.replace(b"seed: 0", bomb + b"seed: *y")
     yield "params.yaml, deep", "params.yaml", b"[" * 20_000
     for name in NAMES.values():
         yield "batches.yaml, names that give orders", "batches.yaml", json.dumps({"batches": [name]}).encode()
+    for name in ("classes.json", "decisions.jsonl"):
+        yield f"{name}, deep", name, b"[" * 100_000
     registry = b'{"classes": {"label": ["cat", "dog"]}, "version": 3}\n'
     known = {"candidate": "a" * 64, "heldout": "b" * 64, "baseline": None, "verdict": "accepted"}
     decision = json.dumps(known).encode()
@@ -293,8 +295,9 @@ def put_landing(folder: Path) -> int:
         (batch / "labels.csv").write_text("path,label\n", "utf-8")
         marks = landing / ".graftline"
         marks.mkdir(exist_ok=True)
+        deep = b"[" * 100_000
         mark = {"batch": name, "md5": "a", "files": 1, "bytes": 2, "fingerprint": "b"}
-        (marks / f"{batch.name}.json").write_bytes(changed(json.dumps(mark).encode(), number))
+        (marks / f"{batch.name}.json").write_bytes(changed(json.dumps(mark).encode(), number) if number else deep)
     os.mkfifo(landing / "pipe")
     (landing / "stray.exe").write_bytes(b"MZ")
     (landing / "away").symlink_to("/etc")

@@ -30,7 +30,8 @@ from tasks.training.finetuning.options import FinetuneOptions
 from tasks.training.heads.options import HeadOptions
 
 Section = TypeVar("Section")
-SHORT = Repr(maxlevel=3, maxstring=200, maxother=200, maxlong=200)  # aliases of YAML may stand for gigabytes
+SHORT = Repr()  # aliases of YAML may stand for gigabytes
+SHORT.maxlevel, SHORT.maxstring, SHORT.maxother, SHORT.maxlong = 3, 200, 200, 200
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,11 +58,15 @@ Work = Callable[[Path], int]  # plants inputs in a folder, hands them in, and re
 
 @dataclass(frozen=True, kw_only=True)
 class Try:
-    """Inputs of a kind: how many, and the work that hands them in."""
+    """Inputs of a kind: how many, and the work that hands them in.
+
+    `may_be_refused` says that one line may refuse them; samples among others cost no other sample.
+    """
 
     kind: str
     num: int
     work: Work
+    may_be_refused: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +75,7 @@ class Outcome:
 
     kind: str
     num: int
+    is_refused: bool
     lost: int
     has_traceback: bool
     is_hung: bool
@@ -97,7 +102,12 @@ def main() -> None:
         kinds[outcome.kind] += outcome.num
     finish(
         settings={"quick": options.quick, "seed": options.seed, "seconds": SECONDS},
-        raw={"kinds": dict(kinds), "bad": bad, "slowest_seconds": max(outcome.seconds for outcome in outcomes)},
+        raw={
+            "kinds": dict(kinds),
+            "bad": bad,
+            "refused": sum(outcome.is_refused for outcome in outcomes),
+            "slowest_seconds": max(outcome.seconds for outcome in outcomes),
+        },
         claims=[
             Claim(name="hostile.tried", value=kinds.total(), target=200, at_least=True),
             Claim(name="hostile.kinds", value=len(kinds), target=40, at_least=True),
@@ -120,12 +130,31 @@ def tries(*, seed: int, num_of_a_format: int) -> Iterator[Try]:
     """Yield every try. The seed changes the files that are changed."""
     for name in inputs.FORMATS:
         plant = partial(inputs.put_changed_pictures, name=name, num=num_of_a_format, seed=seed)
-        yield Try(kind=f"{name}, scanned", num=num_of_a_format, work=partial(scanned, plant=plant))
-        yield Try(kind=f"{name}, predicted", num=num_of_a_format, work=partial(predicted, plant=plant))
+        yield Try(
+            kind=f"{name}, scanned", num=num_of_a_format, work=partial(scanned, plant=plant), may_be_refused=False
+        )
+        yield Try(
+            kind=f"{name}, predicted", num=num_of_a_format, work=partial(predicted, plant=plant), may_be_refused=False
+        )
     named = len(inputs.NAMES)
-    yield Try(kind="file names, scanned", num=named + 1, work=partial(scanned, plant=inputs.put_named_files))
-    yield Try(kind="file names, predicted", num=named + 1, work=partial(predicted, plant=inputs.put_named_files))
-    yield Try(kind="class names, scanned", num=named, work=partial(scanned, plant=inputs.put_class_folders))
+    yield Try(
+        kind="file names, scanned",
+        num=named + 1,
+        work=partial(scanned, plant=inputs.put_named_files),
+        may_be_refused=False,
+    )
+    yield Try(
+        kind="file names, predicted",
+        num=named + 1,
+        work=partial(predicted, plant=inputs.put_named_files),
+        may_be_refused=False,
+    )
+    yield Try(
+        kind="class names, scanned",
+        num=named,
+        work=partial(scanned, plant=inputs.put_class_folders),
+        may_be_refused=False,
+    )
     for kind, file, content in inputs.tables(seed):
         yield Try(kind=kind, num=1, work=partial(listed, file=file, content=content))
     for kind, content in inputs.parquets(seed):
@@ -138,9 +167,9 @@ def tries(*, seed: int, num_of_a_format: int) -> Iterator[Try]:
         yield Try(kind=kind, num=1, work=partial(opened, harm=harm))
     for kind, file, content in inputs.settings(seed):
         yield Try(kind=kind, num=1, work=partial(read, file=file, content=content))
-    yield Try(kind="landing, listed", num=named, work=looked_at)
+    yield Try(kind="landing, listed", num=named, work=looked_at, may_be_refused=False)
     for name in inputs.NAMES.values():
-        yield Try(kind="event", num=1, work=partial(told, name=name))
+        yield Try(kind="event", num=1, work=partial(told, name=name), may_be_refused=False)
 
 
 def scanned(folder: Path, *, plant: Callable[[Path], Any]) -> int:
@@ -238,9 +267,9 @@ def taken(attempt: Try) -> Outcome:
     lines = said.splitlines()
     errors = [line for line in lines if line.startswith("error: ")]
     is_refused = status == 1 and errors == lines[-1:]
-    accounted = int(number) if number else attempt.num if is_refused else 0
+    accounted = int(number) if number else attempt.num if is_refused and attempt.may_be_refused else 0
     return Outcome(
-        kind=attempt.kind, num=attempt.num, lost=max(attempt.num - accounted, 0), is_hung=is_hung,
+        kind=attempt.kind, num=attempt.num, is_refused=is_refused, lost=max(attempt.num - accounted, 0), is_hung=is_hung,
         has_traceback=not is_hung and not (status == 0 or is_refused), is_raw=bool(OBEYED.search(said)),
         peak_gib=peak, seconds=time.monotonic() - start, said=lines[-1] if lines else "",
     )  # fmt: skip

@@ -128,33 +128,15 @@ def _count(name: str, number: int) -> Claim:
 
 def tries(*, seed: int, num_of_a_format: int) -> Iterator[Try]:
     """Yield every try. The seed changes the files that are changed."""
+    samples = partial(Try, may_be_refused=False)
     for name in inputs.FORMATS:
         plant = partial(inputs.put_changed_pictures, name=name, num=num_of_a_format, seed=seed)
-        yield Try(
-            kind=f"{name}, scanned", num=num_of_a_format, work=partial(scanned, plant=plant), may_be_refused=False
-        )
-        yield Try(
-            kind=f"{name}, predicted", num=num_of_a_format, work=partial(predicted, plant=plant), may_be_refused=False
-        )
+        yield samples(kind=f"{name}, scanned", num=num_of_a_format, work=partial(scanned, plant=plant))
+        yield samples(kind=f"{name}, predicted", num=num_of_a_format, work=partial(predicted, plant=plant))
     named = len(inputs.NAMES)
-    yield Try(
-        kind="file names, scanned",
-        num=named + 1,
-        work=partial(scanned, plant=inputs.put_named_files),
-        may_be_refused=False,
-    )
-    yield Try(
-        kind="file names, predicted",
-        num=named + 1,
-        work=partial(predicted, plant=inputs.put_named_files),
-        may_be_refused=False,
-    )
-    yield Try(
-        kind="class names, scanned",
-        num=named,
-        work=partial(scanned, plant=inputs.put_class_folders),
-        may_be_refused=False,
-    )
+    yield samples(kind="file names, scanned", num=named + 1, work=partial(scanned, plant=inputs.put_named_files))
+    yield samples(kind="file names, predicted", num=named + 1, work=partial(predicted, plant=inputs.put_named_files))
+    yield samples(kind="class names, scanned", num=named, work=partial(scanned, plant=inputs.put_class_folders))
     for kind, file, content in inputs.tables(seed):
         yield Try(kind=kind, num=1, work=partial(listed, file=file, content=content))
     for kind, content in inputs.parquets(seed):
@@ -167,9 +149,9 @@ def tries(*, seed: int, num_of_a_format: int) -> Iterator[Try]:
         yield Try(kind=kind, num=1, work=partial(opened, harm=harm))
     for kind, file, content in inputs.settings(seed):
         yield Try(kind=kind, num=1, work=partial(read, file=file, content=content))
-    yield Try(kind="landing, listed", num=named, work=looked_at, may_be_refused=False)
+    yield samples(kind="landing, listed", num=named, work=looked_at)
     for name in inputs.NAMES.values():
-        yield Try(kind="event", num=1, work=partial(told, name=name), may_be_refused=False)
+        yield samples(kind="event", num=1, work=partial(told, name=name))
 
 
 def scanned(folder: Path, *, plant: Callable[[Path], Any]) -> int:
@@ -269,7 +251,8 @@ def taken(attempt: Try) -> Outcome:
     is_refused = status == 1 and errors == lines[-1:]
     accounted = int(number) if number else attempt.num if is_refused and attempt.may_be_refused else 0
     return Outcome(
-        kind=attempt.kind, num=attempt.num, is_refused=is_refused, lost=max(attempt.num - accounted, 0), is_hung=is_hung,
+        kind=attempt.kind, num=attempt.num, is_refused=is_refused, is_hung=is_hung,
+        lost=max(attempt.num - accounted, 0),
         has_traceback=not is_hung and not (status == 0 or is_refused), is_raw=bool(OBEYED.search(said)),
         peak_gib=peak, seconds=time.monotonic() - start, said=lines[-1] if lines else "",
     )  # fmt: skip

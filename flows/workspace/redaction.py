@@ -25,13 +25,13 @@ SECRET_OPTION = re.compile(r"password|secret|token|account_key|connection_string
 IN_ADDRESS = re.compile(r"\b([a-z][a-z0-9+.-]*://)([^\s/:@]*:(?!\d{1,5}/)\S+|[^\s/]+)@", re.IGNORECASE)
 IN_QUERY = re.compile(
     r"([?&](?:x-amz-(?:signature|credential|security-token)|x-goog-(?:signature|credential)|sig|signature|auth"
-    r"|(?:[a-z0-9]+[-_.]?)?(?:key|token|secret|pass|passwd|password))=)[^&\s'\"]+",
+    r"|(?:[a-z0-9]+[-_.])*(?:(?:api|access|auth)?(?:key|token)|secret|pass|passwd|password))=)[^&\s'\"]+",
     re.IGNORECASE,
 )
 # what stands behind these in an address is all that a caller needs
 IN_WEBHOOK = re.compile(
     r"\b(https?://[^\s/'\"]*(?:hooks\.slack\.com/(?:services|workflows|triggers)|discord(?:app)?\.com/api/(?:v\d+/)?webhooks"
-    r"|api\.telegram\.org|(?:[^\s'\"?]*/)?(?:hooks?|webhooks?|webhookb2|incomingwebhook))/)[^\s'\"]+",
+    r"|api\.telegram\.org|(?:[^\s'\"?]*?/)?(?:hooks?|webhooks?|webhookb2|incomingwebhook))/)[^\s'\"]+",
     re.IGNORECASE,
 )
 IN_HEADER = re.compile(

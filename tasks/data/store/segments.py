@@ -118,7 +118,7 @@ def remove_segment(keys: Path) -> None:
 def checksums(ids: Ids, values: NDArray[np.uint8]) -> NDArray[np.uint32]:
     """Return the CRC-32 of each id followed by its row of (n, value_bytes): a changed id finds another's value."""
     names, rows = np.ascontiguousarray(ids).view(np.uint8).reshape(len(ids), ID_BYTES), np.ascontiguousarray(values)
-    sums = (zlib.crc32(row, zlib.crc32(name)) for name, row in zip(names, rows, strict=True))
+    sums = (zlib.crc32(row.data, zlib.crc32(name.data)) for name, row in zip(names, rows, strict=True))
     return np.fromiter(sums, np.uint32, count=len(rows))
 
 

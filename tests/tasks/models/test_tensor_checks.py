@@ -65,9 +65,7 @@ def test_weights_that_were_never_trained_are_warned_about(state, load, caplog):
 
 
 def test_refusal_of_a_pickle_says_what_it_holds_and_not_how_to_run_it(load):
-    with pytest.raises(
-        ValueError, match=r"is not a plain state dict \(it holds builtins.print, which is code\)"
-    ) as said:
+    with pytest.raises(ValueError, match=r"is not a plain state dict \(it holds print, which is code\)") as said:
         load(more=Order())
     assert "weights_only" not in str(said.value)
 

@@ -17,6 +17,7 @@ NAMES = (
     "firsthour",
     "gate",
     "head",
+    "hostile",
     "house",
     "multitask",
     "ood",

@@ -5,6 +5,8 @@ import os
 import sys
 from pathlib import Path
 
+from flows.workspace.redaction import in_a_line
+
 HERE = Path(__file__).parent
 TASKS = HERE.with_name("tasks")
 # names that a person looks for: the module, and the first words of its command line
@@ -23,7 +25,7 @@ def main() -> None:
     try:
         module, first = command_of(words[0], words[1:])
     except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {in_a_line(error)}")
     # a working copy runs its own code; elsewhere no folder of the current directory passes for ours
     apart = [] if Path("dvc.yaml").is_file() and Path("flows/__main__.py").is_file() else ["-P"]
     os.execv(sys.executable, [sys.executable, *apart, "-m", module, *first, *words[1:]])  # noqa: S606

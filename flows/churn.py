@@ -14,6 +14,7 @@ from uuid import uuid4
 from flows.workspace import paths
 from flows.workspace.dvc import DvcError, dvc
 from flows.workspace.hold import only_writer
+from flows.workspace.redaction import in_a_line
 
 PREDICTIONS = "predictions.parquet"
 
@@ -31,7 +32,7 @@ def main() -> None:
             command = [sys.executable, "-m", "tasks.churn", "--predictions", folder, "--out", str(paths.churn())]
             sys.exit(subprocess.run(command, check=False).returncode)
     except (OSError, ValueError, DvcError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {in_a_line(error)}")
 
 
 def retrain(seed: int, out: Path) -> None:

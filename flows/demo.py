@@ -19,6 +19,7 @@ from flows.in_use.verdict import read_object, read_verdict
 from flows.server.password import FILE as PASSWORD
 from flows.workspace import paths
 from flows.workspace.parameters import Change, modality, proposal, set_parameters
+from flows.workspace.redaction import in_a_line
 from flows.workspace.working_copy import commit, make_workspace
 from tasks.machine.files import write_whole
 
@@ -60,7 +61,7 @@ def main() -> None:
     try:
         make_workspace(root, root / example.place)
     except (OSError, ValueError) as error:
-        sys.exit(f"error: the demo needs a git checkout: {error}")
+        sys.exit(f"error: the demo needs a git checkout: {in_a_line(error)}")
     os.chdir(example.place)
     if (root / PASSWORD).is_file() and not PASSWORD.exists():
         PASSWORD.symlink_to(root / PASSWORD)  # of a server that may be at work
@@ -69,7 +70,7 @@ def main() -> None:
         if modality() != chosen:
             set_parameters([*proposal(paths.raw() / example.batches[0])["changes"], *example.changes])
     except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {in_a_line(error)}")
     measuring = None if TABLE.is_file() or example.measures_run else start_measuring(example)
     try:
         status = subprocess.run([sys.executable, "-m", "flows.retrain"], check=False).returncode

@@ -7,6 +7,8 @@ import argparse
 import subprocess
 import sys
 
+from flows.workspace.redaction import in_a_line
+
 
 def main() -> None:
     argparse.ArgumentParser(prog="python -m flows.deploy", description=__doc__).parse_args()
@@ -17,7 +19,7 @@ def main() -> None:
         read_deployments()
         check_server()
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {in_a_line(error)}")
     # with prompts it would ask where the code comes from; without, it takes this folder
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     sys.exit(subprocess.run(command, check=False).returncode)

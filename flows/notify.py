@@ -7,6 +7,8 @@ GRAFTLINE_WEBHOOK and GRAFTLINE_EMAIL, and Prefect blocks keep them, encrypted.
 import argparse
 import sys
 
+from flows.workspace.redaction import in_a_line
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.notify", description=__doc__)
@@ -28,7 +30,7 @@ def main() -> None:
         for automation in automations(actions, heartbeat_seconds=heartbeat_seconds):
             put(automation)
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {in_a_line(error)}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from flows.in_use.place import settle_unfinished
 from flows.in_use.promotion import promote, roll_back
 from flows.workspace.dvc import DvcError
 from flows.workspace.hold import only_writer
+from flows.workspace.redaction import in_a_line
 
 
 def main(words: list[str] | None = None) -> None:
@@ -45,7 +46,7 @@ def main(words: list[str] | None = None) -> None:
                 digest = roll_back(print, name=arguments.rollback, why=arguments.why)
         print(f"in use now: {digest}; `dvc push` and `git push --follow-tags` give it to others")
     except (ValueError, OSError, DvcError, subprocess.TimeoutExpired) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {in_a_line(error)}")
 
 
 if __name__ == "__main__":

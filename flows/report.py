@@ -6,6 +6,7 @@ import sys
 import webbrowser
 
 from flows.workspace import paths
+from flows.workspace.redaction import in_a_line
 
 
 def main(words: list[str] | None = None) -> None:
@@ -15,7 +16,7 @@ def main(words: list[str] | None = None) -> None:
     try:
         page = paths.report().resolve()
     except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {in_a_line(error)}")
     if not page.is_file():
         sys.exit(f"error: there is no page at {page}: `graftline train DATA` or `graftline retrain` makes it")
     has_display = sys.platform == "darwin" or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys())

@@ -53,7 +53,7 @@ def run(**arguments: Any) -> int:
     """Run the flow, print what is next, and return the exit status."""
     show = last_line()
     from flows.in_use.next_step import after_retraining
-    from flows.server.narration import REJECTED
+    from flows.in_use.verdict import REJECTED
     from flows.server.retraining import retrain
 
     state = retrain(**arguments, return_state=True)

@@ -8,6 +8,8 @@ import argparse
 import os
 import sys
 
+from flows.workspace.redaction import in_a_line
+
 
 def main() -> None:
     argparse.ArgumentParser(prog="python -m flows.serve", description=__doc__).parse_args()
@@ -19,7 +21,7 @@ def main() -> None:
         deployments = read_deployments()
         check_server()
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {in_a_line(error)}")
     status = serve(deployments)
     sys.stdout.flush()
     sys.stderr.flush()

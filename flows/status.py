@@ -6,6 +6,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+from flows.workspace.redaction import in_a_line
+from tasks.machine.names import on_one_line
+
 Line = tuple[str, str]  # what it is about, and what there is to say
 
 
@@ -13,10 +16,10 @@ def main(words: list[str] | None = None) -> None:
     argparse.ArgumentParser(prog="graftline status", description=__doc__).parse_args(words)
     try:
         for about, line in status():
-            sys.stdout.write(f"{about:10} {line}\n")
+            sys.stdout.write(f"{about:10} {on_one_line(line)}\n")
             sys.stdout.flush()
     except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {in_a_line(error)}")
 
 
 def status() -> Iterator[Line]:
@@ -114,12 +117,12 @@ def last_run() -> str:
 
 def adapted() -> Iterator[str]:
     """Yield a line for each domain that the last run's candidate was to be adapted to."""
-    from flows.in_use.domains import domains, in_a_line
+    from flows.in_use.domains import domains, line_of
     from flows.in_use.verdict import ADVICE, read_object
     from flows.workspace import paths
 
     if paths.metrics().is_file():
-        yield from map(in_a_line, domains(read_object(paths.metrics(), advice=ADVICE)))
+        yield from map(line_of, domains(read_object(paths.metrics(), advice=ADVICE)))
 
 
 if __name__ == "__main__":

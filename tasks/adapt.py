@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.machine.files import whole_folder, write_json
+from tasks.machine.names import in_a_cell
 from tasks.machine.progress import progress
 from tasks.stage.main import main
 from tasks.stage.modality import Modality, room
@@ -201,7 +202,7 @@ def write_facts(out: Path, domains: "Mapping[str, AdaptedDomain]") -> None:
             table = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n")
             table.writerow(UNLIKE_COLUMNS)
             for domain in domains.values():
-                table.writerows(domain.unlike)
+                table.writerows([in_a_cell(str(cell)) for cell in row] for row in domain.unlike)
 
 
 def copy_model(trained: Path, out: Path) -> None:

@@ -17,7 +17,7 @@ from tasks.data.health.clusters import clusters
 from tasks.data.health.leaks import is_leaked
 from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import domains_of, read_manifest, version_of
-from tasks.data.manifest.tables import write_table, write_text_table
+from tasks.data.manifest.tables import write_plotted, write_table, write_text_table
 from tasks.data.raw.entries import KEYS
 from tasks.data.samples.samples import Samples
 from tasks.data.vectors.embeddings import read_embeddings
@@ -161,9 +161,9 @@ def run(
         write_table(folder / "predictions.parquet", joined_tables(tables))
         write_json(folder / "metrics.json", metrics)
         confusions = [of.own[["target", "label", "candidate"]] for of in found.values() if of.has_confusion]
-        pd.concat(confusions or [NO_CONFUSION]).to_csv(folder / "confusion.csv", index=False)
+        write_plotted(folder / "confusion.csv", pd.concat(confusions or [NO_CONFUSION]))
         reliabilities = [of.reliability for of in found.values() if of.reliability is not None]
-        pd.concat(reliabilities or [NO_RELIABILITY]).to_csv(folder / "reliability.csv", index=False)
+        write_plotted(folder / "reliability.csv", pd.concat(reliabilities or [NO_RELIABILITY]))
         write_text_table(folder / "slices.csv", pd.concat([measured.slices for measured in found.values()]))
         places = Tensor(shape=(len(rows), 2), dtype=np.uint16, pieces=[project(asked.features)])
         write_tensors(folder / "places.safetensors", {"places": places}, metadata={})

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tasks.data.health.leaks import leaves_training
 from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import POOL, TRAINING, domains_of, read_manifest
+from tasks.data.manifest.tables import write_plotted
 from tasks.data.samples.samples import Samples
 from tasks.embedding.embedder import plan
 from tasks.machine import sources
@@ -127,7 +128,7 @@ def run(
     with whole_folder(out) as folder:
         save_bundle(folder, model, lineage=description)
     with whole_folder(curves) as folder:
-        outcome.curves().to_csv(folder / "curves.csv", index=False)
+        write_plotted(folder / "curves.csv", outcome.curves())
         write_json(folder / "finetuning.json", outcome.facts())
     for names in outcome.tuned:
         checkpoint(names).remove()

@@ -155,7 +155,7 @@ def verify(keys: Path, *, value_bytes: int) -> NDArray[np.bool_]:
             for row, block in read_keys(keys, block=CHUNK):
                 rows = row + np.arange(len(block))
                 values = read_values(descriptor, rows, value_bytes=value_bytes, keys=keys)
-                is_whole.append(checksums(values) == block["checksum"])
+                is_whole.append(checksums(block["sample_id"], values) == block["checksum"])
     except FileNotFoundError:
         return np.zeros(keys.stat().st_size // KEY.itemsize, bool)
     return np.concatenate(is_whole)

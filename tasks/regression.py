@@ -67,7 +67,8 @@ def run(
             "--quiet",
             "--no-header",
             "--disable-plugin-autoload",
-            "--tb=line",
+            "--tb=no",  # its lines would have names of the data as they are; the rules and problems are logged below
+            "--no-summary",
             "-p",
             "no:cacheprovider",
         ]

@@ -4,6 +4,7 @@ from typing import Any
 
 from flows.in_use.verdict import read_object
 from flows.workspace import paths
+from tasks.machine.names import on_one_line
 
 ADVICE = "run `dvc repro adapt` again"
 OWN, GENERAL = "of its own", "general"
@@ -24,8 +25,8 @@ def domains(metrics: dict[str, Any]) -> list[dict[str, str]]:
         return []
     return [
         {
-            "domain": printable(name),
-            "target": printable(target),
+            "domain": on_one_line(name),
+            "target": on_one_line(target),
             "samples": f"{facts['num_samples']:,}",
             "labels": f"{facts['num_labels']:,}",
             "told apart (AUC)": f"{facts['separation']['auc']:.3f}",
@@ -58,14 +59,10 @@ def judged(measured: dict[str, Any] | None) -> str:
     return f"{', '.join(accuracies)}, on {measured['num_samples']:,} samples"
 
 
-def in_a_line(row: dict[str, str]) -> str:
+def line_of(row: dict[str, str]) -> str:
     """Return a row as a line for a terminal."""
     name, accuracy = f"{row['domain']}, {row['target']}", row["held-out accuracy"]
     if row["head"] == GENERAL:
         return f"{name}: not adapted, the general head answers"
     told = accuracy if accuracy == NOT_JUDGED else f"accuracy {accuracy}"
     return f"{name}: {row['method']}, {row['answers changed']} of its answers changed; {told}"
-
-
-def printable(name: str) -> str:
-    return name if name.isprintable() else ascii(name)

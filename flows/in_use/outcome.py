@@ -1,6 +1,6 @@
 """What the last run found, in lines for a person: the held-out metrics, the verdict, the page, and what is next."""
 
-from flows.in_use.domains import domains, in_a_line
+from flows.in_use.domains import domains, line_of
 from flows.in_use.measures import error_in_words
 from flows.in_use.next_step import next_command
 from flows.in_use.verdict import ADVICE, read_object, read_verdict
@@ -36,7 +36,7 @@ def outcome() -> list[str]:
                     f"  macro F1 {measured['macro_f1']:.4f}  log-loss {measured['log_loss']:.4f}"
                 )
     if adapted := domains(metrics):
-        lines += ["", "Domains", *(f"  {in_a_line(row)}" for row in adapted)]
+        lines += ["", "Domains", *(f"  {line_of(row)}" for row in adapted)]
     lines += ["", f"Gate: the candidate is {verdict['verdict']}"]
     lines += [f"  undecided  {doubt}" for doubt in verdict.get("doubts", [])]
     lines += [f"  {'pass' if rule['passed'] else 'FAIL'}  {rule['text']}" for rule in verdict["rules"]]

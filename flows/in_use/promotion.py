@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -30,6 +28,7 @@ from flows.workspace import paths
 from flows.workspace.dvc import DvcError, dvc
 from flows.workspace.git import unstage, versions_tagged
 from flows.workspace.paths import ARTIFACT
+from flows.workspace.verbs import run_verb
 from tasks.data.admission.registry import Registry
 
 SMOKE_SECONDS = 1800
@@ -135,16 +134,14 @@ def smoke(*, is_compared: bool, log: Log) -> dict[str, Any]:
         is_compared: compare with the predictions of evaluate.
 
     Raises:
-        ValueError: the process failed; the message is its own.
+        ValueError: the process failed; the message is its own. MissingDataError where it misses samples.
     """
-    command = [sys.executable, "-m", "tasks.smoke", "--bundle", str(staged())]
+    options = ["--bundle", str(staged())]
     if is_compared:
-        command += ["--predictions", str(paths.evaluation() / "predictions.parquet"), "--raw", str(paths.raw())]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SMOKE_SECONDS)
+        options += ["--predictions", str(paths.evaluation() / "predictions.parquet"), "--raw", str(paths.raw())]
+    done = run_verb("smoke", *options, timeout=SMOKE_SECONDS)
     lines = done.stderr.strip().splitlines() or ["a fresh process ended without a message"]
     message = lines[-1].replace(str(staged()), "the bundle")
-    if done.returncode != 0:
-        raise ValueError(message.removeprefix("error: "))
     log(message)
     return {"smoke": message, "latency_milliseconds": json.loads(done.stdout)["latency_milliseconds"]}
 

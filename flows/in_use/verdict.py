@@ -15,6 +15,9 @@ from flows.workspace.hashes import hash_of
 from flows.workspace.lockfile import LOCK_FILE
 
 ADVICE = "run `dvc repro` again"
+GATE = "regression"  # the stage that writes the verdict
+REJECTED = "the candidate is rejected"
+WAITS = "the candidate is undecided and waits for a person"
 
 
 def check_verdict(bundle: Path, model_sha256: str, *, in_use: str | None) -> None:
@@ -52,6 +55,16 @@ def check_verdict(bundle: Path, model_sha256: str, *, in_use: str | None) -> Non
 def may_promote(verdict: Mapping[str, Any]) -> bool:
     """Return whether a candidate with this verdict may be put in use without a person's word."""
     return bool(verdict.get("promotes", verdict.get("verdict") == "accepted"))
+
+
+def refusal_of_gate() -> str | None:
+    """Return what the verdict says of a candidate that the gate stopped at; None where it has stopped at none."""
+    if not paths.verdict().is_file():
+        return None
+    verdict = read_verdict()
+    if verdict.get("verdict") == "rejected":
+        return REJECTED
+    return None if may_promote(verdict) else WAITS
 
 
 def changes(stage: str) -> list[str]:
@@ -112,7 +125,7 @@ def read_object(path: Path, *, advice: str) -> dict[str, Any]:
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{path} is missing: {advice}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
         raise ValueError(f"{path} is damaged, expected a JSON object: {advice}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flows.landing.arrivals import arrival_of, begun, content_of, finish, record, settle, unfinished
 from flows.landing.copies import Log, copy, size
-from flows.landing.intake import refuse_changed, shown
+from flows.landing.intake import refuse_changed
 from flows.landing.listing import LandedBatch, Landing
 from flows.landing.options import MARKER
 from flows.landing.places import LocalFolder
@@ -28,6 +28,7 @@ from flows.workspace.dvc import dvc
 from flows.workspace.hashes import hash_of
 from tasks.data.raw.usual_names import PATHS, TEXT_TABLE_ENDINGS, has_ending, is_table_of_labels
 from tasks.machine.dvc_files import dvc_settings
+from tasks.machine.names import on_one_line
 
 LINKS = "reflink,hardlink,symlink"
 
@@ -179,4 +180,4 @@ def _named(name: str | None, source: Path) -> str:
 def described(batch: str) -> str:
     """Return the extent of a batch, in words."""
     num_files, num_bytes = extent_of(batch)
-    return f"{shown(batch)} ({num_files:,} files, {size(num_bytes)})"
+    return f"{on_one_line(batch)} ({num_files:,} files, {size(num_bytes)})"

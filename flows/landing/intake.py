@@ -15,6 +15,7 @@ from flows.server.events import deliver
 from flows.workspace import paths
 from flows.workspace.batches import extent_of, fit_name, free_name, namesakes, tracked
 from flows.workspace.hashes import hash_of, sizes
+from tasks.machine.names import on_one_line
 
 EVENT = "dataset.landed"
 
@@ -55,15 +56,16 @@ def is_to_be_read(batch: LandedBatch, mark: Mark | None, *, have: Mapping[str, s
     """
     if mark is None:
         return True
+    name = on_one_line(batch.name)
     if mark.md5 not in have:
         report.warnings.append(
-            f"{shown(batch.name)} was taken as {shown(mark.batch)}, which is not here: pull it with git and DVC, "
+            f"{name} was taken as {on_one_line(mark.batch)}, which is not here: pull it with git and DVC, "
             f"or remove its file in {MARKS} at the landing and run again"
         )
         return False
     if not os.path.lexists(paths.raw() / have[mark.md5]):
         report.warnings.append(
-            f"{shown(batch.name)} was taken as {have[mark.md5]}, but its files are not here: dvc pull, "
+            f"{name} was taken as {have[mark.md5]}, but its files are not here: dvc pull, "
             f"or remove its mark in {MARKS} at the landing to copy it again"
         )
         return False
@@ -80,7 +82,7 @@ def take(batch: LandedBatch, mark: Mark | None, landing: Landing, log: Log, *, i
         OSError: it cannot be copied.
         ValueError: it cannot be taken as it is, or it was taken before and still has some of those files.
     """
-    name = shown(batch.name)
+    name = on_one_line(batch.name)
     if batch.problem:
         raise ValueError(batch.problem)
     fit = fit_name(batch.name)
@@ -122,6 +124,14 @@ def take(batch: LandedBatch, mark: Mark | None, landing: Landing, log: Log, *, i
 def complete(arrival: Arrival, place: Path, landing: Landing, log: Log, *, is_first: bool = True) -> Report:
     """Do what remains for a batch that was copied. Finally the landing is marked."""
     settle(arrival, place=place, log=log)
+    deliver(event_of(arrival, is_first=is_first))
+    warnings = mark_as_taken(arrival, landing) if arrival.landing == landing.store.address else []
+    finish(place)
+    return Report(landed=[arrival], warnings=warnings)
+
+
+def event_of(arrival: Arrival, *, is_first: bool) -> Event:
+    """Return the event of a batch that landed."""
     payload = {"batch": arrival.batch, "files": arrival.files, "bytes": arrival.bytes}
     resource = {
         "prefect.resource.id": f"graftline.batch.{arrival.batch}",
@@ -129,17 +139,12 @@ def complete(arrival: Arrival, place: Path, landing: Landing, log: Log, *, is_fi
         "graftline.project": Path.cwd().name,
         "graftline.order": "first" if is_first else "further",  # the trigger in prefect.yaml reads it
     }
-    deliver(
-        Event(
-            event=EVENT,
-            resource=Resource(resource),
-            payload=payload | {"source": f"{arrival.landing}/{shown(arrival.name)}"},
-            id=uuid.UUID(arrival.event),
-        )
+    return Event(
+        event=EVENT,
+        resource=Resource(resource),
+        payload=payload | {"source": on_one_line(f"{arrival.landing}/{arrival.name}")},
+        id=uuid.UUID(arrival.event),
     )
-    warnings = mark_as_taken(arrival, landing) if arrival.landing == landing.store.address else []
-    finish(place)
-    return Report(landed=[arrival], warnings=warnings)
 
 
 def mark_as_taken(arrival: Arrival, landing: Landing) -> list[str]:
@@ -166,8 +171,3 @@ def refuse_changed(batch: LandedBatch, earlier: Collection[str], landing: Landin
             files = f"{abs(num_more):,} file{'s' if abs(num_more) > 1 else ''} {'more' if num_more > 0 else 'fewer'}"
             change = files if num_more else "other content"
             raise ValueError(f"changed after it was taken as {name}: {change}: put new files in a batch of their own")
-
-
-def shown(name: str) -> str:
-    """Return a name from outside as it may be shown in one line."""
-    return name if name.isprintable() else ascii(name)

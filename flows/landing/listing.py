@@ -123,7 +123,7 @@ class Landing:
             return None
         try:
             mark = Mark(**json.loads(self.store.read(path)))
-        except (OSError, ValueError, TypeError):  # torn, or another program's: the batch is recognised by its content
+        except (OSError, ValueError, TypeError, RecursionError):  # torn, or another program's: the content tells it
             return None
         is_ours = all(type(value) is (int if name in ("files", "bytes") else str) for name, value in vars(mark).items())
         return mark if is_ours else None

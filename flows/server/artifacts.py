@@ -19,6 +19,7 @@ from flows.in_use.domains import domains
 from flows.in_use.measures import LOGGED, error_in_words
 from flows.in_use.verdict import ADVICE, may_promote, read_object, read_verdict
 from flows.workspace import paths
+from tasks.machine.names import on_one_line, plotted, without_markup
 
 CHART = re.compile(r'<svg class="chart[^>]*aria-label="(?P<label>[^"]*)".*?</svg>', re.DOTALL)
 STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
@@ -26,6 +27,7 @@ STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 ALONE = "svg { font-family: system-ui, sans-serif; background: var(--card) }"
 MAX_CLASSES = 30  # of a confusion matrix that is shown; the report page has every one
 MODELS = {"candidate": "candidate", "baseline": "model in use", "head": "head alone"}
+WORD_JOINER = "\u2060"  # it cannot be seen
 SHOWN = (*LOGGED, "error")  # the error is that of targets of other kinds than classes
 
 
@@ -40,7 +42,7 @@ def show() -> dict[str, Any]:
         description="candidate, head alone and model in use",
     )
     if adapted := domains(metrics):
-        table = [{column: in_a_cell(value) for column, value in row.items()} for row in adapted]
+        table = [{column: without_markup(value) for column, value in row.items()} for row in adapted]
         create_table_artifact(
             table,
             key="domains",
@@ -54,7 +56,7 @@ def show() -> dict[str, Any]:
     report = paths.report()
     page = report.read_text("utf-8") if report.is_file() else ""
     for label, picture in charts(page):
-        create_image_artifact(picture, key=key(label.partition(";")[0]), description=label)
+        create_image_artifact(picture, key=key(label.partition(";")[0]), description=plain(label))
     if page:
         # a browser follows no link from a server's page to a file: the address is shown so that a person can paste it
         address = report.resolve().as_uri()
@@ -97,7 +99,7 @@ def in_words(verdict: dict[str, Any]) -> str:
 def rows(metrics: dict[str, Any]) -> list[dict[str, str]]:
     """Return a row for each target and model. All rows have the same columns, some of them empty."""
     table = [
-        {"target": in_a_cell(target), "model": MODELS[model]} | cells(measured, unit=models.get("unit"))
+        {"target": without_markup(target), "model": MODELS[model]} | cells(measured, unit=models.get("unit"))
         for target, models in metrics.items()
         for model, measured in models.items()
         if model in MODELS
@@ -110,7 +112,7 @@ def cells(measured: dict[str, Any], *, unit: str | None) -> dict[str, str]:
     """Return what the table says of a model: four metrics of classes, or the error of a target of another kind."""
     intervals = measured.get("intervals", {})
     if unit is not None:
-        return {"error": in_a_cell(error_in_words(measured["error"], unit, interval=intervals.get("error")))}
+        return {"error": without_markup(error_in_words(measured["error"], unit, interval=intervals.get("error")))}
     return {name.replace("_", " "): f"{measured[name]:.4f}" for name in LOGGED if name in measured} | {
         "interval of accuracy": " to ".join(f"{end:.4f}" for end in intervals["accuracy"])
     }
@@ -139,19 +141,15 @@ def confusions(table: str, *, names: dict[str, list[str]]) -> dict[str, list[dic
         counts.setdefault(sample["target"], Counter())[sample["label"], sample["candidate"]] += 1
     matrices = {}
     for target, order in names.items():
-        pairs = counts.get(target, Counter())
-        known = list(dict.fromkeys([*order, *sorted({name for pair in pairs for name in pair})]))
+        pairs = counts.get(plotted(target), Counter())
+        known = list(dict.fromkeys([*map(plotted, order), *sorted({name for pair in pairs for name in pair})]))
         if pairs and len(known) <= MAX_CLASSES:
+            shown = {name: without_markup(name) for name in known}
             matrices[target] = [
-                {"class": in_a_cell(label)} | {f"as {in_a_cell(name)}": f"{pairs[label, name]:,}" for name in known}
+                {"class": shown[label]} | {f"as {shown[name]}": f"{pairs[label, name]:,}" for name in known}
                 for label in known
             ]
     return matrices
-
-
-def in_a_cell(text: str) -> str:
-    """Return the text for a cell of a table: one of Prefect's two pages renders it as HTML, the other does not."""
-    return text.replace("<", "‹").replace(">", "›").replace("&", "+")
 
 
 def key(text: str) -> str:
@@ -176,5 +174,6 @@ def data_url(svg: str, style: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Return the text with all escaped that Markdown would render."""
-    return re.sub(r"([\\`*_{}\[\]<>()#+!|~-])", r"\\\1", " ".join(text.split()))
+    """Return the text with all escaped that Markdown would render; the word joiner behind an @ keeps it from a call."""
+    escaped = re.sub(r"([\\`*_{}\[\]<>()#+!|~-])", r"\\\1", on_one_line(" ".join(text.split())))
+    return escaped.replace("@", f"@{WORD_JOINER}")

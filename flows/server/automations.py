@@ -31,14 +31,17 @@ ALARMS = {"Failed", "Crashed", "TimedOut", "Suspended"}
 ENDS = {"Completed", "Failed", AGAIN, "Crashed", "TimedOut", "Cancelled", "Suspended"}
 MISSED_HEARTBEATS = 3
 
+# the message may have names of a stranger: no reader takes it for HTML, Markdown, a link or a call of everybody
+MESSAGE = '(flow_run.state.message or "")|replace("&", "+")|replace("<", "‹")|replace(">", "›")|replace("`", "\'")'
+QUOTED = f'("`" ~ {MESSAGE} ~ "`")'  # as code, in which Markdown renders nothing
 SUBJECT = "Graftline: {{ flow.name }} is {{ flow_run.state.name|lower }}"
-BODY = "{{ flow.name }} is {{ flow_run.state.name|lower }}: {{ flow_run.state.message or '' }}\n{{ flow_run|ui_url }}"
+BODY = f"{{{{ flow.name }}}} is {{{{ flow_run.state.name|lower }}}}: {{{{ {QUOTED} }}}}\n{{{{ flow_run|ui_url }}}}"
 # `text` is what Slack, Mattermost and similar programs show
 PAYLOAD = (
-    '{"text": {{ (flow.name ~ " is " ~ flow_run.state.name|lower ~ ": " ~ (flow_run.state.message or "") '
+    '{"text": {{ (flow.name ~ " is " ~ flow_run.state.name|lower ~ ": " ~ ' + QUOTED + " "
     '~ " " ~ flow_run|ui_url)|tojson }}, '
     '"flow": {{ flow.name|tojson }}, "run": {{ flow_run.name|tojson }}, "state": {{ flow_run.state.name|tojson }}, '
-    '"message": {{ (flow_run.state.message or "")|tojson }}, "url": {{ flow_run|ui_url|tojson }}}'
+    '"message": {{ (' + MESSAGE + ')|tojson }}, "url": {{ flow_run|ui_url|tojson }}}'
 )
 
 

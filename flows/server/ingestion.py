@@ -12,7 +12,7 @@ from prefect.states import Completed, Failed
 
 from flows.landing.arrivals import unfinished
 from flows.landing.copies import Log
-from flows.landing.intake import Report, complete, is_to_be_read, shown, take
+from flows.landing.intake import Report, complete, is_to_be_read, take
 from flows.landing.listing import Landing
 from flows.landing.options import MARKER, QUIET_SECONDS, check_quiet
 from flows.landing.places import open_store
@@ -26,6 +26,7 @@ from flows.workspace.dvc import DvcError
 from flows.workspace.hold import only_writer
 from flows.workspace.parameters import modality
 from flows.workspace.redaction import in_a_line
+from tasks.machine.names import on_one_line
 
 
 @task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
@@ -91,7 +92,7 @@ def take_all(landing: Landing, *, quiet_seconds: float) -> Report:
             report.failed.append(str(arrival))
             continue
         logger.info("%s was on its way when an earlier run ended: going on", arrival.batch)
-        outcome = run(shown(arrival.name), partial(complete, arrival, place, landing))
+        outcome = run(on_one_line(arrival.name), partial(complete, arrival, place, landing))
         report.add(outcome)
         if outcome.failed and arrival.landing == landing.store.address:
             stuck.add(arrival.name)
@@ -104,10 +105,10 @@ def take_all(landing: Landing, *, quiet_seconds: float) -> Report:
     for name in listing.strays:
         endings = ", ".join(landing.single_files)
         report.warnings.append(
-            f"{shown(name)} is not a batch: expected folders of data and files that end in {endings}"
+            f"{on_one_line(name)} is not a batch: expected folders of data and files that end in {endings}"
         )
     for batch in sorted(listing.batches, key=lambda batch: (batch.changed, batch.name)):  # in the order of landing
-        name = shown(batch.name)
+        name = on_one_line(batch.name)
         mark = landing.mark_of(batch, marks=listing.marks)
         if batch.name in stuck or not is_to_be_read(batch, mark, have=have, report=report):
             continue

@@ -15,12 +15,11 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
+from flows.in_use.verdict import GATE, refusal_of_gate
 from flows.workspace.dvc import DvcError, Lines
 from flows.workspace.paths import stages
 
 BEGINNING = re.compile(r"(?:Running stage|Stage) '(?P<stage>[^'@]+)(?:@[^']*)?'")
-REJECTED = "the candidate is rejected"  # a line that the stage `regression` prints
-WAITS = "the candidate is undecided and waits for a person"  # the same
 PROGRESS = re.compile(r"(?P<work>.+): (?P<done>[\d,]+) of (?P<total>[\d,]+) \w+(?:, about .+ left)?$")
 
 
@@ -72,11 +71,9 @@ def narrate_stage(stage: str, lines: Iterator[str]) -> State[Any]:
     """Log the lines of a stage as they come, and show its progress."""
     logger = get_run_logger()
     progress: UUID | None = None
-    refused: str | None = None
     try:
         for line in lines:
             logger.info(line)
-            refused = line if line in (REJECTED, WAITS) else refused
             if count := PROGRESS.match(line):
                 percent = 100.0 * _number(count["done"]) / max(_number(count["total"]), 1)
                 if progress is None:
@@ -84,7 +81,8 @@ def narrate_stage(stage: str, lines: Iterator[str]) -> State[Any]:
                 else:
                     update_progress_artifact(progress, percent, description=count["work"])
     except DvcError as error:
-        return Failed(message=refused or str(error))
+        is_told = error.is_of_a_verb or stage != GATE
+        return Failed(message=str(error) if is_told else refusal_of_gate() or str(error))
     if progress is not None:
         update_progress_artifact(progress, 100.0)
     return Completed(message="done")

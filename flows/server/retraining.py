@@ -18,14 +18,14 @@ from flows.in_use.log import read_log, taken_back
 from flows.in_use.place import digests, settle_unfinished
 from flows.in_use.promotion import is_in_use
 from flows.in_use.promotion import promote as promote_candidate
-from flows.in_use.verdict import may_promote
+from flows.in_use.verdict import GATE, REJECTED, may_promote, refusal_of_gate
 from flows.server.approval import AskedError, ask, check_approvable, is_resumed
 from flows.server.artifacts import show
-from flows.server.narration import BEGINNING, REJECTED, WAITS, name_run, narrate
+from flows.server.narration import BEGINNING, name_run, narrate
 from flows.server.plan import check_planned
 from flows.server.secrets import Secrets, take_secrets
 from flows.sharing.publish import Publish, check_dvc_remote, check_publishable, commit_run, publish
-from flows.sharing.pulls import pull_named, pull_outcome, pull_parts
+from flows.sharing.pulls import pull_missing, pull_outcome, pull_parts
 from flows.workspace import paths
 from flows.workspace.batches import listed
 from flows.workspace.dvc import DvcError, Lines, lines_of
@@ -34,6 +34,7 @@ from flows.workspace.hold import only_writer
 from flows.workspace.parameters import check_parameters
 from flows.workspace.redaction import in_a_line
 from flows.workspace.turns import NotNeededError, in_turn
+from tasks.machine.failures import Failure, MissingDataError
 from tasks.machine.files import write_whole
 
 UNDECIDED = Path(".dvc/tmp/graftline-undecided")  # exists until a run or a person decides about the candidate
@@ -114,8 +115,8 @@ def reproduce(*, is_answered: bool, is_published: bool, is_partial: bool) -> Ver
     if is_partial:
         check_dvc_remote()
         pull_parts(log)
-    ran, failed = bring_up_to_date(is_partial=is_partial)
-    if failed and failed.message in (REJECTED, WAITS):
+    ran, failed, failures = bring_up_to_date(is_partial=is_partial)
+    if failed and not failures and ran[-1] == GATE and refusal_of_gate():
         # the report has the reason, so it is written for such a candidate too
         bring_up_to_date("--ignore-errors", "report", is_partial=is_partial)
     elif failed:
@@ -130,30 +131,29 @@ def reproduce(*, is_answered: bool, is_published: bool, is_partial: bool) -> Ver
     return verdict
 
 
-def bring_up_to_date(*arguments: str, is_partial: bool) -> tuple[list[str], State[Any] | None]:
-    """Run `dvc repro`, and return what `narrate` returns.
+def bring_up_to_date(*arguments: str, is_partial: bool) -> tuple[list[str], State[Any] | None, list[Failure]]:
+    """Run `dvc repro`, and return what `narrate` returns, and what the stages that failed told.
 
-    In a clone without data, what a stage reports as missing is pulled, and the run starts again.
+    In a clone without data, what a stage misses is pulled, and the run starts again.
     """
     log = get_run_logger().info
     options = ["--pull", "--allow-missing"] if is_partial else []
     while True:
-        problems: list[str] = []
-        ran, failed = narrate(noted(lines_of("repro", *options, *arguments), problems), log=log)
-        if not (is_partial and any(pull_named(problem, log) for problem in problems)):
-            return ran, failed
+        failures: list[Failure] = []  # with --ignore-errors DVC hides them
+        ran, failed = narrate(noted(lines_of("repro", *options, *arguments, failures=failures)), log=log)
+        missing = [failure.pointer for failure in failures if failure.pointer]
+        if not (is_partial and any(pull_missing(pointer, log) for pointer in missing)):
+            return ran, failed, failures
 
 
-def noted(lines: Lines, problems: list[str]) -> Lines:
-    """Yield the same lines, and add a stage's errors to `problems`: with --ignore-errors DVC hides the failure.
+def noted(lines: Lines) -> Lines:
+    """Yield the same lines. When the gate starts, the candidate is noted as undecided.
 
-    When the gate starts, the candidate is noted as undecided, so that the run after a killed one decides too.
+    So the run after a killed one decides too, about what the files of the gate say.
     """
     with closing(lines):
         for line in lines:
-            if line.startswith("error: "):
-                problems.append(line)
-            if (beginning := BEGINNING.match(line)) and beginning["stage"] == "regression":
+            if (beginning := BEGINNING.match(line)) and beginning["stage"] == GATE:
                 write_whole(UNDECIDED, b"")
             yield line
 
@@ -199,6 +199,6 @@ def put_in_use(why: str, *, is_partial: bool, force: bool = False) -> str:
     while True:
         try:
             return promote_candidate(log, why=why, force=force)
-        except ValueError as error:  # the check in a fresh process reads images, which may be missing
-            if not (is_partial and pull_named(str(error), log)):
+        except MissingDataError as error:  # the check in a fresh process reads samples
+            if not (is_partial and pull_missing(error.pointer, log)):
                 raise

@@ -1,6 +1,5 @@
 """Pulls from the DVC remote what the stages need in a clone without data; raw data only where a stage asks for it."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from flows.workspace.dvc import dvc
 # run on those there
 PARTS = ("scan", "validate", "embed")
 OUTCOME = ("adapt", "evaluate", "regression", "report")
-NAMED = re.compile(r"`dvc pull (\S+\.dvc)`")  # in the line in which a stage names a missing file
 
 Log = Callable[[str], None]
 
@@ -27,16 +25,13 @@ def pull_outcome(log: Log) -> None:
         dvc("pull", "--allow-missing", *OUTCOME, log=log)
 
 
-def pull_named(problem: str, log: Log) -> bool:
-    """Pull the data that a stage names as missing, and return whether any was missing.
+def pull_missing(pointer: str, log: Log) -> bool:
+    """Pull the data that a verb misses, and return whether it was missing: raw data, or the model in use.
 
-    A stage that misses images of one batch reads those of all batches, so all of them are pulled.
+    A verb that misses samples of one batch reads those of all batches, so all of them are pulled.
     """
-    named = NAMED.search(problem)
-    if named is None:
-        return False
-    pointer, raw = Path(named[1]), paths.raw()
-    wanted = sorted(raw.glob("*.dvc")) if pointer.parent == raw else [pointer]
+    raw, in_use = sorted(paths.raw().glob("*.dvc")), [paths.baseline_pointer()]
+    wanted = next((files for files in (raw, in_use) if Path(pointer) in files), [])
     missing = [file for file in wanted if not file.with_suffix("").exists()]
     if missing:
         log(f"pulling what a stage reads: {', '.join(map(str, missing))}")

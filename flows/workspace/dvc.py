@@ -5,14 +5,18 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 
 from flows.workspace.guard import MARK, held, mark
 from flows.workspace.hold import ENDING_SECONDS
 from flows.workspace.redaction import redactor
+from tasks.machine.failures import VARIABLE, Failure, read_failures
+from tasks.machine.names import on_one_line
 
 HOURS = "GRAFTLINE_DVC_HOURS"
 DEFAULT_HOURS = "24"
@@ -46,6 +50,10 @@ Lines = Generator[str, None, None]
 class DvcError(Exception):
     """DVC ended with an error; the message is the line that says why."""
 
+    def __init__(self, message: str, *, is_of_a_verb: bool = False) -> None:
+        super().__init__(message)
+        self.is_of_a_verb = is_of_a_verb  # a stage told it
+
 
 def dvc(*arguments: str, log: Callable[[str], None]) -> None:
     """Run `dvc ARGUMENTS`, and log each line of its output. Raises what `lines_of` raises."""
@@ -53,10 +61,14 @@ def dvc(*arguments: str, log: Callable[[str], None]) -> None:
         log(line)
 
 
-def lines_of(*arguments: str) -> Lines:
+def lines_of(*arguments: str, failures: list[Failure] | None = None) -> Lines:
     """Run `dvc ARGUMENTS` in a process group of its own, and yield the lines of its output as they come.
 
-    If the caller closes the generator early, the whole group is ended.
+    A line may have any name of a stranger in it: it is for people to read. What a stage that failed has to say comes
+    from a file. If the caller closes the generator early, the whole group is ended.
+
+    Args:
+        failures: the list that gets what the stages that failed told; DVC hides them with --ignore-errors.
 
     Raises:
         DvcError: DVC exited with an error, or ran longer than allowed; then the whole group is ended.
@@ -71,6 +83,9 @@ def lines_of(*arguments: str) -> Lines:
     }
     if own_mark := mark():
         environment[MARK] = own_mark
+    folder = tempfile.TemporaryDirectory(prefix="graftline-")
+    told = Path(folder.name) / "failures"
+    environment[VARIABLE] = str(told)
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments],
         env=environment,
@@ -95,10 +110,9 @@ def lines_of(*arguments: str) -> Lines:
     redact = redactor()
     try:
         assert process.stdout is not None
-        for line in map(redact, map(str.strip, process.stdout)):
-            # a stage prints what is wrong; DVC only prints that the stage failed
-            if line.startswith("error: ") or (not problem and ERROR_OF_DVC.match(line)):
-                problem = [line.removeprefix("ERROR: ").removeprefix("error: ")]
+        for line in map(on_one_line, map(redact, map(str.strip, map(str.expandtabs, process.stdout)))):
+            if not problem and ERROR_OF_DVC.match(line):
+                problem = [line.removeprefix("ERROR: ")]
             elif line.startswith(HIDDEN_ADVICE):
                 continue
             elif line and problem and len(problem) < PROBLEM_LINES and HAS_MORE_LINES.search(problem[0]):
@@ -112,12 +126,18 @@ def lines_of(*arguments: str) -> Lines:
                 f"{command} was ended after {hours:g} hours: allow more with {HOURS}, then run again; "
                 "what was finished is kept"
             )
+        of_stages = [replace(failure, error=redact(failure.error)) for failure in read_failures(told)]
+        if failures is not None:
+            failures += of_stages
+        if status != 0 and of_stages:  # DVC only prints that the stage failed
+            raise DvcError(of_stages[-1].error, is_of_a_verb=True)
         if status != 0:
             raise DvcError(with_hint(" ".join(problem)) or f"{command} exited with {status}")
     finally:
         watchdog.cancel()
         if process.stdout is not None:
             process.stdout.close()
+        folder.cleanup()
         _end(process)  # the group may outlive its leader: a stage whose DVC was killed
 
 

@@ -1,8 +1,6 @@
 """Check params.yaml and the list of batches before a run, and write a proposal into params.yaml."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ from typing import Any
 import yaml
 
 from flows.workspace import paths
+from flows.workspace.verbs import run_verb
 from tasks.machine.files import write_whole
 
 PARAMS = Path("params.yaml")
@@ -38,10 +37,7 @@ def check_parameters(*, has_batches: bool = True) -> None:
         ValueError: one of them is wrong.
     """
     options = ["--batches", str(paths.batches())] if has_batches else []
-    command = [sys.executable, "-m", "tasks.check", *options]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        raise ValueError(done.stderr.strip().removeprefix("error: "))
+    run_verb("check", *options)
 
 
 def proposal(batch: Path | None) -> dict[str, Any]:
@@ -51,12 +47,7 @@ def proposal(batch: Path | None) -> dict[str, Any]:
         ValueError: params.yaml is wrong, or weights are neither here nor to be downloaded.
     """
     options = ["--raw", str(batch)] if batch else []
-    command = [sys.executable, "-m", "tasks.propose", "--backbones", "backbones", *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or ["tasks.propose ended without a message"]
-        raise ValueError(lines[-1].removeprefix("error: "))
-    content: dict[str, Any] = json.loads(done.stdout)
+    content: dict[str, Any] = json.loads(run_verb("propose", "--backbones", "backbones", *options).stdout)
     return content
 
 

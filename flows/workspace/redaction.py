@@ -1,11 +1,14 @@
 """Hides passwords, tokens and signatures before logs and Prefect's database get a program's output or an error."""
 
+import base64
 import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 from tasks.machine.dvc_files import dvc_settings
+from tasks.machine.names import on_one_line
 
 HIDDEN = "***"
 SHORTEST = 6  # characters; a shorter value may be an ordinary word
@@ -21,8 +24,14 @@ SECRET_OPTION = re.compile(r"password|secret|token|account_key|connection_string
 # a password may contain a slash; after a port comes a path
 IN_ADDRESS = re.compile(r"\b([a-z][a-z0-9+.-]*://)([^\s/:@]*:(?!\d{1,5}/)\S+|[^\s/]+)@", re.IGNORECASE)
 IN_QUERY = re.compile(
-    r"([?&](?:x-amz-(?:signature|credential|security-token)|x-goog-signature|sig|signature|key|token|access_token"
-    r"|private_token|pass|password)=)[^&\s'\"]+",
+    r"([?&](?:x-amz-(?:signature|credential|security-token)|x-goog-(?:signature|credential)|sig|signature|auth"
+    r"|(?:[a-z0-9]+[-_.])*(?:(?:api|access|auth)?(?:key|token)|secret|pass|passwd|password))=)[^&\s'\"]+",
+    re.IGNORECASE,
+)
+# what stands behind these in an address is all that a caller needs
+IN_WEBHOOK = re.compile(
+    r"\b(https?://[^\s/'\"]*(?:hooks\.slack\.com/(?:services|workflows|triggers)|discord(?:app)?\.com/api/(?:v\d+/)?webhooks"
+    r"|api\.telegram\.org|(?:[^\s'\"?]*?/)?(?:hooks?|webhooks?|webhookb2|incomingwebhook))/)[^\s'\"]+",
     re.IGNORECASE,
 )
 IN_HEADER = re.compile(
@@ -35,22 +44,38 @@ IN_SETTING = re.compile(r"\b((?:account|shared_?access)_?(?:key|signature)=)[^;\
 
 def in_a_line(error: Exception) -> str:
     """Return the message of an error in one line without secrets, fit for Prefect's database."""
-    return redactor()(" ".join(str(error).split())) or type(error).__name__
+    return on_one_line(redactor()(" ".join(str(error).split()))) or type(error).__name__
 
 
 def redactor() -> Callable[[str], str]:
     """Return a function that hides the secrets which the environment and DVC's settings have now."""
-    known = sorted({*_secrets_of_environment(), *_secrets_of_dvc()}, key=len, reverse=True)
+    plain = {*_secrets_of_environment(), *_secrets_of_dvc()}
+    known = sorted({form for secret in plain for form in _forms(secret)}, key=len, reverse=True)
     any_known = re.compile("|".join(map(re.escape, known))) if known else None
 
     def redact(text: str) -> str:
         text = any_known.sub(HIDDEN, text) if any_known else text
         text = IN_ADDRESS.sub(_without_password, text)
-        for pattern in (IN_QUERY, IN_HEADER, IN_SETTING):
+        for pattern in (IN_QUERY, IN_WEBHOOK, IN_HEADER, IN_SETTING):
             text = pattern.sub(rf"\g<1>{HIDDEN}", text)
         return text
 
     return redact
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """Yield a secret as it may be printed: as it is, encoded for an address, and in base64, alone or within a text."""
+    yield secret
+    for encoded in (quote(secret, safe=""), quote(secret), quote_plus(secret)):
+        yield encoded
+        yield re.sub("%[0-9A-F]{2}", lambda code: code[0].lower(), encoded)
+    content = secret.encode()
+    if len(content) < SHORTEST:
+        return
+    for before in range(3):  # bytes in front of it, which shift where its characters begin
+        first, last = -(-8 * before // 6), 8 * (before + len(content)) // 6  # the characters that it makes alone
+        whole = base64.b64encode(bytes(before) + content).decode("ascii")[first:last]
+        yield from (whole, whole.replace("+", "-").replace("/", "_"))
 
 
 def _without_password(address: re.Match[str]) -> str:

@@ -55,7 +55,7 @@ def read_decisions(path: Path) -> list[Decision]:
     except ValidationError as error:
         place = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise ValueError(f"{path} is not a list of decisions (at {place or 'its top'}): restore it with git") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError(f"{path} is not a list of decisions (at its top): restore it with git") from None
     return list({(each.candidate, each.heldout): each for each in decisions}.values())
 

@@ -125,7 +125,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{path} is missing: run the stage that makes it, or `dvc pull`") from None
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error}): remove it and run the stage that makes it again") from error
 
 

@@ -24,6 +24,7 @@ PLUMBING = (
     "tasks/machine/bounds.py",
     "tasks/machine/dvc_files.py",
     "tasks/machine/extras.py",
+    "tasks/machine/failures.py",
     "tasks/machine/files.py",
     "tasks/machine/lifeline.py",
     "tasks/machine/names.py",

@@ -24,7 +24,7 @@ def parse_yaml(text: str, *, path: Path) -> Any:
         return yaml.load(text, Loader=_Loader)  # noqa: S506  it is a SafeLoader
     except _TwiceError as error:
         raise ValueError(f"{path} gives {error}, expected each key once: remove one of the two") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # too deep, or a number or day that cannot be
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
 
 

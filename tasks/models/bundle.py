@@ -19,6 +19,7 @@ from torchvision.models.feature_extraction import get_graph_node_names
 
 from tasks.images.transform import Transform
 from tasks.machine.extras import MissingExtraError
+from tasks.machine.failures import MissingDataError
 from tasks.machine.files import sha256, write_json
 from tasks.models.architecture import (
     build_network_outline,
@@ -280,7 +281,8 @@ def check_baseline(baseline: Path, record: dict[str, str]) -> None:
     for key, name in (("model_sha256", WEIGHTS), ("description_sha256", DESCRIPTION)):
         file = baseline / name
         if not file.is_file():
-            raise ValueError(f"the model in use is not at {baseline}: run `dvc pull {baseline}.dvc`")
+            pointer = f"{baseline}.dvc"
+            raise MissingDataError(f"the model in use is not at {baseline}: run `dvc pull {pointer}`", pointer=pointer)
         if sha256(file) != (expected := record.get(key)):
             raise ValueError(
                 f"{file} is not that of the model in use (expected SHA-256 {str(expected)[:12]}): "

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tasks.models.architecture import without_values
 from tasks.models.encoder import Encoder, Pooling, build_network, check_limit, most_tokens
+from tasks.models.tensor_checks import FLOATS
 from tasks.models.transformers_networks import NOT_OF_NETWORK
 from tasks.models.weight_folder import check_pin, find_folder, opened, read_config, read_json, split_pin
 from tasks.models.weights import check_fit, fill
@@ -118,9 +119,10 @@ def check_weights(path: Path, outline: Any, *, place: str) -> None:
 
 
 def read_weights(path: Path, network: Any) -> dict[str, Tensor]:
-    """Return the tensors of the network in float32, by their names in it."""
+    """Return the tensors of the network by their names in it, floats in float32."""
     with opened(path) as file:
-        return {name: file.get_tensor(key).float() for name, key in _own_names(file, network).items()}
+        tensors = {name: file.get_tensor(key) for name, key in _own_names(file, network).items()}
+    return {name: tensor.float() if tensor.dtype in FLOATS else tensor for name, tensor in tensors.items()}
 
 
 def _own_names(file: Any, network: Any) -> dict[str, str]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from tasks.images.transform import Transform
 from tasks.machine.files import sha256
 from tasks.models.architecture import one_line
+from tasks.models.tensor_checks import FLOATS
 
 PACKAGE = "package:"
 PIN = "@sha256:"
@@ -161,7 +162,7 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors by name, those of numbers with a point in float32."""
+    """Return the tensors by name, those of floats in float32; of 8 bits they stay, and are refused where used."""
     with opened(path) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    return {name: tensor.float() if tensor.dtype in FLOATS else tensor for name, tensor in tensors.items()}

@@ -1,7 +1,9 @@
 """Pretrained weights, by name or from a file: load them into a backbone. No code in a file is run."""
 
 import json
+import logging
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from tasks.images.transform import Decode, Transform
+from tasks.machine.names import printable
 from tasks.models.architecture import (
     build_network_outline,
     check_architecture,
@@ -28,8 +31,12 @@ from tasks.models.backbone import Backbone, Features
 from tasks.models.encoder import Encoder
 from tasks.models.libraries import networks_of
 from tasks.models.options import BackboneOptions, Library
+from tasks.models.tensor_checks import check_tensors, seem_untrained
 from tasks.models.weight_folder import check_pin, read_tensors, split_pin
 
+logger = logging.getLogger("graftline")
+
+GLOBAL = re.compile(r"GLOBAL (\S+)")  # in torch's message: what a pickle would import
 MOST_COPIES = 16  # of the weights in a checkpoint: an optimizer has two or three, a moving average one
 NUMBER_BYTES = 4
 BYTES_AT_ONCE = 2**20
@@ -138,6 +145,7 @@ def _load_other(
         raise ValueError(f"weights {weights} do not fit {architecture}: {one_line(error)}") from error
     advice = f"name the architecture that they were trained with instead of {architecture}"
     fill(backbone.network, state, name=f"weights {weights}", advice=advice, optional=("num_batches_tracked",))
+    warn_if_untrained(state, name=weights)
     return backbone.eval()
 
 
@@ -205,6 +213,16 @@ def load_weights(backbone: Backbone, state: dict[str, Tensor], *, name: str) -> 
     state = {modern_key(key): tensor for key, tensor in state.items() if not key.startswith(extra)}
     advice = f"name the architecture that they were trained with instead of {backbone.architecture}"
     fill(backbone.network, state, name=f"weights {name}", advice=advice, optional=("num_batches_tracked",))
+    warn_if_untrained(state, name=name)
+
+
+def warn_if_untrained(state: Mapping[str, Tensor], *, name: str) -> None:
+    if seem_untrained(state):
+        logger.warning(
+            "warning: weights %s seem untrained: every running mean of their batch normalisation is 0. Name trained "
+            "ones in backbone.weights",
+            name,
+        )
 
 
 def fill(
@@ -212,12 +230,13 @@ def fill(
 ) -> None:
     """Set all tensors of a module.
 
-    Raises ValueError naming the first tensor that is missing, unknown or of another shape. A tensor may be missing if
-    its name ends in one of `optional`.
+    Raises ValueError naming the first tensor that is missing, unknown, of another shape, or that `check_tensors`
+    refuses. A tensor may be missing if its name ends in one of `optional`.
     """
     expected = module.state_dict()
     shapes, wanted = ({key: tuple(tensor.shape) for key, tensor in tensors.items()} for tensors in (state, expected))
     check_fit(shapes, wanted, name=name, advice=advice, optional=optional)
+    check_tensors(state, expected, name=name)
     expected.update(state)  # keeps the version marks; without them torchvision reads some layers in an older layout
     module.load_state_dict(expected)
 
@@ -268,7 +287,7 @@ def _download(architecture: str, name: str, digest: str | None) -> dict[str, Ten
         ) from error
     except Exception as error:  # a torn file can make torch raise almost any error
         raise ValueError(
-            f"weights {architecture} {name} at {place} are damaged ({error}): remove them, then {advice}"
+            f"weights {architecture} {name} at {place} are damaged ({_why_unread(error)}): remove them, then {advice}"
         ) from error
     check_pin(place, digest)
     return state
@@ -282,12 +301,13 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         except SafetensorError as error:
             raise ValueError(f"weights file {path} is not a whole safetensors file ({error}): copy it again") from error
     try:
-        # mapped, so that only what is used is read; the older format cannot be
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():  # of what is refused by name afterwards
+            warnings.simplefilter("ignore")
+            # mapped, so that only what is used is read; the older format cannot be
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # a stranger's file can make torch raise almost any error
-        reason = one_line(error)
         raise ValueError(
-            f"weights file {path} is not a plain state dict ({reason}): save one with torch.save"
+            f"weights file {path} is not a plain state dict ({_why_unread(error)}): save one with torch.save"
         ) from error
     for wrapper in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
@@ -295,6 +315,14 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"weights file {path} has no state dict, expected tensors by name: save model.state_dict()")
     return state
+
+
+def _why_unread(error: Exception) -> str:
+    """Return why torch read no state dict. Its own message advises to switch off what keeps a stranger's code out."""
+    if "weights_only" not in str(error):
+        return one_line(error)
+    named = GLOBAL.search(str(error))
+    return f"it holds {printable(named[1])}, which is code" if named else "it is damaged, or holds more than tensors"
 
 
 def _header(path: Path) -> dict[str, Any]:

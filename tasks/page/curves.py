@@ -5,6 +5,8 @@ from typing import Any
 
 import pandas as pd
 
+from tasks.machine.names import plotted
+
 # columns by the name of their line; the calibrated loss is drawn last, over the others
 LINES = {
     "loss": {"train": "train_loss", "raw": "val_loss", "val": "val_calibrated_loss"},
@@ -28,7 +30,7 @@ def target_curves(table: pd.DataFrame, target: str) -> dict[str, Any] | None:
     None where it was not trained, or is the only target.
     """
     for measure in ("accuracy", "error"):
-        lines = {side: f"{side}_{measure}.{target}" for side in ("train", "val")}
+        lines = {side: plotted(f"{side}_{measure}.{target}") for side in ("train", "val")}
         if lines["val"] in table and table[lines["val"]].notna().any():
             return _drawn(table, lines, is_share=measure == "accuracy") | {"measure": measure}
     return None

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.machine.names import without_commands
+
 SEPARATOR = "\0"  # the only character that no path can contain
 
 
@@ -17,7 +19,7 @@ def pack(array: NDArray[Any]) -> str:
 
 
 def pack_texts(texts: Sequence[str]) -> str:
-    return _pack(SEPARATOR.join(texts).encode())
+    return _pack(SEPARATOR.join(map(without_commands, texts)).encode())
 
 
 def pack_within(texts: Sequence[str], *, order: NDArray[np.integer], max_bytes: int) -> tuple[str, int]:

@@ -8,6 +8,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from tasks.machine.names import without_commands
+
 TEMPLATE = Path(__file__).parent / "template"
 SCRIPTS = ("unpack.js", "gallery.js", "quarantine.js", "confusion.js", "map.js", "print.js")
 
@@ -15,12 +17,13 @@ SCRIPTS = ("unpack.js", "gallery.js", "quarantine.js", "confusion.js", "map.js",
 def render(content: dict[str, Any]) -> str:
     """Return the page as text.
 
-    Names and labels from the data are escaped in text, in attributes and in JSON. A number in the JSON that is not
-    finite is refused.
+    Names and labels from the data are escaped in text, in attributes and in JSON, and none turns the direction of the
+    text around it. A number in the JSON that is not finite is refused.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATE),
         autoescape=True,
+        finalize=lambda value: without_commands(value) if type(value) is str else value,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from tasks.machine.names import plotted
 from tasks.page.comparison import comparison, headline
 from tasks.page.confusion import confusion
 from tasks.page.curves import target_curves
@@ -45,7 +46,7 @@ def describe_targets(
             "outcomes": outcomes(rows) if "baseline" in measured else None,
             "change": change_of(measured, targets[name]),
             "num_heldout": len(rows),
-            "reliability": dots(reliability[reliability["target"] == name]),
+            "reliability": dots(reliability[reliability["target"] == plotted(name)]),
             "curves": target_curves(epochs, name),
             "slices": slices(table[table["target"] == name]),
         }

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tasks.data.raw.parquet_table import is_parquet
 from tasks.data.samples.parquet_cells import BROKEN
+from tasks.machine.names import in_a_cell
 from tasks.prediction.stream import Answers
 from tasks.targets.number import COLUMNS as NUMBER_COLUMNS
 from tasks.targets.number import Number
@@ -108,14 +109,15 @@ class Writer(Protocol):
 
 
 class CsvWriter:
-    """Writes CSV without the columns of lists."""
+    """Writes CSV without the columns of lists, with texts as `in_a_cell` returns them."""
 
     def __init__(self, file: TextIO, schema: pa.Schema) -> None:
         self.rows = csv.DictWriter(file, csv_columns(schema), extrasaction="ignore", lineterminator="\n")
         self.rows.writeheader()
 
     def add(self, row: dict[str, Any]) -> None:
-        self.rows.writerow(row)
+        cells = {name: in_a_cell(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
+        self.rows.writerow(cells)
 
 
 class JsonWriter:

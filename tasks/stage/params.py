@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
+from reprlib import Repr
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
@@ -29,6 +30,8 @@ from tasks.training.finetuning.options import FinetuneOptions
 from tasks.training.heads.options import HeadOptions
 
 Section = TypeVar("Section")
+SHORT = Repr()  # aliases of YAML may stand for gigabytes
+SHORT.maxlevel, SHORT.maxstring, SHORT.maxother, SHORT.maxlong = 3, 200, 200, 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +138,7 @@ def _describe(error: Any) -> str:
     if error["type"] in ("float_type", "int_type") and _is_number(error["input"]):
         message += " (YAML takes 1e-3 for text: write 0.001 or 1.0e-3)"
     return (
-        f"{key} is {error['input']!r}, {message}"
+        f"{key} is {SHORT.repr(error['input'])}, {message}"
         if place and not isinstance(error["input"], dict)
         else f"{key}: {message}"
     )

@@ -8,12 +8,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from safetensors import SafetensorError
 
 from tasks.machine.cores import compute_deterministically
+from tasks.machine.failures import Failure, MissingDataError, write_failure
 from tasks.machine.lifeline import die_with_parent
+from tasks.machine.names import on_one_line
 from tasks.stage.arguments import verb_of
 
 logger = logging.getLogger("graftline")
@@ -40,10 +42,19 @@ def run_verb(run: Run, arguments: list[str] | None = None, *, load: Load | None 
 
 def set_up() -> None:
     """Set up logging, and let the process die with the one that started it."""
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine())
+    logging.basicConfig(handlers=[handler])
     logger.setLevel(logging.INFO)
     warnings.filterwarnings("ignore", module=r"PIL\.")  # the ledger has what is wrong with an image
     die_with_parent()
+
+
+class OneLine(logging.Formatter):
+    """Writes a message on one line, whatever names are in it. The traceback of a bug stays as it is."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  the name that logging calls
+        return on_one_line(record.message)
 
 
 @contextmanager
@@ -54,16 +65,14 @@ def errors_in_one_line() -> Iterator[None]:
     except (ValueError, OSError, SafetensorError) as error:  # safetensors raises its own for a full disk
         if os.environ.get("GRAFTLINE_TRACEBACK"):
             raise
-        logger.error("error: %s", _one_line(error))
-        sys.exit(1)
+        _fail(_one_line(error), pointer=error.pointer if isinstance(error, MissingDataError) else None)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "allocate" not in str(error):
             raise
-        logger.error(
-            "error: not enough memory: free some, or lower the minibatch_size of this stage in params.yaml, or "
-            "image_size or max_tokens, where it has them"
+        _fail(
+            "not enough memory: free some, or lower the minibatch_size of this stage in params.yaml, or image_size or "
+            "max_tokens, where it has them"
         )
-        sys.exit(1)
     except KeyboardInterrupt:
         logger.error("error: interrupted")
         sys.exit(130)
@@ -76,6 +85,13 @@ def _seed(seed: int) -> None:
 
         torch.manual_seed(seed)
         compute_deterministically()
+
+
+def _fail(error: str, *, pointer: str | None = None) -> NoReturn:
+    """Log the error, tell it to the program that started this one, and exit with 1."""
+    logger.error("error: %s", error)
+    write_failure(Failure(error=on_one_line(error), pointer=pointer))
+    sys.exit(1)
 
 
 def _one_line(error: Exception) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tasks.machine.names import without_commands
 from tasks.targets.classes import reordered
 from tasks.targets.target import Floats, Target, Truths, listed, sigmoid
 
@@ -162,7 +163,7 @@ def labels_of(cell: str, *, separator: str = SEPARATOR) -> list[str]:
             parts = None
         if not isinstance(parts, list) or not all(isinstance(part, str | int) for part in parts):
             raise ValueError(f'{short(cell)} is no list of labels: write ["one", "two"], or one{separator}two')
-        names = [str(part).strip() for part in parts]
+        names = [without_commands(str(part).strip()) for part in parts]  # JSON may have escaped them
     else:
         names = [part.strip() for part in text.split(separator)]
     if not all(names):

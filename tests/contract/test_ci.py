@@ -73,10 +73,17 @@ def test_actionlint_finds_nothing_in_the_workflows_and_something_in_a_wrong_one(
     assert lint("wrong.yml").returncode == 1
 
 
-def test_actions_are_pinned_to_a_full_version():
-    used = [step["uses"] for workflow in WORKFLOWS for step in steps(workflow) if "uses" in step]
+def test_actions_are_pinned_to_a_commit_with_its_version_beside_it():
+    """A tag can be moved to other code."""
+    used = [line for file in WORKFLOWS for line in file.read_text("utf-8").splitlines() if "uses:" in line]
     assert used
-    assert [each for each in used if not re.fullmatch(r"actions/[a-z-]+@v\d+\.\d+\.\d+", each)] == []
+    pinned = re.compile(r" +(- )?uses: actions/[a-z-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+")
+    assert [line for line in used if not pinned.fullmatch(line)] == []
+
+
+def test_no_checkout_leaves_the_token_in_the_settings_of_git():
+    checkouts = [step for file in WORKFLOWS for step in steps(file) if "actions/checkout" in step.get("uses", "")]
+    assert {step["with"]["persist-credentials"] for step in checkouts} == {"false"}
 
 
 def test_every_command_of_the_ci_files_is_here():
@@ -104,13 +111,19 @@ def test_every_module_that_a_script_runs_takes_the_options_that_it_gives(script)
                 assert f'"{option}"' in module.read_text("utf-8"), (option, module)
 
 
-def test_a_workflow_may_write_only_where_it_proposes_something():
-    allowed = {workflow.stem: parsed(workflow)["permissions"] for workflow in WORKFLOWS}
-    assert allowed == {
+def test_a_job_may_write_only_where_it_proposes_something():
+    assert [parsed(workflow)["permissions"] for workflow in WORKFLOWS] == [{}, {}]
+    jobs = {name: job["permissions"] for workflow in WORKFLOWS for name, job in parsed(workflow)["jobs"].items()}
+    assert jobs == {
+        "pipeline": {"contents": "read"},
         "test": {"contents": "read"},
         "retrain": {"contents": "write", "pull-requests": "write"},
     }
-    assert not any("permissions" in job for workflow in WORKFLOWS for job in parsed(workflow)["jobs"].values())
+
+
+def test_script_of_the_check_keeps_the_settings_of_the_machine():
+    writes = [line for line in (ROOT / ".ci/run").read_text("utf-8").splitlines() if "> /etc/" in line]
+    assert [line for line in writes if "noclobber" not in line] == []
 
 
 def test_secrets_are_given_to_the_one_step_that_needs_them_by_its_environment():

@@ -75,8 +75,7 @@ def test_run_that_fails_is_told_by_e_mail_and_the_password_is_nowhere(
         mail = mail_server.mails.get(timeout=SECONDS)
     assert mail["subject"] == "Graftline: ingest is failed"
     assert mail["to"].endswith("team@example.org")
-    assert (
-        f"ingest is failed: there is no landing at {tmp_path}/nowhere" in mail.get_body(("plain", "html")).get_content()
-    )
+    said = mail.get_body(("plain", "html")).get_content()
+    assert f"ingest is failed: `there is no landing at {tmp_path}/nowhere" in said
     assert (home / "prefect.db").is_file()
     assert files_with(PASSWORD, home) == []

@@ -566,4 +566,4 @@ def test_undecided_candidates_in_a_row_wait_in_the_end(compared, workspace):
 
 def test_names_of_domains_and_classes_are_told_on_one_line():
     texts = named({"label": ["fog\x1b[31m\n red", "night"]})
-    assert texts == [r"'label fog\x1b[31m\n red'", "label night"]
+    assert texts == [r"label fog\x1b[31m\n red", "label night"]

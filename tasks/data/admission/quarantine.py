@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 import pandas as pd
 
+from tasks.machine.names import on_one_line
+
 LEDGER_COLUMNS = ["batch", "path", "sample_id", "reason", "detail"]
 WAITING = "class_in_probation"  # the sample itself is good
 UNKNOWN = "unknown_class"
@@ -124,13 +126,7 @@ def commonest(ledger: pd.DataFrame) -> str:
 
 def _example(ledger: pd.DataFrame, reason: str) -> str:
     row = ledger[ledger["reason"] == reason].iloc[0]
-    return shown(f"{row['batch']}/{row['path']} ({row['detail'][:LONGEST_DETAIL]})")
-
-
-def shown(text: str) -> str:
-    """Return a text of the data in one line, with what a terminal would obey written as an escape."""
-    line = " ".join(text.split())
-    return line if line.isprintable() else "".join(mark if mark.isprintable() else ascii(mark)[1:-1] for mark in line)
+    return on_one_line(f"{row['batch']}/{row['path']} ({row['detail'][:LONGEST_DETAIL]})")
 
 
 def _reasons(rows: pd.DataFrame, reason: str, detail: str) -> pd.DataFrame:

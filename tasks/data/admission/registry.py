@@ -40,7 +40,7 @@ def read_registry(path: Path) -> Registry:
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{path} is missing: restore it with git") from None
-    except ValueError:  # not JSON, or not UTF-8
+    except (ValueError, RecursionError):  # not JSON, not UTF-8, or a thousand brackets
         content = None
     if not _is_registry(content):
         raise ValueError(f'{path} is damaged, expected {{"version": 0, "classes": {{}}}}: restore it with git')

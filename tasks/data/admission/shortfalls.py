@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from tasks.data.admission.quarantine import shown
+from tasks.machine.names import on_one_line
 
 # columns that we add; a target is unlikely to have such a name
 ASPECT_RATIO, CLASS_FRACTION = "graftline.aspect_ratio", "graftline.class_fraction."
@@ -143,6 +143,6 @@ def _shares(shares: "pd.Series[float]", target: str) -> str:
 
 def _named(names: Any) -> str:
     """Return the first of the names, and how many follow."""
-    listed = [shown(str(name)) for name in names]
+    listed = [on_one_line(str(name)) for name in names]
     more = len(listed) - MOST_NAMED
     return ", ".join(listed[:MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")

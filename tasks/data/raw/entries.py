@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from tasks.data.raw.usual_names import MOST_FOLDERS, split_called
 from tasks.machine.dvc_files import is_cached
+from tasks.machine.names import without_commands
 
 # the columns that a table may have besides the path and the labels
 DOMAIN = "domain"  # where a sample comes from
@@ -66,15 +67,16 @@ def text(cell: str) -> str:
     """Return a label as it is compared, in every layout.
 
     It has no spaces around it, accents in one form (Unicode NFC), and 1.0 is 1: programs write whole numbers both ways.
+    What a terminal would obey is escaped, such as \\x1b.
     """
-    plain = unicodedata.normalize("NFC", cell.strip())
+    plain = unicodedata.normalize("NFC", without_commands(cell.strip()))
     whole = WHOLE_FLOAT.fullmatch(plain)
     return whole[1] if whole else plain
 
 
 def column(name: str) -> str:
-    """Return the name of a column as it is compared; a known name in lower case."""
-    plain = unicodedata.normalize("NFC", name.strip())
+    """Return the name of a column as it is compared; a known name in lower case, with escapes as in `text`."""
+    plain = unicodedata.normalize("NFC", without_commands(name.strip()))
     return plain.lower() if plain.lower() in KNOWN else plain
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tasks.data.samples.contents import read_content
 from tasks.data.samples.defects import DefectError
 from tasks.data.samples.parquet_cells import UnreadableTableError
+from tasks.machine.failures import MissingDataError
 
 Positions = NDArray[np.intp]  # of samples among all
 Sample = TypeVar("Sample")  # a decoded sample of the modality: an image, a text
@@ -71,7 +72,10 @@ def read_verified(path: Path, expected_id: str, *, batch: Path, read: Callable[[
     try:
         content = read(path)
     except FileNotFoundError:
-        raise ValueError(f"sample {path} is missing: restore it, or run `dvc pull {batch}.dvc`") from None
+        pointer = f"{batch}.dvc"
+        raise MissingDataError(
+            f"sample {path} is missing: restore it, or run `dvc pull {pointer}`", pointer=pointer
+        ) from None
     except (UnreadableTableError, DefectError, IsADirectoryError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"sample {path} cannot be read ({reason}): restore it") from error

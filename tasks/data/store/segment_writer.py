@@ -37,7 +37,7 @@ class SegmentWriter:
             return
         keys = np.zeros(len(sample_ids), KEY)
         keys["sample_id"] = to_ids(sample_ids)
-        keys["checksum"] = checksums(values)
+        keys["checksum"] = checksums(keys["sample_id"], values)
         with self._whole_or_broken():
             if self._files is None:
                 self._files = self._make_files()

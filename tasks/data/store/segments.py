@@ -1,6 +1,6 @@
 """Read a segment of the embedding store: two files, keys and values, to which one run has appended.
 
-    <token>.keys    records of 36 bytes: a sample's id as 32 bytes, the CRC-32 of its value (little endian)
+    <token>.keys    records of 36 bytes: a sample's id as 32 bytes, the CRC-32 of id and value (little endian)
     <token>.values  the values in the order of the keys, all of one size
 
 Values are on the disk before their keys are written, so every key has its value. Bytes that a kill or a power loss
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 READING = os.O_RDONLY | os.O_NONBLOCK  # opening a pipe that somebody put there does not wait
+ID_BYTES = 32
 BLOCK = 65_536  # keys that are read at once
 KEY = np.dtype(
     {
@@ -114,10 +115,11 @@ def remove_segment(keys: Path) -> None:
     keys.unlink(missing_ok=True)  # last, so that another removal can find the segment
 
 
-def checksums(values: NDArray[np.uint8]) -> NDArray[np.uint32]:
-    """Return the CRC-32 of each row of (n, value_bytes)."""
-    rows = np.ascontiguousarray(values)
-    return np.fromiter((zlib.crc32(row) for row in rows), np.uint32, count=len(rows))
+def checksums(ids: Ids, values: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """Return the CRC-32 of each id followed by its row of (n, value_bytes): a changed id finds another's value."""
+    names, rows = np.ascontiguousarray(ids).view(np.uint8).reshape(len(ids), ID_BYTES), np.ascontiguousarray(values)
+    sums = (zlib.crc32(row.data, zlib.crc32(name.data)) for name, row in zip(names, rows, strict=True))
+    return np.fromiter(sums, np.uint32, count=len(rows))
 
 
 def to_ids(sample_ids: Sequence[str]) -> Ids:

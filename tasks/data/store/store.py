@@ -23,7 +23,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.data.store.segment_writer import FLUSH_SECONDS, SegmentWriter
-from tasks.data.store.segments import checksums, find_keys, list_segments, open_values, read_values, to_ids, values_of
+from tasks.data.store.segments import (
+    Ids,
+    checksums,
+    find_keys,
+    list_segments,
+    open_values,
+    read_values,
+    to_ids,
+    values_of,
+)
 from tasks.machine.files import fsync, read_json, whole_file, write_json
 
 MARKER = "graftline-store.json"
@@ -109,7 +118,7 @@ class Store:
                 places["checksum"][positions[is_new]] = sums[is_new]
                 segments.append(keys)
                 descriptors.append(descriptor)
-            yield Reader(places[inverse], segments, descriptors, value_bytes=self.value_bytes)
+            yield Reader(ids[inverse], places[inverse], segments, descriptors, value_bytes=self.value_bytes)
 
     @contextmanager
     def writer(self, *, flush_seconds: float = FLUSH_SECONDS) -> Iterator[SegmentWriter]:
@@ -138,8 +147,15 @@ class Reader:
     """The values of n samples, by their positions. Any number of threads may read them."""
 
     def __init__(
-        self, places: NDArray[np.void], segments: list[Path], descriptors: list[int | None], *, value_bytes: int
+        self,
+        ids: Ids,
+        places: NDArray[np.void],
+        segments: list[Path],
+        descriptors: list[int | None],
+        *,
+        value_bytes: int,
     ) -> None:
+        self._ids = ids  # (n,)
         self._places = places  # (n,) of PLACE
         self._segments = segments  # the files of keys
         self._descriptors = descriptors  # of the files of values; None beyond MOST_HELD: those are opened when read
@@ -161,7 +177,7 @@ class Reader:
             at = np.flatnonzero(places["segment"] == number)
             with open_values(keys) if descriptor is None else nullcontext(descriptor) as opened:
                 values[at] = read_values(opened, places["row"][at], value_bytes=self._value_bytes, keys=keys)
-            if (checksums(values[at]) != places["checksum"][at]).any():
+            if (checksums(self._ids[positions[at]], values[at]) != places["checksum"][at]).any():
                 raise damage(values_of(keys), "holds a value that does not match its checksum")
         return values
 

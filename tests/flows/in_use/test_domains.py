@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.in_use.domains import domains, in_a_line
+from flows.in_use.domains import domains, line_of
 from flows.in_use.outcome import outcome
 from flows.status import adapted
 from flows.workspace import paths
@@ -53,7 +53,7 @@ def test_end_of_a_run_and_status_have_a_line_for_each_domain_and_target():
 
 @pytest.mark.usefixtures("adapted_run")
 def test_name_of_a_domain_cannot_act_in_a_terminal():
-    assert all(in_a_line(row).isprintable() for row in domains(METRICS))
+    assert all(line_of(row).isprintable() for row in domains(METRICS))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_domain_may_be_adapted_where_no_method_without_labels_did_anything(facts
     file = paths.adaptation() / "adaptation.json"
     file.write_text(json.dumps({"domains": {"night": domain(method="source", **facts)}}), "utf-8")
     [row] = domains(METRICS)
-    assert in_a_line(row) == NIGHT.replace("infomax", method)
+    assert line_of(row) == NIGHT.replace("infomax", method)
 
 
 @pytest.mark.usefixtures("adapted_run")

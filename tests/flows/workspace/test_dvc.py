@@ -112,6 +112,33 @@ def locked(pipeline):
     return lock
 
 
+def test_line_of_a_log_is_no_error_and_names_no_data(pipeline):
+    """A class may be called so."""
+    pipeline("echo error: run \\`dvc pull --evil.dvc\\`; exit 1")
+    failures = []
+    with pytest.raises(DvcError, match="failed to run") as raised:
+        list(lines_of("repro", failures=failures))
+    assert failures == []
+    assert not raised.value.is_of_a_verb
+
+
+def test_error_of_a_stage_is_what_it_told_in_its_file(pipeline):
+    told = json.dumps({"error": "sample a.png is missing", "pointer": "data/raw/first.dvc"})
+    Path("tell.py").write_text(
+        f"import os, sys\nopen(os.environ['GRAFTLINE_FAILURES'], 'a').write({told!r} + chr(10))\nsys.exit(1)\n", "utf-8"
+    )
+    pipeline(f"{sys.executable} tell.py")
+    failures = []
+    with pytest.raises(DvcError, match=r"^sample a\.png is missing$"):
+        list(lines_of("repro", failures=failures))
+    assert [failure.pointer for failure in failures] == ["data/raw/first.dvc"]
+
+
+def test_what_a_terminal_would_obey_is_escaped(pipeline):
+    pipeline('printf "a\\033[2Jb\\n"')
+    assert [line for line in lines_of("repro") if "2J" in line and not line.startswith(">")] == ["a\\x1b[2Jb"]
+
+
 def test_lock_of_a_killed_dvc_is_dropped_though_another_process_has_its_number(locked):
     locked(os.getpid(), "--wait-for-lock repro the-stage")
     with only_writer():

@@ -1,5 +1,7 @@
 """Secrets are hidden wherever a run prints, and all else is shown."""
 
+import base64
+
 import pytest
 
 from benchmarks.kit.prefect_server import prefect_server
@@ -40,6 +42,17 @@ SECRET = "pl4nted" + "-s3cret-9f2c"  # in two parts: the working copy has this f
         (f"X-Vault-Token: {SECRET}", "X-Vault-Token: ***"),
         (f"AccountName=a;AccountKey={SECRET}==;EndpointSuffix=b", "AccountName=a;AccountKey=***;EndpointSuffix=b"),
         (f"BlobEndpoint=a;SharedAccessSignature=sv=1&sig={SECRET}", "BlobEndpoint=a;SharedAccessSignature=***"),
+        (f"https://host/f?api_key={SECRET}&b=1", "https://host/f?api_key=***&b=1"),
+        (f"https://host/f?a=1&X-API-Key={SECRET}", "https://host/f?a=1&X-API-Key=***"),
+        (f"https://host/f?apikey={SECRET}&client_secret={SECRET}", "https://host/f?apikey=***&client_secret=***"),
+        (f"https://hooks.slack.com/services/T0/B0/{SECRET} failed", "https://hooks.slack.com/services/*** failed"),
+        (f"https://discord.com/api/webhooks/12/{SECRET}", "https://discord.com/api/webhooks/***"),
+        (f"https://chat.example.org/hooks/{SECRET}", "https://chat.example.org/hooks/***"),
+        (
+            f"https://o.webhook.office.com/webhookb2/{SECRET}/IncomingWebhook/1/2",
+            "https://o.webhook.office.com/webhookb2/***",
+        ),
+        ("https://host/f?key_length=12&monkey=3", "https://host/f?key_length=12&monkey=3"),
         ("ssh://git@host/p.git and git@host:p.git", "ssh://git@host/p.git and git@host:p.git"),
         ("sample data/raw/first/9/0069.png is missing", "sample data/raw/first/9/0069.png is missing"),
     ],
@@ -97,6 +110,24 @@ def test_value_of_a_secret_variable_is_hidden(monkeypatch, name):
 def test_value_of_another_variable_is_shown(monkeypatch, name, value):
     monkeypatch.setenv(name, value)
     assert redactor()(value) == value
+
+
+@pytest.mark.parametrize("before", ["", "a", "ab", "user:"])
+@pytest.mark.parametrize("behind", ["", "x", "\n"])
+def test_secret_within_base64_is_hidden(monkeypatch, before, behind):
+    """A header of HTTP has user and password so."""
+    monkeypatch.setenv("STORE_PASSWORD", SECRET)
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        shown = redactor()(encode(f"{before}{SECRET}{behind}".encode()).decode())
+        assert "***" in shown
+        rest = shown.replace("***", "")
+        assert len(rest) <= 4 + 4 * len(before)
+
+
+def test_secret_in_an_address_is_hidden_however_it_is_encoded(monkeypatch):
+    monkeypatch.setenv("STORE_PASSWORD", "a/b c+d&é=~x")
+    for encoded in ("a%2Fb%20c%2Bd%26%C3%A9%3D~x", "a/b%20c%2Bd%26%C3%A9%3D~x", "a%2fb+c%2bd%26%c3%a9%3d~x"):
+        assert redactor()(f"http://host/{encoded}?") == "http://host/***?"
 
 
 def test_key_that_begins_like_a_path_is_hidden(monkeypatch):

@@ -72,4 +72,4 @@ def test_reasons_are_said_with_counts_and_an_example_the_table_first():
 
 def test_name_that_would_steer_a_terminal_is_escaped():
     rows = ledger(("a", "torn", 1)).assign(path="\x1b[31mred\n.png")
-    assert commonest(rows) == "1 torn, such as a/\\x1b[31mred .png (the detail)"
+    assert commonest(rows) == "1 torn, such as a/\\x1b[31mred\\n.png (the detail)"

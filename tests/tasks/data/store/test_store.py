@@ -258,6 +258,18 @@ def test_damaged_value_is_refused_with_the_remedy_and_the_others_are_read(store,
     assert holds(store, ids(9))
 
 
+def test_value_whose_id_was_changed_is_refused(store):
+    """Else a sample would get the value of another one."""
+    [keys] = store.folder.glob("*.keys")
+    stranger = bytes.fromhex(ids(1, first=99)[0])
+    with keys.open("r+b") as file:
+        file.write(stranger)
+    assert len(store.missing(ids(1))) == 1
+    with pytest.raises(ValueError, match="does not match its checksum"):
+        list(store.read(ids(1, first=99)))
+    assert holds(store, ids(9, first=1))
+
+
 def test_file_in_place_of_a_store_is_refused(tmp_path):
     (tmp_path / "store").write_text("a file", "utf-8")
     with pytest.raises(ValueError, match=r"store is a file, expected the folder of an embedding store"):

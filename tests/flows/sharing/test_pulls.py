@@ -1,0 +1,22 @@
+"""What a run in a clone without data pulls: only what the project itself keeps."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.sharing import pulls
+from flows.workspace import paths
+
+
+@pytest.mark.parametrize("pointer", ["--evil.dvc", "../other.dvc", "data/raw/stranger.dvc", "params.yaml"])
+def test_pointer_that_is_none_of_the_project_is_not_pulled(workspace, pointer):
+    said = []
+    assert pulls.pull_missing(pointer, said.append) is False
+    assert said == []
+
+
+def test_pointer_of_a_batch_whose_data_are_here_is_not_pulled(workspace):
+    place = Path(paths.raw())
+    (place / "first").mkdir(parents=True, exist_ok=True)
+    (place / "first.dvc").write_text("outs: []\n", "utf-8")
+    assert pulls.pull_missing(f"{place}/first.dvc", print) is False

@@ -1,21 +1,29 @@
 """Checks that a Prefect server can be reached, and that it asks for a password: who reaches it can run any command."""
 
+import threading
 from typing import Any
 
+import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import (
     PREFECT_API_AUTH_STRING,
     PREFECT_API_KEY,
+    PREFECT_API_REQUEST_TIMEOUT,
     PREFECT_CLIENT_CUSTOM_HEADERS,
+    PREFECT_CLIENT_MAX_RETRIES,
     get_current_settings,
     temporary_settings,
 )
 
 from flows.server.password import CLIENT, FILE, make_password
+from flows.workspace.environment import settle_environment
+from flows.workspace.redaction import in_a_line
 
 ADVICE = "`prefect server start` in this folder, then `export PREFECT_API_URL=http://127.0.0.1:4200/api`"
+FOR_A_RUN = "`prefect server start` in this folder, or run with PREFECT_API_URL= (empty) and a temporary server"
 OK = 200
+ANSWER_SECONDS = 5.0  # for a server's first answer; looking its name up can take as long again
 # all by which a client shows who it is
 CREDENTIALS: dict[Any, Any] = {PREFECT_API_AUTH_STRING: None, PREFECT_API_KEY: None, PREFECT_CLIENT_CUSTOM_HEADERS: {}}
 
@@ -29,6 +37,7 @@ def check_server() -> None:
         ConnectionError: there is no such server.
         OSError: the password cannot be written.
     """
+    settle_environment()
     settings = get_current_settings()
     if settings.api.auth_string is None and settings.api.key is None:
         make_password()
@@ -38,9 +47,9 @@ def check_server() -> None:
             "PREFECT_API_URL names no Prefect server, and the temporary one that Prefect starts then runs no "
             f"schedules: {ADVICE}"
         )
+    if problem := why_no_answer():
+        raise ConnectionError(f"there is no Prefect server at {address} ({problem}): {ADVICE}")
     with get_client(sync_client=True) as client:
-        if problem := client.api_healthcheck():
-            raise ConnectionError(f"there is no Prefect server at {address} ({type(problem).__name__}): {ADVICE}")
         if is_open():
             raise ConnectionError(
                 f"the Prefect server at {address} asks for no password, so that whoever reaches it, a web page "
@@ -52,6 +61,46 @@ def check_server() -> None:
                 f"the Prefect server at {address} refuses the password of this folder ({status}): start it again in "
                 f"this folder, or set {CLIENT} in {FILE} to the password that it has"
             )
+
+
+def check_server_of_a_run() -> None:
+    """Check that the server which a run reports to answers, or that Prefect may start a temporary one.
+
+    Raises:
+        ConnectionError: neither. It is known within ten seconds, where Prefect itself would try for minutes.
+    """
+    settings = get_current_settings()
+    address = settings.api.url
+    if address:
+        if problem := why_no_answer():
+            raise ConnectionError(f"the Prefect server at {address} does not answer ({problem}): {FOR_A_RUN}")
+    elif not settings.server.ephemeral.enabled:
+        raise ConnectionError(
+            "PREFECT_API_URL names no Prefect server, and the settings forbid a temporary one "
+            "(PREFECT_SERVER_ALLOW_EPHEMERAL_MODE=false): allow it, or name a server"
+        )
+
+
+def why_no_answer() -> str | None:
+    """Return why the server does not answer; None where it does."""
+    problems = [f"no answer within {2 * ANSWER_SECONDS - 1:.0f} s"]
+
+    def ask() -> None:
+        impatient = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: ANSWER_SECONDS}
+        try:
+            with temporary_settings(impatient), get_client(sync_client=True) as client:
+                error = client.api_healthcheck()
+        except (ValueError, OSError, httpx.HTTPError, httpx.InvalidURL) as wrong:
+            error = wrong
+        if isinstance(error, httpx.HTTPStatusError):
+            problems[:] = [f"status {error.response.status_code}"]
+        else:
+            problems[:] = [in_a_line(error)] if error else []
+
+    asking = threading.Thread(target=ask, daemon=True)  # a look-up of a name cannot be ended
+    asking.start()
+    asking.join(2 * ANSWER_SECONDS - 1)
+    return problems[0] if problems else None
 
 
 def is_open() -> bool:

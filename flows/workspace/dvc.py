@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 
+from flows.workspace.environment import environment
 from flows.workspace.guard import MARK, held, mark
 from flows.workspace.hold import ENDING_SECONDS
 from flows.workspace.redaction import redactor
@@ -63,17 +64,17 @@ def lines_of(*arguments: str) -> Lines:
         ValueError: GRAFTLINE_DVC_HOURS is not a number of hours.
     """
     hours = dvc_hours()
-    environment = os.environ | {
-        "SHELL": "/bin/sh",  # else stages run in the user's shell
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
-        "DVC_NO_ANALYTICS": "1",
-        "PYTHONUNBUFFERED": "1",
-    }
-    if own_mark := mark():
-        environment[MARK] = own_mark
+    own_mark = mark()
+    surroundings = environment(
+        SHELL="/bin/sh",  # else stages run in the user's shell
+        PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+        DVC_NO_ANALYTICS="1",
+        PYTHONUNBUFFERED="1",
+        **({MARK: own_mark} if own_mark else {}),
+    )
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments],
-        env=environment,
+        env=surroundings,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -1,6 +1,8 @@
 """Checks that a Prefect server can be reached, and that it asks for a password: who reaches it can run any command."""
 
+import os
 import threading
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -79,6 +81,25 @@ def check_server_of_a_run() -> None:
             "PREFECT_API_URL names no Prefect server, and the settings forbid a temporary one "
             "(PREFECT_SERVER_ALLOW_EPHEMERAL_MODE=false): allow it, or name a server"
         )
+    else:
+        start_temporary_server(settings.home)
+
+
+def start_temporary_server(home: Path) -> None:
+    """Start the server that the run will find. Raises ConnectionError where it cannot start."""
+    nearest = next(folder for folder in (home, *home.parents) if folder.exists())
+    if not os.access(nearest, os.W_OK):
+        raise ConnectionError(
+            f"Prefect's temporary server keeps its database in {home}, which cannot be written to: set PREFECT_HOME to "
+            "a folder of yours, or PREFECT_API_URL to a server"
+        )
+    try:
+        with get_client(sync_client=True):
+            pass
+    except RuntimeError as error:
+        raise ConnectionError(
+            f"Prefect's temporary server does not start ({in_a_line(error)}): `prefect server start` says why"
+        ) from None
 
 
 def why_no_answer() -> str | None:

@@ -17,6 +17,7 @@ from flows.workspace.redaction import redactor
 
 HOURS = "GRAFTLINE_DVC_HOURS"
 DEFAULT_HOURS = "24"
+QUESTION_SECONDS = 300.0  # a question changes nothing, and takes seconds
 MAX_HOURS = 1_000  # a timer cannot wait for any number of hours
 HIDDEN_ADVICE = (
     "Updating lock file",
@@ -54,16 +55,27 @@ def dvc(*arguments: str, log: Callable[[str], None]) -> None:
         log(line)
 
 
-def lines_of(*arguments: str) -> Lines:
+def answer_of(*arguments: str) -> list[str]:
+    """Return the lines with which DVC answers a question, such as `metrics diff`.
+
+    Raises what `lines_of` raises; DVC has QUESTION_SECONDS, for it can wait for ever for what a clone lacks.
+    """
+    return list(lines_of(*arguments, seconds=QUESTION_SECONDS))
+
+
+def lines_of(*arguments: str, seconds: float | None = None) -> Lines:
     """Run `dvc ARGUMENTS` in a process group of its own, and yield the lines of its output as they come.
 
     If the caller closes the generator early, the whole group is ended.
+
+    Args:
+        seconds: how long it may take; None for the hours of GRAFTLINE_DVC_HOURS.
 
     Raises:
         DvcError: DVC exited with an error, or ran longer than allowed; then the whole group is ended.
         ValueError: GRAFTLINE_DVC_HOURS is not a number of hours.
     """
-    hours = dvc_hours()
+    limit = 3600 * dvc_hours() if seconds is None else seconds
     own_mark = mark()
     surroundings = environment(
         SHELL="/bin/sh",  # else stages run in the user's shell
@@ -89,7 +101,7 @@ def lines_of(*arguments: str) -> Lines:
         is_late.set()
         _end(process)
 
-    watchdog = threading.Timer(3600 * hours, end_late)
+    watchdog = threading.Timer(limit, end_late)
     watchdog.daemon = True
     watchdog.start()
     problem: list[str] = []
@@ -109,8 +121,13 @@ def lines_of(*arguments: str) -> Lines:
         status = process.wait()
         command = f"dvc {' '.join(arguments)}"
         if is_late.is_set():
+            if seconds is not None:
+                raise DvcError(
+                    f"{command} gave no answer within {seconds:g} s, and was ended: in a clone that was made with "
+                    "--filter run `git fetch --refetch --no-filter`, else run the command by hand"
+                )
             raise DvcError(
-                f"{command} was ended after {hours:g} hours: allow more with {HOURS}, then run again; "
+                f"{command} was ended after {limit / 3600:g} hours: allow more with {HOURS}, then run again; "
                 "what was finished is kept"
             )
         if status != 0:

@@ -4,6 +4,7 @@ What else is staged or changed is left alone.
 """
 
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -148,6 +149,20 @@ def changed_files(since: str) -> list[str]:
     return _must("diff", "--name-only", "--relative", f"{since}^{{commit}}", "HEAD", "--").splitlines()
 
 
+def fetch_lacking(commit: str) -> None:
+    """Fetch the files of a commit that a clone without them lacks, for DVC would wait for them for ever.
+
+    A clone that was made with `git clone --filter` lacks files of earlier commits. Where the remote cannot be reached,
+    they stay missing.
+    """
+    if not _git("config", "--get-regexp", r"^remote\..*\.promisor$").stdout:
+        return
+    listed = _git("rev-list", "--objects", "--no-walk", "--missing=print", f"{commit}^{{commit}}", "--", ".")
+    if lacking := [line[1:] for line in listed.stdout.splitlines() if line.startswith("?")]:
+        _git("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--filter=blob:none", REMOTE, *lacking,
+             is_remote=True)  # fmt: skip
+
+
 def place_in_checkout() -> str:
     """Return the folder of this project in the checkout, such as `svc/`; empty where it is the whole checkout."""
     return _git("rev-parse", "--show-prefix").stdout.strip()
@@ -155,6 +170,8 @@ def place_in_checkout() -> str:
 
 def lock_files() -> list[Path]:
     """Return the locks that git has in this repository now; a git that is killed leaves its own."""
+    if not shutil.which("git"):
+        return []
     folders = [Path(line) for line in _git("rev-parse", "--absolute-git-dir", "--git-common-dir").stdout.splitlines()]
     locks = {lock.resolve() for folder in folders for lock in [*folder.glob("*.lock"), *folder.glob("refs/**/*.lock")]}
     return sorted(locks)

@@ -17,6 +17,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from flows.workspace.environment import settle_environment
+from flows.workspace.redaction import in_a_line
 
 MARK = "GRAFTLINE_RUN"  # in the environment, which every child inherits
 END_SECONDS = 7.0  # from SIGTERM to the end of the process, at most
@@ -69,8 +70,10 @@ def run_guarded(run: Callable[[], int]) -> None:
         status = run()
     except KeyboardInterrupt:  # from the keyboard: whoever stops a run needs no traceback
         status = 130
-    except ConnectionError as error:
-        sys.exit(f"error: {error}")
+    except (ConnectionError, ValueError) as error:  # no server, or settings of Prefect's that are wrong
+        if os.environ.get("GRAFTLINE_TRACEBACK"):
+            raise
+        sys.exit(f"error: {in_a_line(error)}")
     sys.exit(status)
 
 

@@ -1,5 +1,6 @@
 """Keeps dvc.lock whole. DVC writes it in place: a kill meanwhile leaves it empty or cut off, and DVC cannot read it."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ from flows.workspace.git import committed
 from flows.workspace.paths import PIPELINE
 from tasks.machine.files import write_whole
 
+logger = logging.getLogger("graftline")
+
 LOCK_FILE = Path("dvc.lock")
 LAST_WHOLE = Path(".dvc/tmp/graftline-dvc.lock")
 CONFLICT = b"\n<<<<<<< "  # git's mark; a person resolves it
 
 
-def keep_whole(log: Callable[[str], None]) -> None:
+def keep_whole(log: Callable[[str], None] = logger.warning) -> None:
     """Keep a copy of dvc.lock if it is whole; else replace it by the copy, or by the committed file, and log that.
 
     A file that is committed or staged is whole, whatever it lacks: a person chose it, as where two branches were

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 
 import numpy as np
 import pandas as pd
@@ -169,6 +170,21 @@ def test_promotion_is_logged_committed_and_tagged(promoted):
     assert git("status", "--porcelain", folder=promoted) == ""
     assert git("tag", "--points-at", "HEAD", folder=promoted).split() == ["classifier@v1.0.0"]
     assert digest_in_use(promoted) == candidate["model_sha256"]
+
+
+def test_promotion_that_a_hook_of_another_repository_starts_is_recorded_in_this_one(project, tmp_path):
+    other = tmp_path / "other"
+    git("init", "--quiet", other)
+    hook = other / ".git/hooks/post-commit"
+    hook.write_text(
+        f"#!/bin/sh\ncd {project} && exec {sys.executable} -m flows.promote > {tmp_path}/said 2>&1\n", "utf-8"
+    )
+    hook.chmod(0o755)
+    git("commit", "--quiet", "--allow-empty", "-m", "theirs", folder=other)
+    assert "in use now: " in (tmp_path / "said").read_text("utf-8")
+    assert git("log", "-1", "--format=%s", folder=project).startswith("promote ")
+    assert git("tag", folder=project).split() == ["classifier@v1.0.0"]
+    assert (git("tag", folder=other), git("rev-list", "--count", "HEAD", folder=other)) == ("", "1\n")
 
 
 def test_promoting_what_is_in_use_changes_nothing(in_use):

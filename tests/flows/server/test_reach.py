@@ -150,3 +150,25 @@ def test_password_is_never_written_through_a_link(tmp_path):
     with pytest.raises(OSError, match="symbolic links"):
         make_password(tmp_path / ".env")
     assert not (tmp_path / "target").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"PREFECT_API_URL": "http://127.0.0.1:9/api"}, "the Prefect server at http://127.0.0.1:9/api does not answer"),
+        ({"PREFECT_API_URL": "https://api.cloud.invalid/api"}, "https://api.cloud.invalid/api does not answer"),
+        ({"PREFECT_API_URL": "127.0.0.1:4200"}, "the Prefect server at 127.0.0.1:4200 does not answer"),
+        (
+            {"PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false", "PREFECT_API_URL": ""},
+            "the settings forbid a temporary one",
+        ),
+        ({"PREFECT_HOME": "/proc/none", "PREFECT_API_URL": ""}, "its database in /proc/none, which cannot be written"),
+        ({"PREFECT_API_REQUEST_TIMEOUT": "soon"}, "PREFECT_API_REQUEST_TIMEOUT"),
+    ],
+)
+@pytest.mark.parametrize("command", [["flows.retrain"], ["flows.ingest", "landing"]], ids=["retrain", "ingest"])
+def test_run_without_a_server_ends_at_once_with_one_line(workspace, command, settings, problem):
+    done = run_module(*command, status=1, cwd=workspace, env=os.environ | settings)
+    [line] = [line for line in done.stderr.splitlines() if "warn" not in line.lower()]
+    assert line.startswith("error: ")
+    assert problem in line

@@ -1,7 +1,7 @@
 """Checks that a Prefect server can be reached, and that it asks for a password: who reaches it can run any command."""
 
-import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from prefect.settings import (
 )
 
 from flows.server.password import CLIENT, FILE, make_password
-from flows.workspace.environment import settle_environment
+from flows.workspace.environment import can_be_written, settle_environment
 from flows.workspace.redaction import in_a_line
 
 ADVICE = "`prefect server start` in this folder, then `export PREFECT_API_URL=http://127.0.0.1:4200/api`"
@@ -82,45 +82,53 @@ def check_server_of_a_run() -> None:
             "(PREFECT_SERVER_ALLOW_EPHEMERAL_MODE=false): allow it, or name a server"
         )
     else:
-        start_temporary_server(settings.home)
+        start_temporary_server(settings.home, seconds=settings.server.ephemeral.startup_timeout_seconds)
 
 
-def start_temporary_server(home: Path) -> None:
-    """Start the server that the run will find. Raises ConnectionError where it cannot start."""
-    nearest = next(folder for folder in (home, *home.parents) if folder.exists())
-    if not os.access(nearest, os.W_OK):
+def start_temporary_server(home: Path, *, seconds: float) -> None:
+    """Start the server that the run will find. Raises ConnectionError where it cannot start in this time."""
+    if not can_be_written(home):
         raise ConnectionError(
             f"Prefect's temporary server keeps its database in {home}, which cannot be written to: set PREFECT_HOME to "
             "a folder of yours, or PREFECT_API_URL to a server"
         )
-    try:
+
+    def start() -> None:
         with get_client(sync_client=True):
             pass
-    except RuntimeError as error:
-        raise ConnectionError(
-            f"Prefect's temporary server does not start ({in_a_line(error)}): `prefect server start` says why"
-        ) from None
+
+    if problem := problem_of(start, seconds=seconds):  # Prefect starts one that fails again and again
+        raise ConnectionError(f"Prefect's temporary server does not start ({problem}): `prefect server start` says why")
 
 
 def why_no_answer() -> str | None:
     """Return why the server does not answer; None where it does."""
-    problems = [f"no answer within {2 * ANSWER_SECONDS - 1:.0f} s"]
 
     def ask() -> None:
         impatient = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: ANSWER_SECONDS}
-        try:
-            with temporary_settings(impatient), get_client(sync_client=True) as client:
-                error = client.api_healthcheck()
-        except (ValueError, OSError, httpx.HTTPError, httpx.InvalidURL) as wrong:
-            error = wrong
-        if isinstance(error, httpx.HTTPStatusError):
-            problems[:] = [f"status {error.response.status_code}"]
-        else:
-            problems[:] = [in_a_line(error)] if error else []
+        with temporary_settings(impatient), get_client(sync_client=True) as client:
+            if error := client.api_healthcheck():
+                raise error
 
-    asking = threading.Thread(target=ask, daemon=True)  # a look-up of a name cannot be ended
-    asking.start()
-    asking.join(2 * ANSWER_SECONDS - 1)
+    return problem_of(ask, seconds=2 * ANSWER_SECONDS - 1)
+
+
+def problem_of(work: Callable[[], None], *, seconds: float) -> str | None:
+    """Do some work, and return why it failed or that it takes longer; None where it succeeds."""
+    problems = [f"no answer within {seconds:.0f} s"]
+
+    def try_it() -> None:
+        try:
+            work()
+            problems.clear()
+        except httpx.HTTPStatusError as error:
+            problems[:] = [f"status {error.response.status_code}"]
+        except Exception as error:  # Prefect raises errors of many classes
+            problems[:] = [in_a_line(error)]
+
+    trying = threading.Thread(target=try_it, daemon=True)  # neither a look-up of a name nor a start can be ended
+    trying.start()
+    trying.join(seconds)
     return problems[0] if problems else None
 
 

@@ -35,6 +35,7 @@ ERROR_IN_A_FILE = re.compile(r"is invalid|validation failed|structure is corrupt
 ERROR_OF_A_LOCK = re.compile(r"is busy, it is being blocked by")
 HAS_MORE_LINES = re.compile(f"{ERROR_IN_A_FILE.pattern}|{ERROR_OF_A_LOCK.pattern}")  # the next lines belong to it
 PROBLEM_LINES = 4
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # DVC writes colours where an IDE sets PYCHARM_HOSTED
 HINTS = {
     ERROR_OF_A_LOCK: "wait for that process, then run again",
     ERROR_IN_A_FILE: "mend that file (`git diff` shows what was changed in it), then run again",
@@ -108,7 +109,7 @@ def lines_of(*arguments: str, seconds: float | None = None) -> Lines:
     redact = redactor()
     try:
         assert process.stdout is not None
-        for line in map(redact, map(str.strip, process.stdout)):
+        for line in (redact(COLOUR.sub("", line).strip()) for line in process.stdout):
             # a stage prints what is wrong; DVC only prints that the stage failed
             if line.startswith("error: ") or (not problem and ERROR_OF_DVC.match(line)):
                 problem = [line.removeprefix("ERROR: ").removeprefix("error: ")]

@@ -49,6 +49,12 @@ def past_the_proxy() -> dict[str, str]:
     return dict.fromkeys(("no_proxy", "NO_PROXY"), ",".join(dict.fromkeys([*hosts, *lacking])))
 
 
+def can_be_written(folder: Path) -> bool:
+    """Return whether a folder can be written to, or made where it is missing."""
+    nearest = next(place for place in (folder, *folder.parents) if os.path.exists(place))  # noqa: PTH110  no error
+    return os.access(nearest, os.W_OK)
+
+
 def _of_a_nameless_user() -> dict[str, str]:
     """Return a name, and a home, for a user that the system has no entry of, as in a container."""
     try:
@@ -62,8 +68,7 @@ def _of_a_nameless_user() -> dict[str, str]:
 def _home_of_prefect() -> dict[str, str]:
     """Return a place for Prefect's own files where the user's home cannot be written to."""
     home = Path(os.path.expanduser("~")) / ".prefect"  # noqa: PTH111  without a home it stays as it is
-    nearest = next(folder for folder in (home, *home.parents) if folder.exists())
-    if os.environ.get("PREFECT_HOME") or os.access(nearest, os.W_OK) or not OWN_HOME.parent.is_dir():
+    if os.environ.get("PREFECT_HOME") or can_be_written(home) or not OWN_HOME.parent.is_dir():
         return {}
     profiles = home / "profiles.toml"
     theirs = {"PREFECT_PROFILES_PATH": str(profiles)} if os.access(profiles, os.R_OK) else {}

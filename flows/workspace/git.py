@@ -16,6 +16,7 @@ from flows.workspace.redaction import redactor
 IDENTITY = ("-c", "user.name=graftline", "-c", "user.email=graftline@localhost")
 # else git's cleaning would go on after the run, and hold the workspace with what it inherits
 ATTACHED = ("-c", "gc.autoDetach=false", "-c", "maintenance.autoDetach=false")
+PLAIN = ("-c", "log.showSignature=false")  # settings of a person would add to what is read here
 REMOTE = "origin"
 BY_GATE = "accepted by the gate"  # the reason of a promotion that no person asked for
 MADE_BY_A_RUN = re.compile(rf"retrain: |promote [0-9a-f]+: {BY_GATE}$")  # the message of a commit that no person made
@@ -245,7 +246,7 @@ def _reason(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def _git(*arguments: str, folder: Path | None = None, is_remote: bool = False) -> subprocess.CompletedProcess[str]:
-    command = ["git", *ATTACHED, *arguments]
+    command = ["git", *ATTACHED, *PLAIN, *arguments]
     try:
         return subprocess.run(
             command,

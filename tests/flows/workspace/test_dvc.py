@@ -146,3 +146,10 @@ def test_question_that_dvc_does_not_answer_is_ended_soon_with_what_to_do(pipelin
     monkeypatch.setattr(seam, "QUESTION_SECONDS", 3.0)
     with pytest.raises(DvcError, match=r"^dvc repro gave no answer within 3 s, .* made with --filter"):
         answer_of("repro")
+
+
+def test_error_of_dvc_is_read_in_an_ide_whose_terminal_has_colours(pipeline, own_dvc, monkeypatch):
+    monkeypatch.setenv("PYCHARM_HOSTED", "1")
+    pipeline("false")
+    with pytest.raises(DvcError, match=r"^failed to reproduce 'only': failed to run: false, exited with 1"):
+        list(lines_of("repro"))

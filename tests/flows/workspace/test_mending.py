@@ -66,7 +66,7 @@ def test_lock_of_a_git_at_work_is_left_alone(slow_git):
 
 def test_lock_that_any_program_has_open_is_left_alone(workspace):
     """An editor writes the index by a library of its own."""
-    with INDEX_LOCK.open("w"), running("sleep", "600", pass_fds=(), stdin=INDEX_LOCK.open()) as other:  # noqa: SIM115
+    with INDEX_LOCK.open("w") as held, running("sleep", "600", stdin=held) as other:
         mend(lambda line: pytest.fail(line))
         assert other.poll() is None
     assert INDEX_LOCK.exists()

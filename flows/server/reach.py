@@ -23,7 +23,10 @@ from flows.workspace.environment import can_be_written, settle_environment
 from flows.workspace.redaction import in_a_line
 
 ADVICE = "`prefect server start` in this folder, then `export PREFECT_API_URL=http://127.0.0.1:4200/api`"
-FOR_A_RUN = "`prefect server start` in this folder, or run with PREFECT_API_URL= (empty) and a temporary server"
+FOR_A_RUN = (
+    "start it, correct PREFECT_API_URL or the profile that names it, or put "
+    "`PREFECT_API_URL= PREFECT_PROFILE=ephemeral` before the command, which then runs with a temporary server"
+)
 OK = 200
 ANSWER_SECONDS = 5.0  # for a server's first answer; looking its name up can take as long again
 # all by which a client shows who it is
@@ -79,7 +82,7 @@ def check_server_of_a_run() -> None:
     elif not settings.server.ephemeral.enabled:
         raise ConnectionError(
             "PREFECT_API_URL names no Prefect server, and the settings forbid a temporary one "
-            "(PREFECT_SERVER_ALLOW_EPHEMERAL_MODE=false): allow it, or name a server"
+            "(PREFECT_SERVER_ALLOW_EPHEMERAL_MODE): allow it, by PREFECT_PROFILE=ephemeral too, or name a server"
         )
     else:
         start_temporary_server(settings.home, seconds=settings.server.ephemeral.startup_timeout_seconds)

@@ -14,22 +14,12 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
 from flows.in_use.verdict import read_verdict
+from flows.sharing.mounted import check_mounted
 from flows.workspace import paths
 from flows.workspace.batches import listed
 from flows.workspace.dvc import DvcError, answer_of, dvc
-from flows.workspace.git import (
-    REMOTE,
-    RefusedError,
-    check_pushable,
-    differing,
-    is_at_remote_with,
-    is_recorded,
-    push_to_git,
-    record_in_git,
-)
-from flows.workspace.lockfile import LOCK_FILE
+from flows.workspace.git import RefusedError, check_pushable, differing, is_recorded, push_to_git, record_in_git
 from flows.workspace.run_files import run_files
-from tasks.machine.dvc_files import dvc_settings
 from tasks.machine.files import write_whole
 
 Publish = Literal["no", "branch", "main"]
@@ -39,9 +29,6 @@ OWED = Path(".dvc/tmp/graftline-unpublished")  # exists while a run has somethin
 GIVEN = [Path("params.yaml"), paths.PIPELINE, Path("tasks"), Path("tests/regression"), Path("backbones"),
          Path("requirements*.lock"), Path(".dvc/config")]  # fmt: skip
 RETRY_SECONDS = "10,60,300"
-PARTS_OF_A_REMOTE = ("files", "runs")  # what DVC makes in a remote
-FOR_MOUNTS = (Path("/mnt"), Path("/media"), Path("/net"), Path("/Volumes"), Path("/run/media"))
-FSTAB = Path("/etc/fstab")
 
 
 def check_publishable(to: Publish) -> None:
@@ -71,52 +58,6 @@ def check_dvc_remote() -> None:
     if not remotes:
         raise ValueError("DVC has no default remote: `dvc remote add --default NAME URL`, and commit .dvc/config")
     check_mounted(remotes[-1])
-
-
-def check_mounted(remote: str) -> None:
-    """Check that a remote which is a folder is there: DVC would make it, below an empty mount point.
-
-    Raises:
-        ValueError: it has nothing of DVC's, though commits at git's remote name what was pushed; or it is missing from
-            a place where disks are mounted, and nothing is mounted.
-    """
-    folder = remote_folder(remote)
-    if folder is None or any((folder / part).is_dir() for part in PARTS_OF_A_REMOTE):
-        return
-    if is_at_remote_with(LOCK_FILE):
-        raise ValueError(
-            f"the DVC remote {remote} is the folder {folder}, which has nothing of DVC's, though a commit at "
-            f"{REMOTE} names what was pushed: mount its disk; if it is a new place, run `dvc push` once by hand"
-        )
-    if not folder.exists() and is_below_a_mount_point(folder) and mount_of(folder) == Path(folder.anchor):
-        raise ValueError(
-            f"the DVC remote {remote} is the folder {folder}, which is missing, and no disk is mounted above it: mount "
-            f"it; if no disk belongs there, `mkdir -p {folder}`"
-        )
-
-
-def remote_folder(remote: str) -> Path | None:
-    """Return the folder of a DVC remote; None for another kind of remote."""
-    sections = {name.strip("'"): section for name, section in dvc_settings().items()}
-    url = (sections.get(f'remote "{remote}"', {}).get("url") or "").strip("\"' ")
-    if not url or ("://" in url and not url.startswith("file://")):
-        return None
-    return Path(os.path.normpath(Path.cwd() / ".dvc" / url.removeprefix("file://")))
-
-
-def mount_of(folder: Path) -> Path:
-    """Return the nearest folder above in which a disk is mounted."""
-    return next(above for above in (folder, *folder.parents) if above.is_mount())
-
-
-def is_below_a_mount_point(folder: Path) -> bool:
-    """Return whether disks are usually mounted in the place of a folder, or the system's table mounts one there."""
-    try:
-        rows = [row.split() for row in FSTAB.read_text("utf-8", errors="replace").splitlines()]
-    except OSError:
-        rows = []
-    listed = [Path(row[1]) for row in rows if len(row) > 1 and row[1] != "/" and not row[0].startswith("#")]
-    return any(folder.is_relative_to(place) and folder != place for place in (*FOR_MOUNTS, *listed))
 
 
 def commit_run(*, log: Callable[[str], None], seconds: float | None = None) -> None:

@@ -179,6 +179,7 @@ def _runs(process: Path, program: str, folders: list[Path]) -> bool:
 
 def _has_open(process: Path, locks: set[str]) -> bool:
     try:
-        return any(os.readlink(link) in locks for link in os.scandir(process / "fd"))  # noqa: PTH115  thousands
+        with os.scandir(process / "fd") as links:  # pathlib takes longer, and there are thousands
+            return any(os.readlink(link) in locks for link in links)  # noqa: PTH115
     except OSError:  # it has ended, or is another user's
         return False

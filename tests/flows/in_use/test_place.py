@@ -129,7 +129,7 @@ def assert_settled(name):
 @pytest.mark.parametrize("way", ["exchange", "renames", "copies"])
 def test_promotion_killed_at_any_step_leaves_the_old_model_or_the_new_and_the_next_run_settles_it(put, way):
     names = []
-    for step in range(1, 200):
+    for step in range(1, 200, 2 if way == "copies" else 1):
         if not put(step, way=way):
             break
         if way == "exchange" or (way == "renames" and Path("data/models/baseline").exists()):

@@ -107,7 +107,8 @@ def test_run_leaves_no_lock_where_dvc_locks_by_links(hardlink_lock, dvc):
         pass
     with only_writer():
         assert [file.name for file in Path(".dvc/tmp").iterdir() if file.name in ("lock", "rwlock.lock")] == []
-    dvc(hardlink_lock, "checkout")
+    Path("new.txt").touch()
+    dvc(hardlink_lock, "add", "new.txt")
 
 
 @pytest.mark.parametrize("name", ["lock", "rwlock.lock"])
@@ -118,7 +119,8 @@ def test_lock_of_a_dvc_that_was_killed_where_it_locks_by_links_is_removed(hardli
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert lock.exists()
     with only_writer():
-        dvc(hardlink_lock, "checkout")
+        Path("new.txt").touch()
+        dvc(hardlink_lock, "add", "new.txt")
     assert not lock.exists()
 
 

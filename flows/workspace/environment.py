@@ -52,7 +52,7 @@ def past_the_proxy() -> dict[str, str]:
 def can_be_written(folder: Path) -> bool:
     """Return whether a folder can be written to, or made where it is missing."""
     nearest = next(place for place in (folder, *folder.parents) if os.path.exists(place))  # noqa: PTH110  no error
-    return os.access(nearest, os.W_OK)
+    return nearest.is_dir() and os.access(nearest, os.W_OK)
 
 
 def _of_a_nameless_user() -> dict[str, str]:

@@ -23,7 +23,7 @@ from tasks.models.classifier import Classifier
 from tasks.models.description import with_digest
 from tasks.models.weights import load_backbone
 from tests.kit.plain import plain_probabilities
-from tests.kit.programs import git, run_module
+from tests.kit.programs import git, run_module, running
 
 NAMES = ["cat", "dog"]
 
@@ -297,8 +297,8 @@ def test_nothing_stays_staged_where_dvc_stages_files_itself(put_in_use):
 def test_run_that_finishes_another_does_nothing_else(second_in_use, first):
     """The first request has been carried out already."""
     lock = second_in_use / ".git/index.lock"
-    lock.touch()
-    assert f"{first[:12]} is in use, but git refuses" in promote(second_in_use, "--rollback", status=1)
+    with lock.open("w") as held, running("sleep", "600", stdin=held):  # a program is at work on the index
+        assert f"{first[:12]} is in use, but git refuses" in promote(second_in_use, "--rollback", status=1)
     lock.unlink()
     assert "nothing else was done" in promote(second_in_use)
     assert digest_in_use(second_in_use) == first

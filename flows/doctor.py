@@ -1,4 +1,7 @@
-"""Checks what this machine and this checkout have, and says what to do about what is missing: `graftline doctor`."""
+"""Checks what this machine and this checkout have, and says what to do about what is missing: `graftline doctor`.
+
+`--mend` first removes what a killed program left: its locks, and a dvc.lock that is cut off.
+"""
 
 import argparse
 import os
@@ -12,10 +15,15 @@ LEAST_MEMORY = 2e9  # bytes: finetune takes 1 GB
 
 
 def main(words: list[str] | None = None) -> None:
-    argparse.ArgumentParser(prog="graftline doctor", description=__doc__).parse_args(words)
+    parser = argparse.ArgumentParser(prog="graftline doctor", description=__doc__)
+    parser.add_argument(
+        "--mend", action="store_true", help="remove the locks that a killed DVC or git left, and make dvc.lock whole"
+    )
+    if parser.parse_args(words).mend:
+        mend()
     checks: dict[str, Callable[[], str]] = {
-        "Python": python, "git": git, "DVC remote": dvc_remote, "weights": weights, "disk": disk, "memory": memory,
-        "Prefect": prefect_server,
+        "Python": python, "git": git, "locks": locks, "DVC remote": dvc_remote, "weights": weights, "disk": disk,
+        "memory": memory, "Prefect": prefect_server,
     }  # fmt: skip
     has_failed = False
     for about, check in checks.items():
@@ -28,6 +36,20 @@ def main(words: list[str] | None = None) -> None:
         sys.stdout.write(f"{mark}  {about:10}  {line}\n")
         sys.stdout.flush()
     sys.exit(1 if has_failed else 0)
+
+
+def mend() -> None:
+    """Remove what killed programs left, and print each. It exits with one line where a run is at work here."""
+    from flows.workspace.hold import only_writer
+
+    lines: list[str] = []
+    try:
+        with only_writer(log=lines.append):
+            pass
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    for line in lines or ["nothing was left: there is nothing to mend"]:
+        sys.stdout.write(f"mend  {line}\n")
 
 
 class NoteError(Exception):
@@ -55,6 +77,15 @@ def git() -> str:
             "runs commit as graftline; for your own name: `git config --global user.name NAME`, and user.email alike"
         )
     return "this is a checkout, and commits have a name"
+
+
+def locks() -> str:
+    """Return that no killed program left a lock. Raises ValueError where one did."""
+    from flows.workspace.mending import left_behind
+
+    if left := left_behind():
+        raise ValueError(f"a killed program left {', '.join(left)}: `graftline doctor --mend` removes it")
+    return "none was left by a killed program"
 
 
 def dvc_remote() -> str:

@@ -51,7 +51,9 @@ def run(**arguments: Any) -> int:
     show = last_line()
     from flows.in_use.next_step import after_ingest
     from flows.server.ingestion import ingest
+    from flows.server.reach import check_server_of_a_run
 
+    check_server_of_a_run()
     state = ingest(**arguments, return_state=True)
     if state.is_completed():
         show(after_ingest())

@@ -36,7 +36,7 @@ def main(words: list[str] | None = None) -> None:
     if arguments.rollback is not None and arguments.force:
         parser.error("--rollback needs no --force")
     try:
-        with only_writer():
+        with only_writer(log=print):
             if settle_unfinished(print):
                 print("nothing else was done: run again for more")
                 return

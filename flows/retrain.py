@@ -54,8 +54,10 @@ def run(**arguments: Any) -> int:
     show = last_line()
     from flows.in_use.next_step import after_retraining
     from flows.in_use.verdict import REJECTED
+    from flows.server.reach import check_server_of_a_run
     from flows.server.retraining import retrain
 
+    check_server_of_a_run()
     state = retrain(**arguments, return_state=True)
     if state.is_completed() or (state.message or "").startswith(REJECTED):
         show(after_retraining())

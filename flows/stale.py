@@ -10,7 +10,7 @@ import sys
 
 from flows.workspace import paths
 from flows.workspace.batches import digest_of, listed
-from flows.workspace.dvc import DvcError, lines_of
+from flows.workspace.dvc import DvcError, answer_of, lines_of
 from flows.workspace.parameters import check_parameters
 from flows.workspace.redaction import in_a_line
 
@@ -34,8 +34,7 @@ def first_stale() -> str | None:
             f"{paths.batches()} lists {', '.join(untracked)}, which {paths.raw()} has no .dvc file of: "
             "`dvc add` it, and commit that"
         )
-    for _ in lines_of("data", "status", "--json"):
-        pass  # it fails if DVC cannot read one of its files
+    answer_of("data", "status", "--json")  # it fails if DVC cannot read one of its files
     if not batches:  # DVC takes an empty list for a mistake
         return None
     try:

@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         source = source_of(arguments.source, may_be_texts=not listed() or modality() == "text")
-        with only_writer():
+        with only_writer(log=show):
             check_parameters(has_batches=False)
             is_first = not listed()
             proposed = proposal(source if is_first else None)

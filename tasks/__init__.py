@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.machine.interpreter import explain_missing_packages
+
 if TYPE_CHECKING:
     from tasks.prediction.predictor import Predictor
 
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 # process on 2 cores a training step took 1.1 s instead of 0.04 s. With this setting it takes 0.1 s, and 0.05 s where
 # nothing else runs. It must be set before torch starts its threads, and a stage can be started in many ways.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+explain_missing_packages()  # the verb's own imports are next
 
 # While Python looks for the module of `python -m tasks.VERB`, sys.argv begins with -m. Help is given then, before the
 # verb imports what it works with, which takes seconds.

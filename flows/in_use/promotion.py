@@ -1,6 +1,7 @@
 """Puts an accepted candidate in use, or a model that was in use before."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from flows.in_use.registry import classes_of, extended_registry, registry_that_h
 from flows.in_use.verdict import check_verdict, facts, is_evaluated
 from flows.workspace import paths
 from flows.workspace.dvc import DvcError, dvc
-from flows.workspace.git import unstage, versions_tagged
+from flows.workspace.git import is_git_checkout, place_in_checkout, unstage, versions_tagged
 from flows.workspace.paths import ARTIFACT
 from flows.workspace.verbs import run_verb
 from tasks.data.admission.registry import Registry
@@ -53,6 +54,7 @@ def promote(log: Log, *, force: bool = False, why: str | None = None) -> str:
         ValueError: there is no verdict, or it rejects, or it is about another candidate; or a fresh process cannot load
             the candidate, or does not predict what evaluate predicted.
     """
+    is_git_checkout()  # what it refuses, it refuses before anything is written
     candidate, bundle = paths.candidate(), staged()
     hashes = digests(candidate)
     digest = hashes["model_sha256"]
@@ -90,6 +92,7 @@ def roll_back(log: Log, *, name: str = "", why: str | None = None) -> str:
         ValueError: the log has no such model, or DVC has other bytes than were in use.
         DvcError: neither cache nor remote has it.
     """
+    is_git_checkout()  # what it refuses, it refuses before anything is written
     earlier = find(read_log(), name, in_use=recorded())
     bundle, pointer = staged(), staged_pointer()
     paths.promotion().mkdir()
@@ -112,11 +115,12 @@ def roll_back(log: Log, *, name: str = "", why: str | None = None) -> str:
 
 def settle(action: str, *, registry: Registry, facts: dict[str, Any], log: Log) -> None:
     """Write the log's entry for the staged bundle, and put it in use."""
-    version = 1 + max([int(entry["version"]) for entry in read_log()] + versions_tagged(ARTIFACT), default=0)
+    name = name_in_tags()
+    version = 1 + max([int(entry["version"]) for entry in read_log()] + versions_tagged(name), default=0)
     pointer = staged_pointer().read_text("utf-8")
     entry: Entry = {
         "version": version,
-        "tag": f"{ARTIFACT}@v{version}.0.0",
+        "tag": f"{name}@v{version}.0.0",
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "action": action,
         "previous": weights_in_use(),
@@ -125,6 +129,12 @@ def settle(action: str, *, registry: Registry, facts: dict[str, Any], log: Log) 
         **facts,
     }
     put_in_use(Plan(entry=entry, registry=asdict(registry), pointer=pointer), log=log)
+
+
+def name_in_tags() -> str:
+    """Return the name by which DVC finds the model's tags; a project in a folder of a checkout has `folder=name`."""
+    folder = place_in_checkout().rstrip("/")
+    return f"{folder}={ARTIFACT}" if re.fullmatch(r"[A-Za-z0-9_./-]+", folder) else ARTIFACT
 
 
 def smoke(*, is_compared: bool, log: Log) -> dict[str, Any]:

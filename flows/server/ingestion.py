@@ -63,7 +63,7 @@ def ingest(
         check_planned(ingest)
         check_quiet(quiet_seconds)
         take_secrets(secrets)
-        with only_writer():
+        with only_writer(log=get_run_logger().warning):
             store = open_store(landing)
             raw, root = paths.raw().resolve(), Path(store.address)
             if raw.is_relative_to(root) or root.is_relative_to(raw):

@@ -90,7 +90,7 @@ def retrain(
         return Failed(message=in_a_line(error))
     if publish_to != "no":
         try:
-            with only_writer(wait_seconds=60 * wait_minutes):
+            with only_writer(wait_seconds=60 * wait_minutes, log=logger.info):
                 publish(publish_to)
         except (OSError, ValueError, DvcError) as error:
             return Failed(

@@ -8,8 +8,8 @@ from flows.in_use.verdict import read_verdict
 from flows.server.artifacts import SHOWN, in_words, plain
 from flows.sharing.publish import OWED, branch_of_candidate
 from flows.workspace import paths
-from flows.workspace.dvc import lines_of
-from flows.workspace.git import changed_files, is_at_remote
+from flows.workspace.dvc import answer_of
+from flows.workspace.git import changed_files, fetch_lacking, is_at_remote
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,8 @@ def compared(since: str) -> list[str]:
 
 def metrics_difference(since: str) -> dict[str, Any]:
     """Return `old`, `new` and `diff` of each metric, as far as known. Missing files are read from the DVC remote."""
-    printed = [line for line in lines_of("metrics", "diff", "--json", since) if line.startswith("{")]
+    fetch_lacking(since)
+    printed = [line for line in answer_of("metrics", "diff", "--json", since) if line.startswith("{")]
     by_file: dict[str, dict[str, Any]] = json.loads(printed[-1]) if printed else {}
     return {name: values for metrics in by_file.values() for name, values in metrics.items()}
 

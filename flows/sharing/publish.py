@@ -14,9 +14,10 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
 from flows.in_use.verdict import read_verdict
+from flows.sharing.mounted import check_mounted
 from flows.workspace import paths
 from flows.workspace.batches import listed
-from flows.workspace.dvc import DvcError, dvc, lines_of
+from flows.workspace.dvc import DvcError, answer_of, dvc
 from flows.workspace.git import RefusedError, check_pushable, differing, is_recorded, push_to_git, record_in_git
 from flows.workspace.run_files import run_files
 from tasks.machine.files import write_whole
@@ -49,13 +50,14 @@ def check_publishable(to: Publish) -> None:
 
 
 def check_dvc_remote() -> None:
-    """Raise ValueError if DVC has no default remote."""
+    """Raise ValueError if DVC has no default remote, or if it is a folder that looks like one that is not mounted."""
     try:
-        remotes = list(lines_of("config", "core.remote"))
+        remotes = answer_of("config", "core.remote")
     except DvcError:
         remotes = []
     if not remotes:
         raise ValueError("DVC has no default remote: `dvc remote add --default NAME URL`, and commit .dvc/config")
+    check_mounted(remotes[-1])
 
 
 def commit_run(*, log: Callable[[str], None], seconds: float | None = None) -> None:
@@ -92,7 +94,7 @@ def publish(to: Publish) -> None:
     commit_run(log=log)  # completes a run that was killed before its commit
     branch = branch_of_candidate() if to == "branch" else None
     steps: dict[str, Callable[[], str | None]] = {
-        "data": partial(dvc, "push", log=log),
+        "data": partial(push_data, log),
         "run cache": partial(dvc, "push", "--run-cache", log=log),  # so that nobody else runs again what was run here
         "git": partial(push_to_git, branch),
     }
@@ -100,6 +102,12 @@ def publish(to: Publish) -> None:
     for name, step in steps.items():
         push.with_options(retries=len(waits), retry_delay_seconds=waits)(name, step)
     OWED.unlink()
+
+
+def push_data(log: Callable[[str], None]) -> None:
+    """Push the data, unless the disk of the remote is gone since the run began."""
+    check_dvc_remote()
+    dvc("push", log=log)
 
 
 @task(

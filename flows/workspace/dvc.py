@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 
+from flows.workspace.environment import environment
 from flows.workspace.guard import MARK, held, mark
 from flows.workspace.hold import ENDING_SECONDS
 from flows.workspace.redaction import redactor
@@ -20,6 +21,7 @@ from tasks.machine.names import on_one_line
 
 HOURS = "GRAFTLINE_DVC_HOURS"
 DEFAULT_HOURS = "24"
+QUESTION_SECONDS = 300.0  # a question changes nothing, and takes seconds
 MAX_HOURS = 1_000  # a timer cannot wait for any number of hours
 HIDDEN_ADVICE = (
     "Updating lock file",
@@ -37,6 +39,7 @@ ERROR_IN_A_FILE = re.compile(r"is invalid|validation failed|structure is corrupt
 ERROR_OF_A_LOCK = re.compile(r"is busy, it is being blocked by")
 HAS_MORE_LINES = re.compile(f"{ERROR_IN_A_FILE.pattern}|{ERROR_OF_A_LOCK.pattern}")  # the next lines belong to it
 PROBLEM_LINES = 4
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # DVC writes colours where an IDE sets PYCHARM_HOSTED
 HINTS = {
     ERROR_OF_A_LOCK: "wait for that process, then run again",
     ERROR_IN_A_FILE: "mend that file (`git diff` shows what was changed in it), then run again",
@@ -61,7 +64,15 @@ def dvc(*arguments: str, log: Callable[[str], None]) -> None:
         log(line)
 
 
-def lines_of(*arguments: str, failures: list[Failure] | None = None) -> Lines:
+def answer_of(*arguments: str) -> list[str]:
+    """Return the lines with which DVC answers a question, such as `metrics diff`.
+
+    Raises what `lines_of` raises; DVC has QUESTION_SECONDS, for it can wait for ever for what a clone lacks.
+    """
+    return list(lines_of(*arguments, seconds=QUESTION_SECONDS))
+
+
+def lines_of(*arguments: str, seconds: float | None = None, failures: list[Failure] | None = None) -> Lines:
     """Run `dvc ARGUMENTS` in a process group of its own, and yield the lines of its output as they come.
 
     A line may have any name of a stranger in it: it is for people to read. What a stage that failed has to say comes
@@ -69,26 +80,27 @@ def lines_of(*arguments: str, failures: list[Failure] | None = None) -> Lines:
 
     Args:
         failures: the list that gets what the stages that failed told; DVC hides them with --ignore-errors.
+        seconds: how long it may take; None for the hours of GRAFTLINE_DVC_HOURS.
 
     Raises:
         DvcError: DVC exited with an error, or ran longer than allowed; then the whole group is ended.
         ValueError: GRAFTLINE_DVC_HOURS is not a number of hours.
     """
-    hours = dvc_hours()
-    environment = os.environ | {
-        "SHELL": "/bin/sh",  # else stages run in the user's shell
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
-        "DVC_NO_ANALYTICS": "1",
-        "PYTHONUNBUFFERED": "1",
-    }
-    if own_mark := mark():
-        environment[MARK] = own_mark
+    limit = 3600 * dvc_hours() if seconds is None else seconds
+    own_mark = mark()
     folder = tempfile.TemporaryDirectory(prefix="graftline-")
     told = Path(folder.name) / "failures"
-    environment[VARIABLE] = str(told)
+    surroundings = environment(
+        SHELL="/bin/sh",  # else stages run in the user's shell
+        PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+        DVC_NO_ANALYTICS="1",
+        PYTHONUNBUFFERED="1",
+        **({MARK: own_mark} if own_mark else {}),
+        **{VARIABLE: str(told)},
+    )
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments],
-        env=environment,
+        env=surroundings,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -103,14 +115,14 @@ def lines_of(*arguments: str, failures: list[Failure] | None = None) -> Lines:
         is_late.set()
         _end(process)
 
-    watchdog = threading.Timer(3600 * hours, end_late)
+    watchdog = threading.Timer(limit, end_late)
     watchdog.daemon = True
     watchdog.start()
     problem: list[str] = []
     redact = redactor()
     try:
         assert process.stdout is not None
-        for line in map(on_one_line, map(redact, map(str.strip, map(str.expandtabs, process.stdout)))):
+        for line in map(on_one_line, (redact(COLOUR.sub("", line.expandtabs()).strip()) for line in process.stdout)):
             if not problem and ERROR_OF_DVC.match(line):
                 problem = [line.removeprefix("ERROR: ")]
             elif line.startswith(HIDDEN_ADVICE):
@@ -122,8 +134,13 @@ def lines_of(*arguments: str, failures: list[Failure] | None = None) -> Lines:
         status = process.wait()
         command = f"dvc {' '.join(arguments)}"
         if is_late.is_set():
+            if seconds is not None:
+                raise DvcError(
+                    f"{command} gave no answer within {seconds:g} s, and was ended: in a clone that was made with "
+                    "--filter run `git fetch --refetch --no-filter`, else run the command by hand"
+                )
             raise DvcError(
-                f"{command} was ended after {hours:g} hours: allow more with {HOURS}, then run again; "
+                f"{command} was ended after {limit / 3600:g} hours: allow more with {HOURS}, then run again; "
                 "what was finished is kept"
             )
         of_stages = [replace(failure, error=redact(failure.error)) for failure in read_failures(told)]

@@ -3,18 +3,20 @@
 What else is staged or changed is left alone.
 """
 
-import os
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from flows.workspace.environment import environment
 from flows.workspace.guard import held
 from flows.workspace.redaction import redactor
 
 IDENTITY = ("-c", "user.name=graftline", "-c", "user.email=graftline@localhost")
 # else git's cleaning would go on after the run, and hold the workspace with what it inherits
 ATTACHED = ("-c", "gc.autoDetach=false", "-c", "maintenance.autoDetach=false")
+PLAIN = ("-c", "log.showSignature=false")  # settings of a person would add to what is read here
 REMOTE = "origin"
 BY_GATE = "accepted by the gate"  # the reason of a promotion that no person asked for
 MADE_BY_A_RUN = re.compile(rf"retrain: |promote [0-9a-f]+: {BY_GATE}$")  # the message of a commit that no person made
@@ -29,11 +31,16 @@ def is_git_checkout() -> bool:
     """Return whether the current directory is in a git checkout.
 
     Raises:
-        ValueError: it is in one that git does not read, such as another user's.
+        ValueError: it is in one that git does not read, such as another user's; or git's settings name another folder.
     """
     done = _git("rev-parse", "--is-inside-work-tree")
     if done.returncode != 0 and "not a git repository" not in done.stderr:
         raise ValueError(f"git does not read this checkout ({_reason(done)})")
+    if done.returncode == 0 and done.stdout.strip() != "true":
+        raise ValueError(
+            f"git takes another folder than {Path.cwd()} for the checkout: `git config --show-origin core.worktree` "
+            "and core.bare say why"
+        )
     return done.returncode == 0
 
 
@@ -73,7 +80,8 @@ def differing(paths: Sequence[Path]) -> list[str]:
     A file differs also where one of the two sides lacks it.
     """
     status = _must("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", *map(str, paths))
-    return [line[3:] for line in status.split("\0") if line]
+    folder = place_in_checkout()
+    return [line[3:].removeprefix(folder) for line in status.split("\0") if line]
 
 
 def check_pushable(*, is_branch_needed: bool) -> None:
@@ -134,12 +142,54 @@ def is_at_remote(branch: str) -> bool:
 
 
 def changed_files(since: str) -> list[str]:
-    """Return the files in which the commit that is checked out differs from that one.
+    """Return the files of this project in which the commit that is checked out differs from that one.
 
     Raises:
         ValueError: git does not know the commit.
     """
-    return _must("diff", "--name-only", f"{since}^{{commit}}", "HEAD", "--").splitlines()
+    return _must("diff", "--name-only", "--relative", f"{since}^{{commit}}", "HEAD", "--").splitlines()
+
+
+def fetch_lacking(commit: str) -> None:
+    """Fetch the files of a commit that a clone without them lacks, for DVC would wait for them for ever.
+
+    A clone that was made with `git clone --filter` lacks files of earlier commits. Where the remote cannot be reached,
+    they stay missing.
+    """
+    if not _git("config", "--get-regexp", r"^remote\..*\.promisor$").stdout:
+        return
+    listed = _git("rev-list", "--objects", "--no-walk", "--missing=print", f"{commit}^{{commit}}", "--", ".")
+    if lacking := [line[1:] for line in listed.stdout.splitlines() if line.startswith("?")]:
+        _git("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--filter=blob:none", REMOTE, *lacking,
+             is_remote=True)  # fmt: skip
+
+
+def place_in_checkout() -> str:
+    """Return the folder of this project in the checkout, such as `svc/`; empty where it is the whole checkout."""
+    return _git("rev-parse", "--show-prefix").stdout.strip()
+
+
+def lock_files() -> list[Path]:
+    """Return the locks that git has in this repository now; a git that is killed leaves its own."""
+    if not shutil.which("git"):
+        return []
+    folders = [Path(line) for line in _git("rev-parse", "--absolute-git-dir", "--git-common-dir").stdout.splitlines()]
+    locks = {lock.resolve() for folder in folders for lock in [*folder.glob("*.lock"), *folder.glob("refs/**/*.lock")]}
+    return sorted(locks)
+
+
+def working_folders() -> list[Path]:
+    """Return the folders of this repository in which a git may be at work: its checkouts, and its own."""
+    lines = _git("worktree", "list", "--porcelain").stdout.splitlines()
+    own = _git("rev-parse", "--git-common-dir").stdout.strip()
+    return [Path(line.removeprefix("worktree ")) for line in lines if line.startswith("worktree ")] + [
+        Path(own).resolve()
+    ]
+
+
+def is_at_remote_with(path: Path) -> bool:
+    """Return whether a commit with this file is at the remote, as far as this checkout knows."""
+    return bool(_git("log", "-1", "--format=%H", f"--remotes={REMOTE}", "--", str(path)).stdout.strip())
 
 
 def git_in(folder: Path, *arguments: str) -> str:
@@ -147,10 +197,14 @@ def git_in(folder: Path, *arguments: str) -> str:
     return _must(*arguments, folder=folder)
 
 
-def committed(path: Path) -> bytes:
-    """Return the content of a file in the commit that is checked out; empty if the commit lacks it."""
-    command = ["git", "show", f"HEAD:./{path}"]
-    done = subprocess.run(command, capture_output=True, check=False)
+def committed(path: Path, *, commit: str = "HEAD") -> bytes:
+    """Return the content of a file in the commit that is checked out; empty if the commit lacks it.
+
+    Args:
+        commit: another one, or "" for what is staged.
+    """
+    command = ["git", "show", f"{commit}:./{path}"]
+    done = subprocess.run(command, capture_output=True, check=False, env=environment())
     return done.stdout if done.returncode == 0 else b""
 
 
@@ -192,7 +246,7 @@ def _reason(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def _git(*arguments: str, folder: Path | None = None, is_remote: bool = False) -> subprocess.CompletedProcess[str]:
-    command = ["git", *ATTACHED, *arguments]
+    command = ["git", *ATTACHED, *PLAIN, *arguments]
     try:
         return subprocess.run(
             command,
@@ -202,7 +256,7 @@ def _git(*arguments: str, folder: Path | None = None, is_remote: bool = False) -
             text=True,
             check=False,
             timeout=PUSH_SECONDS if is_remote else None,
-            env=os.environ | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"},  # nobody is there to answer a prompt
+            env=environment(GIT_TERMINAL_PROMPT="0", LC_ALL="C"),  # nobody is there to answer a prompt
             # git holds the workspace until it ends; a command to a remote does not, for it may leave a helper that
             # keeps passwords
             pass_fds=() if is_remote else held(),

@@ -16,6 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+from flows.workspace.environment import settle_environment
+from flows.workspace.redaction import in_a_line
+
 MARK = "GRAFTLINE_RUN"  # in the environment, which every child inherits
 END_SECONDS = 7.0  # from SIGTERM to the end of the process, at most
 GRACE_SECONDS = 3.0  # from SIGTERM to SIGKILL for the marked processes
@@ -54,7 +57,10 @@ def run_guarded(run: Callable[[], int]) -> None:
 
     SIGTERM ends the process as an interrupt does, within seconds, so that it releases what it holds. Prefect's
     temporary server ends with it too.
+
+    Prefect must not be imported yet: `run` does that, in an environment that is made fit for it.
     """
+    settle_environment()
     mark = uuid4().hex
     os.environ[MARK] = mark
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -64,6 +70,10 @@ def run_guarded(run: Callable[[], int]) -> None:
         status = run()
     except KeyboardInterrupt:  # from the keyboard: whoever stops a run needs no traceback
         status = 130
+    except (ConnectionError, ValueError) as error:  # no server, or settings of Prefect's that are wrong
+        if os.environ.get("GRAFTLINE_TRACEBACK"):
+            raise
+        sys.exit(f"error: {in_a_line(error)}")
     sys.exit(status)
 
 

@@ -1,17 +1,20 @@
-"""One writer a workspace: a lock that is free when its run ends, and no lock of DVC's that a killed run left."""
+"""One writer a workspace: a lock that is free when its run ends, and no lock that a killed program left."""
 
 import fcntl
-import json
+import logging
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from flows.workspace.guard import guarded
 from flows.workspace.lockfile import keep_whole
-from tasks.machine.files import no_link, write_whole
+from flows.workspace.mending import mend
+from tasks.machine.files import no_link
+
+logger = logging.getLogger("graftline")
 
 LOCK = Path(".dvc/tmp/graftline.lock")
 LOCK_SECONDS = 1.0  # between two looks at a lock that is waited for
@@ -19,8 +22,10 @@ ENDING_SECONDS = 5.0  # from SIGTERM to SIGKILL
 
 
 @contextmanager
-def only_writer(*, wait_seconds: float = 0.0) -> Iterator[None]:
+def only_writer(*, wait_seconds: float = 0.0, log: Callable[[str], None] = logger.warning) -> Iterator[None]:
     """Hold this workspace for one run. If the run is killed, its DVC is ended before the workspace is free.
+
+    What killed programs left is mended first: their locks, and a dvc.lock that is cut off. `log` gets a line for each.
 
     Raises:
         BlockingIOError: another process still holds it after `wait_seconds`; the message names the process.
@@ -43,10 +48,10 @@ def only_writer(*, wait_seconds: float = 0.0) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         with guarded([file.fileno()]):
-            _drop_dead_locks()
-            keep_whole()
+            mend(log)
+            keep_whole(log)
             yield
-            keep_whole()
+            keep_whole(log)
 
 
 def _is_alive(holder: str) -> bool:
@@ -66,35 +71,3 @@ def _is_locked(file: TextIO) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _drop_dead_locks() -> None:
-    """Remove the locks of a killed DVC from DVC's list.
-
-    DVC writes the list in place: a torn one stops every other DVC. A lock of a dead process can name a number that
-    another process has by now, as after a restart of the machine: then every other DVC would wait for that one for
-    ever.
-    """
-    file = LOCK.with_name("rwlock")
-    with LOCK.with_name("rwlock.lock").open("a") as guard, suppress(BlockingIOError, FileNotFoundError):
-        fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)  # DVC holds it while it writes
-        try:
-            locks = {"read": {}, "write": {}} | json.loads(file.read_text("utf-8"))
-            reads = {path: [info for info in infos if _is_at_work(info)] for path, infos in locks["read"].items()}
-            writes = {path: info for path, info in locks["write"].items() if _is_at_work(info)}
-        except (ValueError, TypeError, KeyError, AttributeError):
-            file.unlink()
-        else:
-            if (alive := {"read": reads, "write": writes}) != locks:
-                write_whole(file, json.dumps(alive).encode())
-
-
-def _is_at_work(info: dict[str, Any]) -> bool:
-    """Return whether the process of that number is the one that DVC noted: its command ends in the same word."""
-    try:
-        command = Path(f"/proc/{info['pid']}/cmdline").read_text("utf-8", errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return not Path("/proc/self/cmdline").exists()  # a system without /proc: DVC decides
-    except PermissionError:
-        return True
-    return command.rstrip("\0").endswith(info["cmd"].split(" ")[-1])

@@ -1,5 +1,7 @@
 """Keeps dvc.lock whole. DVC writes it in place: a kill meanwhile leaves it empty or cut off, and DVC cannot read it."""
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +12,19 @@ from flows.workspace.git import committed
 from flows.workspace.paths import PIPELINE
 from tasks.machine.files import write_whole
 
+logger = logging.getLogger("graftline")
+
 LOCK_FILE = Path("dvc.lock")
 LAST_WHOLE = Path(".dvc/tmp/graftline-dvc.lock")
 CONFLICT = b"\n<<<<<<< "  # git's mark; a person resolves it
 
 
-def keep_whole() -> None:
-    """Keep a copy of dvc.lock if it is whole; else replace it by the copy, or by the committed file.
+def keep_whole(log: Callable[[str], None] = logger.warning) -> None:
+    """Keep a copy of dvc.lock if it is whole; else replace it by the copy, or by the committed file, and log that.
 
-    What was finished since the copy comes from DVC's run cache. Only the process that holds the workspace may call
-    this.
+    A file that is committed or staged is whole, whatever it lacks: a person chose it, as where two branches were
+    merged. What was finished since the copy comes from DVC's run cache. Only the process that holds the workspace may
+    call this.
 
     Raises:
         ValueError: the list of batches or dvc.yaml is damaged.
@@ -31,12 +36,19 @@ def keep_whole() -> None:
     kept = LAST_WHOLE.read_bytes() if LAST_WHOLE.is_file() else None
     if content == kept or CONFLICT in content:
         return
-    if is_whole(content, before=kept or b""):
+    if is_whole(content, before=kept or b"") or (content and content in map(_in_git, ("HEAD", ""))):
         write_whole(LAST_WHOLE, content)
     elif whole := kept or committed(LOCK_FILE):
+        source = f"the copy in {LAST_WHOLE}" if kept else "the committed one"
+        log(f"{LOCK_FILE} is incomplete, as a killed DVC leaves it: it is {source} again")
         write_whole(LOCK_FILE, whole)
     else:
+        log(f"{LOCK_FILE} is incomplete, as a killed DVC leaves it, and there is no copy: it is removed")
         LOCK_FILE.unlink()
+
+
+def _in_git(commit: str) -> bytes:
+    return committed(LOCK_FILE, commit=commit)
 
 
 def is_whole(content: bytes, *, before: bytes) -> bool:

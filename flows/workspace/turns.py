@@ -30,13 +30,13 @@ def in_turn(purpose: str | None, *, wait_seconds: float, log: Callable[[str], No
     """
     with ExitStack() as held:
         try:
-            held.enter_context(only_writer())
+            held.enter_context(only_writer(log=log))
         except BlockingIOError as error:
             if wait_seconds <= 0:
                 raise
             with _only_one_that_waits(purpose) if purpose else nullcontext():
                 log(f"{str(error).partition(':')[0]}: waiting")
-                held.enter_context(only_writer(wait_seconds=wait_seconds))
+                held.enter_context(only_writer(wait_seconds=wait_seconds, log=log))
             # a run that comes from here on waits anew: its reason may be newer than what this one reads next
         yield
 

@@ -2,11 +2,14 @@
 
 import argparse
 import ast
+import os
 import sys
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
+
+from tasks.machine.lifeline import STARTED_BY_DVC
 
 ROOT = Path(__file__).parents[2]
 HELP = {"-h", "--help"}
@@ -48,6 +51,9 @@ MEANINGS = {
     "unused_since": "remove the values that no run used since a day such as 2026-01-31",
     "validated": "the folder that validate wrote",
 }
+
+# a variable that moves a folder of this machine; dvc.yaml has the usual place
+MOVED_BY = {"store": "GRAFTLINE_STORE", "scratch": "GRAFTLINE_SCRATCH"}
 
 
 def day(text: str) -> date:
@@ -94,6 +100,17 @@ def verb_of(file: Path, *, has_params: bool) -> Verb:
     for name, hint in from_shell.items():
         parser.add_argument(f"--{name.replace('_', '-')}", help=own.get(name, MEANINGS.get(name)), **FROM_SHELL[hint])
     return Verb(parser=parser, sections=sections)
+
+
+def moved(verb: Verb) -> dict[str, Path]:
+    """Return the folders that the environment moves to another place, by argument.
+
+    They count for a stage that DVC runs. A person who types a place means that place.
+    """
+    if STARTED_BY_DVC not in os.environ:
+        return {}
+    names = {action.dest for action in verb.parser._actions} & MOVED_BY.keys()
+    return {name: Path(os.environ[MOVED_BY[name]]) for name in sorted(names) if os.environ.get(MOVED_BY[name])}
 
 
 def show_help(words: list[str]) -> None:

@@ -16,7 +16,7 @@ from tasks.machine.cores import compute_deterministically
 from tasks.machine.failures import Failure, MissingDataError, write_failure
 from tasks.machine.lifeline import die_with_parent
 from tasks.machine.names import on_one_line
-from tasks.stage.arguments import verb_of
+from tasks.stage.arguments import moved, verb_of
 
 logger = logging.getLogger("graftline")
 
@@ -32,7 +32,7 @@ def run_verb(run: Run, arguments: list[str] | None = None, *, load: Load | None 
     """
     set_up()
     verb = verb_of(Path(inspect.getfile(run)), has_params=load is not None)
-    values = vars(verb.parser.parse_args(arguments))
+    values = vars(verb.parser.parse_args(arguments)) | moved(verb)
     with errors_in_one_line():
         section = load(values.pop("params")) if load else lambda name: 0
         sections = {name: section(name) for name in verb.sections}

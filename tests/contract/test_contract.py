@@ -69,6 +69,13 @@ def test_command_gives_every_path_that_the_verb_asks_for_and_no_other(stage):
 
 
 @pytest.mark.parametrize("stage", STAGES)
+def test_command_means_the_same_in_every_shell(stage):
+    """DVC starts the shell that $SHELL names; its own `${…}` are filled in before."""
+    words = re.sub(r"(?<!\\)\$\{[^}]*\}", "", STAGES[stage]["cmd"])
+    assert re.fullmatch(r"[\w ./-]+", words), words
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_declared_params_exist(stage):
     for key in declared_params(stage):
         section, _, name = key.partition(".")
@@ -121,11 +128,11 @@ def test_paths_given_to_the_command_are_declared(stage):
     """
     declared = [example(each) for each in [*STAGES[stage]["deps"], *STAGES[stage]["outs"]]]
     by_content = {
-        "embed": {r"\${GRAFTLINE_STORE:-data/store}"},
+        "embed": {"data/store"},
         "train_head": {"data/raw"},
-        "finetune": {"data/raw", r"\${GRAFTLINE_SCRATCH:-data/scratch}"},
-        "adapt": {"data/raw", r"\${GRAFTLINE_STORE:-data/store}"},
-        "evaluate": {"data/raw", "data/models/baseline", r"\${GRAFTLINE_STORE:-data/store}"},
+        "finetune": {"data/raw", "data/scratch"},
+        "adapt": {"data/raw", "data/store"},
+        "evaluate": {"data/raw", "data/models/baseline", "data/store"},
         "regression": {"data/decisions.jsonl", "data/anchor.json"},
         "report": {"data/raw"},
     }.get(stage, set())

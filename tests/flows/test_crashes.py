@@ -275,9 +275,9 @@ def test_full_disk_costs_a_stage_its_run_and_nothing_that_was_there(
     outs = [out.replace("${item.batch}", "first") for out in declared["outs"]]
     before = contents(project, *outs)
     assert before
-    command = declared["cmd"].replace("${item.batch}", "first").replace("\\$", "$")
-    words = run("/bin/sh", "-c", command.replace("exec python -m", "printf '%s\\n'"), cwd=project).stdout.splitlines()
-    verb, arguments = words[0].removeprefix("tasks."), words[1:]
+    command = declared["cmd"].replace("${item.batch}", "first")
+    module, *arguments = command.removeprefix("exec python -m ").split()
+    verb = module.removeprefix("tasks.")
     failed = run_verb(verb, arguments, folder=project, max_file_bytes=200)
     assert failed.status == 1
     assert failed.stderr.splitlines()[-1].startswith("error: "), failed.stderr

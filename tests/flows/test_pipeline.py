@@ -48,6 +48,20 @@ def test_forced_run_gives_the_same_lock_byte_for_byte_and_a_clean_tree(project, 
     assert git("status", "--porcelain", folder=project) == ""
 
 
+@pytest.mark.parametrize("shell", ["fish", "tcsh", "dash"])
+def test_stage_runs_in_the_shell_of_any_login_and_keeps_its_vectors_where_the_environment_says(
+    project, dvc, tmp_path, monkeypatch, shell
+):
+    if not (place := shutil.which(shell)):
+        pytest.skip(f"{shell} is not installed")
+    monkeypatch.setenv("SHELL", place)
+    monkeypatch.setenv("GRAFTLINE_STORE", str(tmp_path / "a place apart"))
+    before = (project / "dvc.lock").read_bytes()
+    dvc(project, "repro", "--single-item", "--force", "embed")
+    assert (project / "dvc.lock").read_bytes() == before
+    assert (tmp_path / "a place apart/graftline-store.json").is_file()
+
+
 @pytest.fixture(scope="module")
 def mixed(finished, tmp_path_factory, dvc, digits):
     """The project after a run with batches of every layout beside its first one, and what DVC printed. Change neither.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.in_use.exchange import put_in_place
 from flows.in_use.place import digests, settle_unfinished
 from tests.kit.programs import git, run
 
@@ -16,11 +17,19 @@ ROOT = Path(__file__).parents[3]
 # Python calls an audit hook before each change of the file system and before each start of git
 PUT_IN_USE = """
 import json, os, signal, sys
-step, exchanges = int(sys.argv[1]), sys.argv[2] == "True"
+step, way = int(sys.argv[1]), sys.argv[2]
+from pathlib import Path
 from flows.in_use import exchange, place
 from flows.workspace.hold import only_writer
-if not exchanges:
+if way != "exchange":
     exchange._exchange = lambda one, other: False
+if way == "copies":
+    rename = Path.rename
+    def refuse(path, target):
+        if path.name == "baseline" and path.parent.name == "models":
+            raise OSError(18, "Invalid cross-device link")
+        return rename(path, target)
+    Path.rename = refuse
 plan = place.Plan(**json.load(open("plan.json")))
 events = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "open", "subprocess.Popen", "shutil.rmtree"}
 seen = 0
@@ -53,7 +62,7 @@ def put(tmp_path, monkeypatch):
     """put(step) puts `new` in use in the place of `old`, is killed at the step, and returns whether it was."""
     number = 0
 
-    def begin(step, *, is_first=False, exchanges=True):
+    def begin(step, *, is_first=False, way="exchange"):
         nonlocal number
         number += 1
         project = tmp_path / str(number)
@@ -77,7 +86,7 @@ def put(tmp_path, monkeypatch):
         entry |= digests(models / ".promotion/baseline")
         plan = {"entry": entry, "registry": {"version": 1}, "pointer": "new"}
         (project / "plan.json").write_text(json.dumps(plan), "utf-8")
-        command = (sys.executable, "-c", PUT_IN_USE, str(step), str(exchanges))
+        command = (sys.executable, "-c", PUT_IN_USE, str(step), way)
         done = run(*command, status=None, cwd=project, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"})
         assert done.returncode in (0, -signal.SIGKILL)
         monkeypatch.chdir(project)
@@ -117,17 +126,17 @@ def assert_settled(name):
         assert git("tag") == ""
 
 
-@pytest.mark.parametrize("exchanges", [True, False], ids=["exchange", "renames"])
-def test_promotion_killed_at_any_step_leaves_the_old_model_or_the_new_and_the_next_run_settles_it(put, exchanges):
+@pytest.mark.parametrize("way", ["exchange", "renames", "copies"])
+def test_promotion_killed_at_any_step_leaves_the_old_model_or_the_new_and_the_next_run_settles_it(put, way):
     names = []
-    for step in range(1, 200):
-        if not put(step, exchanges=exchanges):
+    for step in range(1, 200, 2 if way == "copies" else 1):
+        if not put(step, way=way):
             break
-        if exchanges or Path("data/models/baseline").exists():
+        if way == "exchange" or (way == "renames" and Path("data/models/baseline").exists()):
             before = model_in_use()
         settle_unfinished(lambda line: None)
         name = model_in_use()
-        if exchanges:
+        if way == "exchange":
             assert name == before
         assert_settled(name)
         names.append(name)
@@ -169,3 +178,28 @@ def test_refusal_of_git_is_reported_and_the_next_run_records_the_model_in_use(pu
     lock.unlink()
     settle_unfinished(lambda line: None)
     assert_settled("new")
+
+
+@pytest.fixture
+def layers(tmp_path):
+    """A folder as a container has it: what lay there before is in the image's layer."""
+    image, own, work, folder = (tmp_path / name for name in ("image", "own", "work", "folder"))
+    bundle(image / "baseline", "old")
+    for place in (own, work, folder):
+        place.mkdir()
+    options = f"lowerdir={image},upperdir={own},workdir={work}"
+    mounted = run("mount", "-t", "overlay", "overlay", "-o", options, folder, status=None)
+    if mounted.returncode != 0:
+        pytest.skip(f"no overlay can be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    run("umount", "--lazy", folder)
+
+
+def test_model_that_came_with_a_containers_image_can_be_replaced(layers):
+    bundle(layers / ".promotion/baseline", "new")
+    with pytest.raises(OSError, match="cross-device"):
+        (layers / "baseline").rename(layers / "moved")
+    put_in_place(layers / ".promotion/baseline", layers / "baseline", old=layers / ".promotion/old")
+    assert text_of(layers / "baseline/model.safetensors") == "weights of new"
+    assert text_of(layers / ".promotion/old/model.safetensors") == "weights of old"
+    assert not (layers / ".promotion/baseline").exists()

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from tasks.models.classifier import Classifier
 from tasks.models.description import with_digest
 from tasks.models.weights import load_backbone
 from tests.kit.plain import plain_probabilities
-from tests.kit.programs import git, run_module
+from tests.kit.programs import git, run_module, running
 
 NAMES = ["cat", "dog"]
 
@@ -171,6 +172,21 @@ def test_promotion_is_logged_committed_and_tagged(promoted):
     assert digest_in_use(promoted) == candidate["model_sha256"]
 
 
+def test_promotion_that_a_hook_of_another_repository_starts_is_recorded_in_this_one(project, tmp_path):
+    other = tmp_path / "other"
+    git("init", "--quiet", other)
+    hook = other / ".git/hooks/post-commit"
+    hook.write_text(
+        f"#!/bin/sh\ncd {project} && exec {sys.executable} -m flows.promote > {tmp_path}/said 2>&1\n", "utf-8"
+    )
+    hook.chmod(0o755)
+    git("commit", "--quiet", "--allow-empty", "-m", "theirs", folder=other)
+    assert "in use now: " in (tmp_path / "said").read_text("utf-8")
+    assert git("log", "-1", "--format=%s", folder=project).startswith("promote ")
+    assert git("tag", folder=project).split() == ["classifier@v1.0.0"]
+    assert (git("tag", folder=other), git("rev-list", "--count", "HEAD", folder=other)) == ("", "1\n")
+
+
 def test_promoting_what_is_in_use_changes_nothing(in_use):
     assert "in use already" in promote(in_use)
     assert len(log_of(in_use)) == 1
@@ -281,8 +297,8 @@ def test_nothing_stays_staged_where_dvc_stages_files_itself(put_in_use):
 def test_run_that_finishes_another_does_nothing_else(second_in_use, first):
     """The first request has been carried out already."""
     lock = second_in_use / ".git/index.lock"
-    lock.touch()
-    assert f"{first[:12]} is in use, but git refuses" in promote(second_in_use, "--rollback", status=1)
+    with lock.open("w") as held, running("sleep", "600", stdin=held):  # a program is at work on the index
+        assert f"{first[:12]} is in use, but git refuses" in promote(second_in_use, "--rollback", status=1)
     lock.unlink()
     assert "nothing else was done" in promote(second_in_use)
     assert digest_in_use(second_in_use) == first

@@ -18,6 +18,7 @@ import pytest
 from benchmarks.kit.prefect_server import prefect_server
 from flows.server.password import CLIENT, SERVER, make_password
 from tests.kit.programs import SECONDS, run, run_module
+from tests.kit.warm_starts import DOORS
 from tests.kit.watching import Server
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -150,3 +151,27 @@ def test_password_is_never_written_through_a_link(tmp_path):
     with pytest.raises(OSError, match="symbolic links"):
         make_password(tmp_path / ".env")
     assert not (tmp_path / "target").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"PREFECT_API_URL": "http://127.0.0.1:9/api"}, "the Prefect server at http://127.0.0.1:9/api does not answer"),
+        ({"PREFECT_API_URL": "https://api.cloud.invalid/api"}, "https://api.cloud.invalid/api does not answer"),
+        ({"PREFECT_API_URL": "127.0.0.1:4200"}, "the Prefect server at 127.0.0.1:4200 does not answer"),
+        (
+            {"PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false", "PREFECT_API_URL": ""},
+            "the settings forbid a temporary one",
+        ),
+        ({"PREFECT_HOME": f"{__file__}/home", "PREFECT_API_URL": ""}, "test_reach.py/home, which cannot be written to"),
+        ({"PREFECT_API_REQUEST_TIMEOUT": "soon", DOORS: ""}, "request_timeout"),
+    ],
+)
+@pytest.mark.parametrize("command", [["flows.retrain"], ["flows.ingest", "landing"]], ids=["retrain", "ingest"])
+def test_run_without_a_server_ends_at_once_with_one_line(workspace, command, settings, problem):
+    done = run_module(*command, status=1, cwd=workspace, env=os.environ | settings)
+    *by_prefect, line = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert problem in line
+    assert len(by_prefect) <= 5, done.stderr  # of settings that it cannot use, it says so itself
+    assert "Traceback" not in done.stderr

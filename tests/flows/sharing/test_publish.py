@@ -136,6 +136,32 @@ def test_run_without_its_dvc_remote_pushes_no_commit_and_the_next_run_publishes_
     assert tip(tmp_path) == git("rev-parse", "HEAD")
 
 
+def test_remote_whose_disk_is_not_mounted_gets_nothing_and_neither_does_git(made, before, tmp_path):
+    publishing("main")
+    (tmp_path / "mount").rename(tmp_path / "unmounted")
+    store = tmp_path / "mount/store"
+    store.mkdir(parents=True)  # the empty mount point
+    (made / "data/batches.yaml").write_text("batches: []\n# new\n", "utf-8")
+    tip_before = tip(tmp_path)
+    with pytest.raises(ValueError, match=r"the DVC remote store is the folder .*/mount/store, .* mount its disk"):
+        check_publishable("main")
+    with pytest.raises(ValueError, match="mount its disk"):
+        publishing("main")
+    assert (list(store.iterdir()), tip(tmp_path)) == ([], tip_before)
+    shutil.rmtree(tmp_path / "mount")
+    (tmp_path / "unmounted").rename(tmp_path / "mount")
+    publishing("main")
+    assert tip(tmp_path) == git("rev-parse", "HEAD")
+
+
+def test_first_remote_below_a_place_for_disks_is_refused_where_no_disk_is_mounted(made, dvc):
+    missing = "/mnt/graftline-has-no-such-disk/store"
+    dvc(made, "remote", "add", "--force", "--default", "far", missing)
+    commit(made, "another remote")
+    with pytest.raises(ValueError, match=f"{missing}, which is missing, and no disk is mounted above it"):
+        check_publishable("main")
+
+
 def test_push_to_git_succeeds_at_the_next_attempt_once_the_remote_is_back(made, before, tmp_path):
     flaky = tmp_path / "flaky"
     flaky.write_text(

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.kit.process_tree import is_running
-from flows.workspace.dvc import DvcError, lines_of
+from flows.workspace import dvc as seam
+from flows.workspace.dvc import DvcError, answer_of, lines_of
 from flows.workspace.hold import only_writer
 from tests.kit.programs import SECONDS, running
 from tests.kit.warm_starts import DVC
@@ -165,3 +166,17 @@ def test_hours_that_are_not_a_number_are_refused(pipeline, monkeypatch, hours):
     monkeypatch.setenv("GRAFTLINE_DVC_HOURS", hours)
     with pytest.raises(ValueError, match=f"GRAFTLINE_DVC_HOURS is '{hours}', expected hours such as 24"):
         list(lines_of("version"))
+
+
+def test_question_that_dvc_does_not_answer_is_ended_soon_with_what_to_do(pipeline, monkeypatch):
+    pipeline("sleep 300")
+    monkeypatch.setattr(seam, "QUESTION_SECONDS", 3.0)
+    with pytest.raises(DvcError, match=r"^dvc repro gave no answer within 3 s, .* made with --filter"):
+        answer_of("repro")
+
+
+def test_error_of_dvc_is_read_in_an_ide_whose_terminal_has_colours(pipeline, own_dvc, monkeypatch):
+    monkeypatch.setenv("PYCHARM_HOSTED", "1")
+    pipeline("false")
+    with pytest.raises(DvcError, match=r"^failed to reproduce 'only': failed to run: false, exited with 1"):
+        list(lines_of("repro"))

@@ -87,3 +87,30 @@ def test_dvc_lock_whose_last_stage_has_no_output_is_whole(whole):
     LOCK.write_bytes(whole + b"  print:\n    cmd: 'true'\n")
     keep_whole()
     assert LOCK.read_bytes() == LAST_WHOLE.read_bytes() != whole
+
+
+def test_dvc_lock_that_a_person_resolved_after_a_merge_stays_as_it_is(whole):
+    """Two branches each added a batch, and `--theirs` has no stage of this side's batch."""
+    theirs = LOCK.read_bytes()
+    mine = theirs.replace(b"scan@first:", b"scan@mine:", 1)
+    LAST_WHOLE.parent.mkdir(exist_ok=True)
+    LAST_WHOLE.write_bytes(mine)
+    batches = Path("data/batches.yaml")
+    batches.write_text("batches: [first, mine]\n", "utf-8")
+    keep_whole(pytest.fail)  # it is committed
+    assert LOCK.read_bytes() == LAST_WHOLE.read_bytes() == theirs
+    LAST_WHOLE.write_bytes(mine)
+    git("commit", "--quiet", "--allow-empty", "-m", "later")
+    resolved = theirs + b"# resolved\n"
+    LOCK.write_bytes(resolved)
+    git("add", "dvc.lock")
+    keep_whole(pytest.fail)  # it is staged
+    assert LOCK.read_bytes() == resolved
+
+
+def test_dvc_lock_that_is_replaced_is_named(whole):
+    said = []
+    keep_whole(said.append)
+    LOCK.write_bytes(whole[: len(whole) // 2])
+    keep_whole(said.append)
+    assert said == [f"dvc.lock is incomplete, as a killed DVC leaves it: it is the copy in {LAST_WHOLE} again"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.stage.arguments import verb_of
+from tasks.stage.arguments import moved, verb_of
 from tests.kit.programs import run, run_module
 
 ROOT = Path(__file__).parents[3]
@@ -47,3 +47,15 @@ def test_an_export_has_the_formats_that_predict_offers():
     assert predict.FORMATS == export.FORMATS
     with pytest.raises(SystemExit):
         predict.parse(["bundle", "--export", "pickle", "-o", "model"])
+
+
+def test_variable_moves_a_folder_of_a_stage_and_of_nothing_that_a_person_types(monkeypatch):
+    verb = verb_of(ROOT / "tasks/finetune.py", has_params=True)
+    monkeypatch.setenv("GRAFTLINE_SCRATCH", "/elsewhere")
+    monkeypatch.setenv("GRAFTLINE_STORE", "/unused")
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    assert moved(verb) == {}
+    monkeypatch.setenv("DVC_STAGE", "finetune")
+    assert moved(verb) == {"scratch": Path("/elsewhere")}
+    monkeypatch.setenv("GRAFTLINE_SCRATCH", "")
+    assert moved(verb) == {}

@@ -41,7 +41,7 @@ class Paired:
 
     def of(self, rows: NDArray[Any]) -> "Paired":
         """Return a part of the samples: a mask (n,) or places."""
-        _, groups = np.unique(self.groups[rows], return_inverse=True)
+        groups = numbered(self.groups[rows])
         return Paired(losses=self.losses[rows], groups=groups, is_of_classes=self.is_of_classes)
 
     @property
@@ -139,13 +139,15 @@ class Paired:
     def samples_that_show(self, margin: float, *, level: float) -> int | None:
         """Return how many held-out samples show the margin with the probability POWER, if both models are equal.
 
-        The share of flips is assumed to stay the same. None for another kind than classes.
+        The share of flips, or the deviation of the differences, is assumed to stay the same. None if it is unknown.
         """
-        if not self.is_of_classes or not self.num_samples:
-            return None
-        flips = max(float(np.abs(self.losses).mean()), margin)
+        if self.is_of_classes:
+            flips = max(float(np.abs(self.losses).mean()), margin) if self.num_samples else 0.0
+            variance = flips * self.design_effect(margin)
+        else:
+            variance = compare_errors_by(self.losses, groups=self.groups).deviation ** 2
         z = float(norm.isf(level) + norm.ppf(POWER))
-        return ceil(z**2 * flips * self.design_effect(margin) / margin**2)
+        return ceil(z**2 * variance / margin**2) if variance else None
 
     @cached_property
     def _error_of_mean(self) -> tuple[float, int] | None:
@@ -160,12 +162,19 @@ class Paired:
 
 def paired_classes(*, candidate: NDArray[np.bool_], other: NDArray[np.bool_], groups: NDArray[np.int64]) -> Paired:
     """Pair two models of classes, which are right or wrong on the same samples (n,)."""
-    return Paired(losses=other.astype(float) - candidate.astype(float), groups=groups, is_of_classes=True)
+    losses = other.astype(float) - candidate.astype(float)
+    return Paired(losses=losses, groups=numbered(groups), is_of_classes=True)
 
 
 def paired_errors(*, candidate: Array, other: Array, groups: NDArray[np.int64]) -> Paired:
     """Pair two models by their errors (n,) on the same samples; those that differ in their last bits are equal."""
-    return Paired(losses=differences(candidate=candidate, baseline=other), groups=groups, is_of_classes=False)
+    losses = differences(candidate=candidate, baseline=other)
+    return Paired(losses=losses, groups=numbered(groups), is_of_classes=False)
+
+
+def numbered(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the numbers of groups (n,) from 0 without a gap: a number without a sample would count as a group."""
+    return np.unique(groups, return_inverse=True)[1].astype(np.int64)
 
 
 def tango(negative: Any, positive: Any, n: Any, margin: Any, design_effect: Any = 1.0) -> Any:
@@ -194,7 +203,9 @@ def joint_p_values(paired: Paired, members: Sequence[NDArray[np.bool_]], *, num_
     """
     if not len(members):
         return np.zeros(0)
-    sums = np.stack([by_group(paired.losses * of, paired.groups) for of in members], axis=1)  # (groups, slices)
+    differ = paired.losses != 0
+    losses, groups = paired.losses[differ], numbered(paired.groups[differ])
+    sums = np.stack([by_group(losses * of[differ], groups) for of in members], axis=1)  # (groups, slices)
     sums = sums[np.abs(sums).sum(axis=1) > 0]
     scale = np.sqrt((sums**2).sum(axis=0))
     scale[scale == 0] = np.inf  # without a flip nothing is known

@@ -19,6 +19,7 @@ from tasks.metrics.significance import (
     compare_errors_by,
     differences,
     sign_flips_of_counts,
+    telling_size,
 )
 
 Array = NDArray[np.float64]
@@ -93,11 +94,14 @@ class Paired:
         """Return the p-value that the candidate looks so good although it truly loses the margin or more.
 
         Of classes it is Tango's score test for paired shares (Tango 1998), whose variance is that of the samples times
-        the design effect of the groups. Of other kinds it is a t-test by groups; of few differences it would trust
-        them too much, so that the p-value is 1.
+        the design effect of the groups; see `tail`. Of other kinds it is a t-test by groups; of few differences it
+        would trust them too much, so that the p-value is 1.
         """
         if self.is_of_classes:
-            return float(norm.sf(self.score(margin))) if self.num_samples else 1.0
+            if not self.num_samples:
+                return 1.0
+            flips = max(float(np.abs(self.losses).sum()), self.num_samples * margin)
+            return float(tail(self.score(margin), flips=flips, size=telling_size(self.groups)))
         bound = self._error_of_mean
         if bound is None:
             return 1.0
@@ -128,13 +132,11 @@ class Paired:
     def design_effect(self, margin: float) -> float:
         """Return by how much the groups multiply the variance of the sum of losses (Rao & Scott 1992), at least 1.
 
-        One group of the mean size, all of which flips, is added: few groups that happen to agree prove nothing.
+        One group of the `telling_size`, all of which flips, is added.
         """
-        sizes = np.bincount(self.groups)
-        mean_size = float((sizes**2).sum() / max(self.num_samples, 1))  # of the group of a sample
-        rests = margin - self.losses
-        between = float((by_group(rests, self.groups) ** 2).sum()) + mean_size**2
-        return max(between / (float((rests**2).sum()) + mean_size), 1.0)
+        size, rests = telling_size(self.groups), margin - self.losses
+        between = float((by_group(rests, self.groups) ** 2).sum()) + size**2
+        return max(between / (float((rests**2).sum()) + size), 1.0) if size else 1.0
 
     def samples_that_show(self, margin: float, *, level: float) -> int | None:
         """Return how many held-out samples show the margin with the probability POWER, if both models are equal.
@@ -188,6 +190,18 @@ def tango(negative: Any, positive: Any, n: Any, margin: Any, design_effect: Any 
     share = np.clip((linear + root) / (4 * n), 0, (1 - margin) / 2)  # of the positive flips
     variance = n * (2 * share + margin - margin**2) * design_effect
     return (positive - negative + n * margin) / np.sqrt(variance)
+
+
+def tail(z: Any, *, flips: Any, size: float) -> Any:
+    """Return the p-values of z: of groups by Student's t, with as many degrees of freedom as groups flip, at least 1.
+
+    Few groups that flip tell the variance badly.
+
+    Args:
+        flips: the samples that flip, or would flip if the loss is the margin; an array, as z.
+        size: `telling_size` of the groups.
+    """
+    return norm.sf(z) if size <= 1 else t.sf(z, np.maximum(flips / size, 1.0))
 
 
 def joint_p_values(paired: Paired, members: Sequence[NDArray[np.bool_]], *, num_flips: int = NUM_FLIPS) -> Array:

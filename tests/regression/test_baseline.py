@@ -96,7 +96,8 @@ def test_few_samples_that_were_right_are_wrong_now(flips, params, rule):
     if budget is None:
         return
     for target, on_all in flips.items():
-        detectable = smallest_detectable_excess(budget, num_samples=on_all.num_samples)
+        fewer = max(round(on_all.num_samples / on_all.design_effect), 1)
+        detectable = smallest_detectable_excess(budget, num_samples=fewer)
         share = on_all.negative / on_all.num_samples
         rule(
             f"{target} share of negative flips",

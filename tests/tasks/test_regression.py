@@ -442,9 +442,7 @@ def test_nothing_around_the_gate_s_folder_has_a_part_in_the_verdict(shell, works
 def test_damaged_list_of_decisions_is_restored_and_not_begun_anew(shell, workspace, content):
     measured(workspace / "evaluation")
     (workspace / "decisions.jsonl").write_bytes(content)
-    assert (
-        "decisions.jsonl is not a list of decisions (in line 1): restore it with git" in shell(*judging("out")).error
-    )
+    assert "decisions.jsonl is not a list of decisions (in line 1): restore it with git" in shell(*judging("out")).error
 
 
 @pytest.fixture

@@ -309,7 +309,7 @@ def row_of_floors(n: int, *, num_classes: int, params: GateOptions, part: int) -
 def row_of_uneven(
     n: int, *, groups: str, together: float, flips: float, loss: float, params: GateOptions, part: int
 ) -> dict[str, Any]:
-    """Return how often the whole set blocks and accepts in a first decision, where groups are of uneven sizes."""
+    """Return how often the whole set blocks or accepts in a first decision, where groups are of uneven sizes."""
     place = list(UNEVEN).index(groups)
     generator = np.random.default_rng([n, place, round(100 * together), round(100 * flips), round(1000 * loss), 5])
     numbers = uneven_groups(n, groups)
@@ -320,10 +320,11 @@ def row_of_uneven(
         losses = (drawn < (flips + loss) / 2).astype(float) - (drawn > 1 - (flips - loss) / 2)
         paired = Paired(losses=losses, groups=numbers, is_of_classes=True)
         is_shown = paired.p_value_of_margin(params.margin or 0.0) < level_of_try(params.significance, earlier=0)
-        for name, share in (("blocked", 1.0), ("blocked_beside_floors", 1 - FLOORS_SHARE)):
-            limit = params.significance * share * (1 - SLICES_SHARE)
-            counts[name] += (not is_shown and paired.p_value < limit) / draws
         counts["accepted"] += is_shown / draws
+        if loss or is_shown or paired.mean <= 0:  # only equal models are counted as blocked
+            continue
+        for name, share in (("blocked", 1.0), ("blocked_beside_floors", 1 - FLOORS_SHARE)):
+            counts[name] += (paired.p_value < params.significance * share * (1 - SLICES_SHARE)) / draws
     return {"n": n, "groups": groups, "together": together, "flips": flips, "loss": loss} | counts
 
 

@@ -141,7 +141,7 @@ def main() -> None:
         for row in equal
     ]
     by_groups = max(row["blocked"] for row in floors_by_groups)
-    slices_alone = params.significance * SLICES_SHARE  # at most
+    slices_alone = float(np.mean([row["blocked_by_slices_alone"] for row in of_slices]))
     false += [row["blocked"] + slices_alone for row in uneven if not row["loss"]]
     with_floors += [row["blocked_beside_floors"] + slices_alone + by_groups for row in uneven if not row["loss"]]
     shown = [row["accepted"] for row in [*table, *uneven] if row["loss"] == params.margin]
@@ -313,7 +313,7 @@ def row_of_uneven(
     place = list(UNEVEN).index(groups)
     generator = np.random.default_rng([n, place, round(100 * together), round(100 * flips), round(1000 * loss), 5])
     numbers = uneven_groups(n, groups)
-    draws = NUM_OF_LOSSES // part
+    draws = (NUM_OF_LOSSES if loss else 2 * NUM_OF_LOSSES) // part
     counts = {"blocked": 0.0, "blocked_beside_floors": 0.0, "accepted": 0.0}
     for _ in range(draws):
         drawn = draw_alike(generator, numbers, together=together)

@@ -62,18 +62,16 @@ def wilson(hits: int, n: int, *, confidence: float, design_effect: float = 1.0) 
 def design_effect(hits: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> float:
     """Return by how much groups multiply the variance of the share of hits (n,), at least 1 (Rao & Scott 1992).
 
-    One group of the `telling_size` that agrees wholly is added. Of fewer than FEWEST_GROUPS the variance is not known,
-    so that each counts as right or wrong as a whole.
+    One group of the `telling_size` that agrees wholly is added. Where the samples would fill fewer than FEWEST_GROUPS
+    of that size, the variance is not known, and they count as so many groups, each right or wrong as a whole.
 
     Args:
         groups: (n,), the number of each sample's group, from 0; None where each sample is a group of its own.
     """
     if groups is None or not len(hits):
         return 1.0
-    sizes = np.bincount(groups)
-    if np.count_nonzero(sizes) < FEWEST_GROUPS:
-        return float((sizes**2).sum() / len(hits))
-    rests = hits - hits.mean()
-    size = telling_size(groups)
+    size, rests = telling_size(groups), hits - hits.mean()
+    if len(hits) < FEWEST_GROUPS * size:
+        return size
     between = float((np.bincount(groups, weights=rests) ** 2).sum()) + size**2
     return max(between / (float((rests**2).sum()) + size), 1.0)

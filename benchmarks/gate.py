@@ -5,6 +5,9 @@ The whole gate is a table: 200, 1,000 and 5,000 held-out samples in groups of 1 
 them). Equal models have as many negative flips as positive ones. A true loss has more negative ones, evenly on all
 slices, which are the classes, five batches and three sizes of random, unequal shares.
 
+A second group of cells has what no constant of the gate was chosen by: other sizes, classes and seeds, and groups of
+uneven sizes (`UNEVEN`), whose samples are right together as well, so that the floors are judged by groups, too.
+
 - false_block_rate: the share of equal models that the gate rejects, in the worst cell. Floors are on, and as high as
   the true shares: their part is added.
 - accepts_loss_of_delta: the share of models that lost the margin and that the gate accepts, in the worst cell, or
@@ -41,7 +44,8 @@ from tasks.gate.comparison import SLICES_SHARE, Comparison, compare_slices, is_d
 from tasks.gate.floor import FLOORS_SHARE, least_share
 from tasks.gate.options import GateOptions
 from tasks.gate.tries import lead_of_try, level_of_try
-from tasks.metrics.paired import Paired, joint_p_values, paired_errors, tango
+from tasks.metrics.accuracy import design_effect
+from tasks.metrics.paired import Paired, joint_p_values, paired_errors, tail, tango
 from tasks.metrics.significance import sign_flips_of_counts
 from tasks.stage.params import load_params
 
@@ -63,6 +67,8 @@ DECISIONS = 50
 STEP = 0.005  # the loss of each candidate, beside the model in use, of those that creep
 PROMOTIONS, NIGHTS, CHAINS = 20, 100, 200
 FLOOR = 0.95
+OTHER_SIZES, OTHER_CLASSES, OTHER_FLIPS, OTHER_TOGETHER = (350, 2500), (7, 50), (0.02, 0.03, 0.1), (0.6, 1.0)
+UNEVEN = {"half in tens": (0.5, 10), "a fifth in tens": (0.2, 10), "half in thirties": (0.5, 30), "fours": (1.0, 4)}
 SIZES_OF_ERRORS = (200, 1000)
 ERRORS = ("skewed", "steps")
 NUM_OF_ERRORS, NUM_ASKED = 2_000, 50
@@ -92,6 +98,21 @@ def main() -> None:
         for num_classes in CLASSES
     ]
     floors = [row_of_floors(n, num_classes=num, params=params, part=part) for n in SIZES for num in CLASSES]
+    show("groups of uneven sizes")
+    uneven = [
+        row_of_uneven(n, groups=groups, together=together, flips=flips, loss=loss, params=params, part=part)
+        for n in OTHER_SIZES
+        for groups in UNEVEN
+        for together in OTHER_TOGETHER
+        for flips in OTHER_FLIPS
+        for loss in (0.0, params.margin)
+    ]
+    floors_by_groups = [
+        row_of_floors_by_groups(n, groups=groups, num_classes=num, params=params, part=part)
+        for n in OTHER_SIZES
+        for groups in UNEVEN
+        for num in OTHER_CLASSES
+    ]
     show("fifty decisions, and creep")
     tries = [
         row_of_tries(n, size=size, flips=flips, params=params, part=part)
@@ -119,7 +140,11 @@ def main() -> None:
         row["blocked_beside_floors"] + by_slices[row["n"], row["group"], row["flips"]] + of_floors[row["n"]]
         for row in equal
     ]
-    shown = [row["accepted"] for row in table if row["loss"] == params.margin]
+    by_groups = max(row["blocked"] for row in floors_by_groups)
+    slices_alone = float(np.mean([row["blocked_by_slices_alone"] for row in of_slices]))
+    false += [row["blocked"] + slices_alone for row in uneven if not row["loss"]]
+    with_floors += [row["blocked_beside_floors"] + slices_alone + by_groups for row in uneven if not row["loss"]]
+    shown = [row["accepted"] for row in [*table, *uneven] if row["loss"] == params.margin]
     at_1000 = [row for row in table if row["n"] == 1000 and row["group"] == 1 and row["flips"] <= MOST_FLIPS]
     caught = [row["blocked"] + row["waits"] for row in at_1000 if row["loss"] == LOSS]
     creep = [100 * row["lost"] for row in chains if row["step"]]
@@ -127,7 +152,8 @@ def main() -> None:
     finish(
         settings={"part": part, "significance": params.significance, "margin": params.margin},
         raw={
-            "table": table, "slices": of_slices, "floors": floors, "tries": tries, "chains": chains, "errors": of_errors
+            "table": table, "slices": of_slices, "floors": floors, "tries": tries, "chains": chains,
+            "errors": of_errors, "uneven": uneven, "floors_by_groups": floors_by_groups,
         },
         claims=[
             Claim(name="gate.false_block_rate", value=float(max(*false, *with_floors)), target=0.05, at_least=False),
@@ -166,9 +192,9 @@ def row_of(
         losses = draw(generator, num, n // size, size, flips=flips, loss=loss, together=together)
         sums = losses.sum(axis=2, dtype=np.int64)
         negative, positive = (losses > 0).sum(axis=(1, 2)), (losses < 0).sum(axis=(1, 2))
-        is_shown = score(negative, positive, (sums**2).sum(axis=1), n=n, size=size, margin=margin) > norm.isf(
-            level_of_try(params.significance, earlier=0)
-        )
+        z = score(negative, positive, (sums**2).sum(axis=1), n=n, size=size, margin=margin)
+        flips_or_margin = np.maximum(negative + positive, n * margin)
+        is_shown = tail(z, flips=flips_or_margin, size=size) < level_of_try(params.significance, earlier=0)
         p_values = binom.sf(negative - 1, negative + positive, 0.5) if size == 1 else p_values_of(sums)
         for name, share in (("blocked", 1.0), ("blocked_beside_floors", 1 - FLOORS_SHARE)):
             is_worse = p_values < params.significance * share * (1 - SLICES_SHARE)
@@ -194,7 +220,7 @@ def draw(
 
 
 def score(negative: Array, positive: Array, squares: Array, *, n: int, size: int, margin: float) -> Array:
-    """Return z that the loss is below the margin, (num,), as `Paired.score` does, for groups of one size.
+    """Return z that the loss is below the margin, (num,), as `Paired.score` does for groups of one size.
 
     squares: the sum of the squares of the groups' losses.
     """
@@ -280,6 +306,66 @@ def row_of_floors(n: int, *, num_classes: int, params: GateOptions, part: int) -
     return {"n": n, "classes": num_classes, "blocked": float(is_blocked.mean())}
 
 
+def row_of_uneven(
+    n: int, *, groups: str, together: float, flips: float, loss: float, params: GateOptions, part: int
+) -> dict[str, Any]:
+    """Return how often the whole set blocks or accepts in a first decision, where groups are of uneven sizes."""
+    place = list(UNEVEN).index(groups)
+    generator = np.random.default_rng([n, place, round(100 * together), round(100 * flips), round(1000 * loss), 5])
+    numbers = uneven_groups(n, groups)
+    draws = (NUM_OF_LOSSES if loss else 2 * NUM_OF_LOSSES) // part
+    counts = {"blocked": 0.0, "blocked_beside_floors": 0.0, "accepted": 0.0}
+    for _ in range(draws):
+        drawn = draw_alike(generator, numbers, together=together)
+        losses = (drawn < (flips + loss) / 2).astype(float) - (drawn > 1 - (flips - loss) / 2)
+        paired = Paired(losses=losses, groups=numbers, is_of_classes=True)
+        is_shown = paired.p_value_of_margin(params.margin or 0.0) < level_of_try(params.significance, earlier=0)
+        counts["accepted"] += is_shown / draws
+        if loss or is_shown or paired.mean <= 0:  # only equal models are counted as blocked
+            continue
+        for name, share in (("blocked", 1.0), ("blocked_beside_floors", 1 - FLOORS_SHARE)):
+            counts[name] += (paired.p_value < params.significance * share * (1 - SLICES_SHARE)) / draws
+    return {"n": n, "groups": groups, "together": together, "flips": flips, "loss": loss} | counts
+
+
+def row_of_floors_by_groups(n: int, *, groups: str, num_classes: int, params: GateOptions, part: int) -> dict[str, Any]:
+    """Return how often both floors block a model whose true shares are its floors, and whose groups are right whole."""
+    generator = np.random.default_rng([n, list(UNEVEN).index(groups), num_classes, 6])
+    numbers, draws, blocked = uneven_groups(n, groups), NUM_OF_SLICES // part, 0
+    shares = generator.dirichlet(np.full(num_classes, 3.0))
+    level = params.significance * FLOORS_SHARE / 2  # of two floors
+    for _ in range(draws):
+        labels = generator.choice(num_classes, numbers.max() + 1, p=shares)[numbers]
+        is_right = draw_alike(generator, numbers, together=1.0) < FLOOR
+        nums = {each: effective(is_right, numbers, labels == each) for each in np.unique(labels)}
+        judged = [each for each, num in nums.items() if least_share(FLOOR, num_samples=num, level=level)]
+        limits = {each: least_share(FLOOR, num_samples=nums[each], level=level / len(judged)) for each in judged}
+        overall = least_share(FLOOR, num_samples=effective(is_right, numbers, labels >= 0), level=level)
+        is_low = any(is_right[labels == each].mean() < limit for each, limit in limits.items())
+        blocked += is_low or is_right.mean() < overall
+    return {"n": n, "groups": groups, "classes": num_classes, "blocked": blocked / draws}
+
+
+def uneven_groups(n: int, groups: str) -> NDArray[np.int64]:
+    """Return (about n,) the number of each sample's group: a share of the samples is in groups of one size."""
+    share, size = UNEVEN[groups]
+    sizes = [1] * round(n * (1 - share)) + [size] * round(n * share / size)
+    return np.repeat(np.arange(len(sizes)), sizes)
+
+
+def draw_alike(generator: np.random.Generator, numbers: NDArray[np.int64], *, together: float) -> Array:
+    """Return (n,) draws from 0..1; a share of the groups has one for all its samples."""
+    num_groups = numbers.max() + 1
+    is_one, common = generator.random(num_groups) < together, generator.random(num_groups)
+    return np.where(is_one[numbers], common[numbers], generator.random(len(numbers)))
+
+
+def effective(is_right: Array, numbers: NDArray[np.int64], rows: Array) -> float:
+    """Return how many samples the rows tell as much as."""
+    hits = is_right[rows]
+    return len(hits) / design_effect(hits, np.unique(numbers[rows], return_inverse=True)[1])
+
+
 def row_of_tries(n: int, *, size: int, flips: float, params: GateOptions, part: int) -> dict[str, Any]:
     """Return how often any of many tries that lost the margin is accepted; whole groups flip.
 
@@ -293,7 +379,8 @@ def row_of_tries(n: int, *, size: int, flips: float, params: GateOptions, part: 
     squares = size * (negative + positive)
     levels = np.array([level_of_try(params.significance, earlier=earlier) for earlier in range(DECISIONS)])
     leads = np.array([lead_of_try(earlier=earlier) for earlier in range(DECISIONS)])
-    is_shown = score(negative, positive, squares, n=n, size=size, margin=margin) > norm.isf(levels)
+    z = score(negative, positive, squares, n=n, size=size, margin=margin)
+    is_shown = tail(z, flips=np.maximum(negative + positive, n * margin), size=size) < levels
     passes = ~is_shown & (negative - positive + leads * np.sqrt(squares) <= 0)
     found = {"accepted_ever": is_shown.any(axis=1).mean(), "passes_within_5": passes[:, :5].any(axis=1).mean()}
     return {"n": n, "group": size, "flips": flips} | {name: float(rate) for name, rate in found.items()}

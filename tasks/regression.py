@@ -54,7 +54,7 @@ def run(
     )  # fmt: skip
     log = read_decisions(decisions)
     number = 1 + round(worn(log, decision))
-    keep_anchor(anchor, predictions, subject, evaluation=evaluation, min_samples=regression.min_slice_samples)
+    keep_anchor(anchor, predictions, subject, evaluation=evaluation)
     recorder = Recorder()
     with whole_folder(out) as folder:
         junit = folder / "junit.xml"
@@ -147,9 +147,7 @@ def advise(verdict: dict[str, Any]) -> None:
     logger.info("use it all the same: `python -m flows.promote --force --why '…'`")
 
 
-def keep_anchor(
-    path: Path, predictions: pd.DataFrame, subject: dict[str, Any], *, evaluation: Path, min_samples: int
-) -> None:
+def keep_anchor(path: Path, predictions: pd.DataFrame, subject: dict[str, Any], *, evaluation: Path) -> None:
     """Make the model in use the anchor of the targets on which it is shown to be better, or which have none."""
     if subject["baseline"] is None:
         return
@@ -157,7 +155,7 @@ def keep_anchor(
     targets = [target for target in subject["lost_classes"] if "flips" in measured.get(target, {})]
     before = read_anchors(path)
     rows = rows_in_use(predictions, targets)
-    after = raised(before, rows, model=subject["baseline"], min_samples=min_samples)
+    after = raised(before, rows, model=subject["baseline"])
     if after != before:
         write_anchors(path, after)
 

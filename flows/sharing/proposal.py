@@ -1,10 +1,11 @@
 """The text of a pull request for people who did not watch the run, and the facts that a CI job asks about it."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from flows.in_use.verdict import read_verdict
+from flows.in_use.verdict import may_promote, read_verdict
 from flows.server.artifacts import SHOWN, in_words, plain
 from flows.sharing.publish import OWED, branch_of_candidate
 from flows.workspace import paths
@@ -18,7 +19,7 @@ class Proposal:
 
     branch: str  # empty if there is nothing to propose
     title: str
-    verdict: str  # accepted, rejected, or none
+    verdict: str  # accepted, undecided, rejected, or none
     body: str  # Markdown
 
     def facts(self) -> str:
@@ -49,7 +50,7 @@ def propose(since: str, *, has_failed: bool = False) -> Proposal:
         return Proposal(branch="", title="Nothing to propose", verdict="none", body=f"{text}\n")
     verdict = read_verdict()
     branch = branch_of_candidate()
-    body = [in_words(verdict), "", *compared(since), "", *consequences(verdict["verdict"], changed=changed)]
+    body = [in_words(verdict), "", *compared(since), "", *consequences(verdict, changed=changed)]
     is_proposed = bool(changed) and not OWED.exists() and is_at_remote(branch)
     return Proposal(
         branch=branch if is_proposed else "",
@@ -113,13 +114,16 @@ def table(rows: list[Row]) -> list[str]:
     return [*head, *(f"| {plain(row.name)} | {row.before} | {row.now} | {row.difference} |" for row in rows)]
 
 
-def consequences(verdict: str, *, changed: list[str]) -> list[str]:
+def consequences(verdict: Mapping[str, Any], *, changed: list[str]) -> list[str]:
     """Return what a merge does, as lines of Markdown."""
     if not changed:
         return ["No file changed: there is nothing to merge."]
     files = ", ".join(f"`{name}`" for name in changed)
     if paths.baseline_record().as_posix() in changed:
         return [f"Merging takes {files}, and with them another model in use."]
-    if verdict == "accepted":
+    if may_promote(verdict):
         return [f"Merging takes {files}. The model in use stays until `python -m flows.promote` is run on it."]
-    return [f"Merging takes {files}, so that the verdict is kept. The model in use stays."]
+    stays = f"Merging takes {files}, so that the verdict is kept. The model in use stays"
+    if verdict["verdict"] == "undecided":
+        return [f"{stays} until a person runs `python -m flows.promote --force --why '…'` on it, or more data decide."]
+    return [f"{stays}."]

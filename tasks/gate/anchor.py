@@ -1,9 +1,11 @@
 """The anchor: the best model that was in use, by its held-out answers, so that many small losses do not add up unseen.
 
-Its errors travel with git. The anchor stays until a model in use is shown to be better.
+Its errors travel with git. The anchor stays until a model in use is shown to be better, or until its errors are known
+on less than a half of the held-out samples.
 """
 
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,14 @@ from tasks.metrics.paired import Paired, paired_classes, paired_errors
 
 MOST = 20_000  # samples whose errors are kept: those with the smallest sample_ids, a random part
 BETTER = 0.01  # the p-value below which a model in use is shown to be better; as good ones rarely are by chance
-DIGITS = 16  # of a sample_id
+DIGITS = 16  # of the digest that names a sample with its label
 
 
 class Anchor(BaseModel):
-    """The errors of the best model that was in use, by the beginning of the sample_id. Of classes 1 is wrong."""
+    """The errors of the best model that was in use, by the sample and its label. Of classes 1 is wrong.
+
+    A sample whose label was corrected is another one: the error was that against the old label.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -37,7 +42,10 @@ def read_anchors(path: Path) -> Anchors:
     try:
         return TypeAdapter(Anchors).validate_json(path.read_bytes())
     except ValidationError:
-        raise ValueError(f"{path} does not have the errors of the anchor: restore it with git") from None
+        raise ValueError(
+            f"{path} does not have the errors of the anchor: restore it with git; or remove it, and the model in use "
+            "becomes the anchor"
+        ) from None
 
 
 def write_anchors(path: Path, anchors: Mapping[str, Anchor]) -> None:
@@ -45,18 +53,18 @@ def write_anchors(path: Path, anchors: Mapping[str, Anchor]) -> None:
         write_json(beside, {target: anchor.model_dump() for target, anchor in anchors.items()})
 
 
-def raised(anchors: Anchors, rows: Mapping[str, pd.DataFrame], *, model: str, min_samples: int) -> Anchors:
+def raised(anchors: Anchors, rows: Mapping[str, pd.DataFrame], *, model: str) -> Anchors:
     """Return the anchors after a look at the model in use, which becomes the anchor where it is shown to be better.
 
-    It becomes the anchor, too, where there is none, or where too few samples are left on which the anchor's errors are
-    known.
+    It becomes the anchor, too, where there is none, or where the anchor's errors are known on less than a half of the
+    samples: so few could not show that a candidate is as good, however many samples are held out.
 
     Args:
-        rows: by target, a row a sample that the model in use did not learn from: `sample_id`, its `baseline` error, and
-            `group`.
+        rows: by target, a row a sample that the model in use did not learn from: `sample_id`, `label`, its `baseline`
+            error, and `group`.
         model: the digest of the model in use.
     """
-    return anchors | {target: _raised(anchors.get(target), table, model, min_samples) for target, table in rows.items()}
+    return anchors | {target: _raised(anchors.get(target), table, model) for target, table in rows.items()}
 
 
 def against(anchor: Anchor, rows: pd.DataFrame, *, model: str, is_of_classes: bool) -> Paired:
@@ -65,7 +73,7 @@ def against(anchor: Anchor, rows: pd.DataFrame, *, model: str, is_of_classes: bo
     Args:
         rows: as of `raised`, with the errors of `model`, a column.
     """
-    known = rows["sample_id"].str[:DIGITS].map(anchor.errors)
+    known = names_of(rows).map(anchor.errors)
     is_there = known.notna().to_numpy()
     groups = pd.factorize(rows["group"][is_there])[0].astype(np.int64)
     other, own = (np.asarray(errors[is_there], np.float64) for errors in (known, rows[model]))
@@ -74,14 +82,20 @@ def against(anchor: Anchor, rows: pd.DataFrame, *, model: str, is_of_classes: bo
     return paired_errors(candidate=own, other=other, groups=groups)
 
 
-def _raised(anchor: Anchor | None, rows: pd.DataFrame, model: str, min_samples: int) -> Anchor:
+def names_of(rows: pd.DataFrame) -> "pd.Series[str]":
+    """Return what names each sample with its label: the beginning of a digest of both."""
+    pairs = zip(rows["sample_id"], rows["label"], strict=True)
+    digests = [sha256(f"{sample_id} {label}".encode()).hexdigest() for sample_id, label in pairs]
+    return pd.Series([digest[:DIGITS] for digest in digests], index=rows.index, dtype=str)
+
+
+def _raised(anchor: Anchor | None, rows: pd.DataFrame, model: str) -> Anchor:
     if anchor is not None and anchor.model != model:
         is_of_classes = set(np.unique(rows["baseline"])) <= {0.0, 1.0}
         lead = against(anchor, rows, model="baseline", is_of_classes=is_of_classes)
         better = Paired(losses=-lead.losses, groups=lead.groups, is_of_classes=is_of_classes)
-        if lead.num_groups >= min(min_samples, rows["group"].nunique()) and better.p_value >= BETTER:
+        if 2 * lead.num_samples >= min(len(rows), MOST) and better.p_value >= BETTER:
             return anchor
     kept = rows.sort_values("sample_id").head(MOST)
-    pairs = zip(kept["sample_id"], kept["baseline"], strict=True)
-    errors = {sample_id[:DIGITS]: float(error) for sample_id, error in pairs}
+    errors = {name: float(error) for name, error in zip(names_of(kept), kept["baseline"], strict=True)}
     return Anchor(model=model, errors=errors)

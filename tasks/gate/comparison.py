@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.machine.names import on_one_line
 from tasks.metrics.paired import Paired, joint_p_values
 
+DOMAINS_SHARE = 0.2  # share of the allowed false alarms that domains have, where a candidate is adapted to any
 SLICES_SHARE = 0.2  # share of the allowed false alarms; the rest is for the whole set, where a loss shows best
 DOUBT = 2.0  # times the significance: below it, a slice that lost more than its margin is in doubt
 
@@ -88,24 +90,27 @@ def compare_slices(
 
 
 def with_pooled(
-    slices: Mapping[str, NDArray[np.bool_]], *, groups: NDArray[np.int64], min_samples: int
+    slices: Mapping[tuple[str, str], NDArray[np.bool_]], *, groups: NDArray[np.int64], min_samples: int
 ) -> dict[str, NDArray[np.bool_]]:
     """Return the slices and, for each column, one more of all those with too few samples, where there are several.
 
     Args:
-        slices: the samples (n,) of each, by its column and value, "class cat".
+        slices: the samples (n,) of each, by its column and its value.
         groups: (n,), the number of each sample's group. A group counts as one sample.
+
+    Returns:
+        The samples of each, by its name, "class cat".
     """
     small: dict[str, list[NDArray[np.bool_]]] = {}
-    for name, of in slices.items():
+    for (column, _), of in slices.items():
         if len(np.unique(groups[of])) < min_samples:
-            small.setdefault(name.split(" ", 1)[0], []).append(of)
+            small.setdefault(column, []).append(of)
     pooled = {
         f"{column}: the {len(masks)} small ones together": np.logical_or.reduce(masks)
         for column, masks in small.items()
         if len(masks) > 1 and not np.logical_or.reduce(masks).all()
     }
-    return dict(slices) | pooled
+    return {on_one_line(f"{column} {value}"): of for (column, value), of in slices.items()} | pooled
 
 
 def is_doubtful(on_slice: Comparison, *, significance: float) -> bool:

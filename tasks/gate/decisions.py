@@ -14,6 +14,7 @@ from tasks.machine.files import write_whole
 
 SAMPLE = 64  # the number of sample_ids that a decision keeps
 DIGITS = 12  # of each
+CONFLICT_MARKS = (b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")
 
 
 class Decision(BaseModel):
@@ -47,17 +48,25 @@ def read_decisions(path: Path) -> list[Decision]:
         path = path.with_suffix(".json")
     if not path.exists():
         return []
-    try:
-        text = path.read_text("utf-8")
-        is_list = text.lstrip().startswith("[")
-        lines: Any = json.loads(text) if is_list else [json.loads(line) for line in text.rstrip("\n").split("\n")]
-        decisions = TypeAdapter(list[Decision]).validate_python(lines)
-    except ValidationError as error:
-        place = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise ValueError(f"{path} is not a list of decisions (at {place or 'its top'}): restore it with git") from None
-    except (ValueError, RecursionError):
-        raise ValueError(f"{path} is not a list of decisions (at its top): restore it with git") from None
+    content = path.read_bytes()
+    if content.lstrip().startswith(b"["):
+        decisions = decisions_in(content, of=list[Decision], file=path, place="its list")
+    else:
+        lines = content.removesuffix(b"\n").split(b"\n")
+        decisions = [
+            decisions_in(line, of=Decision, file=path, place=f"line {number}") for number, line in enumerate(lines, 1)
+        ]
     return list({(each.candidate, each.heldout): each for each in decisions}.values())
+
+
+def decisions_in(content: bytes, *, of: Any, file: Path, place: str) -> Any:
+    """Return what a place of the file holds. Raises ValueError that names the place where it is malformed."""
+    if content.startswith(CONFLICT_MARKS):
+        raise ValueError(f"{file} has a mark of a merge conflict in {place}: remove the marks, keep the lines of both")
+    try:
+        return TypeAdapter(of).validate_json(content)
+    except ValidationError:
+        raise ValueError(f"{file} is not a list of decisions (in {place}): restore it with git") from None
 
 
 def sample_of(sample_ids: Iterable[str]) -> list[str]:

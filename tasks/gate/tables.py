@@ -40,7 +40,7 @@ def errors_of(answers: pd.DataFrame) -> NDArray[np.float64]:
     return answers["error"].to_numpy(float)
 
 
-def slices_of(rows: pd.DataFrame, columns: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+def slices_of(rows: pd.DataFrame, columns: Sequence[str]) -> dict[tuple[str, str], NDArray[np.bool_]]:
     """Return the samples (n,) of each slice of the rows of one target, by its column and value."""
     places = pd.RangeIndex(len(rows))
     rows = rows.set_axis(places)
@@ -51,7 +51,7 @@ def slices_of(rows: pd.DataFrame, columns: Sequence[str]) -> dict[str, NDArray[n
             names = dict.fromkeys(name for own in rows["parts"] for name in own)
             parts = [(name, np.array([name in own for own in rows["parts"]], bool)) for name in names]
         for value, members in groups(rows, column, parts=parts):
-            found[f"{column} {value}"] = places.isin(members.index)
+            found[column, value] = places.isin(members.index)
     return found
 
 
@@ -64,5 +64,5 @@ def rows_in_use(predictions: pd.DataFrame, targets: Iterable[str]) -> dict[str, 
         if "baseline_error" in rows:
             answers["error"] = rows["baseline_error"]
         if len(rows):
-            found[target] = rows[["sample_id"]].assign(baseline=errors_of(answers), group=groups_of(rows))
+            found[target] = rows[["sample_id", "label"]].assign(baseline=errors_of(answers), group=groups_of(rows))
     return found

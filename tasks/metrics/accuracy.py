@@ -7,8 +7,10 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
+from tasks.metrics.significance import telling_size
 from tasks.targets.classes import likeliest
 
+FEWEST_GROUPS = 30  # whose variance is estimated
 Labels = NDArray[np.int64]
 Probabilities = NDArray[np.float64]
 
@@ -60,14 +62,16 @@ def wilson(hits: int, n: int, *, confidence: float, design_effect: float = 1.0) 
 def design_effect(hits: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> float:
     """Return by how much groups multiply the variance of the share of hits (n,), at least 1 (Rao & Scott 1992).
 
-    One group of the mean size that agrees wholly is added: few groups that happen to differ prove nothing.
+    One group of the `telling_size` that agrees wholly is added. Where the samples would fill fewer than FEWEST_GROUPS
+    of that size, the variance is not known, and they count as so many groups, each right or wrong as a whole.
 
     Args:
         groups: (n,), the number of each sample's group, from 0; None where each sample is a group of its own.
     """
     if groups is None or not len(hits):
         return 1.0
-    rests = hits - hits.mean()
-    mean_size = float((np.bincount(groups) ** 2).sum() / len(hits))  # of the group of a sample
-    between = float((np.bincount(groups, weights=rests) ** 2).sum()) + mean_size**2
-    return max(between / (float((rests**2).sum()) + mean_size), 1.0)
+    size, rests = telling_size(groups), hits - hits.mean()
+    if len(hits) < FEWEST_GROUPS * size:
+        return size
+    between = float((np.bincount(groups, weights=rests) ** 2).sum()) + size**2
+    return max(between / (float((rests**2).sum()) + size), 1.0)

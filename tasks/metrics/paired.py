@@ -19,6 +19,7 @@ from tasks.metrics.significance import (
     compare_errors_by,
     differences,
     sign_flips_of_counts,
+    telling_size,
 )
 
 Array = NDArray[np.float64]
@@ -41,7 +42,7 @@ class Paired:
 
     def of(self, rows: NDArray[Any]) -> "Paired":
         """Return a part of the samples: a mask (n,) or places."""
-        _, groups = np.unique(self.groups[rows], return_inverse=True)
+        groups = numbered(self.groups[rows])
         return Paired(losses=self.losses[rows], groups=groups, is_of_classes=self.is_of_classes)
 
     @property
@@ -93,11 +94,14 @@ class Paired:
         """Return the p-value that the candidate looks so good although it truly loses the margin or more.
 
         Of classes it is Tango's score test for paired shares (Tango 1998), whose variance is that of the samples times
-        the design effect of the groups. Of other kinds it is a t-test by groups; of few differences it would trust
-        them too much, so that the p-value is 1.
+        the design effect of the groups; see `tail`. Of other kinds it is a t-test by groups; of few differences it
+        would trust them too much, so that the p-value is 1.
         """
         if self.is_of_classes:
-            return float(norm.sf(self.score(margin))) if self.num_samples else 1.0
+            if not self.num_samples:
+                return 1.0
+            flips = max(float(np.abs(self.losses).sum()), self.num_samples * margin)
+            return float(tail(self.score(margin), flips=flips, size=telling_size(self.groups)))
         bound = self._error_of_mean
         if bound is None:
             return 1.0
@@ -128,24 +132,24 @@ class Paired:
     def design_effect(self, margin: float) -> float:
         """Return by how much the groups multiply the variance of the sum of losses (Rao & Scott 1992), at least 1.
 
-        One group of the mean size, all of which flips, is added: few groups that happen to agree prove nothing.
+        One group of the `telling_size`, all of which flips, is added.
         """
-        sizes = np.bincount(self.groups)
-        mean_size = float((sizes**2).sum() / max(self.num_samples, 1))  # of the group of a sample
-        rests = margin - self.losses
-        between = float((by_group(rests, self.groups) ** 2).sum()) + mean_size**2
-        return max(between / (float((rests**2).sum()) + mean_size), 1.0)
+        size, rests = telling_size(self.groups), margin - self.losses
+        between = float((by_group(rests, self.groups) ** 2).sum()) + size**2
+        return max(between / (float((rests**2).sum()) + size), 1.0) if size else 1.0
 
     def samples_that_show(self, margin: float, *, level: float) -> int | None:
         """Return how many held-out samples show the margin with the probability POWER, if both models are equal.
 
-        The share of flips is assumed to stay the same. None for another kind than classes.
+        The share of flips, or the deviation of the differences, is assumed to stay the same. None if it is unknown.
         """
-        if not self.is_of_classes or not self.num_samples:
-            return None
-        flips = max(float(np.abs(self.losses).mean()), margin)
+        if self.is_of_classes:
+            flips = max(float(np.abs(self.losses).mean()), margin) if self.num_samples else 0.0
+            variance = flips * self.design_effect(margin)
+        else:
+            variance = compare_errors_by(self.losses, groups=self.groups).deviation ** 2
         z = float(norm.isf(level) + norm.ppf(POWER))
-        return ceil(z**2 * flips * self.design_effect(margin) / margin**2)
+        return ceil(z**2 * variance / margin**2) if variance else None
 
     @cached_property
     def _error_of_mean(self) -> tuple[float, int] | None:
@@ -160,12 +164,19 @@ class Paired:
 
 def paired_classes(*, candidate: NDArray[np.bool_], other: NDArray[np.bool_], groups: NDArray[np.int64]) -> Paired:
     """Pair two models of classes, which are right or wrong on the same samples (n,)."""
-    return Paired(losses=other.astype(float) - candidate.astype(float), groups=groups, is_of_classes=True)
+    losses = other.astype(float) - candidate.astype(float)
+    return Paired(losses=losses, groups=numbered(groups), is_of_classes=True)
 
 
 def paired_errors(*, candidate: Array, other: Array, groups: NDArray[np.int64]) -> Paired:
     """Pair two models by their errors (n,) on the same samples; those that differ in their last bits are equal."""
-    return Paired(losses=differences(candidate=candidate, baseline=other), groups=groups, is_of_classes=False)
+    losses = differences(candidate=candidate, baseline=other)
+    return Paired(losses=losses, groups=numbered(groups), is_of_classes=False)
+
+
+def numbered(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the numbers of groups (n,) from 0 without a gap: a number without a sample would count as a group."""
+    return np.unique(groups, return_inverse=True)[1].astype(np.int64)
 
 
 def tango(negative: Any, positive: Any, n: Any, margin: Any, design_effect: Any = 1.0) -> Any:
@@ -181,6 +192,18 @@ def tango(negative: Any, positive: Any, n: Any, margin: Any, design_effect: Any 
     return (positive - negative + n * margin) / np.sqrt(variance)
 
 
+def tail(z: Any, *, flips: Any, size: float) -> Any:
+    """Return the p-values of z: of groups by Student's t, with as many degrees of freedom as groups flip, at least 1.
+
+    Few groups that flip tell the variance badly.
+
+    Args:
+        flips: the samples that flip, or would flip if the loss is the margin; an array, as z.
+        size: `telling_size` of the groups.
+    """
+    return norm.sf(z) if size <= 1 else t.sf(z, np.maximum(flips / size, 1.0))
+
+
 def joint_p_values(paired: Paired, members: Sequence[NDArray[np.bool_]], *, num_flips: int = NUM_FLIPS) -> Array:
     """Return, for each slice, the p-value that the candidate is worse there, corrected for all slices together.
 
@@ -194,7 +217,9 @@ def joint_p_values(paired: Paired, members: Sequence[NDArray[np.bool_]], *, num_
     """
     if not len(members):
         return np.zeros(0)
-    sums = np.stack([by_group(paired.losses * of, paired.groups) for of in members], axis=1)  # (groups, slices)
+    differ = paired.losses != 0
+    losses, groups = paired.losses[differ], numbered(paired.groups[differ])
+    sums = np.stack([by_group(losses * of[differ], groups) for of in members], axis=1)  # (groups, slices)
     sums = sums[np.abs(sums).sum(axis=1) > 0]
     scale = np.sqrt((sums**2).sum(axis=0))
     scale[scale == 0] = np.inf  # without a flip nothing is known

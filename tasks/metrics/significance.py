@@ -125,6 +125,16 @@ def by_group(values: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[
     return np.bincount(groups, weights=values).astype(np.float64)
 
 
+def telling_size(groups: NDArray[np.int64]) -> float:
+    """Return the size of a group that may decide alone: the mean of the sizes, each weighted by its square.
+
+    It is the size where all groups have one, and near that of the largest where the others are small. A variance that
+    is estimated by groups counts one such group more, because few large groups that happen to agree prove nothing.
+    """
+    sizes = np.bincount(groups).astype(float)
+    return float((sizes**3).sum() / max((sizes**2).sum(), 1.0))
+
+
 def part_of(groups: NDArray[np.int64] | None, rows: NDArray[np.bool_]) -> NDArray[np.int64] | None:
     """Return the numbers of the groups of some samples, from 0; None where there are no groups."""
     return None if groups is None else np.unique(groups[rows], return_inverse=True)[1]

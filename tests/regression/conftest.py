@@ -35,6 +35,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tasks.gate.anchor import Anchors, read_anchors
+from tasks.gate.comparison import DOMAINS_SHARE
 from tasks.gate.floor import FLOORS_SHARE
 from tasks.gate.tables import groups_of, paired_with
 from tasks.gate.tries import level_of_try
@@ -254,13 +255,17 @@ def level(params: dict[str, Any], tries: float) -> float:
 
 
 @pytest.fixture(scope="session")
-def false_blocks(params: dict[str, Any]) -> dict[str, float]:
-    """Return the chance of a false alarm that the `comparison` with other models has, and that the `floors` have."""
+def false_blocks(params: dict[str, Any], metrics: dict[str, Any]) -> dict[str, float]:
+    """Return the chance of a false alarm of the `comparison` with other models, of the `floors`, and of the `domains`.
+
+    Together they have `significance`.
+    """
     floors = ("min_accuracy", "min_class_recall", "min_interval_coverage", "min_unchanged")
     has_floors = any(params[name] is not None for name in floors) or bool(params["max_error"])
-    for_floors = FLOORS_SHARE if has_floors else 0.0
-    significance = params["significance"]
-    return {"comparison": significance * (1 - for_floors), "floors": significance * for_floors}
+    has_domains = any(measured.get("domains") for measured in metrics.values())
+    shares = {"floors": FLOORS_SHARE * has_floors, "domains": DOMAINS_SHARE * has_domains}
+    shares |= {"comparison": 1 - sum(shares.values())}
+    return {name: params["significance"] * share for name, share in shares.items()}
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,8 @@ def test_head_of_a_domain_is_not_worse_than_the_general_head(metrics, false_bloc
         rule(
             f"{target} p-value that the head of the domain {domain} is no worse there than the general head",
             p_value,
-            at_least=false_blocks["comparison"],
-            smallest_detectable=flips.smallest_detectable(significance=false_blocks["comparison"] / len(judged)),
+            at_least=false_blocks["domains"],
+            smallest_detectable=flips.smallest_detectable(significance=false_blocks["domains"] / len(judged)),
             parameter="significance",
             advice=f"leave {domain} out of adapt.targets, or try another adapt.method, in params.yaml",
         )

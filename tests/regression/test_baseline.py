@@ -4,6 +4,7 @@ from tasks.gate.anchor import against
 from tasks.gate.comparison import compare_slices, is_doubtful, with_pooled
 from tasks.gate.tables import errors_of, groups_of, slices_of
 from tasks.gate.tries import lead_of_try
+from tasks.machine.names import on_one_line
 from tasks.metrics.significance import smallest_detectable_excess
 
 
@@ -20,7 +21,7 @@ def test_candidate_is_not_worse_overall_or_on_a_slice(
             with_pooled(slices_of(rows, columns), groups=on_all.groups, min_samples=params["min_slice_samples"]),
             significance=significance,
             margin=margin,
-            slice_margin=None if unit else params["slice_margin"],
+            slice_margin=slice_margin_of(target, metrics, params),
             level=level,
         )
         for name, comparison in {"all samples": whole, **parts}.items():
@@ -61,7 +62,9 @@ def test_candidate_is_not_worse_overall_or_on_a_slice(
                 lost = amount(comparison.paired.mean, unit)
                 doubt(f"{target}: it lost {lost} on {name}, p-value {comparison.p_value:.2g}", waits=True)
             bound = comparison.bound
-            if bound is None or bound > comparison.margin:
+            if bound is None and unit:
+                remark("unseen", f"{target} {name} could lose an unknown amount: too few answers differ to tell")
+            elif bound is None or bound > comparison.margin:
                 most = amount(1.0 if bound is None else bound, unit)
                 remark("unseen", f"{target} {name} could lose up to {most}")
 
@@ -74,7 +77,7 @@ def test_small_losses_do_not_add_up(
         anchor, margin = anchors.get(target), margin_of(target, metrics, params)
         if anchor is None or margin is None or anchor.model in (subject["baseline"], subject["candidate"]):
             continue
-        own = rows[["sample_id"]].assign(group=groups_of(rows), candidate=errors_of(candidate.loc[rows.index]))
+        own = rows[["sample_id", "label"]].assign(group=groups_of(rows), candidate=errors_of(candidate.loc[rows.index]))
         compared = against(anchor, own, model="candidate", is_of_classes=on_all.is_of_classes)
         if compared.num_groups >= params["min_slice_samples"] and compared.p_value_of_margin(margin) >= level:
             unit = metrics[target].get("unit")
@@ -82,7 +85,7 @@ def test_small_losses_do_not_add_up(
             words = f"loss of {amount(compared.mean, unit)}" if compared.mean > 0 else "no loss"
             doubt(
                 f"{target}: these held-out samples do not show that it lost less than {amount(margin, unit)} against "
-                f"the best model that was in use, {anchor.model[:12]}; they have {words}",
+                f"the best model that was in use, {on_one_line(anchor.model[:12])}; they have {words}",
                 waits=compared.mean > most or undecided_before >= params["max_undecided"],
             )
 
@@ -93,7 +96,8 @@ def test_few_samples_that_were_right_are_wrong_now(flips, params, rule):
     if budget is None:
         return
     for target, on_all in flips.items():
-        detectable = smallest_detectable_excess(budget, num_samples=on_all.num_samples)
+        fewer = max(round(on_all.num_samples / on_all.design_effect), 1)
+        detectable = smallest_detectable_excess(budget, num_samples=fewer)
         share = on_all.negative / on_all.num_samples
         rule(
             f"{target} share of negative flips",
@@ -106,7 +110,22 @@ def test_few_samples_that_were_right_are_wrong_now(flips, params, rule):
 
 def margin_of(target, metrics, params):
     """Return the loss that is allowed: of accuracy, or in the unit of a target of another kind; None for any."""
-    return params["error_margin"].get(target) if "kind" in metrics[target] else params["margin"]
+    of_errors = params["error_margin"]
+    if wrong := [name for name in of_errors if "kind" not in metrics.get(name, {})]:
+        others = [name for name, measured in metrics.items() if "kind" in measured]
+        raise LookupError(
+            f"regression.error_margin names {wrong[0]!r}, expected a target of the kind several, ordinal or number "
+            f"({', '.join(others) or 'there is none'}): correct params.yaml; classes have margin"
+        )
+    return of_errors.get(target) if "kind" in metrics[target] else params["margin"]
+
+
+def slice_margin_of(target, metrics, params):
+    """Return the loss that is allowed on a slice: of errors, in the proportion that those of accuracy have."""
+    margin, of_whole, of_slice = margin_of(target, metrics, params), params["margin"], params["slice_margin"]
+    if "kind" not in metrics[target] or margin is None or of_slice is None:
+        return None if "kind" in metrics[target] else of_slice
+    return None if of_whole is None else margin * of_slice / of_whole
 
 
 def parameter_of(name, unit):

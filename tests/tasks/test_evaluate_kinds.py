@@ -270,6 +270,22 @@ def test_ceiling_of_an_unknown_target_is_refused_by_name(first, judged):
     assert "regression.max_error names 'label', expected a target of the kind several, ordinal or number" in done.stderr
 
 
+def test_margin_of_an_unknown_target_is_refused_by_name(project, judged):
+    evaluation = project.evaluated("margin", candidate="worse", baseline="candidate", slices=["day"])
+    done, _, _ = judged(evaluation, error_margin={"label": 0.1})
+    assert "regression.error_margin names 'label', expected a target of the kind several, ordinal or" in done.stderr
+
+
+def test_slices_of_errors_have_a_margin_in_the_proportion_of_that_of_accuracy(project, judged):
+    """Here 2.5 times as much; no answer to `light` differs, so that nothing is known of what it could lose."""
+    evaluation = project.evaluated("margins", candidate="worse", baseline="candidate", slices=["batch"])
+    _, rules, verdict = judged(evaluation, error_margin={"percent": 100, "light": 0.5}, min_slice_samples=20)
+    limits = {name: rule["limit"] for name, rule in rules.items() if name.startswith("percent loss on ")}
+    assert limits.pop("percent loss on all samples that is not ruled out") == 100
+    assert set(limits.values()) == {250}
+    assert "light batch first could lose an unknown amount: too few answers differ to tell" in verdict["unseen"]
+
+
 def test_golden_number_is_right_within_its_tolerance(first, judged):
     table = pd.read_parquet(first / "predictions.parquet").set_index("target")
     best = table.loc["percent"].sort_values("candidate_error").iloc[0]

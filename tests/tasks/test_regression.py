@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from tasks.data.manifest.tables import write_text_table
+from tasks.gate.anchor import names_of
 from tasks.gate.recorder import Recorder
 from tasks.machine.files import write_json
 from tasks.metrics.significance import mcnemar
@@ -291,7 +292,7 @@ def test_list_that_holds_no_decisions_is_refused(shell, workspace):
     measured(workspace / "evaluation")
     (workspace / "decisions.jsonl").write_text('[{"heldout": 3}]', "utf-8")
     done = shell(*judging("out"))
-    assert "decisions.jsonl is not a list of decisions (at 0.candidate): restore it with git" in done.error
+    assert "decisions.jsonl is not a list of decisions (in its list): restore it with git" in done.error
 
 
 def test_verdict_is_written_down_once_however_often_it_is_found(accepted):
@@ -441,9 +442,7 @@ def test_nothing_around_the_gate_s_folder_has_a_part_in_the_verdict(shell, works
 def test_damaged_list_of_decisions_is_restored_and_not_begun_anew(shell, workspace, content):
     measured(workspace / "evaluation")
     (workspace / "decisions.jsonl").write_bytes(content)
-    assert (
-        "decisions.jsonl is not a list of decisions (at its top): restore it with git" in shell(*judging("out")).error
-    )
+    assert "decisions.jsonl is not a list of decisions (in line 1): restore it with git" in shell(*judging("out")).error
 
 
 @pytest.fixture
@@ -531,8 +530,9 @@ def test_further_try_on_one_comparison_passes_by_itself_only_where_it_is_ahead(c
 
 
 def test_loss_against_the_best_model_that_was_in_use_waits(compared, workspace):
-    ids = [sha256(f"{number}".encode()).hexdigest()[:16] for number in range(40)]
-    best = {"label": {"model": "a" * 64, "errors": dict.fromkeys(ids, 0.0)}}
+    ids = [sha256(f"{number}".encode()).hexdigest() for number in range(40)]
+    names = names_of(pd.DataFrame({"sample_id": ids, "label": LABELS}))
+    best = {"label": {"model": "a" * 64, "errors": dict.fromkeys(names, 0.0)}}
     write_json(workspace / "anchor.json", best)
     done, verdict = compared(was=wrong(0, 1, 2), answers=wrong(3, 4, 5))
     assert (done.status, verdict["promotes"]) == (3, False)

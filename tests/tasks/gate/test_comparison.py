@@ -47,9 +47,12 @@ def test_more_slices_need_more_evidence():
 
 
 def test_small_slices_of_a_column_are_tested_together_too():
-    slices = {"class a": first(20), "class b": first(40) & ~first(20), "class c": ~first(40), "batch x": first(10)}
+    slices = {
+        ("class", "a"): first(20), ("class", "b"): first(40) & ~first(20), ("class", "c"): ~first(40),
+        ("shot at", "night"): first(10), ("shot by", "eve"): first(10),
+    }  # fmt: skip
     pooled = with_pooled(slices, groups=np.arange(1000), min_samples=30)
-    assert set(pooled) - set(slices) == {"class: the 2 small ones together"}
+    assert set(pooled) - {" ".join(name) for name in slices} == {"class: the 2 small ones together"}
     assert pooled["class: the 2 small ones together"].sum() == 40
 
 

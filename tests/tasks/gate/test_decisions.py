@@ -55,6 +55,22 @@ def test_logs_of_two_clones_are_one_log_with_the_lines_of_both(tmp_path):
     assert [decision.candidate for decision in read_decisions(first)] == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("<<<<<<< ours", "a mark of a merge conflict in line 2: remove the marks, keep the lines of both"),
+        ('{"candidate": "b"}', r"not a list of decisions \(in line 2\): restore it with git"),
+        ("", r"not a list of decisions \(in line 2\)"),
+    ],
+)
+def test_line_that_holds_no_decision_is_named(tmp_path, line, problem):
+    path = tmp_path / "d.jsonl"
+    decided(path, ("a", "x"))
+    path.write_text(f"{path.read_text('utf-8')}{line}\n", "utf-8")
+    with pytest.raises(ValueError, match=problem):
+        read_decisions(path)
+
+
 @pytest.mark.parametrize("name", ["decisions.json", "decisions.jsonl"])
 def test_list_of_an_earlier_version_is_read_and_goes_on(tmp_path, name):
     old = {"candidate": "a", "heldout": "x", "verdict": "accepted"}

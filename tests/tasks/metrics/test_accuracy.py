@@ -71,3 +71,9 @@ def test_groups_that_are_right_or_wrong_as_a_whole_count_once():
     wide, narrow = (wilson(375, 500, confidence=0.95, design_effect=effect) for effect in (5.0, 1.0))
     assert wide == wilson(75, 100, confidence=0.95)
     assert wide[0] < narrow[0] < narrow[1] < wide[1]
+
+
+def test_few_groups_count_as_right_or_wrong_as_a_whole():
+    """Two groups of four and one sample alone, of which each has the same share: chance, not a sign of independence."""
+    hits = np.array([1, 1, 0, 0, 1, 1, 0, 0, 1], bool)
+    assert design_effect(hits, np.repeat([0, 1, 2], [4, 4, 1])) == pytest.approx(129 / 33)

@@ -76,6 +76,17 @@ def test_model_that_lost_the_margin_on_uneven_groups_is_rarely_shown_to_be_as_go
     assert np.mean(shown) < 0.07
 
 
+def test_model_that_lost_the_margin_where_few_groups_are_large_is_rarely_shown_to_be_as_good():
+    """Half of the samples are alone, and half in groups of ten that flip together; one counted as of the mean size."""
+    generator = np.random.default_rng(0)
+    groups = np.repeat(np.arange(1375), [1] * 1250 + [10] * 125)
+    shown = []
+    for _ in range(1500):
+        losses = (generator.random(1375) < 0.02)[groups]
+        shown.append(of_classes(losses, groups).p_value_of_margin(0.02) < 0.035)
+    assert np.mean(shown) < 0.06
+
+
 def test_samples_that_would_show_the_margin_do_so_four_times_in_five():
     num = flips(60, 60, num_samples=1000).samples_that_show(0.02, level=0.05)
     generator = np.random.default_rng(0)

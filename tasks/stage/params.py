@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from tasks.data.admission.options import ValidateOptions
 from tasks.data.health.options import MarkLimits, TwinOptions
-from tasks.data.raw.options import ReadingLimits, TextTables
+from tasks.data.raw.options import PackOptions, ReadingLimits, TextTables
 from tasks.embedding.options import PlanOptions
 from tasks.gate.options import GateOptions
 from tasks.images.options import SizeLimits
@@ -64,6 +64,7 @@ class Params:
     preset: Literal["small", "photographs", "text", "custom"]
     modality: Modality
     seed: Annotated[int, Field(ge=0, lt=2**31)]
+    ingest: PackOptions
     scan: ScanParams
     validate_: Annotated[ValidateOptions, Field(alias="validate")]
     backbone: BackboneOptions

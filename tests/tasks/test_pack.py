@@ -148,6 +148,7 @@ def test_equal_batches_give_equal_shards_and_a_mended_file_changes_few(packed, t
 
 
 def test_file_that_is_put_beside_a_pack_is_packed_with_the_others(packed):
+    (packed / "a").mkdir()
     (packed / "a/new.bin").write_bytes(b"new")
     assert "a/new.bin" in walk(packed)[0]
     pack(packed)

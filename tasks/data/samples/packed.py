@@ -36,7 +36,7 @@ SHARDS = b"graftline.shards"  # the key of the index's metadata
 # a path that leaves its folder, or is not written in the one way that a listing writes it
 NO_PATH = r"(^|/)\.{0,2}(/|$)|\x00"
 FEWEST_BYTES = 2**26  # of paths that an index of any size may hold
-BYTES_A_BYTE = 1000  # of the index: sorted paths compress well
+BYTES_A_BYTE = 200  # of the index: sorted paths compress well
 ROWS_A_BYTE = 8
 
 
@@ -216,7 +216,7 @@ def _columns(file: Path) -> tuple[pa.LargeStringArray, pa.Int64Array]:
             raise UnreadableTableError(columns)
         paths += columns[0].cast(pa.large_string()).chunks
         sizes += columns[1].cast(pa.int64()).chunks
-        left -= sum(chunk.nbytes for chunk in paths[-1:])
+        left -= columns[0].nbytes
     all_paths: Any = pa.concat_arrays(paths) if paths else pa.array([], pa.large_string())
     all_sizes: Any = pa.concat_arrays(sizes) if sizes else pa.array([], pa.int64())
     if all_paths.null_count or all_sizes.null_count:

@@ -194,7 +194,7 @@ def write_scanned(place: Path, num_rows: int, *, num_classes: int = NUM_CLASSES)
         text = dict.fromkeys(("group", "domain", "split"), "str")
         folder = place / "scanned" / batch
         folder.mkdir(parents=True)
-        table.astype(text).to_parquet(folder / "samples.parquet", index=False)
+        table.astype(text).sort_values("path").to_parquet(folder / "samples.parquet", index=False)
         columns = ["path", "sample_id", "reason", "detail", "said"]
         pd.DataFrame(columns=columns, dtype="str").to_parquet(folder / "defects.parquet", index=False)
     (place / "batches.yaml").write_text(f"batches: {json.dumps(names)}\n", "utf-8")

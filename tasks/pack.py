@@ -126,7 +126,9 @@ def plan(raw: Path) -> Plan:
     paths, unread = walk(raw)
     if unread:
         raise ValueError(f"{raw / unread[0].path}: {unread[0].detail}: mend that, then pack")
-    packed, others, num_bytes = [], [], 0
+    packed: list[str] = []
+    others: list[str] = []
+    num_bytes = 0
     for path in paths:
         place = raw / path
         if place.is_symlink() and not is_cached(place.resolve(), root=raw):

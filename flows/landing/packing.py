@@ -14,7 +14,6 @@ from flows.landing.places import LandedFile, Store
 from flows.workspace import paths
 from flows.workspace.hashes import hash_of, md5, md5_of, sizes
 from flows.workspace.parameters import pack_above
-from flows.workspace.redaction import in_a_line
 
 INDEX = "packed.parquet"  # as tasks.data.samples.packed calls it
 OWN = re.compile(r"packed(-[0-9a-f]{16})?\.parquet")  # the index and the shards
@@ -38,7 +37,7 @@ def packed(batch: LandedBatch, content: Path, *, digest: str, log: Log) -> str:
     if not content.is_dir() or not (is_large or any(PurePosixPath(file.path).name == INDEX for file in batch.files)):
         return digest
     done = _pack("--raw", str(content), "--local")
-    log(in_a_line(done.stderr.strip().splitlines()[-1].replace(str(content), batch.name)))
+    log(done.stderr.strip().splitlines()[-1].replace(str(content), batch.name))
     return hash_of(content)
 
 

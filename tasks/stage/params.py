@@ -64,7 +64,6 @@ class Params:
     preset: Literal["small", "photographs", "text", "custom"]
     modality: Modality
     seed: Annotated[int, Field(ge=0, lt=2**31)]
-    ingest: PackOptions
     scan: ScanParams
     validate_: Annotated[ValidateOptions, Field(alias="validate")]
     backbone: BackboneOptions
@@ -76,6 +75,7 @@ class Params:
     evaluate: EvaluateParams
     regression: GateOptions
     report: PageOptions
+    ingest: PackOptions
 
 
 def load_params(path: Path) -> Params:

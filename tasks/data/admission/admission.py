@@ -160,10 +160,9 @@ def _in_use(
 
 def _in_order(samples: pd.DataFrame) -> pd.DataFrame:
     """Return the samples, sorted by batch and path and numbered from 0; a copy only where they are not sorted yet."""
-    batch, path = pd.Series(pd.factorize(samples["batch"])[0]), samples["path"].reset_index(drop=True)
-    is_after = (batch[1:].array > batch[:-1].array) | (
-        (batch[1:].array == batch[:-1].array) & np.asarray(path[1:].array >= path[:-1].array, dtype=bool)
-    )
+    batch, path = pd.factorize(samples["batch"])[0], samples["path"].array
+    is_same = batch[1:] == batch[:-1]
+    is_after = (batch[1:] > batch[:-1]) | (is_same & np.asarray(path[1:] >= path[:-1], dtype=bool))
     if is_after.all():
         return samples.reset_index(drop=True)
     return samples.sort_values(["batch", "path"], key=_landed, kind="stable", ignore_index=True)
@@ -175,7 +174,7 @@ def _without(samples: pd.DataFrame, gone: "pd.Index[int]") -> pd.DataFrame:
         return samples
     is_kept = ~samples.index.isin(gone)
     index = samples.index[is_kept]
-    columns = {name: samples.pop(name).array[is_kept] for name in list(samples)}
+    columns = {name: samples.pop(name).array[is_kept] for name in samples.columns.tolist()}
     return pd.DataFrame(columns, index=index, copy=False)
 
 

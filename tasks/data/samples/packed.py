@@ -119,7 +119,7 @@ class Pack:
 
     def find(self, path: str) -> int | None:
         """Return the row of a file, by its path in the folder; None if it is not packed."""
-        row = bisect_left(self, path)  # type: ignore[type-var]
+        row = bisect_left(self, path)
         return row if row < len(self) and self[row] == path else None
 
     def __len__(self) -> int:

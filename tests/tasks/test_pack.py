@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,8 @@ from tasks.data.samples.packed import INDEX, SHARDS, open_pack
 from tasks.data.samples.text_cells import read_text
 from tasks.pack import parts, run, swapped
 from tasks.prediction.inputs import find_inputs, read_input
-from tests.kit.chain import Chain
+from tasks.stage.params import load_params
+from tests.kit.chain import ROOT, Chain
 
 PACK = PackOptions(pack_above=10, shard_megabytes=1)
 
@@ -72,7 +74,8 @@ def packed(tmp_path):
 
 
 def test_packed_batch_gives_every_stage_the_same_bytes(tmp_path, great_expectations):
-    loose, packed = Chain(tmp_path / "loose"), Chain(tmp_path / "packed")
+    short = replace(load_params(ROOT / "params.yaml").finetune, epochs=1)
+    loose, packed = (Chain(tmp_path / name, finetune=short) for name in ("loose", "packed"))
     for chain in (loose, packed):
         write_digits(chain.data / "raw/first")
         if chain is packed:
@@ -83,6 +86,9 @@ def test_packed_batch_gives_every_stage_the_same_bytes(tmp_path, great_expectati
         assert contents(loose.data / folder) == contents(packed.data / folder), folder
     reasons = pd.read_csv(packed.data / "validated/quarantine.csv")["reason"]
     assert {"not_a_sample", "hidden_file", "truncated", "empty_file", "exact_duplicate"} <= set(reasons)
+    packed.do("finetune", "adapt", "evaluate", "regression", "report")
+    assert not list((packed.data / "raw/first").rglob("*.png"))
+    assert "data:image/" in (packed.folder / "report.html").read_text("utf-8")  # the page shows samples
 
 
 def test_packing_keeps_all_that_a_table_of_labels_says(tmp_path):

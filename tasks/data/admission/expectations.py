@@ -18,7 +18,7 @@ from tasks.data.admission.shortfalls import ASPECT_RATIO, CLASS_FRACTION, MARKUP
 from tasks.data.manifest.manifest import SPLITS, used_of
 from tasks.targets.target import Target
 
-ROWS_AT_ONCE = 200_000  # with all columns
+ROWS_AT_ONCE = 1_000_000  # with all columns
 HEX_DIGITS = "0123456789abcdef"
 SEVERITIES = {"error": "critical", "warning": "warning"}  # our names, and Great Expectations'
 
@@ -170,13 +170,13 @@ def check_expectations(examination: Examination) -> list[dict[str, Any]]:
     results = []
     for name, table in examination.tables.items():
         definition = _definition(context, name)
-        found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
         for part, expectations in _parts(table, examination.suites[name]):
             suite = gx.ExpectationSuite(name=name, expectations=expectations)
             batch = definition.get_batch({"dataframe": part})
             for result in batch.validate(suite, result_format="SUMMARY").results:
                 own = _result(name, result, examination.tables)
-                found.setdefault((own["expectation"], own["column"]), []).append(own)
+                found.setdefault((own["name"], own["expectation"], own["column"]), []).append(own)
         results += [_joined(own) for own in found.values()]
     return sorted(results, key=lambda result: (result["table"], result["expectation"], result["column"]))
 

@@ -8,6 +8,7 @@
 --parts measures some of them; --quick takes fewer samples and rows.
 """
 
+import argparse
 import json
 import os
 import shutil
@@ -33,7 +34,7 @@ SAMPLES, SAMPLE_BYTES, NUM_FOLDERS = 20_000, 8_000, 20
 ROWS, NUM_CLASSES, DIM = 10_000_000, 10, 16
 ROUNDS = 3
 STEPS = ("add", "push", "checkout", "status")
-Part = Callable[[Path, bool], tuple[Any, list[Claim]]]
+Part = Callable[[Path, argparse.Namespace], tuple[Any, list[Claim]]]
 
 # a child process runs these: it prints the seconds of the work without imports, and its peak memory
 VALIDATE = """
@@ -68,13 +69,14 @@ print(json.dumps({"seconds": time.perf_counter() - start, "peak_gib": peak_bytes
 def main() -> None:
     command = parser(__doc__)
     command.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS), help="default: all")
+    command.add_argument("--rows", type=int, help=f"default: {ROWS:,}; the claim is about these")
     arguments = command.parse_args()
     raw: dict[str, Any] = {}
     claims: list[Claim] = []
     for name in arguments.parts:
         show(f"{name} …")
         with tempfile.TemporaryDirectory() as folder:
-            raw[name], own = PARTS[name](Path(folder), arguments.quick)
+            raw[name], own = PARTS[name](Path(folder), arguments)
         claims += own
     settings = {
         "quick": arguments.quick, "parts": arguments.parts, "sample_bytes": SAMPLE_BYTES, "rounds": ROUNDS,
@@ -83,12 +85,12 @@ def main() -> None:
     finish(settings=settings, raw=raw, claims=claims)
 
 
-def packed(place: Path, is_quick: bool) -> tuple[Any, list[Claim]]:
+def packed(place: Path, arguments: argparse.Namespace) -> tuple[Any, list[Claim]]:
     """Return the seconds of DVC's commands on files and on shards, and the ratios of their medians."""
-    num_samples = SAMPLES // 10 if is_quick else SAMPLES
+    num_samples = SAMPLES // 10 if arguments.quick else SAMPLES
     write_samples(place / "samples", num_samples)
     raw: dict[str, Any] = {"samples": num_samples, "seconds": {}, "pack_seconds": []}
-    for _ in range(1 if is_quick else ROUNDS):
+    for _ in range(1 if arguments.quick else ROUNDS):
         for form in ("files", "shards"):
             project = place / form
             new_project(project)
@@ -133,9 +135,9 @@ def time_steps(project: Path) -> dict[str, float]:
     return seconds | {"checkout": dvc(project, "checkout")[0], "status": dvc(project, "status")[0]}
 
 
-def rows(place: Path, is_quick: bool) -> tuple[Any, list[Claim]]:
+def rows(place: Path, arguments: argparse.Namespace) -> tuple[Any, list[Claim]]:
     """Return the seconds and the peak memory of validate and of train_head; the claim is about the larger peak."""
-    num_rows = ROWS // 20 if is_quick else ROWS
+    num_rows = arguments.rows or (ROWS // 20 if arguments.quick else ROWS)
     with ProcessPoolExecutor(1) as apart:  # a child begins with the peak of its parent in some counts
         apart.submit(write_scanned, place, num_rows, num_classes=NUM_CLASSES).result()
     raw: dict[str, Any] = {"rows": num_rows, "validate": child(VALIDATE, place)}

@@ -169,13 +169,13 @@ def validate_rows(place: Path, num_rows: int) -> dict[str, float]:
     return measured | {"seconds_with_start_up": seconds}
 
 
-def write_scanned(place: Path, num_rows: int) -> None:
+def write_scanned(place: Path, num_rows: int, *, num_classes: int = NUM_CLASSES) -> None:
     """Write made-up outputs of `scan`: a tenth of the rows are in groups, a hundredth are copies."""
     rng = np.random.default_rng(0)
     names = [f"{number:02d}" for number in range(NUM_BATCHES)]
     for batch, numbers in zip(names, np.array_split(np.arange(num_rows), NUM_BATCHES), strict=True):
         sources = np.where(rng.random(len(numbers)) < 0.01, rng.integers(0, num_rows, len(numbers)), numbers)
-        labels = sources * 7919 % NUM_CLASSES  # a copy has the label of its source
+        labels = sources * 7919 % num_classes  # a copy has the label of its source
         is_grouped = rng.random(len(numbers)) < 0.1
         table = pd.DataFrame(
             {
@@ -194,7 +194,7 @@ def write_scanned(place: Path, num_rows: int) -> None:
         text = dict.fromkeys(("group", "domain", "split"), "str")
         folder = place / "scanned" / batch
         folder.mkdir(parents=True)
-        table.astype(text).to_parquet(folder / "samples.parquet", index=False)
+        table.astype(text).sort_values("path").to_parquet(folder / "samples.parquet", index=False)
         columns = ["path", "sample_id", "reason", "detail", "said"]
         pd.DataFrame(columns=columns, dtype="str").to_parquet(folder / "defects.parquet", index=False)
     (place / "batches.yaml").write_text(f"batches: {json.dumps(names)}\n", "utf-8")

@@ -21,7 +21,7 @@ from PIL import Image
 
 from tasks.data.raw.layouts import find_entries
 from tasks.data.raw.text_table import USUAL_COLUMNS, has_texts
-from tasks.data.samples.contents import read_content
+from tasks.data.samples.contents import read_content, size_of
 from tasks.data.samples.defects import DefectError
 from tasks.images.decode import ENDINGS, decode_stranger
 from tasks.machine.extras import require
@@ -157,7 +157,7 @@ def look_at(raw: Path, scan: ScanParams) -> Facts:
     for number in range(num_read):
         file = raw / paths[number * len(paths) // num_read]
         try:
-            if file.is_file() and file.stat().st_size > scan.max_file_bytes:
+            if size_of(file) > scan.max_file_bytes:
                 continue
             content = read_content(file)
             image = decode_stranger(content, limits=scan, shorter_side=LOOKED_AT)

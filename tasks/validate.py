@@ -71,8 +71,10 @@ def run(
 ) -> None:
     """Decide which samples are used, and on which side of the split they are."""
     names = read_batches(batches)
-    by_batch = {batch: read_scanned(scanned, batch, "samples") for batch in names}
-    came = merged(pd.concat(by_batch.values(), ignore_index=True), validate.merge)
+    tables = [read_scanned(scanned, batch, "samples") for batch in names]
+    columns_of = {batch: table.columns for batch, table in zip(names, tables, strict=True)}
+    came = merged(pd.concat(tables, ignore_index=True), validate.merge)
+    tables.clear()
     defects = pd.concat([read_scanned(scanned, batch, "defects") for batch in names], ignore_index=True)
     registered = read_registry(registry)
     facts = [field.name for field in fields(room(modality, "facts").Facts)]
@@ -86,8 +88,11 @@ def run(
     targets = kinds.targets
     samples, unread = read_labels(came, targets, joined=joined, merge=validate.merge)
     given = {name: num_labels(samples[name], own) for name, own in targets.items()}
+    # admission lets go of each column of its own as it drops rows: of millions of samples no two copies fit
+    handed = [samples]
+    came, samples = (table.drop(columns=["sample_id", *facts], errors="ignore") for table in (came, samples))
     admission = admit(
-        samples, validate, targets=targets, registered=registered.names, split=partial(side_of, split=validate)
+        handed.pop(), validate, targets=targets, registered=registered.names, split=partial(side_of, split=validate)
     )
     set_aside = pd.concat([unread, admission.labels]).sort_values(LABEL_COLUMNS, ignore_index=True)
     given = {name: num + int((unread["target"] == name).sum()) for name, num in given.items()}
@@ -145,10 +150,10 @@ def run(
         report["kinds"] = {name: {"kind": targets[name].kind, "reason": why} for name, why in kinds.reasons.items()}
     with whole_folder(out) as folder:
         (folder / "manifest").mkdir()
-        used = dict(list(manifest.groupby("batch")))
-        for batch, table in by_batch.items():
-            of_batch = [name for name, own in joined.items() if name in targets and {*own} & {*table.columns}]
-            rows = used.get(batch, manifest[:0])[["batch", *table.columns.drop("batch"), *of_batch]]
+        used = manifest.groupby("batch").indices
+        for batch, own_columns in columns_of.items():
+            of_batch = [name for name, own in joined.items() if name in targets and {*own} & {*own_columns}]
+            rows = manifest[["batch", *own_columns.drop("batch"), *of_batch]].iloc[used.get(batch, [])]
             write_table(folder / "manifest" / f"{batch}.parquet", rows.sort_values("path").reset_index(drop=True))
         write_text_table(folder / "quarantine.csv", ledger)
         write_text_table(folder / "labels.csv", set_aside)

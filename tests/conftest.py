@@ -156,3 +156,34 @@ def project(finished, tmp_path) -> Path:
     copy = tmp_path / "project"
     shutil.copytree(finished, copy, symlinks=True)
     return copy
+
+
+@pytest.fixture(scope="module")
+def s3_server():
+    """A real S3 server on a port of its own."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server, monkeypatch):
+    """An empty bucket, and the settings to reach it in the environment: put(key, content, **settings)."""
+    import boto3
+
+    for name, value in {
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ACCESS_KEY_ID": "somebody",
+        "AWS_SECRET_ACCESS_KEY": "nothing-secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="door")
+    yield lambda key, content=b"", **settings: client.put_object(Bucket="door", Key=key, Body=content, **settings)
+    for entry in client.list_objects_v2(Bucket="door").get("Contents", []):
+        client.delete_object(Bucket="door", Key=entry["Key"])
+    client.delete_bucket(Bucket="door")

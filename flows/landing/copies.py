@@ -15,7 +15,7 @@ from pathlib import Path
 from flows.landing.listing import LandedBatch
 from flows.landing.places import LandedFile, Store
 from flows.workspace.dvc import dvc
-from flows.workspace.hashes import content_hash, md5, md5_of, sizes
+from flows.workspace.hashes import content_hash, md5
 from tasks.machine.files import fsync
 
 THREADS = 8  # they wait for a store or a disk, which serves many at once; so their number does not depend on the cores
@@ -37,7 +37,7 @@ def copy(batch: LandedBatch, target: Path, *, store: Store, log: Log) -> str:
     log(f"copying {len(batch.files):,} files, {size(batch.bytes)}")
 
     def copy_one(file: LandedFile) -> tuple[str, str]:
-        path = _inside(batch, file)
+        path = inside(batch, file)
         digest, length = _copy_file(store, file.path, target / path)
         if length != file.size or store.denies(file, digest):  # some drivers misread some names
             raise OSError(f"{file.path!r} has other bytes than could be read: give it another name")
@@ -63,15 +63,6 @@ def check_room(num_bytes: int, folder: Path) -> None:
     raise OSError(
         f"{size(num_bytes)} are to be copied, and once more into DVC's cache, but there is room for {size(free)}: "
         "make room, then run again"
-    )
-
-
-def is_overlapping(batch: LandedBatch, path: Path, *, store: Store) -> bool:
-    """Return whether any file of the batch is below the path too, with the same name and bytes."""
-    here = sizes(path)
-    return any(
-        here.get(inside := _inside(batch, file)) == file.size and md5_of(store.blocks(file.path)) == md5(path / inside)
-        for file in batch.files
     )
 
 
@@ -101,7 +92,7 @@ def _shares_bytes(folder: Path) -> bool:
     return True
 
 
-def _inside(batch: LandedBatch, file: LandedFile) -> str:
+def inside(batch: LandedBatch, file: LandedFile) -> str:
     """Return the file's path in the batch; empty if the file is the batch."""
     return file.path[len(batch.name) + 1 :]
 

@@ -11,6 +11,7 @@ from flows.landing.copies import Log, copy, size
 from flows.landing.intake import refuse_changed
 from flows.landing.listing import LandedBatch, Landing
 from flows.landing.options import MARKER
+from flows.landing.packing import packed, taken_before
 from flows.landing.places import LocalFolder
 from flows.workspace import paths
 from flows.workspace.batches import (
@@ -25,7 +26,8 @@ from flows.workspace.batches import (
     tracked,
 )
 from flows.workspace.dvc import dvc
-from flows.workspace.hashes import hash_of
+from flows.workspace.hashes import hash_of, sizes
+from flows.workspace.parameters import pack_above
 from tasks.data.raw.usual_names import PATHS, TEXT_TABLE_ENDINGS, has_ending, is_table_of_labels
 from tasks.machine.dvc_files import dvc_settings
 from tasks.machine.names import on_one_line
@@ -94,11 +96,14 @@ def take_handed(source: Path, *, name: str | None, log: Log) -> Handed:
     if known := _same(batch, source):
         return _known(known)
     fit = fit_name(_named(name, source))
+    if known := taken_before(batch, namesakes(fit), store=landing.store):
+        return _known(known)
     refuse_changed(batch, namesakes(fit), landing)
     with begun() as place:
         digest = copy(batch, content_of(place), store=landing.store, log=log)
         if landing.again(batch).files != batch.files:
             raise ValueError(f"{source} changed while it was copied: run again once it is whole")
+        digest = packed(batch, content_of(place), digest=digest, log=log)
         if (known := tracked().get(digest)) and os.path.lexists(paths.raw() / known):
             return _known(known)
         arrival = arrival_of(batch, name=known or free_name(fit, digest), digest=digest, landing=landing)
@@ -149,6 +154,12 @@ def _take_in_place(batch: str, *, name: str | None, log: Log) -> Handed:
     if name not in (None, batch) or fit_name(batch) != batch:
         raise ValueError(f"{paths.raw() / batch} has its name already: rename it to {fit_name(name or batch)}")
     is_new = batch not in listed()
+    place, most = paths.raw() / batch, pack_above()
+    if most is not None and place.is_dir() and len(sizes(place)) > most:
+        log(
+            f"{batch} has more than {most:,} files, with which DVC is slow: `python -m tasks.pack --raw {place}` "
+            "packs it"
+        )
     if not digest_of(batch):
         forget(batch)
         dvc("add", str(paths.raw() / batch), log=log)

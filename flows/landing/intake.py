@@ -9,11 +9,12 @@ from pathlib import Path
 from prefect.events import Event, Resource
 
 from flows.landing.arrivals import Arrival, arrival_of, begun, content_of, discard, finish, record, settle
-from flows.landing.copies import Log, copy, is_overlapping, size
+from flows.landing.copies import Log, copy, size
 from flows.landing.listing import MARKS, LandedBatch, Landing, Mark
+from flows.landing.packing import num_files_if_overlapping, packed, taken_before
 from flows.server.events import deliver
 from flows.workspace import paths
-from flows.workspace.batches import extent_of, fit_name, free_name, namesakes, tracked
+from flows.workspace.batches import digest_of, extent_of, fit_name, free_name, namesakes, tracked
 from flows.workspace.hashes import hash_of, sizes
 from tasks.machine.names import on_one_line
 
@@ -87,6 +88,9 @@ def take(batch: LandedBatch, mark: Mark | None, landing: Landing, log: Log, *, i
         raise ValueError(batch.problem)
     fit = fit_name(batch.name)
     earlier = {*namesakes(fit), *([tracked()[mark.md5]] if mark else [])}
+    if same := taken_before(batch, earlier, store=landing.store):
+        arrival = arrival_of(batch, name=same, digest=digest_of(same), landing=landing)
+        return Report(seen=[f"{name} was here before, as {same}"], warnings=mark_as_taken(arrival, landing))
     with begun() as place:
         digest, problem = "", None
         try:
@@ -99,6 +103,7 @@ def take(batch: LandedBatch, mark: Mark | None, landing: Landing, log: Log, *, i
             return Report(waiting=[f"{name} waits: it changed while it was copied"])
         if problem:
             raise problem
+        digest = packed(batch, content_of(place), digest=digest, log=log)
         known = tracked().get(digest)
         if not known:
             refuse_changed(batch, earlier, landing)
@@ -106,7 +111,7 @@ def take(batch: LandedBatch, mark: Mark | None, landing: Landing, log: Log, *, i
         taken_as = known or (fit if is_there else free_name(fit, digest))
         arrival = arrival_of(batch, name=taken_as, digest=digest, landing=landing)
         if known and os.path.lexists(paths.raw() / known):
-            if len(sizes(paths.raw() / known)) < len(batch.files):
+            if len(sizes(paths.raw() / known)) < extent_of(known)[0]:
                 raise ValueError(
                     f"was here before, as {known}, but files of it are missing: "
                     f"dvc pull, or move {paths.raw() / known} away to copy it again"
@@ -166,8 +171,9 @@ def mark_as_taken(arrival: Arrival, landing: Landing) -> list[str]:
 def refuse_changed(batch: LandedBatch, earlier: Collection[str], landing: Landing) -> None:
     """Raise ValueError if a batch has files of an earlier batch: the project would have them twice."""
     for name in sorted(earlier):
-        if is_overlapping(batch, paths.raw() / name, store=landing.store):
-            num_more = len(batch.files) - extent_of(name)[0]
+        num_files = num_files_if_overlapping(batch, paths.raw() / name, store=landing.store)
+        if num_files is not None:
+            num_more = len(batch.files) - num_files
             files = f"{abs(num_more):,} file{'s' if abs(num_more) > 1 else ''} {'more' if num_more > 0 else 'fewer'}"
             change = files if num_more else "other content"
             raise ValueError(f"changed after it was taken as {name}: {change}: put new files in a batch of their own")

@@ -20,14 +20,23 @@ Change = dict[str, Any]  # key, such as backbone.image_size or preset; value; wh
 
 def modality() -> str:
     """Return the modality that params.yaml names. Raises ValueError where it names none, or cannot be read."""
-    try:
-        content = yaml.safe_load(PARAMS.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{PARAMS} cannot be read ({type(error).__name__}): restore it with git") from error
-    named = content.get("modality") if isinstance(content, dict) else None
+    named = _content().get("modality")
     if named not in MODALITIES:
         raise ValueError(f"{PARAMS}: modality is {named!r}, expected {' or '.join(MODALITIES)}")
     return str(named)
+
+
+def pack_above() -> int | None:
+    """Return how many files a batch may have that is not packed as it comes in; None if none is packed.
+
+    Raises:
+        ValueError: params.yaml says no such number, or cannot be read.
+    """
+    named = _content().get("ingest")
+    most = named.get("pack_above", False) if isinstance(named, dict) else False
+    if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
+        raise ValueError(f"{PARAMS}: ingest.pack_above is not a number of files from 1 on, or null: correct it")
+    return most
 
 
 def check_parameters(*, has_batches: bool = True) -> None:
@@ -63,6 +72,14 @@ def set_parameters(changes: Iterable[Change]) -> None:
         text = _replaced(text, change["key"].split("."), value=change["value"], why=change["why"])
     if text != before:
         write_whole(PARAMS, text.encode())
+
+
+def _content() -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(PARAMS.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{PARAMS} cannot be read ({type(error).__name__}): restore it with git") from error
+    return content if isinstance(content, dict) else {}
 
 
 def _replaced(text: str, key: list[str], *, value: Any, why: str) -> str:

@@ -13,7 +13,8 @@ from typing import Any
 
 from tasks.data.raw import parquet_table, text_table
 from tasks.data.raw.cells import is_text
-from tasks.data.raw.entries import Entry, file_entry, readable, walk_folders
+from tasks.data.raw.entries import Entry, readable
+from tasks.data.raw.files import file_entry, walk_folders
 from tasks.data.raw.label_rows import read_columns, read_rows
 from tasks.data.raw.options import TextTables
 from tasks.data.raw.parquet_table import digits_of
@@ -27,7 +28,7 @@ from tasks.data.raw.text_table import (
     shown,
 )
 from tasks.data.raw.usual_names import PATH, has_ending, is_table_of_labels
-from tasks.data.samples.contents import read_content
+from tasks.data.samples.contents import is_file, read_content, size_of
 from tasks.data.samples.defects import DefectError
 from tasks.data.samples.parquet_cells import (
     BROKEN,
@@ -108,7 +109,7 @@ def read_input(item: Input, *, max_file_bytes: int, read: Callable[[Path], bytes
         return item.content
     assert item.place is not None
     try:
-        size = item.place.stat().st_size
+        size = size_of(item.place)
     except OSError:
         size = 0  # a row of a table has no size on disk; if the file is gone, reading it raises the error
     try:
@@ -188,9 +189,9 @@ def _in_file(
         yield from _in_text_table(path, root=root, texts=texts)
     elif not texts and parquet_table.is_parquet(path) if is_table is None else is_table:
         yield from _in_parquet(path, root=root)
-    elif not path.exists():
+    elif not path.exists() and not is_file(path):
         yield _defect(path, "missing_file", "no such file or folder")
-    elif not path.is_file():
+    elif not is_file(path):
         yield _defect(path, "not_text" if texts else "not_an_image", "not a regular file")
     elif texts and path.suffix.lower() == ".json":
         yield _defect(path, "unreadable_table", "write it as JSON Lines (.jsonl), an object a line")

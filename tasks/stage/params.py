@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from tasks.data.admission.options import ValidateOptions
 from tasks.data.health.options import MarkLimits, TwinOptions
-from tasks.data.raw.options import ReadingLimits, TextTables
+from tasks.data.raw.options import PackOptions, ReadingLimits, TextTables
 from tasks.embedding.options import PlanOptions
 from tasks.gate.options import GateOptions
 from tasks.images.options import SizeLimits
@@ -78,6 +78,7 @@ class Params:
     evaluate: EvaluateParams
     regression: GateOptions
     report: PageOptions
+    ingest: PackOptions
 
 
 def load_params(path: Path) -> Params:

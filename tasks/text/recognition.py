@@ -7,7 +7,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from tasks.data.raw.entries import KEYS, LABEL, walk
+from tasks.data.raw.entries import KEYS, LABEL
+from tasks.data.raw.files import walk
 from tasks.data.raw.label_rows import read_columns, read_rows
 from tasks.data.raw.options import TextTables
 from tasks.data.raw.parquet_table import TARGET_NAMES

@@ -79,7 +79,8 @@ def labels_of(ledger: pd.DataFrame, samples: pd.DataFrame, defects: pd.DataFrame
         samples: columns batch, path and the targets.
         defects: the same columns.
     """
-    came = pd.concat([defects, samples]).drop_duplicates(["batch", "path"])
+    of_ledger = samples[samples["path"].isin(ledger["path"])]  # of millions of samples these are few
+    came = pd.concat([defects, of_ledger]).drop_duplicates(["batch", "path"])
     return ledger[["batch", "path"]].merge(came, how="left").drop(columns=["batch", "path"])
 
 

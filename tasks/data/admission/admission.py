@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tasks.data.admission.classes import classes_in_order
@@ -18,7 +19,7 @@ from tasks.data.admission.quarantine import (
     not_let_in,
     unlabelled_copies,
 )
-from tasks.data.admission.splits import batches_without_val, split_of_any_copy, with_val
+from tasks.data.admission.splits import batches_without_val, sides_of, split_of_any_copy, with_val
 from tasks.data.manifest.manifest import POOL
 from tasks.targets.classes import Classes
 from tasks.targets.several import Several
@@ -59,12 +60,13 @@ def admit(
 
     Args:
         samples: columns batch, path, sample_id, group, split and the targets. Batches are in the order they landed.
+            Its columns are let go of as rows are dropped, if nobody else holds them.
         targets: the columns to learn, without their classes and labels.
         registered: by target, the classes or labels of the model in use, which keep their places.
         split: returns the split of a group, or of a sample_id.
     """
-    samples = samples.sort_values(["batch", "path"], key=_landed, kind="stable", ignore_index=True)
-    groups = samples["group"].fillna(samples["sample_id"])  # a group may be a target, too
+    samples = _in_order(samples)
+    groups = samples["group"]  # a group may be a target, too
     min_samples = options.min_samples_per_class
     ledgers: list[pd.DataFrame] = []
     pools: list[pd.DataFrame] = []
@@ -76,12 +78,12 @@ def admit(
         ledgers.append(ledger_of(samples, reasons))
         for name, target in targets.items():
             gone[name] += num_labels(samples.loc[reasons.index, name], target)
-        samples = samples.drop(reasons.index) if len(reasons) else samples
+        samples = _without(samples, reasons.index)
 
     def let_wait() -> None:
         nonlocal samples
         pools.append(samples[samples[list(targets)].isna().all(axis=1)].assign(split=POOL))
-        samples = samples.drop(pools[-1].index)
+        samples = _without(samples, pools[-1].index)
 
     def let_in(allowed: Mapping[str, Sequence[str]], reason: str, details: Mapping[tuple[str, str], str]) -> None:
         for name, names in allowed.items():
@@ -128,8 +130,9 @@ def admit(
     classes = {name: in_use[name] for name in of_kind["classes"]}
     set_aside(labels_not_let_in(samples, allowed=classes, always=always, reason=WAITING, details=details))
     let_in(classes, WAITING, details)
-    keys = groups[samples.index]
-    samples["split"] = samples["split"].fillna(keys.map({key: split(key) for key in keys.unique()}))
+    is_open = samples["split"].isna()
+    keys = groups[samples.index[is_open]].fillna(samples.loc[is_open, "sample_id"])
+    samples["split"] = samples["split"].fillna(sides_of(keys, split))
     num_waiting = sum(map(len, pools))
     return Admission(
         manifest=pd.concat([samples, *pools]).sort_index() if num_waiting else samples,
@@ -153,6 +156,26 @@ def _in_use(
             assert isinstance(target, Classes | Several)
             found[name] = replace(target, names=tuple(names[name]))
     return found
+
+
+def _in_order(samples: pd.DataFrame) -> pd.DataFrame:
+    """Return the samples, sorted by batch and path and numbered from 0; a copy only where they are not sorted yet."""
+    batch, path = pd.factorize(samples["batch"])[0], samples["path"].array
+    is_same = batch[1:] == batch[:-1]
+    is_after = (batch[1:] > batch[:-1]) | (is_same & np.asarray(path[1:] >= path[:-1], dtype=bool))
+    if is_after.all():
+        return samples.reset_index(drop=True)
+    return samples.sort_values(["batch", "path"], key=_landed, kind="stable", ignore_index=True)
+
+
+def _without(samples: pd.DataFrame, gone: "pd.Index[int]") -> pd.DataFrame:
+    """Return the samples without some. It takes their columns one by one, so that only one is in memory twice."""
+    if not len(gone):
+        return samples
+    is_kept = ~samples.index.isin(gone)
+    index = samples.index[is_kept]
+    columns = {name: samples.pop(name).array[is_kept] for name in samples.columns.tolist()}
+    return pd.DataFrame(columns, index=index, copy=False)
 
 
 def _landed(column: "pd.Series[Any]") -> "pd.Series[Any]":

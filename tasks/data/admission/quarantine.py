@@ -23,6 +23,8 @@ LONGEST_DETAIL = 200  # characters of a message
 def unlabelled_copies(samples: pd.DataFrame, *, targets: Sequence[str]) -> pd.DataFrame:
     """Set aside copies without a label of a sample that is there with a label, or is there without one already."""
     is_unlabelled = samples[list(targets)].isna().all(axis=1)
+    if not is_unlabelled.any():
+        return _reasons(samples[:0], COPY, "")
     unlabelled, labelled = samples[is_unlabelled], samples[~is_unlabelled]
     is_copy = unlabelled.duplicated("sample_id")
     if len(unlabelled):

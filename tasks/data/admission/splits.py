@@ -17,6 +17,7 @@ from tasks.data.admission.options import Split
 from tasks.data.manifest.manifest import SPLITS, used_of
 from tasks.targets.target import Target
 
+KEYS_AT_ONCE = 100_000
 _PREFERENCE = {"heldout": 0, "val": 1, "train": 2}
 
 
@@ -86,10 +87,18 @@ def with_val(samples: pd.DataFrame, batches: Sequence[str], *, split: Callable[[
 def split_of_any_copy(samples: pd.DataFrame) -> "pd.Series[str]":
     """Return the split that the data names for a sample or a copy of it: held-out before val before train."""
     named = samples.dropna(subset=["split"])
+    if named.empty:
+        return samples["split"].astype("str")
     first = named.sort_values("split", key=lambda split: split.map(_PREFERENCE), kind="stable").drop_duplicates(
         "sample_id"
     )
     return samples["sample_id"].map(first.set_index("sample_id")["split"]).astype("str")
+
+
+def sides_of(keys: "pd.Series[str]", split: Callable[[str], str]) -> "pd.Series[str]":
+    """Return the split of each key (n,), a part of them at a time."""
+    parts = (keys.iloc[start : start + KEYS_AT_ONCE].tolist() for start in range(0, len(keys), KEYS_AT_ONCE))
+    return pd.Series([split(key) for part in parts for key in part], index=keys.index, dtype="str")
 
 
 def small_classes(manifest: pd.DataFrame, targets: Mapping[str, Target]) -> list[str]:

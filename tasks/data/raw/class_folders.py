@@ -6,7 +6,8 @@ A folder for each split may stand around the class folders, or in each of them.
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from tasks.data.raw.entries import LABEL, Entry, defect, file_entry, readable, text
+from tasks.data.raw.entries import LABEL, Entry, defect, readable, text
+from tasks.data.raw.files import file_entry
 from tasks.data.raw.usual_names import companion, split_called
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.data.raw.options import ReadingLimits
+from tasks.data.samples.contents import size_of
 from tasks.data.samples.defects import DefectError
 from tasks.data.samples.parquet_cells import UnreadableTableError
 from tasks.data.samples.samples import sample_id
@@ -63,7 +64,7 @@ def inspect_sample(
     A problem of the sample is returned as its reason; an error of the disk is raised.
     """
     try:
-        size = _num_bytes(path)
+        size = size_of(path)
         content = b"" if size > max_file_bytes else read(path)
     except PermissionError:
         return Inspection(reason="unreadable", detail="no permission to read the file")
@@ -81,10 +82,3 @@ def inspect_sample(
     except DefectError as defect:
         return Inspection(sample_id=identity, reason=defect.reason, detail=str(defect))
     return Inspection(sample_id=identity, facts=facts)
-
-
-def _num_bytes(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except NotADirectoryError:  # a row of a table: its size is known once it is read
-        return 0

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from tasks.data.raw.entries import Entry, defect, file_entry, readable, said_in_row
+from tasks.data.raw.entries import Entry, defect, readable, said_in_row
+from tasks.data.raw.files import file_entry
 from tasks.data.raw.label_rows import Row, check_columns, check_text, read_columns, read_rows
 from tasks.data.raw.nearest import Files
 from tasks.data.raw.parquet_table import list_columns

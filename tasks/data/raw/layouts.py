@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from tasks.data.raw import class_folders, label_table, parquet_table, text_file, text_table
-from tasks.data.raw.entries import NOT_A_SAMPLE, Entry, defect, file_entry, targets_among, walk
+from tasks.data.raw.entries import NOT_A_SAMPLE, Entry, defect, targets_among
+from tasks.data.raw.files import file_entry, walk
 from tasks.data.raw.label_rows import read_columns
 from tasks.data.raw.nearest import Files
 from tasks.data.raw.options import TextTables
@@ -24,7 +25,8 @@ from tasks.data.raw.usual_names import (
     is_table_of_labels,
     split_called,
 )
-from tasks.data.samples.parquet_cells import BROKEN, layout_of, stamp_of
+from tasks.data.samples.contents import read_start
+from tasks.data.samples.parquet_cells import BROKEN, UnreadableTableError, layout_of, stamp_of
 
 logger = logging.getLogger("graftline")
 
@@ -254,9 +256,8 @@ def _lists_files(path: Path, files: Files) -> bool:
     if not has_ending(path.name, ("", ".txt", ".lst", ".list", ".dat", ".json")):
         return False
     try:
-        with path.open("rb") as file:
-            start = file.read(LONGEST_START).decode("utf-8", "replace")
-    except OSError:
+        start = read_start(path, LONGEST_START).decode("utf-8", "replace")
+    except (OSError, UnreadableTableError):
         return False
 
     def fits(name: str) -> bool:

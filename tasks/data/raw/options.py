@@ -34,3 +34,11 @@ class TextTables:
             raise ValueError("text_columns names a column twice")
         if self.encoding is not None:
             known_encoding(self.encoding)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackOptions:
+    """When `ingest` packs a batch (None: never), and the mean size of a shard."""
+
+    pack_above: Count | None
+    shard_megabytes: Annotated[int, Field(ge=1, le=256)]

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from tasks.data.raw.entries import Entry
 from tasks.data.raw.usual_names import has_ending
+from tasks.data.samples.contents import read_file, size_of
+from tasks.data.samples.parquet_cells import UnreadableTableError
 from tasks.data.samples.text_cells import place_of_file
 from tasks.data.samples.text_encoding import UTF_8, encoding_of, mark_of
 
@@ -17,8 +19,8 @@ def with_encoding(batch: Path, entry: Entry, *, endings: tuple[str, ...], otherw
     if entry.reason or not (entry.is_named or has_ending(entry.path, endings)):
         return entry
     try:
-        content = b"" if file.stat().st_size > MOST_BYTES else file.read_bytes()
-    except OSError:
+        content = b"" if size_of(file) > MOST_BYTES else read_file(file)
+    except (OSError, UnreadableTableError):
         return entry  # the inspection says what is wrong with it
     encoding = UTF_8 if mark_of(content) else encoding_of(content, otherwise=otherwise)
     return replace(entry, path=place_of_file(entry.path, encoding=encoding), is_named=True)

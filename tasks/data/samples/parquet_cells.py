@@ -3,6 +3,7 @@
 A column of images holds plain bytes or, as Hugging Face datasets writes it, structs with `bytes` and `path`.
 """
 
+import os
 from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from tasks.data.samples.remote import RemoteFile
 
 NAMES = ("image", "img", "picture", "photo")
 ROWS_AT_ONCE = 1024
@@ -60,7 +63,7 @@ def read_picture(file: Path, row: int) -> bytes:
     return bytes(content)
 
 
-def read_cells(file: Path, columns: tuple[str, ...] | None, row: int, *, what: str) -> list[Any]:
+def read_cells(file: Path | RemoteFile, columns: tuple[str, ...] | None, row: int, *, what: str) -> list[Any]:
     """Return the cells of a row in some columns; None takes the column of images. `what` they are is for messages.
 
     Raises:
@@ -89,7 +92,7 @@ def read_cells(file: Path, columns: tuple[str, ...] | None, row: int, *, what: s
 
 
 @lru_cache(maxsize=16)
-def row_groups(file: Path, stamp: tuple[int, int]) -> RowGroups:
+def row_groups(file: Path | RemoteFile, stamp: tuple[int, int]) -> RowGroups:
     """Return the row groups of a file in the state of `stamp`. Raises UnreadableTableError for counts that lie."""
     return _row_groups(open_table(file))
 
@@ -103,7 +106,7 @@ def _row_groups(table: pq.ParquetFile) -> RowGroups:
 
 
 @lru_cache(maxsize=16)
-def layout_of(file: Path, stamp: tuple[int, int]) -> Layout:
+def layout_of(file: Path | RemoteFile, stamp: tuple[int, int]) -> Layout:
     """Return the layout of a file.
 
     Args:
@@ -134,34 +137,55 @@ def layout_of(file: Path, stamp: tuple[int, int]) -> Layout:
 
 @lru_cache(maxsize=KEPT_ROW_GROUPS)
 def _cells_of_group(
-    file: Path, stamp: tuple[int, int], columns: tuple[str, ...], group: int, what: str
+    file: Path | RemoteFile, stamp: tuple[int, int], columns: tuple[str, ...], group: int, what: str
 ) -> list[pa.ChunkedArray] | str:
-    """Return the columns of a row group, or the reason why they are not read, so that its next row does not try too."""
+    """Return what `cells_of_group` does, so that the next row of a group that is not read does not try too."""
+    return cells_of_group(file, columns, group, what=what)
+
+
+def cells_of_group(
+    file: Path | RemoteFile, columns: tuple[str, ...], group: int, *, what: str, most_bytes: int = MOST_GROUP_BYTES
+) -> list[pa.ChunkedArray] | str:
+    """Return the columns of a row group, or the reason why they are not read.
+
+    Args:
+        what: the cells are, for messages.
+        most_bytes: that they may hold, if that is less than MOST_GROUP_BYTES.
+    """
     table = open_table(file)
     known = table.metadata.row_group(group)
     parts = [known.column(number) for number in range(known.num_columns)]
     starts = tuple(f"{name}." for name in columns)
     # the size of the columns' pages: no cell is larger than that, but equal cells may be stored there once
     in_pages = sum(part.total_uncompressed_size for part in parts if f"{part.path_in_schema}.".startswith(starts))
-    too_many = f"its row group has more than {MOST_GROUP_BYTES} bytes of {what}: write smaller row groups"
-    if in_pages > MOST_GROUP_BYTES:
+    most = min(most_bytes, MOST_GROUP_BYTES)
+    too_many = f"its row group has more than {most} bytes of {what}: write smaller row groups"
+    if in_pages > most:
         return too_many
-    rows = min(ROWS_AT_ONCE, MOST_GROUP_BYTES // max(in_pages, 1))
+    rows = min(ROWS_AT_ONCE, most // max(in_pages, 1))
     batches, num_bytes = [], 0
     for batch in table.iter_batches(rows, row_groups=[group], columns=list(columns), use_threads=False):
         batches.append(batch)
         num_bytes += batch.nbytes
-        if num_bytes > MOST_GROUP_BYTES:
+        if num_bytes > most:
             return too_many
     return [pa.chunked_array([batch.column(name) for batch in batches]) for name in columns]
 
 
-def open_table(file: Path) -> pq.ParquetFile:
-    return pq.ParquetFile(file)
+def open_table(file: Path | RemoteFile) -> pq.ParquetFile:
+    return _open_remote(file, os.getpid()) if isinstance(file, RemoteFile) else pq.ParquetFile(file)
 
 
-def stamp_of(file: Path) -> tuple[int, int]:
-    """Return the time of a file's last change (ns) and its size (bytes)."""
+@lru_cache(maxsize=4)
+def _open_remote(file: RemoteFile, process: int) -> pq.ParquetFile:
+    """Return a table whose footer is read once; a connection does not outlive a fork."""
+    return pq.ParquetFile(file.open())
+
+
+def stamp_of(file: Path | RemoteFile) -> tuple[int, int]:
+    """Return the time of a file's last change (ns) and its size (bytes); a remote one is named by its content."""
+    if isinstance(file, RemoteFile):
+        return 0, file.size
     status = file.stat()
     return status.st_mtime_ns, status.st_size
 

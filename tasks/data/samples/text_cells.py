@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from tasks.data.samples.contents import is_file, read_file
 from tasks.data.samples.defects import DefectError
 from tasks.data.samples.parquet_cells import read_cells
 from tasks.data.samples.text_encoding import MARKS, UTF_8, is_wide, is_wide_encoding, known_encoding, mark_of
@@ -42,15 +43,15 @@ def read_text(path: Path) -> bytes:
 
     Raises:
         FileNotFoundError: there is no such file.
-        UnreadableTableError: the row cannot be read.
+        UnreadableTableError: the row, or the packed file, cannot be read.
         DefectError: the row has a cell that is not text.
     """
     try:
-        return _of_file(path.read_bytes(), encoding=None)
-    except NotADirectoryError:
+        return _of_file(read_file(path), encoding=None)
+    except (FileNotFoundError, NotADirectoryError):
         pass
-    if path.name.startswith(";") and path.parent.is_file():
-        return _of_file(path.parent.read_bytes(), encoding=known_encoding(unquote(path.name[1:])))
+    if path.name.startswith(";") and is_file(path.parent):
+        return _of_file(read_file(path.parent), encoding=known_encoding(unquote(path.name[1:])))
     file, number = path.parent.parent, path.name
     if not (number.isdecimal() and number.isascii() and file.is_file()):
         raise FileNotFoundError(path)

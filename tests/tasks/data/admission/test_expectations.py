@@ -194,3 +194,14 @@ def test_sentence_names_the_batches(manifest, samples):
 def test_pool_is_expected_to_be_nothing(manifest, samples):
     pool = samples("b", ["cat"] * 50).assign(split="pool", label=None, width=4000)
     assert broken(pd.concat([manifest, pool], ignore_index=True)) == []
+
+
+def test_long_manifest_is_examined_in_parts_with_the_same_results(manifest, monkeypatch):
+    twice = manifest["sample_id"].mask(manifest.index == 1, manifest["sample_id"][0])
+    no_hash = manifest["sample_id"].mask(manifest.index == 5, "not a hash")
+    for sample_ids in (manifest["sample_id"], twice, no_hash):
+        examined = examination(manifest.assign(sample_id=sample_ids), min_samples=25, min_image_size=32)
+        monkeypatch.undo()
+        whole = check_expectations(examined)
+        monkeypatch.setattr("tasks.data.admission.expectations.ROWS_AT_ONCE", 5)
+        assert check_expectations(examined) == whole

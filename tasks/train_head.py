@@ -195,9 +195,9 @@ def shared(
     )  # fmt: skip
     for name, comparison in compared.items():
         logger.info(
-            "%s with the heads of %s: cross-validated loss %.4f, alone %.4f (standard error of the difference %.4f), "
-            "so it %s", name, ", ".join(comparison.givers), comparison.together, comparison.alone,
-            comparison.standard_error, comparison.outcome,
+            "%s with the %s of %s: cross-validated loss %.4f, alone %.4f (standard error of the difference %.4f), "
+            "so it %s", name, comparison.given, ", ".join(comparison.givers), comparison.together,
+            comparison.alone, comparison.standard_error, comparison.outcome,
         )  # fmt: skip
     return {name: linear_head(heads[name]) if name in heads else head for name, head in fitted.items()}, compared
 

@@ -140,6 +140,8 @@ def _is_link_to_cache(root: Path, path: str, target: Path) -> bool:
 
 def readable(name: str) -> str:
     """Return the name with everything in it that is not UTF-8 written as \\xNN or \\uNNNN."""
+    if name.isascii():
+        return name
     try:
         return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:

@@ -90,6 +90,51 @@ def test_unrelated_targets_stay_alone_to_the_bit(num_labels):
         assert together["classes 0"] is alone["classes 0"]
 
 
+def nested(num_labels=80, *, num_classes=6):
+    """Vectors, a target with few labels, and one whose two classes hold three of its classes each."""
+    generator = np.random.default_rng(0)
+    vectors = generator.normal(size=(N, DIM))
+    scores = 2 * vectors[:, :8] @ generator.normal(size=(8, num_classes)) + generator.gumbel(size=(N, num_classes))
+    labels = scores.argmax(axis=1)
+    rows = np.arange(num_labels)
+    fine = Labelled(target=Classes(tuple("abcdef")), rows=rows, truths=labels[rows])
+    coarse = Labelled(target=Classes(("abc", "def")), rows=np.arange(600), truths=labels[:600] // 3)
+    return vectors, labels, {"fine": fine, "coarse": coarse}
+
+
+def test_target_learns_from_the_labels_of_a_coarser_one_where_that_pays():
+    vectors, labels, labelled = nested()
+    alone, together, comparisons = shared(vectors, labelled)
+    assert comparisons["fine"].facts()["given"] == "labels"
+    assert comparisons["fine"].is_shared
+    unseen = slice(600, N)
+
+    def accuracy(head):
+        return ((vectors[unseen] @ head.weight.T + head.bias).argmax(axis=1) == labels[unseen]).mean()
+
+    assert accuracy(together["fine"]) > accuracy(alone["fine"]) + 0.03
+
+
+def test_coarser_labels_that_say_nothing_of_the_vectors_leave_the_head_alone():
+    vectors, _, labelled = nested()
+    shuffled = vectors.copy()
+    shuffled[80:] = np.random.default_rng(1).permutation(shuffled[80:])
+    alone, together, comparisons = shared(shuffled, labelled)
+    assert not comparisons["fine"].is_shared
+    assert together["fine"] is alone["fine"]
+
+
+def test_class_without_a_label_in_the_other_folds_keeps_its_coarser_rows_out_of_them():
+    vectors, labels, labelled = nested()
+    folds = folds_of(map(str, range(N)))
+    own = labelled["fine"]
+    kept = own.only((own.truths != 5) | (folds[own.rows] == 0))
+    assert (kept.truths == 5).any()
+    _, _, comparisons = shared(vectors, labelled | {"fine": kept}, folds=folds)
+    assert comparisons["fine"].given == "labels"
+    assert comparisons["fine"].together < comparisons["fine"].alone
+
+
 def test_shared_head_does_not_depend_on_the_order_of_the_targets():
     vectors, labelled = problem("classes", "classes", "number")
     _, one, _ = shared(vectors, labelled)

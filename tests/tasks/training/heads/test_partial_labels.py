@@ -21,7 +21,7 @@ def test_class_that_is_seen_with_no_coarser_one_may_lie_in_each():
 
 def test_few_wrong_labels_hide_no_nesting_and_many_do():
     own, coarse = [0] * 50 + [1] * 50, [0] * 50 + [1] * 50
-    assert inside(own + [0], coarse + [1], num_own=2).tolist() == [[True, False], [False, True]]
+    assert inside([*own, 0], [*coarse, 1], num_own=2).tolist() == [[True, False], [False, True]]
     assert inside(own + [0] * 10, coarse + [1] * 10, num_own=2) is None
 
 

@@ -125,7 +125,7 @@ def test_coarser_labels_that_say_nothing_of_the_vectors_leave_the_head_alone():
 
 
 def test_class_without_a_label_in_the_other_folds_keeps_its_coarser_rows_out_of_them():
-    vectors, labels, labelled = nested()
+    vectors, _labels, labelled = nested()
     folds = folds_of(map(str, range(N)))
     own = labelled["fine"]
     kept = own.only((own.truths != 5) | (folds[own.rows] == 0))

@@ -15,6 +15,7 @@ from tasks.models.description import with_digest
 from tasks.models.domains import AdaptedHeads
 from tasks.models.normalisation import num_channels, running_statistics, with_statistics
 from tasks.models.weights import load_backbone
+from tasks.prediction.answers import Answerer
 
 PIXELS = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 PLAN = Plan(device="cpu", precision="fp32", execution="fused", minibatch_size=4)

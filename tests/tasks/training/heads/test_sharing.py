@@ -10,7 +10,7 @@ from tasks.targets.several import Several
 from tasks.training.heads.linear import fit_linear
 from tasks.training.heads.options import HeadOptions
 from tasks.training.heads.rows import StandardRows
-from tasks.training.heads.sharing import MOST_LABELS, NUM_FOLDS, Labelled, folds_of, share
+from tasks.training.heads.sharing import MOST_LABELS, NUM_FOLDS, Candidates, Labelled, folds_of, share
 
 OPTIONS = HeadOptions(
     head="logistic", class_weights="none", hidden_features=1, l2_strengths=[0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0],
@@ -124,15 +124,13 @@ def test_coarser_labels_that_say_nothing_of_the_vectors_leave_the_head_alone():
     assert together["fine"] is alone["fine"]
 
 
-def test_class_without_a_label_in_the_other_folds_keeps_its_coarser_rows_out_of_them():
-    vectors, _labels, labelled = nested()
-    folds = folds_of(map(str, range(N)))
-    own = labelled["fine"]
-    kept = own.only((own.truths != 5) | (folds[own.rows] == 0))
-    assert (kept.truths == 5).any()
-    _, _, comparisons = shared(vectors, labelled | {"fine": kept}, folds=folds)
-    assert comparisons["fine"].given == "labels"
-    assert comparisons["fine"].together < comparisons["fine"].alone
+def test_row_that_may_have_a_class_which_a_fold_lacks_says_nothing_there():
+    whole, learned = Classes(("cat", "dog", "car", "van")), Classes(("cat", "car", "van"))
+    classes = np.array([[True, True, False, False], [False, False, True, True], [False, False, True, True]])
+    candidates = Candidates(coarser=("sort",), rows=np.array([3, 5, 8]), classes=classes)
+    part = candidates.of(learned, whole, is_kept=np.array([True, True, False]))
+    assert part.rows.tolist() == [5]
+    assert part.classes.tolist() == [[False, True, True]]
 
 
 def test_shared_head_does_not_depend_on_the_order_of_the_targets():

@@ -16,9 +16,8 @@ from tasks.training.heads.options import ClassWeights
 from tasks.training.heads.rows import Array, Chunk, StandardRows
 
 Labels = NDArray[np.int64]
-Candidates = NDArray[
-    np.bool_
-]  # (n, num_classes): the classes that a row may have; exactly one where its label is known
+# (n, num_classes): the classes that a row may have; exactly one where its label is known
+Candidates = NDArray[np.bool_]
 
 LEAST_AGREEING = 0.95  # of the rows with both labels, so that a few wrong labels hide no nesting
 

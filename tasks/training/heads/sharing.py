@@ -249,7 +249,7 @@ class _Trial:
     ) -> Comparison:
         """Return the comparison of the results of the same folds.
 
-        Labels are facts, and a prior is a guess: only with the latter does a rise of the error within chance count.
+        Labels are facts, and a prior is a guess: a rise of the error within chance counts against the latter alone.
         """
         (losses, errors, _), (with_losses, with_errors, best) = best_of(alone), best_of(together)
         gain = losses - with_losses
@@ -327,23 +327,27 @@ class _Trial:
         """Return what the labels of coarser targets say of rows without a label of this target, at most MOST_LABELS."""
         own = self.labelled[name]
         num_own = own.target.num_outputs
-        may_be = np.ones((len(self.folds), num_own), bool)
-        givers: list[str] = []
+        inside: dict[str, NDArray[np.bool_]] = {}
         for giver, coarse in self.labelled.items() if isinstance(own.target, Classes) else ():
             if giver == name or not isinstance(coarse.target, Classes):
                 continue
             _, ours, theirs = np.intersect1d(own.rows, coarse.rows, assume_unique=True, return_indices=True)
-            inside = classes_inside(
+            found = classes_inside(
                 own.truths[ours], coarse.truths[theirs], num_own=num_own, num_coarse=coarse.target.num_outputs
             )
-            if inside is not None:
-                givers.append(giver)
-                may_be[coarse.rows] &= inside[coarse.truths]
-        may_be[own.rows] = False
-        num = may_be.sum(axis=1)
-        rows = np.flatnonzero((num > 0) & (num < num_own))
+            if found is not None:
+                inside[giver] = found
+        rows = np.unique(np.concatenate([own.rows[:0], *(self.labelled[giver].rows for giver in inside)]))
+        rows = np.setdiff1d(rows, own.rows, assume_unique=True)
         rows = rows[evenly(len(rows))]
-        return Candidates(coarser=tuple(givers) if len(rows) else (), rows=rows, classes=may_be[rows])
+        may_be = np.ones((len(rows), num_own), bool)
+        for giver, found in inside.items():
+            coarse = self.labelled[giver]
+            _, ours, theirs = np.intersect1d(rows, coarse.rows, assume_unique=True, return_indices=True)
+            may_be[ours] &= found[coarse.truths[theirs]]
+        num = may_be.sum(axis=1)
+        says = (num > 0) & (num < num_own)
+        return Candidates(coarser=tuple(inside) if says.any() else (), rows=rows[says], classes=may_be[says])
 
     def result(
         self, path: Iterable[tuple[float, Layer64]], target: Target, judged: Labelled, fold: Labelled

@@ -6,7 +6,8 @@
 - `unrelated_points`: the same where each target depends on directions of its own, for 31 and 156 labels.
 - `real_gain_points`: CIFAR-10's ten classes with 160 labels, where vehicle or animal is known for all pictures. `raw`
   has the same where one of five groups of two is known (on roads, in air or on water, pets, hoofed, small and wild),
-  and PACS: the class with 160 labels and all domains, and the domain with 160 labels and all classes.
+  for digits shown by hands (below 5 or not; five pairs), for PACS (animal, person or thing; of class and domain in one
+  either alone), and for targets of PACS that do not nest: the class with 160 labels and all domains, and the reverse.
 - `cost_of_8_over_1`: the wall seconds of `python -m tasks.train_head` with eight targets over those with one, on the
   same vectors, all labelled: the larger ratio of 1,500 rows, where sharing is tried, and of 10,000, where it is not.
 - `unlabelled_target_changes_bytes`: the bytes of the other heads that change when a target without labels is added.
@@ -42,6 +43,7 @@ from benchmarks.kit.labelled import missing
 from benchmarks.kit.machine import Claim, finish, parse_arguments, show
 from benchmarks.kit.several_targets import (
     GROUPS,
+    SORTS,
     VEHICLE_OR_ANIMAL,
     Trained,
     accuracy,
@@ -161,6 +163,17 @@ def real_gains(seeds: range, options: HeadOptions, *, most: int) -> dict[str, li
     of_class, of_domain = (indices([path.parts[place] for path in paths]) for place in (-2, -3))
     cases["pacs.class"] = vectors, {"class": of_class, "domain": of_domain}
     cases["pacs.domain"] = vectors, {"domain": of_domain, "class": of_class}
+    sort = indices([SORTS.get(path.parts[-2], "animal") for path in paths])
+    both = indices([f"{path.parts[-2]} in a {path.parts[-3]}" for path in paths])
+    cases["pacs.sorts"] = vectors, {"class": of_class, "sort": sort}
+    cases["pacs.both.class"] = vectors, {"both": both, "class": of_class}
+    cases["pacs.both.domain"] = vectors, {"both": both, "domain": of_domain}
+    if not missing("sign-digits.tar"):
+        show("hands: embedding")
+        vectors, paths, _ = pictures("sign-digits.tar", 96, most=most)
+        digits = [path.parts[-2] for path in paths]
+        cases["hands.halves"] = vectors, {"digit": indices(digits), "half": indices([str(int(d) < 5) for d in digits])}
+        cases["hands.pairs"] = vectors, {"digit": indices(digits), "pair": indices([str(int(d) // 2) for d in digits])}
     return {
         case: [real_gain(seed, *data, options) for seed in seeds] for case, data in cases.items()
     }  # the first target has few labels

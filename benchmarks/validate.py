@@ -57,7 +57,7 @@ from tasks.validate import run
 place, params = Path(sys.argv[1]), load_params(Path(sys.argv[2]))
 start = time.perf_counter()
 run(scanned=place / "scanned", batches=place / "batches.yaml", registry=place / "classes.json", out=place / "validated",
-    validate=params.validate_, scan=params.scan, modality="images")
+    validate=params.validate_, scan=params.scan, adapt=params.adapt, modality="images")
 seconds = time.perf_counter() - start
 print(json.dumps({"seconds": seconds, "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}))
 """

@@ -78,7 +78,8 @@ def run(
     manifest = read_manifest(manifests, read_batches(batches))
     is_heldout = (manifest["split"] == "heldout").to_numpy()
     rows = manifest[is_heldout].reset_index(drop=True)
-    check_slices(rows, evaluate.slices)
+    domains = domains_of(rows)
+    check_slices(rows.assign(**{DOMAIN: domains}), evaluate.slices)
     parts = parts_of(modality, evaluate.perturbations)
     model, lineage = load_bundle(candidate)
     targets = model.targets
@@ -110,7 +111,6 @@ def run(
             )
     adapted_to = {name: domains_by_target(answerer) for name, answerer in answerers.items()}
     has_domains = any(answerer.domains for answerer in answerers.values())
-    domains = domains_of(rows)
     if has_domains and DOMAIN not in evaluate.slices:
         evaluate = replace(evaluate, slices=[*evaluate.slices, DOMAIN])
     show = partial(progress, what="evaluate", unit="minibatches")
@@ -139,7 +139,7 @@ def run(
         found[name] = measure_target(
             name,
             own_rows.assign(
-                **({DOMAIN: own_domains} if has_domains else {}),
+                **({DOMAIN: own_domains} if DOMAIN in evaluate.slices else {}),
                 **({} if cluster is None else {CLUSTER: cluster[is_there].to_numpy()}),
             ),
             truths[is_there],

@@ -125,8 +125,11 @@ def types_of_facts(of_sample: Any) -> dict[str, str]:
 def _table(
     rows: list[dict[str, object]], columns: list[str], *, types: Mapping[str, str] = MappingProxyType({})
 ) -> pd.DataFrame:
-    table = pd.DataFrame(rows, columns=columns).astype({name: types.get(name, "str") for name in columns})
-    return table.sort_values(columns, kind="stable", ignore_index=True)
+    # a column at a time: from rows it takes twice as long
+    table = pd.DataFrame({
+        name: pd.Series([row.get(name) for row in rows], dtype=types.get(name, "str")) for name in columns
+    })  # fmt: skip
+    return table.sort_values("path" if table["path"].is_unique else columns, kind="stable", ignore_index=True)
 
 
 if __name__ == "__main__":

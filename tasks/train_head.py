@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
+from threadpoolctl import threadpool_limits
 
 from tasks.data.health.leaks import leaves_training
 from tasks.data.manifest.batches import read_batches
@@ -195,9 +196,9 @@ def shared(
     )  # fmt: skip
     for name, comparison in compared.items():
         logger.info(
-            "%s with the heads of %s: cross-validated loss %.4f, alone %.4f (standard error of the difference %.4f), "
-            "so it %s", name, ", ".join(comparison.givers), comparison.together, comparison.alone,
-            comparison.standard_error, comparison.outcome,
+            "%s with the %s of %s: cross-validated loss %.4f, alone %.4f (standard error of the difference %.4f), "
+            "so it %s", name, comparison.given, ", ".join(comparison.givers), comparison.together,
+            comparison.alone, comparison.standard_error, comparison.outcome,
         )  # fmt: skip
     return {name: linear_head(heads[name]) if name in heads else head for name, head in fitted.items()}, compared
 
@@ -303,10 +304,11 @@ def val_logits(head: Head, val: tuple[Vectors, Labels], *, num_outputs: int) -> 
     vectors, labels = val
     starts = range(0, len(labels), VAL_ROWS)
     parts: list[NDArray[np.floating]] = [np.empty((0, num_outputs))]
-    for start in starts:
-        chunk = vectors[start : start + VAL_ROWS]
-        check_finite(chunk)
-        parts.append(head.logits(chunk))
+    with threadpool_limits(1):  # the bits of a product depend on the number of threads that share it
+        for start in starts:
+            chunk = vectors[start : start + VAL_ROWS]
+            check_finite(chunk)
+            parts.append(head.logits(chunk))
     joined: Array = np.concatenate(parts)
     return joined
 

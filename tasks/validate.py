@@ -44,7 +44,7 @@ from tasks.data.admission.spellings import merged, plain
 from tasks.data.admission.splits import facts_of, groups_across_splits, side_of, small_classes
 from tasks.data.admission.target_kinds import decided_kinds, joined_columns, without_labels
 from tasks.data.manifest.batches import read_batches
-from tasks.data.manifest.manifest import SPLITS, used_of
+from tasks.data.manifest.manifest import SPLITS, domains_of, used_of
 from tasks.data.manifest.tables import read_table, write_table, write_text_table
 from tasks.machine.files import whole_folder, write_json
 from tasks.stage.main import main
@@ -52,6 +52,8 @@ from tasks.stage.modality import Modality, room
 from tasks.stage.params import ScanParams
 from tasks.targets.kinds import declared_of
 from tasks.targets.target import Target
+from tasks.training.alignment.options import AdaptOptions
+from tasks.training.alignment.selection import check_domains
 
 logger = logging.getLogger("graftline")
 
@@ -67,9 +69,13 @@ def run(
     out: Path,
     validate: ValidateOptions,
     scan: ScanParams,
+    adapt: AdaptOptions,
     modality: Modality,
 ) -> None:
-    """Decide which samples are used, and on which side of the split they are."""
+    """Decide which samples are used, and on which side of the split they are.
+
+    `adapt` is read for the names of the domains alone: a misspelt one is refused here, before anything is trained.
+    """
     names = read_batches(batches)
     tables = [read_scanned(scanned, batch, "samples") for batch in names]
     columns_of = {batch: table.columns for batch, table in zip(names, tables, strict=True)}
@@ -178,6 +184,7 @@ def run(
     )
     for problem in problems(report, out):
         raise ValueError(problem)
+    check_domains(sorted(domains_of(manifest[manifest["split"] != "heldout"]).unique()), adapt.targets)
 
 
 def read_scanned(scanned: Path, batch: str, kind: str) -> pd.DataFrame:

@@ -29,6 +29,7 @@ GROUPS = {
     "airplane": "air or water", "ship": "air or water", "automobile": "road", "truck": "road", "cat": "pet",
     "dog": "pet", "deer": "hoofed", "horse": "hoofed", "bird": "small and wild", "frog": "small and wild",
 }  # fmt: skip
+SORTS = {"guitar": "thing", "house": "thing", "person": "person"}  # of PACS; the other classes are animals
 VEHICLE_OR_ANIMAL = {
     name: "vehicle" if group in ("air or water", "road") else "animal" for name, group in GROUPS.items()
 }

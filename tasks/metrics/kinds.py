@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from tasks.metrics import number, ordinal, several
 from tasks.metrics.answered import Answered
+from tasks.metrics.bootstrap import Measures, intervals_of, measure_once
 from tasks.metrics.options import MeasureOptions
-from tasks.metrics.resampling import Measures, intervals_of, measure_once
 from tasks.targets.target import Target, Truths
 
 Parts = Iterator[tuple[str, NDArray[np.bool_]]]

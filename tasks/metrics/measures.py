@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.metrics.accuracy import measure_accuracy
+from tasks.metrics import classes
+from tasks.metrics.accuracy import design_effect, measure_accuracy
 from tasks.metrics.answered import Answered
-from tasks.metrics.bootstrap import intervals
+from tasks.metrics.bootstrap import intervals_of
 from tasks.metrics.calibration import reliability, squared_errors
 from tasks.metrics.kinds import measure_errors
 from tasks.metrics.options import MeasureOptions
@@ -112,23 +113,29 @@ def measure_model(
     labels, probabilities, names = truths, answered.answers, answered.target.names
     accuracy = measure_accuracy(labels=labels, probabilities=probabilities)
     _, error = reliability(labels=labels, probabilities=probabilities, num_bins=options.calibration_bins)
-    return {
+    measured: dict[str, float] = {
         "accuracy": accuracy.accuracy,
-        "accuracy_without_leaks": accuracy_of(labels[~leaked], probabilities[~leaked]),
-        "num_leaked": int(leaked.sum()),
         "macro_f1": accuracy.macro_f1,
         "log_loss": accuracy.log_loss,
         "calibration_error": error,
         "brier": float(squared_errors(labels=labels, probabilities=probabilities).mean()),
-        "intervals": intervals(
-            labels=labels,
-            probabilities=probabilities,
-            num_bins=options.calibration_bins,
-            confidence=options.confidence,
-            num_resamples=options.num_resamples,
-            generator=np.random.default_rng(seed),
-            groups=groups,
-        ),
+    }
+    intervals = intervals_of(
+        classes.measures(labels, probabilities, num_bins=options.calibration_bins),
+        measured,
+        n=len(labels),
+        num_outputs=1,
+        confidence=options.confidence,
+        num_resamples=options.num_resamples,
+        generator=np.random.default_rng(seed),
+        groups=groups,
+        design_effect=design_effect(is_right(probabilities, labels), groups),
+    )
+    return {
+        **measured,
+        "accuracy_without_leaks": accuracy_of(labels[~leaked], probabilities[~leaked]),
+        "num_leaked": int(leaked.sum()),
+        "intervals": intervals,
         "recall": {
             name: float(recall) for name, recall in zip(names, accuracy.recall, strict=True) if recall == recall
         },

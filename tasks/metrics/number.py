@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.metrics.answered import Answered
-from tasks.metrics.resampling import Measures, ratio
+from tasks.metrics.bootstrap import Measures, ratio
 from tasks.targets.number import Number
 from tasks.targets.target import Target, Truths
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from tasks.metrics.accuracy import SMALLEST
 from tasks.metrics.answered import Answered
-from tasks.metrics.resampling import Measures, ratio
+from tasks.metrics.bootstrap import Measures, ratio
 from tasks.targets.ordinal import Ordinal
 from tasks.targets.target import Target, Truths
 

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.metrics.answered import Answered
+from tasks.metrics.bootstrap import Measures, ratio
 from tasks.metrics.calibration import bins_of
-from tasks.metrics.resampling import Measures, ratio
 from tasks.targets.several import Several
 from tasks.targets.target import Target, Truths
 

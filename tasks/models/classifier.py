@@ -85,7 +85,7 @@ class Classifier(nn.Module):
         """Return the classifier for samples of a domain, which shares the weights of this one.
 
         A target that has a head of the domain answers by it, without words and at temperature 1. The others answer as
-        before. Where the domain has statistics of its own, all trunks normalise by them.
+        before: where the domain has statistics of its own, by which all trunks normalise, the others keep their trunks.
 
         Raises:
             KeyError: the classifier is not adapted to the domain.
@@ -94,13 +94,21 @@ class Classifier(nn.Module):
         if not adapted:
             raise KeyError(domain)
         assert self.domains
-        backbone, *trunks = self.domains.trunks_of(domain, self.all_trunks())
+        all_trunks, trunk_of = self.all_trunks(), dict(self.trunk_of)
+        trunks = self.domains.trunks_of(domain, all_trunks)
+        if domain in self.domains.statistics_of:
+            for number in sorted({self.trunk_of[name] for name in self.targets if name not in adapted}):
+                trunk_of |= {
+                    name: len(trunks) for name, own in self.trunk_of.items() if own == number and name not in adapted
+                }
+                trunks.append(all_trunks[number])
+        backbone, *trunks = trunks
         words = self.words.without(adapted) if self.words else None
         with torch.device("meta"):  # the heads that it is built with are replaced
             own = Classifier(
                 backbone, self.targets, hidden_features=self.hidden_features,
                 temperatures=self.temperatures | dict.fromkeys(adapted, 1.0), words=words,
-                trunks=trunks, trunk_of=self.trunk_of,
+                trunks=trunks, trunk_of=trunk_of,
             )  # fmt: skip
         heads = dict(zip(self.targets, self.heads, strict=True)) | adapted
         own.heads = nn.ModuleList(heads.values())

@@ -80,7 +80,8 @@ class Answerer:
     def of_domain(self, domain: str) -> "Answerer":
         """Return what answers to samples of a domain: see `Classifier.of_domain`.
 
-        It has the same trunks, unless the domain has statistics of its own.
+        It has the same trunks, unless the domain has statistics of its own. Then these come first, and behind them
+        those of the targets without a head of the domain.
 
         Raises:
             KeyError: the classifier is not adapted to the domain.
@@ -92,7 +93,7 @@ class Answerer:
         if domain in self._model.domains.statistics_of:
             if domain not in self._trunks_of:
                 self._trunks_of[domain] = self._ready(model)
-            own.trunks = self._trunks_of[domain]
+            own.trunks, own.trunk_of = self._trunks_of[domain], model.trunk_of
         own._model = None
         own.adapted = dict.fromkeys(self._model.domains.targets_of[domain], domain)
         return own

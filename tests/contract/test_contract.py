@@ -103,7 +103,8 @@ def test_key_that_is_declared_alone_is_all_that_the_verb_uses_of_its_section(sta
 
 
 def test_a_change_of_what_is_adapted_to_trains_nothing_again():
-    assert {each for each in STAGES if any(key.startswith("adapt") for key in declared_params(each))} == {"adapt"}
+    stages = {each for each in STAGES if any(key.startswith("adapt") for key in declared_params(each))}
+    assert stages == {"validate", "adapt"}  # validate only checks the names, and writes the same bytes
 
 
 def test_every_section_is_used_by_a_stage():

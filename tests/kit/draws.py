@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.metrics.resampling import measure_once
+from tasks.metrics.bootstrap import measure_once
 
 NUM_DRAWS = 5
 

@@ -139,6 +139,7 @@ def project(tmp_path_factory):
     made.bundle("adapted", negative=fitted, sketch=fitted)
     made.bundle("harmed", photo=tuple(-part for part in made.layers["label"]))
     made.bundle("plain")
+    made.bundle("sliced")
     return made
 
 
@@ -236,6 +237,11 @@ def test_calibration_is_measured_without_the_samples_of_adapted_domains(adapted,
 def test_domain_is_a_slice_without_being_asked_for(adapted):
     of_domain = adapted.slices[adapted.slices["column"] == "domain"]
     assert of_domain[of_domain["target"] == "label"]["value"].tolist() == ["negative", "photo"]
+
+
+def test_batch_without_a_domain_is_one_where_domains_are_slices(project):
+    of_label = project.evaluated("sliced", slices=["domain"]).slices.query("target == 'label'")
+    assert of_label[["column", "value"]].values.tolist() == [["domain", "negative"], ["domain", "photo"]]
 
 
 def test_altered_samples_of_a_domain_are_answered_by_its_head_too(adapted):

@@ -9,6 +9,7 @@ from tasks.data.admission.options import ValidateOptions
 from tasks.data.manifest.tables import read_text_table, write_table
 from tasks.data.raw.entries import FACTS
 from tasks.stage.params import ScanParams, checked
+from tasks.training.alignment.options import AdaptOptions
 from tasks.validate import run
 
 pytestmark = pytest.mark.usefixtures("great_expectations")
@@ -73,7 +74,7 @@ def register(folder, classes, version=0):
 def validate(tmp_path):
     """Runs validate; returns the folder it wrote."""
 
-    def go(*, modality="images", **changes):
+    def go(*, modality="images", adapt_to=(), **changes):
         out = tmp_path / "validated"
         run(
             scanned=tmp_path / "scanned",
@@ -82,8 +83,12 @@ def validate(tmp_path):
             out=out,
             validate=params(**changes),
             scan=SCAN,
+            adapt=AdaptOptions(
+                targets=list(adapt_to), method="auto", align="coral", weights="classifier", statistics="shared",
+                min_unlabelled=50,
+            ),
             modality=modality,
-        )
+        )  # fmt: skip
         return out
 
     return go
@@ -174,6 +179,14 @@ def test_listed_batch_that_was_not_scanned_is_named(land, validate, samples, tmp
     (tmp_path / "batches.yaml").write_text("batches: [a, b]", "utf-8")
     with pytest.raises(ValueError, match=r"b/samples\.parquet is missing, though batch b is listed"):
         validate()
+
+
+def test_misspelt_domain_to_adapt_to_is_refused_before_anything_is_trained(land, validate, samples):
+    for batch, domain in (("a", "photo"), ("b", "cartoon")):
+        land(batch, samples(batch, ["cat"] * 20 + ["dog"] * 20).assign(domain=domain))
+    validate(adapt_to=["cartoon"])
+    with pytest.raises(ValueError, match=r"adapt.targets names the domain cartoons, .* expected one of cartoon, photo"):
+        validate(adapt_to=["cartoons"])
 
 
 def test_file_name_that_looks_like_a_missing_value_stays_what_it_is(land, validate, samples):

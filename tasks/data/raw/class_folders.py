@@ -4,6 +4,7 @@ A folder for each split may stand around the class folders, or in each of them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 from tasks.data.raw.entries import LABEL, Entry, defect, readable, text
@@ -20,11 +21,12 @@ def find_files(batch: Path, files: Iterable[str], *, base: str, splits: Mapping[
         base: the path of the folder that holds the class folders, with a slash behind it, or "".
         splits: the folders in it that hold class folders themselves, with the names of their splits.
     """
+    label_of = cache(lambda folder: text(readable(folder)))
     for path in files:
         folder, _, rest = path.removeprefix(base).partition("/")
         if folder in splits and rest:
             folder, _, rest = rest.partition("/")
-        label = text(readable(folder)) if rest and path.startswith(base) else ""
+        label = label_of(folder) if rest and path.startswith(base) else ""
         yield file_entry(batch, path, {LABEL: label} if label else {}, is_walked=True)
 
 
@@ -85,11 +87,15 @@ def has_inner_splits(files: Iterable[str], *, base: str) -> bool:
 def _inside(files: Iterable[str], *, base: str, is_whole: bool = False) -> dict[str, set[str]]:
     """Return the folders in `base`, each with the folders in it; "" stands for a file where that is_whole."""
     folders: dict[str, set[str]] = {}
-    for path in files:
-        if path.startswith(base) and "/." not in f"/{path}" and not companion(path):
-            folder, *inner = path.removeprefix(base).split("/")[:-1] or [""]
-            if folder:
-                folders.setdefault(folder, set()).update(inner[:1] or [""] * is_whole)
+    filled = {
+        path.removeprefix(base).rpartition("/")[0]
+        for path in files
+        if path.startswith(base) and "/." not in f"/{path}" and not companion(path)
+    }
+    for path in filled:
+        folder, *inner = path.split("/")
+        if folder:
+            folders.setdefault(folder, set()).update(inner[:1] or [""] * is_whole)
     return folders
 
 

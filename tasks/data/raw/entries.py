@@ -83,6 +83,8 @@ def targets_among(columns: Iterable[str]) -> list[str]:
 
 def readable(name: str) -> str:
     """Return the name with everything in it that is not UTF-8 written as \\xNN or \\uNNNN."""
+    if name.isascii():
+        return name
     try:
         return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:

@@ -289,6 +289,8 @@ def _splits_of_folders(paths: Sequence[str], base: str) -> dict[str, str]:
 def _split_of(paths: Sequence[str], base: str, splits: dict[str, str], finder: Finder) -> Callable[[str], str | None]:
     """Return a function that returns the split that a path stands below, or that its table is called after."""
     has_inner = not splits and class_folders.has_inner_splits(paths, base=base)
+    if not (splits or has_inner or any(has_ending(path, finder.table_endings) for path in paths)):
+        return lambda path: None
 
     def split_of(path: str) -> str | None:
         parts = path.removeprefix(base).split("/")

@@ -1,5 +1,6 @@
 """The usual names of what lies in a batch: splits, tables of labels, and companions that nobody meant as a sample."""
 
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 SPLIT_NAMES = {
@@ -67,11 +68,16 @@ PATHS = (PATH, "file_name", "filename", "file_path", "filepath", "image_path", "
 
 def companion(path: str) -> str:
     """Return what a file is that a program wrote beside its user's files; "" for every other file."""
-    *folders, name = path.lower().split("/")
-    for folder in folders:
+    folder, _, name = path.rpartition("/")
+    return _companion_folder(folder) or COMPANIONS.get(name.lower(), "")
+
+
+@lru_cache(maxsize=2**12)
+def _companion_folder(path: str) -> str:
+    for folder in path.lower().split("/"):
         if what := COMPANION_FOLDERS.get(folder):
             return f"in the folder {folder} {what}"
-    return COMPANIONS.get(name, "")
+    return ""
 
 
 def is_table_of_labels(name: str) -> bool:

@@ -1,6 +1,7 @@
 """Which domains heads are adapted to, and which samples the methods see: as many as fit in memory and in a minute."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -29,12 +30,7 @@ def domains_to_adapt_to(domain: "pd.Series[str]", is_labelled: NDArray[np.bool_]
         num, num_missing = domain.value_counts(), domain[~is_labelled].value_counts()
         wanted = [name for name in known if num_missing.get(name, 0) >= max(options.min_unlabelled, num[name] / 2)]
         return wanted if is_labelled[~domain.isin(wanted)].any() else []
-    for name in options.targets:
-        if name not in known:
-            raise ValueError(
-                f"adapt.targets names the domain {printable(name)}, which no sample of train, val or the pool has, "
-                f"expected one of {listed(known)}: correct the spelling, or land samples of it"
-            )
+    check_domains(known, options.targets)
     wanted = [name for name in known if name in options.targets]
     if not is_labelled[~domain.isin(wanted)].any():
         others = "there is no other domain" if wanted == known else "no other domain has a label"
@@ -43,6 +39,16 @@ def domains_to_adapt_to(domain: "pd.Series[str]", is_labelled: NDArray[np.bool_]
             "another domain, or set adapt.targets to []"
         )
     return wanted
+
+
+def check_domains(known: Sequence[str], targets: Literal["auto"] | list[str]) -> None:
+    """Raise ValueError where adapt.targets names a domain that is not known."""
+    for name in [] if targets == "auto" else targets:
+        if name not in known:
+            raise ValueError(
+                f"adapt.targets names the domain {printable(name)}, which no sample of train, val or the pool has, "
+                f"expected one of {listed(known)}: correct the spelling, or land samples of it"
+            )
 
 
 def even_draw(ids: "pd.Series[str]", groups: Sequence["pd.Series[str]"], *, most: int = MOST_SAMPLES) -> Positions:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.special import expit
 
-from tasks.training.heads.rows import Array, Chunk, TrainingRows
+from tasks.training.heads.rows import Array, Chunk, StandardRows
 
 Link = Literal["softmax", "sigmoid"]
 
@@ -40,7 +40,7 @@ class CrossEntropy:
             (2, num_labels), without a label and with it.
     """
 
-    def __init__(self, rows: TrainingRows, class_weights: Array) -> None:
+    def __init__(self, rows: StandardRows, class_weights: Array) -> None:
         self.rows = rows
         self.link: Link = "softmax" if rows.labels.ndim == 1 else "sigmoid"
         self.class_weights = class_weights.astype(np.float32)
@@ -92,6 +92,16 @@ class CrossEntropy:
                 sampled += part[3]
                 centres += part[4]
         gradient /= rows.num
+        centres = self._centres(gradient, sampled, centres)
+        return Pass(loss=loss / rows.num, gradient=gradient, curvature=curvature / rows.num, centres=centres)
+
+    def _centres(self, gradient: Array, sampled: Array, centres: Array) -> Array:
+        """Return the centres of the curvature (num_outputs, dim), from a sample of the rows.
+
+        Args:
+            sampled: (num_outputs,), the sample's summed p (1 - p).
+            centres: (num_outputs, dim), the sample's vectors, summed with these weights.
+        """
         # p x over the rows is the gradient + y x, which is known: the centres are nearly that, times what the sample
         # gives
         mass = gradient + self.sums
@@ -100,7 +110,7 @@ class CrossEntropy:
         axis = 1 if self.link == "sigmoid" else None
         share = (centres * likely).sum(axis=axis, keepdims=axis is not None)
         share = share / np.maximum((sampled[:, None] * likely**2).sum(axis=axis, keepdims=axis is not None), 1e-12)
-        return Pass(loss=loss / rows.num, gradient=gradient, curvature=curvature / rows.num, centres=share * likely)
+        return np.asarray(share * likely)
 
     def _part(
         self, chunk: Chunk, weight: NDArray[np.float32], bias: NDArray[np.float32]

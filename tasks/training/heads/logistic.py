@@ -16,7 +16,7 @@ from tasks.training.heads.choice import Choice
 from tasks.training.heads.cross_entropy import CrossEntropy, Pass
 from tasks.training.heads.options import ClassWeights, HeadOptions
 from tasks.training.heads.quasi_newton import TOLERANCE, Memory, Solution, new_memory, objective, solve
-from tasks.training.heads.rows import IN_MEMORY_BYTES, Array, Labels, TrainingRows, Vectors, check_finite
+from tasks.training.heads.rows import IN_MEMORY_BYTES, Array, Labels, StandardRows, TrainingRows, Vectors, check_finite
 from tasks.training.heads.whitening import Whitening
 
 logger = logging.getLogger("graftline")
@@ -99,10 +99,17 @@ class Candidate:
 class Solver:
     """Solves for one strength after another over the same rows; whitening and the pairs of L-BFGS serve all of them."""
 
-    def __init__(self, rows: TrainingRows, class_weights: ClassWeights = "none", *, max_iterations: int) -> None:
+    def __init__(
+        self,
+        rows: StandardRows,
+        class_weights: ClassWeights = "none",
+        *,
+        max_iterations: int,
+        loss: CrossEntropy | None = None,
+    ) -> None:
         self.rows = rows
         self.max_iterations = max_iterations
-        self.loss = CrossEntropy(rows, weights_of_classes(rows, class_weights))
+        self.loss = loss or CrossEntropy(rows, weights_of_classes(rows, class_weights))
         self.whitening = rows.once("whitening", Whitening)
         self.memory = new_memory(self.loss.sums)
 
@@ -160,7 +167,7 @@ def extrapolate(points: Sequence[tuple[float, Array]], l2: float) -> Array:
     return ahead
 
 
-def weights_of_classes(rows: TrainingRows, class_weights: ClassWeights) -> Array:
+def weights_of_classes(rows: StandardRows, class_weights: ClassWeights) -> Array:
     """Return (num_classes,): the weight of a row of each class, 1 on average over the rows.
 
     For several labels: (2, num_labels), the weight of a row without each label and with it.

@@ -1,14 +1,15 @@
 """Decide which targets learn from the heads of the others, by their loss on rows that neither has seen.
 
 A target shares only where its cross-validated loss, calibrated, falls by more than one standard error (Breiman et al.
-1984) and its error does not rise. What is shared is in `prior.py`.
+1984) and its error does not rise. It learns from the labels of coarser targets, which say what classes more rows may
+have (`partial_labels.py`). Where that does not pay, the heads of the others give a prior (`prior.py`).
 """
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +19,10 @@ from tasks.targets.classes import Classes
 from tasks.targets.ordinal import Ordinal
 from tasks.targets.target import Target, Truths
 from tasks.training.heads.choice import STRONGER
-from tasks.training.heads.linear import labelled_rows, path_of
+from tasks.training.heads.linear import Layer64, labelled_rows, path_of
 from tasks.training.heads.logistic import LinearHead, val_logits
 from tasks.training.heads.options import HeadOptions
+from tasks.training.heads.partial_labels import classes_inside, path_with_candidates
 from tasks.training.heads.prior import prior_of
 from tasks.training.heads.rows import Array, StandardRows, Vectors
 
@@ -54,8 +56,9 @@ class Labelled:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """The mean cross-validated losses of a target alone and with the heads of `givers`, and the standard error of their
-    difference. `share` and `l2` are those of the best head that shares.
+    """The mean cross-validated losses of a target alone and with `givers`, and the standard error of their difference.
+
+    `share` and `l2` are those of the best head that shares; `share` is 0 where the givers give their labels.
     """
 
     alone: float
@@ -66,6 +69,7 @@ class Comparison:
     givers: tuple[str, ...]
     share: float
     l2: float
+    given: Literal["heads", "labels"]
 
     @property
     def outcome(self) -> str:
@@ -83,6 +87,7 @@ class Comparison:
             "num_labels": self.num_labels,
             "is_shared": self.is_shared,
             "with": list(self.givers),
+            **({"given": self.given} if self.given == "labels" else {}),
         }
 
 
@@ -102,7 +107,8 @@ def share(
 ) -> tuple[dict[str, LinearHead], dict[str, Comparison]]:
     """Return the heads, those that share in place of the ones alone, and the comparison of each target that was tried.
 
-    A target is tried with LEAST_LABELS to MOST_LABELS labels. Its givers are all other targets.
+    A target is tried with LEAST_LABELS to MOST_LABELS labels. Coarser targets give it their labels, or all others their
+    heads.
 
     Args:
         labelled: the targets with labels in train.
@@ -136,6 +142,24 @@ class FoldResult:
     target: Target  # of the weights
 
 
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """Rows (n,), the classes (n, num_classes) that each of them may have, and the coarser targets that say so."""
+
+    coarser: tuple[str, ...]
+    rows: Positions
+    classes: NDArray[np.bool_]
+
+    def of(self, learned: Target, whole: Target, *, is_kept: NDArray[np.bool_]) -> "Candidates":
+        """Return those that are kept for a target with some of the classes of the whole one.
+
+        A row that may have another class says nothing about these.
+        """
+        places = np.array([whole.names.index(name) for name in learned.names])
+        is_kept = is_kept & (self.classes[:, places].sum(axis=1) == self.classes.sum(axis=1))
+        return replace(self, rows=self.rows[is_kept], classes=self.classes[np.ix_(is_kept, places)])
+
+
 class _Trial:
     """The heads of all folds. The givers of a fold have seen none of its rows, and at most MOST_LABELS others."""
 
@@ -161,6 +185,12 @@ class _Trial:
         own = self.labelled[name]
         if not LEAST_LABELS <= len(own.rows) <= MOST_LABELS:
             return None
+        with_labels = self.with_labels(name)
+        return with_labels if with_labels and with_labels.is_shared else self.with_heads(name)
+
+    def with_heads(self, name: str) -> Comparison | None:
+        """Return the comparison with the prior that the heads of all other targets give."""
+        own = self.labelled[name]
         givers = tuple(other for other in self.labelled if other != name)
         comparison: Comparison | None = None
         for share_of_others in SHARES:
@@ -177,25 +207,69 @@ class _Trial:
                     break
             if not alone or len(best_of(alone)[0]) < LEAST_LABELS // 2:
                 return None
-            (losses, errors, _), (with_losses, with_errors, best) = best_of(alone), best_of(together)
-            gain = losses - with_losses
-            if comparison and with_losses.mean() >= comparison.together:
+            now = self.comparison(own, alone, together, givers, given="heads", share=share_of_others)
+            if comparison and now.together >= comparison.together:
                 continue
-            standard_error = float(gain.std(ddof=1) / np.sqrt(len(gain)))
-            fall = errors.mean() - with_errors.mean()
-            agrees = fall > 0 if len(own.rows) < FEW_LABELS else fall >= 0
-            comparison = Comparison(
-                alone=float(losses.mean()), together=float(with_losses.mean()), standard_error=standard_error,
-                num_labels=len(own.rows), is_shared=bool(gain.mean() > standard_error and agrees), givers=givers,
-                share=share_of_others, l2=self.strengths[best // len(TEMPERATURES)],
-            )  # fmt: skip
-            if gain.mean() <= 0:
+            comparison = now
+            if now.alone <= now.together:
                 break
         return comparison
 
-    def together(self, name: str, comparison: Comparison) -> LinearHead:
-        """Return the head of all rows under the prior that the other heads give."""
+    def with_labels(self, name: str) -> Comparison | None:
+        """Return the comparison with the labels of coarser targets; None where they cannot be compared."""
         own = self.labelled[name]
+        alone: list[FoldResult] = []
+        together: list[FoldResult] = []
+        more = self.candidates(name)
+        for fold in range(NUM_FOLDS) if more.coarser else ():
+            before = self.alone(name, fold)
+            if before is None:
+                continue
+            learned, judged = known(*self.split(own, fold))
+            assert learned is not None, "it was learned alone"
+            outside = more.of(learned.target, own.target, is_kept=self.folds[more.rows] != fold)
+            if not len(outside.rows):
+                return None
+            path = self.path_with(learned, outside, self.strengths, relative_tolerance=CHOICE_TOLERANCE)
+            alone.append(before)
+            together.append(self.result(path, learned.target, judged, own.only(self.folds[own.rows] == fold)))
+        if not alone or len(best_of(alone)[0]) < LEAST_LABELS // 2:
+            return None
+        return self.comparison(own, alone, together, more.coarser, given="labels")
+
+    def comparison(
+        self,
+        own: Labelled,
+        alone: Sequence[FoldResult],
+        together: Sequence[FoldResult],
+        givers: tuple[str, ...],
+        *,
+        given: Literal["heads", "labels"],
+        share: float = 0.0,
+    ) -> Comparison:
+        """Return the comparison of the results of the same folds.
+
+        Labels are facts, and a prior is a guess: a rise of the error within chance counts against the latter alone.
+        """
+        (losses, errors, _), (with_losses, with_errors, best) = best_of(alone), best_of(together)
+        gain = losses - with_losses
+        standard_error = float(gain.std(ddof=1) / np.sqrt(len(gain)))
+        fall = errors.mean() - with_errors.mean()
+        chance = float((errors - with_errors).std(ddof=1) / np.sqrt(len(gain))) if given == "labels" else 0.0
+        agrees = fall > 0 if len(own.rows) < FEW_LABELS else fall >= -chance
+        return Comparison(
+            alone=float(losses.mean()), together=float(with_losses.mean()), standard_error=standard_error,
+            num_labels=len(own.rows), is_shared=bool(gain.mean() > standard_error and agrees), givers=givers,
+            given=given, share=share, l2=self.strengths[best // len(TEMPERATURES)],
+        )  # fmt: skip
+
+    def together(self, name: str, comparison: Comparison) -> LinearHead:
+        """Return the head of all rows under the prior that the other heads give, or with the labels of the givers."""
+        own = self.labelled[name]
+        if comparison.given == "labels":
+            stronger = [strength for strength in self.strengths if strength >= comparison.l2]
+            *_, (l2, (weight, bias)) = self.path_with(own, self.candidates(name), stronger)
+            return LinearHead(weight=weight, bias=bias, l2=l2, val_log_loss=None)
         rows = labelled_rows(own.target, self.part(own.rows), own.truths, has_one_scale=self.has_one_scale)
         given = [directions(self.labelled[giver].target, self.heads[giver].weight) for giver in comparison.givers]
         prior = prior_of([weight * rows.scale for weight in given], share=comparison.share)
@@ -210,7 +284,10 @@ class _Trial:
             self._alone[name, fold] = None
             if learned is not None:
                 rows = self.rows_of(learned.rows, fold)
-                self._alone[name, fold] = self.result(learned, judged, own.only(self.folds[own.rows] == fold), rows)
+                path = self.path(learned, rows)
+                self._alone[name, fold] = self.result(
+                    path, learned.target, judged, own.only(self.folds[own.rows] == fold)
+                )
         return self._alone[name, fold]
 
     def together_in(self, name: str, fold: int, givers: Sequence[str], *, share: float) -> FoldResult:
@@ -221,24 +298,72 @@ class _Trial:
         rows = self.rows_of(learned.rows, fold)
         given = [self.giver(giver, fold) for giver in givers]
         prior = prior_of([weight * rows.scale for weight in given if weight is not None], share=share)
-        return self.result(learned, judged, own.only(self.folds[own.rows] == fold), rows.under(prior))
+        path = self.path(learned, rows.under(prior))
+        return self.result(path, learned.target, judged, own.only(self.folds[own.rows] == fold))
 
-    def result(self, learned: Labelled, judged: Labelled, fold: Labelled, rows: StandardRows) -> FoldResult:
-        path = path_of(
+    def path(self, learned: Labelled, rows: StandardRows) -> Iterator[tuple[float, Layer64]]:
+        return path_of(
             learned.target, rows, learned.truths, self.options, self.strengths, relative_tolerance=CHOICE_TOLERANCE
         )
+
+    def path_with(
+        self,
+        learned: Labelled,
+        more: Candidates,
+        l2_strengths: Sequence[float],
+        *,
+        relative_tolerance: float = 0.0,
+    ) -> Iterator[tuple[float, Layer64]]:
+        """Return the path of a target that also learns which classes more rows may have."""
+        rows, order = np.unique(np.concatenate([learned.rows, more.rows]), return_index=True)
+        classes = np.concatenate([np.eye(learned.target.num_outputs, dtype=bool)[learned.truths], more.classes])
+        return path_with_candidates(
+            StandardRows(self.part(rows), has_one_scale=self.has_one_scale), classes[order],
+            order < len(learned.rows), self.options.class_weights, l2_strengths,
+            max_iterations=self.options.max_iterations, relative_tolerance=relative_tolerance,
+        )  # fmt: skip
+
+    def candidates(self, name: str) -> Candidates:
+        """Return what the labels of coarser targets say of rows without a label of this target, at most MOST_LABELS."""
+        own = self.labelled[name]
+        num_own = own.target.num_outputs
+        inside: dict[str, NDArray[np.bool_]] = {}
+        for giver, coarse in self.labelled.items() if isinstance(own.target, Classes) else ():
+            if giver == name or not isinstance(coarse.target, Classes):
+                continue
+            _, ours, theirs = np.intersect1d(own.rows, coarse.rows, assume_unique=True, return_indices=True)
+            found = classes_inside(
+                own.truths[ours], coarse.truths[theirs], num_own=num_own, num_coarse=coarse.target.num_outputs
+            )
+            if found is not None:
+                inside[giver] = found
+        rows = np.unique(np.concatenate([own.rows[:0], *(self.labelled[giver].rows for giver in inside)]))
+        rows = np.setdiff1d(rows, own.rows, assume_unique=True)
+        rows = rows[evenly(len(rows))]
+        may_be = np.ones((len(rows), num_own), bool)
+        for giver, found in inside.items():
+            coarse = self.labelled[giver]
+            _, ours, theirs = np.intersect1d(rows, coarse.rows, assume_unique=True, return_indices=True)
+            may_be[ours] &= found[coarse.truths[theirs]]
+        num = may_be.sum(axis=1)
+        says = (num > 0) & (num < num_own)
+        return Candidates(coarser=tuple(inside) if says.any() else (), rows=rows[says], classes=may_be[says])
+
+    def result(
+        self, path: Iterable[tuple[float, Layer64]], target: Target, judged: Labelled, fold: Labelled
+    ) -> FoldResult:
         losses, errors = (np.full((len(self.strengths) * len(TEMPERATURES), len(fold.rows)), np.nan) for _ in range(2))
         places = np.isin(fold.rows, judged.rows)
         weights: list[Array] = []
         vectors = self.part(judged.rows)[: len(judged.rows)]
         for number, (_, (weight, bias)) in enumerate(path):
             logits = val_logits(weight, bias, vectors)
-            own = learned.target.errors(learned.target.answers(logits, temperature=1.0), judged.truths)
+            own = target.errors(target.answers(logits, temperature=1.0), judged.truths)
             for step, temperature in enumerate(TEMPERATURES, number * len(TEMPERATURES)):
-                losses[step, places] = learned.target.losses(logits, judged.truths, temperature=temperature)
+                losses[step, places] = target.losses(logits, judged.truths, temperature=temperature)
                 errors[step, places] = own
             weights.append(weight)
-        return FoldResult(losses=losses, errors=errors, weights=weights, target=learned.target)
+        return FoldResult(losses=losses, errors=errors, weights=weights, target=target)
 
     def giver(self, name: str, fold: int) -> Array | None:
         """Return the directions (k, dim) of a head that has seen no row of a fold; None where it has seen too few.

@@ -524,3 +524,11 @@ def test_grey_and_cmyk_jpegs_are_decoded_to_a_smaller_size_too(mode):
 
 def test_png_is_decoded_at_full_size():
     assert decode_sample(encode(Image.new("RGB", (1024, 1024)), format="PNG"), shorter_side=256).size == (1024, 1024)
+
+
+def test_jpeg_whose_brightness_is_even_and_whose_colours_differ_is_not_blank():
+    pixels = np.full((32, 32, 3), 128, np.uint8)  # in YCbCr
+    pixels[:, 16:, 1] = 220
+    assert (
+        inspect(encode(Image.frombytes("YCbCr", (32, 32), pixels.tobytes()), format="JPEG", quality=95)).mode == "RGB"
+    )

@@ -1,84 +1,49 @@
 import numpy as np
 import pytest
 
-from tasks.metrics.accuracy import measure_accuracy, wilson
-from tasks.metrics.bootstrap import intervals, metrics_of, resampled_sums
-from tasks.metrics.calibration import reliability, squared_errors
+from tasks.metrics.accuracy import wilson
+from tasks.metrics.bootstrap import intervals_of, measure_once
 
 
-def made_up(n, seed=0, num_classes=3):
-    generator = np.random.default_rng(seed)
-    probabilities = generator.dirichlet(np.ones(num_classes), n)
-    labels = np.array([generator.choice(num_classes, p=row) for row in probabilities])
-    return labels, probabilities
+def mean_of(values):
+    return lambda weights: {"mean": weights @ values / np.maximum(weights.sum(axis=1), 1)}
 
 
-def find(labels, probabilities, *, seed=0, **options):
-    options = {"num_bins": 15, "confidence": 0.95, "num_resamples": 500} | options
-    return intervals(labels=labels, probabilities=probabilities, generator=np.random.default_rng(seed), **options)
-
-
-def test_each_interval_contains_the_measured_metric():
-    labels, probabilities = made_up(3000)
-    ends = find(labels, probabilities)
-    measured = measure_accuracy(labels=labels, probabilities=probabilities)
-    expected = {name: getattr(measured, name) for name in ("accuracy", "macro_f1", "log_loss")}
-    expected["brier"] = squared_errors(labels=labels, probabilities=probabilities).mean()
-    assert set(ends) == {*expected, "calibration_error"}
-    for name, value in expected.items():
-        low, high = ends[name]
-        assert low < value < high, name
-
-
-def test_resample_that_counts_each_sample_once_has_the_metrics_of_the_samples():
-    class Once:
-        def poisson(self, mean, shape):
-            return np.ones(shape)
-
-    labels, probabilities = made_up(1500, num_classes=4)
-    resampled = metrics_of(resampled_sums(labels, probabilities, 15, num_resamples=1, generator=Once()))
-    measured = measure_accuracy(labels=labels, probabilities=probabilities)
-    _, error = reliability(labels=labels, probabilities=probabilities, num_bins=15)
-    assert resampled["macro_f1"] == pytest.approx(measured.macro_f1)
-    assert resampled["log_loss"] == pytest.approx(measured.log_loss)
-    assert resampled["calibration_error"] == pytest.approx(error)
-
-
-def test_width_of_the_log_loss_interval_follows_from_its_standard_error():
-    labels, probabilities = made_up(2000)
-    low, high = find(labels, probabilities, num_resamples=4000)["log_loss"]
-    surprise = -np.log(probabilities[np.arange(2000), labels])
-    assert (high - low) / 2 == pytest.approx(1.96 * surprise.std() / np.sqrt(2000), rel=0.1)
-
-
-def test_accuracy_of_a_flawless_model_still_has_an_interval():
-    probabilities = np.repeat([[0.9, 0.1], [0.2, 0.8]], 42, axis=0)
-    low, high = find(probabilities.argmax(axis=1), probabilities)["accuracy"]
-    assert (low, high) == wilson(84, 84, confidence=0.95)
-    assert low < 0.96
-
-
-def test_equal_seeds_give_equal_intervals_and_others_do_not():
-    labels, probabilities = made_up(300)
-    assert find(labels, probabilities, seed=1) == find(labels, probabilities, seed=1)
-    assert find(labels, probabilities, seed=1) != find(labels, probabilities, seed=2)
-
-
-def test_brier_score_of_a_sure_and_right_model_is_0_and_of_a_sure_and_wrong_one_2():
-    labels = np.array([0, 0])
-    assert squared_errors(labels=labels, probabilities=np.array([[1.0, 0.0], [0.0, 1.0]])).tolist() == [0.0, 2.0]
-
-
-def test_interval_of_samples_that_come_in_groups_is_that_of_as_many_samples_as_groups():
-    """Each of 150 samples is there ten times: the intervals are those of the 150, not narrower."""
-    generator = np.random.default_rng(0)
-    labels = generator.integers(0, 2, 150)
-    probabilities = generator.dirichlet([1, 1], 150)
-    options = {"num_bins": 5, "confidence": 0.95, "num_resamples": 1000}
-    alone = intervals(labels=labels, probabilities=probabilities, generator=np.random.default_rng(1), **options)
-    grouped = intervals(
-        labels=np.repeat(labels, 10), probabilities=np.repeat(probabilities, 10, axis=0),
-        groups=np.repeat(np.arange(150), 10), generator=np.random.default_rng(1), **options,
+def find(measures, n, *, seed=0, num_outputs=1, num_resamples=400):
+    return intervals_of(
+        measures, measure_once(measures, n=n), n=n, num_outputs=num_outputs, confidence=0.95,
+        num_resamples=num_resamples, generator=np.random.default_rng(seed),
     )  # fmt: skip
-    for name, (low, high) in alone.items():
-        assert grouped[name] == pytest.approx((low, high), abs=0.15 * (high - low)), name
+
+
+def test_interval_holds_the_true_mean_of_skewed_errors_about_as_often_as_it_says():
+    generator = np.random.default_rng(0)
+    held = []
+    for _ in range(200):
+        low, high = find(mean_of(generator.exponential(3.0, 150)), 150)["mean"]
+        held.append(low <= 3.0 <= high)
+    assert np.mean(held) == pytest.approx(0.95, abs=0.045)
+
+
+def test_share_of_answers_that_are_all_right_still_has_an_interval():
+    ends = find(lambda weights: {"all_right": np.ones(len(weights))}, 84)
+    assert ends["all_right"] == wilson(84, 84, confidence=0.95)
+
+
+def test_measure_without_a_value_has_no_interval():
+    def measures(weights):
+        return {"r2": np.full(len(weights), np.nan)}
+
+    assert measure_once(measures, n=3) == {"r2": None}
+    assert find(measures, 3) == {}
+
+
+def test_thousands_of_labels_have_fewer_resamples():
+    drawn = []
+
+    def measures(weights):
+        drawn.append(len(weights))
+        return {"hamming": weights.mean(axis=1)}
+
+    find(measures, 10_000, num_outputs=1_000, num_resamples=1_000)
+    assert sum(drawn[1:]) == 100

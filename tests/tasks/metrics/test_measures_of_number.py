@@ -3,8 +3,8 @@ import pytest
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
 from tasks.metrics.answered import Answered
+from tasks.metrics.bootstrap import measure_once
 from tasks.metrics.number import details, measures, parts
-from tasks.metrics.resampling import measure_once
 from tasks.targets.number import Number
 from tests.kit.draws import check_draws
 

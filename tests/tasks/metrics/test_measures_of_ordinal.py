@@ -3,8 +3,8 @@ import pytest
 from sklearn.metrics import accuracy_score, cohen_kappa_score, log_loss, mean_absolute_error
 
 from tasks.metrics.answered import Answered
+from tasks.metrics.bootstrap import measure_once
 from tasks.metrics.ordinal import details, measures, parts
-from tasks.metrics.resampling import measure_once
 from tasks.targets.ordinal import Ordinal
 from tests.kit.draws import check_draws
 

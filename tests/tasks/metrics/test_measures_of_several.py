@@ -3,8 +3,8 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score, hamming_loss
 
 from tasks.metrics.answered import Answered
+from tasks.metrics.bootstrap import measure_once
 from tasks.metrics.calibration import bins_of
-from tasks.metrics.resampling import measure_once
 from tasks.metrics.several import details, measures, parts
 from tasks.targets.several import Several
 from tests.kit.draws import check_draws

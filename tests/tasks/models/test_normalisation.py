@@ -15,6 +15,7 @@ from tasks.models.description import with_digest
 from tasks.models.domains import AdaptedHeads
 from tasks.models.normalisation import num_channels, running_statistics, with_statistics
 from tasks.models.weights import load_backbone
+from tasks.prediction.answers import Answerer
 
 PIXELS = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 PLAN = Plan(device="cpu", precision="fp32", execution="fused", minibatch_size=4)
@@ -77,9 +78,24 @@ def test_statistics_of_a_domain_survive_a_bundle_and_answer_for_it_alone(tmp_pat
         for name in ("cartoon", "night"):
             for one, other in zip(model.of_domain(name)(images), back.of_domain(name)(images), strict=True):
                 assert torch.equal(one, other)
-        for number, trunk in enumerate(back.of_domain("night").all_trunks()):
+        for number, trunk in enumerate(back.of_domain("night").all_trunks()[:trunks]):
             assert torch.equal(running_statistics(trunk), statistics[number])
         assert back.of_domain("cartoon").backbone is back.backbone
+
+
+@pytest.mark.parametrize("trunks", [1, 2])
+def test_target_without_a_head_of_the_domain_answers_as_it_does_elsewhere(trunks):
+    statistics = torch.stack([others(network(), seed=number) for number in range(trunks)])
+    model = adapted(statistics=statistics, trunks=trunks)
+    own = Answerer(model).of_domain("night")
+    with torch.inference_mode():
+        images = model.backbone.transform.normalize(PIXELS)
+        (animal, place), (animal_at_night, place_at_night) = model(images), model.of_domain("night")(images)
+        before, at_night = Answerer(model).answer(PIXELS), own.answer(PIXELS)
+    assert torch.equal(place_at_night, place)
+    assert not torch.allclose(animal_at_night, animal, rtol=0.1)
+    assert np.array_equal(at_night["place"], before["place"])
+    assert not np.allclose(at_night["animal"], before["animal"], rtol=0.1)
 
 
 def test_bundle_without_such_statistics_says_nothing_of_them(tmp_path):

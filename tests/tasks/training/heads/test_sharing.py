@@ -10,7 +10,7 @@ from tasks.targets.several import Several
 from tasks.training.heads.linear import fit_linear
 from tasks.training.heads.options import HeadOptions
 from tasks.training.heads.rows import StandardRows
-from tasks.training.heads.sharing import MOST_LABELS, NUM_FOLDS, Labelled, folds_of, share
+from tasks.training.heads.sharing import MOST_LABELS, NUM_FOLDS, Candidates, Labelled, folds_of, share
 
 OPTIONS = HeadOptions(
     head="logistic", class_weights="none", hidden_features=1, l2_strengths=[0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0],
@@ -88,6 +88,49 @@ def test_unrelated_targets_stay_alone_to_the_bit(num_labels):
         )
         assert not comparisons["classes 0"].is_shared
         assert together["classes 0"] is alone["classes 0"]
+
+
+def nested(num_labels=80, *, num_classes=6):
+    """Vectors, a target with few labels, and one whose two classes hold three of its classes each."""
+    generator = np.random.default_rng(0)
+    vectors = generator.normal(size=(N, DIM))
+    scores = 2 * vectors[:, :8] @ generator.normal(size=(8, num_classes)) + generator.gumbel(size=(N, num_classes))
+    labels = scores.argmax(axis=1)
+    rows = np.arange(num_labels)
+    fine = Labelled(target=Classes(tuple("abcdef")), rows=rows, truths=labels[rows])
+    coarse = Labelled(target=Classes(("abc", "def")), rows=np.arange(600), truths=labels[:600] // 3)
+    return vectors, labels, {"fine": fine, "coarse": coarse}
+
+
+def test_target_learns_from_the_labels_of_a_coarser_one_where_that_pays():
+    vectors, labels, labelled = nested()
+    alone, together, comparisons = shared(vectors, labelled)
+    assert comparisons["fine"].facts()["given"] == "labels"
+    assert comparisons["fine"].is_shared
+    unseen = slice(600, N)
+
+    def accuracy(head):
+        return ((vectors[unseen] @ head.weight.T + head.bias).argmax(axis=1) == labels[unseen]).mean()
+
+    assert accuracy(together["fine"]) > accuracy(alone["fine"]) + 0.03
+
+
+def test_coarser_labels_that_say_nothing_of_the_vectors_leave_the_head_alone():
+    vectors, _, labelled = nested()
+    shuffled = vectors.copy()
+    shuffled[80:] = np.random.default_rng(1).permutation(shuffled[80:])
+    alone, together, comparisons = shared(shuffled, labelled)
+    assert not comparisons["fine"].is_shared
+    assert together["fine"] is alone["fine"]
+
+
+def test_row_that_may_have_a_class_which_a_fold_lacks_says_nothing_there():
+    whole, learned = Classes(("cat", "dog", "car", "van")), Classes(("cat", "car", "van"))
+    classes = np.array([[True, True, False, False], [False, False, True, True], [False, False, True, True]])
+    candidates = Candidates(coarser=("sort",), rows=np.array([3, 5, 8]), classes=classes)
+    part = candidates.of(learned, whole, is_kept=np.array([True, True, False]))
+    assert part.rows.tolist() == [5]
+    assert part.classes.tolist() == [[False, True, True]]
 
 
 def test_shared_head_does_not_depend_on_the_order_of_the_targets():

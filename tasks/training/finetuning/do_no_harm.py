@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from tasks.metrics.significance import paired_t_test
 from tasks.targets.classes import Classes
 from tasks.targets.head import Factors
-from tasks.targets.number import Number
 from tasks.targets.target import Target
 from tasks.training.finetuning.path import FINETUNED, HEAD, MIDDLE, SHARES
 from tasks.training.heads.joining import join
+from tasks.training.heads.mixture import log_likelihood
 from tasks.training.loop.fit import History
 from tasks.training.loop.scores import Total
 
@@ -77,11 +77,8 @@ class Judged:
         return judged
 
     def log_likelihood(self) -> float:
-        """Return that of the labels of val, in nats: of a number with the deviation that fits its errors best."""
-        total = float(self.losses.sum())
-        if isinstance(self.target, Number):
-            return -len(self.losses) / 2 * float(np.log(max(total, np.finfo(float).tiny)))
-        return -total
+        """Return that of the labels of val, in nats."""
+        return log_likelihood(self.target, self.losses)
 
     def on_val(self) -> OnVal:
         loss, accuracy = float(self.losses.sum() / len(self.losses)), float(self.hits.mean())

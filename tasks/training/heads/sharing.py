@@ -19,7 +19,7 @@ from tasks.targets.ordinal import Ordinal
 from tasks.targets.target import Target, Truths
 from tasks.training.heads.choice import STRONGER
 from tasks.training.heads.linear import labelled_rows, path_of
-from tasks.training.heads.logistic import LinearHead, val_logits
+from tasks.training.heads.logistic import LinearHead, scaled, val_logits
 from tasks.training.heads.options import HeadOptions
 from tasks.training.heads.prior import prior_of
 from tasks.training.heads.rows import Array, StandardRows, Vectors
@@ -99,6 +99,7 @@ def share(
     options: HeadOptions,
     *,
     cautious: bool = False,
+    part_dims: Sequence[int] = (),
 ) -> tuple[dict[str, LinearHead], dict[str, Comparison]]:
     """Return the heads, those that share in place of the ones alone, and the comparison of each target that was tried.
 
@@ -109,12 +110,12 @@ def share(
         heads: the head of each target alone.
         part: the vectors of some rows of the manifest.
         folds: the fold (n,) of every row of the manifest.
-        cautious: as the heads alone were fitted, see `fit_head`.
+        cautious, part_dims: as the heads alone were fitted, see `fit_head`.
     """
     if len(labelled) < 2:
         return dict(heads), {}
     with threadpool_limits(1):
-        trial = _Trial(labelled, heads, part, folds, options, cautious=cautious)
+        trial = _Trial(labelled, heads, part, folds, options, cautious=cautious, part_dims=part_dims)
         comparisons = {name: trial.compare(name) for name in labelled}
         tried = {name: comparison for name, comparison in comparisons.items() if comparison}
         chosen = dict(heads)
@@ -148,9 +149,11 @@ class _Trial:
         options: HeadOptions,
         *,
         cautious: bool,
+        part_dims: Sequence[int],
     ) -> None:
         self.labelled, self.heads, self.part, self.folds = labelled, heads, part, folds
-        self.options, self.has_one_scale = options, cautious
+        self.options = options
+        self.part_dims = scaled(part(np.empty(0, np.intp)), part_dims, cautious)
         stronger = STRONGER if cautious else ()
         self.strengths = sorted({*options.l2_strengths, *stronger}, reverse=True)[::EVERY]
         self._rows: dict[tuple[bytes, int], StandardRows] = {}
@@ -196,7 +199,7 @@ class _Trial:
     def together(self, name: str, comparison: Comparison) -> LinearHead:
         """Return the head of all rows under the prior that the other heads give."""
         own = self.labelled[name]
-        rows = labelled_rows(own.target, self.part(own.rows), own.truths, has_one_scale=self.has_one_scale)
+        rows = labelled_rows(own.target, self.part(own.rows), own.truths, part_dims=self.part_dims)
         given = [directions(self.labelled[giver].target, self.heads[giver].weight) for giver in comparison.givers]
         prior = prior_of([weight * rows.scale for weight in given], share=comparison.share)
         [(l2, (weight, bias))] = path_of(own.target, rows.under(prior), own.truths, self.options, [comparison.l2])
@@ -267,7 +270,7 @@ class _Trial:
         if known is None:
             while len(self._rows) >= NUM_FOLDS:
                 del self._rows[next(iter(self._rows))]
-            known = StandardRows(self.part(rows), has_one_scale=self.has_one_scale)
+            known = StandardRows(self.part(rows), part_dims=self.part_dims)
         self._rows[key] = known
         return known
 

@@ -18,7 +18,7 @@ from tasks.data.admission.options import Split
 from tasks.data.admission.splits import side_of
 from tasks.data.samples.samples import sample_id
 from tasks.images.decode import decode_sample
-from tasks.models.backbone import Backbone, Features
+from tasks.models.backbone import Backbone, Features, features_of_depths
 from tasks.models.options import Library
 from tasks.models.weights import RANDOM, load_backbone
 
@@ -42,12 +42,13 @@ class Network:
     features: Features
     image_size: int
     library: Library = "torchvision"
+    power: float = 1.0
 
     def load(self, *, is_pretrained: bool = True) -> Backbone:
         weights = self.weights if is_pretrained else RANDOM
         return load_backbone(
             self.architecture, weights=weights, library=self.library, features=self.features,
-            image_size=self.image_size,
+            image_size=self.image_size, power=self.power,
         )  # fmt: skip
 
 
@@ -82,7 +83,12 @@ class Labelled:
 
 
 def squeezenet(image_size: int) -> Network:
-    return Network(architecture="squeezenet1_1", weights=str(SQUEEZENET), features="penultimate", image_size=image_size)
+    """Return SqueezeNet as `tasks.propose` proposes it."""
+    architecture = "squeezenet1_1"
+    return Network(
+        architecture=architecture, weights=str(SQUEEZENET), features=features_of_depths(architecture),
+        image_size=image_size, power=0.5,
+    )  # fmt: skip
 
 
 def missing(tar: str) -> str | None:
@@ -96,7 +102,7 @@ def read_digits() -> Labelled:
     from sklearn.datasets import load_digits
 
     parts = ["stage2", "stage3", "stage4", "conv5"]
-    network = Network(architecture="shufflenet_v2_x1_0", weights=str(GLYPHS), features=parts, image_size=32)
+    network = Network(architecture="shufflenet_v2_x1_0", weights=str(GLYPHS), features=parts, image_size=32, power=0.5)
     transform = network.load().transform
     data = load_digits()
     scans = [Image.fromarray(np.round(scan * (255 / 16)).astype(np.uint8)).convert("RGB") for scan in data.images]

@@ -46,8 +46,8 @@ class StandardRows:
     them is then shared.
 
     Args:
-        part_dims: how many features each part of a vector has, where the features of a part are divided by one number,
-            which makes their mean variance 1.
+        part_dims: how many features each part of a vector has, where the features of a part are divided by one number.
+            Then the parts have the same variance in all, and features a mean variance of 1.
         num_outputs: of the head that is trained on them; with many, chunks have fewer rows.
 
     Raises:
@@ -78,7 +78,8 @@ class StandardRows:
         self.mean, self.scale = self._moments()
         if self.part_dims:
             parts = np.split(self.scale, np.cumsum(self.part_dims)[:-1])
-            self.scale = np.concatenate([np.full_like(part, np.sqrt((part**2).mean())) for part in parts])
+            sums = [(part**2).sum() * len(parts) / self.dim for part in parts]
+            self.scale = np.repeat(np.sqrt(sums), self.part_dims)
         fits = self.num * self.dim * 4 <= in_memory_bytes
         # one array, for which the system has large pages: to fill it is three times as fast as an array a chunk
         self._kept: NDArray[np.float32] | None = np.empty(self.shape, np.float32) if fits else None

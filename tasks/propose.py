@@ -215,7 +215,7 @@ def propose(facts: Facts, *, preset: str, current: Mapping[str, Any], backbones:
                 key="backbone.features", value=network.features,
                 why="early layers help where pictures are far from ImageNet, and val decides how much they count",
             ),
-            Change(key="backbone.power", value=0.5, why="square roots of features made the head better on any pictures"),
+            Change(key="backbone.power", value=0.5, why="square roots of features make the head better"),
             Change(
                 key="backbone.image_size", value=size,
                 why=f"the pictures have {facts.side} px; the network's own {network.image_size} px only cost time",

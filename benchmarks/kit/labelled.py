@@ -6,7 +6,7 @@ The images are decoded once. So no method pays for it, and all processes map the
 import json
 import tarfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePath
 from typing import Self
 
@@ -51,6 +51,11 @@ class Network:
             image_size=self.image_size, power=self.power,
         )  # fmt: skip
 
+    def at_depths(self) -> Self:
+        """Return the network with square roots of features of several depths, as `tasks.propose` proposes it."""
+        is_joined = not isinstance(self.features, str)
+        return replace(self, features=self.features if is_joined else features_of_depths(self.architecture), power=0.5)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
@@ -83,12 +88,7 @@ class Labelled:
 
 
 def squeezenet(image_size: int) -> Network:
-    """Return SqueezeNet as `tasks.propose` proposes it."""
-    architecture = "squeezenet1_1"
-    return Network(
-        architecture=architecture, weights=str(SQUEEZENET), features=features_of_depths(architecture),
-        image_size=image_size, power=0.5,
-    )  # fmt: skip
+    return Network(architecture="squeezenet1_1", weights=str(SQUEEZENET), features="penultimate", image_size=image_size)
 
 
 def missing(tar: str) -> str | None:
@@ -102,7 +102,7 @@ def read_digits() -> Labelled:
     from sklearn.datasets import load_digits
 
     parts = ["stage2", "stage3", "stage4", "conv5"]
-    network = Network(architecture="shufflenet_v2_x1_0", weights=str(GLYPHS), features=parts, image_size=32, power=0.5)
+    network = Network(architecture="shufflenet_v2_x1_0", weights=str(GLYPHS), features=parts, image_size=32)
     transform = network.load().transform
     data = load_digits()
     scans = [Image.fromarray(np.round(scan * (255 / 16)).astype(np.uint8)).convert("RGB") for scan in data.images]

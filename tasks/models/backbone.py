@@ -30,8 +30,8 @@ class Backbone(nn.Module):
     - "pooled": the mean of its last feature map over all positions;
     - names of submodules: their outputs, averaged over all positions and concatenated (features of several depths).
 
-    With a `power` p below 1, each feature x becomes about x |x|^(p - 1): a square root for 0.5, which makes the features
-    of strong and weak maps vary alike (Perronnin et al. 2010, "Improving the Fisher Kernel").
+    With a `power` p below 1, each feature x becomes about x |x|^(p - 1): a square root for 0.5. It tames large features
+    (Perronnin et al. 2010, "Improving the Fisher Kernel").
 
     `library` is where the network comes from, and `config` what else it is built from: of transformers its config.json.
 

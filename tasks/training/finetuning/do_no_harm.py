@@ -13,7 +13,6 @@ from tasks.targets.head import Factors
 from tasks.targets.target import Target
 from tasks.training.finetuning.path import FINETUNED, HEAD, MIDDLE, SHARES
 from tasks.training.heads.joining import join
-from tasks.training.heads.mixture import log_likelihood
 from tasks.training.loop.fit import History
 from tasks.training.loop.scores import Total
 
@@ -78,7 +77,7 @@ class Judged:
 
     def log_likelihood(self) -> float:
         """Return that of the labels of val, in nats."""
-        return log_likelihood(self.target, self.losses)
+        return self.target.log_likelihood(self.losses)
 
     def on_val(self) -> OnVal:
         loss, accuracy = float(self.losses.sum() / len(self.losses)), float(self.hits.mean())

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.targets.classes import Classes
-from tasks.targets.number import Number
 from tasks.targets.target import Target, Truths
 from tasks.training.heads.linear import Layer64, fit_linear
 from tasks.training.heads.logistic import LinearHead, all_val_logits
@@ -115,12 +114,4 @@ def log_likelihood_of(target: Target, logits: Array, truths: Labels) -> float:
     if not len(truths):
         return 0.0
     known, temperature = target.calibrate(logits, truths)
-    return log_likelihood(target, np.asarray(known.losses(logits, truths, temperature=temperature), np.float64))
-
-
-def log_likelihood(target: Target, losses: Array) -> float:
-    """Return that of truths with losses (n,), in nats: of a number with the deviation that fits its errors best."""
-    total = float(losses.sum())
-    if isinstance(target, Number):
-        return -len(losses) / 2 * float(np.log(max(total, np.finfo(float).tiny)))
-    return -total
+    return known.log_likelihood(np.asarray(known.losses(logits, truths, temperature=temperature), np.float64))

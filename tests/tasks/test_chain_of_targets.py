@@ -137,6 +137,13 @@ def test_predict_says_every_kind(chain, tmp_path):
     assert set(json.loads(by_target["traits"]["label"])) <= {"even", "loop"}
 
 
+def test_every_kind_has_a_head_on_several_depths_and_the_page_says_how_much_they_count(chain):
+    shares = chain.json("head/head.json")["share_of_all_depths"]
+    assert shares
+    page = " ".join((chain.folder / "report.html").read_text("utf-8").split())
+    assert page.count("one on features of all depths of the network counts") == len(shares)
+
+
 def test_page_has_a_section_for_each_target(chain):
     page = (chain.folder / "report.html").read_text("utf-8")
     for name in KINDS:

@@ -125,7 +125,7 @@ def test_head_says_how_much_all_depths_count_where_features_are_powers(inputs):
         folder / "embeddings/a.safetensors", [wide.astype(np.float16)], shape=wide.shape, recipe="r", part_dims=[3, 3]
     )
     assert accuracy(train(folder), manifest, wide, "heldout") > 0.9
-    assert json.loads((folder / "head/head.json").read_text("utf-8"))["share_of_all_depths"]["label"] > 0.9
+    assert json.loads((folder / "head/head.json").read_text("utf-8"))["share_of_all_depths"]["label"] > 0.5
 
 
 def test_held_out_labels_have_no_influence(inputs):

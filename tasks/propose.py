@@ -53,7 +53,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "backbone.architecture": "shufflenet_v2_x1_0",
         "backbone.weights": "backbones/glyphs.safetensors",
         "backbone.features": ["stage2", "stage3", "stage4", "conv5"],
-        "backbone.power": 1.0,
         "backbone.image_size": None,
         "finetune.flip": False,
         "finetune.unfreeze": 4,
@@ -64,7 +63,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "photographs": {
         "modality": "images",
         "backbone.features": "penultimate",
-        "backbone.power": 0.5,
         "backbone.image_size": None,
         "finetune.flip": True,
         "finetune.unfreeze": 4,
@@ -110,13 +108,6 @@ class Weights:
     weights: str  # as in backbone.weights
     image_size: int  # px, of its own transform
     why: str
-
-    @property
-    def features(self) -> Any:
-        """Return what backbone.features may be, to read the network at several depths."""
-        from tasks.models.backbone import features_of_depths
-
-        return features_of_depths(self.architecture)
 
 
 def run(
@@ -211,11 +202,7 @@ def propose(facts: Facts, *, preset: str, current: Mapping[str, Any], backbones:
         wanted = [
             Change(key="backbone.architecture", value=network.architecture, why=f"{seen}; {network.why}"),
             Change(key="backbone.weights", value=network.weights, why=network.why),
-            Change(
-                key="backbone.features", value=network.features,
-                why="early layers help where pictures are far from ImageNet, and val decides how much they count",
-            ),
-            Change(key="backbone.power", value=0.5, why="square roots of features make the head better"),
+            Change(key="backbone.features", value="penultimate", why=f"what {network.architecture} classifies by"),
             Change(
                 key="backbone.image_size", value=size,
                 why=f"the pictures have {facts.side} px; the network's own {network.image_size} px only cost time",

@@ -18,7 +18,7 @@ from tasks.data.admission.options import Split
 from tasks.data.admission.splits import side_of
 from tasks.data.samples.samples import sample_id
 from tasks.images.decode import decode_sample
-from tasks.models.backbone import Backbone, Features, features_of_depths
+from tasks.models.backbone import Backbone, Features
 from tasks.models.options import Library
 from tasks.models.weights import RANDOM, load_backbone
 
@@ -52,9 +52,9 @@ class Network:
         )  # fmt: skip
 
     def at_depths(self) -> Self:
-        """Return the network with square roots of features of several depths, as `tasks.propose` proposes it."""
-        is_joined = not isinstance(self.features, str)
-        return replace(self, features=self.features if is_joined else features_of_depths(self.architecture), power=0.5)
+        """Return the network with square roots of features of several depths: of SqueezeNet those that end its quarters."""
+        quarters = ["features.4", "features.7", "features.10", "features.12"]
+        return replace(self, features=quarters if isinstance(self.features, str) else self.features, power=0.5)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,6 @@ from tasks.models.architecture import build_network, build_network_outline, clas
 from tasks.models.libraries import networks_of
 from tasks.models.options import Library
 
-NORMALISATION = (nn.BatchNorm2d, nn.LayerNorm)
-NUM_DEPTHS = 4
 SMALL = 0.01  # features are tens in a network without normalisation, about 1 in others
 
 Features = Literal["penultimate", "pooled"] | Sequence[str]
@@ -109,7 +107,7 @@ class Backbone(nn.Module):
         """
         blocks: list[nn.ModuleList] = []
         for part in _parts(self.network):
-            if isinstance(part, NORMALISATION) and blocks:
+            if isinstance(part, nn.BatchNorm2d | nn.LayerNorm) and blocks:
                 blocks[-1].append(part)
             else:
                 blocks.append(nn.ModuleList([part]))
@@ -225,28 +223,9 @@ def mean_over_positions(features: Tensor, *, is_channels_last: bool = False, num
     return features
 
 
-def features_of_depths(architecture: str) -> Features:
-    """Return what `features` may be to read a torchvision network at several depths.
-
-    They are the parts that end the quarters of its blocks; its first layer does not count. Where one of these is a bare
-    layer, whose activation follows, it is "penultimate".
-    """
-    network = build_network_outline(architecture)
-    network.set_submodule(classification_layer(network), nn.Identity())
-    parts = [(name, part) for name, part in _named_parts(network) if not isinstance(part, NORMALISATION)][1:]
-    ends = sorted({-(-len(parts) * quarter // NUM_DEPTHS) for quarter in range(1, NUM_DEPTHS + 1)})
-    chosen = [parts[end - 1] for end in ends]
-    is_bare = any(isinstance(part, nn.Conv2d | nn.Linear) for _, part in chosen)
-    return "penultimate" if is_bare else [name for name, _ in chosen]
-
-
 def _parts(module: nn.Module) -> Iterator[nn.Module]:
-    return (part for _, part in _named_parts(module))
-
-
-def _named_parts(module: nn.Module, before: str = "") -> Iterator[tuple[str, nn.Module]]:
-    for name, child in module.named_children():
+    for child in module.children():
         if type(child) in (nn.Sequential, nn.ModuleList) or type(child).__name__.endswith(("Stage", "Encoder")):
-            yield from _named_parts(child, f"{before}{name}.")
+            yield from _parts(child)
         elif any(True for _ in child.parameters()):
-            yield before + name, child
+            yield child

@@ -49,8 +49,7 @@ def test_colour_gets_an_imagenet_network_whose_input_is_near_the_size_of_the_pic
         "preset": "photographs",
         "backbone.architecture": "squeezenet1_1",
         "backbone.weights": f"{workspace}/backbones/squeezenet1_1-imagenet.safetensors",
-        "backbone.features": ["features.4", "features.7", "features.10", "features.12"],
-        "backbone.power": 0.5,
+        "backbone.features": "penultimate",
         "backbone.image_size": 96,
         "finetune.flip": True,
     }

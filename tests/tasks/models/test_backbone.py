@@ -11,7 +11,7 @@ from torchvision import models
 
 from tasks.embedding.fusion import trace
 from tasks.images.transform import Transform
-from tasks.models.backbone import Backbone, features_of_depths, signed_power
+from tasks.models.backbone import Backbone, signed_power
 from tasks.models.weights import load_backbone, load_weights
 
 # The architecture: its last classification layer, an image size (px) that it can take, the dimension of that layer's
@@ -221,17 +221,6 @@ def test_traced_network_computes_the_same_powers(small):
 
 def test_only_a_power_changes_the_fingerprint(small):
     assert small(power=1.0).fingerprint() == small().fingerprint() != small(power=0.5).fingerprint()
-
-
-@pytest.mark.parametrize(
-    ("architecture", "expected"),
-    [
-        ("resnet18", ["layer1.1", "layer2.1", "layer3.1", "layer4.1"]),
-        ("vgg11", "penultimate"),  # its blocks are bare layers
-    ],
-)
-def test_depths_end_the_quarters_of_the_blocks(architecture, expected):
-    assert features_of_depths(architecture) == expected
 
 
 def test_features_of_an_image_do_not_depend_on_its_neighbours(small):

@@ -52,7 +52,7 @@ class Network:
         )  # fmt: skip
 
     def at_depths(self) -> Self:
-        """Return the network with square roots of features of several depths: of SqueezeNet those that end its quarters."""
+        """Return the network with square roots of features of several depths; SqueezeNet's end its quarters."""
         quarters = ["features.4", "features.7", "features.10", "features.12"]
         return replace(self, features=quarters if isinstance(self.features, str) else self.features, power=0.5)
 

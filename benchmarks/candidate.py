@@ -222,7 +222,7 @@ def judged(logits: NDArray[np.float32], labels: NDArray[np.int64], target: Class
     return Judged.of(total, {TARGET: target})[TARGET]
 
 
-def accuracy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+def accuracy(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
     return float((likeliest(logits) == labels).mean())
 
 

@@ -78,7 +78,8 @@ def run(
     )  # fmt: skip
     with whole_file(out) as path:
         vectors = (looks.vectors for looks in kept.looks(samples.ids))
-        write_embeddings(path, vectors, shape=(len(rows), embedder.dim), recipe=fingerprint)
+        part_dims = model.backbone.part_dims if model.backbone.power != 1 else ()
+        write_embeddings(path, vectors, shape=(len(rows), embedder.dim), recipe=fingerprint, part_dims=part_dims)
     marks = kept.all_marks(samples.ids)
     with whole_file(hashes) as path:
         bits = (looks.hashes for looks in kept.looks(samples.ids))

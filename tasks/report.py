@@ -61,7 +61,7 @@ def run(
     epochs = pd.read_csv(training / "curves.csv")
     validation = read_json(validated / "validation.json")
     health = read_json(audit / "audit.json")
-    subject = read_json(evaluation / "subject.json")
+    subject, of_head = read_json(evaluation / "subject.json"), read_json(head / "head.json")
     answered = set(predictions["target"])  # a target has no head where all its labels of train leaked
     targets = {
         name: target for name, target in targets_of(read_json(validated / "classes.json")).items() if name in answered
@@ -137,7 +137,8 @@ def run(
         "quarantine": previews.of_ledger(newest.head(report.max_quarantined_rows)),
         "num_set_aside": len(labels),
         "set_aside": newest_first(labels, names).head(report.max_quarantined_rows).to_dict("records"),
-        "sharing": read_json(head / "head.json").get("sharing", {}),
+        "sharing": of_head.get("sharing", {}),
+        "shares_of_depths": of_head.get("share_of_all_depths", {}),
         "finetuning": read_json(training / "finetuning.json"),
         # an accuracy over several targets says nothing: each has its own
         "curves": {measure: curves(epochs, measure) for measure in LINES if measure == "loss" or len(targets) == 1},

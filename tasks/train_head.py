@@ -1,7 +1,7 @@
 """Manifest, embeddings, leaks and texts in; a head for every target, chosen and calibrated on val, out."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -32,7 +32,8 @@ from tasks.text.words import MOST_TERMS, Vocabulary, fit_vocabulary, save_vocabu
 from tasks.training.heads.centroid import fit_centroids
 from tasks.training.heads.joining import join
 from tasks.training.heads.linear import fit_linear
-from tasks.training.heads.logistic import LinearHead
+from tasks.training.heads.logistic import LinearHead, scaled
+from tasks.training.heads.mixture import fit_depths, fit_few
 from tasks.training.heads.options import HeadOptions
 from tasks.training.heads.rows import Array, Labels, StandardRows, Vectors, check_finite
 from tasks.training.heads.sharing import Comparison, Labelled, folds_of, share
@@ -81,8 +82,9 @@ def run(
 
     @lru_cache(maxsize=1)  # targets on the same rows share what is known of them
     def standard(rows: bytes) -> StandardRows:
-        has_one_scale = is_cautious and train_head.head == "logistic"  # as each kind of head takes them alone
-        return StandardRows(vectors.part(np.frombuffer(rows, np.intp)), has_one_scale=has_one_scale)
+        part = vectors.part(np.frombuffer(rows, np.intp))
+        is_logistic = train_head.head == "logistic"  # as each kind of head takes them alone
+        return StandardRows(part, part_dims=scaled(part, vectors.part_dims, is_cautious) if is_logistic else ())
 
     @lru_cache(maxsize=1)
     def judges(rows: bytes) -> Vectors:
@@ -95,11 +97,13 @@ def run(
         try:
             fitted[name] = fit(
                 part.target, (known, part.truths), (judges(val[name].rows.tobytes()), val[name].truths), train_head,
-                cautious=is_cautious, seed=seed,
+                cautious=is_cautious, part_dims=vectors.part_dims, seed=seed,
             )  # fmt: skip
         except ValueError as error:
             raise ValueError(f"target {name}: {error}") from error
-    fitted, compared = shared(fitted, train, manifest, vectors.part, train_head, cautious=is_cautious)
+    fitted, compared = shared(
+        fitted, train, manifest, vectors.part, train_head, cautious=is_cautious, part_dims=vectors.part_dims
+    )
     heads: dict[str, Head] = {}
     targets: dict[str, Target] = {}
     facts: dict[str, dict[str, Any]] = {"l2": {}, "val_log_loss": {}}
@@ -128,6 +132,13 @@ def run(
             "trained the %s head of %s on %s vectors: %s%s, temperature %.3f", train_head.head, name,
             f"{len(part.rows):,}", "" if l2 is None else f"l2 {l2:g}, ", summary, head.temperature,
         )  # fmt: skip
+    shares = {name: head.share_of_depths for name, head in fitted.items() if head.share_of_depths is not None}
+    if shares:
+        facts["share_of_all_depths"] = shares
+        logger.info(
+            "val lets features of all depths count %s, beside those of the last depth alone",
+            ", ".join(f"{share:.0%} ({name})" for name, share in shares.items()),
+        )
     if compared:
         facts["sharing"] = {name: comparison.facts() for name, comparison in compared.items()}
     with whole_folder(out) as folder:
@@ -165,10 +176,14 @@ def with_labels(train: dict[str, Labelled]) -> dict[str, Labelled]:
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """The layers of a head before calibration, and the linear head where it is one."""
+    """The layers of a head before calibration, and the linear head where it is one.
+
+    `share_of_depths` is how much the features of all depths count in it, beside those of the last alone.
+    """
 
     layers: tuple[Layer, ...]
     linear: LinearHead | None = None
+    share_of_depths: float | None = None
 
     @property
     def l2(self) -> float | None:
@@ -184,6 +199,7 @@ def shared(
     options: HeadOptions,
     *,
     cautious: bool,
+    part_dims: Sequence[int],
 ) -> tuple[dict[str, Fitted], dict[str, Comparison]]:
     """Return the heads, in place of some those that learn from the others, and how they compare."""
     linear = {name: head.linear for name, head in fitted.items() if head.linear}
@@ -192,7 +208,7 @@ def shared(
     has_groups = "group" in manifest and "group" not in train
     groups = manifest["group"].fillna(manifest["sample_id"]) if has_groups else manifest["sample_id"]
     heads, compared = share(
-        train, linear, part, folds_of(groups.astype(str)), options, cautious=cautious
+        train, linear, part, folds_of(groups.astype(str)), options, cautious=cautious, part_dims=part_dims
     )  # fmt: skip
     for name, comparison in compared.items():
         logger.info(
@@ -200,7 +216,8 @@ def shared(
             "so it %s", name, comparison.given, ", ".join(comparison.givers), comparison.together,
             comparison.alone, comparison.standard_error, comparison.outcome,
         )  # fmt: skip
-    return {name: linear_head(heads[name]) if name in heads else head for name, head in fitted.items()}, compared
+    chosen = {name for name, comparison in compared.items() if comparison.is_shared}
+    return {name: linear_head(heads[name]) if name in chosen else head for name, head in fitted.items()}, compared
 
 
 def linear_head(head: LinearHead) -> Fitted:
@@ -252,9 +269,10 @@ def fit(
     options: HeadOptions,
     *,
     cautious: bool,
+    part_dims: Sequence[int],
     seed: int,
 ) -> Fitted:
-    """Return the head that the options name. `cautious` is that of `fit_head`."""
+    """Return the head that the options name. `cautious` and `part_dims` are those of `fit_head`."""
     if options.head == "centroid":
         if not isinstance(target, Classes):
             raise ValueError(
@@ -266,7 +284,12 @@ def fit(
         from tasks.training.heads.mlp import fit_mlp  # torch takes seconds to import
 
         return Fitted(layers=tuple(map(half_size, fit_mlp(train, val, options, target=target, seed=seed))))
-    return linear_head(fit_linear(target, train, val, options, cautious=cautious))
+    if part_dims:
+        head, share = fit_depths(target, train, val, options, part_dims=part_dims)
+        return replace(linear_head(head), share_of_depths=share)
+    if cautious:
+        return linear_head(fit_few(target, train, val, options))
+    return linear_head(fit_linear(target, train, val, options))
 
 
 def with_words(

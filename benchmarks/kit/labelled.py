@@ -6,7 +6,7 @@ The images are decoded once. So no method pays for it, and all processes map the
 import json
 import tarfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePath
 from typing import Self
 
@@ -42,13 +42,19 @@ class Network:
     features: Features
     image_size: int
     library: Library = "torchvision"
+    power: float = 1.0
 
     def load(self, *, is_pretrained: bool = True) -> Backbone:
         weights = self.weights if is_pretrained else RANDOM
         return load_backbone(
             self.architecture, weights=weights, library=self.library, features=self.features,
-            image_size=self.image_size,
+            image_size=self.image_size, power=self.power,
         )  # fmt: skip
+
+    def at_depths(self) -> Self:
+        """Return the network with square roots of features of several depths; SqueezeNet's end its quarters."""
+        quarters = ["features.4", "features.7", "features.10", "features.12"]
+        return replace(self, features=quarters if isinstance(self.features, str) else self.features, power=0.5)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ held-out images judge, and choose nothing.
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -27,11 +27,12 @@ from tasks.machine.cores import one_thread_each
 from tasks.models.backbone import Backbone
 from tasks.models.classifier import Classifier
 from tasks.prediction.answers import Answerer
-from tasks.targets.classes import likeliest
+from tasks.targets.classes import Classes, likeliest
 from tasks.training.finetuning.options import FinetuneOptions
 from tasks.training.finetuning.path import FINETUNED, Weights, put, weights_at
 from tasks.training.finetuning.tuning import Data, Tuned, fine_tune, num_full
 from tasks.training.heads.logistic import LinearHead, fit_head
+from tasks.training.heads.mixture import fit_depths
 from tasks.training.heads.options import HeadOptions
 from tasks.training.loop.fit import PLAIN, Group, History, fit
 from tasks.training.loop.scores import Minibatch
@@ -147,8 +148,9 @@ def pixels(task: Task) -> Outcome:
 
 def head(task: Task) -> Outcome:
     """Train a linear head on the features of the frozen backbone."""
-    vectors = embedding(task.labelled, task.labelled.network.load())
-    head = train_head(task, vectors)
+    backbone = task.labelled.network.load()
+    vectors = embedding(task.labelled, backbone)
+    head = train_head(task, vectors, part_dims=parts_of(backbone))
     return {"": lambda rows: head.log_probabilities(vectors(rows)).argmax(axis=1)}, {"l2": head.l2}
 
 
@@ -186,7 +188,7 @@ def finetuned_path(task: Task) -> FinetunedPath:
     """Fine-tune from the trained head on (LP-FT, Kumar et al. 2022)."""
     began = time.process_time()
     backbone = task.labelled.network.load()
-    head = train_head(task, embedding(task.labelled, backbone))
+    head = train_head(task, embedding(task.labelled, backbone), part_dims=parts_of(backbone))
     model = Classifier(backbone, {TARGET: task.labelled.classes})
     model.graft({TARGET: [(torch.from_numpy(head.weight), torch.from_numpy(head.bias))]})
     start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -275,15 +277,20 @@ def embedding(labelled: Labelled, backbone: Backbone) -> Callable[[Positions], N
     return vectors
 
 
-def train_head(task: Task, vectors: Callable[[Positions], NDArray[np.float64]]) -> LinearHead:
-    train, val = task.draw.train, task.draw.val
-    labels = task.labelled.labels
-    return fit_head(
-        (vectors(train), labels[train]),
-        (vectors(val), labels[val]),
-        replace(task.recipe.head, class_weights="none"),
-        classes=task.labelled.classes,
-    )
+def parts_of(backbone: Backbone) -> tuple[int, ...]:
+    """Return the dimensions of the parts, where the features are powers, as `tasks.embed` writes them."""
+    return backbone.part_dims if backbone.power != 1 else ()
+
+
+def train_head(
+    task: Task, vectors: Callable[[Positions], NDArray[np.float64]], *, part_dims: Sequence[int] = ()
+) -> LinearHead:
+    labels, options = task.labelled.labels, replace(task.recipe.head, class_weights="none")
+    train, val = ((vectors(rows), labels[rows]) for rows in (task.draw.train, task.draw.val))
+    if not part_dims:
+        return fit_head(train, val, options, classes=task.labelled.classes)
+    head, _ = fit_depths(Classes(tuple(task.labelled.classes)), train, val, options, part_dims=part_dims)
+    return head
 
 
 class Views:

@@ -21,7 +21,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision import ops
 
 from tasks.embedding.exported import export_graph
-from tasks.models.backbone import Backbone, mean_over_positions
+from tasks.models.backbone import Backbone, mean_over_positions, signed_power
 
 IDENTITIES = (nn.Identity, nn.Dropout, ops.StochasticDepth)  # in evaluation mode
 ADDITIONS = (operator.add, operator.iadd, torch.add)
@@ -55,7 +55,9 @@ def trace(backbone: Backbone, *, shares_weights: bool = False) -> fx.GraphModule
             features.append(graph.graph.call_function(mean_over_positions, (maps[name],), backbone.order_of(name)))
     with graph.graph.inserting_before(output):
         joined = graph.graph.call_function(torch.cat, (features, 1)) if features else output.args[0]
-        output.args = (graph.graph.call_method("flatten", (joined, 1)),)
+        flat = graph.graph.call_method("flatten", (joined, 1))
+        is_plain = backbone.power == 1
+        output.args = (flat if is_plain else graph.graph.call_function(signed_power, (flat, backbone.power)),)
     graph.graph.eliminate_dead_code()
     graph.recompile()
     return graph

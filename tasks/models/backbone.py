@@ -15,6 +15,8 @@ from tasks.models.architecture import build_network, build_network_outline, clas
 from tasks.models.libraries import networks_of
 from tasks.models.options import Library
 
+SMALL = 0.01  # features are tens in a network without normalisation, about 1 in others
+
 Features = Literal["penultimate", "pooled"] | Sequence[str]
 
 
@@ -25,6 +27,9 @@ class Backbone(nn.Module):
     - "penultimate": the input of the network's last classification layer;
     - "pooled": the mean of its last feature map over all positions;
     - names of submodules: their outputs, averaged over all positions and concatenated (features of several depths).
+
+    With a `power` p below 1, each feature x becomes about x |x|^(p - 1): a square root for 0.5. It tames large features
+    (Perronnin et al. 2010, "Improving the Fisher Kernel").
 
     `library` is where the network comes from, and `config` what else it is built from: of transformers its config.json.
 
@@ -40,6 +45,7 @@ class Backbone(nn.Module):
         transform: Transform,
         library: Library = "torchvision",
         config: dict[str, Any] | None = None,
+        power: float = 1.0,
     ) -> None:
         super().__init__()
         self.architecture = architecture
@@ -49,6 +55,7 @@ class Backbone(nn.Module):
         self.packages: tuple[str, ...] = ("numpy", "pillow", "torch", "torchvision", *own)
         self.config = config or {}
         self.features = features
+        self.power = power
         self.transform = transform
         if library == "torchvision":
             self.network = build_network(architecture, image_size=transform.crop_size)
@@ -60,18 +67,21 @@ class Backbone(nn.Module):
         # tokens of a map that stand before those of positions; torchvision's transformers count theirs as a position
         self.num_prefix_tokens = 0 if library == "torchvision" else int(getattr(self.network, "num_prefix_tokens", 0))
         self._captured: dict[tuple[int, str], Tensor] = {}  # by thread: several threads may run the network at once
+        self._dims: dict[str, int] = {}  # of the features of each source
         self.sources: tuple[str, ...] = ()
         self.sources = self._find_sources()
         for name in self.sources:
             self.network.get_submodule(name).register_forward_hook(self._capture(name))
         self.dim = int(self._probe().shape[1])
+        self.part_dims = tuple(self._dims[name] for name in self.sources) or (self.dim,)  # that are joined, in order
         self.network.to(memory_format=torch.channels_last)  # this makes convolutions faster, on a CPU too
 
     def forward(self, images: Tensor) -> Tensor:
         penultimate: Tensor = self.network(images)
         if not self.sources:
-            return penultimate.flatten(1)  # (n, dim)
-        return torch.cat([self._captured.pop((get_ident(), name)) for name in self.sources], dim=1)  # (n, dim)
+            return signed_power(penultimate.flatten(1), self.power)  # (n, dim)
+        parts = [self._captured.pop((get_ident(), name)) for name in self.sources]
+        return signed_power(torch.cat(parts, dim=1), self.power)  # (n, dim)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 (hex) of everything that a feature depends on besides the image.
@@ -82,6 +92,8 @@ class Backbone(nn.Module):
         recipe: list[Any] = [self.architecture, self.features, self.transform.to_dict()]
         if self.library != "torchvision":
             recipe += [self.library, self.config]
+        if self.power != 1:
+            recipe.append({"power": self.power})
         digest.update(json.dumps(recipe, sort_keys=True).encode())
         for name, tensor in sorted(self.network.state_dict().items()):
             digest.update(name.encode())
@@ -169,7 +181,8 @@ class Backbone(nn.Module):
                 raise ValueError(
                     f"backbone.features names {name!r}, whose output is not a feature map: name a part that contains it"
                 )
-            self._captured[get_ident(), name] = mean_over_positions(output, **order)
+            self._captured[get_ident(), name] = means = mean_over_positions(output, **order)
+            self._dims[name] = means.shape[1]
 
         return hook
 
@@ -190,6 +203,11 @@ class Backbone(nn.Module):
             raise ValueError(f"{self.architecture} cannot take images of {size} px ({one_line(error)})") from error
         finally:
             self.train(was_training)
+
+
+def signed_power(features: Tensor, power: float) -> Tensor:
+    """Return x (|x| + SMALL)^(power - 1), whose slope is finite at 0: at most 10 for a power of 0.5."""
+    return features if power == 1 else features * (features.abs() + SMALL) ** (power - 1)
 
 
 def mean_over_positions(features: Tensor, *, is_channels_last: bool = False, num_prefix: int = 0) -> Tensor:

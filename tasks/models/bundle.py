@@ -93,7 +93,9 @@ def describe_backbone(backbone: Backbone | Encoder) -> dict[str, Any]:
             "config": backbone.config, "pooling": backbone.pooling, "is_normalised": backbone.is_normalised
         }  # fmt: skip
         return {"modality": "text", "encoder": encoder}
-    own = {"features": backbone.features, "transform": backbone.transform.to_dict()}
+    own: dict[str, Any] = {"features": backbone.features, "transform": backbone.transform.to_dict()}
+    if backbone.power != 1:
+        own["power"] = backbone.power
     if backbone.library == "torchvision":
         return own | {"nodes": nodes(backbone)}
     return own | {"library": backbone.library, "config": backbone.config}
@@ -184,6 +186,7 @@ def builder(
         transform=Transform.from_dict(description.transform.model_dump()),
         library=description.library,
         config=description.config,
+        power=description.power,
     )
 
 

@@ -135,6 +135,7 @@ class ImageDescription(Description):
     library: Library = "torchvision"
     config: Annotated[dict[str, Any], Field(max_length=1000)] = {}
     features: Literal["penultimate", "pooled"] | Annotated[list[Name], Field(min_length=1, max_length=1000)]
+    power: Annotated[float, Field(ge=0.01, le=1)] = 1.0
     transform: TransformFields
 
 

@@ -67,6 +67,7 @@ class Encoder(nn.Module):
         # a vector depends on the versions of these
         self.packages: tuple[str, ...] = ("numpy", "tokenizers", "torch", "transformers")
         self.dim = int(self.network.config.hidden_size)
+        self.power = 1.0  # as of a `Backbone` whose features are not changed
         self.first_position = first_position(self.network)
 
     def forward(self, ids: Tensor, lengths: Sequence[int]) -> Tensor:

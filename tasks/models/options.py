@@ -18,5 +18,6 @@ class BackboneOptions(TokenOptions):
     architecture: str
     weights: str
     features: Literal["penultimate", "pooled"] | Annotated[list[str], Field(min_length=1)]
+    power: Annotated[float, Field(gt=0, le=1)]
     image_size: Annotated[int, Field(ge=8, le=4096)] | None
     decode: Literal["scaled", "full"]

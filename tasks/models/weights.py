@@ -54,7 +54,7 @@ def load_pretrained(options: BackboneOptions, *, modality: str) -> Backbone | En
         return load_encoder(options.weights, max_tokens=options.max_tokens, long=options.long)
     return load_backbone(
         architecture=options.architecture, weights=options.weights, library=options.library, features=options.features,
-        image_size=options.image_size, decode=options.decode,
+        image_size=options.image_size, decode=options.decode, power=options.power,
     )  # fmt: skip
 
 
@@ -66,6 +66,7 @@ def load_backbone(
     features: Features = "penultimate",
     image_size: int | None = None,
     decode: Decode = "full",
+    power: float = 1.0,
 ) -> Backbone:
     """Return a pretrained backbone.
 
@@ -75,7 +76,7 @@ def load_backbone(
             state-dict file (loaded without running code), or "random". Of the other libraries see their
             `find_pretrained`; a state-dict file is not read. `@sha256:…` behind it allows no other file.
         library: torchvision, timm or transformers.
-        features: see `Backbone`.
+        features, power: see `Backbone`.
         image_size: side of the square that the network sees, in px; None for the size in the weights' own transform.
         decode: see `Transform`.
 
@@ -86,7 +87,7 @@ def load_backbone(
     weights, digest = split_pin(weights)
     if library != "torchvision":
         return _load_other(
-            library, architecture, weights, digest, features=features, image_size=image_size, decode=decode
+            library, architecture, weights, digest, features=features, image_size=image_size, decode=decode, power=power
         )
     check_architecture(architecture)
     path = Path(weights)
@@ -99,7 +100,8 @@ def load_backbone(
         preset = models.get_model_weights(architecture).DEFAULT.transforms()
     else:
         preset = _named_weights(architecture, weights).transforms()
-    backbone = Backbone(architecture, features=features, transform=_transform(preset, header, image_size, decode))
+    transform = _transform(preset, header, image_size, decode)
+    backbone = Backbone(architecture, features=features, transform=transform, power=power)
     if weights != RANDOM:
         state = _read_state(path) if is_file else _download(architecture, weights, digest)
         load_weights(backbone, state, name=weights)
@@ -115,6 +117,7 @@ def _load_other(
     features: Features,
     image_size: int | None,
     decode: Decode,
+    power: float,
 ) -> Backbone:
     """Return a pretrained backbone of timm or transformers."""
     knows = networks_of(library)
@@ -128,8 +131,9 @@ def _load_other(
             f"expected at most {MOST_CROP} and {MOST_RESIZE}: set backbone.image_size"
         )
     build = partial(
-        Backbone, architecture, features=features, transform=transform, library=library, config=pretrained.config
-    )
+        Backbone, architecture, features=features, transform=transform, library=library, config=pretrained.config,
+        power=power,
+    )  # fmt: skip
     if file is None:
         return build().eval()
     outline = without_values(build).network.state_dict()

@@ -115,6 +115,10 @@ class Number(Target):
             return np.asarray(apart**2 / 2)
         return np.where(apart <= HUBER_WIDTH, apart**2 / 2, HUBER_WIDTH * (apart - HUBER_WIDTH / 2))
 
+    def log_likelihood(self, losses: Floats) -> float:
+        """Return it for errors of a normal distribution with the deviation that fits them best."""
+        return -len(losses) / 2 * math.log(max(float(losses.sum()), np.finfo(float).tiny))
+
     def errors(self, answers: Floats, truths: Truths) -> NDArray[np.float64]:
         return np.asarray(np.abs(answers[:, 0] - truths))
 

@@ -98,6 +98,10 @@ class Target(ABC):
         It is in nats, or for a number in squared standard deviations of train.
         """
 
+    def log_likelihood(self, losses: Floats) -> float:
+        """Return that of the truths of samples with these losses (n,), in nats."""
+        return -float(losses.sum())
+
     @abstractmethod
     def errors(self, answers: Floats, truths: Truths) -> NDArray[np.float64]:
         """Return the error (n,) of each answer, in `unit`: what every paired test compares."""

@@ -59,6 +59,7 @@ def chain(tmp_path_factory, great_expectations):
     made = Chain(
         tmp_path_factory.mktemp("targets"),
         validate_=replace(params.validate_, targets=KINDS, min_samples_per_class=5),
+        backbone=replace(params.backbone, power=0.5),
         finetune=replace(params.finetune, epochs=2, num_views=1),
         evaluate=replace(params.evaluate, num_resamples=50),
     )
@@ -134,6 +135,13 @@ def test_predict_says_every_kind(chain, tmp_path):
     assert by_target["value"]["low"] < by_target["value"]["value"] < by_target["value"]["high"]
     assert by_target["stroke"]["label"] in ("thin", "medium", "bold")
     assert set(json.loads(by_target["traits"]["label"])) <= {"even", "loop"}
+
+
+def test_every_kind_has_a_head_on_several_depths_and_the_page_says_how_much_they_count(chain):
+    shares = chain.json("head/head.json")["share_of_all_depths"]
+    assert shares
+    page = " ".join((chain.folder / "report.html").read_text("utf-8").split())
+    assert page.count("one on features of all depths of the network counts") == len(shares)
 
 
 def test_page_has_a_section_for_each_target(chain):

@@ -116,6 +116,18 @@ def test_head_tells_the_classes_of_held_out_samples_apart(inputs, kind):
     assert accuracy(train(folder, head=kind), manifest, vectors, "heldout") > 0.9
 
 
+def test_head_says_how_much_all_depths_count_where_features_are_powers(inputs):
+    folder, manifest, vectors = inputs
+    train(folder)
+    assert "share_of_all_depths" not in json.loads((folder / "head/head.json").read_text("utf-8"))
+    wide = np.hstack([vectors, vectors[::-1]])  # the last depth knows nothing
+    write_embeddings(
+        folder / "embeddings/a.safetensors", [wide.astype(np.float16)], shape=wide.shape, recipe="r", part_dims=[3, 3]
+    )
+    assert accuracy(train(folder), manifest, wide, "heldout") > 0.9
+    assert json.loads((folder / "head/head.json").read_text("utf-8"))["share_of_all_depths"]["label"] > 0.5
+
+
 def test_held_out_labels_have_no_influence(inputs):
     folder, manifest, _ = inputs
     before = train(folder)

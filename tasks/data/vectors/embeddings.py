@@ -18,16 +18,23 @@ SPARSE = 4  # rows that lie further apart than this on average are read run by r
 
 
 def write_embeddings(
-    path: Path, vectors: Iterable[NDArray[np.float16]], *, shape: tuple[int, int], recipe: str
+    path: Path,
+    vectors: Iterable[NDArray[np.float16]],
+    *,
+    shape: tuple[int, int],
+    recipe: str,
+    part_dims: Sequence[int] = (),
 ) -> None:
     """Write the vectors of a batch.
 
     Args:
         vectors: pieces that together are (n, dim) = `shape`, in the order of the batch's manifest.
         recipe: the fingerprint of the backbone that made them.
+        part_dims: see `Embeddings`.
     """
     tensor = Tensor(shape=shape, dtype=np.float16, pieces=vectors)
-    write_tensors(path, {"vectors": tensor}, metadata={"recipe": recipe})
+    facts = {"part_dims": ",".join(map(str, part_dims))} if part_dims else {}
+    write_tensors(path, {"vectors": tensor}, metadata={"recipe": recipe} | facts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +68,14 @@ class BatchFile:
 class Embeddings:
     """The vectors of several batches as one (n, dim) array, whose rows are read when they are indexed.
 
-    `recipe` is the fingerprint of the backbone that made them.
+    `recipe` is the fingerprint of the backbone that made them. `part_dims` are there where the features are powers (see
+    `Backbone`): how many each part of the network gives, in their order, from the input to the output.
     """
 
-    def __init__(self, files: Sequence[BatchFile], *, recipe: str = "") -> None:
+    def __init__(self, files: Sequence[BatchFile], *, recipe: str = "", part_dims: Sequence[int] = ()) -> None:
         self.files = files
         self.recipe = recipe
+        self.part_dims = tuple(part_dims)
         self.starts = np.cumsum([0, *(file.num_rows for file in files)])
         self.shape = (int(self.starts[-1]), files[0].dim if files else 0)
 
@@ -128,15 +137,18 @@ def read_embeddings(folder: Path, batches: Sequence[str], *, num_samples: int) -
     """
     files: list[BatchFile] = []
     recipes: dict[str, str] = {}
+    part_dims = ""
     for batch in batches:
         with open_tensors(folder, batch, what="embeddings", fact="recipe") as (file, recipe):
             num_rows, dim = file.get_slice("vectors").get_shape()
+            part_dims = file.metadata().get("part_dims", "")
         path = folder / f"{batch}.safetensors"
         recipes[recipe] = batch
         files.append(BatchFile(path=path, offset=_offset(path, "vectors"), num_rows=num_rows, dim=dim))
     if len(recipes) > 1:
         raise ValueError(f"batches {', '.join(recipes.values())} were embedded by different backbones: run embed again")
-    joined = Embeddings(files, recipe=next(iter(recipes), ""))
+    dims = [int(number) for number in part_dims.split(",") if number]
+    joined = Embeddings(files, recipe=next(iter(recipes), ""), part_dims=dims)
     if len(joined) != num_samples:
         raise ValueError(f"{len(joined)} embeddings for {num_samples} samples: run embed again")
     return joined

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from tasks.metrics.significance import paired_t_test
 from tasks.targets.classes import Classes
 from tasks.targets.head import Factors
-from tasks.targets.number import Number
 from tasks.targets.target import Target
 from tasks.training.finetuning.path import FINETUNED, HEAD, MIDDLE, SHARES
 from tasks.training.heads.joining import join
@@ -77,11 +76,8 @@ class Judged:
         return judged
 
     def log_likelihood(self) -> float:
-        """Return that of the labels of val, in nats: of a number with the deviation that fits its errors best."""
-        total = float(self.losses.sum())
-        if isinstance(self.target, Number):
-            return -len(self.losses) / 2 * float(np.log(max(total, np.finfo(float).tiny)))
-        return -total
+        """Return that of the labels of val, in nats."""
+        return self.target.log_likelihood(self.losses)
 
     def on_val(self) -> OnVal:
         loss, accuracy = float(self.losses.sum() / len(self.losses)), float(self.hits.mean())

@@ -11,7 +11,7 @@ from tasks.targets.number import Number
 from tasks.targets.several import Several
 from tasks.targets.target import Target, Truths
 from tasks.training.heads.choice import Choice
-from tasks.training.heads.logistic import LinearHead, Solver, all_val_logits, fit_head
+from tasks.training.heads.logistic import LinearHead, Solver, all_val_logits, fit_head, scaled
 from tasks.training.heads.options import HeadOptions
 from tasks.training.heads.ordinal import Cumulative
 from tasks.training.heads.ridge import path
@@ -27,11 +27,13 @@ def fit_linear(
     options: HeadOptions,
     *,
     cautious: bool = False,
+    part_dims: Sequence[int] = (),
 ) -> LinearHead:
     """Return the head with the lowest calibrated loss on `val` along a path of L2 strengths; without val, the middle.
 
     It minimises the mean loss + l2 / 2 * |weight|^2 over standardised features; biases are free. The loss of each of
-    several labels counts whole. The head of classes is that of `fit_head`, which also explains `cautious`.
+    several labels counts whole. The head of classes is that of `fit_head`, which also explains `cautious` and
+    `part_dims`.
 
     Args:
         target: with the scale of train.
@@ -42,12 +44,12 @@ def fit_linear(
             none varies, or numbers that are not finite.
     """
     if isinstance(target, Classes):
-        return fit_head(train, val, options, classes=target.names, cautious=cautious)
+        return fit_head(train, val, options, classes=target.names, cautious=cautious, part_dims=part_dims)
     vectors, truths = train
     choice = Choice(options.l2_strengths, cautious=cautious)
     best: LinearHead | None = None
     with threadpool_limits(1):  # each core works on other rows, so the bits do not depend on the number of cores
-        rows = labelled_rows(target, vectors, truths, has_one_scale=cautious)
+        rows = labelled_rows(target, vectors, truths, part_dims=scaled(vectors, part_dims, cautious))
         for l2, (weight, bias) in path_of(target, rows, truths, options, choice.strengths):
             losses = val_losses(target, weight, bias, val)
             if choice.takes(l2, losses):
@@ -59,7 +61,7 @@ def fit_linear(
     return best
 
 
-def labelled_rows(target: Target, vectors: Vectors, truths: Truths, *, has_one_scale: bool = False) -> StandardRows:
+def labelled_rows(target: Target, vectors: Vectors, truths: Truths, *, part_dims: Sequence[int] = ()) -> StandardRows:
     """Return the standardised rows with the truths. The errors are those of `fit_linear`."""
     if isinstance(target, Number):
         target.standardised(truths)  # refuses numbers that are all one
@@ -69,11 +71,11 @@ def labelled_rows(target: Target, vectors: Vectors, truths: Truths, *, has_one_s
             "label more samples"
         )
     if target.kind in ("number", "several"):
-        rows = StandardRows(vectors, num_outputs=target.num_outputs, has_one_scale=has_one_scale)
+        rows = StandardRows(vectors, num_outputs=target.num_outputs, part_dims=part_dims)
         rows.labels = truths
         return rows
     return TrainingRows(
-        vectors, truths, target.names, has_one_scale=has_one_scale, what="step" if target.kind == "ordinal" else "class"
+        vectors, truths, target.names, part_dims=part_dims, what="step" if target.kind == "ordinal" else "class"
     )
 
 

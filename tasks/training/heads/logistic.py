@@ -48,6 +48,7 @@ def fit_head(
     classes: Sequence[str],
     in_memory_bytes: int = IN_MEMORY_BYTES,
     cautious: bool = False,
+    part_dims: Sequence[int] = (),
 ) -> LinearHead:
     """Return the head with the lowest log-loss on `val` along a path of L2 strengths; without val, the middle one.
 
@@ -63,6 +64,7 @@ def fit_head(
         in_memory_bytes: standardised rows that need more are read anew for each pass; the result has the same bits.
         cautious: suits few labels. Features have one scale, stronger strengths are tried, too, and a weaker one has to
             be worth it on val, by its log-loss after temperature scaling.
+        part_dims: the features of each part have one scale, see `StandardRows`.
 
     Raises:
         ValueError: fewer than two classes in train, a class without samples, or numbers that are not finite.
@@ -70,7 +72,9 @@ def fit_head(
     # each core works on other chunks of rows, so that the bits of the sums do not depend on the number of cores
     with threadpool_limits(1):
         solver = Solver(
-            TrainingRows(*train, classes, in_memory_bytes=in_memory_bytes, has_one_scale=cautious),
+            TrainingRows(
+                *train, classes, in_memory_bytes=in_memory_bytes, part_dims=scaled(train[0], part_dims, cautious)
+            ),
             options.class_weights,
             max_iterations=options.max_iterations,
         )
@@ -87,6 +91,11 @@ def fit_head(
         losses_of_val = val_losses(weight, bias, val, is_calibrated=False)
         val_log_loss = float(losses_of_val.mean()) if len(losses_of_val) else None
         return LinearHead(weight=weight, bias=bias, l2=best.l2, val_log_loss=val_log_loss)
+
+
+def scaled(vectors: Vectors, part_dims: Sequence[int], cautious: bool) -> Sequence[int]:
+    """Return the parts whose features have one scale: those that are given, or else all features of a cautious head."""
+    return part_dims or ((vectors.shape[1],) if cautious else ())
 
 
 @dataclass(frozen=True)

@@ -42,10 +42,12 @@ class StandardRows:
     """Vectors, standardised to mean 0 and variance 1 of a feature, less for one that hardly varies.
 
     The chunks depend on the shape of the problem alone. So sums over them have the same bits whether the rows are kept
-    in memory or read anew for each pass, and for any number of cores. With `has_one_scale` all features are divided by
-    one number, which makes their mean variance 1. Rows may be given as vectors: what is known of them is then shared.
+    in memory or read anew for each pass, and for any number of cores. Rows may be given as vectors: what is known of
+    them is then shared.
 
     Args:
+        part_dims: how many features each part of a vector has, where the features of a part are divided by one number.
+            Then the parts have the same variance in all, and features a mean variance of 1.
         num_outputs: of the head that is trained on them; with many, chunks have fewer rows.
 
     Raises:
@@ -59,7 +61,7 @@ class StandardRows:
         num_outputs: int = 1,
         num_threads: int | None = None,
         in_memory_bytes: int = IN_MEMORY_BYTES,
-        has_one_scale: bool = False,
+        part_dims: Sequence[int] = (),
     ) -> None:
         self.num, self.dim = vectors.shape[0], vectors.shape[1]
         size = min(max(CHUNK_NUMBERS // max(self.dim, num_outputs), MIN_ROWS), MAX_ROWS)
@@ -68,13 +70,16 @@ class StandardRows:
         if isinstance(vectors, StandardRows) and vectors.slices == self.slices:
             self.__dict__ |= vectors.__dict__ | {"labels": self.labels, "num_outputs": num_outputs}
             return
-        self.has_one_scale: bool = has_one_scale or (isinstance(vectors, StandardRows) and vectors.has_one_scale)
+        given = vectors.part_dims if isinstance(vectors, StandardRows) else ()
+        self.part_dims: tuple[int, ...] = tuple(part_dims) or given
         self.vectors, self.num_outputs = vectors, num_outputs
         self.prior: Prior | None = vectors.prior if isinstance(vectors, StandardRows) else None
         self.num_threads = num_threads or num_cores()
         self.mean, self.scale = self._moments()
-        if self.has_one_scale:
-            self.scale = np.full_like(self.scale, np.sqrt((self.scale**2).mean()))
+        if self.part_dims:
+            parts = np.split(self.scale, np.cumsum(self.part_dims)[:-1])
+            sums = [(part**2).sum() * len(parts) / self.dim for part in parts]
+            self.scale = np.repeat(np.sqrt(sums), self.part_dims)
         fits = self.num * self.dim * 4 <= in_memory_bytes
         # one array, for which the system has large pages: to fill it is three times as fast as an array a chunk
         self._kept: NDArray[np.float32] | None = np.empty(self.shape, np.float32) if fits else None
@@ -181,14 +186,14 @@ class TrainingRows(StandardRows):
         *,
         num_threads: int | None = None,
         in_memory_bytes: int = IN_MEMORY_BYTES,
-        has_one_scale: bool = False,
+        part_dims: Sequence[int] = (),
         what: str = "class",
     ) -> None:
         if labels.ndim == 1:
             check_classes(labels, classes, what=what)
         super().__init__(
             vectors, num_outputs=len(classes), num_threads=num_threads, in_memory_bytes=in_memory_bytes,
-            has_one_scale=has_one_scale,
+            part_dims=part_dims,
         )  # fmt: skip
         self.labels = labels
 

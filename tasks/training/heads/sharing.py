@@ -20,7 +20,7 @@ from tasks.targets.ordinal import Ordinal
 from tasks.targets.target import Target, Truths
 from tasks.training.heads.choice import STRONGER
 from tasks.training.heads.linear import Layer64, labelled_rows, path_of
-from tasks.training.heads.logistic import LinearHead, val_logits
+from tasks.training.heads.logistic import LinearHead, scaled, val_logits
 from tasks.training.heads.options import HeadOptions
 from tasks.training.heads.partial_labels import classes_inside, path_with_candidates
 from tasks.training.heads.prior import prior_of
@@ -104,6 +104,7 @@ def share(
     options: HeadOptions,
     *,
     cautious: bool = False,
+    part_dims: Sequence[int] = (),
 ) -> tuple[dict[str, LinearHead], dict[str, Comparison]]:
     """Return the heads, those that share in place of the ones alone, and the comparison of each target that was tried.
 
@@ -115,12 +116,12 @@ def share(
         heads: the head of each target alone.
         part: the vectors of some rows of the manifest.
         folds: the fold (n,) of every row of the manifest.
-        cautious: as the heads alone were fitted, see `fit_head`.
+        cautious, part_dims: as the heads alone were fitted, see `fit_head`.
     """
     if len(labelled) < 2:
         return dict(heads), {}
     with threadpool_limits(1):
-        trial = _Trial(labelled, heads, part, folds, options, cautious=cautious)
+        trial = _Trial(labelled, heads, part, folds, options, cautious=cautious, part_dims=part_dims)
         comparisons = {name: trial.compare(name) for name in labelled}
         tried = {name: comparison for name, comparison in comparisons.items() if comparison}
         chosen = dict(heads)
@@ -172,9 +173,11 @@ class _Trial:
         options: HeadOptions,
         *,
         cautious: bool,
+        part_dims: Sequence[int],
     ) -> None:
         self.labelled, self.heads, self.part, self.folds = labelled, heads, part, folds
-        self.options, self.has_one_scale = options, cautious
+        self.options = options
+        self.part_dims = scaled(part(np.empty(0, np.intp)), part_dims, cautious)
         stronger = STRONGER if cautious else ()
         self.strengths = sorted({*options.l2_strengths, *stronger}, reverse=True)[::EVERY]
         self._rows: dict[tuple[bytes, int], StandardRows] = {}
@@ -270,7 +273,7 @@ class _Trial:
             stronger = [strength for strength in self.strengths if strength >= comparison.l2]
             *_, (l2, (weight, bias)) = self.path_with(own, self.candidates(name), stronger)
             return LinearHead(weight=weight, bias=bias, l2=l2, val_log_loss=None)
-        rows = labelled_rows(own.target, self.part(own.rows), own.truths, has_one_scale=self.has_one_scale)
+        rows = labelled_rows(own.target, self.part(own.rows), own.truths, part_dims=self.part_dims)
         given = [directions(self.labelled[giver].target, self.heads[giver].weight) for giver in comparison.givers]
         prior = prior_of([weight * rows.scale for weight in given], share=comparison.share)
         [(l2, (weight, bias))] = path_of(own.target, rows.under(prior), own.truths, self.options, [comparison.l2])
@@ -318,7 +321,7 @@ class _Trial:
         rows, order = np.unique(np.concatenate([learned.rows, more.rows]), return_index=True)
         classes = np.concatenate([np.eye(learned.target.num_outputs, dtype=bool)[learned.truths], more.classes])
         return path_with_candidates(
-            StandardRows(self.part(rows), has_one_scale=self.has_one_scale), classes[order],
+            StandardRows(self.part(rows), part_dims=self.part_dims), classes[order],
             order < len(learned.rows), self.options.class_weights, l2_strengths,
             max_iterations=self.options.max_iterations, relative_tolerance=relative_tolerance,
         )  # fmt: skip
@@ -392,7 +395,7 @@ class _Trial:
         if known is None:
             while len(self._rows) >= NUM_FOLDS:
                 del self._rows[next(iter(self._rows))]
-            known = StandardRows(self.part(rows), has_one_scale=self.has_one_scale)
+            known = StandardRows(self.part(rows), part_dims=self.part_dims)
         self._rows[key] = known
         return known
 

@@ -9,8 +9,9 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 
+from tasks.embedding.fusion import trace
 from tasks.images.transform import Transform
-from tasks.models.backbone import Backbone
+from tasks.models.backbone import Backbone, signed_power
 from tasks.models.weights import load_backbone, load_weights
 
 # The architecture: its last classification layer, an image size (px) that it can take, the dimension of that layer's
@@ -88,8 +89,8 @@ def small_network():
 def small(small_network):
     """Return a function that builds a small backbone with the weights of `small_network`."""
 
-    def build(*, features="penultimate", size=32):
-        backbone = Backbone(SMALL, features=features, transform=transform(size))
+    def build(*, features="penultimate", size=32, power=1.0):
+        backbone = Backbone(SMALL, features=features, transform=transform(size), power=power)
         load_weights(backbone, small_network.state_dict(), name="small")
         return backbone.eval()
 
@@ -196,6 +197,30 @@ def test_error_names_an_image_size_that_the_network_cannot_take(architecture, si
     with pytest.raises(ValueError, match=f"{architecture} cannot take images of {size} px") as refused:
         load_backbone(architecture, weights="random", image_size=size)
     assert "\n" not in str(refused.value)
+
+
+def test_power_of_a_half_takes_about_the_square_roots_of_features(small):
+    roots = signed_power(torch.tensor([4.0, -9.0, 100.0, 0.0]), 0.5)
+    assert roots.tolist() == pytest.approx([2, -3, 10, 0], rel=0.01)
+    plain, powers = (features(small(features=["stage2", "conv5"], power=power), images(32)) for power in (1.0, 0.5))
+    assert torch.equal(powers, signed_power(plain, 0.5))
+
+
+def test_gradient_of_a_power_is_finite_where_a_feature_is_zero():
+    zeros = torch.zeros(3, requires_grad=True)
+    signed_power(zeros, 0.5).sum().backward()
+    assert zeros.grad.tolist() == pytest.approx([10, 10, 10])
+
+
+def test_traced_network_computes_the_same_powers(small):
+    backbone = small(features=["stage2", "conv5"], power=0.5)
+    with torch.inference_mode():
+        assert_same_features(trace(backbone)(images(32)), features(backbone, images(32)))
+    assert backbone.part_dims == (48, 1024)
+
+
+def test_only_a_power_changes_the_fingerprint(small):
+    assert small(power=1.0).fingerprint() == small().fingerprint() != small(power=0.5).fingerprint()
 
 
 def test_features_of_an_image_do_not_depend_on_its_neighbours(small):

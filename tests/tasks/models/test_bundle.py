@@ -53,6 +53,15 @@ def test_bundle_gives_identical_probabilities(classifier, tmp_path):
         assert torch.equal(one, other)
 
 
+def test_backbone_of_powers_survives_a_bundle_and_another_keeps_its_description(tmp_path):
+    for power in (0.5, 1.0):
+        backbone = load_backbone("shufflenet_v2_x0_5", weights="random", image_size=32, power=power)
+        save_bundle(tmp_path, Classifier(backbone, {}), lineage={})
+        assert load_bundle(tmp_path)[0].backbone.fingerprint() == backbone.fingerprint()
+        assert json.loads((tmp_path / DESCRIPTION).read_text("utf-8")).get("power", 1.0) == power
+    assert "power" not in json.loads((tmp_path / DESCRIPTION).read_text("utf-8"))
+
+
 @pytest.mark.parametrize("architecture", ["mnasnet0_5", "swin_t", "squeezenet1_1", "regnet_x_400mf"])
 def test_backbone_of_any_family_survives_a_bundle(tmp_path, architecture):
     backbone = load_backbone(architecture, weights="random", image_size=64)

@@ -177,7 +177,7 @@ def test_prior_lets_weights_be_large_in_the_directions_of_other_heads_alone():
 
 
 def test_rows_of_one_scale_keep_it_where_many_labels_cut_them_into_other_chunks():
-    rows = StandardRows(VECTORS, has_one_scale=True)
+    rows = StandardRows(VECTORS, part_dims=[VECTORS.shape[1]])
     others = StandardRows(rows, num_outputs=4000)
     assert others.slices != rows.slices
     assert others.scale == pytest.approx(rows.scale)

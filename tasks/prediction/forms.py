@@ -73,7 +73,7 @@ def ask_forms(
 def answers_of(run: Run, model: Classifier, form: Deployed, samples: Samples[Any], *, show: Show) -> TargetAnswers:
     """Return a file's answers to samples, by target. `run` takes one core, so that no bit depends on their number."""
     parts = minibatches(len(samples))
-    outputs = show(spread(parts, lambda rows: run(inputs_of(model, form, samples, rows))), len(parts))
+    outputs = show(spread(parts, lambda rows: run(inputs_of(model, form, samples, rows))), total=len(parts))
     by_target = zip(model.targets, zip(*outputs, strict=True), strict=True)
     return {name: np.concatenate([part.double().numpy() for part in own]) for name, own in by_target}
 

@@ -143,10 +143,9 @@ class Project:
 
     def evaluated(self, out, *, candidate="candidate", baseline=None, **changes):
         """Run evaluate and return the folder that it wrote."""
-        if baseline:
-            files = {"model_sha256": WEIGHTS, "description_sha256": DESCRIPTION}
-            record = {key: sha256(self.folder / baseline / file) for key, file in files.items()}
-            write_json(self.folder / "baseline.json", record)
+        files = {"model_sha256": WEIGHTS, "description_sha256": DESCRIPTION} if baseline else {}
+        record = {key: sha256(self.folder / str(baseline) / file) for key, file in files.items()}
+        write_json(self.folder / "baseline.json", record)
         paths = {name: self.folder / name for name in ("audit", "raw", "embeddings", "store")}
         params = replace(load_params(ROOT / "params.yaml").evaluate, num_resamples=50, **changes)
         evaluate(

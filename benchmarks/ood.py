@@ -73,8 +73,8 @@ def side_of(path: PurePath, content: bytes) -> int:
 def run_all(place: Path, *, is_quick: bool) -> dict[Method, list[dict[str, Any]]]:
     """Return the runs by training, one per seed."""
     params = load_params(ROOT / "params.yaml")
-    training = replace(params.finetune, **TRAINING | ({"epochs": QUICK_EPOCHS} if is_quick else {}))
-    recipe = Recipe(head=params.train_head, training=training, min_steps=0)
+    tuning = replace(params.finetune, **TRAINING | ({"epochs": QUICK_EPOCHS} if is_quick else {}))
+    recipe = Recipe(head=params.train_head, training=tuning, min_steps=0)
     plan = [(training, seed) for training in TRAININGS for seed in range(1 if is_quick else NUM_SEEDS)]
     calls = [
         {"folder": place, "method": training, "fraction": 1.0, "seed": seed, "recipe": recipe, "judges": JUDGES}

@@ -5,6 +5,7 @@ A file has the candidate's general heads.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -60,12 +61,12 @@ def ask_forms(
             path = Path(folder) / name
             if name == "int8":
                 write_int8(path, exported, names=form.inputs, calibration=calibration(model, form, of_train))
-            one_core, run = (onnx_session(path, form.inputs, num_threads=number) for number in (1, 0))
+            one_core, every_core = (onnx_session(path, form.inputs, num_threads=number) for number in (1, 0))
             single = form.inputs_of([example(model.backbone.transform, lineage)], [NO_WORDS])
             forms[name] = Form(
                 content=path.read_bytes(),
                 answers=answers_of(one_core, model, form, samples, show=show),
-                milliseconds=milliseconds(lambda run=run, single=single: run(single)),
+                milliseconds=milliseconds(partial(every_core, single)),
             )
     return forms, form.files()
 

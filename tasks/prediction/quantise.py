@@ -55,7 +55,7 @@ def reader(names: Sequence[str], calibration: Inputs) -> Any:
 
         def get_next(self) -> dict[str, Any] | None:
             inputs = next(self.left, None)
-            return inputs and {name: own.numpy() for name, own in zip(names, inputs, strict=True)}
+            return None if inputs is None else {name: own.numpy() for name, own in zip(names, inputs, strict=True)}
 
     return Reader()
 

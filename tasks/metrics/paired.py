@@ -138,7 +138,7 @@ class Paired:
         z = float(norm.isf(level))
 
         def loss_at(score: float) -> float:
-            low, high = -1 + 1e-9, 1 - 1e-9
+            low, high = -1 + 1e-9, 1 - 1e-6  # never exactly 0 between: without flips it has no score
             for _ in range(40):
                 middle = (low + high) / 2
                 own = self.score(middle) if middle > 0 else -swapped.score(-middle)

@@ -17,24 +17,25 @@ def describe_forms(measured: dict[str, Any], subject: dict[str, Any], *, target:
     unit = unit_of(target)
 
     def shown(value: float) -> str:
-        return figure(value, digits=3) + unit if key == "error" else f"{value:.4f}"
+        return figure(value, digits=3) + unit if key == "error" else f"{round(value, 4) + 0.0:.4f}".replace("-", "−")
 
     def change(own: dict[str, Any]) -> str:
         ends = own["interval"]
-        sign = "+" if own["change"] > 0 else ""
-        return sign + shown(own["change"] + 0.0) + (f" ({shown(ends[0])} to {shown(ends[1])})" if ends else "")
+        text = shown(own["change"])
+        sign = "" if text.startswith("−") or not own["change"] else "+"
+        return sign + text + (f" ({shown(ends[0])} to {shown(ends[1])})" if ends else "")
 
     def costs(num_bytes: int, milliseconds: float) -> dict[str, str]:
         return {"megabytes": f"{num_bytes / 1e6:.1f}", "milliseconds": f"{milliseconds:.2g}"}
 
     first = next(iter(forms.values()))
     before = first[key] - first["change"]
-    bundle = {"title": "Candidate", "value": shown(before), "change": "–", "changed": "–"}
+    bundle = {"title": "Bundle", "value": shown(before), "change": "–", "changed": "–"}
     return [bundle | costs(subject["candidate_bytes"], subject["candidate_milliseconds"])] + [
         {
             "title": TITLES[name], "value": shown(own[key]), "change": change(own),
             "changed": f"{100 * own['changed']:.2f} %",
         }
         | costs(subject["forms"][name]["bytes"], subject["forms"][name]["milliseconds"])
-        for name, own in forms.items()
+        for name, own in sorted(forms.items(), key=lambda form: list(TITLES).index(form[0]))
     ]  # fmt: skip

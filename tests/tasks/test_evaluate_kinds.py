@@ -384,9 +384,9 @@ def test_exported_file_answers_as_the_candidate_does(with_forms):
         exported, candidate = metrics[name]["forms"]["onnx"], metrics[name]["candidate"]
         assert exported["changed"] == 0
         assert exported["flips"]["negative"] == exported["flips"]["positive"] == 0
-        assert exported["change"] == pytest.approx(0, abs=1e-6)
+        assert exported["change"] == pytest.approx(0, abs=1e-3)
         key = "accuracy" if name == "label" else "error"
-        assert exported[key] == pytest.approx(candidate[key], rel=1e-4)
+        assert exported[key] == pytest.approx(candidate[key], rel=1e-3)
     low, high = metrics["label"]["forms"]["onnx"]["interval"]
     assert low < 0 < high
 

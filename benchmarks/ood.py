@@ -7,7 +7,9 @@ choice. Methods:
 - head: logistic regression on the frozen features (linear probing, LP).
 - finetune: the whole network, trained from a random head on (FT).
 - lp_ft: the whole network, trained from that trained head on (LP-FT), with the same rates and epochs. The accuracies
-  are those of the fine-tuned model, whether the test on val ships it or not; `is_tuned` of a run has that verdict.
+  are those of the fine-tuned model, whatever val chooses.
+- shipped: of the same trainings, what the project ships: the head, the fine-tuned model, or weights between them
+  (WiSE-FT, Wortsman et al. 2022). `share` of a run says how far the weights are from the head.
 
 Kumar et al. 2022, "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", found LP-FT the
 best on both, and FT below LP out of the domain. Three seeds draw the val fifth, the minibatches and the random head;
@@ -36,11 +38,13 @@ PACS = "pacs-photo-cartoon.tar"
 IMAGE_SIZE = 96
 NUM_SEEDS = 3
 JUDGES = {"photo": HELDOUT, "cartoon": SHIFTED}
-METHODS: dict[str, tuple[Method, str]] = {  # a method, and the prefix of the model to judge
+METHODS: dict[str, tuple[Method, str]] = {  # a training, and the prefix of the model to judge
     "head": ("head", ""),
     "finetune": ("finetune_from_random_head", ""),
     "lp_ft": ("finetune", "raw_"),
+    "shipped": ("finetune", ""),
 }
+TRAININGS: tuple[Method, ...] = ("finetune", "finetune_from_random_head", "head")
 RATES = {"head_learning_rate": 3e-4, "backbone_learning_rate": 3e-4, "learning_rate_decay": 1.0}
 TRAINING: dict[str, Any] = VIEWS | RATES | {"flip": True, "unfreeze": "all", "epochs": 6}
 QUICK_EPOCHS = 2
@@ -57,7 +61,8 @@ def main() -> None:
         labelled = read_tar(PACS, squeezenet(IMAGE_SIZE), side_of)
         labelled.save(place)
         counts = {name: int((labelled.sides == side).sum()) for name, side in (JUDGES | {"pool": POOL}).items()}
-        rows = [summarise(name, runs) for name, runs in run_all(place, is_quick=is_quick).items()]
+        runs = run_all(place, is_quick=is_quick)
+    rows = [summarise(name, runs[training]) for name, (training, _) in METHODS.items()]
     finish(settings=settings | {"counts": counts, "image_size": IMAGE_SIZE}, raw=rows, claims=make_claims(rows))
 
 
@@ -65,20 +70,20 @@ def side_of(path: PurePath, content: bytes) -> int:
     return SHIFTED if "cartoon" in path.parts else side_by_content(path, content)
 
 
-def run_all(place: Path, *, is_quick: bool) -> dict[str, list[dict[str, Any]]]:
-    """Return the runs by method, one per seed."""
+def run_all(place: Path, *, is_quick: bool) -> dict[Method, list[dict[str, Any]]]:
+    """Return the runs by training, one per seed."""
     params = load_params(ROOT / "params.yaml")
-    training = replace(params.finetune, **TRAINING | ({"epochs": QUICK_EPOCHS} if is_quick else {}))
-    recipe = Recipe(head=params.train_head, training=training, min_steps=0)
-    plan = [(name, seed) for name in reversed(METHODS) for seed in range(1 if is_quick else NUM_SEEDS)]
+    tuning = replace(params.finetune, **TRAINING | ({"epochs": QUICK_EPOCHS} if is_quick else {}))
+    recipe = Recipe(head=params.train_head, training=tuning, min_steps=0)
+    plan = [(training, seed) for training in TRAININGS for seed in range(1 if is_quick else NUM_SEEDS)]
     calls = [
-        {"folder": place, "method": METHODS[name][0], "fraction": 1.0, "seed": seed, "recipe": recipe, "judges": JUDGES}
-        for name, seed in plan
+        {"folder": place, "method": training, "fraction": 1.0, "seed": seed, "recipe": recipe, "judges": JUDGES}
+        for training, seed in plan
     ]
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in METHODS}
-    for (name, seed), result in zip(plan, in_processes(measure, calls, at_once=2), strict=True):
-        runs[name].append(result | {"seed": seed})
-        print(json.dumps({"method": name, "seed": seed} | result), file=sys.stderr, flush=True)
+    runs: dict[Method, list[dict[str, Any]]] = {training: [] for training in TRAININGS}
+    for (training, seed), result in zip(plan, in_processes(measure, calls, at_once=2), strict=True):
+        runs[training].append(result | {"seed": seed})
+        print(json.dumps({"method": training, "seed": seed} | result), file=sys.stderr, flush=True)
     return runs
 
 

@@ -13,7 +13,8 @@ chooses (regularisation, epoch, head or fine-tuned); the others train. All metho
 - head: logistic regression on the frozen features.
 - finetune: fine-tuning from that head on. `accuracy` is that of the model that the pipeline would ship: the head, the
   fine-tuned model or weights between them, as val chooses. `raw_accuracy` is that of the fine-tuned model, whatever val
-  chooses. `benchmarks.candidate` compares such rules on the same runs.
+  chooses. `benchmarks.candidate` compares such rules on the same runs. Its claims `finetune_minus_head_points` and
+  `tuned_minus_head_points` are about the first and the second.
 - scratch: the same network at the same image size, from random weights; `RECIPES` has its training.
 
 Intervals are 95 % over the seeds (t distribution). `heldout_half_width` is the further uncertainty that comes from the
@@ -23,7 +24,8 @@ number of held-out images.
 is at least that of scratch with all labels. It is the least of their mean processor seconds, over the mean seconds of
 scratch with all labels.
 
---quick: one seed, 5 and 100 % of the labels, short trainings. --data names the sets.
+--keep names a folder of finished runs to resume from, which `candidate` shares. --quick: one seed, 5 and 100 % of the
+labels, short trainings. --data names the sets.
 `python -m benchmarks.kit.transfer_page` puts the table and the plot of the kept results into docs/.
 """
 
@@ -52,6 +54,7 @@ from benchmarks.kit.machine import Claim, finish, parser
 from benchmarks.kit.methods import Method, Recipe, measure
 from benchmarks.kit.processes import in_processes
 from benchmarks.kit.summary import CONFIDENCE, mean_and_half_width
+from benchmarks.kit.tuned_runs import file_of, keep_run, read_run, row_of
 from tasks.stage.params import load_params
 
 ROOT = Path(__file__).parent.parent
@@ -89,7 +92,9 @@ def main() -> None:
         place = Path(folder)
         sets, skipped = prepare(arguments.data, place)
         seeds = 1 if arguments.quick else arguments.seeds
-        runs = run_all(list(sets), place, seeds=seeds, is_quick=arguments.quick, kept=arguments.keep)
+        kept = arguments.keep or place / "kept"
+        kept.mkdir(exist_ok=True)
+        runs = run_all(list(sets), place, seeds=seeds, is_quick=arguments.quick, kept=kept)
     rows = [summarise(group, num_heldout=sets[group[0]["data"]]["num_heldout"]) for group in grouped(runs)]
     finish(
         settings={"quick": arguments.quick, "seeds": seeds, "sets": sets, "skipped": skipped, "confidence": CONFIDENCE},
@@ -104,7 +109,7 @@ def parse_arguments() -> argparse.Namespace:
         "--data", nargs="+", choices=("digits", *TARS), default=["digits", *TARS], help="the sets to measure"
     )
     command.add_argument("--seeds", type=int, default=NUM_SEEDS, help="the number of seeds; --quick takes one")
-    command.add_argument("--keep", type=Path, help="the file of finished runs, to resume from")
+    command.add_argument("--keep", type=Path, help="the folder of finished runs, to resume from")
     return command.parse_args()
 
 
@@ -135,10 +140,11 @@ def prepare(names: Sequence[str], place: Path) -> tuple[dict[str, Any], dict[str
     return sets, skipped
 
 
-def run_all(sets: Sequence[str], place: Path, *, seeds: int, is_quick: bool, kept: Path | None) -> list[dict[str, Any]]:
+def run_all(sets: Sequence[str], place: Path, *, seeds: int, is_quick: bool, kept: Path) -> list[dict[str, Any]]:
     """Return a row per run, seed after seed.
 
-    A run that the file `kept` has does not run again. The result of a new run is added to the file.
+    A run that the folder `kept` has does not run again: fine-tunings have files of their own, which also tell what the
+    rule of today ships, and `runs.jsonl` has a line for each of the others. New runs are added.
     """
     plan: list[dict[str, Any]] = []
     recipes: dict[str, Recipe] = {}
@@ -150,19 +156,39 @@ def run_all(sets: Sequence[str], place: Path, *, seeds: int, is_quick: bool, kep
                     digest = chosen.digest()
                     recipes[digest] = chosen
                     plan.append({"data": data, "fraction": fraction, "method": method, "seed": seed, "recipe": digest})
-    done = {identity(run): run for run in read_rows(kept)}
-    left = [run for run in plan if identity(run) not in done]
+
+    def file(run: dict[str, Any]) -> Path:
+        named = {name: run[name] for name in ("data", "fraction", "seed")}
+        return file_of(kept, **named, recipe=recipes[run["recipe"]])
+
+    done = {identity(run): run for run in read_rows(kept / "runs.jsonl")}
+    left = [run for run in plan if not (file(run).is_file() if run["method"] == "finetune" else identity(run) in done)]
     calls = [
         {"folder": place / run["data"], "method": run["method"], "fraction": run["fraction"], "seed": run["seed"]}
-        | {"recipe": recipes[run["recipe"]], "judges": {"accuracy": HELDOUT}}
+        | {"recipe": recipes[run["recipe"]], "out": file(run)}
         for run in left
     ]
-    for run, result in zip(left, in_processes(measure, calls, at_once=2), strict=True):
-        done[identity(run)] = run | result
-        line = f"{run['data']}, {run['fraction']:.0%} of the labels, {run['method']}: accuracy {result['accuracy']:.3f}"
-        print(f"{line} in {result['processor_seconds']:.1f} s", file=sys.stderr, flush=True)
-        keep_row(run | result, kept)
-    return [done[identity(run)] for run in plan]
+    for run, result in zip(left, in_processes(train, calls, at_once=2), strict=True):
+        line = f"{run['data']}, {run['fraction']:.0%} of the labels, {run['method']}"
+        print(line, file=sys.stderr, flush=True)
+        if result:
+            done[identity(run)] = run | result
+            keep_row(run | result, kept / "runs.jsonl")
+    significance = load_params(ROOT / "params.yaml").finetune.harm_significance
+    return [
+        run | row_of(read_run(file(run)), significance=significance)
+        if run["method"] == "finetune"
+        else done[identity(run)]
+        for run in plan
+    ]
+
+
+def train(*, method: Method, out: Path, **arguments: Any) -> dict[str, Any]:
+    """Train and measure; a fine-tuning is kept in the file `out`, and nothing is returned."""
+    if method != "finetune":
+        return measure(method=method, judges={"accuracy": HELDOUT}, **arguments)
+    keep_run(out=out, **arguments)
+    return {}
 
 
 def identity(run: dict[str, Any]) -> tuple[Any, ...]:
@@ -212,7 +238,8 @@ def make_claims(rows: list[dict[str, Any]]) -> list[Claim]:
     claims = []
     for fraction in sorted({row["fraction"] for row in rows}):
         scratch, head, tuned = (100 * by_training[method, fraction]["accuracy"] for method in METHODS)
-        differences = {"finetune_minus_head": tuned - head}
+        itself = 100 * by_training["finetune", fraction]["raw_accuracy"]
+        differences = {"finetune_minus_head": tuned - head, "tuned_minus_head": itself - head}
         if fraction <= FEW:
             differences["head_minus_scratch"] = head - scratch
         if ("pixels", fraction) in by_training:

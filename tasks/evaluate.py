@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tasks.data.admission.options import Split
 from tasks.data.admission.splits import held_out_before, read_split
 from tasks.data.health.clusters import clusters
-from tasks.data.health.leaks import is_leaked
+from tasks.data.health.leaks import is_leaked, leaves_training
 from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import domains_of, read_manifest, version_of
 from tasks.data.manifest.tables import write_plotted, write_table, write_text_table
@@ -22,12 +22,14 @@ from tasks.data.raw.entries import KEYS
 from tasks.data.samples.samples import Samples
 from tasks.data.vectors.embeddings import read_embeddings
 from tasks.data.vectors.tensors import Tensor, write_tensors
+from tasks.machine.extras import require
 from tasks.machine.files import read_json, sha256, whole_folder, write_json
 from tasks.machine.names import on_one_line
 from tasks.machine.progress import progress
 from tasks.metrics.answered import Answered
 from tasks.metrics.calibration import reliability
 from tasks.metrics.domains import measure_domains
+from tasks.metrics.forms import measure_form
 from tasks.metrics.kinds import KINDS
 from tasks.metrics.measures import is_known, measure, names_without_samples, share_unchanged
 from tasks.metrics.outcomes import GENERAL
@@ -37,6 +39,7 @@ from tasks.models.bundle import WEIGHTS, check_baseline, folder_bytes, load_bund
 from tasks.prediction.answers import Answerer, TargetAnswers, answers_of_words
 from tasks.prediction.answers import answers as answers_of_heads
 from tasks.prediction.heldout import Parts, ask, in_names_of, joined_tables, prediction_table, words_of
+from tasks.prediction.latency import latency
 from tasks.stage.main import main
 from tasks.stage.modality import Modality, room
 from tasks.stage.params import EvaluateParams
@@ -46,6 +49,9 @@ from tasks.targets.kinds import target_of
 from tasks.targets.ordinal import Ordinal
 from tasks.targets.target import Target, Truths
 from tasks.text.words import load_vocabulary
+
+if TYPE_CHECKING:  # few projects ask for other forms
+    from tasks.prediction.forms import Form
 
 logger = logging.getLogger("graftline")
 
@@ -75,6 +81,8 @@ def run(
     seed: int,
 ) -> None:
     """Measure the candidate, the head alone, its words alone and the model in use on the same held-out samples."""
+    if evaluate.forms:
+        require("export")
     manifest = read_manifest(manifests, read_batches(batches))
     is_heldout = (manifest["split"] == "heldout").to_numpy()
     rows = manifest[is_heldout].reset_index(drop=True)
@@ -84,6 +92,16 @@ def run(
     model, lineage = load_bundle(candidate)
     targets = model.targets
     vectors = read_embeddings(embeddings, read_batches(batches), num_samples=len(manifest))  # (n, dim)
+    show = partial(progress, what="evaluate", unit="minibatches")
+    forms: dict[str, Form] = {}
+    if evaluate.forms:
+        from tasks.prediction.forms import ask_forms
+
+        samples_of = partial(Samples, raw=raw, decode=parts.decode, read=parts.read)
+        may_train = (manifest["split"] == "train").to_numpy() & ~leaves_training(manifest, audit)
+        of_train = samples_of(manifest[may_train].sort_values("sample_id"))
+        forms, beside = ask_forms(model, lineage, evaluate.forms, samples_of(rows), of_train=of_train, show=show)
+        model, lineage = load_bundle(candidate)
     leaked = is_leaked(rows, audit)
     cluster = clusters(rows, audit)
     answerers = {"candidate": Answerer(model, minibatch_size=evaluate.minibatch_size)}
@@ -113,7 +131,6 @@ def run(
     has_domains = any(answerer.domains for answerer in answerers.values())
     if has_domains and DOMAIN not in evaluate.slices:
         evaluate = replace(evaluate, slices=[*evaluate.slices, DOMAIN])
-    show = partial(progress, what="evaluate", unit="minibatches")
     asked = ask(answerers, rows, raw=raw, store=store, parts=parts, alterations=evaluate.perturbations, show=show)
     heads, head_targets = load_heads(head)
     words = words_of(Samples(rows, raw=raw, decode=parts.decode, read=parts.read), load_vocabulary(head))
@@ -147,6 +164,7 @@ def run(
             general=general[name].of(is_there),
             domains=own_domains.where(own_domains.isin(adapted_to["candidate"][name])),
             altered={each: Answered(answers[name][is_there], target) for each, answers in asked.altered.items()},
+            forms={each: Answered(form.answers[name][is_there], target) for each, form in forms.items()},
             of_train=manifest.loc[manifest["split"] == "train", name],
             leaked=leaked[is_there],
             is_shared=is_known(truths[is_there], target, known=in_use_target) & is_new[is_there],
@@ -182,12 +200,27 @@ def run(
         about |= about_domains(adapted_to["candidate"], metrics, before=adapted_to.get("baseline", {}))
         if gone := [name for name in known if name not in targets and name not in lost]:
             about["lost_targets"] = gone
+        if forms:
+            contents = {f"{name}.onnx": form.content for name, form in forms.items()} | beside
+            (folder / "forms").mkdir()
+            for name, content in contents.items():
+                (folder / "forms" / name).write_bytes(content)
+            about["forms"] = {
+                name: {"bytes": len(form.content), "milliseconds": round(form.milliseconds, 2)}
+                for name, form in forms.items()
+            }
+            about["candidate_milliseconds"] = round(latency(*load_bundle(candidate)).milliseconds, 2)
         write_json(folder / "subject.json", subject | sizes | heldout | about | {"lineage": lineage})
     for name, measured in metrics.items():
         what, key = (f"error in {measured['unit']}", "error") if "kind" in measured else ("accuracy", "accuracy")
-        form = ".4g" if "kind" in measured else ".4f"
-        values = ", ".join(f"{model} {measured[model][key]:{form}}" for model in predictions if model in measured)
+        digits = ".4g" if "kind" in measured else ".4f"
+        values = ", ".join(f"{model} {measured[model][key]:{digits}}" for model in predictions if model in measured)
         logger.info("evaluated %s on %s held-out samples: %s of %s", name, f"{len(found[name].own):,}", what, values)
+        for each, own in measured.get("forms", {}).items():
+            logger.info(
+                "as %s: %s %s, %.2f %% of the answers differ; %.1f MB, %.1f ms a sample", each, what,
+                f"{own[key]:{digits}}", 100 * own["changed"], len(forms[each].content) / 1e6, forms[each].milliseconds,
+            )  # fmt: skip
         for domain, own in measured.get("domains", {}).items():
             logger.info(
                 "of these, %s are of the domain %s: accuracy of its own head %.4f, of the general head %.4f; "
@@ -224,6 +257,7 @@ def measure_target(
     general: Answered,
     domains: "pd.Series[str]",
     altered: Mapping[str, Answered],
+    forms: Mapping[str, Answered],
     of_train: "pd.Series[str]",
     leaked: NDArray[np.bool_],
     is_shared: NDArray[np.bool_],
@@ -237,6 +271,7 @@ def measure_target(
         general: the answers of the candidate's general head.
         domains: (n,), the domain whose head gives the candidate's answer; missing where the general head does.
         altered: the candidate's answers to altered samples, by alteration.
+        forms: the answers of other forms of the candidate, by form.
         of_train: the labels of train.
     """
     target = by_model["candidate"].target
@@ -269,6 +304,9 @@ def measure_target(
         own["parts"] = [[part for part, has in parts if has[row]] for row in range(len(rows))]
     unchanged = {each: share_unchanged(by_model["candidate"], answered) for each, answered in altered.items()}
     metrics["candidate"]["unchanged"] = unchanged
+    if forms:
+        like = partial(measure_form, truths, model=general, confidence=evaluate.confidence, groups=groups)
+        metrics["forms"] = {each: like(answered) for each, answered in forms.items()}
     own = own.assign(is_leaked=leaked, is_shared=is_shared)
     table = own.join(rows[[column for column in rows if column not in own]])
     slices = slice_table(table, columns=evaluate.slices, target=name, confidence=evaluate.confidence, parts=parts)

@@ -73,7 +73,7 @@ def run(
         metrics=metrics,
         reliability=pd.read_csv(evaluation / "reliability.csv", dtype={"target": "str"}, keep_default_na=False),
         table=read_slices(evaluation / "slices.csv"),
-        sizes={model: subject[f"{model}_bytes"] for model in ("candidate", "baseline") if f"{model}_bytes" in subject},
+        subject=subject,
         epochs=epochs,
     )
     named_kinds = [name for name, target in targets.items() if target.kind in BY_CLASS]

@@ -22,6 +22,7 @@ OOD_NAMES = {
     "head": "head alone (LP)",
     "finetune": "fine-tuned from a random head (FT)",
     "lp_ft": "fine-tuned from the trained head (LP-FT)",
+    "shipped": "what val chooses between LP and LP-FT, as shipped",
 }
 COLOURS = {"pixels": "#8b949e", "scratch": "#d1762b", "head": "#3d85d9", "finetune": "#2f9e58"}
 PANEL = 250  # px, width and height of a panel

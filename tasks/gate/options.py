@@ -33,4 +33,5 @@ class GateOptions:
     max_undecided: Count
     min_slice_samples: Count
     max_negative_flips: Fraction | None
+    max_form_flips: Fraction | None
     max_decisions: Count

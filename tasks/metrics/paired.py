@@ -1,7 +1,7 @@
 """Two models on the same samples, sample by sample, where samples may come in groups that flip together."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil, sqrt
 from typing import Any
@@ -123,6 +123,33 @@ class Paired:
             middle = (low + high) / 2
             low, high = (low, middle) if self.p_value_of_margin(middle) < level else (middle, high)
         return high
+
+    def interval(self, *, confidence: float) -> tuple[float, float] | None:
+        """Return the ends of the two-sided interval of the true loss; None for too few differences.
+
+        Of classes they are the losses that Tango's score test does not refute.
+        """
+        level = (1 - confidence) / 2
+        if not self.is_of_classes:
+            known = self._error_of_mean
+            if known is None:
+                return None
+            half = known[0] * float(t.isf(level, known[1]))
+            return self.mean - half, self.mean + half
+        if not self.num_samples:
+            return None
+        swapped = replace(self, losses=-self.losses)
+        z = float(norm.isf(level))
+
+        def loss_at(score: float) -> float:
+            low, high = -1 + 1e-9, 1 - 1e-6  # never exactly 0 between: without flips it has no score
+            for _ in range(40):
+                middle = (low + high) / 2
+                own = self.score(middle) if middle > 0 else -swapped.score(-middle)
+                low, high = (middle, high) if own < score else (low, middle)
+            return high
+
+        return loss_at(-z), loss_at(z)
 
     def score(self, margin: float) -> float:
         """Return Tango's z that the loss of accuracy is below the margin."""

@@ -9,6 +9,7 @@ from tasks.machine.names import plotted
 from tasks.page.comparison import comparison, headline
 from tasks.page.confusion import confusion
 from tasks.page.curves import target_curves
+from tasks.page.forms import describe_forms
 from tasks.page.labels import labels
 from tasks.page.outcomes import outcomes
 from tasks.page.reliability import dots
@@ -29,10 +30,11 @@ def describe_targets(
     metrics: dict[str, Any],
     reliability: pd.DataFrame,
     table: pd.DataFrame,
-    sizes: dict[str, int],
+    subject: dict[str, Any],
     epochs: pd.DataFrame,
 ) -> list[dict[str, Any]]:
-    """Return what the page shows of every target. The first one has the sizes of the bundles."""
+    """Return what the page shows of every target. The first one has the sizes of the bundles, from `subject`."""
+    sizes = {model: subject[f"{model}_bytes"] for model in ("candidate", "baseline") if f"{model}_bytes" in subject}
     return [
         {
             "name": name,
@@ -45,6 +47,7 @@ def describe_targets(
             "comparison": comparison(measured, sizes if not index else {}, target=targets[name]),
             "outcomes": outcomes(rows) if "baseline" in measured else None,
             "change": change_of(measured, targets[name]),
+            "forms": describe_forms(measured, subject, target=targets[name]),
             "num_heldout": len(rows),
             "reliability": dots(reliability[reliability["target"] == plotted(name)]),
             "curves": target_curves(epochs, name),

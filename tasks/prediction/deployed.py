@@ -75,6 +75,10 @@ class Deployed(nn.Module):
         """Yield minibatches on which the file is compared with the classifier."""
 
     @abstractmethod
+    def inputs_of(self, prepared: Sequence[Any], words: Sequence[SparseRow] = ()) -> tuple[Tensor, ...]:
+        """Return the inputs of samples (n) that the transform prepared, and their words where heads read any."""
+
+    @abstractmethod
     def metadata(self) -> dict[str, Any]:
         """Return what a program has to know to make the inputs."""
 
@@ -114,6 +118,9 @@ class DeployedImages(Deployed):
         for n in SIZES:
             pixels = torch.randint(0, 256, (n, 3, side, side), dtype=torch.uint8, generator=generator)
             yield Noise(inputs=(pixels,), prepared=pixels)
+
+    def inputs_of(self, prepared: Sequence[Tensor], words: Sequence[SparseRow] = ()) -> tuple[Tensor, ...]:
+        return (torch.stack(list(prepared)),)
 
     def metadata(self) -> dict[str, Any]:
         return {"transform": self.transform.to_dict()}
@@ -184,6 +191,9 @@ class DeployedTexts(Deployed):
             ]
             yield Noise(inputs=self._rows(rows), prepared=[[row] for row in rows])
 
+    def inputs_of(self, prepared: Sequence[Any], words: Sequence[SparseRow] = ()) -> tuple[Tensor, ...]:
+        return self._rows([window for [window] in prepared])
+
     def metadata(self) -> dict[str, Any]:
         return {
             "transform": {"long": self.transform.long, "max_tokens": self.transform.max_tokens},
@@ -253,6 +263,12 @@ class DeployedTextsAndWords(DeployedTexts):
                 row[torch.randperm(self.num_terms, generator=generator)[:NUM_TERMS]] = 1 / NUM_TERMS**0.5
             sparse = [(row.nonzero()[:, 0].numpy(), row[row > 0].numpy()) for row in words]
             yield Noise(inputs=(*noise.inputs, words), prepared=noise.prepared, words=sparse)
+
+    def inputs_of(self, prepared: Sequence[Any], words: Sequence[SparseRow] = ()) -> tuple[Tensor, ...]:
+        dense = torch.zeros(len(prepared), self.num_terms)
+        for row, (places, weights) in zip(dense, words, strict=True):
+            row[torch.from_numpy(places).long()] = torch.from_numpy(weights).float()
+        return (*super().inputs_of(prepared), dense)
 
     def metadata(self) -> dict[str, Any]:
         return super().metadata() | {"words": _described(VOCABULARY, self.files())}

@@ -9,7 +9,6 @@ The format `torch` is TorchScript. Its readers (libtorch, `torch.jit.load`) make
 nothing. `torch.export.load` may fall back to Python's pickle, which would run a stranger's code.
 """
 
-import importlib.util
 import io
 import itertools
 import json
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tasks.machine.extras import require
 from tasks.machine.files import whole_file, write_whole
 from tasks.models.classifier import Classifier
 from tasks.prediction.answers import Answerer
@@ -105,9 +105,7 @@ def metadata(model: Classifier, form: Deployed) -> dict[str, str]:
 
 
 def _write_onnx(form: Deployed, path: Path, targets: list[str], facts: dict[str, str]) -> Run:
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ValueError(f"ONNX needs the packages {', '.join(missing)}: run `pip install -e '.[export]'` in the clone")
+    require("export")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns about its own code
         program: Any = torch.onnx.export(
@@ -120,9 +118,10 @@ def _write_onnx(form: Deployed, path: Path, targets: list[str], facts: dict[str,
             dynamic_shapes=form.free_axes(),
         )
     make_room(program.model.graph, targets)
+    forget_the_exporter(program.model.graph)
     program.model.metadata_props.update(facts)
     program.save(path, external_data=False)
-    return _onnx_session(path, form.inputs)
+    return onnx_session(path, form.inputs)
 
 
 def make_room(graph: Any, targets: Sequence[str]) -> None:
@@ -137,10 +136,24 @@ def make_room(graph: Any, targets: Sequence[str]) -> None:
             names.add(value.name)
 
 
-def _onnx_session(path: Path, names: Sequence[str]) -> Run:
+def forget_the_exporter(graph: Any) -> None:
+    """Remove what the exporter notes of its own run, such as the paths of code: one model always makes one file."""
+    graph.metadata_props.clear()
+    for node in graph:
+        node.metadata_props.clear()
+        for value in node.outputs:
+            value.metadata_props.clear()
+    for value in (*graph.initializers.values(), *graph.inputs):
+        value.metadata_props.clear()
+
+
+def onnx_session(path: Path, names: Sequence[str], *, num_threads: int = 0) -> Run:
+    """Return what runs an ONNX file whose inputs have these names; `num_threads` 0 takes every core."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def run(inputs: Sequence[Tensor]) -> list[Tensor]:
         arrays = {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}

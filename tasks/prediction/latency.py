@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,15 +35,20 @@ def latency(model: Classifier, lineage: Mapping[str, Any]) -> Latency:
     """
     answerer = Answerer(model, device="cpu", minibatch_size=1)
     prepared = example(answerer.transform, lineage)
-    seconds = []
-    for _ in range(NUM_WARM + NUM_RUNS):
-        start = time.perf_counter()
-        answerer.answer([prepared], [NO_WORDS])
-        seconds.append(time.perf_counter() - start)
     words = "one sample"
     if answerer.transform.modality == "text":
         words += f", a text of {sum(map(len, prepared))} tokens, the median"
-    return Latency(milliseconds=1000 * statistics.median(seconds[NUM_WARM:]), sample=words)
+    return Latency(milliseconds=milliseconds(lambda: answerer.answer([prepared], [NO_WORDS])), sample=words)
+
+
+def milliseconds(work: Callable[[], object]) -> float:
+    """Return how long `work` takes: the median of NUM_RUNS."""
+    seconds = []
+    for _ in range(NUM_WARM + NUM_RUNS):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return 1000 * statistics.median(seconds[NUM_WARM:])
 
 
 def example(transform: Any, lineage: Mapping[str, Any]) -> Any:

@@ -58,6 +58,7 @@ class EvaluateParams(MeasureOptions):
     minibatch_size: MinibatchSize | None
     slices: list[str]
     perturbations: list[str]
+    forms: list[Literal["onnx", "int8"]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.candidate import claims_of, gains, summarise
+from benchmarks.candidate import above_chosen, claims_of, gains, summarise
 from tasks.training.finetuning.path import SHARES
 
 
@@ -11,7 +11,7 @@ def run(qualities, *, heldout, num_val, kept=1):
     """Return a run whose candidates are by so much for the right class on val, and right on so many of 4 held out."""
     labels = np.arange(num_val) % 2
     noise = np.random.default_rng(0).normal(size=num_val)
-    arrays = {"val_labels": labels, "held_labels": np.zeros(4, np.int64), "num_train": 8, "kept": kept}
+    arrays = {"val_labels": labels, "held_labels": np.zeros(4, np.int64), "num_train": 8, "epoch": kept}
     for share, quality, hits in zip(SHARES, qualities, heldout, strict=True):
         arrays[f"val_{share:g}"] = np.eye(2, dtype=np.float32)[labels] * (quality + noise)[:, None].astype(np.float32)
         arrays[f"held_{share:g}"] = np.eye(2, dtype=np.float32)[(np.arange(4) >= hits).astype(int)]
@@ -20,10 +20,28 @@ def run(qualities, *, heldout, num_val, kept=1):
 
 def test_rules_take_what_val_says():
     rising = run((0, 0.5, 1, 1.5, 2), heldout=(1, 2, 3, 3, 4), num_val=200)
-    assert rising["shares"] == {"chosen": 1, "finetuned": 1, "lowest_loss": 1, "middle": 0.5, "paired_test": 1}
+    taken = {"finetuned": "1", "middle": "0.5", "average": "average"}
+    assert rising["shares"] == taken | dict.fromkeys(("chosen", "lowest_loss", "paired_test", "best"), "1")
     falling = run((2, 1.5, 1, 0.5, 0), heldout=(4, 3, 3, 2, 1), num_val=200)
-    assert falling["shares"] == {"chosen": 0, "finetuned": 1, "lowest_loss": 0, "middle": 0.5, "paired_test": 0}
-    assert run((1, 1, 1, 1, 1), heldout=(1, 1, 1, 1, 1), num_val=200, kept=0)["shares"]["chosen"] == 0
+    assert falling["shares"] == taken | dict.fromkeys(("chosen", "lowest_loss", "paired_test", "best"), "0")
+    assert run((1, 1, 1, 1, 1), heldout=(1, 1, 1, 1, 1), num_val=200, kept=0)["shares"]["chosen"] == "0"
+
+
+def test_average_leans_to_the_model_that_fits_val_better():
+    rising = run((0, 0.5, 1, 1.5, 2), heldout=(1, 2, 3, 3, 4), num_val=200)
+    assert rising["weight_of_average"] > 0.9
+    assert rising["heldout_accuracy"]["average"] == 100
+    few = run((0, 0.5, 1, 1.5, 2), heldout=(1, 2, 3, 3, 4), num_val=2)
+    assert 0.5 < few["weight_of_average"] < rising["weight_of_average"]
+    falling = run((2, 1.5, 1, 0.5, 0), heldout=(4, 3, 3, 2, 1), num_val=200)
+    assert (falling["weight_of_average"], falling["heldout_accuracy"]["average"]) == (0, 100)
+
+
+def test_rules_are_compared_run_by_run_with_what_is_shipped():
+    rows = [run((0, 0.5, 1, 1.5, 2), heldout=hits, num_val=200) for hits in ((1, 2, 3, 3, 4), (2, 2, 3, 4, 3))]
+    best = above_chosen(rows, "best")
+    assert best["all"]["mean"] == best["made"]["mean"] == best["val_from_100"]["mean"] == 12.5
+    assert "val_below_100" not in best
 
 
 def test_claims_are_the_gains_over_the_head_in_points_of_held_out_accuracy():

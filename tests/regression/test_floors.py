@@ -9,7 +9,12 @@ from scipy.stats import norm
 
 from tasks.gate.floor import least_share, p_value_of_floor
 from tasks.metrics.accuracy import design_effect
-from tasks.metrics.significance import POWER, by_group, smallest_detectable_shortfall
+from tasks.metrics.significance import (
+    POWER,
+    by_group,
+    smallest_detectable_excess,
+    smallest_detectable_shortfall,
+)
 
 
 def test_accuracy_is_above_the_floor(metrics, heldout, candidate, groups, params, false_blocks, rule):
@@ -119,6 +124,27 @@ def test_sample_takes_no_longer_than_its_budget(latency, params, rule):
         budget = params["max_latency_milliseconds"]
         is_kept = float(latency <= budget)
         rule(f"one sample within {budget:g} ms", is_kept, at_least=1, parameter="max_latency_milliseconds")
+
+
+def test_other_forms_of_the_candidate_answer_like_it(metrics, params, rule):
+    budget = params["max_form_flips"]
+    if budget is None:
+        return
+    if not any("forms" in measured for measured in metrics.values()):
+        raise LookupError(
+            "regression.max_form_flips has a limit, and evaluate.forms is empty: name forms, such as [int8], or set "
+            "regression.max_form_flips: null"
+        )
+    for target, measured in metrics.items():
+        for form, own in measured["forms"].items():
+            flips = own["flips"]
+            rule(
+                f"{target} share of negative flips from the candidate to {form}",
+                flips["negative"] / flips["num_samples"],
+                at_most=budget,
+                smallest_detectable=smallest_detectable_excess(budget, num_samples=flips["num_samples"]),
+                parameter="max_form_flips",
+            )
 
 
 def having(name, metrics):

@@ -130,3 +130,18 @@ def test_perturbations_and_slices_of_texts_are_measured(chain):
 
 def test_near_duplicates_of_held_out_texts_leave_training(chain):
     assert read_json(chain.folder / "data/audit/audit.json")["num_leaks"] >= 2
+
+
+def test_forms_of_a_model_of_texts_answer_the_held_out_texts(chain):
+    pytest.importorskip("onnxruntime", reason="needs the extra [export]: pip install -e '.[export]'")
+    before, paths = chain.params, chain.paths["evaluate"]
+    chain.params = replace(before, evaluate=replace(before.evaluate, forms=["onnx", "int8"], perturbations=[]))
+    chain.paths["evaluate"] = paths | {"out": chain.folder / "evaluation with forms"}
+    chain.do("evaluate")
+    chain.params, chain.paths["evaluate"] = before, paths
+    metrics = read_json(chain.folder / "evaluation with forms/metrics.json")["label"]
+    assert metrics["forms"]["onnx"]["changed"] == 0
+    assert metrics["forms"]["onnx"]["accuracy"] == metrics["candidate"]["accuracy"]
+    assert metrics["forms"]["int8"]["accuracy"] >= metrics["candidate"]["accuracy"] - 0.1
+    names = {path.name for path in (chain.folder / "evaluation with forms/forms").iterdir()}
+    assert {"onnx.onnx", "int8.onnx", "tokenizer.json"} <= names

@@ -14,7 +14,7 @@ from tasks.targets.classes import Classes
 from tasks.targets.head import Head, load_heads, save_heads
 
 PARAMS = EvaluateParams(
-    minibatch_size=4, calibration_bins=5, confidence=0.95, num_resamples=20, slices=[], perturbations=[]
+    minibatch_size=4, calibration_bins=5, confidence=0.95, num_resamples=20, slices=[], perturbations=[], forms=[]
 )
 LABELS = np.array([0, 1, 1, 0])
 GOOD = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.7, 0.3]])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks.data.health.leaks import COLUMNS, LEAKED
+from tasks.data.health.leaks import COLUMNS, LEAKED, LEAKS
 from tasks.data.manifest.tables import write_table
 from tasks.data.samples.samples import sample_id
 from tasks.data.vectors.embeddings import write_embeddings
@@ -95,7 +95,8 @@ class Project:
         for name in ("manifest", "audit", "embeddings"):
             (folder / name).mkdir()
         write_table(folder / "manifest/first.parquet", self.rows)
-        pd.DataFrame([], columns=COLUMNS).to_csv(folder / "audit" / LEAKED, index=False)
+        for name in (LEAKED, LEAKS):
+            pd.DataFrame([], columns=COLUMNS).to_csv(folder / "audit" / name, index=False)
         write_json(folder / "split.json", {"salt": "a", "val_fraction": 0.15, "heldout_fraction": 0.2})
         (folder / "batches.yaml").write_text("batches: [first]\n", "utf-8")
         write_json(folder / "baseline.json", {})
@@ -142,10 +143,9 @@ class Project:
 
     def evaluated(self, out, *, candidate="candidate", baseline=None, **changes):
         """Run evaluate and return the folder that it wrote."""
-        if baseline:
-            files = {"model_sha256": WEIGHTS, "description_sha256": DESCRIPTION}
-            record = {key: sha256(self.folder / baseline / file) for key, file in files.items()}
-            write_json(self.folder / "baseline.json", record)
+        files = {"model_sha256": WEIGHTS, "description_sha256": DESCRIPTION} if baseline else {}
+        record = {key: sha256(self.folder / str(baseline) / file) for key, file in files.items()}
+        write_json(self.folder / "baseline.json", record)
         paths = {name: self.folder / name for name in ("audit", "raw", "embeddings", "store")}
         params = replace(load_params(ROOT / "params.yaml").evaluate, num_resamples=50, **changes)
         evaluate(
@@ -386,3 +386,64 @@ def test_churn_of_each_kind_is_that_of_its_right_answers(project, first, shell_i
     assert {name: churn[name]["highest"] for name in ("label", "traits", "light")} == dict.fromkeys(
         ("label", "traits", "light"), 0.0
     )
+
+
+@pytest.fixture(scope="module")
+def with_forms(project):
+    pytest.importorskip("onnxruntime", reason="needs the extra [export]: pip install -e '.[export]'")
+    return project.evaluated("forms", forms=["onnx", "int8"])
+
+
+def test_exported_file_answers_as_the_candidate_does(with_forms):
+    metrics = read_json(with_forms / "metrics.json")
+    for name in TARGETS:
+        exported, candidate = metrics[name]["forms"]["onnx"], metrics[name]["candidate"]
+        assert exported["changed"] == 0
+        assert exported["flips"]["negative"] == exported["flips"]["positive"] == 0
+        assert exported["change"] == pytest.approx(0, abs=1e-3)
+        key = "accuracy" if name == "label" else "error"
+        assert exported[key] == pytest.approx(candidate[key], rel=1e-3)
+    low, high = metrics["label"]["forms"]["onnx"]["interval"]
+    assert low < 0 < high
+
+
+def test_file_that_was_judged_is_kept(project, with_forms):
+    import onnxruntime
+
+    heldout = project.rows[project.rows["split"] == "heldout"]
+    pixels = [project.backbone.transform.prepare(Image.open(project.folder / "raw/first" / path)).numpy()
+              for path in heldout["path"]]  # fmt: skip
+    is_there = heldout["label"].notna().to_numpy()
+    truths = TARGETS["label"].encode(heldout["label"])[is_there]
+    metrics, subject = (read_json(with_forms / f"{name}.json") for name in ("metrics", "subject"))
+    for form in ("onnx", "int8"):
+        path = with_forms / "forms" / f"{form}.onnx"
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        [answers] = session.run(["label"], {"pixels": np.stack(pixels)})
+        assert (answers.argmax(axis=1)[is_there] == truths).mean() == metrics["label"]["forms"][form]["accuracy"]
+        assert subject["forms"][form]["bytes"] == path.stat().st_size
+        assert subject["forms"][form]["milliseconds"] > 0
+        assert str(ROOT).encode() not in path.read_bytes()
+    assert subject["forms"]["int8"]["bytes"] < subject["forms"]["onnx"]["bytes"] / 2
+
+
+def test_without_forms_nothing_is_exported(first):
+    assert not (first / "forms").exists()
+    assert "forms" not in read_json(first / "subject.json")
+    assert all("forms" not in measured for measured in read_json(first / "metrics.json").values())
+
+
+def test_missing_extra_is_named_before_anything_is_read(project, monkeypatch):
+    monkeypatch.setattr("tasks.machine.extras.find_spec", lambda name: None)
+    monkeypatch.setattr("tasks.evaluate.read_manifest", lambda *_: pytest.fail("the manifest was read"))
+    with pytest.raises(ValueError, match=r"export needs onnx and onnxruntime and onnxscript, which are not installed"):
+        project.evaluated("nowhere", forms=["onnx"])
+
+
+def test_gate_limits_the_answers_that_a_form_gets_wrong(first, with_forms, judged):
+    _, rules, _ = judged(with_forms, max_form_flips=0.0)
+    assert rules["label share of negative flips from the candidate to onnx"]["passed"]
+    assert "percent share of negative flips from the candidate to int8" in rules
+    assert not any("flips from" in name for name in judged(with_forms)[1])
+    _, _, verdict = judged(first, max_form_flips=0.0)
+    assert any("evaluate.forms is empty" in problem for problem in verdict["problems"])

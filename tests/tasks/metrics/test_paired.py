@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm
 
-from tasks.metrics.paired import Paired, joint_p_values, paired_errors, tango
+from tasks.metrics.paired import Paired, joint_p_values, paired_classes, paired_errors, tango
 from tasks.metrics.significance import mcnemar, sign_flips_of_counts
 
 
@@ -134,3 +134,21 @@ def test_few_errors_that_differ_show_no_margin():
     few[:5] = -1.0
     models = paired_errors(candidate=few + 1, other=np.ones(100), groups=np.arange(100))
     assert (models.p_value_of_margin(5.0), models.bound(level=0.05)) == (1.0, None)
+
+
+def test_interval_of_a_loss_of_accuracy_reaches_to_both_sides():
+    right = np.ones(100, dtype=bool)
+    low, high = paired_classes(candidate=right, other=right, groups=np.arange(100)).interval(confidence=0.95)
+    assert high == pytest.approx(1.96**2 / (100 + 1.96**2), rel=1e-3)  # Tango's, of no flip
+    assert low == pytest.approx(-high)
+    worse = np.arange(100) >= 30
+    low, high = paired_classes(candidate=worse, other=right, groups=np.arange(100)).interval(confidence=0.95)
+    assert 0.2 < low < 0.3 < high < 0.42
+
+
+def test_interval_of_a_rise_of_errors_is_by_groups():
+    errors = np.random.default_rng(0).normal(1.0, 0.5, 200)
+    alone = paired_errors(candidate=errors + 0.1 * errors, other=errors, groups=np.arange(200))
+    low, high = alone.interval(confidence=0.95)
+    assert low < alone.mean < high
+    assert paired_errors(candidate=errors, other=errors, groups=np.arange(200)).interval(confidence=0.95) is None

@@ -27,6 +27,7 @@ NAMES = (
     "text",
     "transfer",
     "validate",
+    "warm_start",
 )
 
 

@@ -193,15 +193,16 @@ def earlier_of(used: pd.DataFrame, manifests: Path, batches: Sequence[str]) -> I
 def facts_of_start(start: Start, record: Mapping[str, Any]) -> dict[str, Any]:
     """Return where a training starts, as JSON.
 
-    `scratch` has the last training from the backbone: its results on val, and the held-out ones if it was in use.
+    `last_from_backbone` has the results of the last training that began there: on val, and the held-out ones where the
+    log of promotions has them.
     """
     if not start.model:
         return {"reason": start.reason, "warm_runs": 0}
     before = start.lineage.get("start", {})
-    last = before.get("scratch") or {"val": before.get("val"), "heldout": record.get("metrics")}
+    last = before.get("last_from_backbone") or {"val": before.get("val"), "heldout": record.get("metrics")}
     return {
         "model_sha256": record["model_sha256"], "new": len(start.new), "replayed": len(start.replayed),
-        "scratch": last, "warm_runs": start.warm_runs,
+        "last_from_backbone": last, "warm_runs": start.warm_runs,
     }  # fmt: skip
 
 

@@ -61,12 +61,12 @@ class StartOptions:
     """Where training starts: from the backbone, or from the model in use, see `warm_start`.
 
     replay: how many samples that the model in use has learned from are learned again, for each new one.
-    scratch_every: the number of runs of which one starts from the backbone all the same.
+    backbone_every: the number of runs of which one starts from the backbone all the same.
     """
 
     start: Literal["backbone", "in_use"]
     replay: NotNegative
-    scratch_every: Count
+    backbone_every: Count
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,8 +80,8 @@ def choose_start(
     model, lineage = in_use
     if reason := why_another(model, lineage, facts=facts, grafted=grafted):
         return Start(reason=reason)
-    if warm_runs_of(lineage) + 1 >= options.scratch_every:
-        return Start(reason=f"it is the turn of finetune.scratch_every ({options.scratch_every})")
+    if warm_runs_of(lineage) + 1 >= options.backbone_every:
+        return Start(reason=f"it is the turn of finetune.backbone_every ({options.backbone_every})")
     known = known_samples(manifest, earlier, data=lineage.get("data"))
     if known is None:
         return Start(

@@ -1,4 +1,4 @@
-"""Night after night: each batch is learned by the model that was in use when it landed, or from the backbone."""
+"""Night after night, the model that was in use when a batch landed learns it."""
 
 import shutil
 from dataclasses import replace
@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from tasks.machine.files import read_json, sha256, write_json
+from tasks.models.bundle import load_bundle
 from tasks.stage.params import load_params
 from tests.kit.chain import ROOT, Chain
 
@@ -34,15 +35,14 @@ class Nights(Chain):
         super().__init__(
             folder,
             validate_=replace(params.validate_, min_samples_per_class=5),
-            finetune=replace(params.finetune, **{"start": "in_use", "backbone_every": 3, "num_views": 2} | changes),
+            finetune=replace(params.finetune, **{"start": "in_use", "epochs": 3, "num_views": 2} | changes),
         )
         self.num = 0
 
-    def night(self, num=NEW, *, goes_on=True):
+    def night(self, num=NEW):
         """A batch lands and is learned; return the facts of the start."""
         if self.num:
-            if goes_on:
-                self.record()
+            self.record()
             self.land(f"batch-{self.num}")
         write_digits(self.paths["scan"]["raw"], start=self.num, num=num)
         self.num += num
@@ -66,19 +66,13 @@ class Nights(Chain):
         return {path.name: path.read_bytes() for part in ("trained", "training")
                 for path in sorted((self.data / part).iterdir())}  # fmt: skip
 
-    def num_train(self, batch):
-        return self.json("validated/validation.json")["batches"][batch]
-
 
 @pytest.fixture(scope="module")
 def three_nights(tmp_path_factory, great_expectations):
     nights = Nights(tmp_path_factory.mktemp("nights"))
-    nights.starts = [nights.night(FIRST)]
-    nights.accuracies = [nights.json("training/finetuning.json")["verdict"]["candidates"]]
-    nights.starts.append(nights.night())
+    nights.starts = [nights.night(FIRST), nights.night()]
     nights.verdict = nights.json("training/finetuning.json")["verdict"]
     nights.lineage = read_json(nights.data / "trained/model.json")["lineage"]
-    nights.first = nights.files()
     nights.starts.append(nights.night())
     return nights
 
@@ -117,17 +111,24 @@ def test_lineage_has_the_data_of_all_batches_and_the_model_that_it_goes_on_from(
     assert three_nights.lineage["params"]["head_learning_rate"] == 0.001
 
 
-def test_every_third_run_starts_from_the_backbone(three_nights, tmp_path):
-    nights = three_nights
-    nights.record()
-    start = nights.train()
-    assert start["reason"] == "it is the turn of finetune.backbone_every (3)"
-    assert nights.lineage["start"]["warm_runs"] == 1
+def test_second_run_elsewhere_gives_the_same_bytes(three_nights):
+    nights, before = three_nights, three_nights.files()
+    shutil.rmtree(nights.data / "scratch")
+    nights.train()
+    assert nights.files() == before
 
 
-def test_changed_recipe_or_data_start_from_the_backbone(three_nights):
-    """Of all these, no file is written before the reason is known."""
+def test_model_that_is_trained_on_answers_after_a_bundle_too(three_nights):
+    model, lineage = load_bundle(three_nights.data / "trained")
+    assert list(model.targets) == ["label"]
+    assert lineage["start"]["warm_runs"] == 2
+
+
+def test_recorded_model_that_is_missing_or_another_stops_the_run_in_a_line(three_nights):
     nights = three_nights
+    (nights.data / "start/model.json").write_text("{}", "utf-8")
+    with pytest.raises(ValueError, match=r"start/model\.json is not that of the model in use"):
+        nights.train()
     shutil.rmtree(nights.data / "start")
     with pytest.raises(ValueError, match=r"the model in use is not at .*start: run `dvc pull .*start\.dvc`"):
         nights.train()

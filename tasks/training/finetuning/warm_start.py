@@ -48,7 +48,7 @@ class Start:
 
     @property
     def warm_runs(self) -> int:
-        """Return how many trainings, this one included, went on from the model before since one from the backbone."""
+        """Return how many trainings in a row, with this one, went on from a model in use."""
         return warm_runs_of(self.lineage) + 1 if self.model else 0
 
     def kept(self, splits: "pd.Series[str]") -> NDArray[np.bool_]:

@@ -28,6 +28,7 @@ NAMES = (
     "text",
     "transfer",
     "validate",
+    "warm_start",
 )
 
 

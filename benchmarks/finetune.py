@@ -381,6 +381,7 @@ def start_stage(folder: Path, name: str) -> "subprocess.Popen[bytes]":
         "tasks.finetune --manifests data/validated/manifest --classes data/validated/classes.json"
         " --split data/validated/split.json --audit data/audit"
         " --batches data/batches.yaml --raw data/raw --backbone data/models/backbone --head data/models/head"
+        " --start-record data/models/start.json --start data/models/start"
         f" --scratch {name}/scratch --out {name}/candidate --curves {name}/training"
     )
     return subprocess.Popen([sys.executable, "-m", *arguments.split()], **where(folder))

@@ -41,8 +41,8 @@ def retrain(seed: int, out: Path) -> None:
     It runs as a DVC experiment in a folder of its own. DVC's cache keeps the result, so that a second time is quick.
     """
     name = f"graftline-churn-{uuid4().hex[:12]}"  # a killed run may have left an experiment, under another name
-    baseline = paths.baseline()
-    in_use = ["--copy-paths", str(baseline)] if baseline.is_dir() else []  # no stage makes it
+    bundles = [bundle for bundle in (paths.baseline(), paths.start()) if bundle.is_dir()]  # no stage makes them
+    in_use = [word for bundle in bundles for word in ("--copy-paths", str(bundle))]
     dvc("exp", "run", "--temp", "--name", name, *in_use, "--set-param", f"seed={1000 + seed}", "evaluate", log=print)
     try:
         dvc("get", ".", str(paths.evaluation() / PREDICTIONS), "--rev", name, "--out", str(out), log=print)

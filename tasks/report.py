@@ -24,6 +24,7 @@ from tasks.page.points import points, read_places
 from tasks.page.previews import Previews
 from tasks.page.render import render
 from tasks.page.slices import read_slices
+from tasks.page.start import start_in_words
 from tasks.page.targets import BY_CLASS, describe_targets, packed
 from tasks.page.wording import in_words, off
 from tasks.stage.main import main
@@ -59,6 +60,7 @@ def run(
     labels = read_labels(validated / "labels.csv")
     predictions = pd.read_parquet(evaluation / "predictions.parquet")
     epochs = pd.read_csv(training / "curves.csv")
+    finetuning = read_json(training / "finetuning.json")
     validation = read_json(validated / "validation.json")
     health = read_json(audit / "audit.json")
     subject, of_head = read_json(evaluation / "subject.json"), read_json(head / "head.json")
@@ -139,7 +141,8 @@ def run(
         "set_aside": newest_first(labels, names).head(report.max_quarantined_rows).to_dict("records"),
         "sharing": of_head.get("sharing", {}),
         "shares_of_depths": of_head.get("share_of_all_depths", {}),
-        "finetuning": read_json(training / "finetuning.json"),
+        "finetuning": finetuning,
+        "start": start_in_words(finetuning.get("start"), metrics),
         # an accuracy over several targets says nothing: each has its own
         "curves": {measure: curves(epochs, measure) for measure in LINES if measure == "loss" or len(targets) == 1},
         "epochs": numbers(epochs),

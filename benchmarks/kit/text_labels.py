@@ -134,6 +134,7 @@ class Judge:
         if is_finetuned:
             finetune.run(
                 split=project.place / "split.json", backbone=project.place / "backbone", head=out,
+                start_record=project.place / "start.json", start=project.place / "start",
                 scratch=project.place / "scratch", out=place / "candidate", curves=place / "curves",
                 finetune=project.params.finetune, scan=project.params.scan, **common,
             )  # fmt: skip

@@ -36,7 +36,8 @@ def after_ingest() -> str:
     """Return the last line of a run that took data."""
     if not listed():
         return f"next: let a first batch land; {paths.batches()} lists none yet"
+    start = [paths.start_record(), paths.start_pointer()] if paths.start_pointer().is_file() else []
+    files = ", ".join(map(str, [paths.batches(), *start]))
     return (
-        f"next: commit {paths.batches()} and {paths.raw()}/*.dvc, then `graftline retrain`, "
-        f"whose page will be {paths.report()}"
+        f"next: commit {files} and {paths.raw()}/*.dvc, then `graftline retrain`, whose page will be {paths.report()}"
     )

@@ -16,9 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from flows.landing.copies import Log
+from flows.landing.enlist import enlist
 from flows.landing.listing import LandedBatch, Landing
 from flows.workspace import paths
-from flows.workspace.batches import append, digest_of, forget
+from flows.workspace.batches import digest_of, forget
 from flows.workspace.dvc import dvc
 from tasks.machine.dvc_files import dvc_settings
 from tasks.machine.files import fsync, remove, write_whole
@@ -126,7 +127,7 @@ def settle(arrival: Arrival, *, place: Path, log: Log) -> None:
         # makes the links that cache.type asks for, and completes those of a killed run
         dvc("checkout", "--relink", f"{target}.dvc", log=log)
     os.sync()  # DVC does not: its cache and its file must be on the disk before the landing is marked
-    append(arrival.batch)
+    enlist(arrival.batch, log=log)
 
 
 def finish(place: Path) -> None:

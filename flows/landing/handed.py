@@ -8,6 +8,7 @@ from pathlib import Path
 
 from flows.landing.arrivals import arrival_of, begun, content_of, finish, record, settle, unfinished
 from flows.landing.copies import Log, copy, size
+from flows.landing.enlist import enlist
 from flows.landing.intake import refuse_changed
 from flows.landing.listing import LandedBatch, Landing
 from flows.landing.options import MARKER
@@ -15,7 +16,6 @@ from flows.landing.packing import packed, taken_before
 from flows.landing.places import LocalFolder
 from flows.workspace import paths
 from flows.workspace.batches import (
-    append,
     digest_of,
     extent_of,
     fit_name,
@@ -94,10 +94,10 @@ def take_handed(source: Path, *, name: str | None, log: Log) -> Handed:
     if not batch.files:
         raise ValueError(f"{source} is empty: name a folder with samples in it")
     if known := _same(batch, source):
-        return _known(known)
+        return _known(known, log=log)
     fit = fit_name(_named(name, source))
     if known := taken_before(batch, namesakes(fit), store=landing.store):
-        return _known(known)
+        return _known(known, log=log)
     refuse_changed(batch, namesakes(fit), landing)
     with begun() as place:
         digest = copy(batch, content_of(place), store=landing.store, log=log)
@@ -105,7 +105,7 @@ def take_handed(source: Path, *, name: str | None, log: Log) -> Handed:
             raise ValueError(f"{source} changed while it was copied: run again once it is whole")
         digest = packed(batch, content_of(place), digest=digest, log=log)
         if (known := tracked().get(digest)) and os.path.lexists(paths.raw() / known):
-            return _known(known)
+            return _known(known, log=log)
         arrival = arrival_of(batch, name=known or free_name(fit, digest), digest=digest, landing=landing)
         record(arrival, place=place)
     settle(arrival, place=place, log=log)
@@ -163,7 +163,7 @@ def _take_in_place(batch: str, *, name: str | None, log: Log) -> Handed:
     if not digest_of(batch):
         forget(batch)
         dvc("add", str(paths.raw() / batch), log=log)
-    append(batch)
+    enlist(batch, log=log)
     return Handed(batch=batch, is_new=is_new)
 
 
@@ -175,9 +175,9 @@ def _same(batch: LandedBatch, source: Path) -> str | None:
     return next((name for name in alike if digest_of(name) == digest and os.path.lexists(paths.raw() / name)), None)
 
 
-def _known(batch: str) -> Handed:
+def _known(batch: str, *, log: Log) -> Handed:
     is_new = batch not in listed()
-    append(batch)
+    enlist(batch, log=log)
     return Handed(batch=batch, is_new=is_new)
 
 

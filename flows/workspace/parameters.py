@@ -13,6 +13,7 @@ from tasks.machine.files import write_whole
 
 PARAMS = Path("params.yaml")
 MODALITIES = ("images", "text")
+STARTS = ("backbone", "in_use")  # where a training starts
 MARK = "# graftline train: "  # begins the line that gives the reason of a proposed value
 
 Change = dict[str, Any]  # key, such as backbone.image_size or preset; value; why
@@ -20,9 +21,18 @@ Change = dict[str, Any]  # key, such as backbone.image_size or preset; value; wh
 
 def modality() -> str:
     """Return the modality that params.yaml names. Raises ValueError where it names none, or cannot be read."""
-    named = _content().get("modality")
-    if named not in MODALITIES:
-        raise ValueError(f"{PARAMS}: modality is {named!r}, expected {' or '.join(MODALITIES)}")
+    return _one_of(MODALITIES, _content().get("modality"), key="modality")
+
+
+def training_start() -> str:
+    """Return where a training starts: `backbone` or `in_use`. Raises ValueError as `modality` does."""
+    section = _content().get("finetune")
+    return _one_of(STARTS, section.get("start") if isinstance(section, dict) else None, key="finetune.start")
+
+
+def _one_of(names: tuple[str, ...], named: Any, *, key: str) -> str:
+    if named not in names:
+        raise ValueError(f"{PARAMS}: {key} is {named!r}, expected {' or '.join(names)}")
     return str(named)
 
 

@@ -86,6 +86,21 @@ def churn() -> Path:
     return batches().with_name("churn.json")
 
 
+def start_record() -> Path:
+    """Return the file with the digests of the model that a training goes on from, which `finetune` depends on."""
+    return _option("finetune", "start-record")
+
+
+def start() -> Path:
+    """Return the folder of that model."""
+    return _option("finetune", "start")
+
+
+def start_pointer() -> Path:
+    """Return the file by which git keeps DVC's hash of that model."""
+    return start().with_name(f"{start().name}.dvc")
+
+
 def baseline() -> Path:
     """Return the folder of the model in use."""
     try:

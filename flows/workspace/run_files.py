@@ -1,6 +1,7 @@
 """The files that a run may change and git keeps.
 
-They are dvc.lock, the batches with their DVC files, and the decisions and the anchor of the gate.
+They are dvc.lock, the batches with their DVC files, the model that their training goes on from, and the decisions and
+the anchor of the gate.
 """
 
 from pathlib import Path
@@ -13,5 +14,6 @@ def run_files() -> list[Path]:
     """Return those of them that are there."""
     raw = paths.raw()
     judged = [paths.decisions(), paths.anchor()]
-    files = [LOCK_FILE, paths.batches(), *judged, raw / ".gitignore", *sorted(raw.glob("*.dvc"))]
+    start = [paths.start_record(), paths.start_pointer()]
+    files = [LOCK_FILE, paths.batches(), *start, *judged, raw / ".gitignore", *sorted(raw.glob("*.dvc"))]
     return [file for file in files if file.is_file()]

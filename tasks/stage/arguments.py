@@ -45,6 +45,8 @@ MEANINGS = {
     "scanned": "the folder of scanned batches",
     "scratch": "the folder of checkpoints and activations, which may be deleted at any time",
     "split": "the JSON file with the rule of the split",
+    "start": "the bundle of the model that was in use when the newest batch landed",
+    "start_record": "the JSON file with the digests of that model",
     "store": "the folder of the embedding store",
     "tests": "the folder of the gate's tests",
     "training": "the folder of learning curves",

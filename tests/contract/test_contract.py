@@ -123,7 +123,7 @@ def test_outputs_are_given_to_the_command(stage):
 def test_paths_given_to_the_command_are_declared(stage):
     """The exceptions are:
 
-    - the raw batches and the model in use: manifest and record fix their content;
+    - the raw batches, the model in use and the one that a training goes on from: manifest and records fix them;
     - the list of batches: a stage depends on a key of it;
     - the embedding store and the scratch folder: they save time and change no result;
     - the list of decisions and the anchor: a candidate that is judged again keeps its place, and its verdict.
@@ -132,7 +132,7 @@ def test_paths_given_to_the_command_are_declared(stage):
     by_content = {
         "embed": {"data/store"},
         "train_head": {"data/raw"},
-        "finetune": {"data/raw", "data/scratch"},
+        "finetune": {"data/raw", "data/models/start", "data/scratch"},
         "adapt": {"data/raw", "data/store"},
         "evaluate": {"data/raw", "data/models/baseline", "data/store"},
         "regression": {"data/decisions.jsonl", "data/anchor.json"},

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.machine.files import read_json, write_json
+from tasks.machine.yaml_text import read_yaml
 from tasks.stage.params import Params, load_params, section
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +25,7 @@ class Chain:
         (data / "batches.yaml").write_text("batches: [first]\n", "utf-8")
         write_json(data / "classes.json", {"classes": {}, "version": 0})
         write_json(data / "baseline.json", {})
+        write_json(data / "start.json", {})
         raw = data / "raw"
         self.paths: dict[str, dict[str, Path]] = {
             "scan": {"raw": raw / "first", "out": data / "scanned/first"},
@@ -36,7 +38,10 @@ class Chain:
             },
             "audit": {"hashes": data / "hashes", "out": data / "audit"},
             "train_head": {"out": data / "head"},
-            "finetune": {"out": data / "trained", "curves": data / "training", "scratch": data / "scratch"},
+            "finetune": {
+                "start_record": data / "start.json", "start": data / "start", "scratch": data / "scratch",
+                "out": data / "trained", "curves": data / "training",
+            },
             "adapt": {"out": data / "candidate", "facts": data / "adaptation"},
             "evaluate": {
                 "baseline_record": data / "baseline.json", "baseline": data / "baseline", "out": data / "evaluation"
@@ -55,6 +60,16 @@ class Chain:
             "candidate": data / "candidate",
             "validated": data / "validated", "training": data / "training", "evaluation": data / "evaluation",
             "regression": data / "regression", "adaptation": data / "adaptation",
+        }  # fmt: skip
+
+    def land(self, batch: str) -> None:
+        """List one more batch; from now on `scan` and `embed` are about that one."""
+        listed = read_yaml(self.data / "batches.yaml")["batches"]
+        (self.data / "batches.yaml").write_text(f"batches: [{', '.join([*listed, batch])}]\n", "utf-8")
+        self.paths["scan"] = {"raw": self.data / "raw" / batch, "out": self.data / "scanned" / batch}
+        self.paths["embed"] |= {
+            "raw": self.data / "raw" / batch, "manifest": self.data / f"validated/manifest/{batch}.parquet",
+            "out": self.data / f"embeddings/{batch}.safetensors", "hashes": self.data / f"hashes/{batch}.safetensors",
         }  # fmt: skip
 
     def do(self, *verbs: str) -> None:

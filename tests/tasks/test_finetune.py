@@ -15,7 +15,6 @@ from PIL import Image
 from tasks.data.health.leaks import COLUMNS, LEAKS
 from tasks.data.manifest.tables import write_table
 from tasks.data.samples.samples import Samples, sample_id
-from tasks.finetune import digest_of_data
 from tasks.images.augment import AugmentedViews
 from tasks.images.decode import decode_sample
 from tasks.machine.files import write_json
@@ -27,6 +26,7 @@ from tasks.stage.params import load_params
 from tasks.targets.head import Head, save_heads
 from tasks.training.finetuning.grafting import graft
 from tasks.training.finetuning.tuning import Data, curve_table, fine_tune, label_tensor, num_full, open_source
+from tasks.training.finetuning.warm_start import digest_of_data
 from tasks.training.loop.fit import Epoch, History
 from tasks.training.loop.scores import Scores
 from tests.kit.verbs import running_verb
@@ -104,7 +104,8 @@ def put_params(workspace, **changes):
 def arguments(out="out", scratch="scratch"):
     named = {
         "manifests": "manifest", "classes": "classes.json", "split": "split.json", "audit": "audit",
-        "batches": "batches.yaml", "raw": "raw", "backbone": "backbone", "head": "head", "scratch": scratch,
+        "batches": "batches.yaml", "raw": "raw", "backbone": "backbone", "head": "head",
+        "start-record": "start.json", "start": "start", "scratch": scratch,
         "out": f"{out}/candidate", "curves": f"{out}/curves",
     }  # fmt: skip
     return [word for name, value in named.items() for word in (f"--{name}", value)]

@@ -19,6 +19,7 @@ from tasks.training.loop.scores import Total
 # before val is asked, how likely each share of the way is: binomial, the middle is six times as likely as an end
 PRIOR = (1, 4, 6, 4, 1)
 WAYS = {0.25: "a quarter of the way to ", 0.5: "half of the way to ", 0.75: "three quarters of the way to ", 1.0: ""}
+IN_USE = "the model in use"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,9 @@ class OnVal:
     accuracy: float
     error: float | None = None
     unit: str | None = None
+
+    def facts(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,35 +90,37 @@ class Judged:
         return OnVal(loss=loss, accuracy=accuracy, error=float(self.errors.mean()), unit=self.target.unit)
 
 
-Candidates = Mapping[float, Judged]  # by the share of the way from the head alone to the fine-tuned model
+Candidates = Mapping[float, Judged]  # by the share of the way from the start to the fine-tuned model
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """The share of the way that is taken for a target, the results of all shares on val, and why.
 
-    `p_value` is that of the test that the middle of the way is worse than the head.
+    `p_value` is that of the test that the middle of the way is worse than the head. `is_finetuned` is False where the
+    head alone is taken. It lies at the start of the way, unless that is the model in use: then `head` has its results.
     """
 
     share: float
+    is_finetuned: bool
     reason: str
     p_value: float
     candidates: dict[float, OnVal]
+    head: OnVal | None = None
 
     @property
-    def is_finetuned(self) -> bool:
-        return self.share > HEAD
+    def taken(self) -> OnVal:
+        """Return the results of what is taken."""
+        return self.candidates[self.share] if self.is_finetuned or self.head is None else self.head
 
     def facts(self) -> dict[str, Any]:
         """Return the verdict as JSON."""
-        candidates = [
-            {"share": share} | {name: value for name, value in asdict(own).items() if value is not None}
-            for share, own in self.candidates.items()
-        ]
-        return {
+        candidates = [{"share": share} | own.facts() for share, own in self.candidates.items()]
+        facts = {
             "candidates": candidates, "is_finetuned": self.is_finetuned, "p_value": self.p_value,
             "reason": self.reason, "share": self.share,
         }  # fmt: skip
+        return facts | ({"head": self.head.facts()} if self.head else {})
 
 
 def beats(other: Judged, judged: Judged, *, significance: float) -> bool:
@@ -127,16 +133,17 @@ def beats(other: Judged, judged: Judged, *, significance: float) -> bool:
     return bool(p_value < significance and other.errors.mean() <= judged.errors.mean())
 
 
-def choose_share(paths: Sequence[Candidates]) -> float:
-    """Return the share of the way, beyond the head, that fits val best, of one training for these targets.
+def choose_share(paths: Sequence[Candidates], *, among: Sequence[float] = SHARES[1:]) -> float:
+    """Return the share of the way, of those `among` it, that fits val best, of one training for these targets.
 
     It is the one nearest to the posterior mean: the prior favours the middle, and the likelihood is that of the labels
     of val. So few labels choose about the middle, and many the share with the lowest loss.
     """
-    evidence = np.array([sum(path[share].log_likelihood() for path in paths) for share in SHARES])
-    posterior = np.exp(evidence - evidence.max()) * PRIOR
-    mean = float(posterior @ SHARES / posterior.sum())
-    return min(SHARES[1:], key=lambda share: abs(share - mean))
+    shares = sorted(paths[0])
+    evidence = np.array([sum(path[share].log_likelihood() for path in paths) for share in shares])
+    posterior = np.exp(evidence - evidence.max()) * [PRIOR[SHARES.index(share)] for share in shares]
+    mean = float(posterior @ shares / posterior.sum())
+    return min(among, key=lambda share: abs(share - mean))
 
 
 def judge(
@@ -144,57 +151,70 @@ def judge(
     *,
     history: History,
     significance: float,
+    heads: Mapping[str, Judged] | None = None,
     subject: Callable[[str], str] = lambda target: "the candidate",
     model: str = "the fine-tuned model",
 ) -> dict[str, Verdict]:
     """Choose, for each target of a training, between the head alone and one share of the way, the same for all.
 
     A target keeps its head only where the middle of the way is worse. The others choose the share together, because
-    each share would be a trunk of its own.
+    each share would be a trunk of its own. Where the way starts at the model in use, that is one of the shares.
 
     Args:
-        paths: the results on val by target; of the head alone if no epoch was kept.
+        paths: the results on val by target; of the start of the way alone if no epoch was kept.
         history: of the training.
+        heads: the results of the heads alone, where the way starts at the model in use; else it starts at the heads.
         subject: target -> what is chosen, as the reason names it.
         model: the fine-tuned model, as the reason names it.
     """
     p_values, takers = dict.fromkeys(paths, 1.0), []
-    if history.kept:
-        p_values = {name: paired_t_test(path[MIDDLE].losses - path[HEAD].losses) for name, path in paths.items()}
+    if history.kept or heads:
+        p_values = {
+            name: paired_t_test(path.get(MIDDLE, path[HEAD]).losses - (heads or {name: path[HEAD]})[name].losses)
+            for name, path in paths.items()
+        }
         takers = [name for name, p_value in p_values.items() if p_value >= significance]
-    share = choose_share([paths[name] for name in takers]) if takers else HEAD
+    among = sorted(next(iter(paths.values()))) if heads else SHARES[1:]
+    share = choose_share([paths[name] for name in takers], among=among) if takers else HEAD
     verdicts = {}
     for name, path in paths.items():
+        is_taker = name in takers
         verdict = Verdict(
-            share=share if name in takers else HEAD, reason="", p_value=p_values[name],
+            share=share if is_taker else HEAD, is_finetuned=is_taker, reason="", p_value=p_values[name],
             candidates={each: judged.on_val() for each, judged in path.items()},
+            head=heads[name].on_val() if heads else None,
         )  # fmt: skip
         reason = reason_of(
             verdict, history, significance=significance, of_classes=isinstance(path[HEAD].target, Classes)
         )
-        chosen = WAYS[verdict.share] + f"{model} of epoch {history.kept}" if verdict.is_finetuned else "the head alone"
+        tuned = f"{WAYS.get(share)}{model} of epoch {history.kept}" if share > HEAD else IN_USE
+        chosen = tuned if is_taker else "the head alone"
         verdicts[name] = replace(verdict, reason=f"{subject(name)} is {chosen}: {reason}")
     return verdicts
 
 
 def reason_of(verdict: Verdict, history: History, *, significance: float, of_classes: bool) -> str:
-    head, *others = verdict.candidates.values()
+    start, *others = verdict.candidates.values()
     loss = "val log-loss" if of_classes else "val loss"
+    losses = losses_of(verdict.candidates, head=verdict.head)
+    first = "the head" if verdict.head is None else IN_USE
     if len(history.epochs) == 1:
-        reason = "no epoch was trained"
+        reason = "no epoch was trained" + (f", {loss} {losses}" if verdict.head else "")
     elif not others:
-        reason = f"every epoch had a higher {loss} than the head, {head.loss:.4f}"
+        reason = f"every epoch had a higher {loss} than {first}, {start.loss:.4f}"
+        reason += f", {verdict.head.loss:.4f} of the head alone" if verdict.head else ""
     else:
         shown = verdict.candidates[verdict.share if verdict.is_finetuned else MIDDLE]
         measured = (
-            f"accuracy {head.accuracy:.4f} -> {shown.accuracy:.4f}"
+            f"accuracy {start.accuracy:.4f} -> {shown.accuracy:.4f}"
             if of_classes
-            else f"error {head.error:.4g} -> {shown.error:.4g} ({shown.unit})"
+            else f"error {start.error:.4g} -> {shown.error:.4g} ({shown.unit})"
         )
-        reason = f"{loss} {losses_of(verdict.candidates)}; {measured}"
-        if verdict.p_value < significance:
-            allowed = f"p = {verdict.p_value:.2g}, expected at least {significance:g}"
-            reason = f"half of the way, fine-tuning made it worse ({allowed}): {reason}"
+        reason = f"{loss} {losses}; {measured}"
+    if verdict.p_value < significance:
+        allowed = f"p = {verdict.p_value:.2g}, expected at least {significance:g}"
+        worse = "half of the way, fine-tuning made it worse" if verdict.head is None else f"{IN_USE} is worse"
+        reason = f"{worse} ({allowed}): {reason}"
     if history.ending == "the loss was not finite":
         reason += (
             f"; training ended in epoch {len(history.epochs)}, where the loss was not finite: lower the learning rates"
@@ -202,9 +222,11 @@ def reason_of(verdict: Verdict, history: History, *, significance: float, of_cla
     return reason
 
 
-def losses_of(candidates: Mapping[float, OnVal]) -> str:
-    """Return the loss of each share of the way, for a person."""
-    words = {HEAD: "of the head alone", FINETUNED: "fine-tuned"}
+def losses_of(candidates: Mapping[float, OnVal], *, head: OnVal | None = None) -> str:
+    """Return the loss of each share of the way, and of the head where the way does not start at it, for a person."""
+    words = {HEAD: f"of {IN_USE}" if head else "of the head alone", FINETUNED: "fine-tuned"}
+    losses = [f"{head.loss:.4f} of the head alone"] if head else []
     return ", ".join(
-        f"{own.loss:.4f} {words.get(share) or f'at {share:.0%} of the way'}" for share, own in candidates.items()
+        losses
+        + [f"{own.loss:.4f} {words.get(share) or f'at {share:.0%} of the way'}" for share, own in candidates.items()]
     )

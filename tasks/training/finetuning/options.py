@@ -57,9 +57,23 @@ class AlignmentOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StartOptions:
+    """Where training starts: from the backbone, or from the model in use, see `warm_start`.
+
+    replay: how many samples that the model in use has learned from are learned again, for each new one.
+    backbone_every: the number of runs of which one starts from the backbone all the same.
+    """
+
+    start: Literal["backbone", "in_use"]
+    replay: NotNegative
+    backbone_every: Count
+
+
+@dataclass(frozen=True, kw_only=True)
 class FinetuneOptions(
-    ActivationOptions, DeviceOptions, Augmentation, FitOptions, AdapterOptions, AlignmentOptions, UnfreezingOptions
-):
+    ActivationOptions, DeviceOptions, Augmentation, FitOptions, AdapterOptions, AlignmentOptions, UnfreezingOptions,
+    StartOptions,
+):  # fmt: skip
     """The section `finetune`.
 
     trunks: of several targets, whether one trunk is trained for all, one for each, or both, of which val chooses.

@@ -32,6 +32,7 @@ from tasks.training.finetuning.tuning import (
     summary,
     target_curves,
 )
+from tasks.training.finetuning.warm_start import groups_of, weights_of
 from tasks.training.loop.fit import Keeper
 
 logger = logging.getLogger("graftline")
@@ -89,7 +90,7 @@ class Outcome:
         if len(self.targets) == 1:
             return table
         for name in self.verdicts:
-            names = self.chosen[name] or (first if name in first else (name,))
+            names = self.chosen[name] or next(names for names in self.tuned if name in names)
             own = target_curves(self.tuned[names].history, names.index(name), name, self.targets[name])
             table = table.join(own, on="epoch")
         return table
@@ -104,6 +105,7 @@ def fine_tune_trunks(
     seed: int,
     keeper_of: Callable[[Names], Keeper | None],
     build_backbone: Callable[[], Backbone | Encoder],
+    in_use: Classifier | None = None,
 ) -> Outcome:
     """Train as `options.trunks` says, and give `model` for each target what answers it best on val.
 
@@ -114,6 +116,7 @@ def fine_tune_trunks(
     Args:
         keeper_of: the targets of a training -> what keeps its state.
         build_backbone: returns a backbone like that of `model`, whose weights do not matter.
+        in_use: a model of the same targets. Its trunks are trained on, each for the targets that it answers.
 
     Raises:
         ValueError: no target has labels on both sides.
@@ -122,34 +125,48 @@ def fine_tune_trunks(
     learned = tuple(name for name, part in parts.items() if len(part.train) and len(part.val))
     if not learned:
         raise ValueError("no target has labels both on train and on val, expected at least one: land more samples")
-    start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    came = clone_of(model)
+    starts: dict[Names, dict[str, Tensor]] = {}
     tuned: dict[Names, Tuned] = {}
     moved: dict[Names, dict[str, Tensor]] = {}
-    for names in trainings(learned, options.trunks):
+    for names in groups_of(in_use, learned) if in_use else trainings(learned, options.trunks):
         what = "fine-tune"
         if len(model.targets) > 1:
             trunk = f"one trunk for {', '.join(names)}" if len(names) > 1 else f"a trunk for {names[0]} alone"
             logger.info("fine-tuning %s", trunk)
             what += " all targets" if len(names) > 1 else f" {names[0]}"
+        part, begin = model.part(names), None
+        if in_use:
+            begin = weights_of(in_use, part)
+            put(part, begin)
+        starts[names] = clone_of(model)
+        put(model, came)
         tuned[names] = fine_tune(
-            model.part(names), source, data.part(model.targets, names), options=options, seed=seed,
-            keeper=keeper_of(names), what=what,
+            part, source, data.part(model.targets, names), options=options, seed=seed,
+            keeper=keeper_of(names), what=what, start=begin,
         )  # fmt: skip
         moved[names] = {
-            name: tensor.clone() for name, tensor in model.state_dict().items() if not torch.equal(tensor, start[name])
+            name: tensor.clone()
+            for name, tensor in model.state_dict().items()
+            if not torch.equal(tensor, starts[names][name])
         }
-        put(model, start)
+        put(model, came)
     outcome = choose(model.targets, learned, tuned, significance=options.significance)
     shares = outcome.shares()
-    weights: dict[Names | None, dict[str, Tensor]] = {None: start}
+    weights: dict[Names | None, dict[str, Tensor]] = {None: came}
     judged = {}
     for name, taken in outcome.chosen.items():
         if taken:
-            weights[taken] = start | weights_at(shares[name], start, moved[taken])
+            weights[taken] = starts[taken] | weights_at(shares[name], starts[taken], moved[taken])
             judged[name] = tuned[taken].judged[shares[name]][name]
     assemble(model, weights, outcome.chosen, build_backbone=build_backbone)
     calibrate(model, judged)
     return outcome
+
+
+def clone_of(model: Classifier) -> dict[str, Tensor]:
+    """Return a copy of the weights of a model."""
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
 def trainings(learned: Names, trunks: Literal["auto", "shared", "each"]) -> list[Names]:
@@ -164,7 +181,7 @@ def choose(targets: Mapping[str, Target], learned: Names, tuned: dict[Names, Tun
     chosen: dict[str, Names | None] = dict.fromkeys(targets)
     judged = {
         names: judge(
-            own.paths(), history=own.history, significance=own.harm_significance,
+            own.paths(), history=own.history, significance=own.harm_significance, heads=own.heads,
             **(wording(is_own=len(names) == 1) if len(targets) > 1 else {}),
         )
         for names, own in tuned.items()
@@ -172,7 +189,7 @@ def choose(targets: Mapping[str, Target], learned: Names, tuned: dict[Names, Tun
     verdicts = {}
     for name in learned:
         own = (name,)
-        verdict_of = {names: judged[names][name] for names in dict.fromkeys([learned, own]) if names in tuned}
+        verdict_of = {names: judged[names][name] for names in tuned if name in names}
         # where every trunk harms, the verdict is that on the first one
         better = [names for names, verdict in verdict_of.items() if verdict.is_finetuned] or list(verdict_of)
         best = better[0]

@@ -32,7 +32,7 @@ from tasks.training.finetuning.activations import Activations, Views, WholeSampl
 from tasks.training.finetuning.adapters import adapt, merge
 from tasks.training.finetuning.do_no_harm import Judged, Verdict, judge
 from tasks.training.finetuning.options import FinetuneOptions
-from tasks.training.finetuning.path import HEAD, SHARES, put, weights_at
+from tasks.training.finetuning.path import HEAD, SHARES, Weights, put, weights_at
 from tasks.training.finetuning.unfreezing import Trained, all_blocks, boundary_of, make_groups, unfrozen_blocks
 from tasks.training.loop.alignment import Alignment, Unlabelled
 from tasks.training.loop.fit import EPOCHS_OF_SEED, History, Keeper, fit
@@ -95,7 +95,8 @@ class Data:
 class Tuned:
     """What came of a training: its epochs, and what its targets' answers on val are, by the share of the way.
 
-    `judged` has the share 0, the head alone. Where an epoch was kept, it has all of the SHARES, see `path`.
+    `judged` has the share 0, the start: the head alone, or the model in use, and then `heads` has the head alone. Where
+    an epoch was kept, it has all of the SHARES, see `path`.
     """
 
     history: History
@@ -103,6 +104,7 @@ class Tuned:
     num_blocks: int  # that were trained
     num_all_blocks: int  # of the backbone
     harm_significance: float  # of the verdict
+    heads: dict[str, Judged] | None = None
 
     def paths(self) -> dict[str, dict[float, Judged]]:
         """Return the results by target and share of the way."""
@@ -111,7 +113,9 @@ class Tuned:
     @property
     def verdict(self) -> Verdict:
         """Return the share of the way that is taken, of a training for one target."""
-        [verdict] = judge(self.paths(), history=self.history, significance=self.harm_significance).values()
+        [verdict] = judge(
+            self.paths(), history=self.history, significance=self.harm_significance, heads=self.heads
+        ).values()
         return verdict
 
 
@@ -124,11 +128,13 @@ def fine_tune(
     seed: int,
     keeper: Keeper | None = None,
     what: str = "fine-tune",
+    start: Weights | None = None,
 ) -> Tuned:
     """Train the heads and the unfrozen blocks of `model`, one trunk for all its targets, and judge it on val.
 
     Afterwards `model` has the weights of the best epoch, and the temperatures and factors of words that fit them. The
-    weights on the way to them are judged, too. `what` names the training where its progress is shown.
+    weights on the way to them are judged, too. `what` names the training where its progress is shown. With `start`,
+    weights of the same names, training starts there, and the model as it came is judged beside them.
     """
     chosen = plan(options, modality=modality_of(model.backbone))
     is_bf16 = chosen.precision == "bf16"
@@ -136,7 +142,22 @@ def fine_tune(
     blocks = unfrozen_blocks(model, options.unfreeze)
     cut = boundary_of(model, options.unfreeze)
     model.to(chosen.device)  # before it is shared: to move a buffer makes another
-    start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    num_train, size = len(data.train), options.minibatch_size
+    targets = list(model.targets.values())
+
+    def val() -> Iterator[Minibatch]:
+        yield from zip(
+            source.minibatches(data.val, None, size=size), torch.split(data.labels[data.val], size), strict=True
+        )
+
+    def judge_on_val(part: Trained) -> dict[str, Judged]:
+        return Judged.of(score(part, val(), targets=targets, is_bf16=is_bf16), model.targets, data.words)
+
+    heads = None
+    if start is not None:
+        heads = judge_on_val(Trained(model, cut))
+        put(model, start)
+    begin = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     if options.method == "lora":
         if not all_blocks(model):
             raise ValueError(
@@ -145,7 +166,6 @@ def fine_tune(
             )
         adapt(model.backbone, blocks, rank=options.lora_rank, seed=seed)
     trained = Trained(model, cut)
-    num_train, size = len(data.train), options.minibatch_size
     if options.update_statistics and min(num_train, size) < 2:
         raise ValueError(
             f"finetune.update_statistics needs minibatches of at least 2 samples, found {min(num_train, size)}: raise "
@@ -179,11 +199,6 @@ def fine_tune(
         inputs = source.minibatches(rows, view_of(epoch), size=size)
         yield from zip(zip(inputs, missing, strict=True), is_source, strict=True)
 
-    def val() -> Iterator[Minibatch]:
-        yield from zip(
-            source.minibatches(data.val, None, size=size), torch.split(data.labels[data.val], size), strict=True
-        )
-
     def show(items: Iterable[Minibatch], epoch: int) -> Iterator[Minibatch]:
         return progress(items, total=total, what=f"{what} {epoch}/{epochs}", unit="minibatches")
 
@@ -195,12 +210,7 @@ def fine_tune(
             term=discrepancy_of(options.align, model.backbone.dim, drawing).to(chosen.device),
             weight=options.align_weight, learning_rate=options.head_learning_rate, minibatches=unlabelled,
         )  # fmt: skip
-    targets = list(model.targets.values())
-
-    def judge_on_val() -> dict[str, Judged]:
-        return Judged.of(score(trained, val(), targets=targets, is_bf16=is_bf16), model.targets, data.words)
-
-    judged = {HEAD: judge_on_val()}
+    judged = {HEAD: judge_on_val(trained)}
     history = fit(
         trained, options, targets=targets, names=list(model.targets), seed=seed, is_bf16=is_bf16,
         groups=make_groups(model, options, epochs=epochs), minibatches=train, num_minibatches=total,
@@ -210,8 +220,8 @@ def fine_tune(
     if history.kept:
         end = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         for share in SHARES[1:]:
-            put(model, weights_at(share, start, end))
-            judged[share] = judge_on_val()
+            put(model, weights_at(share, begin, end))
+            judged[share] = judge_on_val(trained)
     calibrate(model.cpu(), judged[max(judged)])
     return Tuned(
         history=history,
@@ -219,6 +229,7 @@ def fine_tune(
         num_blocks=len(blocks),
         num_all_blocks=len(all_blocks(model)),
         harm_significance=options.harm_significance,
+        heads=heads,
     )
 
 

@@ -166,7 +166,7 @@ class Project:
     def images(self):
         return [Image.open(self.folder / "raw/first" / path) for path in self.rows["path"]]
 
-    def tune(self, model, *, keeper_of=lambda names: None, hidden=(), **changes):
+    def tune(self, model, *, keeper_of=lambda names: None, hidden=(), in_use=None, **changes):
         """Fine-tune a model; `hidden` targets have no labels."""
         options = replace(load_params(ROOT / "params.yaml").finetune, **SHORT | changes)
         rows = self.rows.assign(**dict.fromkeys(hidden))
@@ -182,7 +182,7 @@ class Project:
         )  # fmt: skip
         return fine_tune_trunks(
             model, source, data, options=options, seed=0, keeper_of=keeper_of,
-            build_backbone=lambda: new_model().backbone,
+            build_backbone=lambda: new_model().backbone, in_use=in_use,
         )  # fmt: skip
 
 
@@ -234,6 +234,49 @@ def test_target_without_any_label_changes_no_bit_of_the_other(project):
     assert np.array_equal(found.losses, expected.judged[1.0]["label"].losses)
     assert np.array_equal(answers_of(alone)["label"], answers_of(beside)["label"])
     assert np.array_equal(answers_of(new_model())["angle"], answers_of(beside)["angle"])
+
+
+EAGER = {"harm_significance": 0.01, "head_learning_rate": 0.01, "backbone_learning_rate": 0.005}
+
+
+@pytest.fixture
+def in_use(project):
+    """A model with a trunk of its own for each target."""
+    model = new_model()
+    assert project.tune(model, trunks="each", **EAGER).trunks() == {"angle": "own", "label": "own"}
+    return model
+
+
+def test_model_in_use_stays_to_the_bit_where_nothing_is_trained(project, in_use):
+    model = new_model()
+    outcome = project.tune(model, in_use=in_use, epochs=0, harm_significance=0.01)
+    assert outcome.shares() == {"angle": 0.0, "label": 0.0}
+    assert list(outcome.tuned) == [ANGLE, LABEL]
+    assert len(model.all_trunks()) == 2
+    found, expected = answers_of(model), answers_of(in_use)
+    assert np.array_equal(found["angle"][:, 0], expected["angle"][:, 0])
+    assert np.array_equal(found["label"], expected["label"])
+
+
+def test_trunks_of_the_model_in_use_are_trained_on_and_the_heads_of_the_run_judged_beside_them(project, in_use):
+    outcome = project.tune(new_model(), in_use=in_use, **EAGER)
+    label = outcome.facts()["verdicts"]["label"]
+    assert label["is_finetuned"]
+    assert label["head"]["loss"] > label["candidates"][0]["loss"]
+    assert len(label["candidates"]) == 5
+    assert "of the model in use" in label["reason"]
+
+
+def test_head_of_the_run_is_taken_where_the_model_in_use_is_worse(project):
+    """The model in use has learned nothing here."""
+    model = new_model(targets={"label": TARGETS["label"]})
+    project.tune(model, **EAGER)
+    expected = answers_of(model)["label"]
+    outcome = project.tune(model, in_use=new_model(5, {"label": TARGETS["label"]}), epochs=0)
+    assert outcome.trunks() == {"label": "head"}
+    reason = outcome.verdicts["label"].reason
+    assert reason.startswith("the candidate is the head alone: the model in use is worse (p = ")
+    assert np.array_equal(answers_of(model)["label"], expected)
 
 
 @pytest.mark.parametrize("update_statistics", [False, True])

@@ -16,7 +16,7 @@ from tasks.data.samples.text_cells import canonical
 from tasks.embedding.layers import FrozenLayers
 from tasks.embedding.packing import TextEmbedder
 from tasks.machine import cores
-from tasks.machine.files import write_json
+from tasks.machine.files import sha256, write_json
 from tasks.models.bundle import load_bundle, save_bundle
 from tasks.models.classifier import Classifier
 from tasks.prediction.answers import Answerer
@@ -312,8 +312,10 @@ def arguments(project):
     weight = np.random.default_rng(0).normal(0, 0.1, (2, backbone.dim)).astype(np.float32)
     layer = weight, np.zeros(2, np.float32)
     save_heads(folder / "head", {"topic": Head(layers=(layer,))}, targets=CLASSES, facts={})
-    names = ("classes.json", "split.json", "batches.yaml", "manifests", "audit", "raw", "backbone", "head", "scratch")
+    names = ("classes.json", "split.json", "batches.yaml", "manifests", "audit", "raw", "backbone", "head", "start",
+             "scratch")  # fmt: skip
     paths = {name.partition(".")[0]: folder / name for name in names} | {"manifests": folder / "manifest"}
+    paths["start_record"] = folder / "start.json"
     params = load_params(ROOT / "params.yaml")
     sections = {"finetune": project.options(), "scan": params.scan}
     return paths | sections | {"modality": "text", "seed": 0}
@@ -327,6 +329,26 @@ def test_verb_writes_the_same_candidate_again_without_computing_an_activation(pr
     for file in ("model.safetensors", "model.json", "tokenizer.json"):
         assert (project.folder / "one" / file).read_bytes() == (project.folder / "two" / file).read_bytes()
     assert load_bundle(project.folder / "one")[1]["stage"] == "finetuned"
+
+
+def test_text_model_in_use_goes_on_with_the_words_of_the_run_and_the_new_texts(project, arguments, caplog):
+    """The second half of the texts lands later."""
+    caplog.set_level("INFO")
+    folder, rows = project.folder, project.rows
+    arguments["finetune"] = replace(arguments["finetune"], start="in_use", replay=1.0)
+    write_json(folder / "start.json", {})
+    is_old = (np.arange(len(rows)) % 4 < 3) | (rows["split"] == "val")
+    for batch, own in (("first", rows[is_old]), ("second", rows[~is_old])):
+        write_table(folder / f"manifest/{batch}.parquet", own.reset_index(drop=True))
+    finetune.run(**arguments, out=folder / "start", curves=folder / "curves")
+    assert "fine-tuning starts from the backbone: no model in use is recorded" in caplog.text
+    digests = {"model_sha256": "model.safetensors", "description_sha256": "model.json"}
+    write_json(folder / "start.json", {key: sha256(folder / "start" / name) for key, name in digests.items()})
+    (folder / "batches.yaml").write_text("batches: [first, second]", "utf-8")
+    finetune.run(**arguments, out=folder / "candidate", curves=folder / "curves")
+    start = load_bundle(folder / "candidate")[1]["start"]
+    assert start["new"] == (~is_old & (rows["split"] == "train")).sum() > 0
+    assert start["warm_runs"] == 1
 
 
 def test_latency_is_that_of_a_text_of_the_median_length_and_says_so(project, arguments):

@@ -22,7 +22,7 @@ from tests.kit.plain import plain_probabilities
 from tests.kit.programs import run
 
 ROOT = Path(__file__).parent.parent
-[CODE, CODE_OF_A_NUMBER], [CODE_OF_TEXTS] = (
+[CODE, CODE_OF_A_POWER, CODE_OF_A_NUMBER], [CODE_OF_TEXTS] = (
     re.findall(r"```python\n(.*?)```", (ROOT / f"docs/{page}.md").read_text("utf-8"), flags=re.DOTALL)
     for page in ("predict", "text")
 )
@@ -30,12 +30,16 @@ STAGES = ["stage2", "stage3", "stage4", "conv5"]
 
 
 @pytest.mark.parametrize(
-    ("architecture", "features", "image_size"),
-    [("shufflenet_v2_x1_0", STAGES, 32), ("squeezenet1_1", "penultimate", 64), ("resnet18", "penultimate", 64)],
+    ("architecture", "features", "image_size", "power"),
+    [
+        ("shufflenet_v2_x1_0", STAGES, 32, 0.5),
+        ("squeezenet1_1", "penultimate", 64, 1.0),
+        ("resnet18", "penultimate", 64, 1.0),
+    ],
 )
-def test_five_statements_classify_an_image_without_this_project(tmp_path, architecture, features, image_size):
+def test_five_statements_classify_an_image_without_this_project(tmp_path, architecture, features, image_size, power):
     torch.manual_seed(1)
-    backbone = load_backbone(architecture, weights="random", features=features, image_size=image_size)
+    backbone = load_backbone(architecture, weights="random", features=features, image_size=image_size, power=power)
     rotation = Number(measure="degrees", centre=180.0, scale=90.0)
     targets = {"label": Classes(("a cat", "a dog", "an eel")), "rotation": rotation}
     model = Classifier(backbone, targets, temperatures={"label": 0.5})
@@ -45,7 +49,8 @@ def test_five_statements_classify_an_image_without_this_project(tmp_path, archit
     save_bundle(tmp_path / "model", model, lineage={})
     noise = np.random.default_rng(3).integers(0, 256, (7, 9, 3), dtype=np.uint8)
     Image.fromarray(noise).resize((300, 200), Image.Resampling.BILINEAR).save(tmp_path / "picture.png")
-    done = run(sys.executable, "-c", CODE + CODE_OF_A_NUMBER, cwd=tmp_path, env={"OMP_NUM_THREADS": "1"})
+    code = CODE if power == 1 else CODE.replace("print(", CODE_OF_A_POWER + "print(")
+    done = run(sys.executable, "-c", code + CODE_OF_A_NUMBER, cwd=tmp_path, env={"OMP_NUM_THREADS": "1"})
     said, number = done.stdout.splitlines()
     probability, label = said.split(" ", 1)
     image = decode_sample((tmp_path / "picture.png").read_bytes())

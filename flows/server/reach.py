@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import (
@@ -124,7 +123,7 @@ def problem_of(work: Callable[[], None], *, seconds: float) -> str | None:
         try:
             work()
             problems.clear()
-        except httpx.HTTPStatusError as error:
+        except PrefectHTTPStatusError as error:
             problems[:] = [f"status {error.response.status_code}"]
         except Exception as error:  # Prefect raises errors of many classes
             problems[:] = [in_a_line(error)]

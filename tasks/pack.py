@@ -273,7 +273,6 @@ def swapped(raw: Path) -> Iterator[Path]:
     Between the two renames there is no `raw`; `recover` then puts it back.
     """
     beside, aside = _beside(raw)
-    remove(beside)
     beside.mkdir()
     try:
         yield beside
@@ -290,8 +289,9 @@ def swapped(raw: Path) -> Iterator[Path]:
 
 
 def recover(raw: Path) -> None:
-    """Put back the batch that a killed run moved aside, or remove what it left of it."""
-    _, aside = _beside(raw)
+    """Put back the batch that a killed run moved aside, and remove what it left beside it."""
+    beside, aside = _beside(raw)
+    remove(beside)
     if raw.exists():
         remove(aside)
     elif aside.is_dir():

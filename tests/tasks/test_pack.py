@@ -230,6 +230,9 @@ def test_run_that_is_killed_between_two_renames_is_put_right_by_the_next(digits)
     before = contents(digits)
     digits.rename(digits.with_name(".first.before"))
     pack(digits)
+    digits.with_name(".first.packing").mkdir()  # of another run, killed before
+    pack(digits)
+    assert [path.name for path in digits.parent.iterdir()] == ["first"]
     pack(digits, unpack=True)
     assert contents(digits) == before
 

@@ -105,7 +105,8 @@ def _divides_sampling(image: Image.Image) -> bool:
 
     libjpeg refuses the others, but not where it leaves the colours out.
     """
-    _, widths, heights, _ = zip(*image.layer, strict=True)  # type: ignore[attr-defined]
+    layers: Any = image.layer  # type: ignore[attr-defined]
+    widths, heights = ([layer[place] for layer in layers] for place in (1, 2))
     return all(side and max(sides) % side == 0 for sides in (widths, heights) for side in sides)
 
 

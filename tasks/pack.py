@@ -47,6 +47,7 @@ class Plan:
     packed: list[str]
     others: list[str]
     bytes: int  # of all of them
+    bytes_of_others: int
 
 
 def run(*, raw: Path, to: str | None, unpack: bool, list_files: bool, local: bool, ingest: PackOptions) -> None:
@@ -62,6 +63,10 @@ def run(*, raw: Path, to: str | None, unpack: bool, list_files: bool, local: boo
     recover(raw)
     if not raw.is_dir():
         raise ValueError(f"there is no folder {raw}: name a batch, such as data/raw/photos")
+    if raw.is_symlink():
+        raise ValueError(f"{raw} is a link: put the folder itself there, then pack")
+    if not local and (pointer := next(raw.glob("*.dvc"), None)):
+        raise ValueError(f"{raw} holds batches, such as {pointer.stem}: name one of them")
     if local:
         refuse_addresses(raw)
     pack = open_pack(raw)
@@ -81,14 +86,15 @@ def run(*, raw: Path, to: str | None, unpack: bool, list_files: bool, local: boo
             sys.stdout.write(json.dumps(facts) + "\n")
         return
     files = plan(raw)
-    check_room(raw, files.bytes)
+    check_room(raw, files.bytes if to is None else 2 * ingest.shard_megabytes * 10**6 + files.bytes_of_others)
     if unpack:
         with swapped(raw) as beside:
             put_back(raw, [*files.packed, *files.others], beside)
         logger.info("unpacked %s: %s files", raw, f"{len(files.packed):,}")
         return
     if not files.packed:
-        raise ValueError(f"{raw} has no files to pack: tables, and files above {LARGEST:,} bytes, stay files")
+        logger.info("%s has no files to pack: tables, and files above %s bytes, stay files", raw, f"{LARGEST:,}")
+        return
     if pack and to in (None, pack.address) and len(pack) == len(files.packed):
         pack.check()
         logger.info("%s is packed already: %s files in %s", raw, f"{len(pack):,}", _shards(pack))
@@ -128,25 +134,28 @@ def plan(raw: Path) -> Plan:
         raise ValueError(f"{raw / unread[0].path}: {unread[0].detail}: mend that, then pack")
     packed: list[str] = []
     others: list[str] = []
-    num_bytes = 0
+    num_bytes = bytes_of_others = 0
     for path in paths:
         place = raw / path
         if place.is_symlink() and not is_cached(place.resolve(), root=raw):
             raise ValueError(f"{place} is a link: put the file itself there, or remove it, then pack")
+        if place.exists() and not place.is_file():
+            raise ValueError(f"{place} is no regular file: remove it, then pack")
         if path == INDEX or SHARD.fullmatch(path):
             raise ValueError(f"{place} has the name of a file of a pack: rename it, then pack")
         size = size_of(place)
         num_bytes += size
         is_kept = has_ending(path, TABLES) or size > LARGEST or readable(path) != path or "\0" in path
         (others if is_kept else packed).append(path)
-    return Plan(packed=packed, others=others, bytes=num_bytes)
+        bytes_of_others += size if is_kept else 0
+    return Plan(packed=packed, others=others, bytes=num_bytes, bytes_of_others=bytes_of_others)
 
 
 def check_room(raw: Path, num_bytes: int) -> None:
-    """Raise OSError if the disk has no room for the batch once more."""
+    """Raise OSError if the disk has no room for the bytes that are written beside a batch."""
     free = shutil.disk_usage(raw.parent).free
     if num_bytes > free:
-        raise OSError(f"{raw} has {num_bytes:,} bytes, and there is room for {free:,}: make room, then run again")
+        raise OSError(f"{raw} needs {num_bytes:,} bytes, and there is room for {free:,}: make room, then run again")
 
 
 def check_address(address: str | None) -> None:
@@ -264,7 +273,6 @@ def swapped(raw: Path) -> Iterator[Path]:
     Between the two renames there is no `raw`; `recover` then puts it back.
     """
     beside, aside = _beside(raw)
-    remove(beside)
     beside.mkdir()
     try:
         yield beside
@@ -281,8 +289,9 @@ def swapped(raw: Path) -> Iterator[Path]:
 
 
 def recover(raw: Path) -> None:
-    """Put back the batch that a killed run moved aside, or remove what it left of it."""
-    _, aside = _beside(raw)
+    """Put back the batch that a killed run moved aside, and remove what it left beside it."""
+    beside, aside = _beside(raw)
+    remove(beside)
     if raw.exists():
         remove(aside)
     elif aside.is_dir():

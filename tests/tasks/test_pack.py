@@ -1,6 +1,7 @@
 """A batch that is packed into shards is the same batch, and comes back as it was."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -170,6 +171,47 @@ def test_shards_are_neither_tiny_nor_huge():
     assert all(250_000 <= size <= 2_000_000 for size in sizes[:-1])
 
 
+def test_pack_inside_a_pack_that_would_hide_its_files_is_refused(packed):
+    (packed / "a").mkdir()
+    (packed / "a/new.bin").write_bytes(b"new")
+    pack(packed / "a")
+    with pytest.raises(ValueError, match="noise/a is packed, and a pack around it holds files of it, too: unpack"):
+        find_entries(packed)
+    pack(packed / "a", unpack=True)
+    assert len(walk(packed)[0]) == 61
+
+
+def test_batch_of_tables_has_nothing_to_pack_and_stays(tmp_path, caplog):
+    for number in range(12):
+        (tmp_path / f"{number}.csv").write_text("text,label\nHello,a\n")
+    before = contents(tmp_path)
+    with caplog.at_level("INFO"):
+        pack(tmp_path)
+    assert contents(tmp_path) == before
+    assert "has no files to pack" in caplog.text
+
+
+def test_folder_of_batches_a_link_and_a_pipe_are_not_packed(digits, tmp_path):
+    (digits.parent / "first.dvc").touch()
+    with pytest.raises(ValueError, match="raw holds batches, such as first: name one of them"):
+        pack(digits.parent)
+    (tmp_path / "link").symlink_to(digits)
+    with pytest.raises(ValueError, match="link is a link"):
+        pack(tmp_path / "link")
+    os.mkfifo(digits / "pipe")
+    with pytest.raises(ValueError, match="pipe is no regular file"):
+        pack(digits)
+
+
+def test_shards_for_an_address_need_no_room_for_the_whole_batch(packed, monkeypatch):
+    pack(packed, unpack=True)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 3 * 10**6))
+    with pytest.raises(OSError, match="needs 6,000,000 bytes, and there is room for 3,000,000"):
+        pack(packed)
+    pack(packed, to="memory://packs/noise")
+    assert sorted(contents(packed)) == [INDEX]
+
+
 def test_run_that_is_interrupted_leaves_the_batch_as_it_was(digits):
     before = contents(digits)
 
@@ -188,6 +230,9 @@ def test_run_that_is_killed_between_two_renames_is_put_right_by_the_next(digits)
     before = contents(digits)
     digits.rename(digits.with_name(".first.before"))
     pack(digits)
+    digits.with_name(".first.packing").mkdir()  # of another run, killed before
+    pack(digits)
+    assert [path.name for path in digits.parent.iterdir()] == ["first"]
     pack(digits, unpack=True)
     assert contents(digits) == before
 
@@ -248,6 +293,16 @@ def test_small_index_that_stands_for_gigabytes_is_refused(packed):
             writer.write_table(pa.table([paths, pa.array([1] * 1000, pa.int64())], schema=schema))
     assert (packed / INDEX).stat().st_size < 200_000
     with pytest.raises(ValueError, match=r"more than \d+ bytes of paths"):
+        find_entries(packed)
+
+
+def test_path_of_thousands_of_folders_in_an_index_is_refused(packed):
+    metadata = {SHARDS: pq.read_schema(packed / INDEX).metadata[SHARDS]}
+    shards = json.loads(metadata[SHARDS])
+    metadata[SHARDS] = json.dumps(shards | {"shards": [shards["shards"][0] | {"rows": 1}]}).encode()
+    index = pa.table({"path": ["a/" * 60_000 + "x"], "bytes": [1]})  # as many names of folders take 7 GB
+    pq.write_table(index.replace_schema_metadata(metadata), packed / INDEX)
+    with pytest.raises(ValueError, match="has a path of more than 4,096 bytes"):
         find_entries(packed)
 
 

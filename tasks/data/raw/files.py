@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from tasks.data.raw.entries import HIDDEN, Entry, defect, readable
 from tasks.data.raw.usual_names import MOST_FOLDERS
-from tasks.data.samples.packed import INDEX, Children, pack_in, packed_file
+from tasks.data.samples.packed import INDEX, Pack, pack_in, packed_file
 from tasks.machine.dvc_files import is_cached
 
 
@@ -30,7 +30,7 @@ def walk(root: Path) -> tuple[list[str], list[Entry]]:
 def walk_folders(root: Path) -> Iterator[tuple[list[str], list[Entry]]]:
     """Yield the files of one folder at a time, as `walk` does: a folder before those in it, both in sorted order."""
     pending = [""]
-    packed: dict[str, Children] = {}
+    packed: dict[str, tuple[Pack, str]] = {}  # the folders in a pack that are pending, with the path of its own folder
     while pending:
         folder = pending.pop()
         prefix = f"{folder}/" if folder else ""
@@ -43,8 +43,8 @@ def walk_folders(root: Path) -> Iterator[tuple[list[str], list[Entry]]]:
             continue
         inside = packed.pop(folder, None)
         try:
-            with os.scandir(root / folder) as children:
-                for child in children:
+            with os.scandir(root / folder) as found:
+                for child in found:
                     (folders if child.is_dir(follow_symlinks=False) else files).add(child.name)
         except PermissionError:
             problems = [defect(folder, "unreadable", "no permission to read the folder")]
@@ -52,14 +52,20 @@ def walk_folders(root: Path) -> Iterator[tuple[list[str], list[Entry]]]:
             if not (inside and isinstance(error, FileNotFoundError)):
                 problems = [defect(folder, "unreadable", f"the folder cannot be read: {error.strerror}")]
         if pack := pack_in(root / folder, files):
+            if inside:
+                raise ValueError(
+                    f"{root / folder} is packed, and a pack around it holds files of it, too: unpack {root / folder}"
+                )
             files -= pack.own_files
-            packed |= {f"{prefix}{name}".rstrip("/"): children for name, children in pack.folders().items()}
-            inside = packed.pop(folder, None)
+            inside = pack, folder
         if inside:
-            if twice := sorted(files & inside.files):
+            pack, around = inside
+            children = pack.children(folder.removeprefix(around).removeprefix("/"))
+            if twice := sorted(files & children.files):
                 raise ValueError(f"{prefix}{twice[0]} lies beside {prefix}{INDEX}, which holds it too: remove one")
-            files |= inside.files
-            folders |= inside.folders
+            files |= children.files
+            folders |= children.folders
+            packed |= {f"{prefix}{name}": inside for name in children.folders}
         yield sorted(f"{prefix}{name}" for name in files), problems
         pending += sorted((f"{prefix}{name}" for name in folders), reverse=True)
 

@@ -36,6 +36,7 @@ SHARDS = b"graftline.shards"  # the key of the index's metadata
 # a path that leaves its folder, or is not written in the one way that a listing writes it
 NO_PATH = r"(^|/)\.{0,2}(/|$)|\x00"
 FEWEST_BYTES = 2**26  # of paths that an index of any size may hold
+LONGEST_PATH = 4096  # bytes, as Linux has it
 BYTES_A_BYTE = 200  # of the index: sorted paths compress well
 ROWS_A_BYTE = 8
 
@@ -101,20 +102,19 @@ class Pack:
             restore = "put it there again" if self.address else f"restore it, or run `dvc pull {self.folder}.dvc`"
             raise UnreadableTableError(f"the shard {place}/{name} {found}{more}: {restore}")
 
-    def folders(self) -> dict[str, Children]:
-        """Return what lies in each folder of the packed files; the folder itself is ""."""
-        found: dict[str, Children] = {}
-        for path in self.paths.to_pylist():
-            folder, _, name = path.rpartition("/")
-            if folder not in found:
-                found[folder] = Children()
-                inner = folder
-                while inner:
-                    outer, _, last = inner.rpartition("/")
-                    is_known = outer in found
-                    found.setdefault(outer, Children()).folders.add(last)
-                    inner = "" if is_known else outer
-            found[folder].files.add(name)
+    def children(self, folder: str) -> Children:
+        """Return what lies directly in a folder of the packed files; the pack's own folder is ""."""
+        prefix = f"{folder}/" if folder else ""
+        row, end = bisect_left(self, prefix), bisect_left(self, _behind(folder)) if folder else len(self)
+        found = Children()
+        while row < end:
+            name, slash, _ = self[row].removeprefix(prefix).partition("/")
+            if slash:
+                found.folders.add(name)
+                row = bisect_left(self, _behind(prefix + name), row)
+            else:
+                found.files.add(name)
+                row += 1
         return found
 
     def find(self, path: str) -> int | None:
@@ -156,6 +156,11 @@ class PackedFile:
     def read(self) -> bytes:
         """Return its bytes. Raises UnreadableTableError where they cannot be read."""
         return self.pack.content(self.row)
+
+
+def _behind(folder: str) -> str:
+    """Return the first text that sorts behind all paths in a folder."""
+    return folder + chr(ord("/") + 1)
 
 
 def packed_file(path: Path) -> PackedFile | None:
@@ -223,6 +228,8 @@ def _columns(file: Path) -> tuple[pa.LargeStringArray, pa.Int64Array]:
         raise UnreadableTableError("it has a row without a path, or without a number of bytes")
     if pc.any(pc.match_substring_regex(all_paths, NO_PATH)).as_py():
         raise UnreadableTableError("it has a path that is absolute, or has '.' or '..' in it")
+    if len(all_paths) and pc.max(pc.binary_length(all_paths)).as_py() > LONGEST_PATH:
+        raise UnreadableTableError(f"it has a path of more than {LONGEST_PATH:,} bytes")
     if len(all_paths) > 1 and not pc.all(pc.less(all_paths[:-1], all_paths[1:])).as_py():
         raise UnreadableTableError("its paths are not sorted, or one appears twice")
     return all_paths, all_sizes

@@ -85,7 +85,7 @@ def _is_clear_in_grey(image: Image.Image) -> bool:
     All its data are read, but the colours are not computed, which takes more than a third of the time. The brightness
     is a mean of the channels: where it differs, a channel does.
     """
-    if image.format != "JPEG" or image.mode != "RGB":
+    if image.format != "JPEG" or image.mode != "RGB" or not _divides_sampling(image):
         return False
     image.draft("L", None)
     try:
@@ -98,6 +98,16 @@ def _is_clear_in_grey(image: Image.Image) -> bool:
     levels = [pixels[width * n // FEW_PX, height * n // FEW_PX] for n in range(FEW_PX)]
     is_blank = max(levels) - min(levels) < 2 * LEAST_SPREAD  # once more for what rounding may take
     return not is_blank and pixels[width - 1, height - 1] not in NEARLY_GREY
+
+
+def _divides_sampling(image: Image.Image) -> bool:
+    """Return whether each component of a JPEG is a whole fraction as wide and as high as the largest one.
+
+    libjpeg refuses the others, but not where it leaves the colours out.
+    """
+    layers: Any = image.layer  # type: ignore[attr-defined]
+    widths, heights = ([layer[place] for layer in layers] for place in (1, 2))
+    return all(side and max(sides) % side == 0 for sides in (widths, heights) for side in sides)
 
 
 def _decode_opened(image: Image.Image, content: bytes, *, shorter_side: int | None, is_turned: bool) -> Image.Image:

@@ -69,3 +69,14 @@ def test_number_of_files_that_is_none_is_named(photos):
 
 def test_doors_call_the_index_as_tasks_do():
     assert packing.INDEX == INDEX
+
+
+def test_batch_of_many_tables_is_taken_as_it_is(photos):
+    for number in range(5):
+        (photos / f"{number}.csv").write_text("text,label\nHello,a\n")
+    for picture in photos.rglob("*.jpg"):
+        picture.unlink()
+    lines: list[str] = []
+    take_handed(photos, name=None, log=lines.append)
+    assert "photos has no files to pack" in "\n".join(lines)
+    assert (Path("data/raw/photos") / "0.csv").is_file()

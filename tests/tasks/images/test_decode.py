@@ -532,3 +532,16 @@ def test_jpeg_whose_brightness_is_even_and_whose_colours_differ_is_not_blank():
     assert (
         inspect(encode(Image.frombytes("YCbCr", (32, 32), pixels.tobytes()), format="JPEG", quality=95)).mode == "RGB"
     )
+
+
+def test_jpeg_whose_colours_no_decoder_enlarges_is_a_defect_although_its_brightness_is_whole(picture):
+    content = bytearray(encode(picture(width=48, height=48), format="JPEG", quality=95, subsampling=0))
+    frame = content.index(b"\xff\xc0")
+    content[frame + 11], content[frame + 14], content[frame + 17] = 0x31, 0x21, 0x11  # 3, 2 and 1 px wide
+    assert defect_of(bytes(content)).reason == "unreadable"
+
+
+def test_jpeg_whose_frame_lists_no_components_is_a_defect(picture):
+    content = encode(picture(), format="JPEG")
+    frame = content.index(b"\xff\xc0")
+    assert defect_of(content[: frame + 2] + b"\0\x08" + content[frame + 4 : frame + 10] + content[frame + 19 :])

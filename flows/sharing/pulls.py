@@ -26,12 +26,14 @@ def pull_outcome(log: Log) -> None:
 
 
 def pull_missing(pointer: str, log: Log) -> bool:
-    """Pull the data that a verb misses, and return whether it was missing: raw data, or the model in use.
+    """Pull the data that a verb misses, and return whether it was missing.
 
-    A verb that misses samples of one batch reads those of all batches, so all of them are pulled.
+    It is raw data, the model in use, or the model that training goes on from. A verb that misses samples of one batch
+    reads those of all batches, so all of them are pulled.
     """
-    raw, in_use = sorted(paths.raw().glob("*.dvc")), [paths.baseline_pointer()]
-    wanted = next((files for files in (raw, in_use) if Path(pointer) in files), [])
+    raw = sorted(paths.raw().glob("*.dvc"))
+    known = (raw, [paths.baseline_pointer()], [paths.start_pointer()])
+    wanted = next((files for files in known if Path(pointer) in files), [])
     missing = [file for file in wanted if not file.with_suffix("").exists()]
     if missing:
         log(f"pulling what a stage reads: {', '.join(map(str, missing))}")

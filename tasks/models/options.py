@@ -12,12 +12,12 @@ Library = Literal["torchvision", "timm", "transformers"]
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneOptions(TokenOptions):
-    """The arguments of `tasks.models.weights.load_pretrained`."""
+    """The arguments of `tasks.models.weights.load_pretrained`. The bounds are those of a bundle."""
 
     library: Library
     architecture: str
     weights: str
     features: Literal["penultimate", "pooled"] | Annotated[list[str], Field(min_length=1)]
-    power: Annotated[float, Field(gt=0, le=1)]
-    image_size: Annotated[int, Field(ge=8, le=4096)] | None
+    power: Annotated[float, Field(ge=0.01, le=1)]
+    image_size: Annotated[int, Field(ge=8, le=1024)] | None
     decode: Literal["scaled", "full"]

@@ -53,6 +53,7 @@ def ask_forms(
         ValueError: as for `export`, or a sample is missing.
     """
     form = deployed(model.eval())
+    is_text = model.backbone.transform.modality == "text"
     forms = {}
     with TemporaryDirectory() as folder:
         exported = Path(folder) / "onnx"
@@ -62,18 +63,25 @@ def ask_forms(
             if name == "int8":
                 write_int8(path, exported, names=form.inputs, calibration=calibration(model, form, of_train))
             one_core, every_core = (onnx_session(path, form.inputs, num_threads=number) for number in (1, 0))
+            # ranges of texts are those of one call, so that a text beside others would get other answers
+            size = 1 if is_text and name == "int8" else MINIBATCH
             single = form.inputs_of([example(model.backbone.transform, lineage)], [NO_WORDS])
             forms[name] = Form(
                 content=path.read_bytes(),
-                answers=answers_of(one_core, model, form, samples, show=show),
+                answers=answers_of(one_core, model, form, samples, size=size, show=show),
                 milliseconds=milliseconds(partial(every_core, single)),
             )
     return forms, form.files()
 
 
-def answers_of(run: Run, model: Classifier, form: Deployed, samples: Samples[Any], *, show: Show) -> TargetAnswers:
-    """Return a file's answers to samples, by target. `run` takes one core, so that no bit depends on their number."""
-    parts = minibatches(len(samples))
+def answers_of(
+    run: Run, model: Classifier, form: Deployed, samples: Samples[Any], *, size: int, show: Show
+) -> TargetAnswers:
+    """Return a file's answers to samples, `size` a call, by target.
+
+    `run` takes one core, so that no bit depends on their number.
+    """
+    parts = minibatches(len(samples), size=size)
     outputs = show(spread(parts, lambda rows: run(inputs_of(model, form, samples, rows))), total=len(parts))
     by_target = zip(model.targets, zip(*outputs, strict=True), strict=True)
     return {name: np.concatenate([part.double().numpy() for part in own]) for name, own in by_target}
@@ -83,7 +91,8 @@ def calibration(model: Classifier, form: Deployed, of_train: Samples[Any]) -> li
     """Return the inputs of samples that tell the ranges of activations, of images alone."""
     if model.backbone.transform.modality != "images":
         return None
-    return [inputs_of(model, form, of_train, rows) for rows in minibatches(min(len(of_train), NUM_CALIBRATION))]
+    parts = minibatches(min(len(of_train), NUM_CALIBRATION), size=MINIBATCH)
+    return [inputs_of(model, form, of_train, rows) for rows in parts]
 
 
 def inputs_of(model: Classifier, form: Deployed, samples: Samples[Any], rows: Sequence[int]) -> tuple[Any, ...]:
@@ -95,5 +104,5 @@ def inputs_of(model: Classifier, form: Deployed, samples: Samples[Any], rows: Se
     return form.inputs_of([transform.prepare(sample) for sample in decoded], words)
 
 
-def minibatches(num: int) -> list[range]:
-    return [range(start, min(start + MINIBATCH, num)) for start in range(0, num, MINIBATCH)]
+def minibatches(num: int, *, size: int) -> list[range]:
+    return [range(start, min(start + size, num)) for start in range(0, num, size)]

@@ -2,7 +2,7 @@
 
 - Images: the activations of convolutions and linear layers have 8 bits, too. Their ranges are those of a few samples
   (static quantisation). Ranges that are found anew for each image make a convolution several times slower.
-- Texts: the ranges of activations are found anew for each text (dynamic quantisation), because they differ most between
+- Texts: the ranges of activations are found anew in each call (dynamic quantisation), because they differ most between
   texts, and the matrix products stay fast.
 
 Each output channel of a layer has a scale of its own where the ranges are static (Krishnamoorthi 2018).

@@ -4,15 +4,20 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from tasks import scan
+from tasks.data.manifest.manifest import read_manifest
+from tasks.data.samples.samples import Samples
 from tasks.machine.files import read_json
-from tasks.models.bundle import save_bundle
+from tasks.models.bundle import load_bundle, save_bundle
 from tasks.models.classifier import Classifier
+from tasks.prediction.forms import ask_forms
 from tasks.stage.params import load_params
+from tasks.text.decode import decode_sample, read
 from tasks.training.finetuning.grafting import graft
 from tests.kit.chain import ROOT, Chain
 from tests.tasks.models.test_encoder import encoder
@@ -145,3 +150,16 @@ def test_forms_of_a_model_of_texts_answer_the_held_out_texts(chain):
     assert metrics["forms"]["int8"]["accuracy"] >= metrics["candidate"]["accuracy"] - 0.1
     names = {path.name for path in (chain.folder / "evaluation with forms/forms").iterdir()}
     assert {"onnx.onnx", "int8.onnx", "tokenizer.json"} <= names
+
+
+def test_int8_answers_a_text_alone_as_it_does_among_others(chain):
+    """The ranges of activations are found anew in each call, and a call among others would give others."""
+    pytest.importorskip("onnxruntime", reason="needs the extra [export]: pip install -e '.[export]'")
+    rows = read_manifest(chain.data / "validated/manifest", ["first"])
+    model, lineage = load_bundle(chain.data / "candidate")
+    every, one = (Samples(own, raw=chain.data / "raw", decode=decode_sample, read=read) for own in (rows, rows[:1]))
+    answers = [
+        ask_forms(model, lineage, ["int8"], samples, of_train=every, show=lambda items, total: items)[0]["int8"].answers
+        for samples in (every, one)
+    ]
+    np.testing.assert_array_equal(answers[0]["label"][:1], answers[1]["label"])

@@ -61,7 +61,8 @@ class StartOptions:
     """Where training starts: from the backbone, or from the model in use, see `warm_start`.
 
     replay: how many samples that the model in use has learned from are learned again, for each new one.
-    backbone_every: the number of runs of which one starts from the backbone all the same.
+    backbone_every: the number of runs of which one starts from the backbone all the same; a batch whose candidate was
+        not promoted counts as one, too.
     """
 
     start: Literal["backbone", "in_use"]

@@ -80,14 +80,18 @@ def choose_start(
     model, lineage = in_use
     if reason := why_another(model, lineage, facts=facts, grafted=grafted):
         return Start(reason=reason)
+    turn = Start(reason=f"it is the turn of finetune.backbone_every ({options.backbone_every})")
     if warm_runs_of(lineage) + 1 >= options.backbone_every:
-        return Start(reason=f"it is the turn of finetune.backbone_every ({options.backbone_every})")
-    known = known_samples(manifest, earlier, data=lineage.get("data"))
+        return turn
+    known, num_batches = known_samples(manifest, earlier, data=lineage.get("data"))
     if known is None:
         return Start(
             reason="the samples that the model in use has learned from have changed: one has another label or side, "
-            "is like a new held-out sample, or is gone"
+            f"is like a new held-out sample, or is gone; or more than {MOST_BATCHES} batches are new"
         )
+    # each batch had a run, whose candidate was not promoted
+    if warm_runs_of(lineage) + num_batches >= options.backbone_every:
+        return turn
     is_train, is_known = (manifest["split"] == "train").to_numpy(), manifest["sample_id"].isin(known).to_numpy()
     new, old = np.flatnonzero(is_train & ~is_known), np.flatnonzero(is_train & is_known)
     if len(new) > len(old):
@@ -123,15 +127,18 @@ def why_another(model: Classifier, lineage: Lineage, *, facts: Lineage, grafted:
     return None
 
 
-def known_samples(manifest: pd.DataFrame, earlier: Iterable[pd.DataFrame], *, data: str | None) -> set[str] | None:
-    """Return the samples that a model has learned from whose lineage has this digest of its data.
+def known_samples(
+    manifest: pd.DataFrame, earlier: Iterable[pd.DataFrame], *, data: str | None
+) -> tuple[set[str] | None, int]:
+    """Return the samples that a model has learned from, and the number of newer batches.
 
-    They are those of all batches, or of all but the last few. None where they are not the same any more.
+    They are those of all batches, or of all but the last few, whose digest is `data`. None where they are not the same
+    any more.
     """
-    for rows in islice(chain([manifest], earlier), MOST_BATCHES + 1):
+    for num_batches, rows in enumerate(islice(chain([manifest], earlier), MOST_BATCHES + 1)):
         if digest_of_data(rows) == data:
-            return set(rows["sample_id"])
-    return None
+            return set(rows["sample_id"]), num_batches
+    return None, 0
 
 
 def digest_of_data(manifest: pd.DataFrame) -> str:

@@ -5,6 +5,7 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -290,6 +291,14 @@ def test_leaks_are_reported(page):
 def test_page_warns_if_copies_cannot_be_distinguished(page):
     text = words(page(audit={"limits": {"separates": False, "expected_recall": 0.42}}))
     assert "The search finds only 42 % of altered copies in this data: leaks may remain." in text
+
+
+def test_losses_below_a_hundredth_are_drawn_with_the_number_at_the_top(project):
+    written = project()
+    table = written.folder / "training/curves.csv"
+    curves = pd.read_csv(table)
+    curves.filter(like="loss").div(1000).combine_first(curves)[curves.columns].to_csv(table, index=False)
+    assert '<text x="-6" y="4" text-anchor="end">0.001</text>' in written.draw().read_text("utf-8")
 
 
 def test_same_input_gives_the_same_page(project):

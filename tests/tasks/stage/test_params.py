@@ -140,6 +140,13 @@ def test_value_of_a_list_is_named_by_its_position(refusal):
     assert message == "train_head.l2_strengths.1 is -1.0, expected greater than 0"
 
 
+@pytest.mark.parametrize(("name", "value", "bound"), [("power", 0.005, "0.01"), ("image_size", 2048, "1024")])
+def test_backbone_that_no_bundle_can_describe_is_refused_before_it_is_built(refusal, name, value, bound):
+    message = refusal(lambda content: content["backbone"].update({name: value}))
+    assert f"backbone.{name} is {value}" in message
+    assert bound in message
+
+
 def test_fractions_that_leave_nothing_to_train_on_are_refused(refusal):
     message = refusal(lambda content: content["validate"].update(val_fraction=0.5, heldout_fraction=0.5))
     assert message == (

@@ -125,6 +125,8 @@ def moved(rows, column, value):
         ({"params": {"unfreeze": 4, "minibatch_size": 8}}, "finetune.minibatch_size has changed"),
         ({"targets": {"label": ["cat", "dog", "owl"]}}, "other targets or classes"),
         ({"start": {"warm_runs": 4}}, r"the turn of finetune.backbone_every \(5\)"),
+        # after runs on two batches whose candidates were not promoted
+        ({"start": {"warm_runs": 3}, "data": digest_of_data(manifest({"one": OLD["one"]}))}, "the turn of finetune"),
         ({"data": None}, "have changed"),
         ({"rows": moved(manifest(OLD | NEW), "label", "dog")}, "have changed"),
         ({"rows": moved(manifest(OLD | NEW), "split", "val")}, "have changed"),

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tasks.choosing.cost import Cost
 from tasks.metrics.transferability import Transferability
 from tasks.models.options import BackboneOptions
 
-SCORES = ("probe", "knn", "logme", "h_score")  # the first ranks: docs/choose.md has what `benchmarks.choose` measured
+SCORES = ("probe", "knn", "logme", "h_score")  # the first ranks: docs/backbone.md has what `benchmarks.choose` measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +29,6 @@ class Candidate:
     def score(self) -> float:
         """Return the score that ranks: the mean over the targets."""
         return self.mean(SCORES[0]) or 0.0
-
-    @property
-    def gains(self) -> NDArray[np.float64]:
-        """Return what each sample adds to the score, target after target."""
-        return np.concatenate([scores.gains for scores in self.scores.values()])
 
     def mean(self, name: str) -> float | None:
         """Return a score's mean over the targets that have it; None where none has."""
@@ -96,8 +90,9 @@ def recommend(candidates: Sequence[Candidate]) -> Recommendation:
 
 def difference(first: Candidate, other: Candidate) -> tuple[float, float]:
     """Return how far `other` is behind `first`, and the standard error of that."""
-    gaps = first.gains - other.gains
-    return first.score - other.score, float(gaps.std()) / math.sqrt(len(gaps))
+    gaps = [scores.gains - other.scores[target].gains for target, scores in first.scores.items()]
+    variances = [float(gap.var()) / len(gap) for gap in gaps]
+    return first.score - other.score, math.sqrt(sum(variances)) / len(gaps)
 
 
 def score_in_words(one: Candidate) -> str:

@@ -15,11 +15,11 @@ from tests.kit.chain import ROOT
 
 @pytest.fixture
 def candidate():
-    """Makes a candidate that has `right` of 100 samples right, the last ones wrong, at a speed."""
+    """Makes a candidate that has `right` of 100 samples right, each candidate others, at a speed."""
     options = load_params(ROOT / "params.yaml").backbone
 
     def make(number, right, speed, name=""):
-        gains = (np.arange(100) < right).astype(float)
+        gains = np.roll((np.arange(100) < right).astype(float), 3 * number)
         scores = Transferability(logme=right / 50, h_score=None, knn=right / 100, probe=right / 100, gains=gains)
         cost = Cost(samples_per_second=speed, num_parameters=10, dim=4, bundle_bytes=1000, latency_ms=1.0)
         return Candidate(

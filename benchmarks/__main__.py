@@ -12,6 +12,7 @@ NAMES = (
     "audit",
     "backbones",
     "chaos",
+    "choose",
     "embed",
     "finetune",
     "firsthour",

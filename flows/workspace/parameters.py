@@ -15,6 +15,7 @@ PARAMS = Path("params.yaml")
 MODALITIES = ("images", "text")
 STARTS = ("backbone", "in_use")  # where a training starts
 MARK = "# graftline train: "  # begins the line that gives the reason of a proposed value
+MARKS = {"train": MARK, "choose": "# graftline choose: "}  # by the command that proposes
 
 Change = dict[str, Any]  # key, such as backbone.image_size or preset; value; why
 
@@ -70,8 +71,16 @@ def proposal(batch: Path | None) -> dict[str, Any]:
     return content
 
 
-def set_parameters(changes: Iterable[Change]) -> None:
+def values_of(section: str) -> dict[str, Any]:
+    """Return the values of a section of params.yaml; none where it has none."""
+    values = yaml.safe_load(PARAMS.read_text("utf-8")).get(section)
+    return dict(values) if isinstance(values, dict) else {}
+
+
+def set_parameters(changes: Iterable[Change], *, by: str = "train") -> None:
     """Write values into params.yaml, each with its reason in a line above it; every other byte of the file stays.
+
+    `by` is the command that proposes them, one of MARKS.
 
     Raises:
         ValueError: the file is written in a way in which a value cannot be replaced.
@@ -79,7 +88,7 @@ def set_parameters(changes: Iterable[Change]) -> None:
     before = PARAMS.read_bytes().decode("utf-8")
     text = before
     for change in changes:
-        text = _replaced(text, change["key"].split("."), value=change["value"], why=change["why"])
+        text = _replaced(text, change["key"].split("."), value=change["value"], why=change["why"], mark=MARKS[by])
     if text != before:
         write_whole(PARAMS, text.encode())
 
@@ -92,7 +101,7 @@ def _content() -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _replaced(text: str, key: list[str], *, value: Any, why: str) -> str:
+def _replaced(text: str, key: list[str], *, value: Any, why: str, mark: str) -> str:
     node, owner = yaml.compose(text), yaml.safe_load(text)
     expected = owner
     for part in key:
@@ -105,9 +114,9 @@ def _replaced(text: str, key: list[str], *, value: Any, why: str) -> str:
     assert node is not None
     line = text.rindex("\n", 0, name.start_mark.index) + 1 if "\n" in text[: name.start_mark.index] else 0
     above = text[:line].splitlines(keepends=True)
-    while above and above[-1].strip().startswith(MARK):  # the reason of an earlier proposal
+    while above and above[-1].strip().startswith(tuple(MARKS.values())):  # the reason of an earlier proposal
         above.pop()
-    reason = f"{' ' * name.start_mark.column}{MARK}{' '.join(why.split())}\n"
+    reason = f"{' ' * name.start_mark.column}{mark}{' '.join(why.split())}\n"
     between, after = text[line : node.start_mark.index], text[node.end_mark.index :]
     changed = "".join(above) + reason + between + _as_yaml(value) + after
     owner[key[-1]] = value

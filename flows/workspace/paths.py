@@ -81,6 +81,20 @@ def report() -> Path:
     return _option("report", "out")
 
 
+def choice() -> Path:
+    """Return the folder of the last ranking of backbones."""
+    return batches().with_name("choice")
+
+
+def choosing() -> list[str]:
+    """Return the arguments of `tasks.choose` but `--out`."""
+    options = {
+        "manifests": _option("train_head", "manifests"), "classes": _option("train_head", "classes"),
+        "batches": batches(), "raw": raw(), "store": _option("embed", "store"),
+    }  # fmt: skip
+    return [word for name, path in options.items() for word in (f"--{name}", str(path))]
+
+
 def churn() -> Path:
     """Return the file with the answers that retraining alone changes."""
     return batches().with_name("churn.json")

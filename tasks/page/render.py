@@ -20,8 +20,23 @@ def render(content: dict[str, Any]) -> str:
     Names and labels from the data are escaped in text, in attributes and in JSON, and none turns the direction of the
     text around it. A number in the JSON that is not finite is refused.
     """
+    # a page without domains has no rule for them
+    sheets = ("style.css", "domains.css") if content["domains"] else ("style.css",)
+    style = "".join((TEMPLATE / name).read_text("utf-8") for name in sheets)
+    parts = "\n".join((TEMPLATE / name).read_text("utf-8") for name in SCRIPTS)
+    script = f'"use strict";\n(() => {{\n{parts}}})();\n'
+    return _rendered(TEMPLATE, "page.html", content, style=style, script=script)
+
+
+def render_alone(folder: Path, name: str, content: dict[str, Any]) -> str:
+    """Return a page without a script, of a template in a folder and the sheet of the same name beside it."""
+    style = (TEMPLATE / "style.css").read_text("utf-8") + (folder / name).with_suffix(".css").read_text("utf-8")
+    return _rendered(folder, name, content, style=style, script="")
+
+
+def _rendered(folder: Path, name: str, content: dict[str, Any], *, style: str, script: str) -> str:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATE),
+        loader=jinja2.FileSystemLoader(folder),
         autoescape=True,
         finalize=lambda value: without_commands(value) if type(value) is str else value,
         undefined=jinja2.StrictUndefined,
@@ -29,16 +44,11 @@ def render(content: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "allow_nan": False, "separators": (",", ":")}
-    # a page without domains has no rule for them
-    sheets = ("style.css", "domains.css") if content["domains"] else ("style.css",)
-    style = "".join((TEMPLATE / name).read_text("utf-8") for name in sheets)
-    parts = "\n".join((TEMPLATE / name).read_text("utf-8") for name in SCRIPTS)
-    script = f'"use strict";\n(() => {{\n{parts}}})();\n'
     policy = (
         f"default-src 'none'; script-src {_source(script)}; style-src {_source(style)}; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
-    page = environment.get_template("page.html")
+    page = environment.get_template(name)
     return page.render(content, style=Markup(style), script=Markup(script), policy=policy)  # noqa: S704  files of ours
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
+from tasks.choosing.options import ChooseOptions
 from tasks.data.admission.options import ValidateOptions
 from tasks.data.health.options import MarkLimits, TwinOptions
 from tasks.data.raw.options import PackOptions, ReadingLimits, TextTables
@@ -71,6 +72,7 @@ class Params:
     scan: ScanParams
     validate_: Annotated[ValidateOptions, Field(alias="validate")]
     backbone: BackboneOptions
+    choose: ChooseOptions
     embed: EmbedParams
     audit: AuditParams
     train_head: HeadOptions

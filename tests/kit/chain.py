@@ -51,6 +51,7 @@ class Chain:
                 "anchor": data / "anchor.json", "out": data / "regression"
             },
             "report": {"out": folder / "report.html"},
+            "choose": {"out": data / "choice"},
         }  # fmt: skip
         self.shared = {
             "batches": data / "batches.yaml", "raw": raw, "manifests": data / "validated/manifest",

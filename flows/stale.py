@@ -10,7 +10,7 @@ import sys
 
 from flows.workspace import paths
 from flows.workspace.batches import digest_of, listed
-from flows.workspace.dvc import DvcError, answer_of, lines_of
+from flows.workspace.dvc import QUESTION_SECONDS, DvcError, answer_of, lines_of
 from flows.workspace.parameters import check_parameters
 from flows.workspace.redaction import in_a_line
 
@@ -38,7 +38,7 @@ def first_stale() -> str | None:
     if not batches:  # DVC takes an empty list for a mistake
         return None
     try:
-        for line in lines_of("repro", "--dry", "--allow-missing"):
+        for line in lines_of("repro", "--dry", "--allow-missing", seconds=QUESTION_SECONDS):
             if runs := RUNS.match(line):
                 return runs["stage"]
     except DvcError as error:

@@ -1,5 +1,6 @@
 """Checks that a Prefect server can be reached, and that it asks for a password: who reaches it can run any command."""
 
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from prefect.settings import (
     get_current_settings,
     temporary_settings,
 )
+from sqlalchemy import make_url
 
 from flows.server.password import CLIENT, FILE, make_password
 from flows.workspace.environment import can_be_written, settle_environment
@@ -27,6 +29,7 @@ FOR_A_RUN = (
     "`PREFECT_API_URL= PREFECT_PROFILE=ephemeral` before the command, which then runs with a temporary server"
 )
 OK = 200
+POSTGRES_PORT = 5432
 ANSWER_SECONDS = 5.0  # for a server's first answer; looking its name up can take as long again
 # all by which a client shows who it is
 CREDENTIALS: dict[Any, Any] = {PREFECT_API_AUTH_STRING: None, PREFECT_API_KEY: None, PREFECT_CLIENT_CUSTOM_HEADERS: {}}
@@ -84,7 +87,23 @@ def check_server_of_a_run() -> None:
             "(PREFECT_SERVER_ALLOW_EPHEMERAL_MODE): allow it, by PREFECT_PROFILE=ephemeral too, or name a server"
         )
     else:
+        if database := settings.server.database.connection_url:
+            check_database(database.get_secret_value())
         start_temporary_server(settings.home, seconds=settings.server.ephemeral.startup_timeout_seconds)
+
+
+def check_database(address: str) -> None:
+    """Raise ConnectionError if Prefect's database is on a host that does not answer; a file is not looked at."""
+    url = make_url(address)
+    if not url.host:
+        return
+    try:
+        socket.create_connection((url.host, url.port or POSTGRES_PORT), timeout=ANSWER_SECONDS).close()
+    except OSError as error:
+        raise ConnectionError(
+            f"the database of Prefect's temporary server, {url.host}:{url.port or POSTGRES_PORT}, does not answer "
+            f"({in_a_line(error)}): start it, or correct PREFECT_SERVER_DATABASE_CONNECTION_URL"
+        ) from error
 
 
 def start_temporary_server(home: Path, *, seconds: float) -> None:

@@ -16,8 +16,8 @@ def check_mounted(remote: str) -> None:
     """Check that a remote which is a folder is there: DVC would make it, below an empty mount point.
 
     Raises:
-        ValueError: it has nothing of DVC's, though commits at git's remote name what was pushed; or it is missing from
-            a place where disks are mounted, and nothing is mounted.
+        ValueError: it has nothing of DVC's, though commits at git's remote name what was pushed; or its disk is not
+            mounted, by the system's table, or because it is missing from a place for disks.
     """
     folder = remote_folder(remote)
     if folder is None or any((folder / part).is_dir() for part in PARTS_OF_A_REMOTE):
@@ -27,7 +27,12 @@ def check_mounted(remote: str) -> None:
             f"the DVC remote {remote} is the folder {folder}, which has nothing of DVC's, though a commit at "
             f"{REMOTE} names what was pushed: mount its disk; if it is a new place, run `dvc push` once by hand"
         )
-    if not folder.exists() and is_below_a_mount_point(folder) and mount_of(folder) == Path(folder.anchor):
+    if place := unmounted_place(folder):
+        raise ValueError(
+            f"the DVC remote {remote} is the folder {folder}, but the disk that {FSTAB} names for {place} is not "
+            "mounted: mount it"
+        )
+    if not folder.exists() and is_below(folder, FOR_MOUNTS) and mount_of(folder) == Path(folder.anchor):
         raise ValueError(
             f"the DVC remote {remote} is the folder {folder}, which is missing, and no disk is mounted above it: mount "
             f"it; if no disk belongs there, `mkdir -p {folder}`"
@@ -49,11 +54,15 @@ def mount_of(folder: Path) -> Path:
     return next(above for above in (folder, *folder.parents) if above.is_mount())
 
 
-def is_below_a_mount_point(folder: Path) -> bool:
-    """Return whether disks are usually mounted in the place of a folder, or the system's table mounts one there."""
+def unmounted_place(folder: Path) -> Path | None:
+    """Return the folder itself, or the one above, where the system's table has a disk that is not mounted; or None."""
     try:
         rows = [row.split() for row in FSTAB.read_text("utf-8", errors="replace").splitlines()]
     except OSError:
-        rows = []
-    listed = [Path(row[1]) for row in rows if len(row) > 1 and row[1] != "/" and not row[0].startswith("#")]
-    return any(folder.is_relative_to(place) and folder != place for place in (*FOR_MOUNTS, *listed))
+        return None
+    places = [Path(row[1].replace("\\040", " ")) for row in rows if len(row) > 1 and not row[0].startswith("#")]
+    return next((place for place in places if folder.is_relative_to(place) and not place.is_mount()), None)
+
+
+def is_below(folder: Path, places: tuple[Path, ...]) -> bool:
+    return any(folder.is_relative_to(place) and folder != place for place in places)

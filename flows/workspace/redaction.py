@@ -66,10 +66,10 @@ def redactor() -> Callable[[str], str]:
 def _forms(secret: str) -> Iterator[str]:
     """Yield a secret as it may be printed: as it is, encoded for an address, and in base64, alone or within a text."""
     yield secret
-    for encoded in (quote(secret, safe=""), quote(secret), quote_plus(secret)):
+    content = os.fsencode(secret)  # a variable may hold any bytes
+    for encoded in (quote(content, safe=""), quote(content), quote_plus(content)):
         yield encoded
         yield re.sub("%[0-9A-F]{2}", lambda code: code[0].lower(), encoded)
-    content = secret.encode()
     if len(content) < SHORTEST:
         return
     for before in range(3):  # bytes in front of it, which shift where its characters begin

@@ -8,7 +8,7 @@ MOST_CHARACTERS = 60  # of a name
 ESCAPE = re.compile(r"\\(?:\\|[nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")  # as `in_a_cell` writes them
 FORMULA = re.compile(r"'*[=+@＝＋－＠-]")  # begins a cell that a spreadsheet would compute
 NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
-BIDI = "\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks that turn the direction of the text around them
+BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks that turn the direction of the text around them
 OBEYED = re.compile(rf"[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f{BIDI}\u2028\u2029]|\r(?!\n)")  # by terminals and viewers
 IN_PAGES = str.maketrans({"<": "‹", ">": "›", "&": "+"})
 

@@ -39,8 +39,8 @@ def kind_problem(tensor: Tensor, *, is_float: bool) -> str:
 
 def number_problem(key: str, tensor: Tensor) -> str:
     """Return what no number of a trained network can be; "" for possible numbers."""
-    if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-        return "has numbers that are not finite"
+    if tensor.is_floating_point() and not bool(tensor.float().isfinite().all()):  # the network holds float32
+        return "has numbers that are not finite in float32"
     if key.endswith(VARIANCES) and bool((tensor < 0).any()):
         return "has a variance below 0"
     return ""

@@ -20,6 +20,8 @@ from tasks.stage.arguments import moved, verb_of
 
 logger = logging.getLogger("graftline")
 
+OF_DVC = ("Running stage '", "Stage '")  # begin what DVC prints about a stage, in the same stream
+
 Run = Callable[..., None]
 Load = Callable[[Path], Callable[[str], Any]]  # the path of params.yaml -> a section by its name
 
@@ -51,10 +53,14 @@ def set_up() -> None:
 
 
 class OneLine(logging.Formatter):
-    """Writes a message on one line, whatever names are in it. The traceback of a bug stays as it is."""
+    """Writes a message on one line, whatever names are in it. The traceback of a bug stays as it is.
+
+    No message begins as a line of DVC's that steers a flow.
+    """
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  the name that logging calls
-        return on_one_line(record.message)
+        line = on_one_line(record.message)
+        return f"graftline: {line}" if line.lstrip().startswith(OF_DVC) else line
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The CI files: what they call is here, what they may do is little, and secrets stay where they belong."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -84,6 +85,27 @@ def test_actions_are_pinned_to_a_commit_with_its_version_beside_it():
 def test_no_checkout_leaves_the_token_in_the_settings_of_git():
     checkouts = [step for file in WORKFLOWS for step in steps(file) if "actions/checkout" in step.get("uses", "")]
     assert {step["with"]["persist-credentials"] for step in checkouts} == {"false"}
+
+
+@pytest.mark.parametrize("host", ["ours", "another"])
+def test_git_gives_the_token_to_our_own_host_alone(tmp_path, host):
+    own = [re.sub(r"^[ -]*(run: )?", "", line) for file in (*WORKFLOWS, ROOT / ".gitlab-ci.yml")
+           for line in file.read_text("utf-8").splitlines() if "git config" in line]  # fmt: skip
+    variables = {"GITHUB_SERVER_URL", "CI_SERVER_URL"}
+    environment = dict.fromkeys(variables, "https://ours.example") | {
+        "GRAFTLINE_GIT_TOKEN": "secret", "GRAFTLINE_GITLAB_TOKEN": "secret", "GIT_TERMINAL_PROMPT": "0",
+        "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "PATH": os.environ["PATH"],
+    }  # fmt: skip
+    assert len(own) == len(variables)
+    for number, line in enumerate(own):
+        place = tmp_path / str(number)
+        subprocess.run(["git", "init", "--quiet", place], check=True)
+        subprocess.run(["bash", "-c", line], cwd=place, env=environment, check=True)
+        asked = f"protocol=https\nhost={host}.example\npath=a/b.git\n\n"
+        done = subprocess.run(
+            ["git", "credential", "fill"], cwd=place, env=environment, input=asked, capture_output=True, text=True
+        )
+        assert ("password=secret" in done.stdout) == (host == "ours")
 
 
 def test_every_command_of_the_ci_files_is_here():

@@ -164,6 +164,10 @@ def test_password_is_never_written_through_a_link(tmp_path):
             "the settings forbid a temporary one",
         ),
         ({"PREFECT_HOME": f"{__file__}/home", "PREFECT_API_URL": ""}, "test_reach.py/home, which cannot be written to"),
+        (
+            {"PREFECT_API_DATABASE_CONNECTION_URL": "postgresql+asyncpg://u:p@127.0.0.1:9/x", "PREFECT_API_URL": ""},
+            "the database of Prefect's temporary server, 127.0.0.1:9, does not answer",
+        ),
         ({"PREFECT_API_REQUEST_TIMEOUT": "soon", DOORS: ""}, "request_timeout"),
     ],
 )

@@ -7,6 +7,7 @@ import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 
+from flows.sharing import mounted
 from flows.sharing.publish import OWED, about_run, check_publishable, commit_run, publish
 from flows.workspace.dvc import DvcError
 from flows.workspace.git import BY_GATE, RefusedError
@@ -160,6 +161,18 @@ def test_first_remote_below_a_place_for_disks_is_refused_where_no_disk_is_mounte
     commit(made, "another remote")
     with pytest.raises(ValueError, match=f"{missing}, which is missing, and no disk is mounted above it"):
         check_publishable("main")
+
+
+def test_first_remote_in_a_place_of_fstab_is_refused_where_its_disk_is_not_mounted(made, dvc, tmp_path, monkeypatch):
+    monkeypatch.setattr(mounted, "FSTAB", tmp_path / "fstab")
+    place = tmp_path / "my disk"
+    place.mkdir()  # the empty mount point
+    mounted.FSTAB.write_text(f"# disks\n/dev/sda1 / ext4\n/dev/sdb1 {tmp_path}/my\\040disk ext4\n", "utf-8")
+    for remote in (place, place / "store"):
+        dvc(made, "remote", "add", "--force", "--default", "far", str(remote))
+        commit(made, "another remote")
+        with pytest.raises(ValueError, match=rf"the disk that .*/fstab names for {place} is not mounted: mount it"):
+            check_publishable("main")
 
 
 def test_push_to_git_succeeds_at_the_next_attempt_once_the_remote_is_back(made, before, tmp_path):

@@ -1,6 +1,8 @@
 """Secrets are hidden wherever a run prints, and all else is shown."""
 
 import base64
+import os
+from urllib.parse import quote
 
 import pytest
 
@@ -12,6 +14,13 @@ from flows.workspace.working_copy import commit
 from tests.kit.programs import git, run_module
 
 SECRET = "pl4nted" + "-s3cret-9f2c"  # in two parts: the working copy has this file too
+
+
+def test_secret_of_other_bytes_than_utf8_is_hidden_too(monkeypatch):
+    secret = os.fsdecode(SECRET.encode() + b"\xfc\xff")
+    monkeypatch.setenv("DOOR_TOKEN", secret)
+    forms = [secret, quote(os.fsencode(secret)), base64.b64encode(os.fsencode(secret)).decode("ascii")]
+    assert [SECRET in redactor()(f"got {form}") or form[:30] in redactor()(form) for form in forms] == [False] * 3
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Names of strangers, as lines, cells and pages show them."""
 
+from unicodedata import bidirectional
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ from tasks.machine.names import (
     without_markup,
 )
 
+TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 LIKE_ESCAPES = st.text(st.sampled_from("\\nx1bu0'=-+@a\n\x1b\u202e\U0001f600\t3.")) | st.text()
 
 
@@ -38,6 +41,11 @@ def test_number_stays_a_number_in_a_cell(number):
 @pytest.mark.parametrize(("text", "cell"), [("=1+1", "'=1+1"), ("@a", "'@a"), ("-a", "'-a"), ("'=a", "''=a")])
 def test_formula_has_an_apostrophe_before_it(text, cell):
     assert in_a_cell(text) == cell
+
+
+@pytest.mark.parametrize("mark", [chr(mark) for mark in range(0x110000) if bidirectional(chr(mark)) in TURNING])
+def test_mark_that_turns_the_direction_of_a_text_is_escaped(mark):
+    assert without_commands(f"a{mark}b").isascii()
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)

@@ -12,6 +12,7 @@ ARCHITECTURE = "shufflenet_v2_x0_5"
 LAYER = "conv1.0.weight"
 KINDS = {
     "has numbers that are not finite": lambda layer: layer * torch.nan,
+    "has numbers that are not finite in float32": lambda layer: layer.double() + 1e300,
     "is of type complex64": lambda layer: layer.to(torch.complex64),
     "is of type int8": lambda layer: layer.to(torch.int8),
     "is of type float8_e4m3fn": lambda layer: layer.to(torch.float8_e4m3fn),

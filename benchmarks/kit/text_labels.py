@@ -136,7 +136,8 @@ class Judge:
                 split=project.place / "split.json", backbone=project.place / "backbone", head=out,
                 start_record=project.place / "start.json", start=project.place / "start",
                 scratch=project.place / "scratch", out=place / "candidate", curves=place / "curves",
-                finetune=project.params.finetune, scan=project.params.scan, **common,
+                finetune=project.params.finetune, train_head=project.params.train_head, scan=project.params.scan,
+                **common,
             )  # fmt: skip
             model, lineage = load_bundle(place / "candidate")
             asked = ask(

@@ -22,6 +22,7 @@ from tasks.embedding.ready import modality_of
 from tasks.machine.cores import spread
 from tasks.machine.progress import progress
 from tasks.models.classifier import Classifier
+from tasks.targets.classes import Classes
 from tasks.targets.kinds import targets_of
 from tasks.targets.number import Number
 from tasks.targets.target import Facts, Target
@@ -31,10 +32,13 @@ from tasks.training.alignment.discrepancy import discrepancy_of
 from tasks.training.finetuning.activations import Activations, Views, WholeSamples
 from tasks.training.finetuning.adapters import adapt, merge
 from tasks.training.finetuning.do_no_harm import Judged, Verdict, judge
+from tasks.training.finetuning.few_labels import LEAST_STEPS, fit_heads, vectors_of
 from tasks.training.finetuning.options import FinetuneOptions
 from tasks.training.finetuning.path import HEAD, SHARES, Weights, put, weights_at
 from tasks.training.finetuning.unfreezing import Trained, all_blocks, boundary_of, make_groups, unfrozen_blocks
+from tasks.training.heads.options import HeadOptions
 from tasks.training.loop.alignment import Alignment, Unlabelled
+from tasks.training.loop.contrast import Contrast
 from tasks.training.loop.fit import EPOCHS_OF_SEED, History, Keeper, fit
 from tasks.training.loop.losses import columns_of
 from tasks.training.loop.schedule import for_samples
@@ -129,12 +133,14 @@ def fine_tune(
     keeper: Keeper | None = None,
     what: str = "fine-tune",
     start: Weights | None = None,
+    refit: HeadOptions | None = None,
 ) -> Tuned:
     """Train the heads and the unfrozen blocks of `model`, one trunk for all its targets, and judge it on val.
 
     Afterwards `model` has the weights of the best epoch, and the temperatures and factors of words that fit them. The
     weights on the way to them are judged, too. `what` names the training where its progress is shown. With `start`,
-    weights of the same names, training starts there, and the model as it came is judged beside them.
+    weights of the same names, training starts there, and the model as it came is judged beside them. With `refit` the
+    blocks learn from pairs of samples, and then the heads are fitted anew, see `few_labels`.
     """
     chosen = plan(options, modality=modality_of(model.backbone))
     is_bf16 = chosen.precision == "bf16"
@@ -176,8 +182,12 @@ def fine_tune(
     options = for_samples(replace(options, mixup=0.0) if is_aligned else options, num_train, minibatch_size=size)
     epochs = options.epochs or 0
     total = num_full(num_train, size)
+    if refit:
+        total = max(total, LEAST_STEPS)
 
     def rows_of(epoch: int) -> Positions:
+        if refit:
+            return drawn(data.train, total * size, seed=seed, epoch=epoch)
         order = torch.randperm(
             num_train, generator=torch.Generator().manual_seed(seed * EPOCHS_OF_SEED + epoch)
         ).numpy()
@@ -210,13 +220,21 @@ def fine_tune(
             term=discrepancy_of(options.align, model.backbone.dim, drawing).to(chosen.device),
             weight=options.align_weight, learning_rate=options.head_learning_rate, minibatches=unlabelled,
         )  # fmt: skip
+    classes = [target for target in targets if isinstance(target, Classes)]
     judged = {HEAD: judge_on_val(trained)}
     history = fit(
         trained, options, targets=targets, names=list(model.targets), seed=seed, is_bf16=is_bf16,
         groups=make_groups(model, options, epochs=epochs), minibatches=train, num_minibatches=total,
-        val_minibatches=val, alignment=alignment, keeper=keeper, show=show,
+        val_minibatches=val, alignment=alignment, contrast=Contrast(targets=classes) if refit else None,
+        keeper=keeper, show=show,
     )  # fmt: skip
     merge(model)
+    if history.kept and refit:
+        train_side, val_side = (
+            (vectors_of(trained, source.minibatches(rows, None, size=size), is_bf16=is_bf16), data.labels[rows])
+            for rows in (data.train, data.val)
+        )
+        model.graft(fit_heads(model.targets, train_side, val_side, refit))
     if history.kept:
         end = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         for share in SHARES[1:]:

@@ -1,0 +1,98 @@
+"""The labels and the options in; whether fine-tuning learns from pairs of texts, and how, out.
+
+With few labels a class, an encoder that learns to answer learns each text by heart. One that learns which texts belong
+together does not, and all of it can be trained (SetFit, Tunstall et al. 2022). The heads are then fitted anew on the
+vectors of the trained encoder.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tasks.machine.cores import one_thread_each, spread
+from tasks.targets.classes import Classes
+from tasks.targets.target import Target
+from tasks.training.finetuning.options import FinetuneOptions
+from tasks.training.finetuning.unfreezing import Trained
+from tasks.training.heads.mixture import fit_few
+from tasks.training.heads.options import HeadOptions
+from tasks.training.loop.losses import columns_of
+from tasks.training.loop.scores import Inputs, forward
+
+FEW_LABELS = 20  # a class; from so many on, the labels are the better teacher
+# The settings of SetFit: all of the encoder, gently
+RATE = 2e-5
+MINIBATCH_SIZE = 32
+EPOCHS = 4
+LEAST_STEPS = 12  # of an epoch: few texts are drawn several times
+
+Vectors = NDArray[np.float32]
+
+
+def learns_from_pairs(
+    targets: Mapping[str, Target], labels: Tensor, options: FinetuneOptions, head: HeadOptions
+) -> bool:
+    """Return whether texts with these labels of train (n, total width) are few enough, and nothing else is asked for.
+
+    The heads of all targets have to be logistic regressions of classes.
+    """
+    if options.pairs == "never" or options.align != "never" or options.method != "full" or head.head != "logistic":
+        return False
+    nums = [int((~truths[:, 0].isnan()).sum()) for truths in columns_of(list(targets.values()), labels)]
+    return all(
+        isinstance(target, Classes) and num < FEW_LABELS * target.num_outputs
+        for target, num in zip(targets.values(), nums, strict=True)
+    )
+
+
+def for_pairs(options: FinetuneOptions) -> FinetuneOptions:
+    """Return the options of a training from pairs."""
+    return replace(
+        options, unfreeze="all", gradual=False, backbone_learning_rate=RATE, learning_rate_decay=1.0,
+        minibatch_size=MINIBATCH_SIZE, epochs=EPOCHS if options.epochs is None else options.epochs,
+    )  # fmt: skip
+
+
+def fit_heads(
+    targets: Mapping[str, Target],
+    train: tuple[Vectors, Tensor],
+    val: tuple[Vectors, Tensor],
+    options: HeadOptions,
+) -> dict[str, list[tuple[Tensor, Tensor]]]:
+    """Return the linear layer of each target, as the first head was fitted and chosen on val.
+
+    Args:
+        train, val: vectors (n, dim) and labels (n, total width), NaN where one is missing.
+    """
+    layers = {}
+    for place, (name, target) in enumerate(targets.items()):
+        sides = []
+        for vectors, labels in (train, val):
+            own = columns_of(list(targets.values()), labels)[place].numpy()
+            is_labelled = ~np.isnan(own[:, 0])
+            sides.append((vectors[is_labelled], target.truths_of(own[is_labelled])))
+        head = fit_few(target, *sides, options)
+        layers[name] = [(torch.from_numpy(head.weight), torch.from_numpy(head.bias))]
+    return layers
+
+
+@torch.no_grad()
+def vectors_of(model: Trained, minibatches: Iterable[Inputs], *, is_bf16: bool) -> Vectors:
+    """Return the features (n, dim) of the samples of minibatches, in their order."""
+    model.eval()
+    device = next(model.parameters()).device
+
+    @torch.no_grad()
+    def work(inputs: Inputs) -> Tensor:
+        torch.get_num_threads()  # the first call in a thread makes it compute on one core
+        features: Tensor = forward(model, inputs.to(device), is_bf16=is_bf16, with_features=True)[0]
+        return features.cpu()
+
+    with one_thread_each():
+        parts: Iterator[Tensor] = spread(minibatches, work)
+        vectors: Vectors = torch.cat(list(parts)).numpy()
+    return vectors

@@ -31,6 +31,7 @@ EPOCHS = 4
 LEAST_STEPS = 12  # of an epoch: few texts are drawn several times
 
 Vectors = NDArray[np.float32]
+Layers = dict[str, tuple[Tensor, Tensor]]  # weight (num_outputs, dim) and bias (num_outputs,), by target
 
 
 def learns_from_pairs(
@@ -62,13 +63,13 @@ def fit_heads(
     train: tuple[Vectors, Tensor],
     val: tuple[Vectors, Tensor],
     options: HeadOptions,
-) -> dict[str, list[tuple[Tensor, Tensor]]]:
+) -> Layers:
     """Return the linear layer of each target, as the first head was fitted and chosen on val.
 
     Args:
         train, val: vectors (n, dim) and labels (n, total width), NaN where one is missing.
     """
-    layers = {}
+    layers: Layers = {}
     for place, (name, target) in enumerate(targets.items()):
         sides = []
         for vectors, labels in (train, val):
@@ -76,7 +77,7 @@ def fit_heads(
             is_labelled = ~np.isnan(own[:, 0])
             sides.append((vectors[is_labelled], target.truths_of(own[is_labelled])))
         head = fit_few(target, *sides, options)
-        layers[name] = [(torch.from_numpy(head.weight), torch.from_numpy(head.bias))]
+        layers[name] = torch.from_numpy(head.weight).float(), torch.from_numpy(head.bias).float()
     return layers
 
 

@@ -161,6 +161,11 @@ def fine_tune_trunks(
     for name, taken in outcome.chosen.items():
         if taken:
             weights[taken] = starts[taken] | weights_at(shares[name], starts[taken], moved[taken])
+            weights[taken] |= {
+                f"heads.{list(model.targets).index(other)}.{part}": tensor
+                for other, layer in tuned[taken].refitted.get(shares[name], {}).items()
+                for part, tensor in zip(("weight", "bias"), layer, strict=True)
+            }
             judged[name] = tuned[taken].judged[shares[name]][name]
     assemble(model, weights, outcome.chosen, build_backbone=build_backbone)
     calibrate(model, judged)

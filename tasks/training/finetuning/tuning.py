@@ -32,7 +32,7 @@ from tasks.training.alignment.discrepancy import discrepancy_of
 from tasks.training.finetuning.activations import Activations, Views, WholeSamples
 from tasks.training.finetuning.adapters import adapt, merge
 from tasks.training.finetuning.do_no_harm import Judged, Verdict, judge
-from tasks.training.finetuning.few_labels import LEAST_STEPS, fit_heads, vectors_of
+from tasks.training.finetuning.few_labels import LEAST_STEPS, Layers, fit_heads, vectors_of
 from tasks.training.finetuning.options import FinetuneOptions
 from tasks.training.finetuning.path import HEAD, SHARES, Weights, put, weights_at
 from tasks.training.finetuning.unfreezing import Trained, all_blocks, boundary_of, make_groups, unfrozen_blocks
@@ -100,7 +100,8 @@ class Tuned:
     """What came of a training: its epochs, and what its targets' answers on val are, by the share of the way.
 
     `judged` has the share 0, the start: the head alone, or the model in use, and then `heads` has the head alone. Where
-    an epoch was kept, it has all of the SHARES, see `path`.
+    an epoch was kept, it has all of the SHARES, see `path`. `refitted` are the heads of each share beyond the start,
+    where they were fitted anew; else they go the same way as the other weights.
     """
 
     history: History
@@ -109,6 +110,7 @@ class Tuned:
     num_all_blocks: int  # of the backbone
     harm_significance: float  # of the verdict
     heads: dict[str, Judged] | None = None
+    refitted: Mapping[float, Layers] = field(default_factory=dict)
 
     def paths(self) -> dict[str, dict[float, Judged]]:
         """Return the results by target and share of the way."""
@@ -158,6 +160,10 @@ def fine_tune(
 
     def judge_on_val(part: Trained) -> dict[str, Judged]:
         return Judged.of(score(part, val(), targets=targets, is_bf16=is_bf16), model.targets, data.words)
+
+    def side_of(rows: Positions) -> tuple[NDArray[np.float32], Tensor]:
+        inputs = source.minibatches(rows, None, size=size)
+        return vectors_of(trained, inputs, is_bf16=is_bf16), data.labels[rows]
 
     heads = None
     if start is not None:
@@ -229,16 +235,14 @@ def fine_tune(
         keeper=keeper, show=show,
     )  # fmt: skip
     merge(model)
-    if history.kept and refit:
-        train_side, val_side = (
-            (vectors_of(trained, source.minibatches(rows, None, size=size), is_bf16=is_bf16), data.labels[rows])
-            for rows in (data.train, data.val)
-        )
-        model.graft(fit_heads(model.targets, train_side, val_side, refit))
+    refitted: dict[float, Layers] = {}
     if history.kept:
         end = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         for share in SHARES[1:]:
             put(model, weights_at(share, begin, end))
+            if refit:
+                refitted[share] = fit_heads(model.targets, side_of(data.train), side_of(data.val), refit)
+                model.graft({name: [layer] for name, layer in refitted[share].items()})
             judged[share] = judge_on_val(trained)
     calibrate(model.cpu(), judged[max(judged)])
     return Tuned(
@@ -248,6 +252,7 @@ def fine_tune(
         num_all_blocks=len(all_blocks(model)),
         harm_significance=options.harm_significance,
         heads=heads,
+        refitted=refitted,
     )
 
 

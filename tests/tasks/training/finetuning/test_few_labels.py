@@ -50,8 +50,8 @@ def test_head_of_vectors_far_apart_answers_them_and_leaves_out_what_has_no_label
     vectors = np.repeat(np.eye(2, 4, dtype=np.float32), 6, axis=0) + 0.01
     labels = torch.tensor([[0.0]] * 6 + [[1.0]] * 5 + [[torch.nan]])
     layers = fit_heads(ONE, (vectors, labels), (vectors, labels), PARAMS.train_head)
-    weight, bias = layers["topic"][0]
-    answers = (torch.from_numpy(vectors).double() @ weight.T + bias).argmax(dim=1)
+    weight, bias = layers["topic"]
+    answers = (torch.from_numpy(vectors) @ weight.T + bias).argmax(dim=1)
     assert answers.tolist() == [0] * 6 + [1] * 6
 
 

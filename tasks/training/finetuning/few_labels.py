@@ -1,12 +1,13 @@
 """The labels and the options in; whether fine-tuning learns from pairs of texts, and how, out.
 
 With few labels a class, an encoder that learns to answer learns each text by heart. One that learns which texts belong
-together does not, and all of it can be trained (SetFit, Tunstall et al. 2022). The heads are then fitted anew on the
+together gains more, and all of it can be trained (SetFit, Tunstall et al. 2022). The heads are then fitted anew on the
 vectors of the trained encoder.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,17 +16,17 @@ from torch import Tensor
 
 from tasks.machine.cores import one_thread_each, spread
 from tasks.targets.classes import Classes
-from tasks.targets.target import Target
+from tasks.targets.target import Target, Truths
 from tasks.training.finetuning.options import FinetuneOptions
 from tasks.training.finetuning.unfreezing import Trained
-from tasks.training.heads.mixture import fit_few
+from tasks.training.heads.mixture import FEW_LABELS, fit_few
 from tasks.training.heads.options import HeadOptions
 from tasks.training.loop.losses import columns_of
 from tasks.training.loop.scores import Inputs, forward
 
-FEW_LABELS = 20  # a class; from so many on, the labels are the better teacher
 # The settings of SetFit: all of the encoder, gently
 RATE = 2e-5
+LAYERS: Literal["all"] | int = "all"
 MINIBATCH_SIZE = 32
 EPOCHS = 4
 LEAST_STEPS = 12  # of an epoch: few texts are drawn several times
@@ -53,7 +54,7 @@ def learns_from_pairs(
 def for_pairs(options: FinetuneOptions) -> FinetuneOptions:
     """Return the options of a training from pairs."""
     return replace(
-        options, unfreeze="all", gradual=False, backbone_learning_rate=RATE, learning_rate_decay=1.0,
+        options, unfreeze=LAYERS, gradual=False, backbone_learning_rate=RATE, learning_rate_decay=1.0,
         minibatch_size=MINIBATCH_SIZE, epochs=EPOCHS if options.epochs is None else options.epochs,
     )  # fmt: skip
 
@@ -69,16 +70,21 @@ def fit_heads(
     Args:
         train, val: vectors (n, dim) and labels (n, total width), NaN where one is missing.
     """
-    layers: Layers = {}
+    known, layers = list(targets.values()), Layers()
     for place, (name, target) in enumerate(targets.items()):
-        sides = []
-        for vectors, labels in (train, val):
-            own = columns_of(list(targets.values()), labels)[place].numpy()
-            is_labelled = ~np.isnan(own[:, 0])
-            sides.append((vectors[is_labelled], target.truths_of(own[is_labelled])))
-        head = fit_few(target, *sides, options)
+        learned, judged = (
+            labelled(target, vectors, columns_of(known, labels)[place]) for vectors, labels in (train, val)
+        )
+        head = fit_few(target, learned, judged, options)
         layers[name] = torch.from_numpy(head.weight).float(), torch.from_numpy(head.bias).float()
     return layers
+
+
+def labelled(target: Target, vectors: Vectors, truths: Tensor) -> tuple[Vectors, Truths]:
+    """Return the vectors that have a label of the target among truths (n, width), and these as it encodes them."""
+    own = truths.numpy()
+    is_labelled = ~np.isnan(own[:, 0])
+    return vectors[is_labelled], target.truths_of(own[is_labelled])
 
 
 @torch.no_grad()

@@ -14,7 +14,8 @@ from tasks.models.bundle import load_bundle
 from tasks.stage.params import load_params
 from tasks.targets.kinds import targets_of
 from tasks.training.finetuning.checkpoint import Checkpoint
-from tasks.training.finetuning.few_labels import FEW_LABELS, fit_heads, learns_from_pairs
+from tasks.training.finetuning.few_labels import fit_heads, learns_from_pairs
+from tasks.training.heads.mixture import FEW_LABELS
 
 pytest.importorskip("transformers", reason="needs the extra [text]: pip install -e '.[text]'")
 

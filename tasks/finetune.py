@@ -34,15 +34,19 @@ from tasks.stage.params import ScanParams
 from tasks.targets.target import Facts
 from tasks.training.finetuning.aligning import domains_to_align, samples_of
 from tasks.training.finetuning.checkpoint import Checkpoint
+from tasks.training.finetuning.few_labels import for_pairs, learns_from_pairs
 from tasks.training.finetuning.grafting import graft
 from tasks.training.finetuning.options import FinetuneOptions
 from tasks.training.finetuning.trunks import Names, Outcome, fine_tune_trunks
 from tasks.training.finetuning.tuning import Data, label_tensor, lengths_of, open_source
 from tasks.training.finetuning.warm_start import OF_START, Start, choose_start, digest_of_data, warm_options
+from tasks.training.heads.options import HeadOptions
 
 logger = logging.getLogger("graftline")
 
+FEW = "train has so few labels that fine-tuning learns from pairs of texts"
 OF_ALIGNMENT = ("align", "align_to", "align_weight")  # params that change nothing where nothing is aligned
+OF_PAIRS = ("pairs",)  # params that change nothing where train has many labels, or no texts
 OF_SEVERAL = ("balance", "significance", "trunks")  # params that change nothing where there is one target
 
 
@@ -62,6 +66,7 @@ def run(
     out: Path,
     curves: Path,
     finetune: FinetuneOptions,
+    train_head: HeadOptions,
     modality: Modality,
     scan: ScanParams,
     seed: int,
@@ -77,10 +82,13 @@ def run(
     pretrained, lineage = load_bundle(backbone)
     model = graft(pretrained.backbone, head, targets=with_heads(read_json(classes), manifest))
     is_one = len(model.targets) == 1
+    labels = label_tensor(manifest[manifest["split"] == "train"], model.targets)
+    has_pairs = modality == "text" and learns_from_pairs(model.targets, labels, finetune, train_head)
     unused = {
         *(OF_SEVERAL if is_one else ()),
         *(OF_ALIGNMENT if finetune.align == "never" else ()),
         *(OF_START if finetune.start == "backbone" else ()),
+        *(() if has_pairs else OF_PAIRS),
     }
     facts = {
         "backbone": lineage["fingerprint"],
@@ -98,12 +106,15 @@ def run(
     goes_on: Start | None = None
     record = read_json(start_record) if finetune.start == "in_use" else {}
     if finetune.start == "in_use":
-        goes_on = choose_start(
+        goes_on = Start(reason=FEW) if has_pairs else choose_start(
             load_in_use(start, record), manifest, facts=facts, grafted=model, options=finetune,
             earlier=earlier_of(manifest, manifests, names_of_batches),
         )  # fmt: skip
         facts["start"] = facts_of_start(goes_on, record)
         log_start(goes_on, record)
+    if has_pairs:
+        logger.info("%s: the whole encoder is trained (finetune.pairs)", FEW)
+        finetune = for_pairs(finetune)
     if goes_on and goes_on.model:
         finetune = warm_options(finetune, goes_on)
         manifest = manifest[goes_on.kept(manifest["split"])].reset_index(drop=True)
@@ -141,6 +152,7 @@ def run(
     outcome = fine_tune_trunks(
         model, source, data, options=finetune, seed=seed, keeper_of=checkpoint,
         build_backbone=lambda: load_bundle(backbone)[0].backbone, in_use=goes_on.model if goes_on else None,
+        refit=train_head if has_pairs else None,
     )  # fmt: skip
     description = facts | {"stage": "finetuned" if any(outcome.chosen.values()) else "head", "epoch": outcome.epoch}
     if is_one:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,12 +80,13 @@ class Judge:
             out=project.place / "embeddings" / f"{BATCH}.safetensors",
             hashes=project.place / "hashes" / f"{BATCH}.safetensors", embed=project.params.embed, modality="text",
         )  # fmt: skip
+        self.seconds: dict[str, list[float]] = {}  # of training and answering, a number a draw, by method
         vectors = read_embeddings(project.place / "embeddings", [BATCH], num_samples=len(project.rows))
         self.vectors = vectors[:].astype(np.float16)
 
     def measure(self, num_labels: int | None, *, seeds: int, is_finetuned: bool) -> dict[str, Any]:
         """Return means and deviations over the draws, and the accuracy of each."""
-        measured = Measured()
+        measured, self.seconds = Measured(), {}
         for seed in range(seeds):
             show(f"{num_labels or 'all'} labels a class: draw {seed + 1} of {seeds}")
             draw = self.news.draw(num_labels, seed)
@@ -94,7 +96,9 @@ class Judge:
             for method, predicted in self.plain(*draw).items():
                 measured.add(method, self.accuracy(predicted))
             if self.setfit and num_labels == 8:
+                began = time.monotonic()
                 measured.add("setfit", self.accuracy(self.contrastive(self.setfit, draw[0], seed=seed)))
+                self.seconds.setdefault("setfit", []).append(time.monotonic() - began)
             shutil.rmtree(place)
         train, val = self.news.draw(num_labels, 0)
         about = {"num_train": len(train), "num_val": len(val), "num_heldout": len(self.news.heldout)}
@@ -102,6 +106,7 @@ class Judge:
             "mean": measured.means(),
             "deviation": measured.deviations(),
             "draws": measured.accuracies,
+            "seconds": self.seconds,
         }
 
     def accuracy(self, predicted: NDArray[np.int64]) -> float:
@@ -132,17 +137,20 @@ class Judge:
             "words": answers_of_words(heads, words),
         }  # fmt: skip
         if is_finetuned:
+            began = time.monotonic()
             finetune.run(
                 split=project.place / "split.json", backbone=project.place / "backbone", head=out,
                 start_record=project.place / "start.json", start=project.place / "start",
                 scratch=project.place / "scratch", out=place / "candidate", curves=place / "curves",
-                finetune=project.params.finetune, scan=project.params.scan, **common,
+                finetune=project.params.finetune, train_head=project.params.train_head, scan=project.params.scan,
+                **common,
             )  # fmt: skip
             model, lineage = load_bundle(place / "candidate")
             asked = ask(
                 {"candidate": Answerer(model)}, rows, raw=project.place / "raw", store=project.place / "store",
                 parts=parts_of("text", []), alterations=[],
             )  # fmt: skip
+            self.seconds.setdefault("candidate", []).append(time.monotonic() - began)
             # a candidate that is the head alone gained nothing, whatever the rounding of its vectors changes
             answers["candidate"] = asked.models["candidate"] if lineage["stage"] == "finetuned" else answers["head"]
             show(f"  the candidate is {lineage['stage']}")

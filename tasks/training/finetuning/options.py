@@ -77,12 +77,14 @@ class FinetuneOptions(
 ):  # fmt: skip
     """The section `finetune`.
 
+    pairs: auto lets texts with few labels a class learn from pairs of texts, see `few_labels`; never does not.
     trunks: of several targets, whether one trunk is trained for all, one for each, or both, of which val chooses.
     harm_significance: of the test that half of the way to the fine-tuned model is worse than the head.
     significance: of the test that a target's own trunk beats the shared one.
     """
 
     minibatch_size: MinibatchSize
+    pairs: Literal["auto", "never"]
     trunks: Literal["auto", "shared", "each"]
     harm_significance: OpenFraction
     significance: OpenFraction

@@ -33,6 +33,7 @@ from tasks.training.finetuning.tuning import (
     target_curves,
 )
 from tasks.training.finetuning.warm_start import groups_of, weights_of
+from tasks.training.heads.options import HeadOptions
 from tasks.training.loop.fit import Keeper
 
 logger = logging.getLogger("graftline")
@@ -106,6 +107,7 @@ def fine_tune_trunks(
     keeper_of: Callable[[Names], Keeper | None],
     build_backbone: Callable[[], Backbone | Encoder],
     in_use: Classifier | None = None,
+    refit: HeadOptions | None = None,
 ) -> Outcome:
     """Train as `options.trunks` says, and give `model` for each target what answers it best on val.
 
@@ -117,6 +119,7 @@ def fine_tune_trunks(
         keeper_of: the targets of a training -> what keeps its state.
         build_backbone: returns a backbone like that of `model`, whose weights do not matter.
         in_use: a model of the same targets. Its trunks are trained on, each for the targets that it answers.
+        refit: the options of the heads where trunks learn from pairs, see `few_labels`.
 
     Raises:
         ValueError: no target has labels on both sides.
@@ -143,7 +146,7 @@ def fine_tune_trunks(
         put(model, came)
         tuned[names] = fine_tune(
             part, source, data.part(model.targets, names), options=options, seed=seed,
-            keeper=keeper_of(names), what=what, start=begin,
+            keeper=keeper_of(names), what=what, start=begin, refit=refit,
         )  # fmt: skip
         moved[names] = {
             name: tensor.clone()
@@ -158,6 +161,11 @@ def fine_tune_trunks(
     for name, taken in outcome.chosen.items():
         if taken:
             weights[taken] = starts[taken] | weights_at(shares[name], starts[taken], moved[taken])
+            weights[taken] |= {
+                f"heads.{list(model.targets).index(other)}.{part}": tensor
+                for other, layer in tuned[taken].refitted.get(shares[name], {}).items()
+                for part, tensor in zip(("weight", "bias"), layer, strict=True)
+            }
             judged[name] = tuned[taken].judged[shares[name]][name]
     assemble(model, weights, outcome.chosen, build_backbone=build_backbone)
     calibrate(model, judged)

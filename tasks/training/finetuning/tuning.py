@@ -22,6 +22,7 @@ from tasks.embedding.ready import modality_of
 from tasks.machine.cores import spread
 from tasks.machine.progress import progress
 from tasks.models.classifier import Classifier
+from tasks.targets.classes import Classes
 from tasks.targets.kinds import targets_of
 from tasks.targets.number import Number
 from tasks.targets.target import Facts, Target
@@ -31,10 +32,13 @@ from tasks.training.alignment.discrepancy import discrepancy_of
 from tasks.training.finetuning.activations import Activations, Views, WholeSamples
 from tasks.training.finetuning.adapters import adapt, merge
 from tasks.training.finetuning.do_no_harm import Judged, Verdict, judge
+from tasks.training.finetuning.few_labels import LEAST_STEPS, Layers, fit_heads, vectors_of
 from tasks.training.finetuning.options import FinetuneOptions
 from tasks.training.finetuning.path import HEAD, SHARES, Weights, put, weights_at
 from tasks.training.finetuning.unfreezing import Trained, all_blocks, boundary_of, make_groups, unfrozen_blocks
+from tasks.training.heads.options import HeadOptions
 from tasks.training.loop.alignment import Alignment, Unlabelled
+from tasks.training.loop.contrast import Contrast
 from tasks.training.loop.fit import EPOCHS_OF_SEED, History, Keeper, fit
 from tasks.training.loop.losses import columns_of
 from tasks.training.loop.schedule import for_samples
@@ -96,7 +100,8 @@ class Tuned:
     """What came of a training: its epochs, and what its targets' answers on val are, by the share of the way.
 
     `judged` has the share 0, the start: the head alone, or the model in use, and then `heads` has the head alone. Where
-    an epoch was kept, it has all of the SHARES, see `path`.
+    an epoch was kept, it has all of the SHARES, see `path`. `refitted` are the heads of each share beyond the start,
+    where they were fitted anew; else they go the same way as the other weights.
     """
 
     history: History
@@ -105,6 +110,7 @@ class Tuned:
     num_all_blocks: int  # of the backbone
     harm_significance: float  # of the verdict
     heads: dict[str, Judged] | None = None
+    refitted: Mapping[float, Layers] = field(default_factory=dict)
 
     def paths(self) -> dict[str, dict[float, Judged]]:
         """Return the results by target and share of the way."""
@@ -129,12 +135,14 @@ def fine_tune(
     keeper: Keeper | None = None,
     what: str = "fine-tune",
     start: Weights | None = None,
+    refit: HeadOptions | None = None,
 ) -> Tuned:
     """Train the heads and the unfrozen blocks of `model`, one trunk for all its targets, and judge it on val.
 
     Afterwards `model` has the weights of the best epoch, and the temperatures and factors of words that fit them. The
     weights on the way to them are judged, too. `what` names the training where its progress is shown. With `start`,
-    weights of the same names, training starts there, and the model as it came is judged beside them.
+    weights of the same names, training starts there, and the model as it came is judged beside them. With `refit` the
+    blocks learn from pairs of samples, and then the heads are fitted anew, see `few_labels`.
     """
     chosen = plan(options, modality=modality_of(model.backbone))
     is_bf16 = chosen.precision == "bf16"
@@ -152,6 +160,10 @@ def fine_tune(
 
     def judge_on_val(part: Trained) -> dict[str, Judged]:
         return Judged.of(score(part, val(), targets=targets, is_bf16=is_bf16), model.targets, data.words)
+
+    def side_of(rows: Positions) -> tuple[NDArray[np.float32], Tensor]:
+        inputs = source.minibatches(rows, None, size=size)
+        return vectors_of(trained, inputs, is_bf16=is_bf16), data.labels[rows]
 
     heads = None
     if start is not None:
@@ -176,8 +188,12 @@ def fine_tune(
     options = for_samples(replace(options, mixup=0.0) if is_aligned else options, num_train, minibatch_size=size)
     epochs = options.epochs or 0
     total = num_full(num_train, size)
+    if refit:
+        total = max(total, LEAST_STEPS)
 
     def rows_of(epoch: int) -> Positions:
+        if refit:
+            return drawn(data.train, total * size, seed=seed, epoch=epoch)
         order = torch.randperm(
             num_train, generator=torch.Generator().manual_seed(seed * EPOCHS_OF_SEED + epoch)
         ).numpy()
@@ -210,17 +226,23 @@ def fine_tune(
             term=discrepancy_of(options.align, model.backbone.dim, drawing).to(chosen.device),
             weight=options.align_weight, learning_rate=options.head_learning_rate, minibatches=unlabelled,
         )  # fmt: skip
+    classes = [target for target in targets if isinstance(target, Classes)]
     judged = {HEAD: judge_on_val(trained)}
     history = fit(
         trained, options, targets=targets, names=list(model.targets), seed=seed, is_bf16=is_bf16,
         groups=make_groups(model, options, epochs=epochs), minibatches=train, num_minibatches=total,
-        val_minibatches=val, alignment=alignment, keeper=keeper, show=show,
+        val_minibatches=val, alignment=alignment, contrast=Contrast(targets=classes) if refit else None,
+        keeper=keeper, show=show,
     )  # fmt: skip
     merge(model)
+    refitted: dict[float, Layers] = {}
     if history.kept:
         end = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         for share in SHARES[1:]:
             put(model, weights_at(share, begin, end))
+            if refit:
+                refitted[share] = fit_heads(model.targets, side_of(data.train), side_of(data.val), refit)
+                model.graft({name: [layer] for name, layer in refitted[share].items()})
             judged[share] = judge_on_val(trained)
     calibrate(model.cpu(), judged[max(judged)])
     return Tuned(
@@ -230,6 +252,7 @@ def fine_tune(
         num_all_blocks=len(all_blocks(model)),
         harm_significance=options.harm_significance,
         heads=heads,
+        refitted=refitted,
     )
 
 

@@ -20,8 +20,8 @@ class Trained(nn.Module):
     """The part of a classifier behind the freeze boundary, which shares the weights of the classifier.
 
     It maps activations, (n, width) or packed, to logits, a tensor (n, num_classes) a target; `with_features` the
-    features (n, dim) stand before them. Without a boundary it is the whole classifier and takes normalised images or
-    packed token ids.
+    features (n, dim) stand before them. With `heads_apart` the loss of the heads has no gradient for the features.
+    Without a boundary it is the whole classifier and takes normalised images or packed token ids.
     """
 
     def __init__(self, model: Classifier, boundary: Boundary | int | None) -> None:
@@ -35,9 +35,12 @@ class Trained(nn.Module):
             self.top = trained_part(backbone, boundary) if boundary else trace(backbone, shares_weights=True)
         self.heads = model.heads
 
-    def forward(self, inputs: Tensor | Packed, *, with_features: bool = False) -> list[Tensor]:
+    def forward(
+        self, inputs: Tensor | Packed, *, with_features: bool = False, heads_apart: bool = False
+    ) -> list[Tensor]:
         features = self.top(inputs)  # (n, dim)
-        logits = [head(features) for head in self.heads]
+        read = features.detach() if heads_apart else features
+        logits = [head(read) for head in self.heads]
         return [features, *logits] if with_features else logits
 
 

@@ -17,6 +17,7 @@ from torchvision.ops import StochasticDepth
 from tasks.machine.cores import core_pool
 from tasks.targets.target import Target
 from tasks.training.loop.alignment import Alignment, Unlabelled
+from tasks.training.loop.contrast import Contrast
 from tasks.training.loop.losses import Uncertainty, label_counts, summed_losses
 from tasks.training.loop.options import FitOptions
 from tasks.training.loop.schedule import learning_rate_factor
@@ -109,6 +110,7 @@ def fit(
     num_minibatches: int,
     val_minibatches: Callable[[], Iterable[Minibatch]],
     alignment: Alignment | None = None,
+    contrast: Contrast | None = None,
     keeper: Keeper | None = None,
     show: Callable[[Iterable[Minibatch], int], Iterator[Minibatch]] = lambda items, epoch: iter(items),
 ) -> History:
@@ -129,6 +131,8 @@ def fit(
         minibatches: the number of an epoch -> its minibatches, always the same.
         alignment: a term over whole minibatches, beside the loss. Its model takes `with_features`, and then returns the
             features before the logits.
+        contrast: a loss of the features, without an alignment. The heads learn from their own loss, which pulls at no
+            feature: the model takes `heads_apart`, too.
         keeper: keeps the state of the training after every epoch. A training whose state it has resumes from there, to
             the same bytes as if it had never stopped.
         show: wraps the minibatches of an epoch, to show progress.
@@ -139,8 +143,9 @@ def fit(
     named = dict(zip(names or map(str, range(len(targets))), targets, strict=True))
     with one_core_each(model, options) as pool:
         state = _State(
-            model, options, groups, targets=targets, seed=seed, is_bf16=is_bf16, pool=pool, alignment=alignment
-        )
+            model, options, groups, targets=targets, seed=seed, is_bf16=is_bf16, pool=pool, alignment=alignment,
+            contrast=contrast,
+        )  # fmt: skip
         history = state.history
         if not (keeper and state.restore(keeper.load())):
             state.end_epoch(None, score(model, val_minibatches(), targets=targets, is_bf16=is_bf16))
@@ -194,9 +199,11 @@ class _State:
         is_bf16: bool,
         pool: Pool | None,
         alignment: Alignment | None = None,
+        contrast: Contrast | None = None,
     ) -> None:
         self.model = model
         self.alignment = alignment
+        self.contrast = contrast
         self.pool = pool
         self.chance = np.random.default_rng()  # for one epoch
         self.options = options
@@ -264,6 +271,10 @@ class _State:
                 features[: len(shards)], features[len(shards) :], is_source=is_source, progress=self.step / num_steps
             )
             results = run(lambda pair: back(*pair), zip(passed, pulls, strict=True))
+        elif self.contrast:
+            passed = list(run(forth, shards))
+            loss, pulls = self.contrast.pull([part.features for part in passed if part.features is not None], labels)
+            results = run(lambda pair: back(*pair), zip(passed, pulls, strict=True))
         else:
             results = run(lambda shard: back(forth(shard)), shards)
         # added up in their order: the same bits each time
@@ -305,10 +316,12 @@ class _State:
         return [Shard(one, its, mixed, share) for one, its, mixed in zip(*split, strict=True)]
 
     def _pass(self, shard: Shard, *, counts: Tensor) -> Passed:
-        """Return the shard's part of the loss, its logits, and its features where there is an alignment."""
-        with_features = {"with_features": True} if self.alignment else {}
-        logits = forward(self.model, shard.inputs, is_bf16=self.is_bf16, **with_features)
-        features = logits.pop(0) if self.alignment else None
+        """Return the shard's part of the loss, its logits, and its features where these are compared."""
+        is_compared = self.alignment is not None or self.contrast is not None
+        asked = {"with_features": True} if is_compared else {}
+        asked |= {"heads_apart": True} if self.contrast else {}
+        logits = forward(self.model, shard.inputs, is_bf16=self.is_bf16, **asked)
+        features = logits.pop(0) if is_compared else None
         smoothing = self.options.label_smoothing
         summed = partial(summed_losses, self.targets, logits, label_smoothing=smoothing)
         losses = shard.share * summed(shard.labels)

@@ -317,7 +317,7 @@ def arguments(project):
     paths = {name.partition(".")[0]: folder / name for name in names} | {"manifests": folder / "manifest"}
     paths["start_record"] = folder / "start.json"
     params = load_params(ROOT / "params.yaml")
-    sections = {"finetune": project.options(), "scan": params.scan}
+    sections = {"finetune": project.options(), "scan": params.scan, "train_head": params.train_head}
     return paths | sections | {"modality": "text", "seed": 0}
 
 

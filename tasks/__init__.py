@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.machine.interpreter import explain_missing_packages
+from tasks.machine.late_dynamo import load_dynamo_late
 
 if TYPE_CHECKING:
     from tasks.prediction.predictor import Predictor
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 explain_missing_packages()  # the verb's own imports are next
+load_dynamo_late()
 
 # While Python looks for the module of `python -m tasks.VERB`, sys.argv begins with -m. Help is given then, before the
 # verb imports what it works with, which takes seconds.

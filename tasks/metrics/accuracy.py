@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
-from sklearn.metrics import f1_score
 
 from tasks.metrics.significance import telling_size
 from tasks.targets.classes import likeliest
@@ -35,6 +34,8 @@ def measure_accuracy(*, labels: Labels, probabilities: Probabilities) -> Accurac
     n, num_classes = probabilities.shape
     if n == 0:
         raise ValueError("there are no held-out samples: add data, or raise validate.heldout_fraction")
+    from sklearn.metrics import f1_score  # the gate, which only compares, does not wait for it
+
     predicted = likeliest(probabilities)
     classes = np.arange(num_classes)
     is_right = predicted == labels

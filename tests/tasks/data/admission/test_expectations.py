@@ -1,5 +1,6 @@
 import json
 import re
+import sys
 
 import pandas as pd
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from tasks.data.admission.expectations import check_expectations, make_examination, write_data_docs
 from tasks.data.admission.options import ExpectationLimit, ExpectationLimits, ExpectationOptions
 from tasks.targets.classes import Classes
+from tests.kit.programs import run
 
 pytestmark = pytest.mark.usefixtures("great_expectations")
 
@@ -205,3 +207,29 @@ def test_long_manifest_is_examined_in_parts_with_the_same_results(manifest, monk
         whole = check_expectations(examined)
         monkeypatch.setattr("tasks.data.admission.expectations.ROWS_AT_ONCE", 5)
         assert check_expectations(examined) == whole
+
+
+FRESH = """
+import json, sys, warnings
+
+warnings.simplefilter("ignore")
+import pandas as pd
+from tasks.data.admission.expectations import check_expectations, write_data_docs
+from tests.tasks.data.admission.test_expectations import examination
+
+table = examination(pd.read_parquet(sys.argv[1]))
+found = check_expectations(table)
+assert not {"altair", "botocore", "sqlalchemy"} & sys.modules.keys()
+write_data_docs(table, sys.argv[2])
+from great_expectations.expectations.core import expect_column_kl_divergence_to_be_less_than as with_chart
+assert with_chart.alt.Chart
+print(json.dumps(found))
+"""
+
+
+def test_a_fresh_process_examines_and_draws_without_the_extras_of_great_expectations(manifest, tmp_path):
+    """The fixture has imported all of them here, as another program may."""
+    manifest.to_parquet(tmp_path / "manifest.parquet")
+    done = run(sys.executable, "-c", FRESH, tmp_path / "manifest.parquet", tmp_path / "docs")
+    assert json.loads(done.stdout.splitlines()[-1]) == json.loads(json.dumps(check_expectations(examination(manifest))))
+    assert (tmp_path / "docs/index.html").is_file()

@@ -4,6 +4,7 @@ from importlib.util import find_spec
 
 # modules, by extra of pyproject.toml
 PACKAGES = {
+    "ray": ("ray",),
     "text": ("huggingface_hub", "tokenizers", "transformers"),
     "timm": ("timm",),
     "transformers": ("transformers",),

@@ -115,8 +115,8 @@ def embed_on_cluster(part: EmbedPart, rows: pd.DataFrame, *, view: StoredView, a
     new = sum(progress(counts, total=len(blocks), what=f"embed {name}", unit="parts"))
     if lacks := len(view.missing()):
         raise ValueError(
-            f"the nodes of the Ray cluster embedded {new:,} samples, but {part.store} here lacks {lacks:,} of them: put "
-            "the store into a folder that all nodes share, at the same path"
+            f"the nodes of the Ray cluster embedded {new:,} samples, but {part.store} here lacks {lacks:,} of them: "
+            "put the store into a folder that all nodes share, at the same path"
         )
     return new
 

@@ -62,20 +62,24 @@ class Cluster:
         """Run a command on the first host to its end."""
         return subprocess.run(self.on(0, command), text=True, capture_output=True, check=False, **settings)
 
-    def start(self, host: int, *, cores: int = 1, script: str = RAY, **environment: str) -> None:
-        """Start the node of a host; host 0 is the head. Return when the cluster knows it."""
+    def start(self, host: int, *, script: str = RAY, core: int | None = None) -> None:
+        """Start the node of a host, of one core; host 0 is the head. Return when the cluster knows it.
+
+        With `core` all its processes stay on that core of this machine.
+        """
+        pinned = [] if core is None else ["taskset", "--cpu-list", str(core)]
         place = ["--head", f"--port={PORT}", "--include-dashboard=false"] if host == 0 else [f"--address={ADDRESS}"]
         if host == 0:
             place += [f"--temp-dir={self.folder}"]
         options = [
-            f"--node-ip-address={IPS[host]}", f"--num-cpus={cores}", f"--object-store-memory={OBJECT_STORE_BYTES}",
+            f"--node-ip-address={IPS[host]}", "--num-cpus=1", f"--object-store-memory={OBJECT_STORE_BYTES}",
             "--disable-usage-stats", "--block",
         ]  # fmt: skip
         log = self.folder.parent / f"node-{host}.log"
         with log.open("w", encoding="utf-8") as file:
             self.nodes[host] = subprocess.Popen(
-                self.on(host, [sys.executable, "-c", script, "start", *place, *options]),
-                env=os.environ | QUIET | environment, stdout=file, stderr=file, text=True, start_new_session=True,
+                self.on(host, [*pinned, sys.executable, "-c", script, "start", *place, *options]),
+                env=os.environ | QUIET, stdout=file, stderr=file, text=True, start_new_session=True,
             )  # fmt: skip
         deadline = time.monotonic() + START_SECONDS
         while "block forever" not in log.read_text("utf-8"):
@@ -84,8 +88,9 @@ class Cluster:
             time.sleep(0.2)
 
     def workers(self, host: int) -> list[int]:
-        """Return the processes of a host that work or wait for work."""
-        return [pid for pid, command in descendants(self.nodes[host].pid).items() if command.startswith("ray::")]
+        """Return the processes of a host that work at something."""
+        commands = descendants(self.nodes[host].pid).items()
+        return [pid for pid, command in commands if command.startswith("ray::") and "ray::IDLE" not in command]
 
     def kill(self, host: int) -> None:
         """Kill the node of a host at once, as a power cut does."""

@@ -212,8 +212,8 @@ def _mended(error: BaseException) -> BaseException:
     """Return an error of Ray as one line where a user can mend it; an error of our own code as it is."""
     if found := re.search(r"No module named '([\w.]+)'", str(error)):
         return ValueError(
-            f"a node of the Ray cluster has no module {found[1]}: give every node the project at {ROOT} and the packages "
-            "of its environment"
+            f"a node of the Ray cluster has no module {found[1]}: give every node the project at {ROOT} and the "
+            "packages of its environment"
         )
     cause = getattr(error, "cause", None)
     return cause if isinstance(cause, Exception) else ValueError(f"the Ray cluster gave up: {_first_line(error)}")

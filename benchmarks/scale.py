@@ -37,6 +37,7 @@ from benchmarks.pipeline import ROOT, dvc, timed
 from benchmarks.validate import write_scanned
 from tasks.data.health.leaks import COLUMNS, LEAKS
 from tasks.data.vectors.embeddings import write_embeddings
+from tasks.machine.extras import require
 
 SAMPLES, SAMPLE_BYTES, NUM_FOLDERS = 20_000, 8_000, 20
 ROWS, NUM_CLASSES, DIM = 10_000_000, 10, 16
@@ -81,6 +82,8 @@ def main() -> None:
     command.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS), help="default: all")
     command.add_argument("--rows", type=int, help=f"default: {ROWS:,}; the claim is about these")
     arguments = command.parse_args()
+    if "ray" in arguments.parts:
+        require("ray")
     raw: dict[str, Any] = {}
     claims: list[Claim] = []
     for name in arguments.parts:

@@ -82,7 +82,7 @@ class _Remote:
 
         result = np.empty(1, dtype=object)
         try:
-            os.chdir(self.folder)
+            self._enter()
             result[0] = self.work(table["item"].to_pylist())
         except (ValueError, OSError) as error:
             import ray
@@ -91,6 +91,15 @@ class _Remote:
             what = " ".join(str(error).split()) or type(error).__name__
             result[0] = _Failed(message=f"on the node {node} of the Ray cluster: {what}")
         return {"result": result}
+
+    def _enter(self) -> None:
+        try:
+            os.chdir(self.folder)
+        except OSError as error:
+            raise ValueError(
+                f"the folder {self.folder} is not there ({error.strerror}): give every node the folder of the project at "
+                "the same path"
+            ) from None
 
 
 @contextmanager

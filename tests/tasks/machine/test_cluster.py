@@ -1,6 +1,6 @@
 import pytest
 
-from tasks.machine.cluster import blocks_of, spread_to_cluster
+from tasks.machine.cluster import _Remote, blocks_of, spread_to_cluster
 from tasks.machine.extras import PACKAGES, MissingExtraError
 
 
@@ -20,3 +20,12 @@ def test_a_missing_extra_is_named_with_what_to_do(monkeypatch):
     monkeypatch.setitem(PACKAGES, "ray", ("ray_that_nobody_installed",))
     with pytest.raises(MissingExtraError, match=r"run `make setup EXTRAS=ray`"):
         next(spread_to_cluster([["a"]], len, address=None))
+
+
+def test_a_node_without_the_folder_says_so(tmp_path):
+    pytest.importorskip("ray")
+    import pyarrow as pa
+
+    remote = _Remote(work=len, folder=tmp_path / "nowhere")
+    [failed] = remote(pa.table({"item": ["a"]}))["result"]
+    assert "nowhere is not there (No such file or directory): give every node the folder" in failed.message

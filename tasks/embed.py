@@ -109,7 +109,9 @@ def run(
 def embed_on_cluster(part: EmbedPart, rows: pd.DataFrame, *, view: StoredView, address: str | None, name: str) -> int:
     """Embed the samples that the store lacks on a Ray cluster, whose nodes share it. Return how many these were."""
     plan = view.embedder.plan
-    missing = rows.iloc[view.missing()][COLUMNS].astype(object).to_dict("records")
+    missing: list[dict[str, str]] = [
+        dict(zip(COLUMNS, cells, strict=True)) for cells in rows.iloc[view.missing()][COLUMNS].to_numpy().tolist()
+    ]
     blocks = blocks_of(missing, MINIBATCHES_AT_ONCE * plan.minibatch_size)
     counts = spread_to_cluster(blocks, part, address=address, num_gpus=int(plan.device == "cuda"))
     new = sum(progress(counts, total=len(blocks), what=f"embed {name}", unit="parts"))

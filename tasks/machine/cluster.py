@@ -97,8 +97,8 @@ class _Remote:
             os.chdir(self.folder)
         except OSError as error:
             raise ValueError(
-                f"the folder {self.folder} is not there ({error.strerror}): give every node the folder of the project at "
-                "the same path"
+                f"the folder {self.folder} is not there ({error.strerror}): give every node the folder of the "
+                "project at the same path"
             ) from None
 
 

@@ -92,6 +92,7 @@ lock: setup ## move the locks to the newest versions that pyproject.toml allows
 	$(COMPILE) --extra text --extra minilm $(BEYOND) -o requirements-text.lock
 	$(COMPILE) --extra transformers $(AS_TEXT) -o requirements-transformers.lock
 	$(COMPILE) --extra timm $(AS_TEXT) -o requirements-timm.lock
+	$(COMPILE) --extra ray $(BEYOND) -o requirements-ray.lock
 
 bench: setup ## run every benchmark and keep its JSON in benchmarks/results/
 	$(BIN)/python -m benchmarks

@@ -4,6 +4,10 @@
   remote on the same disk, `checkout` into an empty place and `status`, in turn, medians of the rounds.
 - `rows`: 10,000,000 made-up rows in ten batches through validate (expectations, splits) and through the firewall and
   the fit of train_head, on vectors of 16 numbers: the peak of resident memory of either process.
+- `ray`: made-up pictures embedded on a Ray cluster of two hosts with a network of their own, a worker of one core each.
+  Speeds are of the pictures that a larger batch has more than a smaller one, so that no start-up counts: here on one
+  core, on one worker that shares that core with the driver and all of Ray, and on both. Then workers and nodes are
+  killed while a batch is embedded.
 
 --parts measures some of them; --quick takes fewer samples and rows.
 """
@@ -12,10 +16,12 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -24,15 +30,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.kit.cluster_project import ENVIRONMENT, RESULTS, SCANNED, ClusterProject
 from benchmarks.kit.machine import Claim, finish, parser, show
+from benchmarks.kit.ray_cluster import Cluster, two_hosts
 from benchmarks.pipeline import ROOT, dvc, timed
 from benchmarks.validate import write_scanned
 from tasks.data.health.leaks import COLUMNS, LEAKS
 from tasks.data.vectors.embeddings import write_embeddings
+from tasks.machine.extras import require
 
 SAMPLES, SAMPLE_BYTES, NUM_FOLDERS = 20_000, 8_000, 20
 ROWS, NUM_CLASSES, DIM = 10_000_000, 10, 16
 ROUNDS = 3
+PICTURES, MORE_PICTURES, PICTURE_SIDE = 400, 2000, 128  # px
+KILLS = 20
 STEPS = ("add", "push", "checkout", "status")
 Part = Callable[[Path, argparse.Namespace], tuple[Any, list[Claim]]]
 
@@ -71,6 +82,8 @@ def main() -> None:
     command.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS), help="default: all")
     command.add_argument("--rows", type=int, help=f"default: {ROWS:,}; the claim is about these")
     arguments = command.parse_args()
+    if "ray" in arguments.parts:
+        require("ray")
     raw: dict[str, Any] = {}
     claims: list[Claim] = []
     for name in arguments.parts:
@@ -177,7 +190,89 @@ def child(script: str, place: Path) -> dict[str, float]:
     return measured
 
 
-PARTS: dict[str, Part] = {"packed": packed, "rows": rows}
+def ray(place: Path, arguments: argparse.Namespace) -> tuple[Any, list[Claim]]:
+    """Return the speeds of a Ray cluster against this machine, whether its bytes are the same, and what it survives."""
+    few, many = (PICTURES // 4, PICTURES) if arguments.quick else (PICTURES, MORE_PICTURES)
+    project = ClusterProject(place, num_samples=many, side=PICTURE_SIDE)
+    raw: dict[str, Any] = {"pictures": [few, many], "seconds": {}}
+    with two_hosts(place) as cluster:
+        for engine, hosts in (("local", 0), ("one worker", 1), ("two workers", 2)):
+            for host in range(len(cluster.nodes), hosts):
+                cluster.start(host, core=host)
+            raw["seconds"][engine] = [
+                [time_embedding(cluster, project, engine, num_samples=number) for number in (few, many)]
+                for _ in range(1 if arguments.quick else ROUNDS)
+            ]
+        for name, engine in (("local", "local"), ("two workers", "ray")):
+            checked(cluster.run(project.scan(name, engine), cwd=place, env=ENVIRONMENT))
+        expected = project.contents("local", (*RESULTS, *SCANNED))
+        is_same = all(
+            project.contents(name, files) == expected[: len(files)]
+            for name, files in (("one worker", RESULTS), ("two workers", (*RESULTS, *SCANNED)))
+        )
+        raw["kills"] = kills(cluster, project, expected=expected[: len(RESULTS)], at_least=KILLS)
+    more = {
+        engine: statistics.median(after - before for before, after in rounds)
+        for engine, rounds in raw["seconds"].items()
+    }
+    survived = sum(run["kills"] for run in raw["kills"] if run["same_bytes"])
+    num_kills = sum(run["kills"] for run in raw["kills"])
+    return raw, [
+        Claim(
+            name="scale.speedup_two_workers", value=more["one worker"] / more["two workers"], target=1.7, at_least=True
+        ),
+        Claim(name="scale.ray_overhead", value=more["one worker"] / more["local"] - 1, target=0.15, at_least=False),
+        Claim(name="scale.identical_bytes", value=int(is_same), target=1, at_least=True),
+        Claim(name="scale.kills", value=num_kills, target=KILLS, at_least=True),
+        Claim(name="scale.survived_kills", value=survived, target=num_kills, at_least=True),
+    ]
+
+
+def time_embedding(cluster: Cluster, project: ClusterProject, name: str, *, num_samples: int) -> float:
+    """Return the seconds of embedding the first samples, on the first core: there the driver runs."""
+    project.remove(name)
+    project.list_first(num_samples)
+    command = ["taskset", "--cpu-list", "0", *project.embed(name, "local" if name == "local" else "ray")]
+    start = time.perf_counter()
+    checked(cluster.run(command, cwd=project.folder, env=ENVIRONMENT))
+    return time.perf_counter() - start
+
+
+def checked(done: subprocess.CompletedProcess[str]) -> None:
+    if done.returncode != 0:
+        sys.exit(f"a stage failed: {done.stderr[-2000:]}")
+
+
+def kills(cluster: Cluster, project: ClusterProject, *, expected: list[bytes], at_least: int) -> list[dict[str, Any]]:
+    """Kill workers, and in each run the second node, while the batch is embedded; return what became of each run."""
+    runs: list[dict[str, Any]] = []
+    while sum(run["kills"] for run in runs) < at_least:
+        if 1 not in cluster.nodes:
+            cluster.start(1, core=1)
+        project.remove("killed")
+        started = subprocess.Popen(
+            cluster.on(0, project.embed("killed", "ray")), cwd=project.folder, env=ENVIRONMENT,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        num_kills, stored = 0, 0
+        while started.poll() is None and num_kills < 4:
+            if project.stored("killed") > stored:  # some part is done since the last kill
+                stored = project.stored("killed")
+                if num_kills == 3:
+                    cluster.kill(1)
+                    num_kills += 1
+                    break
+                for pid in cluster.workers(num_kills % 2)[:1]:
+                    os.kill(pid, signal.SIGKILL)
+                    num_kills += 1
+            time.sleep(0.02)
+        _, stderr = started.communicate()
+        is_same = started.returncode == 0 and project.contents("killed") == expected
+        runs.append({"kills": num_kills, "same_bytes": is_same, "error": "" if is_same else stderr[-500:]})
+    return runs
+
+
+PARTS: dict[str, Part] = {"packed": packed, "rows": rows, "ray": ray}
 
 
 if __name__ == "__main__":

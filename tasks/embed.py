@@ -5,6 +5,7 @@ that only samples that the store lacks are read.
 """
 
 import hashlib
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -26,9 +27,12 @@ from tasks.embedding.embedder import Embeds
 from tasks.embedding.engine import StoredView, open_store
 from tasks.embedding.engine import embed as look_at
 from tasks.embedding.looks import LookStore
+from tasks.embedding.part import COLUMNS, MINIBATCHES_AT_ONCE, EmbedPart
 from tasks.embedding.ready import make_ready
 from tasks.machine import sources
+from tasks.machine.cluster import blocks_of, spread_to_cluster
 from tasks.machine.files import whole_file
+from tasks.machine.options import LOCAL, ScaleOptions
 from tasks.machine.progress import progress
 from tasks.models.bundle import load_bundle
 from tasks.stage.main import main
@@ -50,6 +54,7 @@ def run(
     hashes: Path,
     embed: EmbedParams,
     modality: Modality,
+    scale: ScaleOptions = LOCAL,
 ) -> None:
     """Embed the samples that the manifest of one batch names.
 
@@ -71,7 +76,15 @@ def run(
     samples = Samples(rows, raw=raw.parent, decode=decode.decode_sample, read=decode.read)
     show = partial(progress, what=f"embed {manifest.stem}", unit="minibatches")
     view = StoredView(embedder=embedder, store=kept, keys=samples.ids)
-    [new] = look_at(samples.content, [view], names=samples.paths, show=show)
+    if scale.engine == "local":
+        [new] = look_at(samples.content, [view], names=samples.paths, show=show)
+    else:
+        part = EmbedPart(
+            raw=raw.parent, backbone=backbone, store=store, options=embed, recipe=json.dumps(kept.recipe),
+            decode=decode.decode_sample, read=decode.read, hash_of=copy_hash.copy_hashes,
+            hashes_shape=copy_hash.HASHES_SHAPE,
+        )  # fmt: skip
+        new = embed_on_cluster(part, rows, view=view, address=scale.address, name=manifest.stem)
     probes = probe(
         samples, room(modality, "alterations"), embedder=embedder, store=kept, num_probed=embed.num_probed,
         distance=copy_hash.DISTANCE,
@@ -92,6 +105,23 @@ def run(
     )  # fmt: skip
     if marks is not None:
         logger.info(describe_marks(count_marks(marks), longest=embedder.transform.longest))
+
+
+def embed_on_cluster(part: EmbedPart, rows: pd.DataFrame, *, view: StoredView, address: str | None, name: str) -> int:
+    """Embed the samples that the store lacks on a Ray cluster, whose nodes share it. Return how many these were."""
+    plan = view.embedder.plan
+    missing: list[dict[str, str]] = [
+        dict(zip(COLUMNS, cells, strict=True)) for cells in rows.iloc[view.missing()][COLUMNS].to_numpy().tolist()
+    ]
+    blocks = blocks_of(missing, MINIBATCHES_AT_ONCE * plan.minibatch_size)
+    counts = spread_to_cluster(blocks, part, address=address, num_gpus=int(plan.device == "cuda"))
+    new = sum(progress(counts, total=len(blocks), what=f"embed {name}", unit="parts"))
+    if lacks := len(view.missing()):
+        raise ValueError(
+            f"the nodes of the Ray cluster embedded {new:,} samples, but {part.store} here lacks {lacks:,} of them: "
+            "put the store into a folder that all nodes share, at the same path"
+        )
+    return new
 
 
 def probe(

@@ -17,6 +17,7 @@ from tasks.data.raw.inspection import Inspection, inspect_all
 from tasks.data.raw.layouts import find_entries
 from tasks.data.raw.usual_names import APPLE_DOUBLE, companion, has_ending
 from tasks.machine.files import whole_folder
+from tasks.machine.options import LOCAL, ScaleOptions
 from tasks.machine.progress import progress
 from tasks.stage.main import main
 from tasks.stage.modality import Modality, room
@@ -27,7 +28,7 @@ logger = logging.getLogger("graftline")
 BESIDE = "it is neither called like a sample nor begins like one"
 
 
-def run(*, raw: Path, out: Path, scan: ScanParams, modality: Modality) -> None:
+def run(*, raw: Path, out: Path, scan: ScanParams, modality: Modality, scale: ScaleOptions = LOCAL) -> None:
     """Inspect every sample of a batch once.
 
     Args:
@@ -38,7 +39,7 @@ def run(*, raw: Path, out: Path, scan: ScanParams, modality: Modality) -> None:
     decode = room(modality, "decode")
     facts = types_of_facts(room(modality, "facts").Facts)
     entries = find_entries(raw, endings=decode.ENDINGS, texts=scan if modality == "text" else None)
-    samples, defects = inspect_entries(raw, entries, scan, decode=decode, facts=facts)
+    samples, defects = inspect_entries(raw, entries, scan, decode=decode, facts=facts, scale=scale)
     assert len(samples) + len(defects) == len(entries)
     with whole_folder(out) as folder:
         write_table(folder / "samples.parquet", samples)
@@ -57,7 +58,13 @@ def run(*, raw: Path, out: Path, scan: ScanParams, modality: Modality) -> None:
 
 
 def inspect_entries(
-    raw: Path, entries: Sequence[Entry], scan: ScanParams, *, decode: Any, facts: Mapping[str, str]
+    raw: Path,
+    entries: Sequence[Entry],
+    scan: ScanParams,
+    *,
+    decode: Any,
+    facts: Mapping[str, str],
+    scale: ScaleOptions = LOCAL,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the samples and the defects, sorted by path.
 
@@ -73,7 +80,7 @@ def inspect_entries(
     is_read = [entry.reason in ("", HIDDEN) for entry in entries]
     to_inspect = [entry.path for entry, read in zip(entries, is_read, strict=True) if read]
     inspect = partial(decode.inspect_content, limits=scan)
-    inspections = inspect_all(raw, to_inspect, inspect, read=decode.read, limits=scan)
+    inspections = inspect_all(raw, to_inspect, inspect, read=decode.read, limits=scan, scale=scale)
     shown = progress(inspections, total=len(to_inspect), what=f"scan {raw}", unit="samples")
     samples: list[dict[str, object]] = []
     defects: list[dict[str, object]] = []

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 # modules, by extra of pyproject.toml
 PACKAGES = {
     "export": ("onnx", "onnxruntime", "onnxscript"),
+    "ray": ("ray",),
     "text": ("huggingface_hub", "tokenizers", "transformers"),
     "timm": ("timm",),
     "transformers": ("transformers",),

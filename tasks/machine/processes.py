@@ -25,8 +25,9 @@ def spread_to_processes(
     *,
     max_seconds: float,
     dead: Callable[[Item], Result],
+    num_processes: int | None = None,
 ) -> Iterator[Result]:
-    """Yield `work(item)` for every item, in order, from a forked process a core.
+    """Yield `work(item)` for every item, in order, from `num_processes` forked processes (None: one a core).
 
     Args:
         work: a function that pickle can name; so are its results.
@@ -37,7 +38,7 @@ def spread_to_processes(
     work_on_chunk = partial(_work_on_chunk, work=work, max_seconds=max_seconds)
     num_done = 0
     while num_done < len(chunks):
-        pool = _pool(num_cores())
+        pool = _pool(num_processes or num_cores())
         try:
             for results in pool.map(work_on_chunk, chunks[num_done:]):
                 yield from results

@@ -22,6 +22,7 @@ PLUMBING = (
     "tasks/__init__.py",
     "tasks/stage",
     "tasks/machine/bounds.py",
+    "tasks/machine/cluster.py",
     "tasks/machine/dvc_files.py",
     "tasks/machine/extras.py",
     "tasks/machine/failures.py",

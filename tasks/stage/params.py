@@ -20,6 +20,7 @@ from tasks.embedding.options import PlanOptions
 from tasks.gate.options import GateOptions
 from tasks.images.options import SizeLimits
 from tasks.machine.bounds import Count, MinibatchSize
+from tasks.machine.options import ScaleOptions
 from tasks.machine.yaml_text import read_yaml
 from tasks.metrics.options import MeasureOptions
 from tasks.models.options import BackboneOptions
@@ -82,6 +83,7 @@ class Params:
     regression: GateOptions
     report: PageOptions
     ingest: PackOptions
+    scale: ScaleOptions
 
 
 def load_params(path: Path) -> Params:

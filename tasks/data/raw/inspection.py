@@ -14,7 +14,11 @@ from tasks.data.samples.contents import size_of
 from tasks.data.samples.defects import DefectError
 from tasks.data.samples.parquet_cells import UnreadableTableError
 from tasks.data.samples.samples import sample_id
+from tasks.machine.cluster import blocks_of, spread_to_cluster
+from tasks.machine.options import LOCAL, ScaleOptions
 from tasks.machine.processes import spread_to_processes
+
+BLOCK = 512  # samples that a worker of a cluster inspects at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,20 +38,41 @@ def inspect_all(
     *,
     read: Callable[[Path], bytes],
     limits: ReadingLimits,
+    scale: ScaleOptions = LOCAL,
 ) -> Iterator[Inspection]:
     """Yield an inspection for each of the paths in the batch `root`, in their order.
 
     Args:
         inspect: decodes a sample's bytes and returns its facts, or raises DefectError. It must be picklable.
         read: the modality's function that returns a sample's bytes by its path.
+        scale: where the samples are inspected.
     """
-    detail = f"its decoder crashed, ran out of memory, or took longer than {limits.max_decode_seconds:g} s"
+    one = partial(_inspect, root=root, inspect=inspect, read=read, max_file_bytes=limits.max_file_bytes)
+    inspect_here = partial(_inspect_apart, inspect=one, max_seconds=limits.max_decode_seconds)
+    if scale.engine == "local":
+        yield from inspect_here(paths)
+    else:
+        work = partial(_inspect_block, inspect_here=partial(inspect_here, num_processes=1))
+        for inspections in spread_to_cluster(blocks_of(paths, BLOCK), work, address=scale.address):
+            yield from inspections
+
+
+def _inspect_block(paths: Sequence[str], *, inspect_here: Callable[..., Iterator[Inspection]]) -> list[Inspection]:
+    return list(inspect_here(paths))
+
+
+def _inspect_apart(
+    paths: Sequence[str],
+    *,
+    inspect: Callable[[str], Inspection],
+    max_seconds: float,
+    num_processes: int | None = None,
+) -> Iterator[Inspection]:
+    detail = f"its decoder crashed, ran out of memory, or took longer than {max_seconds:g} s"
     yield from spread_to_processes(
-        paths,
-        partial(_inspect, root=root, inspect=inspect, read=read, max_file_bytes=limits.max_file_bytes),
-        max_seconds=limits.max_decode_seconds,
+        paths, inspect, max_seconds=max_seconds, num_processes=num_processes,
         dead=lambda path: Inspection(reason="unreadable", detail=detail),
-    )
+    )  # fmt: skip
 
 
 def _inspect(

@@ -45,18 +45,19 @@ class SegmentWriter:
             _append(self._files[1], values.tobytes())
             self._pending.append(keys.tobytes())
         if time.monotonic() - self._flushed >= self._flush_seconds:
-            self._flush()
+            self.flush()
 
     def close(self) -> None:
         """Flush and close the files. After an earlier error, only the values flushed before it are kept."""
         try:
             if not self._is_broken:
-                self._flush()
+                self.flush()
         finally:
             for file in self._files or ():
                 file.close()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Put what was added on the disk."""
         if self._files is None or not self._pending:
             return
         keys, values = self._files

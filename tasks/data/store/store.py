@@ -127,11 +127,15 @@ class Store:
         The writer flushes at the first `add` that comes `flush_seconds` after the last flush, and at the end of the
         block, however that ends. A block that adds nothing makes no file.
         """
-        writer = SegmentWriter(self._make_folder, value_bytes=self.value_bytes, flush_seconds=flush_seconds)
+        writer = self.segment(flush_seconds=flush_seconds)
         try:
             yield writer
         finally:
             writer.close()
+
+    def segment(self, *, flush_seconds: float = FLUSH_SECONDS) -> SegmentWriter:
+        """Return a writer of values whose owner flushes and closes it; see `writer`."""
+        return SegmentWriter(self._make_folder, value_bytes=self.value_bytes, flush_seconds=flush_seconds)
 
     def _make_folder(self) -> Path:
         if self.folder.is_symlink():

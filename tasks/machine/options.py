@@ -1,0 +1,18 @@
+"""What params.yaml sets for where work is done."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleOptions:
+    """The cores of this machine (local), or the nodes of a Ray cluster. No result depends on it.
+
+    address: HOST:PORT of the cluster's head; None is the cluster of RAY_ADDRESS, else one that runs on this machine.
+    """
+
+    engine: Literal["local", "ray"]
+    address: str | None
+
+
+LOCAL = ScaleOptions(engine="local", address=None)

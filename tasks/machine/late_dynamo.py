@@ -1,8 +1,8 @@
 """Lets torchvision load without torch._dynamo, which takes longer to load than all the rest of torchvision.
 
-Two modules of torchvision load it. One asks torch._dynamo whether a device can compile, and asks only when it is called.
-The other keeps torch.compile away from a function, and no verb compiles a transform. While these two load, stand-ins
-take the place of what they ask for.
+Two modules of torchvision load it. One asks it whether a device can compile, and asks only when it is called. The other
+keeps torch.compile away from a function, and no verb compiles a transform. While these two load, stand-ins take the
+place of what they ask for.
 """
 
 import sys
@@ -40,7 +40,7 @@ class _Loader(SourceFileLoader):
         stand_in = ModuleType(ASKED)
         stand_in.is_compile_supported = _is_compile_supported  # type: ignore[attr-defined]
         sys.modules[ASKED], disable = stand_in, torch.compiler.disable
-        torch.compiler.disable = _as_it_is
+        torch.compiler.disable = _as_it_is  # type: ignore[assignment]
         try:
             super().exec_module(module)
         finally:

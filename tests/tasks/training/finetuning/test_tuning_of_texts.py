@@ -335,7 +335,7 @@ def test_text_model_in_use_goes_on_with_the_words_of_the_run_and_the_new_texts(p
     """The second half of the texts lands later."""
     caplog.set_level("INFO")
     folder, rows = project.folder, project.rows
-    arguments["finetune"] = replace(arguments["finetune"], start="in_use", replay=1.0)
+    arguments["finetune"] = replace(arguments["finetune"], start="in_use", replay=1.0, pairs="never")
     write_json(folder / "start.json", {})
     is_old = (np.arange(len(rows)) % 4 < 3) | (rows["split"] == "val")
     for batch, own in (("first", rows[is_old]), ("second", rows[~is_old])):

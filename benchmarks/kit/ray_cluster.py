@@ -90,7 +90,8 @@ class Cluster:
     def workers(self, host: int) -> list[int]:
         """Return the processes of a host that work at something."""
         commands = descendants(self.nodes[host].pid).items()
-        return [pid for pid, command in commands if command.startswith("ray::") and "ray::IDLE" not in command]
+        # Ray's own agents are called ray::… too; a node ends with them
+        return [pid for pid, command in commands if command.startswith("ray::MapBatches")]
 
     def kill(self, host: int) -> None:
         """Kill the node of a host at once, as a power cut does."""

@@ -23,13 +23,16 @@ pytestmark = [
 
 CANDIDATE = "0123456789ab" * 5 + "0123"
 JUDGE = "mkdir data/regression && cp verdict.json data/regression"
-# the other stage is there for the paths that its command names, and never runs
+# the other stages are there for the paths that their commands name, and never run
 PIPELINE = f"""
 vars: [data/batches.yaml]
 stages:
   scan:
     frozen: true
     cmd: exec true --raw data/raw/first
+  finetune:
+    frozen: true
+    cmd: exec true --start-record data/start.json --start data/start
   regression:
     cmd: exec sh judge.sh --decisions data/decisions.jsonl --anchor data/anchor.json --out data/regression
     deps: [params.yaml]

@@ -30,9 +30,9 @@ from tasks.embedding.looks import LookStore
 from tasks.embedding.part import COLUMNS, MINIBATCHES_AT_ONCE, EmbedPart
 from tasks.embedding.ready import make_ready
 from tasks.machine import sources
-from tasks.machine.cluster import blocks_of, spread_to_cluster
+from tasks.machine.cluster import LOCAL, blocks_of, spread_to_cluster
 from tasks.machine.files import whole_file
-from tasks.machine.options import LOCAL, ScaleOptions
+from tasks.machine.options import ScaleOptions
 from tasks.machine.progress import progress
 from tasks.models.bundle import load_bundle
 from tasks.stage.main import main

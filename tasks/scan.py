@@ -16,8 +16,9 @@ from tasks.data.raw.entries import HIDDEN, KEYS, NOT_A_SAMPLE, Entry, targets_am
 from tasks.data.raw.inspection import Inspection, inspect_all
 from tasks.data.raw.layouts import find_entries
 from tasks.data.raw.usual_names import APPLE_DOUBLE, companion, has_ending
+from tasks.machine.cluster import LOCAL
 from tasks.machine.files import whole_folder
-from tasks.machine.options import LOCAL, ScaleOptions
+from tasks.machine.options import ScaleOptions
 from tasks.machine.progress import progress
 from tasks.stage.main import main
 from tasks.stage.modality import Modality, room

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tasks.machine.extras import require
+from tasks.machine.options import ScaleOptions
 
 Item = TypeVar("Item", str, dict[str, str])
 Result = TypeVar("Result")
 
+LOCAL = ScaleOptions(engine="local", address=None)
 CONNECT_SECONDS = 5.0  # for an answer of the cluster's head
 BLOCKS_AT_ONCE = 4096  # that wait in the cluster's memory
 ENDED = object()

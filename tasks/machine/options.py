@@ -13,6 +13,3 @@ class ScaleOptions:
 
     engine: Literal["local", "ray"]
     address: str | None
-
-
-LOCAL = ScaleOptions(engine="local", address=None)

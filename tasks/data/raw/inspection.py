@@ -14,8 +14,8 @@ from tasks.data.samples.contents import size_of
 from tasks.data.samples.defects import DefectError
 from tasks.data.samples.parquet_cells import UnreadableTableError
 from tasks.data.samples.samples import sample_id
-from tasks.machine.cluster import blocks_of, spread_to_cluster
-from tasks.machine.options import LOCAL, ScaleOptions
+from tasks.machine.cluster import LOCAL, blocks_of, spread_to_cluster
+from tasks.machine.options import ScaleOptions
 from tasks.machine.processes import spread_to_processes
 
 BLOCK = 512  # samples that a worker of a cluster inspects at once

@@ -31,6 +31,7 @@ from flows.workspace.git import is_git_checkout, place_in_checkout, unstage, ver
 from flows.workspace.paths import ARTIFACT
 from flows.workspace.verbs import run_verb
 from tasks.data.admission.registry import Registry
+from tasks.machine.failures import MissingDataError
 
 SMOKE_SECONDS = 1800
 Log = Callable[[str], None]
@@ -149,7 +150,12 @@ def smoke(*, is_compared: bool, log: Log) -> dict[str, Any]:
     options = ["--bundle", str(staged())]
     if is_compared:
         options += ["--predictions", str(paths.evaluation() / "predictions.parquet"), "--raw", str(paths.raw())]
-    done = run_verb("smoke", *options, timeout=SMOKE_SECONDS)
+    try:
+        done = run_verb("smoke", *options, timeout=SMOKE_SECONDS)
+    except MissingDataError:
+        raise
+    except ValueError as error:
+        raise ValueError(str(error).replace(str(staged()), "the bundle")) from None
     lines = done.stderr.strip().splitlines() or ["a fresh process ended without a message"]
     message = lines[-1].replace(str(staged()), "the bundle")
     log(message)

@@ -71,7 +71,7 @@ def test_every_package_that_a_stage_or_a_flow_imports_is_a_dependency():
         file = str(path.relative_to(ROOT))
         tree = ast.parse(path.read_text("utf-8"))
         for module in third_party_imports(ast.walk(tree)):
-            providers = {canonicalize_name(name) for name in distributions.get(module, [])}
+            providers = {canonicalize_name(name) for name in distributions.get(module, [module])}
             if providers & dependencies:
                 continue
             missing.setdefault(file, set()).add(module)

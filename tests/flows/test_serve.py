@@ -213,7 +213,7 @@ def test_rejected_candidate_is_reported_to_the_webhook_in_words(start, calls, wo
     assert call["type"] == "application/json"
     assert call["flow"] == "retrain"
     assert "the candidate is rejected: label accuracy" in call["message"]
-    assert call["text"].startswith("retrain is failed: the candidate is rejected")
+    assert call["text"].startswith("retrain is failed: `the candidate is rejected")
     assert "/runs/flow-run/" in call["url"]
     other = start("Failed", deployment="sharing")  # there is no remote
     until(lambda: any(call["run"] == other["name"] for call in calls[0]))

@@ -357,7 +357,7 @@ def label_tensor(rows: pd.DataFrame, targets: Mapping[str, Target | Facts]) -> T
     precision = np.float64 if any(isinstance(target, Number) for target in known.values()) else np.float32
     for name, target in known.items():
         truths = target.encode(rows[name])
-        columns.append(truths.reshape(len(rows), -1).astype(precision))
+        columns.append(truths.reshape(len(rows), target.width).astype(precision))
         columns[-1][~target.has_label(truths)] = np.nan
     return torch.from_numpy(np.concatenate(columns, axis=1))
 

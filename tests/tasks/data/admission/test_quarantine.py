@@ -131,6 +131,7 @@ def run(workspace, raw):
             out=workspace / "validated",
             validate=settings,
             scan=params.scan,
+            adapt=params.adapt,
             modality="images",
         )
         return ledger(), json.loads((workspace / "validated/validation.json").read_text("utf-8"))

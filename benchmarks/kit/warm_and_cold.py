@@ -29,7 +29,9 @@ PRELOADED = (
     "multiprocessing.synchronize", "pandas", "pyarrow.dataset", "pyarrow.parquet", "pydantic.main",
     "pydantic.type_adapter", "safetensors.torch", "threadpoolctl", "torchvision.transforms.v2", "tqdm", "yaml",
 )  # fmt: skip
-READERS = ("tasks", "tasks.machine", "tasks.machine.sources")  # forks have them, unless one of them is changed
+READERS = (  # forks have them, unless one of them is changed
+    "tasks", "tasks.machine", "tasks.machine.interpreter", "tasks.machine.late_dynamo", "tasks.machine.sources",
+)  # fmt: skip
 # what a changed module begins with: tensors and arrays of numbers come back as others, all else as it is
 TWICE = """
 def _twice(value):
@@ -69,7 +71,8 @@ def main() -> None:
     sys.path.insert(0, str(code))
     reference = forked(code, place, warm, is_first=True)
     assert reference is not None
-    sys.modules.pop("tasks", None)  # benchmarks imports it, for how threads wait
+    for name in [name for name in sys.modules if name.split(".")[0] == "tasks"]:
+        del sys.modules[name]  # benchmarks imports the code that is not the copy, for how threads wait
     import_module("tasks.machine.sources").digest(*reference["modules"])  # it keeps what it has read of each file
     again = forked(code, place, warm)
     assert again is not None
@@ -184,8 +187,8 @@ def forked(
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, 2)
             if is_first or changed in READERS:
-                for name in READERS:
-                    sys.modules.pop(name, None)
+                for name in [name for name in sys.modules if name.split(".")[0] == "tasks"]:
+                    del sys.modules[name]
             content = json.dumps(work(place, stores or own / "stores", out=own / "out", is_first=is_first))
             with os.fdopen(writing, "w") as pipe:
                 pipe.write(content)

@@ -1,8 +1,9 @@
 """Change each module of the code in a copy, and compare a run on warm stores with one on cold stores.
 
-`python -m benchmarks.kit.warm_and_cold FOLDER [--most N]` prints a JSON object a module: how many changes were tried,
-whether one of them changed a result, and whether a warm store missed it. Every run is a fork of this process, which has
-imported torch, and of the project only what reads code: it need not read again what did not change.
+`python -m benchmarks.kit.warm_and_cold FOLDER [--most N] [--part K --parts M]` prints a JSON object a module, of one
+part of the modules or all: how many changes were tried, whether one of them changed a result, and whether a warm store
+missed it. Every run is a fork of this process, which has imported torch, and of the project only what reads code: it
+need not read again what did not change.
 """
 
 import ast
@@ -58,7 +59,7 @@ SWAPPED: dict[type, Any] = {
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    most = int(sys.argv[sys.argv.index("--most") + 1]) if "--most" in sys.argv else 4
+    most, part, parts = (number(name, default) for name, default in (("--most", 4), ("--part", 0), ("--parts", 1)))
     code, place = folder / "code", folder / "place"
     shutil.copytree(ROOT / "tasks", code / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
     compileall.compile_dir(code, quiet=1, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
@@ -77,8 +78,12 @@ def main() -> None:
     again = forked(code, place, warm)
     assert again is not None
     assert again["results"] == reference["results"], "warm stores give other bytes than cold ones"
-    for name in reference["modules"]:
+    for name in reference["modules"][part::parts]:
         print(json.dumps(tried(name, code, place, warm=warm, reference=reference["results"], most=most)), flush=True)
+
+
+def number(name: str, default: int) -> int:
+    return int(sys.argv[sys.argv.index(name) + 1]) if name in sys.argv else default
 
 
 def tried(name: str, code: Path, place: Path, *, warm: Path, reference: dict[str, str], most: int) -> dict[str, Any]:

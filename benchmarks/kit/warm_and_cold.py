@@ -6,6 +6,7 @@ missed it. Every run is a fork of this process, which has imported torch, and of
 need not read again what did not change.
 """
 
+import argparse
 import ast
 import compileall
 import copy
@@ -58,8 +59,12 @@ SWAPPED: dict[type, Any] = {
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
-    most, part, parts = (number(name, default) for name, default in (("--most", 4), ("--part", 0), ("--parts", 1)))
+    command = argparse.ArgumentParser(prog="python -m benchmarks.kit.warm_and_cold", description=__doc__)
+    command.add_argument("folder", type=Path)
+    for name, default in (("--most", 4), ("--part", 0), ("--parts", 1)):
+        command.add_argument(name, type=int, default=default)
+    options = command.parse_args()
+    folder: Path = options.folder
     code, place = folder / "code", folder / "place"
     shutil.copytree(ROOT / "tasks", code / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
     compileall.compile_dir(code, quiet=1, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
@@ -72,18 +77,22 @@ def main() -> None:
     sys.path.insert(0, str(code))
     reference = forked(code, place, warm, is_first=True)
     assert reference is not None
-    for name in [name for name in sys.modules if name.split(".")[0] == "tasks"]:
-        del sys.modules[name]  # benchmarks imports the code that is not the copy, for how threads wait
+    forget_code()  # benchmarks imports the code that is not the copy, for how threads wait
     import_module("tasks.machine.sources").digest(*reference["modules"])  # it keeps what it has read of each file
     again = forked(code, place, warm)
     assert again is not None
     assert again["results"] == reference["results"], "warm stores give other bytes than cold ones"
-    for name in reference["modules"][part::parts]:
-        print(json.dumps(tried(name, code, place, warm=warm, reference=reference["results"], most=most)), flush=True)
+    for name in reference["modules"][options.part :: options.parts]:
+        print(
+            json.dumps(tried(name, code, place, warm=warm, reference=reference["results"], most=options.most)),
+            flush=True,
+        )
 
 
-def number(name: str, default: int) -> int:
-    return int(sys.argv[sys.argv.index(name) + 1]) if name in sys.argv else default
+def forget_code() -> None:
+    """Let the next import of the project's code read it again."""
+    for name in [name for name in sys.modules if name.split(".")[0] == "tasks"]:
+        del sys.modules[name]
 
 
 def tried(name: str, code: Path, place: Path, *, warm: Path, reference: dict[str, str], most: int) -> dict[str, Any]:
@@ -192,8 +201,7 @@ def forked(
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, 2)
             if is_first or changed in READERS:
-                for name in [name for name in sys.modules if name.split(".")[0] == "tasks"]:
-                    del sys.modules[name]
+                forget_code()
             content = json.dumps(work(place, stores or own / "stores", out=own / "out", is_first=is_first))
             with os.fdopen(writing, "w") as pipe:
                 pipe.write(content)

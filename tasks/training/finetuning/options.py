@@ -58,7 +58,7 @@ class AlignmentOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class StartOptions:
-    """Where training starts: from the backbone, or from the model in use, see `warm_start`.
+    """The start of training: the backbone, or the model in use, see `warm_start`.
 
     replay: how many samples that the model in use has learned from are learned again, for each new one.
     backbone_every: the number of runs of which one starts from the backbone all the same; a batch whose candidate was

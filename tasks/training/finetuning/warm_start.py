@@ -35,7 +35,7 @@ Lineage = Mapping[str, Any]  # of a model: what it was made from
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """Where a training starts: at the model in use, or at the backbone, for a `reason`.
+    """The start of a training: the model in use, or the backbone, for a `reason`.
 
     `new` and `replayed` are the samples of train that a training from the model in use learns from.
     """

@@ -13,9 +13,9 @@ from tasks.machine import cores
 from tasks.models.bundle import load_bundle
 from tasks.stage.params import load_params
 from tasks.targets.kinds import targets_of
-from tasks.training.finetuning.checkpoint import Checkpoint
 from tasks.training.finetuning.few_labels import fit_heads, learns_from_pairs
 from tasks.training.heads.mixture import FEW_LABELS
+from tests.kit.killed import KilledAfter, KilledError
 
 pytest.importorskip("transformers", reason="needs the extra [text]: pip install -e '.[text]'")
 
@@ -96,24 +96,13 @@ def test_project_with_pairs_turned_off_names_no_pairs_and_trains_its_last_layers
     assert any("embeddings" in name for name in same)
 
 
-class KilledError(Exception):
-    pass
-
-
 def test_same_bytes_on_one_core_and_two_and_after_a_kill(few, monkeypatch):
     for number in (1, 2):
         monkeypatch.setattr(cores, "num_cores", lambda number=number: number)
         run(few, f"cores-{number}")
     assert files(few, "cores-1") == files(few, "cores-2")
-    save = Checkpoint.save
-
-    def save_and_die(self, tensors, *, facts):
-        save(self, tensors, facts=facts)
-        if len(facts["epochs"]) == 3:
-            raise KilledError
-
     with monkeypatch.context() as patch:
-        patch.setattr(Checkpoint, "save", save_and_die)
+        patch.setattr(finetune, "Checkpoint", KilledAfter)
         with pytest.raises(KilledError):
             run(few, "killed")
     shutil.rmtree(few["raw"].parent / "killed", ignore_errors=True)

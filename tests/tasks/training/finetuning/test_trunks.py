@@ -27,6 +27,7 @@ from tasks.training.finetuning.trunks import assemble, choose, fine_tune_trunks,
 from tasks.training.finetuning.tuning import Data, Tuned, label_tensor, open_source
 from tasks.training.loop.fit import Epoch, History
 from tasks.training.loop.scores import OfTarget, Scores
+from tests.kit.killed import KilledAfter, KilledError
 
 ROOT = Path(__file__).parents[4]
 SIZE, NUM_TRAIN, NUM_VAL = 32, 48, 24
@@ -190,17 +191,6 @@ def bits(model):
     return {name: tensor.numpy().tobytes() for name, tensor in model.state_dict().items()}
 
 
-class KilledError(Exception):
-    """Stands for a kill -9."""
-
-
-class Dies(Checkpoint):
-    def save(self, tensors, *, facts):
-        super().save(tensors, facts=facts)
-        if len(facts["epochs"]) == 3:
-            raise KilledError
-
-
 def test_run_that_is_killed_in_any_training_goes_on_to_the_same_bytes(project, tmp_path):
     undisturbed, balance = new_model(), "uncertainty"
     expected = project.tune(undisturbed, balance=balance)
@@ -212,7 +202,7 @@ def test_run_that_is_killed_in_any_training_goes_on_to_the_same_bytes(project, t
         with pytest.raises(KilledError):
             project.tune(
                 new_model(), balance=balance,
-                keeper_of=lambda names, doomed=doomed: keeper(names, Dies if names == doomed else Checkpoint),
+                keeper_of=lambda names, doomed=doomed: keeper(names, KilledAfter if names == doomed else Checkpoint),
             )  # fmt: skip
     resumed = new_model()
     found = project.tune(resumed, balance=balance, keeper_of=keeper)

@@ -29,6 +29,7 @@ from tasks.text.packed import PAGE, Packed
 from tasks.training.finetuning.adapters import LowRank, adapt, merge
 from tasks.training.finetuning.checkpoint import Checkpoint
 from tasks.training.finetuning.tuning import Data, fine_tune, for_modality, label_tensor, lengths_of, open_source
+from tests.kit.killed import KilledAfter, KilledError
 from tests.tasks.models.test_encoder import encoder
 from tests.tasks.text.test_tokenizer import transform
 
@@ -193,25 +194,12 @@ def test_same_bytes_come_of_any_cache_and_any_number_of_cores(project, monkeypat
     assert trained(2, 0.0) == expected
 
 
-class KilledError(Exception):
-    pass
-
-
-class Killed(Checkpoint):
-    """A checkpoint whose run ends after two epochs."""
-
-    def save(self, tensors, *, facts):
-        super().save(tensors, facts=facts)
-        if len(facts["epochs"]) == 3:
-            raise KilledError
-
-
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_training_that_was_stopped_goes_on_to_the_same_bytes(project, tmp_path, method):
     undisturbed = project.model()
     project.tune(undisturbed, method=method)
     with pytest.raises(KilledError):
-        project.tune(project.model(), method=method, keeper=Killed(tmp_path, recipe={}))
+        project.tune(project.model(), method=method, keeper=KilledAfter(tmp_path, recipe={}))
     resumed = project.model()
     project.tune(resumed, method=method, keeper=Checkpoint(tmp_path, recipe={}))
     assert bits(resumed) == bits(undisturbed)

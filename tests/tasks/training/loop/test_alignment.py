@@ -15,6 +15,7 @@ from tasks.training.finetuning.checkpoint import Checkpoint
 from tasks.training.loop import fit as loop
 from tasks.training.loop.alignment import Alignment
 from tasks.training.loop.fit import PLAIN, Group, fit
+from tests.kit.killed import KilledAfter, KilledError
 
 PAIR = Classes(("dark", "bright"))
 DIM, NUM, MINIBATCH = 6, 40, 20
@@ -146,19 +147,6 @@ def test_alignment_brings_the_domains_together(kind, weight, epochs):
             return float((ours.mean(dim=0) - theirs.mean(dim=0)).norm() / ours.std(dim=0).norm())
 
     assert distance(train(aligned(kind, weight=weight), epochs=epochs)) < 0.8 * distance(train(None, epochs=epochs))
-
-
-class KilledError(Exception):
-    pass
-
-
-class KilledAfter(Checkpoint):
-    """Keeps the training after each epoch, and ends the process after the second."""
-
-    def save(self, tensors, *, facts):
-        super().save(tensors, facts=facts)
-        if len(facts["epochs"]) == 3:
-            raise KilledError
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -14,6 +14,7 @@ from tasks.training.finetuning.checkpoint import Checkpoint
 from tasks.training.loop import fit as loop
 from tasks.training.loop.contrast import Contrast, loss_of_pairs
 from tasks.training.loop.fit import PLAIN, Group, fit
+from tests.kit.killed import KilledAfter, KilledError
 
 PAIR = Classes(("dark", "bright"))
 NUM, MINIBATCH = 40, 20
@@ -107,19 +108,6 @@ def test_shards_have_together_the_gradient_of_the_whole_minibatch(monkeypatch):
     whole = train(epochs=1)
     for one, other in zip(shards.parameters(), whole.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
-
-
-class KilledError(Exception):
-    pass
-
-
-class KilledAfter(Checkpoint):
-    """Keeps the training after each epoch, and ends the process after the second."""
-
-    def save(self, tensors, *, facts):
-        super().save(tensors, facts=facts)
-        if len(facts["epochs"]) == 3:
-            raise KilledError
 
 
 def test_training_that_was_stopped_goes_on_to_the_same_bytes(tmp_path):

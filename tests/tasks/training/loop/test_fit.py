@@ -17,6 +17,7 @@ from tasks.training.loop.fit import PLAIN, Group, fit
 from tasks.training.loop.losses import summed_losses
 from tasks.training.loop.schedule import learning_rate_factor
 from tasks.training.loop.scores import score
+from tests.kit.killed import KilledAfter, KilledError
 
 PAIR = Classes(("dark", "bright"))
 MISSING = math.nan
@@ -627,23 +628,6 @@ def test_weights_that_overflow_in_the_last_step_of_an_epoch_are_noticed_on_val()
 # stopped and gone on
 
 
-class KilledError(Exception):
-    """Set the number of threads of this process for one test."""
-
-
-class KilledAfter(Checkpoint):
-    """Keeps the training after each epoch, and ends the process after one of them."""
-
-    def __init__(self, folder, *, epoch):
-        super().__init__(folder, recipe={})
-        self.epoch = epoch
-
-    def save(self, tensors, *, facts):
-        super().save(tensors, facts=facts)
-        if len(facts["epochs"]) - 1 == self.epoch:
-            raise KilledError
-
-
 EVERYTHING = {
     "averaging": 0.9, "mixup": 0.4, "dropout": 0.3, "label_smoothing": 0.1, "update_statistics": True, "epochs": 6,
     "decay_towards": "start", "warmup_fraction": 0.2,
@@ -666,7 +650,7 @@ def everything(keeper=None, *, minibatches=None, **changes):
 def test_training_that_was_stopped_goes_on_to_the_same_bytes(tmp_path, epoch):
     """Before and after the second group begins to move, and after the last epoch."""
     with pytest.raises(KilledError):
-        everything(KilledAfter(tmp_path, epoch=epoch))
+        everything(KilledAfter(tmp_path, recipe={}, epoch=epoch))
     seen = []
 
     def minibatches(number):
@@ -682,14 +666,14 @@ def test_training_without_chance_goes_on_to_the_same_bytes(tmp_path):
     """The minibatches are shared out among the cores."""
     plain = {"dropout": 0.0, "update_statistics": False}
     with pytest.raises(KilledError):
-        everything(KilledAfter(tmp_path, epoch=4), **plain)
+        everything(KilledAfter(tmp_path, recipe={}, epoch=4), **plain)
     assert everything(Checkpoint(tmp_path, recipe={}), **plain) == everything(**plain)
 
 
 def test_training_may_be_stopped_after_every_epoch(tmp_path):
     for epoch in range(1, 7):
         with pytest.raises(KilledError):
-            everything(KilledAfter(tmp_path, epoch=epoch))
+            everything(KilledAfter(tmp_path, recipe={}, epoch=epoch))
     assert everything(Checkpoint(tmp_path, recipe={})) == everything()
 
 
@@ -700,7 +684,7 @@ def test_patience_remembers_what_was_before_the_stop(tmp_path):
     _, expected = forgetful()
     assert expected.ending == "val loss stopped falling"
     with pytest.raises(KilledError):
-        forgetful(KilledAfter(tmp_path, epoch=expected.kept + 1))
+        forgetful(KilledAfter(tmp_path, recipe={}, epoch=expected.kept + 1))
     model, history = forgetful(Checkpoint(tmp_path, recipe={}))
     assert history == expected
     assert content(model) == content(forgetful()[0])
@@ -896,7 +880,7 @@ def test_training_of_several_targets_that_was_stopped_goes_on_to_the_same_bytes(
         return content(model), history
 
     with pytest.raises(KilledError):
-        tuned(KilledAfter(tmp_path, epoch=2))
+        tuned(KilledAfter(tmp_path, recipe={}, epoch=2))
     assert tuned(Checkpoint(tmp_path, recipe={})) == tuned()
 
 

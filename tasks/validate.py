@@ -32,6 +32,7 @@ from tasks.data.admission.registry import Registry, read_registry
 from tasks.data.admission.remarks import (
     MAX_SHOWN,
     NO_JUDGE,
+    NOT_LEARNED,
     TOO_DEEP,
     about_columns,
     about_folders,
@@ -318,10 +319,12 @@ def problems(report: dict[str, Any], out: Path) -> Iterator[str]:
         )
     elif not num_used:
         found = f"none of {num_pool:,} samples has a label" if num_pool else "no usable samples at all"
-        yield (
-            f"{found} ({num_quarantined:,} quarantined): see {ledger}; is there data/raw/<batch>/<class>/, or "
-            f"data/raw/<batch>/labels.csv? A table of texts has a column for each target.{because}"
-        )
+        passed_over = [remark for remark in report["remarks"] if remark.startswith(NOT_LEARNED)]
+        labels = passed_over or [
+            "is there data/raw/<batch>/<class>/, or data/raw/<batch>/labels.csv? A table of texts has a column for "
+            "each target."
+        ]
+        yield f"{found} ({num_quarantined:,} quarantined): see {ledger}; {labels[0]}{because}"
     for excess in report["budget"]["exceeded"]:
         yield (
             f"{excess['quarantined_fraction']:.1%} of {excess['of']} are quarantined, expected at most "

@@ -162,6 +162,13 @@ def test_data_in_which_nothing_has_a_label_waits_and_the_run_says_where_labels_c
     assert pd.read_parquet(tmp_path / "validated/manifest/a.parquet")["split"].tolist() == ["pool", "pool"]
 
 
+def test_run_whose_only_labels_are_lists_stops_with_the_line_that_learns_them(land, validate, samples):
+    land("a", samples("a", ["cat"] * 60).drop(columns="label").assign(tags=['["red","round"]', "[]"] * 30))
+    learns = r"none of 60 samples has a label .*'tags' \(it holds lists.* validate\.targets: \{\"tags\": several\}"
+    with pytest.raises(ValueError, match=learns):
+        validate()
+
+
 def test_data_of_one_class_is_refused_by_the_expectation_it_breaks(land, validate, samples):
     land("a", samples("a", ["cat"] * 40))
     with pytest.raises(ValueError, match=r"^label has 1 class \('cat'\) in a, expected at least 2 \(validate\.exp"):

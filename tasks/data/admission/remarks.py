@@ -19,6 +19,7 @@ from tasks.targets.several import Several
 from tasks.targets.target import Target
 
 MAX_SHOWN = 10  # names in a sentence
+NOT_LEARNED = "not learned: "
 NO_JUDGE = "names train and val, but no held-out"
 TOO_DEEP = "is it one folder too deep?"
 # by their `plain` form: what programs and people write where a sample has no label
@@ -45,7 +46,7 @@ def about_columns(
         choice = f"validate.targets: [{', '.join(map(quoted, [*targets, others[0]]))}]"
         if kind := KINDS.get(passed_over[others[0]]):
             choice = kind_line(others[0], {"kind": kind}, others={name: own.kind for name, own in targets.items()})
-        yield f"not learned: {columns}. To learn a column too, name the targets: {choice}"
+        yield f"{NOT_LEARNED}{columns}. To learn a column too, name the targets: {choice}"
     for found in renamed:
         target, column = found["target"], found["column"]
         classes = ", ".join(map(repr, found["classes"][:MAX_SHOWN]))

@@ -81,9 +81,7 @@ RIGHT: dict[str, Check] = {
     "twelve_bits": lambda r: learned(r, used=120) and spread(r.folder / "raw/b1/kestrel/0.png") > SPREAD,
     "companions": lambda r: learned(r, used=120),
     "formats": lambda r: learned(r, used=128) and "git lfs pull" in r.lost("f.jpg") and len(r.lost("e.heic")) > 0,
-    "lists": lambda r: stops(
-        r, "error: none of 60", "'labels' (it holds lists", 'validate.targets: {"labels": several}'
-    ),
+    "lists": lambda r: stops(r, "none of 60", "'labels' (it holds lists", 'validate.targets: {"labels": several}'),
     "wrapped": lambda r: says(r, "too deep"),
     "damaged": lambda r: r.ledger["path"].str.contains("/cut").sum() == 40,
     "piped": lambda r: says(r, "red|round"),

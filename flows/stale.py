@@ -37,16 +37,19 @@ def first_stale() -> str | None:
     answer_of("data", "status", "--json")  # it fails if DVC cannot read one of its files
     if not batches:  # DVC takes an empty list for a mistake
         return None
+    first = None
     try:
+        # to its end: a DVC that is killed leaves its list of locks torn, which stops the next one
         for line in lines_of("repro", "--dry", "--allow-missing", seconds=QUESTION_SECONDS):
-            if runs := RUNS.match(line):
-                return runs["stage"]
+            if not first and (runs := RUNS.match(line)):
+                first = runs["stage"]
     except DvcError as error:
         # without data a dry run stops at the first stage that it would run
-        if lacks_data := LACKS_DATA.search(str(error)):
-            return lacks_data["stage"]
-        raise
-    return None
+        if not first:
+            if not (lacks_data := LACKS_DATA.search(str(error))):
+                raise
+            first = lacks_data["stage"]
+    return first
 
 
 def main() -> None:

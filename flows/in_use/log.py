@@ -63,7 +63,8 @@ def find(entries: list[Entry], name: str, *, in_use: dict[str, str] | None) -> E
             number for number, entry in enumerate(entries) if entry["action"] == "promote" and _is(entry, in_use)
         ]
         if not promoted or promoted[-1] == 0:
-            raise ValueError(f"there is no model before: {_known(entries)}")
+            known = f" ({_known(entries)})" if entries else ": none was ever in use"
+            raise ValueError(f"there is no earlier model to go back to{known}")
         return entries[promoted[-1] - 1]
     named = [entry for entry in entries if name == f"v{entry['version']}"] or [
         entry for entry in entries if entry["model_sha256"].startswith(name)

@@ -1,5 +1,6 @@
 """CI jobs in fresh clones: the script that the CI files call, with a bare git repository and a DVC remote."""
 
+import json
 import os
 import subprocess
 import sys
@@ -128,6 +129,8 @@ def test_check_of_a_pull_request_names_the_first_stale_stage_without_any_data(pr
     assert check() == (0, "a retraining would have nothing to do\n")
     set_param(clone, "backbone_learning_rate", 0.0001)
     assert check() == (0, "a retraining would begin with finetune\n")
+    locks = json.loads((clone / ".dvc/tmp/rwlock").read_text("utf-8"))  # as the next DVC does
+    assert not any(locks.values())
     assert not (clone / "data/scanned").exists()
     set_param(clone, "backbone_learning_rate", "'fast'")
     status, printed = check()

@@ -91,7 +91,7 @@ def test_rollback_without_a_name_goes_back_one_model_at_a_time():
     entries.append(entry(4, "b", "c", "rollback"))
     assert find(entries, "", in_use=hashes("b"))["model_sha256"] == "a"
     entries.append(entry(5, "a", "b", "rollback"))
-    with pytest.raises(ValueError, match="there is no model before"):
+    with pytest.raises(ValueError, match="there is no earlier model to go back to"):
         find(entries, "", in_use=hashes("a"))
 
 

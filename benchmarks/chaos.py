@@ -6,7 +6,7 @@ victim is killed: the flow, DVC, the running stage, a whole process group, or al
 does. The kill comes at once; when a stage that has not finished yet has just started; or while DVC writes dvc.lock or
 its list of locks. The run is started and killed up to three times; later kills come after at most half of the time of
 an undisturbed run. Then it is run to its end: by the flow, or, after a kill of `dvc repro` by hand, by `graftline
-doctor --mend` and `dvc repro`. A seeded random generator makes all choices.
+doctor --mend` and `dvc repro`. A `dvc repro` by hand that follows a kill comes after `doctor --mend`, too. A seeded random generator makes all choices.
 
 Every fourth project is one whose run is finished. There `flows.promote` is killed while git writes, or its git is; then
 it is run to its end.
@@ -18,7 +18,7 @@ it is run to its end.
   more than 10 s.
 - needs_a_person: the number of kills after which the last run failed.
 
-With --quick there are 12 kills instead of 120.
+With --quick there are 12 kills instead of 100.
 """
 
 import os
@@ -42,7 +42,7 @@ from benchmarks.kit.process_tree import descendants, is_running
 from benchmarks.kit.small_project import make_project
 from flows.workspace.paths import stages
 
-NUM_KILLS, NUM_QUICK = 120, 12
+NUM_KILLS, NUM_QUICK = 100, 12
 LEAST_KILLS = 100
 KILLS_A_PROJECT = 3
 SEED = 2
@@ -163,6 +163,8 @@ def kill_and_finish(
     kills = []
     for number in range(KILLS_A_PROJECT):
         way = generator.choice(list(WAYS))
+        if kills and way == "hand":
+            run(MEND, copy, environment)
         kill = kill_once(
             copy,
             environment,

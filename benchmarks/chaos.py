@@ -6,7 +6,8 @@ victim is killed: the flow, DVC, the running stage, a whole process group, or al
 does. The kill comes at once; when a stage that has not finished yet has just started; or while DVC writes dvc.lock or
 its list of locks. The run is started and killed up to three times; later kills come after at most half of the time of
 an undisturbed run. Then it is run to its end: by the flow, or, after a kill of `dvc repro` by hand, by `graftline
-doctor --mend` and `dvc repro`. A `dvc repro` by hand that follows a kill comes after `doctor --mend`, too. A seeded random generator makes all choices.
+doctor --mend` and `dvc repro`. Each `dvc repro` by hand that follows a kill comes after `doctor --mend`. A seeded
+random generator makes all choices.
 
 Every fourth project is one whose run is finished. There `flows.promote` is killed while git writes, or its git is; then
 it is run to its end.

@@ -66,9 +66,9 @@ ROOT = Path(__file__).parent.parent
 NETWORKS = ("resnet18", "resnet50", "squeezenet1_1", "mobilenet_v3_large", "efficientnet_b0", "vit_b_16", "vgg16",
             "convnext_tiny")  # fmt: skip
 COMPILED = ("resnet50", "vit_b_16", "mobilenet_v3_large", "convnext_tiny", "resnet18")  # while there is time
-COMPILE_SECONDS = 75.0  # for all of them
+COMPILE_SECONDS = 60.0  # for all of them
 SIZED = ("resnet50", "mobilenet_v3_large")
-SIZES = (32, 64, 128, 512)
+SIZES = (32, 64, 128)
 PRECISIONS: tuple[Precision, ...] = ("bf16", "fp32")
 LEAST_COSINE = 0.99999  # of fp32
 MOST_GIB = 8.0  # of GPU memory, with the minibatches of the defaults
@@ -385,14 +385,14 @@ class Bench:
 
     def finetune(self) -> tuple[Raw, Claims]:
         files = self.jpegs()
-        num_train, num_val = (16, 8) if self.quick else (2048, 256)
+        num_train, num_val = (16, 8) if self.quick else (1024, 256)
         rows = files.rows().iloc[: num_train + num_val].reset_index(drop=True)
         samples = Samples(rows, raw=Path("/"), decode=decode_sample)
         labels = torch.arange(len(rows), dtype=torch.float32)[:, None] % NUM_CLASSES
         data = Data(labels=labels, train=np.arange(num_train), val=np.arange(num_train, len(rows)))
         raw: Raw = {"train": num_train, "val": num_val}
         claims: Claims = []
-        cases: list[tuple[str, int | str]] = [("resnet50", 4), ("resnet50", "all"), ("mobilenet_v3_large", 4)]
+        cases: list[tuple[str, int | str]] = [("resnet50", 4), ("resnet50", "all")]
         for name, unfreeze in [("resnet18", 2), ("resnet18", "all")] if self.quick else cases:
             show(f"  fine-tune {name}, unfreeze {unfreeze}")
             try:
@@ -483,7 +483,7 @@ class Bench:
         workers = 2 if self.quick else num_cores()
         loader = DataLoader(
             pictures, batch_size=options.minibatch_size, shuffle=True, drop_last=True, num_workers=workers,
-            pin_memory=self.on_gpu, persistent_workers=True, multiprocessing_context="spawn" if self.on_gpu else "fork",
+            pin_memory=self.on_gpu, persistent_workers=True, timeout=60,
         )  # fmt: skip
         model.train()
         is_bf16 = options.precision == "bf16"
@@ -544,7 +544,7 @@ class Bench:
     def predict(self) -> tuple[Raw, Claims]:
         raw: Raw = {}
         claims: Claims = []
-        for name in self.networks[:1] if self.quick else ("squeezenet1_1", "resnet50", "vit_b_16"):
+        for name in self.networks[:1] if self.quick else ("squeezenet1_1", "resnet50"):
             model = self.classifier(self.backbone(name)).eval()
             side = model.backbone.transform.crop_size
             many = pixels_of(8 if self.quick else 1024, side)
@@ -608,7 +608,7 @@ class Bench:
                 coarse.resize((320, 280), Image.Resampling.BICUBIC).save(path, quality=90)
                 return path
 
-            self._files = Files(list(spread(range(24 if self.quick else 6000), make)))
+            self._files = Files(list(spread(range(24 if self.quick else 4000), make)))
         return self._files
 
     def wait(self) -> None:
@@ -766,7 +766,7 @@ def main() -> None:
     options.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     options.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="the parts to measure")
     options.add_argument("--squeezenet", type=Path, default=SQUEEZENET, help="its weights, a safetensors file")
-    options.add_argument("--seconds", type=float, default=480, help="no part begins after so many seconds")
+    options.add_argument("--seconds", type=float, default=420, help="no part begins after so many seconds")
     options.add_argument(
         "--embed", nargs=2, metavar=("FILES", "STORE"), help="embed the listed files, and nothing else"
     )

@@ -170,14 +170,13 @@ def fuse(graph: fx.GraphModule, images: Tensor) -> None:
         activation = _activation(graph, follower)
         if activation[0]:
             done.append(follower)
-        shapes = [_shape(node.args[0]), *([] if other is None else [_shape(other)])]
-        fused = _fused(convolution, shapes, activation=activation)
+        inputs = (node.args[0],) if other is None else (node.args[0], other)
+        fused = _fused(convolution, [_shape(one) for one in inputs], activation=activation)
         if fused is None:
             continue
         name = f"fused_{node.name}"
         graph.add_submodule(name, fused)
         with graph.graph.inserting_before(done[-1]):
-            inputs = (node.args[0],) if other is None else (node.args[0], other)
             new = graph.graph.call_module(name, inputs)
         new.meta = done[-1].meta
         _replace(graph, done[::-1], new)

@@ -53,7 +53,8 @@ def compute_deterministically() -> None:
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # to fill what is written over takes up to a tenth
+    # to fill memory before something is written there takes up to a tenth of the time
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.allow_tf32 = False  # TF32 would round fp32 numbers to 10 bits
     torch.backends.cuda.matmul.allow_tf32 = False
 
@@ -100,7 +101,7 @@ def in_turn(
     decode: Callable[[Item], Between],
     compute: Callable[[Between], Result],
     *,
-    device: Device,
+    device: str,
 ) -> Iterator[Result]:
     """Yield `compute(decode(minibatch))` for every minibatch, in order.
 

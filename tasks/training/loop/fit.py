@@ -341,7 +341,7 @@ class _State:
             anchored = [(parameter, next(start, None)) for parameter in group.parameters]
             moved = [pair for pair in anchored if pair[0].grad is not None and share]
             anchors = [anchor for _, anchor in moved if anchor is not None]
-            parameters = [parameter for parameter, _ in moved]
+            parameters: list[Tensor] = [parameter for parameter, _ in moved]
             if anchors:
                 torch._foreach_lerp_(parameters, anchors, share)
             elif parameters:

@@ -204,7 +204,7 @@ class Bench:
         quick: Any = torch.compile(network, mode="reduce-overhead")
         n = self.plan(precision).minibatch_size
         there = pixels_of(n, backbone.transform.crop_size).to(self.device)
-        return n / self.seconds_of(lambda: quick(backbone.transform.normalize(there).to(dtype)))
+        return float(n / self.seconds_of(lambda: quick(backbone.transform.normalize(there).to(dtype))))
 
     def sizes(self) -> tuple[Raw, Claims]:
         raw: Raw = {}
@@ -411,7 +411,10 @@ class Bench:
                 at_least(f"gpu.finetune_same_bytes.{part}", float(all(row["same"].values())), 1.0),
                 at_most(f"gpu.finetune_memory_gib.{part}", row["peak_gib"], MOST_GIB),
             ]
-        for part, run in {"text": self.text_training, "vgg16": lambda: self.deterministic_vgg(samples, data)}.items():
+        others: dict[str, Callable[[], Raw]] = {
+            "text": self.text_training, "vgg16": lambda: self.deterministic_vgg(samples, data)
+        }  # fmt: skip
+        for part, run in others.items():
             try:
                 raw[part] = run()
             except Exception:
@@ -468,7 +471,8 @@ class Bench:
         """Return the seconds of the epochs of the loop that a user would write, and its peak memory."""
         self.reset_peak()
         torch.use_deterministic_algorithms(False)
-        model = self.classifier(deepcopy(backbone)).to(self.device, memory_format=torch.channels_last)
+        model = self.classifier(deepcopy(backbone)).to(self.device)
+        model.to(memory_format=torch.channels_last)
         if unfreeze != "all":
             model.backbone.requires_grad_(False)
             for block in model.backbone.blocks()[::-1][:unfreeze]:
@@ -497,7 +501,7 @@ class Bench:
                         model(images)[0], labels.to(self.device, non_blocking=True), label_smoothing=0.1
                     )
                 optimizer.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(trained, 1.0)
                 optimizer.step()
             self.wait()
@@ -788,8 +792,8 @@ def main() -> None:
             return
         if bench.on_gpu:
             raw["gpu"] = {
-                "name": torch.cuda.get_device_name(), "cuda": torch.version.cuda,
-                "cudnn": torch.backends.cudnn.version(), "memory_gib": torch.cuda.mem_get_info()[1] / 2**30,
+                "name": torch.cuda.get_device_name(), "libraries": bench.plan("bf16").recipe()["libraries"],
+                "memory_gib": torch.cuda.mem_get_info()[1] / 2**30,
             }  # fmt: skip
         for name in arguments.only:
             if time.perf_counter() - begin > arguments.seconds:

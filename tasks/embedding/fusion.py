@@ -11,6 +11,7 @@ import copy
 import inspect
 import math
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -170,7 +171,7 @@ def fuse(graph: fx.GraphModule, images: Tensor) -> None:
         activation = _activation(graph, follower)
         if activation[0]:
             done.append(follower)
-        inputs = (node.args[0],) if other is None else (node.args[0], other)
+        inputs: Any = (node.args[0],) if other is None else (node.args[0], other)
         fused = _fused(convolution, [_shape(one) for one in inputs], activation=activation)
         if fused is None:
             continue
@@ -185,7 +186,7 @@ def fuse(graph: fx.GraphModule, images: Tensor) -> None:
 
 
 def _fused(
-    convolution: nn.Conv2d, shapes: list[tuple[int, ...]], *, activation: tuple[str, list[float]]
+    convolution: nn.Conv2d, shapes: Sequence[tuple[int, ...]], *, activation: tuple[str, list[float]]
 ) -> nn.Module | None:
     """Return the fused step for inputs of these `shapes`, a convolution's and a summand's; None where there is none."""
     weight = convolution.weight

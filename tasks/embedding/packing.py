@@ -109,7 +109,7 @@ class Passes:
         if isinstance(made, Tensor) or self.plan.device == "cpu":
             return list(made)
         # one copy is faster than one a window
-        return list(torch.cat(list(made)).cpu().split([len(window) for window in windows]))
+        return list(torch.split(torch.cat(list(made)).cpu(), [len(window) for window in windows]))
 
 
 def pack(lengths: Sequence[int], size: int) -> list[list[int]]:

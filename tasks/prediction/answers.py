@@ -108,9 +108,9 @@ class Answerer:
         """Return the length of the vectors of each trunk."""
         return self.trunks[0].embedder.dim
 
-    def stack(self, prepared: Sequence[Any]) -> Any:
+    def stack(self, prepared: Sequence[Any] | Tensor) -> Any:
         """Make a minibatch of prepared samples, for every trunk; to be called in the thread that decodes them."""
-        return self.trunks[0].embedder.stack(prepared)
+        return self.trunks[0].embedder.stack(list(prepared))
 
     def vectors(self, minibatch: Any) -> list[Tensor]:
         """Return the vectors (n, dim) float16 of a minibatch that was stacked, on the processor, one a trunk.

@@ -149,9 +149,9 @@ def fine_tune(
     options = for_modality(options, modality_of(model.backbone))
     blocks = unfrozen_blocks(model, options.unfreeze)
     cut = boundary_of(model, options.unfreeze)
-    on_gpu = chosen.device == "cuda"
-    # before it is shared: to move a buffer makes another; cuDNN computes bf16 with channels last
-    model.to(chosen.device, memory_format=torch.channels_last if on_gpu else torch.preserve_format)
+    model.to(chosen.device)  # before it is shared: to move a buffer makes another
+    if chosen.device == "cuda":
+        model.to(memory_format=torch.channels_last)  # as cuDNN computes bf16
     num_train, size = len(data.train), options.minibatch_size
     targets = list(model.targets.values())
 
@@ -246,9 +246,10 @@ def fine_tune(
                 refitted[share] = fit_heads(model.targets, side_of(data.train), side_of(data.val), refit)
                 model.graft({name: [layer] for name, layer in refitted[share].items()})
             judged[share] = judge_on_val(trained)
-    calibrate(
-        model.to("cpu", memory_format=torch.contiguous_format if on_gpu else torch.preserve_format), judged[max(judged)]
-    )
+    model.cpu()
+    if chosen.device == "cuda":
+        model.to(memory_format=torch.contiguous_format)
+    calibrate(model, judged[max(judged)])
     return Tuned(
         history=history,
         judged=judged,

@@ -7,9 +7,11 @@ import platform
 import re
 import sys
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+PACKAGES = ("torch", "torchvision", "dvc", "prefect", "great-expectations")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +40,16 @@ def describe_machine() -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": platform.system(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("torch", "torchvision", "dvc", "prefect", "great-expectations")},
+        "versions": {name: version_of(name) for name in PACKAGES},
     }
+
+
+def version_of(package: str) -> str | None:
+    """Return the version of a package; None where it is not installed, as on a machine that only computes."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def show(text: str) -> None:
@@ -71,7 +81,12 @@ def parse_arguments(description: str | None) -> argparse.Namespace:
 
 def finish(*, settings: dict[str, Any], raw: Any, claims: list[Claim]) -> None:
     """Print the result as the last line."""
-    result = {
+    print(json.dumps(result_of(settings=settings, raw=raw, claims=claims), sort_keys=True), flush=True)
+
+
+def result_of(*, settings: dict[str, Any], raw: Any, claims: list[Claim]) -> dict[str, Any]:
+    """Return the result as JSON."""
+    return {
         "machine": describe_machine(),
         "settings": settings,
         "raw": raw,
@@ -80,4 +95,3 @@ def finish(*, settings: dict[str, Any], raw: Any, claims: list[Claim]) -> None:
             for claim in claims
         ],
     }
-    print(json.dumps(result, sort_keys=True), flush=True)

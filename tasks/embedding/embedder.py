@@ -3,6 +3,7 @@
 import ctypes
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol
 
@@ -12,7 +13,8 @@ from torch import Tensor
 from tasks.embedding.boundary import Boundary, frozen_part
 from tasks.embedding.fusion import fold, fuse, trace
 from tasks.embedding.options import DeviceOptions, PassOptions, PlanOptions
-from tasks.machine.cores import Device, compute_deterministically, one_thread_each
+from tasks.embedding.recording import Recording
+from tasks.machine.cores import Device, compute_deterministically, one_thread_each, to_device
 from tasks.models.backbone import Backbone
 
 Precision = Literal["bf16", "fp32"]
@@ -37,7 +39,7 @@ class Plan:
 
     def recipe(self) -> dict[str, Any]:
         """Return everything that the bits of a feature depend on besides the image and the backbone."""
-        return asdict(self) | {"processor": torch.cuda.get_device_name() if self.device == "cuda" else _instructions()}
+        return asdict(self) | (_gpu() if self.device == "cuda" else {"processor": _instructions()})
 
 
 class Embeds(Protocol):
@@ -49,6 +51,9 @@ class Embeds(Protocol):
     dim: int
     # of the modality: `prepare(sample)`, `stack(prepared)`, `shorter_side`, `marks(sample, prepared)` and `num_marks`
     transform: Any
+
+    def stack(self, prepared: Sequence[Any], /) -> Any:
+        """Make a minibatch of prepared samples; to be called in the thread that decodes them."""
 
     def __call__(self, minibatch: Any, /) -> Tensor: ...
 
@@ -92,8 +97,8 @@ class Embedder:
 
     With a boundary it returns the activations there instead, `dim` numbers per image.
 
-    On a CPU any number of threads may call it, one per core: call it inside `one_thread_each`. On a GPU the features
-    are still being computed when the call returns.
+    Any number of threads may call it; on a CPU one per core, inside `one_thread_each`. On a GPU the features are still
+    being computed when the call returns.
     """
 
     def __init__(self, backbone: Backbone, plan: Plan, *, boundary: Boundary | None = None) -> None:
@@ -110,7 +115,6 @@ class Embedder:
             _keep_freed_memory()
         else:
             self.copying: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            torch.backends.cudnn.allow_tf32 = False  # TF32 would round fp32 numbers
         with one_thread_each(), torch.inference_mode():
             graph = frozen_part(backbone, boundary) if boundary else trace(backbone)
             if plan.execution != "eager":
@@ -119,14 +123,21 @@ class Embedder:
             for tensor in (*graph.parameters(), *graph.buffers()):
                 if tensor.ndim == 4:
                     tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
-            pixels = torch.zeros(plan.minibatch_size, 3, size, size, dtype=torch.uint8)
-            if plan.execution == "fused" and _has_onednn(plan.device):
+            pixels = torch.zeros(plan.minibatch_size, size, size, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
+            has_onednn = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+            if plan.execution == "fused" and (plan.device == "cuda" or has_onednn):
                 fuse(graph, self.network_input(pixels))
             self.network: Any = graph
             if plan.execution == "compiled":
                 with torch._inductor.config.patch(freezing=True):
                     self.network = torch.compile(graph)
                     self.network(self.network_input(pixels))
+            self.compute = self._features if plan.device == "cpu" else Recording(self._features, self._copied(pixels))
+
+    def stack(self, prepared: Sequence[Tensor]) -> Tensor:
+        """Stack n tensors (3, size, size) uint8 to (n, 3, size, size), in pinned memory if they go to a GPU."""
+        pixels: Tensor = self.transform.stack(prepared)
+        return pixels.pin_memory() if self.plan.device == "cuda" else pixels
 
     @torch.inference_mode()
     def __call__(self, pixels: Tensor) -> Tensor:
@@ -135,21 +146,31 @@ class Embedder:
             # all forward passes have the same shape, so no feature depends on the number of its neighbours
             padding = pixels.new_zeros(self.plan.minibatch_size - n, *pixels.shape[1:])
             pixels = torch.cat([pixels, padding])
-        features: Tensor = self.network(self.network_input(pixels))
-        return features[:n].float()
+        return self.compute(self._copied(pixels))[:n]
 
     def network_input(self, pixels: Tensor) -> Tensor:
         """Return the network's input: normalised, on its device, in its precision, channels last."""
-        if self.plan.device == "cuda":
-            with torch.cuda.stream(self.copying):  # copies during the forward pass of the previous minibatch
-                pixels = pixels.pin_memory().to("cuda", non_blocking=True)
-            torch.cuda.current_stream().wait_stream(self.copying)
-            pixels.record_stream(torch.cuda.current_stream())
-        return self.transform.normalize(pixels).to(DTYPES[self.plan.precision])
+        return self.transform.normalize(self._copied(pixels)).to(DTYPES[self.plan.precision])
+
+    def _features(self, pixels: Tensor) -> Tensor:
+        features: Tensor = self.network(self.network_input(pixels))
+        return features.float()
+
+    def _copied(self, pixels: Tensor) -> Tensor:
+        """Return the pixels on the plan's device."""
+        if self.plan.device == pixels.device.type:
+            return pixels
+        with torch.cuda.stream(self.copying):  # copies during the forward pass of the previous minibatch
+            pixels = to_device(pixels, torch.device("cuda"))
+        torch.cuda.current_stream().wait_stream(self.copying)
+        pixels.record_stream(torch.cuda.current_stream())
+        return pixels
 
 
-def _has_onednn(device: Device) -> bool:
-    return device == "cpu" and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+def _gpu() -> dict[str, str]:
+    """Return the GPU's name, and the versions of the libraries that choose its kernels."""
+    libraries = f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"  # type: ignore[no-untyped-call]
+    return {"processor": torch.cuda.get_device_name(), "libraries": libraries}
 
 
 def _instructions() -> str:

@@ -227,7 +227,7 @@ def look(
         return [
             Decoded(
                 view=number, positions=positions[wanted[number, positions]],
-                prepared=view.embedder.transform.stack(prepared[number]), hashes=np.stack(hashes[number]),
+                prepared=view.embedder.stack(prepared[number]), hashes=np.stack(hashes[number]),
                 marks=np.stack(marks[number]),
             )
             for number, view in enumerate(views)

@@ -1,7 +1,7 @@
 """Turn a backbone into a graph that computes the same in fewer, larger steps.
 
-Normalisation is folded into the convolutions. oneDNN does activations and residual sums while a convolution's result is
-still in the processor's cache.
+Normalisation is folded into the convolutions. oneDNN, and cuDNN on a GPU, do activations and residual sums while a
+convolution's result is still in the processor's cache.
 
 torch.compile with freezing is fast on these networks for the same reason. Here the steps need no C++ compiler and no
 compile time, and which steps are fused depends only on the network.
@@ -11,6 +11,7 @@ import copy
 import inspect
 import math
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -110,6 +111,25 @@ class FusedConvolution(nn.Module):
         return result
 
 
+class CudnnConvolution(nn.Module):
+    """The same on a GPU, as one step of cuDNN, which has no other activation than ReLU."""
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        padding: Any = convolution.padding
+        self.window = (convolution.stride, padding, convolution.dilation, convolution.groups)
+        self.weight = convolution.weight.detach()
+        self.bias = None if convolution.bias is None else convolution.bias.detach()
+
+    def forward(self, images: Tensor, other: Tensor | None = None) -> Tensor:
+        result: Tensor
+        if other is None:
+            result = torch.ops.aten.cudnn_convolution_relu(images, self.weight, self.bias, *self.window)
+        else:
+            result = torch.ops.aten.cudnn_convolution_add_relu(images, self.weight, other, 1.0, self.bias, *self.window)
+        return result
+
+
 def fold(graph: fx.GraphModule) -> None:
     """Remove steps that do nothing in evaluation mode, and fold every normalisation into the convolution before it."""
     for node in list(graph.graph.nodes):
@@ -135,7 +155,7 @@ def fuse(graph: fx.GraphModule, images: Tensor) -> None:
 
     A result that another step needs is not fused away.
 
-    `images` is an example of the inputs to come: it has their number, size, layout and precision.
+    `images` is an example of the inputs to come: it has their number, size, layout, precision and device.
     """
     ShapeProp(graph).propagate(images)
     for node in list(graph.graph.nodes):
@@ -151,16 +171,39 @@ def fuse(graph: fx.GraphModule, images: Tensor) -> None:
         activation = _activation(graph, follower)
         if activation[0]:
             done.append(follower)
-        fused = FusedConvolution(convolution, shape=list(_shape(node.args[0])), activation=activation)
+        inputs: Any = (node.args[0],) if other is None else (node.args[0], other)
+        fused = _fused(convolution, [_shape(one) for one in inputs], activation=activation)
+        if fused is None:
+            continue
         name = f"fused_{node.name}"
         graph.add_submodule(name, fused)
         with graph.graph.inserting_before(done[-1]):
-            inputs = (node.args[0],) if other is None else (node.args[0], other)
             new = graph.graph.call_module(name, inputs)
         new.meta = done[-1].meta
         _replace(graph, done[::-1], new)
     graph.recompile()
     graph.delete_all_unused_submodules()
+
+
+def _fused(
+    convolution: nn.Conv2d, shapes: Sequence[tuple[int, ...]], *, activation: tuple[str, list[float]]
+) -> nn.Module | None:
+    """Return the fused step for inputs of these `shapes`, a convolution's and a summand's; None where there is none."""
+    weight = convolution.weight
+    if not weight.is_cuda:
+        return FusedConvolution(convolution, shape=list(shapes[0]), activation=activation)
+    if activation != ACTIVATIONS[nn.ReLU] or convolution.groups > 1 or isinstance(convolution.padding, str):
+        return None
+    fused = CudnnConvolution(convolution)
+    inputs = (torch.zeros(shape, dtype=weight.dtype, device=weight.device) for shape in shapes)
+    try:
+        fused(*(images.contiguous(memory_format=torch.channels_last) for images in inputs))
+        torch.cuda.synchronize()
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:  # cuDNN fuses no convolution of such a shape
+        return None
+    return fused
 
 
 def _part(graph: fx.GraphModule, node: Any) -> nn.Module | None:

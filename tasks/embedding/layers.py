@@ -134,7 +134,9 @@ class TrainedLayers(nn.Module):
             hidden = self.encoder.hidden(texts.values, windows)
         else:
             hidden = [part for values, lengths in self._passes(texts) for part in self._behind(values, lengths)]
-        vectors = torch.stack([self.encoder.pool(part) for part in hidden])
+        vectors = self.encoder.pooled(hidden)
+        if len(vectors) == len(texts.lengths):
+            return vectors
         parts = torch.split(vectors, [len(lengths) for lengths in texts.lengths])
         return torch.stack([self.encoder.joined(part) for part in parts])
 

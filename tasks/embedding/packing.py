@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tasks.embedding.embedder import DTYPES, Plan
 from tasks.embedding.layers import FrozenLayers
-from tasks.machine.cores import compute_deterministically
+from tasks.machine.cores import compute_deterministically, to_device
 from tasks.models.encoder import Encoder
 from tasks.text.packed import PAGE, to_pages
 from tasks.text.transform import TextTransform, Windows
@@ -20,9 +20,10 @@ TOKENS = {"cpu": 512, "cuda": 16384}  # of a pass; a pass on a processor stays i
 
 
 class TextEmbedder:
-    """Maps the windows of n texts to vectors (n, dim) float32.
+    """Maps the windows of n texts to vectors (n, dim) float32, on the device of the plan.
 
-    On a CPU any number of threads may call it, one per core: call it inside `one_thread_each`.
+    On a CPU any number of threads may call it, one per core: call it inside `one_thread_each`. On a GPU the vectors are
+    still being computed when the call returns.
     """
 
     def __init__(self, encoder: Encoder, plan: Plan) -> None:
@@ -34,9 +35,15 @@ class TextEmbedder:
         self.encoder = encoder
         self.passes = Passes(encoder, plan, transform=encoder.transform, is_packable=encoder.is_packable)
 
+    def stack(self, prepared: Sequence[Windows]) -> Sequence[Windows]:
+        """Return the windows of n texts as they are."""
+        return self.transform.stack(prepared)
+
     def __call__(self, texts: Sequence[Windows]) -> Tensor:
         windows = self.passes([window for text in texts for window in text])
         vectors = torch.stack([vector.float() for vector in windows])
+        if len(windows) == len(texts):
+            return vectors
         of_texts = torch.split(vectors, [len(text) for text in texts])
         return torch.stack([self.encoder.joined(part) for part in of_texts])
 
@@ -55,6 +62,10 @@ class HiddenStates:
         self.transform = encoder.transform
         frozen = FrozenLayers(encoder, boundary)
         self.passes = Passes(frozen, plan, transform=encoder.transform, is_packable=encoder.is_packable)
+
+    def stack(self, prepared: Sequence[Windows]) -> Sequence[Windows]:
+        """Return the windows of n texts as they are."""
+        return self.transform.stack(prepared)
 
     def __call__(self, texts: Sequence[Windows]) -> Tensor:
         windows = iter(self.passes([window for text in texts for window in text]))
@@ -79,7 +90,7 @@ class Passes:
 
     @torch.inference_mode()
     def __call__(self, windows: Sequence[list[int]]) -> list[Tensor]:
-        """Return what the network makes of each window, on the processor."""
+        """Return what the network makes of each window: its hidden states on the processor, or its vector."""
         if not self.is_packable:
             return [self._pass([window], filler=0)[0] for window in windows]
         results: dict[int, Tensor] = {}
@@ -93,9 +104,12 @@ class Passes:
         # the filler is one more text of the pass, or several where it is longer than a text may be
         fillers = [min(self.longest, filler - start) for start in range(0, filler, self.longest)]
         ids = [token for window in windows for token in window] + [self.filler] * filler
-        packed = torch.tensor(ids, device=self.plan.device)
+        packed = to_device(torch.tensor(ids), torch.device(self.plan.device))
         made = self.network(packed, [len(window) for window in windows] + fillers)[: len(windows)]
-        return list(made.cpu()) if isinstance(made, Tensor) else [part.cpu() for part in made]
+        if isinstance(made, Tensor) or self.plan.device == "cpu":
+            return list(made)
+        # one copy is faster than one a window
+        return list(torch.split(torch.cat(list(made)).cpu(), [len(window) for window in windows]))
 
 
 def pack(lengths: Sequence[int], size: int) -> list[list[int]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -115,7 +115,7 @@ def _middle(image: Image.Image) -> Image.Image:
     return image if image.size == (width, height) else image.crop((left, top, left + width, top + height))
 
 
-@lru_cache(maxsize=8)  # made once: a copy to a GPU waits until its computations end
+@cache  # made once: a copy to a GPU waits until its computations end, and a recording there reads them each time
 @torch.inference_mode(False)
 def _scale_and_shift(
     mean: tuple[float, ...], std: tuple[float, ...], width: int, device: torch.device

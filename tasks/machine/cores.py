@@ -45,11 +45,25 @@ def spread(
 
 
 def compute_deterministically() -> None:
-    """Let torch choose deterministic kernels in this process; to be called before the first product on a GPU."""
+    """Let torch choose deterministic kernels in this process, and compute fp32 numbers in fp32.
+
+    It has to be called before the first product on a GPU.
+    """
     import torch
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
+    # to fill memory before something is written there takes up to a tenth of the time
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.allow_tf32 = False  # TF32 would round fp32 numbers to 10 bits
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def to_device(tensor: Any, device: Any) -> Any:
+    """Copy a tensor, or packed texts, to a device. A copy to a GPU is only begun, so that nothing waits for it."""
+    if device.type != "cuda" or tensor.device.type == "cuda":
+        return tensor.to(device)
+    return (tensor if tensor.is_pinned() else tensor.pin_memory()).to(device, non_blocking=True)
 
 
 @contextmanager
@@ -87,7 +101,7 @@ def in_turn(
     decode: Callable[[Item], Between],
     compute: Callable[[Between], Result],
     *,
-    device: Device,
+    device: str,
 ) -> Iterator[Result]:
     """Yield `compute(decode(minibatch))` for every minibatch, in order.
 

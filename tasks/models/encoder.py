@@ -9,12 +9,14 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from threading import local
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from tasks.machine.cores import to_device
 from tasks.machine.extras import require
 from tasks.models.architecture import one_line
 from tasks.text.transform import TextTransform
@@ -77,16 +79,32 @@ class Encoder(nn.Module):
             ids: (T,) the token ids of the texts, one behind the other.
             lengths: of the texts; they sum to T.
         """
-        return torch.stack([self.pool(part) for part in self.hidden(ids, lengths)])
+        return self.pooled(self.hidden(ids, lengths))
 
     def hidden(self, ids: Tensor, lengths: Sequence[int]) -> Sequence[Tensor]:
         """Return the last hidden states of packed texts, a tensor (length, dim) a text."""
         if len(lengths) > 1 and not self.is_packable:
             return [self.hidden(part, [len(part)])[0] for part in torch.split(ids, list(lengths))]
-        positions = torch.cat([torch.arange(length, device=ids.device) for length in lengths]) + self.first_position
-        with attending_within(lengths):
+        positions = torch.cat([torch.arange(length) for length in lengths]) + self.first_position
+        positions = to_device(positions, ids.device)
+        with attending_within(lengths, ids.device):
             hidden = self.network(input_ids=ids[None], position_ids=positions[None]).last_hidden_state[0]  # (T, dim)
         return torch.split(hidden, list(lengths))
+
+    def pooled(self, hidden: Sequence[Tensor]) -> Tensor:
+        """Return the vectors (n, dim) float32 of n texts, of a tensor (length, dim) a text.
+
+        A GPU pools all texts at once, each by itself.
+        """
+        if not hidden[0].is_cuda:
+            return torch.stack([self.pool(part) for part in hidden])
+        if self.pooling == "cls":
+            vectors = torch.stack([part[0] for part in hidden]).float()
+        else:
+            lengths = to_device(torch.tensor([len(part) for part in hidden]), hidden[0].device)
+            packed = torch.cat(list(hidden)).float()
+            vectors = torch.segment_reduce(packed, self.pooling, lengths=lengths, axis=0, unsafe=True)
+        return nn.functional.normalize(vectors, dim=1) if self.is_normalised else vectors
 
     def pool(self, hidden: Tensor) -> Tensor:
         """(length, dim) of one text -> (dim,) float32."""
@@ -209,13 +227,16 @@ def first_position(network: Any) -> int:
 
 
 @contextmanager
-def attending_within(lengths: Sequence[int]) -> Iterator[None]:
+def attending_within(lengths: Sequence[int], device: torch.device) -> Iterator[None]:
     """Let this thread's passes attend within texts of these lengths."""
     _packed.lengths = list(lengths)
+    _packed.bounds = None
+    if device.type == "cuda":
+        _packed.bounds = to_device(torch.tensor([0, *accumulate(lengths)], dtype=torch.int32), device)
     try:
         yield
     finally:
-        _packed.lengths = None
+        _packed.lengths = _packed.bounds = None
 
 
 def attend_within_texts(
@@ -227,6 +248,10 @@ def attend_within_texts(
     """
     lengths = getattr(_packed, "lengths", None) or [query.shape[2]]
     window = options.get("sliding_window")
+    bounds = getattr(_packed, "bounds", None)
+    is_plain = query.shape == key.shape and (window is None or max(lengths) <= window)
+    if bounds is not None and is_plain:
+        return _attend_at_once(query, key, value, bounds, longest=max(lengths), scale=options.get("scaling")), None
     of_texts = zip(*(torch.split(tensor, lengths, dim=2) for tensor in (query, key, value)), strict=True)
     parts = [
         nn.functional.scaled_dot_product_attention(
@@ -235,6 +260,21 @@ def attend_within_texts(
         for q, k, v in of_texts
     ]
     return torch.cat(parts, dim=2).transpose(1, 2), None
+
+
+def _attend_at_once(
+    query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, *, longest: int, scale: float | None
+) -> Tensor:
+    """Attend over each text alone in one launch on a GPU; `bounds` (n + 1,) int32 has where the texts begin and end.
+
+    It is the kernel that torch's attention takes for fp32 (Rabe & Staats 2021), which knows texts of any lengths. Its
+    sums over a text do not depend on the others.
+    """
+    q, k, v = (tensor.transpose(1, 2) for tensor in (query, key, value))  # (1, T, heads, width)
+    attended: Tensor = torch.ops.aten._efficient_attention_forward(
+        q, k, v, None, bounds, bounds, longest, longest, 0.0, 0, q.requires_grad, scale=scale
+    )[0]
+    return attended
 
 
 def _band(length: int, window: int | None, device: torch.device) -> Tensor | None:

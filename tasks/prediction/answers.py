@@ -108,8 +108,12 @@ class Answerer:
         """Return the length of the vectors of each trunk."""
         return self.trunks[0].embedder.dim
 
+    def stack(self, prepared: Sequence[Any] | Tensor) -> Any:
+        """Make a minibatch of prepared samples, for every trunk; to be called in the thread that decodes them."""
+        return self.trunks[0].embedder.stack(list(prepared))
+
     def vectors(self, minibatch: Any) -> list[Tensor]:
-        """Return the vectors (n, dim) float16 of a minibatch that the transform stacked, on the processor, one a trunk.
+        """Return the vectors (n, dim) float16 of a minibatch that was stacked, on the processor, one a trunk.
 
         n is at most the plan's minibatch size. On a GPU they are still being computed when the call returns.
         """
@@ -135,7 +139,7 @@ class Answerer:
         """
         size = self.plan.minibatch_size
         starts = range(0, len(prepared), size)
-        parts = [self.vectors(self.transform.stack(prepared[start : start + size])) for start in starts]
+        parts = [self.vectors(self.stack(prepared[start : start + size])) for start in starts]
         if self.plan.device == "cuda":
             torch.cuda.synchronize()
         return self.answers([torch.cat(own).numpy() for own in zip(*parts, strict=True)], words)

@@ -38,15 +38,15 @@ class Answers:
     adapted: dict[str, str]  # by target, the domain whose head answered, where it was not the general head
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Decoded:
-    """A minibatch on its way: its inputs, and those that are samples as the transform prepares them."""
+    """A minibatch on its way: its inputs, and those that are samples, stacked; None where there is none, or no more."""
 
     inputs: list[Input]
     sample_ids: list[str]
     places: list[int]
     remarks: list[dict[str, Any]]
-    prepared: list[Any]
+    stacked: Any
     words: list[SparseRow]
 
 
@@ -102,16 +102,16 @@ def told_stream(minibatches: Iterator[Embedded], answerer: Answerer) -> Iterator
         num_told = sum(place - places[0] < NUM_TOLD for place in places)
         own = of_told(answerer, np.concatenate([vectors[0] for _, vectors in waiting])[:num_told])
         for decoded, vectors in chain(waiting, minibatches):
-            if own.trunks is not answerer.trunks and decoded.prepared:
+            if own.trunks is not answerer.trunks and decoded.stacked is not None:
                 vectors = embedded_again(decoded, own)
-            decoded.prepared.clear()
+            decoded.stacked = None
             yield own, (decoded, vectors)
 
 
 def embedded_again(decoded: Decoded, own: Answerer) -> list[NDArray[np.float16]]:
     """Return the vectors (m, dim) that the trunks of a domain give to samples which other trunks embedded."""
     with one_thread_each():
-        vectors = own.vectors(own.transform.stack(decoded.prepared))
+        vectors = own.vectors(decoded.stacked)
     if own.plan.device == "cuda":
         torch.cuda.synchronize()
     return [of_trunk.numpy() for of_trunk in vectors]
@@ -124,7 +124,8 @@ def embedded_stream(inputs: Iterable[Input], answerer: Answerer, *, reading: Rea
     minibatches = iter(lambda: list(islice(remaining, size)), [])
 
     def read(minibatch: list[Input]) -> Decoded:
-        decoded = Decoded(inputs=[], sample_ids=[], places=[], remarks=[], prepared=[], words=[])
+        decoded = Decoded(inputs=[], sample_ids=[], places=[], remarks=[], stacked=None, words=[])
+        prepared = []
         for place, item in enumerate(minibatch):
             identity = ""
             try:
@@ -134,7 +135,7 @@ def embedded_stream(inputs: Iterable[Input], answerer: Answerer, *, reading: Rea
                         content = reading.content(item)
                         identity = sample_id(content)
                         sample = reading.decode(content)
-                    decoded.prepared.append(answerer.transform.prepare(sample))
+                    prepared.append(answerer.transform.prepare(sample))
                     decoded.words.append(answerer.words(sample))
                     decoded.remarks.append(reading.remarks(sample))
                     decoded.places.append(place)
@@ -142,15 +143,16 @@ def embedded_stream(inputs: Iterable[Input], answerer: Answerer, *, reading: Rea
                 item = replace(item, reason=error.reason, detail=str(error).replace("scan.encoding", "--encoding"))
             decoded.inputs.append(replace(item, content=None, decoded=None))
             decoded.sample_ids.append(identity)
+        decoded.stacked = answerer.stack(prepared) if prepared else None
         return decoded
 
     def compute(decoded: Decoded) -> tuple[Decoded, list[Tensor]]:
-        vectors = answerer.vectors(answerer.transform.stack(decoded.prepared)) if decoded.prepared else []
-        if not keeps_prepared:
-            decoded.prepared.clear()
+        vectors = answerer.vectors(decoded.stacked) if decoded.stacked is not None else []
+        if not keeps_stacked:
+            decoded.stacked = None
         return decoded, vectors
 
-    keeps_prepared = answerer.domains is not None and bool(answerer.domains.statistics_of)
+    keeps_stacked = answerer.domains is not None and bool(answerer.domains.statistics_of)
     none = [np.empty((0, answerer.dim), np.float16) for _ in answerer.trunks]
     for decoded, computed in in_turn(minibatches, read, compute, device=answerer.plan.device):
         yield decoded, [own.numpy() for own in computed] or none

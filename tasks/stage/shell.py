@@ -73,6 +73,11 @@ def errors_in_one_line() -> Iterator[None]:
             raise
         _fail(_one_line(error), pointer=error.pointer if isinstance(error, MissingDataError) else None)
     except (MemoryError, RuntimeError) as error:
+        if "have a deterministic implementation" in str(error):
+            step = str(error).split()[0]
+            _fail(
+                f"a GPU computes {step} in no fixed order, so no run could be repeated: set the stage's device to cpu"
+            )
         if isinstance(error, RuntimeError) and "allocate" not in str(error):
             raise
         _fail(

@@ -50,6 +50,12 @@ class Packed:
     def device(self) -> torch.device:
         return self.values.device
 
+    def is_pinned(self) -> bool:
+        return self.values.is_pinned()
+
+    def pin_memory(self) -> "Packed":
+        return replace(self, values=self.values.pin_memory())
+
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Packed":
         return replace(self, values=self.values.to(device, non_blocking=non_blocking))
 

@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,7 +24,7 @@ from tasks.embedding.boundary import Boundary
 from tasks.embedding.embedder import DTYPES, Embeds
 from tasks.embedding.recipe import recipe
 from tasks.images.transform import Transform
-from tasks.machine.cores import num_cores, one_thread_each, spread
+from tasks.machine.cores import Device, num_cores, one_thread_each, spread
 from tasks.text.packed import Lengths, Packed, num_pages
 from tasks.text.transform import TextTransform
 from tasks.training.finetuning.options import ActivationOptions
@@ -176,9 +175,10 @@ class Activations:
                 if len(lacking):
                     torch.set_num_threads(1)  # in this thread and later ones; the thread that trains keeps its number
                     loaded[torch.from_numpy(~is_kept)] = self.compute(rows[lacking], view).float()
-                if self.lengths is None:
-                    return loaded
-                return Packed.of_pages(loaded, [self.lengths[row] for row in rows[start:end]])
+                made: Any = loaded
+                if self.lengths is not None:
+                    made = Packed.of_pages(loaded, [self.lengths[row] for row in rows[start:end]])
+                return made.pin_memory() if self.embedder.plan.device == "cuda" else made
 
             yield from spread(range(0, len(rows), size), load, ahead=num_cores())
 
@@ -202,8 +202,11 @@ class WholeSamples:
     It has the methods of `Activations`.
     """
 
-    def __init__(self, samples: Samples[Any], *, transform: Transform | TextTransform, views: Views) -> None:
+    def __init__(
+        self, samples: Samples[Any], *, transform: Transform | TextTransform, views: Views, device: Device = "cpu"
+    ) -> None:
         self.samples = samples
+        self.device = device
         self.num_views = None  # without a limit
         self.transform: Any = transform
         self.views = views
@@ -214,12 +217,19 @@ class WholeSamples:
         Images are tensors (size, 3, height, width) float32, texts are packed.
         """
         side = self.transform.shorter_side
-        read = spread(rows, lambda row: self.transform.prepare(self.samples.decoded(int(row), shorter_side=side)))
-        for start in range(0, len(rows), size):
-            prepared = self.transform.stack(list(islice(read, size)))
-            ids = [self.samples.ids[row] for row in rows[start : start + size]]
-            seen = prepared if view is None else self.views(prepared, ids, view)
-            yield Packed.of_ids(seen) if isinstance(self.transform, TextTransform) else self.transform.normalize(seen)
+
+        def load(start: int) -> Any:
+            torch.set_num_threads(1)  # in this thread and later ones; the thread that trains keeps its number
+            some = rows[start : start + size]
+            prepared = self.transform.stack(
+                [self.transform.prepare(self.samples.decoded(int(row), shorter_side=side)) for row in some]
+            )
+            seen = prepared if view is None else self.views(prepared, [self.samples.ids[row] for row in some], view)
+            is_text = isinstance(self.transform, TextTransform)
+            made = Packed.of_ids(seen) if is_text else self.transform.normalize(seen)
+            return made.pin_memory() if self.device == "cuda" else made
+
+        yield from spread(range(0, len(rows), size), load, ahead=num_cores())
 
 
 def key_of(sample_id: str, facts: str, *, page: int) -> str:

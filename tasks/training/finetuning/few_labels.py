@@ -5,7 +5,7 @@ together gains more, and all of it can be trained (SetFit, Tunstall et al. 2022)
 vectors of the trained encoder.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Literal
 
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tasks.machine.cores import one_thread_each, spread
+from tasks.machine.cores import in_turn, to_device
 from tasks.targets.classes import Classes
 from tasks.targets.target import Target, Truths
 from tasks.training.finetuning.options import FinetuneOptions
@@ -95,11 +95,8 @@ def vectors_of(model: Trained, minibatches: Iterable[Inputs], *, is_bf16: bool) 
 
     @torch.no_grad()
     def work(inputs: Inputs) -> Tensor:
-        torch.get_num_threads()  # the first call in a thread makes it compute on one core
-        features: Tensor = forward(model, inputs.to(device), is_bf16=is_bf16, with_features=True)[0]
-        return features.cpu()
+        features: Tensor = forward(model, to_device(inputs, device), is_bf16=is_bf16, with_features=True)[0]
+        return features.to("cpu", non_blocking=True)
 
-    with one_thread_each():
-        parts: Iterator[Tensor] = spread(minibatches, work)
-        vectors: Vectors = torch.cat(list(parts)).numpy()
+    vectors: Vectors = torch.cat(list(in_turn(minibatches, lambda inputs: inputs, work, device=device.type))).numpy()
     return vectors

@@ -150,6 +150,8 @@ def fine_tune(
     blocks = unfrozen_blocks(model, options.unfreeze)
     cut = boundary_of(model, options.unfreeze)
     model.to(chosen.device)  # before it is shared: to move a buffer makes another
+    if chosen.device == "cuda":
+        model.to(memory_format=torch.channels_last)  # as cuDNN computes bf16
     num_train, size = len(data.train), options.minibatch_size
     targets = list(model.targets.values())
 
@@ -244,7 +246,10 @@ def fine_tune(
                 refitted[share] = fit_heads(model.targets, side_of(data.train), side_of(data.val), refit)
                 model.graft({name: [layer] for name, layer in refitted[share].items()})
             judged[share] = judge_on_val(trained)
-    calibrate(model.cpu(), judged[max(judged)])
+    model.cpu()
+    if chosen.device == "cuda":
+        model.to(memory_format=torch.contiguous_format)
+    calibrate(model, judged[max(judged)])
     return Tuned(
         history=history,
         judged=judged,
@@ -292,7 +297,8 @@ def open_source(
     if cut is None:
         if options.unfreeze != "all":
             logger.info("the activations of the frozen layers cannot be kept: they are computed anew in every epoch")
-        return WholeSamples(samples, transform=network.transform, views=views)
+        device = plan(options, modality=modality).device
+        return WholeSamples(samples, transform=network.transform, views=views, device=device)
     assert (lengths is not None) == (modality == "text")
     start = time.monotonic()
     chosen = plan(options, modality=modality)

@@ -12,6 +12,7 @@ from tasks.models.encoder import Encoder
 from tasks.text.packed import Packed
 from tasks.training.finetuning.adapters import adapter_parameters
 from tasks.training.finetuning.options import UnfreezingOptions
+from tasks.training.finetuning.pooling import pool_by_products
 from tasks.training.loop.fit import Group
 from tasks.training.loop.schedule import first_epoch
 
@@ -33,6 +34,8 @@ class Trained(nn.Module):
         else:
             assert not isinstance(boundary, int)
             self.top = trained_part(backbone, boundary) if boundary else trace(backbone, shares_weights=True)
+            if next(model.parameters()).is_cuda:
+                pool_by_products(self.top)
         self.heads = model.heads
 
     def forward(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from tasks.machine.cores import core_pool
+from tasks.machine.cores import core_pool, to_device
 from tasks.targets.target import Target
 from tasks.training.loop.alignment import Alignment, Unlabelled
 from tasks.training.loop.contrast import Contrast
@@ -253,7 +253,7 @@ class _State:
     ) -> bool:
         """Do one step. Return False, and change nothing, where the loss is not finite."""
         device = self.parameters[0].device
-        inputs, labels = (each.to(device, non_blocking=True) for each in minibatch)
+        inputs, labels = (to_device(each, device) for each in minibatch)
         parameters = [parameter for parameter in self.parameters if parameter.requires_grad]
         shards = self._shards(inputs, labels)
         counts = label_counts(self.targets, labels)
@@ -264,7 +264,7 @@ class _State:
         loss, logits = 0.0, []
         if self.alignment and unlabelled:
             (others, missing), is_source = unlabelled
-            beside = self._split(others.to(device, non_blocking=True), missing.to(device))
+            beside = self._split(to_device(others, device), to_device(missing, device))
             passed = list(run(forth, [*shards, *beside]))
             features = [part.features for part in passed if part.features is not None]
             loss, pulls = self.alignment.pull(
@@ -287,6 +287,8 @@ class _State:
             self.uncertainty.add_penalty(counts)
         if not math.isfinite(loss):
             return False
+        # before the step, for which a GPU is not to be waited for
+        total.add([torch.cat(parts) for parts in zip(*logits[: len(shards)], strict=True)], minibatch[1])
         factor = learning_rate_factor(self.step, num_steps=num_steps, warmup_fraction=self.options.warmup_fraction)
         if self.options.gradient_norm is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.options.gradient_norm)
@@ -298,7 +300,6 @@ class _State:
         if self.average:
             decay = min(self.options.averaging, (1 + self.step) / (10 + self.step))
             torch._foreach_lerp_(self.average, [parameter.detach() for parameter in self.parameters], 1 - decay)
-        total.add([torch.cat(parts) for parts in zip(*logits[: len(shards)], strict=True)], labels)
         return True
 
     def _shards(self, inputs: Inputs, labels: Tensor) -> list[Shard]:
@@ -337,14 +338,14 @@ class _State:
         start = iter(self.start)
         for group in self.groups:
             share = group.learning_rate * factor * group.weight_decay
-            for parameter in group.parameters:
-                anchor = next(start, None)
-                if parameter.grad is None or not share:
-                    continue
-                if anchor is None:
-                    parameter.mul_(1 - share)
-                else:
-                    parameter.lerp_(anchor, share)
+            anchored = [(parameter, next(start, None)) for parameter in group.parameters]
+            moved = [pair for pair in anchored if pair[0].grad is not None and share]
+            anchors = [anchor for _, anchor in moved if anchor is not None]
+            parameters: list[Tensor] = [parameter for parameter, _ in moved]
+            if anchors:
+                torch._foreach_lerp_(parameters, anchors, share)
+            elif parameters:
+                torch._foreach_mul_(parameters, 1 - share)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tasks.machine.cores import num_cores, one_thread_each, spread
+from tasks.machine.cores import in_turn, to_device
 from tasks.targets.target import Target, Truths
 from tasks.training.loop.losses import columns_of
 
@@ -54,12 +54,11 @@ def score(
     @torch.no_grad()
     def work(minibatch: Minibatch) -> tuple[list[Tensor], Tensor]:
         inputs, labels = minibatch
-        torch.get_num_threads()  # the first call in a thread makes it compute on one core
-        return forward(model, inputs.to(device), is_bf16=is_bf16), labels
+        logits = forward(model, to_device(inputs, device), is_bf16=is_bf16)
+        return [tensor.to("cpu", non_blocking=True) for tensor in logits], labels
 
-    with one_thread_each():
-        for logits, labels in spread(minibatches, work, ahead=2 * num_cores()):
-            total.add(logits, labels)
+    for logits, labels in in_turn(minibatches, lambda minibatch: minibatch, work, device=device.type):
+        total.add(logits, labels)
     return total
 
 

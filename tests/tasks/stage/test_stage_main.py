@@ -25,6 +25,7 @@ from tasks.models.classifier import Classifier
 from tasks.models.weights import load_backbone
 from tasks.scan import run as scan
 from tasks.stage.params import load_params
+from tasks.stage.shell import errors_in_one_line
 
 ROOT = Path(__file__).parents[3]
 VALIDATE = [
@@ -309,3 +310,11 @@ def test_params_are_checked_before_anything_is_read(shell, workspace):
     del content["report"]
     (workspace / "params.yaml").write_text(json.dumps(content), "utf-8")
     assert shell("scan", "--raw", "gone", "--out", "o").error == "params.yaml: report is missing: add it"
+
+
+def test_kernel_that_has_no_fixed_order_is_named_in_one_line(caplog):
+    message = "upsample_bicubic2d_backward_out_cuda does not have a deterministic implementation, but you set …"
+    with pytest.raises(SystemExit), errors_in_one_line():
+        raise RuntimeError(message)
+    assert "a GPU computes upsample_bicubic2d_backward_out_cuda in no fixed order" in caplog.text
+    assert "set the stage's device to cpu" in caplog.text

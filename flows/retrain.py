@@ -5,6 +5,7 @@ artifacts are posted.
 """
 
 import argparse
+import sys
 from typing import Any
 
 from flows.server.secrets import add_option
@@ -53,6 +54,11 @@ def run(**arguments: Any) -> int:
     """Run the flow, print what is next, and return the exit status."""
     show = last_line()
     from flows.in_use.next_step import after_retraining
+
+    if not (arguments["pull"] or arguments["secrets"] or arguments["publish_to"] != "no") and is_idle():
+        sys.stdout.write("nothing to do\n")
+        show(after_retraining())
+        return 0
     from flows.in_use.verdict import REJECTED
     from flows.server.reach import check_server_of_a_run
     from flows.server.retraining import retrain
@@ -62,6 +68,32 @@ def run(**arguments: Any) -> int:
     if state.is_completed() or (state.message or "").startswith(REJECTED):
         show(after_retraining())
     return 0 if state.is_completed() else 1
+
+
+def is_idle() -> bool:
+    """Return whether the flow would have nothing to do, and no server to say so to.
+
+    A temporary server takes longer to start than DVC to look at everything. Where something is wrong, the flow says it.
+    """
+    from flows.in_use.place import settle_unfinished
+    from flows.in_use.verdict import UNDECIDED
+    from flows.server.address import address
+    from flows.workspace.dvc import DvcError, answer_of
+    from flows.workspace.hold import only_writer
+    from flows.workspace.parameters import check_parameters
+
+    def log(line: str) -> None:
+        sys.stdout.write(f"{line}\n")
+
+    if address():
+        return False
+    try:
+        with only_writer(log=log):
+            settle_unfinished(log)
+            check_parameters()
+            return not UNDECIDED.exists() and answer_of("status", "--json") == ["{}"]
+    except (OSError, ValueError, DvcError):
+        return False
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ ADVICE = "run `dvc repro` again"
 GATE = "regression"  # the stage that writes the verdict
 REJECTED = "the candidate is rejected"
 WAITS = "the candidate is undecided and waits for a person"
+UNDECIDED = Path(".dvc/tmp/graftline-undecided")  # exists until a run or a person decides about the candidate
 
 
 def check_verdict(bundle: Path, model_sha256: str, *, in_use: str | None) -> None:

@@ -5,7 +5,10 @@ artifacts are posted.
 """
 
 import argparse
+import os
 import sys
+import threading
+from contextlib import suppress
 from typing import Any
 
 from flows.server.secrets import add_option
@@ -75,9 +78,28 @@ def is_idle() -> bool:
 
     A temporary server takes longer to start than DVC to look at everything. Where something is wrong, the flow says it.
     """
+    if os.environ.get("PREFECT_API_URL"):
+        return False
+
+    def read_settings() -> None:
+        with suppress(Exception):  # it is raised again below
+            import prefect.settings  # noqa: F401
+
+    settings = threading.Thread(target=read_settings)  # while DVC looks at everything
+    settings.start()
+    try:
+        is_current = is_up_to_date()
+    finally:
+        settings.join()
+    from prefect.settings import get_current_settings
+
+    return is_current and not get_current_settings().api.url
+
+
+def is_up_to_date() -> bool:
+    """Return whether every stage is up to date and nothing waits for a decision; False where that cannot be told."""
     from flows.in_use.place import settle_unfinished
     from flows.in_use.verdict import UNDECIDED
-    from flows.server.address import address
     from flows.workspace.dvc import DvcError, answer_of
     from flows.workspace.hold import only_writer
     from flows.workspace.parameters import check_parameters
@@ -85,8 +107,6 @@ def is_idle() -> bool:
     def log(line: str) -> None:
         sys.stdout.write(f"{line}\n")
 
-    if address():
-        return False
     try:
         with only_writer(log=log):
             settle_unfinished(log)

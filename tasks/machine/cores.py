@@ -49,7 +49,8 @@ def compute_deterministically() -> None:
     import torch
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    # as use_deterministic_algorithms(True), which loads the compiler too, and that takes a second
+    torch.set_deterministic_debug_mode("error")
 
 
 @contextmanager

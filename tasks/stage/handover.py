@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 
 ADDRESS = "GRAFTLINE_WARM"  # the socket of `tasks.stage.warm`
 # a shell and DVC set these for each program anew; no result depends on them
@@ -52,7 +53,8 @@ def hand_over(package: str) -> None:
         except (OSError, ValueError):
             sys.exit("error: the process that ran this was killed: run it again")
     if status < 0:  # the signal that ended it
-        signal.signal(-status, signal.SIG_DFL)
+        with suppress(OSError):  # nobody can set what SIGKILL does
+            signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     os._exit(status)
 

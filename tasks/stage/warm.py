@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tasks.machine.lifeline import die_with_parent
 from tasks.stage.handover import ADDRESS, environment
 
 PACKAGE = Path(__file__).parents[1]
@@ -44,6 +45,7 @@ class Forks:
 
     listening: socket.socket
     code: dict[Path, tuple[int, int]] = field(default_factory=lambda: code())
+    environment: dict[str, str] = field(default_factory=lambda: environment(os.environ))
     waiting: selectors.DefaultSelector = field(default_factory=selectors.DefaultSelector)
     at_work: list[Fork] = field(default_factory=list)
 
@@ -97,7 +99,7 @@ class Forks:
             struct.unpack("3i", peer)[1] == os.getuid()
             and request["python"] == sys.executable
             and request["package"] == str(PACKAGE)
-            and environment(request["environment"]) == environment(os.environ)
+            and environment(request["environment"]) == self.environment
             and code() == self.code
         )
 
@@ -149,7 +151,7 @@ def _import(verb: str) -> bool:
     """Import what the verb imports; return whether that works. Where it does not, the verb itself says why."""
     try:
         importlib.import_module(verb)
-    except Exception:
+    except (Exception, SystemExit):
         return False
     return True
 
@@ -164,8 +166,8 @@ def _fork() -> int:
 
 def _become(request: dict[str, Any]) -> None:
     """Run the verb in this fork, which then ends as the verb does."""
-    os.environ.clear()
-    os.environ.update(request["environment"])
+    os.environ.update(request["environment"])  # what the imports set stays
+    die_with_parent()
     os.chdir(request["folder"])
     sys.argv = [request["verb"], *request["arguments"]]
     del sys.modules[request["verb"]]  # it runs once more, as __main__

@@ -130,7 +130,7 @@ def main(address: str, *command: str) -> None:
         try:
             listening.bind(address)
         except OSError:  # a path of more than 107 bytes, or a disk without sockets
-            os.execv(command[0], command)
+            os.execv(command[0], command)  # noqa: S606  there is nothing for a shell to do
         listening.listen()
         # close_fds: what the flow holds is held for as long as the command runs
         process = subprocess.Popen(command, env=os.environ | {ADDRESS: address}, close_fds=False)

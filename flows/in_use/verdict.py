@@ -15,7 +15,7 @@ from flows.workspace.hashes import hash_of
 from flows.workspace.lockfile import LOCK_FILE
 
 ADVICE = "run `dvc repro` again"
-CODE = "code"  # the stage on which the rules of the gate depend, too
+DIGEST = "digest"  # the stage on which the rules of the gate depend, too
 GATE = "regression"  # the stage that writes the verdict
 REJECTED = "the candidate is rejected"
 WAITS = "the candidate is undecided and waits for a person"
@@ -50,7 +50,7 @@ def check_verdict(bundle: Path, model_sha256: str, *, in_use: str | None) -> Non
     record = paths.baseline_record()
     hashes = {paths.candidate(): hash_of(bundle), record: hash_of(record)}
     changed = [f"{path}" for path, digest in hashes.items() if locked("evaluate", "deps", f"{path}") != digest]
-    if changed := changed or changes(CODE, GATE):
+    if changed := changed or changes(DIGEST, GATE):
         raise ValueError(f"{changed[0]} changed after the verdict: {ADVICE}")
 
 

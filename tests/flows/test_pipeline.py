@@ -142,7 +142,7 @@ def test_mirrored_copy_of_a_held_out_sample_leaves_training_and_is_told(mixed):
 def test_fresh_clone_adds_a_batch_without_the_raw_data_of_the_old_one(finished, tmp_path, dvc, put_batch):
     clone = tmp_path / "clone"
     git("clone", "--quiet", finished, clone)
-    dvc(clone, "pull", "code", "scan", "validate", "embed")
+    dvc(clone, "pull", "digest", "scan", "validate", "embed")
     put_batch(clone, "second", first=30)
     run = stages_run(dvc(clone, "repro", "--pull", "--allow-missing", "train_head"))
     assert run == ["scan@second", "validate", "embed@second", "audit", "train_head"]
@@ -154,10 +154,10 @@ def test_fresh_clone_adds_a_batch_without_the_raw_data_of_the_old_one(finished, 
 def test_stage_refuses_to_run_on_some_of_the_batches(finished, tmp_path, dvc, put_batch):
     clone = tmp_path / "clone"
     git("clone", "--quiet", finished, clone)
-    dvc(clone, "pull", "code")
+    dvc(clone, "pull", "digest")
     put_batch(clone, "second", first=30)
     printed = dvc(clone, "repro", "--allow-missing", "train_head", status=255)
-    assert "dvc pull code scan validate embed" in printed
+    assert "dvc pull digest scan validate embed" in printed
 
 
 def test_experiment_is_compared_with_the_commit_it_started_from(project, dvc):
@@ -186,9 +186,9 @@ def test_change_of_code_reruns_the_stages_that_run_it_and_a_comment_reruns_none(
     wording = project / "tasks/page/wording.py"
     text = wording.read_text("utf-8")
     wording.write_text(f"{text}\n# a comment\n", "utf-8")
-    assert stages_run(dvc(project, "repro")) == ["code"]
+    assert stages_run(dvc(project, "repro")) == ["digest"]
     wording.write_text(f"{text}\nPATIENCE = 1\n", "utf-8")
-    assert stages_run(dvc(project, "repro")) == ["code", "report"]
+    assert stages_run(dvc(project, "repro")) == ["digest", "report"]
 
 
 def test_change_of_a_gate_tolerance_reruns_regression_and_report_alone(project, dvc, set_param):

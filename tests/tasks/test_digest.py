@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.code import run
+from tasks.digest import run
 
 
 @pytest.fixture

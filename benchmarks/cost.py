@@ -1,17 +1,19 @@
 """Measure what a night costs: the whole chain after 1 % and after 5 % new samples, a run with nothing to do, imports.
 
 A project of 3,000 pictures of ten letters, drawn by the demo's generator, is fine-tuned as params.yaml has it, with
-`finetune.start: in_use`. Its candidate is put in use; then a batch of 1 % is listed and `dvc repro` runs; then, in the
-same way, one of 5 %. Every process of a stage writes down, as it ends, its own processor seconds and those that passed
-within imports.
+`finetune.start: in_use`. Its candidate is put in use; then a batch of 1 % is listed and `dvc repro` runs as a flow runs
+it; then, in the same way, one of 5 %. Every process of a stage writes down, as it ends, its own processor seconds and
+those that passed within imports. `stage.warm` is the process that the stages are forked from.
 
 - retrain_fraction_1_percent, _5_percent: processor seconds of that `dvc repro`, DVC itself included, over those of the
   first run. `raw.nights` has the seconds of every stage and of its imports; of a stage with a part per batch, of all
   that ran.
 - noop_seconds: `python -m flows.retrain` with nothing to do, where no Prefect server runs, minus `dvc status`; medians
   of ROUNDS in turn.
-- import_seconds.with_torch, .without_torch: the processor seconds that the slowest of the stages spends in imports, in
-  the first run, those within functions included; and of the verbs that are no stages, `import tasks.VERB`.
+- import_seconds.with_torch, .without_torch: the processor seconds that the slowest of the stages spends in imports,
+  those within functions included, where each starts by itself; and of the verbs that are no stages, `import
+  tasks.VERB`.
+- changed_outputs: the outputs that are other bytes where each stage starts by itself.
 
 --quick: a third of the pictures and one round of the run with nothing to do.
 """
@@ -27,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from PIL import Image
 
 from benchmarks.kit.machine import Claim, finish, parse_arguments, show
@@ -89,11 +92,13 @@ def main() -> None:
             project.put_in_use()
             nights[f"{percent} percent"] = project.night(num_pictures * percent // 100)
         noop = time_noop(project.folder, rounds=1 if is_quick else ROUNDS)
+        before = project.outputs()
         imports = import_seconds(project.each_alone())
+        changed = [path for path, digest in project.outputs().items() if before[path] != digest]
     seconds = {name: night["seconds"] for name, night in nights.items()}
     finish(
         settings={"quick": is_quick, "pictures": num_pictures, "letters": LETTERS, "rounds": ROUNDS},
-        raw={"nights": nights, "noop": noop, "import_seconds": imports},
+        raw={"nights": nights, "noop": noop, "import_seconds": imports, "changed_outputs": changed},
         claims=[
             *(
                 Claim(
@@ -108,6 +113,7 @@ def main() -> None:
             ),
             Claim(name="cost.import_seconds.with_torch", value=slowest(imports, True), target=2.5, at_least=False),
             Claim(name="cost.import_seconds.without_torch", value=slowest(imports, False), target=1, at_least=False),
+            Claim(name="cost.changed_outputs", value=len(changed), target=0, at_least=False),
         ],
     )  # fmt: skip
 
@@ -142,6 +148,11 @@ class Project:
         """Run every stage again, each in a process that has imported nothing; return what `night` has of stages."""
         stages: dict[str, dict[str, Any]] = self.measured(sys.executable, "-m", "dvc", "repro", "--force")["stages"]
         return stages
+
+    def outputs(self) -> dict[str, str]:
+        """Return the digest of each output of the stages, by its path."""
+        locked = yaml.load((self.folder / "dvc.lock").read_bytes(), Loader=yaml.CSafeLoader)["stages"]
+        return {out["path"]: out["md5"] for stage in locked.values() for out in stage["outs"]}
 
     def measured(self, *command: str) -> dict[str, Any]:
         """Run the chain; return its processor seconds, in all and by stage."""

@@ -68,7 +68,8 @@ class Forks:
     def answer(self, asker: socket.socket) -> dict[str, Any] | None:
         """Fork the verb that the other side asks for, or decline. In the fork, return the request."""
         asker.settimeout(SECONDS)
-        request, streams = None, []
+        request: dict[str, Any] | None = None
+        streams: list[int] = []
         with suppress(OSError, ValueError):
             _, streams, _, _ = socket.recv_fds(asker, 1, 3)
             request = json.loads(asker.makefile("rb").readline())

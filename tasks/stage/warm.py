@@ -28,6 +28,8 @@ from tasks.stage.handover import ADDRESS, environment
 
 PACKAGE = Path(__file__).parents[1]
 SECONDS = 10.0  # that a verb has to say what it wants
+# torch loads these when a network first runs without values, as that of each bundle does
+LATE = ("torch._dynamo", "torch.fx.experimental.symbolic_shapes")
 
 
 @dataclass(kw_only=True)
@@ -151,7 +153,8 @@ def code() -> dict[Path, tuple[int, int]]:
 def _import(verb: str) -> bool:
     """Import what the verb imports; return whether that works. Where it does not, the verb itself says why."""
     try:
-        importlib.import_module(verb)
+        for name in (verb, *(LATE if "torch" in sys.modules else ())):
+            importlib.import_module(name)
     except (Exception, SystemExit):
         return False
     return True

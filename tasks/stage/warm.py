@@ -153,7 +153,8 @@ def code() -> dict[Path, tuple[int, int]]:
 def _import(verb: str) -> bool:
     """Import what the verb imports; return whether that works. Where it does not, the verb itself says why."""
     try:
-        for name in (verb, *(LATE if "torch" in sys.modules else ())):
+        importlib.import_module(verb)
+        for name in LATE if "torch" in sys.modules else ():
             importlib.import_module(name)
     except (Exception, SystemExit):
         return False

@@ -13,7 +13,7 @@ WANTED := $(sort $(NEEDED) $(EXTRAS) $(filter text,$(MODALITY)))
 export DO_NOT_TRACK := 1
 export GX_ANALYTICS_ENABLED := false
 
-.PHONY: help setup interpreter demo test lint format deps lock bench clean
+.PHONY: help setup interpreter demo test lint format lock bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -77,9 +77,6 @@ lint: setup ## check style, types and who may import whom
 format: setup ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-
-deps: setup ## write the code deps of dvc.yaml from the imports
-	$(BIN)/python -m tasks.machine.sources dvc.yaml
 
 COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-annotate --no-emit-index-url --upgrade

@@ -1,17 +1,19 @@
 """Measure what a night costs: the whole chain after 1 % and after 5 % new samples, a run with nothing to do, imports.
 
 A project of 3,000 pictures of ten letters, drawn by the demo's generator, is fine-tuned as params.yaml has it, with
-`finetune.start: in_use`. Its candidate is put in use; then a batch of 1 % is listed and `dvc repro` runs; then, in the
-same way, one of 5 %. Every process of a stage writes down, as it ends, its own processor seconds and those that passed
-within imports.
+`finetune.start: in_use`. Its candidate is put in use; then a batch of 1 % is listed and `dvc repro` runs as a flow runs
+it; then, in the same way, one of 5 %. Every process of a stage writes down, as it ends, its own processor seconds and
+those that passed within imports. `stage.warm` is the process that the stages are forked from.
 
 - retrain_fraction_1_percent, _5_percent: processor seconds of that `dvc repro`, DVC itself included, over those of the
   first run. `raw.nights` has the seconds of every stage and of its imports; of a stage with a part per batch, of all
   that ran.
 - noop_seconds: `python -m flows.retrain` with nothing to do, where no Prefect server runs, minus `dvc status`; medians
   of ROUNDS in turn.
-- import_seconds.with_torch, .without_torch: the processor seconds that the slowest of the stages spends in imports, in
-  the first run, those within functions included; and of the verbs that are no stages, `import tasks.VERB`.
+- import_seconds.with_torch, .without_torch: the processor seconds that the slowest of the stages spends in imports,
+  those within functions included, where each starts by itself; and of the verbs that are no stages, `import
+  tasks.VERB`.
+- changed_outputs: the outputs that are other bytes where each stage starts by itself.
 
 --quick: a third of the pictures and one round of the run with nothing to do.
 """
@@ -27,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from PIL import Image
 
 from benchmarks.kit.machine import Claim, finish, parse_arguments, show
@@ -46,6 +49,7 @@ MOST = {1: 0.15, 5: 0.25}  # of the first run's processor seconds
 HOOK = """
 import atexit, builtins, importlib, json, os, resource, sys, time
 
+WARM = "stage.warm"  # all other processes are its children
 if sys.orig_argv[1:2] == ["-m"] and sys.orig_argv[2].startswith("tasks."):
     spent = {"imports": 0.0, "deep": 0}
     def timed(work):
@@ -61,17 +65,20 @@ if sys.orig_argv[1:2] == ["-m"] and sys.orig_argv[2].startswith("tasks."):
         return run
     builtins.__import__ = timed(builtins.__import__)
     importlib.import_module = timed(importlib.import_module)
-    def write(pid=os.getpid()):
-        if os.getpid() != pid:
-            return
-        usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    os.register_at_fork(after_in_child=lambda: spent.update(imports=0.0, deep=0))
+    def write():
+        is_fork = sys.argv[0].startswith("tasks.")
+        name = (sys.argv[0] if is_fork else sys.orig_argv[2]).removeprefix("tasks.")
+        whose = [resource.RUSAGE_SELF] if name == WARM else [resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN]
+        usages = [resource.getrusage(who) for who in whose]
         spent["seconds"] = sum(usage.ru_utime + usage.ru_stime for usage in usages)
-        spent["stage"] = sys.orig_argv[2].partition(".")[2]
+        spent["stage"] = name
         spent["torch"] = "torch" in sys.modules
         with open(os.environ["COST_LOG"], "a") as log:
             log.write(json.dumps(spent) + "\\n")
     atexit.register(write)
 """
+REPRO = "from flows.workspace.dvc import lines_of\nfor line in lines_of('repro'): print(line)"  # as a flow does
 IMPORT = "import sys, time, tasks.{verb}; print(time.process_time(), 'torch' in sys.modules)"
 
 
@@ -85,11 +92,13 @@ def main() -> None:
             project.put_in_use()
             nights[f"{percent} percent"] = project.night(num_pictures * percent // 100)
         noop = time_noop(project.folder, rounds=1 if is_quick else ROUNDS)
+        before = project.outputs()
+        imports = import_seconds(project.each_alone())
+        changed = [path for path, digest in project.outputs().items() if before[path] != digest]
     seconds = {name: night["seconds"] for name, night in nights.items()}
-    imports = import_seconds(nights["first"]["stages"])
     finish(
         settings={"quick": is_quick, "pictures": num_pictures, "letters": LETTERS, "rounds": ROUNDS},
-        raw={"nights": nights, "noop": noop, "import_seconds": imports},
+        raw={"nights": nights, "noop": noop, "import_seconds": imports, "changed_outputs": changed},
         claims=[
             *(
                 Claim(
@@ -104,6 +113,7 @@ def main() -> None:
             ),
             Claim(name="cost.import_seconds.with_torch", value=slowest(imports, True), target=2.5, at_least=False),
             Claim(name="cost.import_seconds.without_torch", value=slowest(imports, False), target=1, at_least=False),
+            Claim(name="cost.changed_outputs", value=len(changed), target=0, at_least=False),
         ],
     )  # fmt: skip
 
@@ -130,10 +140,26 @@ class Project:
         dvc(self.folder, "add", "--quiet", f"data/raw/{self.batches[-1]}")
         (self.folder / "data/batches.yaml").write_text(f"batches: [{', '.join(self.batches)}]\n", "utf-8")
         commit(self.folder, "A batch")
+        night = self.measured(sys.executable, "-c", REPRO)
+        show(f"{num_new:,} new pictures: {night['seconds']:.1f} processor seconds, {night['wall_seconds']:.1f} s")
+        return night
+
+    def each_alone(self) -> dict[str, dict[str, Any]]:
+        """Run every stage again, each in a process that has imported nothing; return what `night` has of stages."""
+        stages: dict[str, dict[str, Any]] = self.measured(sys.executable, "-m", "dvc", "repro", "--force")["stages"]
+        return stages
+
+    def outputs(self) -> dict[str, str]:
+        """Return the digest of each output of the stages, by its path."""
+        locked = yaml.load((self.folder / "dvc.lock").read_bytes(), Loader=yaml.CSafeLoader)["stages"]
+        return {out["path"]: out["md5"] for stage in locked.values() for out in stage["outs"]}
+
+    def measured(self, *command: str) -> dict[str, Any]:
+        """Run the chain; return its processor seconds, in all and by stage."""
         self.log.write_text("", "utf-8")
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         os.environ["PYTHONPATH"] = self.path
-        wall, _ = dvc(self.folder, "repro")
+        wall, _ = timed(list(command), self.folder)
         del os.environ["PYTHONPATH"]
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -146,7 +172,6 @@ class Project:
         by_stage["dvc"] = {"seconds": seconds - sum(own["seconds"] for own in by_stage.values())}
         for name, own in by_stage.items():
             show(f"{name:12} {own['seconds']:7.2f} s, imports {own.get('imports', 0):5.2f} s")
-        show(f"{num_new:,} new pictures: {seconds:.1f} processor seconds, {wall:.1f} s")
         return {"seconds": seconds, "wall_seconds": wall, "stages": by_stage}
 
     def draw(self, batch: Path, num: int) -> None:

@@ -5,8 +5,8 @@ Nothing here is timed.
 - `house.stale_results`: modules whose change a warm store missed. Each module that runs when images are embedded,
   augmented or answered is changed in a copy, one number or operator at a time, until a result changes; then a run on
   warm stores has to give what a run on cold stores gives.
-- `house.false_reruns`: pairs of a file and a stage of dvc.yaml that depends on it, though nothing that the stage runs
-  imports it.
+- `house.false_reruns`: pairs of a file and a stage of dvc.yaml whose digest of code has it, though nothing that the
+  stage runs imports it.
 - `house.import_circles`: groups of modules that import each other, at their top or inside functions.
 - `house.longest_line`: columns, in code and prose; lines of tables and of addresses do not count.
 - `house.code_deps`: entries of dvc.yaml that name code.
@@ -27,7 +27,7 @@ import networkx
 import yaml
 
 from benchmarks.kit.machine import Claim, finish, parse_arguments
-from tasks.machine.sources import DECLARATIONS, reached
+from tasks.machine.sources import reached
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("tasks", "flows", "benchmarks")
@@ -50,7 +50,7 @@ def main() -> None:
         "import_circles": circles,
         "longest_line": longest,
     }
-    code_deps = sum(dep.startswith("tasks/") for stage in stages.values() for dep in stage["deps"])
+    code_deps = sum(dep.startswith(("tasks", "data/code/")) for stage in stages.values() for dep in stage["deps"])
     claims = [
         ("house.stale_results", sum(module["stale"] for module in modules), 0),
         ("house.false_reruns", len(false), 0),
@@ -74,7 +74,12 @@ def changed_modules(most: int) -> list[dict[str, Any]]:
 
 
 def false_reruns(stages: dict[str, Any]) -> list[list[str]]:
-    """Return the pairs (stage, file) of which the stage depends on the file and runs nothing that imports it."""
+    """Return the pairs (stage, file) of which the stage's digest has the file, and nothing that it runs imports it.
+
+    What it runs comes from grimp, which follows the imports by itself. A verb asks for parts of a modality's room by
+    name.
+    """
+    graph = grimp.build_graph("tasks", cache_dir=None)
     pairs = []
     for name, stage in stages.items():
         verb = re.findall(r"python -m (tasks\.\w+)", stage["cmd"])[0]
@@ -82,19 +87,19 @@ def false_reruns(stages: dict[str, Any]) -> list[list[str]]:
         imported = [
             module for path in tests for module in re.findall(r"^from (tasks[\w.]*) import", path.read_text(), re.M)
         ]
-        needed = set(reached(verb, *imported))
-        declared = [path for dep in stage["deps"] if dep.startswith("tasks/") for path in modules_below(ROOT / dep)]
-        pairs += [[name, path] for path in declared if path not in needed]
+        starts = {verb, *imported, *parts_of_rooms(graph)}
+        needed = starts | {module for start in starts for module in graph.find_upstream_modules(start)}
+        needed |= {
+            ".".join(module.split(".")[:count]) for module in needed for count in range(1, module.count(".") + 1)
+        }
+        files = [path.removesuffix(".py").removesuffix("/__init__") for path in reached(verb, *imported)]
+        pairs += [[name, path] for path in files if path.replace("/", ".") not in needed]
     return pairs
 
 
-def modules_below(path: Path) -> list[str]:
-    """Return the modules that DVC watches and that hold code: the file, or those below the folder.
-
-    .dvcignore leaves out those that only declare what params.yaml may set.
-    """
-    files = [path] if path.is_file() else [file for file in path.rglob("*.py") if file.name != DECLARATIONS]
-    return sorted(str(file.relative_to(ROOT)) for file in files if file.suffix == ".py" and file.stat().st_size)
+def parts_of_rooms(graph: Any) -> list[str]:
+    """Return the modules of both modalities that `tasks.stage.modality.room` gives."""
+    return [module for module in graph.modules if re.fullmatch(r"tasks\.(images|text)\.\w+", module)]
 
 
 def import_circles() -> list[list[str]]:

@@ -5,6 +5,10 @@ artifacts are posted.
 """
 
 import argparse
+import os
+import sys
+import threading
+from contextlib import suppress
 from typing import Any
 
 from flows.server.secrets import add_option
@@ -53,6 +57,11 @@ def run(**arguments: Any) -> int:
     """Run the flow, print what is next, and return the exit status."""
     show = last_line()
     from flows.in_use.next_step import after_retraining
+
+    if not (arguments["pull"] or arguments["secrets"] or arguments["publish_to"] != "no") and is_idle():
+        sys.stdout.write("nothing to do\n")
+        show(after_retraining())
+        return 0
     from flows.in_use.verdict import REJECTED
     from flows.server.reach import check_server_of_a_run
     from flows.server.retraining import retrain
@@ -62,6 +71,49 @@ def run(**arguments: Any) -> int:
     if state.is_completed() or (state.message or "").startswith(REJECTED):
         show(after_retraining())
     return 0 if state.is_completed() else 1
+
+
+def is_idle() -> bool:
+    """Return whether the flow would have nothing to do, and no server to say so to.
+
+    A temporary server takes longer to start than DVC to look at everything. Where something is wrong, the flow says it.
+    """
+    if os.environ.get("PREFECT_API_URL"):
+        return False
+
+    def read_settings() -> None:
+        with suppress(Exception):  # it is raised again below
+            import prefect.settings  # noqa: F401
+
+    settings = threading.Thread(target=read_settings)  # while DVC looks at everything
+    settings.start()
+    try:
+        is_current = is_up_to_date()
+    finally:
+        settings.join()
+    from prefect.settings import get_current_settings
+
+    return is_current and not get_current_settings().api.url
+
+
+def is_up_to_date() -> bool:
+    """Return whether every stage is up to date and nothing waits for a decision; False where that cannot be told."""
+    from flows.in_use.place import settle_unfinished
+    from flows.in_use.verdict import UNDECIDED
+    from flows.workspace.dvc import DvcError, answer_of
+    from flows.workspace.hold import only_writer
+    from flows.workspace.parameters import check_parameters
+
+    def log(line: str) -> None:
+        sys.stdout.write(f"{line}\n")
+
+    try:
+        with only_writer(log=log):
+            settle_unfinished(log)
+            check_parameters()
+            return not UNDECIDED.exists() and answer_of("status", "--json") == ["{}"]
+    except (OSError, ValueError, DvcError):
+        return False
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.machine.interpreter import explain_missing_packages
 from tasks.machine.late_dynamo import load_dynamo_late
+from tasks.stage.handover import hand_over
 
 if TYPE_CHECKING:
     from tasks.prediction.predictor import Predictor
@@ -26,6 +27,7 @@ if sys.argv[:1] == ["-m"] and {"-h", "--help"} & set(sys.argv):
     from tasks.stage.arguments import show_help
 
     show_help(sys.orig_argv)
+hand_over(str(Path(__file__).parent))
 
 
 def load(bundle: "str | Path", **choices: Any) -> "Predictor":

@@ -15,9 +15,11 @@ from flows.workspace.hashes import hash_of
 from flows.workspace.lockfile import LOCK_FILE
 
 ADVICE = "run `dvc repro` again"
+DIGEST = "digest"  # the stage on which the rules of the gate depend, too
 GATE = "regression"  # the stage that writes the verdict
 REJECTED = "the candidate is rejected"
 WAITS = "the candidate is undecided and waits for a person"
+UNDECIDED = Path(".dvc/tmp/graftline-undecided")  # exists until a run or a person decides about the candidate
 
 
 def check_verdict(bundle: Path, model_sha256: str, *, in_use: str | None) -> None:
@@ -48,7 +50,7 @@ def check_verdict(bundle: Path, model_sha256: str, *, in_use: str | None) -> Non
     record = paths.baseline_record()
     hashes = {paths.candidate(): hash_of(bundle), record: hash_of(record)}
     changed = [f"{path}" for path, digest in hashes.items() if locked("evaluate", "deps", f"{path}") != digest]
-    if changed := changed or changes("regression"):
+    if changed := changed or changes(DIGEST, GATE):
         raise ValueError(f"{changed[0]} changed after the verdict: {ADVICE}")
 
 
@@ -67,10 +69,10 @@ def refusal_of_gate() -> str | None:
     return None if may_promote(verdict) else WAITS
 
 
-def changes(stage: str) -> list[str]:
-    """Return the files of a stage that changed since it ran: what it read or wrote, params.yaml and dvc.yaml."""
-    printed = "".join(line for line in lines_of("status", "--json", stage) if line.startswith("{"))
-    entries = json.loads(printed).get(stage, []) if printed else []
+def changes(*stages: str) -> list[str]:
+    """Return the files of stages that changed since they ran: what they read or wrote, params.yaml and dvc.yaml."""
+    printed = "".join(line for line in lines_of("status", "--json", *stages) if line.startswith("{"))
+    entries = [entry for stage in (json.loads(printed) if printed else {}).values() for entry in stage]
     sides = [side for entry in entries if isinstance(entry, dict) for side in entry.values()]
     return [name for side in sides for name in side] + ["dvc.yaml" for entry in entries if isinstance(entry, str)]
 

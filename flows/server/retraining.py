@@ -6,7 +6,6 @@ undecided and waits for a person, fails the run, after its artifacts are posted.
 
 import time
 from contextlib import closing
-from pathlib import Path
 from typing import Any, Literal
 
 from prefect import flow, get_run_logger, task
@@ -18,7 +17,7 @@ from flows.in_use.log import read_log, taken_back
 from flows.in_use.place import digests, settle_unfinished
 from flows.in_use.promotion import is_in_use
 from flows.in_use.promotion import promote as promote_candidate
-from flows.in_use.verdict import GATE, REJECTED, may_promote, refusal_of_gate
+from flows.in_use.verdict import GATE, REJECTED, UNDECIDED, may_promote, refusal_of_gate
 from flows.server.approval import AskedError, ask, check_approvable, is_resumed
 from flows.server.artifacts import show
 from flows.server.narration import BEGINNING, name_run, narrate
@@ -36,8 +35,6 @@ from flows.workspace.redaction import in_a_line
 from flows.workspace.turns import NotNeededError, in_turn
 from tasks.machine.failures import Failure, MissingDataError
 from tasks.machine.files import write_whole
-
-UNDECIDED = Path(".dvc/tmp/graftline-undecided")  # exists until a run or a person decides about the candidate
 
 Promote = Literal["never", "accepted", "approved"]
 Verdict = dict[str, Any]

@@ -8,7 +8,7 @@ from flows.workspace.dvc import dvc
 
 # they are small, a part for each batch; DVC pulls no folder of such parts that a stage depends on, so the stage would
 # run on those there
-PARTS = ("scan", "validate", "embed")
+PARTS = ("digest", "scan", "validate", "embed")
 OUTCOME = ("adapt", "evaluate", "regression", "report")
 
 Log = Callable[[str], None]

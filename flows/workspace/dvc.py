@@ -39,6 +39,7 @@ ERROR_IN_A_FILE = re.compile(r"is invalid|validation failed|structure is corrupt
 ERROR_OF_A_LOCK = re.compile(r"is busy, it is being blocked by")
 HAS_MORE_LINES = re.compile(f"{ERROR_IN_A_FILE.pattern}|{ERROR_OF_A_LOCK.pattern}")  # the next lines belong to it
 PROBLEM_LINES = 4
+WARM = Path("tasks/stage/warm.py")  # forks stages
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # DVC writes colours where an IDE sets PYCHARM_HOSTED
 HINTS = {
     ERROR_OF_A_LOCK: "wait for that process, then run again",
@@ -99,7 +100,7 @@ def lines_of(*arguments: str, seconds: float | None = None, failures: list[Failu
         **{VARIABLE: str(told)},
     )
     process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments],
+        [*_warm_starts(Path(folder.name), *arguments), sys.executable, "-m", "dvc", "--wait-for-lock", *arguments],
         env=surroundings,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -177,6 +178,17 @@ def dvc_hours() -> float:
 def with_hint(problem: str) -> str:
     """Return the problem with what to do about it, where DVC does not say that itself."""
     return ": ".join([problem, *(hint for pattern, hint in HINTS.items() if pattern.search(problem))])
+
+
+def _warm_starts(folder: Path, command: str, *options: str) -> list[str]:
+    """Return the words before a command whose stages are forked from a process that has imported what they need.
+
+    `folder` is open to this user alone; DVC's process group is that of the stages, as without it.
+    """
+    has_stages = command == "repro" and "--dry" not in options
+    if not has_stages or not WARM.is_file() or not hasattr(os, "pidfd_open"):
+        return []
+    return [sys.executable, "-m", ".".join(WARM.with_suffix("").parts), str(folder / "warm")]
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -129,7 +129,7 @@ class Embedder:
                 fuse(graph, self.network_input(pixels))
             self.network: Any = graph
             if plan.execution == "compiled":
-                with torch._inductor.config.patch(freezing=True):
+                with torch._inductor.config.patch(freezing=True, deterministic=True):
                     self.network = torch.compile(graph)
                     self.network(self.network_input(pixels))
             self.compute = self._features if plan.device == "cpu" else Recording(self._features, self._copied(pixels))

@@ -52,7 +52,8 @@ def compute_deterministically() -> None:
     import torch
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    # as use_deterministic_algorithms(True), which loads the compiler too, and that takes a second
+    torch.set_deterministic_debug_mode("error")
     # to fill memory before something is written there takes up to a tenth of the time
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.allow_tf32 = False  # TF32 would round fp32 numbers to 10 bits

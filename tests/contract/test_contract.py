@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks.machine.sources import renewed
-
 ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))
@@ -144,13 +142,19 @@ def test_paths_given_to_the_command_are_declared(stage):
         assert is_declared(path, declared), path
 
 
-def test_code_deps_are_those_that_the_imports_give():
-    """Both must be equal.
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "digest"])
+def test_stage_depends_on_the_digest_of_its_verb_and_of_the_tests_that_it_runs(stage):
+    """Without it results are stale. Another's digest reruns the stage for nothing."""
+    [folder] = STAGES["digest"]["outs"]
+    digests = {dep for dep in STAGES[stage]["deps"] if dep.startswith(f"{folder}/")}
+    has_tests = any(dep.startswith("tests/") for dep in STAGES[stage]["deps"])
+    names = {command(stage)[2].removeprefix("tasks."), *(["tests"] if has_tests else [])}
+    assert digests == {f"{folder}/{name}" for name in names}
 
-    An undeclared import leaves stale results. A declared file that nothing imports reruns stages for nothing.
-    """
-    text = (ROOT / "dvc.yaml").read_text("utf-8")
-    assert renewed(text) == text, "run `make deps`"
+
+def test_no_stage_but_digest_depends_on_a_file_of_code():
+    """Such a file would rerun the stage for a comment."""
+    assert [stage for stage in STAGES if any(dep.startswith("tasks") for dep in STAGES[stage]["deps"])] == ["digest"]
 
 
 def test_dvc_does_not_watch_the_options():

@@ -257,7 +257,7 @@ def test_run_whose_prefect_server_goes_away_ends_and_the_next_finishes_it(
 @pytest.mark.parametrize(
     ("stage", "lost"),
     [
-        *((stage, None) for stage in stages(ROOT / "dvc.yaml")),
+        *((stage, None) for stage in stages(ROOT / "dvc.yaml") if stage != "digest"),  # whose files are smaller
         ("embed", "data/store"),  # a complete store is not written to
         ("finetune", "data/scratch"),
     ],

@@ -43,7 +43,7 @@ def test_run_ends_with_the_page_and_the_next_command(undisturbed):
 def test_forced_run_gives_the_same_lock_byte_for_byte_and_a_clean_tree(project, dvc):
     dvc(project, "config", "--local", "cache.type", "hardlink")
     before = (project / "dvc.lock").read_bytes()
-    assert len(stages_run(dvc(project, "repro", "--force"))) == 11
+    assert len(stages_run(dvc(project, "repro", "--force"))) == 12
     assert (project / "dvc.lock").read_bytes() == before
     assert git("status", "--porcelain", folder=project) == ""
 
@@ -142,7 +142,7 @@ def test_mirrored_copy_of_a_held_out_sample_leaves_training_and_is_told(mixed):
 def test_fresh_clone_adds_a_batch_without_the_raw_data_of_the_old_one(finished, tmp_path, dvc, put_batch):
     clone = tmp_path / "clone"
     git("clone", "--quiet", finished, clone)
-    dvc(clone, "pull", "scan", "validate", "embed")
+    dvc(clone, "pull", "digest", "scan", "validate", "embed")
     put_batch(clone, "second", first=30)
     run = stages_run(dvc(clone, "repro", "--pull", "--allow-missing", "train_head"))
     assert run == ["scan@second", "validate", "embed@second", "audit", "train_head"]
@@ -154,9 +154,10 @@ def test_fresh_clone_adds_a_batch_without_the_raw_data_of_the_old_one(finished, 
 def test_stage_refuses_to_run_on_some_of_the_batches(finished, tmp_path, dvc, put_batch):
     clone = tmp_path / "clone"
     git("clone", "--quiet", finished, clone)
+    dvc(clone, "pull", "digest")
     put_batch(clone, "second", first=30)
     printed = dvc(clone, "repro", "--allow-missing", "train_head", status=255)
-    assert "dvc pull scan validate embed" in printed
+    assert "dvc pull digest scan validate embed" in printed
 
 
 def test_experiment_is_compared_with_the_commit_it_started_from(project, dvc):
@@ -179,6 +180,15 @@ def test_plots_are_drawn_from_what_the_stages_wrote(project, dvc):
     page = (project / "plots/index.html").read_text("utf-8")
     for title in ("Loss of fine-tuning", "Confusion of the candidate", "Reliability of the candidate"):
         assert title in page
+
+
+def test_change_of_code_reruns_the_stages_that_run_it_and_a_comment_reruns_none(project, dvc):
+    wording = project / "tasks/page/wording.py"
+    text = wording.read_text("utf-8")
+    wording.write_text(f"{text}\n# a comment\n", "utf-8")
+    assert stages_run(dvc(project, "repro")) == ["digest"]
+    wording.write_text(f"{text}\nPATIENCE = 1\n", "utf-8")
+    assert stages_run(dvc(project, "repro")) == ["digest", "report"]
 
 
 def test_change_of_a_gate_tolerance_reruns_regression_and_report_alone(project, dvc, set_param):

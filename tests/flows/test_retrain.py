@@ -7,9 +7,11 @@ import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 
-from flows.retrain import retrain
+from flows.in_use.verdict import UNDECIDED
+from flows.retrain import is_up_to_date, retrain
 from flows.server.narration import narrate
 from flows.workspace.hold import only_writer
+from tests.kit.programs import run_module
 
 pytestmark = [
     # Prefect's server and client cause these at shut-down
@@ -48,6 +50,23 @@ def test_accepted_run_has_a_task_run_for_each_stage_with_its_log_and_artifacts(h
 
 def test_second_run_has_nothing_to_do(here):
     assert retrain(return_state=True).message == "nothing to do"
+
+
+def test_run_with_nothing_to_do_starts_no_server_of_its_own(project, new_home):
+    environment = os.environ | {"PREFECT_HOME": str(new_home()), "PREFECT_API_URL": ""}
+    done = run_module("flows.retrain", cwd=project, env=environment)
+    assert done.stdout.startswith("nothing to do\nthe page is data/report/index.html; next: ")
+    assert "server" not in done.stdout + done.stderr
+
+
+def test_run_is_needed_where_a_stage_is_stale_or_a_candidate_waits_for_a_decision(project, monkeypatch, set_param):
+    monkeypatch.chdir(project)
+    assert is_up_to_date()
+    UNDECIDED.touch()
+    assert not is_up_to_date()
+    UNDECIDED.unlink()
+    set_param(project, "min_accuracy", 0.3)
+    assert not is_up_to_date()
 
 
 def test_rejected_candidate_fails_the_run_after_its_artifacts_are_posted(here, set_param):

@@ -42,6 +42,6 @@ def read_table(path: Path, *, batch: str) -> pd.DataFrame:
     """Return a table of one batch. Raises ValueError where it is missing, with the command that fetches it."""
     if not path.is_file():
         raise ValueError(
-            f"{path} is missing, though batch {batch} is listed: run `dvc pull scan validate embed`, then again"
+            f"{path} is missing, though batch {batch} is listed: run `dvc pull digest scan validate embed`, then again"
         )
     return pd.read_parquet(path)

@@ -178,7 +178,7 @@ def open_tensors(folder: Path, batch: str, *, what: str, fact: str) -> Iterator[
             yield file, (file.metadata() or {})[fact]
     except FileNotFoundError:
         raise ValueError(
-            f"{path} is missing, though batch {batch} is listed: run `dvc pull scan validate embed`, then again"
+            f"{path} is missing, though batch {batch} is listed: run `dvc pull digest scan validate embed`, then again"
         ) from None
     except (SafetensorError, KeyError) as error:
         raise ValueError(f"{path} is not a whole file of {what} ({error}): remove it and run embed again") from error

@@ -107,6 +107,7 @@ def evaluated(empty_project, dvc, tmp_path_factory):
     deps = [*locked("models/candidate"), *locked("models/baseline.json")]
     stages = {"evaluate": {"cmd": "true", "deps": deps, "outs": locked("evaluation")}}
     (copy / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}), "utf-8")
+    dvc(copy, "repro", "digest")
     dvc(copy, "commit", "--force", "regression")
     commit(copy, "first run")
     return copy

@@ -3,13 +3,11 @@
 import json
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tasks.machine import sources
-from tasks.machine.sources import deps, digest, reached, renewed
+from tasks.machine.sources import digest, imported_by, reached
 
 ROOT = Path(__file__).parents[3]
 PARTS = 3  # of the modules, so that each of them is done within the limit of a test
@@ -33,14 +31,13 @@ def tree(tmp_path):
 
 
 @pytest.fixture
-def code(tree, monkeypatch):
+def code(tree):
     """Write a verb that imports a module, and return the digest of the verb."""
 
     def of(text):
-        monkeypatch.setattr(sources, "ROOT", tree("tasks/room/core.py", text))
-        monkeypatch.setattr(sources, "reached", partial(reached, root=sources.ROOT))
+        root = tree("tasks/room/core.py", text)
         tree("tasks/verb.py", "from tasks.room.core import work\n\nwork()\n")
-        return digest("tasks.verb")
+        return digest("tasks.verb", root=root)
 
     return of
 
@@ -78,38 +75,39 @@ def test_plumbing_is_not_followed(tree):
     assert reached("tasks.verb", root=root) == ["tasks/verb.py"]
 
 
-def test_folder_of_which_all_is_reached_stands_for_its_files(tree):
-    tree("tasks/whole/a.py", "x = 1\n")
-    tree("tasks/whole/b.py", "x = 1\n")
-    tree("tasks/part/a.py", "x = 1\n")
-    tree("tasks/part/b.py", "x = 1\n")
-    root = tree("tasks/verb.py", "from tasks.whole import a, b\nfrom tasks.part import a as c\n")
-    assert deps("tasks.verb", root=root) == ["tasks/verb.py", "tasks/part/a.py", "tasks/whole"]
-
-
 def test_templates_beside_a_module_belong_to_it(tree):
-    tree("tasks/page/other.py", "x = 1\n")
     root = tree("tasks/page/render.py", "x = 1\n")
     (root / "tasks/page/template").mkdir()
+    template = root / "tasks/page/template/page.html"
+    template.write_text("<p>", "utf-8")
     tree("tasks/verb.py", "import tasks.page.render\n")
-    assert deps("tasks.verb", root=root) == ["tasks/verb.py", "tasks/page/render.py", "tasks/page/template"]
+    before = digest("tasks.verb", root=root)
+    template.write_text("<b>", "utf-8")
+    assert digest("tasks.verb", root=root) != before
 
 
-def test_deps_of_dvc_yaml_are_renewed_and_all_else_stays(tree):
-    tree("tasks/room/core.py", "x = 1\n")
-    tree("tasks/rules.py", "x = 1\n")
-    root = tree("tasks/verb.py", "import tasks.room.core\n")
-    (root / "tests").mkdir()
-    (root / "tests/test_rule.py").write_text("from tasks.rules import x\n", "utf-8")
-    before = (
-        "# a comment\nstages:\n  verb:\n    cmd: exec python -m tasks.verb --out x\n"
-        "    deps:\n      - data/in\n      - tests\n      - tasks/gone.py\n    outs:\n      - x\n"
-    )
-    after = before.replace(
-        "      - tasks/gone.py\n", "      - tasks/verb.py\n      - tasks/room\n      - tasks/rules.py\n"
-    )
-    assert renewed(before, root=root) == after
-    assert renewed(after, root=root) == after
+def test_only_the_rooms_of_the_modality_count(tree):
+    root = tree("tasks/verb.py", "def run(modality):\n    return room(modality, 'decode')\n")
+    tree("tasks/images/decode.py", "x = 1\n")
+    tree("tasks/text/decode.py", "x = 1\n")
+
+    def of(modality):
+        return digest("tasks.verb", modalities=[modality], root=root)
+
+    before = of("images"), of("text")
+    tree("tasks/text/decode.py", "x = 2\n")
+    assert of("images") == before[0]
+    assert of("text") != before[1]
+
+
+def test_module_that_is_no_python_is_named_with_its_line(code):
+    with pytest.raises(ValueError, match=r"core.py, line 1: .*mend it"):
+        code("def work(:\n")
+
+
+def test_imports_of_tests_are_found(tree):
+    root = tree("tests/regression/test_rule.py", "from tasks.rules import x\n")
+    assert imported_by(root / "tests") == ["tasks", "tasks.rules", "tasks.rules.x"]
 
 
 @pytest.mark.parametrize("part", range(PARTS))

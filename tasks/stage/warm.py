@@ -1,0 +1,183 @@
+"""Runs a command such as `dvc repro`, and forks the verbs that it starts: `python -m tasks.stage.warm SOCKET COMMAND…`.
+
+The imports of a stage take seconds, and stages import the same. This process imports what a verb does when one first
+asks for it, and every verb then runs in a fork of its own. `tasks.stage.handover` is the other side.
+
+No byte depends on it: a verb whose code changed after this process began, or that has another environment, runs by
+itself, as every verb does without this process.
+"""
+
+import gc
+import importlib
+import json
+import os
+import runpy
+import selectors
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tasks.machine.lifeline import die_with_parent
+from tasks.stage.handover import ADDRESS, environment
+
+PACKAGE = Path(__file__).parents[1]
+SECONDS = 10.0  # that a verb has to say what it wants
+# torch loads these when a network first runs without values, as that of each bundle does
+LATE = ("torch._dynamo", "torch.fx.experimental.symbolic_shapes")
+
+
+@dataclass(kw_only=True)
+class Fork:
+    """A verb at work: its process, the end of that process, and the process that asked for it."""
+
+    pid: int
+    end: int
+    asker: socket.socket
+
+
+@dataclass(kw_only=True)
+class Forks:
+    """The verbs at work, and what tells whether another may be forked."""
+
+    listening: socket.socket
+    code: dict[Path, tuple[int, int]] = field(default_factory=lambda: code())
+    environment: dict[str, str] = field(default_factory=lambda: environment(os.environ))
+    waiting: selectors.DefaultSelector = field(default_factory=selectors.DefaultSelector)
+    at_work: list[Fork] = field(default_factory=list)
+
+    def serve(self, command: subprocess.Popen[bytes]) -> dict[str, Any] | None:
+        """Fork a verb for each request until the command ends; then return None. In a fork, return its request."""
+        end = os.pidfd_open(command.pid)
+        for source in (end, self.listening):
+            self.waiting.register(source, selectors.EVENT_READ)
+        while True:
+            for key, _ in self.waiting.select():
+                if key.fileobj == end:
+                    return None
+                if key.fileobj is self.listening:
+                    if (request := self.answer(self.listening.accept()[0])) is not None:
+                        os.close(end)
+                        return request
+                elif key.data in self.at_work:
+                    self.finish(key.data)
+
+    def answer(self, asker: socket.socket) -> dict[str, Any] | None:
+        """Fork the verb that the other side asks for, or decline. In the fork, return the request."""
+        asker.settimeout(SECONDS)
+        request: dict[str, Any] | None = None
+        streams: list[int] = []
+        with suppress(OSError, ValueError):
+            _, streams, _, _ = socket.recv_fds(asker, 1, 3)
+            request = json.loads(asker.makefile("rb").readline())
+        if request is None or len(streams) != 3 or not (self.is_ours(asker, request) and _import(request["verb"])):
+            asker.close()
+        elif (pid := _fork()) == 0:
+            self.leave()
+            asker.close()
+            for number, stream in enumerate(streams):
+                os.dup2(stream, number)
+                os.close(stream)
+            return request
+        else:
+            with suppress(OSError):  # whoever asked may be gone
+                asker.sendall(b"forked\n")
+            fork = Fork(pid=pid, end=os.pidfd_open(pid), asker=asker)
+            self.at_work.append(fork)
+            for source in (fork.end, asker):  # the asker says no more: it can be read once it is gone
+                self.waiting.register(source, selectors.EVENT_READ, fork)
+        for stream in streams:
+            os.close(stream)
+        return None
+
+    def is_ours(self, asker: socket.socket, request: dict[str, Any]) -> bool:
+        """Return whether a fork would do the same as the process that asks."""
+        peer = asker.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        return (
+            struct.unpack("3i", peer)[1] == os.getuid()
+            and request["python"] == sys.executable
+            and request["package"] == str(PACKAGE)
+            and environment(request["environment"]) == self.environment
+            and code() == self.code
+        )
+
+    def finish(self, fork: Fork) -> None:
+        """Tell how the fork ended to whoever asked; where nobody waits any more, end the fork."""
+        with suppress(ProcessLookupError):
+            os.kill(fork.pid, signal.SIGKILL)
+        status = os.waitstatus_to_exitcode(os.waitpid(fork.pid, 0)[1])
+        self.at_work.remove(fork)
+        for source in (fork.end, fork.asker):
+            self.waiting.unregister(source)
+        os.close(fork.end)
+        with suppress(OSError):
+            fork.asker.sendall(f"{status}\n".encode())
+        fork.asker.close()
+
+    def leave(self) -> None:
+        """Let go, in a fork, of what is another's."""
+        self.waiting.close()
+        self.listening.close()
+        for fork in self.at_work:
+            os.close(fork.end)
+            fork.asker.close()
+
+
+def main(address: str, *command: str) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        try:
+            listening.bind(address)
+        except OSError:  # a path of more than 107 bytes, or a disk without sockets
+            os.execv(command[0], command)  # noqa: S606  there is nothing for a shell to do
+        listening.listen()
+        # close_fds: what the flow holds is held for as long as the command runs
+        process = subprocess.Popen(command, env=os.environ | {ADDRESS: address}, close_fds=False)
+        request = Forks(listening=listening).serve(process)
+    if request is None:
+        status = process.wait()
+        sys.exit(status if status >= 0 else 128 - status)
+    _become(request)
+
+
+def code() -> dict[Path, tuple[int, int]]:
+    """Return when each file of the verbs' code was changed, and its size."""
+    files = [Path(folder, name) for folder, _, names in os.walk(PACKAGE) for name in names if name.endswith(".py")]
+    return {file: (status.st_mtime_ns, status.st_size) for file in files for status in [file.stat()]}
+
+
+def _import(verb: str) -> bool:
+    """Import what the verb imports; return whether that works. Where it does not, the verb itself says why."""
+    try:
+        importlib.import_module(verb)
+        for name in LATE if "torch" in sys.modules else ():
+            importlib.import_module(name)
+    except (Exception, SystemExit):
+        return False
+    return True
+
+
+def _fork() -> int:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    gc.collect()
+    gc.freeze()  # no fork looks through the objects of all these modules for garbage
+    return os.fork()
+
+
+def _become(request: dict[str, Any]) -> None:
+    """Run the verb in this fork, which then ends as the verb does."""
+    os.environ.update(request["environment"])  # what the imports set stays
+    die_with_parent()
+    os.chdir(request["folder"])
+    sys.argv = [request["verb"], *request["arguments"]]
+    del sys.modules[request["verb"]]  # it runs once more, as __main__
+    runpy.run_module(request["verb"], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -46,7 +46,7 @@ def _rendered(folder: Path, name: str, content: dict[str, Any], *, style: str, s
 
 @cache
 def _environment(folder: Path) -> jinja2.Environment:
-    """Return what reads the templates of a folder. It keeps what it compiled of them, which takes longer than a page."""
+    """Return what reads the templates of a folder. It keeps what it compiled: that takes longer than a page."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
         autoescape=True,

@@ -21,9 +21,11 @@ from tests.kit.warm_starts import warm_starts
 
 ROOT = Path(__file__).parent.parent
 LONG = (
-    "flows/test_ingest", "flows/test_crashes", "tasks/machine/test_sources", "flows/test_serve", "flows/test_pipeline",
-    "flows/test_fresh_clone", "flows/test_photographs", "flows/test_churn_flow", "flows/test_work_pool",
-    "flows/test_retrain", "tasks/test_finetune",
+    "flows/test_crashes", "tasks/test_finetune", "flows/test_ingest", "tasks/machine/test_sources", "flows/test_serve",
+    "flows/test_pipeline", "flows/test_fresh_clone", "flows/test_photographs", "flows/test_work_pool",
+    "flows/test_churn_flow", "flows/test_retrain", "tasks/test_adapt", "tasks/test_chain_of_warm_starts",
+    "tasks/test_evaluate_kinds", "tasks/models/test_backbone", "tasks/models/test_bundle",
+    "tasks/training/finetuning/test_trunks",
 )  # fmt: skip
 
 
@@ -45,8 +47,8 @@ def pytest_unconfigure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest, so that no worker is left with one at the end.
 
-    The first and the third need no finished project; the second makes it meanwhile. The last trains in forks: it
-    needs a process of its own for each training once a test of the same worker called torch.export.
+    The first makes the finished project; the next three need none meanwhile. The second trains in forks: it needs a
+    process of its own for each training once a test of the same worker called torch.export.
     GRAFTLINE_TEST_SEED shuffles the files instead: none may depend on another.
     """
     files = list(dict.fromkeys(item.path for item in items))

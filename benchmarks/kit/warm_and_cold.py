@@ -1,39 +1,31 @@
 """Change each module of the code in a copy, and compare a run on warm stores with one on cold stores.
 
-`python -m benchmarks.kit.warm_and_cold FOLDER [--most N] [--part K --parts M]` prints a JSON object a module, of one
-part of the modules or all: how many changes were tried, whether one of them changed a result, and whether a warm store
-missed it. Every run is a fork of this process, which has imported torch, and of the project only what reads code: it
-need not read again what did not change.
+`python -m benchmarks.kit.warm_and_cold FOLDER [--most N]` prints a JSON object a module: how many changes were tried,
+whether one of them changed a result, and whether a warm store missed it. Every run is a fork of this process, which has
+imported all that a run imports: a fork imports again only the module that is changed and those that import it.
 """
 
 import argparse
 import ast
-import compileall
 import copy
 import gc
 import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from py_compile import PycInvalidationMode
 from typing import Any
 
 import numpy as np
+from grimp import build_graph
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 NUM_IMAGES = 5
 STORES = ("looks", "activations")
-PRELOADED = (
-    "multiprocessing.synchronize", "pandas", "pyarrow.dataset", "pyarrow.parquet", "pydantic.main",
-    "pydantic.type_adapter", "safetensors.torch", "threadpoolctl", "torchvision.transforms.v2", "tqdm", "yaml",
-)  # fmt: skip
-READERS = (  # forks have them, unless one of them is changed
-    "tasks", "tasks.machine", "tasks.machine.interpreter", "tasks.machine.late_dynamo", "tasks.machine.sources",
-)  # fmt: skip
 # what a changed module begins with: tensors and arrays of numbers come back as others, all else as it is
 TWICE = """
 def _twice(value):
@@ -61,41 +53,47 @@ SWAPPED: dict[type, Any] = {
 def main() -> None:
     command = argparse.ArgumentParser(prog="python -m benchmarks.kit.warm_and_cold", description=__doc__)
     command.add_argument("folder", type=Path)
-    for name, default in (("--most", 4), ("--part", 0), ("--parts", 1)):
-        command.add_argument(name, type=int, default=default)
+    command.add_argument("--most", type=int, default=4)
     options = command.parse_args()
     folder: Path = options.folder
     code, place = folder / "code", folder / "place"
-    shutil.copytree(ROOT / "tasks", code / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
-    compileall.compile_dir(code, quiet=1, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
-    sys.dont_write_bytecode = True
-    for name in PRELOADED:  # forks have them
-        import_module(name)
-
+    shutil.copytree(ROOT / "tasks", code / "tasks")
     put_images(place / "raw/batch")
     warm = folder / "warm"
+    # benchmarks imports the code that is not the copy, for how threads wait
+    forget([name for name in sys.modules if name.partition(".")[0] == "tasks"])
     sys.path.insert(0, str(code))
-    reference = forked(code, place, warm, is_first=True)
+    import_module("tasks")
+    reference = forked(place, warm, is_first=True)
     assert reference is not None
-    forget_code()  # benchmarks imports the code that is not the copy, for how threads wait
-    import_module("tasks.machine.sources").digest(*reference["modules"])  # it keeps what it has read of each file
-    again = forked(code, place, warm)
+    sys.dont_write_bytecode = True  # of a module that is changed
+    for name in reference["imported"]:
+        with suppress(ImportError):  # some packages make modules that cannot be imported by their names
+            import_module(name)
+    own = sorted(name for name in reference["imported"] if name.startswith("tasks."))
+    import_module("tasks.machine.sources").digest(*own)  # it keeps what it has read of each file
+    again = forked(place, warm)
     assert again is not None
     assert again["results"] == reference["results"], "warm stores give other bytes than cold ones"
-    for name in reference["modules"][options.part :: options.parts]:
-        print(
-            json.dumps(tried(name, code, place, warm=warm, reference=reference["results"], most=options.most)),
-            flush=True,
-        )
+    graph = build_graph("tasks", cache_dir=None, exclude_type_checking_imports=True)
+    for name in own:
+        anew = [name, *graph.find_downstream_modules(name)]
+        facts = tried(name, code, place, warm=warm, reference=reference["results"], anew=anew, most=options.most)
+        print(json.dumps(facts), flush=True)
 
 
-def forget_code() -> None:
-    """Let the next import of the project's code read it again."""
-    for name in [name for name in sys.modules if name.split(".")[0] == "tasks"]:
-        del sys.modules[name]
+def forget(names: Iterable[str]) -> None:
+    """Let the next import of these modules read them again."""
+    for name in names:
+        package, _, own = name.rpartition(".")
+        sys.modules.pop(name, None)
+        if package in sys.modules:
+            vars(sys.modules[package]).pop(own, None)  # else `from package import own` finds it there
 
 
-def tried(name: str, code: Path, place: Path, *, warm: Path, reference: dict[str, str], most: int) -> dict[str, Any]:
+def tried(
+    name: str, code: Path, place: Path, *, warm: Path, reference: dict[str, str], anew: list[str], most: int
+) -> dict[str, Any]:
     """Change a module until a result changes, at most `most` times; a change that cannot run is none."""
     path = code / f"{name.replace('.', '/')}.py"
     path = path if path.is_file() else path.with_suffix("") / "__init__.py"
@@ -104,14 +102,14 @@ def tried(name: str, code: Path, place: Path, *, warm: Path, reference: dict[str
     try:
         for mutant in mutants(source):
             path.write_text(mutant, "utf-8")
-            cold = forked(code, place, None, changed=name)
+            cold = forked(place, None, anew=anew)
             if cold is None:
                 continue
             facts["tried"] += 1
             if cold["results"] != reference:
                 kept = warm.with_name("kept")
                 shutil.copytree(warm, kept)
-                after = forked(code, place, kept, changed=name)
+                after = forked(place, kept, anew=anew)
                 shutil.rmtree(kept)
                 facts |= {"touches": True, "stale": after is None or after["results"] != cold["results"]}
                 break
@@ -183,12 +181,9 @@ def put_images(folder: Path) -> None:
 
 
 def forked(
-    code: Path, place: Path, stores: Path | None, *, is_first: bool = False, changed: str = ""
+    place: Path, stores: Path | None, *, is_first: bool = False, anew: Iterable[str] = ()
 ) -> dict[str, Any] | None:
-    """Run `work` with the project's code from `code` in a fork; None where it fails. Without `stores` they are cold.
-
-    The module `changed` has other code than when this process began.
-    """
+    """Run `work` in a fork that imports the modules `anew` again; None where it fails. No `stores`: they are cold."""
     own = place.with_name("own")
     shutil.rmtree(own, ignore_errors=True)
     reading, writing = os.pipe()
@@ -200,8 +195,7 @@ def forked(
             gc.freeze()  # no fork looks through the objects of the modules that it has for garbage
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, 2)
-            if is_first or changed in READERS:
-                forget_code()
+            forget(anew)
             content = json.dumps(work(place, stores or own / "stores", out=own / "out", is_first=is_first))
             with os.fdopen(writing, "w") as pipe:
                 pipe.write(content)
@@ -302,7 +296,7 @@ def work(place: Path, stores: Path, *, out: Path, is_first: bool) -> dict[str, A
     )  # fmt: skip
     answers = [asked.models["candidate"]["label"], asked.altered["flipped"]["label"]]
     results["answers"] = sha256(np.concatenate(answers).tobytes()).hexdigest()
-    return {"results": results, "modules": sorted(name for name in sys.modules if name.startswith("tasks."))}
+    return {"results": results, "imported": list(sys.modules)}
 
 
 if __name__ == "__main__":

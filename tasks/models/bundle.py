@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from io import BufferedReader
 from pathlib import Path
@@ -261,11 +261,15 @@ def nodes(backbone: Backbone) -> list[str]:
     Maps are averaged over their positions, then all outputs are concatenated. The names are those that
     `torchvision.models.feature_extraction.create_feature_extractor` takes.
     """
-    if backbone.sources:
-        return list(backbone.sources)
-    _, names = get_graph_node_names(backbone.network, suppress_diff_warning=True)
-    before = names[: names.index(classification_layer(build_network_outline(backbone.architecture)))]
-    return [before[-1]]
+    return list(backbone.sources) or [_node_before_the_classes(backbone.architecture)]
+
+
+@cache
+def _node_before_the_classes(architecture: str) -> str:
+    """Return the part of torchvision's network whose output its last layer takes."""
+    network = build_network_outline(architecture)
+    _, names = get_graph_node_names(network, suppress_diff_warning=True)
+    return names[names.index(classification_layer(network)) - 1]
 
 
 def versions(backbone: Backbone | Encoder) -> dict[str, str]:

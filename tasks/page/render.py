@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,17 @@ def render_alone(folder: Path, name: str, content: dict[str, Any]) -> str:
 
 
 def _rendered(folder: Path, name: str, content: dict[str, Any], *, style: str, script: str) -> str:
+    policy = (
+        f"default-src 'none'; script-src {_source(script)}; style-src {_source(style)}; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    page = _environment(folder).get_template(name)
+    return page.render(content, style=Markup(style), script=Markup(script), policy=policy)  # noqa: S704  files of ours
+
+
+@cache
+def _environment(folder: Path) -> jinja2.Environment:
+    """Return what reads the templates of a folder. It keeps what it compiled: that takes longer than a page."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
         autoescape=True,
@@ -44,12 +56,7 @@ def _rendered(folder: Path, name: str, content: dict[str, Any], *, style: str, s
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "allow_nan": False, "separators": (",", ":")}
-    policy = (
-        f"default-src 'none'; script-src {_source(script)}; style-src {_source(style)}; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    page = environment.get_template(name)
-    return page.render(content, style=Markup(style), script=Markup(script), policy=policy)  # noqa: S704  files of ours
+    return environment
 
 
 def _source(text: str) -> str:

@@ -73,7 +73,7 @@ def test_what_lands_starts_a_run_of_a_worker_of_the_pool_and_postgres_keeps_the_
     (workspace / "data/batches.yaml").write_text("batches: []\n", "utf-8")
     (landing / "first/_COMPLETE").touch()
     # the server's address alone: a worker knows no database
-    environment = server.environment | {"GRAFTLINE_LANDING": str(landing)}
+    environment = server.environment | {"GRAFTLINE_LANDING": str(landing), "PREFECT_WORKER_QUERY_SECONDS": "1"}
     del environment["PREFECT_API_DATABASE_CONNECTION_URL"]
     for command in (["prefect", "work-pool", "create", "--type", "process", "graftline"], ["flows.deploy"]):
         run_module(*command, cwd=workspace, env=environment)

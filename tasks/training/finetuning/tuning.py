@@ -148,7 +148,7 @@ def fine_tune(
     is_bf16 = chosen.precision == "bf16"
     options = for_modality(options, modality_of(model.backbone))
     blocks = unfrozen_blocks(model, options.unfreeze)
-    cut = boundary_of(model, options.unfreeze)
+    cut = boundary_of(model, options.unfreeze, blocks=blocks)
     model.to(chosen.device)  # before it is shared: to move a buffer makes another
     if chosen.device == "cuda":
         model.to(memory_format=torch.channels_last)  # as cuDNN computes bf16
@@ -232,7 +232,7 @@ def fine_tune(
     judged = {HEAD: judge_on_val(trained)}
     history = fit(
         trained, options, targets=targets, names=list(model.targets), seed=seed, is_bf16=is_bf16,
-        groups=make_groups(model, options, epochs=epochs), minibatches=train, num_minibatches=total,
+        groups=make_groups(model, options, blocks=blocks, epochs=epochs), minibatches=train, num_minibatches=total,
         val_minibatches=val, alignment=alignment, contrast=Contrast(targets=classes) if refit else None,
         keeper=keeper, show=show,
     )  # fmt: skip

@@ -78,21 +78,26 @@ def unfrozen_blocks(model: Classifier, last: Literal["all"] | int) -> list[nn.Mo
     return blocks if last == "all" else blocks[:last]
 
 
-def boundary_of(model: Classifier, last: Literal["all"] | int) -> Boundary | int | None:
+def boundary_of(
+    model: Classifier, last: Literal["all"] | int, *, blocks: list[nn.ModuleList] | None = None
+) -> Boundary | int | None:
     """Return the boundary between the frozen and the trained part; None where nothing is frozen.
 
-    Of an encoder it is the number of its first trained layer. Raises ValueError as `unfrozen_blocks` does.
+    Of an encoder it is the number of its first trained layer. `blocks` are those that `unfrozen_blocks` returned, if it
+    was asked before. Raises ValueError as it does.
     """
     if last == "all":
         return None
-    trained = unfrozen_blocks(model, last)
+    trained = unfrozen_blocks(model, last) if blocks is None else blocks
     if isinstance(model.backbone, Encoder):
         return len(all_blocks(model)) - len(trained)
     return find_boundary(model.backbone, trained)
 
 
-def make_groups(model: Classifier, options: UnfreezingOptions, *, epochs: int) -> list[Group]:
-    """Return the head's group, then one a block, from the output to the input.
+def make_groups(
+    model: Classifier, options: UnfreezingOptions, *, blocks: list[nn.ModuleList], epochs: int
+) -> list[Group]:
+    """Return the head's group, then one an unfrozen block, from the output to the input.
 
     The rate of a block is `learning_rate_decay` times that of the block behind it (discriminative rates, Howard & Ruder
     2018). With "all", parameters outside of blocks train as the first block does. Of blocks with adapters (see
@@ -100,7 +105,6 @@ def make_groups(model: Classifier, options: UnfreezingOptions, *, epochs: int) -
     """
     heads, decay = list(model.heads.parameters()), options.weight_decay
     groups = [Group(parameters=heads, learning_rate=options.head_learning_rate, weight_decay=decay)]
-    blocks = unfrozen_blocks(model, options.unfreeze)
     parameters = [adapter_parameters(block) for block in blocks]
     if not any(parameters):
         parameters = [list(block.parameters()) for block in blocks]

@@ -1,6 +1,7 @@
 import os
 import re
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -37,6 +38,19 @@ def boundary_of(backbone, count=2):
     return boundary
 
 
+@pytest.fixture(scope="module")
+def cut(backbone):
+    """The boundary before the last `count` blocks, and an embedder up to it."""
+
+    @cache
+    def build(count, precision):
+        boundary = boundary_of(backbone, count)
+        chosen = plan(replace(AUTO, device="cpu", precision=precision, minibatch_size=4))
+        return boundary, Embedder(backbone, chosen, boundary=boundary)
+
+    return build
+
+
 @pytest.fixture
 def rows(tmp_path, picture):
     """Rows of pictures in a batch, of some seeds."""
@@ -54,7 +68,7 @@ def rows(tmp_path, picture):
 
 
 @pytest.fixture
-def open_activations(tmp_path, backbone, rows):
+def open_activations(tmp_path, backbone, cut, rows):
     """A function that opens the activations of images; the first images are for training.
 
     `computed` is the number of views that went through the network.
@@ -73,11 +87,10 @@ def open_activations(tmp_path, backbone, rows):
         **limits,
     ):
         samples = Samples(rows(seeds), raw=tmp_path / "raw", decode=decode_sample)
-        boundary = boundary_of(backbone, count)
-        chosen = plan(replace(AUTO, device="cpu", precision=precision, minibatch_size=4))
+        boundary, embedder = cut(count, precision)
         made = Activations(
             samples,
-            embedder=Embedder(backbone, chosen, boundary=boundary),
+            embedder=embedder,
             boundary=boundary,
             backbone=backbone.fingerprint(),
             views=AugmentedViews(augmentation=Augmentation(**MUCH | limits), seed=seed),

@@ -119,13 +119,18 @@ def answers_of(model, images=None):
     return Answerer(model, device="cpu").answer(pixels() if images is None else images)
 
 
-@pytest.mark.parametrize("chosen", [(None, LABEL), (ANGLE, LABEL), (BOTH, LABEL), (BOTH, BOTH), (None, BOTH)])
-def test_assembled_model_answers_each_target_as_its_training_did_after_a_bundle_too(tmp_path, chosen):
-    """Each training is a model of its own seed here."""
-    by_target = dict(zip(BOTH, chosen, strict=True))
+@pytest.fixture(scope="module")
+def trained():
+    """The weights and the answers of each training, which is a model of its own seed here."""
     models = {names: new_model(seed) for seed, names in enumerate((None, BOTH, ANGLE, LABEL))}
+    return {names: (own.state_dict(), answers_of(own)) for names, own in models.items()}
+
+
+@pytest.mark.parametrize("chosen", [(None, LABEL), (ANGLE, LABEL), (BOTH, LABEL), (BOTH, BOTH), (None, BOTH)])
+def test_assembled_model_answers_each_target_as_its_training_did_after_a_bundle_too(tmp_path, trained, chosen):
+    by_target = dict(zip(BOTH, chosen, strict=True))
     model = new_model(9)
-    weights = {names: own.state_dict() for names, own in models.items()}
+    weights = {names: own for names, (own, _) in trained.items()}
     assemble(model, weights, by_target, build_backbone=lambda: new_model(7).backbone)
     assert len(model.all_trunks()) == len(set(chosen))
     assert model.trunk_of["label"] == (0 if len(set(chosen)) == 1 else 1)
@@ -133,7 +138,7 @@ def test_assembled_model_answers_each_target_as_its_training_did_after_a_bundle_
     for assembled in (model, load_bundle(tmp_path)[0]):
         found = answers_of(assembled)
         for name, names in by_target.items():
-            assert np.array_equal(found[name], answers_of(models[names])[name])
+            assert np.array_equal(found[name], trained[names][1][name])
 
 
 # with pictures

@@ -31,7 +31,7 @@ def groups_of(model, *, unfreeze=2, is_gradual=False, epochs=8, learning_rate_de
         learning_rate_decay=learning_rate_decay,
         weight_decay=0.1,
     )
-    return make_groups(model, options, epochs=epochs)
+    return make_groups(model, options, blocks=unfrozen_blocks(model, options.unfreeze), epochs=epochs)
 
 
 def names(model, group):

@@ -45,27 +45,27 @@ def choose(plain: Space, domains: Domains, base: Fit, *, seed: int) -> Verdict:
     """Return the method for a target without labels.
 
     1. The classifier of domains sees nothing, and the predicted classes' shares have not moved: `source`.
-    2. It sees nothing (any more) once the sources are resampled to the shares that expectation maximisation finds: only
-       the shares moved, `label_shift`.
-    3. What it sees is moderate: `infomax_as_is`, or `source` for few samples.
-    4. What it sees is strong: `infomax`.
+    2. The shares have moved, and it sees nothing (any more) once the sources are resampled to those that expectation
+       maximisation finds: nothing else moved, `label_shift`.
+    3. It sees something at one of these shares alone: `source`.
+    4. What it sees is moderate: `infomax_as_is`, or `source` for few samples.
+    5. What it sees is strong: `infomax`.
     """
     seen = tell_apart(plain.train, plain.target, seed=seed)
     logits = plain.target @ base.layer[0].T + base.layer[1]
     is_seen = can_tell(seen)
-    if not is_seen:
-        p_value = histogram_p_value(likeliest(base.val_logits), likeliest(logits), num_classes=len(domains.classes))
-        if p_value >= SIGNIFICANCE:
-            return Verdict(method="source", reason="a classifier cannot tell the domains apart", seen=seen)
+    p_value = histogram_p_value(likeliest(base.val_logits), likeliest(logits), num_classes=len(domains.classes))
+    have_shares_moved = p_value < SIGNIFICANCE
+    if not is_seen and not have_shares_moved:
+        return Verdict(method="source", reason="a classifier cannot tell the domains apart", seen=seen)
     shares = estimate_shares(calibrated(base, logits), domains.shares)
     kept = resampled(domains.labels, shares / domains.shares, seed=seed)
     rest = tell_apart(plain.train[kept], plain.target, seed=seed)
     verdict = partial(Verdict, seen=seen, rest=rest, shares=shares)
-    if not can_tell(rest):
+    if have_shares_moved and not can_tell(rest):
         return verdict(method="label_shift", reason="the domains differ by their classes' shares alone")
-    if not is_seen:
-        reason = "the predicted classes' shares moved, and not they alone, but too little is seen to undo it"
-        return verdict(method="source", reason=reason)
+    if not (is_seen and can_tell(rest)):
+        return verdict(method="source", reason="something moved, but too little of it is seen to undo it")
     if rest.auc >= STRONG_AUC:
         return verdict(method="infomax", reason="the domains are far apart")
     if len(plain.target) < MODERATE_SAMPLES:

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
-from scipy.linalg.blas import ssyrk
 
 from tasks.targets.number import HUBER_WIDTH, NumberLoss
 from tasks.training.heads.rows import Array, Chunk, StandardRows
@@ -21,7 +20,7 @@ SETTLED = 1e-4  # standard deviations, of the fit to any row
 class Gram:
     """The products of the standardised rows, whose mean is 0, over n: (dim, dim), or (n, n) of few rows.
 
-    It has the upper triangle, in float64: the products of a chunk are in float32, and their sums in float64.
+    They are in float64: the products of a chunk are in float32, and their sums in float64.
     The rows keep it, so it does not keep them: a circle would stay in memory until the garbage collector runs.
     """
 
@@ -32,15 +31,16 @@ class Gram:
             whole = self.few.astype(np.float64)
             self.products = whole @ whole.T / rows.num
             return
-        self.products = np.zeros((rows.dim, rows.dim), order="F")
+        self.products = np.zeros((rows.dim, rows.dim))
         for product in rows.map(lambda chunk: own_products(chunk.vectors)):
             self.products += product
         self.products /= rows.num
 
     def factor(self, l2: float) -> tuple[Array, bool]:
-        matrix = self.products.copy(order="F")
+        matrix = self.products.copy()
         matrix[np.diag_indices_from(matrix)] += l2
-        factor, is_lower = cho_factor(matrix, overwrite_a=True, check_finite=False)
+        # LAPACK reads by columns, and the matrix is symmetric: its transpose needs no copy
+        factor, is_lower = cho_factor(matrix.T, overwrite_a=True, check_finite=False)
         return factor, is_lower
 
     def right_side(self, rows: StandardRows, numbers: Array) -> Array:
@@ -105,5 +105,9 @@ def vectors_of(chunk: Chunk) -> NDArray[np.float32]:
 
 
 def own_products(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the upper triangle of the products (dim, dim) of the features of vectors (k, dim)."""
-    return np.asarray(ssyrk(1.0, vectors.T))
+    """Return the products (dim, dim) of the features of vectors (k, dim).
+
+    numpy sees that both factors are one array, and computes half of the products (BLAS's syrk). It lets other threads
+    run meanwhile, and scipy's wrapper of syrk does not.
+    """
+    return vectors.T @ vectors

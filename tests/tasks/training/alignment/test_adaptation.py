@@ -53,6 +53,15 @@ def test_a_moderate_shift_is_undone_carefully_and_with_few_samples_not_at_all(nu
     assert accuracy(found.head, vectors, labels) >= accuracy(found.source_only, vectors, labels)
 
 
+def test_shares_that_nothing_says_have_moved_stay():
+    """The classifier sees too little once the sources have the estimated shares; the answers moved by chance."""
+    problem, _ = domains(num=50, seed=33, move=0.35)
+    found = adapt(problem, asked(), seed=0)
+    assert found.head.facts["separation"]["z"] > 3 > found.head.facts["separation_at_shares"]["z"]
+    assert found.head.method == "source"
+    assert found.changed == 0
+
+
 @pytest.mark.parametrize(
     "options",
     [

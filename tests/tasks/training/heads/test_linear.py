@@ -104,6 +104,15 @@ def test_number_is_learned_as_scikit_learn_learns_it(n, l2):
     assert target.values(logits(layer(target, numbers, l2, vectors=vectors), vectors)) == pytest.approx(expected, 1e-4)
 
 
+def test_no_bit_of_the_head_for_a_number_depends_on_the_number_of_cores():
+    vectors, scores = problem(n=4000)
+    target = NUMBER.standardised(scores[:, 0])
+    one, three = (
+        layer(target, scores[:, 0], 0.01, rows=StandardRows(vectors, num_threads=num_threads)) for num_threads in (1, 3)
+    )
+    assert one[0].tobytes() + one[1].tobytes() == three[0].tobytes() + three[1].tobytes()
+
+
 def test_robust_head_has_the_least_objective_and_hardly_moves_for_numbers_far_off():
     numbers = SCORES[:, 0].copy()
     numbers[:10] = 1000

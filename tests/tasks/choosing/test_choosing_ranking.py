@@ -65,7 +65,7 @@ def test_candidates_that_differ_in_the_power_the_decoding_or_the_library_have_ot
 
 
 def test_page_draws_every_backbone_and_escapes_what_it_shows(candidate):
-    candidates = [candidate(0, 95, 10, name="<script>x</script>"), candidate(1, 80, 400), candidate(2, 80, 300)]
+    candidates = [candidate(1, 95, 10, name="<script>x</script>"), candidate(0, 80, 400), candidate(2, 80, 300)]
     left_out = [{"name": "a & b", "reason": "<i>missing</i>"}]
     text = page(
         candidates, recommend(candidates), left_out=left_out, num_samples=100, accept="graftline choose --accept"

@@ -13,6 +13,8 @@ from typing import Any
 
 from flows.workspace.redaction import in_a_line
 
+INTERRUPTED = 130  # the exit status after Ctrl-C, as shells have it
+
 
 def main(words: list[str] | None = None) -> None:
     arguments = parser().parse_args(words)
@@ -21,6 +23,9 @@ def main(words: list[str] | None = None) -> None:
 
     try:
         sys.exit(run(arguments.accept))
+    except KeyboardInterrupt:
+        sys.stderr.write("\nstopped: the ranking before stays; the same command starts again with the vectors it has\n")
+        sys.exit(INTERRUPTED)
     except (OSError, ValueError, DvcError) as error:
         sys.exit(f"error: {in_a_line(error)}")
 

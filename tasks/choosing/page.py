@@ -8,9 +8,11 @@ from typing import Any
 from tasks.choosing.ranking import SCORES, Candidate, Recommendation, front, ranked
 from tasks.page.render import render_alone
 from tasks.page.scatter import ticks
+from tasks.page.wording import figure
 
 TEMPLATE = Path(__file__).parent / "template"
-WIDTH, HEIGHT = 520, 280  # px of the picture
+WIDTH, HEIGHT = 340, 220  # px of the picture
+CLOSE = 14  # px: the ranks of dots that are closer stand side by side
 WORDS = {"probe": "Linear probe", "knn": "Nearest neighbours", "logme": "LogME", "h_score": "H-score"}
 
 
@@ -32,6 +34,7 @@ def page(
         "picture": picture(candidates),
         "recommended": recommendation.candidate.name,
         "why": recommendation.why,
+        "is_in_params": recommendation.candidate.number == 0,
         "left_out": left_out,
         "num_samples": num_samples,
         "accept": accept,
@@ -40,7 +43,7 @@ def page(
 
 
 def picture(candidates: Sequence[Candidate]) -> dict[str, Any]:
-    """Return the dots, the line of the front and the ticks of a drawing of WIDTH x HEIGHT.
+    """Return the dots, their labels, the line of the front and the ticks of a drawing of WIDTH x HEIGHT.
 
     The horizontal axis is the time of a sample in ms, on a scale of logarithms; the vertical one is the score.
     """
@@ -55,18 +58,30 @@ def picture(candidates: Sequence[Candidate]) -> dict[str, Any]:
     best = front(candidates)
     is_best = {one.number for one in best}
     ends = sorted({left, (left + right) / 2, right})
+    places = [(one, *place(one)) for one in ranked(candidates)]
     return {
         "width": WIDTH,
         "height": HEIGHT,
-        "dots": [
-            {"x": x, "y": y, "rank": rank, "name": one.name, "is_best": one.number in is_best}
-            for rank, one in enumerate(ranked(candidates), start=1)
-            for x, y in [place(one)]
-        ],
+        "dots": [{"x": x, "y": y, "name": one.name, "is_best": one.number in is_best} for one, x, y in places],
+        "labels": labels([(x, y) for _, x, y in places]),
         "front": " ".join(f"{x:.1f},{y:.1f}" for x, y in map(place, best)),
-        "across": [{"at": WIDTH * (end - left) / (right - left), "text": f"{10**end:.2g} ms"} for end in ends],
+        "across": [
+            {"at": WIDTH * (end - left) / (right - left), "text": f"{figure(10**end, digits=2)} ms"} for end in ends
+        ],
         "up": [{"at": HEIGHT * (top - value) / (top - bottom), "text": f"{value:.4g}"} for value in ticks(bottom, top)],
     }
+
+
+def labels(places: Sequence[tuple[float, float]]) -> list[dict[str, Any]]:
+    """Return the ranks to write beside dots, which lie as they are ranked; close ones share a label."""
+    written: list[dict[str, Any]] = []
+    for rank, (x, y) in enumerate(places, start=1):
+        near = next((one for one in written if abs(one["x"] - x) < CLOSE and abs(one["y"] - y) < CLOSE), None)
+        if near is None:
+            written.append({"x": x, "y": y, "text": str(rank)})
+        else:
+            near["text"] += f", {rank}"
+    return written
 
 
 def widened(low: float, high: float, *, least: float) -> tuple[float, float]:

@@ -1,5 +1,6 @@
 """Draw the samples on which backbones are ranked: labelled ones of train and val, in the shares of their classes."""
 
+import hashlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -17,13 +18,16 @@ def draw(manifest: pd.DataFrame, targets: Mapping[str, Target], *, max_samples: 
     """Return at most `max_samples` rows of the manifest; held-out samples are never among them.
 
     Of a group, such as the pictures of one patient, and of equal samples one is drawn: the others would answer for it.
+    Where samples are added, most of those that were drawn before are drawn again, so that their vectors are kept.
     Several targets share the number. A class has LEAST_EACH samples where it has so many, even beyond its share.
 
     Raises:
         ValueError: no sample of train or val has a label.
     """
     rows = manifest[manifest["split"].isin(TRAINING)]
-    rows = rows.iloc[np.random.default_rng(seed).permutation(len(rows))].drop_duplicates("sample_id")
+    rows = rows.drop_duplicates("sample_id")
+    order = [hashlib.sha256(f"{seed}:{sample_id}".encode()).digest() for sample_id in rows["sample_id"]]
+    rows = rows.iloc[sorted(range(len(rows)), key=order.__getitem__)]
     if "group" in rows and "group" not in targets:
         rows = rows[rows["group"].isna() | ~rows["group"].duplicated()]
     chosen = np.zeros(len(rows), bool)

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from flows.choose import write
+from flows.choose import main, write
 from flows.workspace.parameters import PARAMS
 
 
@@ -57,3 +57,14 @@ def test_accepting_before_ranking_or_a_rank_that_is_not_there_is_refused(choice,
         write(choice, 3)
     with pytest.raises(ValueError, match="run `graftline choose` first"):
         write(workspace / "data/elsewhere", 0)
+
+
+def test_interrupted_ranking_ends_in_one_line(monkeypatch, capsys):
+    def stop(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("flows.choose.run", stop)
+    with pytest.raises(SystemExit) as exited:
+        main([])
+    assert exited.value.code == 130
+    assert capsys.readouterr().err.startswith("\nstopped: the ranking before stays")

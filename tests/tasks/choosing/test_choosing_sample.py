@@ -53,6 +53,12 @@ def test_draw_is_the_same_for_a_seed(manifest):
     assert not one["path"].equals(other["path"])
 
 
+def test_most_of_the_sample_is_drawn_again_after_new_data(manifest):
+    before = manifest[manifest.index % 10 != 3]
+    one, more = (set(draw(rows, TARGETS, max_samples=60, seed=0)["sample_id"]) for rows in (before, manifest))
+    assert len(one & more) >= 48
+
+
 def test_several_targets_share_the_number_and_a_number_is_drawn_over_its_range(manifest):
     manifest["angle"] = [None if row % 3 == 0 else str(row) for row in range(300)]
     drawn = draw(manifest, TARGETS | {"angle": Number()}, max_samples=80, seed=0)

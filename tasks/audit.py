@@ -1,10 +1,12 @@
-"""Manifest, embeddings and hashes in; the near-duplicates between train or val and held-out, and their limits, out.
+"""Manifest, embeddings and hashes in; leaks between train or val and held-out, and the health of the data, out.
 
-Of texts it also counts what the encoder could not read.
+Leaks leave training. What the health says is for people: labels that are probably wrong, outliers, classes that are
+confused, groups that are answered worse, and how each new batch differs. Of texts it counts what no encoder read.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +14,43 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tasks.data.admission.drift import label_drift
 from tasks.data.admission.splits import small_classes
+from tasks.data.health.batch_drift import drawn
+from tasks.data.health.components import Components
+from tasks.data.health.confusions import confusions
 from tasks.data.health.hashes import read_hashes, read_marks
+from tasks.data.health.label_errors import LabelErrors, find_label_errors
 from tasks.data.health.leaks import COLUMNS, LEAKED, LEAKS
 from tasks.data.health.marks import count_marks, warn_of_marks
 from tasks.data.health.near_duplicates import Pairs, Side, find_twins
+from tasks.data.health.new_batches import drift_of_batches
+from tasks.data.health.options import HealthOptions
+from tasks.data.health.outliers import distances_from_train, far_out
+from tasks.data.health.suspects import COLUMNS as COLUMNS_OF_SUSPECTS
+from tasks.data.health.suspects import HEALTH, KINDS, SUSPECTS, far_samples, weak_groups, wrong_labels
 from tasks.data.health.twin_limits import TwinLimits, set_limits
+from tasks.data.health.weak_slices import weak_slices
 from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import TRAINING, read_manifest
 from tasks.data.manifest.tables import write_text_table
-from tasks.data.vectors.embeddings import read_embeddings
+from tasks.data.vectors.embeddings import Embeddings, read_embeddings
 from tasks.machine.files import read_json, whole_folder, write_json
 from tasks.stage.main import main
 from tasks.stage.modality import Modality, room
 from tasks.stage.params import AuditParams
+from tasks.targets.classes import Classes
 from tasks.targets.kinds import targets_of
 from tasks.targets.target import Target
+from tasks.training.heads.discriminant import out_of_fold
+from tasks.training.heads.rows import StandardRows
+from tasks.training.heads.sharing import folds_of
 
 logger = logging.getLogger("graftline")
+
+LEAST_LABELS = 50  # of train, for a head to say which are wrong
+MOST_NUMBERS = 2**26  # log-probabilities of a target: samples x classes, which lie in memory
+ROWS_AT_ONCE = 4096
 
 
 def run(
@@ -40,10 +61,16 @@ def run(
     hashes: Path,
     batches: Path,
     out: Path,
+    health: Path,
     audit: AuditParams,
     modality: Modality,
+    seed: int,
 ) -> None:
-    """Find what leaked between training and the held-out set, and what of the texts no encoder read."""
+    """Find what leaked between training and the held-out set, and what a person may want to look at.
+
+    Args:
+        health: the folder of the suspects and of what is said about the data
+    """
     names = read_batches(batches)
     manifest = read_manifest(manifests, names)
     vectors = read_embeddings(embeddings, names, num_samples=len(manifest))
@@ -85,6 +112,18 @@ def run(
             "only %.0f %% of altered copies can be distinguished from other samples of this data: leaks may remain",
             100 * described["expected_recall"],
         )
+    stays = is_used & ~manifest["sample_id"].isin(leaks["sample_id"]).to_numpy()
+    suspects, findings = examine(
+        manifest, vectors, targets_of(read_json(classes)), names, audit, is_learned=stays, seed=seed
+    )
+    with whole_folder(health) as folder:
+        write_text_table(folder / SUSPECTS, suspects)
+        write_json(folder / HEALTH, findings)
+    counts = [f"{count:,} {KINDS[kind]}" for kind, count in findings["num_suspects"].items() if count]
+    logger.info("to look at: %s", "; ".join(counts) or "nothing")
+    for batch in findings["batches"].values():
+        if batch["drift"]:
+            logger.info(batch["drift"]["text"])
 
 
 def table(manifest: pd.DataFrame, pairs: Pairs, *, ours: NDArray[np.intp], theirs: NDArray[np.intp]) -> pd.DataFrame:
@@ -137,6 +176,86 @@ def count(leaks: pd.DataFrame, leaked: pd.DataFrame, batch: str) -> dict[str, in
         "val": int((splits == "val").sum()),
         "heldout": int((leaked["batch"] == batch).sum()),
     }
+
+
+def examine(
+    manifest: pd.DataFrame,
+    vectors: Embeddings,
+    targets: Mapping[str, Target],
+    names: Sequence[str],
+    options: HealthOptions,
+    *,
+    is_learned: NDArray[np.bool_],
+    seed: int,
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return the suspects, and what is said about the data.
+
+    Args:
+        vectors: (n, dim) of the manifest's samples.
+        names: the batches, in their order.
+        is_learned: (n,) whether a sample of train or val stays in training.
+    """
+    train = np.flatnonzero(is_learned)
+    distances = distances_from_train(vectors, train, seed=seed)
+    tables = [] if distances is None else [far_samples(manifest, distances, limit=far_out(distances, train))]
+    confused, weak = {}, {}
+    for name, target in targets.items():
+        judged = judge_labels(manifest, vectors, name, target, is_learned=is_learned)
+        if judged is None:
+            continue
+        rows, labels, found = judged
+        tables.append(wrong_labels(manifest, rows, name, target.names, found))
+        confused[name] = confusions(labels, found.log_probabilities, names=target.names)
+        is_wrong = found.log_probabilities.argmax(axis=1) != labels
+        components = Components.of(vectors[drawn(rows, seed=seed)])
+        slices = weak_slices(
+            np.concatenate([components.project(part) for part in chunks(vectors, rows)]), is_wrong,
+            significance=options.significance, seed=seed,
+        )  # fmt: skip
+        table, weak[name] = weak_groups(manifest, rows, name, slices, error=is_wrong.mean())
+        tables.append(table)
+    suspects = pd.concat([table for table in tables if len(table)] or [pd.DataFrame(columns=COLUMNS_OF_SUSPECTS)])
+    counts = suspects["kind"].value_counts()
+    known = {name: target for name, target in targets.items() if name in manifest}
+    shifts = label_drift(manifest, targets=known, significance=options.significance)
+    return suspects.groupby("kind", sort=False).head(options.max_suspects), {
+        "num_suspects": {kind: int(counts.get(kind, 0)) for kind in KINDS},
+        "confusions": confused,
+        "weak_slices": weak,
+        "batches": drift_of_batches(manifest, vectors, known, names, shifts, options, seed=seed),
+        "min_new": options.min_new,
+    }
+
+
+def chunks(vectors: Embeddings, rows: NDArray[np.intp]) -> Iterator[NDArray[np.float32]]:
+    """Yield the vectors of some rows, ROWS_AT_ONCE at a time."""
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        yield vectors[rows[start : start + ROWS_AT_ONCE]]
+
+
+def judge_labels(
+    manifest: pd.DataFrame, vectors: Embeddings, name: str, target: Target, *, is_learned: NDArray[np.bool_]
+) -> tuple[NDArray[np.intp], NDArray[np.int64], LabelErrors] | None:
+    """Return the rows (k,) that have a label of a target, their labels (k,), and what is thought of these.
+
+    The labels of held-out samples are judged, and nothing is learned from them. None where labels are too few, or are
+    no classes.
+    """
+    if not isinstance(target, Classes) or name not in manifest:
+        return None
+    truths = target.encode(manifest[name])
+    rows = np.flatnonzero(target.has_label(truths))
+    labels, learns = truths[rows], is_learned[rows]
+    if learns.sum() < LEAST_LABELS or len(np.unique(labels[learns])) < 2:
+        return None
+    if len(rows) * len(target.names) > MOST_NUMBERS:
+        logger.info("target %s has too many classes and labels for a search for wrong ones", name)
+        return None
+    groups = manifest["group"].fillna(manifest["sample_id"]) if "group" in manifest else manifest["sample_id"]
+    folds = folds_of(groups.iloc[rows].astype(str))
+    standard = StandardRows(vectors.part(rows))
+    judge = partial(out_of_fold, standard, labels, folds, num_classes=len(target.names))
+    return rows, labels, find_label_errors(labels, lambda kept: judge(learns=kept & learns))
 
 
 if __name__ == "__main__":

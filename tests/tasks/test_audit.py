@@ -13,7 +13,10 @@ from tasks.images.copy_hash import HASHES_SHAPE
 from tasks.machine.files import write_json
 from tasks.stage.params import AuditParams
 
-PARAMS = AuditParams(recall=0.99, max_false_alarms=0.001, max_cut=0.1, max_unknown=0.05)
+PARAMS = AuditParams(
+    recall=0.99, max_false_alarms=0.001, max_cut=0.1, max_unknown=0.05, max_suspects=1000, significance=0.01,
+    min_drift=0.33, min_new=0.1,
+)  # fmt: skip
 PER_BATCH = 100  # samples: 60 train, 15 val, 25 held out
 
 
@@ -82,7 +85,9 @@ class Data:
             hashes=self.folder / "hashes",
             batches=self.folder / "batches.yaml",
             out=self.folder / out,
+            health=self.folder / "health",
             audit=params,
+            seed=0,
         )
         found = json.loads((self.folder / out / "audit.json").read_text("utf-8"))
         return read_leaks(self.folder / out / LEAKS), read_leaks(self.folder / out / LEAKED), found

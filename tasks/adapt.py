@@ -210,7 +210,7 @@ def fit_unlike(
         "a sample is unlike the trained ones beyond a distance of %.3f from %s of them; so are %g %% of samples of val",
         limit, f"{len(neighbourhood.references):,}", 100 * level,
     )  # fmt: skip
-    return Unlike.of(neighbourhood, limit=limit, level=level)
+    return Unlike.of(neighbourhood.mean, neighbourhood.references, limit=limit, level=level)
 
 
 def save_adapted(

@@ -20,13 +20,13 @@ from tasks.data.health.batch_drift import drawn
 from tasks.data.health.components import Components
 from tasks.data.health.confusions import confusions
 from tasks.data.health.hashes import read_hashes, read_marks
-from tasks.data.health.label_errors import LabelErrors, find_label_errors
+from tasks.data.health.label_errors import LabelErrors, find_label_errors, with_votes
 from tasks.data.health.leaks import COLUMNS, LEAKED, LEAKS
 from tasks.data.health.marks import count_marks, warn_of_marks
 from tasks.data.health.near_duplicates import Pairs, Side, find_twins
+from tasks.data.health.neighbours import Neighbours, far_out, find_neighbours
 from tasks.data.health.new_batches import drift_of_batches
 from tasks.data.health.options import HealthOptions
-from tasks.data.health.outliers import distances_from_train, far_out
 from tasks.data.health.suspects import COLUMNS as COLUMNS_OF_SUSPECTS
 from tasks.data.health.suspects import HEALTH, KINDS, SUSPECTS, far_samples, weak_groups, wrong_labels
 from tasks.data.health.twin_limits import TwinLimits, set_limits
@@ -39,12 +39,12 @@ from tasks.machine.files import read_json, whole_folder, write_json
 from tasks.stage.main import main
 from tasks.stage.modality import Modality, room
 from tasks.stage.params import AuditParams
-from tasks.targets.classes import Classes
+from tasks.targets.classes import MISSING, Classes
 from tasks.targets.kinds import targets_of
 from tasks.targets.target import Target
-from tasks.training.heads.discriminant import out_of_fold
+from tasks.training.discriminant import out_of_fold
+from tasks.training.heads.folds import folds_of
 from tasks.training.heads.rows import StandardRows
-from tasks.training.heads.sharing import folds_of
 
 logger = logging.getLogger("graftline")
 
@@ -196,11 +196,11 @@ def examine(
         is_learned: (n,) whether a sample of train or val stays in training.
     """
     train = np.flatnonzero(is_learned)
-    distances = distances_from_train(vectors, train, seed=seed)
-    tables = [] if distances is None else [far_samples(manifest, distances, limit=far_out(distances, train))]
+    near = find_neighbours(vectors, train, seed=seed)
+    tables = [far_samples(manifest, near.distances, limit=far_out(near.distances[train]))] if near else []
     confused, weak = {}, {}
     for name, target in targets.items():
-        judged = judge_labels(manifest, vectors, name, target, is_learned=is_learned)
+        judged = judge_labels(manifest, vectors, name, target, near, is_learned=is_learned)
         if judged is None:
             continue
         rows, labels, found = judged
@@ -234,14 +234,15 @@ def chunks(vectors: Embeddings, rows: NDArray[np.intp]) -> Iterator[NDArray[np.f
 
 
 def judge_labels(
-    manifest: pd.DataFrame, vectors: Embeddings, name: str, target: Target, *, is_learned: NDArray[np.bool_]
-) -> tuple[NDArray[np.intp], NDArray[np.int64], LabelErrors] | None:
+    manifest: pd.DataFrame, vectors: Embeddings, name: str, target: Target, near: Neighbours | None, *,
+    is_learned: NDArray[np.bool_],
+) -> tuple[NDArray[np.intp], NDArray[np.int64], LabelErrors] | None:  # fmt: skip
     """Return the rows (k,) that have a label of a target, their labels (k,), and what is thought of these.
 
     The labels of held-out samples are judged, and nothing is learned from them. None where labels are too few, or are
     no classes.
     """
-    if not isinstance(target, Classes) or name not in manifest:
+    if not isinstance(target, Classes) or name not in manifest or near is None:
         return None
     truths = target.encode(manifest[name])
     rows = np.flatnonzero(target.has_label(truths))
@@ -254,8 +255,14 @@ def judge_labels(
     groups = manifest["group"].fillna(manifest["sample_id"]) if "group" in manifest else manifest["sample_id"]
     folds = folds_of(groups.iloc[rows].astype(str))
     standard = StandardRows(vectors.part(rows))
-    judge = partial(out_of_fold, standard, labels, folds, num_classes=len(target.names))
-    return rows, labels, find_label_errors(labels, lambda kept: judge(learns=kept & learns))
+    by_head = partial(out_of_fold, standard, labels, folds, num_classes=len(target.names))
+
+    def judge(kept: NDArray[np.bool_]) -> NDArray[np.float64]:
+        said = np.full(len(manifest), MISSING)
+        said[rows[kept]] = labels[kept]
+        return with_votes(by_head(learns=kept & learns), said[near.rows[rows]])
+
+    return rows, labels, find_label_errors(labels, judge)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The part of a bundle that finds samples unlike anything the model was trained on. See `tasks.data.health.unlike`."""
+"""The part of a bundle that finds samples unlike anything the model was trained on."""
 
 from typing import Self
 
@@ -7,13 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tasks.data.health.unlike import Neighbourhood
-
 
 class Unlike(nn.Module):
     """Holds the training vectors of the first trunk that are kept, and the limit beyond which a sample is unlike them.
 
-    It has no part in the forward pass. `level` is the share of samples like the trained ones that are beyond the limit.
+    It has no part in the forward pass: `tasks.prediction.unlike` asks it. See `tasks.data.health.unlike` for the mean
+    and the references. `level` is the share of samples like the trained ones that are beyond the limit.
     """
 
     mean: Tensor  # (dim,)
@@ -28,17 +27,12 @@ class Unlike(nn.Module):
         self.register_buffer("limit", torch.zeros(()))
 
     @classmethod
-    def of(cls, neighbourhood: Neighbourhood, *, limit: float, level: float) -> Self:
-        """Return the detector of a neighbourhood and a limit."""
-        num, dim = neighbourhood.references.shape
-        made = cls(num, dim=dim, level=level)
-        made.mean.copy_(torch.from_numpy(neighbourhood.mean))
-        made.references.copy_(torch.from_numpy(neighbourhood.references))
+    def of(
+        cls, mean: NDArray[np.float32], references: NDArray[np.float16], *, limit: float, level: float
+    ) -> Self:  # fmt: skip
+        """Return it with a mean (dim,), references (num_references, dim), a limit and its level."""
+        made = cls(*references.shape[:1], dim=references.shape[1], level=level)
+        made.mean.copy_(torch.from_numpy(mean))
+        made.references.copy_(torch.from_numpy(references))
         made.limit.fill_(limit)
         return made
-
-    def finds(self, vectors: NDArray[np.float16]) -> NDArray[np.bool_]:
-        """Return (n,) which of the first trunk's vectors (n, dim) are unlike those that the model was trained on."""
-        neighbourhood = Neighbourhood(mean=self.mean.cpu().numpy(), references=self.references.cpu().numpy())
-        found: NDArray[np.bool_] = neighbourhood.distances(vectors) > np.float32(self.limit.item())
-        return found

@@ -21,6 +21,7 @@ from tasks.prediction.answers import Answerer, TargetAnswers
 from tasks.prediction.domains import NUM_TOLD, of_named, of_told
 from tasks.prediction.inputs import Input
 from tasks.prediction.reading import Reading
+from tasks.prediction.unlike import find_unlike
 from tasks.targets.head import SparseRow
 from tasks.targets.target import Target
 
@@ -77,7 +78,7 @@ def answer_stream(
         _check_finite(answers, decoded, targets=own.targets)
         remarks = decoded.remarks
         if own.unlike and decoded.places:
-            found = own.unlike.finds(vectors[0]).tolist()
+            found = find_unlike(own.unlike, vectors[0]).tolist()
             remarks = [remark | {UNLIKE: is_unlike} for remark, is_unlike in zip(remarks, found, strict=True)]
         yield Answers(
             inputs=decoded.inputs, sample_ids=decoded.sample_ids, places=decoded.places, remarks=remarks,

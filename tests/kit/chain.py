@@ -59,7 +59,8 @@ class Chain:
             "embeddings": data / "embeddings", "audit": data / "audit", "store": data / "store",
             "backbone": data / "backbone", "head": data / "head", "trained": data / "trained",
             "candidate": data / "candidate",
-            "validated": data / "validated", "training": data / "training", "evaluation": data / "evaluation", "health": data / "health",
+            "validated": data / "validated", "training": data / "training", "evaluation": data / "evaluation",
+            "health": data / "health",
             "regression": data / "regression", "adaptation": data / "adaptation",
         }  # fmt: skip
 

@@ -1,8 +1,8 @@
 """How far the samples of a batch are from those before it: a classifier's area under the curve, and its p-value.
 
 A linear classifier tells the two apart from principal components and their squares ("Revisiting classifier two-sample
-tests", Lopez-Paz and Oquab 2017; "Failing loudly", Rabanser et al. 2019). Each half of the samples is judged by what the
-other half taught. It is fitted by least squares, so that hundreds of permutations of who is of the batch cost one
+tests", Lopez-Paz and Oquab 2017; "Failing loudly", Rabanser et al. 2019). Each half of the samples is judged by what
+the other half taught. It is fitted by least squares, so that hundreds of permutations of who is of the batch cost one
 product of matrices: the p-value is that of the permutation test (Phipson and Smyth 2010), which includes the fitting.
 
 The effect size is 2 x AUC - 1, Cliff's delta of the classifier's scores: by how much more often a sample of the batch

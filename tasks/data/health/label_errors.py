@@ -1,6 +1,9 @@
 """Find labels that are probably wrong, by confident learning ("Confident learning: estimating uncertainty in dataset
 labels", Northcutt et al. 2021).
 
+What is said of a sample is the geometric mean of what a head says that did not learn from it, and of the votes of its
+nearest training samples: each sees errors that the other does not.
+
 A class has a threshold: the mean probability that samples with its label have of it. A label is suspected where another
 class is at or above its threshold, and is likelier than the label: the off-diagonal entries of the confident joint.
 """
@@ -12,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+SMOOTHING = 1.0  # votes that are spread over all classes
 Judge = Callable[[NDArray[np.bool_]], Array]  # the samples (n,) that may be learned from -> log-probabilities (n, c)
 
 
@@ -20,7 +24,7 @@ class LabelErrors:
     """What is thought of the label of each of n samples.
 
     is_suspected: (n,) whether it is probably wrong.
-    score: (n,) 0 to 1, how sure that is: half of 1 + the probability of the likeliest other class - that of the label.
+    score: (n,) 0 to 1, how sure that is: 1 - the probability of the label.
     likeliest: (n,) the likeliest other class.
     log_probabilities: (n, num_classes), out of fold.
     """
@@ -58,7 +62,23 @@ def suspect(labels: NDArray[np.int64], log_probabilities: Array) -> LabelErrors:
     is_suspected = (above.max(axis=1, initial=-1.0) > own) & (others[every, likeliest] > own)
     return LabelErrors(
         is_suspected=is_suspected,
-        score=(1 + others[every, likeliest] - own) / 2,
+        score=1 - own,
         likeliest=likeliest.astype(np.int64),
         log_probabilities=log_probabilities,
     )
+
+
+def with_votes(log_probabilities: Array, votes: NDArray[np.int64]) -> Array:
+    """Return log-probabilities (n, num_classes), joined with the votes (n, k) of neighbours.
+
+    A vote is a class, in 0..num_classes-1, or below 0 where a neighbour has no label that counts.
+    """
+    num, num_classes = log_probabilities.shape
+    counts = np.full((num, num_classes), SMOOTHING / num_classes)
+    for column in votes.T:
+        has_voted = column >= 0
+        counts[has_voted, column[has_voted]] += 1
+    joined = (log_probabilities + np.log(counts)) / 2  # up to a constant of each row
+    joined -= joined.max(axis=1, keepdims=True)
+    joined -= np.log(np.exp(joined).sum(axis=1, keepdims=True))
+    return joined

@@ -31,11 +31,11 @@ def drift_of_batches(
     """Return the number of samples of each batch, and how the newest ones differ from the data before them.
 
     Args:
+        targets: those that the manifest has a column of.
         names: the batches, in their order.
         shifts: how far the labels of each batch are from those before it, as `admission.drift.label_drift` says.
     """
     place = manifest["batch"].map({name: number for number, name in enumerate(names)}).to_numpy()
-    known = {name: target for name, target in targets.items() if name in manifest}
     batches: dict[str, Any] = {}
     for number, name in enumerate(names):
         before, own = np.flatnonzero(place < number), np.flatnonzero(place == number)
@@ -46,7 +46,7 @@ def drift_of_batches(
         if compared is None:
             continue
         labels = {row["target"]: row for row in shifts[shifts["batch"] == name].to_dict("records")}
-        moved = classes_that_moved(manifest, vectors, before, own, known, seed=seed)
+        moved = classes_that_moved(manifest, vectors, before, own, targets, seed=seed)
         is_different = compared.p_value <= options.significance and compared.effect >= options.min_drift
         is_shifted = any(row["significant_distance"] >= options.min_drift for row in labels.values())
         batches[name]["drift"] = {

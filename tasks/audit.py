@@ -25,7 +25,7 @@ from tasks.data.health.leaks import COLUMNS, LEAKED, LEAKS
 from tasks.data.health.marks import count_marks, warn_of_marks
 from tasks.data.health.near_duplicates import Pairs, Side, find_twins
 from tasks.data.health.neighbours import Neighbours, far_out, find_neighbours
-from tasks.data.health.new_batches import drift_of_batches
+from tasks.data.health.new_batches import NUM_BATCHES, drift_of_batches
 from tasks.data.health.options import HealthOptions
 from tasks.data.health.suspects import COLUMNS as COLUMNS_OF_SUSPECTS
 from tasks.data.health.suspects import HEALTH, KINDS, SUSPECTS, far_samples, weak_groups, wrong_labels
@@ -205,8 +205,10 @@ def examine(
             continue
         rows, labels, found = judged
         tables.append(wrong_labels(manifest, rows, name, target.names, found))
-        confused[name] = confusions(labels, found.log_probabilities, names=target.names)
-        is_wrong = found.log_probabilities.argmax(axis=1) != labels
+        taught = is_learned[rows]
+        rows, labels, said = rows[taught], labels[taught], found.log_probabilities[taught]
+        confused[name] = confusions(labels, said, names=target.names)
+        is_wrong = said.argmax(axis=1) != labels
         components = Components.of(vectors[drawn(rows, seed=seed)])
         slices = weak_slices(
             np.concatenate([components.project(part) for part in chunks(vectors, rows)]), is_wrong,
@@ -223,6 +225,7 @@ def examine(
         "confusions": confused,
         "weak_slices": weak,
         "batches": drift_of_batches(manifest, vectors, known, names, shifts, options, seed=seed),
+        "num_compared": NUM_BATCHES,
         "min_new": options.min_new,
     }
 
@@ -260,9 +263,9 @@ def judge_labels(
     def judge(kept: NDArray[np.bool_]) -> NDArray[np.float64]:
         said = np.full(len(manifest), MISSING)
         said[rows[kept]] = labels[kept]
-        return with_votes(by_head(learns=kept & learns), said[near.rows[rows]])
+        return with_votes(by_head(learns=kept), said[near.rows[rows]])
 
-    return rows, labels, find_label_errors(labels, judge)
+    return rows, labels, find_label_errors(labels, judge, learns=learns)
 
 
 if __name__ == "__main__":

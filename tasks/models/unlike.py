@@ -11,28 +11,24 @@ from torch import Tensor, nn
 class Unlike(nn.Module):
     """Holds the training vectors of the first trunk that are kept, and the limit beyond which a sample is unlike them.
 
-    It has no part in the forward pass: `tasks.prediction.unlike` asks it. See `tasks.data.health.unlike` for the mean
-    and the references. `level` is the share of samples like the trained ones that are beyond the limit.
+    It has no part in the forward pass: `tasks.prediction.unlike` asks it. The references are directions, as
+    `tasks.data.health.unlike` makes them. `level` is the share of samples like the trained ones that are beyond the
+    limit.
     """
 
-    mean: Tensor  # (dim,)
     references: Tensor  # (num_references, dim) float16
     limit: Tensor  # ()
 
     def __init__(self, num_references: int, *, dim: int, level: float) -> None:
         super().__init__()
         self.level = level
-        self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("references", torch.zeros(num_references, dim, dtype=torch.float16))
         self.register_buffer("limit", torch.zeros(()))
 
     @classmethod
-    def of(
-        cls, mean: NDArray[np.float32], references: NDArray[np.float16], *, limit: float, level: float
-    ) -> Self:  # fmt: skip
-        """Return it with a mean (dim,), references (num_references, dim), a limit and its level."""
-        made = cls(*references.shape[:1], dim=references.shape[1], level=level)
-        made.mean.copy_(torch.from_numpy(mean))
+    def of(cls, references: NDArray[np.float16], *, limit: float, level: float) -> Self:
+        """Return it with references (num_references, dim), a limit and its level."""
+        made = cls(len(references), dim=references.shape[1], level=level)
         made.references.copy_(torch.from_numpy(references))
         made.limit.fill_(limit)
         return made

@@ -35,25 +35,30 @@ class LabelErrors:
     log_probabilities: Array
 
 
-def find_label_errors(labels: NDArray[np.int64], judge: Judge) -> LabelErrors:
+def find_label_errors(
+    labels: NDArray[np.int64], judge: Judge, *, learns: NDArray[np.bool_] | None = None
+) -> LabelErrors:  # fmt: skip
     """Return what is thought of the labels (n,), in 0..num_classes-1.
 
     They are judged twice: the second time nothing is learned from the labels that the first time suspected.
 
     Args:
         judge: gives each sample's log-probabilities by a classifier that did not learn from it.
+        learns: (n,) the samples that are learned from, and that set the thresholds; None is all.
     """
-    first = suspect(labels, judge(np.ones(len(labels), bool)))
-    return suspect(labels, judge(~first.is_suspected)) if first.is_suspected.any() else first
+    learned = np.ones(len(labels), bool) if learns is None else learns
+    first = suspect(labels, judge(learned), learned)
+    is_sound = learned & ~first.is_suspected
+    return suspect(labels, judge(is_sound), learned) if first.is_suspected.any() else first
 
 
-def suspect(labels: NDArray[np.int64], log_probabilities: Array) -> LabelErrors:
-    """Return what log-probabilities (n, num_classes) say of the labels."""
+def suspect(labels: NDArray[np.int64], log_probabilities: Array, learned: NDArray[np.bool_]) -> LabelErrors:
+    """Return what log-probabilities (n, num_classes) say of the labels, by the thresholds of the learned ones (n,)."""
     every = np.arange(len(labels))
     probabilities = np.exp(log_probabilities)
     own = probabilities[every, labels]
-    counts = np.bincount(labels, minlength=probabilities.shape[1])
-    sums = np.bincount(labels, weights=own, minlength=probabilities.shape[1])
+    counts = np.bincount(labels[learned], minlength=probabilities.shape[1])
+    sums = np.bincount(labels[learned], weights=own[learned], minlength=probabilities.shape[1])
     thresholds = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
     others = probabilities.copy()
     others[every, labels] = -1.0

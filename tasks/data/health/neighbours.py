@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from tasks.data.health.unlike import NEIGHBOURS, units
+from tasks.data.health.unlike import NEIGHBOURS, directions
 from tasks.data.vectors.embeddings import Embeddings
 from tasks.machine.cores import spread
 
@@ -39,20 +39,19 @@ def find_neighbours(vectors: Embeddings, train: NDArray[np.intp], *, seed: int) 
     if len(train) < LEAST_SAMPLES:
         return None
     drawn = np.sort(np.random.default_rng(seed).permutation(train)[:MOST_REFERENCES])
-    mean = vectors[drawn].mean(axis=0, dtype=np.float64).astype(np.float32)
-    references = units(vectors[drawn], mean)
+    references = directions(vectors[drawn])
     starts = range(0, len(vectors), ROWS_AT_ONCE)
     with threadpool_limits(1):  # each core works on other rows
-        parts = list(spread(starts, partial(_nearest, vectors, drawn, references, mean)))
+        parts = list(spread(starts, partial(_nearest, vectors, drawn, references)))
     rows, cosines = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Neighbours(rows=rows, cosines=cosines)
 
 
 def _nearest(
-    vectors: Embeddings, drawn: NDArray[np.intp], references: NDArray[np.float32], mean: NDArray[np.float32], start: int
+    vectors: Embeddings, drawn: NDArray[np.intp], references: NDArray[np.float32], start: int
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     rows = np.arange(start, min(start + ROWS_AT_ONCE, len(vectors)))
-    cosines = units(vectors[rows], mean) @ references.T
+    cosines = directions(vectors[rows]) @ references.T
     places = np.minimum(np.searchsorted(drawn, rows), len(drawn) - 1)
     is_own = drawn[places] == rows
     cosines[np.flatnonzero(is_own), places[is_own]] = -2  # a sample is no neighbour of its own

@@ -26,9 +26,10 @@ from tasks.data.health.marks import count_marks, warn_of_marks
 from tasks.data.health.near_duplicates import Pairs, Side, find_twins
 from tasks.data.health.neighbours import Neighbours, far_out, find_neighbours
 from tasks.data.health.new_batches import NUM_BATCHES, drift_of_batches
+from tasks.data.health.odd_sizes import odd_sizes
 from tasks.data.health.options import HealthOptions
 from tasks.data.health.suspects import COLUMNS as COLUMNS_OF_SUSPECTS
-from tasks.data.health.suspects import HEALTH, KINDS, SUSPECTS, far_samples, weak_groups, wrong_labels
+from tasks.data.health.suspects import HEALTH, KINDS, SUSPECTS, far_samples, suspects_of, weak_groups, wrong_labels
 from tasks.data.health.twin_limits import TwinLimits, set_limits
 from tasks.data.health.weak_slices import weak_slices
 from tasks.data.manifest.batches import read_batches
@@ -198,6 +199,8 @@ def examine(
     train = np.flatnonzero(is_learned)
     near = find_neighbours(vectors, train, seed=seed)
     tables = [far_samples(manifest, near.distances, limit=far_out(near.distances[train]))] if near else []
+    odd, scores, said = odd_sizes(manifest)
+    tables.append(suspects_of(manifest, odd, kind="odd_size", score=scores, detail=said))
     confused, weak = {}, {}
     for name, target in targets.items():
         judged = judge_labels(manifest, vectors, name, target, near, is_learned=is_learned)
@@ -206,9 +209,9 @@ def examine(
         rows, labels, found = judged
         tables.append(wrong_labels(manifest, rows, name, target.names, found))
         taught = is_learned[rows]
-        rows, labels, said = rows[taught], labels[taught], found.log_probabilities[taught]
-        confused[name] = confusions(labels, said, names=target.names)
-        is_wrong = said.argmax(axis=1) != labels
+        rows, labels, answers = rows[taught], labels[taught], found.log_probabilities[taught]
+        confused[name] = confusions(labels, answers, names=target.names)
+        is_wrong = answers.argmax(axis=1) != labels
         components = Components.of(vectors[drawn(rows, seed=seed)])
         slices = weak_slices(
             np.concatenate([components.project(part) for part in chunks(vectors, rows)]), is_wrong,

@@ -28,6 +28,7 @@ from tasks.data.health.neighbours import Neighbours, far_out, find_neighbours
 from tasks.data.health.new_batches import NUM_BATCHES, drift_of_batches
 from tasks.data.health.odd_sizes import odd_sizes
 from tasks.data.health.options import HealthOptions
+from tasks.data.health.pictures import bad_pictures
 from tasks.data.health.suspects import COLUMNS as COLUMNS_OF_SUSPECTS
 from tasks.data.health.suspects import HEALTH, KINDS, SUSPECTS, far_samples, suspects_of, weak_groups, wrong_labels
 from tasks.data.health.twin_limits import TwinLimits, set_limits
@@ -86,14 +87,15 @@ def run(
     leaked = table(manifest, twins.right.swapped(), ours=np.flatnonzero(is_heldout), theirs=np.flatnonzero(is_used))
     check_something_is_left(manifest, leaks, targets_of(read_json(classes)))
     marks = {batch: own for batch in names if (own := read_marks(hashes, batch)) is not None}
-    warnings = list(warn_of_marks({batch: count_marks(own) for batch, own in marks.items()}, audit)) if marks else []
+    of_texts = marks if modality == "text" else {}
+    warnings = list(warn_of_marks({batch: count_marks(own) for batch, own in of_texts.items()}, audit))
     described = describe(limits, num_probes=probes.cosines.size, num_used=len(used.vectors))
     summary = {
         "limits": described,
         "batches": {batch: count(leaks, leaked, batch) for batch in names},
         "num_leaks": len(leaks),
         "num_leaked": len(leaked),
-        "marks": count_marks(np.concatenate(list(marks.values()))) if marks else None,
+        "marks": count_marks(np.concatenate(list(of_texts.values()))) if of_texts else None,
         "warnings": warnings,
     }
     with whole_folder(out) as folder:
@@ -115,8 +117,9 @@ def run(
         )
     stays = is_used & ~manifest["sample_id"].isin(leaks["sample_id"]).to_numpy()
     suspects, findings = examine(
-        manifest, vectors, targets_of(read_json(classes)), names, audit, is_learned=stays, seed=seed
-    )
+        manifest, vectors, targets_of(read_json(classes)), names, audit, is_learned=stays, seed=seed,
+        marks=np.concatenate(list(marks.values())) if modality == "images" and len(marks) == len(names) else None,
+    )  # fmt: skip
     with whole_folder(health) as folder:
         write_text_table(folder / SUSPECTS, suspects)
         write_json(folder / HEALTH, findings)
@@ -187,6 +190,7 @@ def examine(
     options: HealthOptions,
     *,
     is_learned: NDArray[np.bool_],
+    marks: NDArray[np.uint8] | None,
     seed: int,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the suspects, and what is said about the data.
@@ -195,12 +199,13 @@ def examine(
         vectors: (n, dim) of the manifest's samples.
         names: the batches, in their order.
         is_learned: (n,) whether a sample of train or val stays in training.
+        marks: (n, 2) of images; None for texts.
     """
     train = np.flatnonzero(is_learned)
     near = find_neighbours(vectors, train, seed=seed)
     tables = [far_samples(manifest, near.distances, limit=far_out(near.distances[train]))] if near else []
-    odd, scores, said = odd_sizes(manifest)
-    tables.append(suspects_of(manifest, odd, kind="odd_size", score=scores, detail=said))
+    odd = [("odd_size", *odd_sizes(manifest)), *(bad_pictures(marks) if marks is not None else ())]
+    tables += [suspects_of(manifest, rows, kind=kind, score=scores, detail=said) for kind, rows, scores, said in odd]
     confused, weak = {}, {}
     for name, target in targets.items():
         judged = judge_labels(manifest, vectors, name, target, near, is_learned=is_learned)

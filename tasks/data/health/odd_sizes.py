@@ -29,12 +29,16 @@ def odd_sizes(manifest: pd.DataFrame) -> tuple[NDArray[np.intp], NDArray[np.floa
         usual = f"{int(np.median(measures['length'])):,} characters"
     else:
         return np.empty(0, np.intp), np.empty(0), []
-    far = np.max([deviations(np.log(np.maximum(values, 1e-6))) for values in measures.values()], axis=0)
+    logarithms = (np.log(np.maximum(values, 1e-6)) for values in measures.values())
+    far = np.max([np.abs(deviations(own, least_spread=LEAST_SPREAD)) for own in logarithms], axis=0)
     rows = np.flatnonzero(far > FAR)
     return rows, np.minimum(far[rows] / MOST_SCORE, 1), [f"{said[row]}, where {usual} are usual" for row in rows]
 
 
-def deviations(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return how many robust standard deviations values (n,) are from their median: (n,)."""
-    apart: NDArray[np.float64] = np.abs(values - np.median(values))
-    return apart / max(NORMAL * float(np.median(apart)), LEAST_SPREAD)
+def deviations(values: NDArray[np.float64], *, least_spread: float) -> NDArray[np.float64]:
+    """Return how many robust standard deviations values (n,) are above their median, below 0 for those under it: (n,).
+
+    A standard deviation is at least `least_spread`.
+    """
+    apart: NDArray[np.float64] = values - np.median(values)
+    return apart / max(NORMAL * float(np.median(np.abs(apart))), least_spread)

@@ -21,6 +21,9 @@ KINDS = {
     "label_error": "labels that are probably wrong",
     "outlier": "samples of train or val that are far from all others",
     "unlike": "samples of the pool or held out that are far from those that are trained on",
+    "dark": "pictures that are nearly black",
+    "bright": "pictures that are nearly white",
+    "blurred": "pictures that are blurred",
     "odd_size": "samples of a size unlike that of the others",
     "weak_slice": "samples of groups that are answered worse than the others",
 }

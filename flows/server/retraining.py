@@ -26,7 +26,7 @@ from flows.server.plan import check_planned
 from flows.server.secrets import Secrets, take_secrets
 from flows.server.worth import NotWorthItError, check_worth
 from flows.sharing.publish import Publish, check_dvc_remote, check_publishable, commit_run, publish
-from flows.sharing.pulls import pull_missing, pull_outcome, pull_parts
+from flows.sharing.pulls import pull_health, pull_missing, pull_outcome, pull_parts
 from flows.workspace import paths
 from flows.workspace.batches import listed
 from flows.workspace.dvc import DvcError, Lines, lines_of
@@ -132,6 +132,8 @@ def reproduce(
         ran, failed, _ = bring_up_to_date("audit", is_partial=is_partial)
         if failed:
             raise DvcError(f"{ran[-1]}: {failed.message}")
+        if is_partial:
+            pull_health(log)
         if reason := check_worth():
             log(f"training is worth it: {reason}")
     ran, failed, failures = bring_up_to_date(is_partial=is_partial)

@@ -141,6 +141,5 @@ def quality(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     edges = sides - 4 * grey[1:-1, 1:-1]
     ratio = edges.var() / max(float(grey.var()), 1.0) if edges.size else 1.0
     power = np.clip(np.log10(max(float(ratio), 10**LEAST_SHARP)), LEAST_SHARP, MOST_SHARP)
-    return np.array(
-        [np.rint(brightness), np.rint(255 * (power - LEAST_SHARP) / (MOST_SHARP - LEAST_SHARP))], dtype=np.uint8
-    )
+    sharpness = 255 * (power - LEAST_SHARP) / (MOST_SHARP - LEAST_SHARP)
+    return np.rint([brightness, sharpness]).astype(np.uint8)

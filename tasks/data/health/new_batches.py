@@ -36,13 +36,13 @@ def drift_of_batches(
         shifts: how far the labels of each batch are from those before it, as `admission.drift.label_drift` says.
     """
     place = manifest["batch"].map({name: number for number, name in enumerate(names)}).to_numpy()
-    batches: dict[str, Any] = {}
-    for number, name in enumerate(names):
+    counts = np.bincount(place, minlength=len(names)).tolist()
+    batches: dict[str, Any] = {
+        name: {"num_samples": num, "drift": None} for name, num in zip(names, counts, strict=True)
+    }
+    for number, name in list(enumerate(names))[1:][-NUM_BATCHES:]:
         before, own = np.flatnonzero(place < number), np.flatnonzero(place == number)
-        compared = None
-        if number and number >= len(names) - NUM_BATCHES:
-            compared = compare(vectors, before, own, seed=seed)
-        batches[name] = {"num_samples": len(own), "num_before": len(before), "drift": None}
+        compared = compare(vectors, before, own, seed=seed)
         if compared is None:
             continue
         labels = {row["target"]: row for row in shifts[shifts["batch"] == name].to_dict("records")}

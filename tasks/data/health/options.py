@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tasks.machine.bounds import Count, Fraction, OpenFraction
+from tasks.machine.bounds import Count, Fraction, NotNegative, OpenFraction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,6 @@ class HealthOptions:
     """
 
     max_suspects: Count
-    min_new: Fraction
+    min_new: NotNegative
     min_drift: Fraction
     significance: OpenFraction

@@ -4,8 +4,9 @@ labels", Northcutt et al. 2021).
 What is said of a sample is the geometric mean of what a head says that did not learn from it, and of the votes of its
 nearest training samples: each sees errors that the other does not.
 
-A class has a threshold: the mean probability that samples with its label have of it. A label is suspected where another
-class is at or above its threshold, and is likelier than the label: the off-diagonal entries of the confident joint.
+A class has a threshold: the mean probability that samples with its label have of it, SURE at most. A label is suspected
+where another class is at or above its threshold, and is likelier than the label: the off-diagonal entries of the
+confident joint.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+SURE = 0.9  # where a class is surer of itself on average, a mean would leave out half of its wrong labels
 SMOOTHING = 1.0  # votes that are spread over all classes
 Judge = Callable[[NDArray[np.bool_]], Array]  # the samples (n,) that may be learned from -> log-probabilities (n, c)
 
@@ -59,7 +61,7 @@ def suspect(labels: NDArray[np.int64], log_probabilities: Array, learned: NDArra
     own = probabilities[every, labels]
     counts = np.bincount(labels[learned], minlength=probabilities.shape[1])
     sums = np.bincount(labels[learned], weights=own[learned], minlength=probabilities.shape[1])
-    thresholds = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
+    thresholds = np.where(counts > 0, np.minimum(sums / np.maximum(counts, 1), SURE), np.inf)
     others = probabilities.copy()
     others[every, labels] = -1.0
     likeliest = others.argmax(axis=1)

@@ -206,7 +206,8 @@ def examine(
     tables = [far_samples(manifest, near.distances, limit=far_out(near.distances[train]))] if near else []
     odd = [("odd_size", *odd_sizes(manifest)), *(bad_pictures(marks) if marks is not None else ())]
     tables += [suspects_of(manifest, rows, kind=kind, score=scores, detail=said) for kind, rows, scores, said in odd]
-    confused, weak = {}, {}
+    confused: dict[str, Any] = {}
+    weak: dict[str, Any] = {}
     for name, target in targets.items():
         judged = judge_labels(manifest, vectors, name, target, near, is_learned=is_learned)
         if judged is None:

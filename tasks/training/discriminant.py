@@ -75,7 +75,7 @@ def out_of_fold(
 
         found = np.concatenate(list(rows.map(logits)))
     temperature = fit_temperature(found[is_learned], labels[is_learned])
-    return log_probabilities(found / temperature)
+    return np.asarray(log_probabilities(found / temperature), dtype=np.float64)
 
 
 def _moments(vectors: NDArray[np.float32], labels: NDArray[np.int64], num_classes: int) -> Moments:

@@ -69,7 +69,7 @@ def drift(
     folds = generator.permutation(n + m) % 2
     with threadpool_limits(1):
         features = _features(np.concatenate([before, batch]))
-        areas = sum(_areas(features, sides_of, judged=folds == fold) for fold in (0, 1)) / 2
+        areas = np.mean([_areas(features, sides_of, judged=folds == fold) for fold in (0, 1)], axis=0)
     p_value = (1 + int((areas[1:] >= areas[0]).sum())) / (1 + num_permutations)
     return Drift(auc=float(areas[0]), p_value=p_value, num_before=n, num_batch=m)
 

@@ -78,7 +78,8 @@ def weak_groups(
 
     `error` is the share of wrong answers in all of the rows.
     """
-    tables, facts = [suspects_of(manifest, rows[:0], kind="weak_slice", score=np.empty(0), detail=[])], []
+    tables = [suspects_of(manifest, rows[:0], kind="weak_slice", score=np.empty(0), detail=[])]
+    facts: list[dict[str, Any]] = []
     for part in slices:
         own = rows[part.rows]
         text = (

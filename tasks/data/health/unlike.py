@@ -42,7 +42,8 @@ def distances(references: Vectors, vectors: Vectors) -> NDArray[np.float32]:
 def nearness(cosines: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the NEIGHBOURS-th largest of the cosines (…, r): (…)."""
     place = min(NEIGHBOURS, cosines.shape[-1])
-    return np.partition(cosines, -place, axis=-1)[..., -place]
+    nearest: NDArray[np.float32] = np.partition(cosines, -place, axis=-1)[..., -place]
+    return nearest
 
 
 def limit_of(known: NDArray[np.floating], *, level: float) -> float | None:

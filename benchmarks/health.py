@@ -3,9 +3,10 @@
 **Label errors.** Labels of public sets are planted wrong at random, 5 % and 20 % of them, on the vectors of a frozen
 backbone: scikit-learn's digits on the glyph backbone; sign-digits, the photographs of PACS and 3,000 images of CIFAR-10
 on ImageNet's SqueezeNet. `ap` is the average precision of the audit's ranking. The peer is cleanlab on the same
-vectors, as its documentation says to use it: scikit-learn's logistic regression in `cross_val_predict`, with and without
-standardised features, and self confidence or normalised margin; the best of the four counts. `share_right` is how often the audit's head answers with the
-label that was there before: where the head is often wrong, its errors hide the planted ones.
+vectors, as its documentation says to use it: scikit-learn's logistic regression in `cross_val_predict`, with and
+without standardised features, and self confidence or normalised margin; the best of the four counts. `share_right` is
+how often the audit's head answers with the label that was there before: where the head is often wrong, its errors hide
+the planted ones.
 
 **Cost.** The stage runs as DVC runs it, on 100,000 samples of two batches with 20 classes and 10,000 held-out ones. The
 vectors are made up.

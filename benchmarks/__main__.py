@@ -18,6 +18,7 @@ NAMES = (
     "firsthour",
     "gate",
     "head",
+    "health",
     "hostile",
     "house",
     "multitask",

@@ -60,7 +60,7 @@ NUM_SEEDS = 5
 LABELS = (1, 5, 10)  # of the target, a class
 HARM = -0.5  # points
 AUTO = AdaptOptions(
-    targets=[], method="auto", align="coral", weights="classifier", statistics="shared", min_unlabelled=20
+    targets=[], method="auto", align="coral", weights="classifier", statistics="shared", min_unlabelled=20, unlike=None
 )
 METHODS = {
     "auto": AUTO,

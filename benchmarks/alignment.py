@@ -57,8 +57,9 @@ CHANGES: dict[str, Any] = {"unfreeze": 2, "num_views": 1, "flip": True, "device"
 TARGET = "label"
 HEADS = ("general", "infomax")
 INFOMAX = AdaptOptions(
-    targets=[], method="infomax", align="coral", weights="classifier", min_unlabelled=20, statistics="shared"
-)
+    targets=[], method="infomax", align="coral", weights="classifier", min_unlabelled=20, statistics="shared",
+    unlike=None,
+)  # fmt: skip
 
 
 def main() -> None:

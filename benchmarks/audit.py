@@ -252,7 +252,9 @@ class PlantedSet:
             hashes=self.place / "hashes",
             batches=self.place / "batches.yaml",
             out=self.place / "audit",
+            health=self.place / "health",
             audit=self.params.audit,
+            seed=0,
         )
         described = json.loads((self.place / "audit" / "audit.json").read_text("utf-8"))
         return read_leaks(self.place / "audit" / LEAKS), described["limits"]
@@ -279,7 +281,7 @@ def time_stage(place: Path, *, num_used: int, params: Params) -> dict[str, Any]:
     """Return seconds and peak memory (MiB) of `python -m tasks.audit` on made-up samples, num_used x 10,000."""
     num_judge, num_twins, dim = 10_000, 1_000, 512
     make_samples(place, num_used=num_used, num_judge=num_judge, num_twins=num_twins, dim=dim)
-    paths = ("manifests", "embeddings", "hashes", "out")
+    paths = ("manifests", "embeddings", "hashes", "out", "health")
     arguments = [word for name in paths for word in (f"--{name}", str(place / name))]
     arguments += ["--batches", str(place / "batches.yaml"), "--classes", str(place / "classes.json")]
     load = os.getloadavg()[0]

@@ -47,6 +47,12 @@ def main() -> None:
         metavar="MINUTES",
         help="wait so long for another run in this workspace (default: 0)",
     )
+    parser.add_argument(
+        "--train",
+        choices=["always", "when_worth_it"],
+        default="always",
+        help="when_worth_it: train only where new batches are large or different enough (default: always)",
+    )
     parser.add_argument("--pull", action="store_true", help="in a clone without data, pull what the stages need")
     add_option(parser)
     arguments = vars(parser.parse_args())

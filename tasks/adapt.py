@@ -1,4 +1,7 @@
-"""The trained model and samples of other domains in; the candidate, with linear heads of these domains, out."""
+"""The trained model and samples of other domains in; the candidate, with linear heads of these domains, out.
+
+On request the candidate also gets what finds samples that are unlike anything it was trained on.
+"""
 
 import csv
 import logging
@@ -20,6 +23,7 @@ if TYPE_CHECKING:  # torch and pandas take seconds to import, and most projects 
     import pandas as pd
 
     from tasks.models.classifier import Classifier
+    from tasks.models.unlike import Unlike
     from tasks.prediction.trunk_vectors import TrunkVectors
     from tasks.training.alignment.adapted_domain import AdaptedDomain, Normalised, TargetSpace
     from tasks.training.alignment.domains import Vectors
@@ -31,6 +35,7 @@ logger = logging.getLogger("graftline")
 FACTS, UNLIKE = "adaptation.json", "unlike.csv"
 UNLIKE_COLUMNS = ("domain", "side", "batch", "path", "sample_id", "logit")
 TELLER_SAMPLES = 4000  # of each adapted domain that the teller learns from
+VAL_SAMPLES = 2000  # that set the limit of what is unlike; more would make it hardly surer
 
 
 def run(
@@ -50,7 +55,7 @@ def run(
 ) -> None:
     """Adapt the heads of classes to the target domains, by samples that are not held out.
 
-    Without a domain to adapt to, the candidate is the trained model, byte for byte.
+    Without a domain to adapt to, and without `adapt.unlike`, the candidate is the trained model, byte for byte.
 
     Args:
         trained: the bundle of the trained model
@@ -58,6 +63,7 @@ def run(
     """
     if not adapt.targets:
         logger.info("adapted to no domain: adapt.targets is empty")
+    if not adapt.targets and adapt.unlike is None:
         write_facts(facts, {})
         copy_model(trained, out)
         return
@@ -75,23 +81,25 @@ def run(
     is_used = (manifest["split"] != "heldout").to_numpy() & ~leaves_training(manifest, audit)
     rows = manifest[is_used].reset_index(drop=True)
     model, _ = load_bundle(trained)
-    sides = sides_of(rows, model, adapt)
-    if not sides:
-        write_facts(facts, {})
-        copy_model(trained, out)
-        return
+    sides = sides_of(rows, model, adapt) if adapt.targets else None
     decode, copy_hash = room(modality, "decode"), room(modality, "copy_hash")
     vectors = TrunkVectors(
         answerer=Answerer(model), embeddings=kept, rows=rows, numbers=is_used.nonzero()[0], raw=raw, store=store,
         read=decode.read, decode=decode.decode_sample, hash_of=copy_hash.copy_hashes,
         hashes_shape=copy_hash.HASHES_SHAPE, show=partial(progress, what="adapt", unit="minibatches"),
     )  # fmt: skip
-    spaces = spaces_of(model, vectors)
-    normalise = partial(normalised, model, vectors, sides) if can_normalise(model, adapt) else None
-    domains = {name: adapt_domain(name, sides, spaces, adapt, seed=seed, normalise=normalise) for name in sides.targets}
+    look = partial(vectors.of_trunk, 0)
+    domains: dict[str, AdaptedDomain] = {}
+    if sides:
+        spaces = spaces_of(model, vectors)
+        normalise = partial(normalised, model, vectors, sides) if can_normalise(model, adapt) else None
+        domains = {
+            name: adapt_domain(name, sides, spaces, adapt, seed=seed, normalise=normalise) for name in sides.targets
+        }
     write_facts(facts, domains)
-    if any(domain.layers for domain in domains.values()):
-        save_adapted(out, trained, domains, adapt, sides=sides, look=partial(vectors.of_trunk, 0))
+    unlike = None if adapt.unlike is None else fit_unlike(rows, look, level=adapt.unlike, seed=seed)
+    if unlike or any(domain.layers for domain in domains.values()):
+        save_adapted(out, trained, domains, adapt, sides=sides, look=look, unlike=unlike)
     else:
         copy_model(trained, out)
 
@@ -168,30 +176,73 @@ def normalised(model: "Classifier", vectors: "TrunkVectors", sides: "Sides", nam
     return statistics, spaces_of(model, replace(vectors, answerer=Answerer(own)))
 
 
+def fit_unlike(
+    rows: "pd.DataFrame", look: "Callable[[Positions], Vectors]", *, level: float, seed: int
+) -> "Unlike | None":  # fmt: skip
+    """Return what finds samples unlike those of train; None, with a warning in the log, where val is too small for it.
+
+    The weights did not learn from val, so that its samples are as far from train as new ones like them will be.
+    `look` is that of `save_adapted`.
+    """
+    import numpy as np
+
+    from tasks.data.health.unlike import MOST_REFERENCES, directions, distances, least_for, limit_of
+    from tasks.models.unlike import Unlike
+
+    generator = np.random.default_rng(seed)
+
+    def drawn(split: str, most: int) -> "Positions":
+        positions = np.flatnonzero(rows["split"] == split)
+        return np.sort(generator.permutation(positions)[:most])
+
+    val = drawn("val", VAL_SAMPLES)
+    if len(val) < least_for(level):
+        logger.warning(
+            "warning: val has %s samples, expected at least %s for adapt.unlike: %g, so that predict says of no sample "
+            "that it is unlike the trained ones: add samples, or raise adapt.unlike",
+            f"{len(val):,}", f"{least_for(level):,}", level,
+        )  # fmt: skip
+        return None
+    references = directions(look(drawn("train", MOST_REFERENCES))).astype(np.float16)
+    limit = limit_of(distances(references, look(val).astype(np.float16)), level=level)
+    assert limit is not None
+    logger.info(
+        "a sample is unlike the trained ones beyond a distance of %.3f from %s of them; so are %g %% of samples of val",
+        limit, f"{len(references):,}", 100 * level,
+    )  # fmt: skip
+    return Unlike.of(references, limit=limit, level=level)
+
+
 def save_adapted(
-    out: Path, trained: Path, domains: "Mapping[str, AdaptedDomain]", adapt: AdaptOptions, *, sides: "Sides",
-    look: "Callable[[Positions], Vectors]",
+    out: Path, trained: Path, domains: "Mapping[str, AdaptedDomain]", adapt: AdaptOptions, *, sides: "Sides | None",
+    look: "Callable[[Positions], Vectors]", unlike: "Unlike | None" = None,
 ) -> None:  # fmt: skip
     """Write the trained model with the heads of the domains, and the teller that tells the domains apart.
 
     Args:
         look: positions of the manifest's rows (k,) -> the vectors (k, dim) of the first trunk.
+        unlike: what finds samples that are unlike those of train.
     """
     from tasks.models.bundle import load_bundle, save_bundle
     from tasks.models.domains import AdaptedHeads
     from tasks.training.alignment.teller import fit_teller
 
     layers = {name: domain.layers for name, domain in sorted(domains.items()) if domain.layers}
-    teller = fit_teller(look(sides.sources), {name: look(sides.part_of(name, most=TELLER_SAMPLES)) for name in layers})
     model, lineage = load_bundle(trained)
-    statistics = {name: own for name in layers if (own := domains[name].statistics) is not None}
-    model.domains = AdaptedHeads.of(layers, teller, statistics)
-    methods = {
-        name: {target: domains[name].facts["targets"][target]["method"] for target in own}
-        for name, own in layers.items()
-    }
+    model.unlike = unlike
+    methods: dict[str, dict[str, str]] = {}
+    params = {name: value for name, value in asdict(adapt).items() if name != "unlike" or value is not None}
+    if layers:
+        assert sides
+        of_domains = {name: look(sides.part_of(name, most=TELLER_SAMPLES)) for name in layers}
+        statistics = {name: own for name in layers if (own := domains[name].statistics) is not None}
+        model.domains = AdaptedHeads.of(layers, fit_teller(look(sides.sources), of_domains), statistics)
+        methods = {
+            name: {target: domains[name].facts["targets"][target]["method"] for target in own}
+            for name, own in layers.items()
+        }
     with whole_folder(out) as folder:
-        save_bundle(folder, model, lineage=lineage | {"adapt": {"domains": methods, "params": asdict(adapt)}})
+        save_bundle(folder, model, lineage=lineage | {"adapt": {"domains": methods, "params": params}})
 
 
 def write_facts(out: Path, domains: "Mapping[str, AdaptedDomain]") -> None:

@@ -1,10 +1,12 @@
-"""Manifest, embeddings and hashes in; the near-duplicates between train or val and held-out, and their limits, out.
+"""Manifest, embeddings and hashes in; leaks between train or val and held-out, and the health of the data, out.
 
-Of texts it also counts what the encoder could not read.
+Leaks leave training. What the health says is for people: labels that are probably wrong, outliers, classes that are
+confused, groups that are answered worse, and how each new batch differs. Of texts it counts what no encoder read.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +14,45 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tasks.data.admission.drift import label_drift
 from tasks.data.admission.splits import small_classes
+from tasks.data.health.batch_drift import drawn
+from tasks.data.health.components import Components
+from tasks.data.health.confusions import confusions
 from tasks.data.health.hashes import read_hashes, read_marks
+from tasks.data.health.label_errors import LabelErrors, find_label_errors, with_votes
 from tasks.data.health.leaks import COLUMNS, LEAKED, LEAKS
 from tasks.data.health.marks import count_marks, warn_of_marks
 from tasks.data.health.near_duplicates import Pairs, Side, find_twins
+from tasks.data.health.neighbours import Neighbours, far_out, find_neighbours
+from tasks.data.health.new_batches import NUM_BATCHES, drift_of_batches
+from tasks.data.health.odd_sizes import odd_sizes
+from tasks.data.health.options import HealthOptions
+from tasks.data.health.pictures import bad_pictures
+from tasks.data.health.suspects import COLUMNS as COLUMNS_OF_SUSPECTS
+from tasks.data.health.suspects import HEALTH, KINDS, SUSPECTS, far_samples, suspects_of, weak_groups, wrong_labels
 from tasks.data.health.twin_limits import TwinLimits, set_limits
+from tasks.data.health.weak_slices import weak_slices
 from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import TRAINING, read_manifest
 from tasks.data.manifest.tables import write_text_table
-from tasks.data.vectors.embeddings import read_embeddings
+from tasks.data.vectors.embeddings import Embeddings, read_embeddings
 from tasks.machine.files import read_json, whole_folder, write_json
 from tasks.stage.main import main
 from tasks.stage.modality import Modality, room
 from tasks.stage.params import AuditParams
+from tasks.targets.classes import MISSING, Classes
 from tasks.targets.kinds import targets_of
 from tasks.targets.target import Target
+from tasks.training.discriminant import out_of_fold
+from tasks.training.heads.folds import folds_of
+from tasks.training.heads.rows import StandardRows
 
 logger = logging.getLogger("graftline")
+
+LEAST_LABELS = 50  # of train, for a head to say which are wrong
+MOST_NUMBERS = 2**26  # log-probabilities of a target: samples x classes, which lie in memory
+ROWS_AT_ONCE = 4096
 
 
 def run(
@@ -40,10 +63,16 @@ def run(
     hashes: Path,
     batches: Path,
     out: Path,
+    health: Path,
     audit: AuditParams,
     modality: Modality,
+    seed: int,
 ) -> None:
-    """Find what leaked between training and the held-out set, and what of the texts no encoder read."""
+    """Find what leaked between training and the held-out set, and what a person may want to look at.
+
+    Args:
+        health: the folder of the suspects and of what is said about the data
+    """
     names = read_batches(batches)
     manifest = read_manifest(manifests, names)
     vectors = read_embeddings(embeddings, names, num_samples=len(manifest))
@@ -58,14 +87,15 @@ def run(
     leaked = table(manifest, twins.right.swapped(), ours=np.flatnonzero(is_heldout), theirs=np.flatnonzero(is_used))
     check_something_is_left(manifest, leaks, targets_of(read_json(classes)))
     marks = {batch: own for batch in names if (own := read_marks(hashes, batch)) is not None}
-    warnings = list(warn_of_marks({batch: count_marks(own) for batch, own in marks.items()}, audit)) if marks else []
+    of_texts = marks if modality == "text" else {}
+    warnings = list(warn_of_marks({batch: count_marks(own) for batch, own in of_texts.items()}, audit))
     described = describe(limits, num_probes=probes.cosines.size, num_used=len(used.vectors))
     summary = {
         "limits": described,
         "batches": {batch: count(leaks, leaked, batch) for batch in names},
         "num_leaks": len(leaks),
         "num_leaked": len(leaked),
-        "marks": count_marks(np.concatenate(list(marks.values()))) if marks else None,
+        "marks": count_marks(np.concatenate(list(of_texts.values()))) if of_texts else None,
         "warnings": warnings,
     }
     with whole_folder(out) as folder:
@@ -85,6 +115,19 @@ def run(
             "only %.0f %% of altered copies can be distinguished from other samples of this data: leaks may remain",
             100 * described["expected_recall"],
         )
+    stays = is_used & ~manifest["sample_id"].isin(leaks["sample_id"]).to_numpy()
+    suspects, findings = examine(
+        manifest, vectors, targets_of(read_json(classes)), names, audit, is_learned=stays, seed=seed,
+        marks=np.concatenate(list(marks.values())) if modality == "images" and len(marks) == len(names) else None,
+    )  # fmt: skip
+    with whole_folder(health) as folder:
+        write_text_table(folder / SUSPECTS, suspects)
+        write_json(folder / HEALTH, findings)
+    counts = [f"{count:,} {KINDS[kind]}" for kind, count in findings["num_suspects"].items() if count]
+    logger.info("to look at: %s", "; ".join(counts) or "nothing")
+    for batch in findings["batches"].values():
+        if batch["drift"]:
+            logger.info(batch["drift"]["text"])
 
 
 def table(manifest: pd.DataFrame, pairs: Pairs, *, ours: NDArray[np.intp], theirs: NDArray[np.intp]) -> pd.DataFrame:
@@ -137,6 +180,101 @@ def count(leaks: pd.DataFrame, leaked: pd.DataFrame, batch: str) -> dict[str, in
         "val": int((splits == "val").sum()),
         "heldout": int((leaked["batch"] == batch).sum()),
     }
+
+
+def examine(
+    manifest: pd.DataFrame,
+    vectors: Embeddings,
+    targets: Mapping[str, Target],
+    names: Sequence[str],
+    options: HealthOptions,
+    *,
+    is_learned: NDArray[np.bool_],
+    marks: NDArray[np.uint8] | None,
+    seed: int,
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return the suspects, and what is said about the data.
+
+    Args:
+        vectors: (n, dim) of the manifest's samples.
+        names: the batches, in their order.
+        is_learned: (n,) whether a sample of train or val stays in training.
+        marks: (n, 2) of images; None for texts.
+    """
+    train = np.flatnonzero(is_learned)
+    near = find_neighbours(vectors, train, seed=seed)
+    tables = [far_samples(manifest, near.distances, limit=far_out(near.distances[train]))] if near else []
+    odd = [("odd_size", *odd_sizes(manifest)), *(bad_pictures(marks) if marks is not None else ())]
+    tables += [suspects_of(manifest, rows, kind=kind, score=scores, detail=said) for kind, rows, scores, said in odd]
+    confused: dict[str, Any] = {}
+    weak: dict[str, Any] = {}
+    for name, target in targets.items():
+        judged = judge_labels(manifest, vectors, name, target, near, is_learned=is_learned)
+        if judged is None:
+            continue
+        rows, labels, found = judged
+        tables.append(wrong_labels(manifest, rows, name, target.names, found))
+        taught = is_learned[rows]
+        rows, labels, answers = rows[taught], labels[taught], found.log_probabilities[taught]
+        confused[name] = confusions(labels, answers, names=target.names)
+        is_wrong = answers.argmax(axis=1) != labels
+        components = Components.of(vectors[drawn(rows, seed=seed)])
+        slices = weak_slices(
+            np.concatenate([components.project(part) for part in chunks(vectors, rows)]), is_wrong,
+            significance=options.significance, seed=seed,
+        )  # fmt: skip
+        table, weak[name] = weak_groups(manifest, rows, name, slices, error=is_wrong.mean())
+        tables.append(table)
+    suspects = pd.concat([table for table in tables if len(table)] or [pd.DataFrame(columns=COLUMNS_OF_SUSPECTS)])
+    counts = suspects["kind"].value_counts()
+    known = {name: target for name, target in targets.items() if name in manifest}
+    shifts = label_drift(manifest, targets=known, significance=options.significance)
+    return suspects.groupby("kind", sort=False).head(options.max_suspects), {
+        "num_suspects": {kind: int(counts.get(kind, 0)) for kind in KINDS},
+        "confusions": confused,
+        "weak_slices": weak,
+        "batches": drift_of_batches(manifest, vectors, known, names, shifts, options, seed=seed),
+        "num_compared": NUM_BATCHES,
+        "min_new": options.min_new,
+    }
+
+
+def chunks(vectors: Embeddings, rows: NDArray[np.intp]) -> Iterator[NDArray[np.float32]]:
+    """Yield the vectors of some rows, ROWS_AT_ONCE at a time."""
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        yield vectors[rows[start : start + ROWS_AT_ONCE]]
+
+
+def judge_labels(
+    manifest: pd.DataFrame, vectors: Embeddings, name: str, target: Target, near: Neighbours | None, *,
+    is_learned: NDArray[np.bool_],
+) -> tuple[NDArray[np.intp], NDArray[np.int64], LabelErrors] | None:  # fmt: skip
+    """Return the rows (k,) that have a label of a target, their labels (k,), and what is thought of these.
+
+    The labels of held-out samples are judged, and nothing is learned from them. None where labels are too few, or are
+    no classes.
+    """
+    if not isinstance(target, Classes) or name not in manifest or near is None:
+        return None
+    truths = target.encode(manifest[name])
+    rows = np.flatnonzero(target.has_label(truths))
+    labels, learns = truths[rows], is_learned[rows]
+    if learns.sum() < LEAST_LABELS or len(np.unique(labels[learns])) < 2:
+        return None
+    if len(rows) * len(target.names) > MOST_NUMBERS:
+        logger.info("target %s has too many classes and labels for a search for wrong ones", name)
+        return None
+    groups = manifest["group"].fillna(manifest["sample_id"]) if "group" in manifest else manifest["sample_id"]
+    folds = folds_of(groups.iloc[rows].astype(str))
+    standard = StandardRows(vectors.part(rows))
+    by_head = partial(out_of_fold, standard, labels, folds, num_classes=len(target.names))
+
+    def judge(kept: NDArray[np.bool_]) -> NDArray[np.float64]:
+        said = np.full(len(manifest), MISSING)
+        said[rows[kept]] = labels[kept]
+        return with_votes(by_head(learns=kept), said[near.rows[rows]])
+
+    return rows, labels, find_label_errors(labels, judge, learns=learns)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def run(
     Args:
         raw: the batch, a folder or a Parquet file
         out: the safetensors file of the vectors
-        hashes: the safetensors file of the hashes by which copies are found, and of the marks of texts
+        hashes: the safetensors file of the hashes by which copies are found, and of the marks
     """
     start = time.monotonic()
     rows = read_batch(manifest.parent, manifest.stem)
@@ -103,7 +103,7 @@ def run(
         embedder.plan.device, len(rows), embedder.dim,
         time.monotonic() - start,
     )  # fmt: skip
-    if marks is not None:
+    if marks is not None and modality == "text":
         logger.info(describe_marks(count_marks(marks), longest=embedder.transform.longest))
 
 

@@ -24,6 +24,7 @@ logger = logging.getLogger("graftline")
 
 ENDINGS = (".parquet", ".csv", ".json")
 FORMATS = ("onnx", "torch")  # of an export
+UNLIKE_IN_WORDS = "unlike anything the model was trained on"
 
 
 def predict(
@@ -135,6 +136,7 @@ def print_predictions(answers: Iterable["Answers"], targets: Mapping[str, "Targe
             said = [row["target"]] if len(targets) > 1 else []
             said += [row["reason"], row["detail"]] if "reason" in row else [row["label"]]
             said += [f"{row['probability']:.3f}"] if "probability" in row else []
+            said += [UNLIKE_IN_WORDS] if row.get("unlike") else []
             sys.stdout.write("\t".join(map(on_one_line, [row["path"], *said])) + "\n")
         sys.stdout.flush()
     return counts
@@ -145,14 +147,11 @@ def write_predictions(
 ) -> Counter[str]:  # fmt: skip
     """Write answers as they come, and count the inputs by the reason why they have no label."""
     from tasks.machine.files import whole_file
-    from tasks.prediction.prediction_table import prediction_writer, rows, schema_of
+    from tasks.prediction.prediction_table import prediction_writer, rows, schema_for
 
     counts: Counter[str] = Counter()
     targets = answerer.targets
-    schema = schema_of(
-        answerer.transform.modality, targets.values(), has_domains=answerer.domains is not None
-    )  # fmt: skip
-    with whole_file(out) as path, prediction_writer(path, schema, ending=out.suffix.lower()) as writer:
+    with whole_file(out) as path, prediction_writer(path, schema_for(answerer), ending=out.suffix.lower()) as writer:
         for part in answers:
             counts.update(item.reason for item in part.inputs)
             for row in rows(part, targets, top_k=top_k):

@@ -17,6 +17,7 @@ from tasks.page.curves import LINES, curves, numbers
 from tasks.page.domains import bounded, describe_domains, read_domains
 from tasks.page.examples import by_class, examples
 from tasks.page.gallery import worst
+from tasks.page.health import describe_health
 from tasks.page.label_ledger import read_labels
 from tasks.page.options import PageOptions
 from tasks.page.outcomes import errors
@@ -46,6 +47,7 @@ def run(
     regression: Path,
     head: Path,
     adaptation: Path,
+    health: Path,
     batches: Path,
     raw: Path,
     out: Path,
@@ -62,7 +64,7 @@ def run(
     epochs = pd.read_csv(training / "curves.csv")
     finetuning = read_json(training / "finetuning.json")
     validation = read_json(validated / "validation.json")
-    health = read_json(audit / "audit.json")
+    audited = read_json(audit / "audit.json")
     subject, of_head = read_json(evaluation / "subject.json"), read_json(head / "head.json")
     answered = set(predictions["target"])  # a target has no head where all its labels of train leaked
     targets = {
@@ -129,11 +131,12 @@ def run(
         "num_heldout_rows": len(heldout),
         "num_used": len(used_of(manifest)),
         "batches": [
-            count(name, manifest, validation["batches"][name], leaks=health["batches"][name]) for name in names
+            count(name, manifest, validation["batches"][name], leaks=audited["batches"][name]) for name in names
         ],
         "validation": validation,
-        "audit": health,
-        "marks": describe_marks(health["marks"]) if health["marks"] else "",
+        "audit": audited,
+        "marks": describe_marks(audited["marks"]) if audited["marks"] else "",
+        "health": describe_health(health),
         "twins": previews.of_twins(read_leaks(audit / LEAKS), limit=report.max_twins),
         "num_quarantined": len(ledger),
         "quarantine": previews.of_ledger(newest.head(report.max_quarantined_rows)),

@@ -30,13 +30,14 @@ from tasks.targets.several import Several
 from tasks.targets.target import Target
 from tasks.text.words import MOST_TERMS, Vocabulary, fit_vocabulary, save_vocabulary, terms_of
 from tasks.training.heads.centroid import fit_centroids
+from tasks.training.heads.folds import folds_of
 from tasks.training.heads.joining import join
 from tasks.training.heads.linear import fit_linear
 from tasks.training.heads.logistic import LinearHead, scaled
 from tasks.training.heads.mixture import fit_depths, fit_few
 from tasks.training.heads.options import HeadOptions
 from tasks.training.heads.rows import Array, Labels, StandardRows, Vectors, check_finite
-from tasks.training.heads.sharing import Comparison, Labelled, folds_of, share
+from tasks.training.heads.sharing import Comparison, Labelled, share
 from tasks.training.heads.words import fit_words, logits_of, sparse_rows
 
 logger = logging.getLogger("graftline")

@@ -16,10 +16,11 @@ from benchmarks.kit.labelled import SHARED, squeezenet
 from tasks.embedding.embedder import AUTO, Embedder, plan
 from tasks.images.decode import decode_sample
 from tasks.targets.target import Target, Truths
+from tasks.training.heads.folds import folds_of
 from tasks.training.heads.linear import fit_linear
 from tasks.training.heads.logistic import LinearHead
 from tasks.training.heads.options import HeadOptions
-from tasks.training.heads.sharing import Comparison, Labelled, folds_of, share
+from tasks.training.heads.sharing import Comparison, Labelled, share
 
 Vectors = NDArray[np.floating]
 Positions = NDArray[np.intp]

@@ -23,8 +23,9 @@ from flows.server.artifacts import show
 from flows.server.narration import BEGINNING, name_run, narrate
 from flows.server.plan import check_planned
 from flows.server.secrets import Secrets, take_secrets
+from flows.server.worth import NotWorthItError, check_worth
 from flows.sharing.publish import Publish, check_dvc_remote, check_publishable, commit_run, publish
-from flows.sharing.pulls import pull_missing, pull_outcome, pull_parts
+from flows.sharing.pulls import pull_health, pull_missing, pull_outcome, pull_parts
 from flows.workspace import paths
 from flows.workspace.batches import listed
 from flows.workspace.dvc import DvcError, Lines, lines_of
@@ -37,6 +38,7 @@ from tasks.machine.failures import Failure, MissingDataError
 from tasks.machine.files import write_whole
 
 Promote = Literal["never", "accepted", "approved"]
+Train = Literal["always", "when_worth_it"]
 Verdict = dict[str, Any]
 
 
@@ -48,6 +50,7 @@ def retrain(
     wait_minutes: float = 0.0,
     pull: bool = False,
     secrets: Secrets = {},  # noqa: B006  nobody changes it
+    train: Train = "always",
 ) -> State[Any]:
     """Bring every stage of dvc.yaml up to date, and report the result.
 
@@ -62,6 +65,8 @@ def retrain(
             the other will see all that this one would.
         pull: this is a clone without data; what the stages need comes from the DVC remote.
         secrets: variables of the environment, each with the name of the Secret block in Prefect that has its value.
+        train: always; or `when_worth_it`: where new batches are neither large enough (audit.min_new) nor different
+            enough (audit.min_drift), the run ends after the audit, and they wait for the next ones.
     """
     logger = get_run_logger()
     try:
@@ -74,15 +79,18 @@ def retrain(
         is_answered = is_resumed()  # no other run has the answer that a person gave to this one
         purpose = None if is_answered else f"retrain-{promote}-{publish_to}"
         with in_turn(purpose, wait_seconds=60 * wait_minutes, log=logger.info):
-            verdict = reproduce(is_answered=is_answered, is_published=publish_to != "no", is_partial=pull)
+            verdict = reproduce(
+                is_answered=is_answered, is_published=publish_to != "no", is_partial=pull,
+                is_worth_asked=train == "when_worth_it",
+            )  # fmt: skip
             name_run(f"{listed()[-1]}: {verdict['verdict']}" if verdict else "nothing to do")
             try:
                 result = decide(verdict, promote=promote, hours=approval_hours, is_partial=pull)
                 UNDECIDED.unlink(missing_ok=True)
             except AskedError as other:
                 result = f"the candidate is {verdict['verdict'] if verdict else 'accepted'}, and {other}"
-    except NotNeededError as other:
-        return Completed(message=str(other))
+    except (NotNeededError, NotWorthItError) as other:
+        return Completed(message=in_a_line(other))
     except (OSError, ValueError, DvcError) as error:
         return Failed(message=in_a_line(error))
     if publish_to != "no":
@@ -100,11 +108,16 @@ def retrain(
     return Completed(message=result)
 
 
-def reproduce(*, is_answered: bool, is_published: bool, is_partial: bool) -> Verdict | None:
+def reproduce(
+    *, is_answered: bool, is_published: bool, is_partial: bool, is_worth_asked: bool = False
+) -> Verdict | None:
     """Bring the pipeline up to date, and return the verdict on the candidate; None if there was nothing to do.
+
+    With `is_worth_asked` new batches are audited first, and trained on where that is worth it.
 
     Raises:
         DvcError: a stage failed.
+        NotWorthItError: it is not.
     """
     log = get_run_logger().info
     start = time.monotonic()
@@ -112,6 +125,14 @@ def reproduce(*, is_answered: bool, is_published: bool, is_partial: bool) -> Ver
     if is_partial:
         check_dvc_remote()
         pull_parts(log)
+    if is_worth_asked and not is_answered and not UNDECIDED.exists():
+        ran, failed, _ = bring_up_to_date("audit", is_partial=is_partial)
+        if failed:
+            raise DvcError(f"{ran[-1]}: {failed.message}")
+        if is_partial:
+            pull_health(log)
+        if reason := check_worth():
+            log(f"training is worth it: {reason}")
     ran, failed, failures = bring_up_to_date(is_partial=is_partial)
     if failed and not failures and ran[-1] == GATE and refusal_of_gate():
         # the report has the reason, so it is written for such a candidate too

@@ -25,6 +25,12 @@ def pull_outcome(log: Log) -> None:
         dvc("pull", "--allow-missing", *OUTCOME, log=log)
 
 
+def pull_health(log: Log) -> None:
+    """Pull what the audit says about the data, if it had not to be said anew."""
+    if not paths.health().is_file():
+        dvc("pull", "--allow-missing", "audit", log=log)
+
+
 def pull_missing(pointer: str, log: Log) -> bool:
     """Pull the data that a verb misses, and return whether it was missing.
 

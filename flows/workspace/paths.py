@@ -41,6 +41,11 @@ def validation() -> Path:
     return _option("validate", "out") / "validation.json"
 
 
+def health() -> Path:
+    """Return the file with what the audit says about the data."""
+    return _option("audit", "health") / "health.json"
+
+
 def candidate() -> Path:
     """Return the folder of the bundle that the last run trained, and adapted to other domains where it was asked to."""
     return _option("adapt", "out")

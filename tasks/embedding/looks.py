@@ -20,7 +20,7 @@ class Looks:
 
     vectors: NDArray[np.float16]  # (n, dim)
     hashes: NDArray[np.uint8]  # (n, num_views, bytes)
-    marks: NDArray[np.uint8]  # (n, num_marks): what the backbone could not read of a sample; images have none
+    marks: NDArray[np.uint8]  # (n, num_marks): what the backbone could not read of a text, or how good an image is
 
     def __getitem__(self, rows: NDArray[np.bool_]) -> "Looks":
         return Looks(vectors=self.vectors[rows], hashes=self.hashes[rows], marks=self.marks[rows])

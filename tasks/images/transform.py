@@ -21,6 +21,8 @@ Decode = Literal["full", "scaled"]
 Resize = Literal["shorter_side", "squash"]
 
 LONGEST = 20  # times the shorter side; of a longer strip only the middle is resized, as the crop shows no more
+NUM_MARKS = 2  # brightness and sharpness
+LEAST_SHARP, MOST_SHARP = -4.0, 1.0  # powers of ten that sharpness is kept within
 LEAST_DECODED = 128  # px of the shorter side; the image decoded for a small backbone is also hashed to find copies
 
 
@@ -43,7 +45,7 @@ class Transform:
     decode: Decode = "full"  # for bundles that do not state it
     resize: Resize = "shorter_side"
     modality: ClassVar[Literal["images"]] = "images"
-    num_marks: ClassVar[int] = 0  # an image is read whole
+    num_marks: ClassVar[int] = NUM_MARKS
 
     @classmethod
     def from_preset(cls, preset: Any) -> Self:
@@ -95,8 +97,8 @@ class Transform:
 
     @staticmethod
     def marks(image: Image.Image, pixels: Tensor) -> NDArray[np.uint8]:
-        """Return the marks (num_marks,) of an image and its pixels: none."""
-        return np.empty(0, dtype=np.uint8)
+        """Return the marks (num_marks,) of an image and its pixels (3, height, width): see `quality`."""
+        return quality(pixels.numpy())
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """Normalise (n, 3, size, size) uint8 to (n, 3, size, size) float32, channels last, as the backbone expects."""
@@ -125,3 +127,19 @@ def _scale_and_shift(
     factors = 1 / (255 * deviations), -means / deviations
     scale, shift = (values.float().repeat(width).to(device) for values in factors)
     return scale, shift
+
+
+def quality(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the marks (NUM_MARKS,) of an image (3, height, width) uint8: brightness and sharpness.
+
+    Brightness is the mean of all px, 0..255. Sharpness is the variance of the Laplacian (Pech-Pacheco et al. 2000) over
+    the variance of the px, so that contrast does not count: its logarithm, 0 at a ten-thousandth and 255 at ten.
+    """
+    grey = pixels.astype(np.float32).mean(axis=0)
+    brightness = grey.mean()
+    sides = grey[1:-1, :-2] + grey[1:-1, 2:] + grey[:-2, 1:-1] + grey[2:, 1:-1]
+    edges = sides - 4 * grey[1:-1, 1:-1]
+    ratio = edges.var() / max(float(grey.var()), 1.0) if edges.size else 1.0
+    power = np.clip(np.log10(max(float(ratio), 10**LEAST_SHARP)), LEAST_SHARP, MOST_SHARP)
+    sharpness = 255 * (power - LEAST_SHARP) / (MOST_SHARP - LEAST_SHARP)
+    return np.rint([brightness, sharpness]).astype(np.uint8)

@@ -41,6 +41,7 @@ from tasks.models.description import (
 from tasks.models.domains import AdaptedHeads
 from tasks.models.encoder import Encoder, check_sizes
 from tasks.models.normalisation import num_channels
+from tasks.models.unlike import Unlike
 from tasks.models.weight_file import Header, check_content, check_header, check_place, read_header, read_tensors
 from tasks.models.weights import fill
 from tasks.models.words import Words
@@ -82,6 +83,8 @@ def save_bundle(folder: Path, model: Classifier, *, lineage: dict[str, Any]) -> 
     if model.words:
         factors = {target: asdict(own) for target, own in model.words.factors.items()}
         description["words"] = {"num_terms": len(model.words.hashes), "factors": factors}
+    if model.unlike:
+        description["unlike"] = {"num_references": len(model.unlike.references), "level": model.unlike.level}
     write_json(folder / DESCRIPTION, with_digest(description))
 
 
@@ -220,6 +223,7 @@ def grafted(
     sizes = {target: targets[target].num_outputs for target in factors}
     outputs = {name: target.num_outputs for name, target in targets.items()}
     trunks = [build_backbone() for _ in range(num_trunks or description.num_trunks)]
+    unlike = description.unlike
     return Classifier(
         trunks[0],
         targets,
@@ -229,6 +233,7 @@ def grafted(
         trunks=trunks[1:],
         trunk_of=description.trunks,
         domains=adapted_heads(description, outputs, trunks[0]) if description.domains else None,
+        unlike=Unlike(unlike.num_references, dim=trunks[0].dim, level=unlike.level) if unlike else None,
     )
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tasks.models.backbone import Backbone
 from tasks.models.domains import AdaptedHeads
 from tasks.models.encoder import Encoder
+from tasks.models.unlike import Unlike
 from tasks.models.words import Words
 from tasks.targets.kinds import targets_of
 from tasks.targets.target import Facts, Target
@@ -29,6 +30,8 @@ class Classifier(nn.Module):
 
     `domains` are heads for samples of domains that it was adapted to. They have no part in the forward pass:
     `of_domain` returns the classifier that answers to samples of a domain.
+
+    `unlike` finds samples that are unlike those that it was trained on. It has no part in the forward pass, either.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Classifier(nn.Module):
         trunks: Sequence[Backbone | Encoder] = (),
         trunk_of: Mapping[str, int] | None = None,
         domains: AdaptedHeads | None = None,
+        unlike: Unlike | None = None,
     ) -> None:
         super().__init__()
         self.backbone: Any = backbone  # its transform and its forward pass are the modality's
@@ -54,6 +58,7 @@ class Classifier(nn.Module):
         )
         self.words = words
         self.domains = domains
+        self.unlike = unlike
 
     def plant(self, trunks: Sequence[Backbone | Encoder], trunk_of: Mapping[str, int]) -> None:
         """Set the trunks from number 1 on, and the trunk of each target: 0, the backbone, for one that is not named."""

@@ -23,6 +23,7 @@ MOST_TARGETS = 1_000  # one head each; building this many takes half a second
 MOST_TERMS = 2**24  # of a vocabulary; those that are made here have fewer
 MOST_DOMAINS = 1_000  # that a classifier is adapted to
 MOST_ADAPTED = 10_000  # heads of all domains together
+MOST_REFERENCES = 100_000  # vectors that tell which samples are unlike all others; those that are made here have fewer
 NAMED = ("classes", "temperatures", "trunks", "domains", "statistics")  # where targets, classes and domains are named
 SHOWN = 60  # characters of a stranger's text that a message repeats
 
@@ -76,6 +77,13 @@ class WordFields(Strict):
     factors: Annotated[dict[str, FactorFields], Field(max_length=MOST_TARGETS)]
 
 
+class UnlikeFields(Strict):
+    """What tells which samples are unlike those that the model was trained on, besides its tensors."""
+
+    num_references: Annotated[int, Field(ge=1, le=MOST_REFERENCES)]
+    level: Annotated[float, Field(gt=0, lt=1)]
+
+
 class Description(Strict):
     """The content of model.json that a model of either modality has."""
 
@@ -88,6 +96,7 @@ class Description(Strict):
     domains: Annotated[dict[Name, Annotated[list[Name], Field(min_length=1)]], Field(max_length=MOST_DOMAINS)] = {}
     # the domains that have statistics of normalisation layers of their own, in the order of the statistics
     statistics: Annotated[list[str], Field(max_length=MOST_DOMAINS)] = []
+    unlike: UnlikeFields | None = None
     lineage: dict[str, Any]
     weights_sha256: Digest
     description_sha256: Digest

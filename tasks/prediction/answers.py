@@ -22,6 +22,7 @@ from tasks.embedding.ready import make_ready
 from tasks.machine.cores import spread
 from tasks.models.classifier import Classifier
 from tasks.models.domains import AdaptedHeads
+from tasks.models.unlike import Unlike
 from tasks.targets import classes
 from tasks.targets.head import NO_WORDS, Head, Layer, SparseRow
 from tasks.targets.target import Target
@@ -58,6 +59,7 @@ class Answerer:
         self.targets = model.targets
         self.adapted: dict[str, str] = {}  # by target, the domain that its head is adapted to
         self._trunks_of: dict[str, list[Trunk]] = {}  # of the domains that have statistics of their own
+        self.unlike: Unlike | None = model.unlike
         self._model = model if model.domains else None  # its backbone takes memory, and these trunks have their own
         self._take_heads(model)
 
@@ -81,7 +83,8 @@ class Answerer:
         """Return what answers to samples of a domain: see `Classifier.of_domain`.
 
         It has the same trunks, unless the domain has statistics of its own. Then these come first, and behind them
-        those of the targets without a head of the domain.
+        those of the targets without a head of the domain, and what finds samples unlike the trained ones knows no
+        vectors of such trunks: `unlike` is None.
 
         Raises:
             KeyError: the classifier is not adapted to the domain.
@@ -93,7 +96,7 @@ class Answerer:
         if domain in self._model.domains.statistics_of:
             if domain not in self._trunks_of:
                 self._trunks_of[domain] = self._ready(model)
-            own.trunks, own.trunk_of = self._trunks_of[domain], model.trunk_of
+            own.trunks, own.trunk_of, own.unlike = self._trunks_of[domain], model.trunk_of, None
         own._model = None
         own.adapted = dict.fromkeys(self._model.domains.targets_of[domain], domain)
         return own

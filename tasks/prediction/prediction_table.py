@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from tasks.data.raw.parquet_table import is_parquet
 from tasks.data.samples.parquet_cells import BROKEN
 from tasks.machine.names import in_a_cell
-from tasks.prediction.stream import Answers
+from tasks.prediction.answers import Answerer
+from tasks.prediction.stream import UNLIKE, Answers
 from tasks.targets.number import COLUMNS as NUMBER_COLUMNS
 from tasks.targets.number import Number
 from tasks.targets.target import Target
@@ -32,6 +33,7 @@ COLUMNS = {
 }
 COLUMNS_OF_NUMBERS = dict.fromkeys(NUMBER_COLUMNS, pa.float64())  # low and high are null where there is no interval
 COLUMN_OF_DOMAINS = {"domain": pa.string()}  # whose adapted head answered; null is the general head
+COLUMN_OF_UNLIKE = {UNLIKE: pa.bool_()}  # whether the sample is unlike those that the model was trained on
 MORE_COLUMNS = {
     "top_labels": pa.list_(pa.string()),  # the likeliest first; null for a number
     "top_probabilities": pa.list_(pa.float64()),
@@ -46,20 +48,34 @@ COLUMNS_OF_TEXTS = {
 JSON_BEGINNING = '[\n{"path": '
 
 
-def schema_of(modality: str, targets: Iterable[Target], *, has_domains: bool = False) -> pa.Schema:
+def schema_of(
+    modality: str, targets: Iterable[Target], *, has_domains: bool = False, has_unlike: bool = False
+) -> pa.Schema:
     """Return the columns of predictions.
 
-    Those of numbers are there where a target is a number, that of domains where the model is adapted to some.
+    Those of numbers are there where a target is a number, that of domains where the model is adapted to some, and that
+    of unlike samples where it finds them.
     """
     of_numbers = COLUMNS_OF_NUMBERS if any(isinstance(target, Number) for target in targets) else {}
     of_domains = COLUMN_OF_DOMAINS if has_domains else {}
+    of_unlike = COLUMN_OF_UNLIKE if has_unlike else {}
     of_texts = COLUMNS_OF_TEXTS if modality == "text" else {}
-    return pa.schema(COLUMNS | of_numbers | of_domains | MORE_COLUMNS | of_texts)
+    return pa.schema(COLUMNS | of_numbers | of_domains | of_unlike | MORE_COLUMNS | of_texts)
+
+
+def schema_for(answerer: Answerer) -> pa.Schema:
+    """Return the columns of the predictions of a model."""
+    return schema_of(
+        answerer.transform.modality, answerer.targets.values(),
+        has_domains=answerer.domains is not None, has_unlike=answerer.unlike is not None,
+    )  # fmt: skip
 
 
 SCHEMAS = [
-    schema_of(modality, targets, has_domains=has_domains)
-    for modality, targets, has_domains in product(("images", "text"), ([], [Number()]), (False, True))
+    schema_of(modality, targets, has_domains=has_domains, has_unlike=has_unlike)
+    for modality, targets, has_domains, has_unlike in product(
+        ("images", "text"), ([], [Number()]), (False, True), (False, True)
+    )
 ]
 
 

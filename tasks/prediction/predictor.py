@@ -15,7 +15,7 @@ from tasks.models.domains import AUTO, NONE
 from tasks.prediction.answers import Answerer
 from tasks.prediction.domains import check_domain
 from tasks.prediction.inputs import Input, text_input
-from tasks.prediction.prediction_table import rows, schema_of
+from tasks.prediction.prediction_table import rows, schema_for
 from tasks.prediction.reading import Reading
 from tasks.prediction.stream import Answers, answer_stream
 from tasks.targets.target import Target
@@ -77,10 +77,7 @@ class Predictor:
         check_domain(domain, self.answerer.domains)
         answers = self._answers(samples, domain=domain)
         table = [row for part in answers for row in rows(part, self.targets, top_k=top_k)]
-        schema = schema_of(
-            self.answerer.transform.modality, self.targets.values(), has_domains=bool(self.domains)
-        )  # fmt: skip
-        return pd.DataFrame(table, columns=schema.names)
+        return pd.DataFrame(table, columns=schema_for(self.answerer).names)
 
     def embed(self, samples: Sample | Iterable[Sample]) -> NDArray[np.float16]:
         """Return the vectors (n, dim) that the heads read, in order; those of several trunks side by side.

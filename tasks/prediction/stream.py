@@ -21,8 +21,11 @@ from tasks.prediction.answers import Answerer, TargetAnswers
 from tasks.prediction.domains import NUM_TOLD, of_named, of_told
 from tasks.prediction.inputs import Input
 from tasks.prediction.reading import Reading
+from tasks.prediction.unlike import find_unlike
 from tasks.targets.head import SparseRow
 from tasks.targets.target import Target
+
+UNLIKE = "unlike"  # the remark whether a sample is unlike the trained ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +35,7 @@ class Answers:
     inputs: list[Input]  # n, without their bytes; those that are no samples have a reason
     sample_ids: list[str]  # n; "" where there were no bytes
     places: list[int]  # m, the positions of the samples among the inputs
-    remarks: list[dict[str, Any]]  # m, of `Reading.remarks`
+    remarks: list[dict[str, Any]]  # m, of `Reading.remarks`, and whether a sample is unlike the trained ones
     vectors: list[NDArray[np.float16]]  # (m, dim) each, one a trunk
     answers: TargetAnswers  # (m, …) each; none where there is no sample
     adapted: dict[str, str]  # by target, the domain whose head answered, where it was not the general head
@@ -73,8 +76,12 @@ def answer_stream(
     for own, (decoded, vectors) in with_heads:
         answers = own.answers(vectors, decoded.words) if decoded.places else {}
         _check_finite(answers, decoded, targets=own.targets)
+        remarks = decoded.remarks
+        if own.unlike and decoded.places:
+            found = find_unlike(own.unlike, vectors[0]).tolist()
+            remarks = [remark | {UNLIKE: is_unlike} for remark, is_unlike in zip(remarks, found, strict=True)]
         yield Answers(
-            inputs=decoded.inputs, sample_ids=decoded.sample_ids, places=decoded.places, remarks=decoded.remarks,
+            inputs=decoded.inputs, sample_ids=decoded.sample_ids, places=decoded.places, remarks=remarks,
             vectors=vectors, answers=answers, adapted=own.adapted,
         )  # fmt: skip
 

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from tasks.choosing.options import ChooseOptions
 from tasks.data.admission.options import ValidateOptions
-from tasks.data.health.options import MarkLimits, TwinOptions
+from tasks.data.health.options import HealthOptions, MarkLimits, TwinOptions
 from tasks.data.raw.options import PackOptions, ReadingLimits, TextTables
 from tasks.embedding.options import PlanOptions
 from tasks.gate.options import GateOptions
@@ -49,7 +49,7 @@ class EmbedParams(PlanOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuditParams(MarkLimits, TwinOptions):
+class AuditParams(HealthOptions, MarkLimits, TwinOptions):
     """The section `audit`."""
 
 

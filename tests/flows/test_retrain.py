@@ -4,6 +4,7 @@ import json
 import os
 
 import pytest
+import yaml
 from prefect import flow
 from prefect.client.orchestration import get_client
 
@@ -67,6 +68,19 @@ def test_run_is_needed_where_a_stage_is_stale_or_a_candidate_waits_for_a_decisio
     UNDECIDED.unlink()
     set_param(project, "min_accuracy", 0.3)
     assert not is_up_to_date()
+
+
+def test_new_batch_that_is_not_worth_a_training_waits_after_the_audit(here, put_batch, set_param):
+    put_batch(here, "second", first=30)
+    set_param(here, "min_new", 5.0)
+    set_param(here, "min_drift", 1.0)
+    state = retrain(train="when_worth_it", return_state=True)
+    assert state.is_completed()
+    assert "not trained: 240 new samples, beside 240 before" in state.message
+    assert "batch second" in state.message
+    trained = yaml.safe_load((here / "dvc.lock").read_text("utf-8"))["stages"]["train_head"]
+    assert trained["params"]["data/batches.yaml"] == {"batches": ["first"]}
+    assert (here / "data/health/health.json").is_file()
 
 
 def test_rejected_candidate_fails_the_run_after_its_artifacts_are_posted(here, set_param):

@@ -36,7 +36,7 @@ class Chain:
                 "backbone": data / "backbone", "out": data / "embeddings/first.safetensors",
                 "hashes": data / "hashes/first.safetensors",
             },
-            "audit": {"hashes": data / "hashes", "out": data / "audit"},
+            "audit": {"hashes": data / "hashes", "out": data / "audit", "health": data / "health"},
             "train_head": {"out": data / "head"},
             "finetune": {
                 "start_record": data / "start.json", "start": data / "start", "scratch": data / "scratch",
@@ -60,6 +60,7 @@ class Chain:
             "backbone": data / "backbone", "head": data / "head", "trained": data / "trained",
             "candidate": data / "candidate",
             "validated": data / "validated", "training": data / "training", "evaluation": data / "evaluation",
+            "health": data / "health",
             "regression": data / "regression", "adaptation": data / "adaptation",
         }  # fmt: skip
 

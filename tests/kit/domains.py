@@ -36,7 +36,7 @@ def asked(**changes):
     """Return the section `adapt` with the values of params.yaml, but for these."""
     usual = {
         "targets": [], "method": "auto", "align": "coral", "weights": "classifier", "statistics": "shared",
-        "min_unlabelled": 20,
+        "min_unlabelled": 20, "unlike": None,
     }  # fmt: skip
     return AdaptOptions(**usual | changes)
 

@@ -19,6 +19,7 @@ from tasks.machine.files import read_json
 from tasks.models.backbone import Backbone
 from tasks.models.bundle import load_bundle, save_bundle
 from tasks.models.classifier import Classifier
+from tasks.predict import predict
 from tasks.prediction.answers import Answerer
 from tasks.prediction.heldout import Parts, ask
 from tasks.prediction.predictor import Predictor
@@ -420,3 +421,37 @@ def test_auto_finds_nothing_in_one_domain(stage, chain, caplog):
     assert content(place / "candidate") == content(chain.data / "trained")
     assert read_json(place / "adaptation/adaptation.json") == {"domains": {}}
     assert "adapted to no domain: adapt.targets is auto, and beside labelled domains there is none" in caplog.text
+
+
+def test_bundle_tells_which_samples_are_unlike_the_trained_ones(stage, chain, tmp_path):
+    place = stage.run(asked(unlike=0.1))
+    assert content(stage.run(asked(unlike=0.1), out="second")) == content(place)
+    assert read_json(place / "adaptation/adaptation.json")["domains"] == {}
+    model, lineage = load_bundle(place / "candidate")
+    assert lineage["adapt"]["params"]["unlike"] == 0.1
+    assert model.unlike.references.dtype.itemsize == 2
+    table = pd.read_parquet(chain.data / "validated/manifest/first.parquet")
+    heldout = [chain.data / "raw/first" / path for path in table.loc[table["split"] == "heldout", "path"]]
+    noise = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
+    predictor = Predictor(place / "candidate", device="cpu")
+    day = [path for path in heldout if int(path.name[:3]) % 5 not in (0, 1)]
+    answers = predictor.predict(day)
+    assert answers["unlike"].mean() < 0.25
+    assert predictor.predict(noise)["unlike"].all()
+    assert answers["label"].tolist() == Predictor(stage.paths["trained"], device="cpu").predict(day)["label"].tolist()
+    predict(place / "candidate", day[:2], out=tmp_path / "out.csv", device="cpu")
+    assert "unlike" in pd.read_csv(tmp_path / "out.csv").columns
+    predict(place / "candidate", day[:2], out=tmp_path / "out.csv", device="cpu")  # it may replace earlier predictions
+
+
+def test_model_that_is_adapted_tells_unlike_samples_too(stage):
+    model, _ = load_bundle(stage.run(asked(targets="auto", method="standardise", unlike=0.1)) / "candidate")
+    assert model.domains is not None
+    assert model.unlike is not None
+
+
+def test_val_that_is_too_small_for_the_level_gives_the_trained_model_and_a_warning(stage, chain, caplog):
+    with caplog.at_level(logging.WARNING, logger="graftline"):
+        place = stage.run(asked(unlike=0.001))
+    assert "expected at least 999 for adapt.unlike: 0.001" in caplog.text
+    assert content(place / "candidate") == content(chain.data / "trained")

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -7,13 +8,17 @@ import pytest
 from tasks.audit import run
 from tasks.data.health.hashes import Probes, write_hashes
 from tasks.data.health.leaks import LEAKED, LEAKS, read_leaks
+from tasks.data.health.suspects import read_suspects
 from tasks.data.manifest.tables import write_table
 from tasks.data.vectors.embeddings import write_embeddings
 from tasks.images.copy_hash import HASHES_SHAPE
 from tasks.machine.files import write_json
 from tasks.stage.params import AuditParams
 
-PARAMS = AuditParams(recall=0.99, max_false_alarms=0.001, max_cut=0.1, max_unknown=0.05)
+PARAMS = AuditParams(
+    recall=0.99, max_false_alarms=0.001, max_cut=0.1, max_unknown=0.05, max_suspects=1000, significance=0.01,
+    min_drift=0.33, min_new=0.1,
+)  # fmt: skip
 PER_BATCH = 100  # samples: 60 train, 15 val, 25 held out
 
 
@@ -82,7 +87,9 @@ class Data:
             hashes=self.folder / "hashes",
             batches=self.folder / "batches.yaml",
             out=self.folder / out,
+            health=self.folder / "health",
             audit=params,
+            seed=0,
         )
         found = json.loads((self.folder / out / "audit.json").read_text("utf-8"))
         return read_leaks(self.folder / out / LEAKS), read_leaks(self.folder / out / LEAKED), found
@@ -238,5 +245,96 @@ def test_missing_hashes_are_named_with_the_remedy(data, tmp_path):
             hashes=tmp_path / "hashes",
             batches=tmp_path / "batches.yaml",
             out=tmp_path / "audit",
+            health=tmp_path / "health",
             audit=PARAMS,
+            seed=0,
         )
+
+
+def labelled(given):
+    """Give the samples of `given` three classes that their vectors tell apart."""
+    generator = np.random.default_rng(1)
+    places = generator.integers(0, 3, len(given.vectors))
+    given.vectors = given.vectors * 0.3 + 5 + 6 * np.eye(16)[places]
+    given.labels = np.array(["cat", "dog", "owl"], dtype=object)[places]
+    given.classes = {"label": ["cat", "dog", "owl"]}
+
+
+def suspects(given, *kinds):
+    table = read_suspects(given.folder / "health").set_index("sample_id")
+    return table[table["kind"].isin(kinds)] if kinds else table
+
+
+def health(given):
+    return json.loads((given.folder / "health/health.json").read_text("utf-8"))
+
+
+def test_wrong_labels_are_listed_with_the_class_that_they_look_like(data):
+    given = data()
+    labelled(given)
+    truths = given.labels.copy()
+    wrong = [1, 7, 80, 121]  # the third is held out
+    given.labels[wrong] = np.where(truths[wrong] == "cat", "dog", "cat")
+    leaks, _, _ = given.audit()
+    table = suspects(given, "label_error")
+    assert sorted(table.index) == [f"id{row:04d}" for row in wrong]
+    assert table.loc["id0001", "suggested"] == truths[1]
+    assert table.loc["id0001", "label"] == given.labels[1]
+    assert f"labelled {given.labels[1]}, looks like {truths[1]}" in table.loc["id0001", "detail"]
+    assert leaks.empty
+
+
+def test_labels_of_held_out_samples_change_no_other_suspicion(data):
+    given = data()
+    labelled(given)
+    given.audit()
+    before = suspects(given)
+    heldout = given.splits == "heldout"
+    given.labels[heldout] = np.random.default_rng(2).permutation(given.labels[heldout])
+    given.audit()
+    after = suspects(given)
+    used = [f"id{row:04d}" for row in np.flatnonzero(~heldout)]
+    assert before[before.index.isin(used)].equals(after[after.index.isin(used)])
+
+
+def test_outlier_is_listed_and_one_in_the_pool_is_called_unlike(data):
+    given = data()
+    labelled(given)
+    given.splits[150] = "pool"
+    given.vectors[[5, 150]] = -20
+    given.vectors[[5, 150], :2] = 60
+    given.audit()
+    assert suspects(given, "outlier").index.tolist() == ["id0005"]
+    assert suspects(given, "unlike").index.tolist() == ["id0150"]
+
+
+def test_each_new_batch_is_compared_with_those_before_it_in_words(data):
+    given = data(("a", "b", "c"))
+    labelled(given)
+    given.vectors[200:, 3] += 4
+    given.audit()
+    batches = health(given)["batches"]
+    assert batches["a"]["drift"] is None
+    assert not batches["b"]["drift"]["is_different"]
+    assert "looks like the 100 samples before it" in batches["b"]["drift"]["text"]
+    assert batches["c"]["drift"]["is_different"]
+    assert "differs from the 200 samples before it" in batches["c"]["drift"]["text"]
+    assert batches["c"]["num_samples"] == 100
+
+
+def test_no_more_suspects_of_a_kind_are_listed_than_asked_for_and_all_are_counted(data):
+    given = data()
+    labelled(given)
+    given.labels[[1, 7, 11]] = np.where(given.labels[[1, 7, 11]] == "cat", "dog", "cat")
+    given.audit(params=replace(PARAMS, max_suspects=2))
+    assert len(suspects(given, "label_error")) == 2
+    assert health(given)["num_suspects"]["label_error"] == 3
+
+
+def test_target_with_few_labels_is_passed_over(data):
+    given = data(("a",))
+    labelled(given)
+    given.labels[:40] = None  # 35 labels of train and val are left
+    given.labels[50] = "cat" if given.labels[50] == "dog" else "dog"
+    given.audit()
+    assert suspects(given, "label_error").empty

@@ -85,7 +85,7 @@ def validate(tmp_path):
             scan=SCAN,
             adapt=AdaptOptions(
                 targets=list(adapt_to), method="auto", align="coral", weights="classifier", statistics="shared",
-                min_unlabelled=50,
+                min_unlabelled=50, unlike=None,
             ),
             modality=modality,
         )  # fmt: skip

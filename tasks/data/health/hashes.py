@@ -1,6 +1,6 @@
 """Read and write the hashes of a batch, with probes: altered copies of samples and how near they stay.
 
-The marks of texts stand beside them: see `tasks.data.health.marks`.
+The marks stand beside them: see `tasks.data.health.marks` for those of texts, `pictures` for those of images.
 """
 
 from collections.abc import Iterable, Sequence
@@ -39,7 +39,7 @@ def write_hashes(
 
     Args:
         hashes: pieces that together are `shape` = (num_samples, num_views, bytes), in the order of the manifest.
-        marks: (num_samples, num_marks); None for images, which have none.
+        marks: (num_samples, num_marks).
     """
     tensors = (
         Tensor(shape=shape, dtype=np.uint8, pieces=hashes),
@@ -74,7 +74,7 @@ def read_hashes(folder: Path, batches: Sequence[str], *, num_samples: int) -> tu
 
 
 def read_marks(folder: Path, batch: str) -> NDArray[np.uint8] | None:
-    """Return the marks (num_samples, num_marks) of a batch; None for images.
+    """Return the marks (num_samples, num_marks) of a batch; None where it has none.
 
     Raises:
         ValueError: the file is missing or torn.

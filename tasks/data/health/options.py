@@ -1,8 +1,8 @@
-"""What params.yaml sets for the search for near-duplicates, and for warnings about texts."""
+"""What params.yaml sets for the search for near-duplicates and for suspects, and for warnings about texts."""
 
 from dataclasses import dataclass
 
-from tasks.machine.bounds import Fraction, OpenFraction
+from tasks.machine.bounds import Count, Fraction, NotNegative, OpenFraction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,3 +19,17 @@ class MarkLimits:
 
     max_cut: Fraction
     max_unknown: Fraction
+
+
+@dataclass(frozen=True, kw_only=True)
+class HealthOptions:
+    """How many suspects of a kind are listed, and when a batch is worth a training.
+
+    min_new: the share of new samples, of those before them, that is worth one by itself.
+    min_drift: the effect size that is worth one, of a batch that differs at this significance.
+    """
+
+    max_suspects: Count
+    min_new: NotNegative
+    min_drift: Fraction
+    significance: OpenFraction

@@ -1,9 +1,9 @@
-"""What params.yaml sets for adapting heads to other domains."""
+"""What params.yaml sets for adapting heads to other domains, and for samples that are unlike all that was learned."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from tasks.machine.bounds import Count
+from tasks.machine.bounds import Count, OpenFraction
 
 Method = Literal[
     "auto", "source", "standardise", "infomax", "infomax_as_is", "joint", "label_shift", "reweight", "align"
@@ -21,6 +21,7 @@ class AdaptOptions:
     weights: what tells method reweight how alike a source sample is: a classifier of domains, or a kernel.
     statistics: shared, or own for running statistics of a domain's own in the batch-normalisation layers.
     min_unlabelled: with fewer samples of the target domain the source's head stays.
+    unlike: the share of samples like the trained ones that may be called unlike; None finds none.
     """
 
     targets: Literal["auto"] | list[str]
@@ -29,3 +30,4 @@ class AdaptOptions:
     weights: Literal["classifier", "kernel"]
     statistics: Literal["shared", "own"]
     min_unlabelled: Count
+    unlike: OpenFraction | None

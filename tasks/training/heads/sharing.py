@@ -19,6 +19,7 @@ from tasks.targets.classes import Classes
 from tasks.targets.ordinal import Ordinal
 from tasks.targets.target import Target, Truths
 from tasks.training.heads.choice import STRONGER
+from tasks.training.heads.folds import NUM_FOLDS
 from tasks.training.heads.linear import Layer64, labelled_rows, path_of
 from tasks.training.heads.logistic import LinearHead, scaled, val_logits
 from tasks.training.heads.options import HeadOptions
@@ -29,7 +30,6 @@ from tasks.training.heads.rows import Array, StandardRows, Vectors
 logger = logging.getLogger("graftline")
 
 SHARES = (0.5, 0.9, 0.99)  # of the prior covariance that the other heads give; where the first is no better, none is
-NUM_FOLDS = 5
 LEAST_LABELS = 10  # with fewer, or with half as many that the folds can judge, a standard error says nothing
 FEW_LABELS = 50  # below it, the error has to fall, too
 MOST_LABELS = 2_000  # with more, a target knows enough by itself, and the folds would cost more than they give
@@ -89,11 +89,6 @@ class Comparison:
             "with": list(self.givers),
             **({"given": self.given} if self.given == "labels" else {}),
         }
-
-
-def folds_of(ids: Iterable[str]) -> NDArray[np.int64]:
-    """Return the fold (n,) of each sample or group, by a hash of its name."""
-    return np.array([hashlib.sha256(f"fold {name}".encode()).digest()[0] % NUM_FOLDS for name in ids], np.int64)
 
 
 def share(

@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 
 from tasks.data.health.leaks import COLUMNS, LEAKS
+from tasks.data.health.suspects import COLUMNS as COLUMNS_OF_SUSPECTS
+from tasks.data.health.suspects import HEALTH, SUSPECTS
 from tasks.data.manifest.tables import write_table, write_text_table
 from tasks.data.samples.samples import sample_id
 from tasks.data.samples.text_cells import read_text
@@ -34,7 +36,7 @@ class Project:
         params = {"title": "Graftline", "max_quarantined_rows": 100, "max_pictures": 40, "picture_size": 48,
                   "max_examples": 8, "max_points": 1000, "max_twins": 8, "show_text": False,
                   "mask_digits": True}  # fmt: skip
-        folders = ("validated", "audit", "training", "evaluation", "regression", "head", "raw", "adaptation")
+        folders = ("validated", "audit", "training", "evaluation", "regression", "head", "raw", "adaptation", "health")
         out = self.folder / "report" / "index.html"
         run(
             **{name: self.folder / name for name in folders},
@@ -235,7 +237,7 @@ def write_adaptation(folder, table, domains, unlike):
 
 def write_data(folder, table, quarantine, validation, audit):
     (folder / "batches.yaml").write_text("batches: [a, b]\n", "utf-8")
-    for name in ("validated/manifest", "audit"):
+    for name in ("validated/manifest", "audit", "health"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     ledger = pd.DataFrame(list(quarantine), columns=["batch", "path", "sample_id", "reason", "detail"])
     write_text_table(folder / "validated" / "quarantine.csv", ledger)
@@ -252,6 +254,10 @@ def write_data(folder, table, quarantine, validation, audit):
     health |= {"marks": None, "warnings": []}
     leaks = {batch: {"train": 0, "val": 0, "heldout": 0} for batch in counts}
     write_json(folder / "audit" / "audit.json", health | {"batches": leaks} | audit)
+    write_text_table(folder / "health" / SUSPECTS, pd.DataFrame(columns=COLUMNS_OF_SUSPECTS))
+    write_json(
+        folder / "health" / HEALTH, {"num_suspects": {}, "confusions": {}, "weak_slices": {}, "batches": {}}
+    )  # fmt: skip
 
 
 def write_targets(folder, facts, **head):

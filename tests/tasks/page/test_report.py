@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from tasks.data.health.suspects import HEALTH, SUSPECTS
+from tasks.data.manifest.tables import write_text_table
 from tasks.data.samples.samples import sample_id
 from tasks.machine.files import read_json, write_json
 from tasks.page.previews import DECODED
@@ -466,3 +468,29 @@ def test_words_alone_are_compared_where_they_were_measured(project):
     write_json(path, metrics)
     text = words(written.draw().read_text("utf-8"))
     assert "Words alone 0.8125" in text
+
+
+def test_page_says_what_there_is_to_look_at_and_how_new_batches_differ(project):
+    written = project()
+    row = {
+        "kind": "label_error", "batch": "a", "path": "cat/<b>.png", "sample_id": "id", "target": "label",
+        "label": "cat", "suggested": "dog", "score": 0.9, "detail": "labelled cat, looks like <i>dog</i>",
+    }  # fmt: skip
+    write_text_table(written.folder / "health" / SUSPECTS, pd.DataFrame([row]))
+    findings = {
+        "num_suspects": {"label_error": 1200, "outlier": 0},
+        "confusions": {"label": [{"one": "cat", "other": "<dog>", "num": 3, "share": 0.125}]},
+        "weak_slices": {"label": [{"text": "of 120 alike samples 40 % are answered wrongly"}]},
+        "batches": {"a": {"drift": None}, "b": {"drift": {"text": "batch b differs from the 6 samples before it"}}},
+    }
+    write_json(written.folder / "health" / HEALTH, findings)
+    html = written.draw().read_text("utf-8")
+    text = words(html)
+    assert "Batch b differs from the 6 samples before it." in text
+    assert "1,200 labels that are probably wrong" in text
+    assert "samples of train or val that" not in text
+    assert "Of 120 alike samples 40 % are answered wrongly." in text
+    assert "12.5 % of both" in text
+    assert "looks like &lt;i&gt;dog&lt;/i&gt;" in html
+    assert "&lt;dog&gt;" in html
+    assert "To look at:" not in project().draw().read_text("utf-8")

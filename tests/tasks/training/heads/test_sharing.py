@@ -7,10 +7,11 @@ from tasks.targets.classes import Classes
 from tasks.targets.number import Number
 from tasks.targets.ordinal import Ordinal
 from tasks.targets.several import Several
+from tasks.training.heads.folds import NUM_FOLDS, folds_of
 from tasks.training.heads.linear import fit_linear
 from tasks.training.heads.options import HeadOptions
 from tasks.training.heads.rows import StandardRows
-from tasks.training.heads.sharing import MOST_LABELS, NUM_FOLDS, Candidates, Labelled, folds_of, share
+from tasks.training.heads.sharing import MOST_LABELS, Candidates, Labelled, share
 
 OPTIONS = HeadOptions(
     head="logistic", class_weights="none", hidden_features=1, l2_strengths=[0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0],

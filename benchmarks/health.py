@@ -1,0 +1,290 @@
+"""Measure what the audit finds of the health of data, and whether `predict` tells samples of another data set.
+
+**Label errors.** Labels of public sets are planted wrong at random, 5 % and 20 % of them, on the vectors of a frozen
+backbone: scikit-learn's digits on the glyph backbone; sign-digits, the photographs of PACS and 3,000 images of CIFAR-10
+on ImageNet's SqueezeNet. `ap` is the average precision of the audit's ranking. The peer is cleanlab on the same
+vectors, as its documentation says to use it: scikit-learn's logistic regression in `cross_val_predict`, with and
+without standardised features, and self confidence or normalised margin; the best of the four counts. `share_right` is
+how often the audit's head answers with the label that was there before: where the head is often wrong, its errors hide
+the planted ones.
+
+**Cost.** The stage runs as DVC runs it, on 100,000 samples of two batches with 20 classes and 10,000 held-out ones. The
+vectors are made up.
+
+**Drift.** Batches that are shifted by the same amount against as many samples before them, 500 to 50,000 of each:
+`spread` is between the largest and the smallest mean effect size of a shift.
+
+**Unlike samples.** A detector is made of each set's train and val, at a level of 1 %. `false_alarms` is the share of
+the set's held-out samples that it finds, over ten splits, `found` that of the samples of the other sets.
+
+Without cleanlab, or without the shared data, a part is skipped, and the JSON has the reason. --quick draws once, and
+leaves out the cost and the photographs.
+"""
+
+import json
+import logging
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from benchmarks.audit import spread
+from benchmarks.kit.labelled import Labelled, missing, read_digits, read_tar, side_by_content, squeezenet
+from benchmarks.kit.machine import Claim, finish, parse_arguments, show
+from benchmarks.kit.methods import embedding
+from tasks.audit import judge_labels
+from tasks.data.health.batch_drift import drawn, drift
+from tasks.data.health.hashes import Probes, write_hashes
+from tasks.data.health.neighbours import find_neighbours
+from tasks.data.health.unlike import MOST_REFERENCES, directions, distances, limit_of
+from tasks.data.manifest.tables import write_table
+from tasks.data.vectors.embeddings import Embeddings, read_embeddings, write_embeddings
+from tasks.images.copy_hash import HASHES_SHAPE
+from tasks.machine.files import write_json
+from tasks.stage.params import load_params
+from tasks.targets.classes import Classes
+
+ROOT = Path(__file__).parent.parent
+READ: dict[str, tuple[str, Callable[[], Labelled]]] = {  # the archive, "" for none, and how it is read
+    "digits": ("", read_digits),
+    "sign-digits": ("sign-digits.tar", lambda: read_tar("sign-digits.tar", squeezenet(128), side_by_content)),
+    "cifar10": ("cifar10-12k.tar", lambda: read_tar("cifar10-12k.tar", squeezenet(96), side_by_content)),
+    "photographs": (
+        "pacs-photo-cartoon.tar",
+        lambda: read_tar("pacs-photo-cartoon.tar", squeezenet(128), side_by_content, inside="photo"),
+    ),
+}
+MOST_IMAGES = 3000
+NOISE = (0.05, 0.2)
+SHIFTS = (0.0, 0.15, 0.3, 0.6)
+SIZES = (500, 2_000, 10_000, 50_000)
+LEVEL = 0.01
+SPLITS = 10
+DIM = 512
+
+Set = tuple[NDArray[np.float16], NDArray[np.int64], list[str]]  # vectors (n, dim), labels (n,), classes
+
+
+def main() -> None:
+    arguments = parse_arguments(__doc__)
+    logging.getLogger("graftline").setLevel(logging.WARNING)
+    raw: dict[str, Any] = {"label_errors": {}, "skipped": {}}
+    sets: dict[str, Set] = {}
+    for name, (archive, read) in READ.items():
+        if arguments.quick and name == "photographs":
+            continue
+        if archive and (reason := missing(archive)):
+            raw["skipped"][name] = reason
+            continue
+        sets[name] = embedded(read())
+        show(f"{name}: {len(sets[name][0]):,} vectors")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, data in sets.items():
+            raw["label_errors"][name] = label_errors(data, Path(folder) / name, draws=1 if arguments.quick else 2)
+            show(f"{name}: {json.dumps(raw['label_errors'][name])}")
+        if not arguments.quick:
+            raw["cost"] = cost(Path(folder) / "cost")
+            show(f"cost: {raw['cost']}")
+    raw["drift"] = [drift_by_size(shift, draws=1 if arguments.quick else 4) for shift in SHIFTS]
+    raw["unlike"] = {name: unlike(name, sets) for name in sets if name != "digits"}  # which has another backbone
+    show(f"drift: {raw['drift']}; unlike: {raw['unlike']}")
+    params = load_params(ROOT / "params.yaml").audit
+    finish(settings={"quick": arguments.quick, "level": LEVEL, "audit": asdict(params)}, raw=raw, claims=claims_of(raw))
+
+
+def embedded(labelled: Labelled) -> Set:
+    """Return the vectors and labels of a set, at most MOST_IMAGES of it, drawn at random."""
+    rows = np.sort(np.random.default_rng(0).permutation(len(labelled.labels))[:MOST_IMAGES])
+    vectors = embedding(labelled, labelled.network.load())(rows).astype(np.float16)
+    return vectors, labelled.labels[rows], labelled.classes
+
+
+def label_errors(data: Set, place: Path, *, draws: int) -> dict[str, Any]:
+    """Return, by share of planted noise, the mean average precision of the audit and of cleanlab over the draws."""
+    place.mkdir()
+    vectors, truths, classes = data
+    write_embeddings(place / "all.safetensors", [vectors], shape=vectors.shape, recipe="any")
+    known = read_embeddings(place, ["all"], num_samples=len(truths))
+    found: dict[str, Any] = {}
+    for share in NOISE:
+        rows = [one_draw(known, vectors, truths, classes, share=share, seed=seed) for seed in range(draws)]
+        found[f"{share:.0%}"] = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+    return found
+
+
+def one_draw(
+    known: Embeddings, vectors: NDArray[np.float16], truths: NDArray[np.int64], classes: list[str], *, share: float,
+    seed: int,
+) -> dict[str, float]:  # fmt: skip
+    from sklearn.metrics import average_precision_score
+
+    generator = np.random.default_rng(seed)
+    is_wrong = np.zeros(len(truths), bool)
+    is_wrong[generator.permutation(len(truths))[: round(share * len(truths))]] = True
+    moved = generator.integers(1, len(classes), len(truths))
+    labels = np.where(is_wrong, (truths + moved) % len(classes), truths)
+    names = [f"{number:06d}" for number in range(len(truths))]
+    manifest = pd.DataFrame({"sample_id": names, "label": np.array(classes, dtype=object)[labels]})
+    every = np.ones(len(truths), bool)
+    start = time.perf_counter()
+    near = find_neighbours(known, np.flatnonzero(every), seed=0)
+    judged = judge_labels(manifest, known, "label", Classes(tuple(classes)), near, is_learned=every)
+    seconds = time.perf_counter() - start
+    assert judged is not None
+    _, _, found = judged
+    return {
+        "ap": float(average_precision_score(is_wrong, found.score)),
+        "precision": float(is_wrong[found.is_suspected].mean()),
+        "recall": float(found.is_suspected[is_wrong].mean()),
+        "share_right": float((found.log_probabilities.argmax(axis=1) == truths).mean()),
+        "seconds": seconds,
+    } | peer(vectors, labels, is_wrong, seed=seed)
+
+
+def peer(
+    vectors: NDArray[np.float16], labels: NDArray[np.int64], is_wrong: NDArray[np.bool_], *, seed: int
+) -> dict[str, float]:
+    """Return what cleanlab finds: nothing where it is not installed."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import average_precision_score
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    try:
+        from cleanlab.rank import get_label_quality_scores  # type: ignore[import-not-found]
+    except ImportError:
+        return {}
+    start, scores = time.perf_counter(), []
+    for head in (LogisticRegression(max_iter=200), make_pipeline(StandardScaler(), LogisticRegression(max_iter=200))):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            probabilities = cross_val_predict(
+                head, vectors.astype(np.float32), labels, method="predict_proba",
+                cv=StratifiedKFold(5, shuffle=True, random_state=seed),
+            )  # fmt: skip
+        scores += [
+            average_precision_score(is_wrong, -get_label_quality_scores(labels, probabilities, method=method))
+            for method in ("self_confidence", "normalized_margin")
+        ]
+    return {"cleanlab_ap": float(max(scores)), "cleanlab_seconds": time.perf_counter() - start}
+
+
+def cost(place: Path) -> dict[str, float]:
+    """Return the seconds of the stage on 100,000 samples and 10,000 held-out ones, of 20 classes in two batches."""
+    generator = np.random.default_rng(0)
+    sizes = {"first": 90_000, "second": 20_000}
+    for folder in ("manifests", "embeddings", "hashes"):
+        (place / folder).mkdir(parents=True)
+    labels = np.array([f"class {number:02d}" for number in range(20)], dtype=object)
+    start = 0
+    for batch, num in sizes.items():
+        places = generator.integers(0, 20, num)
+        vectors = spread(generator, num, DIM) + 0.15 * np.eye(DIM, dtype=np.float32)[places]
+        write_embeddings(
+            place / f"embeddings/{batch}.safetensors", [vectors.astype(np.float16)], shape=vectors.shape, recipe="any"
+        )
+        probes = Probes(
+            kinds=("copied",), cosines=np.full((32, 1), 0.99, np.float32), distances=np.full((32, 1), 20, np.uint16)
+        )
+        bits = generator.integers(0, 256, (num, *HASHES_SHAPE), dtype=np.uint8)
+        write_hashes(place / f"hashes/{batch}.safetensors", [bits], shape=bits.shape, probes=probes)
+        names = [f"{number:06d}" for number in range(start, start + num)]
+        split = np.where(np.arange(num) % 11 == 0, "heldout", np.where(np.arange(num) % 11 == 1, "val", "train"))
+        table = {"batch": batch, "path": names, "sample_id": names, "split": split, "label": labels[places]}
+        write_table(place / f"manifests/{batch}.parquet", pd.DataFrame(table))
+        start += num
+    (place / "batches.yaml").write_text(f"batches: [{', '.join(sizes)}]\n", "utf-8")
+    write_json(place / "classes.json", {"label": labels.tolist()})
+    words = [
+        word
+        for name in ("manifests", "embeddings", "hashes", "out", "health")
+        for word in (f"--{name}", str(place / name))
+    ]
+    words += ["--batches", str(place / "batches.yaml"), "--classes", str(place / "classes.json")]
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "tasks.audit", *words], cwd=ROOT, stderr=subprocess.PIPE, check=True)
+    return {"num_samples": sum(sizes.values()), "dim": DIM, "seconds": time.perf_counter() - began}
+
+
+def drift_by_size(shift: float, *, draws: int) -> dict[str, Any]:
+    """Return the mean effect size of a shift by the number of samples of each side."""
+    effects = {}
+    for size in SIZES:
+        own = []
+        for seed in range(draws):
+            generator = np.random.default_rng(seed)
+            before, batch = (made_up(generator, size, shift=by) for by in (0.0, shift))
+            rows = drawn(np.arange(size), seed=seed)
+            found = drift(before[rows], batch[rows], seed=seed)
+            assert found is not None
+            own.append(found.effect)
+        effects[str(size)] = float(np.mean(own))
+    return {"shift": shift, "effects": effects, "spread": max(effects.values()) - min(effects.values())}
+
+
+def made_up(generator: np.random.Generator, num: int, *, shift: float) -> NDArray[np.float32]:
+    """Return vectors (num, DIM) of 40 directions of falling weight, five of them shifted, and noise."""
+    directions_of = np.random.default_rng(0).standard_normal((40, DIM)) * np.arange(1, 41)[:, None] ** -0.4
+    places = generator.standard_normal((num, 40))
+    places[:, 3:8] += shift
+    return (places @ directions_of + 0.3 * generator.standard_normal((num, DIM))).astype(np.float32)
+
+
+def unlike(name: str, sets: dict[str, Set]) -> dict[str, Any]:
+    """Return how many held-out samples of a set, and how many of each other set, its detector finds."""
+    own = sets[name][0]
+    others = {other: vectors[:500] for other, (vectors, _, _) in sets.items() if other not in (name, "digits")}
+    alarms: list[float] = []
+    found: dict[str, list[float]] = {other: [] for other in others}
+    for seed in range(SPLITS):
+        order = np.random.default_rng(seed).permutation(len(own))
+        train, val, heldout = np.split(own[order], [round(0.65 * len(own)), round(0.8 * len(own))])
+        references = directions(train[:MOST_REFERENCES]).astype(np.float16)
+        limit = limit_of(distances(references, val), level=LEVEL)
+        assert limit is not None
+        alarms.append(float((distances(references, heldout) > limit).mean()))
+        if seed == 0:
+            for other, vectors in others.items():
+                found[other].append(float((distances(references, vectors) > limit).mean()))
+    return {"false_alarms": float(np.mean(alarms)), "found": {other: float(np.mean(of)) for other, of in found.items()}}
+
+
+def claims_of(raw: dict[str, Any]) -> list[Claim]:
+    claims = []
+    for name, by_noise in raw["label_errors"].items():
+        for noise, own in by_noise.items():
+            key = f"{noise.replace('%', '_percent')}.{name}"
+            claims.append(Claim(name=f"audit.label_error_ap.{key}", value=own["ap"], target=0.8, at_least=True))
+            if "cleanlab_ap" in own:
+                gain = own["ap"] - own["cleanlab_ap"]
+                claims.append(
+                    Claim(name=f"audit.label_error_ap_minus_cleanlab.{key}", value=gain, target=0.0, at_least=True)
+                )
+    if "cost" in raw:
+        claims.append(Claim(name="audit.seconds_100k", value=raw["cost"]["seconds"], target=60, at_least=False))
+    spreads = max(row["spread"] for row in raw["drift"])
+    claims.append(Claim(name="audit.drift_effect_size_stability", value=spreads, target=0.1, at_least=False))
+    if raw["unlike"]:
+        worst = max(abs(own["false_alarms"] - LEVEL) for own in raw["unlike"].values())
+        claims.append(Claim(name="predict.unlike_false_alarms", value=100 * worst, target=1.0, at_least=False))
+    for name, own in raw["unlike"].items():
+        for other, share in own["found"].items():
+            claims.append(
+                Claim(name=f"predict.unlike_found.{name}.{other}", value=share, target=0.9, at_least=True)
+            )  # fmt: skip
+    return claims
+
+
+if __name__ == "__main__":
+    main()

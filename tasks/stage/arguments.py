@@ -27,6 +27,7 @@ MEANINGS = {
     "candidate": "the bundle of the candidate",
     "card": "the Markdown file about the weights that is written too",
     "classes": "the JSON file with the classes of every target",
+    "corrections": "the CSV file of what people corrected, a row a decision",
     "curves": "the folder that the learning curves go to",
     "damaged": "remove the values that do not match their checksums",
     "decisions": "the file with a JSON object a line, for each candidate that was judged",

@@ -29,7 +29,10 @@ class Chain:
         raw = data / "raw"
         self.paths: dict[str, dict[str, Path]] = {
             "scan": {"raw": raw / "first", "out": data / "scanned/first"},
-            "validate": {"scanned": data / "scanned", "registry": data / "classes.json", "out": data / "validated"},
+            "validate": {
+                "scanned": data / "scanned", "registry": data / "classes.json",
+                "corrections": data / "corrections.csv", "out": data / "validated",
+            },
             "backbone": {"out": data / "backbone"},
             "embed": {
                 "raw": raw / "first", "manifest": data / "validated/manifest/first.parquet",

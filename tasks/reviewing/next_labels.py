@@ -4,10 +4,15 @@ The least margin (Scheffer et al. 2001) finds samples between two answers. Greed
 set, Sener and Savarese 2018) finds samples that no labelled one is near.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tasks.targets.number import Number
+from tasks.targets.several import Several
+from tasks.targets.target import Target
 
 Vectors = NDArray[np.floating]
 Positions = NDArray[np.intp]
@@ -32,7 +37,7 @@ def choose(
     Args:
         pool: vectors (n, dim).
         labelled: vectors (m, dim) of the samples that have a label.
-        margins: (n,) of the answers to the pool, `margins_of`; None chooses all for coverage.
+        margins: (n,) of the answers to the pool, as `least_margins` returns them; None chooses all for coverage.
         coverage: the share, 0..1, that is chosen for coverage.
     """
     count = min(count, len(pool))
@@ -47,8 +52,32 @@ def choose(
     return Choice(positions=positions, is_coverage=np.arange(count) >= num_in_doubt)
 
 
-def margins_of(answers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the margin (n,) of answers (n, num_classes): how much likelier the first class is than the second."""
+def least_margins(
+    answers: Mapping[str, NDArray[np.float64]], targets: Mapping[str, Target]
+) -> NDArray[np.float64] | None:
+    """Return (n,) how sure the answers to each sample are, from 0 to 1; None where no target tells.
+
+    The margins of a target are compared by their ranks. A sample counts by the target that is the least sure of it.
+    """
+    ranks = [
+        np.argsort(np.argsort(margins, kind="stable"), kind="stable") / max(len(margins), 1)
+        for name, own in answers.items()
+        if (margins := margins_of(own, targets[name])) is not None
+    ]
+    return np.min(ranks, axis=0) if ranks else None
+
+
+def margins_of(answers: NDArray[np.float64], target: Target) -> NDArray[np.float64] | None:
+    """Return the margin (n,) of a target's answers: how far each is from being another answer.
+
+    It is how much likelier the first class or step is than the second, or how far the nearest of several labels is from
+    its threshold. All intervals of a number are equally wide, so that it has none.
+    """
+    if isinstance(target, Number):
+        return None
+    if isinstance(target, Several):
+        thresholds = np.array(target.thresholds) if target.thresholds else 0.5
+        return np.asarray(np.abs(answers - thresholds).min(axis=1))
     if answers.shape[1] < 2:
         return np.ones(len(answers))
     second, first = np.partition(answers, -2, axis=1)[:, -2:].T

@@ -55,6 +55,8 @@ class Chain:
             },
             "report": {"out": folder / "report.html"},
             "choose": {"out": data / "choice"},
+            "label": {"corrections": data / "corrections.csv", "model": data / "candidate", "out": data / "label"},
+            "correct": {"labels": data / "label/labels.csv", "who": "Ann", "corrections": data / "corrections.csv"},
         }  # fmt: skip
         self.shared = {
             "batches": data / "batches.yaml", "raw": raw, "manifests": data / "validated/manifest",

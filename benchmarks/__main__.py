@@ -27,6 +27,7 @@ NAMES = (
     "pipeline",
     "predict",
     "report",
+    "review",
     "text",
     "transfer",
     "validate",

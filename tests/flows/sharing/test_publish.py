@@ -30,6 +30,9 @@ stages:
   scan:
     frozen: true
     cmd: exec true --raw data/raw/first
+  validate:
+    frozen: true
+    cmd: exec true --corrections data/corrections.csv
   finetune:
     frozen: true
     cmd: exec true --start-record data/start.json --start data/start

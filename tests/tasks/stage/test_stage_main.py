@@ -35,6 +35,8 @@ VALIDATE = [
     "batches.yaml",
     "--registry",
     "classes.json",
+    "--corrections",
+    "corrections.csv",
     "--out",
     "validated",
 ]

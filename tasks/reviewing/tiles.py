@@ -9,12 +9,13 @@ import pandas as pd
 
 from tasks.data.admission.quarantine import COPY, NOT_A_SAMPLE
 from tasks.data.health.leaks import LEAKS, read_leaks
+from tasks.data.manifest.manifest import POOL
 from tasks.data.manifest.tables import read_text_table
 from tasks.machine.files import read_json
 from tasks.machine.names import on_one_line
 from tasks.metrics.outcomes import right_answers
 from tasks.page.previews import DECODED
-from tasks.reviewing.label_table import ANSWER, LABELS, SAMPLE_ID, WHY, answer_of
+from tasks.reviewing.label_table import LABELS, SAMPLE_ID, WHY, answer_of
 
 SUSPECTS = "suspects.csv"  # of audit: kind, sample_id, target, label, suggested, score, detail
 KINDS = {  # the kinds of reasons to look at a sample, as the page lists them
@@ -86,48 +87,48 @@ def gather(
         in_use: the digest of the model in use; without it the errors are those of the candidate.
     """
     known = [name for name in targets if name in manifest]
-    rows = manifest.drop_duplicates("sample_id").set_index("sample_id")
-    tiles: dict[str, Tile] = {}
     ledger = read_text_table(validated / "quarantine.csv")
+    pool = set(manifest.loc[manifest["split"] == POOL, "sample_id"])
     found = [
         *_suspects(audit),
         *_near_duplicates(audit),
         *_quarantined(ledger),
-        *_chosen(chosen, list(targets), rows),
+        *_chosen(chosen, list(targets), pool),
         *_errors(evaluation, in_use),
     ]
-    outside = ledger[~ledger["reason"].isin(COPIES)].drop_duplicates("sample_id").set_index("sample_id")
+    about = {each for sample_id, twin, _ in found for each in (sample_id, twin)}
+    rows = _rows(manifest, about)
+    outside = _rows(ledger[~ledger["reason"].isin(COPIES)], about)
+    tiles: dict[str, Tile] = {}
     for sample_id, twin, reason in found:
-        if sample_id in tiles:
-            tiles[sample_id].reasons.append(reason)
-            if twin in rows.index:
-                tiles[sample_id].twin, tiles[sample_id].twin_labels = twin, _labels(rows.loc[twin], known)
-        elif sample_id in rows.index:
-            twin_labels = _labels(rows.loc[twin], known) if twin in rows.index else {}
-            tiles[sample_id] = _tile(
-                sample_id, rows.loc[sample_id], known, twin=twin, twin_labels=twin_labels, reason=reason
+        tile = tiles.get(sample_id)
+        if tile is None and (row := rows.get(sample_id)):
+            tile = Tile(
+                sample_id=sample_id, batch=row["batch"], path=row["path"], split=row["split"],
+                labels=_labels(row, known), is_shown=True,
             )  # fmt: skip
-        elif sample_id in outside.index:
-            row = outside.loc[sample_id]
-            tiles[sample_id] = Tile(
-                sample_id=sample_id, batch=row["batch"], path=row["path"], split="", labels={},
-                is_shown=row["reason"] in DECODED, reasons=[reason],
-            )  # fmt: skip
+        elif tile is None and (row := outside.get(sample_id)):
+            is_shown = row["reason"] in DECODED
+            tile = Tile(
+                sample_id=sample_id, batch=row["batch"], path=row["path"], split="", labels={}, is_shown=is_shown
+            )
+        if tile is None:  # the table is of data that is gone
+            continue
+        tiles[sample_id] = tile
+        tile.reasons.append(reason)
+        if twin in rows:
+            tile.twin, tile.twin_labels = twin, _labels(rows[twin], known)
     place = {kind: number for number, kind in enumerate(KINDS)}
     return sorted(tiles.values(), key=lambda tile: min(place.get(one.kind, len(place)) for one in tile.reasons))
 
 
-def _tile(
-    sample_id: str, row: "pd.Series[Any]", targets: Sequence[str], *, twin: str, twin_labels: dict[str, str],
-    reason: Reason,
-) -> Tile:  # fmt: skip
-    return Tile(
-        sample_id=sample_id, batch=row["batch"], path=row["path"], split=row["split"], labels=_labels(row, targets),
-        is_shown=True, twin=twin, twin_labels=twin_labels, reasons=[reason],
-    )  # fmt: skip
+def _rows(table: pd.DataFrame, sample_ids: set[str]) -> dict[str, dict[str, Any]]:
+    """Return the rows of these samples by their sample_id, the first of each."""
+    rows = table[table["sample_id"].isin(sample_ids)].drop_duplicates("sample_id")
+    return {str(row["sample_id"]): {str(name): cell for name, cell in row.items()} for row in rows.to_dict("records")}
 
 
-def _labels(row: "pd.Series[Any]", targets: Sequence[str]) -> dict[str, str]:
+def _labels(row: Mapping[str, Any], targets: Sequence[str]) -> dict[str, str]:
     return {name: str(row[name]) for name in targets if pd.notna(row[name])}
 
 
@@ -160,18 +161,16 @@ def _quarantined(ledger: pd.DataFrame) -> Found:
         yield row["sample_id"], "", Reason(kind="quarantined", detail=f"{row['reason']}: {row['detail']}")
 
 
-def _chosen(folder: Path, targets: list[str], rows: pd.DataFrame) -> Found:
+def _chosen(folder: Path, targets: list[str], pool: set[str]) -> Found:
     """Yield what `tasks.label` chose and what has no label yet."""
     if not (folder / LABELS).is_file():
         return
     for row in read_text_table(folder / LABELS).to_dict("records"):
-        sample_id = row.get(SAMPLE_ID, "")
-        if sample_id in rows.index and rows.loc[sample_id, "split"] == "pool":
-            target = next((name for name in targets if row.get(answer_of(name, targets)) or row.get(ANSWER)), "")
-            suggested = row.get(answer_of(target, targets), "") if target else ""
-            yield sample_id, "", Reason(
-                kind="next_to_label", detail=row.get(WHY, ""), target=target, suggested=suggested
-            )  # fmt: skip
+        if row[SAMPLE_ID] in pool:
+            answers = {name: str(row.get(answer_of(name, targets), "")) for name in targets}
+            target = next((name for name in targets if answers[name]), "")
+            suggested = answers.get(target, "")
+            yield row[SAMPLE_ID], "", Reason(kind="next_to_label", detail=row[WHY], target=target, suggested=suggested)
 
 
 def _errors(evaluation: Path, in_use: str | None) -> Found:

@@ -282,7 +282,14 @@ def test_missing_remote_is_reported_before_anything_runs(made, dvc):
 
 
 @pytest.mark.parametrize(
-    "name", ["params.yaml", "tasks/training/loop/fit.py", "tests/regression/test_mine.py", ".dvc/config"]
+    "name",
+    [
+        "params.yaml",
+        "data/corrections.csv",
+        "tasks/training/loop/fit.py",
+        "tests/regression/test_mine.py",
+        ".dvc/config",
+    ],
 )
 def test_uncommitted_source_of_a_run_is_refused_before_anything_runs(made, name):
     with (made / name).open("a") as file:

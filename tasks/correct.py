@@ -7,6 +7,7 @@ from pathlib import Path
 from tasks.data.admission.corrections import RELABEL, Correction, append
 from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import read_manifest
+from tasks.data.manifest.tables import read_text_table
 from tasks.machine.files import read_json
 from tasks.machine.names import listed, printable
 from tasks.reviewing import label_studio, label_table
@@ -17,19 +18,20 @@ from tasks.targets.target import Target
 logger = logging.getLogger("graftline")
 
 
-def run(*, labels: Path, who: str | None, manifests: Path, classes: Path, batches: Path, corrections: Path) -> None:
+def run(*, labels: Path, who: str | None, validated: Path, batches: Path, corrections: Path) -> None:
     """Append the labels to the corrections. None is added where one of them cannot be read.
 
     Args:
         labels: the CSV file that people filled in, or Label Studio's export as JSON.
         who: the person who labelled; of an export, of those whom it does not name.
     """
-    targets = targets_of(read_json(classes))
-    manifest = read_manifest(manifests, read_batches(batches))
+    targets = targets_of(read_json(validated / "classes.json"))
+    manifest = read_manifest(validated / "manifest", read_batches(batches))
+    ledger = read_text_table(validated / "quarantine.csv")
     if not labels.is_file():
         raise ValueError(f"there is no file {labels}, expected a table with labels or an export of Label Studio")
     reader = label_studio if labels.suffix.lower() == ".json" else label_table
-    known = set(manifest["sample_id"])
+    known = {*manifest["sample_id"], *ledger["sample_id"]} - {""}
     wanted, gone, new = [], list[str](), Counter[str]()
     for sample_id, name, label, person in reader.labels_in(labels, targets):
         if sample_id not in known:

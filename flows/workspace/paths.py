@@ -115,10 +115,7 @@ def labelling() -> list[str]:
 
 def correcting() -> list[str]:
     """Return the arguments of `tasks.correct` but `--labels` and `--who`."""
-    return _words(
-        manifests=_option("train_head", "manifests"), classes=_option("train_head", "classes"), batches=batches(),
-        corrections=corrections(),
-    )  # fmt: skip
+    return _words(validated=_option("validate", "out"), batches=batches(), corrections=corrections())
 
 
 def reviewing() -> list[str]:

@@ -6,6 +6,7 @@ machine alone, and nothing is removed by itself.
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 
@@ -34,12 +35,13 @@ def review(port: str | None, who: str | None, *, browse: bool) -> int:
     command = [sys.executable, "-m", "tasks.review", *paths.reviewing()]
     command += [*(["--who", name] if name else []), *(["--port", port] if port else [])]
     command += ["--browse"] if browse and has_display else []
-    with subprocess.Popen(command) as server:
+    # in a session of its own, so that Ctrl-C interrupts it once, from here; then it says what is new
+    with subprocess.Popen(command, start_new_session=True) as server:
         while True:
             try:
                 return server.wait()
-            except KeyboardInterrupt:  # the terminal interrupts the server, too, which then says what is new
-                continue
+            except KeyboardInterrupt:
+                server.send_signal(signal.SIGINT)
 
 
 if __name__ == "__main__":

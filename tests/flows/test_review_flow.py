@@ -27,7 +27,7 @@ def test_decision_on_the_page_is_in_the_table_that_git_keeps_and_makes_validate_
     git("config", "user.name", "Ann Example", folder=project)
     with start(project, "flows.review", "--no-browser") as door:
         try:
-            line = door.stdout.readline()
+            line = next(line for line in door.stdout if "secret=" in line)
             address, secret = re.search(r"(http://127\.0\.0\.1:\d+/)\?secret=(\S+)", line).groups()
             with httpx.Client(base_url=address, follow_redirects=True) as client:
                 page = client.get("/", params={"secret": secret})

@@ -156,7 +156,7 @@ def test_several_labels_and_numbers_are_corrected_and_what_a_target_cannot_have_
     window.get_by_label("round").check()
     window.locator("#ok").click()
     window.wait_for_function("() => document.getElementById('said').textContent.includes('red, round')")
-    assert rows(review)[-1] == ("relabel", "traits", '["red", "round"]')
+    assert rows(review)[-1] == ("relabel", "traits", '["red","round"]')
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

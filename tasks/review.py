@@ -31,6 +31,7 @@ def run(
     *,
     validated: Path,
     audit: Path,
+    health: Path,
     evaluation: Path,
     chosen: Path,
     batches: Path,
@@ -46,6 +47,7 @@ def run(
     """Serve the page to this machine alone, until it is interrupted.
 
     Args:
+        health: the folder in which audit lists suspicious samples.
         chosen: the folder that label wrote: what to label next.
         who: the person who decides.
         port: of this machine, that the page is served on; by default a free one.
@@ -54,7 +56,7 @@ def run(
     if not who:
         raise ValueError("nobody is named who decides: `git config user.name 'Your Name'`, or --who NAME")
     review = review_of(
-        validated=validated, audit=audit, evaluation=evaluation, chosen=chosen, batches=batches, raw=raw,
+        validated=validated, audit=audit, health=health, evaluation=evaluation, chosen=chosen, batches=batches, raw=raw,
         baseline_record=baseline_record, corrections=corrections, who=who, report=report, modality=modality,
     )  # fmt: skip
     before = len(read_corrections(corrections))
@@ -94,6 +96,7 @@ def review_of(
     *,
     validated: Path,
     audit: Path,
+    health: Path,
     evaluation: Path,
     chosen: Path,
     batches: Path,
@@ -108,7 +111,7 @@ def review_of(
     manifest = read_manifest(validated / "manifest", read_batches(batches))
     targets = targets_of(read_json(validated / "classes.json"))
     tiles = gather(
-        manifest, list(targets), validated=validated, audit=audit, evaluation=evaluation, chosen=chosen,
+        manifest, list(targets), validated=validated, audit=audit, health=health, evaluation=evaluation, chosen=chosen,
         in_use=read_json(baseline_record).get("model_sha256"),
     )  # fmt: skip
     if not tiles:

@@ -73,6 +73,7 @@ def gather(
     *,
     validated: Path,
     audit: Path,
+    health: Path,
     evaluation: Path,
     chosen: Path,
     in_use: str | None,
@@ -90,7 +91,7 @@ def gather(
     ledger = read_text_table(validated / "quarantine.csv")
     pool = set(manifest.loc[manifest["split"] == POOL, "sample_id"])
     found = [
-        *_suspects(audit),
+        *_suspects(health),
         *_near_duplicates(audit),
         *_quarantined(ledger),
         *_chosen(chosen, list(targets), pool),
@@ -135,10 +136,10 @@ def _labels(row: Mapping[str, Any], targets: Sequence[str]) -> dict[str, str]:
 Found = Iterator[tuple[str, str, Reason]]  # sample_id, the sample_id of its twin or "", and the reason
 
 
-def _suspects(audit: Path) -> Found:
-    if not (audit / SUSPECTS).is_file():
+def _suspects(health: Path) -> Found:
+    if not (health / SUSPECTS).is_file():
         return
-    for row in read_text_table(audit / SUSPECTS).to_dict("records"):
+    for row in read_text_table(health / SUSPECTS).to_dict("records"):
         cells = {str(name): str(cell) for name, cell in row.items()}
         yield (
             cells["sample_id"], "",

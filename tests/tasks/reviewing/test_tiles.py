@@ -9,7 +9,7 @@ from tasks.data.manifest.tables import write_text_table
 from tasks.machine.files import write_json
 from tasks.reviewing.tiles import gather
 
-FOLDERS = ("validated", "audit", "evaluation", "chosen")
+FOLDERS = ("validated", "audit", "health", "evaluation", "chosen")
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_sample_with_several_reasons_has_one_tile_and_kinds_come_in_their_order(
         ],
         columns=["kind", "sample_id", "target", "label", "suggested", "score", "detail"],
     )  # fmt: skip
-    write_text_table(folder / "audit/suspects.csv", suspects)
+    write_text_table(folder / "health/suspects.csv", suspects)
     leak = ["first", "cat/1.png", "s1", "train", "first", "cat/5.png", "s5", 0.99, 2]
     write_text_table(folder / "audit/leaks.csv", pd.DataFrame([leak], columns=LEAK_COLUMNS))
     tiles = collect()

@@ -85,6 +85,7 @@ def measured(folder: Path, count: int) -> dict[int, dict[str, float]]:
             window = browser.new_page(viewport={"width": 1280, "height": 900})
             window.goto(f"http://127.0.0.1:{port}/?secret={review.secret}")
             window.wait_for_selector(".tile")
+            window.wait_for_load_state("networkidle")
             frames = {speed: window.evaluate(SCROLL, [speed, count]) for speed in SPEEDS}
         server.should_exit = True
         thread.join()

@@ -208,6 +208,8 @@ def run(
     )
     for problem in problems(report, out):
         raise ValueError(problem)
+    if read_corrections(corrections) != decisions:  # DVC hashes the file now, and would take it for applied
+        raise ValueError(f"{corrections} changed while the samples were validated: run again")
     check_domains(sorted(domains_of(manifest[manifest["split"] != "heldout"]).unique()), adapt.targets)
 
 

@@ -65,11 +65,11 @@ def measure(name: str, params: Params) -> list[dict[str, Any]]:
     """Return a row for each size and draw of a set, with the held-out accuracy of each way to choose."""
     labelled = set_of(name)
     vectors = embedding(labelled, labelled.network.load())(np.arange(len(labelled.labels)))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for size in SIZES:
         for seed in range(NUM_SEEDS):
-            row = {"data": name, "size": size, "seed": seed} | accuracies(labelled, vectors, size, seed, params)
-            rows.append(row)
+            found = accuracies(labelled, vectors, size, seed, params)
+            rows.append({"data": name, "size": size, "seed": seed, **found})
         gain = np.mean([row["chosen"] - row["random"] for row in rows[-NUM_SEEDS:]])
         show(f"{name}, {size} + {size} labels: {100 * gain:+.2f} points over random")
     return rows

@@ -73,7 +73,8 @@ def run(
     known = manifest["split"].isin(["train", "val"]).to_numpy() | (decided & (manifest["split"] == POOL).to_numpy())
     decode = room(modality, "decode")
     targets = targets_of(read_json(classes))
-    answers, version = {}, ""
+    answers: Mapping[str, NDArray[np.float64]] = {}
+    version = ""
     if model:
         answers = answers_of(model, pool, raw=raw, store=store, modality=modality)
         version = sha256(model / WEIGHTS)[:12]
@@ -100,8 +101,11 @@ def run(
         else:
             addresses = [samples.decoded(row) for row in range(len(rows))]
             content = {TEXT: addresses}
-        facts = rows[["sample_id", "batch", "path"]].to_dict("records")
-        data = [{SAMPLE: address} | fact for address, fact in zip(addresses, facts, strict=True)]
+        places = zip(addresses, samples.ids, samples.batches, samples.paths, strict=True)
+        data = [
+            {SAMPLE: address, "sample_id": sample_id, "batch": batch, "path": path}
+            for address, sample_id, batch, path in places
+        ]
         write_text_table(folder / LABELS, blank_table(rows, content, shown, list(targets)))
         write_json(folder / TASKS, tasks_of(data, shown, targets, model=version))
         (folder / CONFIG).write_text(config_of(targets, modality=modality), "utf-8")

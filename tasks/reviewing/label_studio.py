@@ -94,9 +94,9 @@ def labels_in(path: Path, targets: Mapping[str, Target]) -> Iterator[tuple[str, 
 
 def _labels(results: Any, targets: Mapping[str, Target], *, place: str) -> Iterator[tuple[str, str]]:
     for result in results if isinstance(results, list) else []:
-        name = result.get("from_name") if isinstance(result, dict) else None
+        name = str(result.get("from_name")) if isinstance(result, dict) else ""
         if name not in targets:
-            raise ValueError(f"{place} labels {printable(str(name))!r}, expected one of {', '.join(targets)}")
+            raise ValueError(f"{place} labels {printable(name)!r}, expected one of {', '.join(targets)}")
         value = result.get("value")
         given = value.get("number", value.get("choices")) if isinstance(value, dict) else None
         if isinstance(given, list) and all(isinstance(each, str) for each in given):

@@ -46,9 +46,10 @@ def choose(
     if len(labelled) > MOST_CENTRES:
         drawn = np.random.default_rng(seed).permutation(len(labelled))[:MOST_CENTRES]
         labelled = labelled[np.sort(drawn)]
+    others = np.setdiff1d(np.arange(len(pool)), in_doubt)
     centres = np.concatenate([unit_rows(labelled), unit_rows(pool[in_doubt])])
-    far = k_centre(unit_rows(pool), centres, count=count - num_in_doubt)
-    positions = np.concatenate([in_doubt, far])
+    far = k_centre(unit_rows(pool[others]), centres, count=count - num_in_doubt)
+    positions = np.concatenate([in_doubt, others[far]])
     return Choice(positions=positions, is_coverage=np.arange(count) >= num_in_doubt)
 
 

@@ -13,7 +13,7 @@ from tasks.targets.target import Target
 
 TASKS, CONFIG = "label_studio.json", "label_studio.xml"
 SAMPLE = "sample"  # the name of what is labelled, in the configuration and in the data of a task
-SERVED = "/data/local-files/?d="  # a file below LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT
+SERVED = "/".join(["", "data", "local-files", "?d="])  # a file below LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT
 
 Answered = Sequence[Mapping[str, str]]  # by sample, the label that the model answers for each target
 

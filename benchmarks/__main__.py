@@ -7,6 +7,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 NAMES = (
+    "active",
     "adaptation",
     "alignment",
     "audit",
@@ -27,6 +28,7 @@ NAMES = (
     "pipeline",
     "predict",
     "report",
+    "review",
     "text",
     "transfer",
     "validate",

@@ -366,7 +366,8 @@ def make_workspace(folder: Path) -> None:
     for verb in (
         "digits --out data/raw/digits",
         "scan --raw data/raw/digits --out data/scanned/digits",
-        "validate --scanned data/scanned --batches data/batches.yaml --registry data/classes.json --out data/validated",
+        "validate --scanned data/scanned --batches data/batches.yaml --registry data/classes.json "
+        "--corrections data/corrections.csv --out data/validated",
         "backbone --out data/models/backbone",
         "embed --raw data/raw/digits --manifest data/validated/manifest/digits.parquet --backbone data/models/backbone"
         " --out data/embeddings/digits.safetensors --hashes data/hashes/digits.safetensors --store data/store",

@@ -57,8 +57,9 @@ from tasks.stage.params import load_params
 from tasks.validate import run
 place, params = Path(sys.argv[1]), load_params(Path(sys.argv[2]))
 start = time.perf_counter()
-run(scanned=place / "scanned", batches=place / "batches.yaml", registry=place / "classes.json", out=place / "validated",
-    validate=params.validate_, scan=params.scan, modality="images")
+run(scanned=place / "scanned", batches=place / "batches.yaml", registry=place / "classes.json",
+    corrections=place / "corrections.csv", out=place / "validated",
+    validate=params.validate_, scan=params.scan, adapt=params.adapt, modality="images")
 print(json.dumps({"seconds": time.perf_counter() - start, "peak_gib": peak_bytes() / 2**30}))
 """
 TRAIN_HEAD = """

@@ -56,7 +56,8 @@ from tasks.stage.params import load_params
 from tasks.validate import run
 place, params = Path(sys.argv[1]), load_params(Path(sys.argv[2]))
 start = time.perf_counter()
-run(scanned=place / "scanned", batches=place / "batches.yaml", registry=place / "classes.json", out=place / "validated",
+run(scanned=place / "scanned", batches=place / "batches.yaml", registry=place / "classes.json",
+    corrections=place / "corrections.csv", out=place / "validated",
     validate=params.validate_, scan=params.scan, adapt=params.adapt, modality="images")
 seconds = time.perf_counter() - start
 print(json.dumps({"seconds": seconds, "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}))

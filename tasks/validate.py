@@ -1,4 +1,4 @@
-"""All scanned batches in; the manifest, the quarantine ledger, the classes and the validation report out."""
+"""All scanned batches and corrections in; the manifest, the quarantine ledger, the classes and a report out."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +23,8 @@ from tasks.data.admission.accounts import (
 from tasks.data.admission.admission import admit
 from tasks.data.admission.classes import class_changes
 from tasks.data.admission.columns import target_columns
+from tasks.data.admission.corrected import correct
+from tasks.data.admission.corrections import read_corrections
 from tasks.data.admission.expectations import check_expectations, make_examination
 from tasks.data.admission.labels import LABEL_COLUMNS, names_of, num_labels, read_labels
 from tasks.data.admission.nesting import named_like_classes, wrapped
@@ -67,6 +69,7 @@ def run(
     scanned: Path,
     batches: Path,
     registry: Path,
+    corrections: Path,
     out: Path,
     validate: ValidateOptions,
     scan: ScanParams,
@@ -80,12 +83,22 @@ def run(
     names = read_batches(batches)
     tables = [read_scanned(scanned, batch, "samples") for batch in names]
     columns_of = {batch: table.columns for batch, table in zip(names, tables, strict=True)}
-    came = merged(pd.concat(tables, ignore_index=True), validate.merge)
+    came = pd.concat(tables, ignore_index=True)
     tables.clear()
     defects = pd.concat([read_scanned(scanned, batch, "defects") for batch in names], ignore_index=True)
     registered = read_registry(registry)
     facts = [field.name for field in fields(room(modality, "facts").Facts)]
     joined = joined_columns(list(came.columns), validate.targets, registered=registered.classes)
+    decisions = read_corrections(corrections)
+    corrected = None
+    if decisions:
+        corrected = correct(
+            came, decisions, defects=set(defects["sample_id"]), joined=joined, declared=validate.targets or ()
+        )  # fmt: skip
+        came = corrected.samples
+        for batch, more in corrected.columns.items():
+            columns_of[batch] = columns_of[batch].union(pd.Index(more), sort=False)
+    came = merged(came, validate.merge)
     columns, passed_over = target_columns(
         came, validate, registered=registered.classes, facts=facts, joined=joined
     )  # fmt: skip
@@ -99,8 +112,9 @@ def run(
     handed = [samples]
     came, samples = (table.drop(columns=["sample_id", *facts], errors="ignore") for table in (came, samples))
     admission = admit(
-        handed.pop(), validate, targets=targets, registered=registered.names, split=partial(side_of, split=validate)
-    )
+        handed.pop(), validate, targets=targets, registered=registered.names, split=partial(side_of, split=validate),
+        taken_out=corrected.reasons if corrected else None,
+    )  # fmt: skip
     set_aside = pd.concat([unread, admission.labels]).sort_values(LABEL_COLUMNS, ignore_index=True)
     given = {name: num + int((unread["target"] == name).sum()) for name, num in given.items()}
     labelled = {name for name, num in given.items() if num}
@@ -155,6 +169,9 @@ def run(
         report["lost_labels"] = lost_labels(of_labels, set_aside, limits=validate.max_quarantined)
     if kinds.reasons:
         report["kinds"] = {name: {"kind": targets[name].kind, "reason": why} for name, why in kinds.reasons.items()}
+    if corrected:
+        report["corrections"] = {"labels": len(corrected.changed), "set_aside": len(corrected.reasons)}
+        report["remarks"] += corrected.remarks
     with whole_folder(out) as folder:
         (folder / "manifest").mkdir()
         used = manifest.groupby("batch").indices
@@ -164,6 +181,8 @@ def run(
             write_table(folder / "manifest" / f"{batch}.parquet", rows.sort_values("path").reset_index(drop=True))
         write_text_table(folder / "quarantine.csv", ledger)
         write_text_table(folder / "labels.csv", set_aside)
+        if corrected:
+            write_text_table(folder / "corrected.csv", corrected.changed)
         write_json(folder / "classes.json", declared_of(admission.targets))
         write_json(folder / "split.json", facts_of(validate))
         write_json(folder / "validation.json", report)
@@ -173,6 +192,11 @@ def run(
         logger.info("target %s is of the kind %s: %s", name, own["kind"], own["reason"])
     for name, counts_of in report["classes"].items():
         logger.info("target %s: %s", name, shown_counts(counts_of, admission.targets[name]))
+    if corrected:
+        logger.info(
+            "corrections of people: %s labels are others than they came as, %s samples are set aside",
+            f"{len(corrected.changed):,}", f"{len(corrected.reasons):,}",
+        )  # fmt: skip
     num_pool = sum(count["pool"] for count in counts.values())
     num_others = int((ledger["reason"] == NOT_A_SAMPLE).sum())
     logger.info(
@@ -185,6 +209,8 @@ def run(
     )
     for problem in problems(report, out):
         raise ValueError(problem)
+    if read_corrections(corrections) != decisions:  # DVC hashes the file now, and would take it for applied
+        raise ValueError(f"{corrections} changed while the samples were validated: run again")
     check_domains(sorted(domains_of(manifest[manifest["split"] != "heldout"]).unique()), adapt.targets)
 
 

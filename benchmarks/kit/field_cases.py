@@ -107,7 +107,10 @@ def run_case(name: str, folder: Path) -> Result:
     batches = sorted(path.name for path in (folder / "raw").iterdir())
     (folder / "batches.yaml").write_text(f"batches: {json.dumps(batches)}\n", "utf-8")
     steps = [["tasks.scan", "--raw", f"raw/{batch}", "--out", f"scanned/{batch}"] for batch in batches]
-    validate = "tasks.validate --scanned scanned --batches batches.yaml --registry classes.json --out validated"
+    validate = (
+        "tasks.validate --scanned scanned --batches batches.yaml --registry classes.json "
+        "--corrections corrections.csv --out validated"
+    )
     steps.append(validate.split())
     said, status = "", 0
     for step in steps:

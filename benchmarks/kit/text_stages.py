@@ -37,7 +37,8 @@ def run_stages(place: Path, news: News, *, num_texts: int) -> dict[str, Any]:
         "backbone": {"out": "backbone"},
         "scan": {"raw": f"raw/{BATCH}", "out": f"scanned/{BATCH}"},
         "validate": {
-            "scanned": "scanned", "batches": "batches.yaml", "registry": "registry.json", "out": "validated",
+            "scanned": "scanned", "batches": "batches.yaml", "registry": "registry.json",
+            "corrections": "corrections.csv", "out": "validated",
         },
         "embed": {
             "raw": f"raw/{BATCH}", "manifest": f"validated/manifest/{BATCH}.parquet", "backbone": "backbone",

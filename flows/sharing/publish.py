@@ -41,7 +41,7 @@ def check_publishable(to: Publish) -> None:
     if to != "no":
         check_pushable(is_branch_needed=to == "main")
         check_dvc_remote()
-        if uncommitted := differing(GIVEN):
+        if uncommitted := differing([*GIVEN, paths.corrections()]):
             more = f" and {len(uncommitted) - 3} more" if len(uncommitted) > 3 else ""
             raise ValueError(
                 f"{', '.join(uncommitted[:3])}{more}: not as committed, so nobody could reproduce the published run: "

@@ -49,6 +49,11 @@ def has_identity() -> bool:
     return _git("var", "GIT_COMMITTER_IDENT").returncode == 0
 
 
+def user_name() -> str:
+    """Return the name that git gives the commits of this person; "" where it knows none."""
+    return _git("config", "user.name").stdout.strip() if shutil.which("git") else ""
+
+
 def record_in_git(paths: Sequence[Path], *, message: str, log: Callable[[str], None], tag: str | None = None) -> None:
     """Commit these files alone, as far as they changed, and tag the commit. It may be called again.
 

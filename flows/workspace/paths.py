@@ -93,11 +93,43 @@ def choice() -> Path:
 
 def choosing() -> list[str]:
     """Return the arguments of `tasks.choose` but `--out`."""
-    options = {
-        "manifests": _option("train_head", "manifests"), "classes": _option("train_head", "classes"),
-        "batches": batches(), "raw": raw(), "store": _option("embed", "store"),
-    }  # fmt: skip
-    return [word for name, path in options.items() for word in (f"--{name}", str(path))]
+    return _words(
+        manifests=_option("train_head", "manifests"), classes=_option("train_head", "classes"), batches=batches(),
+        raw=raw(), store=_option("embed", "store"),
+    )  # fmt: skip
+
+
+def corrections() -> Path:
+    """Return the file of what people corrected."""
+    return _option("validate", "corrections")
+
+
+def to_label() -> Path:
+    """Return the folder of the samples that were last chosen to be labelled next."""
+    return batches().with_name("label")
+
+
+def labelling() -> list[str]:
+    """Return the arguments of `tasks.label` but `--model` and `--out`."""
+    return _words(
+        manifests=_option("train_head", "manifests"), classes=_option("train_head", "classes"), batches=batches(),
+        embeddings=_option("train_head", "embeddings"), raw=raw(), store=_option("embed", "store"),
+        corrections=corrections(),
+    )  # fmt: skip
+
+
+def correcting() -> list[str]:
+    """Return the arguments of `tasks.correct` but `--labels` and `--who`."""
+    return _words(validated=_option("validate", "out"), batches=batches(), corrections=corrections())
+
+
+def reviewing() -> list[str]:
+    """Return the paths that `tasks.review` reads and writes, as arguments."""
+    audit = _option("audit", "out")
+    return _words(
+        validated=_option("validate", "out"), audit=audit, health=audit.with_name("health"), evaluation=evaluation(),
+        chosen=to_label(), batches=batches(), raw=raw(), baseline_record=baseline_record(), corrections=corrections(),
+    )  # fmt: skip
 
 
 def churn() -> Path:
@@ -158,6 +190,11 @@ def inputs(stage: str) -> list[str]:
     words = shlex.split(_pipeline()["stages"][stage]["cmd"])
     pairs = [words[place : place + 2] for place, word in enumerate(words) if word.startswith("--") and word != "--out"]
     return [word for pair in pairs for word in pair]
+
+
+def _words(**options: Path) -> list[str]:
+    """Return options as words of a command."""
+    return [word for name, path in options.items() for word in (f"--{name.replace('_', '-')}", str(path))]
 
 
 def _option(stage: str, name: str) -> Path:

@@ -18,6 +18,8 @@ DECODED = (
     "duplicate_path",
     "unknown_class",
     "class_in_probation",
+    "set_aside_by_hand",
+    "contradicting_corrections",
 )
 
 

@@ -28,6 +28,7 @@ MEANINGS = {
     "card": "the Markdown file about the weights that is written too",
     "classes": "the JSON file with the classes of every target",
     "code": "the folder of the verbs and their rooms",
+    "corrections": "the CSV file of what people corrected, a row a decision",
     "curves": "the folder that the learning curves go to",
     "damaged": "remove the values that do not match their checksums",
     "decisions": "the file with a JSON object a line, for each candidate that was judged",

@@ -25,6 +25,7 @@ from tasks.machine.yaml_text import read_yaml
 from tasks.metrics.options import MeasureOptions
 from tasks.models.options import BackboneOptions
 from tasks.page.options import PageOptions
+from tasks.reviewing.options import LabelOptions
 from tasks.stage.modality import Modality
 from tasks.text.options import TextLimits
 from tasks.training.alignment.options import AdaptOptions
@@ -74,6 +75,7 @@ class Params:
     validate_: Annotated[ValidateOptions, Field(alias="validate")]
     backbone: BackboneOptions
     choose: ChooseOptions
+    label: LabelOptions
     embed: EmbedParams
     audit: AuditParams
     train_head: HeadOptions

@@ -29,7 +29,10 @@ class Chain:
         raw = data / "raw"
         self.paths: dict[str, dict[str, Path]] = {
             "scan": {"raw": raw / "first", "out": data / "scanned/first"},
-            "validate": {"scanned": data / "scanned", "registry": data / "classes.json", "out": data / "validated"},
+            "validate": {
+                "scanned": data / "scanned", "registry": data / "classes.json",
+                "corrections": data / "corrections.csv", "out": data / "validated",
+            },
             "backbone": {"out": data / "backbone"},
             "embed": {
                 "raw": raw / "first", "manifest": data / "validated/manifest/first.parquet",
@@ -52,6 +55,8 @@ class Chain:
             },
             "report": {"out": folder / "report.html"},
             "choose": {"out": data / "choice"},
+            "label": {"corrections": data / "corrections.csv", "model": data / "candidate", "out": data / "label"},
+            "correct": {"labels": data / "label/labels.csv", "who": "Ann", "corrections": data / "corrections.csv"},
         }  # fmt: skip
         self.shared = {
             "batches": data / "batches.yaml", "raw": raw, "manifests": data / "validated/manifest",

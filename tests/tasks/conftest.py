@@ -107,6 +107,22 @@ def samples() -> Callable[..., pd.DataFrame]:
     return make
 
 
+@pytest.fixture
+def land(tmp_path: Path) -> Callable[..., None]:
+    """A function that writes what scan gives for a batch, and lists the batch."""
+    from tests.kit.validating import landing
+
+    return landing(tmp_path)
+
+
+@pytest.fixture
+def validate(tmp_path: Path) -> Callable[..., Path]:
+    """A function that runs validate, and returns the folder it wrote."""
+    from tests.kit.validating import validating
+
+    return validating(tmp_path)
+
+
 def made_up_id(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 

@@ -21,8 +21,9 @@ def test_pages_are_drawn_from_what_validate_wrote(workspace, picture, tmp_path):
     folders = {"batches": workspace / "batches.yaml"} | sections
     registry = workspace / "classes.json"
     validate.run(
-        scanned=workspace / "scanned", registry=registry, out=workspace / "validated", adapt=params.adapt, **folders
-    )
+        scanned=workspace / "scanned", registry=registry, corrections=workspace / "corrections.csv",
+        out=workspace / "validated", adapt=params.adapt, **folders
+    )  # fmt: skip
     data_docs.run(validated=workspace / "validated", out=tmp_path / "docs", **folders)
     [page] = (tmp_path / "docs/validations/samples").rglob("*.html")
     assert "graftline.class_fraction.label" in page.read_text("utf-8")

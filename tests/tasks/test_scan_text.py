@@ -133,7 +133,7 @@ def test_texts_are_validated_without_the_facts_of_images(shell, workspace):
     assert shell("scan", "--raw", raw, "--out", "scanned/b1").status == 0
     done = shell(
         "validate", "--scanned", "scanned", "--batches", "batches.yaml", "--registry", "classes.json",
-        "--out", "validated",
+        "--corrections", "corrections.csv", "--out", "validated",
     )  # fmt: skip
     assert done.status == 0, done.stderr
     assert "texts have remains of HTML, such as <b> or &lt;: 100.0% of batch b1, expected at most 10.0%" in done.stderr

@@ -13,6 +13,7 @@ from tasks.data.admission.options import AdmissionOptions
 from tasks.data.admission.quarantine import (
     UNKNOWN,
     WAITING,
+    corrected_away,
     duplicates,
     labels_not_let_in,
     ledger_of,
@@ -52,6 +53,7 @@ def admit(
     targets: Mapping[str, Target],
     registered: Mapping[str, Sequence[str]],
     split: Callable[[str], str],
+    taken_out: Mapping[str, tuple[str, str]] | None = None,
 ) -> Admission:
     """Admit samples to the manifest, and list the others in the ledger.
 
@@ -64,6 +66,7 @@ def admit(
         targets: the columns to learn, without their classes and labels.
         registered: by target, the classes or labels of the model in use, which keep their places.
         split: returns the split of a group, or of a sample_id.
+        taken_out: the reason and the detail, by sample_id, of samples that people set aside.
     """
     samples = _in_order(samples)
     groups = samples["group"]  # a group may be a target, too
@@ -91,6 +94,8 @@ def admit(
             said = {label: details.get((name, label), not_let_in(name, label)) for label in out.unique()}
             labels.append(labels_set_aside(samples, name, out, reason=reason, details=said))
 
+    if taken_out:
+        set_aside(corrected_away(samples, taken_out))
     without_val = batches_without_val(samples, targets=list(targets))
     if without_val:
         samples["split"] = with_val(samples, without_val, split=split)

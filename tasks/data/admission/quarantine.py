@@ -14,7 +14,9 @@ WAITING = "class_in_probation"  # the sample itself is good
 UNKNOWN = "unknown_class"
 COPY = "unlabelled_copy"
 NOT_A_SAMPLE = "not_a_sample"  # a file that nobody meant as one
-NO_LOSS = (WAITING, COPY, NOT_A_SAMPLE)  # no quarantine limit counts these reasons
+BY_HAND = "set_aside_by_hand"  # a person decided it in corrections.csv
+CONTRADICTED = "contradicting_corrections"  # two people decided differently, and it waits for a third look
+NO_LOSS = (WAITING, COPY, NOT_A_SAMPLE, BY_HAND, CONTRADICTED)  # no quarantine limit counts these reasons
 OF_A_TABLE = "unreadable_table"
 MAX_REASONS = 3  # that a message names
 LONGEST_DETAIL = 200  # characters of a message
@@ -106,6 +108,13 @@ def labels_not_let_in(
 
 def not_let_in(target: str, name: str) -> str:
     return f"class {name!r} of {target} is not one of the fixed classes"
+
+
+def corrected_away(samples: pd.DataFrame, reasons: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
+    """Set aside samples that people took out: `reasons` has the reason and the detail by sample_id."""
+    rows = samples[samples["sample_id"].isin(list(reasons))]
+    found = [reasons[sample_id] for sample_id in rows["sample_id"]]
+    return pd.DataFrame(found, columns=["reason", "detail"], index=rows.index, dtype="str")
 
 
 def ledger_of(samples: pd.DataFrame, reasons: pd.DataFrame) -> pd.DataFrame:

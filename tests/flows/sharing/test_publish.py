@@ -30,6 +30,9 @@ stages:
   scan:
     frozen: true
     cmd: exec true --raw data/raw/first
+  validate:
+    frozen: true
+    cmd: exec true --corrections data/corrections.csv
   finetune:
     frozen: true
     cmd: exec true --start-record data/start.json --start data/start
@@ -279,7 +282,14 @@ def test_missing_remote_is_reported_before_anything_runs(made, dvc):
 
 
 @pytest.mark.parametrize(
-    "name", ["params.yaml", "tasks/training/loop/fit.py", "tests/regression/test_mine.py", ".dvc/config"]
+    "name",
+    [
+        "params.yaml",
+        "data/corrections.csv",
+        "tasks/training/loop/fit.py",
+        "tests/regression/test_mine.py",
+        ".dvc/config",
+    ],
 )
 def test_uncommitted_source_of_a_run_is_refused_before_anything_runs(made, name):
     with (made / name).open("a") as file:

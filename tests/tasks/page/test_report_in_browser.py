@@ -1,17 +1,13 @@
 """The page as its readers see it: opened from disk by Chromium."""
 
-import os
 import re
-from pathlib import Path
 
 import pytest
 
+from tests.kit.browser import CONTRASTS, running_chromium
 from tests.kit.domain_facts import domain, judged
 from tests.kit.kinds import facts
 
-CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
-OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-           "--disable-sync", "--no-first-run"]  # fmt: skip
 HOSTILE = "<script>alert(1)</script>"
 
 # visible elements that can be used, except those that only arrow keys reach; numbers them
@@ -24,48 +20,11 @@ USABLE = """
   })
 """
 
-# the contrast of each text with its background by WCAG 2.2; a canvas mixes the colours that lie over each other
-CONTRASTS = """
-() => {
-  const pixel = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
-  const context = pixel.getContext("2d", { willReadFrequently: true });
-  const linear = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
-  const lightness = ([r, g, b]) => {
-    const [x, y, z] = [r, g, b].map((value) => linear(value / 255));
-    return 0.2126 * x + 0.7152 * y + 0.0722 * z;
-  };
-  const mixed = (colours) => {
-    context.clearRect(0, 0, 1, 1);
-    for (const colour of colours) { context.fillStyle = colour; context.fillRect(0, 0, 1, 1); }
-    return lightness(context.getImageData(0, 0, 1, 1).data);
-  };
-  const contrasts = [];
-  for (const element of document.body.querySelectorAll("*")) {
-    const text = [...element.childNodes].filter((node) => node.nodeType === 3).map((node) => node.data.trim()).join("");
-    if (!text || !element.checkVisibility() || element.closest("script, option, .hidden")) continue;
-    const behind = [];
-    for (let box = element; box; box = box.parentElement) behind.unshift(getComputedStyle(box).backgroundColor);
-    const style = getComputedStyle(element);
-    const ink = element.closest("svg") ? style.fill : style.color;
-    const [one, other] = [mixed(["white", ...behind, ink]), mixed(["white", ...behind])];
-    contrasts.push([(Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05), text.slice(0, 40)]);
-  }
-  return contrasts;
-}
-"""
-
 
 @pytest.fixture(scope="module")
 def chromium():
-    if not CHROMIUM.is_file():
-        pytest.skip(f"there is no {CHROMIUM}: install Chromium, or set CHROMIUM to its path")
-    from playwright.sync_api import sync_playwright
-
-    # closed after this module: while it is open, nothing else in this thread can run an event loop
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+    with running_chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

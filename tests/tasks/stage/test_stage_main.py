@@ -36,6 +36,8 @@ VALIDATE = [
     "batches.yaml",
     "--registry",
     "classes.json",
+    "--corrections",
+    "corrections.csv",
     "--out",
     "validated",
 ]

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.data.admission.declarations import checked_targets
-from tests.tasks.test_validate import params
+from tests.kit.validating import params
 
 
 @pytest.mark.parametrize(

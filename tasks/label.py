@@ -1,0 +1,154 @@
+"""The pool and the model in use in; the samples that teach most once they are labelled out, for people to label.
+
+They go into a folder: the samples, a table to fill in, and the same as tasks for Label Studio.
+"""
+
+import logging
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tasks.data.admission.corrections import read_corrections, standing
+from tasks.data.manifest.batches import read_batches
+from tasks.data.manifest.manifest import POOL, read_manifest
+from tasks.data.manifest.tables import write_text_table
+from tasks.data.samples.samples import Samples
+from tasks.data.vectors.embeddings import read_embeddings
+from tasks.machine.files import read_json, sha256, whole_folder, write_json
+from tasks.machine.progress import progress
+from tasks.models.bundle import WEIGHTS, load_bundle
+from tasks.prediction.answers import Answerer
+from tasks.prediction.heldout import Parts, ask
+from tasks.reviewing.label_studio import CONFIG, SAMPLE, SERVED, TASKS, config_of, tasks_of
+from tasks.reviewing.label_table import FILE, LABELS, TEXT, blank_table
+from tasks.reviewing.next_labels import choose, least_margins
+from tasks.reviewing.options import LabelOptions
+from tasks.stage.main import main
+from tasks.stage.modality import Modality, room
+from tasks.targets.kinds import targets_of
+from tasks.targets.target import Target
+
+logger = logging.getLogger("graftline")
+
+WHY = {False: "the model is in doubt", True: "no labelled sample is near"}
+NAMED = 16  # digits of a sample_id in the name of a file
+
+
+def run(
+    *,
+    manifests: Path,
+    classes: Path,
+    batches: Path,
+    embeddings: Path,
+    raw: Path,
+    store: Path,
+    corrections: Path,
+    model: Path | None,
+    out: Path,
+    label: LabelOptions,
+    modality: Modality,
+    seed: int,
+) -> None:
+    """Choose samples of the pool by the doubt of a model, and by how far they are from what is labelled.
+
+    Args:
+        model: the bundle of the model in use; without one all are chosen for coverage.
+    """
+    names = read_batches(batches)
+    manifest = read_manifest(manifests, names)
+    decided = manifest["sample_id"].isin(list(standing(read_corrections(corrections)))).to_numpy()
+    is_pool = (manifest["split"] == POOL).to_numpy() & ~decided
+    if not is_pool.any():
+        raise ValueError(
+            "the pool is empty: every sample has a label, or is decided in the corrections; land samples without "
+            "labels, then run again"
+        )
+    pool = manifest[is_pool].reset_index(drop=True)
+    vectors = read_embeddings(embeddings, names, num_samples=len(manifest))
+    known = manifest["split"].isin(["train", "val"]).to_numpy() | (decided & (manifest["split"] == POOL).to_numpy())
+    decode = room(modality, "decode")
+    targets = targets_of(read_json(classes))
+    answers: Mapping[str, NDArray[np.float64]] = {}
+    version = ""
+    if model:
+        answers = answers_of(model, pool, raw=raw, store=store, modality=modality)
+        version = sha256(model / WEIGHTS)[:12]
+        targets |= {name: own for name, own in load_bundle(model)[0].targets.items() if name in targets}
+    else:
+        logger.warning(
+            "warning: no model is in use: all samples are chosen for coverage, and none by the model's doubt"
+        )
+    answers = {name: own for name, own in answers.items() if name in targets}
+    choice = choose(
+        vectors[np.flatnonzero(is_pool)], vectors[np.flatnonzero(known)], least_margins(answers, targets),
+        count=label.count, coverage=label.coverage, seed=seed,
+    )  # fmt: skip
+    rows = pool.iloc[choice.positions].reset_index(drop=True)
+    rows = rows.assign(why=[WHY[bool(each)] for each in choice.is_coverage])
+    shown = answered(rows, answers, targets, choice.positions)
+    samples = Samples[Any](rows, raw=raw, decode=decode.decode_sample, read=decode.read)
+    with whole_folder(out) as folder:
+        if modality == "images":
+            (folder / "samples").mkdir()
+            files = [copied(samples, row, folder / "samples", endings=decode.ENDINGS) for row in range(len(rows))]
+            content = {FILE: [f"samples/{name}" for name in files]}
+            addresses = [f"{SERVED}{out.resolve().name}/samples/{name}" for name in files]
+        else:
+            addresses = [samples.decoded(row) for row in range(len(rows))]
+            content = {TEXT: addresses}
+        places = zip(addresses, samples.ids, samples.batches, samples.paths, strict=True)
+        data = [
+            {SAMPLE: address, "sample_id": sample_id, "batch": batch, "path": path}
+            for address, sample_id, batch, path in places
+        ]
+        write_text_table(folder / LABELS, blank_table(rows, content, shown, list(targets)))
+        write_json(folder / TASKS, tasks_of(data, shown, targets, model=version))
+        (folder / CONFIG).write_text(config_of(targets, modality=modality), "utf-8")
+    num_far = int(choice.is_coverage.sum())
+    logger.info(
+        "chose %d of %s samples without a label: %d in doubt, %d far from what is labelled; %s",
+        len(rows), f"{len(pool):,}", len(rows) - num_far, num_far, out,
+    )  # fmt: skip
+
+
+def answers_of(
+    model: Path, rows: pd.DataFrame, *, raw: Path, store: Path, modality: Modality
+) -> Mapping[str, NDArray[np.float64]]:
+    """Return the answers of a bundle to samples, by target."""
+    decode, copy_hash = room(modality, "decode"), room(modality, "copy_hash")
+    parts = Parts(
+        read=decode.read, decode=decode.decode_sample, hash_of=copy_hash.copy_hashes,
+        hashes_shape=copy_hash.HASHES_SHAPE, alterations={},
+    )  # fmt: skip
+    show = partial(progress, what="label", unit="minibatches")
+    answerer = Answerer(load_bundle(model)[0])
+    asked = ask({"candidate": answerer}, rows, raw=raw, store=store, parts=parts, alterations=(), show=show)
+    return asked.models["candidate"]
+
+
+def answered(
+    rows: pd.DataFrame,
+    answers: Mapping[str, NDArray[np.float64]],
+    targets: Mapping[str, Target],
+    positions: NDArray[np.intp],
+) -> list[dict[str, str]]:
+    """Return by sample, of those at these positions of the pool, the label that the model answers for each target."""
+    columns = {name: targets[name].shown(own[positions]) for name, own in answers.items()}
+    return [{name: column[row] for name, column in columns.items()} for row in range(len(rows))]
+
+
+def copied(samples: Samples[Any], row: int, folder: Path, *, endings: Any) -> str:
+    """Copy the verified bytes of a sample into a folder, and return the name of the file."""
+    ending = Path(samples.paths[row]).suffix.lower()
+    name = samples.ids[row][:NAMED] + (ending if ending in endings else "")
+    (folder / name).write_bytes(samples.content(row))
+    return name
+
+
+if __name__ == "__main__":
+    main(run)

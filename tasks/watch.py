@@ -7,6 +7,7 @@ say how often the answers were right.
 import argparse
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,7 @@ def watch(
     from tasks.watching.windows import by_count, by_time, seconds_of
 
     check_out(out)
-    model, targets = described(bundle)
+    model, targets, unlike_level = described(bundle)
     files = answer_files(predictions)
     answers = read_files(files)
     is_other = answers["model"].notna() & (answers["model"] != model)
@@ -80,7 +81,7 @@ def watch(
         if not windows:
             raise ValueError("no answer has a time, which only those of `graftline serve` have: leave --every out")
     came = read_labels(labels, targets) if labels else {}
-    known = read_reference(reference, evaluation, targets, model=model)
+    known = replace(read_reference(reference, evaluation, targets, model=model), unlike_level=unlike_level)
     if known.vectors is None and reference is None and has_vectors(files, windows):
         known = with_vectors(known, bundle, project)
     watched = []
@@ -114,8 +115,13 @@ def check_out(out: Path) -> None:
         raise ValueError(f"{out} has {others[0][:60]!r}, which the watch would replace: name a folder of its own")
 
 
-def described(bundle: Path) -> tuple[str, dict[str, "Target"]]:
-    """Return the SHA-256 of a bundle's weights, and its targets. Raises ValueError where model.json is damaged."""
+def described(bundle: Path) -> tuple[str, dict[str, "Target"], float | None]:
+    """Return the SHA-256 of a bundle's weights, its targets, and the level of what tells unlike samples, if it has one.
+
+    Raises:
+        ValueError: model.json is damaged.
+    """
+    from tasks.machine.files import read_json
     from tasks.models.description import read_description
     from tasks.targets.kinds import targets_of
 
@@ -124,7 +130,8 @@ def described(bundle: Path) -> tuple[str, dict[str, "Target"]]:
         raise ValueError(f"{bundle} has no model.json: name the folder of a bundle")
     with file.open("rb") as content:
         description = read_description(content)
-    return description.weights_sha256, targets_of(description.classes)
+    unlike = read_json(file).get("unlike")
+    return description.weights_sha256, targets_of(description.classes), unlike and float(unlike["level"])
 
 
 def read_reference(
@@ -164,8 +171,6 @@ def with_vectors(reference: "Reference", bundle: Path, project: "Mapping[str, Pa
         missing = next(name for name in OF_PROJECT if name not in paths)
         logger.warning("warning: embeddings are not compared: --%s is missing", missing)
         return reference
-    from dataclasses import replace
-
     from tasks.data.manifest.batches import read_batches
     from tasks.data.manifest.manifest import read_manifest
     from tasks.data.vectors.embeddings import read_embeddings

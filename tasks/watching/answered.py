@@ -33,9 +33,9 @@ def read_files(files: Sequence[Path]) -> pd.DataFrame:
         tables.append(there.reindex(columns=list(COLUMNS)).assign(file=number, row=np.arange(len(there))))
     table = pd.concat(tables, ignore_index=True)
     table[TIME] = pd.to_datetime(table[TIME], utc=True)
-    for name in ("probability", "value", "unlike"):
-        table[name] = pd.to_numeric(table[name]).astype(float)
-    return table
+    table["unlike"] = table["unlike"].map({True: 1.0, False: 0.0})
+    typed: pd.DataFrame = table.astype({"probability": float, "value": float, "unlike": float})
+    return typed
 
 
 def read_vectors(files: Sequence[Path], rows: pd.DataFrame) -> NDArray[np.float32] | None:
@@ -45,8 +45,10 @@ def read_vectors(files: Sequence[Path], rows: pd.DataFrame) -> NDArray[np.float3
         ValueError: the vectors have different lengths, or one is not finite.
     """
     parts = []
-    for number, own in rows.groupby("file", sort=True):
-        file = files[int(number)]  # type: ignore[call-overload]
+    for number, file in enumerate(files):
+        own = rows[rows["file"] == number]
+        if own.empty:
+            continue
         if file.suffix.lower() != ".parquet" or VECTOR not in pq.read_schema(file).names:
             return None
         cells = pq.read_table(file, columns=[VECTOR])[VECTOR].combine_chunks().take(pa.array(own["row"].to_numpy()))

@@ -70,14 +70,14 @@ def read_labels(files: Sequence[Path], targets: Mapping[str, Target]) -> dict[st
 def read_table(file: Path, targets: Mapping[str, Target]) -> pd.DataFrame:
     """Return the columns sample_id and targets of a file as texts. Raises ValueError where it has none of them."""
     wanted = [ID, *targets]
+    if file.suffix.lower() not in (".csv", ".parquet"):
+        raise ValueError(f"{file} ends in {file.suffix or 'nothing'}, expected labels in .csv or .parquet")
     try:
         if file.suffix.lower() == ".parquet":
             there = [name for name in pq.read_schema(file).names if name in wanted]
             columns: dict[str, list[Any]] = pq.read_table(file, columns=there).to_pydict()
-        elif file.suffix.lower() == ".csv":
-            columns = _read_csv(file, wanted)
         else:
-            raise ValueError(f"{file} ends in {file.suffix or 'nothing'}, expected labels in .csv or .parquet")
+            columns = _read_csv(file, wanted)
     except FileNotFoundError:
         raise ValueError(f"there is no {file}: name a table of labels, .csv or .parquet") from None
     except (*BROKEN, csv.Error, UnicodeDecodeError) as error:

@@ -58,7 +58,7 @@ def seconds_of(period: str) -> int:
 
 def by_count(answers: pd.DataFrame, size: int) -> Iterator[Window]:
     """Yield windows of `size` answers each, in the order of the rows; the last may have fewer."""
-    is_answered = answers["reason"].isna()
+    is_answered = answers["reason"].isna().astype(int)
     before = is_answered.groupby(answers["target"], sort=False).cumsum() - is_answered
     last = max(int(is_answered.groupby(answers["target"]).sum().max() - 1) // size, 0) if len(answers) else 0
     for _, rows in answers.groupby((before // size).clip(upper=last), sort=True):
@@ -71,8 +71,8 @@ def by_time(answers: pd.DataFrame, seconds: int) -> tuple[list[Window], int]:
     length = pd.Timedelta(seconds=seconds)
     number = (timed[TIME] - pd.Timestamp(0, tz="UTC")) // length
     windows = [
-        window_of(rows, begin=pd.Timestamp(0, tz="UTC") + int(n) * length,  # type: ignore[call-overload]
-                  end=pd.Timestamp(0, tz="UTC") + (int(n) + 1) * length)  # type: ignore[call-overload]
+        window_of(rows, begin=pd.Timestamp(0, tz="UTC") + int(n) * length,
+                  end=pd.Timestamp(0, tz="UTC") + (int(n) + 1) * length)
         for n, rows in timed.groupby(number, sort=True)
     ]  # fmt: skip
     return windows, len(answers) - len(timed)

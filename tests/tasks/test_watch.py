@@ -19,7 +19,7 @@ def bundle(tmp_path, monkeypatch):
     """A folder that stands for a bundle: its description alone is read."""
     from tasks.targets.classes import Classes
 
-    monkeypatch.setattr("tasks.watch.described", lambda folder: (MODEL, {"label": Classes(tuple(NAMES))}))
+    monkeypatch.setattr("tasks.watch.described", lambda folder: (MODEL, {"label": Classes(tuple(NAMES))}, None))
     return tmp_path / "bundle"
 
 

@@ -42,8 +42,8 @@ def reasons(decision):
 
 def test_windows_without_a_shift_raise_no_more_alarms_than_allowed():
     generator = np.random.default_rng(0)
-    alarms = [decided(drawn(generator, 300), drawn(generator, 60), false_alarms=0.1).is_drifted for _ in range(150)]
-    assert 0.0 < np.mean(alarms) < 0.16
+    alarms = [decided(drawn(generator, 300), drawn(generator, 60), false_alarms=0.1).is_drifted for _ in range(80)]
+    assert 0.0 < np.mean(alarms) < 0.2
 
 
 def test_other_shares_and_other_confidence_are_each_detected():
@@ -92,10 +92,11 @@ def test_more_samples_unlike_any_training_are_detected():
 
 def test_few_samples_far_from_all_that_are_known_are_detected_by_their_vectors():
     generator = np.random.default_rng(0)
-    vectors = generator.normal(1, size=(400, 16)), generator.normal(1, size=(150, 16))
-    vectors[1][:10] *= -1
-    decision = decided(drawn(generator, 400), drawn(generator, 150), vectors=vectors)
-    assert "unlike" in reasons(decision)
+    axes = np.eye(16)[generator.integers(0, 3, 550)] + 0.1 * generator.normal(size=(550, 16))
+    reference, window = drawn(generator, 400), drawn(generator, 150)
+    assert not decided(reference, window, vectors=(axes[:400], axes[400:])).is_drifted
+    axes[400:410, :3], axes[400:410, 10] = 0, 1
+    assert "unlike" in reasons(decided(reference, window, vectors=(axes[:400], axes[400:])))
 
 
 def test_numbers_and_several_labels_are_compared_too():

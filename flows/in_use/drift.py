@@ -54,10 +54,14 @@ def compare(
 
 
 def news() -> tuple[Found, list[Found]]:
-    """Return what the last watch found, and the drifted windows in it that nobody was told of."""
+    """Return what the last watch found, and the drifted windows in it that nobody was told of.
+
+    A window that is open is not told of yet: it would be judged at each watch, which raises more false alarms.
+    """
     found = read_object(paths.watched() / "watch.json", advice=ADVICE)
     known = set(_told())
-    return found, [window for window in found["windows"] if window["is_drifted"] and window["key"] not in known]
+    drifted = [window for window in found["windows"] if window["is_drifted"] and not window["is_open"]]
+    return found, [window for window in drifted if window["key"] not in known]
 
 
 def mark_as_told(windows: Sequence[Found]) -> None:

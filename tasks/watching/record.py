@@ -43,6 +43,7 @@ class Watched:
             "num_samples": window.num_samples,
             "num_repeated": window.num_repeated,
             "without_answer": window.reasons,
+            "is_open": window.is_open,
             "is_judged": decision.why_not is None,
             "is_drifted": decision.is_drifted,
             "words": self.words(),

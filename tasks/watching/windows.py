@@ -6,7 +6,7 @@ No order of the time stamps is assumed: an answer goes to the window of its own 
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ class Window:
 
     Args:
         answers: rows of `read_files`, each sample once a target.
+        is_open: whether more answers may come into it, so that it will be judged again.
         num_repeated: answers to samples that the window has already.
         reasons: how many inputs have no answer, by the reason.
     """
@@ -31,6 +32,7 @@ class Window:
     begin: pd.Timestamp | None
     end: pd.Timestamp | None
     answers: pd.DataFrame
+    is_open: bool = False
     num_repeated: int
     reasons: dict[str, int]
 
@@ -61,12 +63,17 @@ def by_count(answers: pd.DataFrame, size: int) -> Iterator[Window]:
     is_answered = answers["reason"].isna().astype(int)
     before = is_answered.groupby(answers["target"], sort=False).cumsum() - is_answered
     last = max(int(is_answered.groupby(answers["target"]).sum().max() - 1) // size, 0) if len(answers) else 0
-    for _, rows in answers.groupby((before // size).clip(upper=last), sort=True):
-        yield window_of(rows, begin=earliest(rows), end=latest(rows))
+    for number, rows in answers.groupby((before // size).clip(upper=last), sort=True):
+        window = window_of(rows, begin=earliest(rows), end=latest(rows))
+        is_full = is_answered[rows.index].groupby(rows["target"]).sum().max() >= size
+        yield replace(window, is_open=number == last and not is_full)
 
 
 def by_time(answers: pd.DataFrame, seconds: int) -> tuple[list[Window], int]:
-    """Return the windows of so many seconds that have any answer, in the order of time, and the rows without a time."""
+    """Return the windows of so many seconds that have any answer, in the order of time, and the rows without a time.
+
+    The newest is open: nothing says whether its time is over.
+    """
     timed = answers[answers[TIME].notna()]
     length = pd.Timedelta(seconds=seconds)
     number = (timed[TIME] - pd.Timestamp(0, tz="UTC")) // length
@@ -75,7 +82,8 @@ def by_time(answers: pd.DataFrame, seconds: int) -> tuple[list[Window], int]:
                   end=pd.Timestamp(0, tz="UTC") + (int(n) + 1) * length)
         for n, rows in timed.groupby(number, sort=True)
     ]  # fmt: skip
-    return windows, len(answers) - len(timed)
+    newest = [replace(window, is_open=True) for window in windows[-1:]]
+    return [*windows[:-1], *newest], len(answers) - len(timed)
 
 
 def window_of(rows: pd.DataFrame, *, begin: pd.Timestamp | None, end: pd.Timestamp | None) -> Window:

@@ -21,6 +21,8 @@ def answers(times, *, ids=None, reasons=None, targets=("label",)):
 def test_windows_of_a_count_have_so_many_answers_of_each_target():
     windows = list(by_count(answers([None] * 7, targets=("label", "age")), 3))
     assert [window.num_samples for window in windows] == [3, 3, 1]
+    assert [window.is_open for window in windows] == [False, False, True]
+    assert not any(window.is_open for window in by_count(answers([None] * 6), 3))
     assert [len(window.of("age")) for window in windows] == [3, 3, 1]
 
 
@@ -49,6 +51,7 @@ def test_answers_go_to_the_window_of_their_own_time_though_the_clock_jumped():
     windows, without_time = by_time(answers(times), 3600)
     assert [window.begin.isoformat()[:13] for window in windows] == ["1970-01-01T00", "2026-03-01T11", "2026-03-01T12"]
     assert [window.num_samples for window in windows] == [1, 1, 3]
+    assert [window.is_open for window in windows] == [False, False, True]
     assert without_time == 1
 
 

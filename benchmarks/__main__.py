@@ -30,6 +30,7 @@ NAMES = (
     "transfer",
     "validate",
     "warm_start",
+    "watch",
 )
 
 

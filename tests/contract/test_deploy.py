@@ -105,7 +105,7 @@ def test_database_and_store_are_reached_from_inside_alone():
 def test_page_names_every_variable_of_the_compose_file():
     wanted = set(re.findall(r"\$\{([A-Z_]+)", (DEPLOY / "compose.yaml").read_text("utf-8")))
     page = (ROOT / "docs/service.md").read_text("utf-8")
-    assert {name for name in wanted if f"{name}=" not in page} == {"GRAFTLINE_LANDING"}  # which has a default
+    assert {name for name in wanted if f"{name}=" not in page} == set()
 
 
 def pods():

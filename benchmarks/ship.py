@@ -65,7 +65,11 @@ def main() -> None:
         "packages_megabytes": round(megabytes), "packages": len(installed), "seconds": round(seconds),
         "started": started,
     }  # fmt: skip
-    settings = {"base_megabytes": BASE_MEGABYTES, "git_megabytes": GIT_MEGABYTES, "torch": installed["torch"]}
+    settings = {
+        "base_megabytes": BASE_MEGABYTES,
+        "git_megabytes": GIT_MEGABYTES,
+        "torch": installed[canonicalize_name("torch")],
+    }
     total = megabytes + BASE_MEGABYTES + GIT_MEGABYTES
     claim = Claim(name="ship.image_megabytes", value=round(total), target=TARGET_MEGABYTES, at_least=False)
     finish(settings=settings, raw=raw, claims=[claim])

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from contextvars import copy_context
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import socket
@@ -227,6 +228,7 @@ class HealthServer(ThreadingHTTPServer):
     def __init__(self, port: int, health: Health) -> None:
         self.health = health
         self._free = threading.BoundedSemaphore(MOST_AT_ONCE)
+        self._context = copy_context()  # Prefect's settings of this moment count for the threads that answer, too
         try:
             super().__init__((HOST, port), Handler)
         except OSError as error:
@@ -243,7 +245,7 @@ class HealthServer(ThreadingHTTPServer):
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
-            super().process_request_thread(request, client_address)
+            self._context.copy().run(super().process_request_thread, request, client_address)
         finally:
             self._free.release()
 

@@ -34,7 +34,7 @@ def write(content):
     (paths.watched() / "watch.json").write_text(json.dumps(content), "utf-8")
 
 
-def test_window_is_told_once_and_one_that_drifts_later_is_news(workspace):
+def test_window_is_told_once_and_one_that_drifts_later_is_news(bare_workspace):
     write(found(a=True, b=False, c=True))
     content, drifted = news()
     assert [window["key"] for window in drifted] == ["a", "c"]
@@ -50,10 +50,10 @@ def test_window_is_told_once_and_one_that_drifts_later_is_news(workspace):
     assert [window["key"] for window in news()[1]] == ["b"]
 
 
-def test_damaged_list_of_what_was_told_is_named(workspace):
+def test_damaged_list_of_what_was_told_is_named(bare_workspace):
     write(found(a=True))
     mark_as_told(news()[1])
-    [file] = (workspace / ".dvc/tmp").glob("graftline-drift*")
+    [file] = (bare_workspace / ".dvc/tmp").glob("graftline-drift*")
     file.write_text("[", "utf-8")
     with pytest.raises(ValueError, match="graftline-drift"):
         news()

@@ -30,7 +30,7 @@ FACTS = {
 
 @contextmanager
 def answering(*, is_alive=True):
-    """A server of health that has no deployment; nobody listens at the address of its Prefect server."""
+    """A server of health that has no deployment, and so asks nothing of the Prefect server."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -62,14 +62,14 @@ def test_metrics_without_a_model_and_without_a_server_have_no_lines_for_them():
     assert "runs" not in text
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def nowhere():
-    """A Prefect server that does not answer."""
+    """Nobody listens at the address of the Prefect server."""
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
         yield
 
 
-def test_process_that_cannot_reach_prefect_is_not_healthy(nowhere, workspace):
+def test_process_that_cannot_reach_prefect_is_not_healthy(bare_workspace):
     with answering() as (address, server):
         server.health.served = ["d3b07384-d9a0-4c9a-8f0e-1f2e3d4c5b6a"]
         answer = httpx.get(f"{address}/health", timeout=60)
@@ -77,20 +77,20 @@ def test_process_that_cannot_reach_prefect_is_not_healthy(nowhere, workspace):
     assert any("the Prefect server does not answer" in problem for problem in answer.json()["problems"])
 
 
-def test_loop_that_hangs_is_not_healthy(workspace):
+def test_loop_that_hangs_is_not_healthy(bare_workspace):
     with answering(is_alive=False) as (address, _):
         answer = httpx.get(f"{address}/health")
     assert answer.json()["problems"] == ["Prefect's loop has not answered for 10 s"]
 
 
-def test_pages_of_other_names_and_other_paths_get_nothing(workspace):
+def test_pages_of_other_names_and_other_paths_get_nothing(bare_workspace):
     with answering() as (address, _):
         assert httpx.get(f"{address}/health", headers={"Host": "evil.example:80"}).status_code == httpx.codes.FORBIDDEN
         assert httpx.get(f"{address}/../../etc/passwd").status_code == httpx.codes.NOT_FOUND
         assert httpx.post(f"{address}/health").status_code == httpx.codes.NOT_IMPLEMENTED
 
 
-def test_many_slow_connections_keep_nobody_out_for_long(workspace):
+def test_many_slow_connections_keep_nobody_out_for_long(bare_workspace):
     with answering() as (address, server):
         slow = [socket.create_connection(server.server_address) for _ in range(MOST_AT_ONCE + 4)]
         try:
@@ -107,6 +107,6 @@ def test_many_slow_connections_keep_nobody_out_for_long(workspace):
                 connection.close()
 
 
-def test_port_that_is_taken_is_said(workspace):
+def test_port_that_is_taken_is_said(bare_workspace):
     with answering() as (_, server), pytest.raises(ValueError, match=r"port \d+ cannot be listened on .*--health-port"):
         HealthServer(server.server_port, server.health)

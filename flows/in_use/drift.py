@@ -67,7 +67,7 @@ def news() -> tuple[Found, list[Found]]:
 def mark_as_told(windows: Sequence[Found]) -> None:
     """Remember windows, so that no later watch tells of them again."""
     keys = [*_told(), *(window["key"] for window in windows)]
-    TOLD.parent.mkdir(exist_ok=True)
+    TOLD.parent.mkdir(parents=True, exist_ok=True)
     write_whole(TOLD, json.dumps({"windows": keys[-MOST_TOLD:]}).encode())
 
 

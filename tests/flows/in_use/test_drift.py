@@ -30,7 +30,7 @@ def found(**drifted):
 
 
 def write(content):
-    paths.watched().mkdir(exist_ok=True)
+    paths.watched().mkdir(parents=True, exist_ok=True)
     (paths.watched() / "watch.json").write_text(json.dumps(content), "utf-8")
 
 

@@ -65,7 +65,7 @@ def reference_of_table(file: Path) -> Reference:
     if answers.empty:
         raise ValueError(f"{file} has no answer, expected those to trusted samples: predict them first")
     first = answers.drop_duplicates("sample_id")
-    return Reference(answers=answers, accuracy={}, vectors=read_vectors([file], first), what=str(file))
+    return Reference(answers=answers, accuracy={}, vectors=read_vectors([file], first), what=f"samples of {file}")
 
 
 def held_out_answers(evaluation: Path, targets: Mapping[str, Target], *, model: str) -> Reference:

@@ -138,30 +138,37 @@ def start(place: Path, environment: Path) -> list[str]:
     }  # fmt: skip
     started = []
     for words in (["python", "-m", "flows", "serve", "--help"], ["python", "-m", "flows", "watch", "--help"]):
-        subprocess.run(words, cwd=project, env=own, check=True, stdout=subprocess.DEVNULL)
+        python = shutil.which(words[0], path=own["PATH"])
+        subprocess.run(words, executable=python, cwd=project, env=own, check=True, stdout=subprocess.DEVNULL)
         started.append(" ".join(words))
     server = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(api)]
     image = read(DOCKERFILE)[-1]
     schedule = next(one for one in image if one.name == "CMD").words()
     probe = next(one for one in image if one.name == "HEALTHCHECK").words()
     schedule, probe = ([word.replace("8790", str(health)) for word in words] for words in (schedule, probe))
-    with running(server, project, own), running(schedule, project, own):
-        end = time.monotonic() + SECONDS
-        while subprocess.run(probe, cwd=project, env=own, check=False, stderr=subprocess.DEVNULL).returncode:
-            assert time.monotonic() < end, f"{' '.join(schedule)} is not healthy after {SECONDS:.0f} s"
-            time.sleep(2)
+    of_server = ["python", "-c", f"from urllib.request import urlopen; urlopen('{own['PREFECT_API_URL']}/health')"]
+    with running(server, project, own, until=of_server), running(schedule, project, own, until=probe):
         started += [" ".join(server[:3]), " ".join(schedule), "HEALTHCHECK"]
     return started
 
 
 @contextmanager
-def running(words: list[str], project: Path, own: dict[str, str]) -> Iterator[None]:
+def running(words: list[str], project: Path, own: dict[str, str], *, until: list[str]) -> Iterator[None]:
+    """Start a command of the image, and enter the block once its probe, `until`, succeeds."""
     show(" ".join(words))
-    process = subprocess.Popen(
-        words, cwd=project, env=own, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        executable=shutil.which(words[0], path=own["PATH"]),
-    )  # fmt: skip
+    log = project.with_name("log")
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            words, cwd=project, env=own, stdout=file, stderr=file, start_new_session=True,
+            executable=shutil.which(words[0], path=own["PATH"]),
+        )  # fmt: skip
     try:
+        end = time.monotonic() + SECONDS
+        probe = shutil.which(until[0], path=own["PATH"])
+        while subprocess.run(until, executable=probe, env=own, check=False, stderr=subprocess.DEVNULL).returncode:
+            is_over = process.poll() is not None or time.monotonic() > end
+            assert not is_over, f"{' '.join(words)} is not healthy: {log.read_text('utf-8')[-1000:]}"
+            time.sleep(2)
         yield
     finally:
         process.terminate()

@@ -14,6 +14,7 @@ settings have its version.
 """
 
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -76,7 +77,7 @@ def main() -> None:
 
 
 def steps(stage: list[Instruction]) -> list[str]:
-    """Return the commands of the stage's RUN steps, with the default of each ARG in its place, without uv's own."""
+    """Return the commands of the stage's RUN steps, with the default of each ARG in its place, but the one for uv."""
     defaults = {}
     commands = []
     for step in stage:
@@ -88,16 +89,17 @@ def steps(stage: list[Instruction]) -> list[str]:
                 for name, default in defaults.items():
                     command = command.replace(f"${{{name}}}", default)
                 commands.append(command)
-    return [command for command in commands if command.startswith("uv ")]
+    return [command for command in commands if command.split()[0] in ("uv", "find")]
 
 
 def run(command: str, *, environment: Path, place: Path, wheel: Path | None) -> None:
-    """Run a command of uv as the image's build does, with `environment` for the environment of the image."""
-    words = [word.replace(ENVIRONMENT, str(environment)) for word in command.split()]
-    words[0] = str(Path(sys.executable).with_name("uv"))
+    """Run a command as the image's build does, with `environment` for the environment of the image."""
+    words = [word.replace(ENVIRONMENT, str(environment)) for word in shlex.split(command)]
+    if words[0] == "uv":
+        words[0] = str(Path(sys.executable).with_name("uv"))
     if words[1] == "venv":
         words += ["--python", sys.executable]
-    elif wheel is not None:
+    elif wheel is not None and words[1] == "pip":
         words = with_wheel(words, place, wheel)
     show(" ".join(words))
     variables = {"UV_COMPILE_BYTECODE": "1", "UV_LINK_MODE": "copy"}

@@ -21,7 +21,6 @@ if TYPE_CHECKING:  # each function imports what it needs: --help needs no torch
 logger = logging.getLogger("graftline")
 
 TOKEN = "GRAFTLINE_SERVE_TOKEN"  # noqa: S105  the name of a variable
-BACKLOG = 2048  # connections that wait to be accepted
 LIMITS = {"max_image_pixels": 50_000_000, "max_characters": 100_000, "max_file_bytes": 50_000_000}
 
 
@@ -29,28 +28,22 @@ def serve(
     service: "Service", listening: socket.socket, *, limits: "RequestLimits", names: list[str], token: str | None
 ) -> None:  # fmt: skip
     """Answer requests until SIGTERM or SIGINT. What was asked before is answered."""
-    import uvicorn
-
     from tasks.machine.cores import one_thread_each
     from tasks.serving.app import make_app
-    from tasks.serving.connections import Connection
+    from tasks.serving.http_server import server_of
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # uvicorn raises them again once it has ended
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a stranger's requests would fill the log
-    config = uvicorn.Config(
-        make_app(service, limits=limits, names=names, token=token), http=Connection, ws="none", lifespan="off",
-        log_config=None, access_log=False, server_header=False, proxy_headers=False,
-        timeout_graceful_shutdown=int(limits.seconds) + 1,
-    )  # fmt: skip
+    app = make_app(service, limits=limits, names=names, token=token)
     with one_thread_each():
-        uvicorn.Server(config).run(sockets=[listening])
+        server_of(app, seconds=limits.seconds).run(sockets=[listening])
     service.close()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     from tasks.serving.guard import check_token
+    from tasks.serving.http_server import listen
     from tasks.stage.shell import errors_in_one_line, set_up
 
     set_up(dies_with_parent=False)
@@ -111,15 +104,6 @@ def log_of(options: argparse.Namespace) -> "AnswerLog | None":
         )
     limits = LogLimits(max_seconds=options.log_seconds, max_bytes=1_000_000 * options.log_megabytes)
     return AnswerLog(options.log, limits=limits)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens on an address of this machine. Raises OSError where it cannot."""
-    try:
-        [(family, _, _, _, address), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise OSError(error.errno, f"{error.strerror}: choose another --host or --port", f"{host}:{port}") from error
 
 
 def read_token(file: Path | None) -> str | None:

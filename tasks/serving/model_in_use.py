@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.models.bundle import DESCRIPTION, WEIGHTS, load_bundle
+from tasks.models.classifier import Classifier
 from tasks.models.domains import NONE
 from tasks.prediction.answers import Answerer
 from tasks.prediction.domains import check_domain, of_named
@@ -18,6 +19,8 @@ from tasks.prediction.latency import example
 from tasks.prediction.prediction_table import schema_of
 from tasks.prediction.reading import Limits, Reading
 from tasks.targets.head import NO_WORDS
+
+TRIES = 3  # to read a bundle that another one replaces meanwhile
 
 State = tuple[tuple[int, ...] | None, ...]  # of the files of a bundle; None where one is missing
 
@@ -63,11 +66,7 @@ def load(
         ValueError: the bundle is not whole, does not know the domain, reads another modality than the model before, or
             gives answers that are not finite.
     """
-    state = state_of(bundle)
-    model, lineage = load_bundle(bundle)
-    sha256 = _weights_sha256(bundle)
-    if state_of(bundle) != state:
-        raise ValueError(f"{bundle} was replaced while it was read")
+    state, sha256, model, lineage = _read(bundle)
     check_domain(options.domain, model.domains)
     with alone():
         whole = Answerer(model, ready=before.answerer.trunks if before else (), **options.choices)
@@ -86,6 +85,17 @@ def load(
     return ModelInUse(sha256=sha256, state=state, answerer=answerer, reading=reading, schema=schema)
 
 
+def _read(bundle: Path) -> tuple[State, str, Classifier, dict[str, Any]]:
+    """Return one and the same bundle: its state, its digest, the classifier and the lineage."""
+    for _ in range(TRIES):
+        state = state_of(bundle)
+        model, lineage = load_bundle(bundle)
+        sha256 = _weights_sha256(bundle)
+        if state_of(bundle) == state:
+            return state, sha256, model, lineage
+    raise ValueError(f"{bundle} was replaced while it was read: it is read again")
+
+
 def state_of(bundle: Path) -> State:
     """Return what changes whenever a file of the bundle is written or replaced."""
     state: list[tuple[int, ...] | None] = []
@@ -102,4 +112,4 @@ def _weights_sha256(bundle: Path) -> str:
     try:
         return str(json.loads((bundle / DESCRIPTION).read_bytes())["weights_sha256"])
     except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{bundle} was replaced while it was read") from error
+        raise ValueError(f"{bundle} was replaced while it was read: it is read again") from error

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # each function imports what it needs: --help needs no torch
 logger = logging.getLogger("graftline")
 
 TOKEN = "GRAFTLINE_SERVE_TOKEN"  # noqa: S105  the name of a variable
-LIMITS = {"max_image_pixels": 50_000_000, "max_characters": 100_000, "max_file_bytes": 50_000_000}
+LIMITS = {"max_image_pixels": 30_000_000, "max_characters": 100_000, "max_file_bytes": 50_000_000}
 
 
 def serve(

@@ -33,7 +33,7 @@ class RequestLimits:
     """The most that a request may have."""
 
     max_bytes: int = 64_000_000  # of the body
-    max_total_bytes: int = 512_000_000  # of the bodies of all requests that are not answered yet
+    max_total_bytes: int = 256_000_000  # of the bodies of all requests that are not answered yet
     max_samples: int = 512
     seconds: float = 30.0  # for the body to come, and again for the answer
 

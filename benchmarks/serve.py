@@ -118,7 +118,7 @@ def save(bundle: Path, *, change: float, seed: int) -> Path:
         "squeezenet1_1", weights=str(SQUEEZENET) if SQUEEZENET.is_file() else RANDOM, decode="scaled"
     )
     with torch.no_grad():
-        list(backbone.network.parameters())[-1].add_(change * (1 + seed))
+        list(backbone.network.parameters())[-1].add_(change)
     torch.manual_seed(seed)
     bundle.mkdir()
     save_bundle(bundle, Classifier(backbone, {"label": [str(number) for number in range(NUM_CLASSES)]}), lineage={})

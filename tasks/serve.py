@@ -28,16 +28,16 @@ def serve(
     service: "Service", listening: socket.socket, *, limits: "RequestLimits", names: list[str], token: str | None
 ) -> None:  # fmt: skip
     """Answer requests until SIGTERM or SIGINT. What was asked before is answered."""
-    from tasks.machine.cores import one_thread_each
     from tasks.serving.app import make_app
     from tasks.serving.http_server import server_of
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # uvicorn raises them again once it has ended
     app = make_app(service, limits=limits, names=names, token=token)
-    with one_thread_each():
+    try:
         server_of(app, seconds=limits.seconds).run(sockets=[listening])
-    service.close()
+    finally:
+        service.close()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,18 +51,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         token = read_token(options.token_file)
         check_token(token, host=options.host)
         listening = listen(options.host, options.port)
-        service = service_of(options)
+        from tasks.machine.cores import one_thread_each
         from tasks.serving.app import RequestLimits
 
         limits = RequestLimits(
             max_bytes=options.max_request_bytes, max_samples=options.max_samples, seconds=options.seconds
         )
-        host, port = listening.getsockname()[:2]
-        logger.info(
-            "the model %s answers at http://%s:%d", service.model.sha256[:12], f"[{host}]" if ":" in host else host,
-            port,
-        )  # fmt: skip
-        serve(service, listening, limits=limits, names=options.allow_host, token=token)
+        with one_thread_each():
+            service = service_of(options)
+            host, port = listening.getsockname()[:2]
+            address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            logger.info("the model %s answers at %s", service.model.sha256[:12], address)
+            serve(service, listening, limits=limits, names=options.allow_host, token=token)
 
 
 def service_of(options: argparse.Namespace) -> "Service":
@@ -71,7 +71,6 @@ def service_of(options: argparse.Namespace) -> "Service":
     Raises:
         ValueError: the bundle cannot be used, or the log cannot be written.
     """
-    from tasks.machine.cores import one_thread_each
     from tasks.models.domains import AUTO
     from tasks.prediction.reading import Limits
     from tasks.serving.model_in_use import ModelOptions
@@ -86,10 +85,9 @@ def service_of(options: argparse.Namespace) -> "Service":
         domain=options.domain,
         has_embeddings=options.log_embeddings,
     )
-    with one_thread_each():
-        return Service(
-            options.bundle, model, log=log_of(options), top_k=options.top_k, max_waiting=8 * options.max_samples
-        )
+    return Service(
+        options.bundle, model, log=log_of(options), top_k=options.top_k, max_waiting=8 * options.max_samples
+    )  # fmt: skip
 
 
 def log_of(options: argparse.Namespace) -> "AnswerLog | None":

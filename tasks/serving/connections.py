@@ -14,7 +14,8 @@ IDLE_SECONDS = 10.0  # until the head of the next request is there, and until th
 class Connection(H11Protocol):
     """An HTTP connection of uvicorn.
 
-    Where MOST_CONNECTIONS are open, a new one takes the place of the one that has asked nothing for the longest time.
+    Where MOST_CONNECTIONS are open, a new one takes the place of another: of those that have not asked a whole request,
+    the one that got its last answer the longest time ago.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -22,8 +23,8 @@ class Connection(H11Protocol):
         self._idle_since = time.monotonic()
         self._timer = self.loop.call_later(IDLE_SECONDS, self._look)
         if len(self.connections) > MOST_CONNECTIONS:
-            idle = [own for own in self.connections if isinstance(own, Connection) and own.is_idle and own is not self]
-            last: Any = min(idle, key=lambda own: own._idle_since) if idle else self
+            others: list[Any] = [own for own in self.connections if own is not self and not own._is_answered]
+            last = min(others, key=lambda own: own._idle_since, default=self)
             last._abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -35,13 +36,18 @@ class Connection(H11Protocol):
         super().on_response_complete()
 
     @property
-    def is_idle(self) -> bool:
-        """Return whether no request is answered now."""
-        return self.cycle is None or self.cycle.response_complete
+    def _has_request(self) -> bool:
+        """Return whether the head of a request is here that has no answer yet."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    @property
+    def _is_answered(self) -> bool:
+        """Return whether a whole request is here that has no answer yet."""
+        return self._has_request and not self.cycle.more_body
 
     def _look(self) -> None:
         left = IDLE_SECONDS - (time.monotonic() - self._idle_since)
-        if self.is_idle and left <= 0:
+        if not self._has_request and left <= 0:
             self._abort()
         else:
             self._timer = self.loop.call_later(max(left, 1.0), self._look)

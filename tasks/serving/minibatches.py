@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from tasks.data.samples.samples import sample_id
 from tasks.machine.cores import num_cores
 from tasks.prediction.inputs import Input
 from tasks.prediction.prediction_table import rows
@@ -138,14 +139,24 @@ class Minibatches:
 
     def _work(self) -> None:
         torch.get_num_threads()  # see `one_thread_each`
-        while taken := self._take():
-            model, waiting = taken
-            try:
-                self._answer(waiting, model)
-            finally:
-                with self._changed:
-                    self._num_at_work -= 1
-                    self._changed.notify_all()
+        while self._work_once():
+            pass
+
+    def _work_once(self) -> bool:
+        """Answer what waits, or wait for it, and return whether there is more to come.
+
+        While it waits, a thread has no model: one that is out of use leaves the memory.
+        """
+        if (taken := self._take()) is None:
+            return False
+        model, waiting = taken
+        try:
+            self._answer(waiting, model)
+        finally:
+            with self._changed:
+                self._num_at_work -= 1
+                self._changed.notify_all()
+        return True
 
     def _take(self) -> tuple[ModelInUse, list[Waiting]] | None:
         """Return the next samples and the model that answers them; None where the service is over."""
@@ -170,7 +181,7 @@ class Minibatches:
                     self._answer([own], model)
                 return
             logger.exception("a sample could not be computed")
-            answered = [[_failed(waiting[0].item, target, error) for target in model.answerer.targets]]
+            answered = self._logged(_failed(waiting[0].item, model, error), model)
         self._counters.minibatches.observe(len(waiting))
         for own, own_rows in zip(waiting, answered, strict=True):
             self._counters.samples.labels(own_rows[0].get("reason") or "").inc()
@@ -178,18 +189,23 @@ class Minibatches:
 
     def _rows(self, inputs: list[Input], model: ModelInUse) -> list[list[Row]]:
         answers = answer_minibatch(inputs, model.answerer, reading=model.reading)
-        targets = model.answerer.targets
-        of_all = list(
-            rows(answers, targets, top_k=self._top_k, has_embeddings="embedding" in model.schema.names)
-        )  # fmt: skip
+        has_embeddings = "embedding" in model.schema.names
+        of_all = rows(answers, model.answerer.targets, top_k=self._top_k, has_embeddings=has_embeddings)
+        return self._logged(list(of_all), model)
+
+    def _logged(self, of_all: list[Row], model: ModelInUse) -> list[list[Row]]:
+        """Log the rows, and return those of each sample as they go out."""
         self._log(of_all, model)
-        number = len(targets)
+        number = len(model.answerer.targets)
         for row in of_all:
             row.pop("embedding", None)
             row["model"] = model.sha256
         return [of_all[start : start + number] for start in range(0, len(of_all), number)]
 
 
-def _failed(item: Input, target: str, error: Exception) -> Row:
-    detail = f"{type(error).__name__}: see the log of the service"
-    return {"path": item.path, "target": target, "reason": NOT_COMPUTED, "detail": detail}
+def _failed(item: Input, model: ModelInUse, error: Exception) -> list[Row]:
+    row = {
+        "path": item.path, "sample_id": sample_id(item.content) if item.content else None, "reason": NOT_COMPUTED,
+        "detail": f"{type(error).__name__}: see the log of the service",
+    }  # fmt: skip
+    return [{"target": target} | row for target in model.answerer.targets]

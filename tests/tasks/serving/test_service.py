@@ -46,7 +46,7 @@ def test_answers_are_those_of_predict_to_the_last_bit(bundle, png, tmp_path):
 def test_no_request_is_lost_while_models_take_over_from_each_other(make_bundle, png, tmp_path):
     """Some have another head, some another backbone, which torch traces while others compute."""
     place = make_bundle(tmp_path / "place")
-    news = [make_bundle(tmp_path / f"new{number}", backbone=number // 2, head=number) for number in range(1, 7)]
+    news = [make_bundle(tmp_path / f"new{number}", backbone=number // 2, head=number) for number in range(1, 5)]
     log = AnswerLog(tmp_path / "log")
     statuses: list[int] = []
     models: set[str] = set()
@@ -70,9 +70,9 @@ def test_no_request_is_lost_while_models_take_over_from_each_other(make_bundle, 
         is_over.set()
         for asker in askers:
             asker.join()
-        assert running.health()["swaps"] == 6
+        assert running.health()["swaps"] == 4
     assert set(statuses) == {200}
-    assert len(set(in_use)) == 6
+    assert len(set(in_use)) == 4
     assert models >= set(in_use[:-1])
     logged = [row for file in answer_files([tmp_path / "log"]) for row in read_answers(file).to_pylist()]
     assert len(logged) == 4 * len(statuses)  # two samples, two targets

@@ -1,7 +1,7 @@
 """The log of a service's answers: a folder of Parquet files, each whole, with the columns of predictions.
 
 While it grows, a file is a journal: an Arrow stream that its writer holds locked. `turn` makes a Parquet file of each
-journal that nobody holds, so that a service that was killed loses no row: the next one in this folder finds its journal.
+journal that nobody holds. So a service that was killed loses no row: the next one in this folder finds its journal.
 """
 
 import fcntl

@@ -23,8 +23,9 @@ class Connection(H11Protocol):
         self._idle_since = time.monotonic()
         self._timer = self.loop.call_later(IDLE_SECONDS, self._look)
         if len(self.connections) > MOST_CONNECTIONS:
-            others: list[Any] = [own for own in self.connections if own is not self and not own._is_answered]
-            last = min(others, key=lambda own: own._idle_since, default=self)
+            connections: Any = self.connections  # all of this class
+            others = [own for own in connections if own is not self and not own._is_answered]
+            last: Any = min(others, key=lambda own: own._idle_since, default=self)
             last._abort()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -13,7 +13,7 @@ WANTED := $(sort $(NEEDED) $(EXTRAS) $(filter text,$(MODALITY)))
 export DO_NOT_TRACK := 1
 export GX_ANALYTICS_ENABLED := false
 
-.PHONY: help setup interpreter demo test lint format lock bench clean
+.PHONY: help setup interpreter demo test lint format lock ship bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -90,6 +90,11 @@ lock: setup ## move the locks to the newest versions that pyproject.toml allows
 	$(COMPILE) --extra transformers $(AS_TEXT) -o requirements-transformers.lock
 	$(COMPILE) --extra timm $(AS_TEXT) -o requirements-timm.lock
 	$(COMPILE) --extra ray $(BEYOND) -o requirements-ray.lock
+
+ship: setup ## check deploy/ by published schemas, and run the image's steps without an engine; 5 minutes
+	$(BIN)/uv tool run --quiet check-jsonschema@0.39.0 --builtin-schema vendor.compose-spec deploy/compose.yaml
+	$(BIN)/uv tool run --quiet kubernetes-validate@1.37.0 --strict deploy/kubernetes/*.yaml
+	$(BIN)/python -m benchmarks.ship $(if $(TORCH_WHEEL),--torch-wheel $(TORCH_WHEEL))
 
 bench: setup ## run every benchmark and keep its JSON in benchmarks/results/
 	$(BIN)/python -m benchmarks

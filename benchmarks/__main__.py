@@ -33,6 +33,7 @@ NAMES = (
     "transfer",
     "validate",
     "warm_start",
+    "watch",
 )
 
 

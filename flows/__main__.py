@@ -14,6 +14,7 @@ OTHER_NAMES = {
     "rollback": ("flows.promote", ["--rollback"], "Goes back to a model that was in use before."),
     "schedule": ("flows.serve", [], "Runs what prefect.yaml schedules, from this process."),
 }
+OF_MODEL_IN_USE = ("predict", "serve")  # verbs that ask the model in use, unless a person names another
 OWN_BUNDLE = "--bundle"
 
 
@@ -35,13 +36,14 @@ def command_of(name: str, rest: list[str]) -> tuple[str, list[str]]:
     """Return the module behind a name, and the words that come before those of the person.
 
     Raises:
-        ValueError: there is no such name, or `predict` needs a model and none is in use.
+        ValueError: there is no such name, or the command needs a model and none is in use.
     """
     if name in OTHER_NAMES:
         module, first, _ = OTHER_NAMES[name]
         return module, first
-    if name == "predict":
-        return "tasks.predict", [] if {OWN_BUNDLE, "-h", "--help"} & {word.split("=")[0] for word in rest} else in_use()
+    if name in OF_MODEL_IN_USE:
+        is_named = {OWN_BUNDLE, "-h", "--help"} & {word.split("=")[0] for word in rest}
+        return f"tasks.{name}", [] if is_named else in_use()
     for folder in (HERE, TASKS):
         if name in modules(folder):
             return f"{folder.name}.{name}", []
@@ -65,7 +67,7 @@ def usage() -> str:
     """Return the list of commands, with the first sentence of each module's docstring."""
     doors = {name: sentence_of(HERE / f"{name}.py") for name in modules(HERE)}
     doors |= {name: sentence for name, (_, _, sentence) in OTHER_NAMES.items()}
-    doors["predict"] = sentence_of(TASKS / "predict.py")
+    doors |= {name: sentence_of(TASKS / f"{name}.py") for name in OF_MODEL_IN_USE}
     lines = [f"  {name:10} {sentence}" for name, sentence in sorted(doors.items())]
     return "\n".join(
         [

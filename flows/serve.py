@@ -12,7 +12,14 @@ from flows.workspace.redaction import in_a_line
 
 
 def main() -> None:
-    argparse.ArgumentParser(prog="python -m flows.serve", description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(prog="python -m flows.serve", description=__doc__)
+    parser.add_argument(
+        "--health-port", type=int, metavar="PORT",
+        help="answer /health and /metrics at 127.0.0.1:PORT, for a supervisor and for Prometheus",
+    )  # fmt: skip
+    port = parser.parse_args().health_port
+    if port is not None and not 0 < port < 65536:
+        parser.error(f"--health-port is {port}, expected a number from 1 to 65535")
     from flows.server.deployments import read_deployments
     from flows.server.reach import check_server
     from flows.server.serving import serve
@@ -22,7 +29,10 @@ def main() -> None:
         check_server()
     except (ValueError, OSError) as error:
         sys.exit(f"error: {in_a_line(error)}")
-    status = serve(deployments)
+    try:
+        status = serve(deployments, health_port=port)
+    except ValueError as error:
+        sys.exit(f"error: {in_a_line(error)}")
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # Python would wait for threads of Prefect's

@@ -38,6 +38,7 @@ def predict(
     text_columns: list[str] | None = None,
     encoding: str | None = None,
     domain: str = "auto",
+    has_embeddings: bool = False,
     **choices: Any,
 ) -> Counter[str]:
     """Classify the samples of the inputs. Return how many have no label for a reason, and how many have one ("").
@@ -45,7 +46,8 @@ def predict(
     `out` names the format by its ending: .parquet, .csv or .json; without it a line for each answer is printed.
     `limits` are fields of `tasks.prediction.reading.Limits`; `text_columns` and `encoding` are those of tables of
     texts, see `Reading`. `domain` is whose heads answer, see `Predictor`. `choices` are fields of
-    `tasks.embedding.options.PlanOptions`. Earlier predictions are inputs only if they are named.
+    `tasks.embedding.options.PlanOptions`. Earlier predictions are inputs only if they are named. `has_embeddings` adds
+    the vector of each sample, which `graftline watch` compares.
 
     Raises:
         ValueError: the bundle is not whole, has no targets or does not know the domain, it reads images and is given
@@ -63,6 +65,10 @@ def predict(
         check_out(out, bundle=bundle)
         check_ending(out)
         check_replaced(out, inputs)
+    if has_embeddings and (out is None or out.suffix.lower() != ".parquet"):
+        raise ValueError(
+            f"--embeddings are for a Parquet file, and the output is {out or 'printed'}: write to .parquet"
+        )
     if root is not None and not root.is_dir():
         raise ValueError(f"the root {root} is no folder: name the one where the paths in tables begin")
     model, lineage = load_bundle(bundle)
@@ -71,12 +77,14 @@ def predict(
     reading = Reading(
         answerer.transform, lineage, limits=Limits(**limits or {}), columns=text_columns, encoding=encoding
     )  # fmt: skip
-    return predict_with(answerer, reading, inputs, out=out, top_k=top_k, root=root, domain=domain)
+    return predict_with(
+        answerer, reading, inputs, out=out, top_k=top_k, root=root, domain=domain, has_embeddings=has_embeddings
+    )
 
 
 def predict_with(
     answerer: "Answerer", reading: "Reading", inputs: Sequence[Path], *, out: Path | None, top_k: int,
-    root: Path | None = None, domain: str = "auto",
+    root: Path | None = None, domain: str = "auto", has_embeddings: bool = False,
 ) -> Counter[str]:  # fmt: skip
     """Do what `predict` does, with a model that is loaded."""
     from tasks.machine.files import beside_of
@@ -94,7 +102,7 @@ def predict_with(
     shown = progress(answers, total=None, what="predict", unit="minibatches")
     if out is None:
         return print_predictions(answers, answerer.targets)
-    return write_predictions(out, shown, answerer, top_k=top_k)
+    return write_predictions(out, shown, answerer, top_k=top_k, has_embeddings=has_embeddings)
 
 
 def check_out(out: Path, *, bundle: Path) -> None:
@@ -143,18 +151,19 @@ def print_predictions(answers: Iterable["Answers"], targets: Mapping[str, "Targe
 
 
 def write_predictions(
-    out: Path, answers: Iterable["Answers"], answerer: "Answerer", *, top_k: int
-) -> Counter[str]:  # fmt: skip
+    out: Path, answers: Iterable["Answers"], answerer: "Answerer", *, top_k: int, has_embeddings: bool
+) -> Counter[str]:
     """Write answers as they come, and count the inputs by the reason why they have no label."""
     from tasks.machine.files import whole_file
     from tasks.prediction.prediction_table import prediction_writer, rows, schema_for
 
     counts: Counter[str] = Counter()
     targets = answerer.targets
-    with whole_file(out) as path, prediction_writer(path, schema_for(answerer), ending=out.suffix.lower()) as writer:
+    schema = schema_for(answerer, has_embeddings=has_embeddings)
+    with whole_file(out) as path, prediction_writer(path, schema, ending=out.suffix.lower()) as writer:
         for part in answers:
             counts.update(item.reason for item in part.inputs)
-            for row in rows(part, targets, top_k=top_k):
+            for row in rows(part, targets, top_k=top_k, has_embeddings=has_embeddings):
                 writer.add(row)
     return counts
 
@@ -176,7 +185,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         counts = predict(
             options.bundle, options.inputs, out=options.out, top_k=options.top_k, root=options.root, limits=limits,
-            text_columns=options.text_columns, encoding=options.encoding, domain=options.domain, **choices,
+            text_columns=options.text_columns, encoding=options.encoding, domain=options.domain,
+            has_embeddings=options.embeddings, **choices,
         )  # fmt: skip
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.items()) if reason)
         if not counts[""]:
@@ -255,6 +265,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="whose heads answer, of a model that is adapted to domains: a name, none for the general heads, or auto: "
         "the domain that most of the first samples are of; default: auto, and with --export none",
     )  # fmt: skip
+    parser.add_argument(
+        "--embeddings", action="store_true", help="add the vector of each sample, for `graftline watch`; .parquet alone"
+    )
     parser.add_argument("--export", choices=FORMATS, help="write the bundle as one file of this format")
     parser.add_argument(
         "--device",

@@ -25,7 +25,7 @@ from flows.server.alarms import AGAIN
 WEBHOOK = "GRAFTLINE_WEBHOOK"
 EMAIL = "GRAFTLINE_EMAIL"
 BLOCK = "graftline"  # the name of the block that keeps an address
-FLOWS = ["retrain", "ingest"]
+FLOWS = ["retrain", "ingest", "watch"]
 # a rejected candidate fails its run; a candidate that waits for approval suspends it
 ALARMS = {"Failed", "Crashed", "TimedOut", "Suspended"}
 ENDS = {"Completed", "Failed", AGAIN, "Crashed", "TimedOut", "Cancelled", "Suspended"}

@@ -25,6 +25,8 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.runner import Runner
 from prefect.states import Cancelled, Cancelling
 
+from flows.server.health import ANSWER_SECONDS, Health, HealthServer
+
 QUERY_SECONDS = 0.5  # between two looks for runs that are due: the run of an event is due at once
 # the process of a scheduled run starts so long before it is due; one that takes up a place longer delays the next
 PREFETCH_SECONDS = 4.0
@@ -33,11 +35,17 @@ PREFETCH_SECONDS = 4.0
 END_SECONDS, REPORT_SECONDS = 3.5, 3.5
 
 
-def serve(deployments: list[RunnerDeployment]) -> int:
+def serve(deployments: list[RunnerDeployment], *, health_port: int | None = None) -> int:
     """Serve until a signal stops it or Prefect fails, and return the exit status.
 
     Prefect works in a thread: in the main one it would handle the signals itself, and leave what it started. Schedules
     are not paused at the end: a run that was due while nobody served starts when the next process serves.
+
+    Args:
+        health_port: where a supervisor asks for the health of this process; None for nowhere.
+
+    Raises:
+        ValueError: the port is taken.
     """
     runner = Runner(
         name="graftline", query_seconds=QUERY_SECONDS, prefetch_seconds=PREFETCH_SECONDS, pause_on_shutdown=False
@@ -56,6 +64,8 @@ def serve(deployments: list[RunnerDeployment]) -> int:
             has_failed.set()
             is_over.set()
 
+    if health_port is not None:
+        HealthServer(health_port, Health(served, is_alive=lambda: _answers(loop)))
     _in_background(work)
     is_over.wait()
     if has_failed.is_set():
@@ -85,6 +95,14 @@ async def _begin(runner: Runner, deployments: list[RunnerDeployment], served: li
             if deployment.triggers:
                 await client.create_flow_run_from_deployment(served[-1])
     await runner.start()
+
+
+def _answers(loop: asyncio.AbstractEventLoop) -> bool:
+    """Return whether the loop that starts runs answers in time."""
+    has_answered = threading.Event()
+    with suppress(RuntimeError):  # it is closed
+        loop.call_soon_threadsafe(has_answered.set)
+    return has_answered.wait(ANSWER_SECONDS)
 
 
 def _in_background(work: Callable[..., None], *arguments: object) -> threading.Thread:

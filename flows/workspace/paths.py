@@ -132,6 +132,20 @@ def reviewing() -> list[str]:
     )  # fmt: skip
 
 
+def watched() -> Path:
+    """Return the folder of what the last watch found."""
+    return batches().with_name("watch")
+
+
+def watching() -> list[str]:
+    """Return the arguments of `tasks.watch` that lead to the reference: held-out answers and vectors."""
+    options = {
+        "evaluation": evaluation(), "manifests": _option("train_head", "manifests"), "batches": batches(),
+        "embeddings": _option("train_head", "embeddings"), "raw": raw(), "store": _option("embed", "store"),
+    }  # fmt: skip
+    return [word for name, path in options.items() for word in (f"--{name}", str(path))]
+
+
 def churn() -> Path:
     """Return the file with the answers that retraining alone changes."""
     return batches().with_name("churn.json")

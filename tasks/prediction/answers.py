@@ -44,15 +44,16 @@ class Trunk:
 class Answerer:
     """A classifier, prepared to run on this machine.
 
-    `choices` are fields of `tasks.embedding.options.PlanOptions`. Raises ValueError if the model is a backbone without
+    `choices` are fields of `tasks.embedding.options.PlanOptions`. `ready` are trunks of another answerer with the same
+    choices: those that the model has, too, are not made again. Raises ValueError if the model is a backbone without
     targets, or if this machine lacks what is chosen.
     """
 
-    def __init__(self, model: Classifier, **choices: Any) -> None:
+    def __init__(self, model: Classifier, *, ready: Sequence[Trunk] = (), **choices: Any) -> None:
         if not model.targets:
             raise ValueError("the bundle is a backbone, which has no targets: name the bundle of a classifier")
         self._options = replace(AUTO, **{"precision": PRECISION} | choices)
-        self.trunks = self._ready(model)
+        self.trunks = self._ready(model, ready)
         self.trunk_of = model.trunk_of
         self.plan = self.trunks[0].embedder.plan
         self.transform = self.trunks[0].embedder.transform
@@ -63,12 +64,16 @@ class Answerer:
         self._model = model if model.domains else None  # its backbone takes memory, and these trunks have their own
         self._take_heads(model)
 
-    def _ready(self, model: Classifier) -> list[Trunk]:
-        return [
-            # the fingerprint comes first: an embedder casts to the precision of this machine
-            Trunk(fingerprint=backbone.fingerprint(), embedder=make_ready(backbone, self._options))
-            for backbone in model.all_trunks()
-        ]
+    def _ready(self, model: Classifier, others: Sequence[Trunk] = ()) -> list[Trunk]:
+        known = {trunk.fingerprint: trunk for trunk in others}
+        trunks = []
+        for backbone in model.all_trunks():
+            fingerprint = backbone.fingerprint()  # before the embedder casts to the precision of this machine
+            trunks.append(
+                known.get(fingerprint)
+                or Trunk(fingerprint=fingerprint, embedder=make_ready(backbone, self._options))
+            )  # fmt: skip
+        return trunks
 
     def _take_heads(self, model: Classifier) -> None:
         self.heads = heads_of(model)

@@ -45,11 +45,21 @@ COLUMNS_OF_TEXTS = {
     "share_unknown": pa.float64(),  # of the tokens, that the encoder's vocabulary lacks
 }
 
+COLUMN_OF_EMBEDDINGS = {"embedding": pa.list_(pa.float16())}  # that the heads read, of several trunks one after another
+# of the log of a service: when, and the model by the SHA-256 of its weights, hex
+COLUMNS_OF_LOGS = {"answered_at": pa.timestamp("ms", tz="UTC"), "model": pa.string()}
+
 JSON_BEGINNING = '[\n{"path": '
 
 
 def schema_of(
-    modality: str, targets: Iterable[Target], *, has_domains: bool = False, has_unlike: bool = False
+    modality: str,
+    targets: Iterable[Target],
+    *,
+    has_domains: bool = False,
+    has_unlike: bool = False,
+    has_embeddings: bool = False,
+    is_log: bool = False,
 ) -> pa.Schema:
     """Return the columns of predictions.
 
@@ -60,29 +70,41 @@ def schema_of(
     of_domains = COLUMN_OF_DOMAINS if has_domains else {}
     of_unlike = COLUMN_OF_UNLIKE if has_unlike else {}
     of_texts = COLUMNS_OF_TEXTS if modality == "text" else {}
-    return pa.schema(COLUMNS | of_numbers | of_domains | of_unlike | MORE_COLUMNS | of_texts)
+    of_embeddings = COLUMN_OF_EMBEDDINGS if has_embeddings else {}
+    of_logs = COLUMNS_OF_LOGS if is_log else {}
+    return pa.schema(COLUMNS | of_numbers | of_domains | of_unlike | MORE_COLUMNS | of_texts | of_embeddings | of_logs)
 
 
-def schema_for(answerer: Answerer) -> pa.Schema:
+def schema_for(answerer: Answerer, *, has_embeddings: bool = False, is_log: bool = False) -> pa.Schema:
     """Return the columns of the predictions of a model."""
     return schema_of(
         answerer.transform.modality, answerer.targets.values(),
         has_domains=answerer.domains is not None, has_unlike=answerer.unlike is not None,
+        has_embeddings=has_embeddings, is_log=is_log,
     )  # fmt: skip
 
 
+YES_OR_NO = (False, True)
 SCHEMAS = [
-    schema_of(modality, targets, has_domains=has_domains, has_unlike=has_unlike)
-    for modality, targets, has_domains, has_unlike in product(
-        ("images", "text"), ([], [Number()]), (False, True), (False, True)
+    schema_of(
+        modality, targets, has_domains=has_domains, has_unlike=has_unlike, has_embeddings=has_embeddings, is_log=is_log
+    )
+    for modality, targets, has_domains, has_unlike, has_embeddings, is_log in product(
+        ("images", "text"), ([], [Number()]), YES_OR_NO, YES_OR_NO, YES_OR_NO, YES_OR_NO
     )
 ]
 
 
 def rows(
-    answers: Answers, targets: Mapping[str, Target], *, top_k: int, in_words: bool = False
-) -> Iterator[dict[str, Any]]:  # fmt: skip
+    answers: Answers,
+    targets: Mapping[str, Target],
+    *,
+    top_k: int,
+    in_words: bool = False,
+    has_embeddings: bool = False,
+) -> Iterator[dict[str, Any]]:
     """Yield a row for each input and target, in the order of the inputs; `in_words` the label is for a person."""
+    embeddings = np.hstack(answers.vectors) if has_embeddings and answers.places else None  # (m, dim of all trunks)
     numbers = {place: number for number, place in enumerate(answers.places)}
     cells = {
         name: cells_of(targets[name], own, top_k=top_k, in_words=in_words) for name, own in answers.answers.items()
@@ -93,8 +115,12 @@ def rows(
             if item.reason:
                 yield row | {"reason": item.reason, "detail": item.detail}
             else:
-                domain = {"domain": answers.adapted[target]} if target in answers.adapted else {}
-                yield row | domain | answers.remarks[numbers[place]] | cells[target][numbers[place]]
+                number = numbers[place]
+                if target in answers.adapted:
+                    row["domain"] = answers.adapted[target]
+                if embeddings is not None:
+                    row["embedding"] = embeddings[number]
+                yield row | answers.remarks[number] | cells[target][number]
 
 
 def cells_of(
@@ -116,7 +142,7 @@ def cells_of(
 
 def csv_columns(schema: pa.Schema) -> list[str]:
     """Return the columns of a CSV file, whose cells hold no lists."""
-    return [name for name in schema.names if not name.startswith("top_")]
+    return [field.name for field in schema if not pa.types.is_list(field.type)]
 
 
 class Writer(Protocol):

@@ -74,16 +74,39 @@ def answer_stream(
     minibatches = embedded_stream(inputs, answerer, reading=reading)
     with_heads = told_stream(minibatches, answerer) if is_told else ((answerer, each) for each in minibatches)
     for own, (decoded, vectors) in with_heads:
-        answers = own.answers(vectors, decoded.words) if decoded.places else {}
-        _check_finite(answers, decoded, targets=own.targets)
-        remarks = decoded.remarks
-        if own.unlike and decoded.places:
-            found = find_unlike(own.unlike, vectors[0]).tolist()
-            remarks = [remark | {UNLIKE: is_unlike} for remark, is_unlike in zip(remarks, found, strict=True)]
-        yield Answers(
-            inputs=decoded.inputs, sample_ids=decoded.sample_ids, places=decoded.places, remarks=remarks,
-            vectors=vectors, answers=answers, adapted=own.adapted,
-        )  # fmt: skip
+        yield _answers(decoded, vectors, own)
+
+
+def answer_minibatch(inputs: Iterable[Input], answerer: Answerer, *, reading: Reading) -> Answers:
+    """Return the answers to at most a minibatch of inputs, computed by the thread that calls.
+
+    Call it inside `one_thread_each`.
+
+    Raises:
+        ValueError: an answer is not finite; the first such sample is named.
+    """
+    decoded = read_minibatch(inputs, answerer, reading=reading)
+    vectors = answerer.vectors(decoded.stacked) if decoded.stacked is not None else []
+    if vectors and answerer.plan.device == "cuda":
+        torch.cuda.synchronize()
+    return _answers(decoded, [own.numpy() for own in vectors] or _no_vectors(answerer), answerer)
+
+
+def _answers(decoded: Decoded, vectors: list[NDArray[np.float16]], answerer: Answerer) -> Answers:
+    answers = answerer.answers(vectors, decoded.words) if decoded.places else {}
+    _check_finite(answers, decoded, targets=answerer.targets)
+    remarks = decoded.remarks
+    if answerer.unlike and decoded.places:
+        found = find_unlike(answerer.unlike, vectors[0]).tolist()
+        remarks = [remark | {UNLIKE: is_unlike} for remark, is_unlike in zip(remarks, found, strict=True)]
+    return Answers(
+        inputs=decoded.inputs, sample_ids=decoded.sample_ids, places=decoded.places, remarks=remarks,
+        vectors=vectors, answers=answers, adapted=answerer.adapted,
+    )  # fmt: skip
+
+
+def _no_vectors(answerer: Answerer) -> list[NDArray[np.float16]]:
+    return [np.empty((0, answerer.dim), np.float16) for _ in answerer.trunks]
 
 
 def told_stream(minibatches: Iterator[Embedded], answerer: Answerer) -> Iterator[tuple[Answerer, Embedded]]:
@@ -131,27 +154,7 @@ def embedded_stream(inputs: Iterable[Input], answerer: Answerer, *, reading: Rea
     minibatches = iter(lambda: list(islice(remaining, size)), [])
 
     def read(minibatch: list[Input]) -> Decoded:
-        decoded = Decoded(inputs=[], sample_ids=[], places=[], remarks=[], stacked=None, words=[])
-        prepared = []
-        for place, item in enumerate(minibatch):
-            identity = ""
-            try:
-                if not item.reason:
-                    sample = item.decoded
-                    if sample is None:
-                        content = reading.content(item)
-                        identity = sample_id(content)
-                        sample = reading.decode(content)
-                    prepared.append(answerer.transform.prepare(sample))
-                    decoded.words.append(answerer.words(sample))
-                    decoded.remarks.append(reading.remarks(sample))
-                    decoded.places.append(place)
-            except DefectError as error:
-                item = replace(item, reason=error.reason, detail=str(error).replace("scan.encoding", "--encoding"))
-            decoded.inputs.append(replace(item, content=None, decoded=None))
-            decoded.sample_ids.append(identity)
-        decoded.stacked = answerer.stack(prepared) if prepared else None
-        return decoded
+        return read_minibatch(minibatch, answerer, reading=reading)
 
     def compute(decoded: Decoded) -> tuple[Decoded, list[Tensor]]:
         vectors = answerer.vectors(decoded.stacked) if decoded.stacked is not None else []
@@ -160,9 +163,34 @@ def embedded_stream(inputs: Iterable[Input], answerer: Answerer, *, reading: Rea
         return decoded, vectors
 
     keeps_stacked = answerer.domains is not None and bool(answerer.domains.statistics_of)
-    none = [np.empty((0, answerer.dim), np.float16) for _ in answerer.trunks]
+    none = _no_vectors(answerer)
     for decoded, computed in in_turn(minibatches, read, compute, device=answerer.plan.device):
         yield decoded, [own.numpy() for own in computed] or none
+
+
+def read_minibatch(inputs: Iterable[Input], answerer: Answerer, *, reading: Reading) -> Decoded:
+    """Return a minibatch as the transform prepares it. What is no sample has the reason."""
+    decoded = Decoded(inputs=[], sample_ids=[], places=[], remarks=[], stacked=None, words=[])
+    prepared = []
+    for place, item in enumerate(inputs):
+        identity = ""
+        try:
+            if not item.reason:
+                sample = item.decoded
+                if sample is None:
+                    content = reading.content(item)
+                    identity = sample_id(content)
+                    sample = reading.decode(content)
+                prepared.append(answerer.transform.prepare(sample))
+                decoded.words.append(answerer.words(sample))
+                decoded.remarks.append(reading.remarks(sample))
+                decoded.places.append(place)
+        except DefectError as error:
+            item = replace(item, reason=error.reason, detail=str(error).replace("scan.encoding", "--encoding"))
+        decoded.inputs.append(replace(item, content=None, decoded=None))
+        decoded.sample_ids.append(identity)
+    decoded.stacked = answerer.stack(prepared) if prepared else None
+    return decoded
 
 
 def _check_finite(answers: TargetAnswers, decoded: Decoded, *, targets: Mapping[str, Target]) -> None:

@@ -42,14 +42,15 @@ def run_verb(run: Run, arguments: list[str] | None = None, *, load: Load | None 
         run(**values, **sections)
 
 
-def set_up() -> None:
+def set_up(*, dies_with_parent: bool = True) -> None:
     """Set up logging, and let the process die with the one that started it."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine())
     logging.basicConfig(handlers=[handler])
     logger.setLevel(logging.INFO)
     warnings.filterwarnings("ignore", module=r"PIL\.")  # the ledger has what is wrong with an image
-    die_with_parent()
+    if dies_with_parent:
+        die_with_parent()
 
 
 class OneLine(logging.Formatter):

@@ -26,6 +26,7 @@ def test_command_is_a_door_or_a_verb_by_its_name(finished, monkeypatch):
     assert command_of("schedule", []) == ("flows.serve", [])
     assert command_of("evaluate", []) == ("tasks.evaluate", [])
     assert command_of("predict", ["--bundle=b"]) == ("tasks.predict", [])
+    assert command_of("serve", ["--bundle=b"]) == ("tasks.serve", [])
     with pytest.raises(ValueError, match="graftline has no command nothing"):
         command_of("nothing", [])
 

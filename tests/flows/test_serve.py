@@ -4,6 +4,7 @@ import fcntl
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from uuid import uuid4
 
+import httpx
 import pytest
 import yaml
 
@@ -87,10 +89,13 @@ def landing(tmp_path_factory):
 
 class Serving:
     def __init__(self, workspace: Path, server: Server, landing: Path):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
         self.log = workspace.parent / "serve.log"
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "flows.serve"],
+                [sys.executable, "-m", "flows.serve", "--health-port", str(self.port)],
                 cwd=workspace,
                 env=server.environment | {"GRAFTLINE_LANDING": str(landing)},
                 stdout=log,
@@ -147,6 +152,25 @@ def promotions(workspace: Path) -> list[dict]:
 def test_run_that_was_due_while_nobody_served_starts_when_somebody_serves(server, serving):
     [run] = until(lambda: server.runs("retrain", "Completed"))
     assert run["state"]["message"] == "nothing to do"
+
+
+def test_health_and_metrics_say_when_each_deployment_last_ran(server, serving):
+    until(lambda: server.runs("retrain", "Completed"))
+    address = f"http://127.0.0.1:{serving.port}"
+
+    def ran():
+        facts = httpx.get(f"{address}/health").json()
+        return facts if facts["deployments"].get("retrain", {}).get("last_success") else None
+
+    facts = until(ran)
+    assert facts["is_healthy"], facts
+    assert facts["deployments"]["retrain"]["last_run"]["state"] == "Completed"
+    assert set(facts["deployments"]) == {"retrain", "ingest", "asking", "asking in vain", "sharing"}
+    assert facts["queue"]["waiting_for_a_person"] == 0
+    lines = httpx.get(f"{address}/metrics").text.splitlines()
+    assert "graftline_healthy 1" in lines
+    assert 'graftline_last_run_failed{deployment="retrain"} 0' in lines
+    assert httpx.get(f"{address}/health", headers={"Host": "evil.example"}).status_code == httpx.codes.FORBIDDEN
 
 
 PROBE = """

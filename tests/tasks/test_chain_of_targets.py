@@ -13,6 +13,7 @@ from tasks.models.bundle import load_bundle
 from tasks.predict import predict
 from tasks.prediction.answers import Answerer
 from tasks.stage.params import load_params
+from tasks.watch import watch
 from tests.kit.chain import ROOT, Chain
 
 LOOPS = {0, 6, 8, 9}
@@ -154,3 +155,35 @@ def test_page_has_a_section_for_each_target(chain):
 def test_log_says_each_targets_own_measure(chain):
     assert "points" in chain.said
     assert "stroke" in chain.said
+
+
+def test_watch_finds_no_drift_in_the_held_out_samples_and_one_in_dark_pictures(chain, tmp_path):
+    raw, bundle = chain.data / "raw/first", chain.data / "candidate"
+    heldout = pd.read_parquet(chain.data / "evaluation/predictions.parquet").drop_duplicates("sample_id")
+    dark = tmp_path / "dark"
+    dark.mkdir()
+    for name in heldout["path"]:
+        Image.open(raw / name).point(lambda value: value // 3).save(dark / f"{name}.png")
+    usual, changed = tmp_path / "usual.parquet", tmp_path / "changed.parquet"
+    predict(bundle, [raw / name for name in heldout["path"]], out=usual, has_embeddings=True)
+    predict(bundle, [dark], out=changed, has_embeddings=True)
+    labels = tmp_path / "labels.csv"
+    truths = pd.read_csv(raw / "labels.csv", dtype=str).merge(heldout[["path", "sample_id"]], on="path")
+    truths[["sample_id", "label", "value"]].to_csv(labels, index=False)
+    project = {name: chain.shared[name] for name in ("manifests", "batches", "embeddings", "raw", "store")}
+    found = watch(
+        [usual, changed], bundle=bundle, evaluation=chain.data / "evaluation", out=tmp_path / "watch",
+        window=len(heldout), labels=[labels], **project,
+    )  # fmt: skip
+    as_usual, drifted = found["windows"]
+    assert not as_usual["is_drifted"]
+    assert drifted["is_drifted"]
+    tests = {(one["target"], one["test"]) for one in drifted["tests"]}
+    assert tests == {
+        ("label", "shares"), ("label", "confidence"), ("stroke", "shares"), ("stroke", "confidence"),
+        ("traits", "shares"), ("value", "values"), (None, "domain"), (None, "unlike"),
+    }  # fmt: skip
+    measured = chain.json("evaluation/metrics.json")["label"]["candidate"]["accuracy"]
+    assert as_usual["accuracy"]["label"]["accuracy"] == pytest.approx(measured)
+    assert found["reference"]["accuracy"]["label"] == pytest.approx(measured)
+    assert "label" not in drifted["accuracy"]  # nobody labelled the dark pictures

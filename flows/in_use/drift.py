@@ -1,0 +1,80 @@
+"""Whether what the model in use answers drifts from what it learned: the verb `watch` compares, and news are told once.
+
+What was found lies in a folder beside the list of batches.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from flows.in_use.verdict import read_object
+from flows.workspace import paths
+from tasks.machine.files import write_whole
+
+TOLD = Path(".dvc/tmp/graftline-drift.json")  # the keys of the windows that were told
+MOST_TOLD = 10_000  # keys that are kept; a window that is older is no news
+ADVICE = "remove it, and watch again"
+Found = dict[str, Any]
+
+
+def compare(
+    predictions: Sequence[str],
+    *,
+    labels: Sequence[str],
+    reference: str | None,
+    window: int,
+    every: str | None,
+    false_alarms: float,
+    out: Path | None = None,
+) -> int:
+    """Run `tasks.watch` for the model in use, and return its exit status. The arguments are those of the flow `watch`.
+
+    Args:
+        out: the folder that is written; None is the usual one.
+
+    Raises:
+        ValueError: no model is in use.
+    """
+    bundle = paths.baseline()
+    if not bundle.is_dir():
+        raise ValueError("no model is in use, whose answers could drift: `graftline promote` puts a candidate in use")
+    command = [sys.executable, "-m", "tasks.watch", *paths.watching(), "--bundle", str(bundle)]
+    command += ["--out", str(out or paths.watched()), f"--window={window}", f"--false-alarms={false_alarms}"]
+    command += [f"--labels={file}" for file in labels]
+    command += [f"--reference={reference}"] if reference else []
+    command += [f"--every={every}"] if every else []
+    if moved := os.environ.get("GRAFTLINE_STORE"):
+        command += ["--store", moved]
+    return subprocess.run([*command, "--", *predictions], check=False).returncode
+
+
+def news() -> tuple[Found, list[Found]]:
+    """Return what the last watch found, and the drifted windows in it that nobody was told of.
+
+    A window that is open is not told of yet: it would be judged at each watch, which raises more false alarms.
+    """
+    found = read_object(paths.watched() / "watch.json", advice=ADVICE)
+    known = set(_told())
+    drifted = [window for window in found["windows"] if window["is_drifted"] and not window["is_open"]]
+    return found, [window for window in drifted if window["key"] not in known]
+
+
+def mark_as_told(windows: Sequence[Found]) -> None:
+    """Remember windows, so that no later watch tells of them again."""
+    keys = [*_told(), *(window["key"] for window in windows)]
+    TOLD.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(TOLD, json.dumps({"windows": keys[-MOST_TOLD:]}).encode())
+
+
+def event_id(windows: Sequence[Found]) -> uuid.UUID:
+    """Return the identifier of the event about these windows: the same one, however often it is sent."""
+    return uuid.uuid5(uuid.NAMESPACE_OID, " ".join(window["key"] for window in windows))
+
+
+def _told() -> list[str]:
+    return list(read_object(TOLD, advice=ADVICE)["windows"]) if TOLD.is_file() else []

@@ -1,0 +1,188 @@
+"""A bundle in; the label and calibrated probability of every sample and target out, over HTTP.
+
+Where another whole bundle takes the place of the first, it answers from then on, and no request is lost. It listens on
+this machine alone, unless there is a token.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # each function imports what it needs: --help needs no torch
+    from tasks.prediction.answer_log import AnswerLog
+    from tasks.serving.app import RequestLimits
+    from tasks.serving.service import Service
+
+logger = logging.getLogger("graftline")
+
+TOKEN = "GRAFTLINE_SERVE_TOKEN"  # noqa: S105  the name of a variable
+LIMITS = {"max_image_pixels": 30_000_000, "max_characters": 100_000, "max_file_bytes": 50_000_000}
+
+
+def serve(
+    service: "Service", listening: socket.socket, *, limits: "RequestLimits", names: list[str], token: str | None
+) -> None:  # fmt: skip
+    """Answer requests until SIGTERM or SIGINT. What was asked before is answered."""
+    from tasks.serving.app import make_app
+    from tasks.serving.http_server import server_of
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)  # uvicorn raises them again once it has ended
+    app = make_app(service, limits=limits, names=names, token=token)
+    try:
+        server_of(app, seconds=limits.seconds).run(sockets=[listening])
+    finally:
+        service.close()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(arguments)
+    from tasks.serving.guard import check_token
+    from tasks.serving.http_server import listen
+    from tasks.stage.shell import errors_in_one_line, set_up
+
+    set_up(dies_with_parent=False)
+    with errors_in_one_line():
+        token = read_token(options.token_file)
+        check_token(token, host=options.host)
+        listening = listen(options.host, options.port)
+        from tasks.machine.cores import one_thread_each
+        from tasks.serving.app import RequestLimits
+
+        limits = RequestLimits(
+            max_bytes=options.max_request_bytes, max_samples=options.max_samples, seconds=options.seconds
+        )
+        with one_thread_each():
+            service = service_of(options)
+            host, port = listening.getsockname()[:2]
+            address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            logger.info("the model %s answers at %s", service.model.sha256[:12], address)
+            serve(service, listening, limits=limits, names=options.allow_host, token=token)
+
+
+def service_of(options: argparse.Namespace) -> "Service":
+    """Load the bundle.
+
+    Raises:
+        ValueError: the bundle cannot be used, or the log cannot be written.
+    """
+    from tasks.models.domains import AUTO
+    from tasks.prediction.reading import Limits
+    from tasks.serving.model_in_use import ModelOptions
+    from tasks.serving.service import Service
+
+    if options.domain == AUTO:
+        raise ValueError("a service answers many callers at once, so samples do not tell the domain: name one")
+    chosen: dict[str, Any] = {name: getattr(options, name) for name in ("device", "precision", "minibatch_size")}
+    model = ModelOptions(
+        choices={name: value for name, value in chosen.items() if value is not None},
+        limits=Limits(**{name: getattr(options, name) for name in LIMITS}),
+        domain=options.domain,
+        has_embeddings=options.log_embeddings,
+    )
+    return Service(
+        options.bundle, model, log=log_of(options), top_k=options.top_k, max_waiting=8 * options.max_samples
+    )  # fmt: skip
+
+
+def log_of(options: argparse.Namespace) -> "AnswerLog | None":
+    """Return the log that the options name. Raises ValueError where its folder is a file or lies in the bundle."""
+    from tasks.prediction.answer_log import AnswerLog, LogLimits
+
+    if options.log is None:
+        return None
+    if options.log.resolve().is_relative_to(options.bundle.resolve()):
+        raise ValueError(
+            f"{options.log} lies in the bundle {options.bundle}, which stays as it is: name another folder"
+        )
+    limits = LogLimits(max_seconds=options.log_seconds, max_bytes=1_000_000 * options.log_megabytes)
+    return AnswerLog(options.log, limits=limits)
+
+
+def read_token(file: Path | None) -> str | None:
+    """Return the token in a file, else in the environment; None where there is none."""
+    if file is None:
+        return os.environ.get(TOKEN) or None
+    return file.read_text("utf-8").strip()
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tasks.serve",
+        usage="graftline serve [options]   (the model in use)\n       %(prog)s [options] BUNDLE",
+        description=__doc__,
+    )
+    parser.add_argument("folder", type=Path, nargs="?", metavar="BUNDLE", help="the folder of the model")
+    parser.add_argument("--bundle", type=Path, help="the same")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on; default: 127.0.0.1")
+    parser.add_argument("--port", type=port, default=8700, help="default: 8700; 0 takes one that is free")
+    parser.add_argument(
+        "--token-file", type=Path, help=f"holds the token that requests have to send; default: the variable {TOKEN}"
+    )
+    parser.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME", help="a name of this machine that requests may use"
+    )
+    parser.add_argument("--log", type=Path, help="the folder that answers are logged in; default: they are not")
+    parser.add_argument("--log-embeddings", action="store_true", help="log the vector of each sample, too")
+    parser.add_argument("--log-seconds", type=seconds, default=600.0, help="until a file of the log ends; default: 600")
+    parser.add_argument(
+        "--log-megabytes", type=count, default=2000, help="of the log; its oldest files are removed; default: 2000"
+    )
+    parser.add_argument("--top-k", type=count, default=5, help="classes, labels or steps a sample; default: 5")
+    parser.add_argument(
+        "--domain", default="none",
+        help="whose heads answer, of a model that is adapted to domains; default: none, the general heads",
+    )  # fmt: skip
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: cuda on a machine with a GPU"
+    )
+    parser.add_argument(
+        "--precision", choices=("auto", "bf16", "fp32"), help="default: fp32, in which evaluate judged the bundle"
+    )
+    parser.add_argument("--minibatch-size", type=count, help="samples; default: 16 on cpu, 256 on cuda")
+    parser.add_argument("--max-request-bytes", type=count, default=64_000_000, help="default: 64000000")
+    parser.add_argument("--max-samples", type=count, default=512, help="of a request; default: 512")
+    parser.add_argument(
+        "--seconds", type=seconds, default=30.0, help="for a request to come, and again for its answer; default: 30"
+    )
+    for name, most in LIMITS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=count, default=most, help=f"default: {most}")
+    options = parser.parse_args(arguments)
+    if (options.folder is None) == (options.bundle is None):
+        parser.error("expected the folder of one bundle")
+    options.bundle = options.bundle or options.folder
+    return options
+
+
+def count(text: str) -> int:
+    """Return a whole number of at least 1."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number, at least 1")
+    return int(text)
+
+
+def port(text: str) -> int:
+    """Return the number of a port."""
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number from 0 to 65535")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """Return a number of seconds above 0, at most a day."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected seconds, above 0 and at most 86400")
+    return value
+
+
+if __name__ == "__main__":
+    main()

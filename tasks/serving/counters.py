@@ -1,0 +1,50 @@
+"""The counters of a service, as Prometheus reads them."""
+
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+SAMPLES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Counters:
+    """All counters; they begin at 0 when the service starts."""
+
+    def __init__(self) -> None:
+        self._registry = own = CollectorRegistry()
+        self.requests = Counter(
+            "graftline_serve_requests", "Requests, by path and status.", ["path", "status"], registry=own
+        )
+        self.seconds = Histogram(
+            "graftline_serve_predict_seconds", "From a request to its answer.", buckets=SECONDS, registry=own
+        )  # fmt: skip
+        self.samples = Counter(
+            "graftline_serve_samples", "Samples; the reason is empty where one was answered.", ["reason"], registry=own
+        )
+        self.minibatches = Histogram(
+            "graftline_serve_minibatch_samples", "Samples that were computed together.", buckets=SAMPLES, registry=own
+        )
+        self.waiting = Gauge("graftline_serve_waiting_samples", "Samples that wait for a free core.", registry=own)
+        self.swaps = Counter("graftline_serve_swaps", "Models that replaced the one in use.", registry=own)
+        self.refused = Counter("graftline_serve_refused_bundles", "Bundles that could not be used.", registry=own)
+        self.is_current = Gauge(
+            "graftline_serve_bundle_is_whole", "Whether the model in use is what lies in the place of the bundle.",
+            registry=own,
+        )  # fmt: skip
+        self.model = Gauge(
+            "graftline_serve_model_loaded_timestamp_seconds", "When the model in use was loaded.", ["model"],
+            registry=own,
+        )  # fmt: skip
+        self.logged = Counter("graftline_serve_logged_rows", "Rows of the log of answers.", registry=own)
+        self.not_logged = Counter("graftline_serve_lost_rows", "Rows that could not be logged.", registry=own)
+
+    def take_model(self, sha256: str) -> None:
+        """Note which model answers from now on."""
+        self.model.clear()
+        self.model.labels(sha256).set(time.time())
+        self.is_current.set(1)
+
+    def text(self) -> bytes:
+        """Return all counters in the text format of Prometheus."""
+        return generate_latest(self._registry)

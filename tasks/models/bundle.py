@@ -274,7 +274,7 @@ def _node_before_the_classes(architecture: str) -> str:
     """Return the part of torchvision's network whose output its last layer takes."""
     network = build_network_outline(architecture)
     _, names = get_graph_node_names(network, suppress_diff_warning=True)
-    return names[names.index(classification_layer(network)) - 1]
+    return str(names[names.index(classification_layer(network)) - 1])
 
 
 def versions(backbone: Backbone | Encoder) -> dict[str, str]:

@@ -85,7 +85,7 @@ def with_votes(log_probabilities: Array, votes: NDArray[np.int64]) -> Array:
     for column in votes.T:
         has_voted = column >= 0
         counts[has_voted, column[has_voted]] += 1
-    joined = (log_probabilities + np.log(counts)) / 2  # up to a constant of each row
+    joined: Array = (log_probabilities + np.log(counts)) / 2  # up to a constant of each row
     joined -= joined.max(axis=1, keepdims=True)
     joined -= np.log(np.exp(joined).sum(axis=1, keepdims=True))
     return joined

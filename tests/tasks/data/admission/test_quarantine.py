@@ -128,6 +128,7 @@ def run(workspace, raw):
             scanned=workspace / "scanned",
             batches=workspace / "batches.yaml",
             registry=workspace / "classes.json",
+            corrections=workspace / "corrections.csv",
             out=workspace / "validated",
             validate=settings,
             scan=params.scan,

@@ -259,7 +259,7 @@ class Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "graftline", ""
 
     def do_GET(self) -> None:
-        if self.headers.get("Host", HOST).rpartition(":")[0] not in (*HOSTS, ""):
+        if self.headers.get("Host", HOST).partition(":")[0] not in HOSTS:
             self._answer(403, "this address answers requests to 127.0.0.1 and localhost alone\n", TEXT)
         elif self.path == "/health":
             facts = self.server.health.facts()

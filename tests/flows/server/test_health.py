@@ -85,7 +85,8 @@ def test_loop_that_hangs_is_not_healthy(bare_workspace):
 
 def test_pages_of_other_names_and_other_paths_get_nothing(bare_workspace):
     with answering() as (address, _):
-        assert httpx.get(f"{address}/health", headers={"Host": "evil.example:80"}).status_code == httpx.codes.FORBIDDEN
+        for host in ("evil.example:80", "evil.example", ""):
+            assert httpx.get(f"{address}/health", headers={"Host": host}).status_code == httpx.codes.FORBIDDEN
         assert httpx.get(f"{address}/../../etc/passwd").status_code == httpx.codes.NOT_FOUND
         assert httpx.post(f"{address}/health").status_code == httpx.codes.NOT_IMPLEMENTED
 

@@ -161,7 +161,7 @@ def kill_and_finish(
     """
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(template, copy, symlinks=True)
-    kills = []
+    kills: list[dict[str, Any]] = []
     for number in range(KILLS_A_PROJECT):
         way = generator.choice(list(WAYS))
         if kills and way == "hand":
@@ -196,7 +196,7 @@ def kill_promotion(
     """Return one row per kill of `flows.promote` that came in time, with the state of the project at the end."""
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(finished, copy, symlinks=True)
-    kills = []
+    kills: list[dict[str, Any]] = []
     for _ in range(KILLS_A_PROJECT):
         kill = kill_once(
             copy,

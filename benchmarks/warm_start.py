@@ -60,7 +60,14 @@ MOST_COST, LEAST_POINTS = 0.15, -0.5
 def main() -> None:
     is_quick = parse_arguments(__doc__).quick
     seeds, nights = (1, 1) if is_quick else (3, 8)
-    settings = {"quick": is_quick, "first": FIRST, "new": NEW, "nights": nights, "seeds": seeds, "params": CHANGES}
+    settings = {
+        "quick": is_quick,
+        "first": FIRST,
+        "new": NEW,
+        "nights": nights,
+        "seeds": seeds,
+        "params": CHANGES | {"backbone": CHANGES["backbone"] | {"weights": SQUEEZENET.name}},
+    }
     if not (PICTURES.is_file() and SQUEEZENET.is_file()):
         finish(settings=settings, raw={"skipped": f"there is no {PICTURES.name} or {SQUEEZENET.name}"}, claims=[])
         return

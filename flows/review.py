@@ -30,6 +30,7 @@ def review(port: str | None, who: str | None, *, browse: bool) -> int:
     from flows.workspace import paths
     from flows.workspace.git import user_name
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it starts in the background ignore it
     name = who or user_name()
     has_display = sys.platform == "darwin" or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys())
     command = [sys.executable, "-m", "tasks.review", *paths.reviewing()]

@@ -36,6 +36,7 @@ MEANINGS = {
     "evaluation": "the folder that evaluate wrote: predictions and metrics",
     "hashes": "perceptual hashes: a safetensors file a batch, or their folder",
     "head": "the folder of the trained head",
+    "health": "the folder of what the audit finds about the health of the data",
     "manifest": "the manifest of the batch, a Parquet file",
     "manifests": "the folder of the manifest, a Parquet file a batch",
     "out": "the file or folder that is written; it appears once it is whole",

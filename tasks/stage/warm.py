@@ -140,7 +140,11 @@ def main(address: str, *command: str) -> None:
         request = Forks(listening=listening).serve(process)
     if request is None:
         status = process.wait()
-        sys.exit(status if status >= 0 else 128 - status)
+        if status < 0:  # the signal that ended it
+            with suppress(OSError):  # of SIGKILL
+                signal.signal(-status, signal.SIG_DFL)
+            os.kill(os.getpid(), -status)
+        sys.exit(status)
     _become(request)
 
 

@@ -150,7 +150,7 @@ def test_killed_run_leaves_no_process_behind(stale):
 def test_stage_ends_where_dvc_alone_is_killed_and_the_run_says_so(stale, server):
     process = start(stale, **server)
     started = at_work(process, "finetune")
-    [dvc] = [pid for pid, command in started.items() if "-m dvc" in command]
+    [dvc] = [pid for pid, command in started.items() if "-m dvc" in command and "-m tasks." not in command]
     os.kill(dvc, signal.SIGKILL)
     printed, _ = process.communicate(timeout=SECONDS)
     assert process.returncode == 1

@@ -82,7 +82,8 @@ def test_empty_section_is_refused_with_the_keys_it_should_have(refusal):
     message = refusal(lambda content: content.update(audit=None))
     assert (
         message
-        == "audit is empty, expected the keys recall, max_false_alarms, max_cut, max_unknown: restore them with git"
+        == "audit is empty, expected the keys recall, max_false_alarms, max_cut, max_unknown, max_suspects, min_new, "
+        "min_drift, significance: restore them with git"
     )
 
 

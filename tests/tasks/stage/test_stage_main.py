@@ -246,6 +246,8 @@ def test_missing_ledger_is_told_by_name_in_one_line(shell, workspace):
         "h",
         "--adaptation",
         "d",
+        "--health",
+        "h",
         "--batches",
         "b",
         "--raw",

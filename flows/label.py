@@ -22,12 +22,17 @@ def main(words: list[str] | None = None) -> None:
 
 def choose(out: str | None) -> int:
     """Choose samples by the model in use, or for coverage alone where there is none."""
+    from flows.in_use.place import recorded
     from flows.workspace import paths
 
     folder = out or str(paths.to_label())
     command = ["label", *paths.labelling(), "--out", folder]
     if paths.baseline().is_dir():
         command += ["--model", str(paths.baseline())]
+    elif recorded():
+        raise ValueError(
+            f"{paths.baseline()}, the model in use, is not here: run `dvc pull {paths.baseline_pointer()}`"
+        )
     if moved := os.environ.get("GRAFTLINE_STORE"):  # where the stage `embed` keeps its vectors, too
         command += ["--store", moved]
     status = run(command)

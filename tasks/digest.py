@@ -16,7 +16,7 @@ logger = logging.getLogger("graftline")
 
 def run(*, code: Path, tests: Path, out: Path, modality: Modality) -> None:
     """Write a file a verb with its digest. The file `tests` has that of the code which the tests of the gate import."""
-    verbs = sorted(file.stem for file in code.glob("*.py") if not file.stem.startswith("__"))
+    verbs = sorted(file.stem for file in code.glob("*.py") if file.stem.isidentifier() and file.stem[:2] != "__")
     modules = {verb: [f"{code.name}.{verb}"] for verb in verbs} | {"tests": imported_by(tests)}
     with whole_folder(out) as folder:
         for name, own in modules.items():

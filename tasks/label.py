@@ -4,7 +4,8 @@ They go into a folder: the samples, a table to fill in, and the same as tasks fo
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.data.admission.corrections import read_corrections, standing
+from tasks.data.admission.corrections import Correction, read_corrections, standing
 from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import POOL, read_manifest
 from tasks.data.manifest.tables import write_text_table
 from tasks.data.samples.samples import Samples
 from tasks.data.vectors.embeddings import read_embeddings
 from tasks.machine.files import read_json, sha256, whole_folder, write_json
+from tasks.machine.names import printable
 from tasks.machine.progress import progress
 from tasks.models.bundle import WEIGHTS, load_bundle
 from tasks.prediction.answers import Answerer
 from tasks.prediction.heldout import Parts, ask
 from tasks.reviewing.label_studio import CONFIG, SAMPLE, SERVED, TASKS, config_of, tasks_of
-from tasks.reviewing.label_table import FILE, LABELS, TEXT, blank_table
+from tasks.reviewing.label_table import FILE, LABELS, TEXT, blank_table, labels_in
 from tasks.reviewing.next_labels import choose, least_margins
 from tasks.reviewing.options import LabelOptions
 from tasks.stage.main import main
@@ -36,6 +38,7 @@ from tasks.targets.target import Target
 logger = logging.getLogger("graftline")
 
 WHY = {False: "the model is in doubt", True: "no labelled sample is near"}
+FILES = "samples"  # the folder of them
 NAMED = 16  # digits of a sample_id in the name of a file
 
 
@@ -61,7 +64,10 @@ def run(
     """
     names = read_batches(batches)
     manifest = read_manifest(manifests, names)
-    decided = manifest["sample_id"].isin(list(standing(read_corrections(corrections)))).to_numpy()
+    decisions = read_corrections(corrections)
+    targets = targets_of(read_json(classes))
+    check_nothing_is_lost(out, decisions, targets)
+    decided = manifest["sample_id"].isin(list(standing(decisions))).to_numpy()
     is_pool = (manifest["split"] == POOL).to_numpy() & ~decided
     if not is_pool.any():
         raise ValueError(
@@ -72,7 +78,6 @@ def run(
     vectors = read_embeddings(embeddings, names, num_samples=len(manifest))
     known = manifest["split"].isin(["train", "val"]).to_numpy() | (decided & (manifest["split"] == POOL).to_numpy())
     decode = room(modality, "decode")
-    targets = targets_of(read_json(classes))
     answers: Mapping[str, NDArray[np.float64]] = {}
     version = ""
     if model:
@@ -94,10 +99,10 @@ def run(
     samples = Samples[Any](rows, raw=raw, decode=decode.decode_sample, read=decode.read)
     with whole_folder(out) as folder:
         if modality == "images":
-            (folder / "samples").mkdir()
-            files = [copied(samples, row, folder / "samples", endings=decode.ENDINGS) for row in range(len(rows))]
-            content = {FILE: [f"samples/{name}" for name in files]}
-            addresses = [f"{SERVED}{out.resolve().name}/samples/{name}" for name in files]
+            (folder / FILES).mkdir()
+            files = [copied(samples, row, folder / FILES, endings=decode.ENDINGS) for row in range(len(rows))]
+            content = {FILE: [f"{FILES}/{name}" for name in files]}
+            addresses = [f"{SERVED}{out.resolve().name}/{FILES}/{name}" for name in files]
         else:
             addresses = [samples.decoded(row) for row in range(len(rows))]
             content = {TEXT: addresses}
@@ -114,6 +119,35 @@ def run(
         "chose %d of %s samples without a label: %d in doubt, %d far from what is labelled; %s",
         len(rows), f"{len(pool):,}", len(rows) - num_far, num_far, out,
     )  # fmt: skip
+
+
+def check_nothing_is_lost(out: Path, decisions: Collection[Correction], targets: Mapping[str, Target]) -> None:
+    """Raise ValueError where the folder, which is written anew, has a label that was not read, or other files."""
+    written = {FILES, LABELS, TASKS, CONFIG}
+    others = sorted(entry.name for entry in out.iterdir() if entry.name not in written) if out.is_dir() else []
+    if others:
+        raise ValueError(
+            f"{out} has {printable(others[0])}, which would be lost: move it away, or choose another folder"
+        )
+    if not (out / LABELS).is_file():
+        return
+    known = {(row.sample_id, row.target, row.label) for row in decisions}
+
+    def is_read(sample_id: str, name: str, label: str) -> bool:
+        with suppress(ValueError):
+            return (sample_id, name, targets[name].read(label)) in known
+        return False
+
+    try:
+        unread = [cell for *cell, _ in labels_in(out / LABELS, targets) if not is_read(*cell)]
+    except ValueError as error:
+        raise ValueError(f"{error}; or move {out} away, or choose another folder") from None
+    if unread:
+        sample_id, name, _ = unread[0]
+        raise ValueError(
+            f"{out / LABELS} has labels that were not read, such as {name} of sample {printable(sample_id)[:12]}: "
+            f"`graftline label --read {out / LABELS}` first, or choose another folder"
+        )
 
 
 def answers_of(

@@ -1,6 +1,7 @@
 """What stages found suspicious in; a page of this machine where a person decides, and rows of the corrections, out."""
 
 import logging
+import secrets
 import socket
 import webbrowser
 from contextlib import suppress
@@ -64,8 +65,8 @@ def run(
 
     with listening(port) as server_socket:
         number = server_socket.getsockname()[1]
-        address = f"http://{HOSTS[0]}:{number}/?secret={review.secret}"
-        logger.info("%s samples to look at: %s (Ctrl-C ends)", f"{len(review.tiles):,}", address)
+        address = f"http://{HOSTS[0]}:{number}/?secret="
+        logger.info("%s samples to look at: %s%s (Ctrl-C ends)", f"{len(review.tiles):,}", address, review.secret)
         server = uvicorn.Server(
             uvicorn.Config(
                 application(review, port=number), log_level="warning", access_log=False, lifespan="off",
@@ -73,7 +74,9 @@ def run(
             )
         )  # fmt: skip
         if browse:
-            webbrowser.open(address)
+            ticket = secrets.token_urlsafe(24)  # all users of the machine see the words that a browser is started with
+            review.tickets.add(ticket)
+            webbrowser.open(address + ticket)
         with suppress(KeyboardInterrupt):  # uvicorn ends well, and raises it again
             server.run(sockets=[server_socket])
     num = len(read_corrections(corrections)) - before

@@ -93,7 +93,8 @@ def run(
     corrected = None
     if decisions:
         corrected = correct(
-            came, decisions, defects=set(defects["sample_id"]), joined=joined, declared=validate.targets or ()
+            came, decisions, defects=set(defects["sample_id"]), joined=joined,
+            declared={*(validate.targets or ()), *registered.classes}, facts=facts,
         )  # fmt: skip
         came = corrected.samples
         for batch, more in corrected.columns.items():

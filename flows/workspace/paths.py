@@ -125,10 +125,10 @@ def correcting() -> list[str]:
 
 def reviewing() -> list[str]:
     """Return the paths that `tasks.review` reads and writes, as arguments."""
-    audit = _option("audit", "out")
     return _words(
-        validated=_option("validate", "out"), audit=audit, health=audit.with_name("health"), evaluation=evaluation(),
-        chosen=to_label(), batches=batches(), raw=raw(), baseline_record=baseline_record(), corrections=corrections(),
+        validated=_option("validate", "out"), audit=_option("audit", "out"), health=health().parent,
+        evaluation=evaluation(), chosen=to_label(), batches=batches(), raw=raw(), baseline_record=baseline_record(),
+        corrections=corrections(),
     )  # fmt: skip
 
 

@@ -61,7 +61,17 @@ def reached(*modules: str, root: Path = ROOT) -> list[str]:
 
 def imported_by(folder: Path) -> list[str]:
     """Return the modules that the Python files below a folder import, sorted."""
-    return sorted({module for file in folder.rglob("*.py") for module in _imports(file, _stamp(file))})
+    return sorted(
+        {module for file in folder.rglob("*.py") if file.is_file() for module in _imports(file, _stamp(file))}
+    )
+
+
+def is_same_code(one: bytes, other: bytes, *, path: Path) -> bool:
+    """Return whether no result tells two contents of a module apart: `path` is below `tasks/`."""
+    try:
+        return _is_plumbing(str(Path(PACKAGE, path))) or _dumped(ast.parse(one)) == _dumped(ast.parse(other))
+    except (SyntaxError, ValueError):
+        return False
 
 
 def _reached(modules: Iterable[str], modalities: Sequence[str], root: Path) -> set[str]:
@@ -117,7 +127,10 @@ def _found_imports(nodes: Iterable[ast.AST]) -> Iterator[str]:
 @cache
 def _code(path: Path, stamp: tuple[int, int]) -> str:
     """Return a module's code without comments, docstrings and layout."""
-    tree = _parsed(path)
+    return _dumped(_parsed(path))
+
+
+def _dumped(tree: ast.Module) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None

@@ -48,6 +48,21 @@ def labels_in(path: Path, targets: Mapping[str, Target]) -> Iterator[tuple[str, 
     Raises:
         ValueError: the table has no column sample_id, or none of a target.
     """
+    table = read_filled(path)
+    known = [name for name in targets if name in table]
+    if not known:
+        raise ValueError(
+            f"{path} has the columns {printable(', '.join(table.columns))}, expected one or more of "
+            f"{', '.join(targets)}, too"
+        )
+    for row in table.to_dict("records"):
+        for name in known:
+            if label := str(row[name]).strip():
+                yield str(row[SAMPLE_ID]), name, label, ""
+
+
+def read_filled(path: Path) -> pd.DataFrame:
+    """Return the table as people, or a spreadsheet, saved it. Raises ValueError where it has no column sample_id."""
     try:
         table = read_text_table(path)
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
@@ -55,13 +70,6 @@ def labels_in(path: Path, targets: Mapping[str, Target]) -> Iterator[tuple[str, 
     table.columns = table.columns.str.removeprefix("\ufeff").str.strip('"')
     if len(table.columns) == 1 and ";" in table.columns[0]:
         raise ValueError(f"the columns of {path} are separated by semicolons, expected commas: save it so")
-    known = [name for name in targets if name in table]
-    if SAMPLE_ID not in table or not known:
-        raise ValueError(
-            f"{path} has the columns {printable(', '.join(table.columns))}, expected {SAMPLE_ID} and one or more of "
-            f"{', '.join(targets)}"
-        )
-    for row in table.to_dict("records"):
-        for name in known:
-            if label := str(row[name]).strip():
-                yield str(row[SAMPLE_ID]), name, label, ""
+    if SAMPLE_ID not in table:
+        raise ValueError(f"{path} has the columns {printable(', '.join(table.columns))}, expected {SAMPLE_ID} too")
+    return table

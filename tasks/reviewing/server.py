@@ -61,6 +61,7 @@ class Review:
     preview: Preview
     shown: frozenset[str]
     secret: str = field(default_factory=lambda: secrets.token_urlsafe(24))  # of the address, then of a cookie
+    tickets: set[str] = field(default_factory=set)  # that stand for the secret once
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))  # of the page, for what it changes
 
 
@@ -87,7 +88,10 @@ def application(review: Review, *, port: int) -> Starlette:
         return response
 
     def tiles(request: Request) -> Response:
-        held = standing(read_corrections(review.corrections))
+        try:
+            held = standing(read_corrections(review.corrections))
+        except (ValueError, OSError) as error:
+            return PlainTextResponse(on_one_line(str(error)), status_code=400)
         return JSONResponse(
             {
                 "tiles": [tile.facts() for tile in review.tiles],
@@ -108,7 +112,7 @@ def application(review: Review, *, port: int) -> Starlette:
         except (ValueError, OSError) as error:
             return PlainTextResponse(on_one_line(str(error)), status_code=404)
         kept = {"Cache-Control": "private, max-age=3600"}
-        if not shown.startswith("data:image/webp;base64,"):
+        if review.modality == "text":  # whatever it begins with
             return PlainTextResponse(shown, headers=kept)
         return Response(base64.b64decode(shown.partition(",")[2]), media_type="image/webp", headers=kept)
 
@@ -135,6 +139,11 @@ def application(review: Review, *, port: int) -> Starlette:
             return PlainTextResponse("expected JSON", status_code=400)
         return await run_in_threadpool(decide, wanted)
 
+    def is_ticket(given: str) -> bool:
+        ticket = next((one for one in review.tickets if is_same(given, one)), "")
+        review.tickets.discard(ticket)
+        return bool(ticket)
+
     async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
         given = request.query_params.get("secret") or request.cookies.get(cookie, "")
@@ -142,7 +151,7 @@ def application(review: Review, *, port: int) -> Starlette:
             is_opened = request.url.path == "/" and request.headers.get("sec-fetch-mode") == "navigate"
             if not is_opened or origin:  # a link may lead here; it needs the secret all the same
                 return PlainTextResponse("another page asks, expected this one", status_code=403)
-        if not is_same(given, review.secret):
+        if not (is_same(given, review.secret) or is_ticket(given)):
             return PlainTextResponse("open the address that `graftline review` printed", status_code=403)
         response = await call_next(request)
         response.headers.setdefault("Cache-Control", "no-store")

@@ -15,7 +15,7 @@ from tasks.machine.files import read_json
 from tasks.machine.names import on_one_line
 from tasks.metrics.outcomes import right_answers
 from tasks.page.previews import DECODED
-from tasks.reviewing.label_table import LABELS, SAMPLE_ID, WHY, answer_of
+from tasks.reviewing.label_table import LABELS, SAMPLE_ID, WHY, answer_of, read_filled
 
 SUSPECTS = "suspects.csv"  # of audit: kind, sample_id, target, label, suggested, score, detail
 KINDS = {  # the kinds of reasons to look at a sample, as the page lists them
@@ -166,12 +166,13 @@ def _chosen(folder: Path, targets: list[str], pool: set[str]) -> Found:
     """Yield what `tasks.label` chose and what has no label yet."""
     if not (folder / LABELS).is_file():
         return
-    for row in read_text_table(folder / LABELS).to_dict("records"):
+    for row in read_filled(folder / LABELS).to_dict("records"):
         if row[SAMPLE_ID] in pool:
             answers = {name: str(row.get(answer_of(name, targets), "")) for name in targets}
             target = next((name for name in targets if answers[name]), "")
             suggested = answers.get(target, "")
-            yield row[SAMPLE_ID], "", Reason(kind="next_to_label", detail=row[WHY], target=target, suggested=suggested)
+            why = str(row.get(WHY, ""))
+            yield row[SAMPLE_ID], "", Reason(kind="next_to_label", detail=why, target=target, suggested=suggested)
 
 
 def _errors(evaluation: Path, in_use: str | None) -> Found:

@@ -8,10 +8,12 @@ import signal
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import NoReturn
 
 ADDRESS = "GRAFTLINE_WARM"  # the socket of `tasks.stage.warm`
 # a shell and DVC set these for each program anew; no result depends on them
 OF_ONE_PROGRAM = ("DVC_ROOT", "DVC_STAGE", "OLDPWD", "PATH", "PWD", "SHLVL", "_", ADDRESS)
+CHANGED = b"changed\n"  # the answer where the code is another than when the stages began
 
 
 def hand_over(package: str) -> None:
@@ -43,10 +45,12 @@ def hand_over(package: str) -> None:
             socket.send_fds(connection, [b" "], [0, 1, 2])
             connection.sendall(json.dumps(request).encode() + b"\n")
             answer = connection.makefile("rb")
-            is_forked = answer.readline() == b"forked\n"
+            first = answer.readline()
         except OSError:
             return
-        if not is_forked:
+        if first == CHANGED:
+            _refuse()
+        if first != b"forked\n":
             return
         try:
             status = int(answer.readline())
@@ -57,6 +61,14 @@ def hand_over(package: str) -> None:
             signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     os._exit(status)
+
+
+def _refuse() -> NoReturn:
+    from tasks.machine.failures import Failure, write_failure
+
+    error = "the code below tasks/ changed while the stages ran: run again; what was finished is kept"
+    write_failure(Failure(error=error))
+    sys.exit(f"error: {error}")
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:

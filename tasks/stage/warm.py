@@ -3,8 +3,9 @@
 The imports of a stage take seconds, and stages import the same. This process imports what a verb does when one first
 asks for it, and every verb then runs in a fork of its own. `tasks.stage.handover` is the other side.
 
-No byte depends on it: a verb whose code changed after this process began, or that has another environment, runs by
-itself, as every verb does without this process.
+No byte depends on it: a verb that has another environment, or whose code has other comments by now, runs by itself, as
+every verb does without this process. Where the code computes something else by now, the verb is refused: DVC keeps its
+result under the digest of the code that this process began with.
 """
 
 import gc
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.machine.lifeline import die_with_parent
-from tasks.stage.handover import ADDRESS, environment
+from tasks.stage.handover import ADDRESS, CHANGED, environment
 
 PACKAGE = Path(__file__).parents[1]
 SECONDS = 10.0  # that a verb has to say what it wants
@@ -46,7 +47,7 @@ class Forks:
     """The verbs at work, and what tells whether another may be forked."""
 
     listening: socket.socket
-    code: dict[Path, tuple[int, int]] = field(default_factory=lambda: code())
+    code: dict[Path, bytes] = field(default_factory=lambda: code())
     environment: dict[str, str] = field(default_factory=lambda: environment(os.environ))
     waiting: selectors.DefaultSelector = field(default_factory=selectors.DefaultSelector)
     at_work: list[Fork] = field(default_factory=list)
@@ -75,7 +76,11 @@ class Forks:
         with suppress(OSError, ValueError):
             _, streams, _, _ = socket.recv_fds(asker, 1, 3)
             request = json.loads(asker.makefile("rb").readline())
-        if request is None or len(streams) != 3 or not (self.is_ours(asker, request) and _import(request["verb"])):
+        is_ours = request is not None and len(streams) == 3 and self.is_ours(asker, request)
+        now = code() if is_ours else {}
+        if request is None or not is_ours or now != self.code or not _import(request["verb"]):
+            with suppress(OSError):
+                asker.sendall(CHANGED if is_ours and self.computes_otherwise(now) else b"")
             asker.close()
         elif (pid := _fork()) == 0:
             self.leave()
@@ -103,7 +108,15 @@ class Forks:
             and request["python"] == sys.executable
             and request["package"] == str(PACKAGE)
             and environment(request["environment"]) == self.environment
-            and code() == self.code
+        )
+
+    def computes_otherwise(self, now: dict[Path, bytes]) -> bool:
+        """Return whether a file of the code was changed in more than its comments since this process began."""
+        from tasks.machine.sources import is_same_code  # it is hardly ever asked
+
+        return any(
+            now.get(file) != content and not is_same_code(content, now.get(file, b""), path=file.relative_to(PACKAGE))
+            for file, content in self.code.items()
         )
 
     def finish(self, fork: Fork) -> None:
@@ -148,10 +161,14 @@ def main(address: str, *command: str) -> None:
     _become(request)
 
 
-def code() -> dict[Path, tuple[int, int]]:
-    """Return when each file of the verbs' code was changed, and its size."""
-    files = [Path(folder, name) for folder, _, names in os.walk(PACKAGE) for name in names if name.endswith(".py")]
-    return {file: (status.st_mtime_ns, status.st_size) for file in files for status in [file.stat()]}
+def code() -> dict[Path, bytes]:
+    """Return the content of each file of the verbs' code."""
+    content = {}
+    for folder, _, names in os.walk(PACKAGE):
+        for file in (Path(folder, name) for name in names if name.endswith(".py")):
+            with suppress(OSError):  # an editor replaces it, or keeps a link there that leads nowhere
+                content[file] = file.read_bytes()
+    return content
 
 
 def _import(verb: str) -> bool:

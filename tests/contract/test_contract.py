@@ -157,12 +157,12 @@ def test_no_stage_but_digest_depends_on_a_file_of_code():
     assert [stage for stage in STAGES if any(dep.startswith("tasks") for dep in STAGES[stage]["deps"])] == ["digest"]
 
 
-def test_dvc_does_not_watch_the_options():
+def test_dvc_does_not_watch_the_options_and_links_of_an_editor():
+    words = ["tasks/gate/options.py", "tasks/gate/.#wear.py", "tasks/.#scan.py", "tasks/gate/wear.py"]
     listed = subprocess.run(
-        [sys.executable, "-m", "dvc", "check-ignore", "tasks/gate/options.py", "tasks/gate/wear.py"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    ).stdout  # fmt: skip
-    assert listed.split() == ["tasks/gate/options.py"]
+        [sys.executable, "-m", "dvc", "check-ignore", *words], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout
+    assert listed.split() == words[:3]
 
 
 def test_outputs_are_left_to_dvc_by_git():

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from flows.label import choose
 from flows.workspace.git import user_name
 from tests.kit.programs import SECONDS, git
 
@@ -61,6 +62,12 @@ def test_what_is_missing_is_said_in_one_line(project, words, line):
     assert door.returncode == 1
     assert line in said.splitlines()[-1]
     assert "Traceback" not in said
+
+
+def test_model_in_use_that_is_not_here_is_fetched_first(workspace, monkeypatch):
+    monkeypatch.setattr("flows.in_use.place.recorded", lambda: {"model_sha256": "0"})
+    with pytest.raises(ValueError, match=r"the model in use, is not here: run `dvc pull data/models/baseline\.dvc`"):
+        choose(None)
 
 
 def test_name_that_git_knows_is_taken(workspace):

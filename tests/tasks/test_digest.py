@@ -41,3 +41,10 @@ def test_what_the_tests_of_the_gate_import_counts_too(digests):
 def test_comment_changes_no_digest(digests):
     before = digests("tasks/__init__.py", "")
     assert digests("tasks/reading.py", "x = 1  # one\n") == before
+
+
+def test_link_that_an_editor_leaves_for_a_file_that_is_open_counts_for_nothing(digests, tmp_path):
+    before = digests("tasks/__init__.py", "")
+    for folder in ("tasks", "tests"):
+        (tmp_path / folder / ".#scan.py").symlink_to("somebody@somewhere.1")
+    assert digests("tasks/__init__.py", "") == before

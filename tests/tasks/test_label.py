@@ -129,6 +129,26 @@ def test_labels_give_the_same_vectors_and_what_is_decided_is_not_chosen_again(fr
     fresh.do("validate", "label")
 
 
+def test_labels_that_were_not_read_and_files_of_others_are_not_written_over(fresh):
+    table = table_of(fresh)
+    file = fresh.data / "label/labels.csv"
+    write_text_table(file, table.assign(label=["digit 3", *table["label"][1:]]))
+    with pytest.raises(
+        ValueError, match=r"has labels that were not read, such as label of sample .*: `graftline label"
+    ):
+        fresh.do("label")
+    assert table_of(fresh)["label"][0] == "digit 3"
+    fresh.paths["correct"] |= {"labels": file}
+    fresh.do("correct", "label")
+    assert table["sample_id"][0] not in set(table_of(fresh)["sample_id"])
+    (fresh.data / "label/export.json").write_text("[]", "utf-8")
+    with pytest.raises(ValueError, match=r"has export\.json, which would be lost"):
+        fresh.do("label")
+    (fresh.data / "label/export.json").unlink()
+    (fresh.data / "corrections.csv").unlink()
+    fresh.do("label")
+
+
 def annotated(chain, *, choices, number=None, completed_by=7, cancelled=False):
     """An export of Label Studio with one annotation of the first task."""
     task = json.loads((chain.data / "label/label_studio.json").read_text("utf-8"))[0]

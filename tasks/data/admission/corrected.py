@@ -1,6 +1,5 @@
 """Apply the corrections of people to the samples that came, by sample_id. The raw data stays as it came."""
 
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,8 +7,9 @@ import pandas as pd
 
 from tasks.data.admission.corrections import Correction, decided, standing
 from tasks.data.admission.quarantine import BY_HAND, CONTRADICTED
-from tasks.data.raw.entries import LABEL
-from tasks.machine.names import on_one_line, printable
+from tasks.data.raw.entries import DOMAIN, FACTS, KEYS, LABEL, text
+from tasks.machine.names import listed, on_one_line, printable
+from tasks.targets.several import labels_of
 
 MOST_NAMED = 3  # of contradictions in a line
 COLUMNS = ["batch", "path", "sample_id", "target", "came_as", "label", "who", "when"]
@@ -38,6 +38,7 @@ def correct(
     defects: Collection[str],
     joined: Mapping[str, Sequence[str]],
     declared: Collection[str],
+    facts: Collection[str] = (),
 ) -> Corrected:
     """Apply the corrections.
 
@@ -46,12 +47,14 @@ def correct(
         rows: in the order of their file.
         defects: the sample_ids of what cannot be used, whatever a correction says.
         joined: by target, the columns that each stand for one of its labels.
-        declared: the targets that params.yaml names.
+        declared: the targets that params.yaml names, and those of the model in use.
+        facts: the columns of the facts of a sample.
 
     Raises:
-        ValueError: a correction is about a target that the samples do not have.
+        ValueError: a correction is about a target that the samples do not have, or about a column that is none.
     """
     held = standing(rows)
+    no_targets = {*FACTS, *KEYS, *facts} - ({DOMAIN} & {*declared})
     here = held.keys() & {*samples["sample_id"]}
     gone = [row for sample_id in held.keys() - here - {*defects} for row in held[sample_id]]
     contradictions, reasons = [], {}
@@ -66,6 +69,11 @@ def correct(
             reasons[sample_id] = BY_HAND, _detail(found.set_aside)
         else:
             for row in found.labels:
+                if row.target in no_targets:
+                    raise ValueError(
+                        f"line {row.line} of the corrections is about {row.target!r}, which is no label, and which no "
+                        "correction changes, expected a target: correct it, or remove the row"
+                    )
                 labels.setdefault(row.target, {})[sample_id] = row
     samples, changed, columns = _relabelled(samples, labels, joined=joined, declared=declared)
     return Corrected(
@@ -92,10 +100,11 @@ def _relabelled(
             )
         about = samples[samples["sample_id"].isin(list(own))]
         row_of = [own[sample_id] for sample_id in about["sample_id"]]
-        new = pd.Series([row.label for row in row_of], index=about.index, dtype="str")
+        new = pd.Series([text(row.label) for row in row_of], index=about.index, dtype="str")
         if target in joined:
             came = about[list(joined[target])].fillna("").agg("|".join, axis=1)
-            cells = _of_several(new, joined[target])
+            named = [_named(row, joined[target]) for row in row_of]
+            cells = _of_several(named, joined[target], index=about.index)
         else:
             came = about[target].fillna("") if target in about else pd.Series("", index=about.index)
             cells = {target: new}
@@ -116,11 +125,26 @@ def _relabelled(
     return samples, table, columns
 
 
-def _of_several(labels: "pd.Series[str]", columns: Sequence[str]) -> dict[str, "pd.Series[str]"]:
-    """Return a cell of 1 or 0 for each column and sample, of labels (n,) that are JSON lists, or joined by |."""
-    named = [set(json.loads(cell)) if cell.startswith("[") else set(cell.split("|")) for cell in labels]
+def _named(row: Correction, columns: Sequence[str]) -> list[str]:
+    """Return the labels of a row, which have a column each."""
+    try:
+        named = labels_of(text(row.label))
+    except ValueError as error:
+        raise ValueError(f"line {row.line} of the corrections: {error}") from None
+    if others := [name for name in named if name not in columns]:
+        raise ValueError(
+            f"line {row.line} of the corrections has the label {printable(others[0])!r} of {row.target}, expected some "
+            f"of {listed(columns)}: correct it"
+        )
+    return named
+
+
+def _of_several(
+    named: Sequence[Sequence[str]], columns: Sequence[str], *, index: "pd.Index[int]"
+) -> dict[str, "pd.Series[str]"]:
+    """Return a cell of 1 or 0 for each column and sample, of the labels that each sample has."""
     return {
-        column: pd.Series(["1" if column in own else "0" for own in named], index=labels.index, dtype="str")
+        column: pd.Series(["1" if column in own else "0" for own in named], index=index, dtype="str")
         for column in columns
     }
 

@@ -114,7 +114,7 @@ def _row(cells: Sequence[str], *, place: str, line: int) -> Correction:
         raise ValueError(f"{place}: sample_id is {printable(row.sample_id)!r}, expected 64 digits from 0 to f")
     if not row.who:
         raise ValueError(f"{place}: who is blank, expected the name of the person who decided")
-    if row.action == RELABEL and not (row.target and row.label):
+    if row.action == RELABEL and not (row.target and row.label.strip()):
         raise ValueError(f"{place}: a relabel without a target or a label, expected both; set_aside takes a sample out")
     if row.action == SET_ASIDE and (row.target or row.label):
         raise ValueError(f"{place}: set_aside is about the whole sample, expected no target and no label")
@@ -174,8 +174,8 @@ def _contradict(one: Correction, other: Correction) -> bool:
 def append(path: Path, wanted: Sequence[Correction], *, replaces: bool) -> list[Correction]:
     """Append decisions to the file, and return the rows that were added. It may be called again.
 
-    What holds already is not added again. The rows get the present time as `when`, or the latest time in the file, so
-    that a clock that is slow changes no order.
+    What holds already is not added again. Of what one person decides twice, the last counts. The rows get the present
+    time as `when`, or the latest time in the file, so that a clock that is slow changes no order.
 
     Args:
         replaces: whether whoever decides has seen what held before. Then what others decided differently is undone.
@@ -186,7 +186,8 @@ def append(path: Path, wanted: Sequence[Correction], *, replaces: bool) -> list[
 
     def additions(rows: list[Correction]) -> Iterator[Correction]:
         held = standing(rows)
-        for row in wanted:
+        last = {(row.who, row.sample_id, row.target): row for row in wanted}
+        for row in last.values():
             own = held.get(row.sample_id, [])
             if row.action == UNDO:
                 yield row
@@ -214,11 +215,11 @@ def _says_the_same(one: Correction, other: Correction) -> bool:
 
 
 def _added(path: Path, additions: Callable[[list[Correction]], Iterable[Correction]]) -> list[Correction]:
-    with _only_writer(path.parent):
-        content = path.read_bytes() if path.exists() else b""
+    with _only_writer(path):
+        content = path.read_bytes()
         rows = parse(content, path=path)
         last = max((row.instant for row in rows), default=datetime.min.replace(tzinfo=UTC))
-        now = max(datetime.now(UTC), last).isoformat(timespec="seconds").replace("+00:00", "Z")
+        now = max(datetime.now(UTC).replace(microsecond=0), last).isoformat().replace("+00:00", "Z")
         added = [replace(row, when=now, line=0) for row in additions(rows)]
         if added:
             write_whole(path, _with_lines(content, added))
@@ -236,11 +237,19 @@ def _with_lines(content: bytes, rows: Iterable[Correction]) -> bytes:
 
 
 @contextmanager
-def _only_writer(folder: Path) -> Iterator[None]:
-    """Wait until no other process appends to a file of the folder."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _only_writer(path: Path) -> Iterator[None]:
+    """Wait until no other process appends to the file, which is empty where there was none."""
+    while True:
+        with path.open("ab") as file:  # a network disk locks no folder, and no file that is only read
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_at(path, file.fileno()):
+                yield
+                return
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Return whether the open file is still the one at `path`: whoever had it locked before may have replaced it."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

@@ -68,6 +68,8 @@ def test_decision_that_the_page_does_not_make_is_refused_and_nothing_is_written(
 def test_damaged_file_of_corrections_is_named_and_stays_as_it_is(client, review):
     review.corrections.write_text("something else\n", "utf-8")
     assert "has the columns something else, expected sample_id" in decide(client).text
+    answer = client.get("/tiles")
+    assert (answer.status_code, answer.text) == (400, decide(client).text)
     assert review.corrections.read_text("utf-8") == "something else\n"
 
 
@@ -94,6 +96,23 @@ def test_other_origins_hosts_and_whoever_lacks_the_secret_or_the_token_are_refus
     if "x-review-token" not in headers:
         for path in ("/", "/tiles", f"/preview/{tile(0).sample_id}"):
             assert client.get(path).status_code in (400, 403)
+
+
+def test_what_a_browser_is_started_with_opens_the_page_once(review):
+    review.tickets.add("ticket")
+    with served(review) as address:
+        first, second = (httpx.get(address, params={"secret": "ticket"}) for _ in range(2))
+    assert (first.status_code, second.status_code) == (303, 403)
+    assert review.secret in first.cookies.values()
+    assert not second.cookies
+
+
+def test_text_that_begins_like_a_picture_is_shown_as_a_text(tmp_path):
+    text = "data:image/webp;base64,no"
+    review = review_of(tmp_path, [tile(0)], modality="text", preview=lambda *_: text)
+    with served(review) as address:
+        answer = httpx.get(f"{address}/preview/{tile(0).sample_id}", params={"secret": review.secret})
+    assert (answer.text, answer.headers["content-type"]) == (text, "text/plain; charset=utf-8")
 
 
 def test_preview_is_of_the_samples_of_the_page_alone(client):

@@ -97,3 +97,14 @@ def test_errors_are_those_of_the_model_in_use_or_else_of_the_candidate(project, 
     [tile] = [tile for tile in collect(in_use) if tile.reasons[0].kind == "error"]
     assert tile.sample_id == sample
     assert tile.reasons[0].detail == f"held out: {whose} answers 'dog'"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("file;sample_id;why\na;s7;doubt\n", "separated by semicolons"), ("file,why\na,doubt\n", "expected sample_id")],
+)
+def test_table_of_what_to_label_that_a_spreadsheet_saved_otherwise_is_named(project, content, message):
+    folder, collect = project
+    (folder / "chosen/labels.csv").write_text(content, "utf-8")
+    with pytest.raises(ValueError, match=message):
+        collect()

@@ -44,8 +44,8 @@ print(json.dumps({"error": process.stderr.read(), "status": process.wait()}), fl
 def project(tmp_path, monkeypatch):
     """A project whose one verb, `tell`, prints what it is. The test runs in it."""
     files = [
-        "__init__.py", "machine/__init__.py", "machine/interpreter.py", "machine/late_dynamo.py", "machine/lifeline.py",
-        "stage/__init__.py", "stage/handover.py", "stage/warm.py",
+        "__init__.py", "machine/__init__.py", "machine/failures.py", "machine/interpreter.py", "machine/late_dynamo.py",
+        "machine/lifeline.py", "machine/sources.py", "stage/__init__.py", "stage/handover.py", "stage/warm.py",
     ]  # fmt: skip
     for name in files:
         file = tmp_path / "project/tasks" / name
@@ -113,14 +113,31 @@ def test_verb_runs_by_itself_in_another_environment(ask):
     assert not is_forked(ask(OMP_NUM_THREADS="7"))
 
 
-def test_verb_whose_code_changed_meanwhile_runs_by_itself_with_the_new_code(ask, project):
-    """What was imported may be older than the code whose hash DVC keeps."""
+def test_verb_whose_comments_changed_meanwhile_runs_by_itself(ask, project):
     text = (project / "ask.py").read_text("utf-8")
     change = "from pathlib import Path\nPath('tasks/machine/lifeline.py').open('a').write('# changed')\n"
     (project / "ask.py").write_text(change + text, "utf-8")
     facts = ask()
     assert not is_forked(facts)
     assert (facts["error"], facts["status"]) == ("an error\n", 3)
+
+
+def test_verb_is_refused_once_the_code_computes_something_else(project):
+    """DVC would keep the result under the digest of the code that the stages began with, and find it there again."""
+    change = "from pathlib import Path\nPath('tasks/tell.py').open('a').write('x = 1')\n"
+    start = "import subprocess, sys\nsubprocess.run([sys.executable, '-m', 'tasks.tell'])\n"
+    (project / "ask.py").write_text(change + start, "utf-8")
+    failures = project / "failures"
+    words = [sys.executable, "-m", "tasks.stage.warm", "s", sys.executable, "ask.py"]
+    done = run(*words, env=os.environ | {"GRAFTLINE_FAILURES": str(failures)})
+    error = "the code below tasks/ changed while the stages ran: run again; what was finished is kept"
+    assert (done.stdout, done.stderr) == ("", f"error: {error}\n")
+    assert json.loads(failures.read_text("utf-8"))["error"] == error
+
+
+def test_link_that_an_editor_leaves_for_a_file_that_is_open_harms_nothing(ask, project):
+    (project / "tasks/.#tell.py").symlink_to("somebody@somewhere.1")
+    assert is_forked(ask())
 
 
 def test_verb_that_cannot_be_imported_says_why_itself(ask, project):

@@ -152,3 +152,34 @@ def test_correction_of_a_target_that_no_batch_has_is_refused_with_its_line(land,
     correct("Ann", table["sample_id"][0], "dog", target="lable")
     with pytest.raises(ValueError, match="line 2 of the corrections is about 'lable', which no batch has"):
         validate()
+
+
+@pytest.mark.parametrize("column", ["split", "group", "sample_id", "width"])
+def test_correction_changes_labels_alone_and_moves_no_sample_to_another_side(land, validate, samples, correct, column):
+    table = samples("a", ["cat", "dog"] * 30)
+    land("a", table)
+    correct("Ann", table["sample_id"][0], "train", target=column)
+    with pytest.raises(ValueError, match=f"line 2 of the corrections is about '{column}', which is no label"):
+        validate()
+
+
+def test_label_of_a_correction_is_compared_as_those_of_data_are(land, validate, samples, correct):
+    table = samples("a", ["caf\u00e9", "1"] * 30)
+    land("a", table)
+    for place, label in enumerate(["1.0", "cafe\u0301 "]):
+        correct("Ann", table["sample_id"][place], label)
+    out = validate()
+    assert manifest_in(out).loc[table["sample_id"][:2], "label"].tolist() == ["1", "caf\u00e9"]
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [('["red", "blue"]', "line 2 of the corrections has the label 'blue' of traits, expected some of red, round"),
+     ('["red"', "line 2 of the corrections: .* is no list of labels")],
+)  # fmt: skip
+def test_label_that_has_no_column_is_named_and_not_lost(land, validate, samples, correct, label, message):
+    table = samples("a", ["cat", "dog"] * 30).assign(red=["1", "0"] * 30, round=["0", "1"] * 30)
+    land("a", table)
+    correct("Ann", table["sample_id"][0], label, target="traits")
+    with pytest.raises(ValueError, match=message):
+        validate(targets={"label": "classes", "traits": {"kind": "several", "columns": ["red", "round"]}})

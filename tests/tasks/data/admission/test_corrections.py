@@ -70,6 +70,21 @@ def test_same_decision_is_not_added_twice(path):
     assert append(path, [row("Ann", "cat")], replaces=True) == []
 
 
+def test_labels_that_one_person_gave_twice_are_read_again_without_a_change(path):
+    """An export may have two annotations of a sample by one person."""
+    both = [row("Ann", "cat"), row("Ann", "dog")]
+    for _ in range(2):
+        append(path, both, replaces=False)
+        assert labels(path) == {"label": "dog"}
+    assert append(path, both, replaces=False) == []
+
+
+def test_decision_is_later_than_one_of_the_same_second_that_a_program_wrote(path):
+    path.write_text(f"{HEADER}\n{CAT},label,cat,relabel,Ann,2999-01-01T00:00:00.900Z,\n", "utf-8")
+    append(path, [row("Ann", "dog")], replaces=True)
+    assert labels(path) == {"label": "dog"}
+
+
 def test_later_decision_of_a_person_replaces_the_own_earlier_one(path):
     for label in ("cat", "dog"):
         append(path, [row("Ann", label)], replaces=False)

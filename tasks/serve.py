@@ -55,8 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from tasks.serving.app import RequestLimits
 
         limits = RequestLimits(
-            max_bytes=options.max_request_bytes, max_samples=options.max_samples, seconds=options.seconds
-        )
+            max_bytes=options.max_request_bytes, max_total_bytes=4 * options.max_request_bytes,
+            max_samples=options.max_samples, seconds=options.seconds,
+        )  # fmt: skip
         with one_thread_each():
             service = service_of(options)
             host, port = listening.getsockname()[:2]

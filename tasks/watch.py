@@ -5,6 +5,7 @@ say how often the answers were right.
 """
 
 import argparse
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -63,9 +64,11 @@ def watch(
     from tasks.watching.windows import by_count, by_time, seconds_of
 
     check_out(out)
-    model, targets, unlike_level = described(bundle)
+    model, targets = described(bundle)
     files = answer_files(predictions)
+    keys = [key_of(file, model) for file in files]
     answers = read_files(files)
+    of_any_model = set(answers["sample_id"].dropna())
     is_other = answers["model"].notna() & (answers["model"] != model)
     answers = answers[~is_other]
     if answers.empty:
@@ -81,8 +84,8 @@ def watch(
         if not windows:
             raise ValueError("no answer has a time, which only those of `graftline serve` have: leave --every out")
     came = read_labels(labels, targets) if labels else {}
-    known = replace(read_reference(reference, evaluation, targets, model=model), unlike_level=unlike_level)
-    if known.vectors is None and reference is None and has_vectors(files, windows):
+    known = read_reference(reference, evaluation, targets, model=model)
+    if reference is None and (answers["unlike"].notna().any() or has_vectors(files, windows)):
         known = with_vectors(known, bundle, project)
     watched = []
     for own in windows:
@@ -90,15 +93,22 @@ def watch(
         decision = decide(own, known, targets, false_alarms=false_alarms, vectors=look)
         right = {name: are_right(own.of(name), targets[name], series) for name, series in came.items()}
         accuracy = {name: Accuracy.of(hits) for name, hits in right.items() if len(hits)}
-        watched.append(Watched(window=own, decision=decision, accuracy=accuracy))
+        in_files = [keys[number] for number in own.files]
+        watched.append(Watched(window=own, decision=decision, accuracy=accuracy, files=in_files))
     answered = set(answers["sample_id"].dropna())
+
+    def num_labels(samples: set[str]) -> int:
+        return sum(int(series.index.isin(samples).sum()) for series in came.values())
+
+    num_labelled = sum(map(len, came.values()))
     counts = {
         "of_other_models": int(is_other.sum()),
         "without_time": without_time,
         "without_answer": sum(sum(own.reasons.values()) for own in windows),
         "repeated": sum(own.num_repeated for own in windows),
-        "labels": sum(map(len, came.values())),
-        "labels_never_answered": sum(int((~series.index.isin(answered)).sum()) for series in came.values()),
+        "labels": num_labelled,
+        "labels_of_other_models": num_labels(of_any_model - answered),
+        "labels_never_answered": num_labelled - num_labels(of_any_model),
         "labels_of_unknown_classes": unknown_classes(came, targets),
     }
     found = record(watched, known, model=model, false_alarms=false_alarms, counts=counts)
@@ -108,6 +118,11 @@ def watch(
     return found
 
 
+def key_of(file: Path, model: str) -> str:
+    """Return a name that the answers of a model in a file have again, wherever the file lies."""
+    return hashlib.sha256(f"{model} {file.stat().st_size} {file.name}".encode()).hexdigest()[:16]
+
+
 def check_out(out: Path) -> None:
     """Raise ValueError where the folder has anything but what a watch writes, which would be lost."""
     others = sorted(path.name for path in out.iterdir() if path.name not in FILES) if out.is_dir() else []
@@ -115,13 +130,12 @@ def check_out(out: Path) -> None:
         raise ValueError(f"{out} has {others[0][:60]!r}, which the watch would replace: name a folder of its own")
 
 
-def described(bundle: Path) -> tuple[str, dict[str, "Target"], float | None]:
-    """Return the SHA-256 of a bundle's weights, its targets, and the level of what tells unlike samples, if it has one.
+def described(bundle: Path) -> tuple[str, dict[str, "Target"]]:
+    """Return the SHA-256 of a bundle's weights, and its targets.
 
     Raises:
         ValueError: model.json is damaged.
     """
-    from tasks.machine.files import read_json
     from tasks.models.description import read_description
     from tasks.targets.kinds import targets_of
 
@@ -130,8 +144,7 @@ def described(bundle: Path) -> tuple[str, dict[str, "Target"], float | None]:
         raise ValueError(f"{bundle} has no model.json: name the folder of a bundle")
     with file.open("rb") as content:
         description = read_description(content)
-    unlike = read_json(file).get("unlike")
-    return description.weights_sha256, targets_of(description.classes), unlike and float(unlike["level"])
+    return description.weights_sha256, targets_of(description.classes)
 
 
 def read_reference(
@@ -163,13 +176,15 @@ def vectors_of(window: "Window", *, files: Sequence[Path], read: Any) -> "Vector
 def with_vectors(reference: "Reference", bundle: Path, project: "Mapping[str, Path | None]") -> "Reference":
     """Return the reference with the vectors that the model's first trunk gives to held-out samples.
 
+    They also say which of these samples the bundle's detector calls unlike, if it has one.
+
     They lie in the stage's files or in the embedding store; what is in neither is embedded again. Of many samples a
     part is taken, those with the smallest hashes.
     """
     paths = {name: path for name in OF_PROJECT if (path := project.get(name)) is not None}
     if len(paths) < len(OF_PROJECT):
         missing = next(name for name in OF_PROJECT if name not in paths)
-        logger.warning("warning: embeddings are not compared: --%s is missing", missing)
+        logger.warning("warning: embeddings and the column unlike are not compared: --%s is missing", missing)
         return reference
     from tasks.data.manifest.batches import read_batches
     from tasks.data.manifest.manifest import read_manifest
@@ -195,7 +210,11 @@ def with_vectors(reference: "Reference", bundle: Path, project: "Mapping[str, Pa
     )  # fmt: skip
     import numpy as np
 
-    return replace(reference, vectors=vectors.of_trunk(0, np.arange(len(rows))))
+    from tasks.prediction.unlike import find_unlike
+
+    found = vectors.of_trunk(0, np.arange(len(rows)))
+    unlike = find_unlike(model.unlike, found.astype(np.float16)).astype(float) if model.unlike else None
+    return replace(reference, vectors=found, unlike=unlike)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

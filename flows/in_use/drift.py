@@ -16,8 +16,8 @@ from flows.in_use.verdict import read_object
 from flows.workspace import paths
 from tasks.machine.files import write_whole
 
-TOLD = Path(".dvc/tmp/graftline-drift.json")  # the keys of the windows that were told
-MOST_TOLD = 10_000  # keys that are kept; a window that is older is no news
+TOLD = Path(".dvc/tmp/graftline-drift.json")  # keys of the windows that were told, and of the files that were judged
+MOST_TOLD, MOST_FILES = 10_000, 100_000  # keys that are kept; a window that is older is no news
 ADVICE = "remove it, and watch again"
 Found = dict[str, Any]
 
@@ -56,19 +56,27 @@ def compare(
 def news() -> tuple[Found, list[Found]]:
     """Return what the last watch found, and the drifted windows in it that nobody was told of.
 
-    A window that is open is not told of yet: it would be judged at each watch, which raises more false alarms.
+    A window that is open is not told of yet: it would be judged at each watch, which raises more false alarms. So would
+    answers that were judged before, in other windows: all windows of a count move when the oldest file of a log goes.
     """
     found = read_object(paths.watched() / "watch.json", advice=ADVICE)
-    known = set(_told())
+    told = _told()
+    known, judged = set(told["windows"]), set(told["files"])
     drifted = [window for window in found["windows"] if window["is_drifted"] and not window["is_open"]]
-    return found, [window for window in drifted if window["key"] not in known]
+    return found, [one for one in drifted if one["key"] not in known and not judged.issuperset(one["files"])]
 
 
-def mark_as_told(windows: Sequence[Found]) -> None:
-    """Remember windows, so that no later watch tells of them again."""
-    keys = [*_told(), *(window["key"] for window in windows)]
+def mark_as_told(found: Found, drifted: Sequence[Found]) -> None:
+    """Remember drifted windows, and the files of which every answer was judged: no later watch tells of them again."""
+    told = _told()
+    windows = [*told["windows"], *(window["key"] for window in drifted)]
+    of_open, of_closed = (
+        {key for window in found["windows"] if window["is_open"] is is_open for key in window["files"]}
+        for is_open in (True, False)
+    )
+    files = [*told["files"], *sorted(of_closed - of_open - set(told["files"]))]
     TOLD.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(TOLD, json.dumps({"windows": keys[-MOST_TOLD:]}).encode())
+    write_whole(TOLD, json.dumps({"windows": windows[-MOST_TOLD:], "files": files[-MOST_FILES:]}).encode())
 
 
 def event_id(windows: Sequence[Found]) -> uuid.UUID:
@@ -76,5 +84,5 @@ def event_id(windows: Sequence[Found]) -> uuid.UUID:
     return uuid.uuid5(uuid.NAMESPACE_OID, " ".join(window["key"] for window in windows))
 
 
-def _told() -> list[str]:
-    return list(read_object(TOLD, advice=ADVICE)["windows"]) if TOLD.is_file() else []
+def _told() -> dict[str, list[str]]:
+    return {"windows": [], "files": []} | (read_object(TOLD, advice=ADVICE) if TOLD.is_file() else {})

@@ -12,7 +12,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socket import socket
+from socket import SHUT_RD, socket
 from typing import Any
 from uuid import UUID
 
@@ -83,7 +83,7 @@ class Health:
             problems.append(f"the Prefect server does not answer: {in_a_line(error)}")
         try:
             facts["model_in_use"] = model_in_use()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:  # a line of the log may hold anything
             problems.append(in_a_line(error))
         return facts | {"is_healthy": not problems, "problems": problems}
 
@@ -257,6 +257,21 @@ class Handler(BaseHTTPRequestHandler):
     server: HealthServer
     timeout = REQUEST_SECONDS
     server_version, sys_version = "graftline", ""
+
+    def setup(self) -> None:
+        super().setup()
+        # `timeout` begins again with each byte that comes
+        self._deadline = threading.Timer(REQUEST_SECONDS, self._read_no_more)
+        self._deadline.daemon = True
+        self._deadline.start()
+
+    def finish(self) -> None:
+        self._deadline.cancel()
+        super().finish()
+
+    def _read_no_more(self) -> None:
+        with suppress(OSError):  # the request is over
+            self.connection.shutdown(SHUT_RD)
 
     def do_GET(self) -> None:
         if self.headers.get("Host", HOST).partition(":")[0] not in HOSTS:

@@ -45,7 +45,7 @@ def watch(
         found, drifted = news()
         if drifted:
             deliver(event_of(found, drifted))
-            mark_as_told(drifted)
+        mark_as_told(found, drifted)
     except (OSError, ValueError) as error:
         return Failed(message=in_a_line(error))
     for one in drifted:
@@ -56,11 +56,12 @@ def watch(
 
 def event_of(found: Found, drifted: list[Found]) -> Event:
     """Return the event about windows that drifted."""
+    full = [one for one in found["windows"] if one["is_judged"] and not one["is_open"]]
     resource = {
         "prefect.resource.id": f"graftline.model.{found['model_sha256'][:12]}",
         "prefect.resource.name": found["model_sha256"][:12],
         "graftline.project": Path.cwd().name,
-        "graftline.newest": "drifted" if found["is_drifted"] else "as usual",  # of the windows; a trigger may ask
+        "graftline.newest": "drifted" if full[-1]["is_drifted"] else "as usual",  # a trigger may ask
     }
     windows = [{name: one[name] for name in ("begin", "end", "num_samples", "words")} for one in drifted[-MOST_NAMED:]]
     return Event(

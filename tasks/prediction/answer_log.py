@@ -88,15 +88,21 @@ class AnswerLog:
         """End the file where it is full or old, or the log `is_over`; then remove the oldest beyond the limit.
 
         Raises:
-            OSError: a file cannot be written; its journal stays for the next turn.
+            OSError: a file cannot be read or written; its journal stays for the next turn, and holds up no other.
         """
         with self._lock:
             journal = self._journal
             if journal and (is_over or journal.num_rows >= self.limits.max_rows or self._is_old(journal)):
                 self._end()
+        first: Exception | None = None
         for path in sorted(self.folder.glob(JOURNALS)):
-            make_whole(path)
+            try:
+                make_whole(path)
+            except (OSError, pa.ArrowException) as error:
+                first = first or error
         self._remove_oldest()
+        if first:
+            raise first
 
     def _is_old(self, journal: "Journal") -> bool:
         return time.monotonic() - journal.since >= self.limits.max_seconds
@@ -110,9 +116,10 @@ class AnswerLog:
         files = sorted(self.folder.glob(FILES), reverse=True)  # their names begin with the time
         total = 0
         for path in files:
-            total += path.stat().st_size
+            with suppress(FileNotFoundError):  # another service in this folder removed it
+                total += path.stat().st_size
             if total > self.limits.max_bytes:
-                path.unlink()
+                path.unlink(missing_ok=True)
                 logger.info("removed %s: the log is limited to %s bytes", path, f"{self.limits.max_bytes:,}")
 
 
@@ -181,11 +188,16 @@ def _held(journal: Path) -> Iterator[bool]:
 
 
 def _whole_batches(journal: Path) -> Iterator[pa.RecordBatch]:
-    try:
-        with journal.open("rb") as file, pa.ipc.open_stream(file) as stream:
-            yield from stream
-    except pa.ArrowException:
-        return  # torn: the stream ends before
+    with journal.open("rb") as file:
+        try:
+            with pa.ipc.open_stream(file) as stream:
+                yield from stream
+        except pa.ArrowException:
+            return  # torn: the stream ends before
+        except OSError as error:
+            if error.errno is None:  # Arrow's own, of a batch that is shorter than its head says
+                return
+            raise
 
 
 def answer_files(named: Iterable[Path]) -> list[Path]:

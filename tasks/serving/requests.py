@@ -2,6 +2,7 @@
 
 import binascii
 import json
+import re
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -12,6 +13,9 @@ from tasks.serving.multipart import Part, parts_of
 
 MOST_NAME = 200  # characters of a name; the rest is left out
 FIELD_OF_TEXTS = "text"  # of a form
+TOKENS_OF_SAMPLE = 64  # strings, commas and brackets of JSON; one that is parsed may take 100 times its bytes
+MARKS = (b'"', b",", b"[", b"{")
+TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[,\[{]', re.DOTALL)  # a string may lack its end: no place is read twice
 
 
 class RefusedError(Exception):
@@ -49,7 +53,7 @@ def inputs_of(body: bytes, content_type: str, *, is_text: bool, max_samples: int
             raise RefusedError(400, str(error)) from error
         inputs = [_of_part(part, number, is_text=is_text) for number, part in enumerate(parts)]
     elif kind == "application/json":
-        inputs = _of_json(body, is_text=is_text)
+        inputs = _of_json(body, is_text=is_text, max_tokens=TOKENS_OF_SAMPLE * max_samples)
     else:
         raise RefusedError(415, "expected a content-type of multipart/form-data or application/json")
     if not inputs:
@@ -72,7 +76,9 @@ def _of_part(part: Part, number: int, *, is_text: bool) -> Input:
         return Input(path=name, reason="not_text", detail="the bytes are not UTF-8")
 
 
-def _of_json(body: bytes, *, is_text: bool) -> list[Input]:
+def _of_json(body: bytes, *, is_text: bool, max_tokens: int) -> list[Input]:
+    if _has_more_tokens(body, max_tokens):
+        raise RefusedError(413, f"the JSON has more than {max_tokens} strings, commas and brackets: send less")
     try:
         samples = Samples.model_validate_json(body)
     except ValidationError as error:
@@ -88,6 +94,12 @@ def _of_json(body: bytes, *, is_text: bool) -> list[Input]:
     if is_text:
         return [text_input([cells] if isinstance(cells, str) else cells, path=name) for cells, name in named]
     return [_of_base64(text, name) for text, name in named]
+
+
+def _has_more_tokens(body: bytes, most: int) -> bool:
+    if sum(map(body.count, MARKS)) <= most:  # as most requests have
+        return False
+    return any(number >= most for number, _ in enumerate(TOKEN.finditer(body)))
 
 
 def _of_base64(text: str, name: str) -> Input:

@@ -41,6 +41,8 @@ def read_files(files: Sequence[Path]) -> pd.DataFrame:
 def read_vectors(files: Sequence[Path], rows: pd.DataFrame) -> NDArray[np.float32] | None:
     """Return the vectors (n, dim) of rows (n) of `read_files`, file by file; None where one has none.
 
+    A service may remove the oldest files of its log meanwhile: what was in them has no vectors either.
+
     Raises:
         ValueError: the vectors have different lengths, or one is not finite.
     """
@@ -49,9 +51,13 @@ def read_vectors(files: Sequence[Path], rows: pd.DataFrame) -> NDArray[np.float3
         own = rows[rows["file"] == number]
         if own.empty:
             continue
-        if file.suffix.lower() != ".parquet" or VECTOR not in pq.read_schema(file).names:
+        try:
+            if file.suffix.lower() != ".parquet" or VECTOR not in pq.read_schema(file).names:
+                return None
+            column = pq.read_table(file, columns=[VECTOR])[VECTOR]
+        except FileNotFoundError:
             return None
-        cells = pq.read_table(file, columns=[VECTOR])[VECTOR].combine_chunks().take(pa.array(own["row"].to_numpy()))
+        cells = column.combine_chunks().take(pa.array(own["row"].to_numpy()))
         lengths = np.diff(cells.offsets.to_numpy())
         if cells.null_count or not len(cells):
             return None

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.linalg import svd
 from numpy.typing import NDArray
-from scipy.stats import betabinom, binomtest, fisher_exact, ks_2samp, mannwhitneyu
+from scipy.stats import betabinom, fisher_exact, ks_2samp, mannwhitneyu
 
 from tasks.data.health.unlike import limit_of
 from tasks.machine.names import printable
@@ -197,18 +197,22 @@ def permutation_p(found: float, drawn: Callable[[int], NDArray[np.float64]], *, 
     return (hits + 1) / (num + 1)
 
 
-def compare_unlike(window: NDArray[np.float64], *, level: float) -> Finding:
-    """Test whether more samples are unlike any of the training than the detector in the bundle calls so by chance.
+def compare_unlike(window: NDArray[np.float64], reference: NDArray[np.float64]) -> Finding:
+    """Test whether the detector in the bundle calls more samples unlike any of the training than in the reference.
+
+    Its own level is no measure: a limit that few samples set is beyond it or below it for good. Fisher's exact test
+    takes neither share as known.
 
     Args:
-        window: (n,), 1 for a sample that it calls so and 0 for another.
-        level: the share of samples as usual that it calls so at most.
+        window, reference: (n,) and (m,), 1 for a sample that it calls so and 0 for another.
     """
-    own = int(window.sum())
+    own, usual = int(window.sum()), int(reference.sum())
+    counts = [[own, len(window) - own], [usual, len(reference) - usual]]
     return Finding(
         target=None, test="unlike", effect=own / len(window),
-        p_value=float(binomtest(own, len(window), level, alternative="greater").pvalue),
-        words=in_words_of_unlike(own / len(window), level),
+        p_value=float(fisher_exact(counts, alternative="greater").pvalue),
+        words=f"{own / len(window):.1%} of the samples are unlike any that the model knows, "
+        f"{usual / len(reference):.1%} in the reference",
     )  # fmt: skip
 
 
@@ -226,9 +230,6 @@ def compare_distances(window: NDArray[np.floating], known: NDArray[np.floating])
     return Finding(
         target=None, test="unlike", effect=beyond / len(window),
         p_value=float(betabinom.sf(beyond - 1, len(window), len(known) - place + 1, place)),
-        words=in_words_of_unlike(beyond / len(window), UNLIKE_LEVEL),
+        words=f"{beyond / len(window):.1%} of the samples are unlike any that the model knows, expected at most "
+        f"{UNLIKE_LEVEL:.1%}",
     )  # fmt: skip
-
-
-def in_words_of_unlike(share: float, level: float) -> str:
-    return f"{share:.1%} of the samples are unlike any that the model knows, expected at most {level:.1%}"

@@ -75,10 +75,10 @@ def decide(
         if min(len(own), len(others)) >= LEAST_SAMPLES:
             tests += tests_of_target(name, target, own, others, seed=seed)
     unlike = window.answers.drop_duplicates("sample_id")["unlike"].dropna().to_numpy()
-    says_unlike = reference.unlike_level is not None and len(unlike) >= LEAST_SAMPLES
-    if reference.unlike_level is not None and says_unlike:
-        own_level = reference.unlike_level
-        tests.append(lambda level: compare_unlike(unlike, level=own_level))
+    usually = reference.unlike
+    says_unlike = usually is not None and min(len(unlike), len(usually)) >= LEAST_SAMPLES
+    if usually is not None and says_unlike:
+        tests.append(lambda level: compare_unlike(unlike, usually))
     if reference.vectors is not None and (found := vectors()) is not None:
         own_vectors = first_trunk(found, dim=reference.vectors.shape[1])
         usual = reference.vectors

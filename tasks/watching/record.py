@@ -17,11 +17,15 @@ from tasks.watching.windows import Window
 
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """A window with its decision, and by target how often its answers were right, where labels came."""
+    """A window with its decision, and by target how often its answers were right, where labels came.
+
+    `files` are keys of the files that its answers lie in.
+    """
 
     window: Window
     decision: Decision
     accuracy: Mapping[str, Accuracy]
+    files: Sequence[str]
 
     def words(self) -> str:
         """Return the decision in one line."""
@@ -38,6 +42,7 @@ class Watched:
         window, decision = self.window, self.decision
         return {
             "key": window.key,
+            "files": list(self.files),
             "begin": moment(window.begin),
             "end": moment(window.end),
             "num_samples": window.num_samples,
@@ -112,6 +117,7 @@ def in_no_window(counts: Mapping[str, int]) -> list[str]:
         "without_answer": "{} inputs have no answer.",
         "repeated": "{} answers repeat a sample of their window, and count once.",
         "labels": "{} labels came.",
+        "labels_of_other_models": "{} labels are of samples that other models alone answered.",
         "labels_never_answered": "{} labels are of samples that were never answered: is the log complete?",
         "labels_of_unknown_classes": "{} labels are of classes that the model does not know: its answers are wrong.",
     }

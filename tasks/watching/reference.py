@@ -31,14 +31,14 @@ class Reference:
         answers: rows with the columns of `read_files`.
         accuracy: by target, the share of right answers; empty where no truths are known.
         vectors: (n, dim) of the samples, None where they are not known.
-        unlike_level: the share of samples as usual that the bundle's detector calls unlike; None for no detector.
+        unlike: (m,) 1 for a sample that the bundle's detector calls unlike and 0 for another; None for no detector.
         what: what the samples are, in words.
     """
 
     answers: pd.DataFrame
     accuracy: dict[str, float]
     vectors: NDArray[np.floating] | None = None
-    unlike_level: float | None = None
+    unlike: NDArray[np.float64] | None = None
     what: str
 
     def of(self, target: str) -> pd.DataFrame:
@@ -65,7 +65,11 @@ def reference_of_table(file: Path) -> Reference:
     if answers.empty:
         raise ValueError(f"{file} has no answer, expected those to trusted samples: predict them first")
     first = answers.drop_duplicates("sample_id")
-    return Reference(answers=answers, accuracy={}, vectors=read_vectors([file], first), what=f"samples of {file}")
+    unlike = first["unlike"].dropna().to_numpy()
+    return Reference(
+        answers=answers, accuracy={}, vectors=read_vectors([file], first), unlike=unlike if len(unlike) else None,
+        what=f"samples of {file}",
+    )  # fmt: skip
 
 
 def held_out_answers(evaluation: Path, targets: Mapping[str, Target], *, model: str) -> Reference:

@@ -46,6 +46,11 @@ class Window:
         ids = sorted(self.answers["sample_id"].unique())
         return hashlib.sha256("\n".join([str(self.begin), *ids]).encode()).hexdigest()[:16]
 
+    @property
+    def files(self) -> list[int]:
+        """Return the numbers of the files that its answers lie in."""
+        return sorted(self.answers["file"].unique().tolist())
+
     def of(self, target: str) -> pd.DataFrame:
         return self.answers[self.answers["target"] == target]
 

@@ -26,6 +26,8 @@ from tasks.prediction.predictor import Predictor
 from tasks.stage.params import load_params
 from tasks.targets.classes import likeliest
 from tasks.training.finetuning.grafting import graft
+from tasks.watch import with_vectors
+from tasks.watching.reference import Reference
 from tests.kit.chain import ROOT, Chain
 from tests.kit.domains import asked
 
@@ -436,6 +438,13 @@ def test_bundle_tells_which_samples_are_unlike_the_trained_ones(stage, chain, tm
     predictor = Predictor(place / "candidate", device="cpu")
     day = [path for path in heldout if int(path.name[:3]) % 5 not in (0, 1)]
     answers = predictor.predict(day)
+    ids = pd.DataFrame({"sample_id": table.loc[table["split"] == "heldout", "sample_id"]})
+    known = with_vectors(
+        Reference(answers=ids, accuracy={}, what="samples"), place / "candidate",
+        {name: chain.shared[name] for name in ("manifests", "batches", "embeddings", "raw", "store")},
+    )  # fmt: skip
+    of_label = predictor.predict(heldout).query("target == 'label'")
+    assert known.unlike.tolist() == of_label["unlike"].astype(float).tolist()
     assert answers["unlike"].mean() < 0.25
     assert predictor.predict(noise)["unlike"].all()
     assert answers["label"].tolist() == Predictor(stage.paths["trained"], device="cpu").predict(day)["label"].tolist()

@@ -19,7 +19,7 @@ def bundle(tmp_path, monkeypatch):
     """A folder that stands for a bundle: its description alone is read."""
     from tasks.targets.classes import Classes
 
-    monkeypatch.setattr("tasks.watch.described", lambda folder: (MODEL, {"label": Classes(tuple(NAMES))}, None))
+    monkeypatch.setattr("tasks.watch.described", lambda folder: (MODEL, {"label": Classes(tuple(NAMES))}))
     return tmp_path / "bundle"
 
 
@@ -83,7 +83,7 @@ def test_answers_of_other_models_and_labels_of_samples_never_answered_are_counte
     assert window["accuracy"]["label"]["num_labelled"] == 1
     assert found["counts"] == {
         "of_other_models": 40, "without_time": 0, "without_answer": 0, "repeated": 0, "labels": 3,
-        "labels_never_answered": 2, "labels_of_unknown_classes": 1,
+        "labels_of_other_models": 1, "labels_never_answered": 1, "labels_of_unknown_classes": 1,
     }  # fmt: skip
 
 

@@ -17,6 +17,8 @@ def found(**drifted):
     windows = [
         {
             "key": key,
+            "files": [f"file of {key}"],
+            "is_judged": True,
             "is_drifted": is_drifted,
             "begin": None,
             "end": None,
@@ -44,15 +46,35 @@ def test_window_is_told_once_and_one_that_drifts_later_is_news(bare_workspace):
     assert event.id == event_id(drifted)  # the same, if it is sent again
     assert event.resource["graftline.newest"] == "drifted"
     assert [window["words"] for window in event.payload["windows"]] == ["drifted: a", "drifted: c"]
-    mark_as_told(drifted)
+    mark_as_told(content, drifted)
     assert news()[1] == []
-    write(found(a=True, b=True, c=True, open=True))
-    assert [window["key"] for window in news()[1]] == ["b"]
+    write(found(a=True, d=True, c=True, open=True))
+    assert [window["key"] for window in news()[1]] == ["d"]
+
+
+def test_newest_window_of_an_event_is_one_that_gets_no_more_answers(bare_workspace):
+    write(found(a=False, b=True, open=False))
+    assert event_of(*news()).resource["graftline.newest"] == "drifted"
+    write(found(a=True, b=False, open=True))
+    assert event_of(*news()).resource["graftline.newest"] == "as usual"
+
+
+def test_windows_that_move_because_the_oldest_file_went_are_no_news(bare_workspace):
+    before = found(a=True, b=False, open=True)
+    for window, files in zip(before["windows"], (["1", "2"], ["2", "3"], ["3"]), strict=True):
+        window["files"] = files
+    write(before)
+    mark_as_told(*news())
+    after = found(moved=True, closed=True)
+    for window, files in zip(after["windows"], (["2"], ["3"]), strict=True):
+        window["files"] = files
+    write(after)
+    assert [window["key"] for window in news()[1]] == ["closed"]
 
 
 def test_damaged_list_of_what_was_told_is_named(bare_workspace):
     write(found(a=True))
-    mark_as_told(news()[1])
+    mark_as_told(*news())
     [file] = (bare_workspace / ".dvc/tmp").glob("graftline-drift*")
     file.write_text("[", "utf-8")
     with pytest.raises(ValueError, match="graftline-drift"):

@@ -3,14 +3,16 @@
 import json
 import socket
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import httpx
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prometheus_client.parser import text_string_to_metric_families
 
+from flows.server import health
 from flows.server.health import MOST_AT_ONCE, Health, HealthServer, metrics
+from flows.workspace import paths
 
 FACTS = {
     "is_healthy": True,
@@ -106,6 +108,27 @@ def test_many_slow_connections_keep_nobody_out_for_long(bare_workspace):
         finally:
             for connection in slow:
                 connection.close()
+
+
+def test_request_that_comes_byte_by_byte_ends_in_time(bare_workspace, monkeypatch):
+    monkeypatch.setattr(health, "REQUEST_SECONDS", 1.0)
+    with answering() as (_, server), socket.create_connection(server.server_address) as slow:
+        begin = time.monotonic()
+        with suppress(OSError):  # it is closed
+            while time.monotonic() - begin < 20:
+                slow.sendall(b"x")
+                time.sleep(0.1)
+        assert time.monotonic() - begin < 10
+
+
+def test_line_of_the_log_of_promotions_with_other_kinds_is_a_problem(bare_workspace):
+    entry = {"version": 1, "action": "promote", "model_sha256": "", "dvc_out": "", "when": 7}
+    paths.promotions().parent.mkdir(parents=True, exist_ok=True)
+    paths.promotions().write_text(json.dumps(entry) + "\n", "utf-8")
+    with answering() as (address, _):
+        answer = httpx.get(f"{address}/health")
+    assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+    assert len(answer.json()["problems"]) == 1
 
 
 def test_port_that_is_taken_is_said(bare_workspace):

@@ -89,6 +89,32 @@ def test_no_row_of_a_killed_service_is_lost(tmp_path):
     mine.turn(is_over=True)
 
 
+def test_journal_that_ends_anywhere_keeps_its_whole_rows(tmp_path):
+    log = AnswerLog(tmp_path)
+    log.add(rows(2), SCHEMA, model="")
+    [journal] = tmp_path.iterdir()
+    first = journal.stat().st_size
+    log.add([ROW], SCHEMA, model="")
+    content = journal.read_bytes()
+    for number, end in enumerate([*range(first, len(content), 29), len(content) - 1]):
+        folder = tmp_path / f"torn {number}"
+        folder.mkdir()
+        (folder / journal.name).write_bytes(content[:end])
+        AnswerLog(folder).turn()
+        [file] = answer_files([folder])
+        assert read_answers(file)["path"].to_pylist() == ["0.png", "1.png"]
+    log.turn(is_over=True)
+
+
+def test_journal_that_cannot_be_read_holds_up_no_other(tmp_path):
+    (tmp_path / ".answers-0.journal").mkdir()
+    log = AnswerLog(tmp_path)
+    log.add([ROW], SCHEMA, model="")
+    with pytest.raises(OSError, match=r"answers-0\.journal"):
+        log.turn(is_over=True)
+    assert read_answers(answer_files([tmp_path])[0]).num_rows == 1
+
+
 def test_rows_before_a_full_disk_stay_and_those_after_it_begin_a_file(tmp_path, monkeypatch):
     log = AnswerLog(tmp_path)
     log.add([ROW], SCHEMA, model="")

@@ -4,11 +4,13 @@ import socket
 import threading
 import time
 import zlib
+from contextlib import suppress
 
 import pytest
 
 from tasks.serving import connections
 from tasks.serving.app import RequestLimits
+from tasks.serving.requests import RefusedError, inputs_of
 from tests.kit.service import serving
 
 KEY = "0123456789abcdef"
@@ -64,7 +66,9 @@ def test_slow_body_is_refused(running):
     [
         ("text/plain", b"x", 415, "expected a content-type of"),
         ("application/json", b"{", 400, "Invalid JSON"),
-        ("application/json", b"[" * 100_000, 400, "Invalid JSON"),
+        ("application/json", b"[" * 190, 400, "Invalid JSON"),
+        ("application/json", b"[" * 100_000, 413, "more than 192 strings, commas and brackets"),
+        ("application/json", b'{"images": [' + b'"",' * 50_000, 413, "more than 192 strings"),
         ("application/json", b'{"images": []}', 400, "has no sample"),
         ("application/json", b'{"texts": ["a"]}', 400, "the model reads images"),
         ("application/json", b'{"images": ["", "", "", ""]}', 413, "has 4 samples, expected at most 3"),
@@ -74,6 +78,7 @@ def test_slow_body_is_refused(running):
         ("multipart/form-data", b"x", 400, "names a boundary"),
         ("multipart/form-data; boundary=b", b"x", 400, "no part"),
         ("multipart/form-data; boundary=b", b"--b\r\nx\r\n--b--", 400, "no head"),
+        ("multipart/form-data; boundary=b", b"--b\r\na: " + b";" * 65 + b"\r\n\r\nx\r\n--b--", 400, "64 semicolons"),
         ("multipart/form-data; boundary=b", b"--b\r\na: b\r\n\r\nx\r\n--b--", 400, "no content-disposition"),
         (
             "multipart/form-data; boundary=b",
@@ -101,6 +106,16 @@ def test_malformed_body_is_refused_in_one_line(running, kind, body, status, line
     assert line in answer.json()["error"]
     assert "\n" not in answer.json()["error"]
     assert "passwd" not in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "body", [b'"' + b'\\"' * 3_000_000, b"\\" * 6_000_000, b'{"texts": ["' + b",[" * 3_000_000 + b'"]}']
+)
+def test_tokens_of_a_string_are_counted_as_one_and_in_one_pass(body):
+    start = time.monotonic()
+    with suppress(RefusedError):
+        inputs_of(body, "application/json", is_text=True, max_samples=1)
+    assert time.monotonic() - start < 5
 
 
 def test_name_like_a_path_is_shown_and_leads_nowhere(running, png):

@@ -23,9 +23,9 @@ def table(**columns):
     return made.astype({"probability": float, "value": float, "unlike": float})
 
 
-def decided(reference, window, targets=CLASSES, *, vectors=(None, None), false_alarms=0.01, unlike_level=None):
+def decided(reference, window, targets=CLASSES, *, vectors=(None, None), false_alarms=0.01, unlike=None):
     usual = Reference(
-        answers=reference, accuracy={}, vectors=vectors[0], unlike_level=unlike_level, what="samples"
+        answers=reference, accuracy={}, vectors=vectors[0], unlike=unlike, what="samples"
     )  # fmt: skip
     own = Window(begin=None, end=None, answers=window, num_repeated=0, reasons={})
     return decide(own, usual, targets, vectors=lambda: vectors[1], false_alarms=false_alarms)
@@ -86,8 +86,16 @@ def test_more_samples_unlike_any_training_are_detected():
     generator = np.random.default_rng(0)
     reference = drawn(generator, 600)
     usual, strange = (drawn(generator, 200).assign(unlike=(np.arange(200) < n).astype(float)) for n in (3, 16))
-    assert not decided(reference, usual, unlike_level=0.01).is_drifted
-    assert reasons(decided(reference, strange, unlike_level=0.01)) == {"unlike"}
+    known = (np.arange(600) < 6).astype(float)
+    assert not decided(reference, usual, unlike=known).is_drifted
+    assert reasons(decided(reference, strange, unlike=known)) == {"unlike"}
+
+
+def test_detector_that_calls_too_many_samples_unlike_raises_no_false_alarm():
+    generator = np.random.default_rng(0)
+    reference, window = drawn(generator, 600), drawn(generator, 500)
+    of_window, of_reference = ((generator.random(n) < 0.04).astype(float) for n in (500, 600))
+    assert not decided(reference, window.assign(unlike=of_window), unlike=of_reference).is_drifted
 
 
 def test_few_samples_far_from_all_that_are_known_are_detected_by_their_vectors():

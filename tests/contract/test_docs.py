@@ -16,7 +16,7 @@ RESULTS = [json.loads(path.read_text("utf-8")) for path in sorted((ROOT / "bench
 CLAIMS = {claim["name"] for result in RESULTS for claim in result["claims"]}
 DVC = (ROOT / "dvc.yaml").read_text("utf-8")
 OWNED = ("tasks/", "flows/", "tests/", "benchmarks/", "docs/", "backbones/", ".ci/", ".github/")  # what git keeps
-FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r"^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)
 CODE_SPAN = re.compile(r"`([^`]+)`")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -19,7 +19,7 @@ help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 # PYTHON=/path/to/python3.11 names the interpreter
-setup: .venv/.ready $(BIN)/graftline $(WANTED:%=.venv/.with-%) ## make .venv; EXTRAS=text adds what texts need, EXTRAS=timm the networks of timm
+setup: .venv/.ready $(BIN)/graftline $(WANTED:%=.venv/.with-%) ## make .venv; EXTRAS='text timm' adds to it
 
 # The scripts of .venv name the folder that it was made in: after a move of the checkout .venv is made anew.
 ifneq ($(shell cat .venv/.ready 2> /dev/null),$(CURDIR))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.machine.names import on_one_line
+from tasks.stage.option_types import count
 
 if TYPE_CHECKING:  # each function imports what it needs: --help needs no torch
     from tasks.prediction.answers import Answerer
@@ -298,13 +299,6 @@ def columns(text: str) -> list[str]:
     if not all(names):
         raise argparse.ArgumentTypeError(f"{text!r}, expected the names of columns with commas between them")
     return names
-
-
-def count(text: str) -> int:
-    """Return a whole number of at least 1."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number, at least 1")
-    return int(text)
 
 
 if __name__ == "__main__":

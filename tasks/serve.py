@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.stage.option_types import above_zero, count, whole
+
 if TYPE_CHECKING:  # each function imports what it needs: --help needs no torch
     from tasks.prediction.answer_log import AnswerLog
     from tasks.serving.app import RequestLimits
@@ -20,6 +22,7 @@ if TYPE_CHECKING:  # each function imports what it needs: --help needs no torch
 
 logger = logging.getLogger("graftline")
 
+SECONDS = above_zero(most=86_400, expected="seconds, above 0 and at most 86400")
 TOKEN = "GRAFTLINE_SERVE_TOKEN"  # noqa: S105  the name of a variable
 LIMITS = {"max_image_pixels": 30_000_000, "max_characters": 100_000, "max_file_bytes": 50_000_000}
 
@@ -121,7 +124,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("folder", type=Path, nargs="?", metavar="BUNDLE", help="the folder of the model")
     parser.add_argument("--bundle", type=Path, help="the same")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on; default: 127.0.0.1")
-    parser.add_argument("--port", type=port, default=8700, help="default: 8700; 0 takes one that is free")
+    parser.add_argument(
+        "--port", type=whole(least=0, most=65535), default=8700, help="default: 8700; 0 takes one that is free"
+    )
     parser.add_argument(
         "--token-file", type=Path, help=f"holds the token that requests have to send; default: the variable {TOKEN}"
     )
@@ -130,7 +135,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--log", type=Path, help="the folder that answers are logged in; default: they are not")
     parser.add_argument("--log-embeddings", action="store_true", help="log the vector of each sample, too")
-    parser.add_argument("--log-seconds", type=seconds, default=600.0, help="until a file of the log ends; default: 600")
+    parser.add_argument("--log-seconds", type=SECONDS, default=600.0, help="until a file of the log ends; default: 600")
     parser.add_argument(
         "--log-megabytes", type=count, default=2000, help="of the log; its oldest files are removed; default: 2000"
     )
@@ -149,7 +154,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--max-request-bytes", type=count, default=64_000_000, help="default: 64000000")
     parser.add_argument("--max-samples", type=count, default=512, help="of a request; default: 512")
     parser.add_argument(
-        "--seconds", type=seconds, default=30.0, help="for a request to come, and again for its answer; default: 30"
+        "--seconds", type=SECONDS, default=30.0, help="for a request to come, and again for its answer; default: 30"
     )
     for name, most in LIMITS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=count, default=most, help=f"default: {most}")
@@ -158,31 +163,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("expected the folder of one bundle")
     options.bundle = options.bundle or options.folder
     return options
-
-
-def count(text: str) -> int:
-    """Return a whole number of at least 1."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number, at least 1")
-    return int(text)
-
-
-def port(text: str) -> int:
-    """Return the number of a port."""
-    if not text.isascii() or not text.isdigit() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number from 0 to 65535")
-    return int(text)
-
-
-def seconds(text: str) -> float:
-    """Return a number of seconds above 0, at most a day."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 86_400:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected seconds, above 0 and at most 86400")
-    return value
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.stage.option_types import above_zero, whole
+
 if TYPE_CHECKING:  # --help waits for nothing
     from tasks.targets.target import Target
     from tasks.watching.decision import Vectors
@@ -22,6 +24,7 @@ if TYPE_CHECKING:  # --help waits for nothing
 logger = logging.getLogger("graftline")
 
 FALSE_ALARMS = 0.01
+SHARE = above_zero(most=0.5, expected="a share above 0 and up to 0.5, such as 0.01")
 WINDOW = 500
 FILES = ("watch.json", "watch.html")
 OF_PROJECT = ("manifests", "batches", "embeddings", "raw", "store")  # by which the held-out samples have vectors
@@ -262,33 +265,15 @@ def parser() -> argparse.ArgumentParser:
         "--labels", type=Path, action="append", default=[],
         help="labels that came later: CSV or Parquet with sample_id and a column a target; may be given again",
     )  # fmt: skip
-    own.add_argument("--window", type=size, default=WINDOW, help="answers of a window; default: %(default)s")
+    own.add_argument("--window", type=whole(least=30), default=WINDOW, help="answers of a window; default: %(default)s")
     own.add_argument("--every", help="a period such as 1h or 1d: windows of time instead, by the time of each answer")
     own.add_argument(
-        "--false-alarms", type=share, default=FALSE_ALARMS,
+        "--false-alarms", type=SHARE, default=FALSE_ALARMS,
         help="the share of windows without a drift that may raise an alarm; default: %(default)s",
     )  # fmt: skip
     for name in OF_PROJECT:
         own.add_argument(f"--{name}", type=Path, help="of the project, by which the held-out samples have embeddings")
     return own
-
-
-def size(text: str) -> int:
-    """Return a whole number of at least 30."""
-    if not text.isascii() or not text.isdigit() or int(text) < 30:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number, at least 30")
-    return int(text)
-
-
-def share(text: str) -> float:
-    """Return a share between 0 and 0.5."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 0.5:
-        raise argparse.ArgumentTypeError(f"{text!r}, expected a share above 0 and up to 0.5, such as 0.01")
-    return value
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Whether what the model in use answers drifts from what it learned: the verb `watch` compares, and news are told once.
+"""Whether the answers of the model in use drift: the verb `watch` compares, and each drift is reported once.
 
 What was found lies in a folder beside the list of batches.
 """
@@ -54,7 +54,7 @@ def compare(
 
 
 def news() -> tuple[Found, list[Found]]:
-    """Return what the last watch found, and the drifted windows in it that nobody was told of.
+    """Return what the last watch found, and the drifted windows in it that were not reported.
 
     A window that is open is not told of yet: it would be judged at each watch, which raises more false alarms. So would
     answers that were judged before, in other windows: all windows of a count move when the oldest file of a log goes.
@@ -67,7 +67,7 @@ def news() -> tuple[Found, list[Found]]:
 
 
 def mark_as_told(found: Found, drifted: Sequence[Found]) -> None:
-    """Remember drifted windows, and the files of which every answer was judged: no later watch tells of them again."""
+    """Remember drifted windows, and the files of which every answer was judged: no later watch reports them again."""
     told = _told()
     windows = [*told["windows"], *(window["key"] for window in drifted)]
     of_open, of_closed = (

@@ -55,7 +55,7 @@ class Tile:
     reasons: list[Reason] = field(default_factory=list)
 
     def facts(self) -> dict[str, Any]:
-        """Return what the page is told."""
+        """Return the facts that the page shows."""
         reasons = [
             {"kind": one.kind, "detail": on_one_line(one.detail), "target": one.target, "suggested": one.suggested}
             for one in self.reasons

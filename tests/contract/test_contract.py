@@ -153,7 +153,7 @@ def test_stage_depends_on_the_digest_of_its_verb_and_of_the_tests_that_it_runs(s
 
 
 def test_no_stage_but_digest_depends_on_a_file_of_code():
-    """Such a file would rerun the stage for a comment."""
+    """A stage that watched such a file would rerun for a comment."""
     assert [stage for stage in STAGES if any(dep.startswith("tasks") for dep in STAGES[stage]["deps"])] == ["digest"]
 
 

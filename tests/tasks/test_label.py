@@ -77,7 +77,7 @@ def test_half_of_the_samples_are_chosen_for_doubt_and_half_for_coverage_and_all_
 
 
 def test_tasks_and_configuration_are_those_that_label_studio_imports(chain):
-    """As https://labelstud.io/guide/tasks.html and .../predictions.html publish them."""
+    """The fields are those of https://labelstud.io/guide/tasks.html and .../predictions.html."""
     tasks = json.loads((chain.data / "label/label_studio.json").read_text("utf-8"))
     view = ElementTree.parse(chain.data / "label/label_studio.xml").getroot()  # noqa: S314  it is ours
     controls = {one.get("name"): one for one in view if one.get("toName")}

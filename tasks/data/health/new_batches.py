@@ -14,7 +14,7 @@ from tasks.targets.classes import Classes
 from tasks.targets.target import Target
 
 NUM_BATCHES = 5  # the newest, that are compared: a run costs no more as batches grow many
-MOST_CLASSES = 20  # whose drift is told apart
+MOST_CLASSES = 20  # the largest, each of which is compared by itself
 SAMPLES_OF_CLASS = 300  # of each side, for the drift of a class
 
 

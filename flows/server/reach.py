@@ -1,5 +1,6 @@
 """Checks that a Prefect server can be reached, and that it asks for a password: who reaches it can run any command."""
 
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from sqlalchemy import make_url
 from flows.server.password import CLIENT, FILE, make_password
 from flows.workspace.environment import can_be_written, settle_environment
 from flows.workspace.redaction import in_a_line
+from tasks.machine.names import on_one_line
 
 ADVICE = "`prefect server start` in this folder, then `export PREFECT_API_URL=http://127.0.0.1:4200/api`"
 FOR_A_RUN = (
@@ -30,6 +32,7 @@ FOR_A_RUN = (
 )
 OK = 200
 POSTGRES_PORT = 5432
+CERTIFICATES = "SSL_CERT_FILE"  # read by each client and server
 ANSWER_SECONDS = 5.0  # for a server's first answer; looking its name up can take as long again
 # all by which a client shows who it is
 CREDENTIALS: dict[Any, Any] = {PREFECT_API_AUTH_STRING: None, PREFECT_API_KEY: None, PREFECT_CLIENT_CUSTOM_HEADERS: {}}
@@ -45,6 +48,7 @@ def check_server() -> None:
         OSError: the password cannot be written.
     """
     settle_environment()
+    check_certificates()
     settings = get_current_settings()
     if settings.api.auth_string is None and settings.api.key is None:
         make_password()
@@ -76,6 +80,7 @@ def check_server_of_a_run() -> None:
     Raises:
         ConnectionError: neither. It is known within ten seconds, where Prefect itself would try for minutes.
     """
+    check_certificates()
     settings = get_current_settings()
     address = settings.api.url
     if address:
@@ -90,6 +95,15 @@ def check_server_of_a_run() -> None:
         if database := settings.server.database.connection_url:
             check_database(database.get_secret_value())
         start_temporary_server(settings.home, seconds=settings.server.ephemeral.startup_timeout_seconds)
+
+
+def check_certificates() -> None:
+    """Raise ConnectionError if the environment names a file of certificates that is not there."""
+    named = os.environ.get(CERTIFICATES)
+    if named and not Path(named).is_file():
+        raise ConnectionError(
+            f"{CERTIFICATES} names {on_one_line(named)}, which is not a file: correct it, or `unset {CERTIFICATES}`"
+        )
 
 
 def check_database(address: str) -> None:

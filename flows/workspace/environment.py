@@ -17,6 +17,9 @@ STEERING = (
     "GIT_CEILING_DIRECTORIES", "GIT_NAMESPACE", "GIT_QUARANTINE_PATH", "GIT_ATTR_SOURCE", "GIT_LITERAL_PATHSPECS",
     "GIT_GLOB_PATHSPECS", "GIT_NOGLOB_PATHSPECS", "GIT_ICASE_PATHSPECS", "GIT_REF_PARANOIA",
 )  # fmt: skip
+# git sets them for the hooks of a commit, which are known by the index that they get
+OF_ANOTHER_COMMIT = ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_AUTHOR_DATE")
+OF_A_HOOK = "GIT_INDEX_FILE"
 USER_NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")  # where getpass.getuser looks first
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 OWN_HOME = Path(".dvc/tmp/home")  # where the user has no folder that can be written to
@@ -24,14 +27,20 @@ OWN_HOME = Path(".dvc/tmp/home")  # where the user has no folder that can be wri
 
 def environment(**settings: str) -> dict[str, str]:
     """Return the environment of a program, with these settings."""
-    return {name: value for name, value in os.environ.items() if name not in DROPPED} | missing() | settings
+    unwanted = dropped()
+    return {name: value for name, value in os.environ.items() if name not in unwanted} | missing() | settings
 
 
 def settle_environment() -> None:
     """Make this process's environment that of the programs it starts; to be called before Prefect is imported."""
-    for name in DROPPED & os.environ.keys():
+    for name in dropped() & os.environ.keys():
         del os.environ[name]
     os.environ.update(missing())
+
+
+def dropped() -> frozenset[str]:
+    """Return the names of the variables that a program must not inherit."""
+    return DROPPED.union(OF_ANOTHER_COMMIT if OF_A_HOOK in os.environ else ())
 
 
 def missing() -> dict[str, str]:

@@ -46,7 +46,7 @@ def is_git_checkout() -> bool:
 
 def has_identity() -> bool:
     """Return whether git knows whose name a commit gets."""
-    return _git("var", "GIT_COMMITTER_IDENT").returncode == 0
+    return all(_git("var", name).returncode == 0 for name in ("GIT_AUTHOR_IDENT", "GIT_COMMITTER_IDENT"))
 
 
 def user_name() -> str:

@@ -169,6 +169,7 @@ def test_password_is_never_written_through_a_link(tmp_path):
             "the database of Prefect's temporary server, 127.0.0.1:9, does not answer",
         ),
         ({"PREFECT_API_REQUEST_TIMEOUT": "soon", DOORS: ""}, "request_timeout"),
+        ({"SSL_CERT_FILE": "/nowhere/ca.pem", "PREFECT_API_URL": ""}, "SSL_CERT_FILE names /nowhere/ca.pem, which"),
     ],
 )
 @pytest.mark.parametrize("command", [["flows.retrain"], ["flows.ingest", "landing"]], ids=["retrain", "ingest"])

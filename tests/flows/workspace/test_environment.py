@@ -45,6 +45,23 @@ def test_commit_and_tag_land_in_this_repository_whatever_a_hook_of_another_sets(
     assert (git("rev-parse", "HEAD", folder=other), git("tag", folder=other)) == (theirs, "")
 
 
+def test_commit_from_a_hook_of_another_repository_has_an_author_and_a_date_of_its_own(workspace, tmp_path):
+    other, hook = tmp_path / "other", tmp_path / "other/.git/hooks/post-commit"
+    git("init", "--quiet", other)
+    code = "from pathlib import Path; from flows.workspace.git import record_in_git as r; r([Path('new.txt')], "
+    code += "message='mine', log=print)"
+    Path("new.txt").write_text("new", "utf-8")
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f'#!/bin/sh\ncd {workspace} && PYTHONPATH={ROOT} {sys.executable} -c "{code}"\n', "utf-8")
+    hook.chmod(0o755)
+    stranger = ("--author=Stranger <s@example.org>", "--date=2001-01-01T00:00:00Z")
+    git("commit", "--quiet", "--allow-empty", "-m", "theirs", *stranger, folder=other)
+    message, author, year = git("log", "-1", "--format=%s|%an|%as").strip().split("|")
+    assert message == "mine"
+    assert author != "Stranger"
+    assert not year.startswith("2001")
+
+
 def test_checkout_whose_settings_name_another_folder_is_refused_before_anything_is_written(workspace, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     git("config", "core.worktree", tmp_path / "elsewhere")

@@ -4,7 +4,8 @@ UV_VERSION := 0.13.8
 BIN := .venv/bin
 MODALITY ?= images
 # extras of pyproject.toml that have a lock of their own: those that params.yaml needs, and those of an earlier setup
-NEEDED := $(shell sed -nE 's/^modality: *(text).*/\1/p; s/^  library: *(timm|transformers).*/\1/p' params.yaml 2> /dev/null)
+NEEDED := $(shell sed -nE -e 's/^modality: *(text).*/\1/p' -e 's/^  library: *(timm|transformers).*/\1/p' \
+	params.yaml 2> /dev/null)
 EXTRAS ?= $(patsubst .venv/.with-%,%,$(wildcard .venv/.with-*))
 LOCKED := $(patsubst requirements-%.lock,%,$(wildcard requirements-*.lock))
 WANTED := $(sort $(NEEDED) $(EXTRAS) $(filter text,$(MODALITY)))

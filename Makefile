@@ -97,7 +97,7 @@ ship: setup ## check deploy/ by published schemas, and run the image's steps wit
 	$(BIN)/uv tool run --quiet kubernetes-validate@1.37.0 --strict deploy/kubernetes/*.yaml
 	$(BIN)/python -m benchmarks.ship $(if $(TORCH_WHEEL),--torch-wheel $(TORCH_WHEEL))
 
-bench: setup ## run every benchmark and keep its JSON in benchmarks/results/
+bench: setup ## run the benchmarks and keep their JSON in benchmarks/results/
 	$(BIN)/python -m benchmarks
 
 clean: ## remove demo/, demo-text/ and .venv/

@@ -31,7 +31,7 @@ from tasks.watching.reference import Reference
 from tests.kit.chain import ROOT, Chain
 from tests.kit.domains import asked
 
-NUM = 500
+NUM = 700
 TARGETS = ("label", "parity")
 AUTO = asked(targets="auto")
 OWN = asked(targets="auto", statistics="own")

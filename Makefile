@@ -4,7 +4,8 @@ UV_VERSION := 0.13.8
 BIN := .venv/bin
 MODALITY ?= images
 # extras of pyproject.toml that have a lock of their own: those that params.yaml needs, and those of an earlier setup
-NEEDED := $(shell sed -nE 's/^modality: *(text).*/\1/p; s/^  library: *(timm|transformers).*/\1/p' params.yaml 2> /dev/null)
+NEEDED := $(shell sed -nE -e 's/^modality: *(text).*/\1/p' -e 's/^  library: *(timm|transformers).*/\1/p' \
+	params.yaml 2> /dev/null)
 EXTRAS ?= $(patsubst .venv/.with-%,%,$(wildcard .venv/.with-*))
 LOCKED := $(patsubst requirements-%.lock,%,$(wildcard requirements-*.lock))
 WANTED := $(sort $(NEEDED) $(EXTRAS) $(filter text,$(MODALITY)))
@@ -64,9 +65,9 @@ Graftline needs Python 3.11: make setup PYTHON=/path/to/python3.11))
 demo: setup ## run the whole chain on handwritten digits, in demo/; MODALITY=text: on tickets, in demo-text/; 3 minutes
 	$(BIN)/python -m flows.demo --modality $(MODALITY)
 
-# four processes on two cores: tests that wait for a server or a process leave their core to others
+# five processes on two cores: tests that wait for a server or a process leave their core to others
 test: setup ## run the tests and print the ten slowest
-	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 5 --dist loadfile --no-loadscope-reorder
 
 lint: setup ## check style, types and who may import whom
 	$(BIN)/ruff check .
@@ -96,7 +97,7 @@ ship: setup ## check deploy/ by published schemas, and run the image's steps wit
 	$(BIN)/uv tool run --quiet kubernetes-validate@1.37.0 --strict deploy/kubernetes/*.yaml
 	$(BIN)/python -m benchmarks.ship $(if $(TORCH_WHEEL),--torch-wheel $(TORCH_WHEEL))
 
-bench: setup ## run every benchmark and keep its JSON in benchmarks/results/
+bench: setup ## run the benchmarks and keep their JSON in benchmarks/results/
 	$(BIN)/python -m benchmarks
 
 clean: ## remove demo/, demo-text/ and .venv/

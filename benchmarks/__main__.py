@@ -1,4 +1,7 @@
-"""Run every benchmark and keep its JSON in benchmarks/results/ (`make bench`)."""
+"""Run the benchmarks and keep the JSON of each in benchmarks/results/ (`make bench`).
+
+Four need more than `make setup` and are started by hand: gpu, normalisation, scale and ship.
+"""
 
 import json
 import subprocess
@@ -12,8 +15,10 @@ NAMES = (
     "alignment",
     "audit",
     "backbones",
+    "candidate",
     "chaos",
     "choose",
+    "cost",
     "embed",
     "finetune",
     "firsthour",
@@ -29,6 +34,7 @@ NAMES = (
     "predict",
     "report",
     "review",
+    "serve",
     "text",
     "transfer",
     "validate",

@@ -33,6 +33,8 @@ from PIL import Image, ImageFilter
 from benchmarks.kit.machine import Claim, finish, parse_arguments
 from tasks import report
 from tasks.data.health.leaks import COLUMNS, LEAKS
+from tasks.data.health.suspects import COLUMNS as COLUMNS_OF_SUSPECTS
+from tasks.data.health.suspects import HEALTH, SUSPECTS
 from tasks.data.manifest.tables import write_table, write_text_table
 from tasks.data.vectors.tensors import Tensor, write_tensors
 from tasks.machine.files import write_json
@@ -47,6 +49,7 @@ NUM_SAMPLES = 100_000
 REPEATS = 5
 DIM = 64
 BATCHES = [f"2026-0{month}" for month in range(1, 6)]
+UNLIKE = ["domain", "side", "batch", "path", "sample_id", "logit"]  # the columns of unlike.csv
 REASONS = {"exact_duplicate": True, "conflicting_labels": True, "truncated": False, "not_an_image": False}
 TIMES = """
 () => new Promise((resolve) => new PerformanceObserver((list) => {
@@ -84,15 +87,12 @@ def main() -> None:
 def draw(place: Path) -> Path:
     """Run the verb on the files of `write_project`."""
     out = place / "report" / "index.html"
-    folders = ("validated", "audit", "training", "evaluation", "regression", "raw")
-    params = load_params(ROOT / "params.yaml").report
-    report.run(
-        **{name: place / name for name in folders},
-        batches=place / "batches.yaml",
-        out=out,
-        report=params,
-        modality="images",
-    )
+    report.run(  # each argument by its name, so that mypy sees one that is missing
+        validated=place / "validated", audit=place / "audit", training=place / "training",
+        evaluation=place / "evaluation", regression=place / "regression", head=place / "head",
+        adaptation=place / "adaptation", health=place / "health", batches=place / "batches.yaml", raw=place / "raw",
+        out=out, report=load_params(ROOT / "params.yaml").report, modality="images",
+    )  # fmt: skip
     return out
 
 
@@ -164,8 +164,8 @@ def write_picture(path: Path, rng: Generator) -> str:
 def write_data(place: Path, manifest: pd.DataFrame, rng: Generator) -> None:
     """Write the manifest, a quarantine ledger, and the results of validation and audit."""
     (place / "batches.yaml").write_text(f"batches: {BATCHES}\n", "utf-8")
-    (place / "validated" / "manifest").mkdir(parents=True)
-    (place / "audit").mkdir()
+    for folder in ("validated/manifest", "audit", "health"):
+        (place / folder).mkdir(parents=True)
     ledger, counts = [], {}
     for batch, rows in manifest.groupby("batch"):
         write_table(place / "validated" / "manifest" / f"{batch}.parquet", rows)
@@ -178,11 +178,12 @@ def write_data(place: Path, manifest: pd.DataFrame, rng: Generator) -> None:
                 ledger.append([batch, path, identity, reason, "made up"])
     columns = ["batch", "path", "sample_id", "reason", "detail"]
     write_text_table(place / "validated" / "quarantine.csv", pd.DataFrame(ledger, columns=columns))
+    write_json(place / "validated" / "classes.json", {"label": sorted(set(manifest["label"]))})
     tables: dict[str, Any] = {"class_changes": {}, "lost_classes": {}, "probation": {}, "without_samples": {}}
     empty = tables | {"expectations": [], "remarks": []}
     write_json(place / "validated" / "validation.json", empty | {"batches": counts})
     leaks = {batch: {"train": 200, "val": 46, "heldout": 197} for batch in BATCHES}
-    health = {
+    audited = {
         "num_leaks": 1230,
         "num_leaked": 985,
         "batches": leaks,
@@ -190,14 +191,20 @@ def write_data(place: Path, manifest: pd.DataFrame, rng: Generator) -> None:
         "marks": None,
         "warnings": [],
     }
-    write_json(place / "audit" / "audit.json", health)
+    write_json(place / "audit" / "audit.json", audited)
     write_text_table(place / "audit" / LEAKS, pd.DataFrame(columns=COLUMNS))
+    nothing: dict[str, Any] = {"num_suspects": {}, "confusions": {}, "weak_slices": {}, "batches": {}}
+    write_json(place / "health" / HEALTH, nothing)
+    write_text_table(place / "health" / SUSPECTS, pd.DataFrame(columns=COLUMNS_OF_SUSPECTS))
 
 
 def write_results(place: Path, predictions: pd.DataFrame) -> None:
-    """Write results of evaluate, regression and finetune for these predictions."""
-    for name in ("evaluation", "regression", "training"):
+    """Write results of the stages from train_head to regression for these predictions."""
+    for name in ("head", "training", "adaptation", "evaluation", "regression"):
         (place / name).mkdir()
+    write_json(place / "head" / "head.json", {})
+    write_json(place / "adaptation" / "adaptation.json", {"domains": {}})
+    write_text_table(place / "adaptation" / "unlike.csv", pd.DataFrame(columns=UNLIKE))
     n = len(predictions)
     is_right = {model: predictions[model] == predictions["label"] for model in ("candidate", "baseline", "head")}
     measured: dict[str, Any] = {}
@@ -216,6 +223,7 @@ def write_results(place: Path, predictions: pd.DataFrame) -> None:
             "intervals": intervals,
             "num_leaked": 985,
             "accuracy_without_leaks": accuracy - 0.001,
+            "recall": {},
         }
     lost, gained = is_right["baseline"] & ~is_right["candidate"], is_right["candidate"] & ~is_right["baseline"]
     flips = {"negative": int(lost.sum()), "positive": int(gained.sum()), "num_samples": n, "p_value": 1.0}
@@ -250,7 +258,15 @@ def write_results(place: Path, predictions: pd.DataFrame) -> None:
     )
     reliability.assign(target="label").to_csv(place / "evaluation" / "reliability.csv", index=False)
     versions = {"torch": "2.15.0", "torchvision": "0.29.2"}
-    lineage = {"epoch": 3, "data": "d" * 64, "backbone": "b" * 64, "head": "e" * 64, "seed": 0, "versions": versions}
+    lineage = {
+        "epoch": 3,
+        "data": "d" * 64,
+        "backbone": "b" * 64,
+        "head": "e" * 64,
+        "seed": 0,
+        "share": 1.0,
+        "versions": versions,
+    }
     sizes = {"candidate_bytes": 44_806_120, "baseline_bytes": 44_793_832}
     subject = {"stage": "finetuned", "candidate": "c" * 64, "lineage": lineage}
     write_json(place / "evaluation" / "subject.json", subject | sizes)
@@ -263,6 +279,7 @@ def write_results(place: Path, predictions: pd.DataFrame) -> None:
     rules = [rule | {"name": name} for name in ("label accuracy", "label accuracy of batch 2026-05")]
     counts = {"num_tests": 2, "num_failed": 0, "num_heldout": n}
     verdict = {"verdict": "accepted", "rules": rules, "baseline": "a" * 64, "candidate": "c" * 64}
+    counts |= {"num_decisions": 1, "is_worn": False}
     write_json(place / "regression" / "verdict.json", verdict | counts)
     epochs = np.arange(9)
     ends = {
@@ -276,6 +293,8 @@ def write_results(place: Path, predictions: pd.DataFrame) -> None:
     pd.DataFrame({"epoch": epochs, "is_kept": (epochs == 6).astype(int)} | curves).to_csv(
         place / "training" / "curves.csv", index=False
     )
+    shares = [{"share": share, "loss": 0.9 - share / 2, "accuracy": 0.5 + share / 4} for share in (0.0, 0.5, 1.0)]
+    reason = "the fine-tuned model is better than the head on val"
     tuned = {
         "ending": "every epoch was run",
         "epoch_kept": 6,
@@ -283,7 +302,7 @@ def write_results(place: Path, predictions: pd.DataFrame) -> None:
         "loss_gap": 0.15,
         "num_all_blocks": 19,
         "num_blocks": 4,
-        "verdict": {"reason": "the fine-tuned model is better than the head on val"},
+        "verdict": {"reason": reason, "candidates": shares, "p_value": 0.01, "share": 1.0},
     }
     write_json(place / "training" / "finetuning.json", tuned)
 

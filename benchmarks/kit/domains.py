@@ -6,6 +6,7 @@ import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -48,7 +49,7 @@ def folder_domains(images: Path, cache: Path) -> dict[str, Embedded]:
             yield decode_sample(path.read_bytes(), shorter_side=448), path.parent.name
 
     return {
-        domain: embedded(f"{images.resolve().name}-{domain}", cache, lambda d=domain: read(d), classes, image_size=224)  # type: ignore[misc]
+        domain: embedded(f"{images.resolve().name}-{domain}", cache, partial(read, domain), classes, image_size=224)
         for domain in domains
     }
 

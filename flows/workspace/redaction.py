@@ -30,8 +30,9 @@ IN_QUERY = re.compile(
 )
 # what stands behind these in an address is all that a caller needs
 IN_WEBHOOK = re.compile(
-    r"\b(https?://[^\s/'\"]*(?:hooks\.slack\.com/(?:services|workflows|triggers)|discord(?:app)?\.com/api/(?:v\d+/)?webhooks"
-    r"|api\.telegram\.org|(?:[^\s'\"?]*?/)?(?:hooks?|webhooks?|webhookb2|incomingwebhook))/)[^\s'\"]+",
+    r"\b(https?://[^\s/'\"]*(?:hooks\.slack\.com/(?:services|workflows|triggers)"
+    r"|discord(?:app)?\.com/api/(?:v\d+/)?webhooks|api\.telegram\.org"
+    r"|(?:[^\s'\"?]*?/)?(?:hooks?|webhooks?|webhookb2|incomingwebhook))/)[^\s'\"]+",
     re.IGNORECASE,
 )
 IN_HEADER = re.compile(

@@ -41,9 +41,9 @@ from tasks.models.description import (
 from tasks.models.domains import AdaptedHeads
 from tasks.models.encoder import Encoder, check_sizes
 from tasks.models.normalisation import num_channels
+from tasks.models.tensor_checks import fill
 from tasks.models.unlike import Unlike
 from tasks.models.weight_file import Header, check_content, check_header, check_place, read_header, read_tensors
-from tasks.models.weights import fill
 from tasks.models.words import Words
 from tasks.targets.head import Factors
 from tasks.targets.kinds import facts_of, targets_of

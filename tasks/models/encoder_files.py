@@ -7,10 +7,9 @@ from torch import Tensor
 
 from tasks.models.architecture import without_values
 from tasks.models.encoder import Encoder, Pooling, build_network, check_limit, most_tokens
-from tasks.models.tensor_checks import FLOATS
+from tasks.models.tensor_checks import FLOATS, check_fit, fill
 from tasks.models.transformers_networks import NOT_OF_NETWORK
 from tasks.models.weight_folder import check_pin, find_folder, opened, read_config, read_json, split_pin
-from tasks.models.weights import check_fit, fill
 from tasks.text.transform import Long, TextTransform
 
 PINNED = {  # the SHA-256 of weights on the package index, which anybody may upload there

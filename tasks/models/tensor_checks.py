@@ -1,13 +1,46 @@
-"""Refuse tensors of a stranger that are no plain numbers, or that no trained network can have."""
+"""Fill a module with the tensors of a stranger; refuse those that do not fit, or that no trained network can have."""
 
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 ADVICE = "save the state dict of a trained network, in float32"
 MEANS, VARIANCES = "running_mean", "running_var"  # end the names of what batch normalisation learned
+
+
+def fill(
+    module: nn.Module, state: dict[str, Tensor], *, name: str, advice: str, optional: tuple[str, ...] = ()
+) -> None:
+    """Set all tensors of a module.
+
+    Raises ValueError naming the first tensor that is missing, unknown, of another shape, or that `check_tensors`
+    refuses. A tensor may be missing if its name ends in one of `optional`.
+    """
+    expected = module.state_dict()
+    shapes, wanted = ({key: tuple(tensor.shape) for key, tensor in tensors.items()} for tensors in (state, expected))
+    check_fit(shapes, wanted, name=name, advice=advice, optional=optional)
+    check_tensors(state, expected, name=name)
+    expected.update(state)  # keeps the version marks; without them torchvision reads some layers in an older layout
+    module.load_state_dict(expected)
+
+
+def check_fit(
+    found: Mapping[str, tuple[int, ...]],
+    expected: Mapping[str, tuple[int, ...]],
+    *,
+    name: str,
+    advice: str,
+    optional: tuple[str, ...] = (),
+) -> None:
+    """Raise ValueError, as `fill` does, unless the shapes of the tensors, by name, are the expected ones."""
+    missing = [key for key in expected if key not in found and not key.endswith(optional or ("\0",))]
+    unknown = [key for key in found if key not in expected]
+    misshapen = [key for key in found if key in expected and found[key] != expected[key]]
+    for problem, keys in (("lack", missing), ("have the unknown", unknown), ("have another shape for", misshapen)):
+        if keys:
+            raise ValueError(f"{name} do not fit: they {problem} {keys[0]} ({len(keys)} such tensors); {advice}")
 
 
 def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, name: str) -> None:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tasks.machine.dvc_files import is_cached
-from tasks.models.weights import check_fit
+from tasks.models.tensor_checks import check_fit
 
 MOST_HEADER_BYTES = 100_000_000  # the limit of safetensors itself
 # the first bytes of other formats: pickles of protocols 2 to 5, torch.save's archives, gzip, HDF5

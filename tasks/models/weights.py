@@ -14,7 +14,7 @@ from urllib.error import URLError
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision import models
 
 from tasks.images.transform import Decode, Transform
@@ -31,7 +31,7 @@ from tasks.models.backbone import Backbone, Features
 from tasks.models.encoder import Encoder
 from tasks.models.libraries import networks_of
 from tasks.models.options import BackboneOptions, Library
-from tasks.models.tensor_checks import check_tensors, seem_untrained
+from tasks.models.tensor_checks import fill, seem_untrained
 from tasks.models.weight_folder import check_pin, read_tensors, split_pin
 
 logger = logging.getLogger("graftline")
@@ -227,39 +227,6 @@ def warn_if_untrained(state: Mapping[str, Tensor], *, name: str) -> None:
             "ones in backbone.weights",
             name,
         )
-
-
-def fill(
-    module: nn.Module, state: dict[str, Tensor], *, name: str, advice: str, optional: tuple[str, ...] = ()
-) -> None:
-    """Set all tensors of a module.
-
-    Raises ValueError naming the first tensor that is missing, unknown, of another shape, or that `check_tensors`
-    refuses. A tensor may be missing if its name ends in one of `optional`.
-    """
-    expected = module.state_dict()
-    shapes, wanted = ({key: tuple(tensor.shape) for key, tensor in tensors.items()} for tensors in (state, expected))
-    check_fit(shapes, wanted, name=name, advice=advice, optional=optional)
-    check_tensors(state, expected, name=name)
-    expected.update(state)  # keeps the version marks; without them torchvision reads some layers in an older layout
-    module.load_state_dict(expected)
-
-
-def check_fit(
-    found: Mapping[str, tuple[int, ...]],
-    expected: Mapping[str, tuple[int, ...]],
-    *,
-    name: str,
-    advice: str,
-    optional: tuple[str, ...] = (),
-) -> None:
-    """Raise ValueError, as `fill` does, unless the shapes of the tensors, by name, are the expected ones."""
-    missing = [key for key in expected if key not in found and not key.endswith(optional or ("\0",))]
-    unknown = [key for key in found if key not in expected]
-    misshapen = [key for key in found if key in expected and found[key] != expected[key]]
-    for problem, keys in (("lack", missing), ("have the unknown", unknown), ("have another shape for", misshapen)):
-        if keys:
-            raise ValueError(f"{name} do not fit: they {problem} {keys[0]} ({len(keys)} such tensors); {advice}")
 
 
 def modern_key(key: str) -> str:

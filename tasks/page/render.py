@@ -46,9 +46,12 @@ def _rendered(folder: Path, name: str, content: dict[str, Any], *, style: str, s
 
 @cache
 def _environment(folder: Path) -> jinja2.Environment:
-    """Return what reads the templates of a folder. It keeps what it compiled: that takes longer than a page."""
+    """Return what reads the templates of a folder, and the parts of them that all pages share.
+
+    It keeps what it compiled: that takes longer than a page.
+    """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
+        loader=jinja2.FileSystemLoader([folder, TEMPLATE]),
         autoescape=True,
         finalize=lambda value: without_commands(value) if type(value) is str else value,
         undefined=jinja2.StrictUndefined,

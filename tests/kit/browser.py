@@ -1,7 +1,7 @@
 """The system's Chromium, as tests of pages drive it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -57,3 +57,19 @@ def running_chromium() -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
         yield browser
         browser.close()
+
+
+def opened(browser: Any, address: str, *, is_own: Callable[[str], bool], **settings: Any) -> Any:
+    """Open a page in a context of its own, with these settings, and return its window.
+
+    The window's `seen` lists requests for what is not its own, and all complaints.
+    """
+    window = browser.new_context(**settings).new_page()
+    window.set_default_timeout(10_000)
+    window.seen = []
+    window.on("request", lambda event: None if is_own(event.url) else window.seen.append(event.url))
+    window.on("console", lambda message: window.seen.append(message.text))
+    window.on("pageerror", lambda error: window.seen.append(str(error)))
+    window.on("dialog", lambda dialog: (window.seen.append(dialog.message), dialog.dismiss()))
+    window.goto(address)
+    return window

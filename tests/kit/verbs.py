@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 
@@ -94,7 +96,7 @@ def run_verb(
 def running_verb(verb: str, arguments: list[str], *, folder: Path) -> Iterator[BaseProcess]:
     """A process that runs `python -m tasks.VERB ARGUMENTS` in a folder until the block ends, and is killed then."""
     start = multiprocessing.get_context("fork" if _can_fork(verb) else "spawn")
-    process = start.Process(target=_run_here, args=(verb, arguments, folder, QUIET))
+    process = start.Process(target=_end_with, args=(partial(_run_here, verb, arguments, folder, QUIET),))
     process.start()
     try:
         yield process
@@ -150,12 +152,21 @@ def _work_apart(work: Callable[[], None], writers: tuple[int, int]) -> None:
         os.close(writer)
     sys.stdout = os.fdopen(1, "w", encoding="utf-8")
     sys.stderr = os.fdopen(2, "w", encoding="utf-8", buffering=1)
+    _end_with(work)
+
+
+def _end_with(work: Callable[[], None]) -> NoReturn:
+    """Do the work, and end this process with its status.
+
+    What the tests' process does at its end belongs to no verb: where Prefect's services ran in it, their end fails in a
+    fork, whose status is then 1 without a word.
+    """
     logging.getLogger().handlers.clear()  # those of pytest
     gc.freeze()  # what the tests' process has is not looked through for garbage again and again
     status = status_of(work)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)  # what the tests' process does at its end, such as Prefect's shutdown, belongs to no verb
+    os._exit(status)
 
 
 def _read(file: int) -> str:

@@ -1,7 +1,5 @@
 """Evaluate and the gate on a model that is adapted to domains: real pictures, a real backbone, heads fitted here."""
 
-import json
-import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -26,6 +24,7 @@ from tasks.smoke import compare
 from tasks.stage.params import load_params
 from tasks.targets.head import Head, save_heads
 from tests.kit.chain import ROOT
+from tests.kit.judging import judge
 
 SIZE = 32  # px
 TARGETS = {"label": ["bright", "dark"], "tint": ["blue", "red"]}
@@ -164,22 +163,10 @@ def lost(project):
 def judged(project, shell_in):
     """Judge an evaluation by the shipped rules, one of one's own and limits; returns the run and the verdict."""
 
-    def judge(evaluation, *, own="", **limits):
-        folder = project.folder / f"judged {len(list(project.folder.iterdir()))}"
-        rules = shutil.copytree(ROOT / "tests/regression", folder / "rules")
-        (rules / "test_own.py").write_text(own, "utf-8")
-        text = (ROOT / "params.yaml").read_text("utf-8")
-        for name, limit in limits.items():
-            [line] = [line for line in text.splitlines() if line.startswith(f"  {name}:")]
-            text = text.replace(line, f"  {name}: {json.dumps(limit)}")
-        (folder / "params.yaml").write_text(text, "utf-8")
-        done = shell_in(
-            folder, "regression", "--evaluation", evaluation.folder, "--candidate", project.folder / "adapted",
-            "--tests", "rules", "--decisions", "decisions.jsonl", "--anchor", "anchor.json", "--out", "out",
-        )  # fmt: skip
-        return done, read_json(folder / "out/verdict.json")
+    def run(evaluation, **changes):
+        return judge(shell_in, evaluation.folder, candidate=project.folder / "adapted", **changes)
 
-    return judge
+    return run
 
 
 def rule_of(verdict, text):

@@ -30,6 +30,7 @@ from tasks.targets.ordinal import Ordinal
 from tasks.targets.several import Several, write
 from tasks.training.finetuning.grafting import graft
 from tests.kit.chain import ROOT
+from tests.kit.judging import judge
 
 SIZE = 32  # px
 NUM = 120  # pictures
@@ -175,24 +176,11 @@ def first(project):
 def judged(project, shell_in):
     """Judge an evaluation by the shipped rules; returns the status and the rules by name."""
 
-    def judge(evaluation, *, golden=(), own="", **limits):
-        folder = project.folder / f"judged {evaluation.name} {len(list(project.folder.iterdir()))}"
-        rules = shutil.copytree(ROOT / "tests/regression", folder / "rules")
-        pd.DataFrame(golden, columns=["sample_id", "target", "label"]).to_csv(rules / "golden.csv", index=False)
-        (rules / "test_own.py").write_text(own, "utf-8")
-        text = (ROOT / "params.yaml").read_text("utf-8")
-        for name, limit in limits.items():
-            [line] = [line for line in text.splitlines() if line.startswith(f"  {name}:")]
-            text = text.replace(line, f"  {name}: {json.dumps(limit)}")
-        (folder / "params.yaml").write_text(text, "utf-8")
-        done = shell_in(
-            folder, "regression", "--evaluation", evaluation, "--candidate", project.folder / "candidate", "--tests",
-            "rules", "--decisions", "decisions.jsonl", "--anchor", "anchor.json", "--out", "out",
-        )  # fmt: skip
-        verdict = read_json(folder / "out/verdict.json")
+    def run(evaluation, **changes):
+        done, verdict = judge(shell_in, evaluation, candidate=project.folder / "candidate", **changes)
         return done, {rule["name"]: rule for rule in verdict["rules"]}, verdict
 
-    return judge
+    return run
 
 
 def test_each_kind_has_its_measures_with_their_intervals(first):

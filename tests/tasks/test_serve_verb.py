@@ -3,18 +3,14 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import httpx
 import pytest
 
 from tasks.prediction.answer_log import answer_files, read_answers
 from tasks.serve import main
-
-ROOT = Path(__file__).parents[2]
+from tests.kit.verbs import running_verb
 
 
 @pytest.mark.parametrize(
@@ -51,21 +47,18 @@ def test_it_answers_what_was_asked_before_it_is_told_to_end(bundle, batch, works
         port = free.getsockname()[1]
     content = (batch / "cat" / "0.png").read_bytes()
     arguments = ["candidate", "--port", str(port), "--log", "log", "--log-embeddings"]
-    command = [sys.executable, "-m", "tasks.serve", *arguments]
-    with subprocess.Popen(command, cwd=workspace, env=os.environ | {"PYTHONPATH": str(ROOT)}) as process:
-        try:
-            end = time.monotonic() + 60
-            while True:
-                try:
-                    answer = httpx.post(f"http://127.0.0.1:{port}/predict", files={"a": ("a.png", content)}, timeout=60)
-                    break
-                except httpx.ConnectError:
-                    assert time.monotonic() < end
-                    time.sleep(0.05)
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(60) == 0
-        finally:
-            process.kill()
+    with running_verb("serve", arguments, folder=workspace) as process:
+        end = time.monotonic() + 60
+        while True:
+            try:
+                answer = httpx.post(f"http://127.0.0.1:{port}/predict", files={"a": ("a.png", content)}, timeout=60)
+                break
+            except httpx.ConnectError:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+        os.kill(process.pid, signal.SIGTERM)
+        process.join(60)
+        assert process.exitcode == 0
     [row] = answer.json()["predictions"]
     assert row["label"] in ("cat", "dog")
     [logged] = read_answers(answer_files([workspace / "log"])[0]).to_pylist()

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.kit.browser import CONTRASTS, running_chromium
+from tests.kit.browser import CONTRASTS, opened, running_chromium
 from tests.kit.domain_facts import domain, judged
 from tests.kit.kinds import facts
 
@@ -30,29 +30,20 @@ def chromium():
 @pytest.fixture
 def browse(chromium):
     """Return a function that opens a page. Its window's `seen` lists requests for other files, and all complaints."""
-    contexts = []
+    windows = []
 
     def open_page(path, *, width=1200, height=900, scheme="light"):
-        context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-        contexts.append(context)
-        window = context.new_page()
-        window.set_default_timeout(10_000)
-        window.seen = []
         address = path.as_uri()
-        window.on("request", lambda event: window.seen.append(event.url) if not is_own(event.url, address) else None)
-        window.on("console", lambda message: window.seen.append(message.text))
-        window.on("pageerror", lambda error: window.seen.append(str(error)))
-        window.on("dialog", lambda dialog: (window.seen.append(dialog.message), dialog.dismiss()))
-        window.goto(address)
+        window = opened(
+            chromium, address, is_own=lambda url: url == address or url.startswith("data:"),
+            viewport={"width": width, "height": height}, color_scheme=scheme,
+        )  # fmt: skip
+        windows.append(window)
         return window
 
     yield open_page
-    for context in contexts:
-        context.close()
-
-
-def is_own(url, address):
-    return url == address or url.startswith("data:")
+    for window in windows:
+        window.context.close()
 
 
 def draw_the_map(window):

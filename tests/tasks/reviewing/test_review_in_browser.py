@@ -7,7 +7,7 @@ from tasks.reviewing.tiles import Reason
 from tasks.targets.classes import Classes
 from tasks.targets.number import Number
 from tasks.targets.several import Several
-from tests.kit.browser import CONTRASTS, running_chromium
+from tests.kit.browser import CONTRASTS, opened, running_chromium
 from tests.kit.served import review_of, served, tile
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -29,18 +29,11 @@ def browse(chromium):
         serving = served(review)
         address = serving.__enter__()
         closers.append(lambda: serving.__exit__(None, None, None))
-        context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-        closers.append(context.close)
-        window = context.new_page()
-        window.set_default_timeout(10_000)
-        window.seen = []
-        window.on(
-            "request", lambda event: None if event.url.startswith((address, "data:")) else window.seen.append(event.url)
-        )
-        window.on("console", lambda message: window.seen.append(message.text))
-        window.on("pageerror", lambda error: window.seen.append(str(error)))
-        window.on("dialog", lambda dialog: (window.seen.append(dialog.message), dialog.dismiss()))
-        window.goto(f"{address}/?secret={review.secret}")
+        window = opened(
+            chromium, f"{address}/?secret={review.secret}", is_own=lambda url: url.startswith((address, "data:")),
+            viewport={"width": width, "height": height}, color_scheme=scheme,
+        )  # fmt: skip
+        closers.append(window.context.close)
         window.wait_for_selector(".tile")
         return window
 

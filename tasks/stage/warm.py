@@ -29,8 +29,6 @@ from tasks.stage.handover import ADDRESS, CHANGED, environment
 
 PACKAGE = Path(__file__).parents[1]
 SECONDS = 10.0  # that a verb has to say what it wants
-# torch loads these when a network first runs without values, as that of each bundle does
-LATE = ("torch._dynamo", "torch.fx.experimental.symbolic_shapes")
 
 
 @dataclass(kw_only=True)
@@ -175,8 +173,6 @@ def _import(verb: str) -> bool:
     """Import what the verb imports; return whether that works. Where it does not, the verb itself says why."""
     try:
         importlib.import_module(verb)
-        for name in LATE if "torch" in sys.modules else ():
-            importlib.import_module(name)
     except (Exception, SystemExit):
         return False
     return True

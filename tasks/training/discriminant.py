@@ -8,17 +8,20 @@ it draws all means towards one point.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from threadpoolctl import threadpool_limits
 
+from tasks.machine.cores import spread
 from tasks.targets.classes import log_probabilities
 from tasks.targets.temperature import fit_temperature
 from tasks.training.heads.rows import Array, Chunk, StandardRows
 
 SHRINKAGE = 0.3  # of the covariance towards the identity; `benchmarks.health` has what it finds
+ROWS_AT_ONCE = 2048  # whose squares are computed at once
 LEAST_COUNT = 0.5  # of a class, that its prior counts where no sample of it is left
 
 
@@ -39,6 +42,10 @@ class Moments:
         for own, less in self._pairs(other):
             own -= less
         return self
+
+    @classmethod
+    def zeros(cls, num_classes: int, dim: int) -> Self:
+        return cls(np.zeros(num_classes), np.zeros((num_classes, dim)), np.zeros((dim, dim)))
 
     def copy(self) -> "Moments":
         return Moments(self.counts.copy(), self.sums.copy(), self.squares.copy())
@@ -65,8 +72,8 @@ class Discriminant:
         """Return the calibrated log-probabilities (n, num_classes).
 
         Args:
-            learns: (n,) the samples that are learned from; None is all with a label. Where few others were learned from
-                the time before, only these are counted.
+            learns: (n,) the samples that are learned from; None is all with a label. Only those that were not learned
+                from, or only then, the time before are counted anew.
         """
         is_learned = self.labels >= 0 if learns is None else learns & (self.labels >= 0)
         rows = self.rows
@@ -87,29 +94,31 @@ class Discriminant:
 
     def _moments(self, is_learned: NDArray[np.bool_]) -> list[Moments]:
         """Return the moments of the samples of each fold that are learned from."""
+        of_folds = [self.folds == fold for fold in range(int(self.folds.max()) + 1)]
         if self._known is None:
-            parts = [self._counted(is_learned & (self.folds == fold)) for fold in range(int(self.folds.max()) + 1)]
+            parts = list(spread([is_learned & own for own in of_folds], self._counted))
         else:
             before, parts = self._known
-            more, less = is_learned & ~before, before & ~is_learned
-            for fold, part in enumerate(parts):
-                for changed, change in ((more, part.__iadd__), (less, part.__isub__)):
-                    if (own := changed & (self.folds == fold)).any():
-                        change(self._counted(own))
+            for part, own in zip(parts, of_folds, strict=True):
+                if (more := is_learned & ~before & own).any():
+                    part += self._counted(more)
+                if (less := before & ~is_learned & own).any():
+                    part -= self._counted(less)
         self._known = is_learned, parts
         return parts
 
     def _counted(self, chosen: NDArray[np.bool_]) -> Moments:
         """Return the moments of the chosen samples (n,)."""
-
-        def moments(chunk: Chunk) -> Moments:
-            own = self.rows.slices[chunk.number]
-            return _moments(chunk.vectors[chosen[own]], self.labels[own][chosen[own]], self.num_classes)
-
-        parts = self.rows.map(moments)
-        total = next(parts)
-        for part in parts:
-            total += part
+        total = Moments.zeros(self.num_classes, self.rows.dim)
+        vectors: list[NDArray[np.float32]] = []
+        labels: list[NDArray[np.int64]] = []
+        for number, own in enumerate(self.rows.slices):
+            vectors.append(self.rows.chunk(number).vectors[chosen[own]])
+            labels.append(self.labels[own][chosen[own]])
+            # squares of many dimensions cost more to add up than to compute
+            if sum(map(len, labels)) >= ROWS_AT_ONCE or number == len(self.rows.slices) - 1:
+                total += _moments(np.concatenate(vectors), np.concatenate(labels), self.num_classes)
+                vectors, labels = [], []
         return total
 
 

@@ -10,8 +10,8 @@ those that passed within imports. `stage.warm` is the process that the stages ar
   that ran.
 - noop_seconds: `python -m flows.retrain` with nothing to do, where no Prefect server runs, minus `dvc status`; medians
   of ROUNDS in turn.
-- import_seconds.with_torch, .without_torch: the processor seconds that the slowest of the stages spends in imports,
-  those within functions included, where each starts by itself; and of the verbs that are no stages, `import
+- import_seconds.with_torch, .without_torch: the processor seconds that a process of the slowest of the stages spends in
+  imports, those within functions included, where each starts by itself; and of the verbs that are no stages, `import
   tasks.VERB`.
 - changed_outputs: the outputs that are other bytes where each stage starts by itself.
 
@@ -166,9 +166,11 @@ class Project:
         by_stage: dict[str, dict[str, Any]] = {}
         for line in self.log.read_text("utf-8").splitlines():
             part = json.loads(line)
-            own = by_stage.setdefault(part["stage"], {"seconds": 0.0, "imports": 0.0, "torch": part["torch"]})
+            nothing = {"seconds": 0.0, "imports": 0.0, "imports_of_one": 0.0, "torch": part["torch"]}
+            own = by_stage.setdefault(part["stage"], nothing)
             own["seconds"] += part["seconds"]
             own["imports"] += part["imports"]
+            own["imports_of_one"] = max(own["imports_of_one"], part["imports"])
         by_stage["dvc"] = {"seconds": seconds - sum(own["seconds"] for own in by_stage.values())}
         for name, own in by_stage.items():
             show(f"{name:12} {own['seconds']:7.2f} s, imports {own.get('imports', 0):5.2f} s")
@@ -211,7 +213,9 @@ def time_noop(project: Path, *, rounds: int) -> dict[str, list[float]]:
 def import_seconds(of_stages: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return the processor seconds of each verb's imports, and whether it imports torch."""
     seconds = {
-        name: {"seconds": own["imports"], "torch": own["torch"]} for name, own in of_stages.items() if "imports" in own
+        name: {"seconds": own["imports_of_one"], "torch": own["torch"]}
+        for name, own in of_stages.items()
+        if "imports_of_one" in own
     }
     for file in sorted((ROOT / "tasks").glob("*.py")):
         if not file.stem.startswith("__") and file.stem not in stages(ROOT / "dvc.yaml"):

@@ -6,7 +6,6 @@ confused, groups that are answered worse, and how each new batch differs. Of tex
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ from tasks.stage.params import AuditParams
 from tasks.targets.classes import MISSING, Classes
 from tasks.targets.kinds import targets_of
 from tasks.targets.target import Target
-from tasks.training.discriminant import out_of_fold
+from tasks.training.discriminant import Discriminant
 from tasks.training.heads.folds import folds_of
 from tasks.training.heads.rows import StandardRows
 
@@ -267,12 +266,12 @@ def judge_labels(
     groups = manifest["group"].fillna(manifest["sample_id"]) if "group" in manifest else manifest["sample_id"]
     folds = folds_of(groups.iloc[rows].astype(str))
     standard = StandardRows(vectors.part(rows))
-    by_head = partial(out_of_fold, standard, labels, folds, num_classes=len(target.names))
+    by_head = Discriminant(standard, labels, folds, num_classes=len(target.names)).judged
 
     def judge(kept: NDArray[np.bool_]) -> NDArray[np.float64]:
         said = np.full(len(manifest), MISSING)
         said[rows[kept]] = labels[kept]
-        return with_votes(by_head(learns=kept), said[near.rows[rows]])
+        return with_votes(by_head(kept), said[near.rows[rows]])
 
     return rows, labels, find_label_errors(labels, judge, learns=learns)
 

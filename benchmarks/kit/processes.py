@@ -7,13 +7,17 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 
-def in_processes(work: Callable[..., Any], calls: Sequence[dict[str, Any]], *, at_once: int) -> Iterator[Any]:
+def in_processes(
+    work: Callable[..., Any], calls: Sequence[dict[str, Any]], *, at_once: int, imported: Sequence[str] = ()
+) -> Iterator[Any]:
     """Yield the results of `work`, a function of a module, for each of the keyword arguments, in their order.
+
+    The processes have imported that module and the modules `imported`.
 
     Raises RuntimeError if a process died.
     """
     context = get_context("forkserver")  # it imports the modules once for all its children
-    context.set_forkserver_preload([work.__module__])
+    context.set_forkserver_preload([work.__module__, *imported])
 
     def run(arguments: dict[str, Any]) -> Any:
         receiver, sender = context.Pipe(duplex=False)

@@ -6,9 +6,9 @@ from math import prod
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
 
 from tasks.embedding.fusion import trace
+from tasks.embedding.shapes import ShapeProp
 from tasks.models.backbone import Backbone
 
 Shape = tuple[int, ...]

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision import ops
 
 from tasks.embedding.exported import export_graph
+from tasks.embedding.shapes import ShapeProp
 from tasks.models.backbone import Backbone, mean_over_positions, signed_power
 
 IDENTITIES = (nn.Identity, nn.Dropout, ops.StochasticDepth)  # in evaluation mode

@@ -1,22 +1,28 @@
-"""Lets torchvision load without torch._dynamo, which takes longer to load than all the rest of torchvision.
+"""Lets torch and torchvision work without torch._dynamo, which takes a second to load, until something compiles.
 
 Two modules of torchvision load it. One asks it whether a device can compile, and asks only when it is called. The other
 keeps torch.compile away from a function, and no verb compiles a transform. While these two load, stand-ins take the
 place of what they ask for.
+
+torch itself keeps torch.compile away from its optimizers and from tensors without values: it loads torch._dynamo when
+one of these first runs. As long as nothing has loaded it, nothing compiles, and they run as they are.
 """
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial, wraps
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
 from typing import Any
 
 ASKING = ("torchvision.ops.roi_align", "torchvision.tv_tensors")
 ASKED = "torch._dynamo.utils"
+COMPILER = "torch._dynamo"
+KEEPING_AWAY = {"torch._compile": "_disable_dynamo", "torch.optim.optimizer": "_use_grad_for_differentiable"}
 
 
 def load_dynamo_late() -> None:
-    """Let an import of torchvision in this process leave torch._dynamo to those who compile."""
+    """Let an import of torch and torchvision in this process leave torch._dynamo to those who compile."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
@@ -25,15 +31,57 @@ class _Finder:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name not in ASKING or ASKED in sys.modules:
+        if name not in (*ASKING, *KEEPING_AWAY) or ASKED in sys.modules:
             return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and isinstance(spec.loader, SourceFileLoader):
-            spec.loader = _Loader(spec.loader.name, spec.loader.path)
+            loader = _LoaderOfTorch if name in KEEPING_AWAY else _LoaderOfTorchvision
+            spec.loader = loader(spec.loader.name, spec.loader.path)
         return spec
 
 
-class _Loader(SourceFileLoader):
+class _LoaderOfTorch(SourceFileLoader):
+    def exec_module(self, module: ModuleType) -> None:
+        super().exec_module(module)
+        name = KEEPING_AWAY[module.__name__]
+        setattr(module, name, partial(_STAND_INS[name], getattr(module, name)))
+
+
+def _disable(
+    theirs: Callable[..., Any], function: Callable[..., Any] | None = None, recursive: bool = True
+) -> Callable[..., Any]:
+    """Return the function, which is kept away from the compiler."""
+    if function is None:
+        return partial(_disable, theirs, recursive=recursive)
+    return _either(function, theirs(function, recursive))
+
+
+def _use_grad(theirs: Callable[..., Any], step: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the step of an optimizer, which has gradients only where the optimizer is differentiable."""
+
+    def with_grad(optimizer: Any, *arguments: Any, **named: Any) -> Any:
+        import torch
+
+        with torch.set_grad_enabled(optimizer.defaults["differentiable"]):
+            return step(optimizer, *arguments, **named)
+
+    return _either(with_grad, theirs(step))
+
+
+def _either(plain: Callable[..., Any], theirs: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what runs `theirs` once the compiler is loaded, and `plain` before."""
+
+    @wraps(theirs)
+    def run(*arguments: Any, **named: Any) -> Any:
+        return (theirs if COMPILER in sys.modules else plain)(*arguments, **named)
+
+    return run
+
+
+_STAND_INS = {"_disable_dynamo": _disable, "_use_grad_for_differentiable": _use_grad}
+
+
+class _LoaderOfTorchvision(SourceFileLoader):
     def exec_module(self, module: ModuleType) -> None:
         import torch
 

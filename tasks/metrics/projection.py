@@ -2,9 +2,11 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 MAX_FITTED = 10_000  # samples that the components are fitted to; more would turn the plane by less than a point's width
 CHUNK = 8192  # samples projected at once
+NUM_PROJECTIONS, NUM_ROUNDS = 12, 8  # of the search for two components: more change no place by a pixel
 FARTHEST = 0.05  # share of samples at each end of an axis that its scale ignores, so that outliers squeeze no others
 MARGIN = 1.6  # the plane shows this many times the range of the others; samples beyond it are drawn on the edge
 LARGEST = 65535  # the largest uint16
@@ -14,11 +16,8 @@ def project(features: NDArray[np.float16]) -> NDArray[np.uint16]:
     """Project features (n, dim) to places (n, 2); both axes have the same scale.
 
     Each sample counts by its direction from the median, not by its distance (spherical principal components, Locantore
-    et al. 1999). The components have the signs of scikit-learn: the largest weight of each component is positive.
+    et al. 1999). The largest weight of each component is positive.
     """
-    from sklearn.decomposition import PCA
-    from threadpoolctl import threadpool_limits
-
     n, dim = features.shape
     places = np.zeros((n, 2))
     fitted = features[np.unique(np.linspace(0, n - 1, min(n, MAX_FITTED)).astype(np.int64))].astype(np.float32)
@@ -27,10 +26,22 @@ def project(features: NDArray[np.float16]) -> NDArray[np.uint16]:
         spokes = fitted - centre
         spokes /= np.maximum(np.linalg.norm(spokes, axis=1, keepdims=True), np.finfo(np.float32).tiny)
         with threadpool_limits(1):  # the last bits of matrix products depend on how many cores share them
-            components = PCA(2, random_state=0).fit(spokes).components_
+            components = principal(spokes)
             for start in range(0, n, CHUNK):
                 places[start : start + CHUNK] = (features[start : start + CHUNK] - centre) @ components.T
     return on_plane(places)
+
+
+def principal(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the two principal components (2, dim) of vectors (n, dim), by random projections (Halko et al. 2011)."""
+    centred = vectors - vectors.mean(axis=0)
+    num = min(NUM_PROJECTIONS, *centred.shape)
+    basis = np.random.default_rng(0).normal(size=(centred.shape[1], num)).astype(np.float32)
+    for _ in range(NUM_ROUNDS):
+        basis = np.linalg.qr(centred.T @ np.linalg.qr(centred @ basis)[0])[0]
+    rotated: NDArray[np.float32] = np.linalg.svd(centred @ basis, full_matrices=False)[2][:2] @ basis.T
+    largest = np.abs(rotated).argmax(axis=1)
+    return rotated * np.sign(rotated[np.arange(2), largest])[:, None]
 
 
 def on_plane(places: NDArray[np.float64]) -> NDArray[np.uint16]:

@@ -129,8 +129,9 @@ def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
             check_content(weights, sha256=description.weights_sha256)
             header = read_header(weights)
             build_backbone = builder(description, header, tokenizer)
-            check_header(header, outline(description, build_backbone), advice=ADVICE)
-            model = grafted(build_backbone, description)
+            first = build_backbone() if has_known_size(description) else None
+            check_header(header, outline(description, build_backbone, first=first), advice=ADVICE)
+            model = grafted(build_backbone, description, first=first)
             fill(model, read_tensors(weights), name="its weights", advice=ADVICE)
             if model.words:
                 model.words.vocabulary()  # checks it
@@ -213,16 +214,29 @@ def encoder_parts(fields: EncoderFields, file: BufferedReader | None) -> dict[st
     }  # fmt: skip
 
 
+def has_known_size(description: Description) -> bool:
+    """Return whether torchvision says how large the network is, so that it may be built before the tensors are checked.
+
+    To run a network without values, as `outline` does with others, imports for a second.
+    """
+    return isinstance(description, ImageDescription) and description.library == "torchvision"
+
+
 def grafted(
-    build_backbone: Callable[[], Backbone | Encoder], description: Description, *, num_trunks: int | None = None
+    build_backbone: Callable[[], Backbone | Encoder],
+    description: Description,
+    *,
+    num_trunks: int | None = None,
+    first: Backbone | Encoder | None = None,
 ) -> Classifier:
-    """Return the untrained classifier, with the described number of trunks or another one."""
+    """Return the untrained classifier, with the described number of trunks or another one; `first` is built already."""
     fields = description.words if isinstance(description, TextDescription) else None
     factors = {target: Factors(**own.model_dump()) for target, own in fields.factors.items()} if fields else {}
     targets = targets_of(description.classes)
     sizes = {target: targets[target].num_outputs for target in factors}
     outputs = {name: target.num_outputs for name, target in targets.items()}
-    trunks = [build_backbone() for _ in range(num_trunks or description.num_trunks)]
+    more = (num_trunks or description.num_trunks) - 1
+    trunks = [first or build_backbone(), *(build_backbone() for _ in range(more))]
     unlike = description.unlike
     return Classifier(
         trunks[0],
@@ -248,13 +262,15 @@ def adapted_heads(description: Description, num_outputs: dict[str, int], trunk: 
     )  # fmt: skip
 
 
-def outline(description: Description, build_backbone: Callable[[], Backbone | Encoder]) -> dict[str, Tensor]:
+def outline(
+    description: Description, build_backbone: Callable[[], Backbone | Encoder], *, first: Backbone | Encoder | None
+) -> dict[str, Tensor]:
     """Return the tensors that the weights must match: their names, shapes and types.
 
-    They have no values, because a description may ask for a network and heads of any size. One trunk is built, because
-    it may ask for any number of them, too: the others have the same tensors.
+    They have no values, because a description may ask for a network and heads of any size. One trunk is built, or
+    `first` taken, because it may ask for any number of them, too: the others have the same tensors.
     """
-    tensors = without_values(lambda: grafted(build_backbone, description, num_trunks=1)).state_dict()
+    tensors = without_values(lambda: grafted(build_backbone, description, num_trunks=1, first=first)).state_dict()
     of_trunk = {name.removeprefix(OF_BACKBONE): own for name, own in tensors.items() if name.startswith(OF_BACKBONE)}
     others = range(1, description.num_trunks)
     return tensors | {f"trunks.{number}.{name}": own for number in others for name, own in of_trunk.items()}

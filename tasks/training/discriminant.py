@@ -6,76 +6,131 @@ identity, Friedman 1989). A share of wrong labels that is the same for all class
 it draws all means towards one point.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
-from operator import add
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from threadpoolctl import threadpool_limits
 
+from tasks.machine.cores import spread
 from tasks.targets.classes import log_probabilities
 from tasks.targets.temperature import fit_temperature
 from tasks.training.heads.rows import Array, Chunk, StandardRows
 
 SHRINKAGE = 0.3  # of the covariance towards the identity; `benchmarks.health` has what it finds
+ROWS_AT_ONCE = 2048  # whose squares are computed at once
 LEAST_COUNT = 0.5  # of a class, that its prior counts where no sample of it is left
 
 
-@dataclass(frozen=True)
+@dataclass
 class Moments:
-    """The sums that a fold adds: samples (num_classes,) and vectors (num_classes, dim) of each class, and squares."""
+    """The sums that samples add: their number (num_classes,) and vectors (num_classes, dim) by class, and squares."""
 
     counts: Array
     sums: Array
-    squares: Array  # (dim, dim)
+    squares: Array  # (dim, dim); of many dimensions it is large, so that sums are made in place
 
-    def __add__(self, other: "Moments") -> "Moments":
-        return Moments(self.counts + other.counts, self.sums + other.sums, self.squares + other.squares)
+    def __iadd__(self, other: "Moments") -> "Moments":
+        for own, more in self._pairs(other):
+            own += more
+        return self
 
-    def __sub__(self, other: "Moments") -> "Moments":
-        return Moments(self.counts - other.counts, self.sums - other.sums, self.squares - other.squares)
+    def __isub__(self, other: "Moments") -> "Moments":
+        for own, less in self._pairs(other):
+            own -= less
+        return self
+
+    @classmethod
+    def zeros(cls, num_classes: int, dim: int) -> Self:
+        return cls(np.zeros(num_classes), np.zeros((num_classes, dim)), np.zeros((dim, dim)))
+
+    def copy(self) -> "Moments":
+        return Moments(self.counts.copy(), self.sums.copy(), self.squares.copy())
+
+    def _pairs(self, other: "Moments") -> Iterator[tuple[Array, Array]]:
+        return zip(vars(self).values(), vars(other).values(), strict=True)
 
 
-def out_of_fold(
-    rows: StandardRows,
-    labels: NDArray[np.int64],
-    folds: NDArray[np.int64],
-    *,
-    num_classes: int,
-    learns: NDArray[np.bool_] | None = None,
-) -> Array:
-    """Return the calibrated log-probabilities (n, num_classes), those of a sample by the samples of other folds.
+class Discriminant:
+    """What the samples of other folds say of each of n samples.
 
     Args:
         labels: (n,) in 0..num_classes-1, or below 0 for a sample that is only judged; n is at least 1.
         folds: (n,) from 0 on.
-        learns: (n,) the samples that are learned from; None is all with a label.
     """
-    is_learned = labels >= 0 if learns is None else learns & (labels >= 0)
-    num_folds = int(folds.max()) + 1
 
-    def moments(fold: int, chunk: Chunk) -> Moments:
-        own = rows.slices[chunk.number]
-        chosen = is_learned[own] & (folds[own] == fold)
-        return _moments(chunk.vectors[chosen], labels[own][chosen], num_classes)
+    def __init__(
+        self, rows: StandardRows, labels: NDArray[np.int64], folds: NDArray[np.int64], *, num_classes: int
+    ) -> None:
+        self.rows, self.labels, self.folds, self.num_classes = rows, labels, folds, num_classes
+        self._known: tuple[NDArray[np.bool_], list[Moments]] | None = None
 
-    with threadpool_limits(1):  # each core works on other chunks, so that no sum depends on the number of cores
-        parts = [reduce(add, rows.map(partial(moments, fold))) for fold in range(num_folds)]
-        whole = reduce(add, parts)
-        layers = [_layer(whole - part) for part in parts]
+    def judged(self, learns: NDArray[np.bool_] | None = None) -> Array:
+        """Return the calibrated log-probabilities (n, num_classes).
 
-        def logits(chunk: Chunk) -> Array:
-            own = folds[rows.slices[chunk.number]]
-            said = np.empty((len(own), num_classes))
-            for fold, (weight, bias) in enumerate(layers):
-                said[own == fold] = chunk.vectors[own == fold] @ weight.T.astype(np.float32) + bias
-            return said
+        Args:
+            learns: (n,) the samples that are learned from; None is all with a label. Only those that were not learned
+                from, or only then, the time before are counted anew.
+        """
+        is_learned = self.labels >= 0 if learns is None else learns & (self.labels >= 0)
+        rows = self.rows
+        with threadpool_limits(1):  # each core works on other chunks, so that no sum depends on the number of cores
+            parts = self._moments(is_learned)
+            layers = [_layer(whole) for whole in _without_one(parts)]
 
-        found = np.concatenate(list(rows.map(logits)))
-    temperature = fit_temperature(found[is_learned], labels[is_learned])
-    return np.asarray(log_probabilities(found / temperature), dtype=np.float64)
+            def logits(chunk: Chunk) -> Array:
+                own = self.folds[rows.slices[chunk.number]]
+                said = np.empty((len(own), self.num_classes))
+                for fold, (weight, bias) in enumerate(layers):
+                    said[own == fold] = chunk.vectors[own == fold] @ weight.T.astype(np.float32) + bias
+                return said
+
+            found = np.concatenate(list(rows.map(logits)))
+        temperature = fit_temperature(found[is_learned], self.labels[is_learned])
+        return np.asarray(log_probabilities(found / temperature), dtype=np.float64)
+
+    def _moments(self, is_learned: NDArray[np.bool_]) -> list[Moments]:
+        """Return the moments of the samples of each fold that are learned from."""
+        of_folds = [self.folds == fold for fold in range(int(self.folds.max()) + 1)]
+        if self._known is None:
+            parts = list(spread([is_learned & own for own in of_folds], self._counted))
+        else:
+            before, parts = self._known
+            for part, own in zip(parts, of_folds, strict=True):
+                if (more := is_learned & ~before & own).any():
+                    part += self._counted(more)
+                if (less := before & ~is_learned & own).any():
+                    part -= self._counted(less)
+        self._known = is_learned, parts
+        return parts
+
+    def _counted(self, chosen: NDArray[np.bool_]) -> Moments:
+        """Return the moments of the chosen samples (n,)."""
+        total = Moments.zeros(self.num_classes, self.rows.dim)
+        vectors: list[NDArray[np.float32]] = []
+        labels: list[NDArray[np.int64]] = []
+        for number, own in enumerate(self.rows.slices):
+            vectors.append(self.rows.chunk(number).vectors[chosen[own]])
+            labels.append(self.labels[own][chosen[own]])
+            # squares of many dimensions cost more to add up than to compute
+            if sum(map(len, labels)) >= ROWS_AT_ONCE or number == len(self.rows.slices) - 1:
+                total += _moments(np.concatenate(vectors), np.concatenate(labels), self.num_classes)
+                vectors, labels = [], []
+        return total
+
+
+def _without_one(parts: Sequence[Moments]) -> Iterator[Moments]:
+    """Yield the sum of all parts but the first, then but the second, and so on."""
+    whole = parts[0].copy()
+    for part in parts[1:]:
+        whole += part
+    for part in parts:
+        others = whole.copy()
+        others -= part
+        yield others
 
 
 def _moments(vectors: NDArray[np.float32], labels: NDArray[np.int64], num_classes: int) -> Moments:
@@ -89,11 +144,15 @@ def _moments(vectors: NDArray[np.float32], labels: NDArray[np.int64], num_classe
 
 
 def _layer(moments: Moments) -> tuple[Array, Array]:
-    """Return weight (num_classes, dim) and bias (num_classes,) of the discriminant."""
+    """Return weight (num_classes, dim) and bias (num_classes,) of the discriminant; the squares are used up."""
     num, dim = moments.counts.sum(), moments.sums.shape[1]
     means = moments.sums / np.maximum(moments.counts, 1)[:, None]
-    within = (moments.squares - means.T @ moments.sums) / max(num, 1)
-    shrunk = (1 - SHRINKAGE) * within + SHRINKAGE * max(np.trace(within) / dim, 1e-6) * np.eye(dim)
-    weight = cho_solve(cho_factor(shrunk), means.T).T
+    shrunk = moments.squares
+    shrunk -= means.T @ moments.sums
+    shrunk /= max(num, 1)  # the covariance within classes
+    trace = np.trace(shrunk)
+    shrunk *= 1 - SHRINKAGE
+    shrunk.flat[:: dim + 1] += SHRINKAGE * max(trace / dim, 1e-6)
+    weight = cho_solve(cho_factor(shrunk, overwrite_a=True, check_finite=False), means.T).T
     prior = np.log(np.maximum(moments.counts, LEAST_COUNT) / max(num, 1))
     return weight, prior - (means * weight).sum(axis=1) / 2

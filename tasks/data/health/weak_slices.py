@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.vq import kmeans2
-from scipy.stats import binom
 
 SAMPLES_PER_SLICE = 100
 MOST_SLICES = 30
@@ -41,6 +39,9 @@ def weak_slices(components: Array, is_wrong: NDArray[np.bool_], *, significance:
     num = min(len(components) // SAMPLES_PER_SLICE, MOST_SLICES)
     if num < 2 or not is_wrong.any():
         return []
+    from scipy.cluster.vq import kmeans2  # the page, which shows what was found, does not wait for these
+    from scipy.stats import binom
+
     generator = np.random.default_rng(seed)
     fitted = components[np.sort(generator.permutation(len(components))[:MOST_FITTED])]
     with warnings.catch_warnings():

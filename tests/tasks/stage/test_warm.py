@@ -25,8 +25,12 @@ if __name__ == "__main__":
     print(json.dumps(facts), flush=True)
     if "stay" in sys.argv:
         time.sleep(300)
+    if "late" in sys.argv:
+        import atexit, threading
+        atexit.register(lambda: print("registered", file=sys.stderr))
+        threading.Thread(target=lambda: (time.sleep(0.1), print("in a thread", file=sys.stderr))).start()
     print("an error", file=sys.stderr)
-    sys.exit(3)
+    sys.exit("no number" if "words" in sys.argv else 3)
 """
 ASK = """
 import json, os, subprocess, sys
@@ -107,6 +111,12 @@ def test_forked_verb_does_what_it_does_by_itself(ask, project):
     assert (facts["folder"], facts["stage"]) == (str(project), "tell")
     assert facts["address"] is None  # what the verb starts runs by itself
     assert (facts["error"], facts["status"]) == ("an error\n", 3)
+
+
+def test_forked_verb_does_at_its_end_what_python_does(ask):
+    facts = ask("late", "words")
+    assert is_forked(facts)
+    assert (facts["error"], facts["status"]) == ("an error\nno number\nin a thread\nregistered\n", 1)
 
 
 def test_verb_runs_by_itself_in_another_environment(ask):

@@ -48,6 +48,12 @@ def blocks_of(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
+def streamed_blocks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yield the items in blocks as they come."""
+    remaining = iter(items)
+    return iter(lambda: list(islice(remaining, size)), [])
+
+
 def on_each(
     items: Iterable[Item], function: Callable[..., Result], *, scale: ScaleOptions, **given: Any
 ) -> Iterator[Result]:

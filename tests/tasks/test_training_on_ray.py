@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -21,7 +22,7 @@ from benchmarks.kit.cluster_project import ENVIRONMENT
 from benchmarks.kit.ray_cluster import ADDRESS, two_hosts
 from tasks.stage.params import load_params
 from tests.kit.chain import ROOT, Chain
-from tests.kit.programs import SECONDS
+from tests.kit.programs import SECONDS, run
 
 NUM, NUM_DARK = 360, 90
 LOOPS = {0, 6, 8, 9}
@@ -189,3 +190,35 @@ def test_more_workers_than_cores_are_refused(cluster, chain, place):
         finetune(chain, on_ray(place, finetune={"num_workers": 3}), place, "three"), cwd=ROOT, env=ENVIRONMENT
     )
     assert "error: the Ray cluster has 2 cores, expected at least 3: start nodes with" in done.stderr
+
+
+def predict(chain, place, name, *more):
+    return [
+        sys.executable, "-m", "tasks.predict", chain.data / "candidate", chain.data / "raw/first",
+        f"file://{chain.data}/raw/first/007.png", "-o", place / f"{name}.csv", "--minibatch-size", "4", *more,
+    ]  # fmt: skip
+
+
+def test_answers_have_the_bytes_of_one_machine(cluster, chain, place):
+    """The samples tell the domain, some are no samples, and one lies at an address."""
+    log = do(cluster, predict(chain, place, "there", "--engine", "ray", "--address", ADDRESS))
+    run(*predict(chain, place, "here"), cwd=ROOT, env=ENVIRONMENT)
+    assert (place / "there.csv").read_bytes() == (place / "here.csv").read_bytes()
+    assert "predicted 361 of 362" in log
+
+
+def test_a_node_with_another_processor_is_refused(cluster, chain, place):
+    cluster.kill(1)
+    cluster.start(1, environment={"ATEN_CPU_CAPABILITY": "avx2"})
+    try:
+        done = cluster.run(
+            finetune(chain, on_ray(place, finetune={"num_workers": 2}), place, "other"), cwd=ROOT, env=ENVIRONMENT
+        )
+    finally:
+        cluster.kill(1)
+    assert done.returncode == 1
+    assert re.search(
+        r"error: on the node 10\.77\.0\.2 of the Ray cluster: its variable ATEN_CPU_CAPABILITY is avx2, expected not",
+        done.stderr,
+    )
+    assert not (place / "other").exists()

@@ -29,7 +29,7 @@ LOOPS = {0, 6, 8, 9}
 # what differs from params.yaml, where a value is the first of its name in its section
 CHANGES = {
     "validate": {"min_samples_per_class": 5, "targets": "[label, loop]"},
-    "finetune": {"epochs": 3, "num_views": 1, "trunks": "shared", "unfreeze": 1},
+    "finetune": {"epochs": 12, "num_views": 1, "trunks": "shared", "unfreeze": 1},
     "adapt": {"targets": "[dark, dim]", "min_unlabelled": 20},
 }
 
@@ -145,16 +145,17 @@ def test_one_worker_fine_tunes_to_the_bytes_of_one_machine(cluster, chain, place
     log = do(cluster, finetune(chain, on_ray(place), place, "one"))
     assert_same(place / "one", chain.data / "trained")
     assert_same(place / "one-curves", chain.data / "training")
-    assert "epoch 3/3" in log
-    assert "fine-tuned for 3 epochs" in log
+    assert "epoch 12/12" in log
+    assert "fine-tuned for 12 epochs" in log
 
 
 def test_two_workers_share_minibatches_and_resume_after_one_is_killed(cluster, chain, place):
-    params = on_ray(place, finetune=CHANGES["finetune"] | {"num_workers": 2, "epochs": 12})
+    params = on_ray(place, finetune={"num_workers": 2})
     do(cluster, finetune(chain, params, place, "two"))
-    epochs = pd.read_csv(place / "two-curves/curves.csv")
-    local = pd.read_csv(chain.data / "training/curves.csv")
-    assert epochs["val_loss"][0] == pytest.approx(local["val_loss"][0], abs=1e-6)  # the head alone, scored in two parts
+    two, one = (pd.read_csv(folder / "curves.csv") for folder in (place / "two-curves", chain.data / "training"))
+    # without mixup and dropout only the order of sums differs
+    assert two["train_loss"].to_numpy() == pytest.approx(one["train_loss"].to_numpy(), rel=0.01, nan_ok=True)
+    assert two["val_loss"].to_numpy() == pytest.approx(one["val_loss"].to_numpy(), rel=0.01)
     process = subprocess.Popen(
         cluster.on(0, finetune(chain, params, place, "killed")), cwd=ROOT, env=ENVIRONMENT, text=True,
         stderr=subprocess.PIPE,

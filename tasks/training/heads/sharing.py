@@ -194,9 +194,9 @@ class _Trial:
     def learn_folds(self, each: Each) -> None:
         """Learn the folds of all targets, where any can be compared: each may give to it."""
         if any(map(self.can_compare, self.labelled)):
-            pairs = [{"name": name, "fold": fold} for name in self.labelled for fold in range(NUM_FOLDS)]
-            for pair, result in zip(pairs, each(pairs, learn_fold, trial=self), strict=True):
-                self._alone[str(pair["name"]), int(pair["fold"])] = result
+            keys = [(name, fold) for name in self.labelled for fold in range(NUM_FOLDS)]
+            pairs = [{"name": name, "fold": fold} for name, fold in keys]
+            self._alone |= zip(keys, each(pairs, learn_fold, trial=self), strict=True)
 
     def can_compare(self, name: str) -> bool:
         return LEAST_LABELS <= len(self.labelled[name].rows) <= MOST_LABELS

@@ -43,13 +43,8 @@ PACKAGES = (
 VARIABLES = ("ATEN_CPU_CAPABILITY", "NPY_DISABLE_CPU_FEATURES", "ONEDNN_MAX_CPU_ISA", "OPENBLAS_CORETYPE")
 
 
-def blocks_of(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
-    """Return the items in blocks of `size`; the last may have fewer."""
-    return [items[start : start + size] for start in range(0, len(items), size)]
-
-
-def streamed_blocks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Yield the items in blocks as they come."""
+def blocks_of(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yield the items in blocks of `size` as they come; the last may have fewer."""
     remaining = iter(items)
     return iter(lambda: list(islice(remaining, size)), [])
 

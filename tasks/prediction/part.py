@@ -11,7 +11,7 @@ from typing import Any
 
 from tasks.data.samples.remote import RemoteFile
 from tasks.embedding.part import check_recipe
-from tasks.machine.cluster import spread_to_cluster, streamed_blocks
+from tasks.machine.cluster import blocks_of, spread_to_cluster
 from tasks.machine.cores import one_thread_each
 from tasks.models.bundle import load_bundle
 from tasks.models.domains import AUTO, NONE
@@ -86,7 +86,7 @@ def answers_of_cluster(
         columns=None if reading.columns is None else tuple(reading.columns), encoding=reading.encoding, domain=domain,
         recipe=json.dumps(recipe_of(answerer)),
     )  # fmt: skip
-    blocks = streamed_blocks(map(as_row, inputs), MINIBATCHES_AT_ONCE * answerer.plan.minibatch_size)
+    blocks = blocks_of(map(as_row, inputs), MINIBATCHES_AT_ONCE * answerer.plan.minibatch_size)
     num_gpus = int(answerer.plan.device == "cuda")
     for answers in spread_to_cluster(blocks, part, address=address, num_gpus=num_gpus):
         yield from answers

@@ -4,6 +4,8 @@
   remote on the same disk, `checkout` into an empty place and `status`, in turn, medians of the rounds.
 - `rows`: 10,000,000 made-up rows in ten batches through validate (expectations, splits) and through the firewall and
   the fit of train_head, on vectors of 16 numbers: the peak of resident memory of either process.
+- `writers`: 1,000 workers that add to one embedding store at once, simulated: four processes hold the files of all of
+  them open, and add for one and another in turn. What a reader then finds, and how long it looks, beside ten workers.
 - `ray`: made-up pictures embedded on a Ray cluster of two hosts with a network of their own, a worker of one core each.
   Speeds are of the pictures that a larger batch has more than a smaller one, so that no start-up counts: here on one
   core, on one worker that shares that core with the driver and all of Ray, and on both. Then workers and nodes are
@@ -13,6 +15,7 @@
 """
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -24,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +40,7 @@ from benchmarks.kit.ray_cluster import Cluster, two_hosts
 from benchmarks.pipeline import ROOT, dvc, timed
 from benchmarks.validate import write_scanned
 from tasks.data.health.leaks import COLUMNS, LEAKS
+from tasks.data.store.store import Store
 from tasks.data.vectors.embeddings import write_embeddings
 from tasks.machine.extras import require
 
@@ -44,6 +49,8 @@ ROWS, NUM_CLASSES, DIM = 10_000_000, 10, 16
 ROUNDS = 3
 PICTURES, MORE_PICTURES, PICTURE_SIDE = 400, 2000, 128  # px
 KILLS = 20
+WRITERS, PROCESSES, ADDED, VALUE_BYTES = (10, 1000), 4, 100_000, 1376  # vectors of 512 numbers, and hashes
+ADDED_AT_ONCE = 20
 STEPS = ("add", "push", "checkout", "status")
 Part = Callable[[Path, argparse.Namespace], tuple[Any, list[Claim]]]
 
@@ -191,6 +198,45 @@ def child(script: str, place: Path) -> dict[str, float]:
     return measured
 
 
+def writers(place: Path, arguments: argparse.Namespace) -> tuple[Any, list[Claim]]:
+    """Return how long many writers take, and a reader after them; the claim is about values that the reader lacks."""
+    num_values = ADDED // 10 if arguments.quick else ADDED
+    raw: dict[str, Any] = {"values": num_values, "seconds": {}, "read_seconds": {}, "missing": {}}
+    for num_writers in WRITERS:
+        store, name = Store(place / str(num_writers), recipe={}, value_bytes=VALUE_BYTES), str(num_writers)
+        play = partial(play_writers, store.path, num_values=num_values, num_writers=num_writers)
+        start = time.perf_counter()
+        with ProcessPoolExecutor(PROCESSES) as processes:
+            list(processes.map(play, range(PROCESSES)))
+        raw["seconds"][name] = time.perf_counter() - start
+        keys = list(map(key_of, range(num_values)))
+        start = time.perf_counter()
+        raw["missing"][name] = len(store.missing(keys))
+        wrong = sum(int((part[:, 0] != part[:, -1]).sum()) for part in store.read(keys))
+        raw["read_seconds"][name] = time.perf_counter() - start
+        assert not wrong
+        raw["segments"] = len(list(store.folder.glob("*.keys")))
+    return raw, [
+        Claim(name="scale.missing_of_1000_writers", value=raw["missing"]["1000"], target=0, at_least=False)
+    ]  # fmt: skip
+
+
+def play_writers(path: Path, process: int, *, num_values: int, num_writers: int) -> None:
+    """Add a part of the values, for some of the writers in turn."""
+    store = Store(path, recipe={}, value_bytes=VALUE_BYTES)
+    own = [store.segment() for _ in range(process, num_writers, PROCESSES)]
+    numbers = np.arange(process, num_values, PROCESSES)
+    for turn, some in enumerate(np.array_split(numbers, -(-len(numbers) // ADDED_AT_ONCE))):
+        values = np.repeat((some % 256).astype(np.uint8)[:, None], VALUE_BYTES, axis=1)
+        own[turn % len(own)].add(list(map(key_of, some.tolist())), values)
+    for writer in own:
+        writer.close()
+
+
+def key_of(number: int) -> str:
+    return hashlib.sha256(str(number).encode()).hexdigest()
+
+
 def ray(place: Path, arguments: argparse.Namespace) -> tuple[Any, list[Claim]]:
     """Return the speeds of a Ray cluster against this machine, whether its bytes are the same, and what it survives."""
     few, many = (PICTURES // 4, PICTURES) if arguments.quick else (PICTURES, MORE_PICTURES)
@@ -273,7 +319,7 @@ def kills(cluster: Cluster, project: ClusterProject, *, expected: list[bytes], a
     return runs
 
 
-PARTS: dict[str, Part] = {"packed": packed, "rows": rows, "ray": ray}
+PARTS: dict[str, Part] = {"packed": packed, "rows": rows, "writers": writers, "ray": ray}
 
 
 if __name__ == "__main__":

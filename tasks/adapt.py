@@ -7,13 +7,15 @@ import csv
 import logging
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from tasks.machine.cluster import LOCAL, on_each
 from tasks.machine.files import whole_folder, write_json
 from tasks.machine.names import in_a_cell
+from tasks.machine.options import ScaleOptions
 from tasks.machine.progress import progress
 from tasks.stage.main import main
 from tasks.stage.modality import Modality, room
@@ -52,6 +54,7 @@ def run(
     adapt: AdaptOptions,
     modality: Modality,
     seed: int,
+    scale: ScaleOptions = LOCAL,
 ) -> None:
     """Adapt the heads of classes to the target domains, by samples that are not held out.
 
@@ -67,41 +70,85 @@ def run(
         write_facts(facts, {})
         copy_model(trained, out)
         return
-    from tasks.data.health.leaks import leaves_training
-    from tasks.data.manifest.batches import read_batches
-    from tasks.data.manifest.manifest import read_manifest
-    from tasks.data.vectors.embeddings import read_embeddings
-    from tasks.models.bundle import load_bundle
-    from tasks.prediction.answers import Answerer
-    from tasks.prediction.trunk_vectors import TrunkVectors
-    from tasks.training.alignment.adapted_domain import adapt_domain
-
-    manifest = read_manifest(manifests, read_batches(batches))
-    kept = read_embeddings(embeddings, read_batches(batches), num_samples=len(manifest))
-    is_used = (manifest["split"] != "heldout").to_numpy() & ~leaves_training(manifest, audit)
-    rows = manifest[is_used].reset_index(drop=True)
-    model, _ = load_bundle(trained)
-    sides = sides_of(rows, model, adapt) if adapt.targets else None
-    decode, copy_hash = room(modality, "decode"), room(modality, "copy_hash")
-    vectors = TrunkVectors(
-        answerer=Answerer(model), embeddings=kept, rows=rows, numbers=is_used.nonzero()[0], raw=raw, store=store,
-        read=decode.read, decode=decode.decode_sample, hash_of=copy_hash.copy_hashes,
-        hashes_shape=copy_hash.HASHES_SHAPE, show=partial(progress, what="adapt", unit="minibatches"),
-    )  # fmt: skip
-    look = partial(vectors.of_trunk, 0)
+    places = {
+        "manifests": manifests, "audit": audit, "batches": batches, "raw": raw, "embeddings": embeddings,
+        "store": store, "trained": trained,
+    }  # fmt: skip
+    project = Project.open(**places, adapt=adapt, modality=modality)
+    sides, look = project.sides, partial(project.vectors.of_trunk, 0)
+    if sides and adapt.statistics == "own" and not has_normalisation(project.model):
+        architecture = project.model.backbone.architecture
+        logger.info("adapt.statistics is own, but %s has no batch normalisation", architecture)
     domains: dict[str, AdaptedDomain] = {}
-    if sides:
-        spaces = spaces_of(model, vectors)
-        normalise = partial(normalised, model, vectors, sides) if can_normalise(model, adapt) else None
-        domains = {
-            name: adapt_domain(name, sides, spaces, adapt, seed=seed, normalise=normalise) for name in sides.targets
-        }
+    if sides and (scale.engine == "local" or len(sides.targets) == 1):
+        domains = {name: project.adapt_to(name, adapt, seed=seed) for name in sides.targets}
+    elif sides:
+        look(sides.sources)  # so that the store has the vectors that all domains need
+        each = on_each(sides.targets, adapt_apart, scale=scale, **places, adapt=adapt, modality=modality, seed=seed)
+        domains = dict(zip(sides.targets, each, strict=True))
     write_facts(facts, domains)
-    unlike = None if adapt.unlike is None else fit_unlike(rows, look, level=adapt.unlike, seed=seed)
+    unlike = None if adapt.unlike is None else fit_unlike(project.rows, look, level=adapt.unlike, seed=seed)
     if unlike or any(domain.layers for domain in domains.values()):
         save_adapted(out, trained, domains, adapt, sides=sides, look=look, unlike=unlike)
     else:
         copy_model(trained, out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """The samples that a project adapts with, (n) rows of the manifest, and the trained model's vectors of them.
+
+    `sides` are None where there is no domain to adapt to.
+    """
+
+    rows: "pd.DataFrame"
+    model: "Classifier"
+    sides: "Sides | None"
+    vectors: "TrunkVectors"
+
+    @classmethod
+    def open(
+        cls, *, manifests: Path, audit: Path, batches: Path, raw: Path, embeddings: Path, store: Path, trained: Path,
+        adapt: AdaptOptions, modality: Modality,
+    ) -> "Project":  # fmt: skip
+        """Read what `run` is given."""
+        from tasks.data.health.leaks import leaves_training
+        from tasks.data.manifest.batches import read_batches
+        from tasks.data.manifest.manifest import read_manifest
+        from tasks.data.vectors.embeddings import read_embeddings
+        from tasks.models.bundle import load_bundle
+        from tasks.prediction.answers import Answerer
+        from tasks.prediction.trunk_vectors import TrunkVectors
+
+        manifest = read_manifest(manifests, read_batches(batches))
+        kept = read_embeddings(embeddings, read_batches(batches), num_samples=len(manifest))
+        is_used = (manifest["split"] != "heldout").to_numpy() & ~leaves_training(manifest, audit)
+        rows = manifest[is_used].reset_index(drop=True)
+        model, _ = load_bundle(trained)
+        decode, copy_hash = room(modality, "decode"), room(modality, "copy_hash")
+        vectors = TrunkVectors(
+            answerer=Answerer(model), embeddings=kept, rows=rows, numbers=is_used.nonzero()[0], raw=raw, store=store,
+            read=decode.read, decode=decode.decode_sample, hash_of=copy_hash.copy_hashes,
+            hashes_shape=copy_hash.HASHES_SHAPE, show=partial(progress, what="adapt", unit="minibatches"),
+        )  # fmt: skip
+        sides = sides_of(rows, model, adapt) if adapt.targets else None
+        return cls(rows=rows, model=model, sides=sides, vectors=vectors)
+
+    def adapt_to(self, name: str, adapt: AdaptOptions, *, seed: int) -> "AdaptedDomain":
+        """Adapt the heads to one of the domains."""
+        from tasks.training.alignment.adapted_domain import adapt_domain
+
+        assert self.sides
+        normalise = None
+        if adapt.statistics == "own" and has_normalisation(self.model):
+            normalise = partial(normalised, self.model, self.vectors, self.sides)
+        spaces = spaces_of(self.model, self.vectors)
+        return adapt_domain(name, self.sides, spaces, adapt, seed=seed, normalise=normalise)
+
+
+def adapt_apart(name: str, *, adapt: AdaptOptions, seed: int, **places: Any) -> "AdaptedDomain":
+    """Adapt the heads to a domain, in a process that shares the project's folder. `places` are those of `open`."""
+    return Project.open(adapt=adapt, **places).adapt_to(name, adapt, seed=seed)
 
 
 def sides_of(rows: "pd.DataFrame", model: "Classifier", adapt: AdaptOptions) -> "Sides | None":
@@ -149,14 +196,10 @@ def spaces_of(model: "Classifier", vectors: "TrunkVectors") -> "dict[str, Target
     }  # fmt: skip
 
 
-def can_normalise(model: "Classifier", adapt: AdaptOptions) -> bool:
-    """Return whether domains get statistics of their own; a line in the log says where no layer has any."""
+def has_normalisation(model: "Classifier") -> bool:
+    """Return whether a layer of the backbone has statistics, which a domain may have its own of."""
     from tasks.models.normalisation import num_channels
 
-    if adapt.statistics == "shared":
-        return False
-    if not num_channels(model.backbone):
-        logger.info("adapt.statistics is own, but %s has no batch normalisation", model.backbone.architecture)
     return num_channels(model.backbone) > 0
 
 

@@ -78,7 +78,8 @@ def run(
     bits, probes = read_hashes(hashes, names, num_samples=len(manifest))
     is_heldout = (manifest["split"] == "heldout").to_numpy()
     is_used = manifest["split"].isin(TRAINING).to_numpy()  # the pool is on neither side
-    used, judge = (Side(vectors=vectors[np.flatnonzero(side)], hashes=bits[side]) for side in (is_used, is_heldout))
+    used = Side(vectors=vectors.part(np.flatnonzero(is_used)), hashes=bits[is_used])  # too many to hold at once
+    judge = Side(vectors=vectors[np.flatnonzero(is_heldout)], hashes=bits[is_heldout])
     distance = room(modality, "copy_hash").DISTANCE
     limits = set_limits(probes, used.hashes, judge.hashes, distance=distance, options=audit)
     twins = find_twins(used, judge, distance=distance, min_cosine=limits.min_cosine, max_distance=limits.max_distance)

@@ -113,7 +113,7 @@ def embed_on_cluster(part: EmbedPart, rows: pd.DataFrame, *, view: StoredView, a
     missing: list[dict[str, str]] = [
         dict(zip(COLUMNS, cells, strict=True)) for cells in rows.iloc[view.missing()][COLUMNS].to_numpy().tolist()
     ]
-    blocks = blocks_of(missing, MINIBATCHES_AT_ONCE * plan.minibatch_size)
+    blocks = list(blocks_of(missing, MINIBATCHES_AT_ONCE * plan.minibatch_size))
     counts = spread_to_cluster(blocks, part, address=address, num_gpus=int(plan.device == "cuda"))
     new = sum(progress(counts, total=len(blocks), what=f"embed {name}", unit="parts"))
     if lacks := len(view.missing()):

@@ -24,7 +24,11 @@ from tasks.data.manifest.tables import write_plotted
 from tasks.data.samples.samples import Samples
 from tasks.embedding.embedder import plan
 from tasks.machine import sources
+from tasks.machine.cluster import LOCAL
 from tasks.machine.files import read_json, whole_folder, write_json
+from tasks.machine.options import ScaleOptions
+from tasks.machine.peers import ALONE, Peers
+from tasks.machine.training_group import train_together
 from tasks.models.bundle import check_baseline, load_bundle, save_bundle, versions
 from tasks.models.classifier import Classifier
 from tasks.models.words import Words
@@ -47,6 +51,7 @@ logger = logging.getLogger("graftline")
 FEW = "train has so few labels that fine-tuning learns from pairs of texts"
 OF_ALIGNMENT = ("align", "align_to", "align_weight")  # params that change nothing where nothing is aligned
 OF_PAIRS = ("pairs",)  # params that change nothing where train has many labels, or no texts
+OF_PEERS = ("num_workers",)  # params that change nothing where one process trains
 OF_SEVERAL = ("balance", "significance", "trunks")  # params that change nothing where there is one target
 
 
@@ -70,8 +75,48 @@ def run(
     modality: Modality,
     scan: ScanParams,
     seed: int,
+    scale: ScaleOptions = LOCAL,
 ) -> None:
     """Train the last blocks of the backbone and the heads, starting from trained heads (LP-FT, Kumar et al. 2022)."""
+    given = {name: value for name, value in locals().items() if name != "scale"}
+    if scale.engine == "ray":
+        num_gpus = int(plan(finetune, modality=modality).device == "cuda")
+        train_together(
+            train, num_workers=finetune.num_workers, address=scale.address, num_gpus=num_gpus, shared=scratch / "ray",
+            **given,
+        )  # fmt: skip
+    elif finetune.num_workers > 1:
+        raise ValueError(
+            f"finetune.num_workers is {finetune.num_workers}, which needs a Ray cluster: set scale.engine to ray, or "
+            "num_workers to 1"
+        )
+    else:
+        train(**given)
+
+
+def train(
+    *,
+    manifests: Path,
+    classes: Path,
+    split: Path,
+    audit: Path,
+    batches: Path,
+    raw: Path,
+    backbone: Path,
+    head: Path,
+    start_record: Path,
+    start: Path,
+    scratch: Path,
+    out: Path,
+    curves: Path,
+    finetune: FinetuneOptions,
+    train_head: HeadOptions,
+    modality: Modality,
+    scan: ScanParams,
+    seed: int,
+    peers: Peers = ALONE,
+) -> None:
+    """Do what `run` does, in a process of its own or in each of the peers. The first of these writes the results."""
     began = time.monotonic()
     names_of_batches = read_batches(batches)
     manifest = read_manifest(manifests, names_of_batches)
@@ -84,11 +129,17 @@ def run(
     is_one = len(model.targets) == 1
     labels = label_tensor(manifest[manifest["split"] == "train"], model.targets)
     has_pairs = modality == "text" and learns_from_pairs(model.targets, labels, finetune, train_head)
+    if peers.num > 1 and (has_pairs or aligned):
+        logger.info("%s compares whole minibatches: one worker trains alone", "finetune.align" if aligned else FEW)
+        if not peers.is_first:
+            return
+        peers = ALONE
     unused = {
         *(OF_SEVERAL if is_one else ()),
         *(OF_ALIGNMENT if finetune.align == "never" else ()),
         *(OF_START if finetune.start == "backbone" else ()),
         *(() if has_pairs else OF_PAIRS),
+        *(() if peers.num > 1 else OF_PEERS),
     }
     facts = {
         "backbone": lineage["fingerprint"],
@@ -140,7 +191,7 @@ def run(
         facts["median_tokens"] = round(statistics.median(map(sum, lengths)))  # of a text, for its latency
     source = open_source(
         samples, model, data, views=views, scratch=scratch, backbone=lineage["fingerprint"], options=finetune,
-        lengths=lengths,
+        lengths=lengths, peers=peers,
     )  # fmt: skip
     recipe = facts | on_this_machine(manifest, finetune, modality, model.backbone.packages)
     if aligned:
@@ -152,8 +203,10 @@ def run(
     outcome = fine_tune_trunks(
         model, source, data, options=finetune, seed=seed, keeper_of=checkpoint,
         build_backbone=lambda: load_bundle(backbone)[0].backbone, in_use=goes_on.model if goes_on else None,
-        refit=train_head if has_pairs else None,
+        refit=train_head if has_pairs else None, peers=peers,
     )  # fmt: skip
+    if not peers.is_first:
+        return
     description = facts | {"stage": "finetuned" if any(outcome.chosen.values()) else "head", "epoch": outcome.epoch}
     if is_one:
         description["share"] = outcome.shares()[next(iter(model.targets))]

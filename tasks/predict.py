@@ -8,15 +8,19 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.machine.cluster import LOCAL
 from tasks.machine.names import on_one_line
+from tasks.machine.options import ScaleOptions
 from tasks.stage.option_types import count
 
 if TYPE_CHECKING:  # each function imports what it needs: --help needs no torch
     from tasks.prediction.answers import Answerer
+    from tasks.prediction.inputs import Input
     from tasks.prediction.reading import Reading
     from tasks.prediction.stream import Answers
     from tasks.targets.target import Target
@@ -30,7 +34,7 @@ UNLIKE_IN_WORDS = "unlike anything the model was trained on"
 
 def predict(
     bundle: Path,
-    inputs: Sequence[Path],
+    inputs: Sequence[Path | str],
     *,
     out: Path | None,
     top_k: int = 5,
@@ -40,6 +44,7 @@ def predict(
     encoding: str | None = None,
     domain: str = "auto",
     has_embeddings: bool = False,
+    scale: ScaleOptions = LOCAL,
     **choices: Any,
 ) -> Counter[str]:
     """Classify the samples of the inputs. Return how many have no label for a reason, and how many have one ("").
@@ -48,17 +53,21 @@ def predict(
     `limits` are fields of `tasks.prediction.reading.Limits`; `text_columns` and `encoding` are those of tables of
     texts, see `Reading`. `domain` is whose heads answer, see `Predictor`. `choices` are fields of
     `tasks.embedding.options.PlanOptions`. Earlier predictions are inputs only if they are named. `has_embeddings` adds
-    the vector of each sample, which `graftline watch` compares.
+    the vector of each sample, which `graftline watch` compares. An input that is a str is an address.
 
     Raises:
         ValueError: the bundle is not whole, has no targets or does not know the domain, it reads images and is given
-            columns or an encoding, or `out` would replace a file that holds no predictions.
+            columns or an encoding, or `out` would replace a file that holds no predictions; or as for
+        `tasks.machine.cluster.spread_to_cluster`.
+        OSError: an address does not answer, has nothing, or may not be read.
     """
     from tasks.models.bundle import load_bundle
     from tasks.prediction.answers import Answerer
     from tasks.prediction.domains import check_domain
     from tasks.prediction.inputs import STDIN
+    from tasks.prediction.part import answers_of_cluster
     from tasks.prediction.reading import Limits, Reading
+    from tasks.prediction.stream import answer_stream
 
     if STDIN in inputs and sys.stdin is None:
         raise ValueError("standard input is closed: pipe texts into it, one a line, or name files")
@@ -78,16 +87,24 @@ def predict(
     reading = Reading(
         answerer.transform, lineage, limits=Limits(**limits or {}), columns=text_columns, encoding=encoding
     )  # fmt: skip
+    if scale.engine == "local":
+        answer = partial(answer_stream, answerer=answerer, reading=reading, domain=domain)
+    else:
+        answer = partial(
+            answers_of_cluster, answerer=answerer, reading=reading, bundle=bundle, choices=choices, domain=domain,
+            address=scale.address,
+        )  # fmt: skip
     return predict_with(
-        answerer, reading, inputs, out=out, top_k=top_k, root=root, domain=domain, has_embeddings=has_embeddings
+        answerer, reading, inputs, out=out, top_k=top_k, root=root, answer=answer, has_embeddings=has_embeddings
     )
 
 
 def predict_with(
-    answerer: "Answerer", reading: "Reading", inputs: Sequence[Path], *, out: Path | None, top_k: int,
-    root: Path | None = None, domain: str = "auto", has_embeddings: bool = False,
+    answerer: "Answerer", reading: "Reading", inputs: Sequence[Path | str], *, out: Path | None, top_k: int,
+    answer: "Callable[[Iterator[Input]], Iterator[Answers]] | None" = None, root: Path | None = None,
+    has_embeddings: bool = False,
 ) -> Counter[str]:  # fmt: skip
-    """Do what `predict` does, with a model that is loaded."""
+    """Do what `predict` does, with a model that is loaded. `answer` is `answer_stream` with what it needs, or alike."""
     from tasks.machine.files import beside_of
     from tasks.machine.progress import progress
     from tasks.prediction.prediction_table import holds_predictions
@@ -99,7 +116,7 @@ def predict_with(
         return holds_predictions(path)
 
     listed = reading.find(inputs, root=root, left_out=is_ours)
-    answers = answer_stream(listed, answerer, reading=reading, domain=domain)
+    answers = answer(listed) if answer else answer_stream(listed, answerer, reading=reading)
     shown = progress(answers, total=None, what="predict", unit="minibatches")
     if out is None:
         return print_predictions(answers, answerer.targets)
@@ -122,13 +139,13 @@ def check_ending(out: Path) -> None:
         raise ValueError(f"{out} ends in {out.suffix or 'nothing'}, expected {', '.join(ENDINGS)}: name such a file")
 
 
-def check_replaced(out: Path, inputs: Sequence[Path]) -> None:
+def check_replaced(out: Path, inputs: Sequence[Path | str]) -> None:
     """Raise ValueError where `out` is an input, or a file other than earlier predictions."""
     from tasks.prediction.prediction_table import holds_predictions
 
     if not out.exists():
         return
-    if any(path.exists() and path.samefile(out) for path in inputs):
+    if any(isinstance(path, Path) and path.exists() and path.samefile(out) for path in inputs):
         raise ValueError(f"{out} is an input, which the predictions would replace: name another file")
     if out.stat().st_size and not holds_predictions(out):
         raise ValueError(f"{out} is there and holds no predictions: remove it, or name another file")
@@ -187,7 +204,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         counts = predict(
             options.bundle, options.inputs, out=options.out, top_k=options.top_k, root=options.root, limits=limits,
             text_columns=options.text_columns, encoding=options.encoding, domain=options.domain,
-            has_embeddings=options.embeddings, **choices,
+            has_embeddings=options.embeddings, scale=ScaleOptions(engine=options.engine, address=options.address),
+            **choices,
         )  # fmt: skip
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.items()) if reason)
         if not counts[""]:
@@ -235,7 +253,7 @@ def example(out: Path | None) -> str:
     return f" (for example {row['path']}: {row['detail']}; {out} has all of them)"
 
 
-def no_file(inputs: Sequence[Path]) -> str:
+def no_file(inputs: Sequence[Path | str]) -> str:
     return f"there is no sample in {', '.join(map(str, inputs))}, besides earlier predictions"
 
 
@@ -246,9 +264,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
     )
     parser.add_argument(
-        "inputs", type=Path, nargs="*",
-        help="folders, files and tables (CSV, TSV, JSON Lines, Parquet), or - for texts on standard input, one a line; "
-        "without --bundle the first is the bundle's folder",
+        "inputs", type=path_or_address, nargs="*",
+        help="folders, files and tables (CSV, TSV, JSON Lines, Parquet), addresses such as s3://bucket/photos, or - "
+        "for texts on standard input, one a line; without --bundle the first is the bundle's folder",
     )  # fmt: skip
     parser.add_argument("--bundle", type=Path, help="the folder of the model")
     parser.add_argument(
@@ -280,17 +298,31 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--precision", choices=("auto", "bf16", "fp32"), help="default: fp32, in which evaluate judged the bundle"
     )
     parser.add_argument("--minibatch-size", type=count, help="samples; default: 16 on cpu, 256 on cuda")
+    parser.add_argument(
+        "--engine", choices=("local", "ray"), default="local",
+        help="local: the cores of this machine; ray: all nodes of a Ray cluster, to the same bytes; default: local",
+    )  # fmt: skip
+    parser.add_argument(
+        "--address", metavar="HOST:PORT", help="of the head of the Ray cluster; default: RAY_ADDRESS, or this machine"
+    )
     parser.add_argument("--max-image-pixels", type=count, help="width x height; default: 100000000")
     parser.add_argument("--max-characters", type=count, help="of a text; default: 1000000")
     parser.add_argument("--max-file-bytes", type=count, help="of a sample; default: 500000000")
     options = parser.parse_intermixed_args(arguments)
     if options.bundle is None and options.inputs:
-        options.bundle = options.inputs.pop(0)
+        options.bundle = Path(options.inputs.pop(0))
+    if options.address and options.engine != "ray":
+        parser.error("--address is for --engine ray")
     if options.bundle and not options.inputs and not options.export:
         parser.error("there is no input: name files, folders or tables")
     if options.bundle is None or bool(options.inputs) == bool(options.export) or (options.export and not options.out):
         parser.error("expected a bundle and inputs, or a bundle, --export and -o without inputs")
     return options
+
+
+def path_or_address(text: str) -> Path | str:
+    """Return a path, or an address such as s3://bucket/photos as it is."""
+    return text if "://" in text else Path(text)
 
 
 def columns(text: str) -> list[str]:

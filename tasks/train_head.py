@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,32 +18,30 @@ from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import TRAINING, read_manifest
 from tasks.data.samples.samples import Samples
 from tasks.data.vectors.embeddings import read_embeddings
+from tasks.machine.cluster import LOCAL, on_each
 from tasks.machine.files import read_json, whole_folder
+from tasks.machine.options import ScaleOptions
 from tasks.stage.main import main
 from tasks.stage.modality import Modality, room
 from tasks.targets.classes import Classes, is_right
-from tasks.targets.head import NO_WORDS, Head, Layer, WordLayer, save_heads
+from tasks.targets.head import NO_WORDS, Head, WordLayer, save_heads
 from tasks.targets.kinds import targets_of
 from tasks.targets.number import Number, least_for
 from tasks.targets.ordinal import Ordinal
 from tasks.targets.several import Several
 from tasks.targets.target import Target
 from tasks.text.words import MOST_TERMS, Vocabulary, fit_vocabulary, save_vocabulary, terms_of
-from tasks.training.heads.centroid import fit_centroids
+from tasks.training.heads.fitting import Fitted, SharedRows, fit_target, half_size, linear_head
 from tasks.training.heads.folds import folds_of
 from tasks.training.heads.joining import join
-from tasks.training.heads.linear import fit_linear
-from tasks.training.heads.logistic import LinearHead, scaled
-from tasks.training.heads.mixture import fit_depths, fit_few
 from tasks.training.heads.options import HeadOptions
-from tasks.training.heads.rows import Array, Labels, StandardRows, Vectors, check_finite
-from tasks.training.heads.sharing import Comparison, Labelled, share
+from tasks.training.heads.rows import Array, Labels, Vectors, check_finite
+from tasks.training.heads.sharing import Comparison, Each, Labelled, share
 from tasks.training.heads.words import fit_words, logits_of, sparse_rows
 
 logger = logging.getLogger("graftline")
 
 MOST_WEIGHTS = 2**22  # of the head on words: terms x classes; fitting it takes 25 times as many numbers
-MOST_NUMBERS = 2**26  # of val's vectors that are read into memory, once for all strengths and targets
 VAL_ROWS = 4096  # vectors that are read at a time
 
 
@@ -59,6 +57,7 @@ def run(
     train_head: HeadOptions,
     modality: Modality,
     seed: int,
+    scale: ScaleOptions = LOCAL,
 ) -> None:
     """Train a head on the frozen features of the train split; of texts, join it with a head on their words.
 
@@ -80,38 +79,22 @@ def run(
             manifest, read, raw=raw, num_classes=max(target.num_outputs for target in of_classes.values())
         )
     is_cautious = modality == "text"  # heads of images stay what they were
-
-    @lru_cache(maxsize=1)  # targets on the same rows share what is known of them
-    def standard(rows: bytes) -> StandardRows:
-        part = vectors.part(np.frombuffer(rows, np.intp))
-        is_logistic = train_head.head == "logistic"  # as each kind of head takes them alone
-        return StandardRows(part, part_dims=scaled(part, vectors.part_dims, is_cautious) if is_logistic else ())
-
-    @lru_cache(maxsize=1)
-    def judges(rows: bytes) -> Vectors:
-        part = vectors.part(np.frombuffer(rows, np.intp))
-        return part[: len(part)] if part.shape[0] * part.shape[1] <= MOST_NUMBERS else part
-
-    fitted: dict[str, Fitted] = {}
-    for name, part in train.items():
-        known = standard(part.rows.tobytes()) if len(train) > 1 else vectors.part(part.rows)
-        try:
-            fitted[name] = fit(
-                part.target, (known, part.truths), (judges(val[name].rows.tobytes()), val[name].truths), train_head,
-                cautious=is_cautious, part_dims=vectors.part_dims, seed=seed,
-            )  # fmt: skip
-        except ValueError as error:
-            raise ValueError(f"target {name}: {error}") from error
-    fitted, compared = shared(
-        fitted, train, manifest, vectors.part, train_head, cautious=is_cautious, part_dims=vectors.part_dims
+    rows = SharedRows(vectors, train_head, cautious=is_cautious, are_several=len(train) > 1)
+    each = partial(on_each, scale=scale)
+    fitted = dict(
+        zip(train, each(train, fit_target, train=train, val=val, rows=rows, options=train_head, seed=seed), strict=True)
     )
+    fitted, compared = shared(
+        fitted, train, manifest, vectors.part, train_head, cautious=is_cautious, part_dims=vectors.part_dims,
+        each=each if scale.engine == "ray" else None,
+    )  # fmt: skip
     heads: dict[str, Head] = {}
     targets: dict[str, Target] = {}
     facts: dict[str, dict[str, Any]] = {"l2": {}, "val_log_loss": {}}
     for name, part in train.items():
         target, truths, head = part.target, val[name].truths, Head(layers=fitted[name].layers)
         try:
-            logits = val_logits(head, (judges(val[name].rows.tobytes()), truths), num_outputs=target.num_outputs)
+            logits = val_logits(head, (rows.of_val(val[name].rows), truths), num_outputs=target.num_outputs)
         except ValueError as error:
             raise ValueError(f"target {name}: {error}") from error
         target, temperature = target.calibrate(logits, truths)
@@ -175,23 +158,6 @@ def with_labels(train: dict[str, Labelled]) -> dict[str, Labelled]:
     return parts
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fitted:
-    """The layers of a head before calibration, and the linear head where it is one.
-
-    `share_of_depths` is how much the features of all depths count in it, beside those of the last alone.
-    """
-
-    layers: tuple[Layer, ...]
-    linear: LinearHead | None = None
-    share_of_depths: float | None = None
-
-    @property
-    def l2(self) -> float | None:
-        """Return the strength that val, or cross-validation, chose."""
-        return self.linear.l2 if self.linear else None
-
-
 def shared(
     fitted: dict[str, Fitted],
     train: Mapping[str, Labelled],
@@ -201,16 +167,20 @@ def shared(
     *,
     cautious: bool,
     part_dims: Sequence[int],
+    each: Each | None = None,
 ) -> tuple[dict[str, Fitted], dict[str, Comparison]]:
-    """Return the heads, in place of some those that learn from the others, and how they compare."""
+    """Return the heads, in place of some those that learn from the others, and how they compare.
+
+    `each` is that of `share`.
+    """
     linear = {name: head.linear for name, head in fitted.items() if head.linear}
     if options.sharing == "never" or len(linear) < 2:
         return fitted, {}
     has_groups = "group" in manifest and "group" not in train
     groups = manifest["group"].fillna(manifest["sample_id"]) if has_groups else manifest["sample_id"]
     heads, compared = share(
-        train, linear, part, folds_of(groups.astype(str)), options, cautious=cautious, part_dims=part_dims
-    )  # fmt: skip
+        train, linear, part, folds_of(groups.astype(str)), options, cautious=cautious, part_dims=part_dims, each=each
+    )
     for name, comparison in compared.items():
         logger.info(
             "%s with the %s of %s: cross-validated loss %.4f, alone %.4f (standard error of the difference %.4f), "
@@ -219,10 +189,6 @@ def shared(
         )  # fmt: skip
     chosen = {name for name, comparison in compared.items() if comparison.is_shared}
     return {name: linear_head(heads[name]) if name in chosen else head for name, head in fitted.items()}, compared
-
-
-def linear_head(head: LinearHead) -> Fitted:
-    return Fitted(layers=(half_size((head.weight, head.bias)),), linear=head)
 
 
 def measured(target: Target, logits: Array, truths: Labels, *, temperature: float) -> str:
@@ -263,36 +229,6 @@ def count_words(manifest: pd.DataFrame, read: NDArray[np.intp], *, raw: Path, nu
     return Words(vocabulary=vocabulary, rows=sparse_rows(rows, num_terms=len(vocabulary)))
 
 
-def fit(
-    target: Target,
-    train: tuple[Vectors, Labels],
-    val: tuple[Vectors, Labels],
-    options: HeadOptions,
-    *,
-    cautious: bool,
-    part_dims: Sequence[int],
-    seed: int,
-) -> Fitted:
-    """Return the head that the options name. `cautious` and `part_dims` are those of `fit_head`."""
-    if options.head == "centroid":
-        if not isinstance(target, Classes):
-            raise ValueError(
-                f"the head is centroid, which is for classes alone, and this target is {target.kind}: set "
-                "train_head.head to logistic"
-            )
-        return Fitted(layers=(half_size(fit_centroids(train, classes=target.names)),))
-    if options.head == "mlp":
-        from tasks.training.heads.mlp import fit_mlp  # torch takes seconds to import
-
-        return Fitted(layers=tuple(map(half_size, fit_mlp(train, val, options, target=target, seed=seed))))
-    if part_dims:
-        head, share = fit_depths(target, train, val, options, part_dims=part_dims)
-        return replace(linear_head(head), share_of_depths=share)
-    if cautious:
-        return linear_head(fit_few(target, train, val, options))
-    return linear_head(fit_linear(target, train, val, options))
-
-
 def with_words(
     head: Head,
     logits: Array,
@@ -315,12 +251,6 @@ def with_words(
         f"{accuracy(joined.logits, labels):.4f} (words count {1 - joined.factors.of_vector:.0%})"
     )
     return Head(layers=head.layers, temperature=joined.temperature, words=words), joined.logits, summary
-
-
-def half_size(layer: tuple[Array, Array]) -> Layer:
-    """Return a layer in float32, as the bundle keeps it."""
-    weight, bias = layer
-    return weight.astype(np.float32), bias.astype(np.float32)
 
 
 def val_logits(head: Head, val: tuple[Vectors, Labels], *, num_outputs: int) -> Array:

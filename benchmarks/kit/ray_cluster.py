@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +38,7 @@ echo $$ $second
 exec cat >&2
 """
 QUIET = {
+    "RAY_AUTH_MODE": "disabled",  # else a token in the home of whoever runs this decides
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "OMP_NUM_THREADS": "1",
@@ -62,10 +63,12 @@ class Cluster:
         """Run a command on the first host to its end."""
         return subprocess.run(self.on(0, command), text=True, capture_output=True, check=False, **settings)
 
-    def start(self, host: int, *, script: str = RAY, core: int | None = None) -> None:
+    def start(
+        self, host: int, *, script: str = RAY, core: int | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
         """Start the node of a host, of one core; host 0 is the head. Return when the cluster knows it.
 
-        With `core` all its processes stay on that core of this machine.
+        With `core` all its processes stay on that core of this machine. `environment` is added to that of this process.
         """
         pinned = [] if core is None else ["taskset", "--cpu-list", str(core)]
         place = ["--head", f"--port={PORT}", "--include-dashboard=false"] if host == 0 else [f"--address={ADDRESS}"]
@@ -79,7 +82,8 @@ class Cluster:
         with log.open("w", encoding="utf-8") as file:
             self.nodes[host] = subprocess.Popen(
                 self.on(host, [*pinned, sys.executable, "-c", script, "start", *place, *options]),
-                env=os.environ | QUIET, stdout=file, stderr=file, text=True, start_new_session=True,
+                env=os.environ | QUIET | dict(environment or {}), stdout=file, stderr=file, text=True,
+                start_new_session=True,
             )  # fmt: skip
         deadline = time.monotonic() + START_SECONDS
         while "block forever" not in log.read_text("utf-8"):
@@ -87,11 +91,11 @@ class Cluster:
                 raise RuntimeError(f"the Ray node {host} did not start: {log.read_text('utf-8')[-2000:]}")
             time.sleep(0.2)
 
-    def workers(self, host: int) -> list[int]:
-        """Return the processes of a host that work at something."""
+    def workers(self, host: int, name: str = "ray::MapBatches") -> list[int]:
+        """Return the processes of a host that work at something that Ray calls so."""
         commands = descendants(self.nodes[host].pid).items()
         # Ray's own agents are called ray::… too; a node ends with them
-        return [pid for pid, command in commands if command.startswith("ray::MapBatches")]
+        return [pid for pid, command in commands if command.startswith(name)]
 
     def kill(self, host: int) -> None:
         """Kill the node of a host at once, as a power cut does."""

@@ -4,39 +4,68 @@ Ray Data places the work, moves its items and results, waits where results are n
 node that died had begun.
 """
 
+import hashlib
 import logging
 import os
+import platform
 import queue
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from tasks.machine.extras import require
 from tasks.machine.options import ScaleOptions
 
-Item = TypeVar("Item", str, dict[str, str])
+Item = TypeVar("Item", bound=str | dict[str, Any])  # what a cell of an Arrow table holds
 Result = TypeVar("Result")
+
+logger = logging.getLogger("graftline")
 
 LOCAL = ScaleOptions(engine="local", address=None)
 CONNECT_SECONDS = 5.0  # for an answer of the cluster's head
 BLOCKS_AT_ONCE = 4096  # that wait in the cluster's memory
 ENDED = object()
 ROOT = Path(__file__).parents[2]  # of the project, which every node has at the same path
+# packages and variables that the last bits of a result may depend on
+PACKAGES = (
+    "numpy", "pandas", "pillow", "pyarrow", "safetensors", "scipy", "timm", "tokenizers", "torch", "torchvision",
+    "transformers",
+)  # fmt: skip
+VARIABLES = ("ATEN_CPU_CAPABILITY", "NPY_DISABLE_CPU_FEATURES", "ONEDNN_MAX_CPU_ISA", "OPENBLAS_CORETYPE")
 
 
-def blocks_of(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
-    """Return the items in blocks of `size`; the last may have fewer."""
-    return [items[start : start + size] for start in range(0, len(items), size)]
+def blocks_of(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yield the items in blocks of `size` as they come; the last may have fewer."""
+    remaining = iter(items)
+    return iter(lambda: list(islice(remaining, size)), [])
+
+
+def on_each(
+    items: Iterable[Item], function: Callable[..., Result], *, scale: ScaleOptions, **given: Any
+) -> Iterator[Result]:
+    """Yield `function(item, **given)` for every item, in their order: here one by one, or each on a core of a cluster.
+
+    A single item stays here. What is given travels once to each node. See `spread_to_cluster` for what it raises.
+    """
+    listed = list(items)
+    if scale.engine == "local" or len(listed) < 2:
+        yield from (function(item, **given) for item in listed)
+    else:
+        work = _Single(work=Named.of(function, given))
+        yield from spread_to_cluster([[item] for item in listed], work, address=scale.address)
 
 
 def spread_to_cluster(
-    blocks: Sequence[Sequence[Item]],
+    blocks: Iterable[Sequence[Item]],
     work: Callable[[Sequence[Item]], Result],
     *,
     address: str | None,
@@ -44,7 +73,8 @@ def spread_to_cluster(
 ) -> Iterator[Result]:
     """Yield `work(block)` for every block, in their order, from the nodes of a Ray cluster.
 
-    A block takes one core, and `num_gpus`. It may be worked on twice, so `work` may be repeated without harm.
+    A block takes one core, and `num_gpus`. It may be worked on twice, so `work` may be repeated without harm. Blocks
+    may be a stream: BLOCKS_AT_ONCE of them are taken at a time.
 
     Args:
         work: a function or an object that pickle can name, as its results are; every process of a worker loads the
@@ -53,48 +83,93 @@ def spread_to_cluster(
 
     Raises:
         ValueError: the extra is not installed, the cluster does not answer, has another version, lacks what a block
-            needs, or lost its head; or `work` raised a ValueError or OSError on a node, which is named.
+            needs, or lost its head; a node has other packages, code or processor; or `work` raised a ValueError or
+            OSError on a node, which is named.
     """
     require("ray")
-    if not blocks:
-        return
     remaining = iter(blocks)
-    remote = _Remote(work=work, folder=Path.cwd())
-    with _cluster(address, num_gpus=num_gpus) as head:
-        while some := list(islice(remaining, BLOCKS_AT_ONCE)):
-            yield from _results(some, remote, head=head, num_gpus=num_gpus)
+    some = list(islice(remaining, BLOCKS_AT_ONCE))
+    if not some:
+        return
+    remote = _Remote(work=work, place=Place.here())
+    with joined(address, num_gpus=num_gpus) as head:
+        while some:
+            rows = _dataset(some, remote, num_gpus=num_gpus).iter_rows
+            for done in watched(lambda rows=rows: (row["result"] for row in rows()), head=head):  # type: ignore[misc]
+                for level, line in done.lines:
+                    logger.log(level, line)
+                yield done.result
+            some = list(islice(remaining, BLOCKS_AT_ONCE))
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Failed:
+class Named:
+    """A function of a module, with what it is given besides its first arguments.
+
+    It is found by its name: the module of a verb that runs is `__main__`, which no other process can import.
+    """
+
+    module: str
+    function: str
+    given: dict[str, Any]
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], given: dict[str, Any]) -> Self:
+        spec = getattr(function, "__globals__", {}).get("__spec__")
+        return cls(module=spec.name if spec else function.__module__, function=function.__name__, given=given)
+
+    def __call__(self, *items: Any, **more: Any) -> Any:
+        return getattr(import_module(self.module), self.function)(*items, **self.given, **more)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Single:
+    """The work on a block of one item."""
+
+    work: Callable[[Any], Any]
+
+    def __call__(self, block: Sequence[Any]) -> Any:
+        [item] = block
+        return self.work(item)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
     """An error that a user can mend, on its way back from a node."""
 
     message: str
 
+    @classmethod
+    def on_this_node(cls, error: Exception) -> Self:
+        import ray
+
+        what = " ".join(str(error).split()) or type(error).__name__
+        if not isinstance(error, ValueError | OSError):
+            what = f"{type(error).__name__}: {what}"
+        return cls(message=f"on the node {ray.util.get_node_ip_address()} of the Ray cluster: {what}")
+
 
 @dataclass(frozen=True, kw_only=True)
-class _Remote:
-    """The work as a node does it: a table with a block in, a row with its result out."""
+class _Done:
+    """A result, and the lines that were logged meanwhile, each with its level."""
 
-    work: Callable[[Any], Any]
+    result: Any
+    lines: list[tuple[int, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """The folder where a run was started, and what its results depend on there."""
+
     folder: Path
+    facts: dict[str, str]
 
-    def __call__(self, table: Any) -> dict[str, Any]:
-        import numpy as np
+    @classmethod
+    def here(cls) -> Self:
+        return cls(folder=Path.cwd(), facts=facts_of_process())
 
-        result = np.empty(1, dtype=object)
-        try:
-            self._enter()
-            result[0] = self.work(table["item"].to_pylist())
-        except (ValueError, OSError) as error:
-            import ray
-
-            node = ray.util.get_node_ip_address()
-            what = " ".join(str(error).split()) or type(error).__name__
-            result[0] = _Failed(message=f"on the node {node} of the Ray cluster: {what}")
-        return {"result": result}
-
-    def _enter(self) -> None:
+    def enter(self) -> None:
+        """Work in the folder from now on. Raises ValueError where it is missing, or results here would differ."""
         try:
             os.chdir(self.folder)
         except OSError as error:
@@ -102,11 +177,83 @@ class _Remote:
                 f"the folder {self.folder} is not there ({error.strerror}): give every node the folder of the "
                 "project at the same path"
             ) from None
+        own = facts_of_process()
+        for name, expected in self.facts.items():
+            if own[name] != expected:
+                raise ValueError(
+                    f"its {name} is {own[name]}, expected {expected} as where the run was started, so its results "
+                    "would differ: give all nodes the same processor, packages, variables and code, or take this node "
+                    "out of the cluster"
+                )
+
+
+@cache
+def facts_of_process() -> dict[str, str]:
+    """Return what the results of this process depend on besides their inputs."""
+    features = import_module("numpy._core._multiarray_umath").__cpu_features__  # as `numpy.show_runtime` does
+    code = hashlib.sha256()
+    for path in sorted((ROOT / "tasks").rglob("*.py")):
+        code.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes() + b"\0")
+    return {
+        "processor": " ".join([platform.machine(), *sorted(name for name, has in features.items() if has)]),
+        "Python": platform.python_version(),
+        **{f"package {name}": _version(name) for name in PACKAGES},
+        **{f"variable {name}": os.environ.get(name, "not set") for name in VARIABLES},
+        "code": f"that of the SHA-256 {code.hexdigest()[:16]}",
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Remote:
+    """The work as a node does it: a table with a block in, a row with its result out."""
+
+    work: Callable[[Any], Any]
+    place: Place
+
+    def __call__(self, table: Any) -> dict[str, Any]:
+        import numpy as np
+
+        result = np.empty(1, dtype=object)
+        try:
+            self.place.enter()
+            with _logged() as lines:
+                result[0] = _Done(result=self.work(table["item"].to_pylist()), lines=lines)
+        except (ValueError, OSError) as error:
+            result[0] = Failed.on_this_node(error)
+        return {"result": result}
 
 
 @contextmanager
-def _cluster(address: str | None, *, num_gpus: int) -> Iterator[str]:
-    """Connect to the cluster, and yield the address of its head."""
+def _logged() -> Iterator[list[tuple[int, str]]]:
+    """Yield the lines that are logged in the block."""
+    lines: list[tuple[int, str]] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append((record.levelno, record.getMessage()))
+
+    handler = Keep()
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)
+
+
+@contextmanager
+def joined(address: str | None, *, num_cores: int = 1, num_gpus: int = 0) -> Iterator[str]:
+    """Connect to the cluster, and yield the address of its head.
+
+    Raises ValueError where it does not answer, has another version, or has fewer cores or GPUs.
+    """
     import ray
 
     named = address or os.environ.get("RAY_ADDRESS") or "auto"
@@ -121,23 +268,25 @@ def _cluster(address: str | None, *, num_gpus: int) -> Iterator[str]:
     except ConnectionError as error:
         where = "on this machine" if named == "auto" else f"at {named}"
         raise ValueError(f"no Ray cluster answers {where} ({_first_line(error)}): {advice}") from None
-    except (RuntimeError, ValueError) as error:  # another version; or this machine is no node
+    except (RuntimeError, ValueError, ray.exceptions.RayError) as error:  # another version, or token; or no node
         raise ValueError(f"cannot join the Ray cluster at {named}: {_first_line(error)}") from None
     head = ray.get_runtime_context().gcs_address
     try:
         resources = ray.cluster_resources()
-        if num_gpus and resources.get("GPU", 0) < num_gpus:
-            raise ValueError("embed.device is cuda, but no node of the Ray cluster has a GPU: set it to cpu")
-        if resources.get("CPU", 0) < 1:
-            raise ValueError("the Ray cluster has no core: start nodes with `ray start --address=… --num-cpus=…`")
+        for name, unit, needed in (("CPU", "cores", num_cores), ("GPU", "GPUs", num_gpus)):
+            if (has := resources.get(name, 0)) < needed:
+                mended = "start nodes with `ray start --address=… --num-cpus=…`"
+                if name == "GPU":
+                    mended = "start nodes that have one, or set the stage's device to cpu"
+                raise ValueError(f"the Ray cluster has {has:g} {unit}, expected at least {needed}: {mended}")
         yield head
     finally:
         if _answers(head):  # else it would wait for the head
             ray.shutdown()
 
 
-def _results(blocks: list[Sequence[Any]], remote: _Remote, *, head: str, num_gpus: int) -> Iterator[Any]:
-    """Yield what the cluster gives for some blocks, in order, as long as its head answers."""
+def watched(make: Callable[[], Iterable[Result]], *, head: str) -> Iterator[Result]:
+    """Yield what the cluster gives, as long as its head answers. A `Failed` is raised as ValueError."""
     results: queue.Queue[Any] = queue.Queue(maxsize=1)
     left = threading.Event()
 
@@ -150,10 +299,10 @@ def _results(blocks: list[Sequence[Any]], remote: _Remote, *, head: str, num_gpu
 
     def take() -> None:
         try:
-            for row in _dataset(blocks, remote, num_gpus=num_gpus).iter_rows():
+            for result in make():
                 if left.is_set():
                     return
-                put(row["result"])
+                put(result)
             put(ENDED)
         except BaseException as error:
             put(error)
@@ -161,7 +310,7 @@ def _results(blocks: list[Sequence[Any]], remote: _Remote, *, head: str, num_gpu
     threading.Thread(target=take, daemon=True).start()
     try:
         while (result := _next(results, head=head)) is not ENDED:
-            if isinstance(result, _Failed):
+            if isinstance(result, Failed):
                 raise ValueError(result.message)
             if isinstance(result, BaseException):
                 raise _mended(result) from result

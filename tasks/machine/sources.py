@@ -29,6 +29,7 @@ PLUMBING = (
     "tasks/machine/names.py",
     "tasks/machine/progress.py",
     "tasks/machine/sources.py",
+    "tasks/machine/training_group.py",
     "tasks/machine/yaml_text.py",
 )
 DECLARATIONS = "options.py"  # in any folder: dataclasses of params.yaml's sections, without defaults

@@ -1,19 +1,23 @@
 """Find the samples in the folders, files and tables (CSV, TSV, JSON lines, Parquet) that a person names, as a stream.
 
+An address that fsspec knows, such as s3://bucket/photos, may be named like a folder or file. Its files are read when
+their turn comes, and are not copied; a table of texts is, for as long as its rows are read.
+
 The paths in a table come from a stranger. They lead to files below the table's folder, or below the given `root`, and
 nowhere else.
 """
 
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tasks.data.raw import parquet_table, text_table
 from tasks.data.raw.cells import is_text
-from tasks.data.raw.entries import Entry, readable
+from tasks.data.raw.entries import HIDDEN, Entry, readable
 from tasks.data.raw.files import file_entry, walk_folders
 from tasks.data.raw.label_rows import read_columns, read_rows
 from tasks.data.raw.options import TextTables
@@ -37,9 +41,11 @@ from tasks.data.samples.parquet_cells import (
     layout_of,
     one_line,
     open_table,
+    read_picture,
     stamp_of,
 )
-from tasks.data.samples.text_cells import canonical, place_of_rows
+from tasks.data.samples.remote import RemoteFile, walk_address
+from tasks.data.samples.text_cells import canonical, place_of_rows, read_text
 from tasks.text.decode import ENDINGS
 
 STDIN = Path("-")
@@ -47,15 +53,23 @@ LONGEST_LINE = 1_000_000  # characters of standard input
 
 
 @dataclass(frozen=True, kw_only=True)
+class RemoteRow:
+    """An image in a row of a Parquet file at an address."""
+
+    file: RemoteFile
+    row: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Input:
     """A sample to classify, or the `reason` why it cannot be one.
 
-    `path` is its name for people. `place` is where its bytes are, for the modality's `read`. What has no place has its
-    bytes as `content`, or is `decoded` already, or has a `reason`.
+    `path` is its name for people. `place` is where its bytes are, for `read_input`. What has no place has its bytes as
+    `content`, or is `decoded` already, or has a `reason`.
     """
 
     path: str
-    place: Path | None = None
+    place: Path | RemoteFile | RemoteRow | None = None
     content: bytes | None = None
     decoded: Any = None
     reason: str = ""
@@ -63,20 +77,28 @@ class Input:
 
 
 def find_inputs(
-    named: Iterable[Path],
+    named: Iterable[Path | str],
     *,
     root: Path | None = None,
     left_out: Callable[[Path], bool] = lambda path: False,
     texts: TextTables | None = None,
 ) -> Iterator[Input]:
-    """Yield every sample below the named paths, in their order; inside a folder in sorted order.
+    """Yield every sample below the named paths and addresses, in their order; inside a folder in sorted order.
 
     Anything that cannot be a sample is yielded with a reason. Paths for which `left_out` is true are skipped.
 
     Args:
+        named: paths; a str is an address.
         texts: how texts stand in tables; None finds images.
+
+    Raises:
+        OSError: an address does not answer, has nothing, or may not be listed.
+        ValueError: the kind of an address needs a package that is not installed.
     """
     for path in named:
+        if isinstance(path, str):
+            yield from _at_address(path, texts=texts)
+            continue
         if texts and path == STDIN:
             yield from _lines(texts)
             continue
@@ -99,21 +121,35 @@ def text_input(cells: Sequence[str], *, path: str) -> Input:
         return Input(path=path, reason=error.reason, detail=str(error))
 
 
-def read_input(item: Input, *, max_file_bytes: int, read: Callable[[Path], bytes] = read_content) -> bytes:
+def read_input(
+    item: Input,
+    *,
+    max_file_bytes: int,
+    read: Callable[[Path], bytes] = read_content,
+    of_bytes: Callable[[bytes], bytes] = lambda content: content,
+) -> bytes:
     """Return the bytes of an input. Raises DefectError if it cannot be read or is too large.
 
     Args:
-        read: the modality's function that returns a sample's bytes by its place.
+        read: the modality's function that returns a sample's bytes by its path.
+        of_bytes: the same, by the content of a file.
     """
     if item.content is not None:
         return item.content
-    assert item.place is not None
+    place = item.place
+    assert place is not None
     try:
-        size = size_of(item.place)
+        # a row of a table has no size on disk; if the file is gone, reading it raises the error
+        size = place.size if isinstance(place, RemoteFile) else size_of(place) if isinstance(place, Path) else 0
     except OSError:
-        size = 0  # a row of a table has no size on disk; if the file is gone, reading it raises the error
+        size = 0
     try:
-        content = b"" if size > max_file_bytes else read(item.place)
+        if size > max_file_bytes:
+            content = b""
+        elif isinstance(place, RemoteRow):
+            content = read_picture(place.file, place.row)
+        else:
+            content = read(place) if isinstance(place, Path) else of_bytes(place.read())
     except FileNotFoundError:
         raise DefectError("missing_file", "the file was removed after it was found") from None
     except UnreadableTableError as error:
@@ -140,6 +176,70 @@ def _lines(texts: TextTables) -> Iterator[Input]:
                 continue
             item = text_input([line.removesuffix("\n").removesuffix("\r")], path=path)
             yield replace(item, detail=f"the line is not {texts.encoding or 'UTF-8'}") if item.reason else item
+
+
+def _at_address(address: str, *, texts: TextTables | None) -> Iterator[Input]:
+    """Yield the samples at an address."""
+    for file in walk_address(address):
+        inner = file.address[len(address) :].lstrip("/")
+        is_named = not inner  # the address is that of the file
+        if any(part.startswith(".") for part in PurePosixPath(inner).parts):
+            yield _defect(file.address, HIDDEN, "its name, or the name of a folder around it, begins with a dot")
+        elif inner and is_table_of_labels(inner) and texts is None:
+            continue
+        elif texts and has_ending(file.name, (*text_table.ENDINGS, ".parquet")):
+            yield from _in_remote_table(file, texts=texts)
+        elif texts and not is_named and not has_ending(file.name, ENDINGS):
+            yield _defect(
+                file.address, "not_text",
+                "in a folder only .txt and tables are read: name the file itself, or rename it",
+            )  # fmt: skip
+        elif not texts and has_ending(file.name, (".parquet",)):
+            yield from _in_remote_parquet(file)
+        elif not texts and is_named and has_ending(file.name, (".csv", ".tsv", ".jsonl")):
+            yield _defect(
+                file.address, "unreadable_table", "a table of paths is read from this machine alone: copy it, or name "
+                "the folder of its files",
+            )  # fmt: skip
+        else:
+            yield Input(path=readable(file.address), place=file)
+
+
+def _in_remote_parquet(file: RemoteFile) -> Iterator[Input]:
+    """Yield the images in a table's column of images."""
+    try:
+        layout = layout_of(file, stamp_of(file))
+    except BROKEN as error:
+        yield _defect(file.address, "unreadable_table", one_line(error))
+        return
+    digits = digits_of(layout.num_rows)
+    for number in range(layout.num_rows):
+        yield Input(path=readable(f"{file.address}/{number:0{digits}d}"), place=RemoteRow(file=file, row=number))
+
+
+def _in_remote_table(file: RemoteFile, *, texts: TextTables) -> Iterator[Input]:
+    """Yield the texts in a table, one a row, with their bytes: the table is on this machine while they are read."""
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder, PurePosixPath(file.name).name)
+        try:
+            table.write_bytes(file.read())
+            names = _text_columns(table, shape_of(table, texts).columns, texts)
+            if not names:
+                raise UnreadableTableError("a table of paths is read from this machine alone: copy it")
+        except BROKEN as error:
+            yield _defect(file.address, "unreadable_table", one_line(error).replace("scan.encoding", "--encoding"))
+            return
+        for item in _in_text_table(table, root=None, texts=texts):
+            named = replace(item, path=item.path.replace(str(table), readable(file.address), 1), place=None)
+            if item.reason:
+                yield named
+                continue
+            assert isinstance(item.place, Path)
+            try:
+                yield replace(named, content=read_text(item.place))
+            except (UnreadableTableError, DefectError) as error:
+                reason = error.reason if isinstance(error, DefectError) else "unreadable_row"
+                yield replace(named, reason=reason, detail=readable(str(error)))
 
 
 def _in_folder(
@@ -300,5 +400,5 @@ def _of_table(table: Path, path: str, *, root: Path | None) -> Input:
     return Input(path=readable(path), place=folder / entry.path)
 
 
-def _defect(path: Path, reason: str, detail: str) -> Input:
+def _defect(path: Path | str, reason: str, detail: str) -> Input:
     return Input(path=readable(str(path)), reason=reason, detail=readable(detail))

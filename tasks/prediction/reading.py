@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.data.raw.options import TextTables
+from tasks.data.samples.text_cells import text_of_bytes
 from tasks.images import decode as images
 from tasks.images.options import SizeLimits
 from tasks.prediction.inputs import Input, find_inputs, read_input
@@ -49,6 +50,7 @@ class Reading:
     ) -> None:
         self.transform = transform
         self.limits = limits or Limits()
+        self.columns, self.encoding = columns, encoding
         self.is_text = transform.modality == "text"
         if not self.is_text and (columns or encoding):
             raise ValueError("the model reads images: --text-columns and --encoding are for models of texts")
@@ -61,16 +63,25 @@ class Reading:
             room.decode_stranger, limits=self.limits, shorter_side=transform.shorter_side
         )
         self._read: Callable[[Path], bytes] = room.read
+        self._of_bytes: Callable[[bytes], bytes] = (
+            partial(text_of_bytes, otherwise=encoding) if self.is_text else lambda content: content
+        )
 
     def find(
-        self, named: Iterable[Path], *, root: Path | None = None, left_out: Callable[[Path], bool] = lambda path: False
+        self,
+        named: Iterable[Path | str],
+        *,
+        root: Path | None = None,
+        left_out: Callable[[Path], bool] = lambda path: False,
     ) -> Iterator[Input]:
         """Yield the samples that a person names; see `find_inputs`."""
         return find_inputs(named, root=root, left_out=left_out, texts=self.tables)
 
     def content(self, item: Input) -> bytes:
         """Return the bytes of an input. Raises DefectError if it cannot be read or is too large."""
-        return read_input(item, max_file_bytes=self.limits.max_file_bytes, read=self._read)
+        return read_input(
+            item, max_file_bytes=self.limits.max_file_bytes, read=self._read, of_bytes=self._of_bytes
+        )  # fmt: skip
 
     def remarks(self, sample: Any) -> dict[str, Any]:
         """Return what the model does not see of a sample: a text may be cut, or have unknown tokens."""

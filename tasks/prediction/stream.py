@@ -3,7 +3,7 @@
 No more is kept than the beginning that tells the domain: any number of inputs may pass.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any, TypeAlias
@@ -109,7 +109,9 @@ def _no_vectors(answerer: Answerer) -> list[NDArray[np.float16]]:
     return [np.empty((0, answerer.dim), np.float16) for _ in answerer.trunks]
 
 
-def told_stream(minibatches: Iterator[Embedded], answerer: Answerer) -> Iterator[tuple[Answerer, Embedded]]:
+def told_stream(
+    minibatches: Iterator[Embedded], answerer: Answerer
+) -> Generator[tuple[Answerer, Embedded], None, None]:
     """Yield each minibatch with what answers it: the heads of the domain that the first samples tell.
 
     The samples among the NUM_TOLD inputs from the first sample on tell it, whatever the size of a minibatch is. They

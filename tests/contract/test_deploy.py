@@ -156,3 +156,28 @@ def test_panel_asks_for_metrics_that_there_are():
     assert asked
     assert asked - known <= {name for name in asked if name.startswith("graftline_serve_")}
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+
+
+def test_job_on_ray_has_the_fields_of_a_ray_job_and_pods_like_the_others():
+    """The fields are those that `ray-operator/apis/ray/v1` of KubeRay declares; no schema of them can be installed."""
+    job, policy = yaml.safe_load_all((DEPLOY / "ray/job.yaml").read_text("utf-8"))
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    spec, cluster = job["spec"], job["spec"]["rayClusterSpec"]
+    assert set(spec) <= {
+        "activeDeadlineSeconds", "backoffLimit", "entrypoint", "rayClusterSpec", "runtimeEnvYAML",
+        "shutdownAfterJobFinishes", "submissionMode", "submitterPodTemplate", "ttlSecondsAfterFinished",
+    }  # fmt: skip
+    assert set(cluster) == {"rayVersion", "headGroupSpec", "workerGroupSpecs"}
+    assert f"ray=={cluster['rayVersion']} " in (ROOT / "requirements-ray.lock").read_text("utf-8")
+    head, [workers] = cluster["headGroupSpec"], cluster["workerGroupSpecs"]
+    assert set(head) == {"rayStartParams", "template"}
+    assert set(workers) == {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"}
+    of_worker = next(one for name, one in MANIFESTS if name == "worker.yaml" and one["kind"] == "Deployment")
+    for group in (head, workers):
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+        pod = group["template"]["spec"]
+        assert pod["securityContext"] == of_worker["spec"]["template"]["spec"]["securityContext"]
+        [container] = pod["containers"]
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+        assert policy["spec"]["podSelector"]["matchLabels"].items() <= group["template"]["metadata"]["labels"].items()

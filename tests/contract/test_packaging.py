@@ -23,6 +23,7 @@ RUN_BY_USERS = ("flows", "tasks", "tests/regression")
 # imports of what only an extra has; the file imports them inside a function
 FROM_AN_EXTRA = {
     "tasks/machine/cluster.py": {"ray"},
+    "tasks/machine/training_group.py": {"ray"},
     "tasks/prediction/export.py": {"onnxruntime"},  # names the missing packages and the command
     "tasks/prediction/quantise.py": {"onnx", "onnxruntime"},
     "tasks/models/encoder.py": {"transformers"},

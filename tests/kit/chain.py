@@ -94,6 +94,16 @@ class Chain:
             if Path(getattr(module, "__file__", None) or "").parent == ROOT / "tests/regression":
                 del sys.modules[name]
 
+    def command(self, verb: str, *, params: Path, **paths: Path) -> list[str]:
+        """Return the command line of a verb, `python -m tasks.VERB …`. `paths` replace those that it has here."""
+        run = import_module(f"tasks.{verb}").run
+        words = [sys.executable, "-m", f"tasks.{verb}", "--params", str(params)]
+        for name, parameter in signature(run).parameters.items():
+            if parameter.annotation is Path:
+                path = paths.get(name) or self.paths[verb].get(name) or self.shared[name]
+                words += [f"--{name.replace('_', '-')}", str(path)]
+        return words
+
     def json(self, path: str) -> Any:
         """Return the JSON of a file below data/."""
         return read_json(self.data / path)

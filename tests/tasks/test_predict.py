@@ -396,3 +396,46 @@ def test_number_that_is_not_finite_is_an_error_and_no_prediction(four, pictures,
     monkeypatch.setattr("tasks.models.bundle.load_bundle", lambda folder: (model, {}))
     with pytest.raises(ValueError, match=r"the numbers of .*00\.png for value are not finite"):
         predict(four, [pictures], out=tmp_path / "out.parquet", device="cpu")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # botocore and moto cause them
+class TestAtAnAddress:
+    """The same files in a bucket as in a folder: the same rows, but for their names."""
+
+    @pytest.fixture
+    def away(self, pictures, bucket):
+        (pictures / "inner").mkdir()
+        (pictures / "03.png").rename(pictures / "inner/03.png")
+        (pictures / "bad.png").write_bytes(b"hello")
+        (pictures / ".hidden.png").write_bytes((pictures / "00.png").read_bytes())
+        (pictures / "labels.csv").write_text("path,label\n00.png,cat\n", "utf-8")
+        some = [{"bytes": (pictures / f"0{number}.png").read_bytes(), "path": None} for number in range(3)]
+        pq.write_table(pa.table({"image": some}), pictures / "rows.parquet")
+        for path in pictures.rglob("*"):
+            if path.is_file():
+                bucket(f"new/{path.relative_to(pictures)}", path.read_bytes())
+        return pictures
+
+    def test_files_of_a_bucket_are_answered_as_those_of_a_folder(self, bundle, away, tmp_path):
+        predict(bundle, [away], out=tmp_path / "near.parquet", device="cpu")
+        predict(bundle, ["s3://door/new"], out=tmp_path / "far.parquet", device="cpu")
+        near, far = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("near", "far"))
+        assert (
+            near["path"].str.removeprefix(str(away)).tolist() == far["path"].str.removeprefix("s3://door/new").tolist()
+        )
+        for column in near.columns.difference(["path"]):
+            assert near[column].map(str).tolist() == far[column].map(str).tolist(), column
+        assert set(far["reason"].dropna()) == {"hidden_file", "not_an_image"}
+
+    def test_one_file_of_a_bucket_may_be_named(self, bundle, away, tmp_path):
+        counts = predict(bundle, ["s3://door/new/inner/03.png"], out=tmp_path / "far.parquet", device="cpu")
+        assert counts == {"": 1}
+
+    def test_a_bucket_that_does_not_answer_stops_the_run_before_anything_is_written(self, bundle, bucket, tmp_path):
+        with pytest.raises(OSError, match=r"s3://nowhere/new: .*: check the address, the network and the permission"):
+            predict(bundle, ["s3://nowhere/new"], out=tmp_path / "far.parquet", device="cpu")
+        assert not (tmp_path / "far.parquet").exists()
+
+    def test_an_address_of_an_unknown_kind_is_named(self, bundle, tmp_path):
+        with pytest.raises(OSError, match=r"door://new: .*: check the address"):
+            predict(bundle, ["door://new"], out=tmp_path / "far.parquet", device="cpu")

@@ -241,3 +241,18 @@ def test_smoke_asks_a_bundle_of_texts_for_an_answer(bundle, shell):
     done = shell("smoke", "--bundle", bundle)
     assert done.status == 0, done.stderr
     assert f"{bundle} loads and predicts" in done.stderr
+
+
+def test_texts_at_an_address_are_answered_as_those_of_this_machine(bundle, news, tmp_path):
+    """The address is one of this machine, which fsspec reads as any other."""
+    (tmp_path / "away").mkdir()
+    (tmp_path / "away/news.csv").write_bytes(news.read_bytes())
+    (tmp_path / "away/note.txt").write_bytes("caf\u00e9".encode("cp1252"))
+    (tmp_path / "away/notes.pdf").write_bytes(b"%PDF")
+    near, far = (
+        answered(bundle, named, tmp_path=tmp_path, encoding="cp1252")
+        for named in (tmp_path / "away", f"file://{tmp_path}/away")
+    )
+    assert far["path"].str.removeprefix("file://").tolist() == near["path"].tolist()
+    for column in near.columns.difference(["path"]):
+        assert near[column].map(str).tolist() == far[column].map(str).tolist(), column

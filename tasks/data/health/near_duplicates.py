@@ -7,6 +7,7 @@ work was cut into blocks, and the memory does not depend on the number of twins.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +22,18 @@ CHUNK = 8192  # pairs whose hashes are compared at once: they fit in the process
 ROUNDING = 1e-4  # far above the error of a float32 cosine
 
 
+class Vectors(Protocol):
+    """Vectors (n, dim) of any float type, an array or what reads a file: rows are indexed by a slice or by numbers."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, rows: Any, /) -> NDArray[np.floating]: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """One set: vectors (n, dim) of any float type and hashes (n, num_views, bytes). Both may be memory-mapped."""
+    """One set: vectors (n, dim) of any float type and hashes (n, num_views, bytes)."""
 
-    vectors: NDArray[np.floating]
+    vectors: Vectors
     hashes: NDArray[np.uint8]
 
     def __len__(self) -> int:
@@ -99,10 +107,11 @@ def find_twins(
     """Return the nearest twins of both sides.
 
     Twins are pairs whose vectors have at least the cosine `min_cosine`, and whose hashes have at most the distance
-    `max_distance`. `tile` is the number of left and right samples in a block.
+    `max_distance`. `tile` is the number of left and right samples in a block. Of the left side a block of vectors is in
+    memory, of the right side all.
     """
     rows, columns = tile
-    units = _unit_rows(right.vectors)
+    units = _unit_rows(right.vectors[: len(right)])
     words = hash_words(left.hashes), hash_words(right.hashes)
 
     def confirm(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Pairs:

@@ -50,7 +50,7 @@ class Layout(RowGroups):
     column: str
 
 
-def read_picture(file: Path, row: int) -> bytes:
+def read_picture(file: Path | RemoteFile, row: int) -> bytes:
     """Return the bytes of the image in a row.
 
     Raises:

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -27,6 +27,42 @@ class RemoteFile:
     def open(self) -> pa.PythonFile:
         """Return the file for reading. Nothing is read yet."""
         return pa.PythonFile(_Parts(self), mode="r")
+
+    def read(self) -> bytes:
+        """Return the whole content. Raises OSError as `files_at` does."""
+        files, path = store_of(self.address)
+        content: bytes = asked(self.address, lambda: files.cat_file(path))
+        return content
+
+
+def walk_address(address: str) -> Iterator[RemoteFile]:
+    """Yield the file at an address, or all files below it, with the names of one folder at a time in memory.
+
+    They come as those of a folder of this machine do: a folder's files before its folders, both in sorted order.
+
+    Raises:
+        OSError: the address does not answer, has nothing, or may not be read.
+        ValueError: its kind needs a package that is not installed.
+    """
+    files, root = store_of(address)
+    info = asked(address, lambda: files.info(root))
+    if info["type"] == "file":
+        yield RemoteFile(address=address, size=int(info["size"] or 0))
+        return
+    pending = [root]
+    while pending:
+        folder = pending.pop()
+        entries = {entry["name"].rstrip("/"): entry for entry in _listed(files, folder, address)}
+        children = sorted(name for name in entries if name.startswith(f"{folder}/"))
+        for name in children:
+            if entries[name]["type"] == "file":
+                yield RemoteFile(address=address.rstrip("/") + name[len(root) :], size=int(entries[name]["size"] or 0))
+        pending += [name for name in reversed(children) if entries[name]["type"] == "directory"]
+
+
+def _listed(files: Any, folder: str, address: str) -> list[dict[str, Any]]:
+    listing: list[dict[str, Any]] = asked(address, lambda: files.ls(folder, detail=True))
+    return listing
 
 
 def files_at(address: str) -> dict[str, int]:

@@ -19,7 +19,15 @@ from urllib.parse import quote, unquote
 from tasks.data.samples.contents import is_file, read_file
 from tasks.data.samples.defects import DefectError
 from tasks.data.samples.parquet_cells import read_cells
-from tasks.data.samples.text_encoding import MARKS, UTF_8, is_wide, is_wide_encoding, known_encoding, mark_of
+from tasks.data.samples.text_encoding import (
+    MARKS,
+    UTF_8,
+    encoding_of,
+    is_wide,
+    is_wide_encoding,
+    known_encoding,
+    mark_of,
+)
 from tasks.data.samples.text_tables import open_text_table
 
 PARQUET = ".parquet"
@@ -61,6 +69,16 @@ def read_text(path: Path) -> bytes:
     else:
         cells = open_text_table(file, encoding=encoding).row(int(number))
     return canonical([_text(name, cells.get(name)) for name in columns])
+
+
+def text_of_bytes(content: bytes, *, otherwise: str | None) -> bytes:
+    """Return the canonical bytes of a file of one text, from its content.
+
+    Args:
+        otherwise: the encoding of what has no mark and is not UTF-8.
+    """
+    encoding = encoding_of(content, otherwise=otherwise)
+    return _of_file(content, encoding=None if encoding == UTF_8 or mark_of(content) else encoding)
 
 
 def place_of_rows(columns: Sequence[str], *, encoding: str = UTF_8) -> str:

@@ -25,6 +25,7 @@ from tasks.embedding.embedder import DTYPES, Embeds
 from tasks.embedding.recipe import recipe
 from tasks.images.transform import Transform
 from tasks.machine.cores import Device, num_cores, one_thread_each, spread
+from tasks.machine.peers import ALONE, Peers
 from tasks.text.packed import Lengths, Packed, num_pages
 from tasks.text.transform import TextTransform
 from tasks.training.finetuning.options import ActivationOptions
@@ -119,10 +120,10 @@ class Activations:
             parts.append(self.embedder(prepared).to("cpu", DTYPES[self.embedder.plan.precision]))
         return torch.cat(parts)
 
-    def keep(self, *, show: Callable[..., Iterator[Any]] = lambda items, total: items) -> int:
+    def keep(self, *, show: Callable[..., Iterator[Any]] = lambda items, total: items, peers: Peers = ALONE) -> int:
         """Compute the values that the store lacks, and return how many.
 
-        `show` passes minibatches on, and shows how many of `total` have passed.
+        `show` passes minibatches on, and shows how many of `total` have passed. Peers compute a part each.
         """
         if self.store is None:
             return 0
@@ -135,14 +136,17 @@ class Activations:
         for rows, view in self.wanted:
             missing = self.missing(rows, view)
             parts += [(missing[start : start + size], view) for start in range(0, len(missing), size)]
+        peers.wait()  # all of them have seen what is missing
 
         def work(part: SamplesInView) -> tuple[list[str], NDArray[np.uint8]]:
             torch.get_num_threads()  # the first call in a thread makes it compute on one core
             return self.keys(*part), to_bytes(self.compute(*part))
 
+        own = parts[peers.rank :: peers.num]
         with self.store.writer() as writer, one_thread_each():
-            for keys, values in show(spread(parts, work, ahead=2 * num_cores()), total=len(parts)):
+            for keys, values in show(spread(own, work, ahead=2 * num_cores()), total=len(own)):
                 writer.add(keys, values)
+        peers.wait()
         return sum(int(self.num_values[rows].sum()) for rows, _ in parts)
 
     def missing(self, rows: Positions, view: int | None) -> Positions:

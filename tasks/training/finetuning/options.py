@@ -77,6 +77,7 @@ class FinetuneOptions(
 ):  # fmt: skip
     """The section `finetune`.
 
+    num_workers: the processes of a Ray cluster that share each minibatch.
     pairs: auto lets texts with few labels a class learn from pairs of texts, see `few_labels`; never does not.
     trunks: of several targets, whether one trunk is trained for all, one for each, or both, of which val chooses.
     harm_significance: of the test that half of the way to the fine-tuned model is worse than the head.
@@ -84,6 +85,7 @@ class FinetuneOptions(
     """
 
     minibatch_size: MinibatchSize
+    num_workers: Count
     pairs: Literal["auto", "never"]
     trunks: Literal["auto", "shared", "each"]
     harm_significance: OpenFraction

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from tasks.machine.peers import ALONE, Peers
 from tasks.models.backbone import Backbone
 from tasks.models.classifier import Classifier
 from tasks.models.encoder import Encoder
@@ -108,6 +109,7 @@ def fine_tune_trunks(
     build_backbone: Callable[[], Backbone | Encoder],
     in_use: Classifier | None = None,
     refit: HeadOptions | None = None,
+    peers: Peers = ALONE,
 ) -> Outcome:
     """Train as `options.trunks` says, and give `model` for each target what answers it best on val.
 
@@ -120,6 +122,7 @@ def fine_tune_trunks(
         build_backbone: returns a backbone like that of `model`, whose weights do not matter.
         in_use: a model of the same targets. Its trunks are trained on, each for the targets that it answers.
         refit: the options of the heads where trunks learn from pairs, see `few_labels`.
+        peers: the processes that train together, see `fine_tune`.
 
     Raises:
         ValueError: no target has labels on both sides.
@@ -146,7 +149,7 @@ def fine_tune_trunks(
         put(model, came)
         tuned[names] = fine_tune(
             part, source, data.part(model.targets, names), options=options, seed=seed,
-            keeper=keeper_of(names), what=what, start=begin, refit=refit,
+            keeper=keeper_of(names), what=what, start=begin, refit=refit, peers=peers,
         )  # fmt: skip
         moved[names] = {
             name: tensor.clone()

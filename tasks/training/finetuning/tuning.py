@@ -20,6 +20,7 @@ from tasks.embedding.embedder import Embedder, Embeds, Modality, plan
 from tasks.embedding.packing import HiddenStates
 from tasks.embedding.ready import modality_of
 from tasks.machine.cores import spread
+from tasks.machine.peers import ALONE, Peers
 from tasks.machine.progress import progress
 from tasks.models.classifier import Classifier
 from tasks.targets.classes import Classes
@@ -136,13 +137,15 @@ def fine_tune(
     what: str = "fine-tune",
     start: Weights | None = None,
     refit: HeadOptions | None = None,
+    peers: Peers = ALONE,
 ) -> Tuned:
     """Train the heads and the unfrozen blocks of `model`, one trunk for all its targets, and judge it on val.
 
     Afterwards `model` has the weights of the best epoch, and the temperatures and factors of words that fit them. The
     weights on the way to them are judged, too. `what` names the training where its progress is shown. With `start`,
     weights of the same names, training starts there, and the model as it came is judged beside them. With `refit` the
-    blocks learn from pairs of samples, and then the heads are fitted anew, see `few_labels`.
+    blocks learn from pairs of samples, and then the heads are fitted anew, see `few_labels`. With `peers` every process
+    calls this with the same model and data, and they share each minibatch.
     """
     chosen = plan(options, modality=modality_of(model.backbone))
     is_bf16 = chosen.precision == "bf16"
@@ -156,12 +159,12 @@ def fine_tune(
     targets = list(model.targets.values())
 
     def val() -> Iterator[Minibatch]:
-        yield from zip(
-            source.minibatches(data.val, None, size=size), torch.split(data.labels[data.val], size), strict=True
-        )
+        rows = peers.share(data.val)
+        yield from zip(source.minibatches(rows, None, size=size), torch.split(data.labels[rows], size), strict=True)
 
     def judge_on_val(part: Trained) -> dict[str, Judged]:
-        return Judged.of(score(part, val(), targets=targets, is_bf16=is_bf16), model.targets, data.words)
+        total = score(part, val(), targets=targets, is_bf16=is_bf16, peers=peers)
+        return Judged.of(total, model.targets, data.words)
 
     def side_of(rows: Positions) -> tuple[NDArray[np.float32], Tensor]:
         inputs = source.minibatches(rows, None, size=size)
@@ -180,10 +183,15 @@ def fine_tune(
             )
         adapt(model.backbone, blocks, rank=options.lora_rank, seed=seed)
     trained = Trained(model, cut)
-    if options.update_statistics and min(num_train, size) < 2:
+    fewest = min(num_train, size) // peers.num  # samples of a minibatch that a process has
+    if options.update_statistics and fewest < 2:
         raise ValueError(
-            f"finetune.update_statistics needs minibatches of at least 2 samples, found {min(num_train, size)}: raise "
+            f"finetune.update_statistics needs minibatches of at least 2 samples, found {fewest}: raise "
             "finetune.minibatch_size, land more samples, or turn it off"
+        )
+    if not fewest:
+        raise ValueError(
+            f"finetune.num_workers is {peers.num}, but a minibatch has {min(num_train, size)} samples: lower it"
         )
     is_aligned = options.align != "never" and len(data.unlabelled) > 0
     # features of mixed samples belong to no domain
@@ -206,9 +214,11 @@ def fine_tune(
         return epoch if source.num_views is None else (epoch - 1) % source.num_views
 
     def train(epoch: int) -> Iterator[Minibatch]:
-        rows = rows_of(epoch)
-        labels = torch.split(data.labels[rows], size)
-        yield from zip(source.minibatches(rows, view_of(epoch), size=size), labels, strict=True)
+        whole = rows_of(epoch).reshape(total, -1)
+        rows = peers.share(whole.T).T
+        own = rows.shape[1]
+        labels = torch.split(data.labels[rows.reshape(-1)], own)
+        yield from zip(source.minibatches(rows.reshape(-1), view_of(epoch), size=own), labels, strict=True)
 
     def unlabelled(epoch: int) -> Iterator[Unlabelled]:
         is_source = np.split(~np.isin(rows_of(epoch), data.unlabelled), range(size, total * size, size))
@@ -234,7 +244,7 @@ def fine_tune(
         trained, options, targets=targets, names=list(model.targets), seed=seed, is_bf16=is_bf16,
         groups=make_groups(model, options, blocks=blocks, epochs=epochs), minibatches=train, num_minibatches=total,
         val_minibatches=val, alignment=alignment, contrast=Contrast(targets=classes) if refit else None,
-        keeper=keeper, show=show,
+        keeper=keeper, peers=peers, show=show,
     )  # fmt: skip
     merge(model)
     refitted: dict[float, Layers] = {}
@@ -286,10 +296,12 @@ def open_source(
     backbone: str,
     options: FinetuneOptions,
     lengths: Sequence[Lengths] | None = None,
+    peers: Peers = ALONE,
 ) -> Source:
     """Return the source of a training: the samples, or the activations of the frozen layers if there are any.
 
-    Activations that fit into the budget are computed now. `lengths`, of texts, are those that `lengths_of` returns.
+    Activations that fit into the budget are computed now, by all peers. `lengths`, of texts, are those that
+    `lengths_of` returns.
     """
     network, modality = model.backbone, modality_of(model.backbone)
     options = for_modality(options, modality)
@@ -313,7 +325,7 @@ def open_source(
         samples, embedder=embedder, boundary=cut, backbone=backbone, views=views, options=options,
         train=data.augmented, val=data.val, path=scratch / "activations", lengths=lengths,
     )  # fmt: skip
-    computed = source.keep(show=partial(progress, what="activations", unit="minibatches"))
+    computed = source.keep(show=partial(progress, what="activations", unit="minibatches"), peers=peers)
     logger.info(
         "activations of %s samples: %s of %s values kept, %s of them computed now in %.0f s (%.1f kB each)",
         f"{len(samples):,}", f"{source.num_kept:,}", f"{source.num_wanted:,}", f"{computed:,}",

@@ -9,7 +9,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,12 @@ EVERY = 2  # of how many strengths one is tried
 CHOICE_TOLERANCE = 5e-3  # of the objective, enough to compare losses
 
 Positions = NDArray[np.intp]
+
+
+class Each(Protocol):
+    """Yields `function(item, **given)` for every item, in their order, such as `tasks.machine.cluster.on_each`."""
+
+    def __call__(self, items: Iterable[Any], function: Callable[..., Any], /, **given: Any) -> Iterator[Any]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +106,7 @@ def share(
     *,
     cautious: bool = False,
     part_dims: Sequence[int] = (),
+    each: Each | None = None,
 ) -> tuple[dict[str, LinearHead], dict[str, Comparison]]:
     """Return the heads, those that share in place of the ones alone, and the comparison of each target that was tried.
 
@@ -112,12 +119,18 @@ def share(
         part: the vectors of some rows of the manifest.
         folds: the fold (n,) of every row of the manifest.
         cautious, part_dims: as the heads alone were fitted, see `fit_head`.
+        each: spreads the folds of all targets, and then the targets, over other processes. None computes here, and no
+            fold before it is needed.
     """
     if len(labelled) < 2:
         return dict(heads), {}
     with threadpool_limits(1):
         trial = _Trial(labelled, heads, part, folds, options, cautious=cautious, part_dims=part_dims)
-        comparisons = {name: trial.compare(name) for name in labelled}
+        if each:
+            trial.learn_folds(each)
+            comparisons = dict(zip(labelled, each(labelled, compare_target, trial=trial), strict=True))
+        else:
+            comparisons = {name: trial.compare(name) for name in labelled}
         tried = {name: comparison for name, comparison in comparisons.items() if comparison}
         chosen = dict(heads)
         for name, comparison in tried.items():
@@ -178,10 +191,19 @@ class _Trial:
         self._rows: dict[tuple[bytes, int], StandardRows] = {}
         self._alone: dict[tuple[str, int], FoldResult | None] = {}
 
+    def learn_folds(self, each: Each) -> None:
+        """Learn the folds of all targets, where any can be compared: each may give to it."""
+        if any(map(self.can_compare, self.labelled)):
+            keys = [(name, fold) for name in self.labelled for fold in range(NUM_FOLDS)]
+            pairs = [{"name": name, "fold": fold} for name, fold in keys]
+            self._alone |= zip(keys, each(pairs, learn_fold, trial=self), strict=True)
+
+    def can_compare(self, name: str) -> bool:
+        return LEAST_LABELS <= len(self.labelled[name].rows) <= MOST_LABELS
+
     def compare(self, name: str) -> Comparison | None:
         """Return the comparison of a target alone and together; None where it cannot be compared."""
-        own = self.labelled[name]
-        if not LEAST_LABELS <= len(own.rows) <= MOST_LABELS:
+        if not self.can_compare(name):
             return None
         with_labels = self.with_labels(name)
         return with_labels if with_labels and with_labels.is_shared else self.with_heads(name)
@@ -393,6 +415,18 @@ class _Trial:
             known = StandardRows(self.part(rows), part_dims=self.part_dims)
         self._rows[key] = known
         return known
+
+
+def learn_fold(pair: Mapping[str, Any], *, trial: _Trial) -> FoldResult | None:
+    """Do what `_Trial.alone` does, in another process."""
+    with threadpool_limits(1):
+        return trial.alone(pair["name"], pair["fold"])
+
+
+def compare_target(name: str, *, trial: _Trial) -> Comparison | None:
+    """Do what `_Trial.compare` does, in another process."""
+    with threadpool_limits(1):
+        return trial.compare(name)
 
 
 def best_of(results: Sequence[FoldResult]) -> tuple[Array, Array, int]:

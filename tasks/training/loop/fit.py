@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from tasks.machine.cores import core_pool, to_device
+from tasks.machine.peers import ALONE, Peers
 from tasks.targets.target import Target
 from tasks.training.loop.alignment import Alignment, Unlabelled
 from tasks.training.loop.contrast import Contrast
@@ -33,6 +34,7 @@ Ending = Literal["every epoch was run", "val loss stopped falling", "the loss wa
 Normalisation = nn.modules.batchnorm._BatchNorm
 
 EPOCHS_OF_SEED = 100_003  # so that no two seeds share one
+SEEDS_OF_RANK = 2**50  # so that no two processes share one
 # samples of a minibatch that a core computes alone: several cores that share a small layer wait for each other
 SHARD = 8
 PLAIN = FitOptions(
@@ -112,6 +114,7 @@ def fit(
     alignment: Alignment | None = None,
     contrast: Contrast | None = None,
     keeper: Keeper | None = None,
+    peers: Peers = ALONE,
     show: Callable[[Iterable[Minibatch], int], Iterator[Minibatch]] = lambda items, epoch: iter(items),
 ) -> History:
     """Train with AdamW (Loshchilov & Hutter 2019) under a linear warm-up and a cosine to zero, and keep one epoch.
@@ -135,20 +138,24 @@ def fit(
             feature: the model takes `heads_apart`, too.
         keeper: keeps the state of the training after every epoch. A training whose state it has resumes from there, to
             the same bytes as if it had never stopped.
+        peers: the processes that train together. Each has its own part of every minibatch, and of val; they give each
+            other sums of gradients and what they scored. What is mixed and what dropout leaves out differs between
+            them, and an alignment or a contrast, which compares whole minibatches, is for one process.
         show: wraps the minibatches of an epoch, to show progress.
     """
     epochs = options.epochs
     assert epochs is not None, "`for_samples` settles it"
+    assert peers.num == 1 or not (alignment or contrast), "they compare whole minibatches"
     num_steps = max(epochs * num_minibatches, 1)
     named = dict(zip(names or map(str, range(len(targets))), targets, strict=True))
     with one_core_each(model, options) as pool:
         state = _State(
             model, options, groups, targets=targets, seed=seed, is_bf16=is_bf16, pool=pool, alignment=alignment,
-            contrast=contrast,
+            contrast=contrast, peers=peers,
         )  # fmt: skip
         history = state.history
         if not (keeper and state.restore(keeper.load())):
-            state.end_epoch(None, score(model, val_minibatches(), targets=targets, is_bf16=is_bf16))
+            state.end_epoch(None, score(model, val_minibatches(), targets=targets, is_bf16=is_bf16, peers=peers))
         for epoch in range(len(history.epochs), epochs + 1):
             patience = options.patience_epochs
             if patience is not None and epoch - 1 - state.lowest_epoch >= patience:
@@ -157,7 +164,8 @@ def fit(
             state.begin_epoch(epoch)
             train = Total(targets)
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed * EPOCHS_OF_SEED + epoch)  # dropout draws from the one generator of torch
+                # dropout draws from the one generator of torch
+                torch.manual_seed(seed * EPOCHS_OF_SEED + epoch + peers.rank * SEEDS_OF_RANK)
                 shown = show(minibatches(epoch), epoch)
                 pairs = zip(shown, alignment.minibatches(epoch), strict=True) if alignment else zip(shown, repeat(None))
                 for minibatch, unlabelled in pairs:
@@ -165,10 +173,11 @@ def fit(
                         history.ending = "the loss was not finite"
                         break
             if history.ending == "every epoch was run":
+                peers.follow_first([*model.buffers()])  # statistics of normalisation, each of its own minibatches
                 with state.averaged():
-                    val = score(model, val_minibatches(), targets=targets, is_bf16=is_bf16)
+                    val = score(model, val_minibatches(), targets=targets, is_bf16=is_bf16, peers=peers)
                     if math.isfinite(val.scores().loss):
-                        state.end_epoch(train, val)
+                        state.end_epoch(train.joined(peers), val)
                     else:
                         history.ending = "the loss was not finite"
             if history.ending == "the loss was not finite":
@@ -178,7 +187,7 @@ def fit(
                 )  # fmt: skip
                 break
             logger.info(_line(history.epochs[-1], epochs, named))
-            if keeper:
+            if keeper and peers.is_first:
                 keeper.save(state.tensors(), facts=state.facts())
         state.return_to_kept()
     model.eval()
@@ -200,8 +209,10 @@ class _State:
         pool: Pool | None,
         alignment: Alignment | None = None,
         contrast: Contrast | None = None,
+        peers: Peers = ALONE,
     ) -> None:
         self.model = model
+        self.peers = peers
         self.alignment = alignment
         self.contrast = contrast
         self.pool = pool
@@ -242,7 +253,7 @@ class _State:
         self.average = [parameter.detach().clone() for parameter in self.parameters] if options.averaging else []
 
     def begin_epoch(self, epoch: int) -> None:
-        self.chance = np.random.default_rng(self.seed * EPOCHS_OF_SEED + epoch)
+        self.chance = np.random.default_rng(self.seed * EPOCHS_OF_SEED + epoch + self.peers.rank * SEEDS_OF_RANK)
         for group in self.groups:
             for parameter in group.parameters:
                 parameter.requires_grad_(epoch >= group.from_epoch)
@@ -257,6 +268,7 @@ class _State:
         parameters = [parameter for parameter in self.parameters if parameter.requires_grad]
         shards = self._shards(inputs, labels)
         counts = label_counts(self.targets, labels)
+        self.peers.add_up([counts])
         forth = partial(self._pass, counts=counts.clamp(min=1))
         back = partial(_gradients, parameters=parameters)
         run = self.pool or map
@@ -283,6 +295,8 @@ class _State:
             logits.append(part_logits)
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+        loss = self.peers.sum(loss)
+        self.peers.add_up([parameter.grad for parameter in parameters if parameter.grad is not None])
         if self.uncertainty:
             self.uncertainty.add_penalty(counts)
         if not math.isfinite(loss):

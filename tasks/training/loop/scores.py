@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tasks.machine.cores import in_turn, to_device
+from tasks.machine.peers import ALONE, Peers
 from tasks.targets.target import Target, Truths
 from tasks.training.loop.losses import columns_of
 
@@ -44,9 +45,14 @@ def forward(model: nn.Module, inputs: Inputs, *, is_bf16: bool, **asked: bool) -
 
 
 def score(
-    model: nn.Module, minibatches: Iterable[Minibatch], *, targets: Sequence[Target], is_bf16: bool = False
+    model: nn.Module,
+    minibatches: Iterable[Minibatch],
+    *,
+    targets: Sequence[Target],
+    is_bf16: bool = False,
+    peers: Peers = ALONE,
 ) -> "Total":
-    """Return the logits of the model in evaluation mode."""
+    """Return the logits of the model in evaluation mode; of several processes, each has minibatches of its own."""
     model.eval()
     total = Total(targets)
     device = next(model.parameters()).device
@@ -59,7 +65,7 @@ def score(
 
     for logits, labels in in_turn(minibatches, lambda minibatch: minibatch, work, device=device.type):
         total.add(logits, labels)
-    return total
+    return total.joined(peers)
 
 
 class Total:
@@ -73,6 +79,16 @@ class Total:
     def add(self, logits: list[Tensor], labels: Tensor) -> None:
         self._logits.append([tensor.detach().cpu() for tensor in logits])
         self._labels.append(labels.cpu())
+
+    def joined(self, peers: Peers) -> "Total":
+        """Return what all processes gathered, in their order."""
+        if peers.num == 1:
+            return self
+        whole = Total(self.targets)
+        for logits, labels in peers.gather((self._logits, self._labels)):
+            whole._logits += logits
+            whole._labels += labels
+        return whole
 
     @property
     def num_samples(self) -> int:

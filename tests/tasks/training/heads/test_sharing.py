@@ -1,3 +1,4 @@
+import copy
 import weakref
 
 import numpy as np
@@ -50,13 +51,13 @@ def problem(*kinds, related=True, num_labels=120, seed=0):
     return vectors, labelled
 
 
-def shared(vectors, labelled, *, folds=None):
+def shared(vectors, labelled, *, folds=None, each=None):
     heads = {}
     for name, own in labelled.items():
         train = vectors[own.rows], own.truths
         heads[name] = fit_linear(own.target, train, (vectors[:0], own.truths[:0]), OPTIONS)
     folds = folds_of(map(str, range(N))) if folds is None else folds
-    return heads, *share(labelled, heads, lambda rows: vectors[rows], folds, OPTIONS)
+    return heads, *share(labelled, heads, vectors.__getitem__, folds, OPTIONS, each=each)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -160,6 +161,20 @@ def test_target_with_very_few_or_very_many_labels_is_not_tried_but_gives():
     assert set(comparisons) == {"classes 0", "classes 1"}
     assert "few" in comparisons["classes 0"].givers
     assert N < MOST_LABELS
+
+
+def test_folds_and_targets_in_other_processes_give_the_same_heads():
+    def each(items, function, **given):
+        for item in items:
+            yield function(item, **copy.deepcopy(given))  # another process has a copy
+
+    vectors, labelled = problem("classes", "number", "several")
+    _, heads, comparisons = shared(vectors, labelled)
+    _, there, compared = shared(vectors, labelled, each=each)
+    assert compared == comparisons
+    assert any(comparison.is_shared for comparison in comparisons.values())
+    for name, head in heads.items():
+        assert np.array_equal(there[name].weight, head.weight)
 
 
 def test_one_target_has_nothing_to_share():

@@ -1,14 +1,17 @@
 import logging
 import math
+import multiprocessing
 from contextlib import nullcontext
 from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
 
 from tasks.machine import cores as cores_module
+from tasks.machine.peers import ALONE, peers_here
 from tasks.targets.classes import Classes
 from tasks.targets.number import Number
 from tasks.training.finetuning.checkpoint import Checkpoint
@@ -18,6 +21,7 @@ from tasks.training.loop.losses import summed_losses
 from tasks.training.loop.schedule import learning_rate_factor
 from tasks.training.loop.scores import score
 from tests.kit.killed import KilledAfter, KilledError
+from tests.kit.programs import SECONDS
 
 PAIR = Classes(("dark", "bright"))
 MISSING = math.nan
@@ -92,6 +96,7 @@ def train(
     lr=0.01,
     targets=(PAIR,),
     names=(),
+    peers=ALONE,
     **changes,
 ):
     """Fit all of the model unless `groups` says what."""
@@ -107,6 +112,7 @@ def train(
         num_minibatches=num_minibatches or len(TRAIN),
         val_minibatches=val or (lambda: VAL),
         keeper=keeper,
+        peers=peers,
     )
 
 
@@ -893,3 +899,65 @@ def test_epoch_is_chosen_by_targets_not_by_their_numbers_of_labels():
     losses = total.calibrated_losses()
     assert losses[:20].sum() == pytest.approx(losses[20:].sum())
     assert losses.mean() == pytest.approx(math.log(2))
+
+
+# several processes
+
+
+def train_own_half(rank, group, answer, settings):
+    """Train in one of two processes, on half of each minibatch."""
+    torch.set_num_threads(1)  # threads of OpenMP do not outlive a fork
+    distributed.init_process_group(
+        "gloo", init_method=group, rank=rank, world_size=2, timeout=timedelta(seconds=SECONDS)
+    )
+    peers, model = peers_here(), Net(num_targets=2)
+
+    def own(minibatches):
+        return [tuple(torch.from_numpy(peers.share(part.numpy())) for part in parts) for parts in minibatches]
+
+    history = train(
+        model, minibatches=lambda epoch: own(two_labels(TRAIN)), val=lambda: own(two_labels(VAL)), peers=peers,
+        targets=(PAIR, PAIR), num_minibatches=len(TRAIN), **settings,
+    )  # fmt: skip
+    answer.send((content(model), [(epoch.train, epoch.val) for epoch in history.epochs]))
+
+
+def two_labels(minibatches):
+    """The labels for two targets; every third of the second target is missing."""
+    made = []
+    for images, labels in minibatches:
+        second = 1 - labels
+        second[::3] = MISSING
+        made.append((images, torch.cat([labels, second], dim=1)))
+    return made
+
+
+@pytest.mark.parametrize("settings", [{}, {"balance": "uncertainty", "averaging": 0.9}])
+def test_two_processes_with_half_of_each_minibatch_train_as_one(settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    context = multiprocessing.get_context("fork")
+    readers, writers = zip(*(context.Pipe(duplex=False) for _ in range(2)), strict=True)
+    processes = [
+        context.Process(target=train_own_half, args=(rank, f"file://{tmp_path}/group", writer, settings))
+        for rank, writer in enumerate(writers)
+    ]
+    for process in processes:
+        process.start()
+    answers = []
+    for process, reader in zip(processes, readers, strict=True):
+        assert reader.poll(SECONDS)
+        answers.append(reader.recv())
+        process.join(SECONDS)
+    (weights, epochs), (others, seen) = answers
+    assert weights == others  # to the bit: each has the same sums
+    assert epochs == seen
+    model = Net(num_targets=2)
+    history = train(
+        model, minibatches=lambda epoch: two_labels(TRAIN), val=lambda: two_labels(VAL), targets=(PAIR, PAIR),
+        **settings,
+    )  # fmt: skip
+    assert np.frombuffer(weights[:400], np.float32) == pytest.approx(
+        np.frombuffer(content(model)[:400], np.float32), abs=1e-4
+    )
+    for (_, val), epoch in zip(epochs, history.epochs, strict=True):
+        assert val.loss == pytest.approx(epoch.val.loss, abs=1e-5)

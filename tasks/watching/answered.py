@@ -28,9 +28,8 @@ def read_files(files: Sequence[Path]) -> pd.DataFrame:
     """
     tables = []
     for number, file in enumerate(files):
-        answers = read_answers(file)
-        there = answers.select([name for name in COLUMNS if name in answers.column_names]).to_pandas()
-        tables.append(there.reindex(columns=list(COLUMNS)).assign(file=number, row=np.arange(len(there))))
+        answers = read_answers(file, COLUMNS).to_pandas()
+        tables.append(answers.assign(file=number, row=np.arange(len(answers))))
     table = pd.concat(tables, ignore_index=True)
     table[TIME] = pd.to_datetime(table[TIME], utc=True)
     table["unlike"] = table["unlike"].map({True: 1.0, False: 0.0})

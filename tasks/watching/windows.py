@@ -75,7 +75,7 @@ def by_count(answers: pd.DataFrame, size: int, *, before: Mapping[str, int] | No
     last = max(int(place.max() - 1) // size, 0) if len(answers) else 0
     for number, rows in answers.groupby(((place - is_answered) // size).clip(upper=last), sort=True):
         window = window_of(rows, begin=earliest(rows), end=latest(rows))
-        yield replace(window, is_open=number == last and place[rows.index].max() < (last + 1) * size)
+        yield replace(window, is_open=bool(number == last and place[rows.index].max() < (last + 1) * size))
 
 
 def answers_before(answers: pd.DataFrame, num_files: int, *, before: Mapping[str, int]) -> list[dict[str, int]]:

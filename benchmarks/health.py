@@ -6,7 +6,9 @@ on ImageNet's SqueezeNet at 128 px; 3,000 items of AG News on MiniLM. `ap` is th
 ranking. The peer is cleanlab on the same vectors, as its documentation says to use it: scikit-learn's logistic
 regression in `cross_val_predict`, with and without standardised features, and self confidence or normalised margin; the
 best of the four counts. `share_right` is how often the audit's head answers with the label that was there before: where
-the head is often wrong, its errors hide the planted ones.
+the head is often wrong, its errors hide the planted ones. `limit` is the average precision of a judge that no audit can
+have: the same head and votes, which learned the labels that were there before. It says how far these vectors can tell a
+wrong label.
 
 **Cost.** The stage runs as DVC runs it, on 100,000 samples of two batches with 20 classes and 10,000 held-out ones. The
 vectors are made up.
@@ -195,10 +197,17 @@ def one_draw(
     near = find_neighbours(known, np.flatnonzero(every), seed=0)
     judged = judge_labels(manifest, known, "label", Classes(tuple(classes)), near, is_learned=every)
     seconds = time.perf_counter() - start
+    right = judge_labels(
+        manifest.assign(label=np.array(classes, dtype=object)[truths]), known, "label", Classes(tuple(classes)), near,
+        is_learned=every,
+    )  # fmt: skip
     assert judged is not None
-    _, _, found = judged
+    assert right is not None
+    found = judged[2]
+    answers = np.exp(right[2].log_probabilities[np.arange(len(labels)), labels])
     return {
         "ap": float(average_precision_score(is_wrong, found.score)),
+        "limit": float(average_precision_score(is_wrong, 1 - answers)),
         "precision": float(is_wrong[found.is_suspected].mean()),
         "recall": float(found.is_suspected[is_wrong].mean()),
         "share_right": float((found.log_probabilities.argmax(axis=1) == truths).mean()),

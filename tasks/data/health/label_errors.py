@@ -43,8 +43,8 @@ def find_label_errors(
     """Return what is thought of the labels (n,), in 0..num_classes-1.
 
     They are judged twice: the second time nothing is learned from the labels that the first time suspected. The mean of
-    both probabilities counts. The first time, wrong labels are learned from; the second time, right ones of samples that
-    are hard are missing.
+    both probabilities counts: the first time wrong labels are learned from, and the second time right ones of hard
+    samples are missing.
 
     Args:
         judge: gives each sample's log-probabilities by a classifier that did not learn from it.

@@ -173,10 +173,11 @@ def read_reference(
 
 
 def has_vectors(files: Sequence[Path], windows: "Sequence[Window]") -> bool:
-    """Return whether the first answers have embeddings."""
+    """Return whether the newest answers have embeddings."""
     from tasks.watching.answered import read_vectors
 
-    return bool(windows) and read_vectors(files, windows[0].answers.head(1)) is not None
+    newest = next((own.answers.tail(1) for own in reversed(windows) if own.num_samples), None)
+    return newest is not None and read_vectors(files, newest) is not None
 
 
 def vectors_of(window: "Window", *, files: Sequence[Path], read: Any) -> "Vectors | None":

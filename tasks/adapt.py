@@ -229,7 +229,7 @@ def fit_unlike(
     """
     import numpy as np
 
-    from tasks.data.health.unlike import MOST_REFERENCES, directions, distances, least_for, limit_of
+    from tasks.data.health.unlike import MOST_REFERENCES, Known, least_for, limit_of
     from tasks.models.unlike import Unlike
 
     generator = np.random.default_rng(seed)
@@ -246,14 +246,14 @@ def fit_unlike(
             f"{len(val):,}", f"{least_for(level):,}", level,
         )  # fmt: skip
         return None
-    references = directions(look(drawn("train", MOST_REFERENCES))).astype(np.float16)
-    limit = limit_of(distances(references, look(val).astype(np.float16)), level=level)
+    known = Known.of(look(drawn("train", MOST_REFERENCES)))
+    limit = limit_of(known.distances(look(val).astype(np.float16)), level=level)
     assert limit is not None
     logger.info(
         "a sample is unlike the trained ones beyond a distance of %.3f from %s of them; so are %g %% of samples of val",
-        limit, f"{len(references):,}", 100 * level,
+        limit, f"{len(known.references):,}", 100 * level,
     )  # fmt: skip
-    return Unlike.of(references, limit=limit, level=level)
+    return Unlike.of(vars(known), limit=limit, level=level)
 
 
 def save_adapted(

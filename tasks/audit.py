@@ -49,6 +49,7 @@ from tasks.training.heads.rows import StandardRows
 
 logger = logging.getLogger("graftline")
 
+MOST_FITTED = 1000  # samples that the principal components of weak slices are computed from
 LEAST_LABELS = 50  # of train, for a head to say which are wrong
 MOST_NUMBERS = 2**26  # log-probabilities of a target: samples x classes, which lie in memory
 ROWS_AT_ONCE = 4096
@@ -218,7 +219,7 @@ def examine(
         rows, labels, answers = rows[taught], labels[taught], found.log_probabilities[taught]
         confused[name] = confusions(labels, answers, names=target.names)
         is_wrong = answers.argmax(axis=1) != labels
-        components = Components.of(vectors[drawn(rows, seed=seed)])
+        components = Components.of(vectors[drawn(rows, seed=seed, most=MOST_FITTED)])
         slices = weak_slices(
             np.concatenate([components.project(part) for part in chunks(vectors, rows)]), is_wrong,
             significance=options.significance, seed=seed,

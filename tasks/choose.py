@@ -3,6 +3,7 @@
 Nothing is trained. The vectors go through the embedding store, so that those of the backbone that is chosen are kept.
 """
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from tasks.choosing.cost import measure
@@ -20,11 +22,12 @@ from tasks.choosing.sample import draw
 from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import read_manifest
 from tasks.data.samples.samples import Samples
+from tasks.embedding.embedder import Embeds
 from tasks.embedding.engine import StoredView, open_store
 from tasks.embedding.engine import embed as look_at
 from tasks.embedding.ready import make_ready
 from tasks.machine.files import read_json, whole_folder, write_json
-from tasks.metrics.transferability import transferability
+from tasks.metrics.transferability import Transferability, transferability
 from tasks.models.backbone import Backbone
 from tasks.models.encoder import Encoder
 from tasks.models.options import BackboneOptions
@@ -80,9 +83,21 @@ def run(
     truths = labels_of(targets, samples)
     loaded, left_out = load_all(wanted, modality)
     candidates = []
+    first_with: dict[bytes, Loaded] = {}  # by a digest of the vectors
     for one in loaded:
         logger.info("%s: embedding %s samples", one.name, f"{len(rows):,}")
-        candidates.append(judge(one, samples, targets, truths, store=store, embed=embed, modality=modality))
+        embedder = make_ready(one.backbone, embed)
+        vectors = embedded(one, embedder, samples, store=store, modality=modality)
+        same = first_with.setdefault(hashlib.sha256(vectors.tobytes()).digest(), one)
+        if same is not one:
+            leave_out(left_out, one.name, same_vectors(same))
+            continue
+        scores = scored(vectors, targets, truths)
+        cost = measure(
+            one.backbone, embedder, targets, read=samples.content, decode=decode.decode_sample, names=samples.paths
+        )
+        candidates.append(Candidate(number=one.number, name=one.name, options=one.options, scores=scores, cost=cost))
+    check_some_are_left(candidates, left_out)
     advice = recommend(candidates)
     with whole_folder(out) as folder:
         facts = {
@@ -144,41 +159,48 @@ def load_all(wanted: Sequence[BackboneOptions], modality: Modality) -> tuple[lis
                     Loaded(number=number, name=name, options=options, backbone=backbone, fingerprint=fingerprint)
                 )
                 continue
-            reason = f"it gives the same vectors as {same.name}"
-        left_out.append({"name": name, "reason": reason})
-        logger.warning("%s is left out: %s", name, reason)
-    if len(loaded) < 2:
-        reasons = "; ".join(f"{one['name']}: {one['reason']}" for one in left_out)
-        raise ValueError(
-            f"{len(loaded)} backbone{'s' * (len(loaded) != 1)} to choose from, expected at least two: add some to "
-            f"choose.candidates in params.yaml{f' (left out: {reasons})' if reasons else ''}"
-        )
+            reason = same_vectors(same)
+        leave_out(left_out, name, reason)
+    check_some_are_left(loaded, left_out)
     return loaded, left_out
 
 
-def judge(
-    one: Loaded,
-    samples: Samples[Any],
-    targets: Mapping[str, Target],
-    truths: Mapping[str, np.ndarray[Any, Any]],
-    *,
-    store: Path,
-    embed: EmbedParams,
-    modality: Modality,
-) -> Candidate:
-    """Embed the samples with one backbone, and return its scores and cost.
+def same_vectors(other: Loaded) -> str:
+    return f"it gives the same vectors as {other.name if other.number else 'the section backbone itself'}"
 
-    Raises:
-        ValueError: a target has too few labels.
-    """
+
+def leave_out(left_out: list[dict[str, str]], name: str, reason: str) -> None:
+    left_out.append({"name": name, "reason": reason})
+    logger.warning("%s is left out: %s", name, reason)
+
+
+def check_some_are_left(left: Sequence[object], left_out: Sequence[Mapping[str, str]]) -> None:
+    """Raise ValueError where fewer than two backbones are left to choose from."""
+    if len(left) < 2:
+        reasons = "; ".join(f"{one['name']}: {one['reason']}" for one in left_out)
+        raise ValueError(
+            f"{len(left)} backbone{'s' * (len(left) != 1)} to choose from, expected at least two: add some to "
+            f"choose.candidates in params.yaml{f' (left out: {reasons})' if reasons else ''}"
+        )
+
+
+def embedded(
+    one: Loaded, embedder: Embeds, samples: Samples[Any], *, store: Path, modality: Modality
+) -> NDArray[np.float16]:
+    """Return the vectors (n, dim) of the samples by one backbone, from the store or computed and kept there."""
     decode, copy_hash = room(modality, "decode"), room(modality, "copy_hash")
-    embedder = make_ready(one.backbone, embed)
     kept = open_store(
         store, embedder, backbone=one.fingerprint, decode=decode.decode_sample, hash_of=copy_hash.copy_hashes,
         hashes_shape=copy_hash.HASHES_SHAPE,
     )  # fmt: skip
     look_at(samples.content, [StoredView(embedder=embedder, store=kept, keys=samples.ids)], names=samples.paths)
-    vectors = kept.all_looks(samples.ids).vectors
+    return kept.all_looks(samples.ids).vectors
+
+
+def scored(
+    vectors: NDArray[np.float16], targets: Mapping[str, Target], truths: Mapping[str, np.ndarray[Any, Any]]
+) -> dict[str, Transferability]:
+    """Return the scores by target. Raises ValueError where a target has too few labels."""
     scores = {}
     for name, known in truths.items():
         has_label = targets[name].has_label(known)
@@ -190,10 +212,7 @@ def judge(
             )
         except ValueError as error:
             raise ValueError(f"target {name}: {error}") from error
-    cost = measure(
-        one.backbone, embedder, targets, read=samples.content, decode=decode.decode_sample, names=samples.paths
-    )
-    return Candidate(number=one.number, name=one.name, options=one.options, scores=scores, cost=cost)
+    return scores
 
 
 def table(candidates: Sequence[Candidate], advice: Recommendation) -> list[str]:

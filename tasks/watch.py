@@ -48,7 +48,7 @@ def watch(
     Args:
         predictions: files that `predict` wrote, and folders of a service's log.
         bundle: of the model that answered.
-        out: a folder; what a watch wrote there before is replaced.
+        out: a folder; what a watch wrote there before is replaced, and what it decided is kept where nothing changed.
         evaluation: the folder that `evaluate` wrote: the reference, unless `reference` names a file of answers.
         labels: tables of labels that came later.
         window: the answers of a window; with `every`, a period such as 1h, windows are of time instead.
@@ -58,13 +58,15 @@ def watch(
         ValueError: an input is wrong, or there is no reference.
     """
     from tasks.machine.files import whole_folder, write_json
+    from tasks.prediction.answer_log import FILES as LOG_FILES
     from tasks.prediction.answer_log import answer_files
     from tasks.watching.answered import read_files, read_vectors
     from tasks.watching.decision import decide
+    from tasks.watching.earlier import Earlier, grounds_of, grounds_of_window
     from tasks.watching.labels import Accuracy, are_right, read_labels
     from tasks.watching.page import page
     from tasks.watching.record import Watched, record, unknown_classes
-    from tasks.watching.windows import by_count, by_time, seconds_of
+    from tasks.watching.windows import answers_before, by_count, by_time, seconds_of
 
     check_out(out)
     model, targets = described(bundle)
@@ -80,8 +82,10 @@ def watch(
             "the other model with --bundle and --reference"
         )
     without_time = 0
+    earlier = Earlier.read(out / FILES[0])
+    before = earlier.before.get(keys[0], {}) if files[0].match(LOG_FILES) else {}  # those of a log come in order
     if every is None:
-        windows = list(by_count(answers, window))
+        windows = list(by_count(answers, window, before=before))
     else:
         windows, without_time = by_time(answers, seconds_of(every))
         if not windows:
@@ -91,13 +95,17 @@ def watch(
     if reference is None and (answers["unlike"].notna().any() or has_vectors(files, windows)):
         known = with_vectors(known, bundle, project)
     watched = []
+    grounds = grounds_of(known, settings=[model, false_alarms])
     for own in windows:
+        in_files = [keys[number] for number in own.files]
         look = partial(vectors_of, own, files=files, read=read_vectors)
-        decision = decide(own, known, targets, false_alarms=false_alarms, vectors=look)
+        name = grounds_of_window(grounds, own.answers, in_files)
+        decision = earlier.decisions.get(name) or decide(
+            own, known, targets, false_alarms=false_alarms, vectors=look
+        )  # fmt: skip
         right = {name: are_right(own.of(name), targets[name], series) for name, series in came.items()}
         accuracy = {name: Accuracy.of(hits) for name, hits in right.items() if len(hits)}
-        in_files = [keys[number] for number in own.files]
-        watched.append(Watched(window=own, decision=decision, accuracy=accuracy, files=in_files))
+        watched.append(Watched(window=own, decision=decision, accuracy=accuracy, files=in_files, grounds=name))
     answered = set(answers["sample_id"].dropna())
 
     def num_labels(samples: set[str]) -> int:
@@ -114,7 +122,8 @@ def watch(
         "labels_never_answered": num_labelled - num_labels(of_any_model),
         "labels_of_unknown_classes": unknown_classes(came, targets),
     }
-    found = record(watched, known, model=model, false_alarms=false_alarms, counts=counts)
+    in_order = dict(zip(keys, answers_before(answers, len(files), before=before), strict=True))
+    found = record(watched, known, model=model, false_alarms=false_alarms, counts=counts, files=in_order)
     with whole_folder(out) as folder:
         write_json(folder / "watch.json", found)
         (folder / "watch.html").write_text(page(found, targets, known), "utf-8")
@@ -164,10 +173,11 @@ def read_reference(
 
 
 def has_vectors(files: Sequence[Path], windows: "Sequence[Window]") -> bool:
-    """Return whether the first answers have embeddings."""
+    """Return whether the newest answers have embeddings."""
     from tasks.watching.answered import read_vectors
 
-    return bool(windows) and read_vectors(files, windows[0].answers.head(1)) is not None
+    newest = next((own.answers.tail(1) for own in reversed(windows) if own.num_samples), None)
+    return newest is not None and read_vectors(files, newest) is not None
 
 
 def vectors_of(window: "Window", *, files: Sequence[Path], read: Any) -> "Vectors | None":

@@ -84,7 +84,10 @@ def save_bundle(folder: Path, model: Classifier, *, lineage: dict[str, Any]) -> 
         factors = {target: asdict(own) for target, own in model.words.factors.items()}
         description["words"] = {"num_terms": len(model.words.hashes), "factors": factors}
     if model.unlike:
-        description["unlike"] = {"num_references": len(model.unlike.references), "level": model.unlike.level}
+        num_references, num_components = model.unlike.references.shape
+        description["unlike"] = {
+            "num_references": num_references, "num_components": num_components, "level": model.unlike.level
+        }  # fmt: skip
     write_json(folder / DESCRIPTION, with_digest(description))
 
 
@@ -247,7 +250,9 @@ def grafted(
         trunks=trunks[1:],
         trunk_of=description.trunks,
         domains=adapted_heads(description, outputs, trunks[0]) if description.domains else None,
-        unlike=Unlike(unlike.num_references, dim=trunks[0].dim, level=unlike.level) if unlike else None,
+        unlike=Unlike(unlike.num_references, unlike.num_components, dim=trunks[0].dim, level=unlike.level)
+        if unlike
+        else None,
     )
 
 

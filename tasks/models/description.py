@@ -24,6 +24,7 @@ MOST_TERMS = 2**24  # of a vocabulary; those that are made here have fewer
 MOST_DOMAINS = 1_000  # that a classifier is adapted to
 MOST_ADAPTED = 10_000  # heads of all domains together
 MOST_REFERENCES = 100_000  # vectors that tell which samples are unlike all others; those that are made here have fewer
+MOST_COMPONENTS = 4096  # of these
 NAMED = ("classes", "temperatures", "trunks", "domains", "statistics")  # where targets, classes and domains are named
 SHOWN = 60  # characters of a stranger's text that a message repeats
 
@@ -81,6 +82,7 @@ class UnlikeFields(Strict):
     """What tells which samples are unlike those that the model was trained on, besides its tensors."""
 
     num_references: Annotated[int, Field(ge=1, le=MOST_REFERENCES)]
+    num_components: Annotated[int, Field(ge=1, le=MOST_COMPONENTS)]
     level: Annotated[float, Field(gt=0, lt=1)]
 
 

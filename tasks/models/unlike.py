@@ -1,5 +1,6 @@
 """The part of a bundle that finds samples unlike anything the model was trained on."""
 
+from collections.abc import Mapping
 from typing import Self
 
 import numpy as np
@@ -7,28 +8,34 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+PARTS = ("mean", "basis", "references")
+
 
 class Unlike(nn.Module):
-    """Holds the training vectors of the first trunk that are kept, and the limit beyond which a sample is unlike them.
+    """Holds what is kept of the first trunk's training vectors, and the limit beyond which a sample is unlike them.
 
-    It has no part in the forward pass: `tasks.prediction.unlike` asks it. The references are directions, as
-    `tasks.data.health.unlike` makes them. `level` is the share of samples like the trained ones that are beyond the
-    limit.
+    It has no part in the forward pass: `tasks.prediction.unlike` asks it. What is kept is that of
+    `tasks.data.health.unlike`. `level` is the share of samples like the trained ones that are beyond the limit.
     """
 
-    references: Tensor  # (num_references, dim) float16
+    mean: Tensor  # (dim,) float16
+    basis: Tensor  # (dim, num_components) float16
+    references: Tensor  # (num_references, num_components) float16
     limit: Tensor  # ()
 
-    def __init__(self, num_references: int, *, dim: int, level: float) -> None:
+    def __init__(self, num_references: int, num_components: int, *, dim: int, level: float) -> None:
         super().__init__()
         self.level = level
-        self.register_buffer("references", torch.zeros(num_references, dim, dtype=torch.float16))
+        shapes = ((dim,), (dim, num_components), (num_references, num_components))
+        for name, shape in zip(PARTS, shapes, strict=True):
+            self.register_buffer(name, torch.zeros(shape, dtype=torch.float16))
         self.register_buffer("limit", torch.zeros(()))
 
     @classmethod
-    def of(cls, references: NDArray[np.float16], *, limit: float, level: float) -> Self:
-        """Return it with references (num_references, dim), a limit and its level."""
-        made = cls(len(references), dim=references.shape[1], level=level)
-        made.references.copy_(torch.from_numpy(references))
+    def of(cls, parts: Mapping[str, NDArray[np.float16]], *, limit: float, level: float) -> Self:
+        """Return it with the arrays of PARTS, a limit and its level."""
+        made = cls(*parts["references"].shape, dim=len(parts["mean"]), level=level)
+        for name in PARTS:
+            getattr(made, name).copy_(torch.from_numpy(parts[name]))
         made.limit.fill_(limit)
         return made

@@ -221,8 +221,8 @@ def answer_files(named: Iterable[Path]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def read_answers(path: Path) -> pa.Table:
-    """Return the rows of a file of answers, with all columns of EVERY_COLUMN: what the file lacks is null.
+def read_answers(path: Path, columns: Sequence[str] = EVERY_COLUMN.names) -> pa.Table:
+    """Return the rows of a file of answers, with these columns of EVERY_COLUMN: what the file lacks is null.
 
     Rows stand in the order in which they were answered. Those of a service have the time `answered_at` and the
     `model`; those that `predict` wrote have neither.
@@ -236,14 +236,15 @@ def read_answers(path: Path) -> pa.Table:
         elif path.suffix.lower() == ".json":
             table = pa.Table.from_pylist(json.loads(path.read_text("utf-8")), schema=EVERY_COLUMN)
         else:
-            table = pq.read_table(path)
-        columns = {
-            field.name: table[field.name].cast(field.type)
+            table = pq.read_table(path, columns=[name for name in pq.read_schema(path).names if name in columns])
+        fields = [EVERY_COLUMN.field(name) for name in columns]
+        cells = [
+            table[field.name].cast(field.type)
             if field.name in table.column_names
             else pa.nulls(table.num_rows, field.type)
-            for field in EVERY_COLUMN
-        }
-        return pa.table(columns, schema=EVERY_COLUMN)
+            for field in fields
+        ]
+        return pa.table(cells, schema=pa.schema(fields))
     except (*BROKEN, RecursionError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is damaged ({one_line(error)}): leave it out, or predict again") from error
 

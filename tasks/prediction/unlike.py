@@ -3,11 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.data.health.unlike import distances
-from tasks.models.unlike import Unlike
+from tasks.data.health.unlike import Known
+from tasks.models.unlike import PARTS, Unlike
 
 
-def find_unlike(known: Unlike, vectors: NDArray[np.float16]) -> NDArray[np.bool_]:
+def find_unlike(unlike: Unlike, vectors: NDArray[np.float16]) -> NDArray[np.bool_]:
     """Return (n,) which of the first trunk's vectors (n, dim) are beyond the limit."""
-    found: NDArray[np.bool_] = distances(known.references.cpu().numpy(), vectors) > np.float32(known.limit.item())
+    known = Known(**{name: getattr(unlike, name).cpu().numpy() for name in PARTS})
+    found: NDArray[np.bool_] = known.distances(vectors) > np.float32(unlike.limit.item())
     return found

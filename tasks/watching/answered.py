@@ -1,6 +1,7 @@
 """The answers that were given, of all files, in the columns that a window needs."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +29,8 @@ def read_files(files: Sequence[Path]) -> pd.DataFrame:
     """
     tables = []
     for number, file in enumerate(files):
-        answers = read_answers(file)
-        there = answers.select([name for name in COLUMNS if name in answers.column_names]).to_pandas()
-        tables.append(there.reindex(columns=list(COLUMNS)).assign(file=number, row=np.arange(len(there))))
+        answers = read_answers(file, COLUMNS).to_pandas()
+        tables.append(answers.assign(file=number, row=np.arange(len(answers))))
     table = pd.concat(tables, ignore_index=True)
     table[TIME] = pd.to_datetime(table[TIME], utc=True)
     table["unlike"] = table["unlike"].map({True: 1.0, False: 0.0})
@@ -52,12 +52,12 @@ def read_vectors(files: Sequence[Path], rows: pd.DataFrame) -> NDArray[np.float3
         if own.empty:
             continue
         try:
-            if file.suffix.lower() != ".parquet" or VECTOR not in pq.read_schema(file).names:
-                return None
-            column = pq.read_table(file, columns=[VECTOR])[VECTOR]
+            column = _vectors_of(file, file.stat().st_mtime_ns)
         except FileNotFoundError:
             return None
-        cells = column.combine_chunks().take(pa.array(own["row"].to_numpy()))
+        if column is None:
+            return None
+        cells = column.take(pa.array(own["row"].to_numpy()))
         lengths = np.diff(cells.offsets.to_numpy())
         if cells.null_count or not len(cells):
             return None
@@ -71,3 +71,11 @@ def read_vectors(files: Sequence[Path], rows: pd.DataFrame) -> NDArray[np.float3
     if not np.isfinite(vectors).all():
         raise ValueError(f"{listed([str(file) for file in files])}: an embedding is not finite: leave the file out")
     return vectors
+
+
+@lru_cache(maxsize=2)  # the windows of a file come one after another, and one may end in the next file
+def _vectors_of(file: Path, changed_at: int) -> pa.Array | None:
+    """Return the vectors of all rows of a file that last changed at that time, ns; None where it has none."""
+    if file.suffix.lower() != ".parquet" or VECTOR not in pq.read_schema(file).names:
+        return None
+    return pq.read_table(file, columns=[VECTOR])[VECTOR].combine_chunks()

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.data.health.unlike import distances
 from tasks.targets.target import Target
 from tasks.watching.comparison import (
     LEAST_SAMPLES,
@@ -84,8 +83,8 @@ def decide(
         usual = reference.vectors
         tests.append(lambda level: compare_vectors(own_vectors, usual, level=level, seed=seed))
         if not says_unlike:
-            near, known = reference.halves
-            tests.append(lambda level: compare_distances(distances(near, own_vectors), known))
+            known, usually_away = reference.halves
+            tests.append(lambda level: compare_distances(known.distances(own_vectors), usually_away))
     if not tests:
         return Decision(why_not="no target of its answers is one of the reference's")
     level = false_alarms / len(tests)

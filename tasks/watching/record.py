@@ -19,13 +19,14 @@ from tasks.watching.windows import Window
 class Watched:
     """A window with its decision, and by target how often its answers were right, where labels came.
 
-    `files` are keys of the files that its answers lie in.
+    `files` are keys of the files that its answers lie in, `grounds` a digest of all that the decision depends on.
     """
 
     window: Window
     decision: Decision
     accuracy: Mapping[str, Accuracy]
     files: Sequence[str]
+    grounds: str
 
     def words(self) -> str:
         """Return the decision in one line."""
@@ -43,6 +44,7 @@ class Watched:
         return {
             "key": window.key,
             "files": list(self.files),
+            "grounds": self.grounds,
             "begin": moment(window.begin),
             "end": moment(window.end),
             "num_samples": window.num_samples,
@@ -81,8 +83,14 @@ def record(
     model: str,
     false_alarms: float,
     counts: Mapping[str, int],
+    files: Mapping[str, Mapping[str, int]],
 ) -> dict[str, Any]:
-    """Return everything that was found, as JSON. `counts` are of what is in no window, or of labels, by their names."""
+    """Return everything that was found, as JSON.
+
+    Args:
+        counts: of what is in no window, or of labels, by their names.
+        files: by the key of each file, how many answers to each target came before it.
+    """
     judged = [one for one in watched if one.decision.why_not is None]
     return {
         "model_sha256": model,
@@ -97,6 +105,7 @@ def record(
         "expected_false_alarms": false_alarms * len(judged),
         "is_drifted": bool(judged) and judged[-1].decision.is_drifted,  # the newest that was judged
         "counts": dict(counts),
+        "files": {key: dict(before) for key, before in files.items()},
         "windows": [one.facts() for one in watched],
     }  # fmt: skip
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.data.health.unlike import directions, distances
+from tasks.data.health.unlike import Known
 from tasks.machine.files import read_json
 from tasks.metrics.outcomes import right_answers
 from tasks.targets.number import Number
@@ -45,13 +45,13 @@ class Reference:
         return self.answers[self.answers["target"] == target]
 
     @cached_property
-    def halves(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return the directions (r, dim) of one half of the vectors, and the distances (m,) of the other half to it."""
+    def halves(self) -> tuple[Known, NDArray[np.float32]]:
+        """Return what is kept of one half of the vectors, and the distances (m,) of the other half to it."""
         assert self.vectors is not None
         order = np.random.default_rng(0).permutation(len(self.vectors))
         first, others = np.array_split(self.vectors[order], 2)
-        near = directions(first)
-        return near, distances(near, others)
+        known = Known.of(first)
+        return known, known.distances(others)
 
     @property
     def num_samples(self) -> int:

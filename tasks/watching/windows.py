@@ -5,7 +5,7 @@ No order of the time stamps is assumed: an answer goes to the window of its own 
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,15 +63,29 @@ def seconds_of(period: str) -> int:
     return int(found[1]) * UNITS[found[2]]
 
 
-def by_count(answers: pd.DataFrame, size: int) -> Iterator[Window]:
-    """Yield windows of `size` answers each, in the order of the rows; the last may have fewer."""
+def by_count(answers: pd.DataFrame, size: int, *, before: Mapping[str, int] | None = None) -> Iterator[Window]:
+    """Yield windows of `size` answers each, in the order of the rows; the last may have fewer.
+
+    Args:
+        before: by target, how many answers came before these and are gone: the first window has so many fewer.
+    """
+    gone = answers["target"].map(before or {}).fillna(0).astype(int) % size
     is_answered = answers["reason"].isna().astype(int)
-    before = is_answered.groupby(answers["target"], sort=False).cumsum() - is_answered
-    last = max(int(is_answered.groupby(answers["target"]).sum().max() - 1) // size, 0) if len(answers) else 0
-    for number, rows in answers.groupby((before // size).clip(upper=last), sort=True):
+    place = gone + is_answered.groupby(answers["target"], sort=False).cumsum()  # of the answer, from 1 on
+    last = max(int(place.max() - 1) // size, 0) if len(answers) else 0
+    for number, rows in answers.groupby(((place - is_answered) // size).clip(upper=last), sort=True):
         window = window_of(rows, begin=earliest(rows), end=latest(rows))
-        is_full = is_answered[rows.index].groupby(rows["target"]).sum().max() >= size
-        yield replace(window, is_open=number == last and not is_full)
+        yield replace(window, is_open=bool(number == last and place[rows.index].max() < (last + 1) * size))
+
+
+def answers_before(answers: pd.DataFrame, num_files: int, *, before: Mapping[str, int]) -> list[dict[str, int]]:
+    """Return for each file how many answers to each target came before it; `before` is of the first one."""
+    counts = answers[answers["reason"].isna()].groupby(["file", "target"]).size().unstack(fill_value=0)
+    counts = counts.reindex(index=range(num_files), fill_value=0)
+    sums = counts.cumsum() - counts
+    return [
+        {str(name): int(num) + before.get(str(name), 0) for name, num in row.items()} for row in sums.to_dict("records")
+    ]
 
 
 def by_time(answers: pd.DataFrame, seconds: int) -> tuple[list[Window], int]:

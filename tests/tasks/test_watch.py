@@ -69,6 +69,51 @@ def test_drift_in_the_log_of_a_service_is_said_and_names_are_escaped(tmp_path, b
     assert again == found
 
 
+def test_window_that_was_judged_is_not_judged_again_until_its_answers_or_the_reference_change(tmp_path, bundle):
+    generator = np.random.default_rng(0)
+    folder = logged(tmp_path / "log", rows(generator, 60))
+    trusted, out = reference(tmp_path, generator), tmp_path / "out"
+
+    def watched(**options):
+        options = {"bundle": bundle, "reference": trusted, "out": out, "window": 60} | options
+        return watch([folder], **options)["windows"]
+
+    def mark():
+        """Change what watch.json says of the first window, so that a decision that was kept is known by it."""
+        kept = json.loads((out / "watch.json").read_text("utf-8"))
+        kept["windows"][0]["tests"][0]["effect"] = 77.0
+        (out / "watch.json").write_text(json.dumps(kept), "utf-8")
+
+    def is_kept(windows):
+        return windows[0]["tests"][0]["effect"] == 77.0
+
+    first = watched()
+    mark()
+    logged(folder, rows(generator, 60, first=100))
+    again = watched()
+    assert len(again) == 2
+    assert is_kept(again)
+    assert not is_kept(watched(false_alarms=0.02))
+    (out / "watch.json").write_text('{"windows": [{"grounds": 1, "tests": 3, "is_judged": true}]}', "utf-8")
+    assert watched() == first + again[1:]
+    mark()
+    reference(tmp_path, np.random.default_rng(5))
+    assert not is_kept(watched())
+
+
+def test_windows_of_a_log_stay_where_they_are_when_its_oldest_file_is_removed(tmp_path, bundle):
+    generator = np.random.default_rng(0)
+    folder, options = tmp_path / "log", {"bundle": bundle, "reference": reference(tmp_path, generator), "window": 50}
+    for first in (0, 100, 200):
+        logged(folder, rows(generator, 80, first=first))
+    before = watch([folder], out=tmp_path / "out", **options)["windows"]
+    min(folder.iterdir()).unlink()
+    found = watch([folder], out=tmp_path / "out", **options)
+    assert [one["num_samples"] for one in found["windows"]] == [20, 50, 50, 40]
+    assert found["windows"][1:] == before[2:]
+    assert watch([folder], out=tmp_path / "fresh", **options)["windows"][0]["num_samples"] == 50
+
+
 def test_answers_of_other_models_and_labels_of_samples_never_answered_are_counted(tmp_path, bundle):
     generator = np.random.default_rng(0)
     folder = logged(tmp_path / "log", rows(generator, 60))

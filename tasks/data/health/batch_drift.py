@@ -21,7 +21,7 @@ from tasks.data.health.components import Components
 Array = NDArray[np.float64]
 
 RIDGE = 0.05  # of the number of samples: features have variance 1
-MOST_SAMPLES = 1000  # of a side: from more a classifier learns more, and the effect would grow with them
+MOST_SAMPLES = 500  # of a side: from more a classifier learns more, and the effect would grow with them
 LEAST_SAMPLES = 20  # of a side
 NUM_PERMUTATIONS = 199
 # Cliff's delta in words (Romano et al. 2006), the least value of each

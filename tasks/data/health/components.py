@@ -17,14 +17,14 @@ class Components:
     basis: NDArray[np.float64]
 
     @classmethod
-    def of(cls, vectors: NDArray[np.floating]) -> "Components":
-        """Return NUM_COMPONENTS of vectors (n, dim); fewer where n or dim is less."""
+    def of(cls, vectors: NDArray[np.floating], *, most: int = NUM_COMPONENTS) -> "Components":
+        """Return so many components of vectors (n, dim) at most; fewer where n or dim is less."""
         mean = vectors.mean(axis=0, dtype=np.float64)
         centred = vectors - mean
         n, dim = centred.shape
         is_wide = dim > n
         products = centred @ centred.T if is_wide else centred.T @ centred  # the smaller of the two
-        size, num = len(products), min(NUM_COMPONENTS, n, dim)
+        size, num = len(products), min(most, n, dim)
         values, basis = eigh(products, subset_by_index=[size - num, size - 1])
         if is_wide:
             basis = centred.T @ basis / np.sqrt(np.maximum(values, 1e-12 * max(values[-1], 1e-12)))

@@ -42,7 +42,9 @@ def find_label_errors(
 ) -> LabelErrors:  # fmt: skip
     """Return what is thought of the labels (n,), in 0..num_classes-1.
 
-    They are judged twice: the second time nothing is learned from the labels that the first time suspected.
+    They are judged twice: the second time nothing is learned from the labels that the first time suspected. The mean of
+    both probabilities counts: the first time wrong labels are learned from, and the second time right ones of hard
+    samples are missing.
 
     Args:
         judge: gives each sample's log-probabilities by a classifier that did not learn from it.
@@ -50,8 +52,10 @@ def find_label_errors(
     """
     learned = np.ones(len(labels), bool) if learns is None else learns
     first = suspect(labels, judge(learned), learned)
-    is_sound = learned & ~first.is_suspected
-    return suspect(labels, judge(is_sound), learned) if first.is_suspected.any() else first
+    if not first.is_suspected.any():
+        return first
+    second = judge(learned & ~first.is_suspected)
+    return suspect(labels, np.logaddexp(first.log_probabilities, second) - np.log(2), learned)
 
 
 def suspect(labels: NDArray[np.int64], log_probabilities: Array, learned: NDArray[np.bool_]) -> LabelErrors:

@@ -1,6 +1,7 @@
 """Find the nearest training samples of each sample: how far they are tells outliers, and their labels tell wrong ones.
 
-The distances are those of `tasks.data.health.unlike`. A part of train is looked through, without the sample itself.
+The distances are 1 - the cosines of directions, see `tasks.data.health.unlike`. A part of train is looked through,
+without the sample itself.
 """
 
 from dataclasses import dataclass

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.data.health.unlike import directions
+from tasks.data.health.unlike import Known
 from tasks.models.bundle import DESCRIPTION, load_bundle, save_bundle
 from tasks.models.unlike import Unlike
 from tasks.prediction.unlike import find_unlike
@@ -19,7 +19,7 @@ CLASSES = {"animal": ["cat", "dog"]}
 def model(classifier):
     made = classifier(CLASSES)
     features = np.random.default_rng(0).exponential(size=(20, made.backbone.dim))
-    made.unlike = Unlike.of(directions(features).astype(np.float16), limit=0.25, level=0.05)
+    made.unlike = Unlike.of(vars(Known.of(features)), limit=0.25, level=0.05)
     return made
 
 
@@ -43,14 +43,16 @@ def test_bundle_without_it_does_not_name_it(classifier, tmp_path):
 @pytest.mark.parametrize(
     ("own", "message"),
     [
-        ({"num_references": 0, "level": 0.05}, "unlike.num_references"),
-        ({"num_references": 10**9, "level": 0.05}, "unlike.num_references"),
-        ({"num_references": 20, "level": 1.0}, "unlike.level"),
-        ({"num_references": 21, "level": 0.05}, "unlike.references"),
+        ({"num_references": 0}, "unlike.num_references"),
+        ({"num_references": 10**9}, "unlike.num_references"),
+        ({"num_components": 10**9}, "unlike.num_components"),
+        ({"level": 1.0}, "unlike.level"),
+        ({"num_references": 21}, "unlike.references"),
+        ({"num_components": 6}, "unlike.basis"),
     ],
 )
 def test_description_that_a_stranger_changed_is_refused_by_name(model, tmp_path, own, message):
     save_bundle(tmp_path, model, lineage={})
-    describe(tmp_path, unlike=own)
+    describe(tmp_path, unlike={"num_references": 20, "num_components": 5, "level": 0.05} | own)
     with pytest.raises(ValueError, match=message):
         load_bundle(tmp_path)

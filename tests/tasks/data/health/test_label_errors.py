@@ -24,15 +24,16 @@ def test_class_that_is_likelier_but_not_surer_than_its_own_samples_is_no_suspici
     assert not found.is_suspected.any()
 
 
-def test_second_time_nothing_is_learned_from_suspected_labels():
+def test_second_time_nothing_is_learned_from_suspected_labels_and_both_times_count():
     asked = []
 
     def judge(kept):
         asked.append(kept.tolist())
-        return log([0.9, 0.1], [0.1, 0.9], [0.1, 0.9])
+        return log([0.9, 0.1], [0.1, 0.9] if kept.all() else [0.3, 0.7], [0.1, 0.9])
 
-    find_label_errors(np.array([0, 0, 1]), judge)
+    found = find_label_errors(np.array([0, 0, 1]), judge)
     assert asked == [[True, True, True], [True, False, True]]
+    np.testing.assert_allclose(found.score, [0.1, 0.8, 0.1])
 
 
 def test_class_without_labels_is_suggested_to_nobody():

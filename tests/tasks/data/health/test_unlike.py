@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tasks.data.health.unlike import directions, distances, least_for, limit_of
+from tasks.data.health.unlike import NUM_COMPONENTS, Known, directions, least_for, limit_of
 
 
 def features(num, *, seed, peak=0):
@@ -12,16 +12,34 @@ def features(num, *, seed, peak=0):
 
 
 def test_samples_of_another_kind_are_far_away_and_others_are_not():
-    references = directions(features(500, seed=0)).astype(np.float16)
-    limit = limit_of(distances(references, features(400, seed=1)), level=0.05)
-    assert (distances(references, features(1000, seed=2)) > limit).mean() == pytest.approx(0.05, abs=0.03)
-    assert (distances(references, features(50, seed=3, peak=8)) > limit).mean() > 0.95
+    known = Known.of(features(500, seed=0))
+    limit = limit_of(known.distances(features(400, seed=1)), level=0.05)
+    assert (known.distances(features(1000, seed=2)) > limit).mean() == pytest.approx(0.05, abs=0.03)
+    assert (known.distances(features(50, seed=3, peak=8)) > limit).mean() > 0.95
+
+
+def test_sample_outside_of_the_main_directions_is_far_away_though_its_place_in_them_is_usual():
+    generator = np.random.default_rng(0)
+
+    def drawn(num, *, others):
+        """Return vectors in 20 of 300 directions; `others` is how much of the others they have."""
+        places, noise = generator.normal(size=(num, 20)), generator.normal(size=(num, 300))
+        return places @ np.eye(20, 300) * np.sign(noise[:, :1]) + others * noise
+
+    known = Known.of(drawn(60, others=0.01))
+    assert known.references.shape == (60, 15)
+    usual, strange = (known.distances(drawn(50, others=share)) for share in (0.01, 0.3))
+    assert strange.min() > usual.max()
+
+
+def test_no_more_than_so_many_directions_are_kept():
+    assert Known.of(np.random.default_rng(0).normal(size=(600, 200))).basis.shape == (200, NUM_COMPONENTS)
 
 
 def test_no_bit_of_a_distance_depends_on_the_samples_beside_it():
-    references, vectors = directions(features(300, seed=0)), features(40, seed=1)
-    alone = np.concatenate([distances(references, vectors[n : n + 1]) for n in range(40)])
-    assert alone.tobytes() == distances(references, vectors).tobytes()
+    known, vectors = Known.of(features(300, seed=0)), features(40, seed=1)
+    alone = np.concatenate([known.distances(vectors[n : n + 1]) for n in range(40)])
+    assert alone.tobytes() == known.distances(vectors).tobytes()
 
 
 def test_directions_keep_signs_and_leave_a_vector_of_zeros():

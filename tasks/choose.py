@@ -172,7 +172,7 @@ def judge(
         ValueError: a target has too few labels.
     """
     decode, copy_hash = room(modality, "decode"), room(modality, "copy_hash")
-    embedder = make_ready(one.backbone, embed)
+    embedder = make_ready(one.backbone, embed, store=store)
     kept = open_store(
         store, embedder, backbone=one.fingerprint, decode=decode.decode_sample, hash_of=copy_hash.copy_hashes,
         hashes_shape=copy_hash.HASHES_SHAPE,

@@ -4,7 +4,7 @@ import ctypes
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
 import torch
@@ -14,11 +14,13 @@ from tasks.embedding.boundary import Boundary, frozen_part
 from tasks.embedding.fusion import fold, fuse, trace
 from tasks.embedding.options import DeviceOptions, PassOptions, PlanOptions
 from tasks.embedding.recording import Recording
+from tasks.embedding.runtimes import RUNTIMES, runtime_network
 from tasks.machine.cores import Device, compute_deterministically, one_thread_each, to_device
+from tasks.machine.extras import require
 from tasks.models.backbone import Backbone
 
 Precision = Literal["bf16", "fp32"]
-Execution = Literal["fused", "eager", "compiled", "packed"]
+Execution = Literal["fused", "onnxruntime", "openvino", "eager", "compiled", "packed"]
 Modality = Literal["images", "text"]
 
 AUTO = PlanOptions(device="auto", precision="auto", execution="auto", minibatch_size=None)
@@ -63,11 +65,13 @@ def plan(options: DeviceOptions = AUTO, *, modality: Modality = "images") -> Pla
 
     - device: a GPU if there is one.
     - precision: bf16 if the device has instructions for it (CUDA, AMX, AVX512-BF16).
-    - execution: `fused` (see `tasks.embedding.fusion`). torch.compile is 4 to 6 % faster (`benchmarks.embed`) but costs
-      4 to 60 s. Many samples cannot be compiled for and few not, because a sample would then get other bits. Texts
-      are always `packed` (see `tasks.embedding.packing`).
+    - execution: `fused` (see `tasks.embedding.fusion`); `tasks.embedding.ready` may choose another runtime by a
+      measurement. torch.compile is 4 to 6 % faster (`benchmarks.embed`) but costs 4 to 60 s. Many samples cannot be
+      compiled for and few not, because a sample would then get other bits. Texts are always `packed` (see
+      `tasks.embedding.packing`).
 
-    Raises ValueError where the machine lacks the device, the precision or the compiler that the options name.
+    Raises ValueError where the machine lacks the device, the precision, the runtime or the compiler that the options
+    name.
     """
     passes = options if isinstance(options, PassOptions) else AUTO
     device, precision = options.device, options.precision
@@ -76,7 +80,17 @@ def plan(options: DeviceOptions = AUTO, *, modality: Modality = "images") -> Pla
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device is cuda, but there is no CUDA device: set it to auto or cpu")
-    if precision == "auto":
+    runtime = RUNTIMES.get(execution)
+    if runtime:
+        require(runtime.extra)
+        if device != "cpu" or precision not in ("auto", *runtime.precisions):
+            raise ValueError(
+                f"execution is {execution}, which computes on a processor in {' or '.join(runtime.precisions)}, and "
+                f"not on {device} in {precision}: set execution to auto"
+            )
+    if runtime and precision == "auto" and "bf16" not in runtime.precisions:
+        precision = "fp32"
+    elif precision == "auto":
         precision = "bf16" if device == "cuda" or _computes_bf16() else "fp32"
     elif precision == "bf16" and device == "cpu" and not _may_compute_bf16():
         raise ValueError("precision is bf16, but this processor cannot compute with it: set it to auto or fp32")
@@ -103,11 +117,11 @@ class Embedder:
 
     def __init__(self, backbone: Backbone, plan: Plan, *, boundary: Boundary | None = None) -> None:
         compute_deterministically()
-        if backbone.library == "transformers" and plan.execution == "fused":
-            plan = replace(plan, execution="eager")  # its graph consists of torch's own operations, see `exported`
+        runtime = RUNTIMES.get(plan.execution)
         self.plan = plan
         self.architecture = backbone.architecture
-        self.packages = backbone.packages
+        self.packages = backbone.packages + (runtime.packages if runtime else ())
+        self.dtype = torch.float32 if runtime else DTYPES[plan.precision]  # of the input and the weights
         self.dim = boundary.width if boundary else backbone.dim
         self.transform = backbone.transform
         size = self.transform.crop_size
@@ -119,7 +133,7 @@ class Embedder:
             graph = frozen_part(backbone, boundary) if boundary else trace(backbone)
             if plan.execution != "eager":
                 fold(graph)
-            graph.to(plan.device, DTYPES[plan.precision])
+            graph.to(plan.device, self.dtype)
             for tensor in (*graph.parameters(), *graph.buffers()):
                 if tensor.ndim == 4:
                     tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
@@ -128,6 +142,9 @@ class Embedder:
             if plan.execution == "fused" and (plan.device == "cuda" or has_onednn):
                 fuse(graph, self.network_input(pixels))
             self.network: Any = graph
+            if runtime:
+                images = self.network_input(pixels)
+                self.network = runtime_network(plan.execution, graph, images, precision=plan.precision)
             if plan.execution == "compiled":
                 with torch._inductor.config.patch(freezing=True, deterministic=True):
                     self.network = torch.compile(graph)
@@ -150,7 +167,7 @@ class Embedder:
 
     def network_input(self, pixels: Tensor) -> Tensor:
         """Return the network's input: normalised, on its device, in its precision, channels last."""
-        return self.transform.normalize(self._copied(pixels)).to(DTYPES[self.plan.precision])
+        return self.transform.normalize(self._copied(pixels)).to(self.dtype)
 
     def _features(self, pixels: Tensor) -> Tensor:
         features: Tensor = self.network(self.network_input(pixels))

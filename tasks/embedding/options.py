@@ -18,7 +18,7 @@ class DeviceOptions:
 class PassOptions:
     """How forward passes are computed, and of how many images; auto and None leave the choice to the machine."""
 
-    execution: Literal["auto", "fused", "compiled", "eager"]
+    execution: Literal["auto", "fused", "onnxruntime", "openvino", "compiled", "eager"]
     minibatch_size: MinibatchSize | None
 
 

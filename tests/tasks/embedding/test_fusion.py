@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from tasks.embedding.fusion import FusedConvolution, fold, fuse, trace
+from tasks.embedding.fused_steps import FusedConvolution
+from tasks.embedding.fusion import fold, fuse, trace
 from tasks.models.weights import load_backbone
 
 # a network for each kind of block: residual sums, concatenation, squeeze and excitation, normalisation first, attention

@@ -13,17 +13,18 @@ from torch import Tensor
 from tasks.embedding.boundary import Boundary, frozen_part
 from tasks.embedding.fusion import fold, fuse, trace
 from tasks.embedding.options import DeviceOptions, PassOptions, PlanOptions
+from tasks.embedding.quantised import digest_of, quantised_network
 from tasks.embedding.recording import Recording
 from tasks.embedding.runtimes import RUNTIMES, runtime_network
 from tasks.machine.cores import Device, compute_deterministically, one_thread_each, to_device
 from tasks.machine.extras import require
 from tasks.models.backbone import Backbone
 
-Precision = Literal["bf16", "fp32"]
+Precision = Literal["bf16", "fp32", "int8"]
 Execution = Literal["fused", "onnxruntime", "openvino", "eager", "compiled", "packed"]
 Modality = Literal["images", "text"]
 
-AUTO = PlanOptions(device="auto", precision="auto", execution="auto", minibatch_size=None)
+AUTO = PlanOptions(device="auto", precision="auto", execution="auto", minibatch_size=None, quantised=None)
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 # samples; of images more than the caches of a CPU hold would be slower, and texts are packed into passes of their own
 MINIBATCH_SIZES = {"images": {"cpu": 16, "cuda": 256}, "text": {"cpu": 256, "cuda": 4096}}
@@ -38,10 +39,13 @@ class Plan:
     precision: Precision
     execution: Execution
     minibatch_size: int  # images in each forward pass; or texts that a core takes at once
+    quantised: str | None = None  # the file of precision int8, whose features differ by more
 
     def recipe(self) -> dict[str, Any]:
         """Return everything that the bits of a feature depend on besides the image and the backbone."""
-        return asdict(self) | (_gpu() if self.device == "cuda" else {"processor": _instructions()})
+        quantised = {"quantised": digest_of(self.quantised)} if self.quantised else {}
+        own = {name: value for name, value in asdict(self).items() if name != "quantised"} | quantised
+        return own | (_gpu() if self.device == "cuda" else {"processor": _instructions()})
 
 
 class Embeds(Protocol):
@@ -80,6 +84,9 @@ def plan(options: DeviceOptions = AUTO, *, modality: Modality = "images") -> Pla
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device is cuda, but there is no CUDA device: set it to auto or cpu")
+    size = passes.minibatch_size or MINIBATCH_SIZES[modality][device]
+    if precision == "int8":
+        return _int8_plan(passes, device=device, modality=modality, minibatch_size=size)
     runtime = RUNTIMES.get(execution)
     if runtime:
         require(runtime.extra)
@@ -102,8 +109,27 @@ def plan(options: DeviceOptions = AUTO, *, modality: Modality = "images") -> Pla
         execution = "fused"
     elif execution == "compiled" and not any(map(shutil.which, ("g++", "clang++"))):
         raise ValueError("execution is compiled, but there is no C++ compiler: install g++, or set it to auto")
-    size = passes.minibatch_size or MINIBATCH_SIZES[modality][device]
     return Plan(device=device, precision=precision, execution=execution, minibatch_size=size)
+
+
+def _int8_plan(passes: PassOptions, *, device: Device, modality: Modality, minibatch_size: int) -> Plan:
+    """Return the plan of precision int8. Raises ValueError where something cannot be computed with it."""
+    if modality == "text" or device != "cpu" or passes.execution not in ("auto", "onnxruntime"):
+        raise ValueError(
+            "precision is int8, which onnxruntime computes for images on a processor: set it to auto, or device to "
+            "cpu and execution to auto"
+        )
+    if not passes.quantised:
+        raise ValueError(
+            "precision is int8, and embed.quantised names no file: `python -m tasks.quantise` makes one where that is "
+            "accurate enough"
+        )
+    require(RUNTIMES["onnxruntime"].extra)
+    digest_of(passes.quantised)
+    return Plan(
+        device=device, precision="int8", execution="onnxruntime", minibatch_size=minibatch_size,
+        quantised=passes.quantised,
+    )  # fmt: skip
 
 
 class Embedder:
@@ -130,26 +156,34 @@ class Embedder:
         else:
             self.copying: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         with one_thread_each(), torch.inference_mode():
-            graph = frozen_part(backbone, boundary) if boundary else trace(backbone)
-            if plan.execution != "eager":
-                fold(graph)
-            graph.to(plan.device, self.dtype)
-            for tensor in (*graph.parameters(), *graph.buffers()):
-                if tensor.ndim == 4:
-                    tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
             pixels = torch.zeros(plan.minibatch_size, size, size, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
-            has_onednn = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
-            if plan.execution == "fused" and (plan.device == "cuda" or has_onednn):
-                fuse(graph, self.network_input(pixels))
-            self.network: Any = graph
-            if runtime:
-                images = self.network_input(pixels)
-                self.network = runtime_network(plan.execution, graph, images, precision=plan.precision)
-            if plan.execution == "compiled":
-                with torch._inductor.config.patch(freezing=True, deterministic=True):
-                    self.network = torch.compile(graph)
-                    self.network(self.network_input(pixels))
+            self.network: Any = self._network(backbone, boundary, pixels)
             self.compute = self._features if plan.device == "cpu" else Recording(self._features, self._copied(pixels))
+
+    def _network(self, backbone: Backbone, boundary: Boundary | None, pixels: Tensor) -> Any:
+        """Return the network as the plan's execution computes it; `pixels` are an example of those to come."""
+        plan = self.plan
+        images = self.network_input(pixels)
+        if plan.quantised:
+            return quantised_network(plan.quantised, backbone=backbone.fingerprint(), shape=images.shape)
+        graph = frozen_part(backbone, boundary) if boundary else trace(backbone)
+        if plan.execution != "eager":
+            fold(graph)
+        graph.to(plan.device, self.dtype)
+        for tensor in (*graph.parameters(), *graph.buffers()):
+            if tensor.ndim == 4:
+                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+        if plan.execution in RUNTIMES:
+            return runtime_network(plan.execution, graph, images, precision=plan.precision)
+        has_onednn = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+        if plan.execution == "fused" and (plan.device == "cuda" or has_onednn):
+            fuse(graph, images)
+        if plan.execution != "compiled":
+            return graph
+        with torch._inductor.config.patch(freezing=True, deterministic=True):
+            compiled = torch.compile(graph)
+            compiled(images)
+        return compiled
 
     def stack(self, prepared: Sequence[Tensor]) -> Tensor:
         """Stack n tensors (3, size, size) uint8 to (n, 3, size, size), in pinned memory if they go to a GPU."""

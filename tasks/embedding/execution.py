@@ -107,14 +107,19 @@ def why_refused(embedder: Embedder, noise: Tensor, expected: Tensor) -> str:
         noise: a whole minibatch of pixels (n, 3, size, size) uint8.
         expected: the backbone's own features (n, dim).
     """
-    features = embedder(noise)
-    order = torch.arange(len(noise)).roll(len(noise) // 2 + 1)
-    others = [(order, embedder(noise[order])), *((torch.tensor([at]), embedder(noise[[at]])) for at in (0, -1))]
-    if not all(torch.equal(features[rows], own) for rows, own in others):
+    if depends_on_neighbours(embedder, noise):
         return "its features depend on the neighbours in a minibatch"
-    cosine = float(torch.cosine_similarity(features.double(), expected.double(), dim=1).min())
+    cosine = float(torch.cosine_similarity(embedder(noise).double(), expected.double(), dim=1).min())
     least = LEAST_COSINE[embedder.plan.precision]
     return "" if cosine >= least else f"its features have a cosine of {cosine:.6f} to the backbone's, below {least}"
+
+
+def depends_on_neighbours(embedder: Embedder, pixels: Tensor) -> bool:
+    """Return whether a bit of the features of a whole minibatch changes in another order, or alone."""
+    features = embedder(pixels)
+    order = torch.arange(len(pixels)).roll(len(pixels) // 2 + 1)
+    others = [(order, embedder(pixels[order])), *((torch.tensor([at]), embedder(pixels[[at]])) for at in (0, -1))]
+    return not all(torch.equal(features[rows], own) for rows, own in others)
 
 
 def _seconds(work: Callable[[], Tensor], *, most: float = ROUND_SECONDS) -> float:

@@ -26,6 +26,7 @@ def make_ready(
     chosen = plan(options, modality=modality_of(backbone))
     if isinstance(backbone, Encoder):
         return TextEmbedder(backbone, chosen)
-    if store and isinstance(options, PassOptions) and options.execution == "auto":
+    is_open = isinstance(options, PassOptions) and options.execution == "auto" and not chosen.quantised
+    if store and is_open:
         chosen = choose_execution(backbone, chosen, store=store)
     return Embedder(backbone, chosen)

@@ -49,7 +49,10 @@ def runtime_network(runtime: str, graph: fx.GraphModule, images: Tensor, *, prec
     require(RUNTIMES[runtime].extra)
     try:
         content = to_onnx(graph, images)
-        return onnxruntime_network(content) if runtime == "onnxruntime" else openvino_network(content, precision)
+        if runtime == "openvino":
+            return openvino_network(content, precision)
+        network, _, _ = onnxruntime_network(content)
+        return network
     except (OSError, MemoryError):
         raise
     except Exception as error:  # exporters and runtimes can raise almost any error
@@ -70,8 +73,8 @@ def to_onnx(graph: fx.GraphModule, images: Tensor) -> bytes:
     return content.getvalue()
 
 
-def onnxruntime_network(content: bytes) -> Network:
-    """Return what runs an ONNX file in ONNX Runtime."""
+def onnxruntime_network(content: bytes) -> tuple[Network, dict[str, str], list[int]]:
+    """Return what runs an ONNX file in ONNX Runtime, the file's metadata, and the shape of its images."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -82,7 +85,8 @@ def onnxruntime_network(content: bytes) -> Network:
     def run(images: Tensor) -> Tensor:
         return torch.from_numpy(session.run(None, {"images": images.contiguous().numpy()})[0])
 
-    return run
+    shape = list(session.get_inputs()[0].shape)
+    return run, dict(session.get_modelmeta().custom_metadata_map), shape
 
 
 def openvino_network(content: bytes, precision: str) -> Network:

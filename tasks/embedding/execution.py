@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ logger = logging.getLogger("graftline")
 
 FOLDER = ".executions"  # in the store, whose other folders are recipes
 LEAST_GAIN = 1.1  # times the speed of `fused` that another execution needs, so that no noise decides
-LEAST_SECONDS = 0.004  # of `fused` for an image: below, reading and decoding the file takes as long
+LEAST_FLOPS = 2e8  # of an image: below, to read and decode the file takes as long
 LEAST_COSINE = {"fp32": 0.99999, "bf16": 0.999}  # to the backbone's own features
 ROUNDS = 3
 ROUND_SECONDS = 0.5
@@ -60,6 +61,8 @@ def choose_execution(backbone: Backbone, plan: Plan, *, store: Path) -> Plan:
 
 def _measure(backbone: Backbone, plan: Plan, runtimes: list[str]) -> dict[str, Any]:
     """Return the seconds an image takes in each execution, why others are refused, and the choice."""
+    if flops_of(backbone) < LEAST_FLOPS:
+        return {"chosen": "fused", "refused": {}, "seconds": {}}
     noise = torch.randint(
         0, 256, (plan.minibatch_size, 3, *[backbone.transform.crop_size] * 2), dtype=torch.uint8,
         generator=torch.Generator().manual_seed(0),
@@ -67,37 +70,41 @@ def _measure(backbone: Backbone, plan: Plan, runtimes: list[str]) -> dict[str, A
     with one_thread_each(), torch.inference_mode():
         embedders = {"fused": Embedder(backbone, plan)}
         refused: dict[str, str] = {}
-        if _seconds(lambda: embedders["fused"](noise), most=0.0) / plan.minibatch_size >= LEAST_SECONDS:
-            expected = backbone(backbone.transform.normalize(noise))
-            for name in runtimes:
-                try:
-                    embedder = Embedder(backbone, replace(plan, execution=name))  # type: ignore[arg-type]
-                    reason = why_refused(embedder, noise, expected)
-                except ValueError as error:
-                    reason = str(error)
-                if reason:
-                    refused[name] = reason
-                    logger.warning("embed.execution: %s is not used: %s", name, reason)
-                else:
-                    embedders[name] = embedder
+        expected = backbone(backbone.transform.normalize(noise))
+        for name in runtimes:
+            try:
+                embedder = Embedder(backbone, replace(plan, execution=name))  # type: ignore[arg-type]
+                reason = why_refused(embedder, noise, expected)
+            except ValueError as error:
+                reason = str(error)
+            if reason:
+                refused[name] = reason
+                logger.warning("embed.execution: %s is not used: %s", name, reason)
+            else:
+                embedders[name] = embedder
         rounds = [
-            {name: _seconds(lambda own=one: own(noise)) for name, one in embedders.items()}  # type: ignore[misc]
-            for _ in range(ROUNDS if len(embedders) > 1 else 0)
+            {name: _seconds(partial(embedder, noise)) for name, embedder in embedders.items()} for _ in range(ROUNDS)
         ]
     seconds = {
-        name: statistics.median(each[name] for each in rounds) / plan.minibatch_size
-        for name in embedders
-        if rounds
+        name: statistics.median(one[name] for one in rounds) / plan.minibatch_size for name in embedders
     }  # fmt: skip
-    fastest = min(seconds, key=lambda name: seconds[name], default="fused")
-    is_worth_it = seconds and seconds["fused"] / seconds[fastest] >= LEAST_GAIN
-    chosen = fastest if is_worth_it else "fused"
-    if seconds:
-        logger.info(
-            "embed.execution: %s is chosen for this processor (milliseconds an image on a core: %s)", chosen,
-            ", ".join(f"{name} {1000 * own:.1f}" for name, own in seconds.items()),
-        )  # fmt: skip
+    fastest = min(seconds, key=lambda name: seconds[name])
+    chosen = fastest if seconds["fused"] / seconds[fastest] >= LEAST_GAIN else "fused"
+    logger.info(
+        "embed.execution: %s is chosen for this processor (milliseconds an image on a core: %s)", chosen,
+        ", ".join(f"{name} {1000 * own:.1f}" for name, own in seconds.items()),
+    )  # fmt: skip
     return {"chosen": chosen, "refused": refused, "seconds": seconds}
+
+
+def flops_of(backbone: Backbone) -> float:
+    """Return the floating-point operations of an image's forward pass in convolutions and matrix products."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    side = backbone.transform.crop_size
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        backbone(torch.zeros(1, 3, side, side))
+    return float(counter.get_total_flops())
 
 
 def why_refused(embedder: Embedder, noise: Tensor, expected: Tensor) -> str:
@@ -122,14 +129,17 @@ def depends_on_neighbours(embedder: Embedder, pixels: Tensor) -> bool:
     return not all(torch.equal(features[rows], own) for rows, own in others)
 
 
-def _seconds(work: Callable[[], Tensor], *, most: float = ROUND_SECONDS) -> float:
-    """Return how long `work` takes: the median of the calls that fit into `most` seconds, of one at least."""
+def _seconds(work: Callable[[], Tensor]) -> float:
+    """Return the processor time that `work` takes: the median of the calls that fit into ROUND_SECONDS.
+
+    Unlike the time on the clock it hardly depends on what else the machine does.
+    """
     work()
     seconds: list[float] = []
-    while not seconds or sum(seconds) < most:
-        start = time.perf_counter()
+    while sum(seconds) < ROUND_SECONDS:
+        start = time.process_time()
         work()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     return statistics.median(seconds)
 
 

@@ -114,22 +114,22 @@ def plan(options: DeviceOptions = AUTO, *, modality: Modality = "images") -> Pla
 
 def _int8_plan(passes: PassOptions, *, device: Device, modality: Modality, minibatch_size: int) -> Plan:
     """Return the plan of precision int8. Raises ValueError where something cannot be computed with it."""
-    if modality == "text" or device != "cpu" or passes.execution not in ("auto", "onnxruntime"):
+    execution: Execution = "onnxruntime" if passes.execution == "auto" else passes.execution
+    if modality == "text" or device != "cpu" or execution not in RUNTIMES:
         raise ValueError(
-            "precision is int8, which onnxruntime computes for images on a processor: set it to auto, or device to "
-            "cpu and execution to auto"
+            "precision is int8, which onnxruntime and openvino compute for images on a processor: set it to auto, or "
+            "device to cpu and execution to auto"
         )
     if not passes.quantised:
         raise ValueError(
             "precision is int8, and embed.quantised names no file: `python -m tasks.quantise` makes one where that is "
             "accurate enough"
         )
-    require(RUNTIMES["onnxruntime"].extra)
+    require(RUNTIMES[execution].extra)
     digest_of(passes.quantised)
     return Plan(
-        device=device, precision="int8", execution="onnxruntime", minibatch_size=minibatch_size,
-        quantised=passes.quantised,
-    )  # fmt: skip
+        device=device, precision="int8", execution=execution, minibatch_size=minibatch_size, quantised=passes.quantised
+    )
 
 
 class Embedder:
@@ -165,7 +165,9 @@ class Embedder:
         plan = self.plan
         images = self.network_input(pixels)
         if plan.quantised:
-            return quantised_network(plan.quantised, backbone=backbone.fingerprint(), shape=images.shape)
+            return quantised_network(
+                plan.quantised, runtime=plan.execution, backbone=backbone.fingerprint(), shape=images.shape
+            )  # fmt: skip
         graph = frozen_part(backbone, boundary) if boundary else trace(backbone)
         if plan.execution != "eager":
             fold(graph)

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.embedding.runtimes import Network, onnxruntime_network
+from tasks.embedding.runtimes import Network, onnx_network
 
 PIN = "@sha256:"
 BACKBONE = "graftline.backbone"  # the entry of the file's metadata that has the fingerprint of its backbone
@@ -26,10 +26,11 @@ def digest_of(place: str) -> str:
     return digest
 
 
-def quantised_network(place: str, *, backbone: str, shape: Sequence[int]) -> Network:
+def quantised_network(place: str, *, runtime: str, backbone: str, shape: Sequence[int]) -> Network:
     """Return the network in `FILE@sha256:…`, which maps normalised images (n, 3, size, size) to features (n, dim).
 
     Args:
+        runtime: that computes it.
         backbone: the fingerprint of the backbone whose features it should give.
         shape: of the images.
 
@@ -37,6 +38,8 @@ def quantised_network(place: str, *, backbone: str, shape: Sequence[int]) -> Net
         ValueError: the file is missing or another one than was pinned, or was made of another backbone or for other
             minibatches.
     """
+    import onnx
+
     digest, path = digest_of(place), Path(place.rpartition(PIN)[0])
     again = "run `python -m tasks.quantise` again"
     if not path.is_file():
@@ -46,12 +49,13 @@ def quantised_network(place: str, *, backbone: str, shape: Sequence[int]) -> Net
     content = path.read_bytes()
     if (actual := hashlib.sha256(content).hexdigest()) != digest:
         raise ValueError(f"embed.quantised: {path} has SHA-256 {actual}, expected {digest}: get that file, or {again}")
-    network, metadata, expected = onnxruntime_network(content)
-    if metadata.get(BACKBONE) != backbone:
+    model = onnx.load_from_string(content)
+    expected = [axis.dim_value for axis in model.graph.input[0].type.tensor_type.shape.dim]
+    if {entry.key: entry.value for entry in model.metadata_props}.get(BACKBONE) != backbone:
         raise ValueError(f"embed.quantised: {path} was made of another backbone, or of other settings of it: {again}")
     if list(shape) != expected:
         raise ValueError(
             f"embed.quantised: {path} is for minibatches of {expected}, and these are {list(shape)}: set "
             f"embed.minibatch_size to {expected[0]}, or {again}"
         )
-    return network
+    return onnx_network(runtime, content, precision="int8")

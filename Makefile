@@ -91,6 +91,7 @@ lock: setup ## move the locks to the newest versions that pyproject.toml allows
 	$(COMPILE) --extra transformers $(AS_TEXT) -o requirements-transformers.lock
 	$(COMPILE) --extra timm $(AS_TEXT) -o requirements-timm.lock
 	$(COMPILE) --extra ray $(BEYOND) -o requirements-ray.lock
+	$(COMPILE) --extra openvino $(BEYOND) -o requirements-openvino.lock
 
 ship: setup ## check deploy/ by published schemas, and run the image's steps without an engine; 5 minutes
 	$(BIN)/uv tool run --quiet check-jsonschema@0.39.0 --builtin-schema vendor.compose-spec deploy/compose.yaml

@@ -28,6 +28,14 @@ Without --images three networks are measured on the shared photographs, and two 
 resident memory of the stage on 60,000 images of 64 px, divided by that on 6,000. `bit_identical` is 1 if vectors and
 hashes are the same to the bit in another order, in other processes, killed once and resumed. --quick takes fewer
 images.
+
+`--only engines` measures none of this, but forward passes on one core, in fp32 and bf16, beside ONNX Runtime and, where
+it is installed, OpenVINO (`benchmarks.kit.engines`); `--only photographs` leaves them out. The weights are random.
+
+- over_onnxruntime: the fastest execution in fp32 that `embed.execution: auto` may take, over ONNX Runtime in fp32.
+- share_of_peak: the operations of that, over those of fused multiply-adds in registers on the same core.
+- int8_over_fp32: int8 over the fastest execution in fp32.
+- avx2: the same where oneDNN and torch may use AVX2 alone. ONNX Runtime and OpenVINO cannot be told so.
 """
 
 import argparse
@@ -55,6 +63,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.kit.engines import fma_peak
+from benchmarks.kit.engines import measure as measure_engine
 from benchmarks.kit.machine import Claim, finish, show
 from benchmarks.kit.matmul import matmul_flops
 from tasks.data.health.hashes import Probes, read_hashes, write_hashes
@@ -76,6 +86,12 @@ SHARED = ROOT.parent / "shared"
 PACS = SHARED / "data/pacs-photo-cartoon.tar"
 SQUEEZENET = SHARED / "weights/squeezenet1_1-imagenet.safetensors"
 RATIO_PLAIN = {"resnet18": 6.0, "squeezenet1_1": 6.0, "resnet50": 10.0}  # the claimed ratio of each network
+ENGINES = (
+    "resnet18", "resnet50", "squeezenet1_1", "mobilenet_v3_large", "efficientnet_b0", "vit_b_16", "vgg16",
+    "convnext_tiny", "text",
+)  # fmt: skip
+OF_PEAK = ("resnet18", "resnet50", "vgg16")
+IN_INT8 = ("resnet18", "resnet50", "squeezenet1_1")  # of which int8 lost no accuracy where it was tried
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 ROUNDS = 3
 FORWARD_SECONDS = 8.0
@@ -238,10 +254,42 @@ def main() -> None:
                 files, arguments.images, arguments.architecture, arguments.weights, place=Path(place), add=arguments.add
             )
         finish(settings=settings, raw=raw, claims=claims)
+    elif arguments.only == "engines":
+        finish(settings=settings | {"only": "engines"}, **measure_engines())
     elif PACS.is_file():
-        finish(settings=settings, **measure_all(quick=arguments.quick))
+        result = measure_all(quick=arguments.quick)
+        engines: dict[str, Any] = {"raw": {}, "claims": []} if arguments.only else measure_engines()
+        raw = result["raw"] | {"engines": engines["raw"]}
+        finish(settings=settings, raw=raw, claims=result["claims"] + engines["claims"])
     else:
         finish(settings=settings, raw={"skipped": "the shared photographs are missing: give --images"}, claims=[])
+
+
+def measure_engines() -> dict[str, Any]:
+    """Measure forward passes of each network beside other runtimes, in processes of their own."""
+    peak = fma_peak()
+    raw: dict[str, Any] = {"fma_peak": peak, "networks": {}}
+    claims: list[Claim] = []
+    for name in ENGINES:
+        show(f"engines: {name}")
+        found = measure_engine(name)
+        found["avx2"] = measure_engine(name, is_avx2=True)["speeds"] if "avx512" in peak else {}
+        raw["networks"][name] = found
+        speeds = found["speeds"]
+        allowed = {way: speed for way, speed in speeds.items() if way.endswith(".fp32") and way not in found["refused"]}
+        fastest = max(speed for way, speed in allowed.items() if not way.startswith("plain"))
+        if "onnxruntime.fp32" in speeds:
+            over = fastest / speeds["onnxruntime.fp32"]
+            if name == "text":
+                over = speeds["packed.fp32"] / speeds["onnxruntime.fp32"]
+            claims.append(Claim(name=f"embed.over_onnxruntime.{name}", value=over, target=1.0, at_least=True))
+        if name in OF_PEAK and peak:
+            share = fastest * found["flops"] / max(peak.values())
+            claims.append(Claim(name=f"embed.share_of_peak.{name}", value=share, target=0.75, at_least=True))
+        if name in IN_INT8 and (int8 := [speed for way, speed in speeds.items() if way.endswith(".int8")]):
+            gain = max(int8) / fastest
+            claims.append(Claim(name=f"embed.int8_over_fp32.{name}", value=gain, target=1.6, at_least=True))
+    return {"raw": raw, "claims": claims}
 
 
 def measure_all(*, quick: bool) -> dict[str, Any]:
@@ -456,6 +504,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=int, help="the largest number of images")
     parser.add_argument("--add", type=float, help="the share of new images in a second run, such as 0.01")
     parser.add_argument("--quick", action="store_true", help="fewer images")
+    parser.add_argument("--only", choices=["photographs", "engines"], help="measure this part alone")
     return parser.parse_args()
 
 

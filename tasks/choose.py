@@ -86,7 +86,7 @@ def run(
     first_with: dict[bytes, Loaded] = {}  # by a digest of the vectors
     for one in loaded:
         logger.info("%s: embedding %s samples", one.name, f"{len(rows):,}")
-        embedder = make_ready(one.backbone, embed)
+        embedder = make_ready(one.backbone, embed, store=store)
         vectors = embedded(one, embedder, samples, store=store, modality=modality)
         same = first_with.setdefault(hashlib.sha256(vectors.tobytes()).digest(), one)
         if same is not one:

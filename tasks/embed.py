@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from tasks.embedding.engine import embed as look_at
 from tasks.embedding.looks import LookStore
 from tasks.embedding.part import COLUMNS, MINIBATCHES_AT_ONCE, EmbedPart
 from tasks.embedding.ready import make_ready
+from tasks.embedding.runtimes import RUNTIMES
 from tasks.machine import sources
 from tasks.machine.cluster import LOCAL, blocks_of, spread_to_cluster
 from tasks.machine.files import whole_file
@@ -67,7 +69,7 @@ def run(
     rows = read_batch(manifest.parent, manifest.stem)
     model, _ = load_bundle(backbone)
     fingerprint = model.backbone.fingerprint()  # computed, not read: others may share the store
-    embedder = make_ready(model.backbone, embed)
+    embedder = make_ready(model.backbone, embed, store=store)
     decode, copy_hash = room(modality, "decode"), room(modality, "copy_hash")
     kept = open_store(
         store, embedder, backbone=fingerprint, decode=decode.decode_sample, hash_of=copy_hash.copy_hashes,
@@ -79,8 +81,10 @@ def run(
     if scale.engine == "local":
         [new] = look_at(samples.content, [view], names=samples.paths, show=show)
     else:
+        own = embedder.plan.execution
+        options = replace(embed, execution=own) if own in RUNTIMES else embed  # the nodes measure nothing
         part = EmbedPart(
-            raw=raw.parent, backbone=backbone, store=store, options=embed, recipe=json.dumps(kept.recipe),
+            raw=raw.parent, backbone=backbone, store=store, options=options, recipe=json.dumps(kept.recipe),
             decode=decode.decode_sample, read=decode.read, hash_of=copy_hash.copy_hashes,
             hashes_shape=copy_hash.HASHES_SHAPE,
         )  # fmt: skip

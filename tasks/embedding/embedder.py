@@ -4,7 +4,7 @@ import ctypes
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
 import torch
@@ -13,15 +13,18 @@ from torch import Tensor
 from tasks.embedding.boundary import Boundary, frozen_part
 from tasks.embedding.fusion import fold, fuse, trace
 from tasks.embedding.options import DeviceOptions, PassOptions, PlanOptions
+from tasks.embedding.quantised import digest_of, quantised_network
 from tasks.embedding.recording import Recording
+from tasks.embedding.runtimes import RUNTIMES, runtime_network
 from tasks.machine.cores import Device, compute_deterministically, one_thread_each, to_device
+from tasks.machine.extras import require
 from tasks.models.backbone import Backbone
 
-Precision = Literal["bf16", "fp32"]
-Execution = Literal["fused", "eager", "compiled", "packed"]
+Precision = Literal["bf16", "fp32", "int8"]
+Execution = Literal["fused", "onnxruntime", "openvino", "eager", "compiled", "packed"]
 Modality = Literal["images", "text"]
 
-AUTO = PlanOptions(device="auto", precision="auto", execution="auto", minibatch_size=None)
+AUTO = PlanOptions(device="auto", precision="auto", execution="auto", minibatch_size=None, quantised=None)
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 # samples; of images more than the caches of a CPU hold would be slower, and texts are packed into passes of their own
 MINIBATCH_SIZES = {"images": {"cpu": 16, "cuda": 256}, "text": {"cpu": 256, "cuda": 4096}}
@@ -36,10 +39,13 @@ class Plan:
     precision: Precision
     execution: Execution
     minibatch_size: int  # images in each forward pass; or texts that a core takes at once
+    quantised: str | None = None  # the file of precision int8, whose features differ by more
 
     def recipe(self) -> dict[str, Any]:
         """Return everything that the bits of a feature depend on besides the image and the backbone."""
-        return asdict(self) | (_gpu() if self.device == "cuda" else {"processor": _instructions()})
+        quantised = {"quantised": digest_of(self.quantised)} if self.quantised else {}
+        own = {name: value for name, value in asdict(self).items() if name != "quantised"} | quantised
+        return own | (_gpu() if self.device == "cuda" else {"processor": _instructions()})
 
 
 class Embeds(Protocol):
@@ -63,11 +69,13 @@ def plan(options: DeviceOptions = AUTO, *, modality: Modality = "images") -> Pla
 
     - device: a GPU if there is one.
     - precision: bf16 if the device has instructions for it (CUDA, AMX, AVX512-BF16).
-    - execution: `fused` (see `tasks.embedding.fusion`). torch.compile is 4 to 6 % faster (`benchmarks.embed`) but costs
-      4 to 60 s. Many samples cannot be compiled for and few not, because a sample would then get other bits. Texts
-      are always `packed` (see `tasks.embedding.packing`).
+    - execution: `fused` (see `tasks.embedding.fusion`); `tasks.embedding.ready` may choose another runtime by a
+      measurement. torch.compile is 4 to 6 % faster (`benchmarks.embed`) but costs 4 to 60 s. Many samples cannot be
+      compiled for and few not, because a sample would then get other bits. Texts are always `packed` (see
+      `tasks.embedding.packing`).
 
-    Raises ValueError where the machine lacks the device, the precision or the compiler that the options name.
+    Raises ValueError where the machine lacks the device, the precision, the runtime or the compiler that the options
+    name.
     """
     passes = options if isinstance(options, PassOptions) else AUTO
     device, precision = options.device, options.precision
@@ -76,7 +84,20 @@ def plan(options: DeviceOptions = AUTO, *, modality: Modality = "images") -> Pla
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device is cuda, but there is no CUDA device: set it to auto or cpu")
-    if precision == "auto":
+    size = passes.minibatch_size or MINIBATCH_SIZES[modality][device]
+    if precision == "int8":
+        return _int8_plan(passes, device=device, modality=modality, minibatch_size=size)
+    runtime = RUNTIMES.get(execution)
+    if runtime:
+        require(runtime.extra)
+        if device != "cpu" or precision not in ("auto", *runtime.precisions):
+            raise ValueError(
+                f"execution is {execution}, which computes on a processor in {' or '.join(runtime.precisions)}, and "
+                f"not on {device} in {precision}: set execution to auto"
+            )
+    if runtime and precision == "auto" and "bf16" not in runtime.precisions:
+        precision = "fp32"
+    elif precision == "auto":
         precision = "bf16" if device == "cuda" or _computes_bf16() else "fp32"
     elif precision == "bf16" and device == "cpu" and not _may_compute_bf16():
         raise ValueError("precision is bf16, but this processor cannot compute with it: set it to auto or fp32")
@@ -88,8 +109,27 @@ def plan(options: DeviceOptions = AUTO, *, modality: Modality = "images") -> Pla
         execution = "fused"
     elif execution == "compiled" and not any(map(shutil.which, ("g++", "clang++"))):
         raise ValueError("execution is compiled, but there is no C++ compiler: install g++, or set it to auto")
-    size = passes.minibatch_size or MINIBATCH_SIZES[modality][device]
     return Plan(device=device, precision=precision, execution=execution, minibatch_size=size)
+
+
+def _int8_plan(passes: PassOptions, *, device: Device, modality: Modality, minibatch_size: int) -> Plan:
+    """Return the plan of precision int8. Raises ValueError where something cannot be computed with it."""
+    execution: Execution = "onnxruntime" if passes.execution == "auto" else passes.execution
+    if modality == "text" or device != "cpu" or execution not in RUNTIMES:
+        raise ValueError(
+            "precision is int8, which onnxruntime and openvino compute for images on a processor: set it to auto, or "
+            "device to cpu and execution to auto"
+        )
+    if not passes.quantised:
+        raise ValueError(
+            "precision is int8, and embed.quantised names no file: `python -m tasks.quantise` makes one where that is "
+            "accurate enough"
+        )
+    require(RUNTIMES[execution].extra)
+    digest_of(passes.quantised)
+    return Plan(
+        device=device, precision="int8", execution=execution, minibatch_size=minibatch_size, quantised=passes.quantised
+    )
 
 
 class Embedder:
@@ -103,11 +143,11 @@ class Embedder:
 
     def __init__(self, backbone: Backbone, plan: Plan, *, boundary: Boundary | None = None) -> None:
         compute_deterministically()
-        if backbone.library == "transformers" and plan.execution == "fused":
-            plan = replace(plan, execution="eager")  # its graph consists of torch's own operations, see `exported`
+        runtime = RUNTIMES.get(plan.execution)
         self.plan = plan
         self.architecture = backbone.architecture
-        self.packages = backbone.packages
+        self.packages = backbone.packages + (runtime.packages if runtime else ())
+        self.dtype = torch.float32 if runtime else DTYPES[plan.precision]  # of the input and the weights
         self.dim = boundary.width if boundary else backbone.dim
         self.transform = backbone.transform
         size = self.transform.crop_size
@@ -116,23 +156,36 @@ class Embedder:
         else:
             self.copying: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         with one_thread_each(), torch.inference_mode():
-            graph = frozen_part(backbone, boundary) if boundary else trace(backbone)
-            if plan.execution != "eager":
-                fold(graph)
-            graph.to(plan.device, DTYPES[plan.precision])
-            for tensor in (*graph.parameters(), *graph.buffers()):
-                if tensor.ndim == 4:
-                    tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
             pixels = torch.zeros(plan.minibatch_size, size, size, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
-            has_onednn = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
-            if plan.execution == "fused" and (plan.device == "cuda" or has_onednn):
-                fuse(graph, self.network_input(pixels))
-            self.network: Any = graph
-            if plan.execution == "compiled":
-                with torch._inductor.config.patch(freezing=True, deterministic=True):
-                    self.network = torch.compile(graph)
-                    self.network(self.network_input(pixels))
+            self.network: Any = self._network(backbone, boundary, pixels)
             self.compute = self._features if plan.device == "cpu" else Recording(self._features, self._copied(pixels))
+
+    def _network(self, backbone: Backbone, boundary: Boundary | None, pixels: Tensor) -> Any:
+        """Return the network as the plan's execution computes it; `pixels` are an example of those to come."""
+        plan = self.plan
+        images = self.network_input(pixels)
+        if plan.quantised:
+            return quantised_network(
+                plan.quantised, runtime=plan.execution, backbone=backbone.fingerprint(), shape=images.shape
+            )  # fmt: skip
+        graph = frozen_part(backbone, boundary) if boundary else trace(backbone)
+        if plan.execution != "eager":
+            fold(graph)
+        graph.to(plan.device, self.dtype)
+        for tensor in (*graph.parameters(), *graph.buffers()):
+            if tensor.ndim == 4:
+                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+        if plan.execution in RUNTIMES:
+            return runtime_network(plan.execution, graph, images, precision=plan.precision)
+        has_onednn = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+        if plan.execution == "fused" and (plan.device == "cuda" or has_onednn):
+            fuse(graph, images)
+        if plan.execution != "compiled":
+            return graph
+        with torch._inductor.config.patch(freezing=True, deterministic=True):
+            compiled = torch.compile(graph)
+            compiled(images)
+        return compiled
 
     def stack(self, prepared: Sequence[Tensor]) -> Tensor:
         """Stack n tensors (3, size, size) uint8 to (n, 3, size, size), in pinned memory if they go to a GPU."""
@@ -150,7 +203,7 @@ class Embedder:
 
     def network_input(self, pixels: Tensor) -> Tensor:
         """Return the network's input: normalised, on its device, in its precision, channels last."""
-        return self.transform.normalize(self._copied(pixels)).to(DTYPES[self.plan.precision])
+        return self.transform.normalize(self._copied(pixels)).to(self.dtype)
 
     def _features(self, pixels: Tensor) -> Tensor:
         features: Tensor = self.network(self.network_input(pixels))

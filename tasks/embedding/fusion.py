@@ -1,7 +1,7 @@
 """Turn a backbone into a graph that computes the same in fewer, larger steps.
 
-Normalisation is folded into the convolutions. oneDNN, and cuDNN on a GPU, do activations and residual sums while a
-convolution's result is still in the processor's cache.
+Normalisation is folded into the convolutions. oneDNN, and cuDNN on a GPU, do activations and residual sums while the
+result of a convolution or a linear layer is still in the processor's cache.
 
 torch.compile with freezing is fast on these networks for the same reason. Here the steps need no C++ compiler and no
 compile time, and which steps are fused depends only on the network.
@@ -12,6 +12,7 @@ import inspect
 import math
 import operator
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -21,18 +22,30 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision import ops
 
 from tasks.embedding.exported import export_graph
+from tasks.embedding.fused_steps import (
+    NO_ACTIVATION,
+    Activation,
+    CudnnConvolution,
+    FusedAttention,
+    FusedConvolution,
+    FusedLinear,
+)
 from tasks.embedding.shapes import ShapeProp
 from tasks.models.backbone import Backbone, mean_over_positions, signed_power
 
 IDENTITIES = (nn.Identity, nn.Dropout, ops.StochasticDepth)  # in evaluation mode
-ADDITIONS = (operator.add, operator.iadd, torch.add)
-# activation: its name in oneDNN, and its parameters
-ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
-    nn.ReLU: ("relu", []),
-    nn.ReLU6: ("hardtanh", [0.0, 6.0]),
-    nn.SiLU: ("swish", []),
-    nn.Hardswish: ("hardswish", []),
+ADDITIONS = (operator.add, operator.iadd, torch.add, torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor)
+RELU = Activation("relu", [])
+ACTIVATIONS: dict[type[nn.Module], Activation] = {
+    nn.ReLU: RELU,
+    nn.ReLU6: Activation("hardtanh", [0.0, 6.0]),
+    nn.SiLU: Activation("swish", []),
+    nn.Hardswish: Activation("hardswish", []),
 }
+RELUS = (F.relu, torch.relu, torch.ops.aten.relu.default)
+GELUS = (F.gelu, torch.ops.aten.gelu.default)
+LINEARS = (F.linear, torch.ops.aten.linear.default)
+CONVOLUTIONS = (torch.ops.aten.conv2d.default,)
 
 
 def trace(backbone: Backbone, *, shares_weights: bool = False) -> fx.GraphModule:
@@ -84,52 +97,6 @@ def _graph_of(network: nn.Module, backbone: Backbone) -> fx.GraphModule:
     return fx.GraphModule(network, graph)
 
 
-class FusedConvolution(nn.Module):
-    """A convolution, an optional sum with another tensor and an optional activation, as one step of oneDNN.
-
-    Its weights are in the layout that oneDNN wants for inputs of `shape` (n, channels, height, width).
-    """
-
-    def __init__(self, convolution: nn.Conv2d, *, shape: list[int], activation: tuple[str, list[float]]) -> None:
-        super().__init__()
-        self.window = (convolution.padding, convolution.stride, convolution.dilation, convolution.groups)
-        self.activation, self.numbers = activation
-        reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
-        self.weight = reorder(convolution.weight.detach().to_mkldnn(), *self.window, shape)
-        self.bias = None if convolution.bias is None else convolution.bias.detach()
-
-    def forward(self, images: Tensor, other: Tensor | None = None) -> Tensor:
-        convolve = torch.ops.mkldnn._convolution_pointwise
-        result: Tensor
-        if other is None:
-            result = convolve(images, self.weight, self.bias, *self.window, self.activation or "none", self.numbers, "")
-        else:
-            activation = self.activation or None
-            result = convolve.binary(
-                images, other, self.weight, self.bias, *self.window, "add", 1.0, activation, self.numbers, None
-            )
-        return result
-
-
-class CudnnConvolution(nn.Module):
-    """The same on a GPU, as one step of cuDNN, which has no other activation than ReLU."""
-
-    def __init__(self, convolution: nn.Conv2d) -> None:
-        super().__init__()
-        padding: Any = convolution.padding
-        self.window = (convolution.stride, padding, convolution.dilation, convolution.groups)
-        self.weight = convolution.weight.detach()
-        self.bias = None if convolution.bias is None else convolution.bias.detach()
-
-    def forward(self, images: Tensor, other: Tensor | None = None) -> Tensor:
-        result: Tensor
-        if other is None:
-            result = torch.ops.aten.cudnn_convolution_relu(images, self.weight, self.bias, *self.window)
-        else:
-            result = torch.ops.aten.cudnn_convolution_add_relu(images, self.weight, other, 1.0, self.bias, *self.window)
-        return result
-
-
 def fold(graph: fx.GraphModule) -> None:
     """Remove steps that do nothing in evaluation mode, and fold every normalisation into the convolution before it."""
     for node in list(graph.graph.nodes):
@@ -151,16 +118,16 @@ def fold(graph: fx.GraphModule) -> None:
 
 
 def fuse(graph: fx.GraphModule, images: Tensor) -> None:
-    """Fuse every convolution with the sum and the activation that follow it.
+    """Fuse every convolution, and on a processor every linear layer, with the sum and the activation that follow it.
 
-    A result that another step needs is not fused away.
+    A result that another step needs is not fused away. On a processor attention is fused, too.
 
     `images` is an example of the inputs to come: it has their number, size, layout, precision and device.
     """
     ShapeProp(graph).propagate(images)
     for node in list(graph.graph.nodes):
-        convolution = _part(graph, node)
-        if type(convolution) is not nn.Conv2d or convolution.padding_mode != "zeros":
+        layer = _layer(graph, node)
+        if layer is None:
             continue
         done, other = [node], None
         follower = _only_user(node)
@@ -169,10 +136,12 @@ def fuse(graph: fx.GraphModule, images: Tensor) -> None:
             done.append(follower)
             follower = _only_user(follower)
         activation = _activation(graph, follower)
-        if activation[0]:
+        if isinstance(layer, nn.Linear) and other is not None:
+            activation = NO_ACTIVATION  # oneDNN's step of a linear layer has either
+        if activation.name:
             done.append(follower)
         inputs: Any = (node.args[0],) if other is None else (node.args[0], other)
-        fused = _fused(convolution, [_shape(one) for one in inputs], activation=activation)
+        fused = _fused(layer, [_shape(one) for one in inputs], activation=activation)
         if fused is None:
             continue
         name = f"fused_{node.name}"
@@ -185,14 +154,65 @@ def fuse(graph: fx.GraphModule, images: Tensor) -> None:
     graph.delete_all_unused_submodules()
 
 
-def _fused(
-    convolution: nn.Conv2d, shapes: Sequence[tuple[int, ...]], *, activation: tuple[str, list[float]]
+def _layer(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
+    """Return the layer that a step computes, if it is one of those that can be fused."""
+    part = _part(graph, node)
+    if type(part) is nn.MultiheadAttention:
+        return part if _is_plain_attention(part, node) else None
+    if type(part) is nn.Linear or (type(part) is nn.Conv2d and part.padding_mode == "zeros"):
+        return part
+    return _functional_layer(graph, node)
+
+
+def _functional_layer(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
+    """Return the layer that a function of torch computes with parameters of the network, as in an exported graph."""
+    if node.kwargs or node.target not in (*LINEARS, *CONVOLUTIONS):
+        return None
+    weight, *others = (_parameter(graph, argument) for argument in node.args[1:3])
+    bias = others[0] if others else None
+    if weight is None or (len(node.args) > 2 and node.args[2] is not None and bias is None):
+        return None
+    has_bias, layer = bias is not None, None
+    if node.target in LINEARS:
+        layer = nn.Linear(weight.shape[1], weight.shape[0], bias=has_bias, device="meta")
+    else:
+        stride, padding, dilation, groups = (*node.args[3:], *([1, 1], [0, 0], [1, 1], 1)[len(node.args) - 3 :])
+        layer = nn.Conv2d(
+            weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]), tuple(stride), tuple(padding),
+            tuple(dilation), groups, has_bias, device="meta",
+        )  # fmt: skip
+    layer.weight, layer.bias = weight, bias
+    return layer
+
+
+def _is_plain_attention(attention: nn.MultiheadAttention, node: fx.Node) -> bool:
+    """Return whether a step is self-attention without masks, whose weights nobody asks for."""
+    is_self = len(node.args) == 3 and len(set(node.args)) == 1
+    is_whole = attention.in_proj_weight is not None and attention.bias_k is None and not attention.add_zero_attn
+    return is_self and is_whole and attention.batch_first and node.kwargs == {"need_weights": False}
+
+
+def _fused(layer: nn.Module, shapes: Sequence[tuple[int, ...]], *, activation: Activation) -> nn.Module | None:
+    """Return the fused step for inputs of these `shapes`, a layer's and a summand's; None where there is none."""
+    weight = next(layer.parameters())
+    num_rows = prod(shapes[0][:-1])
+    if isinstance(layer, nn.Conv2d):
+        if weight.is_cuda:
+            return _fused_by_cudnn(layer, shapes, activation=activation)
+        return FusedConvolution(layer, shape=list(shapes[0]), activation=activation)
+    if weight.is_cuda:
+        return None
+    if isinstance(layer, nn.MultiheadAttention):
+        return FusedAttention(layer, num_rows=num_rows)
+    assert isinstance(layer, nn.Linear)
+    return FusedLinear(layer.weight, layer.bias, num_rows=num_rows, activation=activation)
+
+
+def _fused_by_cudnn(
+    convolution: nn.Conv2d, shapes: Sequence[tuple[int, ...]], *, activation: Activation
 ) -> nn.Module | None:
-    """Return the fused step for inputs of these `shapes`, a convolution's and a summand's; None where there is none."""
     weight = convolution.weight
-    if not weight.is_cuda:
-        return FusedConvolution(convolution, shape=list(shapes[0]), activation=activation)
-    if activation != ACTIVATIONS[nn.ReLU] or convolution.groups > 1 or isinstance(convolution.padding, str):
+    if activation != RELU or convolution.groups > 1 or isinstance(convolution.padding, str):
         return None
     fused = CudnnConvolution(convolution)
     inputs = (torch.zeros(shape, dtype=weight.dtype, device=weight.device) for shape in shapes)
@@ -211,15 +231,29 @@ def _part(graph: fx.GraphModule, node: Any) -> nn.Module | None:
     return graph.get_submodule(str(node.target)) if is_call else None
 
 
+def _parameter(graph: fx.GraphModule, node: Any) -> nn.Parameter | None:
+    if not isinstance(node, fx.Node) or node.op != "get_attr":
+        return None
+    owner, _, name = str(node.target).rpartition(".")
+    value = getattr(graph.get_submodule(owner), name)
+    return value if isinstance(value, nn.Parameter) else None
+
+
 def _only_user(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
-def _activation(graph: fx.GraphModule, node: fx.Node | None) -> tuple[str, list[float]]:
-    """Return oneDNN's name of a step's activation, and its parameters; the name is empty if it is not an activation."""
-    if node is not None and node.target in (F.relu, torch.relu):
-        return ACTIVATIONS[nn.ReLU]
-    return ACTIVATIONS.get(type(_part(graph, node) or nn.Identity()), ("", []))
+def _activation(graph: fx.GraphModule, node: fx.Node | None) -> Activation:
+    """Return a step's activation as oneDNN knows it; NO_ACTIVATION if it is not one."""
+    if node is None:
+        return NO_ACTIVATION
+    if node.target in RELUS:
+        return RELU
+    part = _part(graph, node) or nn.Identity()
+    if node.target in GELUS or type(part) is nn.GELU:
+        kind = getattr(part, "approximate", node.kwargs.get("approximate", "none"))
+        return Activation("gelu", [], str(kind))
+    return ACTIVATIONS.get(type(part), NO_ACTIVATION)
 
 
 def _shapes(node: fx.Node) -> set[tuple[int, ...]]:

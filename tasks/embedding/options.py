@@ -16,12 +16,18 @@ class DeviceOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class PassOptions:
-    """How forward passes are computed, and of how many images; auto and None leave the choice to the machine."""
+    """How forward passes are computed, and of how many images; auto and None leave the choice to the machine.
 
-    execution: Literal["auto", "fused", "compiled", "eager"]
+    `quantised` is the file of precision int8, as `FILE@sha256:…`.
+    """
+
+    execution: Literal["auto", "fused", "onnxruntime", "openvino", "compiled", "eager"]
     minibatch_size: MinibatchSize | None
+    quantised: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanOptions(PassOptions, DeviceOptions):
     """All that `tasks.embedding.embedder.plan` settles for a machine."""
+
+    precision: Literal["auto", "bf16", "fp32", "int8"]  # type: ignore[assignment]

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 # modules, by extra of pyproject.toml
 PACKAGES = {
     "export": ("onnx", "onnxruntime", "onnxscript"),
+    "openvino": ("onnx", "openvino"),
     "ray": ("ray",),
     "text": ("huggingface_hub", "tokenizers", "transformers"),
     "timm": ("timm",),
@@ -16,10 +17,18 @@ class MissingExtraError(ValueError):
     """Packages that this work needs are not installed."""
 
 
+def missing_packages(extra: str) -> list[str]:
+    """Return the packages of the extra that are not installed."""
+    return [name for name in PACKAGES[extra] if find_spec(name) is None]
+
+
+def is_installed(extra: str) -> bool:
+    return not missing_packages(extra)
+
+
 def require(extra: str) -> None:
     """Raise MissingExtraError, with what to do, where a package of the extra is not installed."""
-    missing = [name for name in PACKAGES[extra] if find_spec(name) is None]
-    if missing:
+    if missing := missing_packages(extra):
         verb = "is" if len(missing) == 1 else "are"
         needs = f"the package {extra}" if missing == [extra] else f"{extra} needs {' and '.join(missing)}, which"
         raise MissingExtraError(

@@ -55,6 +55,7 @@ class Chain:
             },
             "report": {"out": folder / "report.html"},
             "choose": {"out": data / "choice"},
+            "quantise": {"out": folder / "int8.onnx"},
             "label": {"corrections": data / "corrections.csv", "model": data / "candidate", "out": data / "label"},
             "correct": {"labels": data / "label/labels.csv", "who": "Ann", "corrections": data / "corrections.csv"},
         }  # fmt: skip

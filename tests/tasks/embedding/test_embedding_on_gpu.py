@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tasks.embedding.embedder import AUTO, Embedder, plan
-from tasks.embedding.fusion import CudnnConvolution
+from tasks.embedding.fused_steps import CudnnConvolution
 from tasks.embedding.packing import HiddenStates, TextEmbedder
 from tasks.models.weights import load_backbone
 

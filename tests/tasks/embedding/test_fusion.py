@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from tasks.embedding.fusion import FusedConvolution, fold, fuse, trace
+from tasks.embedding.fused_steps import FusedAttention, FusedConvolution, FusedLinear
+from tasks.embedding.fusion import fold, fuse, trace
 from tasks.models.weights import load_backbone
 
 # a network for each kind of block: residual sums, concatenation, squeeze and excitation, normalisation first, attention
@@ -60,6 +61,15 @@ def test_residual_blocks_become_fused_convolutions_only():
         fuse(graph, images())
     kinds = {type(graph.get_submodule(node.target)) for node in graph.graph.nodes if node.op == "call_module"}
     assert kinds == {FusedConvolution, nn.MaxPool2d, nn.AdaptiveAvgPool2d}
+
+
+def test_linear_layers_and_attention_of_a_transformer_are_fused_with_what_follows_them():
+    graph = trace(backbone_of("vit_b_32"))
+    with torch.inference_mode():
+        fold(graph)
+        fuse(graph, images())
+    kinds = {type(graph.get_submodule(node.target)) for node in graph.graph.nodes if node.op == "call_module"}
+    assert kinds == {FusedConvolution, FusedLinear, FusedAttention, nn.LayerNorm}
 
 
 def test_map_of_a_named_part_is_taken_before_a_later_step_writes_over_it():

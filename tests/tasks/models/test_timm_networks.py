@@ -10,7 +10,7 @@ from torch import nn
 
 from tasks.embedding.boundary import find_boundary, frozen_part, trained_part
 from tasks.embedding.embedder import Embedder, Plan
-from tasks.embedding.fusion import FusedConvolution
+from tasks.embedding.fused_steps import FusedConvolution
 from tasks.embedding.recipe import recipe
 from tasks.images.decode import decode_sample
 from tasks.images.transform import Transform

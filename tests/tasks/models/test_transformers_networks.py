@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from tasks.embedding.boundary import find_boundary, frozen_part, trained_part
 from tasks.embedding.embedder import Embedder, Plan
+from tasks.embedding.fused_steps import FusedConvolution, FusedLinear
 from tasks.images.transform import Transform
 from tasks.machine.extras import MissingExtraError
 from tasks.models.bundle import DESCRIPTION, load_bundle, save_bundle
@@ -80,7 +81,8 @@ def test_features_are_those_of_transformers_whole_or_cut_in_two(architecture, tm
         embedder = Embedder(backbone, PLAN)
         torch.testing.assert_close(embedder(PIXELS), expected, rtol=1e-4, atol=1e-5)
         assert torch.equal(embedder(PIXELS[:1]), embedder(PIXELS)[:1])  # whatever the neighbours
-    assert embedder.plan.execution == "eager"
+    assert embedder.plan.execution == "fused"
+    assert any(isinstance(part, FusedLinear | FusedConvolution) for part in embedder.network.modules())
     last = backbone.blocks()[::-1][:2]
     boundary = find_boundary(backbone, last)
     assert boundary is not None

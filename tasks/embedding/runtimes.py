@@ -1,0 +1,111 @@
+"""Run a backbone's graph in another inference runtime, ONNX Runtime or OpenVINO, each of which is an extra.
+
+A call computes on one core, so that several threads may call at once, and no bit depends on the number of cores.
+"""
+
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import local
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from tasks.machine.cores import num_cores
+from tasks.machine.extras import is_installed, require
+
+Network = Callable[[Tensor], Tensor]  # normalised images (n, 3, size, size) -> features (n, dim)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """What is known of a runtime: its extra, the packages that its features depend on, and its precisions."""
+
+    extra: str
+    packages: tuple[str, ...]
+    precisions: tuple[str, ...]
+
+
+RUNTIMES = {
+    "onnxruntime": Runtime(extra="export", packages=("onnx", "onnxruntime"), precisions=("fp32", "int8")),
+    "openvino": Runtime(extra="openvino", packages=("onnx", "openvino"), precisions=("fp32", "bf16", "int8")),
+}
+
+
+def installed(precision: str) -> list[str]:
+    """Return the runtimes that are installed here and compute with this precision."""
+    return [name for name, own in RUNTIMES.items() if precision in own.precisions and is_installed(own.extra)]
+
+
+def runtime_network(runtime: str, graph: fx.GraphModule, images: Tensor, *, precision: str) -> Network:
+    """Return the graph as the runtime computes it, for normalised images float32 of the shape of the example `images`.
+
+    Raises:
+        MissingExtraError: the runtime is not installed.
+        ValueError: it cannot compute this network.
+    """
+    require(RUNTIMES[runtime].extra)
+    try:
+        content = to_onnx(graph, images)
+        return onnx_network(runtime, content, precision=precision)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # exporters and runtimes can raise almost any error
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{runtime} cannot compute this network ({reason}): set embed.execution to fused") from error
+
+
+def to_onnx(graph: fx.GraphModule, images: Tensor) -> bytes:
+    """Return the graph as an ONNX file for images of one shape."""
+    content = io.BytesIO()
+    with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
+        warnings.simplefilter("ignore")  # this exporter is older, and takes a tenth of the newer one's time
+        example = images.float().contiguous().clone()
+        torch.onnx.export(
+            graph, (example,), content, dynamo=False, input_names=["images"], output_names=["features"],
+            opset_version=17,
+        )  # fmt: skip
+    return content.getvalue()
+
+
+def onnx_network(runtime: str, content: bytes, *, precision: str) -> Network:
+    """Return what runs an ONNX file in a runtime; a file of 8 bits says itself what is computed with them."""
+    return onnxruntime_network(content) if runtime == "onnxruntime" else openvino_network(content, precision)
+
+
+def onnxruntime_network(content: bytes) -> Network:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+    def run(images: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(None, {"images": images.contiguous().numpy()})[0])
+
+    return run
+
+
+def openvino_network(content: bytes, precision: str) -> Network:
+    """Return what runs an ONNX file in OpenVINO, which gets a stream of one thread for each core."""
+    import openvino
+
+    core = openvino.Core()
+    streams = num_cores()
+    settings: dict[str, Any] = {
+        "INFERENCE_NUM_THREADS": streams, "NUM_STREAMS": streams, "ENABLE_CPU_PINNING": False,
+        "INFERENCE_PRECISION_HINT": {"bf16": "bf16"}.get(precision, "f32"),
+    }  # fmt: skip
+    compiled = core.compile_model(core.read_model(io.BytesIO(content)), "CPU", settings)
+    own = local()
+
+    def run(images: Tensor) -> Tensor:
+        if not hasattr(own, "request"):
+            own.request = compiled.create_infer_request()
+        features = own.request.infer([images.contiguous().numpy()], share_inputs=True)[0]
+        return torch.from_numpy(features.copy())  # the next call writes over it
+
+    return run

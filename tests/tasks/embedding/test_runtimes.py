@@ -1,0 +1,129 @@
+import json
+from dataclasses import replace
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import torch
+
+from tasks.embedding import execution
+from tasks.embedding.embedder import AUTO, Embedder, plan
+from tasks.embedding.execution import choose_execution, why_refused
+from tasks.embedding.ready import make_ready
+from tasks.embedding.recipe import recipe
+from tasks.images.decode import decode_sample
+from tasks.machine.cores import one_thread_each
+from tasks.machine.extras import MissingExtraError
+from tasks.models.weights import load_backbone
+
+SIZE = 8  # images of a minibatch
+HAS_OPENVINO = find_spec("openvino") is not None
+OPENVINO = pytest.param("openvino", marks=pytest.mark.skipif(not HAS_OPENVINO, reason="openvino is not installed"))
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    torch.manual_seed(0)
+    return load_backbone("resnet18", weights="random", image_size=32)
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return torch.randint(0, 256, (32, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def plan_of(execution, **choices):
+    return plan(replace(AUTO, device="cpu", minibatch_size=SIZE, execution=execution, **choices))
+
+
+def in_parts(embedder, pixels, size):
+    with one_thread_each():
+        return torch.cat([embedder(part) for part in pixels.split(size)])
+
+
+@pytest.mark.parametrize("execution", ["onnxruntime", OPENVINO])
+def test_runtime_gives_the_backbones_features_to_the_same_bits_with_any_neighbours(execution, backbone, pixels):
+    embedder = Embedder(backbone, plan_of(execution, precision="fp32"))
+    with torch.inference_mode():
+        expected = backbone(backbone.transform.normalize(pixels))
+    features = in_parts(embedder, pixels, SIZE)
+    assert torch.cosine_similarity(features, expected, dim=1).min() >= 0.99999
+    assert torch.equal(in_parts(embedder, pixels, 1), features)
+    assert torch.equal(in_parts(embedder, pixels, 7), features)
+    order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(1))
+    assert torch.equal(in_parts(embedder, pixels[order], SIZE), features[order])
+
+
+def test_recipe_names_the_runtime_and_its_version(backbone):
+    embedder = Embedder(backbone, plan_of("onnxruntime"))
+    facts = recipe(embedder, "tasks.embedding.engine", handed_in=(decode_sample,), backbone="")
+    assert facts["execution"] == "onnxruntime"
+    assert facts["precision"] == "fp32"
+    assert "onnxruntime" in facts["versions"]
+
+
+@pytest.fixture
+def measured_at_any_speed(monkeypatch):
+    """Let small networks be measured, and briefly."""
+    monkeypatch.setattr(execution, "LEAST_FLOPS", 0.0)
+    monkeypatch.setattr(execution, "ROUND_SECONDS", 0.01)
+
+
+def test_choice_is_measured_once_and_then_read_from_the_store(backbone, tmp_path, measured_at_any_speed):
+    options = replace(AUTO, device="cpu", precision="fp32", minibatch_size=SIZE)
+    chosen = make_ready(backbone, options, store=tmp_path).plan.execution
+    [path] = (tmp_path / execution.FOLDER).iterdir()
+    choice = json.loads(path.read_text())
+    assert choice["chosen"] == chosen
+    assert {"fused", "onnxruntime"} <= {*choice["seconds"]} | {*choice["refused"]}
+    other = "onnxruntime" if chosen == "fused" else "fused"
+    path.write_text(json.dumps(choice | {"chosen": other}))
+    assert make_ready(backbone, options, store=tmp_path).plan.execution == other
+    path.write_text("{}")
+    with pytest.raises(ValueError, match="names no execution: remove it, and it is measured again"):
+        make_ready(backbone, options, store=tmp_path)
+
+
+def test_network_that_computes_less_than_to_read_the_file_takes_is_not_measured(backbone, tmp_path):
+    chosen = choose_execution(backbone, plan_of("fused", precision="fp32"), store=tmp_path)
+    [path] = (tmp_path / execution.FOLDER).iterdir()
+    assert chosen.execution == "fused"
+    assert json.loads(path.read_text())["seconds"] == {}
+
+
+def test_what_is_read_without_a_store_is_computed_fused(backbone):
+    assert make_ready(backbone, replace(AUTO, device="cpu", precision="fp32")).plan.execution == "fused"
+
+
+def test_features_that_depend_on_their_neighbours_or_are_others_are_refused(backbone, pixels):
+    embedder = Embedder(backbone, plan_of("fused", precision="fp32"))
+    noise = pixels[:SIZE]
+    with torch.inference_mode(), one_thread_each():
+        expected = backbone(backbone.transform.normalize(noise))
+        assert why_refused(embedder, noise, expected) == ""
+        network = embedder.network
+        embedder.network = lambda images: network(images) + 1e-6 * network(images).mean(dim=0)
+        assert "neighbours" in why_refused(embedder, noise, expected)
+        embedder.network = lambda images: network(images).round()
+        assert "below 0.99999" in why_refused(embedder, noise, expected)
+
+
+def test_runtime_on_what_it_cannot_compute_with_is_an_error():
+    with pytest.raises(ValueError, match=r"execution is onnxruntime, which computes on a processor in fp32, and not"):
+        plan_of("onnxruntime", precision="bf16")
+
+
+@pytest.mark.skipif(HAS_OPENVINO, reason="openvino is installed")
+def test_runtime_that_is_not_installed_is_named_with_what_to_do():
+    with pytest.raises(MissingExtraError, match=r"openvino is not installed: run `make setup EXTRAS=openvino`"):
+        plan_of("openvino")
+
+
+def test_threads_that_compute_at_once_give_the_same_bits(backbone, pixels):
+    from tasks.machine.cores import spread
+
+    embedder = Embedder(backbone, plan_of("onnxruntime"))
+    expected = in_parts(embedder, pixels, SIZE)
+    with one_thread_each():
+        parts = list(spread(pixels.split(SIZE), lambda part: embedder(part).numpy(), num_threads=4))
+    assert np.array_equal(np.concatenate(parts), expected.numpy())

@@ -1,0 +1,95 @@
+"""A backbone is written in 8 bits, accepted by the accuracy of heads on val, and computes the vectors of a batch."""
+
+import logging
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import tasks.quantise
+from tasks.data.vectors.embeddings import pair_cosines
+from tasks.machine.files import remove
+from tasks.stage.params import load_params
+from tests.kit.chain import ROOT, Chain
+from tests.tasks.test_chain_of_targets import write_digits
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory, great_expectations):
+    params = load_params(ROOT / "params.yaml")
+    made = Chain(
+        tmp_path_factory.mktemp("quantise"),
+        validate_=replace(params.validate_, targets={"label": "classes"}, min_samples_per_class=5),
+    )
+    write_digits(made.data / "raw/first")
+    made.do("scan", "validate", "backbone", "embed")
+    return made
+
+
+@pytest.fixture(scope="module")
+def proposal(chain):
+    """Return the last line of the log of `tasks.quantise`."""
+    lines = []
+    listener = logging.Handler()
+    listener.emit = lambda record: lines.append(record.getMessage())
+    logger = logging.getLogger("graftline")
+    before = logger.level
+    logger.addHandler(listener)
+    logger.setLevel(logging.INFO)
+    chain.do("quantise")
+    logger.removeHandler(listener)
+    logger.setLevel(before)
+    return lines[-1]
+
+
+@pytest.fixture
+def with_int8(chain, proposal):
+    place = re.search(r"quantised to (\S+)$", proposal)[1]
+    before = chain.params
+    chain.params = replace(before, embed=replace(before.embed, precision="int8", quantised=place))
+    yield chain
+    chain.params = before
+
+
+def test_int8_is_proposed_with_what_to_set_and_embeds_a_batch(chain, proposal, with_int8):
+    assert re.match(r"int8 is (proposed|exact enough, but not faster here): it takes \d+ % of the time of ", proposal)
+    path = chain.data / "embeddings/first.safetensors"
+    before = load_file(path)["vectors"]
+    with_int8.do("embed")
+    after = load_file(path)["vectors"]
+    assert after.shape == before.shape
+    assert not np.array_equal(after, before)
+    assert pair_cosines(after, before).min() > 0.9
+
+
+def test_int8_that_loses_accuracy_is_refused_and_leaves_no_file(chain, monkeypatch, tmp_path):
+    monkeypatch.setattr(tasks.quantise, "MOST_LOSS", -1.0)
+    before = chain.paths["quantise"]
+    chain.paths["quantise"] = {"out": tmp_path / "int8.onnx"}
+    with pytest.raises(ValueError, match=r"^int8 is refused: target label: accuracy on val \d"):
+        chain.do("quantise")
+    chain.paths["quantise"] = before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_file_of_another_backbone_or_with_other_bytes_is_refused(with_int8):
+    chain, before = with_int8, with_int8.params
+    chain.params = replace(before, backbone=replace(before.backbone, features="penultimate"))
+    own = chain.data / "backbone"
+    kept = own.rename(own.with_name("kept"))
+    chain.do("backbone")
+    with pytest.raises(ValueError, match="was made of another backbone, or of other settings of it"):
+        chain.do("embed")
+    remove(own)
+    kept.rename(own)
+    chain.params = before
+    place, _, digest = before.embed.quantised.rpartition(":")
+    other = digest.replace(digest[0], "1" if digest[0] == "0" else "0")
+    chain.params = replace(before, embed=replace(before.embed, quantised=f"{place}:{other}"))
+    with pytest.raises(ValueError, match="has SHA-256"):
+        chain.do("embed")
+    chain.params = replace(before, embed=replace(before.embed, quantised=None))
+    with pytest.raises(ValueError, match=r"embed\.quantised names no file"):
+        chain.do("embed")

@@ -50,8 +50,8 @@ class HashDistance:
     ) -> tuple[NDArray[np.intp], NDArray[np.uint16]]:
         """Return which of the pairs left[..., rows] and right[..., columns] are at most `max_distance` apart.
 
-        The distances come second. They are those of `of_pairs`, computed faster. By the triangle inequality a view comes
-        no nearer to a sample than the whole one does, less its distance from that: `reach` has the `reaches` of both.
+        The distances come second. They are those of `of_pairs`, computed faster. `reach` has the `reaches` of both: by
+        the triangle inequality a view comes no nearer to a sample than the whole one does, less the view's reach.
         """
 
         def within(

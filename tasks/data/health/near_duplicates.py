@@ -17,7 +17,7 @@ from tasks.data.vectors.embeddings import pair_cosines
 from tasks.machine.cores import spread
 
 TILE = (512, 4096)  # left x right samples
-CHUNK = 8192  # pairs whose hashes are compared at once: they fit in the processor's cache
+CHUNK = 16384  # pairs whose hashes are compared at once: those of whole samples fit in the processor's cache
 ROUNDING = 1e-4  # far above the error of a float32 cosine
 
 

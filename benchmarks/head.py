@@ -54,7 +54,7 @@ from tasks.training.heads.rows import TrainingRows
 
 ROOT = Path(__file__).parent.parent
 NUM_SEEDS = 3
-NUM_VAL = 5000
+NUM_VAL = 5000  # at most, and half as many as train
 PEERS: dict[str, dict[str, Any]] = {
     "lbfgs": {}, "lbfgs 1e-5": {"tol": 1e-5}, "newton-cg": {"solver": "newton-cg"},
     "newton-cholesky": {"solver": "newton-cholesky"},
@@ -163,7 +163,7 @@ def make(size: Size, seed: int) -> Data:
     deviations = (np.arange(1, size.dim + 1) ** -0.5).astype(np.float32)
     mix = np.linalg.qr(generator.standard_normal((size.dim, size.dim)))[0].astype(np.float32)
     centres = generator.standard_normal((size.num_classes, size.dim), dtype=np.float32) * deviations * size.apart
-    labels = generator.integers(0, size.num_classes, size.n + NUM_VAL)
+    labels = generator.integers(0, size.num_classes, size.n + min(NUM_VAL, size.n // 2))
     vectors = centres[labels] + generator.standard_normal((len(labels), size.dim), dtype=np.float32) * deviations
     vectors = 10 * vectors @ mix
     vectors = np.maximum(vectors + 0.3 * vectors.std(axis=0), 0).astype(np.float16)

@@ -88,7 +88,7 @@ class Whitening:
 
     def _factorise(self, ridge: float) -> tuple[NDArray[np.floating], bool]:
         """Return the Cholesky factor, of a larger ridge where rounding leaves none for this one."""
-        matrix = self._products.copy(order="F")
+        matrix = self._products.copy().T  # symmetric, and in the order that LAPACK wants
         matrix[np.diag_indices_from(matrix)] += np.asarray(ridge, matrix.dtype)
         try:
             factor, is_lower = cho_factor(matrix, overwrite_a=True, check_finite=False)

@@ -299,6 +299,7 @@ class _State:
         for settings, group in zip(self.optimizer.param_groups, self.groups, strict=True):
             settings["lr"] = group.learning_rate * factor
         self.optimizer.step()
+        torch.autograd.graph.increment_version(self.parameters)  # which the fused step leaves out
         self.step += 1
         if self.average:
             decay = min(self.options.averaging, (1 + self.step) / (10 + self.step))

@@ -1,10 +1,40 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
+from tasks.machine import cores as cores_module
+from tasks.targets.classes import Classes
 from tasks.training.finetuning.convolution import Convolution, convolve_by_tiles, pays
+from tasks.training.loop.fit import PLAIN, Group, fit
+
+
+class Net(nn.Module):
+    """Maps (n, 64, 8, 8) to logits of two classes."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(convolution(out=64), nn.ReLU(), convolution(out=64), nn.ReLU())
+        self.head = nn.Linear(64, 2)
+
+    def forward(self, maps):
+        return [self.head(self.body(maps).mean(dim=(2, 3)))]
+
+
+def trained(model):
+    """The weights of the model after four steps."""
+    generator = torch.Generator().manual_seed(3)
+    maps, labels = torch.randn(32, 64, 8, 8, generator=generator), torch.arange(32)[:, None] % 2 * 1.0
+    fit(
+        model, replace(PLAIN, epochs=4), targets=[Classes(("dark", "bright"))], seed=0,
+        groups=[Group(parameters=list(model.parameters()), learning_rate=1e-3)], num_minibatches=1,
+        minibatches=lambda epoch: [(maps + labels[:, :, None, None], labels)],
+        val_minibatches=lambda: [(maps + labels[:, :, None, None], labels)],
+    )  # fmt: skip
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
 def convolution(*, given=64, out=96, bias=True, **settings):
@@ -62,6 +92,19 @@ def test_processor_decides(monkeypatch, capability, kind):
     network = nn.Sequential(convolution())
     convolve_by_tiles(network)
     assert type(network[0]) is kind
+
+
+def test_training_is_that_of_torch_and_depends_on_no_number_of_cores(monkeypatch):
+    expected, found = trained(Net()), []
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    for cores in (1, 2, 3):
+        monkeypatch.setattr(cores_module, "num_cores", lambda cores=cores: cores)
+        model = Net()
+        convolve_by_tiles(model)
+        found.append(trained(model))
+    assert all(torch.equal(found[0], other) for other in found)
+    start = torch.cat([parameter.detach().flatten() for parameter in Net().parameters()])
+    assert (found[0] - expected).norm() <= 0.01 * (expected - start).norm()
 
 
 def test_other_convolutions_stay(monkeypatch):

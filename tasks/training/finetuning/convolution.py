@@ -51,6 +51,11 @@ class Convolution(nn.Module):
         result: Tensor = _Convolve.apply(maps, self.weight, self.bias, self.transformed())
         return result
 
+    def prepare(self) -> None:
+        """Transform the weights anew where they changed, once they have been needed."""
+        if self._kept:
+            self.transformed()
+
     @torch.no_grad()
     def transformed(self) -> Tensor:
         """Return the transformed weights (36, out, in)."""

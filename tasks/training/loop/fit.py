@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import repeat
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -89,6 +89,13 @@ class Passed(NamedTuple):
     loss: Tensor
     logits: list[Tensor]
     features: Tensor | None  # (n, dim) float32
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A layer that computes once a minibatch what all its parts need."""
+
+    def prepare(self) -> None: ...
 
 
 class Keeper(Protocol):
@@ -206,6 +213,7 @@ class _State:
         self.alignment = alignment
         self.contrast = contrast
         self.pool = pool
+        self.preparing = [part for part in model.modules() if isinstance(part, Prepares)]
         self.chance = np.random.default_rng()  # for one epoch
         self.options = options
         self.targets = targets
@@ -262,6 +270,7 @@ class _State:
         forth = partial(self._pass, counts=counts.clamp(min=1))
         back = partial(_gradients, parameters=parameters)
         run = self.pool or map
+        list(run(lambda part: part.prepare(), self.preparing))
         self.optimizer.zero_grad()
         loss, logits = 0.0, []
         if self.alignment and unlabelled:

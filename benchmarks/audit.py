@@ -20,6 +20,11 @@ strengths.
 Their cosines are distributed like those of CIFAR-10 (median 0.69, 99th percentile 0.85), so the hashes have to refute a
 fifth to a third of all pairs. Among the samples are 1,000 twins.
 
+**Beside faiss.** `over_faiss` is what the search for leaks takes on 20,000 x 10,000 of such vectors, limits and hashes
+included, over the nearest held-out vector of each by faiss's exact index (IndexFlatIP), which compares no hashes. Both
+run in this process on all cores, on vectors in memory, in turn; the value is the ratio of the medians of three rounds.
+It is skipped where faiss is not installed.
+
 Without the shared data the planted part is skipped, and the JSON has the reason. --quick plants once instead of three
 times, among 3,000 images of a set instead of 8,000, and times 20,000 x 10,000 (without a claim about the time).
 """
@@ -36,6 +41,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +53,15 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from benchmarks.kit.machine import Claim, finish, parse_arguments
 from tasks import audit, backbone, embed
-from tasks.data.health.hashes import Probes, write_hashes
+from tasks.data.health.hashes import Probes, read_hashes, write_hashes
 from tasks.data.health.leaks import LEAKS, read_leaks
+from tasks.data.health.near_duplicates import Side, find_twins
+from tasks.data.health.twin_limits import set_limits
 from tasks.data.manifest.tables import write_table
 from tasks.data.samples.samples import sample_id
-from tasks.data.vectors.embeddings import write_embeddings
+from tasks.data.vectors.embeddings import read_embeddings, write_embeddings
 from tasks.images.alterations import brightened, cropped, flipped, recompressed, resized
-from tasks.images.copy_hash import HASHES_SHAPE
+from tasks.images.copy_hash import DISTANCE, HASHES_SHAPE
 from tasks.images.decode import decode_sample
 from tasks.machine.files import write_json
 from tasks.stage.params import Params, load_params
@@ -116,6 +124,9 @@ def main() -> None:
         if not arguments.quick:
             seconds = raw["time"]["seconds"]
             claims.append(Claim(name="audit.leak_100k_x_10k_seconds", value=seconds, target=60, at_least=False))
+        raw["faiss"] = beside_faiss(Path(folder) / "faiss", params=params)
+        if "ratio" in raw["faiss"]:
+            claims.append(Claim(name="audit.over_faiss", value=raw["faiss"]["ratio"], target=2.0, at_least=False))
         for name, archive in SETS.items():
             missing = [str(path.name) for path in (archive, WEIGHTS) if not path.is_file()]
             if missing:
@@ -306,6 +317,42 @@ def time_stage(place: Path, *, num_used: int, params: Params) -> dict[str, Any]:
     }
 
 
+def beside_faiss(place: Path, *, params: Params) -> dict[str, Any]:
+    """Return the seconds of our search and of faiss's, three rounds of each in turn, and the ratio of their medians."""
+    if not find_spec("faiss"):
+        return {"skipped": "faiss is not installed"}
+    import faiss
+
+    num_used, num_judge, num_twins = 20_000, 10_000, 1_000
+    make_samples(place, num_used=num_used, num_judge=num_judge, num_twins=num_twins, dim=512)
+    vectors = read_embeddings(place / "embeddings", ["made-up"], num_samples=num_used + num_judge)[:]
+    bits, probes = read_hashes(place / "hashes", ["made-up"], num_samples=len(vectors))
+    used, judge = (Side(vectors=vectors[part], hashes=bits[part]) for part in (slice(num_used), slice(num_used, None)))
+
+    def ours() -> int:
+        limits = set_limits(probes, used.hashes, judge.hashes, distance=DISTANCE, options=params.audit)
+        twins = find_twins(
+            used, judge, distance=DISTANCE, min_cosine=limits.min_cosine, max_distance=limits.max_distance
+        )
+        return len(twins.left)
+
+    def theirs() -> int:
+        units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        index = faiss.IndexFlatIP(units.shape[1])
+        index.add(units[num_used:])
+        cosines, _ = index.search(units[:num_used], 1)
+        return int((cosines > 1 - 1e-4).sum())
+
+    seconds: dict[str, list[float]] = {"ours": [], "faiss": []}
+    for _ in range(3):
+        for name, search in (("ours", ours), ("faiss", theirs)):
+            start = time.perf_counter()
+            assert search() >= num_twins
+            seconds[name].append(time.perf_counter() - start)
+    ratio = float(np.median(seconds["ours"]) / np.median(seconds["faiss"]))
+    return {"seconds": seconds, "ratio": ratio, "faiss_threads": faiss.omp_get_max_threads()}
+
+
 def make_samples(place: Path, *, num_used: int, num_judge: int, num_twins: int, dim: int) -> None:
     """Write the manifest, the vectors and the hashes of one batch.
 
@@ -352,8 +399,6 @@ def spread(chance: Generator, num: int, dim: int) -> NDArray[np.float32]:
 
 def share_over(place: Path, num_used: int, min_cosine: float) -> float:
     """Return the share of pairs, of a thousand samples on each side, that the cosine alone would take for twins."""
-    from tasks.data.vectors.embeddings import read_embeddings
-
     paths = pd.read_parquet(place / "manifests" / "made-up.parquet")
     vectors = read_embeddings(place / "embeddings", ["made-up"], num_samples=len(paths))[:]
     units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

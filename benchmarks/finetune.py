@@ -16,6 +16,9 @@ images. The accuracies compare the two loops; they say nothing about transfer (`
   count the training epochs only; `cache` has the seconds that decode the images and compute the activations.
 - matmul_limit: images per second if the forward and backward pass of the trained part ran at the speed of large matrix
   products in our precision, on all cores. `limit_over_plain` is the largest ratio that this limit allows.
+- over_fastai: seconds of fastai's `vision_learner(…).fine_tune(5)` over ours, with SqueezeNet from ImageNet on the same
+  photographs at 96 px, from files to the trained network, and over_fastai_points: our accuracy on a fifth that neither
+  has seen, minus theirs. See `benchmarks.kit.fastai_run`. Skipped where fastai is not installed.
 - resume_identical: the stage on the demo's digits with gradual unfreezing, killed (-9) at random moments until it
   finishes. It is 1 if the candidate's bytes equal those of an undisturbed run.
 
@@ -46,6 +49,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.kit import fastai_run
 from benchmarks.kit.machine import Claim, finish, parse_arguments
 from benchmarks.kit.matmul import matmul_flops
 from tasks.data.samples.samples import Positions, Samples, sample_id
@@ -72,6 +76,13 @@ CHOICES: dict[str, Any] = {
     "learning_rate_decay": 1.0, "weight_decay": 0.01, "decay_towards": "zero", "warmup_fraction": 0.1,
     "label_smoothing": 0.1, "mixup": 0.0, "averaging": 0.0, "gradient_norm": 1.0, "num_views": 4,
 }  # fmt: skip
+# as docs/transfer.md has it for these photographs
+BESIDE_FASTAI: dict[str, Any] = {
+    "unfreeze": 4,
+    "backbone_learning_rate": 0.001,
+    "learning_rate_decay": 1.0,
+    "epochs": 8,
+}
 
 PLAIN = """
 import json, math, sys, time
@@ -138,6 +149,7 @@ def main() -> None:
     is_quick = parse_arguments(__doc__).quick
     with tempfile.TemporaryDirectory() as place:
         runs = compare(Path(place), is_quick=is_quick) if SIGNS.is_file() else []
+        fastai = beside_fastai(Path(place), seeds=1 if is_quick else 3) if SIGNS.is_file() else []
         resumed = resume(Path(place), num_kills=2 if is_quick else 5)
     claims = [Claim(name="finetune.resume_identical", value=float(resumed["identical"]), target=1.0, at_least=True)]
     raw: dict[str, Any] = {"runs": runs, "resume": resumed}
@@ -151,6 +163,16 @@ def main() -> None:
         ]
     else:
         raw["skipped"] = f"there is no {SIGNS.name}"
+    if fastai:
+        points = [100 * (run["ours"]["accuracy"] - run["fastai"]["accuracy"]) for run in fastai]
+        ratio = statistics.median(run["ratio"] for run in fastai)
+        raw["fastai"] = fastai
+        claims += [
+            Claim(name="finetune.over_fastai", value=ratio, target=2.0, at_least=True),
+            Claim(name="finetune.over_fastai_points", value=statistics.mean(points), target=-0.5, at_least=True),
+        ]
+    else:
+        raw["fastai_skipped"] = fastai_run.reason_to_skip() or raw["skipped"]
     finish(settings={"quick": is_quick} | CHOICES, raw=raw, claims=claims)
 
 
@@ -167,6 +189,21 @@ def compare(place: Path, *, is_quick: bool) -> list[dict[str, Any]]:
         )
         for seed in range(seeds)
     ]
+
+
+def beside_fastai(place: Path, *, seeds: int) -> list[dict[str, Any]]:
+    """Return a row per seed; none where fastai cannot be measured."""
+    if fastai_run.reason_to_skip():
+        return []
+    params = load_params(ROOT / "params.yaml")
+    rows = photographs(place / "hands")
+    options = replace(params.finetune, **BESIDE_FASTAI)
+    runs = [
+        fastai_run.compare(place, rows, place / "hands", options, params.train_head, seed=seed) for seed in range(seeds)
+    ]
+    for run in runs:
+        print(json.dumps(run), file=sys.stderr, flush=True)
+    return runs
 
 
 def one_seed(

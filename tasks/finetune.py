@@ -193,6 +193,8 @@ def train(
         samples, model, data, views=views, scratch=scratch, backbone=lineage["fingerprint"], options=finetune,
         lengths=lengths, peers=peers,
     )  # fmt: skip
+    if source.num_views is not None and modality == "images" and source.num_views < finetune.num_views:
+        facts["num_views"] = source.num_views  # that fitted into the budget
     recipe = facts | on_this_machine(manifest, finetune, modality, model.backbone.packages)
     if aligned:
         recipe["aligned"] = digest_of_ids(manifest["sample_id"].iloc[data.unlabelled])

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from tasks.data.health.bits import HashDistance, hash_words
+from tasks.data.health.bits import HashDistance, hash_words, reaches
 from tasks.data.vectors.embeddings import pair_cosines
 from tasks.machine.cores import spread
 
 TILE = (512, 4096)  # left x right samples
-CHUNK = 8192  # pairs whose hashes are compared at once: they fit in the processor's cache
+CHUNK = 16384  # pairs whose hashes are compared at once: those of whole samples fit in the processor's cache
 ROUNDING = 1e-4  # far above the error of a float32 cosine
 
 
@@ -113,9 +113,10 @@ def find_twins(
     rows, columns = tile
     units = _unit_rows(right.vectors[: len(right)])
     words = hash_words(left.hashes), hash_words(right.hashes)
+    reach = reaches(words[0]), reaches(words[1])
 
     def confirm(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Pairs:
-        near, distances = distance.near(*words, rows=rows, columns=columns, max_distance=max_distance)
+        near, distances = distance.near(*words, reach=reach, rows=rows, columns=columns, max_distance=max_distance)
         rows, columns = rows[near], columns[near]
         cosines = pair_cosines(left.vectors[rows], right.vectors[columns])
         pairs = Pairs(left=rows, right=columns, cosine=cosines, distance=distances)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tasks.data.health.bits import HashDistance, hash_words
 from tasks.data.health.hashes import Probes
 from tasks.data.health.options import TwinOptions
+from tasks.machine.cores import spread
 
 NEAREST, FARTHEST = 5, 20  # neighbours; up to four true copies of a sample do not affect the fit
 NUM_MEASURED = 500  # samples whose neighbours are measured
@@ -115,9 +116,11 @@ def fit_strangers(left: NDArray[np.uint8], right: NDArray[np.uint8], *, distance
         return None
     measured = np.unique(np.linspace(0, len(left) - 1, NUM_MEASURED).astype(np.intp))
     words = hash_words(right)
-    neighbours = np.array(
-        [_neighbours(hash_words(left[row : row + 1]), words, last, distance) for row in measured]
-    )  # (measured, 2)
+
+    def neighbours_of(row: int) -> tuple[float, float]:
+        return _neighbours(hash_words(left[row : row + 1]), words, last, distance)
+
+    neighbours = np.array([*spread(measured.tolist(), neighbours_of)])  # (measured, 2)
     # a fifth neighbour that is nearer than that is a copy too
     neighbours = neighbours[neighbours[:, 0] >= np.median(neighbours[:, 0]) / 2]
     growth = np.log(np.maximum(neighbours[:, 1], 1) / np.maximum(neighbours[:, 0], 1)).mean()

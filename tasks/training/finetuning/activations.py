@@ -21,7 +21,7 @@ from tasks.data.samples.samples import Positions, Samples
 from tasks.data.store.segments import KEY, list_segments, remove_segment, segment_bytes
 from tasks.data.store.store import MOST_VALUE_BYTES, Reader, Store, list_recipes
 from tasks.embedding.boundary import Boundary
-from tasks.embedding.embedder import DTYPES, Embeds
+from tasks.embedding.embedder import Embeds
 from tasks.embedding.recipe import recipe
 from tasks.images.transform import Transform
 from tasks.machine.cores import Device, num_cores, one_thread_each, spread
@@ -29,6 +29,9 @@ from tasks.machine.peers import ALONE, Peers
 from tasks.text.packed import Lengths, Packed, num_pages
 from tasks.text.transform import TextTransform
 from tasks.training.finetuning.options import ActivationOptions
+
+KEPT = {"bf16": torch.bfloat16, "fp32": torch.float16}  # by the precision of the frozen layers: two bytes a number
+LARGEST = torch.finfo(torch.float16).max
 
 SamplesInView = tuple[Positions, int | None]  # samples, and the view of all of them
 
@@ -51,8 +54,9 @@ class Activations:
     Args:
         views: makes the augmented views; the view None is the unchanged sample.
         options: `num_views` are made of each sample of `train`; samples of `val` stay unchanged. If not all fit into
-            `cache_gigabytes`, the first are kept. The store counts those of other boundaries and backbones too. 0 keeps
-            nothing, and values larger than a store takes are not kept.
+            `cache_gigabytes`, there are fewer views, but at least one, of which the first samples are kept. The store
+            counts those of other boundaries and backbones too. 0 keeps nothing, and values larger than a store takes
+            are not kept; then no view is left out.
         path: the folder of the store, which is made if there is none.
         backbone: the fingerprint of its weights and transform.
         lengths: of texts, the lengths of the windows of each sample. A text fills as many pages as they need; of an
@@ -81,10 +85,16 @@ class Activations:
             np.ones(len(samples), dtype=np.intp) if lengths is None else np.array([*map(num_pages, lengths)], np.intp)
         )  # of each sample
         self.most_bytes = round(options.cache_gigabytes * 1e9)
-        self.value_bytes = embedder.dim * DTYPES[embedder.plan.precision].itemsize
+        self.dtype = KEPT[embedder.plan.precision]
+        self.value_bytes = embedder.dim * self.dtype.itemsize
         self.record_bytes = self.value_bytes + KEY.itemsize  # on disk
         room = self.most_bytes // self.record_bytes if self.value_bytes <= MOST_VALUE_BYTES else 0
-        self.num_views = options.num_views
+        num_val, num_train = (int(self.num_values[rows].sum()) for rows in (val, train))
+        self.num_epoch = num_val + num_train  # values that an epoch reads
+        fitting = (room - num_val) // max(num_train, 1)
+        self.num_views = max(min(options.num_views, fitting), 1) if room else options.num_views
+        self.num_asked = options.num_views
+        self.asked_bytes = (num_val + options.num_views * num_train) * self.record_bytes
         self.wanted: list[SamplesInView] = []  # that are kept
         self.num_wanted = self.num_kept = 0  # values
         for rows, view in [(val, None), *((train, view) for view in range(self.num_views))]:
@@ -117,7 +127,10 @@ class Activations:
             )
             if view is not None:
                 prepared = self.views(prepared, [self.samples.ids[row] for row in some], view)
-            parts.append(self.embedder(prepared).to("cpu", DTYPES[self.embedder.plan.precision]))
+            found = self.embedder(prepared)
+            # numbers beyond the range of half precision, which hardly occur, would be infinite
+            found = found.clamp(-LARGEST, LARGEST) if self.dtype == torch.float16 else found
+            parts.append(found.to("cpu", self.dtype))
         return torch.cat(parts)
 
     def keep(self, *, show: Callable[..., Iterator[Any]] = lambda items, total: items, peers: Peers = ALONE) -> int:
@@ -154,6 +167,24 @@ class Activations:
         assert self.store is not None
         owners = np.repeat(np.arange(len(rows)), self.num_values[rows])
         return rows[np.unique(owners[self.store.missing(self.keys(rows, view))])]
+
+    @property
+    def num_again(self) -> int:
+        """How many values an epoch computes anew. Where some are kept but not all, there is one view."""
+        return min(self.num_wanted - self.num_kept, self.num_epoch)
+
+    def shortfall(self, *, seconds_each: float | None) -> str | None:
+        """Say what does not fit into the budget and what that costs; None where all fits.
+
+        Args:
+            seconds_each: to compute a value, where that is known.
+        """
+        parts = [f"{self.num_views} of {self.num_asked} views are made"] if self.num_views < self.num_asked else []
+        if self.num_again:
+            parts.append(f"{self.num_again:,} of {self.num_epoch:,} values are computed anew in every epoch")
+            parts += [f"about {self.num_again * seconds_each:,.0f} s each time"] if seconds_each else []
+        asked = f"finetune.cache_gigabytes is {self.most_bytes / 1e9:g}, and all activations take"
+        return f"{asked} {self.asked_bytes / 1e9:,.1f} GB: {', '.join(parts)}" if parts else None
 
     def num_missing(self) -> int:
         """Return how many values are to be kept and not in the store."""
@@ -197,7 +228,7 @@ class Activations:
 
     def from_bytes(self, values: NDArray[np.uint8]) -> Tensor:
         """(k, value_bytes) -> (k, width)."""
-        return torch.from_numpy(values).view(DTYPES[self.embedder.plan.precision])
+        return torch.from_numpy(values).view(self.dtype)
 
 
 class WholeSamples:
@@ -259,7 +290,7 @@ def open_activations(
 ) -> Store:
     """Open the activations at a boundary; `handed_in` are the functions that decode samples and make views of them."""
     facts = recipe(embedder, __name__, handed_in=handed_in, backbone=backbone)
-    size = embedder.dim * DTYPES[embedder.plan.precision].itemsize
+    size = embedder.dim * KEPT[embedder.plan.precision].itemsize
     place = boundary.steps if isinstance(boundary, Boundary) else boundary
     return Store(path, recipe=facts | {"boundary": place}, value_bytes=size)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tasks.data.samples.samples import Positions, Samples
 from tasks.embedding.boundary import Boundary
-from tasks.embedding.embedder import Embedder, Embeds, Modality, plan
+from tasks.embedding.embedder import Embedder, Embeds, Modality, keep_freed_memory, plan
 from tasks.embedding.packing import HiddenStates
 from tasks.embedding.ready import modality_of
 from tasks.machine.cores import spread
@@ -149,12 +149,13 @@ def fine_tune(
     """
     chosen = plan(options, modality=modality_of(model.backbone))
     is_bf16 = chosen.precision == "bf16"
+    if chosen.device == "cpu":
+        keep_freed_memory()
     options = for_modality(options, modality_of(model.backbone))
     blocks = unfrozen_blocks(model, options.unfreeze)
     cut = boundary_of(model, options.unfreeze, blocks=blocks)
     model.to(chosen.device)  # before it is shared: to move a buffer makes another
-    if chosen.device == "cuda":
-        model.to(memory_format=torch.channels_last)  # as cuDNN computes bf16
+    model.to(memory_format=torch.channels_last)  # as the activations lie, and as cuDNN computes bf16
     num_train, size = len(data.train), options.minibatch_size
     targets = list(model.targets.values())
 
@@ -257,8 +258,7 @@ def fine_tune(
                 model.graft({name: [layer] for name, layer in refitted[share].items()})
             judged[share] = judge_on_val(trained)
     model.cpu()
-    if chosen.device == "cuda":
-        model.to(memory_format=torch.contiguous_format)
+    model.to(memory_format=torch.contiguous_format)
     calibrate(model, judged[max(judged)])
     return Tuned(
         history=history,
@@ -331,6 +331,9 @@ def open_source(
         f"{len(samples):,}", f"{source.num_kept:,}", f"{source.num_wanted:,}", f"{computed:,}",
         time.monotonic() - start, source.value_bytes / 1000,
     )  # fmt: skip
+    seconds_each = (time.monotonic() - start) / computed if computed else None
+    if shortfall := source.shortfall(seconds_each=seconds_each):
+        logger.info(shortfall)
     return source
 
 

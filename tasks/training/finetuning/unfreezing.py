@@ -11,8 +11,10 @@ from tasks.models.classifier import Classifier
 from tasks.models.encoder import Encoder
 from tasks.text.packed import Packed
 from tasks.training.finetuning.adapters import adapter_parameters
+from tasks.training.finetuning.convolution import convolve_by_tiles
 from tasks.training.finetuning.options import UnfreezingOptions
 from tasks.training.finetuning.pooling import pool_by_products
+from tasks.training.loop.dropout import draw_by_part
 from tasks.training.loop.fit import Group
 from tasks.training.loop.schedule import first_epoch
 
@@ -34,8 +36,11 @@ class Trained(nn.Module):
         else:
             assert not isinstance(boundary, int)
             self.top = trained_part(backbone, boundary) if boundary else trace(backbone, shares_weights=True)
+            draw_by_part(self.top)
             if next(model.parameters()).is_cuda:
                 pool_by_products(self.top)
+            else:
+                convolve_by_tiles(self.top)
         self.heads = model.heads
 
     def forward(

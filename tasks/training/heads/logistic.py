@@ -119,7 +119,7 @@ class Solver:
         self.rows = rows
         self.max_iterations = max_iterations
         self.loss = loss or CrossEntropy(rows, weights_of_classes(rows, class_weights))
-        self.whitening = rows.once("whitening", Whitening)
+        self.whitening = Whitening.of(rows)
         self.memory = new_memory(self.loss.sums)
 
     def solve(

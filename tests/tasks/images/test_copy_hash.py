@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 from scipy.fft import dctn
 
-from tasks.data.health.bits import hash_words
+from tasks.data.health.bits import hash_words, reaches
 from tasks.images.alterations import ALTERED_COPIES, cropped
 from tasks.images.copy_hash import DISTANCE, HASHES_SHAPE, NUM_BITS, copy_hashes
 
@@ -118,9 +118,9 @@ def test_near_pairs_are_those_within_the_distance(limit):
     one[:5] = other[:5]
     rows, columns = (indices.ravel() for indices in np.indices((60, 40)))
     expected = distances(one[rows], other[columns])
-    near, near_distances = DISTANCE.near(
-        hash_words(one), hash_words(other), rows=rows, columns=columns, max_distance=limit
-    )
+    words = hash_words(one), hash_words(other)
+    reach = reaches(words[0]), reaches(words[1])
+    near, near_distances = DISTANCE.near(*words, reach=reach, rows=rows, columns=columns, max_distance=limit)
     assert near.tolist() == np.flatnonzero(expected.astype(int) <= limit).tolist()
     assert np.array_equal(near_distances, expected[near])
 

@@ -233,14 +233,39 @@ def test_view_of_a_sample_does_not_depend_on_what_else_there_is(open_activations
 # the budget
 
 
-def test_budget_that_is_too_small_is_used_up_and_changes_no_view(open_activations):
-    all_of_it = NUM_VAL + NUM_VIEWS * NUM_TRAIN
-    for values in (1, 3, NUM_VAL + 5, NUM_VAL + NUM_TRAIN + 2, all_of_it, all_of_it + 1):
-        source = open_activations(values * open_activations().record_bytes)
-        source.keep()
-        assert source.num_kept == min(values, all_of_it)
-        assert source.num_missing() == 0
-        assert source.num_views == NUM_VIEWS
+@pytest.mark.parametrize(
+    ("values", "num_views"),
+    [
+        (1, 1), (NUM_VAL + 5, 1), (NUM_VAL + NUM_TRAIN, 1), (NUM_VAL + 2 * NUM_TRAIN - 1, 1),
+        (NUM_VAL + 2 * NUM_TRAIN, 2), (NUM_VAL + 3 * NUM_TRAIN, 3), (NUM_VAL + 4 * NUM_TRAIN, 3),
+    ],
+)  # fmt: skip
+def test_budget_that_is_too_small_first_costs_views_and_only_then_time(open_activations, values, num_views):
+    source = open_activations(values * open_activations().record_bytes)
+    source.keep()
+    assert source.num_views == num_views
+    assert source.num_kept == min(values, NUM_VAL + num_views * NUM_TRAIN)
+    assert source.num_missing() == 0
+
+
+def test_what_does_not_fit_is_told_with_its_cost(open_activations):
+    size = open_activations().record_bytes
+    assert open_activations().shortfall(seconds_each=1.0) is None
+    told = open_activations((NUM_VAL + 2 * NUM_TRAIN) * size).shortfall(seconds_each=1.0)
+    assert told.endswith(": 2 of 3 views are made")
+    told = open_activations((NUM_VAL + 5) * size).shortfall(seconds_each=10.0)
+    assert told.endswith("1 of 3 views are made, 4 of 13 values are computed anew in every epoch, about 40 s each time")
+    told = open_activations(0).shortfall(seconds_each=None)
+    assert told.endswith(": 13 of 13 values are computed anew in every epoch")
+
+
+def test_numbers_beyond_half_precision_stay_finite(open_activations, monkeypatch):
+    source = open_activations()
+    compute = source.embedder.compute
+    monkeypatch.setattr(source.embedder, "compute", lambda pixels: compute(pixels) * 1e9)
+    found = read(source, TRAIN, 0)
+    assert found.isfinite().all()
+    assert found.abs().max() == torch.finfo(torch.float16).max
 
 
 def test_budget_below_one_sample_keeps_nothing_and_makes_no_store(open_activations, tmp_path):

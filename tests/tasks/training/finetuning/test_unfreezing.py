@@ -5,6 +5,7 @@ from tasks.models.classifier import Classifier
 from tasks.models.weights import load_backbone
 from tasks.training.finetuning.options import UnfreezingOptions
 from tasks.training.finetuning.unfreezing import Trained, boundary_of, make_groups, unfrozen_blocks
+from tasks.training.loop.dropout import Dropout
 
 HEAD_RATE, BACKBONE_RATE = 0.01, 0.002
 
@@ -111,3 +112,9 @@ def test_trained_part_is_trained_with_the_classifiers_own_weights(model):
     assert all(id(parameter) in own for parameter in trained.parameters())
     wanted = {id(parameter) for group in groups_of(model, unfreeze=2) for parameter in group.parameters}
     assert wanted <= {id(parameter) for parameter in trained.parameters()}
+
+
+def test_dropout_of_the_trained_part_is_drawn_by_part():
+    model = classifier("mobilenet_v3_small")
+    trained = Trained(model, None)
+    assert [type(part) for part in trained.modules() if getattr(part, "p", 0)] == [Dropout]

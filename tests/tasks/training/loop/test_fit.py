@@ -16,6 +16,7 @@ from tasks.targets.classes import Classes
 from tasks.targets.number import Number
 from tasks.training.finetuning.checkpoint import Checkpoint
 from tasks.training.loop import fit as loop
+from tasks.training.loop.dropout import Dropout
 from tasks.training.loop.fit import PLAIN, Group, fit
 from tasks.training.loop.losses import summed_losses
 from tasks.training.loop.schedule import learning_rate_factor
@@ -30,12 +31,12 @@ MISSING = math.nan
 class Net(nn.Module):
     """A picture of 4 px -> logits of one target (or two): convolution and normalisation, then a linear head."""
 
-    def __init__(self, *, seed=0, num_targets=1, dropout=0.0):
+    def __init__(self, *, seed=0, num_targets=1, dropout=0.0, by_part=False):
         super().__init__()
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
-            self.dropout = nn.Dropout(dropout)
+            self.dropout = Dropout(dropout) if by_part else nn.Dropout(dropout)
             self.heads = nn.ModuleList(nn.Linear(16, 2) for _ in range(num_targets))
         self.to(memory_format=torch.channels_last)
 
@@ -137,7 +138,7 @@ def distance(one, other):
 
 
 def trained_content(**settings):
-    model = Net(dropout=settings.pop("dropout", 0.0))
+    model = Net(dropout=settings.pop("dropout", 0.0), by_part=settings.pop("by_part", False))
     train(model, **settings)
     return content(model)
 
@@ -412,13 +413,24 @@ def test_training_does_not_touch_the_state_of_chance():
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_number_of_cores_changes_no_bit(monkeypatch):
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_number_of_cores_changes_no_bit(monkeypatch, dropout):
+    settings = {"num_minibatches": 2, "mixup": 0.2, "averaging": 0.9, "dropout": dropout, "by_part": True}
     train_on = data(n=100, seed=1, minibatch=50)  # 7 shards each, the last one shorter
     found = set()
     for cores in (1, 2, 5):
         monkeypatch.setattr(cores_module, "num_cores", lambda cores=cores: cores)
-        found.add(trained_content(minibatches=lambda epoch: train_on, num_minibatches=2, mixup=0.2, averaging=0.9))
+        found.add(trained_content(minibatches=lambda epoch: train_on, **settings))
     assert len(found) == 1
+
+
+def test_layout_of_the_weights_in_memory_does_not_matter():
+    """The fused optimizer reads weights and gradients as they lie."""
+    models = [Net(), Net().to(memory_format=torch.contiguous_format)]
+    for model in models:
+        train(model, minibatches=lambda epoch: [(a.to(memory_format=torch.channels_last), b) for a, b in TRAIN])
+    for one, other in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
 def test_parts_of_a_minibatch_have_together_the_gradient_of_the_whole(monkeypatch):
@@ -434,9 +446,15 @@ def test_parts_of_a_minibatch_have_together_the_gradient_of_the_whole(monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("dropout", "update_statistics", "is_shared_out"), [(0.0, False, True), (0.5, False, False), (0.0, True, False)]
-)
-def test_minibatch_is_shared_out_unless_chance_or_its_statistics_play_a_part(dropout, update_statistics, is_shared_out):
+    ("settings", "update_statistics", "is_shared_out"),
+    [
+        ({}, False, True), ({"dropout": 0.5}, False, False), ({"dropout": 0.5, "by_part": True}, False, True),
+        ({}, True, False),
+    ],
+)  # fmt: skip
+def test_minibatch_is_shared_out_unless_torchs_chance_or_its_statistics_play_a_part(
+    settings, update_statistics, is_shared_out
+):
     sizes = []
 
     class Watches(Net):
@@ -447,7 +465,7 @@ def test_minibatch_is_shared_out_unless_chance_or_its_statistics_play_a_part(dro
 
     one = data(n=20, minibatch=20)
     train(
-        Watches(dropout=dropout),
+        Watches(**settings),
         minibatches=lambda epoch: one,
         num_minibatches=1,
         epochs=1,
@@ -643,7 +661,7 @@ EVERYTHING = {
 def everything(keeper=None, *, minibatches=None, **changes):
     """A training with all that it can do, and what it gave."""
     settings = EVERYTHING | changes
-    model = Net(dropout=settings.pop("dropout"))
+    model = Net(dropout=settings.pop("dropout"), by_part=settings.pop("by_part", False))
     groups = [
         Group(parameters=list(model.heads.parameters()), learning_rate=0.02, weight_decay=0.1),
         Group(parameters=list(model.body.parameters()), learning_rate=0.01, weight_decay=0.1, from_epoch=3),
@@ -668,9 +686,8 @@ def test_training_that_was_stopped_goes_on_to_the_same_bytes(tmp_path, epoch):
     assert found == everything()
 
 
-def test_training_without_chance_goes_on_to_the_same_bytes(tmp_path):
-    """The minibatches are shared out among the cores."""
-    plain = {"dropout": 0.0, "update_statistics": False}
+def test_training_in_parts_goes_on_to_the_same_bytes(tmp_path):
+    plain = {"by_part": True, "update_statistics": False}
     with pytest.raises(KilledError):
         everything(KilledAfter(tmp_path, recipe={}, epoch=4), **plain)
     assert everything(Checkpoint(tmp_path, recipe={}), **plain) == everything(**plain)

@@ -31,8 +31,8 @@ from tasks.targets.classes import Classes, likeliest
 from tasks.training.finetuning.options import FinetuneOptions
 from tasks.training.finetuning.path import FINETUNED, Weights, put, weights_at
 from tasks.training.finetuning.tuning import Data, Tuned, fine_tune, num_full
-from tasks.training.heads.logistic import LinearHead, fit_head
-from tasks.training.heads.mixture import fit_depths
+from tasks.training.heads.logistic import LinearHead, all_val_logits, fit_head
+from tasks.training.heads.mixture import calibrated, fit_depths
 from tasks.training.heads.options import HeadOptions
 from tasks.training.loop.fit import PLAIN, Group, History, fit
 from tasks.training.loop.scores import Minibatch
@@ -188,9 +188,13 @@ def finetuned_path(task: Task) -> FinetunedPath:
     """Fine-tune from the trained head on (LP-FT, Kumar et al. 2022)."""
     began = time.process_time()
     backbone = task.labelled.network.load()
-    head = train_head(task, embedding(task.labelled, backbone), part_dims=parts_of(backbone))
+    vectors = embedding(task.labelled, backbone)
+    head = train_head(task, vectors, part_dims=parts_of(backbone))
     model = Classifier(backbone, {TARGET: task.labelled.classes})
-    model.graft({TARGET: [(torch.from_numpy(head.weight), torch.from_numpy(head.bias))]})
+    layer, val = (head.weight, head.bias), task.draw.val
+    logits = all_val_logits(*layer, vectors(val))
+    weight, bias = calibrated(model.targets[TARGET], layer, logits, task.labelled.labels[val])
+    model.graft({TARGET: [(torch.from_numpy(weight), torch.from_numpy(bias))]})
     start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     tuned = fine_tune(model, Views(model, task), task.data, options=task.options, seed=task.seed)
     return FinetunedPath(

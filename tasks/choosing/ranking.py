@@ -114,6 +114,8 @@ def name_of(options: BackboneOptions, *, modality: str) -> str:
         of = "" if options.library == "torchvision" else f"{options.library}'s "
         parts = [
             f"{of}{options.architecture}", stem, features, size,
-            f"power {options.power:g}" if options.power != 1 else "", "decoded in full" * (options.decode == "full"),
+            f"power {options.power:g}" if options.power != 1 else "", "mirrored, too" * options.flip,
+            f"and {' and '.join(map(str, options.resolutions))} px" if options.resolutions else "",
+            "decoded in full" * (options.decode == "full"),
         ]  # fmt: skip
     return ", ".join(part for part in parts if part)

@@ -31,7 +31,7 @@ from tasks.embedding.fused_steps import (
     FusedLinear,
 )
 from tasks.embedding.shapes import ShapeProp
-from tasks.models.backbone import Backbone, mean_over_positions, signed_power
+from tasks.models.backbone import Backbone, mean_of_two, mean_over_positions, mirrored, resized, signed_power
 
 IDENTITIES = (nn.Identity, nn.Dropout, ops.StochasticDepth)  # in evaluation mode
 ADDITIONS = (operator.add, operator.iadd, torch.add, torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor)
@@ -69,9 +69,13 @@ def trace(backbone: Backbone, *, shares_weights: bool = False) -> fx.GraphModule
             features.append(graph.graph.call_function(mean_over_positions, (maps[name],), backbone.order_of(name)))
     with graph.graph.inserting_before(output):
         joined = graph.graph.call_function(torch.cat, (features, 1)) if features else output.args[0]
-        flat = graph.graph.call_method("flatten", (joined, 1))
-        is_plain = backbone.power == 1
-        output.args = (flat if is_plain else graph.graph.call_function(signed_power, (flat, backbone.power)),)
+        output.args = (graph.graph.call_method("flatten", (joined, 1)),)
+    if backbone.flip or backbone.resolutions:
+        graph = _of_all_views(graph, backbone)
+    if backbone.power != 1:
+        output = graph.graph.output_node()
+        with graph.graph.inserting_before(output):
+            output.args = (graph.graph.call_function(signed_power, (output.args[0], backbone.power)),)
     graph.graph.eliminate_dead_code()
     graph.recompile()
     return graph
@@ -97,8 +101,30 @@ def _graph_of(network: nn.Module, backbone: Backbone) -> fx.GraphModule:
     return fx.GraphModule(network, graph)
 
 
+def _of_all_views(graph: fx.GraphModule, backbone: Backbone) -> fx.GraphModule:
+    """Return a graph that runs every step of another on each resolution and mirror image, and joins the features."""
+    whole = fx.Graph()
+    images = whole.placeholder("images")
+    [own_images] = [node for node in graph.graph.nodes if node.op == "placeholder"]
+
+    def features_of(seen: fx.Node) -> Any:
+        return whole.graph_copy(graph.graph, {own_images: seen})
+
+    parts = []
+    for size in (*backbone.resolutions, None):
+        seen = whole.call_function(resized, (images, size)) if size else images
+        features = features_of(seen)
+        if backbone.flip:
+            others = features_of(whole.call_function(mirrored, (seen,)))
+            features = whole.call_function(mean_of_two, (features, others))
+        parts.append(features)
+    whole.output(whole.call_function(torch.cat, (parts, 1)))
+    return fx.GraphModule(graph, whole)
+
+
 def fold(graph: fx.GraphModule) -> None:
     """Remove steps that do nothing in evaluation mode, and fold every normalisation into the convolution before it."""
+    folded: set[tuple[str, str]] = set()  # layers may run several times, see `_of_all_views`
     for node in list(graph.graph.nodes):
         part = _part(graph, node)
         if isinstance(part, IDENTITIES):
@@ -108,7 +134,9 @@ def fold(graph: fx.GraphModule) -> None:
             # of the kinds of convolution, these two use their weights as they are
             has_own_weights = type(convolution).__name__ in ("Conv2d", "Conv2dSame")
             if isinstance(convolution, nn.Conv2d) and has_own_weights and len(node.args[0].users) == 1:
-                graph.set_submodule(node.args[0].target, fuse_conv_bn_eval(convolution, part))
+                if (pair := (node.args[0].target, node.target)) not in folded:
+                    graph.set_submodule(node.args[0].target, fuse_conv_bn_eval(convolution, part))
+                    folded.add(pair)
                 activation = getattr(part, "act", None)  # timm's normalisation ends in one
                 if isinstance(activation, nn.Module) and not isinstance(activation, IDENTITIES):
                     node.target = f"{node.target}.act"

@@ -7,6 +7,7 @@ from threading import get_ident
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision import models
 
@@ -28,13 +29,17 @@ class Backbone(nn.Module):
     - "pooled": the mean of its last feature map over all positions;
     - names of submodules: their outputs, averaged over all positions and concatenated (features of several depths).
 
+    With `flip`, features are the mean of those of the image and of its mirror image. `resolutions` are further sizes in
+    px, below that of the images: the image is resized to each, and the features of all sizes are joined, those of the
+    full size last. The network runs once for each.
+
     With a `power` p below 1, each feature x becomes about x |x|^(p - 1): a square root for 0.5. It tames large features
     (Perronnin et al. 2010, "Improving the Fisher Kernel").
 
     `library` is where the network comes from, and `config` what else it is built from: of transformers its config.json.
 
-    Raises ValueError for an unknown architecture, an unknown submodule, an image size that the network cannot take, or
-    a library that is not installed.
+    Raises ValueError for an unknown architecture, an unknown submodule, an image size that the network cannot take,
+    resolutions that it cannot take or that are not below the image size, or a library that is not installed.
     """
 
     def __init__(
@@ -46,6 +51,8 @@ class Backbone(nn.Module):
         library: Library = "torchvision",
         config: dict[str, Any] | None = None,
         power: float = 1.0,
+        flip: bool = False,
+        resolutions: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.architecture = architecture
@@ -56,6 +63,8 @@ class Backbone(nn.Module):
         self.config = config or {}
         self.features = features
         self.power = power
+        self.flip = flip
+        self.resolutions = self._smaller_than(transform.crop_size, resolutions)
         self.transform = transform
         if library == "torchvision":
             self.network = build_network(architecture, image_size=transform.crop_size)
@@ -73,15 +82,24 @@ class Backbone(nn.Module):
         for name in self.sources:
             self.network.get_submodule(name).register_forward_hook(self._capture(name))
         self.dim = int(self._probe().shape[1])
-        self.part_dims = tuple(self._dims[name] for name in self.sources) or (self.dim,)  # that are joined, in order
+        num_sizes = len(self.resolutions) + 1
+        of_one_size = tuple(self._dims[name] for name in self.sources) or (self.dim // num_sizes,)
+        self.part_dims = of_one_size * num_sizes  # that are joined, in order
         self.network.to(memory_format=torch.channels_last)  # this makes convolutions faster, on a CPU too
 
     def forward(self, images: Tensor) -> Tensor:
+        parts = []
+        for size in (*self.resolutions, None):
+            seen = resized(images, size) if size else images
+            features = self._features(seen)
+            parts.append(mean_of_two(features, self._features(mirrored(seen))) if self.flip else features)
+        return signed_power(torch.cat(parts, dim=1), self.power)  # (n, dim)
+
+    def _features(self, images: Tensor) -> Tensor:
         penultimate: Tensor = self.network(images)
         if not self.sources:
-            return signed_power(penultimate.flatten(1), self.power)  # (n, dim)
-        parts = [self._captured.pop((get_ident(), name)) for name in self.sources]
-        return signed_power(torch.cat(parts, dim=1), self.power)  # (n, dim)
+            return penultimate.flatten(1)
+        return torch.cat([self._captured.pop((get_ident(), name)) for name in self.sources], dim=1)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 (hex) of everything that a feature depends on besides the image.
@@ -94,6 +112,10 @@ class Backbone(nn.Module):
             recipe += [self.library, self.config]
         if self.power != 1:
             recipe.append({"power": self.power})
+        if self.flip:
+            recipe.append({"flip": True})
+        if self.resolutions:
+            recipe.append({"resolutions": self.resolutions})
         digest.update(json.dumps(recipe, sort_keys=True).encode())
         for name, tensor in sorted(self.network.state_dict().items()):
             digest.update(name.encode())
@@ -112,6 +134,20 @@ class Backbone(nn.Module):
             else:
                 blocks.append(nn.ModuleList([part]))
         return blocks
+
+    def _smaller_than(self, size: int, resolutions: Sequence[int]) -> tuple[int, ...]:
+        """Return the resolutions, or raise ValueError where they are not below the image size or not in order."""
+        if list(resolutions) != sorted({own for own in resolutions if own < size}):
+            raise ValueError(
+                f"backbone.resolutions is {[*resolutions]}, expected sizes below that of the images, {size} px, from "
+                "the smallest to the largest"
+            )
+        if resolutions and self.library == "transformers":
+            raise ValueError(
+                "backbone.resolutions is for networks of torchvision and timm: the graph of one of transformers has "
+                "one size"
+            )
+        return tuple(resolutions)
 
     def _find_sources(self) -> tuple[str, ...]:
         if self.features == "penultimate":
@@ -200,9 +236,26 @@ class Backbone(nn.Module):
                 f"backbone.features names {name!r}, which never runs by itself: name a part that contains it"
             ) from error
         except (RuntimeError, AssertionError) as error:
-            raise ValueError(f"{self.architecture} cannot take images of {size} px ({one_line(error)})") from error
+            sizes = " and ".join(map(str, (*self.resolutions, size)))
+            raise ValueError(f"{self.architecture} cannot take images of {sizes} px ({one_line(error)})") from error
         finally:
             self.train(was_training)
+
+
+def resized(images: Tensor, size: int) -> Tensor:
+    """Return images (n, channels, size, size) with a smaller side in px; each px is a mean of those that it covers."""
+    # torch has no such step for bfloat16
+    smaller = F.interpolate(images.float(), size=(size, size), mode="bilinear", antialias=True)
+    return smaller.to(images.dtype)
+
+
+def mirrored(images: Tensor) -> Tensor:
+    """Return images (n, channels, height, width) with left and right exchanged."""
+    return images.flip(3)
+
+
+def mean_of_two(features: Tensor, others: Tensor) -> Tensor:
+    return (features + others) / 2
 
 
 def signed_power(features: Tensor, power: float) -> Tensor:

@@ -102,6 +102,10 @@ def describe_backbone(backbone: Backbone | Encoder) -> dict[str, Any]:
     own: dict[str, Any] = {"features": backbone.features, "transform": backbone.transform.to_dict()}
     if backbone.power != 1:
         own["power"] = backbone.power
+    if backbone.flip:
+        own["flip"] = True
+    if backbone.resolutions:
+        own["resolutions"] = list(backbone.resolutions)
     if backbone.library == "torchvision":
         return own | {"nodes": nodes(backbone)}
     return own | {"library": backbone.library, "config": backbone.config}
@@ -194,6 +198,8 @@ def builder(
         library=description.library,
         config=description.config,
         power=description.power,
+        flip=description.flip,
+        resolutions=description.resolutions,
     )
 
 

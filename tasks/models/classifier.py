@@ -74,13 +74,24 @@ class Classifier(nn.Module):
         features = [trunk(*samples) for trunk in self.all_trunks()]  # (n, dim) each
         return [head(features[self.trunk_of[name]]) for name, head in zip(self.targets, self.heads, strict=True)]
 
+    @torch.no_grad()
+    def fold_temperatures(self) -> None:
+        """Divide the last layer of each head by its temperature, which becomes 1. No answer changes."""
+        for name, head in zip(self.targets, self.heads, strict=True):
+            last = [part for part in head.modules() if isinstance(part, nn.Linear)][-1]
+            for parameter in last.parameters():
+                parameter.div_(self.temperatures[name])
+            self.temperatures[name] = 1.0
+
     def part(self, names: Sequence[str]) -> "Classifier":
         """Return a classifier of some of the targets, without words, that shares the weights of backbone and heads."""
+        read = self.words.factors if self.words else {}
         part = Classifier(
             self.backbone,
             {name: self.targets[name] for name in names},
             hidden_features=self.hidden_features,
-            temperatures={name: self.temperatures[name] for name in names},
+            # one that was fitted with words is not that of the head alone
+            temperatures={name: 1.0 if name in read else self.temperatures[name] for name in names},
         )
         heads = dict(zip(self.targets, self.heads, strict=True))
         part.heads = nn.ModuleList(heads[name] for name in names)

@@ -147,6 +147,8 @@ class ImageDescription(Description):
     config: Annotated[dict[str, Any], Field(max_length=1000)] = {}
     features: Literal["penultimate", "pooled"] | Annotated[list[Name], Field(min_length=1, max_length=1000)]
     power: Annotated[float, Field(ge=0.01, le=1)] = 1.0
+    flip: bool = False
+    resolutions: Annotated[list[Annotated[int, Field(ge=8, le=1024)]], Field(max_length=4)] = []
     transform: TransformFields
 
 

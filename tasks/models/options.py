@@ -19,5 +19,7 @@ class BackboneOptions(TokenOptions):
     weights: str
     features: Literal["penultimate", "pooled"] | Annotated[list[str], Field(min_length=1)]
     power: Annotated[float, Field(ge=0.01, le=1)]
+    flip: bool
+    resolutions: Annotated[list[Annotated[int, Field(ge=8, le=1024)]], Field(max_length=4)]
     image_size: Annotated[int, Field(ge=8, le=1024)] | None
     decode: Literal["scaled", "full"]

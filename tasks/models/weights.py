@@ -5,7 +5,7 @@ import logging
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -54,7 +54,8 @@ def load_pretrained(options: BackboneOptions, *, modality: str) -> Backbone | En
         return load_encoder(options.weights, max_tokens=options.max_tokens, long=options.long)
     return load_backbone(
         architecture=options.architecture, weights=options.weights, library=options.library, features=options.features,
-        image_size=options.image_size, decode=options.decode, power=options.power,
+        image_size=options.image_size, decode=options.decode, power=options.power, flip=options.flip,
+        resolutions=options.resolutions,
     )  # fmt: skip
 
 
@@ -67,6 +68,8 @@ def load_backbone(
     image_size: int | None = None,
     decode: Decode = "full",
     power: float = 1.0,
+    flip: bool = False,
+    resolutions: Sequence[int] = (),
 ) -> Backbone:
     """Return a pretrained backbone.
 
@@ -76,7 +79,7 @@ def load_backbone(
             state-dict file (loaded without running code), or "random". Of the other libraries see their
             `find_pretrained`; a state-dict file is not read. `@sha256:…` behind it allows no other file.
         library: torchvision, timm or transformers.
-        features, power: see `Backbone`.
+        features, power, flip, resolutions: see `Backbone`.
         image_size: side of the square that the network sees, in px; None for the size in the weights' own transform.
         decode: see `Transform`.
 
@@ -85,10 +88,9 @@ def load_backbone(
             SHA-256, they are neither here nor can be downloaded, or the library is not installed.
     """
     weights, digest = split_pin(weights)
+    build = partial(Backbone, architecture, features=features, power=power, flip=flip, resolutions=resolutions)
     if library != "torchvision":
-        return _load_other(
-            library, architecture, weights, digest, features=features, image_size=image_size, decode=decode, power=power
-        )
+        return _load_other(library, architecture, weights, digest, build=build, image_size=image_size, decode=decode)
     check_architecture(architecture)
     path = Path(weights)
     is_file = path.suffix in (".safetensors", ".pt", ".pth")
@@ -101,7 +103,7 @@ def load_backbone(
     else:
         preset = _named_weights(architecture, weights).transforms()
     transform = _transform(preset, header, image_size, decode)
-    backbone = Backbone(architecture, features=features, transform=transform, power=power)
+    backbone = build(transform=transform)
     if weights != RANDOM:
         state = _read_state(path) if is_file else _download(architecture, weights, digest)
         load_weights(backbone, state, name=weights)
@@ -114,10 +116,9 @@ def _load_other(
     weights: str,
     digest: str | None,
     *,
-    features: Features,
+    build: Callable[..., Backbone],
     image_size: int | None,
     decode: Decode,
-    power: float,
 ) -> Backbone:
     """Return a pretrained backbone of timm or transformers."""
     knows = networks_of(library)
@@ -130,10 +131,7 @@ def _load_other(
             f"weights {weights} take images of {transform.crop_size} px, resized to {transform.resize_size} px, "
             f"expected at most {MOST_CROP} and {MOST_RESIZE}: set backbone.image_size"
         )
-    build = partial(
-        Backbone, architecture, features=features, transform=transform, library=library, config=pretrained.config,
-        power=power,
-    )  # fmt: skip
+    build = partial(build, transform=transform, library=library, config=pretrained.config)
     if file is None:
         return build().eval()
     outline = without_values(build).network.state_dict()

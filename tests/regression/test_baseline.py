@@ -1,5 +1,7 @@
 """The rules against the model in use. A target that it does not have is judged by test_first.py."""
 
+from math import ceil, floor, log10
+
 from tasks.gate.anchor import against
 from tasks.gate.comparison import compare_slices, is_doubtful, with_pooled
 from tasks.gate.tables import errors_of, groups_of, slices_of
@@ -48,11 +50,10 @@ def test_candidate_is_not_worse_overall_or_on_a_slice(
             continue
         if margin is not None and not whole.is_shown and not whole.is_worse:
             lead = lead_of_try(earlier=tries) * on_all.standard_error
-            behind = f"it is {amount(on_all.mean, unit)} behind" if on_all.mean > 0 else "it is not behind"
             is_row_full = undecided_before >= params["max_undecided"]
             row = f"; {undecided_before} undecided ones in a row were put in use before" if is_row_full else ""
             doubt(
-                f"{target}: {undecided(whole, level=level, unit=unit)}; {behind} on these{row}",
+                f"{target}: {undecided(whole, level=level, unit=unit)}; {standing(on_all.mean, lead, unit)}{row}",
                 waits=is_row_full or on_all.mean + lead > 0,
             )
         for name, comparison in parts.items():
@@ -82,10 +83,11 @@ def test_small_losses_do_not_add_up(
         if compared.num_groups >= params["min_slice_samples"] and compared.p_value_of_margin(margin) >= level:
             unit = metrics[target].get("unit")
             most = margin / 2 - lead_of_try(earlier=tries) * compared.standard_error
-            words = f"loss of {amount(compared.mean, unit)}" if compared.mean > 0 else "no loss"
+            limit = f", expected {change(most, unit)} or better" if compared.mean > most else ""
             doubt(
                 f"{target}: these held-out samples do not show that it lost less than {amount(margin, unit)} against "
-                f"the best model that was in use, {on_one_line(anchor.model[:12])}; they have {words}",
+                f"the best model that was in use, {on_one_line(anchor.model[:12])}; they have "
+                f"{change(compared.mean, unit)}{limit}",
                 waits=compared.mean > most or undecided_before >= params["max_undecided"],
             )
 
@@ -135,7 +137,14 @@ def parameter_of(name, unit):
 def undecided(whole, *, level, unit):
     """Return in words what this held-out set can show."""
     bound, needed = whole.bound, whole.paired.samples_that_show(whole.margin, level=level)
-    shows = "no limit of its loss" if bound is None else f"that it lost less than {amount(bound, unit)}"
+    most = (
+        None
+        if bound is None
+        else f"{rounded_up(bound):.3g} {unit}"
+        if unit
+        else f"{rounded_up(100 * bound):.3g} points"
+    )
+    shows = "no limit of its loss" if most is None else f"that it lost less than {most}"
     words = f"this held-out set shows {shows}, expected {amount(whole.margin, unit)}"
     if needed is None:
         return words
@@ -145,6 +154,28 @@ def undecided(whole, *, level, unit):
         if more
         else words
     )
+
+
+def standing(loss, lead, unit):
+    """Return in words how a candidate stands beside the model in use, and what a further try has to reach."""
+    if loss > 0:
+        return f"it is {amount(loss, unit)} behind on these"
+    if loss + lead > 0:
+        return (
+            f"it is {amount(-loss, unit)} ahead on these, and a further try on the same comparison passes by itself "
+            f"from {amount(lead, unit)} on"
+        )
+    return "it is not behind on these"
+
+
+def change(loss, unit):
+    return f"a loss of {amount(loss, unit)}" if loss > 0 else f"a gain of {amount(-loss, unit)}" if loss else "no loss"
+
+
+def rounded_up(limit):
+    """Return a limit with three digits that is not below it, so that it never looks like one that it is above."""
+    step = 10.0 ** (floor(log10(limit)) - 2)
+    return ceil(limit / step - 1e-9) * step
 
 
 def amount(loss, unit):

@@ -480,6 +480,7 @@ def test_equal_models_on_few_samples_are_undecided_and_pass_with_what_would_deci
     assert (done.status, verdict["verdict"], verdict["promotes"]) == (0, "undecided", True)
     [doubt] = verdict["doubts"]
     assert re.search(r"shows that it lost less than 1\d\.\d points, expected 2\.0 points", doubt)
+    assert "it is not behind on these" in doubt
     assert "more held-out samples would show it of an equal model" in doubt
     assert done.stderr.splitlines()[-1] == "the candidate is undecided"
 
@@ -489,6 +490,12 @@ def test_undecided_candidate_that_is_behind_waits_for_a_person(compared):
     assert (done.status, verdict["verdict"], verdict["promotes"]) == (3, "undecided", False)
     assert "the candidate is undecided and waits for a person" in done.stderr.splitlines()
     assert "it is 2.5 points behind" in verdict["doubts"][0]
+
+
+def test_loss_that_is_hardly_not_ruled_out_does_not_look_like_the_margin(compared):
+    models = {"was": wrong(*range(60), num=1000), "answers": wrong(*range(60, 120), num=1000)}
+    _, verdict = compared(**models, labels=wrong(num=1000))
+    assert "shows that it lost less than 2.01 points, expected 2.0 points" in verdict["doubts"][0]
 
 
 def test_many_samples_that_show_no_loss_of_the_margin_accept(compared):
@@ -526,6 +533,9 @@ def test_further_try_on_one_comparison_passes_by_itself_only_where_it_is_ahead(c
     (workspace / "decisions.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
     done, verdict = compared(was=wrong(0, 1), answers=wrong(2, 3))
     assert (done.status, verdict["num_decisions"]) == (3, 3)
+    assert re.search(
+        r"it is 0\.0 points ahead on these, and a further try .* from \d\.\d points on", verdict["doubts"][0]
+    )
     assert compared(was=wrong(0, 1, 4, 5, 6, 7, 8), answers=wrong(2))[0].status == 0
 
 

@@ -89,22 +89,23 @@ def moments_of_layers(
     """
     layers = normalisation_layers(trunk)
     sums = [torch.zeros(2, layer.num_features, dtype=torch.float64) for layer in layers]
+    nums = [0] * len(layers)  # of images that entered, several times if they are looked at in several ways
 
     def observe(number: int, layer: Any, inputs: tuple[Tensor]) -> None:
         values = inputs[0].transpose(0, 1).flatten(1).double()  # (channels, n * positions)
         variance, mean = torch.var_mean(values, dim=1, correction=0)
         sums[number] += len(inputs[0]) * torch.stack([mean, variance + mean**2])
+        nums[number] += len(inputs[0])
         if before:
             before(number, torch.stack([mean, variance]))
 
     hooks = [layer.register_forward_pre_hook(partial(observe, number)) for number, layer in enumerate(layers)]
-    num = 0
     for minibatch in minibatches:
         trunk(minibatch)
-        num += len(minibatch)
     for hook in hooks:
         hook.remove()
-    return [torch.stack([mean, (square - mean**2).clamp(min=0)]) for mean, square in (own / num for own in sums)]
+    moments = (own / num for own, num in zip(sums, nums, strict=True))
+    return [torch.stack([mean, (square - mean**2).clamp(min=0)]) for mean, square in moments]
 
 
 def drawn(moments: Tensor, prior: Tensor, share: float) -> Tensor:

@@ -145,8 +145,11 @@ def fine_tune_trunks(
         if in_use:
             begin = weights_of(in_use, part)
             put(part, begin)
+        else:
+            part.fold_temperatures()  # so that training begins at the loss of the head as it answers
         starts[names] = clone_of(model)
-        put(model, came)
+        if in_use:
+            put(model, came)
         tuned[names] = fine_tune(
             part, source, data.part(model.targets, names), options=options, seed=seed,
             keeper=keeper_of(names), what=what, start=begin, refit=refit, peers=peers,

@@ -19,13 +19,14 @@ NETWORKS = {
 }
 
 
-def backbone_of(architecture, *, features=None, size=None):
+def backbone_of(architecture, *, features=None, size=None, **options):
     """Return a backbone with batch statistics like those of a trained one."""
     torch.manual_seed(0)
     default_features, default_size = NETWORKS[architecture]
     backbone = load_backbone(
-        architecture, weights="random", features=features or default_features, image_size=size or default_size
-    )
+        architecture, weights="random", features=features or default_features, image_size=size or default_size,
+        **options,
+    )  # fmt: skip
     for part in backbone.modules():
         if isinstance(part, nn.BatchNorm2d):
             nn.init.normal_(part.running_mean, std=0.1)
@@ -46,6 +47,17 @@ def cut(backbone, count):
     boundary = find_boundary(backbone, last_blocks(backbone, count))
     assert boundary is not None
     return boundary, frozen_part(backbone, boundary), trained_part(backbone, boundary).eval()
+
+
+@pytest.mark.parametrize("architecture", ["shufflenet_v2_x0_5", "squeezenet1_1"])
+def test_both_parts_look_at_each_resolution_and_mirror_image(architecture):
+    backbone = backbone_of(architecture, flip=True, resolutions=[24])
+    boundary, frozen, trained = cut(backbone, 2)
+    with torch.no_grad():
+        activations = frozen(images(backbone))
+        assert activations.shape == (3, boundary.width)
+        features, expected = trained(activations), backbone(images(backbone))
+    torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])

@@ -53,6 +53,18 @@ def test_features_are_those_of_the_backbone(backbone, images, precision, executi
     assert torch.cosine_similarity(features, expected, dim=1).min() >= 0.999
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_features_of_each_resolution_and_mirror_image_are_those_of_the_backbone(images, precision):
+    backbone = load_backbone(
+        "shufflenet_v2_x1_0", weights=str(GLYPHS), features=["stage2", "conv5"], flip=True, resolutions=[20]
+    )
+    with torch.inference_mode():
+        expected = backbone(backbone.transform.normalize(images))
+    features = embed(embedder(backbone, precision=precision), images)
+    assert torch.cosine_similarity(features, expected, dim=1).min() >= 0.999
+    assert torch.equal(features[3:4], embed(embedder(backbone, precision=precision), images[3:4]))
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
 def test_compiled_features_are_those_of_the_backbone(images):
     """The first stage of the network is enough: the compiler takes a minute for all of it."""

@@ -11,7 +11,7 @@ from torchvision import models
 
 from tasks.embedding.fusion import trace
 from tasks.images.transform import Transform
-from tasks.models.backbone import Backbone, signed_power
+from tasks.models.backbone import Backbone, resized, signed_power
 from tasks.models.weights import load_backbone, load_weights
 
 # The architecture: its last classification layer, an image size (px) that it can take, the dimension of that layer's
@@ -89,8 +89,8 @@ def small_network():
 def small(small_network):
     """Return a function that builds a small backbone with the weights of `small_network`."""
 
-    def build(*, features="penultimate", size=32, power=1.0):
-        backbone = Backbone(SMALL, features=features, transform=transform(size), power=power)
+    def build(*, features="penultimate", size=32, **options):
+        backbone = Backbone(SMALL, features=features, transform=transform(size), **options)
         load_weights(backbone, small_network.state_dict(), name="small")
         return backbone.eval()
 
@@ -221,6 +221,52 @@ def test_traced_network_computes_the_same_powers(small):
 
 def test_only_a_power_changes_the_fingerprint(small):
     assert small(power=1.0).fingerprint() == small().fingerprint() != small(power=0.5).fingerprint()
+
+
+def test_with_flip_an_image_and_its_mirror_image_have_the_mean_of_their_features(small):
+    mean = (features(small(), images(32)) + features(small(), images(32).flip(3))) / 2
+    torch.testing.assert_close(features(small(flip=True), images(32)), mean)
+    torch.testing.assert_close(features(small(flip=True), images(32).flip(3)), mean)
+
+
+def test_features_of_further_resolutions_are_joined_before_those_of_the_full_size(small):
+    parts = ["stage2", "conv5"]
+    backbone = small(features=parts, resolutions=[16, 24], power=0.5)
+    expected = [
+        features(small(features=parts, size=size, power=0.5), resized(images(32), size) if size < 32 else images(32))
+        for size in (16, 24, 32)
+    ]
+    assert torch.equal(features(backbone, images(32)), torch.cat(expected, dim=1))
+    assert backbone.part_dims == (48, 1024) * 3
+    assert backbone.dim == 3 * 1072
+
+
+def test_a_smaller_resolution_shows_means_of_the_pixels():
+    board = ((torch.arange(32)[:, None] + torch.arange(32)) % 2).float().expand(1, 3, 32, 32)
+    assert resized(board, 8).mean() == pytest.approx(0.5)
+    assert resized(board, 8).std() < 0.05
+
+
+def test_traced_network_looks_at_mirror_images_and_resolutions_too(small):
+    backbone = small(features=["stage2", "conv5"], flip=True, resolutions=[16], power=0.5)
+    with torch.inference_mode():
+        assert_same_features(trace(backbone)(images(32)), features(backbone, images(32)))
+
+
+@pytest.mark.parametrize("changed", [{"flip": True}, {"resolutions": [16]}, {"resolutions": [16, 24]}])
+def test_each_way_to_look_at_an_image_has_a_fingerprint_of_its_own(small, changed):
+    assert small(flip=False, resolutions=[]).fingerprint() == small().fingerprint() != small(**changed).fingerprint()
+
+
+@pytest.mark.parametrize("resolutions", [[32], [48], [16, 16], [24, 16]])
+def test_resolutions_that_are_not_below_the_image_size_and_in_order_are_refused(small, resolutions):
+    with pytest.raises(ValueError, match=r"backbone.resolutions is \[.*\], expected sizes below .*, 32 px"):
+        small(resolutions=resolutions)
+
+
+def test_error_names_a_resolution_that_the_network_cannot_take():
+    with pytest.raises(ValueError, match="vit_b_32 cannot take images of 32 and 64 px"):
+        load_backbone("vit_b_32", weights="random", image_size=64, resolutions=[32])
 
 
 def test_features_of_an_image_do_not_depend_on_its_neighbours(small):

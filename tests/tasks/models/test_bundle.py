@@ -62,6 +62,19 @@ def test_backbone_of_powers_survives_a_bundle_and_another_keeps_its_description(
     assert "power" not in json.loads((tmp_path / DESCRIPTION).read_text("utf-8"))
 
 
+def test_backbone_that_looks_at_an_image_in_several_ways_survives_a_bundle(tmp_path):
+    backbone = load_backbone(
+        "shufflenet_v2_x0_5", weights="random", image_size=32, flip=True, resolutions=[16], features=["stage2", "conv5"]
+    )
+    save_bundle(tmp_path, Classifier(backbone, {}), lineage={})
+    again = load_bundle(tmp_path)[0].backbone
+    assert again.fingerprint() == backbone.fingerprint()
+    assert (again.flip, again.resolutions) == (True, (16,))
+    plain = load_backbone("shufflenet_v2_x0_5", weights="random", image_size=32)
+    save_bundle(tmp_path, Classifier(plain, {}), lineage={})
+    assert not {"flip", "resolutions"} & json.loads((tmp_path / DESCRIPTION).read_text("utf-8")).keys()
+
+
 @pytest.mark.parametrize("architecture", ["mnasnet0_5", "swin_t", "squeezenet1_1", "regnet_x_400mf"])
 def test_backbone_of_any_family_survives_a_bundle(tmp_path, architecture):
     backbone = load_backbone(architecture, weights="random", image_size=64)

@@ -21,9 +21,9 @@ from tests.kit.programs import run
 CLASSES = {"animal": ["cat", "dog", "eel"], "place of it": ["in", "out"]}
 
 
-def build(architecture="shufflenet_v2_x0_5", features="penultimate", classes=CLASSES, **options):
+def build(architecture="shufflenet_v2_x0_5", features="penultimate", classes=CLASSES, views=None, **options):
     torch.manual_seed(0)
-    backbone = load_backbone(architecture, weights="random", features=features, image_size=64)
+    backbone = load_backbone(architecture, weights="random", features=features, image_size=64, **views or {})
     model = Classifier(backbone, classes, temperatures={"animal": 0.25}, **options).eval()
     with torch.no_grad():  # makes the probabilities very unequal, so that an error shows
         for head in model.heads:
@@ -72,6 +72,11 @@ def test_torchscript_needs_only_torch(tmp_path):
     outputs = np.load(tmp_path / "outputs.npz")
     for name, expected in zip(outputs.files, plain_probabilities(model, [torch.from_numpy(noise(4))]), strict=True):
         assert np.abs(outputs[name] - expected.numpy()).max() <= MOST_DIFFERENCE
+
+
+def test_exported_file_looks_at_each_resolution_and_mirror_image(tmp_path):
+    model = build("squeezenet1_1", views={"flip": True, "resolutions": [40]})
+    assert export(model, tmp_path / "model.onnx", format="onnx") <= MOST_DIFFERENCE
 
 
 def test_export_that_fails_leaves_no_file(tmp_path, monkeypatch):

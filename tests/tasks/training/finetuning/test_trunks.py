@@ -231,6 +231,24 @@ def test_target_without_any_label_changes_no_bit_of_the_other(project):
     assert np.array_equal(answers_of(new_model())["angle"], answers_of(beside)["angle"])
 
 
+def test_training_begins_at_the_head_as_it_answers(project):
+    """Two heads that answer alike, one by its temperature and one by its weights, are trained alike."""
+    one, other = (new_model(targets={"label": TARGETS["label"]}) for _ in range(2))
+    one.temperatures["label"] = 4.0
+    with torch.no_grad():
+        for parameter in other.heads.parameters():
+            parameter /= 4
+    assert project.tune(one).tuned[LABEL].history == project.tune(other).tuned[LABEL].history
+
+
+def test_head_that_is_kept_alone_keeps_its_weights_and_its_temperature(project):
+    model = new_model(targets={"label": TARGETS["label"]})
+    model.temperatures["label"] = 4.0
+    before = bits(model)
+    assert project.tune(model, epochs=0).chosen == {"label": None}
+    assert (bits(model), model.temperatures) == (before, {"label": 4.0})
+
+
 EAGER = {"harm_significance": 0.01, "head_learning_rate": 0.01, "backbone_learning_rate": 0.005}
 
 

@@ -56,6 +56,7 @@ def pytest_collection() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+        gc.set_threshold(10_000)  # objects until it looks again; Python's 700 are made in a line of torch
 
 
 @pytest.hookimpl(wrapper=True)

@@ -473,7 +473,8 @@ def _gradients(
     passed: Passed, pull: Tensor | None = None, *, parameters: list[nn.Parameter]
 ) -> tuple[float, list[Tensor], list[Tensor]]:
     """Return the loss of a shard, its logits, and the gradients of its loss and of what pulls at its features."""
-    outputs, along = [passed.loss], [torch.ones_like(passed.loss)]
+    outputs = [passed.loss]
+    along: list[Tensor | None] = [None]  # with a tensor of ones torch imports sympy
     if pull is not None and passed.features is not None:
         outputs, along = [*outputs, passed.features], [*along, pull]
     gradients = torch.autograd.grad(outputs, parameters, along, allow_unused=True, materialize_grads=True)

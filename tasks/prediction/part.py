@@ -109,13 +109,12 @@ def told_here(inputs: Iterator[Input], answerer: Answerer, *, reading: Reading) 
 
 def as_row(item: Input) -> dict[str, Any]:
     """Return an input as cells of an Arrow table."""
-    place, size, row = item.place, None, None
-    if isinstance(place, RemoteRow):
-        place, row = place.file, place.row
-    if isinstance(place, RemoteFile):
-        place, size = place.address, place.size
+    row = item.place.row if isinstance(item.place, RemoteRow) else None
+    place = item.place.file if isinstance(item.place, RemoteRow) else item.place
+    size = place.size if isinstance(place, RemoteFile) else None
+    name = place.address if isinstance(place, RemoteFile) else place
     return {
-        "path": item.path, "place": None if place is None else os.fsencode(place), "size": size, "row": row,
+        "path": item.path, "place": None if name is None else os.fsencode(name), "size": size, "row": row,
         "content": item.content, "reason": item.reason, "detail": item.detail,
     }  # fmt: skip
 

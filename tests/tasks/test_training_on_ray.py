@@ -154,8 +154,8 @@ def test_two_workers_share_minibatches_and_resume_after_one_is_killed(cluster, c
     do(cluster, finetune(chain, params, place, "two"))
     two, one = (pd.read_csv(folder / "curves.csv") for folder in (place / "two-curves", chain.data / "training"))
     # without mixup and dropout only the order of sums differs
-    assert two["train_loss"].to_numpy() == pytest.approx(one["train_loss"].to_numpy(), rel=0.01, nan_ok=True)
-    assert two["val_loss"].to_numpy() == pytest.approx(one["val_loss"].to_numpy(), rel=0.01)
+    assert two["train_loss"].to_numpy() == pytest.approx(one["train_loss"].to_numpy(), abs=0.003, nan_ok=True)
+    assert two["val_loss"].to_numpy() == pytest.approx(one["val_loss"].to_numpy(), abs=0.003)
     process = subprocess.Popen(
         cluster.on(0, finetune(chain, params, place, "killed")), cwd=ROOT, env=ENVIRONMENT, text=True,
         stderr=subprocess.PIPE,
@@ -201,16 +201,17 @@ def predict(chain, place, name, *more):
 
 
 def test_answers_have_the_bytes_of_one_machine(cluster, chain, place):
-    """The samples tell the domain, some are no samples, and one lies at an address."""
+    """The samples tell the domain, one is no sample, and one lies at an address."""
+    (chain.data / "raw/first/zzz.png").write_bytes(b"hello")
     log = do(cluster, predict(chain, place, "there", "--engine", "ray", "--address", ADDRESS))
     run(*predict(chain, place, "here"), cwd=ROOT, env=ENVIRONMENT)
     assert (place / "there.csv").read_bytes() == (place / "here.csv").read_bytes()
-    assert "predicted 361 of 362" in log
+    assert f"predicted {NUM + 1} of {NUM + 2}" in log
 
 
 def test_a_node_with_another_processor_is_refused(cluster, chain, place):
     cluster.kill(1)
-    cluster.start(1, environment={"ATEN_CPU_CAPABILITY": "avx2"})
+    cluster.start(1, environment={"ATEN_CPU_CAPABILITY": "avx2", "GLOO_SOCKET_IFNAME": "two"})
     try:
         done = cluster.run(
             finetune(chain, on_ray(place, finetune={"num_workers": 2}), place, "other"), cwd=ROOT, env=ENVIRONMENT

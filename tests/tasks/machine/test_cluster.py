@@ -1,4 +1,5 @@
 import runpy
+import sys
 from dataclasses import replace
 
 import pytest
@@ -47,8 +48,9 @@ def test_a_single_item_needs_no_cluster():
     assert list(on_each(["abc"], sorted, scale=there, reverse=True)) == [["c", "b", "a"]]
 
 
-def test_a_function_of_a_verb_is_found_by_the_name_of_its_module():
+def test_a_function_of_a_verb_is_found_by_the_name_of_its_module(monkeypatch):
     """A verb that runs is the module `__main__`, which no other process can import."""
+    monkeypatch.delitem(sys.modules, "tasks.machine.names")
     named = Named.of(runpy.run_module("tasks.machine.names", run_name="__main__")["listed"], {"joint": " and "})
     assert (named.module, named.function) == ("tasks.machine.names", "listed")
     assert named(["a", "b"]) == "a and b"

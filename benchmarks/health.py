@@ -49,8 +49,9 @@ from benchmarks.kit.methods import embedding
 from tasks.audit import judge_labels
 from tasks.data.health.batch_drift import drawn, drift
 from tasks.data.health.hashes import Probes, write_hashes
+from tasks.data.health.known import MOST_REFERENCES, keep
 from tasks.data.health.neighbours import find_neighbours
-from tasks.data.health.unlike import MOST_REFERENCES, Known, limit_of
+from tasks.data.health.unlike import limit_of
 from tasks.data.manifest.tables import write_table
 from tasks.data.vectors.embeddings import Embeddings, read_embeddings, write_embeddings
 from tasks.demo import tickets
@@ -321,7 +322,7 @@ def unlike(name: str, sets: dict[str, Set]) -> dict[str, Any]:
     for seed in range(SPLITS):
         order = np.random.default_rng(seed).permutation(len(own))
         train, val, heldout = np.split(own[order], [round(0.65 * len(own)), round(0.8 * len(own))])
-        known = Known.of(train[:MOST_REFERENCES])
+        known = keep(train[:MOST_REFERENCES])
         of_val, of_heldout = known.distances(val), known.distances(heldout)
         of_others = {other: known.distances(rows) for other, rows in others.items() if seed < FOUND_SPLITS}
         for level in LEVELS:

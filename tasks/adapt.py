@@ -229,7 +229,8 @@ def fit_unlike(
     """
     import numpy as np
 
-    from tasks.data.health.unlike import MOST_REFERENCES, Known, least_for, limit_of
+    from tasks.data.health.known import MOST_REFERENCES, keep
+    from tasks.data.health.unlike import least_for, limit_of
     from tasks.models.unlike import Unlike
 
     generator = np.random.default_rng(seed)
@@ -246,7 +247,7 @@ def fit_unlike(
             f"{len(val):,}", f"{least_for(level):,}", level,
         )  # fmt: skip
         return None
-    known = Known.of(look(drawn("train", MOST_REFERENCES)))
+    known = keep(look(drawn("train", MOST_REFERENCES)))
     limit = limit_of(known.distances(look(val).astype(np.float16)), level=level)
     assert limit is not None
     logger.info(

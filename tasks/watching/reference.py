@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tasks.data.health.known import keep
 from tasks.data.health.unlike import Known
 from tasks.machine.files import read_json
 from tasks.metrics.outcomes import right_answers
@@ -50,7 +51,7 @@ class Reference:
         assert self.vectors is not None
         order = np.random.default_rng(0).permutation(len(self.vectors))
         first, others = np.array_split(self.vectors[order], 2)
-        known = Known.of(first)
+        known = keep(first)
         return known, known.distances(others)
 
     @property

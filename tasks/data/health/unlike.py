@@ -14,18 +14,11 @@ most the wanted share is beyond it (split conformal prediction, Vovk et al. 2005
 
 import math
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
-from tasks.data.health.components import Components
-
-MOST_REFERENCES = 2000  # vectors that are kept, 0.5 MB
 NEIGHBOURS = 5  # a few may be outliers themselves
-NUM_COMPONENTS = 128
-VECTORS_PER_COMPONENT = 4  # with fewer, a direction is one of these vectors and not of their kind
 OUTSIDE = 2.0  # how much the square of what lies outside of the components counts
 
 Vectors = NDArray[np.floating]
@@ -39,17 +32,6 @@ class Known:
     mean: Half  # (dim,)
     basis: Half  # (dim, num_components)
     references: Half  # (r, num_components)
-
-    @classmethod
-    def of(cls, vectors: Vectors) -> Self:
-        """Return what is kept of vectors (r, dim)."""
-        own = directions(vectors)
-        with threadpool_limits(1):  # no bit depends on the number of cores
-            most = max(min(NUM_COMPONENTS, len(own) // VECTORS_PER_COMPONENT), 1)
-            components = Components.of(own, most=most)
-            mean, basis = components.mean.astype(np.float16), components.basis.astype(np.float16)
-            references = (own - mean.astype(np.float32)) @ basis.astype(np.float32)
-        return cls(mean=mean, basis=basis, references=references.astype(np.float16))
 
     def distances(self, vectors: Vectors) -> NDArray[np.float32]:
         """Return how far away vectors (n, dim) are: (n,), squares.

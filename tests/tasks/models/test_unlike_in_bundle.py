@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.data.health.unlike import Known
+from tasks.data.health.known import keep
 from tasks.models.bundle import DESCRIPTION, load_bundle, save_bundle
 from tasks.models.unlike import Unlike
 from tasks.prediction.unlike import find_unlike
@@ -19,7 +19,7 @@ CLASSES = {"animal": ["cat", "dog"]}
 def model(classifier):
     made = classifier(CLASSES)
     features = np.random.default_rng(0).exponential(size=(20, made.backbone.dim))
-    made.unlike = Unlike.of(vars(Known.of(features)), limit=0.25, level=0.05)
+    made.unlike = Unlike.of(vars(keep(features)), limit=0.25, level=0.05)
     return made
 
 

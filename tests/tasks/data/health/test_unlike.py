@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from tasks.data.health.unlike import NUM_COMPONENTS, Known, directions, least_for, limit_of
+from tasks.data.health.known import NUM_COMPONENTS, keep
+from tasks.data.health.unlike import directions, least_for, limit_of
 
 
 def features(num, *, seed, peak=0):
@@ -12,7 +13,7 @@ def features(num, *, seed, peak=0):
 
 
 def test_samples_of_another_kind_are_far_away_and_others_are_not():
-    known = Known.of(features(500, seed=0))
+    known = keep(features(500, seed=0))
     limit = limit_of(known.distances(features(400, seed=1)), level=0.05)
     assert (known.distances(features(1000, seed=2)) > limit).mean() == pytest.approx(0.05, abs=0.03)
     assert (known.distances(features(50, seed=3, peak=8)) > limit).mean() > 0.95
@@ -26,18 +27,18 @@ def test_sample_outside_of_the_main_directions_is_far_away_though_its_place_in_t
         places, noise = generator.normal(size=(num, 20)), generator.normal(size=(num, 300))
         return places @ np.eye(20, 300) * np.sign(noise[:, :1]) + others * noise
 
-    known = Known.of(drawn(60, others=0.01))
+    known = keep(drawn(60, others=0.01))
     assert known.references.shape == (60, 15)
     usual, strange = (known.distances(drawn(50, others=share)) for share in (0.01, 0.3))
     assert strange.min() > usual.max()
 
 
 def test_no_more_than_so_many_directions_are_kept():
-    assert Known.of(np.random.default_rng(0).normal(size=(600, 200))).basis.shape == (200, NUM_COMPONENTS)
+    assert keep(np.random.default_rng(0).normal(size=(600, 200))).basis.shape == (200, NUM_COMPONENTS)
 
 
 def test_no_bit_of_a_distance_depends_on_the_samples_beside_it():
-    known, vectors = Known.of(features(300, seed=0)), features(40, seed=1)
+    known, vectors = keep(features(300, seed=0)), features(40, seed=1)
     alone = np.concatenate([known.distances(vectors[n : n + 1]) for n in range(40)])
     assert alone.tobytes() == known.distances(vectors).tobytes()
 

@@ -101,7 +101,7 @@ def fold(graph: fx.GraphModule) -> None:
     """Remove steps that do nothing in evaluation mode, and fold every normalisation into the convolution before it."""
     for node in list(graph.graph.nodes):
         part = _part(graph, node)
-        if isinstance(part, IDENTITIES):
+        if isinstance(part, IDENTITIES) or node.target is torch.ops.aten.dropout.default:  # as in an exported graph
             _replace(graph, [node], node.args[0])
         elif isinstance(part, nn.BatchNorm2d):
             convolution = _part(graph, node.args[0])

@@ -127,7 +127,7 @@ def fold(graph: fx.GraphModule) -> None:
     folded: set[tuple[str, str]] = set()  # layers may run several times, see `_of_all_views`
     for node in list(graph.graph.nodes):
         part = _part(graph, node)
-        if isinstance(part, IDENTITIES):
+        if isinstance(part, IDENTITIES) or node.target is torch.ops.aten.dropout.default:  # as in an exported graph
             _replace(graph, [node], node.args[0])
         elif isinstance(part, nn.BatchNorm2d):
             convolution = _part(graph, node.args[0])
@@ -196,21 +196,23 @@ def _functional_layer(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
     """Return the layer that a function of torch computes with parameters of the network, as in an exported graph."""
     if node.kwargs or node.target not in (*LINEARS, *CONVOLUTIONS):
         return None
-    weight, *others = (_parameter(graph, argument) for argument in node.args[1:3])
-    bias = others[0] if others else None
-    if weight is None or (len(node.args) > 2 and node.args[2] is not None and bias is None):
+    arguments: Any = (*node.args, *(None, [1, 1], [0, 0], [1, 1], 1)[len(node.args) - 2 :])
+    weight, bias = (_parameter(graph, argument) for argument in arguments[1:3])
+    if weight is None or (arguments[2] is not None and bias is None):
         return None
-    has_bias, layer = bias is not None, None
+    has_bias = bias is not None
+    layer: Any
     if node.target in LINEARS:
         layer = nn.Linear(weight.shape[1], weight.shape[0], bias=has_bias, device="meta")
     else:
-        stride, padding, dilation, groups = (*node.args[3:], *([1, 1], [0, 0], [1, 1], 1)[len(node.args) - 3 :])
+        stride, padding, dilation, groups = arguments[3:]
         layer = nn.Conv2d(
             weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]), tuple(stride), tuple(padding),
             tuple(dilation), groups, has_bias, device="meta",
         )  # fmt: skip
     layer.weight, layer.bias = weight, bias
-    return layer
+    built: nn.Module = layer
+    return built
 
 
 def _is_plain_attention(attention: nn.MultiheadAttention, node: fx.Node) -> bool:

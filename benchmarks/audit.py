@@ -321,7 +321,7 @@ def beside_faiss(place: Path, *, params: Params) -> dict[str, Any]:
     """Return the seconds of our search and of faiss's, three rounds of each in turn, and the ratio of their medians."""
     if not find_spec("faiss"):
         return {"skipped": "faiss is not installed"}
-    import faiss
+    import faiss  # type: ignore[import-not-found]
 
     num_used, num_judge, num_twins = 20_000, 10_000, 1_000
     make_samples(place, num_used=num_used, num_judge=num_judge, num_twins=num_twins, dim=512)

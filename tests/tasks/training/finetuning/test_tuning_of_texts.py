@@ -127,7 +127,7 @@ def test_training_reads_the_same_to_the_bit_whatever_pages_are_kept(project, lon
     whole = project.source(model)
     expected, lengths = epoch_of(whole, project)
     assert whole.num_kept == whole.num_wanted > NUM_TRAIN + NUM_VAL  # pages
-    assert whole.value_bytes == PAGE * model.backbone.dim * 4
+    assert whole.value_bytes == PAGE * model.backbone.dim * 2
     half = project.source(model, store="half", cache_gigabytes=whole.num_wanted // 2 * whole.record_bytes / 1e9)
     assert 0 < half.num_kept <= whole.num_wanted // 2
     for source in (half, project.source(model, store="none", cache_gigabytes=0.0)):
@@ -143,7 +143,7 @@ def test_activations_are_those_of_the_frozen_layers_and_are_computed_once(projec
     texts = Packed.of_ids([model.backbone.transform.prepare(text_of(NUM_TRAIN + number)) for number in range(3)])
     with torch.no_grad():
         expected = torch.cat([*FrozenLayers(model.backbone, 1)(texts.values, texts.windows)])
-    torch.testing.assert_close(first.values, expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(first.values, expected, atol=1e-4, rtol=1e-3)  # in half precision
     assert source.keep() == 0
     assert project.source(model).keep() == 0
 

@@ -14,7 +14,7 @@ MAX_SHARES = 40  # classes of a domain on the page; adaptation.json has them all
 LEAST_AUC = 0.6
 LEAST_Z = 3.0
 METHODS = {
-    "standardise": "every feature has mean 0 and deviation 1 in each domain",
+    "standardise": "every feature has the same mean and the same deviation in each domain",
     "infomax": "each domain is standardised by itself, then the head is moved until its answers are sure and spread "
     "over the classes",
     "infomax_as_is": "the head is moved until its answers are sure and spread over the classes",

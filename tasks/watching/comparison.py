@@ -152,9 +152,8 @@ def compare_vectors(
     """Test whether vectors (n, dim) have the same mean as those of the reference (m, dim), in their main directions.
 
     The statistic is Hotelling's T-squared on NUM_COMPONENTS principal components, under permutations of who is of the
-    window. The effect is the area under the curve of `tell_apart`, whose own z-score is no test here: each half's
-    classifier learns from the other half, so that both halves err the same way, and the score's variance is up to twice
-    what it is for one.
+    window. The effect is the area under the curve of `tell_apart`. Its z-score suits a threshold; at the small levels
+    of many windows and tests its p-value would only be as good as the normal distribution is far out.
     """
     both = np.concatenate([window, reference]).astype(np.float64)
     n = len(window)

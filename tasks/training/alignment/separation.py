@@ -46,6 +46,8 @@ def tell_apart(source: NDArray[np.floating], target: NDArray[np.floating], *, se
     """Return how well a classifier separates source (n, dim) from target (m, dim).
 
     z is the distance of the area from 0.5 in standard errors under the hypothesis of no shift (Mann and Whitney 1947).
+    The halves err together, because the samples of each teach the other's classifier. So their standard errors are
+    added, which bounds that of the sum whatever the correlation is.
     """
     return compare(source, target, seed=seed).separation
 
@@ -62,8 +64,8 @@ def compare(source: NDArray[np.floating], target: NDArray[np.floating], *, seed:
     domains = np.repeat([0, 1], [n, m])
     # each half has a classifier of its own, whose scores are comparable among themselves alone
     counts = [_wins(scores[folds == fold], domains[folds == fold]) for fold in (0, 1)]
-    wins, pairs, variance = (sum(part) for part in zip(*counts, strict=True))
-    separation = Separation(auc=wins / pairs, z=(wins - pairs / 2) / math.sqrt(variance))
+    wins, pairs, error = (sum(part) for part in zip(*counts, strict=True))
+    separation = Separation(auc=wins / pairs, z=(wins - pairs / 2) / error)
     return Comparison(separation=separation, source=(rows[0], scores[:n]), target=(rows[1], scores[n:]))
 
 
@@ -109,7 +111,7 @@ def _classifier(
 
 
 def _wins(scores: Array, domains: NDArray[np.int64]) -> tuple[float, int, float]:
-    """Return in how many pairs the target's sample has the higher score, of how many, and the variance by chance."""
+    """Return in how many pairs the target's sample has the higher score, of how many, and the error by chance."""
     n, m = int((domains == 0).sum()), int((domains == 1).sum())
     ranks = rankdata(scores)
-    return float(ranks[domains == 1].sum()) - m * (m + 1) / 2, n * m, n * m * (n + m + 1) / 12
+    return float(ranks[domains == 1].sum()) - m * (m + 1) / 2, n * m, math.sqrt(n * m * (n + m + 1) / 12)

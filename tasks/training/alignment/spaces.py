@@ -37,11 +37,16 @@ def as_they_are(domains: Domains) -> Space:
 
 
 def standardised(domains: Domains) -> Space:
-    """Standardise each domain by itself; the moments of one with few samples are drawn to those of all sources."""
+    """Give each domain by itself the mean 0, and deviations that are square roots of those of the sources.
+
+    So a feature that varies more counts more, half as far as in the vectors themselves ("Pareto scaling", van den Berg
+    et al. 2006). The moments of a domain with few samples are drawn to those of all sources.
+    """
     prior = moments_of(_joined([source.train[0] for source in domains.sources]))
+    wanted = Moments(mean=np.zeros_like(prior.mean), deviation=np.sqrt(prior.deviation / prior.deviation.mean()))
     is_one = len(domains.sources) == 1
-    moments = [moments_of(source.train[0], prior=None if is_one else prior) for source in domains.sources]
-    own = moments_of(domains.target.vectors, prior=prior)
+    moments = [moments_of(source.train[0], prior=None if is_one else prior).onto(wanted) for source in domains.sources]
+    own = moments_of(domains.target.vectors, prior=prior).onto(wanted)
     pairs = list(zip(moments, domains.sources, strict=True))
     return Space(
         train=np.concatenate([its.standardise(source.train[0]) for its, source in pairs]),

@@ -23,3 +23,13 @@ def test_a_shift_of_the_mean_is_seen():
 
 def test_too_few_samples_tell_nothing():
     assert tell_apart(np.zeros((300, 4)), np.ones((3, 4)), seed=0).z == 0
+
+
+def test_z_of_draws_of_one_domain_is_as_far_from_zero_as_chance_makes_it():
+    """Both halves err together: with the error of independent halves the deviation would be 1.3."""
+    scores = []
+    for seed in range(100):
+        vectors = np.random.default_rng(seed).standard_normal((80, 6))
+        scores.append(tell_apart(vectors[:40], vectors[40:], seed=seed).z)
+    assert 0.75 < np.std(scores) < 1.1
+    assert np.mean(np.array(scores) > 1.64) < 0.1

@@ -23,10 +23,15 @@ def test_a_folded_layer_gives_the_logits_of_the_space(space_of):
     np.testing.assert_allclose(logits, space.target @ weight.T + bias, atol=1e-4)
 
 
-def test_standardised_domains_have_the_same_moments():
-    space = standardised(domains(num=2000, **MOVED)[0])
+def test_standardised_domains_have_the_same_moments_and_keep_the_root_of_the_deviation():
+    problem, _ = domains(num=2000, **MOVED)
+    space = standardised(problem)
     assert np.abs(space.train.mean(axis=0)).max() < 1e-5
     assert np.abs(space.target.mean(axis=0)).max() < 0.1
+    deviations = [part.std(axis=0) for part in (problem.sources[0].train[0], space.train, space.target)]
+    np.testing.assert_allclose(deviations[2], deviations[1], rtol=0.25)
+    ratio = deviations[1] ** 2 / deviations[0]
+    np.testing.assert_allclose(ratio, ratio.mean(), rtol=1e-3)
 
 
 def test_correlated_sources_have_the_moments_of_the_target():

@@ -206,8 +206,9 @@ def _functional_layer(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
         layer = nn.Linear(weight.shape[1], weight.shape[0], bias=has_bias, device="meta")
     else:
         stride, padding, dilation, groups = arguments[3:]
+        kernel: Any = tuple(weight.shape[2:])
         layer = nn.Conv2d(
-            weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]), tuple(stride), tuple(padding),
+            weight.shape[1] * groups, weight.shape[0], kernel, tuple(stride), tuple(padding),
             tuple(dilation), groups, has_bias, device="meta",
         )  # fmt: skip
     layer.weight, layer.bias = weight, bias

@@ -27,7 +27,7 @@ from tasks.targets import classes
 from tasks.targets.head import NO_WORDS, Head, Layer, SparseRow
 from tasks.targets.target import Target
 
-PRECISION = "fp32"
+PRECISION: Final = "fp32"
 ROWS_AT_ONCE = 1024  # of vectors, by a core
 
 TargetAnswers = dict[str, NDArray[np.float64]]  # by target, as `Target.answers` returns them

@@ -149,6 +149,7 @@ def test_one_worker_fine_tunes_to_the_bytes_of_one_machine(cluster, chain, place
     assert "fine-tuned for 12 epochs" in log
 
 
+@pytest.mark.timeout(900)  # four starts of Ray Train
 def test_two_workers_share_minibatches_and_resume_after_one_is_killed(cluster, chain, place):
     params = on_ray(place, finetune={"num_workers": 2})
     do(cluster, finetune(chain, params, place, "two"))

@@ -4,11 +4,13 @@ import logging
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
 
 import tasks
+from tasks.machine.options import ScaleOptions
 from tasks.models.bundle import load_bundle, save_bundle
 from tasks.models.classifier import Classifier
 from tasks.models.weights import load_backbone
@@ -101,6 +103,20 @@ def test_a_named_domain_is_answered_as_the_classifier_of_the_domain_answers(bund
         assert rows["label"].tolist() == [CLASSES[target][place] for place in expected.argmax(axis=1)]
     assert table.loc[table["target"] == "animal", "domain"].eq("cartoon").all()
     assert table.loc[table["target"] == "place", "domain"].isna().all()  # it has no head of the domain
+
+
+def test_parts_answered_elsewhere_are_told_the_domain_and_give_the_same_rows(bundle, pictures, tmp_path, monkeypatch):
+    def here(blocks, part, *, address, num_gpus):
+        for block in blocks:
+            yield part(pa.table({"item": list(block)})["item"].to_pylist())  # as Ray Data moves them
+
+    monkeypatch.setattr("tasks.prediction.part.spread_to_cluster", here)
+    (tmp_path / "torn.png").write_bytes(b"hello")
+    inputs = [*pictures["dark"], tmp_path / "torn.png", f"file://{pictures['dark'][0]}", tmp_path / "gone.png"]
+    table = answered(bundle, inputs, tmp_path)
+    there = answered(bundle, inputs, tmp_path, scale=ScaleOptions(engine="ray", address=None))
+    pd.testing.assert_frame_equal(there, table)
+    assert (table["domain"] == "cartoon").any()
 
 
 def test_general_heads_answer_as_before_the_model_was_adapted(bundle, plain, pictures, tmp_path):

@@ -263,7 +263,7 @@ def summarise(runs: list[dict[str, Any]]) -> dict[str, float]:
 def fastest(run: dict[str, Any]) -> float:
     """Return the seconds of the fastest of scikit-learn's solvers that reaches our objective."""
     peers = run["scikit_learn"].values()
-    return min(peer["seconds"] for peer in peers if peer["objective"] <= run["objective"] + REACHED)
+    return min(float(peer["seconds"]) for peer in peers if peer["objective"] <= run["objective"] + REACHED)
 
 
 def objective(

@@ -433,13 +433,15 @@ def test_all_of_a_network_is_trained_from_pictures_on_request(tune):
     assert moved == {name for name in new_model().state_dict() if not is_statistic(name)}
 
 
-def test_training_is_the_same_to_the_bit_whatever_is_kept(tune, backbone):
-    def trained(cache):
+def test_training_is_the_same_to_the_bit_whatever_is_kept_of_its_views(tune, backbone):
+    def trained(cache, *, num_views):
         model = new_model()
-        history = tune(model, cache_gigabytes=cache, num_views=2, **EAGER)[0].history
+        history = tune(model, cache_gigabytes=cache, num_views=num_views, **EAGER)[0].history
         return history, [tensor.numpy().tobytes() for tensor in model.state_dict().values()]
 
-    assert trained(4.0) == trained(0.0) == trained(2e-5)
+    assert trained(4.0, num_views=2) == trained(0.0, num_views=2)
+    part = 2e-5  # of one view
+    assert trained(part, num_views=2) == trained(part, num_views=1) == trained(4.0, num_views=1)
 
 
 def test_fine_tuning_learns_what_the_head_does_not_know(tune):

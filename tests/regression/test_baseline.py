@@ -162,8 +162,8 @@ def standing(loss, lead, unit):
         return f"it is {amount(loss, unit)} behind on these"
     if loss + lead > 0:
         return (
-            f"it is {amount(-loss, unit)} ahead on these, and a further try on the same comparison passes by itself "
-            f"from {amount(lead, unit)} on"
+            f"it is {amount(abs(loss), unit)} ahead on these, and a further try on the same comparison passes by "
+            f"itself from {amount(lead, unit)} on"
         )
     return "it is not behind on these"
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,8 +49,8 @@ class Earlier:
         return cls(decisions=decisions, before=before)
 
 
-def _finding(test: Mapping[str, object]) -> Finding:
-    return Finding(**{name: test[name] for name in ("target", "test", "effect", "p_value", "words")})  # type: ignore[arg-type]
+def _finding(test: Mapping[str, Any]) -> Finding:
+    return Finding(**{name: test[name] for name in ("target", "test", "effect", "p_value", "words")})
 
 
 def grounds_of(reference: Reference, *, settings: Sequence[object]) -> str:

@@ -81,7 +81,7 @@ def run(
     if scale.engine == "local":
         [new] = look_at(samples.content, [view], names=samples.paths, show=show)
     else:
-        own = embedder.plan.execution
+        own: Any = embedder.plan.execution
         options = replace(embed, execution=own) if own in RUNTIMES else embed  # the nodes measure nothing
         part = EmbedPart(
             raw=raw.parent, backbone=backbone, store=store, options=options, recipe=json.dumps(kept.recipe),

@@ -78,7 +78,8 @@ def plan(options: DeviceOptions = AUTO, *, modality: Modality = "images") -> Pla
     name.
     """
     passes = options if isinstance(options, PassOptions) else AUTO
-    device, precision = options.device, options.precision
+    device = options.device
+    precision: Any = options.precision  # int8 in PlanOptions alone
     execution: Literal["auto"] | Execution = passes.execution
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

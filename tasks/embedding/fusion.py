@@ -178,10 +178,8 @@ def _functional_layer(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
         layer = nn.Linear(weight.shape[1], weight.shape[0], bias=has_bias, device="meta")
     else:
         stride, padding, dilation, groups = arguments[3:]
-        layer = nn.Conv2d(
-            weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]), tuple(stride), tuple(padding),
-            tuple(dilation), groups, has_bias, device="meta",
-        )  # fmt: skip
+        window: Any = [tuple(part) for part in (weight.shape[2:], stride, padding, dilation)]
+        layer = nn.Conv2d(weight.shape[1] * groups, weight.shape[0], *window, groups, has_bias, device="meta")
     layer.weight, layer.bias = weight, bias
     built: nn.Module = layer
     return built

@@ -59,7 +59,7 @@ def runtime_network(runtime: str, graph: fx.GraphModule, images: Tensor, *, prec
 
 def to_onnx(graph: fx.GraphModule, images: Tensor) -> bytes:
     """Return the graph as an ONNX file for images of one shape."""
-    content = io.BytesIO()
+    content: Any = io.BytesIO()
     with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
         warnings.simplefilter("ignore")  # this exporter is older, and takes a tenth of the newer one's time
         example = images.float().contiguous().clone()

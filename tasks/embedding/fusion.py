@@ -178,8 +178,12 @@ def _functional_layer(graph: fx.GraphModule, node: fx.Node) -> nn.Module | None:
         layer = nn.Linear(weight.shape[1], weight.shape[0], bias=has_bias, device="meta")
     else:
         stride, padding, dilation, groups = arguments[3:]
-        window: Any = [tuple(part) for part in (weight.shape[2:], stride, padding, dilation)]
-        layer = nn.Conv2d(weight.shape[1] * groups, weight.shape[0], *window, groups, has_bias, device="meta")
+        kernel, stride, padding, dilation = (tuple(part) for part in (weight.shape[2:], stride, padding, dilation))
+        convolution: Any = nn.Conv2d
+        layer = convolution(
+            weight.shape[1] * groups, weight.shape[0], kernel, stride=stride, padding=padding, dilation=dilation,
+            groups=groups, bias=has_bias, device="meta",
+        )  # fmt: skip
     layer.weight, layer.bias = weight, bias
     built: nn.Module = layer
     return built

@@ -67,7 +67,8 @@ def to_onnx(graph: fx.GraphModule, images: Tensor) -> bytes:
             graph, (example,), content, dynamo=False, input_names=["images"], output_names=["features"],
             opset_version=17,
         )  # fmt: skip
-    return content.getvalue()
+    exported: bytes = content.getvalue()
+    return exported
 
 
 def onnx_network(runtime: str, content: bytes, *, precision: str) -> Network:

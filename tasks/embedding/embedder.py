@@ -79,7 +79,7 @@ def plan(options: DeviceOptions = AUTO, *, modality: Modality = "images") -> Pla
     """
     passes = options if isinstance(options, PassOptions) else AUTO
     device = options.device
-    precision: Any = options.precision  # `PlanOptions` has int8, too
+    precision: Any = options.precision  # int8 in PlanOptions alone
     execution: Literal["auto"] | Execution = passes.execution
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -153,7 +153,7 @@ class Embedder:
         self.transform = backbone.transform
         size = self.transform.crop_size
         if plan.device == "cpu":
-            keep_freed_memory()
+            _keep_freed_memory()
         else:
             self.copying: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         with one_thread_each(), torch.inference_mode():
@@ -247,7 +247,7 @@ def _may_compute_bf16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def keep_freed_memory() -> None:
+def _keep_freed_memory() -> None:
     """Make glibc keep freed memory.
 
     By default it returns large blocks, such as feature maps, to the system each time. To allocate them again takes

@@ -59,7 +59,7 @@ def runtime_network(runtime: str, graph: fx.GraphModule, images: Tensor, *, prec
 
 def to_onnx(graph: fx.GraphModule, images: Tensor) -> bytes:
     """Return the graph as an ONNX file for images of one shape."""
-    content: Any = io.BytesIO()  # which torch takes, whatever its types say
+    content: Any = io.BytesIO()
     with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
         warnings.simplefilter("ignore")  # this exporter is older, and takes a tenth of the newer one's time
         example = images.float().contiguous().clone()
@@ -67,7 +67,8 @@ def to_onnx(graph: fx.GraphModule, images: Tensor) -> bytes:
             graph, (example,), content, dynamo=False, input_names=["images"], output_names=["features"],
             opset_version=17,
         )  # fmt: skip
-    return bytes(content.getvalue())
+    exported: bytes = content.getvalue()
+    return exported
 
 
 def onnx_network(runtime: str, content: bytes, *, precision: str) -> Network:

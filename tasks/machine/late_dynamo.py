@@ -78,7 +78,7 @@ def _either(plain: Callable[..., Any], theirs: Callable[..., Any]) -> Callable[.
     return run
 
 
-_STAND_INS = {"_disable_dynamo": _disable, "_use_grad_for_differentiable": _use_grad}
+_STAND_INS: dict[str, Callable[..., Any]] = {"_disable_dynamo": _disable, "_use_grad_for_differentiable": _use_grad}
 
 
 class _LoaderOfTorchvision(SourceFileLoader):

@@ -56,7 +56,6 @@ from tasks.images.copy_hash import HASHES_SHAPE, copy_hashes
 from tasks.images.decode import decode_sample
 from tasks.machine.files import read_json, whole_folder, write_json
 from tasks.models.bundle import load_bundle, save_bundle, versions
-from tasks.prediction.answers import PRECISION
 from tasks.stage.main import main as run_stage
 from tasks.training.finetuning.grafting import graft
 
@@ -257,7 +256,7 @@ def write_looks(data: Path) -> None:
     """Write made-up vectors and hashes of each sample of the manifest; those held out stand in the store, too."""
     backbone = load_bundle(data / "models/backbone")[0].backbone
     fingerprint = backbone.fingerprint()
-    embedder = make_ready(backbone, replace(AUTO, precision=PRECISION))
+    embedder = make_ready(backbone, replace(AUTO, precision="fp32"))
     store = open_store(
         data / "store", embedder, backbone=fingerprint, decode=decode_sample, hash_of=copy_hashes,
         hashes_shape=HASHES_SHAPE,

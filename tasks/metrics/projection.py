@@ -41,8 +41,8 @@ def principal(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         basis = np.linalg.qr(centred.T @ np.linalg.qr(centred @ basis)[0])[0]
     rotated: NDArray[np.float32] = np.linalg.svd(centred @ basis, full_matrices=False)[2][:2] @ basis.T
     largest = np.abs(rotated).argmax(axis=1)
-    signs: NDArray[np.float32] = np.sign(rotated[np.arange(2), largest])[:, None]
-    return rotated * signs
+    rotated *= np.sign(rotated[np.arange(2), largest])[:, None]
+    return rotated
 
 
 def on_plane(places: NDArray[np.float64]) -> NDArray[np.uint16]:

@@ -153,7 +153,7 @@ class Embedder:
         self.transform = backbone.transform
         size = self.transform.crop_size
         if plan.device == "cpu":
-            _keep_freed_memory()
+            keep_freed_memory()
         else:
             self.copying: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         with one_thread_each(), torch.inference_mode():
@@ -247,7 +247,7 @@ def _may_compute_bf16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Make glibc keep freed memory.
 
     By default it returns large blocks, such as feature maps, to the system each time. To allocate them again takes

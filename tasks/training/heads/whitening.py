@@ -32,7 +32,7 @@ class Whitening:
         """Return the covariance that suits a head on these rows; heads of about as many outputs share it."""
         per_feature = np.clip(PASSES * 4 * rows.num * rows.num_outputs / rows.dim**2, LEAST_ROWS, MOST_ROWS)
         stride = max(int(rows.num / (per_feature * rows.dim)), 1)
-        return rows.once(f"covariance of every {stride}th row", lambda own: cls(own, stride=stride))
+        return rows.once(f"whitening {stride}", lambda own: cls(own, stride=stride))
 
     def __init__(self, rows: StandardRows, *, stride: int = 1) -> None:
         groups = np.array_split(np.arange(len(rows.slices)), min(NUM_GROUPS, len(rows.slices)))

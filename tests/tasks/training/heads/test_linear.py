@@ -155,7 +155,7 @@ def test_head_of_classes_is_that_of_logistic_regression_to_the_bit_and_shares_it
     for _ in range(2):
         found = fit_linear(Classes(names), (rows, labels), val, options(0.01, 0.1))
         assert found.weight.tobytes() == expected.weight.tobytes()
-    assert rows.once("whitening", lambda rows: None) is not None
+    assert any(name.startswith("whitening") for name in rows._known)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from tasks.machine.extras import MissingExtraError
 from tasks.machine.failures import MissingDataError
 from tasks.machine.files import sha256, write_json
 from tasks.models.architecture import (
+    build_network,
     build_network_outline,
     check_architecture,
     classification_layer,
@@ -136,7 +137,7 @@ def load_bundle(folder: Path) -> tuple[Classifier, dict[str, Any]]:
             check_content(weights, sha256=description.weights_sha256)
             header = read_header(weights)
             build_backbone = builder(description, header, tokenizer)
-            first = build_backbone() if has_known_size(description) else None
+            first = build_backbone() if has_network(header, description) else None
             check_header(header, outline(description, build_backbone, first=first), advice=ADVICE)
             model = grafted(build_backbone, description, first=first)
             fill(model, read_tensors(weights), name="its weights", advice=ADVICE)
@@ -223,12 +224,18 @@ def encoder_parts(fields: EncoderFields, file: BufferedReader | None) -> dict[st
     }  # fmt: skip
 
 
-def has_known_size(description: Description) -> bool:
-    """Return whether torchvision says how large the network is, so that it may be built before the tensors are checked.
+def has_network(header: Header, description: Description) -> bool:
+    """Return whether the weights have all tensors of torchvision's network, which may then be built at once.
 
-    To run a network without values, as `outline` does with others, imports for a second.
+    `outline` runs other networks without values, and torch imports for a second to do that.
     """
-    return isinstance(description, ImageDescription) and description.library == "torchvision"
+    if not isinstance(description, ImageDescription) or description.library != "torchvision":
+        return False
+    architecture, size = description.architecture, description.transform.crop_size
+    network = without_values(lambda: build_network(architecture, image_size=size))
+    network.set_submodule(classification_layer(network), torch.nn.Identity())
+    named = network.state_dict(prefix=f"{OF_BACKBONE}network.")
+    return all(header.shapes.get(name) == tuple(tensor.shape) for name, tensor in named.items())
 
 
 def grafted(

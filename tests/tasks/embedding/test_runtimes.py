@@ -109,7 +109,7 @@ def test_features_that_depend_on_their_neighbours_or_are_others_are_refused(back
 
 
 def test_runtime_on_what_it_cannot_compute_with_is_an_error():
-    with pytest.raises(ValueError, match=r"execution is onnxruntime, which computes on a processor in fp32, and not"):
+    with pytest.raises(ValueError, match=r"which computes on a processor in fp32 or int8, and not on cpu in bf16"):
         plan_of("onnxruntime", precision="bf16")
 
 

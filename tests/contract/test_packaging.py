@@ -22,10 +22,13 @@ EXTRAS = PROJECT["optional-dependencies"]
 RUN_BY_USERS = ("flows", "tasks", "tests/regression")
 # imports of what only an extra has; the file imports them inside a function
 FROM_AN_EXTRA = {
+    "tasks/embedding/quantised.py": {"onnx"},
+    "tasks/embedding/runtimes.py": {"onnxruntime", "openvino"},
     "tasks/machine/cluster.py": {"ray"},
     "tasks/machine/training_group.py": {"ray"},
     "tasks/prediction/export.py": {"onnxruntime"},  # names the missing packages and the command
     "tasks/prediction/quantise.py": {"onnx", "onnxruntime"},
+    "tasks/quantise.py": {"onnx"},
     "tasks/models/encoder.py": {"transformers"},
     "tasks/models/timm_networks.py": {"timm"},
     "tasks/models/transformers_networks.py": {"transformers"},

@@ -69,9 +69,9 @@ def test_torchscript_needs_only_torch(tmp_path):
     command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)]
     done = run(*command, cwd=tmp_path, env={"OMP_NUM_THREADS": "1"})
     assert done.stdout.strip() == str(CLASSES)
-    outputs = np.load(tmp_path / "outputs.npz")
-    for name, expected in zip(outputs.files, plain_probabilities(model, [torch.from_numpy(noise(4))]), strict=True):
-        assert np.abs(outputs[name] - expected.numpy()).max() <= MOST_DIFFERENCE
+    with np.load(tmp_path / "outputs.npz") as outputs:
+        for name, expected in zip(outputs.files, plain_probabilities(model, [torch.from_numpy(noise(4))]), strict=True):
+            assert np.abs(outputs[name] - expected.numpy()).max() <= MOST_DIFFERENCE
 
 
 def test_exported_file_looks_at_each_resolution_and_mirror_image(tmp_path):

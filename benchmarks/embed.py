@@ -91,7 +91,7 @@ ENGINES = (
     "convnext_tiny", "text",
 )  # fmt: skip
 OF_PEAK = ("resnet18", "resnet50", "vgg16")
-IN_INT8 = ("resnet18", "resnet50", "squeezenet1_1")  # of which int8 lost no accuracy where it was tried
+IN_INT8 = ("resnet18", "resnet50", "squeezenet1_1")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 ROUNDS = 3
 FORWARD_SECONDS = 8.0
@@ -276,8 +276,9 @@ def measure_engines() -> dict[str, Any]:
         found["avx2"] = measure_engine(name, is_avx2=True)["speeds"] if "avx512" in peak else {}
         raw["networks"][name] = found
         speeds = found["speeds"]
-        allowed = {way: speed for way, speed in speeds.items() if way.endswith(".fp32") and way not in found["refused"]}
-        fastest = max(speed for way, speed in allowed.items() if not way.startswith("plain"))
+        # what `auto` chooses among: it refuses others than `fused` or `packed`
+        refused = {way for way in found["refused"] if not way.startswith("fused")} | {"plain.fp32"}
+        fastest = max(speed for way, speed in speeds.items() if way.endswith(".fp32") and way not in refused)
         if "onnxruntime.fp32" in speeds:
             over = fastest / speeds["onnxruntime.fp32"]
             if name == "text":

@@ -5,7 +5,8 @@ A call computes on one core, so that several threads may call at once, and no bi
 
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import local
 from typing import Any
@@ -60,7 +61,7 @@ def runtime_network(runtime: str, graph: fx.GraphModule, images: Tensor, *, prec
 def to_onnx(graph: fx.GraphModule, images: Tensor) -> bytes:
     """Return the graph as an ONNX file for images of one shape."""
     content: Any = io.BytesIO()
-    with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
+    with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad(), _attention_in_steps():
         warnings.simplefilter("ignore")  # this exporter is older, and takes a tenth of the newer one's time
         example = images.float().contiguous().clone()
         torch.onnx.export(
@@ -69,6 +70,17 @@ def to_onnx(graph: fx.GraphModule, images: Tensor) -> bytes:
         )  # fmt: skip
     exported: bytes = content.getvalue()
     return exported
+
+
+@contextmanager
+def _attention_in_steps() -> Iterator[None]:
+    """Let torch compute attention in steps, for ONNX has no operation for the whole."""
+    was_enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was_enabled)
 
 
 def onnx_network(runtime: str, content: bytes, *, precision: str) -> Network:

@@ -5,12 +5,14 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
+from torch import fx, nn
 
 from tasks.embedding import execution
 from tasks.embedding.embedder import AUTO, Embedder, plan
 from tasks.embedding.execution import choose_execution, why_refused
 from tasks.embedding.ready import make_ready
 from tasks.embedding.recipe import recipe
+from tasks.embedding.runtimes import onnx_network, to_onnx
 from tasks.images.decode import decode_sample
 from tasks.machine.cores import one_thread_each
 from tasks.machine.extras import MissingExtraError
@@ -127,3 +129,19 @@ def test_threads_that_compute_at_once_give_the_same_bits(backbone, pixels):
     with one_thread_each():
         parts = list(spread(pixels.split(SIZE), lambda part: embedder(part).numpy(), num_threads=4))
     assert np.array_equal(np.concatenate(parts), expected.numpy())
+
+
+def test_attention_reaches_a_runtime_in_steps():
+    class Attentive(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+        def forward(self, images):
+            positions = images.flatten(2).transpose(1, 2)
+            return self.attention(positions, positions, positions, need_weights=False)[0].mean(1)
+
+    images = torch.randn(2, 8, 3, 3, generator=torch.Generator().manual_seed(0))
+    graph = fx.symbolic_trace(Attentive().eval())
+    found = onnx_network("onnxruntime", to_onnx(graph, images), precision="fp32")(images)
+    torch.testing.assert_close(found, graph(images), atol=1e-5, rtol=1e-5)

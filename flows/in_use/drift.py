@@ -57,7 +57,8 @@ def news() -> tuple[Found, list[Found]]:
     """Return what the last watch found, and the drifted windows in it that were not reported.
 
     A window that is open is not told of yet: it would be judged at each watch, which raises more false alarms. So would
-    answers that were judged before, in other windows: all windows of a count move when the oldest file of a log goes.
+    answers that were judged before, in other windows: windows of a count move where another watch.json, or none, says
+    where they began.
     """
     found = read_object(paths.watched() / "watch.json", advice=ADVICE)
     told = _told()

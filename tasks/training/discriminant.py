@@ -72,8 +72,8 @@ class Discriminant:
         """Return the calibrated log-probabilities (n, num_classes).
 
         Args:
-            learns: (n,) the samples that are learned from; None is all with a label. Only those that were not learned
-                from, or only then, the time before are counted anew.
+            learns: (n,) the samples that are learned from; None is all with a label. A later call only counts the
+                samples that it adds to those of the call before, or leaves out.
         """
         is_learned = self.labels >= 0 if learns is None else learns & (self.labels >= 0)
         rows = self.rows

@@ -36,7 +36,9 @@ class Earlier:
         try:
             found = json.loads(file.read_text("utf-8"))
             decisions = {
-                str(one["grounds"]): Decision(findings=[_finding(test) for test in one["tests"]], level=one["level"])
+                str(one["grounds"]): Decision(
+                    findings=[_finding(test) for test in one["tests"]], level=float(one["level"])
+                )
                 for one in found["windows"]
                 if one["is_judged"]
             }
@@ -50,7 +52,10 @@ class Earlier:
 
 
 def _finding(test: Mapping[str, Any]) -> Finding:
-    return Finding(**{name: test[name] for name in ("target", "test", "effect", "p_value", "words")})
+    return Finding(
+        target=None if test["target"] is None else str(test["target"]), test=str(test["test"]),
+        effect=float(test["effect"]), p_value=float(test["p_value"]), words=str(test["words"]),
+    )  # fmt: skip
 
 
 def grounds_of(reference: Reference, *, settings: Sequence[object]) -> str:

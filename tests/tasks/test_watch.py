@@ -96,6 +96,9 @@ def test_window_that_was_judged_is_not_judged_again_until_its_answers_or_the_ref
     assert not is_kept(watched(false_alarms=0.02))
     (out / "watch.json").write_text('{"windows": [{"grounds": 1, "tests": 3, "is_judged": true}]}', "utf-8")
     assert watched() == first + again[1:]
+    kept = (out / "watch.json").read_text("utf-8")
+    (out / "watch.json").write_text(kept.replace('"p_value": ', '"p_value": "few", "p": '), "utf-8")
+    assert watched() == first + again[1:]
     mark()
     reference(tmp_path, np.random.default_rng(5))
     assert not is_kept(watched())

@@ -174,7 +174,7 @@ class Activations:
         return min(self.num_wanted - self.num_kept, self.num_epoch)
 
     def shortfall(self, *, seconds_each: float | None) -> str | None:
-        """Say what does not fit into the budget and what that costs; None where all fits.
+        """Say what is not kept, why, and what that costs; None where all is kept.
 
         Args:
             seconds_each: to compute a value, where that is known.
@@ -183,8 +183,13 @@ class Activations:
         if self.num_again:
             parts.append(f"{self.num_again:,} of {self.num_epoch:,} values are computed anew in every epoch")
             parts += [f"about {self.num_again * seconds_each:,.0f} s each time"] if seconds_each else []
-        asked = f"finetune.cache_gigabytes is {self.most_bytes / 1e9:g}, and all activations take"
-        return f"{asked} {self.asked_bytes / 1e9:,.1f} GB: {', '.join(parts)}" if parts else None
+        why = (
+            f"a value takes {self.value_bytes / 1e6:,.0f} MB, and those up to {MOST_VALUE_BYTES / 1e6:,.0f} MB are kept"
+            if self.value_bytes > MOST_VALUE_BYTES
+            else f"finetune.cache_gigabytes is {self.most_bytes / 1e9:g}, and all activations take "
+            f"{self.asked_bytes / 1e9:,.1f} GB"
+        )
+        return f"{why}: {', '.join(parts)}" if parts else None
 
     def num_missing(self) -> int:
         """Return how many values are to be kept and not in the store."""

@@ -161,7 +161,8 @@ def fine_tune(
 
     def val() -> Iterator[Minibatch]:
         rows = peers.share(data.val)
-        yield from zip(source.minibatches(rows, None, size=size), torch.split(data.labels[rows], size), strict=True)
+        if len(rows):  # val may have fewer samples than there are processes
+            yield from zip(source.minibatches(rows, None, size=size), torch.split(data.labels[rows], size), strict=True)
 
     def judge_on_val(part: Trained) -> dict[str, Judged]:
         total = score(part, val(), targets=targets, is_bf16=is_bf16, peers=peers)

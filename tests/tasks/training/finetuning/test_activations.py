@@ -259,6 +259,13 @@ def test_what_does_not_fit_is_told_with_its_cost(open_activations):
     assert told.endswith(": 13 of 13 values are computed anew in every epoch")
 
 
+def test_values_too_large_to_keep_are_told_as_that_and_not_as_a_small_budget(open_activations, monkeypatch):
+    monkeypatch.setattr("tasks.training.finetuning.activations.MOST_VALUE_BYTES", 10)
+    told = open_activations().shortfall(seconds_each=None)
+    assert told.endswith(" MB are kept: 13 of 13 values are computed anew in every epoch")
+    assert "cache_gigabytes" not in told
+
+
 def test_numbers_beyond_half_precision_stay_finite(open_activations, monkeypatch):
     source = open_activations()
     compute = source.embedder.compute

@@ -91,12 +91,12 @@ class _Work:
             compute_deterministically()
             torch.set_num_threads(max(num_cores() // ray.train.get_context().get_local_world_size(), 1))
             self.work(peers=peers)
-        except RuntimeError:
-            raise  # the other workers do not answer: Ray starts all of them anew
         except Exception as problem:
             failed = Failed.on_this_node(problem)
             if peers.num == 1:
                 return failed
+            if isinstance(problem, RuntimeError):
+                raise  # the other workers do not answer: Ray starts all of them anew
             # the others wait for this worker. Ray ends them, and all find the error when they start anew
             beside = self.shared / f"{os.getpid()}.txt"
             beside.write_text(failed.message, "utf-8")

@@ -160,8 +160,9 @@ def fine_tune(
     targets = list(model.targets.values())
 
     def val() -> Iterator[Minibatch]:
-        rows = peers.share(data.val)
-        yield from zip(source.minibatches(rows, None, size=size), torch.split(data.labels[rows], size), strict=True)
+        rows = peers.share(data.val)  # none where val has fewer samples than there are peers
+        labels = torch.split(data.labels[rows], size) if len(rows) else ()
+        yield from zip(source.minibatches(rows, None, size=size), labels, strict=True)
 
     def judge_on_val(part: Trained) -> dict[str, Judged]:
         total = score(part, val(), targets=targets, is_bf16=is_bf16, peers=peers)

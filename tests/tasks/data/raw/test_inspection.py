@@ -137,7 +137,7 @@ def test_file_that_is_here_and_that_no_node_of_a_cluster_finds_is_no_defect(tmp_
         scale=ScaleOptions(engine="ray", address=None),
     )  # fmt: skip
     assert next(inspections).reason == "missing_file"
-    with pytest.raises(ValueError, match=r"here\.png is here, but a node of the Ray cluster does not find it: give every"):
+    with pytest.raises(ValueError, match=r"here\.png is here, but a node of the Ray cluster does not find it"):
         next(inspections)
 
 

@@ -313,6 +313,7 @@ def watched(make: Callable[[], Iterable[Result]], *, head: str) -> Iterator[Resu
             if isinstance(result, Failed):
                 raise ValueError(result.message)
             if isinstance(result, BaseException):
+                _check_head(head)
                 raise _mended(result) from result
             yield result
     finally:
@@ -325,11 +326,16 @@ def _next(results: "queue.Queue[Any]", *, head: str) -> Any:
         try:
             return results.get(timeout=CONNECT_SECONDS)
         except queue.Empty:
-            if not _answers(head):
-                raise ValueError(
-                    f"the head of the Ray cluster at {head} no longer answers: start it again, then run this again; "
-                    "what the nodes have stored is kept"
-                ) from None
+            _check_head(head)
+
+
+def _check_head(head: str) -> None:
+    """Raise ValueError where the head was lost."""
+    if not _answers(head):
+        raise ValueError(
+            f"the head of the Ray cluster at {head} no longer answers: start it again, then run this again; what the "
+            "nodes have stored is kept"
+        ) from None
 
 
 def _dataset(blocks: list[Sequence[Any]], remote: _Remote, *, num_gpus: int) -> Any:

@@ -6,8 +6,9 @@ Each worker runs the function that trains on one machine. It resumes by itself f
 import logging
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,12 +92,12 @@ class _Work:
             compute_deterministically()
             torch.set_num_threads(max(num_cores() // ray.train.get_context().get_local_world_size(), 1))
             self.work(peers=peers)
-        except RuntimeError:
-            raise  # the other workers do not answer: Ray starts all of them anew
         except Exception as problem:
             failed = Failed.on_this_node(problem)
             if peers.num == 1:
                 return failed
+            if isinstance(problem, RuntimeError):
+                raise  # the other workers do not answer: Ray starts all of them anew
             # the others wait for this worker. Ray ends them, and all find the error when they start anew
             beside = self.shared / f"{os.getpid()}.txt"
             beside.write_text(failed.message, "utf-8")
@@ -123,10 +124,19 @@ def _lines(work: _Work, *, num_workers: int, num_gpus: int) -> Iterator[str | Fa
             logging_config=LoggingConfig(log_level="CRITICAL"),
         ),
     )  # fmt: skip
-    with ThreadPoolExecutor(1) as pool, work.log.open(encoding="utf-8") as log:
-        training = pool.submit(trainer.fit)
+    training: Future[Any] = Future()
+    # no pool: Python waits for its threads at the end, and `fit` does not return where the head is lost
+    threading.Thread(target=_fit, args=(trainer, training), daemon=True).start()
+    with work.log.open(encoding="utf-8") as log:
         while not wait([training], timeout=LOOK_SECONDS).done:
             yield from map(str.rstrip, log)
         yield from map(str.rstrip, log)
         if failed := training.result().return_value:
             yield failed
+
+
+def _fit(trainer: Any, training: "Future[Any]") -> None:
+    try:
+        training.set_result(trainer.fit())
+    except BaseException as error:
+        training.set_exception(error)

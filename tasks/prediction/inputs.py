@@ -19,7 +19,7 @@ from tasks.data.raw import parquet_table, text_table
 from tasks.data.raw.cells import is_text
 from tasks.data.raw.entries import HIDDEN, Entry, readable
 from tasks.data.raw.files import file_entry, walk_folders
-from tasks.data.raw.label_rows import read_columns, read_rows
+from tasks.data.raw.label_rows import as_compared, read_columns, read_rows
 from tasks.data.raw.options import TextTables
 from tasks.data.raw.parquet_table import digits_of
 from tasks.data.raw.text_file import with_encoding
@@ -50,6 +50,8 @@ from tasks.text.decode import ENDINGS
 
 STDIN = Path("-")
 LONGEST_LINE = 1_000_000  # characters of standard input
+PARQUET = ".parquet"
+NOT_JSON_LINES = "write it as JSON Lines (.jsonl), an object a line"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,16 +187,18 @@ def _at_address(address: str, *, texts: TextTables | None) -> Iterator[Input]:
         is_named = not inner  # the address is that of the file
         if any(part.startswith(".") for part in PurePosixPath(inner).parts):
             yield _defect(file.address, HIDDEN, "its name, or the name of a folder around it, begins with a dot")
-        elif inner and is_table_of_labels(inner) and texts is None:
+        elif texts is None and is_table_of_labels(inner) and (not has_ending(inner, (PARQUET,)) or _has_paths(file)):
             continue
-        elif texts and has_ending(file.name, (*text_table.ENDINGS, ".parquet")):
-            yield from _in_remote_table(file, texts=texts)
+        elif texts and has_ending(file.name, text_table.ENDINGS):
+            yield from _in_remote_table(file, texts=texts, may_only_label=is_table_of_labels(inner))
+        elif texts and has_ending(file.name, (".json",)):
+            yield _defect(file.address, "unreadable_table", NOT_JSON_LINES)
         elif texts and not is_named and not has_ending(file.name, ENDINGS):
             yield _defect(
                 file.address, "not_text",
                 "in a folder only .txt and tables are read: name the file itself, or rename it",
             )  # fmt: skip
-        elif not texts and has_ending(file.name, (".parquet",)):
+        elif not texts and has_ending(file.name, (PARQUET,)):
             yield from _in_remote_parquet(file)
         elif not texts and is_named and has_ending(file.name, (".csv", ".tsv", ".jsonl")):
             yield _defect(
@@ -217,20 +221,27 @@ def _in_remote_parquet(file: RemoteFile) -> Iterator[Input]:
         yield Input(path=readable(f"{file.address}/{number:0{digits}d}"), place=RemoteRow(file=file, row=number))
 
 
-def _in_remote_table(file: RemoteFile, *, texts: TextTables) -> Iterator[Input]:
-    """Yield the texts in a table, one a row, with their bytes: the table is on this machine while they are read."""
+def _in_remote_table(file: RemoteFile, *, texts: TextTables, may_only_label: bool) -> Iterator[Input]:
+    """Yield the texts in a table, one a row, with their bytes: the table is on this machine while they are read.
+
+    One of paths is skipped where it `may_only_label` its neighbours.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        table = Path(folder, PurePosixPath(file.name).name)
+        table = Path(folder, f"table{PurePosixPath(file.name).suffix}")
         try:
             table.write_bytes(file.read())
             names = _text_columns(table, shape_of(table, texts).columns, texts)
+            if not names and may_only_label:
+                return
             if not names:
                 raise UnreadableTableError("a table of paths is read from this machine alone: copy it")
         except BROKEN as error:
-            yield _defect(file.address, "unreadable_table", one_line(error).replace("scan.encoding", "--encoding"))
+            said = one_line(error).replace("scan.encoding", "--encoding").replace(str(table), file.address)
+            yield _defect(file.address, "unreadable_table", said)
             return
         for item in _in_text_table(table, root=None, texts=texts):
-            named = replace(item, path=item.path.replace(str(table), readable(file.address), 1), place=None)
+            path, detail = (text.replace(str(table), readable(file.address), 1) for text in (item.path, item.detail))
+            named = replace(item, path=path, detail=detail, place=None)
             if item.reason:
                 yield named
                 continue
@@ -294,7 +305,7 @@ def _in_file(
     elif not is_file(path):
         yield _defect(path, "not_text" if texts else "not_an_image", "not a regular file")
     elif texts and path.suffix.lower() == ".json":
-        yield _defect(path, "unreadable_table", "write it as JSON Lines (.jsonl), an object a line")
+        yield _defect(path, "unreadable_table", NOT_JSON_LINES)
     elif is_table is None and path.suffix.lower() in (".csv", ".tsv", ".jsonl"):
         yield from _in_table(path, root=root)
     elif texts and texts.encoding:
@@ -381,11 +392,12 @@ def _in_parquet(table: Path, *, root: Path | None) -> Iterator[Input]:
         yield Input(path=readable(str(place)), place=place)
 
 
-def _has_paths(table: Path) -> bool:
+def _has_paths(table: Path | RemoteFile) -> bool:
     """Return whether a Parquet file has a column of paths."""
     try:
-        columns = read_columns(table)
-        return columns.count(PATH) == 1 and is_text(open_table(table).schema_arrow.field(columns.index(PATH)).type)
+        schema = open_table(table).schema_arrow
+        columns = as_compared(schema.names)
+        return columns.count(PATH) == 1 and is_text(schema.field(columns.index(PATH)).type)
     except BROKEN:
         return False
 

@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from tasks.data.raw.inspection import MISSING, check_shared
 from tasks.data.samples.remote import RemoteFile
 from tasks.embedding.part import check_recipe
 from tasks.machine.cluster import blocks_of, spread_to_cluster
@@ -88,8 +89,11 @@ def answers_of_cluster(
     )  # fmt: skip
     blocks = blocks_of(map(as_row, inputs), MINIBATCHES_AT_ONCE * answerer.plan.minibatch_size)
     num_gpus = int(answerer.plan.device == "cuda")
-    for answers in spread_to_cluster(blocks, part, address=address, num_gpus=num_gpus):
-        yield from answers
+    for answers in chain.from_iterable(spread_to_cluster(blocks, part, address=address, num_gpus=num_gpus)):
+        for item in answers.inputs:
+            if item.reason == MISSING and isinstance(item.place, Path):
+                check_shared(item.place)
+        yield answers
 
 
 def told_here(inputs: Iterator[Input], answerer: Answerer, *, reading: Reading) -> tuple[str, Iterator[Input]]:

@@ -149,6 +149,19 @@ def test_one_worker_fine_tunes_to_the_bytes_of_one_machine(cluster, chain, place
     assert "fine-tuned for 12 epochs" in log
 
 
+def start_and_await_an_epoch(cluster, chain, params, place, name):
+    process = subprocess.Popen(
+        cluster.on(0, finetune(chain, params, place, name)), cwd=ROOT, env=ENVIRONMENT, text=True,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    deadline = time.monotonic() + SECONDS
+    while not list((place / f"{name}-scratch").glob("checkpoints/*.safetensors")):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
+
+
 @pytest.mark.timeout(900)  # four starts of Ray Train
 def test_two_workers_share_minibatches_and_resume_after_one_is_killed(cluster, chain, place):
     params = on_ray(place, finetune={"num_workers": 2})
@@ -157,15 +170,7 @@ def test_two_workers_share_minibatches_and_resume_after_one_is_killed(cluster, c
     # without mixup and dropout only the order of sums differs
     assert two["train_loss"].to_numpy() == pytest.approx(one["train_loss"].to_numpy(), abs=0.003, nan_ok=True)
     assert two["val_loss"].to_numpy() == pytest.approx(one["val_loss"].to_numpy(), abs=0.003)
-    process = subprocess.Popen(
-        cluster.on(0, finetune(chain, params, place, "killed")), cwd=ROOT, env=ENVIRONMENT, text=True,
-        stderr=subprocess.PIPE,
-    )  # fmt: skip
-    deadline = time.monotonic() + SECONDS
-    while not list((place / "killed-scratch").glob("checkpoints/*.safetensors")):
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    process = start_and_await_an_epoch(cluster, chain, params, place, "killed")
     [worker] = cluster.workers(1, "ray::RayTrainWorker")
     os.kill(worker, signal.SIGKILL)
     _, log = process.communicate(timeout=SECONDS)
@@ -173,6 +178,17 @@ def test_two_workers_share_minibatches_and_resume_after_one_is_killed(cluster, c
     assert re.search(r"resumes after epoch \d+, where an earlier run was stopped", log)
     assert_same(place / "killed", place / "two")
     assert_same(place / "killed-curves", place / "two-curves")
+
+
+def test_a_training_that_lost_the_head_ends_soon_and_says_so(cluster, chain, place):
+    params = on_ray(place, finetune={"epochs": 200})
+    process = start_and_await_an_epoch(cluster, chain, params, place, "headless")
+    cluster.kill(0)
+    _, log = process.communicate(timeout=40)  # Ray itself would wait for a minute
+    cluster.kill(1)
+    assert process.returncode == 1
+    assert f"error: the head of the Ray cluster at {ADDRESS} no longer answers: start it again" in log
+    assert "Traceback" not in log
 
 
 def test_an_error_in_a_worker_is_one_line_with_its_node(cluster, chain, place):

@@ -6,6 +6,7 @@ Samples are untrusted and decoders are written in C, so samples are decoded in o
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tasks.machine.options import ScaleOptions
 from tasks.machine.processes import spread_to_processes
 
 BLOCK = 512  # samples that a worker of a cluster inspects at once
+MISSING = "missing_file"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +55,22 @@ def inspect_all(
         yield from inspect_here(paths)
     else:
         work = partial(_inspect_block, inspect_here=partial(inspect_here, num_processes=1))
-        for inspections in spread_to_cluster(blocks_of(paths, BLOCK), work, address=scale.address):
-            yield from inspections
+        parts = spread_to_cluster(blocks_of(paths, BLOCK), work, address=scale.address)
+        for path, inspection in zip(paths, chain.from_iterable(parts), strict=True):
+            if inspection.reason == MISSING:
+                check_shared(root / path)
+            yield inspection
+
+
+def check_shared(path: Path) -> None:
+    """Raise ValueError where a sample that a node of a cluster did not find is here."""
+    try:
+        size_of(path)
+    except OSError:
+        return
+    raise ValueError(
+        f"{path} is here, but a node of the Ray cluster does not find it: give every node its folder at the same path"
+    )
 
 
 def _inspect_block(paths: Sequence[str], *, inspect_here: Callable[..., Iterator[Inspection]]) -> list[Inspection]:
@@ -94,7 +110,7 @@ def inspect_sample(
     except PermissionError:
         return Inspection(reason="unreadable", detail="no permission to read the file")
     except FileNotFoundError:
-        return Inspection(reason="missing_file", detail="it disappeared while the batch was scanned")
+        return Inspection(reason=MISSING, detail="it disappeared while the batch was scanned")
     except UnreadableTableError as error:
         return Inspection(reason="unreadable_row", detail=str(error))
     except DefectError as defect:

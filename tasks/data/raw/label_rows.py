@@ -66,7 +66,7 @@ def read_columns(table: Path) -> list[str]:
         UnreadableTableError: the table has no columns that can be read.
     """
     if table.suffix.lower() == ".parquet":
-        return _named(_open_parquet(table).schema_arrow.names)
+        return as_compared(_open_parquet(table).schema_arrow.names)
     with _open(table) as file:
         if table.suffix.lower() == ".jsonl":
             rows = islice(_json_rows(file, lists=Counter()), FIRST_LINES)
@@ -75,7 +75,7 @@ def read_columns(table: Path) -> list[str]:
                 raise UnreadableTableError(f"its first line is {first.problem}")
             return list(dict.fromkeys(chain(first.cells, *(row.cells for row in rows))))
         try:
-            return _named(next(_csv_reader(file), []))
+            return as_compared(next(_csv_reader(file), []))
         except csv.Error as error:
             raise UnreadableTableError(
                 f"no header: expected a column {PATH} and a column for each target ({error})"
@@ -162,7 +162,7 @@ def _delimiter(first: str) -> str:
     return max(DELIMITERS, key=score)  # a comma, where they are equal
 
 
-def _named(names: Sequence[str]) -> list[str]:
+def as_compared(names: Sequence[str]) -> list[str]:
     """Return the columns as they are compared. Of the names of a column of paths, the first of PATHS wins."""
     columns = [column(name) for name in names]
     called = next((name for name in PATHS if name in [column.lower() for column in columns]), None)
@@ -204,7 +204,7 @@ def _json_row(line: str, *, number: int, lists: Counter[str]) -> Row:
         content = None
     if not isinstance(content, dict):
         return Row(number=number, cells={}, problem=NO_OBJECT)
-    cells = dict(zip(_named(list(content)), content.values(), strict=True))
+    cells = dict(zip(as_compared(list(content)), content.values(), strict=True))
     labels = {name: cell for name, cell in cells.items() if is_label(name, cell)}
     lists.update(cells.keys() - labels.keys())
     return Row(number=number, cells={name: cell_text(cell) for name, cell in labels.items()})

@@ -92,7 +92,7 @@ class Activations:
         num_val, num_train = (int(self.num_values[rows].sum()) for rows in (val, train))
         self.num_epoch = num_val + num_train  # values that an epoch reads
         fitting = (room - num_val) // max(num_train, 1)
-        self.num_views = max(min(options.num_views, fitting), 1) if room else options.num_views
+        self.num_views = min(options.num_views, fitting) if fitting > 0 else options.num_views
         self.num_asked = options.num_views
         self.asked_bytes = (num_val + options.num_views * num_train) * self.record_bytes
         self.wanted: list[SamplesInView] = []  # that are kept

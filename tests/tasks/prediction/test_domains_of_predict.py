@@ -119,6 +119,21 @@ def test_parts_answered_elsewhere_are_told_the_domain_and_give_the_same_rows(bun
     assert (table["domain"] == "cartoon").any()
 
 
+def test_input_that_no_node_finds_stops_the_run(bundle, pictures, tmp_path, monkeypatch):
+    here, away = pictures["bright"][0], tmp_path / "away.png"
+
+    def there(blocks, part, *, address, num_gpus):
+        for block in blocks:
+            here.rename(away)
+            answers = part(list(block))
+            away.rename(here)
+            yield answers
+
+    monkeypatch.setattr("tasks.prediction.part.spread_to_cluster", there)
+    with pytest.raises(ValueError, match="is here, but a node of the Ray cluster does not find it"):
+        answered(bundle, [here], tmp_path, domain="none", scale=ScaleOptions(engine="ray", address=None))
+
+
 def test_general_heads_answer_as_before_the_model_was_adapted(bundle, plain, pictures, tmp_path):
     before = answered(plain, pictures["dark"], tmp_path)
     assert "domain" not in before

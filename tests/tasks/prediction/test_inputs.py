@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tasks.data.raw.options import TextTables
 from tasks.data.samples.defects import DefectError
 from tasks.prediction.inputs import Input, find_inputs, read_input
 from tests.kit.deep import deep_folder
@@ -55,6 +56,36 @@ def test_missing_file_or_table_has_a_reason(pictures):
 def test_table_of_labels_in_a_folder_is_skipped(pictures, name):
     table(pictures / name, "path,label\nb.png,x\n")
     assert len(inputs(pictures)) == 3
+
+
+def far_and_near(folder, **options):
+    """What is found at the address of a folder, without its name, and what is found in the folder."""
+    return (
+        [(item.path.removeprefix("file://"), item.reason) for item in inputs(place, **options)]
+        for place in (f"file://{folder}", folder)
+    )
+
+
+@pytest.mark.parametrize("columns", [["image"], ["path"], ["image", "path"]])
+def test_table_called_labels_is_taken_at_an_address_as_in_a_folder(pictures, columns):
+    cells = {"image": [b"content"], "path": ["b.png"]}
+    pq.write_table(pa.table({name: cells[name] for name in columns}), pictures / "labels.parquet")
+    far, near = far_and_near(pictures)
+    assert far == near
+    assert len(near) == (4 if columns == ["image"] else 3)
+
+
+def test_tables_of_texts_are_taken_at_an_address_as_in_a_folder(tmp_path):
+    table(tmp_path / "labels.csv", "path,label\nnote.txt,x\n")
+    table(tmp_path / "note.txt", "hello")
+    table(tmp_path / "news.json", "[]")
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1 and no more")
+    texts = TextTables(text_columns=None, encoding=None)
+    far, near = far_and_near(tmp_path, texts=texts)
+    assert far == near
+    assert [reason for _, reason in near] == ["unreadable_table", "", "unreadable_table"]
+    once, again = (inputs(f"file://{tmp_path}", texts=texts) for _ in range(2))
+    assert once == again  # no detail names the copy that is read
 
 
 def test_table_of_another_tool_is_read(pictures):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.data.raw.inspection import inspect_all, inspect_sample
+from tasks.data.raw.inspection import Inspection, inspect_all, inspect_sample
 from tasks.data.raw.options import ReadingLimits
 from tasks.data.samples.contents import read_content
 from tasks.data.samples.defects import DefectError
@@ -19,6 +19,7 @@ from tasks.images import decode
 from tasks.images.decode import decode_sample, decode_stranger, inspect_content
 from tasks.images.options import SizeLimits
 from tasks.machine import processes
+from tasks.machine.options import ScaleOptions
 
 INSPECT = partial(inspect_content, limits=SizeLimits(min_image_size=8, max_image_pixels=10_000))
 
@@ -122,6 +123,22 @@ def test_file_that_disappears_is_a_defect(tmp_path):
         inspect_sample(tmp_path / "gone.png", INSPECT, read=read_content, max_file_bytes=100_000).reason
         == "missing_file"
     )
+
+
+def test_file_that_is_here_and_that_no_node_of_a_cluster_finds_is_no_defect(tmp_path, monkeypatch):
+    def there(blocks, work, *, address):
+        return ([Inspection(reason="missing_file") for path in block] for block in blocks)
+
+    monkeypatch.setattr("tasks.data.raw.inspection.spread_to_cluster", there)
+    (tmp_path / "here.png").write_bytes(b"content")
+    inspections = inspect_all(
+        tmp_path, ["gone.png", "here.png"], INSPECT, read=read_content,
+        limits=ReadingLimits(max_file_bytes=100_000, max_decode_seconds=5.0),
+        scale=ScaleOptions(engine="ray", address=None),
+    )  # fmt: skip
+    assert next(inspections).reason == "missing_file"
+    with pytest.raises(ValueError, match=r"here\.png is here, but a node of the Ray cluster does not find it"):
+        next(inspections)
 
 
 def test_defect_of_a_file_that_was_read_has_the_sample_id(tmp_path):

@@ -236,11 +236,11 @@ def test_view_of_a_sample_does_not_depend_on_what_else_there_is(open_activations
 @pytest.mark.parametrize(
     ("values", "num_views"),
     [
-        (1, 1), (NUM_VAL + 5, 1), (NUM_VAL + NUM_TRAIN, 1), (NUM_VAL + 2 * NUM_TRAIN - 1, 1),
+        (1, 3), (NUM_VAL + 5, 3), (NUM_VAL + NUM_TRAIN, 1), (NUM_VAL + 2 * NUM_TRAIN - 1, 1),
         (NUM_VAL + 2 * NUM_TRAIN, 2), (NUM_VAL + 3 * NUM_TRAIN, 3), (NUM_VAL + 4 * NUM_TRAIN, 3),
     ],
 )  # fmt: skip
-def test_budget_that_is_too_small_first_costs_views_and_only_then_time(open_activations, values, num_views):
+def test_budget_for_a_view_costs_views_and_one_for_none_costs_time(open_activations, values, num_views):
     source = open_activations(values * open_activations().record_bytes)
     source.keep()
     assert source.num_views == num_views

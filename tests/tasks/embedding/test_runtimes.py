@@ -54,6 +54,21 @@ def test_runtime_gives_the_backbones_features_to_the_same_bits_with_any_neighbou
     assert torch.equal(in_parts(embedder, pixels[order], SIZE), features[order])
 
 
+def test_attention_is_computed_by_another_runtime(pixels):
+    torch.manual_seed(0)
+    backbone = load_backbone("vit_b_32", weights="random", image_size=32)
+    embedder = Embedder(backbone, plan_of("onnxruntime"))
+    with torch.inference_mode():
+        expected = backbone(backbone.transform.normalize(pixels[:SIZE]))
+    assert torch.cosine_similarity(in_parts(embedder, pixels[:SIZE], SIZE), expected, dim=1).min() >= 0.99999
+
+
+def test_network_that_onnx_lacks_is_an_error():
+    backbone = load_backbone("resnet18", weights="random", image_size=32, resolutions=[16])
+    with pytest.raises(ValueError, match=r"onnxruntime cannot compute this network .*set embed\.execution to fused"):
+        Embedder(backbone, plan_of("onnxruntime"))
+
+
 def test_recipe_names_the_runtime_and_its_version(backbone):
     embedder = Embedder(backbone, plan_of("onnxruntime"))
     facts = recipe(embedder, "tasks.embedding.engine", handed_in=(decode_sample,), backbone="")
@@ -109,7 +124,7 @@ def test_features_that_depend_on_their_neighbours_or_are_others_are_refused(back
 
 
 def test_runtime_on_what_it_cannot_compute_with_is_an_error():
-    with pytest.raises(ValueError, match=r"execution is onnxruntime, which computes on a processor in fp32, and not"):
+    with pytest.raises(ValueError, match=r"onnxruntime, which computes on a processor in fp32 or int8, and not"):
         plan_of("onnxruntime", precision="bf16")
 
 

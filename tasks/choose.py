@@ -6,7 +6,7 @@ Nothing is trained. The vectors go through the embedding store, so that those of
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,8 @@ def run(
     decode = room(modality, "decode")
     samples = Samples[Any](rows, raw=raw, decode=decode.decode_sample, read=decode.read)
     truths = labels_of(targets, samples)
+    if embed.precision == "int8":  # its file is of one backbone
+        embed = replace(embed, precision="auto", execution="auto", quantised=None)
     loaded, left_out = load_all(wanted, modality)
     candidates = []
     first_with: dict[bytes, Loaded] = {}  # by a digest of the vectors

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tasks.choosing.sample import first, strata
 from tasks.data.manifest.batches import read_batches
 from tasks.data.manifest.manifest import TRAINING, read_manifest
 from tasks.data.samples.samples import Samples
@@ -28,6 +29,7 @@ from tasks.embedding.fusion import fold, trace
 from tasks.embedding.quantised import BACKBONE, PIN
 from tasks.embedding.ready import make_ready
 from tasks.embedding.runtimes import installed, to_onnx
+from tasks.machine.cores import one_thread_each
 from tasks.machine.extras import require
 from tasks.machine.files import read_json, sha256, whole_file
 from tasks.machine.progress import progress
@@ -77,7 +79,7 @@ def run(
     require("export")
     kept = {name: target for name, target in targets_of(read_json(classes)).items() if isinstance(target, Classes)}
     manifest = read_manifest(manifests, read_batches(batches))
-    rows = drawn(manifest, [name for name in kept if name in manifest], seed=seed)
+    rows = drawn(manifest, {name: target for name, target in kept.items() if name in manifest}, seed=seed)
     decode, copy_hash = room(modality, "decode"), room(modality, "copy_hash")
     samples = Samples[Any](rows, raw=raw, decode=decode.decode_sample, read=decode.read)
     options = replace(embed, device="cpu", precision="auto", execution="auto", quantised=None)
@@ -114,7 +116,9 @@ def fastest(backbone: Backbone, options: EmbedParams, samples: Samples[Any]) -> 
     embedders = []
     for runtime in installed("int8"):
         embedder = Embedder(backbone, plan(replace(options, execution=runtime)))  # type: ignore[arg-type]
-        if depends_on_neighbours(embedder, minibatch_of(embedder, samples)):
+        with one_thread_each():
+            depends = depends_on_neighbours(embedder, minibatch_of(embedder, samples))
+        if depends:
             logger.warning("%s is not used: its vectors depend on the neighbours in a minibatch", runtime)
         else:
             embedders.append(embedder)
@@ -123,25 +127,33 @@ def fastest(backbone: Backbone, options: EmbedParams, samples: Samples[Any]) -> 
     return min(embedders, key=lambda embedder: seconds_of(embedder, samples))
 
 
-def drawn(manifest: pd.DataFrame, targets: Sequence[str], *, seed: int) -> pd.DataFrame:
-    """Return at most MOST_SAMPLES rows of train and of val that have a label. Held-out samples are never among them.
+def drawn(manifest: pd.DataFrame, targets: Mapping[str, Classes], *, seed: int) -> pd.DataFrame:
+    """Return MOST_SAMPLES rows of train and then of val that have a label, or more where a class would lack samples.
+
+    Held-out samples are never among them.
 
     Raises:
-        ValueError: train or val has none.
+        ValueError: there is no target of classes, or train or val has no label of one.
     """
+    if not targets:
+        raise ValueError("no target is of classes, by whose accuracy int8 is measured: leave embed.precision at auto")
     parts = []
     for split in TRAINING:
-        has_label = manifest[list(targets)].notna().any(axis=1) if targets else np.zeros(len(manifest), bool)
-        rows = manifest[(manifest["split"] == split) & has_label].drop_duplicates("sample_id")
-        if not len(rows):
-            raise ValueError(f"{split} has no sample with a label of a target of classes, which int8 is measured by")
+        rows = manifest[manifest["split"] == split].drop_duplicates("sample_id")
         order = [hashlib.sha256(f"{seed}:{identity}".encode()).hexdigest() for identity in rows["sample_id"]]
-        parts.append(rows.iloc[np.argsort(order)[: MOST_SAMPLES[split]]])
+        rows = rows.iloc[np.argsort(order)]
+        is_drawn = np.zeros(len(rows), bool)
+        for name, target in targets.items():
+            of_target = first(strata(rows[name], target), MOST_SAMPLES[split] // len(targets))
+            if not of_target.any():
+                raise ValueError(f"{split} has no label of the target {name}, by whose accuracy int8 is measured")
+            is_drawn |= of_target
+        parts.append(rows[is_drawn])
     return pd.concat(parts, ignore_index=True)
 
 
 def write_quantised(path: Path, backbone: Backbone, samples: Samples[Any], *, size: int) -> None:
-    """Write the backbone in 8 bits, for minibatches of `size` images; the first samples tell the ranges."""
+    """Write the backbone in 8 bits, for minibatches of `size` images; the first samples of train tell the ranges."""
     import onnx
     import torch
 
@@ -149,12 +161,13 @@ def write_quantised(path: Path, backbone: Backbone, samples: Samples[Any], *, si
     graph = trace(backbone)
     with torch.inference_mode():
         fold(graph)
+    of_train = np.flatnonzero(samples.rows["split"] == "train").tolist()
     minibatches = []
     for start in range(0, NUM_CALIBRATION, size):
-        rows = [number % len(samples) for number in range(start, start + size)]  # few samples are taken again
+        rows = [of_train[number % len(of_train)] for number in range(start, start + size)]  # few are taken again
         pixels = [transform.prepare(samples.decoded(row, shorter_side=transform.shorter_side)) for row in rows]
         minibatches.append((transform.normalize(transform.stack(pixels)).float().contiguous(),))
-    exported = path.with_name("exported.onnx")
+    exported = path.with_name(f"exported-{path.name}")
     exported.write_bytes(to_onnx(graph, minibatches[0][0]))
     write_int8(path, exported, names=["images"], calibration=minibatches)
     exported.unlink()
@@ -177,10 +190,11 @@ def seconds_of(embedder: Any, samples: Samples[Any]) -> float:
     """Return the processor seconds of a minibatch, the least of three."""
     pixels = minibatch_of(embedder, samples)
     seconds = []
-    for _ in range(4):
-        start = time.process_time()
-        embedder(pixels)
-        seconds.append(time.process_time() - start)
+    with one_thread_each():  # as when it embeds: several threads would wait for each other, which counts
+        for _ in range(4):
+            start = time.process_time()
+            embedder(pixels)
+            seconds.append(time.process_time() - start)
     return min(seconds[1:])
 
 

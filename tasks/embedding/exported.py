@@ -1,6 +1,6 @@
 """A graph of a network that torch.fx cannot follow, by torch.export, in the shape of a traced one.
 
-Its steps are torch's own operations. Nothing in it is fused.
+Its steps are torch's own operations.
 """
 
 from typing import Any

@@ -5,8 +5,7 @@ A call computes on one core, so that several threads may call at once, and no bi
 
 import io
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import local
 from typing import Any
@@ -59,28 +58,28 @@ def runtime_network(runtime: str, graph: fx.GraphModule, images: Tensor, *, prec
 
 
 def to_onnx(graph: fx.GraphModule, images: Tensor) -> bytes:
-    """Return the graph as an ONNX file for images of one shape."""
+    """Return the graph as an ONNX file for images of one shape.
+
+    Raises:
+        ValueError: ONNX lacks a step of the graph.
+    """
     content: Any = io.BytesIO()
-    with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad(), _attention_in_steps():
-        warnings.simplefilter("ignore")  # this exporter is older, and takes a tenth of the newer one's time
-        example = images.float().contiguous().clone()
-        torch.onnx.export(
-            graph, (example,), content, dynamo=False, input_names=["images"], output_names=["features"],
-            opset_version=17,
-        )  # fmt: skip
+    has_fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # type: ignore[no-untyped-call]  # one step, which ONNX lacks
+    try:
+        with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
+            warnings.simplefilter("ignore")  # this exporter is older, and takes a tenth of the newer one's time
+            example = images.float().contiguous().clone()
+            torch.onnx.export(
+                graph, (example,), content, dynamo=False, input_names=["images"], output_names=["features"],
+                opset_version=17,
+            )  # fmt: skip
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise ValueError(f"the network cannot be written as ONNX: {' '.join(str(error).split())[:300]}") from error
+    finally:
+        torch.backends.mha.set_fastpath_enabled(has_fast_path)  # type: ignore[no-untyped-call]
     exported: bytes = content.getvalue()
     return exported
-
-
-@contextmanager
-def _attention_in_steps() -> Iterator[None]:
-    """Let torch compute attention in steps, for ONNX has no operation for the whole."""
-    was_enabled = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(was_enabled)
 
 
 def onnx_network(runtime: str, content: bytes, *, precision: str) -> Network:

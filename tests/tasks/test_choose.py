@@ -84,6 +84,16 @@ def test_vectors_of_the_chosen_backbone_are_not_computed_again(chain, lines):
     assert new == total - chain.json("choice/choice.json")["num_samples"]
 
 
+def test_backbones_are_compared_without_int8_whose_file_is_of_one_of_them(chain):
+    before, params = chain.json("choice/choice.json"), chain.params
+    place = f"backbones/int8.onnx@sha256:{64 * '0'}"
+    chain.params = replace(params, embed=replace(params.embed, precision="int8", quantised=place))
+    chain.do("choose")
+    chain.params = params
+    names = [{one["name"] for one in facts["candidates"]} for facts in (before, chain.json("choice/choice.json"))]
+    assert names[0] == names[1]
+
+
 def test_one_backbone_is_no_choice(chain):
     chain.params = replace(chain.params, choose=replace(chain.params.choose, candidates=CANDIDATES[2:]))
     with pytest.raises(ValueError, match=r"^1 backbone to choose from, expected at least two: .* \(left out: "):

@@ -5,13 +5,16 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
 import tasks.quantise
 from tasks.data.vectors.embeddings import pair_cosines
 from tasks.machine.files import remove
+from tasks.quantise import drawn
 from tasks.stage.params import load_params
+from tasks.targets.classes import Classes
 from tests.kit.chain import ROOT, Chain
 from tests.tasks.test_chain_of_targets import write_digits
 
@@ -72,6 +75,24 @@ def test_int8_that_loses_accuracy_is_refused_and_leaves_no_file(chain, monkeypat
         chain.do("quantise")
     chain.paths["quantise"] = before
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rare_class_and_every_target_are_among_the_samples_that_are_drawn(monkeypatch):
+    monkeypatch.setattr(tasks.quantise, "MOST_SAMPLES", {"train": 20, "val": 20})
+    manifest = pd.DataFrame({"sample_id": [f"{number:064x}" for number in range(600)], "batch": "first", "path": ""})
+    manifest["split"] = np.where(manifest.index < 400, "train", np.where(manifest.index < 500, "val", "heldout"))
+    manifest["kind"] = np.where(manifest.index % 100 < 3, "rare", "common")
+    manifest["age"] = np.where(manifest.index % 50 < 5, "old", None)
+    targets = {"kind": Classes(("common", "rare")), "age": Classes(("old",))}
+    rows = drawn(manifest, targets, seed=0)
+    assert rows["split"].unique().tolist() == ["train", "val"]
+    for _, own in rows.groupby("split"):
+        assert 20 >= len(own) >= 10
+        assert (own["kind"] == "rare").sum() >= 2
+        assert (own["age"] == "old").sum() >= 10
+    manifest.loc[manifest["split"] == "val", "age"] = None
+    with pytest.raises(ValueError, match="val has no label of the target age, by whose accuracy int8 is measured"):
+        drawn(manifest, targets, seed=0)
 
 
 def test_file_of_another_backbone_or_with_other_bytes_is_refused(with_int8):

@@ -53,10 +53,10 @@ class Activations:
 
     Args:
         views: makes the augmented views; the view None is the unchanged sample.
-        options: `num_views` are made of each sample of `train`; samples of `val` stay unchanged. If not all fit into
-            `cache_gigabytes`, there are fewer views, but at least one, of which the first samples are kept. The store
-            counts those of other boundaries and backbones too. 0 keeps nothing, and values larger than a store takes
-            are not kept; then no view is left out.
+        options: `num_views` are made of each sample of `train`; samples of `val` stay unchanged. If one fits
+            into `cache_gigabytes` and not all do, there are fewer. If not one fits, there are all, of which the first
+            samples are kept. The store counts those of other boundaries and backbones too. Values larger than a store
+            takes are not kept.
         path: the folder of the store, which is made if there is none.
         backbone: the fingerprint of its weights and transform.
         lengths: of texts, the lengths of the windows of each sample. A text fills as many pages as they need; of an
@@ -97,12 +97,16 @@ class Activations:
         self.asked_bytes = (num_val + options.num_views * num_train) * self.record_bytes
         self.wanted: list[SamplesInView] = []  # that are kept
         self.num_wanted = self.num_kept = 0  # values
+        computed_anew = 0.0
         for rows, view in [(val, None), *((train, view) for view in range(self.num_views))]:
             ends = self.num_wanted + np.cumsum(self.num_values[rows])
             kept = rows[ends <= room]
             self.wanted.append((kept, view))
             self.num_kept += int(self.num_values[kept].sum())
             self.num_wanted += int(self.num_values[rows].sum())
+            left_out = int(self.num_values[rows].sum() - self.num_values[kept].sum())
+            computed_anew += left_out / (1 if view is None else self.num_views)  # an epoch reads one of the views
+        self.num_again = round(computed_anew)  # values that an epoch computes anew, on average
         handed_in = (samples.decode, type(views))
         self.store = (
             open_activations(path, embedder, boundary=boundary, backbone=backbone, handed_in=handed_in)
@@ -167,11 +171,6 @@ class Activations:
         assert self.store is not None
         owners = np.repeat(np.arange(len(rows)), self.num_values[rows])
         return rows[np.unique(owners[self.store.missing(self.keys(rows, view))])]
-
-    @property
-    def num_again(self) -> int:
-        """How many values an epoch computes anew. Where some are kept but not all, there is one view."""
-        return min(self.num_wanted - self.num_kept, self.num_epoch)
 
     def shortfall(self, *, seconds_each: float | None) -> str | None:
         """Say what is not kept, why, and what that costs; None where all is kept.

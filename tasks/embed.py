@@ -69,7 +69,9 @@ def run(
     rows = read_batch(manifest.parent, manifest.stem)
     model, _ = load_bundle(backbone)
     fingerprint = model.backbone.fingerprint()  # computed, not read: others may share the store
+    part_dims = model.backbone.part_dims if model.backbone.power != 1 else ()
     embedder = make_ready(model.backbone, embed, store=store)
+    del model  # it takes memory, and the embedder has weights of its own
     decode, copy_hash = room(modality, "decode"), room(modality, "copy_hash")
     kept = open_store(
         store, embedder, backbone=fingerprint, decode=decode.decode_sample, hash_of=copy_hash.copy_hashes,
@@ -95,7 +97,6 @@ def run(
     )  # fmt: skip
     with whole_file(out) as path:
         vectors = (looks.vectors for looks in kept.looks(samples.ids))
-        part_dims = model.backbone.part_dims if model.backbone.power != 1 else ()
         write_embeddings(path, vectors, shape=(len(rows), embedder.dim), recipe=fingerprint, part_dims=part_dims)
     marks = kept.all_marks(samples.ids)
     with whole_file(hashes) as path:

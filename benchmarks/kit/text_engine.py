@@ -26,6 +26,7 @@ from tasks.data.samples.text_cells import canonical
 from tasks.data.vectors.embeddings import write_embeddings
 from tasks.embedding.embedder import AUTO, DTYPES, Precision, plan
 from tasks.embedding.engine import StoredView, embed, open_store
+from tasks.embedding.fused_steps import FusedLinear
 from tasks.embedding.packing import TextEmbedder, pack
 from tasks.machine.cores import one_thread_each
 from tasks.models.encoder_files import load_encoder
@@ -34,6 +35,7 @@ from tasks.text.copy_hash import HASHES_SHAPE, copy_hashes
 from tasks.text.decode import decode_sample
 
 ROUNDS = 3
+PRODUCTS = ("matmul", "onednn_product")
 ALONE = 40  # texts that are embedded with nobody beside them
 NUM_COUNTED = 64  # texts whose operations are counted
 
@@ -93,7 +95,8 @@ def compare_speeds(news: News, *, num_texts: int) -> dict[str, Any]:
     ways: dict[str, Any] = {name: Engine(name).vectors for name in precisions}
     plain = SentenceTransformer(str(find_folder(MINILM)), device="cpu")
     ways["sentence_transformers"] = lambda texts: plain.encode(texts, show_progress_bar=False)
-    speeds: dict[str, list[float]] = {name: [] for name in [*ways, *(f"matmul_{name}" for name in precisions)]}
+    products = [(f"{product}_{name}", product, name) for product in PRODUCTS for name in precisions]
+    speeds: dict[str, list[float]] = {name: [] for name in [*ways, *(name for name, _, _ in products)]}
     cosines: dict[str, list[float]] = {name: [] for name in precisions}
     with one_thread_each():
         for way in ways.values():
@@ -106,8 +109,9 @@ def compare_speeds(news: News, *, num_texts: int) -> dict[str, Any]:
                 start = time.process_time()
                 found[name] = way(texts)
                 speeds[name].append(num_texts / (time.process_time() - start))
+            for key, product, name in products:
+                speeds[key].append(product_flops(product, name))
             for name in precisions:
-                speeds[f"matmul_{name}"].append(matmul_flops(name))
                 cosines[name].append(least_cosine(found[name], found["sentence_transformers"]))
     medians = {name: statistics.median(rounds) for name, rounds in speeds.items()}
     operations = operations_of(news)
@@ -116,20 +120,29 @@ def compare_speeds(news: News, *, num_texts: int) -> dict[str, Any]:
         "min_cosine": {name: min(values) for name, values in cosines.items()},
         "compared": ROUNDS * num_texts,
         "operations_a_text": operations,
-        "share_of_matmul": {name: medians[name] * operations / medians[f"matmul_{name}"] for name in precisions},
+        **{
+            f"share_of_{product}": {
+                name: medians[name] * operations / medians[f"{product}_{name}"] for name in precisions
+            }
+            for product in PRODUCTS
+        },
         "ratio": {name: medians[name] / medians["sentence_transformers"] for name in precisions},
         "load": os.getloadavg()[0],
     }
 
 
-def matmul_flops(precision: Precision) -> float:
-    """Return the floating-point operations that large products do in a second of processor time on one core."""
+def product_flops(product: str, precision: Precision) -> float:
+    """Return the floating-point operations that large products do in a second of processor time on one core.
+
+    `product` is one of PRODUCTS: torch's own, or oneDNN's with a matrix that it has laid out before.
+    """
     matrix = torch.ones(SIDE, SIDE, dtype=DTYPES[precision])
+    multiply = matrix.matmul if product == "matmul" else FusedLinear(matrix, None, num_rows=SIDE)
     seconds = []
     for _ in range(3):
         start = time.process_time()
         for _ in range(TIMES // 5):
-            matrix @ matrix
+            multiply(matrix)
         seconds.append(time.process_time() - start)
     return TIMES // 5 * 2 * SIDE**3 / min(seconds)
 

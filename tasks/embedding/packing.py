@@ -4,14 +4,17 @@ Each pass computes the same number of tokens: windows end to end, and filler beh
 each window alone. So no vector depends on what is packed beside it.
 """
 
+import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tasks.embedding.embedder import DTYPES, Plan
+from tasks.embedding.fused_steps import FusedLinear
 from tasks.embedding.layers import FrozenLayers
-from tasks.machine.cores import compute_deterministically, to_device
+from tasks.machine.cores import compute_deterministically, one_thread_each, to_device
 from tasks.models.encoder import Encoder
 from tasks.text.packed import PAGE, to_pages
 from tasks.text.transform import TextTransform, Windows
@@ -32,8 +35,8 @@ class TextEmbedder:
         self.packages = encoder.packages
         self.dim = encoder.dim
         self.transform = encoder.transform
-        self.encoder = encoder
-        self.passes = Passes(encoder, plan, transform=encoder.transform, is_packable=encoder.is_packable)
+        self.encoder = _copy_of(encoder, plan)
+        self.passes = Passes(self.encoder, plan, transform=encoder.transform, is_packable=encoder.is_packable)
 
     def stack(self, prepared: Sequence[Windows]) -> Sequence[Windows]:
         """Return the windows of n texts as they are."""
@@ -76,7 +79,8 @@ class Passes:
     """Computes windows in passes of one shape, so that no bit depends on the windows that share a pass.
 
     `network` maps packed token ids (T,) and the lengths of the windows to a tensor a window. It moves to the device and
-    the precision of the plan. A network that is not packable takes one window at a time.
+    the precision of the plan; on a processor its linear layers become steps of oneDNN. A network that is not packable
+    takes one window at a time.
     """
 
     def __init__(self, network: nn.Module, plan: Plan, *, transform: TextTransform, is_packable: bool) -> None:
@@ -87,6 +91,9 @@ class Passes:
         self.tokens = max(TOKENS[plan.device], self.longest)
         self.filler = transform.filler
         self.network = network.to(plan.device, DTYPES[plan.precision])
+        has_onednn = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+        if is_packable and plan.device == "cpu" and has_onednn:
+            fuse_linear(network, num_rows=self.tokens)
 
     @torch.inference_mode()
     def __call__(self, windows: Sequence[list[int]]) -> list[Tensor]:
@@ -110,6 +117,30 @@ class Passes:
             return list(made)
         # one copy is faster than one a window
         return list(torch.split(torch.cat(list(made)).cpu(), [len(window) for window in windows]))
+
+
+def fuse_linear(network: nn.Module, *, num_rows: int) -> None:
+    """Replace the linear layers of a network, in place, by steps of oneDNN for inputs of so many rows.
+
+    Their weights are reordered once, and not in every pass. A layer that the network knows under two names is replaced
+    under the first.
+    """
+    with one_thread_each():  # the order of the weights may depend on the number of threads
+        for name, part in list(network.named_modules()):
+            if type(part) is nn.Linear:
+                network.set_submodule(name, FusedLinear(part.weight, part.bias, num_rows=num_rows))
+
+
+def _copy_of(encoder: Encoder, plan: Plan) -> Encoder:
+    """Return a copy of the encoder on the plan's device and in its precision.
+
+    It shares the weights that need no change.
+    """
+    device, dtype = plan.device, DTYPES[plan.precision]
+    memo: dict[int, Any] = {id(encoder.transform): encoder.transform}
+    for weight in encoder.parameters():
+        memo[id(weight)] = nn.Parameter(weight.detach().to(device, dtype), requires_grad=False)
+    return copy.deepcopy(encoder, memo)
 
 
 def pack(lengths: Sequence[int], size: int) -> list[list[int]]:

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from tasks.embedding.embedder import AUTO, plan
+from tasks.embedding.fused_steps import FusedLinear
 from tasks.embedding.packing import TextEmbedder, pack
 from tasks.models.encoder import Encoder, build_network
 from tests.tasks.text.test_tokenizer import VOCABULARY, transform
@@ -25,6 +27,12 @@ KINDS = {
     "mpnet": SMALL | {"pad_token_id": 0},
     "deberta-v2": SMALL | {"pad_token_id": 0},
 }
+PRECISIONS = [
+    "fp32",
+    pytest.param("bf16", marks=pytest.mark.skipif(
+        not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor cannot compute with bf16"
+    )),
+]  # fmt: skip
 TEXTS = ["a b c", "d", "e f g h i j a b c d e f", "a b", "j i h g", "c c c c c c c c"]
 
 
@@ -55,6 +63,33 @@ def test_vector_is_that_of_transformers_and_depends_on_no_neighbour(kind):
         expected = torch.nn.functional.normalize(hidden.mean(dim=0), dim=0)
         torch.testing.assert_close(vectors[number], expected, atol=1e-5, rtol=1e-4)
     assert torch.equal(ready(windows[::-1]), vectors.flip(0))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_no_bit_depends_on_the_texts_of_a_pass_or_on_their_order(precision):
+    config = {"model_type": "bert"} | SMALL
+    sizes = {"hidden_size": 72, "intermediate_size": 200, "max_position_embeddings": 603}  # of no whole blocks
+    torch.manual_seed(0)
+    made = Encoder(config | sizes, transform=transform(max_tokens=603), pooling="mean", is_normalised=False)
+    ready = TextEmbedder(made, plan(replace(AUTO, device="cpu", precision=precision)))
+    lengths = [3, 250, 17, 603, 64, 5, 130, 511]
+    texts = [[torch.randint(len(VOCABULARY), (length,)).tolist()] for length in lengths]
+    vectors = ready(texts)
+    for number, text in enumerate(texts):
+        assert torch.equal(ready([text])[0], vectors[number])
+        assert torch.equal(ready([*texts[:3], *texts[5:], text])[-1], vectors[number])
+    assert torch.equal(ready(texts[::-1]), vectors.flip(0))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_linear_layers_of_packed_texts_are_steps_of_onednn_and_the_encoder_keeps_its_own(precision):
+    made = encoder("bert")
+    before = made.fingerprint()
+    ready = TextEmbedder(made, plan(replace(AUTO, device="cpu", precision=precision)))
+    kinds = {type(part) for part in ready.passes.network.modules()}
+    assert FusedLinear in kinds
+    assert nn.Linear not in kinds
+    assert made.fingerprint() == before
 
 
 def test_which_encoders_are_packed():

@@ -43,7 +43,8 @@ def choose_execution(backbone: Backbone, plan: Plan, *, store: Path) -> Plan:
     A runtime is refused, with the reason in the log, where its features depend on their neighbours in a minibatch, or
     differ from the backbone's by more than LEAST_COSINE. Without a runtime nothing is measured.
     """
-    runtimes = installed(plan.precision) if plan.device == "cpu" else []
+    can_choose = plan.device == "cpu" and not backbone.resolutions  # resizing a minibatch has no step in ONNX
+    runtimes = installed(plan.precision) if can_choose else []
     if not runtimes:
         return plan
     facts = {

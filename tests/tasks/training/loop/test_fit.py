@@ -923,7 +923,7 @@ def test_epoch_is_chosen_by_targets_not_by_their_numbers_of_labels():
 
 def train_own_half(rank, group, answer, settings):
     """Train in one of two processes, on half of each minibatch."""
-    torch.set_num_threads(1)  # threads of OpenMP do not outlive a fork
+    torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo", init_method=group, rank=rank, world_size=2, timeout=timedelta(seconds=SECONDS)
     )
@@ -952,14 +952,15 @@ def two_labels(minibatches):
 @pytest.mark.parametrize("settings", [{}, {"balance": "uncertainty", "averaging": 0.9}])
 def test_two_processes_with_half_of_each_minibatch_train_as_one(settings, tmp_path, monkeypatch):
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")  # torch's threads do not outlive a fork
     readers, writers = zip(*(context.Pipe(duplex=False) for _ in range(2)), strict=True)
     processes = [
         context.Process(target=train_own_half, args=(rank, f"file://{tmp_path}/group", writer, settings))
         for rank, writer in enumerate(writers)
     ]
-    for process in processes:
+    for process, writer in zip(processes, writers, strict=True):
         process.start()
+        writer.close()  # so that the end of a process is the end of its answer
     answers = []
     for process, reader in zip(processes, readers, strict=True):
         assert reader.poll(SECONDS)

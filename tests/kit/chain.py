@@ -1,6 +1,9 @@
 """The verbs of a project, one after the other, in the process of the tests and without DVC."""
 
+import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from inspect import signature
@@ -12,6 +15,23 @@ from tasks.machine.yaml_text import read_yaml
 from tasks.stage.params import Params, load_params, section
 
 ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def logged() -> Iterator[list[str]]:
+    """Collect the lines that the verbs log in the block."""
+    lines: list[str] = []
+    listener = logging.Handler()
+    listener.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("graftline")
+    before = logger.level
+    logger.addHandler(listener)
+    logger.setLevel(logging.INFO)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(listener)
+        logger.setLevel(before)
 
 
 class Chain:

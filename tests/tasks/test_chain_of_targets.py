@@ -1,7 +1,6 @@
 """Four targets of four kinds from one table of digits: scan to report, in one model."""
 
 import json
-import logging
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +13,7 @@ from tasks.predict import predict
 from tasks.prediction.answers import Answerer
 from tasks.stage.params import load_params
 from tasks.watch import watch
-from tests.kit.chain import ROOT, Chain
+from tests.kit.chain import ROOT, Chain, logged
 
 LOOPS = {0, 6, 8, 9}
 NUM = 480
@@ -65,28 +64,20 @@ def chain(tmp_path_factory, great_expectations):
         evaluate=replace(params.evaluate, num_resamples=50),
     )
     write_digits(made.data / "raw/first")
-    lines = []
-    listener = logging.Handler()
-    listener.emit = lambda record: lines.append(record.getMessage())
-    logger = logging.getLogger("graftline")
-    logger.addHandler(listener)
-    before = logger.level
-    logger.setLevel(logging.INFO)
-    made.do(
-        "scan",
-        "validate",
-        "backbone",
-        "embed",
-        "audit",
-        "train_head",
-        "finetune",
-        "adapt",
-        "evaluate",
-        "regression",
-        "report",
-    )
-    logger.removeHandler(listener)
-    logger.setLevel(before)
+    with logged() as lines:
+        made.do(
+            "scan",
+            "validate",
+            "backbone",
+            "embed",
+            "audit",
+            "train_head",
+            "finetune",
+            "adapt",
+            "evaluate",
+            "regression",
+            "report",
+        )
     made.said = "\n".join(lines)
     return made
 

@@ -19,7 +19,7 @@ from tasks.prediction.forms import ask_forms
 from tasks.stage.params import load_params
 from tasks.text.decode import decode_sample, read
 from tasks.training.finetuning.grafting import graft
-from tests.kit.chain import ROOT, Chain
+from tests.kit.chain import ROOT, Chain, logged
 from tests.tasks.models.test_encoder import encoder
 
 pytest.importorskip("transformers", reason="needs the extra [text]: pip install -e '.[text]'")
@@ -45,20 +45,12 @@ def chain(tmp_path_factory, great_expectations) -> Chain:
     torch.manual_seed(0)
     lineage = {"fingerprint": backbone.fingerprint()}
     save_bundle(data / "backbone", Classifier(backbone, {"label": ["x", "y"]}).eval(), lineage=lineage)
-    lines: list[str] = []
-    listener = logging.Handler()
-    listener.emit = lambda record: lines.append(record.getMessage())
-    logger = logging.getLogger("graftline")
-    logger.addHandler(listener)
-    before = logger.level
-    logger.setLevel(logging.INFO)
-    made.do("scan", "validate", "embed", "audit", "train_head")
-    (data / "candidate").mkdir()
-    model = graft(backbone, data / "head", targets=read_json(data / "validated/classes.json"))
-    save_bundle(data / "candidate", model, lineage={"stage": "head"})
-    made.do("evaluate")
-    logger.removeHandler(listener)
-    logger.setLevel(before)
+    with logged() as lines:
+        made.do("scan", "validate", "embed", "audit", "train_head")
+        (data / "candidate").mkdir()
+        model = graft(backbone, data / "head", targets=read_json(data / "validated/classes.json"))
+        save_bundle(data / "candidate", model, lineage={"stage": "head"})
+        made.do("evaluate")
     made.said = "\n".join(lines)
     return made
 

@@ -1,13 +1,12 @@
 """Backbones are ranked on digits before any training, and the vectors of the one that is chosen are kept."""
 
-import logging
 from dataclasses import replace
 
 import pytest
 
 from tasks.choose import changed
 from tasks.stage.params import load_params
-from tests.kit.chain import ROOT, Chain
+from tests.kit.chain import ROOT, Chain, logged
 from tests.tasks.test_chain_of_targets import write_digits
 
 NUM_SAMPLES = 100
@@ -23,16 +22,8 @@ CANDIDATES = [
 @pytest.fixture(scope="module")
 def lines():
     """What the verbs of this module logged."""
-    kept: list[str] = []
-    listener = logging.Handler()
-    listener.emit = lambda record: kept.append(record.getMessage())
-    logger = logging.getLogger("graftline")
-    before = logger.level
-    logger.addHandler(listener)
-    logger.setLevel(logging.INFO)
-    yield kept
-    logger.removeHandler(listener)
-    logger.setLevel(before)
+    with logged() as kept:
+        yield kept
 
 
 @pytest.fixture(scope="module")

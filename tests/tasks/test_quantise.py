@@ -1,6 +1,5 @@
 """A backbone is written in 8 bits, accepted by the accuracy of heads on val, and computes the vectors of a batch."""
 
-import logging
 import re
 from dataclasses import replace
 
@@ -15,7 +14,7 @@ from tasks.machine.files import remove
 from tasks.quantise import drawn
 from tasks.stage.params import load_params
 from tasks.targets.classes import Classes
-from tests.kit.chain import ROOT, Chain
+from tests.kit.chain import ROOT, Chain, logged
 from tests.tasks.test_chain_of_targets import write_digits
 
 
@@ -34,16 +33,8 @@ def chain(tmp_path_factory, great_expectations):
 @pytest.fixture(scope="module")
 def proposal(chain):
     """Return the last line of the log of `tasks.quantise`."""
-    lines = []
-    listener = logging.Handler()
-    listener.emit = lambda record: lines.append(record.getMessage())
-    logger = logging.getLogger("graftline")
-    before = logger.level
-    logger.addHandler(listener)
-    logger.setLevel(logging.INFO)
-    chain.do("quantise")
-    logger.removeHandler(listener)
-    logger.setLevel(before)
+    with logged() as lines:
+        chain.do("quantise")
     return lines[-1]
 
 

@@ -3,10 +3,14 @@
 import json
 import re
 import sys
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+from tasks.machine.extras import PACKAGES
 
 ROOT = Path(__file__).parents[2]
 
@@ -177,7 +181,11 @@ def test_weights_that_are_no_text_encoders_are_refused_before_anything_is_copied
 
 
 def test_libraries_that_are_not_installed_are_named_with_what_installs_them(monkeypatch, table, propose, shell):
-    monkeypatch.setitem(sys.modules, "transformers", None)  # as find_spec sees a package that is missing
+    for name in PACKAGES["text"]:  # as find_spec sees a package that is there, and one that is missing
+        package = ModuleType(name)
+        package.__spec__ = ModuleSpec(name, None)
+        monkeypatch.setitem(sys.modules, name, package)
+    monkeypatch.setitem(sys.modules, "transformers", None)
     advice = "run `make setup EXTRAS=text`, or `pip install -e '.[text]'` in the clone"
     refusal, _ = propose(table("label,title,text"))
     assert refusal.endswith(f"transformers, which is not installed: {advice}")

@@ -65,9 +65,7 @@ def test_twins_of_vectors_of_few_directions_are_those_of_brute_force(sides, min_
     generator = np.random.default_rng(1)
     turn = np.linalg.qr(generator.normal(size=(DIM, DIM)))[0] * np.geomspace(1, 1e-3, DIM)[:, None]
     many = [
-        Side(
-            vectors=(np.repeat(side.vectors, 3, axis=0).astype(float) @ turn), hashes=np.repeat(side.hashes, 3, axis=0)
-        )
+        Side(vectors=np.repeat(side.vectors, 3, axis=0) @ turn, hashes=np.repeat(side.hashes, 3, axis=0))
         for side in sides
     ]
     twins = find_twins(*many, distance=DISTANCE, min_cosine=min_cosine, max_distance=60)

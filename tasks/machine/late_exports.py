@@ -68,10 +68,8 @@ class _Loader(SourceFileLoader):
             if name not in self.late:
                 raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
             place, theirs = self.late[name]
-            try:
-                value = getattr(import_module(place), theirs)
-            except AttributeError:
-                value = import_module(f"{place}.{theirs}")
+            found = None if place == module.__name__ else import_module(place)
+            value = getattr(found, theirs) if hasattr(found, theirs) else import_module(f"{place}.{theirs}")
             setattr(module, name, value)
             return value
 

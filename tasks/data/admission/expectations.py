@@ -20,6 +20,7 @@ from tasks.data.admission.labels import names_of
 from tasks.data.admission.options import ExpectationLimit, ExpectationLimits, ExpectationOptions
 from tasks.data.admission.shortfalls import ASPECT_RATIO, CLASS_FRACTION, MARKUP_FRACTION, MOST_FRACTION, sentence
 from tasks.data.manifest.manifest import SPLITS, used_of
+from tasks.machine.garbage import rarely_collected
 from tasks.machine.late_exports import late_exports
 from tasks.targets.target import Target
 
@@ -266,7 +267,7 @@ def write_data_docs(examination: Examination, out: Path) -> None:
 @_left_out()
 def _library() -> Any:
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
-    with late_exports(*PASS_ON):
+    with late_exports(*PASS_ON), rarely_collected():
         import great_expectations as gx  # takes long, so that only a caller that validates pays
         import great_expectations.datasource.fluent.pandas_datasource
         import great_expectations.expectations

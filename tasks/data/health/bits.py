@@ -93,8 +93,9 @@ class HashDistance:
         dtype = np.uint8 if 64 * len(counts) <= 256 else np.uint16  # the smaller, the faster
         if not self.has_mirrored:
             return np.asarray(counts.sum(axis=0, dtype=dtype))
-        kept, inverted = (half.sum(axis=0, dtype=dtype) for half in np.split(counts, 2))
-        num_inverted = dtype(32 * len(counts))
+        middle = len(counts) // 2
+        kept, inverted = (half.sum(axis=0, dtype=dtype) for half in (counts[:middle], counts[middle:]))
+        num_inverted = dtype(64 * middle)
         return np.asarray(kept + np.minimum(inverted, num_inverted - inverted))
 
 

@@ -8,16 +8,13 @@ from numpy.typing import NDArray
 EVERY_SECOND = np.uint64(0x5555555555555555)
 ROWS_AT_ONCE = 8  # of all pairs with some thousand columns: their words fit in the processor's cache
 
-_ALL = slice(None)
-_FIRST_LOOK = slice(1, None, 2)  # words: of an image the higher vertical frequencies, which set most pairs apart
-
 
 @dataclass(frozen=True, kw_only=True)
 class HashDistance:
     """The least number of bits in which two samples differ, over all ways in which one may be a copy of the other.
 
     Either sample may be whole and the other a view of it. `num_bits` is a multiple of 128. `has_mirrored` is whether
-    samples may be mirrored, which inverts every second bit, the second one first.
+    samples may be mirrored, which inverts every second bit.
     """
 
     num_bits: int
@@ -26,15 +23,15 @@ class HashDistance:
     def words(self, hashes: NDArray[np.uint8]) -> NDArray[np.uint64]:
         """Return hashes (n, num_views, bytes) as (words, num_views, n), the order in which they are compared.
 
-        The bits that mirroring keeps come first, then those that it inverts.
+        Where samples may be mirrored, a word of bits that this keeps comes before one of bits that it inverts.
         """
         words = np.ascontiguousarray(np.ascontiguousarray(hashes).view(np.uint64).transpose(2, 1, 0))
         if not self.has_mirrored:
             return words
-        even, odd = words[::2], words[1::2]
-        kept = (even & ~EVERY_SECOND) >> np.uint64(1) | odd & ~EVERY_SECOND
-        inverted = even & EVERY_SECOND | (odd & EVERY_SECOND) << np.uint64(1)
-        return np.concatenate([kept, inverted])
+        even, odd, divided = words[::2], words[1::2], np.empty_like(words)
+        divided[::2] = (even & ~EVERY_SECOND) >> np.uint64(1) | odd & ~EVERY_SECOND
+        divided[1::2] = even & EVERY_SECOND | (odd & EVERY_SECOND) << np.uint64(1)
+        return divided
 
     def of_pairs(self, left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.uint16]:
         """Return the distances (n,), pair by pair, of the `words` of both; one side may be a single sample."""
@@ -63,8 +60,9 @@ class HashDistance:
             is_near = distances <= max_distance
             return near[is_near], distances[is_near]
 
-        near, _ = within(np.arange(len(rows)), _FIRST_LOOK)
-        return within(near, _ALL)
+        # of an image the higher vertical frequencies, which set most pairs apart
+        near, _ = within(np.arange(len(rows)), slice(len(left) // 2, None))
+        return within(near, slice(None))
 
     def may_be_near(
         self,
@@ -93,9 +91,8 @@ class HashDistance:
         dtype = np.uint8 if 64 * len(counts) <= 256 else np.uint16  # the smaller, the faster
         if not self.has_mirrored:
             return np.asarray(counts.sum(axis=0, dtype=dtype))
-        middle = len(counts) // 2
-        kept, inverted = (half.sum(axis=0, dtype=dtype) for half in (counts[:middle], counts[middle:]))
-        num_inverted = dtype(64 * middle)
+        kept, inverted = (half.sum(axis=0, dtype=dtype) for half in (counts[::2], counts[1::2]))
+        num_inverted = dtype(32 * len(counts))
         return np.asarray(kept + np.minimum(inverted, num_inverted - inverted))
 
 

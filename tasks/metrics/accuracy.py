@@ -56,10 +56,10 @@ def wilson(hits: int, n: int, *, confidence: float, design_effect: float = 1.0) 
     """
     fewer = max(round(n / design_effect), 1)
     share = min(round(hits / design_effect), fewer) / fewer
-    z = normal_quantile((1 + confidence) / 2)
-    centre, half = 2 * fewer * share + z**2, z * sqrt(4 * fewer * share * (1 - share) + z**2)
-    low, high = ((centre + way * half) / (2 * (fewer + z**2)) for way in (-1, 1))
-    return low if share > 0 else 0.0, high if share < 1 else 1.0
+    z = normal_quantile(0.5 + 0.5 * confidence)
+    double = 2 * (fewer + z**2)
+    centre, half = (2 * fewer * share + z**2) / double, z / double * sqrt(4 * fewer * share * (1 - share) + z**2)
+    return centre - half if share > 0 else 0.0, centre + half if share < 1 else 1.0
 
 
 def design_effect(hits: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> float:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.machine.garbage import collect_rarely
 from tasks.machine.interpreter import explain_missing_packages
 from tasks.machine.late_dynamo import load_dynamo_late
 from tasks.stage.handover import hand_over
@@ -23,10 +24,12 @@ load_dynamo_late()
 
 # While Python looks for the module of `python -m tasks.VERB`, sys.argv begins with -m. Help is given then, before the
 # verb imports what it works with, which takes seconds.
-if sys.argv[:1] == ["-m"] and {"-h", "--help"} & set(sys.argv):
-    from tasks.stage.arguments import show_help
+if sys.argv[:1] == ["-m"]:
+    if {"-h", "--help"} & set(sys.argv):
+        from tasks.stage.arguments import show_help
 
-    show_help(sys.orig_argv)
+        show_help(sys.orig_argv)
+    collect_rarely()
 hand_over(str(Path(__file__).parent))
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import t
 
 from tasks.gate.options import GateOptions
 from tasks.machine.files import whole_file, write_json
+from tasks.metrics.distributions import t_exceeded
 from tasks.metrics.outcomes import right_answers
 from tasks.stage.main import main
 
@@ -69,7 +69,7 @@ def measure_churn(is_right: NDArray[np.bool_], *, significance: float) -> Churn:
     if num < 3:
         raise ValueError(f"there are {num} retrainings, expected at least 3: retrain with more seeds")
     flips = np.array([(one & ~other).mean() for one, other in permutations(is_right, 2)])
-    width = float(t.isf(significance, num - 1)) * float(flips.std(ddof=1)) * sqrt(1 + 1 / num)
+    width = t_exceeded(significance, num - 1) * float(flips.std(ddof=1)) * sqrt(1 + 1 / num)
     return Churn(mean=float(flips.mean()), highest=float(flips.max()), budget=float(flips.mean()) + width)
 
 

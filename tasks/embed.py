@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tasks.data.health.bits import HashDistance, hash_words
+from tasks.data.health.bits import HashDistance
 from tasks.data.health.hashes import Probes, write_hashes
 from tasks.data.health.marks import count_marks, describe_marks
 from tasks.data.manifest.manifest import POOL, TRAINING, read_batch
@@ -168,7 +168,7 @@ def probe(
     return Probes(
         kinds=tuple(kinds),
         cosines=pair_cosines(copies.vectors, originals.vectors[of_copy]).astype(np.float32).reshape(shape),
-        distances=distance.of_pairs(hash_words(copies.hashes), hash_words(originals.hashes[of_copy])).reshape(shape),
+        distances=distance.of_pairs(*map(distance.words, (copies.hashes, originals.hashes[of_copy]))).reshape(shape),
     )
 
 

@@ -1,6 +1,6 @@
 """Find whether a share is significantly below its floor."""
 
-from scipy.stats import binom
+from tasks.metrics.distributions import at_most, least_hits
 
 FLOORS_SHARE = 0.2  # share of the allowed false alarms that the floors have where a person sets one
 
@@ -15,10 +15,10 @@ def least_share(floor: float, *, num_samples: float, level: float) -> float:
         num_samples: samples that come in groups count as fewer (Korn & Graubard 1998).
     """
     n = max(round(num_samples), 1)
-    return float(max(binom.ppf(level, n, floor), 0.0)) / n
+    return least_hits(level, n, floor) / n
 
 
 def p_value_of_floor(share: float, *, floor: float, num_samples: float) -> float:
     """Return the one-sided exact p-value that the true share is below its floor."""
     n = max(round(num_samples), 1)
-    return float(binom.cdf(round(share * n), n, floor))
+    return at_most(round(share * n), n, floor)

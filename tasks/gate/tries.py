@@ -1,6 +1,6 @@
 """Divide the chance of an error over the tries on one comparison, so that trying again does not help."""
 
-from scipy.stats import norm
+from tasks.metrics.distributions import normal_quantile
 
 FIRST_SHARE = 0.7  # of the chance; most comparisons see one try
 OTHERS_SHARE = 0.1  # that of all further tries; the rest is kept, because groups make the score test a little too bold
@@ -26,4 +26,4 @@ def lead_of_try(*, earlier: float) -> float:
 
     The first try passes where it is not behind. The k-th is that far ahead by chance with a probability of 1/(2k²).
     """
-    return max(float(norm.isf(0.5 / (1 + earlier) ** 2)), 0.0)
+    return max(-normal_quantile(0.5 / (1 + earlier) ** 2), 0.0)

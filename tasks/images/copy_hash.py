@@ -35,8 +35,7 @@ _CUT_PAIRS = np.arange((_NUM_CUTS * HASH_SIZE) ** 2).reshape(_NUM_CUTS, HASH_SIZ
 _VIEWS = np.concatenate([_CUT_PAIRS[:1, :1].reshape(1, -1), _CUT_PAIRS[1:, 1:].reshape(NUM_VIEWS - 1, -1)])
 
 # mirroring an image negates the odd horizontal frequencies of its cosine transform
-_ODD_FREQUENCIES = np.packbits(np.tile(np.arange(HASH_SIZE) % 2 == 1, HASH_SIZE)).view(np.uint64)  # (words,)
-DISTANCE = HashDistance(mirrored=_ODD_FREQUENCIES)
+DISTANCE = HashDistance(num_bits=NUM_BITS, has_mirrored=True)
 
 
 def copy_hashes(image: Image.Image) -> NDArray[np.uint8]:

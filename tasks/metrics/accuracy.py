@@ -1,11 +1,12 @@
 """Measure how often and how surely a classifier is right: accuracy, F1, log loss and recall."""
 
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
+from tasks.metrics.distributions import normal_quantile
 from tasks.metrics.significance import telling_size
 from tasks.targets.classes import likeliest
 
@@ -54,8 +55,11 @@ def wilson(hits: int, n: int, *, confidence: float, design_effect: float = 1.0) 
     Samples that come in groups count as fewer, by the design effect (Korn & Graubard 1998).
     """
     fewer = max(round(n / design_effect), 1)
-    interval = binomtest(min(round(hits / design_effect), fewer), fewer).proportion_ci(confidence, method="wilson")
-    return float(interval.low), float(interval.high)
+    share = min(round(hits / design_effect), fewer) / fewer
+    z = normal_quantile(0.5 + 0.5 * confidence)
+    double = 2 * (fewer + z**2)
+    centre, half = (2 * fewer * share + z**2) / double, z / double * sqrt(4 * fewer * share * (1 - share) + z**2)
+    return centre - half if share > 0 else 0.0, centre + half if share < 1 else 1.0
 
 
 def design_effect(hits: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> float:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, t
 
+from tasks.metrics.distributions import normal_above, normal_quantile, t_above, t_exceeded
 from tasks.metrics.significance import (
     LEAST_FOR_T,
     POWER,
@@ -106,7 +106,7 @@ class Paired:
         if bound is None:
             return 1.0
         standard_error, freedom = bound
-        return float(t.sf((margin - self.mean) / standard_error, freedom))
+        return float(t_above((margin - self.mean) / standard_error, freedom))
 
     def bound(self, *, level: float) -> float | None:
         """Return the upper bound of the true loss at a level such as 0.05; None if nothing is known.
@@ -115,7 +115,7 @@ class Paired:
         """
         if not self.is_of_classes:
             known = self._error_of_mean
-            return None if known is None else self.mean + known[0] * float(t.isf(level, known[1]))
+            return None if known is None else self.mean + known[0] * t_exceeded(level, known[1])
         if self.p_value_of_margin(1 - 1e-9) >= level:
             return None
         low, high = 0.0, 1 - 1e-9
@@ -134,12 +134,12 @@ class Paired:
             known = self._error_of_mean
             if known is None:
                 return None
-            half = known[0] * float(t.isf(level, known[1]))
+            half = known[0] * t_exceeded(level, known[1])
             return self.mean - half, self.mean + half
         if not self.num_samples:
             return None
         swapped = replace(self, losses=-self.losses)
-        z = float(norm.isf(level))
+        z = -normal_quantile(level)
 
         def loss_at(score: float) -> float:
             low, high = -1 + 1e-9, 1 - 1e-6  # never exactly 0 between: without flips it has no score
@@ -175,7 +175,7 @@ class Paired:
             variance = flips * self.design_effect(margin)
         else:
             variance = compare_errors_by(self.losses, groups=self.groups).deviation ** 2
-        z = float(norm.isf(level) + norm.ppf(POWER))
+        z = normal_quantile(POWER) - normal_quantile(level)
         return ceil(z**2 * variance / margin**2) if variance else None
 
     @cached_property
@@ -228,7 +228,7 @@ def tail(z: Any, *, flips: Any, size: float) -> Any:
         flips: the samples that flip, or would flip if the loss is the margin; an array, as z.
         size: `telling_size` of the groups.
     """
-    return norm.sf(z) if size <= 1 else t.sf(z, np.maximum(flips / size, 1.0))
+    return normal_above(z) if size <= 1 else t_above(z, np.maximum(flips / size, 1.0))
 
 
 def joint_p_values(paired: Paired, members: Sequence[NDArray[np.bool_]], *, num_flips: int = NUM_FLIPS) -> Array:

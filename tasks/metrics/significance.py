@@ -6,7 +6,16 @@ from math import ceil, floor, log2, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta, binom, norm, t, ttest_1samp
+
+from tasks.metrics.distributions import (
+    heads,
+    least_hits,
+    more_hits,
+    normal_quantile,
+    share_quantile,
+    t_above,
+    t_exceeded,
+)
 
 POWER = 0.8  # a rule detects the smallest detectable effect with this probability
 EQUAL = 1e-5  # of the mean error: other processors and orders of a sum change float32 by less
@@ -64,8 +73,8 @@ class ErrorChange:
         if not self.deviation or self.num_samples < max(fewest, 2):
             return None
         freedom = self.num_samples - 1
-        critical = float(t.isf(significance, freedom))
-        spread = float(norm.ppf(POWER)) * sqrt(1 + critical**2 / (2 * freedom))
+        critical = t_exceeded(significance, freedom)
+        spread = normal_quantile(POWER) * sqrt(1 + critical**2 / (2 * freedom))
         by_t = (critical * (1 - 1 / (4 * freedom)) + spread) * self.deviation / sqrt(self.num_samples)
         usual = self.deviation * sqrt(self.num_samples / self.num_different)  # size of a difference
         if self.num_different < LEAST_FOR_T:
@@ -148,7 +157,7 @@ def recorded(compared: Flips | ErrorChange) -> dict[str, float | int]:
 
 def mcnemar(negative: int, positive: int) -> float:
     """Return the one-sided exact p-value that more flips are negative than chance explains."""
-    return float(binom.sf(negative - 1, negative + positive, 0.5))
+    return float(more_hits(negative - 1, negative + positive, 0.5))
 
 
 def sign_flips_of_counts(sums: NDArray[np.float64]) -> float:
@@ -163,7 +172,7 @@ def sign_flips_of_counts(sums: NDArray[np.float64]) -> float:
     shares = np.ones(1)  # of choices, by the sum of the numbers whose sign is positive
     for size, count in zip(sizes, counts, strict=True):
         own = np.zeros(size * count + 1)
-        own[::size] = binom.pmf(np.arange(count + 1), count, 0.5)
+        own[::size] = heads(int(count))
         shares = np.convolve(shares, own)
     return float(min(shares[int(sums[sums > 0].sum()) :].sum(), 1.0))
 
@@ -188,11 +197,11 @@ def smallest_detectable_loss(flips: Flips, *, significance: float) -> float:
     fewest = round((flips.negative + flips.positive) / flips.design_effect)
     for num_flips in range(max(fewest, 1), n + 1):
         # the test rejects from this number of negative flips on
-        critical = int(binom.isf(significance, num_flips, 0.5)) + 1
+        critical = least_hits(1 - significance, num_flips, 0.5) + 1
         if critical > num_flips:
             continue
         shares = np.linspace(0.5, 1.0, 501)
-        is_detected = binom.sf(critical - 1, num_flips, shares) >= POWER
+        is_detected = more_hits(critical - 1, num_flips, shares) >= POWER
         return float((2 * shares[is_detected.argmax()] - 1) * num_flips / n)
     return 1.0
 
@@ -206,7 +215,7 @@ def smallest_detectable_shortfall(least: float, *, num_samples: int, margin: flo
     fewest = ceil(round((least + margin) * num_samples, 9))  # hits that pass
     if fewest > num_samples:
         return 0.0
-    return max(least - (float(beta.ppf(1 - POWER, fewest, num_samples - fewest + 1)) if fewest else 0.0), 0.0)
+    return max(least - (share_quantile(1 - POWER, hits=fewest, num=num_samples) if fewest else 0.0), 0.0)
 
 
 def smallest_detectable_excess(ceiling: float, *, num_samples: int) -> float:
@@ -214,7 +223,7 @@ def smallest_detectable_excess(ceiling: float, *, num_samples: int) -> float:
     fewest = floor(round(ceiling * num_samples, 9)) + 1  # hits that fail
     if fewest > num_samples:
         return 1 - ceiling
-    return float(beta.ppf(POWER, fewest, num_samples - fewest + 1)) - ceiling
+    return share_quantile(POWER, hits=fewest, num=num_samples) - ceiling
 
 
 def paired_test(differences: NDArray[np.float64]) -> float:
@@ -238,7 +247,7 @@ def paired_t_test(differences: NDArray[np.float64]) -> float:
         return 1.0
     if not np.ptp(differences):
         return float(0.5 ** len(differences)) if differences[0] > 0 else 1.0
-    return float(ttest_1samp(differences, 0.0, alternative="greater").pvalue)
+    return float(t_above(differences.mean() / (differences.std(ddof=1) / sqrt(len(differences))), len(differences) - 1))
 
 
 def sign_flip_test(differences: NDArray[np.float64]) -> float:

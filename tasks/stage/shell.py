@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from tasks.machine.cores import compute_deterministically
 from tasks.machine.failures import Failure, MissingDataError, write_failure
+from tasks.machine.garbage import collect_as_usual
 from tasks.machine.lifeline import die_with_parent
 from tasks.machine.names import on_one_line
 from tasks.stage.arguments import moved, verb_of
@@ -43,7 +44,8 @@ def run_verb(run: Run, arguments: list[str] | None = None, *, load: Load | None 
 
 
 def set_up(*, dies_with_parent: bool = True) -> None:
-    """Set up logging, and let the process die with the one that started it."""
+    """Set up logging, and let the process die with the one that started it. What a verb imports is there by now."""
+    collect_as_usual()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine())
     logging.basicConfig(handlers=[handler])

@@ -22,7 +22,7 @@ from tasks.data.health.bits import HashDistance
 
 NUM_BITS = 512
 HASHES_SHAPE = (1, NUM_BITS // 8)  # of one text, uint8; a text has one view
-DISTANCE = HashDistance(mirrored=np.zeros(NUM_BITS // 64, dtype=np.uint64))
+DISTANCE = HashDistance(num_bits=NUM_BITS, has_mirrored=False)
 SHINGLE = 5  # characters
 LEAST_CHARACTERS = 20
 MOST_CHARACTERS = 20_000  # of a longer text the first, which cost 0.1 s

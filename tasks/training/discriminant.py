@@ -8,7 +8,7 @@ it draws all means towards one point.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from tasks.training.heads.rows import Array, Chunk, StandardRows
 SHRINKAGE = 0.3  # of the covariance towards the identity; `benchmarks.health` has what it finds
 ROWS_AT_ONCE = 2048  # whose squares are computed at once
 LEAST_COUNT = 0.5  # of a class, that its prior counts where no sample of it is left
+LEAST_VARIANCE = 0.01  # of a feature within classes on average, far above the rounding of float32
 
 
 @dataclass
@@ -31,7 +32,7 @@ class Moments:
 
     counts: Array
     sums: Array
-    squares: Array  # (dim, dim); of many dimensions it is large, so that sums are made in place
+    squares: NDArray[np.float32]  # (dim, dim); of many dimensions it is large, so that sums are made in place
 
     def __iadd__(self, other: "Moments") -> "Moments":
         for own, more in self._pairs(other):
@@ -45,12 +46,12 @@ class Moments:
 
     @classmethod
     def zeros(cls, num_classes: int, dim: int) -> Self:
-        return cls(np.zeros(num_classes), np.zeros((num_classes, dim)), np.zeros((dim, dim)))
+        return cls(np.zeros(num_classes), np.zeros((num_classes, dim)), np.zeros((dim, dim), np.float32))
 
     def copy(self) -> "Moments":
         return Moments(self.counts.copy(), self.sums.copy(), self.squares.copy())
 
-    def _pairs(self, other: "Moments") -> Iterator[tuple[Array, Array]]:
+    def _pairs(self, other: "Moments") -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         return zip(vars(self).values(), vars(other).values(), strict=True)
 
 
@@ -139,8 +140,7 @@ def _moments(vectors: NDArray[np.float32], labels: NDArray[np.int64], num_classe
     present, starts = np.unique(labels[order], return_index=True)
     if len(present):
         sums[present] = np.add.reduceat(vectors[order].astype(np.float64), starts, axis=0)
-    squares = (vectors.T @ vectors).astype(np.float64)
-    return Moments(np.bincount(labels, minlength=num_classes).astype(float), sums, squares)
+    return Moments(np.bincount(labels, minlength=num_classes).astype(float), sums, vectors.T @ vectors)
 
 
 def _layer(moments: Moments) -> tuple[Array, Array]:
@@ -152,7 +152,8 @@ def _layer(moments: Moments) -> tuple[Array, Array]:
     shrunk /= max(num, 1)  # the covariance within classes
     trace = np.trace(shrunk)
     shrunk *= 1 - SHRINKAGE
-    shrunk.flat[:: dim + 1] += SHRINKAGE * max(trace / dim, 1e-6)
-    weight = cho_solve(cho_factor(shrunk, overwrite_a=True, check_finite=False), means.T).T
+    shrunk.flat[:: dim + 1] += SHRINKAGE * max(trace / dim, LEAST_VARIANCE)
+    factor = cho_factor(shrunk, overwrite_a=True, check_finite=False)
+    weight = cho_solve(factor, means.T.astype(np.float32), check_finite=False).T.astype(np.float64)
     prior = np.log(np.maximum(moments.counts, LEAST_COUNT) / max(num, 1))
     return weight, prior - (means * weight).sum(axis=1) / 2

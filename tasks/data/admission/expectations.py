@@ -20,11 +20,19 @@ from tasks.data.admission.labels import names_of
 from tasks.data.admission.options import ExpectationLimit, ExpectationLimits, ExpectationOptions
 from tasks.data.admission.shortfalls import ASPECT_RATIO, CLASS_FRACTION, MARKUP_FRACTION, MOST_FRACTION, sentence
 from tasks.data.manifest.manifest import SPLITS, used_of
+from tasks.machine.garbage import rarely_collected
+from tasks.machine.late_exports import late_exports
 from tasks.targets.target import Target
 
 ROWS_AT_ONCE = 1_000_000  # with all columns
 HEX_DIGITS = "0123456789abcdef"
 ABSENT, LATE = ("boto3", "botocore", "sqlalchemy"), ("altair", "scipy.stats")
+PASS_ON = tuple(  # what no expectation here needs: sources such as Spark's, their cloud, other expectations
+    f"great_expectations.{package}"
+    for package in (
+        "data_context", "data_context.data_context", "datasource.fluent", "expectations", "expectations.core",
+    )
+)  # fmt: skip
 SEVERITIES = {"error": "critical", "warning": "warning"}  # our names, and Great Expectations'
 
 
@@ -64,6 +72,27 @@ def make_examination(
     )
 
 
+@contextmanager
+def _left_out() -> Iterator[None]:
+    """Let Great Expectations load without what no expectation here needs, in half the time.
+
+    It does without its extras, ABSENT, as where they are not installed. Three of its expectations compute or draw with
+    LATE, and find it then.
+    """
+    stand_ins: dict[str, Any] = dict.fromkeys(ABSENT)  # None: Python finds no such module
+    for late in LATE:
+        stand_ins[late] = ModuleType(late)
+        stand_ins[late].__getattr__ = lambda name, late=late: getattr(import_module(late), name)
+    added = {name: module for name, module in stand_ins.items() if name not in sys.modules}
+    sys.modules.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del sys.modules[name]
+
+
+@_left_out()  # each expectation loads as it is first named
 def suites(
     *,
     targets: Mapping[str, Target],
@@ -235,35 +264,17 @@ def write_data_docs(examination: Examination, out: Path) -> None:
         shutil.copytree(Path(place, "gx/uncommitted/data_docs/local_site"), out, dirs_exist_ok=True)
 
 
+@_left_out()
 def _library() -> Any:
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
-    with _left_out():
-        import great_expectations as gx  # takes seconds, so that only a caller that validates pays
+    with late_exports(*PASS_ON), rarely_collected():
+        import great_expectations as gx  # takes long, so that only a caller that validates pays
+        import great_expectations.datasource.fluent.pandas_datasource
         import great_expectations.expectations
 
     # it logs every temporary folder that it makes
     logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
     return gx
-
-
-@contextmanager
-def _left_out() -> Iterator[None]:
-    """Let Great Expectations load without what no expectation here needs, in half the time.
-
-    It does without its extras, ABSENT, as where they are not installed. Three of its expectations compute or draw with
-    LATE, and find it then.
-    """
-    stand_ins: dict[str, Any] = dict.fromkeys(ABSENT)  # None: Python finds no such module
-    for late in LATE:
-        stand_ins[late] = ModuleType(late)
-        stand_ins[late].__getattr__ = lambda name, late=late: getattr(import_module(late), name)
-    added = {name: module for name, module in stand_ins.items() if name not in sys.modules}
-    sys.modules.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            del sys.modules[name]
 
 
 def _be_quiet(context: Any) -> None:

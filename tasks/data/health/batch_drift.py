@@ -12,8 +12,8 @@ has the higher one than the lower one. It does not grow with the number of sampl
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 from threadpoolctl import threadpool_limits
 
 from tasks.data.health.components import Components
@@ -100,7 +100,7 @@ def _areas(features: Array, sides: Array, *, judged: NDArray[np.bool_]) -> Array
     learned, known = features[~judged], sides[~judged]
     gram = learned.T @ learned + RIDGE * len(learned) * np.eye(learned.shape[1])
     weights = np.linalg.solve(gram, learned.T @ (known - known.mean(axis=0)))  # (features, p)
-    ranks = rankdata(features[judged] @ weights, axis=0)
+    ranks = pd.DataFrame(features[judged] @ weights).rank().to_numpy()
     of_batch = sides[judged]
     m = of_batch.sum(axis=0)
     n = len(of_batch) - m

@@ -3,6 +3,9 @@
 The search is exact and blockwise. A matrix product in float32 finds every pair whose cosine may be large enough, the
 hashes confirm or refute the pair, and its cosine is computed again in float64. So the result does not depend on how the
 work was cut into blocks, and the memory does not depend on the number of twins.
+
+Of many samples the product is that of a few numbers each: their vectors in the main directions of the right side, and
+the length of what lies outside of these. By the inequality of Cauchy and Schwarz it is no smaller than the cosine.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,13 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from tasks.data.health.bits import HashDistance, hash_words, reaches
+from tasks.data.health.bits import HashDistance, reaches
 from tasks.data.vectors.embeddings import pair_cosines
 from tasks.machine.cores import spread
 
 TILE = (512, 4096)  # left x right samples
 CHUNK = 16384  # pairs whose hashes are compared at once: those of whole samples fit in the processor's cache
 ROUNDING = 1e-4  # far above the error of a float32 cosine
+CROWDED = 0.05  # of a block's pairs: if more may be twins by their cosines, the hashes of all are compared first
+OUTSIDE = 0.01  # of the squares of the vectors, that may lie outside of the main directions
+MOST_MEASURED = 4096  # samples that these are computed from
+PAIRS_FOR_DIRECTIONS = 50  # times dim x dim: fewer pairs cost less than the directions
 
 
 class Vectors(Protocol):
@@ -112,11 +119,12 @@ def find_twins(
     """
     rows, columns = tile
     units = _unit_rows(right.vectors[: len(right)])
-    words = hash_words(left.hashes), hash_words(right.hashes)
-    reach = reaches(words[0]), reaches(words[1])
+    words = distance.words(left.hashes), distance.words(right.hashes)
+    whole = [np.ascontiguousarray(side[:, 0]) for side in words]  # (words, n)
+    reach = [reaches(side) for side in words]
 
     def confirm(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Pairs:
-        near, distances = distance.near(*words, reach=reach, rows=rows, columns=columns, max_distance=max_distance)
+        near, distances = distance.near(*words, rows=rows, columns=columns, max_distance=max_distance)
         rows, columns = rows[near], columns[near]
         cosines = pair_cosines(left.vectors[rows], right.vectors[columns])
         pairs = Pairs(left=rows, right=columns, cosine=cosines, distance=distances)
@@ -124,19 +132,27 @@ def find_twins(
 
     def twins_of_block(first: int) -> Twins:
         block = np.arange(first, min(first + rows, len(left)))
-        block_units = _unit_rows(left.vectors[block])
+        block_units = _within(_unit_rows(left.vectors[block]), directions)
         twins = Twins(left=NO_PAIRS, right=NO_PAIRS)
         for start in range(0, len(right), columns):
-            cosines = block_units @ units[start : start + columns].T  # (rows, columns)
-            candidates = np.flatnonzero(cosines >= min_cosine - ROUNDING)
-            for chunk in _chunks(candidates):
-                row, column = np.divmod(chunk, cosines.shape[1])
+            own = slice(start, start + columns)
+            may_be_twins = block_units @ units[own].T >= min_cosine - ROUNDING  # (rows, columns)
+            if np.count_nonzero(may_be_twins) > CROWDED * may_be_twins.size:
+                may_be_twins &= distance.may_be_near(
+                    whole[0][:, block], whole[1][:, own], reach=(reach[0][block], reach[1][own]),
+                    max_distance=max_distance,
+                )  # fmt: skip
+            for chunk in _chunks(np.flatnonzero(may_be_twins)):
+                row, column = np.divmod(chunk, may_be_twins.shape[1])
                 pairs = confirm(block[row], start + column)
                 twins = _join([twins, Twins(left=pairs, right=pairs)]) if len(pairs) else twins
         return twins
 
     # a thread a block is faster than all threads on one product
     with threadpool_limits(1):
+        are_many = len(left) * len(right) >= PAIRS_FOR_DIRECTIONS * units.shape[1] ** 2
+        directions = _directions(units) if are_many else None
+        units = _within(units, directions)
         return _join([Twins(left=NO_PAIRS, right=NO_PAIRS), *spread(range(0, len(left), rows), twins_of_block)])
 
 
@@ -145,6 +161,23 @@ def _join(parts: Sequence[Twins]) -> Twins:
         left=joined([part.left for part in parts]).nearest("left"),
         right=joined([part.right for part in parts]).nearest("right"),
     )
+
+
+def _directions(units: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """Return the main directions (dim, k) of unit vectors (n, dim); None where most of dim are needed."""
+    measured = units[:: -(-len(units) // MOST_MEASURED)]
+    squares, directions = np.linalg.eigh((measured.T @ measured).astype(np.float64))  # the smallest first
+    num_outside = int((np.cumsum(squares) <= OUTSIDE * squares.sum()).sum())
+    return directions[:, num_outside:].astype(np.float32) if 2 * num_outside >= units.shape[1] else None
+
+
+def _within(units: NDArray[np.float32], directions: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """Return unit vectors (n, dim) in these directions, and the length of what lies outside of them: (n, k + 1)."""
+    if directions is None:
+        return units
+    within = units @ directions
+    outside = np.sqrt(np.maximum(1 - np.einsum("nk,nk->n", within, within), 0) + ROUNDING / 10)
+    return np.concatenate([within, outside[:, None]], axis=1)
 
 
 def _unit_rows(vectors: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -56,7 +56,7 @@ def _nearest(
     places = np.minimum(np.searchsorted(drawn, rows), len(drawn) - 1)
     is_own = drawn[places] == rows
     cosines[np.flatnonzero(is_own), places[is_own]] = -2  # a sample is no neighbour of its own
-    nearest = np.argpartition(-cosines, NUM_FOUND, axis=1)[:, :NUM_FOUND]
+    nearest = np.argpartition(cosines, -NUM_FOUND, axis=1)[:, -NUM_FOUND:]
     found = np.take_along_axis(cosines, nearest, axis=1)
     order = np.argsort(-found, axis=1, kind="stable")
     return drawn[np.take_along_axis(nearest, order, axis=1)], np.take_along_axis(found, order, axis=1)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.data.health.bits import HashDistance, hash_words
+from tasks.data.health.bits import HashDistance
 from tasks.data.health.hashes import Probes
 from tasks.data.health.options import TwinOptions
 from tasks.machine.cores import spread
@@ -115,10 +115,10 @@ def fit_strangers(left: NDArray[np.uint8], right: NDArray[np.uint8], *, distance
     if last <= NEAREST or not len(left):
         return None
     measured = np.unique(np.linspace(0, len(left) - 1, NUM_MEASURED).astype(np.intp))
-    words = hash_words(right)
+    words = distance.words(right)
 
     def neighbours_of(row: int) -> tuple[float, float]:
-        return _neighbours(hash_words(left[row : row + 1]), words, last, distance)
+        return _neighbours(distance.words(left[row : row + 1]), words, last, distance)
 
     neighbours = np.array([*spread(measured.tolist(), neighbours_of)])  # (measured, 2)
     # a fifth neighbour that is nearer than that is a copy too

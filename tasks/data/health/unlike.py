@@ -52,8 +52,9 @@ class Known:
 
 def directions(vectors: Vectors) -> NDArray[np.float32]:
     """Return the roots of vectors (n, dim), with their signs, scaled to length 1; a vector of zeros stays."""
-    roots = np.sqrt(np.abs(vectors.astype(np.float32)))
-    roots *= np.sign(vectors)
+    roots = np.abs(vectors.astype(np.float32, copy=False))
+    np.sqrt(roots, out=roots)
+    np.copysign(roots, vectors, out=roots)
     norms = np.sqrt(np.einsum("nd,nd->n", roots, roots))
     roots /= np.where(norms > 0, norms, 1)[:, None]
     return roots

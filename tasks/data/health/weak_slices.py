@@ -10,6 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.machine.garbage import rarely_collected
+from tasks.machine.late_exports import late_exports
+
 SAMPLES_PER_SLICE = 100
 MOST_SLICES = 30
 LEAST_SAMPLES = 20  # of a slice
@@ -39,8 +42,9 @@ def weak_slices(components: Array, is_wrong: NDArray[np.bool_], *, significance:
     num = min(len(components) // SAMPLES_PER_SLICE, MOST_SLICES)
     if num < 2 or not is_wrong.any():
         return []
-    from scipy.cluster.vq import kmeans2  # the page, which shows what was found, does not wait for these
-    from scipy.stats import binom
+    with late_exports("scipy.cluster"), rarely_collected():  # the page, which shows what was found, waits for neither
+        from scipy.cluster.vq import kmeans2
+        from scipy.special import betainc
 
     generator = np.random.default_rng(seed)
     fitted = components[np.sort(generator.permutation(len(components))[:MOST_FITTED])]
@@ -56,7 +60,9 @@ def weak_slices(components: Array, is_wrong: NDArray[np.bool_], *, significance:
         if len(rows) < LEAST_SAMPLES or len(rows) == len(own):
             continue
         others = float(is_wrong[own != number].mean())
-        p_value = min(float(binom.sf(wrong - 1, len(rows), others)) * num, 1.0)
+        # of so many wrong answers or more, by the binomial
+        chance = float(betainc(wrong, len(rows) - wrong + 1, others)) if wrong else 1.0
+        p_value = min(chance * num, 1.0)
         if p_value <= significance:
             wrongs = rows[is_wrong[rows]]
             shown = wrongs[np.argsort(squares[wrongs, number], kind="stable")[:MOST_SHOWN]]

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,22 +47,32 @@ class BatchFile:
     num_rows: int
     dim: int
 
-    def read(self, start: int, stop: int) -> NDArray[np.float16]:
-        """Return the rows start..stop-1.
+    def read(self, rows: NDArray[np.integer], *, into: NDArray[np.float32]) -> None:
+        """Read rows (k,), which ascend, into (k, dim).
 
         They are read and not mapped: mapped pages count as memory of this process, and a mapped file that is cut short
         meanwhile kills the process.
         """
+        first, last = int(rows[0]), int(rows[-1])
+        with self.path.open("rb", buffering=0) as file:
+            if last - first + 1 == len(rows):
+                into[:] = self._run(file.fileno(), first, last + 1)
+            elif last - first < SPARSE * len(rows):
+                into[:] = self._run(file.fileno(), first, last + 1).take(rows - first, axis=0)
+            else:
+                cuts = [0, *(np.flatnonzero(np.diff(rows) > 1) + 1).tolist(), len(rows)]
+                for start, stop in pairwise(cuts):
+                    into[start:stop] = self._run(file.fileno(), int(rows[start]), int(rows[stop - 1]) + 1)
+
+    def _run(self, descriptor: int, start: int, stop: int) -> NDArray[np.float16]:
+        """Return the rows start..stop-1."""
         length, at = (stop - start) * self.dim * 2, self.offset + start * self.dim * 2
         content = bytearray()
-        with self.path.open("rb", buffering=0) as file:
-            while len(content) < length:  # a call returns at most 2 GiB
-                part = os.pread(file.fileno(), length - len(content), at + len(content))
-                if not part:
-                    break
-                content += part
-        if len(content) != length:
-            raise ValueError(f"{self.path} was cut short while it was read: remove it and run embed again")
+        while len(content) < length:  # a call returns at most 2 GiB
+            part = os.pread(descriptor, length - len(content), at + len(content))
+            if not part:
+                raise ValueError(f"{self.path} was cut short while it was read: remove it and run embed again")
+            content += part
         return np.frombuffer(content, dtype=np.float16).reshape(stop - start, self.dim)
 
 
@@ -87,30 +98,22 @@ class Embeddings:
         wanted = np.arange(len(self))[rows] if isinstance(rows, slice) else np.asarray(rows)
         if wanted.dtype == bool:
             raise TypeError("rows are indexed by their numbers, not by a mask: use np.flatnonzero")
-        order = np.argsort(wanted, kind="stable")
-        ordered = wanted[order]
-        if len(ordered) and not 0 <= ordered[0] <= ordered[-1] < len(self):
-            raise IndexError(f"rows {ordered[0]}..{ordered[-1]} of {len(self)}")
+        if (np.diff(wanted) < 0).any():
+            order = np.argsort(wanted, kind="stable")
+            vectors = np.empty((len(wanted), self.shape[1]), dtype=np.float32)
+            vectors[order] = self[wanted[order]]
+            return vectors
+        if len(wanted) and not 0 <= wanted[0] <= wanted[-1] < len(self):
+            raise IndexError(f"rows {wanted[0]}..{wanted[-1]} of {len(self)}")
         vectors = np.empty((len(wanted), self.shape[1]), dtype=np.float32)
         for file, start, stop in zip(self.files, self.starts, self.starts[1:], strict=False):
-            first, last = np.searchsorted(ordered, (start, stop))
+            first, last = np.searchsorted(wanted, (start, stop))
             if first < last:
-                self._read(file, ordered[first:last] - start, into=vectors, at=order[first:last])
+                file.read(wanted[first:last] - start, into=vectors[first:last])
         return vectors
 
     def part(self, rows: NDArray[np.integer]) -> "Part":
         return Part(self, rows)
-
-    def _read(
-        self, file: BatchFile, rows: NDArray[np.integer], *, into: NDArray[np.float32], at: NDArray[np.integer]
-    ) -> None:
-        span = int(rows[-1] - rows[0]) + 1
-        if span <= SPARSE * len(rows):
-            into[at] = file.read(int(rows[0]), int(rows[-1]) + 1)[rows - rows[0]]
-            return
-        cuts = np.flatnonzero(np.diff(rows) > 1) + 1
-        for run, places in zip(np.split(rows, cuts), np.split(at, cuts), strict=True):
-            into[places] = file.read(int(run[0]), int(run[-1]) + 1)[run - run[0]]
 
 
 class Part:

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 from scipy.fft import dctn
 
-from tasks.data.health.bits import hash_words, reaches
+from tasks.data.health.bits import reaches
 from tasks.images.alterations import ALTERED_COPIES, cropped
 from tasks.images.copy_hash import DISTANCE, HASHES_SHAPE, NUM_BITS, copy_hashes
 
@@ -32,7 +32,7 @@ def distance(one, other):
 
 
 def distances(one, other):
-    return DISTANCE.of_pairs(hash_words(one), hash_words(other))
+    return DISTANCE.of_pairs(DISTANCE.words(one), DISTANCE.words(other))
 
 
 def published_bits(image):
@@ -118,11 +118,23 @@ def test_near_pairs_are_those_within_the_distance(limit):
     one[:5] = other[:5]
     rows, columns = (indices.ravel() for indices in np.indices((60, 40)))
     expected = distances(one[rows], other[columns])
-    words = hash_words(one), hash_words(other)
-    reach = reaches(words[0]), reaches(words[1])
-    near, near_distances = DISTANCE.near(*words, reach=reach, rows=rows, columns=columns, max_distance=limit)
+    words = DISTANCE.words(one), DISTANCE.words(other)
+    near, near_distances = DISTANCE.near(*words, rows=rows, columns=columns, max_distance=limit)
     assert near.tolist() == np.flatnonzero(expected.astype(int) <= limit).tolist()
     assert np.array_equal(near_distances, expected[near])
+
+
+@pytest.mark.parametrize("limit", [-1, 0, 40, NUM_BITS])
+def test_whole_images_tell_no_near_pair_apart(limit):
+    one, other = random_hashes(60), random_hashes(40, seed=1)
+    one[:5] = other[:5]
+    one[5:9, 0], one[5:9, 1:] = other[5:9, 3], other[5:9, :1]
+    rows, columns = (indices.ravel() for indices in np.indices((60, 40)))
+    is_near = (distances(one[rows], other[columns]).astype(int) <= limit).reshape(60, 40)
+    words = DISTANCE.words(one), DISTANCE.words(other)
+    reach = reaches(words[0]), reaches(words[1])
+    may_be = DISTANCE.may_be_near(words[0][:, 0], words[1][:, 0], reach=reach, max_distance=limit)
+    assert may_be[is_near].all()
 
 
 def test_one_image_can_be_compared_with_many():

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from tasks.data.health.bits import hash_words
 from tasks.text.alterations import ALTERED_COPIES
 from tasks.text.copy_hash import DISTANCE, HASHES_SHAPE, NUM_BITS, copy_hashes
 
@@ -19,7 +18,7 @@ def text(seed: int, *, num_words: int = 40) -> str:
 
 
 def distance(left: str, right: str) -> int:
-    words = (hash_words(copy_hashes(each)[None]) for each in (left, right))
+    words = (DISTANCE.words(copy_hashes(each)[None]) for each in (left, right))
     return int(DISTANCE.of_pairs(*words)[0])
 
 

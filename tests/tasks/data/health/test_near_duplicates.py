@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from tasks.data.health.bits import hash_words
 from tasks.data.health.near_duplicates import Side, find_twins
 from tasks.images.copy_hash import DISTANCE, HASHES_SHAPE
 
@@ -33,7 +32,7 @@ def brute_force(left, right, *, min_cosine, max_distance):
     for row in range(len(left.vectors)):
         one, others = left.vectors[row].astype(np.float64), right.vectors.astype(np.float64)
         cosines = others @ one / (np.linalg.norm(others, axis=1) * np.linalg.norm(one))
-        distances = DISTANCE.of_pairs(hash_words(left.hashes[[row]]), hash_words(right.hashes))
+        distances = DISTANCE.of_pairs(DISTANCE.words(left.hashes[[row]]), DISTANCE.words(right.hashes))
         twins = [
             (int(distances[other]), -cosines[other], other)
             for other in range(len(others))
@@ -58,6 +57,19 @@ def test_twins_are_those_of_brute_force(sides, min_cosine, max_distance):
     twins = find_twins(left, right, distance=DISTANCE, min_cosine=min_cosine, max_distance=max_distance)
     assert as_dict(twins.left) == brute_force(left, right, min_cosine=min_cosine, max_distance=max_distance)
     assert as_dict(twins.right.swapped()) == brute_force(right, left, min_cosine=min_cosine, max_distance=max_distance)
+
+
+@pytest.mark.parametrize("min_cosine", [0.95, 0.5, -1.0])
+def test_twins_of_vectors_of_few_directions_are_those_of_brute_force(sides, min_cosine):
+    """So many samples are compared in their main directions, and where many are alike, by their hashes first."""
+    generator = np.random.default_rng(1)
+    turn = np.linalg.qr(generator.normal(size=(DIM, DIM)))[0] * np.geomspace(1, 1e-3, DIM)[:, None]
+    many = [
+        Side(vectors=np.repeat(side.vectors, 3, axis=0) @ turn, hashes=np.repeat(side.hashes, 3, axis=0))
+        for side in sides
+    ]
+    twins = find_twins(*many, distance=DISTANCE, min_cosine=min_cosine, max_distance=60)
+    assert as_dict(twins.left) == brute_force(*many, min_cosine=min_cosine, max_distance=60)
 
 
 @pytest.mark.parametrize("tile", [(1, 1), (7, 11), (150, 3), (1000, 1000)])

@@ -3,7 +3,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tasks.data.health.bits import hash_words
 from tasks.data.health.hashes import Probes
 from tasks.data.health.options import TwinOptions
 from tasks.data.health.twin_limits import fit_strangers, reach, recall_by_kind, set_limits
@@ -70,7 +69,9 @@ def test_strangers_narrow_the_limits_if_copies_are_as_far():
 
 def test_predicted_share_of_strangers_is_rather_too_large_than_too_small():
     left, right = hashes(400), hashes(200, seed=1)
-    nearest = np.array([DISTANCE.of_pairs(hash_words(sample[None]), hash_words(right)).min() for sample in left])
+    nearest = np.array(
+        [DISTANCE.of_pairs(DISTANCE.words(sample[None]), DISTANCE.words(right)).min() for sample in left]
+    )
     fitted = fit_strangers(left, right, distance=DISTANCE)
     for distance in (88, 92, 96):
         assert 0.5 < fitted.share_within(distance) / (nearest <= distance).mean() < 4

@@ -31,6 +31,7 @@ from tasks.embedding.fused_steps import (
     FusedLinear,
 )
 from tasks.embedding.shapes import ShapeProp
+from tasks.embedding.winograd import WinogradConvolution, suits
 from tasks.models.backbone import Backbone, mean_of_two, mean_over_positions, mirrored, resized, signed_power
 
 IDENTITIES = (nn.Identity, nn.Dropout, ops.StochasticDepth)  # in evaluation mode
@@ -230,6 +231,8 @@ def _fused(layer: nn.Module, shapes: Sequence[tuple[int, ...]], *, activation: A
     if isinstance(layer, nn.Conv2d):
         if weight.is_cuda:
             return _fused_by_cudnn(layer, shapes, activation=activation)
+        if suits(layer, shapes[0], activation):
+            return WinogradConvolution(layer, shape=shapes[0], activation=activation)
         return FusedConvolution(layer, shape=list(shapes[0]), activation=activation)
     if weight.is_cuda:
         return None

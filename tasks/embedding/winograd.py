@@ -14,39 +14,25 @@ from torch import Tensor, nn
 
 from tasks.embedding.fused_steps import NO_ACTIVATION, Activation, FusedLinear
 
-STEP = 4  # px of the side of a tile's result
-TILE = STEP + 2  # px of the side of a tile; it overlaps the next one by two
 LEAST_CHANNELS = 128  # in and out: with fewer, the transforms take the time that the products save
 LEAST_TILES = 32  # of a minibatch: with fewer, the products wait for the weights, of which there are four times as many
 TILES = 128  # of a product, about: more leave the cache
+INNER, TILE = 4, 6  # pixels of a tile's side: those that are computed, and those that they depend on
 RELU = Activation("relu", [])
 
-# the transforms of one direction, for the points 0, 1, -1, 2, -2 and infinity
-OF_TILE = [
-    [4.0, 0.0, -5.0, 0.0, 1.0, 0.0],
-    [0.0, -4.0, -4.0, 1.0, 1.0, 0.0],
-    [0.0, 4.0, -4.0, -1.0, 1.0, 0.0],
-    [0.0, -2.0, -1.0, 2.0, 1.0, 0.0],
-    [0.0, 2.0, -1.0, -2.0, 1.0, 0.0],
-    [0.0, 4.0, 0.0, -5.0, 0.0, 1.0],
-]
-OF_WEIGHT = [
-    [1 / 4, 0.0, 0.0],
-    [-1 / 6, -1 / 6, -1 / 6],
-    [-1 / 6, 1 / 6, -1 / 6],
-    [1 / 24, 1 / 12, 1 / 6],
-    [1 / 24, -1 / 12, 1 / 6],
-    [0.0, 0.0, 1.0],
-]
-OF_RESULT = [
-    [1.0, 1.0, 1.0, 1.0, 1.0, 0.0],
-    [0.0, 1.0, -1.0, 2.0, -2.0, 0.0],
-    [0.0, 1.0, 1.0, 4.0, 4.0, 0.0],
-    [0.0, 1.0, -1.0, 8.0, -8.0, 1.0],
-]
-
-
-CENTRE = TILE + 1  # of the 36: the point 1 in both directions, which every px of a result counts once, as a bias
+# of the points 0, 1, -1, 2, -2 and infinity
+OF_PIXELS = torch.tensor([
+    [4.0, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0],
+    [0, 4, 0, -5, 0, 1],
+])  # fmt: skip
+OF_WEIGHTS = torch.tensor([
+    [1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6], [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6],
+    [0, 0, 1],
+])  # fmt: skip
+OF_OUTPUTS = torch.tensor([[1.0, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
+# for both sides of a tile at once: (36, 36), (36, 9) and (16, 36)
+PIXELS, WEIGHTS, OUTPUTS = (torch.kron(one, one) for one in (OF_PIXELS, OF_WEIGHTS, OF_OUTPUTS))
+CENTRE = TILE + 1  # of the 36: the point 1 on both sides, which every output counts once, as a bias
 
 
 class WinogradConvolution(nn.Module):
@@ -58,15 +44,15 @@ class WinogradConvolution(nn.Module):
     def __init__(self, convolution: nn.Conv2d, *, shape: Sequence[int], activation: Activation) -> None:
         super().__init__()
         num, _, *sides = shape
-        self.down, self.across = (math.ceil(side / STEP) for side in sides)  # tiles of an image
+        self.down, self.across = (math.ceil(side / INNER) for side in sides)  # tiles of an image
         # a product takes some rows of tiles of an image, or several whole images
         self.rows = min(max(round(TILES / self.across), 1), self.down)
         self.images = min(math.ceil(TILES / (self.down * self.across)), num) if self.rows == self.down else 1
         self.has_relu = activation == RELU
         self.width = convolution.out_channels
         weight = convolution.weight.detach()
-        taps = weight.permute(2, 3, 1, 0).reshape(9, -1).double()
-        points = (in_both_directions(OF_WEIGHT) @ taps).float().view(TILE**2, weight.shape[1], weight.shape[0])
+        taps = weight.permute(2, 3, 1, 0).reshape(9, -1)
+        points = (WEIGHTS @ taps).view(TILE**2, weight.shape[1], weight.shape[0])
         self.products = nn.ModuleList(
             FusedLinear(
                 point.T.contiguous(), convolution.bias if place == CENTRE else None,
@@ -74,20 +60,16 @@ class WinogradConvolution(nn.Module):
             )
             for place, point in enumerate(points)
         )  # fmt: skip
-        self.of_tile = in_both_directions(OF_TILE).float()  # (36, 36)
-        self.of_result = in_both_directions(OF_RESULT).float()  # (16, 36)
 
     def forward(self, images: Tensor, other: Tensor | None = None) -> Tensor:
         n, _, height, width = images.shape
-        down, across = STEP * self.down, STEP * self.across
-        padded = F.pad(images.permute(0, 2, 3, 1), (0, 0, 1, 1 + across - width, 1, 1 + down - height))
-        tiles = padded.unfold(1, TILE, STEP).unfold(2, TILE, STEP)  # (n, down, across, channels, 6, 6)
-        results = images.new_empty(n, self.down, STEP, self.across, STEP, self.width)
+        tiles = tiles_of(images.permute(0, 2, 3, 1))
+        results = images.new_empty(n, self.down, INNER, self.across, INNER, self.width)
         for first in range(0, n, self.images):
             for top in range(0, self.down, self.rows):
                 place = slice(first, first + self.images), slice(top, top + self.rows)
-                results[place] = self._results(tiles[place].permute(4, 5, 0, 1, 2, 3))
-        result = results.view(n, down, across, -1)[:, :height, :width].permute(0, 3, 1, 2)
+                results[place] = self._results(tiles[:, :, *place])
+        result = results.view(n, INNER * self.down, INNER * self.across, -1)[:, :height, :width].permute(0, 3, 1, 2)
         if other is not None:
             result = result + other
         return torch.relu(result) if self.has_relu else result.contiguous(memory_format=torch.channels_last)
@@ -95,10 +77,10 @@ class WinogradConvolution(nn.Module):
     def _results(self, tiles: Tensor) -> Tensor:
         """Return the results (n, down, 4, across, 4, out) of tiles (6, 6, n, down, across, channels)."""
         *where, channels = tiles.shape[2:]
-        points = (self.of_tile @ tiles.reshape(TILE**2, -1)).view(TILE**2, -1, channels)
+        points = (PIXELS @ tiles.reshape(TILE**2, -1)).view(TILE**2, -1, channels)
         products = [product(point) for product, point in zip(self.products, points, strict=True)]
-        results = self.of_result @ torch.stack(products).view(TILE**2, -1)
-        return results.view(STEP, STEP, *where, -1).permute(2, 3, 0, 4, 1, 5)
+        results = OUTPUTS @ torch.stack(products).view(TILE**2, -1)
+        return results.view(INNER, INNER, *where, -1).permute(2, 3, 0, 4, 1, 5)
 
 
 def suits(convolution: nn.Conv2d, shape: Sequence[int], activation: Activation) -> bool:
@@ -112,12 +94,16 @@ def suits(convolution: nn.Conv2d, shape: Sequence[int], activation: Activation) 
         is_plain
         and convolution.weight.dtype == torch.float32
         and min(convolution.in_channels, convolution.out_channels) >= LEAST_CHANNELS
-        and num * math.prod(math.ceil(side / STEP) for side in sides) >= LEAST_TILES
+        and num * math.prod(math.ceil(side / INNER) for side in sides) >= LEAST_TILES
         and activation in (NO_ACTIVATION, RELU)
     )
 
 
-def in_both_directions(matrix: Sequence[Sequence[float]]) -> Tensor:
-    """Return what transforms the rows and the columns of a tile, whose numbers stand in one column, in float64."""
-    one = torch.tensor(matrix, dtype=torch.float64)
-    return torch.kron(one, one)
+def tiles_of(pixels: Tensor) -> Tensor:
+    """Return the tiles (6, 6, n, down, across, in) of maps (n, height, width, in), with zeros around them.
+
+    At the right and at the bottom tiles may hang over.
+    """
+    down, across = (math.ceil(side / INNER) * INNER + 1 for side in pixels.shape[1:3])
+    padded = F.pad(pixels, (0, 0, 1, across - pixels.shape[2], 1, down - pixels.shape[1]))
+    return padded.unfold(1, TILE, INNER).unfold(2, TILE, INNER).permute(4, 5, 0, 1, 2, 3)

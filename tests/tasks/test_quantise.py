@@ -75,7 +75,7 @@ def test_candidate_on_vectors_of_int8_is_judged_by_the_gate_as_it_will_answer(wi
     file.rename(chain.paths["quantise"]["out"])
     answers = pd.read_csv(tmp_path / "a.csv")
     assert answers["label"].tolist() == judged["candidate"].tolist()
-    assert answers["confidence"].to_numpy() == pytest.approx(judged["candidate_confidence"].to_numpy(), abs=1e-6)
+    assert answers["probability"].to_numpy() == pytest.approx(judged["candidate_confidence"].to_numpy(), abs=1e-4)
 
 
 def test_int8_that_loses_accuracy_is_refused_and_leaves_no_file(chain, monkeypatch, tmp_path):

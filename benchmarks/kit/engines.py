@@ -293,7 +293,7 @@ def over(rounds: Mapping[str, list[float]], one: str, other: str) -> float:
 
 
 def least_cosine(one: torch.Tensor, other: torch.Tensor) -> float:
-    return float(torch.cosine_similarity(one.double(), other.double(), dim=1).min())
+    return float(torch.cosine_similarity(one.double(), other.double(), dim=1, eps=1e-100).min())
 
 
 if __name__ == "__main__":

@@ -30,12 +30,13 @@ from tasks.models.backbone import Backbone
 logger = logging.getLogger("graftline")
 
 FOLDER = ".executions"  # in the store, whose other folders are recipes
-LEAST_GAIN = 1.02  # times the speed of `fused` that another execution needs: less is within the noise of the clock
+LEAST_GAIN = 1.01  # times the speed of `fused` that another execution needs: less is within the noise of the clock
 LEAST_FLOPS = 2e8  # of an image: below, to read and decode the file takes as long
 LEAST_COSINE = {"fp32": 0.99999, "bf16": 0.999}  # to the backbone's own features
+LEAST_NORM = 1e-100  # of features, whose cosine counts however small they are
 NUM_CHECKED = 4  # images whose features are compared with the backbone's own, which takes it long
 NUM_MEASURED = 8  # images of a minibatch that is measured, at most: more take longer and tell little more
-ROUNDS = 3
+ROUNDS = 5
 ROUND_SECONDS = 0.5  # of each execution
 MOST_SECONDS = 10.0  # after which no round begins: those of a network that takes long are exact enough
 
@@ -92,9 +93,8 @@ def _measure(backbone: Backbone, plan: Plan, runtimes: list[str]) -> dict[str, A
         start = time.monotonic()
         while len(rounds) < ROUNDS and (not rounds or time.monotonic() - start < MOST_SECONDS):
             rounds.append({name: _seconds(partial(embedder, noise)) for name, embedder in embedders.items()})
-    seconds = {
-        name: statistics.median(one[name] for one in rounds) / plan.minibatch_size for name in embedders
-    }  # fmt: skip
+    # the least disturbed round
+    seconds = {name: min(one[name] for one in rounds) / plan.minibatch_size for name in embedders}
     fastest = min(seconds, key=lambda name: seconds[name])
     chosen = fastest if seconds["fused"] / seconds[fastest] >= LEAST_GAIN else "fused"
     logger.info(
@@ -124,7 +124,8 @@ def why_refused(embedder: Embedder, noise: Tensor, expected: Tensor) -> str:
     features = embedder(noise)
     if depends_on_neighbours(embedder, noise, features):
         return "its features depend on the neighbours in a minibatch"
-    cosine = float(torch.cosine_similarity(features[: len(expected)].double(), expected.double(), dim=1).min())
+    pairs = features[: len(expected)].double(), expected.double()
+    cosine = float(torch.cosine_similarity(*pairs, dim=1, eps=LEAST_NORM).min())
     least = LEAST_COSINE[embedder.plan.precision]
     return "" if cosine >= least else f"its features have a cosine of {cosine:.6f} to the backbone's, below {least}"
 

@@ -96,7 +96,7 @@ def onnx_network(runtime: str, content: bytes, *, precision: str, size: int) -> 
     A file of 8 bits says itself what is computed with them.
     """
     run = onnxruntime_network(content) if runtime == "onnxruntime" else openvino_network(content, precision)
-    return lambda images: torch.cat([run(part) for part in images.split(size)])
+    return lambda images: torch.cat([run(part) for part in torch.split(images, size)])
 
 
 def onnxruntime_network(content: bytes) -> Network:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tasks.embedding.fused_steps import NO_ACTIVATION, Activation, FusedLinear
+from tasks.embedding.fused_steps import NO_ACTIVATION, Activation
 
 LEAST_CHANNELS = 128  # in and out: with fewer, the transforms take the time that the products save
 LEAST_TILES = 32  # of a minibatch: with fewer, the products wait for the weights, of which there are four times as many
@@ -32,7 +32,7 @@ OF_WEIGHTS = torch.tensor([
 OF_OUTPUTS = torch.tensor([[1.0, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
 # for both sides of a tile at once: (36, 36), (36, 9) and (16, 36)
 PIXELS, WEIGHTS, OUTPUTS = (torch.kron(one, one) for one in (OF_PIXELS, OF_WEIGHTS, OF_OUTPUTS))
-CENTRE = TILE + 1  # of the 36: the point 1 on both sides, which every output counts once, as a bias
+CENTRE = TILE + 1  # of the 36: the point 1 on both sides, which every output counts once, as it does a bias
 
 
 class WinogradConvolution(nn.Module):
@@ -48,23 +48,16 @@ class WinogradConvolution(nn.Module):
         # a product takes some rows of tiles of an image, or several whole images
         self.rows = min(max(round(TILES / self.across), 1), self.down)
         self.images = min(math.ceil(TILES / (self.down * self.across)), num) if self.rows == self.down else 1
-        self.has_relu = activation == RELU
-        self.width = convolution.out_channels
         weight = convolution.weight.detach()
         taps = weight.permute(2, 3, 1, 0).reshape(9, -1)
-        points = (WEIGHTS @ taps).view(TILE**2, weight.shape[1], weight.shape[0])
-        self.products = nn.ModuleList(
-            FusedLinear(
-                point.T.contiguous(), convolution.bias if place == CENTRE else None,
-                num_rows=self.images * self.rows * self.across,
-            )
-            for place, point in enumerate(points)
-        )  # fmt: skip
+        self.weight = (WEIGHTS @ taps).view(TILE**2, weight.shape[1], weight.shape[0])  # (36, in, out)
+        self.bias = None if convolution.bias is None else convolution.bias.detach()
+        self.has_relu = activation == RELU
 
     def forward(self, images: Tensor, other: Tensor | None = None) -> Tensor:
         n, _, height, width = images.shape
         tiles = tiles_of(images.permute(0, 2, 3, 1))
-        results = images.new_empty(n, self.down, INNER, self.across, INNER, self.width)
+        results = images.new_empty(n, self.down, INNER, self.across, INNER, self.weight.shape[2])
         for first in range(0, n, self.images):
             for top in range(0, self.down, self.rows):
                 place = slice(first, first + self.images), slice(top, top + self.rows)
@@ -78,8 +71,10 @@ class WinogradConvolution(nn.Module):
         """Return the results (n, down, 4, across, 4, out) of tiles (6, 6, n, down, across, channels)."""
         *where, channels = tiles.shape[2:]
         points = (PIXELS @ tiles.reshape(TILE**2, -1)).view(TILE**2, -1, channels)
-        products = [product(point) for product, point in zip(self.products, points, strict=True)]
-        results = OUTPUTS @ torch.stack(products).view(TILE**2, -1)
+        products = torch.bmm(points, self.weight)
+        if self.bias is not None:
+            products[CENTRE] += self.bias
+        results = OUTPUTS @ products.view(TILE**2, -1)
         return results.view(INNER, INNER, *where, -1).permute(2, 3, 0, 4, 1, 5)
 
 

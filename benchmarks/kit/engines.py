@@ -11,7 +11,6 @@ of processor time, of each round; all take turns in a round, and a network that 
 - onnxruntime.int8, openvino.int8: the file that `tasks.quantise` would write, with ranges from noise.
 """
 
-import io
 import json
 import logging
 import os
@@ -158,14 +157,13 @@ def in_onnxruntime(backbone: Any, images: torch.Tensor) -> Way:
     """Return a forward pass in ONNX Runtime, with nothing of ours but the weights."""
     import onnxruntime
 
-    content = io.BytesIO()
-    with torch.inference_mode(False), torch.no_grad():
-        torch.onnx.export(
-            backbone.network, (images.clone(),), content, dynamo=False, input_names=["images"], opset_version=17
-        )  # type: ignore[call-overload]
+    from tasks.embedding.runtimes import to_onnx
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(content.getvalue(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        to_onnx(backbone.network, images), options, providers=["CPUExecutionProvider"]
+    )
     given = {"images": images.numpy()}
     return lambda: torch.from_numpy(session.run(None, given)[0]).flatten(1)
 

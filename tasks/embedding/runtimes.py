@@ -12,7 +12,7 @@ from threading import local
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from tasks.machine.cores import num_cores
 from tasks.machine.extras import is_installed, require
@@ -65,7 +65,7 @@ def part_of(minibatch_size: int) -> int:
     return math.gcd(minibatch_size, PART)
 
 
-def to_onnx(graph: fx.GraphModule, images: Tensor) -> bytes:
+def to_onnx(graph: nn.Module, images: Tensor) -> bytes:
     """Return the graph as an ONNX file for images of one shape.
 
     Raises:

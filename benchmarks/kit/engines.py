@@ -136,8 +136,7 @@ def of_images(name: str, *, is_fused_alone: bool, has_int8: bool) -> dict[str, A
         for key, own in executions.items():
             if key == "fused" or own.execution != "fused":
                 embedder = Embedder(backbone, own)
-                ready = embedder.network_input(pixels)
-                ways[f"{key}.{precision}"] = lambda network=embedder.network, ready=ready: network(ready)  # type: ignore[misc]
+                ways[f"{key}.{precision}"] = partial(embedder.network, embedder.network_input(pixels))
     if not is_fused_alone and is_installed("export"):
         ways["onnxruntime.fp32"] = in_onnxruntime(backbone, images)
         if has_int8:

@@ -28,7 +28,7 @@ from tasks.embedding.execution import depends_on_neighbours
 from tasks.embedding.fusion import fold, trace
 from tasks.embedding.quantised import BACKBONE, PIN
 from tasks.embedding.ready import make_ready
-from tasks.embedding.runtimes import installed, to_onnx
+from tasks.embedding.runtimes import installed, part_of, to_onnx
 from tasks.machine.cores import one_thread_each
 from tasks.machine.extras import require
 from tasks.machine.files import read_json, sha256, whole_file
@@ -85,7 +85,7 @@ def run(
     options = replace(embed, device="cpu", precision="auto", execution="auto", quantised=None)
     usual = make_ready(own, options, store=store)
     with whole_file(out) as path:
-        write_quantised(path, own, samples, size=usual.plan.minibatch_size)
+        write_quantised(path, own, samples, size=part_of(usual.plan.minibatch_size))
         quantised = fastest(own, replace(options, precision="int8", quantised=f"{path}{PIN}{sha256(path)}"), samples)
         vectors = []
         for embedder in (usual, quantised):
@@ -117,7 +117,8 @@ def fastest(backbone: Backbone, options: EmbedParams, samples: Samples[Any]) -> 
     for runtime in installed("int8"):
         embedder = Embedder(backbone, plan(replace(options, execution=runtime)))  # type: ignore[arg-type]
         with one_thread_each():
-            depends = depends_on_neighbours(embedder, minibatch_of(embedder, samples))
+            pixels = minibatch_of(embedder, samples)
+            depends = depends_on_neighbours(embedder, pixels, embedder(pixels))
         if depends:
             logger.warning("%s is not used: its vectors depend on the neighbours in a minibatch", runtime)
         else:
@@ -153,7 +154,7 @@ def drawn(manifest: pd.DataFrame, targets: Mapping[str, Classes], *, seed: int) 
 
 
 def write_quantised(path: Path, backbone: Backbone, samples: Samples[Any], *, size: int) -> None:
-    """Write the backbone in 8 bits, for minibatches of `size` images; the first samples of train tell the ranges."""
+    """Write the backbone in 8 bits, for `size` images; the first samples of train tell the ranges."""
     import onnx
     import torch
 

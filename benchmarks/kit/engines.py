@@ -1,8 +1,14 @@
-"""Forward passes on one core: our executions beside ONNX Runtime and OpenVINO, and what the core can do at most.
+"""Forward passes on one core: what `embed.execution: auto` takes beside a bare session of ONNX Runtime.
 
 `python -m benchmarks.kit.engines NAME` measures a network of torchvision, or `text`, in a process of its own, so that
 the instructions that oneDNN may use can be set before it starts. It prints one JSON object. Speeds are samples a second
-of processor time, medians of ROUNDS in which all take turns.
+of processor time, of each round; all take turns in a round, and a network that takes long has fewer rounds.
+
+- auto: the execution that the stage would choose here, by its own measurement, which is made anew; `chosen` names it.
+- fused: our own graph, whichever is chosen.
+- onnxruntime: the network as torch exports it, in a session on one thread, whose other options are as they come. It
+  gets the minibatches that the others get.
+- onnxruntime.int8, openvino.int8: the file that `tasks.quantise` would write, with ranges from noise.
 """
 
 import json
@@ -16,19 +22,26 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.kit.machine import show
+from tasks.machine.extras import is_installed
 
 ROOT = Path(__file__).parents[2]
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}  # imitates a processor without AVX-512
-MINIBATCH = 8
-ROUNDS = 3
-ROUND_SECONDS = 0.4
+MINIBATCH = 16  # as the stage takes them
+OF_DEAR = 4  # images of a minibatch of a network above DEAR_FLOPS
+DEAR_FLOPS = 1e10
+ROUNDS = {"least": 3, "most": 9}
+ROUND_SECONDS = 0.3  # of a way in a round, at least
+MOST_SECONDS = 12.0  # after which no round begins
 NUM_TEXTS = 64
+IN_INT8 = ("resnet18", "resnet50", "squeezenet1_1")
 
 Way = Callable[[], Any]
 
@@ -82,72 +95,97 @@ def fma_peak() -> dict[str, float]:
 
 
 def measure(name: str, *, is_avx2: bool = False) -> dict[str, Any]:
-    """Return what a process of its own measures; with `is_avx2` torch computes as without AVX-512."""
+    """Return what a process of its own measures; with `is_avx2` our own graph alone, as without AVX-512."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | (AVX2 if is_avx2 else {})
-    command = [sys.executable, "-m", "benchmarks.kit.engines", name]
+    command = [sys.executable, "-m", "benchmarks.kit.engines", name, *(["fused"] if is_avx2 else [])]
     done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 
 
-def of_images(name: str) -> dict[str, Any]:
+def of_images(name: str, *, is_fused_alone: bool, has_int8: bool) -> dict[str, Any]:
     from tasks.embedding.embedder import AUTO, Embedder, plan
-    from tasks.embedding.execution import why_refused
-    from tasks.embedding.fusion import fold, trace
-    from tasks.embedding.runtimes import installed, onnx_network, to_onnx
+    from tasks.embedding.execution import choose_execution, flops_of
+    from tasks.machine.files import read_json
     from tasks.models.weights import RANDOM, load_backbone
-    from tasks.prediction.quantise import write_int8
 
     torch.manual_seed(0)
     backbone = load_backbone(name, weights=RANDOM, decode="scaled")
-    side = backbone.transform.crop_size
-    pixels = torch.randint(0, 256, (MINIBATCH, 3, side, side), dtype=torch.uint8)
-    expected = backbone(backbone.transform.normalize(pixels))
-    with FlopCounterMode(display=False) as counter:
-        backbone(backbone.transform.normalize(pixels[:1]))
-    options = replace(AUTO, device="cpu", minibatch_size=MINIBATCH)
-    wanted = {("fused", "fp32")} | {(runtime, "fp32") for runtime in installed("fp32")}
-    if plan(options).precision == "bf16":
-        wanted |= {("fused", "bf16")} | {(runtime, "bf16") for runtime in installed("bf16")}
-    ways: dict[str, Way] = {}
-    refused, cosines, load_seconds = {}, {}, {}
-    for execution, precision in sorted(wanted):
-        key = f"{execution}.{precision}"
-        start = time.process_time()
-        try:
-            embedder = Embedder(
-                backbone,
-                plan(replace(options, precision=precision, execution=execution)),  # type: ignore[arg-type]
-            )
-        except ValueError as error:
-            refused[key] = str(error)
-            continue
-        load_seconds[key] = time.process_time() - start
-        images = embedder.network_input(pixels)
-        ways[key] = lambda network=embedder.network, images=images: network(images)  # type: ignore[misc]
-        cosines[key] = least_cosine(embedder(pixels), expected)
-        if reason := why_refused(embedder, pixels, expected):
-            refused[key] = reason
+    flops = flops_of(backbone)
+    size, side = OF_DEAR if flops > DEAR_FLOPS else MINIBATCH, backbone.transform.crop_size
+    pixels = torch.randint(0, 256, (size, side, side, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
     images = backbone.transform.normalize(pixels).contiguous()
-    ways["plain.fp32"] = lambda: backbone(images.contiguous(memory_format=torch.channels_last))
-    if "onnxruntime" in installed("fp32"):
-        with tempfile.TemporaryDirectory() as folder:
-            exported, written = Path(folder, "exported.onnx"), Path(folder, "int8.onnx")
-            graph = trace(backbone)
-            fold(graph)
-            exported.write_bytes(to_onnx(graph, images))
-            write_int8(written, exported, names=["images"], calibration=[(images,)])
-            for runtime in installed("int8"):
-                network = onnx_network(runtime, written.read_bytes(), precision="int8")
-                ways[f"{runtime}.int8"] = lambda network=network: network(images)  # type: ignore[misc]
-                cosines[f"{runtime}.int8"] = least_cosine(network(images), expected)
+    expected = backbone(images[:OF_DEAR])
+    options = replace(AUTO, device="cpu", minibatch_size=size)
+    precisions = {"fp32"} if is_fused_alone else {"fp32", plan(options).precision}
+    ways: dict[str, Way] = {}
+    chosen: dict[str, str] = {}
+    choices = {}
+    for precision in sorted(precisions):
+        usual = plan(replace(options, precision=precision))  # type: ignore[arg-type]
+        executions = {"fused": usual}
+        if not is_fused_alone:
+            with tempfile.TemporaryDirectory() as folder:
+                start = time.perf_counter()
+                auto = choose_execution(backbone, usual, store=Path(folder))
+                show(f"  {name}: {auto.execution} in {precision}, chosen in {time.perf_counter() - start:.0f} s")
+                kept = [read_json(path) for path in Path(folder).glob(".executions/*.json")]
+            chosen[precision] = auto.execution
+            choices[precision] = {key: one[key] for one in kept for key in ("refused", "seconds")}
+            executions["auto"] = auto
+        for key, own in executions.items():
+            if key == "fused" or own.execution != "fused":
+                embedder = Embedder(backbone, own)
+                ways[f"{key}.{precision}"] = partial(embedder.network, embedder.network_input(pixels))
+    if not is_fused_alone and is_installed("export"):
+        ways["onnxruntime.fp32"] = in_onnxruntime(backbone, images)
+        if has_int8:
+            ways |= in_int8(backbone, images)
+    cosines = {key: least_cosine(way()[:OF_DEAR].float(), expected) for key, way in ways.items()}
+    rounds = in_turns(ways, num_samples=size)
+    for precision, execution in chosen.items():
+        if execution == "fused":
+            rounds[f"auto.{precision}"] = rounds[f"fused.{precision}"]
     return {
-        "speeds": in_turns(ways, num_samples=MINIBATCH), "cosines": cosines, "refused": refused,
-        "load_seconds": load_seconds, "flops": float(counter.get_total_flops()),
+        "rounds": rounds, "cosines": cosines, "chosen": chosen, "choices": choices, "flops": flops,
+        "minibatch": size,
     }  # fmt: skip
 
 
-def of_texts() -> dict[str, Any]:
+def in_onnxruntime(backbone: Any, images: torch.Tensor) -> Way:
+    """Return a forward pass in ONNX Runtime, with nothing of ours but the weights."""
+    import onnxruntime
+
+    from tasks.embedding.runtimes import to_onnx
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        to_onnx(backbone.network, images), options, providers=["CPUExecutionProvider"]
+    )
+    given = {"images": images.numpy()}
+    return lambda: torch.from_numpy(session.run(None, given)[0]).flatten(1)
+
+
+def in_int8(backbone: Any, images: torch.Tensor) -> dict[str, Way]:
+    """Return forward passes in 8 bits, in each runtime that is installed."""
+    from tasks.embedding.fusion import fold, trace
+    from tasks.embedding.runtimes import installed, onnx_network, part_of, to_onnx
+    from tasks.prediction.quantise import write_int8
+
+    size = part_of(len(images))
+    with tempfile.TemporaryDirectory() as folder:
+        exported, written = Path(folder, "exported.onnx"), Path(folder, "int8.onnx")
+        graph = trace(backbone)
+        fold(graph)
+        exported.write_bytes(to_onnx(graph, images[:size]))
+        write_int8(written, exported, names=["images"], calibration=[(images[:size],)])
+        content = written.read_bytes()
+    networks = {one: onnx_network(one, content, precision="int8", size=size) for one in installed("int8")}
+    return {f"{one}.int8": partial(network, images) for one, network in networks.items()}
+
+
+def of_texts(*, is_fused_alone: bool) -> dict[str, Any]:
     """Return the speeds on news with MiniLM, from token ids to vectors.
 
     ONNX Runtime gets minibatches of 32, sorted by length and padded, which is how sentence-transformers calls it.
@@ -159,7 +197,7 @@ def of_texts() -> dict[str, Any]:
 
     texts = News.read().texts[:NUM_TEXTS]
     precisions: list[Precision] = ["fp32"]
-    if plan(replace(AUTO, device="cpu")).precision == "bf16":
+    if not is_fused_alone and plan(replace(AUTO, device="cpu")).precision == "bf16":
         precisions.append("bf16")
     ways: dict[str, Way] = {}
     vectors: dict[str, Any] = {}
@@ -167,8 +205,8 @@ def of_texts() -> dict[str, Any]:
         encoder = load_encoder(MINILM)
         embedder = TextEmbedder(encoder, plan(replace(AUTO, device="cpu", precision=precision), modality="text"))
         prepared = [embedder.transform.prepare(text) for text in texts]
-        ways[f"packed.{precision}"] = lambda own=embedder, prepared=prepared: own(prepared)  # type: ignore[misc]
-        vectors[f"packed.{precision}"] = embedder(prepared)
+        ways[f"fused.{precision}"] = lambda own=embedder, prepared=prepared: own(prepared)  # type: ignore[misc]
+        vectors[f"fused.{precision}"] = embedder(prepared)
     windows = sorted((text[0] for text in prepared), key=len)
     order = sorted(range(len(texts)), key=lambda number: len(prepared[number][0]))
     run = exported_encoder()
@@ -176,10 +214,14 @@ def of_texts() -> dict[str, Any]:
     def in_onnxruntime() -> Any:
         return np.concatenate([run(windows[start : start + 32]) for start in range(0, len(windows), 32)])
 
-    ways["onnxruntime.fp32"] = in_onnxruntime
     found = torch.from_numpy(in_onnxruntime())
     cosines = {name: least_cosine(own[order], found) for name, own in vectors.items()}
-    return {"speeds": in_turns(ways, num_samples=len(texts)), "cosines": cosines, "refused": {}}
+    if not is_fused_alone:
+        ways["onnxruntime.fp32"] = in_onnxruntime
+    rounds = in_turns(ways, num_samples=len(texts))
+    autos = {f"auto.{precision}": rounds[f"fused.{precision}"] for precision in precisions}
+    chosen = dict.fromkeys(precisions, "packed")
+    return {"rounds": rounds | autos, "cosines": cosines, "chosen": chosen, "minibatch": 32}
 
 
 def exported_encoder() -> Callable[[list[list[int]]], Any]:
@@ -224,23 +266,31 @@ def exported_encoder() -> Callable[[list[list[int]]], Any]:
     return run
 
 
-def in_turns(ways: Mapping[str, Way], *, num_samples: int) -> dict[str, float]:
-    """Return the samples a second of processor time of each way, the median of the rounds."""
+def in_turns(ways: Mapping[str, Way], *, num_samples: int) -> dict[str, list[float]]:
+    """Return the samples a second of processor time of each way, by round."""
     rounds: dict[str, list[float]] = {name: [] for name in ways}
     for way in ways.values():
         way()
-    for _ in range(ROUNDS):
+    began = time.process_time()
+    for number in range(ROUNDS["most"]):
+        if number >= ROUNDS["least"] and time.process_time() - began > MOST_SECONDS:
+            break
         for name, way in ways.items():
             start, count = time.process_time(), 0
             while not count or time.process_time() - start < ROUND_SECONDS:
                 way()
                 count += 1
             rounds[name].append(count * num_samples / (time.process_time() - start))
-    return {name: statistics.median(speeds) for name, speeds in rounds.items()}
+    return rounds
+
+
+def over(rounds: Mapping[str, list[float]], one: str, other: str) -> float:
+    """Return how many times as fast one way is as another: the median of the rounds."""
+    return statistics.median(left / right for left, right in zip(rounds[one], rounds[other], strict=True))
 
 
 def least_cosine(one: torch.Tensor, other: torch.Tensor) -> float:
-    return float(torch.cosine_similarity(one.double(), other.double(), dim=1).min())
+    return float(torch.cosine_similarity(one.double(), other.double(), dim=1, eps=1e-100).min())
 
 
 if __name__ == "__main__":
@@ -250,6 +300,11 @@ if __name__ == "__main__":
     logging.disable(logging.WARNING)
     compute_deterministically()
     torch.set_num_threads(1)
+    own, *others = sys.argv[1:]
+    is_alone = "fused" in others
     with torch.inference_mode():
-        result = of_texts() if sys.argv[1] == "text" else of_images(sys.argv[1])
+        if own == "text":
+            result = of_texts(is_fused_alone=is_alone)
+        else:
+            result = of_images(own, is_fused_alone=is_alone, has_int8=own in IN_INT8)
     print(json.dumps(result))

@@ -1,7 +1,8 @@
 """Turn a backbone into a graph that computes the same in fewer, larger steps.
 
 Normalisation is folded into the convolutions. oneDNN, and cuDNN on a GPU, do activations and residual sums while the
-result of a convolution or a linear layer is still in the processor's cache.
+result of a convolution or a linear layer is still in the processor's cache. On a processor, convolutions of 3 x 3 in
+fp32 take fewer multiplications (`tasks.embedding.winograd`).
 
 torch.compile with freezing is fast on these networks for the same reason. Here the steps need no C++ compiler and no
 compile time, and which steps are fused depends only on the network.
@@ -31,6 +32,7 @@ from tasks.embedding.fused_steps import (
     FusedLinear,
 )
 from tasks.embedding.shapes import ShapeProp
+from tasks.embedding.winograd import WinogradConvolution, suits
 from tasks.models.backbone import Backbone, mean_of_two, mean_over_positions, mirrored, resized, signed_power
 
 IDENTITIES = (nn.Identity, nn.Dropout, ops.StochasticDepth)  # in evaluation mode
@@ -230,6 +232,8 @@ def _fused(layer: nn.Module, shapes: Sequence[tuple[int, ...]], *, activation: A
     if isinstance(layer, nn.Conv2d):
         if weight.is_cuda:
             return _fused_by_cudnn(layer, shapes, activation=activation)
+        if suits(layer, shapes[0], activation):
+            return WinogradConvolution(layer, shape=shapes[0], activation=activation)
         return FusedConvolution(layer, shape=list(shapes[0]), activation=activation)
     if weight.is_cuda:
         return None

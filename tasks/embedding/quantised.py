@@ -53,9 +53,10 @@ def quantised_network(place: str, *, runtime: str, backbone: str, shape: Sequenc
     expected = [axis.dim_value for axis in model.graph.input[0].type.tensor_type.shape.dim]
     if {entry.key: entry.value for entry in model.metadata_props}.get(BACKBONE) != backbone:
         raise ValueError(f"embed.quantised: {path} was made of another backbone, or of other settings of it: {again}")
-    if list(shape) != expected:
+    size = expected[0]
+    if shape[0] % size or list(shape[1:]) != expected[1:]:
         raise ValueError(
-            f"embed.quantised: {path} is for minibatches of {expected}, and these are {list(shape)}: set "
-            f"embed.minibatch_size to {expected[0]}, or {again}"
+            f"embed.quantised: {path} is for images of {expected}, and a minibatch is {list(shape)}: set "
+            f"embed.minibatch_size to a multiple of {size}, or {again}"
         )
-    return onnx_network(runtime, content, precision="int8")
+    return onnx_network(runtime, content, precision="int8", size=size)

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 import tasks.quantise
 from tasks.data.vectors.embeddings import pair_cosines
 from tasks.machine.files import remove
+from tasks.predict import predict
 from tasks.quantise import drawn
 from tasks.stage.params import load_params
 from tasks.targets.classes import Classes
@@ -24,6 +25,8 @@ def chain(tmp_path_factory, great_expectations):
     made = Chain(
         tmp_path_factory.mktemp("quantise"),
         validate_=replace(params.validate_, targets={"label": "classes"}, min_samples_per_class=5),
+        finetune=replace(params.finetune, epochs=1, num_views=1, unfreeze=1),
+        evaluate=replace(params.evaluate, num_resamples=50),
     )
     write_digits(made.data / "raw/first")
     made.do("scan", "validate", "backbone", "embed")
@@ -56,6 +59,23 @@ def test_int8_is_proposed_with_what_to_set_and_embeds_a_batch(chain, proposal, w
     assert after.shape == before.shape
     assert not np.array_equal(after, before)
     assert pair_cosines(after, before).min() > 0.9
+
+
+def test_candidate_on_vectors_of_int8_is_judged_by_the_gate_as_it_will_answer(with_int8, tmp_path):
+    chain = with_int8
+    chain.do("embed", "audit", "train_head", "finetune", "adapt", "evaluate", "regression")
+    assert chain.json("regression/verdict.json")["verdict"] == "accepted"
+    metrics = chain.json("evaluation/metrics.json")["label"]
+    assert metrics["candidate"]["accuracy"] > 0.8
+    judged = pd.read_parquet(chain.data / "evaluation/predictions.parquet").set_index("path")
+    file = chain.paths["quantise"]["out"].rename(tmp_path / "int8.onnx")  # to answer takes the bundle alone
+    predict(
+        chain.data / "candidate", [chain.data / "raw/first" / name for name in judged.index], out=tmp_path / "a.csv"
+    )
+    file.rename(chain.paths["quantise"]["out"])
+    answers = pd.read_csv(tmp_path / "a.csv")
+    assert answers["label"].tolist() == judged["candidate"].tolist()
+    assert answers["probability"].to_numpy() == pytest.approx(judged["candidate_confidence"].to_numpy(), abs=1e-4)
 
 
 def test_int8_that_loses_accuracy_is_refused_and_leaves_no_file(chain, monkeypatch, tmp_path):

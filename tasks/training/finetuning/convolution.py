@@ -12,23 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tasks.embedding.winograd import INNER, OUTPUTS, PIXELS, TILE, WEIGHTS, tiles_of
+
 # where it pays, measured on shapes of torchvision's networks: elsewhere the tiles cost what they save
 LEAST_CHANNELS, LEAST_TILES = 64, 4
 MOST_PRODUCTS = 0.4  # of those of a window that moves; at the right and at the bottom tiles may hang over
-INNER, TILE = 4, 6  # pixels of a tile's side: those that are computed, and those that they depend on
-
-# of the points 0, 1, -1, 2, -2 and infinity
-OF_PIXELS = torch.tensor([
-    [4.0, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0], [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0],
-    [0, 4, 0, -5, 0, 1],
-])  # fmt: skip
-OF_WEIGHTS = torch.tensor([
-    [1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6], [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6],
-    [0, 0, 1],
-])  # fmt: skip
-OF_OUTPUTS = torch.tensor([[1.0, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
-# for both sides of a tile at once
-PIXELS, WEIGHTS, OUTPUTS = (torch.kron(one, one) for one in (OF_PIXELS, OF_WEIGHTS, OF_OUTPUTS))
 
 
 class Convolution(nn.Module):
@@ -96,7 +84,7 @@ class _Convolve(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, maps: Tensor, weight: Tensor, bias: Tensor | None, transformed: Tensor) -> Tensor:
         pixels = maps.permute(0, 2, 3, 1)  # (n, height, width, in)
-        ctx.shape, ctx.tiles, ctx.transformed = pixels.shape, tiles_of(pixels), transformed
+        ctx.shape, ctx.tiles, ctx.transformed = pixels.shape, transformed_tiles(pixels), transformed
         result = outputs_of(ctx.tiles @ transformed.transpose(1, 2), pixels.shape)
         return (result if bias is None else result + bias).permute(0, 3, 1, 2)
 
@@ -110,12 +98,9 @@ class _Convolve(torch.autograd.Function):
         return of_maps, of_weight, slope.sum(dim=(0, 1, 2)) if needs_bias else None, None
 
 
-def tiles_of(pixels: Tensor) -> Tensor:
+def transformed_tiles(pixels: Tensor) -> Tensor:
     """Return the transformed tiles (36, num_tiles, in) of maps (n, height, width, in)."""
-    down, across = (-(-side // INNER) * INNER + 1 for side in pixels.shape[1:3])
-    padded = F.pad(pixels, (0, 0, 1, across - pixels.shape[2], 1, down - pixels.shape[1]))
-    tiles = padded.unfold(1, TILE, INNER).unfold(2, TILE, INNER).permute(4, 5, 0, 1, 2, 3)
-    return (PIXELS @ tiles.reshape(TILE**2, -1)).view(TILE**2, -1, pixels.shape[3])
+    return (PIXELS @ tiles_of(pixels).reshape(TILE**2, -1)).view(TILE**2, -1, pixels.shape[3])
 
 
 def outputs_of(products: Tensor, shape: torch.Size) -> Tensor:
@@ -136,7 +121,7 @@ def slope_tiles(slope: Tensor) -> Tensor:
 
 
 def slope_pixels(tiles: Tensor, shape: torch.Size) -> Tensor:
-    """Return (n, height, width, in) of tiles (36, num_tiles, in): the transpose of `tiles_of`."""
+    """Return (n, height, width, in) of tiles (36, num_tiles, in): the transpose of `transformed_tiles`."""
     n, height, width, given = shape
     down, across = -(-height // INNER), -(-width // INNER)
     own = (PIXELS.T @ tiles.flatten(1)).view(TILE, TILE, n, down, across, given)

@@ -4,6 +4,7 @@ from torch import nn
 
 from tasks.embedding.fused_steps import FusedAttention, FusedConvolution, FusedLinear
 from tasks.embedding.fusion import fold, fuse, trace
+from tasks.embedding.winograd import WinogradConvolution
 from tasks.models.weights import load_backbone
 
 # a network for each kind of block: residual sums, concatenation, squeeze and excitation, normalisation first, attention
@@ -60,7 +61,7 @@ def test_residual_blocks_become_fused_convolutions_only():
         fold(graph)
         fuse(graph, images())
     kinds = {type(graph.get_submodule(node.target)) for node in graph.graph.nodes if node.op == "call_module"}
-    assert kinds == {FusedConvolution, nn.MaxPool2d, nn.AdaptiveAvgPool2d}
+    assert kinds == {FusedConvolution, WinogradConvolution, nn.MaxPool2d, nn.AdaptiveAvgPool2d}
 
 
 def test_linear_layers_and_attention_of_a_transformer_are_fused_with_what_follows_them():

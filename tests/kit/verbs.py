@@ -22,6 +22,7 @@ from typing import NoReturn
 
 import torch
 
+from tasks.machine.sources import digest
 from tests.kit.programs import SECONDS, run_module, status_of
 
 ROOT = Path(__file__).parents[2]
@@ -106,12 +107,13 @@ def running_verb(verb: str, arguments: list[str], *, folder: Path) -> Iterator[B
 
 
 def _can_fork(verb: str) -> bool:
-    """Return whether a fork of this process can run the verb; then it imports here what no fork has to import."""
+    """Return whether a fork of this process can run the verb; then it imports and parses here what no fork has to."""
     # a fork cannot use a GPU; and once torch.export ran in this process, no fork of it can train
     if torch.cuda.is_available() or (verb in TRAINING and "torch.export._trace" in sys.modules):
         return False
     for module in (f"tasks.{verb}", "torch._inductor"):  # the second is what deterministic algorithms import
         importlib.import_module(module)
+    digest(f"tasks.{verb}")  # which keeps the code of each file: no fork parses one
     return True
 
 

@@ -63,9 +63,7 @@ def reached(*modules: str, root: Path = ROOT) -> list[str]:
 
 def imported_by(folder: Path) -> list[str]:
     """Return the modules that the Python files below a folder import, sorted."""
-    return sorted(
-        {module for file in folder.rglob("*.py") if file.is_file() for module in _read(file).imports}
-    )
+    return sorted({module for file in folder.rglob("*.py") if file.is_file() for module in _read(file).imports})
 
 
 def is_same_code(one: bytes, other: bytes, *, path: Path) -> bool:

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "tasks"
@@ -46,10 +47,10 @@ def digest(*modules: str, modalities: Sequence[str] = MODALITIES, root: Path = R
         ValueError: a module is no Python.
     """
     content = hashlib.sha256()
-    files = sorted(_reached(modules, modalities, root))
-    for path in files:
-        content.update(f"{path}\0{_code(root / path, _stamp(root / path))}\0".encode())
-    folders = {Path(path).parent for path in files}
+    code = _reached(modules, modalities, root)
+    for path, text in sorted(code.items()):
+        content.update(f"{path}\0{text}\0".encode())
+    folders = {Path(path).parent for path in code}
     for path in sorted({path for folder in folders for path in _data_files(folder, root)}):
         content.update(f"{path}\0{hashlib.sha256((root / path).read_bytes()).hexdigest()}\0".encode())
     return content.hexdigest()
@@ -62,50 +63,83 @@ def reached(*modules: str, root: Path = ROOT) -> list[str]:
 
 def imported_by(folder: Path) -> list[str]:
     """Return the modules that the Python files below a folder import, sorted."""
-    return sorted(
-        {module for file in folder.rglob("*.py") if file.is_file() for module in _imports(file, _stamp(file))}
-    )
+    return sorted({module for file in folder.rglob("*.py") if file.is_file() for module in _read(file).imports})
 
 
 def is_same_code(one: bytes, other: bytes, *, path: Path) -> bool:
     """Return whether no result tells two contents of a module apart: `path` is below `tasks/`."""
     try:
-        return _is_plumbing(str(Path(PACKAGE, path))) or _dumped(ast.parse(one)) == _dumped(ast.parse(other))
+        return _is_plumbing(str(Path(PACKAGE, path))) or _parsed(one).code == _parsed(other).code
     except (SyntaxError, ValueError):
         return False
 
 
-def _reached(modules: Iterable[str], modalities: Sequence[str], root: Path) -> set[str]:
-    """Return what `reached` does, with the rooms of these modalities alone where a verb takes parts of its room."""
+class Source(NamedTuple):
+    """What a file imports, at its top or inside functions, and its code without comments, docstrings and layout."""
+
+    imports: tuple[str, ...]
+    code: str
+
+
+def _reached(modules: Iterable[str], modalities: Sequence[str], root: Path) -> dict[str, str]:
+    """Return what `reached` does, with the code of each file.
+
+    Where a verb takes parts of its room, the rooms of these modalities count alone.
+    """
     waiting = list(modules)
     seen: set[str] = set()
+    code: dict[str, str] = {}
     while waiting:
         module = waiting.pop()
+        if module in seen:
+            continue
+        seen.add(module)
         if module.startswith(ROOM):
             waiting += [f"{PACKAGE}.{name}.{module.removeprefix(ROOM)}" for name in modalities]
             continue
         path = _file(module, root)
-        if path is None or path in seen or _is_plumbing(path):
+        if path is None or _is_plumbing(path) or not (root / path).stat().st_size:
             continue
-        seen.add(path)
-        waiting += _imports(root / path, _stamp(root / path))
-    return {path for path in seen if (root / path).stat().st_size}
+        source = _read(root / path)
+        code[path] = source.code
+        waiting += source.imports
+    return code
 
 
 def _file(module: str, root: Path) -> str | None:
     """Return the file of a module below `tasks`; None for any other module."""
     if module.split(".")[0] != PACKAGE:
         return None
-    path = Path(*module.split("."))
-    return next(
-        (str(file) for file in (path.with_suffix(".py"), path / "__init__.py") if (root / file).is_file()), None
-    )
+    path = module.replace(".", "/")
+    return next((file for file in (f"{path}.py", f"{path}/__init__.py") if (root / file).is_file()), None)
+
+
+def _read(path: Path) -> Source:
+    try:
+        return _parsed(path.read_bytes())
+    except SyntaxError as error:
+        raise ValueError(f"{path}, line {error.lineno}: {error.msg}: mend it, or restore it with git") from None
 
 
 @cache
-def _imports(path: Path, stamp: tuple[int, int]) -> tuple[str, ...]:
-    """Return the modules that a file imports, at its top or inside functions, and the packages around them."""
-    return tuple(dict.fromkeys(_found_imports(ast.walk(_parsed(path)))))
+def _parsed(content: bytes) -> Source:
+    """Return what a file of this content imports, with the packages around it, and its code.
+
+    Verbs that are forked from one process parse no file that it parsed before.
+    """
+    tree = ast.parse(content)
+    nodes = list(ast.walk(tree))
+    imports = tuple(dict.fromkeys(_found_imports(nodes)))
+    for node in nodes:
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = node.body[1:]
+    return Source(imports, ast.dump(tree))
 
 
 def _found_imports(nodes: Iterable[ast.AST]) -> Iterator[str]:
@@ -125,41 +159,9 @@ def _found_imports(nodes: Iterable[ast.AST]) -> Iterator[str]:
             yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1))
 
 
-@cache
-def _code(path: Path, stamp: tuple[int, int]) -> str:
-    """Return a module's code without comments, docstrings and layout."""
-    return _dumped(_parsed(path))
-
-
-def _dumped(tree: ast.Module) -> str:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                node.body = node.body[1:]
-    return ast.dump(tree)
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    """Return modification time and size, so that a changed file is read again."""
-    status = path.stat()
-    return status.st_mtime_ns, status.st_size
-
-
 def _is_plumbing(path: str) -> bool:
     is_declared = Path(path).name == DECLARATIONS
     return is_declared or any(path == part or path.startswith(f"{part}/") for part in PLUMBING)
-
-
-def _parsed(path: Path) -> ast.Module:
-    try:
-        return ast.parse(path.read_bytes())
-    except SyntaxError as error:
-        raise ValueError(f"{path}, line {error.lineno}: {error.msg}: mend it, or restore it with git") from None
 
 
 def _data_files(folder: Path, root: Path) -> list[str]:

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tasks.machine.lifeline import die_with_parent
+from tasks.machine.sources import digest, is_same_code
 from tasks.stage.handover import ADDRESS, CHANGED, environment
 
 PACKAGE = Path(__file__).parents[1]
@@ -112,8 +113,6 @@ class Forks:
 
     def computes_otherwise(self, now: dict[Path, bytes]) -> bool:
         """Return whether a file of the code was changed in more than its comments since this process began."""
-        from tasks.machine.sources import is_same_code  # it is hardly ever asked
-
         return any(
             now.get(file) != content and not is_same_code(content, now.get(file, b""), path=file.relative_to(PACKAGE))
             for file, content in self.code.items()
@@ -175,6 +174,7 @@ def _import(verb: str) -> bool:
     """Import what the verb imports; return whether that works. Where it does not, the verb itself says why."""
     try:
         importlib.import_module(verb)
+        digest(verb)  # which keeps what it parsed: no fork parses it again
     except (Exception, SystemExit):
         return False
     return True

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.linalg import svd
 from numpy.typing import NDArray
 from scipy.stats import betabinom, fisher_exact, ks_2samp, mannwhitneyu
 
+from tasks.data.health.components import directions
 from tasks.data.health.unlike import limit_of
 from tasks.machine.names import printable
 from tasks.page.wording import figure
@@ -158,9 +158,9 @@ def compare_vectors(
     both = np.concatenate([window, reference]).astype(np.float64)
     n = len(window)
     centred = both - both.mean(axis=0)
-    left, spread, _ = svd(centred.T @ centred, hermitian=True)
-    kept = spread[:NUM_COMPONENTS] > spread[0] * 1e-10
-    white = centred @ (left[:, :NUM_COMPONENTS][:, kept] / np.sqrt(spread[:NUM_COMPONENTS][kept] / len(both)))
+    spread, basis = directions(centred, most=NUM_COMPONENTS)
+    kept = spread > spread[-1] * 1e-10
+    white = centred @ (basis[:, kept] / np.sqrt(spread[kept] / len(both)))
     generator = np.random.default_rng(seed)
 
     def drawn(num: int) -> NDArray[np.float64]:

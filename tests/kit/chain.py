@@ -15,6 +15,7 @@ from tasks.machine.yaml_text import read_yaml
 from tasks.stage.params import Params, load_params, section
 
 ROOT = Path(__file__).parents[2]
+FEW_FEATURES = {"features": ["stage3", "stage4"]}  # of the backbone: what a test does with them takes less time
 
 
 @contextmanager

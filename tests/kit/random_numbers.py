@@ -31,4 +31,5 @@ def few_random_numbers() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("uniform_", "normal_"):
             patch.setattr(torch.Tensor, name, few(getattr(torch.Tensor, name)))
+        patch.setattr(torch.nn.init, "trunc_normal_", few(torch.nn.init.trunc_normal_))
         yield

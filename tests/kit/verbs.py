@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 import torch
 
+from tasks.machine.sources import digest
 from tests.kit.programs import SECONDS, run_module, status_of
 
 ROOT = Path(__file__).parents[2]
@@ -95,8 +96,26 @@ def run_verb(
 @contextmanager
 def running_verb(verb: str, arguments: list[str], *, folder: Path) -> Iterator[BaseProcess]:
     """A process that runs `python -m tasks.VERB ARGUMENTS` in a folder until the block ends, and is killed then."""
-    start = multiprocessing.get_context("fork" if _can_fork(verb) else "spawn")
-    process = start.Process(target=_end_with, args=(partial(_run_here, verb, arguments, folder, QUIET),))
+    how = "fork" if _can_fork(verb) else "spawn"
+    with _running(partial(_run_here, verb, arguments, folder, QUIET), how=how) as process:
+        yield process
+
+
+@contextmanager
+def running_in_fork(work: Callable[[], None]) -> Iterator[BaseProcess]:
+    """A fork of this process that does `work`, until the block ends, and is killed then."""
+
+    def with_one_thread() -> None:
+        torch.set_num_threads(1)  # the threads of OpenMP do not outlive a fork
+        work()
+
+    with _running(with_one_thread, how="fork") as process:
+        yield process
+
+
+@contextmanager
+def _running(work: Callable[[], None], *, how: Literal["fork", "spawn"]) -> Iterator[BaseProcess]:
+    process = multiprocessing.get_context(how).Process(target=_end_with, args=(work,))
     process.start()
     try:
         yield process
@@ -106,12 +125,13 @@ def running_verb(verb: str, arguments: list[str], *, folder: Path) -> Iterator[B
 
 
 def _can_fork(verb: str) -> bool:
-    """Return whether a fork of this process can run the verb; then it imports here what no fork has to import."""
+    """Return whether a fork of this process can run the verb; then it imports and parses here what no fork has to."""
     # a fork cannot use a GPU; and once torch.export ran in this process, no fork of it can train
     if torch.cuda.is_available() or (verb in TRAINING and "torch.export._trace" in sys.modules):
         return False
     for module in (f"tasks.{verb}", "torch._inductor"):  # the second is what deterministic algorithms import
         importlib.import_module(module)
+    digest(f"tasks.{verb}")  # which keeps the code of each file: no fork parses one
     return True
 
 

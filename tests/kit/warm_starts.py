@@ -32,6 +32,7 @@ from typing import Any
 import pytest
 
 from tasks.machine.files import read_json, write_json
+from tasks.machine.sources import digest
 from tests.kit.programs import status_of
 from tests.kit.sharing import made_once
 from tests.kit.watching import die_with_the_tests
@@ -89,6 +90,8 @@ def serve(kind: str, place: str, tests: int) -> None:
     """Import everything, then fork a program for each request until the process of the tests ends."""
     for name in IMPORTED[kind]:
         importlib.import_module(name)
+    if kind == STAGES:
+        digest(*IMPORTED[STAGES])  # it keeps the code of each file: no fork parses one
     gc.freeze()  # no fork looks through the objects of all these modules for garbage
     code = _code_of(ROOT, kind)
     listening = socket.socket(socket.AF_UNIX)

@@ -8,7 +8,7 @@ import pandas as pd
 from PIL import Image
 
 from tasks.stage.params import load_params
-from tests.kit.chain import ROOT, Chain
+from tests.kit.chain import FEW_FEATURES, ROOT, Chain
 
 NUM, NUM_DARK = 240, 60
 
@@ -34,6 +34,7 @@ def test_candidate_is_aligned_to_the_unlabelled_domain(tmp_path, great_expectati
     params = load_params(ROOT / "params.yaml")
     chain = Chain(
         tmp_path, validate_=replace(params.validate_, min_samples_per_class=5),
+        backbone=replace(params.backbone, **FEW_FEATURES),
         finetune=replace(params.finetune, epochs=2, num_views=1, align="coral", align_to="auto"),
     )  # fmt: skip
     write_digits(chain.data / "raw/first")

@@ -59,7 +59,7 @@ def chain(tmp_path_factory, great_expectations):
     made = Chain(
         tmp_path_factory.mktemp("targets"),
         validate_=replace(params.validate_, targets=KINDS, min_samples_per_class=5),
-        backbone=replace(params.backbone, power=0.5, resolutions=[24]),
+        backbone=replace(params.backbone, features=["stage2", "conv5"], power=0.5, resolutions=[24]),
         finetune=replace(params.finetune, epochs=2, num_views=1),
         evaluate=replace(params.evaluate, num_resamples=50),
     )

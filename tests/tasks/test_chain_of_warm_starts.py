@@ -10,7 +10,7 @@ from PIL import Image
 from tasks.machine.files import read_json, sha256, write_json
 from tasks.models.bundle import load_bundle
 from tasks.stage.params import load_params
-from tests.kit.chain import ROOT, Chain
+from tests.kit.chain import FEW_FEATURES, ROOT, Chain
 
 FIRST, NEW = 400, 40  # samples of the first batch, and of each later one
 
@@ -35,6 +35,7 @@ class Nights(Chain):
         super().__init__(
             folder,
             validate_=replace(params.validate_, min_samples_per_class=5),
+            backbone=replace(params.backbone, **FEW_FEATURES),
             finetune=replace(params.finetune, **{"start": "in_use", "epochs": 3, "num_views": 2} | changes),
         )
         self.num = 0

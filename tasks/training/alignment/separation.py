@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
 from scipy.stats import rankdata
 from threadpoolctl import threadpool_limits
 
+from tasks.data.health.components import directions
 from tasks.training.alignment.moments import Array, moments_of
 from tasks.training.heads.logistic import Solver
 from tasks.training.heads.rows import TrainingRows
@@ -100,8 +100,7 @@ def _classifier(
 ) -> Callable[[NDArray[np.float32]], NDArray[np.floating]]:
     moments = moments_of(vectors)
     centred = moments.standardise(vectors)
-    num = min(NUM_COMPONENTS, *centred.shape)
-    _, basis = eigh(centred.T @ centred, subset_by_index=[centred.shape[1] - num, centred.shape[1] - 1])
+    _, basis = directions(centred, most=NUM_COMPONENTS)
     solver = Solver(
         TrainingRows(centred @ basis, domains, ["source", "target"]), "balanced", max_iterations=MOST_ITERATIONS
     )

@@ -60,15 +60,22 @@ def test_both_parts_look_at_each_resolution_and_mirror_image(architecture):
     torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
 
 
+@pytest.fixture(scope="module", params=NETWORKS)
+def backbone_and_features(request):
+    """A backbone of each network, and its features of `images`."""
+    backbone = backbone_of(request.param)
+    with torch.no_grad():
+        return backbone, backbone(images(backbone))
+
+
 @pytest.mark.parametrize("count", [0, 1, 3])
-@pytest.mark.parametrize("architecture", NETWORKS)
-def test_frozen_part_and_trained_part_together_give_the_features_of_the_backbone(architecture, count):
-    backbone = backbone_of(architecture)
+def test_frozen_part_and_trained_part_together_give_the_features_of_the_backbone(backbone_and_features, count):
+    backbone, expected = backbone_and_features
     boundary, frozen, trained = cut(backbone, count)
     with torch.no_grad():
         activations = frozen(images(backbone))
         assert activations.shape == (3, boundary.width)
-        features, expected = trained(activations), backbone(images(backbone))
+        features = trained(activations)
     torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
 
 

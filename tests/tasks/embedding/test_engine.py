@@ -1,9 +1,6 @@
 import io
-import os
 import signal
-import subprocess
-import sys
-from contextlib import ExitStack
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +15,8 @@ from tasks.embedding.engine import StoredView, embed, open_store
 from tasks.images.copy_hash import HASHES_SHAPE, copy_hashes
 from tasks.images.decode import decode_sample
 from tasks.models.weights import load_backbone
-from tests.kit import programs
+from tests.kit.programs import SECONDS
+from tests.kit.verbs import running_in_fork
 from tests.kit.watching import until
 
 ROOT = Path(__file__).parents[3]
@@ -173,60 +171,23 @@ def test_decoder_of_which_the_recipe_would_miss_a_part_is_refused(engine, backbo
         )  # fmt: skip
 
 
-SLOW_RUN = """
-import io, sys, time
-from dataclasses import replace
-from functools import partial
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
-import numpy as np, torch
-from PIL import Image
-from tasks.data.samples.samples import sample_id
-from tasks.embedding.embedder import AUTO, Embedder, plan
-from tasks.embedding.engine import StoredView, embed, open_store
-from tasks.images.decode import decode_sample
-from tasks.images.copy_hash import HASHES_SHAPE, copy_hashes
-from tasks.models.weights import load_backbone
-
-features = ["stage2", "stage3", "stage4", "conv5"]
-backbone = load_backbone("shufflenet_v2_x1_0", weights="backbones/glyphs.safetensors", features=features, image_size=32)
-embedder = Embedder(backbone, plan(replace(AUTO, device="cpu", minibatch_size=4)))
-
-def picture(row):
-    time.sleep(float(sys.argv[2]))
-    content = io.BytesIO()
-    Image.fromarray(np.random.default_rng(row).integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(content, "PNG")
-    return content.getvalue()
-
-numbers = range(400)
-ids, names = [sample_id(str(n).encode()) for n in numbers], list(map(str, numbers))
-store = open_store(
-    Path(sys.argv[1]), embedder, backbone=backbone.fingerprint(), decode=decode_sample, hash_of=copy_hashes,
-    hashes_shape=HASHES_SHAPE,
-)
-print("ready", flush=True)
-embed(picture, [StoredView(embedder=embedder, store=store, keys=ids)], names=names)
-"""
-
-
 @pytest.fixture
-def other_run(tmp_path):
-    """Yield a function that starts another process, which embeds images 0 to 399 into the same store.
+def other_run(backbone, picture, tmp_path):
+    """A function that starts another process, which embeds images 0 to 399 into the same store.
 
     Its argument is the time per image in seconds.
     """
 
-    with ExitStack() as started:
+    def start(seconds):
+        pictures = Pictures(picture, range(400))
 
-        def start(seconds):
-            command = [sys.executable, "-c", SLOW_RUN, str(tmp_path / "store"), str(seconds)]
-            environment = os.environ | {"PYTHONPATH": str(ROOT)}
-            run = started.enter_context(programs.running(*command, cwd=ROOT, env=environment, stdout=subprocess.PIPE))
-            assert run.stdout.readline() == "ready\n"
-            return run
+        def read_slowly(row):
+            time.sleep(seconds)
+            return pictures(row)
 
-        yield start
+        return running_in_fork(lambda: Engine(backbone, tmp_path / "store").embed(pictures, read_slowly))
+
+    return start
 
 
 @pytest.fixture(scope="module")
@@ -247,8 +208,9 @@ def test_killed_run_loses_its_last_seconds_and_no_bit(engine, picture, other_run
     with other_run(0.03) as run:
         once = until(lambda: num_stored(engine))
         until(lambda: num_stored(engine) > once)  # flushed twice
-        run.send_signal(signal.SIGKILL)
-    assert run.returncode == -signal.SIGKILL
+        run.kill()
+        run.join(SECONDS)
+        assert run.exitcode == -signal.SIGKILL
     pictures = Pictures(picture, range(400))
     assert 0 < engine.embed(pictures) < 400
     assert np.array_equal(engine.looks(pictures).pack(), undisturbed)
@@ -258,6 +220,7 @@ def test_two_runs_may_share_a_store_at_once(engine, picture, other_run, undistur
     with other_run(0.002) as run:
         pictures = Pictures(picture, range(400))
         engine.embed(pictures)
-        assert run.wait(60) == 0
+        run.join(SECONDS)
+        assert run.exitcode == 0
     assert engine.embed(pictures) == 0
     assert np.array_equal(engine.looks(pictures).pack(), undisturbed)

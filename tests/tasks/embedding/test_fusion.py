@@ -17,12 +17,13 @@ ARCHITECTURES = [
     "swin_t",
     "vit_b_32",
 ]
+SIZE = 64  # px
 
 
 def backbone_of(architecture, *, features="penultimate"):
     """Return a backbone with batch statistics like those of a trained one; untrained ones would fold into nothing."""
     torch.manual_seed(0)
-    backbone = load_backbone(architecture, weights="random", features=features)
+    backbone = load_backbone(architecture, weights="random", features=features, image_size=SIZE)
     for part in backbone.modules():
         if isinstance(part, nn.BatchNorm2d):
             nn.init.normal_(part.running_mean, std=0.1)
@@ -32,8 +33,8 @@ def backbone_of(architecture, *, features="penultimate"):
     return backbone
 
 
-def images(*, n=2, size=224):
-    noise = torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(1))
+def images(*, n=2):
+    noise = torch.randn(n, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
     return noise.contiguous(memory_format=torch.channels_last)
 
 

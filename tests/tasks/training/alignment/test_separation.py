@@ -33,3 +33,12 @@ def test_z_of_draws_of_one_domain_is_as_far_from_zero_as_chance_makes_it():
         scores.append(tell_apart(vectors[:40], vectors[40:], seed=seed).z)
     assert 0.75 < np.std(scores) < 1.1
     assert np.mean(np.array(scores) > 1.64) < 0.1
+
+
+def test_more_features_than_samples_are_told_apart_as_few_are():
+    """Features that are always zero change nothing."""
+    generator = np.random.default_rng(0)
+    source, target = generator.standard_normal((90, 40)), generator.standard_normal((50, 40)) + 0.2
+    few = tell_apart(source, target, seed=0)
+    many = tell_apart(np.pad(source, ((0, 0), (0, 400))), np.pad(target, ((0, 0), (0, 400))), seed=0)
+    assert many.auc == few.auc > 0.6

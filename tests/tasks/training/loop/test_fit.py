@@ -921,22 +921,29 @@ def test_epoch_is_chosen_by_targets_not_by_their_numbers_of_labels():
 # several processes
 
 
-def train_own_half(rank, group, answer, settings):
-    """Train in one of two processes, on half of each minibatch."""
+SETTINGS = {"plain": {}, "balanced": {"balance": "uncertainty", "averaging": 0.9}}
+
+
+def train_own_halves(rank, group, answer):
+    """Train with all settings in one of two processes, on half of each minibatch."""
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo", init_method=group, rank=rank, world_size=2, timeout=timedelta(seconds=SECONDS)
     )
-    peers, model = peers_here(), Net(num_targets=2)
+    peers = peers_here()
 
     def own(minibatches):
         return [tuple(torch.from_numpy(peers.share(part.numpy())) for part in parts) for parts in minibatches]
 
-    history = train(
-        model, minibatches=lambda epoch: own(two_labels(TRAIN)), val=lambda: own(two_labels(VAL)), peers=peers,
-        targets=(PAIR, PAIR), num_minibatches=len(TRAIN), **settings,
-    )  # fmt: skip
-    answer.send((content(model), [(epoch.train, epoch.val) for epoch in history.epochs]))
+    trained = {}
+    for name, settings in SETTINGS.items():
+        model = Net(num_targets=2)
+        history = train(
+            model, minibatches=lambda epoch: own(two_labels(TRAIN)), val=lambda: own(two_labels(VAL)), peers=peers,
+            targets=(PAIR, PAIR), num_minibatches=len(TRAIN), **settings,
+        )  # fmt: skip
+        trained[name] = content(model), [(epoch.train, epoch.val) for epoch in history.epochs]
+    answer.send(trained)
 
 
 def two_labels(minibatches):
@@ -949,30 +956,37 @@ def two_labels(minibatches):
     return made
 
 
-@pytest.mark.parametrize("settings", [{}, {"balance": "uncertainty", "averaging": 0.9}])
-def test_two_processes_with_half_of_each_minibatch_train_as_one(settings, tmp_path, monkeypatch):
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+@pytest.fixture(scope="module")
+def halves(tmp_path_factory):
+    """Return what each of two processes trained."""
+    group = f"file://{tmp_path_factory.mktemp('group')}/group"
     context = multiprocessing.get_context("spawn")  # torch's threads do not outlive a fork
     readers, writers = zip(*(context.Pipe(duplex=False) for _ in range(2)), strict=True)
     processes = [
-        context.Process(target=train_own_half, args=(rank, f"file://{tmp_path}/group", writer, settings))
-        for rank, writer in enumerate(writers)
+        context.Process(target=train_own_halves, args=(rank, group, writer)) for rank, writer in enumerate(writers)
     ]
-    for process, writer in zip(processes, writers, strict=True):
-        process.start()
-        writer.close()  # so that the end of a process is the end of its answer
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLOO_SOCKET_IFNAME", "lo")
+        for process, writer in zip(processes, writers, strict=True):
+            process.start()
+            writer.close()  # so that the end of a process is the end of its answer
     answers = []
     for process, reader in zip(processes, readers, strict=True):
         assert reader.poll(SECONDS)
         answers.append(reader.recv())
         process.join(SECONDS)
-    (weights, epochs), (others, seen) = answers
+    return answers
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_two_processes_with_half_of_each_minibatch_train_as_one(halves, name):
+    (weights, epochs), (others, seen) = (trained[name] for trained in halves)
     assert weights == others  # to the bit: each has the same sums
     assert epochs == seen
     model = Net(num_targets=2)
     history = train(
         model, minibatches=lambda epoch: two_labels(TRAIN), val=lambda: two_labels(VAL), targets=(PAIR, PAIR),
-        **settings,
+        **SETTINGS[name],
     )  # fmt: skip
     assert np.frombuffer(weights[:400], np.float32) == pytest.approx(
         np.frombuffer(content(model)[:400], np.float32), abs=1e-4

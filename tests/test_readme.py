@@ -27,34 +27,56 @@ ROOT = Path(__file__).parent.parent
     for page in ("predict", "text")
 )
 STAGES = ["stage2", "stage3", "stage4", "conv5"]
+ARCHITECTURES = {
+    "shufflenet_v2_x1_0": {"features": STAGES, "image_size": 32, "power": 0.5},
+    "squeezenet1_1": {"features": "penultimate", "image_size": 64, "power": 1.0},
+    "resnet18": {"features": "penultimate", "image_size": 64, "power": 1.0},
+}
 
 
-@pytest.mark.parametrize(
-    ("architecture", "features", "image_size", "power"),
-    [
-        ("shufflenet_v2_x1_0", STAGES, 32, 0.5),
-        ("squeezenet1_1", "penultimate", 64, 1.0),
-        ("resnet18", "penultimate", 64, 1.0),
-    ],
-)
-def test_five_statements_classify_an_image_without_this_project(tmp_path, architecture, features, image_size, power):
-    torch.manual_seed(1)
-    backbone = load_backbone(architecture, weights="random", features=features, image_size=image_size, power=power)
-    rotation = Number(measure="degrees", centre=180.0, scale=90.0)
-    targets = {"label": Classes(("a cat", "a dog", "an eel")), "rotation": rotation}
-    model = Classifier(backbone, targets, temperatures={"label": 0.5})
-    with torch.no_grad():
-        model.heads[0].bias.copy_(torch.tensor([0.1, 0.9, 0.0]))
-    (tmp_path / "model").mkdir()
-    save_bundle(tmp_path / "model", model, lineage={})
-    noise = np.random.default_rng(3).integers(0, 256, (7, 9, 3), dtype=np.uint8)
-    Image.fromarray(noise).resize((300, 200), Image.Resampling.BILINEAR).save(tmp_path / "picture.png")
-    code = CODE if power == 1 else CODE.replace("print(", CODE_OF_A_POWER + "print(")
-    done = run(sys.executable, "-c", code + CODE_OF_A_NUMBER, cwd=tmp_path, env={"OMP_NUM_THREADS": "1"})
-    said, number = done.stdout.splitlines()
+SCRIPT = """
+import os
+for folder, code in {pairs!r}:
+    os.chdir(folder)
+    exec(code, {{}})
+"""
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """Return, by architecture, a backbone, the folder of its model and of a picture, and the two lines that are printed.
+
+    One process runs the code for each, so that only the first waits for torch.
+    """
+    made, pairs = {}, []
+    for architecture, settings in ARCHITECTURES.items():
+        torch.manual_seed(1)
+        backbone = load_backbone(architecture, weights="random", **settings)
+        rotation = Number(measure="degrees", centre=180.0, scale=90.0)
+        targets = {"label": Classes(("a cat", "a dog", "an eel")), "rotation": rotation}
+        model = Classifier(backbone, targets, temperatures={"label": 0.5})
+        with torch.no_grad():
+            model.heads[0].bias.copy_(torch.tensor([0.1, 0.9, 0.0]))
+        folder = tmp_path_factory.mktemp(architecture)
+        (folder / "model").mkdir()
+        save_bundle(folder / "model", model, lineage={})
+        noise = np.random.default_rng(3).integers(0, 256, (7, 9, 3), dtype=np.uint8)
+        Image.fromarray(noise).resize((300, 200), Image.Resampling.BILINEAR).save(folder / "picture.png")
+        code = CODE if settings["power"] == 1 else CODE.replace("print(", CODE_OF_A_POWER + "print(")
+        pairs.append((str(folder), code + CODE_OF_A_NUMBER))
+        made[architecture] = backbone, folder
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    done = run(sys.executable, "-c", SCRIPT.format(pairs=pairs), cwd=elsewhere, env={"OMP_NUM_THREADS": "1"})
+    lines = iter(done.stdout.splitlines())
+    return {name: (*facts, next(lines), next(lines)) for name, facts in made.items()}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_five_statements_classify_an_image_without_this_project(answers, architecture):
+    backbone, folder, said, number = answers[architecture]
     probability, label = said.split(" ", 1)
-    image = decode_sample((tmp_path / "picture.png").read_bytes())
-    loaded, _ = load_bundle(tmp_path / "model")
+    image = decode_sample((folder / "picture.png").read_bytes())
+    loaded, _ = load_bundle(folder / "model")
     pixels = backbone.transform.prepare(image)[None]
     [expected], _ = plain_probabilities(loaded, [pixels])
     assert label == loaded.targets["label"].names[int(expected.argmax())]

@@ -1,11 +1,9 @@
 """`graftline review` serves a real project until it is interrupted, and `graftline label` says what is missing."""
 
-import os
 import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import httpx
 import pytest
@@ -14,14 +12,11 @@ from flows.label import choose
 from flows.workspace.git import user_name
 from tests.kit.programs import SECONDS, git
 
-ROOT = Path(__file__).parents[2]
-
 
 def start(project, *words):
     return subprocess.Popen(
-        [sys.executable, "-m", *words], cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+        [sys.executable, "-m", *words], cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def test_decision_on_the_page_is_in_the_table_that_git_keeps_and_makes_validate_alone_stale(project, dvc):

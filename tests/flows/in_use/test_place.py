@@ -5,22 +5,30 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
 from flows.in_use.exchange import put_in_place
 from flows.in_use.place import digests, settle_unfinished
-from tests.kit.programs import git, run
+from tests.kit.programs import SECONDS, git, run, running
 
 ROOT = Path(__file__).parents[3]
 
 # Python calls an audit hook before each change of the file system and before each start of git
 PUT_IN_USE = """
 import json, os, signal, sys
-step, way = int(sys.argv[1]), sys.argv[2]
 from pathlib import Path
 from flows.in_use import exchange, place
 from flows.workspace.hold import only_writer
+for line in sys.stdin:  # a fork for each promotion: only the first one waits for the imports
+    if (pid := os.fork()) == 0:
+        break
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+else:
+    raise SystemExit
+folder, step, way = json.loads(line)
+os.chdir(folder)
 if way != "exchange":
     exchange._exchange = lambda one, other: False
 if way == "copies":
@@ -43,7 +51,7 @@ def hook(event, arguments):
 
 with only_writer():
     sys.addaudithook(hook)
-    place.put_in_use(plan, log=print)
+    place.put_in_use(plan, log=lambda line: None)
 """
 
 
@@ -57,8 +65,19 @@ def text_of(path):
     return path.read_text("utf-8")
 
 
+@pytest.fixture(scope="module")
+def put_in_use():
+    """A process with which `PUT_IN_USE` runs: it takes the folder, the step and the way in a line, and answers with
+    the exit status."""
+    settings = {"env": {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}, "stdin": PIPE, "stdout": PIPE}
+    with running(sys.executable, "-c", PUT_IN_USE, **settings) as process:
+        yield process
+        process.stdin.close()
+        process.wait(SECONDS)
+
+
 @pytest.fixture
-def put(tmp_path, monkeypatch):
+def put(put_in_use, tmp_path, monkeypatch):
     """put(step) puts `new` in use in the place of `old`, is killed at the step, and returns whether it was."""
     number = 0
 
@@ -86,11 +105,12 @@ def put(tmp_path, monkeypatch):
         entry |= digests(models / ".promotion/baseline")
         plan = {"entry": entry, "registry": {"version": 1}, "pointer": "new"}
         (project / "plan.json").write_text(json.dumps(plan), "utf-8")
-        command = (sys.executable, "-c", PUT_IN_USE, str(step), way)
-        done = run(*command, status=None, cwd=project, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"})
-        assert done.returncode in (0, -signal.SIGKILL)
+        put_in_use.stdin.write(json.dumps([str(project), step, way]) + "\n")
+        put_in_use.stdin.flush()
+        status = int(put_in_use.stdout.readline())
+        assert status in (0, -signal.SIGKILL)
         monkeypatch.chdir(project)
-        return done.returncode != 0
+        return status != 0
 
     return begin
 

@@ -6,8 +6,14 @@ by hand.
 
 import ast
 import hashlib
+import json
+import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from functools import cache
+from importlib.util import cache_from_source
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +41,17 @@ PLUMBING = (
 DECLARATIONS = "options.py"  # in any folder: dataclasses of params.yaml's sections, without defaults
 
 
+@dataclass(frozen=True)
+class Module:
+    """What a module imports, at its top or inside functions, with the packages around it, and what it computes.
+
+    `code` is the SHA-256 (hex) of its code without comments, docstrings and layout.
+    """
+
+    imports: tuple[str, ...]
+    code: str
+
+
 def digest(*modules: str, modalities: Sequence[str] = MODALITIES, root: Path = ROOT) -> str:
     """Return the SHA-256 (hex) of the code of modules, such as `tasks.embedding.engine`, and of all that they import.
 
@@ -48,7 +65,7 @@ def digest(*modules: str, modalities: Sequence[str] = MODALITIES, root: Path = R
     content = hashlib.sha256()
     files = sorted(_reached(modules, modalities, root))
     for path in files:
-        content.update(f"{path}\0{_code(root / path, _stamp(root / path))}\0".encode())
+        content.update(f"{path}\0{_module(root / path, _stamp(root / path)).code}\0".encode())
     folders = {Path(path).parent for path in files}
     for path in sorted({path for folder in folders for path in _data_files(folder, root)}):
         content.update(f"{path}\0{hashlib.sha256((root / path).read_bytes()).hexdigest()}\0".encode())
@@ -63,7 +80,7 @@ def reached(*modules: str, root: Path = ROOT) -> list[str]:
 def imported_by(folder: Path) -> list[str]:
     """Return the modules that the Python files below a folder import, sorted."""
     return sorted(
-        {module for file in folder.rglob("*.py") if file.is_file() for module in _imports(file, _stamp(file))}
+        {module for file in folder.rglob("*.py") if file.is_file() for module in _module(file, _stamp(file)).imports}
     )
 
 
@@ -88,7 +105,7 @@ def _reached(modules: Iterable[str], modalities: Sequence[str], root: Path) -> s
         if path is None or path in seen or _is_plumbing(path):
             continue
         seen.add(path)
-        waiting += _imports(root / path, _stamp(root / path))
+        waiting += _module(root / path, _stamp(root / path)).imports
     return {path for path in seen if (root / path).stat().st_size}
 
 
@@ -103,9 +120,32 @@ def _file(module: str, root: Path) -> str | None:
 
 
 @cache
-def _imports(path: Path, stamp: tuple[int, int]) -> tuple[str, ...]:
-    """Return the modules that a file imports, at its top or inside functions, and the packages around them."""
-    return tuple(dict.fromkeys(_found_imports(ast.walk(_parsed(path)))))
+def _module(path: Path, stamp: tuple[int, int]) -> Module:
+    """Return what is known of a file. It is kept beside the bytecode, as long as the file stays the same."""
+    content = path.read_bytes()
+    place = Path(cache_from_source(path)).with_suffix(".json")
+    key = hashlib.sha256(_reader() + content).hexdigest()
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        kept = json.loads(place.read_bytes())
+        if kept["key"] == key:
+            return Module(tuple(kept["imports"]), kept["code"])
+    tree = _parsed(content, path)
+    module = Module(
+        tuple(dict.fromkeys(_found_imports(ast.walk(tree)))), hashlib.sha256(_dumped(tree).encode()).hexdigest()
+    )
+    if not sys.dont_write_bytecode:
+        with suppress(OSError):
+            place.parent.mkdir(exist_ok=True)
+            beside = place.with_suffix(f".{os.getpid()}")
+            beside.write_text(json.dumps({"key": key, **asdict(module)}), "utf-8")
+            beside.replace(place)
+    return module
+
+
+@cache
+def _reader() -> bytes:
+    """Return what the knowledge of a file depends on besides the file: this module and Python."""
+    return hashlib.sha256(Path(__file__).read_bytes() + sys.version.encode()).digest()
 
 
 def _found_imports(nodes: Iterable[ast.AST]) -> Iterator[str]:
@@ -123,12 +163,6 @@ def _found_imports(nodes: Iterable[ast.AST]) -> Iterator[str]:
         for name in names:
             parts = name.split(".")
             yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1))
-
-
-@cache
-def _code(path: Path, stamp: tuple[int, int]) -> str:
-    """Return a module's code without comments, docstrings and layout."""
-    return _dumped(_parsed(path))
 
 
 def _dumped(tree: ast.Module) -> str:
@@ -155,9 +189,9 @@ def _is_plumbing(path: str) -> bool:
     return is_declared or any(path == part or path.startswith(f"{part}/") for part in PLUMBING)
 
 
-def _parsed(path: Path) -> ast.Module:
+def _parsed(content: bytes, path: Path) -> ast.Module:
     try:
-        return ast.parse(path.read_bytes())
+        return ast.parse(content)
     except SyntaxError as error:
         raise ValueError(f"{path}, line {error.lineno}: {error.msg}: mend it, or restore it with git") from None
 

@@ -346,7 +346,7 @@ def state_of(file: Path) -> tuple[int, int] | None:
 
 def choose(flow: int, family: dict[int, str], wanted: str) -> tuple[list[int], str, str]:
     """Return the processes to kill, what kind they are, and the command: those that are wanted, or else the flow."""
-    kinds = {"dvc": "-m dvc ", "stage": "-m tasks.", "git": "git "}
+    kinds = {"dvc": " dvc ", "stage": "-m tasks.", "git": "git "}
     for pid, command in family.items():
         if wanted in kinds and kinds[wanted] in command:
             return [pid], wanted, command.split(" --")[0].split("python ")[-1]

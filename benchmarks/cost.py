@@ -1,9 +1,10 @@
 """Measure what a night costs: the whole chain after 1 % and after 5 % new samples, a run with nothing to do, imports.
 
-A project of 3,000 pictures of ten letters, drawn by the demo's generator, is fine-tuned as params.yaml has it, with
+A project of so many --pictures of ten letters, drawn by the demo's generator, is fine-tuned as params.yaml has it, with
 `finetune.start: in_use`. Its candidate is put in use; then a batch of 1 % is listed and `dvc repro` runs as a flow runs
 it; then, in the same way, one of 5 %. Every process of a stage writes down, as it ends, its own processor seconds and
-those that passed within imports. `stage.warm` is the process that the stages are forked from.
+those that passed within imports. `stage.warm` is the process that the stages are forked from. Python keeps bytecode, as
+it does where nobody forbids it.
 
 - retrain_fraction_1_percent, _5_percent: processor seconds of that `dvc repro`, DVC itself included, over those of the
   first run. `raw.nights` has the seconds of every stage and of its imports; of a stage with a part per batch, of all
@@ -32,7 +33,7 @@ import torch
 import yaml
 from PIL import Image
 
-from benchmarks.kit.machine import Claim, finish, parse_arguments, show
+from benchmarks.kit.machine import Claim, finish, parser, show
 from benchmarks.kit.small_project import set_param
 from benchmarks.pipeline import ROOT, dvc, timed
 from flows.workspace.paths import stages
@@ -83,8 +84,12 @@ IMPORT = "import sys, time, tasks.{verb}; print(time.process_time(), 'torch' in 
 
 
 def main() -> None:
-    is_quick = parse_arguments(__doc__).quick
-    num_pictures = PICTURES // 3 if is_quick else PICTURES
+    options = parser(__doc__)
+    options.add_argument("--pictures", type=int, default=PICTURES, help=f"of the first run (default: {PICTURES})")
+    arguments = options.parse_args()
+    is_quick = arguments.quick
+    num_pictures = arguments.pictures // 3 if is_quick else arguments.pictures
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryDirectory() as folder:
         project = Project(Path(folder), num_pictures=num_pictures)
         nights = {"first": project.night(num_pictures)}

@@ -40,6 +40,7 @@ ERROR_OF_A_LOCK = re.compile(r"is busy, it is being blocked by")
 HAS_MORE_LINES = re.compile(f"{ERROR_IN_A_FILE.pattern}|{ERROR_OF_A_LOCK.pattern}")  # the next lines belong to it
 PROBLEM_LINES = 4
 WARM = Path("tasks/stage/warm.py")  # forks stages
+LEAN = Path("flows/workspace/lean.py")  # runs DVC
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # DVC writes colours where an IDE sets PYCHARM_HOSTED
 HINTS = {
     ERROR_OF_A_LOCK: "wait for that process, then run again",
@@ -99,8 +100,9 @@ def lines_of(*arguments: str, seconds: float | None = None, failures: list[Failu
         **({MARK: own_mark} if own_mark else {}),
         **{VARIABLE: str(told)},
     )
+    program = [sys.executable, "-m", *_program(), "--wait-for-lock", *arguments]
     process = subprocess.Popen(
-        [*_warm_starts(Path(folder.name), *arguments), sys.executable, "-m", "dvc", "--wait-for-lock", *arguments],
+        [*_warm_starts(Path(folder.name), *arguments), *program],
         env=surroundings,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -188,7 +190,16 @@ def _warm_starts(folder: Path, command: str, *options: str) -> list[str]:
     has_stages = command == "repro" and "--dry" not in options
     if not has_stages or not WARM.is_file() or not hasattr(os, "pidfd_open"):
         return []
-    return [sys.executable, "-m", ".".join(WARM.with_suffix("").parts), str(folder / "warm")]
+    return [sys.executable, "-m", _module(WARM), str(folder / "warm")]
+
+
+def _program() -> list[str]:
+    """Return the words after `python -m` that run DVC; a project without our code has DVC alone."""
+    return [_module(LEAN), "dvc"] if LEAN.is_file() else ["dvc"]
+
+
+def _module(file: Path) -> str:
+    return ".".join(file.with_suffix("").parts)
 
 
 def _end(process: subprocess.Popen[str]) -> None:

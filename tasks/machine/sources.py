@@ -6,10 +6,15 @@ by hand.
 
 import ast
 import hashlib
+import json
+import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from functools import cache
+from importlib.util import cache_from_source
 from pathlib import Path
-from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "tasks"
@@ -48,8 +53,8 @@ def digest(*modules: str, modalities: Sequence[str] = MODALITIES, root: Path = R
     """
     content = hashlib.sha256()
     code = _reached(modules, modalities, root)
-    for path, text in sorted(code.items()):
-        content.update(f"{path}\0{text}\0".encode())
+    for path, own in sorted(code.items()):
+        content.update(f"{path}\0{own}\0".encode())
     folders = {Path(path).parent for path in code}
     for path in sorted({path for folder in folders for path in _data_files(folder, root)}):
         content.update(f"{path}\0{hashlib.sha256((root / path).read_bytes()).hexdigest()}\0".encode())
@@ -74,8 +79,12 @@ def is_same_code(one: bytes, other: bytes, *, path: Path) -> bool:
         return False
 
 
-class Source(NamedTuple):
-    """What a file imports, at its top or inside functions, and its code without comments, docstrings and layout."""
+@dataclass(frozen=True)
+class Source:
+    """What a file imports, at its top or inside functions, with the packages around it, and what it computes.
+
+    `code` is the SHA-256 (hex) of its code without comments, docstrings and layout.
+    """
 
     imports: tuple[str, ...]
     code: str
@@ -116,14 +125,39 @@ def _file(module: str, root: Path) -> str | None:
 
 def _read(path: Path) -> Source:
     try:
-        return _parsed(path.read_bytes())
+        return _known(path.read_bytes(), path)
     except SyntaxError as error:
         raise ValueError(f"{path}, line {error.lineno}: {error.msg}: mend it, or restore it with git") from None
 
 
 @cache
+def _known(content: bytes, path: Path) -> Source:
+    """Return what is known of a file of this content. It is kept beside the bytecode of the file."""
+    place = Path(cache_from_source(path)).with_suffix(".json")
+    key = hashlib.sha256(_reader() + content).hexdigest()
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        kept = json.loads(place.read_bytes())
+        if kept["key"] == key:
+            return Source(tuple(kept["imports"]), kept["code"])
+    source = _parsed(content)
+    if not sys.dont_write_bytecode:
+        with suppress(OSError):
+            place.parent.mkdir(exist_ok=True)
+            beside = place.with_suffix(f".{os.getpid()}")
+            beside.write_text(json.dumps({"key": key, **asdict(source)}), "utf-8")
+            beside.replace(place)
+    return source
+
+
+@cache
+def _reader() -> bytes:
+    """Return what the knowledge of a file depends on besides the file: this module and Python."""
+    return hashlib.sha256(Path(__file__).read_bytes() + sys.version.encode()).digest()
+
+
+@cache
 def _parsed(content: bytes) -> Source:
-    """Return what a file of this content imports, with the packages around it, and its code.
+    """Return what a file of this content imports and computes.
 
     Verbs that are forked from one process parse no file that it parsed before.
     """
@@ -139,7 +173,7 @@ def _parsed(content: bytes) -> Source:
                 and isinstance(first.value.value, str)
             ):
                 node.body = node.body[1:]
-    return Source(imports, ast.dump(tree))
+    return Source(imports, hashlib.sha256(ast.dump(tree).encode()).hexdigest())
 
 
 def _found_imports(nodes: Iterable[ast.AST]) -> Iterator[str]:

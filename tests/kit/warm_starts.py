@@ -40,13 +40,16 @@ from tests.kit.watching import die_with_the_tests
 ROOT = Path(__file__).parents[2]
 HOOK = Path(__file__).parent / "hook"
 STAGES, DVC, DOORS = KINDS = "GRAFTLINE_WARM_STAGES", "GRAFTLINE_WARM_DVC", "GRAFTLINE_WARM_DOORS"
-CODE = {STAGES: ("tasks",), DVC: (), DOORS: ("flows", "tasks")}  # the project's packages that these programs run
+CODE = {  # of the project that these programs run
+    STAGES: ("tasks",), DVC: ("flows/workspace", "tasks/machine"), DOORS: ("flows", "tasks"),
+}  # fmt: skip
 IMPORTED = {
     STAGES: (
         *(f"tasks.{file.stem}" for file in sorted((ROOT / "tasks").glob("*.py")) if not file.stem.startswith("__")),
         "great_expectations.expectations", "sklearn.decomposition", "torch._dynamo", "torch._inductor", "tqdm",
     ),
     DVC: (
+        "flows.workspace.lean",
         "configobj", "dulwich.porcelain", "dvc.cachemgr", "dvc.cli.parser", "dvc.data_cloud", "dvc.repo.artifacts",
         "dvc.repo.brancher", "dvc.repo.datasets", "dvc.repo.experiments", "dvc.repo.graph", "dvc.repo.metrics.show",
         "dvc.repo.open_repo", "dvc.repo.params.show", "dvc.repo.plots", "dvc.repo.stage", "dvc.repo.worktree",

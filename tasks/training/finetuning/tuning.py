@@ -172,9 +172,9 @@ def fine_tune(
         inputs = source.minibatches(rows, None, size=size)
         return vectors_of(trained, inputs, is_bf16=is_bf16), data.labels[rows]
 
-    heads = None
+    trained, heads = Trained(model, cut), None
     if start is not None:
-        heads = judge_on_val(Trained(model, cut))
+        heads = judge_on_val(trained)
         put(model, start)
     begin = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     if options.method == "lora":
@@ -184,7 +184,7 @@ def fine_tune(
                 "other: set it to full"
             )
         adapt(model.backbone, blocks, rank=options.lora_rank, seed=seed)
-    trained = Trained(model, cut)
+        trained = Trained(model, cut)
     fewest = min(num_train, size) // peers.num  # samples of a minibatch that a process has
     if options.update_statistics and fewest < 2:
         raise ValueError(

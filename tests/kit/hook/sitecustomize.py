@@ -13,7 +13,8 @@ def address() -> str | None:
     if sys.orig_argv[1:2] != ["-m"] or len(sys.orig_argv) < 3 or sys.orig_argv[2] == "tasks.stage.warm":
         return None
     kinds = {"tasks": "STAGES", "dvc": "DVC", "flows": "DOORS", "prefect": "DOORS", "uvicorn": "DOORS"}
-    kind = kinds.get(sys.orig_argv[2].partition(".")[0])
+    program = "dvc" if sys.orig_argv[2:4] == ["flows.workspace.lean", "dvc"] else sys.orig_argv[2]
+    kind = kinds.get(program.partition(".")[0])
     return os.environ.get(f"GRAFTLINE_WARM_{kind}")
 
 

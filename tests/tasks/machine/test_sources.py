@@ -52,6 +52,19 @@ def test_comment_docstring_and_layout_do_not_count(code):
     assert code('"""A module."""\n\n\ndef work():\n    """Return one."""\n    return (1)  # why\n') == plain
 
 
+@pytest.mark.parametrize("kept", ["that of another content", "{", None])
+def test_digest_is_the_same_where_knowledge_of_a_file_is_kept_and_where_it_is_not(code, tree, monkeypatch, kept):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    first = code("def work():\n    return 1\n")
+    [file] = tree("unused.txt", "").glob("tasks/room/__pycache__/core.*.json")
+    other = code("def work():\n    return 2\n")
+    if kept is None:
+        file.unlink()
+    elif kept == "{":
+        file.write_text(kept, "utf-8")
+    assert code("def work():\n    return 1\n") == first != other
+
+
 def test_imports_inside_functions_and_through_packages_are_followed(tree):
     tree("tasks/room/deep.py", "x = 1\n")
     tree("tasks/room/lazy.py", "def f():\n    from tasks.room import deep\n    return deep.x\n")

@@ -1,0 +1,84 @@
+"""Runs DVC such that a stage costs the same, however many batches there are: `python -m flows.workspace.lean dvc …`.
+
+By itself DVC reads and writes all of dvc.lock for each stage that ran, and reads params.yaml for each of its sections.
+Here it writes the entry of that stage, and reads a file of params once, until it changes. The bytes are the same.
+"""
+
+import re
+import sys
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from tasks.machine.files import write_whole
+
+HEAD = "schema: '2.0'\nstages:\n"
+USUAL = re.compile(rf"{re.escape(HEAD)}(?:  .+\n)*")  # nothing but stages, without empty lines
+
+
+def main(*arguments: str) -> int:
+    """Run `dvc ARGUMENTS` and return its exit status."""
+    from dvc.cli import main
+
+    write_one_stage()
+    read_params_once()
+    return int(main(list(arguments)))
+
+
+def write_one_stage() -> None:
+    """Let DVC write the entry of a stage, where dvc.lock looks as DVC writes it."""
+    from dvc.dvcfile import Lockfile
+    from dvc.stage import serialize
+    from dvc.utils.serialize import dumps_yaml
+
+    write_all = Lockfile.dump_stages
+
+    def dump_stages(self: Lockfile, stages: list[Any], **options: Any) -> None:
+        file = Path(self.path)
+        before = after = file.read_text("utf-8") if file.exists() else HEAD
+        for stage in stages:
+            entry = dumps_yaml({"stages": serialize.to_lockfile(stage, **options)}).removeprefix("stages:\n")
+            after = replaced(after, name=stage.name, entry=entry)
+        if not after:
+            write_all(self, stages, **options)
+        elif after != before:
+            write_whole(file, after.encode())
+            self.repo.scm_context.track_file(self.relpath)
+
+    Lockfile.dump_stages = dump_stages
+
+
+def replaced(text: str, *, name: str, entry: str) -> str:
+    """Return the text of dvc.lock with the entry of a stage, in its place or last; "" where the text looks unusual."""
+    first = f"  {name}:\n"
+    if not USUAL.fullmatch(text) or not entry.startswith(first):
+        return ""
+    before, found, rest = text.partition(f"\n{first}")
+    if not found:
+        return text + entry
+    after = re.sub(r"\A(?:    .+\n)*", "", rest)
+    return f"{before}\n{entry}{after}"
+
+
+def read_params_once() -> None:
+    """Let DVC read a file of params when it has changed."""
+    from dvc.dependency import param
+    from dvc.fs import LocalFileSystem
+
+    read = param.load_path
+    known: dict[tuple[str, int, int, int], Any] = {}
+
+    def load_path(path: str, fs: Any, **options: Any) -> Any:
+        if options or not isinstance(fs, LocalFileSystem):
+            return read(path, fs, **options)
+        status = Path(path).stat()
+        key = (str(path), status.st_ino, status.st_size, status.st_mtime_ns)
+        if key not in known:
+            known[key] = read(path, fs)
+        return deepcopy(known[key])  # the caller may change it
+
+    param.load_path = load_path
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[2:]))

@@ -1,0 +1,91 @@
+"""DVC that writes the entry of a stage: the files are those that DVC writes by itself."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from flows.workspace.lean import HEAD, replaced
+from tests.kit.programs import run_module
+
+ROOT = Path(__file__).parents[3]
+PIPELINE = """
+vars: [batches.yaml]
+stages:
+  tune:
+    cmd: exec cp tuned.yaml params.yaml
+    deps: [tuned.yaml]
+    outs: [params.yaml: {cache: false}]
+  scan:
+    matrix: {batch: "${batches}"}
+    cmd: exec cp raw/${item.batch} "out ${item.batch}" # a line so long that DVC folds it, as those of all stages are
+    deps: ["raw/${item.batch}"]
+    params: [scan, rate]
+    outs: ["out ${item.batch}"]
+"""
+TUNED = (
+    "rate: {rate}\nscan: {{name: 'yes', tiny: 1e-05, none: null, many: [1, 2.50, '07'], text: \"a\\nb: 'c' # d\"}}\n"
+)
+ENTRY = "  scan@a:\n    cmd: a\n    outs:\n    - path: b\n      size: 1\n"
+
+
+@pytest.fixture
+def twins(tmp_path, monkeypatch, dvc):
+    """Do the same in two projects, of which one has lean DVC, and return what dvc.lock is there."""
+    places = {"lean": ["flows.workspace.lean", "dvc"], "alone": ["dvc"]}
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    for place in places:
+        (tmp_path / place / "raw").mkdir(parents=True)
+        dvc(tmp_path / place, "init", "--no-scm", "--quiet")
+
+    def both(change):
+        for place, words in places.items():
+            monkeypatch.chdir(tmp_path / place)
+            change()
+            run_module(*words, "repro")
+        return [(tmp_path / place / "dvc.lock").read_text("utf-8") for place in places]
+
+    return both
+
+
+def land(*batches, rate=0.25):
+    Path("dvc.yaml").write_text(PIPELINE, "utf-8")
+    Path("tuned.yaml").write_text(TUNED.format(rate=rate), "utf-8")
+    Path("batches.yaml").write_text(f"batches: {list(batches)}\n", "utf-8")
+    for batch in batches:
+        Path("raw", batch).write_text(batch, "utf-8")
+
+
+def test_lock_file_is_what_dvc_writes_by_itself(twins):
+    """Batch after batch, with params that a stage changes meanwhile, and after a person's edit."""
+    lean, alone = twins(lambda: land("2026-11"))
+    assert lean == alone
+    assert "rate: 0.25" in lean
+    lean, alone = twins(lambda: land("2026-11", "0", "no", rate=3e-7))
+    assert lean == alone
+    assert lean.count("3e-07") == 3
+
+    def edit():
+        land("no", "0")
+        Path("dvc.lock").write_text("# mine\n" + Path("dvc.lock").read_text("utf-8"), "utf-8")
+
+    lean, alone = twins(edit)
+    assert lean == alone
+    assert lean.startswith("# mine")
+
+
+def test_entry_takes_the_place_of_the_last_one_or_is_new():
+    other = ENTRY.replace("scan@a", "scan@ab")
+    changed = ENTRY.replace("size: 1", "size: 2")
+    assert replaced(HEAD, name="scan@a", entry=ENTRY) == HEAD + ENTRY
+    assert replaced(HEAD + ENTRY, name="scan@ab", entry=other) == HEAD + ENTRY + other
+    assert replaced(HEAD + ENTRY + other, name="scan@a", entry=changed) == HEAD + changed + other
+    assert replaced(HEAD + other + ENTRY, name="scan@a", entry=changed) == HEAD + other + changed
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "<<<<<<< mine\n", HEAD + ENTRY + "datasets: []\n", HEAD + ENTRY + "\n" + ENTRY, HEAD + ENTRY[:-1]],
+)
+def test_unusual_lock_file_is_left_to_dvc(text):
+    assert replaced(text, name="scan@a", entry=ENTRY) == ""

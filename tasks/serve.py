@@ -9,7 +9,8 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,71 +18,94 @@ from tasks.stage.option_types import above_zero, count, whole
 
 if TYPE_CHECKING:  # each function imports what it needs: --help needs no torch
     from tasks.prediction.answer_log import AnswerLog
-    from tasks.serving.app import RequestLimits
+    from tasks.serving.app import Ask
+    from tasks.serving.guard import Guard
     from tasks.serving.service import Service
 
 logger = logging.getLogger("graftline")
 
 SECONDS = above_zero(most=86_400, expected="seconds, above 0 and at most 86400")
 TOKEN = "GRAFTLINE_SERVE_TOKEN"  # noqa: S105  the name of a variable
+REPLICAS = 2  # so that one answers where the other died
 LIMITS = {"max_image_pixels": 30_000_000, "max_characters": 100_000, "max_file_bytes": 50_000_000}
 
 
-def serve(
-    service: "Service", listening: socket.socket, *, limits: "RequestLimits", names: list[str], token: str | None
-) -> None:  # fmt: skip
-    """Answer requests until SIGTERM or SIGINT. What was asked before is answered."""
-    from tasks.serving.app import make_app
+def serve(app: "Guard", listening: socket.socket, *, seconds: float) -> None:
+    """Answer requests until SIGTERM or SIGINT. What was asked before is answered, within so many seconds."""
     from tasks.serving.http_server import server_of
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # uvicorn raises them again once it has ended
-    app = make_app(service, limits=limits, names=names, token=token)
-    try:
-        server_of(app, seconds=limits.seconds).run(sockets=[listening])
-    finally:
-        service.close()
+    server_of(app, seconds=seconds).run(sockets=[listening])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     from tasks.serving.guard import check_token
-    from tasks.serving.http_server import listen
     from tasks.stage.shell import errors_in_one_line, set_up
 
     set_up(dies_with_parent=False)
     with errors_in_one_line():
         token = read_token(options.token_file)
         check_token(token, host=options.host)
-        listening = listen(options.host, options.port)
-        from tasks.machine.cores import one_thread_each
-        from tasks.serving.app import RequestLimits
+        check(options)
+        if options.engine == "ray":
+            serve_on_cluster(options, token=token)
+        else:
+            serve_here(options, token=token)
 
-        limits = RequestLimits(
-            max_bytes=options.max_request_bytes, max_total_bytes=4 * options.max_request_bytes,
-            max_samples=options.max_samples, seconds=options.seconds,
+
+def serve_here(options: argparse.Namespace, *, token: str | None) -> None:
+    """Answer with the cores of this machine."""
+    from tasks.serving.http_server import listen
+
+    listening = listen(options.host, options.port)
+    with answering(options, token=token) as (service, app):
+        host, port = listening.getsockname()[:2]
+        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        logger.info("the model %s answers at %s", service.model.sha256[:12], address)
+        serve(app, listening, seconds=options.seconds)
+
+
+def serve_on_cluster(options: argparse.Namespace, *, token: str | None) -> None:
+    """Answer with replicas on a Ray cluster; each has a log of its own in the folder of the log."""
+    from tasks.machine.replicas import Endpoint, answer_together
+
+    log = log_of(options)
+    options.device = "cuda" if options.device == "cuda" else "cpu"
+    try:
+        answer_together(
+            answering, num_replicas=options.replicas or REPLICAS, num_gpus=int(options.device == "cuda"),
+            address=options.address,
+            # the body, the answer, and what Ray adds
+            endpoint=Endpoint(host=options.host, port=options.port, seconds=2 * options.seconds + 1),
+            options=options, token=token, num_threads=1,
         )  # fmt: skip
-        with one_thread_each():
-            service = service_of(options)
-            host, port = listening.getsockname()[:2]
-            address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-            logger.info("the model %s answers at %s", service.model.sha256[:12], address)
-            serve(service, listening, limits=limits, names=options.allow_host, token=token)
+    finally:
+        if log:
+            log.turn(is_over=True)  # of a replica that was killed
 
 
-def service_of(options: argparse.Namespace) -> "Service":
-    """Load the bundle.
+@contextmanager
+def answering(
+    options: argparse.Namespace, *, token: str | None, num_threads: int | None = None,
+    ask_replicas: "Ask | None" = None,
+) -> "Iterator[tuple[Service, Guard]]":  # fmt: skip
+    """Load the bundle, and yield its service and the application. At the end what waits is answered.
+
+    Args:
+        num_threads: that compute; None is one a core.
+        ask_replicas: see `make_app`.
 
     Raises:
         ValueError: the bundle cannot be used, or the log cannot be written.
     """
-    from tasks.models.domains import AUTO
+    from tasks.machine.cores import one_thread_each
     from tasks.prediction.reading import Limits
+    from tasks.serving.app import RequestLimits, make_app
     from tasks.serving.model_in_use import ModelOptions
     from tasks.serving.service import Service
 
-    if options.domain == AUTO:
-        raise ValueError("a service answers many callers at once, so samples do not tell the domain: name one")
     chosen: dict[str, Any] = {name: getattr(options, name) for name in ("device", "precision", "minibatch_size")}
     model = ModelOptions(
         choices={name: value for name, value in chosen.items() if value is not None},
@@ -89,21 +113,42 @@ def service_of(options: argparse.Namespace) -> "Service":
         domain=options.domain,
         has_embeddings=options.log_embeddings,
     )
-    return Service(
-        options.bundle, model, log=log_of(options), top_k=options.top_k, max_waiting=8 * options.max_samples
+    limits = RequestLimits(
+        max_bytes=options.max_request_bytes, max_total_bytes=4 * options.max_request_bytes,
+        max_samples=options.max_samples, seconds=options.seconds,
     )  # fmt: skip
+    with one_thread_each():
+        service = Service(
+            options.bundle, model, log=log_of(options), top_k=options.top_k, max_waiting=8 * options.max_samples,
+            num_threads=num_threads,
+        )  # fmt: skip
+        try:
+            yield (
+                service,
+                make_app(service, limits=limits, names=options.allow_host, token=token, ask_replicas=ask_replicas),
+            )
+        finally:
+            service.close()
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raise ValueError where a service cannot have these options."""
+    from tasks.models.domains import AUTO
+
+    if options.domain == AUTO:
+        raise ValueError("a service answers many callers at once, so samples do not tell the domain: name one")
+    if options.log and options.log.resolve().is_relative_to(options.bundle.resolve()):
+        raise ValueError(
+            f"{options.log} lies in the bundle {options.bundle}, which stays as it is: name another folder"
+        )
 
 
 def log_of(options: argparse.Namespace) -> "AnswerLog | None":
-    """Return the log that the options name. Raises ValueError where its folder is a file or lies in the bundle."""
+    """Return the log that the options name. Raises ValueError where its folder is a file."""
     from tasks.prediction.answer_log import AnswerLog, LogLimits
 
     if options.log is None:
         return None
-    if options.log.resolve().is_relative_to(options.bundle.resolve()):
-        raise ValueError(
-            f"{options.log} lies in the bundle {options.bundle}, which stays as it is: name another folder"
-        )
     limits = LogLimits(max_seconds=options.log_seconds, max_bytes=1_000_000 * options.log_megabytes)
     return AnswerLog(options.log, limits=limits)
 
@@ -151,6 +196,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--precision", choices=("auto", "bf16", "fp32"), help="default: fp32, in which evaluate judged the bundle"
     )
     parser.add_argument("--minibatch-size", type=count, help="samples; default: 16 on cpu, 256 on cuda")
+    parser.add_argument(
+        "--engine", choices=("local", "ray"), default="local",
+        help="local: the cores of this machine; ray: replicas on the nodes of a Ray cluster; default: local",
+    )  # fmt: skip
+    parser.add_argument(
+        "--address", metavar="HOST:PORT", help="of the head of the Ray cluster; default: RAY_ADDRESS, or this machine"
+    )
+    parser.add_argument("--replicas", type=count, help=f"on the Ray cluster, each on a core; default: {REPLICAS}")
     parser.add_argument("--max-request-bytes", type=count, default=64_000_000, help="default: 64000000")
     parser.add_argument("--max-samples", type=count, default=512, help="of a request; default: 512")
     parser.add_argument(
@@ -159,6 +212,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     for name, most in LIMITS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=count, default=most, help=f"default: {most}")
     options = parser.parse_args(arguments)
+    if options.engine != "ray" and (options.address or options.replicas):
+        parser.error("--address and --replicas are for --engine ray")
+    if options.engine == "ray" and options.port == 0:
+        parser.error("--engine ray needs one port for all nodes, expected a --port above 0")
     if (options.folder is None) == (options.bundle is None):
         parser.error("expected the folder of one bundle")
     options.bundle = options.bundle or options.folder

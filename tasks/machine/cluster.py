@@ -5,6 +5,7 @@ node that died had begun.
 """
 
 import hashlib
+import inspect
 import logging
 import os
 import platform
@@ -115,7 +116,7 @@ class Named:
 
     @classmethod
     def of(cls, function: Callable[..., Any], given: dict[str, Any]) -> Self:
-        spec = getattr(function, "__globals__", {}).get("__spec__")
+        spec = getattr(inspect.unwrap(function), "__globals__", {}).get("__spec__")  # without its decorators
         return cls(module=spec.name if spec else function.__module__, function=function.__name__, given=given)
 
     def __call__(self, *items: Any, **more: Any) -> Any:
@@ -281,7 +282,7 @@ def joined(address: str | None, *, num_cores: int = 1, num_gpus: int = 0) -> Ite
                 raise ValueError(f"the Ray cluster has {has:g} {unit}, expected at least {needed}: {mended}")
         yield head
     finally:
-        if _answers(head):  # else it would wait for the head
+        if is_reached(head):  # else it would wait for the head
             ray.shutdown()
 
 
@@ -313,7 +314,7 @@ def watched(make: Callable[[], Iterable[Result]], *, head: str) -> Iterator[Resu
             if isinstance(result, Failed):
                 raise ValueError(result.message)
             if isinstance(result, BaseException):
-                _check_head(head)
+                check_head(head)
                 raise _mended(result) from result
             yield result
     finally:
@@ -326,12 +327,12 @@ def _next(results: "queue.Queue[Any]", *, head: str) -> Any:
         try:
             return results.get(timeout=CONNECT_SECONDS)
         except queue.Empty:
-            _check_head(head)
+            check_head(head)
 
 
-def _check_head(head: str) -> None:
+def check_head(head: str) -> None:
     """Raise ValueError where the head was lost."""
-    if not _answers(head):
+    if not is_reached(head):
         raise ValueError(
             f"the head of the Ray cluster at {head} no longer answers: start it again, then run this again; what the "
             "nodes have stored is kept"
@@ -358,14 +359,14 @@ def _check_answers(address: str) -> None:
     host, _, port = address.rpartition(":")
     if "://" in address or not host or not port.isdigit():
         raise ValueError(f"scale.address is {address!r}, expected the HOST:PORT of the head of a Ray cluster")
-    if not _answers(address):
+    if not is_reached(address):
         raise ValueError(
             f"no Ray cluster answers at {address}: start one with `ray start --head`, or correct scale.address, or set "
             "scale.engine to local"
         )
 
 
-def _answers(address: str) -> bool:
+def is_reached(address: str) -> bool:
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS):

@@ -26,9 +26,12 @@ def is_installed(extra: str) -> bool:
     return not missing_packages(extra)
 
 
-def require(extra: str) -> None:
-    """Raise MissingExtraError, with what to do, where a package of the extra is not installed."""
-    if missing := missing_packages(extra):
+def require(extra: str, *more: str) -> None:
+    """Raise MissingExtraError, with what to do, where a package of the extra is not installed.
+
+    `more` are modules that come with the extra, and that only some of its work needs.
+    """
+    if missing := missing_packages(extra) or [name for name in more if find_spec(name) is None]:
         verb = "is" if len(missing) == 1 else "are"
         needs = f"the package {extra}" if missing == [extra] else f"{extra} needs {' and '.join(missing)}, which"
         raise MissingExtraError(

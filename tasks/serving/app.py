@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from tasks.prediction.answer_log import EVERY_COLUMN
 from tasks.prediction.prediction_table import COLUMNS
+from tasks.serving.counters import CountersOfReplicas
 from tasks.serving.guard import IS_KNOWN, Guard
 from tasks.serving.minibatches import NOT_COMPUTED, BusyError, Row
 from tasks.serving.page import page_of
@@ -27,6 +29,8 @@ EXAMPLE = {
 }
 NOT_IN_ANSWERS = ("embedding", "answered_at")
 
+Ask = Callable[[str], Awaitable[dict[str, Any]]]  # what a method of `Service` returns in each replica, by its name
+
 
 @dataclass(frozen=True, kw_only=True)
 class RequestLimits:
@@ -38,8 +42,13 @@ class RequestLimits:
     seconds: float = 30.0  # for the body to come, and again for the answer
 
 
-def make_app(service: Service, *, limits: RequestLimits, names: list[str], token: str | None) -> Guard:
-    """Return the application that answers requests; `names` and `token` are those of `Guard`."""
+def make_app(
+    service: Service, *, limits: RequestLimits, names: list[str], token: str | None, ask_replicas: Ask | None = None
+) -> Guard:
+    """Return the application that answers requests; `names` and `token` are those of `Guard`.
+
+    Where the service is one of several replicas, `ask_replicas` asks all of them for their health and metrics.
+    """
     app = FastAPI(
         title="Graftline", docs_url=None, redoc_url=None, redirect_slashes=False,
         description="Answers of the model in use. Samples are files of a form, or JSON.",
@@ -73,11 +82,19 @@ def make_app(service: Service, *, limits: RequestLimits, names: list[str], token
 
     @app.get("/health", summary="Say whether the service answers, with which model, and what has to be mended.")
     async def health(request: Request) -> Response:
-        return JSONResponse(service.health() if request.scope[IS_KNOWN] else {"status": service.status})
+        if not request.scope[IS_KNOWN]:
+            return JSONResponse({"status": service.status})
+        own = service.health()
+        if ask_replicas is None:
+            return JSONResponse(own)
+        replicas = await ask_replicas("health")
+        is_ok = all(health["status"] == "ok" for health in (own, *replicas.values()))
+        return JSONResponse(own | {"status": "ok" if is_ok else "degraded", "replicas": replicas})
 
     @app.get("/metrics", summary="Counters, in the text format of Prometheus.")
     async def metrics() -> Response:
-        return Response(service.counters.text(), media_type="text/plain; version=0.0.4")
+        text = CountersOfReplicas(await ask_replicas("metrics")).text() if ask_replicas else service.metrics()
+        return Response(text, media_type="text/plain; version=0.0.4")
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:

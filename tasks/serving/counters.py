@@ -1,8 +1,11 @@
 """The counters of a service, as Prometheus reads them."""
 
 import time
+from collections.abc import Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 SAMPLES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -48,3 +51,28 @@ class Counters:
     def text(self) -> bytes:
         """Return all counters in the text format of Prometheus."""
         return generate_latest(self._registry)
+
+
+class CountersOfReplicas(Collector):
+    """The counters of several services as one: each sample has the label `replica`.
+
+    Their sum would fall whenever a replica starts anew, and Prometheus would take the whole of it for new requests.
+
+    Args:
+        texts: what `Counters.text` returned, by the name of the replica.
+    """
+
+    def __init__(self, texts: Mapping[str, bytes]) -> None:
+        self._metrics: dict[str, Metric] = {}
+        for replica, text in texts.items():
+            for metric in text_string_to_metric_families(text.decode()):
+                own = self._metrics.setdefault(metric.name, Metric(metric.name, metric.documentation, metric.type))
+                for sample in metric.samples:
+                    own.add_sample(sample.name, sample.labels | {"replica": replica}, sample.value)
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics.values()
+
+    def text(self) -> bytes:
+        """Return all counters in the text format of Prometheus."""
+        return generate_latest(self)

@@ -69,15 +69,19 @@ class Waiting:
 
 
 class Minibatches:
-    """The samples that wait, and a thread a core that answers them.
+    """The samples that wait, and threads that answer them.
 
     Args:
         log: is handed all rows before they go out, with their model; it has to catch its own errors.
         top_k: the length of a row's `top_labels`.
         max_waiting: samples; more are refused.
+        num_threads: None is one a core.
     """
 
-    def __init__(self, model: ModelInUse, *, counters: Counters, log: Log, top_k: int, max_waiting: int) -> None:
+    def __init__(
+        self, model: ModelInUse, *, counters: Counters, log: Log, top_k: int, max_waiting: int,
+        num_threads: int | None = None,
+    ) -> None:  # fmt: skip
         self.model = model
         self._counters = counters
         self._log = log
@@ -88,7 +92,7 @@ class Minibatches:
         self._num_at_work = 0
         self._is_held = False
         self._is_over = False
-        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(num_cores())]
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(num_threads or num_cores())]
         for thread in self._threads:
             thread.start()
 

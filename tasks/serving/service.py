@@ -29,6 +29,7 @@ class Service:
     Args:
         top_k: the length of a row's `top_labels`.
         max_waiting: samples that wait for a free core; more are refused.
+        num_threads: that compute; None is one a core.
 
     Raises:
         ValueError: the bundle cannot be used.
@@ -36,7 +37,7 @@ class Service:
 
     def __init__(
         self, bundle: Path, options: ModelOptions, *, log: AnswerLog | None = None, top_k: int = 5,
-        max_waiting: int = 4096,
+        max_waiting: int = 4096, num_threads: int | None = None,
     ) -> None:  # fmt: skip
         self.bundle = bundle
         self.counters = Counters()
@@ -51,8 +52,9 @@ class Service:
         self._seen = model.state
         self._since = time.monotonic()
         self.minibatches = Minibatches(
-            model, counters=self.counters, log=self._write, top_k=top_k, max_waiting=max_waiting
-        )
+            model, counters=self.counters, log=self._write, top_k=top_k, max_waiting=max_waiting,
+            num_threads=num_threads,
+        )  # fmt: skip
         self.counters.take_model(model.sha256)
         self.counters.waiting.set_function(lambda: self.minibatches.num_waiting)
         self._is_over = threading.Event()
@@ -88,6 +90,10 @@ class Service:
             "bundle_problem": self._problem or None,
             "log_problem": self._log_problem or None,
         }
+
+    def metrics(self) -> bytes:
+        """Return the counters in the text format of Prometheus."""
+        return self.counters.text()
 
     def close(self) -> None:
         """Answer what waits, end the log, and stop."""

@@ -25,6 +25,7 @@ FROM_AN_EXTRA = {
     "tasks/embedding/quantised.py": {"onnx"},
     "tasks/embedding/runtimes.py": {"onnxruntime", "openvino"},
     "tasks/machine/cluster.py": {"ray"},
+    "tasks/machine/replicas.py": {"ray"},
     "tasks/machine/training_group.py": {"ray"},
     "tasks/prediction/export.py": {"onnxruntime"},  # names the missing packages and the command
     "tasks/prediction/quantise.py": {"onnx", "onnxruntime"},

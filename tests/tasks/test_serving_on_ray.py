@@ -167,8 +167,8 @@ def test_replicas_answer_as_one_machine_does_to_the_last_bit(service, bundles, f
 
 def test_who_has_no_token_is_refused_and_learns_the_status_alone(service, files):
     _, client = service
-    for token in ("", "another-token-of-these-tests"):
-        headers = {"authorization": f"Bearer {token}"}
+    for given in ("none", "Bearer another-token-of-these-tests"):
+        headers = {"authorization": given}
         assert client.post("/predict", files=dict([files[0]]), headers=headers).status_code == 401
         assert client.get("/metrics", headers=headers).status_code == 401
         assert client.get("/health", headers=headers).json() == {"status": "ok"}

@@ -1,8 +1,9 @@
 """Change each module of the code in a copy, and compare a run on warm stores with one on cold stores.
 
 `python -m benchmarks.kit.warm_and_cold FOLDER [--most N]` prints a JSON object a module: how many changes were tried,
-whether one of them changed a result, and whether a warm store missed it. Every run is a fork of this process, which has
-imported all that a run imports: a fork imports again only the module that is changed and those that import it.
+whether one of them changed a result, and whether a warm store missed it. What a run never calls is not changed: it
+changes no result. Every run is a fork of this process, which has imported all that a run imports: a fork imports again
+only the module that is changed and those that import it.
 """
 
 import argparse
@@ -13,10 +14,12 @@ import json
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
+from types import CodeType, FrameType
 from typing import Any
 
 import numpy as np
@@ -25,7 +28,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 NUM_IMAGES = 5
-STORES = ("looks", "activations")
+LAYERS = ["features.3", "features.4"]  # few of the network's, so that a run takes little time
 # what a changed module begins with: tensors and arrays of numbers come back as others, all else as it is
 TWICE = """
 def _twice(value):
@@ -40,6 +43,7 @@ def _twice(value):
     return value
 
 """
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 SWAPPED: dict[type, Any] = {
     ast.Add: ast.Sub,
     ast.Sub: ast.Add,
@@ -55,7 +59,7 @@ def main() -> None:
     command.add_argument("folder", type=Path)
     command.add_argument("--most", type=int, default=4)
     options = command.parse_args()
-    folder: Path = options.folder
+    folder: Path = options.folder.absolute()
     code, place = folder / "code", folder / "place"
     shutil.copytree(ROOT / "tasks", code / "tasks")
     put_images(place / "raw/batch")
@@ -78,7 +82,7 @@ def main() -> None:
     graph = build_graph("tasks", cache_dir=None, exclude_type_checking_imports=True)
     for name in own:
         anew = [name, *graph.find_downstream_modules(name)]
-        facts = tried(name, code, place, warm=warm, reference=reference["results"], anew=anew, most=options.most)
+        facts = tried(name, code, place, warm=warm, reference=reference, anew=anew, most=options.most)
         print(json.dumps(facts), flush=True)
 
 
@@ -92,7 +96,7 @@ def forget(names: Iterable[str]) -> None:
 
 
 def tried(
-    name: str, code: Path, place: Path, *, warm: Path, reference: dict[str, str], anew: list[str], most: int
+    name: str, code: Path, place: Path, *, warm: Path, reference: dict[str, Any], anew: list[str], most: int
 ) -> dict[str, Any]:
     """Change a module until a result changes, at most `most` times; a change that cannot run is none."""
     path = code / f"{name.replace('.', '/')}.py"
@@ -100,13 +104,13 @@ def tried(
     source, stamp = path.read_text("utf-8"), path.stat()
     facts: dict[str, Any] = {"module": name, "tried": 0, "touches": False, "stale": False}
     try:
-        for mutant in mutants(source):
+        for mutant in mutants(source, called={line for file, line in reference["called"] if file == str(path)}):
             path.write_text(mutant, "utf-8")
             cold = forked(place, None, anew=anew)
             if cold is None:
                 continue
             facts["tried"] += 1
-            if cold["results"] != reference:
+            if cold["results"] != reference["results"]:
                 kept = warm.with_name("kept")
                 shutil.copytree(warm, kept)
                 after = forked(place, kept, anew=anew)
@@ -121,29 +125,43 @@ def tried(
     return facts
 
 
-def mutants(source: str) -> Iterator[str]:
-    """Yield the source with one change at a time.
+def mutants(source: str, *, called: set[int]) -> Iterator[str]:
+    """Yield the source with one change at a time; functions that begin in other lines than `called` stay as they are.
 
     The first change doubles all tensors and arrays that the module returns or hands on. Then one value, number or
     operator changes at a time, from the middle of the module outwards.
     """
     tree = ast.parse(source)
+    running = {id(node) for node in nodes_that_run(tree, called)}
+    places = [number for number, node in enumerate(ast.walk(tree)) if id(node) in running and is_changeable(node)]
     doubled = copy.deepcopy(tree)
-    handed_on = [
-        node
-        for node in ast.walk(doubled)
-        if isinstance(node, ast.Return | ast.keyword | ast.Lambda) and is_changeable(node)
-    ]
+    nodes = list(ast.walk(doubled))
+    handed_on = [nodes[place] for place in places if isinstance(nodes[place], ast.Return | ast.keyword | ast.Lambda)]
     for node in handed_on:
         change(node)
     if handed_on:
         yield TWICE.replace("value + 1", "value") + ast.unparse(doubled)
-    places = [number for number, node in enumerate(ast.walk(tree)) if is_changeable(node)]
     middle = len(places) // 2
     for place in sorted(places, key=lambda place: abs(places.index(place) - middle)):
         changed = copy.deepcopy(tree)
         change(list(ast.walk(changed))[place])
         yield TWICE + ast.unparse(changed)
+
+
+def nodes_that_run(tree: ast.Module, called: set[int]) -> Iterator[ast.AST]:
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for child in ast.iter_child_nodes(node):
+            if not isinstance(child, FUNCTIONS) or first_line(child) in called:
+                waiting.append(child)
+
+
+def first_line(function: Any) -> int:
+    """Return the line that Python says the function begins in: that of its first decorator."""
+    lines: list[int] = [node.lineno for node in (function, *getattr(function, "decorator_list", ()))]
+    return min(lines)
 
 
 def change(node: Any) -> None:
@@ -196,7 +214,10 @@ def forked(
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, 2)
             forget(anew)
-            content = json.dumps(work(place, stores or own / "stores", out=own / "out", is_first=is_first))
+            with noted_calls(are_wanted=is_first) as called:
+                facts = work(place, stores or own / "stores", out=own / "out", is_first=is_first)
+            facts["called"] = [(code.co_filename, code.co_firstlineno) for code in called]
+            content = json.dumps(facts)
             with os.fdopen(writing, "w") as pipe:
                 pipe.write(content)
             status = 0
@@ -207,6 +228,26 @@ def forked(
         content = pipe.read()
     _, status = os.waitpid(child, 0)
     return json.loads(content) if status == 0 and content else None
+
+
+@contextmanager
+def noted_calls(*, are_wanted: bool) -> Iterator[set[CodeType]]:
+    """Collect the code of each function that is called in the block, in this thread or in one that it starts.
+
+    Nothing is collected where the calls are not wanted: it takes time.
+    """
+    called: set[CodeType] = set()
+
+    def note(frame: FrameType, event: str, argument: Any) -> None:
+        if event == "call":
+            called.add(frame.f_code)
+
+    if are_wanted:
+        threading.setprofile(note)
+        sys.setprofile(note)
+    yield called
+    sys.setprofile(None)
+    threading.setprofile(None)
 
 
 def work(place: Path, stores: Path, *, out: Path, is_first: bool) -> dict[str, Any]:
@@ -245,10 +286,7 @@ def work(place: Path, stores: Path, *, out: Path, is_first: bool) -> dict[str, A
     assert Path(evaluated_code.__file__ or "").is_relative_to(place.parent), "this is not the code of the copy"
     if is_first:
         torch.manual_seed(0)
-        # few layers, so that a run takes little time
-        backbone = load_backbone(
-            "squeezenet1_1", weights="random", image_size=48, decode="scaled", features=["features.7", "features.12"]
-        )
+        backbone = load_backbone("squeezenet1_1", weights="random", image_size=48, decode="scaled", features=LAYERS)
         model = Classifier(backbone, {"label": ["cat", "dog"]}, temperatures={"label": 0.5})
         (place / "backbone").mkdir()
         save_bundle(place / "backbone", model, lineage={"fingerprint": backbone.fingerprint()})
@@ -271,7 +309,7 @@ def work(place: Path, stores: Path, *, out: Path, is_first: bool) -> dict[str, A
     model, _ = load_bundle(place / "backbone")
     rows = pd.read_parquet(place / "manifest/batch.parquet")
     samples = Samples(rows, raw=place / "raw", decode=decode_sample)
-    boundary = find_boundary(model.backbone, model.backbone.blocks()[-1:])
+    boundary = find_boundary(model.backbone, [model.backbone.network.get_submodule(LAYERS[-1])])
     assert boundary is not None
     every = np.arange(NUM_IMAGES)
     augmentation = Augmentation(max_rotation_degrees=30.0, max_shift_fraction=0.2, max_scale_fraction=0.3, flip=True)

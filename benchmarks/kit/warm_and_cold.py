@@ -16,7 +16,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from types import CodeType, FrameType
@@ -44,6 +44,18 @@ def _twice(value):
 
 """
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+# the same, but that it only notes the modules which it would change a value of
+NOTING = """
+def _twice(value):
+    import numpy, sys, torch
+    from PIL import Image
+    is_tensor = isinstance(value, torch.Tensor) and value.is_floating_point()
+    is_array = isinstance(value, numpy.ndarray) and value.dtype.kind == "f"
+    if is_tensor or is_array or isinstance(value, Image.Image):
+        vars(sys).setdefault("handed_on", set()).add(__name__)
+    return value
+
+"""
 SWAPPED: dict[type, Any] = {
     ast.Add: ast.Sub,
     ast.Sub: ast.Add,
@@ -79,6 +91,7 @@ def main() -> None:
     again = forked(place, warm)
     assert again is not None
     assert again["results"] == reference["results"], "warm stores give other bytes than cold ones"
+    reference["handed_on"] = that_hand_on(own, code, place, reference=reference)
     graph = build_graph("tasks", cache_dir=None, exclude_type_checking_imports=True)
     for name in own:
         anew = [name, *graph.find_downstream_modules(name)]
@@ -95,16 +108,34 @@ def forget(names: Iterable[str]) -> None:
             vars(sys.modules[package]).pop(own, None)  # else `from package import own` finds it there
 
 
+def that_hand_on(own: Iterable[str], code: Path, place: Path, *, reference: dict[str, Any]) -> list[str]:
+    """Return the modules that hand on a tensor, an array or an image: the first change of any other changes nothing."""
+    with ExitStack() as changes:
+        for name in own:
+            path = file_of(name, code)
+            changes.enter_context(restored(path))
+            if text := doubled(path.read_text("utf-8"), called=lines_of(path, reference)):
+                path.write_text(NOTING + text, "utf-8")
+        noted = forked(place, None, anew=own)
+    assert noted is not None
+    assert noted["results"] == reference["results"]
+    modules: list[str] = noted["handed_on"]
+    return modules
+
+
 def tried(
     name: str, code: Path, place: Path, *, warm: Path, reference: dict[str, Any], anew: list[str], most: int
 ) -> dict[str, Any]:
     """Change a module until a result changes, at most `most` times; a change that cannot run is none."""
-    path = code / f"{name.replace('.', '/')}.py"
-    path = path if path.is_file() else path.with_suffix("") / "__init__.py"
-    source, stamp = path.read_text("utf-8"), path.stat()
+    path = file_of(name, code)
+    source, called = path.read_text("utf-8"), lines_of(path, reference)
     facts: dict[str, Any] = {"module": name, "tried": 0, "touches": False, "stale": False}
-    try:
-        for mutant in mutants(source, called={line for file, line in reference["called"] if file == str(path)}):
+    changes = mutants(source, called=called)
+    if name not in reference["handed_on"] and doubled(source, called=called):
+        next(changes)
+        facts["tried"] += 1
+    with restored(path):
+        while facts["tried"] < most and (mutant := next(changes, None)):
             path.write_text(mutant, "utf-8")
             cold = forked(place, None, anew=anew)
             if cold is None:
@@ -117,35 +148,62 @@ def tried(
                 shutil.rmtree(kept)
                 facts |= {"touches": True, "stale": after is None or after["results"] != cold["results"]}
                 break
-            if facts["tried"] == most:
-                break
-    finally:
-        path.write_text(source, "utf-8")
-        os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # it is the file that was read
     return facts
+
+
+def file_of(name: str, code: Path) -> Path:
+    path = code / f"{name.replace('.', '/')}.py"
+    return path if path.is_file() else path.with_suffix("") / "__init__.py"
+
+
+@contextmanager
+def restored(path: Path) -> Iterator[None]:
+    """Give the file back its content and its times after the block: it is the file that was read."""
+    content, stamp = path.read_bytes(), path.stat()
+    try:
+        yield
+    finally:
+        path.write_bytes(content)
+        os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+
+
+def lines_of(path: Path, reference: dict[str, Any]) -> set[int]:
+    """Return the lines in which the functions of a file begin that a run calls."""
+    return {line for file, line in reference["called"] if file == str(path)}
 
 
 def mutants(source: str, *, called: set[int]) -> Iterator[str]:
     """Yield the source with one change at a time; functions that begin in other lines than `called` stay as they are.
 
-    The first change doubles all tensors and arrays that the module returns or hands on. Then one value, number or
-    operator changes at a time, from the middle of the module outwards.
+    The first change is that of `doubled`. Then one value, number or operator changes at a time, from the middle of the
+    module outwards.
     """
+    if text := doubled(source, called=called):
+        yield TWICE.replace("value + 1", "value") + text
     tree = ast.parse(source)
-    running = {id(node) for node in nodes_that_run(tree, called)}
-    places = [number for number, node in enumerate(ast.walk(tree)) if id(node) in running and is_changeable(node)]
-    doubled = copy.deepcopy(tree)
-    nodes = list(ast.walk(doubled))
-    handed_on = [nodes[place] for place in places if isinstance(nodes[place], ast.Return | ast.keyword | ast.Lambda)]
-    for node in handed_on:
-        change(node)
-    if handed_on:
-        yield TWICE.replace("value + 1", "value") + ast.unparse(doubled)
+    places = changeable(tree, called)
     middle = len(places) // 2
     for place in sorted(places, key=lambda place: abs(places.index(place) - middle)):
         changed = copy.deepcopy(tree)
         change(list(ast.walk(changed))[place])
         yield TWICE + ast.unparse(changed)
+
+
+def doubled(source: str, *, called: set[int]) -> str:
+    """Return the source in which `_twice` gets all that the module returns or hands on; "" where that is nothing."""
+    tree = ast.parse(source)
+    nodes = list(ast.walk(tree))
+    places = changeable(tree, called)
+    handed_on = [nodes[place] for place in places if isinstance(nodes[place], ast.Return | ast.keyword | ast.Lambda)]
+    for node in handed_on:
+        change(node)
+    return ast.unparse(tree) if handed_on else ""
+
+
+def changeable(tree: ast.Module, called: set[int]) -> list[int]:
+    """Return the places, in the order of `ast.walk`, of what can be changed in the code that runs."""
+    running = {id(node) for node in nodes_that_run(tree, called)}
+    return [number for number, node in enumerate(ast.walk(tree)) if id(node) in running and is_changeable(node)]
 
 
 def nodes_that_run(tree: ast.Module, called: set[int]) -> Iterator[ast.AST]:
@@ -334,7 +392,7 @@ def work(place: Path, stores: Path, *, out: Path, is_first: bool) -> dict[str, A
     )  # fmt: skip
     answers = [asked.models["candidate"]["label"], asked.altered["flipped"]["label"]]
     results["answers"] = sha256(np.concatenate(answers).tobytes()).hexdigest()
-    return {"results": results, "imported": list(sys.modules)}
+    return {"results": results, "imported": list(sys.modules), "handed_on": sorted(getattr(sys, "handed_on", ()))}
 
 
 if __name__ == "__main__":

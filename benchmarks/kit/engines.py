@@ -207,17 +207,18 @@ def of_texts(*, is_fused_alone: bool) -> dict[str, Any]:
         prepared = [embedder.transform.prepare(text) for text in texts]
         ways[f"fused.{precision}"] = lambda own=embedder, prepared=prepared: own(prepared)  # type: ignore[misc]
         vectors[f"fused.{precision}"] = embedder(prepared)
+    if is_fused_alone:
+        return {"rounds": in_turns(ways, num_samples=len(texts))}
     windows = sorted((text[0] for text in prepared), key=len)
     order = sorted(range(len(texts)), key=lambda number: len(prepared[number][0]))
     run = exported_encoder()
 
-    def in_onnxruntime() -> Any:
+    def in_session() -> Any:
         return np.concatenate([run(windows[start : start + 32]) for start in range(0, len(windows), 32)])
 
-    found = torch.from_numpy(in_onnxruntime())
+    found = torch.from_numpy(in_session())
     cosines = {name: least_cosine(own[order], found) for name, own in vectors.items()}
-    if not is_fused_alone:
-        ways["onnxruntime.fp32"] = in_onnxruntime
+    ways["onnxruntime.fp32"] = in_session
     rounds = in_turns(ways, num_samples=len(texts))
     autos = {f"auto.{precision}": rounds[f"fused.{precision}"] for precision in precisions}
     chosen = dict.fromkeys(precisions, "packed")

@@ -102,7 +102,7 @@ def measured(folder: Path, count: int) -> dict[int, dict[str, float]]:
             window.goto(f"http://127.0.0.1:{port}/?secret={review.secret}")
             window.wait_for_selector(".tile")
             window.wait_for_load_state("networkidle")
-            found = {}
+            found: dict[int, dict[str, float]] = {}
             for speed in SPEEDS:
                 browser.start_tracing(page=window, categories=TRACED)
                 frames = window.evaluate(SCROLL, [speed, count])
@@ -121,7 +121,7 @@ def busy_frames(events: list[dict[str, Any]]) -> dict[str, float]:
     """
     names = {(each["pid"], each["tid"]): each["args"]["name"] for each in events if each["name"] == "thread_name"}
     starts = sorted(each["ts"] for each in events if each["name"] == FRAME)
-    tasks = defaultdict(list)
+    tasks: defaultdict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
     for each in events:
         if each["ph"] == "X" and "tdur" in each:
             tasks[each["pid"], each["tid"]].append(each)

@@ -337,7 +337,7 @@ def unlike(name: str, sets: dict[str, Set]) -> dict[str, Any]:
     """
     own = sets[name][0]
     others = {
-        other: vectors[:MOST_JUDGED]
+        other: vectors[np.random.default_rng(0).permutation(len(vectors))[:MOST_JUDGED]]  # of all its classes
         for other, (vectors, _, _) in sets.items()
         if other != name and READ[other][0] == READ[name][0]
     }

@@ -53,15 +53,15 @@ class BatchFile:
         They are read and not mapped: mapped pages count as memory of this process, and a mapped file that is cut short
         meanwhile kills the process.
         """
-        steps = np.diff(rows)
+        gaps = np.flatnonzero(np.diff(rows) > 1) + 1
         is_dense = rows[-1] - rows[0] < SPARSE * len(rows)
-        cuts = [] if is_dense else (np.flatnonzero(steps > 1) + 1).tolist()
+        cuts = [] if is_dense else gaps.tolist()
         with self.path.open("rb", buffering=0) as file:
             for start, stop in pairwise([0, *cuts, len(rows)]):
                 first, last = int(rows[start]), int(rows[stop - 1])
                 run = self._run(file.fileno(), first, last + 1)
-                is_whole = (steps[start : stop - 1] == 1).all()
-                into[start:stop] = run if is_whole else run.take(rows[start:stop] - first, axis=0)
+                is_wanted = len(cuts) == len(gaps) and len(run) == stop - start  # each row of the run, once
+                into[start:stop] = run if is_wanted else run.take(rows[start:stop] - first, axis=0)
 
     def _run(self, descriptor: int, start: int, stop: int) -> NDArray[np.float16]:
         """Return the rows start..stop-1."""

@@ -1,10 +1,10 @@
 """Measure what a night costs: the whole chain after 1 % and after 5 % new samples, a run with nothing to do, imports.
 
-A project of so many --pictures of ten letters, drawn by the demo's generator, is fine-tuned as params.yaml has it, with
-`finetune.start: in_use`. Its candidate is put in use; then a batch of 1 % is listed and `dvc repro` runs as a flow runs
-it; then, in the same way, one of 5 %. Every process of a stage writes down, as it ends, its own processor seconds and
-those that passed within imports. `stage.warm` is the process that the stages are forked from. Python keeps bytecode, as
-it does where nobody forbids it.
+A project of ten letters, drawn by the demo's generator, has as many pictures as --pictures says. It is fine-tuned as
+params.yaml has it, with `finetune.start: in_use`. Its candidate is put in use; then a batch of 1 % is listed and `dvc
+repro` runs as a flow runs it; then, in the same way, one of 5 %. Every process of a stage writes down, as it ends, its
+own processor seconds and those that passed within imports. `stage.warm` is the process that the stages are forked from.
+Python keeps bytecode, as it does where nobody forbids it.
 
 - retrain_fraction_1_percent, _5_percent: processor seconds of that `dvc repro`, DVC itself included, over those of the
   first run. `raw.nights` has the seconds of every stage and of its imports; of a stage with a part per batch, of all

@@ -9,6 +9,7 @@ import os
 import sys
 
 from flows.workspace.redaction import in_a_line
+from tasks.machine.garbage import collect_as_usual
 
 
 def main() -> None:
@@ -29,6 +30,7 @@ def main() -> None:
         check_server()
     except (ValueError, OSError) as error:
         sys.exit(f"error: {in_a_line(error)}")
+    collect_as_usual()  # everything is imported, and this process stays for months
     try:
         status = serve(deployments, health_port=port)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Runs DVC such that a stage costs the same, however many batches there are: `python -m flows.workspace.lean dvc …`.
+"""Runs DVC so that a stage costs the same, however many batches there are: `python -m flows.workspace.lean dvc …`.
 
 By itself DVC reads and writes all of dvc.lock for each stage that ran, and reads params.yaml for each of its sections.
 Here it writes the entry of that stage, and reads a file of params once, until it changes. The bytes are the same.
@@ -13,7 +13,7 @@ from typing import Any
 from tasks.machine.files import write_whole
 
 HEAD = "schema: '2.0'\nstages:\n"
-USUAL = re.compile(rf"{re.escape(HEAD)}(?:  .+\n)*")  # nothing but stages, without empty lines
+USUAL = re.compile(rf"{re.escape(HEAD)}(?:  \w.*:\n(?:    .+\n)+)*")  # nothing but stages, without empty lines
 
 
 def main(*arguments: str) -> int:

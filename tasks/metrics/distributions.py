@@ -1,6 +1,6 @@
 """Compute what tests need of the normal, the t, the beta and the binomial distribution.
 
-The bits are those of scipy.stats, which takes half a second to import: these are the functions that it calls.
+The numbers are those of scipy.stats, which takes half a second to import: most are of the functions that it calls.
 """
 
 from bisect import bisect_left

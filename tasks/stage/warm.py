@@ -85,14 +85,15 @@ class Forks:
             asker.close()
         elif (pid := _fork()) == 0:
             self.leave()
+            with suppress(OSError):  # whoever asked may be gone
+                # said here: a verb that has begun is never run again by the asker, even if its parent is killed now
+                asker.sendall(b"forked\n")
             asker.close()
             for number, stream in enumerate(streams):
                 os.dup2(stream, number)
                 os.close(stream)
             return request
         else:
-            with suppress(OSError):  # whoever asked may be gone
-                asker.sendall(b"forked\n")
             fork = Fork(pid=pid, end=os.pidfd_open(pid), asker=asker)
             self.at_work.append(fork)
             for source in (fork.end, asker):  # the asker says no more: it can be read once it is gone

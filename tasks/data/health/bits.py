@@ -13,7 +13,7 @@ ROWS_AT_ONCE = 8  # of all pairs with some thousand columns: their words fit in 
 class HashDistance:
     """The least number of bits in which two samples differ, over all ways in which one may be a copy of the other.
 
-    Either sample may be whole and the other a view of it. `num_bits` is a multiple of 128. `has_mirrored` is whether
+    Either sample may be whole and the other a view of it. `num_bits` is a multiple of 256. `has_mirrored` is whether
     samples may be mirrored, which inverts every second bit.
     """
 
@@ -81,16 +81,17 @@ class HashDistance:
         for start in range(0, len(is_near), ROWS_AT_ONCE):
             rows = slice(start, start + ROWS_AT_ONCE)
             distances = self._least(left[:, rows, None] ^ right[:, None])
-            limits = (np.clip(max_distance + own, 0, self.num_bits - 1) for own in (reach[0][rows, None], reach[1]))
+            most = np.iinfo(distances.dtype).max
+            limits = (np.clip(max_distance + own, 0, most) for own in (reach[0][rows, None], reach[1]))
             is_near[rows] = distances <= np.maximum(*(limit.astype(distances.dtype) for limit in limits))
         return is_near
 
     def _least(self, differing: NDArray[np.uint64]) -> NDArray[np.unsignedinteger]:
         """Return how many of the bits of words (words, …) are set, or would be if one side was mirrored: (…)."""
         counts = np.bitwise_count(differing)
-        dtype = np.uint8 if 64 * len(counts) <= 256 else np.uint16  # the smaller, the faster
         if not self.has_mirrored:
-            return np.asarray(counts.sum(axis=0, dtype=dtype))
+            return np.asarray(counts.sum(axis=0, dtype=np.uint16))
+        dtype = np.uint8 if 64 * len(counts) <= 256 else np.uint16  # the smaller, the faster; no sum is above 192
         kept, inverted = (half.sum(axis=0, dtype=dtype) for half in (counts[::2], counts[1::2]))
         num_inverted = dtype(32 * len(counts))
         return np.asarray(kept + np.minimum(inverted, num_inverted - inverted))

@@ -48,21 +48,20 @@ class BatchFile:
     dim: int
 
     def read(self, rows: NDArray[np.integer], *, into: NDArray[np.float32]) -> None:
-        """Read rows (k,), which ascend, into (k, dim).
+        """Read rows (k,), which ascend and may repeat, into (k, dim).
 
         They are read and not mapped: mapped pages count as memory of this process, and a mapped file that is cut short
         meanwhile kills the process.
         """
-        first, last = int(rows[0]), int(rows[-1])
+        gaps = np.flatnonzero(np.diff(rows) > 1) + 1
+        is_dense = rows[-1] - rows[0] < SPARSE * len(rows)
+        cuts = [] if is_dense else gaps.tolist()
         with self.path.open("rb", buffering=0) as file:
-            if last - first + 1 == len(rows):
-                into[:] = self._run(file.fileno(), first, last + 1)
-            elif last - first < SPARSE * len(rows):
-                into[:] = self._run(file.fileno(), first, last + 1).take(rows - first, axis=0)
-            else:
-                cuts = [0, *(np.flatnonzero(np.diff(rows) > 1) + 1).tolist(), len(rows)]
-                for start, stop in pairwise(cuts):
-                    into[start:stop] = self._run(file.fileno(), int(rows[start]), int(rows[stop - 1]) + 1)
+            for start, stop in pairwise([0, *cuts, len(rows)]):
+                first, last = int(rows[start]), int(rows[stop - 1])
+                run = self._run(file.fileno(), first, last + 1)
+                is_wanted = len(cuts) == len(gaps) and len(run) == stop - start  # each row of the run, once
+                into[start:stop] = run if is_wanted else run.take(rows[start:stop] - first, axis=0)
 
     def _run(self, descriptor: int, start: int, stop: int) -> NDArray[np.float16]:
         """Return the rows start..stop-1."""

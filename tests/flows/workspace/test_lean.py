@@ -85,7 +85,11 @@ def test_entry_takes_the_place_of_the_last_one_or_is_new():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "<<<<<<< mine\n", HEAD + ENTRY + "datasets: []\n", HEAD + ENTRY + "\n" + ENTRY, HEAD + ENTRY[:-1]],
-)
+    [
+        "", "<<<<<<< mine\n", HEAD + ENTRY + "datasets: []\n", HEAD + ENTRY + "\n" + ENTRY, HEAD + ENTRY[:-1],
+        HEAD + ENTRY.replace("scan@a", '"scan@a"'), HEAD + ENTRY.replace("    ", "   "),
+        HEAD + "  scan@a: {cmd: a}\n", HEAD + "  # mine\n" + ENTRY,
+    ],
+)  # fmt: skip
 def test_unusual_lock_file_is_left_to_dvc(text):
     assert replaced(text, name="scan@a", entry=ENTRY) == ""

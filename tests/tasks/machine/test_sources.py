@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.machine import sources
 from tasks.machine.sources import digest, imported_by, reached
 
 ROOT = Path(__file__).parents[3]
@@ -52,17 +53,19 @@ def test_comment_docstring_and_layout_do_not_count(code):
     assert code('"""A module."""\n\n\ndef work():\n    """Return one."""\n    return (1)  # why\n') == plain
 
 
-@pytest.mark.parametrize("kept", ["that of another content", "{", None])
+@pytest.mark.parametrize("kept", ["its own", "that of another content", "{", "[]", ""])
 def test_digest_is_the_same_where_knowledge_of_a_file_is_kept_and_where_it_is_not(code, tree, monkeypatch, kept):
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     first = code("def work():\n    return 1\n")
     [file] = tree("unused.txt", "").glob("tasks/room/__pycache__/core.*.json")
+    known = {"its own": file.read_text("utf-8")}
     other = code("def work():\n    return 2\n")
-    if kept is None:
-        file.unlink()
-    elif kept == "{":
-        file.write_text(kept, "utf-8")
+    known["that of another content"] = file.read_text("utf-8")
+    file.write_text(known.get(kept, kept), "utf-8")
+    for kept_in_memory in (sources._known, sources._parsed):
+        kept_in_memory.cache_clear()
     assert code("def work():\n    return 1\n") == first != other
+    assert file.read_text("utf-8") == known["its own"]
 
 
 def test_imports_inside_functions_and_through_packages_are_followed(tree):

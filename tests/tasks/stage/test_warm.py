@@ -179,6 +179,17 @@ def test_verb_ends_with_the_process_that_forked_it_and_counts_as_failed(staying)
     assert end["status"] == 1
 
 
+def test_verb_that_has_begun_is_not_run_again_where_the_process_that_forked_it_did_nothing_more(project, command):
+    stop = "\nif __name__ != '__main__':\n    os.register_at_fork(after_in_parent=lambda: time.sleep(300))\n"
+    (project / "tasks/tell.py").write_text(TELL + stop, "utf-8")
+    with subprocess.Popen(command("stay"), stdout=subprocess.PIPE, text=True) as process:
+        assert is_forked(json.loads(process.stdout.readline()))
+        process.kill()
+        end = json.loads(process.stdout.readline())
+    assert "was killed: run it again" in end["error"]
+    assert end["status"] == 1
+
+
 def test_command_runs_where_no_socket_can_be(command):
     done = run(*command(address="far" * 50))
     facts, end = map(json.loads, done.stdout.splitlines())

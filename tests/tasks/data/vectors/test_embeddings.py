@@ -84,8 +84,14 @@ def test_cosines_are_taken_pair_by_pair():
     assert pair_cosines(left, right).tolist() == pytest.approx([1.0, 0.5**0.5, -1.0, 0.0])
 
 
-@pytest.mark.parametrize("rows", [[0], [6, 0, 3], [2, 2, 5], [], list(range(6, -1, -1)), [0, 900], [899, 1, 450, 451]])
-def test_rows_are_returned_in_the_requested_order(tmp_path, rows):
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [0], [6, 0, 3], [2, 2, 5], [], list(range(6, -1, -1)), [0, 900], [899, 1, 450, 451],
+        [5, 5, 7], [7, 7, 7, 9, 10, 10], [5, 5, 6, 900], [900, 5, 5, 5, 6, 450, 450],
+    ],
+)  # fmt: skip
+def test_rows_are_returned_in_the_requested_order_and_number(tmp_path, rows):
     whole = np.random.default_rng(0).normal(size=(901, 7)).astype(np.float16)
     for name, part in (("a", whole[:4]), ("b", whole[4:4]), ("c", whole[4:])):
         write_embeddings(tmp_path / f"{name}.safetensors", [part], shape=part.shape, recipe="r")

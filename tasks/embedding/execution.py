@@ -137,7 +137,7 @@ def why_refused(embedder: Embedder, noise: Tensor, expected: Tensor) -> str:
 
 def depends_on_neighbours(embedder: Embedder, pixels: Tensor, features: Tensor) -> bool:
     """Return whether a bit of the `features` of a whole minibatch changes in another place, among fewer neighbours."""
-    # each has another place in its part of the minibatch, and the last ones have neighbours that are zero
+    # an image has another place in its part of the minibatch, and the last ones have zeros as neighbours
     moved = torch.arange(len(pixels)).roll(1)[: len(pixels) * 5 // 8 or 1]
     return not torch.equal(features[moved], embedder(pixels[moved]))
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from tasks.embedding.embedder import Embedder, Execution, Plan
-from tasks.embedding.runtimes import RUNTIMES, installed
+from tasks.embedding.runtimes import PART, RUNTIMES, installed
 from tasks.machine.cores import one_thread_each
 from tasks.machine.files import read_json, whole_file, write_json
 from tasks.models.backbone import Backbone
@@ -68,7 +68,7 @@ def _measure(backbone: Backbone, plan: Plan, runtimes: list[str]) -> dict[str, A
     """Return the seconds an image takes in each execution, why others are refused, and the choice."""
     if flops_of(backbone) < LEAST_FLOPS:
         return {"chosen": "fused", "refused": {}, "seconds": {}}
-    plan = replace(plan, minibatch_size=min(plan.minibatch_size, NUM_MEASURED))
+    plan = replace(plan, minibatch_size=measured_size(plan.minibatch_size))
     noise = torch.randint(
         0, 256, (plan.minibatch_size, 3, *[backbone.transform.crop_size] * 2), dtype=torch.uint8,
         generator=torch.Generator().manual_seed(0),
@@ -114,6 +114,11 @@ def flops_of(backbone: Backbone) -> float:
     return float(counter.get_total_flops())
 
 
+def measured_size(minibatch_size: int) -> int:
+    """Return how many images of a minibatch are measured: at most NUM_MEASURED, in parts of the minibatch's size."""
+    return min(minibatch_size, NUM_MEASURED - -minibatch_size % PART)
+
+
 def why_refused(embedder: Embedder, noise: Tensor, expected: Tensor) -> str:
     """Return why features are not used: they depend on their neighbours, or are not the backbone's; empty if they are.
 
@@ -132,7 +137,8 @@ def why_refused(embedder: Embedder, noise: Tensor, expected: Tensor) -> str:
 
 def depends_on_neighbours(embedder: Embedder, pixels: Tensor, features: Tensor) -> bool:
     """Return whether a bit of the `features` of a whole minibatch changes in another place, among fewer neighbours."""
-    moved = torch.arange(len(pixels)).roll(len(pixels) // 2 + 1)[: len(pixels) // 2 + 1]
+    # an image has another place in its part of the minibatch, and the last ones have zeros as neighbours
+    moved = torch.arange(len(pixels)).roll(1)[: len(pixels) * 5 // 8 or 1]
     return not torch.equal(features[moved], embedder(pixels[moved]))
 
 

@@ -54,7 +54,7 @@ def quantised_network(place: str, *, runtime: str, backbone: str, shape: Sequenc
     if {entry.key: entry.value for entry in model.metadata_props}.get(BACKBONE) != backbone:
         raise ValueError(f"embed.quantised: {path} was made of another backbone, or of other settings of it: {again}")
     size = expected[0]
-    if shape[0] % size or list(shape[1:]) != expected[1:]:
+    if not size or shape[0] % size or list(shape[1:]) != expected[1:]:
         raise ValueError(
             f"embed.quantised: {path} is for images of {expected}, and a minibatch is {list(shape)}: set "
             f"embed.minibatch_size to a multiple of {size}, or {again}"

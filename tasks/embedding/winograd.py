@@ -45,9 +45,11 @@ class WinogradConvolution(nn.Module):
         super().__init__()
         num, _, *sides = shape
         self.down, self.across = (math.ceil(side / INNER) for side in sides)  # tiles of an image
-        # a product takes some rows of tiles of an image, or several whole images
+        # a product takes some rows of tiles of an image, or several whole images: as many as every other product, since
+        # the bits of a product may depend on its size
         self.rows = min(max(round(TILES / self.across), 1), self.down)
-        self.images = min(math.ceil(TILES / (self.down * self.across)), num) if self.rows == self.down else 1
+        wanted = TILES / (self.down * self.across) if self.rows == self.down else 1
+        self.images = min((size for size in range(1, num + 1) if num % size == 0), key=lambda size: abs(size - wanted))
         weight = convolution.weight.detach()
         taps = weight.permute(2, 3, 1, 0).reshape(9, -1)
         self.weight = (WEIGHTS @ taps).view(TILE**2, weight.shape[1], weight.shape[0])  # (36, in, out)

@@ -106,7 +106,7 @@ class Replica:
         """Ray Serve calls it once all requests are answered."""
         self._lasting.close()
 
-    def said(self, name: str) -> tuple[str, Any]:
+    def report(self, name: str) -> tuple[str, Any]:
         """Return the name of this replica, and what a method of its service returns."""
         from ray import serve
 
@@ -115,7 +115,7 @@ class Replica:
     async def _ask(self, name: str) -> dict[str, Any]:
         from ray import serve
 
-        asked = serve.get_deployment_handle(NAME, NAME).broadcast("said", name)
+        asked = serve.get_deployment_handle(NAME, NAME).broadcast("report", name)
         answers = await asked.results_async(timeout_s=ASK_SECONDS, return_exceptions=True)
         return dict(answer for answer in answers if isinstance(answer, tuple))  # an error is of one that just ended
 

@@ -16,6 +16,7 @@ def few_random_numbers() -> Iterator[None]:
     """Let a tensor of many numbers repeat some random ones: a network of 100 million takes a second to draw."""
 
     def few(draw: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        @torch.no_grad()  # as the functions of torch.nn.init draw
         def fill(tensor: Tensor, *arguments: Any, **named: Any) -> Tensor:
             if tensor.numel() <= MOST or tensor.device.type != "cpu" or not tensor.is_contiguous():
                 return draw(tensor, *arguments, **named)

@@ -219,6 +219,8 @@ def test_no_request_is_lost_while_the_model_is_replaced(service, place, bundles,
 
 def test_a_killed_replica_is_replaced_and_no_answer_leaves_the_log(service, place, node, files):
     process, client = service
+    for _ in range(2 * NUM_REPLICAS):
+        assert ask(client, ("first.png", files[0][1])).status_code == 200
     before = set(client.get("/health").json()["replicas"])
     pids = [pid for pid, command in descendants(node[0].pid).items() if command.startswith("ray::ServeReplica")]
     assert len(pids) == NUM_REPLICAS
@@ -233,6 +235,6 @@ def test_a_killed_replica_is_replaced_and_no_answer_leaves_the_log(service, plac
     process.terminate()
     assert process.wait(SECONDS) == 0
     logged = [row for file in answer_files([place / "log"]) for row in read_answers(file).to_pylist()]
-    assert [row["path"] for row in logged].count("none.png") == 2 * 2 * NUM_REPLICAS  # two targets
+    assert [row["path"] for row in logged].count("first.png") == 2 * 2 * NUM_REPLICAS  # two targets
     assert [row["path"] for row in logged].count("last.png") == 2
     assert not list((place / "log").glob(".*"))

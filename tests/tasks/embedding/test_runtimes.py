@@ -8,12 +8,15 @@ import torch
 
 from tasks.embedding import execution
 from tasks.embedding.embedder import AUTO, Embedder, plan
-from tasks.embedding.execution import choose_execution, why_refused
+from tasks.embedding.execution import choose_execution, depends_on_neighbours, measured_size, why_refused
+from tasks.embedding.quantised import BACKBONE, PIN, quantised_network
 from tasks.embedding.ready import make_ready
 from tasks.embedding.recipe import recipe
+from tasks.embedding.runtimes import part_of
 from tasks.images.decode import decode_sample
 from tasks.machine.cores import one_thread_each
 from tasks.machine.extras import MissingExtraError
+from tasks.machine.files import sha256
 from tasks.models.weights import load_backbone
 
 SIZE = 8  # images of a minibatch
@@ -121,6 +124,40 @@ def test_features_that_depend_on_their_neighbours_or_are_others_are_refused(back
         assert "neighbours" in why_refused(embedder, noise, expected)
         embedder.network = lambda images: network(images).round()
         assert "below 0.99999" in why_refused(embedder, noise, expected)
+
+
+@pytest.mark.parametrize("size", [2, 4, 6, 8, 16])
+def test_features_that_depend_on_their_neighbours_in_a_part_are_found(backbone, pixels, size):
+    embedder = Embedder(backbone, replace(plan_of("fused", precision="fp32"), minibatch_size=size))
+    network = embedder.network
+    ways = {
+        "alone": lambda part: part,
+        "mean": lambda part: part + 1e-6 * part.mean(dim=0),
+        "place": lambda part: part + 1e-6 * torch.arange(len(part))[:, None],
+    }
+    with torch.inference_mode(), one_thread_each():
+        for name, way in ways.items():
+            embedder.network = lambda images, way=way: torch.cat([*map(way, network(images).split(part_of(size)))])
+            noise = pixels[:size]
+            assert depends_on_neighbours(embedder, noise, embedder(noise)) == (name != "alone")
+
+
+def test_what_is_measured_has_parts_as_large_as_those_to_come():
+    for size in range(1, 70):
+        assert part_of(measured_size(size)) == part_of(size)
+        assert measured_size(size) <= min(size, execution.NUM_MEASURED)
+
+
+def test_file_in_8_bits_that_names_no_number_of_images_is_refused(tmp_path):
+    from onnx import TensorProto, helper
+
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["any", 3, 8, 8])
+    model = helper.make_model(helper.make_graph([], "empty", [images], [images]))
+    helper.set_model_props(model, {BACKBONE: "own"})
+    path = tmp_path / "int8.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match=r"is for images of \[0, 3, 8, 8\], and a minibatch is \[4, 3, 8, 8\]"):
+        quantised_network(f"{path}{PIN}{sha256(path)}", runtime="onnxruntime", backbone="own", shape=(4, 3, 8, 8))
 
 
 def test_runtime_on_what_it_cannot_compute_with_is_an_error():

@@ -6,8 +6,8 @@ from torch import nn
 from tasks.embedding.fused_steps import NO_ACTIVATION, Activation
 from tasks.embedding.winograd import RELU, WinogradConvolution, suits
 
-# small maps share a product, the last one may be of fewer; a large map takes several
-SHAPES = [(16, 128, 7, 7), (5, 128, 28, 28), (2, 128, 61, 46)]
+# small maps share a product; a large map takes several. One map more than a product has by itself would get other bits
+SHAPES = [(16, 128, 7, 7), (5, 128, 28, 28), (2, 128, 61, 46), (129, 128, 4, 4)]
 
 
 def convolution(channels=128, **options):

@@ -18,7 +18,10 @@ vectors are made up.
 
 **Unlike samples.** A detector is made of each set's train and val, at levels of 1 % and 5 %. `false_alarms` is the
 share of the set's held-out samples that it finds, over ten splits, `found` that of the samples of the other sets that
-the same network embeds, over five. News are judged against the demo's support tickets.
+the same network embeds, over five. News are judged against the demo's support tickets. Of images this is done twice:
+with the features of the network's last depth, and with those of the ends of its four quarters joined. `taught` is the
+share that a judge finds at the same limit which no detector can be: a linear classifier that learned from other samples
+of the other set which of both sets a vector is of. It says whether the vectors tell the sets apart.
 
 Without cleanlab, or without the shared data, a part is skipped, and the JSON has the reason. --quick draws once, and
 leaves out the cost and the photographs.
@@ -33,7 +36,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +54,7 @@ from tasks.data.health.batch_drift import drawn, drift
 from tasks.data.health.hashes import Probes, write_hashes
 from tasks.data.health.known import MOST_REFERENCES, keep
 from tasks.data.health.neighbours import find_neighbours
-from tasks.data.health.unlike import limit_of
+from tasks.data.health.unlike import directions, limit_of
 from tasks.data.manifest.tables import write_table
 from tasks.data.vectors.embeddings import Embeddings, read_embeddings, write_embeddings
 from tasks.demo import tickets
@@ -73,12 +76,14 @@ SPLITS = 10
 FOUND_SPLITS = 5  # of these, for the samples of other sets
 MOST_JUDGED = 500  # samples of another set
 DIM = 512
+SQUEEZENET = replace(squeezenet(IMAGE_SIZE).at_depths(), power=1.0)  # its last depth is the penultimate layer
+SQUEEZENET_DIM = 512  # of the last depth
 
 Set = tuple[NDArray[np.float16], NDArray[np.int64], list[str]]  # vectors (n, dim), labels (n,), classes
 
 
 def read_images(archive: str, inside: str | None = None) -> Set:
-    return embedded(read_tar(archive, squeezenet(IMAGE_SIZE), side_by_content, inside=inside))
+    return embedded(read_tar(archive, SQUEEZENET, side_by_content, inside=inside))
 
 
 def read_news() -> Set:
@@ -129,18 +134,24 @@ def main() -> None:
         for name, data in sets.items():
             if name in ONLY_OTHERS:
                 continue
-            raw["label_errors"][name] = label_errors(data, Path(folder) / name, draws=1 if arguments.quick else 2)
+            last = of_last_depth(name, data)
+            raw["label_errors"][name] = label_errors(last, Path(folder) / name, draws=1 if arguments.quick else 2)
             show(f"{name}: {json.dumps(raw['label_errors'][name])}")
         if not arguments.quick:
             raw["cost"] = cost(Path(folder) / "cost")
             show(f"cost: {raw['cost']}")
     raw["drift"] = [drift_by_size(shift, draws=1 if arguments.quick else 4) for shift in SHIFTS]
-    raw["unlike"] = {name: unlike(name, sets) for name in sets if name not in ONLY_OTHERS and READ[name][0] != "glyphs"}
-    show(f"drift: {raw['drift']}; unlike: {raw['unlike']}")
+    raw |= unlike_samples(sets)
+    show(f"drift: {raw['drift']}; unlike: {raw['unlike']}; of depths: {raw['unlike_of_depths']}")
     params = load_params(ROOT / "params.yaml").audit
     finish(
         settings={"quick": arguments.quick, "levels": LEVELS, "audit": asdict(params)}, raw=raw, claims=claims_of(raw)
     )
+
+
+def of_last_depth(name: str, data: Set) -> Set:
+    vectors, labels, classes = data
+    return (vectors[:, -SQUEEZENET_DIM:] if READ[name][0] == "squeezenet" else vectors), labels, classes
 
 
 def embedded(labelled: Labelled) -> Set:
@@ -309,35 +320,69 @@ def made_up(generator: np.random.Generator, num: int, *, shift: float) -> NDArra
     return (places @ directions_of + 0.3 * generator.standard_normal((num, DIM))).astype(np.float32)
 
 
+def unlike_samples(sets: dict[str, Set]) -> dict[str, Any]:
+    """Return what is found of other sets, by the features of the last depth, and by those of all depths of images."""
+    last = {name: of_last_depth(name, data) for name, data in sets.items()}
+    judged = [name for name in sets if name not in ONLY_OTHERS and READ[name][0] != "glyphs"]
+    return {
+        "unlike": {name: unlike(name, last) for name in judged},
+        "unlike_of_depths": {name: unlike(name, sets) for name in judged if READ[name][0] == "squeezenet"},
+    }
+
+
 def unlike(name: str, sets: dict[str, Set]) -> dict[str, Any]:
-    """Return by level how many held-out samples of a set, and how many of each other set, its detector finds."""
+    """Return by level how many held-out samples of a set, and how many of each other set, its detector finds.
+
+    `taught` is what a classifier finds that learned from half of the other set's samples, of the other half.
+    """
     own = sets[name][0]
     others = {
-        other: vectors[:MOST_JUDGED]
+        other: vectors[np.random.default_rng(0).permutation(len(vectors))[:MOST_JUDGED]]  # of all its classes
         for other, (vectors, _, _) in sets.items()
         if other != name and READ[other][0] == READ[name][0]
     }
     alarms: dict[float, list[float]] = {level: [] for level in LEVELS}
     found: dict[float, dict[str, list[float]]] = {level: {other: [] for other in others} for level in LEVELS}
+    taught: dict[float, dict[str, list[float]]] = {level: {other: [] for other in others} for level in LEVELS}
     for seed in range(SPLITS):
         order = np.random.default_rng(seed).permutation(len(own))
         train, val, heldout = np.split(own[order], [round(0.65 * len(own)), round(0.8 * len(own))])
         known = keep(train[:MOST_REFERENCES])
         of_val, of_heldout = known.distances(val), known.distances(heldout)
-        of_others = {other: known.distances(rows) for other, rows in others.items() if seed < FOUND_SPLITS}
+        is_judged = seed < FOUND_SPLITS
+        of_others = {other: known.distances(rows) for other, rows in others.items() if is_judged}
+        by_taught = {other: by_classifier(train, val, rows) for other, rows in others.items() if is_judged}
         for level in LEVELS:
             limit = limit_of(of_val, level=level)
             assert limit is not None
             alarms[level].append(float((of_heldout > limit).mean()))
             for other, far in of_others.items():
                 found[level][other].append(float((far > limit).mean()))
+            for other, (own_scores, scores) in by_taught.items():
+                own_limit = limit_of(own_scores, level=level)
+                assert own_limit is not None
+                taught[level][other].append(float((scores > own_limit).mean()))
     return {
         in_percent(level): {
             "false_alarms": float(np.mean(alarms[level])),
             "found": {other: float(np.mean(shares)) for other, shares in found[level].items()},
+            "taught": {other: float(np.mean(shares)) for other, shares in taught[level].items()},
         }
         for level in LEVELS
     }
+
+
+def by_classifier(
+    train: NDArray[np.float16], val: NDArray[np.float16], others: NDArray[np.float16]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the logits (v,) of val and (m,) of half of the others that they are of the other set."""
+    from sklearn.linear_model import LogisticRegression
+
+    lessons, judged = others[::2], others[1::2]
+    is_other = np.arange(len(train) + len(lessons)) >= len(train)
+    head = LogisticRegression(C=100, class_weight="balanced", max_iter=1000)
+    head.fit(directions(np.concatenate([train, lessons])), is_other)
+    return head.decision_function(directions(val)), head.decision_function(directions(judged))
 
 
 def in_percent(share: float) -> str:
@@ -360,16 +405,18 @@ def claims_of(raw: dict[str, Any]) -> list[Claim]:
     spreads = max(row["spread"] for row in raw["drift"])
     claims.append(Claim(name="audit.drift_effect_size_stability", value=spreads, target=0.1, at_least=False))
     for level in LEVELS:
-        of_sets = {name: by_level[in_percent(level)] for name, by_level in raw["unlike"].items()}
         key = in_percent(level).replace("%", "_percent")
-        if of_sets:
-            worst = 100 * max(abs(own["false_alarms"] - level) for own in of_sets.values())
-            claims.append(Claim(name=f"predict.unlike_false_alarms.{key}", value=worst, target=1.0, at_least=False))
-        claims += [
-            Claim(name=f"predict.unlike_found.{key}.{name}.{other}", value=share, target=0.9, at_least=True)
-            for name, own in of_sets.items()
-            for other, share in own["found"].items()
-        ]
+        for part, suffix in (("unlike", ""), ("unlike_of_depths", ".of_depths")):
+            of_sets = {name: by_level[in_percent(level)] for name, by_level in raw[part].items()}
+            if of_sets:
+                worst = 100 * max(abs(own["false_alarms"] - level) for own in of_sets.values())
+                name = f"predict.unlike_false_alarms.{key}{suffix}"
+                claims.append(Claim(name=name, value=worst, target=1.0, at_least=False))
+            claims += [
+                Claim(name=f"predict.unlike_found.{key}.{name}.{other}{suffix}", value=share, target=0.9, at_least=True)
+                for name, own in of_sets.items()
+                for other, share in own["found"].items()
+            ]
     return claims
 
 

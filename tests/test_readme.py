@@ -44,7 +44,7 @@ for folder, code in {pairs!r}:
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory):
-    """Return, by architecture, a backbone, the folder of its model and of a picture, and the two lines that are printed.
+    """Return, by architecture, a backbone, the folder of its model and of a picture, and both lines that are printed.
 
     One process runs the code for each, so that only the first waits for torch.
     """

@@ -1,8 +1,9 @@
 """Change each module of the code in a copy, and compare a run on warm stores with one on cold stores.
 
 `python -m benchmarks.kit.warm_and_cold FOLDER [--most N]` prints a JSON object a module: how many changes were tried,
-whether one of them changed a result, and whether a warm store missed it. Every run is a fork of this process, which has
-imported all that a run imports: a fork imports again only the module that is changed and those that import it.
+whether one of them changed a result, and whether a warm store missed it. What a run never calls is not changed: it
+changes no result. Every run is a fork of this process, which has imported all that a run imports: a fork imports again
+only the module that is changed and those that import it.
 """
 
 import argparse
@@ -13,10 +14,12 @@ import json
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
+from types import CodeType, FrameType
 from typing import Any
 
 import numpy as np
@@ -25,7 +28,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 NUM_IMAGES = 5
-STORES = ("looks", "activations")
+LAYERS = ["features.3", "features.4"]  # few of the network's, so that a run takes little time
 # what a changed module begins with: tensors and arrays of numbers come back as others, all else as it is
 TWICE = """
 def _twice(value):
@@ -37,6 +40,19 @@ def _twice(value):
         return value * 2 if value.is_floating_point() else value if value.dtype == torch.bool else value + 1
     if isinstance(value, numpy.ndarray) and value.dtype.kind in "fiu":
         return value * 2 if value.dtype.kind == "f" else value + 1
+    return value
+
+"""
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+# the same, but that it only notes the modules which it would change a value of
+NOTING = """
+def _twice(value):
+    import numpy, sys, torch
+    from PIL import Image
+    is_tensor = isinstance(value, torch.Tensor) and value.is_floating_point()
+    is_array = isinstance(value, numpy.ndarray) and value.dtype.kind == "f"
+    if is_tensor or is_array or isinstance(value, Image.Image):
+        vars(sys).setdefault("handed_on", set()).add(__name__)
     return value
 
 """
@@ -55,7 +71,7 @@ def main() -> None:
     command.add_argument("folder", type=Path)
     command.add_argument("--most", type=int, default=4)
     options = command.parse_args()
-    folder: Path = options.folder
+    folder: Path = options.folder.absolute()
     code, place = folder / "code", folder / "place"
     shutil.copytree(ROOT / "tasks", code / "tasks")
     put_images(place / "raw/batch")
@@ -75,10 +91,11 @@ def main() -> None:
     again = forked(place, warm)
     assert again is not None
     assert again["results"] == reference["results"], "warm stores give other bytes than cold ones"
+    reference["handed_on"] = that_hand_on(own, code, place, reference=reference)
     graph = build_graph("tasks", cache_dir=None, exclude_type_checking_imports=True)
     for name in own:
         anew = [name, *graph.find_downstream_modules(name)]
-        facts = tried(name, code, place, warm=warm, reference=reference["results"], anew=anew, most=options.most)
+        facts = tried(name, code, place, warm=warm, reference=reference, anew=anew, most=options.most)
         print(json.dumps(facts), flush=True)
 
 
@@ -91,59 +108,118 @@ def forget(names: Iterable[str]) -> None:
             vars(sys.modules[package]).pop(own, None)  # else `from package import own` finds it there
 
 
+def that_hand_on(own: Iterable[str], code: Path, place: Path, *, reference: dict[str, Any]) -> list[str]:
+    """Return the modules that hand on a tensor, an array or an image: the first change of any other changes nothing."""
+    with ExitStack() as changes:
+        for name in own:
+            path = file_of(name, code)
+            changes.enter_context(restored(path))
+            if text := doubled(path.read_text("utf-8"), called=lines_of(path, reference)):
+                path.write_text(NOTING + text, "utf-8")
+        noted = forked(place, None, anew=own)
+    assert noted is not None
+    assert noted["results"] == reference["results"]
+    modules: list[str] = noted["handed_on"]
+    return modules
+
+
 def tried(
-    name: str, code: Path, place: Path, *, warm: Path, reference: dict[str, str], anew: list[str], most: int
+    name: str, code: Path, place: Path, *, warm: Path, reference: dict[str, Any], anew: list[str], most: int
 ) -> dict[str, Any]:
     """Change a module until a result changes, at most `most` times; a change that cannot run is none."""
-    path = code / f"{name.replace('.', '/')}.py"
-    path = path if path.is_file() else path.with_suffix("") / "__init__.py"
-    source, stamp = path.read_text("utf-8"), path.stat()
+    path = file_of(name, code)
+    source, called = path.read_text("utf-8"), lines_of(path, reference)
     facts: dict[str, Any] = {"module": name, "tried": 0, "touches": False, "stale": False}
-    try:
-        for mutant in mutants(source):
+    changes = mutants(source, called=called)
+    if name not in reference["handed_on"] and doubled(source, called=called):
+        next(changes)
+        facts["tried"] += 1
+    with restored(path):
+        while facts["tried"] < most and (mutant := next(changes, None)):
             path.write_text(mutant, "utf-8")
             cold = forked(place, None, anew=anew)
             if cold is None:
                 continue
             facts["tried"] += 1
-            if cold["results"] != reference:
+            if cold["results"] != reference["results"]:
                 kept = warm.with_name("kept")
                 shutil.copytree(warm, kept)
                 after = forked(place, kept, anew=anew)
                 shutil.rmtree(kept)
                 facts |= {"touches": True, "stale": after is None or after["results"] != cold["results"]}
                 break
-            if facts["tried"] == most:
-                break
-    finally:
-        path.write_text(source, "utf-8")
-        os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # it is the file that was read
     return facts
 
 
-def mutants(source: str) -> Iterator[str]:
-    """Yield the source with one change at a time.
+def file_of(name: str, code: Path) -> Path:
+    path = code / f"{name.replace('.', '/')}.py"
+    return path if path.is_file() else path.with_suffix("") / "__init__.py"
 
-    The first change doubles all tensors and arrays that the module returns or hands on. Then one value, number or
-    operator changes at a time, from the middle of the module outwards.
+
+@contextmanager
+def restored(path: Path) -> Iterator[None]:
+    """Give the file back its content and its times after the block: it is the file that was read."""
+    content, stamp = path.read_bytes(), path.stat()
+    try:
+        yield
+    finally:
+        path.write_bytes(content)
+        os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+
+
+def lines_of(path: Path, reference: dict[str, Any]) -> set[int]:
+    """Return the lines in which the functions of a file begin that a run calls."""
+    return {line for file, line in reference["called"] if file == str(path)}
+
+
+def mutants(source: str, *, called: set[int]) -> Iterator[str]:
+    """Yield the source with one change at a time; functions that begin in other lines than `called` stay as they are.
+
+    The first change is that of `doubled`. Then one value, number or operator changes at a time, from the middle of the
+    module outwards.
     """
+    if text := doubled(source, called=called):
+        yield TWICE.replace("value + 1", "value") + text
     tree = ast.parse(source)
-    doubled = copy.deepcopy(tree)
-    handed_on = [
-        node
-        for node in ast.walk(doubled)
-        if isinstance(node, ast.Return | ast.keyword | ast.Lambda) and is_changeable(node)
-    ]
-    for node in handed_on:
-        change(node)
-    if handed_on:
-        yield TWICE.replace("value + 1", "value") + ast.unparse(doubled)
-    places = [number for number, node in enumerate(ast.walk(tree)) if is_changeable(node)]
+    places = changeable(tree, called)
     middle = len(places) // 2
     for place in sorted(places, key=lambda place: abs(places.index(place) - middle)):
         changed = copy.deepcopy(tree)
         change(list(ast.walk(changed))[place])
         yield TWICE + ast.unparse(changed)
+
+
+def doubled(source: str, *, called: set[int]) -> str:
+    """Return the source in which `_twice` gets all that the module returns or hands on; "" where that is nothing."""
+    tree = ast.parse(source)
+    nodes = list(ast.walk(tree))
+    places = changeable(tree, called)
+    handed_on = [nodes[place] for place in places if isinstance(nodes[place], ast.Return | ast.keyword | ast.Lambda)]
+    for node in handed_on:
+        change(node)
+    return ast.unparse(tree) if handed_on else ""
+
+
+def changeable(tree: ast.Module, called: set[int]) -> list[int]:
+    """Return the places, in the order of `ast.walk`, of what can be changed in the code that runs."""
+    running = {id(node) for node in nodes_that_run(tree, called)}
+    return [number for number, node in enumerate(ast.walk(tree)) if id(node) in running and is_changeable(node)]
+
+
+def nodes_that_run(tree: ast.Module, called: set[int]) -> Iterator[ast.AST]:
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for child in ast.iter_child_nodes(node):
+            if not isinstance(child, FUNCTIONS) or first_line(child) in called:
+                waiting.append(child)
+
+
+def first_line(function: Any) -> int:
+    """Return the line that Python says the function begins in: that of its first decorator."""
+    lines: list[int] = [node.lineno for node in (function, *getattr(function, "decorator_list", ()))]
+    return min(lines)
 
 
 def change(node: Any) -> None:
@@ -196,7 +272,10 @@ def forked(
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, 2)
             forget(anew)
-            content = json.dumps(work(place, stores or own / "stores", out=own / "out", is_first=is_first))
+            with noted_calls(are_wanted=is_first) as called:
+                facts = work(place, stores or own / "stores", out=own / "out", is_first=is_first)
+            facts["called"] = [(code.co_filename, code.co_firstlineno) for code in called]
+            content = json.dumps(facts)
             with os.fdopen(writing, "w") as pipe:
                 pipe.write(content)
             status = 0
@@ -207,6 +286,26 @@ def forked(
         content = pipe.read()
     _, status = os.waitpid(child, 0)
     return json.loads(content) if status == 0 and content else None
+
+
+@contextmanager
+def noted_calls(*, are_wanted: bool) -> Iterator[set[CodeType]]:
+    """Collect the code of each function that is called in the block, in this thread or in one that it starts.
+
+    Nothing is collected where the calls are not wanted: it takes time.
+    """
+    called: set[CodeType] = set()
+
+    def note(frame: FrameType, event: str, argument: Any) -> None:
+        if event == "call":
+            called.add(frame.f_code)
+
+    if are_wanted:
+        threading.setprofile(note)
+        sys.setprofile(note)
+    yield called
+    sys.setprofile(None)
+    threading.setprofile(None)
 
 
 def work(place: Path, stores: Path, *, out: Path, is_first: bool) -> dict[str, Any]:
@@ -245,10 +344,7 @@ def work(place: Path, stores: Path, *, out: Path, is_first: bool) -> dict[str, A
     assert Path(evaluated_code.__file__ or "").is_relative_to(place.parent), "this is not the code of the copy"
     if is_first:
         torch.manual_seed(0)
-        # few layers, so that a run takes little time
-        backbone = load_backbone(
-            "squeezenet1_1", weights="random", image_size=48, decode="scaled", features=["features.7", "features.12"]
-        )
+        backbone = load_backbone("squeezenet1_1", weights="random", image_size=48, decode="scaled", features=LAYERS)
         model = Classifier(backbone, {"label": ["cat", "dog"]}, temperatures={"label": 0.5})
         (place / "backbone").mkdir()
         save_bundle(place / "backbone", model, lineage={"fingerprint": backbone.fingerprint()})
@@ -271,7 +367,7 @@ def work(place: Path, stores: Path, *, out: Path, is_first: bool) -> dict[str, A
     model, _ = load_bundle(place / "backbone")
     rows = pd.read_parquet(place / "manifest/batch.parquet")
     samples = Samples(rows, raw=place / "raw", decode=decode_sample)
-    boundary = find_boundary(model.backbone, model.backbone.blocks()[-1:])
+    boundary = find_boundary(model.backbone, [model.backbone.network.get_submodule(LAYERS[-1])])
     assert boundary is not None
     every = np.arange(NUM_IMAGES)
     augmentation = Augmentation(max_rotation_degrees=30.0, max_shift_fraction=0.2, max_scale_fraction=0.3, flip=True)
@@ -296,7 +392,7 @@ def work(place: Path, stores: Path, *, out: Path, is_first: bool) -> dict[str, A
     )  # fmt: skip
     answers = [asked.models["candidate"]["label"], asked.altered["flipped"]["label"]]
     results["answers"] = sha256(np.concatenate(answers).tobytes()).hexdigest()
-    return {"results": results, "imported": list(sys.modules)}
+    return {"results": results, "imported": list(sys.modules), "handed_on": sorted(getattr(sys, "handed_on", ()))}
 
 
 if __name__ == "__main__":

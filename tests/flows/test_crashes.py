@@ -28,6 +28,7 @@ from tests.kit.warm_starts import KINDS, STAGES
 from tests.kit.watching import until
 
 ROOT = Path(__file__).parents[2]
+LEAN_DVC = "-m flows.workspace.lean dvc"
 SHELL = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "SHELL": "/bin/sh"}
 
 
@@ -150,7 +151,7 @@ def test_killed_run_leaves_no_process_behind(stale):
 def test_stage_ends_where_dvc_alone_is_killed_and_the_run_says_so(stale, server):
     process = start(stale, **server)
     started = at_work(process, "finetune")
-    [dvc] = [pid for pid, command in started.items() if "-m dvc" in command and "-m tasks." not in command]
+    [dvc] = [pid for pid, command in started.items() if LEAN_DVC in command and "-m tasks." not in command]
     os.kill(dvc, signal.SIGKILL)
     printed, _ = process.communicate(timeout=SECONDS)
     assert process.returncode == 1
@@ -168,7 +169,7 @@ def test_stage_that_just_began_is_gone_before_the_workspace_of_a_killed_run_is_f
     at_work(process, "finetune")
     time.sleep(seconds)
     started = [
-        pid for pid, command in descendants(process.pid).items() if "-m tasks." in command or "-m dvc" in command
+        pid for pid, command in descendants(process.pid).items() if "-m tasks." in command or LEAN_DVC in command
     ]
     process.kill()
     process.communicate(timeout=SECONDS)

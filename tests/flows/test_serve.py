@@ -17,6 +17,7 @@ from uuid import uuid4
 import httpx
 import pytest
 import yaml
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
 
 from benchmarks.kit.prefect_server import prefect_server
 from benchmarks.kit.process_tree import is_running
@@ -141,7 +142,7 @@ def requested(server: Server, flow: str, *, deployment: str) -> str:
 
 def question(server: Server, run: dict) -> str:
     """Return the question of a suspended run. Prefect first suspends the run, then stores the question."""
-    return until(lambda: server.input(run, run["state"]["state_details"]["run_input_keyset"]["description"]))
+    return server.until(lambda: server.input(run, run["state"]["state_details"]["run_input_keyset"]["description"]))
 
 
 def promotions(workspace: Path) -> list[dict]:
@@ -150,12 +151,12 @@ def promotions(workspace: Path) -> list[dict]:
 
 
 def test_run_that_was_due_while_nobody_served_starts_when_somebody_serves(server, serving):
-    [run] = until(lambda: server.runs("retrain", "Completed"))
+    [run] = server.until(lambda: server.runs("retrain", "Completed"))
     assert run["state"]["message"] == "nothing to do"
 
 
 def test_health_and_metrics_say_when_each_deployment_last_ran(server, serving):
-    until(lambda: server.runs("retrain", "Completed"))
+    server.until(lambda: server.runs("retrain", "Completed"))
     address = f"http://127.0.0.1:{serving.port}"
 
     def ran():
@@ -217,13 +218,13 @@ def test_child_of_a_served_run_has_no_folder_of_the_flow_on_its_path(server, emp
 
 
 def test_batches_of_one_ingest_start_one_run_and_those_of_another_at_once_their_own(server, serving):
-    until(lambda: server.runs("retrain", "Completed"))  # the run of the start comes after the trigger is set up
+    server.until(lambda: server.runs("retrain", "Completed"))  # the run of the start comes after the trigger is set up
     num_before = len(server.runs("retrain"))
     for batch, order in (("a", "first"), ("b", "further"), ("c", "first"), ("d", "further")):
         server.emit(batch, order=order)
-    until(lambda: len(server.runs("retrain", "Completed")[num_before:]) == 2)
+    server.until(lambda: len(server.runs("retrain", "Completed")[num_before:]) == 2)
     server.emit("e", order="first")  # when its run has come, the runs of earlier events have come too
-    until(lambda: len(server.runs("retrain", "Completed")[num_before:]) >= 3)
+    server.until(lambda: len(server.runs("retrain", "Completed")[num_before:]) >= 3)
     runs = server.runs("retrain")[num_before:]
     assert len(runs) == 3
     assert {run["created_by"]["display_value"] for run in runs} == {"retrain when data landed"}
@@ -280,10 +281,10 @@ def test_approved_candidate_is_put_in_use_despite_other_runs_and_nobody_is_asked
     assert nightly["state"]["message"] == asked
     with held(workspace):
         other = start("Running", deployment="asking")
-        until(lambda: "waiting" in server.logs(other))
+        server.until(lambda: "waiting" in server.logs(other))
         answer = {"approve": True, "approved_by": "Ada", "why": "it is better"}
         server.post(f"flow_runs/{run['id']}/resume", run_input=answer)
-        until(lambda: "waiting" in server.logs(run))
+        server.until(lambda: "waiting" in server.logs(run))
     run = server.wait(run["id"], "Completed", "Failed")
     assert run["state"]["message"].startswith("the candidate is accepted, approved, and in use: ")
     assert [entry["why"] for entry in promotions(workspace)] == ["approved by Ada: it is better"]
@@ -303,9 +304,9 @@ def held(workspace: Path):
 def test_batch_that_lands_and_one_that_follows_at_once_are_trained_on(server, serving, workspace, landing, digits, dvc):
     num_before = len(server.runs("retrain"))
     for batch, first in (("second", 30), ("third", 60)):
-        put_batch(digits, landing / batch, first=first)
+        put_batch(digits, landing / batch, first=first, count=6)
         (landing / batch / "_COMPLETE").touch()
-        landed = f"landed 1 batch (240 files, 33.6 kB): {batch}"
+        landed = f"landed 1 batch (60 files, 8.4 kB): {batch}"
         until(lambda landed=landed: ingested(server) == landed, pause_seconds=5)  # a run may hold the workspace
     used = []
 
@@ -316,7 +317,7 @@ def test_batch_that_lands_and_one_that_follows_at_once_are_trained_on(server, se
         used[:] = json.loads((workspace / "data/validated/validation.json").read_text("utf-8"))["batches"]
         return runs if "third" in used else None  # else its event is still on its way
 
-    runs = until(done)
+    runs = server.until(done)
     assert used == ["first", "second", "third"]
     assert dvc(workspace, "status") == "Data and pipelines are up to date.\n"
     assert "the candidate is accepted" in [run["state"]["message"] for run in runs]
@@ -329,7 +330,7 @@ def ingested(server: Server) -> str:
 
 
 def test_address_of_the_webhook_is_in_no_log_and_no_file(server, alarms, serving, calls):
-    until(lambda: server.runs("retrain", "Completed"))  # that of the start, which comes after the trigger is set up
+    server.until(lambda: server.runs("retrain", "Completed"))  # that of the start, which follows the trigger
     automations = server.post("automations/filter")
     blocks = server.post("block_documents/filter")
     names = [automation["name"] for automation in automations]
@@ -348,13 +349,10 @@ def test_address_of_the_webhook_is_in_no_log_and_no_file(server, alarms, serving
 def test_saved_block_replaces_the_webhook(server, workspace, calls, start):
     """Any notification block works; this one is Prefect's own for a webhook."""
     received, address = calls
-    lines = (
-        "import sys; from prefect.blocks.notifications import CustomWebhookNotificationBlock as Block; "
-        "data = {'state': '{{subject}}', 'message': '{{body}}'}; "
-        "Block(name='alarm', url=sys.argv[1] + '/block', json_data=data).save('alarm')"
-    )
-    for arguments in (["-c", lines, address], ["-m", "flows.notify", "--block", "custom-webhook/alarm"]):
-        programs.run(sys.executable, *arguments, cwd=workspace, env=server.environment)
+    data = {"state": "{{subject}}", "message": "{{body}}"}
+    block = CustomWebhookNotificationBlock(name="alarm", url=f"{address}/block", json_data=data)
+    server.save(block, "alarm")
+    programs.run_module("flows.notify", "--block", "custom-webhook/alarm", cwd=workspace, env=server.environment)
     before = len(received)
     start("Failed", deployment="sharing")  # there is no remote
     [call] = until(lambda: received[before:])

@@ -85,7 +85,7 @@ def test_what_lands_starts_a_run_of_a_worker_of_the_pool_and_postgres_keeps_the_
         preexec_fn=die_with_the_tests,
     )
     try:
-        [retraining, *_] = until(lambda: server.runs("retrain", "Completed", "Failed", "Crashed"))
+        [retraining, *_] = server.until(lambda: server.runs("retrain", "Completed", "Failed", "Crashed"))
     finally:
         os.killpg(worker.pid, signal.SIGKILL)
         worker.wait(timeout=SECONDS)

@@ -19,6 +19,7 @@ from flows.server.password import CLIENT
 from tests.kit.programs import SECONDS
 
 ENDS = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+ASKING_SECONDS = 0.5  # between two questions to a server, which spends 15 ms on each
 NO_NIGHT = "0 3 29 2 *"  # so that none falls into a test
 
 
@@ -79,6 +80,13 @@ class Server:
         }
         self._answer("POST", "events", [event])
 
+    def save(self, block: Any, name: str) -> None:
+        """Save a block of Prefect's."""
+        from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+        with temporary_settings({PREFECT_API_URL: self.api, PREFECT_API_AUTH_STRING: self.environment[CLIENT]}):
+            block.save(name)
+
     def forget(self, run: dict[str, Any]) -> None:
         answer = self._asked("DELETE", f"flow_runs/{run['id']}")
         assert answer.is_success or answer.status_code == httpx.codes.NOT_FOUND, answer.text  # asked twice
@@ -99,11 +107,15 @@ class Server:
             assert not has_ended, f"{state['name']}, not {states}: {state['message']}\n{self.logs(run)}"
             return run if state["name"] in states else None
 
-        return until(look, seconds=seconds)
+        return self.until(look, seconds=seconds)
+
+    def until(self, look: Callable[[], Any], *, seconds: float = SECONDS) -> Any:
+        """Do what `until` does, with what asks this server."""
+        return until(look, seconds=seconds, pause_seconds=ASKING_SECONDS)
 
     def deployment(self, name: str, *, flow: str = "") -> str:
         """Return the identifier of a deployment once it exists; its flow has the same name, or is given."""
-        return str(until(lambda: self._found(f"deployments/name/{flow or name}/{name}"))["id"])
+        return str(self.until(lambda: self._found(f"deployments/name/{flow or name}/{name}"))["id"])
 
     def input(self, run: dict[str, Any], key: str) -> Any:
         """Return an input of a run, or None where it is not stored yet."""

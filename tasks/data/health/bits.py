@@ -99,4 +99,4 @@ class HashDistance:
 def reaches(words: NDArray[np.uint64]) -> NDArray[np.intp]:
     """Return (n,): the number of bits in which the farthest view of each sample differs from the whole one."""
     counts = np.bitwise_count(words ^ words[:, :1]).sum(axis=0, dtype=np.uint16)  # (num_views, n)
-    return counts.max(axis=0).astype(np.intp)
+    return np.asarray(counts.max(axis=0), dtype=np.intp)

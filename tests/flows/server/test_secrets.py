@@ -8,20 +8,17 @@ import sys
 import boto3
 import pytest
 import yaml
+from prefect.blocks.system import Secret
 
 from benchmarks.kit.prefect_server import prefect_server
 from flows.workspace.working_copy import commit
-from tests.kit.programs import git, run, run_module
-from tests.kit.watching import Server, until
+from tests.kit.programs import git, run_module
+from tests.kit.watching import Server
 
 KEY = "pl4nted" + "-key-7d1e"  # in two parts: the working copy has this file too
 LOGIN = "pl4nted" + "-login-0b6a"
 SECRETS = {"AWS_SECRET_ACCESS_KEY": "store-key", "STORE_LOGIN": "store-login"}
 
-SAVE = (
-    "import sys; from prefect.blocks.system import Secret\n"
-    "for name, value in zip(sys.argv[1::2], sys.argv[2::2]): Secret(value=value).save(name)"
-)
 # a careless program that prints a secret
 STAGE = """\
   careless:
@@ -35,8 +32,10 @@ def server(new_home):
     """A Prefect server in which both blocks are saved."""
     home = new_home()
     with prefect_server(home) as environment:
-        run(sys.executable, "-c", SAVE, "store-key", KEY, "store-login", LOGIN, env=environment)
-        yield Server(home, environment)
+        server = Server(home, environment)
+        server.save(Secret(value=KEY), "store-key")
+        server.save(Secret(value=LOGIN), "store-login")
+        yield server
 
 
 @pytest.fixture
@@ -94,7 +93,7 @@ def test_served_run_pushes_with_the_key_of_a_block_and_nobody_else_sees_it(
         command = [sys.executable, "-m", "flows.serve"]
         serving = subprocess.Popen(command, cwd=project, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
-        until(lambda: ended(server) or serving.poll() is not None)
+        server.until(lambda: ended(server) or serving.poll() is not None)
     finally:
         serving.terminate()
         serving.wait(timeout=60)

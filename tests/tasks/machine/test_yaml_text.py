@@ -21,6 +21,12 @@ def test_text_that_is_not_yaml_is_refused_in_a_line():
         parse_yaml("a: [1", path=Path("p.yaml"))
 
 
+@pytest.mark.parametrize("text", ["[" * 300_000, "- " * 300_000, "? " * 300_000, "{a: " * 300_000])
+def test_text_that_nests_too_deep_is_refused(text):
+    with pytest.raises(ValueError, match=r"^p\.yaml is not YAML: [^\n]+$"):
+        parse_yaml(text, path=Path("p.yaml"))
+
+
 def test_file_that_is_not_utf8_is_refused(tmp_path):
     (tmp_path / "p.yaml").write_bytes(b"a: \xff")
     with pytest.raises(ValueError, match=r"p\.yaml is not UTF-8"):

@@ -21,7 +21,7 @@ from tests.kit.programs import run
 CLASSES = {"animal": ["cat", "dog", "eel"], "place of it": ["in", "out"]}
 
 
-def build(architecture="shufflenet_v2_x0_5", features="penultimate", classes=CLASSES, views=None, **options):
+def build(architecture="squeezenet1_1", features="penultimate", classes=CLASSES, views=None, **options):
     torch.manual_seed(0)
     backbone = load_backbone(architecture, weights="random", features=features, image_size=64, **views or {})
     model = Classifier(backbone, classes, temperatures={"animal": 0.25}, **options).eval()
@@ -39,7 +39,7 @@ def noise(n):
 def test_onnx_gives_the_calibrated_probabilities_of_the_bundle_for_any_number_of_images(tmp_path):
     import onnxruntime
 
-    model = build(features=["stage2", "conv5"], hidden_features=8)
+    model = build("shufflenet_v2_x0_5", features=["stage2", "conv5"], hidden_features=8)
     assert export(model, tmp_path / "model.onnx", format="onnx") <= MOST_DIFFERENCE
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
     assert [output.name for output in session.get_outputs()] == list(CLASSES)
@@ -75,7 +75,7 @@ def test_torchscript_needs_only_torch(tmp_path):
 
 
 def test_exported_file_looks_at_each_resolution_and_mirror_image(tmp_path):
-    model = build("squeezenet1_1", views={"flip": True, "resolutions": [40]})
+    model = build(views={"flip": True, "resolutions": [40]})
     assert export(model, tmp_path / "model.onnx", format="onnx") <= MOST_DIFFERENCE
 
 
@@ -102,7 +102,7 @@ def test_target_with_the_name_of_the_input_is_refused_by_name(tmp_path):
 def test_targets_of_every_kind_are_answered_as_the_bundle_answers_them(tmp_path, format):
     # a small scale beside a large centre; parts of the network have these names, too
     time = Number(measure="s", centre=1.7e9, scale=20.0, interval=(-30.0, 40.0), tolerance=5.0)
-    backbone = load_backbone("shufflenet_v2_x0_5", weights="random", image_size=64)
+    backbone = load_backbone("squeezenet1_1", weights="random", image_size=64)
     model = untrained(backbone, four_targets(scale=time, linear=Number(centre=0.5, scale=1e-3)), spread=5)
     assert export(model, tmp_path / "model", format=format) <= MOST_DIFFERENCE
     if format == "onnx":
@@ -149,7 +149,7 @@ def test_backbone_has_nothing_to_export(tmp_path, format):
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_targets_of_several_trunks_are_exported_each_with_its_own(tmp_path, format):
-    model, other = build(), build(features=["conv5"])
+    model, other = build(), build(features=["features.12"])
     with torch.no_grad():
         for parameter in other.backbone.parameters():
             parameter.mul_(1.1)

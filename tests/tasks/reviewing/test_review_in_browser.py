@@ -1,5 +1,7 @@
 """The review page as a person uses it: by the keyboard, in Chromium."""
 
+import threading
+
 import pytest
 
 from tasks.data.admission.corrections import read_corrections
@@ -8,7 +10,7 @@ from tasks.targets.classes import Classes
 from tasks.targets.number import Number
 from tasks.targets.several import Several
 from tests.kit.browser import CONTRASTS, opened, running_chromium
-from tests.kit.served import review_of, served, tile
+from tests.kit.served import picture, review_of, served, tile
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 USABLE = "() => [...document.querySelectorAll('button, select, input')].filter((one) => one.checkVisibility())"
@@ -111,6 +113,25 @@ def test_of_ten_thousand_samples_only_those_in_sight_are_in_the_page_and_the_las
     window.locator("#list").evaluate("list => { list.scrollTop = list.scrollHeight / 2 }")
     window.wait_for_function("() => document.querySelector('.tile').getAttribute('aria-posinset') < 9000")
     assert window.seen == []
+
+
+def test_pictures_that_went_out_of_sight_hold_up_no_others(browse, tmp_path):
+    tiles = [tile(number) for number in range(1000)]
+    slow, is_over = {one.sample_id for one in tiles[100:900]}, threading.Event()
+
+    def preview(sample_id, is_large):
+        if sample_id in slow:
+            is_over.wait(60)
+        return picture(sample_id, is_large)
+
+    window = browse(review_of(tmp_path, tiles, preview=preview))
+    try:
+        window.locator("#list").evaluate("list => { list.scrollTop = list.scrollHeight / 2 }")
+        window.wait_for_selector("#tile-500 img", state="attached")
+        window.keyboard.press("End")
+        window.wait_for_function("() => document.querySelector('#tile-999 img')?.naturalWidth")
+    finally:
+        is_over.set()
 
 
 def test_kinds_are_filtered_and_twins_are_shown_side_by_side(browse, tmp_path):

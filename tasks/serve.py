@@ -71,7 +71,6 @@ def serve_on_cluster(options: argparse.Namespace, *, token: str | None) -> None:
     """Answer with replicas on a Ray cluster; each has a log of its own in the folder of the log."""
     from tasks.machine.replicas import Endpoint, answer_together
 
-    log = log_of(options)
     options.device = "cuda" if options.device == "cuda" else "cpu"
     try:
         answer_together(
@@ -82,7 +81,7 @@ def serve_on_cluster(options: argparse.Namespace, *, token: str | None) -> None:
             options=options, token=token, num_threads=1,
         )  # fmt: skip
     finally:
-        if log:
+        if options.log and options.log.is_dir() and (log := log_of(options)):
             log.turn(is_over=True)  # of a replica that was killed
 
 

@@ -43,6 +43,8 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
+        if scope["method"] == "HEAD":  # of a balancer, for example; the HTTP server leaves out the body
+            scope = {**scope, "method": "GET"}
         path = scope["path"] if scope["path"] in PATHS else "other"
 
         async def counted(message: Message) -> None:

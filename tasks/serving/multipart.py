@@ -9,6 +9,10 @@ MOST_BOUNDARY = 70  # characters, RFC 2046
 MOST_SEMICOLONS = 64  # of the head of a part: the time that `email` takes grows with their square
 
 
+class TooManyPartsError(ValueError):
+    """A form has more parts than it may have."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """A part of a form; a field that is no file has no `filename`."""
@@ -22,14 +26,15 @@ def parts_of(body: bytes, content_type: str, *, max_parts: int) -> list[Part]:
     """Return the parts of a form.
 
     Raises:
-        ValueError: the body is no form, or has too many parts.
+        TooManyPartsError: it has more than `max_parts`.
+        ValueError: the body is no form.
     """
     separator = b"\r\n--" + _boundary(content_type)
     pieces = (b"\r\n" + body).split(separator, max_parts + 2)
     if len(pieces) < 2:
         raise ValueError("the form has no part with the boundary that its content-type names")
     if len(pieces) > max_parts + 2:
-        raise ValueError(f"the form has more than {max_parts} parts")
+        raise TooManyPartsError(f"the form has more than {max_parts} parts: send several")
     if not pieces[-1].startswith(b"--"):
         raise ValueError("the form is cut off: its last boundary is missing")
     return [_part(piece) for piece in pieces[1:-1]]

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.data.raw.entries import readable
 from tasks.prediction.inputs import Input, text_input
-from tasks.serving.multipart import Part, parts_of
+from tasks.serving.multipart import Part, TooManyPartsError, parts_of
 
 MOST_NAME = 200  # characters of a name; the rest is left out
 FIELD_OF_TEXTS = "text"  # of a form
@@ -49,6 +49,8 @@ def inputs_of(body: bytes, content_type: str, *, is_text: bool, max_samples: int
     if kind == "multipart/form-data":
         try:
             parts = parts_of(body, content_type, max_parts=max_samples)
+        except TooManyPartsError as error:
+            raise RefusedError(413, str(error)) from error
         except ValueError as error:
             raise RefusedError(400, str(error)) from error
         inputs = [_of_part(part, number, is_text=is_text) for number, part in enumerate(parts)]
@@ -106,7 +108,7 @@ def _of_base64(text: str, name: str) -> Input:
     try:
         return Input(path=name, content=binascii.a2b_base64(text.encode("ascii"), strict_mode=True))
     except (ValueError, UnicodeEncodeError):
-        return Input(path=name, reason="not_an_image", detail="the text is not base64")
+        return Input(path=name, reason="not_an_image", detail="the text is not base64 without line breaks")
 
 
 def _name(name: str) -> str:

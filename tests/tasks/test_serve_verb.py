@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import time
+from importlib.util import find_spec
 
 import httpx
 import pytest
@@ -34,6 +35,13 @@ def test_port_that_is_in_use_is_named(bundle, shell):
         port = other.getsockname()[1]
         done = shell("serve", "candidate", "--port", port)
     assert done.error == f"127.0.0.1:{port}: Address already in use: choose another --host or --port"
+
+
+@pytest.mark.skipif(find_spec("ray") is not None, reason="the extra `ray` is installed")
+def test_refused_service_on_a_cluster_leaves_no_folder(bundle, shell, workspace):
+    error = shell("serve", "candidate", "--engine", "ray", "--log", "log").error
+    assert error.startswith("the package ray is not installed: run `make setup EXTRAS=ray`")
+    assert not (workspace / "log").exists()
 
 
 def test_it_needs_one_bundle(capsys):

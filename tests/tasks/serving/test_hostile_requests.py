@@ -95,7 +95,7 @@ def test_slow_body_is_refused(running):
         (
             "multipart/form-data; boundary=b",
             b'--b\r\ncontent-disposition: form-data; name="a"; filename="a"\r\n\r\nx\r\n' * 9 + b"--b--",
-            400,
+            413,
             "more than 3 parts",
         ),
     ],
@@ -124,6 +124,7 @@ def test_name_like_a_path_is_shown_and_leads_nowhere(running, png):
     assert answer.status_code == 200
     rows = answer.json()["predictions"]
     assert {row["reason"] for row in rows} == {"not_an_image"}
+    assert rows[-1]["detail"] == "the text is not base64 without line breaks"
     assert len(rows[0]["path"]) == 200
     of_form = running.ask(("/etc/passwd", png(0)))
     assert of_form.json()["predictions"][0]["path"] == "/etc/passwd"

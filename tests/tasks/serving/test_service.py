@@ -117,6 +117,14 @@ def test_health_and_metrics_say_what_happened(bundle, png):
     assert f'model="{health["model"]}"' in metrics
 
 
+def test_balancer_may_ask_for_the_head_of_the_health(bundle):
+    with serving(bundle, token=16 * "0") as running:
+        whole, head = running.client.get("/health"), running.client.head("/health")
+        assert running.client.head("/metrics", headers={"authorization": ""}).status_code == 401
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == whole.headers["content-length"]
+
+
 def test_sample_that_cannot_be_computed_spoils_no_other_answer(bundle, png, monkeypatch):
     answer = minibatches.answer_minibatch
 

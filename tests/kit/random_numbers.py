@@ -21,7 +21,7 @@ def few_random_numbers() -> Iterator[None]:
             if tensor.numel() <= MOST or tensor.device.type != "cpu" or not tensor.is_contiguous():
                 return draw(tensor, *arguments, **named)
             part = draw(tensor.new_empty(MOST), *arguments, **named)
-            flat = tensor.detach().view(-1)
+            flat = tensor.view(-1)
             num_whole = tensor.numel() // MOST
             flat[: num_whole * MOST].view(num_whole, MOST).copy_(part)
             flat[num_whole * MOST :] = part[: tensor.numel() % MOST]

@@ -47,8 +47,8 @@ from tasks.machine.extras import require
 SAMPLES, SAMPLE_BYTES, NUM_FOLDERS = 20_000, 8_000, 20
 ROWS, NUM_CLASSES, DIM = 10_000_000, 10, 16
 ROUNDS = 3
-PICTURES, MORE_PICTURES, PICTURE_SIDE = 400, 2000, 128  # px
-KILLS = 20
+PICTURES, MORE_PICTURES, PICTURE_SIDE = 2000, 8000, 128  # px; all workers have begun before the first number is done
+KILLS, KILLED_PICTURES = 20, 2000
 WRITERS, PROCESSES, ADDED, VALUE_BYTES = (10, 1000), 4, 100_000, 1376  # vectors of 512 numbers, and hashes
 ADDED_AT_ONCE = 20
 STEPS = ("add", "push", "checkout", "status")
@@ -240,8 +240,9 @@ def key_of(number: int) -> str:
 def ray(place: Path, arguments: argparse.Namespace) -> tuple[Any, list[Claim]]:
     """Return the speeds of a Ray cluster against this machine, whether its bytes are the same, and what it survives."""
     few, many = (PICTURES // 4, PICTURES) if arguments.quick else (PICTURES, MORE_PICTURES)
-    project = ClusterProject(place, num_samples=many, side=PICTURE_SIDE)
-    raw: dict[str, Any] = {"pictures": [few, many], "seconds": {}}
+    project = ClusterProject(place / "timed", num_samples=many, side=PICTURE_SIDE, minibatch_size=None)
+    killed = ClusterProject(place / "killed", num_samples=min(many, KILLED_PICTURES), side=PICTURE_SIDE)
+    raw: dict[str, Any] = {"pictures": [few, many], "killed_pictures": len(killed.rows), "seconds": {}}
     with two_hosts(place) as cluster:
         for engine, hosts in (("local", 0), ("one worker", 1), ("two workers", 2)):
             for host in range(len(cluster.nodes), hosts):
@@ -251,13 +252,14 @@ def ray(place: Path, arguments: argparse.Namespace) -> tuple[Any, list[Claim]]:
                 for _ in range(1 if arguments.quick else ROUNDS)
             ]
         for name, engine in (("local", "local"), ("two workers", "ray")):
-            checked(cluster.run(project.scan(name, engine), cwd=place, env=ENVIRONMENT))
+            checked(cluster.run(project.scan(name, engine), cwd=project.folder, env=ENVIRONMENT))
         expected = project.contents("local", (*RESULTS, *SCANNED))
         is_same = all(
             project.contents(name, files) == expected[: len(files)]
             for name, files in (("one worker", RESULTS), ("two workers", (*RESULTS, *SCANNED)))
         )
-        raw["kills"] = kills(cluster, project, expected=expected[: len(RESULTS)], at_least=KILLS)
+        checked(cluster.run(killed.embed("local", "local"), cwd=killed.folder, env=ENVIRONMENT))
+        raw["kills"] = kills(cluster, killed, expected=killed.contents("local", RESULTS), at_least=KILLS)
     more = {
         engine: statistics.median(after - before for before, after in rounds)
         for engine, rounds in raw["seconds"].items()

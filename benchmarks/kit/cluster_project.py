@@ -26,10 +26,10 @@ SCANNED = ("scanned/samples.parquet", "scanned/defects.parquet")
 class ClusterProject:
     """A folder with a batch, its manifest, the shipped backbone, and the params of both engines.
 
-    Each run writes into a folder of its own in it.
+    Each run writes into a folder of its own in it. A small minibatch makes many small parts, of which one is soon done.
     """
 
-    def __init__(self, folder: Path, *, num_samples: int, side: int) -> None:
+    def __init__(self, folder: Path, *, num_samples: int, side: int, minibatch_size: int | None = 4) -> None:
         self.folder = folder
         self.raw = folder / "data/raw" / BATCH
         rng = np.random.default_rng(0)
@@ -52,9 +52,10 @@ class ClusterProject:
         )  # fmt: skip
         (folder / "backbone").mkdir()
         save_bundle(folder / "backbone", Classifier(backbone, {}), lineage={"fingerprint": backbone.fingerprint()})
-        # of four pictures, so that a part is soon done; no altered copies
-        text = (ROOT / "params.yaml").read_text("utf-8").replace("minibatch_size: null          # samples", "#", 1)
-        text = text.replace("\nembed:\n", "\nembed:\n  minibatch_size: 4\n", 1)
+        text = (ROOT / "params.yaml").read_text("utf-8")
+        if minibatch_size:
+            text = text.replace("minibatch_size: null          # samples", "#", 1)
+            text = text.replace("\nembed:\n", f"\nembed:\n  minibatch_size: {minibatch_size}\n", 1)
         (folder / "local.yaml").write_text(text, "utf-8")
         on_ray = text.replace("engine: local ", "engine: ray ").replace("address: null ", f"address: {ADDRESS} ")
         (folder / "ray.yaml").write_text(on_ray, "utf-8")

@@ -16,8 +16,6 @@ from tasks.training.heads.joining import join
 from tasks.training.loop.fit import History
 from tasks.training.loop.scores import Total
 
-# before val is asked, how likely each share of the way is: binomial, the middle is six times as likely as an end
-PRIOR = (1, 4, 6, 4, 1)
 WAYS = {0.25: "a quarter of the way to ", 0.5: "half of the way to ", 0.75: "three quarters of the way to ", 1.0: ""}
 IN_USE = "the model in use"
 
@@ -136,12 +134,12 @@ def beats(other: Judged, judged: Judged, *, significance: float) -> bool:
 def choose_share(paths: Sequence[Candidates], *, among: Sequence[float] = SHARES[1:]) -> float:
     """Return the share of the way, of those `among` it, that fits val best, of one training for these targets.
 
-    It is the one nearest to the posterior mean: the prior favours the middle, and the likelihood is that of the labels
-    of val. So few labels choose about the middle, and many the share with the lowest loss.
+    It is the one nearest to the posterior mean: before val is asked, all shares are as likely, and the likelihood is
+    that of the labels of val. So few labels choose about the middle, and many the share with the lowest loss.
     """
     shares = sorted(paths[0])
     evidence = np.array([sum(path[share].log_likelihood() for path in paths) for share in shares])
-    posterior = np.exp(evidence - evidence.max()) * [PRIOR[SHARES.index(share)] for share in shares]
+    posterior = np.exp(evidence - evidence.max())
     mean = float(posterior @ shares / posterior.sum())
     return min(among, key=lambda share: abs(share - mean))
 

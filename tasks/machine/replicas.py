@@ -30,7 +30,7 @@ NOT_BOUND = "Failed to bind to address"
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """Where the nodes answer. A request that has no answer after `seconds` is given up."""
+    """The host and the port at which every node answers. A request without an answer after `seconds` is given up."""
 
     host: str
     port: int

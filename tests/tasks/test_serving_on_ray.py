@@ -44,7 +44,7 @@ def until(look, *, process):
     """Return what `look` returns once that is true, while the process runs."""
     deadline = time.monotonic() + SECONDS
     while not (seen := look()):
-        assert process.poll() is None, process.args
+        assert process.poll() is None, process.stderr.read() if process.stderr else process.args
         assert time.monotonic() < deadline
         time.sleep(0.1)
     return seen

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.machine.cluster import LOCAL
 from tasks.machine.names import on_one_line
 from tasks.machine.options import ScaleOptions
-from tasks.stage.option_types import count
+from tasks.stage.option_types import add_machine_options, count
 
 if TYPE_CHECKING:  # each function imports what it needs: --help needs no torch
     from tasks.prediction.answers import Answerer
@@ -288,23 +288,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--embeddings", action="store_true", help="add the vector of each sample, for `graftline watch`; .parquet alone"
     )
     parser.add_argument("--export", choices=FORMATS, help="write the bundle as one file of this format")
-    parser.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda"),
-        default="auto",
-        help="default: cuda on a machine with a GPU, else cpu",
-    )
-    parser.add_argument(
-        "--precision", choices=("auto", "bf16", "fp32"), help="default: fp32, in which evaluate judged the bundle"
-    )
-    parser.add_argument("--minibatch-size", type=count, help="samples; default: 16 on cpu, 256 on cuda")
-    parser.add_argument(
-        "--engine", choices=("local", "ray"), default="local",
-        help="local: the cores of this machine; ray: all nodes of a Ray cluster, to the same bytes; default: local",
-    )  # fmt: skip
-    parser.add_argument(
-        "--address", metavar="HOST:PORT", help="of the head of the Ray cluster; default: RAY_ADDRESS, or this machine"
-    )
+    add_machine_options(parser, on_ray="all nodes of a Ray cluster, to the same bytes")
     parser.add_argument("--max-image-pixels", type=count, help="width x height; default: 100000000")
     parser.add_argument("--max-characters", type=count, help="of a text; default: 1000000")
     parser.add_argument("--max-file-bytes", type=count, help="of a sample; default: 500000000")

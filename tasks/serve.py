@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.stage.option_types import above_zero, count, whole
+from tasks.stage.option_types import above_zero, add_machine_options, count, whole
 
 if TYPE_CHECKING:  # each function imports what it needs: --help needs no torch
     from tasks.prediction.answer_log import AnswerLog
@@ -188,20 +188,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--domain", default="none",
         help="whose heads answer, of a model that is adapted to domains; default: none, the general heads",
     )  # fmt: skip
-    parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: cuda on a machine with a GPU"
-    )
-    parser.add_argument(
-        "--precision", choices=("auto", "bf16", "fp32"), help="default: fp32, in which evaluate judged the bundle"
-    )
-    parser.add_argument("--minibatch-size", type=count, help="samples; default: 16 on cpu, 256 on cuda")
-    parser.add_argument(
-        "--engine", choices=("local", "ray"), default="local",
-        help="local: the cores of this machine; ray: replicas on the nodes of a Ray cluster; default: local",
-    )  # fmt: skip
-    parser.add_argument(
-        "--address", metavar="HOST:PORT", help="of the head of the Ray cluster; default: RAY_ADDRESS, or this machine"
-    )
+    add_machine_options(parser, on_ray="replicas on the nodes of a Ray cluster")
     parser.add_argument("--replicas", type=count, help=f"on the Ray cluster, each on a core; default: {REPLICAS}")
     parser.add_argument("--max-request-bytes", type=count, default=64_000_000, help="default: 64000000")
     parser.add_argument("--max-samples", type=count, default=512, help="of a request; default: 512")

@@ -1,4 +1,4 @@
-"""The numbers that options of a command line may be, as types for argparse."""
+"""The numbers that options of a command line may be, as types for argparse, and the options of what answers samples."""
 
 import argparse
 from collections.abc import Callable
@@ -32,3 +32,22 @@ def above_zero(*, most: float, expected: str) -> Callable[[str], float]:
 
 
 count = whole(least=1)
+
+
+def add_machine_options(parser: argparse.ArgumentParser, *, on_ray: str) -> None:
+    """Add the options that say where and in which precision a bundle answers; `on_ray` says what Ray brings."""
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto",
+        help="default: cuda on a machine with a GPU, else cpu",
+    )  # fmt: skip
+    parser.add_argument(
+        "--precision", choices=("auto", "bf16", "fp32"), help="default: fp32, in which evaluate judged the bundle"
+    )
+    parser.add_argument("--minibatch-size", type=count, help="samples; default: 16 on cpu, 256 on cuda")
+    parser.add_argument(
+        "--engine", choices=("local", "ray"), default="local",
+        help=f"local: the cores of this machine; ray: {on_ray}; default: local",
+    )  # fmt: skip
+    parser.add_argument(
+        "--address", metavar="HOST:PORT", help="of the head of the Ray cluster; default: RAY_ADDRESS, or this machine"
+    )

@@ -401,7 +401,7 @@ def make_workspace(folder: Path) -> None:
     (folder / "data/classes.json").write_text((ROOT / "data/classes.json").read_text("utf-8"), "utf-8")
     common = "--manifests data/validated/manifest --classes data/validated/classes.json --batches data/batches.yaml"
     for verb in (
-        "digits --out data/raw/digits",
+        "demo.digits --out data/raw/digits",
         "scan --raw data/raw/digits --out data/scanned/digits",
         "validate --scanned data/scanned --batches data/batches.yaml --registry data/classes.json "
         "--corrections data/corrections.csv --out data/validated",

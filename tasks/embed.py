@@ -28,7 +28,7 @@ from tasks.embedding.embedder import Embeds
 from tasks.embedding.engine import StoredView, open_store
 from tasks.embedding.engine import embed as look_at
 from tasks.embedding.looks import LookStore
-from tasks.embedding.part import COLUMNS, MINIBATCHES_AT_ONCE, EmbedPart
+from tasks.embedding.part import COLUMNS, EmbedPart, size_of_part
 from tasks.embedding.ready import make_ready
 from tasks.embedding.runtimes import RUNTIMES
 from tasks.machine import sources
@@ -118,7 +118,7 @@ def embed_on_cluster(part: EmbedPart, rows: pd.DataFrame, *, view: StoredView, a
     missing: list[dict[str, str]] = [
         dict(zip(COLUMNS, cells, strict=True)) for cells in rows.iloc[view.missing()][COLUMNS].to_numpy().tolist()
     ]
-    blocks = list(blocks_of(missing, MINIBATCHES_AT_ONCE * plan.minibatch_size))
+    blocks = list(blocks_of(missing, size_of_part(len(missing), minibatch_size=plan.minibatch_size)))
     counts = spread_to_cluster(blocks, part, address=address, num_gpus=int(plan.device == "cuda"))
     new = sum(progress(counts, total=len(blocks), what=f"embed {name}", unit="parts"))
     if lacks := len(view.missing()):

@@ -20,7 +20,8 @@ from tasks.embedding.options import PlanOptions
 from tasks.embedding.ready import make_ready
 from tasks.models.bundle import load_bundle
 
-MINIBATCHES_AT_ONCE = 8  # of a part: seconds of work, which the death of a process costs
+MINIBATCHES_AT_ONCE = 8, 32  # of a part, at least and at most: seconds of work, which the death of a process costs
+PARTS = 16  # of a batch before they grow, so that many processes have work
 COLUMNS = ["batch", "path", "sample_id"]  # of the manifest, which a part consists of
 
 
@@ -88,6 +89,12 @@ def _ready(part: EmbedPart) -> tuple[Embeds, LookStore, SegmentWriter]:
     )  # fmt: skip
     check_recipe(store.recipe, json.loads(part.recipe))
     return embedder, store, store.segment()
+
+
+def size_of_part(num_samples: int, *, minibatch_size: int) -> int:
+    """Return how many samples a part has. Large parts cost a cluster less, small ones keep more processes at work."""
+    least, most = MINIBATCHES_AT_ONCE
+    return minibatch_size * min(max(num_samples // (PARTS * minibatch_size), least), most)
 
 
 def check_recipe(own: dict[str, Any], expected: dict[str, Any]) -> None:

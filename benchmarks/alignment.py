@@ -102,7 +102,7 @@ def parse_arguments() -> argparse.Namespace:
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """All pictures of both domains, and their activations at the freeze boundary, which no training changes."""
+    """The pictures of both domains, and their activations at the freeze boundary, which no training changes."""
 
     rows: pd.DataFrame  # domain, path, sample_id, label
     classes: list[str]

@@ -71,7 +71,7 @@ class Try:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How it ended."""
+    """The outcome of a try."""
 
     kind: str
     num: int

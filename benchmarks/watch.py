@@ -72,7 +72,7 @@ FALSE_ALARM_TARGET, POWER_TARGET = 0.02, 0.8
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """n samples: vectors (n, dim) float16, calibrated answers (n, num_classes), and which are right (n,)."""
+    """A set of n samples: vectors (n, dim) float16, calibrated answers (n, num_classes), and which are right (n,)."""
 
     vectors: NDArray[np.float16]
     answers: NDArray[np.float64]
@@ -97,7 +97,7 @@ class Samples:
 
 @dataclass(frozen=True, kw_only=True)
 class Shift:
-    """What turns a window of samples as usual into a shifted one, and what it does to each sample it is given."""
+    """A shift of a window: the way to draw a reference and a shifted window, and the facts about it."""
 
     draw: Callable[[np.random.Generator], tuple[Samples, Samples]]  # a reference and a shifted window
     about: dict[str, Any]

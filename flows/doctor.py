@@ -53,7 +53,7 @@ def mend() -> None:
 
 
 class NoteError(Exception):
-    """What is missing is needed only for more than a run on this machine."""
+    """The error of a part that is missing, but that a run on this machine does not need."""
 
 
 def python() -> str:

@@ -1,4 +1,4 @@
-"""Says what is in use and since when, what is stale, what waits, and what the last run found: `graftline status`."""
+"""Shows what is in use and since when, what is stale, what waits, and what the last run found: `graftline status`."""
 
 import argparse
 import os

@@ -231,7 +231,7 @@ def run(
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What is found of a target: its measures, a row a sample that has it, its slices, and bins of classes.
+    """The results for a target: its measures, a row for each sample that has it, its slices, and bins of classes.
 
     own: the columns of `table` that are not the manifest's, and those that name a sample.
     """

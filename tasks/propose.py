@@ -83,7 +83,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a few samples show."""
+    """The facts that a few samples of a batch show."""
 
     num_files: int  # in the batch, which may be samples
     num_read: int

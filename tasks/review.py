@@ -1,4 +1,4 @@
-"""What stages found suspicious in; a page of this machine where a person decides, and rows of the corrections, out."""
+"""The suspects of the stages in; a page on this machine where a person decides, and rows of the corrections, out."""
 
 import logging
 import secrets

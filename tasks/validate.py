@@ -1,4 +1,4 @@
-"""All scanned batches and corrections in; the manifest, the quarantine ledger, the classes and a report out."""
+"""The scanned batches and corrections in; the manifest, the quarantine ledger, the classes and a report out."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence

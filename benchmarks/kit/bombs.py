@@ -70,7 +70,7 @@ class Bomb(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How a command ended, and the peak memory of its largest process."""
+    """The outcome of a command: its status, and the peak memory of its largest process."""
 
     status: int
     peak_gib: float

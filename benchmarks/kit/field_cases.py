@@ -26,7 +26,7 @@ SPREAD = 20.0  # levels of 255: the standard deviation of a picture that is no l
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What scan and validate made of a case."""
+    """The outcome of a case after scan and validate."""
 
     folder: Path
     status: int  # of the last verb

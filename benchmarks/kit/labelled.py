@@ -59,7 +59,7 @@ class Network:
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """n images for one network."""
+    """A set of n labelled images, in the size that one network reads."""
 
     network: Network
     classes: list[str]

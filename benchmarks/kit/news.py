@@ -44,7 +44,7 @@ def missing() -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class News:
-    """n news items: a title and a description each."""
+    """A set of n news items, each with a title and a description."""
 
     texts: list[str]
     names: list[str]  # of the classes

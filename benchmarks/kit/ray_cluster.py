@@ -48,7 +48,7 @@ QUIET = {
 
 @dataclass
 class Cluster:
-    """Two hosts, by number 0 and 1, and the nodes of Ray that run on them."""
+    """A cluster of two hosts, by number 0 and 1, and the nodes of Ray that run on them."""
 
     pids: tuple[int, int]  # of a process in each host's namespaces
     folder: Path  # of Ray's own files; sockets lie in it, so its path must be short

@@ -1,6 +1,6 @@
-"""What few labels of texts are worth: what the project would ship beside what a user would write without it.
+"""Measure what few labels of texts are worth: the model that the project ships beside what a user would write.
 
-All methods learn from the same texts, and those that choose choose by the same val. The held-out texts judge.
+All methods learn from the same texts. Those that make choices make them on the same val. The held-out texts judge.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What the last run found of each domain to adapt to: a row for each domain and target, and a line a person reads."""
+"""Describe the last run's result for each domain: a row for each domain and target, and a line for people."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ def domains(metrics: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def method_of(facts: dict[str, Any]) -> str:
-    """Return what adapted the head: a method, or where no method did, the labels or the domain's own statistics."""
+    """Return the way the head was adapted: a method, else the labels or the domain's own statistics."""
     if facts["method"] != "source" or not facts["is_adapted"]:
         return str(facts["method"])
     return "its labels" if facts.get("labels", "adapted") != "adapted" else "statistics of its own"

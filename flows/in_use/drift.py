@@ -1,6 +1,6 @@
-"""Whether the answers of the model in use drift: the verb `watch` compares, and each drift is reported once.
+"""Watch the answers of the model in use for drift: the verb `watch` compares, and each drift is reported once.
 
-What was found lies in a folder beside the list of batches.
+The findings lie in a folder beside the list of batches.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Two folders trade places in one step of the file system: a reader finds one whole folder or the other, never none."""
+"""Exchange two folders in one step of the file system: a reader finds one whole folder or the other, never none."""
 
 import ctypes
 import errno

@@ -1,4 +1,4 @@
-"""What the log and a person need of a target's held-out metrics: of classes the accuracy, of others the mean error."""
+"""Shorten a target's held-out metrics for the log and for people: accuracy of classes, the mean error of others."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a person does next, and where the page is: the last line of a run."""
+"""Name the next step for a person, and the place of the page: the last line of a run."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -22,7 +22,7 @@ from flows.server.artifacts import in_words
 
 
 class AskedError(Exception):
-    """Another run already asks a person."""
+    """The error of a run that asks a person while another run already does."""
 
 
 class Approval(RunInput):

@@ -51,7 +51,7 @@ Facts = dict[str, Any]
 
 
 class Health:
-    """What is known about the process that serves deployments.
+    """The state of the process that serves deployments.
 
     Args:
         served: the deployments, once they are at the Prefect server.
@@ -299,4 +299,4 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(content)
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Say nothing: a supervisor asks every few seconds."""
+        """Log nothing: a supervisor asks every few seconds."""

@@ -1,4 +1,4 @@
-"""Says whether the batches that landed since the last training are worth another: large enough, or different enough.
+"""Decides whether the batches that landed since the last training are worth another: large or different enough.
 
 The audit of the data measures both, and writes them to health.json.
 """

@@ -1,4 +1,4 @@
-"""Tells a DVC remote that is a folder of a mounted disk from the empty place where that disk belongs."""
+"""Checks that a DVC remote on a mounted disk is there, and not only the empty folder where that disk belongs."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One writer a workspace: a lock that is free when its run ends, and no lock that a killed program left."""
+"""Let one run at a time write in a workspace: a lock that is free when its run ends, even if it was killed."""
 
 import fcntl
 import logging

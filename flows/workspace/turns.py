@@ -13,7 +13,7 @@ from tasks.machine.files import no_link
 
 
 class NotNeededError(Exception):
-    """Another run waits for the workspace, and will do what this one would."""
+    """The error of a run that is not needed: another waits for the workspace, and will do the same."""
 
 
 @contextmanager

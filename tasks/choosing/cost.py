@@ -25,7 +25,7 @@ MOST_TIMED = 512  # samples
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a model with this backbone takes.
+    """The cost of a model with this backbone.
 
     samples_per_second: from the files to the vectors, as the stage `embed` computes them.
     latency_ms: from one prepared sample to its answers, on the processor.

@@ -1,4 +1,4 @@
-"""What params.yaml sets for ranking candidate backbones."""
+"""The settings in params.yaml for ranking candidate backbones."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any

@@ -33,7 +33,7 @@ LARGEST_BLOCK = 2**30  # bytes
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How features are computed. Every field may change their last bits, and no more: cosine at least 0.999."""
+    """The way features are computed. Each field may change their last bits, and no more: cosine at least 0.999."""
 
     device: Device
     precision: Precision

@@ -47,7 +47,7 @@ def open_store(
 
 
 class View(Protocol):
-    """One way to look at samples: through which backbone, as they are or altered, and where the looks go."""
+    """A view of samples: the backbone, the alteration if there is one, and the place where the results go."""
 
     @property
     def embedder(self) -> Embeds: ...
@@ -185,7 +185,7 @@ class Decoded:
 
 @dataclass(frozen=True, kw_only=True)
 class LookedAt:
-    """What one view computed for the samples of a minibatch."""
+    """The vectors and hashes that one view gave for the samples of a minibatch."""
 
     view: int
     positions: Positions

@@ -24,7 +24,7 @@ PART = 4  # images of a call: the feature maps of more leave the caches, which c
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """What is known of a runtime: its extra, the packages that its features depend on, and its precisions."""
+    """The facts about a runtime: its extra, the packages that its features depend on, and its precisions."""
 
     extra: str
     packages: tuple[str, ...]

@@ -9,7 +9,7 @@ from torch import Tensor, fx
 
 @dataclass(frozen=True, kw_only=True)
 class TensorMeta:
-    """What is known of a tensor besides its values."""
+    """The facts about a tensor besides its values."""
 
     shape: torch.Size
     dtype: torch.dtype

@@ -17,7 +17,7 @@ DOUBT = 2.0  # times the significance: below it, a slice that lost more than its
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Both models on the whole set or a slice.
+    """The comparison of two models on the whole set or a slice.
 
     p_value: that the candidate is worse only by chance; of slices it is corrected for all of them.
     significance: the candidate is worse if the p-value is below.
@@ -35,12 +35,12 @@ class Comparison:
 
     @property
     def is_shown(self) -> bool:
-        """Whether the samples show that the candidate lost less than the margin."""
+        """Return whether the samples show that the candidate lost less than the margin."""
         return self.margin is not None and self.paired.p_value_of_margin(self.margin) < self.level
 
     @property
     def is_worse(self) -> bool:
-        """Whether the candidate is significantly worse, and not shown to have lost less than the margin."""
+        """Return whether the candidate is significantly worse, and not shown to have lost less than the margin."""
         return self.p_value < self.significance and not self.is_shown
 
     @property

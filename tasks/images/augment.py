@@ -25,7 +25,7 @@ class AugmentedViews:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """All that a view depends on besides the sample and the view's number."""
+        """Return everything that a view depends on besides the sample and the view's number."""
         limits = {field.name: getattr(self.augmentation, field.name) for field in fields(Augmentation)}
         return {"augmentation": limits, "seed": self.seed}
 

@@ -1,4 +1,4 @@
-"""What a verb that fails tells the program that started it, in a file: a log may hold any name of a stranger.
+"""Report the error of a failed verb to the program that started it, in a file: a log also holds names of strangers.
 
 The variable GRAFTLINE_FAILURES names the file. Each failure adds a line to it, a JSON object.
 """

@@ -1,4 +1,4 @@
-"""Says in one line which Python lacks what, where a command starts with another Python than that of `make setup`."""
+"""Reports in a line which package is missing where a command starts with another Python than that of `make setup`."""
 
 import sys
 from pathlib import Path

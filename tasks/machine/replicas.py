@@ -87,7 +87,7 @@ def answer_together(
 
 
 class Replica:
-    """What Ray Serve starts on a node."""
+    """The replica that Ray Serve starts on a node."""
 
     def __init__(self, make: Named, place: Place) -> None:
         logger.setLevel(logging.INFO)

@@ -81,7 +81,7 @@ def is_same_code(one: bytes, other: bytes, *, path: Path) -> bool:
 
 @dataclass(frozen=True)
 class Source:
-    """What a file imports, at its top or inside functions, with the packages around it, and what it computes.
+    """The imports of a file, at its top or inside functions, with the packages around it, and the digest of its code.
 
     `code` is the SHA-256 (hex) of its code without comments, docstrings and layout.
     """

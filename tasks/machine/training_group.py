@@ -59,7 +59,7 @@ def train_together(
 
 @dataclass(frozen=True, kw_only=True)
 class _Work:
-    """What a worker does."""
+    """The work of one worker."""
 
     work: Named
     place: Place

@@ -19,7 +19,7 @@ SMALLEST = 1e-15  # probability; it keeps the log loss of a class that a model d
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """How often and how surely a classifier is right."""
+    """The measures of how often, and how surely, a classifier is right."""
 
     accuracy: float  # 0..1
     macro_f1: float

@@ -1,4 +1,4 @@
-"""How a form of a model, such as an exported file, answers held-out samples beside the model itself."""
+"""Compare a form of a model, such as an exported file, with the model itself on held-out samples."""
 
 from typing import Any
 

@@ -22,7 +22,7 @@ class MeasuresOf(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """What a kind measures.
+    """The measures of a kind.
 
     error: the name of the measure that is the mean of `Target.errors`.
     details: what else is reported of a model, such as the measures of each label.

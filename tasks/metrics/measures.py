@@ -1,4 +1,4 @@
-"""All measures of a model on held-out samples, and of the candidate against the baseline."""
+"""Compute all measures of a model on held-out samples, and of the candidate against the baseline."""
 
 from collections.abc import Mapping
 from functools import partial

@@ -29,7 +29,7 @@ AT_ONCE = 2**24  # signs in memory
 
 @dataclass(frozen=True, kw_only=True)
 class Paired:
-    """How much worse the candidate is than another model on each of n samples.
+    """The losses of the candidate against another model on each of n samples.
 
     losses: (n,). Of classes 1 where the other model alone is right, -1 where the candidate alone is, else 0. Of other
     kinds how far the candidate's error lies above the other's, in the target's unit.
@@ -60,7 +60,7 @@ class Paired:
 
     @cached_property
     def standard_error(self) -> float:
-        """That of the mean, by groups, if both models are equally good."""
+        """The standard error of the mean, by groups, if both models are equally good."""
         return float(sqrt((self.sums**2).sum()) / max(self.num_samples, 1))
 
     @cached_property

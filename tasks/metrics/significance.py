@@ -48,7 +48,7 @@ class Flips:
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorChange:
-    """How far the errors of the candidate lie above those of the baseline on the same samples, in the target's unit.
+    """The differences between the errors of the candidate and the baseline on the same samples, in the target's unit.
 
     mean, deviation: of the differences candidate - baseline, (num_samples,); 0 where there are none.
 

@@ -54,7 +54,7 @@ class TransformFields(Strict):
 
 
 class EncoderFields(Strict):
-    """What makes a text encoder besides its weights: its config.json, the pooling and the transform."""
+    """The parts of a text encoder besides its weights: its config.json, the pooling and the transform."""
 
     config: dict[str, Any]
     pooling: Literal["mean", "cls", "max"]
@@ -79,7 +79,7 @@ class WordFields(Strict):
 
 
 class UnlikeFields(Strict):
-    """What tells which samples are unlike those that the model was trained on, besides its tensors."""
+    """The settings of the test for samples unlike those of the training. Its vectors are tensors beside model.json."""
 
     num_references: Annotated[int, Field(ge=1, le=MOST_REFERENCES)]
     num_components: Annotated[int, Field(ge=1, le=MOST_COMPONENTS)]

@@ -33,8 +33,10 @@ MOST_BYTES = 2**22  # of a JSON file; those with the names of 20,000 classes hav
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrained:
-    """What makes a pretrained network of timm or transformers besides its architecture: its own config, the transform
-    that it was trained with, and the file of its weights, None for random ones."""
+    """The parts of a pretrained network of timm or transformers besides its architecture.
+
+    They are its own config, the transform that it was trained with, and the file of its weights, None for random ones.
+    """
 
     config: dict[str, Any]
     transform: Transform

@@ -1,4 +1,4 @@
-"""What params.yaml sets for the report page."""
+"""The settings in params.yaml for the report page."""
 
 from dataclasses import dataclass
 

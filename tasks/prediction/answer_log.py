@@ -37,7 +37,7 @@ EVERY_COLUMN = pa.unify_schemas(SCHEMAS)
 
 @dataclass(frozen=True, kw_only=True)
 class LogLimits:
-    """When a file of the log ends, and how much is kept."""
+    """The limits of the log: when a file of it ends, and how much is kept."""
 
     max_rows: int = 20_000  # of a file
     max_seconds: float = 600.0  # from the first row of a file to its end

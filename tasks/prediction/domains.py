@@ -1,4 +1,4 @@
-"""Which heads answer: the general ones, or those of the domain that a person names or that the samples tell."""
+"""Choose the heads that answer: the general ones, or those of a domain that a person names or the samples show."""
 
 import logging
 import math

@@ -1,4 +1,4 @@
-"""How long a classifier takes for one sample."""
+"""Measure the time that a classifier takes for one sample."""
 
 import statistics
 import time

@@ -27,7 +27,7 @@ class Limits(SizeLimits, TextLimits):
 
 
 class Reading:
-    """How the samples of a model's modality are found, read and decoded.
+    """The way to find, read and decode the samples of a model's modality.
 
     Args:
         transform: the model's, which knows its modality.

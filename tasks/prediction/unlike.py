@@ -1,4 +1,4 @@
-"""Which samples are unlike anything the model was trained on."""
+"""Find the samples that are unlike all those that the model was trained on."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -48,7 +48,7 @@ Preview = Callable[[str, bool], str]  # sample_id, and whether it is to be large
 
 @dataclass(frozen=True, kw_only=True)
 class Review:
-    """What is reviewed, by whom, and where decisions go.
+    """The subject of a review: the samples, the person who reviews them, and the place of the decisions.
 
     `preview` raises ValueError where a sample cannot be shown. `shown` are the sample_ids that it may be asked for.
     """

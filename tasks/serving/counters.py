@@ -12,7 +12,7 @@ SAMPLES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Counters:
-    """All counters; they begin at 0 when the service starts."""
+    """The counters of a service; they begin at 0 when it starts."""
 
     def __init__(self) -> None:
         self._registry = own = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""Who may ask: the hosts and origins that a browser names, and the token."""
+"""Check who may ask: the hosts and origins that a browser names, and the token."""
 
 import hmac
 import json

@@ -31,7 +31,7 @@ Log = Callable[[list[Row], ModelInUse], None]
 
 
 class BusyError(Exception):
-    """Too many samples wait."""
+    """The error of a request that comes while too many samples wait."""
 
 
 class Asked:

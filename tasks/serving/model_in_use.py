@@ -27,7 +27,7 @@ State = tuple[tuple[int, ...] | None, ...]  # of the files of a bundle; None whe
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
-    """How a service computes answers.
+    """The settings with which a service computes answers.
 
     `choices` are fields of `tasks.embedding.options.PlanOptions`.
     """

@@ -1,4 +1,4 @@
-"""What a request asks: the samples in a form's files, or in JSON as base64 or text."""
+"""Read the samples of a request: files of a form, or base64 or text in JSON."""
 
 import binascii
 import json

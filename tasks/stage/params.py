@@ -66,7 +66,7 @@ class EvaluateParams(MeasureOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Params:
-    """All sections."""
+    """The sections of params.yaml."""
 
     preset: Literal["small", "photographs", "text", "custom"]
     modality: Modality

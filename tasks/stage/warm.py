@@ -45,7 +45,7 @@ class Fork:
 
 @dataclass(kw_only=True)
 class Forks:
-    """The verbs at work, and what tells whether another may be forked."""
+    """The verbs at work, and the test of whether another may be forked."""
 
     listening: socket.socket
     code: dict[Path, bytes] = field(default_factory=lambda: code())
@@ -120,7 +120,7 @@ class Forks:
         )
 
     def finish(self, fork: Fork) -> None:
-        """Tell how the fork ended to whoever asked; where nobody waits any more, end the fork."""
+        """Report how the fork ended to the caller that asked; where nobody waits any more, end the fork."""
         with suppress(ProcessLookupError):
             os.kill(fork.pid, signal.SIGKILL)
         status = os.waitstatus_to_exitcode(os.waitpid(fork.pid, 0)[1])

@@ -24,7 +24,7 @@ DESCRIPTION = "head.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Factors:
-    """How much a sample's vector and its words count: of_vector * its logits + of_words * theirs."""
+    """The weights of a sample's vector and its words: the logits are of_vector * its logits + of_words * theirs."""
 
     of_vector: float = 1.0
     of_words: float = 0.0

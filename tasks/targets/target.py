@@ -1,4 +1,4 @@
-"""What every kind of target has: how a column is encoded, the loss, the answer, calibration, and the error of a sample.
+"""The base of every kind of target: the encoding of a column, the loss, the answer, calibration, a sample's error.
 
 A target is a column to learn. Its kind has a module of its own in this room; `kinds.py` finds it. The head gives a
 target its outputs, called logits for every kind. They become answers, which a person or a paired test compares.

@@ -56,7 +56,7 @@ class Moments:
 
 
 class Discriminant:
-    """What the samples of other folds say of each of n samples.
+    """The judgement of each of n samples by a discriminant that learned from the samples of other folds.
 
     Args:
         labels: (n,) in 0..num_classes-1, or below 0 for a sample that is only judged; n is at least 1.

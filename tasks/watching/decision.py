@@ -24,7 +24,7 @@ Vectors = NDArray[np.floating]  # (n, dim)
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What was decided about a window.
+    """The decision about a window.
 
     Args:
         why_not: why the window could not be judged; None where it was.

@@ -1,7 +1,7 @@
-"""What the last watch of these answers decided: a window that it judged on the same grounds is not judged again.
+"""The decisions of the last watch of these answers: a window that it judged on the same grounds is not judged again.
 
-It is read from the watch.json that the new one will replace. A decision counts again where everything is the same that
-it depends on: the answers of the window and the files of their vectors, the reference, the settings, and the code.
+They are read from the watch.json that the new one will replace. A decision counts again where everything is the same
+that it depends on: the answers of the window and the files of their vectors, the reference, the settings, and the code.
 Windows of a count begin where they began before, so that they do not move when the oldest files of a log are removed.
 """
 

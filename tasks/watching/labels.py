@@ -23,7 +23,7 @@ CONFIDENCE = 0.95  # of the intervals
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """How often the answers to n labelled samples were right, with the ends of its interval (Wilson 1927)."""
+    """The accuracy of the answers to n labelled samples, with the ends of its interval (Wilson 1927)."""
 
     accuracy: float
     low: float

@@ -1,4 +1,4 @@
-"""What a watch found, as JSON for alarms and in words for people."""
+"""The findings of a watch, as JSON for alarms and in words for people."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

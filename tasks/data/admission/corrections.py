@@ -25,7 +25,7 @@ SAMPLE_ID = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, kw_only=True)
 class Correction:
-    """One row.
+    """A row of the corrections.
 
     `relabel` gives a sample another label for a target, or its first. `accept` says that a person found the sample, or
     its label, right: nothing changes. `set_aside` keeps it out of training and judging. `undo` takes back the rows of
@@ -47,7 +47,7 @@ class Correction:
 
     @property
     def decision(self) -> str:
-        """Return what the person decided, for people, such as `Ann: 'cat'`."""
+        """Return the person's decision in words, such as `Ann: 'cat'`."""
         what = repr(self.label) if self.label else {SET_ASIDE: "set aside", ACCEPT: "right as it is"}[self.action]
         return f"{printable(self.who)}: {what}"
 
@@ -57,7 +57,7 @@ COLUMNS = [each.name for each in fields(Correction) if each.name != "line"]
 
 @dataclass(frozen=True, kw_only=True)
 class Decided:
-    """What holds for a sample: the rows that relabel it, the row that sets it aside, or two rows that contradict."""
+    """The corrections in force for a sample: rows that relabel it, a row that sets it aside, or two in contradiction."""
 
     labels: list[Correction]
     set_aside: Correction | None

@@ -1,4 +1,4 @@
-"""What params.yaml declares of targets: the column, its kind, and what that kind has to know."""
+"""The declarations of targets in params.yaml: the column, its kind, and the settings of that kind."""
 
 from collections.abc import Mapping
 from typing import Any, cast

@@ -1,4 +1,4 @@
-"""Say in a sentence what the manifest lacks: the batch, what was seen, what was expected, and what to do."""
+"""Describe in a sentence what the manifest lacks: the batch, what was seen, what was expected, and what to do."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""How far the samples of a batch are from those before it: a classifier's area under the curve, and its p-value.
+"""Measure how a batch differs from the samples before it: a classifier's area under the curve, and its p-value.
 
 A linear classifier tells the two apart from principal components and their squares ("Revisiting classifier two-sample
 tests", Lopez-Paz and Oquab 2017; "Failing loudly", Rabanser et al. 2019). Each half of the samples is judged by what

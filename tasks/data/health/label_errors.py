@@ -23,7 +23,7 @@ Judge = Callable[[NDArray[np.bool_]], Array]  # the samples (n,) that may be lea
 
 @dataclass(frozen=True, kw_only=True)
 class LabelErrors:
-    """What is thought of the label of each of n samples.
+    """The suspicion against the label of each of n samples.
 
     is_suspected: (n,) whether it is probably wrong.
     score: (n,) 0 to 1, how sure that is: 1 - the probability of the label.

@@ -38,7 +38,7 @@ class Vectors(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """One set: vectors (n, dim) of any float type and hashes (n, num_views, bytes)."""
+    """A set of samples: vectors (n, dim) of any float type and hashes (n, num_views, bytes)."""
 
     vectors: Vectors
     hashes: NDArray[np.uint8]

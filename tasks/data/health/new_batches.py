@@ -1,4 +1,4 @@
-"""Say how each new batch differs from the data before it: its samples, its labels, and the classes that moved."""
+"""Report how each new batch differs from the data before it: its samples, its labels, and the classes that moved."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -27,7 +27,7 @@ Half = NDArray[np.float16]
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """What is kept of training vectors: their mean and main directions, and where they lie in these."""
+    """A summary of the training vectors: their mean and main directions, and where they lie in these."""
 
     mean: Half  # (dim,)
     basis: Half  # (dim, num_components)

@@ -46,9 +46,9 @@ PACKED = (".gz", ".zip", ".bz2", ".xz")
 
 @dataclass(frozen=True, kw_only=True)
 class Finder:
-    """What the samples of a batch look like: the endings of their files, and the tables that hold them.
+    """The form of a batch's samples: the endings of their files, and the tables that hold them.
 
-    `texts` says how tables of texts are read; None looks for Parquet files of images.
+    `texts` are the options for reading tables of texts; None looks for Parquet files of images.
     """
 
     endings: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What params.yaml sets for the reading of raw samples."""
+"""The settings in params.yaml for the reading of raw samples."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -38,7 +38,7 @@ class TextTables:
 
 @dataclass(frozen=True, kw_only=True)
 class PackOptions:
-    """When `ingest` packs a batch (None: never), and the mean size of a shard."""
+    """The size from which `ingest` packs a batch (None: never), and the mean size of a shard."""
 
     pack_above: Count | None
     shard_megabytes: Annotated[int, Field(ge=1, le=256)]

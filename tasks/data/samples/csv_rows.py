@@ -89,7 +89,7 @@ def cells_of(row: bytes, dialect: Dialect) -> list[bytes]:
 
 @dataclass(kw_only=True)
 class _Survey:
-    """What the rows of a table are in one dialect."""
+    """The rows of a table as one dialect splits them."""
 
     dialect: Dialect
     num_columns: int

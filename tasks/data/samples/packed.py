@@ -150,7 +150,7 @@ class PackedFile:
 
     @property
     def size(self) -> int:
-        """Its bytes."""
+        """The bytes of the sample."""
         return int(self.pack.sizes[self.row].as_py())
 
     def read(self) -> bytes:

@@ -1,4 +1,4 @@
-"""What Pillow does not say about a JPEG: the number of its scans, and whether its data reach the end of the picture."""
+"""Read from a JPEG what Pillow does not report: the number of its scans, and whether its data are complete."""
 
 import re
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What Pillow does not say about a TIFF: in which type each tag of its directory is written."""
+"""Read from a TIFF what Pillow does not report: the type in which each tag of its directory is written."""
 
 import struct
 from collections.abc import Iterator

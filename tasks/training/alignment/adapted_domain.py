@@ -1,4 +1,4 @@
-"""One domain of a project: its heads of all targets, with the facts and the samples most unlike the other side."""
+"""Adapt the heads of all targets to one domain, with the facts and the samples most unlike the other side."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -42,7 +42,7 @@ class TargetSpace:
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptedDomain:
-    """What became of a domain: the linear layer of each target that has a head of it, and the facts as JSON.
+    """The result for a domain: the linear layer of each target that has an adapted head, and the facts as JSON.
 
     `unlike` has a row a sample: domain, side, batch, path, sample_id, and the logit that it is of the domain.
     `statistics` (num_trunks, 2, num_channels) are its own, where it has some; the layers take vectors under these.

@@ -1,4 +1,4 @@
-"""How unlike the features of two domains are, as a term that a training lowers: CORAL, MMD, and an adversary (DANN).
+"""The difference between the features of two domains, as a term of the loss: CORAL, MMD, and an adversary (DANN).
 
 Each takes the features of both minibatches, (n, dim) and (m, dim), and the share of the training that is done, 0..1.
 """

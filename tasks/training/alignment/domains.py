@@ -16,7 +16,7 @@ Labels = NDArray[np.int64]
 
 
 class UnsuitedError(ValueError):
-    """These domains, or the method asked for, cannot be adapted; the message says why. The sources' own head stays."""
+    """The error of domains or a method that do not suit an adaptation, with the reason. The sources' own head stays."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ MOST_SAMPLES = 4000  # that labels are propagated to, beside half as many that h
 
 @dataclass(frozen=True, kw_only=True)
 class Few:
-    """All samples of the domains in a space, the target's rows that are labelled, and the adapted layer."""
+    """The samples of the domains in a space, the target's rows that are labelled, and the adapted layer."""
 
     space: Space
     domains: Domains

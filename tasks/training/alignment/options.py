@@ -1,4 +1,4 @@
-"""What params.yaml sets for adapting heads to other domains, and for samples that are unlike all that was learned."""
+"""The settings in params.yaml for adapting heads to other domains, and for samples unlike those of the training."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +12,7 @@ Method = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptOptions:
-    """Which domains heads are adapted to, and how.
+    """The domains that heads are adapted to, and the way.
 
     targets: the names of domains; auto takes every domain most of whose samples have no label, if a classifier tells it
         apart from the others.

@@ -1,4 +1,4 @@
-"""Which domains heads are adapted to, and which samples the methods see: as many as fit in memory and in a minute."""
+"""Select the domains to adapt heads to, and the samples for the methods: as many as fit in memory and in a minute."""
 
 from collections.abc import Sequence
 from typing import Literal

@@ -1,6 +1,6 @@
-"""Whether a classifier can tell the samples of two domains apart: the test for covariate shift that needs no labels.
+"""Test whether a classifier separates the samples of two domains: covariate shift, found without labels.
 
-Logistic regression learns it on one half of the samples and judges the other ("Failing loudly", Rabanser et al. 2019;
+Logistic regression is fitted on one half of the samples and judges the other ("Failing loudly", Rabanser et al. 2019;
 classifier two-sample tests, Lopez-Paz and Oquab 2017).
 """
 
@@ -53,7 +53,7 @@ def tell_apart(source: NDArray[np.floating], target: NDArray[np.floating], *, se
 
 
 def compare(source: NDArray[np.floating], target: NDArray[np.floating], *, seed: int) -> Comparison:
-    """Return what `tell_apart` does, with the logits of the samples."""
+    """Return the result of `tell_apart`, with the logits of the samples."""
     generator = np.random.default_rng(seed)
     rows = [_drawn(len(part), generator) for part in (source, target)]
     n, m = map(len, rows)

@@ -173,7 +173,7 @@ class Activations:
         return rows[np.unique(owners[self.store.missing(self.keys(rows, view))])]
 
     def shortfall(self, *, seconds_each: float | None) -> str | None:
-        """Say what is not kept, why, and what that costs; None where all is kept.
+        """Describe what is not kept, why, and what that costs; None where all is kept.
 
         Args:
             seconds_each: to compute a value, where that is known.

@@ -38,7 +38,7 @@ class OnVal:
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """What a model's logits on val say of one target: its calibration, and the loss and error of each sample.
+    """The scores of a model on val for one target: its calibration, and the loss and error of each sample.
 
     `losses` are calibrated without doubt, so that models can be compared: in nats, or for a number in squared standard
     deviations of train.

@@ -1,4 +1,4 @@
-"""What params.yaml sets for fine-tuning."""
+"""The settings in params.yaml for fine-tuning."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -36,7 +36,7 @@ class ActivationOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterOptions:
-    """Whether the blocks are trained in full, or by low-rank matrices of `lora_rank` beside their own."""
+    """The way the blocks are trained: in full, or by low-rank matrices of `lora_rank` beside their own."""
 
     method: Literal["full", "lora"]
     lora_rank: Count

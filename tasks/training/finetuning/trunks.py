@@ -45,7 +45,7 @@ Kind = Literal["head", "shared", "own"]
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of the trainings.
+    """The results of the trainings.
 
     `chosen` has for each target of the model the training whose trunk answers it, None for the head alone. A target
     without labels on train or val is in no training, and has no verdict.

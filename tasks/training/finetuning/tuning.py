@@ -98,7 +98,7 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Tuned:
-    """What came of a training: its epochs, and what its targets' answers on val are, by the share of the way.
+    """The result of a training: its epochs, and the answers on val for its targets, by the share of the way.
 
     `judged` has the share 0, the start: the head alone, or the model in use, and then `heads` has the head alone. Where
     an epoch was kept, it has all of the SHARES, see `path`. `refitted` are the heads of each share beyond the start,

@@ -1,4 +1,4 @@
-"""Two linear heads and val in; one head, whose logits are a mean of theirs as val suggests, out."""
+"""Mix two linear heads into one, whose logits are a mean of theirs with the weights that val suggests."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -83,7 +83,7 @@ class Shard(NamedTuple):
 
 
 class Passed(NamedTuple):
-    """What a forward pass of a shard gave: its part of the loss, its logits, and its features where they are compared.
+    """The result of a shard's forward pass: its part of the loss, its logits, and its features where they are compared.
 
     All of them carry gradients.
     """

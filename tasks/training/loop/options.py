@@ -1,4 +1,4 @@
-"""What params.yaml sets for the training loop."""
+"""The settings in params.yaml for the training loop."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal

@@ -1,6 +1,6 @@
 """The trained model and samples of other domains in; the candidate, with linear heads of these domains, out.
 
-On request the candidate also gets what finds samples that are unlike anything it was trained on.
+On request the candidate also gets a detector of samples that are unlike all those of the training.
 """
 
 import csv
@@ -37,7 +37,7 @@ logger = logging.getLogger("graftline")
 FACTS, UNLIKE = "adaptation.json", "unlike.csv"
 UNLIKE_COLUMNS = ("domain", "side", "batch", "path", "sample_id", "logit")
 TELLER_SAMPLES = 4000  # of each adapted domain that the teller learns from
-VAL_SAMPLES = 2000  # that set the limit of what is unlike; more would make it hardly surer
+VAL_SAMPLES = 2000  # that set the limit of the detector; more would make it hardly surer
 
 
 def run(
@@ -62,7 +62,7 @@ def run(
 
     Args:
         trained: the bundle of the trained model
-        facts: the folder that what became of each domain goes to
+        facts: the folder for the results of each domain
     """
     if not adapt.targets:
         logger.info("adapted to no domain: adapt.targets is empty")
@@ -111,7 +111,7 @@ class Project:
         cls, *, manifests: Path, audit: Path, batches: Path, raw: Path, embeddings: Path, store: Path, trained: Path,
         adapt: AdaptOptions, modality: Modality,
     ) -> "Project":  # fmt: skip
-        """Read what `run` is given."""
+        """Read the inputs of `run`."""
         from tasks.data.health.leaks import leaves_training
         from tasks.data.manifest.batches import read_batches
         from tasks.data.manifest.manifest import read_manifest
@@ -155,7 +155,7 @@ def sides_of(rows: "pd.DataFrame", model: "Classifier", adapt: AdaptOptions) -> 
     """Return the sources and the domains to adapt to; None, with a line in the log, where `auto` finds none.
 
     Raises:
-        ValueError: no target has classes, or the domains that adapt.targets names are not there or leave no source.
+        ValueError: no target has classes, or the domains in adapt.targets are missing or leave no source.
     """
     from tasks.data.manifest.manifest import domains_of
     from tasks.models.domains import check_name_of_domain
@@ -197,7 +197,7 @@ def spaces_of(model: "Classifier", vectors: "TrunkVectors") -> "dict[str, Target
 
 
 def has_normalisation(model: "Classifier") -> bool:
-    """Return whether a layer of the backbone has statistics, which a domain may have its own of."""
+    """Return whether a layer of the backbone has statistics, which a domain may replace by its own."""
     from tasks.models.normalisation import num_channels
 
     return num_channels(model.backbone) > 0
@@ -222,7 +222,7 @@ def normalised(model: "Classifier", vectors: "TrunkVectors", sides: "Sides", nam
 def fit_unlike(
     rows: "pd.DataFrame", look: "Callable[[Positions], Vectors]", *, level: float, seed: int
 ) -> "Unlike | None":  # fmt: skip
-    """Return what finds samples unlike those of train; None, with a warning in the log, where val is too small for it.
+    """Return the detector of samples unlike those of train; None, with a warning in the log, where val is too small.
 
     The weights did not learn from val, so that its samples are as far from train as new ones like them will be.
     `look` is that of `save_adapted`.
@@ -261,11 +261,11 @@ def save_adapted(
     out: Path, trained: Path, domains: "Mapping[str, AdaptedDomain]", adapt: AdaptOptions, *, sides: "Sides | None",
     look: "Callable[[Positions], Vectors]", unlike: "Unlike | None" = None,
 ) -> None:  # fmt: skip
-    """Write the trained model with the heads of the domains, and the teller that tells the domains apart.
+    """Write the trained model with the heads of the domains, and the teller that recognises a sample's domain.
 
     Args:
         look: positions of the manifest's rows (k,) -> the vectors (k, dim) of the first trunk.
-        unlike: what finds samples that are unlike those of train.
+        unlike: the detector of samples that are unlike those of train.
     """
     from tasks.models.bundle import load_bundle, save_bundle
     from tasks.models.domains import AdaptedHeads
@@ -290,7 +290,7 @@ def save_adapted(
 
 
 def write_facts(out: Path, domains: "Mapping[str, AdaptedDomain]") -> None:
-    """Write what became of each domain, and the samples of each side that are most unlike the other."""
+    """Write the results of each domain, and the samples of each side that are most unlike the other."""
     with whole_folder(out) as folder:
         write_json(folder / FACTS, {"domains": {name: domain.facts for name, domain in domains.items()}})
         with (folder / UNLIKE).open("w", encoding="utf-8", newline="") as file:

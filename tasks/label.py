@@ -1,4 +1,4 @@
-"""The pool and the model in use in; the samples that teach most once they are labelled out, for people to label.
+"""The pool and the model in use in; the samples whose labels would teach most, for people to label, out.
 
 They go into a folder: the samples, a table to fill in, and the same as tasks for Label Studio.
 """
@@ -122,7 +122,7 @@ def run(
 
 
 def check_nothing_is_lost(out: Path, decisions: Collection[Correction], targets: Mapping[str, Target]) -> None:
-    """Raise ValueError where the folder, which is written anew, has a label that was not read, or other files."""
+    """Raise ValueError where the folder, which is written anew, has unread labels or other files."""
     written = {FILES, LABELS, TASKS, CONFIG}
     others = sorted(entry.name for entry in out.iterdir() if entry.name not in written) if out.is_dir() else []
     if others:

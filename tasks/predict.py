@@ -51,7 +51,7 @@ def predict(
 
     `out` names the format by its ending: .parquet, .csv or .json; without it a line for each answer is printed.
     `limits` are fields of `tasks.prediction.reading.Limits`; `text_columns` and `encoding` are those of tables of
-    texts, see `Reading`. `domain` is whose heads answer, see `Predictor`. `choices` are fields of
+    texts, see `Reading`. `domain` is the one whose heads answer, see `Predictor`. `choices` are fields of
     `tasks.embedding.options.PlanOptions`. Earlier predictions are inputs only if they are named. `has_embeddings` adds
     the vector of each sample, which `graftline watch` compares. An input that is a str is an address.
 

@@ -1,6 +1,6 @@
 """A batch and params.yaml in; the parameters that suit the batch, each with its reason, out as JSON.
 
-It reads a few dozen samples and changes nothing. What a person changed in params.yaml is not proposed again.
+It reads a few dozen samples and changes nothing. A value that a person changed in params.yaml is not proposed again.
 """
 
 import json
@@ -164,7 +164,7 @@ def look_at(raw: Path, scan: ScanParams) -> Facts:
             with Image.open(BytesIO(content)) as header:
                 sides.append(min(header.size))
         except (DefectError, OSError, ValueError):
-            continue  # the stage `scan` says what is wrong with it
+            continue  # the stage `scan` reports what is wrong with it
         image.thumbnail((LOOKED_AT, LOOKED_AT))
         pixels = np.asarray(image, np.int16)  # (height, width, 3)
         are_grey.append(float(np.ptp(pixels, axis=2).mean()) <= COLOURLESS)
@@ -341,7 +341,7 @@ def check_weights(architecture: str, weights: str) -> None:
     try:
         url = models.get_model_weights(architecture)[weights].url
     except (KeyError, ValueError):
-        return  # the stage `backbone` says which there are
+        return  # the stage `backbone` lists those that there are
     if not _cached(url).is_file() and (problem := unreachable(url)):
         raise ValueError(
             f"the weights {weights} of {architecture} are not here, and {url} cannot be reached ({problem}): download "

@@ -1,6 +1,6 @@
 """The embedded samples and their backbone in; the backbone in 8 bits (int8) out, where that is accurate enough.
 
-Samples of train tell the ranges of activations. A head is trained on the vectors of int8 and another on those of
+Samples of train give the ranges of activations. A head is trained on the vectors of int8 and another on those of
 params.yaml, and both answer val. Where int8 loses more than MOST_LOSS, nothing is written, and the run fails.
 """
 
@@ -108,7 +108,7 @@ def run(
 
 
 def fastest(backbone: Backbone, options: EmbedParams, samples: Samples[Any]) -> Embedder:
-    """Return the backbone in 8 bits, in the fastest runtime that is installed and lets no neighbour change a vector.
+    """Return the backbone in 8 bits, in the fastest installed runtime in which no neighbour changes a vector.
 
     Raises:
         ValueError: there is none.
@@ -154,7 +154,7 @@ def drawn(manifest: pd.DataFrame, targets: Mapping[str, Classes], *, seed: int) 
 
 
 def write_quantised(path: Path, backbone: Backbone, samples: Samples[Any], *, size: int) -> None:
-    """Write the backbone in 8 bits, for `size` images; the first samples of train tell the ranges."""
+    """Write the backbone in 8 bits, for `size` images; the first samples of train give the ranges."""
     import onnx
     import torch
 

@@ -49,7 +49,7 @@ def run(
 
     Args:
         health: the folder in which audit lists suspicious samples.
-        chosen: the folder that label wrote: what to label next.
+        chosen: the folder that label wrote: the samples to label next.
         who: the person who decides.
         port: of this machine, that the page is served on; by default a free one.
         browse: open the page in a browser.
@@ -110,7 +110,7 @@ def review_of(
     report: PageOptions,
     modality: Modality,
 ) -> Review:
-    """Return what there is to review. Raises ValueError where there is nothing."""
+    """Return the samples to review. Raises ValueError where there are none."""
     manifest = read_manifest(validated / "manifest", read_batches(batches))
     targets = targets_of(read_json(validated / "classes.json"))
     tiles = gather(

@@ -1,7 +1,7 @@
 """A bundle in; the label and calibrated probability of every sample and target out, over HTTP.
 
-Where another whole bundle takes the place of the first, it answers from then on, and no request is lost. It listens on
-this machine alone, unless there is a token.
+Where another whole bundle takes the place of the first, it answers from then on, and no request is lost. The service
+listens on this machine alone, unless there is a token.
 """
 
 import argparse
@@ -31,7 +31,7 @@ LIMITS = {"max_image_pixels": 30_000_000, "max_characters": 100_000, "max_file_b
 
 
 def serve(app: "Guard", listening: socket.socket, *, seconds: float) -> None:
-    """Answer requests until SIGTERM or SIGINT. What was asked before is answered, within so many seconds."""
+    """Answer requests until SIGTERM or SIGINT. Earlier requests are still answered, within so many seconds."""
     from tasks.serving.http_server import server_of
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -90,7 +90,7 @@ def answering(
     options: argparse.Namespace, *, token: str | None, num_threads: int | None = None,
     ask_replicas: "Ask | None" = None,
 ) -> "Iterator[tuple[Service, Guard]]":  # fmt: skip
-    """Load the bundle, and yield its service and the application. At the end what waits is answered.
+    """Load the bundle, and yield its service and the application. At the end, waiting requests are answered.
 
     Args:
         num_threads: that compute; None is one a core.

@@ -62,9 +62,8 @@ def run(*, bundle: Path, predictions: Path | None, raw: Path | None) -> None:
 def compare(answerer: Answerer, table: pd.DataFrame, *, raw: Path) -> tuple[float, int]:
     """Return the largest difference of an answer, and how many there are. Raises ValueError where there are none.
 
-    A sample of a domain that the model is adapted to is answered by its heads, as evaluate does.
-    Of classes the probability of the true class is compared, of several labels and of steps that of each. The
-    difference of a number is divided by the deviation of train.
+    The heads of a domain answer its samples, as in evaluate. For classes the probability of the true class is compared,
+    for several labels and for steps that of each. The difference of a number is divided by the deviation of train.
     """
     ids = sorted(set(table["sample_id"]))[:NUM_SAMPLES]  # a SHA-256 is a fair draw
     chosen = table[table["sample_id"].isin(ids)]

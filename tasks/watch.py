@@ -1,7 +1,7 @@
-"""Answers that were given in; whether their samples or the answers drifted from what the model learned, out.
+"""Answers of a model in; whether they or their samples drifted from those that the model learned, out.
 
 `graftline watch PREDICTIONS…` compares windows of answers with those to the held-out samples. Labels that come later
-say how often the answers were right.
+show how often the answers were right.
 """
 
 import argparse
@@ -43,12 +43,12 @@ def watch(
     false_alarms: float = FALSE_ALARMS,
     **project: Path | None,
 ) -> dict[str, Any]:
-    """Compare windows of answers with the reference, write watch.json and watch.html, and return what watch.json has.
+    """Compare windows of answers with the reference, write watch.json and watch.html, and return the former's content.
 
     Args:
         predictions: files that `predict` wrote, and folders of a service's log.
         bundle: of the model that answered.
-        out: a folder; what a watch wrote there before is replaced, and what it decided is kept where nothing changed.
+        out: a folder; the results of an earlier watch are replaced, and its decisions are kept where nothing changed.
         evaluation: the folder that `evaluate` wrote: the reference, unless `reference` names a file of answers.
         labels: tables of labels that came later.
         window: the answers of a window; with `every`, a period such as 1h, windows are of time instead.
@@ -136,7 +136,7 @@ def key_of(file: Path, model: str) -> str:
 
 
 def check_out(out: Path) -> None:
-    """Raise ValueError where the folder has anything but what a watch writes, which would be lost."""
+    """Raise ValueError where the folder has files that no watch writes: they would be lost."""
     others = sorted(path.name for path in out.iterdir() if path.name not in FILES) if out.is_dir() else []
     if others:
         raise ValueError(f"{out} has {others[0][:60]!r}, which the watch would replace: name a folder of its own")
@@ -189,10 +189,10 @@ def vectors_of(window: "Window", *, files: Sequence[Path], read: Any) -> "Vector
 def with_vectors(reference: "Reference", bundle: Path, project: "Mapping[str, Path | None]") -> "Reference":
     """Return the reference with the vectors that the model's first trunk gives to held-out samples.
 
-    They also say which of these samples the bundle's detector calls unlike, if it has one.
+    They also show which of these samples the bundle's detector marks as unlike, if it has one.
 
-    They lie in the stage's files or in the embedding store; what is in neither is embedded again. Of many samples a
-    part is taken, those with the smallest hashes.
+    The vectors lie in the stage's files or in the embedding store; samples that have none in either are embedded
+    again. Of many samples a part is taken, those with the smallest hashes.
     """
     paths = {name: path for name in OF_PROJECT if (path := project.get(name)) is not None}
     if len(paths) < len(OF_PROJECT):
@@ -242,7 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def lines_of(found: Mapping[str, Any]) -> list[str]:
-    """Return what was found in lines for a person: each window that drifted, and how many did not."""
+    """Return the findings in lines for a person: each window that drifted, and how many did not."""
     from tasks.watching.record import budget_in_words, in_no_window
 
     drifted = [

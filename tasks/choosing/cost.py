@@ -47,7 +47,7 @@ def measure(
     decode: Callable[..., Any],
     names: list[str],
 ) -> Cost:
-    """Return the cost of a backbone with a linear head for each target; some of the samples are embedded to time it."""
+    """Return the cost of a backbone with a linear head for each target, timed on some of the samples."""
     model = Classifier(backbone, {name: targets[name] for name in sorted(targets)})
     with tempfile.TemporaryDirectory() as folder:
         save_bundle(Path(folder), model, lineage={})

@@ -103,7 +103,7 @@ def score_in_words(one: Candidate) -> str:
 
 
 def name_of(options: BackboneOptions, *, modality: str) -> str:
-    """Return what tells a candidate from others, for people."""
+    """Return the name of a candidate, which tells people how it differs from others."""
     weights = options.weights.split("@")[0]
     if modality == "text":
         parts = [weights, f"{options.max_tokens} tokens" if options.max_tokens else "", options.long]

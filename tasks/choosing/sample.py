@@ -11,7 +11,7 @@ from tasks.data.manifest.manifest import TRAINING
 from tasks.targets.target import Target
 
 NUM_PARTS = 10  # of a number's range, which are drawn from alike
-LEAST_EACH = 2  # samples of a class, as one alone has no other that could tell its class
+LEAST_EACH = 2  # samples of a class, because one alone has no neighbour of its class
 
 
 def draw(manifest: pd.DataFrame, targets: Mapping[str, Target], *, max_samples: int, seed: int) -> pd.DataFrame:

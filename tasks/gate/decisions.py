@@ -21,7 +21,7 @@ class Decision(BaseModel):
     """A verdict on a candidate. `candidate`, `baseline` and `heldout` are digests of both models and the held-out set.
 
     sample: the beginnings of the smallest sample_ids that are held out, at most SAMPLE, in order. As sample_ids are
-    hashes, they are a random sample of the set, and tell how much of another set is old (bottom-k, Broder 1997).
+    hashes, they are a random sample of the set, and show how much of another set is old (bottom-k, Broder 1997).
     waits: whether only a person may put the undecided candidate in use.
     Decisions of earlier versions lack baseline and sample.
     """
@@ -39,8 +39,8 @@ class Decision(BaseModel):
 def read_decisions(path: Path) -> list[Decision]:
     """Return the decisions in their order; none if there is no file yet.
 
-    A list in JSON is read, too, as earlier versions wrote it, in this file or in one that ends with `.json`. Of several
-    on the same candidate and held-out set the last counts.
+    Earlier versions wrote a JSON list, in this file or in one that ends with `.json`: it is read, too. Of several
+    decisions on the same candidate and held-out set the last counts.
 
     Raises ValueError if the file is malformed.
     """
@@ -60,7 +60,7 @@ def read_decisions(path: Path) -> list[Decision]:
 
 
 def decisions_in(content: bytes, *, of: Any, file: Path, place: str) -> Any:
-    """Return what a place of the file holds. Raises ValueError that names the place where it is malformed."""
+    """Return the decisions at a place of the file. Raises ValueError that names the place where it is malformed."""
     if content.startswith(CONFLICT_MARKS):
         raise ValueError(f"{file} has a mark of a merge conflict in {place}: remove the marks, keep the lines of both")
     try:

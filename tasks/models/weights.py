@@ -40,7 +40,7 @@ GLOBAL = re.compile(r"GLOBAL (\S+)")  # in torch's message: what a pickle would 
 MOST_COPIES = 16  # of the weights in a checkpoint: an optimizer has two or three, a moving average one
 NUMBER_BYTES = 4
 BYTES_AT_ONCE = 2**20
-SPARE_BYTES = 2**28  # for a layer of many thousand classes, and for what else a checkpoint holds
+SPARE_BYTES = 2**28  # for a layer of many thousand classes, and for the rest of a checkpoint
 BYTEARRAY = b"\nbytearray\n"  # a pickle names it so; torch lets it make any number of bytes out of one number
 MOST_CROP, MOST_RESIZE = 1024, 2048  # px; a bundle takes no larger ones
 RANDOM = "random"  # instead of a weights name: an untrained backbone, for training from scratch
@@ -287,7 +287,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _why_unread(error: Exception) -> str:
-    """Return why torch read no state dict. Its own message advises to switch off what keeps a stranger's code out."""
+    """Return why torch read no state dict. Its own message advises to switch off the protection from foreign code."""
     if "weights_only" not in str(error):
         return one_line(error)
     named = GLOBAL.search(str(error))
@@ -302,7 +302,7 @@ def _header(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get("transform", "")
     except SafetensorError:
-        return {}  # _read_state names what is wrong with it
+        return {}  # _read_state reports the fault
     try:
         return Transform.from_dict(json.loads(text)).to_dict() if text else {}
     except (ValueError, KeyError, TypeError) as error:

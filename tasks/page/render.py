@@ -46,7 +46,7 @@ def _rendered(folder: Path, name: str, content: dict[str, Any], *, style: str, s
 
 @cache
 def _environment(folder: Path) -> jinja2.Environment:
-    """Return what reads the templates of a folder, and the parts of them that all pages share.
+    """Return the Jinja environment that reads the templates of a folder, and the parts that all pages share.
 
     It keeps what it compiled: that takes longer than a page.
     """

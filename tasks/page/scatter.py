@@ -97,7 +97,7 @@ def ticks(bottom: float, top: float) -> list[float]:
 
 
 def groups(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return equal parts of the samples, from the lowest truths to the highest, with what the candidate said there."""
+    """Return equal parts of the samples, from the lowest truths to the highest, with the candidate's answers there."""
     ordered = rows.sort_values("label_value", kind="stable")
     count = min(MAX_GROUPS, max(len(rows) // LEAST_EACH, 1))
     described = []

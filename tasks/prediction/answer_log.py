@@ -81,7 +81,7 @@ class AnswerLog:
             try:
                 self._journal.add(batch)
             except BaseException:
-                self._end()  # its last rows may be torn: what comes next begins a new one
+                self._end()  # its last rows may be torn: the next rows begin a new file
                 raise
 
     def turn(self, *, is_over: bool = False) -> None:
@@ -140,7 +140,7 @@ class Journal:
 
     def close(self) -> None:
         """Let go of the lock; the stream needs no end."""
-        with suppress(OSError):  # what it could not write is torn, which `make_whole` leaves out
+        with suppress(OSError):  # rows that it could not write are torn, and `make_whole` leaves them out
             self._file.close()
 
 
@@ -222,7 +222,7 @@ def answer_files(named: Iterable[Path]) -> list[Path]:
 
 
 def read_answers(path: Path, columns: Sequence[str] = EVERY_COLUMN.names) -> pa.Table:
-    """Return the rows of a file of answers, with these columns of EVERY_COLUMN: what the file lacks is null.
+    """Return the rows of a file of answers, with these columns of EVERY_COLUMN; a column that the file lacks is null.
 
     Rows stand in the order in which they were answered. Those of a service have the time `answered_at` and the
     `model`; those that `predict` wrote have neither.

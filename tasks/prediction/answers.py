@@ -1,7 +1,7 @@
 """The one road from samples to answers: evaluate, smoke, predict, latency and the check of an export all take it.
 
 The vector of a sample passes through float16, as the embedding store keeps it. The precision is fp32 unless somebody
-chooses another, because every processor computes with it: what the gate judged is what answers, on any machine. The
+chooses another, because every processor computes with it: the model that the gate judged answers on any machine. The
 head computes each row by itself, so that no bit of an answer depends on the samples beside it. A head that reads words
 takes them from the text itself. Where targets have trunks of their own, each trunk gives a vector of the sample.
 """
@@ -85,11 +85,11 @@ class Answerer:
         return self._model.domains if self._model else None
 
     def of_domain(self, domain: str) -> "Answerer":
-        """Return what answers to samples of a domain: see `Classifier.of_domain`.
+        """Return the answerer for samples of a domain: see `Classifier.of_domain`.
 
-        It has the same trunks, unless the domain has statistics of its own. Then these come first, and behind them
-        those of the targets without a head of the domain, and what finds samples unlike the trained ones knows no
-        vectors of such trunks: `unlike` is None.
+        It has the same trunks, unless the domain has statistics of its own. Then trunks with these statistics come
+        first, and behind them those of the targets without a head of the domain. `unlike` is None then, because the
+        detector knows no vectors of such trunks.
 
         Raises:
             KeyError: the classifier is not adapted to the domain.

@@ -42,7 +42,7 @@ class Noise:
 
 
 class Deployed(nn.Module):
-    """The heads and temperatures of a classifier, behind what each modality makes of its inputs."""
+    """The heads and temperatures of a classifier, behind the part that computes vectors for its modality."""
 
     inputs: ClassVar[tuple[str, ...]]  # their names
 
@@ -80,10 +80,10 @@ class Deployed(nn.Module):
 
     @abstractmethod
     def metadata(self) -> dict[str, Any]:
-        """Return what a program has to know to make the inputs."""
+        """Return the facts that a program needs to make the inputs."""
 
     def files(self) -> dict[str, bytes]:
-        """Return what has to lie beside the file, by name."""
+        """Return the files that have to lie beside the exported one, by name."""
         return {}
 
 
@@ -224,7 +224,7 @@ class DeployedTexts(Deployed):
 
 
 class DeployedTextsAndWords(DeployedTexts):
-    """Takes a third input, `words` (n, num_terms) float32: what a text has of the vocabulary in the file beside it.
+    """Takes a third input, `words` (n, num_terms) float32: the terms of a text in the vocabulary beside the file.
 
     A row holds (1 + log(count)) * idf of each term that the text has, and is scaled to length 1.
     """

@@ -43,8 +43,8 @@ class Parts:
 class Asked:
     """The answers of each model, by name, and those of the candidate to altered samples, by alteration.
 
-    A sample of a domain that a model is adapted to is answered by its heads of that domain. `general` are the answers
-    of the candidate's general heads to all samples.
+    Where a model is adapted to the domain of a sample, its heads of that domain answer. `general` are the answers of
+    the candidate's general heads to all samples.
 
     Where a model reads words, they come from the samples themselves, not from the store.
 
@@ -67,7 +67,7 @@ def ask(
     alterations: Sequence[str],
     show: Show = lambda items, total: items,
 ) -> Asked:
-    """Return every model's answers to the samples of manifest rows, and the candidate's answers to altered samples.
+    """Return every model's answers to the samples in rows of the manifest, and the candidate's to altered samples.
 
     Args:
         answerers: by name; one is called `candidate`.
@@ -138,12 +138,12 @@ def by_domain(
     *,
     domains: NDArray[np.object_],
 ) -> TargetAnswers:
-    """Return the general heads' answers with those to samples of an adapted domain replaced by its own heads' answers.
+    """Return the general heads' answers; to samples of an adapted domain those of the domain's own heads instead.
 
     A domain with statistics of its own is left as it is: its heads take other vectors.
 
     Args:
-        vectors: those of the samples (n, dim), a trunk; the words and the domains (n,) are theirs, too.
+        vectors: those of the samples (n, dim), one array for each trunk; `words` and `domains` (n,) are theirs, too.
     """
     answers = {target: values.copy() for target, values in general.items()} if answerer.domains else general
     known = answerer.domains
@@ -192,7 +192,7 @@ def in_names_of(
 
 
 def prediction_table(rows: pd.DataFrame, name: str, truths: Truths, by_model: Mapping[str, Answered]) -> pd.DataFrame:
-    """Return a row a sample that has the target: its label, and each model's answer.
+    """Return a row for each sample that has the target: its label, and each model's answer.
 
     For classes each answer has the probabilities of answer and label. For other kinds it has `_error` and `_is_right`,
     and the `_probabilities` in the order of the names; for a number its `_value`, and the `_low` and `_high` end of its

@@ -31,7 +31,7 @@ class AnswerPart:
     Args:
         bundle: the folder of the model.
         choices: fields of `tasks.embedding.options.PlanOptions`, each with its value.
-        domain: whose heads answer; never AUTO where the model has domains.
+        domain: the domain whose heads answer; never AUTO where the model has domains.
         recipe: of the process that shares out the work, as JSON.
     """
 
@@ -44,7 +44,7 @@ class AnswerPart:
     recipe: str
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> list[Answers]:
-        """Raise ValueError where answers here would differ, and what `answer_minibatch` raises."""
+        """Return the answers. Raises ValueError where they would differ here, and the errors of `answer_minibatch`."""
         answerer, reading = _ready(self)
         size = answerer.plan.minibatch_size
         inputs = [of_row(row) for row in rows]
@@ -70,7 +70,7 @@ def _ready(part: AnswerPart) -> tuple[Answerer, Reading]:
 
 
 def recipe_of(answerer: Answerer) -> dict[str, Any]:
-    """Return what the bits of the answers depend on besides the sample."""
+    """Return everything that the bits of the answers depend on besides the sample."""
     recipe: dict[str, Any] = json.loads(json.dumps(answerer.plan.recipe()))
     return recipe | {"weights": [trunk.fingerprint for trunk in answerer.trunks]}
 
@@ -79,7 +79,7 @@ def answers_of_cluster(
     inputs: Iterator[Input], answerer: Answerer, *, reading: Reading, bundle: Path, choices: dict[str, Any],
     domain: str, address: str | None,
 ) -> Iterator[Answers]:  # fmt: skip
-    """Yield what `answer_stream` does, from the nodes of a Ray cluster; the first samples tell the domain here."""
+    """Yield the answers of `answer_stream`, from the nodes of a Ray cluster; the domain is decided here."""
     if domain == AUTO and answerer.domains is not None:
         domain, inputs = told_here(inputs, answerer, reading=reading)
     part = AnswerPart(
@@ -97,7 +97,7 @@ def answers_of_cluster(
 
 
 def told_here(inputs: Iterator[Input], answerer: Answerer, *, reading: Reading) -> tuple[str, Iterator[Input]]:
-    """Return the domain that the first samples tell, or NONE, and all the inputs again."""
+    """Return the domain of the first samples, or NONE, and all the inputs again."""
     taken: list[Input] = []
 
     def take() -> Iterator[Input]:

@@ -126,7 +126,7 @@ def rows(
 def cells_of(
     target: Target, answers: NDArray[np.float64], *, top_k: int, in_words: bool
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Return the cells (m) that say the answers (m, …) of a target, by column."""
+    """Return the cells (m) for the answers (m, …) of a target, by column."""
     columns: dict[str, list[Any]] = {"label": target.in_words(answers) if in_words else target.shown(answers)}
     if (said := target.said_probabilities(answers)) is not None:
         columns["probability"] = said.tolist()

@@ -17,7 +17,7 @@ from tasks.text.options import TextLimits
 
 @dataclass(frozen=True, kw_only=True)
 class Limits(SizeLimits, TextLimits):
-    """The most that a sample of a stranger may have."""
+    """The limits of a sample from a stranger."""
 
     min_image_size: int = 1  # px
     max_image_pixels: int = 100_000_000
@@ -33,7 +33,7 @@ class Reading:
         transform: the model's, which knows its modality.
         lineage: the model's, which names the columns that make a text.
         columns: those that make a text, instead.
-        encoding: of texts; None is UTF-8, or what the mark at a file's start says.
+        encoding: of texts; None is UTF-8, or the encoding that the mark at a file's start names.
 
     Raises:
         ValueError: the model reads images and is given columns or an encoding, or its lineage names no columns.
@@ -84,7 +84,7 @@ class Reading:
         )  # fmt: skip
 
     def remarks(self, sample: Any) -> dict[str, Any]:
-        """Return what the model does not see of a sample: a text may be cut, or have unknown tokens."""
+        """Return remarks on a sample that the model does not see in full: a text may be cut, or have unknown tokens."""
         if not self.is_text:
             return {}
         return {

@@ -1,6 +1,6 @@
-"""Answers to a stream of inputs: what the model says of each sample, or the reason why it says nothing.
+"""Answer a stream of inputs: for each sample the model's answers, or the reason why there are none.
 
-No more is kept than the beginning that tells the domain: any number of inputs may pass.
+Only the inputs at the beginning, which decide the domain, are kept: any number of inputs may pass.
 """
 
 from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -62,8 +62,8 @@ def answer_stream(
     """Yield the answers to minibatches, in the order of the inputs.
 
     Args:
-        domain: whose heads answer, one that `check_domain` allows. AUTO is the one that most of the first samples are
-            of: the NUM_TOLD inputs from the first sample on wait for each other.
+        domain: the domain whose heads answer, one that `check_domain` allows. AUTO takes the domain of the first
+        samples: the NUM_TOLD inputs from the first sample on wait until it is known.
 
     Raises:
         ValueError: an answer is not finite; the first such sample is named.
@@ -112,10 +112,10 @@ def _no_vectors(answerer: Answerer) -> list[NDArray[np.float16]]:
 def told_stream(
     minibatches: Iterator[Embedded], answerer: Answerer
 ) -> Generator[tuple[Answerer, Embedded], None, None]:
-    """Yield each minibatch with what answers it: the heads of the domain that the first samples tell.
+    """Yield each minibatch with its answerer, which has the heads of the first samples' domain.
 
-    The samples among the NUM_TOLD inputs from the first sample on tell it, whatever the size of a minibatch is. They
-    wait until it is known. Where the domain has statistics of its own, samples are embedded again.
+    The samples among the NUM_TOLD inputs from the first sample on decide the domain, whatever the size of a minibatch.
+    They wait until it is known. Where the domain has statistics of its own, samples are embedded again.
     """
     waiting: list[Embedded] = []
     places: list[int] = []  # of the samples among the inputs that wait
@@ -150,7 +150,7 @@ def embedded_again(decoded: Decoded, own: Answerer) -> list[NDArray[np.float16]]
 
 
 def embedded_stream(inputs: Iterable[Input], answerer: Answerer, *, reading: Reading) -> Iterator[Embedded]:
-    """Yield what is read of minibatches, and the samples' vectors, in the order of the inputs."""
+    """Yield the minibatches as they are read, with the samples' vectors, in the order of the inputs."""
     remaining = iter(inputs)
     size = answerer.plan.minibatch_size
     minibatches = iter(lambda: list(islice(remaining, size)), [])
@@ -171,7 +171,7 @@ def embedded_stream(inputs: Iterable[Input], answerer: Answerer, *, reading: Rea
 
 
 def read_minibatch(inputs: Iterable[Input], answerer: Answerer, *, reading: Reading) -> Decoded:
-    """Return a minibatch as the transform prepares it. What is no sample has the reason."""
+    """Return a minibatch as the transform prepares it. An input that is no sample gets the reason."""
     decoded = Decoded(inputs=[], sample_ids=[], places=[], remarks=[], stacked=None, words=[])
     prepared = []
     for place, item in enumerate(inputs):

@@ -48,7 +48,7 @@ def is_right(scores: Floats, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Classes(Target):
-    """A target of one class of `names` a sample. The loss is cross-entropy; the error is 1 for a wrong answer, else 0."""
+    """A target of one class, out of `names`. The loss is cross-entropy; the error is 1 for a wrong answer, else 0."""
 
     names: tuple[str, ...]
     kind: ClassVar[str] = "classes"

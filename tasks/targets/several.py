@@ -27,7 +27,7 @@ RIDGE = 1e-3  # towards a slope of 1: labels that val separates would have an en
 
 @dataclass(frozen=True)
 class Several(Target):
-    """A target of any number of labels of `names` a sample.
+    """A target of any number of labels, out of `names`.
 
     The probability of a label is sigmoid(slope * logit + shift) (Platt 1999), and it is said from its threshold on. The
     loss is the mean binary cross-entropy over the labels; the error is the share of labels that are wrong (Hamming).

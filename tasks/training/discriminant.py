@@ -1,9 +1,9 @@
-"""Linear discriminant analysis, out of fold: what a head says of samples that it did not learn from.
+"""Linear discriminant analysis, out of fold: the answers of a head to samples that it did not learn from.
 
-It is the head that is had without a search: a pass over the vectors gives the moments of all folds, and what a fold
-leaves out is subtracted (Fisher 1936; the covariance that all classes share is shrunk towards a multiple of the
-identity, Friedman 1989). A share of wrong labels that is the same for all classes moves its boundaries little, because
-it draws all means towards one point.
+This head needs no search: a pass over the vectors gives the moments of all folds, and those of the fold that is left
+out are subtracted (Fisher 1936; the covariance that all classes share is shrunk towards a multiple of the identity,
+Friedman 1989). A share of wrong labels that is the same for all classes moves its boundaries little, because it draws
+all means towards one point.
 """
 
 from collections.abc import Iterator, Sequence

@@ -57,7 +57,7 @@ COLUMNS = [each.name for each in fields(Correction) if each.name != "line"]
 
 @dataclass(frozen=True, kw_only=True)
 class Decided:
-    """The corrections in force for a sample: rows that relabel it, a row that sets it aside, or two in contradiction."""
+    """The corrections in force for a sample: rows that relabel it, a row that sets it aside, or two that contradict."""
 
     labels: list[Correction]
     set_aside: Correction | None

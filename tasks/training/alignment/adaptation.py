@@ -47,7 +47,7 @@ class SpaceHead:
 
 
 class Problem:
-    """The domains with what several methods need of them, computed once."""
+    """The domains, with intermediate results that several methods need, computed once."""
 
     def __init__(self, domains: Domains, options: AdaptOptions, *, seed: int) -> None:
         self.domains, self.options, self.seed = domains, options, seed
@@ -193,7 +193,7 @@ def infomax_as_is(problem: Problem) -> SpaceHead:
 
 
 def joint(problem: Problem) -> SpaceHead:
-    """Take the mean of two heads' answers that both know the target's shares, as the geometric mean of probabilities.
+    """Average the answers of two heads that know the target's shares, as the geometric mean of probabilities.
 
     One is the sources' own head at these shares, the other maximises the information at standardised features.
     """

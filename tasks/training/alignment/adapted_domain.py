@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("graftline")
 
-UNSHIFTED = ("source", "label_shift")  # methods that see no shift of the features
+UNSHIFTED = ("source", "label_shift")  # methods for domains without a shift of the features
 MOST_UNLIKE = 12  # samples of each side that are listed
 
 
 @dataclass(frozen=True, kw_only=True)
 class TargetSpace:
-    """A target of the kind classes with the trunk that is its own.
+    """A target of the kind classes, with its own trunk.
 
     look: positions of the manifest's rows (k,) -> vectors (k, dim).
-    recipe: how the trunk makes them.
+    recipe: that of the trunk's vectors.
     """
 
     classes: tuple[str, ...]
@@ -63,7 +63,7 @@ def adapt_domain(
 ) -> AdaptedDomain:  # fmt: skip
     """Adapt the head of each target to a domain.
 
-    A target whose method ends as `source` gets no head of the domain: the model answers there as everywhere.
+    A target whose method ends as `source` gets no head of the domain: the general head answers there, too.
 
     `normalise` estimates statistics of a domain's own. Where the domain is shifted, all its heads are then adapted once
     more, by the same methods, on the vectors that its samples have under these statistics.
@@ -121,7 +121,7 @@ def adapt_domain(
 
 
 def is_another(head: DomainHead) -> bool:
-    """Return whether a head is not the sources' own: by its method, or because labels of the domain moved it."""
+    """Return whether a head differs from the sources' own: by its method, or because labels of the domain moved it."""
     return head.method != "source" or head.facts.get("labels", "adapted") != "adapted"
 
 
@@ -139,7 +139,7 @@ def most_unlike(name: str, sides: Sides, seen: Comparison) -> list[tuple[str, st
 
 
 def described(seen: Separation, sides: Sides, name: str) -> str:
-    """Return for people how far a domain is from the sources."""
+    """Return in words how far a domain is from the sources."""
     if not can_tell(seen):
         how = "a classifier cannot tell them apart"
     else:
@@ -152,7 +152,7 @@ def described(seen: Separation, sides: Sides, name: str) -> str:
 
 
 def told(head: DomainHead, *, changed: float) -> str:
-    """Return for people what an adaptation did."""
+    """Return the result of an adaptation in words."""
     reason = f" ({head.facts['reason']})" if "reason" in head.facts else ""
     if not is_another(head):
         return f"source{reason}: the model answers there as everywhere"

@@ -51,7 +51,7 @@ class MeanEmbeddings(nn.Module):
 
 
 class Adversary(nn.Module):
-    """DANN: a classifier that learns to tell the domains apart, and whose gradient is reversed for the features.
+    """DANN: a classifier that learns to separate the domains, and whose gradient is reversed for the features.
 
     The reversed gradient grows with `progress`, so that the classifier learns first (Ganin et al. 2016). Each domain
     counts by its number of samples.

@@ -1,4 +1,4 @@
-"""A shift of the features and of the classes' shares at once: what the shares are, and whether both moved.
+"""A shift of the features and of the classes' shares at once: estimate the shares, and whether both moved.
 
 Without labels a part of one shift looks like the other (generalised target shift, Zhang et al. 2013). Three estimates
 of the shares err in different ways. Those at vectors as they are take the features' shift for one of shares. Those of
@@ -38,9 +38,9 @@ def have_shares_moved(
 ) -> bool:
     """Return whether the shares (k,) estimated at standardised features can be trusted, and have moved.
 
-    They can where the estimate at vectors as they are, `plain`, is nearer to them than to that of `infomax`, about as
-    far from the latter, and does not overturn the answers of the sources' head, log_p (m, k): a head that is so unsure
-    finds shares that nobody has.
+    They can be trusted where the estimate at vectors as they are, `plain`, is nearer to them than to that of
+    `infomax`, where they are about as far from the latter, and where they do not overturn the answers of the sources'
+    head, log_p (m, k): a head that is so unsure finds shares that do not exist.
     """
     kept = likeliest(log_p) == likeliest(log_p + np.log(plain / domains.shares))
     return bool(

@@ -20,7 +20,7 @@ from tasks.training.heads.rows import TrainingRows
 
 NUM_COMPONENTS = 32
 L2 = 0.01
-MOST_SAMPLES = 4000  # of a domain, evenly drawn: more make the answer surer and not another
+MOST_SAMPLES = 4000  # of a domain, evenly drawn: more make the answer surer, but do not change it
 MOST_ITERATIONS = 200
 LEAST_SAMPLES = 4  # of a domain: two a fold
 
@@ -35,7 +35,7 @@ class Separation:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A separation, and how it was seen: the rows drawn of each side, and the logit that each is of the target."""
+    """A separation, and its grounds: the rows drawn from each side, and the logit that each is of the target."""
 
     separation: Separation
     source: tuple[NDArray[np.intp], Array]
@@ -110,7 +110,7 @@ def _classifier(
 
 
 def _wins(scores: Array, domains: NDArray[np.int64]) -> tuple[float, int, float]:
-    """Return in how many pairs the target's sample has the higher score, of how many, and the error by chance."""
+    """Return the number of pairs in which the target's sample has the higher score, of all pairs, and its error."""
     n, m = int((domains == 0).sum()), int((domains == 1).sum())
     ranks = rankdata(scores)
     return float(ranks[domains == 1].sum()) - m * (m + 1) / 2, n * m, math.sqrt(n * m * (n + m + 1) / 12)

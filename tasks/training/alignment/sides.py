@@ -14,8 +14,8 @@ from tasks.targets.classes import MISSING
 from tasks.training.alignment.domains import Labels, SourceDomain, TargetDomain, Vectors
 from tasks.training.alignment.selection import Positions, even_draw, labelled_first
 
-UNNAMED = "batches without a domain"  # the name of their source, where they are several
-FEW = "domains of few samples"  # the same
+UNNAMED = "batches without a domain"  # the name of the source that they are together
+FEW = "domains of few samples"  # the name of the source that they are together
 LEAST_SAMPLES = 20  # of train, that make a domain a source of its own
 
 
@@ -61,7 +61,7 @@ class Sides:
         """The name (k,) of the source that each drawn sample is of.
 
         Batches without a domain are one source together: a batch may lack classes, and would look like a shift. So are
-        domains of few samples: each of these, standardised by itself, would lose what tells its classes.
+        domains of few samples: standardisation of such a domain by itself would remove the difference of its classes.
         """
         rows = self.rows.iloc[self.sources]
         unnamed = rows.loc[rows["domain"].isna(), "batch"].unique()

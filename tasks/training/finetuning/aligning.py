@@ -13,13 +13,13 @@ from tasks.training.finetuning.options import FinetuneOptions
 
 logger = logging.getLogger("graftline")
 
-LEAST_SAMPLES = 20  # of a domain: fewer do not tell where its features lie
+LEAST_SAMPLES = 20  # of a domain: fewer do not show where its features lie
 
 
 def domains_to_align(manifest: pd.DataFrame, options: FinetuneOptions) -> list[str]:
     """Return the domains to align to, in alphabetical order; none where fine-tuning aligns nothing.
 
-    Where no domain has enough samples, or no sample of another has a label, a warning says so, and there is none.
+    Where no domain has enough samples, or no sample of another has a label, a warning reports it, and there are none.
 
     Args:
         manifest: the samples of train, val and the pool.

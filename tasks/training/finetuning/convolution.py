@@ -1,8 +1,8 @@
 """Convolutions of 3x3 with a quarter of the multiplications, forward and for both gradients, on a processor.
 
 This is Winograd's F(4x4, 3x3) (Lavin and Gray 2016): a tile of 6x6 pixels gives 4x4 outputs by 36 multiplications, for
-each input and output channel, where a window that moves takes 144. All steps are linear, so the gradients go the same
-way back. The weights are transformed once a minibatch.
+each input and output channel, where a sliding window takes 144. All steps are linear, so that the gradients take the
+same way back. The weights are transformed once a minibatch.
 """
 
 import threading
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from tasks.embedding.winograd import INNER, OUTPUTS, PIXELS, TILE, WEIGHTS, tiles_of
 
-# where it pays, measured on shapes of torchvision's networks: elsewhere the tiles cost what they save
+# where it pays, measured on shapes of torchvision's networks: elsewhere the tiles cost as much as they save
 LEAST_CHANNELS, LEAST_TILES = 64, 4
-MOST_PRODUCTS = 0.4  # of those of a window that moves; at the right and at the bottom tiles may hang over
+MOST_PRODUCTS = 0.4  # of those of a sliding window; tiles may reach beyond the right and the bottom edge
 
 
 class Convolution(nn.Module):

@@ -1,4 +1,4 @@
-"""Fine-tune one trunk for all targets, and one for each; what answers a target best on val stays.
+"""Fine-tune one trunk for all targets, and one for each; the model that answers a target best on val stays.
 
 A trunk that all targets share learns from all labels, and a sample passes through the network once. Where targets pull
 it in different directions, a trunk of its own serves a target better. Val decides for each target: its own trunk, the
@@ -62,7 +62,7 @@ class Outcome:
         return max(self.tuned[names].history.kept if names else 0 for names in self.chosen.values())
 
     def trunks(self) -> dict[str, Kind]:
-        """Return whose trunk answers each target."""
+        """Return, for each target, the training whose trunk answers it."""
         return {
             name: "head" if names is None else "own" if names == (name,) else "shared"
             for name, names in self.chosen.items()
@@ -73,7 +73,7 @@ class Outcome:
         return {name: self.verdicts[name].share if names else HEAD for name, names in self.chosen.items()}
 
     def facts(self) -> dict[str, Any]:
-        """Return what the report shows, as JSON. Of several trainings the first gives the facts that have no target."""
+        """Return the facts for the report, as JSON. The first of several trainings gives those that have no target."""
         trainings = {names: summary(tuned) for names, tuned in self.tuned.items()}
         facts = next(iter(trainings.values()))
         verdicts = {name: verdict.facts() for name, verdict in self.verdicts.items()}
@@ -111,14 +111,14 @@ def fine_tune_trunks(
     refit: HeadOptions | None = None,
     peers: Peers = ALONE,
 ) -> Outcome:
-    """Train as `options.trunks` says, and give `model` for each target what answers it best on val.
+    """Train the trunks that `options.trunks` names, and give `model` for each target the parts that answer val best.
 
     A target keeps its head alone, and the backbone to the bit, only where a trunk harms it; else it takes the share of
     the way to that trunk which fits val best. With `auto`, where neither trunk harms it, it takes its own only where
     that `beats` the shared one.
 
     Args:
-        keeper_of: the targets of a training -> what keeps its state.
+        keeper_of: the targets of a training -> the keeper of its state.
         build_backbone: returns a backbone like that of `model`, whose weights do not matter.
         in_use: a model of the same targets. Its trunks are trained on, each for the targets that it answers.
         refit: the options of the heads where trunks learn from pairs, see `few_labels`.

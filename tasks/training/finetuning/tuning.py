@@ -119,7 +119,7 @@ class Tuned:
 
     @property
     def verdict(self) -> Verdict:
-        """Return the share of the way that is taken, of a training for one target."""
+        """Return the share of the way that is taken in a training for one target."""
         [verdict] = judge(
             self.paths(), history=self.history, significance=self.harm_significance, heads=self.heads
         ).values()
@@ -273,14 +273,14 @@ def fine_tune(
 
 
 def drawn(rows: Positions, num: int, *, seed: int, epoch: int) -> Positions:
-    """Return `num` samples in an order of the epoch: each is drawn as often as any other, give or take one."""
+    """Return `num` samples in an order of the epoch; the numbers of draws of two samples differ by at most one."""
     chance = np.random.default_rng((seed, epoch))
     rounds = [chance.permutation(rows) for _ in range(-(-num // len(rows)))]
     return np.concatenate(rounds)[:num]
 
 
 def calibrate(model: Classifier, judged: Mapping[str, Judged]) -> None:
-    """Set what val says of each target: its calibration, its temperature, and the factors of words."""
+    """Set the calibration of each target, its temperature, and the factors of words, as they suit val best."""
     for name, own in judged.items():
         model.targets[name], model.temperatures[name] = own.target, own.temperature
         if model.words and name in model.words.factors:
@@ -385,7 +385,7 @@ def label_tensor(rows: pd.DataFrame, targets: Mapping[str, Target | Facts]) -> T
 
 
 def summary(tuned: Tuned) -> dict[str, Any]:
-    """Return what the report shows of a training."""
+    """Return the summary of a training for the report."""
     history = tuned.history
     best = history.epochs[history.kept]
     gap = None if best.train is None else best.val.loss - best.train.loss

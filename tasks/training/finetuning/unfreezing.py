@@ -62,7 +62,7 @@ def all_blocks(model: Classifier) -> list[nn.ModuleList]:
 
 
 def unfrozen_blocks(model: Classifier, last: Literal["all"] | int) -> list[nn.ModuleList]:
-    """Return the last blocks that the backbone's features come from, from the output to the input.
+    """Return the last blocks among those that the backbone's features come from, from the output to the input.
 
     Blocks behind them would not change the features.
 
@@ -88,8 +88,8 @@ def boundary_of(
 ) -> Boundary | int | None:
     """Return the boundary between the frozen and the trained part; None where nothing is frozen.
 
-    Of an encoder it is the number of its first trained layer. `blocks` are those that `unfrozen_blocks` returned, if it
-    was asked before. Raises ValueError as it does.
+    For an encoder it is the number of its first trained layer. `blocks` is the result of `unfrozen_blocks`, where the
+    caller has it. Raises ValueError as `unfrozen_blocks` does.
     """
     if last == "all":
         return None

@@ -1,8 +1,8 @@
-"""The model in use and the data in; whether a training goes on from it, and what it learns then, out.
+"""The model in use and the data in; whether a training goes on from it, and the samples that it learns from, out.
 
-A warm start costs what is new: the model learns from new samples, and again from a few of the old ones, so that it
-forgets nothing (experience replay; Rolnick et al. 2019, "Experience Replay for Continual Learning"). Low learning
-rates that warm up again and come down again suit it (Ibrahim et al. 2024, "Simple and Scalable Strategies to
+The cost of a warm start follows the new samples: the model learns from these, and again from a few of the old ones, so
+that it forgets nothing (experience replay; Rolnick et al. 2019, "Experience Replay for Continual Learning"). Low
+learning rates that warm up again and come down again suit it (Ibrahim et al. 2024, "Simple and Scalable Strategies to
 Continually Pre-train Large Language Models").
 """
 
@@ -66,13 +66,13 @@ def choose_start(
     grafted: Classifier,
     options: StartOptions,
 ) -> Start:
-    """Return where a training starts.
+    """Return the start of a training.
 
     Args:
         in_use: the model in use when the newest batch landed, and its lineage.
         manifest: the samples that a training from the backbone learns from and chooses by.
         earlier: those of them that were there before the last batch, before the last two, and so on.
-        facts: what a training from the backbone would have as its lineage.
+        facts: the lineage that a training from the backbone would have.
         grafted: the trained heads on the backbone.
     """
     if in_use is None:
@@ -111,7 +111,7 @@ def warm_runs_of(lineage: Lineage) -> int:
 
 
 def why_another(model: Classifier, lineage: Lineage, *, facts: Lineage, grafted: Classifier) -> str | None:
-    """Return why the model in use is another than a training from the backbone would make; None where it is not."""
+    """Return why the model in use differs from that of a training from the backbone; None if it does not."""
     if lineage.get("backbone") != facts["backbone"]:
         return "the model in use has another backbone"
     before, now = lineage.get("params", {}), facts["params"]

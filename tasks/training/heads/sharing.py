@@ -1,8 +1,8 @@
 """Decide which targets learn from the heads of the others, by their loss on rows that neither has seen.
 
 A target shares only where its cross-validated loss, calibrated, falls by more than one standard error (Breiman et al.
-1984) and its error does not rise. It learns from the labels of coarser targets, which say what classes more rows may
-have (`partial_labels.py`). Where that does not pay, the heads of the others give a prior (`prior.py`).
+1984) and its error does not rise. It learns from the labels of coarser targets, which limit the classes of further rows
+(`partial_labels.py`). Where that does not pay, the heads of the others give a prior (`prior.py`).
 """
 
 import hashlib
@@ -30,20 +30,20 @@ from tasks.training.heads.rows import Array, StandardRows, Vectors
 logger = logging.getLogger("graftline")
 
 SHARES = (0.5, 0.9, 0.99)  # of the prior covariance that the other heads give; where the first is no better, none is
-LEAST_LABELS = 10  # with fewer, or with half as many that the folds can judge, a standard error says nothing
+LEAST_LABELS = 10  # with fewer, or with half as many that the folds can judge, a standard error means nothing
 FEW_LABELS = 50  # below it, the error has to fall, too
 MOST_LABELS = 2_000  # with more, a target knows enough by itself, and the folds would cost more than they give
-MANY_LABELS = 500  # from so many on, a target is given up that is no better in the first fold
-# a head is calibrated before it is used: a strong L2 strength must not win because it is less sure of itself
+MANY_LABELS = 500  # from so many on, a target that is no better in the first fold is given up
+# a head is calibrated before it is used: a strong L2 strength must not win because its answers are less sure
 TEMPERATURES = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
-EVERY = 2  # of how many strengths one is tried
+EVERY = 2  # one strength of so many is tried
 CHOICE_TOLERANCE = 5e-3  # of the objective, enough to compare losses
 
 Positions = NDArray[np.intp]
 
 
 class Each(Protocol):
-    """Yields `function(item, **given)` for every item, in their order, such as `tasks.machine.cluster.on_each`."""
+    """A function that yields `function(item, **given)` for every item, in order: `tasks.machine.cluster.on_each`."""
 
     def __call__(self, items: Iterable[Any], function: Callable[..., Any], /, **given: Any) -> Iterator[Any]: ...
 
@@ -79,7 +79,7 @@ class Comparison:
 
     @property
     def outcome(self) -> str:
-        """Return in words what becomes of the target."""
+        """Return the outcome for the target in words."""
         if self.is_shared:
             return "shares"
         falls = self.alone - self.together > self.standard_error
@@ -108,7 +108,7 @@ def share(
     part_dims: Sequence[int] = (),
     each: Each | None = None,
 ) -> tuple[dict[str, LinearHead], dict[str, Comparison]]:
-    """Return the heads, those that share in place of the ones alone, and the comparison of each target that was tried.
+    """Return the heads, with those that share in the place of those alone, and the comparison of each target tried.
 
     A target is tried with LEAST_LABELS to MOST_LABELS labels. Coarser targets give it their labels, or all others their
     heads.
@@ -153,16 +153,16 @@ class FoldResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidates:
-    """Rows (n,), the classes (n, num_classes) that each of them may have, and the coarser targets that say so."""
+    """The rows (n,), the classes (n, num_classes) that each may have, and the coarser targets that limit them."""
 
     coarser: tuple[str, ...]
     rows: Positions
     classes: NDArray[np.bool_]
 
     def of(self, learned: Target, whole: Target, *, is_kept: NDArray[np.bool_]) -> "Candidates":
-        """Return those that are kept for a target with some of the classes of the whole one.
+        """Return the candidates that remain for a target with some of the classes of the whole one.
 
-        A row that may have another class says nothing about these.
+        A row that may have another class does not inform about these.
         """
         places = np.array([whole.names.index(name) for name in learned.names])
         is_kept = is_kept & (self.classes[:, places].sum(axis=1) == self.classes.sum(axis=1))
@@ -192,7 +192,7 @@ class _Trial:
         self._alone: dict[tuple[str, int], FoldResult | None] = {}
 
     def learn_folds(self, each: Each) -> None:
-        """Learn the folds of all targets, where any can be compared: each may give to it."""
+        """Learn the folds of all targets, where any target can be compared: each of the others may give to it."""
         if any(map(self.can_compare, self.labelled)):
             keys = [(name, fold) for name in self.labelled for fold in range(NUM_FOLDS)]
             pairs = [{"name": name, "fold": fold} for name, fold in keys]
@@ -297,7 +297,7 @@ class _Trial:
         return LinearHead(weight=weight, bias=bias, l2=l2, val_log_loss=None)
 
     def alone(self, name: str, fold: int) -> FoldResult | None:
-        """Return the results of a fold without others; None where nothing can be learned, or judged, there."""
+        """Return the results of a fold without other targets; None where it has nothing to learn from or to judge."""
         if (name, fold) not in self._alone:
             own = self.labelled[name]
             learned, judged = known(*self.split(own, fold))
@@ -344,7 +344,7 @@ class _Trial:
         )  # fmt: skip
 
     def candidates(self, name: str) -> Candidates:
-        """Return what the labels of coarser targets say of rows without a label of this target, at most MOST_LABELS."""
+        """Return at most MOST_LABELS rows without a label of the target, with the classes that coarser labels allow."""
         own = self.labelled[name]
         num_own = own.target.num_outputs
         inside: dict[str, NDArray[np.bool_]] = {}
@@ -405,7 +405,7 @@ class _Trial:
     def rows_of(self, rows: Positions, fold: int) -> StandardRows:
         """Return standardised rows, the same for all targets that have these.
 
-        The latest are kept, one a fold: with what is known of them they may take hundreds of megabytes.
+        The latest are kept, one for each fold: with their intermediate results they may take hundreds of megabytes.
         """
         key = hashlib.sha256(rows.tobytes()).digest(), fold
         known = self._rows.pop(key, None)
@@ -448,14 +448,14 @@ def evenly(n: int) -> NDArray[np.bool_]:
 
 
 def directions(target: Target, weight: Array) -> Array:
-    """Return the rows of a head's weights that say something: a shift of all classes does not, nor does a copy."""
+    """Return the rows of a head's weights that carry information: a shift of all classes carries none, nor a copy."""
     if isinstance(target, Classes):
         return np.asarray(weight - weight.mean(axis=0))
     return weight[:1] if isinstance(target, Ordinal) else weight
 
 
 def known(learned: Labelled, judged: Labelled) -> tuple[Labelled | None, Labelled]:
-    """Return both with the classes or steps that are in the learned rows alone; None where nothing can be learned."""
+    """Return both with only the classes or steps of the learned rows; None where these are too few to learn from."""
     if not isinstance(learned.target, Classes | Ordinal):
         is_learnable = len(learned.rows) > 1 and bool(np.ptp(learned.truths, axis=0).any())
         return (learned if is_learnable else None), judged

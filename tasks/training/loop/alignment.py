@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from tasks.training.loop.scores import Minibatch
 
-# samples whose labels are all missing, and which samples (n,) of the labelled minibatch beside them are of sources
+# samples whose labels are all missing, and whether each sample (n,) of the labelled minibatch is of the sources
 Unlabelled = tuple[Minibatch, NDArray[np.bool_]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Alignment:
-    """The term, its weight over the loss, and its minibatches. It is nothing where either side has fewer than two rows.
+    """The term, its weight over the loss, and its minibatches. It is 0 where either side has fewer than two rows.
 
     term: the features of both (n, dim) and (m, dim) and the share of the training that is done -> its value. Its own
         parameters are trained with the model.

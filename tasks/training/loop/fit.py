@@ -146,9 +146,9 @@ def fit(
             feature: the model takes `heads_apart`, too.
         keeper: keeps the state of the training after every epoch. A training whose state it has resumes from there, to
             the same bytes as if it had never stopped.
-        peers: the processes that train together. Each has its own part of every minibatch, and of val; they give each
-            other sums of gradients and what they scored. What is mixed and what dropout leaves out differs between
-            them, and an alignment or a contrast, which compares whole minibatches, is for one process.
+        peers: the processes that train together. Each has its own part of every minibatch, and of val; they exchange
+        sums of gradients, and their scores. Mixup and dropout draw differently in each of them. An alignment or
+        a contrast, which compares whole minibatches, is for one process.
         show: wraps the minibatches of an epoch, to show progress.
     """
     epochs = options.epochs
@@ -472,7 +472,7 @@ class _State:
 def _gradients(
     passed: Passed, pull: Tensor | None = None, *, parameters: list[nn.Parameter]
 ) -> tuple[float, list[Tensor], list[Tensor]]:
-    """Return the loss of a shard, its logits, and the gradients of its loss and of what pulls at its features."""
+    """Return the loss of a shard, its logits, and the gradients of its loss and of the terms on its features."""
     outputs = [passed.loss]
     along: list[Tensor | None] = [None]  # with a tensor of ones torch imports sympy
     if pull is not None and passed.features is not None:
@@ -533,7 +533,7 @@ def _line(epoch: Epoch, epochs: int, targets: Mapping[str, Target]) -> str:
 
 
 def _measures(scores: Scores, targets: Mapping[str, Target]) -> str:
-    """Return the accuracy, or the mean error where that says more; of several targets each one's own, by name."""
+    """Return the accuracy, or the mean error where that shows more; of several targets each one's own, by name."""
     own = {name: _measure(scores, targets[name]) for name, scores in zip(targets, scores.of_targets, strict=True)}
     return next(iter(own.values())) if len(own) == 1 else f"({', '.join(map(' '.join, own.items()))})"
 

@@ -57,12 +57,12 @@ def admit(
 ) -> Admission:
     """Admit samples to the manifest, and list the others in the ledger.
 
-    A sample without a label for any target is in the pool, whatever split the data name. A copy that has a label, in
-    any batch, stands for it.
+    A sample without a label for any target is in the pool, whatever split the data name. Where any batch has a copy of
+    it with a label, that copy takes its place.
 
     Args:
         samples: columns batch, path, sample_id, group, split and the targets. Batches are in the order they landed.
-            Its columns are let go of as rows are dropped, if nobody else holds them.
+            Its columns are freed as rows are dropped, unless another reference holds them.
         targets: the columns to learn, without their classes and labels.
         registered: by target, the classes or labels of the model in use, which keep their places.
         split: returns the split of a group, or of a sample_id.

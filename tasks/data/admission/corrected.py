@@ -17,11 +17,11 @@ COLUMNS = ["batch", "path", "sample_id", "target", "came_as", "label", "who", "w
 
 @dataclass(frozen=True, kw_only=True)
 class Corrected:
-    """The samples with the labels that hold, and what else follows from the corrections.
+    """The samples with the labels in force, and the other consequences of the corrections.
 
     `reasons` has the reason and the detail, by sample_id, of samples that are set aside. `changed` has a row (COLUMNS)
-    for each label that is another than it came as; a label that `came_as` nothing is "". `columns` are those that a
-    batch gets labels in.
+    for each label that differs from the one it came as; `came_as` is "" where there was none. `columns` are the columns
+    in which a batch gets labels.
     """
 
     samples: pd.DataFrame
@@ -45,13 +45,13 @@ def correct(
     Args:
         samples: columns batch, path, sample_id and the targets, a row a sample.
         rows: in the order of their file.
-        defects: the sample_ids of what cannot be used, whatever a correction says.
+        defects: the sample_ids of samples that cannot be used, whatever a correction asks for.
         joined: by target, the columns that each stand for one of its labels.
         declared: the targets that params.yaml names, and those of the model in use.
         facts: the columns of the facts of a sample.
 
     Raises:
-        ValueError: a correction is about a target that the samples do not have, or about a column that is none.
+        ValueError: a correction is about a target that the samples do not have, or about a column that is no target.
     """
     held = standing(rows)
     no_targets = {*FACTS, *KEYS, *facts} - ({DOMAIN} & {*declared})

@@ -27,7 +27,7 @@ from tasks.targets.target import Target
 ROWS_AT_ONCE = 1_000_000  # with all columns
 HEX_DIGITS = "0123456789abcdef"
 ABSENT, LATE = ("boto3", "botocore", "sqlalchemy"), ("altair", "scipy.stats")
-PASS_ON = tuple(  # what no expectation here needs: sources such as Spark's, their cloud, other expectations
+PASS_ON = tuple(  # modules that no expectation here needs: sources such as Spark's, their cloud, other expectations
     f"great_expectations.{package}"
     for package in (
         "data_context", "data_context.data_context", "datasource.fluent", "expectations", "expectations.core",
@@ -38,7 +38,7 @@ SEVERITIES = {"error": "critical", "warning": "warning"}  # our names, and Great
 
 @dataclass(frozen=True, kw_only=True)
 class Examination:
-    """The tables that Great Expectations examines, by name, and what it expects of each."""
+    """The tables that Great Expectations examines, by name, and the expectations of each."""
 
     tables: Mapping[str, pd.DataFrame]
     suites: Mapping[str, Sequence[Any]]
@@ -53,7 +53,7 @@ def make_examination(
     facts: Collection[str],
     min_image_size: int,
 ) -> Examination:
-    """Return the tables that the manifest gives, and what is expected of them. The pool is left out.
+    """Return the tables that the manifest gives, and the expectations of them. The pool is left out.
 
     Args:
         manifest: all batches, in their order.
@@ -74,7 +74,7 @@ def make_examination(
 
 @contextmanager
 def _left_out() -> Iterator[None]:
-    """Let Great Expectations load without what no expectation here needs, in half the time.
+    """Let Great Expectations load without the modules that no expectation here needs, in half the time.
 
     It does without its extras, ABSENT, as where they are not installed. Three of its expectations compute or draw with
     LATE, and find it then.
@@ -100,7 +100,7 @@ def suites(
     facts: Collection[str],
     min_image_size: int,
 ) -> dict[str, list[Any]]:
-    """Return what is expected of each table: `samples` and `batches`."""
+    """Return the expectations of each table: `samples` and `batches`."""
     gxe = _library().expectations
 
     def expect(kind: Any, name: str, severity: str = "error", **settings: Any) -> Any:
@@ -193,10 +193,10 @@ def _is_of_images(facts: Collection[str]) -> bool:
 
 
 def check_expectations(examination: Examination) -> list[dict[str, Any]]:
-    """Return a result an expectation, sorted and without clocks.
+    """Return a result for each expectation, sorted and without clocks.
 
     A result has table, expectation, column, expected, observed, num_unexpected, severity and success; its `name` in
-    params.yaml, and the `sentence` that says what is lacking, "" where it is met.
+    params.yaml, and the `sentence` about the shortfall, "" where the expectation is met.
     """
     gx = _library()
     context = gx.get_context(mode="ephemeral")
@@ -216,9 +216,9 @@ def check_expectations(examination: Examination) -> list[dict[str, Any]]:
 
 
 def _parts(table: pd.DataFrame, expectations: Sequence[Any]) -> Iterator[tuple[pd.DataFrame, list[Any]]]:
-    """Yield the table with all that is expected of it. Each check copies it, so a long one comes column by column.
+    """Yield the table with all its expectations. Each check copies it, so a long one comes column by column.
 
-    The longest column, sample_id, comes in parts that no two equal ids are apart in.
+    The longest column, sample_id, comes in parts; equal ids are in the same part.
     """
     if len(table) <= ROWS_AT_ONCE:
         yield table, list(expectations)

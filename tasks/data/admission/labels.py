@@ -29,7 +29,7 @@ def read_labels(
     Args:
         samples: columns batch, path, sample_id, and those of the targets.
         joined: by target, the columns that each stand for one of its labels.
-        merge: by target, a label and the one that it counts as; it holds for each of several labels.
+        merge: by target, a label and the label that it counts as; it applies to each of several labels.
     """
     changed, bad = {}, [labels_set_aside(samples[:0], "", samples["path"][:0], reason="", details={})]
     for name, target in targets.items():

@@ -11,7 +11,7 @@ from tasks.machine.bounds import Count, Fraction, NotNegative, OpenFraction
 
 @dataclass(frozen=True, kw_only=True)
 class AdmissionOptions:
-    """The columns to learn (None: those that the first batches have), the classes, and when a new one is let in.
+    """The columns to learn (None: those that the first batches have), the classes, and the limit for a new class.
 
     `targets` may be a list of columns, or map each to its kind: see `declarations`.
     """

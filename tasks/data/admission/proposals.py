@@ -42,7 +42,7 @@ SCALES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
-    """A kind with what it has to know, and the reason. `question` is a declaration that a person may prefer."""
+    """A kind with its settings, and the reason. `question` is a declaration that a person may prefer."""
 
     kind: str
     reason: str
@@ -54,7 +54,7 @@ class Proposal:
 
 
 def propose(labels: "pd.Series[Any]") -> Proposal:
-    """Return the kind that labels (n,) have by their form. Classes are what has no other form."""
+    """Return the kind that labels (n,) have by their form. Labels without another form are classes."""
     counts = Counter({str(cell): int(num) for cell, num in labels.value_counts().items()})
     for found in (each(counts) for each in (_of_lists, _of_numbers, _of_stars, _of_a_scale, _of_joined)):
         if found is not None:

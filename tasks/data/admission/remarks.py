@@ -1,4 +1,4 @@
-"""Ask a person about what looks wrong and may be right: a sentence each, with what to do."""
+"""Ask a person about data that look wrong but may be right: a sentence each, with what to do."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -32,7 +32,7 @@ KEEP = "to keep one as it is, merge it into itself"
 def about_columns(
     samples: pd.DataFrame, targets: Mapping[str, Target], passed_over: Mapping[str, str], options: AdmissionOptions
 ) -> Iterator[str]:
-    """Yield what to ask about the choice of targets, unless `validate.targets` makes it.
+    """Yield questions about the choice of targets, unless `validate.targets` makes it.
 
     Args:
         passed_over: the columns that are no target, and why.
@@ -57,7 +57,7 @@ def about_columns(
 
 
 def about_kinds(samples: pd.DataFrame, targets: Mapping[str, Target], declared: Declared) -> Iterator[str]:
-    """Yield what to ask about kinds, unless `validate.targets` says it: classes of another kind, another separator."""
+    """Yield questions about kinds that `validate.targets` does not declare: another kind, another separator."""
     for name, target in targets.items():
         if isinstance(target, Several) and "separator" not in declarations(declared).get(name, {}):
             other = other_separator(names_of(samples[name], target), target.separator)
@@ -80,7 +80,7 @@ def about_kinds(samples: pd.DataFrame, targets: Mapping[str, Target], declared: 
 
 
 def about_splits(samples: pd.DataFrame, targets: Sequence[str]) -> Iterator[str]:
-    """Yield what to know about the splits that the data name."""
+    """Yield remarks about the splits that the data name."""
     batches = batches_without_val(samples, targets=targets)
     if batches:
         yield (
@@ -101,7 +101,7 @@ def about_names(
     registered: Mapping[str, Sequence[str]],
     options: AdmissionOptions,
 ) -> Iterator[str]:
-    """Yield what to ask about the names of classes and labels, unless `validate.merge` decides about them."""
+    """Yield questions about the names of classes and labels, unless `validate.merge` decides about them."""
     for target, own in targets.items():
         if own.kind not in ("classes", "several"):
             continue
@@ -141,7 +141,7 @@ def about_names(
 
 
 def about_inner_folders(samples: pd.DataFrame, target: str) -> Iterator[str]:
-    """Yield what to ask about batches whose class folders all hold the same folders: these may be the classes."""
+    """Yield questions about batches whose class folders all hold the same folders: these may be the classes."""
     for batch, found in alike_inside(samples, target=target).items():
         classes, folders = (", ".join(map(repr, names[:MAX_SHOWN])) for names in found)
         yield (
@@ -152,7 +152,7 @@ def about_inner_folders(samples: pd.DataFrame, target: str) -> Iterator[str]:
 
 
 def about_folders(batch: str, found: Mapping[str, Any]) -> str:
-    """Return what to ask about a batch whose class folders may lie too deep; `found` is what `wrapped` returns."""
+    """Return the question about a batch whose class folders may lie too deep; `found` is a result of `wrapped`."""
     folders = ", ".join(map(repr, found["folders"][:MAX_SHOWN]))
     return (
         f"batch {batch} has one class, all of it in folders of {found['folder']!r} ({folders}): {TOO_DEEP} "

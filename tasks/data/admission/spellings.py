@@ -1,6 +1,6 @@
-"""Find classes whose names say the same: in another spelling, or several classes in one cell. Merge those that are one.
+"""Find names of one class in several spellings, and cells that name several classes. Merge names of one class.
 
-Whether two names are one class is a person's to say: `validate.merge` merges them, or keeps a name as its own class.
+A person decides whether two names are one class: `validate.merge` merges them, or keeps a name as its own class.
 """
 
 import json
@@ -90,5 +90,5 @@ def line(target: str, merge: Mapping[str, str]) -> str:
 
 
 def quoted(name: str) -> str:
-    """Return a name as YAML and JSON quote it; what cannot be seen is escaped."""
+    """Return a name as YAML and JSON quote it; invisible characters are escaped."""
     return json.dumps(name, ensure_ascii=not name.isprintable())

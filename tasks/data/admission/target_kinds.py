@@ -30,7 +30,7 @@ def joined_columns(
     """Return the columns of each target whose labels have a column each.
 
     Raises:
-        ValueError: a column is not among `columns`, those of the samples, or the target is called like one of these.
+        ValueError: a column is not among `columns`, those of the samples, or the target has the name of one of these.
     """
     declared = declarations(targets)
     known = {name: facts for name, facts in registered.items() if isinstance(facts, dict) and facts.get("columns")}
@@ -83,7 +83,7 @@ def decided_kinds(
 
 
 def without_labels(columns: Sequence[str], names: Collection[str], targets: Declared) -> Iterator[str]:
-    """Yield what to know of each target that params.yaml declares and for which no batch has a label.
+    """Yield a remark on each target that params.yaml declares and for which no batch has a label.
 
     Args:
         names: the targets that have a label, or are in use.
@@ -114,7 +114,7 @@ def _as_in_use(name: str, said: Declaration, known: Facts) -> Facts:
 
 
 def _is_bare(said: Declaration) -> bool:
-    """Return whether a declaration says the kind alone; a target in use then stays as it is."""
+    """Return whether a declaration gives the kind alone; a target in use then stays as it is."""
     return said.keys() == {"kind"}
 
 
@@ -129,7 +129,7 @@ def _steps_of(name: str, labels: "pd.Series[str]") -> list[str]:
 
 
 def _without_names(name: str, facts: Facts) -> Target:
-    """Return the target that has these facts, without its classes or labels: these are still to be let in."""
+    """Return the target that has these facts, without its classes or labels, which come later."""
     if isinstance(facts, list) or facts["kind"] == "classes":
         return Classes(())
     try:

@@ -1,4 +1,4 @@
-"""Find groups of alike samples that a head answers worse than others: clusters of vectors with more errors.
+"""Find groups of alike samples with worse answers than others: clusters of vectors with more errors.
 
 The clusters are those of k-means (Lloyd 1982) on principal components, which see no label and no answer. An error rate
 counts where chance does not explain it: by the binomial test, times the number of clusters (Bonferroni).

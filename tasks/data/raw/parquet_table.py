@@ -91,7 +91,7 @@ def digits_of(num_rows: int) -> int:
 
 
 def list_columns(names: Sequence[str], *, table: str, has_targets: bool) -> Iterator[Entry]:
-    """Yield an entry that names each column of values that no list of labels is: a defect where it is the only target.
+    """Yield an entry for each column whose lists are no labels: a defect where no other column is a target.
 
     Args:
         table: the path of the table in its batch.

@@ -19,10 +19,10 @@ def blank_table(
     answers: Sequence[Mapping[str, str]],
     targets: Sequence[str],
 ) -> pd.DataFrame:
-    """Return a row for each sample: what it is, a blank cell for each target, and what the model answers.
+    """Return a row for each sample: its names, a blank cell for each target, and the model's answers.
 
     Args:
-        rows: batch, path, sample_id and why the sample was chosen.
+        rows: batch, path, sample_id and the reason of the choice.
         content: a column that shows the sample: its file or its text.
     """
     blank = pd.DataFrame({**content, **dict.fromkeys(targets, "")})

@@ -1,7 +1,7 @@
-"""Serve the review page to the browser of one person on this machine, and append what is decided to the corrections.
+"""Serve the review page to the browser of one person on this machine, and append the decisions to the corrections.
 
-Only who has the secret of the printed address gets an answer, and only by the names of this machine: another page that
-is open in the browser, another user of the machine, and a name that leads here get none.
+Only a request with the secret of the printed address, and to a name of this machine, gets an answer: another page in
+the browser, another user of the machine, and another host name that leads here get none.
 """
 
 import base64
@@ -197,12 +197,12 @@ def correction_of(wanted: Any, *, known: set[str], targets: Mapping[str, Target]
 
 
 def is_same(given: str, secret: str) -> bool:
-    """Return whether a secret is given, in a time that tells nothing about it."""
+    """Return whether a secret is the given one, in a time that does not depend on it."""
     return secrets.compare_digest(given.encode(), secret.encode())
 
 
 def told(rows: Sequence[Correction]) -> list[dict[str, str]]:
-    """Return the rows that hold for a sample, as the page shows them."""
+    """Return the rows in force for a sample, as the page shows them."""
     return [
         {"action": row.action, "target": row.target, "label": row.label, "who": on_one_line(row.who), "when": row.when}
         for row in rows

@@ -1,4 +1,4 @@
-"""Gather the samples that a person may want to look at, a tile a sample, with all reasons to look at it."""
+"""Gather the samples that a person may want to look at, a tile for each, with all reasons to look at it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,7 +42,7 @@ class Reason:
 
 @dataclass(kw_only=True)
 class Tile:
-    """A sample: its place, its labels by target, why to look at it, and its twin, if any, with its labels."""
+    """A sample: its place, its labels by target, the reasons to look at it, and its twin, if any, with its labels."""
 
     sample_id: str
     batch: str
@@ -113,7 +113,7 @@ def gather(
             tile = Tile(
                 sample_id=sample_id, batch=row["batch"], path=row["path"], split="", labels={}, is_shown=is_shown
             )
-        if tile is None:  # the table is of data that is gone
+        if tile is None:  # the table lists samples that are gone
             continue
         tiles[sample_id] = tile
         tile.reasons.append(reason)
@@ -163,7 +163,7 @@ def _quarantined(ledger: pd.DataFrame) -> Found:
 
 
 def _chosen(folder: Path, targets: list[str], pool: set[str]) -> Found:
-    """Yield what `tasks.label` chose and what has no label yet."""
+    """Yield the samples that `tasks.label` chose and that have no label yet."""
     if not (folder / LABELS).is_file():
         return
     for row in read_filled(folder / LABELS).to_dict("records"):

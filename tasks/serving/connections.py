@@ -1,4 +1,4 @@
-"""Connections that cost little: one that asks nothing is closed, and never keeps another from asking."""
+"""The connections of the server: an idle one is closed, and never keeps another from asking."""
 
 import asyncio
 import time
@@ -14,8 +14,8 @@ IDLE_SECONDS = 10.0  # until the head of the next request is there, and until th
 class Connection(H11Protocol):
     """An HTTP connection of uvicorn.
 
-    Where MOST_CONNECTIONS are open, a new one takes the place of another: of those that have not asked a whole request,
-    the one that got its last answer the longest time ago.
+    Where MOST_CONNECTIONS are open, a new one takes the place of another: of those without a whole request, the one
+    that got its last answer the longest time ago.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

@@ -59,7 +59,7 @@ class CountersOfReplicas(Collector):
     Their sum would fall whenever a replica starts anew, and Prometheus would take the whole of it for new requests.
 
     Args:
-        texts: what `Counters.text` returned, by the name of the replica.
+        texts: the results of `Counters.text`, by the name of the replica.
     """
 
     def __init__(self, texts: Mapping[str, bytes]) -> None:

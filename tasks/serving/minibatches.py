@@ -1,4 +1,4 @@
-"""Answers samples of many callers together: each core takes what waits, up to a minibatch, and computes it.
+"""Answers samples of many callers together: each core takes the waiting samples, up to a minibatch, and computes them.
 
 Nobody waits for a minibatch to fill: while all cores compute, samples gather by themselves.
 """
@@ -72,7 +72,7 @@ class Minibatches:
     """The samples that wait, and threads that answer them.
 
     Args:
-        log: is handed all rows before they go out, with their model; it has to catch its own errors.
+        log: gets all rows, with their model, before they go out; it has to catch its own errors.
         top_k: the length of a row's `top_labels`.
         max_waiting: samples; more are refused.
         num_threads: None is one a core.
@@ -147,7 +147,7 @@ class Minibatches:
             pass
 
     def _work_once(self) -> bool:
-        """Answer what waits, or wait for it, and return whether there is more to come.
+        """Answer the waiting samples, or wait for some, and return whether more may come.
 
         While it waits, a thread has no model: one that is out of use leaves the memory.
         """

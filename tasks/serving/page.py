@@ -1,4 +1,4 @@
-"""The page that says what a service answers: its OpenAPI description as plain HTML, without a script."""
+"""The page that describes a service: its OpenAPI description as plain HTML, without a script."""
 
 from typing import Any
 

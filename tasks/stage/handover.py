@@ -11,9 +11,9 @@ from contextlib import suppress
 from typing import NoReturn
 
 ADDRESS = "GRAFTLINE_WARM"  # the socket of `tasks.stage.warm`
-# a shell and DVC set these for each program anew; no result depends on them
+# a shell and DVC set these anew for each program; no result depends on them
 OF_ONE_PROGRAM = ("DVC_ROOT", "DVC_STAGE", "OLDPWD", "PATH", "PWD", "SHLVL", "_", ADDRESS)
-CHANGED = b"changed\n"  # the answer where the code is another than when the stages began
+CHANGED = b"changed\n"  # the answer where the code has changed since the stages began
 
 
 def hand_over(package: str) -> None:

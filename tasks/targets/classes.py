@@ -1,4 +1,4 @@
-"""The kind `classes`: exactly one class a sample. Softmax, the likeliest class and "is right" stand here."""
+"""The kind `classes`: exactly one class for each sample, with softmax, the likeliest class and "is right"."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

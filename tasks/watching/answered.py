@@ -1,4 +1,4 @@
-"""The answers that were given, of all files, in the columns that a window needs."""
+"""Read the answers of all files, in the columns that a window needs."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -41,7 +41,7 @@ def read_files(files: Sequence[Path]) -> pd.DataFrame:
 def read_vectors(files: Sequence[Path], rows: pd.DataFrame) -> NDArray[np.float32] | None:
     """Return the vectors (n, dim) of rows (n) of `read_files`, file by file; None where one has none.
 
-    A service may remove the oldest files of its log meanwhile: what was in them has no vectors either.
+    A service may remove the oldest files of its log meanwhile: their rows have no vectors, either.
 
     Raises:
         ValueError: the vectors have different lengths, or one is not finite.

@@ -32,7 +32,7 @@ class Earlier:
 
     @classmethod
     def read(cls, file: Path) -> "Earlier":
-        """Return what watch.json has; nothing where it is missing, damaged or of another form."""
+        """Return the decisions in watch.json; none where it is missing, damaged or of another form."""
         try:
             found = json.loads(file.read_text("utf-8"))
             decisions = {
@@ -59,7 +59,7 @@ def _finding(test: Mapping[str, Any]) -> Finding:
 
 
 def grounds_of(reference: Reference, *, settings: Sequence[object]) -> str:
-    """Return a digest of all that decisions depend on besides the window: the code, the reference and the settings."""
+    """Return a digest of everything that decisions depend on besides the window: code, reference and settings."""
     content = hashlib.sha256(repr([digest(CODE), *settings]).encode())
     content.update(_rows(reference.answers))
     for values in (reference.vectors, reference.unlike):

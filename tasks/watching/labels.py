@@ -1,4 +1,4 @@
-"""Labels that come after the answers: they join by sample_id, and say how often the answers were right."""
+"""Labels that come after the answers: they are joined by sample_id, and show how often the answers were right."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ def read_labels(files: Sequence[Path], targets: Mapping[str, Target]) -> dict[st
     model does not know is a label, too: the answer to it is wrong.
 
     Raises:
-        ValueError: a file is damaged or has none of these columns, a label is none, or a sample has two labels.
+        ValueError: a file is damaged or has none of these columns, a label is invalid, or a sample has two labels.
     """
     labels: dict[str, pd.Series] = {}
     for file in files:

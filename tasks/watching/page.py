@@ -1,4 +1,4 @@
-"""Draw the page of a watch: what drifted, charts of the windows, and every window in a table."""
+"""Draw the page of a watch: the drifts, charts of the windows, and every window in a table."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ Facts = Mapping[str, Any]
 
 
 def page(found: Facts, targets: Mapping[str, Target], reference: Reference) -> str:
-    """Return the page as HTML, of what watch.json has."""
+    """Return the content of watch.json as an HTML page."""
     windows = list(enumerate(found["windows"], start=1))[-MOST_WINDOWS:]
     judged = [one for _, one in windows if one["is_judged"]]
     return render_alone(
@@ -42,7 +42,7 @@ def page(found: Facts, targets: Mapping[str, Target], reference: Reference) -> s
 def charts(
     windows: Sequence[tuple[int, Facts]], targets: Mapping[str, Target], reference: Reference
 ) -> list[dict[str, Any]]:
-    """Return the charts of what the windows have: accuracy and confidence by target, domain and unlike samples."""
+    """Return the charts of the windows: accuracy and confidence by target, domain and unlike samples."""
     drawn = []
     for name in targets:
         accuracy = [one["accuracy"].get(name) for _, one in windows]

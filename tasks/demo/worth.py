@@ -1,4 +1,4 @@
-"""Measure what the pretrained encoder of the demo is worth: held-out accuracy with it and without, by share of labels.
+"""Measure the worth of the demo's pretrained encoder: held-out accuracy with and without it, by share of labels.
 
 - words alone: logistic regression on the words of the labelled texts, from scratch;
 - head: logistic regression on the vectors of the frozen encoder, whose computation is not part of the seconds;

@@ -18,7 +18,7 @@ NUM_DRAWS = 5  # of a view: rotation, scale, mirror, shift along both sides
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentedViews:
-    """Numbered views of samples, always the same."""
+    """The numbered views of samples: a number always gives the same view."""
 
     augmentation: Augmentation
     seed: int

@@ -1,7 +1,7 @@
 """Spread work over the nodes of a Ray cluster: the function that runs there is the one that runs on this machine.
 
-Ray Data places the work, moves its items and results, waits where results are not taken, and repeats what a worker or a
-node that died had begun.
+Ray Data places the work, moves its items and results, waits where results are not taken, and repeats the work of
+workers and nodes that died.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from typing import Any, Self, TypeVar
 from tasks.machine.extras import require
 from tasks.machine.options import ScaleOptions
 
-Item = TypeVar("Item", bound=str | dict[str, Any])  # what a cell of an Arrow table holds
+Item = TypeVar("Item", bound=str | dict[str, Any])  # the content of a cell of an Arrow table
 Result = TypeVar("Result")
 
 logger = logging.getLogger("graftline")
@@ -55,7 +55,7 @@ def on_each(
 ) -> Iterator[Result]:
     """Yield `function(item, **given)` for every item, in their order: here one by one, or each on a core of a cluster.
 
-    A single item stays here. What is given travels once to each node. See `spread_to_cluster` for what it raises.
+    A single item stays here. `given` travels once to each node. The errors are those of `spread_to_cluster`.
     """
     listed = list(items)
     if scale.engine == "local" or len(listed) < 2:
@@ -105,7 +105,7 @@ def spread_to_cluster(
 
 @dataclass(frozen=True, kw_only=True)
 class Named:
-    """A function of a module, with what it is given besides its first arguments.
+    """A function of a module, with its keyword arguments.
 
     It is found by its name: the module of a verb that runs is `__main__`, which no other process can import.
     """
@@ -152,7 +152,7 @@ class Failed:
 
 @dataclass(frozen=True, kw_only=True)
 class _Done:
-    """A result, and the lines that were logged meanwhile, each with its level."""
+    """A result, and the lines that were logged during the work, each with its level."""
 
     result: Any
     lines: list[tuple[int, str]]
@@ -160,7 +160,7 @@ class _Done:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """The folder where a run was started, and what its results depend on there."""
+    """The folder where a run was started, and the facts that its results depend on there."""
 
     folder: Path
     facts: dict[str, str]
@@ -190,7 +190,7 @@ class Place:
 
 @cache
 def facts_of_process() -> dict[str, str]:
-    """Return what the results of this process depend on besides their inputs."""
+    """Return the facts that the results of this process depend on besides their inputs."""
     features = import_module("numpy._core._multiarray_umath").__cpu_features__  # as `numpy.show_runtime` does
     code = hashlib.sha256()
     for path in sorted((ROOT / "tasks").rglob("*.py")):
@@ -287,7 +287,7 @@ def joined(address: str | None, *, num_cores: int = 1, num_gpus: int = 0) -> Ite
 
 
 def watched(make: Callable[[], Iterable[Result]], *, head: str) -> Iterator[Result]:
-    """Yield what the cluster gives, as long as its head answers. A `Failed` is raised as ValueError."""
+    """Yield the results of the cluster, as long as its head answers. A `Failed` is raised as ValueError."""
     results: queue.Queue[Any] = queue.Queue(maxsize=1)
     left = threading.Event()
 
@@ -346,7 +346,7 @@ def _dataset(blocks: list[Sequence[Any]], remote: _Remote, *, num_gpus: int) -> 
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # this process says what went wrong in one line
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # this process reports an error in one line
     tables = [pa.table({"item": list(block)}) for block in blocks]
     # tasks, not actors: a task of a node that died runs on any other node; each process keeps what it has loaded
     return ray.data.from_arrow(tables).map_batches(
@@ -355,7 +355,7 @@ def _dataset(blocks: list[Sequence[Any]], remote: _Remote, *, num_gpus: int) -> 
 
 
 def _check_answers(address: str) -> None:
-    """Raise ValueError at once where nobody answers; Ray would try for a minute."""
+    """Raise ValueError at once where no cluster answers; Ray would try for a minute."""
     host, _, port = address.rpartition(":")
     if "://" in address or not host or not port.isdigit():
         raise ValueError(f"scale.address is {address!r}, expected the HOST:PORT of the head of a Ray cluster")
@@ -387,5 +387,5 @@ def _mended(error: BaseException) -> BaseException:
 
 
 def _first_line(error: BaseException) -> str:
-    """Return what Ray says first, without its traces and paragraphs of advice."""
+    """Return the first line of Ray's message, without its traces and paragraphs of advice."""
     return " ".join(str(error).partition("traceback:")[0].split())[:400] or type(error).__name__

@@ -27,7 +27,7 @@ KINDS = {  # the kinds of reasons to look at a sample, as the page lists them
     "next_to_label": "label next",
     "error": "errors of the model",
 }
-COPIES = (COPY, NOT_A_SAMPLE, "exact_duplicate", "duplicate_path")  # of these there is nothing to decide
+COPIES = (COPY, NOT_A_SAMPLE, "exact_duplicate", "duplicate_path")  # these need no decision
 
 
 @dataclass(frozen=True, kw_only=True)

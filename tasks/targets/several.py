@@ -199,9 +199,9 @@ def short(cell: str) -> str:
 def platt(logits: Floats, truths: Truths, *, doubt: float | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return slope and shift (num_labels,) of each label, by Newton's method for all labels at once (Platt 1999).
 
-    A label that a sample has counts as (hits + 1) / (hits + 2), and one that it lacks accordingly, as Platt smooths them;
-    with a doubt of 0 they count as 1 and 0. A label with fewer than LEAST_EACH samples on either side keeps slope 1 and
-    shift 0.
+    A label that a sample has counts as (hits + 1) / (hits + 2), and one that it lacks accordingly, as Platt smooths
+    them; with a doubt of 0 they count as 1 and 0. A label with fewer than LEAST_EACH samples on either side keeps slope
+    1 and shift 0.
     """
     hits, num = truths.sum(axis=0), len(truths)
     is_fitted = (hits >= LEAST_EACH) & (num - hits >= LEAST_EACH)

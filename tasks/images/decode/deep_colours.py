@@ -20,7 +20,7 @@ BITS_PER_SAMPLE, MAX_SAMPLE_VALUE = 258, 281  # tags of TIFF
 
 
 def declared_range(image: Image.Image, content: bytes, tiles: Sequence[Any]) -> int | None:
-    """Return the largest value that a deep image can have by its own words; None if it says nothing."""
+    """Return the largest value of a deep image by its own declaration; None if it declares none."""
     if image.format == "PNG":
         place = content.find(b"sBIT", 0, max(content.find(b"IDAT"), 0))
         bits = content[place + 4] if place > 0 else 0

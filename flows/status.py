@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from flows.workspace.redaction import in_a_line
 from tasks.machine.names import on_one_line
 
-Line = tuple[str, str]  # what it is about, and what there is to say
+Line = tuple[str, str]  # the subject, and the statement about it
 
 
 def main(words: list[str] | None = None) -> None:
@@ -61,7 +61,7 @@ def in_use() -> str:
 
 
 def waiting() -> Iterator[str]:
-    """Yield a line for each kind of thing that waits: samples, copies, batches of the landing, a candidate."""
+    """Yield a line for each kind of waiting item: samples, copies, batches of the landing, a candidate."""
     from flows.in_use.verdict import may_promote, read_object, read_verdict
     from flows.landing.arrivals import unfinished
     from flows.workspace import paths

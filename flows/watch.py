@@ -1,7 +1,7 @@
-"""Compares the answers of the model in use with what it learned, window by window: `graftline watch PREDICTIONS…`.
+"""Compares the answers of the model in use with its training, window by window: `graftline watch PREDICTIONS…`.
 
 PREDICTIONS are files that `graftline predict` wrote, and folders of the log of `graftline serve`. Labels that came
-later say how often the answers were right. The page and the JSON lie in data/watch.
+later show how often the answers were right. The page and the JSON lie in data/watch.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from flows.workspace.redaction import in_a_line
 
 
 def __getattr__(name: str) -> Any:
-    """Return the flow, which a plan names as flows.watch.watch; `--help` need not wait for Prefect."""
+    """Return the flow, which a plan names as flows.watch.watch; `--help` works without Prefect's import."""
     if name != "watch":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from flows.server.watching import watch

@@ -16,7 +16,7 @@ from flows.in_use.verdict import read_object
 from flows.workspace import paths
 from tasks.machine.files import write_whole
 
-TOLD = Path(".dvc/tmp/graftline-drift.json")  # keys of the windows that were told, and of the files that were judged
+TOLD = Path(".dvc/tmp/graftline-drift.json")  # keys of the windows that were reported, and of the judged files
 MOST_TOLD, MOST_FILES = 10_000, 100_000  # keys that are kept; a window that is older is no news
 ADVICE = "remove it, and watch again"
 Found = dict[str, Any]
@@ -54,11 +54,11 @@ def compare(
 
 
 def news() -> tuple[Found, list[Found]]:
-    """Return what the last watch found, and the drifted windows in it that were not reported.
+    """Return the findings of the last watch, and the drifted windows in them that were not reported.
 
-    A window that is open is not told of yet: it would be judged at each watch, which raises more false alarms. So would
-    answers that were judged before, in other windows: windows of a count move where another watch.json, or none, says
-    where they began.
+    An open window is not reported yet: it would be judged at each watch, which raises more false alarms. So would
+    answers that were judged before, in other windows: windows of a count move where watch.json, which names their
+    beginning, is another one or missing.
     """
     found = read_object(paths.watched() / "watch.json", advice=ADVICE)
     told = _told()

@@ -1,4 +1,4 @@
-"""The places where batches land: a local folder, or an address of anything that fsspec knows."""
+"""The places where batches land: a local folder, or an address of any store that fsspec knows."""
 
 import math
 import os
@@ -36,7 +36,7 @@ class Store(Protocol):
     address: str
 
     def find(self, below: str = "") -> Iterator[LandedFile]:
-        """Yield the path itself and all that lies below it, in no order."""
+        """Yield the path itself and everything below it, in no order."""
 
     def blocks(self, path: str) -> Iterator[bytes]:
         """Yield the content of a file."""

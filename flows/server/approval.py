@@ -34,7 +34,7 @@ class Approval(RunInput):
 
 
 def check_approvable() -> None:
-    """Raise ValueError if nobody can be asked."""
+    """Raise ValueError if this run cannot ask a person."""
     if deployment.id is None:
         raise ValueError(
             "promote is approved, and Prefect cannot suspend a run without a deployment: run it through "

@@ -1,7 +1,7 @@
 """The health of `flows.serve` for a supervisor, and its metrics for Prometheus, over HTTP on this machine alone.
 
-/health answers with JSON, 200 where the work goes on and 503 where it does not. A failed run is no fault of the server:
-it shows in the answer, and a restart would not mend it. /metrics answers in Prometheus' text format.
+/health answers with JSON, 200 where the work goes on and 503 where it does not. A failed run is no fault of the server,
+and a restart would not mend it: it only shows in the answer. /metrics answers in Prometheus' text format.
 """
 
 import json
@@ -166,7 +166,7 @@ def in_seconds(time: str | None) -> float | None:
 
 
 def metrics(facts: Facts) -> str:
-    """Return the facts in Prometheus' text format. What is not known has no line."""
+    """Return the facts in Prometheus' text format. An unknown fact has no line."""
     model = facts["model_in_use"] or {}
     runs = {label("deployment", name): own for name, own in facts["deployments"].items()}
     last = {name: own["last_run"] for name, own in runs.items() if own["last_run"]}
@@ -250,7 +250,7 @@ class HealthServer(ThreadingHTTPServer):
             self._free.release()
 
     def handle_error(self, request: socket | tuple[bytes, socket], client_address: Any) -> None:
-        """Do nothing: whoever asked went away."""
+        """Do nothing: the caller has gone."""
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""Secrets that Prefect keeps. A run puts them into its environment, which all that it starts inherits.
+"""Secrets that Prefect keeps. A run puts them into its environment, which all its child processes inherit.
 
 Prefect shows a flow's parameters to everybody, so a parameter only has the names of variables and blocks.
 """
@@ -15,7 +15,7 @@ from flows.workspace.redaction import NAMED
 
 NAME = re.compile(r"^[a-z0-9-]+$")  # Prefect's rule for the name of a block; a secret rarely obeys it
 
-# names that tell a program which code to run, which settings to read or which server to ask; no secret has such a name
+# names by which a program chooses the code to run, the settings to read or the server to ask; no secret has one
 STEERING = re.compile(
     r"^(PYTHON|PERL|RUBY|BASH|TORCH|LESS)"
     r"|^(LD|DYLD|GIT|DVC|PREFECT|GRAFTLINE|SSH|XDG|NODE|NPM|PIP|UV|JAVA|JDK|OMP|GOMP|CUDA|GX|MALLOC|OPENSSL|GLIBC"

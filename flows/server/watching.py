@@ -1,4 +1,4 @@
-"""The flow `watch`: what the model in use answers is compared with what it learned, and a drift becomes an event."""
+"""The flow `watch`: compare the answers of the model in use with its training, and send an event about a drift."""
 
 from pathlib import Path
 from typing import Any

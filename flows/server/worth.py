@@ -18,14 +18,14 @@ TRAINING = "train_head"  # the first stage that learns
 
 
 class NotWorthItError(Exception):
-    """The new batches are neither large nor different enough; the message says so."""
+    """The error of new batches that are neither large nor different enough for a training."""
 
 
 def check_worth() -> str:
     """Return why a training is worth it, in words; "" where no batch is new since the last one.
 
     Raises:
-        NotWorthItError: it is not.
+        NotWorthItError: the new batches are not worth a training.
         ValueError: the files of the audit are missing or damaged, or dvc.lock is.
     """
     trained, names = trained_on(), listed()

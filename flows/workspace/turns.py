@@ -1,7 +1,7 @@
-"""Runs that want this workspace take turns.
+"""Let runs that want this workspace take turns.
 
-A run that would only wait behind another waiting run of the same purpose is not needed: the other will see all that
-this one would.
+A run that would only wait behind another waiting run of the same purpose is not needed: the other will see everything
+that this one would.
 """
 
 import fcntl

@@ -166,7 +166,7 @@ class Paired:
         return max(between / (float((rests**2).sum()) + size), 1.0) if size else 1.0
 
     def samples_that_show(self, margin: float, *, level: float) -> int | None:
-        """Return the number of held-out samples that show the margin with the probability POWER, if the models are equal.
+        """Return the number of held-out samples that show the margin with the probability POWER, for two equal models.
 
         The share of flips, or the deviation of the differences, is assumed to stay the same. None if it is unknown.
         """

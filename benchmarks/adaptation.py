@@ -1,4 +1,4 @@
-"""Measure what adapting to a domain without labels gains, and that it does no harm where nothing is to be gained.
+"""Measure the gain of adapting to a domain without labels, and that it does no harm where no gain is possible.
 
 All vectors are those of frozen backbones: SqueezeNet (pooled features) for pictures, MiniLM for texts. They are
 embedded once into `--cache`. Each seed draws 80 % of a source domain, a fifth of it for val, and splits the target into
@@ -253,7 +253,7 @@ def accuracy(head: DomainHead, case: Case) -> float:
 
 
 def false_alarms(found: dict[str, Draw]) -> dict[str, Any]:
-    """Return in how many draws of one domain the gate saw two domains."""
+    """Return the number of draws of one domain in which the gate saw two domains."""
     alarms, draws, largest = 0, 0, 0.0
     for cases in found.values():
         for case in cases(0):
@@ -289,7 +289,7 @@ def seconds_of_a_stage(found: dict[str, Draw]) -> list[float]:
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row a case: means over the seeds, and the half width of the interval of each gain."""
+    """Return a row for each case: means over the seeds, and the half width of the interval of each gain."""
     summary = []
     for name in dict.fromkeys(row["case"] for row in rows):
         runs = [row for row in rows if row["case"] == name]

@@ -1,4 +1,4 @@
-"""Measure what aligning two domains through the unfrozen layers gains, over fine-tuning on the source alone.
+"""Measure the gain of aligning two domains through the unfrozen layers, over fine-tuning on the source alone.
 
 SqueezeNet, its last two blocks and the head trained from the trained head on, between the photographs and the cartoons
 of the shared part of PACS. Each seed draws 80 % of the source domain, a fifth of it for val, and splits the target into
@@ -123,7 +123,7 @@ class Pictures:
         classes = sorted(set(rows[TARGET]))
         labels = np.array([classes.index(name) for name in rows[TARGET]])
         model = new_model(classes, image_size)
-        everything = np.arange(len(rows))  # as it is, for val and the features, and in one view, for the trainings
+        everything = np.arange(len(rows))  # unchanged, for val and the features, and in one view, for the trainings
         source = open_source(
             Samples(rows, raw=folder, decode=decode_sample), model,
             Data(labels=column(labels), train=everything, val=everything),
@@ -227,7 +227,7 @@ def accuracies(trained: Trained, pictures: Pictures, draw: Draw, seed: int) -> d
 
 
 def summarise(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row a case and training: the means over the seeds."""
+    """Return a row for each case and training: the means over the seeds."""
     summary = []
     for case, training in dict.fromkeys((row["case"], row["training"]) for row in rows):
         runs = [row for row in rows if (row["case"], row["training"]) == (case, training)]

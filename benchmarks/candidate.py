@@ -3,9 +3,9 @@
 A run draws labels, trains the head and fine-tunes from it, as `transfer` does: digits, sign-digits and CIFAR-10 with 1,
 5, 20 and 100 % of the labels, three seeds. The logits of val and of the held-out images are kept for the head alone,
 for the weights at 1/4, 1/2 and 3/4 of the way, and for the fine-tuned model. So every rule is asked about the same
-trainings, and the held-out images judge what it chose.
+trainings, and the held-out images judge its choice.
 
-- chosen: what the project ships, see `tasks.training.finetuning.do_no_harm`.
+- chosen: the rule that the project ships, see `tasks.training.finetuning.do_no_harm`.
 - finetuned, middle: always the fine-tuned model, always half of the way.
 - paired_test: the fine-tuned model where its val loss is lower by a paired t-test at 5 % and its accuracy no lower,
   else the head; this was the rule before.
@@ -63,7 +63,7 @@ FEW_VAL = 20  # samples
 SMALL_VAL = 100
 WEIGHTS = np.linspace(0.005, 0.995, 100)  # of the fine-tuned model in the average
 
-Rule = Callable[[Candidates, float], float]  # what val says of the candidates, and the significance -> the share chosen
+Rule = Callable[[Candidates, float], float]  # results of the candidates on val, and the significance -> the share
 
 
 def main() -> None:
@@ -181,9 +181,9 @@ RULES: dict[str, Rule] = {
 
 
 def summarise(run: Run, *, significance: float) -> dict[str, Any]:
-    """Return what val says of each candidate, its held-out accuracy in per cent, and what each rule takes.
+    """Return the results of each candidate on val, its held-out accuracy in per cent, and the choice of each rule.
 
-    That is the share of the way, or `average`.
+    The choice is the share of the way, or `average`.
     """
     path = candidates(run)
     heldout = {f"{share:g}": 100 * accuracy(run, share if share in path else HEAD) for share in SHARES}
@@ -231,7 +231,7 @@ def gain_of(row: dict[str, Any], rule: str) -> float:
 
 
 def above_chosen(rows: list[dict[str, Any]], rule: str) -> dict[str, Any]:
-    """Return by how many points a rule lies above `chosen`: mean and half width, of all runs and of parts of them."""
+    """Return the points by which a rule lies above `chosen`: mean and half width, of all runs and of parts of them."""
     parts = {"all": rows}
     for row in rows:
         parts.setdefault(row["data"], []).append(row)

@@ -1,10 +1,10 @@
-"""Measure what a night costs: the whole chain after 1 % and after 5 % new samples, a run with nothing to do, imports.
+"""Measure the cost of a night: the whole chain after 1 % and after 5 % new samples, an idle run, imports.
 
 A project of ten letters, drawn by the demo's generator, has as many pictures as --pictures says. It is fine-tuned as
 params.yaml has it, with `finetune.start: in_use`. Its candidate is put in use; then a batch of 1 % is listed and `dvc
 repro` runs as a flow runs it; then, in the same way, one of 5 %. Every process of a stage writes down, as it ends, its
 own processor seconds and those that passed within imports. `stage.warm` is the process that the stages are forked from.
-Python keeps bytecode, as it does where nobody forbids it.
+Python keeps bytecode, which is its default.
 
 - retrain_fraction_1_percent, _5_percent: processor seconds of that `dvc repro`, DVC itself included, over those of the
   first run. `raw.nights` has the seconds of every stage and of its imports; of a stage with a part per batch, of all
@@ -46,7 +46,7 @@ PICTURES = 3000
 PERCENTS = (1, 5)
 ROUNDS = 3
 MOST = {1: 0.15, 5: 0.25}  # of the first run's processor seconds
-# Python runs this before a stage. It writes down what the process spent, with the workers that it waited for.
+# Python runs this before a stage. It writes down the seconds of the process and of the workers that it waited for.
 HOOK = """
 import atexit, builtins, importlib, json, os, resource, sys, time
 
@@ -150,7 +150,7 @@ class Project:
         return night
 
     def each_alone(self) -> dict[str, dict[str, Any]]:
-        """Run every stage again, each in a process that has imported nothing; return what `night` has of stages."""
+        """Run every stage again, each in a process that has imported nothing; return its seconds as `night` does."""
         stages: dict[str, dict[str, Any]] = self.measured(sys.executable, "-m", "dvc", "repro", "--force")["stages"]
         return stages
 

@@ -1,4 +1,4 @@
-"""Measure what embedding costs, from files on disk to vectors on disk.
+"""Measure the cost of embedding, from files on disk to vectors on disk.
 
 It is compared with the machine's limit and with the loop that a user would write.
 `python -m benchmarks.embed --images DIR --architecture NAME [--weights FILE] [--limit N] [--add 0.01]` measures one
@@ -33,12 +33,12 @@ images.
 (`benchmarks.kit.engines`), in less than ten minutes; `--only photographs` leaves them out. The weights are random.
 Ratios are medians of rounds in which all take turns, of processor time.
 
-- over_onnxruntime: what `embed.execution: auto` takes in fp32, over ONNX Runtime in fp32. `fused_over_onnxruntime`
-  beside the speeds is the same of our own graph.
-- share_of_peak: the operations that the definition of the network counts, in a second of what auto takes in fp32, over
-  those of fused multiply-adds in registers on the same core. It may exceed 1: Winograd's convolutions need fewer.
-- int8_over_fp32: int8 in the faster runtime over what auto takes in fp32.
-- avx2: our own graph where oneDNN and torch may use AVX2 alone. ONNX Runtime and OpenVINO cannot be told so.
+- over_onnxruntime: the execution that `embed.execution: auto` takes in fp32, over ONNX Runtime in fp32.
+`fused_over_onnxruntime` beside the speeds is the same of our own graph.
+- share_of_peak: the operations a second of that execution in fp32, by the definition of the network, over those of
+fused multiply-adds in registers on the same core. It may exceed 1: Winograd's convolutions need fewer.
+- int8_over_fp32: int8 in the faster runtime over that execution in fp32.
+- avx2: our own graph where oneDNN and torch may use AVX2 alone. ONNX Runtime and OpenVINO have no such setting.
 """
 
 import argparse

@@ -118,7 +118,7 @@ def _help(module: str) -> float:
 
 
 def peaks() -> dict[str, dict[str, float]]:
-    """Return by bomb the peak memory of the command that reads it, and what that command takes anyway."""
+    """Return by bomb the peak memory of the command that reads it, and that of the command without a bomb."""
     measurements = {}
     for bomb in bombs():
         with planted(bomb) as folder:

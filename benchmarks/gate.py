@@ -5,8 +5,8 @@ The whole gate is a table: 200, 1,000 and 5,000 held-out samples in groups of 1 
 them). Equal models have as many negative flips as positive ones. A true loss has more negative ones, evenly on all
 slices, which are the classes, five batches and three sizes of random, unequal shares.
 
-A second group of cells has what no constant of the gate was chosen by: other sizes, classes and seeds, and groups of
-uneven sizes (`UNEVEN`), whose samples are right together as well, so that the floors are judged by groups, too.
+No constant of the gate was chosen by the second group of cells: other sizes, classes and seeds, and groups of uneven
+sizes (`UNEVEN`), whose samples are right together as well, so that the floors are judged by groups, too.
 
 - false_block_rate: the share of equal models that the gate rejects, in the worst cell. Floors are on, and as high as
   the true shares: their part is added.
@@ -24,8 +24,8 @@ The other kinds of targets compare errors: `skewed` ones of a number (a difficul
 times what each adds, both lognormal), and `steps` of a scale, which differ on one sample in ten.
 
 - false_block_rate_of_errors: the share of equal models that the gate rejects, in the worst cell.
-- power_at_smallest_detectable: the share of models that the gate rejects whose errors rose by as much as it says that
-  it detects with a probability of 80 %, in the worst cell.
+- power_at_smallest_detectable: the share of rejected models among those whose errors rose by the amount that the gate
+states to detect with a probability of 80 %, in the worst cell.
 
 With --quick a tenth of the draws.
 """
@@ -361,7 +361,7 @@ def draw_alike(generator: np.random.Generator, numbers: NDArray[np.int64], *, to
 
 
 def effective(is_right: Array, numbers: NDArray[np.int64], rows: Array) -> float:
-    """Return how many samples the rows tell as much as."""
+    """Return the number of independent samples that the rows are worth."""
     hits = is_right[rows]
     return len(hits) / design_effect(hits, np.unique(numbers[rows], return_inverse=True)[1])
 
@@ -369,7 +369,7 @@ def effective(is_right: Array, numbers: NDArray[np.int64], rows: Array) -> float
 def row_of_tries(n: int, *, size: int, flips: float, params: GateOptions, part: int) -> dict[str, Any]:
     """Return how often any of many tries that lost the margin is accepted; whole groups flip.
 
-    `passes_ever` is the share of those of which a first, second, … fifth try passes undecided, without a person.
+    `passes_ever` is the share of models of which a first, second, … fifth try passes undecided, without a person.
     """
     generator = np.random.default_rng([n, size, round(100 * flips), 3])
     margin, num_groups = params.margin or 0.0, n // size
@@ -387,10 +387,10 @@ def row_of_tries(n: int, *, size: int, flips: float, params: GateOptions, part: 
 
 
 def row_of_chains(n: int, *, flips: float, step: float, params: GateOptions, part: int) -> dict[str, Any]:
-    """Return what happens night for night where each candidate is `step` worse than the model in use.
+    """Return the losses over many nights in which each candidate is `step` worse than the model in use.
 
-    Of equal models (`step` of 0) a person puts those in use that wait. Of others a candidate that waits is not put in
-    use. The held-out set stays the same.
+    A person puts waiting candidates in use where models are equal (a `step` of 0). Other waiting candidates are not put
+    in use. The held-out set stays the same.
 
     Returns:
         lost: the mean loss of true accuracy after PROMOTIONS, or after NIGHTS; promotions: their mean number; passes:
@@ -451,7 +451,7 @@ def rows_of_errors(n: int, kind: str, params: GateOptions, part: int) -> list[di
     seed, draws = [n, ERRORS.index(kind)], NUM_OF_ERRORS // part
     equal = blocked_by_errors(n, kind, 0.0, [*seed, 0], draws, params)
     rise = equal["smallest_detectable"]
-    for _ in range(8):  # more answers differ after a rise, which raises what is detectable
+    for _ in range(8):  # more answers differ after a rise, which raises the smallest detectable one
         rise = blocked_by_errors(n, kind, rise, [*seed, 1], NUM_ASKED, params)["smallest_detectable"]
     worse = blocked_by_errors(n, kind, rise, [*seed, 2], draws, params)
     return [{"n": n, "errors": kind, "rise": 0.0} | equal, {"n": n, "errors": kind, "rise": rise} | worse]

@@ -1,4 +1,4 @@
-"""Hand a stranger's files and names to every door: is each refused in one line or taken, and is nothing lost?
+"""Hand a stranger's files and names to every door: is each taken, or refused in one line, and is none lost?
 
 Each input is taken in a process of its own, whose time and peak memory are measured: pictures, tables of labels,
 Parquet, texts, weights, bundles, settings, the listing of a landing and its events. Files are real ones, changed by
@@ -51,16 +51,16 @@ from tasks.text import decode as texts
 
 SECONDS = 60
 NUM_OF_A_FORMAT = 20
-BROKEN = 70  # the exit status of a process whose work raised what no user can mend
+BROKEN = 70  # the exit status of a process whose work raised an error that no user can mend
 
-Work = Callable[[Path], int]  # plants inputs in a folder, hands them in, and returns how many it accounts for
+Work = Callable[[Path], int]  # plants inputs in a folder, hands them in, and returns how many are accounted for
 
 
 @dataclass(frozen=True, kw_only=True)
 class Try:
     """Inputs of a kind: how many, and the work that hands them in.
 
-    `may_be_refused` says that one line may refuse them; samples among others cost no other sample.
+    `may_be_refused` is whether one line may refuse them; a bad sample among others must not cost the others.
     """
 
     kind: str
@@ -169,14 +169,14 @@ def predicted(folder: Path, *, plant: Callable[[Path], Any]) -> int:
 
 
 def listed(folder: Path, *, file: str, content: bytes) -> int:
-    """List a batch with a table of labels: each of its pictures has an entry, whatever the table says."""
+    """List a batch with a table of labels: each of its pictures has an entry, whatever is in the table."""
     inputs.put_table(folder, content, name=file)
     entries = find_entries(folder / "raw", endings=images.ENDINGS)
     return int({f"{number}.png" for number in range(4)} <= {entry.path for entry in entries})
 
 
 def listed_alone(folder: Path, *, file: str, content: bytes, has_texts: bool = False) -> int:
-    """List a batch that is one file: something is said about it."""
+    """List a batch that is one file: it has an entry or a refusal."""
     place = folder / file
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(content)
@@ -233,7 +233,7 @@ def told(folder: Path, *, name: str) -> int:
 
 
 def taken(attempt: Try) -> Outcome:
-    """Hand the inputs in, in a process of its own, and return how that ended."""
+    """Hand the inputs in, in a process of its own, and return the outcome."""
     with tempfile.TemporaryDirectory(prefix="hostile-") as place, tempfile.TemporaryFile("w+b") as printed:
         start = time.monotonic()
         reading, writing = os.pipe()

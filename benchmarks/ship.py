@@ -1,12 +1,12 @@
-"""Build what the image of deploy/Dockerfile has without a container engine, and state how large the image is.
+"""Build the content of deploy/Dockerfile's image without a container engine, and state how large the image is.
 
 The RUN steps of the stage `packages` are run in a folder of its own, with `uv` of this environment. Then the commands
 of the image are started there, on a clone of this project without data: the Prefect server, the process that runs
 deployments, whose health is asked as the image's HEALTHCHECK does, and the help of the service. No environment variable
 leads back to this environment.
 
-`ship.image_megabytes` is the size of the packages, with their byte code, plus what the base image and git take, which
-are not measured here: BASE_MEGABYTES is above what the registry states for the base image, and GIT_MEGABYTES is the sum
+`ship.image_megabytes` is the size of the packages, with their byte code, plus those of the base image and of git, which
+are not measured here: BASE_MEGABYTES is above the size in the registry of the base image, and GIT_MEGABYTES is the sum
 of the Installed-Size of Debian's packages.
 
 Where the index of PyTorch cannot be reached, --torch-wheel FILE names another build of torch for the processor. The
@@ -107,7 +107,7 @@ def run(command: str, *, environment: Path, place: Path, wheel: Path | None) -> 
 
 
 def with_wheel(words: list[str], place: Path, wheel: Path) -> list[str]:
-    """Return the command with another torch: an override, and the lock without torch and what only CUDA needs."""
+    """Return the command with another torch: an override, and the lock without torch and the packages for CUDA."""
     version = wheel.name.split("-")[1]
     (place / "override.txt").write_text(f"torch=={version}\n", "utf-8")
     pinned = [line.partition(" \\")[0] for line in (ROOT / "requirements.lock").read_text("utf-8").splitlines()]

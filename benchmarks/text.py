@@ -101,7 +101,7 @@ class Bench:
             ]
             if "candidate" in mean:
                 gained = 100 * (mean["candidate"] - mean["head"])
-                # more than nothing: of 7,500 answers, one that is right
+                # the smallest gain: one more right answer of 7,500
                 claims.append(at_least(f"text.finetuned_over_head_points.{name}", gained, 0.01))
             if "setfit" in mean:
                 claims.append(at_least(f"text.over_setfit_points.{name}", 100 * (shipped - mean["setfit"]), 0))

@@ -13,8 +13,8 @@ window of 200 others; the decision is that of `watch` with its own settings, emb
 No setting of `watch` was chosen by these shifts. `watch.power` is the least over the kinds of shift.
 
 `taught` of a row about new classes is the power of a test that no watch can have: a logistic regression has learned
-from labelled samples of these very classes what they look like, and the test of most power for their share (Neyman and
-Pearson 1933) reads its odds, at the same share of false alarms. It says how far these vectors can tell the new samples.
+from labelled samples of these very classes, and the test of most power for their share (Neyman and Pearson 1933) reads
+its odds, at the same share of false alarms. It is the limit of what these vectors show.
 
 --quick: fewer draws.
 """
@@ -177,7 +177,7 @@ def part(samples: Embedded, rows: slice) -> Embedded:
 
 
 def learn(samples: Embedded, classes: list[str]) -> Answer:
-    """Return what answers, with a head of the first samples that is calibrated on those behind them."""
+    """Return an answerer with a head of the first samples that is calibrated on those behind them."""
     options = load_params(ROOT / "params.yaml").train_head
     train, val = part(samples, slice(NUM_TRAIN)), part(samples, slice(NUM_TRAIN, NUM_TRAIN + NUM_VAL))
     head = fit_head((train.vectors, train.labels), (val.vectors, val.labels), options, classes=classes)
@@ -313,7 +313,7 @@ def decided(window: Samples, reference: Samples, target: Classes, *, seed: int) 
 
 
 def table(samples: Samples, target: Classes) -> pd.DataFrame:
-    """Return the answers as `read_files` does."""
+    """Return the answers in the form of `read_files`."""
     n = len(samples.labels)
     answers = pd.DataFrame({
         "sample_id": [f"{number}" for number in range(n)], "target": "label",

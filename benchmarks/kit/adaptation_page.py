@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def cases_table(cases: list[dict[str, Any]]) -> str:
-    """Return a row a case: accuracies in per cent, and the gain of auto with its interval and its methods."""
+    """Return a row for each case: accuracies in per cent, and the gain of auto with its interval and its methods."""
     lines = ["| case | " + " | ".join(COLUMNS.values()) + " | gain of auto | auto chose |"]
     lines.append("|" + "---|" * (len(COLUMNS) + 3))
     for case in cases:
@@ -48,7 +48,7 @@ def cases_table(cases: list[dict[str, Any]]) -> str:
 
 
 def normalisation_table(cases: list[dict[str, Any]]) -> str:
-    """Return a row a case and network: accuracies by statistics and head, and the gain of `own` with its interval."""
+    """Return a row for each case and network: accuracies by statistics and head, and the gain of `own`."""
     lines = ["| case | network | general head | source-only | auto | source-only, own | auto, own | gain of own |"]
     lines.append("|" + "---|" * 8)
     for case in cases:
@@ -67,7 +67,7 @@ def times(chosen: tuple[str, int]) -> str:
 
 
 def alignment_table(means: list[dict[str, Any]]) -> str:
-    """Return a row a training: accuracies of the general and the adapted head, in per cent, and how often val took it.
+    """Return a row for each training: accuracies of general and adapted head, in per cent, and how often val took it.
 
     Those of the last epoch stand in brackets where val chose another.
     """

@@ -88,7 +88,7 @@ def hands(cache: Path) -> dict[str, Embedded]:
 def news(cache: Path) -> dict[str, Embedded]:
     """Return AG News by the agency that a text names, and `source`, the texts that name none.
 
-    The names are taken out of the texts, so that they tell nothing.
+    The names are taken out of the texts, so that they give no agency away.
     """
     parts: dict[str, tuple[list[str], list[str]]] = {name: ([], []) for name in ("source", *SOURCES)}
     for title, description, label in news_rows():

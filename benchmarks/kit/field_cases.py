@@ -1,6 +1,6 @@
 """The cases of the shared folder, situations from the field, taken through scan and validate: is the outcome right?
 
-`RIGHT` has a check for each case: it returns what is wrong, or nothing. ../shared/cases/README.md says what is right.
+`RIGHT` has a check for each case: it returns the fault, or "". ../shared/cases/README.md has the right outcomes.
 """
 
 import json
@@ -90,7 +90,7 @@ RIGHT: dict[str, Check] = {
 
 
 def outcomes(place: Path) -> dict[str, str]:
-    """Return what is wrong with the outcome of each case; empty if it is right."""
+    """Return the fault in the outcome of each case; "" if it is right."""
     problems = {}
     for name, is_right in RIGHT.items():
         result = run_case(name, place / name)

@@ -92,7 +92,7 @@ class Cluster:
             time.sleep(0.2)
 
     def workers(self, host: int, name: str = "ray::MapBatches") -> list[int]:
-        """Return the processes of a host that work at something that Ray calls so."""
+        """Return the processes of a host that work at a task of this name in Ray."""
         commands = descendants(self.nodes[host].pid).items()
         # Ray's own agents are called ray::… too; a node ends with them
         return [pid for pid, command in commands if command.startswith(name)]
@@ -119,7 +119,7 @@ def two_hosts(folder: Path) -> Iterator[Cluster]:
         folder: of the cluster's files, with a short path.
 
     Raises:
-        RuntimeError: this machine lets nobody make namespaces.
+        RuntimeError: this machine does not allow namespaces.
     """
     command = ["unshare", "--user", "--map-root-user", "--net", "--uts", "sh", "-c", HOSTS]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as hosts:

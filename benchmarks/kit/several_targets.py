@@ -38,7 +38,7 @@ VEHICLE_OR_ANIMAL = {
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """The heads alone, those that sharing leaves, and how they compare."""
+    """The heads alone, those after sharing, and their comparison."""
 
     alone: dict[str, LinearHead]
     shared: dict[str, LinearHead]

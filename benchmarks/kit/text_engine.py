@@ -1,4 +1,4 @@
-"""The engine on texts: what it costs, in which bits its vectors differ, and what new texts cost."""
+"""Measure the engine on texts: its cost, the bits in which its vectors differ, and the cost of new texts."""
 
 import json
 import os
@@ -36,7 +36,7 @@ from tasks.text.decode import decode_sample
 
 ROUNDS = 3
 PRODUCTS = ("matmul", "onednn_product")
-ALONE = 40  # texts that are embedded with nobody beside them
+ALONE = 40  # texts that are embedded without others beside them
 NUM_COUNTED = 64  # texts whose operations are counted
 
 RUN = """
@@ -61,7 +61,7 @@ class Engine:
         self.embedder = TextEmbedder(encoder, plan(options, modality="text"))
 
     def run(self, texts: Sequence[str], *, store: Path) -> NDArray[np.uint8]:
-        """Embed the texts, write their vectors to disk, and return what the store keeps of each: its bytes (n, …)."""
+        """Embed the texts, write their vectors to disk, and return the value of each in the store: its bytes (n, …)."""
         contents = [canonical([text]) for text in texts]
         keys = list(map(sample_id, contents))
         kept = open_store(
@@ -132,7 +132,7 @@ def compare_speeds(news: News, *, num_texts: int) -> dict[str, Any]:
 
 
 def product_flops(product: str, precision: Precision) -> float:
-    """Return the floating-point operations that large products do in a second of processor time on one core.
+    """Return the floating-point operations of large products in a second of processor time on one core.
 
     `product` is one of PRODUCTS: torch's own, or oneDNN's with a matrix that it has laid out before.
     """
@@ -173,7 +173,7 @@ def least_cosine(left: NDArray[Any], right: NDArray[Any]) -> float:
 
 
 def compare_bits(texts: Sequence[str], *, place: Path) -> dict[str, bool]:
-    """Return whether what the store keeps is the same to the bit, by what was changed."""
+    """Return whether the values in the store are the same to the bit in other runs, by the name of the run."""
     show("bits")
     engine = Engine()
     expected = engine.run(texts, store=fresh(place / "bits"))

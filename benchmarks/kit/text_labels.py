@@ -1,4 +1,4 @@
-"""Measure what few labels of texts are worth: the model that the project ships beside what a user would write.
+"""Measure the worth of few labels of texts: the model that the project ships beside those that a user would write.
 
 All methods learn from the same texts. Those that make choices make them on the same val. The held-out texts judge.
 """
@@ -151,7 +151,7 @@ class Judge:
                 parts=parts_of("text", []), alterations=[],
             )  # fmt: skip
             self.seconds.setdefault("candidate", []).append(time.monotonic() - began)
-            # a candidate that is the head alone gained nothing, whatever the rounding of its vectors changes
+            # a candidate that is the head alone has no gain, whatever the rounding of its vectors changes
             answers["candidate"] = asked.models["candidate"] if lineage["stage"] == "finetuned" else answers["head"]
             show(f"  the candidate is {lineage['stage']}")
         shutil.rmtree(out)

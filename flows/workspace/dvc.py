@@ -69,8 +69,8 @@ def dvc(*arguments: str, log: Callable[[str], None]) -> None:
 def answer_of(*arguments: str) -> list[str]:
     """Return the lines with which DVC answers a question, such as `metrics diff`.
 
-    The errors are those of `lines_of`. DVC has QUESTION_SECONDS, because it can wait for ever for data that a clone
-lacks.
+    The errors are those of `lines_of`. DVC has QUESTION_SECONDS, because it can wait for ever for the data of a
+    clone without any.
     """
     return list(lines_of(*arguments, seconds=QUESTION_SECONDS))
 

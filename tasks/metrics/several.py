@@ -19,7 +19,7 @@ def measures(answered: Answered, truths: Truths, *, num_bins: int) -> Measures:
     """Return the function that measures these probabilities (n, num_labels); truths (n, num_labels).
 
     `mean_average_precision` and `macro_f1` are means over the labels that have samples. F1 is that of the answered
-    labels, at the model's thresholds. `all_right` is the share of samples with every label right, `hamming` the share of
+    labels, at the model's thresholds. `all_right` is the share of samples with every label right, `hamming` that of
     wrong labels. `calibration_error` is the mean over the labels of the distance between their probabilities, in bins,
     and how often they are true.
     """

@@ -1,7 +1,7 @@
 """Measure the first hour of a new user: one command from a folder of pictures to a judged model.
 
 - minutes: `graftline train` on 2,000 pictures of 64 px (the shared photographs of hands, made smaller), in a fresh
-  working copy with the shared ImageNet weights in `backbones/`, until its last line. `commands` counts what is typed
+  working copy with the shared ImageNet weights in `backbones/`, until its last line. `commands` counts the commands
   after `make setup`: this one.
 - predict_one_seconds: `graftline promote`, then `graftline predict` on one picture; the median of three.
 - help_seconds: `--help` of every verb and every door, the slowest; each is the best of two, so that a cold disk does

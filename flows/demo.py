@@ -34,8 +34,8 @@ class Example:
     maker: str  # the module that writes a batch
     batches: list[str]  # in the order in which they landed
     measure: list[str]  # the module whose last line is the table, and its arguments
-    changes: list[Change]  # of params.yaml, besides what is proposed for the first batch
-    measures_run: bool  # it reads what the flow made; else it runs beside the flow, whose stages leave a core free
+    changes: list[Change]  # of params.yaml, besides the proposal for the first batch
+    measures_run: bool  # it reads the flow's results; else it runs beside the flow, whose stages leave a core free
 
 
 EXAMPLES = {

@@ -57,7 +57,7 @@ def run(
     modality: Modality,
     seed: int,
 ) -> None:
-    """Choose samples of the pool by the doubt of a model, and by how far they are from what is labelled.
+    """Choose samples of the pool by the doubt of a model, and by their distance from labelled samples.
 
     Args:
         model: the bundle of the model in use; without one all are chosen for coverage.

@@ -114,7 +114,7 @@ def run(*, raw: Path, to: str | None, unpack: bool, list_files: bool, local: boo
 
 
 def refuse_addresses(raw: Path) -> None:
-    """Raise ValueError if an index in the batch leads to an address: its author would choose what is read."""
+    """Raise ValueError if an index in the batch leads to an address: its author would choose the data."""
     for index in sorted(raw.rglob(INDEX)):
         if (pack := open_pack(index.parent)) is not None and pack.address:
             raise ValueError(
@@ -289,7 +289,7 @@ def swapped(raw: Path) -> Iterator[Path]:
 
 
 def recover(raw: Path) -> None:
-    """Put back the batch that a killed run moved aside, and remove what it left beside it."""
+    """Put back the batch that a killed run moved aside, and remove its other remains."""
     beside, aside = _beside(raw)
     remove(beside)
     if raw.exists():

@@ -104,7 +104,7 @@ def predict_with(
     answer: "Callable[[Iterator[Input]], Iterator[Answers]] | None" = None, root: Path | None = None,
     has_embeddings: bool = False,
 ) -> Counter[str]:  # fmt: skip
-    """Do what `predict` does, with a model that is loaded. `answer` is `answer_stream` with what it needs, or alike."""
+    """Do what `predict` does, with a loaded model. `answer` is `answer_stream` with its arguments, or alike."""
     from tasks.machine.files import beside_of
     from tasks.machine.progress import progress
     from tasks.prediction.prediction_table import holds_predictions

@@ -76,7 +76,7 @@ def serve_on_cluster(options: argparse.Namespace, *, token: str | None) -> None:
         answer_together(
             answering, num_replicas=options.replicas or REPLICAS, num_gpus=int(options.device == "cuda"),
             address=options.address,
-            # the body, the answer, and what Ray adds
+            # the time for the body, for the answer, and for Ray
             endpoint=Endpoint(host=options.host, port=options.port, seconds=2 * options.seconds + 1),
             options=options, token=token, num_threads=1,
         )  # fmt: skip

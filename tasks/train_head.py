@@ -78,7 +78,7 @@ def run(
         words = count_words(
             manifest, read, raw=raw, num_classes=max(target.num_outputs for target in of_classes.values())
         )
-    is_cautious = modality == "text"  # heads of images stay what they were
+    is_cautious = modality == "text"  # heads of images stay as before
     rows = SharedRows(vectors, train_head, cautious=is_cautious, are_several=len(train) > 1)
     each = partial(on_each, scale=scale)
     fitted = dict(

@@ -38,7 +38,7 @@ echo $$ $second
 exec cat >&2
 """
 QUIET = {
-    "RAY_AUTH_MODE": "disabled",  # else a token in the home of whoever runs this decides
+    "RAY_AUTH_MODE": "disabled",  # else a token in the user's home decides
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "OMP_NUM_THREADS": "1",

@@ -108,7 +108,7 @@ class Planted:
                     }  # fmt: skip
 
     def kinship(self, row: Any) -> str:
-        """Return the kinship of a text that the audit takes out to its twin: a copy, of the same event, or a stranger."""
+        """Return the kinship of a text that the audit takes out with its twin: copy, same event, or stranger."""
         left, right = (self.news.texts[int(path.removesuffix(".txt"))] for path in (row.path, row.twin_path))
         one, other = shingles(left), shingles(right)
         if len(one & other) >= COPIED * max(min(len(one), len(other)), 1):

@@ -87,7 +87,7 @@ def main() -> None:
         with suppress(ImportError):  # some packages make modules that cannot be imported by their names
             import_module(name)
     own = sorted(name for name in reference["imported"] if name.startswith("tasks."))
-    import_module("tasks.machine.sources").digest(*own)  # it keeps what it has read of each file
+    import_module("tasks.machine.sources").digest(*own)  # it keeps the parsed files
     again = forked(place, warm)
     assert again is not None
     assert again["results"] == reference["results"], "warm stores give other bytes than cold ones"

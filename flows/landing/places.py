@@ -176,7 +176,7 @@ class RemoteStore:
     def find(self, below: str = "") -> Iterator[LandedFile]:
         with self._errors_in_one_line():
             listing = self.files.find(f"{self.root}/{below}" if below else self.root, detail=True)
-            if not (listing or below or self.files.exists(self.root)):  # drivers list as empty what they cannot reach
+            if not (listing or below or self.files.exists(self.root)):  # drivers list unreachable places as empty
                 raise FileNotFoundError("nothing is there, expected batches: check the address, and that it answers")
         for name, info in listing.items():
             path = name.removeprefix(self.root).removeprefix("/")

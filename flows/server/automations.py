@@ -36,7 +36,7 @@ MESSAGE = '(flow_run.state.message or "")|replace("&", "+")|replace("<", "‹")|
 QUOTED = f'("`" ~ {MESSAGE} ~ "`")'  # as code, in which Markdown renders nothing
 SUBJECT = "Graftline: {{ flow.name }} is {{ flow_run.state.name|lower }}"
 BODY = f"{{{{ flow.name }}}} is {{{{ flow_run.state.name|lower }}}}: {{{{ {QUOTED} }}}}\n{{{{ flow_run|ui_url }}}}"
-# `text` is what Slack, Mattermost and similar programs show
+# Slack, Mattermost and similar programs show `text`
 PAYLOAD = (
     '{"text": {{ (flow.name ~ " is " ~ flow_run.state.name|lower ~ ": " ~ ' + QUOTED + " "
     '~ " " ~ flow_run|ui_url)|tojson }}, '

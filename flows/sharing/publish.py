@@ -95,7 +95,7 @@ def publish(to: Publish) -> None:
     branch = branch_of_candidate() if to == "branch" else None
     steps: dict[str, Callable[[], str | None]] = {
         "data": partial(push_data, log),
-        "run cache": partial(dvc, "push", "--run-cache", log=log),  # so that nobody else runs again what was run here
+        "run cache": partial(dvc, "push", "--run-cache", log=log),  # so that nobody runs these stages again
         "git": partial(push_to_git, branch),
     }
     waits = pauses()

@@ -198,7 +198,7 @@ def is_at_remote_with(path: Path) -> bool:
 
 
 def git_in(folder: Path, *arguments: str) -> str:
-    """Run git in another folder, and return what it printed. Raises ValueError where git refuses."""
+    """Run git in another folder, and return its output. Raises ValueError where git refuses."""
     return _must(*arguments, folder=folder)
 
 
@@ -206,7 +206,7 @@ def committed(path: Path, *, commit: str = "HEAD") -> bytes:
     """Return the content of a file in the commit that is checked out; empty if the commit lacks it.
 
     Args:
-        commit: another one, or "" for what is staged.
+        commit: another one, or "" for the staged content.
     """
     command = ["git", "show", f"{commit}:./{path}"]
     done = subprocess.run(command, capture_output=True, check=False, env=environment())

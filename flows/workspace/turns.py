@@ -37,7 +37,7 @@ def in_turn(purpose: str | None, *, wait_seconds: float, log: Callable[[str], No
             with _only_one_that_waits(purpose) if purpose else nullcontext():
                 log(f"{str(error).partition(':')[0]}: waiting")
                 held.enter_context(only_writer(wait_seconds=wait_seconds, log=log))
-            # a run that comes from here on waits anew: its reason may be newer than what this one reads next
+            # a run that comes from here on waits anew: its reason may be newer than the state that this run reads next
         yield
 
 

@@ -12,7 +12,7 @@ from tasks.choosing.cost import Cost
 from tasks.metrics.transferability import Transferability
 from tasks.models.options import BackboneOptions
 
-SCORES = ("probe", "knn", "logme", "h_score")  # the first ranks: docs/backbone.md has what `benchmarks.choose` measured
+SCORES = ("probe", "knn", "logme", "h_score")  # the first ranks: docs/backbone.md has the figures
 CLEARLY = 1.1  # times as fast; a smaller gain may be noise of the measurement
 
 

@@ -13,7 +13,7 @@ def recipe(embedder: Embeds, *modules: str, handed_in: tuple[Callable[..., Any],
     """Return everything that the kept values depend on besides the sample.
 
     Args:
-        modules: where the values are computed, such as `tasks.embedding.engine`; what they import counts with them.
+        modules: where the values are computed, such as `tasks.embedding.engine`; their imports count with them.
         handed_in: the plain functions and classes that these modules are given, such as the modality's decoder.
         backbone: the fingerprint of its weights and transform.
     """

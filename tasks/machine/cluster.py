@@ -83,8 +83,8 @@ def spread_to_cluster(
         address: of the cluster's head, see `ScaleOptions`.
 
     Raises:
-        ValueError: the extra is not installed, the cluster does not answer, has another version, lacks what a block
-            needs, or lost its head; a node has other packages, code or processor; or `work` raised a ValueError or
+        ValueError: the extra is not installed, the cluster does not answer, has another version, lacks cores or GPUs,
+        or lost its head; a node has other packages, code or processor; or `work` raised a ValueError or
             OSError on a node, which is named.
     """
     require("ray")
@@ -348,7 +348,7 @@ def _dataset(blocks: list[Sequence[Any]], remote: _Remote, *, num_gpus: int) -> 
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # this process reports an error in one line
     tables = [pa.table({"item": list(block)}) for block in blocks]
-    # tasks, not actors: a task of a node that died runs on any other node; each process keeps what it has loaded
+    # tasks, not actors: a task of a node that died runs on any other node; each process keeps its loaded model
     return ray.data.from_arrow(tables).map_batches(
         remote, batch_size=None, batch_format="pyarrow", zero_copy_batch=True, num_cpus=1, num_gpus=num_gpus or None
     )

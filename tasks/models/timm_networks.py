@@ -17,7 +17,7 @@ from tasks.models.weight_folder import Pretrained, find_folder, is_triple, read_
 
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # classifiers that only pretraining uses
 POOLINGS = ("avg", "avgmax", "max", "token", "map")
-RESIZE = {"center": "shorter_side", "squash": "squash"}  # timm's crop_mode: what `Transform` calls it
+RESIZE = {"center": "shorter_side", "squash": "squash"}  # timm's crop_mode: its name in `Transform`
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 # of a network's model_args, those that are read, or that change no feature; so do the rates of dropout
 ARGUMENTS = (

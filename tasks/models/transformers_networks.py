@@ -45,7 +45,7 @@ def find_pretrained(architecture: str, place: str | None) -> Pretrained:
         architecture: the `model_type` of its config.json; of a model of images and texts, that of its image tower.
         place: a folder with config.json, preprocessor_config.json and model.safetensors, or its name on the hub.
 
-    Raises ValueError where a file is missing, is of another architecture, or asks for what is not built here.
+    Raises ValueError where a file is missing, is of another architecture, or asks for an unsupported network.
     """
     if place is None:
         raise ValueError("backbone.weights is random, which transformers cannot be: name a folder with config.json")

@@ -1,4 +1,4 @@
-"""The part of a bundle that finds samples unlike anything the model was trained on."""
+"""The part of a bundle that finds samples unlike all those that the model was trained on."""
 
 from collections.abc import Mapping
 from typing import Self

@@ -36,7 +36,7 @@ from tasks.models.weight_folder import check_pin, read_tensors, split_pin
 
 logger = logging.getLogger("graftline")
 
-GLOBAL = re.compile(r"GLOBAL (\S+)")  # in torch's message: what a pickle would import
+GLOBAL = re.compile(r"GLOBAL (\S+)")  # in torch's message: the name that a pickle would import
 MOST_COPIES = 16  # of the weights in a checkpoint: an optimizer has two or three, a moving average one
 NUMBER_BYTES = 4
 BYTES_AT_ONCE = 2**20
@@ -270,9 +270,9 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         except SafetensorError as error:
             raise ValueError(f"weights file {path} is not a whole safetensors file ({error}): copy it again") from error
     try:
-        with warnings.catch_warnings():  # of what is refused by name afterwards
+        with warnings.catch_warnings():  # about tensors that are refused by name afterwards
             warnings.simplefilter("ignore")
-            # mapped, so that only what is used is read; the older format cannot be
+            # mapped, so that only the tensors in use are read; the older format cannot be
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # a stranger's file can make torch raise almost any error
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The forms of the candidate on the page: what a file for other programs answers, its size and its time."""
+"""The forms of the candidate on the page: the answers of a file for other programs, its size and its time."""
 
 from typing import Any
 

@@ -48,7 +48,7 @@ def _rendered(folder: Path, name: str, content: dict[str, Any], *, style: str, s
 def _environment(folder: Path) -> jinja2.Environment:
     """Return the Jinja environment that reads the templates of a folder, and the parts that all pages share.
 
-    It keeps what it compiled: that takes longer than a page.
+    It keeps the compiled templates: compiling takes longer than rendering a page.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([folder, TEMPLATE]),

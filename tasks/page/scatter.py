@@ -122,7 +122,7 @@ def groups(rows: pd.DataFrame) -> list[dict[str, Any]]:
 def histogram(errors: Values, *, width: int = SIDE, height: int = 140) -> dict[str, Any]:
     """Return the bars of errors (n,), answer minus truth, and the numbers below them.
 
-    The axis ends at the largest of 99 % of the distances to zero; what is farther off is in the last bars. `quantiles`
+    The axis ends at the largest of 99 % of the distances to zero; errors beyond it are in the last bars. `quantiles`
     are rows of a table.
     """
     reach = float(np.quantile(np.abs(errors), 0.99, method="lower")) if len(errors) else 0.0

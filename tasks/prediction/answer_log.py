@@ -174,7 +174,7 @@ def make_whole(journal: Path) -> None:
 def _held(journal: Path) -> Iterator[bool]:
     """Hold the lock of a journal, and yield whether it could be had."""
     try:
-        file = journal.open("rb+")  # a disk on the network locks only what may be written
+        file = journal.open("rb+")  # a disk on the network locks only files that are open for writing
     except FileNotFoundError:  # another process made it whole
         yield False
         return

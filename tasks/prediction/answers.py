@@ -46,7 +46,7 @@ class Answerer:
 
     `choices` are fields of `tasks.embedding.options.PlanOptions`. `ready` are trunks of another answerer with the same
     choices: those that the model has, too, are not made again. Raises ValueError if the model is a backbone without
-    targets, or if this machine lacks what is chosen.
+    targets, or if this machine lacks a chosen device, precision or runtime.
     """
 
     def __init__(self, model: Classifier, *, ready: Sequence[Trunk] = (), **choices: Any) -> None:

@@ -1,6 +1,6 @@
 """Write a classifier as one file that other programs run, and check the file against the classifier.
 
-`tasks.prediction.deployed` says what the file takes, which is an image's pixels or a text's token ids. The file
+`tasks.prediction.deployed` defines the inputs of the file: an image's pixels or a text's token ids. The file
 contains normalisation, heads and calibration. The outputs are the answers, one tensor per target, as
 `Target.answers` returns them: probabilities (n, num_names) float32, or for a number (n, 3) float64, which are the value
 and the ends of its interval. The metadata has the facts of the targets and the transform.

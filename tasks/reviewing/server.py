@@ -62,7 +62,7 @@ class Review:
     shown: frozenset[str]
     secret: str = field(default_factory=lambda: secrets.token_urlsafe(24))  # of the address, then of a cookie
     tickets: set[str] = field(default_factory=set)  # that stand for the secret once
-    token: str = field(default_factory=lambda: secrets.token_urlsafe(24))  # of the page, for what it changes
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(24))  # of the page, for its changes
 
 
 def application(review: Review, *, port: int) -> Starlette:
@@ -112,7 +112,7 @@ def application(review: Review, *, port: int) -> Starlette:
         except (ValueError, OSError) as error:
             return PlainTextResponse(on_one_line(str(error)), status_code=404)
         kept = {"Cache-Control": "private, max-age=3600"}
-        if review.modality == "text":  # whatever it begins with
+        if review.modality == "text":  # even one that begins like an image's data URI
             return PlainTextResponse(shown, headers=kept)
         return Response(base64.b64decode(shown.partition(",")[2]), media_type="image/webp", headers=kept)
 

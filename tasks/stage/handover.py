@@ -1,4 +1,4 @@
-"""Hands `python -m tasks.VERB` over to the process that GRAFTLINE_WARM names, which has imported what the verb needs.
+"""Hands `python -m tasks.VERB` over to the process that GRAFTLINE_WARM names, which has done the verb's imports.
 
 Where that process declines, is gone, or was never started, the verb runs in this process.
 """

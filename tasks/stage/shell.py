@@ -50,7 +50,7 @@ def set_up(*, dies_with_parent: bool = True) -> None:
     handler.setFormatter(OneLine())
     logging.basicConfig(handlers=[handler])
     logger.setLevel(logging.INFO)
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # the ledger has what is wrong with an image
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # the ledger has the defects of images
     if dies_with_parent:
         die_with_parent()
 

@@ -193,7 +193,7 @@ def _fork() -> int:
 
 def _become(request: dict[str, Any]) -> NoReturn:
     """Run the verb in this fork, which then ends as the verb does."""
-    os.environ.update(request["environment"])  # what the imports set stays
+    os.environ.update(request["environment"])  # variables that the imports set stay
     die_with_parent()
     os.chdir(request["folder"])
     sys.argv = [request["verb"], *request["arguments"]]

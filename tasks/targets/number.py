@@ -42,7 +42,7 @@ class Number(Target):
     tolerance: float | None = None
     centre: float = 0.0
     scale: float = 1.0
-    interval: tuple[float, float] | None = None  # what to add to a value for its ends
+    interval: tuple[float, float] | None = None  # the distances from a value to its ends
     kind: ClassVar[str] = "number"
     names: ClassVar[tuple[str, ...]] = ()  # type: ignore[misc]  # it has none
 

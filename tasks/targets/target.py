@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # verbs without torch do not wait for its import
     from torch import Tensor
 
 Floats = NDArray[Any]  # of floating point
-Truths = NDArray[Any]  # what `encode` returns: (n,) of int64 or float64, or (n, num_labels) float64
+Truths = NDArray[Any]  # the result of `encode`: (n,) of int64 or float64, or (n, num_labels) float64
 MOST_LISTED, MOST_LETTERS = 20, 60  # names in a message, and letters of each
 Facts = list[str] | dict[str, Any]  # JSON: a list is the kind `classes`
 

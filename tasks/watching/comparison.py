@@ -126,7 +126,7 @@ def labels_there(cells: pd.Series, target: Several) -> NDArray[np.bool_]:
 def compare_confidence(name: str, window: NDArray[np.float64], reference: NDArray[np.float64]) -> Finding:
     """Test whether the answers are as sure as in the reference (Mann & Whitney 1947).
 
-    Where probabilities are calibrated, the mean confidence falls by what the accuracy falls (Guillory et al. 2021).
+    Where probabilities are calibrated, the mean confidence falls as much as the accuracy (Guillory et al. 2021).
     """
     test = mannwhitneyu(window, reference, method="asymptotic")
     return Finding(

@@ -22,7 +22,7 @@ MAX_SHOWN = 10  # names in a sentence
 NOT_LEARNED = "not learned: "
 NO_JUDGE = "names train and val, but no held-out"
 TOO_DEEP = "is it one folder too deep?"
-# by their `plain` form: what programs and people write where a sample has no label
+# the words of programs and people for a sample without a label, in their `plain` form
 NO_LABEL = {
     "nan", "null", "none", "na", "n/a", "<na>", "nil", "#n/a", "?", plain("-1"), "unlabelled", "unlabeled", "nolabel",
 }  # fmt: skip

@@ -42,7 +42,7 @@ def weak_slices(components: Array, is_wrong: NDArray[np.bool_], *, significance:
     num = min(len(components) // SAMPLES_PER_SLICE, MOST_SLICES)
     if num < 2 or not is_wrong.any():
         return []
-    with late_exports("scipy.cluster"), rarely_collected():  # the page, which shows what was found, waits for neither
+    with late_exports("scipy.cluster"), rarely_collected():  # the page, which shows the slices, waits for neither
         from scipy.cluster.vq import kmeans2
         from scipy.special import betainc
 

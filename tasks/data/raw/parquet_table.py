@@ -44,7 +44,7 @@ def is_parquet(path: Path) -> bool:
 def find_rows(file: Path, *, prefix: str) -> Iterator[Entry]:
     """Yield an entry for each row of the file, readable or not; its path is `prefix` and the row's number.
 
-    A column of lists is read as JSON. One that holds other values is no target, and has an entry that says so.
+    A column of lists is read as JSON. A column of other values is no target, and has an entry with the reason.
     """
     table_path = prefix.removesuffix("/") or file.name
     try:

@@ -96,7 +96,7 @@ def _is_clear_in_grey(image: Image.Image) -> bool:
         return False
     width, height = image.size
     levels = [pixels[width * n // FEW_PX, height * n // FEW_PX] for n in range(FEW_PX)]
-    is_blank = max(levels) - min(levels) < 2 * LEAST_SPREAD  # once more for what rounding may take
+    is_blank = max(levels) - min(levels) < 2 * LEAST_SPREAD  # twice, because of rounding
     return not is_blank and pixels[width - 1, height - 1] not in NEARLY_GREY
 
 

@@ -26,7 +26,7 @@ def declared_range(image: Image.Image, content: bytes, tiles: Sequence[Any]) -> 
         bits = content[place + 4] if place > 0 else 0
         return 2**bits - 1 if 8 < bits < 16 else None
     if image.format == "PPM" and tiles and tiles[0].codec_name != "raw" and tiles[0].args[-1] < 2**16 - 1:
-        return 2**16 - 1  # to which Pillow spreads what the header declares
+        return 2**16 - 1  # to which Pillow spreads the declared range
     if image.format == "TIFF":
         tags = image.tag_v2  # type: ignore[attr-defined]
         largest = tags.get(MAX_SAMPLE_VALUE)

@@ -16,7 +16,7 @@ from tasks.training.alignment.shares import estimate_shares, histogram_p_value, 
 from tasks.training.alignment.source_only import Fit, calibrated
 from tasks.training.alignment.spaces import Space
 
-LEAST_AUC = 0.6  # below it a difference is too small to pay for what adapting costs
+LEAST_AUC = 0.6  # below it a difference is too small to pay for the cost of an adaptation
 LEAST_Z = 3.0  # a few samples reach any area by chance
 STRONG_AUC = 0.8  # from here on the domains' moments differ, not only a few features
 MODERATE_SAMPLES = 100  # of the target: a moderate shift pays only with as many

@@ -14,7 +14,7 @@ from tasks.training.alignment.source_only import Fit, calibrated
 from tasks.training.alignment.spaces import Space, with_shares
 
 NUM_ROUNDS = 10
-LEAST_MOVED = {"infomax": 0.25, "infomax_as_is": 0.3}  # of the samples change class, by what is done else
+LEAST_MOVED = {"infomax": 0.25, "infomax_as_is": 0.3}  # share of samples that change class, by the method
 NEARER = 0.85  # than the answers of infomax
 LEAST_KEPT = 2 / 3  # of the answers of the sources' head, when it knows the shares
 

@@ -153,7 +153,7 @@ class Activations:
         for rows, view in self.wanted:
             missing = self.missing(rows, view)
             parts += [(missing[start : start + size], view) for start in range(0, len(missing), size)]
-        peers.wait()  # all of them have seen what is missing
+        peers.wait()  # until all of them know the missing values
 
         def work(part: SamplesInView) -> tuple[list[str], NDArray[np.uint8]]:
             torch.get_num_threads()  # the first call in a thread makes it compute on one core

@@ -30,7 +30,7 @@ LEAST_LABELS = 32  # of each target that are learned from, as far as there are s
 MOST_BATCHES = 32  # since the model in use was trained
 OF_START = tuple(each.name for each in fields(StartOptions))  # params that change nothing where none is in use
 
-Lineage = Mapping[str, Any]  # of a model: what it was made from
+Lineage = Mapping[str, Any]  # of a model: the data, the code and the settings of its training
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,7 +77,7 @@ class PartialCrossEntropy(CrossEntropy):
 
 
 def normalised(logits: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Return the softmax of logits (num_classes, k) and the logarithm (k,) of what they are divided by."""
+    """Return the softmax of logits (num_classes, k) and the logarithm (k,) of its denominator."""
     most = logits.max(axis=0)
     p = np.exp(logits - most)
     total = p.sum(axis=0)

@@ -56,7 +56,7 @@ def in_use() -> str:
         f"{target} {error_in_words(one['error'], one['unit'])}" for target, one in metrics.items() if "unit" in one
     ]
     measures = {"accuracy": accuracies, "error": errors}
-    held_out = "".join(f", held-out {name}: {', '.join(said)}" for name, said in measures.items() if said)
+    held_out = "".join(f", held-out {name}: {', '.join(values)}" for name, values in measures.items() if values)
     return f"v{last['version']} ({last['model_sha256'][:12]}){since}{held_out}"
 
 

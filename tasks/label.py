@@ -83,18 +83,18 @@ def run(
     if model:
         answers = answers_of(model, pool, raw=raw, store=store, modality=modality)
         version = sha256(model / WEIGHTS)[:12]
-        targets |= {name: own for name, own in load_bundle(model)[0].targets.items() if name in targets}
+        targets |= {name: target for name, target in load_bundle(model)[0].targets.items() if name in targets}
     else:
         logger.warning(
             "warning: no model is in use: all samples are chosen for coverage, and none by the model's doubt"
         )
-    answers = {name: own for name, own in answers.items() if name in targets}
+    answers = {name: of_target for name, of_target in answers.items() if name in targets}
     choice = choose(
         vectors[np.flatnonzero(is_pool)], vectors[np.flatnonzero(known)], least_margins(answers, targets),
         count=label.count, coverage=label.coverage, seed=seed,
     )  # fmt: skip
     rows = pool.iloc[choice.positions].reset_index(drop=True)
-    rows = rows.assign(why=[WHY[bool(each)] for each in choice.is_coverage])
+    rows = rows.assign(why=[WHY[bool(is_coverage)] for is_coverage in choice.is_coverage])
     shown = answered(rows, answers, targets, choice.positions)
     samples = Samples[Any](rows, raw=raw, decode=decode.decode_sample, read=decode.read)
     with whole_folder(out) as folder:
@@ -172,7 +172,7 @@ def answered(
     positions: NDArray[np.intp],
 ) -> list[dict[str, str]]:
     """Return by sample, of those at these positions of the pool, the label that the model answers for each target."""
-    columns = {name: targets[name].shown(own[positions]) for name, own in answers.items()}
+    columns = {name: targets[name].shown(of_target[positions]) for name, of_target in answers.items()}
     return [{name: column[row] for name, column in columns.items()} for row in range(len(rows))]
 
 

@@ -159,11 +159,11 @@ def print_predictions(answers: Iterable["Answers"], targets: Mapping[str, "Targe
     for part in answers:
         counts.update(item.reason for item in part.inputs)
         for row in rows(part, targets, top_k=1, in_words=True):
-            said = [row["target"]] if len(targets) > 1 else []
-            said += [row["reason"], row["detail"]] if "reason" in row else [row["label"]]
-            said += [f"{row['probability']:.3f}"] if "probability" in row else []
-            said += [UNLIKE_IN_WORDS] if row.get("unlike") else []
-            sys.stdout.write("\t".join(map(on_one_line, [row["path"], *said])) + "\n")
+            cells = [row["target"]] if len(targets) > 1 else []
+            cells += [row["reason"], row["detail"]] if "reason" in row else [row["label"]]
+            cells += [f"{row['probability']:.3f}"] if "probability" in row else []
+            cells += [UNLIKE_IN_WORDS] if row.get("unlike") else []
+            sys.stdout.write("\t".join(map(on_one_line, [row["path"], *cells])) + "\n")
         sys.stdout.flush()
     return counts
 
@@ -209,8 +209,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )  # fmt: skip
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.items()) if reason)
         if not counts[""]:
-            found = f"{reasons}{example(options.out)}" if reasons else no_file(options.inputs)
-            raise ValueError(f"nothing was predicted: {found}")
+            why = f"{reasons}{example(options.out)}" if reasons else no_file(options.inputs)
+            raise ValueError(f"nothing was predicted: {why}")
         if options.out is None and not reasons:
             return  # every line is printed
         logger.info(

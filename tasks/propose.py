@@ -190,8 +190,8 @@ def propose(facts: Facts, *, preset: str, current: Mapping[str, Any], backbones:
     is_grey = facts.grey >= GREY
     suits = "small" if is_grey and facts.side <= SMALL else "photographs"
     seen = f"{facts.num_read} pictures looked at: {'grey' if is_grey else 'in colour'}, {facts.side} px"
-    own = PRESETS[preset]
-    is_kept = any(current[key] != own.get(key) for key in ("backbone.architecture", "backbone.weights"))
+    values = PRESETS[preset]
+    is_kept = any(current[key] != values.get(key) for key in ("backbone.architecture", "backbone.weights"))
     if suits == preset or is_kept:
         return preset, []
     if suits == "small":
@@ -209,7 +209,7 @@ def propose(facts: Facts, *, preset: str, current: Mapping[str, Any], backbones:
             ),
             Change(key="finetune.flip", value=not is_grey, why="photographs keep their label when mirrored"),
         ]  # fmt: skip
-    return suits, [Change(key="preset", value=suits, why=seen), *unchanged(wanted, own=own, current=current)]
+    return suits, [Change(key="preset", value=suits, why=seen), *unchanged(wanted, own=values, current=current)]
 
 
 def propose_for_texts(

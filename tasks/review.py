@@ -120,14 +120,14 @@ def review_of(
     if not tiles:
         raise ValueError("there is nothing to review: nothing is suspicious, quarantined, wrong or to be labelled next")
     shown = [tile for tile in tiles if tile.is_shown]
-    own = pd.DataFrame(
+    rows = pd.DataFrame(
         {"sample_id": [tile.sample_id for tile in shown], "batch": [tile.batch for tile in shown],
          "path": [tile.path for tile in shown]}, dtype="str",
     )  # fmt: skip
-    twins = manifest.loc[manifest["sample_id"].isin([tile.twin for tile in tiles if tile.twin]), list(own.columns)]
+    twins = manifest.loc[manifest["sample_id"].isin([tile.twin for tile in tiles if tile.twin]), list(rows.columns)]
     decode, preview = room(modality, "decode"), room(modality, "preview")
     samples = Samples[Any](
-        pd.concat([own, twins]).drop_duplicates("sample_id"), raw=raw, decode=decode.decode_sample, read=decode.read
+        pd.concat([rows, twins]).drop_duplicates("sample_id"), raw=raw, decode=decode.decode_sample, read=decode.read
     )
     row_of = {sample_id: row for row, sample_id in enumerate(samples.ids)}
 

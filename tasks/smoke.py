@@ -73,8 +73,8 @@ def compare(answerer: Answerer, table: pd.DataFrame, *, raw: Path) -> tuple[floa
     named = chosen["domain"] if known and "domain" in chosen else pd.Series("", index=chosen.index)
     differences: list[NDArray[np.float64]] = []
     for domain, part in chosen.groupby(named.where(named.isin(list(known)), "")):
-        own = answerer.of_domain(str(domain)) if domain else answerer
-        differences += differences_of(own, part, raw=raw)
+        with_heads = answerer.of_domain(str(domain)) if domain else answerer
+        differences += differences_of(with_heads, part, raw=raw)
     if not differences:
         raise ValueError(
             f"evaluate predicted none of the targets {', '.join(answerer.classes)}: run `dvc repro evaluate`"

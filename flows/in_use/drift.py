@@ -61,21 +61,21 @@ def news() -> tuple[Found, list[Found]]:
     beginning, is another one or missing.
     """
     found = read_object(paths.watched() / "watch.json", advice=ADVICE)
-    told = _told()
-    known, judged = set(told["windows"]), set(told["files"])
+    reported = _told()
+    known, judged = set(reported["windows"]), set(reported["files"])
     drifted = [window for window in found["windows"] if window["is_drifted"] and not window["is_open"]]
     return found, [one for one in drifted if one["key"] not in known and not judged.issuperset(one["files"])]
 
 
 def mark_as_told(found: Found, drifted: Sequence[Found]) -> None:
     """Remember drifted windows, and the files of which every answer was judged: no later watch reports them again."""
-    told = _told()
-    windows = [*told["windows"], *(window["key"] for window in drifted)]
+    reported = _told()
+    windows = [*reported["windows"], *(window["key"] for window in drifted)]
     of_open, of_closed = (
         {key for window in found["windows"] if window["is_open"] is is_open for key in window["files"]}
         for is_open in (True, False)
     )
-    files = [*told["files"], *sorted(of_closed - of_open - set(told["files"]))]
+    files = [*reported["files"], *sorted(of_closed - of_open - set(reported["files"]))]
     TOLD.parent.mkdir(parents=True, exist_ok=True)
     write_whole(TOLD, json.dumps({"windows": windows[-MOST_TOLD:], "files": files[-MOST_FILES:]}).encode())
 

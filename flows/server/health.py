@@ -153,7 +153,7 @@ def model_in_use() -> Facts | None:
     return {
         "version": last["version"], "model_sha256": last["model_sha256"], "since": moment(since),
         "age_seconds": since and round((datetime.now(UTC) - since).total_seconds()),
-        "accuracy": {name: own["accuracy"] for name, own in metrics.items() if "accuracy" in own},
+        "accuracy": {name: measures["accuracy"] for name, measures in metrics.items() if "accuracy" in measures},
     }  # fmt: skip
 
 
@@ -168,8 +168,8 @@ def in_seconds(time: str | None) -> float | None:
 def metrics(facts: Facts) -> str:
     """Return the facts in Prometheus' text format. An unknown fact has no line."""
     model = facts["model_in_use"] or {}
-    runs = {label("deployment", name): own for name, own in facts["deployments"].items()}
-    last = {name: own["last_run"] for name, own in runs.items() if own["last_run"]}
+    runs = {label("deployment", name): run for name, run in facts["deployments"].items()}
+    last = {name: run["last_run"] for name, run in runs.items() if run["last_run"]}
     lines = [
         *metric("healthy", "Whether the work goes on.", {"": int(facts["is_healthy"])}),
         *metric("serving_since_seconds", "When this process started.", {"": in_seconds(facts["serving_since"])}),
@@ -183,7 +183,7 @@ def metrics(facts: Facts) -> str:
         ),
         *metric(
             "last_success_seconds", "When the last run of a deployment that succeeded ended.",
-            {name: in_seconds(own["last_success"]) for name, own in runs.items()},
+            {name: in_seconds(run["last_success"]) for name, run in runs.items()},
         ),
         *metric(
             "runs", "Runs by what they do.",

@@ -77,9 +77,9 @@ def check_planned(flow: Any) -> None:
 
 def parameters_of(entry: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the parameters that runs of a deployment may have: its own, and those of each schedule and trigger."""
-    own = entry.get("parameters") or {}
+    usual = entry.get("parameters") or {}
     starts = [*(entry.get("schedules") or []), *(entry.get("triggers") or [])]
-    return [own, *(own | (start.get("parameters") or {}) for start in starts)]
+    return [usual, *(usual | (start.get("parameters") or {}) for start in starts)]
 
 
 def _from_environment(variable: re.Match[str]) -> str:

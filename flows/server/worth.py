@@ -49,10 +49,10 @@ def check_worth() -> str:
             return f"{len(new)} batches are new, of which the audit compares {health['num_compared']} alone"
     except (KeyError, TypeError, AttributeError):
         raise ValueError(f"{paths.health()} is damaged: {ADVICE}") from None
-    said = [on_one_line(batches[name]["drift"]["text"]) for name in new if batches[name]["drift"]]
+    differences = [on_one_line(batches[name]["drift"]["text"]) for name in new if batches[name]["drift"]]
     raise NotWorthItError(
         f"not trained: {num_new:,} new samples, beside {before:,} before, are fewer than audit.min_new asks for"
-        + (f"; {'; '.join(said)}" if said else ", and too few to tell whether they differ")
+        + (f"; {'; '.join(differences)}" if differences else ", and too few to tell whether they differ")
     )
 
 

@@ -92,14 +92,14 @@ def lines_of(*arguments: str, seconds: float | None = None, failures: list[Failu
     limit = 3600 * dvc_hours() if seconds is None else seconds
     own_mark = mark()
     folder = tempfile.TemporaryDirectory(prefix="graftline-")
-    told = Path(folder.name) / "failures"
+    failures_file = Path(folder.name) / "failures"
     surroundings = environment(
         SHELL="/bin/sh",  # else stages run in the user's shell
         PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         DVC_NO_ANALYTICS="1",
         PYTHONUNBUFFERED="1",
         **({MARK: own_mark} if own_mark else {}),
-        **{VARIABLE: str(told)},
+        **{VARIABLE: str(failures_file)},
     )
     program = [sys.executable, "-m", *_program(), "--wait-for-lock", *arguments]
     process = subprocess.Popen(
@@ -147,7 +147,7 @@ def lines_of(*arguments: str, seconds: float | None = None, failures: list[Failu
                 f"{command} was ended after {limit / 3600:g} hours: allow more with {HOURS}, then run again; "
                 "what was finished is kept"
             )
-        of_stages = [replace(failure, error=redact(failure.error)) for failure in read_failures(told)]
+        of_stages = [replace(failure, error=redact(failure.error)) for failure in read_failures(failures_file)]
         if failures is not None:
             failures += of_stages
         if status != 0 and of_stages:  # DVC only prints that the stage failed

@@ -186,9 +186,9 @@ def lock_files() -> list[Path]:
 def working_folders() -> list[Path]:
     """Return the folders of this repository in which a git may be at work: its checkouts, and its own."""
     lines = _git("worktree", "list", "--porcelain").stdout.splitlines()
-    own = _git("rev-parse", "--git-common-dir").stdout.strip()
+    common = _git("rev-parse", "--git-common-dir").stdout.strip()
     return [Path(line.removeprefix("worktree ")) for line in lines if line.startswith("worktree ")] + [
-        Path(own).resolve()
+        Path(common).resolve()
     ]
 
 

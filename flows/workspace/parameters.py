@@ -106,10 +106,10 @@ def _replaced(text: str, key: list[str], *, value: Any, why: str, mark: str) -> 
     expected = owner
     for part in key:
         pairs = node.value if isinstance(node, yaml.MappingNode) else []
-        found = [(name, content) for name, content in pairs if name.value == part]
-        if len(found) != 1:
+        entries = [(name, content) for name, content in pairs if name.value == part]
+        if len(entries) != 1:
             raise ValueError(f"{PARAMS} has no {'.'.join(key)}: add it")
-        [(name, node)] = found
+        [(name, node)] = entries
         owner = owner if part == key[-1] else owner[part]
     assert node is not None
     line = text.rindex("\n", 0, name.start_mark.index) + 1 if "\n" in text[: name.start_mark.index] else 0

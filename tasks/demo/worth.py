@@ -104,7 +104,7 @@ def drawn(rows: Rows, labels: NDArray[np.int64], fraction: float, seed: int) -> 
     """Return a share of the rows, and of each class at least LEAST, drawn by the seed."""
     shuffled = np.random.default_rng(seed).permutation(rows)
     of_classes = (shuffled[labels[shuffled] == label] for label in np.unique(labels[rows]))
-    return np.sort(np.concatenate([own[: max(LEAST, round(fraction * len(own)))] for own in of_classes]))
+    return np.sort(np.concatenate([of_class[: max(LEAST, round(fraction * len(of_class)))] for of_class in of_classes]))
 
 
 if __name__ == "__main__":

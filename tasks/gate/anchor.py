@@ -76,10 +76,10 @@ def against(anchor: Anchor, rows: pd.DataFrame, *, model: str, is_of_classes: bo
     known = names_of(rows).map(anchor.errors)
     is_there = known.notna().to_numpy()
     groups = pd.factorize(rows["group"][is_there])[0].astype(np.int64)
-    other, own = (np.asarray(errors[is_there], np.float64) for errors in (known, rows[model]))
+    other, errors_now = (np.asarray(errors[is_there], np.float64) for errors in (known, rows[model]))
     if is_of_classes:
-        return paired_classes(candidate=own == 0, other=other == 0, groups=groups)
-    return paired_errors(candidate=own, other=other, groups=groups)
+        return paired_classes(candidate=errors_now == 0, other=other == 0, groups=groups)
+    return paired_errors(candidate=errors_now, other=other, groups=groups)
 
 
 def names_of(rows: pd.DataFrame) -> "pd.Series[str]":

@@ -178,11 +178,11 @@ class Place:
                 f"the folder {self.folder} is not there ({error.strerror}): give every node the folder of the "
                 "project at the same path"
             ) from None
-        own = facts_of_process()
+        facts = facts_of_process()
         for name, expected in self.facts.items():
-            if own[name] != expected:
+            if facts[name] != expected:
                 raise ValueError(
-                    f"its {name} is {own[name]}, expected {expected} as where the run was started, so its results "
+                    f"its {name} is {facts[name]}, expected {expected} as where the run was started, so its results "
                     "would differ: give all nodes the same processor, packages, variables and code, or take this node "
                     "out of the cluster"
                 )

@@ -52,10 +52,10 @@ def _cache(project: Path, stamps: tuple[int, ...]) -> Path:
 def _files(project: Path) -> tuple[Path, ...]:
     """Return the places of DVC's settings; a later file overrides an earlier one."""
     system = os.environ.get("DVC_SYSTEM_CONFIG_DIR") or "/etc/xdg/dvc"
-    own = os.environ.get("DVC_GLOBAL_CONFIG_DIR") or f"{os.environ.get('XDG_CONFIG_HOME') or '~/.config'}/dvc"
+    user = os.environ.get("DVC_GLOBAL_CONFIG_DIR") or f"{os.environ.get('XDG_CONFIG_HOME') or '~/.config'}/dvc"
     return (
         Path(system) / "config",
-        Path(os.path.expanduser(own)) / "config",  # noqa: PTH111  without a home it stays as it is
+        Path(os.path.expanduser(user)) / "config",  # noqa: PTH111  without a home it stays as it is
         project / ".dvc/config",
         project / ".dvc/config.local",
     )

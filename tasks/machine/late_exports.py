@@ -68,8 +68,8 @@ class _Loader(SourceFileLoader):
             if name not in self.late:
                 raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
             place, theirs = self.late[name]
-            found = None if place == module.__name__ else import_module(place)
-            value = getattr(found, theirs) if hasattr(found, theirs) else import_module(f"{place}.{theirs}")
+            source = None if place == module.__name__ else import_module(place)
+            value = getattr(source, theirs) if hasattr(source, theirs) else import_module(f"{place}.{theirs}")
             setattr(module, name, value)
             return value
 

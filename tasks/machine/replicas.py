@@ -145,12 +145,12 @@ class _Deploy:
 
         logging.getLogger("ray.serve").setLevel(logging.CRITICAL)  # this process reports an error in one line
         if running := _get_global_client(raise_if_no_controller_running=False):
-            own = {name: getattr(running.http_config, name) for name in self.endpoint.options}
-            if own == self.endpoint.options:
+            options = {name: getattr(running.http_config, name) for name in self.endpoint.options}
+            if options == self.endpoint.options:
                 return
             if others := set(serve.status().applications) - {NAME}:
                 raise ValueError(
-                    f"Ray Serve answers in this cluster already, at {own['host']}:{own['port']} for "
+                    f"Ray Serve answers in this cluster already, at {options['host']}:{options['port']} for "
                     f"{' and '.join(sorted(others))}: name that --host and --port, or end it first"
                 )
             serve.shutdown()

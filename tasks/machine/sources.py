@@ -53,8 +53,8 @@ def digest(*modules: str, modalities: Sequence[str] = MODALITIES, root: Path = R
     """
     content = hashlib.sha256()
     code = _reached(modules, modalities, root)
-    for path, own in sorted(code.items()):
-        content.update(f"{path}\0{own}\0".encode())
+    for path, code_of_file in sorted(code.items()):
+        content.update(f"{path}\0{code_of_file}\0".encode())
     folders = {Path(path).parent for path in code}
     for path in sorted({path for folder in folders for path in _data_files(folder, root)}):
         content.update(f"{path}\0{hashlib.sha256((root / path).read_bytes()).hexdigest()}\0".encode())

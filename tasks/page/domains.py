@@ -68,8 +68,8 @@ def describe_domains(
             "separation": separation(facts["separation"]),
             "is_adapted": facts["is_adapted"],
             "targets": [
-                described(target, own) | {"judged": judged(metrics.get(target, {}).get("domains", {}).get(name))}
-                for target, own in facts["targets"].items()
+                described(target, result) | {"judged": judged(metrics.get(target, {}).get("domains", {}).get(name))}
+                for target, result in facts["targets"].items()
             ],
             "sides": [
                 {"side": side, "rows": shown}

@@ -46,10 +46,10 @@ def tasks_of(
         model: the version of the model that answers; "" where there is none.
     """
     tasks = []
-    for sample, own in zip(samples, answers, strict=True):
+    for sample, answer in zip(samples, answers, strict=True):
         task: dict[str, Any] = {"data": dict(sample)}
-        if own:
-            result = [_result(name, label, targets[name]) for name, label in own.items()]
+        if answer:
+            result = [_result(name, label, targets[name]) for name, label in answer.items()]
             task["predictions"] = [{"model_version": model, "result": result}]
         tasks.append(task)
     return tasks
@@ -99,7 +99,7 @@ def _labels(results: Any, targets: Mapping[str, Target], *, place: str) -> Itera
             raise ValueError(f"{place} labels {printable(name)!r}, expected one of {', '.join(targets)}")
         value = result.get("value")
         given = value.get("number", value.get("choices")) if isinstance(value, dict) else None
-        if isinstance(given, list) and all(isinstance(each, str) for each in given):
+        if isinstance(given, list) and all(isinstance(choice, str) for choice in given):
             is_one = not isinstance(targets[name], Several)
             if is_one and len(given) != 1:
                 raise ValueError(f"{place} has {len(given)} choices for {name}, expected one")

@@ -26,15 +26,15 @@ def blank_table(
         content: a column that shows the sample: its file or its text.
     """
     blank = pd.DataFrame({**content, **dict.fromkeys(targets, "")})
-    said = pd.DataFrame(
+    suggestions = pd.DataFrame(
         {
-            answer_of(name, targets): [own[name] for own in answers]
+            answer_of(name, targets): [answer[name] for answer in answers]
             for name in targets
             if answers and name in answers[0]
         },
         index=blank.index,
     )
-    return blank.join(said).join(rows[[WHY, "batch", "path", SAMPLE_ID]])
+    return blank.join(suggestions).join(rows[[WHY, "batch", "path", SAMPLE_ID]])
 
 
 def answer_of(target: str, targets: Sequence[str]) -> str:

@@ -62,8 +62,8 @@ def least_margins(
     """
     ranks = [
         np.argsort(np.argsort(margins, kind="stable"), kind="stable") / max(len(margins), 1)
-        for name, own in answers.items()
-        if (margins := margins_of(own, targets[name])) is not None
+        for name, of_target in answers.items()
+        if (margins := margins_of(of_target, targets[name])) is not None
     ]
     return np.min(ranks, axis=0) if ranks else None
 

@@ -95,9 +95,11 @@ def application(review: Review, *, port: int) -> Starlette:
         return JSONResponse(
             {
                 "tiles": [tile.facts() for tile in review.tiles],
-                "decisions": {sample_id: told(own) for sample_id, own in held.items() if sample_id in known},
+                "decisions": {sample_id: told(rows) for sample_id, rows in held.items() if sample_id in known},
                 "kinds": KINDS,
-                "targets": {name: {"kind": own.kind, "names": list(own.names)} for name, own in review.targets.items()},
+                "targets": {
+                    name: {"kind": target.kind, "names": list(target.names)} for name, target in review.targets.items()
+                },
                 "modality": review.modality,
                 "who": review.who,
             }

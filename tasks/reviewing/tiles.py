@@ -90,18 +90,18 @@ def gather(
     known = [name for name in targets if name in manifest]
     ledger = read_text_table(validated / "quarantine.csv")
     pool = set(manifest.loc[manifest["split"] == POOL, "sample_id"])
-    found = [
+    reasons = [
         *_suspects(health),
         *_near_duplicates(audit),
         *_quarantined(ledger),
         *_chosen(chosen, list(targets), pool),
         *_errors(evaluation, in_use),
     ]
-    about = {each for sample_id, twin, _ in found for each in (sample_id, twin)}
+    about = {each for sample_id, twin, _ in reasons for each in (sample_id, twin)}
     rows = _rows(manifest, about)
     outside = _rows(ledger[~ledger["reason"].isin(COPIES)], about)
     tiles: dict[str, Tile] = {}
-    for sample_id, twin, reason in found:
+    for sample_id, twin, reason in reasons:
         tile = tiles.get(sample_id)
         if tile is None and (row := rows.get(sample_id)):
             tile = Tile(
@@ -186,9 +186,11 @@ def _errors(evaluation: Path, in_use: str | None) -> Found:
         return
     wrong = table[~right_answers(table, model=model) & table[model].notna().to_numpy()]
     order = [name for name in (f"{model}_label_probability", "sample_id") if name in wrong]
-    whose = "the model in use" if in_use in (subject["baseline"], subject["candidate"]) and in_use else "the candidate"
+    model_name = (
+        "the model in use" if in_use in (subject["baseline"], subject["candidate"]) and in_use else "the candidate"
+    )
     for row in wrong.sort_values(order).to_dict("records"):
-        detail = f"held out: {whose} answers {row[model]!r}"
+        detail = f"held out: {model_name} answers {row[model]!r}"
         yield row["sample_id"], "", Reason(
             kind="error", detail=detail, target=str(row["target"]), suggested=str(row[model])
         )  # fmt: skip

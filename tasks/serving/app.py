@@ -75,7 +75,7 @@ def make_app(
             raise RefusedError(504, f"no answer within {limits.seconds:g} s: send fewer samples") from None
         finally:
             bodies.forget(num_bytes)
-        predictions = [_shown(row) for own in answered for row in own]
+        predictions = [_shown(row) for rows in answered for row in rows]
         service.counters.seconds.observe(time.perf_counter() - start)
         is_whole = all(row["reason"] != NOT_COMPUTED for row in predictions)
         return JSONResponse({"predictions": predictions}, status_code=200 if is_whole else 500)
@@ -84,12 +84,12 @@ def make_app(
     async def health(request: Request) -> Response:
         if not request.scope[IS_KNOWN]:
             return JSONResponse({"status": service.status})
-        own = service.health()
+        here = service.health()
         if ask_replicas is None:
-            return JSONResponse(own)
+            return JSONResponse(here)
         replicas = await ask_replicas("health")
-        is_ok = all(health["status"] == "ok" for health in (own, *replicas.values()))
-        return JSONResponse(own | {"status": "ok" if is_ok else "degraded", "replicas": replicas})
+        is_ok = all(health["status"] == "ok" for health in (here, *replicas.values()))
+        return JSONResponse(here | {"status": "ok" if is_ok else "degraded", "replicas": replicas})
 
     @app.get("/metrics", summary="Counters, in the text format of Prometheus.")
     async def metrics() -> Response:

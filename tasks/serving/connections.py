@@ -24,8 +24,10 @@ class Connection(H11Protocol):
         self._timer = self.loop.call_later(IDLE_SECONDS, self._look)
         if len(self.connections) > MOST_CONNECTIONS:
             connections: Any = self.connections  # all of this class
-            others = [own for own in connections if own is not self and not own._is_answered]
-            last: Any = min(others, key=lambda own: own._idle_since, default=self)
+            others = [
+                connection for connection in connections if connection is not self and not connection._is_answered
+            ]
+            last: Any = min(others, key=lambda connection: connection._idle_since, default=self)
             last._abort()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -171,25 +171,25 @@ class Minibatches:
                     return None
                 size = self.model.answerer.plan.minibatch_size
                 taken = [self._waiting.popleft() for _ in range(min(size, len(self._waiting)))]
-                if taken := [own for own in taken if not own.asked.done.done()]:  # nobody waits for the others
+                if taken := [sample for sample in taken if not sample.asked.done.done()]:  # nobody waits for the others
                     self._num_at_work += 1
                     return self.model, taken
 
     def _answer(self, waiting: list[Waiting], model: ModelInUse) -> None:
         """Answer samples together. Where that fails, answer each alone: one sample spoils no other's answer."""
         try:
-            answered = self._rows([own.item for own in waiting], model)
+            answered = self._rows([sample.item for sample in waiting], model)
         except Exception as error:
             if len(waiting) > 1:
-                for own in waiting:
-                    self._answer([own], model)
+                for sample in waiting:
+                    self._answer([sample], model)
                 return
             logger.exception("a sample could not be computed")
             answered = self._logged(_failed(waiting[0].item, model, error), model)
         self._counters.minibatches.observe(len(waiting))
-        for own, own_rows in zip(waiting, answered, strict=True):
-            self._counters.samples.labels(own_rows[0].get("reason") or "").inc()
-            own.asked.put(own.place, own_rows)
+        for sample, sample_rows in zip(waiting, answered, strict=True):
+            self._counters.samples.labels(sample_rows[0].get("reason") or "").inc()
+            sample.asked.put(sample.place, sample_rows)
 
     def _rows(self, inputs: list[Input], model: ModelInUse) -> list[list[Row]]:
         answers = answer_minibatch(inputs, model.answerer, reading=model.reading)

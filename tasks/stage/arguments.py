@@ -92,7 +92,7 @@ def verb_of(file: Path, *, has_params: bool) -> Verb:
     assert run, f"{file} has no function `run`"
     docstring = ast.get_docstring(run) or ""
     text, _, described = docstring.partition("\n\nArgs:\n")
-    own = {name: meaning for name, _, meaning in (line.strip().partition(": ") for line in described.splitlines())}
+    meanings = {name: meaning for name, _, meaning in (line.strip().partition(": ") for line in described.splitlines())}
     parameters = {
         argument.arg: ast.unparse(argument.annotation) for argument in run.args.kwonlyargs if argument.annotation
     }
@@ -103,7 +103,9 @@ def verb_of(file: Path, *, has_params: bool) -> Verb:
         read = f" (this verb reads {', '.join(sections)})" if sections else ""
         parser.add_argument("--params", type=Path, default=Path("params.yaml"), help=f"default: params.yaml{read}")
     for name, hint in from_shell.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", help=own.get(name, MEANINGS.get(name)), **FROM_SHELL[hint])
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", help=meanings.get(name, MEANINGS.get(name)), **FROM_SHELL[hint]
+        )
     return Verb(parser=parser, sections=sections)
 
 

@@ -120,7 +120,7 @@ def compare_labels(name: str, target: Several, window: pd.Series, reference: pd.
 def labels_there(cells: pd.Series, target: Several) -> NDArray[np.bool_]:
     """Return (n, num_labels): which labels each answer has."""
     answers = [set(labels_of(cell)) if isinstance(cell, str) else set() for cell in cells]
-    return np.array([[label in own for label in target.names] for own in answers])
+    return np.array([[label in labels for label in target.names] for labels in answers])
 
 
 def compare_confidence(name: str, window: NDArray[np.float64], reference: NDArray[np.float64]) -> Finding:

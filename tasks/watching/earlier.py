@@ -34,17 +34,17 @@ class Earlier:
     def read(cls, file: Path) -> "Earlier":
         """Return the decisions in watch.json; none where it is missing, damaged or of another form."""
         try:
-            found = json.loads(file.read_text("utf-8"))
+            content = json.loads(file.read_text("utf-8"))
             decisions = {
                 str(one["grounds"]): Decision(
                     findings=[_finding(test) for test in one["tests"]], level=float(one["level"])
                 )
-                for one in found["windows"]
+                for one in content["windows"]
                 if one["is_judged"]
             }
             before = {
                 str(key): {str(name): int(num) for name, num in counts.items()}
-                for key, counts in found["files"].items()
+                for key, counts in content["files"].items()
             }
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return cls()

@@ -51,18 +51,16 @@ def read_labels(files: Sequence[Path], targets: Mapping[str, Target]) -> dict[st
         table = read_table(file, targets)
         for name in targets:
             if name in table:
-                own = table[[ID, name]].dropna()
-                values = [_read(targets[name], cell, file) for cell in own[name]]
-                series = pd.Series(values, index=own[ID].to_numpy(object), dtype=object)
+                given = table[[ID, name]].dropna()
+                values = [_read(targets[name], cell, file) for cell in given[name]]
+                series = pd.Series(values, index=given[ID].to_numpy(object), dtype=object)
                 labels[name] = pd.concat([labels[name], series]) if name in labels else series
     for name, series in labels.items():
         pairs = pd.DataFrame({"id": series.index, "label": series.to_numpy()}).drop_duplicates()
         if len(twice := pairs[pairs["id"].duplicated()]):
             sample = str(twice["id"].iloc[0])
-            found = " and ".join(printable(str(label)) for label in pairs.loc[pairs["id"] == sample, "label"][:2])
-            raise ValueError(
-                f"the sample {printable(sample)[:16]} has two labels for {name}, {found}: keep one of them"
-            )
+            both = " and ".join(printable(str(label)) for label in pairs.loc[pairs["id"] == sample, "label"][:2])
+            raise ValueError(f"the sample {printable(sample)[:16]} has two labels for {name}, {both}: keep one of them")
         labels[name] = series[~series.index.duplicated()]
     return labels
 

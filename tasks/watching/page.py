@@ -103,18 +103,18 @@ def chart(
 def shares(window: Facts, reference: Reference) -> list[dict[str, Any]]:
     """Return a table for each target of classes: how often each is answered, those first that changed most."""
     tables = []
-    for name, own in window["answers"].items():
+    for name, answers in window["answers"].items():
         usual = reference.of(name)["label"].value_counts()
-        if "counts" not in own or usual.empty:
+        if "counts" not in answers or usual.empty:
             continue
-        total = sum(own["counts"].values())
+        total = sum(answers["counts"].values())
         rows = [
             {
                 "name": label,
-                "now": own["counts"].get(label, 0) / total,
+                "now": answers["counts"].get(label, 0) / total,
                 "before": int(usual.get(label, 0)) / usual.sum(),
             }
-            for label in sorted({*own["counts"], *map(str, usual.index)})
+            for label in sorted({*answers["counts"], *map(str, usual.index)})
         ]
         rows.sort(key=lambda row: -abs(row["now"] - row["before"]))
         tables.append({"target": name, "rows": rows[:MOST_CLASSES], "left_out": max(len(rows) - MOST_CLASSES, 0)})

@@ -136,7 +136,7 @@ def in_no_window(counts: Mapping[str, int]) -> list[str]:
 def unknown_classes(labels: Mapping[str, pd.Series], targets: Mapping[str, Target]) -> int:
     """Return how many labels are of classes or steps that the model does not know."""
     return sum(
-        int((~own.isin(list(targets[name].names))).sum())
-        for name, own in labels.items()
+        int((~series.isin(list(targets[name].names))).sum())
+        for name, series in labels.items()
         if targets[name].kind in ("classes", "ordinal")
     )

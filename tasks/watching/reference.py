@@ -94,12 +94,12 @@ def held_out_answers(evaluation: Path, targets: Mapping[str, Target], *, model: 
         raise ValueError(f"{evaluation} is not about the model {model[:12]}: {ADVICE}")
     table = pd.read_parquet(predictions)
     parts, accuracy = [], {}
-    for target, own in table.groupby("target"):
-        if target not in targets or name not in own or own[name].isna().all():
+    for target, rows in table.groupby("target"):
+        if target not in targets or name not in rows or rows[name].isna().all():
             continue
-        own = own.reset_index(drop=True)
-        parts.append(answers_of(own, str(target), targets[str(target)], model=name))
-        accuracy[str(target)] = float(right_answers(own, model=name).mean())
+        rows = rows.reset_index(drop=True)
+        parts.append(answers_of(rows, str(target), targets[str(target)], model=name))
+        accuracy[str(target)] = float(right_answers(rows, model=name).mean())
     if not parts:
         raise ValueError(f"{evaluation} has no answer of the model {model[:12]} to any of its targets: {ADVICE}")
     return Reference(answers=pd.concat(parts, ignore_index=True), accuracy=accuracy, what="held-out samples")

@@ -57,10 +57,10 @@ class Window:
 
 def seconds_of(period: str) -> int:
     """Return the seconds of a period such as 30m, 1h or 7d. Raises ValueError for any other text."""
-    found = PERIOD.fullmatch(period)
-    if not found:
+    match = PERIOD.fullmatch(period)
+    if not match:
         raise ValueError(f"{period[:20]!r} is no period, expected one such as 30m, 1h or 7d")
-    return int(found[1]) * UNITS[found[2]]
+    return int(match[1]) * UNITS[match[2]]
 
 
 def by_count(answers: pd.DataFrame, size: int, *, before: Mapping[str, int] | None = None) -> Iterator[Window]:
@@ -107,13 +107,13 @@ def by_time(answers: pd.DataFrame, seconds: int) -> tuple[list[Window], int]:
 
 def window_of(rows: pd.DataFrame, *, begin: pd.Timestamp | None, end: pd.Timestamp | None) -> Window:
     is_answered = rows["reason"].isna() & rows["sample_id"].notna()
-    own = rows[is_answered]
-    is_repeated = own.duplicated(["sample_id", "target"])
+    answers = rows[is_answered]
+    is_repeated = answers.duplicated(["sample_id", "target"])
     first = rows["target"].iloc[0]  # a row of each input
-    num_repeated = int((is_repeated & (own["target"] == first)).sum())
+    num_repeated = int((is_repeated & (answers["target"] == first)).sum())
     reasons = rows.loc[~is_answered & (rows["target"] == first), "reason"].fillna("unnamed").value_counts()
     return Window(
-        begin=begin, end=end, answers=own[~is_repeated], num_repeated=num_repeated,
+        begin=begin, end=end, answers=answers[~is_repeated], num_repeated=num_repeated,
         reasons={str(name): int(count) for name, count in sorted(reasons.items())},
     )  # fmt: skip
 
